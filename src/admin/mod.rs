@@ -1,0 +1,2 @@
+//! Floor 4: the administration API.
+#![forbid(unsafe_code)]

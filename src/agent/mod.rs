@@ -1,0 +1,2 @@
+//! Floor 4: the device side.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Floor 4: what `musterctl` and tests use to talk to `admin`.
+#![forbid(unsafe_code)]

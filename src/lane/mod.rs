@@ -1,0 +1,2 @@
+//! Floor 2: what passes between threads.
+#![forbid(unsafe_code)]

@@ -1,0 +1,31 @@
+//! **muster**: a device-fleet administration server.
+//!
+//! The handbook is [`manual`]. The floors of the house, lowest first; a module names only floors below its own
+//! (`tests/tidy.rs` enforces it):
+//!
+//! | floor | modules | what lives there |
+//! |---|---|---|
+//! | 0 | [`wire`] | bytes to values and back: no IO, no clock |
+//! | 1 | [`fleet`], [`machine`] | pure rules and pure state machines |
+//! | 2 | [`lane`] | what passes between threads |
+//! | 3 | [`journal`], `store`, [`reactor`] | the disk and the sockets |
+//! | 4 | `admin`, `agent`, `client` | the two ends of administration, and the device side |
+//! | 5 | `server` | threads, start, drain: the embeddable server |
+
+#[cfg(feature = "server")]
+pub mod admin;
+#[cfg(feature = "agent")]
+pub mod agent;
+#[cfg(feature = "ctl")]
+pub mod client;
+pub mod fleet;
+pub mod journal;
+pub mod lane;
+pub mod machine;
+pub mod manual;
+pub mod reactor;
+#[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "server")]
+pub mod store;
+pub mod wire;

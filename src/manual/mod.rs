@@ -1,0 +1,2 @@
+//! The handbook.
+#![forbid(unsafe_code)]

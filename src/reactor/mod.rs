@@ -1,0 +1,2 @@
+//! Floor 3: poll, links, TLS, timers.
+#![forbid(unsafe_code)]

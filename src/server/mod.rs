@@ -1,0 +1,2 @@
+//! Floor 5: assembly of the embeddable server.
+#![forbid(unsafe_code)]

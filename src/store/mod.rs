@@ -1,0 +1,2 @@
+//! Floor 3: SQLite state of the server.
+#![forbid(unsafe_code)]
