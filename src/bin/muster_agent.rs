@@ -1,1 +1,2 @@
-fn main(){}
+//! Arguments in, one call, exit code out.
+fn main() {}

@@ -1,0 +1,120 @@
+//! Identifiers, as they stand on the wire, in the store and on the screen.
+
+use std::fmt;
+use std::str::FromStr;
+
+use minicbor::{Decode, Encode};
+
+/// A text was not an identifier of the wanted kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{text}' is not {wanted}")]
+pub struct ParseIdError {
+    text: String,
+    wanted: &'static str,
+}
+
+macro_rules! hex_id {
+    ($(#[$doc:meta])* $name:ident, $wanted:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+        #[cbor(transparent)]
+        pub struct $name(#[n(0)] pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:016x}", self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({:016x})"), self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                let is_hex = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let value = is_hex.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+                value.map(Self).ok_or_else(|| ParseIdError { text: text.to_owned(), wanted: $wanted })
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+hex_id! {
+    /// A device: a random number given at enrolment, never used again for another. Shown as 16 hexadecimal digits.
+    DeviceId, "a device id (16 hexadecimal digits)"
+}
+
+hex_id! {
+    /// A join token, without its secret. Shown as 16 hexadecimal digits.
+    TokenId, "a token id (16 hexadecimal digits)"
+}
+
+hex_id! {
+    /// One unbroken history of a peer's state. A peer that lost or rolled back its state draws a new one.
+    Epoch, "an epoch (16 hexadecimal digits)"
+}
+
+/// SHA-256 (FIPS 180-4) of a certificate's DER: how a certificate is named and looked up.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CertificateHash(pub [u8; 32]);
+
+impl CertificateHash {
+    /// Hashes a certificate's DER.
+    #[must_use]
+    pub fn of(der: &[u8]) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest.as_ref());
+        Self(hash)
+    }
+}
+
+impl fmt::Display for CertificateHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for CertificateHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CertificateHash({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_survives_its_text() {
+        let id = DeviceId(0x00ab_cdef_0123_4567);
+        assert_eq!(id.to_string(), "00abcdef01234567");
+        assert_eq!("00abcdef01234567".parse::<DeviceId>().unwrap(), id);
+    }
+
+    #[test]
+    fn what_is_no_id_is_named() {
+        for text in ["", "12", "+0abcdef01234567", "zzzzzzzzzzzzzzzz", "00abcdef0123456789"] {
+            let error = text.parse::<DeviceId>().unwrap_err().to_string();
+            assert_eq!(error, format!("'{text}' is not a device id (16 hexadecimal digits)"));
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Inventory: the applications that are installed on a device, and differences between two inventories.
+
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use super::bounded;
+use super::digest::{Digest, Hasher};
+
+/// One installed application, as the system's own package database names it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(array)]
+pub struct Application {
+    /// The package's name; with `:architecture` where it is not the machine's own.
+    #[cbor(n(0), decode_with = "bounded::name")]
+    pub name: String,
+    /// Its version, as the package system writes it.
+    #[cbor(n(1), decode_with = "bounded::name")]
+    pub version: String,
+    /// Who publishes it: maintainer, vendor or packager. May be empty.
+    #[cbor(n(2), decode_with = "bounded::name")]
+    pub publisher: String,
+}
+
+impl Application {
+    /// The digest of this entry. An inventory's digest is the sum of its entries' ([`Digest::with`]).
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut hasher = Hasher::new();
+        hasher.bytes(self.name.as_bytes()).bytes(self.version.as_bytes()).bytes(self.publisher.as_bytes());
+        hasher.finish()
+    }
+}
+
+/// The digest of a whole inventory, in any order. Each entry must be in it once.
+#[must_use]
+pub fn digest_of(applications: &[Application]) -> Digest {
+    applications.iter().fold(Digest::EMPTY, |sum, application| sum.with(application.digest()))
+}
+
+/// A difference between two inventories. Whole inventories travel as the difference from the empty one.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct InventoryChange {
+    /// In the new one, not in the old one.
+    pub added: Vec<Application>,
+    /// Digests of the entries that are in the old one and not in the new one.
+    pub removed: Vec<Digest>,
+}
+
+impl InventoryChange {
+    /// The difference that leads from `old` to `new`. Both must be sorted and free of repetitions.
+    #[must_use]
+    pub fn between(old: &[Application], new: &[Application]) -> Self {
+        let mut change = Self::default();
+        let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+        loop {
+            match (old.peek(), new.peek()) {
+                (None, None) => return change,
+                (Some(a), Some(b)) if a == b => {
+                    old.next();
+                    new.next();
+                }
+                (Some(a), b) if b.is_none_or(|b| a < b) => {
+                    change.removed.push(a.digest());
+                    old.next();
+                }
+                (_, Some(b)) => {
+                    change.added.push((*b).clone());
+                    new.next();
+                }
+                (Some(_), None) => unreachable!("an old entry beyond the end of the new is removed above"),
+            }
+        }
+    }
+
+    /// Whether there is no difference.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(crate) fn any_inventory() -> impl Strategy<Value = Vec<Application>> {
+        let application = ("[a-d]{1,2}", "[0-3]", "[xy]?")
+            .prop_map(|(name, version, publisher)| Application { name, version, publisher });
+        prop::collection::btree_set(application, 0..20).prop_map(|set| set.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn a_difference_leads_from_old_to_new(old in any_inventory(), new in any_inventory()) {
+            let change = InventoryChange::between(&old, &new);
+            let mut set: BTreeSet<Application> = old.iter().cloned().collect();
+            set.retain(|application| !change.removed.contains(&application.digest()));
+            set.extend(change.added.iter().cloned());
+            prop_assert_eq!(set.into_iter().collect::<Vec<_>>(), new.clone());
+            let sum = change.removed.iter().fold(digest_of(&old), |sum, entry| sum.without(*entry));
+            let sum = change.added.iter().fold(sum, |sum, entry| sum.with(entry.digest()));
+            prop_assert_eq!(sum, digest_of(&new));
+            prop_assert_eq!(change.is_empty(), old == new);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Every limit of the wire, with its unit and its reason. Relations between them are asserted at compile time.
+
+/// Largest frame body, in bytes. A link never needs a larger buffer; larger things travel in parts.
+pub const FRAME_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Length prefix of a frame, in bytes (u32, big-endian).
+pub const FRAME_HEADER_BYTES: usize = 4;
+
+/// Longest name (application, version, publisher, device, host fact), in bytes of UTF-8. The longest version string in
+/// Debian 12's archive is 62 bytes; 255 is what file systems allow a name.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// Longest text of an event's message or of an error shown to people, in bytes of UTF-8.
+pub const TEXT_BYTES_MAX: usize = 4096;
+
+/// Most fields of one event, in entries.
+pub const EVENT_FIELDS_MAX: usize = 32;
+
+/// Largest encoded event, in bytes. A frame holds at least seven of them.
+pub const EVENT_BYTES_MAX: usize = 8 * 1024;
+
+/// Most events in one message, in entries. Bounds what one frame can ask of the journal in one turn.
+pub const EVENTS_PER_MESSAGE_MAX: usize = 512;
+
+/// Most addresses among the host facts, in entries.
+pub const HOST_ADDRESSES_MAX: usize = 32;
+
+/// Most applications in one device's inventory, in entries. A Debian desktop has about 2,500, a full build host 8,000.
+pub const INVENTORY_ENTRIES_MAX: usize = 50_000;
+
+/// Most entries (added or removed) in one part of an inventory, in entries.
+pub const PART_ENTRIES_MAX: usize = 1_000;
+
+/// Bytes of content that a sender puts into one part, in bytes; leaves room for the frame's other keys.
+pub const PART_CONTENT_BYTES_TARGET: usize = 32 * 1024;
+
+/// Most parts of one section's upload, in parts.
+pub const PARTS_PER_UPLOAD_MAX: usize = 1_000;
+
+/// Most managed applications whose condition one device reports, in entries.
+pub const CONDITIONS_MAX: usize = 500;
+
+/// Most sections named in one sync, in entries. Five exist; the rest is room for later ones.
+pub const SECTIONS_MAX: usize = 16;
+
+/// Largest certificate or certificate signing request on the wire, in bytes of DER. Ours are below 700.
+pub const CERTIFICATE_BYTES_MAX: usize = 4 * 1024;
+
+/// Most server certificates (pins) that a device stores, in entries: current, next, offline recovery, one spare.
+pub const PINS_MAX: usize = 4;
+
+/// Length of a datagram key, in bytes (HMAC-SHA-256 key, RFC 2104).
+pub const DATAGRAM_KEY_BYTES: usize = 32;
+
+/// Secret of a join token, in bytes: 192 bits can't be guessed at any rate.
+pub const TOKEN_SECRET_BYTES: usize = 24;
+
+const _: () = assert!(EVENT_BYTES_MAX * 7 < FRAME_BODY_BYTES_MAX);
+const _: () = assert!(TEXT_BYTES_MAX + 4 * NAME_BYTES_MAX < EVENT_BYTES_MAX);
+const _: () = assert!(PART_CONTENT_BYTES_TARGET + 4 * NAME_BYTES_MAX < FRAME_BODY_BYTES_MAX);
+const _: () = assert!(CERTIFICATE_BYTES_MAX * (PINS_MAX + 2) < FRAME_BODY_BYTES_MAX);
+const _: () = assert!(PARTS_PER_UPLOAD_MAX * PART_ENTRIES_MAX > 2 * INVENTORY_ENTRIES_MAX);

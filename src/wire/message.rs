@@ -1,0 +1,53 @@
+//! Messages: what a frame's body says.
+//!
+//! A body is a CBOR array (RFC 8949) of two: the kind (unsigned) and a map with integer keys. Unknown keys are ignored;
+//! an unknown kind is answered with an error, not a hang-up, so that either side may be newer than the other.
+//!
+//! Kinds below 32 travel to the server, kinds from 32 on to the agent. One conversation, in order: [`ToServer::Enrol`] once in
+//! a device's life; then on each connection [`ToServer::Sync`], answered with [`ToAgent::InSync`], or with [`ToAgent::Want`], which is
+//! followed by [`ToServer::Part`]s and then by [`ToAgent::InSync`]. [`ToServer::Events`] may come at any time once the device is known, and
+//! [`ToAgent::Ack`] when they are durable.
+
+mod to_agent;
+mod to_server;
+
+pub use to_agent::{Ack, Enrolled, ErrorCode, ErrorReport, InSync, Later, ToAgent, Want, WantedSection};
+pub use to_server::{Enrol, EventItem, Events, NamedSection, Part, PartContent, Sync, SyncReason, ToServer};
+
+use minicbor::Decoder;
+
+/// Why a body is no message. The link lives on: the peer is told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// A kind that this version does not know.
+    #[error("message kind {0} is not known here")]
+    UnknownKind(u32),
+    /// Not the CBOR that the kind asks for, or over a limit.
+    #[error("malformed message: {0}")]
+    Malformed(String),
+}
+
+impl From<minicbor::decode::Error> for MessageError {
+    fn from(error: minicbor::decode::Error) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+/// Reads the array head and the kind.
+fn kind(decoder: &mut Decoder<'_>) -> Result<u32, MessageError> {
+    match decoder.array()? {
+        Some(2) => Ok(decoder.u32()?),
+        _ => Err(MessageError::Malformed("a message is an array of two: kind and body".into())),
+    }
+}
+
+/// A body must be one message and nothing after it.
+fn at_end(decoder: &Decoder<'_>) -> Result<(), MessageError> {
+    match decoder.input().len() - decoder.position() {
+        0 => Ok(()),
+        left => Err(MessageError::Malformed(format!("{left} bytes after the message"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::wire::digest::Digest;
+use crate::wire::frame;
+use crate::wire::id::{DeviceId, Epoch, TokenId};
+use crate::wire::inventory::tests::any_inventory;
+use crate::wire::section::{ApplicationCondition, Condition, HostFacts, Section};
+use crate::wire::time::WallTime;
+
+fn any_section() -> impl Strategy<Value = Section> {
+    prop::sample::select(&Section::ALL[..])
+}
+
+fn any_condition() -> impl Strategy<Value = ApplicationCondition> {
+    let conditions = [Condition::Unknown, Condition::Running, Condition::Stopped, Condition::Failed];
+    (prop::sample::select(conditions.to_vec()), "\\PC{0,20}", any::<u64>(), "\\PC{0,20}").prop_map(
+        |(condition, application, since, detail)| ApplicationCondition {
+            application,
+            condition,
+            since: WallTime(since),
+            version: "1.0".into(),
+            detail,
+        },
+    )
+}
+
+fn any_content() -> impl Strategy<Value = PartContent> {
+    let host =
+        prop::option::of("\\PC{0,20}".prop_map(|hostname| HostFacts { hostname, ..HostFacts::default() }));
+    let removed = prop::collection::vec(any::<u64>().prop_map(Digest), 0..5);
+    (any_inventory(), removed, host, prop::collection::vec(any_condition(), 0..4))
+        .prop_map(|(added, removed, host, conditions)| PartContent { added, removed, host, conditions })
+}
+
+fn any_to_server() -> impl Strategy<Value = ToServer<'static>> {
+    let named = (1u32..9, any::<u64>(), any::<u64>(), any::<Option<u64>>()).prop_map(
+        |(section, digest, revision, confirmed_revision)| NamedSection {
+            section,
+            digest: Digest(digest),
+            revision,
+            confirmed_revision,
+        },
+    );
+    let sync = (any::<u64>(), any::<u64>(), prop::collection::vec(named, 0..5)).prop_map(
+        |(epoch, clock, sections)| {
+            ToServer::Sync(Sync {
+                agent_epoch: Epoch(epoch),
+                server_epoch: Epoch(!epoch),
+                reason: SyncReason::Changed,
+                clock: WallTime(clock),
+                sections,
+            })
+        },
+    );
+    let enrol = (any::<u64>(), any::<[u8; 24]>(), prop::collection::vec(any::<u8>(), 0..300), "\\PC{0,30}")
+        .prop_map(|(token, secret, request, name)| {
+            ToServer::Enrol(Enrol { token: TokenId(token), secret, request, name })
+        });
+    let part =
+        (any_section(), any::<u64>(), any::<Option<u64>>(), any::<u32>(), any::<bool>(), any_content())
+            .prop_map(|(section, revision, base, index, is_last, content)| {
+                ToServer::Part(Box::new(Part {
+                    section,
+                    revision,
+                    digest: Digest(revision),
+                    base: base.map(Digest),
+                    index,
+                    is_last,
+                    content,
+                })
+            });
+    let events = (any::<u64>(), any::<u64>(), prop::collection::vec(any::<u64>(), 0..5)).prop_map(
+        |(epoch, highest, sequences)| {
+            let items = sequences.into_iter().map(|sequence| EventItem { sequence, body: b"\xa0" }).collect();
+            ToServer::Events(Events { spool_epoch: Epoch(epoch), highest, items })
+        },
+    );
+    prop_oneof![enrol, sync, part, events, Just(ToServer::Ping)]
+}
+
+fn any_to_agent() -> impl Strategy<Value = ToAgent> {
+    let bytes = || prop::collection::vec(any::<u8>(), 0..300);
+    prop_oneof![
+        (any::<u64>(), "\\PC{0,30}", bytes(), prop::collection::vec(bytes(), 0..4), any::<[u8; 32]>())
+            .prop_map(|(device, name, certificate, pins, key)| ToAgent::Enrolled(Box::new(Enrolled {
+                device: DeviceId(device),
+                name,
+                certificate,
+                pins,
+                wake_key: key,
+                notice_key: key.map(|byte| !byte),
+            }))),
+        (any::<u64>(), any::<u32>(), any::<Option<u32>>()).prop_map(|(epoch, next_seconds, keep_seconds)| {
+            ToAgent::InSync(InSync {
+                server_epoch: Epoch(epoch),
+                next_seconds,
+                interval_seconds: 900,
+                keep_seconds,
+            })
+        }),
+        prop::collection::vec((any_section(), any::<Option<u64>>()), 0..4).prop_map(|sections| {
+            let sections = sections.into_iter();
+            ToAgent::Want(Want {
+                sections: sections
+                    .map(|(section, base)| WantedSection { section, base: base.map(Digest) })
+                    .collect(),
+            })
+        }),
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(epoch, through)| ToAgent::Ack(Ack { spool_epoch: Epoch(epoch), through })),
+        any::<u32>().prop_map(|seconds| ToAgent::Later(Later { seconds })),
+        Just(ToAgent::Pong),
+        "\\PC{0,100}"
+            .prop_map(|message| ToAgent::Error(ErrorReport { code: ErrorCode::TokenExpired, message })),
+    ]
+}
+
+fn body_of(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write(&mut bytes);
+    let (body, whole) = frame::split(&bytes).unwrap().unwrap();
+    assert_eq!(whole, bytes.len());
+    body.to_vec()
+}
+
+proptest! {
+    #[test]
+    fn a_message_to_the_server_survives_its_bytes(message in any_to_server()) {
+        let body = body_of(|out| message.write_to(out));
+        prop_assert_eq!(ToServer::from_body(&body), Ok(message));
+    }
+
+    #[test]
+    fn a_message_to_the_agent_survives_its_bytes(message in any_to_agent()) {
+        let body = body_of(|out| message.write_to(out));
+        prop_assert_eq!(ToAgent::from_body(&body), Ok(message));
+    }
+
+    #[test]
+    fn any_bytes_are_judged_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = ToServer::from_body(&bytes);
+        let _ = ToAgent::from_body(&bytes);
+    }
+
+    #[test]
+    fn a_flipped_byte_is_a_message_or_an_error(message in any_to_server(), at: prop::sample::Index, to: u8) {
+        let mut body = body_of(|out| message.write_to(out));
+        let at = at.index(body.len());
+        body[at] = to;
+        let _ = ToServer::from_body(&body);
+        let _ = ToAgent::from_body(&body);
+    }
+}
+
+#[test]
+fn an_unknown_kind_is_named_and_unknown_keys_are_ignored() {
+    // [99, {}]
+    assert_eq!(ToServer::from_body(&[0x82, 0x18, 99, 0xa0]), Err(MessageError::UnknownKind(99)));
+    // [36, {0: 7, 1: 8, 200: "new"}]
+    let body = [&[0x82, 0x18, 36, 0xa3, 0, 7, 1, 8, 0x18, 200, 0x63][..], b"new"].concat();
+    assert_eq!(ToAgent::from_body(&body), Ok(ToAgent::Ack(Ack { spool_epoch: Epoch(7), through: 8 })));
+}
+
+#[test]
+fn what_follows_a_message_is_refused() {
+    assert_eq!(
+        ToServer::from_body(&[0x82, 5, 0xa0, 0]),
+        Err(MessageError::Malformed("1 bytes after the message".into()))
+    );
+}
+
+#[test]
+fn a_list_that_announces_more_than_it_brings_allocates_nothing() {
+    // [4, {0: 1, 1: 1, 2: array of 2^32 entries}]
+    let body = [0x82, 4, 0xa3, 0, 1, 1, 1, 2, 0x9b, 0, 0, 0, 1, 0, 0, 0, 0];
+    let error = ToServer::from_body(&body).unwrap_err().to_string();
+    assert!(error.contains("list of 4294967296 entries, at most 512 are allowed"), "{error}");
+}
+
+/// Design section 5: at most 300 bytes of TLS payload in total, both ways.
+#[test]
+fn a_sync_in_which_nothing_changed_stays_below_its_budget() {
+    let sections = Section::ALL.map(|section| NamedSection {
+        section: section.number(),
+        digest: Digest(u64::MAX),
+        revision: u64::from(u32::MAX),
+        confirmed_revision: None,
+    });
+    let mut bytes = Vec::new();
+    ToServer::Sync(Sync {
+        agent_epoch: Epoch(u64::MAX),
+        server_epoch: Epoch(u64::MAX),
+        reason: SyncReason::Scheduled,
+        clock: WallTime(1_795_514_400_123),
+        sections: sections.to_vec(),
+    })
+    .write_to(&mut bytes);
+    ToAgent::InSync(InSync {
+        server_epoch: Epoch(u64::MAX),
+        next_seconds: 86_400,
+        interval_seconds: 86_400,
+        keep_seconds: Some(86_400),
+    })
+    .write_to(&mut bytes);
+    assert!(bytes.len() <= 150, "{} bytes", bytes.len());
+}

@@ -1,0 +1,247 @@
+//! What the server says to an agent.
+
+use minicbor::{Decode, Decoder, Encode, Encoder};
+
+use super::{MessageError, at_end, kind};
+use crate::wire::bounded;
+use crate::wire::digest::Digest;
+use crate::wire::frame;
+use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::limits::{DATAGRAM_KEY_BYTES, PINS_MAX, SECTIONS_MAX};
+use crate::wire::section::Section;
+
+/// A message to the agent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ToAgent {
+    /// Kind 33: the device belongs to the fleet now.
+    Enrolled(Box<Enrolled>),
+    /// Kind 34: everything is in step.
+    InSync(InSync),
+    /// Kind 35: these sections differ.
+    Want(Want),
+    /// Kind 36: events are durable.
+    Ack(Ack),
+    /// Kind 37: not now.
+    Later(Later),
+    /// Kind 38: answer to a ping.
+    Pong,
+    /// Kind 39: something was refused.
+    Error(ErrorReport),
+}
+
+impl ToAgent {
+    /// Appends the message as a frame.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        frame::append(out, |out| {
+            let mut encoder = Encoder::new(out);
+            let done = match self {
+                Self::Enrolled(body) => encoder.array(2).and_then(|e| e.u32(33)?.encode(body)).map(drop),
+                Self::InSync(body) => encoder.array(2).and_then(|e| e.u32(34)?.encode(body)).map(drop),
+                Self::Want(body) => encoder.array(2).and_then(|e| e.u32(35)?.encode(body)).map(drop),
+                Self::Ack(body) => encoder.array(2).and_then(|e| e.u32(36)?.encode(body)).map(drop),
+                Self::Later(body) => encoder.array(2).and_then(|e| e.u32(37)?.encode(body)).map(drop),
+                Self::Pong => encoder.array(2).and_then(|e| e.u32(38)?.map(0)).map(drop),
+                Self::Error(body) => encoder.array(2).and_then(|e| e.u32(39)?.encode(body)).map(drop),
+            };
+            // A vector can always be written to, and none of our types refuses to be encoded.
+            debug_assert!(done.is_ok());
+        });
+    }
+
+    /// Decodes a frame's body.
+    ///
+    /// # Errors
+    /// When the kind is unknown, or the body is not what the kind asks for.
+    pub fn from_body(body: &[u8]) -> Result<Self, MessageError> {
+        let mut decoder = Decoder::new(body);
+        let message = match kind(&mut decoder)? {
+            33 => Self::Enrolled(decoder.decode()?),
+            34 => Self::InSync(decoder.decode()?),
+            35 => Self::Want(decoder.decode()?),
+            36 => Self::Ack(decoder.decode()?),
+            37 => Self::Later(decoder.decode()?),
+            38 => {
+                decoder.skip()?;
+                Self::Pong
+            }
+            39 => Self::Error(decoder.decode()?),
+            unknown => return Err(MessageError::UnknownKind(unknown)),
+        };
+        at_end(&decoder)?;
+        Ok(message)
+    }
+}
+
+/// The device belongs to the fleet now. It connects anew, with its certificate.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Enrolled {
+    /// Who it is.
+    #[n(0)]
+    pub device: DeviceId,
+    /// What it is called; differs from what it asked for when that name was taken.
+    #[cbor(n(1), decode_with = "bounded::name")]
+    pub name: String,
+    /// Its certificate, DER.
+    #[cbor(n(2), encode_with = "minicbor::bytes::encode", decode_with = "bounded::certificate")]
+    pub certificate: Vec<u8>,
+    /// The server certificates that it accepts, DER, the current one first.
+    #[cbor(n(3), encode_with = "encode_pins", decode_with = "decode_pins")]
+    pub pins: Vec<Vec<u8>>,
+    /// Key of the datagrams that wake it.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub wake_key: [u8; DATAGRAM_KEY_BYTES],
+    /// Key of the datagrams in which it says that it shuts down.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub notice_key: [u8; DATAGRAM_KEY_BYTES],
+}
+
+impl std::fmt::Debug for Enrolled {
+    /// Without the keys.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Enrolled")
+            .field("device", &self.device)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+fn encode_pins<Ctx, W: minicbor::encode::Write>(
+    pins: &Vec<Vec<u8>>,
+    encoder: &mut Encoder<W>,
+    _: &mut Ctx,
+) -> Result<(), minicbor::encode::Error<W::Error>> {
+    encoder.array(pins.len() as u64)?;
+    for pin in pins {
+        encoder.bytes(pin)?;
+    }
+    Ok(())
+}
+
+fn decode_pins<Ctx>(
+    decoder: &mut Decoder<'_>,
+    context: &mut Ctx,
+) -> Result<Vec<Vec<u8>>, minicbor::decode::Error> {
+    bounded::list_with(decoder, PINS_MAX, |decoder| bounded::certificate(decoder, context))
+}
+
+/// Everything is in step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct InSync {
+    /// The server's history. A change of it means that the server's state was restored from a copy.
+    #[n(0)]
+    pub server_epoch: Epoch,
+    /// When to come again, in seconds from now: this device's slot, already spread.
+    #[n(1)]
+    pub next_seconds: u32,
+    /// How long all devices take to come by once, in seconds: what to spread over when the link is lost.
+    #[n(2)]
+    pub interval_seconds: u32,
+    /// When there, the link stays, and the agent pings at this interval, in seconds. Otherwise the agent closes the link.
+    #[n(3)]
+    pub keep_seconds: Option<u32>,
+}
+
+/// These sections differ.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Want {
+    /// What is wanted, in the order in which it is to be sent.
+    #[cbor(n(0), decode_with = "bounded::list::<Ctx, WantedSection, SECTIONS_MAX>")]
+    pub sections: Vec<WantedSection>,
+}
+
+/// One section that differs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(array)]
+pub struct WantedSection {
+    /// Which.
+    #[n(0)]
+    pub section: Section,
+    /// What the server has: a device that still has that content may send the difference. Left out: send it whole.
+    #[n(1)]
+    pub base: Option<Digest>,
+}
+
+/// Events are durable at the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Ack {
+    /// The history that the sequence number counts in.
+    #[n(0)]
+    pub spool_epoch: Epoch,
+    /// Every event up to and with this sequence number is durable, or was never sent.
+    #[n(1)]
+    pub through: u64,
+}
+
+/// Not now: the server has more to do than it can. The agent keeps everything and comes again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Later {
+    /// When to come again, in seconds from now.
+    #[n(0)]
+    pub seconds: u32,
+}
+
+/// Why something was refused: for programs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+#[cbor(index_only)]
+pub enum ErrorCode {
+    /// The message did not decode, or broke a limit.
+    #[n(0)]
+    Malformed,
+    /// This version does not know the message.
+    #[n(1)]
+    UnknownKind,
+    /// The message is not allowed in this state of the conversation.
+    #[n(2)]
+    Unexpected,
+    /// The device has no certificate: it must enrol first.
+    #[n(3)]
+    NotEnrolled,
+    /// No such token, or a wrong secret.
+    #[n(4)]
+    TokenUnknown,
+    /// The token's time is over.
+    #[n(5)]
+    TokenExpired,
+    /// The token's uses are used up.
+    #[n(6)]
+    TokenUsedUp,
+    /// An administrator withdrew the token.
+    #[n(7)]
+    TokenRevoked,
+    /// An administrator removed the device: it must enrol again to come back.
+    #[n(8)]
+    DeviceRemoved,
+    /// Another link of the same device took over.
+    #[n(9)]
+    Superseded,
+    /// The sequence numbers contradict what the server has stored: the device was rolled back and must draw a new
+    /// spool epoch and send again.
+    #[n(10)]
+    SpoolEpochConflict,
+    /// The revisions contradict what the server has stored: the device was rolled back and must draw a new agent epoch.
+    #[n(11)]
+    AgentEpochConflict,
+    /// Something failed at the server; it has the reason in its log.
+    #[n(12)]
+    Internal,
+    /// The server stops; come again.
+    #[n(13)]
+    Stopping,
+}
+
+/// Something was refused. Whether the link ends is seen by whether it ends.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct ErrorReport {
+    /// For programs.
+    #[n(0)]
+    pub code: ErrorCode,
+    /// For people: what was wrong and what to do.
+    #[cbor(n(1), decode_with = "bounded::message")]
+    pub message: String,
+}

@@ -1,0 +1,256 @@
+//! What an agent says to the server.
+
+use minicbor::{Decode, Decoder, Encode, Encoder};
+
+use super::{MessageError, at_end, kind};
+use crate::wire::bounded;
+use crate::wire::digest::Digest;
+use crate::wire::frame;
+use crate::wire::id::{Epoch, TokenId};
+use crate::wire::inventory::Application;
+use crate::wire::limits::{EVENTS_PER_MESSAGE_MAX, PART_ENTRIES_MAX, SECTIONS_MAX, TOKEN_SECRET_BYTES};
+use crate::wire::section::{ApplicationCondition, HostFacts, Section, decode_conditions};
+use crate::wire::time::WallTime;
+
+/// A message to the server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ToServer<'b> {
+    /// Kind 1: a device without a certificate asks for one.
+    Enrol(Enrol),
+    /// Kind 2: where the device's sections stand.
+    Sync(Sync),
+    /// Kind 3: a piece of a section that the server wants.
+    Part(Box<Part>),
+    /// Kind 4: events, oldest first.
+    Events(Events<'b>),
+    /// Kind 5: the link is alive; answered with a pong.
+    Ping,
+}
+
+impl<'b> ToServer<'b> {
+    /// Appends the message as a frame.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        frame::append(out, |out| {
+            let mut encoder = Encoder::new(out);
+            let done = match self {
+                Self::Enrol(body) => encoder.array(2).and_then(|e| e.u32(1)?.encode(body)).map(drop),
+                Self::Sync(body) => encoder.array(2).and_then(|e| e.u32(2)?.encode(body)).map(drop),
+                Self::Part(body) => encoder.array(2).and_then(|e| e.u32(3)?.encode(body)).map(drop),
+                Self::Events(body) => encoder.array(2).and_then(|e| e.u32(4)?.encode(body)).map(drop),
+                Self::Ping => encoder.array(2).and_then(|e| e.u32(5)?.map(0)).map(drop),
+            };
+            // A vector can always be written to, and none of our types refuses to be encoded.
+            debug_assert!(done.is_ok());
+        });
+    }
+
+    /// Decodes a frame's body. Event bodies stay where they are, so that they reach the journal with one copy.
+    ///
+    /// # Errors
+    /// When the kind is unknown, or the body is not what the kind asks for.
+    pub fn from_body(body: &'b [u8]) -> Result<Self, MessageError> {
+        let mut decoder = Decoder::new(body);
+        let message = match kind(&mut decoder)? {
+            1 => Self::Enrol(decoder.decode()?),
+            2 => Self::Sync(decoder.decode()?),
+            3 => Self::Part(decoder.decode()?),
+            4 => Self::Events(decoder.decode()?),
+            5 => {
+                decoder.skip()?;
+                Self::Ping
+            }
+            unknown => return Err(MessageError::UnknownKind(unknown)),
+        };
+        at_end(&decoder)?;
+        Ok(message)
+    }
+}
+
+/// A device without a certificate asks for one.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Enrol {
+    /// Which token invites it.
+    #[n(0)]
+    pub token: TokenId,
+    /// The token's secret.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub secret: [u8; TOKEN_SECRET_BYTES],
+    /// PKCS #10 request (RFC 2986), DER. Only its public key is used.
+    #[cbor(n(2), encode_with = "minicbor::bytes::encode", decode_with = "bounded::certificate")]
+    pub request: Vec<u8>,
+    /// What the device would like to be called; the server may add a number to keep names apart.
+    #[cbor(n(3), decode_with = "bounded::name")]
+    pub name: String,
+}
+
+impl std::fmt::Debug for Enrol {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Enrol").field("token", &self.token).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Why an agent syncs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(index_only)]
+pub enum SyncReason {
+    /// The time that the server named has come.
+    #[n(0)]
+    Scheduled,
+    /// The agent has just started or enrolled.
+    #[n(1)]
+    Started,
+    /// A section changed.
+    #[n(2)]
+    Changed,
+    /// Somebody on the device asked for it.
+    #[n(3)]
+    Asked,
+    /// The link came back after it was lost.
+    #[n(4)]
+    Reconnected,
+}
+
+/// Where the device's sections stand.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Sync {
+    /// The history that the revisions count in. A device that lost or rolled back its state draws a new one.
+    #[n(0)]
+    pub agent_epoch: Epoch,
+    /// The server's epoch, as the device last heard it; `Epoch(0)` before the first reply.
+    #[n(1)]
+    pub server_epoch: Epoch,
+    /// Why now.
+    #[n(2)]
+    pub reason: SyncReason,
+    /// The device's clock, so that the server can tell when it is wrong.
+    #[n(3)]
+    pub clock: WallTime,
+    /// One entry for each section that the device has.
+    #[cbor(n(4), decode_with = "bounded::list::<Ctx, NamedSection, SECTIONS_MAX>")]
+    pub sections: Vec<NamedSection>,
+}
+
+/// Where one section stands on the device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(array)]
+pub struct NamedSection {
+    /// Number of the section: [`Section`], or one that this version does not know yet.
+    #[n(0)]
+    pub section: u32,
+    /// Digest of its content.
+    #[n(1)]
+    pub digest: Digest,
+    /// Its revision.
+    #[n(2)]
+    pub revision: u64,
+    /// The revision that the server last said it has; left out when it is `revision`. A server that has less than
+    /// it once said was restored from a copy.
+    #[n(3)]
+    pub confirmed_revision: Option<u64>,
+}
+
+impl NamedSection {
+    /// Which section this is, when this version knows it.
+    #[must_use]
+    pub fn known(&self) -> Option<Section> {
+        Section::ALL.into_iter().find(|section| section.number() == self.section)
+    }
+}
+
+impl Section {
+    /// Its number on the wire.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Inventory => 1,
+            Self::Host => 2,
+            Self::Conditions => 3,
+        }
+    }
+}
+
+/// A piece of a section. The parts of one section come in order, one section after the other.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Part {
+    /// Number of the section.
+    #[n(0)]
+    pub section: Section,
+    /// The revision that all parts together lead to.
+    #[n(1)]
+    pub revision: u64,
+    /// The digest that all parts together lead to.
+    #[n(2)]
+    pub digest: Digest,
+    /// The digest of the content that this is a difference from; left out when the section is sent whole.
+    #[n(3)]
+    pub base: Option<Digest>,
+    /// Which part this is, from 0.
+    #[n(4)]
+    pub index: u32,
+    /// Whether it is the last.
+    #[n(5)]
+    pub is_last: bool,
+    /// What it brings.
+    #[n(6)]
+    pub content: PartContent,
+}
+
+/// The content of a part: what belongs to its section is there, the rest is empty.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct PartContent {
+    /// Inventory: applications that are new.
+    #[cbor(
+        n(0),
+        default,
+        skip_if = "Vec::is_empty",
+        decode_with = "bounded::list::<Ctx, Application, PART_ENTRIES_MAX>"
+    )]
+    pub added: Vec<Application>,
+    /// Inventory: digests of applications that are gone.
+    #[cbor(
+        n(1),
+        default,
+        skip_if = "Vec::is_empty",
+        decode_with = "bounded::list::<Ctx, Digest, PART_ENTRIES_MAX>"
+    )]
+    pub removed: Vec<Digest>,
+    /// Host facts, whole.
+    #[n(2)]
+    pub host: Option<HostFacts>,
+    /// Conditions, whole.
+    #[cbor(n(3), default, skip_if = "Vec::is_empty", decode_with = "decode_conditions")]
+    pub conditions: Vec<ApplicationCondition>,
+}
+
+/// Events, oldest first.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Events<'b> {
+    /// The history that the sequence numbers count in.
+    #[n(0)]
+    pub spool_epoch: Epoch,
+    /// The highest sequence number that the device has given out. A server that has stored a higher one knows that the
+    /// device was rolled back.
+    #[n(1)]
+    pub highest: u64,
+    /// The events, by rising sequence number. Gaps are allowed: they were dropped by the device, which says so.
+    #[cbor(b(2), decode_with = "bounded::list::<Ctx, EventItem<'b>, EVENTS_PER_MESSAGE_MAX>")]
+    pub items: Vec<EventItem<'b>>,
+}
+
+/// One event under its sequence number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(array)]
+pub struct EventItem<'b> {
+    /// Counts the device's events under one spool epoch, from 1.
+    #[n(0)]
+    pub sequence: u64,
+    /// The encoded [`Event`](crate::wire::event::Event).
+    #[cbor(b(1), with = "minicbor::bytes")]
+    pub body: &'b [u8],
+}

@@ -1,0 +1,117 @@
+//! Join tokens: what an administrator hands to a device so that it may enrol.
+//!
+//! The text is `muster1-` and, in base64url without padding (RFC 4648 section 5), 68 bytes:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0..8 | token id, u64 big-endian |
+//! | 8..32 | secret |
+//! | 32..64 | SHA-256 of the server certificate's DER |
+//! | 64..68 | CRC-32C of bytes 0..64, big-endian: tells a mistyped token from a foreign one |
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::id::{CertificateHash, TokenId};
+use super::limits::TOKEN_SECRET_BYTES;
+
+const PREFIX: &str = "muster1-";
+const BODY_BYTES: usize = 8 + TOKEN_SECRET_BYTES + 32;
+
+/// A join token. It says which server may be trusted, and proves to that server that the device was invited.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JoinToken {
+    /// Names the token at the server.
+    pub id: TokenId,
+    /// Known to the server and whoever holds the token.
+    pub secret: [u8; TOKEN_SECRET_BYTES],
+    /// The only certificate that the enrolling device accepts.
+    pub server_certificate: CertificateHash,
+}
+
+/// Why a text is no join token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// It does not begin with `muster1-`.
+    #[error(
+        "this is not a join token: it must begin with '{PREFIX}' (make one with 'musterctl token create')"
+    )]
+    NotAToken,
+    /// Damaged on the way: a character is missing, doubled or changed.
+    #[error("the join token is incomplete or mistyped: copy all of it, without spaces or line breaks")]
+    Damaged,
+}
+
+impl fmt::Display for JoinToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = Vec::with_capacity(BODY_BYTES + 4);
+        bytes.extend_from_slice(&self.id.0.to_be_bytes());
+        bytes.extend_from_slice(&self.secret);
+        bytes.extend_from_slice(&self.server_certificate.0);
+        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
+        write!(f, "{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+impl fmt::Debug for JoinToken {
+    /// Without the secret: logs are read by more people than tokens are for.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinToken").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl FromStr for JoinToken {
+    type Err = TokenError;
+
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        let encoded = text.trim().strip_prefix(PREFIX).ok_or(TokenError::NotAToken)?;
+        let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Damaged)?;
+        let (body, check) = bytes.split_last_chunk::<4>().ok_or(TokenError::Damaged)?;
+        let body: &[u8; BODY_BYTES] = body.try_into().map_err(|_| TokenError::Damaged)?;
+        if crc32c::crc32c(body) != u32::from_be_bytes(*check) {
+            return Err(TokenError::Damaged);
+        }
+        let (mut id, mut secret, mut hash) = ([0; 8], [0; TOKEN_SECRET_BYTES], [0; 32]);
+        id.copy_from_slice(&body[..8]);
+        secret.copy_from_slice(&body[8..8 + TOKEN_SECRET_BYTES]);
+        hash.copy_from_slice(&body[8 + TOKEN_SECRET_BYTES..]);
+        Ok(Self { id: TokenId(u64::from_be_bytes(id)), secret, server_certificate: CertificateHash(hash) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_token_survives_its_text_and_no_changed_character_does(
+            id: u64, secret: [u8; TOKEN_SECRET_BYTES], hash: [u8; 32], at in 8usize..98, to in "[A-Za-z0-9_-]",
+        ) {
+            let token = JoinToken { id: TokenId(id), secret, server_certificate: CertificateHash(hash) };
+            let text = token.to_string();
+            prop_assert_eq!(text.parse::<JoinToken>(), Ok(token));
+            let mut damaged = text.clone();
+            damaged.replace_range(at..=at, &to);
+            prop_assert!(damaged == text || damaged.parse::<JoinToken>().is_err());
+        }
+
+        #[test]
+        fn any_text_is_judged_without_panic(text in "\\PC{0,120}") {
+            let _ = text.parse::<JoinToken>();
+            let _ = format!("{PREFIX}{text}").parse::<JoinToken>();
+        }
+    }
+
+    #[test]
+    fn a_log_never_shows_the_secret() {
+        let token =
+            JoinToken { id: TokenId(1), secret: [0xab; 24], server_certificate: CertificateHash([0; 32]) };
+        assert_eq!(format!("{token:?}"), "JoinToken { id: TokenId(0000000000000001), .. }");
+    }
+}
