@@ -68,7 +68,7 @@ fn any_to_server() -> impl Strategy<Value = ToServer<'static>> {
                     index,
                     is_last,
                     content,
-                })
+                }))
             });
     let events = (any::<u64>(), any::<u64>(), prop::collection::vec(any::<u64>(), 0..5)).prop_map(
         |(epoch, highest, sequences)| {
