@@ -1,2 +1,5 @@
-//! Floor 4: the device side.
+//! Floor 4: the device side. One process on each device: it keeps the device's sections in step with the server,
+//! delivers events, and never loses one that it has accepted.
 #![forbid(unsafe_code)]
+
+pub mod cli;

@@ -1,0 +1,159 @@
+//! What the command line may say.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::wire::event::Severity;
+
+/// Where the agent keeps its things when nobody says otherwise.
+pub(crate) const DATA_DEFAULT: &str = "./muster-agent-data";
+
+/// Keeps this device in step with its muster server.
+#[derive(Parser, Debug)]
+#[command(
+    name = "muster-agent",
+    version,
+    about = "Keeps this device in step with its muster server, and delivers its events",
+    after_help = "Examples:
+  muster-agent enroll --server muster.example.org --token muster1-AAEC…
+  muster-agent run
+  muster-agent emit --application backup --severity error --kind backup.failed \"the disk is full\" --field disk=sdb
+  muster-agent status --json
+  muster-agent sync"
+)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Make this device a member of a server's fleet
+    #[command(after_help = "Examples:
+  muster-agent enroll --server muster.example.org --token muster1-AAEC…
+  muster-agent enroll --server 192.0.2.7:13000 --token muster1-AAEC… --name till-17 --data /var/lib/muster-agent
+
+Make the token on the server: musterctl token create")]
+    Enroll(Enroll),
+    /// Run the agent until it is told to stop (SIGTERM)
+    #[command(after_help = "Examples:
+  muster-agent run
+  muster-agent run --config /etc/muster/muster-agent.toml
+
+SIGTERM and SIGINT end it cleanly, SIGHUP makes it read its configuration again.")]
+    Run(Run),
+    /// Put an event into the spool; returns once it is durable there
+    #[command(after_help = "Examples:
+  muster-agent emit --application nginx --severity warning --kind config.changed \"nginx.conf was edited\"
+  muster-agent emit --application backup --severity error --kind backup.failed \"no space left\" --field disk=sdb --field used=100%
+
+A running agent takes the event and sends it at once. When none runs, the event goes into the spool directly and is sent
+when the agent is started.")]
+    Emit(Emit),
+    /// Show how the agent is doing
+    #[command(after_help = "Examples:
+  muster-agent status
+  muster-agent status --json")]
+    Status(Status),
+    /// Sync now; returns when the sync is done
+    #[command(after_help = "Examples:
+  muster-agent sync")]
+    Sync(Common),
+}
+
+impl Command {
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Enroll(_) => "enroll",
+            Self::Run(_) => "run",
+            Self::Emit(_) => "emit",
+            Self::Status(_) => "status",
+            Self::Sync(_) => "sync",
+        }
+    }
+}
+
+/// What every command takes.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Common {
+    /// Data directory [default: what the configuration says, otherwise ./muster-agent-data]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Configuration file [default: muster-agent.toml in the data directory, when it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `enroll`
+#[derive(Args, Debug)]
+pub struct Enroll {
+    /// The server: a host name or an address, with a port when it is not 13000
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub server: String,
+    /// The join token, as 'musterctl token create' printed it
+    #[arg(long, value_name = "TOKEN")]
+    pub token: String,
+    /// What the device is to be called [default: its host name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Replace an identity that is already there; the old device stays in the server's list until it is removed there
+    #[arg(long)]
+    pub force: bool,
+    /// Data directory and configuration.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `run`
+#[derive(Args, Debug)]
+pub struct Run {
+    /// Data directory and configuration.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `emit`
+#[derive(Args, Debug)]
+pub struct Emit {
+    /// Which application it is about
+    #[arg(long, value_name = "NAME")]
+    pub application: String,
+    /// How bad it is: info, warning, error or critical
+    #[arg(long, value_name = "SEVERITY", value_parser = |text: &str| text.parse::<Severity>())]
+    pub severity: Severity,
+    /// What kind of thing happened, such as backup.failed
+    #[arg(long, value_name = "KIND")]
+    pub kind: String,
+    /// What happened, in a sentence
+    #[arg(value_name = "MESSAGE")]
+    pub message: String,
+    /// A further fact; may be given more than once
+    #[arg(long = "field", value_name = "NAME=VALUE", value_parser = field)]
+    pub fields: Vec<(String, String)>,
+    /// Data directory and configuration.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `status`
+#[derive(Args, Debug)]
+pub struct Status {
+    /// One JSON document instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Data directory and configuration.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+fn field(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("'{text}' is not a field (NAME=VALUE, such as disk=sdb)")),
+    }
+}
