@@ -1,2 +1,15 @@
 //! The handbook.
+//!
+//! | chapter | for whom |
+//! |---|---|
+//! | [`architecture`] | whoever changes muster: floors, threads, roads |
+//! | [`delivery`] | whoever relies on an event arriving: what is promised, and how it is kept |
+//! | [`testing`] | whoever wants to see that it holds |
+//!
+//! The layout of the journal on disk is documented where it is read and written, in [`crate::journal`]; the messages are
+//! documented in [`crate::wire::message`] and, for other languages, in `src/wire/muster.cddl`.
 #![forbid(unsafe_code)]
+
+pub mod architecture;
+pub mod delivery;
+pub mod testing;

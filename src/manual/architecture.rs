@@ -1,0 +1,56 @@
+//! How muster hangs together: floors, threads, and the roads that data takes.
+//!
+//! # Floors
+//!
+//! A module names only floors below its own, and folders on one floor never name each other; `tests/tidy.rs` reads the
+//! sources and fails when one does.
+//!
+//! ```text
+//! 0  wire/      bytes <-> values: frames, messages, tokens, ids, digests, limits. No IO, no clock
+//! 1  fleet/     pure rules: pacing, presence, versions
+//! 1  machine/   pure state machines: server session, acknowledgements, timers, agent
+//! 2  lane/      what passes between threads: bounded mailboxes with a doorbell; counters
+//! 3  journal/   the event log of the server and the spool of the agent; the one module with unsafe
+//! 3  store/     SQLite: devices, groups, tokens, inventory; the device table in memory
+//! 3  reactor/   mio: poll, links, the TLS channel, acceptor, buffers, the clock
+//! 4  admin/     the administration API    agent/  the device side    client/  what musterctl uses
+//! 5  server/    assembly: configuration, identity, threads, start, drain; the embeddable server
+//! 6  bin/       arguments in, one call, exit code out
+//! ```
+//!
+//! `server` stands above `admin` because it starts it: an embedder gets the whole server from one call.
+//!
+//! # Threads of the server
+//!
+//! | thread | owns | hears from |
+//! |---|---|---|
+//! | reactor × R (default: cores) | its listener (`SO_REUSEPORT`), its slab of links and their sessions, its timers | sockets; workers, flusher and control through a mailbox and a `mio::Waker` |
+//! | flusher | the duty to make the journal durable | reactors, by a doorbell |
+//! | preparer | the next segment of the journal, one ahead; retention | the flusher, and its own clock |
+//! | store writer | the one write connection to SQLite | workers, control |
+//! | worker × W | nothing between jobs | reactors, through a bounded channel |
+//! | control | the administration API, signals, reload | administrators |
+//!
+//! No thread waits for a thread that it feeds. A permit is taken before a frame is consumed, so that a lane can't
+//! overflow: a link whose work has no room is not read, and TCP tells the peer.
+//!
+//! # The core is pure
+//!
+//! [`machine`](crate::machine) and [`fleet`](crate::fleet) are told bytes, time and randomness, and answer with commands.
+//! What that buys: a whole server and hundreds of agents run in one thread under a seed, with a simulated network,
+//! disk and clock ([`testing`](super::testing)). What it costs: the reactor has to carry out each command itself, and a
+//! session is handed the device's record anew with each message.
+//!
+//! # The roads
+//!
+//! - **An event**: link → TLS channel → session → `append` into the journal's mapped tail, in the reactor's thread → the
+//!   flusher writes and syncs once for all that waits → the durable position is published → the reactors send the
+//!   acknowledgements that it releases. [`delivery`](super::delivery) has the promises.
+//! - **A sync in which nothing changed**: the session compares the device's digests with the record in memory and answers.
+//!   No worker, no disk.
+//! - **A sync in which something changed**: session → job → worker → store writer → outcome → session → link. One
+//!   transaction takes everything that waits.
+//! - **Enrolment**: a link without a certificate → job → worker checks the token, signs the request, stores the device →
+//!   answer → the device connects anew with its certificate.
+//! - **Administration**: `musterctl` → HTTP over a Unix socket → the control thread, which reads SQLite and the journal on
+//!   blocking threads of a bounded number. It never stands on a device's road.

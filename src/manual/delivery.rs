@@ -1,0 +1,44 @@
+//! What is promised of an event, from the device's disk to the server's.
+//!
+//! # The promises
+//!
+//! 1. `emit` returns when the event is durable in the device's spool. What it returned for survives a power cut.
+//! 2. The server acknowledges an event when it is durable in the journal, and not before. The agent deletes nothing that was not
+//!    acknowledged.
+//! 3. An event that comes again, because an acknowledgement was lost or a peer restarted, is acknowledged again and not
+//!    stored again.
+//! 4. The events of one device are stored in the order in which they occurred.
+//! 5. What is dropped is counted. A spool has a quota for each severity; when one is full, the oldest events *of that
+//!    severity* go, and an event of kind `spool.dropped` says how many.
+//!
+//! # How
+//!
+//! An event has a sequence number, counted by the device from 1 under a **spool epoch**. For each device the server keeps
+//! the epoch, the highest sequence number that it has appended, the CRC-32C of that event, and the journal position that
+//! has to be durable before it may be acknowledged. Acknowledgements are cumulative.
+//!
+//! | the event's number is | the server |
+//! |---|---|
+//! | above the highest | appends it |
+//! | the highest, same CRC | acknowledges it once its position is durable |
+//! | the highest, other CRC | answers `SpoolEpochConflict` |
+//! | below the highest | stores nothing, acknowledges nothing: the acknowledgement goes out when the highest is reached |
+//!
+//! The last two rows are for devices that were rolled back to an older image. Their numbers begin again where the image was
+//! made, and would be taken for repetitions: new events would be acknowledged and lost. So a repetition has to end in the
+//! very event that the server has last stored before anything is acknowledged; and a device whose highest number lies
+//! below the server's is told at once. It draws a new epoch and sends everything that it still has under it. That may store
+//! an event a second time, under another epoch: of a device that was rolled back nobody can know what it had sent, and
+//! twice is better than never.
+//!
+//! After a restart the server knows the highest numbers from its store, which writes them down now and then together with
+//! a journal position, and from the journal behind that position.
+//!
+//! # When the server's disk is full
+//!
+//! That is a state, not a failure. The journal prepares its segments one ahead, so a full disk is noticed while there is
+//! still room for what is under way. Then nothing is appended and nothing acknowledged; the agents keep their events; `musterctl
+//! status` says since when and why. When there is room again it goes on by itself.
+//!
+//! A *failed* write is another matter: after it nobody knows what the disk holds, and a later sync that succeeds proves
+//! nothing. The server stops acknowledging, exits, and reads the journal anew when it is started.

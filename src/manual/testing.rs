@@ -1,0 +1,26 @@
+//! How muster is tested, and how to run one test again.
+//!
+//! | what | where | how to run it |
+//! |---|---|---|
+//! | unit and property tests | beside the code | `cargo nextest run --lib` |
+//! | the fleet under a seed | `tests/simulation.rs` | `cargo nextest run --test simulation`; `SIM_SEED=7` replays one seed with its trace |
+//! | whole binaries as a user runs them | `tests/*.rs` | `cargo nextest run` |
+//! | the rules of the house | `tests/tidy.rs` | `cargo nextest run --test tidy` |
+//! | everything that a peer can send | `tools/fuzz` | `cargo fuzz run --fuzz-dir tools/fuzz -s none to_server` |
+//! | speed and memory | `benches/` | `cargo bench --bench wire` and so on |
+//!
+//! Tests never measure time: the machines that run them are shared. Speed is shown by benches, as ratios in one run.
+//!
+//! # The simulation
+//!
+//! The server's sessions, its records, its acknowledgement queue and the real journal run in one thread with many agent
+//! machines, under a seed. The network breaks links, delays and repeats; disks keep any subset of what was not yet
+//! synced; clocks jump; images are rolled back. Beside it runs a reference model. After every step: no acknowledged event is
+//! missing, none is stored twice, and each device's order holds. Then the faults stop, and every device must come to rest
+//! in sync. A bug that is planted behind a switch must be found, or the simulation itself is broken.
+//!
+//! # Peers that nobody here wrote
+//!
+//! `openssl s_client` for the handshake, the machine's own package database and `dpkg-query` for the inventory. A test that
+//! needs something which the machine does not have says `skipped: needs …` and passes; continuous integration has
+//! everything installed.
