@@ -3,3 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod directory;
+pub mod identity;
+pub mod settings;
+pub mod slots;
+pub mod toml_file;

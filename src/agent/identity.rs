@@ -1,0 +1,257 @@
+//! Who this device is: its key and certificate, the server it belongs to and the copies of that server's certificates.
+//!
+//! Kept in two slots ([`Slots`]), mode 0600, so that a power cut while it is written can't cost the device its place in
+//! the fleet.
+
+use std::path::Path;
+
+use minicbor::{Decode, Encode};
+use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
+
+use super::slots::{SlotError, Slots};
+use crate::wire::bounded;
+use crate::wire::id::{CertificateHash, DeviceId};
+use crate::wire::limits::{DATAGRAM_KEY_BYTES, PINS_MAX};
+use crate::wire::message::Enrolled;
+use crate::wire::time::WallTime;
+
+/// Which kind of key the agent makes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyType {
+    /// Ed25519 (RFC 8032): small and quick.
+    #[default]
+    Ed25519,
+    /// ECDSA on P-256 (FIPS 186-5), where a policy asks for it.
+    P256,
+}
+
+impl KeyType {
+    fn algorithm(self) -> &'static SignatureAlgorithm {
+        match self {
+            Self::Ed25519 => &rcgen::PKCS_ED25519,
+            Self::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+        }
+    }
+}
+
+/// Who this device is.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Identity {
+    /// The server's address: a host and a port.
+    #[cbor(n(0), decode_with = "bounded::message")]
+    pub server: String,
+    /// The device's id.
+    #[n(1)]
+    pub device: DeviceId,
+    /// The device's name in the fleet.
+    #[cbor(n(2), decode_with = "bounded::name")]
+    pub name: String,
+    /// The private key, PKCS #8 (RFC 5958), DER.
+    #[cbor(n(3), encode_with = "minicbor::bytes::encode", decode_with = "bounded::certificate")]
+    pub private_key: Vec<u8>,
+    /// The device's certificate, DER.
+    #[cbor(n(4), encode_with = "minicbor::bytes::encode", decode_with = "bounded::certificate")]
+    pub certificate: Vec<u8>,
+    /// Copies of the server's certificates, DER: no other server is spoken to.
+    #[cbor(n(5), encode_with = "encode_pins", decode_with = "decode_pins")]
+    pub pins: Vec<Vec<u8>>,
+    /// Key of the datagrams that wake this device.
+    #[cbor(n(6), with = "minicbor::bytes")]
+    pub wake_key: [u8; DATAGRAM_KEY_BYTES],
+    /// Key of the datagrams in which it says that it shuts down.
+    #[cbor(n(7), with = "minicbor::bytes")]
+    pub notice_key: [u8; DATAGRAM_KEY_BYTES],
+    /// When it enrolled, by the device's clock.
+    #[n(8)]
+    pub enrolled_at: WallTime,
+}
+
+impl std::fmt::Debug for Identity {
+    /// Without the keys.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity")
+            .field("device", &self.device)
+            .field("name", &self.name)
+            .field("server", &self.server)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there is no identity to use.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// Both slots are damaged, or what they hold is no identity.
+    #[error(
+        "the device's identity in {directory} is damaged ({what}): enrol again with 'muster-agent enroll --force' and a new token, and remove the old device on the server"
+    )]
+    Damaged {
+        /// Where it is kept.
+        directory: String,
+        /// What was found.
+        what: String,
+    },
+    /// The system refused.
+    #[error("the device's identity can't be read or written: {0}")]
+    Slots(SlotError),
+    /// No key or request could be made.
+    #[error("no key could be made: {0}")]
+    Key(#[from] rcgen::Error),
+}
+
+const SLOT_NAME: &str = "identity";
+
+impl Identity {
+    /// Reads the identity in `directory`; `None` when the device was never enrolled.
+    ///
+    /// # Errors
+    /// When it is damaged or the system refuses.
+    pub fn read(directory: &Path) -> Result<Option<Self>, IdentityError> {
+        let damaged =
+            |what: String| IdentityError::Damaged { directory: directory.display().to_string(), what };
+        match Slots::new(directory, SLOT_NAME).read() {
+            Ok(None) => Ok(None),
+            Ok(Some(content)) => {
+                minicbor::decode(&content).map(Some).map_err(|error| damaged(error.to_string()))
+            }
+            Err(SlotError::Damaged { .. }) => Err(damaged("neither copy is valid".to_owned())),
+            Err(error) => Err(IdentityError::Slots(error)),
+        }
+    }
+
+    /// Stores the identity in `directory`; durable when this returns.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn write(&self, directory: &Path) -> Result<(), IdentityError> {
+        let content = minicbor::to_vec(self).unwrap_or_default();
+        Slots::new(directory, SLOT_NAME).write(&content).map_err(IdentityError::Slots)
+    }
+
+    /// The SHA-256 of each stored copy of the server's certificates.
+    #[must_use]
+    pub fn pin_hashes(&self) -> Vec<CertificateHash> {
+        self.pins.iter().map(|pin| CertificateHash::of(pin)).collect()
+    }
+}
+
+/// A key that has no certificate yet, and the request for one.
+pub struct Candidate {
+    /// The private key, PKCS #8, DER.
+    private_key: Vec<u8>,
+    /// PKCS #10 request (RFC 2986), DER.
+    pub request: Vec<u8>,
+}
+
+impl Candidate {
+    /// Makes a key and a request for it.
+    ///
+    /// # Errors
+    /// When the cryptographic library refuses.
+    pub fn new(key_type: KeyType, name: &str) -> Result<Self, IdentityError> {
+        let key = KeyPair::generate_for(key_type.algorithm())?;
+        let mut parameters = CertificateParams::new(Vec::new())?;
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let request = parameters.serialize_request(&key)?;
+        Ok(Self { private_key: key.serialize_der(), request: request.der().to_vec() })
+    }
+
+    /// The identity that the server's answer makes of it.
+    #[must_use]
+    pub fn into_identity(self, enrolled: Enrolled, server: String, now: WallTime) -> Identity {
+        Identity {
+            server,
+            device: enrolled.device,
+            name: enrolled.name,
+            private_key: self.private_key,
+            certificate: enrolled.certificate,
+            pins: enrolled.pins,
+            wake_key: enrolled.wake_key,
+            notice_key: enrolled.notice_key,
+            enrolled_at: now,
+        }
+    }
+}
+
+fn encode_pins<Ctx, W: minicbor::encode::Write>(
+    pins: &Vec<Vec<u8>>,
+    encoder: &mut minicbor::Encoder<W>,
+    _: &mut Ctx,
+) -> Result<(), minicbor::encode::Error<W::Error>> {
+    encoder.array(pins.len() as u64)?;
+    for pin in pins {
+        encoder.bytes(pin)?;
+    }
+    Ok(())
+}
+
+fn decode_pins<Ctx>(
+    decoder: &mut minicbor::Decoder<'_>,
+    context: &mut Ctx,
+) -> Result<Vec<Vec<u8>>, minicbor::decode::Error> {
+    bounded::list_with(decoder, PINS_MAX, |decoder| bounded::certificate(decoder, context))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn example() -> Identity {
+        Identity {
+            server: "localhost:13000".into(),
+            device: DeviceId(7),
+            name: "till-17".into(),
+            private_key: vec![1; 48],
+            certificate: vec![2; 500],
+            pins: vec![vec![3; 400], vec![4; 400]],
+            wake_key: [5; 32],
+            notice_key: [6; 32],
+            enrolled_at: WallTime(1_795_514_400_000),
+        }
+    }
+
+    #[test]
+    fn an_identity_survives_its_slots_and_shows_no_key() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(Identity::read(directory.path()).unwrap(), None);
+        example().write(directory.path()).unwrap();
+        assert_eq!(Identity::read(directory.path()).unwrap(), Some(example()));
+        assert!(!format!("{:?}", example()).contains("key"));
+    }
+
+    /// Every byte of either slot may be damaged and the identity is still there; with both damaged the error says what
+    /// to do.
+    #[test]
+    fn a_damaged_slot_costs_nothing_and_two_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        example().write(directory.path()).unwrap();
+        example().write(directory.path()).unwrap();
+        for slot in ["identity.a", "identity.b"] {
+            let path = directory.path().join(slot);
+            let good = std::fs::read(&path).unwrap();
+            for at in 0..good.len() {
+                let mut bad = good.clone();
+                bad[at] ^= 0x40;
+                std::fs::write(&path, &bad).unwrap();
+                assert_eq!(Identity::read(directory.path()).unwrap(), Some(example()), "{slot} byte {at}");
+            }
+            std::fs::write(&path, good).unwrap();
+        }
+        for slot in ["identity.a", "identity.b"] {
+            std::fs::write(directory.path().join(slot), "").unwrap();
+        }
+        let error = Identity::read(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("enroll --force"), "{error}");
+    }
+
+    #[test]
+    fn both_kinds_of_key_make_a_request() {
+        for key_type in [KeyType::Ed25519, KeyType::P256] {
+            let candidate = Candidate::new(key_type, "till-17").unwrap();
+            assert!(candidate.request.len() < crate::wire::limits::CERTIFICATE_BYTES_MAX);
+            assert!(!candidate.private_key.is_empty());
+        }
+    }
+}

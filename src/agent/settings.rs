@@ -1,0 +1,229 @@
+//! `muster-agent.toml`: what an administrator may set on the device.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::identity::KeyType;
+use super::toml_file::{self, TomlError};
+use crate::wire::event::Severity;
+
+/// Name of the configuration file that is looked for in the data directory.
+pub const FILE_NAME: &str = "muster-agent.toml";
+
+/// Smallest quota of one severity, in mebibytes: two segments, one to write and one to drop.
+pub const SPOOL_QUOTA_MEBIBYTES_MIN: u32 = 1;
+
+/// Largest quota of one severity, in mebibytes: a device that was cut off for years fits.
+pub const SPOOL_QUOTA_MEBIBYTES_MAX: u32 = 1024;
+
+/// What may be set. Everything has a default.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Data directory.
+    pub data: Option<PathBuf>,
+    /// The server's address (`HOST` or `HOST:PORT`), instead of the one the device enrolled with. The certificate must
+    /// match all the same.
+    pub server: Option<String>,
+    /// How much is logged.
+    pub log_level: LogLevel,
+    /// Kind of the key that the next enrolment makes.
+    pub key_type: KeyType,
+    /// Directory of the files that say which applications are managed.
+    pub applications: PathBuf,
+    /// The socket for local programs.
+    pub socket: SocketSettings,
+    /// The spool.
+    pub spool: SpoolSettings,
+    /// What is collected, and where from.
+    pub collect: CollectSettings,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Nothing works.
+    Error,
+    /// Something is odd.
+    Warn,
+    /// What happens.
+    Info,
+    /// How.
+    Debug,
+}
+
+impl From<LogLevel> for log::LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::Error,
+            LogLevel::Warn => Self::Warn,
+            LogLevel::Info => Self::Info,
+            LogLevel::Debug => Self::Debug,
+        }
+    }
+}
+
+/// The socket for local programs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SocketSettings {
+    /// Where it is; in the data directory (`agent.sock`) unless said otherwise. The data directory is for the agent's
+    /// user alone: to let other users' programs emit events, put the socket elsewhere and widen its mode.
+    pub path: Option<PathBuf>,
+    /// Its permission bits, as chmod(1) writes them.
+    #[serde(deserialize_with = "mode")]
+    pub mode: u32,
+}
+
+/// The spool: how much of the device's disk the events of each severity may take while they can't be delivered. When it
+/// is used up the oldest events of that severity go, and an event says how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SpoolSettings {
+    /// For info events, in mebibytes.
+    #[serde(deserialize_with = "quota")]
+    pub info_mebibytes: u32,
+    /// For warnings, in mebibytes.
+    #[serde(deserialize_with = "quota")]
+    pub warning_mebibytes: u32,
+    /// For errors, in mebibytes.
+    #[serde(deserialize_with = "quota")]
+    pub error_mebibytes: u32,
+    /// For critical events, in mebibytes.
+    #[serde(deserialize_with = "quota")]
+    pub critical_mebibytes: u32,
+}
+
+/// What is collected, and where from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CollectSettings {
+    /// Packages that dpkg installed.
+    pub dpkg: bool,
+    /// Packages that apk installed.
+    pub apk: bool,
+    /// Packages that rpm installed.
+    pub rpm: bool,
+    /// Directory that the package databases and the host's files are looked for under.
+    pub root: PathBuf,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data: None,
+            server: None,
+            log_level: LogLevel::Info,
+            key_type: KeyType::default(),
+            applications: PathBuf::from("/etc/muster/applications.d"),
+            socket: SocketSettings::default(),
+            spool: SpoolSettings::default(),
+            collect: CollectSettings::default(),
+        }
+    }
+}
+
+impl Default for SocketSettings {
+    fn default() -> Self {
+        Self { path: None, mode: 0o600 }
+    }
+}
+
+impl Default for SpoolSettings {
+    fn default() -> Self {
+        Self { info_mebibytes: 4, warning_mebibytes: 4, error_mebibytes: 4, critical_mebibytes: 4 }
+    }
+}
+
+impl Default for CollectSettings {
+    fn default() -> Self {
+        Self { dpkg: true, apk: true, rpm: true, root: PathBuf::from("/") }
+    }
+}
+
+impl SpoolSettings {
+    /// What the events of one severity may take, in bytes.
+    #[must_use]
+    pub fn quota_bytes(&self, severity: Severity) -> u64 {
+        let mebibytes = match severity {
+            Severity::Info => self.info_mebibytes,
+            Severity::Warning => self.warning_mebibytes,
+            Severity::Error => self.error_mebibytes,
+            Severity::Critical => self.critical_mebibytes,
+        };
+        u64::from(mebibytes) << 20
+    }
+}
+
+impl Settings {
+    /// Reads a configuration.
+    ///
+    /// # Errors
+    /// When the file can't be read, or says something that is not allowed: with the line, the key and what is allowed.
+    pub fn read(path: &Path) -> Result<Self, TomlError> {
+        toml_file::read(path)
+    }
+}
+
+fn quota<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let value = i64::deserialize(deserializer)?;
+    let allowed = SPOOL_QUOTA_MEBIBYTES_MIN..=SPOOL_QUOTA_MEBIBYTES_MAX;
+    u32::try_from(value).ok().filter(|value| allowed.contains(value)).ok_or_else(|| {
+        serde::de::Error::custom(format!(
+            "{value} is not allowed, {SPOOL_QUOTA_MEBIBYTES_MIN} to {SPOOL_QUOTA_MEBIBYTES_MAX} mebibytes are"
+        ))
+    })
+}
+
+fn mode<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let mode = is_octal.then(|| u32::from_str_radix(&text, 8).ok()).flatten().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| {
+        serde::de::Error::custom(format!("'{text}' is not a mode (permission bits in octal, such as \"0660\")"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Result<Settings, String> {
+        toml_file::parse(text, Path::new("muster-agent.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nothing_set_is_the_default() {
+        assert_eq!(settings("").unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn what_is_set_counts() {
+        let text = "server = \"m.example.org\"\nkey_type = \"p256\"\nlog_level = \"debug\"\n[spool]\ninfo_mebibytes = 9\n\
+                    [socket]\npath = \"/run/muster-agent/agent.sock\"\nmode = \"0660\"\n[collect]\nrpm = false\n";
+        let settings = settings(text).unwrap();
+        assert_eq!(settings.key_type, KeyType::P256);
+        assert_eq!(settings.spool.quota_bytes(Severity::Info), 9 << 20);
+        assert_eq!(settings.socket.mode, 0o660);
+        assert!(!settings.collect.rpm && settings.collect.dpkg);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_line_and_key_and_what_is_allowed() {
+        let cases = [
+            ("\nsevrer = \"x\"", "line 2, key 'sevrer'", "expected one of `data`, `server`"),
+            ("key_type = \"rsa\"", "line 1, key 'key_type'", "`ed25519` or `p256`"),
+            ("[spool]\ninfo_mebibytes = 0", "line 2, key 'info_mebibytes'", "1 to 1024 mebibytes"),
+            ("[socket]\nmode = \"rw\"", "line 2, key 'mode'", "\"0660\""),
+            ("[collect]\n\ndpkg = 3", "line 3, key 'dpkg'", "expected a boolean"),
+            ("data = [", "line 1", ""),
+        ];
+        for (text, place, allowed) in cases {
+            let error = settings(text).unwrap_err();
+            assert!(error.starts_with("muster-agent.toml, ") && !error.contains('\n'), "{error}");
+            assert!(error.contains(place) && error.contains(allowed), "{error}");
+        }
+    }
+}
