@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod collect;
 pub mod directory;
 pub mod identity;
+pub mod process;
 pub mod settings;
 pub mod slots;
 pub mod toml_file;

@@ -1,0 +1,95 @@
+//! Host facts: what the host says of itself.
+
+use std::fs::File;
+use std::io::{BufReader, Read as _};
+use std::path::Path;
+
+use super::lines::each_line;
+use super::{addresses, clipped};
+use crate::wire::section::HostFacts;
+
+/// Collects the host facts. Quick: a few small files and uname(2).
+#[must_use]
+pub fn collect(root: &Path) -> HostFacts {
+    let mut facts = HostFacts::default();
+    let release = ["etc/os-release", "usr/lib/os-release"]
+        .iter()
+        .find_map(|file| File::open(root.join(file)).ok())
+        .map(|file| os_release(BufReader::new(file.take(OS_RELEASE_BYTES_MAX))))
+        .unwrap_or_default();
+    facts.os_id = release.id;
+    facts.os_name = release.pretty_name;
+    facts.os_version = release.version_id;
+    let system = rustix::system::uname();
+    let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
+    facts.kernel = clipped(&format!("{} {}", text(system.sysname()), text(system.release())));
+    facts.architecture = clipped(&text(system.machine()));
+    facts.hostname = clipped(&text(system.nodename()));
+    facts.addresses = addresses::collect(root);
+    facts.boot_id = boot_id(root);
+    facts.agent_version = env!("CARGO_PKG_VERSION").to_owned();
+    facts
+}
+
+/// The host's name: what a device is called when nobody says otherwise.
+#[must_use]
+pub fn hostname() -> String {
+    clipped(&rustix::system::uname().nodename().to_string_lossy())
+}
+
+/// Most of an os-release file that is read, in bytes; Debian's has 270.
+const OS_RELEASE_BYTES_MAX: u64 = 64 * 1024;
+
+/// What of os-release(5) is of use here.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct OsRelease {
+    pub(super) id: String,
+    pub(super) pretty_name: String,
+    pub(super) version_id: String,
+}
+
+/// Reads os-release(5): shell-like assignments.
+pub(super) fn os_release(reader: impl std::io::BufRead) -> OsRelease {
+    let mut release = OsRelease { id: "linux".to_owned(), ..OsRelease::default() };
+    // What could not be read stays empty.
+    let _ = each_line(reader, |line| {
+        let Some((name, value)) = line.split_once('=') else { return };
+        let value = clipped(&unquoted(value.trim()));
+        match name.trim() {
+            "ID" => release.id = value,
+            "PRETTY_NAME" => release.pretty_name = value,
+            "VERSION_ID" => release.version_id = value,
+            _ => {}
+        }
+    });
+    release
+}
+
+/// Takes the quotes off, and the backslashes that quote the shell's special characters within double ones.
+fn unquoted(value: &str) -> String {
+    if let Some(inner) = value.strip_prefix('\'').and_then(|value| value.strip_suffix('\'')) {
+        return inner.to_owned();
+    }
+    let Some(inner) = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')) else {
+        return value.to_owned();
+    };
+    let mut text = String::new();
+    let mut characters = inner.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => text.extend(characters.next()),
+            other => text.push(other),
+        }
+    }
+    text
+}
+
+/// random(4). Empty where there is none.
+fn boot_id(root: &Path) -> String {
+    let mut text = String::new();
+    let file = File::open(root.join("proc/sys/kernel/random/boot_id"));
+    match file.and_then(|file| file.take(64).read_to_string(&mut text)) {
+        Ok(_) => clipped(text.trim()),
+        Err(_) => String::new(),
+    }
+}

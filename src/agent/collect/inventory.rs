@@ -1,0 +1,108 @@
+//! The inventory: what all package systems of the machine have installed, together.
+
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use super::{apk, dpkg, rpm};
+use crate::agent::settings::CollectSettings;
+use crate::wire::inventory::Application;
+use crate::wire::limits::INVENTORY_ENTRIES_MAX;
+
+/// What tells one state of a file from another without reading it: changed when it was replaced, written or resized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    inode: u64,
+    size: u64,
+    modified_seconds: i64,
+    modified_nanoseconds: i64,
+}
+
+/// The state of every package database: a changed one is a reason to read them.
+pub type Fingerprint = Vec<Option<Stamp>>;
+
+/// The databases that `settings` asks to look at, there or not.
+#[must_use]
+pub fn database_files(settings: &CollectSettings) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    if settings.dpkg {
+        files.push(settings.root.join(dpkg::STATUS_FILE));
+    }
+    if settings.apk {
+        files.push(settings.root.join(apk::INSTALLED_FILE));
+    }
+    if settings.rpm {
+        for file in rpm::DATABASE_FILES {
+            files.push(settings.root.join(file));
+            // What SQLite has not yet moved into its file.
+            if file.ends_with(".sqlite") {
+                files.push(settings.root.join(format!("{file}-wal")));
+            }
+        }
+    }
+    files
+}
+
+/// The state of the databases, without reading them: a few stat(2) calls.
+#[must_use]
+pub fn fingerprint(settings: &CollectSettings) -> Fingerprint {
+    database_files(settings)
+        .iter()
+        .map(|file| {
+            fs::metadata(file).ok().map(|data| Stamp {
+                inode: data.ino(),
+                size: data.size(),
+                modified_seconds: data.mtime(),
+                modified_nanoseconds: data.mtime_nsec(),
+            })
+        })
+        .collect()
+}
+
+/// What was found, sorted and each once, and what could not be read.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// The applications.
+    pub applications: Vec<Application>,
+    /// For each database that could not be read: why. Whoever has one of these must not take the rest for all there is.
+    pub problems: Vec<String>,
+}
+
+/// Reads every database that is there. May take seconds when rpm is asked: not for the loop's thread.
+#[must_use]
+pub fn collect(settings: &CollectSettings) -> Collected {
+    let mut collected = Collected::default();
+    let read = |file: PathBuf, parse: fn(BufReader<File>) -> std::io::Result<Vec<Application>>| {
+        if !file.exists() {
+            return Ok(Vec::new());
+        }
+        File::open(&file)
+            .and_then(|open| parse(BufReader::new(open)))
+            .map_err(|error| format!("{}: {error}", file.display()))
+    };
+    let mut take = |found: Result<Vec<Application>, String>| match found {
+        Ok(found) => collected.applications.extend(found),
+        Err(problem) => collected.problems.push(problem),
+    };
+    if settings.dpkg {
+        take(read(settings.root.join(dpkg::STATUS_FILE), dpkg::parse));
+    }
+    if settings.apk {
+        take(read(settings.root.join(apk::INSTALLED_FILE), apk::parse));
+    }
+    if settings.rpm && rpm::DATABASE_FILES.iter().any(|file| settings.root.join(file).exists()) {
+        take(rpm::query(&settings.root).map_err(|error| error.to_string()));
+    }
+    collected.applications.sort_unstable();
+    collected.applications.dedup();
+    if collected.applications.len() > INVENTORY_ENTRIES_MAX {
+        log::warn!(
+            "{} applications are installed, the first {INVENTORY_ENTRIES_MAX} are reported",
+            collected.applications.len()
+        );
+        collected.applications.truncate(INVENTORY_ENTRIES_MAX);
+    }
+    collected.applications.shrink_to_fit();
+    collected
+}

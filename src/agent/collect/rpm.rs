@@ -1,0 +1,76 @@
+//! What rpm installed. Its database has several formats, and librpm is their keeper: so rpm itself is asked.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use super::clipped;
+use super::lines::each_line;
+use crate::agent::process::{self, ProcessError};
+use crate::wire::inventory::Application;
+use crate::wire::limits::INVENTORY_ENTRIES_MAX;
+
+/// Where a database may be, under the root: each format has its own name, each age of rpm its own place.
+pub const DATABASE_FILES: [&str; 6] = [
+    "var/lib/rpm/rpmdb.sqlite",
+    "var/lib/rpm/Packages.db",
+    "var/lib/rpm/Packages",
+    "usr/lib/sysimage/rpm/rpmdb.sqlite",
+    "usr/lib/sysimage/rpm/Packages.db",
+    "usr/lib/sysimage/rpm/Packages",
+];
+
+/// How long rpm may take. It reads some megabytes; what takes longer waits for a lock.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Most that rpm may say, in bytes: [`INVENTORY_ENTRIES_MAX`] packages of 200 bytes.
+const OUTPUT_BYTES_MAX: usize = INVENTORY_ENTRIES_MAX * 200;
+
+const QUERY_FORMAT: &str =
+    "%{NAME}\\t%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\\t%{ARCH}\\t%{VENDOR}\\t%{PACKAGER}\\n";
+
+/// Asks rpm what is installed under `root`.
+///
+/// # Errors
+/// When rpm is not there, takes too long or fails.
+pub fn query(root: &Path) -> Result<Vec<Application>, ProcessError> {
+    let root = root.to_string_lossy();
+    let arguments = ["--root", &root, "-qa", "--queryformat", QUERY_FORMAT];
+    // `--root` makes rpm change its root directory, which only the superuser may do: leave it out where it says nothing.
+    let arguments = if root == "/" { &arguments[2..] } else { &arguments[..] };
+    let answer = process::run("rpm", arguments, TIMEOUT, OUTPUT_BYTES_MAX)?;
+    let failed = |message: String| ProcessError::Io {
+        program: "rpm".to_owned(),
+        source: io::Error::other(message),
+    };
+    match answer.code {
+        Some(0) => {
+            let machine = rustix::system::uname();
+            Ok(parse(&answer.output, &machine.machine().to_string_lossy()))
+        }
+        Some(code) => Err(failed(format!("it ended with code {code}"))),
+        None => Err(failed("a signal ended it".to_owned())),
+    }
+}
+
+/// Reads what rpm answered: a line for each package, its parts parted by tabs.
+#[must_use]
+pub fn parse(output: &[u8], machine: &str) -> Vec<Application> {
+    let mut found = Vec::new();
+    // Reading from memory can't fail.
+    let _ = each_line(output, |line| {
+        let mut parts = line.split('\t').map(|part| if part == "(none)" { "" } else { part });
+        let (Some(name), Some(version)) = (parts.next(), parts.next()) else { return };
+        let architecture = parts.next().unwrap_or_default();
+        // Keys that rpm keeps beside the packages, as if they were some.
+        if name.is_empty() || name == "gpg-pubkey" || found.len() >= INVENTORY_ENTRIES_MAX {
+            return;
+        }
+        let (vendor, packager) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let is_native = ["", "noarch", machine].contains(&architecture);
+        let name = if is_native { clipped(name) } else { clipped(&format!("{name}:{architecture}")) };
+        let publisher = clipped(if vendor.is_empty() { packager } else { vendor });
+        found.push(Application { name, version: clipped(version), publisher });
+    });
+    found
+}

@@ -1,0 +1,216 @@
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::agent::settings::CollectSettings;
+use crate::wire::inventory::Application;
+
+fn application(name: &str, version: &str, publisher: &str) -> Application {
+    Application { name: name.into(), version: version.into(), publisher: publisher.into() }
+}
+
+const STATUS: &str = "\
+Package: dpkg
+Status: install ok installed
+Maintainer: Dpkg Developers <debian-dpkg@lists.debian.org>
+Architecture: amd64
+Version: 1.22.6
+
+Package: libc6
+Status: install ok installed
+Architecture: i386
+Multi-Arch: same
+Version: 2.39-0
+Description: a library
+ Package: not a field
+ .
+ Version: neither
+
+Package: held
+Status: hold ok installed
+Architecture: all
+Version: 1:2~rc1
+
+Package: gone
+Status: deinstall ok config-files
+Architecture: amd64
+Version: 7
+
+Package: half
+Status: install ok half-configured
+Version: 8
+
+Package: broken
+Status: install reinstreq installed
+Version: 9";
+
+#[test]
+fn dpkg_names_what_is_installed() {
+    let expected = [
+        application("dpkg", "1.22.6", "Dpkg Developers <debian-dpkg@lists.debian.org>"),
+        application("libc6:i386", "2.39-0", ""),
+        application("held", "1:2~rc1", ""),
+    ];
+    assert_eq!(dpkg::parse(Cursor::new(STATUS)).unwrap(), expected);
+}
+
+#[test]
+fn apk_names_what_is_installed() {
+    let text = "C:Q1abc=\nP:musl\nV:1.2.5-r0\nA:x86_64\nm:Timo <t@example.org>\nF:lib\nR:ld-musl\n\nP:busybox\nV:1.36\n";
+    let expected = [application("musl", "1.2.5-r0", "Timo <t@example.org>"), application("busybox", "1.36", "")];
+    assert_eq!(apk::parse(Cursor::new(text)).unwrap(), expected);
+}
+
+#[test]
+fn rpm_names_what_is_installed() {
+    let output = b"bash\t5.2.26-3.fc40\tx86_64\tFedora Project\tFedora\nglibc\t2.39-1\ti686\t(none)\tSomebody\n\
+        gpg-pubkey\ta15b79cc\t(none)\t(none)\t(none)\ntzdata\t1:2024a-1\tnoarch\t(none)\t(none)\nno tabs\n";
+    let expected = [
+        application("bash", "5.2.26-3.fc40", "Fedora Project"),
+        application("glibc:i686", "2.39-1", "Somebody"),
+        application("tzdata", "1:2024a-1", ""),
+    ];
+    assert_eq!(rpm::parse(output, "x86_64"), expected);
+}
+
+#[test]
+fn a_long_line_costs_one_value_and_no_more() {
+    let text = format!("Package: a\nStatus: install ok installed\nVersion: {}é\nDepends: {}\n\nPackage: b\nStatus: install ok installed\nVersion: 2\n",
+        "9".repeat(254), "x".repeat(100_000));
+    let found = dpkg::parse(Cursor::new(text)).unwrap();
+    assert_eq!(found[0].version, "9".repeat(254), "cut between characters");
+    assert_eq!(found[1], application("b", "2", ""));
+}
+
+#[test]
+fn os_release_is_read_like_a_shell_would() {
+    let text = "PRETTY_NAME=\"Debian \\\"GNU\\\"\"\nID=debian\n# comment\nVERSION_ID='12'\nX\n";
+    let release = host::os_release(Cursor::new(text));
+    assert_eq!((release.id.as_str(), release.pretty_name.as_str(), release.version_id.as_str()), ("debian", "Debian \"GNU\"", "12"));
+}
+
+#[test]
+fn only_addresses_that_others_can_reach_are_named() {
+    let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n     |-- 10.1.2.0\n        /24 link UNICAST\n     |-- 10.1.2.3\n        /32 host LOCAL\n     |-- 127.0.0.1\n        /32 host LOCAL\n     |-- 169.254.1.1\n        /32 host LOCAL\n     |-- 10.1.2.255\n        /32 link BROADCAST\n";
+    assert_eq!(addresses::parse_fib_trie(Cursor::new(trie)), ["10.1.2.3".parse::<std::net::Ipv4Addr>().unwrap()]);
+    let inet6 = "00000000000000000000000000000001 01 80 10 80       lo\nfe80000000000000021122fffe334455 02 40 20 80 eth0\n20010db8000000000000000000000007 02 40 00 80 eth0\n";
+    assert_eq!(addresses::parse_if_inet6(Cursor::new(inet6)), ["2001:db8::7".parse::<std::net::Ipv6Addr>().unwrap()]);
+}
+
+#[test]
+fn this_host_says_who_it_is() {
+    let facts = host::collect(Path::new("/"));
+    assert!(!facts.kernel.is_empty() && !facts.architecture.is_empty());
+    assert_eq!(facts.agent_version, env!("CARGO_PKG_VERSION"));
+    assert_eq!(facts, host::collect(Path::new("/")), "the same host says the same twice");
+}
+
+#[test]
+fn databases_are_found_under_the_root_and_a_change_is_seen() {
+    let root = tempfile::tempdir().unwrap();
+    let settings = CollectSettings { root: root.path().to_owned(), ..CollectSettings::default() };
+    let empty = inventory::fingerprint(&settings);
+    assert!(inventory::collect(&settings).applications.is_empty());
+    let status = root.path().join(dpkg::STATUS_FILE);
+    std::fs::create_dir_all(status.parent().unwrap()).unwrap();
+    std::fs::write(&status, STATUS).unwrap();
+    let collected = inventory::collect(&settings);
+    assert_eq!(collected.applications.len(), 3);
+    assert!(collected.applications.is_sorted() && collected.problems.is_empty());
+    assert_ne!(inventory::fingerprint(&settings), empty);
+}
+
+#[test]
+fn a_database_that_cannot_be_read_is_a_problem_and_not_an_empty_list() {
+    let root = tempfile::tempdir().unwrap();
+    let settings = CollectSettings { root: root.path().to_owned(), ..CollectSettings::default() };
+    std::fs::create_dir_all(root.path().join(dpkg::STATUS_FILE)).unwrap();
+    assert_eq!(inventory::collect(&settings).problems.len(), 1);
+}
+
+/// This machine's own database, beside what dpkg-query says of it.
+#[test]
+fn this_machines_packages_are_what_dpkg_query_says() {
+    let format = "-f=${Package}\t${Architecture}\t${Version}\t${db:Status-Abbrev}\t${Maintainer}\n";
+    let Ok(answer) = std::process::Command::new("dpkg-query").args(["-W", format]).env("LC_ALL", "C.UTF-8").output() else {
+        println!("skipped: needs dpkg-query");
+        return;
+    };
+    let native = std::process::Command::new("dpkg").arg("--print-architecture").output().unwrap();
+    let native = String::from_utf8(native.stdout).unwrap().trim().to_owned();
+    let text = String::from_utf8_lossy(&answer.stdout).into_owned();
+    let expected: BTreeMap<String, (String, String)> = text
+        .lines()
+        .map(|line| line.split('\t').collect::<Vec<_>>())
+        .filter(|parts| parts[3].ends_with("i "))
+        .map(|parts| {
+            let is_native = parts[1] == native || parts[1] == "all";
+            let name = if is_native { parts[0].to_owned() } else { format!("{}:{}", parts[0], parts[1]) };
+            (name, (parts[2].to_owned(), clipped(parts[4])))
+        })
+        .collect();
+    let file = std::fs::File::open(Path::new("/").join(dpkg::STATUS_FILE)).unwrap();
+    let found = dpkg::parse(std::io::BufReader::new(file)).unwrap();
+    let count = found.len();
+    let found: BTreeMap<_, _> = found.into_iter().map(|a| (a.name, (a.version, a.publisher))).collect();
+    assert_eq!(found.len(), count, "no package twice");
+    assert!(count > 0);
+    assert_eq!(found, expected);
+    println!("{count} packages, every version equal");
+}
+
+/// A real rpm database, made by rpm itself from a package that rpmbuild made.
+#[test]
+fn rpm_itself_is_asked() {
+    let has = |program: &str| std::process::Command::new(program).arg("--version").output().is_ok();
+    if !has("rpm") || !has("rpmbuild") {
+        println!("skipped: needs rpm and rpmbuild");
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root (rpm --root)");
+        return;
+    }
+    let work = tempfile::tempdir().unwrap();
+    let spec = work.path().join("shop.spec");
+    std::fs::write(&spec, "Name: shop\nVersion: 1.2\nRelease: 3\nEpoch: 4\nSummary: s\nLicense: MIT\nVendor: Acme\nBuildArch: noarch\n%description\nd\n%files\n").unwrap();
+    let top = format!("_topdir {}", work.path().display());
+    let run = |program: &str, arguments: &[&str]| {
+        let output = std::process::Command::new(program).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    run("rpmbuild", &["-bb", "--define", &top, spec.to_str().unwrap()]);
+    let root = work.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    let package = work.path().join("RPMS/noarch/shop-1.2-3.noarch.rpm");
+    run("rpm", &["--root", root.to_str().unwrap(), "-i", "--nodeps", package.to_str().unwrap()]);
+    let settings = CollectSettings { root, ..CollectSettings::default() };
+    let collected = inventory::collect(&settings);
+    assert_eq!(collected.problems, Vec::<String>::new());
+    assert_eq!(collected.applications, [application("shop", "4:1.2-3", "Acme")]);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), text in "[PVmSDA:\\n\\t =\"'\\\\a-c.0-9|/-]{0,300}") {
+        for input in [bytes.as_slice(), text.as_bytes()] {
+            let _ = dpkg::parse(Cursor::new(input));
+            let _ = apk::parse(Cursor::new(input));
+            let _ = rpm::parse(input, "x86_64");
+            let _ = host::os_release(Cursor::new(input));
+            let _ = addresses::parse_fib_trie(Cursor::new(input));
+            let _ = addresses::parse_if_inet6(Cursor::new(input));
+        }
+    }
+
+    #[test]
+    fn every_value_that_is_read_may_travel(name in "\\PC{1,600}", version in "\\PC{0,600}") {
+        let text = format!("Package: {name}\nStatus: install ok installed\nVersion: {version}\n");
+        for found in dpkg::parse(Cursor::new(text)).unwrap() {
+            prop_assert!(found.name.len() <= NAME_BYTES_MAX && found.version.len() <= NAME_BYTES_MAX);
+        }
+    }
+}
