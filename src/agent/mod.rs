@@ -2,6 +2,7 @@
 //! delivers events, and never loses one that it has accepted.
 #![forbid(unsafe_code)]
 
+pub mod application;
 pub mod cli;
 pub mod collect;
 pub mod directory;

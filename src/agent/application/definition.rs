@@ -1,0 +1,187 @@
+//! `applications.d/*.toml`: one file for each managed application.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::agent::toml_file;
+use crate::wire::limits::{CONDITIONS_MAX, NAME_BYTES_MAX};
+
+/// How long a `command` may take when its file does not say, in seconds.
+pub const COMMAND_TIMEOUT_SECONDS_DEFAULT: u64 = 10;
+
+/// How long a `command` may be given, in seconds: a check that takes longer holds up all the others.
+pub const COMMAND_TIMEOUT_SECONDS_MAX: u64 = 60;
+
+/// Most arguments of a `command`.
+pub const COMMAND_ARGUMENTS_MAX: usize = 64;
+
+/// One managed application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definition {
+    /// Its name: what events, policies and tasks call it.
+    pub name: String,
+    /// The package whose version is its version.
+    pub package: String,
+    /// How to tell whether it does its work.
+    pub probe: Probe,
+}
+
+/// How to tell whether an application does its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// Ask systemd for this unit.
+    SystemdUnit(String),
+    /// A file that holds the number of a process, which must be there.
+    PidFile(PathBuf),
+    /// Run a program, whose exit code says it the way the `status` action of an init script does.
+    Command {
+        /// Program and arguments.
+        arguments: Vec<String>,
+        /// How long it may take.
+        timeout: Duration,
+    },
+}
+
+/// What the directory says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Definitions {
+    /// The applications, by name.
+    pub applications: Vec<Definition>,
+    /// For each file that is wrong: which, where, and what is allowed.
+    pub problems: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(deserialize_with = "name")]
+    name: String,
+    package: Option<String>,
+    condition: ConditionTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConditionTable {
+    systemd_unit: Option<String>,
+    pid_file: Option<PathBuf>,
+    command: Option<Vec<String>>,
+    timeout_seconds: Option<u64>,
+}
+
+impl Definitions {
+    /// Reads every `*.toml` of a directory. One that is not there defines nothing.
+    #[must_use]
+    pub fn read(directory: &Path) -> Self {
+        let mut definitions = Self::default();
+        let mut files = match list(directory) {
+            Ok(files) => files,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return definitions,
+            Err(error) => {
+                definitions.problems.push(format!("{}: {error}", directory.display()));
+                return definitions;
+            }
+        };
+        files.sort_unstable();
+        for path in files {
+            match parse_file(&path) {
+                Ok(definition) if definitions.applications.len() + 1 >= CONDITIONS_MAX => {
+                    definitions.problems.push(format!(
+                        "{}: '{}' is one application too many, {} are allowed",
+                        path.display(),
+                        definition.name,
+                        CONDITIONS_MAX - 1
+                    ));
+                }
+                Ok(definition) if definitions.applications.iter().any(|known| known.name == definition.name) => {
+                    definitions.problems.push(format!(
+                        "{}: another file has defined '{}' already",
+                        path.display(),
+                        definition.name
+                    ));
+                }
+                Ok(definition) => definitions.applications.push(definition),
+                Err(problem) => definitions.problems.push(problem),
+            }
+        }
+        definitions.applications.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        definitions
+    }
+}
+
+fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+fn parse_file(path: &Path) -> Result<Definition, String> {
+    let file: File = toml_file::read(path).map_err(|error| error.to_string())?;
+    definition(file).map_err(|problem| format!("{}: {problem}", path.display()))
+}
+
+/// Decodes the text of a definition, said to be from `path`.
+///
+/// # Errors
+/// When it says something that is not allowed; names the line and what is allowed.
+pub fn parse(text: &str, path: &Path) -> Result<Definition, String> {
+    let file: File = toml_file::parse(text, path).map_err(|error| error.to_string())?;
+    definition(file).map_err(|problem| format!("{}: {problem}", path.display()))
+}
+
+fn definition(file: File) -> Result<Definition, String> {
+    let table = file.condition;
+    if table.timeout_seconds.is_some() && table.command.is_none() {
+        return Err("[condition]: 'timeout_seconds' belongs to 'command'".to_owned());
+    }
+    let probe = match (table.systemd_unit, table.pid_file, table.command) {
+        (Some(unit), None, None) => Probe::SystemdUnit(checked_unit(unit)?),
+        (None, Some(file), None) => Probe::PidFile(file),
+        (None, None, Some(arguments)) => {
+            let seconds = table.timeout_seconds.unwrap_or(COMMAND_TIMEOUT_SECONDS_DEFAULT);
+            if !(1..=COMMAND_TIMEOUT_SECONDS_MAX).contains(&seconds) {
+                return Err(format!(
+                    "[condition]: timeout_seconds = {seconds} is not allowed, 1 to {COMMAND_TIMEOUT_SECONDS_MAX} are"
+                ));
+            }
+            if arguments.is_empty() || arguments.len() > COMMAND_ARGUMENTS_MAX {
+                return Err(format!(
+                    "[condition]: command must be a program and its arguments, 1 to {COMMAND_ARGUMENTS_MAX} texts"
+                ));
+            }
+            Probe::Command { arguments, timeout: Duration::from_secs(seconds) }
+        }
+        _ => return Err("[condition] must have one of 'systemd_unit', 'pid_file', 'command'".to_owned()),
+    };
+    let package = file.package.unwrap_or_else(|| file.name.clone());
+    Ok(Definition { name: file.name, package, probe })
+}
+
+/// A unit's name is handed to systemctl: it must not look like an option.
+fn checked_unit(unit: String) -> Result<String, String> {
+    let is_allowed = |character: char| character.is_ascii_alphanumeric() || ":-_.\\@".contains(character);
+    if unit.is_empty() || unit.starts_with('-') || unit.len() > NAME_BYTES_MAX || !unit.chars().all(is_allowed) {
+        return Err(format!("[condition]: '{unit}' is not the name of a unit (systemd.unit(5))"));
+    }
+    Ok(unit)
+}
+
+fn name<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name == super::check::AGENT_NAME {
+        return Err(serde::de::Error::custom(format!(
+            "'{name}' is not allowed: 1 to {NAME_BYTES_MAX} bytes, and not '{}'",
+            super::check::AGENT_NAME
+        )));
+    }
+    Ok(name)
+}

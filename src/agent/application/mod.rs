@@ -1,0 +1,10 @@
+//! Managed applications: which there are (`applications.d/*.toml`, one file each), and whether each does its work.
+
+pub mod check;
+pub mod definition;
+
+pub use check::{Observed, check};
+pub use definition::{Definition, Definitions, Probe};
+
+#[cfg(test)]
+mod tests;
