@@ -119,7 +119,10 @@ mod tests {
         assert_eq!(std::fs::metadata(directory.path()).unwrap().permissions().mode() & 0o777, 0o700);
         let lock = directory.lock("a running agent").unwrap();
         let error = directory.lock("another").unwrap_err().to_string();
-        assert!(error.contains(&format!("in use by a running agent, process {}", std::process::id())), "{error}");
+        assert!(
+            error.contains(&format!("in use by a running agent, process {}", std::process::id())),
+            "{error}"
+        );
         drop(lock);
         drop(directory.lock("another").unwrap());
     }

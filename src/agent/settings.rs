@@ -182,7 +182,9 @@ fn mode<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Err
     let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     let mode = is_octal.then(|| u32::from_str_radix(&text, 8).ok()).flatten().filter(|mode| *mode <= 0o777);
     mode.ok_or_else(|| {
-        serde::de::Error::custom(format!("'{text}' is not a mode (permission bits in octal, such as \"0660\")"))
+        serde::de::Error::custom(format!(
+            "'{text}' is not a mode (permission bits in octal, such as \"0660\")"
+        ))
     })
 }
 

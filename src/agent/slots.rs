@@ -100,13 +100,8 @@ impl Slots {
         let path = self.path(["a", "b"][index]);
         let wrap = |source| SlotError::Io { path: path.clone(), source };
         let bytes = encode(generation, content);
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(wrap)?;
+        let file =
+            File::options().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(wrap)?;
         std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).map_err(wrap)?;
         file.sync_all().map_err(wrap)?;
         sync_directory(&self.directory).map_err(wrap)

@@ -41,7 +41,9 @@ pub enum TomlError {
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, TomlError> {
     let wrap = |source| TomlError::Io { path: path.to_owned(), source };
     let mut text = String::new();
-    File::open(path).and_then(|file| file.take(TOML_BYTES_MAX + 1).read_to_string(&mut text)).map_err(wrap)?;
+    File::open(path)
+        .and_then(|file| file.take(TOML_BYTES_MAX + 1).read_to_string(&mut text))
+        .map_err(wrap)?;
     if text.len() as u64 > TOML_BYTES_MAX {
         let message = format!("more than {TOML_BYTES_MAX} bytes");
         return Err(wrap(io::Error::new(io::ErrorKind::InvalidData, message)));
@@ -58,7 +60,11 @@ pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, TomlErro
         let start = error.span().map_or(0, |span| span.start.min(text.len()));
         let before = text.get(..start).unwrap_or_default();
         let line = before.matches('\n').count();
-        let key = text.lines().nth(line).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim().to_owned());
+        let key = text
+            .lines()
+            .nth(line)
+            .and_then(|line| line.split_once('='))
+            .map(|(key, _)| key.trim().to_owned());
         let message = error.message().replace('\n', "; ");
         TomlError::Wrong { path: path.to_owned(), line: line + 1, key, message }
     })

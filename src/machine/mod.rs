@@ -1,2 +1,19 @@
-//! Floor 1: pure state machines, told bytes, time and randomness.
+//! Floor 1: pure state machines, told bytes, time and randomness; they answer with commands.
+//!
+//! | module | what it decides |
+//! |---|---|
+//! | [`session`] | the server's half of one link |
+//! | [`hot`] | what the server remembers of each device, and whether an event is new |
+//! | [`acks`] | which acknowledgements a durable position releases |
+//! | [`timers`] | whose deadline has come |
+//! | [`record`] | what the journal keeps of an event |
+//! | [`close`] | why a link ended |
 #![forbid(unsafe_code)]
+
+pub mod acks;
+pub mod close;
+pub mod command;
+pub mod hot;
+pub mod record;
+pub mod session;
+pub mod timers;

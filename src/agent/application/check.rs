@@ -89,7 +89,8 @@ fn pid_file(path: &Path) -> Observed {
         }
         Err(error) => return Observed::new(Condition::Unknown, format!("{}: {error}", path.display())),
     }
-    let process = text.trim().parse().ok().filter(|number| *number > 0).and_then(rustix::process::Pid::from_raw);
+    let process =
+        text.trim().parse().ok().filter(|number| *number > 0).and_then(rustix::process::Pid::from_raw);
     let Some(process) = process else {
         return Observed::new(Condition::Unknown, format!("{} holds no process number", path.display()));
     };
@@ -112,7 +113,9 @@ fn command(arguments: &[String], timeout: Duration) -> Observed {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let answer = match process::run(program, &arguments, timeout, OUTPUT_BYTES_MAX) {
         Ok(answer) => answer,
-        Err(error @ ProcessError::NotThere(_)) => return Observed::new(Condition::NotInstalled, error.to_string()),
+        Err(error @ ProcessError::NotThere(_)) => {
+            return Observed::new(Condition::NotInstalled, error.to_string());
+        }
         Err(error) => return Observed::new(Condition::Unknown, error.to_string()),
     };
     let output = String::from_utf8_lossy(&answer.output);
@@ -139,7 +142,8 @@ pub fn section(
         .iter()
         .map(|(definition, observed)| {
             let last = before.iter().find(|last| last.application == definition.name);
-            let since = last.filter(|last| last.condition == observed.condition).map_or(now, |last| last.since);
+            let since =
+                last.filter(|last| last.condition == observed.condition).map_or(now, |last| last.since);
             let found = inventory.partition_point(|entry| entry.name < definition.package);
             let version = inventory.get(found).filter(|entry| entry.name == definition.package);
             ApplicationCondition {

@@ -97,7 +97,9 @@ impl Definitions {
                         CONDITIONS_MAX - 1
                     ));
                 }
-                Ok(definition) if definitions.applications.iter().any(|known| known.name == definition.name) => {
+                Ok(definition)
+                    if definitions.applications.iter().any(|known| known.name == definition.name) =>
+                {
                     definitions.problems.push(format!(
                         "{}: another file has defined '{}' already",
                         path.display(),
@@ -169,7 +171,11 @@ fn definition(file: File) -> Result<Definition, String> {
 /// A unit's name is handed to systemctl: it must not look like an option.
 fn checked_unit(unit: String) -> Result<String, String> {
     let is_allowed = |character: char| character.is_ascii_alphanumeric() || ":-_.\\@".contains(character);
-    if unit.is_empty() || unit.starts_with('-') || unit.len() > NAME_BYTES_MAX || !unit.chars().all(is_allowed) {
+    if unit.is_empty()
+        || unit.starts_with('-')
+        || unit.len() > NAME_BYTES_MAX
+        || !unit.chars().all(is_allowed)
+    {
         return Err(format!("[condition]: '{unit}' is not the name of a unit (systemd.unit(5))"));
     }
     Ok(unit)

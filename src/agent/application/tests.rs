@@ -39,13 +39,21 @@ fn a_definition_says_how_to_tell() {
 fn a_wrong_definition_is_named_with_line_and_what_is_allowed() {
     let head = "name = \"a\"\n[condition]\n";
     let cases = [
-        (format!("{head}pid_file = \"/x\"\n[settings]\n"), "line 4", "expected one of `name`, `package`, `condition`"),
+        (
+            format!("{head}pid_file = \"/x\"\n[settings]\n"),
+            "line 4",
+            "expected one of `name`, `package`, `condition`",
+        ),
         (format!("{head}unit = \"x\"\n"), "line 3, key 'unit'", "`systemd_unit`"),
         (head.to_owned(), "shop.toml", "must have one of 'systemd_unit', 'pid_file', 'command'"),
         (format!("{head}pid_file = \"/x\"\ncommand = [\"x\"]\n"), "shop.toml", "must have one of"),
         (format!("{head}command = [\"x\"]\ntimeout_seconds = 61\n"), "shop.toml", "1 to 60 are"),
         (format!("{head}systemd_unit = \"--version\"\n"), "shop.toml", "not the name of a unit"),
-        ("name = \"muster-agent\"\n[condition]\npid_file = \"/x\"".to_owned(), "line 1, key 'name'", "not 'muster-agent'"),
+        (
+            "name = \"muster-agent\"\n[condition]\npid_file = \"/x\"".to_owned(),
+            "line 1, key 'name'",
+            "not 'muster-agent'",
+        ),
     ];
     for (text, place, allowed) in cases {
         let error = parse(&text).unwrap_err();
@@ -89,7 +97,8 @@ fn a_pid_file_must_name_a_process_that_is_there() {
 #[test]
 fn systemd_is_understood() {
     let say = |load: &str, active: &str| {
-        judge_unit(&format!("LoadState={load}\nActiveState={active}\nSubState=x\nResult=exit-code\n")).condition
+        judge_unit(&format!("LoadState={load}\nActiveState={active}\nSubState=x\nResult=exit-code\n"))
+            .condition
     };
     assert_eq!(say("loaded", "active"), Condition::Running);
     assert_eq!(say("loaded", "inactive"), Condition::Stopped);

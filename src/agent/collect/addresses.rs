@@ -18,9 +18,8 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The addresses, sorted, at most [`HOST_ADDRESSES_MAX`].
 #[must_use]
 pub fn collect(root: &Path) -> Vec<String> {
-    let open = |file: &str| {
-        File::open(root.join(file)).ok().map(|file| BufReader::new(file.take(FILE_BYTES_MAX)))
-    };
+    let open =
+        |file: &str| File::open(root.join(file)).ok().map(|file| BufReader::new(file.take(FILE_BYTES_MAX)));
     let mut found: Vec<IpAddr> = Vec::new();
     let (fib_trie, if_inet6) = (open("proc/net/fib_trie"), open("proc/net/if_inet6"));
     if fib_trie.is_none() && if_inet6.is_none() {

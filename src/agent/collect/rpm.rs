@@ -39,10 +39,8 @@ pub fn query(root: &Path) -> Result<Vec<Application>, ProcessError> {
     // `--root` makes rpm change its root directory, which only the superuser may do: leave it out where it says nothing.
     let arguments = if root == "/" { &arguments[2..] } else { &arguments[..] };
     let answer = process::run("rpm", arguments, TIMEOUT, OUTPUT_BYTES_MAX)?;
-    let failed = |message: String| ProcessError::Io {
-        program: "rpm".to_owned(),
-        source: io::Error::other(message),
-    };
+    let failed =
+        |message: String| ProcessError::Io { program: "rpm".to_owned(), source: io::Error::other(message) };
     match answer.code {
         Some(0) => {
             let machine = rustix::system::uname();

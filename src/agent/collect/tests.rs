@@ -60,13 +60,15 @@ fn dpkg_names_what_is_installed() {
 #[test]
 fn apk_names_what_is_installed() {
     let text = "C:Q1abc=\nP:musl\nV:1.2.5-r0\nA:x86_64\nm:Timo <t@example.org>\nF:lib\nR:ld-musl\n\nP:busybox\nV:1.36\n";
-    let expected = [application("musl", "1.2.5-r0", "Timo <t@example.org>"), application("busybox", "1.36", "")];
+    let expected =
+        [application("musl", "1.2.5-r0", "Timo <t@example.org>"), application("busybox", "1.36", "")];
     assert_eq!(apk::parse(Cursor::new(text)).unwrap(), expected);
 }
 
 #[test]
 fn rpm_names_what_is_installed() {
-    let output = b"bash\t5.2.26-3.fc40\tx86_64\tFedora Project\tFedora\nglibc\t2.39-1\ti686\t(none)\tSomebody\n\
+    let output =
+        b"bash\t5.2.26-3.fc40\tx86_64\tFedora Project\tFedora\nglibc\t2.39-1\ti686\t(none)\tSomebody\n\
         gpg-pubkey\ta15b79cc\t(none)\t(none)\t(none)\ntzdata\t1:2024a-1\tnoarch\t(none)\t(none)\nno tabs\n";
     let expected = [
         application("bash", "5.2.26-3.fc40", "Fedora Project"),
@@ -78,8 +80,11 @@ fn rpm_names_what_is_installed() {
 
 #[test]
 fn a_long_line_costs_one_value_and_no_more() {
-    let text = format!("Package: a\nStatus: install ok installed\nVersion: {}é\nDepends: {}\n\nPackage: b\nStatus: install ok installed\nVersion: 2\n",
-        "9".repeat(254), "x".repeat(100_000));
+    let text = format!(
+        "Package: a\nStatus: install ok installed\nVersion: {}é\nDepends: {}\n\nPackage: b\nStatus: install ok installed\nVersion: 2\n",
+        "9".repeat(254),
+        "x".repeat(100_000)
+    );
     let found = dpkg::parse(Cursor::new(text)).unwrap();
     assert_eq!(found[0].version, "9".repeat(254), "cut between characters");
     assert_eq!(found[1], application("b", "2", ""));
@@ -89,15 +94,24 @@ fn a_long_line_costs_one_value_and_no_more() {
 fn os_release_is_read_like_a_shell_would() {
     let text = "PRETTY_NAME=\"Debian \\\"GNU\\\"\"\nID=debian\n# comment\nVERSION_ID='12'\nX\n";
     let release = host::os_release(Cursor::new(text));
-    assert_eq!((release.id.as_str(), release.pretty_name.as_str(), release.version_id.as_str()), ("debian", "Debian \"GNU\"", "12"));
+    assert_eq!(
+        (release.id.as_str(), release.pretty_name.as_str(), release.version_id.as_str()),
+        ("debian", "Debian \"GNU\"", "12")
+    );
 }
 
 #[test]
 fn only_addresses_that_others_can_reach_are_named() {
     let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n     |-- 10.1.2.0\n        /24 link UNICAST\n     |-- 10.1.2.3\n        /32 host LOCAL\n     |-- 127.0.0.1\n        /32 host LOCAL\n     |-- 169.254.1.1\n        /32 host LOCAL\n     |-- 10.1.2.255\n        /32 link BROADCAST\n";
-    assert_eq!(addresses::parse_fib_trie(Cursor::new(trie)), ["10.1.2.3".parse::<std::net::Ipv4Addr>().unwrap()]);
+    assert_eq!(
+        addresses::parse_fib_trie(Cursor::new(trie)),
+        ["10.1.2.3".parse::<std::net::Ipv4Addr>().unwrap()]
+    );
     let inet6 = "00000000000000000000000000000001 01 80 10 80       lo\nfe80000000000000021122fffe334455 02 40 20 80 eth0\n20010db8000000000000000000000007 02 40 00 80 eth0\n";
-    assert_eq!(addresses::parse_if_inet6(Cursor::new(inet6)), ["2001:db8::7".parse::<std::net::Ipv6Addr>().unwrap()]);
+    assert_eq!(
+        addresses::parse_if_inet6(Cursor::new(inet6)),
+        ["2001:db8::7".parse::<std::net::Ipv6Addr>().unwrap()]
+    );
 }
 
 #[test]
@@ -135,7 +149,9 @@ fn a_database_that_cannot_be_read_is_a_problem_and_not_an_empty_list() {
 #[test]
 fn this_machines_packages_are_what_dpkg_query_says() {
     let format = "-f=${Package}\t${Architecture}\t${Version}\t${db:Status-Abbrev}\t${Maintainer}\n";
-    let Ok(answer) = std::process::Command::new("dpkg-query").args(["-W", format]).env("LC_ALL", "C.UTF-8").output() else {
+    let Ok(answer) =
+        std::process::Command::new("dpkg-query").args(["-W", format]).env("LC_ALL", "C.UTF-8").output()
+    else {
         println!("skipped: needs dpkg-query");
         return;
     };

@@ -1,0 +1,138 @@
+//! Acknowledgements that wait for the disk.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+
+use crate::wire::id::Epoch;
+use crate::wire::message::Ack;
+
+struct Waiting<K> {
+    position: u64,
+    link: K,
+    ack: Ack,
+}
+
+/// One reactor's acknowledgements, in the order in which their events were appended. `K` names a link.
+///
+/// It can't outgrow the journal's tail, as every entry stands for bytes there: an entry for a link that already waits
+/// for the same or a later position replaces it.
+pub struct AckQueue<K> {
+    waiting: VecDeque<Waiting<K>>,
+}
+
+impl<K> Default for AckQueue<K> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new() }
+    }
+}
+
+impl<K: Copy + Eq + Hash> AckQueue<K> {
+    /// A queue in which nothing waits.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Once `position` is durable, `through` of the link's device may be acknowledged.
+    pub fn push(&mut self, position: u64, link: K, spool_epoch: Epoch, through: u64) {
+        let ack = Ack { spool_epoch, through };
+        if let Some(last) = self.waiting.back_mut()
+            && last.link == link
+            && last.ack.spool_epoch == spool_epoch
+        {
+            last.position = last.position.max(position);
+            last.ack.through = last.ack.through.max(through);
+            return;
+        }
+        self.waiting.push_back(Waiting { position, link, ack });
+    }
+
+    /// Takes out what a durable position releases: for each link and epoch only the highest, in the order in which the links
+    /// began to wait.
+    pub fn release(&mut self, durable: u64) -> Vec<(K, Ack)> {
+        let mut released: Vec<(K, Ack)> = Vec::new();
+        let mut place: HashMap<(K, Epoch), usize> = HashMap::new();
+        while let Some(waiting) = self.waiting.pop_front_if(|first| first.position <= durable) {
+            let key = (waiting.link, waiting.ack.spool_epoch);
+            match place.get(&key) {
+                Some(&at) => released[at].1.through = released[at].1.through.max(waiting.ack.through),
+                None => {
+                    place.insert(key, released.len());
+                    released.push((waiting.link, waiting.ack));
+                }
+            }
+        }
+        released
+    }
+
+    /// The position that the oldest entry waits for.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<u64> {
+        self.waiting.front().map(|first| first.position)
+    }
+
+    /// How many entries wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_link_gets_one_acknowledgement_for_all_that_became_durable() {
+        let mut queue = AckQueue::new();
+        queue.push(100, 'a', Epoch(1), 1);
+        queue.push(200, 'b', Epoch(1), 5);
+        queue.push(300, 'a', Epoch(1), 2);
+        queue.push(400, 'a', Epoch(1), 3);
+        let released = queue.release(300);
+        assert_eq!(
+            released,
+            [
+                ('a', Ack { spool_epoch: Epoch(1), through: 1 }),
+                ('b', Ack { spool_epoch: Epoch(1), through: 5 })
+            ]
+        );
+        assert_eq!(queue.waits_for(), Some(400), "the later entry took the earlier one's place");
+        assert_eq!(queue.release(400), [('a', Ack { spool_epoch: Epoch(1), through: 3 })]);
+        assert!(queue.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_acknowledged_before_it_is_durable(
+            entries in prop::collection::vec((1u64..50, 0u8..4), 1..60),
+            steps in prop::collection::vec(1u64..80, 1..20),
+        ) {
+            let mut queue = AckQueue::new();
+            let (mut position, mut appended) = (0, Vec::new());
+            for (number, (length, link)) in (1u64..).zip(entries) {
+                position += length;
+                queue.push(position, link, Epoch(1), number);
+                appended.push((position, link, number));
+            }
+            let mut durable = 0;
+            for step in steps.into_iter().chain([u64::MAX / 2]) {
+                durable += step;
+                for (link, ack) in queue.release(durable) {
+                    for (position, of, number) in &appended {
+                        prop_assert!(*of != link || *number > ack.through || *position <= durable);
+                    }
+                }
+            }
+            prop_assert!(queue.is_empty());
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What a session wants done, and what comes back of it.
+
+use super::close::CloseReason;
+use crate::wire::digest::Digest;
+use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::inventory::InventoryChange;
+use crate::wire::message::{Enrol, Enrolled, ErrorReport, ToAgent};
+use crate::wire::section::{ApplicationCondition, HostFacts, Section, SectionState};
+
+/// One thing that a session wants done. The caller does them in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command<'b> {
+    /// Send this.
+    Send(ToAgent),
+    /// Append this event to the journal, then tell the device's record ([`HotRecord::note_appended`](super::hot::HotRecord::note_appended)).
+    /// When there is no room, skip the message's other appends, and tell the session
+    /// ([`Session::append_refused`](super::session::Session::append_refused)).
+    Append {
+        /// The history that the sequence number counts in.
+        spool_epoch: Epoch,
+        /// Its sequence number.
+        sequence: u64,
+        /// The event's bytes.
+        body: &'b [u8],
+        /// Their CRC-32C.
+        crc: u32,
+    },
+    /// When the record's last position is durable, acknowledge through its last sequence number.
+    AckWhenDurable,
+    /// Have this done by a worker; what comes of it goes to [`Session::job_done`](super::session::Session::job_done).
+    Job(Box<Job>),
+    /// The server was restored from a copy: it knows less than it once told this device. Draw a new server epoch.
+    ServerRestored,
+    /// A sync has ended well.
+    Synced,
+    /// Close the link, after what was to be sent before.
+    Close(CloseReason),
+}
+
+/// Work that needs the disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Job {
+    /// A device wants to join.
+    Enrol(Enrol),
+    /// A section has a new content.
+    Section(SectionUpdate),
+}
+
+/// A new content of one section of one device.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SectionUpdate {
+    /// Whose.
+    pub device: DeviceId,
+    /// Which section.
+    pub section: Section,
+    /// The history that the revision counts in.
+    pub agent_epoch: Epoch,
+    /// The revision of the new content.
+    pub revision: u64,
+    /// The digest of the new content.
+    pub digest: Digest,
+    /// The digest of the content that the change starts from; `None` when the section is sent whole.
+    pub base: Option<Digest>,
+    /// The change.
+    pub change: SectionChange,
+}
+
+/// What changes, by section.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SectionChange {
+    /// A difference from the base, or from nothing.
+    Inventory(InventoryChange),
+    /// The host facts, whole.
+    Host(HostFacts),
+    /// The conditions, whole.
+    Conditions(Vec<ApplicationCondition>),
+}
+
+/// What came of a job.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum JobOutcome {
+    /// The section is stored. The device's record must have been told before the session is.
+    Stored {
+        /// Which section.
+        section: Section,
+        /// Where it stands now.
+        state: SectionState,
+    },
+    /// The base of the difference is not what is stored: the section is needed whole.
+    BaseUnknown(Section),
+    /// The change does not lead to the digest that was claimed.
+    DigestMismatch(Section),
+    /// The device belongs to the fleet now.
+    Enrolled(Box<Enrolled>),
+    /// The enrolment was refused.
+    Refused(ErrorReport),
+    /// The store could not do it now (a full disk, an error): the device is to come again.
+    Failed,
+}

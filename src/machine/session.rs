@@ -1,0 +1,349 @@
+//! The server's half of one link.
+//!
+//! A session is told what arrives, with the time and the device's record, and answers with [`Command`]s. It never waits: work
+//! that needs the disk leaves as a [`Job`] and comes back as a [`JobOutcome`].
+//!
+//! ```text
+//! Stranger ── Enrol ──▶ Enrolling ── outcome ──▶ (closed; the device connects anew)
+//! Known(Resting) ── Sync, digests differ ──▶ Known(Syncing) ── every section stored ──▶ Known(Resting)
+//! ```
+//!
+//! A session of an idle device is a few words; an upload that is under way has a box of its own, for as long as it lasts.
+
+mod sync;
+mod upload;
+
+#[cfg(test)]
+mod tests;
+
+use super::close::CloseReason;
+use super::command::{Command, Job, JobOutcome};
+use super::hot::{EventVerdict, HotRecord};
+use crate::wire::event::Event;
+use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::message::{ErrorCode, ErrorReport, Events, InSync, Later, MessageError, ToAgent, ToServer};
+use crate::wire::time::{Moment, Now};
+use sync::Syncing;
+
+/// How long a peer without a certificate may take to say that it wants to enrol, and a device to say its first word, in
+/// seconds. Both speak at once when they mean it.
+pub const FIRST_MESSAGE_SECONDS: u64 = 20;
+
+/// How long a link that is not kept may be silent, in seconds. An agent closes it after its sync by itself; this is for
+/// agents that forget.
+pub const LINGER_SECONDS: u64 = 60;
+
+/// How long a job may take before the link is given up, in seconds. The store answers or fails long before.
+pub const JOB_SECONDS: u64 = 120;
+
+/// A kept link is idle when nothing came for this many pings, in halves: two pings may be lost.
+const KEPT_PINGS_HALVES: u64 = 5;
+
+/// How many messages may fail to decode before the link is closed. One may come of a newer version; this many come of a fault.
+pub const MALFORMED_MAX: u8 = 8;
+
+/// When a device is to come again that could not be served, in seconds. Spread by the caller where many are told.
+pub const LATER_SECONDS: u32 = 5;
+
+/// What the server answers a sync with, worked out by the caller from the device's record and the time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SyncPolicy {
+    /// The server's history.
+    pub server_epoch: Epoch,
+    /// When the device is to come again, in seconds: its slot.
+    pub next_seconds: u32,
+    /// The device's interval, in seconds.
+    pub interval_seconds: u32,
+    /// How often the agent pings when its link stays, in seconds; `None` when the link does not stay.
+    pub keep_seconds: Option<u32>,
+    /// Whether there is room for more jobs. Without it a device that differs is told to come later, before it sends anything.
+    pub has_room: bool,
+}
+
+/// The server's half of one link.
+#[derive(Debug)]
+pub struct Session {
+    state: State,
+    deadline: Moment,
+    malformed: u8,
+}
+
+#[derive(Debug)]
+enum State {
+    /// A peer without a certificate: it may enrol, and nothing else.
+    Stranger,
+    /// Its enrolment is with a worker.
+    Enrolling,
+    /// A device of the fleet.
+    Known { device: DeviceId, phase: Phase, spoke: bool },
+    /// The link is to be closed; whatever still comes is ignored.
+    Closing,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Nothing is under way.
+    Resting {
+        /// The ping interval that the device was told, in seconds; `None` when its link does not stay.
+        keep_seconds: Option<u32>,
+    },
+    /// The device's sections are being brought over.
+    Syncing(Box<Syncing>),
+}
+
+impl Session {
+    /// A session on a link whose handshake has just ended. `device` is who the certificate says it is; `None` when there was
+    /// no certificate.
+    #[must_use]
+    pub fn new(now: &Now, device: Option<DeviceId>) -> Self {
+        let state = match device {
+            None => State::Stranger,
+            Some(device) => {
+                State::Known { device, phase: Phase::Resting { keep_seconds: None }, spoke: false }
+            }
+        };
+        Self { state, deadline: now.moment.plus_seconds(FIRST_MESSAGE_SECONDS), malformed: 0 }
+    }
+
+    /// A message has come. `record` is the device's, and is there whenever the session has a device.
+    pub fn handle<'b>(
+        &mut self,
+        now: &Now,
+        message: ToServer<'b>,
+        record: Option<&mut HotRecord>,
+        policy: &SyncPolicy,
+        out: &mut Vec<Command<'b>>,
+    ) {
+        match (&mut self.state, message) {
+            (State::Closing, _) => return,
+            (State::Stranger, ToServer::Enrol(enrol)) => {
+                self.state = State::Enrolling;
+                out.push(Command::Job(Box::new(Job::Enrol(enrol))));
+            }
+            (State::Stranger, _) => {
+                let reason = "this link has no client certificate: enrol first (muster-agent enroll)";
+                return self.refuse(ErrorCode::NotEnrolled, reason, CloseReason::NotEnrolled, out);
+            }
+            (State::Enrolling, _) => {
+                return self.report(ErrorCode::Unexpected, "the enrolment is still being worked on", out);
+            }
+            (State::Known { device, phase, spoke }, message) => {
+                let Some(record) = record.filter(|record| record.device == *device && !record.removed) else {
+                    return self.removed(out);
+                };
+                record.last_seen = now.wall;
+                *spoke = true;
+                match message {
+                    ToServer::Sync(sync) => sync::begin(phase, record, &sync, policy, now, out),
+                    ToServer::Part(part) => sync::take_part(phase, *part, out),
+                    ToServer::Events(events) => take_events(record, &events, out),
+                    ToServer::Ping => out.push(Command::Send(ToAgent::Pong)),
+                    ToServer::Enrol(_) => {
+                        self.report(ErrorCode::Unexpected, "this device is enrolled already", out);
+                    }
+                }
+            }
+        }
+        self.extend_deadline(now);
+    }
+
+    /// A frame's body did not decode. The link lives on, up to [`MALFORMED_MAX`] of them; messages of an unknown kind do not
+    /// count, as a newer agent may send them.
+    pub fn handle_undecodable(&mut self, error: &MessageError, out: &mut Vec<Command<'_>>) {
+        match error {
+            MessageError::UnknownKind(_) => self.report(ErrorCode::UnknownKind, &error.to_string(), out),
+            MessageError::Malformed(_) => {
+                self.malformed += 1;
+                if self.malformed < MALFORMED_MAX {
+                    self.report(ErrorCode::Malformed, &error.to_string(), out);
+                } else {
+                    self.refuse(ErrorCode::Malformed, &error.to_string(), CloseReason::Malformed, out);
+                }
+            }
+        }
+    }
+
+    /// A job has come back. The record was told before.
+    pub fn job_done(
+        &mut self,
+        now: &Now,
+        outcome: JobOutcome,
+        record: Option<&mut HotRecord>,
+        policy: &SyncPolicy,
+        out: &mut Vec<Command<'static>>,
+    ) {
+        match (&mut self.state, outcome) {
+            (State::Enrolling, JobOutcome::Enrolled(enrolled)) => {
+                out.push(Command::Send(ToAgent::Enrolled(enrolled)));
+                self.close(CloseReason::EnrolmentDone, out);
+            }
+            (State::Enrolling, JobOutcome::Refused(report)) => {
+                out.push(Command::Send(ToAgent::Error(report)));
+                self.close(CloseReason::EnrolmentDone, out);
+            }
+            (State::Enrolling, _) => {
+                let reason = "the server could not store the enrolment; its log says why. Try again";
+                self.refuse(ErrorCode::Internal, reason, CloseReason::EnrolmentDone, out);
+            }
+            (State::Known { phase, .. }, outcome) => {
+                let Some(record) = record.filter(|record| !record.removed) else {
+                    return self.removed(out);
+                };
+                sync::job_done(phase, record, &outcome, policy, now, out);
+                self.extend_deadline(now);
+            }
+            (State::Stranger | State::Closing, _) => {}
+        }
+    }
+
+    /// The journal had no room for an event: the device keeps what was not acknowledged and comes again with it.
+    pub fn append_refused(&mut self, seconds: u32, out: &mut Vec<Command<'_>>) {
+        out.push(Command::Send(ToAgent::Later(Later { seconds })));
+    }
+
+    /// Another link of the same device is there: this one ends.
+    pub fn superseded(&mut self, out: &mut Vec<Command<'_>>) {
+        let reason = "another link of this device took over; if this is not a reconnection, two agents have one identity";
+        self.refuse(ErrorCode::Superseded, reason, CloseReason::Superseded, out);
+    }
+
+    /// The device was removed by an administrator, or is not known any more.
+    pub fn removed(&mut self, out: &mut Vec<Command<'_>>) {
+        let reason =
+            "this device was removed from the server; to come back it has to enrol again with a new token";
+        self.refuse(ErrorCode::DeviceRemoved, reason, CloseReason::DeviceRemoved, out);
+    }
+
+    /// The server stops: the device is told when to come again.
+    pub fn stop(&mut self, seconds: u32, out: &mut Vec<Command<'_>>) {
+        if matches!(self.state, State::Closing) {
+            return;
+        }
+        out.push(Command::Send(ToAgent::Later(Later { seconds })));
+        self.refuse(ErrorCode::Stopping, "the server stops; come again", CloseReason::Stopping, out);
+    }
+
+    /// When [`Session::handle_timeout`] is to be called, unless something comes before.
+    #[must_use]
+    pub fn deadline(&self) -> Moment {
+        self.deadline
+    }
+
+    /// Looks whether the deadline has passed.
+    pub fn handle_timeout(&mut self, now: &Now, out: &mut Vec<Command<'_>>) {
+        if now.moment < self.deadline {
+            return;
+        }
+        match &self.state {
+            State::Closing => {}
+            State::Stranger | State::Known { spoke: false, .. } => {
+                self.close(CloseReason::SilentStranger, out);
+            }
+            State::Enrolling => self.close(CloseReason::Internal, out),
+            State::Known { .. } => self.close(CloseReason::Idle, out),
+        }
+    }
+
+    /// Who the link belongs to.
+    #[must_use]
+    pub fn device(&self) -> Option<DeviceId> {
+        match &self.state {
+            State::Known { device, .. } => Some(*device),
+            State::Stranger | State::Enrolling | State::Closing => None,
+        }
+    }
+
+    /// Whether a job is with a worker: a draining server waits for it.
+    #[must_use]
+    pub fn has_job(&self) -> bool {
+        match &self.state {
+            State::Enrolling => true,
+            State::Known { phase: Phase::Syncing(syncing), .. } => syncing.jobs() > 0,
+            State::Known { .. } | State::Stranger | State::Closing => false,
+        }
+    }
+
+    fn extend_deadline(&mut self, now: &Now) {
+        let seconds_times_two = match &self.state {
+            State::Known { phase: Phase::Resting { keep_seconds: Some(seconds) }, .. } => {
+                u64::from(*seconds) * KEPT_PINGS_HALVES
+            }
+            State::Known { phase: Phase::Syncing(syncing), .. } if syncing.jobs() > 0 => 2 * JOB_SECONDS,
+            State::Enrolling => 2 * JOB_SECONDS,
+            State::Known { .. } | State::Stranger | State::Closing => 2 * LINGER_SECONDS,
+        };
+        self.deadline = now.moment.plus_milliseconds(seconds_times_two * 500);
+    }
+
+    fn report(&mut self, code: ErrorCode, reason: &str, out: &mut Vec<Command<'_>>) {
+        out.push(Command::Send(ToAgent::Error(ErrorReport { code, message: reason.to_owned() })));
+    }
+
+    fn refuse(&mut self, code: ErrorCode, reason: &str, close: CloseReason, out: &mut Vec<Command<'_>>) {
+        if !matches!(self.state, State::Closing) {
+            self.report(code, reason, out);
+            self.close(close, out);
+        }
+    }
+
+    fn close(&mut self, reason: CloseReason, out: &mut Vec<Command<'_>>) {
+        self.state = State::Closing;
+        out.push(Command::Close(reason));
+    }
+}
+
+/// Judges each event. What is new is appended; the acknowledgement is asked for once, behind the last of them.
+fn take_events<'b>(record: &HotRecord, events: &Events<'b>, out: &mut Vec<Command<'b>>) {
+    let epoch = events.spool_epoch;
+    if record.is_rolled_back(epoch, events.highest) {
+        return conflict(record, out);
+    }
+    // The record learns of an append when the caller has done it; until then this copy stands for it.
+    let mut ahead = *record;
+    let mut reached_last = false;
+    for item in &events.items {
+        let crc = crc32c::crc32c(item.body);
+        match ahead.judge(epoch, item.sequence, crc) {
+            EventVerdict::Append => {
+                if let Err(error) = Event::from_bytes(item.body) {
+                    let message = format!("event {}: {error}", item.sequence);
+                    let report = ErrorReport { code: ErrorCode::Malformed, message };
+                    out.push(Command::Send(ToAgent::Error(report)));
+                    break;
+                }
+                out.push(Command::Append {
+                    spool_epoch: epoch,
+                    sequence: item.sequence,
+                    body: item.body,
+                    crc,
+                });
+                ahead.note_appended(epoch, item.sequence, crc, 0);
+                reached_last = true;
+            }
+            EventVerdict::Repeated => reached_last = true,
+            EventVerdict::Before => {}
+            EventVerdict::Conflict => return conflict(record, out),
+        }
+    }
+    if reached_last {
+        out.push(Command::AckWhenDurable);
+    }
+}
+
+fn conflict(record: &HotRecord, out: &mut Vec<Command<'_>>) {
+    let message = format!(
+        "the server has event {} of this device already, and it is another: the device was rolled back to an older image",
+        record.last_sequence
+    );
+    out.push(Command::Send(ToAgent::Error(ErrorReport { code: ErrorCode::SpoolEpochConflict, message })));
+}
+
+/// The answer to a device that is in step.
+fn in_sync(policy: &SyncPolicy) -> ToAgent {
+    ToAgent::InSync(InSync {
+        server_epoch: policy.server_epoch,
+        next_seconds: policy.next_seconds,
+        interval_seconds: policy.interval_seconds,
+        keep_seconds: policy.keep_seconds,
+    })
+}

@@ -1,0 +1,223 @@
+//! A sync, from the first digest to the last section.
+
+use super::upload::Upload;
+use super::{Phase, SyncPolicy, in_sync};
+use crate::machine::command::{Command, Job, JobOutcome, SectionUpdate};
+use crate::machine::hot::HotRecord;
+use crate::wire::digest::Digest;
+use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::message::{
+    ErrorCode, ErrorReport, Later, NamedSection, Part, Sync, ToAgent, Want, WantedSection,
+};
+use crate::wire::section::Section;
+use crate::wire::time::Now;
+
+/// How often one section may be asked for in one sync, in times: as a difference, whole, and once more when the content
+/// changed in between. What then still does not fit never will.
+const REQUESTS_PER_SECTION_MAX: u8 = 3;
+
+/// A sync that is under way.
+#[derive(Debug)]
+pub(super) struct Syncing {
+    device: DeviceId,
+    agent_epoch: Epoch,
+    wanted: [Option<Wanted>; 3],
+    upload: Option<Upload>,
+    jobs: u8,
+}
+
+/// A section that has not arrived yet.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    base: Option<Digest>,
+    requests: u8,
+    is_with_worker: bool,
+}
+
+impl Syncing {
+    /// How many jobs are with workers.
+    pub(super) fn jobs(&self) -> u8 {
+        self.jobs
+    }
+
+    fn ask(&mut self, section: Section, base: Option<Digest>) -> WantedSection {
+        let wanted =
+            self.wanted[section.index()].get_or_insert(Wanted { base, requests: 0, is_with_worker: false });
+        wanted.base = base;
+        wanted.requests += 1;
+        wanted.is_with_worker = false;
+        WantedSection { section, base }
+    }
+}
+
+/// The device says where its sections stand.
+pub(super) fn begin(
+    phase: &mut Phase,
+    record: &mut HotRecord,
+    sync: &Sync,
+    policy: &SyncPolicy,
+    now: &Now,
+    out: &mut Vec<Command<'_>>,
+) {
+    if let Phase::Syncing(syncing) = phase
+        && syncing.jobs > 0
+    {
+        // What is with the workers would come back into another sync.
+        return report(ErrorCode::Unexpected, "the sync before is still being worked on".into(), out);
+    }
+    let same_history = sync.agent_epoch == record.agent_epoch;
+    let differing: Vec<(Section, &NamedSection)> = sync
+        .sections
+        .iter()
+        .filter_map(|named| named.known().map(|section| (section, named)))
+        .filter(|(section, named)| {
+            named.digest != record.section(*section).digest || record.base(*section).is_none()
+        })
+        .collect();
+    if differing.is_empty() {
+        *phase = Phase::Resting { keep_seconds: policy.keep_seconds };
+        record.last_sync = now.wall;
+        out.push(Command::Send(in_sync(policy)));
+        out.push(Command::Synced);
+        return;
+    }
+    let mut was_restored = false;
+    if same_history {
+        for (section, named) in &differing {
+            let stored = record.section(*section).revision;
+            let confirmed = named.confirmed_revision.unwrap_or(named.revision);
+            was_restored |= confirmed > stored;
+            if named.revision < stored && confirmed < stored {
+                let message = format!(
+                    "{section}: the device is at revision {}, the server has {stored}: the device was rolled back to an older image",
+                    named.revision
+                );
+                return report(ErrorCode::AgentEpochConflict, message, out);
+            }
+        }
+    }
+    if was_restored {
+        out.push(Command::ServerRestored);
+    }
+    if !policy.has_room {
+        *phase = Phase::Resting { keep_seconds: None };
+        out.push(Command::Send(ToAgent::Later(Later { seconds: super::LATER_SECONDS })));
+        return;
+    }
+    let mut syncing = Box::new(Syncing {
+        device: record.device,
+        agent_epoch: sync.agent_epoch,
+        wanted: [None; 3],
+        upload: None,
+        jobs: 0,
+    });
+    let mut sections = Vec::new();
+    for (section, _) in differing {
+        if syncing.wanted[section.index()].is_none() {
+            let base = record.base(section).filter(|_| same_history && !was_restored);
+            sections.push(syncing.ask(section, base));
+        }
+    }
+    *phase = Phase::Syncing(syncing);
+    out.push(Command::Send(ToAgent::Want(Want { sections })));
+}
+
+/// A piece of a section has come.
+pub(super) fn take_part(phase: &mut Phase, part: Part, out: &mut Vec<Command<'_>>) {
+    let Phase::Syncing(syncing) = phase else {
+        return report(ErrorCode::Unexpected, format!("{}: nobody asked for it", part.section), out);
+    };
+    let section = part.section;
+    let Some(wanted) = syncing.wanted[section.index()].filter(|wanted| !wanted.is_with_worker) else {
+        return report(
+            ErrorCode::Unexpected,
+            format!("{section}: it was not asked for, or is there already"),
+            out,
+        );
+    };
+    if part.base.is_some() && part.base != wanted.base {
+        let message = format!("{section}: a difference from another content than the one that was asked for");
+        return abandon(phase, message, out);
+    }
+    let is_last = part.is_last;
+    let taken = match syncing.upload.take() {
+        None => Upload::begin(part),
+        Some(upload) => upload.take(part),
+    };
+    match taken {
+        Err(error) => abandon(phase, format!("{section}: {error}"), out),
+        Ok(upload) if !is_last => syncing.upload = Some(upload),
+        Ok(upload) => match upload.finish() {
+            Err(error) => abandon(phase, format!("{section}: {error}"), out),
+            Ok(finished) => {
+                syncing.jobs += 1;
+                if let Some(wanted) = &mut syncing.wanted[section.index()] {
+                    wanted.is_with_worker = true;
+                }
+                out.push(Command::Job(Box::new(Job::Section(SectionUpdate {
+                    device: syncing.device,
+                    section,
+                    agent_epoch: syncing.agent_epoch,
+                    revision: finished.revision,
+                    digest: finished.digest,
+                    base: finished.base,
+                    change: finished.change,
+                }))));
+            }
+        },
+    }
+}
+
+/// A worker is done with a section.
+pub(super) fn job_done(
+    phase: &mut Phase,
+    record: &mut HotRecord,
+    outcome: &JobOutcome,
+    policy: &SyncPolicy,
+    now: &Now,
+    out: &mut Vec<Command<'_>>,
+) {
+    let Phase::Syncing(syncing) = phase else { return };
+    syncing.jobs = syncing.jobs.saturating_sub(1);
+    let again = match outcome {
+        &JobOutcome::Stored { section, .. } => {
+            syncing.wanted[section.index()] = None;
+            None
+        }
+        &(JobOutcome::BaseUnknown(section) | JobOutcome::DigestMismatch(section)) => Some(section),
+        JobOutcome::Failed | JobOutcome::Enrolled(_) | JobOutcome::Refused(_) => {
+            *phase = Phase::Resting { keep_seconds: None };
+            out.push(Command::Send(ToAgent::Later(Later { seconds: super::LATER_SECONDS })));
+            return;
+        }
+    };
+    if let Some(section) = again {
+        let requests = syncing.wanted[section.index()].map_or(0, |wanted| wanted.requests);
+        if requests >= REQUESTS_PER_SECTION_MAX {
+            return abandon(
+                phase,
+                format!("{section}: what was sent does not have the digest that was claimed"),
+                out,
+            );
+        }
+        let sections = vec![syncing.ask(section, None)];
+        out.push(Command::Send(ToAgent::Want(Want { sections })));
+        return;
+    }
+    if syncing.wanted.iter().all(Option::is_none) {
+        *phase = Phase::Resting { keep_seconds: policy.keep_seconds };
+        record.last_sync = now.wall;
+        out.push(Command::Send(in_sync(policy)));
+        out.push(Command::Synced);
+    }
+}
+
+/// The device broke the rules of an upload: it is told, and may begin its sync again.
+fn abandon(phase: &mut Phase, message: String, out: &mut Vec<Command<'_>>) {
+    *phase = Phase::Resting { keep_seconds: None };
+    report(ErrorCode::Malformed, message, out);
+}
+
+fn report(code: ErrorCode, message: String, out: &mut Vec<Command<'_>>) {
+    out.push(Command::Send(ToAgent::Error(ErrorReport { code, message })));
+}

@@ -1,0 +1,291 @@
+use super::*;
+use crate::machine::command::SectionUpdate;
+use crate::wire::digest::Digest;
+use crate::wire::event::Severity;
+use crate::wire::id::TokenId;
+use crate::wire::inventory::{Application, digest_of};
+use crate::wire::message::{
+    Enrol, EventItem, NamedSection, Part, PartContent, Sync, SyncReason, Want, WantedSection,
+};
+use crate::wire::section::{Section, SectionState};
+use crate::wire::time::WallTime;
+
+const DEVICE: DeviceId = DeviceId(7);
+
+fn now(seconds: u64) -> Now {
+    Now { moment: Moment(seconds * 1_000_000), wall: WallTime(1_000_000 + seconds * 1_000) }
+}
+
+fn policy() -> SyncPolicy {
+    SyncPolicy {
+        server_epoch: Epoch(3),
+        next_seconds: 800,
+        interval_seconds: 900,
+        keep_seconds: None,
+        has_room: true,
+    }
+}
+
+fn record() -> HotRecord {
+    let mut record = HotRecord::new(DEVICE, 900);
+    record.agent_epoch = Epoch(5);
+    for state in &mut record.sections {
+        *state = SectionState { digest: Digest(0xd), revision: 4 };
+    }
+    record
+}
+
+fn sync_at(digest: Digest, revision: u64, confirmed_revision: Option<u64>) -> ToServer<'static> {
+    let sections = Section::ALL.map(|section| NamedSection {
+        section: section.number(),
+        digest: if section == Section::Inventory { digest } else { Digest(0xd) },
+        revision: if section == Section::Inventory { revision } else { 4 },
+        confirmed_revision: if section == Section::Inventory { confirmed_revision } else { None },
+    });
+    ToServer::Sync(Sync {
+        agent_epoch: Epoch(5),
+        server_epoch: Epoch(3),
+        reason: SyncReason::Scheduled,
+        clock: WallTime(0),
+        sections: sections.to_vec(),
+    })
+}
+
+fn handle<'b>(session: &mut Session, record: &mut HotRecord, message: ToServer<'b>) -> Vec<Command<'b>> {
+    let mut out = Vec::new();
+    session.handle(&now(1), message, Some(record), &policy(), &mut out);
+    out
+}
+
+fn application(name: &str) -> Application {
+    Application { name: name.into(), version: "1".into(), publisher: String::new() }
+}
+
+fn part(
+    base: Option<Digest>,
+    digest: Digest,
+    index: u32,
+    is_last: bool,
+    names: &[&str],
+) -> ToServer<'static> {
+    let added = names.iter().map(|name| application(name)).collect();
+    ToServer::Part(Box::new(Part {
+        section: Section::Inventory,
+        revision: 5,
+        digest,
+        base,
+        index,
+        is_last,
+        content: PartContent { added, ..PartContent::default() },
+    }))
+}
+
+fn want(base: Option<Digest>) -> Command<'static> {
+    Command::Send(ToAgent::Want(Want { sections: vec![WantedSection { section: Section::Inventory, base }] }))
+}
+
+fn error_code(command: &Command<'_>) -> Option<ErrorCode> {
+    match command {
+        Command::Send(ToAgent::Error(report)) => Some(report.code),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_stranger_may_enrol_and_nothing_else() {
+    let mut session = Session::new(&now(0), None);
+    let mut out = Vec::new();
+    session.handle(&now(1), ToServer::Ping, None, &policy(), &mut out);
+    assert_eq!(error_code(&out[0]), Some(ErrorCode::NotEnrolled));
+    assert_eq!(out[1], Command::Close(CloseReason::NotEnrolled));
+
+    let mut session = Session::new(&now(0), None);
+    let enrol = Enrol { token: TokenId(1), secret: [0; 24], request: vec![1], name: "till".into() };
+    let mut out = Vec::new();
+    session.handle(&now(1), ToServer::Enrol(enrol.clone()), None, &policy(), &mut out);
+    assert_eq!(out, [Command::Job(Box::new(Job::Enrol(enrol)))]);
+    assert!(session.has_job());
+    let mut out = Vec::new();
+    session.job_done(&now(2), JobOutcome::Failed, None, &policy(), &mut out);
+    assert_eq!(out[1], Command::Close(CloseReason::EnrolmentDone));
+}
+
+#[test]
+fn a_sync_in_which_nothing_changed_is_answered_at_once() {
+    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+    let out = handle(&mut session, &mut record, sync_at(Digest(0xd), 4, None));
+    assert_eq!(out, [Command::Send(in_sync(&policy())), Command::Synced]);
+    assert_eq!(record.last_sync, now(1).wall);
+}
+
+#[test]
+fn a_changed_section_is_asked_for_as_a_difference_and_stored() {
+    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+    let digest = digest_of(&[application("a"), application("b")]);
+    let out = handle(&mut session, &mut record, sync_at(digest, 5, Some(4)));
+    assert_eq!(out, [want(Some(Digest(0xd)))]);
+    assert_eq!(handle(&mut session, &mut record, part(Some(Digest(0xd)), digest, 0, false, &["a"])), []);
+    let out = handle(&mut session, &mut record, part(Some(Digest(0xd)), digest, 1, true, &["b"]));
+    let [Command::Job(job)] = &out[..] else { panic!("{out:?}") };
+    let Job::Section(SectionUpdate { revision: 5, base: Some(Digest(0xd)), change, .. }) = &**job else {
+        panic!("{job:?}")
+    };
+    assert!(
+        matches!(change, crate::machine::command::SectionChange::Inventory(change) if change.added.len() == 2)
+    );
+
+    let state = SectionState { digest, revision: 5 };
+    let mut out = Vec::new();
+    let stored = JobOutcome::Stored { section: Section::Inventory, state };
+    session.job_done(&now(2), stored, Some(&mut record), &policy(), &mut out);
+    assert_eq!(out, [Command::Send(in_sync(&policy())), Command::Synced]);
+}
+
+#[test]
+fn a_difference_that_does_not_fit_is_asked_for_whole_but_not_for_ever() {
+    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+    let digest = Digest(0xbad);
+    handle(&mut session, &mut record, sync_at(digest, 5, Some(4)));
+    for round in 0..3 {
+        let base = (round == 0).then_some(Digest(0xd));
+        handle(&mut session, &mut record, part(base, digest, 0, true, &["a"]));
+        let mut out = Vec::new();
+        let outcome = JobOutcome::DigestMismatch(Section::Inventory);
+        session.job_done(&now(2), outcome, Some(&mut record), &policy(), &mut out);
+        match round {
+            2 => assert_eq!(error_code(&out[0]), Some(ErrorCode::Malformed)),
+            _ => assert_eq!(out, [want(None)]),
+        }
+    }
+}
+
+#[test]
+fn parts_out_of_order_or_unasked_end_the_sync_and_not_the_link() {
+    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+    let out = handle(&mut session, &mut record, part(None, Digest(1), 0, true, &["a"]));
+    assert_eq!(error_code(&out[0]), Some(ErrorCode::Unexpected));
+    handle(&mut session, &mut record, sync_at(Digest(1), 5, Some(4)));
+    let out = handle(&mut session, &mut record, part(None, Digest(1), 1, true, &["a"]));
+    assert_eq!(error_code(&out[0]), Some(ErrorCode::Malformed));
+    let out = handle(&mut session, &mut record, sync_at(Digest(0xd), 4, None));
+    assert_eq!(out.len(), 2, "the next sync works");
+}
+
+#[test]
+fn a_rolled_back_agent_and_a_restored_server_are_told_apart() {
+    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+    let out = handle(&mut session, &mut record, sync_at(Digest(1), 2, Some(2)));
+    assert_eq!(error_code(&out[0]), Some(ErrorCode::AgentEpochConflict));
+    let out = handle(&mut session, &mut record, sync_at(Digest(1), 9, Some(8)));
+    assert_eq!(out, [Command::ServerRestored, want(None)]);
+}
+
+#[test]
+fn without_room_a_device_is_sent_away_before_it_sends_anything() {
+    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+    let mut out = Vec::new();
+    let policy = SyncPolicy { has_room: false, ..policy() };
+    session.handle(&now(1), sync_at(Digest(1), 5, Some(4)), Some(&mut record), &policy, &mut out);
+    assert_eq!(out, [Command::Send(ToAgent::Later(Later { seconds: LATER_SECONDS }))]);
+}
+
+fn event_bytes(message: &str) -> Vec<u8> {
+    let event = Event {
+        severity: Severity::Info,
+        application: "a".into(),
+        kind: "k".into(),
+        message: message.into(),
+        occurred_at: WallTime(1),
+        fields: vec![],
+    };
+    event.to_bytes().unwrap()
+}
+
+fn events<'b>(highest: u64, items: &[(u64, &'b [u8])]) -> ToServer<'b> {
+    let items = items.iter().map(|(sequence, body)| EventItem { sequence: *sequence, body }).collect();
+    ToServer::Events(Events { spool_epoch: Epoch(9), highest, items })
+}
+
+#[test]
+fn events_are_appended_once_and_acknowledged_together() {
+    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+    let (one, two) = (event_bytes("one"), event_bytes("two"));
+    let out = handle(&mut session, &mut record, events(2, &[(1, &one), (2, &two)]));
+    let appended =
+        |sequence, body| Command::Append { spool_epoch: Epoch(9), sequence, body, crc: crc32c::crc32c(body) };
+    assert_eq!(out, [appended(1, &one), appended(2, &two), Command::AckWhenDurable]);
+    record.note_appended(Epoch(9), 2, crc32c::crc32c(&two), 128);
+
+    let again = handle(&mut session, &mut record, events(2, &[(1, &one), (2, &two)]));
+    assert_eq!(again, [Command::AckWhenDurable], "repeated: acknowledged, not stored");
+    let before = handle(&mut session, &mut record, events(2, &[(1, &one)]));
+    assert_eq!(before, [], "not acknowledged until the last one has come again");
+    let conflicting = handle(&mut session, &mut record, events(2, &[(1, &one), (2, &one)]));
+    assert_eq!(error_code(&conflicting[0]), Some(ErrorCode::SpoolEpochConflict));
+    let rolled_back = handle(&mut session, &mut record, events(1, &[(1, &one)]));
+    assert_eq!(error_code(&rolled_back[0]), Some(ErrorCode::SpoolEpochConflict));
+}
+
+#[test]
+fn what_is_no_event_is_refused_and_the_events_before_it_are_kept() {
+    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+    let one = event_bytes("one");
+    let out = handle(&mut session, &mut record, events(2, &[(1, &one), (2, b"\xa0")]));
+    assert!(matches!(out[0], Command::Append { sequence: 1, .. }));
+    assert_eq!(error_code(&out[1]), Some(ErrorCode::Malformed));
+    assert_eq!(out[2], Command::AckWhenDurable);
+}
+
+#[test]
+fn a_removed_device_is_refused_whatever_it_says() {
+    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+    record.removed = true;
+    let out = handle(&mut session, &mut record, ToServer::Ping);
+    assert_eq!(error_code(&out[0]), Some(ErrorCode::DeviceRemoved));
+    assert_eq!(out[1], Command::Close(CloseReason::DeviceRemoved));
+    assert_eq!(handle(&mut session, &mut record, ToServer::Ping), [], "nothing more once it is closing");
+}
+
+#[test]
+fn malformed_messages_are_told_and_counted() {
+    let mut session = Session::new(&now(0), Some(DEVICE));
+    let error = MessageError::Malformed("x".into());
+    let mut out = Vec::new();
+    for _ in 0..MALFORMED_MAX {
+        session.handle_undecodable(&MessageError::UnknownKind(99), &mut out);
+        session.handle_undecodable(&error, &mut out);
+    }
+    assert_eq!(out.last(), Some(&Command::Close(CloseReason::Malformed)));
+    assert_eq!(out.iter().filter(|command| matches!(command, Command::Close(_))).count(), 1);
+}
+
+#[test]
+fn silence_ends_a_link_for_a_named_reason() {
+    let mut session = Session::new(&now(0), Some(DEVICE));
+    let mut out = Vec::new();
+    session.handle_timeout(&now(FIRST_MESSAGE_SECONDS - 1), &mut out);
+    assert_eq!(out, []);
+    session.handle_timeout(&now(FIRST_MESSAGE_SECONDS), &mut out);
+    assert_eq!(out, [Command::Close(CloseReason::SilentStranger)]);
+
+    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+    let mut out = Vec::new();
+    let kept = SyncPolicy { keep_seconds: Some(40), ..policy() };
+    session.handle(&now(0), sync_at(Digest(0xd), 4, None), Some(&mut record), &kept, &mut out);
+    assert_eq!(session.deadline(), now(100).moment, "two and a half pings");
+    out.clear();
+    session.handle_timeout(&now(100), &mut out);
+    assert_eq!(out, [Command::Close(CloseReason::Idle)]);
+}
+
+#[test]
+fn a_stopping_server_says_when_to_come_again() {
+    let mut session = Session::new(&now(0), Some(DEVICE));
+    let mut out = Vec::new();
+    session.stop(17, &mut out);
+    assert_eq!(out[0], Command::Send(ToAgent::Later(Later { seconds: 17 })));
+    assert_eq!(out[2], Command::Close(CloseReason::Stopping));
+    let mut more = Vec::new();
+    session.superseded(&mut more);
+    assert_eq!(more, [], "closing once");
+}
