@@ -1,2 +1,261 @@
-//! Floor 3: SQLite state of the server.
+//! Floor 3: the server's state in SQLite, and its device table in memory.
+//!
+//! One file, `muster.db`, that any SQLite tool can read (`schema.sql` describes it; the views are for people). One thread writes
+//! ([`writer`]); reads run on connections of their own, on the caller's thread ([`Store::reader`], [`query`]). What must be answered
+//! without the disk, one hot record for each device, is in memory ([`table`]).
+//!
+//! Writes come in two forms: with a completion, which the writer's thread calls after the commit (short work only: it holds up the
+//! next batch), and waiting ([`Store::call`] and the methods built on it), for administration.
 #![forbid(unsafe_code)]
+
+mod checkpoint;
+mod connection;
+mod device;
+mod error;
+mod group;
+mod inventory;
+mod meta;
+pub mod query;
+mod schema;
+mod token;
+mod values;
+pub mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+
+pub use connection::{FILE_NAME, Reader};
+pub use device::{DeviceChange, DeviceSettings, EnrolledDevice, Enrolment};
+pub use error::StoreError;
+pub use group::{GROUP_DEPTH_MAX, Group, normal_path};
+pub use token::{CreatedToken, NewToken, Token, TokenRefusal};
+pub use writer::WriterCounters;
+
+use crate::wire::id::{DeviceId, Epoch, TokenId};
+use crate::wire::limits::TOKEN_SECRET_BYTES;
+use crate::wire::time::WallTime;
+use checkpoint::Doorbell;
+use connection::Readers;
+use writer::{BetweenBatches, WriterLane};
+
+/// The store. Cheap to clone; the last clone that is dropped waits until everything handed in is written.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// There until the store is dropped: the writer ends when its lane is gone.
+    lane: Option<WriterLane>,
+    readers: Arc<Readers>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.lane = None;
+        for thread in self.threads.drain(..) {
+            // A completion may hold the last clone: then this is the writer's own thread, which ends by itself.
+            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+                log::error!("a thread of the store panicked");
+            }
+        }
+    }
+}
+
+struct Housekeeping {
+    doorbell: Doorbell,
+    collector: inventory::Collector,
+}
+
+impl BetweenBatches for Housekeeping {
+    fn after_batch(&mut self, connection: &mut Connection, is_idle: bool) -> bool {
+        let has_more = if is_idle { self.collector.step(connection) } else { self.collector.has_more() };
+        self.doorbell.after_commit();
+        has_more
+    }
+}
+
+impl Store {
+    /// Opens the store in a data directory; makes it when it isn't there.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, is not muster's, is newer than this muster, or is damaged.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let path = directory.join(FILE_NAME);
+        let mut connection = connection::open_writer(&path)?;
+        schema::migrate(&mut connection, &path.display().to_string())?;
+        meta::server_epoch(&connection)?;
+        let checkpointer = connection::open_checkpointer(&path)?;
+        let readers = Readers::new(path.clone());
+        let (lane, inbox) = writer::lane();
+        let (doorbell, rings) = checkpoint::doorbell(&path);
+        let housekeeping = Housekeeping { doorbell, collector: inventory::Collector::new() };
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.into()).spawn(work).map_err(|error| StoreError::Open {
+                path: path.display().to_string(),
+                reason: format!("cannot start the thread '{name}': {error}"),
+            })
+        };
+        let threads = vec![
+            spawn("store-writer", Box::new(move || writer::run(connection, &inbox, housekeeping)))?,
+            spawn("store-checkpoint", Box::new(move || checkpoint::run(&checkpointer, &rings)))?,
+        ];
+        Ok(Self { inner: Arc::new(Inner { lane: Some(lane), readers, threads }) })
+    }
+
+    fn lane(&self) -> &WriterLane {
+        self.inner.lane.as_ref().expect("the lane leaves only when the last store is dropped")
+    }
+
+    /// A read connection, for [`query`]. It sees what is committed, and returns to the store when dropped.
+    ///
+    /// # Errors
+    /// When the file cannot be opened any more.
+    pub fn reader(&self) -> Result<Reader, StoreError> {
+        self.inner.readers.take()
+    }
+
+    /// What the writer has done.
+    #[must_use]
+    pub fn counters(&self) -> &WriterCounters {
+        self.lane().counters()
+    }
+
+    /// How many operations wait for the writer.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.lane().waiting()
+    }
+
+    /// Hands an operation to the writer. `done` is called in every case, once: by the writer's thread after the commit, or by this
+    /// thread at once when there is no room ([`StoreError::Busy`]).
+    fn submit<T: Send + 'static>(
+        &self,
+        action: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        done: impl FnOnce(Result<T, StoreError>) + Send + 'static,
+    ) {
+        self.lane().submit(0, action, done);
+    }
+
+    /// Hands an operation to the writer and waits for it. Never from a completion: that would wait for itself.
+    fn call<T: Send + 'static>(
+        &self,
+        action: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        self.submit(action, move |result| {
+            // The receiver waits below.
+            let _ = sender.send(result);
+        });
+        receiver.recv().unwrap_or(Err(StoreError::Stopped))
+    }
+
+    /// The server's epoch: drawn when the file was made.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn server_epoch(&self) -> Result<Epoch, StoreError> {
+        meta::server_epoch(&*self.reader()?)
+    }
+
+    /// Draws a new server epoch: the server has noticed that its state was restored from a copy. `done` gets it when it is durable.
+    pub fn renew_server_epoch(&self, done: impl FnOnce(Result<Epoch, StoreError>) + Send + 'static) {
+        self.submit(meta::renew_server_epoch, done);
+    }
+
+    /// A value that the server remembers under a key.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        meta::get(&*self.reader()?, key)
+    }
+
+    /// Remembers a value under a key. Waits until it is durable.
+    ///
+    /// # Errors
+    /// When it could not be stored.
+    pub fn set_meta(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        self.call(move |connection| meta::set(connection, &key, &value))
+    }
+
+    /// Makes a join token. Waits until it is durable.
+    ///
+    /// # Errors
+    /// When the group's path is none, or it could not be stored.
+    pub fn create_token(&self, new: NewToken) -> Result<CreatedToken, StoreError> {
+        self.call(move |connection| token::create(connection, &new))
+    }
+
+    /// Withdraws a join token: nobody enrols with it any more. Waits until that is durable.
+    ///
+    /// # Errors
+    /// When there is no such token, or it could not be stored.
+    pub fn revoke_token(&self, id: TokenId, now: WallTime) -> Result<Token, StoreError> {
+        self.call(move |connection| token::revoke(connection, id, now))
+    }
+
+    /// Whether the token would let a device in now. Uses nothing up: [`Store::enrol`] decides.
+    ///
+    /// # Errors
+    /// [`StoreError::Token`] with the refusal, or when the file cannot be read.
+    pub fn check_token(
+        &self,
+        id: TokenId,
+        secret: &[u8; TOKEN_SECRET_BYTES],
+        now: WallTime,
+    ) -> Result<(), StoreError> {
+        token::check(&*self.reader()?, id, secret, now).map(drop)
+    }
+
+    /// Uses the token and enters the device, all or nothing. `done` is called when it is durable.
+    pub fn enrol(
+        &self,
+        enrolment: Enrolment,
+        done: impl FnOnce(Result<EnrolledDevice, StoreError>) + Send + 'static,
+    ) {
+        self.submit(move |connection| device::enrol(connection, &enrolment), done);
+    }
+
+    /// Changes a device; waits until that is durable. What is in force then.
+    ///
+    /// # Errors
+    /// When there is no such device, the name is taken or none, the group's path is none, or it could not be stored.
+    pub fn change_device(
+        &self,
+        device: DeviceId,
+        change: DeviceChange,
+    ) -> Result<DeviceSettings, StoreError> {
+        self.call(move |connection| device::change(connection, device, &change))
+    }
+
+    /// Removes a device; waits until that is durable. Its name is free, its certificate is refused from then on.
+    ///
+    /// # Errors
+    /// When there is no such device, or it could not be stored.
+    pub fn remove_device(&self, device: DeviceId, now: WallTime) -> Result<(), StoreError> {
+        self.call(move |connection| device::remove(connection, device, now))
+    }
+
+    /// Makes a group, with every group above it, or changes its interval (seconds; `Some(None)`: that of the group above). Waits
+    /// until it is durable. How many devices have another interval in force because of it.
+    ///
+    /// # Errors
+    /// When the path is none, or it could not be stored.
+    pub fn set_group(&self, path: &str, interval_seconds: Option<Option<u32>>) -> Result<(), StoreError> {
+        let path = normal_path(path)?;
+        self.call(move |connection| {
+            group::set(connection, &path, interval_seconds)?;
+            device::settings_below(connection, &path)
+        })?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

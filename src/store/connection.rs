@@ -1,0 +1,124 @@
+//! Connections to the file: one that writes, any number that read, one that only checkpoints.
+
+use std::ops::Deref;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, OpenFlags};
+
+use super::error::StoreError;
+
+/// Name of the file in the data directory.
+pub const FILE_NAME: &str = "muster.db";
+
+/// Prepared statements that each connection keeps, in statements: all that this module has.
+const STATEMENTS_MAX: usize = 128;
+
+/// Pages that the write connection keeps in memory, in KiB (negative: SQLite's sign for KiB). The dictionary's and the bases'
+/// working set of a fleet of 100,000 fits.
+const WRITER_CACHE_KIBIBYTES: i64 = -16 * 1024;
+
+/// Pages that each read connection keeps in memory, in KiB. Small: what it misses the system's page cache has.
+const READER_CACHE_KIBIBYTES: i64 = -2 * 1024;
+
+/// How long a connection waits for another one's lock, in milliseconds. Only a truncating checkpoint and an
+/// administrator's own tool hold one.
+const LOCK_WAIT_MILLISECONDS: u64 = 5_000;
+
+/// Idle read connections that are kept, in connections: more than workers and administration use at once.
+const IDLE_READERS_MAX: usize = 8;
+
+/// Opens the file for writing; makes it, with mode 0600, when it isn't there.
+pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    let failed = |reason: String| StoreError::Open { path: path.display().to_string(), reason };
+    // SQLite would make the file with the umask's mode; -wal and -shm take theirs from it.
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| failed(error.to_string()))?;
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let mode: String = connection
+        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+        .map_err(|error| failed(error.to_string()))?;
+    if mode != "wal" {
+        return Err(failed(format!("it cannot be used in WAL mode (SQLite chose '{mode}')")));
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", 0)?;
+    connection.pragma_update(None, "cache_size", WRITER_CACHE_KIBIBYTES)?;
+    Ok(connection)
+}
+
+/// Opens the file for checkpoints, beside the writer.
+pub(super) fn open_checkpointer(path: &Path) -> Result<Connection, StoreError> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "cache_size", READER_CACHE_KIBIBYTES)?;
+    Ok(connection)
+}
+
+fn open(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(|error| StoreError::Open { path: path.display().to_string(), reason: error.to_string() })?;
+    connection.busy_timeout(Duration::from_millis(LOCK_WAIT_MILLISECONDS))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(connection)
+}
+
+/// Read connections that wait to be used.
+#[derive(Debug)]
+pub(super) struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf) -> Arc<Self> {
+        Arc::new(Self { path, idle: Mutex::new(Vec::new()) })
+    }
+
+    pub(super) fn take(self: &Arc<Self>) -> Result<Reader, StoreError> {
+        let idle = self.idle.lock().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => {
+                let connection = open(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+                connection.pragma_update(None, "cache_size", READER_CACHE_KIBIBYTES)?;
+                connection
+            }
+        };
+        Ok(Reader { connection: Some(connection), home: Arc::clone(self) })
+    }
+}
+
+/// A read connection. It sees what is committed, and goes back to the store when dropped. For one thread at a time.
+#[derive(Debug)]
+pub struct Reader {
+    /// There until it is dropped.
+    connection: Option<Connection>,
+    home: Arc<Readers>,
+}
+
+impl Deref for Reader {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection.as_ref().expect("the connection leaves only when the reader is dropped")
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut idle = self.home.idle.lock();
+        if idle.len() < IDLE_READERS_MAX {
+            idle.extend(self.connection.take());
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Devices: enrolment, changes by an administrator, removal.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::error::StoreError;
+use super::values::time_to_sql;
+use super::{group, inventory, token};
+use crate::wire::id::{CertificateHash, DeviceId, TokenId};
+use crate::wire::limits::{NAME_BYTES_MAX, TOKEN_SECRET_BYTES};
+use crate::wire::time::WallTime;
+
+/// What enters a device into the fleet.
+#[derive(Clone)]
+pub struct Enrolment {
+    /// Which token invites it.
+    pub token: TokenId,
+    /// The token's secret.
+    pub secret: [u8; TOKEN_SECRET_BYTES],
+    /// Its id, drawn at random by the caller, who has named it in the certificate.
+    pub device: DeviceId,
+    /// What it would like to be called.
+    pub name: String,
+    /// Its certificate.
+    pub certificate: CertificateHash,
+    /// The time.
+    pub now: WallTime,
+}
+
+impl std::fmt::Debug for Enrolment {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Enrolment")
+            .field("token", &self.token)
+            .field("device", &self.device)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A device that has entered the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnrolledDevice {
+    /// Its id.
+    pub device: DeviceId,
+    /// What it is called: what it asked for, with a number behind it when that was taken.
+    pub name: String,
+    /// Path of its group.
+    pub group: String,
+    /// The interval that its group gives it, in seconds; `None`: that of the server.
+    pub interval_seconds: Option<u32>,
+}
+
+/// What an administrator changes of a device. `None` leaves things as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DeviceChange {
+    /// What it is called.
+    pub name: Option<String>,
+    /// Path of its group; made when it isn't there.
+    pub group: Option<String>,
+    /// Whether its link stays open between syncs.
+    pub keep_connected: Option<bool>,
+    /// Its own sync interval, in seconds; `Some(None)`: that of its group.
+    pub interval_seconds: Option<Option<u32>>,
+}
+
+/// What is in force for a device after a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceSettings {
+    /// Which device.
+    pub device: DeviceId,
+    /// Whether its link stays open between syncs.
+    pub keep_connected: bool,
+    /// Its sync interval, in seconds: its own or its group's; `None`: that of the server.
+    pub interval_seconds: Option<u32>,
+}
+
+/// The number that a device has in this file.
+pub(super) fn number_of(connection: &Connection, device: DeviceId) -> Result<i64, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT number, removed_at FROM devices WHERE id = ?1")?;
+    let row: Option<(i64, Option<i64>)> =
+        statement.query_row([device.0.cast_signed()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    match row {
+        Some((number, None)) => Ok(number),
+        Some((_, Some(_))) => Err(StoreError::DeviceRemoved(device)),
+        None => Err(StoreError::NoDevice(device.to_string())),
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= NAME_BYTES_MAX
+        && name.trim() == name
+        && !name.contains(char::is_control)
+}
+
+fn is_taken(connection: &Connection, name: &str) -> Result<bool, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT 1 FROM devices WHERE name = ?1 AND removed_at IS NULL")?;
+    Ok(statement.exists([name])?)
+}
+
+/// What a device that asks for a name will be called: that name without what can't be shown, with a number when it is taken.
+fn free_name(connection: &Connection, wanted: &str) -> Result<String, StoreError> {
+    let shown: String = wanted.chars().filter(|character| !character.is_control()).collect();
+    let mut stem = shown.trim();
+    // Room for "-" and a number.
+    while stem.len() > NAME_BYTES_MAX - 12 {
+        let mut characters = stem.chars();
+        characters.next_back();
+        stem = characters.as_str().trim_end();
+    }
+    let stem = if stem.is_empty() { "device" } else { stem };
+    if !is_taken(connection, stem)? {
+        return Ok(stem.to_owned());
+    }
+    // Ten thousand devices of one image all ask for the same name: double until a number is free, then halve the gap between a
+    // taken and a free one. Any free number will do.
+    let numbered = |number: u32| format!("{stem}-{number}");
+    let (mut taken, mut free) = (1_u32, 2_u32);
+    while is_taken(connection, &numbered(free))? {
+        taken = free;
+        free = free.checked_mul(2).ok_or_else(|| StoreError::NameTaken(stem.to_owned()))?;
+    }
+    while free - taken > 1 {
+        let middle = taken + (free - taken) / 2;
+        if is_taken(connection, &numbered(middle))? {
+            taken = middle;
+        } else {
+            free = middle;
+        }
+    }
+    Ok(numbered(free))
+}
+
+/// Uses the token and enters the device, all or nothing.
+pub(super) fn enrol(connection: &Connection, enrolment: &Enrolment) -> Result<EnrolledDevice, StoreError> {
+    let group = token::take(connection, enrolment.token, &enrolment.secret, enrolment.now)?;
+    let name = free_name(connection, &enrolment.name)?;
+    let sql = "INSERT INTO devices (id, name, group_id, enrolled_at) VALUES (?1, ?2, ?3, ?4)
+        ON CONFLICT (id) DO NOTHING";
+    let inserted = connection.prepare_cached(sql)?.execute(params![
+        enrolment.device.0.cast_signed(),
+        name,
+        group,
+        time_to_sql(enrolment.now),
+    ])?;
+    if inserted == 0 {
+        return Err(StoreError::IdTaken);
+    }
+    let number = connection.last_insert_rowid();
+    connection
+        .prepare_cached("INSERT INTO certificates (hash, device) VALUES (?1, ?2)")?
+        .execute(params![enrolment.certificate.0, number])?;
+    connection.prepare_cached("INSERT INTO device_states (device) VALUES (?1)")?.execute([number])?;
+    let mut statement = connection.prepare_cached("SELECT path FROM groups WHERE id = ?1")?;
+    let path = statement.query_row([group], |row| row.get(0))?;
+    let interval_seconds = group::interval_of(connection, group)?;
+    Ok(EnrolledDevice { device: enrolment.device, name, group: path, interval_seconds })
+}
+
+/// Changes a device; what is in force afterwards.
+pub(super) fn change(
+    connection: &Connection,
+    device: DeviceId,
+    change: &DeviceChange,
+) -> Result<DeviceSettings, StoreError> {
+    let number = number_of(connection, device)?;
+    if let Some(name) = &change.name {
+        if !is_name(name) {
+            return Err(StoreError::BadName(name.clone()));
+        }
+        let sql = "SELECT 1 FROM devices WHERE name = ?1 AND removed_at IS NULL AND number <> ?2";
+        if connection.prepare_cached(sql)?.exists(params![name, number])? {
+            return Err(StoreError::NameTaken(name.clone()));
+        }
+        connection
+            .prepare_cached("UPDATE devices SET name = ?2 WHERE number = ?1")?
+            .execute(params![number, name])?;
+    }
+    if let Some(path) = &change.group {
+        let group = group::find_or_create(connection, path)?;
+        connection
+            .prepare_cached("UPDATE devices SET group_id = ?2 WHERE number = ?1")?
+            .execute([number, group])?;
+    }
+    if let Some(keep) = change.keep_connected {
+        connection
+            .prepare_cached("UPDATE devices SET keep_connected = ?2 WHERE number = ?1")?
+            .execute(params![number, keep])?;
+    }
+    if let Some(interval) = change.interval_seconds {
+        connection
+            .prepare_cached("UPDATE devices SET interval_seconds = ?2 WHERE number = ?1")?
+            .execute(params![number, interval])?;
+    }
+    settings(connection, number)
+}
+
+/// What is in force for a device.
+fn settings(connection: &Connection, number: i64) -> Result<DeviceSettings, StoreError> {
+    let sql = "SELECT id, keep_connected, interval_seconds, group_id FROM devices WHERE number = ?1";
+    let (id, keep_connected, own, group): (i64, bool, Option<u32>, i64) = connection
+        .prepare_cached(sql)?
+        .query_row([number], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    let interval_seconds = match own {
+        Some(own) => Some(own),
+        None => group::interval_of(connection, group)?,
+    };
+    Ok(DeviceSettings { device: DeviceId(id.cast_unsigned()), keep_connected, interval_seconds })
+}
+
+/// What is in force for every device of a group and the groups below it.
+pub(super) fn settings_below(connection: &Connection, path: &str) -> Result<Vec<DeviceSettings>, StoreError> {
+    let (from, to) = group::range_below(path);
+    let sql = "SELECT d.number FROM groups g JOIN devices d ON d.group_id = g.id
+        WHERE (g.path = ?1 OR (g.path >= ?2 AND g.path < ?3)) AND d.removed_at IS NULL";
+    let mut statement = connection.prepare_cached(sql)?;
+    let numbers = statement.query_map([path, &from, &to], |row| row.get(0))?;
+    numbers.map(|number| settings(connection, number?)).collect()
+}
+
+/// Removes a device: what is known of it goes, its name is free, its certificate stays known as that of a removed device.
+pub(super) fn remove(connection: &Connection, device: DeviceId, now: WallTime) -> Result<(), StoreError> {
+    let number = number_of(connection, device)?;
+    inventory::forget(connection, number)?;
+    for table in ["host_facts", "conditions", "device_states"] {
+        connection.prepare_cached(&format!("DELETE FROM {table} WHERE device = ?1"))?.execute([number])?;
+    }
+    connection
+        .prepare_cached("UPDATE devices SET removed_at = ?2 WHERE number = ?1")?
+        .execute([number, time_to_sql(now)])?;
+    Ok(())
+}

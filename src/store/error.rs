@@ -1,0 +1,77 @@
+//! What can go wrong in the store.
+
+use rusqlite::ErrorCode;
+
+/// Why the store did not do what it was asked. Each says what was wrong and, where anything can be done, what.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite refused or failed; nothing was changed.
+    #[error("the store failed: {0}")]
+    Database(String),
+    /// The file system has no room; nothing was changed. The store goes on by itself when there is room.
+    #[error("the store's disk is full: make room in the data directory; nothing was changed")]
+    Full,
+    /// More waits than the store takes. Nothing was changed; try later.
+    #[error("the store has too much to do: try again later")]
+    Busy,
+    /// The store has stopped.
+    #[error("the store has stopped")]
+    Stopped,
+    /// The file belongs to something else, or to a newer version of muster.
+    #[error("{path} has schema version {found}, this muster knows up to {known}: use a newer muster")]
+    NewerSchema {
+        /// The file.
+        path: String,
+        /// The version it has.
+        found: i64,
+        /// The newest version that is known here.
+        known: i64,
+    },
+    /// The file cannot be opened or its mode cannot be set.
+    #[error("cannot open {path}: {reason}")]
+    Open {
+        /// The file.
+        path: String,
+        /// What the system or SQLite said.
+        reason: String,
+    },
+    /// No device has that name or id.
+    #[error("there is no device '{0}'")]
+    NoDevice(String),
+    /// The device was removed.
+    #[error("device {0} was removed: it must enrol again to come back")]
+    DeviceRemoved(crate::wire::id::DeviceId),
+    /// Another device has that name.
+    #[error("another device is called '{0}': choose another name")]
+    NameTaken(String),
+    /// The name is empty, too long, or holds control characters.
+    #[error("'{0}' cannot be a device name: 1 to 255 bytes, no control characters, no space at either end")]
+    BadName(String),
+    /// There is no such group.
+    #[error("there is no group '{0}'")]
+    NoGroup(String),
+    /// The path is not one of a group.
+    #[error("'{0}' is not a group path: names separated by '/', such as /berlin/kiosks")]
+    BadGroup(String),
+    /// There is no such token.
+    #[error("there is no token {0}")]
+    NoToken(crate::wire::id::TokenId),
+    /// The token does not let the device in.
+    #[error(transparent)]
+    Token(#[from] super::token::TokenRefusal),
+    /// A cursor that this store did not hand out.
+    #[error("'{0}' is not a cursor of this list: begin without one")]
+    BadCursor(String),
+    /// A number is taken that was drawn at random: draw another.
+    #[error("that random id is taken: try again")]
+    IdTaken,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            _ => Self::Database(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Groups: a tree, named by paths such as `/berlin/kiosks`. The root is `/`.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::error::StoreError;
+use crate::wire::limits::NAME_BYTES_MAX;
+
+/// Deepest group, in names. Deeper trees are a mistake, and effective settings are looked up along the path.
+pub const GROUP_DEPTH_MAX: usize = 16;
+
+/// A group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its path.
+    pub path: String,
+    /// The sync interval set for it, in seconds; `None`: that of the group above it, or of the server.
+    pub interval_seconds: Option<u32>,
+    /// Devices in it, without those of the groups below it.
+    pub devices: u64,
+}
+
+/// Brings a path into its one form: `/` or `/a/b`. A leading slash may be left out, a trailing one is dropped.
+///
+/// # Errors
+/// When a name is empty, `.` or `..`, longer than 255 bytes, has a control character, or the tree is too deep.
+pub fn normal_path(path: &str) -> Result<String, StoreError> {
+    let bad = || StoreError::BadGroup(path.to_owned());
+    let inner = path.strip_prefix('/').unwrap_or(path);
+    let inner = inner.strip_suffix('/').unwrap_or(inner);
+    if inner.is_empty() {
+        return if path.starts_with('/') { Ok("/".to_owned()) } else { Err(bad()) };
+    }
+    let is_name = |name: &str| {
+        !matches!(name, "" | "." | "..")
+            && name.len() <= NAME_BYTES_MAX
+            && name.trim() == name
+            && !name.contains(char::is_control)
+    };
+    if inner.split('/').count() > GROUP_DEPTH_MAX || !inner.split('/').all(is_name) {
+        return Err(bad());
+    }
+    Ok(format!("/{inner}"))
+}
+
+/// The path of the group above; `None` for the root.
+fn parent(path: &str) -> Option<&str> {
+    match path.rfind('/') {
+        Some(0) if path.len() > 1 => Some("/"),
+        Some(at) if at > 0 => Some(&path[..at]),
+        _ => None,
+    }
+}
+
+/// The least text that is greater than every path below `path`: paths below it lie in `below(path)..end_of(path)`.
+pub(super) fn range_below(path: &str) -> (String, String) {
+    let stem = if path == "/" { "" } else { path };
+    // '0' follows '/' in ASCII.
+    (format!("{stem}/"), format!("{stem}0"))
+}
+
+pub(super) fn find(connection: &Connection, path: &str) -> Result<i64, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT id FROM groups WHERE path = ?1")?;
+    let id = statement.query_row([path], |row| row.get(0)).optional()?;
+    id.ok_or_else(|| StoreError::NoGroup(path.to_owned()))
+}
+
+/// The group with this path; made, with every group above it, when it isn't there.
+pub(super) fn find_or_create(connection: &Connection, path: &str) -> Result<i64, StoreError> {
+    let path = normal_path(path)?;
+    let mut missing = Vec::new();
+    let mut at = Some(path.as_str());
+    while let Some(path) = at {
+        match find(connection, path) {
+            Err(StoreError::NoGroup(_)) => missing.push(path),
+            other => {
+                other?;
+                break;
+            }
+        }
+        at = parent(path);
+    }
+    for path in missing.into_iter().rev() {
+        connection.prepare_cached("INSERT INTO groups (path) VALUES (?1)")?.execute([path])?;
+    }
+    find(connection, &path)
+}
+
+/// The interval that a group gives its devices: its own, or that of the nearest group above it that has one.
+pub(super) fn interval_of(connection: &Connection, group: i64) -> Result<Option<u32>, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT path, interval_seconds FROM groups WHERE id = ?1")?;
+    let (path, own): (String, Option<u32>) =
+        statement.query_row([group], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if own.is_some() {
+        return Ok(own);
+    }
+    let mut statement = connection.prepare_cached("SELECT interval_seconds FROM groups WHERE path = ?1")?;
+    let mut at = parent(&path);
+    while let Some(path) = at {
+        let interval: Option<Option<u32>> = statement.query_row([path], |row| row.get(0)).optional()?;
+        if let Some(Some(interval)) = interval {
+            return Ok(Some(interval));
+        }
+        at = parent(path);
+    }
+    Ok(None)
+}
+
+/// Creates a group, or changes its interval when it is there and `interval_seconds` says so.
+pub(super) fn set(
+    connection: &Connection,
+    path: &str,
+    interval_seconds: Option<Option<u32>>,
+) -> Result<i64, StoreError> {
+    let id = find_or_create(connection, path)?;
+    if let Some(interval) = interval_seconds {
+        let mut statement =
+            connection.prepare_cached("UPDATE groups SET interval_seconds = ?2 WHERE id = ?1")?;
+        statement.execute(params![id, interval])?;
+    }
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_have_one_form() {
+        for (given, normal) in [
+            ("/", "/"),
+            ("a", "/a"),
+            ("/a/", "/a"),
+            ("berlin/kiosks", "/berlin/kiosks"),
+            ("/ä ö/b", "/ä ö/b"),
+        ] {
+            assert_eq!(normal_path(given).unwrap(), normal);
+        }
+        let deep = "a/".repeat(GROUP_DEPTH_MAX + 1);
+        for bad in ["", "//", "a//b", "/a/../b", "/ a", "a\nb", deep.as_str()] {
+            assert_eq!(normal_path(bad), Err(StoreError::BadGroup(bad.to_owned())), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_knows_what_is_above_and_below_it() {
+        assert_eq!(parent("/a/b"), Some("/a"));
+        assert_eq!(parent("/a"), Some("/"));
+        assert_eq!(parent("/"), None);
+        let (from, to) = range_below("/a");
+        assert!("/a/b" >= from.as_str() && "/a/b" < to.as_str() && "/ab" >= to.as_str());
+        let (from, to) = range_below("/");
+        assert!("/a" >= from.as_str() && "/a" < to.as_str());
+    }
+}

@@ -1,0 +1,237 @@
+//! Devices: by name, page by page, and one whole.
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::{Page, PageRequest, cursor};
+use crate::store::error::StoreError;
+use crate::store::group;
+use crate::store::values::time_from_sql;
+use crate::wire::digest::Digest;
+use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::section::{ApplicationCondition, Condition, HostFacts, SectionState};
+use crate::wire::time::WallTime;
+
+/// Which devices are wanted. Removed ones never are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DeviceFilter {
+    /// Only those of this group and the groups below it.
+    pub group: Option<String>,
+    /// Only those whose name or host name contains this text, in any case (of ASCII letters).
+    pub search: Option<String>,
+}
+
+/// One device, in a list. What changes with every sync is in the device table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRow {
+    /// Its id.
+    pub device: DeviceId,
+    /// What it is called.
+    pub name: String,
+    /// Path of its group.
+    pub group: String,
+    /// Whether its link stays open between syncs.
+    pub keep_connected: bool,
+    /// Its own sync interval, in seconds; `None`: that of its group or of the server.
+    pub own_interval_seconds: Option<u32>,
+    /// When it enrolled.
+    pub enrolled_at: WallTime,
+    /// What the host calls itself; empty when it has not said.
+    pub hostname: String,
+    /// What the host's system calls itself; empty when it has not said.
+    pub os_name: String,
+}
+
+/// One device, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceDetail {
+    /// What the list shows of it.
+    pub row: DeviceRow,
+    /// The history that its revisions count in.
+    pub agent_epoch: Epoch,
+    /// Its sections, in the order of [`Section::ALL`](crate::wire::section::Section::ALL).
+    pub sections: [SectionState; 3],
+    /// The host's facts; `None`: nothing yet.
+    pub host: Option<HostFacts>,
+    /// The conditions of its managed applications, by name.
+    pub conditions: Vec<ApplicationCondition>,
+    /// How many applications are installed.
+    pub applications: u64,
+}
+
+/// How a device is named by people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceKey {
+    /// By its id.
+    Id(DeviceId),
+    /// By its name or, if no device has that name, by the text of its id.
+    NameOrId(String),
+}
+
+const COLUMNS: &str = "d.id, d.name, g.path, d.keep_connected, d.interval_seconds, d.enrolled_at,
+    coalesce(h.hostname, ''), coalesce(h.os_name, '')";
+
+const TABLES: &str =
+    "devices d JOIN groups g ON g.id = d.group_id LEFT JOIN host_facts h ON h.device = d.number";
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
+    Ok(DeviceRow {
+        device: DeviceId(row.get::<_, i64>(0)?.cast_unsigned()),
+        name: row.get(1)?,
+        group: row.get(2)?,
+        keep_connected: row.get(3)?,
+        own_interval_seconds: row.get(4)?,
+        enrolled_at: time_from_sql(row.get(5)?),
+        hostname: row.get(6)?,
+        os_name: row.get(7)?,
+    })
+}
+
+/// The devices that the filter lets through, by name.
+///
+/// # Errors
+/// When there is no such group, the cursor is none, or the file cannot be read.
+pub fn devices(
+    connection: &Connection,
+    filter: &DeviceFilter,
+    page: &PageRequest,
+) -> Result<Page<DeviceRow>, StoreError> {
+    let after = page.cursor.as_deref().map(|text| cursor::read::<1>('d', text)).transpose()?;
+    let after = after.map(|[name]| name);
+    // '+' keeps SQLite to the index by name, so that a page costs what it shows.
+    let mut sql =
+        format!("SELECT {COLUMNS} FROM {TABLES} WHERE d.removed_at IS NULL AND (?1 IS NULL OR d.name > ?1)");
+    if after.is_some() {
+        sql = format!("SELECT {COLUMNS} FROM {TABLES} WHERE d.removed_at IS NULL AND d.name > ?1");
+    }
+    let (mut path, mut from, mut to) = (None, None, None);
+    if let Some(group) = &filter.group {
+        let normal = group::normal_path(group)?;
+        group::find(connection, &normal)?;
+        if normal != "/" {
+            let (below, end) = group::range_below(&normal);
+            (path, from, to) = (Some(normal), Some(below), Some(end));
+            sql.push_str(
+                " AND +d.group_id IN (SELECT id FROM groups WHERE path = ?2 OR (path >= ?3 AND path < ?4))",
+            );
+        }
+    }
+    let search = filter.search.as_deref().filter(|text| !text.is_empty()).map(like_pattern);
+    if search.is_some() {
+        sql.push_str(" AND (d.name LIKE ?5 ESCAPE '\\' OR h.hostname LIKE ?5 ESCAPE '\\')");
+    }
+    sql.push_str(" AND ?2 IS ?2 AND ?3 IS ?3 AND ?4 IS ?4 AND ?5 IS ?5 ORDER BY d.name LIMIT ?6");
+    let limit = i64::try_from(page.items() + 1).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(params![after, path, from, to, search, limit], from_row)?;
+    let items = rows.collect::<Result<Vec<_>, _>>()?;
+    Ok(page.page(items, |row| cursor::write('d', &[&row.name])))
+}
+
+/// A pattern for LIKE that finds the text anywhere.
+fn like_pattern(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for character in text.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
+}
+
+/// One device, whole.
+///
+/// # Errors
+/// When there is no such device, it was removed, or the file cannot be read.
+pub fn device(connection: &Connection, key: &DeviceKey) -> Result<DeviceDetail, StoreError> {
+    let by_id = |id: DeviceId| -> Result<Option<i64>, StoreError> {
+        let sql = "SELECT number FROM devices WHERE id = ?1 AND removed_at IS NULL";
+        let mut statement = connection.prepare_cached(sql)?;
+        Ok(statement.query_row([id.0.cast_signed()], |row| row.get(0)).optional()?)
+    };
+    let (number, shown) = match key {
+        DeviceKey::Id(id) => (by_id(*id)?, id.to_string()),
+        DeviceKey::NameOrId(text) => {
+            let sql = "SELECT number FROM devices WHERE name = ?1 AND removed_at IS NULL";
+            let by_name = connection.prepare_cached(sql)?.query_row([text], |row| row.get(0)).optional()?;
+            let number = match (by_name, text.parse()) {
+                (None, Ok(id)) => by_id(id)?,
+                (by_name, _) => by_name,
+            };
+            (number, text.clone())
+        }
+    };
+    whole(connection, number.ok_or(StoreError::NoDevice(shown))?)
+}
+
+fn whole(connection: &Connection, number: i64) -> Result<DeviceDetail, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS}, s.agent_epoch, s.inventory_digest, s.inventory_revision, s.host_digest,
+            s.host_revision, s.conditions_digest, s.conditions_revision, coalesce(i.entries, 0)
+         FROM {TABLES} JOIN device_states s ON s.device = d.number
+         LEFT JOIN device_inventories i ON i.device = d.number WHERE d.number = ?1"
+    );
+    let section = |row: &Row<'_>, at: usize| -> rusqlite::Result<SectionState> {
+        let (digest, revision): (i64, i64) = (row.get(at)?, row.get(at + 1)?);
+        Ok(SectionState { digest: Digest(digest.cast_unsigned()), revision: revision.cast_unsigned() })
+    };
+    let mut detail = connection.prepare_cached(&sql)?.query_row([number], |row| {
+        Ok(DeviceDetail {
+            row: from_row(row)?,
+            agent_epoch: Epoch(row.get::<_, i64>(8)?.cast_unsigned()),
+            sections: [section(row, 9)?, section(row, 11)?, section(row, 13)?],
+            host: None,
+            conditions: Vec::new(),
+            applications: row.get::<_, i64>(15)?.cast_unsigned(),
+        })
+    })?;
+    detail.host = host(connection, number)?;
+    detail.conditions = conditions(connection, number)?;
+    Ok(detail)
+}
+
+fn host(connection: &Connection, number: i64) -> Result<Option<HostFacts>, StoreError> {
+    let sql =
+        "SELECT os_id, os_name, os_version, kernel, architecture, hostname, addresses, boot_id, agent_version
+        FROM host_facts WHERE device = ?1";
+    let read = |row: &Row<'_>| {
+        let addresses: String = row.get(6)?;
+        Ok(HostFacts {
+            os_id: row.get(0)?,
+            os_name: row.get(1)?,
+            os_version: row.get(2)?,
+            kernel: row.get(3)?,
+            architecture: row.get(4)?,
+            hostname: row.get(5)?,
+            // Written by this store alone; whoever edited it by hand sees no addresses until the next change.
+            addresses: serde_json::from_str(&addresses).unwrap_or_default(),
+            boot_id: row.get(7)?,
+            agent_version: row.get(8)?,
+        })
+    };
+    Ok(connection.prepare_cached(sql)?.query_row([number], read).optional()?)
+}
+
+fn conditions(connection: &Connection, number: i64) -> Result<Vec<ApplicationCondition>, StoreError> {
+    let sql = "SELECT application, condition, since, version, detail FROM conditions WHERE device = ?1
+        ORDER BY application";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([number], |row| {
+        Ok(ApplicationCondition {
+            application: row.get(0)?,
+            condition: condition_from_sql(&row.get::<_, String>(1)?),
+            since: time_from_sql(row.get(2)?),
+            version: row.get(3)?,
+            detail: row.get(4)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn condition_from_sql(text: &str) -> Condition {
+    [Condition::Running, Condition::Stopped, Condition::Failed, Condition::NotInstalled]
+        .into_iter()
+        .find(|condition| condition.to_string() == text)
+        .unwrap_or(Condition::Unknown)
+}

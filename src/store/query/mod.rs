@@ -1,0 +1,43 @@
+//! What administration reads: pages of lists, one device whole, counts. Nothing here loads a whole list.
+
+mod cursor;
+mod devices;
+mod fleet;
+
+pub use devices::{DeviceDetail, DeviceFilter, DeviceKey, DeviceRow, device, devices};
+pub use fleet::{FleetCounts, counts, groups, tokens};
+
+/// Most items of one page, in items.
+pub const PAGE_ITEMS_MAX: usize = 1_000;
+
+/// A piece of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The items, in the list's order.
+    pub items: Vec<T>,
+    /// Where the next page begins; `None`: this is the last.
+    pub next: Option<String>,
+}
+
+/// Which piece of a list is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Most items, from 1 to [`PAGE_ITEMS_MAX`]; anything else is brought into these bounds.
+    pub limit: usize,
+    /// [`Page::next`] of the page before; `None`: from the beginning.
+    pub cursor: Option<String>,
+}
+
+impl PageRequest {
+    fn items(&self) -> usize {
+        self.limit.clamp(1, PAGE_ITEMS_MAX)
+    }
+
+    /// The items of a page from a list that was read one item beyond it.
+    fn page<T>(&self, mut items: Vec<T>, cursor_after: impl Fn(&T) -> String) -> Page<T> {
+        let is_last = items.len() <= self.items();
+        items.truncate(self.items());
+        let next = if is_last { None } else { items.last().map(cursor_after) };
+        Page { items, next }
+    }
+}

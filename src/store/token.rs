@@ -1,0 +1,180 @@
+//! Join tokens: who may enrol, until when, how often, into which group.
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::error::StoreError;
+use super::values::{time_from_sql, time_to_sql};
+use super::{group, meta};
+use crate::wire::id::TokenId;
+use crate::wire::limits::TOKEN_SECRET_BYTES;
+use crate::wire::time::WallTime;
+
+/// How long a token is kept after its time is over, in milliseconds: a late device is told that it expired, not that it never
+/// was. 30 days.
+const KEPT_AFTER_EXPIRY_MILLISECONDS: u64 = 30 * 24 * 3_600 * 1_000;
+
+/// Why a token lets nobody in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum TokenRefusal {
+    /// No such token, or its secret is another.
+    #[error("the join token is not known here: make one with 'musterctl token create'")]
+    Unknown,
+    /// Its time is over.
+    #[error("the join token has expired: make another with 'musterctl token create --ttl …'")]
+    Expired,
+    /// It was used as often as it may be.
+    #[error("the join token is used up: make another with 'musterctl token create --uses …'")]
+    UsedUp,
+    /// An administrator withdrew it.
+    #[error("the join token was revoked: ask for another one")]
+    Revoked,
+}
+
+/// What a new token allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewToken {
+    /// Path of the group that its devices join; made when it isn't there.
+    pub group: String,
+    /// When it is made.
+    pub created_at: WallTime,
+    /// When its time is over.
+    pub expires_at: WallTime,
+    /// How many devices may enrol with it.
+    pub uses_max: u32,
+}
+
+/// A token as it is stored: without its secret, of which only a hash is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Its id.
+    pub id: TokenId,
+    /// Path of the group that its devices join.
+    pub group: String,
+    /// When it was made.
+    pub created_at: WallTime,
+    /// When its time is over.
+    pub expires_at: WallTime,
+    /// How many devices may enrol with it.
+    pub uses_max: u32,
+    /// How many have.
+    pub uses: u32,
+    /// When an administrator withdrew it.
+    pub revoked_at: Option<WallTime>,
+}
+
+/// A token that was just made: the only time that its secret is seen.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CreatedToken {
+    /// As it is stored.
+    pub token: Token,
+    /// Its secret, for [`JoinToken`](crate::wire::token::JoinToken).
+    pub secret: [u8; TOKEN_SECRET_BYTES],
+}
+
+impl std::fmt::Debug for CreatedToken {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CreatedToken").field("token", &self.token).finish_non_exhaustive()
+    }
+}
+
+pub(super) const COLUMNS: &str = "t.id, g.path, t.created_at, t.expires_at, t.uses_max, t.uses, t.revoked_at";
+
+pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Token> {
+    Ok(Token {
+        id: TokenId(row.get::<_, i64>(0)?.cast_unsigned()),
+        group: row.get(1)?,
+        created_at: time_from_sql(row.get(2)?),
+        expires_at: time_from_sql(row.get(3)?),
+        uses_max: row.get(4)?,
+        uses: row.get(5)?,
+        revoked_at: row.get::<_, Option<i64>>(6)?.map(time_from_sql),
+    })
+}
+
+fn hash(secret: &[u8; TOKEN_SECRET_BYTES]) -> aws_lc_rs::digest::Digest {
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret)
+}
+
+pub(super) fn create(connection: &Connection, new: &NewToken) -> Result<CreatedToken, StoreError> {
+    let long_over = new.created_at.0.saturating_sub(KEPT_AFTER_EXPIRY_MILLISECONDS);
+    connection
+        .prepare_cached("DELETE FROM tokens WHERE expires_at < ?1")?
+        .execute([time_to_sql(WallTime(long_over))])?;
+    let group = group::find_or_create(connection, &new.group)?;
+    let id = TokenId(meta::random_number()?);
+    let mut secret = [0; TOKEN_SECRET_BYTES];
+    aws_lc_rs::rand::fill(&mut secret)
+        .map_err(|_| StoreError::Database("the system gives no random numbers".into()))?;
+    let sql = "INSERT INTO tokens (id, secret_hash, group_id, created_at, expires_at, uses_max)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
+    let inserted = connection.prepare_cached(sql)?.execute(params![
+        id.0.cast_signed(),
+        hash(&secret).as_ref(),
+        group,
+        time_to_sql(new.created_at),
+        time_to_sql(new.expires_at),
+        new.uses_max,
+    ])?;
+    if inserted == 0 {
+        return Err(StoreError::IdTaken);
+    }
+    Ok(CreatedToken { token: get(connection, id)?, secret })
+}
+
+pub(super) fn get(connection: &Connection, id: TokenId) -> Result<Token, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM tokens t JOIN groups g ON g.id = t.group_id WHERE t.id = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    statement.query_row([id.0.cast_signed()], from_row).optional()?.ok_or(StoreError::NoToken(id))
+}
+
+/// Withdraws a token. One that was withdrawn before keeps its time.
+pub(super) fn revoke(connection: &Connection, id: TokenId, now: WallTime) -> Result<Token, StoreError> {
+    let mut statement = connection
+        .prepare_cached("UPDATE tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL")?;
+    statement.execute([id.0.cast_signed(), time_to_sql(now)])?;
+    get(connection, id)
+}
+
+/// The group that the token lets a device join, if it lets it in. Uses nothing up.
+pub(super) fn check(
+    connection: &Connection,
+    id: TokenId,
+    secret: &[u8; TOKEN_SECRET_BYTES],
+    now: WallTime,
+) -> Result<i64, StoreError> {
+    let sql =
+        "SELECT secret_hash, group_id, expires_at, uses_max, uses, revoked_at FROM tokens WHERE id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([id.0.cast_signed()])?;
+    let Some(row) = rows.next()? else { return Err(TokenRefusal::Unknown.into()) };
+    let stored: Vec<u8> = row.get(0)?;
+    // Whoever has not the secret learns nothing of the token.
+    if aws_lc_rs::constant_time::verify_slices_are_equal(&stored, hash(secret).as_ref()).is_err() {
+        return Err(TokenRefusal::Unknown.into());
+    }
+    let (expires_at, uses_max, uses): (i64, u32, u32) = (row.get(2)?, row.get(3)?, row.get(4)?);
+    if row.get::<_, Option<i64>>(5)?.is_some() {
+        Err(TokenRefusal::Revoked.into())
+    } else if now >= time_from_sql(expires_at) {
+        Err(TokenRefusal::Expired.into())
+    } else if uses >= uses_max {
+        Err(TokenRefusal::UsedUp.into())
+    } else {
+        Ok(row.get(1)?)
+    }
+}
+
+/// Checks the token and uses it once. The group to join.
+pub(super) fn take(
+    connection: &Connection,
+    id: TokenId,
+    secret: &[u8; TOKEN_SECRET_BYTES],
+    now: WallTime,
+) -> Result<i64, StoreError> {
+    let group = check(connection, id, secret, now)?;
+    connection
+        .prepare_cached("UPDATE tokens SET uses = uses + 1 WHERE id = ?1")?
+        .execute([id.0.cast_signed()])?;
+    Ok(group)
+}

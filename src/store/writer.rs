@@ -1,0 +1,214 @@
+//! The one thread that writes.
+//!
+//! It takes everything that waits, up to [`BATCH_OPERATIONS_MAX`], into one transaction, each operation under a savepoint
+//! of its own, so that one that fails takes no other with it; commits, which makes all of them durable with one sync; then runs the
+//! completions. A commit that fails fails all of the batch: each is told, nothing of it is kept, and the next batch begins
+//! anew. Reads are done elsewhere ([`Reader`](super::Reader)).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::error::StoreError;
+
+/// Most operations in one transaction, in operations. Beyond a thousand the sync no longer weighs, and the first of the batch
+/// would wait for the last.
+pub const BATCH_OPERATIONS_MAX: usize = 1_000;
+
+/// Most operations that wait for the writer, in operations. Four batches: about 0.1 s of work.
+pub const WAITING_OPERATIONS_MAX: usize = 4_000;
+
+/// Most memory that waiting operations hold, in bytes. Whole inventories are the heavy ones; the largest has 50,000 entries,
+/// about 10 MB.
+pub const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What an operation holds in memory at least, in bytes; a rough figure.
+pub(super) const SMALL_OPERATION_BYTES: usize = 512;
+
+/// Something to do in a transaction, and somebody to tell.
+trait Operation: Send {
+    /// Runs inside the transaction; says whether it succeeded. Keeps the result for later.
+    fn run(&mut self, connection: &Connection) -> Result<(), StoreError>;
+    /// After the commit, or after it failed (`failure`).
+    fn complete(self: Box<Self>, failure: Option<&StoreError>);
+}
+
+struct Pending<T, F, D> {
+    action: Option<F>,
+    result: Option<Result<T, StoreError>>,
+    done: D,
+}
+
+impl<T, F, D> Operation for Pending<T, F, D>
+where
+    T: Send,
+    F: FnOnce(&Connection) -> Result<T, StoreError> + Send,
+    D: FnOnce(Result<T, StoreError>) + Send,
+{
+    fn run(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        let Some(action) = self.action.take() else { return Err(StoreError::Stopped) };
+        let result = action(connection);
+        let outcome = result.as_ref().map(drop).map_err(Clone::clone);
+        self.result = Some(result);
+        outcome
+    }
+
+    fn complete(self: Box<Self>, failure: Option<&StoreError>) {
+        let result = match (self.result, failure) {
+            // What failed by itself keeps its own reason.
+            (Some(Err(error)), _) => Err(error),
+            (_, Some(failure)) => Err(failure.clone()),
+            (Some(Ok(value)), None) => Ok(value),
+            (None, None) => Err(StoreError::Stopped),
+        };
+        (self.done)(result);
+    }
+}
+
+struct Waiting {
+    operation: Box<dyn Operation>,
+    bytes: usize,
+}
+
+/// What the writer has done, for status and tests.
+#[derive(Debug, Default)]
+pub struct WriterCounters {
+    /// Transactions that were committed.
+    pub commits: AtomicU64,
+    /// Operations in them that succeeded.
+    pub operations: AtomicU64,
+    /// Operations that failed by themselves.
+    pub refused: AtomicU64,
+    /// Transactions that could not be committed.
+    pub failed_commits: AtomicU64,
+    /// Operations turned away because too much waited.
+    pub turned_away: AtomicU64,
+    bytes: AtomicUsize,
+}
+
+/// Where operations are handed in.
+#[derive(Clone)]
+pub(super) struct WriterLane {
+    sender: Sender<Waiting>,
+    counters: Arc<WriterCounters>,
+}
+
+/// The other end, for the thread.
+pub(super) struct WriterInbox {
+    receiver: Receiver<Waiting>,
+    counters: Arc<WriterCounters>,
+}
+
+/// A lane and its inbox.
+pub(super) fn lane() -> (WriterLane, WriterInbox) {
+    let (sender, receiver) = crossbeam_channel::bounded(WAITING_OPERATIONS_MAX);
+    let counters = Arc::new(WriterCounters::default());
+    (WriterLane { sender, counters: Arc::clone(&counters) }, WriterInbox { receiver, counters })
+}
+
+impl WriterLane {
+    pub(super) fn counters(&self) -> &Arc<WriterCounters> {
+        &self.counters
+    }
+
+    /// How many operations wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.sender.len()
+    }
+
+    /// Hands an operation in. `done` is called once in every case: by the writer's thread after the commit, or at once, by this
+    /// thread, when there is no room. `bytes`: about how much memory it holds.
+    pub(super) fn submit<T, F, D>(&self, bytes: usize, action: F, done: D)
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        D: FnOnce(Result<T, StoreError>) + Send + 'static,
+    {
+        let bytes = bytes.saturating_add(SMALL_OPERATION_BYTES);
+        let operation = Box::new(Pending { action: Some(action), result: None, done });
+        let before = self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
+        // One that is over the limit by itself may still go when nothing else waits.
+        let outcome = if before > 0 && before.saturating_add(bytes) > WAITING_BYTES_MAX {
+            Err((Waiting { operation, bytes }, StoreError::Busy))
+        } else {
+            self.sender.try_send(Waiting { operation, bytes }).map_err(|error| match error {
+                TrySendError::Full(waiting) => (waiting, StoreError::Busy),
+                TrySendError::Disconnected(waiting) => (waiting, StoreError::Stopped),
+            })
+        };
+        if let Err((waiting, error)) = outcome {
+            self.counters.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.counters.turned_away.fetch_add(1, Ordering::Relaxed);
+            waiting.operation.complete(Some(&error));
+        }
+    }
+}
+
+/// What the thread does besides operations.
+pub(super) trait BetweenBatches {
+    /// After each batch, with whether anything waits. Whether there is more to do of its own.
+    fn after_batch(&mut self, connection: &mut Connection, is_idle: bool) -> bool;
+}
+
+/// Works until every lane is gone and nothing waits.
+pub(super) fn run(mut connection: Connection, inbox: &WriterInbox, mut between: impl BetweenBatches) {
+    let mut batch = Vec::with_capacity(BATCH_OPERATIONS_MAX);
+    let mut has_own_work = true;
+    loop {
+        let first = if has_own_work { inbox.receiver.try_recv().ok() } else { inbox.receiver.recv().ok() };
+        match first {
+            Some(first) => {
+                batch.push(first);
+                batch.extend(inbox.receiver.try_iter().take(BATCH_OPERATIONS_MAX - 1));
+                commit(&mut connection, &mut batch, &inbox.counters);
+            }
+            None if !has_own_work => return,
+            None => {}
+        }
+        has_own_work = between.after_batch(&mut connection, inbox.receiver.is_empty());
+    }
+}
+
+fn commit(connection: &mut Connection, batch: &mut Vec<Waiting>, counters: &WriterCounters) {
+    let outcome = transact(connection, batch);
+    let failure = match outcome {
+        Ok((succeeded, refused)) => {
+            counters.commits.fetch_add(1, Ordering::Relaxed);
+            counters.operations.fetch_add(succeeded, Ordering::Relaxed);
+            counters.refused.fetch_add(refused, Ordering::Relaxed);
+            None
+        }
+        Err(error) => {
+            counters.failed_commits.fetch_add(1, Ordering::Relaxed);
+            log::error!("{} operations were not stored: {error}", batch.len());
+            Some(error)
+        }
+    };
+    for waiting in batch.drain(..) {
+        counters.bytes.fetch_sub(waiting.bytes, Ordering::Relaxed);
+        waiting.operation.complete(failure.as_ref());
+    }
+}
+
+/// Runs the batch in one transaction, which ends rolled back unless it is committed. How many succeeded, how many not.
+fn transact(connection: &mut Connection, batch: &mut [Waiting]) -> Result<(u64, u64), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let (mut succeeded, mut refused) = (0, 0);
+    for waiting in batch {
+        transaction.prepare_cached("SAVEPOINT operation")?.execute([])?;
+        match waiting.operation.run(&transaction) {
+            Ok(()) => succeeded += 1,
+            // After SQLITE_FULL and some IO errors SQLite has rolled the whole transaction back by itself.
+            Err(error) if transaction.is_autocommit() => return Err(error),
+            Err(_) => {
+                refused += 1;
+                transaction.prepare_cached("ROLLBACK TO operation")?.execute([])?;
+            }
+        }
+        transaction.prepare_cached("RELEASE operation")?.execute([])?;
+    }
+    transaction.commit()?;
+    Ok((succeeded, refused))
+}
