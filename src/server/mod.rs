@@ -1,2 +1,4 @@
 //! Floor 5: assembly of the embeddable server.
 #![forbid(unsafe_code)]
+
+pub mod identity;

@@ -16,3 +16,4 @@ pub mod message;
 pub mod section;
 pub mod time;
 pub mod token;
+pub mod units;
