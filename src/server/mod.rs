@@ -1,4 +1,5 @@
 //! Floor 5: assembly of the embeddable server.
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod identity;

@@ -25,8 +25,8 @@ const BACKDATED_DAYS: i64 = 1;
 /// DER of an Ed25519 SubjectPublicKeyInfo up to the key (RFC 8410 section 4).
 const ED25519_KEY_INFO: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// Length of an Ed25519 signature, in bytes (RFC 8032).
-const ED25519_SIGNATURE_BYTES: usize = 64;
+/// DER of a certificate's signature algorithm, Ed25519, and of its signature up to the 64 bytes (RFC 8410 section 6).
+const ED25519_SIGNATURE_HEAD: [u8; 10] = [0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x41, 0x00];
 
 /// Why no certificate was issued. The text is for the device's log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -183,16 +183,16 @@ fn names_key(certificate: &[u8], public_key: &[u8]) -> bool {
     certificate.windows(info.len()).any(|window| window == info)
 }
 
-/// Whether an Ed25519 authority with this public key signed the certificate: what is signed is its first element, the
-/// signature its last bytes (RFC 5280 section 4.1).
+/// Whether an Ed25519 authority with this public key signed the certificate (RFC 5280 section 4.1): what is signed is its
+/// first element, and after it nothing but the signature may stand, so that no changed byte passes.
 fn is_signed_by(certificate: &[u8], public_key: &[u8]) -> bool {
     let signed = der_content(certificate).and_then(|(content, rest)| {
         let (_, after) = der_content(content)?;
         let signed = &content[..content.len() - after.len()];
-        (rest.is_empty() && after.len() >= ED25519_SIGNATURE_BYTES).then_some((signed, after))
+        let signature = after.strip_prefix(&ED25519_SIGNATURE_HEAD)?;
+        rest.is_empty().then_some((signed, signature))
     });
-    signed.is_some_and(|(signed, after)| {
-        let signature = &after[after.len() - ED25519_SIGNATURE_BYTES..];
+    signed.is_some_and(|(signed, signature)| {
         let key = signature::UnparsedPublicKey::new(&signature::ED25519, public_key);
         key.verify(signed, signature).is_ok()
     })
@@ -201,7 +201,7 @@ fn is_signed_by(certificate: &[u8], public_key: &[u8]) -> bool {
 /// The content of the first DER element, a SEQUENCE (X.690 section 8.1), and what follows it.
 fn der_content(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = match bytes {
-        [0x30, length @ 0..0x80, rest @ ..] => (usize::from(*length), rest),
+        [0x30, length @ 0..=0x7f, rest @ ..] => (usize::from(*length), rest),
         [0x30, 0x81, length, rest @ ..] => (usize::from(*length), rest),
         [0x30, 0x82, high, low, rest @ ..] => (usize::from(*high) << 8 | usize::from(*low), rest),
         _ => return None,
@@ -226,7 +226,7 @@ pub(super) fn issue(
             _ => IssueError::Malformed,
         })?;
     let algorithm = PublicKeyData::algorithm(&request.public_key);
-    let verification: &'static dyn signature::ParsedVerificationAlgorithm;
+    let verification: &'static dyn signature::VerificationAlgorithm;
     if *algorithm == rcgen::PKCS_ED25519 {
         verification = &signature::ED25519;
     } else if *algorithm == rcgen::PKCS_ECDSA_P256_SHA256 {

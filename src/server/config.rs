@@ -1,0 +1,348 @@
+//! The server's configuration: a TOML file, every setting of which has a default and is explained in
+//! `tools/musterd.toml`. A wrong file is refused with the line, the key and what is allowed.
+
+mod reader;
+#[cfg(test)]
+mod tests;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reader::{Reader, Section};
+
+/// The port of both protocols, when an address names none.
+pub const DEFAULT_PORT: u16 = 13_000;
+
+/// Where the data is when nobody says otherwise: beside whoever starts the server.
+pub const DEFAULT_DATA_DIRECTORY: &str = "./muster-data";
+
+/// Largest configuration file, in bytes: a mistaken path to a log or an image is not read into memory.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Most threads of one kind. No machine has more cores that help.
+const THREADS_MAX: u64 = 256;
+
+/// Most links that may be allowed, in links: what 64 GiB of socket memory hold.
+const LINKS_MAX: u64 = 4_000_000;
+
+/// Everything that an administrator may decide about a server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Where identity, store and journal are.
+    pub data_directory: PathBuf,
+    /// TCP address that devices connect to.
+    pub listen: SocketAddr,
+    /// Names under which devices reach this server; only shown, in the hint how to enrol.
+    pub host_names: Vec<String>,
+    /// Threads that serve links; `None`: one for each core.
+    pub reactors: Option<usize>,
+    /// Threads that do the work of syncs; `None`: one for each core.
+    pub workers: Option<usize>,
+    /// How administrators reach the server.
+    pub admin: AdminConfig,
+    /// Links of devices.
+    pub links: LinksConfig,
+    /// Automatic syncs.
+    pub sync: SyncConfig,
+    /// The event log.
+    pub journal: JournalConfig,
+    /// What goes to standard error.
+    pub log_level: log::LevelFilter,
+}
+
+/// How administrators reach the server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AdminConfig {
+    /// Unix socket, mode 0600; `None`: `admin.sock` in the data directory.
+    pub socket: Option<PathBuf>,
+    /// A TCP address as well. Whoever reaches it is an administrator: there is no further check.
+    pub tcp: Option<SocketAddr>,
+}
+
+/// Links of devices.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinksConfig {
+    /// Most links at a time, in links. More are closed at once, and counted.
+    pub max: usize,
+    /// Until when a new connection must have finished its TLS handshake.
+    pub handshake_deadline: Duration,
+    /// After how long without a word a link is closed that nobody asked to keep.
+    pub idle_deadline: Duration,
+    /// How often the agent says on a kept link that it is there. Two missed ones end the link.
+    pub keep_interval: Duration,
+    /// How long a peer may leave what we send it unread.
+    pub write_deadline: Duration,
+}
+
+/// Automatic syncs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SyncConfig {
+    /// How often a device syncs when neither it nor its groups say otherwise.
+    pub interval: Duration,
+}
+
+/// The event log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JournalConfig {
+    /// Size of one segment, in bytes; a multiple of 4 KiB.
+    pub segment_bytes: u64,
+    /// Oldest segments are deleted when the journal is larger than this, in bytes.
+    pub retention_bytes: u64,
+    /// Segments are deleted when all their events are older than this.
+    pub retention_age: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_directory: DEFAULT_DATA_DIRECTORY.into(),
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT)),
+            host_names: Vec::new(),
+            reactors: None,
+            workers: None,
+            admin: AdminConfig { socket: None, tcp: None },
+            links: LinksConfig {
+                max: 100_000,
+                handshake_deadline: Duration::from_secs(10),
+                idle_deadline: Duration::from_secs(60),
+                keep_interval: Duration::from_secs(300),
+                write_deadline: Duration::from_secs(30),
+            },
+            sync: SyncConfig { interval: Duration::from_secs(900) },
+            journal: JournalConfig {
+                segment_bytes: 64 << 20,
+                retention_bytes: 16 << 30,
+                retention_age: Duration::from_secs(90 * 86_400),
+            },
+            log_level: log::LevelFilter::Info,
+        }
+    }
+}
+
+/// Why a configuration was refused. One line that says where, what, and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("can't read the configuration {}: {error}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        error: String,
+    },
+    /// A line is wrong.
+    #[error("{}:{line}: {message}", path.display())]
+    Wrong {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// Key, and what is allowed.
+        message: String,
+    },
+}
+
+impl Config {
+    /// The defaults, with the data somewhere else.
+    #[must_use]
+    pub fn in_directory(data_directory: impl Into<PathBuf>) -> Self {
+        Self { data_directory: data_directory.into(), ..Self::default() }
+    }
+
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// When it can't be read, or holds anything that is not allowed.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |error: String| ConfigError::Unreadable { path: path.to_owned(), error };
+        let length = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
+        if length > FILE_BYTES_MAX {
+            return Err(unreadable(format!("it has {length} bytes, at most {FILE_BYTES_MAX} are allowed")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads a configuration. `path` is only for the error.
+    ///
+    /// # Errors
+    /// When it holds anything that is not allowed.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let wrong = |(offset, message): (usize, String)| ConfigError::Wrong {
+            path: path.to_owned(),
+            line: 1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count(),
+            message,
+        };
+        Reader::parse(text).and_then(|reader| Self::from_reader(&reader)).map_err(wrong)
+    }
+
+    fn from_reader(reader: &Reader<'_>) -> Result<Self, (usize, String)> {
+        let default = Self::default();
+        reader.only_sections(&["server", "admin", "links", "sync", "journal", "log"])?;
+        let server =
+            reader.section("server", &["data_directory", "listen", "host_names", "reactors", "workers"])?;
+        let admin = reader.section("admin", &["socket", "tcp"])?;
+        let links = reader.section(
+            "links",
+            &["max", "handshake_deadline", "idle_deadline", "keep_interval", "write_deadline"],
+        )?;
+        let sync = reader.section("sync", &["interval"])?;
+        let journal = reader.section("journal", &["segment_size", "retention_size", "retention_age"])?;
+        let log = reader.section("log", &["level"])?;
+        let seconds = Duration::from_secs;
+        let config = Self {
+            data_directory: server.path("data_directory")?.unwrap_or(default.data_directory),
+            listen: server.address("listen")?.unwrap_or(default.listen),
+            host_names: server.texts("host_names")?.unwrap_or_default(),
+            reactors: server.count("reactors", 1..=THREADS_MAX)?,
+            workers: server.count("workers", 1..=THREADS_MAX)?,
+            admin: AdminConfig { socket: admin.path("socket")?, tcp: admin.address("tcp")? },
+            links: LinksConfig {
+                max: links.count("max", 1..=LINKS_MAX)?.unwrap_or(default.links.max),
+                handshake_deadline: links
+                    .duration("handshake_deadline", seconds(1)..=seconds(120))?
+                    .unwrap_or(default.links.handshake_deadline),
+                idle_deadline: links
+                    .duration("idle_deadline", seconds(5)..=seconds(3_600))?
+                    .unwrap_or(default.links.idle_deadline),
+                keep_interval: links
+                    .duration("keep_interval", seconds(5)..=seconds(86_400))?
+                    .unwrap_or(default.links.keep_interval),
+                write_deadline: links
+                    .duration("write_deadline", seconds(1)..=seconds(600))?
+                    .unwrap_or(default.links.write_deadline),
+            },
+            sync: SyncConfig {
+                interval: sync
+                    .duration("interval", seconds(1)..=seconds(7 * 86_400))?
+                    .unwrap_or(default.sync.interval),
+            },
+            journal: JournalConfig {
+                segment_bytes: journal
+                    .size("segment_size", 1 << 20..=1 << 30)?
+                    .unwrap_or(default.journal.segment_bytes),
+                retention_bytes: journal
+                    .size("retention_size", 4 << 20..=1 << 50)?
+                    .unwrap_or(default.journal.retention_bytes),
+                retention_age: journal
+                    .duration("retention_age", seconds(60)..=seconds(3_650 * 86_400))?
+                    .unwrap_or(default.journal.retention_age),
+            },
+            log_level: log_level(&log)?.unwrap_or(default.log_level),
+        };
+        config.check_relations(&journal)?;
+        Ok(config)
+    }
+
+    /// What no single setting can say.
+    fn check_relations(&self, journal: &Section<'_, '_>) -> Result<(), (usize, String)> {
+        let segment = self.journal.segment_bytes;
+        if !segment.is_multiple_of(4096) {
+            return Err(journal.wrong("segment_size", "is not allowed: it must be a multiple of 4KiB"));
+        }
+        // One is written, one is ready, and retention can only delete whole ones.
+        if self.journal.retention_bytes < 4 * segment {
+            let key = if journal.has("retention_size") { "retention_size" } else { "segment_size" };
+            return Err(
+                journal.wrong(key, "is not allowed: retention_size must be at least four times segment_size")
+            );
+        }
+        Ok(())
+    }
+
+    /// The directory of the certificates and keys.
+    #[must_use]
+    pub fn identity_directory(&self) -> PathBuf {
+        self.data_directory.join("identity")
+    }
+
+    /// The directory of the event log.
+    #[must_use]
+    pub fn journal_directory(&self) -> PathBuf {
+        self.data_directory.join("journal")
+    }
+
+    /// The directory of the database.
+    #[must_use]
+    pub fn store_directory(&self) -> PathBuf {
+        self.data_directory.join("store")
+    }
+
+    /// The administrators' Unix socket.
+    #[must_use]
+    pub fn admin_socket(&self) -> PathBuf {
+        self.admin.socket.clone().unwrap_or_else(|| self.data_directory.join("admin.sock"))
+    }
+
+    /// The settings in which `new` differs, for a reload.
+    #[must_use]
+    pub fn reload_diff(&self, new: &Self) -> ReloadDiff {
+        let mut diff = ReloadDiff::default();
+        let mut note = |differs: bool, key: &'static str, applies: bool| match (differs, applies) {
+            (true, true) => diff.applied.push(key),
+            (true, false) => diff.needs_restart.push(key),
+            (false, _) => {}
+        };
+        note(self.data_directory != new.data_directory, "server.data_directory", false);
+        note(self.listen != new.listen, "server.listen", false);
+        note(self.host_names != new.host_names, "server.host_names", true);
+        note(self.reactors != new.reactors, "server.reactors", false);
+        note(self.workers != new.workers, "server.workers", false);
+        note(self.admin.socket != new.admin.socket, "admin.socket", false);
+        note(self.admin.tcp != new.admin.tcp, "admin.tcp", false);
+        note(self.links.max != new.links.max, "links.max", true);
+        note(self.links.handshake_deadline != new.links.handshake_deadline, "links.handshake_deadline", true);
+        note(self.links.idle_deadline != new.links.idle_deadline, "links.idle_deadline", true);
+        note(self.links.keep_interval != new.links.keep_interval, "links.keep_interval", true);
+        note(self.links.write_deadline != new.links.write_deadline, "links.write_deadline", true);
+        note(self.sync.interval != new.sync.interval, "sync.interval", true);
+        note(self.journal.segment_bytes != new.journal.segment_bytes, "journal.segment_size", false);
+        note(self.journal.retention_bytes != new.journal.retention_bytes, "journal.retention_size", true);
+        note(self.journal.retention_age != new.journal.retention_age, "journal.retention_age", true);
+        note(self.log_level != new.log_level, "log.level", true);
+        diff
+    }
+
+    /// This configuration with those settings of `new` that a running server can take over.
+    #[must_use]
+    pub fn reloaded(&self, new: &Self) -> Self {
+        Self {
+            host_names: new.host_names.clone(),
+            links: new.links.clone(),
+            sync: new.sync.clone(),
+            journal: JournalConfig { segment_bytes: self.journal.segment_bytes, ..new.journal.clone() },
+            log_level: new.log_level,
+            ..self.clone()
+        }
+    }
+}
+
+/// In which settings two configurations differ, by their names in the file.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ReloadDiff {
+    /// A running server takes these over.
+    pub applied: Vec<&'static str>,
+    /// These wait for the next start.
+    pub needs_restart: Vec<&'static str>,
+}
+
+fn log_level(log: &Section<'_, '_>) -> Result<Option<log::LevelFilter>, (usize, String)> {
+    log.text("level")?
+        .map(|text| {
+            text.parse()
+                .map_err(|_| log.wrong("level", "is not allowed: off, error, warn, info, debug or trace"))
+        })
+        .transpose()
+}
+
+/// Reads a socket address; a missing port is `default_port`.
+///
+/// # Errors
+/// When it is no IP address. Names are not resolved: a server listens on addresses.
+pub fn parse_address(text: &str, default_port: u16) -> Result<SocketAddr, String> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    text.parse()
+        .or_else(|_| bare.parse().map(|address| SocketAddr::new(address, default_port)))
+        .map_err(|_| format!("'{text}' is not an address (IP:PORT, such as 0.0.0.0:13000 or [::]:13000)"))
+}

@@ -1,0 +1,171 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(text, Path::new("musterd.toml")).map_err(|error| error.to_string())
+}
+
+/// The file that ships explains every setting: with its values in force it says what the defaults say.
+#[test]
+fn the_shipped_file_is_allowed_and_names_every_setting() {
+    let shipped = include_str!("../../../tools/musterd.toml");
+    parse(shipped).unwrap();
+    // Settings stand in it commented out, as `#key = value`, with their default.
+    let active: String = shipped
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(setting) if setting.contains(" = ") && !setting.starts_with(' ') => format!("{setting}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let config = parse(&active).unwrap();
+    let mut expected = Config::default();
+    expected.data_directory = config.data_directory.clone();
+    expected.host_names = config.host_names.clone();
+    expected.admin = config.admin.clone();
+    expected.reactors = config.reactors;
+    expected.workers = config.workers;
+    assert_eq!(config, expected, "values differ from the defaults");
+    let with_all = |config: &Config| {
+        !config.host_names.is_empty()
+            && config.admin.socket.is_some()
+            && config.admin.tcp.is_some()
+            && config.reactors.is_some()
+            && config.workers.is_some()
+    };
+    assert!(with_all(&config), "a setting without default is not shown");
+    for key in [
+        "listen",
+        "max",
+        "handshake_deadline",
+        "idle_deadline",
+        "keep_interval",
+        "write_deadline",
+        "interval",
+        "segment_size",
+        "retention_size",
+        "retention_age",
+        "level",
+        "data_directory",
+    ] {
+        assert!(active.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key} is not shown");
+    }
+}
+
+#[test]
+fn nothing_said_is_the_defaults() {
+    assert_eq!(parse(""), Ok(Config::default()));
+    assert_eq!(parse("[sync]\n[log]\n"), Ok(Config::default()));
+    assert_eq!(Config::default().admin_socket(), Path::new("./muster-data/admin.sock"));
+}
+
+#[test]
+fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
+    for (text, error) in [
+        (
+            "[sync]\nintervall = \"15m\"",
+            "musterd.toml:2: sync.intervall is not known: did you mean sync.interval? allowed here: interval",
+        ),
+        (
+            "[links]\n\ncolour = 1",
+            "musterd.toml:3: links.colour is not known: allowed here: max, handshake_deadline, idle_deadline, keep_interval, write_deadline",
+        ),
+        (
+            "[synk]",
+            "musterd.toml:1: synk is not known: did you mean sync? allowed here: server, admin, links, sync, journal, log",
+        ),
+        (
+            "[sync]\ninterval = 15",
+            "musterd.toml:2: sync.interval is an integer, it must be a duration from 1s to 1w, such as \"15m\"",
+        ),
+        (
+            "[sync]\ninterval = \"8d\"",
+            "musterd.toml:2: sync.interval = \"8d\" is not allowed: a duration from 1s to 1w, such as \"15m\"",
+        ),
+        (
+            "[journal]\nsegment_size = \"64MB\"",
+            "musterd.toml:2: journal.segment_size = \"64MB\" is not allowed: a size from 1MiB to 1GiB, such as \"64MiB\"",
+        ),
+        (
+            "[journal]\nsegment_size = \"1048577B\"",
+            "musterd.toml:2: journal.segment_size is not allowed: it must be a multiple of 4KiB",
+        ),
+        (
+            "[journal]\nretention_size = \"100MiB\"",
+            "musterd.toml:2: journal.retention_size is not allowed: retention_size must be at least four times segment_size",
+        ),
+        (
+            "[server]\nlisten = \"muster.example:13000\"",
+            "musterd.toml:2: server.listen is not allowed: 'muster.example:13000' is not an address (IP:PORT, such as 0.0.0.0:13000 or [::]:13000)",
+        ),
+        (
+            "[server]\nreactors = 0",
+            "musterd.toml:2: server.reactors = 0 is not allowed: a whole number from 1 to 256",
+        ),
+        (
+            "[server]\nhost_names = \"a\"",
+            "musterd.toml:2: server.host_names is a text, it must be a list of texts, such as [\"a\", \"b\"]",
+        ),
+        (
+            "[server]\ndata_directory = \"\"",
+            "musterd.toml:2: server.data_directory is empty, it must be a path",
+        ),
+        (
+            "[log]\nlevel = \"loud\"",
+            "musterd.toml:2: log.level is not allowed: off, error, warn, info, debug or trace",
+        ),
+        ("\nlog = 3", "musterd.toml:2: log is an integer, it must be a table: [log]"),
+    ] {
+        assert_eq!(parse(text), Err(error.to_owned()));
+    }
+    let error = parse("[server\nlisten = 1").unwrap_err();
+    assert!(error.starts_with("musterd.toml:1: ") && !error.contains('\n'), "{error}");
+    let error = parse("[log]\nlevel = \"info\"\nlevel = \"warn\"").unwrap_err();
+    assert!(error.starts_with("musterd.toml:3: duplicate key"), "{error}");
+}
+
+#[test]
+fn addresses_with_and_without_port() {
+    for (text, address) in [
+        ("127.0.0.1:1", "127.0.0.1:1"),
+        ("0.0.0.0", "0.0.0.0:13000"),
+        ("::", "[::]:13000"),
+        ("[::1]", "[::1]:13000"),
+        ("[::1]:5", "[::1]:5"),
+    ] {
+        assert_eq!(parse_address(text, DEFAULT_PORT).unwrap().to_string(), address);
+    }
+}
+
+#[test]
+fn a_reload_says_what_waits_for_a_restart_and_takes_the_rest() {
+    let old = Config::default();
+    let new = parse("[sync]\ninterval = \"5m\"\n[server]\nlisten = \"0.0.0.0:1\"\n[log]\nlevel = \"warn\"")
+        .unwrap();
+    let diff = old.reload_diff(&new);
+    assert_eq!(diff.applied, ["sync.interval", "log.level"]);
+    assert_eq!(diff.needs_restart, ["server.listen"]);
+    let merged = old.reloaded(&new);
+    assert_eq!(merged.sync, new.sync);
+    assert_eq!(merged.listen, old.listen);
+    assert_eq!(merged.reload_diff(&new).applied, Vec::<&str>::new(), "what is applied no longer differs");
+}
+
+#[test]
+fn an_unreadable_file_is_named() {
+    let error = Config::load(Path::new("/nowhere/musterd.toml")).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "can't read the configuration /nowhere/musterd.toml: No such file or directory (os error 2)"
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_judged_without_panic(text in "[\\[\\]a-z_ =\"\n0-9.]{0,80}", junk in "\\PC{0,40}") {
+        let _ = parse(&text);
+        let _ = parse(&junk);
+        let _ = parse(&format!("[links]\nmax = {junk}"));
+    }
+}
