@@ -7,6 +7,7 @@ pub mod cli;
 pub mod collect;
 pub mod directory;
 pub mod identity;
+pub mod local;
 pub mod process;
 pub mod settings;
 pub mod slots;

@@ -1,0 +1,106 @@
+//! The asking side: what the agent's own commands use.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::protocol::Status;
+
+/// Longest answer, in bytes.
+const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Why the agent could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// None listens.
+    #[error("no agent runs here ({} does not answer): start it with 'muster-agent run', or name its data directory with --data", .0.display())]
+    NotRunning(PathBuf),
+    /// The system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The agent refused.
+    #[error("{0}")]
+    Refused(String),
+    /// The answer was not understood.
+    #[error("the agent's answer was not understood: {0}")]
+    Answer(String),
+}
+
+/// A connection to the running agent.
+#[derive(Debug)]
+pub struct LocalClient {
+    stream: BufReader<UnixStream>,
+    path: PathBuf,
+}
+
+impl LocalClient {
+    /// Connects to the agent whose socket is at `path`; each answer may take `timeout`.
+    ///
+    /// # Errors
+    /// When no agent listens there, or the system refuses.
+    pub fn connect(path: &Path, timeout: Duration) -> Result<Self, LocalError> {
+        let wrap = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => LocalError::NotRunning(path.to_owned()),
+            _ => LocalError::Io { path: path.to_owned(), source },
+        };
+        let stream = UnixStream::connect(path).map_err(wrap)?;
+        stream.set_read_timeout(Some(timeout)).map_err(wrap)?;
+        stream.set_write_timeout(Some(timeout)).map_err(wrap)?;
+        Ok(Self { stream: BufReader::new(stream), path: path.to_owned() })
+    }
+
+    /// Sends one line and waits for its answer.
+    ///
+    /// # Errors
+    /// When the agent refuses, goes, or does not answer in time.
+    pub fn ask(&mut self, request: &serde_json::Value) -> Result<serde_json::Value, LocalError> {
+        let wrap = |source: io::Error| LocalError::Io { path: self.path.clone(), source };
+        let mut line = request.to_string();
+        line.push('\n');
+        self.stream.get_mut().write_all(line.as_bytes()).map_err(wrap)?;
+        let mut answer = Vec::new();
+        (&mut self.stream).take(ANSWER_BYTES_MAX).read_until(b'\n', &mut answer).map_err(wrap)?;
+        if answer.last() != Some(&b'\n') {
+            return Err(LocalError::Answer("the agent ended before it answered".to_owned()));
+        }
+        let answer: serde_json::Value =
+            serde_json::from_slice(&answer).map_err(|error| LocalError::Answer(error.to_string()))?;
+        match answer.get("error").and_then(serde_json::Value::as_str) {
+            Some(error) => Err(LocalError::Refused(error.to_owned())),
+            None => Ok(answer),
+        }
+    }
+
+    /// Emits an event; its sequence number when it is durable.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub fn emit(&mut self, event: &serde_json::Value) -> Result<u64, LocalError> {
+        let answer = self.ask(event)?;
+        let sequence = answer.get("sequence").and_then(serde_json::Value::as_u64);
+        sequence.ok_or_else(|| LocalError::Answer(answer.to_string()))
+    }
+
+    /// Asks how the agent is doing.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub fn status(&mut self) -> Result<Status, LocalError> {
+        let answer = self.ask(&serde_json::json!({"command": "status"}))?;
+        serde_json::from_value(answer).map_err(|error| LocalError::Answer(error.to_string()))
+    }
+
+    /// Has the agent sync, and waits until it is done.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask); why the sync failed is among them.
+    pub fn sync(&mut self) -> Result<(), LocalError> {
+        self.ask(&serde_json::json!({"command": "sync"})).map(drop)
+    }
+}

@@ -1,0 +1,18 @@
+//! The agent's socket for programs on the same device: one JSON line in, one JSON line out.
+//!
+//! | a line in | a line out |
+//! |---|---|
+//! | `{"application":…,"severity":…,"kind":…,"message":…,"fields":{…}}` | `{"sequence":N}` once the event is durable |
+//! | `{"command":"status"}` | the status, an object |
+//! | `{"command":"sync"}` | `{"synced":true}` once the sync is done |
+//! | anything that can't be done | `{"error":"why"}` |
+//!
+//! Lines are answered in order. Who may connect is said by the permissions of the socket's file (mode 0600: the
+//! agent's own user and root) and of the directory it is in; `[socket]` in the configuration widens it.
+
+pub mod client;
+pub mod protocol;
+pub mod server;
+
+#[cfg(test)]
+mod tests;

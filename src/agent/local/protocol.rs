@@ -1,0 +1,148 @@
+//! What local programs may say, and what they hear.
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::event::{Event, EventError, Severity};
+use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::time::WallTime;
+
+/// Longest line, in bytes: the largest event with every character escaped (`\u00e9`) fits.
+pub const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// What a local program asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Put this event into the spool: its bytes, within all limits.
+    Emit {
+        /// How bad it is.
+        severity: Severity,
+        /// The encoded [`Event`].
+        body: Vec<u8>,
+    },
+    /// How is the agent doing?
+    Status,
+    /// Sync now.
+    Sync,
+}
+
+/// Why a line was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// It is no JSON, or not what is asked for.
+    #[error("not understood: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A command that is not known.
+    #[error("'{0}' is not a command (status or sync)")]
+    Command(String),
+    /// The event breaks a limit of the wire.
+    #[error("the event is refused: {0}")]
+    Event(#[from] EventError),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventLine {
+    application: String,
+    severity: Severity,
+    kind: String,
+    message: String,
+    #[serde(default)]
+    fields: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CommandLine {
+    command: String,
+}
+
+/// Reads one line. An event happened `now`.
+///
+/// # Errors
+/// When it is not understood or breaks a limit.
+pub fn parse(line: &[u8], now: WallTime) -> Result<Request, RequestError> {
+    let value: serde_json::Value = serde_json::from_slice(line)?;
+    if value.get("command").is_some() {
+        let CommandLine { command } = serde_json::from_value(value)?;
+        return match command.as_str() {
+            "status" => Ok(Request::Status),
+            "sync" => Ok(Request::Sync),
+            _ => Err(RequestError::Command(command)),
+        };
+    }
+    let line: EventLine = serde_json::from_value(value)?;
+    let text = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let event = Event {
+        severity: line.severity,
+        application: line.application,
+        kind: line.kind,
+        message: line.message,
+        occurred_at: now,
+        fields: line.fields.into_iter().map(|(name, value)| (name, text(value))).collect(),
+    };
+    Ok(Request::Emit { severity: event.severity, body: event.to_bytes()? })
+}
+
+/// The answer to `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// Whether the agent runs. When it does not, only what is on the disk is told.
+    pub running: bool,
+    /// Version of the agent.
+    pub agent_version: String,
+    /// The device's id, when it has enrolled.
+    pub device: Option<DeviceId>,
+    /// The device's name in the fleet.
+    pub name: Option<String>,
+    /// The server's address.
+    pub server: Option<String>,
+    /// `connected`, `connecting`, `waiting` (for the next sync or try), or `not_enrolled`.
+    pub state: String,
+    /// Since when the link has been there.
+    pub connected_since: Option<WallTime>,
+    /// When the last sync was done.
+    pub last_sync: Option<WallTime>,
+    /// When the next sync or try is due.
+    pub next_sync: Option<WallTime>,
+    /// What went wrong last, when nothing has gone right since.
+    pub last_error: Option<String>,
+    /// When it went wrong.
+    pub last_error_at: Option<WallTime>,
+    /// The spool; only a running agent knows.
+    pub spool: Option<SpoolStatus>,
+    /// What could not be read or is wrong on the device, such as a package database or an application's file.
+    pub problems: Vec<String>,
+}
+
+/// How the spool stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpoolStatus {
+    /// The history that the sequence numbers count in.
+    pub epoch: Epoch,
+    /// The highest sequence number given out.
+    pub highest_sequence: u64,
+    /// Every event up to this one is durable at the server.
+    pub acked_through: u64,
+    /// Each severity, mildest first.
+    pub severities: Vec<SeverityStatus>,
+}
+
+/// How the spool of one severity stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeverityStatus {
+    /// Which.
+    pub severity: Severity,
+    /// Events that the server has not yet confirmed.
+    pub events: u64,
+    /// What the spool takes on the disk, in bytes.
+    pub bytes: u64,
+    /// What it may take, in bytes.
+    pub quota_bytes: u64,
+    /// When the oldest unconfirmed event was spooled.
+    pub oldest: Option<WallTime>,
+    /// Events that were dropped unconfirmed since the agent was installed.
+    pub dropped: u64,
+}

@@ -1,0 +1,302 @@
+//! The listening side: clients in a slab, each with bounded buffers. The loop reads what there is, makes it durable, and
+//! only then lets the answers out.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use mio::net::{UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+use slab::Slab;
+
+use super::protocol::LINE_BYTES_MAX;
+
+/// Most programs connected at a time. Each costs a buffer.
+pub const CLIENTS_MAX: usize = 64;
+
+/// Most lines of one program that are answered before the others have their turn.
+pub const LINES_PER_TURN_MAX: usize = 256;
+
+/// Most of a program's input and of the answers it has not taken that are held, in bytes. A program that does not read its
+/// answers is not read from, and is closed when they don't fit.
+pub const BUFFER_BYTES_MAX: usize = 2 * LINE_BYTES_MAX;
+
+const _: () = assert!(LINES_PER_TURN_MAX * 64 < BUFFER_BYTES_MAX);
+
+/// Names one client as long as it is connected: place in the slab and a number that is never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientKey {
+    place: usize,
+    number: u64,
+}
+
+/// Why a client was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientClose {
+    /// It went.
+    Gone,
+    /// A line was longer than [`LINE_BYTES_MAX`].
+    LineTooLong,
+    /// It does not read its answers.
+    SlowReader,
+    /// The system refused.
+    Failed,
+}
+
+#[derive(Debug)]
+struct Client {
+    number: u64,
+    stream: UnixStream,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    /// An answer is owed that can't be given yet; later lines wait.
+    owed: bool,
+    /// Its input was full: its socket rings no second time for what is in it already.
+    throttled: bool,
+    /// It has closed its side: answer what is there, then close.
+    ended: bool,
+    interest: Interest,
+}
+
+/// The local programs.
+#[derive(Debug)]
+pub struct Clients {
+    listener: UnixListener,
+    path: PathBuf,
+    clients: Slab<Client>,
+    next_number: u64,
+    first_token: usize,
+}
+
+impl Clients {
+    /// Listens at `path` with permission bits `mode`. What an earlier agent left there is replaced: the caller holds the
+    /// data directory's lock. The listener gets `first_token`, clients the ones after it.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn listen(path: &Path, mode: u32, registry: &Registry, first_token: usize) -> io::Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Bound under a name that nobody tries, so that nobody connects before the mode is right.
+        let mut hidden = path.as_os_str().to_owned();
+        hidden.push(".new");
+        let hidden = PathBuf::from(hidden);
+        let _ = std::fs::remove_file(&hidden);
+        let mut listener = UnixListener::bind(&hidden)?;
+        std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(mode))?;
+        std::fs::rename(&hidden, path)?;
+        registry.register(&mut listener, Token(first_token), Interest::READABLE)?;
+        Ok(Self { listener, path: path.to_owned(), clients: Slab::new(), next_number: 0, first_token })
+    }
+
+    /// How many are connected.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether none is connected.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// Something happened at this token, which is the listener's or a client's.
+    pub fn ready(&mut self, token: Token, registry: &Registry) {
+        match token.0.checked_sub(self.first_token) {
+            Some(0) => self.accept(registry),
+            Some(place) => self.fill(place - 1, registry),
+            None => {}
+        }
+    }
+
+    fn accept(&mut self, registry: &Registry) {
+        loop {
+            let mut stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => return log::warn!("a local program could not be accepted: {error}"),
+            };
+            if self.clients.len() >= CLIENTS_MAX {
+                let answer = format!("{{\"error\":\"{CLIENTS_MAX} programs are connected, no more are allowed\"}}\n");
+                let _ = stream.write(answer.as_bytes());
+                continue;
+            }
+            let entry = self.clients.vacant_entry();
+            let token = Token(self.first_token + 1 + entry.key());
+            if let Err(error) = registry.register(&mut stream, token, Interest::READABLE) {
+                log::warn!("a local program could not be watched: {error}");
+                continue;
+            }
+            entry.insert(Client {
+                number: self.next_number,
+                stream,
+                input: Vec::new(),
+                output: Vec::new(),
+                owed: false,
+                throttled: false,
+                ended: false,
+                interest: Interest::READABLE,
+            });
+            self.next_number += 1;
+        }
+    }
+
+    fn fill(&mut self, place: usize, registry: &Registry) {
+        let Some(client) = self.clients.get_mut(place) else { return };
+        let mut buffer = [0; 4096];
+        client.throttled = true;
+        while client.input.len() < BUFFER_BYTES_MAX && !client.ended {
+            match client.stream.read(&mut buffer) {
+                Ok(0) => client.ended = true,
+                Ok(length) => client.input.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    client.throttled = false;
+                    break;
+                }
+                Err(_) => return self.close(place, ClientClose::Gone, registry),
+            }
+        }
+    }
+
+    /// Takes lines that can be answered now, in the order of each client, bounded for each: `answer` is given the line and
+    /// writes its answer (without the line's end), or returns false when the answer is owed and comes with
+    /// [`answer_owed`](Self::answer_owed). Returns whether a client has more.
+    pub fn take_lines(
+        &mut self,
+        registry: &Registry,
+        mut answer: impl FnMut(ClientKey, &[u8], &mut Vec<u8>) -> bool,
+    ) -> bool {
+        let mut has_more = false;
+        let mut closing = Vec::new();
+        for (place, client) in &mut self.clients {
+            let key = ClientKey { place, number: client.number };
+            let mut taken = 0;
+            let mut lines = 0;
+            while !client.owed && client.output.len() < BUFFER_BYTES_MAX {
+                let Some(end) = client.input[taken..].iter().position(|byte| *byte == b'\n') else { break };
+                if lines == LINES_PER_TURN_MAX {
+                    has_more = true;
+                    break;
+                }
+                let line = &client.input[taken..taken + end];
+                taken += end + 1;
+                lines += 1;
+                if line.trim_ascii().is_empty() {
+                    continue;
+                }
+                if answer(key, line, &mut client.output) {
+                    client.output.push(b'\n');
+                } else {
+                    client.owed = true;
+                }
+            }
+            client.input.drain(..taken);
+            if client.input.is_empty() {
+                client.input = Vec::new();
+            }
+            let is_line_whole = client.input.contains(&b'\n');
+            if !is_line_whole && client.input.len() > LINE_BYTES_MAX {
+                client.output.extend_from_slice(
+                    format!("{{\"error\":\"a line may have {LINE_BYTES_MAX} bytes\"}}\n").as_bytes(),
+                );
+                closing.push((place, ClientClose::LineTooLong));
+            } else if client.output.len() > BUFFER_BYTES_MAX + LINE_BYTES_MAX {
+                closing.push((place, ClientClose::SlowReader));
+            }
+        }
+        for (place, reason) in closing {
+            if let Some(client) = self.clients.get_mut(place) {
+                let _ = client.stream.write(&client.output);
+            }
+            self.close(place, reason, registry);
+        }
+        has_more
+    }
+
+    /// Gives the answer that was owed to a client, when it is still there.
+    pub fn answer_owed(&mut self, key: ClientKey, answer: &[u8]) {
+        if let Some(client) = self.clients.get_mut(key.place).filter(|client| client.number == key.number) {
+            client.output.extend_from_slice(answer);
+            client.output.push(b'\n');
+            client.owed = false;
+        }
+    }
+
+    /// Lets the answers out, as far as the clients take them, and closes those that are done. Everything that an answer
+    /// promises must be durable by now.
+    pub fn send(&mut self, registry: &Registry) {
+        let mut closing = Vec::new();
+        for (place, client) in &mut self.clients {
+            while !client.output.is_empty() {
+                match client.stream.write(&client.output) {
+                    Ok(0) => break,
+                    Ok(length) => drop(client.output.drain(..length)),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(_) => {
+                        closing.push((place, ClientClose::Gone));
+                        break;
+                    }
+                }
+            }
+            if client.output.is_empty() {
+                client.output = Vec::new();
+            }
+            let is_done = client.output.is_empty() && !client.owed && !client.input.contains(&b'\n');
+            if client.ended && is_done {
+                closing.push((place, ClientClose::Gone));
+                continue;
+            }
+            // With the poll's edges every change of interest also looks again, so nothing that came meanwhile is missed.
+            let wanted = match (client.output.is_empty(), client.ended) {
+                (false, _) => Interest::READABLE | Interest::WRITABLE,
+                (true, _) => Interest::READABLE,
+            };
+            if wanted != client.interest {
+                client.interest = wanted;
+                let token = Token(self.first_token + 1 + place);
+                if registry.reregister(&mut client.stream, token, wanted).is_err() {
+                    closing.push((place, ClientClose::Failed));
+                }
+            }
+        }
+        for (place, reason) in closing {
+            self.close(place, reason, registry);
+        }
+    }
+
+    /// Reads on at clients whose input was full. Returns whether there was one with room again: it may have lines.
+    pub fn refill(&mut self, registry: &Registry) -> bool {
+        let places: Vec<usize> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.throttled && !client.ended && client.input.len() < BUFFER_BYTES_MAX)
+            .map(|(place, _)| place)
+            .collect();
+        for place in &places {
+            self.fill(*place, registry);
+        }
+        !places.is_empty()
+    }
+
+    fn close(&mut self, place: usize, reason: ClientClose, registry: &Registry) {
+        if let Some(mut client) = self.clients.try_remove(place) {
+            let _ = registry.deregister(&mut client.stream);
+            match reason {
+                ClientClose::Gone => log::debug!("a local program has gone"),
+                reason => log::warn!("a local program was closed: {reason:?}"),
+            }
+        }
+    }
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
