@@ -12,3 +12,4 @@ pub mod process;
 pub mod settings;
 pub mod slots;
 pub mod toml_file;
+pub mod watch;
