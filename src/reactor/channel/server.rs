@@ -1,0 +1,137 @@
+//! The server's side of TLS: its certificate, its tickets, and who may come in.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme, version,
+};
+
+use super::error::ChannelError;
+use super::{PROTOCOL, signature};
+use crate::wire::id::{CertificateHash, DeviceId};
+
+/// Tickets given out with each handshake: a device has one connection, and each handshake brings it a new ticket.
+const TICKETS_PER_HANDSHAKE: usize = 1;
+
+/// What a certificate means to this server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It belongs to this device of the fleet.
+    Known(DeviceId),
+    /// It belonged to this device, which an administrator has removed.
+    Removed(DeviceId),
+    /// Nobody here has seen it.
+    Unknown,
+}
+
+/// Looks certificates up. Being in the table is the only authority: no chain is built and no clock is asked, so that an expired
+/// certificate is never an outage.
+pub trait Membership: Send + Sync {
+    /// What this certificate means. Called on a reactor thread: it must not wait for a disk.
+    fn standing(&self, certificate: &CertificateHash) -> Standing;
+}
+
+/// Everything that the server's end of a channel needs. Cheap to clone.
+#[derive(Clone)]
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+}
+
+impl ServerTls {
+    /// From the server's certificate (DER) and private key (PKCS #8, RFC 5958, DER). Tickets are encrypted with a key that is
+    /// drawn here, rotated every six hours, and never leaves this process.
+    ///
+    /// # Errors
+    /// When certificate and key can't be used.
+    pub fn new(
+        certificate: &[u8],
+        private_key: &[u8],
+        members: Arc<dyn Membership>,
+    ) -> Result<Self, ChannelError> {
+        let unusable = |error: Error| ChannelError::Configuration(error.to_string());
+        let key = PrivateKeyDer::try_from(private_key.to_vec())
+            .map_err(|error| ChannelError::Configuration(error.to_owned()))?;
+        let mut config = ServerConfig::builder_with_provider(signature::provider())
+            .with_protocol_versions(&[&version::TLS13])
+            .map_err(unusable)?
+            .with_client_cert_verifier(Arc::new(MemberVerifier { members }))
+            .with_single_cert(vec![CertificateDer::from(certificate.to_vec())], key)
+            .map_err(unusable)?;
+        config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(unusable)?;
+        config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
+        Ok(Self { config: Arc::new(config) })
+    }
+
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").finish_non_exhaustive()
+    }
+}
+
+/// Lets in whoever is in the table, and whoever shows no certificate at all: that one may only enrol.
+struct MemberVerifier {
+    members: Arc<dyn Membership>,
+}
+
+impl fmt::Debug for MemberVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemberVerifier")
+    }
+}
+
+impl ClientCertVerifier for MemberVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        // The two errors become the alerts unknown_ca and certificate_revoked (RFC 8446 section 6.2).
+        match self.members.standing(&CertificateHash::of(end_entity)) {
+            Standing::Known(_) => Ok(ClientCertVerified::assertion()),
+            Standing::Removed(_) => Err(Error::InvalidCertificate(CertificateError::Revoked)),
+            Standing::Unknown => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        signature::refuse_tls12()
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        signature::verify(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        signature::schemes()
+    }
+}
