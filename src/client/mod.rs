@@ -1,2 +1,171 @@
-//! Floor 4: what `musterctl` and tests use to talk to `admin`.
+//! Floor 4: what `musterctl`, the demo and tests use to talk to `admin`.
+//!
+//! [`Client`] asks one thing at a time and waits for the answer: a command line needs no more. Lists come page by page
+//! ([`Pages`]), so that neither side ever holds a whole one; [`Follow`] waits for events. The values are those of
+//! [`wire::api`](crate::wire::api).
+//!
+//! ```no_run
+//! use muster::client::{Address, Client};
+//! use muster::wire::api::DeviceQuery;
+//!
+//! let mut client = Client::new("unix:muster-data/admin.sock".parse::<Address>().unwrap()).unwrap();
+//! for page in client.devices(DeviceQuery::default()) {
+//!     for device in page.unwrap() {
+//!         println!("{} {}", device.name, device.presence);
+//!     }
+//! }
+//! ```
 #![forbid(unsafe_code)]
+
+mod address;
+pub mod cli;
+mod connection;
+mod error;
+mod follow;
+mod pages;
+mod query;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::wire::api::{
+    ApplicationQuery, CreatedToken, Device, DeviceChange, DeviceDetail, DeviceQuery, EventQuery, EventRecord,
+    FollowQuery, Group, Installation, InstalledApplication, NewGroup, NewToken, PageQuery, Status, Token,
+};
+use crate::wire::id::TokenId;
+
+pub use address::{Address, DEFAULT_SOCKET, SERVER_VARIABLE};
+pub use error::ClientError;
+pub use follow::Follow;
+pub use pages::{Paged, Pages};
+
+use connection::Connection;
+
+/// Talks to one server's administration API. Connects when it is first asked something, and again when the
+/// connection was closed in between.
+///
+/// Blocks the calling thread; must not be used inside an asynchronous runtime.
+#[derive(Debug)]
+pub struct Client {
+    runtime: tokio::runtime::Runtime,
+    connection: Connection,
+}
+
+impl Client {
+    /// A client of the server at `address`. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// When the process may not open what a runtime needs (an epoll instance, a pair of sockets).
+    pub fn new(address: Address) -> Result<Self, ClientError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(ClientError::Runtime)?;
+        Ok(Self { runtime, connection: Connection::new(address) })
+    }
+
+    /// The server at a glance.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses.
+    pub fn status(&mut self) -> Result<Status, ClientError> {
+        self.ask("GET", "/v1/status", None::<&()>)
+    }
+
+    /// Makes a join token. Its secret is in the answer and nowhere else.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses.
+    pub fn create_token(&mut self, new: &NewToken) -> Result<CreatedToken, ClientError> {
+        self.ask("POST", "/v1/tokens", Some(new))
+    }
+
+    /// All join tokens, newest first.
+    pub fn tokens(&mut self) -> Pages<'_, PageQuery, Token> {
+        Pages::new(self, "/v1/tokens", PageQuery::default())
+    }
+
+    /// Withdraws a join token. Devices that enrolled with it stay.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses; `not_found` when there is no such token.
+    pub fn revoke_token(&mut self, id: TokenId) -> Result<Token, ClientError> {
+        self.ask("DELETE", &format!("/v1/tokens/{id}"), None::<&()>)
+    }
+
+    /// Devices, by name.
+    pub fn devices(&mut self, query: DeviceQuery) -> Pages<'_, DeviceQuery, Device> {
+        Pages::new(self, "/v1/devices", query)
+    }
+
+    /// One device, whole; by name or id.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses; `not_found` when there is no such device.
+    pub fn device(&mut self, name_or_id: &str) -> Result<DeviceDetail, ClientError> {
+        self.ask("GET", &query::path("/v1/devices", name_or_id), None::<&()>)
+    }
+
+    /// Changes a device; by name or id.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses; `not_found` when there is no such device, `conflict` when the new
+    /// name is taken.
+    pub fn change_device(&mut self, name_or_id: &str, change: &DeviceChange) -> Result<Device, ClientError> {
+        self.ask("PATCH", &query::path("/v1/devices", name_or_id), Some(change))
+    }
+
+    /// Removes a device; by name or id. It is refused from then on, its open link is closed, its events stay.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses; `not_found` when there is no such device.
+    pub fn remove_device(&mut self, name_or_id: &str) -> Result<Device, ClientError> {
+        self.ask("DELETE", &query::path("/v1/devices", name_or_id), None::<&()>)
+    }
+
+    /// Installed applications, by name and version, with the number of devices that have each.
+    pub fn applications(
+        &mut self,
+        query: ApplicationQuery,
+    ) -> Pages<'_, ApplicationQuery, InstalledApplication> {
+        Pages::new(self, "/v1/applications", query)
+    }
+
+    /// Which devices have an application: one item for each application on each device.
+    pub fn installations(&mut self, query: ApplicationQuery) -> Pages<'_, ApplicationQuery, Installation> {
+        Pages::new(self, "/v1/installations", query)
+    }
+
+    /// Stored events, newest first.
+    pub fn events(&mut self, query: EventQuery) -> Pages<'_, EventQuery, EventRecord> {
+        Pages::new(self, "/v1/events", query)
+    }
+
+    /// Events as they become durable. Goes on by itself when the server restarts.
+    pub fn follow(&mut self, query: FollowQuery) -> Follow<'_> {
+        Follow::new(self, query)
+    }
+
+    /// Makes a group, with every group above it that doesn't exist.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses; `conflict` when it exists.
+    pub fn create_group(&mut self, new: &NewGroup) -> Result<Group, ClientError> {
+        self.ask("POST", "/v1/groups", Some(new))
+    }
+
+    /// All groups, by path.
+    pub fn groups(&mut self) -> Pages<'_, PageQuery, Group> {
+        Pages::new(self, "/v1/groups", PageQuery::default())
+    }
+
+    fn ask<B: Serialize, T: DeserializeOwned>(
+        &mut self,
+        method: &'static str,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<T, ClientError> {
+        self.runtime.block_on(self.connection.ask(method, path, body))
+    }
+}

@@ -5,6 +5,7 @@
 //! `muster.cddl` (RFC 8610), beside this file.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod bounded;
 pub mod digest;
 pub mod event;

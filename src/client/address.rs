@@ -1,0 +1,60 @@
+//! Where the server is.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// The environment variable that names the server when `--server` doesn't.
+pub const SERVER_VARIABLE: &str = "MUSTER_SERVER";
+
+/// The server's socket when nothing names one: where a server puts it that was started in the same directory.
+pub const DEFAULT_SOCKET: &str = "./muster-data/admin.sock";
+
+/// Where the server's administration API is: `unix:PATH`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Address {
+    /// Path of the Unix socket.
+    pub socket: PathBuf,
+}
+
+impl Default for Address {
+    fn default() -> Self {
+        Self { socket: PathBuf::from(DEFAULT_SOCKET) }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unix:{}", self.socket.display())
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some(path) if !path.is_empty() => Ok(Self { socket: PathBuf::from(path) }),
+            _ => Err(format!("'{text}' is not a server: write unix:PATH, such as unix:{DEFAULT_SOCKET}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_survives_its_text() {
+        let address: Address = "unix:/run/muster/admin.sock".parse().unwrap();
+        assert_eq!(address.socket, PathBuf::from("/run/muster/admin.sock"));
+        assert_eq!(address.to_string(), "unix:/run/muster/admin.sock");
+    }
+
+    #[test]
+    fn what_is_no_address_is_named() {
+        for text in ["", "unix:", "/run/muster/admin.sock", "tcp:127.0.0.1:80"] {
+            assert!(text.parse::<Address>().unwrap_err().contains("write unix:PATH"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! One HTTP/1.1 connection over the server's Unix socket (RFC 9112), kept between requests.
+
+use std::io;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::address::Address;
+use super::error::ClientError;
+use crate::wire::api::ErrorBody;
+
+/// How long an answer may take to begin, in seconds. The server's own budget for one request is shorter.
+const ANSWER_SECONDS_MAX: u64 = 30;
+
+/// Longest answer that is read into memory, in bytes. A full page of the longest items stays below it.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The connection to the server, open or not.
+#[derive(Debug)]
+pub(super) struct Connection {
+    address: Address,
+    sender: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Connection {
+    pub(super) fn new(address: Address) -> Self {
+        Self { address, sender: None }
+    }
+
+    /// One request, one answer of JSON.
+    pub(super) async fn ask<B: Serialize, T: DeserializeOwned>(
+        &mut self,
+        method: &'static str,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<T, ClientError> {
+        let body = match body {
+            None => Bytes::new(),
+            Some(body) => serde_json::to_vec(body)
+                .map_err(|error| ClientError::NotUnderstood(error.to_string()))?
+                .into(),
+        };
+        let response = self.send(method, path, body).await?;
+        let bytes = self.read_whole(response).await?;
+        serde_json::from_slice(&bytes).map_err(|error| ClientError::NotUnderstood(error.to_string()))
+    }
+
+    /// Sends a request and waits for the head of a successful answer. The body is still to be read.
+    pub(super) async fn send(
+        &mut self,
+        method: &'static str,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let waited = tokio::time::timeout(Duration::from_secs(ANSWER_SECONDS_MAX), async {
+            let was_open = self.sender.is_some();
+            match self.send_once(method, path, body.clone()).await {
+                // The server closed the idle connection just as it was used again: nothing was asked yet.
+                Err(error) if was_open && error.is_canceled() => self.send_once(method, path, body).await,
+                outcome => outcome,
+            }
+        });
+        let response = match waited.await {
+            Err(_) => {
+                self.sender = None;
+                return Err(self.timed_out());
+            }
+            Ok(Err(error)) => {
+                self.sender = None;
+                return Err(error.into_client_error(&self.address));
+            }
+            Ok(Ok(response)) => response,
+        };
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(self.refusal(response).await)
+    }
+
+    /// Closes the connection; the next request opens another one.
+    pub(super) fn close(&mut self) {
+        self.sender = None;
+    }
+
+    async fn send_once(
+        &mut self,
+        method: &'static str,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, SendError> {
+        let mut open = self.sender.take();
+        if let Some(sender) = &mut open
+            && sender.ready().await.is_err()
+        {
+            open = None;
+        }
+        let sender = match open {
+            Some(sender) => sender,
+            None => self.connect().await?,
+        };
+        let sender = self.sender.insert(sender);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, "muster")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(SendError::Request)?;
+        sender.send_request(request).await.map_err(SendError::Http)
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, SendError> {
+        let stream = UnixStream::connect(&self.address.socket).await.map_err(SendError::Connect)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(SendError::Http)?;
+        // Whatever ends the connection is seen by the request that it ends.
+        tokio::spawn(async move { drop(connection.await) });
+        Ok(sender)
+    }
+
+    async fn refusal(&mut self, response: Response<Incoming>) -> ClientError {
+        let status = response.status();
+        let bytes = match self.read_whole(response).await {
+            Ok(bytes) => bytes,
+            Err(error) => return error,
+        };
+        match serde_json::from_slice::<ErrorBody>(&bytes) {
+            Ok(ErrorBody { error }) => {
+                ClientError::Refused { status: status.as_u16(), code: error.code, message: error.message }
+            }
+            Err(_) => self.not_from_muster(status),
+        }
+    }
+
+    fn not_from_muster(&self, status: StatusCode) -> ClientError {
+        ClientError::NotUnderstood(format!("status {status} without a reason from {}", self.address))
+    }
+
+    async fn read_whole(&mut self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
+        match tokio::time::timeout(Duration::from_secs(ANSWER_SECONDS_MAX), body).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) => {
+                self.sender = None;
+                if error.is::<LengthLimitError>() {
+                    return Err(ClientError::NotUnderstood(format!("longer than {ANSWER_BYTES_MAX} bytes")));
+                }
+                Err(ClientError::Broken { address: self.address.clone(), reason: error.to_string() })
+            }
+            Err(_) => {
+                self.sender = None;
+                Err(self.timed_out())
+            }
+        }
+    }
+
+    fn timed_out(&self) -> ClientError {
+        ClientError::TimedOut { address: self.address.clone(), seconds: ANSWER_SECONDS_MAX }
+    }
+}
+
+/// Why a request did not get an answer.
+enum SendError {
+    Connect(io::Error),
+    Request(hyper::http::Error),
+    Http(hyper::Error),
+}
+
+impl SendError {
+    fn is_canceled(&self) -> bool {
+        matches!(self, Self::Http(error) if error.is_canceled())
+    }
+
+    fn into_client_error(self, address: &Address) -> ClientError {
+        let address = address.clone();
+        match self {
+            Self::Connect(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                ClientError::NotAllowed { address }
+            }
+            Self::Connect(error) => {
+                let reason = match error.kind() {
+                    io::ErrorKind::NotFound => "no such socket".to_owned(),
+                    io::ErrorKind::ConnectionRefused => "nobody listens on the socket".to_owned(),
+                    _ => error.to_string(),
+                };
+                ClientError::NotRunning { address, reason }
+            }
+            Self::Request(error) => ClientError::NotUnderstood(error.to_string()),
+            Self::Http(error) => ClientError::Broken { address, reason: error.to_string() },
+        }
+    }
+}

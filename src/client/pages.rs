@@ -1,0 +1,72 @@
+//! Lists, page by page.
+
+use std::marker::PhantomData;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::query::with_query;
+use super::{Client, ClientError};
+use crate::wire::api::{ApplicationQuery, DeviceQuery, EventQuery, PAGE_ITEMS_MAX, Page, PageQuery};
+
+/// Items that are asked for at once when the caller names no number.
+const PAGE_ITEMS: u32 = PAGE_ITEMS_MAX / 2;
+
+/// A query that is answered in pages.
+pub trait Paged: Serialize {
+    /// Where the page begins.
+    fn cursor(&mut self) -> &mut Option<String>;
+    /// Most items of the page.
+    fn limit(&mut self) -> &mut Option<u32>;
+}
+
+macro_rules! paged {
+    ($($query:ty),*) => {
+        $(impl Paged for $query {
+            fn cursor(&mut self) -> &mut Option<String> {
+                &mut self.cursor
+            }
+
+            fn limit(&mut self) -> &mut Option<u32> {
+                &mut self.limit
+            }
+        })*
+    };
+}
+
+paged!(PageQuery, DeviceQuery, ApplicationQuery, EventQuery);
+
+/// A list, page by page. Ends after the last page or after the first error.
+#[derive(Debug)]
+pub struct Pages<'c, Q, T> {
+    client: &'c mut Client,
+    path: &'static str,
+    query: Option<Q>,
+    items: PhantomData<T>,
+}
+
+impl<'c, Q: Paged, T> Pages<'c, Q, T> {
+    pub(super) fn new(client: &'c mut Client, path: &'static str, mut query: Q) -> Self {
+        query.limit().get_or_insert(PAGE_ITEMS);
+        Self { client, path, query: Some(query), items: PhantomData }
+    }
+}
+
+impl<Q: Paged, T: DeserializeOwned> Iterator for Pages<'_, Q, T> {
+    type Item = Result<Vec<T>, ClientError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut query = self.query.take()?;
+        let url = with_query(self.path, &query);
+        match self.client.ask::<(), Page<T>>("GET", &url, None) {
+            Err(error) => Some(Err(error)),
+            Ok(page) => {
+                if page.next_cursor.is_some() {
+                    *query.cursor() = page.next_cursor;
+                    self.query = Some(query);
+                }
+                Some(Ok(page.items))
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Devices.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+use crate::wire::digest::Digest;
+use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::section::{ApplicationCondition, Condition, HostFacts, Section};
+
+/// Where a device stands, as the server sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PresenceName {
+    /// It has a link open now.
+    Connected,
+    /// It has none, and is not due yet.
+    Idle,
+    /// It is overdue.
+    Lost,
+    /// It enrolled, and was never heard of again.
+    NeverSeen,
+}
+
+impl PresenceName {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Connected, Self::Idle, Self::Lost, Self::NeverSeen];
+
+    /// Its name, as commands take it and tables show it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Idle => "idle",
+            Self::Lost => "lost",
+            Self::NeverSeen => "never_seen",
+        }
+    }
+}
+
+impl fmt::Display for PresenceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for PresenceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|presence| presence.name() == text)
+            .ok_or_else(|| format!("'{text}' is not a presence (connected, idle, lost or never_seen)"))
+    }
+}
+
+/// Asks for devices, by name.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeviceQuery {
+    /// Only those of this group and the groups below it.
+    pub group: Option<String>,
+    /// Only those that stand so.
+    pub presence: Option<PresenceName>,
+    /// Only those whose name contains this text, in any case.
+    pub search: Option<String>,
+    /// Most items of the page.
+    pub limit: Option<u32>,
+    /// Where the page begins.
+    pub cursor: Option<String>,
+}
+
+/// One device, in a list.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Device {
+    /// Never changes, never used again.
+    pub id: DeviceId,
+    /// What it is called; unique among the devices that are not removed.
+    pub name: String,
+    /// Path of its group.
+    pub group: String,
+    /// Where it stands.
+    pub presence: PresenceName,
+    /// When the server last heard it; null: never.
+    pub last_seen_at: Option<Timestamp>,
+    /// When a sync of it last ended with everything in step; null: never.
+    pub last_sync_at: Option<Timestamp>,
+    /// Whether its link stays open between syncs.
+    pub keep_connected: bool,
+    /// The interval of its syncs that is in force, in seconds.
+    pub interval_seconds: u32,
+    /// When it enrolled.
+    pub enrolled_at: Timestamp,
+}
+
+/// One device, whole.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DeviceDetail {
+    /// What the list shows of it.
+    #[serde(flatten)]
+    pub device: Device,
+    /// When it is due to sync again at the latest; null: it never synced.
+    pub next_sync_at: Option<Timestamp>,
+    /// The interval set for this device itself, in seconds; null: that of its group or of the server.
+    pub own_interval_seconds: Option<u32>,
+    /// The device's unbroken history that the revisions count in.
+    pub agent_epoch: Epoch,
+    /// What is kept in step.
+    pub sections: Vec<SectionStatus>,
+    /// What the host says of itself; null: nothing yet.
+    pub host: Option<HostFacts>,
+    /// Conditions of its managed applications.
+    pub conditions: Vec<ConditionStatus>,
+    /// How many applications are installed.
+    pub applications: u64,
+    /// What the server has stored of its events.
+    pub events: Spool,
+    /// Its open link; null: none.
+    pub link: Option<Link>,
+}
+
+/// Where one section stands at the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SectionStatus {
+    /// Which.
+    pub section: Section,
+    /// Counts the changes of the content; 0: never reported.
+    pub revision: u64,
+    /// Digest of the content.
+    #[serde(with = "hex_digest")]
+    pub digest: Digest,
+}
+
+/// The condition of one managed application.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ConditionStatus {
+    /// The application's name.
+    pub application: String,
+    /// Whether it does its work.
+    pub condition: Condition,
+    /// Since when, by the device's clock.
+    pub since: Timestamp,
+    /// Its version; empty when unknown.
+    pub version: String,
+    /// Why, when it does not run; empty when there is nothing to say.
+    pub detail: String,
+}
+
+impl From<ApplicationCondition> for ConditionStatus {
+    fn from(from: ApplicationCondition) -> Self {
+        Self {
+            application: from.application,
+            condition: from.condition,
+            since: from.since.into(),
+            version: from.version,
+            detail: from.detail,
+        }
+    }
+}
+
+/// What the server has stored of a device's events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Spool {
+    /// The history that the sequence numbers count in.
+    pub spool_epoch: Epoch,
+    /// The highest sequence number stored; 0: none.
+    pub last_sequence: u64,
+}
+
+/// An open link.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Link {
+    /// Which reactor holds it.
+    pub reactor: u8,
+    /// Its place there.
+    pub slot: u32,
+    /// Tells it from earlier links in that place.
+    pub generation: u32,
+}
+
+/// Changes a device: what is left out stays.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeviceChange {
+    /// What it is called.
+    pub name: Option<String>,
+    /// Path of its group; made when it doesn't exist.
+    pub group: Option<String>,
+    /// Whether its link stays open between syncs.
+    pub keep_connected: Option<bool>,
+    /// The interval of its syncs.
+    pub interval: Option<Interval>,
+}
+
+impl DeviceChange {
+    /// Whether nothing is to change.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// An interval of syncs: one's own, or the one above.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Interval {
+    /// One's own, in seconds.
+    Seconds(u32),
+    /// That of the group, of a group above it, or of the server.
+    Inherited,
+}
+
+mod hex_digest {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::wire::digest::Digest;
+
+    pub(super) fn serialize<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(digest)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        u64::from_str_radix(&text, 16).map(Digest).map_err(serde::de::Error::custom)
+    }
+}

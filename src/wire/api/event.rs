@@ -1,0 +1,84 @@
+//! Events, as the journal holds them.
+
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+use crate::wire::event::Severity;
+use crate::wire::id::{DeviceId, Epoch};
+
+/// Asks for stored events, newest first.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventQuery {
+    /// Only those of this device (name or id; the id of a removed device works too).
+    pub device: Option<String>,
+    /// Only those at least this bad.
+    pub severity: Option<Severity>,
+    /// Only those that the server received at or after this time.
+    pub since: Option<Timestamp>,
+    /// Most items of the page.
+    pub limit: Option<u32>,
+    /// Where the page begins.
+    pub cursor: Option<String>,
+}
+
+/// Asks for events as they become durable.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FollowQuery {
+    /// Only those of this device (name or id).
+    pub device: Option<String>,
+    /// Only those at least this bad.
+    pub severity: Option<Severity>,
+    /// Begins with the record at this position of the journal: a `next_position`, or a `reached`. Left out: begins with
+    /// what comes from now on.
+    pub from: Option<u64>,
+}
+
+/// One event.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// Where it lies in the journal, in bytes since the journal's beginning. Rises from event to event.
+    pub position: u64,
+    /// Where the next record begins, in the same unit.
+    pub next_position: u64,
+    /// Name of the device that it comes from; null: the device is removed.
+    pub device: Option<String>,
+    /// Id of the device that it comes from.
+    pub device_id: DeviceId,
+    /// The history that the sequence number counts in.
+    pub spool_epoch: Epoch,
+    /// Counts the device's events.
+    pub sequence: u64,
+    /// When the server received it.
+    pub received_at: Timestamp,
+    /// When it happened, by the device's clock.
+    pub occurred_at: Timestamp,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Which application it is about.
+    pub application: String,
+    /// What kind of thing happened; for programs.
+    pub kind: String,
+    /// What happened; for people.
+    pub message: String,
+    /// Further facts, by name.
+    pub fields: serde_json::Map<String, serde_json::Value>,
+}
+
+/// One line of a followed journal.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FollowLine {
+    /// An event.
+    Event(Box<EventRecord>),
+    /// Nothing more up to this position: where to go on after a break. Also a sign of life when nothing happens.
+    Reached(u64),
+    /// What lay between these two positions is gone: retention deleted it before it was read.
+    Gone {
+        /// Where reading would have gone on.
+        from: u64,
+        /// Where it goes on.
+        to: u64,
+    },
+}

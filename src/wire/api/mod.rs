@@ -1,0 +1,149 @@
+//! The administration API as values: what `admin` answers, what `client` asks, what `musterctl --json` prints.
+//!
+//! HTTP/1.1 with JSON bodies, paths under `/v1`:
+//!
+//! | method and path | asks with | answers with |
+//! |---|---|---|
+//! | `GET /v1/status` | | [`Status`] |
+//! | `POST /v1/tokens` | [`NewToken`] | [`CreatedToken`] |
+//! | `GET /v1/tokens` | [`PageQuery`] | [`Page`] of [`Token`] |
+//! | `DELETE /v1/tokens/{id}` | | [`Token`] |
+//! | `GET /v1/devices` | [`DeviceQuery`] | [`Page`] of [`Device`] |
+//! | `GET /v1/devices/{name or id}` | | [`DeviceDetail`] |
+//! | `PATCH /v1/devices/{name or id}` | [`DeviceChange`] | [`Device`] |
+//! | `DELETE /v1/devices/{name or id}` | | [`Device`] |
+//! | `GET /v1/applications` | [`ApplicationQuery`] | [`Page`] of [`InstalledApplication`] |
+//! | `GET /v1/installations` | [`ApplicationQuery`] | [`Page`] of [`Installation`] |
+//! | `GET /v1/events` | [`EventQuery`] | [`Page`] of [`EventRecord`], newest first |
+//! | `GET /v1/events/follow` | [`FollowQuery`] | one [`FollowLine`] a line, without end |
+//! | `POST /v1/groups` | [`NewGroup`] | [`Group`] |
+//! | `GET /v1/groups` | [`PageQuery`] | [`Page`] of [`Group`] |
+//!
+//! Every answer that is no success is an [`ErrorBody`]. A list is a [`Page`] with an opaque cursor to the next one.
+
+mod application;
+mod device;
+mod event;
+mod group;
+mod status;
+mod timestamp;
+mod token;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use application::{ApplicationQuery, Installation, InstalledApplication};
+pub use device::{
+    ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Link, PresenceName,
+    SectionStatus, Spool,
+};
+pub use event::{EventQuery, EventRecord, FollowLine, FollowQuery};
+pub use group::{Group, NewGroup};
+pub use status::{
+    CloseCount, DeviceCounts, EventTotals, JournalCondition, JournalStatus, Limit, LinkTotals, Status,
+    StoreStatus,
+};
+pub use timestamp::Timestamp;
+pub use token::{
+    CreatedToken, NewToken, TOKEN_TTL_SECONDS_DEFAULT, TOKEN_TTL_SECONDS_MAX, TOKEN_USES_MAX, Token,
+    TokenState,
+};
+
+/// Most items of one page. Keeps an answer below about a megabyte, and a query on the store short.
+pub const PAGE_ITEMS_MAX: u32 = 1_000;
+
+/// Items of a page when the query names no limit.
+pub const PAGE_ITEMS_DEFAULT: u32 = 100;
+
+/// Longest request body, in bytes. The longest request names a device, a group and a few settings.
+pub const REQUEST_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest cursor, in bytes. A cursor holds at most two names.
+pub const CURSOR_BYTES_MAX: usize = 1_024;
+
+const _: () = assert!(PAGE_ITEMS_DEFAULT <= PAGE_ITEMS_MAX);
+const _: () = assert!(CURSOR_BYTES_MAX > 2 * super::limits::NAME_BYTES_MAX * 4 / 3);
+
+/// One page of a list.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The items, at most as many as the query's limit. May be fewer, even none, with more pages to come.
+    pub items: Vec<T>,
+    /// Where the next page begins; hand it back as it is. Null: this was the last page.
+    pub next_cursor: Option<String>,
+}
+
+/// Asks for a page.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PageQuery {
+    /// Most items, 1 to [`PAGE_ITEMS_MAX`]; left out: [`PAGE_ITEMS_DEFAULT`].
+    pub limit: Option<u32>,
+    /// The last page's `next_cursor`; left out: the first page.
+    pub cursor: Option<String>,
+}
+
+/// The body of every answer that is no success.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people, in one line: what was wrong and what to do.
+    pub message: String,
+}
+
+/// Why a request was not fulfilled: for programs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// 400: the request can't be understood, or a value in it is not allowed.
+    InvalidArgument,
+    /// 404: no such path, device, token or group.
+    NotFound,
+    /// 405: the path exists, the method doesn't.
+    MethodNotAllowed,
+    /// 409: it contradicts what is there, such as a name that is taken.
+    Conflict,
+    /// 413: the body is longer than [`REQUEST_BODY_BYTES_MAX`].
+    TooLarge,
+    /// 503: the server has too much to do, or stops; try again.
+    Busy,
+    /// 500: something failed at the server; its log has the reason.
+    Internal,
+    /// A code that this version doesn't know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl ErrorCode {
+    /// The HTTP status (RFC 9110 section 15) that travels with it.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::InvalidArgument => 400,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::Conflict => 409,
+            Self::TooLarge => 413,
+            Self::Busy => 503,
+            Self::Internal | Self::Unknown => 500,
+        }
+    }
+}
+
+impl fmt::Display for ErrorDetail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! The server at a glance.
+
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+use crate::wire::id::Epoch;
+
+/// The server at a glance.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the server.
+    pub version: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// How long it runs, in seconds.
+    pub uptime_seconds: u64,
+    /// The server's unbroken history: another one after a restore from a copy.
+    pub server_epoch: Epoch,
+    /// SHA-256 of the server's certificate, in hexadecimal.
+    pub certificate_sha256: String,
+    /// Where it listens for devices.
+    pub addresses: Vec<String>,
+    /// Devices by presence.
+    pub devices: DeviceCounts,
+    /// Links, since the start.
+    pub links: LinkTotals,
+    /// Events, since the start.
+    pub events: EventTotals,
+    /// The event log.
+    pub journal: JournalStatus,
+    /// The database.
+    pub store: StoreStatus,
+    /// What is allowed at most.
+    pub limits: Vec<Limit>,
+}
+
+/// Devices by presence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct DeviceCounts {
+    /// All that are enrolled and not removed: the sum of the others.
+    pub known: u64,
+    /// A link is open now.
+    pub connected: u64,
+    /// Not connected, not due yet.
+    pub idle: u64,
+    /// Overdue.
+    pub lost: u64,
+    /// Enrolled and never heard of again.
+    pub never_seen: u64,
+}
+
+/// Links, since the start.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LinkTotals {
+    /// Open now, those included that have not said who they are.
+    pub open: u64,
+    /// Accepted.
+    pub accepted: u64,
+    /// Handshakes that were completed, resumed ones included.
+    pub handshakes: u64,
+    /// Handshakes that resumed an earlier session.
+    pub handshakes_resumed: u64,
+    /// Why links ended, most frequent reason first.
+    pub closes: Vec<CloseCount>,
+}
+
+/// How many links ended for one reason.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CloseCount {
+    /// Name of the reason.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// Events, since the start.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct EventTotals {
+    /// Stored.
+    pub stored: u64,
+    /// Sent again by a device, and not stored again.
+    pub duplicates: u64,
+    /// Stored in a second: the mean of the last minute, or of the time since the start when that is shorter.
+    pub stored_per_second: f64,
+}
+
+/// Whether the journal takes events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JournalCondition {
+    /// It does.
+    Ok,
+    /// The disk is full: devices keep their events until there is room.
+    NoRoom,
+    /// A write failed: the server stops.
+    Failed,
+}
+
+/// The event log.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct JournalStatus {
+    /// Whether it takes events.
+    pub condition: JournalCondition,
+    /// Since when there is no room; null when there is.
+    pub since: Option<Timestamp>,
+    /// Why, when it takes none; null when it does.
+    pub reason: Option<String>,
+    /// Size on disk, in bytes.
+    pub bytes: u64,
+    /// Number of segments.
+    pub segments: u64,
+    /// When the oldest record was received; null: it is empty.
+    pub oldest_at: Option<Timestamp>,
+    /// When the newest record was received; null: it is empty.
+    pub newest_at: Option<Timestamp>,
+    /// Up to which position everything is durable, in bytes.
+    pub durable_position: u64,
+}
+
+/// The database.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// Size on disk, write-ahead log included, in bytes.
+    pub bytes: u64,
+    /// Different applications (name, version, publisher) that are known.
+    pub applications: u64,
+    /// Groups.
+    pub groups: u64,
+}
+
+/// What is allowed at most.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Limit {
+    /// What is limited, with its unit: `links`, `frame_bytes`.
+    pub name: String,
+    /// How much is allowed.
+    pub value: u64,
+    /// How much there is now; null: not counted.
+    pub used: Option<u64>,
+}

@@ -1,0 +1,60 @@
+use super::*;
+use crate::wire::time::WallTime;
+
+#[test]
+fn a_timestamp_is_rfc_3339_and_survives() {
+    let time = Timestamp(WallTime(1_795_514_400_123));
+    let json = serde_json::to_string(&time).unwrap();
+    assert_eq!(json, "\"2026-11-24T10:00:00.123Z\"");
+    assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), time);
+}
+
+#[test]
+fn an_absurd_time_of_a_device_is_still_a_timestamp() {
+    let json = serde_json::to_string(&Timestamp(WallTime(u64::MAX))).unwrap();
+    assert!(json.starts_with("\"9999-12-"), "{json}");
+    assert!(serde_json::from_str::<Timestamp>(&json).is_ok());
+}
+
+#[test]
+fn a_token_that_was_made_is_flat_and_its_debug_keeps_the_secret() {
+    let created = CreatedToken {
+        info: Token {
+            id: crate::wire::id::TokenId(7),
+            state: TokenState::UsedUp,
+            group: "/".into(),
+            uses: 1,
+            used: 1,
+            created_at: Timestamp(WallTime(0)),
+            expires_at: Timestamp(WallTime(1)),
+        },
+        token: "muster1-secret".into(),
+    };
+    let json = serde_json::to_value(&created).unwrap();
+    assert_eq!(json["id"], "0000000000000007");
+    assert_eq!(json["state"], "used_up");
+    assert_eq!(json["token"], "muster1-secret");
+    assert!(!format!("{created:?}").contains("secret"));
+    assert_eq!(serde_json::from_value::<CreatedToken>(json).unwrap(), created);
+}
+
+#[test]
+fn an_unknown_error_code_of_a_newer_server_is_still_an_error() {
+    let body: ErrorBody =
+        serde_json::from_str(r#"{"error":{"code":"teapot","message":"short and stout"}}"#).unwrap();
+    assert_eq!(body.error.code, ErrorCode::Unknown);
+    assert_eq!(body.error.to_string(), "short and stout");
+}
+
+#[test]
+fn a_follow_line_says_what_it_is() {
+    assert_eq!(serde_json::to_string(&FollowLine::Reached(4096)).unwrap(), r#"{"reached":4096}"#);
+    let gone = FollowLine::Gone { from: 1, to: 2 };
+    assert_eq!(serde_json::to_string(&gone).unwrap(), r#"{"gone":{"from":1,"to":2}}"#);
+}
+
+#[test]
+fn a_query_with_an_unknown_key_is_refused() {
+    assert!(serde_json::from_str::<DeviceQuery>(r#"{"serach":"x"}"#).is_err());
+    assert!(serde_json::from_str::<DeviceQuery>(r#"{"search":"x","limit":5}"#).is_ok());
+}

@@ -1,0 +1,90 @@
+//! Join tokens.
+
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+use crate::wire::id::TokenId;
+
+/// How long a join token lives when nobody says so, in seconds: long enough to walk to a device.
+pub const TOKEN_TTL_SECONDS_DEFAULT: u64 = 60 * 60;
+
+/// Longest life of a join token, in seconds. A token is an open door: a year is already long.
+pub const TOKEN_TTL_SECONDS_MAX: u64 = 366 * 24 * 60 * 60;
+
+/// Most uses of one join token: more than any fleet that one server holds.
+pub const TOKEN_USES_MAX: u32 = 10_000_000;
+
+/// Asks for a join token.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NewToken {
+    /// How long it may be used, in seconds, 1 to [`TOKEN_TTL_SECONDS_MAX`]; left out: [`TOKEN_TTL_SECONDS_DEFAULT`].
+    pub ttl_seconds: Option<u64>,
+    /// How many devices may enrol with it, 1 to [`TOKEN_USES_MAX`]; left out: 1.
+    pub uses: Option<u32>,
+    /// Path of the group that the devices come into; left out: the root, `/`. Made when it doesn't exist.
+    pub group: Option<String>,
+}
+
+/// Whether a join token still opens the door.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenState {
+    /// It does.
+    Valid,
+    /// Its time is over.
+    Expired,
+    /// Its uses are used up.
+    UsedUp,
+    /// An administrator withdrew it.
+    Revoked,
+}
+
+impl TokenState {
+    /// Its name, for tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Expired => "expired",
+            Self::UsedUp => "used up",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// A join token, without its secret: that is shown once, when it is made.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Token {
+    /// Names it.
+    pub id: TokenId,
+    /// Whether it still opens the door.
+    pub state: TokenState,
+    /// Path of the group that its devices come into.
+    pub group: String,
+    /// How many devices may enrol with it.
+    pub uses: u32,
+    /// How many have.
+    pub used: u32,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its time is over.
+    pub expires_at: Timestamp,
+}
+
+/// A join token that has just been made.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedToken {
+    /// The token as the list shows it.
+    #[serde(flatten)]
+    pub info: Token,
+    /// What to hand to the devices, secret included: shown this once.
+    pub token: String,
+}
+
+impl std::fmt::Debug for CreatedToken {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CreatedToken").field("info", &self.info).finish_non_exhaustive()
+    }
+}
