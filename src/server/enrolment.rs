@@ -1,0 +1,191 @@
+//! A device joins the fleet: the token is judged, the request signed, the device stored, and all of that in this order, so that
+//! a foreign token costs no signature and a device that is told its certificate is in the store.
+
+use std::sync::Arc;
+
+use super::identity::{DatagramPurpose, Identity};
+use crate::machine::command::JobOutcome;
+use crate::store::{EnrolledDevice, Enrolment, Store, StoreError, TokenRefusal};
+use crate::wire::id::{CertificateHash, DeviceId};
+use crate::wire::message::{Enrol, Enrolled, ErrorCode, ErrorReport};
+use crate::wire::time::WallTime;
+
+/// Called with each new device and its certificate, after it was stored and before it is told: whoever keeps the devices in
+/// memory learns of it here, so that the device may connect at once.
+pub type OnEnrolled = Arc<dyn Fn(&EnrolledDevice, CertificateHash) + Send + Sync>;
+
+/// Works on one enrolment, on a worker's thread. `done` is called once: here when it is refused, otherwise on the store's
+/// writer, after the commit.
+pub fn enrol(
+    store: &Store,
+    identity: &Arc<Identity>,
+    request: Enrol,
+    device: DeviceId,
+    now: WallTime,
+    on_enrolled: OnEnrolled,
+    done: impl FnOnce(JobOutcome) + Send + 'static,
+) {
+    if let Err(error) = store.check_token(request.token, &request.secret, now) {
+        return done(outcome_of(&error));
+    }
+    let certificate = match identity.issue(&request.request, device, now) {
+        Ok(certificate) => certificate,
+        Err(error) => return done(refused(ErrorCode::Malformed, error.to_string())),
+    };
+    let hash = CertificateHash::of(&certificate);
+    let enrolment = Enrolment {
+        token: request.token,
+        secret: request.secret,
+        device,
+        name: request.name,
+        certificate: hash,
+        now,
+    };
+    let identity = identity.clone();
+    store.enrol(enrolment, move |result| match result {
+        Err(error) => done(outcome_of(&error)),
+        Ok(enrolled) => {
+            log::info!("device {} enrolled as '{}' into {}", enrolled.device, enrolled.name, enrolled.group);
+            on_enrolled(&enrolled, hash);
+            done(JobOutcome::Enrolled(Box::new(Enrolled {
+                device: enrolled.device,
+                name: enrolled.name,
+                certificate,
+                pins: identity.pins(),
+                wake_key: identity.datagram_key(DatagramPurpose::Wake, enrolled.device),
+                notice_key: identity.datagram_key(DatagramPurpose::Notice, enrolled.device),
+            })));
+        }
+    });
+}
+
+/// A random device id, never zero.
+///
+/// # Errors
+/// When the system gives no randomness; enrolment then waits for a better moment.
+pub fn new_device_id() -> Result<DeviceId, aws_lc_rs::error::Unspecified> {
+    loop {
+        let mut bytes = [0; 8];
+        aws_lc_rs::rand::fill(&mut bytes)?;
+        match u64::from_be_bytes(bytes) {
+            0 => {}
+            id => return Ok(DeviceId(id)),
+        }
+    }
+}
+
+fn refused(code: ErrorCode, message: String) -> JobOutcome {
+    log::warn!("an enrolment was refused: {message}");
+    JobOutcome::Refused(ErrorReport { code, message })
+}
+
+fn outcome_of(error: &StoreError) -> JobOutcome {
+    let code = match error {
+        StoreError::Token(TokenRefusal::Unknown) => ErrorCode::TokenUnknown,
+        StoreError::Token(TokenRefusal::Expired) => ErrorCode::TokenExpired,
+        StoreError::Token(TokenRefusal::UsedUp) => ErrorCode::TokenUsedUp,
+        StoreError::Token(TokenRefusal::Revoked) => ErrorCode::TokenRevoked,
+        StoreError::BadName(_) => ErrorCode::Malformed,
+        other => {
+            log::error!("an enrolment failed: {other}");
+            return JobOutcome::Failed;
+        }
+    };
+    refused(code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
+
+    use super::*;
+    use crate::store::NewToken;
+
+    const NOW: WallTime = WallTime(1_795_514_400_000);
+
+    struct House {
+        _directory: tempfile::TempDir,
+        store: Store,
+        identity: Arc<Identity>,
+    }
+
+    fn house() -> House {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let identity = Identity::open_or_create(&directory.path().join("identity"), &[], NOW).unwrap();
+        House { _directory: directory, store, identity: Arc::new(identity) }
+    }
+
+    fn certificate_request() -> Vec<u8> {
+        let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+        CertificateParams::default().serialize_request(&key).unwrap().der().to_vec()
+    }
+
+    fn outcome(house: &House, request: Enrol, now: WallTime) -> (JobOutcome, Option<CertificateHash>) {
+        let (told, outcomes) = mpsc::channel();
+        let (seen, enrolled) = mpsc::channel();
+        let on_enrolled: OnEnrolled = Arc::new(move |_, hash| seen.send(hash).unwrap());
+        let device = new_device_id().unwrap();
+        enrol(&house.store, &house.identity, request, device, now, on_enrolled, move |outcome| {
+            told.send(outcome).unwrap();
+        });
+        let outcome = outcomes.recv().unwrap();
+        (outcome, enrolled.try_recv().ok())
+    }
+
+    #[test]
+    fn a_token_lets_one_device_in_and_not_a_second_one() {
+        let house = house();
+        let expires_at = WallTime(NOW.0 + 60_000);
+        let token = house
+            .store
+            .create_token(NewToken { group: "/shops".into(), created_at: NOW, expires_at, uses_max: 1 })
+            .unwrap();
+        let request = |secret| Enrol {
+            token: token.token.id,
+            secret,
+            request: certificate_request(),
+            name: "till".into(),
+        };
+
+        let (wrong, _) = outcome(&house, request([0; 24]), NOW);
+        assert!(matches!(wrong, JobOutcome::Refused(report) if report.code == ErrorCode::TokenUnknown));
+        let garbled = Enrol { request: vec![0x30], ..request(token.secret) };
+        let (garbled, _) = outcome(&house, garbled, NOW);
+        assert!(matches!(garbled, JobOutcome::Refused(report) if report.code == ErrorCode::Malformed));
+
+        let (first, hash) = outcome(&house, request(token.secret), NOW);
+        let JobOutcome::Enrolled(enrolled) = first else { panic!("{first:?}") };
+        assert_eq!(enrolled.name, "till");
+        assert_eq!(
+            hash,
+            Some(CertificateHash::of(&enrolled.certificate)),
+            "who keeps devices in memory was told"
+        );
+        assert_eq!(enrolled.pins, house.identity.pins());
+        assert_ne!(enrolled.wake_key, enrolled.notice_key);
+
+        let (second, _) = outcome(&house, request(token.secret), NOW);
+        assert!(matches!(second, JobOutcome::Refused(report) if report.code == ErrorCode::TokenUsedUp));
+    }
+
+    #[test]
+    fn a_late_token_is_told_so() {
+        let house = house();
+        let expires_at = WallTime(NOW.0 + 60_000);
+        let token = house
+            .store
+            .create_token(NewToken { group: "/".into(), created_at: NOW, expires_at, uses_max: 5 })
+            .unwrap();
+        let request = Enrol {
+            token: token.token.id,
+            secret: token.secret,
+            request: certificate_request(),
+            name: String::new(),
+        };
+        let (late, _) = outcome(&house, request, WallTime(NOW.0 + 60_001));
+        assert!(matches!(late, JobOutcome::Refused(report) if report.code == ErrorCode::TokenExpired));
+    }
+}
