@@ -17,12 +17,15 @@ mod inventory;
 mod meta;
 pub mod query;
 mod schema;
+pub mod table;
 mod token;
 mod values;
+mod write_back;
 pub mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -34,11 +37,13 @@ pub use group::{GROUP_DEPTH_MAX, Group, normal_path};
 pub use token::{CreatedToken, NewToken, Token, TokenRefusal};
 pub use writer::WriterCounters;
 
+use crate::machine::hot::HotRecord;
 use crate::wire::id::{DeviceId, Epoch, TokenId};
 use crate::wire::limits::TOKEN_SECRET_BYTES;
 use crate::wire::time::WallTime;
 use checkpoint::Doorbell;
 use connection::Readers;
+use table::DeviceTable;
 use writer::{BetweenBatches, WriterLane};
 
 /// The store. Cheap to clone; the last clone that is dropped waits until everything handed in is written.
@@ -48,6 +53,9 @@ pub struct Store {
 }
 
 struct Inner {
+    table: Arc<DeviceTable>,
+    /// The interval of devices whose groups name none, in seconds.
+    default_interval_seconds: AtomicU32,
     /// There until the store is dropped: the writer ends when its lane is gone.
     lane: Option<WriterLane>,
     readers: Arc<Readers>,
@@ -80,15 +88,18 @@ impl BetweenBatches for Housekeeping {
 }
 
 impl Store {
-    /// Opens the store in a data directory; makes it when it isn't there.
+    /// Opens the store in a data directory; makes it when it isn't there. `default_interval_seconds`: the sync interval of devices
+    /// for which nobody set one.
     ///
     /// # Errors
     /// When the file cannot be opened, is not muster's, is newer than this muster, or is damaged.
-    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+    pub fn open(directory: &Path, default_interval_seconds: u32) -> Result<Self, StoreError> {
         let path = directory.join(FILE_NAME);
         let mut connection = connection::open_writer(&path)?;
         schema::migrate(&mut connection, &path.display().to_string())?;
         meta::server_epoch(&connection)?;
+        let table = Arc::new(DeviceTable::new());
+        write_back::load(&connection, &table, default_interval_seconds)?;
         let checkpointer = connection::open_checkpointer(&path)?;
         let readers = Readers::new(path.clone());
         let (lane, inbox) = writer::lane();
@@ -104,11 +115,60 @@ impl Store {
             spawn("store-writer", Box::new(move || writer::run(connection, &inbox, housekeeping)))?,
             spawn("store-checkpoint", Box::new(move || checkpoint::run(&checkpointer, &rings)))?,
         ];
-        Ok(Self { inner: Arc::new(Inner { lane: Some(lane), readers, threads }) })
+        let default_interval_seconds = AtomicU32::new(default_interval_seconds);
+        let inner = Inner { table, default_interval_seconds, lane: Some(lane), readers, threads };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     fn lane(&self) -> &WriterLane {
         self.inner.lane.as_ref().expect("the lane leaves only when the last store is dropped")
+    }
+
+    /// The device table: filled at open, and told of everything that this store makes durable.
+    #[must_use]
+    pub fn table(&self) -> &Arc<DeviceTable> {
+        &self.inner.table
+    }
+
+    fn apply_settings(&self, settings: &DeviceSettings) {
+        let default = self.inner.default_interval_seconds.load(Ordering::Relaxed);
+        self.inner.table.with(settings.device, |record| {
+            record.keep_connected = settings.keep_connected;
+            record.interval_seconds = settings.interval_seconds.unwrap_or(default);
+        });
+    }
+
+    /// Another interval for devices for which nobody set one, in seconds. The table knows when this returns.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn set_default_interval(&self, seconds: u32) -> Result<(), StoreError> {
+        self.inner.default_interval_seconds.store(seconds, Ordering::Relaxed);
+        let settings = device::settings_below(&*self.reader()?, "/")?;
+        settings.iter().for_each(|settings| self.apply_settings(settings));
+        Ok(())
+    }
+
+    /// The journal position before which every event's sequence number is in the table as it was loaded: at start, the journal is
+    /// replayed from there, by the same rule as for events that arrive.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn journal_position(&self) -> Result<u64, StoreError> {
+        meta::journal_position(&*self.reader()?)
+    }
+
+    /// Writes records' times and sequence numbers back. The order of a round: read the journal's durable position P; collect
+    /// [`DeviceTable::unrecorded_in`] of every shard; wait until the journal is durable up to the highest `last_position` among
+    /// them (else a sequence number could outlive its event); hand them in, shard by shard, the last call with `Some(P)`.
+    pub fn record_sequences(
+        &self,
+        records: Vec<HotRecord>,
+        position: Option<u64>,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) {
+        let bytes = records.len() * size_of::<HotRecord>();
+        self.lane().submit(bytes, move |connection| write_back::record(connection, &records, position), done);
     }
 
     /// A read connection, for [`query`]. It sees what is committed, and returns to the store when dropped.
@@ -219,7 +279,19 @@ impl Store {
         enrolment: Enrolment,
         done: impl FnOnce(Result<EnrolledDevice, StoreError>) + Send + 'static,
     ) {
-        self.submit(move |connection| device::enrol(connection, &enrolment), done);
+        let certificate = enrolment.certificate;
+        let table = Arc::clone(&self.inner.table);
+        let default = self.inner.default_interval_seconds.load(Ordering::Relaxed);
+        self.submit(
+            move |connection| device::enrol(connection, &enrolment),
+            move |result| {
+                if let Ok(enrolled) = &result {
+                    let interval = enrolled.interval_seconds.unwrap_or(default);
+                    table.insert(HotRecord::new(enrolled.device, interval), &certificate);
+                }
+                done(result);
+            },
+        );
     }
 
     /// Changes a device; waits until that is durable. What is in force then.
@@ -231,28 +303,33 @@ impl Store {
         device: DeviceId,
         change: DeviceChange,
     ) -> Result<DeviceSettings, StoreError> {
-        self.call(move |connection| device::change(connection, device, &change))
+        let settings = self.call(move |connection| device::change(connection, device, &change))?;
+        self.apply_settings(&settings);
+        Ok(settings)
     }
 
-    /// Removes a device; waits until that is durable. Its name is free, its certificate is refused from then on.
+    /// Removes a device; waits until that is durable. Its name is free, its certificate is refused from then
+    /// on. The record as it was last says which link is to be closed.
     ///
     /// # Errors
     /// When there is no such device, or it could not be stored.
-    pub fn remove_device(&self, device: DeviceId, now: WallTime) -> Result<(), StoreError> {
-        self.call(move |connection| device::remove(connection, device, now))
+    pub fn remove_device(&self, device: DeviceId, now: WallTime) -> Result<Option<HotRecord>, StoreError> {
+        self.call(move |connection| device::remove(connection, device, now))?;
+        Ok(self.inner.table.remove(device))
     }
 
     /// Makes a group, with every group above it, or changes its interval (seconds; `Some(None)`: that of the group above). Waits
-    /// until it is durable. How many devices have another interval in force because of it.
+    /// until it is durable; the table knows then.
     ///
     /// # Errors
     /// When the path is none, or it could not be stored.
     pub fn set_group(&self, path: &str, interval_seconds: Option<Option<u32>>) -> Result<(), StoreError> {
         let path = normal_path(path)?;
-        self.call(move |connection| {
+        let settings = self.call(move |connection| {
             group::set(connection, &path, interval_seconds)?;
             device::settings_below(connection, &path)
         })?;
+        settings.iter().for_each(|settings| self.apply_settings(settings));
         Ok(())
     }
 }

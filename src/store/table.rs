@@ -1,0 +1,217 @@
+//! The device table: one hot record for each device, in memory, and which certificate is whose.
+//!
+//! Sharded, so that reactors do not meet: a shard's lock is held for one record's work, or for a walk over one shard.
+//!
+//! Two duties of those who use it: an event is appended to the journal and noted in its record under one [`DeviceTable::with`], so that
+//! what [`DeviceTable::unrecorded_in`] sees is never behind a durable position that was read before; and no lock is taken inside another.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::machine::hot::HotRecord;
+use crate::wire::id::{CertificateHash, DeviceId};
+
+/// Shards of the table, in shards: with a hundred thousand devices a walk holds one lock for 400 records.
+pub const SHARDS: usize = 256;
+
+/// Whose certificate it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certificate {
+    /// This device's.
+    Device(DeviceId),
+    /// That of a device which an administrator removed.
+    Removed(DeviceId),
+    /// Nobody's here.
+    Unknown,
+}
+
+/// Keys are random numbers or hashes already: their own bits spread them.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+
+    fn write_u128(&mut self, value: u128) {
+        let bytes = value.to_be_bytes();
+        self.0 = bytes.iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
+    }
+}
+
+type SpreadMap<K, V> = HashMap<K, V, BuildHasherDefault<Spread>>;
+
+/// The table. Shared behind an [`Arc`](std::sync::Arc).
+pub struct DeviceTable {
+    records: Vec<Mutex<SpreadMap<u64, HotRecord>>>,
+    /// By the first half of the certificate's SHA-256: 128 bits are never met by chance, and no device chooses what it hashes to
+    /// (the server's signature is in it).
+    certificates: Vec<Mutex<SpreadMap<u128, DeviceId>>>,
+    devices: AtomicUsize,
+}
+
+fn prefix(certificate: &CertificateHash) -> u128 {
+    certificate.0.iter().take(16).fold(0, |sum, byte| (sum << 8) | u128::from(*byte))
+}
+
+impl Default for DeviceTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl DeviceTable {
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            records: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
+            certificates: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
+            devices: AtomicUsize::new(0),
+        }
+    }
+
+    // The maps use the lowest and the highest bits of the hash, so shards are told by bits between.
+    #[expect(clippy::cast_possible_truncation, reason = "only a few bits are wanted")]
+    fn shard_of(key: u64) -> usize {
+        (key >> 32) as usize % SHARDS
+    }
+
+    fn records_of(&self, device: DeviceId) -> &Mutex<SpreadMap<u64, HotRecord>> {
+        &self.records[Self::shard_of(device.0)]
+    }
+
+    fn certificates_of(&self, prefix: u128) -> &Mutex<SpreadMap<u128, DeviceId>> {
+        let upper = u64::try_from(prefix >> 64).unwrap_or_default();
+        &self.certificates[Self::shard_of(upper)]
+    }
+
+    /// Whose certificate this is.
+    #[must_use]
+    pub fn by_certificate(&self, certificate: &CertificateHash) -> Certificate {
+        let prefix = prefix(certificate);
+        let device = self.certificates_of(prefix).lock().get(&prefix).copied();
+        match device {
+            Some(device) if self.records_of(device).lock().contains_key(&device.0) => {
+                Certificate::Device(device)
+            }
+            Some(device) => Certificate::Removed(device),
+            None => Certificate::Unknown,
+        }
+    }
+
+    /// Works on one device's record under its shard's lock; `None` when there is no such device (any more). Short work only.
+    pub fn with<R>(&self, device: DeviceId, work: impl FnOnce(&mut HotRecord) -> R) -> Option<R> {
+        self.records_of(device).lock().get_mut(&device.0).map(work)
+    }
+
+    /// A copy of one device's record.
+    #[must_use]
+    pub fn get(&self, device: DeviceId) -> Option<HotRecord> {
+        self.with(device, |record| *record)
+    }
+
+    /// Enters a device, the record before the certificate, so that its certificate is never taken for a removed device's.
+    pub fn insert(&self, record: HotRecord, certificate: &CertificateHash) {
+        if self.records_of(record.device).lock().insert(record.device.0, record).is_none() {
+            self.devices.fetch_add(1, Ordering::Relaxed);
+        }
+        self.note_certificate(record.device, certificate);
+    }
+
+    /// Notes whose certificate this is, without a record: a removed device's.
+    pub(super) fn note_certificate(&self, device: DeviceId, certificate: &CertificateHash) {
+        let prefix = prefix(certificate);
+        self.certificates_of(prefix).lock().insert(prefix, device);
+    }
+
+    /// Takes a device out; its certificate stays known as that of a removed device. The record says which link it had.
+    pub fn remove(&self, device: DeviceId) -> Option<HotRecord> {
+        let mut record = self.records_of(device).lock().remove(&device.0)?;
+        self.devices.fetch_sub(1, Ordering::Relaxed);
+        record.removed = true;
+        Some(record)
+    }
+
+    /// How many devices there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.devices.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is no device.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Walks over one slice of the table: shard `shard`, below [`SHARDS`]. No other record may be asked for meanwhile.
+    pub fn for_each_in(&self, shard: usize, mut work: impl FnMut(&mut HotRecord)) {
+        if let Some(records) = self.records.get(shard) {
+            records.lock().values_mut().for_each(&mut work);
+        }
+    }
+
+    /// What of one slice is to be written back: records with events beyond the journal position `recorded`, or seen at or after
+    /// `since`.
+    #[must_use]
+    pub fn unrecorded_in(
+        &self,
+        shard: usize,
+        recorded: u64,
+        since: crate::wire::time::WallTime,
+    ) -> Vec<HotRecord> {
+        let mut found = Vec::new();
+        self.for_each_in(shard, |record| {
+            if record.last_position > recorded || (record.last_seen >= since && record.last_seen.0 > 0) {
+                found.push(*record);
+            }
+        });
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::time::WallTime;
+
+    #[test]
+    fn a_certificate_is_a_devices_a_removed_ones_or_nobodys() {
+        let table = DeviceTable::new();
+        let (device, certificate) = (DeviceId(5 << 40), CertificateHash::of(b"certificate"));
+        assert_eq!(table.by_certificate(&certificate), Certificate::Unknown);
+        table.insert(HotRecord::new(device, 900), &certificate);
+        assert_eq!((table.by_certificate(&certificate), table.len()), (Certificate::Device(device), 1));
+        assert!(table.remove(device).unwrap().removed);
+        assert_eq!((table.by_certificate(&certificate), table.len()), (Certificate::Removed(device), 0));
+        assert_eq!(table.with(device, |_| ()), None);
+    }
+
+    #[test]
+    fn what_has_news_is_found_slice_by_slice() {
+        let table = DeviceTable::new();
+        for id in 0..1_000_u64 {
+            let mut record = HotRecord::new(DeviceId(id << 32), 900);
+            record.last_position = if id % 10 == 0 { 640 } else { 64 };
+            table.insert(record, &CertificateHash::of(&id.to_be_bytes()));
+        }
+        let found: usize =
+            (0..SHARDS).map(|shard| table.unrecorded_in(shard, 64, WallTime(u64::MAX)).len()).sum();
+        assert_eq!(found, 100);
+    }
+}
