@@ -46,6 +46,9 @@ use connection::Readers;
 use table::DeviceTable;
 use writer::{BetweenBatches, WriterLane};
 
+/// The sync interval when neither device, group nor configuration names one, in seconds.
+pub const DEFAULT_INTERVAL_SECONDS: u32 = 15 * 60;
+
 /// The store. Cheap to clone; the last clone that is dropped waits until everything handed in is written.
 #[derive(Clone)]
 pub struct Store {
@@ -88,18 +91,18 @@ impl BetweenBatches for Housekeeping {
 }
 
 impl Store {
-    /// Opens the store in a data directory; makes it when it isn't there. `default_interval_seconds`: the sync interval of devices
-    /// for which nobody set one.
+    /// Opens the store in a data directory; makes it when it isn't there. Devices for which nobody set an interval have
+    /// [`DEFAULT_INTERVAL_SECONDS`] until [`Store::set_default_interval`] says otherwise.
     ///
     /// # Errors
     /// When the file cannot be opened, is not muster's, is newer than this muster, or is damaged.
-    pub fn open(directory: &Path, default_interval_seconds: u32) -> Result<Self, StoreError> {
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let path = directory.join(FILE_NAME);
         let mut connection = connection::open_writer(&path)?;
         schema::migrate(&mut connection, &path.display().to_string())?;
         meta::server_epoch(&connection)?;
         let table = Arc::new(DeviceTable::new());
-        write_back::load(&connection, &table, default_interval_seconds)?;
+        write_back::load(&connection, &table, DEFAULT_INTERVAL_SECONDS)?;
         let checkpointer = connection::open_checkpointer(&path)?;
         let readers = Readers::new(path.clone());
         let (lane, inbox) = writer::lane();
@@ -115,7 +118,7 @@ impl Store {
             spawn("store-writer", Box::new(move || writer::run(connection, &inbox, housekeeping)))?,
             spawn("store-checkpoint", Box::new(move || checkpoint::run(&checkpointer, &rings)))?,
         ];
-        let default_interval_seconds = AtomicU32::new(default_interval_seconds);
+        let default_interval_seconds = AtomicU32::new(DEFAULT_INTERVAL_SECONDS);
         let inner = Inner { table, default_interval_seconds, lane: Some(lane), readers, threads };
         Ok(Self { inner: Arc::new(inner) })
     }
