@@ -100,7 +100,8 @@ mod system {
                     noticed = Noticed { inventory: true, applications: true };
                     continue;
                 }
-                let name = event.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let name =
+                    event.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 match self.watched.iter().find(|(number, _)| *number == event.wd()) {
                     Some((_, Some(names))) => noticed.inventory |= names.contains(&name),
                     Some((_, None)) => noticed.applications |= name.ends_with(".toml"),
@@ -153,7 +154,8 @@ mod tests {
     fn a_replaced_status_file_and_a_new_definition_are_noticed_and_others_are_not() {
         let root = tempfile::tempdir().unwrap();
         let status = root.path().join(dpkg::STATUS_FILE);
-        let mut settings = Settings { applications: root.path().join("applications.d"), ..Settings::default() };
+        let mut settings =
+            Settings { applications: root.path().join("applications.d"), ..Settings::default() };
         settings.collect.root = root.path().to_owned();
         fs::create_dir_all(status.parent().unwrap()).unwrap();
         fs::create_dir_all(&settings.applications).unwrap();

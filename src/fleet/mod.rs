@@ -1,2 +1,10 @@
 //! Floor 1: the rules of a fleet as pure functions.
+//!
+//! | module | what it decides |
+//! |---|---|
+//! | [`pacing`] | when a device is to come |
+//! | [`presence`] | where a device is, as far as can be told |
 #![forbid(unsafe_code)]
+
+pub mod pacing;
+pub mod presence;

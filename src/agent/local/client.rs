@@ -46,7 +46,9 @@ impl LocalClient {
     /// When no agent listens there, or the system refuses.
     pub fn connect(path: &Path, timeout: Duration) -> Result<Self, LocalError> {
         let wrap = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => LocalError::NotRunning(path.to_owned()),
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                LocalError::NotRunning(path.to_owned())
+            }
             _ => LocalError::Io { path: path.to_owned(), source },
         };
         let stream = UnixStream::connect(path).map_err(wrap)?;

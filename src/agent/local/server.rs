@@ -121,7 +121,8 @@ impl Clients {
                 Err(error) => return log::warn!("a local program could not be accepted: {error}"),
             };
             if self.clients.len() >= CLIENTS_MAX {
-                let answer = format!("{{\"error\":\"{CLIENTS_MAX} programs are connected, no more are allowed\"}}\n");
+                let answer =
+                    format!("{{\"error\":\"{CLIENTS_MAX} programs are connected, no more are allowed\"}}\n");
                 let _ = stream.write(answer.as_bytes());
                 continue;
             }
