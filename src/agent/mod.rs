@@ -2,11 +2,14 @@
 //! delivers events, and never loses one that it has accepted.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod application;
 pub mod cli;
 pub mod collect;
 pub mod directory;
+pub mod enroll;
 pub mod identity;
+pub mod link;
 pub mod local;
 pub mod process;
 pub mod settings;

@@ -1,16 +1,63 @@
 //! The command line of `muster-agent`: arguments in, exit code out.
 //!
 //! 0: done. 1: refused, unreachable or not there; one line on standard error says what was wrong and what to do.
-//! 2: bad usage.
+//! 2: bad usage, a wrong configuration among it.
 
 mod arguments;
+pub mod context;
+mod control;
+mod enroll;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-pub use arguments::{Arguments, Command, Emit, Enroll, Run, Status};
+pub use arguments::{Arguments, Command, Common, Emit, Enroll, Run, Status};
+
+use crate::agent::directory::DirectoryError;
+use crate::agent::enroll::EnrollError;
+use crate::agent::identity::IdentityError;
+use crate::agent::local::client::LocalError;
+use crate::agent::toml_file::TomlError;
+
+/// Why a command did not do what it was asked, and its exit code.
+#[derive(Debug)]
+pub(crate) struct CommandError {
+    message: String,
+    code: u8,
+}
+
+impl CommandError {
+    /// It was refused, or something is not there.
+    pub(crate) fn refused(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), code: 1 }
+    }
+
+    /// It can't be asked like that.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), code: 2 }
+    }
+}
+
+impl From<TomlError> for CommandError {
+    fn from(error: TomlError) -> Self {
+        Self::usage(error)
+    }
+}
+
+macro_rules! refused {
+    ($($error:ty),*) => {$(
+        impl From<$error> for CommandError {
+            fn from(error: $error) -> Self {
+                Self::refused(error)
+            }
+        }
+    )*};
+}
+
+refused!(DirectoryError, EnrollError, IdentityError, LocalError);
 
 /// Runs the agent's command line. The first argument is the program's name.
 #[must_use]
@@ -24,8 +71,19 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    eprintln!("muster-agent: {} is not linked in yet", arguments.command.name());
-    ExitCode::FAILURE
+    let done = match &arguments.command {
+        Command::Enroll(arguments) => enroll::command(arguments),
+        Command::Status(arguments) => control::status(arguments),
+        Command::Sync(common) => control::sync(common),
+        other => Err(CommandError::refused(format!("{} is not linked in yet", other.name()))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("muster-agent: {}", error.message);
+            ExitCode::from(error.code)
+        }
+    }
 }
 
 #[cfg(test)]

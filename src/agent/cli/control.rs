@@ -1,0 +1,123 @@
+//! `muster-agent emit`, `status` and `sync`: what is asked of the running agent.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::CommandError;
+use super::arguments::{Common, Status as StatusArguments};
+use super::context::Context;
+use crate::agent::identity::Identity;
+use crate::agent::local::client::{LocalClient, LocalError};
+use crate::agent::local::protocol::Status;
+
+/// How long the agent may take to answer: it answers between two turns of its loop.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a sync may take: connecting, an upload on a slow line, a busy server.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Has the agent sync now.
+pub(super) fn sync(common: &Common) -> Result<(), CommandError> {
+    let context = Context::new(common)?;
+    LocalClient::connect(&context.socket(), SYNC_TIMEOUT)?.sync()?;
+    println!("in sync");
+    Ok(())
+}
+
+/// Shows how the agent is doing. When none runs: what the disk knows, and code 1.
+pub(super) fn status(arguments: &StatusArguments) -> Result<(), CommandError> {
+    let context = Context::new(&arguments.common)?;
+    let asked = LocalClient::connect(&context.socket(), ANSWER_TIMEOUT).and_then(|mut client| client.status());
+    let (status, not_running) = match asked {
+        Ok(status) => (status, None),
+        Err(error @ LocalError::NotRunning(_)) => (offline(&context)?, Some(error)),
+        Err(error) => return Err(error.into()),
+    };
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&status).unwrap_or_default());
+    } else {
+        print!("{}", table(&status));
+    }
+    not_running.map_or(Ok(()), |error| Err(error.into()))
+}
+
+fn offline(context: &Context) -> Result<Status, CommandError> {
+    let identity = Identity::read(&context.data)?;
+    let mut status = Status {
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        state: if identity.is_some() { "stopped" } else { "not_enrolled" }.to_owned(),
+        ..Status::default()
+    };
+    if let Some(identity) = identity {
+        status.device = Some(identity.device);
+        status.name = Some(identity.name);
+        status.server = Some(identity.server);
+    }
+    Ok(status)
+}
+
+/// The status for people: a line each.
+pub(super) fn table(status: &Status) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    let mut line = |name: &str, value: &dyn std::fmt::Display| {
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{name:<16}{value}");
+    };
+    match (&status.name, status.device) {
+        (Some(name), Some(device)) => line("device", &format_args!("{name} ({device})")),
+        _ => line("device", &"not enrolled: muster-agent enroll --server HOST --token TOKEN"),
+    }
+    if let Some(server) = &status.server {
+        line("server", server);
+    }
+    line("state", &status.state.replace('_', " "));
+    for (name, time) in [
+        ("connected since", status.connected_since),
+        ("last sync", status.last_sync),
+        ("next sync", status.next_sync),
+    ] {
+        if let Some(time) = time {
+            line(name, &time);
+        }
+    }
+    if let Some(error) = &status.last_error {
+        match status.last_error_at {
+            Some(time) => line("last error", &format_args!("{error} (at {time})")),
+            None => line("last error", error),
+        }
+    }
+    for problem in &status.problems {
+        line("problem", problem);
+    }
+    if let Some(spool) = &status.spool {
+        line("spool", &format_args!("{} given out, {} confirmed", spool.highest_sequence, spool.acked_through));
+        for severity in &spool.severities {
+            let oldest = severity.oldest.map(|time| format!(", oldest of {time}")).unwrap_or_default();
+            let dropped =
+                if severity.dropped > 0 { format!(", {} dropped", severity.dropped) } else { String::new() };
+            let value = format!(
+                "{} waiting, {} of {} KiB{oldest}{dropped}",
+                severity.events,
+                severity.bytes / 1024,
+                severity.quota_bytes / 1024
+            );
+            line(&format!("  {}", severity.severity), &value);
+        }
+    }
+    text
+}
+
+/// The line that hands an event to the agent.
+pub(super) fn event_line(arguments: &super::Emit) -> serde_json::Value {
+    let fields: serde_json::Map<String, serde_json::Value> =
+        arguments.fields.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    json!({
+        "application": arguments.application,
+        "severity": arguments.severity.name(),
+        "kind": arguments.kind,
+        "message": arguments.message,
+        "fields": fields,
+    })
+}

@@ -1,0 +1,48 @@
+//! `muster-agent enroll`
+
+use super::CommandError;
+use super::arguments::Enroll;
+use super::context::{Context, wall_time};
+use crate::agent::address::ServerAddress;
+use crate::agent::collect::host;
+use crate::agent::enroll::enroll;
+use crate::agent::identity::{Identity, IdentityError};
+use crate::wire::limits::NAME_BYTES_MAX;
+use crate::wire::token::JoinToken;
+
+/// Enrols the device and stores who it is now.
+pub(super) fn command(arguments: &Enroll) -> Result<(), CommandError> {
+    let context = Context::new(&arguments.common)?;
+    let server: ServerAddress = arguments.server.parse().map_err(CommandError::usage)?;
+    let token: JoinToken = arguments.token.parse().map_err(CommandError::usage)?;
+    let name = arguments.name.clone().unwrap_or_else(host::hostname);
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return Err(CommandError::usage(format!("--name must have 1 to {NAME_BYTES_MAX} bytes")));
+    }
+    let directory = context.directory()?;
+    let _lock = directory.lock("an enrolment")?;
+    match Identity::read(directory.path()) {
+        Ok(None) => {}
+        Ok(Some(known)) if !arguments.force => {
+            return Err(CommandError::refused(format!(
+                "this device is enrolled already, as '{}' ({}) at {}: give another --data, or --force to become a new device",
+                known.name, known.device, known.server
+            )));
+        }
+        Err(error @ IdentityError::Damaged { .. }) if !arguments.force => return Err(error.into()),
+        Ok(Some(_)) | Err(IdentityError::Damaged { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let identity = enroll(&server, &token, &name, context.settings.key_type, wall_time())?;
+    identity.write(directory.path())?;
+    println!("enrolled as '{}' ({}) at {}", identity.name, identity.device, identity.server);
+    if identity.name != name {
+        println!("the name '{name}' was taken");
+    }
+    println!("start the agent: muster-agent run{}", data_hint(arguments.common.data.as_deref()));
+    Ok(())
+}
+
+fn data_hint(data: Option<&std::path::Path>) -> String {
+    data.map(|data| format!(" --data {}", data.display())).unwrap_or_default()
+}
