@@ -5,14 +5,10 @@ use std::sync::Arc;
 
 use super::identity::{DatagramPurpose, Identity};
 use crate::machine::command::JobOutcome;
-use crate::store::{EnrolledDevice, Enrolment, Store, StoreError, TokenRefusal};
+use crate::store::{Enrolment, Store, StoreError, TokenRefusal};
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::message::{Enrol, Enrolled, ErrorCode, ErrorReport};
 use crate::wire::time::WallTime;
-
-/// Called with each new device and its certificate, after it was stored and before it is told: whoever keeps the devices in
-/// memory learns of it here, so that the device may connect at once.
-pub type OnEnrolled = Arc<dyn Fn(&EnrolledDevice, CertificateHash) + Send + Sync>;
 
 /// Works on one enrolment, on a worker's thread. `done` is called once: here when it is refused, otherwise on the store's
 /// writer, after the commit.
@@ -22,7 +18,6 @@ pub fn enrol(
     request: Enrol,
     device: DeviceId,
     now: WallTime,
-    on_enrolled: OnEnrolled,
     done: impl FnOnce(JobOutcome) + Send + 'static,
 ) {
     if let Err(error) = store.check_token(request.token, &request.secret, now) {
@@ -46,7 +41,6 @@ pub fn enrol(
         Err(error) => done(outcome_of(&error)),
         Ok(enrolled) => {
             log::info!("device {} enrolled as '{}' into {}", enrolled.device, enrolled.name, enrolled.group);
-            on_enrolled(&enrolled, hash);
             done(JobOutcome::Enrolled(Box::new(Enrolled {
                 device: enrolled.device,
                 name: enrolled.name,
@@ -102,6 +96,7 @@ mod tests {
 
     use super::*;
     use crate::store::NewToken;
+    use crate::store::table::Certificate;
 
     const NOW: WallTime = WallTime(1_795_514_400_000);
 
@@ -123,16 +118,13 @@ mod tests {
         CertificateParams::default().serialize_request(&key).unwrap().der().to_vec()
     }
 
-    fn outcome(house: &House, request: Enrol, now: WallTime) -> (JobOutcome, Option<CertificateHash>) {
+    fn outcome(house: &House, request: Enrol, now: WallTime) -> JobOutcome {
         let (told, outcomes) = mpsc::channel();
-        let (seen, enrolled) = mpsc::channel();
-        let on_enrolled: OnEnrolled = Arc::new(move |_, hash| seen.send(hash).unwrap());
         let device = new_device_id().unwrap();
-        enrol(&house.store, &house.identity, request, device, now, on_enrolled, move |outcome| {
-            told.send(outcome).unwrap();
+        enrol(&house.store, &house.identity, request, device, now, move |outcome| {
+            told.send(outcome).unwrap()
         });
-        let outcome = outcomes.recv().unwrap();
-        (outcome, enrolled.try_recv().ok())
+        outcomes.recv().unwrap()
     }
 
     #[test]
@@ -150,24 +142,21 @@ mod tests {
             name: "till".into(),
         };
 
-        let (wrong, _) = outcome(&house, request([0; 24]), NOW);
+        let wrong = outcome(&house, request([0; 24]), NOW);
         assert!(matches!(wrong, JobOutcome::Refused(report) if report.code == ErrorCode::TokenUnknown));
         let garbled = Enrol { request: vec![0x30], ..request(token.secret) };
-        let (garbled, _) = outcome(&house, garbled, NOW);
+        let garbled = outcome(&house, garbled, NOW);
         assert!(matches!(garbled, JobOutcome::Refused(report) if report.code == ErrorCode::Malformed));
 
-        let (first, hash) = outcome(&house, request(token.secret), NOW);
+        let first = outcome(&house, request(token.secret), NOW);
         let JobOutcome::Enrolled(enrolled) = first else { panic!("{first:?}") };
         assert_eq!(enrolled.name, "till");
-        assert_eq!(
-            hash,
-            Some(CertificateHash::of(&enrolled.certificate)),
-            "who keeps devices in memory was told"
-        );
+        let hash = CertificateHash::of(&enrolled.certificate);
+        assert_eq!(house.store.table().by_certificate(&hash), Certificate::Device(enrolled.device));
         assert_eq!(enrolled.pins, house.identity.pins());
         assert_ne!(enrolled.wake_key, enrolled.notice_key);
 
-        let (second, _) = outcome(&house, request(token.secret), NOW);
+        let second = outcome(&house, request(token.secret), NOW);
         assert!(matches!(second, JobOutcome::Refused(report) if report.code == ErrorCode::TokenUsedUp));
     }
 
@@ -185,7 +174,7 @@ mod tests {
             request: certificate_request(),
             name: String::new(),
         };
-        let (late, _) = outcome(&house, request, WallTime(NOW.0 + 60_001));
+        let late = outcome(&house, request, WallTime(NOW.0 + 60_001));
         assert!(matches!(late, JobOutcome::Refused(report) if report.code == ErrorCode::TokenExpired));
     }
 }

@@ -4,3 +4,5 @@
 pub mod config;
 pub mod enrolment;
 pub mod identity;
+pub mod members;
+pub mod sequences;

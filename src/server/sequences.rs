@@ -1,0 +1,125 @@
+//! The highest sequence number of each device, across restarts.
+//!
+//! In memory it stands in the device's record, which is what makes an event stored once. At times the records are written back to
+//! the store with a journal position; at start the table is as it was written, and the journal is replayed from that position.
+//! So a heartbeat or an event never writes a row, and a start does not read the whole journal.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::machine::hot::{EventVerdict, HotRecord};
+use crate::machine::record;
+use crate::store::table::{DeviceTable, SHARDS};
+use crate::store::{Store, StoreError};
+use crate::wire::id::DeviceId;
+use crate::wire::time::WallTime;
+
+/// Tells the table of one record of the journal, found at start. `end` is the position behind it. By the rule for events that
+/// arrive; what is there already, or belongs to a device that was removed, changes nothing.
+pub fn replay(table: &DeviceTable, device: u64, sequence: u64, payload: &[u8], end: u64) {
+    let Some((spool_epoch, event)) = record::decode(payload) else { return };
+    let crc = crc32c::crc32c(event);
+    table.with(DeviceId(device), |hot| {
+        if hot.judge(spool_epoch, sequence, crc) == EventVerdict::Append {
+            hot.note_appended(spool_epoch, sequence, crc, end);
+        }
+    });
+}
+
+/// A round of writing back that has begun: what is to be written, and what must be durable before.
+pub struct Round {
+    records: Vec<HotRecord>,
+    recorded: u64,
+    /// The journal must be durable up to here before [`Round::write`]: a sequence number must not outlive its event.
+    pub needs_durable: u64,
+}
+
+/// What of the table is in the store.
+pub struct WriteBack {
+    recorded: Arc<Mutex<u64>>,
+    last_round: WallTime,
+}
+
+impl WriteBack {
+    /// After a start: what is in the table was read from the store, up to `recorded`.
+    #[must_use]
+    pub fn new(recorded: u64, now: WallTime) -> Self {
+        Self { recorded: Arc::new(Mutex::new(recorded)), last_round: now }
+    }
+
+    /// Begins a round: collects, slice by slice, what is new. `durable` is the journal's durable position now, read before the
+    /// table is: everything below it is in the table by then.
+    pub fn begin(&mut self, table: &DeviceTable, durable: u64, now: WallTime) -> Round {
+        let recorded = *self.recorded.lock();
+        let mut records = Vec::new();
+        for shard in 0..SHARDS {
+            records.extend(table.unrecorded_in(shard, recorded, self.last_round));
+        }
+        self.last_round = now;
+        let needs_durable = records.iter().map(|record| record.last_position).max().unwrap_or(0);
+        Round { records, recorded: durable, needs_durable }
+    }
+
+    /// Ends a round, once the journal is durable far enough. When the store refuses, the next round brings the same again.
+    pub fn write(&self, store: &Store, round: Round) {
+        if round.records.is_empty() && round.recorded == *self.recorded.lock() {
+            return;
+        }
+        let (recorded, position) = (self.recorded.clone(), round.recorded);
+        store.record_sequences(round.records, Some(position), move |result: Result<(), StoreError>| {
+            match result {
+                Ok(()) => *recorded.lock() = position,
+                Err(error) => {
+                    log::warn!("sequence numbers were not written back, the next round will: {error}");
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::id::{CertificateHash, Epoch};
+
+    fn payload(epoch: u64, event: &[u8]) -> Vec<u8> {
+        let mut payload = Vec::new();
+        record::encode(Epoch(epoch), event, &mut payload);
+        payload
+    }
+
+    fn table() -> DeviceTable {
+        let table = DeviceTable::new();
+        table.insert(HotRecord::new(DeviceId(7), 900), &CertificateHash([1; 32]));
+        table
+    }
+
+    #[test]
+    fn a_replayed_journal_leads_to_the_record_that_was_lost() {
+        let table = table();
+        replay(&table, 7, 1, &payload(3, b"one"), 100);
+        replay(&table, 7, 4, &payload(3, b"four"), 200);
+        replay(&table, 7, 4, &payload(3, b"four"), 200);
+        replay(&table, 8, 9, &payload(3, b"of a device that is gone"), 300);
+        replay(&table, 7, 5, b"short", 400);
+        let record = table.get(DeviceId(7)).unwrap();
+        assert_eq!((record.spool_epoch, record.last_sequence, record.last_position), (Epoch(3), 4, 200));
+        assert_eq!(record.judge(Epoch(3), 4, crc32c::crc32c(b"four")), EventVerdict::Repeated);
+    }
+
+    #[test]
+    fn a_round_waits_for_the_disk_and_survives_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let mut write_back = WriteBack::new(0, WallTime(1));
+        let table = table();
+        replay(&table, 7, 4, &payload(3, b"four"), 200);
+        let round = write_back.begin(&table, 150, WallTime(2));
+        assert_eq!(round.needs_durable, 200, "the event behind the sequence number must be durable first");
+        write_back.write(&store, round);
+        drop(store);
+        let store = Store::open(directory.path()).unwrap();
+        assert_eq!(store.journal_position().unwrap(), 150);
+    }
+}
