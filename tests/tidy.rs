@@ -1,0 +1,326 @@
+//! A test over the sources: the conventions that matter, each proved able to fail on a planted snippet.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The floors of the house, lowest first. A module names only floors below its own.
+const FLOORS: [&[&str]; 6] = [
+    &["wire"],
+    &["fleet", "machine"],
+    &["lane"],
+    &["journal", "store", "reactor"],
+    &["admin", "agent", "client"],
+    &["server"],
+];
+
+/// Modules that hold prose only.
+const OUTSIDE_THE_FLOORS: [&str; 1] = ["manual"];
+
+/// Longest file, in lines. Longer ones are split by responsibility.
+const FILE_LINES_MAX: usize = 600;
+
+/// The pure floors are told bytes, time and randomness; these words would make them ask.
+const IMPURE: [(&str, &str); 12] = [
+    ("Instant::now", "the clock is an argument"),
+    ("SystemTime", "the clock is an argument"),
+    ("std::thread", "the pure floors have no threads"),
+    ("log::", "the pure floors answer with commands, the caller logs"),
+    ("println!", "the pure floors do not print"),
+    ("eprintln!", "the pure floors do not print"),
+    ("std::fs", "the pure floors have no files"),
+    ("File::open", "the pure floors have no files"),
+    ("TcpStream", "the pure floors have no sockets"),
+    ("UdpSocket", "the pure floors have no sockets"),
+    ("aws_lc_rs::rand", "randomness is an argument"),
+    ("std::env", "the pure floors have no environment"),
+];
+
+/// Words that would put something unfinished into the house.
+const UNFINISHED: [&str; 4] = ["todo!(", "unimplemented!(", "#[ignore", "dbg!("];
+
+/// A source file: its path from the package's root, with `/`, and its text.
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    fn planted(path: &str, text: &str) -> Self {
+        Self { path: path.into(), text: text.into() }
+    }
+
+    /// The folder or file right under `src/`: `wire` for `src/wire/id.rs`.
+    fn module(&self) -> Option<&str> {
+        let below = self.path.strip_prefix("src/")?;
+        let first = below.split('/').next()?;
+        Some(first.strip_suffix(".rs").unwrap_or(first))
+    }
+
+    /// The lines of code, numbered from 1, without comments.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.text.lines().enumerate().filter_map(|(index, line)| {
+            let line = line.split(" // ").next().unwrap_or_default();
+            (!line.trim_start().starts_with("//")).then_some((index + 1, line))
+        })
+    }
+
+    fn wrong(&self, line: usize, why: &str) -> String {
+        format!("{}:{line}: {why}", self.path)
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(folders: &[&str]) -> Vec<Source> {
+    let mut sources = Vec::new();
+    let mut open: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            // Build output of the fuzz crate, when somebody ran it by hand.
+            if !path.ends_with("target") {
+                open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/");
+            sources.push(Source { path: name, text: fs::read_to_string(&path).unwrap() });
+        }
+    }
+    sources.sort_by(|a, b| a.path.cmp(&b.path));
+    sources
+}
+
+/// Applies a rule to every source of the package; fails with all that is wrong.
+fn hold(folders: &[&str], rule: impl Fn(&Source) -> Vec<String>) {
+    let sources = sources(folders);
+    assert!(sources.len() > 10, "only {} sources found", sources.len());
+    let wrong: Vec<String> = sources.iter().flat_map(rule).collect();
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// Whether `word` stands in `line` with no letter, digit or underscore before it.
+fn names(line: &str, word: &str) -> bool {
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+    line.match_indices(word).any(|(at, _)| !line[..at].ends_with(is_part))
+}
+
+fn floor(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|modules| modules.contains(&module))
+}
+
+/// The top-level modules that a line names: `crate::wire::…`, and those in `use crate::{wire, machine::…}`.
+fn named_modules(line: &str) -> Vec<&str> {
+    let mut named = Vec::new();
+    for (at, _) in line.match_indices("crate::") {
+        let rest = &line[at + "crate::".len()..];
+        let parts: Vec<&str> = match rest.strip_prefix('{') {
+            Some(list) => list.split(", ").collect(),
+            None => vec![rest],
+        };
+        named.extend(parts.iter().map(|part| {
+            let end = part.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
+            &part[..end.unwrap_or(part.len())]
+        }));
+    }
+    named
+}
+
+fn floors_rule(source: &Source) -> Vec<String> {
+    let Some(own) = source.module().filter(|module| !["lib", "bin"].contains(module)) else {
+        return Vec::new();
+    };
+    if OUTSIDE_THE_FLOORS.contains(&own) {
+        return Vec::new();
+    }
+    let Some(own_floor) = floor(own) else {
+        return vec![source.wrong(1, &format!("'{own}' stands on no floor: give it one in tests/tidy.rs"))];
+    };
+    let mut wrong = Vec::new();
+    for (number, line) in source.code() {
+        for other in named_modules(line) {
+            if other != own && floor(other).is_some_and(|floor| floor >= own_floor) {
+                let why = format!("'{own}' (floor {own_floor}) names '{other}', which is not below it");
+                wrong.push(source.wrong(number, &why));
+            }
+        }
+    }
+    wrong
+}
+
+fn unsafe_rule(source: &Source) -> Vec<String> {
+    const REGION: &str = "src/journal/region.rs";
+    let mut wrong = Vec::new();
+    let forbids = source.code().any(|(_, line)| line.contains("#![forbid(unsafe_code)]"));
+    // The journal folder can't forbid it as a whole, because of its one file; all of its other files do.
+    let must_forbid = match source.module() {
+        None | Some("lib" | "bin") => false,
+        Some("journal") => {
+            source.path != REGION && source.path != "src/journal/mod.rs" && source.path != "src/journal.rs"
+        }
+        Some(module) => source.path == format!("src/{module}/mod.rs"),
+    };
+    if must_forbid && !forbids {
+        wrong.push(source.wrong(1, "must say #![forbid(unsafe_code)]"));
+    }
+    if source.path != REGION {
+        for (number, line) in source.code() {
+            if names(line, "unsafe ") || names(line, "allow(unsafe_code") || names(line, "expect(unsafe_code")
+            {
+                wrong.push(source.wrong(number, "unsafe code belongs in src/journal/region.rs alone"));
+            }
+        }
+    }
+    wrong
+}
+
+fn purity_rule(source: &Source) -> Vec<String> {
+    if !source.module().is_some_and(|module| ["wire", "fleet", "machine"].contains(&module)) {
+        return Vec::new();
+    }
+    let mut wrong = Vec::new();
+    for (number, line) in source.code() {
+        for (word, why) in IMPURE {
+            if names(line, word) {
+                wrong.push(source.wrong(number, &format!("{word}: {why}")));
+            }
+        }
+    }
+    wrong
+}
+
+fn rustls_rule(source: &Source) -> Vec<String> {
+    let may = ["src/reactor/channel", "src/reactor/tls"].iter().any(|start| source.path.starts_with(start));
+    if may || !source.path.starts_with("src/") {
+        return Vec::new();
+    }
+    let lines = source.code().filter(|(_, line)| names(line, "rustls::") || names(line, "use rustls"));
+    lines
+        .map(|(number, _)| source.wrong(number, "rustls is known only to the channel in src/reactor"))
+        .collect()
+}
+
+fn length_rule(source: &Source) -> Vec<String> {
+    let lines = source.text.lines().count();
+    let why = format!("{lines} lines, at most {FILE_LINES_MAX} are allowed: split it by responsibility");
+    (lines > FILE_LINES_MAX).then(|| source.wrong(lines, &why)).into_iter().collect()
+}
+
+fn unfinished_rule(source: &Source) -> Vec<String> {
+    if source.path == "tests/tidy.rs" {
+        return Vec::new();
+    }
+    let mut wrong = Vec::new();
+    for (number, line) in source.code() {
+        for word in UNFINISHED {
+            if names(line, word) {
+                wrong.push(source.wrong(number, &format!("{word}… leaves something unfinished")));
+            }
+        }
+    }
+    wrong
+}
+
+/// What a `Cargo.toml` names must be there, and every bench must be named (benches are not found by themselves).
+fn manifest_rule(manifest: &str, exists: impl Fn(&str) -> bool, benches: &[String]) -> Vec<String> {
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let list = |key: &str| manifest.get(key).and_then(toml::Value::as_array).cloned().unwrap_or_default();
+    let field =
+        |entry: &toml::Value, key: &str| entry.get(key).and_then(toml::Value::as_str).map(str::to_owned);
+    let mut wrong = Vec::new();
+    let mut named = Vec::new();
+    for (kind, folder) in [("bin", "src/bin"), ("bench", "benches"), ("test", "tests")] {
+        for entry in list(kind) {
+            let name = field(&entry, "name").unwrap_or_default();
+            let path = field(&entry, "path").unwrap_or_else(|| format!("{folder}/{name}.rs"));
+            if !exists(&path) {
+                wrong.push(format!("Cargo.toml names {kind} '{name}', but {path} is not there"));
+            }
+            named.push(path);
+        }
+    }
+    let forgotten = benches.iter().filter(|bench| !named.contains(bench));
+    wrong.extend(forgotten.map(|bench| format!("{bench} is not in Cargo.toml, so nobody runs it")));
+    wrong
+}
+
+#[test]
+fn a_module_names_only_floors_below_its_own() {
+    let planted = |path: &str, text: &str| floors_rule(&Source::planted(path, text)).len();
+    assert_eq!(planted("src/wire/id.rs", "use crate::machine::hot::HotRecord;"), 1, "upwards");
+    assert_eq!(planted("src/journal/log.rs", "fn f() { crate::store::open() }"), 1, "sideways");
+    assert_eq!(planted("src/journal/log.rs", "use crate::{lane, reactor::Link};"), 1, "in a list");
+    assert_eq!(planted("src/attic/mod.rs", ""), 1, "on no floor");
+    assert_eq!(planted("src/store/mod.rs", "use crate::wire::id::DeviceId; // crate::server"), 0);
+    assert_eq!(planted("src/server/mod.rs", "use crate::{admin, store};"), 0);
+    hold(&["src"], floors_rule);
+}
+
+#[test]
+fn unsafe_code_is_in_one_file() {
+    let planted = |path: &str, text: &str| unsafe_rule(&Source::planted(path, text)).len();
+    assert_eq!(planted("src/store/mod.rs", "pub mod x;"), 1, "not forbidden");
+    assert_eq!(planted("src/journal/reader.rs", "pub struct Reader;"), 1, "not forbidden");
+    assert_eq!(planted("src/reactor/slab.rs", "    unsafe { x() }"), 1);
+    assert_eq!(planted("src/reactor/slab.rs", "#[expect(unsafe_code)]"), 1);
+    assert_eq!(planted("src/journal/region.rs", "    unsafe { x() }"), 0);
+    hold(
+        &["src", "tests"],
+        |source| {
+            if source.path == "tests/tidy.rs" { Vec::new() } else { unsafe_rule(source) }
+        },
+    );
+}
+
+#[test]
+fn the_pure_floors_ask_nobody() {
+    let planted = |path: &str, text: &str| purity_rule(&Source::planted(path, text)).len();
+    for (word, _) in IMPURE {
+        assert_eq!(planted("src/machine/x.rs", &format!("    let x = {word}();")), 1, "{word}");
+    }
+    assert_eq!(planted("src/machine/x.rs", "    catalog::open() // log::info"), 0);
+    assert_eq!(planted("src/reactor/clock.rs", "Instant::now()"), 0);
+    hold(&["src"], purity_rule);
+}
+
+#[test]
+fn only_the_channel_knows_the_tls_library() {
+    let planted = |path: &str, text: &str| rustls_rule(&Source::planted(path, text)).len();
+    assert_eq!(planted("src/server/start.rs", "use rustls::ServerConfig;"), 1);
+    assert_eq!(planted("src/agent/run.rs", "    let x = rustls::ClientConfig::builder();"), 1);
+    assert_eq!(planted("src/reactor/channel.rs", "use rustls::ServerConnection;"), 0);
+    hold(&["src"], rustls_rule);
+}
+
+#[test]
+fn files_are_short_enough_to_be_read() {
+    let text = "\n".repeat(FILE_LINES_MAX + 1);
+    assert_eq!(length_rule(&Source::planted("src/x.rs", &text)).len(), 1);
+    assert_eq!(length_rule(&Source::planted("src/x.rs", &text[1..])).len(), 0);
+    hold(&["src", "tests", "benches", "tools"], length_rule);
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    for word in UNFINISHED {
+        assert_eq!(unfinished_rule(&Source::planted("src/x.rs", &format!("    {word}…"))).len(), 1, "{word}");
+    }
+    hold(&["src", "tests", "benches", "tools"], unfinished_rule);
+}
+
+#[test]
+fn what_the_manifest_names_is_there_and_no_bench_is_forgotten() {
+    let planted = "[[bin]]\nname = \"ghost\"\npath = \"src/bin/ghost.rs\"\n[[bench]]\nname = \"wire\"";
+    let wrong = manifest_rule(planted, |path| path == "benches/wire.rs", &["benches/lost.rs".into()]);
+    assert_eq!(wrong.len(), 2, "{wrong:?}");
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let benches: Vec<String> = fs::read_dir(root().join("benches"))
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| format!("benches/{}", path.file_name().unwrap().to_string_lossy()))
+        .collect();
+    let wrong = manifest_rule(&manifest, |path| root().join(path).exists(), &benches);
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
