@@ -1,4 +1,5 @@
 //! A test over the sources: the conventions that matter, each proved able to fail on a planted snippet.
+#![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

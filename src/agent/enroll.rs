@@ -28,7 +28,9 @@ pub enum EnrollError {
     #[error("{0} (check --server)")]
     Resolve(String),
     /// Nobody answers there.
-    #[error("no connection to {server}: {what} (is musterd running there, and does a firewall let TCP {port} through?)")]
+    #[error(
+        "no connection to {server}: {what} (is musterd running there, and does a firewall let TCP {port} through?)"
+    )]
     Unreachable {
         /// Where.
         server: String,
@@ -38,7 +40,9 @@ pub enum EnrollError {
         port: u16,
     },
     /// The server is not the one that the token names.
-    #[error("{0} (the token is of another server, or of one whose certificate was made anew: make a token on the server that you mean, or check who answers at that address)")]
+    #[error(
+        "{0} (the token is of another server, or of one whose certificate was made anew: make a token on the server that you mean, or check who answers at that address)"
+    )]
     WrongServer(ChannelError),
     /// The link failed.
     #[error("the connection to {server} failed: {error}")]

@@ -28,7 +28,8 @@ pub(super) fn sync(common: &Common) -> Result<(), CommandError> {
 /// Shows how the agent is doing. When none runs: what the disk knows, and code 1.
 pub(super) fn status(arguments: &StatusArguments) -> Result<(), CommandError> {
     let context = Context::new(&arguments.common)?;
-    let asked = LocalClient::connect(&context.socket(), ANSWER_TIMEOUT).and_then(|mut client| client.status());
+    let asked =
+        LocalClient::connect(&context.socket(), ANSWER_TIMEOUT).and_then(|mut client| client.status());
     let (status, not_running) = match asked {
         Ok(status) => (status, None),
         Err(error @ LocalError::NotRunning(_)) => (offline(&context)?, Some(error)),
@@ -92,7 +93,10 @@ pub(super) fn table(status: &Status) -> String {
         line("problem", problem);
     }
     if let Some(spool) = &status.spool {
-        line("spool", &format_args!("{} given out, {} confirmed", spool.highest_sequence, spool.acked_through));
+        line(
+            "spool",
+            &format_args!("{} given out, {} confirmed", spool.highest_sequence, spool.acked_through),
+        );
         for severity in &spool.severities {
             let oldest = severity.oldest.map(|time| format!(", oldest of {time}")).unwrap_or_default();
             let dropped =
