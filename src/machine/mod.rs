@@ -3,17 +3,21 @@
 //! | module | what it decides |
 //! |---|---|
 //! | [`session`] | the server's half of one link |
+//! | [`agent`] | all that an agent decides |
 //! | [`hot`] | what the server remembers of each device, and whether an event is new |
 //! | [`acks`] | which acknowledgements a durable position releases |
 //! | [`timers`] | whose deadline has come |
 //! | [`record`] | what the journal keeps of an event |
 //! | [`close`] | why a link ended |
+//! | [`random`] | jitter and epochs, from randomness that is handed in |
 #![forbid(unsafe_code)]
 
 pub mod acks;
+pub mod agent;
 pub mod close;
 pub mod command;
 pub mod hot;
+pub mod random;
 pub mod record;
 pub mod session;
 pub mod timers;

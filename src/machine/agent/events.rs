@@ -1,0 +1,164 @@
+//! Events on their way: what was sent, what was acknowledged, what may be sent next.
+
+use std::collections::VecDeque;
+
+use super::state::SpoolState;
+use crate::wire::id::Epoch;
+use crate::wire::limits::{EVENT_BYTES_MAX, EVENTS_PER_MESSAGE_MAX, FRAME_BODY_BYTES_MAX};
+use crate::wire::message::{Ack, EventItem, Events, ToServer};
+use crate::wire::time::Moment;
+
+/// Bytes of event bodies in one message, in bytes; leaves room for the frame's other keys.
+pub const EVENT_BATCH_BYTES_TARGET: usize = 32 * 1024;
+
+/// Bytes of event bodies that were sent and not acknowledged yet, in bytes: 256 KiB in a round trip of 100 ms are 2.5 MB/s, more than
+/// any device has to say.
+pub const EVENT_WINDOW_BYTES: usize = 256 * 1024;
+
+/// Bytes that CBOR may need around one event body, in bytes: array head, sequence number, byte string head.
+const ITEM_OVERHEAD_BYTES: usize = 16;
+
+const _: () = assert!(
+    EVENT_BATCH_BYTES_TARGET + EVENT_BYTES_MAX + EVENTS_PER_MESSAGE_MAX * ITEM_OVERHEAD_BYTES + 64
+        < FRAME_BODY_BYTES_MAX
+);
+const _: () = assert!(EVENT_WINDOW_BYTES >= 2 * EVENT_BATCH_BYTES_TARGET);
+
+/// The sending half of the spool.
+#[derive(Debug)]
+pub(super) struct EventSender {
+    epoch: Epoch,
+    highest: u64,
+    acknowledged: u64,
+    sent: u64,
+    in_flight: VecDeque<Batch>,
+    in_flight_bytes: usize,
+    is_reading: bool,
+}
+
+#[derive(Debug)]
+struct Batch {
+    last_sequence: u64,
+    bytes: usize,
+    sent_at: Moment,
+}
+
+/// What an acknowledgement means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum AckMeaning {
+    /// Of another epoch, or nothing new.
+    Nothing,
+    /// So much may be forgotten.
+    Forget(u64),
+    /// The server has more than this device ever gave out: it was rolled back.
+    RolledBack,
+}
+
+impl EventSender {
+    pub(super) fn new(spool: SpoolState) -> Self {
+        Self {
+            epoch: spool.epoch,
+            highest: spool.highest.max(spool.forgotten_through),
+            acknowledged: spool.forgotten_through,
+            sent: spool.forgotten_through,
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            is_reading: false,
+        }
+    }
+
+    pub(super) fn available(&mut self, highest: u64) {
+        self.highest = self.highest.max(highest);
+    }
+
+    /// Whether anything is still to be delivered.
+    pub(super) fn is_pending(&self) -> bool {
+        self.acknowledged < self.highest && !(self.sent == self.highest && self.in_flight.is_empty())
+    }
+
+    /// How many numbers lie between what was acknowledged and what was given out.
+    pub(super) fn unacknowledged(&self) -> u64 {
+        self.highest - self.acknowledged
+    }
+
+    /// What to read next, when there is anything and the window has room.
+    pub(super) fn next_read(&mut self) -> Option<u64> {
+        let may = !self.is_reading && self.sent < self.highest && self.in_flight_bytes < EVENT_WINDOW_BYTES;
+        self.is_reading |= may;
+        may.then_some(self.sent)
+    }
+
+    /// What was read. Answers with the message to send, and whether everything that was handed over fits into it (what does not is
+    /// read again).
+    pub(super) fn read(&mut self, now: Moment, events: &[(u64, Vec<u8>)]) -> Option<Vec<u8>> {
+        if !std::mem::take(&mut self.is_reading) {
+            return None;
+        }
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        for (sequence, body) in events.iter().take(EVENTS_PER_MESSAGE_MAX) {
+            if bytes >= EVENT_BATCH_BYTES_TARGET {
+                break;
+            }
+            // What the wire would refuse can't be in a spool that checks what it takes; it is passed over rather than sent for ever.
+            if *sequence > self.sent && *sequence <= self.highest && body.len() <= EVENT_BYTES_MAX {
+                bytes += body.len();
+                self.sent = *sequence;
+                items.push(EventItem { sequence: *sequence, body });
+            }
+        }
+        if items.is_empty() {
+            // Dropped in the meantime: there is nothing up to the highest number.
+            self.sent = self.highest;
+            if self.in_flight.is_empty() {
+                self.acknowledged = self.highest;
+            }
+            return None;
+        }
+        self.in_flight_bytes += bytes;
+        self.in_flight.push_back(Batch { last_sequence: self.sent, bytes, sent_at: now });
+        let mut frame = Vec::with_capacity(bytes + items.len() * ITEM_OVERHEAD_BYTES + 64);
+        ToServer::Events(Events { spool_epoch: self.epoch, highest: self.highest, items })
+            .write_to(&mut frame);
+        Some(frame)
+    }
+
+    pub(super) fn acknowledge(&mut self, ack: &Ack) -> AckMeaning {
+        if ack.spool_epoch != self.epoch {
+            return AckMeaning::Nothing;
+        }
+        if ack.through > self.highest {
+            return AckMeaning::RolledBack;
+        }
+        while let Some(batch) = self.in_flight.pop_front_if(|batch| batch.last_sequence <= ack.through) {
+            self.in_flight_bytes -= batch.bytes;
+        }
+        self.sent = self.sent.max(ack.through);
+        if ack.through <= self.acknowledged {
+            return AckMeaning::Nothing;
+        }
+        self.acknowledged = ack.through;
+        AckMeaning::Forget(ack.through)
+    }
+
+    /// The link is gone: what was not acknowledged is sent again.
+    pub(super) fn rewind(&mut self) {
+        self.sent = self.acknowledged;
+        self.in_flight.clear();
+        self.in_flight_bytes = 0;
+        self.is_reading = false;
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(super) fn begin_epoch(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+        self.rewind();
+    }
+
+    /// When the oldest unacknowledged message was sent.
+    pub(super) fn oldest_sent_at(&self) -> Option<Moment> {
+        self.in_flight.front().map(|batch| batch.sent_at)
+    }
+}

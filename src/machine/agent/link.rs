@@ -1,0 +1,247 @@
+//! The link: when there is one, what happens on it by itself, and when it ends.
+
+use std::collections::VecDeque;
+
+use super::state::{Action, LinkEnd, SavedSection, SectionContent, SyncResult};
+use super::upload::Upload;
+use super::{ACK_SECONDS_MAX, ANSWER_SECONDS_MAX, AWAY_SECONDS_MAX, AgentMachine, CONNECT_SECONDS_MAX};
+use crate::wire::message::{NamedSection, Sync, SyncReason, ToServer};
+use crate::wire::section::Section;
+use crate::wire::time::{Moment, Now};
+
+/// A kept link is dead when nothing was heard for so many halves of its ping interval: two answers may be lost.
+const SILENT_PINGS_HALVES: u64 = 5;
+
+#[derive(Debug)]
+pub(super) enum Link {
+    Down,
+    Connecting { since: Moment },
+    Up(Up),
+}
+
+#[derive(Debug)]
+pub(super) struct Up {
+    pub(super) syncing: Option<Syncing>,
+    pub(super) last_heard: Moment,
+    pub(super) last_sent: Moment,
+    /// How often the server contradicted the agent epoch on this link.
+    pub(super) epoch_conflicts: u8,
+}
+
+/// A sync that is under way, with the content that it began with.
+#[derive(Debug)]
+pub(super) struct Syncing {
+    pub(super) reason: SyncReason,
+    pub(super) since: Moment,
+    pub(super) contents: [Option<(SectionContent, SavedSection)>; 3],
+    pub(super) uploads: VecDeque<Upload>,
+    pub(super) uploaded: Vec<Section>,
+}
+
+impl AgentMachine {
+    /// The link stands, and the server is the right one.
+    pub fn connected(&mut self, now: &Now) {
+        if !matches!(self.link, Link::Connecting { .. }) {
+            return;
+        }
+        self.link =
+            Link::Up(Up { syncing: None, last_heard: now.moment, last_sent: now.moment, epoch_conflicts: 0 });
+        if self.keep_seconds.is_some() {
+            self.sync_wanted.get_or_insert(SyncReason::Reconnected);
+        }
+    }
+
+    /// The attempt failed, or the link broke or was closed by the server. `reason` is for people.
+    pub fn disconnected(&mut self, now: &Now, reason: &str) {
+        if matches!(self.link, Link::Down) {
+            return;
+        }
+        // A link that the server closes when everything is done is how it should be.
+        let was_at_rest = matches!(&self.link, Link::Up(up) if up.syncing.is_none())
+            && self.keep_seconds.is_none()
+            && self.sync_wanted.is_none()
+            && !self.events.is_pending();
+        if was_at_rest {
+            return self.drop_link();
+        }
+        self.failed(now, reason);
+    }
+
+    /// Does what time and state ask for: at most one step, as actions.
+    pub(super) fn advance(&mut self, now: &Now) {
+        match &mut self.link {
+            Link::Down => {
+                if self.wants_link(now) && now.moment >= self.earliest() {
+                    self.link = Link::Connecting { since: now.moment };
+                    self.actions.push_back(Action::Connect);
+                }
+            }
+            Link::Connecting { since } => {
+                if now.moment >= since.plus_seconds(CONNECT_SECONDS_MAX) {
+                    self.end_link(now, LinkEnd::Silent, "the connection attempt took too long");
+                }
+            }
+            Link::Up(_) => self.advance_link(now),
+        }
+    }
+
+    fn advance_link(&mut self, now: &Now) {
+        if let Some(deadline) = self.silence_deadline()
+            && now.moment >= deadline
+        {
+            return self.end_link(now, LinkEnd::Silent, "the server did not answer in time");
+        }
+        let is_due = self.is_sync_due(now) && now.moment >= self.held_until;
+        let Link::Up(up) = &mut self.link else { return };
+        if let Some(syncing) = &mut up.syncing {
+            if let Some(upload) = syncing.uploads.front_mut() {
+                let (frame, is_last) = upload.next_part();
+                if is_last {
+                    syncing.uploads.pop_front();
+                }
+                syncing.since = now.moment;
+                return self.send(now, frame);
+            }
+        } else if is_due {
+            return self.begin_sync(now);
+        }
+        if self.read_spool() {
+            return;
+        }
+        let Link::Up(up) = &self.link else { return };
+        let is_resting = up.syncing.is_none();
+        match self.keep_seconds {
+            Some(seconds) if now.moment >= up.last_sent.plus_seconds(u64::from(seconds)) => {
+                let mut frame = Vec::new();
+                ToServer::Ping.write_to(&mut frame);
+                self.send(now, frame);
+            }
+            None if is_resting && !self.events.is_pending() => {
+                self.actions.push_back(Action::CloseLink(LinkEnd::Done));
+                self.drop_link();
+            }
+            _ => {}
+        }
+    }
+
+    /// When [`Self::poll`] has something to do next by itself; `None` when only an input can change anything.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Moment> {
+        let sync_at = match self.sync_wanted {
+            Some(_) => Some(Moment(0)),
+            None => self.next_sync_at,
+        };
+        match &self.link {
+            Link::Down => {
+                let at = if self.events.is_pending() { Some(Moment(0)) } else { sync_at };
+                at.map(|at| at.max(self.earliest()))
+            }
+            Link::Connecting { since } => Some(since.plus_seconds(CONNECT_SECONDS_MAX)),
+            Link::Up(up) => {
+                let sync_at = sync_at.filter(|_| up.syncing.is_none()).map(|at| at.max(self.held_until));
+                let ping_at = self.keep_seconds.map(|seconds| up.last_sent.plus_seconds(u64::from(seconds)));
+                [sync_at, ping_at, self.silence_deadline()].into_iter().flatten().min()
+            }
+        }
+    }
+
+    /// When the link counts as dead, if nothing is heard.
+    fn silence_deadline(&self) -> Option<Moment> {
+        let Link::Up(up) = &self.link else { return None };
+        let answer = up.syncing.as_ref().map(|syncing| syncing.since.plus_seconds(ANSWER_SECONDS_MAX));
+        let ack = self.events.oldest_sent_at().map(|at| at.plus_seconds(ACK_SECONDS_MAX));
+        let kept = self
+            .keep_seconds
+            .map(|seconds| up.last_heard.plus_milliseconds(u64::from(seconds) * SILENT_PINGS_HALVES * 500));
+        [answer, ack, kept].into_iter().flatten().min()
+    }
+
+    fn is_sync_due(&self, now: &Now) -> bool {
+        self.sync_wanted.is_some() || self.next_sync_at.is_some_and(|at| now.moment >= at)
+    }
+
+    fn wants_link(&self, now: &Now) -> bool {
+        self.is_sync_due(now) || self.events.is_pending()
+    }
+
+    fn earliest(&self) -> Moment {
+        self.retry_at.max(self.held_until)
+    }
+
+    fn begin_sync(&mut self, now: &Now) {
+        let reason = self.sync_wanted.take().unwrap_or(SyncReason::Scheduled);
+        // A revision that the server may hear of must be known after a crash, too.
+        self.save_state();
+        let contents = [0, 1, 2].map(|index| {
+            self.contents[index].as_ref().map(|content| (content.clone(), self.state.sections[index]))
+        });
+        let sections = contents
+            .iter()
+            .flatten()
+            .map(|(content, saved)| NamedSection {
+                section: content.section().number(),
+                digest: saved.digest,
+                revision: saved.revision,
+                confirmed_revision: (saved.confirmed_revision != saved.revision)
+                    .then_some(saved.confirmed_revision),
+            })
+            .collect();
+        let sync = Sync {
+            agent_epoch: self.state.agent_epoch,
+            server_epoch: self.state.server_epoch,
+            reason,
+            clock: now.wall,
+            sections,
+        };
+        let mut frame = Vec::new();
+        ToServer::Sync(sync).write_to(&mut frame);
+        self.send(now, frame);
+        if let Link::Up(up) = &mut self.link {
+            let uploads = VecDeque::new();
+            up.syncing = Some(Syncing { reason, since: now.moment, contents, uploads, uploaded: Vec::new() });
+        }
+    }
+
+    pub(super) fn send(&mut self, now: &Now, frame: Vec<u8>) {
+        if let Link::Up(up) = &mut self.link {
+            up.last_sent = now.moment;
+            self.actions.push_back(Action::Send(frame));
+        }
+    }
+
+    /// Ends the link because something is wrong.
+    pub(super) fn end_link(&mut self, now: &Now, end: LinkEnd, reason: &str) {
+        self.actions.push_back(Action::CloseLink(end));
+        self.failed(now, reason);
+    }
+
+    /// Stays away for a time that the server ordered.
+    pub(super) fn hold(&mut self, now: &Now, seconds: u64) {
+        self.held_until = now.moment.plus_seconds(seconds.min(AWAY_SECONDS_MAX));
+    }
+
+    fn failed(&mut self, now: &Now, reason: &str) {
+        let asked = match &self.link {
+            Link::Up(up) => up.syncing.as_ref().map(|syncing| syncing.reason),
+            Link::Down | Link::Connecting { .. } => None,
+        };
+        self.last_error = Some(reason.to_owned());
+        if asked.is_some() || self.sync_wanted.is_some() {
+            self.actions.push_back(Action::SyncFinished(SyncResult::Failed { reason: reason.to_owned() }));
+        }
+        if let Some(reason) = asked {
+            self.sync_wanted.get_or_insert(reason);
+        }
+        if self.keep_seconds.is_some() {
+            self.sync_wanted.get_or_insert(SyncReason::Reconnected);
+        }
+        self.retry_at = self.backoff.failed(now.moment, self.interval_seconds, &mut self.random);
+        self.drop_link();
+    }
+
+    /// No link any more; what was not acknowledged is sent again on the next.
+    pub(super) fn drop_link(&mut self) {
+        self.link = Link::Down;
+        self.events.rewind();
+    }
+}

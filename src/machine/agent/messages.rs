@@ -1,0 +1,188 @@
+//! What the server says, and what follows from it.
+
+use std::sync::Arc;
+
+use super::AgentMachine;
+use super::events::AckMeaning;
+use super::link::{Link, Syncing};
+use super::state::{Action, LinkEnd, SectionContent, SyncResult};
+use super::upload::{Base, Upload};
+use super::{REMOVED_SECONDS, SUPERSEDED_SECONDS};
+use crate::wire::id::Epoch;
+use crate::wire::message::{Ack, ErrorCode, ErrorReport, InSync, MessageError, SyncReason, ToAgent, Want};
+use crate::wire::time::Now;
+
+/// How often the server may contradict the agent epoch on one link before the agent gives up and comes again.
+const EPOCH_CONFLICTS_MAX: u8 = 3;
+
+/// A new spool epoch lies at most so far above the old one. Two that were drawn from the same one differ all but surely, either may be the
+/// higher, and 2^24 of them fit.
+const EPOCH_STEP_MAX: u64 = 1 << 40;
+
+impl AgentMachine {
+    /// A message has come.
+    pub fn message(&mut self, now: &Now, message: ToAgent) {
+        let Link::Up(up) = &mut self.link else { return };
+        up.last_heard = now.moment;
+        match message {
+            ToAgent::InSync(in_sync) => self.in_sync(now, &in_sync),
+            ToAgent::Want(want) => self.wanted(now, &want),
+            ToAgent::Ack(ack) => self.acknowledged(now, &ack),
+            ToAgent::Later(later) => self.later(now, later.seconds),
+            ToAgent::Error(report) => self.refused(now, &report),
+            ToAgent::Pong => {}
+            // Enrolment has a link and a conversation of its own.
+            ToAgent::Enrolled(_) => {}
+        }
+    }
+
+    /// A frame of the server did not decode. An unknown kind is a newer server's; the rest ends the link.
+    pub fn undecodable(&mut self, now: &Now, error: &MessageError) {
+        if matches!(error, MessageError::Malformed(_)) {
+            self.end_link(now, LinkEnd::Refused, &format!("the server sent something strange: {error}"));
+        }
+    }
+
+    fn in_sync(&mut self, now: &Now, in_sync: &InSync) {
+        let Link::Up(up) = &mut self.link else { return };
+        let Some(syncing) = up.syncing.take() else { return };
+        let Syncing { contents, uploaded, .. } = syncing;
+        for section in &uploaded {
+            if let Some((_, sent)) = &contents[section.index()] {
+                let saved = &mut self.state.sections[section.index()];
+                self.is_state_saved &= saved.confirmed_revision == sent.revision;
+                saved.confirmed_revision = sent.revision;
+            }
+        }
+        let mut has_changed = false;
+        for (index, (_, sent)) in contents.iter().enumerate().filter_map(|(i, c)| Some((i, c.as_ref()?))) {
+            has_changed |= self.state.sections[index].digest != sent.digest;
+        }
+        has_changed |= contents.iter().zip(&self.contents).any(|(then, now)| then.is_none() && now.is_some());
+        if let Some((SectionContent::Inventory(applications), sent)) = &contents[0]
+            && self.base.as_ref().is_none_or(|base| base.digest != sent.digest)
+        {
+            self.base = Some(Base { digest: sent.digest, applications: Arc::clone(applications) });
+            self.actions.push_back(Action::SaveBase(Arc::clone(applications)));
+        }
+        self.is_state_saved &= self.state.server_epoch == in_sync.server_epoch;
+        self.state.server_epoch = in_sync.server_epoch;
+        self.save_state();
+        self.next_sync_at = Some(now.moment.plus_seconds(u64::from(in_sync.next_seconds.max(1))));
+        self.interval_seconds = in_sync.interval_seconds;
+        self.keep_seconds = in_sync.keep_seconds.map(|seconds| seconds.max(1));
+        self.backoff.succeeded();
+        self.retry_at = now.moment;
+        self.last_error = None;
+        if has_changed {
+            self.sync_wanted.get_or_insert(SyncReason::Changed);
+        } else if self.sync_wanted == Some(SyncReason::Changed) {
+            // It changed and changed back, or changed before the sync was sent.
+            self.sync_wanted = None;
+        }
+        self.actions.push_back(Action::SyncFinished(SyncResult::InSync { uploaded }));
+    }
+
+    fn wanted(&mut self, now: &Now, want: &Want) {
+        let Link::Up(up) = &mut self.link else { return };
+        let Some(syncing) = &mut up.syncing else { return };
+        syncing.since = now.moment;
+        let mut is_known = true;
+        for wanted in &want.sections {
+            match &syncing.contents[wanted.section.index()] {
+                Some((content, saved)) => {
+                    let base = self.base.as_ref();
+                    let upload = Upload::new(content, saved.digest, saved.revision, wanted.base, base);
+                    syncing.uploads.push_back(upload);
+                    if !syncing.uploaded.contains(&wanted.section) {
+                        syncing.uploaded.push(wanted.section);
+                    }
+                }
+                None => is_known = false,
+            }
+        }
+        if !is_known {
+            self.end_link(now, LinkEnd::Refused, "the server wants a section that this device did not name");
+        }
+    }
+
+    fn acknowledged(&mut self, now: &Now, ack: &Ack) {
+        match self.events.acknowledge(ack) {
+            AckMeaning::Nothing => {}
+            AckMeaning::Forget(sequence) => {
+                self.backoff.succeeded();
+                self.actions.push_back(Action::ForgetThrough { sequence });
+            }
+            AckMeaning::RolledBack => self.new_spool_epoch(now),
+        }
+    }
+
+    fn later(&mut self, now: &Now, seconds: u32) {
+        self.hold(now, u64::from(seconds.max(1)));
+        let Link::Up(up) = &mut self.link else { return };
+        let syncing = up.syncing.take();
+        if let Some(syncing) = &syncing {
+            self.sync_wanted.get_or_insert(syncing.reason);
+            self.actions.push_back(Action::SyncFinished(SyncResult::Later { seconds }));
+        }
+        // Without a sync it is the events that the server has no room for: they are sent again from the first, on a new link.
+        if self.keep_seconds.is_none() || syncing.is_none() {
+            self.actions.push_back(Action::CloseLink(LinkEnd::Later));
+            self.drop_link();
+        }
+    }
+
+    fn refused(&mut self, now: &Now, report: &ErrorReport) {
+        match report.code {
+            // The server is older than this agent.
+            ErrorCode::UnknownKind => {}
+            ErrorCode::SpoolEpochConflict => self.new_spool_epoch(now),
+            ErrorCode::AgentEpochConflict => self.new_agent_epoch(now, &report.message),
+            ErrorCode::Superseded => {
+                self.hold(now, SUPERSEDED_SECONDS);
+                self.end_link(now, LinkEnd::Refused, &report.message);
+            }
+            ErrorCode::DeviceRemoved | ErrorCode::NotEnrolled => {
+                self.hold(now, REMOVED_SECONDS);
+                self.end_link(now, LinkEnd::Refused, &report.message);
+            }
+            ErrorCode::Malformed
+            | ErrorCode::Unexpected
+            | ErrorCode::TokenUnknown
+            | ErrorCode::TokenExpired
+            | ErrorCode::TokenUsedUp
+            | ErrorCode::TokenRevoked
+            | ErrorCode::Internal
+            | ErrorCode::Stopping => self.end_link(now, LinkEnd::Refused, &report.message),
+        }
+    }
+
+    fn new_agent_epoch(&mut self, now: &Now, message: &str) {
+        let Link::Up(up) = &mut self.link else { return };
+        let Some(syncing) = up.syncing.take() else { return };
+        up.epoch_conflicts += 1;
+        if up.epoch_conflicts > EPOCH_CONFLICTS_MAX {
+            up.syncing = Some(syncing);
+            return self.end_link(now, LinkEnd::Refused, message);
+        }
+        self.state.agent_epoch = Epoch(self.random.next_u64() | 1);
+        for section in &mut self.state.sections {
+            section.confirmed_revision = 0;
+        }
+        self.is_state_saved = false;
+        self.sync_wanted.get_or_insert(syncing.reason);
+    }
+
+    /// Begins a new, higher spool epoch, on a new link, so that nothing of the old one is still under way.
+    fn new_spool_epoch(&mut self, now: &Now) {
+        let step = 1 + self.random.up_to(EPOCH_STEP_MAX);
+        let epoch = Epoch(self.events.epoch().0.saturating_add(step));
+        self.actions.push_back(Action::NewSpoolEpoch { epoch });
+        self.end_link(
+            now,
+            LinkEnd::NewSpoolEpoch,
+            "the server has other events of this device: the spool begins a new epoch",
+        );
+        self.events.begin_epoch(epoch);
+    }
+}

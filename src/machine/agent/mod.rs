@@ -1,0 +1,231 @@
+//! All that an agent decides: when to connect, what to sync, which events to send, when to let go.
+//!
+//! The caller tells what happened ([`AgentMachine::connected`], [`AgentMachine::message`], …), then takes [`Action`]s from
+//! [`AgentMachine::poll`] until there is none, then sleeps until [`AgentMachine::next_timeout`]. Time that has passed is noticed by `poll`.
+//!
+//! ```text
+//! Down ── something to say ──▶ Connecting ──▶ Up(Resting) ── Sync ──▶ Up(Syncing) ── InSync ──▶ Up(Resting) ──▶ Down, or kept
+//! ```
+
+mod backoff;
+mod events;
+mod link;
+mod messages;
+mod state;
+mod upload;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use self::backoff::Backoff;
+use self::events::EventSender;
+pub use self::events::{EVENT_BATCH_BYTES_TARGET, EVENT_WINDOW_BYTES};
+use self::link::Link;
+pub use self::state::{Action, AgentState, LinkEnd, SavedSection, SectionContent, SpoolState, SyncResult};
+use self::upload::Base;
+use super::random::Random;
+use crate::wire::digest::Digest;
+use crate::wire::id::Epoch;
+use crate::wire::inventory::Application;
+use crate::wire::limits::EVENTS_PER_MESSAGE_MAX;
+use crate::wire::message::SyncReason;
+use crate::wire::time::{Moment, Now};
+
+/// How long a connection attempt may take (name, TCP, TLS), in seconds.
+pub const CONNECT_SECONDS_MAX: u64 = 30;
+
+/// How long the server's answer in a sync may take, in seconds: longer than it gives its own store, so that its word comes first.
+pub const ANSWER_SECONDS_MAX: u64 = 150;
+
+/// How long the acknowledgement of the oldest events may take, in seconds.
+pub const ACK_SECONDS_MAX: u64 = 60;
+
+/// How long an agent stays away when another one took over its identity, in seconds: two that fight for it must not storm.
+pub const SUPERSEDED_SECONDS: u64 = 60;
+
+/// How long an agent stays away after the server said that it does not belong to the fleet, in seconds. Only an administrator can
+/// change that.
+pub const REMOVED_SECONDS: u64 = 3_600;
+
+/// Longest time away that a server may order, in seconds: a day, whatever it says.
+const AWAY_SECONDS_MAX: u64 = 86_400;
+
+/// Interval before the server has named one, in seconds.
+const INTERVAL_SECONDS_DEFAULT: u32 = 900;
+
+/// What an agent is told when it starts.
+#[derive(Clone, Debug)]
+pub struct AgentStart {
+    /// What it saved; `None` when it never did, or when it is damaged.
+    pub state: Option<AgentState>,
+    /// The inventory that it saved as the server's, if any.
+    pub base: Option<Arc<[Application]>>,
+    /// What its spool holds.
+    pub spool: SpoolState,
+    /// Randomness for epochs and jitter: 64 fresh bits.
+    pub seed: u64,
+}
+
+/// The agent's decisions. Owns no socket, no file, no clock.
+#[derive(Debug)]
+pub struct AgentMachine {
+    state: AgentState,
+    is_state_saved: bool,
+    contents: [Option<SectionContent>; 3],
+    base: Option<Base>,
+    events: EventSender,
+    link: Link,
+    backoff: Backoff,
+    random: Random,
+    actions: VecDeque<Action>,
+    /// Why a sync is due at once.
+    sync_wanted: Option<SyncReason>,
+    /// When the next one is due by itself.
+    next_sync_at: Option<Moment>,
+    /// Not before this moment, because the last attempt failed.
+    retry_at: Moment,
+    /// Not before this moment, because the server said so.
+    held_until: Moment,
+    interval_seconds: u32,
+    /// The ping interval, while the server wants the link to stay.
+    keep_seconds: Option<u32>,
+    last_error: Option<String>,
+}
+
+/// What `muster-agent status` shows of the machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AgentStatus {
+    /// Whether there is a link.
+    pub is_connected: bool,
+    /// Whether the server wants it to stay.
+    pub is_kept: bool,
+    /// When the next sync is due; `None` before the server named a time.
+    pub next_sync_at: Option<Moment>,
+    /// Sequence numbers given out and not yet acknowledged.
+    pub unacknowledged: u64,
+    /// Until when the agent waits before it connects again, when it waits.
+    pub waits_until: Option<Moment>,
+    /// What went wrong last, until something works again.
+    pub last_error: Option<String>,
+}
+
+impl AgentMachine {
+    /// An agent that has just started. It wants to sync at once: tell it the sections ([`Self::section_changed`]) first.
+    #[must_use]
+    pub fn new(start: AgentStart) -> Self {
+        let mut random = Random::new(start.seed);
+        let is_state_saved = start.state.is_some();
+        let state = start.state.unwrap_or_else(|| AgentState::new(Epoch(random.next_u64() | 1)));
+        Self {
+            state,
+            is_state_saved,
+            contents: [None, None, None],
+            base: start.base.map(Base::new),
+            events: EventSender::new(start.spool),
+            link: Link::Down,
+            backoff: Backoff::default(),
+            random,
+            actions: VecDeque::new(),
+            sync_wanted: Some(SyncReason::Started),
+            next_sync_at: None,
+            retry_at: Moment(0),
+            held_until: Moment(0),
+            interval_seconds: INTERVAL_SECONDS_DEFAULT,
+            keep_seconds: None,
+            last_error: None,
+        }
+    }
+
+    /// A section has this content now. The same content again changes nothing.
+    pub fn section_changed(&mut self, content: SectionContent) {
+        let index = content.section().index();
+        let digest = content.digest();
+        let saved = &mut self.state.sections[index];
+        let is_new = saved.revision == 0 || saved.digest != digest;
+        if is_new {
+            saved.revision += 1;
+            saved.digest = digest;
+            self.is_state_saved = false;
+        }
+        if is_new || self.contents[index].is_none() {
+            self.sync_wanted.get_or_insert(SyncReason::Changed);
+        }
+        self.contents[index] = Some(content);
+    }
+
+    /// The spool has given out this sequence number.
+    pub fn events_available(&mut self, highest_sequence: u64) {
+        self.events.available(highest_sequence);
+    }
+
+    /// Somebody on the device wants a sync now; [`Action::SyncFinished`] will follow. A failure before does not delay it, the server's word does.
+    pub fn asked_to_sync(&mut self, now: &Now) {
+        self.sync_wanted = Some(SyncReason::Asked);
+        self.retry_at = now.moment;
+        if self.held_until > now.moment {
+            let seconds = self.held_until.microseconds_since(now.moment).div_ceil(1_000_000);
+            let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+            self.actions.push_back(Action::SyncFinished(SyncResult::Later { seconds }));
+        }
+    }
+
+    /// What [`Action::ReadSpool`] found; empty when everything behind the number was dropped.
+    pub fn spool_read(&mut self, now: &Now, events: &[(u64, Vec<u8>)]) {
+        if let Some(frame) = self.events.read(now.moment, events) {
+            self.send(now, frame);
+        }
+    }
+
+    /// What to do next; `None` until something happens or [`Self::next_timeout`] comes.
+    pub fn poll(&mut self, now: &Now) -> Option<Action> {
+        if self.actions.is_empty() {
+            self.advance(now);
+        }
+        self.actions.pop_front()
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn status(&self, now: &Now) -> AgentStatus {
+        let waits_until = self.retry_at.max(self.held_until);
+        AgentStatus {
+            is_connected: matches!(self.link, Link::Up(_)),
+            is_kept: self.keep_seconds.is_some(),
+            next_sync_at: self.next_sync_at,
+            unacknowledged: if self.events.is_pending() { self.events.unacknowledged() } else { 0 },
+            waits_until: (waits_until > now.moment).then_some(waits_until),
+            last_error: self.last_error.clone(),
+        }
+    }
+
+    /// The digest of a section as it is now; [`Digest::EMPTY`] when it has none.
+    #[must_use]
+    pub fn section_digest(&self, section: crate::wire::section::Section) -> Digest {
+        self.state.sections[section.index()].digest
+    }
+
+    /// The history that the spool's sequence numbers count in.
+    #[must_use]
+    pub fn spool_epoch(&self) -> Epoch {
+        self.events.epoch()
+    }
+
+    fn save_state(&mut self) {
+        if !std::mem::replace(&mut self.is_state_saved, true) {
+            self.actions.push_back(Action::SaveState(Box::new(self.state.clone())));
+        }
+    }
+
+    fn read_spool(&mut self) -> bool {
+        let Some(after_sequence) = self.events.next_read() else { return false };
+        self.actions.push_back(Action::ReadSpool {
+            after_sequence,
+            max_bytes: EVENT_BATCH_BYTES_TARGET,
+            max_events: EVENTS_PER_MESSAGE_MAX,
+        });
+        true
+    }
+}

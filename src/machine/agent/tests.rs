@@ -1,0 +1,1 @@
+//! The machine alone, spoken to by hand.
