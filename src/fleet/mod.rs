@@ -4,7 +4,9 @@
 //! |---|---|
 //! | [`pacing`] | when a device is to come |
 //! | [`presence`] | where a device is, as far as can be told |
+//! | [`version`] | which of two versions is newer |
 #![forbid(unsafe_code)]
 
 pub mod pacing;
 pub mod presence;
+pub mod version;

@@ -220,9 +220,14 @@ pub(super) fn settings_below(connection: &Connection, path: &str) -> Result<Vec<
 }
 
 /// Removes a device: what is known of it goes, its name is free, its certificate stays known as that of a removed device.
-pub(super) fn remove(connection: &Connection, device: DeviceId, now: WallTime) -> Result<(), StoreError> {
+pub(super) fn remove(
+    connection: &Connection,
+    device: DeviceId,
+    now: WallTime,
+    orphans: &inventory::Orphans,
+) -> Result<(), StoreError> {
     let number = number_of(connection, device)?;
-    inventory::forget(connection, number)?;
+    inventory::forget(connection, number, orphans)?;
     for table in ["host_facts", "conditions", "device_states"] {
         connection.prepare_cached(&format!("DELETE FROM {table} WHERE device = ?1"))?.execute([number])?;
     }

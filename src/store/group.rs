@@ -28,7 +28,7 @@ pub fn normal_path(path: &str) -> Result<String, StoreError> {
     let inner = path.strip_prefix('/').unwrap_or(path);
     let inner = inner.strip_suffix('/').unwrap_or(inner);
     if inner.is_empty() {
-        return if path.starts_with('/') { Ok("/".to_owned()) } else { Err(bad()) };
+        return if path == "/" { Ok("/".to_owned()) } else { Err(bad()) };
     }
     let is_name = |name: &str| {
         !matches!(name, "" | "." | "..")

@@ -17,6 +17,7 @@ mod inventory;
 mod meta;
 pub mod query;
 mod schema;
+mod section;
 pub mod table;
 mod token;
 mod values;
@@ -56,6 +57,7 @@ pub struct Store {
 }
 
 struct Inner {
+    orphans: inventory::Orphans,
     table: Arc<DeviceTable>,
     /// The interval of devices whose groups name none, in seconds.
     default_interval_seconds: AtomicU32,
@@ -107,7 +109,8 @@ impl Store {
         let readers = Readers::new(path.clone());
         let (lane, inbox) = writer::lane();
         let (doorbell, rings) = checkpoint::doorbell(&path);
-        let housekeeping = Housekeeping { doorbell, collector: inventory::Collector::new() };
+        let orphans = inventory::Orphans::default();
+        let housekeeping = Housekeeping { doorbell, collector: inventory::Collector::new(orphans.clone()) };
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.into()).spawn(work).map_err(|error| StoreError::Open {
                 path: path.display().to_string(),
@@ -119,8 +122,12 @@ impl Store {
             spawn("store-checkpoint", Box::new(move || checkpoint::run(&checkpointer, &rings)))?,
         ];
         let default_interval_seconds = AtomicU32::new(DEFAULT_INTERVAL_SECONDS);
-        let inner = Inner { table, default_interval_seconds, lane: Some(lane), readers, threads };
+        let inner = Inner { orphans, table, default_interval_seconds, lane: Some(lane), readers, threads };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    fn orphans(&self) -> &inventory::Orphans {
+        &self.inner.orphans
     }
 
     fn lane(&self) -> &WriterLane {
@@ -317,7 +324,8 @@ impl Store {
     /// # Errors
     /// When there is no such device, or it could not be stored.
     pub fn remove_device(&self, device: DeviceId, now: WallTime) -> Result<Option<HotRecord>, StoreError> {
-        self.call(move |connection| device::remove(connection, device, now))?;
+        let orphans = self.inner.orphans.clone();
+        self.call(move |connection| device::remove(connection, device, now, &orphans))?;
         Ok(self.inner.table.remove(device))
     }
 
@@ -337,5 +345,7 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

@@ -7,21 +7,20 @@ use crate::store::error::StoreError;
 
 /// A cursor behind the item with this key. `list` names the list, so that a cursor is not used in another.
 pub(super) fn write(list: char, key: &[&str]) -> String {
-    let mut text = String::from(list);
-    for field in key {
-        text.push('\u{0}');
-        text.push_str(field);
-    }
-    URL_SAFE_NO_PAD.encode(text)
+    let mut fields = vec![list.to_string()];
+    fields.extend(key.iter().map(|&field| field.to_owned()));
+    URL_SAFE_NO_PAD.encode(serde_json::Value::from(fields).to_string())
 }
 
 /// The key in a cursor of this list, which has `N` fields.
 pub(super) fn read<const N: usize>(list: char, cursor: &str) -> Result<[String; N], StoreError> {
     let bad = || StoreError::BadCursor(cursor.chars().take(64).collect());
     let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| bad())?;
-    let text = String::from_utf8(bytes).map_err(|_| bad())?;
-    let key = text.strip_prefix(list).and_then(|rest| rest.strip_prefix('\u{0}')).ok_or_else(bad)?;
-    let fields: Vec<String> = key.split('\u{0}').map(str::to_owned).collect();
+    let mut fields: Vec<String> = serde_json::from_slice(&bytes).map_err(|_| bad())?;
+    if fields.first() != Some(&list.to_string()) {
+        return Err(bad());
+    }
+    fields.remove(0);
     fields.try_into().map_err(|_| bad())
 }
 
@@ -31,8 +30,8 @@ mod tests {
 
     #[test]
     fn a_cursor_survives_its_text_and_belongs_to_one_list() {
-        let cursor = write('d', &["näme", ""]);
-        assert_eq!(read::<2>('d', &cursor).unwrap(), ["näme".to_owned(), String::new()]);
+        let cursor = write('d', &["nä\u{0}me", ""]);
+        assert_eq!(read::<2>('d', &cursor).unwrap(), ["nä\u{0}me".to_owned(), String::new()]);
         for (list, text) in [('a', cursor.as_str()), ('d', ""), ('d', "%%%"), ('d', "ZA")] {
             assert!(matches!(read::<2>(list, text), Err(StoreError::BadCursor(_))), "{list} {text}");
         }

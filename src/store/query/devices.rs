@@ -96,13 +96,9 @@ pub fn devices(
     page: &PageRequest,
 ) -> Result<Page<DeviceRow>, StoreError> {
     let after = page.cursor.as_deref().map(|text| cursor::read::<1>('d', text)).transpose()?;
-    let after = after.map(|[name]| name);
-    // '+' keeps SQLite to the index by name, so that a page costs what it shows.
-    let mut sql =
-        format!("SELECT {COLUMNS} FROM {TABLES} WHERE d.removed_at IS NULL AND (?1 IS NULL OR d.name > ?1)");
-    if after.is_some() {
-        sql = format!("SELECT {COLUMNS} FROM {TABLES} WHERE d.removed_at IS NULL AND d.name > ?1");
-    }
+    // No name is empty, so every name is behind the empty one.
+    let after = after.map_or(String::new(), |[name]| name);
+    let mut sql = format!("SELECT {COLUMNS} FROM {TABLES} WHERE d.removed_at IS NULL AND d.name > ?1");
     let (mut path, mut from, mut to) = (None, None, None);
     if let Some(group) = &filter.group {
         let normal = group::normal_path(group)?;
@@ -110,6 +106,7 @@ pub fn devices(
         if normal != "/" {
             let (below, end) = group::range_below(&normal);
             (path, from, to) = (Some(normal), Some(below), Some(end));
+            // '+' keeps SQLite to the index by name, so that the first page does not sort the whole group.
             sql.push_str(
                 " AND +d.group_id IN (SELECT id FROM groups WHERE path = ?2 OR (path >= ?3 AND path < ?4))",
             );
@@ -119,6 +116,7 @@ pub fn devices(
     if search.is_some() {
         sql.push_str(" AND (d.name LIKE ?5 ESCAPE '\\' OR h.hostname LIKE ?5 ESCAPE '\\')");
     }
+    // Every parameter must be named, whatever the filter.
     sql.push_str(" AND ?2 IS ?2 AND ?3 IS ?3 AND ?4 IS ?4 AND ?5 IS ?5 ORDER BY d.name LIMIT ?6");
     let limit = i64::try_from(page.items() + 1).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(&sql)?;
@@ -145,6 +143,11 @@ fn like_pattern(text: &str) -> String {
 /// # Errors
 /// When there is no such device, it was removed, or the file cannot be read.
 pub fn device(connection: &Connection, key: &DeviceKey) -> Result<DeviceDetail, StoreError> {
+    whole(connection, number_by_key(connection, key)?)
+}
+
+/// The number of the device that is meant.
+pub(super) fn number_by_key(connection: &Connection, key: &DeviceKey) -> Result<i64, StoreError> {
     let by_id = |id: DeviceId| -> Result<Option<i64>, StoreError> {
         let sql = "SELECT number FROM devices WHERE id = ?1 AND removed_at IS NULL";
         let mut statement = connection.prepare_cached(sql)?;
@@ -162,7 +165,7 @@ pub fn device(connection: &Connection, key: &DeviceKey) -> Result<DeviceDetail, 
             (number, text.clone())
         }
     };
-    whole(connection, number.ok_or(StoreError::NoDevice(shown))?)
+    number.ok_or(StoreError::NoDevice(shown))
 }
 
 fn whole(connection: &Connection, number: i64) -> Result<DeviceDetail, StoreError> {

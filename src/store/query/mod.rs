@@ -1,9 +1,11 @@
 //! What administration reads: pages of lists, one device whole, counts. Nothing here loads a whole list.
 
+mod applications;
 mod cursor;
 mod devices;
 mod fleet;
 
+pub use applications::{ApplicationFilter, ApplicationRow, InstallationRow, applications, installations};
 pub use devices::{DeviceDetail, DeviceFilter, DeviceKey, DeviceRow, device, devices};
 pub use fleet::{FleetCounts, counts, groups, tokens};
 

@@ -1,0 +1,186 @@
+//! Bases: the sets that devices share, and which one suits a set.
+//!
+//! A base never changes, and its id is never used again, so that a choice made outside the writer's transaction is either still right or
+//! seen to be gone. Alike sets are found by min-hashes: for each of [`SKETCHES`] hash functions, the least hash of all entries. Two sets
+//! that share a fraction *j* of their entries (Jaccard) agree in each with probability *j* (Broder 1997, "On the resemblance and
+//! containment of documents").
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::ids::{self, ApplicationId};
+use crate::store::error::StoreError;
+use crate::wire::digest::Digest;
+
+/// Min-hashes of a base, in hashes: a set that shares 80 % of its entries is missed once in 400,000 times.
+const SKETCHES: u64 = 8;
+
+/// Bases looked at for one min-hash, in bases; the newest, because fleets drift forward.
+const CANDIDATES_PER_SKETCH: i64 = 16;
+
+/// Bases whose content is compared, in bases.
+const COMPARED_MAX: usize = 4;
+
+/// A difference of so many entries is always kept, in entries: a base of its own would cost more.
+const DIFFERENCE_ENTRIES_MIN: usize = 8;
+
+/// Beyond this part of the set (1/16), a device gets another base.
+const DIFFERENCE_DIVISOR: usize = 16;
+
+/// A set as its difference from a base.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Placement {
+    /// The base; `None`: the empty set.
+    pub(super) base: Option<i64>,
+    /// Has these though the base has not.
+    pub(super) added: Vec<ApplicationId>,
+    /// Lacks these though the base has them.
+    pub(super) removed: Vec<ApplicationId>,
+}
+
+/// Where a set is to be placed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Choice {
+    Place(Placement),
+    /// No base suits: the set becomes one.
+    NewBase,
+}
+
+fn difference_max(entries: usize) -> usize {
+    DIFFERENCE_ENTRIES_MIN.max(entries / DIFFERENCE_DIVISOR)
+}
+
+pub(super) fn content(connection: &Connection, base: i64) -> Result<Option<Vec<ApplicationId>>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT content FROM inventory_bases WHERE id = ?1")?;
+    let bytes: Option<Vec<u8>> = statement.query_row([base], |row| row.get(0)).optional()?;
+    bytes.map(|bytes| ids::decode(&bytes).ok_or_else(|| damaged("inventory_bases", base))).transpose()
+}
+
+pub(super) fn damaged(table: &str, id: i64) -> StoreError {
+    StoreError::Database(format!("{table}, row {id}: the set is damaged; restore the file from a copy"))
+}
+
+/// Chooses where to place a set. `current`: the base that the device has.
+pub(super) fn choose(
+    connection: &Connection,
+    set: &[ApplicationId],
+    digest: Digest,
+    current: Option<i64>,
+) -> Result<Choice, StoreError> {
+    if set.len() <= DIFFERENCE_ENTRIES_MIN {
+        return Ok(Choice::Place(Placement { base: None, added: set.to_vec(), removed: Vec::new() }));
+    }
+    let enough = difference_max(set.len());
+    if let Some(current) = current
+        && let Some(content) = content(connection, current)?
+    {
+        let (added, removed) = ids::difference(&content, set);
+        if added.len() + removed.len() <= enough {
+            return Ok(Choice::Place(Placement { base: Some(current), added, removed }));
+        }
+    }
+    let mut statement =
+        connection.prepare_cached("SELECT id FROM inventory_bases WHERE digest = ?1 ORDER BY id LIMIT 1")?;
+    let same: Option<i64> = statement.query_row([digest.0.cast_signed()], |row| row.get(0)).optional()?;
+    let mut candidates: Vec<i64> = same.into_iter().collect();
+    if candidates.is_empty() {
+        candidates = alike(connection, set)?;
+    }
+    let mut best: Option<Placement> = None;
+    for base in candidates {
+        let Some(content) = content(connection, base)? else { continue };
+        let (added, removed) = ids::difference(&content, set);
+        let size = added.len() + removed.len();
+        if size <= enough && best.as_ref().is_none_or(|best| size < best.added.len() + best.removed.len()) {
+            best = Some(Placement { base: Some(base), added, removed });
+        }
+    }
+    Ok(best.map_or(Choice::NewBase, Choice::Place))
+}
+
+fn alike(connection: &Connection, set: &[ApplicationId]) -> Result<Vec<i64>, StoreError> {
+    let mut votes: HashMap<i64, usize> = HashMap::new();
+    let sql = "SELECT base FROM base_sketches WHERE sketch = ?1 ORDER BY base DESC LIMIT ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    for sketch in sketches(set) {
+        for base in statement.query_map([sketch, CANDIDATES_PER_SKETCH], |row| row.get(0))? {
+            *votes.entry(base?).or_default() += 1;
+        }
+    }
+    let mut votes: Vec<(usize, i64)> = votes.into_iter().map(|(base, votes)| (votes, base)).collect();
+    votes.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(votes.into_iter().take(COMPARED_MAX).map(|(_, base)| base).collect())
+}
+
+/// The min-hashes of a set, each with its hash function's number in the upper byte.
+fn sketches(set: &[ApplicationId]) -> impl Iterator<Item = i64> {
+    (0..SKETCHES).filter_map(move |function| {
+        let least = set.iter().map(|id| mix(u64::from(*id) ^ (function << 32))).min()?;
+        Some(((function << 56) | (least >> 8)).cast_signed())
+    })
+}
+
+/// The finaliser of splitmix64 (Steele, Lea, Flood 2014).
+fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+/// Makes a base of a set.
+pub(super) fn create(
+    connection: &Connection,
+    set: &[ApplicationId],
+    digest: Digest,
+) -> Result<i64, StoreError> {
+    let sql = "INSERT INTO inventory_bases (digest, entries, content) VALUES (?1, ?2, ?3)";
+    let entries = i64::try_from(set.len()).unwrap_or(i64::MAX);
+    connection.prepare_cached(sql)?.execute(params![digest.0.cast_signed(), entries, ids::encode(set)])?;
+    let base = connection.last_insert_rowid();
+    let sql = "INSERT INTO base_applications (application, base) VALUES (?1, ?2)";
+    let mut statement = connection.prepare_cached(sql)?;
+    for id in set {
+        statement.execute(params![id, base])?;
+    }
+    let mut statement =
+        connection.prepare_cached("INSERT INTO base_sketches (sketch, base) VALUES (?1, ?2)")?;
+    for sketch in sketches(set) {
+        statement.execute([sketch, base])?;
+    }
+    Ok(base)
+}
+
+/// One device more has this base; whether it is there.
+pub(super) fn take(connection: &Connection, base: i64) -> Result<bool, StoreError> {
+    let sql = "UPDATE inventory_bases SET devices = devices + 1 WHERE id = ?1";
+    Ok(connection.prepare_cached(sql)?.execute([base])? == 1)
+}
+
+/// One device less has this base; the last one takes it along. The entries that may be of no use now.
+pub(super) fn release(connection: &Connection, base: i64) -> Result<Vec<ApplicationId>, StoreError> {
+    let sql = "UPDATE inventory_bases SET devices = devices - 1 WHERE id = ?1 RETURNING devices";
+    let left: Option<i64> = connection.prepare_cached(sql)?.query_row([base], |row| row.get(0)).optional()?;
+    if left != Some(0) {
+        return Ok(Vec::new());
+    }
+    let set = content(connection, base)?.unwrap_or_default();
+    let mut statement =
+        connection.prepare_cached("DELETE FROM base_applications WHERE application = ?1 AND base = ?2")?;
+    for id in &set {
+        statement.execute(params![id, base])?;
+    }
+    let mut statement =
+        connection.prepare_cached("DELETE FROM base_sketches WHERE sketch = ?1 AND base = ?2")?;
+    for sketch in sketches(&set) {
+        statement.execute([sketch, base])?;
+    }
+    connection.prepare_cached("DELETE FROM inventory_bases WHERE id = ?1")?.execute([base])?;
+    Ok(set)
+}
+
+/// Whether a base is still there.
+pub(super) fn exists(connection: &Connection, base: i64) -> Result<bool, StoreError> {
+    Ok(connection.prepare_cached("SELECT 1 FROM inventory_bases WHERE id = ?1")?.exists([base])?)
+}
