@@ -1,2 +1,89 @@
-//! Floor 4: the administration API.
+//! Floor 4: the administration API, HTTP and JSON over a Unix socket.
+//!
+//! What it answers is described in [`wire::api`](crate::wire::api). It runs on one thread, the control thread's runtime, and
+//! never on a device's road: whatever touches the disk runs on a few blocking threads ([`blocking`]), a client may be slow or
+//! silent only so long ([`connection`]), and there are only so many clients ([`listen::CONNECTIONS_MAX`]).
+//!
+//! ```text
+//! socket ── accept ── HTTP/1.1 ── router ── handler ──┬── blocking thread: store, event log
+//!           (permit)  (deadlines)                     └── counters: memory
+//! ```
+//!
+//! Who may connect is who may open the socket: it is made with mode 0600. There is no listener on TCP in this version.
 #![forbid(unsafe_code)]
+
+mod blocking;
+mod connection;
+mod context;
+mod devices;
+mod error;
+mod events;
+mod extract;
+mod follow;
+mod groups;
+pub mod listen;
+mod patience;
+mod rate;
+mod status;
+mod tokens;
+
+use std::io;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{delete, get, post};
+
+use crate::wire::api::REQUEST_BODY_BYTES_MAX;
+pub use context::{AdminContext, EventLog, Gauges, Links, LogRecord, ServerInfo, Visit};
+use listen::AdminListener;
+
+/// What handlers share.
+struct Shared {
+    context: AdminContext,
+    pool: blocking::Pool,
+    rate: rate::Rate,
+    stopping: tokio::sync::watch::Receiver<bool>,
+}
+
+type AdminShared = Arc<Shared>;
+
+/// Serves the administration API until `stopping` becomes true (or its sender is gone), then lets requests in flight end.
+///
+/// Runs on a current-thread runtime with IO and time; open the listener there too.
+///
+/// # Errors
+/// When the socket can no longer be accepted from.
+pub async fn serve(
+    listener: AdminListener,
+    context: AdminContext,
+    stopping: tokio::sync::watch::Receiver<bool>,
+) -> io::Result<()> {
+    let stored = context.gauges.events_stored();
+    let shared = Arc::new(Shared {
+        rate: rate::Rate::new(stored),
+        pool: blocking::Pool::new(),
+        stopping: stopping.clone(),
+        context,
+    });
+    let sampler = tokio::spawn(rate::sample(Arc::clone(&shared)));
+    let served = connection::serve(listener, router(shared), stopping).await;
+    sampler.abort();
+    served
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status::show))
+        .route("/v1/tokens", post(tokens::create).get(tokens::list))
+        .route("/v1/tokens/{id}", delete(tokens::revoke))
+        .route("/v1/devices", get(devices::list))
+        .route("/v1/devices/{device}", get(devices::show).patch(devices::change).delete(devices::remove))
+        .route("/v1/events", get(events::list))
+        .route("/v1/events/follow", get(follow::follow))
+        .route("/v1/groups", post(groups::create).get(groups::list))
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(DefaultBodyLimit::max(REQUEST_BODY_BYTES_MAX))
+        .with_state(shared)
+}

@@ -29,8 +29,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::wire::api::{
-    ApplicationQuery, CreatedToken, Device, DeviceChange, DeviceDetail, DeviceQuery, EventQuery, EventRecord,
-    FollowQuery, Group, Installation, InstalledApplication, NewGroup, NewToken, PageQuery, Status, Token,
+    CreatedToken, Device, DeviceChange, DeviceDetail, DeviceQuery, EventQuery, EventRecord, FollowQuery,
+    Group, NewGroup, NewToken, PageQuery, Status, Token,
 };
 use crate::wire::id::TokenId;
 
@@ -124,19 +124,6 @@ impl Client {
         self.ask("DELETE", &query::path("/v1/devices", name_or_id), None::<&()>)
     }
 
-    /// Installed applications, by name and version, with the number of devices that have each.
-    pub fn applications(
-        &mut self,
-        query: ApplicationQuery,
-    ) -> Pages<'_, ApplicationQuery, InstalledApplication> {
-        Pages::new(self, "/v1/applications", query)
-    }
-
-    /// Which devices have an application: one item for each application on each device.
-    pub fn installations(&mut self, query: ApplicationQuery) -> Pages<'_, ApplicationQuery, Installation> {
-        Pages::new(self, "/v1/installations", query)
-    }
-
     /// Stored events, newest first.
     pub fn events(&mut self, query: EventQuery) -> Pages<'_, EventQuery, EventRecord> {
         Pages::new(self, "/v1/events", query)
@@ -147,11 +134,11 @@ impl Client {
         Follow::new(self, query)
     }
 
-    /// Makes a group, with every group above it that doesn't exist.
+    /// Makes a group, with every group above it that doesn't exist; one that exists gets the interval.
     ///
     /// # Errors
-    /// When the server can't be reached or refuses; `conflict` when it exists.
-    pub fn create_group(&mut self, new: &NewGroup) -> Result<Group, ClientError> {
+    /// When the server can't be reached or refuses.
+    pub fn create_group(&mut self, new: &NewGroup) -> Result<NewGroup, ClientError> {
         self.ask("POST", "/v1/groups", Some(new))
     }
 

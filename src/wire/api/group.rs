@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Asks for a group to be made, with every group above it that doesn't exist.
+/// Asks for a group to be made, with every group above it that doesn't exist. One that exists gets the interval.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewGroup {

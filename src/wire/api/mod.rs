@@ -12,16 +12,13 @@
 //! | `GET /v1/devices/{name or id}` | | [`DeviceDetail`] |
 //! | `PATCH /v1/devices/{name or id}` | [`DeviceChange`] | [`Device`] |
 //! | `DELETE /v1/devices/{name or id}` | | [`Device`] |
-//! | `GET /v1/applications` | [`ApplicationQuery`] | [`Page`] of [`InstalledApplication`] |
-//! | `GET /v1/installations` | [`ApplicationQuery`] | [`Page`] of [`Installation`] |
 //! | `GET /v1/events` | [`EventQuery`] | [`Page`] of [`EventRecord`], newest first |
 //! | `GET /v1/events/follow` | [`FollowQuery`] | one [`FollowLine`] a line, without end |
-//! | `POST /v1/groups` | [`NewGroup`] | [`Group`] |
+//! | `POST /v1/groups` | [`NewGroup`] | [`NewGroup`], its path as it is kept |
 //! | `GET /v1/groups` | [`PageQuery`] | [`Page`] of [`Group`] |
 //!
 //! Every answer that is no success is an [`ErrorBody`]. A list is a [`Page`] with an opaque cursor to the next one.
 
-mod application;
 mod device;
 mod event;
 mod group;
@@ -33,7 +30,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use application::{ApplicationQuery, Installation, InstalledApplication};
 pub use device::{
     ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Link, PresenceName,
     SectionStatus, Spool,

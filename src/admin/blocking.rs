@@ -1,0 +1,49 @@
+//! A few threads for what touches the disk, so that the control thread never waits for one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::error::ApiError;
+use crate::wire::api::ErrorCode;
+
+/// Blocking threads that administration uses at once, in threads. A small server's disk gives no more to more, and devices go first.
+const THREADS_MAX: usize = 4;
+
+/// How long a request waits for a thread, in seconds. The client's own patience is longer, so that it hears why.
+const WAIT_SECONDS_MAX: u64 = 10;
+
+/// The permits for blocking threads.
+pub(super) struct Pool {
+    permits: Arc<Semaphore>,
+}
+
+impl Pool {
+    pub(super) fn new() -> Self {
+        Self { permits: Arc::new(Semaphore::new(THREADS_MAX)) }
+    }
+
+    /// Runs `work` on a blocking thread. A client that goes away meanwhile leaves the permit with the work.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let waited = Duration::from_secs(WAIT_SECONDS_MAX);
+        let permit = match tokio::time::timeout(waited, Arc::clone(&self.permits).acquire_owned()).await {
+            Ok(Ok(permit)) => permit,
+            Ok(Err(_)) | Err(_) => {
+                return Err(ApiError::new(
+                    ErrorCode::Busy,
+                    "too many requests are being worked on: try again later",
+                ));
+            }
+        };
+        let done = tokio::task::spawn_blocking(move || {
+            let outcome = work();
+            drop(permit);
+            outcome
+        });
+        done.await.unwrap_or_else(|error| Err(ApiError::internal(format!("a request failed: {error}"))))
+    }
+}

@@ -1,0 +1,105 @@
+//! What administration is given of the server: plain parts, so that it can be tested without one.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::machine::hot::LinkRef;
+use crate::store::Store;
+use crate::wire::api::{EventTotals, JournalStatus, Limit, LinkTotals};
+use crate::wire::id::{CertificateHash, DeviceId};
+use crate::wire::time::WallTime;
+
+/// Everything that the administration API works on.
+#[derive(Clone)]
+pub struct AdminContext {
+    /// The state on disk, and the devices in memory.
+    pub store: Store,
+    /// The way to the open links.
+    pub links: Arc<dyn Links>,
+    /// The stored events.
+    pub log: Arc<dyn EventLog>,
+    /// What is counted.
+    pub gauges: Arc<dyn Gauges>,
+    /// What does not change while the server runs.
+    pub info: ServerInfo,
+    /// The journal's durable position, sent whenever it rises: wakes followers.
+    pub durable: tokio::sync::watch::Receiver<u64>,
+    /// The wall clock.
+    pub clock: fn() -> WallTime,
+}
+
+/// What does not change while the server runs.
+#[derive(Clone, Debug)]
+pub struct ServerInfo {
+    /// Version of the server.
+    pub version: &'static str,
+    /// When it started.
+    pub started_at: WallTime,
+    /// Hash of its certificate: what join tokens carry.
+    pub certificate: CertificateHash,
+    /// Where it listens for devices.
+    pub addresses: Vec<String>,
+    /// The interval of syncs where neither device nor group has one, in seconds.
+    pub interval_seconds: u32,
+}
+
+/// The way to the open links.
+pub trait Links: Send + Sync {
+    /// Other settings are in force for the device now: they reach it with the next reply on its link.
+    fn settings_changed(&self, device: DeviceId);
+    /// The device was removed, and this was its link: close it.
+    fn device_removed(&self, device: DeviceId, link: LinkRef);
+}
+
+/// One record of the event log.
+#[derive(Clone, Copy, Debug)]
+pub struct LogRecord<'a> {
+    /// Where it begins.
+    pub position: u64,
+    /// Where the next one begins.
+    pub next_position: u64,
+    /// When the server received it.
+    pub received_at: WallTime,
+    /// Who sent it.
+    pub device: DeviceId,
+    /// The device's number for it.
+    pub sequence: u64,
+    /// Spool epoch and event ([`machine::record`](crate::machine::record)).
+    pub payload: &'a [u8],
+}
+
+/// Shown one record; says whether to go on.
+pub type Visit<'v> = &'v mut dyn FnMut(LogRecord<'_>) -> ControlFlow<()>;
+
+/// The stored events: what is durable. Every call may read from disk, and is made on a blocking thread.
+pub trait EventLog: Send + Sync {
+    /// The position where the oldest record that is kept begins.
+    fn oldest(&self) -> u64;
+    /// The position up to which everything is durable.
+    fn durable(&self) -> u64;
+    /// Shows the records from the first one at or behind `from` on, oldest first, until `visit` breaks or the durable end is
+    /// reached.
+    ///
+    /// # Errors
+    /// Why it can't be read, in a line.
+    fn forward(&self, from: u64, visit: Visit<'_>) -> Result<(), String>;
+    /// Shows the records that end at or before `before`, newest first, until `visit` breaks or the oldest is reached.
+    ///
+    /// # Errors
+    /// Why it can't be read, in a line.
+    fn backward(&self, before: u64, visit: Visit<'_>) -> Result<(), String>;
+}
+
+/// What the server counts.
+pub trait Gauges: Send + Sync {
+    /// Events stored since the start.
+    fn events_stored(&self) -> u64;
+    /// Events since the start; the rate is filled in by whoever asks.
+    fn events(&self) -> EventTotals;
+    /// Links since the start.
+    fn links(&self) -> LinkTotals;
+    /// The event log. May touch the disk: called on a blocking thread.
+    fn journal(&self) -> JournalStatus;
+    /// What is allowed at most.
+    fn limits(&self) -> Vec<Limit>;
+}

@@ -1,0 +1,195 @@
+//! Devices.
+
+use axum::Json;
+use axum::extract::State;
+
+use super::AdminShared;
+use super::context::AdminContext;
+use super::error::ApiError;
+use super::extract::{Asked, Body, Named, page};
+use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
+use crate::fleet::presence::{Presence, Signs, presence};
+use crate::machine::hot::HotRecord;
+use crate::store;
+use crate::store::query::{self, DeviceFilter, DeviceKey, DeviceRow, PageRequest};
+use crate::wire::api::{
+    Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Link, Page, PresenceName, SectionStatus,
+    Spool, Timestamp,
+};
+use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::section::Section;
+use crate::wire::time::WallTime;
+
+/// Pages of the store that one request reads when a filter lets few devices through, in pages. The answer then has a cursor and
+/// fewer items than asked for.
+const PAGES_PER_REQUEST_MAX: usize = 10;
+
+pub(super) fn check_interval(seconds: u32) -> Result<(), ApiError> {
+    if (INTERVAL_SECONDS_MIN..=INTERVAL_SECONDS_MAX).contains(&seconds) {
+        return Ok(());
+    }
+    Err(ApiError::invalid(format!(
+        "the interval is {seconds} s, it must be from {INTERVAL_SECONDS_MIN} s to {INTERVAL_SECONDS_MAX} s (7 days)"
+    )))
+}
+
+/// The record's presence now.
+pub(super) fn presence_of(context: &AdminContext, record: &HotRecord, now: WallTime) -> PresenceName {
+    let signs = Signs {
+        is_connected: record.link.is_some(),
+        last_seen: record.last_seen,
+        interval_seconds: record.interval_seconds,
+        server_started: context.info.started_at,
+    };
+    match presence(&signs, now) {
+        Presence::Connected => PresenceName::Connected,
+        Presence::Idle => PresenceName::Idle,
+        Presence::Lost => PresenceName::Lost,
+        Presence::NeverSeen => PresenceName::NeverSeen,
+    }
+}
+
+fn record_of(context: &AdminContext, device: DeviceId) -> HotRecord {
+    // Enrolled or removed this very moment: on disk, not in memory.
+    let record = context.store.table().get(device);
+    record.unwrap_or_else(|| HotRecord::new(device, context.info.interval_seconds))
+}
+
+fn shown(context: &AdminContext, row: DeviceRow, record: &HotRecord) -> Device {
+    Device {
+        id: row.device,
+        name: row.name,
+        group: row.group,
+        presence: presence_of(context, record, (context.clock)()),
+        last_seen_at: Timestamp::unless_zero(record.last_seen),
+        last_sync_at: Timestamp::unless_zero(record.last_sync),
+        keep_connected: row.keep_connected,
+        interval_seconds: record.interval_seconds,
+        enrolled_at: row.enrolled_at.into(),
+    }
+}
+
+pub(super) async fn list(
+    State(shared): State<AdminShared>,
+    Asked(asked): Asked<DeviceQuery>,
+) -> Result<Json<Page<Device>>, ApiError> {
+    let page = page(asked.limit, asked.cursor)?;
+    let filter = DeviceFilter { group: asked.group, search: asked.search };
+    let context = shared.context.clone();
+    let page = shared.pool.run(move || read_page(&context, &filter, asked.presence, page)).await?;
+    Ok(Json(page))
+}
+
+fn read_page(
+    context: &AdminContext,
+    filter: &DeviceFilter,
+    wanted: Option<PresenceName>,
+    mut request: PageRequest,
+) -> Result<Page<Device>, ApiError> {
+    let (reader, limit) = (context.store.reader()?, request.limit);
+    let mut items = Vec::new();
+    for _ in 0..PAGES_PER_REQUEST_MAX {
+        request.limit = limit - items.len();
+        let page = query::devices(&reader, filter, &request)?;
+        for row in page.items {
+            let record = record_of(context, row.device);
+            let device = shown(context, row, &record);
+            if wanted.is_none_or(|wanted| wanted == device.presence) {
+                items.push(device);
+            }
+        }
+        request.cursor = page.next;
+        if request.cursor.is_none() || items.len() == limit {
+            break;
+        }
+    }
+    Ok(Page { items, next_cursor: request.cursor })
+}
+
+pub(super) async fn show(
+    State(shared): State<AdminShared>,
+    Named(name): Named,
+) -> Result<Json<DeviceDetail>, ApiError> {
+    let context = shared.context.clone();
+    Ok(Json(shared.pool.run(move || whole(&context, name)).await?))
+}
+
+fn whole(context: &AdminContext, name: String) -> Result<DeviceDetail, ApiError> {
+    let detail = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?;
+    let record = record_of(context, detail.row.device);
+    let sections = Section::ALL.map(|section| {
+        // Memory and disk say the same but for the moment between a sync's commit and its reply.
+        let state = detail.sections[section.index()];
+        SectionStatus { section, revision: state.revision, digest: state.digest }
+    });
+    let next_sync = match record.last_sync {
+        WallTime(0) => None,
+        WallTime(last) => Some(WallTime(last.saturating_add(u64::from(record.interval_seconds) * 1_000))),
+    };
+    Ok(DeviceDetail {
+        next_sync_at: next_sync.map(Timestamp),
+        own_interval_seconds: detail.row.own_interval_seconds,
+        agent_epoch: if detail.agent_epoch == Epoch(0) { record.agent_epoch } else { detail.agent_epoch },
+        sections: sections.to_vec(),
+        host: detail.host,
+        conditions: detail.conditions.into_iter().map(Into::into).collect(),
+        applications: detail.applications,
+        events: Spool { spool_epoch: record.spool_epoch, last_sequence: record.last_sequence },
+        link: record.link.map(|link| Link {
+            reactor: link.reactor,
+            slot: link.slot,
+            generation: link.generation,
+        }),
+        device: shown(context, detail.row, &record),
+    })
+}
+
+pub(super) async fn change(
+    State(shared): State<AdminShared>,
+    Named(name): Named,
+    Body(change): Body<DeviceChange>,
+) -> Result<Json<Device>, ApiError> {
+    if change.is_empty() {
+        return Err(ApiError::invalid("nothing to change: give a name, group, keep_connected or interval"));
+    }
+    if let Some(Interval::Seconds(seconds)) = change.interval {
+        check_interval(seconds)?;
+    }
+    let change = store::DeviceChange {
+        name: change.name,
+        group: change.group,
+        keep_connected: change.keep_connected,
+        interval_seconds: change.interval.map(|interval| match interval {
+            Interval::Seconds(seconds) => Some(seconds),
+            Interval::Inherited => None,
+        }),
+    };
+    let context = shared.context.clone();
+    let work = move || {
+        let device = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row.device;
+        context.store.change_device(device, change)?;
+        context.links.settings_changed(device);
+        let row = query::device(&*context.store.reader()?, &DeviceKey::Id(device))?.row;
+        let record = record_of(&context, device);
+        Ok(shown(&context, row, &record))
+    };
+    Ok(Json(shared.pool.run(work).await?))
+}
+
+pub(super) async fn remove(
+    State(shared): State<AdminShared>,
+    Named(name): Named,
+) -> Result<Json<Device>, ApiError> {
+    let context = shared.context.clone();
+    let work = move || {
+        let row = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row;
+        let device = row.device;
+        let record = record_of(&context, device);
+        let removed = context.store.remove_device(device, (context.clock)())?;
+        if let Some(link) = removed.and_then(|record| record.link) {
+            context.links.device_removed(device, link);
+        }
+        Ok(shown(&context, row, &record))
+    };
+    Ok(Json(shared.pool.run(work).await?))
+}

@@ -1,0 +1,67 @@
+//! Refusals: a code, a status and one line of text.
+
+use axum::Json;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+
+use crate::store::StoreError;
+use crate::wire::api::{ErrorBody, ErrorCode, ErrorDetail};
+
+/// Why a request is not fulfilled.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct ApiError(ErrorDetail);
+
+impl ApiError {
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self(ErrorDetail { code, message: message.into() })
+    }
+
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidArgument, message)
+    }
+
+    /// Something failed here: the log has it too.
+    pub(super) fn internal(message: impl Into<String>) -> Self {
+        let message = message.into();
+        log::error!("administration: {message}");
+        Self::new(ErrorCode::Internal, message)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Json(ErrorBody { error: self.0 })).into_response()
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::NoDevice(_)
+            | StoreError::DeviceRemoved(_)
+            | StoreError::NoGroup(_)
+            | StoreError::NoToken(_) => Self::new(ErrorCode::NotFound, message),
+            StoreError::NameTaken(_) => Self::new(ErrorCode::Conflict, message),
+            StoreError::BadName(_) | StoreError::BadGroup(_) | StoreError::BadCursor(_) => {
+                Self::invalid(message)
+            }
+            StoreError::Busy | StoreError::Full | StoreError::Stopped | StoreError::IdTaken => {
+                Self::new(ErrorCode::Busy, message)
+            }
+            StoreError::Token(_) => Self::new(ErrorCode::Conflict, message),
+            _ => Self::internal(message),
+        }
+    }
+}
+
+pub(super) async fn no_such_path(uri: Uri) -> ApiError {
+    let path: String = uri.path().chars().take(120).collect();
+    ApiError::new(ErrorCode::NotFound, format!("there is no path '{path}' in this API"))
+}
+
+pub(super) async fn no_such_method(method: Method, uri: Uri) -> ApiError {
+    let path: String = uri.path().chars().take(120).collect();
+    ApiError::new(ErrorCode::MethodNotAllowed, format!("'{path}' does not take {method}"))
+}

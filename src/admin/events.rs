@@ -1,0 +1,158 @@
+//! Stored events, newest first.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use axum::Json;
+use axum::extract::State;
+
+use super::AdminShared;
+use super::context::{AdminContext, LogRecord};
+use super::error::ApiError;
+use super::extract::{Asked, limit};
+use crate::machine::record;
+use crate::store::query::{self, DeviceKey};
+use crate::store::{Reader, StoreError};
+use crate::wire::api::{EventQuery, EventRecord, Page, Timestamp};
+use crate::wire::event::{Event, Severity};
+use crate::wire::id::DeviceId;
+use crate::wire::time::WallTime;
+
+/// Records that one request looks at, in records: some milliseconds of reading. A filter that lets few through gets a cursor and
+/// fewer items than it asked for.
+const SCAN_RECORDS_MAX: u32 = 50_000;
+
+/// How far a wall clock that was set back may have been wrong, in milliseconds: records this much before `since` are still looked
+/// behind. An hour covers daylight saving done wrong and every clock service's step.
+const CLOCK_STEP_MILLISECONDS: u64 = 3_600_000;
+
+/// Which events are wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Filter {
+    pub(super) device: Option<DeviceId>,
+    pub(super) severity: Option<Severity>,
+    pub(super) since: WallTime,
+}
+
+impl Filter {
+    /// The event, when it is wanted. What does not decode was checked when it came, so it was damaged since: it is logged.
+    pub(super) fn pick(&self, record: LogRecord<'_>) -> Option<EventRecord> {
+        if self.device.is_some_and(|device| device != record.device) || record.received_at < self.since {
+            return None;
+        }
+        let decoded = record::decode(record.payload)
+            .ok_or_else(|| "too short".to_owned())
+            .and_then(|(epoch, body)| Ok((epoch, Event::from_bytes(body).map_err(|e| e.to_string())?)));
+        let (spool_epoch, event) = match decoded {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                log::warn!("the event at position {} can't be shown: {error}", record.position);
+                return None;
+            }
+        };
+        if self.severity.is_some_and(|least| event.severity < least) {
+            return None;
+        }
+        Some(EventRecord {
+            position: record.position,
+            next_position: record.next_position,
+            device: None,
+            device_id: record.device,
+            spool_epoch,
+            sequence: record.sequence,
+            received_at: record.received_at.into(),
+            occurred_at: event.occurred_at.into(),
+            severity: event.severity,
+            application: event.application,
+            kind: event.kind,
+            message: event.message,
+            fields: event.fields.into_iter().map(|(name, value)| (name, value.into())).collect(),
+        })
+    }
+}
+
+/// The device that is meant: known, or the id of one that was removed, whose events are still there.
+pub(super) fn device_id(context: &AdminContext, name: &str) -> Result<DeviceId, ApiError> {
+    match query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name.to_owned())) {
+        Ok(detail) => Ok(detail.row.device),
+        Err(error @ StoreError::NoDevice(_)) => name.parse().map_err(|_| error.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Fills in what the devices are called.
+pub(super) fn name_devices(reader: &Reader, events: &mut [EventRecord]) -> Result<(), ApiError> {
+    let mut names: HashMap<DeviceId, Option<String>> = HashMap::new();
+    for event in events {
+        let name = match names.get(&event.device_id) {
+            Some(name) => name.clone(),
+            None => {
+                let name = match query::device(reader, &DeviceKey::Id(event.device_id)) {
+                    Ok(detail) => Some(detail.row.name),
+                    Err(StoreError::NoDevice(_) | StoreError::DeviceRemoved(_)) => None,
+                    Err(error) => return Err(error.into()),
+                };
+                names.insert(event.device_id, name.clone());
+                name
+            }
+        };
+        event.device = name;
+    }
+    Ok(())
+}
+
+pub(super) async fn list(
+    State(shared): State<AdminShared>,
+    Asked(asked): Asked<EventQuery>,
+) -> Result<Json<Page<EventRecord>>, ApiError> {
+    let limit = limit(asked.limit)?;
+    let before = match &asked.cursor {
+        None => None,
+        Some(cursor) => Some(parse_cursor(cursor)?),
+    };
+    let context = shared.context.clone();
+    let work = move || {
+        let filter = Filter {
+            device: asked.device.map(|name| device_id(&context, &name)).transpose()?,
+            severity: asked.severity,
+            since: asked.since.map_or(WallTime(0), |Timestamp(since)| since),
+        };
+        read_page(&context, &filter, before, limit)
+    };
+    Ok(Json(shared.pool.run(work).await?))
+}
+
+fn read_page(
+    context: &AdminContext,
+    filter: &Filter,
+    before: Option<u64>,
+    limit: usize,
+) -> Result<Page<EventRecord>, ApiError> {
+    let before = before.unwrap_or_else(|| context.log.durable());
+    let mut items = Vec::new();
+    let (mut looked_at, mut next) = (0, None);
+    let horizon = WallTime(filter.since.0.saturating_sub(CLOCK_STEP_MILLISECONDS));
+    let scanned = context.log.backward(before, &mut |record| {
+        if record.received_at < horizon {
+            return ControlFlow::Break(());
+        }
+        if items.len() == limit || looked_at == SCAN_RECORDS_MAX {
+            next = Some(record.next_position);
+            return ControlFlow::Break(());
+        }
+        looked_at += 1;
+        items.extend(filter.pick(record));
+        ControlFlow::Continue(())
+    });
+    scanned.map_err(|error| ApiError::internal(format!("the journal can't be read: {error}")))?;
+    name_devices(&context.store.reader()?, &mut items)?;
+    Ok(Page { items, next_cursor: next.map(|position| format!("e{position:x}")) })
+}
+
+fn parse_cursor(cursor: &str) -> Result<u64, ApiError> {
+    cursor
+        .strip_prefix('e')
+        .filter(|digits| digits.len() <= 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+        .ok_or_else(|| ApiError::invalid("that is not a cursor of this list: begin without one"))
+}

@@ -1,0 +1,84 @@
+//! Reads what a request brings, and refuses it in the API's own words.
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+use crate::store::query::PageRequest;
+use crate::wire::api::{
+    CURSOR_BYTES_MAX, ErrorCode, PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX, REQUEST_BODY_BYTES_MAX,
+};
+
+/// A query string.
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(query)) => Ok(Self(query)),
+            Err(rejection) => Err(ApiError::invalid(one_line(&rejection.body_text()))),
+        }
+    }
+}
+
+/// A body of JSON. Its content type is not looked at: nothing else is taken.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(mut request: Request, state: &S) -> Result<Self, ApiError> {
+        let json = axum::http::HeaderValue::from_static("application/json");
+        request.headers_mut().insert(axum::http::header::CONTENT_TYPE, json);
+        match axum::Json::<T>::from_request(request, state).await {
+            Ok(axum::Json(body)) => Ok(Self(body)),
+            Err(JsonRejection::BytesRejection(rejection))
+                if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE =>
+            {
+                let text = format!("the body is longer than {REQUEST_BODY_BYTES_MAX} bytes");
+                Err(ApiError::new(ErrorCode::TooLarge, text))
+            }
+            Err(rejection) => Err(ApiError::invalid(one_line(&rejection.body_text()))),
+        }
+    }
+}
+
+/// One segment of the path.
+pub(super) struct Named(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(name)) => Ok(Self(name)),
+            Err(rejection) => Err(ApiError::invalid(one_line(&rejection.body_text()))),
+        }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// How many items a page is to have.
+pub(super) fn limit(limit: Option<u32>) -> Result<usize, ApiError> {
+    let limit = limit.unwrap_or(PAGE_ITEMS_DEFAULT);
+    if !(1..=PAGE_ITEMS_MAX).contains(&limit) {
+        return Err(ApiError::invalid(format!("limit is {limit}, it must be from 1 to {PAGE_ITEMS_MAX}")));
+    }
+    usize::try_from(limit).map_err(|_| ApiError::invalid("limit is too large"))
+}
+
+/// Which page of the store is asked for.
+pub(super) fn page(wanted: Option<u32>, cursor: Option<String>) -> Result<PageRequest, ApiError> {
+    if cursor.as_ref().is_some_and(|cursor| cursor.len() > CURSOR_BYTES_MAX) {
+        return Err(ApiError::invalid(format!("the cursor is longer than {CURSOR_BYTES_MAX} bytes")));
+    }
+    Ok(PageRequest { limit: limit(wanted)?, cursor })
+}

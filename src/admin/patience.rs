@@ -1,0 +1,95 @@
+//! A stream whose peer must read: one that takes nothing for too long is cut off.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+/// How long a client may refuse to read what it asked for, in seconds.
+pub(super) const STALL_SECONDS_MAX: u64 = 30;
+
+/// A stream with a deadline on every stalled write.
+pub(super) struct Patient<S> {
+    stream: S,
+    /// Runs while a write waits.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Patient<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, stalled: None }
+    }
+
+    fn judge<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled =
+            self.stalled.get_or_insert_with(|| Box::pin(sleep(Duration::from_secs(STALL_SECONDS_MAX))));
+        match stalled.as_mut().poll(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("the client read nothing for {STALL_SECONDS_MAX} s"),
+            ))),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.judge(context, written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.judge(context, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_reads_nothing_is_cut_off_when_the_time_is_over() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut patient = Patient::new(tokio::io::empty());
+        runtime.block_on(async {
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(patient.judge::<()>(&mut context, Poll::Pending).is_pending(), "it waits at first");
+            assert!(patient.judge(&mut context, Poll::Ready(Ok(()))).is_ready());
+            assert!(patient.stalled.is_none(), "whoever reads again has all the time again");
+            patient.stalled = Some(Box::pin(sleep(Duration::ZERO)));
+            sleep(Duration::from_millis(2)).await;
+            let judged = patient.judge::<()>(&mut context, Poll::Pending);
+            assert!(matches!(judged, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut));
+        });
+    }
+}

@@ -1,0 +1,56 @@
+//! Events per second: samples of a counter over the last minute.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::Shared;
+
+/// How often the counter is sampled, in seconds. Rare enough that an idle server sleeps.
+const SAMPLE_SECONDS: u64 = 5;
+
+/// Samples that are kept, in samples: a minute.
+const SAMPLES_MAX: usize = 12;
+
+/// Samples of a counter.
+pub(super) struct Rate {
+    samples: Mutex<VecDeque<(Instant, u64)>>,
+}
+
+impl Rate {
+    pub(super) fn new(count: u64) -> Self {
+        Self { samples: Mutex::new(VecDeque::from([(Instant::now(), count)])) }
+    }
+
+    fn note(&self, count: u64) {
+        let mut samples = self.samples.lock();
+        samples.push_back((Instant::now(), count));
+        while samples.len() > SAMPLES_MAX {
+            samples.pop_front();
+        }
+    }
+
+    /// The mean per second since the oldest sample; zero in the first tenth of a second, which tells nothing.
+    pub(super) fn per_second(&self, count: u64) -> f64 {
+        let Some((since, before)) = self.samples.lock().front().copied() else { return 0.0 };
+        let seconds = since.elapsed().as_secs_f64();
+        if seconds < 0.1 {
+            return 0.0;
+        }
+        let counted = u32::try_from(count.saturating_sub(before)).unwrap_or(u32::MAX);
+        let exact = f64::from(counted) / seconds;
+        (exact * 1_000.0).round() / 1_000.0
+    }
+}
+
+/// Samples for as long as the server lives.
+pub(super) async fn sample(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(SAMPLE_SECONDS));
+    loop {
+        ticks.tick().await;
+        shared.rate.note(shared.context.gauges.events_stored());
+    }
+}

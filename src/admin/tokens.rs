@@ -1,0 +1,88 @@
+//! Join tokens.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use super::AdminShared;
+use super::error::ApiError;
+use super::extract::{Asked, Body, Named, page};
+use crate::store::{self, query};
+use crate::wire::api::{
+    CreatedToken, NewToken, Page, PageQuery, TOKEN_TTL_SECONDS_DEFAULT, TOKEN_TTL_SECONDS_MAX,
+    TOKEN_USES_MAX, Token, TokenState,
+};
+use crate::wire::time::WallTime;
+use crate::wire::token::JoinToken;
+
+pub(super) async fn create(
+    State(shared): State<AdminShared>,
+    Body(new): Body<NewToken>,
+) -> Result<(StatusCode, Json<CreatedToken>), ApiError> {
+    let ttl_seconds = new.ttl_seconds.unwrap_or(TOKEN_TTL_SECONDS_DEFAULT);
+    if !(1..=TOKEN_TTL_SECONDS_MAX).contains(&ttl_seconds) {
+        return Err(ApiError::invalid(format!(
+            "ttl_seconds is {ttl_seconds}, it must be from 1 to {TOKEN_TTL_SECONDS_MAX} (366 days)"
+        )));
+    }
+    let uses_max = new.uses.unwrap_or(1);
+    if !(1..=TOKEN_USES_MAX).contains(&uses_max) {
+        return Err(ApiError::invalid(format!("uses is {uses_max}, it must be from 1 to {TOKEN_USES_MAX}")));
+    }
+    let now = (shared.context.clock)();
+    let new = store::NewToken {
+        group: new.group.unwrap_or_else(|| "/".into()),
+        created_at: now,
+        expires_at: WallTime(now.0.saturating_add(ttl_seconds * 1_000)),
+        uses_max,
+    };
+    let (store, server_certificate) = (shared.context.store.clone(), shared.context.info.certificate);
+    let made = shared.pool.run(move || Ok(store.create_token(new)?)).await?;
+    let token = JoinToken { id: made.token.id, secret: made.secret, server_certificate }.to_string();
+    Ok((StatusCode::CREATED, Json(CreatedToken { info: shown(made.token, now), token })))
+}
+
+pub(super) async fn list(
+    State(shared): State<AdminShared>,
+    Asked(asked): Asked<PageQuery>,
+) -> Result<Json<Page<Token>>, ApiError> {
+    let (page, now) = (page(asked.limit, asked.cursor)?, (shared.context.clock)());
+    let store = shared.context.store.clone();
+    let page = shared.pool.run(move || Ok(query::tokens(&*store.reader()?, &page)?)).await?;
+    let items = page.items.into_iter().map(|token| shown(token, now)).collect();
+    Ok(Json(Page { items, next_cursor: page.next }))
+}
+
+pub(super) async fn revoke(
+    State(shared): State<AdminShared>,
+    Named(id): Named,
+) -> Result<Json<Token>, ApiError> {
+    let id =
+        id.parse().map_err(|error: crate::wire::id::ParseIdError| ApiError::invalid(error.to_string()))?;
+    let now = (shared.context.clock)();
+    let store = shared.context.store.clone();
+    let token = shared.pool.run(move || Ok(store.revoke_token(id, now)?)).await?;
+    Ok(Json(shown(token, now)))
+}
+
+/// The strongest reason first: whoever revoked a token wants to see that it is.
+fn shown(token: store::Token, now: WallTime) -> Token {
+    let state = if token.revoked_at.is_some() {
+        TokenState::Revoked
+    } else if token.uses >= token.uses_max {
+        TokenState::UsedUp
+    } else if token.expires_at <= now {
+        TokenState::Expired
+    } else {
+        TokenState::Valid
+    };
+    Token {
+        id: token.id,
+        state,
+        group: token.group,
+        uses: token.uses_max,
+        used: token.uses,
+        created_at: token.created_at.into(),
+        expires_at: token.expires_at.into(),
+    }
+}
