@@ -6,7 +6,7 @@ use crate::wire::section::{Section, SectionState};
 use crate::wire::time::WallTime;
 
 /// Names a link: which reactor, which slot of its slab, and the generation that tells it from an earlier link there.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LinkRef {
     /// Number of the reactor.
     pub reactor: u8,

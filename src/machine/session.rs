@@ -253,6 +253,12 @@ impl Session {
         }
     }
 
+    /// Whether the device was told to keep the link, so that its silence is measured by pings.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        matches!(&self.state, State::Known { phase: Phase::Resting { keep_seconds: Some(_) }, .. })
+    }
+
     /// Whether a job is with a worker: a draining server waits for it.
     #[must_use]
     pub fn has_job(&self) -> bool {

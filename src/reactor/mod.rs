@@ -1,4 +1,23 @@
 //! Floor 3: the sockets. Links, the TLS channel, the acceptor and the poll loop that drives them.
+//!
+//! A [`Reactor`] owns its listener, its links, their sessions and deadlines, and nobody else touches them. It knows neither the
+//! journal nor the store: what it needs of them is behind [`Backend`].
+//!
+//! Each turn is the same sequence (see [`Reactor::turn`]): poll; accept, within a budget; read, decode and decide, within a budget;
+//! empty the mailbox; ring the flusher once; release the acknowledgements that the durable position allows; write; look at deadlines.
 #![forbid(unsafe_code)]
 
+mod accept;
+mod backend;
 pub mod channel;
+mod clock;
+mod drive;
+mod ending;
+mod link;
+mod links;
+pub mod listener;
+mod turn;
+
+pub use backend::{AppendRefusal, Backend};
+pub use clock::Clock;
+pub use turn::{Reactor, ReactorError, Settings};

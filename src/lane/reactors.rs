@@ -1,0 +1,67 @@
+//! What reactors are told, and the table of their mailboxes.
+
+use std::sync::Arc;
+
+use super::mailbox::Mailbox;
+use crate::machine::close::CloseReason;
+use crate::machine::command::JobOutcome;
+use crate::machine::hot::LinkRef;
+
+/// A letter to a reactor.
+#[derive(Debug)]
+pub enum ToReactor {
+    /// A job of this link's session has come back. Its permit comes with it.
+    JobDone(LinkRef, JobOutcome),
+    /// Another link of the same device is there.
+    Superseded(LinkRef),
+    /// The device was removed.
+    Removed(LinkRef),
+    /// Close the link for this reason, without a word.
+    Close(LinkRef, CloseReason),
+    /// Accept no more links, let those that are there finish, and end.
+    Drain,
+}
+
+/// The mailboxes of all reactors. Cheap to clone.
+#[derive(Clone)]
+pub struct ReactorLanes {
+    mailboxes: Arc<[Mailbox<ToReactor>]>,
+}
+
+impl ReactorLanes {
+    /// The table, by reactor number.
+    #[must_use]
+    pub fn new(mailboxes: Vec<Mailbox<ToReactor>>) -> Self {
+        Self { mailboxes: mailboxes.into() }
+    }
+
+    /// The mailbox of the reactor that has the link.
+    #[must_use]
+    pub fn of(&self, link: LinkRef) -> Option<&Mailbox<ToReactor>> {
+        self.mailboxes.get(usize::from(link.reactor))
+    }
+
+    /// Tells the device behind a link that it was removed, and closes the link. `false`: the reactor has too much to do; the
+    /// device is refused with its next message all the same.
+    #[must_use]
+    pub fn close_removed(&self, link: LinkRef) -> bool {
+        self.post(link, ToReactor::Removed(link))
+    }
+
+    /// Posts a letter to the reactor that has the link.
+    #[must_use]
+    pub fn post(&self, link: LinkRef, letter: ToReactor) -> bool {
+        self.of(link).is_some_and(|mailbox| mailbox.post(letter).is_ok())
+    }
+
+    /// Rings all of them: the durable position has moved.
+    pub fn ring_all(&self) {
+        self.mailboxes.iter().for_each(Mailbox::ring);
+    }
+
+    /// Tells all of them to drain. `false` when one of them could not be told.
+    #[must_use]
+    pub fn drain_all(&self) -> bool {
+        self.mailboxes.iter().fold(true, |told, mailbox| mailbox.post(ToReactor::Drain).is_ok() && told)
+    }
+}

@@ -1,0 +1,64 @@
+//! What a reactor needs of the rest of the server.
+
+use crate::machine::command::Job;
+use crate::machine::hot::{HotRecord, LinkRef};
+use crate::machine::session::SyncPolicy;
+use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::time::Now;
+
+use super::channel::Standing;
+use crate::wire::id::CertificateHash;
+
+/// Why the journal did not take an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AppendRefusal {
+    /// In a moment there is room again: the link is not read until then.
+    Behind,
+    /// The disk is full: the device is told to come later, and keeps the event.
+    Full,
+    /// It can never be taken.
+    TooLarge,
+    /// The journal has failed, and the process is about to end.
+    Failed,
+}
+
+/// The rest of the server, as a reactor sees it. Nothing here waits for a disk.
+pub trait Backend: Send + Sync + 'static {
+    /// What a certificate means.
+    fn standing(&self, certificate: &CertificateHash) -> Standing;
+
+    /// Shows the device's record; `None` when there is no such device.
+    fn with_record<R>(&self, device: DeviceId, look: impl FnOnce(&mut HotRecord) -> R) -> Option<R>;
+
+    /// What a sync of the device is answered with; `record` is `None` for a peer that is no device.
+    fn policy(&self, record: Option<&HotRecord>, now: &Now) -> SyncPolicy;
+
+    /// Appends an event to the journal. The position at which it is durable.
+    ///
+    /// # Errors
+    /// When it was not taken; nothing of it was.
+    fn append(
+        &self,
+        now: &Now,
+        device: DeviceId,
+        spool_epoch: Epoch,
+        sequence: u64,
+        body: &[u8],
+    ) -> Result<u64, AppendRefusal>;
+
+    /// Wakes the flusher: called once a turn, when something was appended.
+    fn flush(&self);
+
+    /// Everything before this position is durable.
+    fn durable(&self) -> u64;
+
+    /// Hands a job to a worker. The caller holds a permit for it, which comes back with the outcome, in a letter to the link's
+    /// reactor.
+    ///
+    /// # Errors
+    /// When no worker is there any more; the permit is still the caller's.
+    fn submit(&self, link: LinkRef, job: Job) -> Result<(), ()>;
+
+    /// The store knows less than the server once told a device: it was restored from a copy.
+    fn server_restored(&self);
+}

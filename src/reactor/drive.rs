@@ -1,0 +1,488 @@
+//! From bytes to decisions to bytes: what a reactor does with one link.
+
+use std::net::Shutdown;
+
+use super::backend::{AppendRefusal, Backend};
+use super::channel::{ChannelError, HandshakeCost, READ_BYTES_BUDGET, ReadOutcome, Standing};
+use super::link::{Link, Stage};
+use super::turn::Reactor;
+use crate::lane::reactors::ToReactor;
+use crate::machine::close::CloseReason;
+use crate::machine::command::{Command, JobOutcome};
+use crate::machine::hot::{HotRecord, LinkRef};
+use crate::machine::session::{LATER_SECONDS, Session};
+use crate::wire::frame;
+use crate::wire::id::{CertificateHash, DeviceId};
+use crate::wire::limits::FRAME_BODY_BYTES_MAX;
+use crate::wire::message::{ErrorCode, ErrorReport, ToAgent, ToServer};
+
+/// The first bytes of a body that asks for a worker: an array of two, then kind 1 (enrol) or 3 (a part). CBOR allows
+/// longer ways to write these numbers; whoever uses them is served without a permit held ahead, and told to come later when there is none.
+const WORK_BODIES: [[u8; 2]; 2] = [[0x82, 1], [0x82, 3]];
+
+/// Memory of the shared buffers that is kept between turns, in bytes.
+const SHARED_BUFFER_BYTES_MAX: usize = 4 * (READ_BYTES_BUDGET + FRAME_BODY_BYTES_MAX);
+
+/// Devices that are told to come again when the server stops spread over so many seconds, for each thousand links.
+const STOP_SPREAD_SECONDS_PER_THOUSAND: u64 = 2;
+
+/// Shortest time over which they spread, in seconds.
+const STOP_SPREAD_SECONDS_MIN: u64 = 5;
+
+/// What became of one frame.
+#[derive(PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is done with.
+    Done,
+    /// There is no room for its work now: it stays where it is.
+    NoRoom,
+    /// The link is closed.
+    Closed,
+}
+
+impl<B: Backend> Reactor<B> {
+    /// Reads what the link has, within a budget, and acts on every whole frame.
+    pub(super) fn read_link(&mut self, slot: usize) {
+        let Some(link) = self.links.get(slot) else { return };
+        if matches!(link.stage, Stage::Leaving { .. }) {
+            let mut scratch = [0; 4096];
+            if link.discard(&mut scratch) {
+                self.forget(slot);
+            }
+            return;
+        }
+        let is_shared = link.inbox.is_empty();
+        let mut plain = std::mem::take(if is_shared { &mut self.plain } else { &mut link.inbox });
+        let before = plain.len();
+        let was_handshaking = matches!(link.stage, Stage::Handshaking);
+        let outcome = link.channel.read_from(&mut link.socket, &mut plain);
+        let received = plain.len() - before;
+        if received > 0 {
+            link.heard = self.now.moment;
+        }
+        self.counters.bytes_received.add(received as u64);
+        self.mark_dirty(slot);
+        let is_welcome = !was_handshaking || outcome.is_err() || self.finish_handshake(slot);
+        let taken = if is_welcome { self.take_frames(slot, &plain) } else { (0, Taken::Closed) };
+        self.put_back(slot, plain, is_shared, &taken);
+        if taken.1 == Taken::Closed {
+            return;
+        }
+        match outcome {
+            Ok(ReadOutcome::Drained) => {}
+            Ok(ReadOutcome::More) => {
+                if taken.1 == Taken::Done
+                    && let Some(link) = self.links.get(slot)
+                    && !link.is_ready
+                {
+                    link.is_ready = true;
+                    self.ready.push_back(slot);
+                }
+            }
+            Ok(ReadOutcome::Closed) => self.leave(slot, CloseReason::PeerClosed),
+            Err(error) => self.fail(slot, &error),
+        }
+    }
+
+    /// Keeps what was not consumed, and gives the shared buffer back.
+    fn put_back(&mut self, slot: usize, mut plain: Vec<u8>, is_shared: bool, taken: &(usize, Taken)) {
+        let (consumed, end) = taken;
+        if let Some(link) = self.links.get(slot)
+            && *end != Taken::Closed
+        {
+            if is_shared {
+                link.inbox.extend_from_slice(&plain[*consumed..]);
+            } else if *consumed < plain.len() {
+                plain.drain(..*consumed);
+                link.inbox = std::mem::take(&mut plain);
+            }
+            if *end == Taken::NoRoom && !link.is_blocked {
+                link.is_blocked = true;
+                self.blocked.push_back(slot);
+                self.counters.waits_for_room.add_one();
+            }
+        }
+        if is_shared {
+            plain.clear();
+            if plain.capacity() <= SHARED_BUFFER_BYTES_MAX {
+                self.plain = plain;
+            }
+        }
+    }
+
+    /// The handshake may have ended: then the link gets its session. `false`: the link was closed.
+    fn finish_handshake(&mut self, slot: usize) -> bool {
+        let Some(link) = self.links.get(slot) else { return false };
+        if link.channel.is_handshaking() {
+            return true;
+        }
+        match link.channel.handshake_cost() {
+            Some(HandshakeCost::Resumed) => self.counters.handshakes_resumed.add_one(),
+            _ => self.counters.handshakes_full.add_one(),
+        }
+        let certificate = link.channel.peer_certificate().map(CertificateHash::of);
+        // Looked up now, whatever the handshake has seen: a resumed one brings the certificate of an earlier day.
+        let device = match certificate.map(|hash| self.backend.standing(&hash)) {
+            None => None,
+            Some(Standing::Known(device)) => Some(device),
+            Some(Standing::Removed(device)) => {
+                log::info!("{}: refused: device {device} was removed", link.peer);
+                self.say_removed(slot);
+                return false;
+            }
+            Some(Standing::Unknown) => {
+                self.leave(slot, CloseReason::ForeignCertificate);
+                return false;
+            }
+        };
+        link.device = device;
+        link.stage = Stage::Live(Session::new(&self.now, device));
+        log::debug!(
+            "{}: link of {}",
+            link.peer,
+            device.map_or("a stranger".into(), |device| device.to_string())
+        );
+        if let (Some(device), Some(name)) = (device, self.links.name(slot)) {
+            let earlier = self.backend.with_record(device, |record| record.link.replace(name)).flatten();
+            if let Some(earlier) = earlier {
+                self.tell_superseded(earlier);
+            }
+        }
+        self.rearm(slot);
+        true
+    }
+
+    fn tell_superseded(&mut self, earlier: LinkRef) {
+        if self.links.slot_of(earlier).is_some() {
+            self.superseded(earlier);
+        } else if let Some(lanes) = &self.lanes
+            && !lanes.post(earlier, ToReactor::Superseded(earlier))
+        {
+            // It is found by its idle deadline.
+            log::debug!("link {earlier:?} could not be told that it was superseded");
+        }
+    }
+
+    fn say_removed(&mut self, slot: usize) {
+        let message =
+            "this device was removed from the server; to come back it has to enrol again with a new token";
+        self.send(
+            slot,
+            &ToAgent::Error(ErrorReport { code: ErrorCode::DeviceRemoved, message: message.into() }),
+        );
+        self.leave(slot, CloseReason::DeviceRemoved);
+    }
+
+    /// Acts on every whole frame in `plain`. How many bytes are done with, and how it ended.
+    fn take_frames(&mut self, slot: usize, plain: &[u8]) -> (usize, Taken) {
+        let mut consumed = 0;
+        loop {
+            match frame::split(&plain[consumed..]) {
+                Ok(None) => return (consumed, Taken::Done),
+                Ok(Some((body, length))) => match self.take_body(slot, body) {
+                    Taken::Done => consumed += length,
+                    end => return (consumed, end),
+                },
+                Err(error) => {
+                    let report = ErrorReport { code: ErrorCode::Malformed, message: error.to_string() };
+                    self.send(slot, &ToAgent::Error(report));
+                    self.leave(slot, CloseReason::FrameLength);
+                    return (consumed, Taken::Closed);
+                }
+            }
+        }
+    }
+
+    fn take_body(&mut self, slot: usize, body: &[u8]) -> Taken {
+        let Some(name) = self.links.name(slot) else { return Taken::Closed };
+        // The permit comes before the frame: a link whose work has no room is not read.
+        let mut has_permit = false;
+        if WORK_BODIES.iter().any(|head| body.starts_with(head)) {
+            has_permit = self.permits.try_take();
+            if !has_permit {
+                return Taken::NoRoom;
+            }
+        }
+        let end = self.take_message(slot, name, body, &mut has_permit);
+        if has_permit {
+            self.permits.give_back();
+        }
+        end
+    }
+
+    fn take_message(&mut self, slot: usize, name: LinkRef, body: &[u8], has_permit: &mut bool) -> Taken {
+        let Some(Link { stage: Stage::Live(session), .. }) = self.links.get(slot) else {
+            return Taken::Closed;
+        };
+        let device = session.device();
+        let mut commands = Vec::new();
+        let message = match ToServer::from_body(body) {
+            Ok(message) => message,
+            Err(error) => {
+                session.handle_undecodable(&error, &mut commands);
+                return self.execute(slot, name, device, commands, has_permit);
+            }
+        };
+        self.counters.messages_received.add_one();
+        let events = match &message {
+            ToServer::Events(events) => events.items.len(),
+            _ => 0,
+        };
+        let (backend, now) = (&self.backend, &self.now);
+        let mut tally = Tally::default();
+        let mut message = Some(message);
+        let mut decide = |mut record: Option<&mut HotRecord>| {
+            let Some(message) = message.take() else { return };
+            let policy = backend.policy(record.as_deref(), now);
+            session.handle(now, message, record.as_deref_mut(), &policy, &mut commands);
+            if let Some(record) = record {
+                tally.append_all(&**backend, now, record, &commands);
+            }
+        };
+        let is_known =
+            device.is_some_and(|device| backend.with_record(device, |record| decide(Some(record))).is_some());
+        if !is_known {
+            decide(None);
+        }
+        self.has_appended |= tally.appended > 0;
+        self.counters.events_appended.add(tally.appended);
+        if let Some((position, epoch, through)) = tally.ack {
+            self.acks.push(position, name, epoch, through);
+        }
+        match tally.refusal {
+            // What was appended is recognised when the frame is looked at again.
+            Some(AppendRefusal::Behind) => return Taken::NoRoom,
+            Some(AppendRefusal::Failed) => {
+                self.leave(slot, CloseReason::Internal);
+                return Taken::Closed;
+            }
+            Some(AppendRefusal::Full | AppendRefusal::TooLarge) => {
+                self.counters.events_refused.add_one();
+                if let Some(Link { stage: Stage::Live(session), .. }) = self.links.get(slot) {
+                    session.append_refused(LATER_SECONDS, &mut commands);
+                }
+            }
+            None if tally.ack.is_some() => {
+                self.counters.events_repeated.add((events as u64).saturating_sub(tally.appended));
+            }
+            None => {}
+        }
+        self.rearm(slot);
+        self.execute(slot, name, device, commands, has_permit)
+    }
+
+    /// Does what a session wants done, in order. Appends have been done while the record was at hand.
+    pub(super) fn execute(
+        &mut self,
+        slot: usize,
+        name: LinkRef,
+        device: Option<DeviceId>,
+        commands: Vec<Command<'_>>,
+        has_permit: &mut bool,
+    ) -> Taken {
+        for command in commands {
+            match command {
+                Command::Send(message) => self.send(slot, &message),
+                Command::Append { .. } | Command::AckWhenDurable => {}
+                Command::Job(job) => {
+                    let may = std::mem::take(has_permit) || self.permits.try_take();
+                    if may && self.backend.submit(name, *job).is_ok() {
+                        self.counters.jobs.add_one();
+                    } else {
+                        if may {
+                            self.permits.give_back();
+                        }
+                        self.outcome(slot, name, JobOutcome::Failed);
+                    }
+                }
+                Command::ServerRestored => self.backend.server_restored(),
+                Command::Synced => {
+                    self.counters.syncs.add_one();
+                    log::debug!("device {}: in step", device.unwrap_or(DeviceId(0)));
+                }
+                Command::Close(reason) => {
+                    self.leave(slot, reason);
+                    return Taken::Closed;
+                }
+            }
+        }
+        if self.links.get(slot).is_some_and(|link| matches!(link.stage, Stage::Live(_))) {
+            Taken::Done
+        } else {
+            Taken::Closed
+        }
+    }
+
+    pub(super) fn job_done(&mut self, name: LinkRef, outcome: JobOutcome) {
+        match &outcome {
+            JobOutcome::Enrolled(_) => self.counters.enrolments.add_one(),
+            JobOutcome::Refused(_) => self.counters.enrolments_refused.add_one(),
+            _ => {}
+        }
+        if let Some(slot) = self.links.slot_of(name) {
+            self.outcome(slot, name, outcome);
+        }
+    }
+
+    fn outcome(&mut self, slot: usize, name: LinkRef, outcome: JobOutcome) {
+        let Some(Link { stage: Stage::Live(session), .. }) = self.links.get(slot) else { return };
+        let device = session.device();
+        let mut commands = Vec::new();
+        let (backend, now) = (&self.backend, &self.now);
+        let mut outcome = Some(outcome);
+        let mut decide = |record: Option<&mut HotRecord>| {
+            let Some(outcome) = outcome.take() else { return };
+            let policy = backend.policy(record.as_deref(), now);
+            session.job_done(now, outcome, record, &policy, &mut commands);
+        };
+        let is_known =
+            device.is_some_and(|device| backend.with_record(device, |record| decide(Some(record))).is_some());
+        if !is_known {
+            decide(None);
+        }
+        self.execute(slot, name, device, commands, &mut false);
+        self.rearm(slot);
+    }
+
+    pub(super) fn superseded(&mut self, name: LinkRef) {
+        self.end_session(name, Session::superseded);
+    }
+
+    pub(super) fn removed(&mut self, name: LinkRef) {
+        self.end_session(name, Session::removed);
+    }
+
+    fn end_session(&mut self, name: LinkRef, end: impl FnOnce(&mut Session, &mut Vec<Command<'_>>)) {
+        let Some(slot) = self.links.slot_of(name) else { return };
+        let Some(Link { stage: Stage::Live(session), .. }) = self.links.get(slot) else { return };
+        let device = session.device();
+        let mut commands = Vec::new();
+        end(session, &mut commands);
+        self.execute(slot, name, device, commands, &mut false);
+    }
+
+    /// Tells every link whose work is done that the server stops.
+    pub(super) fn stop_links(&mut self) {
+        let slots = self.links.slots();
+        let spread =
+            STOP_SPREAD_SECONDS_MIN.max(slots.len() as u64 * STOP_SPREAD_SECONDS_PER_THOUSAND / 1_000);
+        for slot in slots {
+            let Some(name) = self.links.name(slot) else { continue };
+            match self.links.get(slot).map(|link| &link.stage) {
+                Some(Stage::Handshaking) => self.leave(slot, CloseReason::Stopping),
+                Some(Stage::Live(session)) if !session.has_job() => {
+                    let seconds = u32::try_from(1 + random() % spread).unwrap_or(LATER_SECONDS);
+                    self.end_session(name, |session, out| session.stop(seconds, out));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends the acknowledgements that the durable position allows.
+    pub(super) fn release_acks(&mut self) {
+        if self.acks.is_empty() {
+            return;
+        }
+        for (name, ack) in self.acks.release(self.backend.durable()) {
+            let Some(slot) = self.links.slot_of(name) else { continue };
+            self.counters.acks_sent.add_one();
+            self.send(slot, &ToAgent::Ack(ack));
+        }
+    }
+
+    /// Protects a message; it leaves at the end of the turn.
+    fn send(&mut self, slot: usize, message: &ToAgent) {
+        let Some(link) = self.links.get(slot) else { return };
+        if matches!(link.stage, Stage::Leaving { .. }) {
+            return;
+        }
+        self.encoded.clear();
+        message.write_to(&mut self.encoded);
+        self.counters.bytes_sent.add(self.encoded.len() as u64);
+        match link.channel.write_plain(&self.encoded) {
+            Ok(()) => self.mark_dirty(slot),
+            Err(error) => self.fail(slot, &error),
+        }
+    }
+
+    pub(super) fn mark_dirty(&mut self, slot: usize) {
+        if let Some(link) = self.links.get(slot)
+            && !link.is_dirty
+        {
+            link.is_dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Writes what is ready, as far as the sockets take it.
+    pub(super) fn write(&mut self) {
+        for slot in std::mem::take(&mut self.dirty) {
+            let Some(link) = self.links.get(slot) else { continue };
+            link.is_dirty = false;
+            match link.channel.flush_to(&mut link.socket) {
+                Ok(true) => {
+                    link.write_deadline = None;
+                    if let Stage::Leaving { sent, .. } = &mut link.stage
+                        && !std::mem::replace(sent, true)
+                    {
+                        // The peer learns that nothing more comes; when that fails it knows already.
+                        let _ = link.socket.shutdown(Shutdown::Write);
+                        self.read_link(slot);
+                    }
+                }
+                Ok(false) => {
+                    // Any progress would have to be counted byte by byte; a peer that reads at all empties it in this time.
+                    link.write_deadline.get_or_insert(self.now.moment + self.settings.write_deadline);
+                    self.rearm(slot);
+                }
+                Err(error) => self.fail(slot, &error),
+            }
+        }
+    }
+}
+
+/// What came of the events of one message.
+#[derive(Default)]
+struct Tally {
+    appended: u64,
+    refusal: Option<AppendRefusal>,
+    ack: Option<(u64, crate::wire::id::Epoch, u64)>,
+}
+
+impl Tally {
+    /// Does the appends, in order, up to the first that is refused.
+    fn append_all<B: Backend>(
+        &mut self,
+        backend: &B,
+        now: &crate::wire::time::Now,
+        record: &mut HotRecord,
+        commands: &[Command<'_>],
+    ) {
+        for command in commands {
+            match command {
+                Command::Append { spool_epoch, sequence, body, crc } if self.refusal.is_none() => {
+                    match backend.append(now, record.device, *spool_epoch, *sequence, body) {
+                        Ok(position) => {
+                            record.note_appended(*spool_epoch, *sequence, *crc, position);
+                            self.appended += 1;
+                        }
+                        Err(refusal) => self.refusal = Some(refusal),
+                    }
+                }
+                // Only what this server has appended is acknowledged, whatever was refused after it.
+                Command::AckWhenDurable if self.refusal.is_none() || self.appended > 0 => {
+                    self.ack = Some((record.last_position, record.spool_epoch, record.last_sequence));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without randomness all come back at once, which is no reason not to stop.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    u64::from_be_bytes(bytes)
+}

@@ -1,0 +1,135 @@
+//! How links end: by failure, by decision, by deadline.
+
+use super::backend::Backend;
+use super::channel::ChannelError;
+use super::drive::Taken;
+use super::link::{FAREWELL_MILLISECONDS, Stage, reason_of};
+use super::turn::Reactor;
+use crate::machine::close::CloseReason;
+use crate::machine::hot::LinkRef;
+use crate::wire::time::Moment;
+
+impl<B: Backend> Reactor<B> {
+    pub(super) fn fail(&mut self, slot: usize, error: &ChannelError) {
+        if let Some(link) = self.links.get(slot) {
+            log::debug!("{}: {error}", link.peer);
+            if matches!(link.stage, Stage::Leaving { .. }) {
+                return self.forget(slot);
+            }
+        }
+        self.leave(slot, reason_of(error));
+    }
+
+    /// Closes a link for a reason: what is ready is still sent, and the peer's farewell awaited for a while.
+    pub(super) fn leave(&mut self, slot: usize, reason: CloseReason) {
+        let Some(name) = self.links.name(slot) else { return };
+        let Some(link) = self.links.get(slot) else { return };
+        let stage = std::mem::replace(&mut link.stage, Stage::Leaving { discarded: 0, sent: false });
+        if matches!(stage, Stage::Leaving { .. }) {
+            return;
+        }
+        link.inbox = Vec::new();
+        link.stage_deadline = self.now.moment.plus_milliseconds(FAREWELL_MILLISECONDS);
+        link.channel.close_notify();
+        let device = link.device;
+        self.counters.closed(reason);
+        match reason {
+            CloseReason::PeerClosed
+            | CloseReason::EnrolmentDone
+            | CloseReason::Stopping
+            | CloseReason::Idle => {
+                log::debug!("{}: closed: {reason}", link.peer);
+            }
+            _ => log::info!("{}: closed: {reason}", link.peer),
+        }
+        if let Some(device) = device {
+            self.backend.with_record(device, |record| {
+                if record.link == Some(name) {
+                    record.link = None;
+                }
+            });
+        }
+        match reason {
+            // Nobody listens any more, or never did.
+            CloseReason::PeerReset
+            | CloseReason::SlowReader
+            | CloseReason::HandshakeTimeout
+            | CloseReason::SilentStranger
+            | CloseReason::Idle => self.forget(slot),
+            _ => {
+                self.mark_dirty(slot);
+                self.rearm(slot);
+            }
+        }
+    }
+
+    /// The end of a link that was closed.
+    pub(super) fn forget(&mut self, slot: usize) {
+        if let Some(mut link) = self.links.remove(slot) {
+            // The last words, if the socket takes them; the socket is closed either way.
+            let _ = link.channel.flush_to(&mut link.socket);
+            let _ = self.poll.registry().deregister(&mut link.socket);
+            self.counters.links_open.take_one();
+        }
+    }
+
+    fn deadline(&mut self, slot: usize) -> Option<Moment> {
+        let idle = self.settings.idle_deadline;
+        let link = self.links.get(slot)?;
+        let own = match &link.stage {
+            Stage::Handshaking | Stage::Leaving { .. } => link.stage_deadline,
+            Stage::Live(session) => match session.is_kept() || session.has_job() {
+                true => session.deadline(),
+                false => session.deadline().min(link.heard + idle),
+            },
+        };
+        Some(link.write_deadline.map_or(own, |write| write.min(own)))
+    }
+
+    /// The deadline may have moved forward: a later one is found when the earlier comes due.
+    pub(super) fn rearm(&mut self, slot: usize) {
+        let Some(deadline) = self.deadline(slot) else { return };
+        let Some(name) = self.links.name(slot) else { return };
+        let Some(link) = self.links.get(slot) else { return };
+        if deadline < link.armed {
+            link.armed = deadline;
+            self.timers.arm(deadline, name);
+        }
+    }
+
+    pub(super) fn look_at_deadlines(&mut self) {
+        while let Some(name) = self.timers.due(self.now.moment) {
+            let Some(slot) = self.links.slot_of(name) else { continue };
+            let Some(deadline) = self.deadline(slot) else { continue };
+            if deadline > self.now.moment {
+                if let Some(link) = self.links.get(slot) {
+                    link.armed = deadline;
+                }
+                self.timers.arm(deadline, name);
+                continue;
+            }
+            self.time_out(slot, name);
+        }
+    }
+
+    fn time_out(&mut self, slot: usize, name: LinkRef) {
+        let now = self.now;
+        let Some(link) = self.links.get(slot) else { return };
+        link.armed = Moment(u64::MAX);
+        let is_stuck = link.write_deadline.is_some_and(|deadline| deadline <= now.moment);
+        match &mut link.stage {
+            Stage::Leaving { .. } => self.forget(slot),
+            _ if is_stuck => self.leave(slot, CloseReason::SlowReader),
+            Stage::Handshaking => self.leave(slot, CloseReason::HandshakeTimeout),
+            Stage::Live(session) => {
+                let mut commands = Vec::new();
+                session.handle_timeout(&now, &mut commands);
+                let device = session.device();
+                if self.execute(slot, name, device, commands, &mut false) == Taken::Done {
+                    // Our own deadline, shorter than the session's.
+                    self.leave(slot, CloseReason::Idle);
+                }
+            }
+        }
+    }
+}

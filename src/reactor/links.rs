@@ -1,0 +1,67 @@
+//! The links of one reactor: a slab whose slots are told apart by generation.
+
+use mio::Token;
+use slab::Slab;
+
+use super::link::Link;
+use crate::machine::hot::LinkRef;
+
+/// Tokens below it belong to the listener and the doorbell.
+const FIRST_LINK_TOKEN: usize = 2;
+
+#[derive(Default)]
+pub(super) struct Links {
+    slab: Slab<Link>,
+    reactor: u8,
+    generation: u32,
+}
+
+impl Links {
+    pub(super) fn new(reactor: u8) -> Self {
+        Self { slab: Slab::new(), reactor, generation: 0 }
+    }
+
+    /// A place for the next link: its slot, token and generation.
+    pub(super) fn vacancy(&mut self) -> (usize, Token, u32) {
+        self.generation = self.generation.wrapping_add(1);
+        let slot = self.slab.vacant_key();
+        (slot, Token(slot + FIRST_LINK_TOKEN), self.generation)
+    }
+
+    /// Puts a link into the slot that [`Links::vacancy`] has just named.
+    pub(super) fn insert(&mut self, link: Link) {
+        self.slab.insert(link);
+    }
+
+    pub(super) fn remove(&mut self, slot: usize) -> Option<Link> {
+        self.slab.try_remove(slot)
+    }
+
+    pub(super) fn get(&mut self, slot: usize) -> Option<&mut Link> {
+        self.slab.get_mut(slot)
+    }
+
+    /// The slot of a link, if it is still the same link.
+    pub(super) fn slot_of(&self, link: LinkRef) -> Option<usize> {
+        let slot = usize::try_from(link.slot).ok()?;
+        let is_same = link.reactor == self.reactor && self.slab.get(slot)?.generation == link.generation;
+        is_same.then_some(slot)
+    }
+
+    pub(super) fn name(&self, slot: usize) -> Option<LinkRef> {
+        let generation = self.slab.get(slot)?.generation;
+        Some(LinkRef { reactor: self.reactor, slot: u32::try_from(slot).ok()?, generation })
+    }
+
+    pub(super) fn slot_of_token(token: Token) -> Option<usize> {
+        token.0.checked_sub(FIRST_LINK_TOKEN)
+    }
+
+    pub(super) fn slots(&self) -> Vec<usize> {
+        self.slab.iter().map(|(slot, _)| slot).collect()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+}

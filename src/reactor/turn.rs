@@ -1,0 +1,310 @@
+//! The poll loop: one turn, always in the same order.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::Clock;
+use super::backend::Backend;
+use super::channel::ServerTls;
+use super::links::Links;
+use crate::lane::counters::Counters;
+use crate::lane::mailbox::Mailbox;
+use crate::lane::permits::Permits;
+use crate::lane::reactors::{ReactorLanes, ToReactor};
+use crate::machine::acks::AckQueue;
+use crate::machine::hot::LinkRef;
+use crate::machine::timers::Timers;
+use crate::wire::time::{Moment, Now};
+
+pub(super) const LISTENER: Token = Token(0);
+const DOORBELL: Token = Token(1);
+
+/// Readiness that one poll brings, in events.
+const EVENTS_PER_POLL: usize = 1024;
+
+/// Links that are read in one turn, in links. With it the others' acknowledgements never wait longer than this many reads.
+pub const READS_PER_TURN: usize = 512;
+
+/// How long to wait before links without room are tried again, in milliseconds, when no doorbell says so earlier.
+const BLOCKED_RETRY_MILLISECONDS: u64 = 5;
+
+/// Letters to a reactor that may wait besides the outcomes of jobs, in letters.
+const CONTROL_LETTERS_MAX: usize = 65_536;
+
+/// How long a draining reactor waits for the journal before it lets go of links whose events are not acknowledged yet, in
+/// milliseconds. Those come again, and are recognised.
+const DRAIN_ACKS_MILLISECONDS: u64 = 3_000;
+
+/// How long a draining reactor waits for jobs and farewells altogether, in milliseconds.
+pub const DRAIN_MILLISECONDS: u64 = 8_000;
+
+/// What an administrator decides about links.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Most links of the whole server, in links.
+    pub links_max: u64,
+    /// How long a handshake may take in all, however its bytes trickle in.
+    pub handshake_deadline: Duration,
+    /// How long a link that is not kept may be silent.
+    pub idle_deadline: Duration,
+    /// How long a peer may leave unread what is ready for it.
+    pub write_deadline: Duration,
+}
+
+/// A reactor could not start, or can't go on.
+#[derive(Debug, thiserror::Error)]
+#[error("can't {what}: {error}")]
+pub struct ReactorError {
+    what: &'static str,
+    error: io::Error,
+}
+
+impl ReactorError {
+    fn when(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self { what, error }
+    }
+}
+
+/// One thread's share of the links, and everything about them.
+pub struct Reactor<B> {
+    pub(super) poll: Poll,
+    pub(super) listener: Option<TcpListener>,
+    pub(super) links: Links,
+    pub(super) timers: Timers<LinkRef>,
+    pub(super) acks: AckQueue<LinkRef>,
+    pub(super) now: Now,
+    pub(super) settings: Settings,
+    pub(super) tls: ServerTls,
+    pub(super) backend: Arc<B>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) permits: Permits,
+    pub(super) lanes: Option<ReactorLanes>,
+    pub(super) can_accept: bool,
+    pub(super) accept_again: Option<Moment>,
+    pub(super) ready: VecDeque<usize>,
+    pub(super) blocked: VecDeque<usize>,
+    pub(super) dirty: Vec<usize>,
+    pub(super) has_appended: bool,
+    /// Plaintext of the link that is being read; every link in turn.
+    pub(super) plain: Vec<u8>,
+    /// Encoded messages on their way into a channel.
+    pub(super) encoded: Vec<u8>,
+    clock: Clock,
+    events: Events,
+    mailbox: Mailbox<ToReactor>,
+    draining_since: Option<Moment>,
+}
+
+impl<B: Backend> Reactor<B> {
+    /// A reactor on a listener of its own.
+    ///
+    /// # Errors
+    /// When the system gives no poll.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is another owner's part, handed in once at the start"
+    )]
+    pub fn new(
+        number: u8,
+        listener: std::net::TcpListener,
+        tls: ServerTls,
+        settings: Settings,
+        clock: Clock,
+        backend: Arc<B>,
+        counters: Arc<Counters>,
+        permits: Permits,
+    ) -> Result<Self, ReactorError> {
+        let poll = Poll::new().map_err(ReactorError::when("make a poll"))?;
+        let mut listener = TcpListener::from_std(listener);
+        poll.registry()
+            .register(&mut listener, LISTENER, Interest::READABLE)
+            .map_err(ReactorError::when("watch the listener"))?;
+        let waker = Waker::new(poll.registry(), DOORBELL).map_err(ReactorError::when("make a doorbell"))?;
+        let mailbox = Mailbox::new(CONTROL_LETTERS_MAX + permits.total(), move || {
+            if let Err(error) = waker.wake() {
+                log::error!("a reactor's doorbell failed: {error}");
+            }
+        });
+        Ok(Self {
+            poll,
+            listener: Some(listener),
+            links: Links::new(number),
+            timers: Timers::new(),
+            acks: AckQueue::new(),
+            now: clock.now(),
+            settings,
+            tls,
+            backend,
+            counters,
+            permits,
+            lanes: None,
+            can_accept: false,
+            accept_again: None,
+            ready: VecDeque::new(),
+            blocked: VecDeque::new(),
+            dirty: Vec::new(),
+            has_appended: false,
+            plain: Vec::new(),
+            encoded: Vec::new(),
+            clock,
+            events: Events::with_capacity(EVENTS_PER_POLL),
+            mailbox,
+            draining_since: None,
+        })
+    }
+
+    /// Where letters to this reactor are posted.
+    #[must_use]
+    pub fn mailbox(&self) -> Mailbox<ToReactor> {
+        self.mailbox.clone()
+    }
+
+    /// Turns until the reactor is drained. `lanes` are the mailboxes of all reactors.
+    ///
+    /// # Errors
+    /// When the poll fails, which it does not on a healthy system.
+    pub fn run(mut self, lanes: ReactorLanes) -> Result<(), ReactorError> {
+        self.lanes = Some(lanes);
+        while !self.is_drained() {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// One turn.
+    ///
+    /// # Errors
+    /// When the poll fails.
+    pub fn turn(&mut self) -> Result<(), ReactorError> {
+        self.wait()?;
+        self.now = self.clock.now();
+        self.counters.turns.add_one();
+        self.accept();
+        self.read();
+        self.empty_mailbox();
+        self.retry_blocked();
+        if std::mem::take(&mut self.has_appended) {
+            self.backend.flush();
+        }
+        self.release_acks();
+        self.drain();
+        self.write();
+        self.look_at_deadlines();
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<(), ReactorError> {
+        let has_work = !self.ready.is_empty() || (self.can_accept && self.accept_again.is_none());
+        let mut next = self.timers.next();
+        let mut earlier = |moment: Moment| next = Some(next.map_or(moment, |next| next.min(moment)));
+        if let Some(moment) = self.accept_again {
+            earlier(moment);
+        }
+        if !self.blocked.is_empty() || self.draining_since.is_some() {
+            earlier(self.now.moment.plus_milliseconds(BLOCKED_RETRY_MILLISECONDS));
+        }
+        let timeout = if has_work {
+            Some(Duration::ZERO)
+        } else {
+            let now = self.clock.now().moment;
+            // One more microsecond: a deadline that is polled for too early would be polled for again.
+            next.map(|moment| Duration::from_micros(moment.microseconds_since(now) + 1))
+        };
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return Err(ReactorError { what: "poll", error }),
+        }
+        for event in &self.events {
+            match event.token() {
+                LISTENER => self.can_accept = true,
+                DOORBELL => {}
+                token => {
+                    let Some(slot) = Links::slot_of_token(token) else { continue };
+                    let Some(link) = self.links.get(slot) else { continue };
+                    if (event.is_readable() || event.is_read_closed() || event.is_error()) && !link.is_ready {
+                        link.is_ready = true;
+                        self.ready.push_back(slot);
+                    }
+                    if event.is_writable() && !link.is_dirty {
+                        link.is_dirty = true;
+                        self.dirty.push(slot);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self) {
+        for _ in 0..READS_PER_TURN {
+            let Some(slot) = self.ready.pop_front() else { return };
+            let Some(link) = self.links.get(slot) else { continue };
+            link.is_ready = false;
+            if !link.is_blocked {
+                self.read_link(slot);
+            }
+        }
+        if !self.ready.is_empty() {
+            self.counters.read_budget_exhausted.add_one();
+        }
+    }
+
+    /// Links that had no room are tried again, once each.
+    fn retry_blocked(&mut self) {
+        for _ in 0..self.blocked.len() {
+            let Some(slot) = self.blocked.pop_front() else { return };
+            let Some(link) = self.links.get(slot) else { continue };
+            if std::mem::take(&mut link.is_blocked) {
+                self.read_link(slot);
+            }
+        }
+    }
+
+    fn empty_mailbox(&mut self) {
+        let mut letters = Vec::new();
+        self.mailbox.take_all(&mut letters);
+        for letter in letters {
+            match letter {
+                ToReactor::JobDone(link, outcome) => {
+                    self.permits.give_back();
+                    self.job_done(link, outcome);
+                }
+                ToReactor::Superseded(link) => self.superseded(link),
+                ToReactor::Removed(link) => self.removed(link),
+                ToReactor::Close(link, reason) => {
+                    if let Some(slot) = self.links.slot_of(link) {
+                        self.leave(slot, reason);
+                    }
+                }
+                ToReactor::Drain => {
+                    self.draining_since.get_or_insert(self.now.moment);
+                    if let Some(mut listener) = self.listener.take() {
+                        // The socket is closed either way.
+                        let _ = self.poll.registry().deregister(&mut listener);
+                    }
+                    self.can_accept = false;
+                }
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        let Some(since) = self.draining_since else { return };
+        let waited_milliseconds = self.now.moment.microseconds_since(since) / 1_000;
+        if self.acks.is_empty() || waited_milliseconds > DRAIN_ACKS_MILLISECONDS {
+            self.stop_links();
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.draining_since.is_some_and(|since| {
+            self.links.is_empty() || self.now.moment.microseconds_since(since) / 1_000 > DRAIN_MILLISECONDS
+        })
+    }
+}
