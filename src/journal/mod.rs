@@ -1,1 +1,53 @@
 //! Floor 3: the event log of the server and the spool of the agent.
+//!
+//! [`Journal::append`] copies a record into memory and returns at once; the [`Flusher`] writes all that waits with one
+//! durable write and publishes how far it got; only then may anything be acknowledged. The [`Preparer`] makes segments
+//! one ahead, so that a full disk is a state (no room, until there is), never a fault in the middle of an append.
+//! [`Reader`]s follow by position. A failed write ends the journal: nothing is retried, the process restarts and
+//! reads what is there.
+//!
+//! The bytes are described in [`layout`], and only there.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | [`layout`] | bytes to values and back |
+//! | `scan` | walks through a segment; finds where its records end |
+//! | `recovery` | the opening: what counts, what was torn, what is damaged |
+//! | `tail` | the append cursor, under the one mutex |
+//! | `flusher`, `preparer`, `threads` | the two duties |
+//! | `catalog`, `reader`, `verify`, `status` | what can be asked and read |
+//! | `storage`, `files`, `durable` | the real disk behind a small interface |
+//! | `region` | mapped memory: the one file with `unsafe` |
+
+mod catalog;
+mod doorbell;
+mod durable;
+mod files;
+mod flusher;
+mod handle;
+pub mod layout;
+mod preparer;
+mod reader;
+mod recovery;
+mod region;
+mod scan;
+mod status;
+mod storage;
+mod tail;
+mod threads;
+mod verify;
+
+pub use catalog::{Damage, SegmentInfo, SegmentState};
+pub use files::{DirectoryError, FileStorage};
+pub use flusher::{FlushError, Flusher};
+pub use handle::{Journal, OpenError, Opened, Options, Recovery, Retention};
+pub use layout::{Position, Record, RecordView, Summary};
+pub use preparer::{Prepared, Preparer};
+pub use reader::{Backward, Forward, Item, ReadError, Reader};
+pub use recovery::RecoveryError;
+pub use region::FileMap;
+pub use status::{State, Stats, WithoutRoom};
+pub use storage::{SegmentFile, Storage};
+pub use tail::{AppendError, NoRoom};
+pub use threads::{Notice, Threads};
+pub use verify::{Report, verify, verify_reader};

@@ -1,0 +1,168 @@
+//! What readers, `status` and retention know of the segments: shared by all who hold the journal.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::layout::{IndexEntry, Position, SegmentHeader, Summary};
+use super::storage::SegmentFile;
+
+/// What state a segment is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SegmentState {
+    /// Records are being appended to it, or will be.
+    Open,
+    /// Full, with its trailer.
+    Sealed,
+    /// Acknowledged data in it is damaged; nothing is written to it again.
+    SetAside,
+}
+
+/// A segment, as `status` and retention see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SegmentInfo {
+    /// Position of its first byte.
+    pub base: Position,
+    /// The position just past its last durable record.
+    pub end: Position,
+    /// Length of its file, in bytes.
+    pub bytes: u64,
+    /// What state it is in.
+    pub state: SegmentState,
+    /// Count and times of its durable records.
+    pub summary: Summary,
+}
+
+/// Acknowledged data that is not there any more.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Damage {
+    /// The first position without a valid record.
+    pub from: Position,
+    /// Where valid records begin again, or had to reach.
+    pub to: Position,
+    /// What is wrong there.
+    pub what: &'static str,
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "damage from position {} to {}: {}", self.from, self.to, self.what)
+    }
+}
+
+/// A segment that can be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) file: SegmentFile,
+    /// `None`: the header is damaged, so nothing in it can be read.
+    pub(crate) header: Option<SegmentHeader>,
+    pub(crate) state: SegmentState,
+    /// The position just past the last durable record.
+    pub(crate) end: u64,
+    pub(crate) summary: Summary,
+    /// The sparse index, kept in memory only while there is no trailer to read it from.
+    pub(crate) index: Vec<IndexEntry>,
+}
+
+impl Entry {
+    pub(crate) fn empty(header: &SegmentHeader) -> Self {
+        Self {
+            file: SegmentFile { base: header.base, bytes: header.bytes, set_aside: false },
+            header: Some(*header),
+            state: SegmentState::Open,
+            end: header.first(),
+            summary: Summary::default(),
+            index: Vec::new(),
+        }
+    }
+
+    pub(crate) fn info(&self) -> SegmentInfo {
+        SegmentInfo {
+            base: Position(self.file.base),
+            end: Position(self.end),
+            bytes: self.file.bytes,
+            state: self.state,
+            summary: self.summary,
+        }
+    }
+
+    pub(crate) fn next_base(&self) -> u64 {
+        self.file.base.saturating_add(self.file.bytes)
+    }
+}
+
+/// The segments, in order, and how far they are durable.
+pub(crate) struct Catalog<S> {
+    pub(crate) storage: Arc<S>,
+    /// Everything before it is durable. Written by the flusher alone, after the catalog's entry.
+    durable: AtomicU64,
+    entries: Mutex<Vec<Entry>>,
+    damages: Mutex<Vec<Damage>>,
+}
+
+impl<S> Catalog<S> {
+    pub(crate) fn new(storage: Arc<S>, durable: u64, entries: Vec<Entry>, damages: Vec<Damage>) -> Self {
+        let durable = AtomicU64::new(durable);
+        Self { storage, durable, entries: Mutex::new(entries), damages: Mutex::new(damages) }
+    }
+
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Tells readers of records that became durable in the segment at `base`, then of the new durable position.
+    pub(crate) fn publish(&self, base: u64, end: u64, summary: &Summary, index: &[IndexEntry]) {
+        self.with_entry(base, |entry| {
+            entry.end = end;
+            entry.summary.merge(summary);
+            entry.index.extend_from_slice(index);
+        });
+        self.durable.store(end, Ordering::Release);
+    }
+
+    /// Changes the entry at `base`, if it is still there.
+    pub(crate) fn with_entry<R>(&self, base: u64, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        let mut entries = self.entries.lock();
+        let place = entries.binary_search_by_key(&base, |entry| entry.file.base).ok()?;
+        entries.get_mut(place).map(change)
+    }
+
+    pub(crate) fn add(&self, entry: Entry) {
+        self.entries.lock().push(entry);
+    }
+
+    pub(crate) fn remove(&self, base: u64) {
+        self.entries.lock().retain(|entry| entry.file.base != base);
+    }
+
+    pub(crate) fn infos(&self) -> Vec<SegmentInfo> {
+        self.entries.lock().iter().map(Entry::info).collect()
+    }
+
+    pub(crate) fn damages(&self) -> Vec<Damage> {
+        self.damages.lock().clone()
+    }
+
+    /// The first segment that reaches beyond `position`.
+    pub(crate) fn at_or_after(&self, position: u64) -> Option<Entry> {
+        self.entries.lock().iter().find(|entry| entry.next_base() > position).cloned()
+    }
+
+    /// The last segment that begins before `position`.
+    pub(crate) fn before(&self, position: u64) -> Option<Entry> {
+        self.entries.lock().iter().rev().find(|entry| entry.file.base < position).cloned()
+    }
+
+    /// The oldest segment.
+    pub(crate) fn oldest(&self) -> Option<Entry> {
+        self.entries.lock().first().cloned()
+    }
+
+    /// The first segment with a record at or after a wall time, as far as its summary tells.
+    pub(crate) fn reaching_time(&self, wall_ms: u64) -> Option<Entry> {
+        let entries = self.entries.lock();
+        entries.iter().find(|entry| entry.summary.records > 0 && entry.summary.latest_ms >= wall_ms).cloned()
+    }
+}

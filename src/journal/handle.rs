@@ -1,0 +1,312 @@
+//! The journal as its users hold it: append, ask, read.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::catalog::{Catalog, Damage, SegmentInfo};
+use super::doorbell::Doorbell;
+use super::files::FileStorage;
+use super::flusher::Flusher;
+use super::layout::{Position, Record, RecordView, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use super::preparer::Preparer;
+use super::reader::Reader;
+use super::recovery::{RecoveryError, records_room, recover};
+use super::region;
+use super::status::{Health, State, Stats};
+use super::storage::Storage;
+use super::tail::{AppendError, Tail};
+
+/// Smallest window, in bytes: a record of a few KiB must fit twice.
+const WINDOW_BYTES_MIN: u64 = 16 * 1024;
+
+/// Which whole segments are deleted by the preparer, oldest first. The segments being written are never deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retention {
+    /// Most bytes on disk, all segments together.
+    pub bytes: u64,
+    /// Oldest record that must be kept, in milliseconds before now. `None`: whatever fits.
+    pub age_ms: Option<u64>,
+}
+
+/// How a journal is laid out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Length of a segment's file, in bytes; a multiple of 4,096.
+    pub segment_bytes: u64,
+    /// Memory for records that wait for the flusher, in bytes. It is resident all the time.
+    pub window_bytes: u64,
+    /// What is deleted on its own. `None`: nothing; see [`Journal::delete_before`].
+    pub retention: Option<Retention>,
+    /// Most bytes on disk: beyond it there is no room. `None`: whatever the disk has.
+    pub limit_bytes: Option<u64>,
+    /// Bytes of the disk that are left free for others, such as the database beside it.
+    pub keep_free_bytes: u64,
+}
+
+impl Options {
+    /// For a server: segments of 64 MiB, a window that holds 10 ms of 100,000 events of 1 KiB a second, 64 MiB left free.
+    #[must_use]
+    pub fn server() -> Self {
+        Self {
+            segment_bytes: 64 * 1024 * 1024,
+            window_bytes: 1024 * 1024,
+            retention: None,
+            limit_bytes: None,
+            keep_free_bytes: 64 * 1024 * 1024,
+        }
+    }
+
+    /// For a device's spool: segments of 256 KiB, a window of 32 KiB, at most `limit_bytes` on disk.
+    #[must_use]
+    pub fn spool(limit_bytes: u64) -> Self {
+        Self {
+            segment_bytes: 256 * 1024,
+            window_bytes: 32 * 1024,
+            retention: None,
+            limit_bytes: Some(limit_bytes),
+            keep_free_bytes: 0,
+        }
+    }
+
+    fn check(&self) -> Result<(), OpenError> {
+        let wrong = |what| Err(OpenError::Options(what));
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes)
+            || !self.segment_bytes.is_multiple_of(4096)
+        {
+            return wrong("segment_bytes must be a multiple of 4096 from 64 KiB to 1 GiB");
+        }
+        if !(WINDOW_BYTES_MIN..=self.segment_bytes).contains(&self.window_bytes) {
+            return wrong("window_bytes must be from 16 KiB to segment_bytes");
+        }
+        let two = 2 * self.segment_bytes;
+        if self.limit_bytes.is_some_and(|limit| limit < two) {
+            return wrong("limit_bytes must hold two segments");
+        }
+        if self.retention.is_some_and(|retention| retention.bytes < two) {
+            return wrong("retention must hold two segments");
+        }
+        Ok(())
+    }
+}
+
+/// Why a journal could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A setting is out of range.
+    #[error("journal: {0}")]
+    Options(&'static str),
+    /// The segments could not be read or made good.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// No memory for the window.
+    #[error("journal: no memory for the window: {0}")]
+    Window(io::Error),
+}
+
+/// What the opening found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recovery {
+    /// Everything before it was there, and is durable now.
+    pub durable: Position,
+    /// Bytes of torn batches, never acknowledged, that were wiped.
+    pub wiped_bytes: u64,
+    /// Acknowledged data that is damaged. An administrator must hear of it.
+    pub damages: Vec<Damage>,
+}
+
+/// An open journal: the handle, and the two duties that someone has to do.
+///
+/// [`Threads::spawn`](super::Threads::spawn) does them on threads of their own; a simulation calls
+/// [`Flusher::flush_once`] and [`Preparer::prepare_once`] when it pleases.
+pub struct Opened<S: Storage = FileStorage> {
+    /// For appending and asking.
+    pub journal: Journal<S>,
+    /// Makes durable what was appended.
+    pub flusher: Flusher<S>,
+    /// Makes segments ahead and deletes old ones.
+    pub preparer: Preparer<S>,
+    /// What was found.
+    pub recovery: Recovery,
+}
+
+/// What all parts of an open journal share.
+pub(crate) struct Shared<S> {
+    pub(crate) tail: Mutex<Tail>,
+    pub(crate) catalog: Arc<Catalog<S>>,
+    pub(crate) health: Mutex<Health>,
+    pub(crate) options: Options,
+    pub(crate) flush_bell: Doorbell,
+    pub(crate) prepare_bell: Doorbell,
+    /// Held while files are made or deleted, so that only one of those who may is at it.
+    pub(crate) housekeeping: Mutex<()>,
+}
+
+/// A journal that is open for appending. Cheap to clone; every clone is the same journal.
+pub struct Journal<S: Storage = FileStorage> {
+    shared: Arc<Shared<S>>,
+}
+
+impl<S: Storage> Clone for Journal<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S: Storage> Journal<S> {
+    /// Opens a journal: makes its tail good, tells of every record from `from` on, in order, and makes the first
+    /// segment if there is none. A disk without room is no error: the journal opens and has no room.
+    ///
+    /// # Errors
+    /// [`OpenError`]. Damage is not one: it is in [`Opened::recovery`].
+    pub fn open(
+        storage: S,
+        options: Options,
+        from: Position,
+        now_ms: u64,
+        mut on_record: impl FnMut(RecordView<'_>),
+    ) -> Result<Opened<S>, OpenError> {
+        options.check()?;
+        let window = usize::try_from(options.window_bytes).unwrap_or(usize::MAX);
+        let (producer, consumer) = region::ring(window).map_err(OpenError::Window)?;
+        let found = recover(&storage, from, false, &mut on_record)?;
+        let recovery = Recovery {
+            durable: Position(found.durable),
+            wiped_bytes: found.wiped_bytes,
+            damages: found.damages.clone(),
+        };
+        let room = records_room(options.segment_bytes);
+        let catalog = Arc::new(Catalog::new(Arc::new(storage), found.durable, found.entries, found.damages));
+        let has_segment = found.open.is_some() || found.next.is_some();
+        let shared = Arc::new(Shared {
+            tail: Mutex::new(Tail::new(producer, found.open, found.next, room)),
+            catalog,
+            health: Mutex::new(Health::default()),
+            options,
+            flush_bell: Doorbell::default(),
+            prepare_bell: Doorbell::default(),
+            housekeeping: Mutex::new(()),
+        });
+        let flusher = Flusher::new(Arc::clone(&shared), consumer);
+        let mut preparer = Preparer::new(Arc::clone(&shared));
+        if !has_segment {
+            preparer.prepare_once(now_ms);
+        }
+        Ok(Opened { journal: Self { shared }, flusher, preparer, recovery })
+    }
+
+    /// Takes a record: copies it into the mapped tail, with its CRC, and never touches the disk. Returns the position
+    /// just past it: it is durable, and may be acknowledged, once [`durable`](Self::durable) has reached that.
+    /// The caller rings ([`ring`](Self::ring)) when it has appended all it had.
+    ///
+    /// # Errors
+    /// [`AppendError`]; the record was not taken.
+    pub fn append(&self, record: &Record<'_>) -> Result<Position, AppendError> {
+        let durable = self.shared.catalog.durable();
+        let result = self.shared.tail.lock().append(record, durable);
+        match result {
+            Ok((end, began_segment)) => {
+                if began_segment {
+                    self.shared.prepare_bell.ring();
+                }
+                Ok(Position(end))
+            }
+            Err(error) => {
+                if matches!(error, AppendError::NoRoom(_)) {
+                    self.shared.flush_bell.ring();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Wakes the flusher. Costs one atomic exchange while the flusher is awake already.
+    pub fn ring(&self) {
+        self.shared.flush_bell.ring();
+    }
+
+    /// Everything before it is durable.
+    #[must_use]
+    pub fn durable(&self) -> Position {
+        Position(self.shared.catalog.durable())
+    }
+
+    /// The position just past the last record taken, durable or not.
+    #[must_use]
+    pub fn end(&self) -> Position {
+        let end = self.shared.tail.lock().end();
+        Position(end.unwrap_or(0).max(self.shared.catalog.durable()))
+    }
+
+    /// Longest payload that is taken, in bytes.
+    #[must_use]
+    pub fn payload_bytes_max(&self) -> usize {
+        self.shared.tail.lock().payload_bytes_max()
+    }
+
+    /// A reader of what is durable, now and from now on.
+    #[must_use]
+    pub fn reader(&self) -> Reader<S> {
+        Reader::new(Arc::clone(&self.shared.catalog))
+    }
+
+    /// All segments, oldest first.
+    #[must_use]
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        self.shared.catalog.infos()
+    }
+
+    /// Deletes whole segments of which nothing at or past `position` is left, oldest first, never the ones being
+    /// written. Returns what it deleted. Touches the disk.
+    ///
+    /// # Errors
+    /// Whatever the medium answers; what was deleted before stays deleted.
+    pub fn delete_before(&self, position: Position) -> io::Result<Vec<SegmentInfo>> {
+        let deleted = self.shared.delete_while(|segment, _| segment.end <= position)?;
+        if !deleted.is_empty() {
+            self.shared.prepare_bell.ring();
+        }
+        Ok(deleted)
+    }
+
+    /// What `status` shows.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let health = self.shared.health.lock().clone();
+        Stats::of(&self.shared.catalog, health)
+    }
+
+    /// Whether all is well.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.shared.health.lock().state()
+    }
+}
+
+impl<S: Storage> Shared<S> {
+    /// Deletes segments from the oldest on, while `is_old` says so of a segment and the bytes of all that are left.
+    pub(crate) fn delete_while(
+        &self,
+        is_old: impl Fn(&SegmentInfo, u64) -> bool,
+    ) -> io::Result<Vec<SegmentInfo>> {
+        let _housekeeping = self.housekeeping.lock();
+        let mut deleted = Vec::new();
+        // The last one always stays: the next segment's position comes from it.
+        loop {
+            let needed = self.tail.lock().oldest_needed().unwrap_or(u64::MAX);
+            let infos = self.catalog.infos();
+            let bytes = infos.iter().map(|info| info.bytes).sum();
+            let [oldest, _, ..] = infos.as_slice() else { break };
+            if oldest.base.0 >= needed || oldest.end.0 > self.catalog.durable() || !is_old(oldest, bytes) {
+                break;
+            }
+            let Some(entry) = self.catalog.oldest() else { break };
+            self.catalog.storage.delete(entry.file)?;
+            self.catalog.remove(entry.file.base);
+            deleted.push(*oldest);
+        }
+        Ok(deleted)
+    }
+}

@@ -1,0 +1,110 @@
+//! The duty to look ahead: makes the next segment before it is needed, and deletes what retention lets go.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::sync::Arc;
+
+use super::catalog::{Entry, SegmentInfo};
+use super::handle::Shared;
+use super::layout::SegmentHeader;
+use super::status::WithoutRoom;
+use super::storage::Storage;
+
+/// What [`Preparer::prepare_once`] did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Prepared {
+    /// The next segment was there already.
+    Ready,
+    /// It made the next segment.
+    Made,
+    /// There is no room for it, or the medium refused; why. Try again later.
+    NoRoom(String),
+}
+
+/// The one that makes segments ahead. There is one for each journal.
+pub struct Preparer<S: Storage> {
+    pub(crate) shared: Arc<Shared<S>>,
+}
+
+impl<S: Storage> Preparer<S> {
+    pub(crate) fn new(shared: Arc<Shared<S>>) -> Self {
+        Self { shared }
+    }
+
+    /// Makes the next segment, if it is not there: zero-filled and synced, so that a full disk shows here and not in
+    /// an append. `now_ms` (wall time, milliseconds since 1970) is what `status` shows as the beginning of a full disk.
+    pub fn prepare_once(&mut self, now_ms: u64) -> Prepared {
+        if !self.shared.tail.lock().wants_next() {
+            return Prepared::Ready;
+        }
+        let _housekeeping = self.shared.housekeeping.lock();
+        match self.make_next() {
+            Ok(header) => {
+                self.shared.catalog.add(Entry::empty(&header));
+                self.shared.tail.lock().give_next(header);
+                self.shared.health.lock().no_room = None;
+                Prepared::Made
+            }
+            Err(why) => {
+                self.shared.tail.lock().set_full();
+                let mut health = self.shared.health.lock();
+                let since_ms = health.no_room.as_ref().map_or(now_ms, |no_room| no_room.since_ms);
+                health.no_room = Some(WithoutRoom { since_ms, why: why.clone() });
+                Prepared::NoRoom(why)
+            }
+        }
+    }
+
+    fn make_next(&self) -> Result<SegmentHeader, String> {
+        let options = &self.shared.options;
+        let catalog = &self.shared.catalog;
+        let infos = catalog.infos();
+        let bytes = options.segment_bytes;
+        let used: u64 = infos.iter().map(|info| info.bytes).sum();
+        if let Some(limit) = options.limit_bytes
+            && used + bytes > limit
+        {
+            return Err(format!("the journal's limit of {limit} bytes is used up: {used} bytes in segments"));
+        }
+        let medium = |error: io::Error| format!("the next segment can't be made: {error}");
+        let free = catalog.storage.free_bytes().map_err(medium)?;
+        if free < bytes.saturating_add(options.keep_free_bytes) {
+            return Err(format!(
+                "the disk is full: {free} bytes free, a segment takes {bytes} and {} are kept free: make room",
+                options.keep_free_bytes
+            ));
+        }
+        let base = infos.last().map_or(0, |last| last.base.0 + last.bytes);
+        let epoch = catalog.storage.random().map_err(medium)?;
+        let header = SegmentHeader { epoch, base, bytes };
+        catalog.storage.create(&header).map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                format!("the disk is full: {error}: make room")
+            }
+            _ => medium(error),
+        })?;
+        Ok(header)
+    }
+
+    /// Deletes the segments that [`Retention`](super::Retention) lets go, and returns them. Nothing without one.
+    ///
+    /// # Errors
+    /// Whatever the medium answers; what was deleted before stays deleted.
+    pub fn retain_once(&mut self, now_ms: u64) -> io::Result<Vec<SegmentInfo>> {
+        let Some(retention) = self.shared.options.retention else { return Ok(Vec::new()) };
+        let next = if self.shared.tail.lock().wants_next() { self.shared.options.segment_bytes } else { 0 };
+        let keep_from_ms = retention.age_ms.map_or(0, |age| now_ms.saturating_sub(age));
+        self.shared.delete_while(|segment, bytes| {
+            bytes + next > retention.bytes || segment.summary.latest_ms < keep_from_ms
+        })
+    }
+
+    /// Does both, room first.
+    ///
+    /// # Errors
+    /// As [`retain_once`](Self::retain_once).
+    pub(crate) fn turn(&mut self, now_ms: u64) -> (io::Result<Vec<SegmentInfo>>, Prepared) {
+        let deleted = self.retain_once(now_ms);
+        (deleted, self.prepare_once(now_ms))
+    }
+}

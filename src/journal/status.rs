@@ -1,0 +1,87 @@
+//! What `status` shows of a journal.
+#![forbid(unsafe_code)]
+
+use super::catalog::{Catalog, Damage};
+use super::layout::Position;
+
+/// Since when, and why, the next segment can't be made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WithoutRoom {
+    /// Wall time of the first attempt that failed, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// What is full, and what to do.
+    pub why: String,
+}
+
+/// Whether all is well with a journal.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Yes.
+    Ok,
+    /// The next segment can't be made. Appends go on while the current one has room, then they are refused, until there
+    /// is room again.
+    NoRoom(WithoutRoom),
+    /// A write failed; nothing is appended any more, and the process must end.
+    Failed(String),
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Health {
+    pub(crate) failed: Option<String>,
+    pub(crate) no_room: Option<WithoutRoom>,
+}
+
+impl Health {
+    pub(crate) fn state(&self) -> State {
+        match (&self.failed, &self.no_room) {
+            (Some(why), _) => State::Failed(why.clone()),
+            (None, Some(no_room)) => State::NoRoom(no_room.clone()),
+            (None, None) => State::Ok,
+        }
+    }
+}
+
+/// A journal at a glance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stats {
+    /// Whether all is well.
+    pub state: State,
+    /// Bytes on disk, segments made ahead included.
+    pub bytes: u64,
+    /// Segments, count, the ones made ahead and set aside included.
+    pub segments: usize,
+    /// Segments that were set aside, count.
+    pub set_aside: usize,
+    /// Durable records, count.
+    pub records: u64,
+    /// Where the oldest segment begins.
+    pub oldest: Position,
+    /// Wall time of the earliest record, in milliseconds since 1970. `None`: there are no records.
+    pub oldest_ms: Option<u64>,
+    /// Everything before it is durable.
+    pub durable: Position,
+    /// Wall time of the latest record, in milliseconds since 1970. `None`: there are no records.
+    pub newest_ms: Option<u64>,
+    /// Acknowledged data found damaged at the opening.
+    pub damages: Vec<Damage>,
+}
+
+impl Stats {
+    #[expect(clippy::needless_pass_by_value, reason = "a copy made for this call, taken out of its lock")]
+    pub(crate) fn of<S>(catalog: &Catalog<S>, health: Health) -> Self {
+        let infos = catalog.infos();
+        let filled = || infos.iter().filter(|info| info.summary.records > 0);
+        Self {
+            state: health.state(),
+            bytes: infos.iter().map(|info| info.bytes).sum(),
+            segments: infos.len(),
+            set_aside: infos.iter().filter(|info| info.state == super::SegmentState::SetAside).count(),
+            records: infos.iter().map(|info| info.summary.records).sum(),
+            oldest: infos.first().map_or(Position(0), |info| info.base),
+            oldest_ms: filled().map(|info| info.summary.earliest_ms).min(),
+            durable: Position(catalog.durable()),
+            newest_ms: filled().map(|info| info.summary.latest_ms).max(),
+            damages: catalog.damages(),
+        }
+    }
+}

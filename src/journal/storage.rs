@@ -1,0 +1,73 @@
+//! What the journal asks of a disk: one small interface, so that a simulated disk can stand in for the real one.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::ops::Deref;
+
+use super::layout::SegmentHeader;
+
+/// A segment's file, as a listing shows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SegmentFile {
+    /// Position of its first byte, from its name.
+    pub base: u64,
+    /// Its length, in bytes.
+    pub bytes: u64,
+    /// Set aside, because acknowledged data in it is damaged.
+    pub set_aside: bool,
+}
+
+/// A place for segments. Every method that changes something returns only once the change survives a power cut.
+pub trait Storage: Send + Sync + 'static {
+    /// A segment's bytes for reading; stays whole when the segment is deleted. Its bytes are untrusted.
+    type View: Deref<Target = [u8]> + Send + Sync + 'static;
+
+    /// All segments, in order of their base.
+    ///
+    /// # Errors
+    /// Whatever the medium answers.
+    fn list(&self) -> io::Result<Vec<SegmentFile>>;
+
+    /// Makes a segment of `header.bytes` bytes: zeros but for the header. It is there wholly or not at all.
+    ///
+    /// # Errors
+    /// `StorageFull` or `QuotaExceeded` when there is no room, else whatever the medium answers; nothing is left behind.
+    fn create(&self, header: &SegmentHeader) -> io::Result<()>;
+
+    /// Writes the two parts one behind the other at `offset` in the segment at `base`, and returns how many bytes are
+    /// durable. Fewer than asked for is a short write, which the journal treats as a failure.
+    ///
+    /// # Errors
+    /// Whatever the medium answers. What the medium then holds is unknown.
+    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 2]) -> io::Result<usize>;
+
+    /// Opens a segment for reading.
+    ///
+    /// # Errors
+    /// `NotFound` when it is gone, else whatever the medium answers.
+    fn view(&self, file: SegmentFile) -> io::Result<Self::View>;
+
+    /// Marks a segment as damaged, so that nothing is written to it again.
+    ///
+    /// # Errors
+    /// Whatever the medium answers.
+    fn set_aside(&self, base: u64) -> io::Result<()>;
+
+    /// Deletes a segment.
+    ///
+    /// # Errors
+    /// Whatever the medium answers.
+    fn delete(&self, file: SegmentFile) -> io::Result<()>;
+
+    /// Bytes that new segments could take.
+    ///
+    /// # Errors
+    /// Whatever the medium answers.
+    fn free_bytes(&self) -> io::Result<u64>;
+
+    /// A random number, for a segment's epoch. A method of the disk so that a simulation repeats itself.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    fn random(&self) -> io::Result<u64>;
+}

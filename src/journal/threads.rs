@@ -1,0 +1,169 @@
+//! The two duties on threads of their own, for whoever runs a journal for real.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::catalog::SegmentInfo;
+use super::flusher::{FlushError, Flusher};
+use super::handle::Shared;
+use super::layout::Position;
+use super::preparer::{Prepared, Preparer};
+use super::storage::Storage;
+
+/// How long to wait before looking again whether a full disk has room, in milliseconds.
+const FULL_RETRY_MILLISECONDS: u64 = 1_000;
+
+/// How often retention by age is looked at, in seconds.
+const AGE_CHECK_SECONDS: u64 = 60;
+
+/// Stack of a journal's thread, in bytes; they call nothing deep.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// What a journal's threads tell, each from its own thread. Whoever is told must not wait there.
+#[derive(Debug)]
+pub enum Notice {
+    /// Everything before it is durable now: release the acknowledgements.
+    Durable(Position),
+    /// A write failed. Nothing is appended any more: end the process.
+    Failed(FlushError),
+    /// There is no room for the next segment; why. Told once, until there is room again.
+    NoRoom(String),
+    /// There is room again: what was refused may be tried again.
+    RoomAgain,
+    /// Retention deleted these segments.
+    Deleted(Vec<SegmentInfo>),
+    /// Retention could not delete; tried again later.
+    NotDeleted(io::Error),
+}
+
+/// A journal's threads. Dropping it stops them too, without a last word on whether the last flush worked.
+pub struct Threads<S: Storage> {
+    shared: Arc<Shared<S>>,
+    stop: Arc<AtomicBool>,
+    flusher: Option<JoinHandle<Result<(), FlushError>>>,
+    preparer: Option<JoinHandle<()>>,
+}
+
+impl<S: Storage> Threads<S> {
+    /// Starts the flusher (woken by [`Journal::ring`](super::Journal::ring), flushes all that waits, no lingering) and
+    /// the preparer (woken when the next segment is begun; every second while the disk is full; every minute when
+    /// retention goes by age). `name` is short: it begins the threads' names.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn spawn(
+        name: &str,
+        flusher: Flusher<S>,
+        preparer: Preparer<S>,
+        on_notice: impl Fn(Notice) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let shared = Arc::clone(&flusher.shared);
+        let stop = Arc::new(AtomicBool::new(false));
+        let on_notice = Arc::new(on_notice);
+        let mut threads = Self { shared, stop: Arc::clone(&stop), flusher: None, preparer: None };
+        let tell = Arc::clone(&on_notice);
+        let stopping = Arc::clone(&stop);
+        threads.flusher = Some(
+            Builder::new()
+                .name(format!("{name}-flush"))
+                .stack_size(STACK_BYTES)
+                .spawn(move || run_flusher(flusher, &stopping, &*tell))?,
+        );
+        threads.preparer = Some(
+            Builder::new()
+                .name(format!("{name}-ahead"))
+                .stack_size(STACK_BYTES)
+                .spawn(move || run_preparer(preparer, &stop, &*on_notice))?,
+        );
+        Ok(threads)
+    }
+
+    /// Flushes what waits and ends both threads. Append nothing any more before calling it.
+    ///
+    /// # Errors
+    /// [`FlushError`] when the last flush, or one before it, failed.
+    pub fn stop(mut self) -> Result<(), FlushError> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<(), FlushError> {
+        self.stop.store(true, Ordering::Release);
+        self.shared.flush_bell.ring();
+        self.shared.prepare_bell.ring();
+        let panicked = || FlushError("a journal thread panicked".to_owned());
+        let prepared = self.preparer.take().map_or(Ok(()), |thread| thread.join().map_err(|_| panicked()));
+        let flushed =
+            self.flusher.take().map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| Err(panicked())));
+        flushed.and(prepared)
+    }
+}
+
+impl<S: Storage> Drop for Threads<S> {
+    fn drop(&mut self) {
+        let _ = self.join();
+    }
+}
+
+fn run_flusher<S: Storage>(
+    mut flusher: Flusher<S>,
+    stop: &AtomicBool,
+    tell: &dyn Fn(Notice),
+) -> Result<(), FlushError> {
+    let shared = Arc::clone(&flusher.shared);
+    let mut told = Position(shared.catalog.durable());
+    loop {
+        shared.flush_bell.wait(None);
+        // Read before the flush: whatever was appended before the stop is in it.
+        let stopping = stop.load(Ordering::Acquire);
+        match flusher.flush_once() {
+            Ok(durable) if durable > told => {
+                told = durable;
+                tell(Notice::Durable(durable));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tell(Notice::Failed(error.clone()));
+                return Err(error);
+            }
+        }
+        if stopping {
+            return Ok(());
+        }
+    }
+}
+
+fn run_preparer<S: Storage>(mut preparer: Preparer<S>, stop: &AtomicBool, tell: &dyn Fn(Notice)) {
+    let shared = Arc::clone(&preparer.shared);
+    let by_age = shared.options.retention.is_some_and(|retention| retention.age_ms.is_some());
+    let mut full = false;
+    while !stop.load(Ordering::Acquire) {
+        let (deleted, prepared) = preparer.turn(wall_ms());
+        match deleted {
+            Ok(deleted) if deleted.is_empty() => {}
+            Ok(deleted) => tell(Notice::Deleted(deleted)),
+            Err(error) => tell(Notice::NotDeleted(error)),
+        }
+        let was_full = full;
+        full = matches!(prepared, Prepared::NoRoom(_));
+        match prepared {
+            Prepared::NoRoom(why) if !was_full => tell(Notice::NoRoom(why)),
+            Prepared::Made if was_full => tell(Notice::RoomAgain),
+            _ => {}
+        }
+        let timeout = if full {
+            Some(Duration::from_millis(FULL_RETRY_MILLISECONDS))
+        } else {
+            by_age.then(|| Duration::from_secs(AGE_CHECK_SECONDS))
+        };
+        shared.prepare_bell.wait(timeout);
+    }
+}
+
+fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

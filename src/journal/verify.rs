@@ -1,0 +1,57 @@
+//! Reading a whole journal through, for an administrator.
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+
+use super::catalog::Damage;
+use super::layout::{Position, Summary};
+use super::reader::{Item, ReadError, Reader};
+use super::storage::Storage;
+
+/// What `musterd journal verify` tells.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// Segments, count.
+    pub segments: usize,
+    /// Valid records and their times.
+    pub summary: Summary,
+    /// Where the oldest segment begins.
+    pub oldest: Position,
+    /// Where the records end.
+    pub durable: Position,
+    /// Acknowledged data that is not there any more, in order.
+    pub damages: Vec<Damage>,
+}
+
+/// Reads every record of a stopped server's or agent's journal, changing nothing.
+///
+/// # Errors
+/// [`ReadError`] when it can't be read. Damage is not an error: it is in the report.
+pub fn verify(directory: &Path) -> Result<Report, ReadError> {
+    verify_reader(&Reader::open(directory)?)
+}
+
+/// Reads every record that a reader can reach.
+///
+/// # Errors
+/// [`ReadError`] when a segment can't be opened.
+pub fn verify_reader<S: Storage>(reader: &Reader<S>) -> Result<Report, ReadError> {
+    let mut damages = reader.damages();
+    let mut summary = Summary::default();
+    let mut forward = reader.forward(Position(0));
+    while let Some(item) = forward.next()? {
+        match item {
+            Item::Record(view) => summary.note(view.record.wall_ms),
+            Item::Damage(damage) if damages.contains(&damage) => {}
+            Item::Damage(damage) => damages.push(damage),
+        }
+    }
+    damages.sort_by_key(|damage| damage.from);
+    Ok(Report {
+        segments: reader.segments().len(),
+        summary,
+        oldest: reader.oldest(),
+        durable: reader.durable(),
+        damages,
+    })
+}

@@ -1,0 +1,270 @@
+//! The journal on the real disk, as its users hold it.
+
+use std::sync::mpsc;
+
+use muster::journal::{
+    AppendError, FileStorage, Item, Journal, NoRoom, Notice, Opened, Options, Position, Prepared, Reader,
+    Record, Retention, SegmentState, State, Threads, verify,
+};
+
+fn small() -> Options {
+    Options {
+        segment_bytes: 64 * 1024,
+        window_bytes: 32 * 1024,
+        retention: None,
+        limit_bytes: None,
+        keep_free_bytes: 0,
+    }
+}
+
+fn record(sequence: u64, payload: &[u8]) -> Record<'_> {
+    Record { wall_ms: 1_000_000 + sequence, device: sequence % 7, sequence, payload }
+}
+
+fn payload(sequence: u64) -> Vec<u8> {
+    let length = usize::try_from(sequence * 37 % 900).unwrap();
+    (0..length).map(|place| u8::try_from((sequence as usize + place) % 251).unwrap()).collect()
+}
+
+fn open(directory: &std::path::Path, options: Options) -> (Opened, Vec<u64>) {
+    let mut sequences = Vec::new();
+    let storage = FileStorage::open(directory).unwrap();
+    let opened = Journal::open(storage, options, Position(0), 0, |view| {
+        assert_eq!(view.record.payload, payload(view.record.sequence));
+        sequences.push(view.record.sequence);
+    })
+    .unwrap();
+    (opened, sequences)
+}
+
+fn fill(opened: &mut Opened, sequences: std::ops::Range<u64>) -> Position {
+    for sequence in sequences {
+        let payload = payload(sequence);
+        let record = record(sequence, &payload);
+        let mut attempts = 0;
+        while let Err(error) = opened.journal.append(&record) {
+            assert!(matches!(error, AppendError::NoRoom(_)), "{error}");
+            opened.flusher.flush_once().unwrap();
+            opened.preparer.prepare_once(0);
+            attempts += 1;
+            assert!(attempts < 3);
+        }
+    }
+    opened.flusher.flush_once().unwrap()
+}
+
+fn forwards(reader: &Reader, from: Position) -> Vec<u64> {
+    let mut forward = reader.forward(from);
+    let mut sequences = Vec::new();
+    while let Some(item) = forward.next().unwrap() {
+        let Item::Record(view) = item else { panic!("{item:?}") };
+        assert_eq!(view.record.payload, payload(view.record.sequence));
+        sequences.push(view.record.sequence);
+    }
+    sequences
+}
+
+fn backwards(reader: &Reader, from: Position) -> Vec<u64> {
+    let mut backward = reader.backward(from);
+    let mut sequences = Vec::new();
+    while let Some(item) = backward.next().unwrap() {
+        let Item::Record(view) = item else { panic!("{item:?}") };
+        sequences.push(view.record.sequence);
+    }
+    sequences.reverse();
+    sequences
+}
+
+#[test]
+fn what_was_appended_is_there_again_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut opened, found) = open(directory.path(), small());
+    assert!(found.is_empty());
+    let end = fill(&mut opened, 0..1000);
+    assert_eq!(end, opened.journal.end());
+    assert_eq!(end, opened.journal.durable());
+    drop(opened);
+    let (mut opened, found) = open(directory.path(), small());
+    assert_eq!(found, (0..1000).collect::<Vec<_>>());
+    assert_eq!(opened.recovery.durable, end);
+    assert!(opened.recovery.damages.is_empty());
+    fill(&mut opened, 1000..1500);
+    drop(opened);
+    assert_eq!(open(directory.path(), small()).1, (0..1500).collect::<Vec<_>>());
+    let report = verify(directory.path()).unwrap();
+    assert_eq!(report.summary.records, 1500);
+    assert_eq!(report.summary.earliest_ms, 1_000_000);
+    assert_eq!(report.summary.latest_ms, 1_001_499);
+    assert!(report.damages.is_empty());
+}
+
+#[test]
+fn readers_go_both_ways_from_any_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut opened, _) = open(directory.path(), small());
+    let end = fill(&mut opened, 0..700);
+    let live = opened.journal.reader();
+    let all: Vec<u64> = (0..700).collect();
+    assert_eq!(forwards(&live, Position(0)), all);
+    assert_eq!(backwards(&live, end), all);
+    for from in (0..end.0).step_by(9973) {
+        let after = forwards(&live, Position(from));
+        let before = backwards(&live, Position(from));
+        assert_eq!([before, after].concat(), all, "from {from}");
+    }
+    drop((opened, live)); // a reader keeps the directory locked too
+    let stopped = Reader::open(directory.path()).unwrap();
+    assert_eq!(forwards(&stopped, Position(0)), all);
+    assert_eq!(backwards(&stopped, Position(u64::MAX)), all);
+    assert_eq!(stopped.durable(), end);
+}
+
+#[test]
+fn a_reader_finds_a_time_and_follows() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut opened, _) = open(directory.path(), small());
+    fill(&mut opened, 0..500);
+    let reader = opened.journal.reader();
+    for wanted in [0, 1_000_000, 1_000_123, 1_000_499] {
+        let mut forward = reader.forward_from_time(wanted).unwrap();
+        let Some(Item::Record(first)) = forward.next().unwrap() else { panic!("nothing from {wanted}") };
+        assert!(first.record.wall_ms <= wanted.max(1_000_000));
+    }
+    let mut forward = reader.forward_from_time(2_000_000).unwrap();
+    assert!(forward.next().unwrap().is_none());
+    let payload = payload(500);
+    opened.journal.append(&record(500, &payload)).unwrap();
+    assert!(forward.next().unwrap().is_none(), "not durable yet");
+    opened.flusher.flush_once().unwrap();
+    let Some(Item::Record(view)) = forward.next().unwrap() else { panic!("it follows") };
+    assert_eq!(view.record.sequence, 500);
+}
+
+#[test]
+fn a_reader_survives_the_deletion_of_its_segment() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut opened, _) = open(directory.path(), small());
+    let end = fill(&mut opened, 0..500);
+    let mut forward = opened.journal.reader().forward(Position(0));
+    forward.next().unwrap();
+    let deleted = opened.journal.delete_before(end).unwrap();
+    assert!(deleted.len() > 1);
+    assert!(deleted.iter().all(|segment| segment.state == SegmentState::Sealed));
+    let in_first = deleted[0].summary.records;
+    for sequence in 1..in_first {
+        let Some(Item::Record(view)) = forward.next().unwrap() else { panic!("its segment is whole") };
+        assert_eq!(view.record.sequence, sequence);
+    }
+    let gone: u64 = deleted.iter().map(|segment| segment.summary.records).sum();
+    let Some(Item::Record(view)) = forward.next().unwrap() else { panic!("it goes on where data is left") };
+    assert_eq!(view.record.sequence, gone);
+}
+
+#[test]
+fn two_processes_can_not_have_one_journal() {
+    let directory = tempfile::tempdir().unwrap();
+    let (opened, _) = open(directory.path(), small());
+    let again = FileStorage::open(directory.path()).err().unwrap().to_string();
+    assert!(again.contains("in use by another process"), "{again}");
+    let reading = Reader::open(directory.path()).err().unwrap().to_string();
+    assert!(reading.contains("in use by another process"), "{reading}");
+    drop(opened);
+    Reader::open(directory.path()).unwrap();
+}
+
+#[test]
+fn a_full_limit_is_a_state_and_passes() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { limit_bytes: Some(128 * 1024), ..small() };
+    let (mut opened, _) = open(directory.path(), options);
+    opened.preparer.prepare_once(1);
+    let mut sequence = 0;
+    let refused = loop {
+        let payload = payload(sequence);
+        match opened.journal.append(&record(sequence, &payload)) {
+            Ok(_) => sequence += 1,
+            Err(AppendError::NoRoom(NoRoom::FlushBehind)) => {
+                opened.flusher.flush_once().unwrap();
+            }
+            Err(AppendError::NoRoom(NoRoom::NotReady)) => {
+                assert_ne!(opened.preparer.prepare_once(77), Prepared::Ready);
+            }
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, AppendError::NoRoom(NoRoom::Full));
+    let State::NoRoom(no_room) = opened.journal.state() else { panic!("the state says so") };
+    assert_eq!(no_room.since_ms, 77);
+    assert!(no_room.why.contains("limit of 131072 bytes"), "{}", no_room.why);
+    opened.flusher.flush_once().unwrap();
+    assert_eq!(opened.journal.delete_before(opened.journal.end()).unwrap().len(), 1);
+    assert_eq!(opened.preparer.prepare_once(78), Prepared::Made);
+    assert_eq!(opened.journal.state(), State::Ok);
+    let payload = payload(sequence);
+    opened.journal.append(&record(sequence, &payload)).unwrap();
+}
+
+#[test]
+fn retention_goes_by_size_and_age() {
+    let directory = tempfile::tempdir().unwrap();
+    let retention = Some(Retention { bytes: 4 * 64 * 1024, age_ms: None });
+    let (mut opened, _) = open(directory.path(), Options { retention, ..small() });
+    fill(&mut opened, 0..1500);
+    opened.preparer.prepare_once(0);
+    assert!(!opened.preparer.retain_once(0).unwrap().is_empty());
+    assert_eq!(opened.journal.stats().bytes, 4 * 64 * 1024);
+    drop(opened);
+    let retention = Some(Retention { bytes: u64::MAX / 2, age_ms: Some(1000) });
+    let (mut opened, _) = open(directory.path(), Options { retention, ..small() });
+    let before = opened.journal.segments().len();
+    assert!(opened.preparer.retain_once(1_001_000).unwrap().is_empty(), "nothing is old yet");
+    opened.preparer.retain_once(u64::MAX).unwrap();
+    let left = opened.journal.segments();
+    assert!(left.len() < before && !left.is_empty());
+    assert!(left.iter().all(|segment| segment.state == SegmentState::Open));
+}
+
+#[test]
+fn what_can_never_fit_is_told_from_what_can_not_now() {
+    let directory = tempfile::tempdir().unwrap();
+    let (opened, _) = open(directory.path(), small());
+    let max = opened.journal.payload_bytes_max();
+    let large = vec![0; max + 1];
+    let refused = opened.journal.append(&record(1, &large)).unwrap_err();
+    assert_eq!(refused, AppendError::TooLarge { bytes: max + 1, max });
+    opened.journal.append(&record(1, &large[..max])).unwrap();
+}
+
+#[test]
+fn threads_flush_when_rung_and_prepare_ahead() {
+    let directory = tempfile::tempdir().unwrap();
+    let (opened, _) = open(directory.path(), small());
+    let journal = opened.journal.clone();
+    let (told, hear) = mpsc::channel();
+    let threads = Threads::spawn("test", opened.flusher, opened.preparer, move |notice| {
+        let _ = told.send(notice);
+    })
+    .unwrap();
+    let mut end = Position(0);
+    for sequence in 0..1000 {
+        let payload = payload(sequence);
+        loop {
+            match journal.append(&record(sequence, &payload)) {
+                Ok(position) => break end = position,
+                Err(AppendError::NoRoom(_)) => std::thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        journal.ring();
+    }
+    loop {
+        match hear.recv().unwrap() {
+            Notice::Durable(position) if position == end => break,
+            Notice::Durable(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(journal.durable(), end);
+    assert_eq!(forwards(&journal.reader(), Position(0)), (0..1000).collect::<Vec<_>>());
+    threads.stop().unwrap();
+}
