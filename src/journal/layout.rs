@@ -77,6 +77,7 @@
 //! A recycled block of an older segment never passes for a record: its CRC was seeded with another epoch, and its
 //! position is another. The epoch never leaves the server, so a peer can't forge a record inside a payload either,
 //! but for one chance in 2³² for each try, and only if the record around it is torn.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 
