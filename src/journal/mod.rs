@@ -17,6 +17,7 @@
 //! | `flusher`, `preparer`, `threads` | the two duties |
 //! | `catalog`, `reader`, `verify`, `status` | what can be asked and read |
 //! | `storage`, `files`, `durable` | the real disk behind a small interface |
+//! | [`sim`] | a disk that forgets, lies and fills up, for tests |
 //! | `region` | mapped memory: the one file with `unsafe` |
 
 mod catalog;
@@ -31,6 +32,7 @@ mod reader;
 mod recovery;
 mod region;
 mod scan;
+pub mod sim;
 mod status;
 mod storage;
 mod tail;

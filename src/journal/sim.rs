@@ -1,0 +1,255 @@
+//! A disk that forgets, lies and fills up, under a seed: for tests, here and wherever a journal is simulated.
+//!
+//! It holds what a real disk holds: for every file what a process sees (the page cache) and what is on the medium, and
+//! which sectors differ for want of a sync. [`LossyDisk::power_cut`] lets any subset of those sectors survive.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::layout::SegmentHeader;
+use super::storage::{SegmentFile, Storage};
+
+/// What a medium writes whole or not at all, in bytes.
+pub const SECTOR_BYTES: usize = 512;
+
+/// What goes wrong with a durable write, and how.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WriteFault {
+    /// Power goes while it is under way: all of it is in the cache, nothing was synced, nobody hears an answer.
+    PowerCut,
+    /// The sync fails with EIO. The cache then takes its pages for clean (so does Linux): a later sync answers ok.
+    SyncError,
+    /// Only a part is written, which is durable.
+    Short,
+}
+
+#[derive(Debug, Default)]
+struct Sectors {
+    seen: Vec<u8>,
+    medium: Vec<u8>,
+    /// Differ, and a sync would write them.
+    dirty: BTreeSet<usize>,
+}
+
+#[derive(Debug)]
+struct Disk {
+    /// By base, then whether set aside.
+    files: BTreeMap<(u64, bool), Sectors>,
+    random: u64,
+    capacity_bytes: u64,
+    /// Syncs answer ok and do nothing: the control that must lose data.
+    lies: bool,
+    writes: u64,
+    fault: Option<(u64, WriteFault)>,
+    /// Nothing answers any more until the restart.
+    down: bool,
+}
+
+/// The simulated disk. Clones are the same disk.
+#[derive(Clone, Debug)]
+pub struct LossyDisk {
+    disk: Arc<Mutex<Disk>>,
+}
+
+impl LossyDisk {
+    /// An empty disk with room for so many bytes, whose chances come from `seed`.
+    #[must_use]
+    pub fn new(seed: u64, capacity_bytes: u64) -> Self {
+        let disk = Disk {
+            files: BTreeMap::new(),
+            random: seed,
+            capacity_bytes,
+            lies: false,
+            writes: 0,
+            fault: None,
+            down: false,
+        };
+        Self { disk: Arc::new(Mutex::new(disk)) }
+    }
+
+    /// Syncs do nothing from now on, and say nothing.
+    pub fn lie_about_syncs(&self) {
+        self.disk.lock().lies = true;
+    }
+
+    /// The durable write after so many more goes wrong.
+    pub fn fail_after(&self, writes: u64, fault: WriteFault) {
+        let mut disk = self.disk.lock();
+        disk.fault = Some((disk.writes + writes, fault));
+    }
+
+    /// How much the disk holds at most, from now on.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.disk.lock().capacity_bytes = bytes;
+    }
+
+    /// Durable writes so far, count.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.disk.lock().writes
+    }
+
+    /// The power goes and comes back: of the sectors that were not synced, any subset survives.
+    pub fn power_cut(&self) {
+        let mut disk = self.disk.lock();
+        let Disk { files, random, .. } = &mut *disk;
+        for sectors in files.values_mut() {
+            for sector in std::mem::take(&mut sectors.dirty) {
+                let range = sector * SECTOR_BYTES..((sector + 1) * SECTOR_BYTES).min(sectors.seen.len());
+                if split_mix(random) & 1 == 0 {
+                    sectors.medium[range.clone()].copy_from_slice(&sectors.seen[range]);
+                }
+            }
+            sectors.seen.clone_from(&sectors.medium);
+        }
+        disk.fault = None;
+        disk.down = false;
+    }
+
+    /// The process is killed and starts again: what it wrote is seen, synced or not.
+    pub fn kill(&self) {
+        let mut disk = self.disk.lock();
+        disk.fault = None;
+        disk.down = false;
+    }
+
+    /// Turns one bit over, on the medium and in the cache. `false`: there is no such byte.
+    pub fn flip_bit(&self, base: u64, offset: usize, bit: u8) -> bool {
+        let mut disk = self.disk.lock();
+        let Some(sectors) = disk.files.get_mut(&(base, false)) else { return false };
+        let (Some(seen), Some(medium)) = (sectors.seen.get_mut(offset), sectors.medium.get_mut(offset))
+        else {
+            return false;
+        };
+        *seen ^= 1 << (bit % 8);
+        *medium ^= 1 << (bit % 8);
+        true
+    }
+
+    /// Puts any bytes in a segment's place, as a broken medium or another program might.
+    pub fn plant(&self, base: u64, bytes: Vec<u8>) {
+        let sectors = Sectors { seen: bytes.clone(), medium: bytes, dirty: BTreeSet::new() };
+        self.disk.lock().files.insert((base, false), sectors);
+    }
+}
+
+impl Disk {
+    fn up(&mut self) -> io::Result<&mut Self> {
+        if self.down { Err(io::Error::other("the simulated disk is down")) } else { Ok(self) }
+    }
+
+    fn used(&self) -> u64 {
+        self.files.values().map(|sectors| sectors.seen.len() as u64).sum()
+    }
+}
+
+impl Storage for LossyDisk {
+    type View = Vec<u8>;
+
+    fn list(&self) -> io::Result<Vec<SegmentFile>> {
+        let mut disk = self.disk.lock();
+        let files = disk.up()?.files.iter();
+        let file = |(&(base, set_aside), sectors): (&(u64, bool), &Sectors)| SegmentFile {
+            base,
+            bytes: sectors.seen.len() as u64,
+            set_aside,
+        };
+        Ok(files.map(file).collect())
+    }
+
+    fn create(&self, header: &SegmentHeader) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        let disk = disk.up()?;
+        if disk.used() + header.bytes > disk.capacity_bytes {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let mut seen = vec![0; usize::try_from(header.bytes).map_err(io::Error::other)?];
+        seen[..super::layout::HEADER_BYTES].copy_from_slice(&header.encode());
+        let sectors = Sectors { medium: seen.clone(), seen, dirty: BTreeSet::new() };
+        disk.files.insert((header.base, false), sectors);
+        Ok(())
+    }
+
+    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 2]) -> io::Result<usize> {
+        let mut disk = self.disk.lock();
+        let disk = disk.up()?;
+        disk.writes += 1;
+        let fault = disk.fault.filter(|(at, _)| disk.writes > *at).map(|(_, fault)| fault);
+        let mut bytes = parts.concat();
+        if fault == Some(WriteFault::Short) {
+            bytes.truncate(bytes.len() / 2);
+        }
+        let lies = disk.lies;
+        let sectors = disk.files.get_mut(&(base, false)).ok_or(io::ErrorKind::NotFound)?;
+        let offset = usize::try_from(offset).map_err(io::Error::other)?;
+        let range = offset..offset + bytes.len();
+        sectors.seen.get_mut(range.clone()).ok_or(io::ErrorKind::StorageFull)?.copy_from_slice(&bytes);
+        let touched = offset / SECTOR_BYTES..range.end.div_ceil(SECTOR_BYTES);
+        match fault {
+            Some(WriteFault::PowerCut) => {
+                sectors.dirty.extend(touched);
+                disk.down = true;
+                return Err(io::Error::other("the simulated power is cut"));
+            }
+            Some(WriteFault::SyncError) => {
+                for sector in touched {
+                    sectors.dirty.remove(&sector);
+                }
+                disk.fault = None;
+                return Err(io::Error::other("simulated EIO"));
+            }
+            _ if lies => sectors.dirty.extend(touched),
+            _ => {
+                for sector in touched {
+                    let range = sector * SECTOR_BYTES..((sector + 1) * SECTOR_BYTES).min(sectors.seen.len());
+                    sectors.medium[range.clone()].copy_from_slice(&sectors.seen[range]);
+                    sectors.dirty.remove(&sector);
+                }
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn view(&self, file: SegmentFile) -> io::Result<Vec<u8>> {
+        let mut disk = self.disk.lock();
+        let sectors = disk.up()?.files.get(&(file.base, file.set_aside));
+        Ok(sectors.ok_or(io::ErrorKind::NotFound)?.seen.clone())
+    }
+
+    fn set_aside(&self, base: u64) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        let files = &mut disk.up()?.files;
+        let sectors = files.remove(&(base, false)).ok_or(io::ErrorKind::NotFound)?;
+        files.insert((base, true), sectors);
+        Ok(())
+    }
+
+    fn delete(&self, file: SegmentFile) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        let removed = disk.up()?.files.remove(&(file.base, file.set_aside));
+        removed.map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let mut disk = self.disk.lock();
+        let disk = disk.up()?;
+        Ok(disk.capacity_bytes.saturating_sub(disk.used()))
+    }
+
+    fn random(&self) -> io::Result<u64> {
+        Ok(split_mix(&mut self.disk.lock().random))
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014).
+pub fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
