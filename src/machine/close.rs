@@ -60,6 +60,10 @@ reasons! {
     FrameLength = "frame_length",
     /// Too many messages that did not decode.
     Malformed = "malformed",
+    /// The events contradict what is stored: the device begins a new spool epoch on a new link.
+    SpoolEpochConflict = "spool_epoch_conflict",
+    /// The journal has no room for an event; the device comes again with it.
+    JournalFull = "journal_full",
     /// The peer does not read what it is sent.
     SlowReader = "slow_reader",
     /// The server has all the links that it may have.

@@ -98,16 +98,22 @@ impl HotRecord {
         (state.revision > 0).then_some(state.digest)
     }
 
-    /// Whether the device's highest number contradicts what is stored: it was rolled back to an older image.
+    /// Whether the device's epoch or highest number contradicts what is stored: it was rolled back to an older image.
+    ///
+    /// Spool epochs rise: a lower one was left for the one that is known here. Were it taken for a new one, its events would be
+    /// stored a second time under the same key.
     #[must_use]
     pub fn is_rolled_back(&self, spool_epoch: Epoch, highest: u64) -> bool {
-        spool_epoch == self.spool_epoch && highest < self.last_sequence
+        spool_epoch < self.spool_epoch || (spool_epoch == self.spool_epoch && highest < self.last_sequence)
     }
 
     /// What is to be done with an event. See the handbook's chapter on delivery.
     #[must_use]
     pub fn judge(&self, spool_epoch: Epoch, sequence: u64, crc: u32) -> EventVerdict {
-        if spool_epoch != self.spool_epoch || sequence > self.last_sequence {
+        if spool_epoch < self.spool_epoch {
+            return EventVerdict::Conflict;
+        }
+        if spool_epoch > self.spool_epoch || sequence > self.last_sequence {
             return EventVerdict::Append;
         }
         match (sequence == self.last_sequence, crc == self.last_crc) {
@@ -152,5 +158,12 @@ mod tests {
         assert!(record.is_rolled_back(Epoch(7), 9));
         assert!(!record.is_rolled_back(Epoch(7), 10));
         assert!(!record.is_rolled_back(Epoch(8), 1));
+    }
+
+    #[test]
+    fn an_epoch_that_was_left_is_not_taken_for_a_new_one() {
+        let record = record();
+        assert!(record.is_rolled_back(Epoch(6), 100));
+        assert_eq!(record.judge(Epoch(6), 100, 0), EventVerdict::Conflict);
     }
 }

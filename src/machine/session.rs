@@ -136,7 +136,13 @@ impl Session {
                 match message {
                     ToServer::Sync(sync) => sync::begin(phase, record, &sync, policy, now, out),
                     ToServer::Part(part) => sync::take_part(phase, *part, out),
-                    ToServer::Events(events) => take_events(record, &events, out),
+                    ToServer::Events(events) => {
+                        if let Err(message) = take_events(record, &events, out) {
+                            // What is still under way on this link counts in the same, contradicted history: the link ends.
+                            let code = ErrorCode::SpoolEpochConflict;
+                            return self.refuse(code, &message, CloseReason::SpoolEpochConflict, out);
+                        }
+                    }
                     ToServer::Ping => out.push(Command::Send(ToAgent::Pong)),
                     ToServer::Enrol(_) => {
                         self.report(ErrorCode::Unexpected, "this device is enrolled already", out);
@@ -196,9 +202,13 @@ impl Session {
         }
     }
 
-    /// The journal had no room for an event: the device keeps what was not acknowledged and comes again with it.
+    /// The journal had no room for an event: the device keeps what was not acknowledged and comes again with it. The link ends:
+    /// later events may be under way on it, and were they appended, those without room would count as sent before, and be lost.
     pub fn append_refused(&mut self, seconds: u32, out: &mut Vec<Command<'_>>) {
-        out.push(Command::Send(ToAgent::Later(Later { seconds })));
+        if !matches!(self.state, State::Closing) {
+            out.push(Command::Send(ToAgent::Later(Later { seconds })));
+            self.close(CloseReason::JournalFull, out);
+        }
     }
 
     /// Another link of the same device is there: this one ends.
@@ -299,11 +309,25 @@ impl Session {
 }
 
 /// Judges each event. What is new is appended; the acknowledgement is asked for once, behind the last of them.
-fn take_events<'b>(record: &HotRecord, events: &Events<'b>, out: &mut Vec<Command<'b>>) {
+///
+/// # Errors
+/// What the device is told when it contradicts what is stored. Nothing of the message is then appended.
+fn take_events<'b>(
+    record: &HotRecord,
+    events: &Events<'b>,
+    out: &mut Vec<Command<'b>>,
+) -> Result<(), String> {
     let epoch = events.spool_epoch;
+    let conflict = || {
+        format!(
+            "the server has event {} of this device already, and it is another: the device was rolled back to an older image",
+            record.last_sequence
+        )
+    };
     if record.is_rolled_back(epoch, events.highest) {
-        return conflict(record, out);
+        return Err(conflict());
     }
+    let before = out.len();
     // The record learns of an append when the caller has done it; until then this copy stands for it.
     let mut ahead = *record;
     let mut reached_last = false;
@@ -312,10 +336,11 @@ fn take_events<'b>(record: &HotRecord, events: &Events<'b>, out: &mut Vec<Comman
         match ahead.judge(epoch, item.sequence, crc) {
             EventVerdict::Append => {
                 if let Err(error) = Event::from_bytes(item.body) {
+                    // It will never be one, so it is passed over; those behind it are not its fault.
                     let message = format!("event {}: {error}", item.sequence);
                     let report = ErrorReport { code: ErrorCode::Malformed, message };
                     out.push(Command::Send(ToAgent::Error(report)));
-                    break;
+                    continue;
                 }
                 out.push(Command::Append {
                     spool_epoch: epoch,
@@ -328,20 +353,16 @@ fn take_events<'b>(record: &HotRecord, events: &Events<'b>, out: &mut Vec<Comman
             }
             EventVerdict::Repeated => reached_last = true,
             EventVerdict::Before => {}
-            EventVerdict::Conflict => return conflict(record, out),
+            EventVerdict::Conflict => {
+                out.truncate(before);
+                return Err(conflict());
+            }
         }
     }
     if reached_last {
         out.push(Command::AckWhenDurable);
     }
-}
-
-fn conflict(record: &HotRecord, out: &mut Vec<Command<'_>>) {
-    let message = format!(
-        "the server has event {} of this device already, and it is another: the device was rolled back to an older image",
-        record.last_sequence
-    );
-    out.push(Command::Send(ToAgent::Error(ErrorReport { code: ErrorCode::SpoolEpochConflict, message })));
+    Ok(())
 }
 
 /// The answer to a device that is in step.

@@ -222,6 +222,9 @@ fn events_are_appended_once_and_acknowledged_together() {
     assert_eq!(before, [], "not acknowledged until the last one has come again");
     let conflicting = handle(&mut session, &mut record, events(2, &[(1, &one), (2, &one)]));
     assert_eq!(error_code(&conflicting[0]), Some(ErrorCode::SpoolEpochConflict));
+    assert_eq!(conflicting[1], Command::Close(CloseReason::SpoolEpochConflict), "what is under way is void");
+    assert_eq!(handle(&mut session, &mut record, events(3, &[(3, &one)])), [], "nothing is taken any more");
+    let mut session = Session::new(&now(0), Some(DEVICE));
     let rolled_back = handle(&mut session, &mut record, events(1, &[(1, &one)]));
     assert_eq!(error_code(&rolled_back[0]), Some(ErrorCode::SpoolEpochConflict));
 }
@@ -234,6 +237,26 @@ fn what_is_no_event_is_refused_and_the_events_before_it_are_kept() {
     assert!(matches!(out[0], Command::Append { sequence: 1, .. }));
     assert_eq!(error_code(&out[1]), Some(ErrorCode::Malformed));
     assert_eq!(out[2], Command::AckWhenDurable);
+}
+
+#[test]
+fn events_behind_one_that_had_no_room_are_not_taken_on_the_same_link() {
+    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+    let one = event_bytes("one");
+    handle(&mut session, &mut record, events(1, &[(1, &one)]));
+    let mut out = Vec::new();
+    session.append_refused(30, &mut out);
+    assert_eq!(out[0], Command::Send(ToAgent::Later(Later { seconds: 30 })));
+    assert_eq!(out[1], Command::Close(CloseReason::JournalFull));
+    assert_eq!(handle(&mut session, &mut record, events(2, &[(2, &one)])), [], "the first would be lost");
+}
+
+#[test]
+fn events_behind_one_that_is_none_are_taken() {
+    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+    let two = event_bytes("two");
+    let out = handle(&mut session, &mut record, events(2, &[(1, b"\xa0"), (2, &two)]));
+    assert!(matches!(out[1], Command::Append { sequence: 2, .. }));
 }
 
 #[test]
