@@ -231,7 +231,8 @@ pub struct PartContent {
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct Events<'b> {
-    /// The history that the sequence numbers count in.
+    /// The history that the sequence numbers count in. A later history has a higher number, so that the server tells one that
+    /// was left from one that is new.
     #[n(0)]
     pub spool_epoch: Epoch,
     /// The highest sequence number that the device has given out. A server that has stored a higher one knows that the
