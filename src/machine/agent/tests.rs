@@ -1,1 +1,240 @@
 //! The machine alone, spoken to by hand.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::wire::frame;
+use crate::wire::message::{
+    Ack, ErrorCode, ErrorReport, InSync, Later, ToAgent, ToServer, Want, WantedSection,
+};
+use crate::wire::section::Section;
+use crate::wire::time::WallTime;
+
+fn at(seconds: u64) -> Now {
+    Now {
+        moment: Moment(0).plus_seconds(1_000 + seconds),
+        wall: WallTime(1_795_514_400_000 + seconds * 1_000),
+    }
+}
+
+fn inventory(names: &[&str]) -> SectionContent {
+    let application =
+        |name: &&str| Application { name: (*name).into(), version: "1".into(), publisher: String::new() };
+    SectionContent::Inventory(names.iter().map(application).collect())
+}
+
+fn machine(highest: u64, forgotten_through: u64) -> AgentMachine {
+    let spool = SpoolState { epoch: Epoch(7), highest, forgotten_through };
+    let mut machine = AgentMachine::new(AgentStart { state: None, base: None, spool, seed: 1 });
+    machine.section_changed(inventory(&["a", "b"]));
+    machine
+}
+
+fn actions(machine: &mut AgentMachine, now: &Now) -> Vec<Action> {
+    std::iter::from_fn(|| machine.poll(now)).collect()
+}
+
+/// What is said in these actions, by kind and number.
+fn said(actions: &[Action]) -> Vec<String> {
+    let sent = actions.iter().filter_map(|action| match action {
+        Action::Send(bytes) => Some(bytes),
+        _ => None,
+    });
+    sent.map(|bytes| {
+        let (body, _) = frame::split(bytes).unwrap().unwrap();
+        match ToServer::from_body(body).unwrap() {
+            ToServer::Sync(sync) => format!("sync {:?}", sync.reason),
+            ToServer::Part(part) => {
+                format!("{} +{} -{}", part.section, part.content.added.len(), part.content.removed.len())
+            }
+            ToServer::Events(events) => {
+                let numbers: Vec<_> = events.items.iter().map(|item| item.sequence).collect();
+                format!("events {numbers:?} of {:?}", events.spool_epoch.0)
+            }
+            ToServer::Ping => "ping".into(),
+            ToServer::Enrol(_) => "enrol".into(),
+        }
+    })
+    .collect()
+}
+
+fn in_sync(keep_seconds: Option<u32>) -> ToAgent {
+    let server_epoch = Epoch(5);
+    ToAgent::InSync(InSync { server_epoch, next_seconds: 900, interval_seconds: 900, keep_seconds })
+}
+
+fn want(base: Option<Digest>) -> ToAgent {
+    ToAgent::Want(Want { sections: vec![WantedSection { section: Section::Inventory, base }] })
+}
+
+fn error(code: ErrorCode) -> ToAgent {
+    ToAgent::Error(ErrorReport { code, message: "no".into() })
+}
+
+/// Connects, and gives back what follows.
+fn connect(machine: &mut AgentMachine, now: &Now) -> Vec<Action> {
+    assert_eq!(actions(machine, now), [Action::Connect]);
+    machine.connected(now);
+    actions(machine, now)
+}
+
+/// Connects and syncs; the server asks for the inventory.
+fn sync(machine: &mut AgentMachine, now: &Now, keep_seconds: Option<u32>) -> Vec<Action> {
+    connect(machine, now);
+    machine.message(now, want(None));
+    actions(machine, now);
+    machine.message(now, in_sync(keep_seconds));
+    actions(machine, now)
+}
+
+#[test]
+fn the_first_sync_sends_everything_and_the_link_ends() {
+    let mut machine = machine(0, 0);
+    let first = connect(&mut machine, &at(0));
+    assert!(matches!(&first[0], Action::SaveState(state) if state.sections[0].revision == 1));
+    assert_eq!(said(&first), ["sync Started"]);
+    machine.message(&at(1), want(None));
+    assert_eq!(said(&actions(&mut machine, &at(1))), ["inventory +2 -0"]);
+    machine.message(&at(1), in_sync(None));
+    let last = actions(&mut machine, &at(1));
+    assert!(matches!(&last[0], Action::SaveBase(base) if base.len() == 2));
+    assert!(matches!(&last[1], Action::SaveState(state) if state.sections[0].confirmed_revision == 1));
+    assert!(matches!(&last[2], Action::SyncFinished(SyncResult::InSync { uploaded }) if uploaded.len() == 1));
+    assert_eq!(last[3], Action::CloseLink(LinkEnd::Done));
+    assert_eq!(machine.next_timeout(), Some(at(901).moment));
+    assert_eq!(actions(&mut machine, &at(900)), []);
+    assert_eq!(said(&connect(&mut machine, &at(901))), ["sync Scheduled"]);
+}
+
+#[test]
+fn a_change_travels_as_a_difference_also_after_a_restart() {
+    let mut before = machine(0, 0);
+    let saved = sync(&mut before, &at(0), None);
+    let Action::SaveState(state) = &saved[1] else { panic!("{saved:?}") };
+    let Action::SaveBase(base) = &saved[0] else { panic!("{saved:?}") };
+    let state = AgentState::from_bytes(&state.to_bytes()).unwrap();
+    let spool = SpoolState { epoch: Epoch(7), highest: 0, forgotten_through: 0 };
+    let start = AgentStart { state: Some(state), base: Some(Arc::clone(base)), spool, seed: 2 };
+    let mut machine = AgentMachine::new(start);
+    machine.section_changed(inventory(&["b", "c"]));
+    connect(&mut machine, &at(10));
+    machine.message(&at(10), want(Some(inventory(&["a", "b"]).digest())));
+    assert_eq!(said(&actions(&mut machine, &at(10))), ["inventory +1 -1"]);
+}
+
+#[test]
+fn a_change_in_the_middle_of_a_sync_leads_to_another() {
+    let mut machine = machine(0, 0);
+    connect(&mut machine, &at(0));
+    machine.section_changed(inventory(&["a", "b", "c"]));
+    machine.message(&at(0), want(None));
+    assert_eq!(said(&actions(&mut machine, &at(0))), ["inventory +2 -0"], "what the sync began with");
+    machine.message(&at(0), in_sync(None));
+    assert_eq!(said(&actions(&mut machine, &at(0))), ["sync Changed"]);
+}
+
+#[test]
+fn events_travel_in_order_and_are_forgotten_when_acknowledged() {
+    let mut machine = machine(3, 1);
+    let first = connect(&mut machine, &at(0));
+    assert!(first.contains(&Action::ReadSpool {
+        after_sequence: 1,
+        max_bytes: EVENT_BATCH_BYTES_TARGET,
+        max_events: EVENTS_PER_MESSAGE_MAX
+    }));
+    machine.spool_read(&at(0), &[(2, vec![2]), (3, vec![3])]);
+    assert_eq!(said(&actions(&mut machine, &at(0))), ["events [2, 3] of 7"]);
+    machine.message(&at(0), in_sync(None));
+    assert!(!actions(&mut machine, &at(0)).contains(&Action::CloseLink(LinkEnd::Done)), "not acknowledged");
+    machine.message(&at(1), ToAgent::Ack(Ack { spool_epoch: Epoch(7), through: 3 }));
+    let last = [Action::ForgetThrough { sequence: 3 }, Action::CloseLink(LinkEnd::Done)];
+    assert_eq!(actions(&mut machine, &at(1)), last);
+}
+
+#[test]
+fn an_event_makes_an_idle_agent_connect_without_a_sync() {
+    let mut machine = machine(0, 0);
+    sync(&mut machine, &at(0), None);
+    machine.events_available(1);
+    let first = connect(&mut machine, &at(5));
+    assert_eq!((said(&first).len(), matches!(first[0], Action::ReadSpool { .. })), (0, true));
+    machine.spool_read(&at(5), &[(1, vec![1])]);
+    assert_eq!(said(&actions(&mut machine, &at(5))), ["events [1] of 7"]);
+    machine.disconnected(&at(6), "reset");
+    let later = at(8);
+    assert!(matches!(connect(&mut machine, &later)[0], Action::ReadSpool { after_sequence: 0, .. }));
+}
+
+#[test]
+fn what_was_dropped_meanwhile_does_not_keep_the_agent_awake() {
+    let mut machine = machine(0, 0);
+    sync(&mut machine, &at(0), None);
+    machine.events_available(4);
+    connect(&mut machine, &at(5));
+    machine.spool_read(&at(5), &[]);
+    assert_eq!(actions(&mut machine, &at(5)), [Action::CloseLink(LinkEnd::Done)]);
+    assert_eq!(actions(&mut machine, &at(6)), []);
+}
+
+#[test]
+fn a_rolled_back_spool_begins_a_higher_epoch_on_a_new_link() {
+    for message in
+        [error(ErrorCode::SpoolEpochConflict), ToAgent::Ack(Ack { spool_epoch: Epoch(7), through: 9 })]
+    {
+        let mut machine = machine(3, 0);
+        connect(&mut machine, &at(0));
+        machine.spool_read(&at(0), &[(1, vec![1])]);
+        machine.message(&at(0), message);
+        let all = actions(&mut machine, &at(0));
+        let new = all.iter().find_map(|action| match action {
+            Action::NewSpoolEpoch { epoch } => Some(*epoch),
+            _ => None,
+        });
+        assert!(
+            new.is_some_and(|epoch| epoch > Epoch(7))
+                && all.contains(&Action::CloseLink(LinkEnd::NewSpoolEpoch))
+        );
+        assert_eq!(new, Some(machine.spool_epoch()));
+    }
+}
+
+#[test]
+fn a_rolled_back_agent_draws_a_new_epoch_and_syncs_on() {
+    let mut machine = machine(0, 0);
+    connect(&mut machine, &at(0));
+    machine.message(&at(0), error(ErrorCode::AgentEpochConflict));
+    let next = actions(&mut machine, &at(0));
+    assert!(matches!(next[0], Action::SaveState(_)));
+    assert_eq!(said(&next), ["sync Started"]);
+}
+
+#[test]
+fn a_kept_link_stays_is_pinged_and_given_up_when_silent() {
+    let mut machine = machine(0, 0);
+    let last = sync(&mut machine, &at(0), Some(60));
+    assert!(!last.contains(&Action::CloseLink(LinkEnd::Done)));
+    assert_eq!(machine.next_timeout(), Some(at(60).moment));
+    assert_eq!(said(&actions(&mut machine, &at(60))), ["ping"]);
+    machine.message(&at(61), ToAgent::Pong);
+    assert_eq!(said(&actions(&mut machine, &at(120))), ["ping"]);
+    assert_eq!(actions(&mut machine, &at(212))[0], Action::CloseLink(LinkEnd::Silent));
+    assert_eq!(said(&connect(&mut machine, &at(215))), ["sync Reconnected"]);
+}
+
+#[test]
+fn the_servers_word_delays_even_who_asks_a_failure_does_not() {
+    let mut machine = machine(0, 0);
+    connect(&mut machine, &at(0));
+    machine.message(&at(0), ToAgent::Later(Later { seconds: 30 }));
+    let told = [Action::SyncFinished(SyncResult::Later { seconds: 30 }), Action::CloseLink(LinkEnd::Later)];
+    assert_eq!(actions(&mut machine, &at(0)), told);
+    machine.asked_to_sync(&at(10));
+    assert_eq!(actions(&mut machine, &at(10)), [Action::SyncFinished(SyncResult::Later { seconds: 20 })]);
+    assert_eq!(actions(&mut machine, &at(30)), [Action::Connect]);
+    machine.disconnected(&at(30), "connection refused");
+    assert!(
+        matches!(&actions(&mut machine, &at(30))[0], Action::SyncFinished(SyncResult::Failed { reason }) if reason == "connection refused")
+    );
+    machine.asked_to_sync(&at(30));
+    assert_eq!(actions(&mut machine, &at(30)), [Action::Connect]);
+}
