@@ -85,8 +85,7 @@ impl DeviceTable {
         }
     }
 
-    // The maps use the lowest and the highest bits of the hash, so shards are told by bits between.
-    #[expect(clippy::cast_possible_truncation, reason = "only a few bits are wanted")]
+    /// The maps use the lowest and the highest bits of the hash, so shards are told by bits between.
     fn shard_of(key: u64) -> usize {
         (key >> 32) as usize % SHARDS
     }

@@ -1,8 +1,5 @@
-use super::*;
+//! The store as those see it who use it.
 
-#[test]
-fn a_store_opens_again_with_the_same_epoch() {
-    let directory = tempfile::tempdir().unwrap();
-    let epoch = Store::open(directory.path()).unwrap().server_epoch().unwrap();
-    assert_eq!(Store::open(directory.path()).unwrap().server_epoch().unwrap(), epoch);
-}
+mod crash;
+mod queries;
+mod writing;

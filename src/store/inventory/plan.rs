@@ -10,7 +10,7 @@ use super::ids::{self, ApplicationId};
 use crate::machine::command::SectionUpdate;
 use crate::store::error::StoreError;
 use crate::wire::digest::Digest;
-use crate::wire::inventory::InventoryChange;
+use crate::wire::inventory::{Application, InventoryChange};
 use crate::wire::limits::INVENTORY_ENTRIES_MAX;
 
 /// What is known of a change before the writer sees it.
@@ -37,7 +37,7 @@ pub(in crate::store) fn prepare(
     update: &SectionUpdate,
     change: InventoryChange,
 ) -> Result<Prepared, StoreError> {
-    let digests: Vec<Digest> = change.added.iter().map(|application| application.digest()).collect();
+    let digests: Vec<Digest> = change.added.iter().map(Application::digest).collect();
     // One snapshot: what one statement sees, the next sees too.
     let snapshot = connection.unchecked_transaction()?;
     let planned = plan(&snapshot, number, update, &change, &digests, false)?;

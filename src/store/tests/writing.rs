@@ -1,0 +1,200 @@
+//! Tokens, enrolment, changes, write-back, and the writer's promises.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::machine::hot::HotRecord;
+use crate::store::table::{Certificate, SHARDS};
+use crate::store::testing::{Fleet, enrolment, token, wait};
+use crate::store::{DeviceChange, EnrolledDevice, FILE_NAME, NewToken, Store, StoreError, TokenRefusal};
+use crate::wire::id::{CertificateHash, DeviceId, Epoch, TokenId};
+use crate::wire::time::WallTime;
+
+#[test]
+fn a_store_opens_again_with_the_same_epoch_and_draws_another_when_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let epoch = Store::open(directory.path()).unwrap().server_epoch().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    assert_eq!(store.server_epoch().unwrap(), epoch);
+    let renewed = wait(|done| store.renew_server_epoch(done)).unwrap();
+    assert_ne!(renewed, epoch);
+    assert_eq!(store.server_epoch().unwrap(), renewed);
+    let mode = std::fs::metadata(directory.path().join(FILE_NAME)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_file_of_another_program_or_a_newer_muster_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE_NAME);
+    rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    assert!(matches!(Store::open(directory.path()), Err(StoreError::Open { .. })));
+    std::fs::remove_file(&path).unwrap();
+    drop(Store::open(directory.path()).unwrap());
+    rusqlite::Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+    let refused = Store::open(directory.path());
+    assert!(matches!(refused, Err(StoreError::NewerSchema { found: 99, .. })));
+    std::fs::write(&path, b"This is no database, whatever its name says. ".repeat(100)).unwrap();
+    assert!(Store::open(directory.path()).is_err());
+}
+
+#[test]
+fn a_token_lets_in_until_its_time_its_uses_or_an_administrator_end_it() {
+    let fleet = Fleet::new(0);
+    let token = token(&fleet.store, 1);
+    let check = |secret, now| fleet.store.check_token(token.token.id, secret, WallTime(now));
+    let refused = |refusal: TokenRefusal| Err(StoreError::Token(refusal));
+    assert_eq!(check(&token.secret, 1_999), Ok(()));
+    assert_eq!(check(&token.secret, 2_000), refused(TokenRefusal::Expired));
+    assert_eq!(check(&[0; 24], 1_500), refused(TokenRefusal::Unknown));
+    let unknown = fleet.store.check_token(TokenId(7), &token.secret, WallTime(1_500));
+    assert_eq!(unknown, refused(TokenRefusal::Unknown));
+    wait(|done| fleet.store.enrol(enrolment(&token, DeviceId(1), "a"), done)).unwrap();
+    assert_eq!(check(&token.secret, 1_500), refused(TokenRefusal::UsedUp));
+    assert_eq!(
+        wait(|done| fleet.store.enrol(enrolment(&token, DeviceId(2), "b"), done)).map(drop),
+        refused(TokenRefusal::UsedUp)
+    );
+    let revoked = fleet.store.revoke_token(token.token.id, WallTime(1_600)).unwrap();
+    assert_eq!((revoked.uses, revoked.revoked_at), (1, Some(WallTime(1_600))));
+    assert_eq!(check(&token.secret, 1_500), refused(TokenRefusal::Revoked));
+    let missing = fleet.store.revoke_token(TokenId(7), WallTime(1));
+    assert_eq!(missing, Err(StoreError::NoToken(TokenId(7))));
+}
+
+#[test]
+fn of_devices_that_race_for_a_token_exactly_its_uses_win() {
+    let fleet = Fleet::new(0);
+    let token = Arc::new(token(&fleet.store, 3));
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let racers: Vec<_> = (1..=8)
+            .map(|id| {
+                let (store, token) = (fleet.store.clone(), Arc::clone(&token));
+                scope.spawn(move || wait(|done| store.enrol(enrolment(&token, DeviceId(id), "racer"), done)))
+            })
+            .collect();
+        racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+    });
+    let mut names: Vec<String> =
+        outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).map(|e| e.name.clone()).collect();
+    names.sort();
+    assert_eq!(names, ["racer", "racer-2", "racer-3"]);
+    assert_eq!(fleet.store.table().len(), 3);
+    let used_up = outcomes.iter().filter(|o| **o == Err(StoreError::Token(TokenRefusal::UsedUp))).count();
+    assert_eq!(used_up, 5);
+}
+
+#[test]
+fn one_that_fails_takes_no_other_with_it() {
+    let fleet = Fleet::new(1);
+    let token = token(&fleet.store, 100);
+    let (sender, receiver) = crossbeam_channel::unbounded();
+    for number in 0..40_u64 {
+        // Every other one asks for an id that is taken: its use of the token is undone with it.
+        let id = if number % 2 == 0 { fleet.devices[0] } else { DeviceId(1_000 + number) };
+        let sender = sender.clone();
+        let mut enrolment = enrolment(&token, id, "n");
+        enrolment.certificate = CertificateHash::of(&number.to_be_bytes());
+        fleet.store.enrol(enrolment, move |outcome: Result<EnrolledDevice, StoreError>| {
+            sender.send((number, outcome.map(drop))).unwrap();
+        });
+    }
+    for (number, outcome) in receiver.iter().take(40) {
+        let expected = if number % 2 == 0 { Err(StoreError::IdTaken) } else { Ok(()) };
+        assert_eq!(outcome, expected, "{number}");
+    }
+    let uses = fleet.store.revoke_token(token.token.id, WallTime(1)).unwrap().uses;
+    assert_eq!((uses, fleet.store.table().len()), (20, 21));
+    assert_eq!(fleet.store.counters().refused.load(Ordering::Relaxed), 20);
+}
+
+#[test]
+fn ten_thousand_of_one_name_stay_apart() {
+    let fleet = Fleet::new(300);
+    let reader = fleet.store.reader().unwrap();
+    let names: i64 =
+        reader.query_row("SELECT count(DISTINCT name) FROM devices", [], |row| row.get(0)).unwrap();
+    assert_eq!(names, 300);
+}
+
+#[test]
+fn a_change_is_in_force_in_the_table_and_after_a_reopening() {
+    let mut fleet = Fleet::new(2);
+    let [a, b] = [fleet.devices[0], fleet.devices[1]];
+    fleet.store.set_group("/berlin", Some(Some(60))).unwrap();
+    let change = DeviceChange {
+        name: Some("kiosk".into()),
+        group: Some("berlin/kiosks".into()),
+        keep_connected: Some(true),
+        interval_seconds: None,
+    };
+    let settings = fleet.store.change_device(a, change.clone()).unwrap();
+    assert_eq!((settings.interval_seconds, settings.keep_connected), (Some(60), true));
+    assert_eq!(fleet.store.change_device(b, change), Err(StoreError::NameTaken("kiosk".into())));
+    for _ in 0..2 {
+        let record = fleet.store.table().get(a).unwrap();
+        assert_eq!((record.interval_seconds, record.keep_connected), (60, true));
+        assert_eq!(fleet.store.table().get(b).unwrap().interval_seconds, 900);
+        fleet.reopen();
+    }
+    fleet.store.set_group("/berlin", Some(None)).unwrap();
+    fleet.store.set_default_interval(30).unwrap();
+    assert_eq!(fleet.store.table().get(a).unwrap().interval_seconds, 30);
+    let own = DeviceChange { interval_seconds: Some(Some(5)), ..DeviceChange::default() };
+    fleet.store.change_device(a, own).unwrap();
+    assert_eq!(fleet.store.table().get(a).unwrap().interval_seconds, 5);
+    let bad = DeviceChange { name: Some(" ".into()), ..DeviceChange::default() };
+    assert_eq!(fleet.store.change_device(a, bad), Err(StoreError::BadName(" ".into())));
+}
+
+#[test]
+fn a_removed_device_is_known_as_removed_and_its_name_is_free() {
+    let mut fleet = Fleet::new(1);
+    let device = fleet.devices[0];
+    let certificate = CertificateHash::of(&device.0.to_be_bytes());
+    assert_eq!(fleet.store.table().by_certificate(&certificate), Certificate::Device(device));
+    assert!(fleet.store.remove_device(device, WallTime(5)).unwrap().is_some());
+    for _ in 0..2 {
+        assert_eq!(fleet.store.table().by_certificate(&certificate), Certificate::Removed(device));
+        assert_eq!(fleet.store.remove_device(device, WallTime(5)), Err(StoreError::DeviceRemoved(device)));
+        fleet.reopen();
+    }
+    let token = token(&fleet.store, 1);
+    let enrolled = wait(|done| fleet.store.enrol(enrolment(&token, DeviceId(9), "device"), done)).unwrap();
+    assert_eq!(enrolled.name, "device");
+}
+
+#[test]
+fn sequence_numbers_come_back_with_their_position() {
+    let mut fleet = Fleet::new(3);
+    let device = fleet.devices[1];
+    fleet.store.table().with(device, |record| {
+        record.note_appended(Epoch(4), 17, 0xffff_0001, 640);
+        record.last_seen = WallTime(99);
+    });
+    let unrecorded = |store: &Store| -> Vec<HotRecord> {
+        let everywhere = |shard| store.table().unrecorded_in(shard, 0, WallTime(u64::MAX));
+        (0..SHARDS).flat_map(everywhere).collect()
+    };
+    let records = unrecorded(&fleet.store);
+    assert_eq!(records.len(), 1);
+    wait(|done| fleet.store.record_sequences(records, Some(600), done)).unwrap();
+    fleet.reopen();
+    assert_eq!(fleet.store.journal_position().unwrap(), 600);
+    let record = fleet.store.table().get(device).unwrap();
+    assert_eq!((record.spool_epoch, record.last_sequence, record.last_crc), (Epoch(4), 17, 0xffff_0001));
+    assert_eq!((record.last_position, record.last_seen), (0, WallTime(99)));
+}
+
+#[test]
+fn a_token_that_is_long_over_is_forgotten_when_another_is_made() {
+    let fleet = Fleet::new(0);
+    let first = token(&fleet.store, 1);
+    let later = WallTime(2_001 + 30 * 24 * 3_600 * 1_000);
+    let new = NewToken { group: "/x".into(), created_at: later, expires_at: later, uses_max: 1 };
+    assert_eq!(fleet.store.create_token(new).unwrap().token.group, "/x");
+    assert_eq!(fleet.counts().tokens, 1);
+    let refused = fleet.store.check_token(first.token.id, &first.secret, later);
+    assert_eq!(refused, Err(StoreError::Token(TokenRefusal::Unknown)));
+}
