@@ -1,8 +1,180 @@
 //! Floor 5: assembly of the embeddable server.
+//!
+//! [`Server::start`] opens identity, store and journal, brings the device table up to date, and starts the threads; the handbook's
+//! [architecture](crate::manual::architecture) says who they are. [`Server::drain`] ends them in the order in which data goes
+//! round, so that nothing that was begun is lost. Signals are the caller's: an embedder has its own.
 #![forbid(unsafe_code)]
 
+mod admin_parts;
+mod backend;
 pub mod config;
+mod control;
 pub mod enrolment;
 pub mod identity;
 pub mod members;
 pub mod sequences;
+mod start;
+mod workers;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::Receiver;
+
+use crate::admin::listen::ListenError;
+use crate::journal::{DirectoryError, FileStorage, OpenError, Threads};
+use crate::lane::reactors::ReactorLanes;
+use crate::reactor::ReactorError;
+use crate::reactor::channel::ChannelError;
+use crate::store::{Store, StoreError};
+use crate::wire::id::CertificateHash;
+use backend::LiveBackend;
+use config::{Config, ReloadDiff};
+use control::ControlThread;
+use identity::IdentityError;
+
+/// Why a server did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The system refused something.
+    #[error("can't {what}: {error}")]
+    System {
+        /// What was to be done.
+        what: String,
+        /// Why it could not.
+        error: io::Error,
+    },
+    /// Its keys and certificates.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Its database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The journal's directory.
+    #[error(transparent)]
+    JournalDirectory(#[from] DirectoryError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] OpenError),
+    /// Its certificate can't be used for TLS.
+    #[error(transparent)]
+    Tls(#[from] ChannelError),
+    /// A reactor.
+    #[error(transparent)]
+    Reactor(#[from] ReactorError),
+    /// The administration socket.
+    #[error(transparent)]
+    Admin(#[from] ListenError),
+    /// The journal failed while the server ran. What was acknowledged is on disk; the rest the devices still have.
+    #[error("the journal failed: {0}; start the server again, it reads what is there")]
+    JournalFailed(String),
+}
+
+impl ServerError {
+    fn when(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::System { what: what.into(), error }
+    }
+}
+
+/// A running server. Dropping it ends the process's part in the fleet without a farewell; [`Server::drain`] is the good end.
+pub struct Server {
+    config: Config,
+    addresses: Vec<SocketAddr>,
+    certificate: CertificateHash,
+    is_first_start: bool,
+    store: Store,
+    backend: std::sync::Arc<LiveBackend>,
+    lanes: ReactorLanes,
+    reactors: Vec<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
+    journal_threads: Threads<FileStorage>,
+    control: ControlThread,
+    failures: Receiver<String>,
+}
+
+impl Server {
+    /// Starts a server. When this returns, devices and administrators can connect.
+    ///
+    /// # Errors
+    /// When something that it needs can't be opened; the error says what, and nothing is left running.
+    pub fn start(config: Config) -> Result<Self, ServerError> {
+        start::start(config)
+    }
+
+    /// Where devices connect to. With port 0 in the configuration, the port that the system gave.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The administration socket.
+    #[must_use]
+    pub fn admin_socket(&self) -> PathBuf {
+        self.config.admin_socket()
+    }
+
+    /// The hash of the server's certificate.
+    #[must_use]
+    pub fn certificate(&self) -> CertificateHash {
+        self.certificate
+    }
+
+    /// Whether the data directory was empty: the identity was made just now.
+    #[must_use]
+    pub fn is_first_start(&self) -> bool {
+        self.is_first_start
+    }
+
+    /// The state on disk.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Something comes out of it when the server can't go on, such as a journal that failed: drain it then.
+    #[must_use]
+    pub fn failures(&self) -> &Receiver<String> {
+        &self.failures
+    }
+
+    /// Takes over another configuration, as far as a running server can. What it says needs a restart has not changed.
+    ///
+    /// # Errors
+    /// When the store can't be asked for the devices that a new interval concerns; the old configuration is in force then.
+    pub fn reload(&mut self, new: &Config) -> Result<ReloadDiff, ServerError> {
+        let diff = self.config.reload_diff(new);
+        let config = self.config.reloaded(new);
+        self.store.set_default_interval(start::seconds(config.sync.interval))?;
+        self.backend.set_keep_seconds(start::seconds(config.links.keep_interval));
+        self.config = config;
+        Ok(diff)
+    }
+
+    /// Ends the server: no more links are accepted, what is in flight is finished, devices are told to come again, the journal is made
+    /// durable. Takes a few seconds at most.
+    ///
+    /// # Errors
+    /// When the journal has failed.
+    pub fn drain(self) -> Result<(), ServerError> {
+        if !self.lanes.drain_all() {
+            log::error!("a reactor has too much to do to be told that the server stops");
+        }
+        for reactor in self.reactors {
+            if reactor.join().is_err() {
+                log::error!("a reactor panicked");
+            }
+        }
+        // The workers end when the last sender of work is gone: the reactors' are, this is the last.
+        drop(self.backend);
+        for worker in self.workers {
+            if worker.join().is_err() {
+                log::error!("a worker panicked");
+            }
+        }
+        // The control thread writes back once more, for which the journal must still become durable.
+        self.control.stop();
+        self.journal_threads.stop().map_err(|error| ServerError::JournalFailed(error.0))
+    }
+}

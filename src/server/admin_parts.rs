@@ -1,0 +1,152 @@
+//! The server as its administration sees it.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::admin::{EventLog, Gauges, Links, LogRecord, Visit};
+use crate::journal::{Item, Journal, Position, State};
+use crate::lane::counters::Counters;
+use crate::lane::permits::Permits;
+use crate::lane::reactors::ReactorLanes;
+use crate::machine::hot::LinkRef;
+use crate::wire::api::{
+    CloseCount, EventTotals, JournalCondition, JournalStatus, Limit, LinkTotals, Timestamp,
+};
+use crate::wire::id::DeviceId;
+use crate::wire::time::WallTime;
+
+/// The way to the open links.
+pub(super) struct OpenLinks(pub(super) ReactorLanes);
+
+impl Links for OpenLinks {
+    /// Settings stand in the device's record, which every message is answered from: there is nobody to be told.
+    fn settings_changed(&self, _device: DeviceId) {}
+
+    fn device_removed(&self, device: DeviceId, link: LinkRef) {
+        if !self.0.close_removed(link) {
+            log::warn!(
+                "device {device} was removed; its link could not be told now and is refused with its next message"
+            );
+        }
+    }
+}
+
+/// The journal, to be read.
+pub(super) struct StoredEvents(pub(super) Journal);
+
+impl EventLog for StoredEvents {
+    fn oldest(&self) -> u64 {
+        self.0.reader().oldest().0
+    }
+
+    fn durable(&self) -> u64 {
+        self.0.durable().0
+    }
+
+    fn forward(&self, from: u64, visit: Visit<'_>) -> Result<(), String> {
+        let mut records = self.0.reader().forward(Position(from));
+        while let Some(item) = records.next().map_err(|error| error.to_string())? {
+            if show(item, visit).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn backward(&self, before: u64, visit: Visit<'_>) -> Result<(), String> {
+        let mut records = self.0.reader().backward(Position(before));
+        while let Some(item) = records.next().map_err(|error| error.to_string())? {
+            if show(item, visit).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn show(item: Item<'_>, visit: Visit<'_>) -> ControlFlow<()> {
+    match item {
+        Item::Record(record) => visit(LogRecord {
+            position: record.position.0,
+            next_position: record.end().0,
+            received_at: WallTime(record.record.wall_ms),
+            device: DeviceId(record.record.device),
+            sequence: record.record.sequence,
+            payload: record.record.payload,
+        }),
+        Item::Damage(damage) => {
+            log::error!("the journal is damaged: {damage}");
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+/// What the server counts.
+pub(super) struct Counted {
+    pub(super) counters: Arc<Counters>,
+    pub(super) journal: Journal,
+    pub(super) permits: Permits,
+    pub(super) links_max: u64,
+}
+
+impl Gauges for Counted {
+    fn events_stored(&self) -> u64 {
+        self.counters.events_appended.get()
+    }
+
+    fn events(&self) -> EventTotals {
+        EventTotals {
+            stored: self.counters.events_appended.get(),
+            duplicates: self.counters.events_repeated.get(),
+            stored_per_second: 0.0,
+        }
+    }
+
+    fn links(&self) -> LinkTotals {
+        let mut closes: Vec<CloseCount> = self
+            .counters
+            .all_closes()
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(reason, count)| CloseCount { reason: reason.name().to_owned(), count })
+            .collect();
+        closes.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
+        LinkTotals {
+            open: self.counters.links_open.get(),
+            accepted: self.counters.links_accepted.get(),
+            handshakes: self.counters.handshakes_full.get() + self.counters.handshakes_resumed.get(),
+            handshakes_resumed: self.counters.handshakes_resumed.get(),
+            closes,
+        }
+    }
+
+    fn journal(&self) -> JournalStatus {
+        let stats = self.journal.stats();
+        let (condition, since, reason) = match stats.state {
+            State::Ok => (JournalCondition::Ok, None, None),
+            State::NoRoom(no_room) => {
+                (JournalCondition::NoRoom, Some(WallTime(no_room.since_ms).into()), Some(no_room.why))
+            }
+            State::Failed(why) => (JournalCondition::Failed, None, Some(why)),
+        };
+        let time = |milliseconds: Option<u64>| milliseconds.map(|ms| Timestamp::from(WallTime(ms)));
+        JournalStatus {
+            condition,
+            since,
+            reason,
+            bytes: stats.bytes,
+            segments: stats.segments as u64,
+            oldest_at: time(stats.oldest_ms),
+            newest_at: time(stats.newest_ms),
+            durable_position: stats.durable.0,
+        }
+    }
+
+    fn limits(&self) -> Vec<Limit> {
+        let limit = |name: &str, value, used| Limit { name: name.to_owned(), value, used: Some(used) };
+        vec![
+            limit("links", self.links_max, self.counters.links_open.get()),
+            limit("jobs", self.permits.total() as u64, self.permits.taken() as u64),
+        ]
+    }
+}

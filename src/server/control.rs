@@ -1,0 +1,94 @@
+//! The control thread: the administration API, and what is to be done now and then.
+
+use std::io;
+use std::path::PathBuf;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::ServerError;
+use super::sequences::WriteBack;
+use crate::admin::listen::AdminListener;
+use crate::admin::{self, AdminContext};
+use crate::journal::Journal;
+use crate::store::Store;
+
+/// How often sequence numbers and times are written back to the store, in seconds. What lies between is replayed from the journal at
+/// start; only the times a device was last seen can be lost.
+const WRITE_BACK_SECONDS: u64 = 10;
+
+/// What the control thread works on.
+pub(super) struct Control {
+    pub(super) socket: PathBuf,
+    pub(super) context: AdminContext,
+    pub(super) journal: Journal,
+    pub(super) write_back: WriteBack,
+}
+
+/// The control thread, running.
+pub(super) struct ControlThread {
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+}
+
+impl ControlThread {
+    /// Opens the socket and starts the thread.
+    pub(super) fn start(control: Control) -> Result<Self, ServerError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ServerError::when("start the administration"))?;
+        let listener = runtime.block_on(AdminListener::open(&control.socket))?;
+        let (stop, stopping) = watch::channel(false);
+        let thread = Builder::new()
+            .name("control".into())
+            .spawn(move || {
+                if let Err(error) = runtime.block_on(control.run(listener, stopping)) {
+                    log::error!("the administration has ended: {error}");
+                }
+            })
+            .map_err(ServerError::when("start the control thread"))?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Lets requests in flight end, writes back once more, and ends the thread. Call it when the reactors are gone, so that
+    /// nothing more arrives.
+    pub(super) fn stop(self) {
+        // Without a receiver the thread is gone already.
+        let _ = self.stop.send(true);
+        if self.thread.join().is_err() {
+            log::error!("the control thread panicked");
+        }
+    }
+}
+
+impl Control {
+    async fn run(mut self, listener: AdminListener, stopping: watch::Receiver<bool>) -> io::Result<()> {
+        let served = admin::serve(listener, self.context.clone(), stopping);
+        let mut served = std::pin::pin!(served);
+        let mut rounds = tokio::time::interval(Duration::from_secs(WRITE_BACK_SECONDS));
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        rounds.tick().await;
+        let result = loop {
+            tokio::select! {
+                result = &mut served => break result,
+                _ = rounds.tick() => self.write_back().await,
+            }
+        };
+        self.write_back().await;
+        result
+    }
+
+    /// One round. What must be durable first nearly always is; otherwise the round waits for it.
+    async fn write_back(&mut self) {
+        let store: &Store = &self.context.store;
+        let round = self.write_back.begin(store.table(), self.journal.durable().0, (self.context.clock)());
+        let mut durable = self.context.durable.clone();
+        let needed = round.needs_durable;
+        // The sender goes when the journal does; then nothing more becomes durable and nothing may be written.
+        if durable.wait_for(|durable| *durable >= needed).await.is_ok() {
+            self.write_back.write(store, round);
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The start: what is opened, in which order, and why in that one.
+
+use std::sync::Arc;
+use std::thread::Builder;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+use tokio::sync::watch;
+
+use super::admin_parts::{Counted, OpenLinks, StoredEvents};
+use super::backend::LiveBackend;
+use super::config::Config;
+use super::control::{Control, ControlThread};
+use super::identity::Identity;
+use super::sequences::{self, WriteBack};
+use super::workers::{self, Tools};
+use super::{Server, ServerError};
+use crate::admin::{AdminContext, ServerInfo};
+use crate::journal::{FileStorage, Journal, Notice, Opened, Options, Position, Retention, Threads};
+use crate::lane::counters::Counters;
+use crate::lane::permits::Permits;
+use crate::lane::reactors::ReactorLanes;
+use crate::reactor::channel::ServerTls;
+use crate::reactor::{Clock, Reactor, Settings, listener};
+use crate::store::{FILE_NAME, Store};
+use crate::wire::time::WallTime;
+
+/// Jobs that may be with workers and the store at a time, in jobs. Each holds an upload of up to a few megabytes; a device that
+/// finds none free is told to come later.
+const JOBS_MAX: usize = 512;
+
+/// Most reactors, in threads: a reactor's number is a byte.
+const REACTORS_MAX: usize = 64;
+
+pub(super) fn start(config: Config) -> Result<Server, ServerError> {
+    let clock = Clock::new();
+    let now = clock.now().wall;
+    std::fs::create_dir_all(&config.data_directory)
+        .map_err(ServerError::when(format!("make {}", config.data_directory.display())))?;
+    // The identity first: without it nothing else may be made, or the next start would take the directory for a damaged one.
+    let identity_directory = config.identity_directory();
+    let is_first_start = !identity_directory.exists();
+    let database = config.store_directory().join(FILE_NAME);
+    let identity = Arc::new(Identity::open_or_create(&identity_directory, &[&database], now)?);
+    let store = open_store(&config)?;
+    let opened = open_journal(&config, &store, now)?;
+    let Opened { journal, flusher, preparer, recovery } = opened;
+    for damage in &recovery.damages {
+        log::error!(
+            "the journal is damaged: {damage}; the segment was set aside, see 'musterd journal verify'"
+        );
+    }
+
+    let counters = Counters::new();
+    let permits = Permits::new(JOBS_MAX);
+    let (jobs, assignments) = bounded(JOBS_MAX);
+    let backend = Arc::new(LiveBackend::new(
+        store.clone(),
+        journal.clone(),
+        jobs,
+        permits.clone(),
+        store.server_epoch()?,
+        seconds(config.links.keep_interval),
+    ));
+    let members = Arc::new(backend.members.clone());
+    let tls = ServerTls::new(identity.server_certificate_der(), identity.server_private_key_der(), members)?;
+    let settings = Settings {
+        links_max: config.links.max as u64,
+        handshake_deadline: config.links.handshake_deadline,
+        idle_deadline: config.links.idle_deadline,
+        write_deadline: config.links.write_deadline,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = config.reactors.unwrap_or(cores).clamp(1, REACTORS_MAX);
+    let listeners = listener::bind(config.listen, count)
+        .map_err(ServerError::when(format!("listen on {}", config.listen)))?;
+    let mut addresses = Vec::new();
+    let mut reactors = Vec::new();
+    for (number, listener) in (0u8..).zip(listeners) {
+        let address =
+            listener.local_addr().map_err(ServerError::when("ask for the address that is listened on"))?;
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+        reactors.push(Reactor::new(
+            number,
+            listener,
+            tls.clone(),
+            settings,
+            clock,
+            backend.clone(),
+            counters.clone(),
+            permits.clone(),
+        )?);
+    }
+    let lanes = ReactorLanes::new(reactors.iter().map(Reactor::mailbox).collect());
+
+    let (durable, durable_seen) = watch::channel(journal.durable().0);
+    let (failed, failures) = bounded(1);
+    let rung = lanes.clone();
+    let journal_threads = Threads::spawn("journal", flusher, preparer, move |notice| match notice {
+        Notice::Durable(position) => {
+            rung.ring_all();
+            durable.send_replace(position.0);
+        }
+        Notice::Failed(error) => {
+            log::error!("the journal failed, nothing is acknowledged any more: {}", error.0);
+            // A second failure would say nothing new.
+            let _ = failed.try_send(error.0);
+        }
+        Notice::NoRoom(why) => log::error!("no room for more events, devices keep them: {why}"),
+        Notice::RoomAgain => {
+            log::info!("there is room for events again");
+            rung.ring_all();
+        }
+        Notice::Deleted(segments) => {
+            log::info!("{} old segments of the journal were deleted", segments.len())
+        }
+        Notice::NotDeleted(error) => log::warn!("an old segment of the journal was not deleted: {error}"),
+    })
+    .map_err(ServerError::when("start the journal's threads"))?;
+
+    let tools = Tools { store: store.clone(), identity: identity.clone(), lanes: lanes.clone(), clock };
+    let workers = workers::spawn(config.workers.unwrap_or(cores), &assignments, &tools)
+        .map_err(ServerError::when("start the workers"))?;
+    let context = AdminContext {
+        store: store.clone(),
+        links: Arc::new(OpenLinks(lanes.clone())),
+        log: Arc::new(StoredEvents(journal.clone())),
+        gauges: Arc::new(Counted {
+            counters,
+            journal: journal.clone(),
+            permits,
+            links_max: config.links.max as u64,
+        }),
+        info: ServerInfo {
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: now,
+            certificate: identity.certificate_hash(),
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+            interval_seconds: seconds(config.sync.interval),
+        },
+        durable: durable_seen,
+        clock: || Clock::new().now().wall,
+    };
+    let write_back = WriteBack::new(store.journal_position()?, now);
+    let control =
+        ControlThread::start(Control { socket: config.admin_socket(), context, journal, write_back })?;
+
+    // Devices last: whoever connects finds everything there.
+    let spawn = |(number, reactor): (usize, Reactor<LiveBackend>)| {
+        let lanes = lanes.clone();
+        Builder::new().name(format!("reactor-{number}")).spawn(move || {
+            if let Err(error) = reactor.run(lanes) {
+                log::error!("a reactor has ended: {error}");
+            }
+        })
+    };
+    let reactors: Result<Vec<_>, _> = reactors.into_iter().enumerate().map(spawn).collect();
+    Ok(Server {
+        addresses,
+        certificate: identity.certificate_hash(),
+        is_first_start,
+        store,
+        backend,
+        reactors: reactors.map_err(ServerError::when("start the reactors"))?,
+        lanes,
+        workers,
+        journal_threads,
+        control,
+        failures,
+        config,
+    })
+}
+
+fn open_store(config: &Config) -> Result<Store, ServerError> {
+    let directory = config.store_directory();
+    std::fs::create_dir_all(&directory)
+        .map_err(ServerError::when(format!("make {}", directory.display())))?;
+    let store = Store::open(&directory)?;
+    store.set_default_interval(seconds(config.sync.interval))?;
+    Ok(store)
+}
+
+fn open_journal(config: &Config, store: &Store, now: WallTime) -> Result<Opened, ServerError> {
+    let directory = config.journal_directory();
+    let storage = FileStorage::open(&directory)?;
+    let options = Options {
+        segment_bytes: config.journal.segment_bytes,
+        retention: Some(Retention {
+            bytes: config.journal.retention_bytes,
+            age_ms: u64::try_from(config.journal.retention_age.as_millis()).ok(),
+        }),
+        ..Options::server()
+    };
+    let from = Position(store.journal_position()?);
+    let table = store.table().clone();
+    let opened = Journal::open(storage, options, from, now.0, |found| {
+        let record = found.record;
+        sequences::replay(&table, record.device, record.sequence, record.payload, found.end().0);
+    })?;
+    Ok(opened)
+}
+
+/// A duration in whole seconds, as the wire counts them.
+pub(super) fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,69 @@
+//! Workers: what a sync or an enrolment needs of the disk. They own nothing between jobs.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+use crossbeam_channel::Receiver;
+
+use super::backend::Assignment;
+use super::enrolment;
+use super::identity::Identity;
+use crate::lane::reactors::{ReactorLanes, ToReactor};
+use crate::machine::command::{Job, JobOutcome};
+use crate::machine::hot::LinkRef;
+use crate::reactor::Clock;
+use crate::store::Store;
+
+/// What every worker has.
+#[derive(Clone)]
+pub(super) struct Tools {
+    pub(super) store: Store,
+    pub(super) identity: Arc<Identity>,
+    pub(super) lanes: ReactorLanes,
+    pub(super) clock: Clock,
+}
+
+/// Starts workers. They end when nobody can send them work any more.
+pub(super) fn spawn(
+    count: usize,
+    assignments: &Receiver<Assignment>,
+    tools: &Tools,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let worker = |number: usize| {
+        let (assignments, tools) = (assignments.clone(), tools.clone());
+        Builder::new().name(format!("worker-{number}")).spawn(move || {
+            for (link, job) in assignments {
+                tools.work(link, job);
+            }
+        })
+    };
+    (0..count.max(1)).map(worker).collect()
+}
+
+impl Tools {
+    fn work(&self, link: LinkRef, job: Job) {
+        let lanes = self.lanes.clone();
+        let done = move |outcome| answer(&lanes, link, outcome);
+        match job {
+            Job::Section(update) => self.store.apply(update, done),
+            Job::Enrol(request) => match enrolment::new_device_id() {
+                Ok(device) => {
+                    let now = self.clock.now().wall;
+                    enrolment::enrol(&self.store, &self.identity, request, device, now, done);
+                }
+                Err(_) => {
+                    log::error!("the system gives no randomness: an enrolment was put off");
+                    done(JobOutcome::Failed);
+                }
+            },
+        }
+    }
+}
+
+/// The mailbox has room for the outcome of every job that has a permit, so it is refused only when the reactor is gone.
+fn answer(lanes: &ReactorLanes, link: LinkRef, outcome: JobOutcome) {
+    if !lanes.post(link, ToReactor::JobDone(link, outcome)) {
+        log::debug!("the outcome of a job found no reactor any more");
+    }
+}
