@@ -1,2 +1,7 @@
-//! Arguments in, one call, exit code out.
-fn main() {}
+//! The control command: arguments in, one call, exit code out.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    muster::client::cli::main(std::env::args_os())
+}

@@ -1,1 +1,94 @@
-//! The commands of `musterctl`.
+//! The commands of `musterctl`: arguments in, one or several questions to the server, a table or JSON out.
+//!
+//! Exit codes: 0 done; 1 the server refused, can't be reached, or the thing is not there; 2 wrong usage.
+
+mod arguments;
+mod device;
+mod event;
+mod group;
+mod output;
+mod status;
+mod token;
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use super::{Address, Client, ClientError, SERVER_VARIABLE};
+use crate::wire::api::ErrorCode;
+use arguments::{Arguments, Command};
+use output::Output;
+
+/// Exit code of wrong usage, as clap has it too.
+const EXIT_USAGE: u8 = 2;
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+enum Failure {
+    /// The server could not be asked, or refused.
+    Client(ClientError),
+    /// Standard output could not be written.
+    Output(io::Error),
+    /// The arguments contradict each other.
+    Usage(String),
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Runs `musterctl` with these arguments, the program's name first.
+#[must_use]
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version go to standard output and are no failure; whoever closed it has seen enough.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE));
+        }
+    };
+    let (text, code) = match run(arguments) {
+        Ok(()) => return ExitCode::SUCCESS,
+        // The reader, such as `head`, has seen enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+        Err(Failure::Output(error)) => (format!("can't write to standard output: {error}"), 1),
+        Err(Failure::Usage(text)) => (text, EXIT_USAGE),
+        Err(Failure::Client(error)) => {
+            let is_usage = error.code() == Some(ErrorCode::InvalidArgument);
+            (error.to_string(), if is_usage { EXIT_USAGE } else { 1 })
+        }
+    };
+    // Standard error is the last place to say anything.
+    let _ = writeln!(io::stderr(), "musterctl: {}", output::plain(&text));
+    ExitCode::from(code)
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    let server = match (arguments.server, std::env::var(SERVER_VARIABLE)) {
+        (Some(server), _) => server,
+        (None, Ok(text)) if !text.is_empty() => {
+            text.parse().map_err(|error| Failure::Usage(format!("{SERVER_VARIABLE}: {error}")))?
+        }
+        (None, _) => Address::default(),
+    };
+    let mut client = Client::new(server)?;
+    let mut output = Output::new(arguments.json);
+    match arguments.command {
+        Command::Token(command) => token::run(&mut client, &mut output, command),
+        Command::Device(command) => device::run(&mut client, &mut output, command),
+        Command::Event(command) => event::run(&mut client, &mut output, command),
+        Command::Group(command) => group::run(&mut client, &mut output, command),
+        Command::Status => status::run(&mut client, &mut output),
+    }
+}

@@ -1,0 +1,284 @@
+//! What the command line may say.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::client::Address;
+use crate::wire::api::{Interval, PresenceName, Timestamp};
+use crate::wire::event::Severity;
+use crate::wire::id::TokenId;
+use crate::wire::time::WallTime;
+use crate::wire::units::parse_duration;
+
+/// Administers a muster server.
+#[derive(Parser, Debug)]
+#[command(
+    name = "musterctl",
+    version,
+    about = "Administers a muster server",
+    after_help = "Examples:
+  musterctl status
+  musterctl token create --uses 20 --group /berlin/kiosks
+  musterctl device list --presence lost
+  musterctl event list --severity warning --since 1h
+  musterctl --server unix:/var/lib/muster/admin.sock device show till-17 --json
+
+Exit codes: 0 done, 1 refused or not there, 2 wrong usage."
+)]
+pub(super) struct Arguments {
+    /// Where the server is: its admin socket [default: $MUSTER_SERVER, or unix:./muster-data/admin.sock]
+    #[arg(long, global = true, value_name = "unix:PATH")]
+    pub(super) server: Option<Address>,
+    /// One JSON document on standard output instead of a table
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Join tokens: what a device needs to enrol
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Devices
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// Events
+    #[command(subcommand)]
+    Event(EventCommand),
+    /// Groups of devices: a tree, named by paths
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// The server at a glance
+    #[command(after_help = "Examples:
+  musterctl status
+  musterctl status --json | jq .devices.connected")]
+    Status,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum TokenCommand {
+    /// Make a join token; its secret is shown this once
+    #[command(after_help = "Examples:
+  musterctl token create
+  musterctl token create --ttl 24h --uses 200 --group /berlin/kiosks
+  muster-agent enroll --server HOST --token \"$(musterctl token create --json | jq -r .token)\"")]
+    Create {
+        /// How long it may be used, such as 30m, 1h or 7d
+        #[arg(long, default_value = "1h", value_parser = seconds)]
+        ttl: u64,
+        /// How many devices may enrol with it
+        #[arg(long, default_value_t = 1)]
+        uses: u32,
+        /// The group that the devices come into; made when it doesn't exist
+        #[arg(long, value_name = "PATH", default_value = "/")]
+        group: String,
+    },
+    /// All join tokens, without their secrets
+    #[command(after_help = "Examples:
+  musterctl token list
+  musterctl token list --json | jq -r '.[] | select(.state == \"valid\") | .id'")]
+    List,
+    /// Withdraw a join token; devices that enrolled with it stay
+    #[command(after_help = "Examples:
+  musterctl token revoke 00abcdef01234567")]
+    Revoke {
+        /// Its id, from 'musterctl token list'
+        id: TokenId,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum DeviceCommand {
+    /// Devices, by name
+    #[command(after_help = "Examples:
+  musterctl device list
+  musterctl device list --group /berlin --presence lost
+  musterctl device list --search till --json | jq -r '.[].name'")]
+    List {
+        /// Only those of this group and the groups below it
+        #[arg(long, value_name = "PATH")]
+        group: Option<String>,
+        /// Only those: connected, idle, lost or never_seen
+        #[arg(long)]
+        presence: Option<PresenceName>,
+        /// Only those whose name or host name contains this text
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
+    },
+    /// One device, whole
+    #[command(after_help = "Examples:
+  musterctl device show till-17
+  musterctl device show 00abcdef01234567 --json | jq .host")]
+    Show {
+        /// Its name or id
+        device: String,
+    },
+    /// Change a device
+    #[command(after_help = "Examples:
+  musterctl device set till-17 --group /berlin/kiosks --keep-connected on
+  musterctl device set till-17 --interval 5m
+  musterctl device set till-17 --interval inherit
+  musterctl device set till-17 --name till-18")]
+    Set(DeviceSet),
+    /// Remove a device: it is refused from then on, and may enrol again with a new token
+    #[command(after_help = "Examples:
+  musterctl device remove till-17")]
+    Remove {
+        /// Its name or id
+        device: String,
+    },
+}
+
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
+    .args(["group", "keep_connected", "interval", "name"]))]
+pub(super) struct DeviceSet {
+    /// Its name or id
+    pub(super) device: String,
+    /// Its group; made when it doesn't exist
+    #[arg(long, value_name = "PATH")]
+    pub(super) group: Option<String>,
+    /// Whether its link stays open between syncs
+    #[arg(long)]
+    pub(super) keep_connected: Option<Switch>,
+    /// The interval of its syncs, such as 15m, or 'inherit' for that of its group
+    #[arg(long, value_parser = interval)]
+    pub(super) interval: Option<Interval>,
+    /// What it is called from now on
+    #[arg(long, value_name = "NEW")]
+    pub(super) name: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum EventCommand {
+    /// The newest stored events, the newest last
+    #[command(after_help = "Examples:
+  musterctl event list
+  musterctl event list --device till-17 --severity warning --since 1h
+  musterctl event list --since 2026-11-24T08:00:00Z --limit 5000 --json")]
+    List {
+        #[command(flatten)]
+        filter: EventFilter,
+        /// Only those that the server received since then: a time (RFC 3339) or so long ago, such as 1h
+        #[arg(long, value_name = "TIME", value_parser = since)]
+        since: Option<Timestamp>,
+        /// At most so many, the newest ones
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        limit: u32,
+    },
+    /// Events as they arrive, until Ctrl-C; goes on by itself when the server restarts
+    #[command(after_help = "Examples:
+  musterctl event follow
+  musterctl event follow --severity error --json | while read -r event; do …; done
+
+With --json, one JSON document a line.")]
+    Follow {
+        #[command(flatten)]
+        filter: EventFilter,
+        /// Begin with what lies at this position of the journal: a next_position that --json showed earlier
+        #[arg(long, value_name = "POSITION")]
+        from: Option<u64>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct EventFilter {
+    /// Only those of this device (name or id; a removed device's id works too)
+    #[arg(long, value_name = "NAME")]
+    pub(super) device: Option<String>,
+    /// Only those at least this bad: info, warning, error or critical
+    #[arg(long)]
+    pub(super) severity: Option<Severity>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum GroupCommand {
+    /// Make a group, with every group above it; one that exists gets the interval
+    #[command(after_help = "Examples:
+  musterctl group create /berlin/kiosks
+  musterctl group create /berlin/kiosks --interval 5m")]
+    Create {
+        /// Its path
+        path: String,
+        /// The interval of its devices' syncs, such as 15m
+        #[arg(long, value_parser = interval_seconds)]
+        interval: Option<u32>,
+    },
+    /// All groups, by path
+    #[command(after_help = "Examples:
+  musterctl group list")]
+    List,
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    match parse_duration(text)?.as_secs() {
+        0 => Err(format!("'{text}' is too short: at least 1s")),
+        seconds => Ok(seconds),
+    }
+}
+
+fn interval_seconds(text: &str) -> Result<u32, String> {
+    u32::try_from(seconds(text)?).map_err(|_| format!("'{text}' is too long"))
+}
+
+fn interval(text: &str) -> Result<Interval, String> {
+    if text == "inherit" {
+        return Ok(Interval::Inherited);
+    }
+    interval_seconds(text).map(Interval::Seconds)
+}
+
+fn since(text: &str) -> Result<Timestamp, String> {
+    if let Ok(ago) = parse_duration(text) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let then = u64::try_from(now.saturating_sub(ago).as_millis()).unwrap_or(0);
+        return Ok(Timestamp(WallTime(then)));
+    }
+    text.parse().map(Timestamp).map_err(|_| {
+        format!("'{text}' is neither a time (RFC 3339, such as 2026-11-24T10:00:00Z) nor a duration (1h)")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        fn look(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            let is_group = command.get_subcommands().next().is_some();
+            let has_examples =
+                command.get_after_help().is_some_and(|help| help.to_string().contains("Examples:"));
+            assert!(is_group && path != " musterctl" || has_examples, "{path} has no examples");
+            command.get_subcommands().filter(|c| c.get_name() != "help").for_each(|c| look(c, &path));
+        }
+        look(&Arguments::command(), "");
+    }
+
+    #[test]
+    fn times_are_given_in_both_ways() {
+        assert_eq!(since("1970-01-01T00:00:01Z").unwrap(), Timestamp(WallTime(1_000)));
+        assert!(since("1h").unwrap() < since("1m").unwrap());
+        assert!(since("yesterday").unwrap_err().contains("'yesterday' is neither"));
+        assert_eq!(interval("inherit"), Ok(Interval::Inherited));
+        assert_eq!(interval("15m"), Ok(Interval::Seconds(900)));
+        assert!(interval("1ms").unwrap_err().contains("too short"));
+    }
+}

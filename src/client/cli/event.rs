@@ -1,0 +1,86 @@
+//! `musterctl event`.
+
+use std::io::Write as _;
+
+use super::Failure;
+use super::arguments::EventCommand;
+use super::output::{Output, plain, time};
+use crate::client::Client;
+use crate::wire::api::{EventQuery, EventRecord, FollowLine, FollowQuery, PAGE_ITEMS_MAX};
+
+pub(super) fn run(client: &mut Client, output: &mut Output, command: EventCommand) -> Result<(), Failure> {
+    match command {
+        EventCommand::List { filter, since, limit } => {
+            let page = limit.min(PAGE_ITEMS_MAX);
+            let query = EventQuery {
+                device: filter.device,
+                severity: filter.severity,
+                since,
+                limit: Some(page),
+                cursor: None,
+            };
+            let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+            let mut events = Vec::new();
+            for page in client.events(query) {
+                events.extend(page?);
+                if events.len() >= wanted {
+                    break;
+                }
+            }
+            // They come newest first; like a log they are read with the newest last.
+            events.truncate(wanted);
+            events.reverse();
+            let heads = &["RECEIVED (UTC)", "SEVERITY", "DEVICE", "APPLICATION", "KIND", "MESSAGE"];
+            output.list(heads, std::iter::once(Ok(events)), "no events", |event| {
+                vec![
+                    time(event.received_at),
+                    event.severity.to_string(),
+                    device(event),
+                    event.application.clone(),
+                    event.kind.clone(),
+                    message(event),
+                ]
+            })
+        }
+        EventCommand::Follow { filter, from } => {
+            let query = FollowQuery { device: filter.device, severity: filter.severity, from };
+            for line in client.follow(query) {
+                match line? {
+                    FollowLine::Event(event) if output.is_json => output.json_line(&event)?,
+                    FollowLine::Event(event) => output.line(&plain(&format!(
+                        "{}  {:<8}  {}  {}  {}  {}",
+                        time(event.received_at),
+                        event.severity,
+                        device(&event),
+                        event.application,
+                        event.kind,
+                        message(&event)
+                    )))?,
+                    FollowLine::Reached(_) => {}
+                    FollowLine::Gone { from, to } => {
+                        let text = "are gone: they were deleted by age or size";
+                        let _ = writeln!(
+                            std::io::stderr(),
+                            "musterctl: the events from position {from} to {to} {text}"
+                        );
+                    }
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Who sent it: the name, or the id of a device that was removed.
+fn device(event: &EventRecord) -> String {
+    event.device.clone().unwrap_or_else(|| event.device_id.to_string())
+}
+
+fn message(event: &EventRecord) -> String {
+    let mut message = event.message.clone();
+    for (name, value) in &event.fields {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        message.push_str(&format!(" {name}={value}"));
+    }
+    message
+}

@@ -1,0 +1,232 @@
+//! Tables for people, JSON for programs; both as the pages come.
+
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
+use serde::Serialize;
+
+use super::Failure;
+use crate::client::ClientError;
+use crate::wire::api::Timestamp;
+
+/// What is shown where there is nothing to show.
+pub(super) const NOTHING_THERE: &str = "-";
+
+/// Narrowest width that a table is fitted to, in columns: below it every cell would be one letter wide.
+const TABLE_COLUMNS_MIN: u16 = 40;
+
+/// Standard output.
+pub(super) struct Output {
+    out: BufWriter<io::Stdout>,
+    pub(super) is_json: bool,
+    /// Width of the terminal, in columns; nothing when there is none: then nothing is wrapped.
+    width: Option<u16>,
+}
+
+impl Output {
+    pub(super) fn new(is_json: bool) -> Self {
+        let stdout = io::stdout();
+        let width = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten();
+        let width = width.map(|size| size.ws_col).filter(|columns| *columns > 0);
+        Self { out: BufWriter::new(stdout), is_json, width: width.map(|w| w.max(TABLE_COLUMNS_MIN)) }
+    }
+
+    /// One JSON document.
+    pub(super) fn json<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
+        serde_json::to_writer_pretty(&mut self.out, value).map_err(io::Error::from)?;
+        self.out.write_all(b"\n")?;
+        Ok(self.out.flush()?)
+    }
+
+    /// One JSON document in one line.
+    pub(super) fn json_line<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
+        serde_json::to_writer(&mut self.out, value).map_err(io::Error::from)?;
+        self.out.write_all(b"\n")?;
+        Ok(self.out.flush()?)
+    }
+
+    /// A line of text, and out with it.
+    pub(super) fn line(&mut self, text: &str) -> Result<(), Failure> {
+        writeln!(self.out, "{}", text.trim_end())?;
+        Ok(self.out.flush()?)
+    }
+
+    /// A list, page by page: a table with these heads, or one JSON array.
+    pub(super) fn list<T: Serialize>(
+        &mut self,
+        heads: &[&str],
+        pages: impl Iterator<Item = Result<Vec<T>, ClientError>>,
+        empty: &str,
+        row: impl Fn(&T) -> Vec<String>,
+    ) -> Result<(), Failure> {
+        let mut widths: Option<Vec<u16>> = None;
+        let mut separator = "[\n  ";
+        for page in pages {
+            let items = page?;
+            if self.is_json {
+                for item in &items {
+                    self.out.write_all(separator.as_bytes())?;
+                    separator = ",\n  ";
+                    serde_json::to_writer(&mut self.out, item).map_err(io::Error::from)?;
+                }
+            } else if !items.is_empty() {
+                let rows: Vec<Vec<String>> = items.iter().map(&row).collect();
+                let is_first = widths.is_none();
+                self.page(heads, is_first, rows, &mut widths)?;
+            }
+            self.out.flush()?;
+        }
+        if self.is_json {
+            let end = if separator.starts_with('[') { "[]\n" } else { "\n]\n" };
+            self.out.write_all(end.as_bytes())?;
+        } else if widths.is_none() {
+            // Standard error, so that a script that counts lines counts none.
+            writeln!(io::stderr(), "{empty}")?;
+        }
+        Ok(self.out.flush()?)
+    }
+
+    /// Rows under heads. Later pages keep at least the widths of the first, so that columns stay where they are.
+    fn page(
+        &mut self,
+        heads: &[&str],
+        has_head: bool,
+        rows: Vec<Vec<String>>,
+        widths: &mut Option<Vec<u16>>,
+    ) -> Result<(), Failure> {
+        let mut table = self.table();
+        if has_head {
+            table.set_header(heads.iter().copied());
+        }
+        for row in rows {
+            table.add_row(row.iter().map(|cell| plain(cell)));
+        }
+        if let (Some(widths), None) = (&widths, self.width) {
+            let width = |width: &u16| ColumnConstraint::LowerBoundary(Width::Fixed(width.saturating_add(2)));
+            table.set_constraints(widths.iter().map(width));
+        } else if let (Some(widths), Some(_)) = (&widths, self.width) {
+            let width = |width: &u16| ColumnConstraint::Absolute(Width::Fixed(width.saturating_add(2)));
+            table.set_constraints(widths.iter().map(width));
+        }
+        if widths.is_none() {
+            *widths = Some(match self.width {
+                None => table.column_max_content_widths(),
+                Some(_) => shown_widths(&table),
+            });
+        }
+        self.write(&table)
+    }
+
+    /// Names and values, a line each.
+    pub(super) fn facts(&mut self, facts: Vec<(&str, String)>) -> Result<(), Failure> {
+        let mut table = self.table();
+        for (name, value) in facts {
+            table.add_row([name.to_owned(), plain(&value)]);
+        }
+        self.write(&table)
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(NOTHING);
+        if let Some(width) = self.width {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+        }
+        table
+    }
+
+    fn write(&mut self, table: &Table) -> Result<(), Failure> {
+        for line in table.trim_fmt().lines() {
+            // The left padding of the first column.
+            writeln!(self.out, "{}", line.strip_prefix(' ').unwrap_or(line))?;
+        }
+        Ok(self.out.flush()?)
+    }
+}
+
+/// The width of each column as it was fitted to the terminal: the longest line of its cells is not known to the caller, the
+/// share of the terminal is.
+fn shown_widths(table: &Table) -> Vec<u16> {
+    let wanted = table.column_max_content_widths();
+    let room = table.width().unwrap_or(u16::MAX);
+    let padding = u16::try_from(wanted.len() * 2).unwrap_or(u16::MAX);
+    let total: u16 = wanted.iter().copied().fold(0, u16::saturating_add);
+    if total.saturating_add(padding) <= room {
+        return wanted;
+    }
+    let room = u32::from(room.saturating_sub(padding));
+    let share = |width: &u16| u16::try_from(u32::from(*width) * room / u32::from(total)).unwrap_or(1).max(1);
+    wanted.iter().map(share).collect()
+}
+
+/// Text without what would command a terminal: whoever names a device or writes a message is not to be trusted with that.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || is_override(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Whether the character changes the direction of the text around it (Unicode Standard Annex 9).
+fn is_override(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A time to the second, in UTC.
+pub(super) fn time(time: Timestamp) -> String {
+    let text = time.to_string();
+    match (text.split_once('T'), text.get(11..19)) {
+        (Some((date, _)), Some(clock)) => format!("{date} {clock}"),
+        _ => text,
+    }
+}
+
+/// A time, or a dash.
+pub(super) fn time_or_nothing(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| NOTHING_THERE.to_owned(), time)
+}
+
+/// A duration in seconds, its two largest units.
+pub(super) fn duration(seconds: u64) -> String {
+    let rounded = match seconds {
+        172_800.. => seconds - seconds % 3_600,
+        7_200.. => seconds - seconds % 60,
+        _ => seconds,
+    };
+    crate::wire::units::format_duration(std::time::Duration::from_secs(rounded))
+}
+
+/// A size in bytes, with a unit that keeps it short.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1_024 {
+        return format!("{bytes} B");
+    }
+    let (mut unit, mut whole, mut tenths) = (0, bytes / 1_024, bytes % 1_024 * 10 / 1_024);
+    while whole >= 1_024 && unit + 1 < UNITS.len() {
+        tenths = whole % 1_024 * 10 / 1_024;
+        whole /= 1_024;
+        unit += 1;
+    }
+    format!("{whole}.{tenths} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::time::WallTime;
+
+    #[test]
+    fn a_message_cannot_command_the_terminal() {
+        assert_eq!(plain("a\u{1b}[31mb\r\n\u{202e}c"), "a\u{fffd}[31mb\u{fffd}\u{fffd}\u{fffd}c");
+    }
+
+    #[test]
+    fn values_are_short() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(1_536), "1.5 KiB");
+        assert_eq!(size(64 * 1024 * 1024), "64.0 MiB");
+        assert_eq!(duration(59), "59s");
+        assert_eq!(duration(7_325), "2h2m");
+        assert_eq!(duration(200_000), "2d7h");
+        assert_eq!(time(Timestamp(WallTime(1_795_514_400_123))), "2026-11-24 10:00:00");
+    }
+}

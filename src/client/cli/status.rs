@@ -1,0 +1,91 @@
+//! `musterctl status`.
+
+use super::Failure;
+use super::output::{Output, duration, size, time, time_or_nothing};
+use crate::client::Client;
+use crate::wire::api::JournalCondition;
+
+pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failure> {
+    let status = client.status()?;
+    if output.is_json {
+        return output.json(&status);
+    }
+    let (devices, links, events, journal) = (&status.devices, &status.links, &status.events, &status.journal);
+    let closes: Vec<String> =
+        links.closes.iter().map(|close| format!("{} {}", close.reason, close.count)).collect();
+    let condition = match journal.condition {
+        JournalCondition::Ok => "ok".to_owned(),
+        JournalCondition::NoRoom => format!("NO ROOM since {}", time_or_nothing(journal.since)),
+        JournalCondition::Failed => "FAILED".to_owned(),
+    };
+    let reason = journal.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+    let limits: Vec<String> = status
+        .limits
+        .iter()
+        .map(|limit| match limit.used {
+            Some(used) => format!("{} {used} of {}", limit.name, limit.value),
+            None => format!("{} {}", limit.name, limit.value),
+        })
+        .collect();
+    output.facts(vec![
+        (
+            "server",
+            format!(
+                "muster {}, up {} since {} UTC",
+                status.version,
+                duration(status.uptime_seconds),
+                time(status.started_at)
+            ),
+        ),
+        ("listens on", status.addresses.join(", ")),
+        ("certificate", format!("sha256 {}", status.certificate_sha256)),
+        (
+            "devices",
+            format!(
+                "{} known: {} connected, {} idle, {} lost, {} never seen",
+                devices.known, devices.connected, devices.idle, devices.lost, devices.never_seen
+            ),
+        ),
+        (
+            "links",
+            format!(
+                "{} open, {} accepted, {} handshakes ({} resumed)",
+                links.open, links.accepted, links.handshakes, links.handshakes_resumed
+            ),
+        ),
+        ("links closed", if closes.is_empty() { "none".into() } else { closes.join(", ") }),
+        (
+            "events",
+            format!(
+                "{} stored, {}/s, {} repeated and not stored again",
+                events.stored, events.stored_per_second, events.duplicates
+            ),
+        ),
+        (
+            "journal",
+            format!(
+                "{condition}{reason}; {} in {} segments, durable to {}",
+                size(journal.bytes),
+                journal.segments,
+                journal.durable_position
+            ),
+        ),
+        (
+            "journal holds",
+            match (journal.oldest_at, journal.newest_at) {
+                (Some(oldest), Some(newest)) => format!("{} to {} UTC", time(oldest), time(newest)),
+                _ => "nothing yet".into(),
+            },
+        ),
+        (
+            "store",
+            format!(
+                "{}, {} applications, {} groups",
+                size(status.store.bytes),
+                status.store.applications,
+                status.store.groups
+            ),
+        ),
+        ("limits", limits.join(", ")),
+    ])
+}

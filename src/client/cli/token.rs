@@ -1,0 +1,50 @@
+//! `musterctl token`.
+
+use super::Failure;
+use super::arguments::TokenCommand;
+use super::output::{Output, time};
+use crate::client::Client;
+use crate::wire::api::NewToken;
+
+pub(super) fn run(client: &mut Client, output: &mut Output, command: TokenCommand) -> Result<(), Failure> {
+    match command {
+        TokenCommand::Create { ttl, uses, group } => {
+            let new = NewToken { ttl_seconds: Some(ttl), uses: Some(uses), group: Some(group) };
+            let created = client.create_token(&new)?;
+            if output.is_json {
+                return output.json(&created);
+            }
+            // The token first and alone in its line: it is what is copied.
+            output.line(&created.token)?;
+            let devices = if uses == 1 { "1 device".to_owned() } else { format!("{uses} devices") };
+            output.line(&format!(
+                "\nFor {devices}, until {} UTC, into group {}. Its id is {}. It is not shown again. On a device:\n  \
+                 muster-agent enroll --server HOST --token TOKEN",
+                time(created.info.expires_at),
+                created.info.group,
+                created.info.id,
+            ))
+        }
+        TokenCommand::List => output.list(
+            &["ID", "STATE", "USED", "GROUP", "EXPIRES (UTC)"],
+            client.tokens(),
+            "no tokens: make one with 'musterctl token create'",
+            |token| {
+                vec![
+                    token.id.to_string(),
+                    token.state.name().to_owned(),
+                    format!("{} of {}", token.used, token.uses),
+                    token.group.clone(),
+                    time(token.expires_at),
+                ]
+            },
+        ),
+        TokenCommand::Revoke { id } => {
+            let token = client.revoke_token(id)?;
+            if output.is_json {
+                return output.json(&token);
+            }
+            output.line(&format!("token {id} is revoked; {} devices enrolled with it and stay", token.used))
+        }
+    }
+}
