@@ -1,0 +1,133 @@
+//! A device in a few lines, for tests that speak to a real server over a real socket.
+#![allow(dead_code, reason = "each test uses its own part of it")]
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use muster::reactor::channel::{Channel, ChannelError, ClientIdentity, ClientTls, ExpectedServer};
+use muster::server::Server;
+use muster::server::config::Config;
+use muster::store::NewToken;
+use muster::wire::frame;
+use muster::wire::message::{Enrol, Enrolled, ToAgent, ToServer};
+use muster::wire::time::WallTime;
+use muster::wire::token::JoinToken;
+use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
+
+/// How long anything may take before a test gives up. Generous: the machine may be busy with other tests.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server in a directory of its own, on a free port.
+pub fn server(directory: &std::path::Path) -> Server {
+    let mut config = Config::in_directory(directory);
+    config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.journal.segment_bytes = 1 << 20;
+    config.reactors = Some(2);
+    Server::start(config).unwrap()
+}
+
+/// A join token for `uses` devices.
+pub fn token(server: &Server, uses: u32) -> JoinToken {
+    let now = muster::reactor::Clock::new().now().wall;
+    let expires_at = WallTime(now.0 + 600_000);
+    let new = NewToken { group: "/test".into(), created_at: now, expires_at, uses_max: uses };
+    let created = server.store().create_token(new).unwrap();
+    JoinToken { id: created.token.id, secret: created.secret, server_certificate: server.certificate() }
+}
+
+/// Looks until `look` finds something.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// One connection of a device.
+pub struct Connection {
+    socket: TcpStream,
+    pub channel: Channel,
+    plain: Vec<u8>,
+    pub sent_bytes: usize,
+    pub received_bytes: usize,
+}
+
+impl Connection {
+    pub fn open(address: SocketAddr, tls: &ClientTls) -> Self {
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+        socket.set_nodelay(true).unwrap();
+        let channel = Channel::client(tls).unwrap();
+        Self { socket, channel, plain: Vec::new(), sent_bytes: 0, received_bytes: 0 }
+    }
+
+    pub fn send(&mut self, message: &ToServer<'_>) {
+        let mut bytes = Vec::new();
+        message.write_to(&mut bytes);
+        self.send_bytes(&bytes);
+    }
+
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.sent_bytes += bytes.len();
+        self.channel.write_plain(bytes).unwrap();
+        // A server that has closed is noticed when its answer is read.
+        let _ = self.channel.flush_to(&mut self.socket);
+    }
+
+    /// The next message, or why there is none.
+    pub fn receive(&mut self) -> Result<ToAgent, ChannelError> {
+        let start = Instant::now();
+        loop {
+            if let Some((body, length)) = frame::split(&self.plain).unwrap() {
+                let message = ToAgent::from_body(body).unwrap();
+                self.plain.drain(..length);
+                return Ok(message);
+            }
+            assert!(start.elapsed() < PATIENCE, "waited in vain for a message");
+            let before = self.plain.len();
+            let outcome = self.channel.read_from(&mut self.socket, &mut self.plain);
+            let _ = self.channel.flush_to(&mut self.socket);
+            self.received_bytes += self.plain.len() - before;
+            match outcome? {
+                muster::reactor::channel::ReadOutcome::Closed if self.plain.is_empty() => {
+                    return Err(ChannelError::Truncated);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A device that has enrolled.
+pub struct Device {
+    pub enrolled: Enrolled,
+    pub tls: ClientTls,
+}
+
+impl Device {
+    /// Enrols over the wire.
+    pub fn enrol(address: SocketAddr, token: &JoinToken, name: &str) -> Result<Self, ToAgent> {
+        let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+        let request = CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
+        let tls = ClientTls::new(ExpectedServer::Hash(token.server_certificate), None).unwrap();
+        let mut connection = Connection::open(address, &tls);
+        connection.send(&ToServer::Enrol(Enrol {
+            token: token.id,
+            secret: token.secret,
+            request,
+            name: name.into(),
+        }));
+        let enrolled = match connection.receive().unwrap() {
+            ToAgent::Enrolled(enrolled) => *enrolled,
+            other => return Err(other),
+        };
+        let identity =
+            ClientIdentity { certificate: &enrolled.certificate, private_key: key.serialized_der() };
+        let tls = ClientTls::new(ExpectedServer::Pins(enrolled.pins.clone()), Some(identity)).unwrap();
+        Ok(Self { enrolled, tls })
+    }
+}
