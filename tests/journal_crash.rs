@@ -99,7 +99,9 @@ fn work(opened: &mut Opened<LossyDisk>, model: &mut Model, chance: &mut Chance, 
                 model.acknowledged = opened.journal.durable().0;
             }
             _ => {
-                let length = usize::try_from(chance.below(3000)).unwrap();
+                // Mostly of one length, so that what is appended after a cut ends where a torn record began.
+                let length =
+                    if chance.below(4) > 0 { 400 } else { usize::try_from(chance.below(3000)).unwrap() };
                 let byte = u8::try_from(chance.below(256)).unwrap();
                 let payload = vec![byte; length];
                 let sequence = model.next_sequence;
