@@ -74,7 +74,13 @@ impl<S: Storage> Preparer<S> {
                 options.keep_free_bytes
             ));
         }
-        let base = infos.last().map_or(0, |last| last.base.0 + last.bytes);
+        // Rounded up, because a damaged file may have any length.
+        let base = infos.last().map_or(Some(0), |last| {
+            last.base.0.checked_add(last.bytes).and_then(|end| end.checked_next_multiple_of(4096))
+        });
+        let base = base
+            .filter(|base| base.checked_add(bytes).is_some())
+            .ok_or("no positions are left: a segment file has an impossible name; move it away")?;
         let epoch = catalog.storage.random().map_err(medium)?;
         let header = SegmentHeader { epoch, base, bytes };
         catalog.storage.create(&header).map_err(|error| match error.kind() {
