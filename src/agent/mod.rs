@@ -14,5 +14,6 @@ pub mod local;
 pub mod process;
 pub mod settings;
 pub mod slots;
+pub mod spool;
 pub mod toml_file;
 pub mod watch;

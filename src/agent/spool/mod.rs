@@ -1,0 +1,419 @@
+//! The spool: events that the server does not have yet, on the device's disk.
+//!
+//! One [journal](crate::journal) for each severity, merged by sequence number when read, so that a flood of info events can
+//! never push out a critical one: each severity has a quota of its own, and what goes when it is used up is its own
+//! oldest segment. How many events went, and which, becomes an event itself (`muster-agent` / `spool.dropped`).
+//!
+//! Sequence numbers count under one epoch and are never used twice: after a restart they go on behind the highest one in
+//! the journals and in the stored state.
+//!
+//! One thread uses it: append what there is, [`flush`](Spool::flush) once, then tell those who emitted.
+
+mod lane;
+mod notice;
+pub mod state;
+
+use std::path::Path;
+
+pub use lane::Spooled;
+use lane::{Lane, Refused};
+use state::{PendingDrop, SEVERITIES, SpoolState, StateFile, StateStore};
+
+use super::local::protocol::{SeverityStatus, SpoolStatus};
+use super::settings::SpoolSettings;
+use super::slots::SlotError;
+use crate::journal::{FileStorage, Storage};
+use crate::wire::event::Severity;
+use crate::wire::id::Epoch;
+use crate::wire::time::WallTime;
+
+/// Why the spool does not do what it is asked.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// It could not be opened.
+    #[error("the spool can't be opened: {0}")]
+    Open(String),
+    /// There is no room on the disk. Passes when there is.
+    #[error("the device's disk is full: the event was not taken; make room and emit it again")]
+    DiskFull,
+    /// A write or a read failed. The process must end and read again what is on the disk.
+    #[error("the spool failed ({0}): the agent must be started again")]
+    Failed(String),
+    /// The state could not be written.
+    #[error("the spool's state can't be written: {0}")]
+    State(#[from] SlotError),
+}
+
+impl SpoolError {
+    /// Whether the spool is of no more use to this process.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        !matches!(self, Self::DiskFull)
+    }
+}
+
+/// The spool of a device.
+pub struct Spool<S: Storage = FileStorage, T: StateStore = StateFile> {
+    lanes: [Lane<S>; SEVERITIES],
+    quotas: [u64; SEVERITIES],
+    store: T,
+    state: SpoolState,
+    /// What was read last; reading goes on behind it.
+    read_through: Option<u64>,
+    /// Sequence numbers and severities of what was read and not confirmed: tells how many of each a confirmation covers.
+    unconfirmed: std::collections::VecDeque<(u64, u8)>,
+}
+
+fn place(severity: Severity) -> usize {
+    match severity {
+        Severity::Info => 0,
+        Severity::Warning => 1,
+        Severity::Error => 2,
+        Severity::Critical => 3,
+    }
+}
+
+impl Spool {
+    /// Opens the spool in `directory`. A new one counts under `epoch`.
+    ///
+    /// # Errors
+    /// When it is in use, can't be read, or the system refuses.
+    pub fn open_directory(
+        directory: &Path,
+        settings: &SpoolSettings,
+        epoch: Epoch,
+        now: WallTime,
+    ) -> Result<Self, SpoolError> {
+        let mut storages = Vec::new();
+        for severity in Severity::ALL {
+            let storage = FileStorage::open(&directory.join(severity.name()))
+                .map_err(|error| SpoolError::Open(error.to_string()))?;
+            storages.push(storage);
+        }
+        let storages: [FileStorage; SEVERITIES] =
+            storages.try_into().map_err(|_| SpoolError::Open("not four journals".to_owned()))?;
+        let quotas = Severity::ALL.map(|severity| settings.quota_bytes(severity));
+        Self::open(storages, StateFile::new(directory), quotas, epoch, now)
+    }
+}
+
+impl<S: Storage, T: StateStore> Spool<S, T> {
+    /// Opens a spool on the given storages, mildest severity first. A drop that a crash interrupted is finished.
+    ///
+    /// # Errors
+    /// When something can't be read or made good.
+    pub fn open(
+        storages: [S; SEVERITIES],
+        store: T,
+        quotas: [u64; SEVERITIES],
+        epoch: Epoch,
+        now: WallTime,
+    ) -> Result<Self, SpoolError> {
+        let stored = store.read()?;
+        let mut state = stored.clone().unwrap_or_else(|| SpoolState::new(epoch));
+        let mut lanes = Vec::new();
+        for (storage, quota) in storages.into_iter().zip(quotas) {
+            lanes.push(Lane::open(storage, quota, state.acked_through, now.0)?);
+        }
+        let lanes: [Lane<S>; SEVERITIES] =
+            lanes.try_into().map_err(|_| SpoolError::Open("not four journals".to_owned()))?;
+        let highest = lanes.iter().map(|lane| lane.last_sequence).max().unwrap_or_default();
+        state.highest_sequence = state.highest_sequence.max(highest);
+        let unconfirmed = std::collections::VecDeque::new();
+        let mut spool = Self { lanes, quotas, store, state, read_through: None, unconfirmed };
+        if stored.is_none() {
+            // The epoch must be on the disk before an event that counts under it leaves.
+            spool.store.write(&spool.state)?;
+        }
+        spool.finish_drop(now)?;
+        Ok(spool)
+    }
+
+    /// What is damaged, for each severity that has damage.
+    #[must_use]
+    pub fn damages(&self) -> Vec<String> {
+        let of_lane = |(severity, lane): (Severity, &Lane<S>)| {
+            lane.damages().into_iter().map(move |damage| format!("spool of {severity} events: {damage}"))
+        };
+        Severity::ALL.into_iter().zip(&self.lanes).flat_map(of_lane).collect()
+    }
+
+    /// Takes an event and gives it a sequence number. It is durable after the next [`flush`](Self::flush), not before.
+    ///
+    /// # Errors
+    /// [`SpoolError::DiskFull`] passes; after anything else the process must end.
+    pub fn append(&mut self, severity: Severity, body: &[u8], now: WallTime) -> Result<u64, SpoolError> {
+        loop {
+            let sequence = self.state.highest_sequence + 1;
+            match self.lanes[place(severity)].append(sequence, now.0, body) {
+                Ok(()) => {
+                    self.state.highest_sequence = sequence;
+                    return Ok(sequence);
+                }
+                Err(Refused::Quota) => {
+                    self.drop_oldest(severity)?;
+                    match self.append_notice(now) {
+                        // There is room for this event now; the notice follows when there is room for it.
+                        Ok(()) | Err(SpoolError::DiskFull) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Err(Refused::Disk) => return Err(SpoolError::DiskFull),
+                Err(Refused::Error(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Makes everything that was appended durable, with one write for each severity that has something.
+    ///
+    /// # Errors
+    /// When the disk fails: the process must end, and nothing that was appended since the last flush may be promised.
+    pub fn flush(&mut self) -> Result<(), SpoolError> {
+        self.lanes.iter_mut().try_for_each(Lane::flush)
+    }
+
+    /// Makes the next segments where they are needed: after a flush, off the road of those who wait.
+    ///
+    /// # Errors
+    /// When the disk fails; a full one is no error here.
+    pub fn prepare(&mut self, now: WallTime) -> Result<(), SpoolError> {
+        for lane in &mut self.lanes {
+            lane.prepare(now.0);
+        }
+        match self.append_notice(now) {
+            Ok(()) | Err(SpoolError::DiskFull) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Events behind `after_sequence`, oldest first: at least one when there is one, and then not more than `max_bytes` of bodies and
+    /// `max_events`. Everything that was appended must have been flushed.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn read(
+        &mut self,
+        after_sequence: u64,
+        max_bytes: usize,
+        max_events: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, SpoolError> {
+        let after = after_sequence.max(self.state.acked_through);
+        if self.read_through != Some(after) {
+            for lane in &mut self.lanes {
+                lane.rewind(after);
+            }
+            while self.unconfirmed.back().is_some_and(|(sequence, _)| *sequence > after) {
+                self.unconfirmed.pop_back();
+            }
+        }
+        let (mut events, mut bytes, mut through) = (Vec::new(), 0, after);
+        while events.len() < max_events {
+            let mut oldest: Option<(usize, u64, usize)> = None;
+            for (index, lane) in self.lanes.iter_mut().enumerate() {
+                if let Some(event) = lane.peek(through)?
+                    && oldest.is_none_or(|(_, sequence, _)| event.sequence < sequence)
+                {
+                    oldest = Some((index, event.sequence, event.body.len()));
+                }
+            }
+            let Some((index, _, length)) = oldest else { break };
+            if !events.is_empty() && bytes + length > max_bytes {
+                break;
+            }
+            if let Some(event) = self.lanes[index].take() {
+                bytes += length;
+                through = event.sequence;
+                self.unconfirmed.push_back((through, u8::try_from(index).unwrap_or_default()));
+                events.push((event.sequence, event.body));
+            }
+        }
+        self.read_through = Some(through);
+        Ok(events)
+    }
+
+    /// The server has everything up to `sequence`: it may go. Whole segments are deleted; the state is stored when one is, so
+    /// after a crash some events may be sent again, which the server notices.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn forget_through(&mut self, sequence: u64) -> Result<(), SpoolError> {
+        if sequence <= self.state.acked_through {
+            return Ok(());
+        }
+        self.state.acked_through = sequence;
+        while let Some((_, index)) = self.unconfirmed.pop_front_if(|(confirmed, _)| *confirmed <= sequence) {
+            if let Some(lane) = self.lanes.get_mut(usize::from(index)) {
+                lane.waiting = lane.waiting.saturating_sub(1);
+            }
+        }
+        let positions: [Option<u64>; SEVERITIES] =
+            std::array::from_fn(|index| self.lanes[index].confirmed_before(sequence));
+        if positions.iter().any(Option::is_some) {
+            // Before a segment goes, what it says of the highest number is on the disk elsewhere.
+            self.store.write(&self.state)?;
+            for (lane, position) in self.lanes.iter_mut().zip(positions) {
+                if let Some(position) = position {
+                    lane.delete_before(position).map_err(|error| SpoolError::Failed(error.to_string()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on everything that is left counts under a new epoch, under its old numbers; durable when this returns.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn begin_epoch(&mut self, epoch: Epoch) -> Result<(), SpoolError> {
+        self.state.epoch = epoch;
+        self.read_through = None;
+        Ok(self.store.write(&self.state)?)
+    }
+
+    /// Stores what is otherwise stored lazily: for a clean end.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn close(&mut self) -> Result<(), SpoolError> {
+        self.flush()?;
+        Ok(self.store.write(&self.state)?)
+    }
+
+    /// The history that the sequence numbers count in.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.state.epoch
+    }
+
+    /// The highest sequence number given out.
+    #[must_use]
+    pub fn highest_sequence(&self) -> u64 {
+        self.state.highest_sequence
+    }
+
+    /// Everything up to this one is durable at the server.
+    #[must_use]
+    pub fn acked_through(&self) -> u64 {
+        self.state.acked_through
+    }
+
+    /// How the spool stands.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn status(&mut self) -> Result<SpoolStatus, SpoolError> {
+        let acked = self.state.acked_through;
+        let mut severities = Vec::new();
+        for (index, severity) in Severity::ALL.into_iter().enumerate() {
+            let lane = &mut self.lanes[index];
+            severities.push(SeverityStatus {
+                severity,
+                events: lane.waiting,
+                bytes: lane.bytes(),
+                quota_bytes: self.quotas[index],
+                oldest: lane.first_after(acked)?.map(WallTime),
+                dropped: self.state.dropped_ever[index],
+            });
+        }
+        Ok(SpoolStatus {
+            epoch: self.state.epoch,
+            highest_sequence: self.state.highest_sequence,
+            acked_through: acked,
+            severities,
+        })
+    }
+
+    /// Drops the oldest segment of a severity: first remembers what goes, then lets it go.
+    fn drop_oldest(&mut self, severity: Severity) -> Result<(), SpoolError> {
+        let index = place(severity);
+        let Some((end, events)) = self.lanes[index].oldest_segment()? else {
+            return Err(SpoolError::DiskFull);
+        };
+        let mut pending = self.state.pending.take().unwrap_or_else(|| {
+            self.state.highest_sequence += 1;
+            PendingDrop { notice_sequence: self.state.highest_sequence, ..PendingDrop::default() }
+        });
+        let mut gone = 0;
+        for event in events.iter().filter(|event| event.sequence > self.state.acked_through) {
+            gone += 1;
+            match notice::read(&event.body) {
+                // It told of others: they are told of by the next one.
+                Some(told) => pending.dropped.iter_mut().zip(told).for_each(|(sum, told)| sum.add(told)),
+                None => {
+                    pending.dropped[index].note(event.sequence);
+                    self.state.dropped_ever[index] += 1;
+                }
+            }
+        }
+        pending.delete_before[index] = end;
+        self.state.pending = Some(pending);
+        self.store.write(&self.state)?;
+        let lane = &mut self.lanes[index];
+        lane.waiting = lane.waiting.saturating_sub(gone);
+        lane.delete_before(end).map_err(|error| SpoolError::Failed(error.to_string()))?;
+        // What was read of it is not there to be confirmed any more.
+        let dropped_through = events.last().map_or(0, |event| event.sequence);
+        self.unconfirmed.retain(|(sequence, of)| usize::from(*of) != index || *sequence > dropped_through);
+        self.read_through = None;
+        log::warn!("the spool's quota for {severity} events is used up: {gone} of them were dropped");
+        Ok(())
+    }
+
+    /// Appends the event that tells of the pending drop. Where warnings have no room themselves, their oldest go as well and
+    /// the event tells of them too.
+    fn append_notice(&mut self, now: WallTime) -> Result<(), SpoolError> {
+        let warnings = place(Severity::Warning);
+        while let Some(pending) = &mut self.state.pending {
+            if self.lanes[warnings].last_sequence >= pending.notice_sequence {
+                // It found no room at first, and others have come since: numbers rise within a journal.
+                self.state.highest_sequence += 1;
+                pending.notice_sequence = self.state.highest_sequence;
+                self.store.write(&self.state)?;
+                continue;
+            }
+            let (sequence, dropped) = (pending.notice_sequence, pending.dropped);
+            if dropped.iter().all(|dropped| dropped.count == 0) {
+                // All of it was confirmed: nobody lost anything.
+                self.state.pending = None;
+                return Ok(self.store.write(&self.state)?);
+            }
+            let body = notice::event(&dropped, now)
+                .to_bytes()
+                .map_err(|error| SpoolError::Failed(error.to_string()))?;
+            match self.lanes[warnings].append(sequence, now.0, &body) {
+                Ok(()) => {
+                    // Forgotten only once the event is durable.
+                    self.lanes[warnings].flush()?;
+                    self.state.pending = None;
+                    return Ok(self.store.write(&self.state)?);
+                }
+                Err(Refused::Quota) => self.drop_oldest(Severity::Warning)?,
+                Err(Refused::Disk) => return Err(SpoolError::DiskFull),
+                Err(Refused::Error(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes a drop that a crash interrupted: what was to go goes, and the event that tells of it is appended unless it
+    /// is there.
+    fn finish_drop(&mut self, now: WallTime) -> Result<(), SpoolError> {
+        let Some(pending) = self.state.pending.clone() else { return Ok(()) };
+        self.state.highest_sequence = self.state.highest_sequence.max(pending.notice_sequence);
+        for (lane, position) in self.lanes.iter_mut().zip(pending.delete_before) {
+            lane.delete_before(position).map_err(|error| SpoolError::Failed(error.to_string()))?;
+            lane.recount(self.state.acked_through)?;
+        }
+        if self.lanes[place(Severity::Warning)].holds(pending.notice_sequence)? {
+            self.state.pending = None;
+            return Ok(self.store.write(&self.state)?);
+        }
+        match self.append_notice(now) {
+            Ok(()) | Err(SpoolError::DiskFull) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
