@@ -12,6 +12,7 @@
 //! Who may connect is who may open the socket: it is made with mode 0600. There is no listener on TCP in this version.
 #![forbid(unsafe_code)]
 
+mod applications;
 mod blocking;
 mod connection;
 mod context;
@@ -79,6 +80,8 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/devices", get(devices::list))
         .route("/v1/devices/{device}", get(devices::show).patch(devices::change).delete(devices::remove))
+        .route("/v1/applications", get(applications::list))
+        .route("/v1/installations", get(applications::installations))
         .route("/v1/events", get(events::list))
         .route("/v1/events/follow", get(follow::follow))
         .route("/v1/groups", post(groups::create).get(groups::list))

@@ -29,8 +29,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::wire::api::{
-    CreatedToken, Device, DeviceChange, DeviceDetail, DeviceQuery, EventQuery, EventRecord, FollowQuery,
-    Group, NewGroup, NewToken, PageQuery, Status, Token,
+    ApplicationQuery, CreatedToken, Device, DeviceChange, DeviceDetail, DeviceQuery, EventQuery, EventRecord,
+    FollowQuery, Group, Installation, InstalledApplication, NewGroup, NewToken, PageQuery, Status, Token,
 };
 use crate::wire::id::TokenId;
 
@@ -122,6 +122,19 @@ impl Client {
     /// When the server can't be reached or refuses; `not_found` when there is no such device.
     pub fn remove_device(&mut self, name_or_id: &str) -> Result<Device, ClientError> {
         self.ask("DELETE", &query::path("/v1/devices", name_or_id), None::<&()>)
+    }
+
+    /// Installed applications, by name and version, with the number of devices that have each.
+    pub fn applications(
+        &mut self,
+        query: ApplicationQuery,
+    ) -> Pages<'_, ApplicationQuery, InstalledApplication> {
+        Pages::new(self, "/v1/applications", query)
+    }
+
+    /// Which devices have an application: one item for each application on each device.
+    pub fn installations(&mut self, query: ApplicationQuery) -> Pages<'_, ApplicationQuery, Installation> {
+        Pages::new(self, "/v1/installations", query)
     }
 
     /// Stored events, newest first.

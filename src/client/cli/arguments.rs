@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::client::Address;
+use crate::fleet::version::VersionExpression;
 use crate::wire::api::{Interval, PresenceName, Timestamp};
 use crate::wire::event::Severity;
 use crate::wire::id::TokenId;
@@ -45,6 +46,9 @@ pub(super) enum Command {
     /// Devices
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Installed applications
+    #[command(subcommand)]
+    Application(ApplicationCommand),
     /// Events
     #[command(subcommand)]
     Event(EventCommand),
@@ -159,6 +163,31 @@ pub(super) enum Switch {
 }
 
 #[derive(Subcommand, Debug)]
+pub(super) enum ApplicationCommand {
+    /// Installed applications by name and version, with how many devices have each
+    #[command(after_help = "Examples:
+  musterctl application list --name 'openssl*'
+  musterctl application list --name libssl3 --version '<3.0.14' --devices
+  musterctl application list --device till-17 --json
+
+Versions are compared as dpkg compares them.")]
+    List {
+        /// Only what is installed on this device (name or id)
+        #[arg(long, value_name = "NAME")]
+        device: Option<String>,
+        /// Only these names: * stands for any text, ? for one character
+        #[arg(long, value_name = "GLOB")]
+        name: Option<String>,
+        /// Only these versions: =, <, <=, > or >= and a version, such as '<3.0.14'
+        #[arg(long, value_name = "EXPR", value_parser = version)]
+        version: Option<String>,
+        /// Which devices: a line for each application on each device
+        #[arg(long)]
+        devices: bool,
+    },
+}
+
+#[derive(Subcommand, Debug)]
 pub(super) enum EventCommand {
     /// The newest stored events, the newest last
     #[command(after_help = "Examples:
@@ -217,6 +246,11 @@ pub(super) enum GroupCommand {
     #[command(after_help = "Examples:
   musterctl group list")]
     List,
+}
+
+/// Checked here, compared at the server.
+fn version(text: &str) -> Result<String, String> {
+    text.parse::<VersionExpression>().map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 fn seconds(text: &str) -> Result<u64, String> {

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done; 1 the server refused, can't be reached, or the thing is not there; 2 wrong usage.
 
+mod application;
 mod arguments;
 mod device;
 mod event;
@@ -87,6 +88,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Token(command) => token::run(&mut client, &mut output, command),
         Command::Device(command) => device::run(&mut client, &mut output, command),
+        Command::Application(command) => application::run(&mut client, &mut output, command),
         Command::Event(command) => event::run(&mut client, &mut output, command),
         Command::Group(command) => group::run(&mut client, &mut output, command),
         Command::Status => status::run(&mut client, &mut output),

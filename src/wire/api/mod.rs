@@ -12,6 +12,8 @@
 //! | `GET /v1/devices/{name or id}` | | [`DeviceDetail`] |
 //! | `PATCH /v1/devices/{name or id}` | [`DeviceChange`] | [`Device`] |
 //! | `DELETE /v1/devices/{name or id}` | | [`Device`] |
+//! | `GET /v1/applications` | [`ApplicationQuery`] | [`Page`] of [`InstalledApplication`] |
+//! | `GET /v1/installations` | [`ApplicationQuery`] | [`Page`] of [`Installation`]: which devices |
 //! | `GET /v1/events` | [`EventQuery`] | [`Page`] of [`EventRecord`], newest first |
 //! | `GET /v1/events/follow` | [`FollowQuery`] | one [`FollowLine`] a line, without end |
 //! | `POST /v1/groups` | [`NewGroup`] | [`NewGroup`], its path as it is kept |
@@ -19,6 +21,7 @@
 //!
 //! Every answer that is no success is an [`ErrorBody`]. A list is a [`Page`] with an opaque cursor to the next one.
 
+mod application;
 mod device;
 mod event;
 mod group;
@@ -30,6 +33,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use application::{ApplicationQuery, Installation, InstalledApplication};
 pub use device::{
     ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Link, PresenceName,
     SectionStatus, Spool,
@@ -55,11 +59,11 @@ pub const PAGE_ITEMS_DEFAULT: u32 = 100;
 /// Longest request body, in bytes. The longest request names a device, a group and a few settings.
 pub const REQUEST_BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Longest cursor, in bytes. A cursor holds at most two names.
-pub const CURSOR_BYTES_MAX: usize = 1_024;
+/// Longest cursor, in bytes. A cursor holds at most three names and a number, in base64.
+pub const CURSOR_BYTES_MAX: usize = 2_048;
 
 const _: () = assert!(PAGE_ITEMS_DEFAULT <= PAGE_ITEMS_MAX);
-const _: () = assert!(CURSOR_BYTES_MAX > 2 * super::limits::NAME_BYTES_MAX * 4 / 3);
+const _: () = assert!(CURSOR_BYTES_MAX > (3 * super::limits::NAME_BYTES_MAX + 32) * 4 / 3);
 
 /// One page of a list.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -1,0 +1,53 @@
+//! Installed applications: how far each is spread, and on which devices.
+
+use axum::Json;
+use axum::extract::State;
+
+use super::AdminShared;
+use super::error::ApiError;
+use super::extract::{Asked, page};
+use crate::store::query::{self, ApplicationFilter, DeviceKey};
+use crate::wire::api::{ApplicationQuery, Installation, InstalledApplication, Page};
+
+fn filter(asked: &ApplicationQuery) -> Result<ApplicationFilter, ApiError> {
+    let version = asked.version.as_deref().map(str::parse).transpose();
+    Ok(ApplicationFilter {
+        device: asked.device.clone().map(DeviceKey::NameOrId),
+        name: asked.name.clone(),
+        version: version.map_err(|error| ApiError::invalid(format!("{error}")))?,
+    })
+}
+
+pub(super) async fn list(
+    State(shared): State<AdminShared>,
+    Asked(asked): Asked<ApplicationQuery>,
+) -> Result<Json<Page<InstalledApplication>>, ApiError> {
+    let filter = filter(&asked)?;
+    let page = page(asked.limit, asked.cursor)?;
+    let store = shared.context.store.clone();
+    let page = shared.pool.run(move || Ok(query::applications(&*store.reader()?, &filter, &page)?)).await?;
+    let shown = |row: query::ApplicationRow| InstalledApplication {
+        name: row.application.name,
+        version: row.application.version,
+        publisher: row.application.publisher,
+        devices: row.devices,
+    };
+    Ok(Json(Page { items: page.items.into_iter().map(shown).collect(), next_cursor: page.next }))
+}
+
+pub(super) async fn installations(
+    State(shared): State<AdminShared>,
+    Asked(asked): Asked<ApplicationQuery>,
+) -> Result<Json<Page<Installation>>, ApiError> {
+    let filter = filter(&asked)?;
+    let page = page(asked.limit, asked.cursor)?;
+    let store = shared.context.store.clone();
+    let page = shared.pool.run(move || Ok(query::installations(&*store.reader()?, &filter, &page)?)).await?;
+    let shown = |row: query::InstallationRow| Installation {
+        name: row.application.name,
+        version: row.application.version,
+        device: row.device_name,
+        device_id: row.device,
+    };
+    Ok(Json(Page { items: page.items.into_iter().map(shown).collect(), next_cursor: page.next }))
+}
