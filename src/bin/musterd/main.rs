@@ -1,2 +1,43 @@
-//! Arguments in, one call, exit code out.
-fn main() {}
+//! The server: arguments in, one call, exit code out.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod configuration;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use arguments::{Arguments, Command};
+
+/// Why a command did not do what it was asked: one line, and the exit code.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    /// It can't be asked like that.
+    fn usage(message: impl std::fmt::Display) -> Self {
+        Self { message: message.to_string(), code: 2 }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        Some(Command::CheckConfig(check)) => configuration::check(&check),
+        // clap takes the first for the program's name.
+        Some(Command::Agent { arguments }) => {
+            Ok(muster::agent::cli::main(std::iter::once("muster-agent".into()).chain(arguments)))
+        }
+    };
+    match done {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("musterd: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What the command line may say.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use muster::server::config::{DEFAULT_PORT, parse_address};
+
+/// The muster server: knows every device, what is installed on it, and what happened there.
+#[derive(Parser, Debug)]
+#[command(
+    name = "musterd",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  musterd
+  musterd run --data /srv/muster --listen 192.0.2.7:13000
+  musterd run --config /etc/muster/musterd.toml
+  musterd check-config --config /etc/muster/musterd.toml
+  musterd journal verify --data /srv/muster"
+)]
+pub(crate) struct Arguments {
+    /// What to do; run, when nothing is said.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    /// What `run` takes.
+    #[command(flatten)]
+    pub(crate) run: Run,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Run the server until it is told to stop (SIGTERM)
+    #[command(after_help = "Examples:
+  musterd run
+  musterd run --config /etc/muster/musterd.toml
+
+SIGTERM and SIGINT drain: no new connections, what is in flight ends, the journal is made durable, exit 0.
+SIGHUP reads the configuration again. The logging of single modules can be set with RUST_LOG (RUST_LOG=muster::reactor=debug).")]
+    Run(Run),
+    /// Check a configuration file, and change nothing
+    #[command(after_help = "Examples:
+  musterd check-config
+  musterd check-config --config /etc/muster/musterd.toml")]
+    CheckConfig(CheckConfig),
+    /// The agent, for the demo: the real one is muster-agent
+    #[command(hide = true, disable_help_flag = true)]
+    Agent {
+        /// As muster-agent takes them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+/// Where the configuration and the data are.
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct Place {
+    /// Configuration file [default: none; for root /etc/muster/musterd.toml, when it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Data directory [default: what the configuration says, otherwise ./muster-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// `run`
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct Run {
+    /// Configuration and data.
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// TCP address that devices connect to [default: what the configuration says, otherwise 0.0.0.0:13000]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub(crate) listen: Option<SocketAddr>,
+    /// UDP address for datagrams: checked, and reserved until this version has datagrams; nothing is bound
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub(crate) udp: Option<SocketAddr>,
+}
+
+/// `check-config`
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct CheckConfig {
+    /// Configuration file [default: for root /etc/muster/musterd.toml, when it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    parse_address(text, DEFAULT_PORT)
+}

@@ -1,0 +1,135 @@
+//! `musterd journal verify|dump`: the event log as an administrator reads it. Changes nothing.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use muster::journal::{Item, Position, Reader, verify};
+use muster::machine::record;
+use muster::wire::event::Event;
+use muster::wire::id::DeviceId;
+use muster::wire::time::WallTime;
+use serde_json::json;
+
+use crate::arguments::{JournalCommand, JournalPlace};
+use crate::{Failure, configuration};
+
+/// `musterd journal …`
+pub(crate) fn command(command: &JournalCommand) -> Result<ExitCode, Failure> {
+    match command {
+        JournalCommand::Verify(place) => verify_all(place),
+        JournalCommand::Dump(place) => dump(place),
+    }
+}
+
+/// Exit code 1 when acknowledged data is damaged.
+fn verify_all(place: &JournalPlace) -> Result<ExitCode, Failure> {
+    let directory = configuration::load(&place.place)?.journal_directory();
+    let report = verify(&directory).map_err(Failure::refused)?;
+    let summary = report.summary;
+    let damages = &report.damages;
+    if place.json {
+        let damages: Vec<_> = damages
+            .iter()
+            .map(|damage| json!({ "from": damage.from.0, "to": damage.to.0, "what": damage.what }))
+            .collect();
+        let times = (summary.count > 0)
+            .then(|| (WallTime(summary.first_ms).to_string(), WallTime(summary.last_ms).to_string()));
+        let (first_time, last_time) = times.unzip();
+        println!(
+            "{}",
+            json!({
+                "directory": directory, "segments": report.segments, "records": summary.count,
+                "oldest": report.oldest.0, "durable": report.durable.0,
+                "first_time": first_time, "last_time": last_time, "damages": damages,
+            })
+        );
+    } else {
+        println!("{}: {} segments, {} records", directory.display(), report.segments, summary.count);
+        println!("positions {} to {}", report.oldest, report.durable);
+        if summary.count > 0 {
+            println!("from {} to {}", WallTime(summary.first_ms), WallTime(summary.last_ms));
+        }
+        for damage in damages {
+            println!("{damage}");
+        }
+        println!("{}", if damages.is_empty() { "ok" } else { "DAMAGED: restore the segments from a backup" });
+    }
+    Ok(ExitCode::from(u8::from(!damages.is_empty())))
+}
+
+fn dump(place: &JournalPlace) -> Result<ExitCode, Failure> {
+    let directory = configuration::load(&place.place)?.journal_directory();
+    let reader = Reader::open(&directory).map_err(Failure::refused)?;
+    let mut forward = reader.forward(Position(0));
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut is_first = true;
+    let mut write = |line: String| -> std::io::Result<()> {
+        match (place.json, std::mem::replace(&mut is_first, false)) {
+            (true, true) => write!(out, "[{line}"),
+            (true, false) => write!(out, ",\n{line}"),
+            (false, _) => writeln!(out, "{line}"),
+        }
+    };
+    let mut code = ExitCode::SUCCESS;
+    while let Some(item) = forward.next().map_err(Failure::refused)? {
+        let line = match item {
+            Item::Record(view) if place.json => json_of(&view).to_string(),
+            Item::Record(view) => line_of(&view),
+            Item::Damage(damage) => {
+                code = ExitCode::FAILURE;
+                match place.json {
+                    true => json!({ "damage": { "from": damage.from.0, "to": damage.to.0, "what": damage.what } })
+                        .to_string(),
+                    false => damage.to_string(),
+                }
+            }
+        };
+        // A reader that closes the pipe (head) has seen enough.
+        if write(line).is_err() {
+            return Ok(code);
+        }
+    }
+    if place.json {
+        let _ = out.write_all(if is_first { b"[]\n" } else { b"]\n" });
+    }
+    let _ = out.flush();
+    Ok(code)
+}
+
+fn json_of(view: &muster::journal::RecordView<'_>) -> serde_json::Value {
+    let decoded = record::decode(view.record.payload);
+    json!({
+        "position": view.position.0,
+        "time": WallTime(view.record.wall_ms).to_string(),
+        "device": DeviceId(view.record.device),
+        "sequence": view.record.sequence,
+        "spool_epoch": decoded.map(|(epoch, _)| epoch),
+        "event": decoded.and_then(|(_, event)| Event::from_bytes(event).ok()),
+    })
+}
+
+fn line_of(view: &muster::journal::RecordView<'_>) -> String {
+    let record = &view.record;
+    let start = format!(
+        "{} {} {} #{}",
+        view.position,
+        WallTime(record.wall_ms),
+        DeviceId(record.device),
+        record.sequence
+    );
+    match record::decode(record.payload).map(|(_, event)| Event::from_bytes(event)) {
+        Some(Ok(event)) => {
+            let fields = event.fields.iter().map(|(name, value)| format!(" {name}={value:?}"));
+            format!(
+                "{start} {} {} {} {:?}{}",
+                event.severity,
+                event.application,
+                event.kind,
+                event.message,
+                fields.collect::<String>()
+            )
+        }
+        // Stored as it came: a newer agent's event may say more than this version reads.
+        _ => format!("{start} {} bytes that this version can't read", record.payload.len()),
+    }
+}
