@@ -58,3 +58,79 @@ fn help_shows_examples_everywhere() {
         assert!(text(&output.stdout).contains("Examples:"), "{command:?}");
     }
 }
+
+/// A journal that the library wrote, read with the command: an event, and a record that this version can't read.
+#[test]
+fn a_journal_is_verified_and_dumped_and_damage_is_told() {
+    use muster::journal::{FileStorage, Journal, Options, Position, Record};
+    use muster::machine::record;
+    use muster::wire::event::{Event, Severity};
+    use muster::wire::id::Epoch;
+    use muster::wire::time::WallTime;
+
+    let data = tempfile::tempdir().unwrap();
+    let directory = data.path().join("journal");
+    let data = data.path().to_str().unwrap();
+    let event = Event {
+        severity: Severity::Error,
+        application: "backup".into(),
+        kind: "backup.failed".into(),
+        message: "no \"room\"".into(),
+        occurred_at: WallTime(1),
+        fields: vec![("disk".into(), "sdb".into())],
+    };
+    let mut payload = Vec::new();
+    record::encode(Epoch(7), &event.to_bytes().unwrap(), &mut payload);
+    let storage = FileStorage::open(&directory).unwrap();
+    let options = Options { segment_bytes: 1 << 20, ..Options::server() };
+    let mut opened = Journal::open(storage, options, Position(0), 1, |_| {}).unwrap();
+    for (sequence, payload) in [(1, payload.as_slice()), (2, b"short")] {
+        opened.journal.append(&Record { wall_ms: 1_000, device: 0xabc, sequence, payload }).unwrap();
+        opened.flusher.flush_once().unwrap();
+    }
+
+    let output = musterd(&["journal", "verify", "--data", data]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("in use by another process"), "{output:?}");
+    drop(opened);
+
+    let output = musterd(&["journal", "verify", "--data", data]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text(&output.stdout).contains("2 records"), "{output:?}");
+    assert!(text(&output.stdout).ends_with("ok\n"), "{output:?}");
+    let json: serde_json::Value =
+        serde_json::from_slice(&musterd(&["journal", "verify", "--data", data, "--json"]).stdout).unwrap();
+    assert_eq!((&json["records"], &json["damages"]), (&2.into(), &serde_json::json!([])));
+
+    let lines = text(&musterd(&["journal", "dump", "--data", data]).stdout);
+    let lines: Vec<&str> = lines.lines().collect();
+    assert!(
+        lines[0].ends_with(
+            " 1970-01-01T00:00:01.000Z 0000000000000abc #1 error backup backup.failed \"no \\\"room\\\"\" disk=\"sdb\""
+        ),
+        "{lines:?}"
+    );
+    assert!(lines[1].ends_with(" #2 5 bytes that this version can't read"), "{lines:?}");
+    let json: serde_json::Value =
+        serde_json::from_slice(&musterd(&["journal", "dump", "--data", data, "--json"]).stdout).unwrap();
+    assert_eq!(json[0]["event"]["fields"]["disk"], "sdb");
+    assert_eq!(json[0]["spool_epoch"], "0000000000000007");
+    assert_eq!(json[1]["event"], serde_json::Value::Null);
+
+    // One byte of an acknowledged record, with a later watermark after it: that is damage, not a torn tail.
+    let segment = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).min().unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(13).position(|window| window == b"backup.failed").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let output = musterd(&["journal", "verify", "--data", data]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("damage from position"), "{output:?}");
+}
+
+#[test]
+fn a_journal_that_is_not_there_is_named() {
+    let output = musterd(&["journal", "verify", "--data", "/nowhere"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).starts_with("musterd: journal /nowhere/journal: "), "{output:?}");
+}

@@ -45,6 +45,9 @@ SIGHUP reads the configuration again. The logging of single modules can be set w
   musterd check-config
   musterd check-config --config /etc/muster/musterd.toml")]
     CheckConfig(CheckConfig),
+    /// Read the event log; changes nothing
+    #[command(subcommand)]
+    Journal(JournalCommand),
     /// The agent, for the demo: the real one is muster-agent
     #[command(hide = true, disable_help_flag = true)]
     Agent {
@@ -85,6 +88,32 @@ pub(crate) struct CheckConfig {
     /// Configuration file [default: for root /etc/muster/musterd.toml, when it is there]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// `journal`
+#[derive(Subcommand, Debug)]
+pub(crate) enum JournalCommand {
+    /// Read every record; exit code 1 when acknowledged data is damaged
+    #[command(after_help = "Examples:
+  musterd journal verify
+  musterd journal verify --data /srv/muster --json")]
+    Verify(JournalPlace),
+    /// Print every event, oldest first
+    #[command(after_help = "Examples:
+  musterd journal dump
+  musterd journal dump --config /etc/muster/musterd.toml --json | jq '.[].event.message'")]
+    Dump(JournalPlace),
+}
+
+/// `journal verify` and `journal dump`
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct JournalPlace {
+    /// Configuration and data.
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// One JSON document on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

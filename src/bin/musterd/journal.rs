@@ -32,22 +32,22 @@ fn verify_all(place: &JournalPlace) -> Result<ExitCode, Failure> {
             .iter()
             .map(|damage| json!({ "from": damage.from.0, "to": damage.to.0, "what": damage.what }))
             .collect();
-        let times = (summary.count > 0)
-            .then(|| (WallTime(summary.first_ms).to_string(), WallTime(summary.last_ms).to_string()));
+        let times = (summary.records > 0)
+            .then(|| (WallTime(summary.earliest_ms).to_string(), WallTime(summary.latest_ms).to_string()));
         let (first_time, last_time) = times.unzip();
         println!(
             "{}",
             json!({
-                "directory": directory, "segments": report.segments, "records": summary.count,
+                "directory": directory, "segments": report.segments, "records": summary.records,
                 "oldest": report.oldest.0, "durable": report.durable.0,
                 "first_time": first_time, "last_time": last_time, "damages": damages,
             })
         );
     } else {
-        println!("{}: {} segments, {} records", directory.display(), report.segments, summary.count);
+        println!("{}: {} segments, {} records", directory.display(), report.segments, summary.records);
         println!("positions {} to {}", report.oldest, report.durable);
-        if summary.count > 0 {
-            println!("from {} to {}", WallTime(summary.first_ms), WallTime(summary.last_ms));
+        if summary.records > 0 {
+            println!("from {} to {}", WallTime(summary.earliest_ms), WallTime(summary.latest_ms));
         }
         for damage in damages {
             println!("{damage}");
@@ -78,8 +78,10 @@ fn dump(place: &JournalPlace) -> Result<ExitCode, Failure> {
             Item::Damage(damage) => {
                 code = ExitCode::FAILURE;
                 match place.json {
-                    true => json!({ "damage": { "from": damage.from.0, "to": damage.to.0, "what": damage.what } })
-                        .to_string(),
+                    true => {
+                        json!({ "damage": { "from": damage.from.0, "to": damage.to.0, "what": damage.what } })
+                            .to_string()
+                    }
                     false => damage.to_string(),
                 }
             }

@@ -3,10 +3,11 @@
 
 mod arguments;
 mod configuration;
+mod journal;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::Parser as _;
 
 use arguments::{Arguments, Command};
 
@@ -18,6 +19,11 @@ struct Failure {
 }
 
 impl Failure {
+    /// It was refused, failed, or is not there.
+    fn refused(message: impl std::fmt::Display) -> Self {
+        Self { message: message.to_string(), code: 1 }
+    }
+
     /// It can't be asked like that.
     fn usage(message: impl std::fmt::Display) -> Self {
         Self { message: message.to_string(), code: 2 }
@@ -27,6 +33,9 @@ impl Failure {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
+        None => Err(Failure::usage("run is on its way")),
+        Some(Command::Run(_)) => Err(Failure::usage("run is on its way")),
+        Some(Command::Journal(command)) => journal::command(&command),
         Some(Command::CheckConfig(check)) => configuration::check(&check),
         // clap takes the first for the program's name.
         Some(Command::Agent { arguments }) => {
