@@ -20,8 +20,8 @@ pub const DEFAULT_DATA_DIRECTORY: &str = "./muster-data";
 /// Largest configuration file, in bytes: a mistaken path to a log or an image is not read into memory.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Most threads of one kind. No machine has more cores that help.
-const THREADS_MAX: u64 = 256;
+/// Most threads of one kind: what the server starts at most.
+const THREADS_MAX: u64 = 64;
 
 /// Most links that may be allowed, in links: what 64 GiB of socket memory hold.
 const LINKS_MAX: u64 = 4_000_000;
@@ -56,8 +56,6 @@ pub struct Config {
 pub struct AdminConfig {
     /// Unix socket, mode 0600; `None`: `admin.sock` in the data directory.
     pub socket: Option<PathBuf>,
-    /// A TCP address as well. Whoever reaches it is an administrator: there is no further check.
-    pub tcp: Option<SocketAddr>,
 }
 
 /// Links of devices.
@@ -101,7 +99,7 @@ impl Default for Config {
             host_names: Vec::new(),
             reactors: None,
             workers: None,
-            admin: AdminConfig { socket: None, tcp: None },
+            admin: AdminConfig { socket: None },
             links: LinksConfig {
                 max: 100_000,
                 handshake_deadline: Duration::from_secs(10),
@@ -182,7 +180,7 @@ impl Config {
         reader.only_sections(&["server", "admin", "links", "sync", "journal", "log"])?;
         let server =
             reader.section("server", &["data_directory", "listen", "host_names", "reactors", "workers"])?;
-        let admin = reader.section("admin", &["socket", "tcp"])?;
+        let admin = reader.section("admin", &["socket"])?;
         let links = reader.section(
             "links",
             &["max", "handshake_deadline", "idle_deadline", "keep_interval", "write_deadline"],
@@ -197,7 +195,7 @@ impl Config {
             host_names: server.texts("host_names")?.unwrap_or_default(),
             reactors: server.count("reactors", 1..=THREADS_MAX)?,
             workers: server.count("workers", 1..=THREADS_MAX)?,
-            admin: AdminConfig { socket: admin.path("socket")?, tcp: admin.address("tcp")? },
+            admin: AdminConfig { socket: admin.path("socket")? },
             links: LinksConfig {
                 max: links.count("max", 1..=LINKS_MAX)?.unwrap_or(default.links.max),
                 handshake_deadline: links
@@ -290,16 +288,19 @@ impl Config {
         note(self.reactors != new.reactors, "server.reactors", false);
         note(self.workers != new.workers, "server.workers", false);
         note(self.admin.socket != new.admin.socket, "admin.socket", false);
-        note(self.admin.tcp != new.admin.tcp, "admin.tcp", false);
-        note(self.links.max != new.links.max, "links.max", true);
-        note(self.links.handshake_deadline != new.links.handshake_deadline, "links.handshake_deadline", true);
-        note(self.links.idle_deadline != new.links.idle_deadline, "links.idle_deadline", true);
+        note(self.links.max != new.links.max, "links.max", false);
+        note(
+            self.links.handshake_deadline != new.links.handshake_deadline,
+            "links.handshake_deadline",
+            false,
+        );
+        note(self.links.idle_deadline != new.links.idle_deadline, "links.idle_deadline", false);
         note(self.links.keep_interval != new.links.keep_interval, "links.keep_interval", true);
-        note(self.links.write_deadline != new.links.write_deadline, "links.write_deadline", true);
+        note(self.links.write_deadline != new.links.write_deadline, "links.write_deadline", false);
         note(self.sync.interval != new.sync.interval, "sync.interval", true);
         note(self.journal.segment_bytes != new.journal.segment_bytes, "journal.segment_size", false);
-        note(self.journal.retention_bytes != new.journal.retention_bytes, "journal.retention_size", true);
-        note(self.journal.retention_age != new.journal.retention_age, "journal.retention_age", true);
+        note(self.journal.retention_bytes != new.journal.retention_bytes, "journal.retention_size", false);
+        note(self.journal.retention_age != new.journal.retention_age, "journal.retention_age", false);
         note(self.log_level != new.log_level, "log.level", true);
         diff
     }
@@ -309,9 +310,8 @@ impl Config {
     pub fn reloaded(&self, new: &Self) -> Self {
         Self {
             host_names: new.host_names.clone(),
-            links: new.links.clone(),
+            links: LinksConfig { keep_interval: new.links.keep_interval, ..self.links.clone() },
             sync: new.sync.clone(),
-            journal: JournalConfig { segment_bytes: self.journal.segment_bytes, ..new.journal.clone() },
             log_level: new.log_level,
             ..self.clone()
         }

@@ -1,5 +1,6 @@
 //! The start: what is opened, in which order, and why in that one.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::thread::Builder;
 use std::time::Duration;
@@ -35,7 +36,11 @@ const REACTORS_MAX: usize = 64;
 pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let clock = Clock::new();
     let now = clock.now().wall;
-    std::fs::create_dir_all(&config.data_directory)
+    // Names of devices and what is installed on them are nobody else's business.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data_directory)
         .map_err(ServerError::when(format!("make {}", config.data_directory.display())))?;
     // The identity first: without it nothing else may be made, or the next start would take the directory for a damaged one.
     let identity_directory = config.identity_directory();

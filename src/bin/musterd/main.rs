@@ -4,6 +4,7 @@
 mod arguments;
 mod configuration;
 mod journal;
+mod run;
 
 use std::process::ExitCode;
 
@@ -33,8 +34,8 @@ impl Failure {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
-        None => Err(Failure::usage("run is on its way")),
-        Some(Command::Run(_)) => Err(Failure::usage("run is on its way")),
+        None => run::command(&arguments.run),
+        Some(Command::Run(run)) => run::command(&run),
         Some(Command::Journal(command)) => journal::command(&command),
         Some(Command::CheckConfig(check)) => configuration::check(&check),
         // clap takes the first for the program's name.

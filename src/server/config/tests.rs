@@ -30,7 +30,6 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
     let with_all = |config: &Config| {
         !config.host_names.is_empty()
             && config.admin.socket.is_some()
-            && config.admin.tcp.is_some()
             && config.reactors.is_some()
             && config.workers.is_some()
     };
@@ -101,7 +100,7 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
         ),
         (
             "[server]\nreactors = 0",
-            "musterd.toml:2: server.reactors = 0 is not allowed: a whole number from 1 to 256",
+            "musterd.toml:2: server.reactors = 0 is not allowed: a whole number from 1 to 64",
         ),
         (
             "[server]\nhost_names = \"a\"",
@@ -141,14 +140,14 @@ fn addresses_with_and_without_port() {
 #[test]
 fn a_reload_says_what_waits_for_a_restart_and_takes_the_rest() {
     let old = Config::default();
-    let new = parse("[sync]\ninterval = \"5m\"\n[server]\nlisten = \"0.0.0.0:1\"\n[log]\nlevel = \"warn\"")
+    let new = parse("[sync]\ninterval = \"5m\"\n[server]\nlisten = \"0.0.0.0:1\"\n[log]\nlevel = \"warn\"\n[links]\nmax = 5")
         .unwrap();
     let diff = old.reload_diff(&new);
     assert_eq!(diff.applied, ["sync.interval", "log.level"]);
-    assert_eq!(diff.needs_restart, ["server.listen"]);
+    assert_eq!(diff.needs_restart, ["server.listen", "links.max"]);
     let merged = old.reloaded(&new);
     assert_eq!(merged.sync, new.sync);
-    assert_eq!(merged.listen, old.listen);
+    assert_eq!((merged.listen, merged.links.max), (old.listen, old.links.max));
     assert_eq!(merged.reload_diff(&new).applied, Vec::<&str>::new(), "what is applied no longer differs");
 }
 

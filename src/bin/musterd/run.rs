@@ -1,0 +1,166 @@
+//! `musterd run`: the server until it is told to stop.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use muster::client::{Address, Client};
+use muster::server::Server;
+use muster::server::config::{Config, DEFAULT_PORT};
+use muster::wire::api::NewToken;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::arguments::Run;
+use crate::{Failure, configuration};
+
+/// `musterd run`
+pub(crate) fn command(run: &Run) -> Result<ExitCode, Failure> {
+    let config = settings(run)?;
+    start_logging(config.log_level);
+    raise_descriptor_limit();
+    // Before the server starts its threads, so that no signal finds the process without a handler.
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|error| Failure::refused(format!("can't handle signals: {error}")))?;
+    let mut server = Server::start(config.clone()).map_err(Failure::refused)?;
+    let devices = server.addresses().first().copied().unwrap_or(config.listen);
+    println!(
+        "musterd {}: devices connect to {devices}, administrators to {}",
+        env!("CARGO_PKG_VERSION"),
+        server.admin_socket().display()
+    );
+    if server.is_first_start() {
+        print_how_to_enrol(&config, devices.port());
+    }
+    // A failure ends the wait for signals; the other way round the process is ending anyway.
+    let (failures, handle) = (server.failures().clone(), signals.handle());
+    let watcher = std::thread::spawn(move || {
+        let failure = failures.recv().ok();
+        handle.close();
+        failure
+    });
+    for signal in signals.forever() {
+        if signal == SIGHUP {
+            reload(run, &mut server);
+        } else {
+            log::info!("{}: draining", signal_hook::low_level::signal_name(signal).unwrap_or("signal"));
+            break;
+        }
+    }
+    let failure = if watcher.is_finished() { watcher.join().ok().flatten() } else { None };
+    server.drain().map_err(Failure::refused)?;
+    if let Some(failure) = failure {
+        return Err(Failure::refused(failure));
+    }
+    log::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The file's settings, and over them the command line's.
+fn settings(run: &Run) -> Result<Config, Failure> {
+    let mut config = configuration::load(&run.place)?;
+    if let Some(listen) = run.listen {
+        config.listen = listen;
+    }
+    if let Some(udp) = run.udp {
+        log::debug!("{udp} is reserved for datagrams, which this version does not have");
+    }
+    Ok(config)
+}
+
+/// To standard error, with RFC 3339 times. The level can change while the server runs, so the logger lets everything
+/// through that the level may ask for.
+fn start_logging(level: log::LevelFilter) {
+    let mut builder = env_logger::Builder::new();
+    builder.format_timestamp_millis().filter_level(log::LevelFilter::Trace);
+    for library in ["rustls", "mio", "hyper", "axum"] {
+        builder.filter_module(library, log::LevelFilter::Warn);
+    }
+    let said = std::env::var("RUST_LOG").ok();
+    if let Some(filters) = &said {
+        builder.parse_filters(filters);
+    }
+    builder.init();
+    if said.is_none() {
+        log::set_max_level(level);
+    }
+}
+
+/// Each link takes a descriptor: the soft limit is for programs that use select(2), so it goes up to the hard one.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        log::warn!("can't raise the limit of open files: {error}");
+    }
+}
+
+fn reload(run: &Run, server: &mut Server) {
+    let new = match settings(run) {
+        Ok(new) => new,
+        Err(failure) => {
+            log::error!("the configuration stays as it is: {}", failure.message);
+            return;
+        }
+    };
+    let diff = match server.reload(&new) {
+        Ok(diff) => diff,
+        Err(error) => {
+            log::error!("the configuration stays as it is: {error}");
+            return;
+        }
+    };
+    if std::env::var_os("RUST_LOG").is_none() {
+        log::set_max_level(new.log_level);
+    }
+    match diff.applied.as_slice() {
+        [] => log::info!("configuration read again: nothing to apply"),
+        applied => log::info!("configuration read again, applied: {}", applied.join(", ")),
+    }
+    if !diff.needs_restart.is_empty() {
+        log::warn!("these settings wait for a restart: {}", diff.needs_restart.join(", "));
+    }
+}
+
+/// What a newcomer does next. At a terminal with a token that is ready; a service's output is kept in logs that are no place
+/// for secrets.
+fn print_how_to_enrol(config: &Config, port: u16) {
+    let socket = config.admin_socket();
+    let create = match Address::default().socket == socket {
+        true => "musterctl token create".to_owned(),
+        false => format!("musterctl --server unix:{} token create", socket.display()),
+    };
+    let token = if std::io::stdout().is_terminal() { first_token(config) } else { None };
+    let server = server_name(config, port);
+    println!("\nThis is the first start. To enrol a device, run on it:\n");
+    match token {
+        Some(token) => {
+            println!("  muster-agent enroll --server {server} --token {token}\n  muster-agent run\n");
+            println!("The token is good for one device, for one hour. For more: {create}");
+        }
+        None => {
+            println!("  muster-agent enroll --server {server} --token TOKEN\n  muster-agent run\n");
+            println!("and make the TOKEN here: {create}");
+        }
+    }
+}
+
+fn first_token(config: &Config) -> Option<String> {
+    let address = Address { socket: config.admin_socket() };
+    let created = Client::new(address).and_then(|mut client| client.create_token(&NewToken::default()));
+    created.map(|created| created.token).inspect_err(|error| log::warn!("no token was made: {error}")).ok()
+}
+
+/// Under which name a device may reach the server: the one that was configured, the address that it listens on, or this
+/// machine's name.
+fn server_name(config: &Config, port: u16) -> String {
+    let host = match (config.host_names.first(), config.listen.ip()) {
+        (Some(name), _) => name.clone(),
+        (None, ip) if ip.is_unspecified() => {
+            rustix::system::uname().nodename().to_string_lossy().into_owned()
+        }
+        (None, std::net::IpAddr::V6(ip)) => format!("[{ip}]"),
+        (None, ip) => ip.to_string(),
+    };
+    if port == DEFAULT_PORT { host } else { format!("{host}:{port}") }
+}
