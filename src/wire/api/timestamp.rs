@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::wire::time::WallTime;
 
 /// The latest time that RFC 3339 can write with four digits of year in every time zone, in milliseconds since 1970.
-const LATEST: WallTime = WallTime(253_402_207_200_999);
+const LATEST: WallTime = WallTime(253_402_207_200_000);
 
 /// A wall-clock time, in JSON a text of RFC 3339 in UTC, to the millisecond.
 ///
