@@ -1,0 +1,110 @@
+//! The server and its fleet in one thread under a seed: real sessions, records, acknowledgements and journal, real agent machines; a simulated
+//! network, disk and clock, and everything that can go wrong with them.
+//!
+//! `SIM_SEED=n` replays one seed and prints its trace; `SIM_SEEDS=n` runs so many.
+#![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
+
+mod device;
+mod network;
+mod server;
+mod trouble;
+mod world;
+
+use server::Bug;
+use world::{Counts, World};
+
+/// Seeds in CI.
+const SEEDS: u64 = 256;
+
+/// How long faults go on, in simulated seconds.
+const SAFETY_SECONDS: u64 = 90;
+
+/// How long a healed fleet may take to be in step, in simulated seconds: the longest backoff, and a few intervals.
+const LIVENESS_SECONDS: u64 = 3_600;
+
+/// Few devices in most seeds, so that many seeds fit; a crowd in some.
+fn device_count(seed: u64) -> usize {
+    match seed % 64 {
+        63 => 200,
+        other => 1 + usize::try_from(other % 4).unwrap(),
+    }
+}
+
+struct Outcome {
+    counts: Counts,
+    trace: u64,
+    broken: Option<String>,
+}
+
+fn run(seed: u64, bug: Bug, is_shown: bool) -> Outcome {
+    let mut world = World::new(seed, device_count(seed), bug, is_shown);
+    let broken = live(&mut world).err();
+    Outcome { counts: world.counts, trace: world.trace, broken }
+}
+
+fn live(world: &mut World) -> Result<(), String> {
+    let second = 1_000_000;
+    // A crowd says enough in less time.
+    let safety = if world.devices.len() > 50 { SAFETY_SECONDS / 3 } else { SAFETY_SECONDS };
+    let end = world.now + safety * second;
+    while world.step(end)? {}
+    world.show("the faults stop");
+    world.heal();
+    let end = world.now + LIVENESS_SECONDS * second;
+    loop {
+        let next = world.now + 10 * second;
+        while world.step(next)? {}
+        match world.unfinished() {
+            None if world.server.opened.is_some() => break,
+            Some(why) if world.now >= end => return Err(format!("not in step after an hour: {why}")),
+            _ => {}
+        }
+    }
+    // What was promised is there after one more power cut.
+    world.crash_server()?;
+    world.start_server()
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+#[test]
+fn no_acknowledged_event_is_lost_none_is_stored_twice_and_every_device_comes_into_step() {
+    if let Some(seed) = number("SIM_SEED") {
+        let outcome = run(seed, Bug::None, true);
+        println!("{:?} trace {:016x}", outcome.counts, outcome.trace);
+        assert_eq!(outcome.broken, None);
+        return;
+    }
+    let (mut total, mut failed) = (Counts::default(), Vec::new());
+    let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
+    for seed in 0..seeds {
+        let outcome = run(seed, Bug::None, false);
+        total = total.plus(&outcome.counts);
+        if let Some(broken) = outcome.broken {
+            failed.push(format!("SIM_SEED={seed}: {broken}"));
+        }
+    }
+    println!("{seeds} seeds: {total:?}");
+    assert!(failed.is_empty(), "{} of {seeds} seeds failed:\n{}", failed.len(), failed.join("\n"));
+    assert!(total.server_crashes > 0 && total.roll_backs > 0 && total.restores > 0 && total.full_disks > 0);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in [1, 2, 3, 7] {
+        let (one, two) = (run(seed, Bug::None, false), run(seed, Bug::None, false));
+        assert_eq!((one.trace, one.counts), (two.trace, two.counts));
+    }
+    assert_ne!(run(1, Bug::None, false).trace, run(2, Bug::None, false).trace);
+}
+
+#[test]
+fn a_planted_bug_is_found() {
+    for bug in [Bug::AckBeforeDurable, Bug::NoDuplicateCheck] {
+        let found = (0..64).filter(|seed| run(*seed, bug, false).broken.is_some()).count();
+        println!("{bug:?}: found by {found} of 64 seeds");
+        assert!(found > 0, "{bug:?} was not found");
+    }
+}

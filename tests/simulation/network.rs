@@ -1,0 +1,233 @@
+//! What passes between the two ends, and what the server does with it.
+
+use muster::journal::Prepared;
+use muster::machine::command::{Command, Job, JobOutcome};
+use muster::machine::hot::LinkRef;
+use muster::machine::session::{Session, SyncPolicy};
+use muster::wire::frame;
+use muster::wire::id::Epoch;
+use muster::wire::message::{ToAgent, ToServer};
+
+use crate::server::Bug;
+use crate::world::{Step, World};
+
+/// The server's own epoch: it never changes here, as the machines heal without it.
+const SERVER_EPOCH: Epoch = Epoch(5);
+
+fn link_ref(link: u32) -> LinkRef {
+    LinkRef { reactor: 0, slot: link, generation: 0 }
+}
+
+impl World {
+    /// Both ends know of the link: the newest of a device wins.
+    pub(crate) fn connected(&mut self, number: usize, link: u32) -> Result<(), String> {
+        let is_wanted = self.devices[number].link == Some(link);
+        if !is_wanted || self.server.opened.is_none() {
+            return self.agent_hears_end(number, link, "the server is gone");
+        }
+        let (id, now) = (self.devices[number].id, self.server_now());
+        let session = Session::new(&now, Some(id));
+        self.at(session.deadline().0, Step::SessionTimeout(link));
+        self.server.sessions.insert(link, session);
+        let bug = self.bug;
+        let old = self.server.records.get_mut(&id).and_then(|record| {
+            if bug == Bug::NoDuplicateCheck {
+                record.last_sequence = 0;
+            }
+            record.link.replace(link_ref(link))
+        });
+        if let Some(old) = old.map(|old| old.slot).filter(|old| *old != link) {
+            let mut commands = Vec::new();
+            if let Some(session) = self.server.sessions.get_mut(&old) {
+                session.superseded(&mut commands);
+            }
+            self.execute(old, commands)?;
+        }
+        let now = self.agent_now(number);
+        if let Some(machine) = &mut self.devices[number].machine {
+            machine.connected(&now);
+        }
+        self.pump(number)
+    }
+
+    fn policy(&mut self, link: u32) -> SyncPolicy {
+        let has_room = !(self.has_faults && self.chance(50));
+        let kept = self.device_of(link).is_some_and(|(number, _)| self.devices[number].kept);
+        SyncPolicy {
+            server_epoch: SERVER_EPOCH,
+            next_seconds: 60 + u32::try_from(self.random.up_to(60)).unwrap_or(0),
+            interval_seconds: 120,
+            keep_seconds: kept.then_some(20),
+            has_room,
+        }
+    }
+
+    pub(crate) fn server_hears(&mut self, link: u32, bytes: &[u8]) -> Result<(), String> {
+        let (now, policy) = (self.server_now(), self.policy(link));
+        let Some((_, id)) = self.device_of(link) else { return Ok(()) };
+        let Some(mut session) = self.server.sessions.remove(&link) else { return Ok(()) };
+        let (body, _) = frame::split(bytes).map_err(|e| e.to_string())?.ok_or("half a frame")?;
+        let message = ToServer::from_body(body).map_err(|error| error.to_string())?;
+        let mut commands = Vec::new();
+        let record = self.server.records.get_mut(&id);
+        session.handle(&now, message, record, &policy, &mut commands);
+        self.server.sessions.insert(link, session);
+        self.execute(link, commands)
+    }
+
+    /// Does what a session wants done, in order, as a reactor does.
+    pub(crate) fn execute(&mut self, link: u32, commands: Vec<Command<'_>>) -> Result<(), String> {
+        let Some((_, id)) = self.device_of(link) else { return Ok(()) };
+        let mut is_refused = false;
+        for command in commands {
+            match command {
+                Command::Send(message) => self.send(link, &message)?,
+                Command::Append { spool_epoch, sequence, body, crc } if !is_refused => {
+                    match self.server.append((id, spool_epoch, sequence), body, crc)? {
+                        Some(position) => {
+                            if let Some(record) = self.server.records.get_mut(&id) {
+                                record.note_appended(spool_epoch, sequence, crc, position);
+                            }
+                            self.ring();
+                        }
+                        None => {
+                            is_refused = true;
+                            self.ring();
+                            let mut refused = Vec::new();
+                            if let Some(session) = self.server.sessions.get_mut(&link) {
+                                session.append_refused(5, &mut refused);
+                            }
+                            self.execute(link, refused)?;
+                        }
+                    }
+                }
+                Command::AckWhenDurable if !is_refused => {
+                    let Some(record) = self.server.records.get(&id) else { continue };
+                    let position = if self.bug == Bug::AckBeforeDurable { 0 } else { record.last_position };
+                    self.server.acks.push(position, link, record.spool_epoch, record.last_sequence);
+                    self.ring();
+                    if self.bug == Bug::AckBeforeDurable {
+                        self.release()?;
+                    }
+                }
+                Command::Append { .. } | Command::AckWhenDurable | Command::ServerRestored => {}
+                Command::Job(job) => {
+                    let Job::Section(update) = *job else { return Err("an enrolment".into()) };
+                    let is_failed = self.has_faults && self.chance(30);
+                    let outcome = if is_failed { JobOutcome::Failed } else { self.server.apply(update) };
+                    let delay = self.random.up_to(50_000);
+                    self.after(delay, Step::JobDone(self.server.life, link, Box::new(outcome)));
+                }
+                Command::Synced => self.counts.syncs += 1,
+                Command::Close(_) => self.server_closes(link),
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, link: u32, message: &ToAgent) -> Result<(), String> {
+        if let (ToAgent::Ack(ack), Some((_, id))) = (message, self.device_of(link)) {
+            let position = self.server.appended.get(&(id, ack.spool_epoch, ack.through)).map(|(at, _)| *at);
+            if position.is_none_or(|at| at > self.server.durable()) && self.bug == Bug::None {
+                return Err(format!("{id} {ack:?} was sent before it was durable"));
+            }
+        }
+        let mut bytes = Vec::new();
+        message.write_to(&mut bytes);
+        self.to_agent(link, Step::ToAgent(link, bytes));
+        Ok(())
+    }
+
+    fn server_closes(&mut self, link: u32) {
+        self.drop_session(link);
+        self.to_agent(link, Step::AgentHearsEnd(link));
+    }
+
+    pub(crate) fn drop_session(&mut self, link: u32) {
+        self.server.sessions.remove(&link);
+        if let Some((_, id)) = self.device_of(link)
+            && let Some(record) = self.server.records.get_mut(&id)
+            && record.link == Some(link_ref(link))
+        {
+            record.link = None;
+        }
+    }
+
+    pub(crate) fn session_timeout(&mut self, link: u32) -> Result<(), String> {
+        let now = self.server_now();
+        let Some(session) = self.server.sessions.get_mut(&link) else { return Ok(()) };
+        let mut commands = Vec::new();
+        session.handle_timeout(&now, &mut commands);
+        let deadline = session.deadline().0;
+        if commands.is_empty() {
+            self.at(deadline.max(self.now + 1), Step::SessionTimeout(link));
+        }
+        self.execute(link, commands)
+    }
+
+    fn ring(&mut self) {
+        if !std::mem::replace(&mut self.server.is_flush_due, true) {
+            let delay = 100 + self.random.up_to(20_000);
+            self.after(delay, Step::Flush);
+        }
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<(), String> {
+        self.server.is_flush_due = false;
+        let Some(opened) = &mut self.server.opened else { return Ok(()) };
+        if opened.flusher.flush_once().is_err() {
+            return self.crash_server();
+        }
+        if matches!(opened.preparer.prepare_once(0), Prepared::NoRoom(_)) {
+            self.after(1_000_000, Step::Flush);
+        }
+        self.release()
+    }
+
+    fn release(&mut self) -> Result<(), String> {
+        let durable = self.server.durable();
+        for (link, ack) in self.server.acks.release(durable) {
+            if self.server.sessions.contains_key(&link) {
+                self.send(link, &ToAgent::Ack(ack))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn job_done(&mut self, life: u32, link: u32, outcome: JobOutcome) -> Result<(), String> {
+        if life != self.server.life {
+            return Ok(());
+        }
+        let (now, policy) = (self.server_now(), self.policy(link));
+        let Some((_, id)) = self.device_of(link) else { return Ok(()) };
+        let Some(session) = self.server.sessions.get_mut(&link) else { return Ok(()) };
+        let mut commands = Vec::new();
+        session.job_done(&now, outcome, self.server.records.get_mut(&id), &policy, &mut commands);
+        self.execute(link, commands)
+    }
+
+    pub(crate) fn agent_hears(&mut self, link: u32, bytes: &[u8]) -> Result<(), String> {
+        let Some((number, _)) = self.device_of(link) else { return Ok(()) };
+        let now = self.agent_now(number);
+        let device = &mut self.devices[number];
+        let Some(machine) = device.machine.as_mut().filter(|_| device.link == Some(link)) else {
+            return Ok(());
+        };
+        let (body, _) = frame::split(bytes).map_err(|e| e.to_string())?.ok_or("half a frame")?;
+        machine.message(&now, ToAgent::from_body(body).map_err(|error| error.to_string())?);
+        self.pump(number)
+    }
+
+    pub(crate) fn agent_hears_end(&mut self, number: usize, link: u32, reason: &str) -> Result<(), String> {
+        let now = self.agent_now(number);
+        let device = &mut self.devices[number];
+        if device.link != Some(link) {
+            return Ok(());
+        }
+        device.link = None;
+        if let Some(machine) = &mut device.machine {
+            machine.disconnected(&now, reason);
+        }
+        self.pump(number)
+    }
+}

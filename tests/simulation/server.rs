@@ -1,0 +1,208 @@
+//! The server: real sessions, real records, the real journal on a disk that forgets; the store is a map.
+
+use std::collections::BTreeMap;
+
+use muster::journal::Storage as _;
+use muster::journal::sim::LossyDisk;
+use muster::journal::{Journal, Opened, Options, Position, Record};
+use muster::machine::acks::AckQueue;
+use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
+use muster::machine::hot::HotRecord;
+use muster::machine::record;
+use muster::machine::session::Session;
+use muster::wire::digest::Digest;
+use muster::wire::id::{DeviceId, Epoch};
+use muster::wire::inventory::{Application, digest_of};
+use muster::wire::section::SectionState;
+
+pub(crate) const SEGMENT_BYTES: u64 = 64 * 1024;
+/// Room for all that a run can produce.
+pub(crate) const DISK_BYTES: u64 = 512 * SEGMENT_BYTES;
+
+/// Something that a server must not do, put in on purpose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Bug {
+    None,
+    AckBeforeDurable,
+    NoDuplicateCheck,
+}
+
+/// What SQLite would hold of a device. Commits are atomic and durable.
+#[derive(Clone, Default)]
+pub(crate) struct Stored {
+    pub(crate) agent_epoch: Epoch0,
+    pub(crate) state: SectionState,
+    pub(crate) content: BTreeMap<u64, Application>,
+}
+
+/// An epoch that has a default.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Epoch0(pub(crate) Epoch);
+impl Default for Epoch0 {
+    fn default() -> Self {
+        Self(Epoch(0))
+    }
+}
+
+/// A key of an event in the journal.
+pub(crate) type Key = (DeviceId, Epoch, u64);
+
+pub(crate) struct Server {
+    pub(crate) disk: LossyDisk,
+    pub(crate) opened: Option<Opened<LossyDisk>>,
+    pub(crate) store: BTreeMap<DeviceId, Stored>,
+    pub(crate) records: BTreeMap<DeviceId, HotRecord>,
+    pub(crate) sessions: BTreeMap<u32, Session>,
+    pub(crate) acks: AckQueue<u32>,
+    /// What was appended in this life or found by its recovery: position past it, CRC.
+    pub(crate) appended: BTreeMap<Key, (u64, u32)>,
+    /// Counts lives, so that what comes back from an earlier one is not heard.
+    pub(crate) life: u32,
+    pub(crate) is_flush_due: bool,
+    pub(crate) wall_offset: u64,
+}
+
+/// An administrator's copy of the server's state.
+#[derive(Clone)]
+pub(crate) struct Copy {
+    files: Vec<(u64, Vec<u8>)>,
+    store: BTreeMap<DeviceId, Stored>,
+}
+
+impl Server {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            disk: LossyDisk::new(seed, DISK_BYTES),
+            opened: None,
+            store: BTreeMap::new(),
+            records: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            acks: AckQueue::new(),
+            appended: BTreeMap::new(),
+            life: 0,
+            is_flush_due: false,
+            wall_offset: 1_795_514_400_000,
+        }
+    }
+
+    /// Starts on what the disk holds. Gives an error when the journal breaks a promise of its own.
+    pub(crate) fn start(&mut self, devices: impl Iterator<Item = (DeviceId, bool)>) -> Result<(), String> {
+        self.life += 1;
+        self.records = devices
+            .map(|(device, kept)| {
+                let mut record = HotRecord::new(device, 120);
+                record.keep_connected = kept;
+                let stored = self.store.entry(device).or_default();
+                record.agent_epoch = stored.agent_epoch.0;
+                record.sections[0] = stored.state;
+                (device, record)
+            })
+            .collect();
+        self.appended.clear();
+        let options = Options {
+            segment_bytes: SEGMENT_BYTES,
+            window_bytes: 32 * 1024,
+            retention: None,
+            limit_bytes: None,
+            keep_free_bytes: 0,
+        };
+        let (records, appended) = (&mut self.records, &mut self.appended);
+        let mut wrong = None;
+        let opened = Journal::open(self.disk.clone(), options, Position(0), 0, |view| {
+            let device = DeviceId(view.record.device);
+            let Some((epoch, body)) = record::decode(view.record.payload) else {
+                wrong = Some("a record without an epoch".to_owned());
+                return;
+            };
+            let (crc, end) = (crc32c::crc32c(body), view.end().0);
+            if let Some(problem) = out_of_order(appended, (device, epoch, view.record.sequence)) {
+                wrong = Some(problem);
+            }
+            appended.insert((device, epoch, view.record.sequence), (end, crc));
+            if let Some(record) = records.get_mut(&device) {
+                record.note_appended(epoch, view.record.sequence, crc, end);
+            }
+        })
+        .map_err(|error| error.to_string())?;
+        if !opened.recovery.damages.is_empty() {
+            wrong = Some(format!("damage: {:?}", opened.recovery.damages));
+        }
+        self.opened = Some(opened);
+        wrong.map_or(Ok(()), Err)
+    }
+
+    /// Dies. Whatever was in memory is gone.
+    pub(crate) fn stop(&mut self) {
+        self.opened = None;
+        self.sessions.clear();
+        self.acks = AckQueue::new();
+        self.is_flush_due = false;
+    }
+
+    /// Appends an event. `Ok(None)`: there is no room. `Err`: it is in the journal already, or in the wrong order.
+    pub(crate) fn append(&mut self, key: Key, body: &[u8], crc: u32) -> Result<Option<u64>, String> {
+        let Some(opened) = &self.opened else { return Ok(None) };
+        let (device, epoch, sequence) = key;
+        let mut payload = Vec::new();
+        record::encode(epoch, body, &mut payload);
+        let entry = Record { wall_ms: 0, device: device.0, sequence, payload: &payload };
+        let Ok(end) = opened.journal.append(&entry) else { return Ok(None) };
+        let problem = out_of_order(&self.appended, key);
+        self.appended.insert(key, (end.0, crc));
+        problem.map_or(Ok(Some(end.0)), Err)
+    }
+
+    pub(crate) fn durable(&self) -> u64 {
+        self.opened.as_ref().map_or(0, |opened| opened.journal.durable().0)
+    }
+
+    /// What the store makes of a section.
+    pub(crate) fn apply(&mut self, update: SectionUpdate) -> JobOutcome {
+        let section = update.section;
+        let stored = self.store.entry(update.device).or_default();
+        let SectionChange::Inventory(change) = update.change else { return JobOutcome::Failed };
+        let mut content = match update.base {
+            None => BTreeMap::new(),
+            Some(base) if base == stored.state.digest => stored.content.clone(),
+            Some(_) => return JobOutcome::BaseUnknown(section),
+        };
+        for gone in &change.removed {
+            content.remove(&gone.0);
+        }
+        content.extend(change.added.into_iter().map(|application| (application.digest().0, application)));
+        if content_digest(&content) != update.digest {
+            return JobOutcome::DigestMismatch(section);
+        }
+        let state = SectionState { digest: update.digest, revision: update.revision };
+        *stored = Stored { agent_epoch: Epoch0(update.agent_epoch), state, content };
+        if let Some(record) = self.records.get_mut(&update.device) {
+            record.agent_epoch = update.agent_epoch;
+            record.sections[section.index()] = state;
+        }
+        JobOutcome::Stored { section, state }
+    }
+
+    pub(crate) fn copy(&self) -> Copy {
+        let files = self.disk.list().unwrap_or_default().into_iter();
+        let files = files.filter_map(|file| Some((file.base, self.disk.view(file).ok()?))).collect();
+        Copy { files, store: self.store.clone() }
+    }
+
+    pub(crate) fn restore(&mut self, copy: &Copy, seed: u64) {
+        self.disk = LossyDisk::new(seed, DISK_BYTES);
+        for (base, bytes) in &copy.files {
+            self.disk.plant(*base, bytes.clone());
+        }
+        self.store = copy.store.clone();
+    }
+}
+
+pub(crate) fn content_digest(content: &BTreeMap<u64, Application>) -> Digest {
+    digest_of(&content.values().cloned().collect::<Vec<_>>())
+}
+
+/// Numbers rise in each history of a device: a repeated one is stored twice, a lower one is out of order.
+fn out_of_order(appended: &BTreeMap<Key, (u64, u32)>, key: Key) -> Option<String> {
+    let above = appended.range(key..=(key.0, key.1, u64::MAX)).next()?;
+    Some(format!("{key:?} was appended behind {:?}", above.0))
+}

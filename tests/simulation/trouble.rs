@@ -1,0 +1,185 @@
+//! What goes wrong, and the work that goes on meanwhile.
+
+use muster::journal::sim::WriteFault;
+
+use crate::server::{DISK_BYTES, SEGMENT_BYTES};
+use crate::world::{Step, World};
+
+impl World {
+    /// Once a simulated second: events and changes, and by chance a fault.
+    pub(crate) fn trouble(&mut self) -> Result<(), String> {
+        if !self.has_faults {
+            return Ok(());
+        }
+        self.after(1_000_000, Step::Trouble);
+        if self.full_until != 0 && self.now >= self.full_until {
+            self.full_until = 0;
+            self.server.disk.set_capacity(DISK_BYTES);
+        }
+        for number in 0..self.devices.len() {
+            if self.chance(200) {
+                for _ in 0..=self.random.up_to(3) {
+                    self.emit(number);
+                }
+            }
+            if self.chance(30) {
+                let change = self.random.up_to(50);
+                self.devices[number].change_content(change);
+                self.pump(number)?;
+            }
+            self.trouble_of(number)?;
+        }
+        let rates = self.rates.clone();
+        if self.chance(rates.partition) {
+            self.partitioned_until = self.now + self.random.up_to(30_000_000);
+            for link in self.links.keys().copied().collect::<Vec<_>>() {
+                self.break_link(link);
+            }
+        }
+        if self.chance(rates.disk_full) && self.full_until == 0 {
+            self.counts.full_disks += 1;
+            self.full_until = self.now + self.random.up_to(60_000_000);
+            self.server.disk.set_capacity(SEGMENT_BYTES);
+        }
+        if self.chance(rates.clock_jump) {
+            self.server.wall_offset = self.random.up_to(1 << 42);
+        }
+        if self.server.opened.is_some() {
+            if self.copy.is_none() && rates.restore > 0 && self.chance(100) {
+                self.flush()?;
+                if self.server.opened.is_some() {
+                    self.copy = Some((self.server.copy(), self.promised.clone()));
+                }
+            }
+            if self.chance(rates.server_crash) {
+                match self.random.up_to(3) {
+                    0 => {
+                        let fault = if self.chance(500) { WriteFault::PowerCut } else { WriteFault::Short };
+                        self.server.disk.fail_after(self.random.up_to(3), fault);
+                    }
+                    _ => self.crash_server()?,
+                }
+            } else if self.chance(rates.restore) {
+                self.restore_server()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn trouble_of(&mut self, number: usize) -> Result<(), String> {
+        let rates = self.rates.clone();
+        if self.chance(rates.link_break)
+            && let Some(link) = self.devices[number].link
+        {
+            self.break_link(link);
+        }
+        if self.chance(20) && self.devices[number].image.is_none() {
+            self.devices[number].image = Some(self.devices[number].disk.clone());
+        }
+        if self.chance(rates.clock_jump) {
+            self.devices[number].wall_offset = self.random.up_to(1 << 42);
+        }
+        let rolls_back = self.chance(rates.roll_back) && self.devices[number].image.is_some();
+        if self.devices[number].machine.is_some() && (rolls_back || self.chance(rates.agent_crash)) {
+            if let Some(link) = self.devices[number].link {
+                // The server may hear of it, or not.
+                if self.chance(500) {
+                    let delay = self.random.up_to(3_000_000);
+                    self.to_server(link, delay, Step::ServerHearsEnd(link));
+                }
+            }
+            if rolls_back {
+                self.counts.roll_backs += 1;
+                self.devices[number].roll_back();
+            } else {
+                self.counts.agent_crashes += 1;
+                let random = &mut self.random;
+                self.devices[number].crash(|| random.up_to(1) == 0);
+            }
+            let delay = self.random.up_to(10_000_000);
+            self.after(delay, Step::AgentStart(number));
+        }
+        Ok(())
+    }
+
+    /// Nothing more arrives; each end hears of it soon, late, or only from the silence.
+    pub(crate) fn break_link(&mut self, link: u32) {
+        let Some(ends) = self.links.get_mut(&link) else { return };
+        if std::mem::replace(&mut ends.is_broken, true) {
+            return;
+        }
+        self.counts.link_breaks += 1;
+        let (soon, late) = (self.random.up_to(1_000_000), self.random.up_to(20_000_000));
+        if self.random.up_to(3) > 0 {
+            self.after(soon, Step::AgentHearsEnd(link));
+        }
+        if self.random.up_to(3) > 0 {
+            self.after(late, Step::ServerHearsEnd(link));
+        }
+    }
+
+    /// The server is killed, or the power goes; it starts again after a while.
+    pub(crate) fn crash_server(&mut self) -> Result<(), String> {
+        self.counts.server_crashes += 1;
+        self.server.stop();
+        if self.random.up_to(1) == 0 {
+            self.server.disk.power_cut();
+        } else {
+            self.server.disk.kill();
+        }
+        self.after_stop();
+        Ok(())
+    }
+
+    /// An administrator puts an old copy in the server's place. What was stored since is gone, and nobody promised otherwise.
+    fn restore_server(&mut self) -> Result<(), String> {
+        let Some((copy, promised)) = self.copy.take() else { return Ok(()) };
+        self.counts.restores += 1;
+        self.server.stop();
+        let seed = self.random.next_u64();
+        self.server.restore(&copy, seed);
+        self.promised = promised;
+        self.full_until = 0;
+        self.after_stop();
+        // Acknowledgements of the life that is undone are not under way any more.
+        for number in 0..self.devices.len() {
+            if let Some(link) = self.devices[number].link {
+                self.agent_hears_end(number, link, "the server was restored")?;
+            }
+        }
+        self.links.clear();
+        Ok(())
+    }
+
+    fn after_stop(&mut self) {
+        for link in self.links.keys().copied().collect::<Vec<_>>() {
+            self.break_link(link);
+        }
+        self.links.retain(|link, _| self.devices.iter().any(|device| device.link == Some(*link)));
+        let delay = self.random.up_to(5_000_000);
+        self.after(delay, Step::ServerStart);
+    }
+
+    pub(crate) fn start_server(&mut self) -> Result<(), String> {
+        if self.server.opened.is_some() {
+            return Ok(());
+        }
+        let devices: Vec<_> = self.devices.iter().map(|device| (device.id, device.kept)).collect();
+        self.server.start(devices.into_iter())?;
+        self.check_promises()
+    }
+
+    /// The faults stop.
+    pub(crate) fn heal(&mut self) {
+        self.has_faults = false;
+        self.partitioned_until = 0;
+        self.full_until = 0;
+        self.server.disk.set_capacity(DISK_BYTES);
+        self.server.disk.fail_after(u64::MAX / 2, WriteFault::Short);
+        self.after(0, Step::ServerStart);
+        self.after(0, Step::Flush);
+        for number in 0..self.devices.len() {
+            self.after(1, Step::AgentStart(number));
+        }
+    }
+}
