@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`architecture`] | whoever changes muster: floors, threads, roads |
 //! | [`delivery`] | whoever relies on an event arriving: what is promised, and how it is kept |
+//! | [`operations`] | whoever runs a server: configuration, backup, full disks, removed devices |
+//! | [`wire`] | whoever writes an agent in another language |
 //! | [`testing`] | whoever wants to see that it holds |
 //!
 //! The layout of the journal on disk is documented where it is read and written, in [`crate::journal`]; the messages are
@@ -12,4 +14,6 @@
 
 pub mod architecture;
 pub mod delivery;
+pub mod operations;
 pub mod testing;
+pub mod wire;

@@ -25,7 +25,10 @@ pub fn event(dropped: &[Dropped; SEVERITIES], now: WallTime) -> Event {
         severity: Severity::Warning,
         application: AGENT_NAME.to_owned(),
         kind: KIND.to_owned(),
-        message: format!("the spool was full: {} events were dropped before the server had them", parts.join(", ")),
+        message: format!(
+            "the spool was full: {} events were dropped before the server had them",
+            parts.join(", ")
+        ),
         occurred_at: now,
         fields,
     }
@@ -60,7 +63,10 @@ mod tests {
         dropped[0].note(5);
         dropped[3].note(6);
         let event = event(&dropped, WallTime(1));
-        assert_eq!(event.message, "the spool was full: 2 info, 1 critical events were dropped before the server had them");
+        assert_eq!(
+            event.message,
+            "the spool was full: 2 info, 1 critical events were dropped before the server had them"
+        );
         assert_eq!(read(&event.to_bytes().unwrap()), Some(dropped));
         assert_eq!(dropped[0], Dropped { count: 2, first: 5, last: 7 });
         assert_eq!(read(b"x"), None);

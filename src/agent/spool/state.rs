@@ -38,11 +38,8 @@ impl Dropped {
             return;
         }
         let first = if self.count == 0 { other.first } else { self.first.min(other.first) };
-        *self = Self {
-            count: self.count.saturating_add(other.count),
-            first,
-            last: self.last.max(other.last),
-        };
+        *self =
+            Self { count: self.count.saturating_add(other.count), first, last: self.last.max(other.last) };
     }
 }
 

@@ -80,9 +80,8 @@ type TestSpool = Spool<Killed<FileStorage>, Killed<StateFile>>;
 
 fn open_with(directory: &Path, steps: u64, quota: u64) -> Result<TestSpool, SpoolError> {
     let budget = Budget(Arc::new(AtomicU64::new(steps)));
-    let storages = Severity::ALL.map(|severity| {
-        Killed(FileStorage::open(&directory.join(severity.name())).unwrap(), budget.clone())
-    });
+    let storages = Severity::ALL
+        .map(|severity| Killed(FileStorage::open(&directory.join(severity.name())).unwrap(), budget.clone()));
     Spool::open(storages, Killed(StateFile::new(directory), budget), [quota; SEVERITIES], Epoch(7), NOW)
 }
 
@@ -138,7 +137,10 @@ fn what_is_confirmed_is_forgotten_and_its_numbers_are_not_used_again() {
         spool.forget_through(highest).unwrap();
     }
     let status = spool.status().unwrap();
-    assert_eq!(status.severities.iter().map(|severity| (severity.events, severity.dropped)).max(), Some((0, 0)));
+    assert_eq!(
+        status.severities.iter().map(|severity| (severity.events, severity.dropped)).max(),
+        Some((0, 0))
+    );
     assert_eq!(read_all(&mut spool), []);
     drop(spool);
     assert!(open(directory.path()).append(Severity::Info, b"x", NOW).unwrap() > 100);
@@ -191,7 +193,12 @@ fn a_flood_of_warnings_drops_notices_too_and_their_counts_go_on() {
     let events = read_all(&mut spool);
     let left = |severity: Severity| {
         let lane = &spool.lanes[place(severity)];
-        lane.waiting - if severity == Severity::Warning { events.iter().filter(|(_, body)| notice::read(body).is_some()).count() as u64 } else { 0 }
+        lane.waiting
+            - if severity == Severity::Warning {
+                events.iter().filter(|(_, body)| notice::read(body).is_some()).count() as u64
+            } else {
+                0
+            }
     };
     assert_eq!(told(&events, Severity::Warning), emitted[0] - left(Severity::Warning));
     assert_eq!(told(&events, Severity::Info), emitted[1] - left(Severity::Info));

@@ -1,0 +1,53 @@
+//! Running a server: configuration, backup, full disks, removed devices.
+//!
+//! # Starting and stopping
+//!
+//! `musterd run` needs a data directory and one TCP port. A first start makes the directory (mode 0700) and in it:
+//!
+//! | what | holds | when it is lost |
+//! |---|---|---|
+//! | `identity/` | certificate authority, server certificate, server secret (mode 0600) | every device must enrol again |
+//! | `store/` | SQLite: devices, groups, tokens, inventories | devices must enrol again; inventories come back by themselves |
+//! | `journal/` | the events, in segments | the events are gone; devices still hold what was not acknowledged |
+//! | `admin.sock` | where `musterctl` connects (mode 0600) | made anew at each start |
+//!
+//! SIGTERM and SIGINT drain: no new connections, what is in flight is finished, the journal is made durable, exit code 0. After `kill -9` or a
+//! power cut the next start recovers by itself; nothing that was acknowledged is missing.
+//!
+//! # Configuration
+//!
+//! `tools/musterd.toml` shows every setting with its default and what it means. A wrong file is refused with its line, the key and what is
+//! allowed; `musterd check-config --config FILE` says so without starting anything. SIGHUP reads the file again: intervals and the log
+//! level apply at once, and the log names the settings that wait for a restart. A wrong file changes nothing then.
+//!
+//! Each link takes a file descriptor. The server raises its soft limit to the hard one; `LimitNOFILE` in the unit sets that.
+//!
+//! # Backup and restore
+//!
+//! `identity/` never changes: copy it once and keep the copy secret. Copy `store/` and `journal/` while the server is stopped; a copy of
+//! `store/` alone can also be taken with SQLite's own backup command while it runs. `musterd journal verify` reads a stopped server's
+//! journal, or a copy of one, from end to end.
+//!
+//! A restored server is older than its devices remember. They notice: it names revisions that it confirmed before and no longer has, and
+//! the sections travel whole once. No administrator has to do anything. A missing or damaged file of `identity/` is never replaced: the
+//! start is refused with the name of the file, because a new identity would lock out every device.
+//!
+//! # A full disk
+//!
+//! The journal makes its segments one ahead, so a full disk shows there and not in the middle of an append. Events are then not
+//! acknowledged: devices keep them in their spools, `musterctl status` says why, and it goes on by itself when there is room. Retention (by
+//! size and by age, `[journal]` in the configuration) deletes whole segments, the oldest first.
+//!
+//! A failed write is something else: after it nobody knows what the disk holds. The server stops acknowledging and ends with code 1; the
+//! service manager starts it again and it reads what is there.
+//!
+//! # Removed devices
+//!
+//! `musterctl device remove NAME` closes the device's link and refuses its certificate from then on, on resumed TLS sessions too. Its
+//! events stay in the journal. To come back it must enrol again with a new token, and is a new device then.
+//!
+//! # When something is wrong
+//!
+//! Every closed link and every refusal has a named reason with a counter: `musterctl status` shows them. The log goes to standard error, with
+//! RFC 3339 times; its level is `[log] level`, and `RUST_LOG` sets it for single modules.
+#![forbid(unsafe_code)]

@@ -1,0 +1,24 @@
+//! What travels, for whoever writes an agent in another language.
+//!
+//! Transport is TLS 1.3 with ALPN `muster/1` on TCP port 13000. Inside, each frame is a length (u32, big-endian) and a body of at most
+//! 64 KiB; a body is one CBOR value (RFC 8949): an array of the kind and a map with integer keys. The description in CDDL (RFC 8610) is
+//! `src/wire/muster.cddl`, and `tests/cddl` holds real messages against it:
+//!
+//! ```text
+#![doc = include_str!("../wire/muster.cddl")]
+//! ```
+//!
+//! # One conversation
+//!
+//! 1. Once in a device's life: connect without a client certificate, compare the hash of the server's certificate with the one in the
+//!    join token ([`wire::token`](crate::wire::token)), send `enrol`, receive `enrolled`, store what it brings, connect anew.
+//! 2. On each connection: compare the server's certificate with the stored copies, byte for byte; present the own one; send `sync` with the
+//!    digest of each section. The answer is `in-sync`, or `want`, which is followed by parts and then by `in-sync`.
+//! 3. Events at any time after that, oldest first; `ack` says through which sequence number they are durable.
+//! 4. `in-sync` says when to come again, and whether the connection stays: without `keep` the agent closes it.
+//!
+//! # Growing
+//!
+//! Unknown keys are ignored. An unknown kind is answered with an error, not a hang-up. Numbers are never used twice. The limits are in
+//! [`wire::limits`](crate::wire::limits), each with its unit and reason.
+#![forbid(unsafe_code)]
