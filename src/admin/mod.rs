@@ -1,8 +1,8 @@
 //! Floor 4: the administration API, HTTP and JSON over a Unix socket.
 //!
 //! What it answers is described in [`wire::api`](crate::wire::api). It runs on one thread, the control thread's runtime, and
-//! never on a device's road: whatever touches the disk runs on a few blocking threads ([`blocking`]), a client may be slow or
-//! silent only so long ([`connection`]), and there are only so many clients ([`listen::CONNECTIONS_MAX`]).
+//! never on a device's road: whatever touches the disk runs on a few blocking threads (`blocking`), a client may be slow or
+//! silent only so long (`connection`), and there are only so many clients ([`listen::CONNECTIONS_MAX`]).
 //!
 //! ```text
 //! socket ── accept ── HTTP/1.1 ── router ── handler ──┬── blocking thread: store, event log

@@ -52,7 +52,7 @@ pub enum EnrollError {
         /// Why.
         error: LinkError,
     },
-    /// No answer within [`ANSWER_TIMEOUT`].
+    /// No answer within `ANSWER_TIMEOUT`.
     #[error("{0} did not answer in time: try again")]
     TimedOut(String),
     /// The server refused.

@@ -89,7 +89,7 @@ impl<S: Storage> Reader<S> {
     }
 
     /// Damage found at the opening. Sealed segments are looked through as they are read, or by
-    /// [`verify`](super::verify).
+    /// [`verify`](super::verify()).
     #[must_use]
     pub fn damages(&self) -> Vec<Damage> {
         self.catalog.damages()

@@ -31,7 +31,7 @@ pub fn replay(table: &DeviceTable, device: u64, sequence: u64, payload: &[u8], e
 pub struct Round {
     records: Vec<HotRecord>,
     recorded: u64,
-    /// The journal must be durable up to here before [`Round::write`]: a sequence number must not outlive its event.
+    /// The journal must be durable up to here before [`WriteBack::write`]: a sequence number must not outlive its event.
     pub needs_durable: u64,
 }
 

@@ -5,7 +5,7 @@
 //! without the disk, one hot record for each device, is in memory ([`table`]).
 //!
 //! Writes come in two forms: with a completion, which the writer's thread calls after the commit (short work only: it holds up the
-//! next batch), and waiting ([`Store::call`] and the methods built on it), for administration.
+//! next batch), and waiting (`Store::call` and the methods built on it), for administration.
 #![forbid(unsafe_code)]
 
 mod checkpoint;
