@@ -48,6 +48,11 @@ SIGHUP reads the configuration again. The logging of single modules can be set w
     /// Read the event log; changes nothing
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Show the main job on this machine, with a real server and a real agent
+    #[command(after_help = "Examples:
+  musterd demo
+  musterd demo --exit")]
+    Demo(crate::demo::DemoArguments),
     /// The agent, for the demo: the real one is muster-agent
     #[command(hide = true, disable_help_flag = true)]
     Agent {

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod configuration;
+mod demo;
 mod journal;
 mod run;
 
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         None => run::command(&arguments.run),
         Some(Command::Run(run)) => run::command(&run),
+        Some(Command::Demo(arguments)) => Ok(demo::run(&arguments)),
         Some(Command::Journal(command)) => journal::command(&command),
         Some(Command::CheckConfig(check)) => configuration::check(&check),
         // clap takes the first for the program's name.
