@@ -1,0 +1,220 @@
+//! The store under a generated fleet: what inventories cost on disk, how fast they are stored durably, how fast questions are answered.
+//!
+//! 100,000 devices of 50 kinds; each kind has 200 applications (160 of them on every kind), each device differs from its kind in four.
+//! `cargo bench --bench store` prints a table. `MUSTER_BENCH_DEVICES` sets another number; run as a test it takes 1,000.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
+use muster::store::query::{self, ApplicationFilter, DeviceFilter, PageRequest};
+use muster::store::{Enrolment, FILE_NAME, NewToken, Store};
+use muster::wire::id::{CertificateHash, DeviceId, Epoch};
+use muster::wire::inventory::{Application, InventoryChange, digest_of};
+use muster::wire::section::Section;
+use muster::wire::time::WallTime;
+
+const KINDS: u64 = 50;
+const APPLICATIONS: u64 = 200;
+const SHARED_BY_ALL: u64 = 160;
+const WORKERS: u64 = 2;
+
+fn application(number: u64) -> Application {
+    Application {
+        name: format!("package-{number:06}"),
+        version: format!("{}.{}.{}-1", number % 5, number % 11, number % 13),
+        publisher: "Debian Maintainers <maintainers@example.org>".into(),
+    }
+}
+
+/// The applications of the device with this number; `generation` changes one of them.
+fn inventory(number: u64, generation: u64) -> Vec<Application> {
+    let kind = number % KINDS;
+    let own = APPLICATIONS - SHARED_BY_ALL;
+    let mut numbers: Vec<u64> =
+        (0..SHARED_BY_ALL).chain((0..own).map(|at| 1_000 + kind * own + at)).collect();
+    let spread =
+        |salt: u64| (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17 * salt as u32) >> 20;
+    numbers.remove((spread(1) % APPLICATIONS) as usize);
+    numbers.remove((spread(2) % (APPLICATIONS - 1)) as usize);
+    numbers.extend([10_000 + spread(3) % 1_000, 11_000 + (spread(4) + generation) % 1_000]);
+    let mut applications: Vec<_> = numbers.into_iter().map(application).collect();
+    applications.sort();
+    applications
+}
+
+fn device(number: u64) -> DeviceId {
+    DeviceId((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// Hands in work for every device from as many threads as the server has workers; how long until all of it was durable.
+fn for_all(store: &Store, devices: u64, each: impl Fn(&Store, u64, Arc<AtomicU64>) + Sync) -> Duration {
+    let (start, done) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+    std::thread::scope(|scope| {
+        for worker in 0..WORKERS {
+            let (each, done) = (&each, &done);
+            scope.spawn(move || {
+                for number in (worker..devices).step_by(WORKERS as usize) {
+                    while store.waiting() > 2_000 {
+                        std::thread::sleep(Duration::from_micros(200));
+                    }
+                    each(store, number, Arc::clone(done));
+                }
+            });
+        }
+    });
+    while done.load(Ordering::Acquire) < devices {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    start.elapsed()
+}
+
+fn apply(store: &Store, number: u64, old: Option<&[Application]>, new: &[Application], done: Arc<AtomicU64>) {
+    let update = SectionUpdate {
+        device: device(number),
+        section: Section::Inventory,
+        agent_epoch: Epoch(1),
+        revision: 1 + u64::from(old.is_some()),
+        digest: digest_of(new),
+        base: old.map(digest_of),
+        change: SectionChange::Inventory(InventoryChange::between(old.unwrap_or_default(), new)),
+    };
+    store.apply(update, move |outcome| {
+        assert!(matches!(outcome, JobOutcome::Stored { .. }), "{outcome:?}");
+        done.fetch_add(1, Ordering::Release);
+    });
+}
+
+fn file_bytes(directory: &Path) -> u64 {
+    std::fs::metadata(directory.join(FILE_NAME)).map_or(0, |file| file.len())
+}
+
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4_096
+}
+
+fn rate(what: &str, count: u64, took: Duration) {
+    println!("{what:<58} {:>12.0} /s   ({count} in {took:.2?})", count as f64 / took.as_secs_f64());
+}
+
+/// The median and the longest of some runs.
+fn latency(what: &str, runs: u32, mut run: impl FnMut() -> usize) {
+    let mut times = Vec::new();
+    let mut items = 0;
+    for _ in 0..runs {
+        let start = Instant::now();
+        items = run();
+        times.push(start.elapsed());
+    }
+    times.sort();
+    println!(
+        "{what:<58} {:>12.2?} p50, {:.2?} max   ({items} items)",
+        times[times.len() / 2],
+        times[times.len() - 1]
+    );
+}
+
+fn main() {
+    let is_bench = std::env::args().any(|argument| argument == "--bench");
+    let asked = std::env::var("MUSTER_BENCH_DEVICES").ok().and_then(|text| text.parse().ok());
+    let devices: u64 = asked.unwrap_or(if is_bench { 100_000 } else { 1_000 });
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let token = store
+        .create_token(NewToken {
+            group: "/".into(),
+            created_at: WallTime(1),
+            expires_at: WallTime(u64::MAX),
+            uses_max: u32::MAX,
+        })
+        .unwrap();
+    println!("{devices} devices × {APPLICATIONS} applications, {KINDS} kinds, {WORKERS} workers\n");
+
+    let took = for_all(&store, devices, |store, number, done| {
+        let enrolment = Enrolment {
+            token: token.token.id,
+            secret: token.secret,
+            device: device(number),
+            name: format!("device-{number:06}"),
+            certificate: CertificateHash::of(&number.to_be_bytes()),
+            now: WallTime(2),
+        };
+        store.enrol(enrolment, move |outcome| {
+            outcome.unwrap();
+            done.fetch_add(1, Ordering::Release);
+        });
+    });
+    rate("enrolments, durable", devices, took);
+    drop(store);
+    let without = file_bytes(directory.path());
+
+    let store = Store::open(directory.path()).unwrap();
+    let took = for_all(&store, devices, |store, number, done| {
+        apply(store, number, None, &inventory(number, 0), done);
+    });
+    rate("whole inventories, durable (generation included)", devices, took);
+    drop(store);
+    let with = file_bytes(directory.path());
+
+    let resident = resident_bytes();
+    let start = Instant::now();
+    let store = Store::open(directory.path()).unwrap();
+    println!("{:<58} {:>12.2?}", "open, device table loaded", start.elapsed());
+    let table = resident_bytes().saturating_sub(resident);
+    println!("{:<58} {:>12} bytes a device (resident, all of the store)", "memory", table / devices);
+    println!("{:<58} {:>12} bytes a device", "file without inventories", without / devices);
+    let entries = devices * APPLICATIONS;
+    println!(
+        "{:<58} {:>12.3} bytes an entry ({:.1} MB)",
+        "inventories in the file",
+        (with - without) as f64 / entries as f64,
+        (with - without) as f64 / 1e6
+    );
+    let counts = query::counts(&store.reader().unwrap()).unwrap();
+    println!("{:<58} {:>12}", "bases", counts.inventory_bases);
+
+    let took = for_all(&store, devices, |store, number, done| {
+        apply(store, number, Some(&inventory(number, 0)), &inventory(number, 1), done);
+    });
+    rate("differences of two entries, durable (generation included)", devices, took);
+    let counters = store.counters();
+    let (commits, operations) =
+        (counters.commits.load(Ordering::Relaxed), counters.operations.load(Ordering::Relaxed));
+    println!("{:<58} {:>12.1} operations", "batch, mean", operations as f64 / commits.max(1) as f64);
+
+    let reader = store.reader().unwrap();
+    let page = |cursor| PageRequest { limit: 100, cursor };
+    let named = |name: String| ApplicationFilter { name: Some(name), ..ApplicationFilter::default() };
+    for (what, name) in [
+        ("which devices have an application of all, 100", application(5).name),
+        ("which devices have an application of one kind, 100", application(1_003).name),
+        ("which devices have an application of few, 100", application(10_007).name),
+    ] {
+        let filter = named(name);
+        latency(what, 51, || query::installations(&reader, &filter, &page(None)).unwrap().items.len());
+    }
+    latency("applications with counts, a page of 100", 51, || {
+        query::applications(&reader, &ApplicationFilter::default(), &page(None)).unwrap().items.len()
+    });
+    latency("devices by name, first page of 100", 51, || {
+        query::devices(&reader, &DeviceFilter::default(), &page(None)).unwrap().items.len()
+    });
+    latency("devices by name, every page of 100", 3, || {
+        let (mut items, mut cursor) = (0, None);
+        loop {
+            let found = query::devices(&reader, &DeviceFilter::default(), &page(cursor)).unwrap();
+            items += found.items.len();
+            cursor = found.next;
+            if cursor.is_none() {
+                return items;
+            }
+        }
+    });
+    let rare = DeviceFilter { group: None, search: Some(format!("{:06}", devices - 1)) };
+    latency("devices, a search that finds one", 11, || {
+        query::devices(&reader, &rare, &page(None)).unwrap().items.len()
+    });
+}
