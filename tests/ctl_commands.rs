@@ -1,0 +1,234 @@
+//! musterctl as a user runs it, over a real Unix socket to the administration API on a real store.
+
+mod ctl_support;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use ctl_support::{TestServer, ctl};
+use muster::machine::hot::LinkRef;
+use muster::wire::api::DeviceQuery;
+use muster::wire::event::Severity;
+use muster::wire::token::JoinToken;
+
+#[test]
+fn a_token_is_made_listed_and_revoked() {
+    let server = TestServer::start();
+    let made =
+        server.ctl(&["token", "create", "--ttl", "2h", "--uses", "3", "--group", "/berlin", "--json"]).json();
+    let token: JoinToken = made["token"].as_str().unwrap().parse().unwrap();
+    assert_eq!(made["id"], token.id.to_string());
+    assert_eq!(token.server_certificate.0, [0xab; 32]);
+    assert_eq!((&made["group"], &made["uses"], &made["used"]), (&"/berlin".into(), &3.into(), &0.into()));
+
+    let listed = server.ctl(&["token", "list", "--json"]).json();
+    assert_eq!(listed[0]["state"], "valid");
+    assert!(listed[0].get("token").is_none(), "the secret is shown once");
+
+    let id = token.id.to_string();
+    assert_eq!(server.ctl(&["token", "revoke", &id, "--json"]).json()["state"], "revoked");
+    let listed = server.ctl(&["token", "list"]);
+    assert!(listed.out.contains("revoked") && listed.out.contains(&id), "{}", listed.out);
+
+    let text = server.ctl(&["token", "create"]);
+    assert!(text.out.lines().next().unwrap().parse::<JoinToken>().is_ok(), "the token is alone in its line");
+}
+
+#[test]
+fn a_device_is_listed_shown_changed_and_removed() {
+    let server = TestServer::start();
+    let device = server.enrol("till-17");
+    let listed = server.ctl(&["device", "list", "--json"]).json();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    assert_eq!(listed[0]["name"], "till-17");
+    assert_eq!(listed[0]["presence"], "never_seen");
+    assert_eq!(listed[0]["last_sync_at"], serde_json::Value::Null);
+
+    let changed = server.ctl(&[
+        "device",
+        "set",
+        "till-17",
+        "--group",
+        "/berlin",
+        "--keep-connected",
+        "on",
+        "--interval",
+        "5m",
+    ]);
+    assert_eq!(changed.code, 0, "{}", changed.err);
+    let shown = server.ctl(&["device", "show", &device.to_string(), "--json"]).json();
+    assert_eq!(shown["group"], "/berlin");
+    assert_eq!(shown["keep_connected"], true);
+    assert_eq!((&shown["interval_seconds"], &shown["own_interval_seconds"]), (&300.into(), &300.into()));
+    assert_eq!(shown["sections"].as_array().unwrap().len(), 3);
+    let back = server.ctl(&["device", "set", "till-17", "--interval", "inherit", "--json"]).json();
+    assert_eq!(back["interval_seconds"], 900);
+    for line in ["name", "presence", "next sync by", "SECTION"] {
+        assert!(server.ctl(&["device", "show", "till-17"]).out.contains(line), "{line}");
+    }
+
+    let link = LinkRef { reactor: 0, slot: 1, generation: 2 };
+    server.store.table().with(device, |record| record.link = Some(link));
+    let listed = server.ctl(&["device", "list", "--presence", "connected", "--json"]).json();
+    assert_eq!(listed[0]["id"], device.to_string());
+    assert_eq!(server.ctl(&["device", "remove", "till-17", "--json"]).json()["id"], device.to_string());
+    assert_eq!(*server.links.0.lock().unwrap(), [device], "its open link is closed");
+    assert_eq!(server.ctl(&["device", "list", "--json"]).json(), serde_json::json!([]));
+    let gone = server.ctl(&["device", "show", "till-17"]);
+    assert_eq!((gone.code, gone.err.as_str()), (1, "musterctl: there is no device 'till-17'\n"));
+}
+
+#[test]
+fn a_name_that_is_taken_is_refused() {
+    let server = TestServer::start();
+    server.enrol("a");
+    server.enrol("b");
+    let refused = server.ctl(&["device", "set", "a", "--name", "b"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("another device is called 'b'"), "{}", refused.err);
+}
+
+#[test]
+fn a_long_list_comes_page_by_page_and_whole() {
+    let server = TestServer::start();
+    server.enrol_many(&(0..1_203).map(|number| format!("device-{number:05}")).collect::<Vec<_>>());
+    let mut client = server.client();
+    let pages: Vec<_> = client.devices(DeviceQuery::default()).map(|page| page.unwrap().len()).collect();
+    assert_eq!(pages, [500, 500, 203]);
+    let listed = server.ctl(&["device", "list", "--json"]).json();
+    let names: Vec<_> = listed.as_array().unwrap().iter().map(|d| d["name"].as_str().unwrap()).collect();
+    assert_eq!((names.len(), names[0], names[1_202]), (1_203, "device-00000", "device-01202"));
+    let table = server.ctl(&["device", "list"]);
+    assert_eq!(table.out.lines().count(), 1_204, "one head, one line a device");
+    let search = server.ctl(&["device", "list", "--search", "DEVICE-01202", "--json"]).json();
+    assert_eq!(search.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn events_are_listed_newest_last_and_filtered() {
+    let server = TestServer::start();
+    let (a, b) = (server.enrol("a"), server.enrol("b"));
+    for number in 0..30 {
+        server.event(
+            if number % 2 == 0 { a } else { b },
+            Severity::ALL[number % 4],
+            &format!("event {number}"),
+        );
+    }
+    let messages = |arguments: &[&str]| -> Vec<String> {
+        let listed = server.ctl(&[&["event", "list", "--json"], arguments].concat()).json();
+        let events = listed.as_array().unwrap();
+        events.iter().map(|event| event["message"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(messages(&["--limit", "3"]), ["event 27", "event 28", "event 29"]);
+    assert_eq!(messages(&["--severity", "critical", "--limit", "2"]), ["event 23", "event 27"]);
+    assert_eq!(messages(&["--severity", "error", "--limit", "2"]), ["event 26", "event 27"]);
+    assert_eq!(messages(&["--device", "a", "--limit", "2"]), ["event 26", "event 28"]);
+    assert_eq!(messages(&["--since", "1h"]).len(), 30);
+    assert_eq!(messages(&["--since", "2999-01-01T00:00:00Z"]).len(), 0);
+    let event = &server.ctl(&["event", "list", "--limit", "1", "--json"]).json()[0];
+    assert_eq!((&event["device"], &event["fields"]["disk"]), (&"b".into(), &"sdb".into()));
+
+    server.ctl(&["device", "remove", "a"]);
+    assert_eq!(messages(&["--device", &a.to_string()]).len(), 15, "a removed device's events stay");
+}
+
+#[test]
+fn events_are_followed_across_a_restart() {
+    let mut server = TestServer::start();
+    let device = server.enrol("a");
+    server.event(device, Severity::Info, "before");
+    let mut follower = Command::new(env!("CARGO_BIN_EXE_musterctl"))
+        .args(["event", "follow", "--from", "0", "--json"])
+        .env("MUSTER_SERVER", format!("unix:{}", server.socket().display()))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut next = || -> String {
+        let event: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        event["message"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(next(), "before");
+    server.event(device, Severity::Info, "live");
+    assert_eq!(next(), "live");
+    server.stop();
+    server.event(device, Severity::Info, "while it was away");
+    server.resume();
+    assert_eq!(next(), "while it was away");
+    server.event(device, Severity::Info, "after");
+    assert_eq!(next(), "after");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
+#[test]
+fn groups_are_made_and_listed() {
+    let server = TestServer::start();
+    let made = server.ctl(&["group", "create", "berlin/kiosks", "--interval", "5m", "--json"]).json();
+    assert_eq!(made, serde_json::json!({"path": "/berlin/kiosks", "interval_seconds": 300}));
+    let listed = server.ctl(&["group", "list", "--json"]).json();
+    let paths: Vec<_> = listed.as_array().unwrap().iter().map(|group| group["path"].clone()).collect();
+    assert_eq!(paths, ["/", "/berlin", "/berlin/kiosks"]);
+    assert_eq!(server.ctl(&["group", "create", "/x", "--interval", "1s"]).code, 2);
+}
+
+#[test]
+fn applications_are_an_array_even_when_there_is_none() {
+    let server = TestServer::start();
+    assert_eq!(server.ctl(&["application", "list", "--json"]).json(), serde_json::json!([]));
+    let which =
+        server.ctl(&["application", "list", "--name", "open*", "--version", "<3", "--devices", "--json"]);
+    assert_eq!(which.json(), serde_json::json!([]));
+    assert_eq!(server.ctl(&["application", "list", "--version", "~~"]).code, 2);
+    assert_eq!(server.ctl(&["application", "list", "--device", "nobody"]).code, 1);
+}
+
+#[test]
+fn status_tells_everything_in_both_ways() {
+    let server = TestServer::start();
+    server.enrol("a");
+    let status = server.ctl(&["status", "--json"]).json();
+    assert_eq!(status["devices"]["never_seen"], 1);
+    assert_eq!(status["journal"]["condition"], "no_room");
+    assert_eq!(status["links"]["closes"][0], serde_json::json!({"reason": "idle", "count": 3}));
+    let text = server.ctl(&["status"]).out;
+    for part in
+        ["1 known", "NO ROOM since 2026-11-24 10:00:00: the disk is full", "idle 3", "links 1 of 1000"]
+    {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn no_server_is_said_in_one_line_with_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = format!("unix:{}", directory.path().join("none.sock").display());
+    let ran = ctl(&socket, &["status"]);
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.lines().count()), (1, "", 1));
+    assert!(ran.err.contains(&socket) && ran.err.contains("start one with 'musterd'"), "{}", ran.err);
+}
+
+#[test]
+fn wrong_usage_is_2_and_help_is_0() {
+    for arguments in [
+        &["frobnicate"][..],
+        &["device", "set", "x"],
+        &["device", "list", "--presence", "asleep"],
+        &["event", "list", "--severity", "dire"],
+        &["event", "list", "--since", "yesterday"],
+        &["token", "create", "--ttl", "soon"],
+        &["token", "revoke", "12"],
+        &["--server", "tcp:1.2.3.4:5", "status"],
+    ] {
+        let ran = ctl("unix:/nowhere", arguments);
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{arguments:?}: {}", ran.err);
+        assert!(!ran.err.is_empty());
+    }
+    assert_eq!(ctl("nonsense", &["status"]).code, 2, "MUSTER_SERVER is checked too");
+    for arguments in [&["--help"][..], &["device", "set", "--help"], &["event", "follow", "--help"]] {
+        let ran = ctl("unix:/nowhere", arguments);
+        assert_eq!(ran.code, 0);
+        assert!(ran.out.contains("Examples:"), "{arguments:?}");
+    }
+}

@@ -1,0 +1,134 @@
+//! The administration socket against clients that mean no good, or are broken.
+
+mod ctl_support;
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+
+use ctl_support::TestServer;
+use muster::admin::listen::{AdminListener, ListenError};
+
+/// Sends a request that asks for the connection to be closed, and reads the answer to its end.
+fn ask(server: &TestServer, head: &str, body: &str) -> String {
+    let mut stream = UnixStream::connect(server.socket()).unwrap();
+    let _ = stream.write_all(&request(head, body));
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Sends bytes and nothing after them, and reads the answer to its end.
+fn say(server: &TestServer, bytes: &[u8]) -> String {
+    let mut stream = UnixStream::connect(server.socket()).unwrap();
+    // The server may have answered and closed before it was told everything.
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn request(head: &str, body: &str) -> Vec<u8> {
+    format!("{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
+}
+
+#[test]
+fn garbage_is_refused_and_the_next_client_is_served() {
+    let server = TestServer::start();
+    for garbage in
+        [&b"\0\xff\xfe not http at all\r\n\r\n"[..], b"GET", b"\r\n\r\n\r\n", b"\x16\x03\x01\x02\x00"]
+    {
+        let answer = say(&server, garbage);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
+    assert!(server.client().status().is_ok());
+}
+
+#[test]
+fn every_refusal_is_json_with_its_status() {
+    let server = TestServer::start();
+    for (head, body, status, code) in [
+        ("GET /v2/status", "", 404, "not_found"),
+        ("DELETE /v1/status", "", 405, "method_not_allowed"),
+        ("GET /v1/devices?limit=0", "", 400, "invalid_argument"),
+        ("GET /v1/devices?limit=1001", "", 400, "invalid_argument"),
+        ("GET /v1/devices?limit=x", "", 400, "invalid_argument"),
+        ("GET /v1/devices?serach=x", "", 400, "invalid_argument"),
+        ("GET /v1/devices?cursor=%00%ff", "", 400, "invalid_argument"),
+        ("GET /v1/devices?presence=asleep", "", 400, "invalid_argument"),
+        ("GET /v1/devices/nobody", "", 404, "not_found"),
+        ("GET /v1/devices?group=/nowhere", "", 404, "not_found"),
+        ("GET /v1/events?cursor=e-1", "", 400, "invalid_argument"),
+        ("GET /v1/events?device=nobody", "", 404, "not_found"),
+        ("GET /v1/events/follow?from=999999", "", 400, "invalid_argument"),
+        ("DELETE /v1/tokens/12", "", 400, "invalid_argument"),
+        ("DELETE /v1/tokens/00abcdef01234567", "", 404, "not_found"),
+        ("POST /v1/tokens", "{", 400, "invalid_argument"),
+        ("POST /v1/tokens", r#"{"uses":0}"#, 400, "invalid_argument"),
+        ("POST /v1/tokens", r#"{"ttl_seconds":99999999999}"#, 400, "invalid_argument"),
+        ("POST /v1/groups", r#"{"path":"//"}"#, 400, "invalid_argument"),
+        ("PATCH /v1/devices/nobody", "{}", 400, "invalid_argument"),
+        ("PATCH /v1/devices/nobody", r#"{"interval":{"seconds":1}}"#, 400, "invalid_argument"),
+    ] {
+        let answer = ask(&server, head, body);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head} {body}: {answer}");
+        let json: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        assert_eq!(json["error"]["code"], code, "{head}");
+        assert!(!json["error"]["message"].as_str().unwrap().contains('\n'), "{head}");
+    }
+}
+
+#[test]
+fn a_huge_body_is_refused_and_a_huge_head_too() {
+    let server = TestServer::start();
+    let body = format!(r#"{{"group":"{}"}}"#, "x".repeat(1024 * 1024));
+    let answer = ask(&server, "POST /v1/tokens", &body);
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 413"), "{answer}");
+    let answer = ask(&server, &format!("GET /v1/devices?search={}", "x".repeat(200_000)), "");
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    assert!(server.client().status().is_ok());
+}
+
+#[test]
+fn clients_that_say_nothing_do_not_stop_others() {
+    let server = TestServer::start();
+    let silent: Vec<_> = (0..32).map(|_| UnixStream::connect(server.socket()).unwrap()).collect();
+    for mut stream in &silent {
+        stream.write_all(b"GET /v1/sta").unwrap();
+    }
+    assert!(server.client().status().is_ok());
+}
+
+#[test]
+fn the_socket_is_for_its_owner_alone() {
+    let server = TestServer::start();
+    let mode = std::fs::metadata(server.socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let names: Vec<_> =
+        std::fs::read_dir(server.directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(!names.iter().any(|name| name == "admin.new"), "{names:?}");
+}
+
+#[test]
+fn a_dead_servers_socket_is_replaced_and_a_living_ones_is_not() {
+    let mut server = TestServer::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let open = |path: std::path::PathBuf| runtime.block_on(async move { AdminListener::open(&path).await });
+    let refused = open(server.socket()).unwrap_err();
+    assert!(matches!(&refused, ListenError::InUse { .. }), "{refused}");
+    assert!(server.client().status().is_ok(), "the living server is unharmed");
+
+    server.stop();
+    assert!(!server.socket().exists(), "a server that stops takes its socket along");
+    // A server that was killed leaves its socket behind.
+    drop(std::os::unix::net::UnixListener::bind(server.socket()).unwrap());
+    server.resume();
+    assert!(server.client().status().is_ok());
+
+    let file = server.directory.path().join("file");
+    std::fs::write(&file, "precious").unwrap();
+    assert!(matches!(open(file.clone()).unwrap_err(), ListenError::NotASocket { .. }));
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "precious");
+}

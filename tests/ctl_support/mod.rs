@@ -1,0 +1,286 @@
+//! An administration API over a real store and a real Unix socket; events, links and counters are simple stand-ins.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use muster::admin::listen::AdminListener;
+use muster::admin::{AdminContext, EventLog, Gauges, Links, LogRecord, ServerInfo, Visit};
+use muster::client::{Address, Client};
+use muster::machine::hot::LinkRef;
+use muster::machine::record;
+use muster::store::{Enrolment, NewToken, Store};
+use muster::wire::api::{CloseCount, EventTotals, JournalCondition, JournalStatus, Limit, LinkTotals};
+use muster::wire::event::{Event, Severity};
+use muster::wire::id::{CertificateHash, DeviceId, Epoch};
+use muster::wire::time::WallTime;
+use tokio::sync::watch;
+
+/// A stored event: position, the next one's position, when, who, its number, its payload.
+type Stored = (u64, u64, WallTime, DeviceId, u64, Vec<u8>);
+
+/// Events in memory, every record 100 bytes long.
+#[derive(Default)]
+pub(crate) struct Log {
+    records: Mutex<Vec<Stored>>,
+}
+
+impl Log {
+    pub(crate) fn push(&self, device: DeviceId, severity: Severity, message: &str) -> u64 {
+        let mut records = self.records.lock().unwrap();
+        let sequence = records.len() as u64 + 1;
+        let event = Event {
+            severity,
+            application: "backup".into(),
+            kind: "backup.done".into(),
+            message: message.into(),
+            occurred_at: now(),
+            fields: vec![("disk".into(), "sdb".into())],
+        };
+        let mut payload = Vec::new();
+        record::encode(Epoch(9), &event.to_bytes().unwrap(), &mut payload);
+        let position = (sequence - 1) * 100;
+        records.push((position, position + 100, now(), device, sequence, payload));
+        position + 100
+    }
+}
+
+fn shown(stored: &Stored) -> LogRecord<'_> {
+    let (position, next_position, received_at, device, sequence, payload) = stored;
+    LogRecord {
+        position: *position,
+        next_position: *next_position,
+        received_at: *received_at,
+        device: *device,
+        sequence: *sequence,
+        payload,
+    }
+}
+
+impl EventLog for Log {
+    fn oldest(&self) -> u64 {
+        0
+    }
+
+    fn durable(&self) -> u64 {
+        self.records.lock().unwrap().len() as u64 * 100
+    }
+
+    fn forward(&self, from: u64, visit: Visit<'_>) -> Result<(), String> {
+        let records = self.records.lock().unwrap().clone();
+        for stored in records.iter().filter(|stored| stored.0 >= from) {
+            if visit(shown(stored)) == ControlFlow::Break(()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn backward(&self, before: u64, visit: Visit<'_>) -> Result<(), String> {
+        let records = self.records.lock().unwrap().clone();
+        for stored in records.iter().rev().filter(|stored| stored.1 <= before) {
+            if visit(shown(stored)) == ControlFlow::Break(()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Remembers whose links were to be closed.
+#[derive(Default)]
+pub(crate) struct ClosedLinks(pub(crate) Mutex<Vec<DeviceId>>);
+
+impl Links for ClosedLinks {
+    fn settings_changed(&self, _: DeviceId) {}
+
+    fn device_removed(&self, device: DeviceId, _: LinkRef) {
+        self.0.lock().unwrap().push(device);
+    }
+}
+
+struct Numbers;
+
+impl Gauges for Numbers {
+    fn events_stored(&self) -> u64 {
+        7
+    }
+
+    fn events(&self) -> EventTotals {
+        EventTotals { stored: 7, duplicates: 2, stored_per_second: 0.0 }
+    }
+
+    fn links(&self) -> LinkTotals {
+        let closes = vec![CloseCount { reason: "idle".into(), count: 3 }];
+        LinkTotals { open: 1, accepted: 4, handshakes: 4, handshakes_resumed: 1, closes }
+    }
+
+    fn journal(&self) -> JournalStatus {
+        JournalStatus {
+            condition: JournalCondition::NoRoom,
+            since: Some(WallTime(1_795_514_400_000).into()),
+            reason: Some("the disk is full".into()),
+            bytes: 64 * 1024 * 1024,
+            segments: 1,
+            oldest_at: None,
+            newest_at: None,
+            durable_position: 700,
+        }
+    }
+
+    fn limits(&self) -> Vec<Limit> {
+        vec![Limit { name: "links".into(), value: 1_000, used: Some(1) }]
+    }
+}
+
+pub(crate) fn now() -> WallTime {
+    WallTime(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap())
+}
+
+/// A running administration API.
+pub(crate) struct TestServer {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) store: Store,
+    pub(crate) log: Arc<Log>,
+    pub(crate) links: Arc<ClosedLinks>,
+    pub(crate) durable: watch::Sender<u64>,
+    running: Option<(watch::Sender<bool>, JoinHandle<()>)>,
+}
+
+impl TestServer {
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let (durable, _) = watch::channel(0);
+        let mut server =
+            Self { directory, store, log: Arc::default(), links: Arc::default(), durable, running: None };
+        server.resume();
+        server
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("admin.sock")
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(Address { socket: self.socket() }).unwrap()
+    }
+
+    /// Serves (again).
+    pub(crate) fn resume(&mut self) {
+        let context = AdminContext {
+            store: self.store.clone(),
+            links: Arc::clone(&self.links) as Arc<dyn Links>,
+            log: Arc::clone(&self.log) as Arc<dyn EventLog>,
+            gauges: Arc::new(Numbers),
+            info: ServerInfo {
+                version: "0.0.0-test",
+                started_at: now(),
+                certificate: CertificateHash([0xab; 32]),
+                addresses: vec!["127.0.0.1:13000".into()],
+                interval_seconds: 900,
+            },
+            durable: self.durable.subscribe(),
+            clock: now,
+        };
+        let (stop, stopping) = watch::channel(false);
+        let (listening, is_listening) = mpsc::channel();
+        let socket = self.socket();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = AdminListener::open(&socket).await.unwrap();
+                listening.send(()).unwrap();
+                muster::admin::serve(listener, context, stopping).await.unwrap();
+            });
+        });
+        is_listening.recv().unwrap();
+        self.running = Some((stop, thread));
+    }
+
+    pub(crate) fn stop(&mut self) {
+        if let Some((stop, thread)) = self.running.take() {
+            stop.send(true).unwrap();
+            thread.join().unwrap();
+        }
+    }
+
+    /// Enrols a device of that name.
+    pub(crate) fn enrol(&self, name: &str) -> DeviceId {
+        self.enrol_many(&[name.to_owned()])[0]
+    }
+
+    /// Enrols devices of these names, all in one batch.
+    pub(crate) fn enrol_many(&self, names: &[String]) -> Vec<DeviceId> {
+        let new = NewToken {
+            group: "/".into(),
+            created_at: now(),
+            expires_at: WallTime(now().0 + 60_000),
+            uses_max: u32::try_from(names.len()).unwrap(),
+        };
+        let token = self.store.create_token(new).unwrap();
+        let first = 0x1000 + self.store.table().len() as u64;
+        let (done, is_done) = mpsc::channel();
+        for (device, name) in (first..).map(DeviceId).zip(names) {
+            let mut hash = [0; 32];
+            hash[..8].copy_from_slice(&device.0.to_be_bytes());
+            let enrolment = Enrolment {
+                token: token.token.id,
+                secret: token.secret,
+                device,
+                name: name.clone(),
+                certificate: CertificateHash(hash),
+                now: now(),
+            };
+            let done = done.clone();
+            self.store.enrol(enrolment, move |result| done.send(result).unwrap());
+        }
+        names.iter().map(|_| is_done.recv().unwrap().unwrap().device).collect()
+    }
+
+    /// Stores an event, and says that it is durable.
+    pub(crate) fn event(&self, device: DeviceId, severity: Severity, message: &str) {
+        let durable = self.log.push(device, severity, message);
+        self.durable.send_replace(durable);
+    }
+
+    /// `musterctl` with this server's socket.
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> Ran {
+        ctl(&format!("unix:{}", self.socket().display()), arguments)
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// What a command did.
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    /// Standard output as JSON; the command must have succeeded and said nothing else.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        assert_eq!((self.code, self.err.as_str()), (0, ""), "{}", self.out);
+        serde_json::from_str(&self.out).unwrap()
+    }
+}
+
+pub(crate) fn ctl(server: &str, arguments: &[&str]) -> Ran {
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_musterctl"))
+        .env("MUSTER_SERVER", server)
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: status.code().unwrap(), out: text(stdout), err: text(stderr) }
+}
