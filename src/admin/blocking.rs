@@ -30,14 +30,10 @@ impl Pool {
         work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let waited = Duration::from_secs(WAIT_SECONDS_MAX);
-        let permit = match tokio::time::timeout(waited, Arc::clone(&self.permits).acquire_owned()).await {
-            Ok(Ok(permit)) => permit,
-            Ok(Err(_)) | Err(_) => {
-                return Err(ApiError::new(
-                    ErrorCode::Busy,
-                    "too many requests are being worked on: try again later",
-                ));
-            }
+        let permit = tokio::time::timeout(waited, Arc::clone(&self.permits).acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else {
+            let text = "too many requests are being worked on: try again later";
+            return Err(ApiError::new(ErrorCode::Busy, text));
         };
         let done = tokio::task::spawn_blocking(move || {
             let outcome = work();

@@ -1,5 +1,6 @@
 //! An administration API over a real store and a real Unix socket; events, links and counters are simple stand-ins.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
