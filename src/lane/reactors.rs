@@ -1,11 +1,25 @@
 //! What reactors are told, and the table of their mailboxes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::mailbox::Mailbox;
 use crate::machine::close::CloseReason;
 use crate::machine::command::JobOutcome;
 use crate::machine::hot::LinkRef;
+
+/// What an administrator decides about links.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkSettings {
+    /// Most links of the whole server, in links.
+    pub links_max: u64,
+    /// How long a handshake may take in all, however its bytes trickle in.
+    pub handshake_deadline: Duration,
+    /// How long a link that is not kept may be silent.
+    pub idle_deadline: Duration,
+    /// How long a peer may leave unread what is ready for it.
+    pub write_deadline: Duration,
+}
 
 /// A letter to a reactor.
 #[derive(Debug)]
@@ -18,6 +32,8 @@ pub enum ToReactor {
     Removed(LinkRef),
     /// Close the link for this reason, without a word.
     Close(LinkRef, CloseReason),
+    /// Other limits are in force for links.
+    Settings(LinkSettings),
     /// Accept no more links, let those that are there finish, and end.
     Drain,
 }
@@ -59,9 +75,15 @@ impl ReactorLanes {
         self.mailboxes.iter().for_each(Mailbox::ring);
     }
 
+    /// Posts a letter to every reactor. `false` when one of them could not be told.
+    #[must_use]
+    pub fn tell_all(&self, letter: impl Fn() -> ToReactor) -> bool {
+        self.mailboxes.iter().fold(true, |told, mailbox| mailbox.post(letter()).is_ok() && told)
+    }
+
     /// Tells all of them to drain. `false` when one of them could not be told.
     #[must_use]
     pub fn drain_all(&self) -> bool {
-        self.mailboxes.iter().fold(true, |told, mailbox| mailbox.post(ToReactor::Drain).is_ok() && told)
+        self.tell_all(|| ToReactor::Drain)
     }
 }

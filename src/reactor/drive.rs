@@ -3,7 +3,7 @@
 use std::net::Shutdown;
 
 use super::backend::{AppendRefusal, Backend};
-use super::channel::{ChannelError, HandshakeCost, READ_BYTES_BUDGET, ReadOutcome, Standing};
+use super::channel::{HandshakeCost, READ_BYTES_BUDGET, ReadOutcome, Standing};
 use super::link::{Link, Stage};
 use super::turn::Reactor;
 use crate::lane::reactors::ToReactor;

@@ -20,4 +20,4 @@ mod turn;
 
 pub use backend::{AppendRefusal, Backend};
 pub use clock::Clock;
-pub use turn::{Reactor, ReactorError, Settings};
+pub use turn::{Reactor, ReactorError};

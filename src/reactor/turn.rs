@@ -15,7 +15,7 @@ use super::links::Links;
 use crate::lane::counters::Counters;
 use crate::lane::mailbox::Mailbox;
 use crate::lane::permits::Permits;
-use crate::lane::reactors::{ReactorLanes, ToReactor};
+use crate::lane::reactors::{LinkSettings, ReactorLanes, ToReactor};
 use crate::machine::acks::AckQueue;
 use crate::machine::hot::LinkRef;
 use crate::machine::timers::Timers;
@@ -28,7 +28,7 @@ const DOORBELL: Token = Token(1);
 const EVENTS_PER_POLL: usize = 1024;
 
 /// Links that are read in one turn, in links. With it the others' acknowledgements never wait longer than this many reads.
-pub const READS_PER_TURN: usize = 512;
+const READS_PER_TURN: usize = 512;
 
 /// How long to wait before links without room are tried again, in milliseconds, when no doorbell says so earlier.
 const BLOCKED_RETRY_MILLISECONDS: u64 = 5;
@@ -41,20 +41,7 @@ const CONTROL_LETTERS_MAX: usize = 65_536;
 const DRAIN_ACKS_MILLISECONDS: u64 = 3_000;
 
 /// How long a draining reactor waits for jobs and farewells altogether, in milliseconds.
-pub const DRAIN_MILLISECONDS: u64 = 8_000;
-
-/// What an administrator decides about links.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Settings {
-    /// Most links of the whole server, in links.
-    pub links_max: u64,
-    /// How long a handshake may take in all, however its bytes trickle in.
-    pub handshake_deadline: Duration,
-    /// How long a link that is not kept may be silent.
-    pub idle_deadline: Duration,
-    /// How long a peer may leave unread what is ready for it.
-    pub write_deadline: Duration,
-}
+const DRAIN_MILLISECONDS: u64 = 8_000;
 
 /// A reactor could not start, or can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +65,7 @@ pub struct Reactor<B> {
     pub(super) timers: Timers<LinkRef>,
     pub(super) acks: AckQueue<LinkRef>,
     pub(super) now: Now,
-    pub(super) settings: Settings,
+    pub(super) settings: LinkSettings,
     pub(super) tls: ServerTls,
     pub(super) backend: Arc<B>,
     pub(super) counters: Arc<Counters>,
@@ -113,7 +100,7 @@ impl<B: Backend> Reactor<B> {
         number: u8,
         listener: std::net::TcpListener,
         tls: ServerTls,
-        settings: Settings,
+        settings: LinkSettings,
         clock: Clock,
         backend: Arc<B>,
         counters: Arc<Counters>,
@@ -282,6 +269,7 @@ impl<B: Backend> Reactor<B> {
                         self.leave(slot, reason);
                     }
                 }
+                ToReactor::Settings(settings) => self.settings = settings,
                 ToReactor::Drain => {
                     self.draining_since.get_or_insert(self.now.moment);
                     if let Some(mut listener) = self.listener.take() {

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::admin::{EventLog, Gauges, Links, LogRecord, Visit};
 use crate::journal::{Item, Journal, Position, State};
@@ -86,7 +87,7 @@ pub(super) struct Counted {
     pub(super) counters: Arc<Counters>,
     pub(super) journal: Journal,
     pub(super) permits: Permits,
-    pub(super) links_max: u64,
+    pub(super) links_max: Arc<AtomicU64>,
 }
 
 impl Gauges for Counted {
@@ -145,7 +146,7 @@ impl Gauges for Counted {
     fn limits(&self) -> Vec<Limit> {
         let limit = |name: &str, value, used| Limit { name: name.to_owned(), value, used: Some(used) };
         vec![
-            limit("links", self.links_max, self.counters.links_open.get()),
+            limit("links", self.links_max.load(Ordering::Relaxed), self.counters.links_open.get()),
             limit("jobs", self.permits.total() as u64, self.permits.taken() as u64),
         ]
     }

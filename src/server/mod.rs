@@ -19,13 +19,16 @@ mod workers;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Receiver;
 
 use crate::admin::listen::ListenError;
 use crate::journal::{DirectoryError, FileStorage, OpenError, Threads};
-use crate::lane::reactors::ReactorLanes;
+use crate::lane::counters::Counters;
+use crate::lane::reactors::{ReactorLanes, ToReactor};
 use crate::reactor::ReactorError;
 use crate::reactor::channel::ChannelError;
 use crate::store::{Store, StoreError};
@@ -85,13 +88,16 @@ pub struct Server {
     certificate: CertificateHash,
     is_first_start: bool,
     store: Store,
-    backend: std::sync::Arc<LiveBackend>,
+    backend: Arc<LiveBackend>,
     lanes: ReactorLanes,
     reactors: Vec<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
     journal_threads: Threads<FileStorage>,
     control: ControlThread,
     failures: Receiver<String>,
+    counters: Arc<Counters>,
+    descriptors: u64,
+    links_max: Arc<AtomicU64>,
 }
 
 impl Server {
@@ -133,6 +139,18 @@ impl Server {
         &self.store
     }
 
+    /// What is counted, by name.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// The way to the open links.
+    #[must_use]
+    pub fn lanes(&self) -> &ReactorLanes {
+        &self.lanes
+    }
+
     /// Something comes out of it when the server can't go on, such as a journal that failed: drain it then.
     #[must_use]
     pub fn failures(&self) -> &Receiver<String> {
@@ -148,6 +166,12 @@ impl Server {
         let config = self.config.reloaded(new);
         self.store.set_default_interval(start::seconds(config.sync.interval))?;
         self.backend.set_keep_seconds(start::seconds(config.links.keep_interval));
+        let links_max = start::allowed_links(&config.links, self.descriptors);
+        self.links_max.store(links_max, Ordering::Relaxed);
+        let settings = start::link_settings(&config.links, links_max);
+        if !self.lanes.tell_all(|| ToReactor::Settings(settings)) {
+            log::error!("a reactor has too much to do to be told of the new limits: reload again");
+        }
         self.config = config;
         Ok(diff)
     }

@@ -2,15 +2,17 @@
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Builder;
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Sender, bounded};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 
 use super::admin_parts::{Counted, OpenLinks, StoredEvents};
 use super::backend::LiveBackend;
-use super::config::Config;
+use super::config::{Config, LinksConfig};
 use super::control::{Control, ControlThread};
 use super::identity::Identity;
 use super::sequences::{self, WriteBack};
@@ -20,9 +22,9 @@ use crate::admin::{AdminContext, ServerInfo};
 use crate::journal::{FileStorage, Journal, Notice, Opened, Options, Position, Retention, Threads};
 use crate::lane::counters::Counters;
 use crate::lane::permits::Permits;
-use crate::lane::reactors::ReactorLanes;
+use crate::lane::reactors::{LinkSettings, ReactorLanes};
 use crate::reactor::channel::ServerTls;
-use crate::reactor::{Clock, Reactor, Settings, listener};
+use crate::reactor::{Clock, Reactor, listener};
 use crate::store::{FILE_NAME, Store};
 use crate::wire::time::WallTime;
 
@@ -32,6 +34,9 @@ const JOBS_MAX: usize = 512;
 
 /// Most reactors, in threads: a reactor's number is a byte.
 const REACTORS_MAX: usize = 64;
+
+/// Descriptors that are not for links, in descriptors: database, event log, administration, libraries.
+const DESCRIPTOR_RESERVE: u64 = 256;
 
 pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let clock = Clock::new();
@@ -69,12 +74,9 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     ));
     let members = Arc::new(backend.members.clone());
     let tls = ServerTls::new(identity.server_certificate_der(), identity.server_private_key_der(), members)?;
-    let settings = Settings {
-        links_max: config.links.max as u64,
-        handshake_deadline: config.links.handshake_deadline,
-        idle_deadline: config.links.idle_deadline,
-        write_deadline: config.links.write_deadline,
-    };
+    let descriptors = raise_descriptor_limit();
+    let links_max = Arc::new(AtomicU64::new(allowed_links(&config.links, descriptors)));
+    let settings = link_settings(&config.links, links_max.load(Ordering::Relaxed));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = config.reactors.unwrap_or(cores).clamp(1, REACTORS_MAX);
     let listeners = listener::bind(config.listen, count)
@@ -102,7 +104,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
 
     let (durable, durable_seen) = watch::channel(journal.durable().0);
     let (failed, failures) = bounded(1);
-    let rung = lanes.clone();
+    let (rung, reactor_failed) = (lanes.clone(), failed.clone());
     let journal_threads = Threads::spawn("journal", flusher, preparer, move |notice| match notice {
         Notice::Durable(position) => {
             rung.ring_all();
@@ -111,7 +113,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         Notice::Failed(error) => {
             log::error!("the journal failed, nothing is acknowledged any more: {}", error.0);
             // A second failure would say nothing new.
-            let _ = failed.try_send(error.0);
+            let _ = failed.try_send(format!("the journal failed: {}", error.0));
         }
         Notice::NoRoom(why) => log::error!("no room for more events, devices keep them: {why}"),
         Notice::RoomAgain => {
@@ -133,10 +135,10 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         links: Arc::new(OpenLinks(lanes.clone())),
         log: Arc::new(StoredEvents(journal.clone())),
         gauges: Arc::new(Counted {
-            counters,
+            counters: counters.clone(),
             journal: journal.clone(),
             permits,
-            links_max: config.links.max as u64,
+            links_max: links_max.clone(),
         }),
         info: ServerInfo {
             version: env!("CARGO_PKG_VERSION"),
@@ -154,10 +156,12 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
 
     // Devices last: whoever connects finds everything there.
     let spawn = |(number, reactor): (usize, Reactor<LiveBackend>)| {
-        let lanes = lanes.clone();
+        let (lanes, failed) = (lanes.clone(), reactor_failed.clone());
         Builder::new().name(format!("reactor-{number}")).spawn(move || {
+            let _alarm = Alarm(failed.clone());
             if let Err(error) = reactor.run(lanes) {
-                log::error!("a reactor has ended: {error}");
+                // A second failure would say nothing new.
+                let _ = failed.try_send(format!("a reactor has failed: {error}"));
             }
         })
     };
@@ -174,8 +178,56 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         journal_threads,
         control,
         failures,
+        counters,
+        descriptors,
+        links_max,
         config,
     })
+}
+
+/// Says that a thread panicked, when it does: the server can't go on without it.
+struct Alarm(Sender<String>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A second failure would say nothing new.
+            let _ = self.0.try_send("a reactor has panicked; the log says where".into());
+        }
+    }
+}
+
+/// What reactors are told of the configuration.
+pub(super) fn link_settings(links: &LinksConfig, links_max: u64) -> LinkSettings {
+    LinkSettings {
+        links_max,
+        handshake_deadline: links.handshake_deadline,
+        idle_deadline: links.idle_deadline,
+        write_deadline: links.write_deadline,
+    }
+}
+
+/// Asks for as many descriptors as the system gives (setrlimit(2)). How many those are.
+fn raise_descriptor_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        log::warn!("the limit of open files stays as it is: {error}");
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// How many links there may be: what the configuration says, as far as there are descriptors.
+pub(super) fn allowed_links(links: &LinksConfig, descriptors: u64) -> u64 {
+    let (wanted, possible) = (links.max as u64, descriptors.saturating_sub(DESCRIPTOR_RESERVE).max(1));
+    if wanted > possible {
+        log::warn!(
+            "links.max is {wanted}, but this process may have {descriptors} open files: {possible} links are allowed \
+             (raise LimitNOFILE, or 'ulimit -n')"
+        );
+    }
+    wanted.min(possible)
 }
 
 fn open_store(config: &Config) -> Result<Store, ServerError> {
