@@ -1,0 +1,323 @@
+//! The real road, on real sockets: a server in this process, and a small device of our own making that speaks the wire.
+
+mod road;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use muster::machine::close::CloseReason;
+use muster::reactor::channel::{ChannelError, ClientTls, ExpectedServer, HandshakeCost};
+use muster::wire::id::{CertificateHash, Epoch};
+use muster::wire::message::{ErrorCode, ToAgent, ToServer};
+use muster::wire::time::WallTime;
+use road::{Device, House, Wire, eventually};
+
+#[test]
+fn a_device_enrols_syncs_and_its_events_are_acknowledged() {
+    let house = House::start();
+    let device = house.enrol("till");
+    let mut wire = device.connect(&house);
+    let digest = wire.sync_inventory(&device, 3);
+    let record = house.server.store().table().get(device.id).unwrap();
+    assert_eq!(record.sections[0].digest, digest, "the inventory is stored when the device is told so");
+
+    wire.send_events(Epoch(5), 1..=20);
+    wire.wait_for_ack(20);
+    let counters = house.server.counters();
+    assert_eq!(counters.events_appended.get(), 20);
+    wire.send_events(Epoch(5), 11..=20);
+    wire.wait_for_ack(20);
+    assert_eq!((counters.events_appended.get(), counters.events_repeated.get()), (20, 10));
+    wire.leave();
+    eventually("the link is counted as closed", || counters.closes(CloseReason::PeerClosed) >= 1);
+    house.server.drain().unwrap();
+}
+
+#[test]
+fn a_sync_without_a_change_takes_at_most_300_bytes_of_tls_payload() {
+    let house = House::start();
+    let device = house.enrol("till");
+    let mut wire = device.connect(&house);
+    wire.sync_inventory(&device, 3);
+    let before = wire.plain_bytes;
+    let answer = wire.sync(&device, 3);
+    assert!(matches!(answer, ToAgent::InSync(_)), "{answer:?}");
+    let bytes = wire.plain_bytes - before;
+    println!("a sync without a change: {bytes} bytes of TLS payload, both ways");
+    assert!(bytes <= 300, "{bytes} bytes");
+}
+
+#[test]
+fn acknowledged_events_are_known_again_after_a_restart() {
+    let mut house = House::start();
+    let device = house.enrol("till");
+    let mut wire = device.connect(&house);
+    wire.send_events(Epoch(5), 1..=10);
+    wire.wait_for_ack(10);
+    house.restart();
+    let mut wire = device.connect(&house);
+    wire.send_events(Epoch(5), 5..=12);
+    wire.wait_for_ack(12);
+    let counters = house.server.counters();
+    assert_eq!((counters.events_appended.get(), counters.events_repeated.get()), (2, 6));
+}
+
+#[test]
+fn a_used_up_token_is_refused_with_its_name() {
+    let house = House::start();
+    let token = house.token(1);
+    house.try_enrol(&token, "first").unwrap();
+    let refused = house.try_enrol(&token, "second").unwrap_err();
+    assert_eq!(refused.code, ErrorCode::TokenUsedUp);
+}
+
+#[test]
+fn another_server_is_not_spoken_to_and_both_certificates_are_named() {
+    let house = House::start();
+    let other = CertificateHash([7; 32]);
+    let tls = ClientTls::new(ExpectedServer::Hash(other), None).unwrap();
+    let error = Wire::connect(&house, &tls).read_until_error();
+    let ChannelError::WrongServer { seen, expected } = &error else { panic!("{error:?}") };
+    assert_eq!(*seen, house.server.certificate());
+    assert!(expected.contains(&other.to_string()), "{expected}");
+    eventually("the refusal is counted", || house.server.counters().closes(CloseReason::PeerAlert) == 1);
+}
+
+#[test]
+fn a_resumed_session_is_the_same_device() {
+    let house = House::start();
+    let device = house.enrol("till");
+    let mut wire = device.connect(&house);
+    wire.sync_inventory(&device, 1);
+    assert_eq!(wire.channel.handshake_cost(), Some(HandshakeCost::Full));
+    assert_eq!(wire.channel.key_exchange().as_deref(), Some("X25519MLKEM768"));
+    wire.leave();
+    let mut wire = device.connect(&house);
+    let answer = wire.sync(&device, 1);
+    assert!(matches!(answer, ToAgent::InSync(_)), "{answer:?}");
+    assert_eq!(wire.channel.handshake_cost(), Some(HandshakeCost::Resumed));
+}
+
+#[test]
+fn a_removed_device_is_refused_on_its_link_in_full_and_resumed() {
+    let house = House::start();
+    let device = house.enrol("till");
+    let mut wire = device.connect(&house);
+    wire.sync_inventory(&device, 1);
+
+    let record = house.server.store().remove_device(device.id, WallTime(1)).unwrap().unwrap();
+    assert!(house.server.lanes().close_removed(record.link.expect("it is connected")));
+    let error = wire.read_error();
+    assert_eq!(error.code, ErrorCode::DeviceRemoved, "the open link is told");
+    wire.leave();
+
+    let mut resumed = device.connect(&house);
+    let error = resumed.read_error();
+    assert_eq!(error.code, ErrorCode::DeviceRemoved, "the ticket is still good, the device is not");
+    assert_eq!(resumed.channel.handshake_cost(), Some(HandshakeCost::Resumed));
+
+    let full = Wire::connect(&house, &device.fresh_tls()).read_until_error();
+    assert_eq!(full, ChannelError::DeviceRemoved, "the handshake itself ends with an alert");
+    let counters = house.server.counters();
+    eventually("all three are counted", || counters.closes(CloseReason::DeviceRemoved) == 3);
+}
+
+#[test]
+fn the_newest_link_of_a_device_wins() {
+    let house = House::start();
+    let device = house.enrol("till");
+    let mut first = device.connect(&house);
+    first.sync_inventory(&device, 1);
+    let mut second = device.connect(&house);
+    second.sync(&device, 1);
+    assert_eq!(first.read_error().code, ErrorCode::Superseded);
+    second.send_events(Epoch(1), 1..=1);
+    second.wait_for_ack(1);
+    assert_eq!(house.server.counters().closes(CloseReason::Superseded), 1);
+}
+
+#[test]
+fn without_a_certificate_nothing_is_done_but_enrolment() {
+    let house = House::start();
+    let tls = ClientTls::new(ExpectedServer::Hash(house.server.certificate()), None).unwrap();
+    let mut wire = Wire::connect(&house, &tls);
+    wire.send(&ToServer::Ping);
+    assert_eq!(wire.read_error().code, ErrorCode::NotEnrolled);
+    eventually("it is counted", || house.server.counters().closes(CloseReason::NotEnrolled) == 1);
+}
+
+#[test]
+fn draining_says_so_and_keeps_what_was_acknowledged() {
+    let house = House::start();
+    let device = house.enrol("till");
+    let mut wire = device.connect(&house);
+    wire.send_events(Epoch(1), 1..=3);
+    wire.wait_for_ack(3);
+    let House { server, directory, .. } = house;
+    let draining = std::thread::spawn(move || server.drain());
+    assert_eq!(wire.read_error().code, ErrorCode::Stopping);
+    wire.leave();
+    draining.join().unwrap().unwrap();
+    drop(directory);
+}
+
+/// Runs `s_client` against the server; its standard input stays open until the server hangs up or `patience` is over.
+fn openssl(house: &House, arguments: &[&str]) -> Option<()> {
+    let address = house.address().to_string();
+    let child = Command::new("openssl")
+        .args(["s_client", "-connect", &address, "-quiet"])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut child) = child else {
+        println!("skipped: needs the openssl command");
+        return None;
+    };
+    let mut input = child.stdin.take().unwrap();
+    // A frame that is a ping, for those who come so far.
+    let _ = input.write_all(&[0, 0, 0, 3, 0x82, 5, 0xa0]);
+    child.wait().unwrap();
+    Some(())
+}
+
+#[test]
+fn peers_that_no_one_here_wrote_are_closed_for_named_reasons() {
+    let house = House::start();
+    let counters = Arc::clone(house.server.counters());
+    let busy = Busy::start(&house);
+    let closes = |reason| move |counters: &muster::lane::counters::Counters| counters.closes(reason) >= 1;
+    let wait = |reason: CloseReason| eventually(reason.name(), || closes(reason)(&counters));
+
+    if openssl(&house, &["-tls1_2", "-alpn", "muster/1"]).is_none() {
+        return;
+    }
+    wait(CloseReason::TlsVersion);
+    openssl(&house, &["-tls1_3"]).unwrap();
+    wait(CloseReason::NoProtocol);
+    openssl(&house, &["-tls1_3", "-alpn", "muster/1"]).unwrap();
+    wait(CloseReason::NotEnrolled);
+
+    let directory = tempfile::tempdir().unwrap();
+    let (key, certificate) = (directory.path().join("key.pem"), directory.path().join("certificate.pem"));
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ed25519",
+            "-nodes",
+            "-subj",
+            "/CN=foreign",
+            "-days",
+            "2",
+            "-keyout",
+        ])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let (key, certificate) = (key.to_str().unwrap(), certificate.to_str().unwrap());
+    openssl(&house, &["-tls1_3", "-alpn", "muster/1", "-cert", certificate, "-key", key]).unwrap();
+    wait(CloseReason::ForeignCertificate);
+    busy.finish();
+}
+
+#[test]
+fn garbage_slow_and_silent_peers_are_closed_for_named_reasons_while_others_go_on() {
+    let house = House::start_with(|config| config.links.handshake_deadline = Duration::from_millis(1_500));
+    let counters = Arc::clone(house.server.counters());
+    let busy = Busy::start(&house);
+
+    let mut garbage = TcpStream::connect(house.address()).unwrap();
+    garbage.write_all(b"GET / HTTP/1.1\r\nHost: muster\r\n\r\n").unwrap();
+    let _ = garbage.read_to_end(&mut Vec::new());
+    eventually("garbage is no TLS", || counters.closes(CloseReason::NotTls) == 1);
+
+    // A record that is announced, and whose bytes come one at a time until the server has had enough.
+    let mut slow = TcpStream::connect(house.address()).unwrap();
+    slow.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let mut bytes = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3].into_iter().chain(std::iter::repeat(0));
+    eventually("a slow handshake is cut off", || {
+        // Fails once the server has hung up.
+        let _ = slow.write_all(&[bytes.next().unwrap()]);
+        let _ = slow.read(&mut [0]);
+        counters.closes(CloseReason::HandshakeTimeout) == 1
+    });
+
+    let device = house.enrol("liar");
+    let mut liar = device.connect(&house);
+    liar.sync_inventory(&device, 1);
+    liar.send_raw(&[0xff, 0xff, 0xff, 0xff, 0x82]);
+    assert_eq!(liar.read_error().code, ErrorCode::Malformed);
+    eventually("4 GiB are refused", || counters.closes(CloseReason::FrameLength) == 1);
+
+    let count = road::silent_connections();
+    let silent: Vec<_> = (0..count).map(|_| TcpStream::connect(house.address()).unwrap()).collect();
+    eventually("silent connections are cut off", || {
+        counters.closes(CloseReason::HandshakeTimeout) > count as u64
+    });
+    drop(silent);
+    busy.finish();
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_closed() {
+    let house = House::start_with(|config| config.links.write_deadline = Duration::from_millis(500));
+    let counters = Arc::clone(house.server.counters());
+    let device = house.enrol("deaf");
+    let mut wire = device.connect(&house);
+    wire.sync_inventory(&device, 1);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut pings = Vec::new();
+            (0..4_000).for_each(|_| ToServer::Ping.write_to(&mut pings));
+            while !stop.load(Ordering::Relaxed) && wire.try_send_raw(&pings).is_ok() {}
+        });
+        eventually("it is closed", || counters.closes(CloseReason::SlowReader) == 1);
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+/// A device that goes on exchanging events while others misbehave.
+struct Busy {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<u64>,
+}
+
+impl Busy {
+    fn start(house: &House) -> Self {
+        let device: Device = house.enrol("busy");
+        let mut wire = device.connect(house);
+        wire.sync_inventory(&device, 1);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut sequence = 0;
+            while !stopping.load(Ordering::Relaxed) {
+                sequence += 1;
+                wire.send_events(Epoch(9), sequence..=sequence);
+                wire.wait_for_ack(sequence);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            sequence
+        });
+        Self { stop, thread }
+    }
+
+    fn finish(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let events = self.thread.join().expect("the other link was not disturbed");
+        println!("{events} events were acknowledged on the other link meanwhile");
+        assert!(events > 0);
+    }
+}
