@@ -213,9 +213,9 @@ fn retention_goes_by_size_and_age() {
     opened.preparer.prepare_once(0);
     assert!(!opened.preparer.retain_once(0).unwrap().is_empty());
     assert_eq!(opened.journal.stats().bytes, 4 * 64 * 1024);
-    drop(opened);
     let retention = Some(Retention { bytes: u64::MAX / 2, age_ms: Some(1000) });
-    let (mut opened, _) = open(directory.path(), Options { retention, ..small() });
+    opened.journal.set_retention(retention).unwrap();
+    assert!(opened.journal.set_retention(Some(Retention { bytes: 1, age_ms: None })).is_err());
     let before = opened.journal.segments().len();
     assert!(opened.preparer.retain_once(1_001_000).unwrap().is_empty(), "nothing is old yet");
     opened.preparer.retain_once(u64::MAX).unwrap();
@@ -267,4 +267,40 @@ fn threads_flush_when_rung_and_prepare_ahead() {
     assert_eq!(journal.durable(), end);
     assert_eq!(forwards(&journal.reader(), Position(0)), (0..1000).collect::<Vec<_>>());
     threads.stop().unwrap();
+}
+
+#[test]
+fn many_threads_append_and_each_keeps_its_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let (opened, _) = open(directory.path(), small());
+    let journal = opened.journal.clone();
+    let threads = Threads::spawn("many", opened.flusher, opened.preparer, |_| {}).unwrap();
+    std::thread::scope(|scope| {
+        for device in 0..4 {
+            let journal = journal.clone();
+            scope.spawn(move || {
+                for sequence in 0..2000 {
+                    let payload = payload(sequence);
+                    let record = Record { wall_ms: 1, device, sequence, payload: &payload };
+                    while let Err(error) = journal.append(&record) {
+                        assert!(matches!(error, AppendError::NoRoom(_)), "{error}");
+                        std::thread::yield_now();
+                    }
+                    journal.ring();
+                }
+            });
+        }
+    });
+    threads.stop().unwrap();
+    assert_eq!(journal.durable(), journal.end(), "the last flush took everything");
+    let mut next = [0; 4];
+    let mut forward = journal.reader().forward(Position(0));
+    while let Some(item) = forward.next().unwrap() {
+        let Item::Record(view) = item else { panic!("{item:?}") };
+        let expected = &mut next[usize::try_from(view.record.device).unwrap()];
+        assert_eq!(view.record.sequence, *expected);
+        assert_eq!(view.record.payload, payload(*expected));
+        *expected += 1;
+    }
+    assert_eq!(next, [2000; 4]);
 }

@@ -128,6 +128,9 @@ impl FileStorage {
 impl Storage for FileStorage {
     type View = FileMap;
 
+    /// A shared map and a write go through one page cache.
+    const VIEWS_FOLLOW_WRITES: bool = true;
+
     fn list(&self) -> io::Result<Vec<SegmentFile>> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.directory)? {

@@ -138,6 +138,8 @@ pub(crate) struct Shared<S> {
     pub(crate) catalog: Arc<Catalog<S>>,
     pub(crate) health: Mutex<Health>,
     pub(crate) options: Options,
+    /// What the options say of it, or what was set since.
+    pub(crate) retention: Mutex<Option<Retention>>,
     pub(crate) flush_bell: Doorbell,
     pub(crate) prepare_bell: Doorbell,
     /// Held while files are made or deleted, so that only one of those who may is at it.
@@ -185,6 +187,7 @@ impl<S: Storage> Journal<S> {
             catalog,
             health: Mutex::new(Health::default()),
             options,
+            retention: Mutex::new(options.retention),
             flush_bell: Doorbell::default(),
             prepare_bell: Doorbell::default(),
             housekeeping: Mutex::new(()),
@@ -269,6 +272,17 @@ impl<S: Storage> Journal<S> {
             self.shared.prepare_bell.ring();
         }
         Ok(deleted)
+    }
+
+    /// Changes what is deleted on its own, from now on.
+    ///
+    /// # Errors
+    /// [`OpenError::Options`] when it could not hold two segments; nothing changes then.
+    pub fn set_retention(&self, retention: Option<Retention>) -> Result<(), OpenError> {
+        Options { retention, ..self.shared.options }.check()?;
+        *self.shared.retention.lock() = retention;
+        self.shared.prepare_bell.ring();
+        Ok(())
     }
 
     /// What `status` shows.

@@ -97,7 +97,8 @@ impl<S: Storage> Preparer<S> {
     /// # Errors
     /// Whatever the medium answers; what was deleted before stays deleted.
     pub fn retain_once(&mut self, now_ms: u64) -> io::Result<Vec<SegmentInfo>> {
-        let Some(retention) = self.shared.options.retention else { return Ok(Vec::new()) };
+        let retention = *self.shared.retention.lock();
+        let Some(retention) = retention else { return Ok(Vec::new()) };
         let next = if self.shared.tail.lock().wants_next() { self.shared.options.segment_bytes } else { 0 };
         let keep_from_ms = retention.age_ms.map_or(0, |age| now_ms.saturating_sub(age));
         self.shared.delete_while(|segment, bytes| {

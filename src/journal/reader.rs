@@ -199,6 +199,10 @@ impl<S: Storage> Forward<S> {
                 let now =
                     self.reader.catalog.with_entry(source.header.base, |entry| (entry.end, entry.state));
                 if let Some((end, state)) = now {
+                    if end > source.end && !S::VIEWS_FOLLOW_WRITES {
+                        self.open = None;
+                        continue;
+                    }
                     source.end = end;
                     source.sealed = state != SegmentState::Open;
                 } else {

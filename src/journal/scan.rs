@@ -174,3 +174,78 @@ pub(crate) fn nonzero_end(bytes: &[u8]) -> usize {
     }
     0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::layout::{Record, encode_record_header, record_bytes};
+    use super::*;
+
+    const HEADER: SegmentHeader = SegmentHeader { epoch: 5, base: 64 * 1024, bytes: 64 * 1024 };
+    const LENGTH: u64 = record_bytes(0) as u64;
+
+    /// A segment of empty records, each given with its watermark as a number of records before it.
+    fn segment(watermarks: &[u64]) -> Vec<u8> {
+        let mut bytes = vec![0; 64 * 1024];
+        for (place, watermark) in watermarks.iter().enumerate() {
+            let offset = 4096 + place * record_bytes(0);
+            let record = Record { wall_ms: 1, device: 1, sequence: place as u64, payload: &[] };
+            let position = HEADER.base + offset as u64;
+            let header =
+                encode_record_header(HEADER.seed(), position, HEADER.first() + watermark * LENGTH, &record);
+            bytes[offset..offset + header.len()].copy_from_slice(&header);
+        }
+        bytes
+    }
+
+    /// Surveys it with some records broken: how many records reach to the end, how many holes, how many were proven.
+    fn survey_with(watermarks: &[u64], broken: &[usize], all_durable: bool) -> (u64, usize, u64) {
+        let mut bytes = segment(watermarks);
+        for place in broken {
+            bytes[4096 + place * record_bytes(0) + 40] ^= 1;
+        }
+        let survey = survey(&HEADER, &bytes, all_durable);
+        let records = |position: u64| (position - HEADER.first()) / LENGTH;
+        (records(survey.end), survey.holes.len(), records(survey.proven))
+    }
+
+    #[test]
+    fn the_first_hole_ends_the_records() {
+        assert_eq!(survey_with(&[], &[], false), (0, 0, 0));
+        assert_eq!(survey_with(&[0, 0, 2], &[], false), (3, 0, 2));
+        assert_eq!(survey_with(&[0, 0, 0, 0], &[1], false), (1, 0, 0));
+        assert_eq!(survey_with(&[0, 0, 0, 0], &[0], false), (0, 0, 0));
+        assert_eq!(
+            survey_with(&[0, 1, 1, 1], &[1], false),
+            (1, 0, 0),
+            "the watermark ends where the hole begins"
+        );
+    }
+
+    #[test]
+    fn a_hole_below_a_later_watermark_is_damage() {
+        assert_eq!(survey_with(&[0, 0, 2, 2], &[1], false), (4, 1, 2));
+        assert_eq!(survey_with(&[0, 0, 0, 3], &[1], false), (4, 1, 3));
+        assert_eq!(
+            survey_with(&[0, 1, 2, 3, 4, 4, 4], &[1, 5], false),
+            (5, 1, 4),
+            "damage, then a torn tail"
+        );
+        assert_eq!(survey_with(&[0, 1, 2, 3, 4, 5], &[1, 3], false), (6, 2, 5));
+    }
+
+    #[test]
+    fn when_all_was_durable_every_record_counts() {
+        assert_eq!(survey_with(&[0, 0, 0, 0], &[1], true), (4, 1, 0));
+    }
+
+    #[test]
+    fn zeros_are_found_from_the_back() {
+        assert_eq!(nonzero_end(&[]), 0);
+        assert_eq!(nonzero_end(&[0; 10_000]), 0);
+        for place in [0, 1, 4095, 4096, 9_999] {
+            let mut bytes = [0; 10_000];
+            bytes[place] = 1;
+            assert_eq!(nonzero_end(&bytes), place + 1);
+        }
+    }
+}

@@ -22,6 +22,9 @@ pub trait Storage: Send + Sync + 'static {
     /// A segment's bytes for reading; stays whole when the segment is deleted. Its bytes are untrusted.
     type View: Deref<Target = [u8]> + Send + Sync + 'static;
 
+    /// Whether a view shows what is written after it was opened. If not, a reader that follows opens it again.
+    const VIEWS_FOLLOW_WRITES: bool;
+
     /// All segments, in order of their base.
     ///
     /// # Errors

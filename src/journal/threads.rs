@@ -138,7 +138,6 @@ fn run_flusher<S: Storage>(
 
 fn run_preparer<S: Storage>(mut preparer: Preparer<S>, stop: &AtomicBool, tell: &dyn Fn(Notice)) {
     let shared = Arc::clone(&preparer.shared);
-    let by_age = shared.options.retention.is_some_and(|retention| retention.age_ms.is_some());
     let mut full = false;
     while !stop.load(Ordering::Acquire) {
         let (deleted, prepared) = preparer.turn(wall_ms());
@@ -157,6 +156,7 @@ fn run_preparer<S: Storage>(mut preparer: Preparer<S>, stop: &AtomicBool, tell: 
         let timeout = if full {
             Some(Duration::from_millis(FULL_RETRY_MILLISECONDS))
         } else {
+            let by_age = shared.retention.lock().is_some_and(|retention| retention.age_ms.is_some());
             by_age.then(|| Duration::from_secs(AGE_CHECK_SECONDS))
         };
         shared.prepare_bell.wait(timeout);
