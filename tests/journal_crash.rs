@@ -1,6 +1,7 @@
 //! The journal on a disk that forgets: thousands of runs under a seed, beside a model of what must be there.
 //!
 //! `JOURNAL_SEED=n` replays one run; `JOURNAL_RUNS=n` makes more of them.
+#![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
 //! The journal on the real disk, as its users hold it.
+#![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 use std::sync::mpsc;
 

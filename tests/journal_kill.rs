@@ -1,4 +1,5 @@
 //! The journal on the real disk under violence: processes killed in the middle, file systems that are full.
+#![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

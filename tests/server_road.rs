@@ -1,4 +1,5 @@
 //! The road of a device, on real sockets, disk and database: enrol, sync, events, acknowledgement, restart.
+#![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 #![cfg(feature = "server")]
 
 mod common;

@@ -113,7 +113,7 @@ mod tests {
             .map(|poster| {
                 let mailbox = mailbox.clone();
                 std::thread::spawn(move || {
-                    (0..500).for_each(|letter| mailbox.post((poster, letter)).unwrap())
+                    (0..500).for_each(|letter| mailbox.post((poster, letter)).unwrap());
                 })
             })
             .collect();

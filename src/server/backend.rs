@@ -32,7 +32,7 @@ thread_local! {
 }
 
 /// What reactors are given.
-pub struct LiveBackend {
+pub(super) struct LiveBackend {
     pub(super) store: Store,
     pub(super) journal: Journal,
     pub(super) jobs: Sender<Assignment>,

@@ -122,7 +122,7 @@ mod tests {
         let (told, outcomes) = mpsc::channel();
         let device = new_device_id().unwrap();
         enrol(&house.store, &house.identity, request, device, now, move |outcome| {
-            told.send(outcome).unwrap()
+            told.send(outcome).unwrap();
         });
         outcomes.recv().unwrap()
     }

@@ -121,7 +121,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
             rung.ring_all();
         }
         Notice::Deleted(segments) => {
-            log::info!("{} old segments of the journal were deleted", segments.len())
+            log::info!("{} old segments of the journal were deleted", segments.len());
         }
         Notice::NotDeleted(error) => log::warn!("an old segment of the journal was not deleted: {error}"),
     })

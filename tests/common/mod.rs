@@ -15,10 +15,10 @@ use muster::wire::token::JoinToken;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 
 /// How long anything may take before a test gives up. Generous: the machine may be busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server in a directory of its own, on a free port.
-pub fn server(directory: &std::path::Path) -> Server {
+pub(crate) fn server(directory: &std::path::Path) -> Server {
     let mut config = Config::in_directory(directory);
     config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.journal.segment_bytes = 1 << 20;
@@ -27,7 +27,7 @@ pub fn server(directory: &std::path::Path) -> Server {
 }
 
 /// A join token for `uses` devices.
-pub fn token(server: &Server, uses: u32) -> JoinToken {
+pub(crate) fn token(server: &Server, uses: u32) -> JoinToken {
     let now = muster::reactor::Clock::new().now().wall;
     let expires_at = WallTime(now.0 + 600_000);
     let new = NewToken { group: "/test".into(), created_at: now, expires_at, uses_max: uses };
@@ -36,7 +36,7 @@ pub fn token(server: &Server, uses: u32) -> JoinToken {
 }
 
 /// Looks until `look` finds something.
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -48,7 +48,7 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// One connection of a device.
-pub struct Connection {
+pub(crate) struct Connection {
     socket: TcpStream,
     pub channel: Channel,
     plain: Vec<u8>,
@@ -57,7 +57,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn open(address: SocketAddr, tls: &ClientTls) -> Self {
+    pub(crate) fn open(address: SocketAddr, tls: &ClientTls) -> Self {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
         socket.set_nodelay(true).unwrap();
@@ -65,13 +65,13 @@ impl Connection {
         Self { socket, channel, plain: Vec::new(), sent_bytes: 0, received_bytes: 0 }
     }
 
-    pub fn send(&mut self, message: &ToServer<'_>) {
+    pub(crate) fn send(&mut self, message: &ToServer<'_>) {
         let mut bytes = Vec::new();
         message.write_to(&mut bytes);
         self.send_bytes(&bytes);
     }
 
-    pub fn send_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
         self.sent_bytes += bytes.len();
         self.channel.write_plain(bytes).unwrap();
         // A server that has closed is noticed when its answer is read.
@@ -79,7 +79,7 @@ impl Connection {
     }
 
     /// The next message, or why there is none.
-    pub fn receive(&mut self) -> Result<ToAgent, ChannelError> {
+    pub(crate) fn receive(&mut self) -> Result<ToAgent, ChannelError> {
         let start = Instant::now();
         loop {
             if let Some((body, length)) = frame::split(&self.plain).unwrap() {
@@ -103,14 +103,14 @@ impl Connection {
 }
 
 /// A device that has enrolled.
-pub struct Device {
+pub(crate) struct Device {
     pub enrolled: Enrolled,
     pub tls: ClientTls,
 }
 
 impl Device {
     /// Enrols over the wire.
-    pub fn enrol(address: SocketAddr, token: &JoinToken, name: &str) -> Result<Self, ToAgent> {
+    pub(crate) fn enrol(address: SocketAddr, token: &JoinToken, name: &str) -> Result<Self, ToAgent> {
         let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
         let request = CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
         let tls = ClientTls::new(ExpectedServer::Hash(token.server_certificate), None).unwrap();

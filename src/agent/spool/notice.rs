@@ -6,11 +6,11 @@ use crate::wire::event::{Event, Severity};
 use crate::wire::time::WallTime;
 
 /// Kind of the event.
-pub const KIND: &str = "spool.dropped";
+pub(super) const KIND: &str = "spool.dropped";
 
 /// The event that tells of `dropped`: the counts and ranges are among its fields.
 #[must_use]
-pub fn event(dropped: &[Dropped; SEVERITIES], now: WallTime) -> Event {
+pub(super) fn event(dropped: &[Dropped; SEVERITIES], now: WallTime) -> Event {
     let mut fields = Vec::new();
     let mut parts = Vec::new();
     for (severity, dropped) in Severity::ALL.into_iter().zip(dropped) {
@@ -36,7 +36,7 @@ pub fn event(dropped: &[Dropped; SEVERITIES], now: WallTime) -> Event {
 
 /// What such an event tells, when these are its bytes: when it is dropped itself, its counts go on in the next one.
 #[must_use]
-pub fn read(bytes: &[u8]) -> Option<[Dropped; SEVERITIES]> {
+pub(super) fn read(bytes: &[u8]) -> Option<[Dropped; SEVERITIES]> {
     let event = Event::from_bytes(bytes).ok()?;
     if event.application != AGENT_NAME || event.kind != KIND {
         return None;

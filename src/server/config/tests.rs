@@ -20,12 +20,14 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
         })
         .collect();
     let config = parse(&active).unwrap();
-    let mut expected = Config::default();
-    expected.data_directory = config.data_directory.clone();
-    expected.host_names = config.host_names.clone();
-    expected.admin = config.admin.clone();
-    expected.reactors = config.reactors;
-    expected.workers = config.workers;
+    let expected = Config {
+        data_directory: config.data_directory.clone(),
+        host_names: config.host_names.clone(),
+        admin: config.admin.clone(),
+        reactors: config.reactors,
+        workers: config.workers,
+        ..Config::default()
+    };
     assert_eq!(config, expected, "values differ from the defaults");
     let with_all = |config: &Config| {
         !config.host_names.is_empty()
