@@ -92,9 +92,11 @@ impl World {
                         }
                         None => {
                             is_refused = true;
+                            self.counts.no_room += 1;
                             self.ring();
                             let mut refused = Vec::new();
-                            if let Some(session) = self.server.sessions.get_mut(&link) {
+                            let is_told = self.bug != Bug::NoCloseWithoutRoom;
+                            if let Some(session) = self.server.sessions.get_mut(&link).filter(|_| is_told) {
                                 session.append_refused(5, &mut refused);
                             }
                             self.execute(link, refused)?;

@@ -25,6 +25,8 @@ pub(crate) enum Bug {
     None,
     AckBeforeDurable,
     NoDuplicateCheck,
+    /// Goes on with a link after the journal had no room for one of its events.
+    NoCloseWithoutRoom,
 }
 
 /// What SQLite would hold of a device. Commits are atomic and durable.

@@ -64,6 +64,7 @@ pub(crate) struct Counts {
     pub(crate) restores: u64,
     pub(crate) link_breaks: u64,
     pub(crate) full_disks: u64,
+    pub(crate) no_room: u64,
     pub(crate) new_epochs: u64,
 }
 
@@ -80,6 +81,7 @@ impl Counts {
             restores: self.restores + other.restores,
             link_breaks: self.link_breaks + other.link_breaks,
             full_disks: self.full_disks + other.full_disks,
+            no_room: self.no_room + other.no_room,
             new_epochs: self.new_epochs + other.new_epochs,
         }
     }
@@ -391,7 +393,7 @@ impl World {
 
     pub(crate) fn emit(&mut self, number: usize) {
         self.next_event += 1;
-        let length = self.random.up_to(200);
+        let length = self.random.up_to(3_500);
         let body = event(self.next_event, length);
         self.counts.events += 1;
         self.devices[number].unsynced.push(body);
