@@ -136,13 +136,13 @@ impl World {
         }
         let mut bytes = Vec::new();
         message.write_to(&mut bytes);
-        self.to_agent(link, Step::ToAgent(link, bytes));
+        self.towards_agent(link, Step::ToAgent(link, bytes));
         Ok(())
     }
 
     fn server_closes(&mut self, link: u32) {
         self.drop_session(link);
-        self.to_agent(link, Step::AgentHearsEnd(link));
+        self.towards_agent(link, Step::AgentHearsEnd(link));
     }
 
     pub(crate) fn drop_session(&mut self, link: u32) {

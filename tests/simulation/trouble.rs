@@ -85,7 +85,7 @@ impl World {
                 // The server may hear of it, or not.
                 if self.chance(500) {
                     let delay = self.random.up_to(3_000_000);
-                    self.to_server(link, delay, Step::ServerHearsEnd(link));
+                    self.towards_server(link, delay, Step::ServerHearsEnd(link));
                 }
             }
             if rolls_back {

@@ -296,13 +296,13 @@ impl World {
             Action::Send(bytes) => {
                 let delay = self.delay();
                 if let Some(link) = self.devices[number].link {
-                    self.to_server(link, delay, Step::ToServer(link, bytes));
+                    self.towards_server(link, delay, Step::ToServer(link, bytes));
                 }
             }
             Action::CloseLink(_) => {
                 let delay = self.delay();
                 if let Some(link) = self.devices[number].link.take() {
-                    self.to_server(link, delay, Step::ServerHearsEnd(link));
+                    self.towards_server(link, delay, Step::ServerHearsEnd(link));
                 }
             }
             Action::ReadSpool { after_sequence, max_bytes, max_events } => {
@@ -372,7 +372,7 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn to_server(&mut self, link: u32, delay: u64, step: Step) {
+    pub(crate) fn towards_server(&mut self, link: u32, delay: u64, step: Step) {
         let Some(ends) = self.links.get_mut(&link) else { return };
         if !ends.is_broken {
             ends.to_server_at = ends.to_server_at.max(self.now + delay);
@@ -381,7 +381,7 @@ impl World {
         }
     }
 
-    pub(crate) fn to_agent(&mut self, link: u32, step: Step) {
+    pub(crate) fn towards_agent(&mut self, link: u32, step: Step) {
         let delay = self.delay();
         let Some(ends) = self.links.get_mut(&link) else { return };
         if !ends.is_broken {

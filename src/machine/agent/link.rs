@@ -16,7 +16,7 @@ const SILENT_PINGS_HALVES: u64 = 5;
 pub(super) enum Link {
     Down,
     Connecting { since: Moment },
-    Up(Up),
+    Up(Box<Up>),
 }
 
 #[derive(Debug)]
@@ -44,8 +44,8 @@ impl AgentMachine {
         if !matches!(self.link, Link::Connecting { .. }) {
             return;
         }
-        self.link =
-            Link::Up(Up { syncing: None, last_heard: now.moment, last_sent: now.moment, epoch_conflicts: 0 });
+        let (last_heard, last_sent) = (now.moment, now.moment);
+        self.link = Link::Up(Box::new(Up { syncing: None, last_heard, last_sent, epoch_conflicts: 0 }));
         if self.keep_seconds.is_some() {
             self.sync_wanted.get_or_insert(SyncReason::Reconnected);
         }

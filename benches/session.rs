@@ -1,0 +1,77 @@
+//! What a sync in which nothing changed costs the server's core: decode, judge, answer. Run: `cargo bench --bench session`.
+#![allow(missing_docs, reason = "the macros of criterion make functions without documentation")]
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use muster::machine::command::Command;
+use muster::machine::hot::HotRecord;
+use muster::machine::session::{Session, SyncPolicy};
+use muster::wire::digest::Digest;
+use muster::wire::frame;
+use muster::wire::id::{DeviceId, Epoch};
+use muster::wire::message::{NamedSection, Sync, SyncReason, ToServer};
+use muster::wire::section::{Section, SectionState};
+use muster::wire::time::{Moment, Now, WallTime};
+
+const EPOCH: Epoch = Epoch(u64::MAX / 3);
+
+fn no_change_sync(c: &mut Criterion) {
+    let state = SectionState { digest: Digest(0x0123_4567_89ab_cdef), revision: 17 };
+    let mut record = HotRecord::new(DeviceId(1), 900);
+    record.agent_epoch = EPOCH;
+    record.sections = [state; 3];
+    let sections = Section::ALL.map(|section| NamedSection {
+        section: section.number(),
+        digest: state.digest,
+        revision: state.revision,
+        confirmed_revision: None,
+    });
+    let sync = Sync {
+        agent_epoch: EPOCH,
+        server_epoch: EPOCH,
+        reason: SyncReason::Scheduled,
+        clock: WallTime(1_795_514_400_123),
+        sections: sections.to_vec(),
+    };
+    let mut request = Vec::new();
+    ToServer::Sync(sync).write_to(&mut request);
+    let policy = SyncPolicy {
+        server_epoch: EPOCH,
+        next_seconds: 900,
+        interval_seconds: 900,
+        keep_seconds: Some(180),
+        has_room: true,
+    };
+    let now = Now { moment: Moment(1_000_000), wall: WallTime(1_795_514_400_123) };
+    let mut session = Session::new(&now, Some(record.device));
+    let mut reply = Vec::new();
+    c.bench_function("session/no_change_sync", |b| {
+        b.iter(|| {
+            reply.clear();
+            let mut commands = Vec::new();
+            if let Ok(Some((body, _))) = frame::split(black_box(&request))
+                && let Ok(message) = ToServer::from_body(body)
+            {
+                session.handle(&now, message, Some(&mut record), &policy, &mut commands);
+            }
+            for command in &commands {
+                if let Command::Send(message) = command {
+                    message.write_to(&mut reply);
+                }
+            }
+            black_box(reply.len())
+        });
+    });
+    assert!(!reply.is_empty(), "a sync was answered");
+    println!(
+        "no-change sync: {} bytes up, {} bytes down, before TLS; session {} bytes, hot record {} bytes",
+        request.len(),
+        reply.len(),
+        size_of::<Session>(),
+        size_of::<HotRecord>()
+    );
+}
+
+criterion_group!(benches, no_change_sync);
+criterion_main!(benches);
