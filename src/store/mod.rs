@@ -70,9 +70,14 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.lane = None;
+        // A completion may hold the last clone: then this is the writer's own thread, which ends by itself, and the checkpointer
+        // after it. Waiting for either would be waiting for oneself.
+        let current = std::thread::current().id();
+        if self.threads.iter().any(|thread| thread.thread().id() == current) {
+            return;
+        }
         for thread in self.threads.drain(..) {
-            // A completion may hold the last clone: then this is the writer's own thread, which ends by itself.
-            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+            if thread.join().is_err() {
                 log::error!("a thread of the store panicked");
             }
         }

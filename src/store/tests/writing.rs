@@ -198,3 +198,22 @@ fn a_token_that_is_long_over_is_forgotten_when_another_is_made() {
     let refused = fleet.store.check_token(first.token.id, &first.secret, later);
     assert_eq!(refused, Err(StoreError::Token(TokenRefusal::Unknown)));
 }
+
+#[test]
+fn a_completion_may_hold_the_last_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let held = store.clone();
+    let (gone_sender, gone) = crossbeam_channel::bounded::<()>(0);
+    let (ended_sender, ended) = crossbeam_channel::bounded(1);
+    store.renew_server_epoch(move |outcome| {
+        // Returns when the other clone is gone.
+        let _ = gone.recv();
+        drop(held);
+        ended_sender.send(outcome).unwrap();
+    });
+    drop(store);
+    drop(gone_sender);
+    let epoch = ended.recv().unwrap().unwrap();
+    assert_eq!(Store::open(directory.path()).unwrap().server_epoch().unwrap(), epoch);
+}
