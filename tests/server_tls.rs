@@ -1,4 +1,6 @@
 //! The real road, on real sockets: a server in this process, and a small device of our own making that speaks the wire.
+#![cfg(feature = "server")]
+#![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 mod road;
 

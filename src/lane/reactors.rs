@@ -78,7 +78,8 @@ impl ReactorLanes {
     /// Posts a letter to every reactor. `false` when one of them could not be told.
     #[must_use]
     pub fn tell_all(&self, letter: impl Fn() -> ToReactor) -> bool {
-        self.mailboxes.iter().fold(true, |told, mailbox| mailbox.post(letter()).is_ok() && told)
+        // All of them are told, whatever became of the first.
+        self.mailboxes.iter().filter(|mailbox| mailbox.post(letter()).is_err()).count() == 0
     }
 
     /// Tells all of them to drain. `false` when one of them could not be told.

@@ -53,11 +53,9 @@ pub trait Backend: Send + Sync + 'static {
     fn durable(&self) -> u64;
 
     /// Hands a job to a worker. The caller holds a permit for it, which comes back with the outcome, in a letter to the link's
-    /// reactor.
-    ///
-    /// # Errors
-    /// When no worker is there any more; the permit is still the caller's.
-    fn submit(&self, link: LinkRef, job: Job) -> Result<(), ()>;
+    /// reactor. `false`: no worker is there any more, and the permit is still the caller's.
+    #[must_use]
+    fn submit(&self, link: LinkRef, job: Job) -> bool;
 
     /// The store knows less than the server once told a device: it was restored from a copy.
     fn server_restored(&self);

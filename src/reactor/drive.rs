@@ -286,7 +286,7 @@ impl<B: Backend> Reactor<B> {
                 Command::Append { .. } | Command::AckWhenDurable => {}
                 Command::Job(job) => {
                     let may = std::mem::take(has_permit) || self.permits.try_take();
-                    if may && self.backend.submit(name, *job).is_ok() {
+                    if may && self.backend.submit(name, *job) {
                         self.counters.jobs.add_one();
                     } else {
                         if may {

@@ -27,6 +27,8 @@ impl Budget {
 struct Killed<S>(S, Budget);
 
 impl Storage for Killed<FileStorage> {
+    const VIEWS_FOLLOW_WRITES: bool = FileStorage::VIEWS_FOLLOW_WRITES;
+
     type View = FileMap;
 
     fn list(&self) -> io::Result<Vec<SegmentFile>> {
