@@ -150,8 +150,6 @@ impl Disk {
 impl Storage for LossyDisk {
     type View = Vec<u8>;
 
-    const VIEWS_FOLLOW_WRITES: bool = false;
-
     fn list(&self) -> io::Result<Vec<SegmentFile>> {
         let mut disk = self.disk.lock();
         let files = disk.up()?.files.iter();

@@ -23,7 +23,7 @@ pub trait Storage: Send + Sync + 'static {
     type View: Deref<Target = [u8]> + Send + Sync + 'static;
 
     /// Whether a view shows what is written after it was opened. If not, a reader that follows opens it again.
-    const VIEWS_FOLLOW_WRITES: bool;
+    const VIEWS_FOLLOW_WRITES: bool = false;
 
     /// All segments, in order of their base.
     ///
