@@ -30,15 +30,13 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: EventComman
             // They come newest first; like a log they are read with the newest last.
             events.truncate(wanted);
             events.reverse();
-            let heads = &["RECEIVED (UTC)", "SEVERITY", "DEVICE", "APPLICATION", "KIND", "MESSAGE"];
+            let heads = &["RECEIVED (UTC)", "SEVERITY", "DEVICE", "EVENT"];
             output.list(heads, std::iter::once(Ok(events)), "no events", |event| {
                 vec![
                     time(event.received_at),
                     event.severity.to_string(),
                     device(event),
-                    event.application.clone(),
-                    event.kind.clone(),
-                    message(event),
+                    format!("{} {}: {}", event.application, event.kind, message(event)),
                 ]
             })
         }
@@ -48,7 +46,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: EventComman
                 match line? {
                     FollowLine::Event(event) if output.is_json => output.json_line(&event)?,
                     FollowLine::Event(event) => output.line(&plain(&format!(
-                        "{}  {:<8}  {}  {}  {}  {}",
+                        "{}  {:<8}  {}  {} {}: {}",
                         time(event.received_at),
                         event.severity,
                         device(&event),

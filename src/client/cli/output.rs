@@ -16,6 +16,12 @@ pub(super) const NOTHING_THERE: &str = "-";
 /// Narrowest width that a table is fitted to, in columns: below it every cell would be one letter wide.
 const TABLE_COLUMNS_MIN: u16 = 40;
 
+/// Space around a cell's text, in columns.
+const CELL_PADDING_COLUMNS: u16 = 2;
+
+/// Widest column that is not narrowed while there is another way, in columns: a time has 19, an id 16.
+const KEPT_COLUMNS_MAX: u16 = 20;
+
 /// Standard output.
 pub(super) struct Output {
     out: BufWriter<io::Stdout>,
@@ -102,19 +108,20 @@ impl Output {
         for row in rows {
             table.add_row(row.iter().map(|cell| plain(cell)));
         }
-        if let (Some(widths), None) = (&widths, self.width) {
-            let width = |width: &u16| ColumnConstraint::LowerBoundary(Width::Fixed(width.saturating_add(2)));
-            table.set_constraints(widths.iter().map(width));
-        } else if let (Some(widths), Some(_)) = (&widths, self.width) {
-            let width = |width: &u16| ColumnConstraint::Absolute(Width::Fixed(width.saturating_add(2)));
-            table.set_constraints(widths.iter().map(width));
-        }
-        if widths.is_none() {
-            *widths = Some(match self.width {
-                None => table.column_max_content_widths(),
-                Some(_) => shown_widths(&table),
-            });
-        }
+        let widths = widths.get_or_insert_with(|| {
+            let wanted = table.column_max_content_widths();
+            match self.width {
+                None => wanted,
+                Some(terminal) => fit(&wanted, terminal),
+            }
+        });
+        table.set_constraints(widths.iter().map(|width| {
+            let width = Width::Fixed(width.saturating_add(CELL_PADDING_COLUMNS));
+            match self.width {
+                None => ColumnConstraint::LowerBoundary(width),
+                Some(_) => ColumnConstraint::Absolute(width),
+            }
+        }));
         self.write(&table)
     }
 
@@ -145,19 +152,26 @@ impl Output {
     }
 }
 
-/// The width of each column as it was fitted to the terminal: the longest line of its cells is not known to the caller, the
-/// share of the terminal is.
-fn shown_widths(table: &Table) -> Vec<u16> {
-    let wanted = table.column_max_content_widths();
-    let room = table.width().unwrap_or(u16::MAX);
-    let padding = u16::try_from(wanted.len() * 2).unwrap_or(u16::MAX);
-    let total: u16 = wanted.iter().copied().fold(0, u16::saturating_add);
-    if total.saturating_add(padding) <= room {
-        return wanted;
+/// The widths of columns in a terminal: narrow ones (times, ids, numbers) keep theirs, wide ones share what is left, so that texts
+/// are wrapped and times are not.
+fn fit(wanted: &[u16], terminal: u16) -> Vec<u16> {
+    let padding = u16::try_from(wanted.len()).unwrap_or(u16::MAX).saturating_mul(CELL_PADDING_COLUMNS);
+    let mut left = terminal.saturating_sub(padding);
+    let mut widths = wanted.to_vec();
+    let mut open: Vec<usize> = (0..wanted.len()).collect();
+    open.sort_by_key(|column| wanted[*column]);
+    let kept = wanted.iter().copied().filter(|width| *width <= KEPT_COLUMNS_MAX).fold(0, u16::saturating_add);
+    let wide = wanted.iter().filter(|width| **width > KEPT_COLUMNS_MAX).count();
+    let wide = u16::try_from(wide).unwrap_or(u16::MAX);
+    let keeps_narrow = kept.saturating_add(wide.saturating_mul(KEPT_COLUMNS_MAX / 2)) <= left;
+    for (done, column) in open.iter().enumerate() {
+        let share = left / u16::try_from(open.len() - done).unwrap_or(1).max(1);
+        if !(keeps_narrow && wanted[*column] <= KEPT_COLUMNS_MAX) {
+            widths[*column] = wanted[*column].min(share).max(1);
+        }
+        left = left.saturating_sub(widths[*column]);
     }
-    let room = u32::from(room.saturating_sub(padding));
-    let share = |width: &u16| u16::try_from(u32::from(*width) * room / u32::from(total)).unwrap_or(1).max(1);
-    wanted.iter().map(share).collect()
+    widths
 }
 
 /// Text without what would command a terminal: whoever names a device or writes a message is not to be trusted with that.
@@ -194,6 +208,11 @@ pub(super) fn duration(seconds: u64) -> String {
     crate::wire::units::format_duration(std::time::Duration::from_secs(rounded))
 }
 
+/// A number of things, in words.
+pub(super) fn count(number: u64, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
 /// A size in bytes, with a unit that keeps it short.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -217,6 +236,15 @@ mod tests {
     #[test]
     fn a_message_cannot_command_the_terminal() {
         assert_eq!(plain("a\u{1b}[31mb\r\n\u{202e}c"), "a\u{fffd}[31mb\u{fffd}\u{fffd}\u{fffd}c");
+    }
+
+    #[test]
+    fn narrow_columns_keep_their_width_and_wide_ones_share_the_rest() {
+        assert_eq!(fit(&[19, 8, 8, 120], 80), [19, 8, 8, 37]);
+        assert_eq!(fit(&[19, 8, 90, 120], 80), [19, 8, 22, 23]);
+        assert_eq!(fit(&[19, 8, 8, 30], 120), [19, 8, 8, 30], "what fits stays");
+        assert_eq!(fit(&[19, 19, 19, 120], 40).iter().sum::<u16>(), 32, "a tiny terminal is shared");
+        assert_eq!(fit(&[], 80), [0_u16; 0]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `musterctl status`.
 
 use super::Failure;
-use super::output::{Output, duration, size, time, time_or_nothing};
+use super::output::{Output, count, duration, size, time, time_or_nothing};
 use crate::client::Client;
 use crate::wire::api::JournalCondition;
 
@@ -64,9 +64,9 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
         (
             "journal",
             format!(
-                "{condition}{reason}; {} in {} segments, durable to {}",
+                "{condition}{reason}; {} in {}, durable to {}",
                 size(journal.bytes),
-                journal.segments,
+                count(journal.segments, "segment"),
                 journal.durable_position
             ),
         ),
@@ -80,10 +80,10 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
         (
             "store",
             format!(
-                "{}, {} applications, {} groups",
+                "{}, {}, {}",
                 size(status.store.bytes),
-                status.store.applications,
-                status.store.groups
+                count(status.store.applications, "application"),
+                count(status.store.groups, "group")
             ),
         ),
         ("limits", limits.join(", ")),

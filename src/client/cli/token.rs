@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::arguments::TokenCommand;
-use super::output::{Output, time};
+use super::output::{Output, count, time};
 use crate::client::Client;
 use crate::wire::api::NewToken;
 
@@ -16,7 +16,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: TokenComman
             }
             // The token first and alone in its line: it is what is copied.
             output.line(&created.token)?;
-            let devices = if uses == 1 { "1 device".to_owned() } else { format!("{uses} devices") };
+            let devices = count(uses.into(), "device");
             output.line(&format!(
                 "\nFor {devices}, until {} UTC, into group {}. Its id is {}. It is not shown again. On a device:\n  \
                  muster-agent enroll --server HOST --token TOKEN",
@@ -44,7 +44,10 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: TokenComman
             if output.is_json {
                 return output.json(&token);
             }
-            output.line(&format!("token {id} is revoked; {} devices enrolled with it and stay", token.used))
+            output.line(&format!(
+                "token {id} is revoked; {} enrolled with it before",
+                count(token.used.into(), "device")
+            ))
         }
     }
 }
