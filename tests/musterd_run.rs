@@ -102,11 +102,18 @@ fn a_reload_applies_what_it_can_and_survives_a_wrong_file() {
     let file = directory.path().join("musterd.toml");
     std::fs::write(&file, "[sync]\ninterval = \"15m\"\n").unwrap();
     let mut server = Server::start(directory.path(), &["--config", file.to_str().unwrap()]);
-    std::fs::write(&file, "[sync]\ninterval = \"5m\"\n[links]\nmax = 7\n").unwrap();
+    std::fs::write(
+        &file,
+        "[sync]\ninterval = \"5m\"\n[server]\nworkers = 3\n[journal]\nretention_size = \"1GiB\"\n",
+    )
+    .unwrap();
     server.signal(Signal::HUP);
     let log = server.wait_for_log("wait for a restart");
-    assert!(log.contains("configuration read again, applied: sync.interval"), "{log}");
-    assert!(log.contains("these settings wait for a restart: links.max"), "{log}");
+    assert!(
+        log.contains("configuration read again, applied: sync.interval, journal.retention_size"),
+        "{log}"
+    );
+    assert!(log.contains("these settings wait for a restart: server.workers"), "{log}");
     std::fs::write(&file, "[sync]\ninterval = 5\n").unwrap();
     server.signal(Signal::HUP);
     let log = server.wait_for_log("stays as it is");

@@ -17,7 +17,7 @@
 //! # Configuration
 //!
 //! `tools/musterd.toml` shows every setting with its default and what it means. A wrong file is refused with its line, the key and what is
-//! allowed; `musterd check-config --config FILE` says so without starting anything. SIGHUP reads the file again: intervals and the log
+//! allowed; `musterd check-config --config FILE` says so without starting anything. SIGHUP reads the file again: intervals, limits of links, retention and the log
 //! level apply at once, and the log names the settings that wait for a restart. A wrong file changes nothing then.
 //!
 //! Each link takes a file descriptor. The server raises its soft limit to the hard one; `LimitNOFILE` in the unit sets that.

@@ -288,19 +288,15 @@ impl Config {
         note(self.reactors != new.reactors, "server.reactors", false);
         note(self.workers != new.workers, "server.workers", false);
         note(self.admin.socket != new.admin.socket, "admin.socket", false);
-        note(self.links.max != new.links.max, "links.max", false);
-        note(
-            self.links.handshake_deadline != new.links.handshake_deadline,
-            "links.handshake_deadline",
-            false,
-        );
-        note(self.links.idle_deadline != new.links.idle_deadline, "links.idle_deadline", false);
+        note(self.links.max != new.links.max, "links.max", true);
+        note(self.links.handshake_deadline != new.links.handshake_deadline, "links.handshake_deadline", true);
+        note(self.links.idle_deadline != new.links.idle_deadline, "links.idle_deadline", true);
         note(self.links.keep_interval != new.links.keep_interval, "links.keep_interval", true);
-        note(self.links.write_deadline != new.links.write_deadline, "links.write_deadline", false);
+        note(self.links.write_deadline != new.links.write_deadline, "links.write_deadline", true);
         note(self.sync.interval != new.sync.interval, "sync.interval", true);
         note(self.journal.segment_bytes != new.journal.segment_bytes, "journal.segment_size", false);
-        note(self.journal.retention_bytes != new.journal.retention_bytes, "journal.retention_size", false);
-        note(self.journal.retention_age != new.journal.retention_age, "journal.retention_age", false);
+        note(self.journal.retention_bytes != new.journal.retention_bytes, "journal.retention_size", true);
+        note(self.journal.retention_age != new.journal.retention_age, "journal.retention_age", true);
         note(self.log_level != new.log_level, "log.level", true);
         diff
     }
@@ -310,8 +306,9 @@ impl Config {
     pub fn reloaded(&self, new: &Self) -> Self {
         Self {
             host_names: new.host_names.clone(),
-            links: LinksConfig { keep_interval: new.links.keep_interval, ..self.links.clone() },
+            links: new.links.clone(),
             sync: new.sync.clone(),
+            journal: JournalConfig { segment_bytes: self.journal.segment_bytes, ..new.journal.clone() },
             log_level: new.log_level,
             ..self.clone()
         }

@@ -26,7 +26,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::Receiver;
 
 use crate::admin::listen::ListenError;
-use crate::journal::{DirectoryError, FileStorage, OpenError, Threads};
+use crate::journal::{DirectoryError, FileStorage, Journal, OpenError, Threads};
 use crate::lane::counters::Counters;
 use crate::lane::reactors::{ReactorLanes, ToReactor};
 use crate::reactor::ReactorError;
@@ -92,6 +92,7 @@ pub struct Server {
     lanes: ReactorLanes,
     reactors: Vec<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
+    journal: Journal,
     journal_threads: Threads<FileStorage>,
     control: ControlThread,
     failures: Receiver<String>,
@@ -165,6 +166,7 @@ impl Server {
         let diff = self.config.reload_diff(new);
         let config = self.config.reloaded(new);
         self.store.set_default_interval(start::seconds(config.sync.interval))?;
+        self.journal.set_retention(Some(start::retention(&config.journal)))?;
         self.backend.set_keep_seconds(start::seconds(config.links.keep_interval));
         let links_max = start::allowed_links(&config.links, self.descriptors);
         self.links_max.store(links_max, Ordering::Relaxed);

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::admin_parts::{Counted, OpenLinks, StoredEvents};
 use super::backend::LiveBackend;
-use super::config::{Config, LinksConfig};
+use super::config::{Config, JournalConfig, LinksConfig};
 use super::control::{Control, ControlThread};
 use super::identity::Identity;
 use super::sequences::{self, WriteBack};
@@ -151,8 +151,12 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         clock: || Clock::new().now().wall,
     };
     let write_back = WriteBack::new(store.journal_position()?, now);
-    let control =
-        ControlThread::start(Control { socket: config.admin_socket(), context, journal, write_back })?;
+    let control = ControlThread::start(Control {
+        socket: config.admin_socket(),
+        context,
+        journal: journal.clone(),
+        write_back,
+    })?;
 
     // Devices last: whoever connects finds everything there.
     let spawn = |(number, reactor): (usize, Reactor<LiveBackend>)| {
@@ -175,6 +179,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         reactors: reactors.map_err(ServerError::when("start the reactors"))?,
         lanes,
         workers,
+        journal,
         journal_threads,
         control,
         failures,
@@ -244,10 +249,7 @@ fn open_journal(config: &Config, store: &Store, now: WallTime) -> Result<Opened,
     let storage = FileStorage::open(&directory)?;
     let options = Options {
         segment_bytes: config.journal.segment_bytes,
-        retention: Some(Retention {
-            bytes: config.journal.retention_bytes,
-            age_ms: u64::try_from(config.journal.retention_age.as_millis()).ok(),
-        }),
+        retention: Some(retention(&config.journal)),
         ..Options::server()
     };
     let from = Position(store.journal_position()?);
@@ -262,4 +264,9 @@ fn open_journal(config: &Config, store: &Store, now: WallTime) -> Result<Opened,
 /// A duration in whole seconds, as the wire counts them.
 pub(super) fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// What the journal keeps.
+pub(super) fn retention(config: &JournalConfig) -> Retention {
+    Retention { bytes: config.retention_bytes, age_ms: u64::try_from(config.retention_age.as_millis()).ok() }
 }

@@ -142,14 +142,15 @@ fn addresses_with_and_without_port() {
 #[test]
 fn a_reload_says_what_waits_for_a_restart_and_takes_the_rest() {
     let old = Config::default();
-    let new = parse("[sync]\ninterval = \"5m\"\n[server]\nlisten = \"0.0.0.0:1\"\n[log]\nlevel = \"warn\"\n[links]\nmax = 5")
+    let new = parse("[sync]\ninterval = \"5m\"\n[server]\nlisten = \"0.0.0.0:1\"\n[log]\nlevel = \"warn\"\n[links]\nmax = 5\n[journal]\nsegment_size = \"1MiB\"\nretention_size = \"64MiB\"")
         .unwrap();
     let diff = old.reload_diff(&new);
-    assert_eq!(diff.applied, ["sync.interval", "log.level"]);
-    assert_eq!(diff.needs_restart, ["server.listen", "links.max"]);
+    assert_eq!(diff.applied, ["links.max", "sync.interval", "journal.retention_size", "log.level"]);
+    assert_eq!(diff.needs_restart, ["server.listen", "journal.segment_size"]);
     let merged = old.reloaded(&new);
     assert_eq!(merged.sync, new.sync);
-    assert_eq!((merged.listen, merged.links.max), (old.listen, old.links.max));
+    assert_eq!((merged.listen, merged.links.max), (old.listen, 5));
+    assert_eq!(merged.journal.segment_bytes, old.journal.segment_bytes);
     assert_eq!(merged.reload_diff(&new).applied, Vec::<&str>::new(), "what is applied no longer differs");
 }
 
