@@ -103,6 +103,21 @@ fn alike_devices_share_a_base_and_the_last_takes_it_along() {
     fleet.wait_until(|counts| counts.inventory_bases == 0 && counts.applications == 0);
 }
 
+#[test]
+fn kinds_of_device_that_share_most_of_their_applications_get_a_base_each() {
+    let fleet = Fleet::new(90);
+    for (number, device) in (0..).zip(&fleet.devices) {
+        let kind: u32 = number % 30;
+        let own = (0..40).map(|at| 200 + kind * 40 + at);
+        // Each device of a kind lacks another one of what they share, and has one of its own.
+        let mut set: Vec<_> = (0..160).filter(|at| *at != number).chain(own).map(application).collect();
+        set.push(application(5_000 + number));
+        set.sort();
+        fleet.apply(update(*device, 1, None, &set));
+    }
+    assert_eq!(fleet.counts().inventory_bases, 30);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     /// A device has this set now: a range of applications without some, sent whole or as a difference.
