@@ -12,6 +12,7 @@ pub mod identity;
 pub mod link;
 pub mod local;
 pub mod process;
+pub mod run;
 pub mod settings;
 pub mod slots;
 pub mod spool;

@@ -10,7 +10,7 @@
 mod accept;
 mod backend;
 pub mod channel;
-mod clock;
+pub mod clock;
 mod drive;
 mod ending;
 mod link;

@@ -6,7 +6,9 @@
 mod arguments;
 pub mod context;
 mod control;
+mod emit;
 mod enroll;
+mod run;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -75,7 +77,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Enroll(arguments) => enroll::command(arguments),
         Command::Status(arguments) => control::status(arguments),
         Command::Sync(common) => control::sync(common),
-        other => Err(CommandError::refused(format!("{} is not linked in yet", other.name()))),
+        Command::Run(arguments) => run::command(arguments),
+        Command::Emit(arguments) => emit::command(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

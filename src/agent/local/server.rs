@@ -62,6 +62,7 @@ struct Client {
 #[derive(Debug)]
 pub struct Clients {
     listener: UnixListener,
+    registry: Registry,
     path: PathBuf,
     clients: Slab<Client>,
     next_number: u64,
@@ -88,7 +89,8 @@ impl Clients {
         std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(mode))?;
         std::fs::rename(&hidden, path)?;
         registry.register(&mut listener, Token(first_token), Interest::READABLE)?;
-        Ok(Self { listener, path: path.to_owned(), clients: Slab::new(), next_number: 0, first_token })
+        let registry = registry.try_clone()?;
+        Ok(Self { listener, registry, path: path.to_owned(), clients: Slab::new(), next_number: 0, first_token })
     }
 
     /// How many are connected.
@@ -104,15 +106,15 @@ impl Clients {
     }
 
     /// Something happened at this token, which is the listener's or a client's.
-    pub fn ready(&mut self, token: Token, registry: &Registry) {
+    pub fn ready(&mut self, token: Token) {
         match token.0.checked_sub(self.first_token) {
-            Some(0) => self.accept(registry),
-            Some(place) => self.fill(place - 1, registry),
+            Some(0) => self.accept(),
+            Some(place) => self.fill(place - 1),
             None => {}
         }
     }
 
-    fn accept(&mut self, registry: &Registry) {
+    fn accept(&mut self) {
         loop {
             let mut stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
@@ -128,7 +130,7 @@ impl Clients {
             }
             let entry = self.clients.vacant_entry();
             let token = Token(self.first_token + 1 + entry.key());
-            if let Err(error) = registry.register(&mut stream, token, Interest::READABLE) {
+            if let Err(error) = self.registry.register(&mut stream, token, Interest::READABLE) {
                 log::warn!("a local program could not be watched: {error}");
                 continue;
             }
@@ -146,7 +148,7 @@ impl Clients {
         }
     }
 
-    fn fill(&mut self, place: usize, registry: &Registry) {
+    fn fill(&mut self, place: usize) {
         let Some(client) = self.clients.get_mut(place) else { return };
         let mut buffer = [0; 4096];
         client.throttled = true;
@@ -159,7 +161,7 @@ impl Clients {
                     client.throttled = false;
                     break;
                 }
-                Err(_) => return self.close(place, ClientClose::Gone, registry),
+                Err(_) => return self.close(place, ClientClose::Gone),
             }
         }
     }
@@ -169,7 +171,6 @@ impl Clients {
     /// [`answer_owed`](Self::answer_owed). Returns whether a client has more.
     pub fn take_lines(
         &mut self,
-        registry: &Registry,
         mut answer: impl FnMut(ClientKey, &[u8], &mut Vec<u8>) -> bool,
     ) -> bool {
         let mut has_more = false;
@@ -214,7 +215,7 @@ impl Clients {
             if let Some(client) = self.clients.get_mut(place) {
                 let _ = client.stream.write(&client.output);
             }
-            self.close(place, reason, registry);
+            self.close(place, reason);
         }
         has_more
     }
@@ -230,7 +231,7 @@ impl Clients {
 
     /// Lets the answers out, as far as the clients take them, and closes those that are done. Everything that an answer
     /// promises must be durable by now.
-    pub fn send(&mut self, registry: &Registry) {
+    pub fn send(&mut self) {
         let mut closing = Vec::new();
         for (place, client) in &mut self.clients {
             while !client.output.is_empty() {
@@ -261,18 +262,18 @@ impl Clients {
             if wanted != client.interest {
                 client.interest = wanted;
                 let token = Token(self.first_token + 1 + place);
-                if registry.reregister(&mut client.stream, token, wanted).is_err() {
+                if self.registry.reregister(&mut client.stream, token, wanted).is_err() {
                     closing.push((place, ClientClose::Failed));
                 }
             }
         }
         for (place, reason) in closing {
-            self.close(place, reason, registry);
+            self.close(place, reason);
         }
     }
 
     /// Reads on at clients whose input was full. Returns whether there was one with room again: it may have lines.
-    pub fn refill(&mut self, registry: &Registry) -> bool {
+    pub fn refill(&mut self) -> bool {
         let places: Vec<usize> = self
             .clients
             .iter()
@@ -280,14 +281,14 @@ impl Clients {
             .map(|(place, _)| place)
             .collect();
         for place in &places {
-            self.fill(*place, registry);
+            self.fill(*place);
         }
         !places.is_empty()
     }
 
-    fn close(&mut self, place: usize, reason: ClientClose, registry: &Registry) {
+    fn close(&mut self, place: usize, reason: ClientClose) {
         if let Some(mut client) = self.clients.try_remove(place) {
-            let _ = registry.deregister(&mut client.stream);
+            let _ = self.registry.deregister(&mut client.stream);
             match reason {
                 ClientClose::Gone => log::debug!("a local program has gone"),
                 reason => log::warn!("a local program was closed: {reason:?}"),

@@ -73,14 +73,14 @@ impl Fixture {
         let mut events = mio::Events::with_capacity(64);
         self.poll.poll(&mut events, Some(Duration::from_secs(60))).unwrap();
         for event in &events {
-            self.clients.ready(event.token(), self.poll.registry());
+            self.clients.ready(event.token());
         }
         self.answer()
     }
 
     fn answer(&mut self) -> Vec<super::server::ClientKey> {
         let mut owed = Vec::new();
-        while self.clients.take_lines(self.poll.registry(), |key, line, output| {
+        while self.clients.take_lines(|key, line, output| {
             if line == b"owe" {
                 owed.push(key);
                 return false;
@@ -88,7 +88,7 @@ impl Fixture {
             output.extend_from_slice(line);
             true
         }) {}
-        self.clients.send(self.poll.registry());
+        self.clients.send();
         owed
     }
 }

@@ -1,0 +1,97 @@
+//! What would block the loop is done by short threads, one of each kind at a time: asking the resolver, and collecting (which may
+//! run other programs, each with a bound on its time).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use mio::Waker;
+
+use crate::agent::address::ServerAddress;
+use crate::agent::application::{Definition, Definitions, Observed, check};
+use crate::agent::collect::{host, inventory};
+use crate::agent::settings::Settings;
+use crate::wire::section::HostFacts;
+
+/// Stack of a helper, in bytes: the resolver of the C library wants some.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// What a helper found out.
+pub(super) enum Outcome {
+    Resolved(Result<Vec<SocketAddr>, String>),
+    Collected(Box<Collected>),
+}
+
+/// What was collected.
+pub(super) struct Collected {
+    /// State of the databases before they were read.
+    pub(super) fingerprint: inventory::Fingerprint,
+    /// `None`: the databases are as they were.
+    pub(super) inventory: Option<inventory::Collected>,
+    pub(super) host: HostFacts,
+    pub(super) observed: Vec<(Definition, Observed)>,
+    /// What is wrong with the definitions.
+    pub(super) problems: Vec<String>,
+}
+
+pub(super) struct Helpers {
+    sender: Sender<Outcome>,
+    receiver: Receiver<Outcome>,
+    waker: Arc<Waker>,
+}
+
+impl Helpers {
+    pub(super) fn new(waker: Waker) -> Self {
+        let (sender, receiver) = channel();
+        Self { sender, receiver, waker: Arc::new(waker) }
+    }
+
+    pub(super) fn next(&self) -> Option<Outcome> {
+        self.receiver.try_recv().ok()
+    }
+
+    pub(super) fn resolve(&self, server: &ServerAddress) -> io::Result<()> {
+        let server = server.clone();
+        self.spawn("resolve", move || Outcome::Resolved(server.resolve()))
+    }
+
+    /// `known`: the state of the databases when they were read last.
+    pub(super) fn collect(&self, settings: &Settings, known: Option<inventory::Fingerprint>) -> io::Result<()> {
+        let settings = settings.clone();
+        self.spawn("collect", move || Outcome::Collected(Box::new(collect(&settings, known.as_ref()))))
+    }
+
+    fn spawn(&self, name: &str, job: impl FnOnce() -> Outcome + Send + 'static) -> io::Result<()> {
+        let (sender, waker) = (self.sender.clone(), Arc::clone(&self.waker));
+        let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
+        let thread = builder.spawn(move || {
+            // When nobody listens any more the agent is ending.
+            let _ = sender.send(job());
+            let _ = waker.wake();
+        })?;
+        drop(thread);
+        Ok(())
+    }
+}
+
+fn collect(settings: &Settings, known: Option<&inventory::Fingerprint>) -> Collected {
+    let fingerprint = inventory::fingerprint(&settings.collect);
+    let inventory = (known != Some(&fingerprint)).then(|| inventory::collect(&settings.collect));
+    let definitions = Definitions::read(&settings.applications);
+    let observed = definitions
+        .applications
+        .into_iter()
+        .map(|definition| {
+            let observed = check(&definition);
+            (definition, observed)
+        })
+        .collect();
+    Collected {
+        fingerprint,
+        inventory,
+        host: host::collect(&settings.collect.root),
+        observed,
+        problems: definitions.problems,
+    }
+}

@@ -1,0 +1,488 @@
+//! `muster-agent run`: one thread, one poll.
+//!
+//! Each turn has a fixed order: hear everything (signals, watches, helpers, local programs, the server), make what was
+//! taken durable with one flush, let the [machine](crate::machine::agent) decide, send, and only then answer the local
+//! programs. An idle agent sleeps until its own next timer.
+
+mod connection;
+mod helper;
+mod sections;
+mod signals;
+mod status;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mio::{Events, Poll, Token, Waker};
+
+use self::connection::{Connection, Progress};
+use self::helper::{Helpers, Outcome};
+use self::sections::Sections;
+use self::signals::Signals;
+use super::address::{AddressError, ServerAddress};
+use super::cli::context::Context;
+use super::directory::{Directory, DirectoryError, Lock};
+use super::identity::{Identity, IdentityError};
+use super::local::protocol::{Request, parse};
+use super::local::server::{ClientKey, Clients};
+use super::settings::Settings;
+use super::slots::{SlotError, Slots};
+use super::spool::{Spool, SpoolError};
+use super::watch::Watch;
+use crate::machine::agent::{Action, AgentMachine, AgentStart, AgentState, SpoolState, SyncResult};
+use crate::reactor::channel::{ChannelError, ClientIdentity, ClientTls, ExpectedServer};
+use crate::reactor::clock::Clock;
+use crate::wire::id::Epoch;
+use crate::wire::time::{Moment, Now, WallTime};
+
+const WAKER: Token = Token(0);
+const LINK: Token = Token(1);
+const SIGNALS: Token = Token(2);
+const WATCH: Token = Token(3);
+const LOCAL: usize = 8;
+
+/// Most actions of the machine in one turn: more wait until everybody else was heard.
+const ACTIONS_PER_TURN_MAX: usize = 256;
+
+/// Most messages of the server in one turn.
+const MESSAGES_PER_TURN_MAX: usize = 256;
+
+/// Most readiness events of one poll: a link, a few files, some local programs.
+const POLL_EVENTS_MAX: usize = 64;
+
+/// Name of the slots that hold the machine's state.
+const STATE_SLOT: &str = "agent-state";
+
+/// Why the agent does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data directory can't be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The identity can't be read.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// There is none.
+    #[error("this device has not enrolled (no identity in {}): muster-agent enroll --server HOST --token TOKEN", .0.display())]
+    NotEnrolled(PathBuf),
+    /// The address that is set is none.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// Key or certificate can't be used.
+    #[error("the device's key or certificate can't be used: {0}: enrol again with 'muster-agent enroll --force'")]
+    Tls(ChannelError),
+    /// The spool can't be used, or failed.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The state can't be read.
+    #[error("the agent's state: {0}")]
+    State(#[from] SlotError),
+    /// The socket for local programs can't be opened.
+    #[error("the socket {}: {source} (set another with [socket] path)", path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system refused something that every agent needs.
+    #[error("the system refuses: {0}")]
+    System(#[from] io::Error),
+}
+
+/// The agent while it runs.
+pub struct Agent {
+    context: Context,
+    settings: Settings,
+    directory: Directory,
+    _lock: Lock,
+    identity: Identity,
+    clock: Clock,
+    started: WallTime,
+    poll: Poll,
+    signals: Signals,
+    watch: Option<Watch>,
+    clients: Option<Clients>,
+    helpers: Helpers,
+    spool: Spool,
+    machine: AgentMachine,
+    sections: Sections,
+    connection: Connection,
+    connected_since: Option<WallTime>,
+    last_sync: Option<WallTime>,
+    last_error_at: Option<WallTime>,
+    /// Who waits for a sync, and whether the machine was asked for it already (first the sections are collected).
+    waiting: Vec<(ClientKey, bool)>,
+    /// Something was appended to the spool since the last flush.
+    is_spool_dirty: bool,
+    /// Something could not be finished in this turn: the next one begins at once.
+    has_more: bool,
+}
+
+impl Agent {
+    /// Makes everything ready.
+    ///
+    /// # Errors
+    /// [`RunError`] says what is missing.
+    pub fn new(context: Context) -> Result<Self, RunError> {
+        let settings = context.settings.clone();
+        let directory = context.directory()?;
+        let lock = directory.lock("a running agent")?;
+        let identity = Identity::read(directory.path())?
+            .ok_or_else(|| RunError::NotEnrolled(directory.path().to_owned()))?;
+        let server: ServerAddress = settings.server.as_ref().unwrap_or(&identity.server).parse()?;
+        let shown = ClientIdentity { certificate: &identity.certificate, private_key: &identity.private_key };
+        let tls = ClientTls::new(ExpectedServer::Pins(identity.pins.clone()), Some(shown)).map_err(RunError::Tls)?;
+        let clock = Clock::new();
+        let now = clock.now();
+        let epoch = Epoch(random()? | 1);
+        let spool = Spool::open_directory(&directory.spool(), &settings.spool, epoch, now.wall)?;
+        for damage in spool.damages() {
+            log::error!("{damage}");
+        }
+        let state = match Slots::new(directory.path(), STATE_SLOT).read() {
+            Ok(bytes) => bytes.and_then(|bytes| AgentState::from_bytes(&bytes)),
+            Err(SlotError::Damaged { path }) => {
+                log::warn!("{} is damaged: everything is sent whole once", path.display());
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let machine = AgentMachine::new(AgentStart {
+            state,
+            base: sections::read_base(&directory),
+            spool: SpoolState {
+                epoch: spool.epoch(),
+                highest: spool.highest_sequence(),
+                forgotten_through: spool.acked_through(),
+            },
+            seed: random()?,
+        });
+        let poll = Poll::new()?;
+        let path = context.socket();
+        let clients = Clients::listen(&path, settings.socket.mode, poll.registry(), LOCAL)
+            .map_err(|source| RunError::Socket { path, source })?;
+        Ok(Self {
+            signals: Signals::new(poll.registry(), SIGNALS)?,
+            helpers: Helpers::new(Waker::new(poll.registry(), WAKER)?),
+            connection: Connection::new(server, tls, LINK),
+            watch: None,
+            clients: Some(clients),
+            sections: Sections::default(),
+            started: now.wall,
+            context,
+            settings,
+            directory,
+            _lock: lock,
+            identity,
+            clock,
+            poll,
+            spool,
+            machine,
+            connected_since: None,
+            last_sync: None,
+            last_error_at: None,
+            waiting: Vec::new(),
+            is_spool_dirty: false,
+            has_more: false,
+        })
+    }
+
+    /// Runs until a signal asks for the end.
+    ///
+    /// # Errors
+    /// When the spool fails, or the system refuses to poll.
+    pub fn run(mut self) -> Result<(), RunError> {
+        log::info!(
+            "device '{}' ({}), server {}, data in {}",
+            self.identity.name,
+            self.identity.device,
+            self.connection.server(),
+            self.directory.path().display()
+        );
+        self.start_watching();
+        self.sections.is_wanted = true;
+        let mut events = Events::with_capacity(POLL_EVENTS_MAX);
+        loop {
+            let now = self.clock.now();
+            self.collect_when_due(&now);
+            let timeout = self.timeout(&self.clock.now());
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            }
+            if self.turn(&events)? {
+                log::info!("ending");
+                self.connection.close();
+                self.spool.close()?;
+                return Ok(());
+            }
+        }
+    }
+
+    /// One turn of the loop. Returns whether it is time to end.
+    fn turn(&mut self, events: &Events) -> Result<bool, RunError> {
+        self.has_more = false;
+        let now = self.clock.now();
+        let mut asked = signals::Asked::default();
+        for event in events {
+            match event.token() {
+                WAKER | LINK => {}
+                SIGNALS => asked = self.signals.read(),
+                WATCH => {
+                    let noticed = self.watch.as_mut().map(Watch::read).unwrap_or_default();
+                    self.sections.noticed(noticed.any(), now.moment);
+                }
+                token => {
+                    if let Some(clients) = &mut self.clients {
+                        clients.ready(token);
+                    }
+                }
+            }
+        }
+        if asked.reload {
+            self.reload();
+        }
+        while let Some(outcome) = self.helpers.next() {
+            self.helped(&now, outcome);
+        }
+        self.hear_server(&now);
+        self.hear_programs(&now)?;
+        if self.is_spool_dirty {
+            // Nothing is promised to anybody before this.
+            self.spool.flush()?;
+            self.is_spool_dirty = false;
+            self.machine.events_available(self.spool.highest_sequence());
+        }
+        // Before the sections are known there is nothing to say.
+        if self.sections.is_known {
+            self.act(&now)?;
+            self.hear_server(&now);
+        }
+        if let Some(clients) = &mut self.clients {
+            clients.send();
+            self.has_more |= clients.refill();
+        }
+        self.spool.prepare(now.wall)?;
+        if self.spool.highest_sequence() > 0 {
+            // A notice of dropped events may have joined.
+            self.machine.events_available(self.spool.highest_sequence());
+        }
+        Ok(asked.end)
+    }
+
+    fn timeout(&self, now: &Now) -> Option<Duration> {
+        if self.has_more || self.connection.has_more() {
+            return Some(Duration::ZERO);
+        }
+        let machine = self.machine.next_timeout().filter(|_| self.sections.is_known);
+        let next = [machine, self.sections.next_timeout()].into_iter().flatten().min()?;
+        Some(Duration::from_micros(next.microseconds_since(now.moment)))
+    }
+
+    fn hear_server(&mut self, now: &Now) {
+        for _ in 0..MESSAGES_PER_TURN_MAX {
+            match self.connection.progress() {
+                None => return,
+                Some(Progress::Open) => {
+                    log::info!("connected to {}", self.connection.server());
+                    self.connected_since = Some(now.wall);
+                    self.machine.connected(now);
+                }
+                Some(Progress::Message(message)) => self.machine.message(now, message),
+                Some(Progress::Over(reason)) => self.lost(now, &reason),
+            }
+        }
+        self.has_more = true;
+    }
+
+    /// The attempt failed or the link broke.
+    fn lost(&mut self, now: &Now, reason: &str) {
+        let was_connected = self.connected_since.take().is_some();
+        self.machine.disconnected(now, reason);
+        match self.machine.status(now).last_error {
+            Some(error) => {
+                self.last_error_at = Some(now.wall);
+                log::warn!("{}: {error}", self.connection.server());
+            }
+            None if was_connected => log::info!("disconnected: {reason}"),
+            None => {}
+        }
+    }
+
+    fn hear_programs(&mut self, now: &Now) -> Result<(), RunError> {
+        let Some(mut clients) = self.clients.take() else { return Ok(()) };
+        let mut failed = None;
+        let has_more = clients.take_lines(|key, line, output| {
+            let answer = match parse(line, now.wall) {
+                Err(error) => refusal(&error),
+                Ok(Request::Status) => match self.status(now) {
+                    Ok(status) => serde_json::to_vec(&status).unwrap_or_default(),
+                    Err(error) => refusal(&error),
+                },
+                Ok(Request::Sync) => {
+                    self.waiting.push((key, false));
+                    self.sections.is_wanted = true;
+                    return false;
+                }
+                Ok(Request::Emit { severity, body }) => match self.spool.append(severity, &body, now.wall) {
+                    Ok(sequence) => {
+                        self.is_spool_dirty = true;
+                        format!("{{\"sequence\":{sequence}}}").into_bytes()
+                    }
+                    Err(error) => {
+                        let answer = refusal(&error);
+                        failed = failed.take().or_else(|| error.is_fatal().then_some(error));
+                        answer
+                    }
+                },
+            };
+            output.extend_from_slice(&answer);
+            true
+        });
+        self.has_more |= has_more;
+        self.clients = Some(clients);
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Does what the machine decides.
+    fn act(&mut self, now: &Now) -> Result<(), RunError> {
+        for _ in 0..ACTIONS_PER_TURN_MAX {
+            let Some(action) = self.machine.poll(now) else { return Ok(()) };
+            match action {
+                Action::Connect => self.connect(now),
+                Action::Send(frame) => {
+                    if let Err(error) = self.connection.send(&frame) {
+                        self.connection.close();
+                        self.lost(now, &error.to_string());
+                    }
+                }
+                Action::CloseLink(end) => {
+                    log::debug!("closing the link: {end:?}");
+                    self.connection.close();
+                    self.connected_since = None;
+                }
+                Action::ReadSpool { after_sequence, max_bytes, max_events } => {
+                    let events = self.spool.read(after_sequence, max_bytes, max_events)?;
+                    self.machine.spool_read(now, &events);
+                }
+                Action::ForgetThrough { sequence } => self.spool.forget_through(sequence)?,
+                Action::NewSpoolEpoch { epoch } => {
+                    log::warn!("the server knows other events of this device: the spool begins epoch {epoch}");
+                    self.spool.begin_epoch(epoch)?;
+                }
+                Action::SaveState(state) => {
+                    let slots = Slots::new(self.directory.path(), STATE_SLOT);
+                    if let Err(error) = slots.write(&state.to_bytes()) {
+                        // Without it on the disk nothing may be said: the link ends, and it is tried again later.
+                        self.connection.close();
+                        self.lost(now, &format!("the agent's state can't be written: {error}"));
+                    }
+                }
+                Action::SaveBase(base) => sections::write_base(&self.directory, &base),
+                Action::SyncFinished(result) => self.sync_finished(now, &result),
+            }
+        }
+        self.has_more = true;
+        Ok(())
+    }
+
+    fn connect(&mut self, now: &Now) {
+        self.connection.set_resolving();
+        if let Err(error) = self.helpers.resolve(self.connection.server()) {
+            self.connection.close();
+            self.lost(now, &format!("no thread to resolve the server's name: {error}"));
+        }
+    }
+
+    fn helped(&mut self, now: &Now, outcome: Outcome) {
+        match outcome {
+            Outcome::Collected(collected) => self.collected(now, *collected),
+            // The machine gave up in the meantime.
+            Outcome::Resolved(_) if !self.connection.is_resolving() => {}
+            Outcome::Resolved(Err(error)) => {
+                self.connection.close();
+                self.lost(now, &error);
+            }
+            Outcome::Resolved(Ok(addresses)) => {
+                if let Err(error) = self.connection.connect(&addresses, self.poll.registry()) {
+                    self.lost(now, &error);
+                }
+            }
+        }
+    }
+
+    fn sync_finished(&mut self, now: &Now, result: &SyncResult) {
+        let answer = match result {
+            SyncResult::InSync { uploaded } => {
+                log::info!("in sync{}", status::list_of(uploaded));
+                self.last_sync = Some(now.wall);
+                self.last_error_at = None;
+                b"{\"synced\":true}".to_vec()
+            }
+            SyncResult::Later { seconds } => {
+                refusal(&format!("the server is busy: the agent comes again by itself in {seconds} s"))
+            }
+            SyncResult::Failed { reason } => {
+                self.last_error_at = Some(now.wall);
+                refusal(&format!("the sync failed: {reason}; the agent tries again by itself"))
+            }
+        };
+        let Some(clients) = &mut self.clients else { return };
+        self.waiting.retain(|(key, asked)| {
+            if *asked {
+                clients.answer_owed(*key, &answer);
+            }
+            !*asked
+        });
+    }
+
+    fn reload(&mut self) {
+        let Some(file) = &self.context.config else {
+            return log::info!("there is no configuration file to read again");
+        };
+        let settings = match Settings::read(file) {
+            Ok(settings) => settings,
+            Err(error) => return log::error!("the old configuration stays: {error}"),
+        };
+        let server = settings.server.as_ref().unwrap_or(&self.identity.server).parse();
+        match server {
+            Ok(server) => self.connection.set_server(server),
+            Err(error) => return log::error!("the old configuration stays: {error}"),
+        }
+        if settings.spool != self.settings.spool || settings.socket != self.settings.socket {
+            log::warn!("[spool] and [socket] change when the agent is started again");
+        }
+        log::set_max_level(settings.log_level.into());
+        log::info!("the configuration was read again");
+        self.settings = settings;
+        self.sections.fingerprint = None;
+        self.sections.is_wanted = true;
+        self.start_watching();
+    }
+
+    fn start_watching(&mut self) {
+        self.watch = None;
+        match Watch::new(&self.settings, self.poll.registry(), WATCH) {
+            Ok(watch) => self.watch = Some(watch),
+            Err(error) => log::warn!("package databases can't be watched, the timer has to do: {error}"),
+        }
+    }
+}
+
+fn refusal(error: &impl std::fmt::Display) -> Vec<u8> {
+    serde_json::json!({ "error": error.to_string() }).to_string().into_bytes()
+}
+
+fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("it gives no randomness"))?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// Wall time of a moment, as the clock stands now.
+fn wall_of(moment: Moment, now: &Now) -> WallTime {
+    WallTime(now.wall.0.saturating_add(moment.microseconds_since(now.moment) / 1_000))
+}
