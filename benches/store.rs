@@ -57,7 +57,8 @@ fn for_all(store: &Store, devices: u64, each: impl Fn(&Store, u64, Arc<AtomicU64
             let (each, done) = (&each, &done);
             scope.spawn(move || {
                 for number in (worker..devices).step_by(WORKERS as usize) {
-                    while store.waiting() > 2_000 {
+                    // Beyond about 2,000 whole inventories the store's limit on waiting bytes turns them away.
+                    while store.waiting() > 1_000 {
                         std::thread::sleep(Duration::from_micros(200));
                     }
                     each(store, number, Arc::clone(done));
