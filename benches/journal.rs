@@ -1,6 +1,7 @@
 //! What the journal costs on this machine's disk: append, flush, recovery; and the way not taken beside it.
 //!
 //! `cargo bench --bench journal`. The temporary directory must be on a real disk (`TMPDIR`).
+#![allow(clippy::unwrap_used, reason = "a bench that can't go on panics")]
 
 use std::fs::OpenOptions;
 use std::hint::black_box;

@@ -2,6 +2,11 @@
 //!
 //! 100,000 devices of 50 kinds; each kind has 200 applications (160 of them on every kind), each device differs from its kind in four.
 //! `cargo bench --bench store` prints a table. `MUSTER_BENCH_DEVICES` sets another number; run as a test it takes 1,000.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a bench that can't go on panics; its numbers are small"
+)]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -107,8 +107,7 @@ impl<S: Read + Write> Link<S> {
     /// # Errors
     /// Once everything that came has been handed out: why nothing more will.
     pub fn next_message(&mut self) -> Result<Option<ToAgent>, LinkError> {
-        loop {
-            let Some((body, length)) = frame::split(&self.plain[self.taken..])? else { break };
+        while let Some((body, length)) = frame::split(&self.plain[self.taken..])? {
             let message = ToAgent::from_body(body);
             self.taken += length;
             match message {

@@ -94,7 +94,9 @@ mod tests {
         let rings = Arc::new(AtomicUsize::new(0));
         let mailbox = Mailbox::new(2, {
             let rings = Arc::clone(&rings);
-            move || drop(rings.fetch_add(1, Ordering::Relaxed))
+            move || {
+                rings.fetch_add(1, Ordering::Relaxed);
+            }
         });
         assert_eq!((mailbox.post(1), mailbox.post(2), mailbox.post(3)), (Ok(()), Ok(()), Err(3)));
         assert_eq!(rings.load(Ordering::Relaxed), 1);
@@ -108,7 +110,9 @@ mod tests {
     #[test]
     fn no_letter_is_overlooked_by_an_owner_that_only_looks_when_rung() {
         let (sender, bell) = std::sync::mpsc::channel();
-        let mailbox = Mailbox::new(usize::MAX, move || drop(sender.send(())));
+        let mailbox = Mailbox::new(usize::MAX, move || {
+            let _ = sender.send(());
+        });
         let posters: Vec<_> = (0..4)
             .map(|poster| {
                 let mailbox = mailbox.clone();

@@ -90,7 +90,14 @@ impl Clients {
         std::fs::rename(&hidden, path)?;
         registry.register(&mut listener, Token(first_token), Interest::READABLE)?;
         let registry = registry.try_clone()?;
-        Ok(Self { listener, registry, path: path.to_owned(), clients: Slab::new(), next_number: 0, first_token })
+        Ok(Self {
+            listener,
+            registry,
+            path: path.to_owned(),
+            clients: Slab::new(),
+            next_number: 0,
+            first_token,
+        })
     }
 
     /// How many are connected.
@@ -169,10 +176,7 @@ impl Clients {
     /// Takes lines that can be answered now, in the order of each client, bounded for each: `answer` is given the line and
     /// writes its answer (without the line's end), or returns false when the answer is owed and comes with
     /// [`answer_owed`](Self::answer_owed). Returns whether a client has more.
-    pub fn take_lines(
-        &mut self,
-        mut answer: impl FnMut(ClientKey, &[u8], &mut Vec<u8>) -> bool,
-    ) -> bool {
+    pub fn take_lines(&mut self, mut answer: impl FnMut(ClientKey, &[u8], &mut Vec<u8>) -> bool) -> bool {
         let mut has_more = false;
         let mut closing = Vec::new();
         for (place, client) in &mut self.clients {

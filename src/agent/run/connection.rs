@@ -79,9 +79,7 @@ impl Connection {
         self.attempts = self.attempts.wrapping_add(1);
         let fail = |error: io::Error| format!("{address}: {error}");
         let mut stream = TcpStream::connect(*address).map_err(fail)?;
-        registry
-            .register(&mut stream, self.token, Interest::READABLE | Interest::WRITABLE)
-            .map_err(fail)?;
+        registry.register(&mut stream, self.token, Interest::READABLE | Interest::WRITABLE).map_err(fail)?;
         self.state = State::Connecting(stream, *address);
         Ok(())
     }

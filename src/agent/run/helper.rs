@@ -57,7 +57,11 @@ impl Helpers {
     }
 
     /// `known`: the state of the databases when they were read last.
-    pub(super) fn collect(&self, settings: &Settings, known: Option<inventory::Fingerprint>) -> io::Result<()> {
+    pub(super) fn collect(
+        &self,
+        settings: &Settings,
+        known: Option<inventory::Fingerprint>,
+    ) -> io::Result<()> {
         let settings = settings.clone();
         self.spawn("collect", move || Outcome::Collected(Box::new(collect(&settings, known.as_ref()))))
     }

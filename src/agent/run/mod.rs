@@ -70,7 +70,9 @@ pub enum RunError {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// Key or certificate can't be used.
-    #[error("the device's key or certificate can't be used: {0}: enrol again with 'muster-agent enroll --force'")]
+    #[error(
+        "the device's key or certificate can't be used: {0}: enrol again with 'muster-agent enroll --force'"
+    )]
     Tls(ChannelError),
     /// The spool can't be used, or failed.
     #[error(transparent)]
@@ -133,7 +135,8 @@ impl Agent {
             .ok_or_else(|| RunError::NotEnrolled(directory.path().to_owned()))?;
         let server: ServerAddress = settings.server.as_ref().unwrap_or(&identity.server).parse()?;
         let shown = ClientIdentity { certificate: &identity.certificate, private_key: &identity.private_key };
-        let tls = ClientTls::new(ExpectedServer::Pins(identity.pins.clone()), Some(shown)).map_err(RunError::Tls)?;
+        let tls = ClientTls::new(ExpectedServer::Pins(identity.pins.clone()), Some(shown))
+            .map_err(RunError::Tls)?;
         let clock = Clock::new();
         let now = clock.now();
         let epoch = Epoch(random()? | 1);
@@ -370,7 +373,9 @@ impl Agent {
                 }
                 Action::ForgetThrough { sequence } => self.spool.forget_through(sequence)?,
                 Action::NewSpoolEpoch { epoch } => {
-                    log::warn!("the server knows other events of this device: the spool begins epoch {epoch}");
+                    log::warn!(
+                        "the server knows other events of this device: the spool begins epoch {epoch}"
+                    );
                     self.spool.begin_epoch(epoch)?;
                 }
                 Action::SaveState(state) => {
