@@ -1,4 +1,5 @@
 //! The administration socket against clients that mean no good, or are broken.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod ctl_support;
 

@@ -77,7 +77,10 @@ impl Model {
     }
 }
 
-fn open(disk: &LossyDisk) -> (Opened<LossyDisk>, Vec<(u64, u64, Vec<u8>)>) {
+/// Device, sequence and payload of each record that was found.
+type Found = Vec<(u64, u64, Vec<u8>)>;
+
+fn open(disk: &LossyDisk) -> (Opened<LossyDisk>, Found) {
     let mut found = Vec::new();
     let opened = Journal::open(disk.clone(), options(), Position(0), 0, |view| {
         found.push((view.position.0, view.record.sequence, view.record.payload.to_vec()));

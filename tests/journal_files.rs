@@ -24,7 +24,7 @@ fn record(sequence: u64, payload: &[u8]) -> Record<'_> {
 
 fn payload(sequence: u64) -> Vec<u8> {
     let length = usize::try_from(sequence * 37 % 900).unwrap();
-    (0..length).map(|place| u8::try_from((sequence as usize + place) % 251).unwrap()).collect()
+    (0u64..).take(length).map(|place| u8::try_from((sequence + place) % 251).unwrap()).collect()
 }
 
 fn open(directory: &std::path::Path, options: Options) -> (Opened, Vec<u64>) {

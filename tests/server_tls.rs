@@ -283,7 +283,9 @@ fn a_peer_that_does_not_read_is_closed() {
         scope.spawn(|| {
             let mut pings = Vec::new();
             (0..4_000).for_each(|_| ToServer::Ping.write_to(&mut pings));
-            while !stop.load(Ordering::Relaxed) && wire.try_send_raw(&pings).is_ok() {}
+            while !stop.load(Ordering::Relaxed) && wire.try_send_raw(&pings).is_ok() {
+                std::hint::spin_loop();
+            }
         });
         eventually("it is closed", || counters.closes(CloseReason::SlowReader) == 1);
         stop.store(true, Ordering::Relaxed);
