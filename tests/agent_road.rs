@@ -1,0 +1,214 @@
+//! The agent as its user runs it, against the real server: enrol, sync, emit, and what a kill of either may not cost.
+#![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
+#![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
+
+mod agent_support;
+
+use agent_support::{Program, Site, error_of, eventually};
+use muster::journal::{Item, Position, Reader};
+use muster::machine::record;
+use muster::wire::event::Event;
+
+/// Sequence number and message of every event in the stopped server's journal, in its order.
+fn stored(site: &Site) -> Vec<(u64, String)> {
+    let reader = Reader::open(&site.path("server/journal")).unwrap();
+    let mut records = reader.forward(Position(0));
+    let mut stored = Vec::new();
+    while let Some(item) = records.next().unwrap() {
+        match item {
+            Item::Record(view) => {
+                let (_, body) = record::decode(view.record.payload).unwrap();
+                stored.push((view.record.sequence, Event::from_bytes(body).unwrap().message));
+            }
+            Item::Damage(damage) => panic!("{damage}"),
+        }
+    }
+    stored
+}
+
+#[test]
+fn a_device_enrols_syncs_its_real_packages_and_delivers_events() {
+    let site = Site::new();
+    let server = site.server();
+    let token = site.token();
+
+    let refused = site.agent(&["run"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(error_of(&refused).contains("has not enrolled"), "{}", error_of(&refused));
+
+    let enrolled = site.enroll(&token);
+    assert!(enrolled.status.success(), "{}", error_of(&enrolled));
+    let again = site.enroll(&token);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(error_of(&again).contains("enrolled already, as 'till'"), "{}", error_of(&again));
+
+    let agent = site.agent_process();
+    let second = site.agent(&["run"]);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(error_of(&second).contains("in use by a running agent"), "{}", error_of(&second));
+
+    let synced = site.agent(&["sync"]);
+    assert!(synced.status.success(), "{}\n{}", error_of(&synced), site.log("agent.log"));
+    let status = site.status();
+    assert_eq!((status["name"].as_str(), status["running"].as_bool()), (Some("till"), Some(true)));
+    assert!(
+        status["last_sync"].is_u64() && status["next_sync"].is_u64() && status["last_error"].is_null(),
+        "{status}"
+    );
+
+    let shown = site.ctl_json(&["device", "show", "till"]);
+    if let Ok(answer) =
+        std::process::Command::new("dpkg-query").args(["-W", "-f=${db:Status-Abbrev}\n"]).output()
+    {
+        let expected =
+            String::from_utf8_lossy(&answer.stdout).lines().filter(|line| line.ends_with("i ")).count();
+        let said = shown.to_string();
+        assert!(said.contains(&format!(":{expected}")), "{expected} packages: {said}");
+    } else {
+        println!("skipped: the number of packages needs dpkg-query");
+    }
+
+    for severity in ["info", "warning", "error", "critical"] {
+        let emitted = site.emit(severity, "hello");
+        assert!(emitted.status.success(), "{}", error_of(&emitted));
+    }
+    site.wait_until_confirmed();
+    assert!(agent.end().success());
+    assert!(server.end().success());
+    assert_eq!(stored(&site).len(), 4);
+}
+
+#[test]
+fn a_token_that_is_used_up_mistyped_or_of_another_server_is_refused_with_what_to_do() {
+    let (site, other) = (Site::new(), Site::new());
+    let (_server, _other_server) = (site.server(), other.server());
+    let refusal = |token: &str| {
+        let output = site.enroll(token);
+        (output.status.code(), error_of(&output))
+    };
+    let token = other.token();
+    let (code, error) = refusal(&token);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("the server showed certificate") && error.contains("expected"), "{error}");
+
+    let (code, error) = refusal(&token[..token.len() - 3]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("incomplete or mistyped"), "{error}");
+
+    let token = site.token();
+    assert!(site.enroll(&token).status.success());
+    std::fs::remove_dir_all(site.path("agent")).unwrap();
+    let (code, error) = refusal(&token);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("--uses N"), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+#[test]
+fn events_wait_in_the_spool_while_nobody_runs_and_while_the_server_is_away() {
+    let site = Site::new();
+    let server = site.server();
+    assert!(site.enroll(&site.token()).status.success());
+    server.kill();
+
+    let emitted = site.emit("error", "nobody runs");
+    assert!(emitted.status.success(), "{}", error_of(&emitted));
+    assert!(String::from_utf8_lossy(&emitted.stdout).contains("no agent runs"));
+    let agent = site.agent_process();
+    assert!(site.emit("info", "no server").status.success());
+    let failed = site.agent(&["sync"]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(error_of(&failed).contains("the sync failed"), "{}", error_of(&failed));
+    agent.kill();
+
+    let agent = site.agent_process();
+    let status = site.status();
+    assert_eq!(status["spool"]["highest_sequence"], 2, "{status}");
+    let server = site.server();
+    site.wait_until_confirmed();
+    assert!(agent.end().success());
+    assert!(server.end().success());
+    assert_eq!(stored(&site), [(1, "nobody runs".to_owned()), (2, "no server".to_owned())]);
+}
+
+/// The server is killed again and again while events flow; the agent is killed once, too. Nothing that was promised to the program is
+/// missing, nothing is there twice, and the order holds.
+#[test]
+fn kills_under_load_lose_nothing_and_double_nothing() {
+    const KILLS: usize = 5;
+    const BATCH: usize = 40;
+    let site = Site::new();
+    let mut server = site.server();
+    assert!(site.enroll(&site.token()).status.success());
+    let mut agent = site.agent_process();
+    let mut promised: Vec<(u64, String)> = Vec::new();
+    let emit_some = |promised: &mut Vec<(u64, String)>, batches: usize| {
+        let mut program = Program::connect(&site);
+        for batch in 0..batches {
+            let severity = ["info", "warning", "error", "critical"][batch % 4];
+            let messages: Vec<String> =
+                (0..BATCH).map(|number| format!("{} {number}", promised.len())).collect();
+            let sequences = program.emit(severity, &messages);
+            promised.extend(sequences.into_iter().zip(messages));
+        }
+    };
+    for round in 0..KILLS {
+        emit_some(&mut promised, 10);
+        eventually("some events are confirmed", || {
+            site.agent(&["sync"]);
+            site.status()["spool"]["acked_through"].as_u64().unwrap_or(0) > 0
+        });
+        // In the middle of what flows.
+        emit_some(&mut promised, 10);
+        server.kill();
+        emit_some(&mut promised, 5);
+        if round == KILLS / 2 {
+            agent.kill();
+            agent = site.agent_process();
+        }
+        server = site.server();
+    }
+    site.wait_until_confirmed();
+    assert!(agent.end().success());
+    assert!(server.end().success());
+    let stored = stored(&site);
+    assert!(stored.windows(2).all(|pair| pair[0].0 < pair[1].0), "in order and none twice");
+    assert_eq!(stored.len(), promised.len());
+    assert_eq!(stored, promised);
+    println!("{} events, {KILLS} kills of the server, 1 of the agent", stored.len());
+}
+
+#[test]
+fn a_server_with_another_certificate_is_not_spoken_to_and_the_agent_says_which_it_saw() {
+    let site = Site::new();
+    let server = site.server();
+    assert!(site.enroll(&site.token()).status.success());
+    server.kill();
+    // The same address, another server.
+    std::fs::rename(site.path("server"), site.path("old")).unwrap();
+    let _server = site.server();
+    let _agent = site.agent_process();
+    let failed = site.agent(&["sync"]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(error_of(&failed).contains("the server showed certificate"), "{}", error_of(&failed));
+    let status = site.status();
+    assert!(status["last_error"].as_str().unwrap().contains("the stored copies"), "{status}");
+    eventually("the log says it", || site.log("agent.log").contains("the server showed certificate"));
+}
+
+/// Prints what an idle agent costs. What it measures is not judged here beyond plain absurdity: machines differ.
+#[test]
+fn an_idle_agent_is_small() {
+    let site = Site::new();
+    let _server = site.server();
+    assert!(site.enroll(&site.token()).status.success());
+    let agent = site.agent_process();
+    assert!(site.agent(&["sync"]).status.success());
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.id())).unwrap_or_default();
+    for line in status
+        .lines()
+        .filter(|line| line.starts_with("VmRSS") || line.starts_with("Rss") || line.starts_with("Threads"))
+    {
+        println!("{line}");
+    }
+}
