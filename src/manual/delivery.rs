@@ -29,7 +29,12 @@
 //! very event that the server has last stored before anything is acknowledged; and a device whose highest number lies
 //! below the server's is told at once. It draws a new epoch and sends everything that it still has under it. That may store
 //! an event a second time, under another epoch: of a device that was rolled back nobody can know what it had sent, and
-//! twice is better than never.
+//! twice is better than never. Epochs rise: one below the epoch that the server knows was left for it, by an image that is older
+//! still, and is answered with a conflict as well.
+//!
+//! One case is left open: a device that was rolled back, has given out its old numbers again *and* has dropped, for want of room,
+//! just the event under the number that the server stored last. The events before it are then taken for repetitions. To close it
+//! would store events twice in cases that are far more frequent.
 //!
 //! After a restart the server knows the highest numbers from its store, which writes them down now and then together with
 //! a journal position, and from the journal behind that position.
@@ -38,7 +43,8 @@
 //!
 //! That is a state, not a failure. The journal prepares its segments one ahead, so a full disk is noticed while there is
 //! still room for what is under way. Then nothing is appended and nothing acknowledged; the agents keep their events; `musterctl
-//! status` says since when and why. When there is room again it goes on by itself.
+//! status` says since when and why. When there is room again it goes on by itself. The link on which an event found no room is told
+//! to come later and is closed, so that no later event overtakes the one that was refused.
 //!
 //! A *failed* write is another matter: after it nobody knows what the disk holds, and a later sync that succeeds proves
 //! nothing. The server stops acknowledging, exits, and reads the journal anew when it is started.
