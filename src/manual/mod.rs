@@ -6,6 +6,7 @@
 //! | [`delivery`] | whoever relies on an event arriving: what is promised, and how it is kept |
 //! | [`operations`] | whoever runs a server: configuration, backup, full disks, removed devices |
 //! | [`wire`] | whoever writes an agent in another language |
+//! | [`measurements`] | whoever sizes a server: what was measured, and how |
 //! | [`testing`] | whoever wants to see that it holds |
 //!
 //! The layout of the journal on disk is documented where it is read and written, in [`crate::journal`]; the messages are
@@ -14,6 +15,7 @@
 
 pub mod architecture;
 pub mod delivery;
+pub mod measurements;
 pub mod operations;
 pub mod testing;
 pub mod wire;
