@@ -212,3 +212,60 @@ fn an_idle_agent_is_small() {
         println!("{line}");
     }
 }
+
+/// An installation is noticed by itself, and so is a managed application whose condition changes, a file that is wrong, and a
+/// configuration that is read again.
+#[test]
+fn what_changes_on_the_device_reaches_the_server_by_itself() {
+    let site = Site::new();
+    let _server = site.server();
+    assert!(site.enroll(&site.token()).status.success());
+    let root = site.path("root");
+    let status_file = root.join("var/lib/dpkg/status");
+    std::fs::create_dir_all(status_file.parent().unwrap()).unwrap();
+    std::fs::create_dir_all(site.path("applications.d")).unwrap();
+    let install = |names: &[&str]| {
+        let stanza = |name: &&str| format!("Package: {name}\nStatus: install ok installed\nVersion: 1.0\n\n");
+        let new = status_file.with_file_name("status-new");
+        std::fs::write(&new, names.iter().map(stanza).collect::<String>()).unwrap();
+        std::fs::rename(new, &status_file).unwrap();
+    };
+    install(&["first"]);
+    let settings =
+        format!("applications = {:?}\n[collect]\nroot = {:?}\n", site.path("applications.d"), root);
+    std::fs::write(site.path("agent/muster-agent.toml"), &settings).unwrap();
+    let agent = site.agent_process();
+    let listed =
+        |name: &str| site.ctl_json(&["application", "list", "--device", "till"]).to_string().contains(name);
+    eventually("the first package is listed", || listed("\"first\""));
+    assert!(!listed("\"second\""));
+    install(&["first", "second"]);
+    eventually("the second package is listed", || listed("\"second\""));
+    install(&["second"]);
+    eventually("the first package is gone", || !listed("\"first\""));
+
+    let define =
+        |name: &str, text: &str| std::fs::write(site.path("applications.d").join(name), text).unwrap();
+    define(
+        "shop.toml",
+        "name = \"shop\"\n[condition]\ncommand = [\"sh\", \"-c\", \"echo no disk; exit 1\"]\n",
+    );
+    define("wrong.toml", "name = \"wrong\"\n[condition]\nunit = \"x\"\n");
+    let shown = || site.ctl_json(&["device", "show", "till"]).to_string();
+    eventually("the condition is shown", || shown().contains("code 1: no disk"));
+    let problems = site.status()["problems"].to_string();
+    assert!(problems.contains("wrong.toml, line 3, key 'unit'"), "{problems}");
+
+    std::fs::write(site.path("agent/muster-agent.toml"), format!("nonsense = 1\n{settings}")).unwrap();
+    agent.hang_up();
+    eventually("the wrong configuration is refused", || {
+        site.log("agent.log").contains("the old configuration stays")
+    });
+    std::fs::write(site.path("agent/muster-agent.toml"), format!("log_level = \"debug\"\n{settings}"))
+        .unwrap();
+    agent.hang_up();
+    eventually("the right one is taken", || {
+        site.log("agent.log").contains("the configuration was read again")
+    });
+    assert!(agent.end().success());
+}

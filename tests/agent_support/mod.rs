@@ -48,14 +48,19 @@ impl Running {
         self.0.wait().unwrap();
     }
 
+    /// SIGHUP
+    pub(crate) fn hang_up(&self) {
+        self.signal(rustix::process::Signal::HUP);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let id = i32::try_from(self.0.id()).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(id).unwrap(), signal).unwrap();
+    }
+
     /// SIGTERM, and the end that it leads to.
     pub(crate) fn end(mut self) -> std::process::ExitStatus {
-        let id = i32::try_from(self.0.id()).unwrap();
-        rustix::process::kill_process(
-            rustix::process::Pid::from_raw(id).unwrap(),
-            rustix::process::Signal::TERM,
-        )
-        .unwrap();
+        self.signal(rustix::process::Signal::TERM);
         self.0.wait().unwrap()
     }
 

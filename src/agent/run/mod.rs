@@ -93,6 +93,17 @@ pub enum RunError {
     System(#[from] io::Error),
 }
 
+/// How far a sync is that a local program waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// The sections are to be collected first.
+    ToCollect,
+    /// A helper collects them.
+    Collecting,
+    /// The machine was asked.
+    Asked,
+}
+
 /// The agent while it runs.
 pub struct Agent {
     context: Context,
@@ -114,8 +125,8 @@ pub struct Agent {
     connected_since: Option<WallTime>,
     last_sync: Option<WallTime>,
     last_error_at: Option<WallTime>,
-    /// Who waits for a sync, and whether the machine was asked for it already (first the sections are collected).
-    waiting: Vec<(ClientKey, bool)>,
+    /// Who waits for a sync, and how far it is.
+    waiting: Vec<(ClientKey, Wait)>,
     /// Something was appended to the spool since the last flush.
     is_spool_dirty: bool,
     /// Something could not be finished in this turn: the next one begins at once.
@@ -326,7 +337,7 @@ impl Agent {
                     Err(error) => refusal(&error),
                 },
                 Ok(Request::Sync) => {
-                    self.waiting.push((key, false));
+                    self.waiting.push((key, Wait::ToCollect));
                     self.sections.is_wanted = true;
                     return false;
                 }
@@ -435,12 +446,17 @@ impl Agent {
                 refusal(&format!("the sync failed: {reason}; the agent tries again by itself"))
             }
         };
+        if matches!(result, SyncResult::InSync { .. }) && self.machine.is_sync_wanted() {
+            // It had begun before it was asked for, perhaps with older sections: the next one is the answer.
+            return;
+        }
         let Some(clients) = &mut self.clients else { return };
-        self.waiting.retain(|(key, asked)| {
-            if *asked {
+        self.waiting.retain(|(key, wait)| {
+            let is_answered = *wait == Wait::Asked;
+            if is_answered {
                 clients.answer_owed(*key, &answer);
             }
-            !*asked
+            !is_answered
         });
     }
 

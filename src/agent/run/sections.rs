@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use super::helper::Collected;
-use super::{Agent, Now};
+use super::{Agent, Now, Wait};
 use crate::agent::application::check;
 use crate::agent::collect::inventory;
 use crate::agent::directory::Directory;
@@ -75,8 +75,8 @@ impl Agent {
             Ok(()) => {
                 sections.is_collecting = true;
                 // Who asked before it began gets what it finds.
-                for (_, asked) in &mut self.waiting {
-                    *asked = true;
+                for (_, wait) in self.waiting.iter_mut().filter(|(_, wait)| *wait == Wait::ToCollect) {
+                    *wait = Wait::Collecting;
                 }
             }
             Err(error) => log::warn!("no thread to collect: {error}"),
@@ -114,7 +114,12 @@ impl Agent {
             &sections.conditions,
         );
         self.machine.section_changed(SectionContent::Conditions(sections.conditions.clone().into()));
-        if self.waiting.iter().any(|(_, asked)| *asked) {
+        let mut is_asked = false;
+        for (_, wait) in self.waiting.iter_mut().filter(|(_, wait)| *wait == Wait::Collecting) {
+            *wait = Wait::Asked;
+            is_asked = true;
+        }
+        if is_asked {
             self.machine.asked_to_sync(now);
         }
     }

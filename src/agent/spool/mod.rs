@@ -416,4 +416,6 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
 }
 
 #[cfg(test)]
+mod power_tests;
+#[cfg(test)]
 mod tests;

@@ -172,6 +172,12 @@ impl AgentMachine {
         }
     }
 
+    /// Whether a sync is due that has not begun: what is asked for during a sync is answered by the next one.
+    #[must_use]
+    pub fn is_sync_wanted(&self) -> bool {
+        self.sync_wanted.is_some()
+    }
+
     /// What [`Action::ReadSpool`] found; empty when everything behind the number was dropped.
     pub fn spool_read(&mut self, now: &Now, events: &[(u64, Vec<u8>)]) {
         if let Some(frame) = self.events.read(now.moment, events) {
