@@ -91,8 +91,10 @@ pub fn collect(settings: &CollectSettings) -> Collected {
     if settings.apk {
         take(read(settings.root.join(apk::INSTALLED_FILE), apk::parse));
     }
-    if settings.rpm && rpm::DATABASE_FILES.iter().any(|file| settings.root.join(file).exists()) {
-        take(rpm::query(&settings.root).map_err(|error| error.to_string()));
+    if settings.rpm
+        && let Some(database) = rpm::DATABASE_FILES.iter().find(|file| settings.root.join(file).exists())
+    {
+        take(rpm::query(&settings.root, database).map_err(|error| error.to_string()));
     }
     collected.applications.sort_unstable();
     collected.applications.dedup();

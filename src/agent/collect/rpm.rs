@@ -29,13 +29,16 @@ const OUTPUT_BYTES_MAX: usize = INVENTORY_ENTRIES_MAX * 200;
 const QUERY_FORMAT: &str =
     "%{NAME}\\t%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\\t%{ARCH}\\t%{VENDOR}\\t%{PACKAGER}\\n";
 
-/// Asks rpm what is installed under `root`.
+/// Asks rpm what is installed under `root`, according to `database`, one of [`DATABASE_FILES`].
 ///
 /// # Errors
 /// When rpm is not there, takes too long or fails.
-pub fn query(root: &Path) -> Result<Vec<Application>, ProcessError> {
+pub fn query(root: &Path, database: &str) -> Result<Vec<Application>, ProcessError> {
     let root = root.to_string_lossy();
-    let arguments = ["--root", &root, "-qa", "--queryformat", QUERY_FORMAT];
+    // The very database that was found: rpm's own setting may name another, as on systems where rpm is a guest.
+    let directory = database.rsplit_once('/').map_or("/", |(directory, _)| directory);
+    let directory = format!("/{directory}");
+    let arguments = ["--root", &root, "--dbpath", &directory, "-qa", "--queryformat", QUERY_FORMAT];
     // `--root` makes rpm change its root directory, which only the superuser may do: leave it out where it says nothing.
     let arguments = if root == "/" { &arguments[2..] } else { &arguments[..] };
     let answer = process::run("rpm", arguments, TIMEOUT, OUTPUT_BYTES_MAX)?;

@@ -202,7 +202,9 @@ fn rpm_itself_is_asked() {
     let root = work.path().join("root");
     std::fs::create_dir(&root).unwrap();
     let package = work.path().join("RPMS/noarch/shop-1.2-3.noarch.rpm");
-    run("rpm", &["--root", root.to_str().unwrap(), "-i", "--nodeps", package.to_str().unwrap()]);
+    let root_argument = root.to_str().unwrap();
+    let database = ["--root", root_argument, "--dbpath", "/var/lib/rpm"];
+    run("rpm", &[&database[..], &["-i", "--nodeps", package.to_str().unwrap()]].concat());
     let settings = CollectSettings { root, ..CollectSettings::default() };
     let collected = inventory::collect(&settings);
     assert_eq!(collected.problems, Vec::<String>::new());
