@@ -229,7 +229,7 @@ impl Demo {
         println!("What an administrator sees now ('musterctl', with --server {server}):");
         let commands: [&[&str]; 4] = [
             &["device", "list"],
-            &["application", "list", "--device", DEVICE, "--name", "lib[a-c]*"],
+            &["application", "list", "--device", DEVICE, "--name", "*ssl*"],
             &["event", "list", "--limit", "5"],
             &["status"],
         ];
