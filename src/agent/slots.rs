@@ -58,9 +58,11 @@ pub struct Slots {
 
 /// What a slot holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Slot {
-    generation: u64,
-    content: Vec<u8>,
+pub struct Slot {
+    /// Counts the writes: of two valid slots the higher counts.
+    pub generation: u64,
+    /// What was written.
+    pub content: Vec<u8>,
 }
 
 impl Slots {
@@ -140,7 +142,9 @@ fn newest(slots: [Option<Slot>; 2]) -> Option<(usize, Slot)> {
         .max_by_key(|(_, slot)| slot.generation)
 }
 
-fn encode(generation: u64, content: &[u8]) -> Vec<u8> {
+/// The bytes of a slot.
+#[must_use]
+pub fn encode(generation: u64, content: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER_BYTES + content.len() + SHA256_OUTPUT_LEN);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&generation.to_be_bytes());
@@ -151,7 +155,9 @@ fn encode(generation: u64, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<Slot> {
+/// What the bytes of a slot hold; `None` when they are torn, changed, or never were a slot.
+#[must_use]
+pub fn decode(bytes: &[u8]) -> Option<Slot> {
     let (magic, rest) = bytes.split_first_chunk::<8>()?;
     let (generation, rest) = rest.split_first_chunk::<8>()?;
     let (length, rest) = rest.split_first_chunk::<4>()?;

@@ -1,0 +1,19 @@
+#![no_main]
+//! What a device keeps and is handed: slots, saved state, application files, and lines of local programs.
+use libfuzzer_sys::fuzz_target;
+use muster::agent::application::definition;
+use muster::agent::local::protocol;
+use muster::agent::slots;
+use muster::machine::agent::AgentState;
+use muster::wire::time::WallTime;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Some(slot) = slots::decode(bytes) {
+        assert_eq!(slots::decode(&slots::encode(slot.generation, &slot.content)), Some(slot));
+    }
+    let _ = AgentState::from_bytes(bytes);
+    let _ = protocol::parse(bytes, WallTime(0));
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = definition::parse(text, std::path::Path::new("fuzz.toml"));
+    }
+});
