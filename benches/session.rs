@@ -42,6 +42,7 @@ fn no_change_sync(c: &mut Criterion) {
         interval_seconds: 900,
         keep_seconds: Some(180),
         has_room: true,
+        later_seconds: muster::machine::session::LATER_SECONDS,
     };
     let now = Now { moment: Moment(1_000_000), wall: WallTime(1_795_514_400_123) };
     let mut session = Session::new(&now, Some(record.device));

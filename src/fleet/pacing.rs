@@ -15,17 +15,6 @@ pub const INTERVAL_SECONDS_DEFAULT: u32 = 15 * 60;
 const _: () = assert!(INTERVAL_SECONDS_MIN <= INTERVAL_SECONDS_DEFAULT);
 const _: () = assert!(INTERVAL_SECONDS_DEFAULT <= INTERVAL_SECONDS_MAX);
 
-/// How often a device syncs, in seconds: its own setting, else that of the nearest group above it, else the server's.
-#[must_use]
-pub fn effective_interval_seconds(
-    device: Option<u32>,
-    groups_nearest_first: &[Option<u32>],
-    server: u32,
-) -> u32 {
-    let set = device.or_else(|| groups_nearest_first.iter().copied().flatten().next());
-    set.unwrap_or(server).clamp(INTERVAL_SECONDS_MIN, INTERVAL_SECONDS_MAX)
-}
-
 /// When a device that is in sync now is to come again, in seconds from now.
 ///
 /// Each device has a slot of its own in the interval, taken from its id, and comes at that slot whatever brought it here now.
@@ -62,14 +51,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn the_nearest_setting_counts() {
-        assert_eq!(effective_interval_seconds(Some(60), &[Some(300)], 900), 60);
-        assert_eq!(effective_interval_seconds(None, &[None, Some(300), Some(600)], 900), 300);
-        assert_eq!(effective_interval_seconds(None, &[], 900), 900);
-        assert_eq!(effective_interval_seconds(Some(1), &[], 900), INTERVAL_SECONDS_MIN);
-    }
 
     #[test]
     fn a_fleet_that_came_at_once_is_spread_with_its_next_sync() {

@@ -42,7 +42,7 @@ const KEPT_PINGS_HALVES: u64 = 5;
 /// How many messages may fail to decode before the link is closed. One may come of a newer version; this many come of a fault.
 pub const MALFORMED_MAX: u8 = 8;
 
-/// When a device is to come again that could not be served, in seconds. Spread by the caller where many are told.
+/// When a device is to come again that could not be served, in seconds at least: the caller spreads it.
 pub const LATER_SECONDS: u32 = 5;
 
 /// What the server answers a sync with, worked out by the caller from the device's record and the time.
@@ -58,6 +58,8 @@ pub struct SyncPolicy {
     pub keep_seconds: Option<u32>,
     /// Whether there is room for more jobs. Without it a device that differs is told to come later, before it sends anything.
     pub has_room: bool,
+    /// When a device is to come again that can't be served now, in seconds; spread, so that not all of them come at once.
+    pub later_seconds: u32,
 }
 
 /// The server's half of one link.

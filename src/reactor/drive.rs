@@ -6,6 +6,7 @@ use super::backend::{AppendRefusal, Backend};
 use super::channel::{HandshakeCost, READ_BYTES_BUDGET, ReadOutcome, Standing};
 use super::link::{Link, Stage};
 use super::turn::Reactor;
+use crate::fleet::pacing::later_seconds;
 use crate::lane::reactors::ToReactor;
 use crate::machine::close::CloseReason;
 use crate::machine::command::{Command, JobOutcome};
@@ -259,7 +260,7 @@ impl<B: Backend> Reactor<B> {
             Some(AppendRefusal::Full | AppendRefusal::TooLarge) => {
                 self.counters.events_refused.add_one();
                 if let Some(Link { stage: Stage::Live(session), .. }) = self.links.get(slot) {
-                    session.append_refused(LATER_SECONDS, &mut commands);
+                    session.append_refused(later_seconds(LATER_SECONDS, random()), &mut commands);
                 }
             }
             None if tally.ack.is_some() => {

@@ -13,7 +13,7 @@ use crate::lane::permits::Permits;
 use crate::machine::command::Job;
 use crate::machine::hot::{HotRecord, LinkRef};
 use crate::machine::record;
-use crate::machine::session::SyncPolicy;
+use crate::machine::session::{LATER_SECONDS, SyncPolicy};
 use crate::reactor::channel::{Membership as _, Standing};
 use crate::reactor::{AppendRefusal, Backend};
 use crate::store::Store;
@@ -96,6 +96,11 @@ impl Backend for LiveBackend {
                 .filter(|record| record.keep_connected)
                 .map(|_| self.keep_seconds.load(Ordering::Relaxed)),
             has_room: self.permits.free() > PERMITS_RESERVED,
+            // Any bits that differ from device to device and from time to time will do.
+            later_seconds: pacing::later_seconds(
+                LATER_SECONDS,
+                now.moment.0 ^ record.map_or(0, |record| record.device.0),
+            ),
         }
     }
 

@@ -48,7 +48,7 @@ use table::DeviceTable;
 use writer::{BetweenBatches, WriterLane};
 
 /// The sync interval when neither device, group nor configuration names one, in seconds.
-pub const DEFAULT_INTERVAL_SECONDS: u32 = 15 * 60;
+pub const DEFAULT_INTERVAL_SECONDS: u32 = crate::fleet::pacing::INTERVAL_SECONDS_DEFAULT;
 
 /// The store. Cheap to clone; the last clone that is dropped waits until everything handed in is written.
 #[derive(Clone)]

@@ -59,6 +59,7 @@ impl World {
             interval_seconds: 120,
             keep_seconds: kept.then_some(20),
             has_room,
+            later_seconds: muster::machine::session::LATER_SECONDS,
         }
     }
 

@@ -101,7 +101,7 @@ pub(super) fn begin(
     }
     if !policy.has_room {
         *phase = Phase::Resting { keep_seconds: None };
-        out.push(Command::Send(ToAgent::Later(Later { seconds: super::LATER_SECONDS })));
+        out.push(Command::Send(ToAgent::Later(Later { seconds: policy.later_seconds })));
         return;
     }
     let mut syncing = Box::new(Syncing {
@@ -187,7 +187,7 @@ pub(super) fn job_done(
         &(JobOutcome::BaseUnknown(section) | JobOutcome::DigestMismatch(section)) => Some(section),
         JobOutcome::Failed | JobOutcome::Enrolled(_) | JobOutcome::Refused(_) => {
             *phase = Phase::Resting { keep_seconds: None };
-            out.push(Command::Send(ToAgent::Later(Later { seconds: super::LATER_SECONDS })));
+            out.push(Command::Send(ToAgent::Later(Later { seconds: policy.later_seconds })));
             return;
         }
     };

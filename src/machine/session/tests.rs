@@ -23,6 +23,7 @@ fn policy() -> SyncPolicy {
         interval_seconds: 900,
         keep_seconds: None,
         has_room: true,
+        later_seconds: LATER_SECONDS,
     }
 }
 
