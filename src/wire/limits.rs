@@ -55,6 +55,14 @@ pub const DATAGRAM_KEY_BYTES: usize = 32;
 /// Secret of a join token, in bytes: 192 bits can't be guessed at any rate.
 pub const TOKEN_SECRET_BYTES: usize = 24;
 
+/// Over how many seconds agents that lost their server spread at least when they come back. Both sides go by it: the agent draws its
+/// delay, the server calls nobody lost before.
+pub const RECONNECT_SECONDS_MIN: u64 = 30;
+
+/// And at most, in seconds. Between the two it is their interval: in that time a server can take all its devices.
+pub const RECONNECT_SECONDS_MAX: u64 = 900;
+
+const _: () = assert!(RECONNECT_SECONDS_MIN <= RECONNECT_SECONDS_MAX);
 const _: () = assert!(EVENT_BYTES_MAX * 7 < FRAME_BODY_BYTES_MAX);
 const _: () = assert!(TEXT_BYTES_MAX + 4 * NAME_BYTES_MAX < EVENT_BYTES_MAX);
 const _: () = assert!(PART_CONTENT_BYTES_TARGET + 4 * NAME_BYTES_MAX < FRAME_BODY_BYTES_MAX);

@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod bounded;
+pub mod datagram;
 pub mod digest;
 pub mod event;
 pub mod frame;
@@ -14,6 +15,7 @@ pub mod id;
 pub mod inventory;
 pub mod limits;
 pub mod message;
+pub mod presence;
 pub mod section;
 pub mod time;
 pub mod token;

@@ -5,14 +5,16 @@
 
 mod schema;
 
+use muster::wire::datagram::NoticeKind;
 use muster::wire::digest::Digest;
 use muster::wire::event::{Event, Severity};
 use muster::wire::frame;
 use muster::wire::id::{DeviceId, Epoch, TokenId};
 use muster::wire::inventory::Application;
 use muster::wire::message::{
-    Ack, Enrol, Enrolled, ErrorCode, ErrorReport, EventItem, Events, InSync, Later, NamedSection, Part,
-    PartContent, Sync, SyncReason, ToAgent, ToServer, Want, WantedSection,
+    Ack, Enrol, Enrolled, ErrorCode, ErrorReport, EventItem, Events, Goodbye, InSync, Later, NamedSection,
+    Part, PartContent, Ping, Probe, Probed, Reach, Sync, SyncNow, SyncReason, ToAgent, ToServer, Want,
+    WantedSection,
 };
 use muster::wire::section::{ApplicationCondition, Condition, HostFacts, Section};
 use muster::wire::time::WallTime;
@@ -54,15 +56,17 @@ fn conditions() -> Vec<ApplicationCondition> {
 
 /// Bodies of messages of every kind, with and without each optional part.
 fn bodies() -> Vec<Vec<u8>> {
-    let sync = |sections: Vec<NamedSection>| {
+    let sync = |sections: Vec<NamedSection>, reach: Option<Reach>| {
         ToServer::Sync(Sync {
             agent_epoch: Epoch(LARGE),
             server_epoch: Epoch(0),
             reason: SyncReason::Reconnected,
             clock: WallTime(1_795_514_400_123),
             sections,
+            reach,
         })
     };
+    let reach = Reach { udp_port: u16::MAX, wake_counter: u32::MAX, notice_counter: 1, boot: 2 };
     let named = |confirmed_revision| NamedSection {
         section: Section::Host.number(),
         digest: Digest(LARGE),
@@ -87,12 +91,15 @@ fn bodies() -> Vec<Vec<u8>> {
             request: vec![0x30; 300],
             name: "till-17".into(),
         }),
-        sync(vec![]),
-        sync(vec![named(None), named(Some(6))]),
+        sync(vec![], None),
+        sync(vec![named(None), named(Some(6))], Some(reach)),
         part(None, PartContent::default()),
         part(Some(Digest(1)), whole),
         ToServer::Events(Events { spool_epoch: Epoch(LARGE), highest: LARGE, items }),
-        ToServer::Ping,
+        ToServer::Ping(Ping { next_seconds: None }),
+        ToServer::Ping(Ping { next_seconds: Some(300) }),
+        ToServer::Goodbye(Goodbye { kind: NoticeKind::Suspend, counter: u32::MAX, boot: 1 }),
+        ToServer::Probe(Probe { udp_port: 15_000 }),
     ];
     let in_sync = |keep_seconds| {
         ToAgent::InSync(InSync {
@@ -100,6 +107,8 @@ fn bodies() -> Vec<Vec<u8>> {
             next_seconds: u32::MAX,
             interval_seconds: 900,
             keep_seconds,
+            notice_port: keep_seconds.map(|_| 13_000),
+            notice_counter: keep_seconds,
         })
     };
     let mut to_agent = vec![
@@ -122,6 +131,14 @@ fn bodies() -> Vec<Vec<u8>> {
         ToAgent::Ack(Ack { spool_epoch: Epoch(LARGE), through: LARGE }),
         ToAgent::Later(Later { seconds: 30 }),
         ToAgent::Pong,
+        ToAgent::SyncNow(SyncNow { is_fresh: true }),
+        ToAgent::Probed(Probed {
+            clock: WallTime(LARGE),
+            notice_counter: 3,
+            wake_counter: Some(u32::MAX),
+            address: "192.0.2.7".into(),
+            notice_port: Some(13_000),
+        }),
     ];
     let codes = [ErrorCode::Malformed, ErrorCode::TokenExpired, ErrorCode::Stopping];
     to_agent.extend(codes.map(|code| ToAgent::Error(ErrorReport { code, message: "why".into() })));
@@ -178,8 +195,8 @@ fn a_message_that_is_changed_in_kind_or_key_is_no_longer_allowed() {
         for (at, (key, _)) in pairs.iter().enumerate() {
             let mut wrong = pairs.clone();
             wrong[at].1 = Value::Bool(true);
-            // The one key that is a bool.
-            if !(*kind == 3 && *key == Value::Unsigned(5)) {
+            // The keys that are bools.
+            if !matches!((*kind, key), (3, Value::Unsigned(5)) | (40, Value::Unsigned(0))) {
                 assert!(!allows(*kind, wrong), "kind {kind} with a bool as {key:?}");
             }
             let mut twice = pairs.clone();

@@ -1,61 +1,12 @@
 //! Devices.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::presence::Presence;
 use crate::wire::section::{ApplicationCondition, Condition, HostFacts, Section};
-
-/// Where a device stands, as the server sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PresenceName {
-    /// It has a link open now.
-    Connected,
-    /// It has none, and is not due yet.
-    Idle,
-    /// It is overdue.
-    Lost,
-    /// It enrolled, and was never heard of again.
-    NeverSeen,
-}
-
-impl PresenceName {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Connected, Self::Idle, Self::Lost, Self::NeverSeen];
-
-    /// Its name, as commands take it and tables show it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Connected => "connected",
-            Self::Idle => "idle",
-            Self::Lost => "lost",
-            Self::NeverSeen => "never_seen",
-        }
-    }
-}
-
-impl fmt::Display for PresenceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for PresenceName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|presence| presence.name() == text)
-            .ok_or_else(|| format!("'{text}' is not a presence (connected, idle, lost or never_seen)"))
-    }
-}
 
 /// Asks for devices, by name.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -64,7 +15,7 @@ pub struct DeviceQuery {
     /// Only those of this group and the groups below it.
     pub group: Option<String>,
     /// Only those that stand so.
-    pub presence: Option<PresenceName>,
+    pub presence: Option<Presence>,
     /// Only those whose name contains this text, in any case.
     pub search: Option<String>,
     /// Most items of the page.
@@ -83,7 +34,7 @@ pub struct Device {
     /// Path of its group.
     pub group: String,
     /// Where it stands.
-    pub presence: PresenceName,
+    pub presence: Presence,
     /// When the server last heard it; null: never.
     pub last_seen_at: Option<Timestamp>,
     /// When a sync of it last ended with everything in step; null: never.

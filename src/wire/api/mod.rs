@@ -12,6 +12,7 @@
 //! | `GET /v1/devices/{name or id}` | | [`DeviceDetail`] |
 //! | `PATCH /v1/devices/{name or id}` | [`DeviceChange`] | [`Device`] |
 //! | `DELETE /v1/devices/{name or id}` | | [`Device`] |
+//! | `POST /v1/syncs` | [`CallRequest`] | one [`CallLine`] a line |
 //! | `GET /v1/applications` | [`ApplicationQuery`] | [`Page`] of [`InstalledApplication`] |
 //! | `GET /v1/installations` | [`ApplicationQuery`] | [`Page`] of [`Installation`]: which devices |
 //! | `GET /v1/events` | [`EventQuery`] | [`Page`] of [`EventRecord`], newest first |
@@ -22,6 +23,7 @@
 //! Every answer that is no success is an [`ErrorBody`]. A list is a [`Page`] with an opaque cursor to the next one.
 
 mod application;
+mod call;
 mod device;
 mod event;
 mod group;
@@ -33,10 +35,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::wire::presence::Presence;
 pub use application::{ApplicationQuery, Installation, InstalledApplication};
+pub use call::{CallLine, CallOutcome, CallRequest, CalledDevice, Road};
 pub use device::{
-    ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Link, PresenceName,
-    SectionStatus, Spool,
+    ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Link, SectionStatus, Spool,
 };
 pub use event::{EventQuery, EventRecord, FollowLine, FollowQuery};
 pub use group::{Group, NewGroup};

@@ -43,6 +43,12 @@ pub struct DeviceCounts {
     pub connected: u64,
     /// Not connected, not due yet.
     pub idle: u64,
+    /// Those that said they go to sleep.
+    pub asleep: u64,
+    /// Those that said they shut down or reboot.
+    pub shut_down: u64,
+    /// Those whose agent said that it was stopped.
+    pub agent_stopped: u64,
     /// Overdue.
     pub lost: u64,
     /// Enrolled and never heard of again.

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::datagram::NoticeKind;
 use crate::wire::digest::Digest;
 use crate::wire::frame;
 use crate::wire::id::{DeviceId, Epoch, TokenId};
@@ -50,6 +51,12 @@ fn any_to_server() -> impl Strategy<Value = ToServer<'static>> {
                 reason: SyncReason::Changed,
                 clock: WallTime(clock),
                 sections,
+                reach: clock.is_multiple_of(2).then(|| Reach {
+                    udp_port: 15_000,
+                    wake_counter: 7,
+                    notice_counter: 8,
+                    boot: 9,
+                }),
             })
         },
     );
@@ -76,7 +83,11 @@ fn any_to_server() -> impl Strategy<Value = ToServer<'static>> {
             ToServer::Events(Events { spool_epoch: Epoch(epoch), highest, items })
         },
     );
-    prop_oneof![enrol, sync, part, events, Just(ToServer::Ping)]
+    let ping = any::<Option<u32>>().prop_map(|next_seconds| ToServer::Ping(Ping { next_seconds }));
+    let goodbye = (prop::sample::select(NoticeKind::ALL.to_vec()), any::<u32>(), any::<u32>())
+        .prop_map(|(kind, counter, boot)| ToServer::Goodbye(Goodbye { kind, counter, boot }));
+    let probe = any::<u16>().prop_map(|udp_port| ToServer::Probe(Probe { udp_port }));
+    prop_oneof![enrol, sync, part, events, ping, goodbye, probe]
 }
 
 fn any_to_agent() -> impl Strategy<Value = ToAgent> {
@@ -97,8 +108,18 @@ fn any_to_agent() -> impl Strategy<Value = ToAgent> {
                 next_seconds,
                 interval_seconds: 900,
                 keep_seconds,
+                notice_port: keep_seconds.map(|_| 13_000),
+                notice_counter: keep_seconds,
             })
         }),
+        any::<bool>().prop_map(|is_fresh| ToAgent::SyncNow(SyncNow { is_fresh })),
+        (any::<u64>(), any::<u32>(), any::<Option<u32>>(), "\\PC{0,30}").prop_map(
+            |(clock, notice_counter, wake_counter, address)| {
+                let clock = WallTime(clock);
+                let notice_port = wake_counter.map(|_| 1);
+                ToAgent::Probed(Probed { clock, notice_counter, wake_counter, address, notice_port })
+            }
+        ),
         prop::collection::vec((any_section(), any::<Option<u64>>()), 0..4).prop_map(|sections| {
             let sections = sections.into_iter();
             ToAgent::Want(Want {
@@ -194,14 +215,22 @@ fn a_sync_in_which_nothing_changed_stays_below_its_budget() {
         reason: SyncReason::Scheduled,
         clock: WallTime(1_795_514_400_123),
         sections: sections.to_vec(),
+        reach: Some(Reach {
+            udp_port: u16::MAX,
+            wake_counter: u32::MAX,
+            notice_counter: u32::MAX,
+            boot: u32::MAX,
+        }),
     })
     .write_to(&mut bytes);
     ToAgent::InSync(InSync {
         server_epoch: Epoch(u64::MAX),
         next_seconds: 86_400,
         interval_seconds: 86_400,
+        notice_port: Some(u16::MAX),
+        notice_counter: None,
         keep_seconds: Some(86_400),
     })
     .write_to(&mut bytes);
-    assert!(bytes.len() <= 150, "{} bytes", bytes.len());
+    assert!(bytes.len() <= 180, "{} bytes", bytes.len());
 }

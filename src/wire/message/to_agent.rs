@@ -9,6 +9,7 @@ use crate::wire::frame;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::limits::{DATAGRAM_KEY_BYTES, PINS_MAX, SECTIONS_MAX};
 use crate::wire::section::Section;
+use crate::wire::time::WallTime;
 
 /// A message to the agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +28,10 @@ pub enum ToAgent {
     Pong,
     /// Kind 39: something was refused.
     Error(ErrorReport),
+    /// Kind 40: sync at once.
+    SyncNow(SyncNow),
+    /// Kind 41: answer to a probe.
+    Probed(Probed),
 }
 
 impl ToAgent {
@@ -42,6 +47,8 @@ impl ToAgent {
                 Self::Later(body) => encoder.array(2).and_then(|e| e.u32(37)?.encode(body)).map(drop),
                 Self::Pong => encoder.array(2).and_then(|e| e.u32(38)?.map(0)).map(drop),
                 Self::Error(body) => encoder.array(2).and_then(|e| e.u32(39)?.encode(body)).map(drop),
+                Self::SyncNow(body) => encoder.array(2).and_then(|e| e.u32(40)?.encode(body)).map(drop),
+                Self::Probed(body) => encoder.array(2).and_then(|e| e.u32(41)?.encode(body)).map(drop),
             };
             // A vector can always be written to, and none of our types refuses to be encoded.
             debug_assert!(done.is_ok());
@@ -65,6 +72,8 @@ impl ToAgent {
                 Self::Pong
             }
             39 => Self::Error(decoder.decode()?),
+            40 => Self::SyncNow(decoder.decode()?),
+            41 => Self::Probed(decoder.decode()?),
             unknown => return Err(MessageError::UnknownKind(unknown)),
         };
         at_end(&decoder)?;
@@ -141,6 +150,43 @@ pub struct InSync {
     /// When there, the link stays, and the agent pings at this interval, in seconds. Otherwise the agent closes the link.
     #[n(3)]
     pub keep_seconds: Option<u32>,
+    /// The UDP port on which the server hears notices; left out when it has the number of the TCP port.
+    #[n(4)]
+    pub notice_port: Option<u16>,
+    /// The highest counter of a notice that the server heard, when the device's own lies below: it was rolled back, and goes on from
+    /// here.
+    #[n(5)]
+    pub notice_counter: Option<u32>,
+}
+
+/// Sync at once, whatever was said before of when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct SyncNow {
+    /// Whether the device is to look at itself anew before.
+    #[n(0)]
+    pub is_fresh: bool,
+}
+
+/// Answer to a probe.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Probed {
+    /// The server's clock.
+    #[n(0)]
+    pub clock: WallTime,
+    /// The highest counter of a notice that reached the server; 0 when none ever did.
+    #[n(1)]
+    pub notice_counter: u32,
+    /// The counter of the wake that was sent; left out when none was.
+    #[n(2)]
+    pub wake_counter: Option<u32>,
+    /// Where the link comes from, as the server sees it: an IP address.
+    #[cbor(n(3), decode_with = "bounded::name")]
+    pub address: String,
+    /// The UDP port on which the server hears notices; left out when it has the number of the TCP port.
+    #[n(4)]
+    pub notice_port: Option<u16>,
 }
 
 /// These sections differ.

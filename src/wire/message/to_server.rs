@@ -4,6 +4,7 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use super::{MessageError, at_end, kind};
 use crate::wire::bounded;
+use crate::wire::datagram::NoticeKind;
 use crate::wire::digest::Digest;
 use crate::wire::frame;
 use crate::wire::id::{Epoch, TokenId};
@@ -24,7 +25,11 @@ pub enum ToServer<'b> {
     /// Kind 4: events, oldest first.
     Events(Events<'b>),
     /// Kind 5: the link is alive; answered with a pong.
-    Ping,
+    Ping(Ping),
+    /// Kind 6: the device's last word on this link.
+    Goodbye(Goodbye),
+    /// Kind 7: somebody on the device looks whether everything works.
+    Probe(Probe),
 }
 
 impl<'b> ToServer<'b> {
@@ -37,7 +42,9 @@ impl<'b> ToServer<'b> {
                 Self::Sync(body) => encoder.array(2).and_then(|e| e.u32(2)?.encode(body)).map(drop),
                 Self::Part(body) => encoder.array(2).and_then(|e| e.u32(3)?.encode(body)).map(drop),
                 Self::Events(body) => encoder.array(2).and_then(|e| e.u32(4)?.encode(body)).map(drop),
-                Self::Ping => encoder.array(2).and_then(|e| e.u32(5)?.map(0)).map(drop),
+                Self::Ping(body) => encoder.array(2).and_then(|e| e.u32(5)?.encode(body)).map(drop),
+                Self::Goodbye(body) => encoder.array(2).and_then(|e| e.u32(6)?.encode(body)).map(drop),
+                Self::Probe(body) => encoder.array(2).and_then(|e| e.u32(7)?.encode(body)).map(drop),
             };
             // A vector can always be written to, and none of our types refuses to be encoded.
             debug_assert!(done.is_ok());
@@ -55,10 +62,9 @@ impl<'b> ToServer<'b> {
             2 => Self::Sync(decoder.decode()?),
             3 => Self::Part(decoder.decode()?),
             4 => Self::Events(decoder.decode()?),
-            5 => {
-                decoder.skip()?;
-                Self::Ping
-            }
+            5 => Self::Ping(decoder.decode()?),
+            6 => Self::Goodbye(decoder.decode()?),
+            7 => Self::Probe(decoder.decode()?),
             unknown => return Err(MessageError::UnknownKind(unknown)),
         };
         at_end(&decoder)?;
@@ -110,6 +116,15 @@ pub enum SyncReason {
     /// The link came back after it was lost.
     #[n(4)]
     Reconnected,
+    /// A wake datagram of the server came.
+    #[n(5)]
+    Woken,
+    /// The server asked for it on the link.
+    #[n(6)]
+    Forced,
+    /// The device was asleep.
+    #[n(7)]
+    Resumed,
 }
 
 /// Where the device's sections stand.
@@ -131,6 +146,61 @@ pub struct Sync {
     /// One entry for each section that the device has.
     #[cbor(n(4), decode_with = "bounded::list::<Ctx, NamedSection, SECTIONS_MAX>")]
     pub sections: Vec<NamedSection>,
+    /// How the device is reached by datagrams; left out by agents that do not know of them.
+    #[n(5)]
+    pub reach: Option<Reach>,
+}
+
+/// How a device is reached by datagrams, and which of them were exchanged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct Reach {
+    /// The UDP port on which it hears wakes, at the address that its link comes from; 0 when it hears none.
+    #[n(0)]
+    pub udp_port: u16,
+    /// The highest counter among the wakes that it took; 0 before the first.
+    #[n(1)]
+    pub wake_counter: u32,
+    /// Every notice up to this counter was sent before this sync: one that still arrives is stale.
+    #[n(2)]
+    pub notice_counter: u32,
+    /// Which boot this is ([`boot_of`](crate::wire::datagram::boot_of)); 0 when unknown.
+    #[n(3)]
+    pub boot: u32,
+}
+
+/// The link is alive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct Ping {
+    /// In how many seconds at the latest the device will be heard again on this link; left out: the interval that it was told.
+    #[n(0)]
+    pub next_seconds: Option<u32>,
+}
+
+/// The device's last word on this link: the same as a notice, on a road that does not lose it. Nothing follows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Goodbye {
+    /// What becomes of the device.
+    #[n(0)]
+    pub kind: NoticeKind,
+    /// Counts with the notices.
+    #[n(1)]
+    pub counter: u32,
+    /// Which of its boots says so.
+    #[n(2)]
+    pub boot: u32,
+}
+
+/// Somebody on the device looks whether everything works. Answered with a [`Probed`](super::Probed); the link does not become the
+/// device's, so that it takes over from no other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct Probe {
+    /// Where a wake of the kind probe is to be sent, at the address that the link comes from; 0: nowhere.
+    #[n(0)]
+    pub udp_port: u16,
 }
 
 /// Where one section stands on the device.

@@ -1,0 +1,157 @@
+//! Forced syncs: who is called, and what became of each.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+use crate::wire::id::DeviceId;
+
+/// Calls devices: `POST /v1/syncs`. Exactly one of `devices`, `group` and `all` is given.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CallRequest {
+    /// Names or ids.
+    pub devices: Vec<String>,
+    /// Every device of this group and the groups below it.
+    pub group: Option<String>,
+    /// Every device.
+    pub all: bool,
+    /// Whether the devices are to look at themselves anew before.
+    pub is_fresh: bool,
+    /// Whether the answer brings the outcome of each device, as they come.
+    pub wait: bool,
+    /// How long the outcomes are waited for, in seconds.
+    pub timeout_seconds: Option<u32>,
+}
+
+/// One line of the answer to a [`CallRequest`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallLine {
+    /// First: so many devices are called.
+    Called {
+        /// How many.
+        devices: u64,
+    },
+    /// Then, when it was asked to wait: what became of one device.
+    Device(CalledDevice),
+    /// Last, when it was asked to wait.
+    Done {
+        /// How many synced.
+        synced: u64,
+        /// How many did not.
+        failed: u64,
+    },
+}
+
+/// What became of one device that was called.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CalledDevice {
+    /// Its id.
+    pub id: DeviceId,
+    /// What it is called.
+    pub name: String,
+    /// What became of the call.
+    #[serde(flatten)]
+    pub outcome: CallOutcome,
+}
+
+/// Which way a device came.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Road {
+    /// It was asked on the link that it had.
+    Link,
+    /// A datagram called it.
+    Wake,
+    /// It came by itself meanwhile.
+    Itself,
+}
+
+/// What became of a call.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum CallOutcome {
+    /// Everything is in step.
+    Synced {
+        /// Which way it came.
+        by: Road,
+        /// From the question until its sync had begun, in microseconds.
+        begun_microseconds: u64,
+        /// From the question until it had ended, in microseconds.
+        synced_microseconds: u64,
+    },
+    /// It did not come: no datagram of so many brought it.
+    Unreachable {
+        /// How many datagrams were sent; 0: nowhere is known to send one.
+        attempts: u32,
+        /// When it will come by itself; null: not known.
+        next_slot_at: Option<Timestamp>,
+    },
+    /// It said that it sleeps.
+    Asleep,
+    /// It said that it shuts down.
+    ShutDown,
+    /// It said that its agent was stopped.
+    AgentStopped,
+    /// It came and does not accept this server's certificate.
+    RefusedCertificate,
+    /// It came, and the server had no room for its sync: it comes again by itself.
+    PutOff,
+    /// Its sync has begun and has not ended.
+    Unfinished {
+        /// From the question until its sync had begun, in microseconds.
+        begun_microseconds: u64,
+    },
+    /// It was removed meanwhile.
+    Removed,
+    /// The time was over before anything else could be said.
+    TimedOut,
+}
+
+impl CallOutcome {
+    /// Whether everything is in step.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        matches!(self, Self::Synced { .. })
+    }
+}
+
+impl fmt::Display for CallOutcome {
+    /// For people, in a few words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let milliseconds = |microseconds: &u64| format!("{:.1} ms", *microseconds as f64 / 1_000.0);
+        match self {
+            Self::Synced { by, begun_microseconds, synced_microseconds } => {
+                let by = match by {
+                    Road::Link => "by link",
+                    Road::Wake => "by wake",
+                    Road::Itself => "came by itself",
+                };
+                let (begun, synced) = (milliseconds(begun_microseconds), milliseconds(synced_microseconds));
+                write!(f, "synced in {synced} ({by}, begun after {begun})")
+            }
+            Self::Unreachable { attempts, next_slot_at } => {
+                match attempts {
+                    0 => f.write_str("unreachable: it has said no UDP port yet")?,
+                    attempts => write!(f, "unreachable by UDP ({attempts} wakes)")?,
+                }
+                match next_slot_at {
+                    Some(at) => write!(f, "; next slot at {at}"),
+                    None => f.write_str("; when it comes by itself is not known"),
+                }
+            }
+            Self::Asleep => f.write_str("asleep"),
+            Self::ShutDown => f.write_str("shut down"),
+            Self::AgentStopped => f.write_str("its agent was stopped"),
+            Self::RefusedCertificate => f.write_str("refused this server's certificate"),
+            Self::PutOff => f.write_str("put off: the server is busy, it comes again by itself"),
+            Self::Unfinished { begun_microseconds } => {
+                write!(f, "its sync began after {} and has not ended", milliseconds(begun_microseconds))
+            }
+            Self::Removed => f.write_str("removed meanwhile"),
+            Self::TimedOut => f.write_str("no outcome in time"),
+        }
+    }
+}
