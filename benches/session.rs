@@ -33,6 +33,7 @@ fn no_change_sync(c: &mut Criterion) {
         reason: SyncReason::Scheduled,
         clock: WallTime(1_795_514_400_123),
         sections: sections.to_vec(),
+        reach: None,
     };
     let mut request = Vec::new();
     ToServer::Sync(sync).write_to(&mut request);
@@ -43,6 +44,8 @@ fn no_change_sync(c: &mut Criterion) {
         keep_seconds: Some(180),
         has_room: true,
         later_seconds: muster::machine::session::LATER_SECONDS,
+        peer: None,
+        notice_port: None,
     };
     let now = Now { moment: Moment(1_000_000), wall: WallTime(1_795_514_400_123) };
     let mut session = Session::new(&now, Some(record.device));

@@ -28,6 +28,7 @@ fn sync() -> ToServer<'static> {
         reason: SyncReason::Scheduled,
         clock: WallTime(1_795_514_400_123),
         sections: sections.to_vec(),
+        reach: None,
     })
 }
 
@@ -58,6 +59,8 @@ fn a_sync_in_which_nothing_changed(c: &mut Criterion) {
         next_seconds: 913,
         interval_seconds: 900,
         keep_seconds: None,
+        notice_port: None,
+        notice_counter: None,
     });
     let answer_bytes = framed(|out| answer.write_to(out));
     println!("no-change sync: {} bytes up, {} bytes down", request.len(), answer_bytes.len());

@@ -67,7 +67,7 @@ fn a_device_is_listed_shown_changed_and_removed() {
         assert!(server.ctl(&["device", "show", "till-17"]).out.contains(line), "{line}");
     }
 
-    let link = LinkRef { reactor: 0, slot: 1, generation: 2 };
+    let link = LinkRef::new(0, 1, 2).unwrap();
     server.store.table().with(device, |record| record.link = Some(link));
     let listed = server.ctl(&["device", "list", "--presence", "connected", "--json"]).json();
     assert_eq!(listed[0]["id"], device.to_string());
@@ -214,7 +214,7 @@ fn wrong_usage_is_2_and_help_is_0() {
     for arguments in [
         &["frobnicate"][..],
         &["device", "set", "x"],
-        &["device", "list", "--presence", "asleep"],
+        &["device", "list", "--presence", "away"],
         &["event", "list", "--severity", "dire"],
         &["event", "list", "--since", "yesterday"],
         &["token", "create", "--ttl", "soon"],

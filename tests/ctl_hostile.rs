@@ -58,7 +58,7 @@ fn every_refusal_is_json_with_its_status() {
         ("GET /v1/devices?limit=x", "", 400, "invalid_argument"),
         ("GET /v1/devices?serach=x", "", 400, "invalid_argument"),
         ("GET /v1/devices?cursor=%00%ff", "", 400, "invalid_argument"),
-        ("GET /v1/devices?presence=asleep", "", 400, "invalid_argument"),
+        ("GET /v1/devices?presence=away", "", 400, "invalid_argument"),
         ("GET /v1/devices/nobody", "", 404, "not_found"),
         ("GET /v1/devices?group=/nowhere", "", 404, "not_found"),
         ("GET /v1/events?cursor=e-1", "", 400, "invalid_argument"),

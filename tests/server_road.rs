@@ -33,6 +33,7 @@ fn sync(revision: u64) -> ToServer<'static> {
             revision,
             confirmed_revision: Some(revision - 1),
         }],
+        reach: None,
     })
 }
 
@@ -139,19 +140,19 @@ fn a_removed_device_is_refused_on_a_full_and_on_a_resumed_handshake() {
     let mut cost = None;
     for _ in 0..3 {
         let mut connection = Connection::open(address, &device.tls);
-        connection.send(&ToServer::Ping);
+        connection.send(&ToServer::Ping(muster::wire::message::Ping::default()));
         assert_eq!(connection.receive().unwrap(), ToAgent::Pong);
         cost = connection.channel.handshake_cost();
     }
     assert_eq!(cost, Some(HandshakeCost::Resumed), "the ticket was used");
 
     let mut open = Connection::open(address, &device.tls);
-    open.send(&ToServer::Ping);
+    open.send(&ToServer::Ping(muster::wire::message::Ping::default()));
     assert_eq!(open.receive().unwrap(), ToAgent::Pong);
     running.store().remove_device(device.enrolled.device, WallTime(1)).unwrap();
 
     // On the link that is open, with a ticket, and (the ticket being used up or not) again.
-    open.send(&ToServer::Ping);
+    open.send(&ToServer::Ping(muster::wire::message::Ping::default()));
     let refused = |message: Result<ToAgent, _>| match message {
         Ok(ToAgent::Error(report)) => assert_eq!(report.code, ErrorCode::DeviceRemoved),
         Ok(other) => panic!("{other:?}"),
@@ -160,7 +161,7 @@ fn a_removed_device_is_refused_on_a_full_and_on_a_resumed_handshake() {
     refused(open.receive());
     for _ in 0..3 {
         let mut connection = Connection::open(address, &device.tls);
-        connection.send(&ToServer::Ping);
+        connection.send(&ToServer::Ping(muster::wire::message::Ping::default()));
         refused(connection.receive());
     }
     running.drain().unwrap();

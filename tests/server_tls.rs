@@ -147,7 +147,7 @@ fn without_a_certificate_nothing_is_done_but_enrolment() {
     let house = House::start();
     let tls = ClientTls::new(ExpectedServer::Hash(house.server.certificate()), None).unwrap();
     let mut wire = Wire::connect(&house, &tls);
-    wire.send(&ToServer::Ping);
+    wire.send(&ToServer::Ping(muster::wire::message::Ping::default()));
     assert_eq!(wire.read_error().code, ErrorCode::NotEnrolled);
     eventually("it is counted", || house.server.counters().closes(CloseReason::NotEnrolled) == 1);
 }
@@ -282,7 +282,8 @@ fn a_peer_that_does_not_read_is_closed() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut pings = Vec::new();
-            (0..4_000).for_each(|_| ToServer::Ping.write_to(&mut pings));
+            (0..4_000)
+                .for_each(|_| ToServer::Ping(muster::wire::message::Ping::default()).write_to(&mut pings));
             while !stop.load(Ordering::Relaxed) && wire.try_send_raw(&pings).is_ok() {
                 std::hint::spin_loop();
             }

@@ -8,13 +8,13 @@ use super::context::AdminContext;
 use super::error::ApiError;
 use super::extract::{Asked, Body, Named, page};
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
-use crate::fleet::presence::{Presence, Signs, presence};
+use crate::fleet::presence::{Presence, presence};
 use crate::machine::hot::HotRecord;
 use crate::store;
 use crate::store::query::{self, DeviceFilter, DeviceKey, DeviceRow, PageRequest};
+use crate::store::table::signs_of;
 use crate::wire::api::{
-    Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Link, Page, PresenceName, SectionStatus,
-    Spool, Timestamp,
+    Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Link, Page, SectionStatus, Spool, Timestamp,
 };
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::section::Section;
@@ -34,19 +34,8 @@ pub(super) fn check_interval(seconds: u32) -> Result<(), ApiError> {
 }
 
 /// The record's presence now.
-pub(super) fn presence_of(context: &AdminContext, record: &HotRecord, now: WallTime) -> PresenceName {
-    let signs = Signs {
-        is_connected: record.link.is_some(),
-        last_seen: record.last_seen,
-        interval_seconds: record.interval_seconds,
-        server_started: context.info.started_at,
-    };
-    match presence(&signs, now) {
-        Presence::Connected => PresenceName::Connected,
-        Presence::Idle => PresenceName::Idle,
-        Presence::Lost => PresenceName::Lost,
-        Presence::NeverSeen => PresenceName::NeverSeen,
-    }
+pub(super) fn presence_of(context: &AdminContext, record: &HotRecord, now: WallTime) -> Presence {
+    presence(&signs_of(record, context.info.started_at), now)
 }
 
 fn record_of(context: &AdminContext, device: DeviceId) -> HotRecord {
@@ -83,7 +72,7 @@ pub(super) async fn list(
 fn read_page(
     context: &AdminContext,
     filter: &DeviceFilter,
-    wanted: Option<PresenceName>,
+    wanted: Option<Presence>,
     mut request: PageRequest,
 ) -> Result<Page<Device>, ApiError> {
     let (reader, limit) = (context.store.reader()?, request.limit);
@@ -136,9 +125,9 @@ fn whole(context: &AdminContext, name: String) -> Result<DeviceDetail, ApiError>
         applications: detail.applications,
         events: Spool { spool_epoch: record.spool_epoch, last_sequence: record.last_sequence },
         link: record.link.map(|link| Link {
-            reactor: link.reactor,
-            slot: link.slot,
-            generation: link.generation,
+            reactor: link.reactor(),
+            slot: link.slot(),
+            generation: link.generation(),
         }),
         device: shown(context, detail.row, &record),
     })

@@ -8,7 +8,7 @@ use super::devices::presence_of;
 use super::error::ApiError;
 use crate::store::query;
 use crate::store::table::SHARDS;
-use crate::wire::api::{DeviceCounts, EventTotals, PresenceName, Status, StoreStatus};
+use crate::wire::api::{DeviceCounts, EventTotals, Presence, Status, StoreStatus};
 
 pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Status>, ApiError> {
     let context = shared.context.clone();
@@ -20,10 +20,13 @@ pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Statu
             context.store.table().for_each_in(shard, |record| {
                 devices.known += 1;
                 *match presence_of(&context, record, now) {
-                    PresenceName::Connected => &mut devices.connected,
-                    PresenceName::Idle => &mut devices.idle,
-                    PresenceName::Lost => &mut devices.lost,
-                    PresenceName::NeverSeen => &mut devices.never_seen,
+                    Presence::Connected => &mut devices.connected,
+                    Presence::Idle => &mut devices.idle,
+                    Presence::Asleep => &mut devices.asleep,
+                    Presence::ShutDown => &mut devices.shut_down,
+                    Presence::AgentStopped => &mut devices.agent_stopped,
+                    Presence::Lost => &mut devices.lost,
+                    Presence::NeverSeen => &mut devices.never_seen,
                 } += 1;
             });
         }

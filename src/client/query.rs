@@ -47,13 +47,13 @@ fn encode(text: &str, url: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::api::{DeviceQuery, PresenceName};
+    use crate::wire::api::{DeviceQuery, Presence};
 
     #[test]
     fn a_query_names_what_is_there() {
         let query = DeviceQuery {
             group: Some("/a b".into()),
-            presence: Some(PresenceName::Lost),
+            presence: Some(Presence::Lost),
             limit: Some(5),
             ..DeviceQuery::default()
         };

@@ -1,31 +1,36 @@
 //! Where a device is, as far as the server can honestly tell.
 
+pub use crate::wire::presence::Presence;
+
+use crate::wire::datagram::NoticeKind;
+use crate::wire::limits::{RECONNECT_SECONDS_MAX, RECONNECT_SECONDS_MIN};
 use crate::wire::time::WallTime;
 
-/// How much later than its interval a device may be before it counts as lost, in seconds, beside half an interval: a
-/// handshake, a reboot, a slow network.
-pub const MARGIN_SECONDS: u64 = 120;
+/// How much later than its slot a device may be before it counts as lost, in seconds at most: a handshake, a slow network. Half an
+/// interval, when that is less.
+pub const MARGIN_SECONDS_MAX: u64 = 120;
 
-/// Where a device is.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Presence {
-    /// It has a link.
-    Connected,
-    /// It has none, and need not have one: it was here within its interval.
-    Idle,
-    /// It should have come and has not.
-    Lost,
-    /// It has enrolled and was never heard of since.
-    NeverSeen,
-}
+/// And at least, in seconds.
+pub const MARGIN_SECONDS_MIN: u64 = 10;
+
+/// How long a reboot may take before the device counts as lost, in seconds: a server's firmware takes minutes.
+pub const REBOOT_SECONDS_MAX: u64 = 900;
 
 /// What there is to judge by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Signs {
     /// Whether it has a link.
     pub is_connected: bool,
+    /// Whether its link is to stay.
+    pub is_kept: bool,
+    /// What it said would become of it, if it has not synced since.
+    pub departure: Option<NoticeKind>,
     /// When it was last heard; zero when it never was.
     pub last_seen: WallTime,
+    /// When its last sync ended; zero when none did.
+    pub last_sync: WallTime,
+    /// In how many seconds after that sync it was told to come again.
+    pub due_seconds: u32,
     /// How often it syncs, in seconds.
     pub interval_seconds: u32,
     /// When this server process started: before, nobody could come, so nobody is lost for not having come.
@@ -35,8 +40,15 @@ pub struct Signs {
 /// Where the device is now.
 #[must_use]
 pub fn presence(signs: &Signs, now: WallTime) -> Presence {
-    if signs.is_connected {
+    if signs.is_connected && signs.departure.is_none() {
         return Presence::Connected;
+    }
+    match signs.departure {
+        Some(NoticeKind::Suspend) => return Presence::Asleep,
+        Some(NoticeKind::AgentStopped) => return Presence::AgentStopped,
+        Some(NoticeKind::Shutdown) => return Presence::ShutDown,
+        Some(NoticeKind::Reboot) if now.0 <= lost_at(signs).0 => return Presence::ShutDown,
+        Some(NoticeKind::Reboot | NoticeKind::Probe) | None => {}
     }
     if signs.last_seen == WallTime(0) {
         return Presence::NeverSeen;
@@ -44,13 +56,38 @@ pub fn presence(signs: &Signs, now: WallTime) -> Presence {
     if now.0 > lost_at(signs).0 { Presence::Lost } else { Presence::Idle }
 }
 
-/// When the device counts as lost unless it is heard of before: its slot lies at most one and a half intervals ahead
-/// ([`next_seconds`](super::pacing::next_seconds)), and it has a margin.
+/// Where the device is, for the log of events: that a device without a kept link comes by and goes again is no news.
+#[must_use]
+pub fn notable_presence(signs: &Signs, now: WallTime) -> Presence {
+    match presence(signs, now) {
+        Presence::Connected if !signs.is_kept => Presence::Idle,
+        presence => presence,
+    }
+}
+
+/// When the device counts as lost unless it is heard of before.
+///
+/// It has a slot that the server issued, and a margin behind it. One whose link was to stay has as long as agents take at most to
+/// come back to a server that answers. One that reboots has [`REBOOT_SECONDS_MAX`]. And all of them have as long after a start of the
+/// server as they would have had after their last word: who could not come is not lost.
 #[must_use]
 pub fn lost_at(signs: &Signs) -> WallTime {
-    let allowed_seconds = u64::from(signs.interval_seconds) * 3 / 2 + MARGIN_SECONDS;
+    let interval = u64::from(signs.interval_seconds);
+    let margin = (interval / 2).clamp(MARGIN_SECONDS_MIN, MARGIN_SECONDS_MAX);
+    let reconnect = interval.clamp(RECONNECT_SECONDS_MIN, RECONNECT_SECONDS_MAX) + margin;
+    let plus = |from: WallTime, seconds: u64| from.0.saturating_add(seconds.saturating_mul(1_000));
     let from = signs.last_seen.max(signs.server_started);
-    WallTime(from.0.saturating_add(allowed_seconds * 1_000))
+    let at = match signs.departure {
+        Some(NoticeKind::Reboot) => plus(from, REBOOT_SECONDS_MAX),
+        _ if signs.is_kept => plus(from, reconnect),
+        _ => {
+            let due = plus(signs.last_sync, u64::from(signs.due_seconds));
+            // Before its first sync, and after a start of the server behind its slot: it comes as it would come back.
+            let due = due.max(plus(signs.server_started, reconnect - margin));
+            due.max(from.0).saturating_add(margin * 1_000)
+        }
+    };
+    WallTime(at)
 }
 
 #[cfg(test)]
@@ -59,36 +96,72 @@ mod tests {
 
     const MINUTE: u64 = 60_000;
 
-    fn signs(last_seen_minutes: u64, started_minutes: u64) -> Signs {
+    fn at(minutes: u64) -> WallTime {
+        WallTime(minutes * MINUTE)
+    }
+
+    /// Synced at the minute, told to come again in 20.
+    fn signs(last_sync_minutes: u64, started_minutes: u64) -> Signs {
         Signs {
             is_connected: false,
-            last_seen: WallTime(last_seen_minutes * MINUTE),
+            is_kept: false,
+            departure: None,
+            last_seen: at(last_sync_minutes),
+            last_sync: at(last_sync_minutes),
+            due_seconds: 1_200,
             interval_seconds: 900,
-            server_started: WallTime(started_minutes * MINUTE),
+            server_started: at(started_minutes),
         }
     }
 
     #[test]
     fn a_device_is_lost_only_after_its_slot_and_the_margin() {
         let signs = signs(1_000, 0);
-        // 22.5 minutes until the latest slot, 2 of margin.
-        assert_eq!(presence(&signs, WallTime(1_024 * MINUTE)), Presence::Idle);
-        assert_eq!(presence(&signs, WallTime(1_025 * MINUTE)), Presence::Lost);
-        assert_eq!(
-            presence(&Signs { is_connected: true, ..signs }, WallTime(2_000 * MINUTE)),
-            Presence::Connected
-        );
+        assert_eq!(presence(&signs, at(1_022)), Presence::Idle);
+        assert_eq!(presence(&signs, at(1_023)), Presence::Lost);
+        assert_eq!(presence(&Signs { is_connected: true, ..signs }, at(2_000)), Presence::Connected);
+        let heard_later = Signs { last_seen: at(1_030), ..signs };
+        assert_eq!(presence(&heard_later, at(1_031)), Presence::Idle, "late, and there");
+        let short = Signs { interval_seconds: 10, due_seconds: 12, ..signs };
+        assert_eq!(lost_at(&short).0 - short.last_sync.0, 22_000, "the margin follows the interval");
     }
 
     #[test]
     fn after_the_servers_own_restart_nobody_is_lost_until_everybody_could_have_come() {
         let signs = signs(1_000, 5_000);
-        assert_eq!(presence(&signs, WallTime(5_024 * MINUTE)), Presence::Idle);
-        assert_eq!(presence(&signs, WallTime(5_025 * MINUTE)), Presence::Lost);
+        assert_eq!(presence(&signs, at(5_017)), Presence::Idle);
+        assert_eq!(presence(&signs, at(5_018)), Presence::Lost);
+        let kept = Signs { is_kept: true, ..signs };
+        assert_eq!(presence(&kept, at(5_017)), Presence::Idle);
+        assert_eq!(presence(&kept, at(5_018)), Presence::Lost);
     }
 
     #[test]
     fn a_device_that_only_enrolled_is_not_called_lost() {
-        assert_eq!(presence(&signs(0, 0), WallTime(9_000 * MINUTE)), Presence::NeverSeen);
+        let signs = Signs { last_seen: WallTime(0), last_sync: WallTime(0), ..signs(0, 0) };
+        assert_eq!(presence(&signs, at(9_000)), Presence::NeverSeen);
+    }
+
+    #[test]
+    fn what_a_device_said_holds_however_long_it_takes() {
+        let said = |kind| Signs { departure: Some(kind), ..signs(1_000, 0) };
+        for (kind, expected) in [
+            (NoticeKind::Shutdown, Presence::ShutDown),
+            (NoticeKind::Suspend, Presence::Asleep),
+            (NoticeKind::AgentStopped, Presence::AgentStopped),
+        ] {
+            assert_eq!(presence(&said(kind), at(1_000_000)), expected);
+            let closing = Signs { is_connected: true, ..said(kind) };
+            assert_eq!(presence(&closing, at(1_000)), expected, "its link is about to end");
+        }
+        assert_eq!(presence(&said(NoticeKind::Reboot), at(1_015)), Presence::ShutDown);
+        assert_eq!(presence(&said(NoticeKind::Reboot), at(1_016)), Presence::Lost, "a reboot ends");
+    }
+
+    #[test]
+    fn a_device_that_comes_by_is_no_news_and_one_that_is_to_stay_is() {
+        let here = Signs { is_connected: true, ..signs(1_000, 0) };
+        assert_eq!(notable_presence(&here, at(1_001)), Presence::Idle);
+        assert_eq!(notable_presence(&Signs { is_kept: true, ..here }, at(1_001)), Presence::Connected);
     }
 }

@@ -54,7 +54,7 @@ impl ReactorLanes {
     /// The mailbox of the reactor that has the link.
     #[must_use]
     pub fn of(&self, link: LinkRef) -> Option<&Mailbox<ToReactor>> {
-        self.mailboxes.get(usize::from(link.reactor))
+        self.mailboxes.get(usize::from(link.reactor()))
     }
 
     /// Tells the device behind a link that it was removed, and closes the link. `false`: the reactor has too much to do; the

@@ -1,10 +1,12 @@
 //! What a session wants done, and what comes back of it.
 
+use std::net::SocketAddr;
+
 use super::close::CloseReason;
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::inventory::InventoryChange;
-use crate::wire::message::{Enrol, Enrolled, ErrorReport, ToAgent};
+use crate::wire::message::{Enrol, Enrolled, ErrorReport, SyncReason, ToAgent};
 use crate::wire::section::{ApplicationCondition, HostFacts, Section, SectionState};
 
 /// One thing that a session wants done. The caller does them in order.
@@ -33,8 +35,28 @@ pub enum Command<'b> {
     ServerRestored,
     /// A sync has ended well.
     Synced,
+    /// Somebody waits for the device, and this has become of it.
+    Called(CallStep),
+    /// Send the device a wake of the kind probe.
+    Probe {
+        /// Where to.
+        address: SocketAddr,
+        /// Its counter.
+        counter: u32,
+    },
     /// Close the link, after what was to be sent before.
     Close(CloseReason),
+}
+
+/// How far a device is that somebody waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CallStep {
+    /// It is here, and its sync has begun.
+    Begun(SyncReason),
+    /// Everything is in step.
+    Synced,
+    /// The server had no room for its sync: it comes again by itself.
+    PutOff,
 }
 
 /// Work that needs the disk.

@@ -1,19 +1,60 @@
 //! What the server keeps in memory of each device that it knows, and the rule that makes an event stored once.
 
+use std::net::Ipv6Addr;
+use std::num::NonZeroU64;
+
+use super::reach::UdpReach;
+use crate::wire::datagram::NoticeKind;
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::presence::Presence;
 use crate::wire::section::{Section, SectionState};
 use crate::wire::time::WallTime;
 
-/// Names a link: which reactor, which slot of its slab, and the generation that tells it from an earlier link there.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct LinkRef {
+/// Most slots of one reactor's slab, in slots: what [`LinkRef`] can name, and eight times what one process was ever meant to hold.
+pub const SLOTS_MAX: u32 = 1 << 24;
+
+/// Names a link: which reactor, which slot of its slab, and the generation that tells it from an earlier link there. Packed into
+/// 64 bits that are never all zero, as every device's record holds one or none: 8 bits reactor, 24 bits slot, 32 bits generation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkRef(NonZeroU64);
+
+impl LinkRef {
+    /// The name of a link; `None` when the slot is not below [`SLOTS_MAX`] or the generation, which counts from 1, is 0.
+    #[must_use]
+    pub fn new(reactor: u8, slot: u32, generation: u32) -> Option<Self> {
+        if slot >= SLOTS_MAX || generation == 0 {
+            return None;
+        }
+        let packed = u64::from(reactor) << 56 | u64::from(slot) << 32 | u64::from(generation);
+        NonZeroU64::new(packed).map(Self)
+    }
+
     /// Number of the reactor.
-    pub reactor: u8,
+    #[must_use]
+    pub fn reactor(self) -> u8 {
+        (self.0.get() >> 56) as u8
+    }
+
     /// Slot of its slab.
-    pub slot: u32,
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the mask leaves 24 bits")]
+    pub fn slot(self) -> u32 {
+        (self.0.get() >> 32) as u32 & (SLOTS_MAX - 1)
+    }
+
     /// Counts the links that had the slot.
-    pub generation: u32,
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is the generation")]
+    pub fn generation(self) -> u32 {
+        self.0.get() as u32
+    }
+}
+
+impl std::fmt::Debug for LinkRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LinkRef({}/{}/{})", self.reactor(), self.slot(), self.generation())
+    }
 }
 
 /// One device, as hot as it gets: a sync in which nothing changed and an event need nothing else.
@@ -41,10 +82,30 @@ pub struct HotRecord {
     pub interval_seconds: u32,
     /// Its link, when it is connected.
     pub link: Option<LinkRef>,
-    /// Whether its link stays after a sync.
+    /// In how many seconds after the last sync it was told to come again.
+    pub due_seconds: u32,
+    /// Which boot it last spoke of ([`boot_of`](crate::wire::datagram::boot_of)).
+    pub boot: u32,
+    /// The highest counter among the notices that were heard, or that it said it had sent.
+    pub notice_counter: u32,
+    /// The highest counter among the wakes that were sent to it, or that it said it had taken.
+    pub wake_counter: u32,
+    /// Where its last sync came from, IPv4 addresses mapped (RFC 4291 section 2.5.5.2); unspecified before.
+    pub address: Ipv6Addr,
+    /// Where it hears wakes; 0: nowhere.
+    pub udp_port: u16,
+    /// Whether wakes reach it.
+    pub udp_reach: UdpReach,
+    /// What became of it, by its last notice, until it syncs again.
+    pub departure: Option<NoticeKind>,
+    /// Where it was when that was last put into the log of events.
+    pub announced: Presence,
+    /// Whether its link is to stay after a sync.
     pub keep_connected: bool,
-    /// Whether an administrator removed it.
-    pub removed: bool,
+    /// Whether somebody waits for it to come ([`caller`](super::caller)).
+    pub is_called: bool,
+    /// Whether there is news here, beside events and times, that is not in the store yet.
+    pub has_news: bool,
 }
 
 /// Largest hot record, in bytes: a hundred thousand devices in 16 MB.
@@ -80,8 +141,18 @@ impl HotRecord {
             last_crc: 0,
             interval_seconds,
             link: None,
+            due_seconds: 0,
+            boot: 0,
+            notice_counter: 0,
+            wake_counter: 0,
+            address: Ipv6Addr::UNSPECIFIED,
+            udp_port: 0,
+            udp_reach: UdpReach::Unknown,
+            departure: None,
+            announced: Presence::NeverSeen,
             keep_connected: false,
-            removed: false,
+            is_called: false,
+            has_news: false,
         }
     }
 
@@ -140,6 +211,14 @@ mod tests {
         let mut record = HotRecord::new(DeviceId(1), 900);
         record.note_appended(Epoch(7), 10, 0xabc, 640);
         record
+    }
+
+    #[test]
+    fn a_link_survives_its_name() {
+        let link = LinkRef::new(255, SLOTS_MAX - 1, u32::MAX).unwrap();
+        assert_eq!((link.reactor(), link.slot(), link.generation()), (255, SLOTS_MAX - 1, u32::MAX));
+        assert_eq!((LinkRef::new(0, SLOTS_MAX, 1), LinkRef::new(0, 0, 0)), (None, None));
+        assert_eq!(size_of::<Option<LinkRef>>(), 8);
     }
 
     #[test]

@@ -9,15 +9,19 @@
 //! | [`timers`] | whose deadline has come |
 //! | [`record`] | what the journal keeps of an event |
 //! | [`close`] | why a link ended |
+//! | [`caller`] | the server calls devices: where each is, how it is reached, what becomes of it |
+//! | [`reach`] | how a device is reached by datagrams, and which notices count |
 //! | [`random`] | jitter and epochs, from randomness that is handed in |
 #![forbid(unsafe_code)]
 
 pub mod acks;
 pub mod agent;
+pub mod caller;
 pub mod close;
 pub mod command;
 pub mod hot;
 pub mod random;
+pub mod reach;
 pub mod record;
 pub mod session;
 pub mod timers;

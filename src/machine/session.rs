@@ -16,12 +16,16 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::close::CloseReason;
 use super::command::{Command, Job, JobOutcome};
 use super::hot::{EventVerdict, HotRecord};
 use crate::wire::event::Event;
 use crate::wire::id::{DeviceId, Epoch};
-use crate::wire::message::{ErrorCode, ErrorReport, Events, InSync, Later, MessageError, ToAgent, ToServer};
+use crate::wire::message::{
+    ErrorCode, ErrorReport, Events, Goodbye, Later, MessageError, Probe, Probed, SyncNow, ToAgent, ToServer,
+};
 use crate::wire::time::{Moment, Now};
 use sync::Syncing;
 
@@ -36,8 +40,9 @@ pub const LINGER_SECONDS: u64 = 60;
 /// How long a job may take before the link is given up, in seconds. The store answers or fails long before.
 pub const JOB_SECONDS: u64 = 120;
 
-/// A kept link is idle when nothing came for this many pings, in halves: two pings may be lost.
-const KEPT_PINGS_HALVES: u64 = 5;
+/// How much later than it said a device on a kept link may be heard before the link counts as dead, in seconds: as long again, within
+/// these. In that time TCP has sent a lost ping again a few times (RFC 6298).
+const HEARTBEAT_GRACE_SECONDS: std::ops::RangeInclusive<u64> = 10..=60;
 
 /// How many messages may fail to decode before the link is closed. One may come of a newer version; this many come of a fault.
 pub const MALFORMED_MAX: u8 = 8;
@@ -60,6 +65,10 @@ pub struct SyncPolicy {
     pub has_room: bool,
     /// When a device is to come again that can't be served now, in seconds; spread, so that not all of them come at once.
     pub later_seconds: u32,
+    /// Where the device's link comes from; `None` when that is not known.
+    pub peer: Option<IpAddr>,
+    /// The UDP port on which notices are heard, when it is not that of TCP.
+    pub notice_port: Option<u16>,
 }
 
 /// The server's half of one link.
@@ -86,11 +95,32 @@ enum State {
 enum Phase {
     /// Nothing is under way.
     Resting {
-        /// The ping interval that the device was told, in seconds; `None` when its link does not stay.
-        keep_seconds: Option<u32>,
+        /// How the device shows that it is there; `None` when its link does not stay.
+        heartbeat: Option<Heartbeat>,
     },
     /// The device's sections are being brought over.
     Syncing(Box<Syncing>),
+}
+
+/// How a device on a kept link shows that it is there.
+#[derive(Clone, Copy, Debug)]
+struct Heartbeat {
+    /// The ping interval that it was told, in seconds: the longest that it may use.
+    told_seconds: u32,
+    /// In how many seconds it said it would be heard again.
+    next_seconds: u32,
+}
+
+impl Heartbeat {
+    fn told(keep_seconds: Option<u32>) -> Option<Self> {
+        let seconds = keep_seconds?.max(1);
+        Some(Self { told_seconds: seconds, next_seconds: seconds })
+    }
+
+    fn deadline_seconds(self) -> u64 {
+        let next = u64::from(self.next_seconds);
+        next + next.clamp(*HEARTBEAT_GRACE_SECONDS.start(), *HEARTBEAT_GRACE_SECONDS.end())
+    }
 }
 
 impl Session {
@@ -100,9 +130,7 @@ impl Session {
     pub fn new(now: &Now, device: Option<DeviceId>) -> Self {
         let state = match device {
             None => State::Stranger,
-            Some(device) => {
-                State::Known { device, phase: Phase::Resting { keep_seconds: None }, spoke: false }
-            }
+            Some(device) => State::Known { device, phase: Phase::Resting { heartbeat: None }, spoke: false },
         };
         Self { state, deadline: now.moment.plus_seconds(FIRST_MESSAGE_SECONDS), malformed: 0 }
     }
@@ -130,7 +158,7 @@ impl Session {
                 return self.report(ErrorCode::Unexpected, "the enrolment is still being worked on", out);
             }
             (State::Known { device, phase, spoke }, message) => {
-                let Some(record) = record.filter(|record| record.device == *device && !record.removed) else {
+                let Some(record) = record.filter(|record| record.device == *device) else {
                     return self.removed(out);
                 };
                 record.last_seen = now.wall;
@@ -145,7 +173,23 @@ impl Session {
                             return self.refuse(code, &message, CloseReason::SpoolEpochConflict, out);
                         }
                     }
-                    ToServer::Ping => out.push(Command::Send(ToAgent::Pong)),
+                    ToServer::Ping(ping) => {
+                        out.push(Command::Send(ToAgent::Pong));
+                        if let (Phase::Resting { heartbeat: Some(heartbeat) }, Some(seconds)) =
+                            (&mut *phase, ping.next_seconds)
+                        {
+                            heartbeat.next_seconds = seconds.clamp(1, heartbeat.told_seconds);
+                        }
+                    }
+                    ToServer::Goodbye(Goodbye { kind, counter, boot }) => {
+                        // One that is stale is a fault of the device's, and hurts nobody.
+                        let _ = record.note_notice(kind, counter, boot, now.wall);
+                        return self.close(CloseReason::PeerClosed, out);
+                    }
+                    ToServer::Probe(probe) => {
+                        let wake = probed(record, probe, policy, now, out);
+                        out.push(Command::Send(ToAgent::Probed(wake)));
+                    }
                     ToServer::Enrol(_) => {
                         self.report(ErrorCode::Unexpected, "this device is enrolled already", out);
                     }
@@ -194,7 +238,7 @@ impl Session {
                 self.refuse(ErrorCode::Internal, reason, CloseReason::EnrolmentDone, out);
             }
             (State::Known { phase, .. }, outcome) => {
-                let Some(record) = record.filter(|record| !record.removed) else {
+                let Some(record) = record else {
                     return self.removed(out);
                 };
                 sync::job_done(phase, record, &outcome, policy, now, out);
@@ -210,6 +254,13 @@ impl Session {
         if !matches!(self.state, State::Closing) {
             out.push(Command::Send(ToAgent::Later(Later { seconds })));
             self.close(CloseReason::JournalFull, out);
+        }
+    }
+
+    /// Somebody waits for the device: it is to sync at once. What is under way is not waited for, as it may have begun before.
+    pub fn sync_now(&mut self, is_fresh: bool, out: &mut Vec<Command<'_>>) {
+        if matches!(self.state, State::Known { .. }) {
+            out.push(Command::Send(ToAgent::SyncNow(SyncNow { is_fresh })));
         }
     }
 
@@ -268,7 +319,7 @@ impl Session {
     /// Whether the device was told to keep the link, so that its silence is measured by pings.
     #[must_use]
     pub fn is_kept(&self) -> bool {
-        matches!(&self.state, State::Known { phase: Phase::Resting { keep_seconds: Some(_) }, .. })
+        matches!(&self.state, State::Known { phase: Phase::Resting { heartbeat: Some(_) }, .. })
     }
 
     /// Whether a job is with a worker: a draining server waits for it.
@@ -282,15 +333,15 @@ impl Session {
     }
 
     fn extend_deadline(&mut self, now: &Now) {
-        let seconds_times_two = match &self.state {
-            State::Known { phase: Phase::Resting { keep_seconds: Some(seconds) }, .. } => {
-                u64::from(*seconds) * KEPT_PINGS_HALVES
+        let seconds = match &self.state {
+            State::Known { phase: Phase::Resting { heartbeat: Some(heartbeat) }, .. } => {
+                heartbeat.deadline_seconds()
             }
-            State::Known { phase: Phase::Syncing(syncing), .. } if syncing.jobs() > 0 => 2 * JOB_SECONDS,
-            State::Enrolling => 2 * JOB_SECONDS,
-            State::Known { .. } | State::Stranger | State::Closing => 2 * LINGER_SECONDS,
+            State::Known { phase: Phase::Syncing(syncing), .. } if syncing.jobs() > 0 => JOB_SECONDS,
+            State::Enrolling => JOB_SECONDS,
+            State::Known { .. } | State::Stranger | State::Closing => LINGER_SECONDS,
         };
-        self.deadline = now.moment.plus_milliseconds(seconds_times_two * 500);
+        self.deadline = now.moment.plus_seconds(seconds);
     }
 
     fn report(&mut self, code: ErrorCode, reason: &str, out: &mut Vec<Command<'_>>) {
@@ -307,6 +358,30 @@ impl Session {
     fn close(&mut self, reason: CloseReason, out: &mut Vec<Command<'_>>) {
         self.state = State::Closing;
         out.push(Command::Close(reason));
+    }
+}
+
+/// The answer to a device that looks whether everything works; the wake that it asked for goes ahead of it.
+fn probed(
+    record: &mut HotRecord,
+    probe: Probe,
+    policy: &SyncPolicy,
+    now: &Now,
+    out: &mut Vec<Command<'_>>,
+) -> Probed {
+    let address =
+        policy.peer.filter(|_| probe.udp_port != 0).map(|peer| SocketAddr::new(peer, probe.udp_port));
+    let wake_counter = address.map(|address| {
+        let counter = record.next_wake_counter(now.wall);
+        out.push(Command::Probe { address, counter });
+        counter
+    });
+    Probed {
+        clock: now.wall,
+        notice_counter: record.notice_counter,
+        wake_counter,
+        address: policy.peer.map(|peer| peer.to_string()).unwrap_or_default(),
+        notice_port: policy.notice_port,
     }
 }
 
@@ -365,14 +440,4 @@ fn take_events<'b>(
         out.push(Command::AckWhenDurable);
     }
     Ok(())
-}
-
-/// The answer to a device that is in step.
-fn in_sync(policy: &SyncPolicy) -> ToAgent {
-    ToAgent::InSync(InSync {
-        server_epoch: policy.server_epoch,
-        next_seconds: policy.next_seconds,
-        interval_seconds: policy.interval_seconds,
-        keep_seconds: policy.keep_seconds,
-    })
 }

@@ -1,6 +1,8 @@
 //! What a reactor needs of the rest of the server.
 
-use crate::machine::command::Job;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::machine::command::{CallStep, Job};
 use crate::machine::hot::{HotRecord, LinkRef};
 use crate::machine::session::SyncPolicy;
 use crate::wire::id::{DeviceId, Epoch};
@@ -59,4 +61,16 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The store knows less than the server once told a device: it was restored from a copy.
     fn server_restored(&self);
+
+    /// Something has become of a device that somebody waits for ([`HotRecord::is_called`]).
+    fn called(&self, device: DeviceId, step: CallStep);
+
+    /// Somebody at this address has refused our certificate.
+    fn refused_at(&self, peer: IpAddr);
+
+    /// Sends a wake of the kind probe; it may be lost.
+    fn probe(&self, device: DeviceId, address: SocketAddr, counter: u32);
+
+    /// The record has changed: when the device is elsewhere now, that is put into the log of events. `true`: something was appended.
+    fn settle(&self, now: &Now, record: &mut HotRecord) -> bool;
 }

@@ -297,6 +297,16 @@ impl<B: Backend> Reactor<B> {
                     }
                 }
                 Command::ServerRestored => self.backend.server_restored(),
+                Command::Called(step) => {
+                    if let Some(device) = device {
+                        self.backend.called(device, step);
+                    }
+                }
+                Command::Probe { address, counter } => {
+                    if let Some(device) = device {
+                        self.backend.probe(device, address, counter);
+                    }
+                }
                 Command::Synced => {
                     self.counters.syncs.add_one();
                     log::debug!("device {}: in step", device.unwrap_or(DeviceId(0)));

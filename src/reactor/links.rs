@@ -23,7 +23,8 @@ impl Links {
 
     /// A place for the next link: its slot, token and generation.
     pub(super) fn vacancy(&mut self) -> (usize, Token, u32) {
-        self.generation = self.generation.wrapping_add(1);
+        // Zero is no generation.
+        self.generation = self.generation.wrapping_add(1).max(1);
         let slot = self.slab.vacant_key();
         (slot, Token(slot + FIRST_LINK_TOKEN), self.generation)
     }
@@ -43,14 +44,14 @@ impl Links {
 
     /// The slot of a link, if it is still the same link.
     pub(super) fn slot_of(&self, link: LinkRef) -> Option<usize> {
-        let slot = usize::try_from(link.slot).ok()?;
-        let is_same = link.reactor == self.reactor && self.slab.get(slot)?.generation == link.generation;
+        let slot = usize::try_from(link.slot()).ok()?;
+        let is_same = link.reactor() == self.reactor && self.slab.get(slot)?.generation == link.generation();
         is_same.then_some(slot)
     }
 
     pub(super) fn name(&self, slot: usize) -> Option<LinkRef> {
         let generation = self.slab.get(slot)?.generation;
-        Some(LinkRef { reactor: self.reactor, slot: u32::try_from(slot).ok()?, generation })
+        LinkRef::new(self.reactor, u32::try_from(slot).ok()?, generation)
     }
 
     pub(super) fn slot_of_token(token: Token) -> Option<usize> {

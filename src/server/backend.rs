@@ -1,6 +1,7 @@
 //! The rest of the server as a reactor sees it: the device table, the journal, the workers. Nothing here waits for a disk.
 
 use std::cell::RefCell;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -10,7 +11,7 @@ use super::members::Members;
 use crate::fleet::pacing;
 use crate::journal::{AppendError, Journal, NoRoom, Record};
 use crate::lane::permits::Permits;
-use crate::machine::command::Job;
+use crate::machine::command::{CallStep, Job};
 use crate::machine::hot::{HotRecord, LinkRef};
 use crate::machine::record;
 use crate::machine::session::{LATER_SECONDS, SyncPolicy};
@@ -101,6 +102,8 @@ impl Backend for LiveBackend {
                 LATER_SECONDS,
                 now.moment.0 ^ record.map_or(0, |record| record.device.0),
             ),
+            peer: None,
+            notice_port: None,
         }
     }
 
@@ -139,6 +142,16 @@ impl Backend for LiveBackend {
     fn submit(&self, link: LinkRef, job: Job) -> bool {
         // The channel holds as many as there are permits, so it is never full for the holder of one.
         self.jobs.try_send((link, job)).is_ok()
+    }
+
+    fn called(&self, _device: DeviceId, _step: CallStep) {}
+
+    fn refused_at(&self, _peer: IpAddr) {}
+
+    fn probe(&self, _device: DeviceId, _address: SocketAddr, _counter: u32) {}
+
+    fn settle(&self, _now: &Now, _record: &mut HotRecord) -> bool {
+        false
     }
 
     fn server_restored(&self) {

@@ -11,11 +11,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::fleet::presence::Signs;
 use crate::machine::hot::HotRecord;
 use crate::wire::id::{CertificateHash, DeviceId};
+use crate::wire::time::WallTime;
 
 /// Shards of the table, in shards: with a hundred thousand devices a walk holds one lock for 400 records.
 pub const SHARDS: usize = 256;
+
+/// What there is to judge a device's presence by.
+#[must_use]
+pub fn signs_of(record: &HotRecord, server_started: WallTime) -> Signs {
+    Signs {
+        is_connected: record.link.is_some(),
+        is_kept: record.keep_connected,
+        departure: record.departure,
+        last_seen: record.last_seen,
+        last_sync: record.last_sync,
+        due_seconds: record.due_seconds,
+        interval_seconds: record.interval_seconds,
+        server_started,
+    }
+}
 
 /// Whose certificate it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,9 +157,8 @@ impl DeviceTable {
 
     /// Takes a device out; its certificate stays known as that of a removed device. The record says which link it had.
     pub fn remove(&self, device: DeviceId) -> Option<HotRecord> {
-        let mut record = self.records_of(device).lock().remove(&device.0)?;
+        let record = self.records_of(device).lock().remove(&device.0)?;
         self.devices.fetch_sub(1, Ordering::Relaxed);
-        record.removed = true;
         Some(record)
     }
 
@@ -165,18 +181,14 @@ impl DeviceTable {
         }
     }
 
-    /// What of one slice is to be written back: records with events beyond the journal position `recorded`, or seen at or after
-    /// `since`.
+    /// What of one slice is to be written back: records with events beyond the journal position `recorded`, seen at or after
+    /// `since`, or with other news. Their news counts as told.
     #[must_use]
-    pub fn unrecorded_in(
-        &self,
-        shard: usize,
-        recorded: u64,
-        since: crate::wire::time::WallTime,
-    ) -> Vec<HotRecord> {
+    pub fn unrecorded_in(&self, shard: usize, recorded: u64, since: WallTime) -> Vec<HotRecord> {
         let mut found = Vec::new();
         self.for_each_in(shard, |record| {
-            if record.last_position > recorded || (record.last_seen >= since && record.last_seen.0 > 0) {
+            let was_seen = record.last_seen >= since && record.last_seen.0 > 0;
+            if record.last_position > recorded || was_seen || std::mem::take(&mut record.has_news) {
                 found.push(*record);
             }
         });
@@ -187,7 +199,6 @@ impl DeviceTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::time::WallTime;
 
     #[test]
     fn a_certificate_is_a_devices_a_removed_ones_or_nobodys() {
@@ -196,7 +207,7 @@ mod tests {
         assert_eq!(table.by_certificate(&certificate), Certificate::Unknown);
         table.insert(HotRecord::new(device, 900), &certificate);
         assert_eq!((table.by_certificate(&certificate), table.len()), (Certificate::Device(device), 1));
-        assert!(table.remove(device).unwrap().removed);
+        assert_eq!(table.remove(device).unwrap().device, device);
         assert_eq!((table.by_certificate(&certificate), table.len()), (Certificate::Removed(device), 0));
         assert_eq!(table.with(device, |_| ()), None);
     }

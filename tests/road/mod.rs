@@ -256,6 +256,7 @@ impl Wire {
             reason: SyncReason::Started,
             clock: WallTime(1),
             sections: vec![section],
+            reach: None,
         }));
         self.read()
     }

@@ -7,6 +7,7 @@ use muster::machine::agent::{AgentMachine, AgentStart, AgentState, SectionConten
 use muster::wire::event::{Event, Severity};
 use muster::wire::id::{DeviceId, Epoch};
 use muster::wire::inventory::Application;
+use muster::wire::message::Reach;
 use muster::wire::time::{Moment, WallTime};
 
 /// What is on the device's disk. A copy of it is an image that the device may be rolled back to.
@@ -71,7 +72,13 @@ impl Device {
             highest: self.disk.highest,
             forgotten_through: self.disk.forgotten_through,
         };
-        let mut machine = AgentMachine::new(AgentStart { state, base: self.disk.base.clone(), spool, seed });
+        let mut machine = AgentMachine::new(AgentStart {
+            state,
+            base: self.disk.base.clone(),
+            spool,
+            reach: Reach::default(),
+            seed,
+        });
         machine.section_changed(SectionContent::Inventory(self.content.clone().into()));
         self.forgotten_unsynced = self.disk.forgotten_through;
         self.machine = Some(machine);

@@ -15,7 +15,7 @@ use crate::world::{Step, World};
 const SERVER_EPOCH: Epoch = Epoch(5);
 
 fn link_ref(link: u32) -> LinkRef {
-    LinkRef { reactor: 0, slot: link, generation: 0 }
+    LinkRef::new(0, link, 1).unwrap()
 }
 
 impl World {
@@ -36,7 +36,7 @@ impl World {
             }
             record.link.replace(link_ref(link))
         });
-        if let Some(old) = old.map(|old| old.slot).filter(|old| *old != link) {
+        if let Some(old) = old.map(LinkRef::slot).filter(|old| *old != link) {
             let mut commands = Vec::new();
             if let Some(session) = self.server.sessions.get_mut(&old) {
                 session.superseded(&mut commands);
@@ -60,6 +60,8 @@ impl World {
             keep_seconds: kept.then_some(20),
             has_room,
             later_seconds: muster::machine::session::LATER_SECONDS,
+            peer: None,
+            notice_port: None,
         }
     }
 
@@ -113,7 +115,11 @@ impl World {
                         self.release()?;
                     }
                 }
-                Command::Append { .. } | Command::AckWhenDurable | Command::ServerRestored => {}
+                Command::Append { .. }
+                | Command::AckWhenDurable
+                | Command::ServerRestored
+                | Command::Called(_)
+                | Command::Probe { .. } => {}
                 Command::Job(job) => {
                     let Job::Section(update) = *job else { return Err("an enrolment".into()) };
                     let is_failed = self.has_faults && self.chance(30);

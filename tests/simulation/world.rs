@@ -336,7 +336,7 @@ impl World {
                 device.disk.state = Some(bytes);
             }
             Action::SaveBase(base) => device.disk.base = Some(base),
-            Action::SyncFinished(_) => {}
+            Action::SyncFinished(_) | Action::LookAnew(_) | Action::RaiseNoticeCounter { .. } => {}
         }
         Ok(())
     }

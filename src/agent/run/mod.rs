@@ -34,6 +34,7 @@ use crate::machine::agent::{Action, AgentMachine, AgentStart, AgentState, SpoolS
 use crate::reactor::channel::{ChannelError, ClientIdentity, ClientTls, ExpectedServer};
 use crate::reactor::clock::Clock;
 use crate::wire::id::Epoch;
+use crate::wire::message::Reach;
 use crate::wire::time::{Moment, Now, WallTime};
 
 const WAKER: Token = Token(0);
@@ -171,6 +172,7 @@ impl Agent {
                 highest: spool.highest_sequence(),
                 forgotten_through: spool.acked_through(),
             },
+            reach: Reach::default(),
             seed: random()?,
         });
         let poll = Poll::new()?;
@@ -398,6 +400,8 @@ impl Agent {
                     }
                 }
                 Action::SaveBase(base) => sections::write_base(&self.directory, &base),
+                Action::LookAnew(reason) => self.machine.called(now, reason),
+                Action::RaiseNoticeCounter { .. } => {}
                 Action::SyncFinished(result) => self.sync_finished(now, &result),
             }
         }

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::client::Address;
 use crate::fleet::version::VersionExpression;
-use crate::wire::api::{Interval, PresenceName, Timestamp};
+use crate::wire::api::{Interval, Presence, Timestamp};
 use crate::wire::event::Severity;
 use crate::wire::id::TokenId;
 use crate::wire::time::WallTime;
@@ -105,9 +105,9 @@ pub(super) enum DeviceCommand {
         /// Only those of this group and the groups below it
         #[arg(long, value_name = "PATH")]
         group: Option<String>,
-        /// Only those: connected, idle, lost or never_seen
+        /// Only those: connected, idle, asleep, shut_down, agent_stopped, lost or never_seen
         #[arg(long)]
-        presence: Option<PresenceName>,
+        presence: Option<Presence>,
         /// Only those whose name or host name contains this text
         #[arg(long, value_name = "TEXT")]
         search: Option<String>,

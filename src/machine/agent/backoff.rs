@@ -1,14 +1,11 @@
 //! When to try again.
 
 use crate::machine::random::Random;
+use crate::wire::limits::{RECONNECT_SECONDS_MAX, RECONNECT_SECONDS_MIN};
 use crate::wire::time::Moment;
 
 /// First window, in milliseconds; it doubles with every failure.
 const WINDOW_MILLISECONDS_FIRST: u64 = 1_000;
-
-/// Smallest and largest cap of the window, in seconds. Between them it is the interval that the server announced: in that time it can
-/// take all its devices.
-const CAP_SECONDS: std::ops::RangeInclusive<u64> = 30..=900;
 
 /// Failures after which the window does not grow any more, in failures: 2^20 seconds are beyond every cap.
 const DOUBLINGS_MAX: u32 = 20;
@@ -26,7 +23,7 @@ impl Backoff {
     }
 
     pub(super) fn failed(&mut self, now: Moment, interval_seconds: u32, random: &mut Random) -> Moment {
-        let cap = u64::from(interval_seconds).clamp(*CAP_SECONDS.start(), *CAP_SECONDS.end()) * 1_000;
+        let cap = u64::from(interval_seconds).clamp(RECONNECT_SECONDS_MIN, RECONNECT_SECONDS_MAX) * 1_000;
         let window = (WINDOW_MILLISECONDS_FIRST << self.failures).min(cap);
         self.failures = (self.failures + 1).min(DOUBLINGS_MAX);
         now.plus_milliseconds(random.up_to(window))

@@ -5,12 +5,9 @@ use std::collections::VecDeque;
 use super::state::{Action, LinkEnd, SavedSection, SectionContent, SyncResult};
 use super::upload::Upload;
 use super::{ACK_SECONDS_MAX, ANSWER_SECONDS_MAX, AWAY_SECONDS_MAX, AgentMachine, CONNECT_SECONDS_MAX};
-use crate::wire::message::{NamedSection, Sync, SyncReason, ToServer};
+use crate::wire::message::{NamedSection, Ping, Sync, SyncReason, ToServer};
 use crate::wire::section::Section;
 use crate::wire::time::{Moment, Now};
-
-/// A kept link is dead when nothing was heard for so many halves of its ping interval: two answers may be lost.
-const SILENT_PINGS_HALVES: u64 = 5;
 
 #[derive(Debug)]
 pub(super) enum Link {
@@ -22,7 +19,6 @@ pub(super) enum Link {
 #[derive(Debug)]
 pub(super) struct Up {
     pub(super) syncing: Option<Syncing>,
-    pub(super) last_heard: Moment,
     pub(super) last_sent: Moment,
     /// How often the server contradicted the agent epoch on this link.
     pub(super) epoch_conflicts: u8,
@@ -44,8 +40,7 @@ impl AgentMachine {
         if !matches!(self.link, Link::Connecting { .. }) {
             return;
         }
-        let (last_heard, last_sent) = (now.moment, now.moment);
-        self.link = Link::Up(Box::new(Up { syncing: None, last_heard, last_sent, epoch_conflicts: 0 }));
+        self.link = Link::Up(Box::new(Up { syncing: None, last_sent: now.moment, epoch_conflicts: 0 }));
         if self.keep_seconds.is_some() {
             self.sync_wanted.get_or_insert(SyncReason::Reconnected);
         }
@@ -111,12 +106,14 @@ impl AgentMachine {
         let Link::Up(up) = &self.link else { return };
         let is_resting = up.syncing.is_none();
         match self.keep_seconds {
-            Some(seconds) if now.moment >= up.last_sent.plus_seconds(u64::from(seconds)) => {
+            Some(_) if now.moment >= self.heartbeat.due(up.last_sent) => {
+                let next_seconds = Some(self.heartbeat.ping(now.moment));
                 let mut frame = Vec::new();
-                ToServer::Ping.write_to(&mut frame);
+                ToServer::Ping(Ping { next_seconds }).write_to(&mut frame);
                 self.send(now, frame);
             }
-            None if is_resting && !self.events.is_pending() => {
+            // Whoever ends the agent has a last word to say on it.
+            None if is_resting && !self.events.is_pending() && !self.is_ending => {
                 self.actions.push_back(Action::CloseLink(LinkEnd::Done));
                 self.drop_link();
             }
@@ -128,6 +125,7 @@ impl AgentMachine {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Moment> {
         let sync_at = match self.sync_wanted {
+            _ if self.is_ending => None,
             Some(_) => Some(Moment(0)),
             None => self.next_sync_at,
         };
@@ -139,7 +137,7 @@ impl AgentMachine {
             Link::Connecting { since } => Some(since.plus_seconds(CONNECT_SECONDS_MAX)),
             Link::Up(up) => {
                 let sync_at = sync_at.filter(|_| up.syncing.is_none()).map(|at| at.max(self.held_until));
-                let ping_at = self.keep_seconds.map(|seconds| up.last_sent.plus_seconds(u64::from(seconds)));
+                let ping_at = self.keep_seconds.map(|_| self.heartbeat.due(up.last_sent));
                 [sync_at, ping_at, self.silence_deadline()].into_iter().flatten().min()
             }
         }
@@ -150,14 +148,12 @@ impl AgentMachine {
         let Link::Up(up) = &self.link else { return None };
         let answer = up.syncing.as_ref().map(|syncing| syncing.since.plus_seconds(ANSWER_SECONDS_MAX));
         let ack = self.events.oldest_sent_at().map(|at| at.plus_seconds(ACK_SECONDS_MAX));
-        let kept = self
-            .keep_seconds
-            .map(|seconds| up.last_heard.plus_milliseconds(u64::from(seconds) * SILENT_PINGS_HALVES * 500));
-        [answer, ack, kept].into_iter().flatten().min()
+        [answer, ack, self.heartbeat.deadline()].into_iter().flatten().min()
     }
 
     fn is_sync_due(&self, now: &Now) -> bool {
-        self.sync_wanted.is_some() || self.next_sync_at.is_some_and(|at| now.moment >= at)
+        let is_due = self.sync_wanted.is_some() || self.next_sync_at.is_some_and(|at| now.moment >= at);
+        is_due && !self.is_ending
     }
 
     fn wants_link(&self, now: &Now) -> bool {
@@ -192,6 +188,7 @@ impl AgentMachine {
             reason,
             clock: now.wall,
             sections,
+            reach: Some(self.reach),
         };
         let mut frame = Vec::new();
         ToServer::Sync(sync).write_to(&mut frame);
@@ -242,6 +239,7 @@ impl AgentMachine {
     /// No link any more; what was not acknowledged is sent again on the next.
     pub(super) fn drop_link(&mut self) {
         self.link = Link::Down;
+        self.heartbeat.link_ended();
         self.events.rewind();
     }
 }

@@ -9,7 +9,9 @@ use super::state::{Action, LinkEnd, SectionContent, SyncResult};
 use super::upload::{Base, Upload};
 use super::{REMOVED_SECONDS, SUPERSEDED_SECONDS};
 use crate::wire::id::Epoch;
-use crate::wire::message::{Ack, ErrorCode, ErrorReport, InSync, MessageError, SyncReason, ToAgent, Want};
+use crate::wire::message::{
+    Ack, ErrorCode, ErrorReport, InSync, MessageError, SyncNow, SyncReason, ToAgent, Want,
+};
 use crate::wire::time::Now;
 
 /// How often the server may contradict the agent epoch on one link before the agent gives up and comes again.
@@ -22,8 +24,10 @@ const EPOCH_STEP_MAX: u64 = 1 << 40;
 impl AgentMachine {
     /// A message has come.
     pub fn message(&mut self, now: &Now, message: ToAgent) {
-        let Link::Up(up) = &mut self.link else { return };
-        up.last_heard = now.moment;
+        if !matches!(self.link, Link::Up(_)) {
+            return;
+        }
+        self.heartbeat.heard();
         match message {
             ToAgent::InSync(in_sync) => self.in_sync(now, &in_sync),
             ToAgent::Want(want) => self.wanted(now, &want),
@@ -31,8 +35,12 @@ impl AgentMachine {
             ToAgent::Later(later) => self.later(now, later.seconds),
             ToAgent::Error(report) => self.refused(now, &report),
             ToAgent::Pong => {}
-            // Enrolment has a link and a conversation of its own.
-            ToAgent::Enrolled(_) => {}
+            ToAgent::SyncNow(SyncNow { is_fresh: true }) => {
+                self.actions.push_back(Action::LookAnew(SyncReason::Forced));
+            }
+            ToAgent::SyncNow(SyncNow { is_fresh: false }) => self.called(now, SyncReason::Forced),
+            // Enrolment and probes have links and conversations of their own.
+            ToAgent::Enrolled(_) | ToAgent::Probed(_) => {}
         }
     }
 
@@ -65,12 +73,19 @@ impl AgentMachine {
             self.base = Some(Base { digest: sent.digest, applications: Arc::clone(applications) });
             self.actions.push_back(Action::SaveBase(Arc::clone(applications)));
         }
-        self.is_state_saved &= self.state.server_epoch == in_sync.server_epoch;
-        self.state.server_epoch = in_sync.server_epoch;
+        let told = (in_sync.server_epoch, in_sync.notice_port);
+        self.is_state_saved &= (self.state.server_epoch, self.state.notice_port) == told;
+        (self.state.server_epoch, self.state.notice_port) = told;
+        if let Some(counter) = in_sync.notice_counter {
+            self.actions.push_back(Action::RaiseNoticeCounter { counter });
+        }
         self.save_state();
         self.next_sync_at = Some(now.moment.plus_seconds(u64::from(in_sync.next_seconds.max(1))));
         self.interval_seconds = in_sync.interval_seconds;
         self.keep_seconds = in_sync.keep_seconds.map(|seconds| seconds.max(1));
+        if let Some(seconds) = self.keep_seconds {
+            self.heartbeat.allow(seconds);
+        }
         self.backoff.succeeded();
         self.retry_at = now.moment;
         self.last_error = None;

@@ -9,6 +9,7 @@
 
 mod backoff;
 mod events;
+mod heartbeat;
 mod link;
 mod messages;
 mod state;
@@ -23,15 +24,17 @@ use std::sync::Arc;
 use self::backoff::Backoff;
 use self::events::EventSender;
 pub use self::events::{EVENT_BATCH_BYTES_TARGET, EVENT_WINDOW_BYTES};
+use self::heartbeat::Heartbeat;
 use self::link::Link;
 pub use self::state::{Action, AgentState, LinkEnd, SavedSection, SectionContent, SpoolState, SyncResult};
 use self::upload::Base;
 use super::random::Random;
+use crate::wire::datagram::WakeReason;
 use crate::wire::digest::Digest;
 use crate::wire::id::Epoch;
 use crate::wire::inventory::Application;
 use crate::wire::limits::EVENTS_PER_MESSAGE_MAX;
-use crate::wire::message::SyncReason;
+use crate::wire::message::{Reach, SyncReason};
 use crate::wire::time::{Moment, Now};
 
 /// How long a connection attempt may take (name, TCP, TLS), in seconds.
@@ -65,6 +68,8 @@ pub struct AgentStart {
     pub base: Option<Arc<[Application]>>,
     /// What its spool holds.
     pub spool: SpoolState,
+    /// How it is reached by datagrams.
+    pub reach: Reach,
     /// Randomness for epochs and jitter: 64 fresh bits.
     pub seed: u64,
 }
@@ -92,6 +97,10 @@ pub struct AgentMachine {
     interval_seconds: u32,
     /// The ping interval, while the server wants the link to stay.
     keep_seconds: Option<u32>,
+    heartbeat: Heartbeat,
+    reach: Reach,
+    /// The agent is about to end: nothing but events is said any more.
+    is_ending: bool,
     last_error: Option<String>,
 }
 
@@ -135,6 +144,9 @@ impl AgentMachine {
             held_until: Moment(0),
             interval_seconds: INTERVAL_SECONDS_DEFAULT,
             keep_seconds: None,
+            heartbeat: Heartbeat::default(),
+            reach: start.reach,
+            is_ending: false,
             last_error: None,
         }
     }
@@ -172,6 +184,59 @@ impl AgentMachine {
         }
     }
 
+    /// The server calls: a sync at once, whatever kept the agent away. What it calls for during a sync is answered by the next one.
+    pub fn called(&mut self, now: &Now, reason: SyncReason) {
+        self.sync_wanted = Some(reason);
+        self.retry_at = now.moment;
+        self.held_until = now.moment;
+    }
+
+    /// An authentic wake has come that was not seen before; [`Self::set_reach`] was told of its counter.
+    pub fn woken(&mut self, now: &Now, reason: WakeReason) {
+        match reason {
+            WakeReason::Sync | WakeReason::Task | WakeReason::Stay => self.called(now, SyncReason::Woken),
+            WakeReason::Retrieve => self.actions.push_back(Action::LookAnew(SyncReason::Woken)),
+            WakeReason::Probe => {}
+        }
+    }
+
+    /// The device was asleep: the link that it had is of no more use, and the server is to know that the device is back.
+    pub fn resumed(&mut self, now: &Now) {
+        if !matches!(self.link, Link::Down) {
+            self.end_link(now, LinkEnd::Silent, "the device was asleep");
+        }
+        self.called(now, SyncReason::Resumed);
+    }
+
+    /// How the device is reached by datagrams now: the next sync says so.
+    pub fn set_reach(&mut self, reach: Reach) {
+        self.reach = reach;
+    }
+
+    /// The agent is about to end: no more syncs; what is in the spool is still delivered ([`Self::has_delivered`]), and a link that is there
+    /// stays, for a last word.
+    pub fn end(&mut self) {
+        self.is_ending = true;
+    }
+
+    /// Whether the server has acknowledged all that the spool gave out.
+    #[must_use]
+    pub fn has_delivered(&self) -> bool {
+        !self.events.is_pending()
+    }
+
+    /// Whether there is a link, so that something can be said on it.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        matches!(self.link, Link::Up(_))
+    }
+
+    /// The UDP port on which the server hears notices, as it last said; `None` when it has the number of the TCP port.
+    #[must_use]
+    pub fn notice_port(&self) -> Option<u16> {
+        self.state.notice_port
+    }
+
     /// Whether a sync is due that has not begun: what is asked for during a sync is answered by the next one.
     #[must_use]
     pub fn is_sync_wanted(&self) -> bool {
@@ -198,7 +263,7 @@ impl AgentMachine {
     pub fn status(&self, now: &Now) -> AgentStatus {
         let waits_until = self.retry_at.max(self.held_until);
         AgentStatus {
-            is_connected: matches!(self.link, Link::Up(_)),
+            is_connected: self.is_connected(),
             is_kept: self.keep_seconds.is_some(),
             next_sync_at: self.next_sync_at,
             unacknowledged: if self.events.is_pending() { self.events.unacknowledged() } else { 0 },

@@ -7,6 +7,7 @@ use minicbor::{Decode, Encode};
 use crate::wire::digest::Digest;
 use crate::wire::id::Epoch;
 use crate::wire::inventory::{self, Application};
+use crate::wire::message::SyncReason;
 use crate::wire::section::{self, ApplicationCondition, HostFacts, Section};
 
 /// What the caller stores, durably, whenever it is asked to. A few dozen bytes.
@@ -22,6 +23,9 @@ pub struct AgentState {
     /// Each section, by [`Section::index`].
     #[n(2)]
     pub sections: [SavedSection; 3],
+    /// The UDP port on which the server hears notices; `None` when it has the number of the TCP port.
+    #[n(3)]
+    pub notice_port: Option<u16>,
 }
 
 /// Where a section stands, here and at the server.
@@ -43,7 +47,12 @@ impl AgentState {
     /// The state of an agent that never ran.
     #[must_use]
     pub fn new(agent_epoch: Epoch) -> Self {
-        Self { agent_epoch, server_epoch: Epoch(0), sections: [SavedSection::default(); 3] }
+        Self {
+            agent_epoch,
+            server_epoch: Epoch(0),
+            sections: [SavedSection::default(); 3],
+            notice_port: None,
+        }
     }
 
     /// Its bytes.
@@ -138,6 +147,13 @@ pub enum Action {
     /// Store this inventory: the server has it, and a later difference may start from it. It may be lost; then the next change travels
     /// whole.
     SaveBase(Arc<[Application]>),
+    /// Collect every section anew, then say [`called`](super::AgentMachine::called) with this reason.
+    LookAnew(SyncReason),
+    /// The server heard a notice with this counter, above what this device thinks it sent: go on from here, durably.
+    RaiseNoticeCounter {
+        /// The counter.
+        counter: u32,
+    },
     /// A sync has ended; whoever waits for one is told.
     SyncFinished(SyncResult),
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::wire::frame;
 use crate::wire::message::{
-    Ack, ErrorCode, ErrorReport, InSync, Later, ToAgent, ToServer, Want, WantedSection,
+    Ack, ErrorCode, ErrorReport, InSync, Later, SyncNow, ToAgent, ToServer, Want, WantedSection,
 };
 use crate::wire::section::Section;
 use crate::wire::time::WallTime;
@@ -25,7 +25,8 @@ fn inventory(names: &[&str]) -> SectionContent {
 
 fn machine(highest: u64, forgotten_through: u64) -> AgentMachine {
     let spool = SpoolState { epoch: Epoch(7), highest, forgotten_through };
-    let mut machine = AgentMachine::new(AgentStart { state: None, base: None, spool, seed: 1 });
+    let mut machine =
+        AgentMachine::new(AgentStart { state: None, base: None, spool, reach: Reach::default(), seed: 1 });
     machine.section_changed(inventory(&["a", "b"]));
     machine
 }
@@ -51,7 +52,9 @@ fn said(actions: &[Action]) -> Vec<String> {
                 let numbers: Vec<_> = events.items.iter().map(|item| item.sequence).collect();
                 format!("events {numbers:?} of {:?}", events.spool_epoch.0)
             }
-            ToServer::Ping => "ping".into(),
+            ToServer::Ping(ping) => format!("ping {:?}", ping.next_seconds),
+            ToServer::Goodbye(_) => "goodbye".into(),
+            ToServer::Probe(_) => "probe".into(),
             ToServer::Enrol(_) => "enrol".into(),
         }
     })
@@ -60,7 +63,14 @@ fn said(actions: &[Action]) -> Vec<String> {
 
 fn in_sync(keep_seconds: Option<u32>) -> ToAgent {
     let server_epoch = Epoch(5);
-    ToAgent::InSync(InSync { server_epoch, next_seconds: 900, interval_seconds: 900, keep_seconds })
+    ToAgent::InSync(InSync {
+        server_epoch,
+        next_seconds: 900,
+        interval_seconds: 900,
+        keep_seconds,
+        notice_port: None,
+        notice_counter: None,
+    })
 }
 
 fn want(base: Option<Digest>) -> ToAgent {
@@ -114,7 +124,13 @@ fn a_change_travels_as_a_difference_also_after_a_restart() {
     let Action::SaveBase(base) = &saved[0] else { panic!("{saved:?}") };
     let state = AgentState::from_bytes(&state.to_bytes()).unwrap();
     let spool = SpoolState { epoch: Epoch(7), highest: 0, forgotten_through: 0 };
-    let start = AgentStart { state: Some(state), base: Some(Arc::clone(base)), spool, seed: 2 };
+    let start = AgentStart {
+        state: Some(state),
+        base: Some(Arc::clone(base)),
+        spool,
+        reach: Reach::default(),
+        seed: 2,
+    };
     let mut machine = AgentMachine::new(start);
     machine.section_changed(inventory(&["b", "c"]));
     connect(&mut machine, &at(10));
@@ -213,12 +229,13 @@ fn a_kept_link_stays_is_pinged_and_given_up_when_silent() {
     let mut machine = machine(0, 0);
     let last = sync(&mut machine, &at(0), Some(60));
     assert!(!last.contains(&Action::CloseLink(LinkEnd::Done)));
-    assert_eq!(machine.next_timeout(), Some(at(60).moment));
-    assert_eq!(said(&actions(&mut machine, &at(60))), ["ping"]);
-    machine.message(&at(61), ToAgent::Pong);
-    assert_eq!(said(&actions(&mut machine, &at(120))), ["ping"]);
-    assert_eq!(actions(&mut machine, &at(212))[0], Action::CloseLink(LinkEnd::Silent));
-    assert_eq!(said(&connect(&mut machine, &at(215))), ["sync Reconnected"]);
+    assert_eq!(machine.next_timeout(), Some(at(30).moment));
+    assert_eq!(said(&actions(&mut machine, &at(30))), ["ping Some(30)"]);
+    machine.message(&at(31), ToAgent::Pong);
+    assert_eq!(said(&actions(&mut machine, &at(60))), ["ping Some(30)"]);
+    assert_eq!(actions(&mut machine, &at(79)), []);
+    assert_eq!(actions(&mut machine, &at(80))[0], Action::CloseLink(LinkEnd::Silent));
+    assert_eq!(said(&connect(&mut machine, &at(83))), ["sync Reconnected"]);
 }
 
 #[test]
@@ -237,4 +254,64 @@ fn the_servers_word_delays_even_who_asks_a_failure_does_not() {
     );
     machine.asked_to_sync(&at(30));
     assert_eq!(actions(&mut machine, &at(30)), [Action::Connect]);
+}
+
+#[test]
+fn a_wake_overrides_whatever_kept_the_agent_away() {
+    let mut machine = machine(0, 0);
+    sync(&mut machine, &at(0), None);
+    assert_eq!(actions(&mut machine, &at(10)), []);
+    machine.woken(&at(10), WakeReason::Probe);
+    assert_eq!(actions(&mut machine, &at(10)), [], "a probe is only noted");
+    machine.woken(&at(10), WakeReason::Sync);
+    assert_eq!(said(&connect(&mut machine, &at(10))), ["sync Woken"]);
+    machine.message(&at(10), ToAgent::Later(Later { seconds: 600 }));
+    actions(&mut machine, &at(10));
+    machine.woken(&at(20), WakeReason::Stay);
+    assert_eq!(said(&connect(&mut machine, &at(20))), ["sync Woken"]);
+}
+
+#[test]
+fn the_server_calls_on_the_link_and_a_call_during_a_sync_is_answered_by_the_next() {
+    let mut machine = machine(0, 0);
+    sync(&mut machine, &at(0), Some(60));
+    machine.message(&at(5), ToAgent::SyncNow(SyncNow { is_fresh: false }));
+    assert_eq!(said(&actions(&mut machine, &at(5))), ["sync Forced"]);
+    machine.message(&at(5), ToAgent::SyncNow(SyncNow { is_fresh: false }));
+    assert_eq!(said(&actions(&mut machine, &at(5))), [""; 0]);
+    machine.message(&at(6), in_sync(Some(60)));
+    assert_eq!(said(&actions(&mut machine, &at(6))), ["sync Forced"]);
+    machine.message(&at(6), in_sync(Some(60)));
+    actions(&mut machine, &at(6));
+    machine.message(&at(7), ToAgent::SyncNow(SyncNow { is_fresh: true }));
+    assert_eq!(actions(&mut machine, &at(7)), [Action::LookAnew(SyncReason::Forced)]);
+    machine.called(&at(8), SyncReason::Forced);
+    assert_eq!(said(&actions(&mut machine, &at(8))), ["sync Forced"]);
+}
+
+#[test]
+fn an_agent_that_ends_delivers_its_events_and_leaves_the_link_for_a_last_word() {
+    let mut machine = machine(0, 0);
+    sync(&mut machine, &at(0), None);
+    machine.events_available(1);
+    machine.end();
+    assert!(!machine.has_delivered());
+    let asked = connect(&mut machine, &at(1));
+    assert!(matches!(asked[0], Action::ReadSpool { .. }), "no sync: {asked:?}");
+    machine.spool_read(&at(1), &[(1, vec![0xa0])]);
+    assert_eq!(said(&actions(&mut machine, &at(1))), ["events [1] of 7"]);
+    machine.message(&at(1), ToAgent::Ack(Ack { spool_epoch: Epoch(7), through: 1 }));
+    assert_eq!(actions(&mut machine, &at(1)), [Action::ForgetThrough { sequence: 1 }]);
+    assert!(machine.has_delivered() && machine.is_connected());
+    assert_eq!(machine.next_timeout(), None);
+}
+
+#[test]
+fn a_device_that_slept_gives_up_its_link_and_says_that_it_is_back() {
+    let mut machine = machine(0, 0);
+    sync(&mut machine, &at(0), Some(60));
+    machine.resumed(&at(9_000));
+    let all = actions(&mut machine, &at(9_000));
+    assert_eq!(all[0], Action::CloseLink(LinkEnd::Silent));
+    assert!(all.contains(&Action::Connect), "{all:?}");
 }

@@ -1,13 +1,13 @@
 //! A sync, from the first digest to the last section.
 
 use super::upload::Upload;
-use super::{Phase, SyncPolicy, in_sync};
-use crate::machine::command::{Command, Job, JobOutcome, SectionUpdate};
+use super::{Heartbeat, Phase, SyncPolicy};
+use crate::machine::command::{CallStep, Command, Job, JobOutcome, SectionUpdate};
 use crate::machine::hot::HotRecord;
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::message::{
-    ErrorCode, ErrorReport, Later, NamedSection, Part, Sync, ToAgent, Want, WantedSection,
+    ErrorCode, ErrorReport, InSync, Later, NamedSection, Part, Sync, ToAgent, Want, WantedSection,
 };
 use crate::wire::section::Section;
 use crate::wire::time::Now;
@@ -24,6 +24,14 @@ pub(super) struct Syncing {
     wanted: [Option<Wanted>; 3],
     upload: Option<Upload>,
     jobs: u8,
+    answer: Answer,
+}
+
+/// What the answer tells beside the policy.
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    /// The notice counter that the device is to go on from, when it was rolled back.
+    notice_counter: Option<u32>,
 }
 
 /// A section that has not arrived yet.
@@ -65,6 +73,10 @@ pub(super) fn begin(
         // What is with the workers would come back into another sync.
         return report(ErrorCode::Unexpected, "the sync before is still being worked on".into(), out);
     }
+    record.note_reach(sync.reach.as_ref(), policy.peer, now.wall);
+    let goes_on_at = sync.reach.filter(|reach| reach.notice_counter < record.notice_counter);
+    let answer = Answer { notice_counter: goes_on_at.map(|_| record.notice_counter) };
+    call_step(record, CallStep::Begun(sync.reason), out);
     let same_history = sync.agent_epoch == record.agent_epoch;
     let differing: Vec<(Section, &NamedSection)> = sync
         .sections
@@ -75,11 +87,7 @@ pub(super) fn begin(
         })
         .collect();
     if differing.is_empty() {
-        *phase = Phase::Resting { keep_seconds: policy.keep_seconds };
-        record.last_sync = now.wall;
-        out.push(Command::Send(in_sync(policy)));
-        out.push(Command::Synced);
-        return;
+        return finish(phase, record, answer, policy, now, out);
     }
     let mut was_restored = false;
     if same_history {
@@ -100,9 +108,7 @@ pub(super) fn begin(
         out.push(Command::ServerRestored);
     }
     if !policy.has_room {
-        *phase = Phase::Resting { keep_seconds: None };
-        out.push(Command::Send(ToAgent::Later(Later { seconds: policy.later_seconds })));
-        return;
+        return put_off(phase, record, policy, out);
     }
     let mut syncing = Box::new(Syncing {
         device: record.device,
@@ -110,6 +116,7 @@ pub(super) fn begin(
         wanted: [None; 3],
         upload: None,
         jobs: 0,
+        answer,
     });
     let mut sections = Vec::new();
     for (section, _) in differing {
@@ -186,9 +193,7 @@ pub(super) fn job_done(
         }
         &(JobOutcome::BaseUnknown(section) | JobOutcome::DigestMismatch(section)) => Some(section),
         JobOutcome::Failed | JobOutcome::Enrolled(_) | JobOutcome::Refused(_) => {
-            *phase = Phase::Resting { keep_seconds: None };
-            out.push(Command::Send(ToAgent::Later(Later { seconds: policy.later_seconds })));
-            return;
+            return put_off(phase, record, policy, out);
         }
     };
     if let Some(section) = again {
@@ -205,16 +210,54 @@ pub(super) fn job_done(
         return;
     }
     if syncing.wanted.iter().all(Option::is_none) {
-        *phase = Phase::Resting { keep_seconds: policy.keep_seconds };
-        record.last_sync = now.wall;
-        out.push(Command::Send(in_sync(policy)));
-        out.push(Command::Synced);
+        let answer = syncing.answer;
+        finish(phase, record, answer, policy, now, out);
+    }
+}
+
+/// Everything is in step.
+fn finish(
+    phase: &mut Phase,
+    record: &mut HotRecord,
+    answer: Answer,
+    policy: &SyncPolicy,
+    now: &Now,
+    out: &mut Vec<Command<'_>>,
+) {
+    *phase = Phase::Resting { heartbeat: Heartbeat::told(policy.keep_seconds) };
+    record.last_sync = now.wall;
+    record.due_seconds = policy.next_seconds;
+    out.push(Command::Send(ToAgent::InSync(InSync {
+        server_epoch: policy.server_epoch,
+        next_seconds: policy.next_seconds,
+        interval_seconds: policy.interval_seconds,
+        keep_seconds: policy.keep_seconds,
+        notice_port: policy.notice_port,
+        notice_counter: answer.notice_counter,
+    })));
+    out.push(Command::Synced);
+    call_step(record, CallStep::Synced, out);
+    if let Some((address, counter)) = record.next_probe(now.wall) {
+        out.push(Command::Probe { address, counter });
+    }
+}
+
+/// The device comes again.
+fn put_off(phase: &mut Phase, record: &HotRecord, policy: &SyncPolicy, out: &mut Vec<Command<'_>>) {
+    *phase = Phase::Resting { heartbeat: Heartbeat::told(policy.keep_seconds) };
+    out.push(Command::Send(ToAgent::Later(Later { seconds: policy.later_seconds })));
+    call_step(record, CallStep::PutOff, out);
+}
+
+fn call_step(record: &HotRecord, step: CallStep, out: &mut Vec<Command<'_>>) {
+    if record.is_called {
+        out.push(Command::Called(step));
     }
 }
 
 /// The device broke the rules of an upload: it is told, and may begin its sync again.
 fn abandon(phase: &mut Phase, message: String, out: &mut Vec<Command<'_>>) {
-    *phase = Phase::Resting { keep_seconds: None };
+    *phase = Phase::Resting { heartbeat: None };
     report(ErrorCode::Malformed, message, out);
 }
 

@@ -5,12 +5,13 @@ use crate::wire::event::Severity;
 use crate::wire::id::TokenId;
 use crate::wire::inventory::{Application, digest_of};
 use crate::wire::message::{
-    Enrol, EventItem, NamedSection, Part, PartContent, Sync, SyncReason, Want, WantedSection,
+    Enrol, EventItem, InSync, NamedSection, Part, PartContent, Ping, Sync, SyncReason, Want, WantedSection,
 };
 use crate::wire::section::{Section, SectionState};
 use crate::wire::time::WallTime;
 
 const DEVICE: DeviceId = DeviceId(7);
+const PING: ToServer<'static> = ToServer::Ping(Ping { next_seconds: None });
 
 fn now(seconds: u64) -> Now {
     Now { moment: Moment(seconds * 1_000_000), wall: WallTime(1_000_000 + seconds * 1_000) }
@@ -24,6 +25,8 @@ fn policy() -> SyncPolicy {
         keep_seconds: None,
         has_room: true,
         later_seconds: LATER_SECONDS,
+        peer: None,
+        notice_port: None,
     }
 }
 
@@ -49,6 +52,7 @@ fn sync_at(digest: Digest, revision: u64, confirmed_revision: Option<u64>) -> To
         reason: SyncReason::Scheduled,
         clock: WallTime(0),
         sections: sections.to_vec(),
+        reach: None,
     })
 }
 
@@ -81,6 +85,17 @@ fn part(
     }))
 }
 
+fn in_sync(policy: &SyncPolicy) -> ToAgent {
+    ToAgent::InSync(InSync {
+        server_epoch: policy.server_epoch,
+        next_seconds: policy.next_seconds,
+        interval_seconds: policy.interval_seconds,
+        keep_seconds: policy.keep_seconds,
+        notice_port: None,
+        notice_counter: None,
+    })
+}
+
 fn want(base: Option<Digest>) -> Command<'static> {
     Command::Send(ToAgent::Want(Want { sections: vec![WantedSection { section: Section::Inventory, base }] }))
 }
@@ -96,7 +111,7 @@ fn error_code(command: &Command<'_>) -> Option<ErrorCode> {
 fn a_stranger_may_enrol_and_nothing_else() {
     let mut session = Session::new(&now(0), None);
     let mut out = Vec::new();
-    session.handle(&now(1), ToServer::Ping, None, &policy(), &mut out);
+    session.handle(&now(1), PING, None, &policy(), &mut out);
     assert_eq!(error_code(&out[0]), Some(ErrorCode::NotEnrolled));
     assert_eq!(out[1], Command::Close(CloseReason::NotEnrolled));
 
@@ -263,11 +278,11 @@ fn events_behind_one_that_is_none_are_taken() {
 #[test]
 fn a_removed_device_is_refused_whatever_it_says() {
     let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
-    record.removed = true;
-    let out = handle(&mut session, &mut record, ToServer::Ping);
+    let mut out = Vec::new();
+    session.handle(&now(1), PING, None, &policy(), &mut out);
     assert_eq!(error_code(&out[0]), Some(ErrorCode::DeviceRemoved));
     assert_eq!(out[1], Command::Close(CloseReason::DeviceRemoved));
-    assert_eq!(handle(&mut session, &mut record, ToServer::Ping), [], "nothing more once it is closing");
+    assert_eq!(handle(&mut session, &mut record, PING), [], "nothing more once it is closing");
 }
 
 #[test]
@@ -296,9 +311,12 @@ fn silence_ends_a_link_for_a_named_reason() {
     let mut out = Vec::new();
     let kept = SyncPolicy { keep_seconds: Some(40), ..policy() };
     session.handle(&now(0), sync_at(Digest(0xd), 4, None), Some(&mut record), &kept, &mut out);
-    assert_eq!(session.deadline(), now(100).moment, "two and a half pings");
+    assert_eq!(session.deadline(), now(80).moment, "as long again as it was told");
+    let ping = ToServer::Ping(Ping { next_seconds: Some(10) });
+    session.handle(&now(5), ping, Some(&mut record), &kept, &mut out);
+    assert_eq!(session.deadline(), now(25).moment, "as long again as it said");
     out.clear();
-    session.handle_timeout(&now(100), &mut out);
+    session.handle_timeout(&now(25), &mut out);
     assert_eq!(out, [Command::Close(CloseReason::Idle)]);
 }
 

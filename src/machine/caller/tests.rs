@@ -1,0 +1,225 @@
+use super::*;
+
+const DEVICE: DeviceId = DeviceId(7);
+
+fn at(milliseconds: u64) -> Moment {
+    Moment(1_000_000).plus_milliseconds(milliseconds)
+}
+
+fn address() -> SocketAddr {
+    "192.0.2.7:15000".parse().unwrap()
+}
+
+fn away() -> Whereabouts {
+    Whereabouts {
+        link: None,
+        address: Some(address()),
+        is_unreached: false,
+        presence: Presence::Idle,
+        next_slot_at: Some(WallTime(5)),
+        wake_counter: 3,
+    }
+}
+
+fn link(slot: u32) -> LinkRef {
+    LinkRef::new(0, slot, 1).unwrap()
+}
+
+fn asked(operation: u64, reason: WakeReason) -> Caller {
+    let mut caller = Caller::new(1);
+    assert!(caller.ask(at(0), Ask { operation, device: DEVICE, reason }));
+    assert_eq!(caller.poll(at(0)), Some(CallerAction::Look(DEVICE)));
+    caller
+}
+
+fn actions(caller: &mut Caller, now: Moment) -> Vec<CallerAction> {
+    std::iter::from_fn(|| caller.poll(now)).collect()
+}
+
+fn wake(reason: WakeReason) -> CallerAction {
+    CallerAction::Wake { device: DEVICE, address: address(), reason, counter: 3 }
+}
+
+fn report(operation: u64, outcome: CallOutcome) -> CallerAction {
+    CallerAction::Report { operation, device: DEVICE, outcome }
+}
+
+#[test]
+fn a_device_that_is_away_is_woken_and_its_sync_is_timed_from_the_question() {
+    let mut caller = asked(9, WakeReason::Sync);
+    caller.found(at(1), DEVICE, Some(away()));
+    assert_eq!(actions(&mut caller, at(1)), [wake(WakeReason::Sync)]);
+    caller.step(at(4), DEVICE, CallStep::Begun(SyncReason::Woken));
+    caller.step(at(6), DEVICE, CallStep::Synced);
+    let synced =
+        CallOutcome::Synced { by: Road::Wake, begun_microseconds: 4_000, synced_microseconds: 6_000 };
+    let learned = CallerAction::Learned { device: DEVICE, has_come: true };
+    assert_eq!(actions(&mut caller, at(6)), [learned, report(9, synced), CallerAction::Ended(DEVICE)]);
+    assert_eq!(caller.load(), (0, 0));
+    assert_eq!(actions(&mut caller, at(600_000)), [], "nothing comes after it");
+}
+
+#[test]
+fn wakes_are_repeated_with_growing_pauses_and_then_the_device_is_given_up() {
+    for is_unreached in [false, true] {
+        let mut caller = asked(9, WakeReason::Sync);
+        caller.found(at(0), DEVICE, Some(Whereabouts { is_unreached, ..away() }));
+        let (mut sent, mut last) = (Vec::new(), Vec::new());
+        for now in 0..30_000 {
+            match &actions(&mut caller, at(now))[..] {
+                [] => {}
+                [CallerAction::Wake { counter: 3, .. }] => sent.push(now),
+                other => last.extend_from_slice(other),
+            }
+        }
+        let most = if is_unreached { WAKES_MAX_UNREACHED } else { WAKES_MAX };
+        assert_eq!(sent.len(), most as usize, "{sent:?}");
+        assert!(sent.windows(3).all(|three| three[2] - three[1] > (three[1] - three[0])), "{sent:?}");
+        let outcome = CallOutcome::Unreachable { attempts: most, next_slot_at: Some(WallTime(5).into()) };
+        let learned = CallerAction::Learned { device: DEVICE, has_come: false };
+        assert_eq!(last, [learned, report(9, outcome), CallerAction::Ended(DEVICE)]);
+    }
+}
+
+#[test]
+fn a_connected_device_is_asked_on_its_link_and_woken_when_that_is_dead() {
+    let mut caller = asked(9, WakeReason::Sync);
+    let here = Whereabouts { link: Some(link(1)), presence: Presence::Connected, ..away() };
+    caller.found(at(0), DEVICE, Some(here));
+    let on_link = CallerAction::OnLink { link: link(1), is_fresh: false };
+    assert_eq!(actions(&mut caller, at(0)), [on_link]);
+    assert_eq!(actions(&mut caller, at(LINK_MILLISECONDS - 1)), []);
+    assert_eq!(actions(&mut caller, at(LINK_MILLISECONDS)), [CallerAction::Look(DEVICE)]);
+    caller.found(at(LINK_MILLISECONDS), DEVICE, Some(here));
+    assert_eq!(actions(&mut caller, at(LINK_MILLISECONDS)), [wake(WakeReason::Sync)]);
+}
+
+#[test]
+fn who_said_that_it_goes_is_not_called() {
+    for (presence, outcome) in [
+        (Presence::Asleep, CallOutcome::Asleep),
+        (Presence::ShutDown, CallOutcome::ShutDown),
+        (Presence::AgentStopped, CallOutcome::AgentStopped),
+    ] {
+        let mut caller = asked(9, WakeReason::Sync);
+        caller.found(at(0), DEVICE, Some(Whereabouts { presence, ..away() }));
+        assert_eq!(actions(&mut caller, at(0)), [report(9, outcome), CallerAction::Ended(DEVICE)]);
+    }
+    let mut caller = asked(9, WakeReason::Sync);
+    caller.found(at(0), DEVICE, Some(Whereabouts { address: None, next_slot_at: None, ..away() }));
+    let nowhere = CallOutcome::Unreachable { attempts: 0, next_slot_at: None };
+    assert_eq!(actions(&mut caller, at(0))[0], report(9, nowhere));
+    let mut caller = asked(9, WakeReason::Sync);
+    caller.found(at(0), DEVICE, None);
+    assert_eq!(actions(&mut caller, at(0))[0], report(9, CallOutcome::Removed));
+}
+
+#[test]
+fn many_who_ask_share_a_call_and_who_asks_during_the_sync_gets_the_next() {
+    let mut caller = asked(1, WakeReason::Sync);
+    caller.found(at(0), DEVICE, Some(away()));
+    assert!(caller.ask(at(1), Ask { operation: 2, device: DEVICE, reason: WakeReason::Sync }));
+    assert_eq!(actions(&mut caller, at(1)), [wake(WakeReason::Sync)]);
+    caller.step(at(2), DEVICE, CallStep::Begun(SyncReason::Scheduled));
+    assert!(caller.ask(at(3), Ask { operation: 3, device: DEVICE, reason: WakeReason::Sync }));
+    assert_eq!(actions(&mut caller, at(3)), []);
+    caller.step(at(4), DEVICE, CallStep::Synced);
+    let synced = |begun, synced| CallOutcome::Synced {
+        by: Road::Itself,
+        begun_microseconds: begun,
+        synced_microseconds: synced,
+    };
+    let all = actions(&mut caller, at(4));
+    assert_eq!(all[..2], [report(1, synced(2_000, 4_000)), report(2, synced(1_000, 3_000))]);
+    assert_eq!(all[2..], [CallerAction::Ended(DEVICE), CallerAction::Look(DEVICE)], "the third's turn");
+}
+
+#[test]
+fn who_wants_news_is_not_served_by_a_sync_that_had_begun_without_them() {
+    let mut caller = asked(9, WakeReason::Retrieve);
+    caller.found(at(0), DEVICE, Some(Whereabouts { link: Some(link(1)), ..away() }));
+    assert_eq!(actions(&mut caller, at(0)), [CallerAction::OnLink { link: link(1), is_fresh: true }]);
+    caller.step(at(1), DEVICE, CallStep::Begun(SyncReason::Scheduled));
+    caller.step(at(2), DEVICE, CallStep::Synced);
+    assert_eq!(actions(&mut caller, at(10_000)), [], "it still looks at itself");
+    caller.step(at(10_001), DEVICE, CallStep::Begun(SyncReason::Forced));
+    caller.step(at(10_002), DEVICE, CallStep::Synced);
+    assert!(matches!(actions(&mut caller, at(10_002))[0], CallerAction::Report { operation: 9, .. }));
+}
+
+#[test]
+fn a_refused_certificate_is_told_when_it_is_clear_whose_it_was() {
+    let mut caller = asked(9, WakeReason::Sync);
+    caller.found(at(0), DEVICE, Some(away()));
+    actions(&mut caller, at(0));
+    caller.refused_at(at(1), "192.0.2.8".parse().unwrap());
+    assert_eq!(actions(&mut caller, at(1)), []);
+    caller.refused_at(at(1), "::ffff:192.0.2.7".parse().unwrap());
+    assert_eq!(actions(&mut caller, at(1))[0], report(9, CallOutcome::RefusedCertificate));
+
+    let mut caller = asked(9, WakeReason::Sync);
+    let other = Ask { operation: 9, device: DeviceId(8), reason: WakeReason::Sync };
+    assert!(caller.ask(at(0), other));
+    caller.found(at(0), DEVICE, Some(away()));
+    actions(&mut caller, at(0));
+    caller.found(at(0), DeviceId(8), Some(away()));
+    actions(&mut caller, at(0));
+    caller.refused_at(at(1), address().ip());
+    assert_eq!(actions(&mut caller, at(1)), [], "two behind one address");
+}
+
+#[test]
+fn a_sync_that_does_not_end_or_that_is_put_off_is_told() {
+    let mut caller = asked(9, WakeReason::Sync);
+    caller.found(at(0), DEVICE, Some(away()));
+    actions(&mut caller, at(0));
+    caller.step(at(1), DEVICE, CallStep::Begun(SyncReason::Started));
+    let unfinished = CallOutcome::Unfinished { begun_microseconds: 1_000 };
+    assert_eq!(actions(&mut caller, at(SYNC_MILLISECONDS + 1))[0], report(9, unfinished));
+
+    let mut caller = asked(9, WakeReason::Sync);
+    caller.found(at(0), DEVICE, Some(away()));
+    actions(&mut caller, at(0));
+    caller.step(at(1), DEVICE, CallStep::Begun(SyncReason::Started));
+    caller.step(at(2), DEVICE, CallStep::PutOff);
+    assert_eq!(actions(&mut caller, at(2))[0], report(9, CallOutcome::PutOff));
+}
+
+#[test]
+fn a_fleet_is_called_at_a_bounded_rate_and_not_all_at_once() {
+    let mut caller = Caller::new(1);
+    let fleet = 10_000;
+    for device in 0..fleet {
+        assert!(caller.ask(at(0), Ask { operation: 1, device: DeviceId(device), reason: WakeReason::Sync }));
+    }
+    let (mut begun_in_first_second, mut reported, mut now) = (0, 0, 0);
+    while reported < fleet {
+        for action in actions(&mut caller, at(now)) {
+            match action {
+                CallerAction::Look(device) => {
+                    begun_in_first_second += u64::from(now < 1_000);
+                    caller.found(at(now), device, Some(away()));
+                }
+                CallerAction::Report { .. } => reported += 1,
+                _ => {}
+            }
+        }
+        assert!(caller.load().0 <= CALLS_MAX);
+        now += 10;
+        assert!(now < 120_000, "{reported} of {fleet} after two minutes");
+    }
+    assert!((900..=CALLS_PER_SECOND + 110).contains(&begun_in_first_second), "{begun_in_first_second}");
+    assert_eq!(caller.load(), (0, 0));
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_does_not_begin() {
+    let mut caller = asked(1, WakeReason::Sync);
+    for operation in [1, 2] {
+        assert!(caller.ask(at(0), Ask { operation, device: DeviceId(8), reason: WakeReason::Sync }));
+    }
+    caller.cancel(1);
+    caller.found(at(0), DEVICE, None);
+    assert_eq!(actions(&mut caller, at(1)), [CallerAction::Ended(DEVICE), CallerAction::Look(DeviceId(8))]);
+    assert_eq!(caller.load(), (1, 0));
+}

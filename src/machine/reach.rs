@@ -1,0 +1,249 @@
+//! How a device is reached by datagrams: what its record keeps of the wakes that it is sent and the notices that it sends.
+//!
+//! Nobody says whether a datagram arrived. The server learns it from the next sync, in which a device names the highest counter among
+//! the wakes that it took. A device of which that is not known yet is sent one wake of the kind *probe* behind a sync; one that wakes
+//! do not reach gets one behind every sync, so that a mended firewall shows by itself.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use super::hot::HotRecord;
+use crate::wire::datagram::{DropReason, NoticeKind};
+use crate::wire::message::Reach;
+use crate::wire::time::WallTime;
+
+/// How long a probe may be under way before a sync that does not know of it says that it was lost, in milliseconds.
+const PROBE_MILLISECONDS: u64 = 5_000;
+
+/// Whether wakes reach a device.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum UdpReach {
+    /// Nothing is known: it has not said a port, or its address is new.
+    #[default]
+    Unknown,
+    /// A probe is under way.
+    Probing,
+    /// They did, when that was looked at last.
+    Reached,
+    /// They did not.
+    Unreached,
+}
+
+impl UdpReach {
+    const ALL: [Self; 4] = [Self::Unknown, Self::Probing, Self::Reached, Self::Unreached];
+
+    /// Its number in the store.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// What has this number; [`UdpReach::Unknown`] for any other.
+    #[must_use]
+    pub fn from_number(number: u8) -> Self {
+        Self::ALL.into_iter().find(|reach| reach.number() == number).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for UdpReach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Unknown => "unknown",
+            Self::Probing => "probing",
+            Self::Reached => "reached",
+            Self::Unreached => "unreached",
+        })
+    }
+}
+
+impl HotRecord {
+    /// Where wakes are sent; `None` when the device hears none, or was never here.
+    #[must_use]
+    pub fn wake_address(&self) -> Option<SocketAddr> {
+        let is_known = self.udp_port != 0 && !self.address.is_unspecified();
+        is_known.then(|| SocketAddr::new(IpAddr::V6(self.address).to_canonical(), self.udp_port))
+    }
+
+    /// The counter of the next wake: higher than all before. It follows the clock, in seconds, so that a server whose state was
+    /// restored from a copy is not taken for a replay.
+    pub fn next_wake_counter(&mut self, wall: WallTime) -> u32 {
+        let seconds = u32::try_from(wall.0 / 1_000).unwrap_or(u32::MAX);
+        self.wake_counter = self.wake_counter.saturating_add(1).max(seconds);
+        self.has_news = true;
+        self.wake_counter
+    }
+
+    /// A sync begins: the device is here, whatever it said before it went. `peer` is where its link comes from; `None` when that is
+    /// not known.
+    pub fn note_reach(&mut self, reach: Option<&Reach>, peer: Option<IpAddr>, wall: WallTime) {
+        let Some(reach) = reach else {
+            self.depart(None);
+            return;
+        };
+        if reach.notice_counter >= self.notice_counter {
+            // It was said before this sync, so it is over; one that is still under way is stale.
+            self.depart(None);
+            self.notice_counter = reach.notice_counter;
+        }
+        self.boot = reach.boot;
+        let address = peer.map_or(self.address, |peer| match peer {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        });
+        let before = (self.address, self.udp_port, self.udp_reach);
+        if (address, reach.udp_port) != (self.address, self.udp_port) {
+            (self.address, self.udp_port, self.udp_reach) = (address, reach.udp_port, UdpReach::Unknown);
+        }
+        let was_taken = self.wake_counter > 0 && reach.wake_counter == self.wake_counter;
+        let had_time = wall.0.saturating_sub(self.last_sync.0) >= PROBE_MILLISECONDS;
+        if was_taken {
+            self.udp_reach = UdpReach::Reached;
+        } else if self.udp_reach == UdpReach::Probing && had_time {
+            self.udp_reach = UdpReach::Unreached;
+        }
+        self.wake_counter = self.wake_counter.max(reach.wake_counter);
+        self.has_news |= before != (self.address, self.udp_port, self.udp_reach);
+    }
+
+    /// A sync has ended: whether a probe is to be sent now, with this counter.
+    pub fn next_probe(&mut self, wall: WallTime) -> Option<(SocketAddr, u32)> {
+        let address = self.wake_address()?;
+        match self.udp_reach {
+            UdpReach::Unknown => self.udp_reach = UdpReach::Probing,
+            UdpReach::Unreached => {}
+            UdpReach::Probing | UdpReach::Reached => return None,
+        }
+        Some((address, self.next_wake_counter(wall)))
+    }
+
+    /// Somebody has called the device over UDP, and it came, or did not.
+    pub fn note_called(&mut self, has_come: bool) {
+        let reach = if has_come { UdpReach::Reached } else { UdpReach::Unreached };
+        self.has_news |= self.udp_reach != reach;
+        self.udp_reach = reach;
+    }
+
+    /// An authentic notice has come, in a datagram or on a link.
+    ///
+    /// # Errors
+    /// Why it changes nothing.
+    pub fn note_notice(
+        &mut self,
+        kind: NoticeKind,
+        counter: u32,
+        boot: u32,
+        wall: WallTime,
+    ) -> Result<(), DropReason> {
+        match counter {
+            _ if counter == self.notice_counter => return Err(DropReason::Repeated),
+            _ if counter < self.notice_counter => return Err(DropReason::Stale),
+            _ => self.notice_counter = counter,
+        }
+        self.has_news = true;
+        self.last_seen = wall;
+        if kind != NoticeKind::Probe {
+            self.boot = boot;
+            self.depart(Some(kind));
+        }
+        Ok(())
+    }
+
+    fn depart(&mut self, kind: Option<NoticeKind>) {
+        self.has_news |= self.departure != kind;
+        self.departure = kind;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::wire::id::DeviceId;
+
+    const PEER: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
+
+    fn record() -> HotRecord {
+        HotRecord::new(DeviceId(1), 900)
+    }
+
+    fn at(seconds: u64) -> WallTime {
+        WallTime(1_795_514_400_000 + seconds * 1_000)
+    }
+
+    fn reach(wake_counter: u32, notice_counter: u32) -> Reach {
+        Reach { udp_port: 15_000, wake_counter, notice_counter, boot: 3 }
+    }
+
+    /// A sync from first to last word; the probe that follows it.
+    fn sync(record: &mut HotRecord, reach: &Reach, seconds: u64) -> Option<u32> {
+        record.note_reach(Some(reach), PEER, at(seconds));
+        record.last_sync = at(seconds);
+        record.next_probe(at(seconds)).map(|(_, counter)| counter)
+    }
+
+    #[test]
+    fn a_device_that_took_the_probe_is_reached_and_gets_no_more_of_them() {
+        let mut record = record();
+        let probe = sync(&mut record, &reach(0, 0), 0).unwrap();
+        assert_eq!(record.wake_address().unwrap().to_string(), "192.0.2.7:15000");
+        assert_eq!(sync(&mut record, &reach(probe, 0), 60), None);
+        assert_eq!(record.udp_reach, UdpReach::Reached);
+    }
+
+    #[test]
+    fn a_device_that_did_not_is_asked_again_until_it_does() {
+        let mut record = record();
+        sync(&mut record, &reach(0, 0), 0).unwrap();
+        assert_eq!(sync(&mut record, &reach(0, 0), 1), None, "it may still be under way");
+        assert_eq!(record.udp_reach, UdpReach::Probing);
+        let second = sync(&mut record, &reach(0, 0), 900).unwrap();
+        assert_eq!(record.udp_reach, UdpReach::Unreached);
+        sync(&mut record, &reach(second, 0), 1_800);
+        assert_eq!(record.udp_reach, UdpReach::Reached);
+    }
+
+    #[test]
+    fn a_new_address_is_not_known_to_be_reached() {
+        let mut record = record();
+        let probe = sync(&mut record, &reach(0, 0), 0).unwrap();
+        sync(&mut record, &reach(probe, 0), 60);
+        record.note_reach(Some(&reach(probe - 1, 0)), Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), at(120));
+        assert_eq!(record.udp_reach, UdpReach::Unknown);
+        let none = Reach { udp_port: 0, ..reach(probe, 0) };
+        assert_eq!(sync(&mut record, &none, 180), None);
+        assert_eq!(record.wake_address(), None);
+    }
+
+    #[test]
+    fn a_server_that_lost_its_counters_goes_on_above_the_devices() {
+        let mut record = record();
+        sync(&mut record, &reach(4_000_000_000, 0), 0);
+        assert_eq!(record.wake_counter, 4_000_000_001);
+        assert_eq!(record.next_wake_counter(at(0)), 4_000_000_002);
+    }
+
+    #[test]
+    fn a_notice_holds_until_a_sync_that_was_sent_after_it() {
+        let mut record = record();
+        record.note_notice(NoticeKind::Shutdown, 5, 3, at(1)).unwrap();
+        assert_eq!(record.departure, Some(NoticeKind::Shutdown));
+        assert_eq!(record.note_notice(NoticeKind::Shutdown, 5, 3, at(2)), Err(DropReason::Repeated));
+        assert_eq!(record.note_notice(NoticeKind::Suspend, 4, 3, at(2)), Err(DropReason::Stale));
+        // What was sent before the notice and arrives behind it takes nothing back.
+        record.note_reach(Some(&reach(0, 4)), PEER, at(3));
+        assert_eq!(record.departure, Some(NoticeKind::Shutdown));
+        record.note_reach(Some(&reach(0, 5)), PEER, at(4));
+        assert_eq!(record.departure, None);
+        // One that was said before the sync and comes late.
+        record.note_reach(Some(&reach(0, 9)), PEER, at(5));
+        assert_eq!(record.note_notice(NoticeKind::Reboot, 8, 3, at(6)), Err(DropReason::Stale));
+    }
+
+    #[test]
+    fn a_probe_of_the_device_counts_and_changes_nothing_else() {
+        let mut record = record();
+        record.note_notice(NoticeKind::Probe, 5, 3, at(1)).unwrap();
+        assert_eq!((record.departure, record.notice_counter), (None, 5));
+    }
+}
