@@ -3,9 +3,12 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use tokio::sync::mpsc::UnboundedSender;
+
 use crate::machine::hot::LinkRef;
 use crate::store::Store;
-use crate::wire::api::{EventTotals, JournalStatus, Limit, LinkTotals};
+use crate::wire::api::{CallOutcome, EventTotals, JournalStatus, Limit, LinkTotals};
+use crate::wire::datagram::WakeReason;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::time::WallTime;
 
@@ -16,6 +19,8 @@ pub struct AdminContext {
     pub store: Store,
     /// The way to the open links.
     pub links: Arc<dyn Links>,
+    /// The way to call devices.
+    pub calls: Arc<dyn Calls>,
     /// The stored events.
     pub log: Arc<dyn EventLog>,
     /// What is counted.
@@ -49,6 +54,26 @@ pub trait Links: Send + Sync {
     fn settings_changed(&self, device: DeviceId);
     /// The device was removed, and this was its link: close it.
     fn device_removed(&self, device: DeviceId, link: LinkRef);
+}
+
+/// Too many calls wait already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CallsBusy;
+
+/// The way to call devices.
+pub trait Calls: Send + Sync {
+    /// Calls these devices. What becomes of each is sent to `sink`, once for each. The operation's number, for [`Calls::cancel`].
+    ///
+    /// # Errors
+    /// Too many calls wait already.
+    fn call(
+        &self,
+        devices: &[DeviceId],
+        reason: WakeReason,
+        sink: Option<UnboundedSender<(DeviceId, CallOutcome)>>,
+    ) -> Result<u64, CallsBusy>;
+    /// Nobody waits for this operation any more.
+    fn cancel(&self, operation: u64);
 }
 
 /// One record of the event log.

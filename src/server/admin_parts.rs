@@ -10,6 +10,7 @@ use crate::lane::counters::Counters;
 use crate::lane::permits::Permits;
 use crate::lane::reactors::ReactorLanes;
 use crate::machine::hot::LinkRef;
+use crate::store::Store;
 use crate::wire::api::{
     CloseCount, EventTotals, JournalCondition, JournalStatus, Limit, LinkTotals, Timestamp,
 };
@@ -88,6 +89,8 @@ pub(super) struct Counted {
     pub(super) journal: Journal,
     pub(super) permits: Permits,
     pub(super) links_max: Arc<AtomicU64>,
+    pub(super) kept_max: Arc<AtomicU64>,
+    pub(super) store: Store,
 }
 
 impl Gauges for Counted {
@@ -147,6 +150,7 @@ impl Gauges for Counted {
         let limit = |name: &str, value, used| Limit { name: name.to_owned(), value, used: Some(used) };
         vec![
             limit("links", self.links_max.load(Ordering::Relaxed), self.counters.links_open.get()),
+            limit("kept connections", self.kept_max.load(Ordering::Relaxed), self.store.table().kept()),
             limit("jobs", self.permits.total() as u64, self.permits.taken() as u64),
         ]
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::ServerError;
+use super::presence::Rounds;
 use super::sequences::WriteBack;
 use crate::admin::listen::AdminListener;
 use crate::admin::{self, AdminContext};
@@ -24,6 +25,7 @@ pub(super) struct Control {
     pub(super) context: AdminContext,
     pub(super) journal: Journal,
     pub(super) write_back: WriteBack,
+    pub(super) rounds: Rounds,
 }
 
 /// The control thread, running.
@@ -70,10 +72,13 @@ impl Control {
         let mut rounds = tokio::time::interval(Duration::from_secs(WRITE_BACK_SECONDS));
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         rounds.tick().await;
+        let mut looks = tokio::time::interval(Duration::from_secs(1));
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let result = loop {
             tokio::select! {
                 result = &mut served => break result,
                 _ = rounds.tick() => self.write_back().await,
+                _ = looks.tick() => self.rounds.step(self.context.store.table(), (self.context.clock)()),
             }
         };
         self.write_back().await;

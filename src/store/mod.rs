@@ -164,6 +164,9 @@ impl Store {
         Ok(())
     }
 
+    /// STUB
+    pub fn set_kept_max(&self, _max: u64) {}
+
     /// The journal position before which every event's sequence number is in the table as it was loaded: at start, the journal is
     /// replayed from there, by the same rule as for events that arrive.
     ///

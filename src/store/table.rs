@@ -162,6 +162,12 @@ impl DeviceTable {
         Some(record)
     }
 
+    /// STUB
+    #[must_use]
+    pub fn kept(&self) -> u64 {
+        0
+    }
+
     /// How many devices there are.
     #[must_use]
     pub fn len(&self) -> usize {
