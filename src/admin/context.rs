@@ -3,9 +3,12 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use tokio::sync::mpsc::UnboundedSender;
+
 use crate::machine::hot::LinkRef;
 use crate::store::Store;
-use crate::wire::api::{EventTotals, JournalStatus, Limit, LinkTotals};
+use crate::wire::api::{CallOutcome, EventTotals, JournalStatus, Limit, LinkTotals};
+use crate::wire::datagram::WakeReason;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::time::WallTime;
 
@@ -16,6 +19,8 @@ pub struct AdminContext {
     pub store: Store,
     /// The way to the open links.
     pub links: Arc<dyn Links>,
+    /// The way to call devices, wherever they are.
+    pub calls: Arc<dyn Calls>,
     /// The stored events.
     pub log: Arc<dyn EventLog>,
     /// What is counted.
@@ -41,6 +46,8 @@ pub struct ServerInfo {
     pub addresses: Vec<String>,
     /// The interval of syncs where neither device nor group has one, in seconds.
     pub interval_seconds: u32,
+    /// Whether a device that wakes do not reach is kept connected though nobody set that (`[links] keep_unreachable`).
+    pub keep_unreachable: bool,
 }
 
 /// The way to the open links.
@@ -49,6 +56,31 @@ pub trait Links: Send + Sync {
     fn settings_changed(&self, device: DeviceId);
     /// The device was removed, and this was its link: close it.
     fn device_removed(&self, device: DeviceId, link: LinkRef);
+}
+
+/// Too many calls wait already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("too many devices are being called already: try again in a moment")]
+pub struct CallsBusy;
+
+/// Told what becomes of devices that are called: each of them once. Holds at most one outcome for each, so it needs no bound of its own.
+pub type OutcomeSink = UnboundedSender<(DeviceId, CallOutcome)>;
+
+/// The way to call devices.
+pub trait Calls: Send + Sync {
+    /// Calls these devices, each of which is named once. What becomes of each is sent to `sink`, once for each. The operation's
+    /// number, for [`Calls::cancel`]. Returns at once: it is called on the control thread.
+    ///
+    /// # Errors
+    /// Too many calls wait already; then none of these devices is called.
+    fn call(
+        &self,
+        devices: &[DeviceId],
+        reason: WakeReason,
+        sink: Option<OutcomeSink>,
+    ) -> Result<u64, CallsBusy>;
+    /// Nobody waits for this operation any more. One that has ended, or never was, is passed over.
+    fn cancel(&self, operation: u64);
 }
 
 /// One record of the event log.

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::admin::{EventLog, Gauges, Links, LogRecord, Visit};
+use crate::admin::{Calls, CallsBusy, EventLog, Gauges, Links, LogRecord, OutcomeSink, Visit};
 use crate::journal::{Item, Journal, Position, State};
 use crate::lane::counters::Counters;
 use crate::lane::permits::Permits;
@@ -13,6 +13,7 @@ use crate::machine::hot::LinkRef;
 use crate::wire::api::{
     CloseCount, EventTotals, JournalCondition, JournalStatus, Limit, LinkTotals, Timestamp,
 };
+use crate::wire::datagram::WakeReason;
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
@@ -30,6 +31,17 @@ impl Links for OpenLinks {
             );
         }
     }
+}
+
+/// Calls nobody: as if too many calls waited.
+pub(super) struct NoCalls;
+
+impl Calls for NoCalls {
+    fn call(&self, _: &[DeviceId], _: WakeReason, _: Option<OutcomeSink>) -> Result<u64, CallsBusy> {
+        Err(CallsBusy)
+    }
+
+    fn cancel(&self, _: u64) {}
 }
 
 /// The journal, to be read.

@@ -10,7 +10,7 @@ use crossbeam_channel::{Sender, bounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 
-use super::admin_parts::{Counted, OpenLinks, StoredEvents};
+use super::admin_parts::{Counted, NoCalls, OpenLinks, StoredEvents};
 use super::backend::LiveBackend;
 use super::config::{Config, JournalConfig, LinksConfig};
 use super::control::{Control, ControlThread};
@@ -133,6 +133,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let context = AdminContext {
         store: store.clone(),
         links: Arc::new(OpenLinks(lanes.clone())),
+        calls: Arc::new(NoCalls),
         log: Arc::new(StoredEvents(journal.clone())),
         gauges: Arc::new(Counted {
             counters: counters.clone(),
@@ -146,6 +147,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
             certificate: identity.certificate_hash(),
             addresses: addresses.iter().map(ToString::to_string).collect(),
             interval_seconds: seconds(config.sync.interval),
+            keep_unreachable: false,
         },
         durable: durable_seen,
         clock: || Clock::new().now().wall,
