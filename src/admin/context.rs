@@ -19,7 +19,7 @@ pub struct AdminContext {
     pub store: Store,
     /// The way to the open links.
     pub links: Arc<dyn Links>,
-    /// The way to call devices.
+    /// The way to call devices, wherever they are.
     pub calls: Arc<dyn Calls>,
     /// The stored events.
     pub log: Arc<dyn EventLog>,
@@ -46,6 +46,8 @@ pub struct ServerInfo {
     pub addresses: Vec<String>,
     /// The interval of syncs where neither device nor group has one, in seconds.
     pub interval_seconds: u32,
+    /// Whether a device that wakes do not reach is kept connected though nobody set that (`[links] keep_unreachable`).
+    pub keep_unreachable: bool,
 }
 
 /// The way to the open links.
@@ -57,22 +59,27 @@ pub trait Links: Send + Sync {
 }
 
 /// Too many calls wait already.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("too many devices are being called already: try again in a moment")]
 pub struct CallsBusy;
+
+/// Told what becomes of devices that are called: each of them once. Holds at most one outcome for each, so it needs no bound of its own.
+pub type OutcomeSink = UnboundedSender<(DeviceId, CallOutcome)>;
 
 /// The way to call devices.
 pub trait Calls: Send + Sync {
-    /// Calls these devices. What becomes of each is sent to `sink`, once for each. The operation's number, for [`Calls::cancel`].
+    /// Calls these devices, each of which is named once. What becomes of each is sent to `sink`, once for each. The operation's
+    /// number, for [`Calls::cancel`]. Returns at once: it is called on the control thread.
     ///
     /// # Errors
-    /// Too many calls wait already.
+    /// Too many calls wait already; then none of these devices is called.
     fn call(
         &self,
         devices: &[DeviceId],
         reason: WakeReason,
-        sink: Option<UnboundedSender<(DeviceId, CallOutcome)>>,
+        sink: Option<OutcomeSink>,
     ) -> Result<u64, CallsBusy>;
-    /// Nobody waits for this operation any more.
+    /// Nobody waits for this operation any more. One that has ended, or never was, is passed over.
     fn cancel(&self, operation: u64);
 }
 

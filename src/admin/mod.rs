@@ -36,7 +36,9 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
 
 use crate::wire::api::REQUEST_BODY_BYTES_MAX;
-pub use context::{AdminContext, Calls, CallsBusy, EventLog, Gauges, Links, LogRecord, ServerInfo, Visit};
+pub use context::{
+    AdminContext, Calls, CallsBusy, EventLog, Gauges, Links, LogRecord, OutcomeSink, ServerInfo, Visit,
+};
 use listen::AdminListener;
 
 /// What handlers share.

@@ -2,20 +2,27 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use muster::admin::listen::AdminListener;
-use muster::admin::{AdminContext, EventLog, Gauges, Links, LogRecord, ServerInfo, Visit};
+use muster::admin::{
+    AdminContext, Calls, CallsBusy, EventLog, Gauges, Links, LogRecord, OutcomeSink, ServerInfo, Visit,
+};
 use muster::client::{Address, Client};
 use muster::machine::hot::LinkRef;
 use muster::machine::record;
 use muster::store::{Enrolment, NewToken, Store};
-use muster::wire::api::{CloseCount, EventTotals, JournalCondition, JournalStatus, Limit, LinkTotals};
+use muster::wire::api::{
+    CallOutcome, CloseCount, EventTotals, JournalCondition, JournalStatus, Limit, LinkTotals, Road,
+};
+use muster::wire::datagram::WakeReason;
 use muster::wire::event::{Event, Severity};
 use muster::wire::id::{CertificateHash, DeviceId, Epoch};
 use muster::wire::time::WallTime;
@@ -104,6 +111,51 @@ impl Links for ClosedLinks {
     }
 }
 
+/// What devices do that are called: each what the script says of it, the others sync. Remembers who was called and why.
+#[derive(Default)]
+pub(crate) struct Script {
+    pub(crate) is_busy: AtomicBool,
+    /// What becomes of a device; `None`: nothing is ever heard of it.
+    pub(crate) outcomes: Mutex<HashMap<DeviceId, Option<CallOutcome>>>,
+    pub(crate) called: Mutex<Vec<(Vec<DeviceId>, WakeReason)>>,
+    pub(crate) cancelled: Mutex<Vec<u64>>,
+    /// Of those of whom nothing is heard: whoever waits for them waits.
+    waiting: Mutex<Vec<OutcomeSink>>,
+}
+
+pub(crate) const SYNCED: CallOutcome =
+    CallOutcome::Synced { by: Road::Wake, begun_microseconds: 1_500, synced_microseconds: 4_200 };
+
+impl Calls for Script {
+    fn call(
+        &self,
+        devices: &[DeviceId],
+        reason: WakeReason,
+        sink: Option<OutcomeSink>,
+    ) -> Result<u64, CallsBusy> {
+        if self.is_busy.load(Ordering::Relaxed) {
+            return Err(CallsBusy);
+        }
+        let mut called = self.called.lock().unwrap();
+        called.push((devices.to_vec(), reason));
+        if let Some(sink) = sink {
+            let outcomes = self.outcomes.lock().unwrap();
+            for device in devices {
+                if let Some(outcome) = outcomes.get(device).cloned().unwrap_or(Some(SYNCED)) {
+                    // Whoever has gone away is told nothing.
+                    let _ = sink.send((*device, outcome));
+                }
+            }
+            self.waiting.lock().unwrap().push(sink);
+        }
+        Ok(called.len() as u64)
+    }
+
+    fn cancel(&self, operation: u64) {
+        self.cancelled.lock().unwrap().push(operation);
+    }
+}
+
 struct Numbers;
 
 impl Gauges for Numbers {
@@ -148,6 +200,7 @@ pub(crate) struct TestServer {
     pub(crate) store: Store,
     pub(crate) log: Arc<Log>,
     pub(crate) links: Arc<ClosedLinks>,
+    pub(crate) calls: Arc<Script>,
     pub(crate) durable: watch::Sender<u64>,
     running: Option<(watch::Sender<bool>, JoinHandle<()>)>,
 }
@@ -157,8 +210,15 @@ impl TestServer {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let (durable, _) = watch::channel(0);
-        let mut server =
-            Self { directory, store, log: Arc::default(), links: Arc::default(), durable, running: None };
+        let mut server = Self {
+            directory,
+            store,
+            log: Arc::default(),
+            links: Arc::default(),
+            calls: Arc::default(),
+            durable,
+            running: None,
+        };
         server.resume();
         server
     }
@@ -176,6 +236,7 @@ impl TestServer {
         let context = AdminContext {
             store: self.store.clone(),
             links: Arc::clone(&self.links) as Arc<dyn Links>,
+            calls: Arc::clone(&self.calls) as Arc<dyn Calls>,
             log: Arc::clone(&self.log) as Arc<dyn EventLog>,
             gauges: Arc::new(Numbers),
             info: ServerInfo {
@@ -184,6 +245,7 @@ impl TestServer {
                 certificate: CertificateHash([0xab; 32]),
                 addresses: vec!["127.0.0.1:13000".into()],
                 interval_seconds: 900,
+                keep_unreachable: true,
             },
             durable: self.durable.subscribe(),
             clock: now,
