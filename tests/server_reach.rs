@@ -2,6 +2,7 @@
 #![cfg(feature = "server")]
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
+#[allow(dead_code, reason = "each test lives in a part of the house")]
 mod road;
 
 use std::net::UdpSocket;
