@@ -214,6 +214,7 @@ impl Server {
     /// # Errors
     /// When the journal has failed.
     pub fn drain(self) -> Result<(), ServerError> {
+        self.backend.announcer.stop();
         if !self.lanes.drain_all() {
             log::error!("a reactor has too much to do to be told that the server stops");
         }

@@ -1,6 +1,7 @@
 //! Changes of presence, put into the log of events: events of the server's own, each under the device that it is about.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::fleet::presence::{Presence, notable_presence};
 use crate::journal::{AppendError, Journal, Record};
@@ -30,13 +31,14 @@ pub struct Announcer {
     journal: Journal,
     counters: Arc<Counters>,
     server_started: WallTime,
+    is_stopping: Arc<AtomicBool>,
 }
 
 impl Announcer {
     /// Announces in this journal. Nobody is lost before they could have come to a server that started then.
     #[must_use]
     pub fn new(journal: Journal, counters: Arc<Counters>, server_started: WallTime) -> Self {
-        Self { journal, counters, server_started }
+        Self { journal, counters, server_started, is_stopping: Arc::default() }
     }
 
     /// Says where the device is when that has changed. `true`: something was appended to the journal. Without room there, it is said
@@ -47,8 +49,10 @@ impl Announcer {
         if presence == before {
             return false;
         }
-        // When the server starts nobody is connected: that says nothing of a device whose link is to stay, unless it does not come back.
-        let is_own_restart = record.last_seen < self.server_started;
+        // When the server ends or starts nobody is connected: that says nothing of a device whose link is to stay, unless it does not
+        // come back.
+        let is_own_restart =
+            record.last_seen < self.server_started || self.is_stopping.load(Ordering::Relaxed);
         if is_own_restart && (before, presence) == (Presence::Connected, Presence::Idle) {
             return false;
         }
@@ -69,6 +73,11 @@ impl Announcer {
                 false
             }
         }
+    }
+
+    /// The server ends: that links end says nothing of their devices any more.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
     }
 
     /// Makes what was appended durable.
