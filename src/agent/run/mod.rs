@@ -287,7 +287,8 @@ impl Agent {
             return Some(Duration::ZERO);
         }
         let machine = self.machine.next_timeout().filter(|_| self.sections.is_known);
-        let next = [machine, self.sections.next_timeout(), self.move_timeout()].into_iter().flatten().min()?;
+        let next =
+            [machine, self.sections.next_timeout(), self.move_timeout()].into_iter().flatten().min()?;
         Some(Duration::from_micros(next.microseconds_since(now.moment)))
     }
 
