@@ -54,6 +54,12 @@ impl<S: Read + Write> Link<S> {
         !self.channel.is_handshaking()
     }
 
+    /// The name of the key exchange that was agreed on, such as `X25519MLKEM768`.
+    #[must_use]
+    pub fn key_exchange(&self) -> Option<String> {
+        self.channel.key_exchange()
+    }
+
     /// Whether something waits for the socket to take it.
     #[must_use]
     pub fn wants_write(&self) -> bool {

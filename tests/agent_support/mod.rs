@@ -1,4 +1,5 @@
 //! The real server, agent and control command as processes, each on a directory of its own.
+#![allow(dead_code, reason = "each test uses its own part of it")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -7,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use muster::journal::{Item, Position, Reader};
+use muster::machine::record;
+use muster::wire::event::Event;
 use serde_json::Value;
 
 /// How long anything may take before a test gives up. Generous: the machine may be busy.
@@ -123,6 +127,17 @@ impl Site {
         agent
     }
 
+    /// Starts a command of the agent on the device's directory, to be read from and killed on its way.
+    pub(crate) fn agent_command(&self, arguments: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_muster-agent"))
+            .args(arguments)
+            .args(["--data", &self.text("agent")])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
     /// Runs a command of the agent on the device's directory.
     pub(crate) fn agent(&self, arguments: &[&str]) -> Output {
         let data = self.text("agent");
@@ -179,6 +194,23 @@ impl Site {
     pub(crate) fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap_or_default()
     }
+}
+
+/// Sequence number and message of every event in the stopped server's journal, in its order.
+pub(crate) fn stored(site: &Site) -> Vec<(u64, String)> {
+    let reader = Reader::open(&site.path("server/journal")).unwrap();
+    let mut records = reader.forward(Position(0));
+    let mut stored = Vec::new();
+    while let Some(item) = records.next().unwrap() {
+        match item {
+            Item::Record(view) => {
+                let (_, body) = record::decode(view.record.payload).unwrap();
+                stored.push((view.record.sequence, Event::from_bytes(body).unwrap().message));
+            }
+            Item::Damage(damage) => panic!("{damage}"),
+        }
+    }
+    stored
 }
 
 pub(crate) fn error_of(output: &Output) -> String {

@@ -62,6 +62,14 @@ when the agent is started.")]
     #[command(after_help = "Examples:
   muster-agent sync")]
     Sync(Common),
+    /// Move this device to another server: only once that one has answered; otherwise everything stays as it is
+    #[command(after_help = "Examples:
+  muster-agent move --server new.example.org --token muster1-AAEC…
+  muster-agent move --server 192.0.2.8:13000 --token muster1-AAEC… --name till-17
+
+Make the token on the new server: musterctl token create. A running agent takes the new server up by itself. What the old server
+has not yet of the device's events goes to the new one.")]
+    Move(Move),
 }
 
 impl Command {
@@ -74,6 +82,7 @@ impl Command {
             Self::Emit(_) => "emit",
             Self::Status(_) => "status",
             Self::Sync(_) => "sync",
+            Self::Move(_) => "move",
         }
     }
 }
@@ -104,6 +113,23 @@ pub struct Enroll {
     /// Replace an identity that is already there; the old device stays in the server's list until it is removed there
     #[arg(long)]
     pub force: bool,
+    /// Data directory and configuration.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `move`
+#[derive(Args, Debug)]
+pub struct Move {
+    /// The new server: a host name or an address, with a port when it is not 13000
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub server: String,
+    /// A join token of the new server, as 'musterctl token create' printed it there
+    #[arg(long, value_name = "TOKEN")]
+    pub token: String,
+    /// What the device is to be called there [default: as it is called now]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
     /// Data directory and configuration.
     #[command(flatten)]
     pub common: Common,

@@ -1,22 +1,16 @@
 //! `muster-agent emit`: through the running agent, or into the spool directly when none runs.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::CommandError;
 use super::arguments::Emit;
 use super::context::{Context, wall_time};
-use super::control::{ANSWER_TIMEOUT, event_line};
+use super::control::{ANSWER_TIMEOUT, LOOK_INTERVAL, PATIENCE, event_line};
 use crate::agent::directory::DirectoryError;
 use crate::agent::local::client::{LocalClient, LocalError};
 use crate::agent::local::protocol::{Request, parse};
 use crate::agent::spool::Spool;
 use crate::wire::id::Epoch;
-
-/// How long to wait for whoever holds the spool without listening: an agent that starts, or another `emit`.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often to look again meanwhile.
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Puts an event into the spool; returns once it is durable there.
 pub(super) fn command(arguments: &Emit) -> Result<(), CommandError> {

@@ -8,6 +8,7 @@ pub mod context;
 mod control;
 mod emit;
 mod enroll;
+mod moving;
 mod run;
 
 use std::ffi::OsString;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-pub use arguments::{Arguments, Command, Common, Emit, Enroll, Run, Status};
+pub use arguments::{Arguments, Command, Common, Emit, Enroll, Move, Run, Status};
 
 use crate::agent::directory::DirectoryError;
 use crate::agent::enroll::EnrollError;
@@ -78,6 +79,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Status(arguments) => control::status(arguments),
         Command::Sync(common) => control::sync(common),
         Command::Run(arguments) => run::command(arguments),
+        Command::Move(arguments) => moving::command(arguments),
         Command::Emit(arguments) => emit::command(arguments),
     };
     match done {

@@ -23,6 +23,8 @@ pub enum Request {
     Status,
     /// Sync now.
     Sync,
+    /// Take up the identity that waits, at its server.
+    Move,
 }
 
 /// Why a line was refused.
@@ -32,7 +34,7 @@ pub enum RequestError {
     #[error("not understood: {0}")]
     Json(#[from] serde_json::Error),
     /// A command that is not known.
-    #[error("'{0}' is not a command (status or sync)")]
+    #[error("'{0}' is not a command (status, sync or move)")]
     Command(String),
     /// The event breaks a limit of the wire.
     #[error("the event is refused: {0}")]
@@ -67,6 +69,7 @@ pub fn parse(line: &[u8], now: WallTime) -> Result<Request, RequestError> {
         return match command.as_str() {
             "status" => Ok(Request::Status),
             "sync" => Ok(Request::Sync),
+            "move" => Ok(Request::Move),
             _ => Err(RequestError::Command(command)),
         };
     }

@@ -19,7 +19,8 @@ const STACK_BYTES: usize = 256 * 1024;
 
 /// What a helper found out.
 pub(super) enum Outcome {
-    Resolved(Result<Vec<SocketAddr>, String>),
+    /// The addresses of this server.
+    Resolved(ServerAddress, Result<Vec<SocketAddr>, String>),
     Collected(Box<Collected>),
 }
 
@@ -53,7 +54,10 @@ impl Helpers {
 
     pub(super) fn resolve(&self, server: &ServerAddress) -> io::Result<()> {
         let server = server.clone();
-        self.spawn("resolve", move || Outcome::Resolved(server.resolve()))
+        self.spawn("resolve", move || {
+            let addresses = server.resolve();
+            Outcome::Resolved(server, addresses)
+        })
     }
 
     /// `known`: the state of the databases when they were read last.

@@ -6,6 +6,7 @@
 
 mod connection;
 mod helper;
+mod moving;
 mod sections;
 mod signals;
 mod status;
@@ -18,6 +19,8 @@ use mio::{Events, Poll, Token, Waker};
 
 use self::connection::{Connection, Progress};
 use self::helper::{Helpers, Outcome};
+use self::moving::Move;
+pub(super) use self::sections::BASE_FILE;
 use self::sections::Sections;
 use self::signals::Signals;
 use super::address::{AddressError, ServerAddress};
@@ -26,12 +29,14 @@ use super::directory::{Directory, DirectoryError, Lock};
 use super::identity::{Identity, IdentityError};
 use super::local::protocol::{Request, parse};
 use super::local::server::{ClientKey, Clients};
+use super::moving::settle;
 use super::settings::Settings;
 use super::slots::{SlotError, Slots};
 use super::spool::{Spool, SpoolError};
+use super::talk::tls_of;
 use super::watch::Watch;
 use crate::machine::agent::{Action, AgentMachine, AgentStart, AgentState, SpoolState, SyncResult};
-use crate::reactor::channel::{ChannelError, ClientIdentity, ClientTls, ExpectedServer};
+use crate::reactor::channel::ChannelError;
 use crate::reactor::clock::Clock;
 use crate::wire::id::Epoch;
 use crate::wire::message::Reach;
@@ -53,7 +58,7 @@ const MESSAGES_PER_TURN_MAX: usize = 256;
 const POLL_EVENTS_MAX: usize = 64;
 
 /// Name of the slots that hold the machine's state.
-const STATE_SLOT: &str = "agent-state";
+pub(super) const STATE_SLOT: &str = "agent-state";
 
 /// Why the agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +133,10 @@ pub struct Agent {
     last_error_at: Option<WallTime>,
     /// Who waits for a sync, and how far it is.
     waiting: Vec<(ClientKey, Wait)>,
+    /// To another server, as soon as the old one can be left.
+    moving: Option<Box<Move>>,
+    /// Who of those who wait is to be told of a move.
+    mover: Option<ClientKey>,
     /// Something was appended to the spool since the last flush.
     is_spool_dirty: bool,
     /// Something could not be finished in this turn: the next one begins at once.
@@ -143,12 +152,11 @@ impl Agent {
         let settings = context.settings.clone();
         let directory = context.directory()?;
         let lock = directory.lock("a running agent")?;
+        settle(&directory)?;
         let identity = Identity::read(directory.path())?
             .ok_or_else(|| RunError::NotEnrolled(directory.path().to_owned()))?;
         let server: ServerAddress = settings.server.as_ref().unwrap_or(&identity.server).parse()?;
-        let shown = ClientIdentity { certificate: &identity.certificate, private_key: &identity.private_key };
-        let tls = ClientTls::new(ExpectedServer::Pins(identity.pins.clone()), Some(shown))
-            .map_err(RunError::Tls)?;
+        let tls = tls_of(&identity).map_err(RunError::Tls)?;
         let clock = Clock::new();
         let now = clock.now();
         let epoch = Epoch(random()? | 1);
@@ -156,25 +164,7 @@ impl Agent {
         for damage in spool.damages() {
             log::error!("{damage}");
         }
-        let state = match Slots::new(directory.path(), STATE_SLOT).read() {
-            Ok(bytes) => bytes.and_then(|bytes| AgentState::from_bytes(&bytes)),
-            Err(SlotError::Damaged { path }) => {
-                log::warn!("{} is damaged: everything is sent whole once", path.display());
-                None
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let machine = AgentMachine::new(AgentStart {
-            state,
-            base: sections::read_base(&directory),
-            spool: SpoolState {
-                epoch: spool.epoch(),
-                highest: spool.highest_sequence(),
-                forgotten_through: spool.acked_through(),
-            },
-            reach: Reach::default(),
-            seed: random()?,
-        });
+        let machine = machine(&directory, &spool, random()?)?;
         let poll = Poll::new()?;
         let path = context.socket();
         let clients = Clients::listen(&path, settings.socket.mode, poll.registry(), LOCAL)
@@ -200,6 +190,8 @@ impl Agent {
             last_sync: None,
             last_error_at: None,
             waiting: Vec::new(),
+            moving: None,
+            mover: None,
             is_spool_dirty: false,
             has_more: false,
         })
@@ -277,6 +269,7 @@ impl Agent {
             self.act(&now)?;
             self.hear_server(&now);
         }
+        self.move_when_ready(&now)?;
         if let Some(clients) = &mut self.clients {
             clients.send();
             self.has_more |= clients.refill();
@@ -294,7 +287,8 @@ impl Agent {
             return Some(Duration::ZERO);
         }
         let machine = self.machine.next_timeout().filter(|_| self.sections.is_known);
-        let next = [machine, self.sections.next_timeout()].into_iter().flatten().min()?;
+        let next =
+            [machine, self.sections.next_timeout(), self.move_timeout()].into_iter().flatten().min()?;
         Some(Duration::from_micros(next.microseconds_since(now.moment)))
     }
 
@@ -343,6 +337,10 @@ impl Agent {
                     self.sections.is_wanted = true;
                     return false;
                 }
+                Ok(Request::Move) => match self.begin_move(now, key) {
+                    Ok(()) => return false,
+                    Err(why) => refusal(&why),
+                },
                 Ok(Request::Emit { severity, body }) => match self.spool.append(severity, &body, now.wall) {
                     Ok(sequence) => {
                         self.is_spool_dirty = true;
@@ -421,12 +419,14 @@ impl Agent {
         match outcome {
             Outcome::Collected(collected) => self.collected(now, *collected),
             // The machine gave up in the meantime.
-            Outcome::Resolved(_) if !self.connection.is_resolving() => {}
-            Outcome::Resolved(Err(error)) => {
+            Outcome::Resolved(_, _) if !self.connection.is_resolving() => {}
+            // The server has become another one meanwhile.
+            Outcome::Resolved(server, _) if server != *self.connection.server() => self.connect(now),
+            Outcome::Resolved(_, Err(error)) => {
                 self.connection.close();
                 self.lost(now, &error);
             }
-            Outcome::Resolved(Ok(addresses)) => {
+            Outcome::Resolved(_, Ok(addresses)) => {
                 if let Err(error) = self.connection.connect(&addresses, self.poll.registry()) {
                     self.lost(now, &error);
                 }
@@ -443,7 +443,10 @@ impl Agent {
                 b"{\"synced\":true}".to_vec()
             }
             SyncResult::Later { seconds } => {
-                refusal(&format!("the server is busy: the agent comes again by itself in {seconds} s"))
+                // Whoever was sent away for another reason than the server's load has been told which.
+                let why = self.machine.status(now).last_error;
+                let why = why.unwrap_or_else(|| "the server is busy".to_owned());
+                refusal(&format!("no sync now: {why}; the agent comes again by itself in {seconds} s"))
             }
             SyncResult::Failed { reason } => {
                 self.last_error_at = Some(now.wall);
@@ -455,9 +458,13 @@ impl Agent {
             return;
         }
         let Some(clients) = &mut self.clients else { return };
+        let mover = self.mover;
         self.waiting.retain(|(key, wait)| {
             let is_answered = *wait == Wait::Asked;
-            if is_answered {
+            if is_answered && mover == Some(*key) {
+                self.mover = None;
+                clients.answer_owed(*key, &moving::answer(result));
+            } else if is_answered {
                 clients.answer_owed(*key, &answer);
             }
             !is_answered
@@ -495,6 +502,29 @@ impl Agent {
             Err(error) => log::warn!("package databases can't be watched, the timer has to do: {error}"),
         }
     }
+}
+
+/// A machine that goes on from what is on the disk.
+fn machine(directory: &Directory, spool: &Spool, seed: u64) -> Result<AgentMachine, RunError> {
+    let state = match Slots::new(directory.path(), STATE_SLOT).read() {
+        Ok(bytes) => bytes.and_then(|bytes| AgentState::from_bytes(&bytes)),
+        Err(SlotError::Damaged { path }) => {
+            log::warn!("{} is damaged: everything is sent whole once", path.display());
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(AgentMachine::new(AgentStart {
+        state,
+        base: sections::read_base(directory),
+        spool: SpoolState {
+            epoch: spool.epoch(),
+            highest: spool.highest_sequence(),
+            forgotten_through: spool.acked_through(),
+        },
+        reach: Reach::default(),
+        seed,
+    }))
 }
 
 fn refusal(error: &impl std::fmt::Display) -> Vec<u8> {

@@ -23,7 +23,7 @@ const SETTLE_MILLISECONDS: u64 = 500;
 const CHECK_INTERVAL_SECONDS: u64 = 60;
 
 /// Name of the file that holds the inventory that the server has.
-const BASE_FILE: &str = "inventory.base";
+pub(in crate::agent) const BASE_FILE: &str = "inventory.base";
 
 /// What is known of the sections.
 #[derive(Default)]
@@ -50,6 +50,13 @@ impl Sections {
         if any {
             self.settle_at.get_or_insert(now.plus_milliseconds(SETTLE_MILLISECONDS));
         }
+    }
+
+    /// There is a new machine, which has been told nothing yet: everything is collected anew.
+    pub(super) fn begin_anew(&mut self) {
+        self.is_known = false;
+        self.is_wanted = true;
+        self.fingerprint = None;
     }
 
     pub(super) fn next_timeout(&self) -> Option<Moment> {
