@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::address::ServerAddress;
+use super::datagram::counters::forget_wakes;
 use super::directory::Directory;
 use super::enroll::CONNECT_TIMEOUT;
 use super::identity::{Identity, IdentityError};
@@ -96,6 +97,7 @@ pub fn settle(directory: &Directory) -> Result<(), IdentityError> {
 /// Forgets what was agreed with the old server: everything is sent whole to the next one. The spool stays.
 fn forget_server(directory: &Directory) -> Result<(), SlotError> {
     Slots::new(directory.path(), STATE_SLOT).remove()?;
+    forget_wakes(directory.path())?;
     let base = directory.path().join(BASE_FILE);
     match std::fs::remove_file(&base).and_then(|()| sync_directory(directory.path())) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {

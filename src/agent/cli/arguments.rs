@@ -70,6 +70,13 @@ when the agent is started.")]
 Make the token on the new server: musterctl token create. A running agent takes the new server up by itself. What the old server
 has not yet of the device's events goes to the new one.")]
     Move(Move),
+    /// Tell the agent that the device goes to sleep, or has woken up; for the service manager (muster-agent-sleep.service)
+    #[command(after_help = "Examples:
+  muster-agent notice suspend
+  muster-agent notice resume
+
+'suspend' returns once the server was told, within two seconds at most.")]
+    Notice(Notice),
 }
 
 impl Command {
@@ -83,6 +90,7 @@ impl Command {
             Self::Status(_) => "status",
             Self::Sync(_) => "sync",
             Self::Move(_) => "move",
+            Self::Notice(_) => "notice",
         }
     }
 }
@@ -133,6 +141,26 @@ pub struct Move {
     /// Data directory and configuration.
     #[command(flatten)]
     pub common: Common,
+}
+
+/// `notice`
+#[derive(Args, Debug)]
+pub struct Notice {
+    /// What happens to the device
+    #[arg(value_enum)]
+    pub what: NoticeWhat,
+    /// Data directory and configuration.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What happens to the device.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoticeWhat {
+    /// It goes to sleep
+    Suspend,
+    /// It has woken up
+    Resume,
 }
 
 /// `run`

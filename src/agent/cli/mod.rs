@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-pub use arguments::{Arguments, Command, Common, Emit, Enroll, Move, Run, Status};
+pub use arguments::{Arguments, Command, Common, Emit, Enroll, Move, Notice, NoticeWhat, Run, Status};
 
 use crate::agent::directory::DirectoryError;
 use crate::agent::enroll::EnrollError;
@@ -80,6 +80,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Sync(common) => control::sync(common),
         Command::Run(arguments) => run::command(arguments),
         Command::Move(arguments) => moving::command(arguments),
+        Command::Notice(arguments) => control::notice(arguments),
         Command::Emit(arguments) => emit::command(arguments),
     };
     match done {

@@ -108,6 +108,22 @@ impl LocalClient {
         Ok(answer.get("problem").and_then(serde_json::Value::as_str).map(str::to_owned))
     }
 
+    /// Tells the agent that the device is about to sleep, and waits until the server was told.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub fn suspend(&mut self) -> Result<(), LocalError> {
+        self.ask(&serde_json::json!({"command": "suspend"})).map(drop)
+    }
+
+    /// Tells the agent that the device has woken up.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub fn resume(&mut self) -> Result<(), LocalError> {
+        self.ask(&serde_json::json!({"command": "resume"})).map(drop)
+    }
+
     /// Has the agent sync, and waits until it is done.
     ///
     /// # Errors

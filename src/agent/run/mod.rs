@@ -5,11 +5,13 @@
 //! programs. An idle agent sleeps until its own next timer.
 
 mod connection;
+mod farewell;
 mod helper;
 mod moving;
 mod sections;
 mod signals;
 mod status;
+mod wakes;
 
 use std::io;
 use std::path::PathBuf;
@@ -18,6 +20,7 @@ use std::time::Duration;
 use mio::{Events, Poll, Token, Waker};
 
 use self::connection::{Connection, Progress};
+use self::farewell::{Asleep, Farewell, Then};
 use self::helper::{Helpers, Outcome};
 use self::moving::Move;
 pub(super) use self::sections::BASE_FILE;
@@ -25,6 +28,8 @@ use self::sections::Sections;
 use self::signals::Signals;
 use super::address::{AddressError, ServerAddress};
 use super::cli::context::Context;
+use super::collect::host;
+use super::datagram::Datagrams;
 use super::directory::{Directory, DirectoryError, Lock};
 use super::identity::{Identity, IdentityError};
 use super::local::protocol::{Request, parse};
@@ -38,14 +43,16 @@ use super::watch::Watch;
 use crate::machine::agent::{Action, AgentMachine, AgentStart, AgentState, SpoolState, SyncResult};
 use crate::reactor::channel::ChannelError;
 use crate::reactor::clock::Clock;
+use crate::wire::datagram::boot_of;
 use crate::wire::id::Epoch;
-use crate::wire::message::Reach;
+use crate::wire::message::{Reach, SyncReason};
 use crate::wire::time::{Moment, Now, WallTime};
 
 const WAKER: Token = Token(0);
 const LINK: Token = Token(1);
 const SIGNALS: Token = Token(2);
 const WATCH: Token = Token(3);
+const WAKES: Token = Token(4);
 const LOCAL: usize = 8;
 
 /// Most actions of the machine in one turn: more wait until everybody else was heard.
@@ -133,6 +140,11 @@ pub struct Agent {
     last_error_at: Option<WallTime>,
     /// Who waits for a sync, and how far it is.
     waiting: Vec<(ClientKey, Wait)>,
+    /// The server wants news: why, and how far their collection is.
+    looking: Option<(SyncReason, Wait)>,
+    datagrams: Datagrams,
+    farewell: Option<Farewell>,
+    asleep: Option<Asleep>,
     /// To another server, as soon as the old one can be left.
     moving: Option<Box<Move>>,
     /// Who of those who wait is to be told of a move.
@@ -164,7 +176,10 @@ impl Agent {
         for damage in spool.damages() {
             log::error!("{damage}");
         }
-        let machine = machine(&directory, &spool, random()?)?;
+        let boot = boot_of(&host::boot_id(&settings.collect.root));
+        let datagrams =
+            Datagrams::new(&identity, directory.path(), boot, settings.wake.port, WAKES, now.wall);
+        let machine = machine(&directory, &spool, datagrams.reach(), random()?)?;
         let poll = Poll::new()?;
         let path = context.socket();
         let clients = Clients::listen(&path, settings.socket.mode, poll.registry(), LOCAL)
@@ -190,6 +205,10 @@ impl Agent {
             last_sync: None,
             last_error_at: None,
             waiting: Vec::new(),
+            looking: None,
+            datagrams,
+            farewell: None,
+            asleep: None,
             moving: None,
             mover: None,
             is_spool_dirty: false,
@@ -214,6 +233,7 @@ impl Agent {
         let mut events = Events::with_capacity(POLL_EVENTS_MAX);
         loop {
             let now = self.clock.now();
+            self.open_wake_port(&now);
             self.collect_when_due(&now);
             let timeout = self.timeout(&self.clock.now());
             match self.poll.poll(&mut events, timeout) {
@@ -222,7 +242,7 @@ impl Agent {
                 Err(error) => return Err(error.into()),
             }
             if self.turn(&events)? {
-                log::info!("ending");
+                log::info!("ended");
                 self.connection.close();
                 self.spool.close()?;
                 return Ok(());
@@ -237,7 +257,7 @@ impl Agent {
         let mut asked = signals::Asked::default();
         for event in events {
             match event.token() {
-                WAKER | LINK => {}
+                WAKER | LINK | WAKES => {}
                 SIGNALS => asked = self.signals.read(),
                 WATCH => {
                     let noticed = self.watch.as_mut().map(Watch::read).unwrap_or_default();
@@ -256,6 +276,7 @@ impl Agent {
         while let Some(outcome) = self.helpers.next() {
             self.helped(&now, outcome);
         }
+        self.hear_wakes(&now);
         self.hear_server(&now);
         self.hear_programs(&now)?;
         if self.is_spool_dirty {
@@ -264,12 +285,20 @@ impl Agent {
             self.is_spool_dirty = false;
             self.machine.events_available(self.spool.highest_sequence());
         }
-        // Before the sections are known there is nothing to say.
-        if self.sections.is_known {
+        self.wake_up_when_due(&now, false);
+        if asked.end {
+            if self.farewell.is_some() {
+                // Asked twice: at once, then.
+                return Ok(true);
+            }
+            self.begin_farewell(&now, Then::End);
+        }
+        if self.may_act() {
             self.act(&now)?;
             self.hear_server(&now);
         }
         self.move_when_ready(&now)?;
+        let is_over = self.go_on_with_farewell(&now);
         if let Some(clients) = &mut self.clients {
             clients.send();
             self.has_more |= clients.refill();
@@ -279,16 +308,27 @@ impl Agent {
             // A notice of dropped events may have joined.
             self.machine.events_available(self.spool.highest_sequence());
         }
-        Ok(asked.end)
+        Ok(is_over)
+    }
+
+    /// Before the sections are known there is nothing to say but events of a farewell; in sleep there is nothing to say at all.
+    fn may_act(&self) -> bool {
+        self.asleep.is_none() && (self.sections.is_known || self.farewell.is_some())
     }
 
     fn timeout(&self, now: &Now) -> Option<Duration> {
         if self.has_more || self.connection.has_more() {
             return Some(Duration::ZERO);
         }
-        let machine = self.machine.next_timeout().filter(|_| self.sections.is_known);
-        let next =
-            [machine, self.sections.next_timeout(), self.move_timeout()].into_iter().flatten().min()?;
+        let next = [
+            self.machine.next_timeout().filter(|_| self.may_act()),
+            self.sections.next_timeout(),
+            self.move_timeout(),
+            self.farewell_timeout(),
+            self.sleep_timeout(now),
+            self.datagrams.next_timeout(),
+        ];
+        let next = next.into_iter().flatten().min()?;
         Some(Duration::from_micros(next.microseconds_since(now.moment)))
     }
 
@@ -337,6 +377,15 @@ impl Agent {
                     self.sections.is_wanted = true;
                     return false;
                 }
+                Ok(Request::Suspend) => {
+                    self.begin_farewell(now, Then::Sleep(key));
+                    return false;
+                }
+                Ok(Request::Resume) => {
+                    self.wake_up_when_due(now, true);
+                    b"{\"resumed\":true}".to_vec()
+                }
+                Ok(Request::Probe) => self.probe(),
                 Ok(Request::Move) => match self.begin_move(now, key) {
                     Ok(()) => return false,
                     Err(why) => refusal(&why),
@@ -398,8 +447,15 @@ impl Agent {
                     }
                 }
                 Action::SaveBase(base) => sections::write_base(&self.directory, &base),
-                Action::LookAnew(reason) => self.machine.called(now, reason),
-                Action::RaiseNoticeCounter { .. } => {}
+                Action::LookAnew(reason) => {
+                    // What is being collected was begun before the question.
+                    self.looking = Some((reason, Wait::ToCollect));
+                    self.sections.is_wanted = true;
+                }
+                Action::RaiseNoticeCounter { counter } => {
+                    self.datagrams.raise_notice(counter);
+                    self.machine.set_reach(self.datagrams.reach());
+                }
                 Action::SyncFinished(result) => self.sync_finished(now, &result),
             }
         }
@@ -418,6 +474,7 @@ impl Agent {
     fn helped(&mut self, now: &Now, outcome: Outcome) {
         match outcome {
             Outcome::Collected(collected) => self.collected(now, *collected),
+            Outcome::Why(why) => self.heard_why(why),
             // The machine gave up in the meantime.
             Outcome::Resolved(_, _) if !self.connection.is_resolving() => {}
             // The server has become another one meanwhile.
@@ -487,6 +544,7 @@ impl Agent {
         if settings.spool != self.settings.spool || settings.socket != self.settings.socket {
             log::warn!("[spool] and [socket] change when the agent is started again");
         }
+        self.datagrams.set_port(settings.wake.port);
         log::set_max_level(settings.log_level.into());
         log::info!("the configuration was read again");
         self.settings = settings;
@@ -505,7 +563,7 @@ impl Agent {
 }
 
 /// A machine that goes on from what is on the disk.
-fn machine(directory: &Directory, spool: &Spool, seed: u64) -> Result<AgentMachine, RunError> {
+fn machine(directory: &Directory, spool: &Spool, reach: Reach, seed: u64) -> Result<AgentMachine, RunError> {
     let state = match Slots::new(directory.path(), STATE_SLOT).read() {
         Ok(bytes) => bytes.and_then(|bytes| AgentState::from_bytes(&bytes)),
         Err(SlotError::Damaged { path }) => {
@@ -522,7 +580,7 @@ fn machine(directory: &Directory, spool: &Spool, seed: u64) -> Result<AgentMachi
             highest: spool.highest_sequence(),
             forgotten_through: spool.acked_through(),
         },
-        reach: Reach::default(),
+        reach,
         seed,
     }))
 }

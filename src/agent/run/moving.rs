@@ -69,8 +69,9 @@ impl Agent {
         self.spool.close()?;
         self.connection.close();
         moving::commit(&self.directory, &identity)?;
+        self.datagrams.belong_to(&identity);
         log::info!("device '{}' ({}), server {server}", identity.name, identity.device);
-        self.machine = super::machine(&self.directory, &self.spool, random()?)?;
+        self.machine = super::machine(&self.directory, &self.spool, self.datagrams.reach(), random()?)?;
         self.connection = Connection::new(server, tls, LINK);
         self.identity = identity;
         (self.connected_since, self.last_sync, self.last_error_at) = (None, None, None);

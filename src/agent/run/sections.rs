@@ -82,7 +82,9 @@ impl Agent {
             Ok(()) => {
                 sections.is_collecting = true;
                 // Who asked before it began gets what it finds.
-                for (_, wait) in self.waiting.iter_mut().filter(|(_, wait)| *wait == Wait::ToCollect) {
+                let looking = self.looking.as_mut().map(|(_, wait)| wait);
+                let waits = self.waiting.iter_mut().map(|(_, wait)| wait).chain(looking);
+                for wait in waits.filter(|wait| **wait == Wait::ToCollect) {
                     *wait = Wait::Collecting;
                 }
             }
@@ -121,6 +123,9 @@ impl Agent {
             &sections.conditions,
         );
         self.machine.section_changed(SectionContent::Conditions(sections.conditions.clone().into()));
+        if let Some((reason, _)) = self.looking.take_if(|(_, wait)| *wait == Wait::Collecting) {
+            self.machine.called(now, reason);
+        }
         let mut is_asked = false;
         for (_, wait) in self.waiting.iter_mut().filter(|(_, wait)| *wait == Wait::Collecting) {
             *wait = Wait::Asked;

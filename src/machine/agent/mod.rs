@@ -202,6 +202,7 @@ impl AgentMachine {
 
     /// The device was asleep: the link that it had is of no more use, and the server is to know that the device is back.
     pub fn resumed(&mut self, now: &Now) {
+        self.is_ending = false;
         if !matches!(self.link, Link::Down) {
             self.end_link(now, LinkEnd::Silent, "the device was asleep");
         }
