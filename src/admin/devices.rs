@@ -7,6 +7,7 @@ use super::AdminShared;
 use super::context::AdminContext;
 use super::error::ApiError;
 use super::extract::{Asked, Body, Named, page};
+use super::standing::{address, kept_by, next_slot, tell_kept, udp_port, udp_reach};
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::fleet::presence::{Presence, presence};
 use crate::machine::hot::HotRecord;
@@ -14,7 +15,8 @@ use crate::store;
 use crate::store::query::{self, DeviceFilter, DeviceKey, DeviceRow, PageRequest};
 use crate::store::table::signs_of;
 use crate::wire::api::{
-    Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Link, Page, SectionStatus, Spool, Timestamp,
+    Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Keep, Link, Page, SectionStatus, Spool,
+    Timestamp,
 };
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::section::Section;
@@ -38,7 +40,7 @@ pub(super) fn presence_of(context: &AdminContext, record: &HotRecord, now: WallT
     presence(&signs_of(record, context.info.started_at), now)
 }
 
-fn record_of(context: &AdminContext, device: DeviceId) -> HotRecord {
+pub(super) fn record_of(context: &AdminContext, device: DeviceId) -> HotRecord {
     // Enrolled or removed this very moment: on disk, not in memory.
     let record = context.store.table().get(device);
     record.unwrap_or_else(|| HotRecord::new(device, context.info.interval_seconds))
@@ -52,7 +54,7 @@ fn shown(context: &AdminContext, row: DeviceRow, record: &HotRecord) -> Device {
         presence: presence_of(context, record, (context.clock)()),
         last_seen_at: Timestamp::unless_zero(record.last_seen),
         last_sync_at: Timestamp::unless_zero(record.last_sync),
-        keep_connected: row.keep_connected,
+        keep_connected: record.keep_connected,
         interval_seconds: record.interval_seconds,
         enrolled_at: row.enrolled_at.into(),
     }
@@ -111,13 +113,16 @@ fn whole(context: &AdminContext, name: String) -> Result<DeviceDetail, ApiError>
         let state = detail.sections[section.index()];
         SectionStatus { section, revision: state.revision, digest: state.digest }
     });
-    let next_sync = match record.last_sync {
-        WallTime(0) => None,
-        WallTime(last) => Some(WallTime(last.saturating_add(u64::from(record.interval_seconds) * 1_000))),
-    };
     Ok(DeviceDetail {
-        next_sync_at: next_sync.map(Timestamp),
+        next_sync_at: next_slot(&record),
         own_interval_seconds: detail.row.own_interval_seconds,
+        own_keep_connected: detail.row.own_keep_connected,
+        kept_by: kept_by(context, detail.row.own_keep_connected, &record),
+        waits_for_room: context.store.waits_for_room(record.device),
+        departure: record.departure,
+        address: address(&record),
+        udp_port: udp_port(&record),
+        udp_reach: udp_reach(&record),
         agent_epoch: if detail.agent_epoch == Epoch(0) { record.agent_epoch } else { detail.agent_epoch },
         sections: sections.to_vec(),
         host: detail.host,
@@ -147,7 +152,7 @@ pub(super) async fn change(
     let change = store::DeviceChange {
         name: change.name,
         group: change.group,
-        keep_connected: change.keep_connected,
+        keep_connected: change.keep_connected.map(Keep::own),
         interval_seconds: change.interval.map(|interval| match interval {
             Interval::Seconds(seconds) => Some(seconds),
             Interval::Inherited => None,
@@ -156,8 +161,9 @@ pub(super) async fn change(
     let context = shared.context.clone();
     let work = move || {
         let device = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row.device;
-        context.store.change_device(device, change)?;
+        let (_, kept) = context.store.change_device(device, change)?;
         context.links.settings_changed(device);
+        tell_kept(&context, &kept);
         let row = query::device(&*context.store.reader()?, &DeviceKey::Id(device))?.row;
         let record = record_of(&context, device);
         Ok(shown(&context, row, &record))

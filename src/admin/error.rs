@@ -43,7 +43,9 @@ impl From<StoreError> for ApiError {
             | StoreError::DeviceRemoved(_)
             | StoreError::NoGroup(_)
             | StoreError::NoToken(_) => Self::new(ErrorCode::NotFound, message),
-            StoreError::NameTaken(_) => Self::new(ErrorCode::Conflict, message),
+            StoreError::NameTaken(_) | StoreError::TooManyKept { .. } => {
+                Self::new(ErrorCode::Conflict, message)
+            }
             StoreError::BadName(_) | StoreError::BadGroup(_) | StoreError::BadCursor(_) => {
                 Self::invalid(message)
             }

@@ -4,24 +4,19 @@
 //! slow follower costs one batch of memory, however far behind it is.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::ops::ControlFlow;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse as _, Response};
-use hyper::body::Frame;
-use tokio::sync::{mpsc, watch};
+use axum::response::Response;
+use tokio::sync::watch;
 
 use super::connection::stopped;
 use super::error::ApiError;
 use super::events::{Filter, device_id, name_devices};
 use super::extract::Asked;
+use super::lines::{self, LinesSender};
 use super::{AdminShared, Shared};
 use crate::wire::api::{FollowLine, FollowQuery};
 
@@ -55,10 +50,9 @@ pub(super) async fn follow(
         )));
     }
     let filter = Filter { device, severity: asked.severity, ..Filter::default() };
-    let (lines, taken) = mpsc::channel(1);
+    let (lines, answer) = lines::answer();
     tokio::spawn(feed(Arc::clone(&shared), filter, from, lines));
-    let body = Body::new(Lines { taken });
-    Ok(([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+    Ok(answer)
 }
 
 /// What was read in one go.
@@ -68,7 +62,7 @@ struct Batch {
     is_at_end: bool,
 }
 
-async fn feed(shared: Arc<Shared>, filter: Filter, mut from: u64, lines: mpsc::Sender<Bytes>) {
+async fn feed(shared: Arc<Shared>, filter: Filter, mut from: u64, lines: LinesSender) {
     let mut durable = shared.context.durable.clone();
     let mut is_first = true;
     loop {
@@ -114,7 +108,7 @@ async fn feed(shared: Arc<Shared>, filter: Filter, mut from: u64, lines: mpsc::S
 }
 
 /// Waits for more, at most as long as silence may last. Says whether to go on.
-async fn wait(durable: &mut watch::Receiver<u64>, shared: &Shared, lines: &mpsc::Sender<Bytes>) -> bool {
+async fn wait(durable: &mut watch::Receiver<u64>, shared: &Shared, lines: &LinesSender) -> bool {
     tokio::select! {
         changed = durable.changed() => {
             tokio::time::sleep(Duration::from_millis(READ_INTERVAL_MILLISECONDS)).await;
@@ -149,21 +143,4 @@ fn read(log: &dyn super::EventLog, filter: &Filter, from: u64) -> Result<Batch, 
         ControlFlow::Continue(())
     })?;
     Ok(batch)
-}
-
-/// The stream's body.
-struct Lines {
-    taken: mpsc::Receiver<Bytes>,
-}
-
-impl hyper::body::Body for Lines {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.taken.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
-    }
 }

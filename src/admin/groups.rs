@@ -8,8 +8,9 @@ use super::AdminShared;
 use super::devices::check_interval;
 use super::error::ApiError;
 use super::extract::{Asked, Body, page};
-use crate::store::{self, query};
-use crate::wire::api::{Group, NewGroup, Page, PageQuery};
+use super::standing::tell_kept;
+use crate::store::{self, GroupChange, query};
+use crate::wire::api::{Group, Keep, NewGroup, Page, PageQuery};
 
 pub(super) async fn create(
     State(shared): State<AdminShared>,
@@ -18,13 +19,17 @@ pub(super) async fn create(
     if let Some(seconds) = new.interval_seconds {
         check_interval(seconds)?;
     }
-    let store = shared.context.store.clone();
+    let context = shared.context.clone();
     let group = shared
         .pool
         .run(move || {
             let path = store::normal_path(&new.path)?;
-            store.set_group(&path, new.interval_seconds.map(Some))?;
-            Ok(NewGroup { path, interval_seconds: new.interval_seconds })
+            let change = GroupChange {
+                interval_seconds: new.interval_seconds.map(Some),
+                keep_connected: new.keep_connected.map(Keep::own),
+            };
+            tell_kept(&context, &context.store.set_group(&path, change)?);
+            Ok(NewGroup { path, ..new })
         })
         .await?;
     Ok((StatusCode::CREATED, Json(group)))
@@ -40,6 +45,7 @@ pub(super) async fn list(
     let shown = |group: store::Group| Group {
         path: group.path,
         interval_seconds: group.interval_seconds,
+        keep_connected: group.keep_connected,
         devices: group.devices,
     };
     Ok(Json(Page { items: page.items.into_iter().map(shown).collect(), next_cursor: page.next }))

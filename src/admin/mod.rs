@@ -14,6 +14,7 @@
 
 mod applications;
 mod blocking;
+mod calls;
 mod connection;
 mod context;
 mod devices;
@@ -22,9 +23,11 @@ mod events;
 mod extract;
 mod follow;
 mod groups;
+mod lines;
 pub mod listen;
 mod patience;
 mod rate;
+mod standing;
 mod status;
 mod tokens;
 
@@ -82,6 +85,8 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/devices", get(devices::list))
         .route("/v1/devices/{device}", get(devices::show).patch(devices::change).delete(devices::remove))
+        .route("/v1/devices/{device}/why", get(standing::why))
+        .route("/v1/syncs", post(calls::call))
         .route("/v1/applications", get(applications::list))
         .route("/v1/installations", get(applications::installations))
         .route("/v1/events", get(events::list))

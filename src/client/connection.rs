@@ -35,6 +35,10 @@ impl Connection {
         Self { address, sender: None }
     }
 
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// One request, one answer of JSON.
     pub(super) async fn ask<B: Serialize, T: DeserializeOwned>(
         &mut self,

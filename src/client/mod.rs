@@ -1,7 +1,7 @@
 //! Floor 4: what `musterctl`, the demo and tests use to talk to `admin`.
 //!
 //! [`Client`] asks one thing at a time and waits for the answer: a command line needs no more. Lists come page by page
-//! ([`Pages`]), so that neither side ever holds a whole one; [`Follow`] waits for events. The values are those of
+//! ([`Pages`]), so that neither side ever holds a whole one; [`Follow`] waits for events, [`Sync`] for devices that are called. The values are those of
 //! [`wire::api`](crate::wire::api).
 //!
 //! ```no_run
@@ -22,15 +22,18 @@ pub mod cli;
 mod connection;
 mod error;
 mod follow;
+mod lines;
 mod pages;
 mod query;
+mod sync;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::wire::api::{
-    ApplicationQuery, CreatedToken, Device, DeviceChange, DeviceDetail, DeviceQuery, EventQuery, EventRecord,
-    FollowQuery, Group, Installation, InstalledApplication, NewGroup, NewToken, PageQuery, Status, Token,
+    ApplicationQuery, CallRequest, CreatedToken, Device, DeviceChange, DeviceDetail, DeviceQuery, EventQuery,
+    EventRecord, FollowQuery, Group, Installation, InstalledApplication, NewGroup, NewToken, PageQuery,
+    Status, Token, Why,
 };
 use crate::wire::id::TokenId;
 
@@ -38,6 +41,7 @@ pub use address::{Address, DEFAULT_SOCKET, SERVER_VARIABLE};
 pub use error::ClientError;
 pub use follow::Follow;
 pub use pages::{Paged, Pages};
+pub use sync::Sync;
 
 use connection::Connection;
 
@@ -107,6 +111,23 @@ impl Client {
         self.ask("GET", &query::path("/v1/devices", name_or_id), None::<&()>)
     }
 
+    /// Why a device is in sync or not, and when it will be; by name or id.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses; `not_found` when there is no such device.
+    pub fn why(&mut self, name_or_id: &str) -> Result<Why, ClientError> {
+        self.ask("GET", &format!("{}/why", query::path("/v1/devices", name_or_id)), None::<&()>)
+    }
+
+    /// Has devices sync now. What becomes of them comes line by line.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses; `not_found` when there is no such device or group, and `busy` when too many
+    /// are called already: then none is called.
+    pub fn sync(&mut self, request: &CallRequest) -> Result<Sync<'_>, ClientError> {
+        Sync::new(self, request)
+    }
+
     /// Changes a device; by name or id.
     ///
     /// # Errors
@@ -147,7 +168,7 @@ impl Client {
         Follow::new(self, query)
     }
 
-    /// Makes a group, with every group above it that doesn't exist; one that exists gets the interval.
+    /// Makes a group, with every group above it that doesn't exist; one that exists gets the settings that are named.
     ///
     /// # Errors
     /// When the server can't be reached or refuses.

@@ -5,8 +5,10 @@
 //! | [`pacing`] | when a device is to come |
 //! | [`presence`] | where a device is, as far as can be told |
 //! | [`version`] | which of two versions is newer |
+//! | [`why`] | why a device is in sync or not, in words |
 #![forbid(unsafe_code)]
 
 pub mod pacing;
 pub mod presence;
 pub mod version;
+pub mod why;

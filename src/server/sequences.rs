@@ -12,13 +12,17 @@ use crate::machine::hot::{EventVerdict, HotRecord};
 use crate::machine::record;
 use crate::store::table::{DeviceTable, SHARDS};
 use crate::store::{Store, StoreError};
-use crate::wire::id::DeviceId;
+use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::time::WallTime;
 
 /// Tells the table of one record of the journal, found at start. `end` is the position behind it. By the rule for events that
 /// arrive; what is there already, or belongs to a device that was removed, changes nothing.
 pub fn replay(table: &DeviceTable, device: u64, sequence: u64, payload: &[u8], end: u64) {
     let Some((spool_epoch, event)) = record::decode(payload) else { return };
+    if spool_epoch == Epoch(0) {
+        // An event of the server's own about the device: it stands in no history of the device's.
+        return;
+    }
     let crc = crc32c::crc32c(event);
     table.with(DeviceId(device), |hot| {
         if hot.judge(spool_epoch, sequence, crc) == EventVerdict::Append {
@@ -81,7 +85,7 @@ impl WriteBack {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::id::{CertificateHash, Epoch};
+    use crate::wire::id::CertificateHash;
 
     fn payload(epoch: u64, event: &[u8]) -> Vec<u8> {
         let mut payload = Vec::new();
@@ -106,6 +110,17 @@ mod tests {
         let record = table.get(DeviceId(7)).unwrap();
         assert_eq!((record.spool_epoch, record.last_sequence, record.last_position), (Epoch(3), 4, 200));
         assert_eq!(record.judge(Epoch(3), 4, crc32c::crc32c(b"four")), EventVerdict::Repeated);
+    }
+
+    #[test]
+    fn the_servers_own_events_never_change_a_record() {
+        let table = table();
+        for sequence in [0, 1, u64::MAX] {
+            let before = table.get(DeviceId(7));
+            replay(&table, 7, sequence, &payload(0, b"presence"), 100);
+            assert_eq!(table.get(DeviceId(7)), before);
+            replay(&table, 7, 4, &payload(3, b"four"), 200);
+        }
     }
 
     #[test]

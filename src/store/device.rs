@@ -1,8 +1,11 @@
 //! Devices: enrolment, changes by an administrator, removal.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::error::StoreError;
+use super::group::Inherited;
 use super::values::time_to_sql;
 use super::{group, inventory, token};
 use crate::wire::id::{CertificateHash, DeviceId, TokenId};
@@ -48,6 +51,8 @@ pub struct EnrolledDevice {
     pub group: String,
     /// The interval that its group gives it, in seconds; `None`: that of the server.
     pub interval_seconds: Option<u32>,
+    /// Whether its group wants its link to stay open between syncs.
+    pub keep_connected: bool,
 }
 
 /// What an administrator changes of a device. `None` leaves things as they are.
@@ -57,8 +62,8 @@ pub struct DeviceChange {
     pub name: Option<String>,
     /// Path of its group; made when it isn't there.
     pub group: Option<String>,
-    /// Whether its link stays open between syncs.
-    pub keep_connected: Option<bool>,
+    /// Whether its link stays open between syncs; `Some(None)`: as its group says.
+    pub keep_connected: Option<Option<bool>>,
     /// Its own sync interval, in seconds; `Some(None)`: that of its group.
     pub interval_seconds: Option<Option<u32>>,
 }
@@ -68,7 +73,8 @@ pub struct DeviceChange {
 pub struct DeviceSettings {
     /// Which device.
     pub device: DeviceId,
-    /// Whether its link stays open between syncs.
+    /// Whether its link is to stay open between syncs: its own setting or its group's. Whether it does says its record: there
+    /// may be no room ([`Store::waits_for_room`](super::Store::waits_for_room)).
     pub keep_connected: bool,
     /// Its sync interval, in seconds: its own or its group's; `None`: that of the server.
     pub interval_seconds: Option<u32>,
@@ -154,8 +160,9 @@ pub(super) fn enrol(connection: &Connection, enrolment: &Enrolment) -> Result<En
     connection.prepare_cached("INSERT INTO device_states (device) VALUES (?1)")?.execute([number])?;
     let mut statement = connection.prepare_cached("SELECT path FROM groups WHERE id = ?1")?;
     let path = statement.query_row([group], |row| row.get(0))?;
-    let interval_seconds = group::interval_of(connection, group)?;
-    Ok(EnrolledDevice { device: enrolment.device, name, group: path, interval_seconds })
+    let Inherited { interval_seconds, keep_connected } = group::inherited(connection, group)?;
+    let keep_connected = keep_connected.unwrap_or(false);
+    Ok(EnrolledDevice { device: enrolment.device, name, group: path, interval_seconds, keep_connected })
 }
 
 /// Changes a device; what is in force afterwards.
@@ -193,30 +200,57 @@ pub(super) fn change(
             .prepare_cached("UPDATE devices SET interval_seconds = ?2 WHERE number = ?1")?
             .execute(params![number, interval])?;
     }
-    settings(connection, number)
+    let mut statement = connection.prepare_cached(&format!("{SETTINGS} WHERE d.number = ?1"))?;
+    let own = statement.query_row([number], own_settings)?;
+    Ok(effective(&own, group::inherited(connection, own.group)?))
 }
 
-/// What is in force for a device.
-fn settings(connection: &Connection, number: i64) -> Result<DeviceSettings, StoreError> {
-    let sql = "SELECT id, keep_connected, interval_seconds, group_id FROM devices WHERE number = ?1";
-    let (id, keep_connected, own, group): (i64, bool, Option<u32>, i64) = connection
-        .prepare_cached(sql)?
-        .query_row([number], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
-    let interval_seconds = match own {
-        Some(own) => Some(own),
-        None => group::interval_of(connection, group)?,
-    };
-    Ok(DeviceSettings { device: DeviceId(id.cast_unsigned()), keep_connected, interval_seconds })
+const SETTINGS: &str = "SELECT d.id, d.keep_connected, d.interval_seconds, d.group_id FROM devices d";
+
+/// What is set for a device itself.
+struct OwnSettings {
+    device: DeviceId,
+    keep_connected: Option<bool>,
+    interval_seconds: Option<u32>,
+    group: i64,
 }
 
-/// What is in force for every device of a group and the groups below it.
+fn own_settings(row: &Row<'_>) -> rusqlite::Result<OwnSettings> {
+    Ok(OwnSettings {
+        device: DeviceId(row.get::<_, i64>(0)?.cast_unsigned()),
+        keep_connected: row.get(1)?,
+        interval_seconds: row.get(2)?,
+        group: row.get(3)?,
+    })
+}
+
+fn effective(own: &OwnSettings, inherited: Inherited) -> DeviceSettings {
+    DeviceSettings {
+        device: own.device,
+        keep_connected: own.keep_connected.or(inherited.keep_connected).unwrap_or(false),
+        interval_seconds: own.interval_seconds.or(inherited.interval_seconds),
+    }
+}
+
+/// What is in force for every device of a group and the groups below it, those first that enrolled first.
 pub(super) fn settings_below(connection: &Connection, path: &str) -> Result<Vec<DeviceSettings>, StoreError> {
     let (from, to) = group::range_below(path);
-    let sql = "SELECT d.number FROM groups g JOIN devices d ON d.group_id = g.id
-        WHERE (g.path = ?1 OR (g.path >= ?2 AND g.path < ?3)) AND d.removed_at IS NULL";
-    let mut statement = connection.prepare_cached(sql)?;
-    let numbers = statement.query_map([path, &from, &to], |row| row.get(0))?;
-    numbers.map(|number| settings(connection, number?)).collect()
+    let sql = format!(
+        "{SETTINGS} JOIN groups g ON g.id = d.group_id
+         WHERE (g.path = ?1 OR (g.path >= ?2 AND g.path < ?3)) AND d.removed_at IS NULL ORDER BY d.number"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut groups = HashMap::new();
+    let mut settings = Vec::new();
+    for own in statement.query_map([path, &from, &to], own_settings)? {
+        let own = own?;
+        let inherited = match groups.get(&own.group) {
+            Some(inherited) => *inherited,
+            None => *groups.entry(own.group).or_insert(group::inherited(connection, own.group)?),
+        };
+        settings.push(effective(&own, inherited));
+    }
+    Ok(settings)
 }
 
 /// Removes a device: what is known of it goes, its name is free, its certificate stays known as that of a removed device.

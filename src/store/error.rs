@@ -47,6 +47,20 @@ pub enum StoreError {
     /// The name is empty, too long, or holds control characters.
     #[error("'{0}' cannot be a device name: 1 to 255 bytes, no control characters, no space at either end")]
     BadName(String),
+    /// More devices would be kept connected than there may be. Nothing was changed.
+    #[error(
+        "{kept} devices are kept connected{} and max_kept_connections is {max}: raise [links] max_kept_connections or turn it \
+         off for others",
+        if *more > 1 { format!(", {more} more would be") } else { String::new() }
+    )]
+    TooManyKept {
+        /// How many are.
+        kept: u64,
+        /// How many more would be.
+        more: u64,
+        /// How many may be.
+        max: u64,
+    },
     /// There is no such group.
     #[error("there is no group '{0}'")]
     NoGroup(String),

@@ -15,6 +15,8 @@ pub struct Group {
     pub path: String,
     /// The sync interval set for it, in seconds; `None`: that of the group above it, or of the server.
     pub interval_seconds: Option<u32>,
+    /// Whether the links of its devices stay open between syncs; `None`: as the group above it says, off at the root.
+    pub keep_connected: Option<bool>,
     /// Devices in it, without those of the groups below it.
     pub devices: u64,
 }
@@ -85,38 +87,57 @@ pub(super) fn find_or_create(connection: &Connection, path: &str) -> Result<i64,
     find(connection, &path)
 }
 
-/// The interval that a group gives its devices: its own, or that of the nearest group above it that has one.
-pub(super) fn interval_of(connection: &Connection, group: i64) -> Result<Option<u32>, StoreError> {
+/// What a group gives its devices: its own settings, or those of the nearest group above it that has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Inherited {
+    /// The sync interval, in seconds; `None`: that of the server.
+    pub(super) interval_seconds: Option<u32>,
+    /// Whether links stay open between syncs; `None`: nobody said so, so they don't.
+    pub(super) keep_connected: Option<bool>,
+}
+
+/// What a group gives its devices.
+pub(super) fn inherited(connection: &Connection, group: i64) -> Result<Inherited, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT path FROM groups WHERE id = ?1")?;
+    let path: String = statement.query_row([group], |row| row.get(0))?;
     let mut statement =
-        connection.prepare_cached("SELECT path, interval_seconds FROM groups WHERE id = ?1")?;
-    let (path, own): (String, Option<u32>) =
-        statement.query_row([group], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if own.is_some() {
-        return Ok(own);
-    }
-    let mut statement = connection.prepare_cached("SELECT interval_seconds FROM groups WHERE path = ?1")?;
-    let mut at = parent(&path);
+        connection.prepare_cached("SELECT interval_seconds, keep_connected FROM groups WHERE path = ?1")?;
+    let mut found = Inherited::default();
+    let mut at = Some(path.as_str());
     while let Some(path) = at {
-        let interval: Option<Option<u32>> = statement.query_row([path], |row| row.get(0)).optional()?;
-        if let Some(Some(interval)) = interval {
-            return Ok(Some(interval));
+        let row = statement.query_row([path], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let (interval_seconds, keep_connected) = row.unwrap_or_default();
+        found.interval_seconds = found.interval_seconds.or(interval_seconds);
+        found.keep_connected = found.keep_connected.or(keep_connected);
+        if found.interval_seconds.is_some() && found.keep_connected.is_some() {
+            break;
         }
         at = parent(path);
     }
-    Ok(None)
+    Ok(found)
 }
 
-/// Creates a group, or changes its interval when it is there and `interval_seconds` says so.
-pub(super) fn set(
-    connection: &Connection,
-    path: &str,
-    interval_seconds: Option<Option<u32>>,
-) -> Result<i64, StoreError> {
+/// What an administrator changes of a group. `None` leaves things as they are, `Some(None)` makes them those of the group above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GroupChange {
+    /// The sync interval of its devices, in seconds.
+    pub interval_seconds: Option<Option<u32>>,
+    /// Whether the links of its devices stay open between syncs.
+    pub keep_connected: Option<Option<bool>>,
+}
+
+/// Creates a group when it isn't there, and changes what `change` names.
+pub(super) fn set(connection: &Connection, path: &str, change: GroupChange) -> Result<i64, StoreError> {
     let id = find_or_create(connection, path)?;
-    if let Some(interval) = interval_seconds {
+    if let Some(interval) = change.interval_seconds {
         let mut statement =
             connection.prepare_cached("UPDATE groups SET interval_seconds = ?2 WHERE id = ?1")?;
         statement.execute(params![id, interval])?;
+    }
+    if let Some(keep) = change.keep_connected {
+        let mut statement =
+            connection.prepare_cached("UPDATE groups SET keep_connected = ?2 WHERE id = ?1")?;
+        statement.execute(params![id, keep])?;
     }
     Ok(id)
 }

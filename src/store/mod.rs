@@ -1,6 +1,6 @@
 //! Floor 3: the server's state in SQLite, and its device table in memory.
 //!
-//! One file, `muster.db`, that any SQLite tool can read (`schema.sql` describes it; the views are for people). One thread writes
+//! One file, `muster.db`, that any SQLite tool can read (`schema.sql` and the steps after it describe it; the views are for people). One thread writes
 //! ([`writer`]); reads run on connections of their own, on the caller's thread ([`Store::reader`], [`query`]). What must be answered
 //! without the disk, one hot record for each device, is in memory ([`table`]).
 //!
@@ -8,12 +8,14 @@
 //! next batch), and waiting (`Store::call` and the methods built on it), for administration.
 #![forbid(unsafe_code)]
 
+mod changes;
 mod checkpoint;
 mod connection;
 mod device;
 mod error;
 mod group;
 mod inventory;
+mod kept;
 mod meta;
 pub mod query;
 mod schema;
@@ -26,7 +28,7 @@ pub mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -34,7 +36,8 @@ use rusqlite::Connection;
 pub use connection::{FILE_NAME, Reader};
 pub use device::{DeviceChange, DeviceSettings, EnrolledDevice, Enrolment};
 pub use error::StoreError;
-pub use group::{GROUP_DEPTH_MAX, Group, normal_path};
+pub use group::{GROUP_DEPTH_MAX, Group, GroupChange, normal_path};
+pub use kept::KeptChanges;
 pub use token::{CreatedToken, NewToken, Token, TokenRefusal};
 pub use writer::WriterCounters;
 
@@ -59,6 +62,7 @@ pub struct Store {
 struct Inner {
     orphans: inventory::Orphans,
     table: Arc<DeviceTable>,
+    kept: Arc<kept::Kept>,
     /// The interval of devices whose groups name none, in seconds.
     default_interval_seconds: AtomicU32,
     /// There until the store is dropped: the writer ends when its lane is gone.
@@ -127,7 +131,9 @@ impl Store {
             spawn("store-checkpoint", Box::new(move || checkpoint::run(&checkpointer, &rings)))?,
         ];
         let default_interval_seconds = AtomicU32::new(DEFAULT_INTERVAL_SECONDS);
-        let inner = Inner { orphans, table, default_interval_seconds, lane: Some(lane), readers, threads };
+        let kept = kept::Kept::new(Arc::clone(&table));
+        let inner =
+            Inner { orphans, table, kept, default_interval_seconds, lane: Some(lane), readers, threads };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -145,28 +151,6 @@ impl Store {
         &self.inner.table
     }
 
-    fn apply_settings(&self, settings: &DeviceSettings) {
-        let default = self.inner.default_interval_seconds.load(Ordering::Relaxed);
-        self.inner.table.with(settings.device, |record| {
-            record.keep_connected = settings.keep_connected;
-            record.interval_seconds = settings.interval_seconds.unwrap_or(default);
-        });
-    }
-
-    /// Another interval for devices for which nobody set one, in seconds. The table knows when this returns.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn set_default_interval(&self, seconds: u32) -> Result<(), StoreError> {
-        self.inner.default_interval_seconds.store(seconds, Ordering::Relaxed);
-        let settings = device::settings_below(&*self.reader()?, "/")?;
-        settings.iter().for_each(|settings| self.apply_settings(settings));
-        Ok(())
-    }
-
-    /// STUB
-    pub fn set_kept_max(&self, _max: u64) {}
-
     /// The journal position before which every event's sequence number is in the table as it was loaded: at start, the journal is
     /// replayed from there, by the same rule as for events that arrive.
     ///
@@ -178,7 +162,8 @@ impl Store {
 
     /// Writes records' times and sequence numbers back. The order of a round: read the journal's durable position P; collect
     /// [`DeviceTable::unrecorded_in`] of every shard; wait until the journal is durable up to the highest `last_position` among
-    /// them (else a sequence number could outlive its event); hand them in, shard by shard, the last call with `Some(P)`.
+    /// them (else a sequence number could outlive its event); hand them in, shard by shard, the last call with `Some(P)`. Records
+    /// that could not be written have news again.
     pub fn record_sequences(
         &self,
         records: Vec<HotRecord>,
@@ -186,7 +171,21 @@ impl Store {
         done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
         let bytes = records.len() * size_of::<HotRecord>();
-        self.lane().submit(bytes, move |connection| write_back::record(connection, &records, position), done);
+        let devices: Vec<DeviceId> = records.iter().map(|record| record.device).collect();
+        let table = Arc::clone(&self.inner.table);
+        self.lane().submit(
+            bytes,
+            move |connection| write_back::record(connection, &records, position),
+            move |result| {
+                if result.is_err() {
+                    // What they had to tell counted as told when it was collected.
+                    for device in devices {
+                        table.with(device, |record| record.has_news = true);
+                    }
+                }
+                done(result);
+            },
+        );
     }
 
     /// A read connection, for [`query`]. It sees what is committed, and returns to the store when dropped.
@@ -289,67 +288,6 @@ impl Store {
         now: WallTime,
     ) -> Result<(), StoreError> {
         token::check(&*self.reader()?, id, secret, now).map(drop)
-    }
-
-    /// Uses the token and enters the device, all or nothing. `done` is called when it is durable.
-    pub fn enrol(
-        &self,
-        enrolment: Enrolment,
-        done: impl FnOnce(Result<EnrolledDevice, StoreError>) + Send + 'static,
-    ) {
-        let certificate = enrolment.certificate;
-        let table = Arc::clone(&self.inner.table);
-        let default = self.inner.default_interval_seconds.load(Ordering::Relaxed);
-        self.submit(
-            move |connection| device::enrol(connection, &enrolment),
-            move |result| {
-                if let Ok(enrolled) = &result {
-                    let interval = enrolled.interval_seconds.unwrap_or(default);
-                    table.insert(HotRecord::new(enrolled.device, interval), &certificate);
-                }
-                done(result);
-            },
-        );
-    }
-
-    /// Changes a device; waits until that is durable. What is in force then.
-    ///
-    /// # Errors
-    /// When there is no such device, the name is taken or none, the group's path is none, or it could not be stored.
-    pub fn change_device(
-        &self,
-        device: DeviceId,
-        change: DeviceChange,
-    ) -> Result<DeviceSettings, StoreError> {
-        let settings = self.call(move |connection| device::change(connection, device, &change))?;
-        self.apply_settings(&settings);
-        Ok(settings)
-    }
-
-    /// Removes a device; waits until that is durable. Its name is free, its certificate is refused from then
-    /// on. The record as it was last says which link is to be closed.
-    ///
-    /// # Errors
-    /// When there is no such device, or it could not be stored.
-    pub fn remove_device(&self, device: DeviceId, now: WallTime) -> Result<Option<HotRecord>, StoreError> {
-        let orphans = self.inner.orphans.clone();
-        self.call(move |connection| device::remove(connection, device, now, &orphans))?;
-        Ok(self.inner.table.remove(device))
-    }
-
-    /// Makes a group, with every group above it, or changes its interval (seconds; `Some(None)`: that of the group above). Waits
-    /// until it is durable; the table knows then.
-    ///
-    /// # Errors
-    /// When the path is none, or it could not be stored.
-    pub fn set_group(&self, path: &str, interval_seconds: Option<Option<u32>>) -> Result<(), StoreError> {
-        let path = normal_path(path)?;
-        let settings = self.call(move |connection| {
-            group::set(connection, &path, interval_seconds)?;
-            device::settings_below(connection, &path)
-        })?;
-        settings.iter().for_each(|settings| self.apply_settings(settings));
-        Ok(())
     }
 }
 

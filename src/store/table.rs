@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -79,6 +79,8 @@ pub struct DeviceTable {
     /// (the server's signature is in it).
     certificates: Vec<Mutex<SpreadMap<u128, DeviceId>>>,
     devices: AtomicUsize,
+    /// Those whose record says that they are kept connected.
+    kept: AtomicU64,
 }
 
 fn prefix(certificate: &CertificateHash) -> u128 {
@@ -99,6 +101,7 @@ impl DeviceTable {
             records: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
             certificates: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
             devices: AtomicUsize::new(0),
+            kept: AtomicU64::new(0),
         }
     }
 
@@ -132,7 +135,23 @@ impl DeviceTable {
 
     /// Works on one device's record under its shard's lock; `None` when there is no such device (any more). Short work only.
     pub fn with<R>(&self, device: DeviceId, work: impl FnOnce(&mut HotRecord) -> R) -> Option<R> {
-        self.records_of(device).lock().get_mut(&device.0).map(work)
+        self.records_of(device).lock().get_mut(&device.0).map(|record| self.counted(record, work))
+    }
+
+    /// Does some work on a record, and keeps count of those that are kept connected whatever was done.
+    fn counted<R>(&self, record: &mut HotRecord, work: impl FnOnce(&mut HotRecord) -> R) -> R {
+        let was_kept = record.keep_connected;
+        let result = work(record);
+        self.count_kept(was_kept, record.keep_connected);
+        result
+    }
+
+    fn count_kept(&self, before: bool, after: bool) {
+        match (before, after) {
+            (false, true) => self.kept.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.kept.fetch_sub(1, Ordering::Relaxed),
+            (false, false) | (true, true) => return,
+        };
     }
 
     /// A copy of one device's record.
@@ -143,8 +162,13 @@ impl DeviceTable {
 
     /// Enters a device, the record before the certificate, so that its certificate is never taken for a removed device's.
     pub fn insert(&self, record: HotRecord, certificate: &CertificateHash) {
-        if self.records_of(record.device).lock().insert(record.device.0, record).is_none() {
-            self.devices.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut records = self.records_of(record.device).lock();
+            let before = records.insert(record.device.0, record);
+            if before.is_none() {
+                self.devices.fetch_add(1, Ordering::Relaxed);
+            }
+            self.count_kept(before.is_some_and(|before| before.keep_connected), record.keep_connected);
         }
         self.note_certificate(record.device, certificate);
     }
@@ -157,21 +181,23 @@ impl DeviceTable {
 
     /// Takes a device out; its certificate stays known as that of a removed device. The record says which link it had.
     pub fn remove(&self, device: DeviceId) -> Option<HotRecord> {
-        let record = self.records_of(device).lock().remove(&device.0)?;
+        let mut records = self.records_of(device).lock();
+        let record = records.remove(&device.0)?;
         self.devices.fetch_sub(1, Ordering::Relaxed);
+        self.count_kept(record.keep_connected, false);
         Some(record)
-    }
-
-    /// STUB
-    #[must_use]
-    pub fn kept(&self) -> u64 {
-        0
     }
 
     /// How many devices there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.devices.load(Ordering::Relaxed)
+    }
+
+    /// How many devices are kept connected.
+    #[must_use]
+    pub fn kept(&self) -> u64 {
+        self.kept.load(Ordering::Relaxed)
     }
 
     /// Whether there is no device.
@@ -183,7 +209,7 @@ impl DeviceTable {
     /// Walks over one slice of the table: shard `shard`, below [`SHARDS`]. No other record may be asked for meanwhile.
     pub fn for_each_in(&self, shard: usize, mut work: impl FnMut(&mut HotRecord)) {
         if let Some(records) = self.records.get(shard) {
-            records.lock().values_mut().for_each(&mut work);
+            records.lock().values_mut().for_each(|record| self.counted(record, &mut work));
         }
     }
 
@@ -194,7 +220,8 @@ impl DeviceTable {
         let mut found = Vec::new();
         self.for_each_in(shard, |record| {
             let was_seen = record.last_seen >= since && record.last_seen.0 > 0;
-            if record.last_position > recorded || was_seen || std::mem::take(&mut record.has_news) {
+            let has_news = std::mem::take(&mut record.has_news);
+            if record.last_position > recorded || was_seen || has_news {
                 found.push(*record);
             }
         });
@@ -216,6 +243,31 @@ mod tests {
         assert_eq!(table.remove(device).unwrap().device, device);
         assert_eq!((table.by_certificate(&certificate), table.len()), (Certificate::Removed(device), 0));
         assert_eq!(table.with(device, |_| ()), None);
+    }
+
+    #[test]
+    fn those_that_are_kept_are_counted_whatever_is_done_to_them() {
+        let table = DeviceTable::new();
+        let certificate = CertificateHash::of(b"certificate");
+        let record = |id: u64, keep_connected| {
+            let mut record = HotRecord::new(DeviceId(id << 32), 900);
+            record.keep_connected = keep_connected;
+            record
+        };
+        for (record, kept) in
+            [(record(1, true), 1), (record(2, false), 1), (record(1, true), 1), (record(1, false), 0)]
+        {
+            table.insert(record, &certificate);
+            assert_eq!(table.kept(), kept);
+        }
+        table.with(DeviceId(2 << 32), |record| record.keep_connected = true);
+        assert_eq!(table.kept(), 1);
+        (0..SHARDS).for_each(|shard| table.for_each_in(shard, |record| record.keep_connected = true));
+        assert_eq!(table.kept(), 2);
+        for _ in 0..2 {
+            table.remove(DeviceId(1 << 32));
+            assert_eq!(table.kept(), 1);
+        }
     }
 
     #[test]

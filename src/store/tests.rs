@@ -1,5 +1,7 @@
 //! The store as those see it who use it.
 
 mod crash;
+mod kept;
 mod queries;
+mod reach;
 mod writing;

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::client::Address;
 use crate::fleet::version::VersionExpression;
-use crate::wire::api::{Interval, Presence, Timestamp};
+use crate::wire::api::{CALL_SECONDS_MAX, Interval, Keep, Presence, Timestamp};
 use crate::wire::event::Severity;
 use crate::wire::id::TokenId;
 use crate::wire::time::WallTime;
@@ -115,14 +115,41 @@ pub(super) enum DeviceCommand {
     /// One device, whole
     #[command(after_help = "Examples:
   musterctl device show till-17
-  musterctl device show 00abcdef01234567 --json | jq .host")]
+  musterctl device show till-17 --now
+  musterctl device show 00abcdef01234567 --json | jq .host
+
+With --now: exit code 1 when the device could not be brought to sync; what is known of it is shown all the same.")]
     Show {
+        /// Its name or id
+        device: String,
+        /// Retrieve it now: have the device look at itself and sync, then show it
+        #[arg(long)]
+        now: bool,
+        /// How long to wait for it, with --now
+        #[arg(long, default_value = "30s", value_parser = timeout)]
+        timeout: u32,
+    },
+    /// Have devices sync now: on their link, or called by a wake over UDP
+    #[command(after_help = "Examples:
+  musterctl device sync till-17 --wait
+  musterctl device sync --group /berlin/kiosks --wait --timeout 2m
+  musterctl device sync --all
+  musterctl device sync --all --wait --json | jq -r '.[] | select(.outcome != \"synced\") | .name'
+
+With --wait: exit code 0 when all of them synced, 1 otherwise; of more than 50 devices only those are listed that did not.")]
+    Sync(DeviceSync),
+    /// Why a device is in sync or not, and when it will be
+    #[command(after_help = "Examples:
+  musterctl device why till-17
+  musterctl device why till-17 --json | jq .facts")]
+    Why {
         /// Its name or id
         device: String,
     },
     /// Change a device
     #[command(after_help = "Examples:
   musterctl device set till-17 --group /berlin/kiosks --keep-connected on
+  musterctl device set till-17 --keep-connected inherit
   musterctl device set till-17 --interval 5m
   musterctl device set till-17 --interval inherit
   musterctl device set till-17 --name till-18")]
@@ -137,6 +164,29 @@ pub(super) enum DeviceCommand {
 }
 
 #[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("whom").required(true).args(["devices", "group", "all"]))]
+pub(super) struct DeviceSync {
+    /// Their names or ids
+    #[arg(value_name = "NAME")]
+    pub(super) devices: Vec<String>,
+    /// Every device of this group and the groups below it
+    #[arg(long, value_name = "PATH")]
+    pub(super) group: Option<String>,
+    /// Every device
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Wait for what becomes of each
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// How long to wait at most, with --wait
+    #[arg(long, default_value = "30s", value_parser = timeout)]
+    pub(super) timeout: u32,
+    /// Have the devices look at themselves anew before they sync
+    #[arg(long)]
+    pub(super) fresh: bool,
+}
+
+#[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
     .args(["group", "keep_connected", "interval", "name"]))]
 pub(super) struct DeviceSet {
@@ -145,21 +195,15 @@ pub(super) struct DeviceSet {
     /// Its group; made when it doesn't exist
     #[arg(long, value_name = "PATH")]
     pub(super) group: Option<String>,
-    /// Whether its link stays open between syncs
-    #[arg(long)]
-    pub(super) keep_connected: Option<Switch>,
+    /// Whether its link stays open between syncs: on, off, or 'inherit' for what its group says
+    #[arg(long, value_name = "on|off|inherit")]
+    pub(super) keep_connected: Option<Keep>,
     /// The interval of its syncs, such as 15m, or 'inherit' for that of its group
     #[arg(long, value_parser = interval)]
     pub(super) interval: Option<Interval>,
     /// What it is called from now on
     #[arg(long, value_name = "NEW")]
     pub(super) name: Option<String>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(super) enum Switch {
-    On,
-    Off,
 }
 
 #[derive(Subcommand, Debug)]
@@ -231,16 +275,20 @@ pub(super) struct EventFilter {
 
 #[derive(Subcommand, Debug)]
 pub(super) enum GroupCommand {
-    /// Make a group, with every group above it; one that exists gets the interval
+    /// Make a group, with every group above it; one that exists gets the settings that are given
     #[command(after_help = "Examples:
   musterctl group create /berlin/kiosks
-  musterctl group create /berlin/kiosks --interval 5m")]
+  musterctl group create /berlin/kiosks --interval 5m
+  musterctl group create /berlin/kiosks --keep-connected on")]
     Create {
         /// Its path
         path: String,
         /// The interval of its devices' syncs, such as 15m
         #[arg(long, value_parser = interval_seconds)]
         interval: Option<u32>,
+        /// Whether the links of its devices stay open between syncs: on, off, or 'inherit' for what the group above it says
+        #[arg(long, value_name = "on|off|inherit")]
+        keep_connected: Option<Keep>,
     },
     /// All groups, by path
     #[command(after_help = "Examples:
@@ -262,6 +310,15 @@ fn seconds(text: &str) -> Result<u64, String> {
 
 fn interval_seconds(text: &str) -> Result<u32, String> {
     u32::try_from(seconds(text)?).map_err(|_| format!("'{text}' is too long"))
+}
+
+/// How long to wait for devices, in seconds.
+fn timeout(text: &str) -> Result<u32, String> {
+    let seconds = interval_seconds(text)?;
+    if (1..=CALL_SECONDS_MAX).contains(&seconds) {
+        return Ok(seconds);
+    }
+    Err(format!("'{text}' is too long: at most {CALL_SECONDS_MAX}s"))
 }
 
 fn interval(text: &str) -> Result<Interval, String> {
@@ -313,6 +370,8 @@ mod tests {
         assert!(since("yesterday").unwrap_err().contains("'yesterday' is neither"));
         assert_eq!(interval("inherit"), Ok(Interval::Inherited));
         assert_eq!(interval("15m"), Ok(Interval::Seconds(900)));
+        assert_eq!((timeout("30s"), timeout("1h")), (Ok(30), Ok(3_600)));
+        assert!(timeout("61m").unwrap_err().contains("at most 3600s"));
         assert!(interval("1ms").unwrap_err().contains("too short"));
     }
 }

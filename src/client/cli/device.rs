@@ -1,10 +1,13 @@
 //! `musterctl device`.
 
 use super::Failure;
-use super::arguments::{DeviceCommand, DeviceSet, Switch};
-use super::output::{NOTHING_THERE, Output, duration, time, time_or_nothing};
+use super::arguments::{DeviceCommand, DeviceSet};
+use super::output::{NOTHING_THERE, Output, duration, plain, time, time_or_nothing};
+use super::sync;
 use crate::client::Client;
-use crate::wire::api::{Device, DeviceChange, DeviceDetail, DeviceQuery};
+use crate::fleet::why::shell_word;
+use crate::wire::api::{Device, DeviceChange, DeviceDetail, DeviceQuery, Keep, KeptBy, Presence, UdpReach};
+use crate::wire::datagram::NoticeKind;
 
 pub(super) fn run(client: &mut Client, output: &mut Output, command: DeviceCommand) -> Result<(), Failure> {
     match command {
@@ -17,9 +20,19 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: DeviceComma
                 row,
             )
         }
-        DeviceCommand::Show { device } => {
-            let detail = client.device(&device)?;
-            if output.is_json { output.json(&detail) } else { show(output, &detail) }
+        DeviceCommand::Show { device, now: false, .. } => show(output, &client.device(&device)?),
+        DeviceCommand::Show { device, now: true, timeout } => {
+            let outcome = sync::retrieve(client, &device, timeout)?;
+            show(output, &client.device(&device)?)?;
+            if outcome.is_synced() {
+                return Ok(());
+            }
+            Err(Failure::NotReached(format!("{device}: {outcome}; shown is what is known from before")))
+        }
+        DeviceCommand::Sync(command) => sync::run(client, output, command),
+        DeviceCommand::Why { device } => {
+            let why = client.why(&device)?;
+            if output.is_json { output.json(&why) } else { output.line(&plain(&why.text)) }
         }
         DeviceCommand::Set(set) => change(client, output, set),
         DeviceCommand::Remove { device } => {
@@ -29,7 +42,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: DeviceComma
             }
             output.line(&format!(
                 "device {} ({}) is removed: it is refused from now on; its events stay",
-                super::output::plain(&removed.name),
+                plain(&removed.name),
                 removed.id
             ))
         }
@@ -40,7 +53,7 @@ fn row(device: &Device) -> Vec<String> {
     let kept = if device.keep_connected { " (kept)" } else { "" };
     vec![
         device.name.clone(),
-        format!("{}{kept}", device.presence),
+        format!("{}{kept}", words(device.presence)),
         device.group.clone(),
         time_or_nothing(device.last_sync_at),
         duration(device.interval_seconds.into()),
@@ -48,11 +61,24 @@ fn row(device: &Device) -> Vec<String> {
     ]
 }
 
+/// A presence for people; commands and JSON have it by its name.
+fn words(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Connected => "connected",
+        Presence::Idle => "idle",
+        Presence::Asleep => "asleep",
+        Presence::ShutDown => "shut down",
+        Presence::AgentStopped => "agent stopped",
+        Presence::Lost => "lost",
+        Presence::NeverSeen => "never seen",
+    }
+}
+
 fn change(client: &mut Client, output: &mut Output, set: DeviceSet) -> Result<(), Failure> {
     let change = DeviceChange {
         name: set.name,
         group: set.group,
-        keep_connected: set.keep_connected.map(|switch| switch == Switch::On),
+        keep_connected: set.keep_connected,
         interval: set.interval,
     };
     let device = client.change_device(&set.device, &change)?;
@@ -61,26 +87,69 @@ fn change(client: &mut Client, output: &mut Output, set: DeviceSet) -> Result<()
     }
     output.line(&format!(
         "device {}: group {}, keep connected {}, syncs every {}",
-        super::output::plain(&device.name),
+        plain(&device.name),
         device.group,
-        if device.keep_connected { "on" } else { "off" },
+        Keep::from(device.keep_connected),
         duration(device.interval_seconds.into()),
     ))
 }
 
+/// Where it is, and what it said of that.
+fn presence(detail: &DeviceDetail) -> String {
+    let said = match (detail.device.presence, detail.departure) {
+        (Presence::ShutDown, Some(NoticeKind::Reboot)) => " (it said that it reboots)",
+        (Presence::Lost, Some(NoticeKind::Reboot)) => " (it said that it reboots, and did not come back)",
+        _ => "",
+    };
+    format!("{}{said}", words(detail.device.presence))
+}
+
+/// Whether its link stays open, and why.
+fn keep_connected(detail: &DeviceDetail) -> String {
+    let keep = Keep::from(detail.device.keep_connected);
+    match (detail.kept_by, detail.waits_for_room, detail.own_keep_connected) {
+        (_, true, _) => "off: as many are kept as max_kept_connections allows; it waits for room".into(),
+        (Some(KeptBy::Unreachable), ..) => "off, and kept all the same: wakes do not reach it".into(),
+        (.., Some(_)) => format!("{keep} (its own)"),
+        (.., None) => format!("{keep} (inherited)"),
+    }
+}
+
+/// Where it hears wakes, and whether they reach it.
+fn wakes(detail: &DeviceDetail) -> String {
+    let Some(port) = detail.udp_port else {
+        return match &detail.address {
+            Some(address) => format!("it has named no UDP port; it is at {address}"),
+            None => NOTHING_THERE.into(),
+        };
+    };
+    let reach = match detail.udp_reach {
+        UdpReach::Reached => "wakes reach it",
+        UdpReach::Unreached => "wakes do not reach it",
+        UdpReach::Unknown => "whether wakes reach it is not known",
+        UdpReach::Probing => "whether wakes reach it is being tried",
+    };
+    let address = detail.address.as_deref().unwrap_or("an unknown address");
+    format!("{reach}: UDP port {port} at {address}")
+}
+
 fn show(output: &mut Output, detail: &DeviceDetail) -> Result<(), Failure> {
+    if output.is_json {
+        return output.json(detail);
+    }
     let device = &detail.device;
     let own = if detail.own_interval_seconds.is_some() { "its own" } else { "inherited" };
     let mut facts = vec![
         ("name", device.name.clone()),
         ("id", device.id.to_string()),
         ("group", device.group.clone()),
-        ("presence", device.presence.to_string()),
+        ("presence", presence(detail)),
         ("last seen", time_or_nothing(device.last_seen_at)),
         ("last sync", time_or_nothing(device.last_sync_at)),
-        ("next sync by", time_or_nothing(detail.next_sync_at)),
+        ("next sync", time_or_nothing(detail.next_sync_at)),
         ("interval", format!("{} ({own})", duration(device.interval_seconds.into()))),
-        ("keep connected", if device.keep_connected { "on" } else { "off" }.into()),
+        ("keep connected", keep_connected(detail)),
+        ("wakes", wakes(detail)),
         ("enrolled", time(device.enrolled_at)),
         (
             "link",
@@ -108,6 +177,13 @@ fn show(output: &mut Output, detail: &DeviceDetail) -> Result<(), Failure> {
         ]);
     }
     output.facts(facts)?;
+    if detail.udp_reach == UdpReach::Unreached && detail.kept_by.is_none() && !detail.waits_for_room {
+        output.line(&plain(&format!(
+            "\nhint: it can't be called between its syncs; to keep its link open: musterctl device set {} \
+             --keep-connected on",
+            shell_word(&device.name)
+        )))?;
+    }
     output.line("")?;
     let sections = std::iter::once(Ok(detail.sections.clone()));
     output.list(&["SECTION", "REVISION", "DIGEST"], sections, "", |section| {

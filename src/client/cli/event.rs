@@ -7,6 +7,7 @@ use super::arguments::EventCommand;
 use super::output::{Output, plain, time};
 use crate::client::Client;
 use crate::wire::api::{EventQuery, EventRecord, FollowLine, FollowQuery, PAGE_ITEMS_MAX};
+use crate::wire::id::Epoch;
 
 pub(super) fn run(client: &mut Client, output: &mut Output, command: EventCommand) -> Result<(), Failure> {
     match command {
@@ -75,6 +76,10 @@ fn device(event: &EventRecord) -> String {
 }
 
 fn message(event: &EventRecord) -> String {
+    if event.spool_epoch == Epoch(0) {
+        // The server's own: their message says all that their fields say to programs.
+        return event.message.clone();
+    }
     let mut message = event.message.clone();
     for (name, value) in &event.fields {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

@@ -1,6 +1,6 @@
 //! The commands of `musterctl`: arguments in, one or several questions to the server, a table or JSON out.
 //!
-//! Exit codes: 0 done; 1 the server refused, can't be reached, or the thing is not there; 2 wrong usage.
+//! Exit codes: 0 done; 1 the server refused, can't be reached, the thing is not there, or a device was not reached; 2 wrong usage.
 
 mod application;
 mod arguments;
@@ -9,6 +9,7 @@ mod event;
 mod group;
 mod output;
 mod status;
+mod sync;
 mod token;
 
 use std::ffi::OsString;
@@ -32,6 +33,8 @@ enum Failure {
     Client(ClientError),
     /// Standard output could not be written.
     Output(io::Error),
+    /// It was done, and not every device was reached.
+    NotReached(String),
     /// The arguments contradict each other.
     Usage(String),
 }
@@ -64,6 +67,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         // The reader, such as `head`, has seen enough.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
         Err(Failure::Output(error)) => (format!("can't write to standard output: {error}"), 1),
+        Err(Failure::NotReached(text)) => (text, 1),
         Err(Failure::Usage(text)) => (text, EXIT_USAGE),
         Err(Failure::Client(error)) => {
             let is_usage = error.code() == Some(ErrorCode::InvalidArgument);

@@ -42,8 +42,15 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
         (
             "devices",
             format!(
-                "{} known: {} connected, {} idle, {} lost, {} never seen",
-                devices.known, devices.connected, devices.idle, devices.lost, devices.never_seen
+                "{} known: {} connected, {} idle, {} asleep, {} shut down, {} agent stopped, {} lost, {} never seen",
+                devices.known,
+                devices.connected,
+                devices.idle,
+                devices.asleep,
+                devices.shut_down,
+                devices.agent_stopped,
+                devices.lost,
+                devices.never_seen
             ),
         ),
         (

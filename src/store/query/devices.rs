@@ -29,8 +29,8 @@ pub struct DeviceRow {
     pub name: String,
     /// Path of its group.
     pub group: String,
-    /// Whether its link stays open between syncs.
-    pub keep_connected: bool,
+    /// Its own setting of whether its link stays open between syncs; `None`: as its group says.
+    pub own_keep_connected: Option<bool>,
     /// Its own sync interval, in seconds; `None`: that of its group or of the server.
     pub own_interval_seconds: Option<u32>,
     /// When it enrolled.
@@ -78,7 +78,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
         device: DeviceId(row.get::<_, i64>(0)?.cast_unsigned()),
         name: row.get(1)?,
         group: row.get(2)?,
-        keep_connected: row.get(3)?,
+        own_keep_connected: row.get(3)?,
         own_interval_seconds: row.get(4)?,
         enrolled_at: time_from_sql(row.get(5)?),
         hostname: row.get(6)?,
@@ -123,6 +123,54 @@ pub fn devices(
     let rows = statement.query_map(params![after, path, from, to, search, limit], from_row)?;
     let items = rows.collect::<Result<Vec<_>, _>>()?;
     Ok(page.page(items, |row| cursor::write('d', &[&row.name])))
+}
+
+/// Every device, those first that enrolled first.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(in crate::store) fn devices_by_age(connection: &Connection) -> Result<Vec<DeviceId>, StoreError> {
+    let sql = "SELECT id FROM devices WHERE removed_at IS NULL ORDER BY number";
+    let mut statement = connection.prepare_cached(sql)?;
+    let ids = statement.query_map([], |row| Ok(DeviceId(row.get::<_, i64>(0)?.cast_unsigned())))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
+/// The ids of the devices of a group and the groups below it; of all devices, when there is none. In order of enrolment. Ids are short:
+/// a hundred thousand of them take less than a megabyte, and whoever calls a whole group needs them at once.
+///
+/// # Errors
+/// When there is no such group, or the file cannot be read.
+pub fn device_ids(connection: &Connection, group: Option<&str>) -> Result<Vec<DeviceId>, StoreError> {
+    let Some(group) = group else { return devices_by_age(connection) };
+    let path = group::normal_path(group)?;
+    group::find(connection, &path)?;
+    let (from, to) = group::range_below(&path);
+    let sql = "SELECT d.id FROM groups g JOIN devices d ON d.group_id = g.id
+        WHERE (g.path = ?1 OR (g.path >= ?2 AND g.path < ?3)) AND d.removed_at IS NULL ORDER BY d.number";
+    let mut statement = connection.prepare_cached(sql)?;
+    let ids =
+        statement.query_map([path, from, to], |row| Ok(DeviceId(row.get::<_, i64>(0)?.cast_unsigned())))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
+/// The id of the device that is meant.
+///
+/// # Errors
+/// When there is no such device, or the file cannot be read.
+pub fn device_id(connection: &Connection, name_or_id: &str) -> Result<DeviceId, StoreError> {
+    let number = number_by_key(connection, &DeviceKey::NameOrId(name_or_id.to_owned()))?;
+    let mut statement = connection.prepare_cached("SELECT id FROM devices WHERE number = ?1")?;
+    Ok(statement.query_row([number], |row| Ok(DeviceId(row.get::<_, i64>(0)?.cast_unsigned())))?)
+}
+
+/// What a device is called, or was called when it was removed; `None`: there was never such a device.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn name_of(connection: &Connection, device: DeviceId) -> Result<Option<String>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT name FROM devices WHERE id = ?1")?;
+    Ok(statement.query_row([device.0.cast_signed()], |row| row.get(0)).optional()?)
 }
 
 /// A pattern for LIKE that finds the text anywhere.

@@ -53,7 +53,7 @@ pub fn counts(connection: &Connection) -> Result<FleetCounts, StoreError> {
 pub fn groups(connection: &Connection, page: &PageRequest) -> Result<Page<Group>, StoreError> {
     let after = page.cursor.as_deref().map(|text| cursor::read::<1>('g', text)).transpose()?;
     let after = after.map_or(String::new(), |[path]| path);
-    let sql = "SELECT g.path, g.interval_seconds,
+    let sql = "SELECT g.path, g.interval_seconds, g.keep_connected,
             (SELECT count(*) FROM devices d WHERE d.group_id = g.id AND d.removed_at IS NULL)
         FROM groups g WHERE g.path > ?1 ORDER BY g.path LIMIT ?2";
     let mut statement = connection.prepare_cached(sql)?;
@@ -62,7 +62,8 @@ pub fn groups(connection: &Connection, page: &PageRequest) -> Result<Page<Group>
         Ok(Group {
             path: row.get(0)?,
             interval_seconds: row.get(1)?,
-            devices: row.get::<_, i64>(2)?.cast_unsigned(),
+            keep_connected: row.get(2)?,
+            devices: row.get::<_, i64>(3)?.cast_unsigned(),
         })
     })?;
     let items = rows.collect::<Result<Vec<_>, _>>()?;

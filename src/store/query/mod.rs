@@ -1,4 +1,5 @@
-//! What administration reads: pages of lists, one device whole, counts. Nothing here loads a whole list.
+//! What administration reads: pages of lists, one device whole, counts. Nothing here loads a whole list, but for
+//! the ids of devices.
 
 mod applications;
 mod cursor;
@@ -6,7 +7,10 @@ mod devices;
 mod fleet;
 
 pub use applications::{ApplicationFilter, ApplicationRow, InstallationRow, applications, installations};
-pub use devices::{DeviceDetail, DeviceFilter, DeviceKey, DeviceRow, device, devices};
+pub(super) use devices::devices_by_age;
+pub use devices::{
+    DeviceDetail, DeviceFilter, DeviceKey, DeviceRow, device, device_id, device_ids, devices, name_of,
+};
 pub use fleet::{FleetCounts, counts, groups, tokens};
 
 /// Most items of one page, in items.

@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use crate::machine::hot::HotRecord;
 use crate::store::table::{Certificate, SHARDS};
 use crate::store::testing::{Fleet, enrolment, token, wait};
-use crate::store::{DeviceChange, EnrolledDevice, FILE_NAME, NewToken, Store, StoreError, TokenRefusal};
+use crate::store::{
+    DeviceChange, EnrolledDevice, FILE_NAME, GroupChange, NewToken, Store, StoreError, TokenRefusal,
+};
 use crate::wire::id::{CertificateHash, DeviceId, Epoch, TokenId};
 use crate::wire::time::WallTime;
 
@@ -122,14 +124,15 @@ fn ten_thousand_of_one_name_stay_apart() {
 fn a_change_is_in_force_in_the_table_and_after_a_reopening() {
     let mut fleet = Fleet::new(2);
     let [a, b] = [fleet.devices[0], fleet.devices[1]];
-    fleet.store.set_group("/berlin", Some(Some(60))).unwrap();
+    let interval = |seconds| GroupChange { interval_seconds: Some(seconds), ..GroupChange::default() };
+    fleet.store.set_group("/berlin", interval(Some(60))).unwrap();
     let change = DeviceChange {
         name: Some("kiosk".into()),
         group: Some("berlin/kiosks".into()),
-        keep_connected: Some(true),
+        keep_connected: Some(Some(true)),
         interval_seconds: None,
     };
-    let settings = fleet.store.change_device(a, change.clone()).unwrap();
+    let (settings, _) = fleet.store.change_device(a, change.clone()).unwrap();
     assert_eq!((settings.interval_seconds, settings.keep_connected), (Some(60), true));
     assert_eq!(fleet.store.change_device(b, change), Err(StoreError::NameTaken("kiosk".into())));
     for _ in 0..2 {
@@ -138,7 +141,7 @@ fn a_change_is_in_force_in_the_table_and_after_a_reopening() {
         assert_eq!(fleet.store.table().get(b).unwrap().interval_seconds, 900);
         fleet.reopen();
     }
-    fleet.store.set_group("/berlin", Some(None)).unwrap();
+    fleet.store.set_group("/berlin", interval(None)).unwrap();
     fleet.store.set_default_interval(30).unwrap();
     assert_eq!(fleet.store.table().get(a).unwrap().interval_seconds, 30);
     let own = DeviceChange { interval_seconds: Some(Some(5)), ..DeviceChange::default() };

@@ -7,6 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::Timestamp;
 use crate::wire::id::DeviceId;
 
+/// How long the outcomes of calls are waited for when the request does not say, in seconds.
+pub const CALL_SECONDS_DEFAULT: u32 = 30;
+
+/// And at most, in seconds: an hour. Whoever waits holds a connection of the administration.
+pub const CALL_SECONDS_MAX: u32 = 3_600;
+
 /// Calls devices: `POST /v1/syncs`. Exactly one of `devices`, `group` and `all` is given.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -21,7 +27,7 @@ pub struct CallRequest {
     pub is_fresh: bool,
     /// Whether the answer brings the outcome of each device, as they come.
     pub wait: bool,
-    /// How long the outcomes are waited for, in seconds.
+    /// How long the outcomes are waited for, in seconds, 1 to [`CALL_SECONDS_MAX`]; left out: [`CALL_SECONDS_DEFAULT`].
     pub timeout_seconds: Option<u32>,
 }
 

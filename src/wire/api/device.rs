@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Timestamp;
+use super::{Keep, Timestamp};
+use crate::wire::datagram::NoticeKind;
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::presence::Presence;
@@ -39,7 +40,7 @@ pub struct Device {
     pub last_seen_at: Option<Timestamp>,
     /// When a sync of it last ended with everything in step; null: never.
     pub last_sync_at: Option<Timestamp>,
-    /// Whether its link stays open between syncs.
+    /// Whether its link stays open between syncs because an administrator wants that: the setting that is in force.
     pub keep_connected: bool,
     /// The interval of its syncs that is in force, in seconds.
     pub interval_seconds: u32,
@@ -53,10 +54,24 @@ pub struct DeviceDetail {
     /// What the list shows of it.
     #[serde(flatten)]
     pub device: Device,
-    /// When it is due to sync again at the latest; null: it never synced.
+    /// When it was told to come again: its slot; null: it never synced.
     pub next_sync_at: Option<Timestamp>,
     /// The interval set for this device itself, in seconds; null: that of its group or of the server.
     pub own_interval_seconds: Option<u32>,
+    /// Whether its link stays open, as set for this device itself; null: as its group says.
+    pub own_keep_connected: Option<bool>,
+    /// Why its link stays open; null: it does not.
+    pub kept_by: Option<KeptBy>,
+    /// Whether its link should stay open and does not, because as many are kept as there may be.
+    pub waits_for_room: bool,
+    /// What it last said would become of it, if it has not synced since; null: nothing.
+    pub departure: Option<NoticeKind>,
+    /// Where its last sync came from; null: not known.
+    pub address: Option<String>,
+    /// The port on which it hears wakes; null: it has named none.
+    pub udp_port: Option<u16>,
+    /// Whether wakes reach it there.
+    pub udp_reach: UdpReach,
     /// The device's unbroken history that the revisions count in.
     pub agent_epoch: Epoch,
     /// What is kept in step.
@@ -71,6 +86,32 @@ pub struct DeviceDetail {
     pub events: Spool,
     /// Its open link; null: none.
     pub link: Option<Link>,
+}
+
+/// Whether wakes, which are UDP datagrams, reach a device.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UdpReach {
+    /// Nothing is known: it has named no port, or its address is new.
+    Unknown,
+    /// One was sent to learn it; the next sync tells.
+    Probing,
+    /// They did, when that was looked at last.
+    Reached,
+    /// They did not.
+    Unreached,
+}
+
+/// Why a link stays open between syncs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeptBy {
+    /// It is set for the device itself.
+    Device,
+    /// It is set for its group, or a group above it.
+    Group,
+    /// Wakes do not reach it, and the server is told to keep such devices (`[links] keep_unreachable`).
+    Unreachable,
 }
 
 /// Where one section stands at the server.
@@ -141,7 +182,7 @@ pub struct DeviceChange {
     /// Path of its group; made when it doesn't exist.
     pub group: Option<String>,
     /// Whether its link stays open between syncs.
-    pub keep_connected: Option<bool>,
+    pub keep_connected: Option<Keep>,
     /// The interval of its syncs.
     pub interval: Option<Interval>,
 }

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Asks for a group to be made, with every group above it that doesn't exist. One that exists gets the interval.
+use super::Keep;
+
+/// Asks for a group to be made, with every group above it that doesn't exist. One that exists gets the
+/// settings that are named.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewGroup {
@@ -11,6 +14,9 @@ pub struct NewGroup {
     /// The interval of its devices' syncs, in seconds; left out: that of the group above it, or of the server.
     #[serde(default)]
     pub interval_seconds: Option<u32>,
+    /// Whether the links of its devices stay open between syncs; left out: as it is, and with a new group as the one above it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_connected: Option<Keep>,
 }
 
 /// One group.
@@ -20,6 +26,8 @@ pub struct Group {
     pub path: String,
     /// The interval set for it, in seconds; null: that of the group above it, or of the server.
     pub interval_seconds: Option<u32>,
+    /// Whether the links of its devices stay open between syncs; null: as the group above it says, off at the root.
+    pub keep_connected: Option<bool>,
     /// How many devices are in it, those of groups below it not counted.
     pub devices: u64,
 }

@@ -12,6 +12,7 @@
 //! | `GET /v1/devices/{name or id}` | | [`DeviceDetail`] |
 //! | `PATCH /v1/devices/{name or id}` | [`DeviceChange`] | [`Device`] |
 //! | `DELETE /v1/devices/{name or id}` | | [`Device`] |
+//! | `GET /v1/devices/{name or id}/why` | | [`Why`] |
 //! | `POST /v1/syncs` | [`CallRequest`] | one [`CallLine`] a line |
 //! | `GET /v1/applications` | [`ApplicationQuery`] | [`Page`] of [`InstalledApplication`] |
 //! | `GET /v1/installations` | [`ApplicationQuery`] | [`Page`] of [`Installation`]: which devices |
@@ -27,9 +28,11 @@ mod call;
 mod device;
 mod event;
 mod group;
+mod keep;
 mod status;
 mod timestamp;
 mod token;
+mod why;
 
 use std::fmt;
 
@@ -37,12 +40,16 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::wire::presence::Presence;
 pub use application::{ApplicationQuery, Installation, InstalledApplication};
-pub use call::{CallLine, CallOutcome, CallRequest, CalledDevice, Road};
+pub use call::{
+    CALL_SECONDS_DEFAULT, CALL_SECONDS_MAX, CallLine, CallOutcome, CallRequest, CalledDevice, Road,
+};
 pub use device::{
-    ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Link, SectionStatus, Spool,
+    ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, KeptBy, Link, SectionStatus,
+    Spool, UdpReach,
 };
 pub use event::{EventQuery, EventRecord, FollowLine, FollowQuery};
 pub use group::{Group, NewGroup};
+pub use keep::Keep;
 pub use status::{
     CloseCount, DeviceCounts, EventTotals, JournalCondition, JournalStatus, Limit, LinkTotals, Status,
     StoreStatus,
@@ -52,6 +59,7 @@ pub use token::{
     CreatedToken, NewToken, TOKEN_TTL_SECONDS_DEFAULT, TOKEN_TTL_SECONDS_MAX, TOKEN_USES_MAX, Token,
     TokenState,
 };
+pub use why::{Why, WhyFacts};
 
 /// Most items of one page. Keeps an answer below about a megabyte, and a query on the store short.
 pub const PAGE_ITEMS_MAX: u32 = 1_000;

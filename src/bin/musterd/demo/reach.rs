@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use muster::wire::api::{CallOutcome, CallRequest, CalledDevice, Presence, Road};
+use muster::wire::api::{CallLine, CallOutcome, CallRequest, DeviceChange, Presence, Road};
 
 use super::process::wait_for;
 use super::steps::{DEVICE, Demo};
@@ -55,7 +55,7 @@ impl Demo {
 
     pub(super) fn keep_the_connection(&mut self) -> Result<(), Failure> {
         let started = Instant::now();
-        self.client.keep_connected(DEVICE, true)?;
+        self.keep(true)?;
         self.wait_for_presence(Presence::Connected)?;
         let stays = started.elapsed();
         let mut begun = Vec::new();
@@ -89,7 +89,7 @@ impl Demo {
         self.start_agent()?;
         let restarted = Instant::now();
         self.wait_for_presence(Presence::Connected)?;
-        self.client.keep_connected(DEVICE, false)?;
+        self.keep(false)?;
         let changes = wait_for("the changes of presence", || {
             let changes = self.events_of_kind("presence")?;
             Ok(changes
@@ -110,13 +110,21 @@ impl Demo {
         Ok(())
     }
 
+    fn keep(&mut self, keep: bool) -> Result<(), Failure> {
+        let change = DeviceChange { keep_connected: Some(keep.into()), ..DeviceChange::default() };
+        Ok(self.client.change_device(DEVICE, &change).map(drop)?)
+    }
+
     /// Calls the device and waits for what becomes of it.
-    fn call(&self, is_fresh: bool) -> Result<CallOutcome, Failure> {
+    fn call(&mut self, is_fresh: bool) -> Result<CallOutcome, Failure> {
         let request =
             CallRequest { devices: vec![DEVICE.into()], is_fresh, wait: true, ..CallRequest::default() };
-        let called: Vec<CalledDevice> = self.client.call(&request)?;
-        let first = called.into_iter().next();
-        first.map(|called| called.outcome).ok_or_else(|| Failure::new("a call without an outcome"))
+        for line in self.client.sync(&request)? {
+            if let CallLine::Device(called) = line? {
+                return Ok(called.outcome);
+            }
+        }
+        Err(Failure::new("a call without an outcome"))
     }
 
     fn wait_for_presence(&mut self, presence: Presence) -> Result<(), Failure> {

@@ -1,0 +1,38 @@
+//! An answer that comes line by line: newline-delimited JSON, of which no more is in memory than the client has room for.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
+use hyper::body::Frame;
+use tokio::sync::mpsc;
+
+/// The way into the answer: takes a piece when the client has taken the one before. Closed when the client goes away.
+pub(super) type LinesSender = mpsc::Sender<Bytes>;
+
+/// An answer, and the way into it. The answer ends when the sender is dropped.
+pub(super) fn answer() -> (LinesSender, Response) {
+    let (lines, taken) = mpsc::channel(1);
+    let body = Body::new(Lines { taken });
+    (lines, ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+/// The stream's body.
+struct Lines {
+    taken: mpsc::Receiver<Bytes>,
+}
+
+impl hyper::body::Body for Lines {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.taken.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}

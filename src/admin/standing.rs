@@ -1,0 +1,110 @@
+//! How a device stands to the server, as administration shows it: how it is reached, why its link stays, why it is in sync or not.
+
+use std::net::IpAddr;
+
+use axum::Json;
+use axum::extract::State;
+
+use super::AdminShared;
+use super::context::AdminContext;
+use super::devices::record_of;
+use super::error::ApiError;
+use super::extract::Named;
+use crate::fleet::presence::{lost_at, presence};
+use crate::fleet::why::explain;
+use crate::machine::hot::HotRecord;
+use crate::machine::reach;
+use crate::store::KeptChanges;
+use crate::store::query::{self, DeviceKey};
+use crate::store::table::signs_of;
+use crate::wire::api::{KeptBy, Timestamp, UdpReach, Why, WhyFacts};
+use crate::wire::datagram::{NoticeKind, WakeReason};
+use crate::wire::id::DeviceId;
+use crate::wire::time::WallTime;
+
+/// When it was told to come again.
+pub(super) fn next_slot(record: &HotRecord) -> Option<Timestamp> {
+    let WallTime(last) = Timestamp::unless_zero(record.last_sync)?.0;
+    Some(WallTime(last.saturating_add(u64::from(record.due_seconds) * 1_000)).into())
+}
+
+pub(super) fn address(record: &HotRecord) -> Option<String> {
+    let is_known = !record.address.is_unspecified();
+    is_known.then(|| IpAddr::V6(record.address).to_canonical().to_string())
+}
+
+pub(super) fn udp_port(record: &HotRecord) -> Option<u16> {
+    (record.udp_port != 0).then_some(record.udp_port)
+}
+
+pub(super) fn udp_reach(record: &HotRecord) -> UdpReach {
+    match record.udp_reach {
+        reach::UdpReach::Unknown => UdpReach::Unknown,
+        reach::UdpReach::Probing => UdpReach::Probing,
+        reach::UdpReach::Reached => UdpReach::Reached,
+        reach::UdpReach::Unreached => UdpReach::Unreached,
+    }
+}
+
+/// Why its link is to stay, when it is.
+pub(super) fn kept_by(context: &AdminContext, own: Option<bool>, record: &HotRecord) -> Option<KeptBy> {
+    let is_unreached = record.udp_reach == reach::UdpReach::Unreached;
+    match (record.keep_connected, own) {
+        (true, Some(_)) => Some(KeptBy::Device),
+        (true, None) => Some(KeptBy::Group),
+        (false, _) => (context.info.keep_unreachable && is_unreached).then_some(KeptBy::Unreachable),
+    }
+}
+
+/// Those whose links are to stay from now on are called, so that they come; those who have one that need not stay any more, so
+/// that they learn it. Nobody waits for that: whoever is not reached learns it with its next sync.
+pub(super) fn tell_kept(context: &AdminContext, changes: &KeptChanges) {
+    let has_link = |device: &&DeviceId| record_of(context, **device).link.is_some();
+    let devices: Vec<DeviceId> =
+        changes.on.iter().chain(changes.off.iter().filter(has_link)).copied().collect();
+    if !devices.is_empty()
+        && let Err(busy) = context.calls.call(&devices, WakeReason::Stay, None)
+    {
+        log::info!(
+            "{} devices learn with their next sync that their links are (not) to stay: {busy}",
+            devices.len()
+        );
+    }
+}
+
+pub(super) async fn why(
+    State(shared): State<AdminShared>,
+    Named(name): Named,
+) -> Result<Json<Why>, ApiError> {
+    let context = shared.context.clone();
+    Ok(Json(shared.pool.run(move || explained(&context, name)).await?))
+}
+
+fn explained(context: &AdminContext, name: String) -> Result<Why, ApiError> {
+    let row = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row;
+    let (record, now) = (record_of(context, row.device), (context.clock)());
+    let signs = signs_of(&record, context.info.started_at);
+    let can_be_lost =
+        record.last_seen != WallTime(0) && matches!(record.departure, None | Some(NoticeKind::Reboot));
+    let facts = WhyFacts {
+        name: row.name,
+        asked_at: now.into(),
+        presence: presence(&signs, now),
+        has_link: record.link.is_some(),
+        kept_by: kept_by(context, row.own_keep_connected, &record),
+        waits_for_room: context.store.waits_for_room(row.device),
+        departure: record.departure,
+        is_called: record.is_called,
+        last_seen_at: Timestamp::unless_zero(record.last_seen),
+        last_sync_at: Timestamp::unless_zero(record.last_sync),
+        next_slot_at: next_slot(&record),
+        lost_at: can_be_lost.then(|| lost_at(&signs).into()),
+        interval_seconds: record.interval_seconds,
+        address: address(&record),
+        udp_port: udp_port(&record),
+        udp_reach: udp_reach(&record),
+        journal: context.gauges.journal().condition,
+        server_started_at: context.info.started_at.into(),
+    };
+    Ok(Why { text: explain(&facts), facts })
+}

@@ -1,0 +1,163 @@
+//! What administration changes: devices, groups, and what is in force for them then. Every method waits until it is durable; the
+//! device table is told by the writer's thread, in the order in which changes were stored.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rusqlite::Connection;
+
+use super::device::{self, DeviceChange, DeviceSettings, EnrolledDevice, Enrolment};
+use super::error::StoreError;
+use super::group::{self, GroupChange, normal_path};
+use super::kept::{KeptChanges, Reservation};
+use super::{Store, query};
+use crate::machine::hot::HotRecord;
+use crate::wire::id::DeviceId;
+use crate::wire::time::WallTime;
+
+impl Store {
+    /// Another interval for devices for which nobody set one, in seconds. The table knows when this returns.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn set_default_interval(&self, seconds: u32) -> Result<(), StoreError> {
+        self.inner.default_interval_seconds.store(seconds, Ordering::Relaxed);
+        for settings in device::settings_below(&*self.reader()?, "/")? {
+            let interval = settings.interval_seconds.unwrap_or(seconds);
+            self.table().with(settings.device, |record| record.interval_seconds = interval);
+        }
+        Ok(())
+    }
+
+    /// Most devices that may be kept connected at a time; without a limit until this is called. When there are more, those that
+    /// enrolled first stay kept and the others wait for room; when there is room, those who wait are let in. The table knows when this
+    /// returns.
+    ///
+    /// # Errors
+    /// When the file cannot be read; the limit is the old one then.
+    pub fn set_kept_max(&self, devices: u64) -> Result<KeptChanges, StoreError> {
+        self.inner.kept.set_max(devices, || query::devices_by_age(&*self.reader()?))
+    }
+
+    /// Most devices that may be kept connected; how many are says [`DeviceTable::kept`](super::table::DeviceTable::kept).
+    #[must_use]
+    pub fn kept_max(&self) -> u64 {
+        self.inner.kept.max()
+    }
+
+    /// Whether the device should be kept connected and is not, because there was no room.
+    #[must_use]
+    pub fn waits_for_room(&self, device: DeviceId) -> bool {
+        self.inner.kept.is_waiting(device)
+    }
+
+    /// Uses the token and enters the device, all or nothing. `done` is called when it is durable. A device whose group says that it is
+    /// to be kept connected enrols whether there is room for that or not.
+    pub fn enrol(
+        &self,
+        enrolment: Enrolment,
+        done: impl FnOnce(Result<EnrolledDevice, StoreError>) + Send + 'static,
+    ) {
+        let certificate = enrolment.certificate;
+        let (table, kept) = (Arc::clone(&self.inner.table), Arc::clone(&self.inner.kept));
+        let default = self.inner.default_interval_seconds.load(Ordering::Relaxed);
+        self.submit(
+            move |connection| device::enrol(connection, &enrolment),
+            move |result| {
+                if let Ok(enrolled) = &result {
+                    let interval = enrolled.interval_seconds.unwrap_or(default);
+                    let mut record = HotRecord::new(enrolled.device, interval);
+                    if enrolled.keep_connected {
+                        kept.admit(enrolled.device, |has_room| {
+                            record.keep_connected = has_room;
+                            table.insert(record, &certificate);
+                        });
+                    } else {
+                        table.insert(record, &certificate);
+                    }
+                }
+                done(result);
+            },
+        );
+    }
+
+    /// Changes a device; waits until that is durable. What an administrator wants of it then, and whose links are to stay since.
+    ///
+    /// # Errors
+    /// When there is no such device, the name is taken or none, the group's path is none, too many devices would be kept
+    /// connected, or it could not be stored. Then nothing is changed.
+    pub fn change_device(
+        &self,
+        device: DeviceId,
+        change: DeviceChange,
+    ) -> Result<(DeviceSettings, KeptChanges), StoreError> {
+        let is_asked_by_name = change.keep_connected == Some(Some(true));
+        let (settings, changes) = self.change_settings(is_asked_by_name, move |connection| {
+            Ok(vec![device::change(connection, device, &change)?])
+        })?;
+        let settings = settings.first().copied().ok_or_else(|| StoreError::NoDevice(device.to_string()))?;
+        Ok((settings, changes))
+    }
+
+    /// Makes a group, with every group above it, or changes it. Waits until it is durable; the table knows then. Whose links are to
+    /// stay since.
+    ///
+    /// # Errors
+    /// When the path is none, too many devices would be kept connected, or it could not be stored. Then nothing is changed.
+    pub fn set_group(&self, path: &str, change: GroupChange) -> Result<KeptChanges, StoreError> {
+        let path = normal_path(path)?;
+        let (_, changes) = self.change_settings(false, move |connection| {
+            group::set(connection, &path, change)?;
+            if change == GroupChange::default() {
+                return Ok(Vec::new());
+            }
+            device::settings_below(connection, &path)
+        })?;
+        Ok(changes)
+    }
+
+    /// Removes a device; waits until that is durable. Its name is free, its certificate is refused from then
+    /// on. The record as it was last says which link is to be closed.
+    ///
+    /// # Errors
+    /// When there is no such device, or it could not be stored.
+    pub fn remove_device(&self, device: DeviceId, now: WallTime) -> Result<Option<HotRecord>, StoreError> {
+        let orphans = self.inner.orphans.clone();
+        self.call(move |connection| device::remove(connection, device, now, &orphans))?;
+        let record = self.inner.table.remove(device);
+        self.inner.kept.removed(device);
+        Ok(record)
+    }
+
+    /// Stores a change of settings, unless it would keep too many devices connected, and brings the settings that come of it into
+    /// force. Room is looked for inside the transaction, on the writer's thread: no two changes can take the same.
+    fn change_settings(
+        &self,
+        lets_waiting_in: bool,
+        change: impl FnOnce(&Connection) -> Result<Vec<DeviceSettings>, StoreError> + Send + 'static,
+    ) -> Result<(Vec<DeviceSettings>, KeptChanges), StoreError> {
+        let (table, kept) = (Arc::clone(&self.inner.table), Arc::clone(&self.inner.kept));
+        let home = Arc::clone(&kept);
+        let default = self.inner.default_interval_seconds.load(Ordering::Relaxed);
+        let action =
+            move |connection: &Connection| -> Result<(Vec<DeviceSettings>, Reservation), StoreError> {
+                let settings = change(connection)?;
+                let reservation = home.reserve(&settings, lets_waiting_in)?;
+                Ok((settings, reservation))
+            };
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        self.submit(action, move |result| {
+            let applied = result.map(|(settings, reservation)| {
+                for settings in &settings {
+                    let interval = settings.interval_seconds.unwrap_or(default);
+                    table.with(settings.device, |record| record.interval_seconds = interval);
+                }
+                let changes = kept.apply(&settings, reservation);
+                (settings, changes)
+            });
+            // The receiver waits below.
+            let _ = sender.send(applied);
+        });
+        receiver.recv().unwrap_or(Err(StoreError::Stopped))
+    }
+}

@@ -1,0 +1,57 @@
+//! Why a device is in sync or not, and when it will be.
+
+use serde::{Deserialize, Serialize};
+
+use super::{JournalCondition, KeptBy, Timestamp, UdpReach};
+use crate::wire::datagram::NoticeKind;
+use crate::wire::presence::Presence;
+
+/// Answers why a device is in sync or not, and when it will be: `GET /v1/devices/{name or id}/why`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Why {
+    /// For people: one paragraph.
+    pub text: String,
+    /// For programs: all that the paragraph is made of.
+    pub facts: WhyFacts,
+}
+
+/// What is known of a device's way to the server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WhyFacts {
+    /// What it is called.
+    pub name: String,
+    /// When this was so.
+    pub asked_at: Timestamp,
+    /// Where it stands.
+    pub presence: Presence,
+    /// Whether it has a link.
+    pub has_link: bool,
+    /// Why its link is to stay; null: it is not.
+    pub kept_by: Option<KeptBy>,
+    /// Whether its link should stay and there is no room for that.
+    pub waits_for_room: bool,
+    /// What it last said would become of it, if it has not synced since.
+    pub departure: Option<NoticeKind>,
+    /// Whether somebody waits for it to come at this moment.
+    pub is_called: bool,
+    /// When the server last heard it; null: never.
+    pub last_seen_at: Option<Timestamp>,
+    /// When its last sync ended; null: none did.
+    pub last_sync_at: Option<Timestamp>,
+    /// When it was told to come again; null: it never synced.
+    pub next_slot_at: Option<Timestamp>,
+    /// When it counts as lost unless it is heard before; null: it was never heard, or said goodbye.
+    pub lost_at: Option<Timestamp>,
+    /// How often it syncs, in seconds.
+    pub interval_seconds: u32,
+    /// Where its last sync came from; null: not known.
+    pub address: Option<String>,
+    /// The port on which it hears wakes; null: it has named none.
+    pub udp_port: Option<u16>,
+    /// Whether wakes reach it.
+    pub udp_reach: UdpReach,
+    /// Whether the event log takes events.
+    pub journal: JournalCondition,
+    /// When the server started: nobody could come before.
+    pub server_started_at: Timestamp,
+}
