@@ -205,7 +205,8 @@ fn while_events_flow_none_is_lost_between_the_two() {
     }
     let both: BTreeSet<u64> = old.iter().chain(&new).map(|(sequence, _)| *sequence).collect();
     assert_eq!(both, promised);
-    println!("{} events at the old server, {} at the new one", old.len(), new.len());
+    let twice = old.len() + new.len() - both.len();
+    println!("{} events at the old server, {} at the new one, {twice} at both", old.len(), new.len());
 }
 
 #[test]
