@@ -99,7 +99,7 @@ fn a_stopped_device_moves_and_its_events_go_along() {
     let lines = text(&moved);
     let new = two.new.address;
     for expected in [
-        format!("enrolled as 'till' ("),
+        "enrolled as 'till' (".to_owned(),
         format!("{new} answers the device, and its certificate is the one that the token names"),
         format!("ready to leave {}", two.old.address),
         format!("the device belongs to {new} now"),

@@ -18,15 +18,15 @@ pub(super) fn of_agent(status: &Status) -> Line {
         );
     };
     let waiting = spool.severities.iter().map(|severity| severity.events).sum();
-    let damages =
-        status.problems.iter().filter(|problem| problem.starts_with("spool of ")).cloned().collect();
-    line(waiting, damages)
+    let is_damage = |problem: &&String| problem.starts_with("spool of ");
+    let damages: Vec<String> = status.problems.iter().filter(is_damage).cloned().collect();
+    line(waiting, &damages)
 }
 
 /// As it is on the disk. Reads it through and changes nothing; the caller holds the directory's lock.
 pub(super) fn of_directory(directory: &Path) -> Line {
     match read(directory) {
-        Ok((waiting, damages)) => line(waiting, damages),
+        Ok((waiting, damages)) => line(waiting, &damages),
         Err(why) => Line::failed(
             Subject::Spool,
             format!("{why} (look at the permissions of {} and at the disk)", directory.display()),
@@ -60,7 +60,7 @@ fn read(directory: &Path) -> Result<(u64, Vec<String>), String> {
     Ok((waiting, damages))
 }
 
-fn line(waiting: u64, damages: Vec<String>) -> Line {
+fn line(waiting: u64, damages: &[String]) -> Line {
     let said = match waiting {
         0 => "readable, no event waits".to_owned(),
         1 => "readable, 1 event waits".to_owned(),
