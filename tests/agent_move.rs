@@ -99,7 +99,7 @@ fn a_stopped_device_moves_and_its_events_go_along() {
     let lines = text(&moved);
     let new = two.new.address;
     for expected in [
-        format!("enrolled as 'till' ("),
+        "enrolled as 'till' (".to_owned(),
         format!("{new} answers the device, and its certificate is the one that the token names"),
         format!("ready to leave {}", two.old.address),
         format!("the device belongs to {new} now"),
@@ -205,7 +205,8 @@ fn while_events_flow_none_is_lost_between_the_two() {
     }
     let both: BTreeSet<u64> = old.iter().chain(&new).map(|(sequence, _)| *sequence).collect();
     assert_eq!(both, promised);
-    println!("{} events at the old server, {} at the new one", old.len(), new.len());
+    let twice = old.len() + new.len() - both.len();
+    println!("{} events at the old server, {} at the new one, {twice} at both", old.len(), new.len());
 }
 
 #[test]

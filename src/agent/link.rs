@@ -60,6 +60,12 @@ impl<S: Read + Write> Link<S> {
         self.channel.key_exchange()
     }
 
+    /// The server's certificate, DER, once it has shown it.
+    #[must_use]
+    pub fn server_certificate(&self) -> Option<&[u8]> {
+        self.channel.peer_certificate()
+    }
+
     /// Whether something waits for the socket to take it.
     #[must_use]
     pub fn wants_write(&self) -> bool {

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod application;
+pub mod check;
 pub mod cli;
 pub mod collect;
 pub mod datagram;

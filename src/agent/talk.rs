@@ -105,6 +105,12 @@ impl Talk {
         self.link.key_exchange()
     }
 
+    /// The server's certificate, DER.
+    #[must_use]
+    pub fn server_certificate(&self) -> Option<&[u8]> {
+        self.link.server_certificate()
+    }
+
     /// Says farewell.
     pub fn close(mut self) {
         self.link.close();

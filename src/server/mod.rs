@@ -197,7 +197,7 @@ impl Server {
         self.links_max.store(links_max, Ordering::Relaxed);
         let kept_max = start::allowed_kept(&config.links, links_max);
         self.kept_max.store(kept_max, Ordering::Relaxed);
-        self.store.set_kept_max(kept_max);
+        self.store.set_kept_max(kept_max)?;
         let keep_seconds = start::seconds(config.links.keep_interval);
         self.backend.set_keeping(keep_seconds, config.links.keep_unreachable, kept_max);
         let settings = start::link_settings(&config.links, links_max);

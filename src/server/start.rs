@@ -74,7 +74,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let descriptors = raise_descriptor_limit();
     let settings_links_max = allowed_links(&config.links, descriptors);
     let kept_max = allowed_kept(&config.links, settings_links_max);
-    store.set_kept_max(kept_max);
+    store.set_kept_max(kept_max)?;
     let (links_max, shown_kept_max) =
         (Arc::new(AtomicU64::new(settings_links_max)), Arc::new(AtomicU64::new(kept_max)));
     let settings = link_settings(&config.links, settings_links_max);

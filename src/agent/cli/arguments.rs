@@ -67,8 +67,8 @@ when the agent is started.")]
   muster-agent move --server new.example.org --token muster1-AAEC…
   muster-agent move --server 192.0.2.8:13000 --token muster1-AAEC… --name till-17
 
-Make the token on the new server: musterctl token create. A running agent takes the new server up by itself. What the old server
-has not yet of the device's events goes to the new one.")]
+Make the token on the new server: musterctl token create.
+A running agent takes the new server up by itself. Events that the old server does not have yet go to the new one.")]
     Move(Move),
     /// Tell the agent that the device goes to sleep, or has woken up; for the service manager (muster-agent-sleep.service)
     #[command(after_help = "Examples:
@@ -77,6 +77,14 @@ has not yet of the device's events goes to the new one.")]
 
 'suspend' returns once the server was told, within two seconds at most.")]
     Notice(Notice),
+    /// Look at everything between this device and its server; each line is ok, or says why not and what to do
+    #[command(after_help = "Examples:
+  muster-agent check
+  muster-agent check --json
+
+Looks at the server's name, TCP, TLS, its certificate, whether it knows the device, the clocks, UDP both ways and the spool.
+Works while the agent runs and while it does not. Ends with 0 only when everything is ok.")]
+    Check(Check),
 }
 
 impl Command {
@@ -91,6 +99,7 @@ impl Command {
             Self::Sync(_) => "sync",
             Self::Move(_) => "move",
             Self::Notice(_) => "notice",
+            Self::Check(_) => "check",
         }
     }
 }
@@ -198,6 +207,17 @@ pub struct Emit {
 #[derive(Args, Debug)]
 pub struct Status {
     /// One JSON document instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Data directory and configuration.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `check`
+#[derive(Args, Debug)]
+pub struct Check {
+    /// One JSON document instead of lines
     #[arg(long)]
     pub json: bool,
     /// Data directory and configuration.

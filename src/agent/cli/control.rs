@@ -17,12 +17,6 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a sync may take: connecting, an upload on a slow line, a busy server.
 pub(super) const SYNC_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long to wait for whoever holds the data directory without listening: an agent that starts, or an `emit`.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often to look again meanwhile.
-pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(10);
-
 /// Has the agent sync now.
 pub(super) fn sync(common: &Common) -> Result<(), CommandError> {
     let context = Context::new(common)?;

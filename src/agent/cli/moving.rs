@@ -1,32 +1,28 @@
 //! `muster-agent move`: to another server, verify-then-commit.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::CommandError;
 use super::arguments::Move;
 use super::context::{Context, wall_time};
-use super::control::{LOOK_INTERVAL, PATIENCE, SYNC_TIMEOUT};
+use super::control::SYNC_TIMEOUT;
 use super::enroll::data_hint;
+use super::holder::Holder;
 use crate::agent::address::ServerAddress;
-use crate::agent::directory::{Directory, DirectoryError, Lock};
+use crate::agent::directory::Directory;
 use crate::agent::enroll::{EnrollError, enroll};
 use crate::agent::identity::Identity;
-use crate::agent::local::client::{LocalClient, LocalError};
+use crate::agent::local::client::LocalError;
 use crate::agent::moving;
 use crate::wire::limits::NAME_BYTES_MAX;
 use crate::wire::token::JoinToken;
 
+/// What is said of this command to whoever finds the data directory in use.
+const HOLDER: &str = "a move to another server";
+
 /// How long a running agent may take to leave its old server and be in sync with the new one.
 const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(30 + SYNC_TIMEOUT.as_secs());
-
-/// Who has the say over the data directory.
-enum Holder {
-    /// This command.
-    Here(Lock),
-    /// A running agent.
-    Agent(LocalClient),
-}
 
 /// Enrols at the new server, looks whether it answers, and only then makes the device its own.
 pub(super) fn command(arguments: &Move) -> Result<(), CommandError> {
@@ -38,7 +34,7 @@ pub(super) fn command(arguments: &Move) -> Result<(), CommandError> {
     }
     let directory = context.directory()?;
     let _only = directory.lock_move()?;
-    let mut holder = holder(&context, &directory)?;
+    let mut holder = Holder::find(&context, HOLDER, TAKE_OVER_TIMEOUT)?;
     if let Holder::Here(_) = holder {
         moving::settle(&directory)?;
     }
@@ -121,28 +117,9 @@ fn not_enrolled(error: &EnrollError) -> String {
     }
 }
 
-/// Finds out who has the say; waits for whoever only passes by.
-fn holder(context: &Context, directory: &Directory) -> Result<Holder, CommandError> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match LocalClient::connect(&context.socket(), TAKE_OVER_TIMEOUT) {
-            Ok(client) => return Ok(Holder::Agent(client)),
-            Err(LocalError::NotRunning(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-        match directory.lock("a move to another server") {
-            Ok(lock) => return Ok(Holder::Here(lock)),
-            Err(DirectoryError::InUse { .. }) if Instant::now() < deadline => {
-                std::thread::sleep(LOOK_INTERVAL);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
 /// The directory is ours when the agent has ended; otherwise it may still take over, and nobody else may.
 fn holder_without_agent(directory: &Directory, error: &LocalError) -> Result<Holder, CommandError> {
-    directory.lock("a move to another server").map(Holder::Here).map_err(|_| {
+    directory.lock(HOLDER).map(Holder::Here).map_err(|_| {
         CommandError::refused(format!(
             "{error}; the agent runs and may still take over: 'muster-agent status' says which server the device belongs to"
         ))

@@ -61,6 +61,13 @@ impl Agent {
     /// # Errors
     /// When something can't be written: the agent must be started again, and finds out who it is.
     pub(super) fn move_when_ready(&mut self, now: &Now) -> Result<(), RunError> {
+        if self.moving.is_none() {
+            return Ok(());
+        }
+        // An acknowledgement that has come is to be heeded before: what it covers is not for the new server.
+        if self.sections.is_known {
+            self.act(now)?;
+        }
         let is_waiting = |moving: &mut Box<Move>| {
             self.machine.is_connected() && !self.machine.has_delivered() && now.moment < moving.until
         };
