@@ -204,7 +204,11 @@ pub(crate) fn stored(site: &Site) -> Vec<(u64, String)> {
     while let Some(item) = records.next().unwrap() {
         match item {
             Item::Record(view) => {
-                let (_, body) = record::decode(view.record.payload).unwrap();
+                let (epoch, body) = record::decode(view.record.payload).unwrap();
+                // The server's own, such as a change of presence.
+                if epoch.0 == 0 {
+                    continue;
+                }
                 stored.push((view.record.sequence, Event::from_bytes(body).unwrap().message));
             }
             Item::Damage(damage) => panic!("{damage}"),
