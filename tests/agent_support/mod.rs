@@ -196,7 +196,10 @@ impl Site {
     }
 }
 
-/// Sequence number and message of every event in the stopped server's journal, in its order.
+/// The application under which the server tells of its devices' presence.
+const SERVERS_OWN: &str = muster::server::presence::APPLICATION;
+
+/// Sequence number and message of every event of a device in the stopped server's journal, in its order.
 pub(crate) fn stored(site: &Site) -> Vec<(u64, String)> {
     let reader = Reader::open(&site.path("server/journal")).unwrap();
     let mut records = reader.forward(Position(0));
@@ -205,7 +208,10 @@ pub(crate) fn stored(site: &Site) -> Vec<(u64, String)> {
         match item {
             Item::Record(view) => {
                 let (_, body) = record::decode(view.record.payload).unwrap();
-                stored.push((view.record.sequence, Event::from_bytes(body).unwrap().message));
+                let event = Event::from_bytes(body).unwrap();
+                if event.application != SERVERS_OWN {
+                    stored.push((view.record.sequence, event.message));
+                }
             }
             Item::Damage(damage) => panic!("{damage}"),
         }
