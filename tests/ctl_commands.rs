@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use ctl_support::{TestServer, ctl};
 use muster::machine::hot::LinkRef;
-use muster::wire::api::DeviceQuery;
+use muster::wire::api::{DeviceQuery, FollowLine, FollowQuery};
 use muster::wire::event::Severity;
 use muster::wire::token::JoinToken;
 
@@ -63,7 +63,7 @@ fn a_device_is_listed_shown_changed_and_removed() {
     assert_eq!(shown["sections"].as_array().unwrap().len(), 3);
     let back = server.ctl(&["device", "set", "till-17", "--interval", "inherit", "--json"]).json();
     assert_eq!(back["interval_seconds"], 900);
-    for line in ["name", "presence", "next sync by", "SECTION"] {
+    for line in ["name", "presence", "next sync", "SECTION"] {
         assert!(server.ctl(&["device", "show", "till-17"]).out.contains(line), "{line}");
     }
 
@@ -134,6 +134,24 @@ fn events_are_listed_newest_last_and_filtered() {
 }
 
 #[test]
+fn events_of_the_servers_own_are_shown_like_others() {
+    let server = TestServer::start();
+    let device = server.enrol("till-17");
+    server.event(device, Severity::Info, "before");
+    server.durable_to(server.log.push_lost(device));
+    let listed = server.ctl(&["event", "list", "--severity", "warning", "--json"]).json();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    let event = &listed[0];
+    assert_eq!((&event["device"], &event["sequence"]), (&"till-17".into(), &0.into()));
+    assert_eq!(event["fields"], serde_json::json!({"from": "idle", "to": "lost"}));
+    let shown = server.ctl(&["event", "list", "--device", "till-17"]).out;
+    assert!(shown.ends_with("warning   till-17  muster presence: lost (was idle)\n"), "{shown}");
+    let follow = server.client().follow(FollowQuery { from: Some(0), ..FollowQuery::default() }).nth(1);
+    let Some(Ok(FollowLine::Event(event))) = follow else { panic!("{follow:?}") };
+    assert_eq!((event.kind.as_str(), event.next_position), ("presence", 200));
+}
+
+#[test]
 fn events_are_followed_across_a_restart() {
     let mut server = TestServer::start();
     let device = server.enrol("a");
@@ -171,6 +189,19 @@ fn groups_are_made_and_listed() {
     let paths: Vec<_> = listed.as_array().unwrap().iter().map(|group| group["path"].clone()).collect();
     assert_eq!(paths, ["/", "/berlin", "/berlin/kiosks"]);
     assert_eq!(server.ctl(&["group", "create", "/x", "--interval", "1s"]).code, 2);
+    let made = server.ctl(&["group", "create", "/berlin", "--keep-connected", "on", "--json"]).json();
+    assert_eq!(
+        made,
+        serde_json::json!({"path": "/berlin", "interval_seconds": null, "keep_connected": true})
+    );
+    let listed = server.ctl(&["group", "list", "--json"]).json();
+    assert_eq!(
+        (&listed[0]["keep_connected"], &listed[1]["keep_connected"]),
+        (&serde_json::Value::Null, &true.into())
+    );
+    assert_eq!(listed[2]["interval_seconds"], 300, "a setting that is not named stays");
+    let made = server.ctl(&["group", "create", "/berlin", "--keep-connected", "inherit"]);
+    assert_eq!(made.out, "group /berlin is there, keep connected inherit\n");
 }
 
 #[test]
@@ -193,9 +224,12 @@ fn status_tells_everything_in_both_ways() {
     assert_eq!(status["journal"]["condition"], "no_room");
     assert_eq!(status["links"]["closes"][0], serde_json::json!({"reason": "idle", "count": 3}));
     let text = server.ctl(&["status"]).out;
-    for part in
-        ["1 known", "NO ROOM since 2026-11-24 10:00:00: the disk is full", "idle 3", "links 1 of 1000"]
-    {
+    for part in [
+        "1 known: 0 connected, 0 idle, 0 asleep, 0 shut down, 0 agent stopped, 0 lost, 1 never seen",
+        "NO ROOM since 2026-11-24 10:00:00: the disk is full",
+        "idle 3",
+        "links 1 of 1000",
+    ] {
         assert!(text.contains(part), "{part} in {text}");
     }
 }
@@ -214,6 +248,13 @@ fn wrong_usage_is_2_and_help_is_0() {
     for arguments in [
         &["frobnicate"][..],
         &["device", "set", "x"],
+        &["device", "set", "x", "--keep-connected", "yes"],
+        &["device", "sync"],
+        &["device", "sync", "x", "--all"],
+        &["device", "sync", "--all", "--group", "/"],
+        &["device", "sync", "x", "--wait", "--timeout", "2h"],
+        &["device", "show", "x", "--now", "--timeout", "soon"],
+        &["group", "create", "/x", "--keep-connected", "maybe"],
         &["device", "list", "--presence", "away"],
         &["event", "list", "--severity", "dire"],
         &["event", "list", "--since", "yesterday"],

@@ -70,6 +70,25 @@ fn every_refusal_is_json_with_its_status() {
         ("POST /v1/tokens", r#"{"uses":0}"#, 400, "invalid_argument"),
         ("POST /v1/tokens", r#"{"ttl_seconds":99999999999}"#, 400, "invalid_argument"),
         ("POST /v1/groups", r#"{"path":"//"}"#, 400, "invalid_argument"),
+        ("POST /v1/groups", r#"{"path":"/x","keep_connected":"yes"}"#, 400, "invalid_argument"),
+        ("PATCH /v1/devices/nobody", r#"{"keep_connected":1}"#, 400, "invalid_argument"),
+        ("PATCH /v1/devices/nobody", r#"{"keep_connected":"inherit"}"#, 404, "not_found"),
+        ("PATCH /v1/devices/nobody", r#"{"keep_connected":true}"#, 404, "not_found"),
+        ("GET /v1/devices/nobody/why", "", 404, "not_found"),
+        ("GET /v1/syncs", "", 405, "method_not_allowed"),
+        ("POST /v1/syncs", "", 400, "invalid_argument"),
+        ("POST /v1/syncs", "{}", 400, "invalid_argument"),
+        ("POST /v1/syncs", r#"{"devices":[]}"#, 400, "invalid_argument"),
+        ("POST /v1/syncs", r#"{"devices":"a"}"#, 400, "invalid_argument"),
+        ("POST /v1/syncs", r#"{"all":true,"group":"/"}"#, 400, "invalid_argument"),
+        ("POST /v1/syncs", r#"{"all":true,"devices":["a"]}"#, 400, "invalid_argument"),
+        ("POST /v1/syncs", r#"{"all":true,"now":true}"#, 400, "invalid_argument"),
+        ("POST /v1/syncs", r#"{"all":true,"timeout_seconds":0}"#, 400, "invalid_argument"),
+        ("POST /v1/syncs", r#"{"all":true,"timeout_seconds":3601}"#, 400, "invalid_argument"),
+        ("POST /v1/syncs", r#"{"all":true,"timeout_seconds":-1}"#, 400, "invalid_argument"),
+        ("POST /v1/syncs", r#"{"devices":["nobody"]}"#, 404, "not_found"),
+        ("POST /v1/syncs", r#"{"group":"/nowhere"}"#, 404, "not_found"),
+        ("POST /v1/syncs", r#"{"group":"//"}"#, 400, "invalid_argument"),
         ("PATCH /v1/devices/nobody", "{}", 400, "invalid_argument"),
         ("PATCH /v1/devices/nobody", r#"{"interval":{"seconds":1}}"#, 400, "invalid_argument"),
     ] {
@@ -79,6 +98,47 @@ fn every_refusal_is_json_with_its_status() {
         assert_eq!(json["error"]["code"], code, "{head}");
         assert!(!json["error"]["message"].as_str().unwrap().contains('\n'), "{head}");
     }
+}
+
+#[test]
+fn a_client_that_reads_no_outcomes_costs_nothing_and_its_call_is_taken_back() {
+    let server = TestServer::start();
+    let device = server.enrol("silent");
+    server.script(device, None);
+    let mut stream = UnixStream::connect(server.socket()).unwrap();
+    stream
+        .write_all(&request("POST /v1/syncs", r#"{"all":true,"wait":true,"timeout_seconds":3600}"#))
+        .unwrap();
+    let mut first = [0; 512];
+    let read = stream.read(&mut first).unwrap();
+    assert!(String::from_utf8_lossy(&first[..read]).contains("200 OK"));
+    assert!(server.calls.cancelled.lock().unwrap().is_empty());
+    drop(stream);
+    for _ in 0..500 {
+        if *server.calls.cancelled.lock().unwrap() == [1] {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("the call goes on though nobody waits for it");
+}
+
+#[test]
+fn a_server_that_stops_does_not_wait_for_devices() {
+    let mut server = TestServer::start();
+    let device = server.enrol("silent");
+    server.script(device, None);
+    let mut stream = UnixStream::connect(server.socket()).unwrap();
+    stream
+        .write_all(&request("POST /v1/syncs", r#"{"all":true,"wait":true,"timeout_seconds":3600}"#))
+        .unwrap();
+    let mut first = [0; 16];
+    stream.read_exact(&mut first).unwrap();
+    server.stop();
+    assert_eq!(*server.calls.cancelled.lock().unwrap(), [1]);
+    let mut rest = String::new();
+    let _ = stream.read_to_string(&mut rest);
+    assert!(!rest.contains("done"), "{rest}");
 }
 
 #[test]

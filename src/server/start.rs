@@ -184,7 +184,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
             certificate: identity.certificate_hash(),
             addresses: addresses.iter().map(ToString::to_string).collect(),
             interval_seconds: seconds(config.sync.interval),
-            keep_unreachable: false,
+            keep_unreachable: config.links.keep_unreachable,
         },
         durable: durable_seen,
         clock: || Clock::new().now().wall,

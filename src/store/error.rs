@@ -49,8 +49,8 @@ pub enum StoreError {
     BadName(String),
     /// More devices would be kept connected than there may be. Nothing was changed.
     #[error(
-        "{kept} devices are kept connected{} and max_kept_connections is {max}: raise [links] max_kept_connections or turn it \
-         off for others",
+        "{} kept connected{} and max_kept_connections is {max}: raise [links] max_kept_connections or turn it off for others",
+        if *kept == 1 { "1 device is".to_owned() } else { format!("{kept} devices are") },
         if *more > 1 { format!(", {more} more would be") } else { String::new() }
     )]
     TooManyKept {

@@ -196,10 +196,7 @@ impl Site {
     }
 }
 
-/// The application under which the server tells of its devices' presence.
-const SERVERS_OWN: &str = muster::server::presence::APPLICATION;
-
-/// Sequence number and message of every event of a device in the stopped server's journal, in its order.
+/// Sequence number and message of every event in the stopped server's journal, in its order.
 pub(crate) fn stored(site: &Site) -> Vec<(u64, String)> {
     let reader = Reader::open(&site.path("server/journal")).unwrap();
     let mut records = reader.forward(Position(0));
@@ -207,11 +204,12 @@ pub(crate) fn stored(site: &Site) -> Vec<(u64, String)> {
     while let Some(item) = records.next().unwrap() {
         match item {
             Item::Record(view) => {
-                let (_, body) = record::decode(view.record.payload).unwrap();
-                let event = Event::from_bytes(body).unwrap();
-                if event.application != SERVERS_OWN {
-                    stored.push((view.record.sequence, event.message));
+                let (epoch, body) = record::decode(view.record.payload).unwrap();
+                // The server's own, such as a change of presence.
+                if epoch.0 == 0 {
+                    continue;
                 }
+                stored.push((view.record.sequence, Event::from_bytes(body).unwrap().message));
             }
             Item::Damage(damage) => panic!("{damage}"),
         }

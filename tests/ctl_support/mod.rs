@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -39,8 +39,6 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn push(&self, device: DeviceId, severity: Severity, message: &str) -> u64 {
-        let mut records = self.records.lock().unwrap();
-        let sequence = records.len() as u64 + 1;
         let event = Event {
             severity,
             application: "backup".into(),
@@ -49,9 +47,28 @@ impl Log {
             occurred_at: now(),
             fields: vec![("disk".into(), "sdb".into())],
         };
+        self.append(device, Epoch(9), None, &event)
+    }
+
+    /// An event of the server's own: that a device was idle and is lost.
+    pub(crate) fn push_lost(&self, device: DeviceId) -> u64 {
+        let event = Event {
+            severity: Severity::Warning,
+            application: "muster".into(),
+            kind: "presence".into(),
+            message: "lost (was idle)".into(),
+            occurred_at: now(),
+            fields: vec![("from".into(), "idle".into()), ("to".into(), "lost".into())],
+        };
+        self.append(device, Epoch(0), Some(0), &event)
+    }
+
+    fn append(&self, device: DeviceId, epoch: Epoch, sequence: Option<u64>, event: &Event) -> u64 {
+        let mut records = self.records.lock().unwrap();
+        let position = records.len() as u64 * 100;
+        let sequence = sequence.unwrap_or(records.len() as u64 + 1);
         let mut payload = Vec::new();
-        record::encode(Epoch(9), &event.to_bytes().unwrap(), &mut payload);
-        let position = (sequence - 1) * 100;
+        record::encode(epoch, &event.to_bytes().unwrap(), &mut payload);
         records.push((position, position + 100, now(), device, sequence, payload));
         position + 100
     }
@@ -119,6 +136,7 @@ pub(crate) struct Script {
     pub(crate) outcomes: Mutex<HashMap<DeviceId, Option<CallOutcome>>>,
     pub(crate) called: Mutex<Vec<(Vec<DeviceId>, WakeReason)>>,
     pub(crate) cancelled: Mutex<Vec<u64>>,
+    operations: AtomicU64,
     /// Of those of whom nothing is heard: whoever waits for them waits.
     waiting: Mutex<Vec<OutcomeSink>>,
 }
@@ -138,6 +156,7 @@ impl Calls for Script {
         }
         let mut called = self.called.lock().unwrap();
         called.push((devices.to_vec(), reason));
+        let operation = self.operations.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(sink) = sink {
             let outcomes = self.outcomes.lock().unwrap();
             for device in devices {
@@ -148,7 +167,7 @@ impl Calls for Script {
             }
             self.waiting.lock().unwrap().push(sink);
         }
-        Ok(called.len() as u64)
+        Ok(operation)
     }
 
     fn cancel(&self, operation: u64) {
@@ -202,6 +221,8 @@ pub(crate) struct TestServer {
     pub(crate) links: Arc<ClosedLinks>,
     pub(crate) calls: Arc<Script>,
     pub(crate) durable: watch::Sender<u64>,
+    /// Whether devices that wakes do not reach are kept.
+    pub(crate) keeps_unreachable: bool,
     running: Option<(watch::Sender<bool>, JoinHandle<()>)>,
 }
 
@@ -217,6 +238,7 @@ impl TestServer {
             links: Arc::default(),
             calls: Arc::default(),
             durable,
+            keeps_unreachable: true,
             running: None,
         };
         server.resume();
@@ -245,7 +267,7 @@ impl TestServer {
                 certificate: CertificateHash([0xab; 32]),
                 addresses: vec!["127.0.0.1:13000".into()],
                 interval_seconds: 900,
-                keep_unreachable: true,
+                keep_unreachable: self.keeps_unreachable,
             },
             durable: self.durable.subscribe(),
             clock: now,
@@ -277,8 +299,12 @@ impl TestServer {
         self.enrol_many(&[name.to_owned()])[0]
     }
 
-    /// Enrols devices of these names, all in one batch.
+    /// Enrols devices of these names, as many in a batch as the store takes.
     pub(crate) fn enrol_many(&self, names: &[String]) -> Vec<DeviceId> {
+        names.chunks(2_000).flat_map(|names| self.enrol_batch(names)).collect()
+    }
+
+    fn enrol_batch(&self, names: &[String]) -> Vec<DeviceId> {
         let new = NewToken {
             group: "/".into(),
             created_at: now(),
@@ -302,13 +328,31 @@ impl TestServer {
             let done = done.clone();
             self.store.enrol(enrolment, move |result| done.send(result).unwrap());
         }
-        names.iter().map(|_| is_done.recv().unwrap().unwrap().device).collect()
+        let mut enrolled: Vec<_> = names.iter().map(|_| is_done.recv().unwrap().unwrap()).collect();
+        // In the order of their names, whatever order they became durable in.
+        enrolled.sort_by_key(|enrolled| enrolled.device);
+        enrolled.into_iter().map(|enrolled| enrolled.device).collect()
     }
 
     /// Stores an event, and says that it is durable.
     pub(crate) fn event(&self, device: DeviceId, severity: Severity, message: &str) {
         let durable = self.log.push(device, severity, message);
         self.durable.send_replace(durable);
+    }
+
+    /// What the log holds is durable up to here.
+    pub(crate) fn durable_to(&self, position: u64) {
+        self.durable.send_replace(position);
+    }
+
+    /// Who was called since this was asked last, and why.
+    pub(crate) fn calls(&self) -> Vec<(Vec<DeviceId>, WakeReason)> {
+        std::mem::take(&mut *self.calls.called.lock().unwrap())
+    }
+
+    /// What becomes of a device that is called; `None`: nothing is heard of it.
+    pub(crate) fn script(&self, device: DeviceId, outcome: Option<CallOutcome>) {
+        self.calls.outcomes.lock().unwrap().insert(device, outcome);
     }
 
     /// `musterctl` with this server's socket.

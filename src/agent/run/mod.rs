@@ -8,6 +8,8 @@ mod connection;
 mod farewell;
 mod helper;
 mod moving;
+mod programs;
+mod reload;
 mod sections;
 mod signals;
 mod status;
@@ -32,7 +34,6 @@ use super::collect::host;
 use super::datagram::Datagrams;
 use super::directory::{Directory, DirectoryError, Lock};
 use super::identity::{Identity, IdentityError};
-use super::local::protocol::{Request, parse};
 use super::local::server::{ClientKey, Clients};
 use super::moving::settle;
 use super::settings::Settings;
@@ -362,54 +363,6 @@ impl Agent {
         }
     }
 
-    fn hear_programs(&mut self, now: &Now) -> Result<(), RunError> {
-        let Some(mut clients) = self.clients.take() else { return Ok(()) };
-        let mut failed = None;
-        let has_more = clients.take_lines(|key, line, output| {
-            let answer = match parse(line, now.wall) {
-                Err(error) => refusal(&error),
-                Ok(Request::Status) => match self.status(now) {
-                    Ok(status) => serde_json::to_vec(&status).unwrap_or_default(),
-                    Err(error) => refusal(&error),
-                },
-                Ok(Request::Sync) => {
-                    self.waiting.push((key, Wait::ToCollect));
-                    self.sections.is_wanted = true;
-                    return false;
-                }
-                Ok(Request::Suspend) => {
-                    self.begin_farewell(now, Then::Sleep(key));
-                    return false;
-                }
-                Ok(Request::Resume) => {
-                    self.wake_up_when_due(now, true);
-                    b"{\"resumed\":true}".to_vec()
-                }
-                Ok(Request::Probe) => self.probe(),
-                Ok(Request::Move) => match self.begin_move(now, key) {
-                    Ok(()) => return false,
-                    Err(why) => refusal(&why),
-                },
-                Ok(Request::Emit { severity, body }) => match self.spool.append(severity, &body, now.wall) {
-                    Ok(sequence) => {
-                        self.is_spool_dirty = true;
-                        format!("{{\"sequence\":{sequence}}}").into_bytes()
-                    }
-                    Err(error) => {
-                        let answer = refusal(&error);
-                        failed = failed.take().or_else(|| error.is_fatal().then_some(error));
-                        answer
-                    }
-                },
-            };
-            output.extend_from_slice(&answer);
-            true
-        });
-        self.has_more |= has_more;
-        self.clients = Some(clients);
-        failed.map_or(Ok(()), |error| Err(error.into()))
-    }
-
     /// Does what the machine decides.
     fn act(&mut self, now: &Now) -> Result<(), RunError> {
         for _ in 0..ACTIONS_PER_TURN_MAX {
@@ -526,39 +479,6 @@ impl Agent {
             }
             !is_answered
         });
-    }
-
-    fn reload(&mut self) {
-        let Some(file) = &self.context.config else {
-            return log::info!("there is no configuration file to read again");
-        };
-        let settings = match Settings::read(file) {
-            Ok(settings) => settings,
-            Err(error) => return log::error!("the old configuration stays: {error}"),
-        };
-        let server = settings.server.as_ref().unwrap_or(&self.identity.server).parse();
-        match server {
-            Ok(server) => self.connection.set_server(server),
-            Err(error) => return log::error!("the old configuration stays: {error}"),
-        }
-        if settings.spool != self.settings.spool || settings.socket != self.settings.socket {
-            log::warn!("[spool] and [socket] change when the agent is started again");
-        }
-        self.datagrams.set_port(settings.wake.port);
-        log::set_max_level(settings.log_level.into());
-        log::info!("the configuration was read again");
-        self.settings = settings;
-        self.sections.fingerprint = None;
-        self.sections.is_wanted = true;
-        self.start_watching();
-    }
-
-    fn start_watching(&mut self) {
-        self.watch = None;
-        match Watch::new(&self.settings, self.poll.registry(), WATCH) {
-            Ok(watch) => self.watch = Some(watch),
-            Err(error) => log::warn!("package databases can't be watched, the timer has to do: {error}"),
-        }
     }
 }
 

@@ -78,7 +78,7 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
         ),
         (
             "[links]\n\ncolour = 1",
-            "musterd.toml:3: links.colour is not known: allowed here: max, handshake_deadline, idle_deadline, keep_interval, write_deadline",
+            "musterd.toml:3: links.colour is not known: allowed here: max, handshake_deadline, idle_deadline, keep_interval, max_kept_connections, keep_unreachable, write_deadline",
         ),
         (
             "[synk]",
