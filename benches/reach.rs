@@ -92,7 +92,7 @@ impl Fleet {
         for _ in 0..ROUNDS {
             let started = Instant::now();
             let outcome = self.ctl(&["device", "sync", "till", "--wait"])[0].clone();
-            whole.push(started.elapsed().as_micros() as u64);
+            whole.push(u64::try_from(started.elapsed().as_micros()).unwrap());
             assert_eq!(outcome["by"], road, "{outcome}");
             begun.push(outcome["begun_microseconds"].as_u64().unwrap());
             synced.push(outcome["synced_microseconds"].as_u64().unwrap());

@@ -4,9 +4,9 @@
 
 mod agent_support;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
-use agent_support::{Running, Site, error_of};
+use agent_support::{Running, Site, error_of, eventually};
 use serde_json::Value;
 
 /// Subject, verdict and detail of every line.
@@ -46,15 +46,22 @@ fn assert_skipped_behind(site: &Site, subject: &str) {
     assert_eq!(lines.last().unwrap().1, "ok", "the spool needs no server: {lines:#?}");
 }
 
-/// The device's server is said to be elsewhere.
-fn server_is(site: &Site, address: &str) {
-    std::fs::write(site.path("agent/muster-agent.toml"), format!("server = \"{address}\"\n")).unwrap();
+fn configure(site: &Site, settings: &str) {
+    std::fs::write(site.path("agent/muster-agent.toml"), settings).unwrap();
 }
 
+/// The device's server is said to be elsewhere.
+fn server_is(site: &Site, address: &str) {
+    configure(site, &format!("server = \"{address}\"\n"));
+}
+
+/// A server and a device of it, with a wake port of its own.
 fn enrolled() -> (Site, Running) {
     let site = Site::new();
     let server = site.server();
     assert!(site.enroll(&site.token()).status.success());
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    configure(&site, &format!("[wake]\nport = {port}\n"));
     (site, server)
 }
 
@@ -66,7 +73,7 @@ fn a_device_that_never_enrolled_is_told_so() {
 }
 
 #[test]
-fn the_road_is_ok_with_and_without_a_running_agent() {
+fn everything_is_ok_with_and_without_a_running_agent() {
     let (site, _server) = enrolled();
     assert!(site.emit("error", "waits").status.success());
     for is_running in [false, true] {
@@ -81,9 +88,12 @@ fn the_road_is_ok_with_and_without_a_running_agent() {
         assert_line(&site, "pin", "ok", "equals stored copy 1 of");
         assert_line(&site, "device", "ok", "the server knows 'till'");
         assert_line(&site, "clock", "ok", "give or take");
+        assert_line(&site, "udp_out", "ok", "a notice reached UDP 127.0.0.1:");
+        assert_line(&site, "udp_in", "ok", "a wake reached UDP port");
         let waiting = if is_running { "no event waits" } else { "1 event waits" };
         assert_line(&site, "spool", "ok", waiting);
         let shown = site.agent(&["check"]);
+        assert_eq!(shown.status.code(), Some(0), "{}", error_of(&shown));
         let shown = String::from_utf8(shown.stdout).unwrap();
         assert_eq!(shown.lines().count(), 10, "{shown}");
         assert!(shown.starts_with("ok   identity "), "{shown}");
@@ -135,6 +145,41 @@ fn each_break_of_the_road_is_named() {
     assert_skipped_behind(&site, "device");
     server.kill();
     assert_skipped_behind(&site, "tcp");
+}
+
+#[test]
+fn wakes_that_can_not_be_heard_are_told_from_those_that_are_not_wanted() {
+    let (site, _server) = enrolled();
+    let taken = UdpSocket::bind("0.0.0.0:0").unwrap();
+    for is_running in [false, true] {
+        configure(&site, &format!("[wake]\nport = {}\n", taken.local_addr().unwrap().port()));
+        let agent = is_running.then(|| site.agent_process());
+        assert_line(&site, "udp_in", "failed", "set another with [wake] port");
+        drop(agent);
+        configure(&site, "[wake]\nport = 0\n");
+        let _agent = is_running.then(|| site.agent_process());
+        if is_running {
+            eventually("the agent knows where its server is", || site.agent(&["sync"]).status.success());
+        }
+        assert_line(&site, "udp_in", "ok", "no wakes are wanted");
+        assert_line(&site, "udp_out", "ok", "a notice reached");
+    }
+}
+
+/// A check that looks over a running agent's shoulder does not take its link away.
+#[test]
+fn a_check_leaves_the_running_agents_link_alone() {
+    let (site, _server) = enrolled();
+    let set = site.ctl(&["device", "set", "till", "--keep-connected", "on"]);
+    assert!(set.status.success(), "{}", error_of(&set));
+    let _agent = site.agent_process();
+    assert!(site.agent(&["sync"]).status.success());
+    let since = site.status()["connected_since"].clone();
+    assert!(since.is_u64(), "{since}");
+    for _ in 0..3 {
+        assert_line(&site, "device", "ok", "'till'");
+    }
+    assert_eq!(site.status()["connected_since"], since);
 }
 
 #[test]

@@ -134,6 +134,8 @@ fn a_running_agent_takes_the_new_server_up_in_place_and_comes_back_again() {
     let lines = text(&moved);
     assert!(lines.contains("the running agent took over"), "{lines}");
     assert!(lines.contains(&format!("in sync with {}", two.new.address)), "{lines}");
+    let presence = || two.old.ctl_json(&["device", "list"])[0]["presence"].clone();
+    eventually("the old server knows that the device has gone", || presence() == "agent_stopped");
     let status = two.old.status();
     assert_eq!(status["server"], two.new.address.to_string());
     assert!(status["last_error"].is_null(), "{status}");

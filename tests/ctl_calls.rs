@@ -1,4 +1,5 @@
 //! Calling devices and finding out why they don't come, with musterctl, over a script of what devices do.
+#![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 mod ctl_support;
 

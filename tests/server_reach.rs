@@ -9,8 +9,10 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use muster::fleet::presence::{Presence, presence};
+use muster::machine::close::CloseReason;
 use muster::machine::hot::HotRecord;
 use muster::machine::reach::UdpReach;
+use muster::store::DeviceChange;
 use muster::store::table::signs_of;
 use muster::wire::api::{CallOutcome, Road};
 use muster::wire::datagram::{DATAGRAM_BYTES, DropReason, Notice, NoticeKind, Wake, WakeReason};
@@ -360,4 +362,51 @@ fn a_flood_of_forged_and_replayed_datagrams_changes_nothing() {
         dropped(&house, DropReason::Stale) + dropped(&house, DropReason::Forged)
             == counters.datagrams_received.get()
     });
+}
+
+/// Two links are all that there may be, and one device is to be kept: whoever comes by finds one place, and the kept device its own.
+#[test]
+fn room_for_a_kept_device_is_never_given_to_others() {
+    let house = House::start_with(|config| config.links.max = 2);
+    let kept = house.enrol("kept");
+    let others = [house.enrol("one"), house.enrol("two")];
+    let keep = DeviceChange { keep_connected: Some(Some(true)), ..DeviceChange::default() };
+    house.server.store().change_device(kept.id, keep).unwrap();
+    assert_eq!(house.server.store().table().kept(), 1);
+    let counters = house.server.counters();
+    eventually("the enrolments are over", || counters.links_open.get() == 0);
+
+    let mut first = others[0].connect(&house);
+    first.sync_inventory(&others[0], 1);
+    let mut second = others[1].connect(&house);
+    second.send(&ToServer::Ping(Ping::default()));
+    assert!(matches!(second.read(), ToAgent::Later(_)), "the last place is not for it");
+    second.leave();
+    eventually("it is gone", || counters.links_open.get() == 1);
+    assert!(counters.closes(CloseReason::TooManyLinks) >= 1);
+
+    let mut wire = kept.connect(&house);
+    wire.sync_inventory(&kept, 1);
+    assert_eq!((counters.links_kept.get(), counters.links_open.get()), (1, 2));
+    let mut third = others[1].connect(&house);
+    third.send(&ToServer::Ping(Ping::default()));
+    assert!(matches!(third.read(), ToAgent::Later(_)));
+    wire.leave();
+    eventually("its place is kept", || counters.links_kept.get() == 0);
+    eventually("the others are away", || counters.links_open.get() == 1);
+    let mut again = others[1].connect(&house);
+    again.send(&ToServer::Ping(Ping::default()));
+    assert!(matches!(again.read(), ToAgent::Later(_)), "also while it is not there");
+    first.leave();
+}
+
+#[test]
+fn at_the_limit_of_kept_connections_the_flag_is_refused_with_the_number() {
+    let house = House::start_with(|config| config.links.max_kept_connections = Some(1));
+    let (one, two) = (house.enrol("one"), house.enrol("two"));
+    let keep = DeviceChange { keep_connected: Some(Some(true)), ..DeviceChange::default() };
+    house.server.store().change_device(one.id, keep.clone()).unwrap();
+    let refused = house.server.store().change_device(two.id, keep).unwrap_err().to_string();
+    assert!(refused.contains("max_kept_connections is 1"), "{refused}");
+    assert_eq!(house.server.store().table().kept(), 1);
 }

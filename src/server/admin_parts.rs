@@ -1,5 +1,6 @@
 //! The server as its administration sees it.
 
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,11 +10,13 @@ use crate::journal::{Item, Journal, Position, State};
 use crate::lane::counters::Counters;
 use crate::lane::permits::Permits;
 use crate::lane::reactors::ReactorLanes;
+use crate::machine::close::CloseReason;
 use crate::machine::hot::LinkRef;
 use crate::store::Store;
 use crate::wire::api::{
-    CloseCount, EventTotals, JournalCondition, JournalStatus, Limit, LinkTotals, Timestamp,
+    CloseCount, DatagramTotals, EventTotals, JournalCondition, JournalStatus, Limit, LinkTotals, Timestamp,
 };
+use crate::wire::datagram::DropReason;
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
@@ -91,6 +94,16 @@ pub(super) struct Counted {
     pub(super) links_max: Arc<AtomicU64>,
     pub(super) kept_max: Arc<AtomicU64>,
     pub(super) store: Store,
+    pub(super) udp_address: SocketAddr,
+}
+
+/// What occurred, the most frequent first.
+fn counted<R: Copy>(counts: Vec<(R, u64)>, name: impl Fn(R) -> &'static str) -> Vec<CloseCount> {
+    let occurred = counts.into_iter().filter(|(_, count)| *count > 0);
+    let mut counted: Vec<_> =
+        occurred.map(|(reason, count)| CloseCount { reason: name(reason).to_owned(), count }).collect();
+    counted.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
+    counted
 }
 
 impl Gauges for Counted {
@@ -107,20 +120,24 @@ impl Gauges for Counted {
     }
 
     fn links(&self) -> LinkTotals {
-        let mut closes: Vec<CloseCount> = self
-            .counters
-            .all_closes()
-            .into_iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(reason, count)| CloseCount { reason: reason.name().to_owned(), count })
-            .collect();
-        closes.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
+        let closes = counted(self.counters.all_closes(), CloseReason::name);
         LinkTotals {
             open: self.counters.links_open.get(),
             accepted: self.counters.links_accepted.get(),
             handshakes: self.counters.handshakes_full.get() + self.counters.handshakes_resumed.get(),
             handshakes_resumed: self.counters.handshakes_resumed.get(),
             closes,
+        }
+    }
+
+    fn datagrams(&self) -> DatagramTotals {
+        DatagramTotals {
+            address: self.udp_address.to_string(),
+            received: self.counters.datagrams_received.get(),
+            notices: self.counters.notices.get(),
+            dropped: counted(self.counters.all_drops(), DropReason::name),
+            sent: self.counters.datagrams_sent.get(),
+            calls: self.counters.calls.get(),
         }
     }
 

@@ -1,7 +1,10 @@
 //! Changes of presence, put into the log of events: events of the server's own, each under the device that it is about.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::fleet::presence::{Presence, notable_presence};
 use crate::journal::{AppendError, Journal, Record};
@@ -10,7 +13,7 @@ use crate::machine::hot::HotRecord;
 use crate::machine::record;
 use crate::store::table::{DeviceTable, SHARDS, signs_of};
 use crate::wire::event::{Event, Severity};
-use crate::wire::id::Epoch;
+use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::time::WallTime;
 
 /// What the events name as their application.
@@ -32,18 +35,33 @@ pub struct Announcer {
     counters: Arc<Counters>,
     server_started: WallTime,
     is_stopping: Arc<AtomicBool>,
+    /// Devices whose records have news that are not in the store.
+    news: Arc<Mutex<HashSet<DeviceId>>>,
 }
 
 impl Announcer {
     /// Announces in this journal. Nobody is lost before they could have come to a server that started then.
     #[must_use]
     pub fn new(journal: Journal, counters: Arc<Counters>, server_started: WallTime) -> Self {
-        Self { journal, counters, server_started, is_stopping: Arc::default() }
+        Self { journal, counters, server_started, is_stopping: Arc::default(), news: Arc::default() }
     }
 
     /// Says where the device is when that has changed. `true`: something was appended to the journal. Without room there, it is said
     /// later.
     pub fn settle(&self, now: WallTime, record: &mut HotRecord) -> bool {
+        let has_appended = self.announce(now, record);
+        if record.has_news {
+            self.news.lock().insert(record.device);
+        }
+        has_appended
+    }
+
+    /// Takes out the devices whose records have news.
+    pub(super) fn take_news(&self) -> HashSet<DeviceId> {
+        std::mem::take(&mut *self.news.lock())
+    }
+
+    fn announce(&self, now: WallTime, record: &mut HotRecord) -> bool {
         let presence = notable_presence(&signs_of(record, self.server_started), now);
         let before = record.announced;
         if presence == before {
@@ -95,6 +113,11 @@ pub(super) struct Rounds {
 impl Rounds {
     pub(super) fn new(announcer: Announcer) -> Self {
         Self { announcer, next_shard: 0 }
+    }
+
+    /// Devices whose records have news that are to be written now, and not with the times.
+    pub(super) fn take_news(&self) -> HashSet<DeviceId> {
+        self.announcer.take_news()
     }
 
     /// One round over a slice of the table.

@@ -176,6 +176,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
             permits,
             links_max: links_max.clone(),
             kept_max: shown_kept_max.clone(),
+            udp_address,
             store: store.clone(),
         }),
         info: ServerInfo {

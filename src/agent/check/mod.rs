@@ -9,7 +9,7 @@ mod udp;
 use std::time::Duration;
 
 use self::line::{Line, Report, Subject};
-use self::udp::{Datagrams, OfAgent};
+use self::udp::{Here, OfAgent, Prober};
 use super::address::ServerAddress;
 use super::directory::Directory;
 use super::identity::Identity;
@@ -35,11 +35,13 @@ pub fn check(
                 Subject::Identity,
                 format!("'{}' ({}) at {server}", identity.name, identity.device),
             ));
-            let mut datagrams: Box<dyn Datagrams + '_> = match &mut agent {
-                Some(agent) => Box::new(OfAgent::new(agent)),
-                None => udp::here(directory, settings, &identity),
-            };
-            look(&identity, &server, &mut *datagrams, report);
+            match &mut agent {
+                Some(agent) => look(&identity, &server, Ok(&mut OfAgent::new(agent)), report),
+                None => match Here::new(directory, settings, &identity) {
+                    Ok(mut here) => look(&identity, &server, Ok(&mut here), report),
+                    Err(error) => look(&identity, &server, Err(error.to_string()), report),
+                },
+            }
         }
         Err(line) => {
             report.add(line);
@@ -73,7 +75,12 @@ fn who(
     Ok((identity, server))
 }
 
-fn look(identity: &Identity, server: &ServerAddress, datagrams: &mut dyn Datagrams, report: &mut Report<'_>) {
+fn look(
+    identity: &Identity,
+    server: &ServerAddress,
+    prober: Result<&mut dyn Prober, String>,
+    report: &mut Report<'_>,
+) {
     use Subject::{Clock, Device, UdpIn, UdpOut};
     let mut road = match road::open(server, identity, report) {
         Ok(road) => road,
@@ -86,8 +93,16 @@ fn look(identity: &Identity, server: &ServerAddress, datagrams: &mut dyn Datagra
         return report.skip(&[Clock, UdpOut, UdpIn], Device);
     }
     report.add(road::clock(&mut road));
-    report.add(udp::outbound(&mut road, server, datagrams));
-    report.add(udp::inbound(&mut road, datagrams));
+    match prober {
+        Ok(prober) => {
+            report.add(udp::outbound(&mut road, server, prober));
+            report.add(udp::inbound(&mut road, prober));
+        }
+        Err(why) => {
+            report.add(Line::failed(UdpOut, format!("the system refuses: {why}")));
+            report.skip(&[UdpIn], UdpOut);
+        }
+    }
     road.close();
 }
 

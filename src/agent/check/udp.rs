@@ -1,41 +1,51 @@
 //! Datagrams, both ways. Nobody answers one with another, so the link says what has arrived at the server, and the device looks itself
 //! what has arrived here.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+
+use mio::{Poll, Token};
 
 use super::line::{Line, Subject};
 use super::road::Road;
 use super::{elapsed, not_told};
 use crate::agent::address::ServerAddress;
+use crate::agent::collect::host;
+use crate::agent::datagram::{Datagrams, NO_WAKES};
 use crate::agent::directory::Directory;
 use crate::agent::identity::Identity;
 use crate::agent::local::client::LocalClient;
 use crate::agent::settings::Settings;
+use crate::reactor::clock::Clock;
+use crate::wire::datagram::{NoticeKind, boot_of};
 
 /// How long a datagram may take. On a road that works it takes milliseconds.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often to look meanwhile.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Copies of a notice, in datagrams: a single loss says nothing.
+const COPIES: usize = 3;
 
 /// How long to wait before a datagram is taken for lost, and another one sent.
 const RESEND_INTERVAL: Duration = Duration::from_millis(700);
 
 /// Who sends and hears datagrams for this device.
-pub(super) trait Datagrams {
+pub(super) trait Prober {
     /// Sends a notice of the kind probe, to `to` unless it knows better; its counter.
     fn notify(&mut self, to: SocketAddr) -> Result<u32, String>;
 
-    /// The port on which wakes are heard; 0: on none.
-    fn port(&mut self) -> Result<u16, String>;
+    /// The port on which wakes are heard; `None` when none are wanted.
+    fn port(&mut self) -> Result<Option<u16>, String>;
 
     /// The highest counter among the wakes of the kind probe that were heard, waiting a little for one.
     fn heard(&mut self) -> Result<u32, String>;
 }
 
 /// Sends notices until the server says that one has arrived.
-pub(super) fn outbound(road: &mut Road, server: &ServerAddress, datagrams: &mut dyn Datagrams) -> Line {
+pub(super) fn outbound(road: &mut Road, server: &ServerAddress, prober: &mut dyn Prober) -> Line {
     let failed = |why: String| Line::failed(Subject::UdpOut, why);
     let begun = Instant::now();
     let mut to = SocketAddr::new(road.address.ip(), server.port);
@@ -51,7 +61,7 @@ pub(super) fn outbound(road: &mut Road, server: &ServerAddress, datagrams: &mut 
             return Line::ok(Subject::UdpOut, format!("a notice reached UDP {to} (within {took})"));
         }
         if sent_at.is_none_or(|at| at.elapsed() >= RESEND_INTERVAL) && begun.elapsed() < ARRIVAL_TIMEOUT {
-            match datagrams.notify(to) {
+            match prober.notify(to) {
                 // The first that arrives tells; counters rise.
                 Ok(counter) => first = first.or(Some(counter)),
                 Err(why) => return failed(why),
@@ -74,11 +84,11 @@ fn lost_out(to: SocketAddr) -> String {
 }
 
 /// Has the server send wakes until one has arrived.
-pub(super) fn inbound(road: &mut Road, datagrams: &mut dyn Datagrams) -> Line {
+pub(super) fn inbound(road: &mut Road, prober: &mut dyn Prober) -> Line {
     let failed = |why: String| Line::failed(Subject::UdpIn, why);
-    let port = match datagrams.port() {
-        Ok(0) => return failed("this agent hears no wakes: it has no UDP port".to_owned()),
-        Ok(port) => port,
+    let port = match prober.port() {
+        Ok(Some(port)) => port,
+        Ok(None) => return Line::ok(Subject::UdpIn, "no wakes are wanted: [wake] port = 0"),
         Err(why) => return failed(why),
     };
     let begun = Instant::now();
@@ -99,7 +109,7 @@ pub(super) fn inbound(road: &mut Road, datagrams: &mut dyn Datagrams) -> Line {
             seen = probed.address;
             asked_at = Some(Instant::now());
         }
-        match datagrams.heard() {
+        match prober.heard() {
             Ok(heard) if first.is_some_and(|first| heard >= first) => {
                 let took = elapsed(begun.elapsed());
                 return Line::ok(Subject::UdpIn, format!("a wake reached UDP port {port} (within {took})"));
@@ -139,13 +149,22 @@ impl<'a> OfAgent<'a> {
     }
 }
 
-impl Datagrams for OfAgent<'_> {
+impl Prober for OfAgent<'_> {
     fn notify(&mut self, _: SocketAddr) -> Result<u32, String> {
         self.ask("counter")
     }
 
-    fn port(&mut self) -> Result<u16, String> {
-        self.ask("port")
+    fn port(&mut self) -> Result<Option<u16>, String> {
+        let port: u16 = self.ask("port")?;
+        if port != 0 {
+            return Ok(Some(port));
+        }
+        // Not wanted, or not to be had: then the agent says why.
+        let status = self.agent.status().map_err(|error| not_told(&error))?;
+        match status.problems.into_iter().find(|problem| problem.starts_with(NO_WAKES)) {
+            Some(problem) => Err(problem),
+            None => Ok(None),
+        }
     }
 
     fn heard(&mut self) -> Result<u32, String> {
@@ -153,35 +172,60 @@ impl Datagrams for OfAgent<'_> {
     }
 }
 
-/// No agent runs: this command does it itself.
-pub(super) fn here<'a>(
-    _directory: &'a Directory,
-    _settings: &'a Settings,
-    identity: &'a Identity,
-) -> Box<dyn Datagrams + 'a> {
-    Box::new(Here { identity })
+/// No agent runs: this command has the device's port and its counters for itself.
+pub(super) struct Here {
+    datagrams: Datagrams,
+    clock: Clock,
 }
 
-struct Here<'a> {
-    identity: &'a Identity,
+impl Here {
+    /// The caller holds the directory's lock.
+    pub(super) fn new(directory: &Directory, settings: &Settings, identity: &Identity) -> io::Result<Self> {
+        let clock = Clock::new();
+        let now = clock.now();
+        let boot = boot_of(&host::boot_id(&settings.collect.root));
+        let mut datagrams =
+            Datagrams::new(identity, directory.path(), boot, settings.wake.port, Token(0), now.wall);
+        // The socket is looked at again and again, and needs no poll; it only wants to be registered with one.
+        datagrams.open_when_due(&now, Poll::new()?.registry());
+        Ok(Self { datagrams, clock })
+    }
 }
 
-impl Datagrams for Here<'_> {
-    fn notify(&mut self, _: SocketAddr) -> Result<u32, String> {
-        Err(self.nobody())
+impl Prober for Here {
+    fn notify(&mut self, to: SocketAddr) -> Result<u32, String> {
+        let (word, bytes) = self.datagrams.last_word(NoticeKind::Probe);
+        (0..COPIES).for_each(|_| self.datagrams.send(&bytes, to));
+        Ok(word.counter)
     }
 
-    fn port(&mut self) -> Result<u16, String> {
-        Err(self.nobody())
+    fn port(&mut self) -> Result<Option<u16>, String> {
+        match (self.datagrams.problem(), self.datagrams.reach().udp_port) {
+            (Some(problem), _) => Err(problem.clone()),
+            (None, 0) => Ok(None),
+            (None, port) => Ok(Some(port)),
+        }
     }
 
     fn heard(&mut self) -> Result<u32, String> {
-        Err(self.nobody())
+        // Whoever calls in earnest meanwhile is heard as well; the agent that would come does not run.
+        self.datagrams.hear(&self.clock.now(), &mut Vec::new());
+        Ok(self.datagrams.probe_state(0).probe_counter)
     }
 }
 
-impl Here<'_> {
-    fn nobody(&self) -> String {
-        format!("no agent of '{}' runs that could do it: start it (muster-agent run)", self.identity.name)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_datagram_names_the_port_and_what_to_do() {
+        let out = lost_out("192.0.2.7:13000".parse().unwrap());
+        assert!(out.contains("192.0.2.7:13000 within 2 s") && out.contains("let UDP 13000 out"), "{out}");
+        let inbound = lost_in("198.51.100.9", 15_000);
+        assert!(
+            inbound.contains("198.51.100.9, UDP 15000") && inbound.contains("--keep-connected on"),
+            "{inbound}"
+        );
     }
 }

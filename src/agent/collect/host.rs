@@ -84,7 +84,6 @@ fn unquoted(value: &str) -> String {
     text
 }
 
-/// random(4). Empty where there is none.
 /// The id of this boot, random(4); empty when the system tells none.
 #[must_use]
 pub fn boot_id(root: &Path) -> String {

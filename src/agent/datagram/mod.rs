@@ -15,6 +15,7 @@ use mio::{Registry, Token};
 
 use self::counters::Counters;
 use self::limit::Limit;
+pub use self::port::NO_WAKES;
 use self::port::WakePort;
 use super::identity::Identity;
 use super::local::protocol::{DatagramStatus, DropCount};

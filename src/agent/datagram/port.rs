@@ -12,6 +12,9 @@ use crate::wire::time::Moment;
 /// How long after a port could not be had it is tried again, in seconds.
 const RETRY_SECONDS: u64 = 60;
 
+/// How the problem begins that no wakes are heard, though they are wanted.
+pub const NO_WAKES: &str = "no wakes are heard";
+
 /// The port: open, to be opened, or not wanted.
 #[derive(Debug)]
 pub(super) struct WakePort {
@@ -50,7 +53,7 @@ impl WakePort {
             }
             Err(error) => {
                 let problem = format!(
-                    "no wakes are heard: UDP port {}: {error} (set another with [wake] port; tried again every minute)",
+                    "{NO_WAKES}: UDP port {}: {error} (set another with [wake] port; tried again every minute)",
                     self.wanted
                 );
                 if self.problem.as_ref() != Some(&problem) {

@@ -10,6 +10,8 @@ use crate::agent::moving;
 use crate::agent::talk::tls_of;
 use crate::machine::agent::SyncResult;
 use crate::reactor::channel::ClientTls;
+use crate::wire::datagram::NoticeKind;
+use crate::wire::message::ToServer;
 use crate::wire::time::Moment;
 
 /// How long the old server may take to acknowledge what is on its way, in milliseconds. What it does not, the new one gets, so that
@@ -34,6 +36,9 @@ impl Agent {
         if self.moving.is_some() {
             return Err("a move is under way already".to_owned());
         }
+        if self.farewell.is_some() {
+            return Err("the agent is saying its last word: try again when it has ended".to_owned());
+        }
         if let Some(server) = &self.settings.server {
             return Err(format!(
                 "the configuration that the agent runs with says server = \"{server}\", which would win: remove that line first"
@@ -53,7 +58,7 @@ impl Agent {
 
     /// When the move goes on at the latest.
     pub(super) fn move_timeout(&self) -> Option<Moment> {
-        self.moving.as_ref().map(|moving| moving.until)
+        self.moving.as_ref().filter(|_| self.farewell.is_none()).map(|moving| moving.until)
     }
 
     /// Leaves the old server as soon as it has acknowledged what is on its way, or has had its time.
@@ -61,7 +66,8 @@ impl Agent {
     /// # Errors
     /// When something can't be written: the agent must be started again, and finds out who it is.
     pub(super) fn move_when_ready(&mut self, now: &Now) -> Result<(), RunError> {
-        if self.moving.is_none() {
+        // An agent that ends leaves the commit to the command, which notices.
+        if self.moving.is_none() || self.farewell.is_some() {
             return Ok(());
         }
         if self.farewell.is_some() {
@@ -73,7 +79,7 @@ impl Agent {
             return Ok(());
         }
         // An acknowledgement that has come is to be heeded before: what it covers is not for the new server.
-        if self.sections.is_known {
+        if self.may_act() {
             self.act(now)?;
         }
         let is_waiting = |moving: &mut Box<Move>| {
@@ -82,7 +88,7 @@ impl Agent {
         let Some(moving) = self.moving.take_if(|moving| !is_waiting(moving)) else { return Ok(()) };
         let Move { key, identity, server, tls, .. } = *moving;
         self.spool.close()?;
-        self.connection.close();
+        self.leave_server();
         moving::commit(&self.directory, &identity)?;
         self.datagrams.belong_to(&identity);
         log::info!("device '{}' ({}), server {server}", identity.name, identity.device);
@@ -91,6 +97,7 @@ impl Agent {
         self.identity = identity;
         (self.connected_since, self.last_sync, self.last_error_at) = (None, None, None);
         self.sections.begin_anew();
+        self.looking = None;
         for (_, wait) in &mut self.waiting {
             *wait = Wait::ToCollect;
         }
@@ -98,6 +105,19 @@ impl Agent {
         self.mover = Some(key);
         self.has_more = true;
         Ok(())
+    }
+
+    /// The old server hears that no agent of its own runs there any more: it is told the truth, and does not wait.
+    fn leave_server(&mut self) {
+        let (goodbye, bytes) = self.datagrams.last_word(NoticeKind::AgentStopped);
+        if self.machine.is_connected() {
+            let mut frame = Vec::new();
+            ToServer::Goodbye(goodbye).write_to(&mut frame);
+            // The datagram says the same.
+            let _ = self.connection.send(&frame);
+        }
+        self.connection.close();
+        self.send_notice(&bytes);
     }
 }
 

@@ -237,9 +237,8 @@ impl AgentMachine {
         if let Some(reason) = asked {
             self.sync_wanted.get_or_insert(reason);
         }
-        if self.keep_seconds.is_some() {
-            self.sync_wanted.get_or_insert(SyncReason::Reconnected);
-        }
+        // A server that was away may have lost what it kept in memory of this device: a sync tells it again.
+        self.sync_wanted.get_or_insert(SyncReason::Reconnected);
         self.retry_at = self.backoff.failed(now.moment, self.interval_seconds, &mut self.random);
         self.drop_link();
     }
