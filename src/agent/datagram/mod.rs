@@ -98,7 +98,7 @@ impl Datagrams {
         self.counters.forget_wakes();
     }
 
-    /// Another port is wanted.
+    /// This port is wanted; one that could not be had is tried again.
     pub fn set_port(&mut self, port: u16) {
         self.port.set(port);
     }

@@ -31,10 +31,12 @@ impl WakePort {
         Self { wanted, token, socket: None, retry_at: Some(Moment(0)), problem: None }
     }
 
-    /// Another port is wanted.
+    /// This port is wanted. One that could not be had is tried again at once: somebody may have made room for it.
     pub(super) fn set(&mut self, wanted: u16) {
         if wanted != self.wanted {
             *self = Self::new(wanted, self.token);
+        } else if self.socket.is_none() {
+            self.retry_at = Some(Moment(0));
         }
     }
 

@@ -4,7 +4,7 @@
 //! copies of a datagram. Nobody answers it, so nothing is waited for. All of it together takes less than two seconds, with the server
 //! away too: a machine that shuts down must not wait for us.
 
-use super::{Agent, Now};
+use super::{Agent, Now, RunError, refusal};
 use crate::agent::local::server::ClientKey;
 use crate::wire::datagram::{DATAGRAM_BYTES, NoticeKind};
 use crate::wire::message::ToServer;
@@ -30,11 +30,13 @@ const _: () = assert!(COPIES_MILLISECONDS[2] <= 200);
 
 /// What follows the last word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Then {
+enum Then {
     /// The agent ends.
     End,
-    /// The device sleeps; this local program waits to hear that it may.
-    Sleep(ClientKey),
+    /// The device sleeps.
+    Sleep,
+    /// Nothing: the device does not sleep after all.
+    Stay,
 }
 
 /// A last word that is being said.
@@ -45,6 +47,8 @@ pub(super) struct Farewell {
     kind: Option<NoticeKind>,
     since: Moment,
     copies: Option<Copies>,
+    /// Local programs that wait to hear that the device may sleep.
+    sleepers: Vec<ClientKey>,
 }
 
 #[derive(Debug)]
@@ -61,23 +65,51 @@ pub(super) struct Asleep {
 }
 
 impl Agent {
-    /// Begins to say the last word. A second call while the first is under way changes nothing.
-    pub(super) fn begin_farewell(&mut self, now: &Now, then: Then) {
-        if self.farewell.is_some() {
-            return;
+    /// The agent is to end. Whether it was asked before: then at once.
+    pub(super) fn begin_end(&mut self, now: &Now) -> bool {
+        if self.farewell.as_ref().is_some_and(|farewell| farewell.then == Then::End) {
+            return true;
         }
-        self.machine.end();
-        let mut kind = None;
-        match then {
-            Then::Sleep(_) => kind = Some(NoticeKind::Suspend),
-            Then::End => {
-                if let Err(error) = self.helpers.ask_why(&self.settings.collect.root) {
-                    log::debug!("no thread to ask whether the system shuts down: {error}");
-                    kind = Some(NoticeKind::AgentStopped);
-                }
+        if let Some(sleep) = self.farewell.take() {
+            self.answer_sleepers(&sleep.sleepers, &refusal(&"the agent is ending"));
+            if sleep.copies.is_some() {
+                // Its link was closed for the last word.
+                self.machine.disconnected(now, "the device goes to sleep");
             }
         }
-        self.farewell = Some(Farewell { then, kind, since: now.moment, copies: None });
+        let asked = self.helpers.ask_why(&self.settings.collect.root);
+        if let Err(error) = &asked {
+            log::debug!("no thread to ask whether the system shuts down: {error}");
+        }
+        self.begin_farewell(now, Then::End, asked.err().map(|_| NoticeKind::AgentStopped));
+        false
+    }
+
+    /// The device is about to sleep; the answer is owed to this local program.
+    ///
+    /// # Errors
+    /// Why it is not told of it.
+    pub(super) fn begin_sleep(&mut self, now: &Now, key: ClientKey) -> Result<(), &'static str> {
+        match &mut self.farewell {
+            None => self.begin_farewell(now, Then::Sleep, Some(NoticeKind::Suspend)),
+            Some(farewell) if farewell.then == Then::End => return Err("the agent is ending"),
+            Some(farewell) => farewell.then = Then::Sleep,
+        }
+        self.farewell.iter_mut().for_each(|farewell| farewell.sleepers.push(key));
+        Ok(())
+    }
+
+    fn begin_farewell(&mut self, now: &Now, then: Then, kind: Option<NoticeKind>) {
+        self.machine.end(now);
+        // Who has something to say is awake.
+        self.asleep = None;
+        self.farewell = Some(Farewell { then, kind, since: now.moment, copies: None, sleepers: Vec::new() });
+    }
+
+    fn answer_sleepers(&mut self, sleepers: &[ClientKey], answer: &[u8]) {
+        if let Some(clients) = &mut self.clients {
+            sleepers.iter().for_each(|key| clients.answer_owed(*key, answer));
+        }
     }
 
     /// The service manager has said what is coming.
@@ -100,9 +132,21 @@ impl Agent {
         })
     }
 
+    /// Whether the last word has been said, so that nothing may follow it.
+    pub(super) fn has_said_last_word(&self) -> bool {
+        self.farewell.as_ref().is_some_and(|farewell| farewell.copies.is_some())
+    }
+
     /// Goes on with the farewell. Whether the agent is to end now.
-    pub(super) fn go_on_with_farewell(&mut self, now: &Now) -> bool {
-        let Some(farewell) = &mut self.farewell else { return false };
+    ///
+    /// # Errors
+    /// When the spool fails.
+    pub(super) fn go_on_with_farewell(&mut self, now: &Now) -> Result<bool, RunError> {
+        let Some(farewell) = &self.farewell else { return Ok(false) };
+        if farewell.then == Then::Stay {
+            self.stay(now);
+            return Ok(false);
+        }
         if farewell.copies.is_none() {
             let waited = now.moment.microseconds_since(farewell.since) / 1_000;
             let has_delivered = self.machine.has_delivered() || waited >= DELIVERY_MILLISECONDS;
@@ -110,20 +154,11 @@ impl Agent {
                 None if waited >= KIND_MILLISECONDS => Some(NoticeKind::AgentStopped),
                 kind => kind,
             };
-            let Some(kind) = kind.filter(|_| has_delivered) else { return false };
-            let (goodbye, bytes) = self.datagrams.last_word(kind);
-            if self.machine.is_connected() {
-                let mut frame = Vec::new();
-                ToServer::Goodbye(goodbye).write_to(&mut frame);
-                // The datagram says the same.
-                let _ = self.connection.send(&frame);
-            }
-            self.connection.close();
-            self.connected_since = None;
-            farewell.copies = Some(Copies { bytes, sent: 0, since: now.moment });
-            log::info!("last word: {kind}");
+            let Some(kind) = kind.filter(|_| has_delivered) else { return Ok(false) };
+            self.say_last_word(now, kind)?;
         }
-        let Some(copies) = &mut farewell.copies else { return false };
+        let Some(farewell) = &mut self.farewell else { return Ok(false) };
+        let Some(copies) = &mut farewell.copies else { return Ok(false) };
         let elapsed = now.moment.microseconds_since(copies.since) / 1_000;
         let mut due = Vec::new();
         while COPIES_MILLISECONDS.get(copies.sent).is_some_and(|at| elapsed >= *at) {
@@ -134,21 +169,47 @@ impl Agent {
         for bytes in due {
             self.send_notice(&bytes);
         }
-        if !is_over {
-            return false;
-        }
-        match then {
-            Then::End => return true,
-            Then::Sleep(key) => {
-                self.farewell = None;
-                self.machine.disconnected(now, "the device goes to sleep");
-                self.asleep = Some(Asleep { since: *now });
-                if let Some(clients) = &mut self.clients {
-                    clients.answer_owed(key, b"{\"noticed\":true}");
-                }
+        if is_over && then == Then::Sleep {
+            self.machine.disconnected(now, "the device goes to sleep");
+            self.asleep = Some(Asleep { since: *now });
+            if let Some(farewell) = self.farewell.take() {
+                self.answer_sleepers(&farewell.sleepers, b"{\"noticed\":true}");
             }
         }
-        false
+        Ok(is_over && then == Then::End)
+    }
+
+    fn say_last_word(&mut self, now: &Now, kind: NoticeKind) -> Result<(), RunError> {
+        // An acknowledgement that has come is to be heeded before: what it covers need not be sent again.
+        self.act(now)?;
+        let (goodbye, bytes) = self.datagrams.last_word(kind);
+        if self.machine.is_connected() {
+            let mut frame = Vec::new();
+            ToServer::Goodbye(goodbye).write_to(&mut frame);
+            // The datagram says the same.
+            let _ = self.connection.send(&frame);
+        }
+        self.connection.close();
+        self.connected_since = None;
+        if let Some(farewell) = &mut self.farewell {
+            farewell.copies = Some(Copies { bytes, sent: 0, since: now.moment });
+        }
+        log::info!("last word: {kind}");
+        Ok(())
+    }
+
+    /// The device does not sleep after all.
+    fn stay(&mut self, now: &Now) {
+        if let Some(farewell) = self.farewell.take() {
+            self.answer_sleepers(&farewell.sleepers, &refusal(&"the device does not sleep after all"));
+        }
+        self.back(now);
+    }
+
+    fn back(&mut self, now: &Now) {
+        self.machine.resumed(now);
+        self.sections.is_wanted = true;
+        self.has_more = true;
     }
 
     /// Sends a datagram to where the server hears notices, if that is known.
@@ -170,8 +231,12 @@ impl Agent {
     /// The device has woken up, or does not sleep after all: somebody says so, or the clocks do, of which one stands still in sleep.
     pub(super) fn wake_up_when_due(&mut self, now: &Now, is_said: bool) {
         let Some(Asleep { since }) = self.asleep else {
-            if is_said {
-                self.machine.resumed(now);
+            match &mut self.farewell {
+                // It ends all the same.
+                Some(farewell) if farewell.then == Then::End => {}
+                Some(farewell) if is_said => farewell.then = Then::Stay,
+                None if is_said => self.back(now),
+                Some(_) | None => {}
             }
             return;
         };
@@ -181,8 +246,7 @@ impl Agent {
         if is_said || has_slept || awake_seconds >= AWAKE_SECONDS {
             log::info!("back: the device was asleep, or was about to be");
             self.asleep = None;
-            self.machine.resumed(now);
-            self.sections.is_wanted = true;
+            self.back(now);
         }
     }
 }

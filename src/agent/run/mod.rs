@@ -22,7 +22,7 @@ use std::time::Duration;
 use mio::{Events, Poll, Token, Waker};
 
 use self::connection::{Connection, Progress};
-use self::farewell::{Asleep, Farewell, Then};
+use self::farewell::{Asleep, Farewell};
 use self::helper::{Helpers, Outcome};
 use self::moving::Move;
 pub(super) use self::sections::BASE_FILE;
@@ -287,19 +287,16 @@ impl Agent {
             self.machine.events_available(self.spool.highest_sequence());
         }
         self.wake_up_when_due(&now, false);
-        if asked.end {
-            if self.farewell.is_some() {
-                // Asked twice: at once, then.
-                return Ok(true);
-            }
-            self.begin_farewell(&now, Then::End);
+        if asked.end && self.begin_end(&now) {
+            return Ok(true);
         }
         if self.may_act() {
             self.act(&now)?;
-            self.hear_server(&now);
+            // What follows from it must not wait for the next thing that happens.
+            self.has_more |= self.hear_server(&now);
         }
         self.move_when_ready(&now)?;
-        let is_over = self.go_on_with_farewell(&now);
+        let is_over = self.go_on_with_farewell(&now)?;
         if let Some(clients) = &mut self.clients {
             clients.send();
             self.has_more |= clients.refill();
@@ -312,9 +309,11 @@ impl Agent {
         Ok(is_over)
     }
 
-    /// Before the sections are known there is nothing to say but events of a farewell; in sleep there is nothing to say at all.
+    /// Before the sections are known there is nothing to say but events of a farewell; after the last word and in sleep there is nothing
+    /// to say at all.
     fn may_act(&self) -> bool {
-        self.asleep.is_none() && (self.sections.is_known || self.farewell.is_some())
+        let has_something_to_say = self.sections.is_known || self.farewell.is_some();
+        self.asleep.is_none() && !self.has_said_last_word() && has_something_to_say
     }
 
     fn timeout(&self, now: &Now) -> Option<Duration> {
@@ -333,10 +332,11 @@ impl Agent {
         Some(Duration::from_micros(next.microseconds_since(now.moment)))
     }
 
-    fn hear_server(&mut self, now: &Now) {
-        for _ in 0..MESSAGES_PER_TURN_MAX {
+    /// Hears what the server has said, within a budget. Whether it has said anything.
+    fn hear_server(&mut self, now: &Now) -> bool {
+        for heard in 0..MESSAGES_PER_TURN_MAX {
             match self.connection.progress() {
-                None => return,
+                None => return heard > 0,
                 Some(Progress::Open) => {
                     log::info!("connected to {}", self.connection.server());
                     self.connected_since = Some(now.wall);
@@ -347,6 +347,7 @@ impl Agent {
             }
         }
         self.has_more = true;
+        true
     }
 
     /// The attempt failed or the link broke.

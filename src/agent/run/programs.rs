@@ -1,6 +1,5 @@
 //! Local programs: what they ask, and what they are told.
 
-use super::farewell::Then;
 use super::{Agent, Now, RunError, Wait, refusal};
 use crate::agent::local::protocol::{Request, parse};
 
@@ -20,10 +19,10 @@ impl Agent {
                     self.sections.is_wanted = true;
                     return false;
                 }
-                Ok(Request::Suspend) => {
-                    self.begin_farewell(now, Then::Sleep(key));
-                    return false;
-                }
+                Ok(Request::Suspend) => match self.begin_sleep(now, key) {
+                    Ok(()) => return false,
+                    Err(why) => refusal(&why),
+                },
                 Ok(Request::Resume) => {
                     self.wake_up_when_due(now, true);
                     b"{\"resumed\":true}".to_vec()

@@ -7,6 +7,7 @@ use crate::agent::watch::Watch;
 impl Agent {
     pub(super) fn reload(&mut self) {
         let Some(file) = &self.context.config else {
+            self.datagrams.set_port(self.settings.wake.port);
             return log::info!("there is no configuration file to read again");
         };
         let settings = match Settings::read(file) {
@@ -22,6 +23,8 @@ impl Agent {
             log::warn!("[spool] and [socket] change when the agent is started again");
         }
         self.datagrams.set_port(settings.wake.port);
+        // One that is closed is no longer announced.
+        self.machine.set_reach(self.datagrams.reach());
         log::set_max_level(settings.log_level.into());
         log::info!("the configuration was read again");
         self.settings = settings;
