@@ -91,12 +91,13 @@ impl HotRecord {
             IpAddr::V6(address) => address,
         });
         let before = (self.address, self.udp_port, self.udp_reach);
-        if (address, reach.udp_port) != (self.address, self.udp_port) {
-            (self.address, self.udp_port, self.udp_reach) = (address, reach.udp_port, UdpReach::Unknown);
-        }
+        let is_elsewhere = (address, reach.udp_port) != (self.address, self.udp_port);
         let was_taken = self.wake_counter > 0 && reach.wake_counter == self.wake_counter;
         let had_time = wall.0.saturating_sub(self.last_sync.0) >= PROBE_MILLISECONDS;
-        if was_taken {
+        if is_elsewhere {
+            // What it took, it took at the address before.
+            (self.address, self.udp_port, self.udp_reach) = (address, reach.udp_port, UdpReach::Unknown);
+        } else if was_taken {
             self.udp_reach = UdpReach::Reached;
         } else if self.udp_reach == UdpReach::Probing && had_time {
             self.udp_reach = UdpReach::Unreached;
@@ -208,8 +209,10 @@ mod tests {
         let mut record = record();
         let probe = sync(&mut record, &reach(0, 0), 0).unwrap();
         sync(&mut record, &reach(probe, 0), 60);
-        record.note_reach(Some(&reach(probe - 1, 0)), Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), at(120));
-        assert_eq!(record.udp_reach, UdpReach::Unknown);
+        let elsewhere = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        record.note_reach(Some(&reach(probe, 0)), elsewhere, at(120));
+        assert_eq!(record.udp_reach, UdpReach::Unknown, "it took the probe at the address before");
+        assert!(record.next_probe(at(120)).is_some());
         let none = Reach { udp_port: 0, ..reach(probe, 0) };
         assert_eq!(sync(&mut record, &none, 180), None);
         assert_eq!(record.wake_address(), None);
