@@ -15,6 +15,10 @@ use crate::wire::time::WallTime;
 /// How long a probe may be under way before a sync that does not know of it says that it was lost, in milliseconds.
 const PROBE_MILLISECONDS: u64 = 5_000;
 
+/// How far the clock takes the counter of the wakes, in seconds since 1970: until the year 2097. One that is set beyond it, for however
+/// short a time, leaves room for 2^28 wakes of a device, as a counter never falls.
+const WAKE_COUNTER_CLOCK_MAX: u32 = u32::MAX - (1 << 28);
+
 /// Whether wakes reach a device.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum UdpReach {
@@ -65,9 +69,9 @@ impl HotRecord {
     }
 
     /// The counter of the next wake: higher than all before. It follows the clock, in seconds, so that a server whose state was
-    /// restored from a copy is not taken for a replay.
+    /// restored from a copy is not taken for a replay; a clock that was far ahead once does not use up what there is.
     pub fn next_wake_counter(&mut self, wall: WallTime) -> u32 {
-        let seconds = u32::try_from(wall.0 / 1_000).unwrap_or(u32::MAX);
+        let seconds = u32::try_from(wall.0 / 1_000).unwrap_or(u32::MAX).min(WAKE_COUNTER_CLOCK_MAX);
         self.wake_counter = self.wake_counter.saturating_add(1).max(seconds);
         self.has_news = true;
         self.wake_counter
@@ -216,6 +220,14 @@ mod tests {
         let none = Reach { udp_port: 0, ..reach(probe, 0) };
         assert_eq!(sync(&mut record, &none, 180), None);
         assert_eq!(record.wake_address(), None);
+    }
+
+    #[test]
+    fn a_clock_that_was_far_ahead_once_does_not_use_up_the_counters() {
+        let mut record = record();
+        let counter = record.next_wake_counter(WallTime(u64::MAX));
+        assert!(record.next_wake_counter(at(0)) > counter);
+        assert!(u32::MAX - counter > 100_000_000);
     }
 
     #[test]
