@@ -121,8 +121,12 @@ impl HotRecord {
         Some((address, self.next_wake_counter(wall)))
     }
 
-    /// Somebody has called the device over UDP, and it came, or did not.
-    pub fn note_called(&mut self, has_come: bool) {
+    /// Somebody has called the device over UDP at this address, and it came, or did not.
+    pub fn note_called(&mut self, address: SocketAddr, has_come: bool) {
+        if self.wake_address() != Some(address) {
+            // It has moved meanwhile.
+            return;
+        }
         let reach = if has_come { UdpReach::Reached } else { UdpReach::Unreached };
         self.has_news |= self.udp_reach != reach;
         self.udp_reach = reach;
@@ -193,6 +197,19 @@ mod tests {
         let probe = sync(&mut record, &reach(0, 0), 0).unwrap();
         assert_eq!(record.wake_address().unwrap().to_string(), "192.0.2.7:15000");
         assert_eq!(sync(&mut record, &reach(probe, 0), 60), None);
+        assert_eq!(record.udp_reach, UdpReach::Reached);
+    }
+
+    #[test]
+    fn what_a_call_taught_of_another_address_is_forgotten() {
+        let mut record = record();
+        sync(&mut record, &reach(0, 0), 0);
+        let before = record.wake_address().unwrap();
+        let elsewhere = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        record.note_reach(Some(&reach(0, 0)), elsewhere, at(1));
+        record.note_called(before, true);
+        assert_eq!(record.udp_reach, UdpReach::Unknown);
+        record.note_called(record.wake_address().unwrap(), true);
         assert_eq!(record.udp_reach, UdpReach::Reached);
     }
 
