@@ -101,7 +101,7 @@ impl HotRecord {
         if is_elsewhere {
             // What it took, it took at the address before.
             (self.address, self.udp_port, self.udp_reach) = (address, reach.udp_port, UdpReach::Unknown);
-        } else if was_taken {
+        } else if was_taken && self.udp_reach != UdpReach::Unknown {
             self.udp_reach = UdpReach::Reached;
         } else if self.udp_reach == UdpReach::Probing && had_time {
             self.udp_reach = UdpReach::Unreached;
@@ -233,6 +233,9 @@ mod tests {
         let elsewhere = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
         record.note_reach(Some(&reach(probe, 0)), elsewhere, at(120));
         assert_eq!(record.udp_reach, UdpReach::Unknown, "it took the probe at the address before");
+        // That sync did not end, so no other probe was sent.
+        record.note_reach(Some(&reach(probe, 0)), elsewhere, at(121));
+        assert_eq!(record.udp_reach, UdpReach::Unknown);
         assert!(record.next_probe(at(120)).is_some());
         let none = Reach { udp_port: 0, ..reach(probe, 0) };
         assert_eq!(sync(&mut record, &none, 180), None);
