@@ -45,11 +45,11 @@ impl World {
 
     /// A device speaks on a link for the first time: from now on it is the device's, and the one before ends.
     fn adopt(&mut self, link: u32, id: DeviceId) -> Result<(), String> {
-        let name = link_ref(link);
-        let Some(record) = self.server.records.get_mut(&id).filter(|record| record.link != Some(name)) else {
+        if !self.server.spoken.insert(link) {
             return Ok(());
-        };
-        let Some(old) = record.link.replace(name).map(LinkRef::slot) else { return Ok(()) };
+        }
+        let Some(record) = self.server.records.get_mut(&id) else { return Ok(()) };
+        let Some(old) = record.link.replace(link_ref(link)).map(LinkRef::slot) else { return Ok(()) };
         let mut commands = Vec::new();
         if let Some(session) = self.server.sessions.get_mut(&old) {
             session.superseded(&mut commands);
@@ -191,6 +191,7 @@ impl World {
 
     pub(crate) fn drop_session(&mut self, link: u32) {
         self.server.sessions.remove(&link);
+        self.server.spoken.remove(&link);
         if let Some((_, id)) = self.device_of(link)
             && let Some(record) = self.server.records.get_mut(&id)
             && (record.link == Some(link_ref(link)) || self.bug == Bug::OldEndClearsNewLink)

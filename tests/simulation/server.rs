@@ -1,6 +1,6 @@
 //! The server: real sessions, real records, the real journal on a disk that forgets; the store is a map.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster::journal::Storage as _;
 use muster::journal::sim::LossyDisk;
@@ -70,6 +70,8 @@ pub(crate) struct Server {
     /// Notices up to these counters were over when a sync of this life began.
     pub(crate) over_through: BTreeMap<DeviceId, u32>,
     pub(crate) sessions: BTreeMap<u32, Session>,
+    /// Links on which the device has spoken.
+    pub(crate) spoken: BTreeSet<u32>,
     pub(crate) acks: AckQueue<u32>,
     /// What was appended in this life or found by its recovery: position past it, CRC.
     pub(crate) appended: BTreeMap<Key, (u64, u32)>,
@@ -99,6 +101,7 @@ impl Server {
             started: Now::default(),
             over_through: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            spoken: BTreeSet::new(),
             acks: AckQueue::new(),
             appended: BTreeMap::new(),
             life: 0,
@@ -168,6 +171,7 @@ impl Server {
     pub(crate) fn stop(&mut self) {
         self.opened = None;
         self.sessions.clear();
+        self.spoken.clear();
         self.acks = AckQueue::new();
         self.is_flush_due = false;
     }

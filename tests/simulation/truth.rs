@@ -7,7 +7,7 @@ use muster::wire::api::{CallOutcome, Road};
 use muster::wire::datagram::NoticeKind;
 use muster::wire::id::DeviceId;
 
-use crate::device::Truth;
+use crate::device::{Device, Truth};
 use crate::world::World;
 
 const SECOND: u64 = 1_000_000;
@@ -98,32 +98,13 @@ impl World {
         Ok(())
     }
 
-    /// Holds what an operation was told of every device against the truth.
-    pub(crate) fn check_outcomes(&mut self, operation: u64) -> Result<(), String> {
+    /// Holds what an operation was told of every device against the truth, as it was when they were asked and as it is now: a notice that was
+    /// lost may have come in between, from the attacker.
+    pub(crate) fn check_outcomes(&mut self, operation: u64, then: &[Truth]) -> Result<(), String> {
         let outcomes = self.outcomes(operation)?;
-        for device in &self.devices {
+        for (device, then) in self.devices.iter().zip(then) {
             let outcome = outcomes.get(&device.id).ok_or("a device was not asked")?;
-            let (by, has_slot) = match outcome {
-                CallOutcome::Synced { by, .. } => (Some(*by), false),
-                CallOutcome::Unreachable { next_slot_at, .. } => (None, next_slot_at.is_some()),
-                _ => (None, false),
-            };
-            let is_right = match device.truth {
-                Truth::Never => !has_slot && matches!(outcome, CallOutcome::Unreachable { attempts: 0, .. }),
-                Truth::Runs if !device.is_nated => by.is_some(),
-                Truth::Runs if device.kept => by.is_some_and(|by| by != Road::Wake),
-                // It may have been on its way.
-                Truth::Runs => has_slot || by.is_some_and(|by| by != Road::Wake),
-                Truth::Said { kind, is_heard: true, .. } => match kind {
-                    NoticeKind::Suspend => *outcome == CallOutcome::Asleep,
-                    NoticeKind::AgentStopped => *outcome == CallOutcome::AgentStopped,
-                    NoticeKind::Shutdown | NoticeKind::Reboot | NoticeKind::Probe => {
-                        *outcome == CallOutcome::ShutDown
-                    }
-                },
-                Truth::Said { .. } | Truth::Silent { .. } => has_slot,
-            };
-            if !is_right {
+            if !is_right(device, *then, outcome) && !is_right(device, device.truth, outcome) {
                 let (id, truth, kept, is_nated) = (device.id, device.truth, device.kept, device.is_nated);
                 return Err(format!(
                     "{id}: {truth:?}, kept {kept}, behind a box {is_nated}: the operation was told {outcome:?}"
@@ -131,5 +112,28 @@ impl World {
             }
         }
         Ok(())
+    }
+}
+
+fn is_right(device: &Device, truth: Truth, outcome: &CallOutcome) -> bool {
+    let (by, has_slot) = match outcome {
+        CallOutcome::Synced { by, .. } => (Some(*by), false),
+        CallOutcome::Unreachable { next_slot_at, .. } => (None, next_slot_at.is_some()),
+        _ => (None, false),
+    };
+    match truth {
+        Truth::Never => !has_slot && matches!(outcome, CallOutcome::Unreachable { attempts: 0, .. }),
+        Truth::Runs if !device.is_nated => by.is_some(),
+        Truth::Runs if device.kept => by.is_some_and(|by| by != Road::Wake),
+        // It may have been on its way.
+        Truth::Runs => has_slot || by.is_some_and(|by| by != Road::Wake),
+        Truth::Said { kind, is_heard: true, .. } => match kind {
+            NoticeKind::Suspend => *outcome == CallOutcome::Asleep,
+            NoticeKind::AgentStopped => *outcome == CallOutcome::AgentStopped,
+            NoticeKind::Shutdown | NoticeKind::Reboot | NoticeKind::Probe => {
+                *outcome == CallOutcome::ShutDown
+            }
+        },
+        Truth::Said { .. } | Truth::Silent { .. } => has_slot,
     }
 }
