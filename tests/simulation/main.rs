@@ -1,5 +1,8 @@
-//! The server and its fleet in one thread under a seed: real sessions, records, acknowledgements and journal, real agent machines; a simulated
-//! network, disk and clock, and everything that can go wrong with them.
+//! The server and its fleet in one thread under a seed: real sessions, records, calls, acknowledgements and journal, real agent machines and
+//! datagrams; a simulated network, disk and clock, and everything that can go wrong with them.
+//!
+//! First everything goes wrong (`trouble`); then the faults stop, an attacker's datagrams do not, and at quiet points what the server
+//! thinks of every device is held against the truth (`phases`, `truth`). Each planted bug must be found.
 //!
 //! `SIM_SEED=n` replays one seed and prints its trace; `SIM_SEEDS=n` runs so many.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
@@ -18,6 +21,7 @@ mod truth;
 mod world;
 
 use counts::Counts;
+use muster::wire::datagram::DropReason;
 use server::Bug;
 use world::World;
 
@@ -80,6 +84,11 @@ fn no_acknowledged_event_is_lost_none_is_stored_twice_and_every_device_comes_int
     println!("{seeds} seeds: {total:?}");
     assert!(failed.is_empty(), "{} of {seeds} seeds failed:\n{}", failed.len(), failed.join("\n"));
     assert!(total.server_crashes > 0 && total.roll_backs > 0 && total.restores > 0 && total.no_room > 0);
+    let roads = [total.synced_on_link, total.synced_by_wake, total.synced_by_itself, total.unreachable];
+    assert!(!roads.contains(&0) && total.notices_taken > 0 && total.goodbyes > 0 && total.resumes > 0);
+    for reason in [DropReason::NotOurs, DropReason::OtherDevice, DropReason::Forged, DropReason::Repeated] {
+        assert!(total.drops.of(reason) > 0, "nothing was dropped as {reason}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ impl World {
             return Ok(());
         }
         self.after(1_000_000, Step::Trouble);
+        self.check_last_words()?;
         if self.full_until != 0 && self.now >= self.full_until {
             self.full_until = 0;
             self.server.disk.set_capacity(DISK_BYTES);

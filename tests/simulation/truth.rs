@@ -50,6 +50,19 @@ impl World {
         Ok(())
     }
 
+    /// At any time: whose last word the server has taken is gone for it, until the device is back. Not for one that was rolled back, as
+    /// its counters were used before.
+    pub(crate) fn check_last_words(&self) -> Result<(), String> {
+        for device in self.devices.iter().filter(|device| !device.was_rolled_back) {
+            let Truth::Said { kind, counter, .. } = device.truth else { continue };
+            let Some(record) = self.server.records.get(&device.id) else { continue };
+            if record.notice_counter == counter && record.departure != Some(kind) {
+                return Err(format!("{}: {kind} was taken and is forgotten; {record:?}", device.id));
+            }
+        }
+        Ok(())
+    }
+
     fn allowed(&self, number: usize, is_settled: bool) -> Vec<Presence> {
         let device = &self.devices[number];
         let up = self.now - self.server.started.moment.0;
