@@ -33,10 +33,11 @@ impl World {
             return Ok(());
         }
         device.sync_spool();
-        if let Some(machine) = &mut device.machine {
-            machine.end();
+        let now = self.agent_now(number);
+        if let Some(machine) = &mut self.devices[number].machine {
+            machine.end(&now);
         }
-        let life = device.life;
+        let life = self.devices[number].life;
         self.after(DELIVERY_MICROSECONDS, Step::LeaveDeadline(number, life));
         self.pump(number)
     }
