@@ -1,4 +1,5 @@
 //! Calling devices and finding out why they don't come, with musterctl, over a script of what devices do.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod ctl_support;
 
