@@ -4,27 +4,7 @@
 
 mod agent_support;
 
-use agent_support::{Program, Site, error_of, eventually};
-use muster::journal::{Item, Position, Reader};
-use muster::machine::record;
-use muster::wire::event::Event;
-
-/// Sequence number and message of every event in the stopped server's journal, in its order.
-fn stored(site: &Site) -> Vec<(u64, String)> {
-    let reader = Reader::open(&site.path("server/journal")).unwrap();
-    let mut records = reader.forward(Position(0));
-    let mut stored = Vec::new();
-    while let Some(item) = records.next().unwrap() {
-        match item {
-            Item::Record(view) => {
-                let (_, body) = record::decode(view.record.payload).unwrap();
-                stored.push((view.record.sequence, Event::from_bytes(body).unwrap().message));
-            }
-            Item::Damage(damage) => panic!("{damage}"),
-        }
-    }
-    stored
-}
+use agent_support::{Program, Site, error_of, eventually, stored};
 
 #[test]
 fn a_device_enrols_syncs_its_real_packages_and_delivers_events() {

@@ -1,5 +1,5 @@
 //! Calling devices and finding out why they don't come, with musterctl, over a script of what devices do.
-#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+#![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 mod ctl_support;
 

@@ -84,6 +84,8 @@ fn stored_events(directory: &std::path::Path) -> Vec<u64> {
     let mut stored = Vec::new();
     while let Some(item) = records.next().unwrap() {
         match item {
+            // Number 0 is the server's own, such as a change of presence.
+            muster::journal::Item::Record(record) if record.record.sequence == 0 => {}
             muster::journal::Item::Record(record) => stored.push(record.record.sequence),
             muster::journal::Item::Damage(damage) => panic!("{damage:?}"),
         }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::machine::hot::LinkRef;
 use crate::store::Store;
-use crate::wire::api::{CallOutcome, EventTotals, JournalStatus, Limit, LinkTotals};
+use crate::wire::api::{CallOutcome, DatagramTotals, EventTotals, JournalStatus, Limit, LinkTotals};
 use crate::wire::datagram::WakeReason;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::time::WallTime;
@@ -132,6 +132,8 @@ pub trait Gauges: Send + Sync {
     fn links(&self) -> LinkTotals;
     /// The event log. May touch the disk: called on a blocking thread.
     fn journal(&self) -> JournalStatus;
+    /// Datagrams since the start.
+    fn datagrams(&self) -> DatagramTotals;
     /// What is allowed at most.
     fn limits(&self) -> Vec<Limit>;
 }

@@ -40,6 +40,7 @@ pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Statu
             addresses: context.info.addresses.clone(),
             devices,
             links: context.gauges.links(),
+            datagrams: context.gauges.datagrams(),
             events: EventTotals { stored_per_second, ..context.gauges.events() },
             journal: context.gauges.journal(),
             store: StoreStatus {

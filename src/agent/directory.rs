@@ -58,7 +58,19 @@ impl Directory {
     /// # Errors
     /// When another process holds it, or the system refuses.
     pub fn lock(&self, holder: &str) -> Result<Lock, DirectoryError> {
-        let path = self.path.join("agent.lock");
+        self.lock_file("agent.lock", holder)
+    }
+
+    /// Keeps a second move to another server out; the agent may run meanwhile.
+    ///
+    /// # Errors
+    /// When one is under way, or the system refuses.
+    pub fn lock_move(&self) -> Result<Lock, DirectoryError> {
+        self.lock_file("move.lock", "a move to another server")
+    }
+
+    fn lock_file(&self, name: &str, holder: &str) -> Result<Lock, DirectoryError> {
+        let path = self.path.join(name);
         let wrap = |source| DirectoryError::Io { path: path.clone(), source };
         let mut file = File::options()
             .read(true)

@@ -2,21 +2,19 @@
 //!
 //! The token carries the SHA-256 of the server's certificate, so that the device knows the server before it says anything.
 
-use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::address::ServerAddress;
 use super::identity::{Candidate, Identity, IdentityError, KeyType};
-use super::link::{Link, LinkError};
+use super::link::LinkError;
+use super::talk::{Talk, TalkError, connect};
 use crate::reactor::channel::{ChannelError, ClientTls, ExpectedServer};
-use crate::wire::message::{Enrol, Enrolled, ErrorCode, ErrorReport, ToAgent, ToServer};
+use crate::wire::message::{Enrol, ErrorCode, ErrorReport, ToAgent, ToServer};
 use crate::wire::time::WallTime;
 use crate::wire::token::JoinToken;
 
 /// How long one address of the server may take to accept a connection: three tries of TCP (RFC 6298: 1 + 2 + 4 s).
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(7);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// How long the server may take from the first byte to the certificate: it may be busy enrolling others.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
@@ -69,6 +67,25 @@ pub enum EnrollError {
     Identity(#[from] IdentityError),
 }
 
+impl EnrollError {
+    /// What ended a conversation with `server`.
+    pub(super) fn talk(server: &ServerAddress, error: TalkError) -> Self {
+        match error {
+            TalkError::TimedOut => Self::TimedOut(server.to_string()),
+            TalkError::Link(LinkError::Channel(error @ ChannelError::WrongServer { .. })) => {
+                Self::WrongServer(error)
+            }
+            TalkError::Link(error) => Self::Link { server: server.to_string(), error },
+        }
+    }
+
+    /// Whether the server may have enrolled the device all the same, so that a use of the token may be spent.
+    #[must_use]
+    pub fn may_be_enrolled(&self) -> bool {
+        matches!(self, Self::Link { .. } | Self::TimedOut(_) | Self::Unexpected)
+    }
+}
+
 /// What to do about a refusal.
 fn advice(code: ErrorCode) -> &'static str {
     match code {
@@ -108,75 +125,22 @@ pub fn enroll(
         request: candidate.request.clone(),
         name: name.to_owned(),
     });
-    let failed = |error: LinkError| match error {
-        LinkError::Channel(error @ ChannelError::WrongServer { .. }) => EnrollError::WrongServer(error),
-        error => EnrollError::Link { server: server.to_string(), error },
-    };
+    let failed = |error| EnrollError::talk(server, error);
     let tls = ClientTls::new(ExpectedServer::Hash(token.server_certificate), None)
-        .map_err(|error| failed(error.into()))?;
-    let stream = connect(server, &addresses)?;
-    let mut link = Link::new(stream, &tls).map_err(failed)?;
-    let enrolled = converse(&mut link, &request, server, failed)?;
-    link.close();
-    Ok(candidate.into_identity(enrolled, server.to_string(), now))
-}
-
-fn connect(server: &ServerAddress, addresses: &[SocketAddr]) -> Result<TcpStream, EnrollError> {
-    let mut reasons = Vec::new();
-    for address in addresses {
-        match TcpStream::connect_timeout(address, CONNECT_TIMEOUT) {
-            Ok(stream) => {
-                let made_ready = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
-                match made_ready {
-                    Ok(()) => return Ok(stream),
-                    Err(error) => reasons.push(format!("{address}: {error}")),
-                }
-            }
-            Err(error) => reasons.push(format!("{address}: {error}")),
-        }
-    }
-    let what = reasons.join(", ");
-    Err(EnrollError::Unreachable { server: server.to_string(), what, port: server.port })
-}
-
-/// Sends the request once the server has proved who it is, and waits for the answer.
-fn converse(
-    link: &mut Link<TcpStream>,
-    request: &ToServer<'_>,
-    server: &ServerAddress,
-    failed: impl Fn(LinkError) -> EnrollError,
-) -> Result<Enrolled, EnrollError> {
+        .map_err(|error| failed(LinkError::from(error).into()))?;
+    let (stream, _) = connect(&addresses, CONNECT_TIMEOUT).map_err(|what| EnrollError::Unreachable {
+        server: server.to_string(),
+        what,
+        port: server.port,
+    })?;
     let deadline = Instant::now() + ANSWER_TIMEOUT;
-    let mut sent = false;
-    loop {
-        let mut has_more = link.pump();
-        if link.is_open() && !sent {
-            let mut framed = Vec::new();
-            request.write_to(&mut framed);
-            link.send(&framed).map_err(&failed)?;
-            sent = true;
-            has_more = true;
-        }
-        if let Some(answer) = link.next_message().map_err(&failed)? {
-            return match answer {
-                ToAgent::Enrolled(enrolled) => Ok(*enrolled),
-                ToAgent::Error(report) => Err(EnrollError::Refused(report)),
-                ToAgent::Later(later) => Err(EnrollError::Later(later.seconds)),
-                _ => Err(EnrollError::Unexpected),
-            };
-        }
-        if has_more {
-            continue;
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
-        let wanted = if link.wants_write() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-        match poll(&mut [PollFd::new(link.socket(), wanted)], Some(&left)) {
-            Ok(0) => return Err(EnrollError::TimedOut(server.to_string())),
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => {
-                return Err(failed(LinkError::Channel(ChannelError::Socket(error.to_string()))));
-            }
-        }
-    }
+    let mut talk = Talk::open(stream, &tls, deadline).map_err(failed)?;
+    let enrolled = match talk.ask(&request, deadline).map_err(failed)? {
+        ToAgent::Enrolled(enrolled) => *enrolled,
+        ToAgent::Error(report) => return Err(EnrollError::Refused(report)),
+        ToAgent::Later(later) => return Err(EnrollError::Later(later.seconds)),
+        _ => return Err(EnrollError::Unexpected),
+    };
+    talk.close();
+    Ok(candidate.into_identity(enrolled, server.to_string(), now))
 }

@@ -108,9 +108,14 @@ impl Identity {
     /// # Errors
     /// When it is damaged or the system refuses.
     pub fn read(directory: &Path) -> Result<Option<Self>, IdentityError> {
+        Self::read_slots(directory, SLOT_NAME)
+    }
+
+    /// Reads the identity that is kept under another name than the one that counts.
+    pub(super) fn read_slots(directory: &Path, name: &'static str) -> Result<Option<Self>, IdentityError> {
         let damaged =
             |what: String| IdentityError::Damaged { directory: directory.display().to_string(), what };
-        match Slots::new(directory, SLOT_NAME).read() {
+        match Slots::new(directory, name).read() {
             Ok(None) => Ok(None),
             Ok(Some(content)) => {
                 minicbor::decode(&content).map(Some).map_err(|error| damaged(error.to_string()))
@@ -125,8 +130,13 @@ impl Identity {
     /// # Errors
     /// When the system refuses.
     pub fn write(&self, directory: &Path) -> Result<(), IdentityError> {
+        self.write_slots(directory, SLOT_NAME)
+    }
+
+    /// Stores it under another name than the one that counts.
+    pub(super) fn write_slots(&self, directory: &Path, name: &'static str) -> Result<(), IdentityError> {
         let content = minicbor::to_vec(self).unwrap_or_default();
-        Slots::new(directory, SLOT_NAME).write(&content).map_err(IdentityError::Slots)
+        Slots::new(directory, name).write(&content).map_err(IdentityError::Slots)
     }
 
     /// The SHA-256 of each stored copy of the server's certificates.

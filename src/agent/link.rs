@@ -54,6 +54,18 @@ impl<S: Read + Write> Link<S> {
         !self.channel.is_handshaking()
     }
 
+    /// The name of the key exchange that was agreed on, such as `X25519MLKEM768`.
+    #[must_use]
+    pub fn key_exchange(&self) -> Option<String> {
+        self.channel.key_exchange()
+    }
+
+    /// The server's certificate, DER, once it has shown it.
+    #[must_use]
+    pub fn server_certificate(&self) -> Option<&[u8]> {
+        self.channel.peer_certificate()
+    }
+
     /// Whether something waits for the socket to take it.
     #[must_use]
     pub fn wants_write(&self) -> bool {

@@ -4,17 +4,22 @@
 
 pub mod address;
 pub mod application;
+pub mod check;
 pub mod cli;
 pub mod collect;
+pub mod datagram;
 pub mod directory;
 pub mod enroll;
 pub mod identity;
 pub mod link;
 pub mod local;
+pub mod moving;
 pub mod process;
 pub mod run;
 pub mod settings;
+pub mod shutdown;
 pub mod slots;
 pub mod spool;
+pub mod talk;
 pub mod toml_file;
 pub mod watch;

@@ -11,6 +11,9 @@ use crate::wire::event::Severity;
 /// Name of the configuration file that is looked for in the data directory.
 pub const FILE_NAME: &str = "muster-agent.toml";
 
+/// The UDP port on which wakes are heard when nobody says otherwise.
+pub const WAKE_PORT_DEFAULT: u16 = 15_000;
+
 /// Smallest quota of one severity, in mebibytes: two segments, one to write and one to drop.
 pub const SPOOL_QUOTA_MEBIBYTES_MIN: u32 = 1;
 
@@ -36,6 +39,8 @@ pub struct Settings {
     pub socket: SocketSettings,
     /// The spool.
     pub spool: SpoolSettings,
+    /// Wakes of the server.
+    pub wake: WakeSettings,
     /// What is collected, and where from.
     pub collect: CollectSettings,
 }
@@ -75,6 +80,14 @@ pub struct SocketSettings {
     /// Its permission bits, as chmod(1) writes them.
     #[serde(deserialize_with = "mode")]
     pub mode: u32,
+}
+
+/// Wakes: datagrams with which the server calls the device while it is not connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WakeSettings {
+    /// The UDP port on which they are heard; 0: none are. The server is told with each sync.
+    pub port: u16,
 }
 
 /// The spool: how much of the device's disk the events of each severity may take while they can't be delivered. When it
@@ -120,6 +133,7 @@ impl Default for Settings {
             applications: PathBuf::from("/etc/muster/applications.d"),
             socket: SocketSettings::default(),
             spool: SpoolSettings::default(),
+            wake: WakeSettings::default(),
             collect: CollectSettings::default(),
         }
     }
@@ -128,6 +142,12 @@ impl Default for Settings {
 impl Default for SocketSettings {
     fn default() -> Self {
         Self { path: None, mode: 0o600 }
+    }
+}
+
+impl Default for WakeSettings {
+    fn default() -> Self {
+        Self { port: WAKE_PORT_DEFAULT }
     }
 }
 

@@ -109,6 +109,26 @@ impl Slots {
         sync_directory(&self.directory).map_err(wrap)
     }
 
+    /// Removes what was written; durable when this returns. A crash on the way leaves what was there, or nothing.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn remove(&self) -> Result<(), SlotError> {
+        let newest = newest([self.load("a")?.flatten(), self.load("b")?.flatten()]);
+        // The newest goes last: what it replaced must not come back.
+        let order = if newest.is_some_and(|(index, _)| index == 0) { ["b", "a"] } else { ["a", "b"] };
+        for slot in order {
+            let path = self.path(slot);
+            match std::fs::remove_file(&path).and_then(|()| sync_directory(&self.directory)) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(SlotError::Io { path, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn path(&self, slot: &str) -> PathBuf {
         self.directory.join(format!("{}.{slot}", self.name))
     }
@@ -228,6 +248,22 @@ mod tests {
         slots.write(b"three").unwrap();
         assert_eq!(slots.read().unwrap().as_deref(), Some(&b"three"[..]));
         assert_eq!(slots.load("b").unwrap().flatten().unwrap().content, b"two");
+    }
+
+    #[test]
+    fn what_is_removed_does_not_come_back() {
+        let (_directory, slots) = slots();
+        slots.remove().unwrap();
+        for writes in 1..4 {
+            for write in 0..writes {
+                slots.write(&[write]).unwrap();
+            }
+            slots.remove().unwrap();
+            assert_eq!(slots.read().unwrap(), None);
+        }
+        std::fs::write(slots.path("a"), b"torn").unwrap();
+        slots.remove().unwrap();
+        assert_eq!(slots.read().unwrap(), None);
     }
 
     #[test]

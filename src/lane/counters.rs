@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::machine::close::CloseReason;
+use crate::wire::datagram::DropReason;
 
 /// One number that many threads add to.
 #[derive(Debug, Default)]
@@ -39,6 +40,7 @@ macro_rules! counters {
         pub struct Counters {
             $($(#[$doc])* pub $name: Counter,)*
             closes: Vec<Counter>,
+            drops: Vec<Counter>,
         }
 
         impl Counters {
@@ -46,7 +48,8 @@ macro_rules! counters {
             #[must_use]
             pub fn new() -> Arc<Self> {
                 let closes = CloseReason::ALL.iter().map(|_| Counter::default()).collect();
-                Arc::new(Self { $($name: Counter::default(),)* closes })
+                let drops = DropReason::ALL.iter().map(|_| Counter::default()).collect();
+                Arc::new(Self { $($name: Counter::default(),)* closes, drops })
             }
 
             /// Every counter but the closes, by name.
@@ -99,9 +102,34 @@ counters! {
     accept_failures,
     /// Turns of all reactors.
     turns,
+    /// Links of devices that are to stay, that are open now.
+    links_kept,
+    /// Datagrams that came in.
+    datagrams_received,
+    /// Datagrams that were sent.
+    datagrams_sent,
+    /// Notices that were believed.
+    notices,
+    /// Devices that were called.
+    calls,
+    /// Changes of presence that were put into the log of events.
+    presence_changes,
 }
 
 impl Counters {
+    /// A datagram was dropped.
+    pub fn dropped(&self, reason: DropReason) {
+        if let Some(counter) = self.drops.get(reason.index()) {
+            counter.add_one();
+        }
+    }
+
+    /// How many datagrams were dropped, for each reason.
+    #[must_use]
+    pub fn all_drops(&self) -> Vec<(DropReason, u64)> {
+        DropReason::ALL.iter().zip(&self.drops).map(|(reason, counter)| (*reason, counter.get())).collect()
+    }
+
     /// A link was closed.
     pub fn closed(&self, reason: CloseReason) {
         if let Some(counter) = self.closes.get(reason.index()) {

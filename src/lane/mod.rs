@@ -5,9 +5,11 @@
 //! | [`mailbox`] | a bounded queue with a doorbell |
 //! | [`reactors`] | what reactors are told, and the table of their mailboxes |
 //! | [`permits`] | a bounded right to have work done, taken before the work is accepted |
+//! | [`calls`] | what the owner of the UDP port is told |
 //! | [`counters`] | what the server counts, by name |
 #![forbid(unsafe_code)]
 
+pub mod calls;
 pub mod counters;
 pub mod mailbox;
 pub mod permits;

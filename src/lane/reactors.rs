@@ -26,6 +26,8 @@ pub struct LinkSettings {
 pub enum ToReactor {
     /// A job of this link's session has come back. Its permit comes with it.
     JobDone(LinkRef, JobOutcome),
+    /// Somebody waits for the device: its session is to ask it for a sync, for which it is to look at itself anew or not.
+    SyncNow(LinkRef, bool),
     /// Another link of the same device is there.
     Superseded(LinkRef),
     /// The device was removed.

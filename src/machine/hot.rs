@@ -38,7 +38,6 @@ impl LinkRef {
 
     /// Slot of its slab.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "the mask leaves 24 bits")]
     pub fn slot(self) -> u32 {
         (self.0.get() >> 32) as u32 & (SLOTS_MAX - 1)
     }

@@ -401,6 +401,9 @@ fn take_events<'b>(
             record.last_sequence
         )
     };
+    if epoch == Epoch(0) {
+        return Err("spool epoch 0 is the server's own: begin another".to_owned());
+    }
     if record.is_rolled_back(epoch, events.highest) {
         return Err(conflict());
     }

@@ -8,11 +8,11 @@
 //! ```text
 //! 0  wire/      bytes <-> values: frames, messages, tokens, ids, digests, limits. No IO, no clock
 //! 1  fleet/     pure rules: pacing, presence, versions
-//! 1  machine/   pure state machines: server session, acknowledgements, timers, agent
+//! 1  machine/   pure state machines: server session, acknowledgements, timers, calls of devices, agent
 //! 2  lane/      what passes between threads: bounded mailboxes with a doorbell; counters
 //! 3  journal/   the event log of the server and the spool of the agent; the one module with unsafe
 //! 3  store/     SQLite: devices, groups, tokens, inventory; the device table in memory
-//! 3  reactor/   mio: poll, links, the TLS channel, acceptor, buffers, the clock
+//! 3  reactor/   mio: poll, links, the TLS channel, acceptor, the UDP port, buffers, the clock
 //! 4  admin/     the administration API    agent/  the device side    client/  what musterctl uses
 //! 5  server/    assembly: configuration, identity, threads, start, drain; the embeddable server
 //! 6  bin/       arguments in, one call, exit code out
@@ -29,6 +29,7 @@
 //! | preparer | the next segment of the journal, one ahead; retention | the flusher, and its own clock |
 //! | store writer | the one write connection to SQLite | workers, control |
 //! | worker × W | nothing between jobs | reactors, through a bounded channel |
+//! | datagrams | the UDP port; who is called, and how far each call is | sockets; reactors and control through a mailbox |
 //! | control | the administration API, signals, reload | administrators |
 //!
 //! No thread waits for a thread that it feeds. A permit is taken before a frame is consumed, so that a lane can't
@@ -52,5 +53,10 @@
 //!   transaction takes everything that waits.
 //! - **Enrolment**: a link without a certificate → job → worker checks the token, signs the request, stores the device →
 //!   answer → the device connects anew with its certificate.
+//! - **A call**: control → the UDP port's thread → where is the device? Connected: a letter to its reactor, a message on its link. Not:
+//!   a datagram, repeated until the session says that its sync has begun, or given up with the reason. [`reach`](super::reach) has
+//!   the rules.
+//! - **A last word**: datagram → authentication → counter → the device's record → an event when the presence has changed. It never
+//!   answers, whatever it receives.
 //! - **Administration**: `musterctl` → HTTP over a Unix socket → the control thread, which reads SQLite and the journal on
 //!   blocking threads of a bounded number. It never stands on a device's road.

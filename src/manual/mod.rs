@@ -5,6 +5,7 @@
 //! | [`architecture`] | whoever changes muster: floors, threads, roads |
 //! | [`delivery`] | whoever relies on an event arriving: what is promised, and how it is kept |
 //! | [`operations`] | whoever runs a server: configuration, backup, full disks, removed devices |
+//! | [`reach`] | whoever calls devices: wakes, notices, presence, kept connections, firewalls and NAT |
 //! | [`wire`] | whoever writes an agent in another language |
 //! | [`measurements`] | whoever sizes a server: what was measured, and how |
 //! | [`testing`] | whoever wants to see that it holds |
@@ -17,5 +18,6 @@ pub mod architecture;
 pub mod delivery;
 pub mod measurements;
 pub mod operations;
+pub mod reach;
 pub mod testing;
 pub mod wire;

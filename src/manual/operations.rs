@@ -2,7 +2,7 @@
 //!
 //! # Starting and stopping
 //!
-//! `musterd run` needs a data directory and one TCP port. A first start makes the directory (mode 0700) and in it:
+//! `musterd run` needs a data directory and one port, TCP and UDP. A first start makes the directory (mode 0700) and in it:
 //!
 //! | what | holds | when it is lost |
 //! |---|---|---|
@@ -19,6 +19,9 @@
 //! `tools/musterd.toml` shows every setting with its default and what it means. A wrong file is refused with its line, the key and what is
 //! allowed; `musterd check-config --config FILE` says so without starting anything. SIGHUP reads the file again: intervals, limits of links, retention and the log
 //! level apply at once, and the log names the settings that wait for a restart. A wrong file changes nothing then.
+//!
+//! `[server] listen` and `udp` are the two addresses; left alone, UDP has the number of TCP. [`reach`](super::reach) has a table of what a
+//! firewall has to let through.
 //!
 //! Each link takes a file descriptor. The server raises its soft limit to the hard one; `LimitNOFILE` in the unit sets that.
 //!
@@ -48,6 +51,8 @@
 //!
 //! # When something is wrong
 //!
-//! Every closed link and every refusal has a named reason with a counter: `musterctl status` shows them. The log goes to standard error, with
+//! `musterctl device why NAME` says of one device why it is in step or not and when it will be; `muster-agent check` on the device tries every
+//! road to the server. Every closed link, every refusal and every dropped datagram has a named reason with a counter: `musterctl status` shows them,
+//! and `muster-agent status` on the device those of wakes. The log goes to standard error, with
 //! RFC 3339 times; its level is `[log] level`, and `RUST_LOG` sets it for single modules.
 #![forbid(unsafe_code)]

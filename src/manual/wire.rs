@@ -15,7 +15,14 @@
 //! 2. On each connection: compare the server's certificate with the stored copies, byte for byte; present the own one; send `sync` with the
 //!    digest of each section. The answer is `in-sync`, or `want`, which is followed by parts and then by `in-sync`.
 //! 3. Events at any time after that, oldest first; `ack` says through which sequence number they are durable.
-//! 4. `in-sync` says when to come again, and whether the connection stays: without `keep` the agent closes it.
+//! 4. On a connection that stays, `ping` says when the next one will come, and `sync-now` asks for a sync at once. `goodbye` is the last word.
+//! 5. `in-sync` says when to come again, and whether the connection stays: without `keep` the agent closes it.
+//!
+//! # Datagrams
+//!
+//! A wake (server to device, UDP 15000 or what the device named) and a notice (device to server, UDP 13000 or what the server named)
+//! have 56 bytes each; [`wire::datagram`](crate::wire::datagram) has the layout in rows of 8 bytes. The keys come with `enrolled`. Each side
+//! remembers the highest counter that it took, on its disk, and takes no other twice.
 //!
 //! # Growing
 //!

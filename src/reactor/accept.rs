@@ -13,6 +13,10 @@ use crate::machine::close::CloseReason;
 /// Connections that are accepted in one turn, in connections, so that a storm does not keep live links waiting.
 pub(super) const ACCEPTS_PER_TURN: usize = 64;
 
+/// Links beyond the most that may begin a handshake, in links: there is room for the devices whose links are to stay, and nobody else
+/// may take it, but nobody is known before.
+pub const HANDSHAKES_BEYOND_MAX: u64 = 64;
+
 /// How long accepting pauses when the system has no descriptors or memory left, in milliseconds: the connection stays in the
 /// backlog, and the poll would say so again at once.
 const ACCEPT_PAUSE_MILLISECONDS: u64 = 100;
@@ -68,7 +72,8 @@ impl<B: Backend> Reactor<B> {
         mut socket: mio::net::TcpStream,
         peer: std::net::SocketAddr,
     ) -> Result<(), CloseReason> {
-        if self.counters.links_open.get() > self.settings.links_max {
+        // It may be a device whose link is to stay: who it is shows the handshake.
+        if self.counters.links_open.get() > self.settings.links_max + HANDSHAKES_BEYOND_MAX {
             return Err(CloseReason::TooManyLinks);
         }
         let channel = Channel::server(&self.tls).map_err(|_| CloseReason::Internal)?;
@@ -86,6 +91,8 @@ impl<B: Backend> Reactor<B> {
             channel,
             stage: Stage::Handshaking,
             device: None,
+            is_adopted: false,
+            is_kept: false,
             generation,
             inbox: Vec::new(),
             stage_deadline: deadline,

@@ -68,6 +68,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Somebody at this address has refused our certificate.
     fn refused_at(&self, peer: IpAddr);
 
+    /// How many devices' links are to stay: so much room is theirs.
+    fn kept_devices(&self) -> u64;
+
     /// Sends a wake of the kind probe; it may be lost.
     fn probe(&self, device: DeviceId, address: SocketAddr, counter: u32);
 

@@ -3,17 +3,16 @@
 use std::net::Shutdown;
 
 use super::backend::{AppendRefusal, Backend};
-use super::channel::{HandshakeCost, READ_BYTES_BUDGET, ReadOutcome, Standing};
+use super::channel::{READ_BYTES_BUDGET, ReadOutcome};
 use super::link::{Link, Stage};
 use super::turn::Reactor;
 use crate::fleet::pacing::later_seconds;
-use crate::lane::reactors::ToReactor;
 use crate::machine::close::CloseReason;
 use crate::machine::command::{Command, JobOutcome};
 use crate::machine::hot::{HotRecord, LinkRef};
-use crate::machine::session::{LATER_SECONDS, Session};
+use crate::machine::session::{LATER_SECONDS, Session, SyncPolicy};
 use crate::wire::frame;
-use crate::wire::id::{CertificateHash, DeviceId};
+use crate::wire::id::DeviceId;
 use crate::wire::limits::FRAME_BODY_BYTES_MAX;
 use crate::wire::message::{ErrorCode, ErrorReport, ToAgent, ToServer};
 
@@ -111,69 +110,6 @@ impl<B: Backend> Reactor<B> {
         }
     }
 
-    /// The handshake may have ended: then the link gets its session. `false`: the link was closed.
-    fn finish_handshake(&mut self, slot: usize) -> bool {
-        let Some(link) = self.links.get(slot) else { return false };
-        if link.channel.is_handshaking() {
-            return true;
-        }
-        match link.channel.handshake_cost() {
-            Some(HandshakeCost::Resumed) => self.counters.handshakes_resumed.add_one(),
-            _ => self.counters.handshakes_full.add_one(),
-        }
-        let certificate = link.channel.peer_certificate().map(CertificateHash::of);
-        // Looked up now, whatever the handshake has seen: a resumed one brings the certificate of an earlier day.
-        let device = match certificate.map(|hash| self.backend.standing(&hash)) {
-            None => None,
-            Some(Standing::Known(device)) => Some(device),
-            Some(Standing::Removed(device)) => {
-                log::info!("{}: refused: device {device} was removed", link.peer);
-                self.say_removed(slot);
-                return false;
-            }
-            Some(Standing::Unknown) => {
-                self.leave(slot, CloseReason::ForeignCertificate);
-                return false;
-            }
-        };
-        link.device = device;
-        link.stage = Stage::Live(Session::new(&self.now, device));
-        log::debug!(
-            "{}: link of {}",
-            link.peer,
-            device.map_or("a stranger".into(), |device| device.to_string())
-        );
-        if let (Some(device), Some(name)) = (device, self.links.name(slot)) {
-            let earlier = self.backend.with_record(device, |record| record.link.replace(name)).flatten();
-            if let Some(earlier) = earlier {
-                self.tell_superseded(earlier);
-            }
-        }
-        self.rearm(slot);
-        true
-    }
-
-    fn tell_superseded(&mut self, earlier: LinkRef) {
-        if self.links.slot_of(earlier).is_some() {
-            self.superseded(earlier);
-        } else if let Some(lanes) = &self.lanes
-            && !lanes.post(earlier, ToReactor::Superseded(earlier))
-        {
-            // It is found by its idle deadline.
-            log::debug!("link {earlier:?} could not be told that it was superseded");
-        }
-    }
-
-    fn say_removed(&mut self, slot: usize) {
-        let message =
-            "this device was removed from the server; to come back it has to enrol again with a new token";
-        self.send(
-            slot,
-            &ToAgent::Error(ErrorReport { code: ErrorCode::DeviceRemoved, message: message.into() }),
-        );
-        self.leave(slot, CloseReason::DeviceRemoved);
-    }
-
     /// Acts on every whole frame in `plain`. How many bytes are done with, and how it ended.
     fn take_frames(&mut self, slot: usize, plain: &[u8]) -> (usize, Taken) {
         let mut consumed = 0;
@@ -225,19 +161,29 @@ impl<B: Backend> Reactor<B> {
             }
         };
         self.counters.messages_received.add_one();
+        if let Some(device) = device {
+            self.adopt(slot, name, device, &message);
+        }
+        let Some(Link { stage: Stage::Live(session), peer, .. }) = self.links.get(slot) else {
+            return Taken::Closed;
+        };
+        let peer = Some(peer.ip());
         let events = match &message {
             ToServer::Events(events) => events.items.len(),
             _ => 0,
         };
         let (backend, now) = (&self.backend, &self.now);
         let mut tally = Tally::default();
+        let (mut has_settled, mut is_kept) = (false, false);
         let mut message = Some(message);
         let mut decide = |mut record: Option<&mut HotRecord>| {
             let Some(message) = message.take() else { return };
-            let policy = backend.policy(record.as_deref(), now);
+            let policy = SyncPolicy { peer, ..backend.policy(record.as_deref(), now) };
             session.handle(now, message, record.as_deref_mut(), &policy, &mut commands);
             if let Some(record) = record {
                 tally.append_all(&**backend, now, record, &commands);
+                has_settled |= backend.settle(now, record);
+                is_kept = record.keep_connected;
             }
         };
         let is_known =
@@ -245,7 +191,8 @@ impl<B: Backend> Reactor<B> {
         if !is_known {
             decide(None);
         }
-        self.has_appended |= tally.appended > 0;
+        self.count_kept(slot, is_kept);
+        self.has_appended |= tally.appended > 0 || has_settled;
         self.counters.events_appended.add(tally.appended);
         if let Some((position, epoch, through)) = tally.ack {
             self.acks.push(position, name, epoch, through);
@@ -355,20 +302,24 @@ impl<B: Backend> Reactor<B> {
         self.rearm(slot);
     }
 
+    pub(super) fn sync_now(&mut self, name: LinkRef, is_fresh: bool) {
+        self.tell_session(name, |session, out| session.sync_now(is_fresh, out));
+    }
+
     pub(super) fn superseded(&mut self, name: LinkRef) {
-        self.end_session(name, Session::superseded);
+        self.tell_session(name, Session::superseded);
     }
 
     pub(super) fn removed(&mut self, name: LinkRef) {
-        self.end_session(name, Session::removed);
+        self.tell_session(name, Session::removed);
     }
 
-    fn end_session(&mut self, name: LinkRef, end: impl FnOnce(&mut Session, &mut Vec<Command<'_>>)) {
+    fn tell_session(&mut self, name: LinkRef, tell: impl FnOnce(&mut Session, &mut Vec<Command<'_>>)) {
         let Some(slot) = self.links.slot_of(name) else { return };
         let Some(Link { stage: Stage::Live(session), .. }) = self.links.get(slot) else { return };
         let device = session.device();
         let mut commands = Vec::new();
-        end(session, &mut commands);
+        tell(session, &mut commands);
         self.execute(slot, name, device, commands, &mut false);
     }
 
@@ -383,7 +334,7 @@ impl<B: Backend> Reactor<B> {
                 Some(Stage::Handshaking) => self.leave(slot, CloseReason::Stopping),
                 Some(Stage::Live(session)) if !session.has_job() => {
                     let seconds = u32::try_from(1 + random() % spread).unwrap_or(LATER_SECONDS);
-                    self.end_session(name, |session, out| session.stop(seconds, out));
+                    self.tell_session(name, |session, out| session.stop(seconds, out));
                 }
                 _ => {}
             }
@@ -403,7 +354,7 @@ impl<B: Backend> Reactor<B> {
     }
 
     /// Protects a message; it leaves at the end of the turn.
-    fn send(&mut self, slot: usize, message: &ToAgent) {
+    pub(super) fn send(&mut self, slot: usize, message: &ToAgent) {
         let Some(link) = self.links.get(slot) else { return };
         if matches!(link.stage, Stage::Leaving { .. }) {
             return;
@@ -491,7 +442,7 @@ impl Tally {
     }
 }
 
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     let mut bytes = [0; 8];
     // Without randomness all come back at once, which is no reason not to stop.
     let _ = aws_lc_rs::rand::fill(&mut bytes);

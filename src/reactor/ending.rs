@@ -16,6 +16,9 @@ impl<B: Backend> Reactor<B> {
             if matches!(link.stage, Stage::Leaving { .. }) {
                 return self.forget(slot);
             }
+            if matches!((&link.stage, error), (Stage::Handshaking, ChannelError::Refused(_))) {
+                self.backend.refused_at(link.peer.ip());
+            }
         }
         self.leave(slot, reason_of(error));
     }
@@ -42,12 +45,19 @@ impl<B: Backend> Reactor<B> {
             }
             _ => log::info!("{}: closed: {reason}", link.peer),
         }
+        if std::mem::take(&mut link.is_kept) {
+            self.counters.links_kept.take_one();
+        }
         if let Some(device) = device {
-            self.backend.with_record(device, |record| {
-                if record.link == Some(name) {
+            let (backend, now) = (&self.backend, &self.now);
+            // The late end of an old link says nothing of the device.
+            let has_appended = backend.with_record(device, |record| {
+                record.link == Some(name) && {
                     record.link = None;
+                    backend.settle(now, record)
                 }
             });
+            self.has_appended |= has_appended == Some(true);
         }
         match reason {
             // Nobody listens any more, or never did.

@@ -40,6 +40,10 @@ pub(super) struct Link {
     pub(super) stage: Stage,
     /// Whose it is, as the certificate says.
     pub(super) device: Option<DeviceId>,
+    /// It has become the device's, with its first word.
+    pub(super) is_adopted: bool,
+    /// It counts among the links that are to stay.
+    pub(super) is_kept: bool,
     pub(super) generation: u32,
     /// Bytes of a frame that is not whole, or that there was no room for. Empty, and without memory, most of the time.
     pub(super) inbox: Vec<u8>,

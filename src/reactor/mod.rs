@@ -16,8 +16,11 @@ mod ending;
 mod link;
 mod links;
 pub mod listener;
+pub mod port;
 mod turn;
+mod welcome;
 
+pub use accept::HANDSHAKES_BEYOND_MAX;
 pub use backend::{AppendRefusal, Backend};
 pub use clock::Clock;
 pub use turn::{Reactor, ReactorError};

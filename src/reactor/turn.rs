@@ -262,6 +262,7 @@ impl<B: Backend> Reactor<B> {
                     self.permits.give_back();
                     self.job_done(link, outcome);
                 }
+                ToReactor::SyncNow(link, is_fresh) => self.sync_now(link, is_fresh),
                 ToReactor::Superseded(link) => self.superseded(link),
                 ToReactor::Removed(link) => self.removed(link),
                 ToReactor::Close(link, reason) => {

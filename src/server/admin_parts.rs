@@ -1,19 +1,22 @@
 //! The server as its administration sees it.
 
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::admin::{Calls, CallsBusy, EventLog, Gauges, Links, LogRecord, OutcomeSink, Visit};
+use crate::admin::{EventLog, Gauges, Links, LogRecord, Visit};
 use crate::journal::{Item, Journal, Position, State};
 use crate::lane::counters::Counters;
 use crate::lane::permits::Permits;
 use crate::lane::reactors::ReactorLanes;
+use crate::machine::close::CloseReason;
 use crate::machine::hot::LinkRef;
+use crate::store::Store;
 use crate::wire::api::{
-    CloseCount, EventTotals, JournalCondition, JournalStatus, Limit, LinkTotals, Timestamp,
+    CloseCount, DatagramTotals, EventTotals, JournalCondition, JournalStatus, Limit, LinkTotals, Timestamp,
 };
-use crate::wire::datagram::WakeReason;
+use crate::wire::datagram::DropReason;
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
@@ -31,17 +34,6 @@ impl Links for OpenLinks {
             );
         }
     }
-}
-
-/// Calls nobody: as if too many calls waited.
-pub(super) struct NoCalls;
-
-impl Calls for NoCalls {
-    fn call(&self, _: &[DeviceId], _: WakeReason, _: Option<OutcomeSink>) -> Result<u64, CallsBusy> {
-        Err(CallsBusy)
-    }
-
-    fn cancel(&self, _: u64) {}
 }
 
 /// The journal, to be read.
@@ -100,6 +92,18 @@ pub(super) struct Counted {
     pub(super) journal: Journal,
     pub(super) permits: Permits,
     pub(super) links_max: Arc<AtomicU64>,
+    pub(super) kept_max: Arc<AtomicU64>,
+    pub(super) store: Store,
+    pub(super) udp_address: SocketAddr,
+}
+
+/// What occurred, the most frequent first.
+fn counted<R: Copy>(counts: Vec<(R, u64)>, name: impl Fn(R) -> &'static str) -> Vec<CloseCount> {
+    let occurred = counts.into_iter().filter(|(_, count)| *count > 0);
+    let mut counted: Vec<_> =
+        occurred.map(|(reason, count)| CloseCount { reason: name(reason).to_owned(), count }).collect();
+    counted.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
+    counted
 }
 
 impl Gauges for Counted {
@@ -116,20 +120,24 @@ impl Gauges for Counted {
     }
 
     fn links(&self) -> LinkTotals {
-        let mut closes: Vec<CloseCount> = self
-            .counters
-            .all_closes()
-            .into_iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(reason, count)| CloseCount { reason: reason.name().to_owned(), count })
-            .collect();
-        closes.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
+        let closes = counted(self.counters.all_closes(), CloseReason::name);
         LinkTotals {
             open: self.counters.links_open.get(),
             accepted: self.counters.links_accepted.get(),
             handshakes: self.counters.handshakes_full.get() + self.counters.handshakes_resumed.get(),
             handshakes_resumed: self.counters.handshakes_resumed.get(),
             closes,
+        }
+    }
+
+    fn datagrams(&self) -> DatagramTotals {
+        DatagramTotals {
+            address: self.udp_address.to_string(),
+            received: self.counters.datagrams_received.get(),
+            notices: self.counters.notices.get(),
+            dropped: counted(self.counters.all_drops(), DropReason::name),
+            sent: self.counters.datagrams_sent.get(),
+            calls: self.counters.calls.get(),
         }
     }
 
@@ -159,6 +167,7 @@ impl Gauges for Counted {
         let limit = |name: &str, value, used| Limit { name: name.to_owned(), value, used: Some(used) };
         vec![
             limit("links", self.links_max.load(Ordering::Relaxed), self.counters.links_open.get()),
+            limit("kept connections", self.kept_max.load(Ordering::Relaxed), self.store.table().kept()),
             limit("jobs", self.permits.total() as u64, self.permits.taken() as u64),
         ]
     }

@@ -3,16 +3,21 @@
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_channel::Sender;
 
 use super::members::Members;
+use super::presence::Announcer;
 use crate::fleet::pacing;
 use crate::journal::{AppendError, Journal, NoRoom, Record};
+use crate::lane::calls::ToCaller;
+use crate::lane::counters::Counters;
+use crate::lane::mailbox::Mailbox;
 use crate::lane::permits::Permits;
 use crate::machine::command::{CallStep, Job};
 use crate::machine::hot::{HotRecord, LinkRef};
+use crate::machine::reach::UdpReach;
 use crate::machine::record;
 use crate::machine::session::{LATER_SECONDS, SyncPolicy};
 use crate::reactor::channel::{Membership as _, Standing};
@@ -39,19 +44,44 @@ pub(super) struct LiveBackend {
     pub(super) jobs: Sender<Assignment>,
     pub(super) permits: Permits,
     pub(super) members: Members,
+    pub(super) announcer: Announcer,
+    caller: Mailbox<ToCaller>,
+    counters: Arc<Counters>,
+    /// The UDP port of notices, when it is not that of TCP.
+    notice_port: Option<u16>,
     server_epoch: Arc<AtomicU64>,
     keep_seconds: AtomicU32,
+    keep_unreachable: AtomicBool,
+    kept_max: AtomicU64,
+}
+
+/// What a backend is made of.
+pub(super) struct BackendParts {
+    pub(super) store: Store,
+    pub(super) journal: Journal,
+    pub(super) jobs: Sender<Assignment>,
+    pub(super) permits: Permits,
+    pub(super) announcer: Announcer,
+    pub(super) caller: Mailbox<ToCaller>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) notice_port: Option<u16>,
+    pub(super) server_epoch: Epoch,
 }
 
 impl LiveBackend {
-    pub(super) fn new(
-        store: Store,
-        journal: Journal,
-        jobs: Sender<Assignment>,
-        permits: Permits,
-        server_epoch: Epoch,
-        keep_seconds: u32,
-    ) -> Self {
+    /// Nobody's link stays until [`LiveBackend::set_keeping`] says more.
+    pub(super) fn new(parts: BackendParts) -> Self {
+        let BackendParts {
+            store,
+            journal,
+            jobs,
+            permits,
+            announcer,
+            caller,
+            counters,
+            notice_port,
+            server_epoch,
+        } = parts;
         let members = Members::new(store.table().clone());
         Self {
             store,
@@ -59,14 +89,36 @@ impl LiveBackend {
             jobs,
             permits,
             members,
+            announcer,
+            caller,
+            counters,
+            notice_port,
             server_epoch: Arc::new(AtomicU64::new(server_epoch.0)),
-            keep_seconds: AtomicU32::new(keep_seconds),
+            keep_seconds: AtomicU32::default(),
+            keep_unreachable: AtomicBool::default(),
+            kept_max: AtomicU64::default(),
         }
     }
 
-    /// The ping interval of kept links, in seconds, from the next sync of each.
-    pub(super) fn set_keep_seconds(&self, seconds: u32) {
-        self.keep_seconds.store(seconds, Ordering::Relaxed);
+    /// Whose links stay and how they show that they are alive, from the next sync of each device.
+    pub(super) fn set_keeping(&self, keep_seconds: u32, keep_unreachable: bool, kept_max: u64) {
+        self.keep_seconds.store(keep_seconds, Ordering::Relaxed);
+        self.keep_unreachable.store(keep_unreachable, Ordering::Relaxed);
+        self.kept_max.store(kept_max, Ordering::Relaxed);
+    }
+
+    /// Whether the device's link is to stay: an administrator says so, or wakes do not reach it and there is room.
+    fn is_to_stay(&self, record: &HotRecord) -> bool {
+        let is_unreached =
+            record.udp_reach == UdpReach::Unreached && self.keep_unreachable.load(Ordering::Relaxed);
+        let has_room = || self.counters.links_open.get() < self.kept_max.load(Ordering::Relaxed);
+        record.keep_connected || (is_unreached && has_room())
+    }
+
+    fn tell_caller(&self, letter: ToCaller) {
+        if self.caller.post(letter).is_err() {
+            log::debug!("the UDP port has too much to do: a call will end by its deadline");
+        }
     }
 
     /// The server's history.
@@ -94,7 +146,7 @@ impl Backend for LiveBackend {
             }),
             interval_seconds,
             keep_seconds: record
-                .filter(|record| record.keep_connected)
+                .filter(|record| self.is_to_stay(record))
                 .map(|_| self.keep_seconds.load(Ordering::Relaxed)),
             has_room: self.permits.free() > PERMITS_RESERVED,
             // Any bits that differ from device to device and from time to time will do.
@@ -103,7 +155,7 @@ impl Backend for LiveBackend {
                 now.moment.0 ^ record.map_or(0, |record| record.device.0),
             ),
             peer: None,
-            notice_port: None,
+            notice_port: self.notice_port,
         }
     }
 
@@ -144,14 +196,24 @@ impl Backend for LiveBackend {
         self.jobs.try_send((link, job)).is_ok()
     }
 
-    fn called(&self, _device: DeviceId, _step: CallStep) {}
+    fn called(&self, device: DeviceId, step: CallStep) {
+        self.tell_caller(ToCaller::Step(device, step));
+    }
 
-    fn refused_at(&self, _peer: IpAddr) {}
+    fn refused_at(&self, peer: IpAddr) {
+        self.tell_caller(ToCaller::RefusedAt(peer));
+    }
 
-    fn probe(&self, _device: DeviceId, _address: SocketAddr, _counter: u32) {}
+    fn kept_devices(&self) -> u64 {
+        self.store.table().kept()
+    }
 
-    fn settle(&self, _now: &Now, _record: &mut HotRecord) -> bool {
-        false
+    fn probe(&self, device: DeviceId, address: SocketAddr, counter: u32) {
+        self.tell_caller(ToCaller::Probe(device, address, counter));
+    }
+
+    fn settle(&self, now: &Now, record: &mut HotRecord) -> bool {
+        self.announcer.settle(now.wall, record)
     }
 
     fn server_restored(&self) {

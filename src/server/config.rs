@@ -33,6 +33,8 @@ pub struct Config {
     pub data_directory: PathBuf,
     /// TCP address that devices connect to.
     pub listen: SocketAddr,
+    /// UDP address that devices send notices to, and that wakes come from; `None`: that of `listen`.
+    pub udp: Option<SocketAddr>,
     /// Names under which devices reach this server; only shown, in the hint how to enrol.
     pub host_names: Vec<String>,
     /// Threads that serve links; `None`: one for each core.
@@ -67,8 +69,12 @@ pub struct LinksConfig {
     pub handshake_deadline: Duration,
     /// After how long without a word a link is closed that nobody asked to keep.
     pub idle_deadline: Duration,
-    /// How often the agent says on a kept link that it is there. Two missed ones end the link.
+    /// How often the agent says on a kept link that it is there, at most: it says so more often where the network forgets sooner.
     pub keep_interval: Duration,
+    /// Most devices whose links may be asked to stay; `None`: what descriptors and memory allow.
+    pub max_kept_connections: Option<usize>,
+    /// Whether the link of a device stays by itself while wakes do not reach it.
+    pub keep_unreachable: bool,
     /// How long a peer may leave what we send it unread.
     pub write_deadline: Duration,
 }
@@ -96,6 +102,7 @@ impl Default for Config {
         Self {
             data_directory: DEFAULT_DATA_DIRECTORY.into(),
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT)),
+            udp: None,
             host_names: Vec::new(),
             reactors: None,
             workers: None,
@@ -105,6 +112,8 @@ impl Default for Config {
                 handshake_deadline: Duration::from_secs(10),
                 idle_deadline: Duration::from_secs(60),
                 keep_interval: Duration::from_secs(300),
+                max_kept_connections: None,
+                keep_unreachable: true,
                 write_deadline: Duration::from_secs(30),
             },
             sync: SyncConfig { interval: Duration::from_secs(900) },
@@ -178,12 +187,20 @@ impl Config {
     fn from_reader(reader: &Reader<'_>) -> Result<Self, (usize, String)> {
         let default = Self::default();
         reader.only_sections(&["server", "admin", "links", "sync", "journal", "log"])?;
-        let server =
-            reader.section("server", &["data_directory", "listen", "host_names", "reactors", "workers"])?;
+        let server = reader
+            .section("server", &["data_directory", "listen", "udp", "host_names", "reactors", "workers"])?;
         let admin = reader.section("admin", &["socket"])?;
         let links = reader.section(
             "links",
-            &["max", "handshake_deadline", "idle_deadline", "keep_interval", "write_deadline"],
+            &[
+                "max",
+                "handshake_deadline",
+                "idle_deadline",
+                "keep_interval",
+                "max_kept_connections",
+                "keep_unreachable",
+                "write_deadline",
+            ],
         )?;
         let sync = reader.section("sync", &["interval"])?;
         let journal = reader.section("journal", &["segment_size", "retention_size", "retention_age"])?;
@@ -192,6 +209,7 @@ impl Config {
         let config = Self {
             data_directory: server.path("data_directory")?.unwrap_or(default.data_directory),
             listen: server.address("listen")?.unwrap_or(default.listen),
+            udp: server.address("udp")?,
             host_names: server.texts("host_names")?.unwrap_or_default(),
             reactors: server.count("reactors", 1..=THREADS_MAX)?,
             workers: server.count("workers", 1..=THREADS_MAX)?,
@@ -207,6 +225,8 @@ impl Config {
                 keep_interval: links
                     .duration("keep_interval", seconds(5)..=seconds(86_400))?
                     .unwrap_or(default.links.keep_interval),
+                max_kept_connections: links.count("max_kept_connections", 0..=LINKS_MAX)?,
+                keep_unreachable: links.flag("keep_unreachable")?.unwrap_or(default.links.keep_unreachable),
                 write_deadline: links
                     .duration("write_deadline", seconds(1)..=seconds(600))?
                     .unwrap_or(default.links.write_deadline),
@@ -249,6 +269,12 @@ impl Config {
         Ok(())
     }
 
+    /// The UDP address of notices and wakes.
+    #[must_use]
+    pub fn udp_address(&self) -> SocketAddr {
+        self.udp.unwrap_or(self.listen)
+    }
+
     /// The directory of the certificates and keys.
     #[must_use]
     pub fn identity_directory(&self) -> PathBuf {
@@ -284,6 +310,7 @@ impl Config {
         };
         note(self.data_directory != new.data_directory, "server.data_directory", false);
         note(self.listen != new.listen, "server.listen", false);
+        note(self.udp != new.udp, "server.udp", false);
         note(self.host_names != new.host_names, "server.host_names", true);
         note(self.reactors != new.reactors, "server.reactors", false);
         note(self.workers != new.workers, "server.workers", false);
@@ -292,6 +319,12 @@ impl Config {
         note(self.links.handshake_deadline != new.links.handshake_deadline, "links.handshake_deadline", true);
         note(self.links.idle_deadline != new.links.idle_deadline, "links.idle_deadline", true);
         note(self.links.keep_interval != new.links.keep_interval, "links.keep_interval", true);
+        note(
+            self.links.max_kept_connections != new.links.max_kept_connections,
+            "links.max_kept_connections",
+            true,
+        );
+        note(self.links.keep_unreachable != new.links.keep_unreachable, "links.keep_unreachable", true);
         note(self.links.write_deadline != new.links.write_deadline, "links.write_deadline", true);
         note(self.sync.interval != new.sync.interval, "sync.interval", true);
         note(self.journal.segment_bytes != new.journal.segment_bytes, "journal.segment_size", false);

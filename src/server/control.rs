@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::ServerError;
-use super::sequences::WriteBack;
+use super::presence::Rounds;
+use super::sequences::{Round, WriteBack};
 use crate::admin::listen::AdminListener;
 use crate::admin::{self, AdminContext};
 use crate::journal::Journal;
@@ -24,6 +25,7 @@ pub(super) struct Control {
     pub(super) context: AdminContext,
     pub(super) journal: Journal,
     pub(super) write_back: WriteBack,
+    pub(super) rounds: Rounds,
 }
 
 /// The control thread, running.
@@ -70,20 +72,36 @@ impl Control {
         let mut rounds = tokio::time::interval(Duration::from_secs(WRITE_BACK_SECONDS));
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         rounds.tick().await;
+        let mut looks = tokio::time::interval(Duration::from_secs(1));
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let result = loop {
             tokio::select! {
                 result = &mut served => break result,
                 _ = rounds.tick() => self.write_back().await,
+                _ = looks.tick() => self.look().await,
             }
         };
         self.write_back().await;
         result
     }
 
-    /// One round. What must be durable first nearly always is; otherwise the round waits for it.
+    /// Looks at a slice of the devices, and writes down what is new of any of them beside times: where it is reached, what it said.
+    async fn look(&mut self) {
+        let table = self.context.store.table().clone();
+        self.rounds.step(&table, (self.context.clock)());
+        let round = WriteBack::begin_news(&table, self.rounds.take_news());
+        self.finish(round).await;
+    }
+
     async fn write_back(&mut self) {
+        let table = self.context.store.table();
+        let round = self.write_back.begin(table, self.journal.durable().0, (self.context.clock)());
+        self.finish(round).await;
+    }
+
+    /// Ends a round. What must be durable first nearly always is; otherwise the round waits for it.
+    async fn finish(&mut self, round: Round) {
         let store: &Store = &self.context.store;
-        let round = self.write_back.begin(store.table(), self.journal.durable().0, (self.context.clock)());
         let mut durable = self.context.durable.clone();
         let needed = round.needs_durable;
         // The sender goes when the journal does; then nothing more becomes durable and nothing may be written.

@@ -7,11 +7,13 @@
 
 mod admin_parts;
 mod backend;
+mod calls;
 pub mod config;
 mod control;
 pub mod enrolment;
 pub mod identity;
 pub mod members;
+pub mod presence;
 pub mod sequences;
 mod start;
 mod workers;
@@ -25,6 +27,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::Receiver;
 
+use crate::admin::Calls;
 use crate::admin::listen::ListenError;
 use crate::journal::{DirectoryError, FileStorage, Journal, OpenError, Threads};
 use crate::lane::counters::Counters;
@@ -34,6 +37,7 @@ use crate::reactor::channel::ChannelError;
 use crate::store::{Store, StoreError};
 use crate::wire::id::CertificateHash;
 use backend::LiveBackend;
+use calls::CallThread;
 use config::{Config, ReloadDiff};
 use control::ControlThread;
 use identity::IdentityError;
@@ -99,6 +103,10 @@ pub struct Server {
     counters: Arc<Counters>,
     descriptors: u64,
     links_max: Arc<AtomicU64>,
+    kept_max: Arc<AtomicU64>,
+    call_thread: CallThread,
+    calls: Arc<dyn Calls>,
+    udp_address: SocketAddr,
 }
 
 impl Server {
@@ -114,6 +122,12 @@ impl Server {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where devices send notices to, and where wakes come from.
+    #[must_use]
+    pub fn udp_address(&self) -> SocketAddr {
+        self.udp_address
     }
 
     /// The administration socket.
@@ -140,6 +154,12 @@ impl Server {
         &self.store
     }
 
+    /// The log of events.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
     /// What is counted, by name.
     #[must_use]
     pub fn counters(&self) -> &Arc<Counters> {
@@ -150,6 +170,12 @@ impl Server {
     #[must_use]
     pub fn lanes(&self) -> &ReactorLanes {
         &self.lanes
+    }
+
+    /// The way to call devices.
+    #[must_use]
+    pub fn calls(&self) -> &Arc<dyn Calls> {
+        &self.calls
     }
 
     /// Something comes out of it when the server can't go on, such as a journal that failed: drain it then.
@@ -167,9 +193,13 @@ impl Server {
         let config = self.config.reloaded(new);
         self.store.set_default_interval(start::seconds(config.sync.interval))?;
         self.journal.set_retention(Some(start::retention(&config.journal)))?;
-        self.backend.set_keep_seconds(start::seconds(config.links.keep_interval));
         let links_max = start::allowed_links(&config.links, self.descriptors);
         self.links_max.store(links_max, Ordering::Relaxed);
+        let kept_max = start::allowed_kept(&config.links, links_max);
+        self.kept_max.store(kept_max, Ordering::Relaxed);
+        self.store.set_kept_max(kept_max)?;
+        let keep_seconds = start::seconds(config.links.keep_interval);
+        self.backend.set_keeping(keep_seconds, config.links.keep_unreachable, kept_max);
         let settings = start::link_settings(&config.links, links_max);
         if !self.lanes.tell_all(|| ToReactor::Settings(settings)) {
             log::error!("a reactor has too much to do to be told of the new limits: reload again");
@@ -184,6 +214,7 @@ impl Server {
     /// # Errors
     /// When the journal has failed.
     pub fn drain(self) -> Result<(), ServerError> {
+        self.backend.announcer.stop();
         if !self.lanes.drain_all() {
             log::error!("a reactor has too much to do to be told that the server stops");
         }
@@ -192,6 +223,7 @@ impl Server {
                 log::error!("a reactor panicked");
             }
         }
+        self.call_thread.stop();
         // The workers end when the last sender of work is gone: the reactors' are, this is the last.
         drop(self.backend);
         for worker in self.workers {

@@ -34,9 +34,17 @@ pub fn replay(table: &DeviceTable, device: u64, sequence: u64, payload: &[u8], e
 /// A round of writing back that has begun: what is to be written, and what must be durable before.
 pub struct Round {
     records: Vec<HotRecord>,
-    recorded: u64,
+    /// Everything below this position of the journal is in the store then; `None`: as much as before.
+    recorded: Option<u64>,
     /// The journal must be durable up to here before [`WriteBack::write`]: a sequence number must not outlive its event.
     pub needs_durable: u64,
+}
+
+impl Round {
+    fn new(records: Vec<HotRecord>, recorded: Option<u64>) -> Self {
+        let needs_durable = records.iter().map(|record| record.last_position).max().unwrap_or(0);
+        Self { records, recorded, needs_durable }
+    }
 }
 
 /// What of the table is in the store.
@@ -61,22 +69,36 @@ impl WriteBack {
             records.extend(table.unrecorded_in(shard, recorded, self.last_round));
         }
         self.last_round = now;
-        let needs_durable = records.iter().map(|record| record.last_position).max().unwrap_or(0);
-        Round { records, recorded: durable, needs_durable }
+        Round::new(records, Some(durable))
+    }
+
+    /// A round for these devices alone, which have news that are worth more than a time.
+    #[must_use]
+    pub fn begin_news(table: &DeviceTable, devices: impl IntoIterator<Item = DeviceId>) -> Round {
+        let take = |device| {
+            table.with(device, |record| {
+                record.has_news = false;
+                *record
+            })
+        };
+        Round::new(devices.into_iter().filter_map(take).collect(), None)
     }
 
     /// Ends a round, once the journal is durable far enough. When the store refuses, the next round brings the same again.
     pub fn write(&self, store: &Store, round: Round) {
-        if round.records.is_empty() && round.recorded == *self.recorded.lock() {
+        let is_known = round.recorded.is_none_or(|position| position == *self.recorded.lock());
+        if round.records.is_empty() && is_known {
             return;
         }
         let (recorded, position) = (self.recorded.clone(), round.recorded);
-        store.record_sequences(round.records, Some(position), move |result: Result<(), StoreError>| {
-            match result {
-                Ok(()) => *recorded.lock() = position,
-                Err(error) => {
-                    log::warn!("sequence numbers were not written back, the next round will: {error}");
+        store.record_sequences(round.records, position, move |result: Result<(), StoreError>| match result {
+            Ok(()) => {
+                if let Some(position) = position {
+                    *recorded.lock() = position;
                 }
+            }
+            Err(error) => {
+                log::warn!("sequence numbers were not written back, the next round will: {error}");
             }
         });
     }
@@ -136,5 +158,30 @@ mod tests {
         drop(store);
         let store = Store::open(directory.path()).unwrap();
         assert_eq!(store.journal_position().unwrap(), 150);
+    }
+
+    #[test]
+    fn news_alone_are_written_and_leave_the_position_where_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let write_back = WriteBack::new(40, WallTime(1));
+        let table = table();
+        table.with(DeviceId(7), |record| record.has_news = true);
+        let round = WriteBack::begin_news(&table, [DeviceId(7), DeviceId(8)]);
+        assert_eq!(
+            (round.records.len(), round.recorded),
+            (1, None),
+            "of a device that is gone there is no news"
+        );
+        assert!(!table.get(DeviceId(7)).unwrap().has_news);
+        write_back.write(&store, round);
+        // A writer that waits for itself would never end.
+        let (ended, end) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            drop(store);
+            ended.send(()).unwrap();
+        });
+        end.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
+        assert_eq!(*write_back.recorded.lock(), 40);
     }
 }

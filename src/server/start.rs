@@ -1,8 +1,9 @@
 //! The start: what is opened, in which order, and why in that one.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::thread::Builder;
 use std::time::Duration;
 
@@ -10,21 +11,24 @@ use crossbeam_channel::{Sender, bounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 
-use super::admin_parts::{Counted, NoCalls, OpenLinks, StoredEvents};
-use super::backend::LiveBackend;
+use super::admin_parts::{Counted, OpenLinks, StoredEvents};
+use super::backend::{BackendParts, LiveBackend};
+use super::calls::{CallThread, CallTools};
 use super::config::{Config, JournalConfig, LinksConfig};
 use super::control::{Control, ControlThread};
 use super::identity::Identity;
+use super::presence::{Announcer, Rounds};
 use super::sequences::{self, WriteBack};
 use super::workers::{self, Tools};
 use super::{Server, ServerError};
-use crate::admin::{AdminContext, ServerInfo};
+use crate::admin::{AdminContext, Calls, ServerInfo};
 use crate::journal::{FileStorage, Journal, Notice, Opened, Options, Position, Retention, Threads};
 use crate::lane::counters::Counters;
 use crate::lane::permits::Permits;
 use crate::lane::reactors::{LinkSettings, ReactorLanes};
 use crate::reactor::channel::ServerTls;
-use crate::reactor::{Clock, Reactor, listener};
+use crate::reactor::port::Port;
+use crate::reactor::{Clock, HANDSHAKES_BEYOND_MAX, Reactor, listener};
 use crate::store::{FILE_NAME, Store};
 use crate::wire::time::WallTime;
 
@@ -35,8 +39,11 @@ const JOBS_MAX: usize = 512;
 /// Most reactors, in threads: a reactor's number is a byte.
 const REACTORS_MAX: usize = 64;
 
+/// What a kept link takes, in bytes: buffers and keys of TLS, the kernel's socket.
+const KEPT_LINK_BYTES: u64 = 12 * 1024;
+
 /// Descriptors that are not for links, in descriptors: database, event log, administration, libraries.
-const DESCRIPTOR_RESERVE: u64 = 256;
+const DESCRIPTOR_RESERVE: u64 = 256 + HANDSHAKES_BEYOND_MAX;
 
 pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let clock = Clock::new();
@@ -64,31 +71,45 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let counters = Counters::new();
     let permits = Permits::new(JOBS_MAX);
     let (jobs, assignments) = bounded(JOBS_MAX);
-    let backend = Arc::new(LiveBackend::new(
-        store.clone(),
-        journal.clone(),
-        jobs,
-        permits.clone(),
-        store.server_epoch()?,
-        seconds(config.links.keep_interval),
-    ));
-    let members = Arc::new(backend.members.clone());
-    let tls = ServerTls::new(identity.server_certificate_der(), identity.server_private_key_der(), members)?;
     let descriptors = raise_descriptor_limit();
-    let links_max = Arc::new(AtomicU64::new(allowed_links(&config.links, descriptors)));
-    let settings = link_settings(&config.links, links_max.load(Ordering::Relaxed));
+    let settings_links_max = allowed_links(&config.links, descriptors);
+    let kept_max = allowed_kept(&config.links, settings_links_max);
+    store.set_kept_max(kept_max)?;
+    let (links_max, shown_kept_max) =
+        (Arc::new(AtomicU64::new(settings_links_max)), Arc::new(AtomicU64::new(kept_max)));
+    let settings = link_settings(&config.links, settings_links_max);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = config.reactors.unwrap_or(cores).clamp(1, REACTORS_MAX);
     let listeners = listener::bind(config.listen, count)
         .map_err(ServerError::when(format!("listen on {}", config.listen)))?;
     let mut addresses = Vec::new();
-    let mut reactors = Vec::new();
-    for (number, listener) in (0u8..).zip(listeners) {
+    for listener in &listeners {
         let address =
             listener.local_addr().map_err(ServerError::when("ask for the address that is listened on"))?;
         if !addresses.contains(&address) {
             addresses.push(address);
         }
+    }
+    let tcp_port = addresses.first().map_or(0, |address: &SocketAddr| address.port());
+    let port = open_port(config.udp_address(), tcp_port, clock, &counters)?;
+    let udp_address = port.address().map_err(ServerError::when("ask for the address of the UDP port"))?;
+    let announcer = Announcer::new(journal.clone(), counters.clone(), now);
+    let backend = Arc::new(LiveBackend::new(BackendParts {
+        store: store.clone(),
+        journal: journal.clone(),
+        jobs,
+        permits: permits.clone(),
+        announcer: announcer.clone(),
+        caller: port.mailbox(),
+        counters: counters.clone(),
+        notice_port: Some(udp_address.port()).filter(|port| *port != tcp_port),
+        server_epoch: store.server_epoch()?,
+    }));
+    backend.set_keeping(seconds(config.links.keep_interval), config.links.keep_unreachable, kept_max);
+    let members = Arc::new(backend.members.clone());
+    let tls = ServerTls::new(identity.server_certificate_der(), identity.server_private_key_der(), members)?;
+    let mut reactors = Vec::new();
+    for (number, listener) in (0u8..).zip(listeners) {
         reactors.push(Reactor::new(
             number,
             listener,
@@ -104,7 +125,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
 
     let (durable, durable_seen) = watch::channel(journal.durable().0);
     let (failed, failures) = bounded(1);
-    let (rung, reactor_failed) = (lanes.clone(), failed.clone());
+    let (rung, reactor_failed, failed_port) = (lanes.clone(), failed.clone(), failed.clone());
     let journal_threads = Threads::spawn("journal", flusher, preparer, move |notice| match notice {
         Notice::Durable(position) => {
             rung.ring_all();
@@ -130,16 +151,33 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let tools = Tools { store: store.clone(), identity: identity.clone(), lanes: lanes.clone(), clock };
     let workers = workers::spawn(config.workers.unwrap_or(cores), &assignments, &tools)
         .map_err(ServerError::when("start the workers"))?;
+    let (call_thread, desk) = CallThread::start(
+        port,
+        CallTools {
+            table: store.table().clone(),
+            identity: identity.clone(),
+            announcer: announcer.clone(),
+            lanes: lanes.clone(),
+            counters: counters.clone(),
+            server_started: now,
+            seed: random(),
+            failed: failed_port,
+        },
+    )?;
+    let calls: Arc<dyn Calls> = Arc::new(desk);
     let context = AdminContext {
+        calls: calls.clone(),
         store: store.clone(),
         links: Arc::new(OpenLinks(lanes.clone())),
-        calls: Arc::new(NoCalls),
         log: Arc::new(StoredEvents(journal.clone())),
         gauges: Arc::new(Counted {
             counters: counters.clone(),
             journal: journal.clone(),
             permits,
             links_max: links_max.clone(),
+            kept_max: shown_kept_max.clone(),
+            udp_address,
+            store: store.clone(),
         }),
         info: ServerInfo {
             version: env!("CARGO_PKG_VERSION"),
@@ -147,7 +185,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
             certificate: identity.certificate_hash(),
             addresses: addresses.iter().map(ToString::to_string).collect(),
             interval_seconds: seconds(config.sync.interval),
-            keep_unreachable: false,
+            keep_unreachable: config.links.keep_unreachable,
         },
         durable: durable_seen,
         clock: || Clock::new().now().wall,
@@ -158,6 +196,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         context,
         journal: journal.clone(),
         write_back,
+        rounds: Rounds::new(announcer),
     })?;
 
     // Devices last: whoever connects finds everything there.
@@ -188,6 +227,10 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         counters,
         descriptors,
         links_max,
+        kept_max: shown_kept_max,
+        call_thread,
+        calls,
+        udp_address,
         config,
     })
 }
@@ -235,6 +278,56 @@ pub(super) fn allowed_links(links: &LinksConfig, descriptors: u64) -> u64 {
         );
     }
     wanted.min(possible)
+}
+
+/// How many links may be asked to stay: what the configuration says, or what the links and half of the memory that is free allow.
+pub(super) fn allowed_kept(links: &LinksConfig, links_max: u64) -> u64 {
+    let free = memory_available_bytes();
+    let by_memory = free.map_or(u64::MAX, |bytes| bytes / 2 / KEPT_LINK_BYTES);
+    // Some links are always those of devices that come by.
+    let possible = (links_max - links_max / 16).min(by_memory);
+    let allowed = links.max_kept_connections.map_or(possible, |wanted| wanted as u64);
+    if allowed > possible {
+        log::warn!(
+            "links.max_kept_connections is {allowed}, but links and memory allow about {possible} (links.max, LimitNOFILE)"
+        );
+    }
+    log::info!(
+        "max_kept_connections is {allowed}: {links_max} links are allowed, {} MiB of memory are free",
+        free.map_or("unknown".into(), |bytes| (bytes >> 20).to_string())
+    );
+    allowed
+}
+
+/// `MemAvailable` of proc_meminfo(5); `None` on systems without it.
+fn memory_available_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
+}
+
+/// Opens the UDP port. When the system is to choose its number, it has that of TCP if possible.
+fn open_port(
+    address: SocketAddr,
+    tcp_port: u16,
+    clock: Clock,
+    counters: &Arc<Counters>,
+) -> Result<Port, ServerError> {
+    if address.port() == 0
+        && let Ok(port) = Port::open(SocketAddr::new(address.ip(), tcp_port), clock, counters.clone())
+    {
+        return Ok(port);
+    }
+    Port::open(address, clock, counters.clone())
+        .map_err(ServerError::when(format!("hear datagrams on UDP {address} (set another with --udp)")))
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without randomness wakes are repeated together, which is no reason not to start.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    u64::from_be_bytes(bytes)
 }
 
 fn open_store(config: &Config) -> Result<Store, ServerError> {

@@ -1,12 +1,17 @@
 //! The real server, agent and control command as processes, each on a directory of its own.
+#![allow(dead_code, reason = "each test uses its own part of it")]
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use muster::journal::{Item, Position, Reader};
+use muster::machine::record;
+use muster::wire::event::Event;
 use serde_json::Value;
 
 /// How long anything may take before a test gives up. Generous: the machine may be busy.
@@ -25,11 +30,12 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 pub(crate) struct Running(Child);
 
 impl Running {
-    fn start(program: &str, arguments: &[&str], log: &Path) -> Self {
+    fn start(program: &str, arguments: &[&str], environment: &[(&str, &str)], log: &Path) -> Self {
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
         let child = Command::new(program)
             .args(arguments)
             .env_remove("RUST_LOG")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -76,6 +82,18 @@ impl Drop for Running {
     }
 }
 
+/// A UDP port that nobody has, below those that the system gives out by itself (ip(7)): it stays free between two lives of an agent.
+pub(crate) fn free_udp_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() * 41 % 12_000).unwrap();
+    loop {
+        let port = 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        if UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// A server and one device.
 pub(crate) struct Site {
     pub(crate) directory: tempfile::TempDir,
@@ -86,6 +104,11 @@ impl Site {
     pub(crate) fn new() -> Self {
         // The port stays free between the server's lives: nothing else asks for this one.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Self::at(address)
+    }
+
+    /// A device of a server that runs elsewhere.
+    pub(crate) fn at(address: SocketAddr) -> Self {
         Self { directory: tempfile::tempdir().unwrap(), address }
     }
 
@@ -101,7 +124,8 @@ impl Site {
     pub(crate) fn server(&self) -> Running {
         let (data, address) = (self.text("server"), self.address.to_string());
         let arguments = ["run", "--data", &data, "--listen", &address, "--udp", "127.0.0.1:0"];
-        let mut server = Running::start(env!("CARGO_BIN_EXE_musterd"), &arguments, &self.path("server.log"));
+        let mut server =
+            Running::start(env!("CARGO_BIN_EXE_musterd"), &arguments, &[], &self.path("server.log"));
         eventually("the server answers", || {
             assert!(!server.ended(), "the server ended: {}", self.log("server.log"));
             self.ctl(&["status"]).status.success()
@@ -111,9 +135,15 @@ impl Site {
 
     /// Starts the agent, and waits until it listens.
     pub(crate) fn agent_process(&self) -> Running {
+        self.agent_process_with(&[])
+    }
+
+    /// The same, with these variables in its environment.
+    pub(crate) fn agent_process_with(&self, environment: &[(&str, &str)]) -> Running {
         let mut agent = Running::start(
             env!("CARGO_BIN_EXE_muster-agent"),
             &["run", "--data", &self.text("agent")],
+            environment,
             &self.path("agent.log"),
         );
         eventually("the agent answers", || {
@@ -121,6 +151,17 @@ impl Site {
             self.status()["running"] == true
         });
         agent
+    }
+
+    /// Starts a command of the agent on the device's directory, to be read from and killed on its way.
+    pub(crate) fn agent_command(&self, arguments: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_muster-agent"))
+            .args(arguments)
+            .args(["--data", &self.text("agent")])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
     }
 
     /// Runs a command of the agent on the device's directory.
@@ -179,6 +220,27 @@ impl Site {
     pub(crate) fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap_or_default()
     }
+}
+
+/// Sequence number and message of every event in the stopped server's journal, in its order.
+pub(crate) fn stored(site: &Site) -> Vec<(u64, String)> {
+    let reader = Reader::open(&site.path("server/journal")).unwrap();
+    let mut records = reader.forward(Position(0));
+    let mut stored = Vec::new();
+    while let Some(item) = records.next().unwrap() {
+        match item {
+            Item::Record(view) => {
+                let (epoch, body) = record::decode(view.record.payload).unwrap();
+                // The server's own, such as a change of presence.
+                if epoch.0 == 0 {
+                    continue;
+                }
+                stored.push((view.record.sequence, Event::from_bytes(body).unwrap().message));
+            }
+            Item::Damage(damage) => panic!("{damage}"),
+        }
+    }
+    stored
 }
 
 pub(crate) fn error_of(output: &Output) -> String {

@@ -20,7 +20,8 @@ use muster::machine::hot::LinkRef;
 use muster::machine::record;
 use muster::store::{Enrolment, NewToken, Store};
 use muster::wire::api::{
-    CallOutcome, CloseCount, EventTotals, JournalCondition, JournalStatus, Limit, LinkTotals, Road,
+    CallOutcome, CloseCount, DatagramTotals, EventTotals, JournalCondition, JournalStatus, Limit, LinkTotals,
+    Road,
 };
 use muster::wire::datagram::WakeReason;
 use muster::wire::event::{Event, Severity};
@@ -201,6 +202,18 @@ impl Gauges for Numbers {
             oldest_at: None,
             newest_at: None,
             durable_position: 700,
+        }
+    }
+
+    fn datagrams(&self) -> DatagramTotals {
+        let dropped = vec![CloseCount { reason: "forged".into(), count: 3 }];
+        DatagramTotals {
+            address: "127.0.0.1:13000".into(),
+            received: 4,
+            notices: 1,
+            dropped,
+            sent: 2,
+            calls: 1,
         }
     }
 

@@ -16,8 +16,8 @@ use muster::wire::frame;
 use muster::wire::id::{DeviceId, Epoch};
 use muster::wire::inventory::{self, Application};
 use muster::wire::message::{
-    Enrol, Enrolled, ErrorReport, EventItem, Events, NamedSection, Part, PartContent, Sync, SyncReason,
-    ToAgent, ToServer,
+    Enrol, Enrolled, ErrorReport, EventItem, Events, NamedSection, Part, PartContent, Reach, Sync,
+    SyncReason, ToAgent, ToServer,
 };
 use muster::wire::section::Section;
 use muster::wire::time::WallTime;
@@ -134,7 +134,7 @@ fn tls_of(enrolled: &Enrolled, key: &[u8]) -> ClientTls {
 #[derive(Debug)]
 pub(crate) struct Device {
     pub(crate) id: DeviceId,
-    enrolled: Enrolled,
+    pub(crate) enrolled: Enrolled,
     key: Vec<u8>,
     tls: ClientTls,
 }
@@ -242,6 +242,17 @@ impl Wire {
 
     /// Says where the inventory stands, and reads the answer.
     pub(crate) fn sync(&mut self, device: &Device, count: u32) -> ToAgent {
+        self.sync_as(device, count, SyncReason::Started, None)
+    }
+
+    /// The same, for a reason, from a device that is reached by datagrams.
+    pub(crate) fn sync_as(
+        &mut self,
+        device: &Device,
+        count: u32,
+        reason: SyncReason,
+        reach: Option<Reach>,
+    ) -> ToAgent {
         let _ = device;
         let digest = inventory::digest_of(&Device::inventory(count));
         let section = NamedSection {
@@ -253,10 +264,10 @@ impl Wire {
         self.send(&ToServer::Sync(Sync {
             agent_epoch: Epoch(1),
             server_epoch: Epoch(0),
-            reason: SyncReason::Started,
+            reason,
             clock: WallTime(1),
             sections: vec![section],
-            reach: None,
+            reach,
         }));
         self.read()
     }

@@ -62,6 +62,29 @@ when the agent is started.")]
     #[command(after_help = "Examples:
   muster-agent sync")]
     Sync(Common),
+    /// Move this device to another server: only once that one has answered; otherwise everything stays as it is
+    #[command(after_help = "Examples:
+  muster-agent move --server new.example.org --token muster1-AAEC…
+  muster-agent move --server 192.0.2.8:13000 --token muster1-AAEC… --name till-17
+
+Make the token on the new server: musterctl token create.
+A running agent takes the new server up by itself. Events that the old server does not have yet go to the new one.")]
+    Move(Move),
+    /// Tell the agent that the device goes to sleep, or has woken up; for the service manager (muster-agent-sleep.service)
+    #[command(after_help = "Examples:
+  muster-agent notice suspend
+  muster-agent notice resume
+
+'suspend' returns once the server was told, within two seconds at most.")]
+    Notice(Notice),
+    /// Look at everything between this device and its server; each line is ok, or says why not and what to do
+    #[command(after_help = "Examples:
+  muster-agent check
+  muster-agent check --json
+
+Looks at the server's name, TCP, TLS, its certificate, whether it knows the device, the clocks, UDP both ways and the spool.
+Works while the agent runs and while it does not. Ends with 0 only when everything is ok.")]
+    Check(Check),
 }
 
 impl Command {
@@ -74,6 +97,9 @@ impl Command {
             Self::Emit(_) => "emit",
             Self::Status(_) => "status",
             Self::Sync(_) => "sync",
+            Self::Move(_) => "move",
+            Self::Notice(_) => "notice",
+            Self::Check(_) => "check",
         }
     }
 }
@@ -107,6 +133,43 @@ pub struct Enroll {
     /// Data directory and configuration.
     #[command(flatten)]
     pub common: Common,
+}
+
+/// `move`
+#[derive(Args, Debug)]
+pub struct Move {
+    /// The new server: a host name or an address, with a port when it is not 13000
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub server: String,
+    /// A join token of the new server, as 'musterctl token create' printed it there
+    #[arg(long, value_name = "TOKEN")]
+    pub token: String,
+    /// What the device is to be called there [default: as it is called now]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Data directory and configuration.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `notice`
+#[derive(Args, Debug)]
+pub struct Notice {
+    /// What happens to the device
+    #[arg(value_enum)]
+    pub what: NoticeWhat,
+    /// Data directory and configuration.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What happens to the device.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoticeWhat {
+    /// It goes to sleep
+    Suspend,
+    /// It has woken up
+    Resume,
 }
 
 /// `run`
@@ -144,6 +207,17 @@ pub struct Emit {
 #[derive(Args, Debug)]
 pub struct Status {
     /// One JSON document instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Data directory and configuration.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `check`
+#[derive(Args, Debug)]
+pub struct Check {
+    /// One JSON document instead of lines
     #[arg(long)]
     pub json: bool,
     /// Data directory and configuration.

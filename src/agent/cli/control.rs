@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::CommandError;
-use super::arguments::{Common, Status as StatusArguments};
+use super::arguments::{Common, Notice, NoticeWhat, Status as StatusArguments};
 use super::context::Context;
 use crate::agent::identity::Identity;
 use crate::agent::local::client::{LocalClient, LocalError};
@@ -15,13 +15,24 @@ use crate::agent::local::protocol::Status;
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a sync may take: connecting, an upload on a slow line, a busy server.
-const SYNC_TIMEOUT: Duration = Duration::from_secs(300);
+pub(super) const SYNC_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Has the agent sync now.
 pub(super) fn sync(common: &Common) -> Result<(), CommandError> {
     let context = Context::new(common)?;
     LocalClient::connect(&context.socket(), SYNC_TIMEOUT)?.sync()?;
     println!("in sync");
+    Ok(())
+}
+
+/// Tells the agent that the device goes to sleep or has woken up.
+pub(super) fn notice(arguments: &Notice) -> Result<(), CommandError> {
+    let context = Context::new(&arguments.common)?;
+    let mut client = LocalClient::connect(&context.socket(), ANSWER_TIMEOUT)?;
+    match arguments.what {
+        NoticeWhat::Suspend => client.suspend()?,
+        NoticeWhat::Resume => client.resume()?,
+    }
     Ok(())
 }
 
@@ -91,6 +102,20 @@ pub(super) fn table(status: &Status) -> String {
     }
     for problem in &status.problems {
         line("problem", problem);
+    }
+    if let Some(datagrams) = &status.datagrams {
+        let port = match datagrams.port {
+            0 => "not heard".to_owned(),
+            port => format!("heard on UDP port {port}"),
+        };
+        let last = datagrams.last_wake.map(|time| format!(", last at {time}")).unwrap_or_default();
+        line("wakes", &format_args!("{port}, {} taken{last}", datagrams.wakes));
+        for dropped in &datagrams.dropped {
+            line(
+                &format!("  {}", dropped.reason.replace('_', " ")),
+                &format_args!("{} dropped", dropped.count),
+            );
+        }
     }
     if let Some(spool) = &status.spool {
         line(

@@ -1,22 +1,13 @@
 //! `muster-agent emit`: through the running agent, or into the spool directly when none runs.
 
-use std::time::{Duration, Instant};
-
 use super::CommandError;
 use super::arguments::Emit;
 use super::context::{Context, wall_time};
 use super::control::{ANSWER_TIMEOUT, event_line};
-use crate::agent::directory::DirectoryError;
-use crate::agent::local::client::{LocalClient, LocalError};
+use super::holder::Holder;
 use crate::agent::local::protocol::{Request, parse};
 use crate::agent::spool::Spool;
 use crate::wire::id::Epoch;
-
-/// How long to wait for whoever holds the spool without listening: an agent that starts, or another `emit`.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often to look again meanwhile.
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Puts an event into the spool; returns once it is durable there.
 pub(super) fn command(arguments: &Emit) -> Result<(), CommandError> {
@@ -27,36 +18,23 @@ pub(super) fn command(arguments: &Emit) -> Result<(), CommandError> {
     else {
         return Err(CommandError::usage("this is no event"));
     };
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match LocalClient::connect(&context.socket(), ANSWER_TIMEOUT) {
-            Ok(mut client) => {
-                let sequence = client.emit(&line)?;
-                println!("event {sequence} is in the spool");
-                return Ok(());
-            }
-            Err(LocalError::NotRunning(_)) => {}
-            Err(error) => return Err(error.into()),
+    let _lock = match Holder::find(&context, "an emit", ANSWER_TIMEOUT)? {
+        Holder::Agent(mut client) => {
+            let sequence = client.emit(&line)?;
+            println!("event {sequence} is in the spool");
+            return Ok(());
         }
-        let directory = context.directory()?;
-        let _lock = match directory.lock("an emit") {
-            Ok(lock) => lock,
-            Err(DirectoryError::InUse { .. }) if Instant::now() < deadline => {
-                std::thread::sleep(LOOK_INTERVAL);
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let mut epoch = [0; 8];
-        aws_lc_rs::rand::fill(&mut epoch)
-            .map_err(|_| CommandError::refused("the system gives no randomness"))?;
-        let epoch = Epoch(u64::from_ne_bytes(epoch) | 1);
-        let now = wall_time();
-        let mut spool = Spool::open_directory(&directory.spool(), &context.settings.spool, epoch, now)
-            .map_err(CommandError::refused)?;
-        let sequence = spool.append(severity, &body, now).map_err(CommandError::refused)?;
-        spool.close().map_err(CommandError::refused)?;
-        println!("event {sequence} is in the spool; no agent runs, it is sent when one does");
-        return Ok(());
-    }
+        Holder::Here(lock) => lock,
+    };
+    let mut epoch = [0; 8];
+    aws_lc_rs::rand::fill(&mut epoch).map_err(|_| CommandError::refused("the system gives no randomness"))?;
+    let epoch = Epoch(u64::from_ne_bytes(epoch) | 1);
+    let now = wall_time();
+    let directory = context.directory()?;
+    let mut spool = Spool::open_directory(&directory.spool(), &context.settings.spool, epoch, now)
+        .map_err(CommandError::refused)?;
+    let sequence = spool.append(severity, &body, now).map_err(CommandError::refused)?;
+    spool.close().map_err(CommandError::refused)?;
+    println!("event {sequence} is in the spool; no agent runs, it is sent when one does");
+    Ok(())
 }

@@ -7,6 +7,7 @@ use crate::agent::address::ServerAddress;
 use crate::agent::collect::host;
 use crate::agent::enroll::enroll;
 use crate::agent::identity::{Identity, IdentityError};
+use crate::agent::moving::{commit, settle, stage};
 use crate::wire::limits::NAME_BYTES_MAX;
 use crate::wire::token::JoinToken;
 
@@ -21,6 +22,7 @@ pub(super) fn command(arguments: &Enroll) -> Result<(), CommandError> {
     }
     let directory = context.directory()?;
     let _lock = directory.lock("an enrolment")?;
+    settle(&directory)?;
     match Identity::read(directory.path()) {
         Ok(None) => {}
         Ok(Some(known)) if !arguments.force => {
@@ -34,7 +36,8 @@ pub(super) fn command(arguments: &Enroll) -> Result<(), CommandError> {
         Err(error) => return Err(error.into()),
     }
     let identity = enroll(&server, &token, &name, context.settings.key_type, wall_time())?;
-    identity.write(directory.path())?;
+    stage(&directory, &identity)?;
+    commit(&directory, &identity)?;
     println!("enrolled as '{}' ({}) at {}", identity.name, identity.device, identity.server);
     if identity.name != name {
         println!("the name '{name}' was taken");
@@ -43,6 +46,6 @@ pub(super) fn command(arguments: &Enroll) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn data_hint(data: Option<&std::path::Path>) -> String {
+pub(super) fn data_hint(data: Option<&std::path::Path>) -> String {
     data.map(|data| format!(" --data {}", data.display())).unwrap_or_default()
 }

@@ -4,10 +4,13 @@
 //! 2: bad usage, a wrong configuration among it.
 
 mod arguments;
+mod check;
 pub mod context;
 mod control;
 mod emit;
 mod enroll;
+mod holder;
+mod moving;
 mod run;
 
 use std::ffi::OsString;
@@ -16,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-pub use arguments::{Arguments, Command, Common, Emit, Enroll, Run, Status};
+pub use arguments::{Arguments, Check, Command, Common, Emit, Enroll, Move, Notice, NoticeWhat, Run, Status};
 
 use crate::agent::directory::DirectoryError;
 use crate::agent::enroll::EnrollError;
@@ -78,6 +81,9 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Status(arguments) => control::status(arguments),
         Command::Sync(common) => control::sync(common),
         Command::Run(arguments) => run::command(arguments),
+        Command::Check(arguments) => check::command(arguments),
+        Command::Move(arguments) => moving::command(arguments),
+        Command::Notice(arguments) => control::notice(arguments),
         Command::Emit(arguments) => emit::command(arguments),
     };
     match done {

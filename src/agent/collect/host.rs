@@ -84,8 +84,9 @@ fn unquoted(value: &str) -> String {
     text
 }
 
-/// random(4). Empty where there is none.
-fn boot_id(root: &Path) -> String {
+/// The id of this boot, random(4); empty when the system tells none.
+#[must_use]
+pub fn boot_id(root: &Path) -> String {
     let mut text = String::new();
     let file = File::open(root.join("proc/sys/kernel/random/boot_id"));
     match file.and_then(|file| file.take(64).read_to_string(&mut text)) {

@@ -98,6 +98,32 @@ impl LocalClient {
         serde_json::from_value(answer).map_err(|error| LocalError::Answer(error.to_string()))
     }
 
+    /// Has the agent take up the identity that was staged, and waits until it is in sync with its server, or has failed to be: then
+    /// the reason is returned, though the device has moved.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask). When the agent refused, nothing has changed.
+    pub fn request_move(&mut self) -> Result<Option<String>, LocalError> {
+        let answer = self.ask(&serde_json::json!({"command": "move"}))?;
+        Ok(answer.get("problem").and_then(serde_json::Value::as_str).map(str::to_owned))
+    }
+
+    /// Tells the agent that the device is about to sleep, and waits until the server was told.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub fn suspend(&mut self) -> Result<(), LocalError> {
+        self.ask(&serde_json::json!({"command": "suspend"})).map(drop)
+    }
+
+    /// Tells the agent that the device has woken up.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub fn resume(&mut self) -> Result<(), LocalError> {
+        self.ask(&serde_json::json!({"command": "resume"})).map(drop)
+    }
+
     /// Has the agent sync, and waits until it is done.
     ///
     /// # Errors

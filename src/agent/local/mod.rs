@@ -5,6 +5,7 @@
 //! | `{"application":…,"severity":…,"kind":…,"message":…,"fields":{…}}` | `{"sequence":N}` once the event is durable |
 //! | `{"command":"status"}` | the status, an object |
 //! | `{"command":"sync"}` | `{"synced":true}` once the sync is done |
+//! | `{"command":"move"}` | `{"moved":true,"synced":true}` once the staged identity is taken up and in sync; `"synced":false` and the `"problem"` when the sync failed |
 //! | anything that can't be done | `{"error":"why"}` |
 //!
 //! Lines are answered in order. Who may connect is said by the permissions of the socket's file (mode 0600: the

@@ -23,6 +23,14 @@ pub enum Request {
     Status,
     /// Sync now.
     Sync,
+    /// The device is about to sleep: answered once the server was told.
+    Suspend,
+    /// It has woken up.
+    Resume,
+    /// Send a notice that means nothing, and say what was heard of the server's.
+    Probe,
+    /// Take up the identity that waits, at its server.
+    Move,
 }
 
 /// Why a line was refused.
@@ -32,7 +40,7 @@ pub enum RequestError {
     #[error("not understood: {0}")]
     Json(#[from] serde_json::Error),
     /// A command that is not known.
-    #[error("'{0}' is not a command (status or sync)")]
+    #[error("'{0}' is not a command (status, sync, suspend, resume, probe or move)")]
     Command(String),
     /// The event breaks a limit of the wire.
     #[error("the event is refused: {0}")]
@@ -67,6 +75,10 @@ pub fn parse(line: &[u8], now: WallTime) -> Result<Request, RequestError> {
         return match command.as_str() {
             "status" => Ok(Request::Status),
             "sync" => Ok(Request::Sync),
+            "suspend" => Ok(Request::Suspend),
+            "resume" => Ok(Request::Resume),
+            "probe" => Ok(Request::Probe),
+            "move" => Ok(Request::Move),
             _ => Err(RequestError::Command(command)),
         };
     }
@@ -113,8 +125,33 @@ pub struct Status {
     pub last_error_at: Option<WallTime>,
     /// The spool; only a running agent knows.
     pub spool: Option<SpoolStatus>,
+    /// Datagrams; only a running agent knows.
+    #[serde(default)]
+    pub datagrams: Option<DatagramStatus>,
     /// What could not be read or is wrong on the device, such as a package database or an application's file.
     pub problems: Vec<String>,
+}
+
+/// What came in by datagram.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatagramStatus {
+    /// The UDP port on which wakes are heard; 0: none.
+    pub port: u16,
+    /// Wakes that were taken since the agent started.
+    pub wakes: u64,
+    /// When the last one was.
+    pub last_wake: Option<WallTime>,
+    /// What was dropped since then, for each reason that occurred.
+    pub dropped: Vec<DropCount>,
+}
+
+/// How many datagrams were dropped for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropCount {
+    /// Name of the reason ([`DropReason`](crate::wire::datagram::DropReason)).
+    pub reason: String,
+    /// How many.
+    pub count: u64,
 }
 
 /// How the spool stands.

@@ -18,6 +18,7 @@ fn a_line_is_an_event_or_a_command() {
     assert_eq!(event.fields, [("id".into(), "7".into()), ("who".into(), "x".into())]);
     assert_eq!(parse(b"{\"command\":\"status\"}", WallTime(0)).unwrap(), Request::Status);
     assert_eq!(parse(b"{\"command\":\"sync\"}", WallTime(0)).unwrap(), Request::Sync);
+    assert_eq!(parse(b"{\"command\":\"move\"}", WallTime(0)).unwrap(), Request::Move);
 }
 
 #[test]
@@ -25,7 +26,7 @@ fn a_refused_line_says_why() {
     let cases: [(&[u8], &str); 6] = [
         (b"nonsense", "not understood"),
         (b"[]", "not understood"),
-        (b"{\"command\":\"stop\"}", "'stop' is not a command (status or sync)"),
+        (b"{\"command\":\"stop\"}", "'stop' is not a command (status, sync, suspend, resume, probe or move)"),
         (b"{\"application\":\"a\"}", "missing field `severity`"),
         (br#"{"application":"a","severity":"bad","kind":"k","message":"m"}"#, "expected one of `info`"),
         (br#"{"application":"","severity":"info","kind":"k","message":"m"}"#, "the application is empty"),

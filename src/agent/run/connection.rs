@@ -37,12 +37,14 @@ pub(super) struct Connection {
     token: Token,
     /// Attempts so far: each begins with another one of the server's addresses.
     attempts: usize,
+    /// Where the server was last tried to be reached.
+    last_address: Option<SocketAddr>,
     has_more: bool,
 }
 
 impl Connection {
     pub(super) fn new(server: ServerAddress, tls: ClientTls, token: Token) -> Self {
-        Self { server, tls, state: State::Down, token, attempts: 0, has_more: false }
+        Self { server, tls, state: State::Down, token, attempts: 0, last_address: None, has_more: false }
     }
 
     pub(super) fn server(&self) -> &ServerAddress {
@@ -50,7 +52,16 @@ impl Connection {
     }
 
     pub(super) fn set_server(&mut self, server: ServerAddress) {
+        if self.server != server {
+            self.last_address = None;
+        }
         self.server = server;
+    }
+
+    /// Where the server was last tried to be reached: known without asking the resolver, which may be gone when the system shuts
+    /// down.
+    pub(super) fn last_address(&self) -> Option<SocketAddr> {
+        self.last_address
     }
 
     pub(super) fn is_resolving(&self) -> bool {
@@ -77,6 +88,7 @@ impl Connection {
             return Err("the server has no address".to_owned());
         };
         self.attempts = self.attempts.wrapping_add(1);
+        self.last_address = Some(*address);
         let fail = |error: io::Error| format!("{address}: {error}");
         let mut stream = TcpStream::connect(*address).map_err(fail)?;
         registry.register(&mut stream, self.token, Interest::READABLE | Interest::WRITABLE).map_err(fail)?;

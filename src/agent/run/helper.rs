@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -12,6 +13,8 @@ use crate::agent::address::ServerAddress;
 use crate::agent::application::{Definition, Definitions, Observed, check};
 use crate::agent::collect::{host, inventory};
 use crate::agent::settings::Settings;
+use crate::agent::shutdown;
+use crate::wire::datagram::NoticeKind;
 use crate::wire::section::HostFacts;
 
 /// Stack of a helper, in bytes: the resolver of the C library wants some.
@@ -19,8 +22,11 @@ const STACK_BYTES: usize = 256 * 1024;
 
 /// What a helper found out.
 pub(super) enum Outcome {
-    Resolved(Result<Vec<SocketAddr>, String>),
+    /// The addresses of this server.
+    Resolved(ServerAddress, Result<Vec<SocketAddr>, String>),
     Collected(Box<Collected>),
+    /// Why the agent ends.
+    Why(NoticeKind),
 }
 
 /// What was collected.
@@ -53,7 +59,16 @@ impl Helpers {
 
     pub(super) fn resolve(&self, server: &ServerAddress) -> io::Result<()> {
         let server = server.clone();
-        self.spawn("resolve", move || Outcome::Resolved(server.resolve()))
+        self.spawn("resolve", move || {
+            let addresses = server.resolve();
+            Outcome::Resolved(server, addresses)
+        })
+    }
+
+    /// Asks the service manager why the agent ends.
+    pub(super) fn ask_why(&self, root: &Path) -> io::Result<()> {
+        let root = root.to_owned();
+        self.spawn("why", move || Outcome::Why(shutdown::kind(&root)))
     }
 
     /// `known`: the state of the databases when they were read last.

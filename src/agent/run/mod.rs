@@ -5,10 +5,15 @@
 //! programs. An idle agent sleeps until its own next timer.
 
 mod connection;
+mod farewell;
 mod helper;
+mod moving;
+mod programs;
+mod reload;
 mod sections;
 mod signals;
 mod status;
+mod wakes;
 
 use std::io;
 use std::path::PathBuf;
@@ -17,30 +22,38 @@ use std::time::Duration;
 use mio::{Events, Poll, Token, Waker};
 
 use self::connection::{Connection, Progress};
+use self::farewell::{Asleep, Farewell};
 use self::helper::{Helpers, Outcome};
+use self::moving::Move;
+pub(super) use self::sections::BASE_FILE;
 use self::sections::Sections;
 use self::signals::Signals;
 use super::address::{AddressError, ServerAddress};
 use super::cli::context::Context;
+use super::collect::host;
+use super::datagram::Datagrams;
 use super::directory::{Directory, DirectoryError, Lock};
 use super::identity::{Identity, IdentityError};
-use super::local::protocol::{Request, parse};
 use super::local::server::{ClientKey, Clients};
+use super::moving::settle;
 use super::settings::Settings;
 use super::slots::{SlotError, Slots};
 use super::spool::{Spool, SpoolError};
+use super::talk::tls_of;
 use super::watch::Watch;
 use crate::machine::agent::{Action, AgentMachine, AgentStart, AgentState, SpoolState, SyncResult};
-use crate::reactor::channel::{ChannelError, ClientIdentity, ClientTls, ExpectedServer};
+use crate::reactor::channel::ChannelError;
 use crate::reactor::clock::Clock;
+use crate::wire::datagram::boot_of;
 use crate::wire::id::Epoch;
-use crate::wire::message::Reach;
+use crate::wire::message::{Reach, SyncReason};
 use crate::wire::time::{Moment, Now, WallTime};
 
 const WAKER: Token = Token(0);
 const LINK: Token = Token(1);
 const SIGNALS: Token = Token(2);
 const WATCH: Token = Token(3);
+const WAKES: Token = Token(4);
 const LOCAL: usize = 8;
 
 /// Most actions of the machine in one turn: more wait until everybody else was heard.
@@ -53,7 +66,7 @@ const MESSAGES_PER_TURN_MAX: usize = 256;
 const POLL_EVENTS_MAX: usize = 64;
 
 /// Name of the slots that hold the machine's state.
-const STATE_SLOT: &str = "agent-state";
+pub(super) const STATE_SLOT: &str = "agent-state";
 
 /// Why the agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +141,15 @@ pub struct Agent {
     last_error_at: Option<WallTime>,
     /// Who waits for a sync, and how far it is.
     waiting: Vec<(ClientKey, Wait)>,
+    /// The server wants news: why, and how far their collection is.
+    looking: Option<(SyncReason, Wait)>,
+    datagrams: Datagrams,
+    farewell: Option<Farewell>,
+    asleep: Option<Asleep>,
+    /// To another server, as soon as the old one can be left.
+    moving: Option<Box<Move>>,
+    /// Who of those who wait is to be told of a move.
+    mover: Option<ClientKey>,
     /// Something was appended to the spool since the last flush.
     is_spool_dirty: bool,
     /// Something could not be finished in this turn: the next one begins at once.
@@ -143,12 +165,11 @@ impl Agent {
         let settings = context.settings.clone();
         let directory = context.directory()?;
         let lock = directory.lock("a running agent")?;
+        settle(&directory)?;
         let identity = Identity::read(directory.path())?
             .ok_or_else(|| RunError::NotEnrolled(directory.path().to_owned()))?;
         let server: ServerAddress = settings.server.as_ref().unwrap_or(&identity.server).parse()?;
-        let shown = ClientIdentity { certificate: &identity.certificate, private_key: &identity.private_key };
-        let tls = ClientTls::new(ExpectedServer::Pins(identity.pins.clone()), Some(shown))
-            .map_err(RunError::Tls)?;
+        let tls = tls_of(&identity).map_err(RunError::Tls)?;
         let clock = Clock::new();
         let now = clock.now();
         let epoch = Epoch(random()? | 1);
@@ -156,25 +177,10 @@ impl Agent {
         for damage in spool.damages() {
             log::error!("{damage}");
         }
-        let state = match Slots::new(directory.path(), STATE_SLOT).read() {
-            Ok(bytes) => bytes.and_then(|bytes| AgentState::from_bytes(&bytes)),
-            Err(SlotError::Damaged { path }) => {
-                log::warn!("{} is damaged: everything is sent whole once", path.display());
-                None
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let machine = AgentMachine::new(AgentStart {
-            state,
-            base: sections::read_base(&directory),
-            spool: SpoolState {
-                epoch: spool.epoch(),
-                highest: spool.highest_sequence(),
-                forgotten_through: spool.acked_through(),
-            },
-            reach: Reach::default(),
-            seed: random()?,
-        });
+        let boot = boot_of(&host::boot_id(&settings.collect.root));
+        let datagrams =
+            Datagrams::new(&identity, directory.path(), boot, settings.wake.port, WAKES, now.wall);
+        let machine = machine(&directory, &spool, datagrams.reach(), random()?)?;
         let poll = Poll::new()?;
         let path = context.socket();
         let clients = Clients::listen(&path, settings.socket.mode, poll.registry(), LOCAL)
@@ -200,6 +206,12 @@ impl Agent {
             last_sync: None,
             last_error_at: None,
             waiting: Vec::new(),
+            looking: None,
+            datagrams,
+            farewell: None,
+            asleep: None,
+            moving: None,
+            mover: None,
             is_spool_dirty: false,
             has_more: false,
         })
@@ -222,6 +234,7 @@ impl Agent {
         let mut events = Events::with_capacity(POLL_EVENTS_MAX);
         loop {
             let now = self.clock.now();
+            self.open_wake_port(&now);
             self.collect_when_due(&now);
             let timeout = self.timeout(&self.clock.now());
             match self.poll.poll(&mut events, timeout) {
@@ -230,7 +243,7 @@ impl Agent {
                 Err(error) => return Err(error.into()),
             }
             if self.turn(&events)? {
-                log::info!("ending");
+                log::info!("ended");
                 self.connection.close();
                 self.spool.close()?;
                 return Ok(());
@@ -245,7 +258,7 @@ impl Agent {
         let mut asked = signals::Asked::default();
         for event in events {
             match event.token() {
-                WAKER | LINK => {}
+                WAKER | LINK | WAKES => {}
                 SIGNALS => asked = self.signals.read(),
                 WATCH => {
                     let noticed = self.watch.as_mut().map(Watch::read).unwrap_or_default();
@@ -264,6 +277,7 @@ impl Agent {
         while let Some(outcome) = self.helpers.next() {
             self.helped(&now, outcome);
         }
+        self.hear_wakes(&now);
         self.hear_server(&now);
         self.hear_programs(&now)?;
         if self.is_spool_dirty {
@@ -272,11 +286,17 @@ impl Agent {
             self.is_spool_dirty = false;
             self.machine.events_available(self.spool.highest_sequence());
         }
-        // Before the sections are known there is nothing to say.
-        if self.sections.is_known {
-            self.act(&now)?;
-            self.hear_server(&now);
+        self.wake_up_when_due(&now, false);
+        if asked.end && self.begin_end(&now) {
+            return Ok(true);
         }
+        if self.may_act() {
+            self.act(&now)?;
+            // What follows from it must not wait for the next thing that happens.
+            self.has_more |= self.hear_server(&now);
+        }
+        self.move_when_ready(&now)?;
+        let is_over = self.go_on_with_farewell(&now)?;
         if let Some(clients) = &mut self.clients {
             clients.send();
             self.has_more |= clients.refill();
@@ -286,22 +306,37 @@ impl Agent {
             // A notice of dropped events may have joined.
             self.machine.events_available(self.spool.highest_sequence());
         }
-        Ok(asked.end)
+        Ok(is_over)
+    }
+
+    /// Before the sections are known there is nothing to say but events of a farewell; after the last word and in sleep there is nothing
+    /// to say at all.
+    fn may_act(&self) -> bool {
+        let has_something_to_say = self.sections.is_known || self.farewell.is_some();
+        self.asleep.is_none() && !self.has_said_last_word() && has_something_to_say
     }
 
     fn timeout(&self, now: &Now) -> Option<Duration> {
         if self.has_more || self.connection.has_more() {
             return Some(Duration::ZERO);
         }
-        let machine = self.machine.next_timeout().filter(|_| self.sections.is_known);
-        let next = [machine, self.sections.next_timeout()].into_iter().flatten().min()?;
+        let next = [
+            self.machine.next_timeout().filter(|_| self.may_act()),
+            self.sections.next_timeout(),
+            self.move_timeout(),
+            self.farewell_timeout(),
+            self.sleep_timeout(now),
+            self.datagrams.next_timeout(),
+        ];
+        let next = next.into_iter().flatten().min()?;
         Some(Duration::from_micros(next.microseconds_since(now.moment)))
     }
 
-    fn hear_server(&mut self, now: &Now) {
-        for _ in 0..MESSAGES_PER_TURN_MAX {
+    /// Hears what the server has said, within a budget. Whether it has said anything.
+    fn hear_server(&mut self, now: &Now) -> bool {
+        for heard in 0..MESSAGES_PER_TURN_MAX {
             match self.connection.progress() {
-                None => return,
+                None => return heard > 0,
                 Some(Progress::Open) => {
                     log::info!("connected to {}", self.connection.server());
                     self.connected_since = Some(now.wall);
@@ -312,6 +347,7 @@ impl Agent {
             }
         }
         self.has_more = true;
+        true
     }
 
     /// The attempt failed or the link broke.
@@ -326,41 +362,6 @@ impl Agent {
             None if was_connected => log::info!("disconnected: {reason}"),
             None => {}
         }
-    }
-
-    fn hear_programs(&mut self, now: &Now) -> Result<(), RunError> {
-        let Some(mut clients) = self.clients.take() else { return Ok(()) };
-        let mut failed = None;
-        let has_more = clients.take_lines(|key, line, output| {
-            let answer = match parse(line, now.wall) {
-                Err(error) => refusal(&error),
-                Ok(Request::Status) => match self.status(now) {
-                    Ok(status) => serde_json::to_vec(&status).unwrap_or_default(),
-                    Err(error) => refusal(&error),
-                },
-                Ok(Request::Sync) => {
-                    self.waiting.push((key, Wait::ToCollect));
-                    self.sections.is_wanted = true;
-                    return false;
-                }
-                Ok(Request::Emit { severity, body }) => match self.spool.append(severity, &body, now.wall) {
-                    Ok(sequence) => {
-                        self.is_spool_dirty = true;
-                        format!("{{\"sequence\":{sequence}}}").into_bytes()
-                    }
-                    Err(error) => {
-                        let answer = refusal(&error);
-                        failed = failed.take().or_else(|| error.is_fatal().then_some(error));
-                        answer
-                    }
-                },
-            };
-            output.extend_from_slice(&answer);
-            true
-        });
-        self.has_more |= has_more;
-        self.clients = Some(clients);
-        failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Does what the machine decides.
@@ -400,8 +401,15 @@ impl Agent {
                     }
                 }
                 Action::SaveBase(base) => sections::write_base(&self.directory, &base),
-                Action::LookAnew(reason) => self.machine.called(now, reason),
-                Action::RaiseNoticeCounter { .. } => {}
+                Action::LookAnew(reason) => {
+                    // What is being collected was begun before the question.
+                    self.looking = Some((reason, Wait::ToCollect));
+                    self.sections.is_wanted = true;
+                }
+                Action::RaiseNoticeCounter { counter } => {
+                    self.datagrams.raise_notice(counter);
+                    self.machine.set_reach(self.datagrams.reach());
+                }
                 Action::SyncFinished(result) => self.sync_finished(now, &result),
             }
         }
@@ -420,13 +428,16 @@ impl Agent {
     fn helped(&mut self, now: &Now, outcome: Outcome) {
         match outcome {
             Outcome::Collected(collected) => self.collected(now, *collected),
+            Outcome::Why(why) => self.heard_why(why),
             // The machine gave up in the meantime.
-            Outcome::Resolved(_) if !self.connection.is_resolving() => {}
-            Outcome::Resolved(Err(error)) => {
+            Outcome::Resolved(_, _) if !self.connection.is_resolving() => {}
+            // The server has become another one meanwhile.
+            Outcome::Resolved(server, _) if server != *self.connection.server() => self.connect(now),
+            Outcome::Resolved(_, Err(error)) => {
                 self.connection.close();
                 self.lost(now, &error);
             }
-            Outcome::Resolved(Ok(addresses)) => {
+            Outcome::Resolved(_, Ok(addresses)) => {
                 if let Err(error) = self.connection.connect(&addresses, self.poll.registry()) {
                     self.lost(now, &error);
                 }
@@ -443,7 +454,10 @@ impl Agent {
                 b"{\"synced\":true}".to_vec()
             }
             SyncResult::Later { seconds } => {
-                refusal(&format!("the server is busy: the agent comes again by itself in {seconds} s"))
+                // Whoever was sent away for another reason than the server's load has been told which.
+                let why = self.machine.status(now).last_error;
+                let why = why.unwrap_or_else(|| "the server is busy".to_owned());
+                refusal(&format!("no sync now: {why}; the agent comes again by itself in {seconds} s"))
             }
             SyncResult::Failed { reason } => {
                 self.last_error_at = Some(now.wall);
@@ -455,46 +469,41 @@ impl Agent {
             return;
         }
         let Some(clients) = &mut self.clients else { return };
+        let mover = self.mover;
         self.waiting.retain(|(key, wait)| {
             let is_answered = *wait == Wait::Asked;
-            if is_answered {
+            if is_answered && mover == Some(*key) {
+                self.mover = None;
+                clients.answer_owed(*key, &moving::answer(result));
+            } else if is_answered {
                 clients.answer_owed(*key, &answer);
             }
             !is_answered
         });
     }
+}
 
-    fn reload(&mut self) {
-        let Some(file) = &self.context.config else {
-            return log::info!("there is no configuration file to read again");
-        };
-        let settings = match Settings::read(file) {
-            Ok(settings) => settings,
-            Err(error) => return log::error!("the old configuration stays: {error}"),
-        };
-        let server = settings.server.as_ref().unwrap_or(&self.identity.server).parse();
-        match server {
-            Ok(server) => self.connection.set_server(server),
-            Err(error) => return log::error!("the old configuration stays: {error}"),
+/// A machine that goes on from what is on the disk.
+fn machine(directory: &Directory, spool: &Spool, reach: Reach, seed: u64) -> Result<AgentMachine, RunError> {
+    let state = match Slots::new(directory.path(), STATE_SLOT).read() {
+        Ok(bytes) => bytes.and_then(|bytes| AgentState::from_bytes(&bytes)),
+        Err(SlotError::Damaged { path }) => {
+            log::warn!("{} is damaged: everything is sent whole once", path.display());
+            None
         }
-        if settings.spool != self.settings.spool || settings.socket != self.settings.socket {
-            log::warn!("[spool] and [socket] change when the agent is started again");
-        }
-        log::set_max_level(settings.log_level.into());
-        log::info!("the configuration was read again");
-        self.settings = settings;
-        self.sections.fingerprint = None;
-        self.sections.is_wanted = true;
-        self.start_watching();
-    }
-
-    fn start_watching(&mut self) {
-        self.watch = None;
-        match Watch::new(&self.settings, self.poll.registry(), WATCH) {
-            Ok(watch) => self.watch = Some(watch),
-            Err(error) => log::warn!("package databases can't be watched, the timer has to do: {error}"),
-        }
-    }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(AgentMachine::new(AgentStart {
+        state,
+        base: sections::read_base(directory),
+        spool: SpoolState {
+            epoch: spool.epoch(),
+            highest: spool.highest_sequence(),
+            forgotten_through: spool.acked_through(),
+        },
+        reach,
+        seed,
+    }))
 }
 
 fn refusal(error: &impl std::fmt::Display) -> Vec<u8> {

@@ -23,7 +23,7 @@ const SETTLE_MILLISECONDS: u64 = 500;
 const CHECK_INTERVAL_SECONDS: u64 = 60;
 
 /// Name of the file that holds the inventory that the server has.
-const BASE_FILE: &str = "inventory.base";
+pub(in crate::agent) const BASE_FILE: &str = "inventory.base";
 
 /// What is known of the sections.
 #[derive(Default)]
@@ -52,6 +52,13 @@ impl Sections {
         }
     }
 
+    /// There is a new machine, which has been told nothing yet: everything is collected anew.
+    pub(super) fn begin_anew(&mut self) {
+        self.is_known = false;
+        self.is_wanted = true;
+        self.fingerprint = None;
+    }
+
     pub(super) fn next_timeout(&self) -> Option<Moment> {
         if self.is_collecting {
             return None;
@@ -75,7 +82,9 @@ impl Agent {
             Ok(()) => {
                 sections.is_collecting = true;
                 // Who asked before it began gets what it finds.
-                for (_, wait) in self.waiting.iter_mut().filter(|(_, wait)| *wait == Wait::ToCollect) {
+                let looking = self.looking.as_mut().map(|(_, wait)| wait);
+                let waits = self.waiting.iter_mut().map(|(_, wait)| wait).chain(looking);
+                for wait in waits.filter(|wait| **wait == Wait::ToCollect) {
                     *wait = Wait::Collecting;
                 }
             }
@@ -114,6 +123,9 @@ impl Agent {
             &sections.conditions,
         );
         self.machine.section_changed(SectionContent::Conditions(sections.conditions.clone().into()));
+        if let Some((reason, _)) = self.looking.take_if(|(_, wait)| *wait == Wait::Collecting) {
+            self.machine.called(now, reason);
+        }
         let mut is_asked = false;
         for (_, wait) in self.waiting.iter_mut().filter(|(_, wait)| *wait == Wait::Collecting) {
             *wait = Wait::Asked;

@@ -22,6 +22,7 @@ impl Agent {
         };
         let mut problems = self.sections.problems.clone();
         problems.extend(self.spool.damages());
+        problems.extend(self.datagrams.problem().cloned());
         Ok(Status {
             running: true,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -35,6 +36,7 @@ impl Agent {
             last_error_at: machine.last_error.as_ref().and(self.last_error_at),
             last_error: machine.last_error,
             spool: Some(self.spool.status()?),
+            datagrams: Some(self.datagrams.status()),
             problems,
         })
     }

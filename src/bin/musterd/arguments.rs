@@ -82,7 +82,7 @@ pub(crate) struct Run {
     /// TCP address that devices connect to [default: what the configuration says, otherwise 0.0.0.0:13000]
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) listen: Option<SocketAddr>,
-    /// UDP address for datagrams: checked, and reserved until this version has datagrams; nothing is bound
+    /// UDP address of shutdown notices and wakes [default: what the configuration says, otherwise that of --listen]
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) udp: Option<SocketAddr>,
 }

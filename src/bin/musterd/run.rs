@@ -62,7 +62,7 @@ fn settings(run: &Run) -> Result<Config, Failure> {
         config.listen = listen;
     }
     if let Some(udp) = run.udp {
-        log::debug!("{udp} is reserved for datagrams, which this version does not have");
+        config.udp = Some(udp);
     }
     Ok(config)
 }

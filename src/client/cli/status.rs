@@ -13,6 +13,9 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
     let (devices, links, events, journal) = (&status.devices, &status.links, &status.events, &status.journal);
     let closes: Vec<String> =
         links.closes.iter().map(|close| format!("{} {}", close.reason, close.count)).collect();
+    let datagrams = &status.datagrams;
+    let drops: Vec<String> =
+        datagrams.dropped.iter().map(|dropped| format!("{} {}", dropped.reason, dropped.count)).collect();
     let condition = match journal.condition {
         JournalCondition::Ok => "ok".to_owned(),
         JournalCondition::NoRoom => format!("NO ROOM since {}", time_or_nothing(journal.since)),
@@ -61,6 +64,18 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
             ),
         ),
         ("links closed", if closes.is_empty() { "none".into() } else { closes.join(", ") }),
+        (
+            "datagrams",
+            format!(
+                "UDP {}: {} received, {} last words believed, dropped: {}; {} sent for {}",
+                datagrams.address,
+                datagrams.received,
+                datagrams.notices,
+                if drops.is_empty() { "none".into() } else { drops.join(", ") },
+                datagrams.sent,
+                count(datagrams.calls, "call")
+            ),
+        ),
         (
             "events",
             format!(

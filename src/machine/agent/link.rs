@@ -32,6 +32,8 @@ pub(super) struct Syncing {
     pub(super) contents: [Option<(SectionContent, SavedSection)>; 3],
     pub(super) uploads: VecDeque<Upload>,
     pub(super) uploaded: Vec<Section>,
+    /// The UDP port that the server was told.
+    pub(super) udp_port: u16,
 }
 
 impl AgentMachine {
@@ -194,8 +196,14 @@ impl AgentMachine {
         ToServer::Sync(sync).write_to(&mut frame);
         self.send(now, frame);
         if let Link::Up(up) = &mut self.link {
-            let uploads = VecDeque::new();
-            up.syncing = Some(Syncing { reason, since: now.moment, contents, uploads, uploaded: Vec::new() });
+            up.syncing = Some(Syncing {
+                reason,
+                since: now.moment,
+                contents,
+                uploads: VecDeque::new(),
+                uploaded: Vec::new(),
+                udp_port: self.reach.udp_port,
+            });
         }
     }
 
@@ -229,9 +237,8 @@ impl AgentMachine {
         if let Some(reason) = asked {
             self.sync_wanted.get_or_insert(reason);
         }
-        if self.keep_seconds.is_some() {
-            self.sync_wanted.get_or_insert(SyncReason::Reconnected);
-        }
+        // A server that was away may have lost what it kept in memory of this device: a sync tells it again.
+        self.sync_wanted.get_or_insert(SyncReason::Reconnected);
         self.retry_at = self.backoff.failed(now.moment, self.interval_seconds, &mut self.random);
         self.drop_link();
     }

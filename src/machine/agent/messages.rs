@@ -54,7 +54,7 @@ impl AgentMachine {
     fn in_sync(&mut self, now: &Now, in_sync: &InSync) {
         let Link::Up(up) = &mut self.link else { return };
         let Some(syncing) = up.syncing.take() else { return };
-        let Syncing { contents, uploaded, .. } = syncing;
+        let Syncing { contents, uploaded, udp_port, .. } = syncing;
         for section in &uploaded {
             if let Some((_, sent)) = &contents[section.index()] {
                 let saved = &mut self.state.sections[section.index()];
@@ -62,7 +62,7 @@ impl AgentMachine {
                 saved.confirmed_revision = sent.revision;
             }
         }
-        let mut has_changed = false;
+        let mut has_changed = udp_port != self.reach.udp_port;
         for (index, (_, sent)) in contents.iter().enumerate().filter_map(|(i, c)| Some((i, c.as_ref()?))) {
             has_changed |= self.state.sections[index].digest != sent.digest;
         }

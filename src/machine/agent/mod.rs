@@ -202,21 +202,26 @@ impl AgentMachine {
 
     /// The device was asleep: the link that it had is of no more use, and the server is to know that the device is back.
     pub fn resumed(&mut self, now: &Now) {
+        self.is_ending = false;
         if !matches!(self.link, Link::Down) {
             self.end_link(now, LinkEnd::Silent, "the device was asleep");
         }
         self.called(now, SyncReason::Resumed);
     }
 
-    /// How the device is reached by datagrams now: the next sync says so.
+    /// How the device is reached by datagrams now: the next sync says so. It is due at once when wakes go elsewhere from now on.
     pub fn set_reach(&mut self, reach: Reach) {
+        if reach.udp_port != self.reach.udp_port {
+            self.sync_wanted.get_or_insert(SyncReason::Changed);
+        }
         self.reach = reach;
     }
 
     /// The agent is about to end: no more syncs; what is in the spool is still delivered ([`Self::has_delivered`]), and a link that is there
-    /// stays, for a last word.
-    pub fn end(&mut self) {
+    /// stays, for a last word. A failure before does not delay it, the server's word does.
+    pub fn end(&mut self, now: &Now) {
         self.is_ending = true;
+        self.retry_at = self.retry_at.min(now.moment);
     }
 
     /// Whether the server has acknowledged all that the spool gave out.

@@ -294,7 +294,9 @@ fn an_agent_that_ends_delivers_its_events_and_leaves_the_link_for_a_last_word() 
     let mut machine = machine(0, 0);
     sync(&mut machine, &at(0), None);
     machine.events_available(1);
-    machine.end();
+    assert_eq!(actions(&mut machine, &at(1)), [Action::Connect]);
+    machine.disconnected(&at(1), "connection refused");
+    machine.end(&at(1));
     assert!(!machine.has_delivered());
     let asked = connect(&mut machine, &at(1));
     assert!(matches!(asked[0], Action::ReadSpool { .. }), "no sync: {asked:?}");
@@ -314,4 +316,20 @@ fn a_device_that_slept_gives_up_its_link_and_says_that_it_is_back() {
     let all = actions(&mut machine, &at(9_000));
     assert_eq!(all[0], Action::CloseLink(LinkEnd::Silent));
     assert!(all.contains(&Action::Connect), "{all:?}");
+}
+
+#[test]
+fn another_wake_port_is_said_at_once_though_it_changed_in_the_middle_of_a_sync() {
+    let mut machine = machine(0, 0);
+    let reach = |udp_port| Reach { udp_port, ..Reach::default() };
+    sync(&mut machine, &at(0), None);
+    machine.set_reach(Reach { wake_counter: 5, ..reach(0) });
+    assert_eq!(actions(&mut machine, &at(1)), [], "a counter is no news");
+    machine.set_reach(reach(15_000));
+    assert_eq!(said(&connect(&mut machine, &at(1))), ["sync Changed"]);
+    machine.set_reach(reach(15_001));
+    machine.message(&at(1), in_sync(None));
+    assert_eq!(said(&actions(&mut machine, &at(1))), ["sync Changed"]);
+    machine.message(&at(1), in_sync(None));
+    assert!(actions(&mut machine, &at(1)).contains(&Action::CloseLink(LinkEnd::Done)));
 }

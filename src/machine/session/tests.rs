@@ -246,6 +246,17 @@ fn events_are_appended_once_and_acknowledged_together() {
 }
 
 #[test]
+fn a_device_can_not_speak_in_the_servers_own_history() {
+    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+    let one = event_bytes("one");
+    let items = vec![EventItem { sequence: 1, body: &one }];
+    let own = ToServer::Events(Events { spool_epoch: Epoch(0), highest: 1, items });
+    let out = handle(&mut session, &mut record, own);
+    assert_eq!(error_code(&out[0]), Some(ErrorCode::SpoolEpochConflict));
+    assert_eq!(out[1], Command::Close(CloseReason::SpoolEpochConflict));
+}
+
+#[test]
 fn what_is_no_event_is_refused_and_the_events_before_it_are_kept() {
     let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
     let one = event_bytes("one");

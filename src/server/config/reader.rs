@@ -101,6 +101,12 @@ impl Section<'_, '_> {
             .ok_or_else(|| self.wrong(key, &format!("= {integer} is not allowed: {range}")))
     }
 
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, Wrong> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        let flag = value.get_ref().as_bool();
+        flag.map(Some).ok_or_else(|| self.wrong_kind(key, value, "true or false"))
+    }
+
     pub(super) fn duration(
         &self,
         key: &str,

@@ -22,6 +22,11 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
     let config = parse(&active).unwrap();
     let expected = Config {
         data_directory: config.data_directory.clone(),
+        udp: config.udp,
+        links: LinksConfig {
+            max_kept_connections: config.links.max_kept_connections,
+            ..Config::default().links
+        },
         host_names: config.host_names.clone(),
         admin: config.admin.clone(),
         reactors: config.reactors,
@@ -34,6 +39,8 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
             && config.admin.socket.is_some()
             && config.reactors.is_some()
             && config.workers.is_some()
+            && config.udp.is_some()
+            && config.links.max_kept_connections.is_some()
     };
     assert!(with_all(&config), "a setting without default is not shown");
     for key in [
@@ -42,6 +49,7 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
         "handshake_deadline",
         "idle_deadline",
         "keep_interval",
+        "keep_unreachable",
         "write_deadline",
         "interval",
         "segment_size",
@@ -70,7 +78,7 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
         ),
         (
             "[links]\n\ncolour = 1",
-            "musterd.toml:3: links.colour is not known: allowed here: max, handshake_deadline, idle_deadline, keep_interval, write_deadline",
+            "musterd.toml:3: links.colour is not known: allowed here: max, handshake_deadline, idle_deadline, keep_interval, max_kept_connections, keep_unreachable, write_deadline",
         ),
         (
             "[synk]",

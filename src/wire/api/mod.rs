@@ -51,8 +51,8 @@ pub use event::{EventQuery, EventRecord, FollowLine, FollowQuery};
 pub use group::{Group, NewGroup};
 pub use keep::Keep;
 pub use status::{
-    CloseCount, DeviceCounts, EventTotals, JournalCondition, JournalStatus, Limit, LinkTotals, Status,
-    StoreStatus,
+    CloseCount, DatagramTotals, DeviceCounts, EventTotals, JournalCondition, JournalStatus, Limit,
+    LinkTotals, Status, StoreStatus,
 };
 pub use timestamp::Timestamp;
 pub use token::{

@@ -24,6 +24,8 @@ pub struct Status {
     pub devices: DeviceCounts,
     /// Links, since the start.
     pub links: LinkTotals,
+    /// Datagrams.
+    pub datagrams: DatagramTotals,
     /// Events, since the start.
     pub events: EventTotals,
     /// The event log.
@@ -77,6 +79,23 @@ pub struct CloseCount {
     pub reason: String,
     /// How many.
     pub count: u64,
+}
+
+/// Datagrams since the server started, and what became of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct DatagramTotals {
+    /// Where notices are heard, and wakes come from.
+    pub address: String,
+    /// Those that came in.
+    pub received: u64,
+    /// Notices that were believed.
+    pub notices: u64,
+    /// Those that came in and were dropped, most frequent reason first; reasons that did not occur are left out.
+    pub dropped: Vec<CloseCount>,
+    /// Those that were sent: wakes.
+    pub sent: u64,
+    /// Devices that somebody called.
+    pub calls: u64,
 }
 
 /// Events, since the start.

@@ -51,7 +51,7 @@ fn any_to_server() -> impl Strategy<Value = ToServer<'static>> {
                 reason: SyncReason::Changed,
                 clock: WallTime(clock),
                 sections,
-                reach: clock.is_multiple_of(2).then(|| Reach {
+                reach: clock.is_multiple_of(2).then_some(Reach {
                     udp_port: 15_000,
                     wake_counter: 7,
                     notice_counter: 8,

@@ -4,6 +4,7 @@
 //! that does not do what it says ends the demo with exit code 1.
 
 mod process;
+mod reach;
 mod steps;
 
 use std::fmt;

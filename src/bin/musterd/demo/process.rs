@@ -143,6 +143,14 @@ pub(super) fn free_port() -> Result<u16, Failure> {
         .map_err(|error| Failure::new(format!("no free port on 127.0.0.1: {error}")))
 }
 
+/// A UDP port of the loopback address that is free now.
+pub(super) fn free_udp_port() -> Result<u16, Failure> {
+    std::net::UdpSocket::bind(("127.0.0.1", 0))
+        .and_then(|socket| socket.local_addr())
+        .map(|address| address.port())
+        .map_err(|error| Failure::new(format!("no free UDP port on 127.0.0.1: {error}")))
+}
+
 fn this_program() -> Result<Command, Failure> {
     let path: io::Result<PathBuf> = std::env::current_exe();
     path.map(Command::new)

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use muster::client::Client;
 use muster::wire::api::{DeviceDetail, EventQuery, EventRecord, NewToken};
 
-use super::process::{Process, free_port, run, run_well, wait_for};
+use super::process::{Process, free_port, free_udp_port, run, run_well, wait_for};
 use super::{Failure, shown};
 
 /// Events that occur on the device while the server is dead.
 const EVENTS_IN_THE_DARK: usize = 200;
 
 /// The name under which this machine enrols.
-const DEVICE: &str = "this-machine";
+pub(super) const DEVICE: &str = "this-machine";
 
 /// The group into which the token invites it.
 const GROUP: &str = "/demo";
@@ -31,6 +31,10 @@ pub(super) fn all(directory: &Path, stays: bool) -> Result<(), Failure> {
     demo.sync_without_a_change()?;
     demo.deliver_an_event()?;
     demo.survive_a_dead_server()?;
+    demo.wake_the_disconnected_agent()?;
+    demo.force_a_fresh_look()?;
+    demo.keep_the_connection()?;
+    demo.hear_the_last_word()?;
     demo.show_the_tables()?;
     if stays {
         demo.stay()?;
@@ -38,12 +42,13 @@ pub(super) fn all(directory: &Path, stays: bool) -> Result<(), Failure> {
     demo.stop()
 }
 
-struct Demo {
+pub(super) struct Demo {
     directory: PathBuf,
     address: String,
     server: Process,
-    agent: Option<Process>,
-    client: Client,
+    pub(super) agent: Option<Process>,
+    pub(super) client: Client,
+    wake_port: u16,
     step: u32,
 }
 
@@ -53,8 +58,8 @@ impl Demo {
         let started = Instant::now();
         let server = start_server(&directory.join("server"), &address)?;
         let client = client(directory)?;
-        let mut demo =
-            Self { directory: directory.to_owned(), address, server, agent: None, client, step: 0 };
+        let (directory, wake_port) = (directory.to_owned(), free_udp_port()?);
+        let mut demo = Self { directory, address, server, agent: None, client, wake_port, step: 0 };
         demo.wait_until_the_server_answers()?;
         let memory = demo.server.resident_bytes();
         demo.tell(
@@ -113,8 +118,7 @@ impl Demo {
 
     fn sync_the_applications(&mut self) -> Result<(), Failure> {
         let started = Instant::now();
-        let arguments = ["agent", "run", "--data", &self.agent_data()];
-        self.agent = Some(Process::start("agent", &arguments, &self.directory.join("agent.log"))?);
+        self.start_agent()?;
         let device = self.wait_for_device("the first sync", |device| {
             device.device.last_sync_at.is_some() && device.host.is_some()
         })?;
@@ -227,10 +231,11 @@ impl Demo {
     fn show_the_tables(&mut self) -> Result<(), Failure> {
         let server = format!("unix:{}", self.directory.join("server/admin.sock").display());
         println!("What an administrator sees now ('musterctl', with --server {server}):");
-        let commands: [&[&str]; 4] = [
+        let commands: [&[&str]; 5] = [
             &["device", "list"],
             &["application", "list", "--device", DEVICE, "--name", "*ssl*"],
             &["event", "list", "--limit", "5"],
+            &["device", "why", DEVICE],
             &["status"],
         ];
         for command in commands {
@@ -243,6 +248,17 @@ impl Demo {
             }
         }
         println!();
+        Ok(())
+    }
+
+    /// The agent hears wakes on a port that is free, so that the demo does not disturb an agent that runs here already.
+    pub(super) fn start_agent(&mut self) -> Result<(), Failure> {
+        let settings = self.directory.join("agent.toml");
+        std::fs::write(&settings, format!("[wake]\nport = {}\n", self.wake_port))
+            .map_err(|error| Failure::new(format!("{}: {error}", settings.display())))?;
+        let (data, settings) = (self.agent_data(), settings.display().to_string());
+        let arguments = ["agent", "run", "--data", &data, "--config", &settings];
+        self.agent = Some(Process::start("agent", &arguments, &self.directory.join("agent.log"))?);
         Ok(())
     }
 
@@ -286,7 +302,7 @@ impl Demo {
         Ok(())
     }
 
-    fn tell(&mut self, name: &str, what: &str, measured: &[String]) {
+    pub(super) fn tell(&mut self, name: &str, what: &str, measured: &[String]) {
         self.step += 1;
         println!("{:>2}  {name}: {what}", self.step);
         let measured: Vec<&str> =
@@ -296,7 +312,7 @@ impl Demo {
         }
     }
 
-    fn quote(&self, who: &str, said: &str) {
+    pub(super) fn quote(&self, who: &str, said: &str) {
         println!("    {who}: \"{said}\"");
     }
 
@@ -316,7 +332,7 @@ impl Demo {
         .map(drop)
     }
 
-    fn wait_for_device(
+    pub(super) fn wait_for_device(
         &mut self,
         what: &str,
         is_there: impl Fn(&DeviceDetail) -> bool,
@@ -330,7 +346,7 @@ impl Demo {
     }
 
     /// The device's events of one kind, oldest first.
-    fn events_of_kind(&mut self, kind: &str) -> Result<Vec<EventRecord>, Failure> {
+    pub(super) fn events_of_kind(&mut self, kind: &str) -> Result<Vec<EventRecord>, Failure> {
         let mut found = Vec::new();
         for page in self.client.events(EventQuery { device: Some(DEVICE.into()), ..EventQuery::default() }) {
             found.extend(page?.into_iter().filter(|event| event.kind == kind));

@@ -1,0 +1,177 @@
+//! How quickly a device is reached, and what strangers' datagrams cost: real processes and sockets on loopback.
+//!
+//! `cargo bench --bench reach`. Times of the machine that it runs on; nothing is asserted but that it works.
+#![expect(clippy::unwrap_used, reason = "a bench that can't do its work ends")]
+
+#[allow(dead_code, reason = "the bench lives in a part of the house")]
+#[path = "../tests/road/mod.rs"]
+mod road;
+
+use std::net::UdpSocket;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use muster::wire::datagram::{Notice, NoticeKind};
+use muster::wire::message::{Reach, SyncReason};
+use road::House;
+use serde_json::Value;
+
+/// Forced syncs of each kind.
+const ROUNDS: usize = 200;
+
+/// Pause between them: the agent takes ten wakes a second for long.
+const PAUSE: Duration = Duration::from_millis(110);
+
+/// Datagrams a second, and for how long.
+const FLOOD_PER_SECOND: u32 = 10_000;
+const FLOOD_SECONDS: u32 = 3;
+
+fn main() {
+    if std::env::args().any(|argument| argument == "--test") {
+        // `cargo test --benches` only looks whether it builds.
+        return;
+    }
+    let fleet = Fleet::start();
+    fleet.forced_syncs("a disconnected agent, by wake", "wake");
+    fleet.ctl(&["device", "set", "till", "--keep-connected", "on"]);
+    wait_for("the kept link", || fleet.ctl(&["device", "show", "till"])["presence"] == "connected");
+    fleet.forced_syncs("a connected agent, on its link", "link");
+    drop(fleet);
+    flood();
+}
+
+struct Fleet {
+    directory: tempfile::TempDir,
+    processes: Vec<Child>,
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+impl Fleet {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let wake_port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let listen = format!("127.0.0.1:{port}");
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        let (server, agent, settings) = (path("server"), path("agent"), path("agent.toml"));
+        std::fs::write(&settings, format!("[wake]\nport = {wake_port}\n")).unwrap();
+        let musterd = spawn(env!("CARGO_BIN_EXE_musterd"), &["run", "--data", &server, "--listen", &listen]);
+        let mut fleet = Self { directory, processes: vec![musterd] };
+        wait_for("the server", || fleet.try_ctl(&["status"]).is_some());
+        let token = fleet.ctl(&["token", "create"])["token"].as_str().unwrap().to_owned();
+        let enrol = ["enroll", "--server", &listen, "--token", &token, "--name", "till", "--data", &agent];
+        assert!(spawn(env!("CARGO_BIN_EXE_muster-agent"), &enrol).wait().unwrap().success());
+        let run = ["run", "--data", &agent, "--config", &settings];
+        fleet.processes.push(spawn(env!("CARGO_BIN_EXE_muster-agent"), &run));
+        wait_for("the first sync", || fleet.ctl(&["device", "show", "till"])["presence"] == "idle");
+        fleet
+    }
+
+    fn try_ctl(&self, arguments: &[&str]) -> Option<Value> {
+        let socket = format!("unix:{}", Path::new(self.directory.path()).join("server/admin.sock").display());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_musterctl"));
+        let output = command.args(["--server", &socket, "--json"]).args(arguments).output().unwrap();
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    fn ctl(&self, arguments: &[&str]) -> Value {
+        self.try_ctl(arguments).unwrap()
+    }
+
+    fn forced_syncs(&self, what: &str, road: &str) {
+        let (mut begun, mut synced, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let started = Instant::now();
+            let outcome = self.ctl(&["device", "sync", "till", "--wait"])[0].clone();
+            whole.push(u64::try_from(started.elapsed().as_micros()).unwrap());
+            assert_eq!(outcome["by"], road, "{outcome}");
+            begun.push(outcome["begun_microseconds"].as_u64().unwrap());
+            synced.push(outcome["synced_microseconds"].as_u64().unwrap());
+            std::thread::sleep(PAUSE);
+        }
+        println!("forced sync of {what}, {ROUNDS} rounds, from the question at the server's socket:");
+        for (name, mut times) in
+            [("sync begun", begun), ("in step", synced), ("musterctl, whole process", whole)]
+        {
+            times.sort_unstable();
+            let at = |of_hundred: usize| times[(times.len() - 1) * of_hundred / 100] as f64 / 1_000.0;
+            println!(
+                "  {name:<26} p50 {:>7.2} ms   p99 {:>7.2} ms   max {:>7.2} ms",
+                at(50),
+                at(99),
+                at(100)
+            );
+        }
+    }
+}
+
+fn spawn(program: &str, arguments: &[&str]) -> Child {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// CPU time of the thread with this name in this process, in microseconds (proc_pid_task(5), `schedstat`).
+fn thread_microseconds(name: &str) -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let of_thread = |path: std::path::PathBuf| {
+        let comm = std::fs::read_to_string(path.join("comm")).ok()?;
+        let schedstat = std::fs::read_to_string(path.join("schedstat")).ok()?;
+        let nanoseconds: u64 = schedstat.split(' ').next()?.parse().ok()?;
+        (comm.trim() == name).then_some(nanoseconds / 1_000)
+    };
+    tasks.filter_map(|task| of_thread(task.ok()?.path())).sum()
+}
+
+fn flood() {
+    let house = House::start();
+    let till = house.enrol("till");
+    let mut wire = till.connect(&house);
+    wire.sync_inventory(&till, 1);
+    let reach = Reach { udp_port: 0, wake_counter: 0, notice_counter: 5, boot: 7 };
+    wire.sync_as(&till, 1, SyncReason::Scheduled, Some(reach));
+    let genuine = Notice { device: till.id, kind: NoticeKind::Shutdown, counter: 4, boot: 7 };
+    let replayed = genuine.seal(&till.enrolled.notice_key);
+    let mut forged = replayed;
+    forged[50] ^= 1;
+    let mut of_nobody = replayed;
+    of_nobody[8] ^= 1;
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    println!(
+        "datagrams that mean nothing, {FLOOD_PER_SECOND} a second for {FLOOD_SECONDS} s, server CPU each (receiving included):"
+    );
+    for (name, bytes) in [("replayed", replayed), ("forged", forged), ("of an unknown device", of_nobody)] {
+        let counters = house.server.counters();
+        let (heard, cpu) = (counters.datagrams_received.get(), thread_microseconds("datagrams"));
+        let begun = Instant::now();
+        for number in 0..FLOOD_PER_SECOND * FLOOD_SECONDS {
+            let due = begun + Duration::from_secs(1) * number / FLOOD_PER_SECOND;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            socket.send_to(&bytes, house.server.udp_address()).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        let heard = counters.datagrams_received.get() - heard;
+        let each = (thread_microseconds("datagrams") - cpu) as f64 / heard as f64;
+        println!("  {name:<26} {each:>6.2} µs   ({heard} heard)");
+    }
+    assert_eq!(house.server.counters().notices.get(), 0);
+    let record = house.server.store().table().get(till.id).unwrap();
+    assert!(record.link.is_some() && record.departure.is_none());
+}

@@ -1,0 +1,116 @@
+//! `muster-agent check`: everything between this device and its server, looked at one after the other, so that the first line that is not
+//! ok names what is to be mended.
+
+pub mod line;
+mod road;
+mod spool;
+mod udp;
+
+use std::time::Duration;
+
+use self::line::{Line, Report, Subject};
+use self::udp::{Here, OfAgent, Prober};
+use super::address::ServerAddress;
+use super::directory::Directory;
+use super::identity::Identity;
+use super::local::client::{LocalClient, LocalError};
+use super::settings::Settings;
+
+/// How long each single step may take: a healthy one takes a thousandth of it.
+const STEP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Looks at everything, with the running agent's help when there is one; otherwise the caller holds the directory's lock.
+pub fn check(
+    directory: &Directory,
+    settings: &Settings,
+    agent: Option<&mut LocalClient>,
+    report: &mut Report<'_>,
+) {
+    let mut agent = agent;
+    let status = agent.as_mut().map(|agent| agent.status());
+    let told = status.as_ref().and_then(|status| status.as_ref().ok()?.server.clone());
+    match who(directory, settings, told) {
+        Ok((identity, server)) => {
+            report.add(Line::ok(
+                Subject::Identity,
+                format!("'{}' ({}) at {server}", identity.name, identity.device),
+            ));
+            match &mut agent {
+                Some(agent) => look(&identity, &server, Ok(&mut OfAgent::new(agent)), report),
+                None => match Here::new(directory, settings, &identity) {
+                    Ok(mut here) => look(&identity, &server, Ok(&mut here), report),
+                    Err(error) => look(&identity, &server, Err(error.to_string()), report),
+                },
+            }
+        }
+        Err(line) => {
+            report.add(line);
+            use Subject::{Clock, Device, Name, Pin, Tcp, Tls, UdpIn, UdpOut};
+            report.skip(&[Name, Tcp, Tls, Pin, Device, Clock, UdpOut, UdpIn], Subject::Identity);
+        }
+    }
+    report.add(match status {
+        None => spool::of_directory(&directory.spool()),
+        Some(Ok(status)) => spool::of_agent(&status),
+        Some(Err(error)) => Line::failed(Subject::Spool, not_told(&error)),
+    });
+}
+
+/// Who the device is and where its server; otherwise the line that says why not.
+fn who(
+    directory: &Directory,
+    settings: &Settings,
+    told: Option<String>,
+) -> Result<(Identity, ServerAddress), Line> {
+    let failed = |why: String| Line::failed(Subject::Identity, why);
+    let identity = Identity::read(directory.path()).map_err(|error| failed(error.to_string()))?;
+    let identity = identity.ok_or_else(|| {
+        failed(format!(
+            "this device has not enrolled (no identity in {}): muster-agent enroll --server HOST --token TOKEN",
+            directory.path().display()
+        ))
+    })?;
+    let server = told.or_else(|| settings.server.clone()).unwrap_or_else(|| identity.server.clone());
+    let server = server.parse().map_err(|error| failed(format!("{error}")))?;
+    Ok((identity, server))
+}
+
+fn look(
+    identity: &Identity,
+    server: &ServerAddress,
+    prober: Result<&mut dyn Prober, String>,
+    report: &mut Report<'_>,
+) {
+    use Subject::{Clock, Device, UdpIn, UdpOut};
+    let mut road = match road::open(server, identity, report) {
+        Ok(road) => road,
+        Err(cause) => return report.skip(&[Device, Clock, UdpOut, UdpIn], cause),
+    };
+    let device = road::device(&mut road, identity);
+    let is_known = device.verdict == line::Verdict::Ok;
+    report.add(device);
+    if !is_known {
+        return report.skip(&[Clock, UdpOut, UdpIn], Device);
+    }
+    report.add(road::clock(&mut road));
+    match prober {
+        Ok(prober) => {
+            report.add(udp::outbound(&mut road, server, prober));
+            report.add(udp::inbound(&mut road, prober));
+        }
+        Err(why) => {
+            report.add(Line::failed(UdpOut, format!("the system refuses: {why}")));
+            report.skip(&[UdpIn], UdpOut);
+        }
+    }
+    road.close();
+}
+
+fn not_told(error: &LocalError) -> String {
+    format!("the running agent does not tell: {error}")
+}
+
+/// Milliseconds with one decimal, for people.
+fn elapsed(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1_000.0)
+}

@@ -1,0 +1,38 @@
+//! `muster-agent check`
+
+use serde_json::json;
+
+use super::CommandError;
+use super::arguments::Check;
+use super::context::Context;
+use super::control::ANSWER_TIMEOUT;
+use super::holder::Holder;
+use crate::agent::check::check;
+use crate::agent::check::line::{Line, Report};
+
+/// Looks at everything between this device and its server.
+pub(super) fn command(arguments: &Check) -> Result<(), CommandError> {
+    let context = Context::new(&arguments.common)?;
+    let directory = context.directory()?;
+    let mut holder = Holder::find(&context, "a check", ANSWER_TIMEOUT)?;
+    let agent = match &mut holder {
+        Holder::Agent(agent) => Some(agent),
+        Holder::Here(_) => None,
+    };
+    let mut show = |line: &Line| {
+        if !arguments.json {
+            println!("{line}");
+        }
+    };
+    let mut report = Report::new(&mut show);
+    check(&directory, &context.settings, agent, &mut report);
+    if arguments.json {
+        let document = json!({ "ok": report.is_ok(), "lines": report.lines() });
+        println!("{}", serde_json::to_string_pretty(&document).unwrap_or_default());
+    }
+    match (report.is_ok(), report.problems()) {
+        (true, _) => Ok(()),
+        (false, 1) => Err(CommandError::refused("1 line is not ok")),
+        (false, problems) => Err(CommandError::refused(format!("{problems} lines are not ok"))),
+    }
+}

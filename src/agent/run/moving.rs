@@ -1,0 +1,132 @@
+//! To another server while the agent runs: `muster-agent move` has enrolled, looked whether the new server answers, and staged the new
+//! identity; here the old server is left, and the new one taken up, in the same process.
+
+use super::connection::Connection;
+use super::{Agent, LINK, Now, RunError, Wait, random, refusal};
+use crate::agent::address::ServerAddress;
+use crate::agent::identity::Identity;
+use crate::agent::local::server::ClientKey;
+use crate::agent::moving;
+use crate::agent::talk::tls_of;
+use crate::machine::agent::SyncResult;
+use crate::reactor::channel::ClientTls;
+use crate::wire::datagram::NoticeKind;
+use crate::wire::message::ToServer;
+use crate::wire::time::Moment;
+
+/// How long the old server may take to acknowledge what is on its way, in milliseconds. What it does not, the new one gets, so that
+/// both have it.
+const FAREWELL_MILLISECONDS: u64 = 2_000;
+
+/// A move that has been asked for.
+pub(super) struct Move {
+    key: ClientKey,
+    identity: Identity,
+    server: ServerAddress,
+    tls: ClientTls,
+    until: Moment,
+}
+
+impl Agent {
+    /// Gets ready to leave the old server. The answer is owed.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    pub(super) fn begin_move(&mut self, now: &Now, key: ClientKey) -> Result<(), String> {
+        if self.moving.is_some() {
+            return Err("a move is under way already".to_owned());
+        }
+        if self.farewell.is_some() {
+            return Err("the agent is saying its last word: try again when it has ended".to_owned());
+        }
+        if let Some(server) = &self.settings.server {
+            return Err(format!(
+                "the configuration that the agent runs with says server = \"{server}\", which would win: remove that line first"
+            ));
+        }
+        let identity = moving::staged(&self.directory)
+            .map_err(|error| error.to_string())?
+            .ok_or("no new server waits to be moved to: muster-agent move --server HOST --token TOKEN")?;
+        let server = identity.server.parse().map_err(|error| format!("{error}"))?;
+        let tls = tls_of(&identity).map_err(|error| error.to_string())?;
+        log::info!("moving to {server}");
+        let until = now.moment.plus_milliseconds(FAREWELL_MILLISECONDS);
+        self.machine.end(now);
+        self.moving = Some(Box::new(Move { key, identity, server, tls, until }));
+        Ok(())
+    }
+
+    /// When the move goes on at the latest.
+    pub(super) fn move_timeout(&self) -> Option<Moment> {
+        self.moving.as_ref().filter(|_| self.farewell.is_none()).map(|moving| moving.until)
+    }
+
+    /// Leaves the old server as soon as it has acknowledged what is on its way, or has had its time.
+    ///
+    /// # Errors
+    /// When something can't be written: the agent must be started again, and finds out who it is.
+    pub(super) fn move_when_ready(&mut self, now: &Now) -> Result<(), RunError> {
+        // An agent that ends leaves the commit to the command, which notices.
+        if self.moving.is_none() || self.farewell.is_some() {
+            return Ok(());
+        }
+        if self.farewell.is_some() {
+            // The last word is for the server that the device belongs to.
+            if let (Some(moving), Some(clients)) = (self.moving.take(), &mut self.clients) {
+                let why = "the agent is ending, or the device goes to sleep: nothing was changed";
+                clients.answer_owed(moving.key, &refusal(&why));
+            }
+            return Ok(());
+        }
+        // An acknowledgement that has come is to be heeded before: what it covers is not for the new server.
+        if self.may_act() {
+            self.act(now)?;
+        }
+        let is_waiting = |moving: &mut Box<Move>| {
+            self.machine.is_connected() && !self.machine.has_delivered() && now.moment < moving.until
+        };
+        let Some(moving) = self.moving.take_if(|moving| !is_waiting(moving)) else { return Ok(()) };
+        let Move { key, identity, server, tls, .. } = *moving;
+        self.spool.close()?;
+        self.leave_server();
+        moving::commit(&self.directory, &identity)?;
+        self.datagrams.belong_to(&identity);
+        log::info!("device '{}' ({}), server {server}", identity.name, identity.device);
+        self.machine = super::machine(&self.directory, &self.spool, self.datagrams.reach(), random()?)?;
+        self.connection = Connection::new(server, tls, LINK);
+        self.identity = identity;
+        (self.connected_since, self.last_sync, self.last_error_at) = (None, None, None);
+        self.sections.begin_anew();
+        self.looking = None;
+        for (_, wait) in &mut self.waiting {
+            *wait = Wait::ToCollect;
+        }
+        self.waiting.push((key, Wait::ToCollect));
+        self.mover = Some(key);
+        self.has_more = true;
+        Ok(())
+    }
+
+    /// The old server hears that no agent of its own runs there any more: it is told the truth, and does not wait.
+    fn leave_server(&mut self) {
+        let (goodbye, bytes) = self.datagrams.last_word(NoticeKind::AgentStopped);
+        if self.machine.is_connected() {
+            let mut frame = Vec::new();
+            ToServer::Goodbye(goodbye).write_to(&mut frame);
+            // The datagram says the same.
+            let _ = self.connection.send(&frame);
+        }
+        self.connection.close();
+        self.send_notice(&bytes);
+    }
+}
+
+/// What the command that moved the device is told when the first sync with the new server has ended.
+pub(super) fn answer(result: &SyncResult) -> Vec<u8> {
+    let problem = match result {
+        SyncResult::InSync { .. } => return b"{\"moved\":true,\"synced\":true}".to_vec(),
+        SyncResult::Later { seconds } => format!("it is busy, the agent comes again in {seconds} s"),
+        SyncResult::Failed { reason } => reason.clone(),
+    };
+    serde_json::json!({ "moved": true, "synced": false, "problem": problem }).to_string().into_bytes()
+}

@@ -1,0 +1,54 @@
+//! Local programs: what they ask, and what they are told.
+
+use super::{Agent, Now, RunError, Wait, refusal};
+use crate::agent::local::protocol::{Request, parse};
+
+impl Agent {
+    pub(super) fn hear_programs(&mut self, now: &Now) -> Result<(), RunError> {
+        let Some(mut clients) = self.clients.take() else { return Ok(()) };
+        let mut failed = None;
+        let has_more = clients.take_lines(|key, line, output| {
+            let answer = match parse(line, now.wall) {
+                Err(error) => refusal(&error),
+                Ok(Request::Status) => match self.status(now) {
+                    Ok(status) => serde_json::to_vec(&status).unwrap_or_default(),
+                    Err(error) => refusal(&error),
+                },
+                Ok(Request::Sync) => {
+                    self.waiting.push((key, Wait::ToCollect));
+                    self.sections.is_wanted = true;
+                    return false;
+                }
+                Ok(Request::Suspend) => match self.begin_sleep(now, key) {
+                    Ok(()) => return false,
+                    Err(why) => refusal(&why),
+                },
+                Ok(Request::Resume) => {
+                    self.wake_up_when_due(now, true);
+                    b"{\"resumed\":true}".to_vec()
+                }
+                Ok(Request::Probe) => self.probe(),
+                Ok(Request::Move) => match self.begin_move(now, key) {
+                    Ok(()) => return false,
+                    Err(why) => refusal(&why),
+                },
+                Ok(Request::Emit { severity, body }) => match self.spool.append(severity, &body, now.wall) {
+                    Ok(sequence) => {
+                        self.is_spool_dirty = true;
+                        format!("{{\"sequence\":{sequence}}}").into_bytes()
+                    }
+                    Err(error) => {
+                        let answer = refusal(&error);
+                        failed = failed.take().or_else(|| error.is_fatal().then_some(error));
+                        answer
+                    }
+                },
+            };
+            output.extend_from_slice(&answer);
+            true
+        });
+        self.has_more |= has_more;
+        self.clients = Some(clients);
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+}

@@ -1,0 +1,129 @@
+//! One conversation with the server outside the agent's loop: it blocks, and every step of it has an end in time. Enrolment, the
+//! look whether a new server answers, and `muster-agent check` speak like this.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::identity::Identity;
+use super::link::{Link, LinkError};
+use crate::reactor::channel::{ChannelError, ClientIdentity, ClientTls, ExpectedServer};
+use crate::wire::message::{ToAgent, ToServer};
+
+/// Why a conversation ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TalkError {
+    /// The link failed.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// Nothing came in time.
+    #[error("no answer in time")]
+    TimedOut,
+}
+
+impl TalkError {
+    fn socket(error: &impl ToString) -> Self {
+        Self::Link(LinkError::Channel(ChannelError::Socket(error.to_string())))
+    }
+}
+
+/// A link, and the patience to wait on it.
+#[derive(Debug)]
+pub struct Talk {
+    link: Link<TcpStream>,
+}
+
+/// Connects to the first of these addresses that answers within `timeout`.
+///
+/// # Errors
+/// In words: what each of them said.
+pub fn connect(addresses: &[SocketAddr], timeout: Duration) -> Result<(TcpStream, SocketAddr), String> {
+    let mut reasons = Vec::new();
+    for address in addresses {
+        match TcpStream::connect_timeout(address, timeout) {
+            Ok(stream) => return Ok((stream, *address)),
+            Err(error) => reasons.push(format!("{address}: {error}")),
+        }
+    }
+    Err(reasons.join(", "))
+}
+
+/// TLS as this device: it shows its certificate, and accepts the stored copies alone.
+///
+/// # Errors
+/// When key or certificate can't be used.
+pub fn tls_of(identity: &Identity) -> Result<ClientTls, ChannelError> {
+    let shown = ClientIdentity { certificate: &identity.certificate, private_key: &identity.private_key };
+    ClientTls::new(ExpectedServer::Pins(identity.pins.clone()), Some(shown))
+}
+
+impl Talk {
+    /// Shakes hands over a connected socket: when this returns, the server has proved who it is.
+    ///
+    /// # Errors
+    /// When it is another server, the link fails or the deadline passes.
+    pub fn open(stream: TcpStream, tls: &ClientTls, deadline: Instant) -> Result<Self, TalkError> {
+        let made_ready = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
+        made_ready.map_err(|error| TalkError::socket(&error))?;
+        let mut talk = Self { link: Link::new(stream, tls)? };
+        loop {
+            let has_more = talk.link.pump();
+            if talk.link.is_open() {
+                // What else has come stays for the first answer.
+                return Ok(talk);
+            }
+            talk.link.next_message()?;
+            if !has_more {
+                talk.wait(deadline)?;
+            }
+        }
+    }
+
+    /// Sends a message, and returns what comes next.
+    ///
+    /// # Errors
+    /// When the link fails or the deadline passes.
+    pub fn ask(&mut self, message: &ToServer<'_>, deadline: Instant) -> Result<ToAgent, TalkError> {
+        let mut framed = Vec::new();
+        message.write_to(&mut framed);
+        self.link.send(&framed)?;
+        loop {
+            let has_more = self.link.pump();
+            if let Some(answer) = self.link.next_message()? {
+                return Ok(answer);
+            }
+            if !has_more {
+                self.wait(deadline)?;
+            }
+        }
+    }
+
+    /// The name of the key exchange that was agreed on.
+    #[must_use]
+    pub fn key_exchange(&self) -> Option<String> {
+        self.link.key_exchange()
+    }
+
+    /// The server's certificate, DER.
+    #[must_use]
+    pub fn server_certificate(&self) -> Option<&[u8]> {
+        self.link.server_certificate()
+    }
+
+    /// Says farewell.
+    pub fn close(mut self) {
+        self.link.close();
+    }
+
+    fn wait(&mut self, deadline: Instant) -> Result<(), TalkError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+        let wanted = if self.link.wants_write() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        match poll(&mut [PollFd::new(self.link.socket(), wanted)], Some(&left)) {
+            Ok(0) => Err(TalkError::TimedOut),
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(TalkError::socket(&error)),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Reaching devices: calls, wakes, notices, presence, kept connections, firewalls and NAT.
+//!
+//! # Three ways to be there
+//!
+//! | a device | how it is called | what it costs while nothing happens |
+//! |---|---|---|
+//! | comes by at its interval | a wake datagram makes it connect | nothing |
+//! | keeps its connection (`--keep-connected on`, or its group's) | a message on its link | a link here, a ping there |
+//! | comes by, and wakes do not reach it | not before its slot; so it keeps its connection by itself (`[links] keep_unreachable`) | as above |
+//!
+//! `musterctl device sync` takes whichever way there is and says of each device what became of it: synced (in how many milliseconds, by link or
+//! by wake), unreachable by UDP with the time of its next slot, asleep, shut down, agent stopped, certificate refused. A device whose link does not
+//! answer in two seconds is woken as well. Calls of a whole fleet begin at most 1,000 a second
+//! ([`caller`](crate::machine::caller)), so that the server is free for everything else. A forced sync is a sync like any other: the
+//! same messages, after one of three bytes on the link or one datagram of 56.
+//!
+//! # Wakes
+//!
+//! The datagram ([`datagram`](crate::wire::datagram) has its bytes) carries a counter that rises with each wake of the device and an
+//! HMAC-SHA-256 under a key that only this device and the server have, `HKDF(server secret, device, purpose)`: the server stores no secret per
+//! device. The agent verifies it in constant time, takes each counter once, remembers the highest on its disk, and is woken at most ten times
+//! a second for long. Then it connects to *its stored server address*, whoever the datagram came from, checks the certificate, and syncs. Nothing ever
+//! answers a datagram with a datagram, so nobody learns from outside whether there is an agent, and nobody can use one to hit another.
+//!
+//! Copies of one wake are the same bytes: it is sent up to six times, with pauses that double from 150 ms, until the sync has begun. What the server
+//! learns from it is kept and shown by `musterctl device show`. It need not wait for a call to learn: behind the first sync from a new address it sends one
+//! wake of the kind *probe*, which is only noted, and the next sync names the highest counter that the device has taken.
+//!
+//! The counter follows the server's clock, in seconds, and is never below what the device says it has taken: a server that was restored from a copy is
+//! not mistaken for a replay.
+//!
+//! # Notices
+//!
+//! An agent that ends says why: the device shuts down, reboots, goes to sleep, or only the agent was stopped. It first delivers what its spool holds,
+//! as far as there is time, then says so on its link if it has one, and in three copies of a datagram within 200 ms. All in all it takes at most
+//! two seconds, with the server away. Each sync names the highest counter of the notices sent before it; a notice that arrives behind that sync is
+//! stale, and one that was sent before its device's newest sync can't mark it as gone, whatever the network did. No clock is asked.
+//!
+//! Systemd stops the agent before the network; `tools/systemd/muster-agent-sleep.service` tells it of sleep and of waking up.
+//!
+//! # Presence
+//!
+//! | presence | means |
+//! |---|---|
+//! | connected | it has a link |
+//! | idle | it has none and need not have one: its slot lies ahead, or is not longer past than the margin |
+//! | asleep, shut down, agent stopped | it said so, and has not synced since |
+//! | lost | its slot, and half an interval of margin (10 s to 2 m) are past, and it said nothing; a reboot that took 15 minutes; a link that was to stay and did not come back in the reconnect window |
+//! | never seen | it enrolled, and nothing more |
+//!
+//! The slot is the one that the server itself gave the device with its last sync. After a start of the server nobody is lost before they
+//! could have come. A link becomes the device's with the first word on it; the end of an older link, however late, changes
+//! nothing.
+//!
+//! Each change is an event of the server's own: application `muster`, kind `presence`, under the device that it is about. That a device without a
+//! kept connection comes by and goes again is none.
+//!
+//! # Kept connections
+//!
+//! The agent pings as rarely as the network allows: it begins with 30 seconds and grows while it is answered, up to `[links] keep_interval`; a ping
+//! without an answer in 20 seconds ends the link, halves the interval and caps it at three quarters of the silence that was too long. Each ping
+//! says when the next will come, so that the server gives a dead link up soon after that, and not after the longest time that there is.
+//!
+//! There is no limit of 300. `max_kept_connections` is what file descriptors and half of the free memory allow, worked out and logged at start,
+//! or what the configuration says. At the limit, the flag is refused with the number. Kept devices have their room reserved: when it is all that is
+//! left, others are told to come later.
+//!
+//! # Firewalls and NAT
+//!
+//! | direction | port | for | needed |
+//! |---|---|---|---|
+//! | device → server | TCP 13000 | everything | yes |
+//! | device → server | UDP 13000 | notices | no: without it a device that shuts down while it has no link is lost after its slot |
+//! | server → device | UDP 15000 | wakes | no: without it a device keeps its connection, or comes at its slot |
+//!
+//! Wakes come from the server's UDP port 13000, and go to the address that the device's TCP connection comes from. Behind NAT that is the
+//! box's, which does not know whom to give them to: the device is *unreached*, and keeps its connection. `muster-agent check` on the device
+//! tries every road and says of each whether it is open.
+#![forbid(unsafe_code)]

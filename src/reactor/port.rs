@@ -1,0 +1,162 @@
+//! The UDP port: one thread that owns the socket and waits for datagrams, letters and time.
+//!
+//! What a datagram means is its owner's to say ([`PortOwner`]). Each turn is the same sequence: wait; hear datagrams, within a budget;
+//! empty the mailbox; send what the owner wants sent. A flood of datagrams costs this thread alone: no link waits for it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::net::UdpSocket;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::Clock;
+use crate::lane::calls::ToCaller;
+use crate::lane::counters::Counters;
+use crate::lane::mailbox::Mailbox;
+use crate::wire::datagram::DATAGRAM_BYTES_MAX;
+use crate::wire::time::{Moment, Now};
+
+const SOCKET: Token = Token(0);
+const DOORBELL: Token = Token(1);
+
+/// Datagrams that are heard in one turn, in datagrams, so that letters and timers have their turn in a flood.
+const DATAGRAMS_PER_TURN: usize = 128;
+
+/// Datagrams that are sent in one turn, in datagrams.
+const SENDS_PER_TURN: usize = 256;
+
+/// Letters that may wait, in letters. What finds no room is a step of a call, which then ends by its own deadline.
+const LETTERS_MAX: usize = 65_536;
+
+/// A datagram on its way out.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Where to.
+    pub to: SocketAddr,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Who says what datagrams and letters mean.
+pub trait PortOwner: Send + 'static {
+    /// A datagram has come. It is never answered.
+    fn hear(&mut self, now: &Now, bytes: &[u8], from: SocketAddr);
+
+    /// A letter has come. `false`: it was the last one.
+    fn read(&mut self, now: &Now, letter: ToCaller) -> bool;
+
+    /// What to send next; everything else that is due is done on the way.
+    fn poll(&mut self, now: &Now) -> Option<Outgoing>;
+
+    /// When to poll again by itself.
+    fn next_timeout(&self) -> Option<Moment>;
+}
+
+/// The UDP port and its thread's loop.
+pub struct Port {
+    poll: Poll,
+    socket: UdpSocket,
+    mailbox: Mailbox<ToCaller>,
+    clock: Clock,
+    counters: Arc<Counters>,
+}
+
+impl Port {
+    /// Opens the port.
+    ///
+    /// # Errors
+    /// When the address can't be had, or the system gives no poll.
+    pub fn open(address: SocketAddr, clock: Clock, counters: Arc<Counters>) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut socket = UdpSocket::bind(address)?;
+        poll.registry().register(&mut socket, SOCKET, Interest::READABLE)?;
+        let waker = Waker::new(poll.registry(), DOORBELL)?;
+        let mailbox = Mailbox::new(LETTERS_MAX, move || {
+            if let Err(error) = waker.wake() {
+                log::error!("the doorbell of the UDP port failed: {error}");
+            }
+        });
+        Ok(Self { poll, socket, mailbox, clock, counters })
+    }
+
+    /// Where it is; with port 0 asked for, the port that the system gave.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Where letters to its owner are posted.
+    #[must_use]
+    pub fn mailbox(&self) -> Mailbox<ToCaller> {
+        self.mailbox.clone()
+    }
+
+    /// Turns until the last letter.
+    ///
+    /// # Errors
+    /// When the poll fails, which it does not on a healthy system.
+    pub fn run(mut self, mut owner: impl PortOwner) -> io::Result<()> {
+        let mut events = Events::with_capacity(8);
+        let mut letters = Vec::new();
+        let mut has_more = true;
+        loop {
+            let timeout = if has_more { Some(Duration::ZERO) } else { self.timeout(&owner) };
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            let now = self.clock.now();
+            // The readiness is edge-triggered: what is left over by a budget is asked for without waiting.
+            has_more = self.hear(&now, &mut owner);
+            self.mailbox.take_all(&mut letters);
+            for letter in letters.drain(..) {
+                if !owner.read(&now, letter) {
+                    return Ok(());
+                }
+            }
+            has_more |= self.send(&now, &mut owner);
+        }
+    }
+
+    fn timeout(&self, owner: &impl PortOwner) -> Option<Duration> {
+        let now = self.clock.now().moment;
+        // One more microsecond: a deadline that is polled for too early would be polled for again.
+        owner.next_timeout().map(|at| Duration::from_micros(at.microseconds_since(now) + 1))
+    }
+
+    /// Hears what waits, within the budget. Whether there may be more.
+    fn hear(&mut self, now: &Now, owner: &mut impl PortOwner) -> bool {
+        // One byte more than any datagram has: a longer one is cut, and recognised by its length.
+        let mut bytes = [0; DATAGRAM_BYTES_MAX + 1];
+        for _ in 0..DATAGRAMS_PER_TURN {
+            match self.socket.recv_from(&mut bytes) {
+                Ok((length, from)) => {
+                    self.counters.datagrams_received.add_one();
+                    owner.hear(now, &bytes[..length], from);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                // An ICMP message about a datagram of ours (udp(7)): its road is mended or not, the next is tried all the same.
+                Err(error) => log::debug!("the UDP port: {error}"),
+            }
+        }
+        true
+    }
+
+    /// Sends what is to be sent, within the budget. Whether there may be more.
+    fn send(&mut self, now: &Now, owner: &mut impl PortOwner) -> bool {
+        for _ in 0..SENDS_PER_TURN {
+            let Some(Outgoing { to, bytes }) = owner.poll(now) else { return false };
+            match self.socket.send_to(&bytes, to) {
+                Ok(_) => self.counters.datagrams_sent.add_one(),
+                // It counts as lost: what matters is sent again.
+                Err(error) => log::debug!("no datagram to {to}: {error}"),
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,120 @@
+//! From a finished handshake to a link that is a device's: who it is, whether there is room, what it takes over.
+
+use super::backend::Backend;
+use super::channel::{HandshakeCost, Standing};
+use super::drive::random;
+use super::link::Stage;
+use super::turn::Reactor;
+use crate::fleet::pacing::later_seconds;
+use crate::lane::reactors::ToReactor;
+use crate::machine::close::CloseReason;
+use crate::machine::hot::LinkRef;
+use crate::machine::session::{LATER_SECONDS, Session};
+use crate::wire::id::{CertificateHash, DeviceId};
+use crate::wire::message::{ErrorCode, ErrorReport, Later, ToAgent, ToServer};
+
+impl<B: Backend> Reactor<B> {
+    /// The handshake may have ended: then the link gets its session. `false`: the link was closed.
+    pub(super) fn finish_handshake(&mut self, slot: usize) -> bool {
+        let Some(link) = self.links.get(slot) else { return false };
+        if link.channel.is_handshaking() {
+            return true;
+        }
+        match link.channel.handshake_cost() {
+            Some(HandshakeCost::Resumed) => self.counters.handshakes_resumed.add_one(),
+            _ => self.counters.handshakes_full.add_one(),
+        }
+        let certificate = link.channel.peer_certificate().map(CertificateHash::of);
+        // Looked up now, whatever the handshake has seen: a resumed one brings the certificate of an earlier day.
+        let device = match certificate.map(|hash| self.backend.standing(&hash)) {
+            None => None,
+            Some(Standing::Known(device)) => Some(device),
+            Some(Standing::Removed(device)) => {
+                log::info!("{}: refused: device {device} was removed", link.peer);
+                self.say_removed(slot);
+                return false;
+            }
+            Some(Standing::Unknown) => {
+                self.leave(slot, CloseReason::ForeignCertificate);
+                return false;
+            }
+        };
+        link.device = device;
+        link.stage = Stage::Live(Session::new(&self.now, device));
+        log::debug!(
+            "{}: link of {}",
+            link.peer,
+            device.map_or("a stranger".into(), |device| device.to_string())
+        );
+        if !self.has_room_for(slot, device) {
+            return false;
+        }
+        self.rearm(slot);
+        true
+    }
+
+    /// Room is kept for devices whose links are to stay; others are sent away when it is all that is left. `false`: the link was
+    /// closed.
+    fn has_room_for(&mut self, slot: usize, device: Option<DeviceId>) -> bool {
+        let kept = self.backend.kept_devices();
+        let reserved = kept.saturating_sub(self.counters.links_kept.get());
+        if self.counters.links_open.get() + reserved <= self.settings.links_max {
+            return true;
+        }
+        let is_kept = device.is_some_and(|device| {
+            self.backend.with_record(device, |record| record.keep_connected).unwrap_or_default()
+        });
+        if !is_kept {
+            let seconds = later_seconds(LATER_SECONDS, random());
+            self.send(slot, &ToAgent::Later(Later { seconds }));
+            self.leave(slot, CloseReason::TooManyLinks);
+        }
+        is_kept
+    }
+
+    /// The first word makes the link the device's, and ends the one that it had. A probe is none: whoever looks whether everything
+    /// works takes nothing away.
+    pub(super) fn adopt(&mut self, slot: usize, name: LinkRef, device: DeviceId, message: &ToServer<'_>) {
+        let Some(link) = self.links.get(slot) else { return };
+        if link.is_adopted || matches!(message, ToServer::Probe(_)) {
+            return;
+        }
+        link.is_adopted = true;
+        let earlier = self.backend.with_record(device, |record| record.link.replace(name)).flatten();
+        if let Some(earlier) = earlier {
+            self.tell_superseded(earlier);
+        }
+    }
+
+    /// Whether the link counts among those that are to stay, by what stands in the device's record now.
+    pub(super) fn count_kept(&mut self, slot: usize, is_kept: bool) {
+        let Some(link) = self.links.get(slot) else { return };
+        let is_kept = is_kept && link.is_adopted;
+        match (std::mem::replace(&mut link.is_kept, is_kept), is_kept) {
+            (false, true) => self.counters.links_kept.add_one(),
+            (true, false) => self.counters.links_kept.take_one(),
+            _ => {}
+        }
+    }
+
+    fn tell_superseded(&mut self, earlier: LinkRef) {
+        if self.links.slot_of(earlier).is_some() {
+            self.superseded(earlier);
+        } else if let Some(lanes) = &self.lanes
+            && !lanes.post(earlier, ToReactor::Superseded(earlier))
+        {
+            // It is found by its idle deadline.
+            log::debug!("link {earlier:?} could not be told that it was superseded");
+        }
+    }
+
+    fn say_removed(&mut self, slot: usize) {
+        let message =
+            "this device was removed from the server; to come back it has to enrol again with a new token";
+        self.send(
+            slot,
+            &ToAgent::Error(ErrorReport { code: ErrorCode::DeviceRemoved, message: message.into() }),
+        );
+        self.leave(slot, CloseReason::DeviceRemoved);
+    }
+}

@@ -1,0 +1,296 @@
+//! Calls of devices and their last words: what the UDP port's thread does with datagrams and letters.
+//!
+//! The rules are [`Caller`]'s and the record's ([`machine::reach`](crate::machine::reach)); here they meet keys, table, links and those who wait.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::ServerError;
+use super::identity::{DatagramPurpose, Identity};
+use super::presence::Announcer;
+use crate::admin::{Calls, CallsBusy};
+use crate::fleet::presence::presence;
+use crate::lane::calls::ToCaller;
+use crate::lane::counters::Counters;
+use crate::lane::mailbox::Mailbox;
+use crate::lane::reactors::{ReactorLanes, ToReactor};
+use crate::machine::caller::{Ask, Caller, CallerAction, NO_OPERATION, QUESTIONS_MAX, Whereabouts};
+use crate::machine::reach::UdpReach;
+use crate::reactor::port::{Outgoing, Port, PortOwner};
+use crate::store::table::{DeviceTable, signs_of};
+use crate::wire::api::CallOutcome;
+use crate::wire::datagram::{DropReason, Notice, NoticeKind, Wake, WakeReason};
+use crate::wire::id::DeviceId;
+use crate::wire::time::{Moment, Now, WallTime};
+
+/// Who waits for outcomes.
+#[derive(Default)]
+struct Waiting {
+    sinks: HashMap<u64, (UnboundedSender<(DeviceId, CallOutcome)>, usize)>,
+}
+
+/// The way to call devices, as administration has it.
+pub(super) struct CallDesk {
+    mailbox: Mailbox<ToCaller>,
+    waiting: Arc<Mutex<Waiting>>,
+    next_operation: AtomicU64,
+    /// Devices whose outcome has not been told yet.
+    load: Arc<AtomicU64>,
+}
+
+impl Calls for CallDesk {
+    fn call(
+        &self,
+        devices: &[DeviceId],
+        reason: WakeReason,
+        sink: Option<UnboundedSender<(DeviceId, CallOutcome)>>,
+    ) -> Result<u64, CallsBusy> {
+        let count = devices.len() as u64;
+        if self.load.load(Ordering::Relaxed) + count > QUESTIONS_MAX as u64 {
+            return Err(CallsBusy);
+        }
+        let operation = match sink {
+            None => NO_OPERATION,
+            Some(sink) => {
+                let operation = self.next_operation.fetch_add(1, Ordering::Relaxed);
+                self.waiting.lock().sinks.insert(operation, (sink, devices.len()));
+                operation
+            }
+        };
+        let letter = ToCaller::Call { operation, devices: devices.to_vec(), reason };
+        self.mailbox.post(letter).map_err(|_| {
+            self.waiting.lock().sinks.remove(&operation);
+            CallsBusy
+        })?;
+        Ok(operation)
+    }
+
+    fn cancel(&self, operation: u64) {
+        self.waiting.lock().sinks.remove(&operation);
+        if self.mailbox.post(ToCaller::Cancel(operation)).is_err() {
+            log::debug!("operation {operation} could not be cancelled: its calls end by themselves");
+        }
+    }
+}
+
+/// What the port's thread works on.
+pub(super) struct CallOwner {
+    caller: Caller,
+    table: Arc<DeviceTable>,
+    identity: Arc<Identity>,
+    announcer: Announcer,
+    lanes: ReactorLanes,
+    counters: Arc<Counters>,
+    server_started: WallTime,
+    waiting: Arc<Mutex<Waiting>>,
+    load: Arc<AtomicU64>,
+    probes: Vec<Outgoing>,
+}
+
+/// What the owner of the port is given.
+pub(super) struct CallTools {
+    pub(super) table: Arc<DeviceTable>,
+    pub(super) identity: Arc<Identity>,
+    pub(super) announcer: Announcer,
+    pub(super) lanes: ReactorLanes,
+    pub(super) counters: Arc<Counters>,
+    pub(super) server_started: WallTime,
+    pub(super) seed: u64,
+    /// Hears when the thread fails.
+    pub(super) failed: Sender<String>,
+}
+
+/// The port's thread, running.
+pub(super) struct CallThread {
+    mailbox: Mailbox<ToCaller>,
+    thread: JoinHandle<()>,
+}
+
+impl CallThread {
+    /// Starts the thread. The desk is administration's way to it.
+    pub(super) fn start(port: Port, tools: CallTools) -> Result<(Self, CallDesk), ServerError> {
+        let mailbox = port.mailbox();
+        let (waiting, load) = (Arc::<Mutex<Waiting>>::default(), Arc::<AtomicU64>::default());
+        let desk = CallDesk {
+            mailbox: mailbox.clone(),
+            waiting: waiting.clone(),
+            next_operation: AtomicU64::new(NO_OPERATION + 1),
+            load: load.clone(),
+        };
+        let CallTools { table, identity, announcer, lanes, counters, server_started, seed, failed } = tools;
+        let caller = Caller::new(seed);
+        let probes = Vec::new();
+        let owner = CallOwner {
+            caller,
+            table,
+            identity,
+            announcer,
+            lanes,
+            counters,
+            server_started,
+            waiting,
+            load,
+            probes,
+        };
+        let thread = Builder::new()
+            .name("datagrams".into())
+            .spawn(move || {
+                if let Err(error) = port.run(owner) {
+                    // A second failure would say nothing new.
+                    let _ = failed.try_send(format!("the UDP port has failed: {error}"));
+                }
+            })
+            .map_err(ServerError::when("start the UDP port's thread"))?;
+        Ok((Self { mailbox, thread }, desk))
+    }
+
+    /// Ends the thread; who waits for outcomes hears nothing more.
+    pub(super) fn stop(self) {
+        if self.mailbox.post(ToCaller::Stop).is_err() {
+            // It has 65,536 letters to read before, and ends with the process.
+            return log::warn!("the UDP port has too much to do to be told that the server stops");
+        }
+        if self.thread.join().is_err() {
+            log::error!("the UDP port's thread panicked");
+        }
+    }
+}
+
+impl CallOwner {
+    /// Takes a notice.
+    fn notice(&self, now: &Now, bytes: &[u8]) -> Result<(DeviceId, NoticeKind), DropReason> {
+        let device = Notice::claimed(bytes)?;
+        // Whoever invents ids costs one look into the table, and no key is worked out for them.
+        self.table.with(device, |_| ()).ok_or(DropReason::OtherDevice)?;
+        let key = self.identity.datagram_key(DatagramPurpose::Notice, device);
+        let notice = Notice::open(bytes, &key)?;
+        let taken = self.table.with(device, |record| {
+            record.note_notice(notice.kind, notice.counter, notice.boot, now.wall)?;
+            Ok(self.announcer.settle(now.wall, record))
+        });
+        if taken.ok_or(DropReason::OtherDevice)?? {
+            self.announcer.flush();
+        }
+        Ok((device, notice.kind))
+    }
+
+    fn look(&self, now: &Now, device: DeviceId) -> Option<Whereabouts> {
+        self.table.with(device, |record| {
+            record.is_called = true;
+            let signs = signs_of(record, self.server_started);
+            let address = record.wake_address();
+            let slot = WallTime(record.last_sync.0.saturating_add(u64::from(record.due_seconds) * 1_000));
+            Whereabouts {
+                link: record.link,
+                address,
+                is_unreached: record.udp_reach == UdpReach::Unreached,
+                presence: presence(&signs, now.wall),
+                next_slot_at: (slot > now.wall).then_some(slot),
+                wake_counter: address.map_or(0, |_| record.next_wake_counter(now.wall)),
+            }
+        })
+    }
+
+    fn sealed(&self, device: DeviceId, to: SocketAddr, reason: WakeReason, counter: u32) -> Outgoing {
+        let key = self.identity.datagram_key(DatagramPurpose::Wake, device);
+        Outgoing { to, bytes: Wake { device, reason, counter }.seal(&key).to_vec() }
+    }
+
+    fn report(&self, operation: u64, device: DeviceId, outcome: CallOutcome) {
+        let mut waiting = self.waiting.lock();
+        let Some((sink, left)) = waiting.sinks.get_mut(&operation) else { return };
+        // Whoever waited may have gone.
+        let _ = sink.send((device, outcome));
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            waiting.sinks.remove(&operation);
+        }
+    }
+
+    fn note_load(&self) {
+        let (under_way, queued) = self.caller.load();
+        self.load.store((under_way + queued) as u64, Ordering::Relaxed);
+    }
+}
+
+impl PortOwner for CallOwner {
+    fn hear(&mut self, now: &Now, bytes: &[u8], from: SocketAddr) {
+        match self.notice(now, bytes) {
+            Ok((device, kind)) => {
+                self.counters.notices.add_one();
+                log::info!("device {device}: {kind}");
+            }
+            Err(reason) => {
+                self.counters.dropped(reason);
+                log::debug!("{from}: datagram dropped: {reason}");
+            }
+        }
+    }
+
+    fn read(&mut self, now: &Now, letter: ToCaller) -> bool {
+        match letter {
+            ToCaller::Call { operation, devices, reason } => {
+                for device in devices {
+                    self.counters.calls.add_one();
+                    if !self.caller.ask(now.moment, Ask { operation, device, reason }) {
+                        self.report(operation, device, CallOutcome::TimedOut);
+                    }
+                }
+            }
+            ToCaller::Cancel(operation) => self.caller.cancel(operation),
+            ToCaller::Step(device, step) => self.caller.step(now.moment, device, step),
+            ToCaller::RefusedAt(address) => self.caller.refused_at(now.moment, address),
+            ToCaller::Probe(device, to, counter) => {
+                let probe = self.sealed(device, to, WakeReason::Probe, counter);
+                self.probes.push(probe);
+            }
+            ToCaller::Stop => return false,
+        }
+        true
+    }
+
+    fn poll(&mut self, now: &Now) -> Option<Outgoing> {
+        if let Some(probe) = self.probes.pop() {
+            return Some(probe);
+        }
+        while let Some(action) = self.caller.poll(now.moment) {
+            match action {
+                CallerAction::Look(device) => {
+                    let place = self.look(now, device);
+                    self.caller.found(now.moment, device, place);
+                }
+                CallerAction::OnLink { link, is_fresh } => {
+                    if !self.lanes.post(link, ToReactor::SyncNow(link, is_fresh)) {
+                        log::debug!("{link:?} could not be asked now: the device is woken instead");
+                    }
+                }
+                CallerAction::Wake { device, address, reason, counter } => {
+                    self.note_load();
+                    return Some(self.sealed(device, address, reason, counter));
+                }
+                CallerAction::Learned { device, has_come } => {
+                    self.table.with(device, |record| record.note_called(has_come));
+                }
+                CallerAction::Report { operation, device, outcome } => {
+                    self.report(operation, device, outcome);
+                }
+                CallerAction::Ended(device) => {
+                    self.table.with(device, |record| record.is_called = false);
+                }
+            }
+        }
+        self.note_load();
+        None
+    }
+
+    fn next_timeout(&self) -> Option<Moment> {
+        self.caller.next_timeout()
+    }
+}

@@ -1,0 +1,148 @@
+//! Changes of presence, put into the log of events: events of the server's own, each under the device that it is about.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::fleet::presence::{Presence, notable_presence};
+use crate::journal::{AppendError, Journal, Record};
+use crate::lane::counters::Counters;
+use crate::machine::hot::HotRecord;
+use crate::machine::record;
+use crate::store::table::{DeviceTable, SHARDS, signs_of};
+use crate::wire::event::{Event, Severity};
+use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::time::WallTime;
+
+/// What the events name as their application.
+pub const APPLICATION: &str = "muster";
+
+/// What kind of events they are.
+pub const KIND: &str = "presence";
+
+/// The history that the server's own events belong to: no device has it.
+pub const OWN_EPOCH: Epoch = Epoch(0);
+
+/// Shards of the device table that one round looks at, in shards: a round every second has seen everybody after eight.
+const SHARDS_PER_ROUND: usize = SHARDS / 8;
+
+/// Notices when a device is elsewhere than where it was last said to be. Cheap to clone.
+#[derive(Clone)]
+pub struct Announcer {
+    journal: Journal,
+    counters: Arc<Counters>,
+    server_started: WallTime,
+    is_stopping: Arc<AtomicBool>,
+    /// Devices whose records have news that are not in the store.
+    news: Arc<Mutex<HashSet<DeviceId>>>,
+}
+
+impl Announcer {
+    /// Announces in this journal. Nobody is lost before they could have come to a server that started then.
+    #[must_use]
+    pub fn new(journal: Journal, counters: Arc<Counters>, server_started: WallTime) -> Self {
+        Self { journal, counters, server_started, is_stopping: Arc::default(), news: Arc::default() }
+    }
+
+    /// Says where the device is when that has changed. `true`: something was appended to the journal. Without room there, it is said
+    /// later.
+    pub fn settle(&self, now: WallTime, record: &mut HotRecord) -> bool {
+        let has_appended = self.announce(now, record);
+        if record.has_news {
+            self.news.lock().insert(record.device);
+        }
+        has_appended
+    }
+
+    /// Takes out the devices whose records have news.
+    pub(super) fn take_news(&self) -> HashSet<DeviceId> {
+        std::mem::take(&mut *self.news.lock())
+    }
+
+    fn announce(&self, now: WallTime, record: &mut HotRecord) -> bool {
+        let presence = notable_presence(&signs_of(record, self.server_started), now);
+        let before = record.announced;
+        if presence == before {
+            return false;
+        }
+        // When the server ends or starts nobody is connected: that says nothing of a device whose link is to stay, unless it does not
+        // come back.
+        let is_own_restart =
+            record.last_seen < self.server_started || self.is_stopping.load(Ordering::Relaxed);
+        if is_own_restart && (before, presence) == (Presence::Connected, Presence::Idle) {
+            return false;
+        }
+        let Ok(event) = event_of(before, presence, now).to_bytes() else { return false };
+        let mut payload = Vec::new();
+        record::encode(OWN_EPOCH, &event, &mut payload);
+        let record_of_it = Record { wall_ms: now.0, device: record.device.0, sequence: 0, payload: &payload };
+        match self.journal.append(&record_of_it) {
+            Ok(_) => {
+                record.announced = presence;
+                record.has_news = true;
+                self.counters.presence_changes.add_one();
+                true
+            }
+            Err(AppendError::NoRoom(_) | AppendError::Failed) => false,
+            Err(AppendError::TooLarge { .. }) => {
+                record.announced = presence;
+                false
+            }
+        }
+    }
+
+    /// The server ends: that links end says nothing of their devices any more.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes what was appended durable.
+    pub fn flush(&self) {
+        self.journal.ring();
+    }
+}
+
+/// Walks over the table, so that what changes by time alone is noticed.
+pub(super) struct Rounds {
+    announcer: Announcer,
+    next_shard: usize,
+}
+
+impl Rounds {
+    pub(super) fn new(announcer: Announcer) -> Self {
+        Self { announcer, next_shard: 0 }
+    }
+
+    /// Devices whose records have news that are to be written now, and not with the times.
+    pub(super) fn take_news(&self) -> HashSet<DeviceId> {
+        self.announcer.take_news()
+    }
+
+    /// One round over a slice of the table.
+    pub(super) fn step(&mut self, table: &DeviceTable, now: WallTime) {
+        let mut has_appended = false;
+        for _ in 0..SHARDS_PER_ROUND {
+            table.for_each_in(self.next_shard, |record| has_appended |= self.announcer.settle(now, record));
+            self.next_shard = (self.next_shard + 1) % SHARDS;
+        }
+        if has_appended {
+            self.announcer.flush();
+        }
+    }
+}
+
+fn event_of(from: Presence, to: Presence, now: WallTime) -> Event {
+    let severity = if to == Presence::Lost { Severity::Warning } else { Severity::Info };
+    let words = |presence: Presence| presence.name().replace('_', " ");
+    let fields = vec![("from".to_owned(), from.name().to_owned()), ("to".to_owned(), to.name().to_owned())];
+    Event {
+        severity,
+        application: APPLICATION.to_owned(),
+        kind: KIND.to_owned(),
+        message: format!("{} (was {})", words(to), words(from)),
+        occurred_at: now,
+        fields,
+    }
+}

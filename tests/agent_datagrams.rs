@@ -1,0 +1,548 @@
+//! Wakes and last words of the agent as its user runs it, against a real server: what calls it, what does not, and how it goes.
+#![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
+#![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
+
+mod agent_support;
+#[allow(dead_code, reason = "only the server of it is needed here")]
+mod road;
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use agent_support::{PATIENCE, Running, Site, error_of, eventually, free_udp_port, stored};
+use muster::agent::identity::Identity;
+use muster::agent::local::client::LocalClient;
+use muster::agent::local::protocol::DatagramStatus;
+use muster::fleet::presence::{Presence, presence};
+use muster::lane::counters::Counters;
+use muster::machine::hot::HotRecord;
+use muster::machine::reach::UdpReach;
+use muster::store::DeviceChange;
+use muster::store::table::signs_of;
+use muster::wire::api::{CallOutcome, Road};
+use muster::wire::datagram::{DATAGRAM_BYTES, DropReason, Notice, NoticeKind, Wake, WakeReason};
+use muster::wire::id::DeviceId;
+use muster::wire::time::WallTime;
+use road::House;
+
+/// Longest end of an agent, whatever its server does. The agent promises two seconds; the machine may be busy.
+const END_SECONDS_MAX: f64 = 3.0;
+
+/// How long nothing may happen before a test believes that nothing will.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// A server in this process and an enrolled device, whose keys the test knows.
+struct Till {
+    house: House,
+    site: Site,
+    identity: Identity,
+    port: u16,
+    socket: UdpSocket,
+    counter: u32,
+}
+
+/// The agent has a port of its own, no packages, and these settings besides.
+fn configure(site: &Site, port: u16, settings: &str) {
+    let root = site.path("root");
+    std::fs::create_dir_all(&root).unwrap();
+    let text = format!("{settings}\n[wake]\nport = {port}\n[collect]\nroot = {root:?}\n");
+    std::fs::write(site.path("agent/muster-agent.toml"), text).unwrap();
+}
+
+/// Ends the agent; no server may hold it up.
+fn end(agent: Running) {
+    let begun = Instant::now();
+    assert!(agent.end().success());
+    let took = begun.elapsed().as_secs_f64();
+    assert!(took < END_SECONDS_MAX, "the end took {took:.1} s");
+}
+
+impl Till {
+    fn enrol() -> Self {
+        let house = House::start();
+        let site = Site::at(house.address());
+        let enrolled = site.enroll(&house.token(1).to_string());
+        assert!(enrolled.status.success(), "{}", error_of(&enrolled));
+        let identity = Identity::read(&site.path("agent")).unwrap().unwrap();
+        let port = free_udp_port();
+        configure(&site, port, "");
+        // Above all that the server has sent: it counts from its clock.
+        let counter = u32::try_from(now().0 / 1_000).unwrap() + 10_000;
+        Self { house, site, identity, port, socket: UdpSocket::bind("127.0.0.1:0").unwrap(), counter }
+    }
+
+    /// An agent that has synced, is known to hear wakes, and has gone.
+    fn away(&self) -> Running {
+        let agent = self.site.agent_process();
+        self.settle();
+        agent
+    }
+
+    fn settle(&self) {
+        eventually("wakes are known to reach it", || {
+            self.sync();
+            self.record().udp_reach == UdpReach::Reached
+        });
+        eventually("it has gone", || self.record().link.is_none());
+    }
+
+    fn sync(&self) {
+        let synced = self.site.agent(&["sync"]);
+        assert!(synced.status.success(), "{}\n{}", error_of(&synced), self.site.log("agent.log"));
+    }
+
+    fn counters(&self) -> &Counters {
+        self.house.server.counters()
+    }
+
+    fn record(&self) -> HotRecord {
+        self.house.server.store().table().get(self.identity.device).unwrap()
+    }
+
+    fn presence(&self) -> Presence {
+        presence(&signs_of(&self.record(), WallTime(0)), now())
+    }
+
+    fn connections(&self) -> u64 {
+        self.counters().links_accepted.get()
+    }
+
+    fn dropped_by_server(&self, reason: DropReason) -> u64 {
+        self.counters().all_drops()[reason.index()].1
+    }
+
+    /// A wake as the server would send it next.
+    fn wake(&mut self, reason: WakeReason) -> [u8; DATAGRAM_BYTES] {
+        self.counter += 1;
+        let wake = Wake { device: self.identity.device, reason, counter: self.counter };
+        wake.seal(&self.identity.wake_key)
+    }
+
+    fn send(&self, bytes: &[u8]) {
+        self.socket.send_to(bytes, ("127.0.0.1", self.port)).unwrap();
+    }
+
+    fn datagrams(&self) -> DatagramStatus {
+        let mut agent = LocalClient::connect(&self.site.path("agent/agent.sock"), PATIENCE).unwrap();
+        agent.status().unwrap().datagrams.unwrap()
+    }
+
+    /// Sends a datagram, and waits until the agent has taken or dropped it. Why it was dropped.
+    fn fate(&self, bytes: &[u8]) -> Option<DropReason> {
+        let before = self.datagrams();
+        self.send(bytes);
+        let mut after = before.clone();
+        eventually("the datagram is judged", || {
+            after = self.datagrams();
+            after != before
+        });
+        let changed = |reason: &&DropReason| count(&after, **reason) > count(&before, **reason);
+        let dropped = DropReason::ALL.iter().find(changed).copied();
+        assert_eq!(after.wakes - before.wakes, u64::from(dropped.is_none()));
+        dropped
+    }
+
+    /// The genuine wake makes the agent come, once, and sync.
+    #[track_caller]
+    fn assert_woken_by(&self, bytes: &[u8]) {
+        let (connections, syncs) = (self.connections(), self.counters().syncs.get());
+        self.send(bytes);
+        eventually("it has come and synced", || self.counters().syncs.get() == syncs + 1);
+        eventually("it has gone", || self.record().link.is_none());
+        assert_eq!(self.connections(), connections + 1);
+    }
+
+    /// Nothing comes of what was sent before.
+    #[track_caller]
+    fn assert_still(&self, connections: u64) {
+        std::thread::sleep(QUIET);
+        assert_eq!(self.connections(), connections, "{}", self.site.log("agent.log"));
+    }
+}
+
+fn now() -> WallTime {
+    muster::reactor::Clock::new().now().wall
+}
+
+fn count(status: &DatagramStatus, reason: DropReason) -> u64 {
+    status.dropped.iter().find(|drop| drop.reason == reason.name()).map_or(0, |drop| drop.count)
+}
+
+/// With one bit changed.
+fn flipped(bytes: &[u8; DATAGRAM_BYTES], bit: usize) -> [u8; DATAGRAM_BYTES] {
+    let mut changed = *bytes;
+    changed[bit / 8] ^= 1 << (bit % 8);
+    changed
+}
+
+/// A wake of a kind that only a newer server knows.
+fn of_the_future(wake: &[u8; DATAGRAM_BYTES], key: &[u8]) -> [u8; DATAGRAM_BYTES] {
+    use aws_lc_rs::hmac;
+    let mut changed = *wake;
+    changed[6] = 99;
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), &changed[..24]);
+    changed[24..].copy_from_slice(tag.as_ref());
+    changed
+}
+
+#[test]
+fn a_wake_calls_the_agent_once_and_what_was_made_of_it_never() {
+    let mut till = Till::enrol();
+    let _agent = till.away();
+    let genuine = till.wake(WakeReason::Sync);
+    till.assert_woken_by(&genuine);
+    assert!(till.site.log("agent.log").contains("woken by the server: Sync"));
+
+    let connections = till.connections();
+    let (device, counter) = (till.identity.device, till.counter);
+    let (wake_key, notice_key) = (till.identity.wake_key, till.identity.notice_key);
+    let wake = |device, counter| Wake { device, reason: WakeReason::Sync, counter };
+    let notice = Notice { device, kind: NoticeKind::Shutdown, counter: 1, boot: 0 };
+    let newer = wake(device, counter + 1).seal(&wake_key);
+    for (bytes, reason) in [
+        (&genuine[..], DropReason::Repeated),
+        (&wake(device, counter - 1).seal(&wake_key), DropReason::Stale),
+        (&wake(device, 0).seal(&wake_key), DropReason::Stale),
+        (&wake(DeviceId(7), counter + 1).seal(&wake_key), DropReason::OtherDevice),
+        (&wake(device, counter + 1).seal(&[7; 32]), DropReason::Forged),
+        (&wake(device, counter + 1).seal(&notice_key), DropReason::Forged),
+        (&notice.seal(&notice_key), DropReason::NotOurs),
+        (&notice.seal(&wake_key), DropReason::NotOurs),
+        (&of_the_future(&newer, &wake_key), DropReason::UnknownKind),
+        (&[], DropReason::Length),
+        (&newer[..DATAGRAM_BYTES - 1], DropReason::Length),
+        (&[&newer[..], &[0]].concat(), DropReason::Length),
+        (&[&newer[..], &[0; 1_344]].concat(), DropReason::Length),
+    ] {
+        assert_eq!(till.fate(bytes), Some(reason), "{bytes:x?}");
+    }
+    for (bytes, bits) in [(&genuine, [0, 47, 63]), (&newer, [65, 130, 159])] {
+        for bit in bits.into_iter().chain([24 * 8, 40 * 8 + 3, DATAGRAM_BYTES * 8 - 1]) {
+            let expected = match bit / 8 {
+                0..6 => DropReason::NotOurs,
+                8..16 => DropReason::OtherDevice,
+                _ => DropReason::Forged,
+            };
+            assert_eq!(till.fate(&flipped(bytes, bit)), Some(expected), "bit {bit}");
+        }
+    }
+    for from in ["127.0.0.1:0", "127.0.0.2:0"] {
+        till.socket = UdpSocket::bind(from).unwrap();
+        assert_eq!(till.fate(&genuine), Some(DropReason::Repeated), "from {from}");
+    }
+    till.assert_still(connections);
+    // Nothing of it has used the next one up, wherever it comes from.
+    till.counter = counter;
+    let next = till.wake(WakeReason::Task);
+    till.assert_woken_by(&next);
+}
+
+#[test]
+fn the_servers_own_wake_is_taken_and_the_caller_hears_of_the_sync() {
+    let till = Till::enrol();
+    let _agent = till.away();
+    let (sink, mut outcomes) = tokio::sync::mpsc::unbounded_channel();
+    till.house.server.calls().call(&[till.identity.device], WakeReason::Sync, Some(sink)).unwrap();
+    let (_, outcome) = outcomes.blocking_recv().unwrap();
+    assert!(matches!(outcome, CallOutcome::Synced { by: Road::Wake, .. }), "{outcome:?}");
+}
+
+#[test]
+fn a_wake_that_was_taken_is_a_replay_after_a_kill_too() {
+    let mut till = Till::enrol();
+    let agent = till.away();
+    let older = till.wake(WakeReason::Sync);
+    let taken = till.wake(WakeReason::Sync);
+    till.assert_woken_by(&taken);
+    agent.kill();
+    let _agent = till.away();
+    let connections = till.connections();
+    assert_eq!(till.fate(&taken), Some(DropReason::Repeated));
+    assert_eq!(till.fate(&older), Some(DropReason::Stale));
+    till.assert_still(connections);
+    let next = till.wake(WakeReason::Sync);
+    till.assert_woken_by(&next);
+}
+
+#[test]
+fn a_flood_of_forged_datagrams_keeps_nobody_from_the_agent() {
+    let mut till = Till::enrol();
+    let _agent = till.away();
+    let connections = till.connections();
+    let genuine = till.wake(WakeReason::Sync);
+    let forged = flipped(&genuine, 300);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..10_000 {
+                till.send(&forged);
+                if round % 100 == 0 {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+        });
+        for _ in 0..10 {
+            assert_eq!(till.site.status()["running"], true);
+        }
+    });
+    till.assert_still(connections);
+    assert!(count(&till.datagrams(), DropReason::Forged) >= 1_000, "{:?}", till.datagrams());
+    till.assert_woken_by(&genuine);
+}
+
+#[test]
+fn wakes_that_come_too_fast_are_dropped_and_taken_when_they_come_again() {
+    let mut till = Till::enrol();
+    let _agent = till.away();
+    for round in 0..300 {
+        let wake = till.wake(WakeReason::Sync);
+        till.send(&wake);
+        if round % 50 == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    let mut limited = [0; DATAGRAM_BYTES];
+    eventually("one comes too soon", || {
+        limited = till.wake(WakeReason::Probe);
+        till.fate(&limited) == Some(DropReason::Limited)
+    });
+    till.sync();
+    eventually("its copy is taken", || till.fate(&limited).is_none());
+    assert_eq!(till.fate(&limited), Some(DropReason::Repeated));
+}
+
+#[test]
+fn an_agent_that_is_stopped_delivers_what_it_has_and_says_so_once() {
+    let till = Till::enrol();
+    let agent = till.away();
+    let (notices, repeated) = (till.counters().notices.get(), till.dropped_by_server(DropReason::Repeated));
+    assert!(till.site.emit("info", "the last one").status.success());
+    end(agent);
+    eventually("it is known to be stopped", || till.presence() == Presence::AgentStopped);
+    assert_eq!(till.counters().events_appended.get(), 1);
+    eventually("each copy has come", || {
+        let again = till.dropped_by_server(DropReason::Repeated) - repeated;
+        again + till.counters().notices.get() - notices == 3
+    });
+    // None, if the word on the link was quicker.
+    assert!(till.counters().notices.get() - notices <= 1);
+}
+
+#[test]
+fn on_a_kept_link_the_last_word_is_said_as_well() {
+    let till = Till::enrol();
+    let agent = till.away();
+    let change = DeviceChange { keep_connected: Some(Some(true)), ..DeviceChange::default() };
+    till.house.server.store().change_device(till.identity.device, change).unwrap();
+    till.sync();
+    eventually("it stays", || till.presence() == Presence::Connected);
+    let connections = till.connections();
+    end(agent);
+    eventually("it is known to be stopped", || till.presence() == Presence::AgentStopped);
+    eventually("its link has ended", || till.record().link.is_none());
+    till.assert_still(connections);
+}
+
+#[test]
+fn every_stop_is_believed_whatever_became_of_the_agent_before() {
+    let till = Till::enrol();
+    let mut counter = 0;
+    for is_killed_before in [false, true, false] {
+        if is_killed_before {
+            till.away().kill();
+        }
+        let agent = till.away();
+        assert_ne!(till.presence(), Presence::AgentStopped);
+        end(agent);
+        eventually("the stop is believed", || till.presence() == Presence::AgentStopped);
+        assert!(till.record().notice_counter > counter);
+        counter = till.record().notice_counter;
+    }
+}
+
+#[test]
+fn a_shutdown_and_a_reboot_are_told_from_a_stop() {
+    let till = Till::enrol();
+    let (program, systemd) = (till.site.path("bin/systemctl"), till.site.path("root/run/systemd/system"));
+    std::fs::create_dir_all(program.parent().unwrap()).unwrap();
+    std::fs::create_dir_all(systemd).unwrap();
+    let path = format!("{}:{}", till.site.path("bin").display(), std::env::var("PATH").unwrap());
+    for (target, kind) in [("poweroff.target", NoticeKind::Shutdown), ("reboot.target", NoticeKind::Reboot)] {
+        std::fs::write(&program, format!("#!/bin/sh\necho '7 {target} start waiting'\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let agent = till.site.agent_process_with(&[("PATH", &path)]);
+        till.settle();
+        end(agent);
+        eventually("it is shut down", || till.presence() == Presence::ShutDown);
+        assert_eq!(till.record().departure, Some(kind));
+    }
+}
+
+/// Neither a server that is gone nor one that does not answer may hold up a machine that shuts down.
+#[test]
+fn a_server_that_is_away_holds_nobody_up_and_loses_nothing() {
+    let site = Site::new();
+    let server = site.server();
+    assert!(site.enroll(&site.token()).status.success());
+    let port = free_udp_port();
+    configure(&site, port, "");
+    let agent = site.agent_process();
+    site.wait_until_confirmed();
+    server.kill();
+    for message in ["one", "two", "three"] {
+        assert!(site.emit("error", message).status.success());
+    }
+    end(agent);
+    let silent = SilentServer::new();
+    configure(&site, port, &format!("server = \"{}\"", silent.address));
+    let agent = site.agent_process();
+    eventually("it tries to connect", || site.status()["state"] == "connecting");
+    end(agent);
+    configure(&site, port, "");
+    let server = site.server();
+    let agent = site.agent_process();
+    site.wait_until_confirmed();
+    end(agent);
+    assert!(server.end().success());
+    let all: Vec<String> = stored(&site).into_iter().map(|(_, message)| message).collect();
+    assert_eq!(all, ["one", "two", "three"]);
+}
+
+/// Listens, and accepts nobody: its queue is full.
+struct SilentServer {
+    address: SocketAddr,
+    _listener: socket2::Socket,
+    _waiting: Vec<socket2::Socket>,
+}
+
+impl SilentServer {
+    fn new() -> Self {
+        use socket2::{Domain, Socket, Type};
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = |_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let _ = socket.connect(&address);
+            socket
+        };
+        let waiting = (0..4).map(connect).collect();
+        Self { address: address.as_socket().unwrap(), _listener: listener, _waiting: waiting }
+    }
+}
+
+#[test]
+fn a_device_that_sleeps_is_left_alone_until_it_is_back() {
+    let mut till = Till::enrol();
+    let agent = till.away();
+    assert!(till.site.agent(&["notice", "suspend"]).status.success());
+    eventually("it sleeps", || till.presence() == Presence::Asleep);
+    let connections = till.connections();
+    let (sink, mut outcomes) = tokio::sync::mpsc::unbounded_channel();
+    till.house.server.calls().call(&[till.identity.device], WakeReason::Sync, Some(sink)).unwrap();
+    assert_eq!(outcomes.blocking_recv().unwrap().1, CallOutcome::Asleep);
+    let wake = till.wake(WakeReason::Sync);
+    assert_eq!(till.fate(&wake), None);
+    till.assert_still(connections);
+    assert_eq!(till.presence(), Presence::Asleep);
+
+    assert!(till.site.agent(&["notice", "resume"]).status.success());
+    eventually("it is back", || matches!(till.presence(), Presence::Idle | Presence::Connected));
+    eventually("it has gone", || till.record().link.is_none());
+
+    // A stop while it is about to sleep is a stop, and what came up meanwhile is delivered.
+    assert!(till.site.agent(&["notice", "suspend"]).status.success());
+    assert!(till.site.emit("info", "sleepless").status.success());
+    end(agent);
+    eventually("it is known to be stopped", || till.presence() == Presence::AgentStopped);
+    assert_eq!(till.counters().events_appended.get(), 1);
+}
+
+/// A local program that says something and reads the answer later.
+struct Speaker(BufReader<UnixStream>);
+
+impl Speaker {
+    fn say(site: &Site, command: &str) -> Self {
+        let mut stream = UnixStream::connect(site.path("agent/agent.sock")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        writeln!(stream, "{{\"command\":\"{command}\"}}").unwrap();
+        // The agent hears one before the next is said.
+        std::thread::sleep(Duration::from_millis(100));
+        Self(BufReader::new(stream))
+    }
+
+    fn answer(mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line
+    }
+}
+
+/// With a server that does not answer and an event to deliver, a last word takes more than a second, in which much may happen.
+#[test]
+fn whoever_speaks_while_the_device_goes_to_sleep_gets_an_answer() {
+    let till = Till::enrol();
+    let silent = SilentServer::new();
+    configure(&till.site, till.port, &format!("server = \"{}\"", silent.address));
+    let agent = till.site.agent_process();
+    assert!(till.site.emit("info", "waits").status.success());
+
+    let sleepers = [Speaker::say(&till.site, "suspend"), Speaker::say(&till.site, "suspend")];
+    for sleeper in sleepers {
+        assert!(sleeper.answer().contains("noticed"));
+    }
+    let sleeper = Speaker::say(&till.site, "suspend");
+    assert!(Speaker::say(&till.site, "resume").answer().contains("resumed"));
+    let answer = sleeper.answer();
+    assert!(answer.contains("does not sleep after all"), "{answer}");
+
+    let sleeper = Speaker::say(&till.site, "suspend");
+    end(agent);
+    let answer = sleeper.answer();
+    assert!(answer.contains("the agent is ending"), "{answer}");
+    let log = till.site.log("agent.log");
+    assert_eq!(log.matches("last word: suspend").count(), 1, "{log}");
+    assert_eq!(log.matches("last word: agent stopped").count(), 1, "{log}");
+}
+
+#[test]
+fn a_port_in_use_is_shown_and_taken_as_soon_as_it_is_free() {
+    let till = Till::enrol();
+    let squatter = UdpSocket::bind(("127.0.0.1", till.port)).unwrap();
+    let agent = till.site.agent_process();
+    till.sync();
+    let status = till.site.status();
+    assert_eq!(status["datagrams"]["port"], 0);
+    let problem = format!("UDP port {}", till.port);
+    assert!(status["problems"].to_string().contains(&problem), "{status}");
+    assert_eq!(till.record().udp_port, 0);
+    drop(squatter);
+    agent.hang_up();
+    eventually("the port is open", || till.datagrams().port == till.port);
+    assert_eq!(till.site.status()["problems"], serde_json::json!([]));
+    eventually("the server is told without being asked", || till.record().udp_port == till.port);
+
+    let other = free_udp_port();
+    configure(&till.site, other, "");
+    agent.hang_up();
+    eventually("the server is told of another port", || till.record().udp_port == other);
+    configure(&till.site, 0, "");
+    agent.hang_up();
+    eventually("the server is told that there is none", || till.record().udp_port == 0);
+}
+
+#[test]
+fn check_finds_both_ways_open_with_and_without_a_running_agent() {
+    let till = Till::enrol();
+    for is_running in [false, true, false] {
+        let _agent = is_running.then(|| till.away());
+        let checked = till.site.agent(&["check", "--json"]);
+        let said = String::from_utf8_lossy(&checked.stdout);
+        assert!(checked.status.success(), "{said}");
+        assert!(!said.contains("\"skipped\"") && !said.contains("\"failed\""), "{said}");
+    }
+}
