@@ -70,14 +70,6 @@ impl Agent {
         if self.moving.is_none() || self.farewell.is_some() {
             return Ok(());
         }
-        if self.farewell.is_some() {
-            // The last word is for the server that the device belongs to.
-            if let (Some(moving), Some(clients)) = (self.moving.take(), &mut self.clients) {
-                let why = "the agent is ending, or the device goes to sleep: nothing was changed";
-                clients.answer_owed(moving.key, &refusal(&why));
-            }
-            return Ok(());
-        }
         // An acknowledgement that has come is to be heeded before: what it covers is not for the new server.
         if self.may_act() {
             self.act(now)?;

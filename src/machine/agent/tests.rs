@@ -338,3 +338,14 @@ fn another_wake_port_is_said_at_once_though_it_changed_in_the_middle_of_a_sync()
     machine.message(&at(1), in_sync(None));
     assert!(actions(&mut machine, &at(1)).contains(&Action::CloseLink(LinkEnd::Done)));
 }
+
+#[test]
+fn a_device_that_was_rolled_back_takes_its_last_word_back_with_a_second_sync() {
+    let mut machine = machine(0, 0);
+    connect(&mut machine, &at(0));
+    let ToAgent::InSync(answer) = in_sync(None) else { unreachable!() };
+    machine.message(&at(0), ToAgent::InSync(InSync { notice_counter: Some(40), ..answer }));
+    let next = actions(&mut machine, &at(0));
+    assert!(next.contains(&Action::RaiseNoticeCounter { counter: 40 }));
+    assert_eq!(said(&next), ["sync Reconnected"]);
+}
