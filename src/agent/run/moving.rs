@@ -2,7 +2,7 @@
 //! identity; here the old server is left, and the new one taken up, in the same process.
 
 use super::connection::Connection;
-use super::{Agent, LINK, Now, RunError, Wait, random, refusal};
+use super::{Agent, LINK, Now, RunError, Wait, random};
 use crate::agent::address::ServerAddress;
 use crate::agent::identity::Identity;
 use crate::agent::local::server::ClientKey;
