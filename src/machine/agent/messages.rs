@@ -128,6 +128,7 @@ impl AgentMachine {
             AckMeaning::Nothing => {}
             AckMeaning::Forget(sequence) => {
                 self.backoff.succeeded();
+                self.linger(now);
                 self.actions.push_back(Action::ForgetThrough { sequence });
             }
             AckMeaning::RolledBack => self.new_spool_epoch(now),

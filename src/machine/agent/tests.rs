@@ -163,8 +163,27 @@ fn events_travel_in_order_and_are_forgotten_when_acknowledged() {
     machine.message(&at(0), in_sync(None));
     assert!(!actions(&mut machine, &at(0)).contains(&Action::CloseLink(LinkEnd::Done)), "not acknowledged");
     machine.message(&at(1), ToAgent::Ack(Ack { spool_epoch: Epoch(7), through: 3 }));
-    let last = [Action::ForgetThrough { sequence: 3 }, Action::CloseLink(LinkEnd::Done)];
-    assert_eq!(actions(&mut machine, &at(1)), last);
+    assert_eq!(actions(&mut machine, &at(1)), [Action::ForgetThrough { sequence: 3 }]);
+    assert_eq!(machine.next_timeout(), Some(at(2).moment), "more may follow soon");
+    assert_eq!(actions(&mut machine, &at(2)), [Action::CloseLink(LinkEnd::Done)]);
+}
+
+#[test]
+fn the_next_event_of_a_burst_needs_no_handshake() {
+    let mut machine = machine(0, 0);
+    sync(&mut machine, &at(0), None);
+    machine.events_available(1);
+    connect(&mut machine, &at(5));
+    for (sequence, second) in [(1, 5), (2, 6)] {
+        machine.events_available(sequence);
+        actions(&mut machine, &at(second));
+        machine.spool_read(&at(second), &[(sequence, vec![0])]);
+        assert_eq!(said(&actions(&mut machine, &at(second))), [format!("events [{sequence}] of 7")]);
+        machine.message(&at(second), ToAgent::Ack(Ack { spool_epoch: Epoch(7), through: sequence }));
+        assert_eq!(actions(&mut machine, &at(second)), [Action::ForgetThrough { sequence }]);
+    }
+    assert_eq!(actions(&mut machine, &at(7)), [Action::CloseLink(LinkEnd::Done)]);
+    assert_eq!(machine.next_timeout(), Some(at(900).moment));
 }
 
 #[test]
