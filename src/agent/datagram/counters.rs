@@ -31,6 +31,8 @@ struct Saved {
 pub struct Counters {
     slots: Slots,
     saved: Saved,
+    /// Whether the disk has it; otherwise the next use tries again to write it.
+    is_on_disk: bool,
     /// The highest number that a notice may have had.
     notice: u32,
 }
@@ -46,13 +48,18 @@ impl Counters {
         let slots = Slots::new(directory, COUNTER_SLOT);
         let saved = match slots.read() {
             Ok(None) => Saved::default(),
-            Ok(Some(bytes)) => minicbor::decode(&bytes).unwrap_or_else(|_| Self::after_damage(now)),
+            Ok(Some(bytes)) => minicbor::decode(&bytes).unwrap_or_else(|error| {
+                log::warn!(
+                    "{COUNTER_SLOT} is not understood ({error}): earlier wakes are not taken any more"
+                );
+                Self::after_damage(now)
+            }),
             Err(error) => {
                 log::warn!("{error}: wakes that were sent before this moment are not taken any more");
                 Self::after_damage(now)
             }
         };
-        Self { slots, saved, notice: saved.notices_through }
+        Self { slots, saved, is_on_disk: true, notice: saved.notices_through }
     }
 
     fn after_damage(now: WallTime) -> Saved {
@@ -89,11 +96,12 @@ impl Counters {
     /// The number of the next notice: none has had it, whatever happened.
     pub fn next_notice(&mut self) -> u32 {
         self.notice = self.notice.saturating_add(1);
-        if self.notice > self.saved.notices_through {
-            self.save(Saved {
-                notices_through: self.notice.saturating_add(NOTICES_RESERVED - 1),
-                ..self.saved
-            });
+        let notices_through = match self.saved.notices_through {
+            through if self.notice > through => self.notice.saturating_add(NOTICES_RESERVED - 1),
+            through => through,
+        };
+        if notices_through != self.saved.notices_through || !self.is_on_disk {
+            self.save(Saved { notices_through, ..self.saved });
         }
         self.notice
     }
@@ -114,7 +122,9 @@ impl Counters {
     fn save(&mut self, saved: Saved) {
         self.saved = saved;
         let bytes = minicbor::to_vec(saved).unwrap_or_default();
-        if let Err(error) = self.slots.write(&bytes) {
+        let written = self.slots.write(&bytes);
+        self.is_on_disk = written.is_ok();
+        if let Err(error) = written {
             // A full disk must not make a device that nobody can call. What is at stake is that a wake of now counts once more after a
             // restart, or a notice as a repetition.
             log::warn!("the counters of datagrams can't be written: {error}");
@@ -167,6 +177,19 @@ mod tests {
         assert_eq!(counters.next_notice(), 1);
         counters.raise_notice(50);
         assert_eq!(counters.next_notice(), 51);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_with_the_next_use() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("data");
+        let mut counters = Counters::read(&directory, NOW);
+        assert_eq!((counters.next_notice(), counters.take_wake(7)), (1, Ok(())), "nowhere to write it to");
+        std::fs::create_dir(&directory).unwrap();
+        assert_eq!(counters.next_notice(), 2);
+        let mut again = Counters::read(&directory, NOW);
+        assert_eq!(again.take_wake(7), Err(DropReason::Repeated));
+        assert!(again.next_notice() > 2);
     }
 
     proptest! {
