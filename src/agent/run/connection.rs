@@ -35,16 +35,19 @@ pub(super) struct Connection {
     tls: ClientTls,
     state: State,
     token: Token,
-    /// Attempts so far: each begins with another one of the server's addresses.
+    /// Attempts since the server was reached: each begins with another one of its addresses.
     attempts: usize,
-    /// Where the server was last tried to be reached.
+    /// Where the server was reached last.
+    reached: Option<SocketAddr>,
+    /// Where it was last tried to be reached, or where its name leads.
     last_address: Option<SocketAddr>,
     has_more: bool,
 }
 
 impl Connection {
     pub(super) fn new(server: ServerAddress, tls: ClientTls, token: Token) -> Self {
-        Self { server, tls, state: State::Down, token, attempts: 0, last_address: None, has_more: false }
+        let (reached, last_address) = (None, None);
+        Self { server, tls, state: State::Down, token, attempts: 0, reached, last_address, has_more: false }
     }
 
     pub(super) fn server(&self) -> &ServerAddress {
@@ -53,15 +56,21 @@ impl Connection {
 
     pub(super) fn set_server(&mut self, server: ServerAddress) {
         if self.server != server {
-            self.last_address = None;
+            (self.reached, self.last_address, self.attempts) = (None, None, 0);
         }
         self.server = server;
     }
 
-    /// Where the server was last tried to be reached: known without asking the resolver, which may be gone when the system shuts
-    /// down.
+    /// Where the server was last reached, or tried to be: known without asking the resolver, which may be gone when the system
+    /// shuts down.
     pub(super) fn last_address(&self) -> Option<SocketAddr> {
-        self.last_address
+        self.reached.or(self.last_address)
+    }
+
+    /// The server's name leads here.
+    pub(super) fn found(&mut self, addresses: &[SocketAddr]) {
+        self.reached = self.reached.filter(|reached| addresses.contains(reached));
+        self.last_address = self.last_address.or(addresses.first().copied());
     }
 
     pub(super) fn is_resolving(&self) -> bool {
@@ -84,15 +93,15 @@ impl Connection {
     /// Begins to connect to one of these addresses.
     pub(super) fn connect(&mut self, addresses: &[SocketAddr], registry: &Registry) -> Result<(), String> {
         self.state = State::Down;
-        let Some(address) = addresses.get(self.attempts % addresses.len().max(1)) else {
+        let Some(address) = choice(addresses, self.reached, self.attempts) else {
             return Err("the server has no address".to_owned());
         };
         self.attempts = self.attempts.wrapping_add(1);
-        self.last_address = Some(*address);
+        self.last_address = Some(address);
         let fail = |error: io::Error| format!("{address}: {error}");
-        let mut stream = TcpStream::connect(*address).map_err(fail)?;
+        let mut stream = TcpStream::connect(address).map_err(fail)?;
         registry.register(&mut stream, self.token, Interest::READABLE | Interest::WRITABLE).map_err(fail)?;
-        self.state = State::Connecting(stream, *address);
+        self.state = State::Connecting(stream, address);
         Ok(())
     }
 
@@ -133,6 +142,7 @@ impl Connection {
                     self.has_more = link.pump();
                     if link.is_open() {
                         self.state = State::Up(link);
+                        (self.reached, self.attempts) = (self.last_address, 0);
                         return Some(Progress::Open);
                     }
                     match link.next_message() {
@@ -162,5 +172,34 @@ impl Connection {
         }
         self.state = State::Down;
         self.has_more = false;
+    }
+}
+
+/// Which of the server's addresses an attempt goes to: first where it was reached last, so that a device that is called does not wait
+/// for one that leads nowhere; then to the others in turn.
+fn choice(addresses: &[SocketAddr], reached: Option<SocketAddr>, attempts: usize) -> Option<SocketAddr> {
+    let first = addresses.iter().position(|address| Some(*address) == reached).unwrap_or_default();
+    let count = addresses.len().max(1);
+    addresses.get((first + attempts % count) % count).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_begins_where_the_server_was_reached_and_leaves_no_address_out() {
+        let addresses: Vec<SocketAddr> = ["[2001:db8::7]:13000", "192.0.2.7:13000", "192.0.2.8:13000"]
+            .map(|text| text.parse().unwrap())
+            .to_vec();
+        let tried = |reached: Option<SocketAddr>| -> Vec<usize> {
+            let place = |address| addresses.iter().position(|other| *other == address).unwrap();
+            (0..4).map(|attempts| place(choice(&addresses, reached, attempts).unwrap())).collect()
+        };
+        assert_eq!(tried(None), [0, 1, 2, 0]);
+        assert_eq!(tried(Some(addresses[1])), [1, 2, 0, 1]);
+        assert_eq!(tried("192.0.2.99:1".parse().ok()), [0, 1, 2, 0], "it has moved");
+        assert_eq!(choice(&[], None, usize::MAX), None);
+        assert!(choice(&addresses, Some(addresses[2]), usize::MAX).is_some());
     }
 }

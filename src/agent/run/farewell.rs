@@ -13,8 +13,9 @@ use crate::wire::time::Moment;
 /// How long the delivery of events may take, in milliseconds.
 const DELIVERY_MILLISECONDS: u64 = 1_200;
 
-/// How long the service manager may take to say what is coming, in milliseconds.
-const KIND_MILLISECONDS: u64 = 500;
+/// How long the service manager may take to say what is coming, and the resolver to say where the server is when that is not known yet,
+/// in milliseconds.
+const QUESTIONS_MILLISECONDS: u64 = 500;
 
 /// When the copies of the datagram leave, after the first, in milliseconds.
 const COPIES_MILLISECONDS: [u64; 3] = [0, 70, 150];
@@ -25,6 +26,7 @@ const SLEPT_SECONDS: u64 = 20;
 /// How long the device may be about to sleep before the agent goes on, in seconds: it does not sleep after all.
 const AWAKE_SECONDS: u64 = 60;
 
+const _: () = assert!(QUESTIONS_MILLISECONDS <= DELIVERY_MILLISECONDS);
 const _: () = assert!(DELIVERY_MILLISECONDS + COPIES_MILLISECONDS[2] < 2_000);
 const _: () = assert!(COPIES_MILLISECONDS[2] <= 200);
 
@@ -103,6 +105,12 @@ impl Agent {
         self.machine.end(now);
         // Who has something to say is awake.
         self.asleep = None;
+        // An agent that was only just started has not asked yet.
+        if self.connection.last_address().is_none()
+            && let Err(error) = self.helpers.resolve(self.connection.server())
+        {
+            log::debug!("no thread to resolve the server's name: {error}");
+        }
         self.farewell = Some(Farewell { then, kind, since: now.moment, copies: None, sleepers: Vec::new() });
     }
 
@@ -127,7 +135,7 @@ impl Agent {
                 let next = COPIES_MILLISECONDS.get(copies.sent).copied().unwrap_or_default();
                 copies.since.plus_milliseconds(next)
             }
-            None if self.machine.has_delivered() => farewell.since.plus_milliseconds(KIND_MILLISECONDS),
+            None if self.machine.has_delivered() => farewell.since.plus_milliseconds(QUESTIONS_MILLISECONDS),
             None => farewell.since.plus_milliseconds(DELIVERY_MILLISECONDS),
         })
     }
@@ -150,11 +158,12 @@ impl Agent {
         if farewell.copies.is_none() {
             let waited = now.moment.microseconds_since(farewell.since) / 1_000;
             let has_delivered = self.machine.has_delivered() || waited >= DELIVERY_MILLISECONDS;
+            let has_address = self.connection.last_address().is_some() || waited >= QUESTIONS_MILLISECONDS;
             let kind = match farewell.kind {
-                None if waited >= KIND_MILLISECONDS => Some(NoticeKind::AgentStopped),
+                None if waited >= QUESTIONS_MILLISECONDS => Some(NoticeKind::AgentStopped),
                 kind => kind,
             };
-            let Some(kind) = kind.filter(|_| has_delivered) else { return Ok(false) };
+            let Some(kind) = kind.filter(|_| has_delivered && has_address) else { return Ok(false) };
             self.say_last_word(now, kind)?;
         }
         let Some(farewell) = &mut self.farewell else { return Ok(false) };

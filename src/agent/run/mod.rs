@@ -426,6 +426,11 @@ impl Agent {
     }
 
     fn helped(&mut self, now: &Now, outcome: Outcome) {
+        if let Outcome::Resolved(server, Ok(addresses)) = &outcome
+            && server == self.connection.server()
+        {
+            self.connection.found(addresses);
+        }
         match outcome {
             Outcome::Collected(collected) => self.collected(now, *collected),
             Outcome::Why(why) => self.heard_why(why),
