@@ -144,14 +144,17 @@ fn a_device_that_is_away_is_woken_and_the_caller_hears_how_long_it_took() {
 #[test]
 fn a_connected_device_is_called_on_its_link() {
     let house = House::start();
-    let till = Reachable::enrol(&house, "till");
+    let mut till = Reachable::enrol(&house, "till");
     let mut wire = till.device.connect(&house);
     till.first_sync(&mut wire);
+    till.wake(WakeReason::Probe);
     let mut outcomes = call(&house, till.device.id, WakeReason::Sync);
     assert_eq!(wire.read(), ToAgent::SyncNow(SyncNow { is_fresh: false }));
     assert!(matches!(till.sync(&mut wire, SyncReason::Forced), ToAgent::InSync(_)));
     let (_, outcome) = outcomes.blocking_recv().unwrap();
     assert!(matches!(outcome, CallOutcome::Synced { by: Road::Link, .. }), "{outcome:?}");
+    // The call has not drawn a number for a wake that was never sent.
+    assert_eq!(till.record(&house).udp_reach, UdpReach::Reached);
     let _ = call(&house, till.device.id, WakeReason::Retrieve);
     assert_eq!(wire.read(), ToAgent::SyncNow(SyncNow { is_fresh: true }));
 }
