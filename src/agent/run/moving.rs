@@ -2,7 +2,7 @@
 //! identity; here the old server is left, and the new one taken up, in the same process.
 
 use super::connection::Connection;
-use super::{Agent, LINK, Now, RunError, Wait, random, refusal};
+use super::{Agent, LINK, Now, RunError, Wait, random};
 use crate::agent::address::ServerAddress;
 use crate::agent::identity::Identity;
 use crate::agent::local::server::ClientKey;
@@ -68,14 +68,6 @@ impl Agent {
     pub(super) fn move_when_ready(&mut self, now: &Now) -> Result<(), RunError> {
         // An agent that ends leaves the commit to the command, which notices.
         if self.moving.is_none() || self.farewell.is_some() {
-            return Ok(());
-        }
-        if self.farewell.is_some() {
-            // The last word is for the server that the device belongs to.
-            if let (Some(moving), Some(clients)) = (self.moving.take(), &mut self.clients) {
-                let why = "the agent is ending, or the device goes to sleep: nothing was changed";
-                clients.answer_owed(moving.key, &refusal(&why));
-            }
             return Ok(());
         }
         // An acknowledgement that has come is to be heeded before: what it covers is not for the new server.
