@@ -10,7 +10,7 @@ use muster::machine::session::{Session, SyncPolicy};
 use muster::wire::digest::Digest;
 use muster::wire::frame;
 use muster::wire::id::{DeviceId, Epoch};
-use muster::wire::message::{NamedSection, Sync, SyncReason, ToServer};
+use muster::wire::message::{NamedSection, Reach, Sync, SyncReason, ToServer};
 use muster::wire::section::{Section, SectionState};
 use muster::wire::time::{Moment, Now, WallTime};
 
@@ -33,7 +33,12 @@ fn no_change_sync(c: &mut Criterion) {
         reason: SyncReason::Scheduled,
         clock: WallTime(1_795_514_400_123),
         sections: sections.to_vec(),
-        reach: None,
+        reach: Some(Reach {
+            udp_port: 15_000,
+            wake_counter: 1_795_514_400,
+            notice_counter: 16,
+            boot: 0xca97_8112,
+        }),
     };
     let mut request = Vec::new();
     ToServer::Sync(sync).write_to(&mut request);

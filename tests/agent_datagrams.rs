@@ -454,6 +454,13 @@ fn a_device_that_sleeps_is_left_alone_until_it_is_back() {
     eventually("it is back", || matches!(till.presence(), Presence::Idle | Presence::Connected));
     eventually("it has gone", || till.record().link.is_none());
 
+    // The same with nothing in between that would have told the server of the notice's number.
+    assert!(till.site.agent(&["notice", "suspend"]).status.success());
+    eventually("it sleeps again", || till.presence() == Presence::Asleep);
+    assert!(till.site.agent(&["notice", "resume"]).status.success());
+    eventually("it is back again", || matches!(till.presence(), Presence::Idle | Presence::Connected));
+    eventually("it has gone again", || till.record().link.is_none());
+
     // A stop while it is about to sleep is a stop, and what came up meanwhile is delivered.
     assert!(till.site.agent(&["notice", "suspend"]).status.success());
     assert!(till.site.emit("info", "sleepless").status.success());

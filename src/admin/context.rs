@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -29,6 +30,9 @@ pub struct AdminContext {
     pub info: ServerInfo,
     /// The journal's durable position, sent whenever it rises: wakes followers.
     pub durable: tokio::sync::watch::Receiver<u64>,
+    /// Whether a device that wakes do not reach is kept connected though nobody set that (`[links] keep_unreachable`); changes with a
+    /// reload.
+    pub keep_unreachable: Arc<AtomicBool>,
     /// The wall clock.
     pub clock: fn() -> WallTime,
 }
@@ -46,8 +50,6 @@ pub struct ServerInfo {
     pub addresses: Vec<String>,
     /// The interval of syncs where neither device nor group has one, in seconds.
     pub interval_seconds: u32,
-    /// Whether a device that wakes do not reach is kept connected though nobody set that (`[links] keep_unreachable`).
-    pub keep_unreachable: bool,
 }
 
 /// The way to the open links.

@@ -1,5 +1,7 @@
 //! How a device stands to the server, as administration shows it: how it is reached, why its link stays, why it is in sync or not.
 
+use std::sync::atomic::Ordering;
+
 use std::net::IpAddr;
 
 use axum::Json;
@@ -52,7 +54,9 @@ pub(super) fn kept_by(context: &AdminContext, own: Option<bool>, record: &HotRec
     match (record.keep_connected, own) {
         (true, Some(_)) => Some(KeptBy::Device),
         (true, None) => Some(KeptBy::Group),
-        (false, _) => (context.info.keep_unreachable && is_unreached).then_some(KeptBy::Unreachable),
+        (false, _) => {
+            (context.keep_unreachable.load(Ordering::Relaxed) && is_unreached).then_some(KeptBy::Unreachable)
+        }
     }
 }
 

@@ -114,6 +114,8 @@ pub enum CallerAction {
     Learned {
         /// Which device.
         device: DeviceId,
+        /// At which address it was called.
+        address: SocketAddr,
         /// Whether it came.
         has_come: bool,
     },
@@ -240,8 +242,8 @@ impl Caller {
         let Some(call) = self.calls.get_mut(&device) else { return };
         match (step, &call.stage) {
             (CallStep::Begun(reason), stage) => {
-                if reason == SyncReason::Woken {
-                    self.actions.push_back(CallerAction::Learned { device, has_come: true });
+                if let (SyncReason::Woken, &Stage::Waking { address, .. }) = (reason, stage) {
+                    self.actions.push_back(CallerAction::Learned { device, address, has_come: true });
                 }
                 let is_answer = matches!(reason, SyncReason::Woken | SyncReason::Forced);
                 if call.reason == WakeReason::Retrieve && !is_answer {
@@ -342,8 +344,10 @@ impl Caller {
                     call.stage = Stage::Looking { tried: Some(link) };
                     self.actions.push_back(CallerAction::Look(device));
                 }
-                Stage::Waking { attempts, attempts_max, next_slot_at, .. } if attempts >= attempts_max => {
-                    self.actions.push_back(CallerAction::Learned { device, has_come: false });
+                Stage::Waking { address, attempts, attempts_max, next_slot_at, .. }
+                    if attempts >= attempts_max =>
+                {
+                    self.actions.push_back(CallerAction::Learned { device, address, has_come: false });
                     let next_slot_at = next_slot_at.map(Into::into);
                     self.end(now, device, &CallOutcome::Unreachable { attempts, next_slot_at });
                 }

@@ -1,90 +1,56 @@
 //! Why a link ended. Every close has a reason; each reason has a counter.
 
-use std::fmt;
-
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// Why a link ended.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-        pub enum CloseReason {
-            $($(#[$doc])* $variant,)*
-        }
-
-        impl CloseReason {
-            /// All of them, in the order of their declaration: [`CloseReason::index`] is a place in it.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// Its name in counters, logs and `musterctl status`.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)*
-                }
-            }
-        }
-    };
-}
+use crate::wire::reasons::reasons;
 
 reasons! {
-    /// The peer closed the link in good order (close_notify, RFC 8446 section 6.1).
-    PeerClosed = "peer_closed",
-    /// The peer's connection broke or was cut without close_notify.
-    PeerReset = "peer_reset",
-    /// The handshake did not end in time.
-    HandshakeTimeout = "handshake_timeout",
-    /// What came is not TLS.
-    NotTls = "not_tls",
-    /// The peer does not speak TLS 1.3.
-    TlsVersion = "tls_version",
-    /// The peer does not offer the protocol `muster/1` (ALPN, RFC 7301).
-    NoProtocol = "no_protocol",
-    /// The TLS layer refused something else.
-    TlsError = "tls_error",
-    /// The peer refused our certificate or our part of the handshake with an alert.
-    PeerAlert = "peer_alert",
-    /// The peer's certificate is not one of this fleet.
-    ForeignCertificate = "foreign_certificate",
-    /// The device was removed by an administrator.
-    DeviceRemoved = "device_removed",
-    /// A peer without a certificate did not enrol.
-    NotEnrolled = "not_enrolled",
-    /// Nothing was said after the handshake.
-    SilentStranger = "silent_stranger",
-    /// Nothing came within the time that the link was given.
-    Idle = "idle",
-    /// Enrolment has ended, well or not; the device connects anew.
-    EnrolmentDone = "enrolment_done",
-    /// A newer link of the same device took over.
-    Superseded = "superseded",
-    /// A frame's length field names more than is allowed, or nothing.
-    FrameLength = "frame_length",
-    /// Too many messages that did not decode.
-    Malformed = "malformed",
-    /// The events contradict what is stored: the device begins a new spool epoch on a new link.
-    SpoolEpochConflict = "spool_epoch_conflict",
-    /// The journal has no room for an event; the device comes again with it.
-    JournalFull = "journal_full",
-    /// The peer does not read what it is sent.
-    SlowReader = "slow_reader",
-    /// The server has all the links that it may have.
-    TooManyLinks = "too_many_links",
-    /// The server stops.
-    Stopping = "stopping",
-    /// Something failed at the server.
-    Internal = "internal",
-}
-
-impl CloseReason {
-    /// Its place in [`CloseReason::ALL`].
-    #[must_use]
-    pub fn index(self) -> usize {
-        self as usize
-    }
-}
-
-impl fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+    /// Why a link ended.
+    CloseReason {
+        /// The peer closed the link in good order (close_notify, RFC 8446 section 6.1).
+        PeerClosed = "peer_closed",
+        /// The peer's connection broke or was cut without close_notify.
+        PeerReset = "peer_reset",
+        /// The handshake did not end in time.
+        HandshakeTimeout = "handshake_timeout",
+        /// What came is not TLS.
+        NotTls = "not_tls",
+        /// The peer does not speak TLS 1.3.
+        TlsVersion = "tls_version",
+        /// The peer does not offer the protocol `muster/1` (ALPN, RFC 7301).
+        NoProtocol = "no_protocol",
+        /// The TLS layer refused something else.
+        TlsError = "tls_error",
+        /// The peer refused our certificate or our part of the handshake with an alert.
+        PeerAlert = "peer_alert",
+        /// The peer's certificate is not one of this fleet.
+        ForeignCertificate = "foreign_certificate",
+        /// The device was removed by an administrator.
+        DeviceRemoved = "device_removed",
+        /// A peer without a certificate did not enrol.
+        NotEnrolled = "not_enrolled",
+        /// Nothing was said after the handshake.
+        SilentStranger = "silent_stranger",
+        /// Nothing came within the time that the link was given.
+        Idle = "idle",
+        /// Enrolment has ended, well or not; the device connects anew.
+        EnrolmentDone = "enrolment_done",
+        /// A newer link of the same device took over.
+        Superseded = "superseded",
+        /// A frame's length field names more than is allowed, or nothing.
+        FrameLength = "frame_length",
+        /// Too many messages that did not decode.
+        Malformed = "malformed",
+        /// The events contradict what is stored: the device begins a new spool epoch on a new link.
+        SpoolEpochConflict = "spool_epoch_conflict",
+        /// The journal has no room for an event; the device comes again with it.
+        JournalFull = "journal_full",
+        /// The peer does not read what it is sent.
+        SlowReader = "slow_reader",
+        /// The server has all the links that it may have.
+        TooManyLinks = "too_many_links",
+        /// The server stops.
+        Stopping = "stopping",
+        /// Something failed at the server.
+        Internal = "internal",
     }
 }
 

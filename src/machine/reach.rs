@@ -15,6 +15,10 @@ use crate::wire::time::WallTime;
 /// How long a probe may be under way before a sync that does not know of it says that it was lost, in milliseconds.
 const PROBE_MILLISECONDS: u64 = 5_000;
 
+/// How far the clock takes the counter of the wakes, in seconds since 1970: until the year 2097. One that is set beyond it, for however
+/// short a time, leaves room for 2^28 wakes of a device, as a counter never falls.
+const WAKE_COUNTER_CLOCK_MAX: u32 = u32::MAX - (1 << 28);
+
 /// Whether wakes reach a device.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum UdpReach {
@@ -65,9 +69,9 @@ impl HotRecord {
     }
 
     /// The counter of the next wake: higher than all before. It follows the clock, in seconds, so that a server whose state was
-    /// restored from a copy is not taken for a replay.
+    /// restored from a copy is not taken for a replay; a clock that was far ahead once does not use up what there is.
     pub fn next_wake_counter(&mut self, wall: WallTime) -> u32 {
-        let seconds = u32::try_from(wall.0 / 1_000).unwrap_or(u32::MAX);
+        let seconds = u32::try_from(wall.0 / 1_000).unwrap_or(u32::MAX).min(WAKE_COUNTER_CLOCK_MAX);
         self.wake_counter = self.wake_counter.saturating_add(1).max(seconds);
         self.has_news = true;
         self.wake_counter
@@ -91,12 +95,13 @@ impl HotRecord {
             IpAddr::V6(address) => address,
         });
         let before = (self.address, self.udp_port, self.udp_reach);
-        if (address, reach.udp_port) != (self.address, self.udp_port) {
-            (self.address, self.udp_port, self.udp_reach) = (address, reach.udp_port, UdpReach::Unknown);
-        }
+        let is_elsewhere = (address, reach.udp_port) != (self.address, self.udp_port);
         let was_taken = self.wake_counter > 0 && reach.wake_counter == self.wake_counter;
         let had_time = wall.0.saturating_sub(self.last_sync.0) >= PROBE_MILLISECONDS;
-        if was_taken {
+        if is_elsewhere {
+            // What it took, it took at the address before.
+            (self.address, self.udp_port, self.udp_reach) = (address, reach.udp_port, UdpReach::Unknown);
+        } else if was_taken && self.udp_reach != UdpReach::Unknown {
             self.udp_reach = UdpReach::Reached;
         } else if self.udp_reach == UdpReach::Probing && had_time {
             self.udp_reach = UdpReach::Unreached;
@@ -116,8 +121,12 @@ impl HotRecord {
         Some((address, self.next_wake_counter(wall)))
     }
 
-    /// Somebody has called the device over UDP, and it came, or did not.
-    pub fn note_called(&mut self, has_come: bool) {
+    /// Somebody has called the device over UDP at this address, and it came, or did not.
+    pub fn note_called(&mut self, address: SocketAddr, has_come: bool) {
+        if self.wake_address() != Some(address) {
+            // It has moved meanwhile.
+            return;
+        }
         let reach = if has_come { UdpReach::Reached } else { UdpReach::Unreached };
         self.has_news |= self.udp_reach != reach;
         self.udp_reach = reach;
@@ -192,6 +201,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_call_taught_of_another_address_is_forgotten() {
+        let mut record = record();
+        sync(&mut record, &reach(0, 0), 0);
+        let before = record.wake_address().unwrap();
+        let elsewhere = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        record.note_reach(Some(&reach(0, 0)), elsewhere, at(1));
+        record.note_called(before, true);
+        assert_eq!(record.udp_reach, UdpReach::Unknown);
+        record.note_called(record.wake_address().unwrap(), true);
+        assert_eq!(record.udp_reach, UdpReach::Reached);
+    }
+
+    #[test]
     fn a_device_that_did_not_is_asked_again_until_it_does() {
         let mut record = record();
         sync(&mut record, &reach(0, 0), 0).unwrap();
@@ -208,11 +230,24 @@ mod tests {
         let mut record = record();
         let probe = sync(&mut record, &reach(0, 0), 0).unwrap();
         sync(&mut record, &reach(probe, 0), 60);
-        record.note_reach(Some(&reach(probe - 1, 0)), Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), at(120));
+        let elsewhere = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        record.note_reach(Some(&reach(probe, 0)), elsewhere, at(120));
+        assert_eq!(record.udp_reach, UdpReach::Unknown, "it took the probe at the address before");
+        // That sync did not end, so no other probe was sent.
+        record.note_reach(Some(&reach(probe, 0)), elsewhere, at(121));
         assert_eq!(record.udp_reach, UdpReach::Unknown);
+        assert!(record.next_probe(at(120)).is_some());
         let none = Reach { udp_port: 0, ..reach(probe, 0) };
         assert_eq!(sync(&mut record, &none, 180), None);
         assert_eq!(record.wake_address(), None);
+    }
+
+    #[test]
+    fn a_clock_that_was_far_ahead_once_does_not_use_up_the_counters() {
+        let mut record = record();
+        let counter = record.next_wake_counter(WallTime(u64::MAX));
+        assert!(record.next_wake_counter(at(0)) > counter);
+        assert!(u32::MAX - counter > 100_000_000);
     }
 
     #[test]

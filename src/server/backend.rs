@@ -51,7 +51,7 @@ pub(super) struct LiveBackend {
     notice_port: Option<u16>,
     server_epoch: Arc<AtomicU64>,
     keep_seconds: AtomicU32,
-    keep_unreachable: AtomicBool,
+    pub(super) keep_unreachable: Arc<AtomicBool>,
     kept_max: AtomicU64,
 }
 
@@ -95,7 +95,7 @@ impl LiveBackend {
             notice_port,
             server_epoch: Arc::new(AtomicU64::new(server_epoch.0)),
             keep_seconds: AtomicU32::default(),
-            keep_unreachable: AtomicBool::default(),
+            keep_unreachable: Arc::default(),
             kept_max: AtomicU64::default(),
         }
     }

@@ -275,8 +275,8 @@ impl PortOwner for CallOwner {
                     self.note_load();
                     return Some(self.sealed(device, address, reason, counter));
                 }
-                CallerAction::Learned { device, has_come } => {
-                    self.table.with(device, |record| record.note_called(has_come));
+                CallerAction::Learned { device, address, has_come } => {
+                    self.table.with(device, |record| record.note_called(address, has_come));
                 }
                 CallerAction::Report { operation, device, outcome } => {
                     self.report(operation, device, outcome);

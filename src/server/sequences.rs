@@ -92,7 +92,11 @@ impl WriteBack {
         }
         let (recorded, position) = (self.recorded.clone(), round.recorded);
         store.record_sequences(round.records, position, move |result: Result<(), StoreError>| match result {
-            Ok(()) => *recorded.lock() = position.unwrap_or(*recorded.lock()),
+            Ok(()) => {
+                if let Some(position) = position {
+                    *recorded.lock() = position;
+                }
+            }
             Err(error) => {
                 log::warn!("sequence numbers were not written back, the next round will: {error}");
             }
@@ -154,5 +158,30 @@ mod tests {
         drop(store);
         let store = Store::open(directory.path()).unwrap();
         assert_eq!(store.journal_position().unwrap(), 150);
+    }
+
+    #[test]
+    fn news_alone_are_written_and_leave_the_position_where_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let write_back = WriteBack::new(40, WallTime(1));
+        let table = table();
+        table.with(DeviceId(7), |record| record.has_news = true);
+        let round = WriteBack::begin_news(&table, [DeviceId(7), DeviceId(8)]);
+        assert_eq!(
+            (round.records.len(), round.recorded),
+            (1, None),
+            "of a device that is gone there is no news"
+        );
+        assert!(!table.get(DeviceId(7)).unwrap().has_news);
+        write_back.write(&store, round);
+        // A writer that waits for itself would never end.
+        let (ended, end) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            drop(store);
+            ended.send(()).unwrap();
+        });
+        end.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
+        assert_eq!(*write_back.recorded.lock(), 40);
     }
 }

@@ -185,9 +185,9 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
             certificate: identity.certificate_hash(),
             addresses: addresses.iter().map(ToString::to_string).collect(),
             interval_seconds: seconds(config.sync.interval),
-            keep_unreachable: config.links.keep_unreachable,
         },
         durable: durable_seen,
+        keep_unreachable: backend.keep_unreachable.clone(),
         clock: || Clock::new().now().wall,
     };
     let write_back = WriteBack::new(store.journal_position()?, now);

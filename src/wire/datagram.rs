@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::DeviceId;
 use super::limits::DATAGRAM_KEY_BYTES;
+use super::reasons::reasons;
 
 /// Length of every datagram, in bytes.
 pub const DATAGRAM_BYTES: usize = 56;
@@ -45,59 +46,25 @@ const _: () = assert!(DATAGRAM_BYTES < DATAGRAM_BYTES_MAX);
 /// A key of one device for one purpose.
 pub type DatagramKey = [u8; DATAGRAM_KEY_BYTES];
 
-macro_rules! drop_reasons {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// Why a datagram was dropped. Each reason has a counter on the side that drops.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-        pub enum DropReason {
-            $($(#[$doc])* $variant,)*
-        }
-
-        impl DropReason {
-            /// All of them, in the order of their declaration: [`DropReason::index`] is a place in it.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// Its name in counters and logs.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)*
-                }
-            }
-        }
-    };
-}
-
-drop_reasons! {
-    /// It has not the length of a datagram.
-    Length = "length",
-    /// It does not begin as ours do, or has another purpose.
-    NotOurs = "not_ours",
-    /// It names a device that is not known here, or not this one.
-    OtherDevice = "other_device",
-    /// Its code does not fit: it was made or changed by somebody without the key.
-    Forged = "forged",
-    /// It is authentic, of a kind that this version does not know.
-    UnknownKind = "unknown_kind",
-    /// It has the counter that was taken last: another copy of it, or a replay.
-    Repeated = "repeated",
-    /// Its counter is lower than one that was taken: late, or a replay.
-    Stale = "stale",
-    /// It is authentic and new, and came too soon after others.
-    Limited = "limited",
-}
-
-impl DropReason {
-    /// Its place in [`DropReason::ALL`].
-    #[must_use]
-    pub fn index(self) -> usize {
-        self as usize
-    }
-}
-
-impl fmt::Display for DropReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+reasons! {
+    /// Why a datagram was dropped. Each reason has a counter on the side that drops.
+    DropReason {
+        /// It has not the length of a datagram.
+        Length = "length",
+        /// It does not begin as ours do, or has another purpose.
+        NotOurs = "not_ours",
+        /// It names a device that is not known here, or not this one.
+        OtherDevice = "other_device",
+        /// Its code does not fit: it was made or changed by somebody without the key.
+        Forged = "forged",
+        /// It is authentic, of a kind that this version does not know.
+        UnknownKind = "unknown_kind",
+        /// It has the counter that was taken last: another copy of it, or a replay.
+        Repeated = "repeated",
+        /// Its counter is lower than one that was taken: late, or a replay.
+        Stale = "stale",
+        /// It is authentic and new, and came too soon after others.
+        Limited = "limited",
     }
 }
 

@@ -16,6 +16,7 @@ pub mod inventory;
 pub mod limits;
 pub mod message;
 pub mod presence;
+pub mod reasons;
 pub mod section;
 pub mod time;
 pub mod token;

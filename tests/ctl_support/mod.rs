@@ -280,9 +280,9 @@ impl TestServer {
                 certificate: CertificateHash([0xab; 32]),
                 addresses: vec!["127.0.0.1:13000".into()],
                 interval_seconds: 900,
-                keep_unreachable: self.keeps_unreachable,
             },
             durable: self.durable.subscribe(),
+            keep_unreachable: Arc::new(self.keeps_unreachable.into()),
             clock: now,
         };
         let (stop, stopping) = watch::channel(false);

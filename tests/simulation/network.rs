@@ -4,9 +4,11 @@ use muster::journal::Prepared;
 use muster::machine::command::{Command, Job, JobOutcome};
 use muster::machine::hot::LinkRef;
 use muster::machine::session::{Session, SyncPolicy};
+use muster::wire::datagram::{Wake, WakeReason};
 use muster::wire::frame;
-use muster::wire::id::Epoch;
+use muster::wire::id::{DeviceId, Epoch};
 use muster::wire::message::{ToAgent, ToServer};
+use muster::wire::time::Moment;
 
 use crate::server::Bug;
 use crate::world::{Step, World};
@@ -21,7 +23,7 @@ fn link_ref(link: u32) -> LinkRef {
 impl World {
     /// Both ends know of the link: the newest of a device wins.
     pub(crate) fn connected(&mut self, number: usize, link: u32) -> Result<(), String> {
-        let is_wanted = self.devices[number].link == Some(link);
+        let is_wanted = self.devices[number].link == Some(link) && !self.devices[number].is_asleep;
         if !is_wanted || self.server.opened.is_none() {
             return self.agent_hears_end(number, link, "the server is gone");
         }
@@ -29,25 +31,30 @@ impl World {
         let session = Session::new(&now, Some(id));
         self.at(session.deadline().0, Step::SessionTimeout(link));
         self.server.sessions.insert(link, session);
-        let bug = self.bug;
-        let old = self.server.records.get_mut(&id).and_then(|record| {
-            if bug == Bug::NoDuplicateCheck {
-                record.last_sequence = 0;
-            }
-            record.link.replace(link_ref(link))
-        });
-        if let Some(old) = old.map(LinkRef::slot).filter(|old| *old != link) {
-            let mut commands = Vec::new();
-            if let Some(session) = self.server.sessions.get_mut(&old) {
-                session.superseded(&mut commands);
-            }
-            self.execute(old, commands)?;
+        if self.bug == Bug::NoDuplicateCheck
+            && let Some(record) = self.server.records.get_mut(&id)
+        {
+            record.last_sequence = 0;
         }
         let now = self.agent_now(number);
         if let Some(machine) = &mut self.devices[number].machine {
             machine.connected(&now);
         }
         self.pump(number)
+    }
+
+    /// A device speaks on a link for the first time: from now on it is the device's, and the one before ends.
+    fn adopt(&mut self, link: u32, id: DeviceId) -> Result<(), String> {
+        if !self.server.spoken.insert(link) {
+            return Ok(());
+        }
+        let Some(record) = self.server.records.get_mut(&id) else { return Ok(()) };
+        let Some(old) = record.link.replace(link_ref(link)).map(LinkRef::slot) else { return Ok(()) };
+        let mut commands = Vec::new();
+        if let Some(session) = self.server.sessions.get_mut(&old) {
+            session.superseded(&mut commands);
+        }
+        self.execute(old, commands)
     }
 
     fn policy(&mut self, link: u32) -> SyncPolicy {
@@ -60,21 +67,48 @@ impl World {
             keep_seconds: kept.then_some(20),
             has_room,
             later_seconds: muster::machine::session::LATER_SECONDS,
-            peer: None,
+            peer: self.links.get(&link).map(|link| link.peer),
             notice_port: None,
         }
     }
 
     pub(crate) fn server_hears(&mut self, link: u32, bytes: &[u8]) -> Result<(), String> {
         let (now, policy) = (self.server_now(), self.policy(link));
-        let Some((_, id)) = self.device_of(link) else { return Ok(()) };
-        let Some(mut session) = self.server.sessions.remove(&link) else { return Ok(()) };
+        let Some((number, id)) = self.device_of(link) else { return Ok(()) };
+        if !self.server.sessions.contains_key(&link) {
+            return Ok(());
+        }
         let (body, _) = frame::split(bytes).map_err(|e| e.to_string())?.ok_or("half a frame")?;
         let message = ToServer::from_body(body).map_err(|error| error.to_string())?;
+        // Somebody on the device who looks whether everything works is not the agent.
+        if !matches!(message, ToServer::Probe(_)) {
+            self.adopt(link, id)?;
+        }
+        let reach = match &message {
+            ToServer::Sync(sync) => sync.reach,
+            ToServer::Goodbye(goodbye) => {
+                self.counts.goodbyes += 1;
+                self.devices[number].was_heard(goodbye.counter);
+                None
+            }
+            _ => None,
+        };
+        let Some(mut session) = self.server.sessions.remove(&link) else { return Ok(()) };
         let mut commands = Vec::new();
         let record = self.server.records.get_mut(&id);
+        let notice_counter = record.as_ref().map_or(0, |record| record.notice_counter);
         session.handle(&now, message, record, &policy, &mut commands);
         self.server.sessions.insert(link, session);
+        let is_refused = matches!(commands.first(), Some(Command::Send(ToAgent::Error(_))));
+        if let Some(reach) = reach.filter(|_| !is_refused) {
+            let over = self.server.over_through.entry(id).or_default();
+            *over = (*over).max(reach.notice_counter);
+            if let Some(record) = self.server.records.get_mut(&id)
+                && self.bug == Bug::NoticeOutlivesSync
+            {
+                record.notice_counter = notice_counter;
+            }
+        }
         self.execute(link, commands)
     }
 
@@ -115,11 +149,14 @@ impl World {
                         self.release()?;
                     }
                 }
-                Command::Append { .. }
-                | Command::AckWhenDurable
-                | Command::ServerRestored
-                | Command::Called(_)
-                | Command::Probe { .. } => {}
+                Command::Append { .. } | Command::AckWhenDurable | Command::ServerRestored => {}
+                Command::Called(step) => {
+                    self.server.caller.step(Moment(self.now), id, step);
+                    self.drain_caller()?;
+                }
+                Command::Probe { address, counter } => {
+                    self.send_wake(Wake { device: id, reason: WakeReason::Probe, counter }, address);
+                }
                 Command::Job(job) => {
                     let Job::Section(update) = *job else { return Err("an enrolment".into()) };
                     let is_failed = self.has_faults && self.chance(30);
@@ -154,9 +191,10 @@ impl World {
 
     pub(crate) fn drop_session(&mut self, link: u32) {
         self.server.sessions.remove(&link);
+        self.server.spoken.remove(&link);
         if let Some((_, id)) = self.device_of(link)
             && let Some(record) = self.server.records.get_mut(&id)
-            && record.link == Some(link_ref(link))
+            && (record.link == Some(link_ref(link)) || self.bug == Bug::OldEndClearsNewLink)
         {
             record.link = None;
         }
@@ -213,30 +251,5 @@ impl World {
         let mut commands = Vec::new();
         session.job_done(&now, outcome, self.server.records.get_mut(&id), &policy, &mut commands);
         self.execute(link, commands)
-    }
-
-    pub(crate) fn agent_hears(&mut self, link: u32, bytes: &[u8]) -> Result<(), String> {
-        let Some((number, _)) = self.device_of(link) else { return Ok(()) };
-        let now = self.agent_now(number);
-        let device = &mut self.devices[number];
-        let Some(machine) = device.machine.as_mut().filter(|_| device.link == Some(link)) else {
-            return Ok(());
-        };
-        let (body, _) = frame::split(bytes).map_err(|e| e.to_string())?.ok_or("half a frame")?;
-        machine.message(&now, ToAgent::from_body(body).map_err(|error| error.to_string())?);
-        self.pump(number)
-    }
-
-    pub(crate) fn agent_hears_end(&mut self, number: usize, link: u32, reason: &str) -> Result<(), String> {
-        let now = self.agent_now(number);
-        let device = &mut self.devices[number];
-        if device.link != Some(link) {
-            return Ok(());
-        }
-        device.link = None;
-        if let Some(machine) = &mut device.machine {
-            machine.disconnected(&now, reason);
-        }
-        self.pump(number)
     }
 }

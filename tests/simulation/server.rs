@@ -1,11 +1,12 @@
 //! The server: real sessions, real records, the real journal on a disk that forgets; the store is a map.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster::journal::Storage as _;
 use muster::journal::sim::LossyDisk;
 use muster::journal::{Journal, Opened, Options, Position, Record};
 use muster::machine::acks::AckQueue;
+use muster::machine::caller::Caller;
 use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
 use muster::machine::hot::HotRecord;
 use muster::machine::record;
@@ -14,6 +15,7 @@ use muster::wire::digest::Digest;
 use muster::wire::id::{DeviceId, Epoch};
 use muster::wire::inventory::{Application, digest_of};
 use muster::wire::section::SectionState;
+use muster::wire::time::Now;
 
 pub(crate) const SEGMENT_BYTES: u64 = 64 * 1024;
 /// Room for all that a run can produce.
@@ -27,6 +29,12 @@ pub(crate) enum Bug {
     NoDuplicateCheck,
     /// Goes on with a link after the journal had no room for one of its events.
     NoCloseWithoutRoom,
+    /// An agent that does not look at the counter of a wake.
+    WakeReplayed,
+    /// A sync in which nobody looks up to where the device's notices are over.
+    NoticeOutlivesSync,
+    /// The late end of an old link is taken for that of the device's link.
+    OldEndClearsNewLink,
 }
 
 /// What SQLite would hold of a device. Commits are atomic and durable.
@@ -54,7 +62,16 @@ pub(crate) struct Server {
     pub(crate) opened: Option<Opened<LossyDisk>>,
     pub(crate) store: BTreeMap<DeviceId, Stored>,
     pub(crate) records: BTreeMap<DeviceId, HotRecord>,
+    /// What the store has of the records: up to ten seconds old.
+    pub(crate) written: BTreeMap<DeviceId, HotRecord>,
+    pub(crate) caller: Caller,
+    /// When this life began, by both clocks.
+    pub(crate) started: Now,
+    /// Notices up to these counters were over when a sync of this life began.
+    pub(crate) over_through: BTreeMap<DeviceId, u32>,
     pub(crate) sessions: BTreeMap<u32, Session>,
+    /// Links on which the device has spoken.
+    pub(crate) spoken: BTreeSet<u32>,
     pub(crate) acks: AckQueue<u32>,
     /// What was appended in this life or found by its recovery: position past it, CRC.
     pub(crate) appended: BTreeMap<Key, (u64, u32)>,
@@ -69,6 +86,7 @@ pub(crate) struct Server {
 pub(crate) struct Copy {
     files: Vec<(u64, Vec<u8>)>,
     store: BTreeMap<DeviceId, Stored>,
+    written: BTreeMap<DeviceId, HotRecord>,
 }
 
 impl Server {
@@ -78,7 +96,12 @@ impl Server {
             opened: None,
             store: BTreeMap::new(),
             records: BTreeMap::new(),
+            written: BTreeMap::new(),
+            caller: Caller::new(seed),
+            started: Now::default(),
+            over_through: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            spoken: BTreeSet::new(),
             acks: AckQueue::new(),
             appended: BTreeMap::new(),
             life: 0,
@@ -88,11 +111,22 @@ impl Server {
     }
 
     /// Starts on what the disk holds. Gives an error when the journal breaks a promise of its own.
-    pub(crate) fn start(&mut self, devices: impl Iterator<Item = (DeviceId, bool)>) -> Result<(), String> {
+    pub(crate) fn start(
+        &mut self,
+        now: Now,
+        seed: u64,
+        devices: impl Iterator<Item = (DeviceId, bool)>,
+    ) -> Result<(), String> {
         self.life += 1;
+        self.started = now;
+        self.caller = Caller::new(seed);
+        self.over_through.clear();
         self.records = devices
             .map(|(device, kept)| {
                 let mut record = HotRecord::new(device, 120);
+                if let Some(written) = self.written.get(&device) {
+                    load(&mut record, written);
+                }
                 record.keep_connected = kept;
                 let stored = self.store.entry(device).or_default();
                 record.agent_epoch = stored.agent_epoch.0;
@@ -137,6 +171,7 @@ impl Server {
     pub(crate) fn stop(&mut self) {
         self.opened = None;
         self.sessions.clear();
+        self.spoken.clear();
         self.acks = AckQueue::new();
         self.is_flush_due = false;
     }
@@ -187,7 +222,7 @@ impl Server {
     pub(crate) fn copy(&self) -> Copy {
         let files = self.disk.list().unwrap_or_default().into_iter();
         let files = files.filter_map(|file| Some((file.base, self.disk.view(file).ok()?))).collect();
-        Copy { files, store: self.store.clone() }
+        Copy { files, store: self.store.clone(), written: self.written.clone() }
     }
 
     pub(crate) fn restore(&mut self, copy: &Copy, seed: u64) {
@@ -196,7 +231,33 @@ impl Server {
             self.disk.plant(*base, bytes.clone());
         }
         self.store = copy.store.clone();
+        self.written = copy.written.clone();
     }
+
+    /// What has news in memory goes to the store.
+    pub(crate) fn write_back(&mut self) {
+        for (device, record) in &mut self.records {
+            let was_seen =
+                self.written.get(device).is_none_or(|written| written.last_seen != record.last_seen);
+            if std::mem::take(&mut record.has_news) || was_seen {
+                self.written.insert(*device, *record);
+            }
+        }
+    }
+}
+
+/// What a start finds in the store of all that is no section and no event.
+fn load(record: &mut HotRecord, written: &HotRecord) {
+    record.last_sync = written.last_sync;
+    record.last_seen = written.last_seen;
+    record.due_seconds = written.due_seconds;
+    record.boot = written.boot;
+    record.notice_counter = written.notice_counter;
+    record.wake_counter = written.wake_counter;
+    record.address = written.address;
+    record.udp_port = written.udp_port;
+    record.udp_reach = written.udp_reach;
+    record.departure = written.departure;
 }
 
 pub(crate) fn content_digest(content: &BTreeMap<u64, Application>) -> Digest {

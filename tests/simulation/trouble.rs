@@ -5,6 +5,9 @@ use muster::journal::sim::WriteFault;
 use crate::server::{DISK_BYTES, SEGMENT_BYTES};
 use crate::world::{Step, World};
 
+/// How often the server writes back what it has in memory of its devices, in seconds.
+const WRITE_BACK_SECONDS: u64 = 10;
+
 impl World {
     /// Once a simulated second: events and changes, and by chance a fault.
     pub(crate) fn trouble(&mut self) -> Result<(), String> {
@@ -12,6 +15,7 @@ impl World {
             return Ok(());
         }
         self.after(1_000_000, Step::Trouble);
+        self.check_last_words()?;
         if self.full_until != 0 && self.now >= self.full_until {
             self.full_until = 0;
             self.server.disk.set_capacity(DISK_BYTES);
@@ -30,6 +34,9 @@ impl World {
             self.trouble_of(number)?;
         }
         let rates = self.rates.clone();
+        if self.chance(rates.call) {
+            self.call_somebody()?;
+        }
         if self.chance(rates.partition) {
             self.partitioned_until = self.now + self.random.up_to(30_000_000);
             for link in self.links.keys().copied().collect::<Vec<_>>() {
@@ -52,7 +59,8 @@ impl World {
                 }
             }
             if self.chance(rates.server_crash) {
-                match self.random.up_to(3) {
+                match self.random.up_to(4) {
+                    4 => self.stop_server()?,
                     0 => {
                         let fault = if self.chance(500) { WriteFault::PowerCut } else { WriteFault::Short };
                         self.server.disk.fail_after(self.random.up_to(3), fault);
@@ -68,6 +76,21 @@ impl World {
 
     fn trouble_of(&mut self, number: usize) -> Result<(), String> {
         let rates = self.rates.clone();
+        if self.chance(rates.leave) && self.devices[number].runs() {
+            let kind = self.any_departure();
+            self.leave(number, kind)?;
+            let delay = 3_000_000 + self.random.up_to(30_000_000);
+            self.after(delay, Step::AgentStart(number));
+            self.after(delay, Step::Resume(number));
+        }
+        if self.chance(rates.move_away) {
+            self.counts.moves += 1;
+            let is_nated = self.random.up_to(2) == 0;
+            self.devices[number].move_away(is_nated);
+            if let Some(link) = self.devices[number].link {
+                self.break_link(link);
+            }
+        }
         if self.chance(rates.link_break)
             && let Some(link) = self.devices[number].link
         {
@@ -90,11 +113,11 @@ impl World {
             }
             if rolls_back {
                 self.counts.roll_backs += 1;
-                self.devices[number].roll_back();
+                self.devices[number].roll_back(self.now);
             } else {
                 self.counts.agent_crashes += 1;
                 let random = &mut self.random;
-                self.devices[number].crash(|| random.up_to(1) == 0);
+                self.devices[number].crash(self.now, || random.up_to(1) == 0);
             }
             let delay = self.random.up_to(10_000_000);
             self.after(delay, Step::AgentStart(number));
@@ -128,6 +151,26 @@ impl World {
             self.server.disk.kill();
         }
         self.after_stop();
+        Ok(())
+    }
+
+    /// An administrator stops the server: everybody is told, nothing is lost, and it starts again after a while.
+    pub(crate) fn stop_server(&mut self) -> Result<(), String> {
+        self.counts.server_stops += 1;
+        for link in self.server.sessions.keys().copied().collect::<Vec<_>>() {
+            let (mut commands, seconds) = (Vec::new(), u32::try_from(self.random.up_to(30)).unwrap_or(0));
+            if let Some(session) = self.server.sessions.get_mut(&link) {
+                session.stop(seconds, &mut commands);
+            }
+            self.execute(link, commands)?;
+        }
+        self.flush()?;
+        if self.server.opened.is_some() {
+            self.server.write_back();
+            self.server.stop();
+            self.server.disk.kill();
+            self.after_stop();
+        }
         Ok(())
     }
 
@@ -165,8 +208,18 @@ impl World {
             return Ok(());
         }
         let devices: Vec<_> = self.devices.iter().map(|device| (device.id, device.kept)).collect();
-        self.server.start(devices.into_iter())?;
+        let (now, seed) = (self.server_now(), self.random.next_u64());
+        self.server.start(now, seed, devices.into_iter())?;
+        self.after(WRITE_BACK_SECONDS * 1_000_000, Step::WriteBack(self.server.life));
         self.check_promises()
+    }
+
+    /// Only in the life of the server in which it was due.
+    pub(crate) fn write_back(&mut self, life: u32) {
+        if self.server.opened.is_some() && life == self.server.life {
+            self.server.write_back();
+            self.after(WRITE_BACK_SECONDS * 1_000_000, Step::WriteBack(life));
+        }
     }
 
     /// The faults stop.
@@ -179,7 +232,11 @@ impl World {
         self.after(0, Step::ServerStart);
         self.after(0, Step::Flush);
         for number in 0..self.devices.len() {
-            self.after(1, Step::AgentStart(number));
+            // Once more for those who were just about to go.
+            for delay in [1, 5_000_000] {
+                self.after(delay, Step::AgentStart(number));
+                self.after(delay, Step::Resume(number));
+            }
         }
     }
 }

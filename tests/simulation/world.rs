@@ -1,29 +1,19 @@
 //! One thread, one seed, one clock: the server, the devices, the network between them, and what goes wrong.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use muster::machine::agent::{Action, AgentState};
 use muster::machine::command::JobOutcome;
 use muster::machine::random::Random;
 use muster::wire::id::DeviceId;
+use muster::wire::message::SyncReason;
 use muster::wire::time::{Moment, Now, WallTime};
 
+use crate::calls::Desk;
+use crate::counts::{Counts, Rates};
+use crate::datagrams::{Air, To};
 use crate::device::{Device, event};
 use crate::server::{Bug, Copy, Key, Server};
-
-/// How often things go wrong, each drawn anew for each seed (a swarm): out of 1,000 chances.
-#[derive(Clone, Debug)]
-pub(crate) struct Rates {
-    pub(crate) link_break: u64,
-    pub(crate) agent_crash: u64,
-    pub(crate) server_crash: u64,
-    pub(crate) roll_back: u64,
-    pub(crate) restore: u64,
-    pub(crate) disk_full: u64,
-    pub(crate) partition: u64,
-    pub(crate) clock_jump: u64,
-    pub(crate) delay_microseconds: u64,
-}
 
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -42,49 +32,30 @@ pub(crate) enum Step {
     Trouble,
     ServerStart,
     AgentStart(usize),
+    /// An agent that ends has no more time to deliver events; of this start of it.
+    LeaveDeadline(usize, u32),
+    Resume(usize),
+    /// The device has looked at itself anew; in this start of its agent.
+    Looked(usize, u32, SyncReason),
+    Datagram(To, Vec<u8>),
+    /// Somebody who sees all datagrams, and has no key, sends some.
+    Attack,
+    /// The caller has something to do by itself.
+    Caller,
+    /// By now everybody who was asked for has been reported on.
+    OperationDue(u64),
+    /// What the server has in memory of its devices goes to its store; in this life of it.
+    WriteBack(u32),
 }
 
 /// A link: both ends, and until when each direction is taken by what is under way, so that nothing overtakes.
 pub(crate) struct Link {
     pub(crate) device: usize,
+    /// Where the server sees it come from.
+    pub(crate) peer: IpAddr,
     pub(crate) is_broken: bool,
     pub(crate) to_server_at: u64,
     pub(crate) to_agent_at: u64,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(crate) struct Counts {
-    pub(crate) steps: u64,
-    pub(crate) events: u64,
-    pub(crate) acknowledged: u64,
-    pub(crate) syncs: u64,
-    pub(crate) server_crashes: u64,
-    pub(crate) agent_crashes: u64,
-    pub(crate) roll_backs: u64,
-    pub(crate) restores: u64,
-    pub(crate) link_breaks: u64,
-    pub(crate) full_disks: u64,
-    pub(crate) no_room: u64,
-    pub(crate) new_epochs: u64,
-}
-
-impl Counts {
-    pub(crate) fn plus(&self, other: &Self) -> Self {
-        Self {
-            steps: self.steps + other.steps,
-            events: self.events + other.events,
-            acknowledged: self.acknowledged + other.acknowledged,
-            syncs: self.syncs + other.syncs,
-            server_crashes: self.server_crashes + other.server_crashes,
-            agent_crashes: self.agent_crashes + other.agent_crashes,
-            roll_backs: self.roll_backs + other.roll_backs,
-            restores: self.restores + other.restores,
-            link_breaks: self.link_breaks + other.link_breaks,
-            full_disks: self.full_disks + other.full_disks,
-            no_room: self.no_room + other.no_room,
-            new_epochs: self.new_epochs + other.new_epochs,
-        }
-    }
 }
 
 pub(crate) struct World {
@@ -95,9 +66,11 @@ pub(crate) struct World {
     queue: BTreeMap<(u64, u64), Step>,
     queued: u64,
     pub(crate) server: Server,
+    pub(crate) air: Air,
+    pub(crate) desk: Desk,
     pub(crate) devices: Vec<Device>,
     pub(crate) links: BTreeMap<u32, Link>,
-    next_link: u32,
+    pub(crate) next_link: u32,
     /// Events of which a device was told that they are safe, so that it forgot them.
     pub(crate) promised: BTreeMap<Key, u32>,
     pub(crate) copy: Option<(Copy, BTreeMap<Key, u32>)>,
@@ -113,19 +86,14 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, devices: usize, bug: Bug, is_shown: bool) -> Self {
         let mut random = Random::new(seed);
-        let mut rate = |most: u64| if random.up_to(1) == 0 { 0 } else { random.up_to(most) };
-        let rates = Rates {
-            link_break: rate(80),
-            agent_crash: rate(30),
-            server_crash: rate(60),
-            roll_back: rate(15),
-            restore: rate(15),
-            disk_full: rate(20),
-            partition: rate(20),
-            clock_jump: rate(20),
-            delay_microseconds: 100 + rate(2_000_000),
-        };
-        let devices = (0..devices).map(|number| Device::new(number, random.up_to(2) == 0)).collect();
+        let rates = Rates::draw(&mut random);
+        let devices = (0..devices)
+            .map(|number| {
+                let (kept, nated) = (random.up_to(2) == 0, random.up_to(2) == 0);
+                let never_comes = number > 0 && number + 1 == devices && random.up_to(3) == 0;
+                Device::new(number, kept, nated, never_comes)
+            })
+            .collect();
         let mut world = Self {
             now: 1_000_000,
             server: Server::new(random.next_u64()),
@@ -134,6 +102,8 @@ impl World {
             bug,
             queue: BTreeMap::new(),
             queued: 0,
+            air: Air::default(),
+            desk: Desk::default(),
             devices,
             links: BTreeMap::new(),
             next_link: 0,
@@ -153,6 +123,7 @@ impl World {
             world.after(delay, Step::AgentStart(number));
         }
         world.after(1_000_000, Step::Trouble);
+        world.after(1_500_000, Step::Attack);
         world
     }
 
@@ -170,7 +141,7 @@ impl World {
         self.random.up_to(999) < of_thousand
     }
 
-    fn delay(&mut self) -> u64 {
+    pub(crate) fn delay(&mut self) -> u64 {
         let most = if self.has_faults { self.rates.delay_microseconds } else { 20_000 };
         50 + self.random.up_to(most)
     }
@@ -223,12 +194,25 @@ impl World {
             Step::Trouble => self.trouble()?,
             Step::ServerStart => self.start_server()?,
             Step::AgentStart(device) => {
-                if self.devices[device].machine.is_none() {
+                if self.devices[device].may_start() {
                     let seed = self.random.next_u64();
                     self.devices[device].start(seed);
                     self.pump(device)?;
                 }
             }
+            Step::LeaveDeadline(device, life) => {
+                if self.devices[device].life == life {
+                    self.say_last_word(device);
+                }
+            }
+            Step::Resume(device) => self.resume(device)?,
+            Step::Looked(device, life, reason) => self.looked(device, life, reason)?,
+            Step::Datagram(To::Server, bytes) => self.server_hears_datagram(&bytes)?,
+            Step::Datagram(To::Address(address), bytes) => self.device_hears_datagram(address, &bytes)?,
+            Step::Attack => self.attack(),
+            Step::Caller => self.drain_caller()?,
+            Step::OperationDue(operation) => self.operation_due(operation)?,
+            Step::WriteBack(life) => self.write_back(life),
         }
         Ok(true)
     }
@@ -240,6 +224,9 @@ impl World {
             }
             Step::ToAgent(link, bytes) => {
                 format!("{at} ToAgent({link}, {} {:08x})", bytes.len(), crc32c::crc32c(bytes))
+            }
+            Step::Datagram(to, bytes) => {
+                format!("{at} Datagram({to:?}, {} {:08x})", bytes.len(), crc32c::crc32c(bytes))
             }
             other => format!("{at} {other:?}"),
         };
@@ -253,113 +240,6 @@ impl World {
         if self.is_shown {
             println!("{text}");
         }
-    }
-
-    /// Takes the agent's actions until there is none, then sets its alarm.
-    pub(crate) fn pump(&mut self, number: usize) -> Result<(), String> {
-        let now = self.agent_now(number);
-        for _ in 0..10_000 {
-            let Some(machine) = &mut self.devices[number].machine else { return Ok(()) };
-            let Some(action) = machine.poll(&now) else {
-                let next = machine.next_timeout();
-                let device = &mut self.devices[number];
-                if let Some(next) = next
-                    && device.wake_at.is_none_or(|at| next < at || at.0 < self.now)
-                {
-                    let next = next.max(Moment(self.now + 1));
-                    device.wake_at = Some(next);
-                    self.at(next.0, Step::Wake(number));
-                }
-                return Ok(());
-            };
-            self.act(number, action)?;
-        }
-        Err(format!("device {number} never rests"))
-    }
-
-    fn act(&mut self, number: usize, action: Action) -> Result<(), String> {
-        let now = self.agent_now(number);
-        let device = &mut self.devices[number];
-        match action {
-            Action::Connect => {
-                let link = self.next_link;
-                self.next_link += 1;
-                device.link = Some(link);
-                let delay = self.delay();
-                let lives = self.server.opened.is_some() && self.now >= self.partitioned_until;
-                let answer = if lives { Step::Connected(number, link) } else { Step::Refused(number, link) };
-                let ends = self.now + delay;
-                let ends = Link { device: number, is_broken: false, to_server_at: ends, to_agent_at: ends };
-                self.links.insert(link, ends);
-                self.after(delay, answer);
-            }
-            Action::Send(bytes) => {
-                let delay = self.delay();
-                if let Some(link) = self.devices[number].link {
-                    self.towards_server(link, delay, Step::ToServer(link, bytes));
-                }
-            }
-            Action::CloseLink(_) => {
-                let delay = self.delay();
-                if let Some(link) = self.devices[number].link.take() {
-                    self.towards_server(link, delay, Step::ServerHearsEnd(link));
-                }
-            }
-            Action::ReadSpool { after_sequence, max_bytes, max_events } => {
-                let mut bytes = 0;
-                let found = device.disk.events.range(after_sequence + 1..).take(max_events);
-                let found: Vec<_> = found
-                    .take_while(|(_, body)| {
-                        let fits = bytes == 0 || bytes + body.len() <= max_bytes;
-                        bytes += body.len();
-                        fits
-                    })
-                    .map(|(sequence, body)| (*sequence, body.clone()))
-                    .collect();
-                if let Some(machine) = &mut device.machine {
-                    machine.spool_read(&now, &found);
-                }
-            }
-            Action::ForgetThrough { sequence } => self.forget(number, sequence)?,
-            Action::NewSpoolEpoch { epoch } => {
-                if epoch <= device.disk.epoch {
-                    return Err(format!("device {number}: the new spool epoch is not higher"));
-                }
-                device.disk.epoch = epoch;
-                self.counts.new_epochs += 1;
-            }
-            Action::SaveState(state) => {
-                let bytes = state.to_bytes();
-                if AgentState::from_bytes(&bytes).as_ref() != Some(&*state) {
-                    return Err("the agent's state does not survive its bytes".into());
-                }
-                device.disk.state = Some(bytes);
-            }
-            Action::SaveBase(base) => device.disk.base = Some(base),
-            Action::SyncFinished(_) | Action::LookAnew(_) | Action::RaiseNoticeCounter { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// The device was told that everything up to `through` is durable: is it?
-    fn forget(&mut self, number: usize, through: u64) -> Result<(), String> {
-        let device = &mut self.devices[number];
-        let (id, epoch) = (device.id, device.disk.epoch);
-        let from = device.forgotten_unsynced.max(device.disk.forgotten_through) + 1;
-        for (sequence, body) in device.disk.events.range(from..=through.max(from)) {
-            if *sequence > through {
-                continue;
-            }
-            let key = (id, epoch, *sequence);
-            let crc = crc32c::crc32c(body);
-            if self.server.appended.get(&key).map(|(_, crc)| *crc) != Some(crc) {
-                return Err(format!("{key:?} was acknowledged and is not in the journal"));
-            }
-            self.promised.insert(key, crc);
-            self.counts.acknowledged += 1;
-        }
-        device.forgotten_unsynced = through;
-        Ok(())
     }
 
     /// Whether what was promised is in the journal as it was found.
@@ -403,7 +283,7 @@ impl World {
 
     /// Whether every device is in step and has delivered all it has.
     pub(crate) fn unfinished(&self) -> Option<String> {
-        self.devices.iter().find_map(|device| {
+        self.devices.iter().filter(|device| !device.never_comes).find_map(|device| {
             let stored = self.server.store.get(&device.id)?;
             let content: std::collections::BTreeSet<_> = stored.content.values().collect();
             let same = content.iter().copied().eq(&device.content);

@@ -182,7 +182,7 @@ impl Agent {
     fn say_last_word(&mut self, now: &Now, kind: NoticeKind) -> Result<(), RunError> {
         // An acknowledgement that has come is to be heeded before: what it covers need not be sent again.
         self.act(now)?;
-        let (goodbye, bytes) = self.datagrams.last_word(kind);
+        let (goodbye, bytes) = self.next_notice(kind);
         if self.machine.is_connected() {
             let mut frame = Vec::new();
             ToServer::Goodbye(goodbye).write_to(&mut frame);

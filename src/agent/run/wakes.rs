@@ -1,7 +1,8 @@
 //! Wakes of the server, as the loop hears them.
 
 use super::{Agent, Now};
-use crate::wire::datagram::NoticeKind;
+use crate::wire::datagram::{DATAGRAM_BYTES, NoticeKind};
+use crate::wire::message::Goodbye;
 
 /// Copies of a notice that is sent to see whether it arrives, in datagrams.
 const PROBE_COPIES: usize = 3;
@@ -28,10 +29,16 @@ impl Agent {
         }
     }
 
+    /// The next notice, in both of its forms. The next sync says that it was sent before: so it is over then, for the server.
+    pub(super) fn next_notice(&mut self, kind: NoticeKind) -> (Goodbye, [u8; DATAGRAM_BYTES]) {
+        let notice = self.datagrams.last_word(kind);
+        self.machine.set_reach(self.datagrams.reach());
+        notice
+    }
+
     /// Sends a notice that means nothing, and says which, so that whoever asks can see whether it arrives.
     pub(super) fn probe(&mut self) -> Vec<u8> {
-        let (goodbye, bytes) = self.datagrams.last_word(NoticeKind::Probe);
-        self.machine.set_reach(self.datagrams.reach());
+        let (goodbye, bytes) = self.next_notice(NoticeKind::Probe);
         (0..PROBE_COPIES).for_each(|_| self.send_notice(&bytes));
         let state = self.datagrams.probe_state(goodbye.counter);
         serde_json::json!({

@@ -9,6 +9,10 @@ use crate::wire::message::{NamedSection, Ping, Sync, SyncReason, ToServer};
 use crate::wire::section::Section;
 use crate::wire::time::{Moment, Now};
 
+/// How long a link that is not to stay is left open after events were acknowledged, in milliseconds: events come in bursts, and the next
+/// would need a handshake.
+const LINGER_MILLISECONDS: u64 = 1_000;
+
 #[derive(Debug)]
 pub(super) enum Link {
     Down,
@@ -20,6 +24,8 @@ pub(super) enum Link {
 pub(super) struct Up {
     pub(super) syncing: Option<Syncing>,
     pub(super) last_sent: Moment,
+    /// Until when the link is left open for further events, after some were acknowledged.
+    pub(super) lingers_until: Moment,
     /// How often the server contradicted the agent epoch on this link.
     pub(super) epoch_conflicts: u8,
 }
@@ -42,7 +48,12 @@ impl AgentMachine {
         if !matches!(self.link, Link::Connecting { .. }) {
             return;
         }
-        self.link = Link::Up(Box::new(Up { syncing: None, last_sent: now.moment, epoch_conflicts: 0 }));
+        self.link = Link::Up(Box::new(Up {
+            syncing: None,
+            last_sent: now.moment,
+            lingers_until: now.moment,
+            epoch_conflicts: 0,
+        }));
         if self.keep_seconds.is_some() {
             self.sync_wanted.get_or_insert(SyncReason::Reconnected);
         }
@@ -62,6 +73,13 @@ impl AgentMachine {
             return self.drop_link();
         }
         self.failed(now, reason);
+    }
+
+    /// Events were acknowledged: more may follow soon.
+    pub(super) fn linger(&mut self, now: &Now) {
+        if let Link::Up(up) = &mut self.link {
+            up.lingers_until = now.moment.plus_milliseconds(LINGER_MILLISECONDS);
+        }
     }
 
     /// Does what time and state ask for: at most one step, as actions.
@@ -115,7 +133,11 @@ impl AgentMachine {
                 self.send(now, frame);
             }
             // Whoever ends the agent has a last word to say on it.
-            None if is_resting && !self.events.is_pending() && !self.is_ending => {
+            None if is_resting
+                && !self.events.is_pending()
+                && !self.is_ending
+                && now.moment >= up.lingers_until =>
+            {
                 self.actions.push_back(Action::CloseLink(LinkEnd::Done));
                 self.drop_link();
             }
@@ -140,7 +162,9 @@ impl AgentMachine {
             Link::Up(up) => {
                 let sync_at = sync_at.filter(|_| up.syncing.is_none()).map(|at| at.max(self.held_until));
                 let ping_at = self.keep_seconds.map(|_| self.heartbeat.due(up.last_sent));
-                [sync_at, ping_at, self.silence_deadline()].into_iter().flatten().min()
+                let is_at_rest = up.syncing.is_none() && !self.events.is_pending() && !self.is_ending;
+                let done_at = (is_at_rest && self.keep_seconds.is_none()).then_some(up.lingers_until);
+                [sync_at, ping_at, done_at, self.silence_deadline()].into_iter().flatten().min()
             }
         }
     }

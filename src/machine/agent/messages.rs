@@ -78,6 +78,8 @@ impl AgentMachine {
         (self.state.server_epoch, self.state.notice_port) = told;
         if let Some(counter) = in_sync.notice_counter {
             self.actions.push_back(Action::RaiseNoticeCounter { counter });
+            // For the server the last word still holds: only a sync that names it, or more, takes it back.
+            self.sync_wanted.get_or_insert(SyncReason::Reconnected);
         }
         self.save_state();
         self.next_sync_at = Some(now.moment.plus_seconds(u64::from(in_sync.next_seconds.max(1))));
@@ -126,6 +128,7 @@ impl AgentMachine {
             AckMeaning::Nothing => {}
             AckMeaning::Forget(sequence) => {
                 self.backoff.succeeded();
+                self.linger(now);
                 self.actions.push_back(Action::ForgetThrough { sequence });
             }
             AckMeaning::RolledBack => self.new_spool_epoch(now),

@@ -163,8 +163,27 @@ fn events_travel_in_order_and_are_forgotten_when_acknowledged() {
     machine.message(&at(0), in_sync(None));
     assert!(!actions(&mut machine, &at(0)).contains(&Action::CloseLink(LinkEnd::Done)), "not acknowledged");
     machine.message(&at(1), ToAgent::Ack(Ack { spool_epoch: Epoch(7), through: 3 }));
-    let last = [Action::ForgetThrough { sequence: 3 }, Action::CloseLink(LinkEnd::Done)];
-    assert_eq!(actions(&mut machine, &at(1)), last);
+    assert_eq!(actions(&mut machine, &at(1)), [Action::ForgetThrough { sequence: 3 }]);
+    assert_eq!(machine.next_timeout(), Some(at(2).moment), "more may follow soon");
+    assert_eq!(actions(&mut machine, &at(2)), [Action::CloseLink(LinkEnd::Done)]);
+}
+
+#[test]
+fn the_next_event_of_a_burst_needs_no_handshake() {
+    let mut machine = machine(0, 0);
+    sync(&mut machine, &at(0), None);
+    machine.events_available(1);
+    connect(&mut machine, &at(5));
+    for (sequence, second) in [(1, 5), (2, 6)] {
+        machine.events_available(sequence);
+        actions(&mut machine, &at(second));
+        machine.spool_read(&at(second), &[(sequence, vec![0])]);
+        assert_eq!(said(&actions(&mut machine, &at(second))), [format!("events [{sequence}] of 7")]);
+        machine.message(&at(second), ToAgent::Ack(Ack { spool_epoch: Epoch(7), through: sequence }));
+        assert_eq!(actions(&mut machine, &at(second)), [Action::ForgetThrough { sequence }]);
+    }
+    assert_eq!(actions(&mut machine, &at(7)), [Action::CloseLink(LinkEnd::Done)]);
+    assert_eq!(machine.next_timeout(), Some(at(900).moment));
 }
 
 #[test]
@@ -177,8 +196,13 @@ fn an_event_makes_an_idle_agent_connect_without_a_sync() {
     machine.spool_read(&at(5), &[(1, vec![1])]);
     assert_eq!(said(&actions(&mut machine, &at(5))), ["events [1] of 7"]);
     machine.disconnected(&at(6), "reset");
-    let later = at(8);
-    assert!(matches!(connect(&mut machine, &later)[0], Action::ReadSpool { after_sequence: 0, .. }));
+    let later = connect(&mut machine, &at(8));
+    assert_eq!(
+        said(&later),
+        ["sync Reconnected"],
+        "the server may have forgotten what it had only in memory"
+    );
+    assert!(matches!(later.last(), Some(Action::ReadSpool { after_sequence: 0, .. })), "{later:?}");
 }
 
 #[test]
@@ -332,4 +356,15 @@ fn another_wake_port_is_said_at_once_though_it_changed_in_the_middle_of_a_sync()
     assert_eq!(said(&actions(&mut machine, &at(1))), ["sync Changed"]);
     machine.message(&at(1), in_sync(None));
     assert!(actions(&mut machine, &at(1)).contains(&Action::CloseLink(LinkEnd::Done)));
+}
+
+#[test]
+fn a_device_that_was_rolled_back_takes_its_last_word_back_with_a_second_sync() {
+    let mut machine = machine(0, 0);
+    connect(&mut machine, &at(0));
+    let ToAgent::InSync(answer) = in_sync(None) else { unreachable!() };
+    machine.message(&at(0), ToAgent::InSync(InSync { notice_counter: Some(40), ..answer }));
+    let next = actions(&mut machine, &at(0));
+    assert!(next.contains(&Action::RaiseNoticeCounter { counter: 40 }));
+    assert_eq!(said(&next), ["sync Reconnected"]);
 }

@@ -53,10 +53,20 @@ fn a_device_that_is_away_is_woken_and_its_sync_is_timed_from_the_question() {
     caller.step(at(6), DEVICE, CallStep::Synced);
     let synced =
         CallOutcome::Synced { by: Road::Wake, begun_microseconds: 4_000, synced_microseconds: 6_000 };
-    let learned = CallerAction::Learned { device: DEVICE, has_come: true };
+    let learned = CallerAction::Learned { device: DEVICE, address: address(), has_come: true };
     assert_eq!(actions(&mut caller, at(6)), [learned, report(9, synced), CallerAction::Ended(DEVICE)]);
     assert_eq!(caller.load(), (0, 0));
     assert_eq!(actions(&mut caller, at(600_000)), [], "nothing comes after it");
+}
+
+#[test]
+fn a_device_that_no_wake_of_this_call_was_sent_to_teaches_nothing_of_them() {
+    let mut caller = asked(9, WakeReason::Sync);
+    caller.found(at(1), DEVICE, Some(Whereabouts { link: Some(link(1)), ..away() }));
+    actions(&mut caller, at(1));
+    // Of an earlier call, perhaps at another address.
+    caller.step(at(4), DEVICE, CallStep::Begun(SyncReason::Woken));
+    assert_eq!(actions(&mut caller, at(4)), []);
 }
 
 #[test]
@@ -76,7 +86,7 @@ fn wakes_are_repeated_with_growing_pauses_and_then_the_device_is_given_up() {
         assert_eq!(sent.len(), most as usize, "{sent:?}");
         assert!(sent.windows(3).all(|three| three[2] - three[1] > (three[1] - three[0])), "{sent:?}");
         let outcome = CallOutcome::Unreachable { attempts: most, next_slot_at: Some(WallTime(5).into()) };
-        let learned = CallerAction::Learned { device: DEVICE, has_come: false };
+        let learned = CallerAction::Learned { device: DEVICE, address: address(), has_come: false };
         assert_eq!(last, [learned, report(9, outcome), CallerAction::Ended(DEVICE)]);
     }
 }

@@ -1,0 +1,95 @@
+//! How often things go wrong, and how often they did.
+
+use std::fmt;
+
+use muster::machine::random::Random;
+use muster::wire::datagram::DropReason;
+
+macro_rules! rates {
+    ($($(#[$doc:meta])* $name:ident: $most:literal,)*) => {
+        /// How often things go wrong, each drawn anew for each seed (a swarm): out of 1,000 chances. Half of them never do.
+        #[derive(Clone, Debug)]
+        pub(crate) struct Rates {
+            $($(#[$doc])* pub(crate) $name: u64,)*
+            /// Longest way of a message, in microseconds.
+            pub(crate) delay_microseconds: u64,
+        }
+
+        impl Rates {
+            pub(crate) fn draw(random: &mut Random) -> Self {
+                let mut rate = |most: u64| if random.up_to(1) == 0 { 0 } else { random.up_to(most) };
+                Self { $($name: rate($most),)* delay_microseconds: 100 + rate(2_000_000) }
+            }
+        }
+    };
+}
+
+rates! {
+    link_break: 80,
+    agent_crash: 30,
+    server_crash: 60,
+    roll_back: 15,
+    restore: 15,
+    disk_full: 20,
+    partition: 20,
+    clock_jump: 20,
+    /// A device says a last word and goes, or sleeps.
+    leave: 20,
+    /// A device gets another address, behind another box.
+    move_away: 20,
+    /// Somebody calls a device, or all of them.
+    call: 100,
+    datagram_loss: 600,
+    datagram_copy: 300,
+    /// A datagram that was seen is sent again, to anybody.
+    replay: 400,
+    /// A datagram of somebody without the key.
+    forgery: 400,
+}
+
+macro_rules! counts {
+    ($($name:ident,)*) => {
+        #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+        pub(crate) struct Counts {
+            $(pub(crate) $name: u64,)*
+            pub(crate) drops: Drops,
+        }
+
+        impl Counts {
+            pub(crate) fn plus(&self, other: &Self) -> Self {
+                Self { $($name: self.$name + other.$name,)* drops: self.drops.plus(&other.drops) }
+            }
+        }
+    };
+}
+
+counts! {
+    steps, events, acknowledged, syncs, server_crashes, agent_crashes, roll_backs, restores, link_breaks,
+    full_disks, no_room, new_epochs, server_stops, departures, resumes, moves, wakes_sent, wakes_taken,
+    notices_sent, notices_taken, goodbyes, replays, forgeries, datagrams_lost, calls, reports, synced_on_link,
+    synced_by_wake, synced_by_itself, unreachable, quiet_points,
+}
+
+/// Datagrams that were dropped, by reason.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Drops([u64; DropReason::ALL.len()]);
+
+impl Drops {
+    pub(crate) fn note(&mut self, reason: DropReason) {
+        self.0[reason.index()] += 1;
+    }
+
+    pub(crate) fn of(&self, reason: DropReason) -> u64 {
+        self.0[reason.index()]
+    }
+
+    fn plus(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|at| self.0[at] + other.0[at]))
+    }
+}
+
+impl fmt::Debug for Drops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(DropReason::ALL.iter().map(|reason| (reason.name(), self.of(*reason)))).finish()
+    }
+}
