@@ -73,7 +73,8 @@ impl Reachable {
     }
 
     fn send(&self, house: &House, bytes: &[u8]) {
-        self.socket.send_to(bytes, house.server.udp_address()).unwrap();
+        let port = house.server.udp_address().port();
+        self.socket.send_to(bytes, ("127.0.0.1", port)).unwrap();
     }
 
     fn record(&self, house: &House) -> HotRecord {
@@ -143,14 +144,17 @@ fn a_device_that_is_away_is_woken_and_the_caller_hears_how_long_it_took() {
 #[test]
 fn a_connected_device_is_called_on_its_link() {
     let house = House::start();
-    let till = Reachable::enrol(&house, "till");
+    let mut till = Reachable::enrol(&house, "till");
     let mut wire = till.device.connect(&house);
     till.first_sync(&mut wire);
+    till.wake(WakeReason::Probe);
     let mut outcomes = call(&house, till.device.id, WakeReason::Sync);
     assert_eq!(wire.read(), ToAgent::SyncNow(SyncNow { is_fresh: false }));
     assert!(matches!(till.sync(&mut wire, SyncReason::Forced), ToAgent::InSync(_)));
     let (_, outcome) = outcomes.blocking_recv().unwrap();
     assert!(matches!(outcome, CallOutcome::Synced { by: Road::Link, .. }), "{outcome:?}");
+    // The call has not drawn a number for a wake that was never sent.
+    assert_eq!(till.record(&house).udp_reach, UdpReach::Reached);
     let _ = call(&house, till.device.id, WakeReason::Retrieve);
     assert_eq!(wire.read(), ToAgent::SyncNow(SyncNow { is_fresh: true }));
 }
@@ -409,4 +413,22 @@ fn at_the_limit_of_kept_connections_the_flag_is_refused_with_the_number() {
     let refused = house.server.store().change_device(two.id, keep).unwrap_err().to_string();
     assert!(refused.contains("max_kept_connections is 1"), "{refused}");
     assert_eq!(house.server.store().table().kept(), 1);
+}
+
+/// One listener for both families sees IPv4 addresses mapped, and its UDP socket takes no others.
+#[test]
+fn a_server_that_listens_on_ipv6_wakes_devices_that_come_over_ipv4() {
+    let house = House::start_with(|config| config.listen = "[::]:0".parse().unwrap());
+    let mut till = Reachable::enrol(&house, "till");
+    let mut wire = till.device.connect(&house);
+    till.first_sync(&mut wire);
+    till.wake(WakeReason::Probe);
+    assert_eq!(till.record(&house).wake_address().unwrap().ip(), std::net::Ipv4Addr::LOCALHOST);
+    wire.send(&ToServer::Probe(Probe { udp_port: till.reach().udp_port }));
+    let ToAgent::Probed(probed) = wire.read() else { panic!() };
+    assert_eq!(probed.address, "127.0.0.1");
+    assert_eq!(till.wake(WakeReason::Probe).0.counter, probed.wake_counter.unwrap());
+    let notice = till.notice(NoticeKind::Shutdown);
+    till.send(&house, &notice);
+    eventually("its notice is heard", || till.presence(&house) == Presence::ShutDown);
 }

@@ -7,7 +7,7 @@ use super::AdminShared;
 use super::context::AdminContext;
 use super::error::ApiError;
 use super::extract::{Asked, Body, Named, page};
-use super::standing::{address, kept_by, next_slot, tell_kept, udp_port, udp_reach};
+use super::standing::{address, kept_by, next_slot, record_of, tell_kept, udp_port, udp_reach};
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::fleet::presence::{Presence, presence};
 use crate::machine::hot::HotRecord;
@@ -18,7 +18,7 @@ use crate::wire::api::{
     Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Keep, Link, Page, SectionStatus, Spool,
     Timestamp,
 };
-use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::id::Epoch;
 use crate::wire::section::Section;
 use crate::wire::time::WallTime;
 
@@ -38,12 +38,6 @@ pub(super) fn check_interval(seconds: u32) -> Result<(), ApiError> {
 /// The record's presence now.
 pub(super) fn presence_of(context: &AdminContext, record: &HotRecord, now: WallTime) -> Presence {
     presence(&signs_of(record, context.info.started_at), now)
-}
-
-pub(super) fn record_of(context: &AdminContext, device: DeviceId) -> HotRecord {
-    // Enrolled or removed this very moment: on disk, not in memory.
-    let record = context.store.table().get(device);
-    record.unwrap_or_else(|| HotRecord::new(device, context.info.interval_seconds))
 }
 
 fn shown(context: &AdminContext, row: DeviceRow, record: &HotRecord) -> Device {

@@ -9,7 +9,6 @@ use axum::extract::State;
 
 use super::AdminShared;
 use super::context::AdminContext;
-use super::devices::record_of;
 use super::error::ApiError;
 use super::extract::Named;
 use crate::fleet::presence::{lost_at, presence};
@@ -23,6 +22,13 @@ use crate::wire::api::{KeptBy, Timestamp, UdpReach, Why, WhyFacts};
 use crate::wire::datagram::{NoticeKind, WakeReason};
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
+
+/// What is kept of the device in memory.
+pub(super) fn record_of(context: &AdminContext, device: DeviceId) -> HotRecord {
+    // Enrolled or removed this very moment: on disk, not in memory.
+    let record = context.store.table().get(device);
+    record.unwrap_or_else(|| HotRecord::new(device, context.info.interval_seconds))
+}
 
 /// When it was told to come again.
 pub(super) fn next_slot(record: &HotRecord) -> Option<Timestamp> {

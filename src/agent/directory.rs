@@ -5,6 +5,12 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+/// Name of the slots that hold the machine's state.
+pub(super) const STATE_SLOT: &str = "agent-state";
+
+/// Name of the file that holds the inventory that the server has.
+pub(super) const BASE_FILE: &str = "inventory.base";
+
 /// Why the data directory can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::address::ServerAddress;
 use super::datagram::counters::forget_wakes;
-use super::directory::Directory;
+use super::directory::{BASE_FILE, Directory, STATE_SLOT};
 use super::enroll::CONNECT_TIMEOUT;
 use super::identity::{Identity, IdentityError};
-use super::run::{BASE_FILE, STATE_SLOT};
 use super::slots::{SlotError, Slots, sync_directory};
 use super::talk::{Talk, connect, tls_of};
 use crate::wire::message::{Probe, ToAgent, ToServer};

@@ -101,12 +101,14 @@ impl Slots {
             newest.map_or((0, 1), |(index, slot)| (1 - index, slot.generation.saturating_add(1)));
         let path = self.path(["a", "b"][index]);
         let wrap = |source| SlotError::Io { path: path.clone(), source };
+        let is_new = !path.exists();
         let bytes = encode(generation, content);
         let file =
             File::options().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(wrap)?;
         std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).map_err(wrap)?;
         file.sync_all().map_err(wrap)?;
-        sync_directory(&self.directory).map_err(wrap)
+        // The name of a file that was there is on the medium already.
+        if is_new { sync_directory(&self.directory).map_err(wrap) } else { Ok(()) }
     }
 
     /// Removes what was written; durable when this returns. A crash on the way leaves what was there, or nothing.

@@ -83,8 +83,6 @@ pub struct Whereabouts {
     pub presence: Presence,
     /// When it comes by itself.
     pub next_slot_at: Option<WallTime>,
-    /// Counter of the wakes of this call: copies of one.
-    pub wake_counter: u32,
 }
 
 /// What a caller wants done.
@@ -107,8 +105,9 @@ pub enum CallerAction {
         address: SocketAddr,
         /// Why.
         reason: WakeReason,
-        /// Its counter.
-        counter: u32,
+        /// Its counter; `None` for the first of a call: draw one, and say which ([`Caller::drawn`]). The others are copies of it. None
+        /// is drawn before it is needed: a device that is asked on its link would seem not to have taken it.
+        counter: Option<u32>,
     },
     /// Whether wakes reach the device is known now.
     Learned {
@@ -151,7 +150,7 @@ enum Stage {
     /// Wakes are sent.
     Waking {
         address: SocketAddr,
-        counter: u32,
+        counter: Option<u32>,
         attempts: u32,
         attempts_max: u32,
         next_slot_at: Option<WallTime>,
@@ -231,10 +230,17 @@ impl Caller {
             let next_slot_at = next_slot_at.map(Into::into);
             return self.end(now, device, &CallOutcome::Unreachable { attempts: 0, next_slot_at });
         };
-        let (counter, attempts) = (place.wake_counter, 0);
+        let (counter, attempts) = (None, 0);
         let attempts_max = if place.is_unreached { WAKES_MAX_UNREACHED } else { WAKES_MAX };
         call.stage = Stage::Waking { address, counter, attempts, attempts_max, next_slot_at };
         self.wake(now, device);
+    }
+
+    /// This counter was drawn for the wakes of the call.
+    pub fn drawn(&mut self, device: DeviceId, drawn: u32) {
+        if let Some(Call { stage: Stage::Waking { counter, .. }, .. }) = self.calls.get_mut(&device) {
+            *counter = Some(drawn);
+        }
     }
 
     /// A session has seen something of a device that is called.

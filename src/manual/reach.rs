@@ -12,7 +12,7 @@
 //! by wake), unreachable by UDP with the time of its next slot, asleep, shut down, agent stopped, certificate refused. A device whose link does not
 //! answer in two seconds is woken as well. Calls of a whole fleet begin at most 1,000 a second
 //! ([`caller`](crate::machine::caller)), so that the server is free for everything else. A forced sync is a sync like any other: the
-//! same messages, after one of three bytes on the link or one datagram of 56.
+//! same messages, after one of ten bytes on the link or one datagram of 56.
 //!
 //! # Wakes
 //!

@@ -19,6 +19,16 @@
 //! missing, none is stored twice, and each device's order holds. Then the faults stop, and every device must come to rest
 //! in sync. A bug that is planted behind a switch must be found, or the simulation itself is broken.
 //!
+//! Datagrams are lost, repeated, delayed, forged, flipped and replayed, to anybody and long after; devices hide behind NAT, move, sleep, reboot, and
+//! end with and without a last word. At every quiet point the presence of each device is what the model knows to be true, each call has
+//! had its one outcome, and what the server learned of UDP is so.
+//!
+//! # Across a network
+//!
+//! `tests/nat` makes three hosts of network namespaces, a server, a NAT box or router, and a device, with real processes on them: a device behind NAT is
+//! learned as such and keeps its connection through a cut and a new address; one that is reached is woken across the router. It needs
+//! root, `ip` and `nft`.
+//!
 //! # Peers that nobody here wrote
 //!
 //! `openssl s_client` for the handshake, the machine's own package database and `dpkg-query` for the inventory. A test that

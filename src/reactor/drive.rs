@@ -167,7 +167,8 @@ impl<B: Backend> Reactor<B> {
         let Some(Link { stage: Stage::Live(session), peer, .. }) = self.links.get(slot) else {
             return Taken::Closed;
         };
-        let peer = Some(peer.ip());
+        // IPv4 as IPv4, whatever the listener makes of it.
+        let peer = Some(peer.ip().to_canonical());
         let events = match &message {
             ToServer::Events(events) => events.items.len(),
             _ => 0,

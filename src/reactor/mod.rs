@@ -18,6 +18,7 @@ mod links;
 pub mod listener;
 pub mod port;
 mod turn;
+pub mod udp;
 mod welcome;
 
 pub use accept::HANDSHAKES_BEYOND_MAX;

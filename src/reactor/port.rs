@@ -11,7 +11,7 @@ use std::time::Duration;
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::Clock;
+use super::{Clock, udp};
 use crate::lane::calls::ToCaller;
 use crate::lane::counters::Counters;
 use crate::lane::mailbox::Mailbox;
@@ -70,7 +70,7 @@ impl Port {
     /// When the address can't be had, or the system gives no poll.
     pub fn open(address: SocketAddr, clock: Clock, counters: Arc<Counters>) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let mut socket = UdpSocket::bind(address)?;
+        let mut socket = udp::bind(address)?;
         poll.registry().register(&mut socket, SOCKET, Interest::READABLE)?;
         let waker = Waker::new(poll.registry(), DOORBELL)?;
         let mailbox = Mailbox::new(LETTERS_MAX, move || {
@@ -151,8 +151,8 @@ impl Port {
     fn send(&mut self, now: &Now, owner: &mut impl PortOwner) -> bool {
         for _ in 0..SENDS_PER_TURN {
             let Some(Outgoing { to, bytes }) = owner.poll(now) else { return false };
-            match self.socket.send_to(&bytes, to) {
-                Ok(_) => self.counters.datagrams_sent.add_one(),
+            match udp::send(&self.socket, &bytes, to) {
+                Ok(()) => self.counters.datagrams_sent.add_one(),
                 // It counts as lost: what matters is sent again.
                 Err(error) => log::debug!("no datagram to {to}: {error}"),
             }

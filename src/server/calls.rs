@@ -185,15 +185,13 @@ impl CallOwner {
         self.table.with(device, |record| {
             record.is_called = true;
             let signs = signs_of(record, self.server_started);
-            let address = record.wake_address();
             let slot = WallTime(record.last_sync.0.saturating_add(u64::from(record.due_seconds) * 1_000));
             Whereabouts {
                 link: record.link,
-                address,
+                address: record.wake_address(),
                 is_unreached: record.udp_reach == UdpReach::Unreached,
                 presence: presence(&signs, now.wall),
                 next_slot_at: (slot > now.wall).then_some(slot),
-                wake_counter: address.map_or(0, |_| record.next_wake_counter(now.wall)),
             }
         })
     }
@@ -273,6 +271,10 @@ impl PortOwner for CallOwner {
                 }
                 CallerAction::Wake { device, address, reason, counter } => {
                     self.note_load();
+                    let draw = || self.table.with(device, |record| record.next_wake_counter(now.wall));
+                    // A device that was removed meanwhile takes no wake.
+                    let Some(counter) = counter.or_else(draw) else { continue };
+                    self.caller.drawn(device, counter);
                     return Some(self.sealed(device, address, reason, counter));
                 }
                 CallerAction::Learned { device, address, has_come } => {

@@ -130,7 +130,7 @@ impl Fleet {
 
 fn is_skipped() -> bool {
     if let Some(why) = missing() {
-        println!("SKIPPED, nothing was tested: {why}");
+        println!("skipped: needs {why}");
         return true;
     }
     false

@@ -18,11 +18,11 @@ static NETWORKS: AtomicU32 = AtomicU32::new(0);
 /// Why such a network can't be had here; `None`: it can.
 pub(crate) fn missing() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
-        return Some("network namespaces need root".into());
+        return Some("root, for network namespaces".into());
     }
     ["ip", "nft"].into_iter().find_map(|program| {
         let found = Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        found.is_err().then(|| format!("the program '{program}' is not installed"))
+        found.is_err().then(|| format!("the program '{program}'"))
     })
 }
 

@@ -81,8 +81,10 @@ impl House {
         other.drain().unwrap();
     }
 
+    /// Where devices connect to; with all addresses listened on, over IPv4.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.server.addresses()[0]
+        let address = self.server.addresses()[0];
+        if address.ip().is_unspecified() { ([127, 0, 0, 1], address.port()).into() } else { address }
     }
 
     pub(crate) fn token(&self, uses_max: u32) -> JoinToken {

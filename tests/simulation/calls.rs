@@ -93,6 +93,11 @@ impl World {
                     self.execute(link.slot(), commands)?;
                 }
                 CallerAction::Wake { device, address, reason, counter } => {
+                    let wall = self.server_now().wall;
+                    let records = &mut self.server.records;
+                    let drawn = counter.or_else(|| Some(records.get_mut(&device)?.next_wake_counter(wall)));
+                    let Some(counter) = drawn else { continue };
+                    self.server.caller.drawn(device, counter);
                     self.send_wake(Wake { device, reason, counter }, address);
                 }
                 CallerAction::Learned { device, address, has_come } => {
@@ -122,7 +127,6 @@ impl World {
 
     fn whereabouts(&mut self, device: DeviceId) -> Option<Whereabouts> {
         let presence = self.presence_of(device)?;
-        let wall = self.server_now().wall;
         let record = self.server.records.get_mut(&device)?;
         record.is_called = true;
         let next_slot_at = WallTime(record.last_sync.0 + u64::from(record.due_seconds) * 1_000);
@@ -132,7 +136,6 @@ impl World {
             is_unreached: record.udp_reach == UdpReach::Unreached,
             presence,
             next_slot_at: (record.last_sync != WallTime(0)).then_some(next_slot_at),
-            wake_counter: record.next_wake_counter(wall),
         })
     }
 

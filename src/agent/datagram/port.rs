@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::reactor::udp;
 use crate::wire::time::Moment;
 
 /// How long after a port could not be had it is tried again, in seconds.
@@ -83,48 +83,25 @@ impl WakePort {
 
 /// Both families on one socket; IPv4 alone where the system has no IPv6.
 fn bind(port: u16, registry: &Registry, token: Token) -> io::Result<UdpSocket> {
-    let dual = || -> io::Result<Socket> {
-        let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
-        socket.set_only_v6(false)?;
-        socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
-        Ok(socket)
-    };
-    let four = || -> io::Result<Socket> {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
-        Ok(socket)
-    };
-    let socket = dual().or_else(|error| match error.kind() {
+    let mut socket = udp::bind((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| match error.kind() {
         io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
-        _ => four(),
+        _ => udp::bind((Ipv4Addr::UNSPECIFIED, port).into()),
     })?;
-    socket.set_nonblocking(true)?;
-    let mut socket = UdpSocket::from_std(socket.into());
     registry.register(&mut socket, token, Interest::READABLE)?;
     Ok(socket)
 }
 
 /// Sends a datagram from the port if it is open, otherwise from any. It may be lost.
 pub(super) fn send(port: Option<&UdpSocket>, bytes: &[u8], to: SocketAddr) {
+    let any = || match to {
+        SocketAddr::V4(_) => udp::bind((Ipv4Addr::UNSPECIFIED, 0).into()),
+        SocketAddr::V6(_) => udp::bind((Ipv6Addr::UNSPECIFIED, 0).into()),
+    };
     let sent = match port {
-        Some(socket) => socket.send_to(bytes, for_socket(socket, to)),
-        None => {
-            let any: SocketAddr = match to {
-                SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-                SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-            };
-            std::net::UdpSocket::bind(any).and_then(|socket| socket.send_to(bytes, to))
-        }
+        Some(socket) => udp::send(socket, bytes, to),
+        None => any().and_then(|socket| udp::send(&socket, bytes, to)),
     };
     if let Err(error) = sent {
         log::debug!("no datagram to {to}: {error}");
-    }
-}
-
-/// A socket of both families takes IPv4 addresses mapped (RFC 4291 section 2.5.5.2).
-fn for_socket(socket: &UdpSocket, to: SocketAddr) -> SocketAddr {
-    match (socket.local_addr(), to) {
-        (Ok(SocketAddr::V6(_)), SocketAddr::V4(to)) => (to.ip().to_ipv6_mapped(), to.port()).into(),
-        _ => to,
     }
 }

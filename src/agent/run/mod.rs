@@ -25,14 +25,13 @@ use self::connection::{Connection, Progress};
 use self::farewell::{Asleep, Farewell};
 use self::helper::{Helpers, Outcome};
 use self::moving::Move;
-pub(super) use self::sections::BASE_FILE;
 use self::sections::Sections;
 use self::signals::Signals;
 use super::address::{AddressError, ServerAddress};
 use super::cli::context::Context;
 use super::collect::host;
 use super::datagram::Datagrams;
-use super::directory::{Directory, DirectoryError, Lock};
+use super::directory::{Directory, DirectoryError, Lock, STATE_SLOT};
 use super::identity::{Identity, IdentityError};
 use super::local::server::{ClientKey, Clients};
 use super::moving::settle;
@@ -64,9 +63,6 @@ const MESSAGES_PER_TURN_MAX: usize = 256;
 
 /// Most readiness events of one poll: a link, a few files, some local programs.
 const POLL_EVENTS_MAX: usize = 64;
-
-/// Name of the slots that hold the machine's state.
-pub(super) const STATE_SLOT: &str = "agent-state";
 
 /// Why the agent does not run.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use super::helper::Collected;
 use super::{Agent, Now, Wait};
 use crate::agent::application::check;
 use crate::agent::collect::inventory;
-use crate::agent::directory::Directory;
+use crate::agent::directory::{BASE_FILE, Directory};
 use crate::machine::agent::SectionContent;
 use crate::wire::bounded;
 use crate::wire::inventory::Application;
@@ -21,9 +21,6 @@ const SETTLE_MILLISECONDS: u64 = 500;
 /// How often conditions, host facts and the databases' states are looked at, in seconds: the only timer of an idle agent
 /// beside the server's.
 const CHECK_INTERVAL_SECONDS: u64 = 60;
-
-/// Name of the file that holds the inventory that the server has.
-pub(in crate::agent) const BASE_FILE: &str = "inventory.base";
 
 /// What is known of the sections.
 #[derive(Default)]

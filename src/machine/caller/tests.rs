@@ -17,7 +17,6 @@ fn away() -> Whereabouts {
         is_unreached: false,
         presence: Presence::Idle,
         next_slot_at: Some(WallTime(5)),
-        wake_counter: 3,
     }
 }
 
@@ -37,7 +36,7 @@ fn actions(caller: &mut Caller, now: Moment) -> Vec<CallerAction> {
 }
 
 fn wake(reason: WakeReason) -> CallerAction {
-    CallerAction::Wake { device: DEVICE, address: address(), reason, counter: 3 }
+    CallerAction::Wake { device: DEVICE, address: address(), reason, counter: None }
 }
 
 fn report(operation: u64, outcome: CallOutcome) -> CallerAction {
@@ -78,7 +77,11 @@ fn wakes_are_repeated_with_growing_pauses_and_then_the_device_is_given_up() {
         for now in 0..30_000 {
             match &actions(&mut caller, at(now))[..] {
                 [] => {}
-                [CallerAction::Wake { counter: 3, .. }] => sent.push(now),
+                [CallerAction::Wake { counter, .. }] => {
+                    assert_eq!(*counter, (!sent.is_empty()).then_some(3), "copies of the first");
+                    caller.drawn(DEVICE, 3);
+                    sent.push(now);
+                }
                 other => last.extend_from_slice(other),
             }
         }
