@@ -24,4 +24,6 @@ mod welcome;
 pub use accept::HANDSHAKES_BEYOND_MAX;
 pub use backend::{AppendRefusal, Backend};
 pub use clock::Clock;
+#[cfg(feature = "server")]
+pub(crate) use drive::random;
 pub use turn::{Reactor, ReactorError};

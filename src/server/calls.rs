@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::ServerError;
+use super::alarm::Alarm;
 use super::identity::{DatagramPurpose, Identity};
 use super::presence::Announcer;
 use crate::admin::{Calls, CallsBusy};
@@ -142,6 +143,7 @@ impl CallThread {
         let thread = Builder::new()
             .name("datagrams".into())
             .spawn(move || {
+                let _alarm = Alarm::new("the UDP port", failed.clone());
                 if let Err(error) = port.run(owner) {
                     // A second failure would say nothing new.
                     let _ = failed.try_send(format!("the UDP port has failed: {error}"));

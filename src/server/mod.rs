@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod admin_parts;
+mod alarm;
 mod backend;
 mod calls;
 pub mod config;

@@ -7,11 +7,12 @@ use std::sync::atomic::AtomicU64;
 use std::thread::Builder;
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::bounded;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 
 use super::admin_parts::{Counted, OpenLinks, StoredEvents};
+use super::alarm::Alarm;
 use super::backend::{BackendParts, LiveBackend};
 use super::calls::{CallThread, CallTools};
 use super::config::{Config, JournalConfig, LinksConfig};
@@ -28,7 +29,7 @@ use crate::lane::permits::Permits;
 use crate::lane::reactors::{LinkSettings, ReactorLanes};
 use crate::reactor::channel::ServerTls;
 use crate::reactor::port::Port;
-use crate::reactor::{Clock, HANDSHAKES_BEYOND_MAX, Reactor, listener};
+use crate::reactor::{Clock, HANDSHAKES_BEYOND_MAX, Reactor, listener, random};
 use crate::store::{FILE_NAME, Store};
 use crate::wire::time::WallTime;
 
@@ -203,7 +204,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let spawn = |(number, reactor): (usize, Reactor<LiveBackend>)| {
         let (lanes, failed) = (lanes.clone(), reactor_failed.clone());
         Builder::new().name(format!("reactor-{number}")).spawn(move || {
-            let _alarm = Alarm(failed.clone());
+            let _alarm = Alarm::new("a reactor", failed.clone());
             if let Err(error) = reactor.run(lanes) {
                 // A second failure would say nothing new.
                 let _ = failed.try_send(format!("a reactor has failed: {error}"));
@@ -233,18 +234,6 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         udp_address,
         config,
     })
-}
-
-/// Says that a thread panicked, when it does: the server can't go on without it.
-struct Alarm(Sender<String>);
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            // A second failure would say nothing new.
-            let _ = self.0.try_send("a reactor has panicked; the log says where".into());
-        }
-    }
 }
 
 /// What reactors are told of the configuration.
@@ -321,13 +310,6 @@ fn open_port(
     }
     Port::open(address, clock, counters.clone())
         .map_err(ServerError::when(format!("hear datagrams on UDP {address} (set another with --udp)")))
-}
-
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    // Without randomness wakes are repeated together, which is no reason not to start.
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    u64::from_be_bytes(bytes)
 }
 
 fn open_store(config: &Config) -> Result<Store, ServerError> {
