@@ -20,7 +20,9 @@ fn no_change_sync(c: &mut Criterion) {
     let state = SectionState { digest: Digest(0x0123_4567_89ab_cdef), revision: 17 };
     let mut record = HotRecord::new(DeviceId(1), 900);
     record.agent_epoch = EPOCH;
-    record.sections = [state; 3];
+    for section in Section::ALL {
+        record.set_section(section, state);
+    }
     let sections = Section::ALL.map(|section| NamedSection {
         section: section.number(),
         digest: state.digest,

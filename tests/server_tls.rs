@@ -25,7 +25,7 @@ fn a_device_enrols_syncs_and_its_events_are_acknowledged() {
     let mut wire = device.connect(&house);
     let digest = wire.sync_inventory(&device, 3);
     let record = house.server.store().table().get(device.id).unwrap();
-    assert_eq!(record.sections[0].digest, digest, "the inventory is stored when the device is told so");
+    assert_eq!(record.sections()[0].digest, digest, "the inventory is stored when the device is told so");
 
     wire.send_events(Epoch(5), 1..=20);
     wire.wait_for_ack(20);

@@ -22,6 +22,8 @@ pub struct AdminContext {
     pub links: Arc<dyn Links>,
     /// The way to call devices, wherever they are.
     pub calls: Arc<dyn Calls>,
+    /// The way to let devices know that they have other orders.
+    pub nudge: Arc<dyn Nudge>,
     /// The stored events.
     pub log: Arc<dyn EventLog>,
     /// What is counted.
@@ -83,6 +85,15 @@ pub trait Calls: Send + Sync {
     ) -> Result<u64, CallsBusy>;
     /// Nobody waits for this operation any more. One that has ended, or never was, is passed over.
     fn cancel(&self, operation: u64);
+}
+
+/// The way to let devices know that they have other orders. Returns at once: it is called on the control thread and by workers.
+pub trait Nudge: Send + Sync {
+    /// These devices have other settings or runs now. Those that are connected are asked to sync, paced over the fleet; the others are
+    /// woken when `wake` says why, and else hear of it when they come by.
+    fn nudge(&self, devices: &[DeviceId], wake: Option<WakeReason>);
+    /// There are tasks that may be due.
+    fn look_at_tasks(&self);
 }
 
 /// One record of the event log.

@@ -40,7 +40,7 @@ use axum::routing::{delete, get, post};
 
 use crate::wire::api::REQUEST_BODY_BYTES_MAX;
 pub use context::{
-    AdminContext, Calls, CallsBusy, EventLog, Gauges, Links, LogRecord, OutcomeSink, ServerInfo, Visit,
+    AdminContext, Calls, CallsBusy, EventLog, Gauges, Links, LogRecord, Nudge, OutcomeSink, ServerInfo, Visit,
 };
 use listen::AdminListener;
 

@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 
 use super::close::CloseReason;
 use crate::wire::digest::Digest;
-use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::id::{DeviceId, Epoch, RunId};
 use crate::wire::inventory::InventoryChange;
 use crate::wire::message::{Enrol, Enrolled, ErrorReport, SyncReason, ToAgent};
 use crate::wire::section::{ApplicationCondition, HostFacts, Section, SectionState};
+use crate::wire::settings::SettingsOrder;
+use crate::wire::statistics::Statistics;
+use crate::wire::task::{RunOrder, RunUpdates, RunsStored};
 
 /// One thing that a session wants done. The caller does them in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,6 +69,35 @@ pub enum Job {
     Enrol(Enrol),
     /// A section has a new content.
     Section(SectionUpdate),
+    /// A device has other settings or runs than it should: work out what it is to be told.
+    Orders(DeviceId),
+    /// A device says what has become of runs.
+    Runs(DeviceId, RunUpdates),
+    /// A device brings its numbers.
+    Statistics(DeviceId, Statistics),
+}
+
+impl Job {
+    /// What comes of it when it can't be done now.
+    #[must_use]
+    pub fn failure(&self) -> JobOutcome {
+        match self {
+            Self::Enrol(_) | Self::Section(_) | Self::Orders(_) => JobOutcome::Failed,
+            Self::Runs(..) | Self::Statistics(..) => JobOutcome::ReportLost,
+        }
+    }
+}
+
+/// What a device is to be told, so that it has what it should. All that there is, or as much as is told at once: what is left makes the
+/// digests differ at the next sync.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Orders {
+    /// For each application whose settings it was not given yet, or is to be given no more.
+    pub settings: Vec<SettingsOrder>,
+    /// Runs that are new to it, as far as the server knows.
+    pub runs: Vec<RunOrder>,
+    /// All runs that it is to have.
+    pub list: Vec<RunId>,
 }
 
 /// A new content of one section of one device.
@@ -116,6 +148,14 @@ pub enum JobOutcome {
     Enrolled(Box<Enrolled>),
     /// The enrolment was refused.
     Refused(ErrorReport),
+    /// What the device is to be told.
+    Orders(Box<Orders>),
+    /// What the device said of runs is stored.
+    RunsStored(RunsStored),
+    /// Statistics are stored; there is no answer.
+    Noted,
+    /// What the device reported could not be stored: of runs it says it again, its next statistics come by themselves.
+    ReportLost,
     /// The store could not do it now (a full disk, an error): the device is to come again.
     Failed,
 }

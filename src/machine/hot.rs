@@ -9,6 +9,7 @@ use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::presence::Presence;
 use crate::wire::section::{Section, SectionState};
+use crate::wire::status::Status;
 use crate::wire::time::WallTime;
 
 /// Most slots of one reactor's slab, in slots: what [`LinkRef`] can name, and eight times what one process was ever meant to hold.
@@ -63,8 +64,13 @@ pub struct HotRecord {
     pub device: DeviceId,
     /// The history in which the sections' revisions count.
     pub agent_epoch: Epoch,
-    /// What is stored of each section, by [`Section::index`].
-    pub sections: [SectionState; 3],
+    /// The digests of what is stored of each section, by [`Section::index`].
+    digests: [Digest; 3],
+    /// All that the device should have been given, settings and runs of tasks, as one digest
+    /// ([`Sync::orders`](crate::wire::message::Sync::orders)).
+    pub orders: Digest,
+    /// The revisions that go with `digests`.
+    revisions: [u32; 3],
     /// The history in which the sequence numbers count.
     pub spool_epoch: Epoch,
     /// The highest sequence number that was appended; 0 when there was none.
@@ -99,6 +105,8 @@ pub struct HotRecord {
     pub departure: Option<NoticeKind>,
     /// Where it was when that was last put into the log of events.
     pub announced: Presence,
+    /// Whether it is well, as was last put into the log of events.
+    pub status: Status,
     /// Whether its link is to stay after a sync.
     pub keep_connected: bool,
     /// Whether somebody waits for it to come ([`caller`](super::caller)).
@@ -131,7 +139,9 @@ impl HotRecord {
         Self {
             device,
             agent_epoch: Epoch(0),
-            sections: [SectionState::default(); 3],
+            digests: [Digest::EMPTY; 3],
+            orders: Digest::EMPTY,
+            revisions: [0; 3],
             spool_epoch: Epoch(0),
             last_sequence: 0,
             last_position: 0,
@@ -149,6 +159,7 @@ impl HotRecord {
             udp_reach: UdpReach::Unknown,
             departure: None,
             announced: Presence::NeverSeen,
+            status: Status::Ok,
             keep_connected: false,
             is_called: false,
             has_news: false,
@@ -158,7 +169,29 @@ impl HotRecord {
     /// What is stored of a section.
     #[must_use]
     pub fn section(&self, section: Section) -> SectionState {
-        self.sections[section.index()]
+        let index = section.index();
+        SectionState { digest: self.digests[index], revision: u64::from(self.revisions[index]) }
+    }
+
+    /// What is stored of each section, by [`Section::index`].
+    #[must_use]
+    pub fn sections(&self) -> [SectionState; 3] {
+        Section::ALL.map(|section| self.section(section))
+    }
+
+    /// Notes what is stored of a section. A revision beyond 32 bits counts as the highest: four thousand million changes under one agent
+    /// epoch are a fault, and what follows from it is that sections travel whole.
+    pub fn set_section(&mut self, section: Section, state: SectionState) {
+        self.digests[section.index()] = state.digest;
+        self.revisions[section.index()] = u32::try_from(state.revision).unwrap_or(u32::MAX);
+    }
+
+    /// The device has begun another history: the revisions mean nothing any more, beyond that there is content.
+    pub fn begin_epoch(&mut self, agent_epoch: Epoch) {
+        self.agent_epoch = agent_epoch;
+        for revision in &mut self.revisions {
+            *revision = (*revision).min(1);
+        }
     }
 
     /// The digest that a difference may start from; `None` when nothing is stored.

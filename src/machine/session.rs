@@ -44,6 +44,9 @@ pub const JOB_SECONDS: u64 = 120;
 /// these. In that time TCP has sent a lost ping again a few times (RFC 6298).
 const HEARTBEAT_GRACE_SECONDS: std::ops::RangeInclusive<u64> = 10..=60;
 
+/// Reports of one link that may be with workers at a time, in reports: an agent waits for the answer to one before it makes the next.
+const REPORTS_MAX: u8 = 4;
+
 /// How many messages may fail to decode before the link is closed. One may come of a newer version; this many come of a fault.
 pub const MALFORMED_MAX: u8 = 8;
 
@@ -86,7 +89,7 @@ enum State {
     /// Its enrolment is with a worker.
     Enrolling,
     /// A device of the fleet.
-    Known { device: DeviceId, phase: Phase, spoke: bool },
+    Known { device: DeviceId, phase: Phase, spoke: bool, reports: u8 },
     /// The link is to be closed; whatever still comes is ignored.
     Closing,
 }
@@ -130,7 +133,9 @@ impl Session {
     pub fn new(now: &Now, device: Option<DeviceId>) -> Self {
         let state = match device {
             None => State::Stranger,
-            Some(device) => State::Known { device, phase: Phase::Resting { heartbeat: None }, spoke: false },
+            Some(device) => {
+                State::Known { device, phase: Phase::Resting { heartbeat: None }, spoke: false, reports: 0 }
+            }
         };
         Self { state, deadline: now.moment.plus_seconds(FIRST_MESSAGE_SECONDS), malformed: 0 }
     }
@@ -157,7 +162,7 @@ impl Session {
             (State::Enrolling, _) => {
                 return self.report(ErrorCode::Unexpected, "the enrolment is still being worked on", out);
             }
-            (State::Known { device, phase, spoke }, message) => {
+            (State::Known { device, phase, spoke, reports }, message) => {
                 let Some(record) = record.filter(|record| record.device == *device) else {
                     return self.removed(out);
                 };
@@ -185,6 +190,10 @@ impl Session {
                         // One that is stale is a fault of the device's, and hurts nobody.
                         let _ = record.note_notice(kind, counter, boot, now.wall);
                         return self.close(CloseReason::PeerClosed, out);
+                    }
+                    ToServer::Runs(updates) => take_report(reports, Job::Runs(*device, updates), policy, out),
+                    ToServer::Statistics(statistics) => {
+                        take_report(reports, Job::Statistics(*device, statistics), policy, out);
                     }
                     ToServer::Probe(probe) => {
                         let wake = probed(record, probe, policy, now, out);
@@ -237,11 +246,18 @@ impl Session {
                 let reason = "the server could not store the enrolment; its log says why. Try again";
                 self.refuse(ErrorCode::Internal, reason, CloseReason::EnrolmentDone, out);
             }
+            (State::Known { reports, .. }, JobOutcome::RunsStored(stored)) => {
+                *reports = reports.saturating_sub(1);
+                out.push(Command::Send(ToAgent::RunsStored(stored)));
+            }
+            (State::Known { reports, .. }, JobOutcome::Noted | JobOutcome::ReportLost) => {
+                *reports = reports.saturating_sub(1);
+            }
             (State::Known { phase, .. }, outcome) => {
                 let Some(record) = record else {
                     return self.removed(out);
                 };
-                sync::job_done(phase, record, &outcome, policy, now, out);
+                sync::job_done(phase, record, outcome, policy, now, out);
                 self.extend_deadline(now);
             }
             (State::Stranger | State::Closing, _) => {}
@@ -327,6 +343,7 @@ impl Session {
     pub fn has_job(&self) -> bool {
         match &self.state {
             State::Enrolling => true,
+            State::Known { reports, .. } if *reports > 0 => true,
             State::Known { phase: Phase::Syncing(syncing), .. } => syncing.jobs() > 0,
             State::Known { .. } | State::Stranger | State::Closing => false,
         }
@@ -382,6 +399,14 @@ fn probed(
         wake_counter,
         address: policy.peer.map(|peer| peer.to_string()).unwrap_or_default(),
         notice_port: policy.notice_port,
+    }
+}
+
+/// Has what a device reports stored. Without room it is let go: what matters is said again until it is acknowledged.
+fn take_report(reports: &mut u8, job: Job, policy: &SyncPolicy, out: &mut Vec<Command<'_>>) {
+    if policy.has_room && *reports < REPORTS_MAX {
+        *reports += 1;
+        out.push(Command::Job(Box::new(job)));
     }
 }
 

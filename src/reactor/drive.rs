@@ -234,6 +234,7 @@ impl<B: Backend> Reactor<B> {
                 Command::Send(message) => self.send(slot, &message),
                 Command::Append { .. } | Command::AckWhenDurable => {}
                 Command::Job(job) => {
+                    let failure = job.failure();
                     let may = std::mem::take(has_permit) || self.permits.try_take();
                     if may && self.backend.submit(name, *job) {
                         self.counters.jobs.add_one();
@@ -241,7 +242,7 @@ impl<B: Backend> Reactor<B> {
                         if may {
                             self.permits.give_back();
                         }
-                        self.outcome(slot, name, JobOutcome::Failed);
+                        self.outcome(slot, name, failure);
                     }
                 }
                 Command::ServerRestored => self.backend.server_restored(),

@@ -17,6 +17,7 @@ pub mod members;
 pub mod presence;
 pub mod sequences;
 mod start;
+mod steward;
 mod workers;
 
 use std::io;
@@ -42,6 +43,7 @@ use calls::CallThread;
 use config::{Config, ReloadDiff};
 use control::ControlThread;
 use identity::IdentityError;
+use steward::StewardThread;
 
 /// Why a server did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +109,7 @@ pub struct Server {
     kept_max: Arc<AtomicU64>,
     call_thread: CallThread,
     calls: Arc<dyn Calls>,
+    steward: StewardThread,
     udp_address: SocketAddr,
 }
 
@@ -224,6 +227,7 @@ impl Server {
                 log::error!("a reactor panicked");
             }
         }
+        self.steward.stop();
         self.call_thread.stop();
         // The workers end when the last sender of work is gone: the reactors' are, this is the last.
         drop(self.backend);

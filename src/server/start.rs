@@ -20,6 +20,7 @@ use super::control::{Control, ControlThread};
 use super::identity::Identity;
 use super::presence::{Announcer, Rounds};
 use super::sequences::{self, WriteBack};
+use super::steward::{StewardThread, StewardTools};
 use super::workers::{self, Tools};
 use super::{Server, ServerError};
 use crate::admin::{AdminContext, Calls, ServerInfo};
@@ -166,7 +167,15 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         },
     )?;
     let calls: Arc<dyn Calls> = Arc::new(desk);
+    let steward = StewardThread::start(StewardTools {
+        store: store.clone(),
+        calls: calls.clone(),
+        announcer: announcer.clone(),
+        clock,
+        server_started: now,
+    })?;
     let context = AdminContext {
+        nudge: Arc::new(steward.bell()),
         calls: calls.clone(),
         store: store.clone(),
         links: Arc::new(OpenLinks(lanes.clone())),
@@ -231,6 +240,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         kept_max: shown_kept_max,
         call_thread,
         calls,
+        steward,
         udp_address,
         config,
     })

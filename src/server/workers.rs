@@ -47,6 +47,11 @@ impl Tools {
         let done = move |outcome| answer(&lanes, link, outcome);
         match job {
             Job::Section(update) => self.store.apply(update, done),
+            Job::Orders(device) => done(self.store.orders(device)),
+            Job::Runs(device, updates) => self.store.take_runs(device, updates, self.clock.now().wall, done),
+            Job::Statistics(device, statistics) => {
+                self.store.take_statistics(device, statistics, self.clock.now().wall, done);
+            }
             Job::Enrol(request) => match enrolment::new_device_id() {
                 Ok(device) => {
                     let now = self.clock.now().wall;

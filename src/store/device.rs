@@ -253,6 +253,17 @@ pub(super) fn settings_below(connection: &Connection, path: &str) -> Result<Vec<
     Ok(settings)
 }
 
+/// What is known of a device beside its inventory: tables with a column `device`.
+const DEVICE_TABLES: [&str; 7] = [
+    "host_facts",
+    "conditions",
+    "device_states",
+    "own_settings",
+    "desired_settings",
+    "statistics",
+    "status_reasons",
+];
+
 /// Removes a device: what is known of it goes, its name is free, its certificate stays known as that of a removed device.
 pub(super) fn remove(
     connection: &Connection,
@@ -262,7 +273,7 @@ pub(super) fn remove(
 ) -> Result<(), StoreError> {
     let number = number_of(connection, device)?;
     inventory::forget(connection, number, orphans)?;
-    for table in ["host_facts", "conditions", "device_states"] {
+    for table in DEVICE_TABLES {
         connection.prepare_cached(&format!("DELETE FROM {table} WHERE device = ?1"))?.execute([number])?;
     }
     connection

@@ -11,15 +11,20 @@
 mod changes;
 mod checkpoint;
 mod connection;
+mod declaration;
+mod desired;
 mod device;
 mod error;
 mod group;
 mod inventory;
 mod kept;
 mod meta;
+mod orders;
 pub mod query;
+mod run;
 mod schema;
 mod section;
+mod statistics;
 pub mod table;
 mod token;
 mod values;
@@ -38,6 +43,7 @@ pub use device::{DeviceChange, DeviceSettings, EnrolledDevice, Enrolment};
 pub use error::StoreError;
 pub use group::{GROUP_DEPTH_MAX, Group, GroupChange, normal_path};
 pub use kept::KeptChanges;
+pub use orders::OrdersChange;
 pub use token::{CreatedToken, NewToken, Token, TokenRefusal};
 pub use writer::WriterCounters;
 

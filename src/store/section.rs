@@ -4,8 +4,9 @@ use rusqlite::{Connection, params};
 
 use super::error::StoreError;
 use super::inventory::{self, Orphans, Prepared, Verdict};
+use super::orders::{self, OrdersChange};
 use super::values::time_to_sql;
-use super::{Store, device};
+use super::{Store, declaration, desired, device};
 use crate::machine::command::{JobOutcome, SectionChange, SectionUpdate};
 use crate::wire::limits::NAME_BYTES_MAX;
 use crate::wire::message::{ErrorCode, ErrorReport};
@@ -36,20 +37,20 @@ impl Store {
             bytes,
             move |connection| write(connection, number, &update, work, &orphans),
             move |result| {
-                if result == Ok(Verdict::Stored) {
+                if let Ok((Verdict::Stored, _)) = &result {
                     table.with(device, |record| {
                         if record.agent_epoch != agent_epoch {
-                            record.agent_epoch = agent_epoch;
-                            for other in &mut record.sections {
-                                other.revision = other.revision.min(1);
-                            }
+                            record.begin_epoch(agent_epoch);
                         }
-                        record.sections[section.index()] = state;
+                        record.set_section(section, state);
                     });
                 }
+                if let Ok((_, Some(change))) = &result {
+                    orders::tell(&table, &[*change]);
+                }
                 done(match result {
-                    Ok(Verdict::Stored) => JobOutcome::Stored { section, state },
-                    other => outcome_of(section, other),
+                    Ok((Verdict::Stored, _)) => JobOutcome::Stored { section, state },
+                    other => outcome_of(section, other.map(|(verdict, _)| verdict)),
                 });
             },
         );
@@ -106,7 +107,7 @@ fn write(
     update: &SectionUpdate,
     work: Work,
     orphans: &Orphans,
-) -> Result<Verdict, StoreError> {
+) -> Result<(Verdict, Option<OrdersChange>), StoreError> {
     // It may have been removed since.
     device::number_of(connection, update.device)?;
     let verdict = match work {
@@ -116,10 +117,15 @@ fn write(
         Work::Host(facts) => write_host(connection, number, &facts)?,
         Work::Conditions(conditions) => write_conditions(connection, number, &conditions)?,
     };
+    let mut change = None;
     if verdict == Verdict::Stored {
         write_state(connection, number, update)?;
+        if update.section == Section::Host {
+            // What it offers may be other applications now.
+            change = desired::renew(connection, number)?;
+        }
     }
-    Ok(verdict)
+    Ok((verdict, change))
 }
 
 fn write_state(connection: &Connection, number: i64, update: &SectionUpdate) -> Result<(), StoreError> {
@@ -148,7 +154,9 @@ fn write_state(connection: &Connection, number: i64, update: &SectionUpdate) -> 
 
 fn write_host(connection: &Connection, number: i64, facts: &HostFacts) -> Result<Verdict, StoreError> {
     let sql = "INSERT OR REPLACE INTO host_facts (device, os_id, os_name, os_version, kernel, architecture,
-        hostname, addresses, boot_id, agent_version) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+        hostname, addresses, boot_id, agent_version, declarations)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    let declarations = declaration::keep(connection, &facts.declarations)?;
     let addresses = serde_json::to_string(&facts.addresses).unwrap_or_else(|_| "[]".to_owned());
     connection.prepare_cached(sql)?.execute(params![
         number,
@@ -161,6 +169,7 @@ fn write_host(connection: &Connection, number: i64, facts: &HostFacts) -> Result
         addresses,
         facts.boot_id,
         facts.agent_version,
+        declarations,
     ])?;
     Ok(Verdict::Stored)
 }
@@ -171,10 +180,12 @@ fn write_conditions(
     conditions: &[ApplicationCondition],
 ) -> Result<Verdict, StoreError> {
     connection.prepare_cached("DELETE FROM conditions WHERE device = ?1")?.execute([number])?;
-    let sql = "INSERT OR REPLACE INTO conditions (device, application, condition, since, version, detail)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let sql = "INSERT OR REPLACE INTO conditions (device, application, condition, since, version, detail,
+        settings_state, settings_revision, settings_digest, settings_applied_revision, settings_since, settings_detail)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
     let mut statement = connection.prepare_cached(sql)?;
     for condition in conditions {
+        let settings = condition.settings.as_ref();
         statement.execute(params![
             number,
             condition.application,
@@ -182,6 +193,12 @@ fn write_conditions(
             time_to_sql(condition.since),
             condition.version,
             condition.detail,
+            settings.map(|settings| settings.state.name()),
+            settings.map_or(0, |settings| settings.revision.cast_signed()),
+            settings.map_or(0, |settings| settings.digest.0.cast_signed()),
+            settings.map_or(0, |settings| settings.applied_revision.cast_signed()),
+            settings.map_or(0, |settings| time_to_sql(settings.since)),
+            settings.map_or("", |settings| settings.detail.as_str()),
         ])?;
     }
     Ok(Verdict::Stored)

@@ -15,7 +15,7 @@ use crate::wire::datagram::NoticeKind;
 use crate::wire::digest::Digest;
 use crate::wire::id::{CertificateHash, DeviceId, Epoch};
 use crate::wire::presence::Presence;
-use crate::wire::section::SectionState;
+use crate::wire::section::{Section, SectionState};
 use crate::wire::time::WallTime;
 
 /// Writes these records' times, sequence numbers and ways back. Devices that are gone are passed over.
@@ -27,7 +27,7 @@ pub(super) fn record(
     let sql =
         "UPDATE device_states SET spool_epoch = ?2, last_sequence = ?3, last_crc = ?4, last_seen_at = ?5,
         last_sync_at = ?6, due_seconds = ?7, boot = ?8, notice_counter = ?9, wake_counter = ?10, address = ?11,
-        udp_port = ?12, udp_reach = ?13, departure = ?14, presence = ?15
+        udp_port = ?12, udp_reach = ?13, departure = ?14, presence = ?15, status = ?16
         WHERE device = (SELECT number FROM devices WHERE id = ?1)";
     let mut statement = connection.prepare_cached(sql)?;
     for record in records {
@@ -47,6 +47,7 @@ pub(super) fn record(
             record.udp_reach.number(),
             record.departure.map(NoticeKind::number),
             record.announced.name(),
+            record.status.name(),
         ])?;
     }
     if let Some(position) = position {
@@ -71,7 +72,7 @@ pub(super) fn load(
             s.agent_epoch, s.inventory_digest, s.inventory_revision, s.host_digest, s.host_revision,
             s.conditions_digest, s.conditions_revision, s.spool_epoch, s.last_sequence, s.last_crc,
             s.last_seen_at, s.last_sync_at, s.due_seconds, s.boot, s.notice_counter, s.wake_counter, s.address,
-            s.udp_port, s.udp_reach, s.departure, s.presence
+            s.udp_port, s.udp_reach, s.departure, s.presence, s.orders_digest, s.status
         FROM certificates c JOIN devices d ON d.number = c.device LEFT JOIN device_states s ON s.device = d.number";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
@@ -88,9 +89,10 @@ pub(super) fn load(
         let keep_connected = row.get::<_, Option<bool>>(5)?.or(inherited.keep_connected);
         record.keep_connected = keep_connected.unwrap_or(false);
         record.agent_epoch = Epoch(number(row, 6)?);
-        for (index, section) in record.sections.iter_mut().enumerate() {
-            let at = 7 + 2 * index;
-            *section = SectionState { digest: Digest(number(row, at)?), revision: number(row, at + 1)? };
+        for section in Section::ALL {
+            let at = 7 + 2 * section.index();
+            let state = SectionState { digest: Digest(number(row, at)?), revision: number(row, at + 1)? };
+            record.set_section(section, state);
         }
         record.spool_epoch = Epoch(number(row, 13)?);
         record.last_sequence = number(row, 14)?;
@@ -119,6 +121,8 @@ fn load_reach(row: &Row<'_>, record: &mut HotRecord) -> rusqlite::Result<()> {
     record.departure = row.get::<_, Option<u8>>(25)?.and_then(NoticeKind::from_number);
     // A name that a newer muster gave says at least that it was here.
     record.announced = row.get::<_, String>(26)?.parse().unwrap_or(Presence::Idle);
+    record.orders = Digest(number(row, 27)?);
+    record.status = row.get::<_, String>(28)?.parse().unwrap_or_default();
     Ok(())
 }
 

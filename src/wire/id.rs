@@ -68,6 +68,17 @@ hex_id! {
 }
 
 hex_id! {
+    /// A task. Shown as 16 hexadecimal digits.
+    TaskId, "a task id (16 hexadecimal digits)"
+}
+
+hex_id! {
+    /// One execution of a task on one device: a random number, never used again, so that a device knows one that it has had. Shown as 16
+    /// hexadecimal digits.
+    RunId, "a run id (16 hexadecimal digits)"
+}
+
+hex_id! {
     /// One unbroken history of a peer's state. A peer that lost or rolled back its state draws a new one.
     Epoch, "an epoch (16 hexadecimal digits)"
 }

@@ -55,6 +55,39 @@ pub const DATAGRAM_KEY_BYTES: usize = 32;
 /// Secret of a join token, in bytes: 192 bits can't be guessed at any rate.
 pub const TOKEN_SECRET_BYTES: usize = 24;
 
+/// Largest settings of one application on one device, in bytes of JSON. One order fits a frame with room to spare.
+pub const SETTINGS_BYTES_MAX: usize = 32 * 1024;
+
+/// Largest settings of a task, in bytes of JSON.
+pub const TASK_SETTINGS_BYTES_MAX: usize = 16 * 1024;
+
+/// Largest JSON Schema of an application's settings or a kind of task, in bytes.
+pub const SCHEMA_BYTES_MAX: usize = 8 * 1024;
+
+/// Most kinds of task that one application offers, in kinds.
+pub const TASK_KINDS_MAX: usize = 64;
+
+/// Bytes of all that a device declares, in bytes of names and schemas. It travels with the host facts, in one frame.
+pub const DECLARATIONS_BYTES_MAX: usize = 40 * 1024;
+
+/// Most runs that a device has at a time, in runs. More wait at the server.
+pub const RUNS_PER_DEVICE_MAX: usize = 64;
+
+/// Most updates of runs in one message, in updates.
+pub const RUNS_PER_MESSAGE_MAX: usize = 64;
+
+/// Bytes of output in one update of a run, in bytes: a run's output is kept to twice this, its beginning and its end.
+pub const RUN_OUTPUT_PART_BYTES_MAX: usize = 32 * 1024;
+
+/// Bytes of updates that a device puts into one message, in bytes; leaves room for one more of the largest.
+pub const RUN_UPDATES_BYTES_TARGET: usize = 16 * 1024;
+
+/// Most numbers among a device's statistics, in entries.
+pub const STATISTICS_MAX: usize = 256;
+
+/// Bytes of names and units among a device's statistics, in bytes. They travel in one frame.
+pub const STATISTICS_BYTES_MAX: usize = 32 * 1024;
+
 /// Over how many seconds agents that lost their server spread at least when they come back. Both sides go by it: the agent draws its
 /// delay, the server calls nobody lost before.
 pub const RECONNECT_SECONDS_MIN: u64 = 30;
@@ -67,4 +100,13 @@ const _: () = assert!(EVENT_BYTES_MAX * 7 < FRAME_BODY_BYTES_MAX);
 const _: () = assert!(TEXT_BYTES_MAX + 4 * NAME_BYTES_MAX < EVENT_BYTES_MAX);
 const _: () = assert!(PART_CONTENT_BYTES_TARGET + 4 * NAME_BYTES_MAX < FRAME_BODY_BYTES_MAX);
 const _: () = assert!(CERTIFICATE_BYTES_MAX * (PINS_MAX + 2) < FRAME_BODY_BYTES_MAX);
+const _: () = assert!(SETTINGS_BYTES_MAX + 4 * NAME_BYTES_MAX < FRAME_BODY_BYTES_MAX);
+const _: () = assert!(TASK_SETTINGS_BYTES_MAX + 4 * NAME_BYTES_MAX < FRAME_BODY_BYTES_MAX);
+const _: () = assert!(
+    RUN_UPDATES_BYTES_TARGET + RUN_OUTPUT_PART_BYTES_MAX + TEXT_BYTES_MAX + 4 * NAME_BYTES_MAX
+        < FRAME_BODY_BYTES_MAX
+);
+const _: () =
+    assert!(DECLARATIONS_BYTES_MAX + (HOST_ADDRESSES_MAX + 16) * NAME_BYTES_MAX < FRAME_BODY_BYTES_MAX);
+const _: () = assert!(STATISTICS_BYTES_MAX + 4 * NAME_BYTES_MAX < FRAME_BODY_BYTES_MAX);
 const _: () = assert!(PARTS_PER_UPLOAD_MAX * PART_ENTRIES_MAX > 2 * INVENTORY_ENTRIES_MAX);

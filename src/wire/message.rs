@@ -8,6 +8,10 @@
 //! followed by [`ToServer::Part`]s and then by [`ToAgent::InSync`]. [`ToServer::Events`] may come at any time once the device is known, and
 //! [`ToAgent::Ack`] when they are durable. On a link that stays, [`ToServer::Ping`] is answered with [`ToAgent::Pong`], and
 //! [`ToAgent::SyncNow`] asks for a sync at once. [`ToServer::Goodbye`] is a device's last word.
+//!
+//! What is ordered travels before [`ToAgent::InSync`]: [`ToAgent::Settings`] and [`ToAgent::Run`], one for each, then the list
+//! [`ToAgent::Runs`]. What becomes of runs comes as [`ToServer::Runs`] at any time, answered with [`ToAgent::RunsStored`];
+//! [`ToServer::Statistics`] come with a sync and are not answered.
 
 mod to_agent;
 mod to_server;

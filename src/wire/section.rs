@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::bounded;
 use super::digest::Digest;
 use super::limits::{CONDITIONS_MAX, HOST_ADDRESSES_MAX};
+use super::settings::{Declaration, SettingsReport};
 use super::time::WallTime;
 
-/// A section that travels from the device to the server. Settings (4) and tasks (5), which travel the other way, have
-/// their numbers reserved.
+/// A section that travels from the device to the server. Settings ([4](super::settings::SETTINGS_SECTION)) and runs of tasks
+/// ([5](super::task::RUNS_SECTION)) travel the other way.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize,
 )]
@@ -94,6 +95,15 @@ pub struct HostFacts {
     /// The agent's own version.
     #[cbor(n(8), decode_with = "bounded::name")]
     pub agent_version: String,
+    /// What may be ordered of its managed applications, sorted by name.
+    #[cbor(
+        n(9),
+        default,
+        skip_if = "Vec::is_empty",
+        decode_with = "bounded::list::<Ctx, Declaration, CONDITIONS_MAX>"
+    )]
+    #[serde(default)]
+    pub declarations: Vec<Declaration>,
 }
 
 fn decode_addresses<Ctx>(
@@ -156,6 +166,10 @@ pub struct ApplicationCondition {
     /// Why, when it does not run; empty when there is nothing to say.
     #[cbor(n(4), decode_with = "bounded::message")]
     pub detail: String,
+    /// How far its settings are; left out when the server ordered none.
+    #[n(5)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<SettingsReport>,
 }
 
 /// Decodes the conditions of a device, under their limit.

@@ -9,7 +9,7 @@ use muster::wire::datagram::NoticeKind;
 use muster::wire::digest::Digest;
 use muster::wire::event::{Event, Severity};
 use muster::wire::frame;
-use muster::wire::id::{DeviceId, Epoch, TokenId};
+use muster::wire::id::{DeviceId, Epoch, RunId, TokenId};
 use muster::wire::inventory::Application;
 use muster::wire::message::{
     Ack, Enrol, Enrolled, ErrorCode, ErrorReport, EventItem, Events, Goodbye, InSync, Later, NamedSection,
@@ -17,6 +17,9 @@ use muster::wire::message::{
     WantedSection,
 };
 use muster::wire::section::{ApplicationCondition, Condition, HostFacts, Section};
+use muster::wire::settings::{Declaration, Drift, SettingsOrder, SettingsReport, SettingsState, TaskKind};
+use muster::wire::statistics::{Number, Statistic, Statistics};
+use muster::wire::task::{RunAck, RunList, RunOrder, RunOutput, RunStage, RunUpdate, RunUpdates, RunsStored};
 use muster::wire::time::WallTime;
 
 use schema::{Schema, Value, decode};
@@ -50,8 +53,47 @@ fn conditions() -> Vec<ApplicationCondition> {
         since: WallTime(1),
         version: String::new(),
         detail: "exit code 1".into(),
+        settings: (condition == Running).then(|| SettingsReport {
+            revision: LARGE,
+            digest: Digest(LARGE),
+            state: SettingsState::Drifted,
+            applied_revision: 0,
+            since: WallTime(2),
+            detail: "line 3 was changed".into(),
+        }),
     })
     .to_vec()
+}
+
+fn declaration() -> Declaration {
+    let kind =
+        TaskKind { kind: "restart".into(), schema: "{}".into(), timeout_seconds: 60, is_repeatable: false };
+    Declaration {
+        application: "nginx".into(),
+        takes_settings: true,
+        settings_schema: String::new(),
+        kinds: vec![kind],
+    }
+}
+
+fn run_updates() -> RunUpdates {
+    let update = |stage, exit_code: Option<i32>, output| RunUpdate {
+        run: RunId(LARGE),
+        serial: u32::MAX,
+        stage,
+        progress_percent: exit_code.map(|_| 100),
+        exit_code,
+        message: "copying".into(),
+        again_seconds: exit_code.map(|_| 600),
+        output,
+    };
+    let output = RunOutput { is_tail: true, bytes: vec![0xff; 300], omitted_bytes: LARGE };
+    let updates = vec![
+        update(RunStage::Accepted, None, None),
+        update(RunStage::Failed, Some(-9), Some(output)),
+        update(RunStage::Unknown, Some(i32::MAX), None),
+    ];
+    RunUpdates { updates }
 }
 
 /// Bodies of messages of every kind, with and without each optional part.
@@ -74,7 +116,11 @@ fn bodies() -> Vec<Vec<u8>> {
         confirmed_revision,
     };
     let application = Application { name: "bash".into(), version: "5.2-1".into(), publisher: String::new() };
-    let host = HostFacts { addresses: vec!["192.0.2.1".into()], ..HostFacts::default() };
+    let host = HostFacts {
+        addresses: vec!["192.0.2.1".into()],
+        declarations: vec![declaration()],
+        ..HostFacts::default()
+    };
     let (plain, with_fields) = (event(vec![]), event(vec![("disk".into(), "sdb".into())]));
     let items =
         vec![EventItem { sequence: 1, body: &plain }, EventItem { sequence: LARGE, body: &with_fields }];
@@ -100,6 +146,15 @@ fn bodies() -> Vec<Vec<u8>> {
         ToServer::Ping(Ping { next_seconds: Some(300) }),
         ToServer::Goodbye(Goodbye { kind: NoticeKind::Suspend, counter: u32::MAX, boot: 1 }),
         ToServer::Probe(Probe { udp_port: 15_000 }),
+        ToServer::Runs(run_updates()),
+        ToServer::Statistics(Statistics {
+            entries: vec![Statistic {
+                application: "nginx".into(),
+                name: "requests".into(),
+                unit: "requests/s".into(),
+                value: Number(-0.125),
+            }],
+        }),
     ];
     let in_sync = |keep_seconds| {
         ToAgent::InSync(InSync {
@@ -139,7 +194,26 @@ fn bodies() -> Vec<Vec<u8>> {
             address: "192.0.2.7".into(),
             notice_port: Some(13_000),
         }),
+        ToAgent::Run(Box::new(RunOrder {
+            run: RunId(LARGE),
+            application: "nginx".into(),
+            kind: "restart".into(),
+            settings: "{}".into(),
+            timeout_seconds: 600,
+            start_within_seconds: u32::MAX,
+            may_repeat: false,
+        })),
+        ToAgent::Runs(RunList { runs: vec![RunId(1), RunId(LARGE)] }),
+        ToAgent::RunsStored(RunsStored { acks: vec![RunAck { run: RunId(LARGE), serial: u32::MAX }] }),
     ];
+    to_agent.extend([Some("{}"), None].map(|settings| {
+        ToAgent::Settings(Box::new(SettingsOrder {
+            application: "nginx".into(),
+            revision: LARGE,
+            settings: settings.map(str::to_owned),
+            drift: Drift::Report,
+        }))
+    }));
     let codes = [ErrorCode::Malformed, ErrorCode::TokenExpired, ErrorCode::Stopping];
     to_agent.extend(codes.map(|code| ToAgent::Error(ErrorReport { code, message: "why".into() })));
     let mut frames = Vec::new();
@@ -196,7 +270,7 @@ fn a_message_that_is_changed_in_kind_or_key_is_no_longer_allowed() {
             let mut wrong = pairs.clone();
             wrong[at].1 = Value::Bool(true);
             // The keys that are bools.
-            if !matches!((*kind, key), (3, Value::Unsigned(5)) | (40, Value::Unsigned(0))) {
+            if !matches!((*kind, key), (3, Value::Unsigned(5)) | (40, Value::Unsigned(0)) | (43, Value::Unsigned(6))) {
                 assert!(!allows(*kind, wrong), "kind {kind} with a bool as {key:?}");
             }
             let mut twice = pairs.clone();

@@ -3,10 +3,14 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A CBOR value (RFC 8949) of the kinds that we send: definite lengths, no tags, no floats.
+/// A CBOR value (RFC 8949) of the kinds that we send: definite lengths, no tags.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Value {
     Unsigned(u64),
+    /// -1 - this.
+    Negative(u64),
+    /// The bits of a double.
+    Float(u64),
     Bytes(Vec<u8>),
     Text(String),
     Array(Vec<Value>),
@@ -34,6 +38,8 @@ pub(crate) fn decode(bytes: &[u8]) -> (Value, &[u8]) {
     };
     let value = match first >> 5 {
         0 => Value::Unsigned(argument),
+        1 => Value::Negative(argument),
+        7 if first & 0x1f == 27 => Value::Float(argument),
         2 | 3 => {
             let (content, after) = rest.split_at(count);
             rest = after;
@@ -109,12 +115,14 @@ impl Schema {
         match wanted {
             Type::Name(name) => match (name.as_str(), value) {
                 ("any", _)
-                | ("uint", Value::Unsigned(_))
+                | ("uint" | "int", Value::Unsigned(_))
+                | ("int", Value::Negative(_))
+                | ("float", Value::Float(_))
                 | ("bstr", Value::Bytes(_))
                 | ("tstr", Value::Text(_))
                 | ("bool", Value::Bool(_))
                 | ("null", Value::Null) => true,
-                ("uint" | "bstr" | "tstr" | "bool" | "null", _) => false,
+                ("uint" | "int" | "float" | "bstr" | "tstr" | "bool" | "null", _) => false,
                 _ => {
                     let rule = self.rules.get(name).unwrap_or_else(|| panic!("{name} is not defined"));
                     let matches = self.matches(rule, value);

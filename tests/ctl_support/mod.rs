@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use muster::admin::listen::AdminListener;
 use muster::admin::{
-    AdminContext, Calls, CallsBusy, EventLog, Gauges, Links, LogRecord, OutcomeSink, ServerInfo, Visit,
+    AdminContext, Calls, CallsBusy, EventLog, Gauges, Links, LogRecord, Nudge, OutcomeSink, ServerInfo, Visit,
 };
 use muster::client::{Address, Client};
 use muster::machine::hot::LinkRef;
@@ -145,6 +145,20 @@ pub(crate) struct Script {
 pub(crate) const SYNCED: CallOutcome =
     CallOutcome::Synced { by: Road::Wake, begun_microseconds: 1_500, synced_microseconds: 4_200 };
 
+/// Who was to be told of other orders.
+#[derive(Default)]
+pub(crate) struct Nudges {
+    pub(crate) nudged: Mutex<Vec<(DeviceId, Option<WakeReason>)>>,
+}
+
+impl Nudge for Nudges {
+    fn nudge(&self, devices: &[DeviceId], wake: Option<WakeReason>) {
+        self.nudged.lock().unwrap().extend(devices.iter().map(|device| (*device, wake)));
+    }
+
+    fn look_at_tasks(&self) {}
+}
+
 impl Calls for Script {
     fn call(
         &self,
@@ -233,6 +247,7 @@ pub(crate) struct TestServer {
     pub(crate) log: Arc<Log>,
     pub(crate) links: Arc<ClosedLinks>,
     pub(crate) calls: Arc<Script>,
+    pub(crate) nudges: Arc<Nudges>,
     pub(crate) durable: watch::Sender<u64>,
     /// Whether devices that wakes do not reach are kept.
     pub(crate) keeps_unreachable: bool,
@@ -250,6 +265,7 @@ impl TestServer {
             log: Arc::default(),
             links: Arc::default(),
             calls: Arc::default(),
+            nudges: Arc::default(),
             durable,
             keeps_unreachable: true,
             running: None,
@@ -272,6 +288,7 @@ impl TestServer {
             store: self.store.clone(),
             links: Arc::clone(&self.links) as Arc<dyn Links>,
             calls: Arc::clone(&self.calls) as Arc<dyn Calls>,
+            nudge: Arc::clone(&self.nudges) as Arc<dyn Nudge>,
             log: Arc::clone(&self.log) as Arc<dyn EventLog>,
             gauges: Arc::new(Numbers),
             info: ServerInfo {

@@ -65,6 +65,9 @@ impl World {
                     self.towards_server(link, delay, Step::ServerHearsEnd(link));
                 }
             }
+            Action::TakeSettings(_) | Action::TakeRun(_) | Action::TakeRunList(_) | Action::RunsStored(_) => {
+                return Err(format!("{action:?}: nobody gave orders"));
+            }
             Action::ReadSpool { after_sequence, max_bytes, max_events } => {
                 let mut bytes = 0;
                 let found = device.disk.events.range(after_sequence + 1..).take(max_events);

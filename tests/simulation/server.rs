@@ -14,7 +14,7 @@ use muster::machine::session::Session;
 use muster::wire::digest::Digest;
 use muster::wire::id::{DeviceId, Epoch};
 use muster::wire::inventory::{Application, digest_of};
-use muster::wire::section::SectionState;
+use muster::wire::section::{Section, SectionState};
 use muster::wire::time::Now;
 
 pub(crate) const SEGMENT_BYTES: u64 = 64 * 1024;
@@ -130,7 +130,7 @@ impl Server {
                 record.keep_connected = kept;
                 let stored = self.store.entry(device).or_default();
                 record.agent_epoch = stored.agent_epoch.0;
-                record.sections[0] = stored.state;
+                record.set_section(Section::Inventory, stored.state);
                 (device, record)
             })
             .collect();
@@ -214,7 +214,7 @@ impl Server {
         *stored = Stored { agent_epoch: Epoch0(update.agent_epoch), state, content };
         if let Some(record) = self.records.get_mut(&update.device) {
             record.agent_epoch = update.agent_epoch;
-            record.sections[section.index()] = state;
+            record.set_section(section, state);
         }
         JobOutcome::Stored { section, state }
     }

@@ -152,6 +152,7 @@ pub fn section(
                 since,
                 version: version.map(|entry| entry.version.clone()).unwrap_or_default(),
                 detail: observed.detail.clone(),
+                settings: None,
             }
         })
         .collect();
@@ -161,6 +162,7 @@ pub fn section(
         since: started,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         detail: String::new(),
+        settings: None,
     });
     conditions.sort_unstable_by(|a, b| a.application.cmp(&b.application));
     conditions

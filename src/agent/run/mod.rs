@@ -8,6 +8,7 @@ mod connection;
 mod farewell;
 mod helper;
 mod moving;
+mod orders;
 mod programs;
 mod reload;
 mod sections;
@@ -397,6 +398,10 @@ impl Agent {
                     }
                 }
                 Action::SaveBase(base) => sections::write_base(&self.directory, &base),
+                Action::TakeSettings(order) => self.take_settings(now, &order),
+                Action::TakeRun(order) => self.take_run(now, &order),
+                Action::TakeRunList(runs) => self.take_run_list(now, &runs),
+                Action::RunsStored(acks) => self.runs_stored(now, &acks),
                 Action::LookAnew(reason) => {
                     // What is being collected was begun before the question.
                     self.looking = Some((reason, Wait::ToCollect));

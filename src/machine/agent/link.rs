@@ -7,6 +7,8 @@ use super::upload::Upload;
 use super::{ACK_SECONDS_MAX, ANSWER_SECONDS_MAX, AWAY_SECONDS_MAX, AgentMachine, CONNECT_SECONDS_MAX};
 use crate::wire::message::{NamedSection, Ping, Sync, SyncReason, ToServer};
 use crate::wire::section::Section;
+use crate::wire::settings::SETTINGS_SECTION;
+use crate::wire::task::RUNS_SECTION;
 use crate::wire::time::{Moment, Now};
 
 /// How long a link that is not to stay is left open after events were acknowledged, in milliseconds: events come in bursts, and the next
@@ -68,7 +70,7 @@ impl AgentMachine {
         let was_at_rest = matches!(&self.link, Link::Up(up) if up.syncing.is_none())
             && self.keep_seconds.is_none()
             && self.sync_wanted.is_none()
-            && !self.events.is_pending();
+            && !self.is_delivering();
         if was_at_rest {
             return self.drop_link();
         }
@@ -123,6 +125,9 @@ impl AgentMachine {
         if self.read_spool() {
             return;
         }
+        if let Some(frame) = self.reports.next_message(now.moment) {
+            return self.send(now, frame);
+        }
         let Link::Up(up) = &self.link else { return };
         let is_resting = up.syncing.is_none();
         match self.keep_seconds {
@@ -134,7 +139,7 @@ impl AgentMachine {
             }
             // Whoever ends the agent has a last word to say on it.
             None if is_resting
-                && !self.events.is_pending()
+                && !self.is_delivering()
                 && !self.is_ending
                 && now.moment >= up.lingers_until =>
             {
@@ -155,16 +160,18 @@ impl AgentMachine {
         };
         match &self.link {
             Link::Down => {
-                let at = if self.events.is_pending() { Some(Moment(0)) } else { sync_at };
+                let at = if self.is_delivering() { Some(Moment(0)) } else { sync_at };
                 at.map(|at| at.max(self.earliest()))
             }
             Link::Connecting { since } => Some(since.plus_seconds(CONNECT_SECONDS_MAX)),
             Link::Up(up) => {
                 let sync_at = sync_at.filter(|_| up.syncing.is_none()).map(|at| at.max(self.held_until));
                 let ping_at = self.keep_seconds.map(|_| self.heartbeat.due(up.last_sent));
-                let is_at_rest = up.syncing.is_none() && !self.events.is_pending() && !self.is_ending;
+                let is_at_rest = up.syncing.is_none() && !self.is_delivering() && !self.is_ending;
                 let done_at = (is_at_rest && self.keep_seconds.is_none()).then_some(up.lingers_until);
-                [sync_at, ping_at, done_at, self.silence_deadline()].into_iter().flatten().min()
+                let report_at =
+                    self.reports.is_pending().then(|| self.reports.deadline().unwrap_or(Moment(0)));
+                [sync_at, ping_at, done_at, report_at, self.silence_deadline()].into_iter().flatten().min()
             }
         }
     }
@@ -183,7 +190,12 @@ impl AgentMachine {
     }
 
     fn wants_link(&self, now: &Now) -> bool {
-        self.is_sync_due(now) || self.events.is_pending()
+        self.is_sync_due(now) || self.is_delivering()
+    }
+
+    /// Whether there is anything that the server has not acknowledged.
+    fn is_delivering(&self) -> bool {
+        self.events.is_pending() || self.reports.is_pending()
     }
 
     fn earliest(&self) -> Moment {
@@ -197,6 +209,13 @@ impl AgentMachine {
         let contents = [0, 1, 2].map(|index| {
             self.contents[index].as_ref().map(|content| (content.clone(), self.state.sections[index]))
         });
+        let ordered = [(SETTINGS_SECTION, self.orders.0), (RUNS_SECTION, self.orders.1)];
+        let ordered = ordered.map(|(section, digest)| NamedSection {
+            section,
+            digest,
+            revision: 0,
+            confirmed_revision: None,
+        });
         let sections = contents
             .iter()
             .flatten()
@@ -207,6 +226,7 @@ impl AgentMachine {
                 confirmed_revision: (saved.confirmed_revision != saved.revision)
                     .then_some(saved.confirmed_revision),
             })
+            .chain(ordered)
             .collect();
         let sync = Sync {
             agent_epoch: self.state.agent_epoch,
@@ -217,6 +237,9 @@ impl AgentMachine {
             reach: Some(self.reach),
         };
         let mut frame = Vec::new();
+        if let Some(statistics) = self.statistics.take() {
+            ToServer::Statistics(statistics).write_to(&mut frame);
+        }
         ToServer::Sync(sync).write_to(&mut frame);
         self.send(now, frame);
         if let Link::Up(up) = &mut self.link {
@@ -272,5 +295,6 @@ impl AgentMachine {
         self.link = Link::Down;
         self.heartbeat.link_ended();
         self.events.rewind();
+        self.reports.rewind();
     }
 }

@@ -39,6 +39,15 @@ impl AgentMachine {
                 self.actions.push_back(Action::LookAnew(SyncReason::Forced));
             }
             ToAgent::SyncNow(SyncNow { is_fresh: false }) => self.called(now, SyncReason::Forced),
+            ToAgent::Settings(order) => self.actions.push_back(Action::TakeSettings(order)),
+            ToAgent::Run(order) => self.actions.push_back(Action::TakeRun(order)),
+            ToAgent::Runs(list) => self.actions.push_back(Action::TakeRunList(list.runs)),
+            ToAgent::RunsStored(stored) => {
+                self.reports.acknowledge(&stored);
+                self.backoff.succeeded();
+                self.linger(now);
+                self.actions.push_back(Action::RunsStored(stored.acks));
+            }
             // Enrolment and probes have links and conversations of their own.
             ToAgent::Enrolled(_) | ToAgent::Probed(_) => {}
         }
@@ -82,7 +91,8 @@ impl AgentMachine {
             self.sync_wanted.get_or_insert(SyncReason::Reconnected);
         }
         self.save_state();
-        self.next_sync_at = Some(now.moment.plus_seconds(u64::from(in_sync.next_seconds.max(1))));
+        let next_seconds = in_sync.next_seconds.min(self.own_interval_seconds.unwrap_or(u32::MAX)).max(1);
+        self.next_sync_at = Some(now.moment.plus_seconds(u64::from(next_seconds)));
         self.interval_seconds = in_sync.interval_seconds;
         self.keep_seconds = in_sync.keep_seconds.map(|seconds| seconds.max(1));
         if let Some(seconds) = self.keep_seconds {

@@ -12,6 +12,7 @@ mod events;
 mod heartbeat;
 mod link;
 mod messages;
+mod reports;
 mod state;
 mod upload;
 
@@ -26,15 +27,18 @@ use self::events::EventSender;
 pub use self::events::{EVENT_BATCH_BYTES_TARGET, EVENT_WINDOW_BYTES};
 use self::heartbeat::Heartbeat;
 use self::link::Link;
+use self::reports::RunReports;
 pub use self::state::{Action, AgentState, LinkEnd, SavedSection, SectionContent, SpoolState, SyncResult};
 use self::upload::Base;
 use super::random::Random;
 use crate::wire::datagram::WakeReason;
 use crate::wire::digest::Digest;
-use crate::wire::id::Epoch;
+use crate::wire::id::{Epoch, RunId};
 use crate::wire::inventory::Application;
 use crate::wire::limits::EVENTS_PER_MESSAGE_MAX;
 use crate::wire::message::{Reach, SyncReason};
+use crate::wire::statistics::Statistics;
+use crate::wire::task::RunUpdate;
 use crate::wire::time::{Moment, Now};
 
 /// How long a connection attempt may take (name, TCP, TLS), in seconds.
@@ -82,6 +86,11 @@ pub struct AgentMachine {
     contents: [Option<SectionContent>; 3],
     base: Option<Base>,
     events: EventSender,
+    reports: RunReports,
+    /// What it was ordered and has: settings, runs.
+    orders: (Digest, Digest),
+    /// Numbers that the server was not told yet.
+    statistics: Option<Statistics>,
     link: Link,
     backoff: Backoff,
     random: Random,
@@ -95,6 +104,8 @@ pub struct AgentMachine {
     /// Not before this moment, because the server said so.
     held_until: Moment,
     interval_seconds: u32,
+    /// The longest between two syncs that the device itself wants.
+    own_interval_seconds: Option<u32>,
     /// The ping interval, while the server wants the link to stay.
     keep_seconds: Option<u32>,
     heartbeat: Heartbeat,
@@ -134,6 +145,9 @@ impl AgentMachine {
             contents: [None, None, None],
             base: start.base.map(Base::new),
             events: EventSender::new(start.spool),
+            reports: RunReports::default(),
+            orders: (Digest::EMPTY, Digest::EMPTY),
+            statistics: None,
             link: Link::Down,
             backoff: Backoff::default(),
             random,
@@ -143,6 +157,7 @@ impl AgentMachine {
             retry_at: Moment(0),
             held_until: Moment(0),
             interval_seconds: INTERVAL_SECONDS_DEFAULT,
+            own_interval_seconds: None,
             keep_seconds: None,
             heartbeat: Heartbeat::default(),
             reach: start.reach,
@@ -166,6 +181,36 @@ impl AgentMachine {
             self.sync_wanted.get_or_insert(SyncReason::Changed);
         }
         self.contents[index] = Some(content);
+    }
+
+    /// What was ordered and is here, durably: the sums of the digests of the [settings](crate::wire::settings::SETTINGS_SECTION) and of the
+    /// [runs](crate::wire::task::RUNS_SECTION). The next sync says so.
+    pub fn set_orders(&mut self, settings: Digest, runs: Digest) {
+        self.orders = (settings, runs);
+    }
+
+    /// There is news of a run. It is said until [`Action::RunsStored`] names it, over a connection made for it if need be. After a
+    /// restart, what was not acknowledged is handed in again.
+    pub fn report_run(&mut self, update: RunUpdate) {
+        self.reports.push(update);
+    }
+
+    /// The run is of no more interest: what waits of it is not said any more.
+    pub fn forget_run(&mut self, run: RunId) {
+        self.reports.forget(run);
+    }
+
+    /// The device's numbers, as they are now. They go with the next sync; until then newer ones replace them.
+    pub fn set_statistics(&mut self, statistics: Statistics) {
+        self.statistics = Some(statistics);
+    }
+
+    /// Syncs are at most so many seconds apart, whatever the server says; `None`: as the server says.
+    pub fn set_own_interval(&mut self, now: &Now, seconds: Option<u32>) {
+        self.own_interval_seconds = seconds;
+        if let (Some(at), Some(seconds)) = (self.next_sync_at, seconds) {
+            self.next_sync_at = Some(at.min(now.moment.plus_seconds(u64::from(seconds.max(1)))));
+        }
     }
 
     /// The spool has given out this sequence number.
@@ -227,7 +272,7 @@ impl AgentMachine {
     /// Whether the server has acknowledged all that the spool gave out.
     #[must_use]
     pub fn has_delivered(&self) -> bool {
-        !self.events.is_pending()
+        !self.events.is_pending() && !self.reports.is_pending()
     }
 
     /// Whether there is a link, so that something can be said on it.

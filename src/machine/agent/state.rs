@@ -5,10 +5,12 @@ use std::sync::Arc;
 use minicbor::{Decode, Encode};
 
 use crate::wire::digest::Digest;
-use crate::wire::id::Epoch;
+use crate::wire::id::{Epoch, RunId};
 use crate::wire::inventory::{self, Application};
 use crate::wire::message::SyncReason;
 use crate::wire::section::{self, ApplicationCondition, HostFacts, Section};
+use crate::wire::settings::SettingsOrder;
+use crate::wire::task::{RunAck, RunOrder};
 
 /// What the caller stores, durably, whenever it is asked to. A few dozen bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
@@ -147,6 +149,14 @@ pub enum Action {
     /// Store this inventory: the server has it, and a later difference may start from it. It may be lost; then the next change travels
     /// whole.
     SaveBase(Arc<[Application]>),
+    /// The server orders settings: keep the order, durably, then say [`set_orders`](super::AgentMachine::set_orders), and put them in place.
+    TakeSettings(Box<SettingsOrder>),
+    /// The server orders a run: keep the order, durably, say `set_orders`, and execute it, unless the device has or had this run.
+    TakeRun(Box<RunOrder>),
+    /// All runs that the device is to have: end those beside them, and report those that the device does not know.
+    TakeRunList(Vec<RunId>),
+    /// The server has stored what was said of these runs, up to these serial numbers: what was the last word may be forgotten.
+    RunsStored(Vec<RunAck>),
     /// Collect every section anew, then say [`called`](super::AgentMachine::called) with this reason.
     LookAnew(SyncReason),
     /// The server heard a notice with this counter, above what this device thinks it sent: go on from here, durably.

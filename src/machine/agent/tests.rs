@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use super::*;
 use crate::wire::frame;
+use crate::wire::id::RunId;
 use crate::wire::message::{
     Ack, ErrorCode, ErrorReport, InSync, Later, SyncNow, ToAgent, ToServer, Want, WantedSection,
 };
 use crate::wire::section::Section;
+use crate::wire::settings::{Drift, SettingsOrder};
+use crate::wire::task::{RunAck, RunList, RunStage, RunsStored};
 use crate::wire::time::WallTime;
 
 fn at(seconds: u64) -> Now {
@@ -56,6 +59,12 @@ fn said(actions: &[Action]) -> Vec<String> {
             ToServer::Goodbye(_) => "goodbye".into(),
             ToServer::Probe(_) => "probe".into(),
             ToServer::Enrol(_) => "enrol".into(),
+            ToServer::Runs(updates) => {
+                let said: Vec<_> =
+                    updates.updates.iter().map(|update| (update.run.0, update.serial)).collect();
+                format!("runs {said:?}")
+            }
+            ToServer::Statistics(statistics) => format!("statistics {}", statistics.entries.len()),
         }
     })
     .collect()
@@ -367,4 +376,77 @@ fn a_device_that_was_rolled_back_takes_its_last_word_back_with_a_second_sync() {
     let next = actions(&mut machine, &at(0));
     assert!(next.contains(&Action::RaiseNoticeCounter { counter: 40 }));
     assert_eq!(said(&next), ["sync Reconnected"]);
+}
+
+fn run_update(serial: u32, stage: RunStage) -> RunUpdate {
+    RunUpdate {
+        run: RunId(1),
+        serial,
+        stage,
+        progress_percent: None,
+        exit_code: None,
+        message: String::new(),
+        again_seconds: None,
+        output: None,
+    }
+}
+
+#[test]
+fn news_of_a_run_makes_an_idle_agent_connect_and_is_said_until_it_is_stored() {
+    let mut machine = machine(0, 0);
+    sync(&mut machine, &at(0), None);
+    machine.report_run(run_update(1, RunStage::Accepted));
+    assert_eq!(said(&connect(&mut machine, &at(5))), ["runs [(1, 1)]"]);
+    machine.disconnected(&at(6), "reset");
+    machine.report_run(run_update(2, RunStage::Succeeded));
+    assert_eq!(said(&connect(&mut machine, &at(9))), ["sync Reconnected", "runs [(1, 2)]"]);
+    machine.message(&at(9), in_sync(None));
+    let acks = vec![RunAck { run: RunId(1), serial: 2 }];
+    machine.message(&at(9), ToAgent::RunsStored(RunsStored { acks: acks.clone() }));
+    let next = actions(&mut machine, &at(9));
+    assert!(next.contains(&Action::RunsStored(acks)), "{next:?}");
+    assert!(actions(&mut machine, &at(11)).contains(&Action::CloseLink(LinkEnd::Done)));
+}
+
+#[test]
+fn a_report_that_stays_unanswered_is_made_again() {
+    let mut machine = machine(0, 0);
+    sync(&mut machine, &at(0), Some(300));
+    machine.report_run(run_update(1, RunStage::Failed));
+    assert_eq!(said(&actions(&mut machine, &at(1))), ["runs [(1, 1)]"]);
+    assert_eq!(machine.next_timeout(), Some(at(31).moment));
+    assert_eq!(said(&actions(&mut machine, &at(31))), ["runs [(1, 1)]"]);
+}
+
+#[test]
+fn a_sync_names_what_was_ordered_and_brings_the_numbers_once() {
+    let mut machine = machine(0, 0);
+    machine.set_orders(Digest(3), Digest(4));
+    machine.set_statistics(Statistics::default());
+    let first = connect(&mut machine, &at(0));
+    let Action::Send(bytes) = &first[first.len() - 1] else { panic!("{first:?}") };
+    let (statistics, whole) = frame::split(bytes).unwrap().unwrap();
+    assert!(matches!(ToServer::from_body(statistics), Ok(ToServer::Statistics(_))));
+    let (body, _) = frame::split(&bytes[whole..]).unwrap().unwrap();
+    let Ok(ToServer::Sync(sync)) = ToServer::from_body(body) else { panic!("no sync") };
+    assert_eq!(sync.orders(), Some(Digest(7)));
+    machine.message(&at(0), in_sync(Some(60)));
+    machine.asked_to_sync(&at(1));
+    assert_eq!(said(&actions(&mut machine, &at(1))), ["sync Asked"]);
+}
+
+#[test]
+fn orders_are_handed_on_in_their_order_and_the_devices_own_interval_counts_when_it_is_shorter() {
+    let mut machine = machine(0, 0);
+    machine.set_own_interval(&at(0), Some(60));
+    connect(&mut machine, &at(0));
+    let order =
+        SettingsOrder { application: "shop".into(), revision: 1, settings: None, drift: Drift::Repair };
+    machine.message(&at(0), ToAgent::Settings(Box::new(order.clone())));
+    machine.message(&at(0), ToAgent::Runs(RunList { runs: vec![RunId(4)] }));
+    machine.message(&at(0), in_sync(None));
+    let next = actions(&mut machine, &at(0));
+    let orders = [Action::TakeSettings(Box::new(order)), Action::TakeRunList(vec![RunId(4)])];
+    assert_eq!(next[..2], orders);
+    assert_eq!(machine.next_timeout(), Some(at(60).moment));
 }

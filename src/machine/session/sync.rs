@@ -2,7 +2,7 @@
 
 use super::upload::Upload;
 use super::{Heartbeat, Phase, SyncPolicy};
-use crate::machine::command::{CallStep, Command, Job, JobOutcome, SectionUpdate};
+use crate::machine::command::{CallStep, Command, Job, JobOutcome, Orders, SectionUpdate};
 use crate::machine::hot::HotRecord;
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
@@ -10,6 +10,7 @@ use crate::wire::message::{
     ErrorCode, ErrorReport, InSync, Later, NamedSection, Part, Sync, ToAgent, Want, WantedSection,
 };
 use crate::wire::section::Section;
+use crate::wire::task::RunList;
 use crate::wire::time::Now;
 
 /// How often one section may be asked for in one sync, in times: as a difference, whole, and once more when the content
@@ -21,6 +22,8 @@ const REQUESTS_PER_SECTION_MAX: u8 = 3;
 pub(super) struct Syncing {
     device: DeviceId,
     agent_epoch: Epoch,
+    /// What the device has of what it was ordered; `None` when it takes no orders, or has been told what it lacks.
+    orders: Option<Digest>,
     wanted: [Option<Wanted>; 3],
     upload: Option<Upload>,
     jobs: u8,
@@ -86,7 +89,8 @@ pub(super) fn begin(
             named.digest != record.section(*section).digest || record.base(*section).is_none()
         })
         .collect();
-    if differing.is_empty() {
+    let has_orders = sync.orders().is_none_or(|orders| orders == record.orders);
+    if differing.is_empty() && has_orders {
         return finish(phase, record, answer, policy, now, out);
     }
     let mut was_restored = false;
@@ -113,6 +117,7 @@ pub(super) fn begin(
     let mut syncing = Box::new(Syncing {
         device: record.device,
         agent_epoch: sync.agent_epoch,
+        orders: sync.orders(),
         wanted: [None; 3],
         upload: None,
         jobs: 0,
@@ -125,8 +130,19 @@ pub(super) fn begin(
             sections.push(syncing.ask(section, base));
         }
     }
+    if sections.is_empty() {
+        ask_for_orders(&mut syncing, out);
+    } else {
+        out.push(Command::Send(ToAgent::Want(Want { sections })));
+    }
     *phase = Phase::Syncing(syncing);
-    out.push(Command::Send(ToAgent::Want(Want { sections })));
+}
+
+/// The sections are in step: what the device is to be told is worked out behind them, as it depends on them.
+fn ask_for_orders(syncing: &mut Syncing, out: &mut Vec<Command<'_>>) {
+    syncing.orders = None;
+    syncing.jobs += 1;
+    out.push(Command::Job(Box::new(Job::Orders(syncing.device))));
 }
 
 /// A piece of a section has come.
@@ -179,7 +195,7 @@ pub(super) fn take_part(phase: &mut Phase, part: Part, out: &mut Vec<Command<'_>
 pub(super) fn job_done(
     phase: &mut Phase,
     record: &mut HotRecord,
-    outcome: &JobOutcome,
+    outcome: JobOutcome,
     policy: &SyncPolicy,
     now: &Now,
     out: &mut Vec<Command<'_>>,
@@ -187,14 +203,21 @@ pub(super) fn job_done(
     let Phase::Syncing(syncing) = phase else { return };
     syncing.jobs = syncing.jobs.saturating_sub(1);
     let again = match outcome {
-        &JobOutcome::Stored { section, .. } => {
+        JobOutcome::Stored { section, .. } => {
             syncing.wanted[section.index()] = None;
             None
         }
-        &(JobOutcome::BaseUnknown(section) | JobOutcome::DigestMismatch(section)) => Some(section),
-        JobOutcome::Failed | JobOutcome::Enrolled(_) | JobOutcome::Refused(_) => {
-            return put_off(phase, record, policy, out);
+        JobOutcome::BaseUnknown(section) | JobOutcome::DigestMismatch(section) => Some(section),
+        JobOutcome::Orders(orders) => {
+            tell(*orders, out);
+            None
         }
+        JobOutcome::Failed
+        | JobOutcome::Enrolled(_)
+        | JobOutcome::Refused(_)
+        | JobOutcome::RunsStored(_)
+        | JobOutcome::Noted
+        | JobOutcome::ReportLost => return put_off(phase, record, policy, out),
     };
     if let Some(section) = again {
         let requests = syncing.wanted[section.index()].map_or(0, |wanted| wanted.requests);
@@ -209,10 +232,21 @@ pub(super) fn job_done(
         out.push(Command::Send(ToAgent::Want(Want { sections })));
         return;
     }
-    if syncing.wanted.iter().all(Option::is_none) {
+    if syncing.wanted.iter().all(Option::is_none) && syncing.jobs == 0 {
+        if syncing.orders.is_some_and(|orders| orders != record.orders) {
+            return ask_for_orders(syncing, out);
+        }
         let answer = syncing.answer;
         finish(phase, record, answer, policy, now, out);
     }
+}
+
+/// What a device is to have.
+fn tell(orders: Orders, out: &mut Vec<Command<'_>>) {
+    let settings = orders.settings.into_iter().map(|order| ToAgent::Settings(Box::new(order)));
+    let runs = orders.runs.into_iter().map(|order| ToAgent::Run(Box::new(order)));
+    out.extend(settings.chain(runs).map(Command::Send));
+    out.push(Command::Send(ToAgent::Runs(RunList { runs: orders.list })));
 }
 
 /// Everything is in step.

@@ -1,13 +1,15 @@
 use super::*;
-use crate::machine::command::SectionUpdate;
+use crate::machine::command::{Orders, SectionUpdate};
 use crate::wire::digest::Digest;
 use crate::wire::event::Severity;
-use crate::wire::id::TokenId;
+use crate::wire::id::{RunId, TokenId};
 use crate::wire::inventory::{Application, digest_of};
 use crate::wire::message::{
     Enrol, EventItem, InSync, NamedSection, Part, PartContent, Ping, Sync, SyncReason, Want, WantedSection,
 };
 use crate::wire::section::{Section, SectionState};
+use crate::wire::settings::{Drift, SETTINGS_SECTION, SettingsOrder};
+use crate::wire::task::{RUNS_SECTION, RunAck, RunList, RunUpdates, RunsStored};
 use crate::wire::time::WallTime;
 
 const DEVICE: DeviceId = DeviceId(7);
@@ -33,8 +35,8 @@ fn policy() -> SyncPolicy {
 fn record() -> HotRecord {
     let mut record = HotRecord::new(DEVICE, 900);
     record.agent_epoch = Epoch(5);
-    for state in &mut record.sections {
-        *state = SectionState { digest: Digest(0xd), revision: 4 };
+    for section in Section::ALL {
+        record.set_section(section, SectionState { digest: Digest(0xd), revision: 4 });
     }
     record
 }
@@ -341,4 +343,92 @@ fn a_stopping_server_says_when_to_come_again() {
     let mut more = Vec::new();
     session.superseded(&mut more);
     assert_eq!(more, [], "closing once");
+}
+
+/// A sync in which the device's sections are in step, and its orders are those with these digests.
+fn sync_with_orders(settings: u64, runs: u64) -> ToServer<'static> {
+    let ToServer::Sync(mut sync) = sync_at(Digest(0xd), 4, None) else { unreachable!() };
+    let named = |section, digest| NamedSection {
+        section,
+        digest: Digest(digest),
+        revision: 0,
+        confirmed_revision: None,
+    };
+    sync.sections.extend([named(SETTINGS_SECTION, settings), named(RUNS_SECTION, runs)]);
+    ToServer::Sync(sync)
+}
+
+#[test]
+fn a_device_that_has_its_orders_is_in_step_at_once_and_one_that_takes_none_too() {
+    let mut record = record();
+    record.orders = Digest(7);
+    let mut session = Session::new(&now(0), Some(DEVICE));
+    for message in [sync_with_orders(3, 4), sync_at(Digest(0xd), 4, None)] {
+        let out = handle(&mut session, &mut record, message);
+        assert!(matches!(out[0], Command::Send(ToAgent::InSync(_))), "{out:?}");
+    }
+}
+
+#[test]
+fn a_device_with_other_orders_is_told_them_before_it_is_in_step() {
+    let mut record = record();
+    record.orders = Digest(7);
+    let mut session = Session::new(&now(0), Some(DEVICE));
+    let out = handle(&mut session, &mut record, sync_with_orders(3, 5));
+    assert_eq!(out, [Command::Job(Box::new(Job::Orders(DEVICE)))]);
+    assert!(session.has_job());
+    let settings = SettingsOrder {
+        application: "shop".into(),
+        revision: 9,
+        settings: Some("{}".into()),
+        drift: Drift::Repair,
+    };
+    let orders = Orders { settings: vec![settings.clone()], runs: Vec::new(), list: vec![RunId(4)] };
+    let mut out = Vec::new();
+    let outcome = JobOutcome::Orders(Box::new(orders));
+    session.job_done(&now(2), outcome, Some(&mut record), &policy(), &mut out);
+    assert_eq!(out[0], Command::Send(ToAgent::Settings(Box::new(settings))));
+    assert_eq!(out[1], Command::Send(ToAgent::Runs(RunList { runs: vec![RunId(4)] })));
+    assert!(matches!(out[2], Command::Send(ToAgent::InSync(_))), "{out:?}");
+    assert!(!session.has_job());
+}
+
+#[test]
+fn orders_are_worked_out_behind_the_sections_that_they_depend_on() {
+    let mut record = record();
+    let mut session = Session::new(&now(0), Some(DEVICE));
+    let ToServer::Sync(mut sync) = sync_with_orders(0, 0) else { unreachable!() };
+    sync.sections[0].digest = application("a").digest();
+    sync.sections[0].revision = 5;
+    sync.sections[0].confirmed_revision = Some(4);
+    handle(&mut session, &mut record, ToServer::Sync(sync));
+    let digest = application("a").digest();
+    let out = handle(&mut session, &mut record, part(Some(Digest(0xd)), digest, 0, true, &["a"]));
+    assert!(matches!(&out[0], Command::Job(job) if matches!(**job, Job::Section(_))), "{out:?}");
+    // The store has found that other settings are wanted, as the device offers something else now.
+    record.orders = Digest(1);
+    let mut out = Vec::new();
+    let stored =
+        JobOutcome::Stored { section: Section::Inventory, state: record.section(Section::Inventory) };
+    session.job_done(&now(2), stored, Some(&mut record), &policy(), &mut out);
+    assert_eq!(out, [Command::Job(Box::new(Job::Orders(DEVICE)))]);
+}
+
+#[test]
+fn reports_are_stored_beside_a_sync_and_let_go_without_room() {
+    let mut record = record();
+    let mut session = Session::new(&now(0), Some(DEVICE));
+    let report = || ToServer::Runs(RunUpdates { updates: Vec::new() });
+    let out = handle(&mut session, &mut record, report());
+    assert!(matches!(&out[0], Command::Job(job) if matches!(**job, Job::Runs(DEVICE, _))), "{out:?}");
+    assert!(session.has_job());
+    let stored = RunsStored { acks: vec![RunAck { run: RunId(1), serial: 2 }] };
+    let mut out = Vec::new();
+    session.job_done(&now(1), JobOutcome::RunsStored(stored.clone()), Some(&mut record), &policy(), &mut out);
+    assert_eq!(out, [Command::Send(ToAgent::RunsStored(stored))]);
+    assert!(!session.has_job());
+    let mut out = Vec::new();
+    let full = SyncPolicy { has_room: false, ..policy() };
+    session.handle(&now(2), report(), Some(&mut record), &full, &mut out);
+    assert_eq!((out.len(), session.has_job()), (0, false));
 }

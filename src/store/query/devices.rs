@@ -4,11 +4,12 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{Page, PageRequest, cursor};
 use crate::store::error::StoreError;
-use crate::store::group;
 use crate::store::values::time_from_sql;
+use crate::store::{declaration, group};
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::section::{ApplicationCondition, Condition, HostFacts, SectionState};
+use crate::wire::settings::{SettingsReport, SettingsState};
 use crate::wire::time::WallTime;
 
 /// Which devices are wanted. Removed ones never are.
@@ -244,8 +245,9 @@ fn whole(connection: &Connection, number: i64) -> Result<DeviceDetail, StoreErro
 
 fn host(connection: &Connection, number: i64) -> Result<Option<HostFacts>, StoreError> {
     let sql =
-        "SELECT os_id, os_name, os_version, kernel, architecture, hostname, addresses, boot_id, agent_version
-        FROM host_facts WHERE device = ?1";
+        "SELECT os_id, os_name, os_version, kernel, architecture, hostname, addresses, boot_id, agent_version,
+            declarations.content
+        FROM host_facts LEFT JOIN declarations ON declarations.id = host_facts.declarations WHERE device = ?1";
     let read = |row: &Row<'_>| {
         let addresses: String = row.get(6)?;
         Ok(HostFacts {
@@ -259,14 +261,19 @@ fn host(connection: &Connection, number: i64) -> Result<Option<HostFacts>, Store
             addresses: serde_json::from_str(&addresses).unwrap_or_default(),
             boot_id: row.get(7)?,
             agent_version: row.get(8)?,
+            declarations: row
+                .get::<_, Option<String>>(9)?
+                .map(|content| declaration::parse(&content))
+                .unwrap_or_default(),
         })
     };
     Ok(connection.prepare_cached(sql)?.query_row([number], read).optional()?)
 }
 
 fn conditions(connection: &Connection, number: i64) -> Result<Vec<ApplicationCondition>, StoreError> {
-    let sql = "SELECT application, condition, since, version, detail FROM conditions WHERE device = ?1
-        ORDER BY application";
+    let sql = "SELECT application, condition, since, version, detail, settings_state, settings_revision, settings_digest,
+            settings_applied_revision, settings_since, settings_detail
+        FROM conditions WHERE device = ?1 ORDER BY application";
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map([number], |row| {
         Ok(ApplicationCondition {
@@ -275,9 +282,23 @@ fn conditions(connection: &Connection, number: i64) -> Result<Vec<ApplicationCon
             since: time_from_sql(row.get(2)?),
             version: row.get(3)?,
             detail: row.get(4)?,
+            settings: settings_report(row, 5)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// What the device says of its settings, in the six columns from `at` on.
+fn settings_report(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<SettingsReport>> {
+    let Some(state) = row.get::<_, Option<String>>(at)? else { return Ok(None) };
+    Ok(Some(SettingsReport {
+        state: SettingsState::from_name(&state).unwrap_or(SettingsState::Pending),
+        revision: row.get::<_, i64>(at + 1)?.cast_unsigned(),
+        digest: Digest(row.get::<_, i64>(at + 2)?.cast_unsigned()),
+        applied_revision: row.get::<_, i64>(at + 3)?.cast_unsigned(),
+        since: time_from_sql(row.get(at + 4)?),
+        detail: row.get(at + 5)?,
+    }))
 }
 
 fn condition_from_sql(text: &str) -> Condition {

@@ -4,9 +4,11 @@ use crate::machine::command::{JobOutcome, SectionChange, SectionUpdate};
 use crate::store::query::{self, ApplicationFilter, DeviceFilter, DeviceKey, Page, PageRequest};
 use crate::store::testing::{Fleet, all, application};
 use crate::store::{DeviceChange, StoreError};
+use crate::wire::digest::Digest;
 use crate::wire::id::Epoch;
 use crate::wire::inventory::{InventoryChange, digest_of};
 use crate::wire::section::{self, ApplicationCondition, Condition, HostFacts, Section};
+use crate::wire::settings::{SettingsReport, SettingsState};
 use crate::wire::time::WallTime;
 
 /// Every page of a list, of `limit` items each.
@@ -72,6 +74,14 @@ fn a_device_is_shown_whole() {
         since: WallTime(5),
         version: String::new(),
         detail: "gone".into(),
+        settings: Some(SettingsReport {
+            revision: 9,
+            digest: Digest(u64::MAX),
+            state: SettingsState::Failed,
+            applied_revision: 8,
+            since: WallTime(6),
+            detail: "nginx: bad".into(),
+        }),
     }];
     let set: Vec<_> = (0..30).map(application).collect();
     let contents = [
@@ -90,7 +100,7 @@ fn a_device_is_shown_whole() {
     assert_eq!((shown.row.device, &shown.host, &shown.conditions), (device, &Some(host), &conditions));
     assert_eq!((shown.applications, shown.agent_epoch), (30, Epoch(3)));
     let record = fleet.store.table().get(device).unwrap();
-    assert_eq!((shown.sections, record.agent_epoch), (record.sections, Epoch(3)));
+    assert_eq!((shown.sections, record.agent_epoch), (record.sections(), Epoch(3)));
     let by_id = query::device(&reader, &DeviceKey::NameOrId(device.to_string())).unwrap();
     assert_eq!(by_id, shown);
     let search = DeviceFilter { group: None, search: Some("KIOSK".into()) };
@@ -122,7 +132,7 @@ fn another_agent_epoch_makes_the_other_sections_revisions_start_low() {
     for _ in 0..2 {
         let record = fleet.store.table().get(device).unwrap();
         assert_eq!(record.agent_epoch, Epoch(2));
-        assert_eq!(record.sections.map(|section| section.revision), [0, 1, 1]);
+        assert_eq!(record.sections().map(|section| section.revision), [0, 1, 1]);
         fleet.reopen();
     }
 }

@@ -13,6 +13,7 @@ use crate::store::{FILE_NAME, Store};
 use crate::wire::datagram::NoticeKind;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::presence::Presence;
+use crate::wire::status::Status;
 use crate::wire::time::WallTime;
 
 fn news(store: &Store) -> Vec<HotRecord> {
@@ -37,8 +38,9 @@ fn how_a_device_is_reached_survives_a_restart() {
             record.udp_reach = UdpReach::from_number(1 + number);
             record.departure = NoticeKind::from_number(number);
             record.announced = Presence::ALL[usize::from(number)];
+            record.status = Status::ALL[usize::from(number)];
+            expected.push(*record);
             record.has_news = true;
-            expected.push(HotRecord { has_news: false, ..*record });
         });
     }
     let records = news(&fleet.store);
@@ -105,6 +107,6 @@ fn a_file_of_version_1_is_brought_up() {
         let own = |device| query::device(&reader, &DeviceKey::Id(device)).unwrap().row.own_keep_connected;
         assert_eq!((own(kept), own(idle)), (Some(true), None), "nobody had said 'off'");
         let version: i64 = reader.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-        assert_eq!(version, 2);
+        assert_eq!(version, 5);
     }
 }

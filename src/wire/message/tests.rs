@@ -4,9 +4,12 @@ use super::*;
 use crate::wire::datagram::NoticeKind;
 use crate::wire::digest::Digest;
 use crate::wire::frame;
-use crate::wire::id::{DeviceId, Epoch, TokenId};
+use crate::wire::id::{DeviceId, Epoch, RunId, TokenId};
 use crate::wire::inventory::tests::any_inventory;
 use crate::wire::section::{ApplicationCondition, Condition, HostFacts, Section};
+use crate::wire::settings::{Drift, SettingsOrder, SettingsReport, SettingsState};
+use crate::wire::statistics::{Number, Statistic, Statistics};
+use crate::wire::task::{RunAck, RunList, RunOrder, RunOutput, RunStage, RunUpdate, RunUpdates, RunsStored};
 use crate::wire::time::WallTime;
 
 fn any_section() -> impl Strategy<Value = Section> {
@@ -22,6 +25,14 @@ fn any_condition() -> impl Strategy<Value = ApplicationCondition> {
             since: WallTime(since),
             version: "1.0".into(),
             detail,
+            settings: since.is_multiple_of(2).then(|| SettingsReport {
+                revision: since,
+                digest: Digest(since),
+                state: SettingsState::Failed,
+                applied_revision: 1,
+                since: WallTime(since),
+                detail: "line 3".into(),
+            }),
         },
     )
 }
@@ -87,7 +98,35 @@ fn any_to_server() -> impl Strategy<Value = ToServer<'static>> {
     let goodbye = (prop::sample::select(NoticeKind::ALL.to_vec()), any::<u32>(), any::<u32>())
         .prop_map(|(kind, counter, boot)| ToServer::Goodbye(Goodbye { kind, counter, boot }));
     let probe = any::<u16>().prop_map(|udp_port| ToServer::Probe(Probe { udp_port }));
-    prop_oneof![enrol, sync, part, events, ping, goodbye, probe]
+    let statistics = prop::collection::vec(("\\PC{0,20}", any::<f64>()), 0..5).prop_map(|entries| {
+        let entries = entries.into_iter().map(|(name, value)| Statistic {
+            application: "nginx".into(),
+            name,
+            unit: "requests/s".into(),
+            value: Number(value),
+        });
+        ToServer::Statistics(Statistics { entries: entries.collect() })
+    });
+    let runs =
+        prop::collection::vec(any_update(), 0..4).prop_map(|updates| ToServer::Runs(RunUpdates { updates }));
+    prop_oneof![enrol, sync, part, events, ping, goodbye, probe, statistics, runs]
+}
+
+fn any_update() -> impl Strategy<Value = RunUpdate> {
+    let stages = vec![RunStage::Accepted, RunStage::Failed, RunStage::NotNow, RunStage::Unknown];
+    let output = prop::option::of((any::<bool>(), prop::collection::vec(any::<u8>(), 0..300)));
+    (any::<u64>(), prop::sample::select(stages), any::<Option<i32>>(), output).prop_map(
+        |(run, stage, exit_code, output)| RunUpdate {
+            run: RunId(run),
+            serial: 7,
+            stage,
+            progress_percent: exit_code.map(|_| 40),
+            exit_code,
+            message: "copying".into(),
+            again_seconds: exit_code.map(|_| 600),
+            output: output.map(|(is_tail, bytes)| RunOutput { is_tail, bytes, omitted_bytes: run }),
+        },
+    )
 }
 
 fn any_to_agent() -> impl Strategy<Value = ToAgent> {
@@ -132,6 +171,28 @@ fn any_to_agent() -> impl Strategy<Value = ToAgent> {
             .prop_map(|(epoch, through)| ToAgent::Ack(Ack { spool_epoch: Epoch(epoch), through })),
         any::<u32>().prop_map(|seconds| ToAgent::Later(Later { seconds })),
         Just(ToAgent::Pong),
+        ("\\PC{0,30}", any::<u64>(), any::<Option<bool>>()).prop_map(|(application, revision, settings)| {
+            let settings = settings.map(|value| format!("{{\"a\":{value}}}"));
+            let order = SettingsOrder { application, revision, settings, drift: Drift::Report };
+            ToAgent::Settings(Box::new(order))
+        }),
+        (any::<u64>(), any::<u32>(), any::<bool>()).prop_map(|(run, timeout_seconds, may_repeat)| {
+            ToAgent::Run(Box::new(RunOrder {
+                run: RunId(run),
+                application: "nginx".into(),
+                kind: "restart".into(),
+                settings: "{}".into(),
+                timeout_seconds,
+                start_within_seconds: 5,
+                may_repeat,
+            }))
+        }),
+        prop::collection::vec(any::<u64>().prop_map(RunId), 0..9)
+            .prop_map(|runs| ToAgent::Runs(RunList { runs })),
+        prop::collection::vec((any::<u64>(), any::<u32>()), 0..9).prop_map(|acks| {
+            let acks = acks.into_iter().map(|(run, serial)| RunAck { run: RunId(run), serial });
+            ToAgent::RunsStored(RunsStored { acks: acks.collect() })
+        }),
         "\\PC{0,100}"
             .prop_map(|message| ToAgent::Error(ErrorReport { code: ErrorCode::TokenExpired, message })),
     ]

@@ -9,6 +9,8 @@ use crate::wire::frame;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::limits::{DATAGRAM_KEY_BYTES, PINS_MAX, SECTIONS_MAX};
 use crate::wire::section::Section;
+use crate::wire::settings::SettingsOrder;
+use crate::wire::task::{RunList, RunOrder, RunsStored};
 use crate::wire::time::WallTime;
 
 /// A message to the agent.
@@ -32,6 +34,14 @@ pub enum ToAgent {
     SyncNow(SyncNow),
     /// Kind 41: answer to a probe.
     Probed(Probed),
+    /// Kind 42: settings that an application is to have.
+    Settings(Box<SettingsOrder>),
+    /// Kind 43: something to execute.
+    Run(Box<RunOrder>),
+    /// Kind 44: all runs that the device is to have.
+    Runs(RunList),
+    /// Kind 45: what was said of runs is stored.
+    RunsStored(RunsStored),
 }
 
 impl ToAgent {
@@ -49,6 +59,10 @@ impl ToAgent {
                 Self::Error(body) => encoder.array(2).and_then(|e| e.u32(39)?.encode(body)).map(drop),
                 Self::SyncNow(body) => encoder.array(2).and_then(|e| e.u32(40)?.encode(body)).map(drop),
                 Self::Probed(body) => encoder.array(2).and_then(|e| e.u32(41)?.encode(body)).map(drop),
+                Self::Settings(body) => encoder.array(2).and_then(|e| e.u32(42)?.encode(body)).map(drop),
+                Self::Run(body) => encoder.array(2).and_then(|e| e.u32(43)?.encode(body)).map(drop),
+                Self::Runs(body) => encoder.array(2).and_then(|e| e.u32(44)?.encode(body)).map(drop),
+                Self::RunsStored(body) => encoder.array(2).and_then(|e| e.u32(45)?.encode(body)).map(drop),
             };
             // A vector can always be written to, and none of our types refuses to be encoded.
             debug_assert!(done.is_ok());
@@ -74,6 +88,10 @@ impl ToAgent {
             39 => Self::Error(decoder.decode()?),
             40 => Self::SyncNow(decoder.decode()?),
             41 => Self::Probed(decoder.decode()?),
+            42 => Self::Settings(decoder.decode()?),
+            43 => Self::Run(decoder.decode()?),
+            44 => Self::Runs(decoder.decode()?),
+            45 => Self::RunsStored(decoder.decode()?),
             unknown => return Err(MessageError::UnknownKind(unknown)),
         };
         at_end(&decoder)?;

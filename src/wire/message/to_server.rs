@@ -11,6 +11,9 @@ use crate::wire::id::{Epoch, TokenId};
 use crate::wire::inventory::Application;
 use crate::wire::limits::{EVENTS_PER_MESSAGE_MAX, PART_ENTRIES_MAX, SECTIONS_MAX, TOKEN_SECRET_BYTES};
 use crate::wire::section::{ApplicationCondition, HostFacts, Section, decode_conditions};
+use crate::wire::settings::SETTINGS_SECTION;
+use crate::wire::statistics::Statistics;
+use crate::wire::task::{RUNS_SECTION, RunUpdates};
 use crate::wire::time::WallTime;
 
 /// A message to the server.
@@ -30,6 +33,10 @@ pub enum ToServer<'b> {
     Goodbye(Goodbye),
     /// Kind 7: somebody on the device looks whether everything works.
     Probe(Probe),
+    /// Kind 8: what has become of runs.
+    Runs(RunUpdates),
+    /// Kind 9: numbers, as they are now.
+    Statistics(Statistics),
 }
 
 impl<'b> ToServer<'b> {
@@ -45,6 +52,8 @@ impl<'b> ToServer<'b> {
                 Self::Ping(body) => encoder.array(2).and_then(|e| e.u32(5)?.encode(body)).map(drop),
                 Self::Goodbye(body) => encoder.array(2).and_then(|e| e.u32(6)?.encode(body)).map(drop),
                 Self::Probe(body) => encoder.array(2).and_then(|e| e.u32(7)?.encode(body)).map(drop),
+                Self::Runs(body) => encoder.array(2).and_then(|e| e.u32(8)?.encode(body)).map(drop),
+                Self::Statistics(body) => encoder.array(2).and_then(|e| e.u32(9)?.encode(body)).map(drop),
             };
             // A vector can always be written to, and none of our types refuses to be encoded.
             debug_assert!(done.is_ok());
@@ -65,6 +74,8 @@ impl<'b> ToServer<'b> {
             5 => Self::Ping(decoder.decode()?),
             6 => Self::Goodbye(decoder.decode()?),
             7 => Self::Probe(decoder.decode()?),
+            8 => Self::Runs(decoder.decode()?),
+            9 => Self::Statistics(decoder.decode()?),
             unknown => return Err(MessageError::UnknownKind(unknown)),
         };
         at_end(&decoder)?;
@@ -143,12 +154,22 @@ pub struct Sync {
     /// The device's clock, so that the server can tell when it is wrong.
     #[n(3)]
     pub clock: WallTime,
-    /// One entry for each section that the device has.
+    /// One entry for each section that the device has, and one each for the settings and the runs that it was ordered.
     #[cbor(n(4), decode_with = "bounded::list::<Ctx, NamedSection, SECTIONS_MAX>")]
     pub sections: Vec<NamedSection>,
     /// How the device is reached by datagrams; left out by agents that do not know of them.
     #[n(5)]
     pub reach: Option<Reach>,
+}
+
+impl Sync {
+    /// The digest of all that the device was ordered and has: settings and runs, as one sum. `None` when it takes no orders.
+    #[must_use]
+    pub fn orders(&self) -> Option<Digest> {
+        let named =
+            |number| self.sections.iter().find(|named| named.section == number).map(|named| named.digest);
+        Some(named(SETTINGS_SECTION)?.with(named(RUNS_SECTION)?))
+    }
 }
 
 /// How a device is reached by datagrams, and which of them were exchanged.

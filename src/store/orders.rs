@@ -1,0 +1,78 @@
+//! What a device is to have beyond what it says of itself: settings and runs.
+//!
+//! All of it is one digest, in the device's record and in its row, which a sync compares with what the device says it has. Whatever
+//! changes what a device is to have calls [`refresh`] in the same transaction, and tells the table after the commit.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, params};
+
+use super::error::StoreError;
+use super::table::DeviceTable;
+use super::{Store, desired, device, run};
+use crate::machine::command::{JobOutcome, Orders};
+use crate::wire::digest::Digest;
+use crate::wire::id::DeviceId;
+use crate::wire::message::{ErrorCode, ErrorReport};
+
+/// A device whose orders are others now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrdersChange {
+    /// Which device.
+    pub device: DeviceId,
+    /// The digest of all that it is to have.
+    pub digest: Digest,
+}
+
+/// Works the digest out anew and writes it into the device's row; what the table is to be told when it is another.
+pub(super) fn refresh(connection: &Connection, number: i64) -> Result<Option<OrdersChange>, StoreError> {
+    let digest = desired::digest_of(connection, number)?.with(run::digest_of(connection, number)?);
+    let sql = "UPDATE device_states SET orders_digest = ?2 WHERE device = ?1 AND orders_digest <> ?2";
+    let changed = connection.prepare_cached(sql)?.execute(params![number, digest.0.cast_signed()])?;
+    if changed == 0 {
+        return Ok(None);
+    }
+    let mut statement = connection.prepare_cached("SELECT id FROM devices WHERE number = ?1")?;
+    let device = DeviceId(statement.query_row([number], |row| row.get::<_, i64>(0))?.cast_unsigned());
+    Ok(Some(OrdersChange { device, digest }))
+}
+
+/// Tells the table. Called after the commit, by the writer's thread.
+pub(super) fn tell(table: &DeviceTable, changes: &[OrdersChange]) {
+    for change in changes {
+        table.with(change.device, |record| record.orders = change.digest);
+    }
+}
+
+impl Store {
+    /// What a device is to be told so that it has what it should. Called on a worker's thread.
+    #[must_use]
+    pub fn orders(&self, device: DeviceId) -> JobOutcome {
+        match self.orders_of(device) {
+            Ok(orders) => JobOutcome::Orders(Box::new(orders)),
+            Err(error @ (StoreError::DeviceRemoved(_) | StoreError::NoDevice(_))) => {
+                JobOutcome::Refused(ErrorReport {
+                    code: ErrorCode::DeviceRemoved,
+                    message: error.to_string(),
+                })
+            }
+            Err(error) => {
+                log::warn!("device {device}: its orders could not be read: {error}");
+                JobOutcome::Failed
+            }
+        }
+    }
+
+    fn orders_of(&self, device: DeviceId) -> Result<Orders, StoreError> {
+        let reader = self.reader()?;
+        let number = device::number_of(&reader, device)?;
+        let settings = desired::orders_of(&reader, number)?;
+        let (runs, list) = run::orders_of(&reader, number)?;
+        Ok(Orders { settings, runs, list })
+    }
+
+    /// The table, for completions that tell it.
+    pub(super) fn shared_table(&self) -> Arc<DeviceTable> {
+        Arc::clone(&self.inner.table)
+    }
+}
