@@ -45,6 +45,7 @@ use crate::machine::agent::{Action, AgentMachine, AgentStart, AgentState, SpoolS
 use crate::reactor::channel::ChannelError;
 use crate::reactor::clock::Clock;
 use crate::wire::datagram::boot_of;
+use crate::wire::digest::Digest;
 use crate::wire::id::Epoch;
 use crate::wire::message::{Reach, SyncReason};
 use crate::wire::time::{Moment, Now, WallTime};
@@ -140,6 +141,10 @@ pub struct Agent {
     waiting: Vec<(ClientKey, Wait)>,
     /// The server wants news: why, and how far their collection is.
     looking: Option<(SyncReason, Wait)>,
+    /// The sum of the digests of the ordered settings that are kept here.
+    settings_digest: Digest,
+    /// The sum of the digests of the runs that are kept here.
+    runs_digest: Digest,
     datagrams: Datagrams,
     farewell: Option<Farewell>,
     asleep: Option<Asleep>,
@@ -204,6 +209,8 @@ impl Agent {
             last_error_at: None,
             waiting: Vec::new(),
             looking: None,
+            settings_digest: Digest::EMPTY,
+            runs_digest: Digest::EMPTY,
             datagrams,
             farewell: None,
             asleep: None,
