@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`pacing`] | when a device is to come |
 //! | [`presence`] | where a device is, as far as can be told |
+//! | [`schema`] | what settings must look like |
 //! | [`version`] | which of two versions is newer |
 //! | [`why`] | why a device is in sync or not, in words |
 #![forbid(unsafe_code)]
 
 pub mod pacing;
 pub mod presence;
+pub mod schema;
 pub mod version;
 pub mod why;

@@ -270,7 +270,10 @@ fn a_message_that_is_changed_in_kind_or_key_is_no_longer_allowed() {
             let mut wrong = pairs.clone();
             wrong[at].1 = Value::Bool(true);
             // The keys that are bools.
-            if !matches!((*kind, key), (3, Value::Unsigned(5)) | (40, Value::Unsigned(0)) | (43, Value::Unsigned(6))) {
+            if !matches!(
+                (*kind, key),
+                (3, Value::Unsigned(5)) | (40, Value::Unsigned(0)) | (43, Value::Unsigned(6))
+            ) {
                 assert!(!allows(*kind, wrong), "kind {kind} with a bool as {key:?}");
             }
             let mut twice = pairs.clone();
