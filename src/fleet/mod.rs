@@ -4,13 +4,17 @@
 //! |---|---|
 //! | [`pacing`] | when a device is to come |
 //! | [`presence`] | where a device is, as far as can be told |
+//! | [`ring`] | how a day of numbers is kept |
 //! | [`schema`] | what settings must look like |
+//! | [`status`] | whether a device is well, and why not |
 //! | [`version`] | which of two versions is newer |
 //! | [`why`] | why a device is in sync or not, in words |
 #![forbid(unsafe_code)]
 
 pub mod pacing;
 pub mod presence;
+pub mod ring;
 pub mod schema;
+pub mod status;
 pub mod version;
 pub mod why;
