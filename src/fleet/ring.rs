@@ -89,11 +89,17 @@ impl Ring {
         self.points.iter().any(|point| point.values.get(column).is_some_and(|value| value.is_finite()))
     }
 
-    /// Enters the values of now. Those of the same slot are replaced; what is older than a day goes, and so does what is newer than
-    /// now, which a clock that was set back has left.
-    pub fn push(&mut self, now: WallTime, mut values: Vec<f32>) {
+    /// Forgets what is older than a day, and what is newer than now, which a clock that was set back has left.
+    pub fn forget(&mut self, now: WallTime) {
         let slot = slot_of(now);
-        self.points.retain(|point| point.slot < slot && slot - point.slot < SLOTS);
+        self.points.retain(|point| point.slot <= slot && slot - point.slot < SLOTS);
+    }
+
+    /// Enters the values of now; those of the same slot are replaced.
+    pub fn push(&mut self, now: WallTime, mut values: Vec<f32>) {
+        self.forget(now);
+        let slot = slot_of(now);
+        self.points.retain(|point| point.slot < slot);
         values.resize(self.columns, f32::NAN);
         self.points.insert(0, Point { slot, values });
     }

@@ -126,7 +126,8 @@ fn take(
 
 /// What was there and what is new, as one. Numbers that were not reported stay as long as the day has a value of them.
 fn merged(before: Option<(Vec<Latest>, Ring)>, entries: &[Statistic], now: WallTime) -> (Vec<Latest>, Ring) {
-    let (known, ring) = before.unwrap_or_default();
+    let (known, mut ring) = before.unwrap_or_default();
+    ring.forget(now);
     let mut latest: Vec<Latest> =
         entries.iter().map(|entry| (entry.name.clone(), entry.unit.clone(), Some(entry.value.0))).collect();
     let gone = known.iter().enumerate().filter(|(column, (name, ..))| {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::error::StoreError;
 use super::values::{time_from_sql, time_to_sql};
@@ -290,11 +290,4 @@ fn failed_runs(
         each(row.get(0)?, run);
     }
     Ok(())
-}
-
-/// How a device stands.
-pub(super) fn of(connection: &Connection, number: i64) -> Result<Standing, StoreError> {
-    let sql = "SELECT status, since, reasons FROM status_reasons WHERE device = ?1";
-    let row = connection.prepare_cached(sql)?.query_row([number], |row| standing(row, 0)).optional()?;
-    Ok(row.unwrap_or_default())
 }

@@ -105,7 +105,7 @@ fn limits_have_edges() {
     assert_eq!(judge(&lost(0), &Rules::default(), NOW).0, Status::Warning, "at once");
     assert_eq!(judge(&lost(23), &Rules::default(), NOW).0, Status::Warning);
     assert_eq!(judge(&lost(24), &Rules::default(), NOW).0, Status::Critical);
-    let expires = |days| Facts {
+    let expires = |days: u64| Facts {
         certificate_expires_at: Some(WallTime(NOW.0 + days * 24 * HOUR - 1)),
         ..Facts::default()
     };
