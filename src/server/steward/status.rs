@@ -132,3 +132,6 @@ impl Statuses {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
