@@ -7,11 +7,11 @@
 //!
 //! ```text
 //! 0  wire/      bytes <-> values: frames, messages, tokens, ids, digests, limits. No IO, no clock
-//! 1  fleet/     pure rules: pacing, presence, versions
+//! 1  fleet/     pure rules: policies and locks, schemas, tasks and their runs, status, pacing, presence, versions
 //! 1  machine/   pure state machines: server session, acknowledgements, timers, calls of devices, agent
 //! 2  lane/      what passes between threads: bounded mailboxes with a doorbell; counters
 //! 3  journal/   the event log of the server and the spool of the agent; the one module with unsafe
-//! 3  store/     SQLite: devices, groups, tokens, inventory; the device table in memory
+//! 3  store/     SQLite: devices, groups, tokens, inventory, policies, tasks, statistics; the device table in memory
 //! 3  reactor/   mio: poll, links, the TLS channel, acceptor, the UDP port, buffers, the clock
 //! 4  admin/     the administration API    agent/  the device side    client/  what musterctl uses
 //! 5  server/    assembly: configuration, identity, threads, start, drain; the embeddable server
@@ -30,6 +30,7 @@
 //! | store writer | the one write connection to SQLite | workers, control |
 //! | worker × W | nothing between jobs | reactors, through a bounded channel |
 //! | datagrams | the UDP port; who is called, and how far each call is | sockets; reactors and control through a mailbox |
+//! | steward | nothing but the clock: tasks that are due, statuses, devices that have other orders to hear of | control, by a bell |
 //! | control | the administration API, signals, reload | administrators |
 //!
 //! No thread waits for a thread that it feeds. A permit is taken before a frame is consumed, so that a lane can't
@@ -51,6 +52,12 @@
 //!   No worker, no disk.
 //! - **A sync in which something changed**: session → job → worker → store writer → outcome → session → link. One
 //!   transaction takes everything that waits.
+//! - **Orders** (settings and runs of tasks): whatever changes what a device is to have writes one digest of it into the device's row and
+//!   record, in the transaction of the change. A sync names the digest of what the device has; when they differ, and the sections are
+//!   in step, a worker works out what to tell it, and it is told before the sync ends. The steward asks connected devices to sync, paced,
+//!   and wakes others where that is wanted.
+//! - **What has become of a run**: link → session → job → worker → store writer → acknowledgement, which lets the device forget it.
+//! - **Statistics**: with a sync, link → session → job → store; not acknowledged, the next ones come by themselves.
 //! - **Enrolment**: a link without a certificate → job → worker checks the token, signs the request, stores the device →
 //!   answer → the device connects anew with its certificate.
 //! - **A call**: control → the UDP port's thread → where is the device? Connected: a letter to its reactor, a message on its link. Not:

@@ -18,6 +18,16 @@
 //! 4. On a connection that stays, `ping` says when the next one will come, and `sync-now` asks for a sync at once. `goodbye` is the last word.
 //! 5. `in-sync` says when to come again, and whether the connection stays: without `keep` the agent closes it.
 //!
+//! # Orders
+//!
+//! A `sync` that names sections 4 and 5 says that the device takes orders: settings of applications, and runs of tasks. When the sum of
+//! both digests is not what the server has for the device, it sends, behind the device's own sections and before `in-sync`, one
+//! `settings-order` for each application that differs from what the device's conditions report, one `run-order` for each run that the
+//! device has not accepted, and one `run-list` with all runs that it is to have. A device keeps an order durably before its next sync
+//! names it; it executes a run once, however often it is ordered; it ends runs that the list lacks and reports those that it does not know.
+//! `run-updates` go up at any time and are repeated until `runs-stored` names their serial number. `statistics` go up just before a
+//! `sync`. What may be ordered the device declares with its host facts.
+//!
 //! # Datagrams
 //!
 //! A wake (server to device, UDP 15000 or what the device named) and a notice (device to server, UDP 13000 or what the server named)
