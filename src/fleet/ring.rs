@@ -210,7 +210,7 @@ mod tests {
         }
         assert_eq!((ring.points().len() as u64, ring.points()[0].slot), (SLOTS, SLOTS + 49));
         let bytes = ring.encode(usize::MAX);
-        assert!(bytes.len() < 7 * SLOTS as usize, "{}", bytes.len());
+        assert!((bytes.len() as u64) < 7 * SLOTS, "{}", bytes.len());
         assert_eq!(Ring::decode(&bytes), Some(ring));
     }
 

@@ -100,7 +100,7 @@ impl Announcer {
             if record.status == change.to {
                 return true;
             }
-            match self.append(status_event(record.status, change, now), now, record.device) {
+            match self.append(&status_event(record.status, change, now), now, record.device) {
                 Appended::Yes | Appended::Never => {
                     record.status = change.to;
                     record.has_news = true;
@@ -115,7 +115,7 @@ impl Announcer {
         said.unwrap_or(true)
     }
 
-    fn append(&self, event: Event, now: WallTime, device: DeviceId) -> Appended {
+    fn append(&self, event: &Event, now: WallTime, device: DeviceId) -> Appended {
         let Ok(event) = event.to_bytes() else { return Appended::Never };
         let mut payload = Vec::new();
         record::encode(OWN_EPOCH, &event, &mut payload);
@@ -140,7 +140,7 @@ impl Announcer {
         if is_own_restart && (before, presence) == (Presence::Connected, Presence::Idle) {
             return false;
         }
-        match self.append(event_of(before, presence, now), now, record.device) {
+        match self.append(&event_of(before, presence, now), now, record.device) {
             Appended::Yes => {
                 record.announced = presence;
                 record.has_news = true;

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::wire::digest::Digest;
@@ -36,11 +36,9 @@ fn texts(facts: &Facts, rules: &Rules) -> (Status, Vec<String>) {
     (status, reasons.iter().map(|reason| format!("{} {}", reason.level, reason.text(NOW))).collect())
 }
 
-fn rules(settings: Value) -> Rules {
-    Rules::parse(&json!({ "status": settings })).unwrap()
+fn rules(status: &Value) -> Rules {
+    Rules::parse(&json!({ "status": status })).unwrap()
 }
-
-use serde_json::Value;
 
 #[test]
 fn a_device_against_which_nothing_is_known_is_ok() {
@@ -120,7 +118,7 @@ fn limits_have_edges() {
 
 #[test]
 fn an_application_may_have_rules_of_its_own() {
-    let rules = rules(json!({
+    let rules = rules(&json!({
         "applications": {"cups": {"stopped": "off"}, "till": {"stopped": "critical"}},
         "application": {"failed": "warning"},
     }));
@@ -170,7 +168,7 @@ fn wrong_rules_are_refused_with_their_path() {
         assert!(refused.starts_with(error), "{refused}");
     }
     assert_eq!(Rules::parse(&json!({})), Ok(Rules::default()));
-    let off = rules(json!({"lost": {"warning_after": "off"}, "disk": {"warning_below": "off"}}));
+    let off = rules(&json!({"lost": {"warning_after": "off"}, "disk": {"warning_below": "off"}}));
     assert_eq!((off.lost.warning_after_ms, off.disk.warning_below_percent), (None, None));
 }
 
