@@ -102,8 +102,11 @@ fn conditions(number: u64) -> Vec<ApplicationCondition> {
     MANAGED.iter().enumerate().map(of).collect()
 }
 
+/// An application's numbers: name, unit, value.
+type Numbers = (&'static str, Vec<(&'static str, &'static str, f64)>);
+
 /// Numbers as they are: some do not change, some wander, some are noise.
-fn statistics(number: u64, quarter: u64) -> [(&'static str, Vec<(&'static str, &'static str, f64)>); 2] {
+fn statistics(number: u64, quarter: u64) -> [Numbers; 2] {
     let noise = (spread(number * 97 + quarter, 5) % 1_000) as f64;
     let agent = vec![
         ("disk_free_bytes", "bytes", 2e10 - noise * 4_096.0),

@@ -1,5 +1,5 @@
 //! Statistics, conditions and the status of devices, as musterctl shows them.
-#![expect(clippy::unwrap_used, reason = "a test's helper that can't go on fails the test")]
+#![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 mod ctl_support;
 
