@@ -146,6 +146,7 @@ fn main() {
             device: device(number),
             name: format!("device-{number:06}"),
             certificate: CertificateHash::of(&number.to_be_bytes()),
+            expires_at: None,
             now: WallTime(2),
         };
         store.enrol(enrolment, move |outcome| {
@@ -219,7 +220,7 @@ fn main() {
             }
         }
     });
-    let rare = DeviceFilter { group: None, search: Some(format!("{:06}", devices - 1)) };
+    let rare = DeviceFilter { search: Some(format!("{:06}", devices - 1)), ..DeviceFilter::default() };
     latency("devices, a search that finds one", 11, || {
         query::devices(&reader, &rare, &page(None)).unwrap().items.len()
     });

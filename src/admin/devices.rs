@@ -8,6 +8,7 @@ use super::context::AdminContext;
 use super::error::ApiError;
 use super::extract::{Asked, Body, Named, page};
 use super::standing::{address, kept_by, next_slot, record_of, tell_kept, udp_port, udp_reach};
+use super::statistics;
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::fleet::presence::{Presence, presence};
 use crate::machine::hot::HotRecord;
@@ -16,7 +17,7 @@ use crate::store::query::{self, DeviceFilter, DeviceKey, DeviceRow, PageRequest}
 use crate::store::table::signs_of;
 use crate::wire::api::{
     Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Keep, Link, Page, SectionStatus, Spool,
-    Timestamp,
+    StatusReason, Timestamp,
 };
 use crate::wire::id::Epoch;
 use crate::wire::section::Section;
@@ -41,11 +42,16 @@ pub(super) fn presence_of(context: &AdminContext, record: &HotRecord, now: WallT
 }
 
 fn shown(context: &AdminContext, row: DeviceRow, record: &HotRecord) -> Device {
+    let now = (context.clock)();
+    let reasons = row.standing.reasons.iter();
     Device {
+        status: row.standing.status,
+        status_since: row.standing.since.map(Into::into),
+        reasons: reasons.map(|r| StatusReason { level: r.level, text: r.text(now) }).collect(),
         id: row.device,
         name: row.name,
         group: row.group,
-        presence: presence_of(context, record, (context.clock)()),
+        presence: presence_of(context, record, now),
         last_seen_at: Timestamp::unless_zero(record.last_seen),
         last_sync_at: Timestamp::unless_zero(record.last_sync),
         keep_connected: record.keep_connected,
@@ -59,7 +65,7 @@ pub(super) async fn list(
     Asked(asked): Asked<DeviceQuery>,
 ) -> Result<Json<Page<Device>>, ApiError> {
     let page = page(asked.limit, asked.cursor)?;
-    let filter = DeviceFilter { group: asked.group, search: asked.search };
+    let filter = DeviceFilter { group: asked.group, search: asked.search, status: asked.status };
     let context = shared.context.clone();
     let page = shared.pool.run(move || read_page(&context, &filter, asked.presence, page)).await?;
     Ok(Json(page))
@@ -121,6 +127,7 @@ fn whole(context: &AdminContext, name: String) -> Result<DeviceDetail, ApiError>
         sections: sections.to_vec(),
         host: detail.host,
         conditions: detail.conditions.into_iter().map(Into::into).collect(),
+        statistics: statistics::series(detail.statistics),
         applications: detail.applications,
         events: Spool { spool_epoch: record.spool_epoch, last_sequence: record.last_sequence },
         link: record.link.map(|link| Link {

@@ -28,6 +28,7 @@ pub mod listen;
 mod patience;
 mod rate;
 mod standing;
+mod statistics;
 mod status;
 mod tokens;
 

@@ -31,6 +31,8 @@ pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Statu
             });
         }
         let counts = query::counts(&*context.store.reader()?)?;
+        let statuses = query::status_counts(&*context.store.reader()?)?;
+        (devices.ok, devices.warning, devices.critical) = (statuses.ok, statuses.warning, statuses.critical);
         Ok(Status {
             version: context.info.version.into(),
             started_at: context.info.started_at.into(),

@@ -4,15 +4,19 @@
 //! |---|---|
 //! | [`pacing`] | when a device is to come |
 //! | [`presence`] | where a device is, as far as can be told |
+//! | [`ring`] | how a day of numbers is kept |
 //! | [`schema`] | what settings must look like |
 //! | [`settings`] | what settings come of policies, locks and a device's own |
+//! | [`status`] | whether a device is well, and why not |
 //! | [`version`] | which of two versions is newer |
 //! | [`why`] | why a device is in sync or not, in words |
 #![forbid(unsafe_code)]
 
 pub mod pacing;
 pub mod presence;
+pub mod ring;
 pub mod schema;
 pub mod settings;
+pub mod status;
 pub mod version;
 pub mod why;

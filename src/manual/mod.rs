@@ -6,6 +6,7 @@
 //! | [`delivery`] | whoever relies on an event arriving: what is promised, and how it is kept |
 //! | [`operations`] | whoever runs a server: configuration, backup, full disks, removed devices |
 //! | [`reach`] | whoever calls devices: wakes, notices, presence, kept connections, firewalls and NAT |
+//! | [`status`] | whoever wants to know which devices are not well: rules, conditions, statistics |
 //! | [`wire`] | whoever writes an agent in another language |
 //! | [`measurements`] | whoever sizes a server: what was measured, and how |
 //! | [`testing`] | whoever wants to see that it holds |
@@ -19,5 +20,6 @@ pub mod delivery;
 pub mod measurements;
 pub mod operations;
 pub mod reach;
+pub mod status;
 pub mod testing;
 pub mod wire;

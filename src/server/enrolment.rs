@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::identity::{DatagramPurpose, Identity};
+use super::identity::{self, DatagramPurpose, Identity};
 use crate::machine::command::JobOutcome;
 use crate::store::{Enrolment, Store, StoreError, TokenRefusal};
 use crate::wire::id::{CertificateHash, DeviceId};
@@ -34,6 +34,7 @@ pub fn enrol(
         device,
         name: request.name,
         certificate: hash,
+        expires_at: Some(identity::expiry_of_issued(now)),
         now,
     };
     let identity = identity.clone();
@@ -155,6 +156,12 @@ mod tests {
         assert_eq!(house.store.table().by_certificate(&hash), Certificate::Device(enrolled.device));
         assert_eq!(enrolled.pins, house.identity.pins());
         assert_ne!(enrolled.wake_key, enrolled.notice_key);
+        let judged = house.store.facts_of(&[enrolled.device], NOW).unwrap();
+        // What stands in the certificate is what is kept: UTCTime of RFC 5280 section 4.1.2.5.1.
+        let expires_at = judged[0].facts.certificate_expires_at.unwrap().to_string();
+        let written: String = expires_at.chars().skip(2).take(17).filter(char::is_ascii_digit).collect();
+        let written = format!("{written}Z");
+        assert!(enrolled.certificate.windows(13).any(|bytes| bytes == written.as_bytes()), "{expires_at}");
 
         let second = outcome(&house, request(token.secret), NOW);
         assert!(matches!(second, JobOutcome::Refused(report) if report.code == ErrorCode::TokenUsedUp));

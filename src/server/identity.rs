@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::hkdf;
 use rcgen::{Issuer, KeyPair};
 
-pub use certificates::{DEVICE_CERTIFICATE_DAYS, IssueError};
+pub use certificates::{DEVICE_CERTIFICATE_DAYS, IssueError, expiry_of_issued};
 
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::limits::DATAGRAM_KEY_BYTES;

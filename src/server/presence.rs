@@ -14,6 +14,7 @@ use crate::machine::record;
 use crate::store::table::{DeviceTable, SHARDS, signs_of};
 use crate::wire::event::{Event, Severity};
 use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::status::Status;
 use crate::wire::time::WallTime;
 
 /// What the events name as their application.
@@ -21,6 +22,12 @@ pub const APPLICATION: &str = "muster";
 
 /// What kind of events they are.
 pub const KIND: &str = "presence";
+
+/// What kind of events those are that say how well a device is.
+pub const STATUS_KIND: &str = "status";
+
+/// Most reasons that such an event names, in reasons: with all of them it would be too long for a line.
+const REASONS_IN_EVENT_MAX: usize = 5;
 
 /// The history that the server's own events belong to: no device has it.
 pub const OWN_EPOCH: Epoch = Epoch(0);
@@ -37,19 +44,39 @@ pub struct Announcer {
     is_stopping: Arc<AtomicBool>,
     /// Devices whose records have news that are not in the store.
     news: Arc<Mutex<HashSet<DeviceId>>>,
+    /// Devices that are elsewhere since somebody asked for them: at most every device once.
+    moved: Arc<Mutex<HashSet<DeviceId>>>,
+}
+
+/// What is to be said of a device's status.
+pub(super) struct StatusChange {
+    pub(super) device: DeviceId,
+    pub(super) to: Status,
+    /// Why, in words.
+    pub(super) reasons: Vec<String>,
 }
 
 impl Announcer {
     /// Announces in this journal. Nobody is lost before they could have come to a server that started then.
     #[must_use]
     pub fn new(journal: Journal, counters: Arc<Counters>, server_started: WallTime) -> Self {
-        Self { journal, counters, server_started, is_stopping: Arc::default(), news: Arc::default() }
+        Self {
+            journal,
+            counters,
+            server_started,
+            is_stopping: Arc::default(),
+            news: Arc::default(),
+            moved: Arc::default(),
+        }
     }
 
     /// Says where the device is when that has changed. `true`: something was appended to the journal. Without room there, it is said
     /// later.
     pub fn settle(&self, now: WallTime, record: &mut HotRecord) -> bool {
         let has_appended = self.announce(now, record);
+        if has_appended {
+            self.moved.lock().insert(record.device);
+        }
         if record.has_news {
             self.news.lock().insert(record.device);
         }
@@ -59,6 +86,45 @@ impl Announcer {
     /// Takes out the devices whose records have news.
     pub(super) fn take_news(&self) -> HashSet<DeviceId> {
         std::mem::take(&mut *self.news.lock())
+    }
+
+    /// Takes out the devices that are elsewhere since this was asked last.
+    pub(super) fn take_moved(&self) -> HashSet<DeviceId> {
+        std::mem::take(&mut *self.moved.lock())
+    }
+
+    /// Says how well a device is when that is not what was said last. `true`: it is said now, or was. Without room in the journal it
+    /// is to be said later.
+    pub(super) fn say_status(&self, now: WallTime, table: &DeviceTable, change: &StatusChange) -> bool {
+        let said = table.with(change.device, |record| {
+            if record.status == change.to {
+                return true;
+            }
+            match self.append(&status_event(record.status, change, now), now, record.device) {
+                Appended::Yes | Appended::Never => {
+                    record.status = change.to;
+                    record.has_news = true;
+                    true
+                }
+                Appended::NotNow => false,
+            }
+        });
+        if said == Some(true) {
+            self.news.lock().insert(change.device);
+        }
+        said.unwrap_or(true)
+    }
+
+    fn append(&self, event: &Event, now: WallTime, device: DeviceId) -> Appended {
+        let Ok(event) = event.to_bytes() else { return Appended::Never };
+        let mut payload = Vec::new();
+        record::encode(OWN_EPOCH, &event, &mut payload);
+        let record = Record { wall_ms: now.0, device: device.0, sequence: 0, payload: &payload };
+        match self.journal.append(&record) {
+            Ok(_) => Appended::Yes,
+            Err(AppendError::NoRoom(_) | AppendError::Failed) => Appended::NotNow,
+            Err(AppendError::TooLarge { .. }) => Appended::Never,
+        }
     }
 
     fn announce(&self, now: WallTime, record: &mut HotRecord) -> bool {
@@ -74,19 +140,15 @@ impl Announcer {
         if is_own_restart && (before, presence) == (Presence::Connected, Presence::Idle) {
             return false;
         }
-        let Ok(event) = event_of(before, presence, now).to_bytes() else { return false };
-        let mut payload = Vec::new();
-        record::encode(OWN_EPOCH, &event, &mut payload);
-        let record_of_it = Record { wall_ms: now.0, device: record.device.0, sequence: 0, payload: &payload };
-        match self.journal.append(&record_of_it) {
-            Ok(_) => {
+        match self.append(&event_of(before, presence, now), now, record.device) {
+            Appended::Yes => {
                 record.announced = presence;
                 record.has_news = true;
                 self.counters.presence_changes.add_one();
                 true
             }
-            Err(AppendError::NoRoom(_) | AppendError::Failed) => false,
-            Err(AppendError::TooLarge { .. }) => {
+            Appended::NotNow => false,
+            Appended::Never => {
                 record.announced = presence;
                 false
             }
@@ -102,6 +164,13 @@ impl Announcer {
     pub fn flush(&self) {
         self.journal.ring();
     }
+}
+
+/// What became of an event that was to be put into the journal.
+enum Appended {
+    Yes,
+    NotNow,
+    Never,
 }
 
 /// Walks over the table, so that what changes by time alone is noticed.
@@ -142,6 +211,34 @@ fn event_of(from: Presence, to: Presence, now: WallTime) -> Event {
         application: APPLICATION.to_owned(),
         kind: KIND.to_owned(),
         message: format!("{} (was {})", words(to), words(from)),
+        occurred_at: now,
+        fields,
+    }
+}
+
+fn status_event(from: Status, change: &StatusChange, now: WallTime) -> Event {
+    let severity = match change.to {
+        Status::Ok => Severity::Info,
+        Status::Warning => Severity::Warning,
+        Status::Critical => Severity::Critical,
+    };
+    let mut message = format!("{} (was {from})", change.to);
+    let mut separator = ": ";
+    for reason in change.reasons.iter().take(REASONS_IN_EVENT_MAX) {
+        message.push_str(separator);
+        message.push_str(reason);
+        separator = "; ";
+    }
+    if change.reasons.len() > REASONS_IN_EVENT_MAX {
+        message.push_str(&format!("; and {} more", change.reasons.len() - REASONS_IN_EVENT_MAX));
+    }
+    let fields =
+        vec![("from".to_owned(), from.name().to_owned()), ("to".to_owned(), change.to.name().to_owned())];
+    Event {
+        severity,
+        application: APPLICATION.to_owned(),
+        kind: STATUS_KIND.to_owned(),
+        message,
         occurred_at: now,
         fields,
     }

@@ -25,6 +25,8 @@ pub struct Enrolment {
     pub name: String,
     /// Its certificate.
     pub certificate: CertificateHash,
+    /// Until when that is good; `None`: not known.
+    pub expires_at: Option<WallTime>,
     /// The time.
     pub now: WallTime,
 }
@@ -155,8 +157,8 @@ pub(super) fn enrol(connection: &Connection, enrolment: &Enrolment) -> Result<En
     }
     let number = connection.last_insert_rowid();
     connection
-        .prepare_cached("INSERT INTO certificates (hash, device) VALUES (?1, ?2)")?
-        .execute(params![enrolment.certificate.0, number])?;
+        .prepare_cached("INSERT INTO certificates (hash, device, expires_at) VALUES (?1, ?2, ?3)")?
+        .execute(params![enrolment.certificate.0, number, enrolment.expires_at.map(time_to_sql)])?;
     connection.prepare_cached("INSERT INTO device_states (device) VALUES (?1)")?.execute([number])?;
     let mut statement = connection.prepare_cached("SELECT path FROM groups WHERE id = ?1")?;
     let path = statement.query_row([group], |row| row.get(0))?;

@@ -25,6 +25,7 @@ mod run;
 mod schema;
 mod section;
 mod statistics;
+mod status;
 pub mod table;
 mod token;
 mod values;
@@ -44,6 +45,8 @@ pub use error::StoreError;
 pub use group::{GROUP_DEPTH_MAX, Group, GroupChange, normal_path};
 pub use kept::KeptChanges;
 pub use orders::OrdersChange;
+pub use statistics::{ApplicationStatistics, RINGS_BYTES_MAX};
+pub use status::{Judged, Slice, Standing, Verdict};
 pub use token::{CreatedToken, NewToken, Token, TokenRefusal};
 pub use writer::WriterCounters;
 

@@ -41,6 +41,7 @@ pub(super) fn refresh(connection: &Connection, number: i64) -> Result<Option<Ord
 pub(super) fn tell(table: &DeviceTable, changes: &[OrdersChange]) {
     for change in changes {
         table.with(change.device, |record| record.orders = change.digest);
+        table.mark(change.device);
     }
 }
 

@@ -44,6 +44,9 @@ impl Store {
                         }
                         record.set_section(section, state);
                     });
+                    if section == Section::Conditions {
+                        table.mark(device);
+                    }
                 }
                 if let Ok((_, Some(change))) = &result {
                     orders::tell(&table, &[*change]);

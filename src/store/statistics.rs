@@ -1,20 +1,185 @@
 //! Statistics: the latest numbers of each device, and a day of them.
+//!
+//! One row for each application of a device. What an application reported last stands in it exactly; the day before in a
+//! [ring](crate::fleet::ring), which all rings of a device together keep below [`RINGS_BYTES_MAX`].
 
-use super::Store;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::error::StoreError;
+use super::values::{time_from_sql, time_to_sql};
+use super::{Store, device};
+use crate::fleet::ring::{Ring, SLOT_MILLISECONDS, SLOTS};
 use crate::machine::command::JobOutcome;
 use crate::wire::id::DeviceId;
-use crate::wire::statistics::Statistics;
+use crate::wire::limits::{NAME_BYTES_MAX, STATISTICS_MAX};
+use crate::wire::statistics::{Statistic, Statistics};
 use crate::wire::time::WallTime;
 
+/// Most bytes of all rings of a device, in bytes: a day of forty numbers every quarter of an hour that change all the time.
+pub const RINGS_BYTES_MAX: usize = 24 * 1024;
+
+/// How long what is not reported any more is kept, in milliseconds.
+const KEPT_MILLISECONDS: u64 = SLOTS * SLOT_MILLISECONDS;
+
+/// A number as it stands in the column `latest`: name, unit, value.
+type Latest = (String, String, Option<f64>);
+
+/// What is kept of one application's numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ApplicationStatistics {
+    /// The application.
+    pub application: String,
+    /// When they were reported last.
+    pub at: WallTime,
+    /// The numbers: name, unit, and the value that was reported last, if the last report had one.
+    pub latest: Vec<(String, String, Option<f64>)>,
+    /// A day of them; the columns are those of `latest`.
+    pub ring: Ring,
+}
+
 impl Store {
-    /// Stores a device's numbers. `done` is called when they are durable.
+    /// Stores a device's numbers. `done` is called when they are durable. Numbers that are not finite are passed over, and so are names
+    /// that are none.
     pub fn take_statistics(
         &self,
-        _device: DeviceId,
-        _statistics: Statistics,
-        _now: WallTime,
+        device: DeviceId,
+        statistics: Statistics,
+        now: WallTime,
         done: impl FnOnce(JobOutcome) + Send + 'static,
     ) {
-        done(JobOutcome::ReportLost);
+        let table = Arc::clone(self.table());
+        let entries = bounded(statistics);
+        let bytes = entries.iter().map(|entry| entry.application.len() + entry.name.len() + 96).sum();
+        self.lane().submit(
+            bytes,
+            move |connection| take(connection, device, &entries, now),
+            move |result| {
+                done(match result {
+                    Ok(()) => {
+                        table.mark(device);
+                        JobOutcome::Noted
+                    }
+                    Err(error) => {
+                        log::warn!("statistics of device {device} were not stored: {error}");
+                        JobOutcome::ReportLost
+                    }
+                });
+            },
+        );
     }
+}
+
+/// What of a report can be kept, sorted by application and name, each once.
+fn bounded(statistics: Statistics) -> Vec<Statistic> {
+    let is_name = |name: &str| !name.is_empty() && name.len() <= NAME_BYTES_MAX;
+    let mut entries = statistics.entries;
+    entries.retain(|entry| {
+        entry.value.0.is_finite()
+            && is_name(&entry.application)
+            && is_name(&entry.name)
+            && entry.unit.len() <= NAME_BYTES_MAX
+    });
+    entries.sort_by(|a, b| (&a.application, &a.name).cmp(&(&b.application, &b.name)));
+    entries.dedup_by(|a, b| a.application == b.application && a.name == b.name);
+    entries.truncate(STATISTICS_MAX);
+    entries
+}
+
+fn take(
+    connection: &Connection,
+    device: DeviceId,
+    entries: &[Statistic],
+    now: WallTime,
+) -> Result<(), StoreError> {
+    let number = device::number_of(connection, device)?;
+    let old = WallTime(now.0.saturating_sub(KEPT_MILLISECONDS));
+    connection
+        .prepare_cached("DELETE FROM statistics WHERE device = ?1 AND at < ?2")?
+        .execute([number, time_to_sql(old)])?;
+    let by_application: Vec<&[Statistic]> = entries.chunk_by(|a, b| a.application == b.application).collect();
+    let bytes_max = RINGS_BYTES_MAX / by_application.len().max(1);
+    for entries in by_application {
+        let Some(first) = entries.first() else { continue };
+        let before = read(connection, number, &first.application)?;
+        let (latest, ring) = merged(before, entries, now);
+        // Texts and finite numbers can always be written.
+        let latest = serde_json::to_string(&latest).unwrap_or_else(|_| "[]".to_owned());
+        let sql = "INSERT OR REPLACE INTO statistics (device, application, at, latest, ring)
+            VALUES (?1, ?2, ?3, ?4, ?5)";
+        connection.prepare_cached(sql)?.execute(params![
+            number,
+            first.application,
+            time_to_sql(now),
+            latest,
+            ring.encode(bytes_max)
+        ])?;
+    }
+    // Rows of applications that are reported by turns may not pile up.
+    let sql = "DELETE FROM statistics WHERE device = ?1 AND application NOT IN
+        (SELECT application FROM statistics WHERE device = ?1 ORDER BY at DESC, application LIMIT ?2)";
+    let max = i64::try_from(STATISTICS_MAX).unwrap_or(i64::MAX);
+    connection.prepare_cached(sql)?.execute([number, max])?;
+    Ok(())
+}
+
+/// What was there and what is new, as one. Numbers that were not reported stay as long as the day has a value of them.
+fn merged(before: Option<(Vec<Latest>, Ring)>, entries: &[Statistic], now: WallTime) -> (Vec<Latest>, Ring) {
+    let (known, mut ring) = before.unwrap_or_default();
+    ring.forget(now);
+    let mut latest: Vec<Latest> =
+        entries.iter().map(|entry| (entry.name.clone(), entry.unit.clone(), Some(entry.value.0))).collect();
+    let gone = known.iter().enumerate().filter(|(column, (name, ..))| {
+        ring.has_values(*column) && !entries.iter().any(|entry| entry.name == *name)
+    });
+    latest.extend(gone.map(|(_, (name, unit, _))| (name.clone(), unit.clone(), None)));
+    latest.truncate(STATISTICS_MAX);
+    latest.sort_by(|a, b| a.0.cmp(&b.0));
+    // Another unit: other numbers.
+    let from: Vec<Option<usize>> = latest
+        .iter()
+        .map(|(name, unit, _)| known.iter().position(|old| old.0 == *name && old.1 == *unit))
+        .collect();
+    let mut ring = ring.with_columns(&from);
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a plot needs no more; what overflows is infinite and not kept"
+    )]
+    let values = latest.iter().map(|(.., value)| value.map_or(f32::NAN, |value| value as f32)).collect();
+    ring.push(now, values);
+    (latest, ring)
+}
+
+fn read(
+    connection: &Connection,
+    number: i64,
+    application: &str,
+) -> Result<Option<(Vec<Latest>, Ring)>, StoreError> {
+    let sql = "SELECT latest, ring FROM statistics WHERE device = ?1 AND application = ?2";
+    let row: Option<(String, Vec<u8>)> = connection
+        .prepare_cached(sql)?
+        .query_row(params![number, application], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    Ok(row.map(|(latest, ring)| parse(&latest, &ring)))
+}
+
+/// What was written here; whoever edited it by hand loses a day's numbers.
+fn parse(latest: &str, ring: &[u8]) -> (Vec<Latest>, Ring) {
+    let latest: Vec<Latest> = serde_json::from_str(latest).unwrap_or_default();
+    let ring = Ring::decode(ring).filter(|ring| ring.columns() == latest.len());
+    let ring = ring.unwrap_or_else(|| Ring::new(latest.len()));
+    (latest, ring)
+}
+
+/// All numbers of a device, by application.
+pub(super) fn of(connection: &Connection, number: i64) -> Result<Vec<ApplicationStatistics>, StoreError> {
+    let sql = "SELECT application, at, latest, ring FROM statistics WHERE device = ?1 ORDER BY application";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([number], |row| {
+        let (latest, ring) = parse(&row.get::<_, String>(2)?, &row.get::<_, Vec<u8>>(3)?);
+        let at = time_from_sql(row.get(1)?);
+        Ok(ApplicationStatistics { application: row.get(0)?, at, latest, ring })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }

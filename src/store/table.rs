@@ -5,7 +5,7 @@
 //! Two duties of those who use it: an event is appended to the journal and noted in its record under one [`DeviceTable::with`], so that
 //! what [`DeviceTable::unrecorded_in`] sees is never behind a durable position that was read before; and no lock is taken inside another.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -18,6 +18,9 @@ use crate::wire::time::WallTime;
 
 /// Shards of the table, in shards: with a hundred thousand devices a walk holds one lock for 400 records.
 pub const SHARDS: usize = 256;
+
+/// Most devices that are remembered as changed, in devices. What is beyond is judged with all others, within a minute.
+const MARKED_MAX: usize = 16_384;
 
 /// What there is to judge a device's presence by.
 #[must_use]
@@ -79,6 +82,8 @@ pub struct DeviceTable {
     /// (the server's signature is in it).
     certificates: Vec<Mutex<SpreadMap<u128, DeviceId>>>,
     devices: AtomicUsize,
+    /// Of these something that their status hangs on has changed.
+    marked: Mutex<BTreeSet<DeviceId>>,
     /// Those whose record says that they are kept connected.
     kept: AtomicU64,
 }
@@ -101,6 +106,7 @@ impl DeviceTable {
             records: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
             certificates: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
             devices: AtomicUsize::new(0),
+            marked: Mutex::default(),
             kept: AtomicU64::new(0),
         }
     }
@@ -186,6 +192,20 @@ impl DeviceTable {
         self.devices.fetch_sub(1, Ordering::Relaxed);
         self.count_kept(record.keep_connected, false);
         Some(record)
+    }
+
+    /// Something that the device's status hangs on has changed. Not from within [`DeviceTable::with`].
+    pub fn mark(&self, device: DeviceId) {
+        let mut marked = self.marked.lock();
+        if marked.len() < MARKED_MAX {
+            marked.insert(device);
+        }
+    }
+
+    /// Takes out those that are marked, at most so many.
+    pub(super) fn take_marked(&self, most: usize) -> Vec<DeviceId> {
+        let mut marked = self.marked.lock();
+        std::iter::from_fn(|| marked.pop_first()).take(most).collect()
     }
 
     /// How many devices there are.

@@ -44,6 +44,7 @@ pub(super) fn enrolment(token: &CreatedToken, device: DeviceId, name: &str) -> E
         device,
         name: name.into(),
         certificate: CertificateHash::of(&device.0.to_be_bytes()),
+        expires_at: None,
         now: WallTime(1_500),
     }
 }

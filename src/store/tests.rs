@@ -4,4 +4,6 @@ mod crash;
 mod kept;
 mod queries;
 mod reach;
+mod statistics;
+mod status;
 mod writing;

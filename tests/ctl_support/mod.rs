@@ -353,6 +353,7 @@ impl TestServer {
                 device,
                 name: name.clone(),
                 certificate: CertificateHash(hash),
+                expires_at: None,
                 now: now(),
             };
             let done = done.clone();

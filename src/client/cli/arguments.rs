@@ -9,6 +9,7 @@ use crate::fleet::version::VersionExpression;
 use crate::wire::api::{CALL_SECONDS_MAX, Interval, Keep, Presence, Timestamp};
 use crate::wire::event::Severity;
 use crate::wire::id::TokenId;
+use crate::wire::status::Status;
 use crate::wire::time::WallTime;
 use crate::wire::units::parse_duration;
 
@@ -100,6 +101,7 @@ pub(super) enum DeviceCommand {
     #[command(after_help = "Examples:
   musterctl device list
   musterctl device list --group /berlin --presence lost
+  musterctl device list --status critical
   musterctl device list --search till --json | jq -r '.[].name'")]
     List {
         /// Only those of this group and the groups below it
@@ -108,6 +110,9 @@ pub(super) enum DeviceCommand {
         /// Only those: connected, idle, asleep, shut_down, agent_stopped, lost or never_seen
         #[arg(long)]
         presence: Option<Presence>,
+        /// Only those whose status is ok, warning or critical
+        #[arg(long)]
+        status: Option<Status>,
         /// Only those whose name or host name contains this text
         #[arg(long, value_name = "TEXT")]
         search: Option<String>,

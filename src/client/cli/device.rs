@@ -3,18 +3,22 @@
 use super::Failure;
 use super::arguments::{DeviceCommand, DeviceSet};
 use super::output::{NOTHING_THERE, Output, duration, plain, time, time_or_nothing};
-use super::sync;
+use super::{statistics, sync};
 use crate::client::Client;
 use crate::fleet::why::shell_word;
-use crate::wire::api::{Device, DeviceChange, DeviceDetail, DeviceQuery, Keep, KeptBy, Presence, UdpReach};
+use crate::wire::api::{
+    ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Keep, KeptBy, Presence, StatusReason,
+    UdpReach,
+};
 use crate::wire::datagram::NoticeKind;
+use crate::wire::settings::SettingsState;
 
 pub(super) fn run(client: &mut Client, output: &mut Output, command: DeviceCommand) -> Result<(), Failure> {
     match command {
-        DeviceCommand::List { group, presence, search } => {
-            let query = DeviceQuery { group, presence, search, ..DeviceQuery::default() };
+        DeviceCommand::List { group, presence, status, search } => {
+            let query = DeviceQuery { group, presence, status, search, ..DeviceQuery::default() };
             output.list(
-                &["NAME", "PRESENCE", "GROUP", "LAST SYNC (UTC)", "INTERVAL", "ID"],
+                &["NAME", "PRESENCE", "STATUS", "GROUP", "LAST SYNC (UTC)", "INTERVAL", "ID", "WHY"],
                 client.devices(query),
                 "no devices",
                 row,
@@ -54,11 +58,60 @@ fn row(device: &Device) -> Vec<String> {
     vec![
         device.name.clone(),
         format!("{}{kept}", words(device.presence)),
+        device.status.to_string(),
         device.group.clone(),
         time_or_nothing(device.last_sync_at),
         duration(device.interval_seconds.into()),
         device.id.to_string(),
+        why(&device.reasons),
     ]
+}
+
+/// The worst reason, and how many more there are.
+fn why(reasons: &[StatusReason]) -> String {
+    match reasons {
+        [] => NOTHING_THERE.into(),
+        [only] => only.text.clone(),
+        [worst, more @ ..] => format!("{} (+{} more)", worst.text, more.len()),
+    }
+}
+
+/// The status, since when, and every reason.
+fn status(device: &Device) -> Vec<(&'static str, String)> {
+    let since = device.status_since.map_or(String::new(), |since| format!(" since {} (UTC)", time(since)));
+    let mut facts = vec![("status", format!("{}{since}", device.status))];
+    let mut label = "why";
+    for reason in &device.reasons {
+        facts.push((label, format!("{}: {}", reason.level, reason.text)));
+        label = "";
+    }
+    facts
+}
+
+/// How far an application's settings are.
+fn settings(condition: &ConditionStatus) -> String {
+    let Some(settings) = &condition.settings else { return NOTHING_THERE.into() };
+    let applied = match settings.applied_revision {
+        0 => "none in place".into(),
+        revision => format!("revision {revision} in place"),
+    };
+    match settings.state {
+        SettingsState::Applied => format!("applied, revision {}", settings.revision),
+        state if settings.applied_revision == settings.revision => {
+            format!("{state}, revision {}", settings.revision)
+        }
+        state => format!("{state}, revision {} ({applied})", settings.revision),
+    }
+}
+
+/// What is said of an application, and of its settings.
+fn detail(condition: &ConditionStatus) -> String {
+    let of_settings = condition.settings.as_ref().map_or("", |settings| settings.detail.as_str());
+    match (condition.detail.as_str(), of_settings) {
+        (detail, "") => detail.to_owned(),
+        ("", settings) => format!("settings: {settings}"),
+        (detail, settings) => format!("{detail}; settings: {settings}"),
+    }
 }
 
 /// A presence for people; commands and JSON have it by its name.
@@ -144,6 +197,9 @@ fn show(output: &mut Output, detail: &DeviceDetail) -> Result<(), Failure> {
         ("id", device.id.to_string()),
         ("group", device.group.clone()),
         ("presence", presence(detail)),
+    ];
+    facts.extend(status(device));
+    facts.extend([
         ("last seen", time_or_nothing(device.last_seen_at)),
         ("last sync", time_or_nothing(device.last_sync_at)),
         ("next sync", time_or_nothing(detail.next_sync_at)),
@@ -165,7 +221,7 @@ fn show(output: &mut Output, detail: &DeviceDetail) -> Result<(), Failure> {
                 last => format!("up to number {last} of spool {}", detail.events.spool_epoch),
             },
         ),
-    ];
+    ]);
     if let Some(host) = &detail.host {
         facts.extend([
             ("host name", host.hostname.clone()),
@@ -189,19 +245,20 @@ fn show(output: &mut Output, detail: &DeviceDetail) -> Result<(), Failure> {
     output.list(&["SECTION", "REVISION", "DIGEST"], sections, "", |section| {
         vec![section.section.to_string(), section.revision.to_string(), section.digest.to_string()]
     })?;
-    if detail.conditions.is_empty() {
-        return Ok(());
+    if !detail.conditions.is_empty() {
+        output.line("")?;
+        let conditions = std::iter::once(Ok(detail.conditions.clone()));
+        let heads = &["APPLICATION", "CONDITION", "SINCE (UTC)", "VERSION", "SETTINGS", "DETAIL"];
+        output.list(heads, conditions, "", |condition| {
+            vec![
+                condition.application.clone(),
+                condition.condition.to_string(),
+                time(condition.since),
+                condition.version.clone(),
+                settings(condition),
+                self::detail(condition),
+            ]
+        })?;
     }
-    output.line("")?;
-    let conditions = std::iter::once(Ok(detail.conditions.clone()));
-    let heads = &["APPLICATION", "CONDITION", "SINCE (UTC)", "VERSION", "DETAIL"];
-    output.list(heads, conditions, "", |condition| {
-        vec![
-            condition.application.clone(),
-            condition.condition.to_string(),
-            time(condition.since),
-            condition.version.clone(),
-            condition.detail.clone(),
-        ]
-    })
+    statistics::show(output, &detail.statistics)
 }

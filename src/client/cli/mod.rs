@@ -8,6 +8,8 @@ mod device;
 mod event;
 mod group;
 mod output;
+mod quantity;
+mod statistics;
 mod status;
 mod sync;
 mod token;

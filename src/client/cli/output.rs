@@ -38,6 +38,11 @@ impl Output {
         Self { out: BufWriter::new(stdout), is_json, width: width.map(|w| w.max(TABLE_COLUMNS_MIN)) }
     }
 
+    /// Width of the terminal, in columns; nothing when there is none.
+    pub(super) fn width(&self) -> Option<u16> {
+        self.width
+    }
+
     /// One JSON document.
     pub(super) fn json<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
         serde_json::to_writer_pretty(&mut self.out, value).map_err(io::Error::from)?;

@@ -57,6 +57,10 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
             ),
         ),
         (
+            "status",
+            format!("{} ok, {} warning, {} critical", devices.ok, devices.warning, devices.critical),
+        ),
+        (
             "links",
             format!(
                 "{} open, {} accepted, {} handshakes ({} resumed)",

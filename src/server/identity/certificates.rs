@@ -49,6 +49,13 @@ fn crypto(error: impl std::fmt::Display) -> IdentityError {
     IdentityError::Crypto(error.to_string())
 }
 
+/// Until when a device's certificate is good that is issued now: the beginning of a day (UTC), as its last moment is written.
+pub fn expiry_of_issued(now: WallTime) -> WallTime {
+    const DAY_MILLISECONDS: u64 = 86_400_000;
+    let days = now.0 / DAY_MILLISECONDS + DEVICE_CERTIFICATE_DAYS.unsigned_abs();
+    WallTime(days.saturating_mul(DAY_MILLISECONDS))
+}
+
 /// Year, month and day so many days from now. A clock beyond the calendar is taken for the year 5000: a wrong clock is a
 /// status, never a reason not to start.
 fn date(now: WallTime, days: i64) -> (i32, u8, u8) {

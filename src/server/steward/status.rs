@@ -1,21 +1,137 @@
 //! Statuses: whether devices are well.
+//!
+//! A device is judged soon after something changed that its status hangs on, and with all others once a minute, because time changes
+//! things too. Both read from the store, for many devices with a few questions, only what speaks against one.
 
-use crate::server::presence::Announcer;
-use crate::store::Store;
+use std::collections::BTreeSet;
+
+use crate::fleet::presence::{Presence, lost_at, presence};
+use crate::fleet::status::{Cause, judge};
+use crate::machine::hot::HotRecord;
+use crate::server::presence::{Announcer, StatusChange};
+use crate::store::table::signs_of;
+use crate::store::{Judged, Standing, Store, StoreError, Verdict};
+use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
+
+/// Devices of which something is new that one step judges, in devices.
+const CHANGED_PER_STEP_MAX: usize = 500;
+
+/// In how many slices all devices are judged, in slices: one a second.
+const SLICES: usize = 60;
+
+/// Most devices in a slice, in devices: with more than sixty times as many, a round takes longer than a minute.
+const SLICE_MAX: usize = 5_000;
+
+/// How far apart slices are, in milliseconds.
+const SLICE_MILLISECONDS: u64 = 1_000;
 
 /// Judges devices.
 pub(super) struct Statuses {
-    _store: Store,
-    _announcer: Announcer,
-    _server_started: WallTime,
+    store: Store,
+    announcer: Announcer,
+    server_started: WallTime,
+    /// Of these something is new.
+    changed: BTreeSet<DeviceId>,
+    /// Behind which device of the file the next slice begins.
+    after: Option<i64>,
+    last_slice: WallTime,
 }
 
 impl Statuses {
     pub(super) fn new(store: Store, announcer: Announcer, server_started: WallTime) -> Self {
-        Self { _store: store, _announcer: announcer, _server_started: server_started }
+        Self {
+            store,
+            announcer,
+            server_started,
+            changed: BTreeSet::new(),
+            after: None,
+            last_slice: WallTime(0),
+        }
     }
 
     /// Judges those devices of which something is new, and a slice of the others.
-    pub(super) fn step(&mut self, _now: WallTime) {}
+    pub(super) fn step(&mut self, now: WallTime) {
+        self.changed.extend(self.announcer.take_moved());
+        let room = CHANGED_PER_STEP_MAX.saturating_sub(self.changed.len());
+        self.changed.extend(self.store.take_changed(room));
+        if let Err(error) = self.judge_changed(now).and_then(|()| self.judge_slice(now)) {
+            log::warn!("devices were not judged, they will be in a minute: {error}");
+        }
+    }
+
+    fn judge_changed(&mut self, now: WallTime) -> Result<(), StoreError> {
+        let changed: Vec<_> =
+            std::iter::from_fn(|| self.changed.pop_first()).take(CHANGED_PER_STEP_MAX).collect();
+        if !changed.is_empty() {
+            self.settle(self.store.facts_of(&changed, now)?, now);
+        }
+        Ok(())
+    }
+
+    fn judge_slice(&mut self, now: WallTime) -> Result<(), StoreError> {
+        // Also when the clock was set back.
+        if now.0.abs_diff(self.last_slice.0) < SLICE_MILLISECONDS {
+            return Ok(());
+        }
+        self.last_slice = now;
+        let most = self.store.table().len().div_ceil(SLICES).clamp(1, SLICE_MAX);
+        let slice = self.store.facts_behind(self.after, most, now)?;
+        self.after = slice.next;
+        self.settle(slice.devices, now);
+        Ok(())
+    }
+
+    /// Judges devices, says what has changed, and has it stored.
+    fn settle(&self, devices: Vec<Judged>, now: WallTime) {
+        let mut verdicts = Vec::new();
+        let mut has_said = false;
+        for mut judged in devices {
+            // Removed this very moment.
+            let Some(record) = self.store.table().get(judged.device) else { continue };
+            judged.facts.lost_since = self.lost_since(&record, &judged.standing, now);
+            let (status, reasons) = judge(&judged.facts, &judged.rules, now);
+            if status != record.status {
+                let texts = reasons.iter().map(|reason| reason.text(now)).collect();
+                let change = StatusChange { device: judged.device, to: status, reasons: texts };
+                if !self.announcer.say_status(now, self.store.table(), &change) {
+                    // What administration is shown changes when the log of events says so.
+                    continue;
+                }
+                has_said = true;
+            }
+            if status != judged.standing.status || reasons != judged.standing.reasons {
+                verdicts.push(Verdict { device: judged.device, status, reasons });
+            }
+        }
+        if has_said {
+            self.announcer.flush();
+        }
+        if !verdicts.is_empty() {
+            self.store.set_statuses(verdicts, now, |result| {
+                if let Err(error) = result {
+                    log::warn!("statuses were not stored, they will be in a minute: {error}");
+                }
+            });
+        }
+    }
+
+    /// Since when the device counts as lost. One that was lost before the server started still is, until it comes: that others have
+    /// time to come back says nothing of it.
+    fn lost_since(&self, record: &HotRecord, standing: &Standing, now: WallTime) -> Option<WallTime> {
+        let signs = signs_of(record, self.server_started);
+        let before = standing.reasons.iter().find_map(|reason| match &reason.cause {
+            Cause::Lost { since } => Some(*since),
+            _ => None,
+        });
+        let was_lost = before.filter(|since| record.last_seen <= *since);
+        match (presence(&signs, now), was_lost) {
+            (Presence::Lost, since) => Some(since.unwrap_or_else(|| lost_at(&signs))),
+            (Presence::Idle, since) => since,
+            _ => None,
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,11 +5,12 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::{Page, PageRequest, cursor};
 use crate::store::error::StoreError;
 use crate::store::values::time_from_sql;
-use crate::store::{declaration, group};
+use crate::store::{ApplicationStatistics, Standing, declaration, group, statistics, status};
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::section::{ApplicationCondition, Condition, HostFacts, SectionState};
 use crate::wire::settings::{SettingsReport, SettingsState};
+use crate::wire::status::Status;
 use crate::wire::time::WallTime;
 
 /// Which devices are wanted. Removed ones never are.
@@ -19,10 +20,12 @@ pub struct DeviceFilter {
     pub group: Option<String>,
     /// Only those whose name or host name contains this text, in any case (of ASCII letters).
     pub search: Option<String>,
+    /// Only those whose status, as it was judged last, is this.
+    pub status: Option<Status>,
 }
 
 /// One device, in a list. What changes with every sync is in the device table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeviceRow {
     /// Its id.
     pub device: DeviceId,
@@ -40,10 +43,12 @@ pub struct DeviceRow {
     pub hostname: String,
     /// What the host's system calls itself; empty when it has not said.
     pub os_name: String,
+    /// How well it is, and why.
+    pub standing: Standing,
 }
 
 /// One device, whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeviceDetail {
     /// What the list shows of it.
     pub row: DeviceRow,
@@ -55,6 +60,8 @@ pub struct DeviceDetail {
     pub host: Option<HostFacts>,
     /// The conditions of its managed applications, by name.
     pub conditions: Vec<ApplicationCondition>,
+    /// The numbers of its applications, by name.
+    pub statistics: Vec<ApplicationStatistics>,
     /// How many applications are installed.
     pub applications: u64,
 }
@@ -69,10 +76,11 @@ pub enum DeviceKey {
 }
 
 const COLUMNS: &str = "d.id, d.name, g.path, d.keep_connected, d.interval_seconds, d.enrolled_at,
-    coalesce(h.hostname, ''), coalesce(h.os_name, '')";
+    coalesce(h.hostname, ''), coalesce(h.os_name, ''), r.status, r.since, r.reasons";
 
 const TABLES: &str =
-    "devices d JOIN groups g ON g.id = d.group_id LEFT JOIN host_facts h ON h.device = d.number";
+    "devices d JOIN groups g ON g.id = d.group_id LEFT JOIN host_facts h ON h.device = d.number
+    LEFT JOIN status_reasons r ON r.device = d.number";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
     Ok(DeviceRow {
@@ -84,6 +92,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
         enrolled_at: time_from_sql(row.get(5)?),
         hostname: row.get(6)?,
         os_name: row.get(7)?,
+        standing: status::standing(row, 8)?,
     })
 }
 
@@ -117,11 +126,20 @@ pub fn devices(
     if search.is_some() {
         sql.push_str(" AND (d.name LIKE ?5 ESCAPE '\\' OR h.hostname LIKE ?5 ESCAPE '\\')");
     }
+    match filter.status {
+        None => {}
+        Some(Status::Ok) => sql.push_str(" AND coalesce(r.status, 'ok') = ?7"),
+        // Few have it: the set of them is made once, and the index by name is walked along it.
+        Some(_) => sql.push_str(" AND +d.number IN (SELECT device FROM status_reasons WHERE status = ?7)"),
+    }
+    let status = filter.status.map(Status::name);
     // Every parameter must be named, whatever the filter.
-    sql.push_str(" AND ?2 IS ?2 AND ?3 IS ?3 AND ?4 IS ?4 AND ?5 IS ?5 ORDER BY d.name LIMIT ?6");
+    sql.push_str(
+        " AND ?2 IS ?2 AND ?3 IS ?3 AND ?4 IS ?4 AND ?5 IS ?5 AND ?7 IS ?7 ORDER BY d.name LIMIT ?6",
+    );
     let limit = i64::try_from(page.items() + 1).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map(params![after, path, from, to, search, limit], from_row)?;
+    let rows = statement.query_map(params![after, path, from, to, search, limit, status], from_row)?;
     let items = rows.collect::<Result<Vec<_>, _>>()?;
     Ok(page.page(items, |row| cursor::write('d', &[&row.name])))
 }
@@ -231,15 +249,17 @@ fn whole(connection: &Connection, number: i64) -> Result<DeviceDetail, StoreErro
     let mut detail = connection.prepare_cached(&sql)?.query_row([number], |row| {
         Ok(DeviceDetail {
             row: from_row(row)?,
-            agent_epoch: Epoch(row.get::<_, i64>(8)?.cast_unsigned()),
-            sections: [section(row, 9)?, section(row, 11)?, section(row, 13)?],
+            agent_epoch: Epoch(row.get::<_, i64>(11)?.cast_unsigned()),
+            sections: [section(row, 12)?, section(row, 14)?, section(row, 16)?],
             host: None,
             conditions: Vec::new(),
-            applications: row.get::<_, i64>(15)?.cast_unsigned(),
+            statistics: Vec::new(),
+            applications: row.get::<_, i64>(18)?.cast_unsigned(),
         })
     })?;
     detail.host = host(connection, number)?;
-    detail.conditions = conditions(connection, number)?;
+    conditions_in(connection, [number, number], false, |_, condition| detail.conditions.push(condition))?;
+    detail.statistics = statistics::of(connection, number)?;
     Ok(detail)
 }
 
@@ -270,22 +290,33 @@ fn host(connection: &Connection, number: i64) -> Result<Option<HostFacts>, Store
     Ok(connection.prepare_cached(sql)?.query_row([number], read).optional()?)
 }
 
-fn conditions(connection: &Connection, number: i64) -> Result<Vec<ApplicationCondition>, StoreError> {
+/// The conditions of the devices whose numbers lie between these two, by device and application. `only_bad`: without those in which
+/// nothing is wrong.
+pub(in crate::store) fn conditions_in(
+    connection: &Connection,
+    [first, last]: [i64; 2],
+    only_bad: bool,
+    mut each: impl FnMut(i64, ApplicationCondition),
+) -> Result<(), StoreError> {
     let sql = "SELECT application, condition, since, version, detail, settings_state, settings_revision, settings_digest,
-            settings_applied_revision, settings_since, settings_detail
-        FROM conditions WHERE device = ?1 ORDER BY application";
+            settings_applied_revision, settings_since, settings_detail, device
+        FROM conditions WHERE device BETWEEN ?1 AND ?2
+            AND (NOT ?3 OR condition <> 'running' OR coalesce(settings_state, 'applied') <> 'applied')
+        ORDER BY device, application";
     let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map([number], |row| {
-        Ok(ApplicationCondition {
+    let mut rows = statement.query(params![first, last, only_bad])?;
+    while let Some(row) = rows.next()? {
+        let condition = ApplicationCondition {
             application: row.get(0)?,
             condition: condition_from_sql(&row.get::<_, String>(1)?),
             since: time_from_sql(row.get(2)?),
             version: row.get(3)?,
             detail: row.get(4)?,
             settings: settings_report(row, 5)?,
-        })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+        };
+        each(row.get(11)?, condition);
+    }
+    Ok(())
 }
 
 /// What the device says of its settings, in the six columns from `at` on.

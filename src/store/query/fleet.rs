@@ -1,6 +1,6 @@
 //! Counts of the fleet, groups, tokens.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 
 use super::{Page, PageRequest, cursor};
 use crate::store::error::StoreError;
@@ -43,6 +43,32 @@ pub fn counts(connection: &Connection) -> Result<FleetCounts, StoreError> {
             inventory_bases: count(row.get(4)?),
             file_bytes: count(row.get(5)?),
         })
+    })?)
+}
+
+/// How many devices are how well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StatusCounts {
+    /// Nothing is known against them.
+    pub ok: u64,
+    /// Somebody should look at them.
+    pub warning: u64,
+    /// Somebody must look at them.
+    pub critical: u64,
+}
+
+/// Counts devices by their status, as it was judged last.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn status_counts(connection: &Connection) -> Result<StatusCounts, StoreError> {
+    let sql = "SELECT (SELECT count(*) FROM devices WHERE removed_at IS NULL),
+        (SELECT count(*) FROM status_reasons WHERE status = 'warning'),
+        (SELECT count(*) FROM status_reasons WHERE status = 'critical')";
+    let count = |row: &Row<'_>, at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.cast_unsigned());
+    Ok(connection.prepare_cached(sql)?.query_row([], |row| {
+        let (warning, critical) = (count(row, 1)?, count(row, 2)?);
+        Ok(StatusCounts { ok: count(row, 0)?.saturating_sub(warning + critical), warning, critical })
     })?)
 }
 

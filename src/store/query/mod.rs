@@ -7,11 +7,11 @@ mod devices;
 mod fleet;
 
 pub use applications::{ApplicationFilter, ApplicationRow, InstallationRow, applications, installations};
-pub(super) use devices::devices_by_age;
 pub use devices::{
     DeviceDetail, DeviceFilter, DeviceKey, DeviceRow, device, device_id, device_ids, devices, name_of,
 };
-pub use fleet::{FleetCounts, counts, groups, tokens};
+pub(super) use devices::{conditions_in, devices_by_age};
+pub use fleet::{FleetCounts, StatusCounts, counts, groups, status_counts, tokens};
 
 /// Most items of one page, in items.
 pub const PAGE_ITEMS_MAX: usize = 1_000;

@@ -43,12 +43,12 @@ fn devices_are_listed_by_name_in_pages_of_any_size() {
     for limit in [1, 7, 24] {
         assert_eq!(names(limit, &DeviceFilter::default()), everything);
     }
-    let group = |path: &str| DeviceFilter { group: Some(path.into()), search: None };
+    let group = |path: &str| DeviceFilter { group: Some(path.into()), ..DeviceFilter::default() };
     assert_eq!(names(4, &group("/berlin")).len(), 9);
     assert_eq!(names(4, &group("/")).len(), 24);
     let missing = query::devices(&reader, &group("/ber"), &all());
     assert_eq!(missing, Err(StoreError::NoGroup("/ber".into())));
-    let search = |text: &str| DeviceFilter { group: None, search: Some(text.into()) };
+    let search = |text: &str| DeviceFilter { search: Some(text.into()), ..DeviceFilter::default() };
     assert_eq!(names(2, &search("VICE-2")).len(), 7, "2 and 20 to 25");
     assert_eq!(names(2, &search("%")).len(), 0, "a percent sign is a percent sign");
     let counts: Vec<_> = pages(2, |page| query::groups(&reader, page));
@@ -103,7 +103,7 @@ fn a_device_is_shown_whole() {
     assert_eq!((shown.sections, record.agent_epoch), (record.sections(), Epoch(3)));
     let by_id = query::device(&reader, &DeviceKey::NameOrId(device.to_string())).unwrap();
     assert_eq!(by_id, shown);
-    let search = DeviceFilter { group: None, search: Some("KIOSK".into()) };
+    let search = DeviceFilter { search: Some("KIOSK".into()), ..DeviceFilter::default() };
     assert_eq!(query::devices(&reader, &search, &all()).unwrap().items, [shown.row]);
     let missing = query::device(&reader, &DeviceKey::NameOrId("nobody".into()));
     assert_eq!(missing, Err(StoreError::NoDevice("nobody".into())));

@@ -8,6 +8,9 @@ use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::presence::Presence;
 use crate::wire::section::{ApplicationCondition, Condition, HostFacts, Section};
+use crate::wire::settings::{SettingsReport, SettingsState};
+use crate::wire::statistics::Number;
+use crate::wire::status::Status;
 
 /// Asks for devices, by name.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -19,6 +22,8 @@ pub struct DeviceQuery {
     pub presence: Option<Presence>,
     /// Only those whose name contains this text, in any case.
     pub search: Option<String>,
+    /// Only those that are so well.
+    pub status: Option<Status>,
     /// Most items of the page.
     pub limit: Option<u32>,
     /// Where the page begins.
@@ -46,6 +51,21 @@ pub struct Device {
     pub interval_seconds: u32,
     /// When it enrolled.
     pub enrolled_at: Timestamp,
+    /// How well it is, by the rules of its group.
+    pub status: Status,
+    /// Since when; null: nothing was ever known against it.
+    pub status_since: Option<Timestamp>,
+    /// Why, the worst first; empty when it is ok.
+    pub reasons: Vec<StatusReason>,
+}
+
+/// One thing that is against a device.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StatusReason {
+    /// How bad it is.
+    pub level: Status,
+    /// What it is; for people.
+    pub text: String,
 }
 
 /// One device, whole.
@@ -80,6 +100,9 @@ pub struct DeviceDetail {
     pub host: Option<HostFacts>,
     /// Conditions of its managed applications.
     pub conditions: Vec<ConditionStatus>,
+    /// The numbers of its applications, by application and name, with a day of each.
+    #[serde(default)]
+    pub statistics: Vec<StatisticSeries>,
     /// How many applications are installed.
     pub applications: u64,
     /// What the server has stored of its events.
@@ -139,6 +162,52 @@ pub struct ConditionStatus {
     pub version: String,
     /// Why, when it does not run; empty when there is nothing to say.
     pub detail: String,
+    /// How far its settings are, as the device says; null: it was given none.
+    pub settings: Option<SettingsStatus>,
+}
+
+/// What a device says of an application's settings.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SettingsStatus {
+    /// How far they are.
+    pub state: SettingsState,
+    /// The revision that it was given last.
+    pub revision: u64,
+    /// The revision that is in place; 0: none of the server's.
+    pub applied_revision: u64,
+    /// Since when the state is what it is, by the device's clock.
+    pub since: Timestamp,
+    /// Why they could not be applied, or what was changed; empty when there is nothing to say.
+    pub detail: String,
+}
+
+impl From<SettingsReport> for SettingsStatus {
+    fn from(from: SettingsReport) -> Self {
+        Self {
+            state: from.state,
+            revision: from.revision,
+            applied_revision: from.applied_revision,
+            since: from.since.into(),
+            detail: from.detail,
+        }
+    }
+}
+
+/// One number of an application, and a day of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StatisticSeries {
+    /// The application.
+    pub application: String,
+    /// What is measured.
+    pub name: String,
+    /// Its unit; empty when it has none.
+    pub unit: String,
+    /// The value that was reported last; null: the last report had none.
+    pub value: Option<Number>,
+    /// When the application's numbers were reported last.
+    pub at: Timestamp,
+    /// A day of values, the oldest first, at most one for five minutes: when, and how much (to seven digits).
+    pub points: Vec<(Timestamp, Number)>,
 }
 
 impl From<ApplicationCondition> for ConditionStatus {
@@ -149,6 +218,7 @@ impl From<ApplicationCondition> for ConditionStatus {
             since: from.since.into(),
             version: from.version,
             detail: from.detail,
+            settings: from.settings.map(Into::into),
         }
     }
 }

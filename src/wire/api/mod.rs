@@ -45,7 +45,7 @@ pub use call::{
 };
 pub use device::{
     ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, KeptBy, Link, SectionStatus,
-    Spool, UdpReach,
+    SettingsStatus, Spool, StatisticSeries, StatusReason, UdpReach,
 };
 pub use event::{EventQuery, EventRecord, FollowLine, FollowQuery};
 pub use group::{Group, NewGroup};

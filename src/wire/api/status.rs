@@ -36,10 +36,10 @@ pub struct Status {
     pub limits: Vec<Limit>,
 }
 
-/// Devices by presence.
+/// Devices by presence and by status.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct DeviceCounts {
-    /// All that are enrolled and not removed: the sum of the others.
+    /// All that are enrolled and not removed: the sum of those by presence, and of those by status.
     pub known: u64,
     /// A link is open now.
     pub connected: u64,
@@ -55,6 +55,15 @@ pub struct DeviceCounts {
     pub lost: u64,
     /// Enrolled and never heard of again.
     pub never_seen: u64,
+    /// Nothing is known against them.
+    #[serde(default)]
+    pub ok: u64,
+    /// Somebody should look at them.
+    #[serde(default)]
+    pub warning: u64,
+    /// Somebody must look at them.
+    #[serde(default)]
+    pub critical: u64,
 }
 
 /// Links, since the start.

@@ -1,0 +1,481 @@
+//! A managed fleet in the store: how large it is on disk, and how fast administration and the steward are answered.
+//!
+//! 10,000 devices with 200 applications each (50 kinds of device, each device differs from its kind in four), five managed applications
+//! with policies, 20 tasks that ran everywhere, and a day of twelve numbers of each device. `cargo bench --bench fleet` prints a table.
+//! `MUSTER_BENCH_DEVICES` sets another number; run as a test it takes 300.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "a bench that can't go on panics; its numbers are small"
+)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use muster::client::{Address, Client};
+use muster::fleet::ring::Ring;
+use muster::fleet::status::judge;
+use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
+use muster::server::Server;
+use muster::server::config::Config;
+use muster::store::query::{self, ApplicationFilter, DeviceFilter, PageRequest};
+use muster::store::{Enrolment, FILE_NAME, NewToken, Store, Verdict};
+use muster::wire::api::{ApplicationQuery, DeviceQuery};
+use muster::wire::digest::Digest;
+use muster::wire::id::{CertificateHash, DeviceId, Epoch};
+use muster::wire::inventory::{Application, InventoryChange, digest_of};
+use muster::wire::section::{self, ApplicationCondition, Condition, HostFacts, Section};
+use muster::wire::settings::{SettingsReport, SettingsState};
+use muster::wire::statistics::{Number, Statistic, Statistics};
+use muster::wire::status::Status;
+use muster::wire::time::WallTime;
+use rusqlite::{Connection, params};
+
+const KINDS: u64 = 50;
+const APPLICATIONS: u64 = 200;
+const SHARED_BY_ALL: u64 = 160;
+const GROUPS: u64 = 5;
+const TASKS: u64 = 20;
+const MANAGED: [&str; 5] = ["muster-agent", "nginx", "till", "cups", "openvpn"];
+const NOW: WallTime = WallTime(1_795_514_400_000);
+const HOUR: u64 = 3_600_000;
+const QUARTER: u64 = HOUR / 4;
+
+fn spread(number: u64, salt: u64) -> u64 {
+    (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17 * salt as u32) >> 20
+}
+
+fn application(number: u64) -> Application {
+    let name = match number {
+        0 => "openssl".into(),
+        1 => "openssl-provider-legacy".into(),
+        1_000..2_000 if number.is_multiple_of(40) => format!("openssl-tools-{number}"),
+        _ => format!("package-{number:06}"),
+    };
+    let version = format!("3.0.{}-1~deb12u{}", number % 20, number % 3);
+    Application { name, version, publisher: "Debian Maintainers <maintainers@example.org>".into() }
+}
+
+fn inventory(number: u64) -> Vec<Application> {
+    let kind = number % KINDS;
+    let own = APPLICATIONS - SHARED_BY_ALL;
+    let mut numbers: Vec<u64> =
+        (0..SHARED_BY_ALL).chain((0..own).map(|at| 1_000 + kind * own + at)).collect();
+    numbers.remove((spread(number, 1) % APPLICATIONS) as usize);
+    numbers.remove((spread(number, 2) % (APPLICATIONS - 1)) as usize);
+    numbers.extend([10_000 + spread(number, 3) % 1_000, 11_000 + spread(number, 4) % 1_000]);
+    let mut applications: Vec<_> = numbers.into_iter().map(application).collect();
+    applications.sort();
+    applications
+}
+
+fn device(number: u64) -> DeviceId {
+    DeviceId((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+fn conditions(number: u64) -> Vec<ApplicationCondition> {
+    let of = |(at, application): (usize, &&str)| {
+        let is_bad = number.is_multiple_of(50) && at == 1;
+        ApplicationCondition {
+            application: (*application).into(),
+            condition: if is_bad { Condition::Failed } else { Condition::Running },
+            since: WallTime(NOW.0 - 5 * HOUR - number),
+            version: "1.22.1-9+deb12u2".into(),
+            detail: if is_bad { "the unit failed with exit code 1".into() } else { String::new() },
+            settings: Some(SettingsReport {
+                revision: 40,
+                digest: Digest(spread(number, at as u64)),
+                state: if number.is_multiple_of(30) && at == 2 {
+                    SettingsState::Failed
+                } else {
+                    SettingsState::Applied
+                },
+                applied_revision: 40,
+                since: WallTime(NOW.0 - 4 * HOUR),
+                detail: String::new(),
+            }),
+        }
+    };
+    MANAGED.iter().enumerate().map(of).collect()
+}
+
+/// An application's numbers: name, unit, value.
+type Numbers = (&'static str, Vec<(&'static str, &'static str, f64)>);
+
+/// Numbers as they are: some do not change, some wander, some are noise.
+fn statistics(number: u64, quarter: u64) -> [Numbers; 2] {
+    let noise = (spread(number * 97 + quarter, 5) % 1_000) as f64;
+    let agent = vec![
+        ("disk_free_bytes", "bytes", 2e10 - noise * 4_096.0),
+        ("disk_free_percent", "percent", if number.is_multiple_of(40) { 8.0 } else { 63.0 }),
+        ("load_1", "", noise / 250.0),
+        ("memory_available_bytes", "bytes", 1e9 + noise * 65_536.0),
+        ("spool_bytes", "bytes", 65_536.0),
+        ("uptime_seconds", "seconds", (quarter * 900) as f64),
+    ];
+    let nginx = vec![
+        ("active", "", (noise / 10.0).floor()),
+        ("errors", "1/s", 0.0),
+        ("reading", "", 0.0),
+        ("requests", "requests/s", noise / 7.0),
+        ("waiting", "", (noise / 50.0).floor()),
+        ("writing", "", 1.0),
+    ];
+    [("muster-agent", agent), ("nginx", nginx)]
+}
+
+/// Hands in work for every device, twice as fast as it can be done at most; how long until all of it was durable.
+fn for_all(store: &Store, devices: u64, each: impl Fn(u64, Arc<AtomicU64>)) -> Duration {
+    let (start, done) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+    for number in 0..devices {
+        while store.waiting() > 1_000 {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        each(number, Arc::clone(&done));
+    }
+    while done.load(Ordering::Acquire) < devices {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    start.elapsed()
+}
+
+fn apply(
+    store: &Store,
+    number: u64,
+    section: Section,
+    digest: Digest,
+    change: SectionChange,
+    done: Arc<AtomicU64>,
+) {
+    let update = SectionUpdate {
+        device: device(number),
+        section,
+        agent_epoch: Epoch(1),
+        revision: 1,
+        digest,
+        base: None,
+        change,
+    };
+    store.apply(update, move |outcome| {
+        assert!(matches!(outcome, JobOutcome::Stored { .. }), "{outcome:?}");
+        done.fetch_add(1, Ordering::Release);
+    });
+}
+
+fn enrol(store: &Store, devices: u64) {
+    let tokens: Vec<_> = (0..GROUPS)
+        .map(|group| {
+            let new = NewToken {
+                group: format!("/shops/region-{group}"),
+                created_at: WallTime(1),
+                expires_at: WallTime(u64::MAX),
+                uses_max: u32::MAX,
+            };
+            store.create_token(new).unwrap()
+        })
+        .collect();
+    for_all(store, devices, |number, done| {
+        let token = &tokens[(number % GROUPS) as usize];
+        let enrolment = Enrolment {
+            token: token.token.id,
+            secret: token.secret,
+            device: device(number),
+            name: format!("device-{number:06}"),
+            certificate: CertificateHash::of(&number.to_be_bytes()),
+            expires_at: Some(WallTime(NOW.0 + 3_650 * 24 * HOUR)),
+            now: WallTime(NOW.0 - 500 * HOUR),
+        };
+        store.enrol(enrolment, move |outcome| {
+            outcome.unwrap();
+            done.fetch_add(1, Ordering::Release);
+        });
+    });
+}
+
+fn sections(store: &Store, devices: u64) {
+    for_all(store, devices, |number, done| {
+        let set = inventory(number);
+        let change = SectionChange::Inventory(InventoryChange::between(&[], &set));
+        apply(store, number, Section::Inventory, digest_of(&set), change, done);
+    });
+    for_all(store, devices, |number, done| {
+        let facts = HostFacts {
+            os_id: "debian".into(),
+            os_name: "Debian GNU/Linux 12 (bookworm)".into(),
+            os_version: "12".into(),
+            kernel: "Linux 6.1.0-32-amd64".into(),
+            architecture: "x86_64".into(),
+            hostname: format!("till-{number}.region-{}.example.org", number % GROUPS),
+            addresses: vec![format!("10.{}.{}.7", number / 250, number % 250)],
+            boot_id: format!("{:016x}-{number}", spread(number, 6)),
+            agent_version: "0.1.0".into(),
+            declarations: Vec::new(),
+        };
+        apply(store, number, Section::Host, section::digest_of(&facts), SectionChange::Host(facts), done);
+    });
+    for_all(store, devices, |number, done| {
+        let conditions = conditions(number);
+        let digest = section::digest_of(&conditions);
+        apply(store, number, Section::Conditions, digest, SectionChange::Conditions(conditions), done);
+    });
+}
+
+/// What policies, tasks and a day of reports leave in the file, as it would stand there.
+fn history(path: &Path, devices: u64) {
+    let mut connection = Connection::open(path).unwrap();
+    let transaction = connection.transaction().unwrap();
+    for group in 2..2 + GROUPS {
+        for (at, application) in MANAGED.iter().enumerate() {
+            let settings =
+                format!(r#"{{"workers":4,"log":{{"level":"info"}},"upstream":"region-{group}-{at}"}}"#);
+            let sql = "INSERT INTO policies (group_id, application, settings, locks, revision, changed_at)
+                VALUES (?1, ?2, ?3, '[]', 40, ?4)";
+            transaction
+                .execute(
+                    sql,
+                    params![group.cast_signed(), application, settings, (NOW.0 - 9 * HOUR).cast_signed()],
+                )
+                .unwrap();
+        }
+    }
+    for number in 0..devices {
+        let sql = "INSERT OR REPLACE INTO desired_settings (device, application, digest, revision) VALUES (?1, ?2, ?3, 40)";
+        let mut statement = transaction.prepare_cached(sql).unwrap();
+        for (at, application) in MANAGED.iter().enumerate() {
+            let digest = spread(number, at as u64).cast_signed();
+            statement.execute(params![number.cast_signed() + 1, application, digest]).unwrap();
+        }
+    }
+    for task in 1..=TASKS {
+        let sql = "INSERT INTO tasks (number, id, application, kind, settings, definition, state, created_at)
+            VALUES (?1, ?2, 'nginx', 'rotate-logs', '{\"keep\":7}', '{\"targets\":{\"all\":true},\"schedule\":\"now\"}', 'active', ?3)";
+        let id = spread(task, 7).cast_signed();
+        transaction
+            .execute(sql, params![task.cast_signed(), id, (NOW.0 - 100 * HOUR).cast_signed()])
+            .unwrap();
+        let sql = "INSERT INTO runs (id, task, device, occurrence_at, state, changed_at, serial, exit_code, message)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, 3, ?7, ?8)";
+        let mut statement = transaction.prepare_cached(sql).unwrap();
+        for number in 0..devices {
+            let id = spread(task * 1_000_003 + number, 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).cast_signed();
+            let is_failed = (number + task).is_multiple_of(100);
+            let (state, code, message) = match is_failed {
+                true => ("failed", 1, "logrotate: error: cannot open /var/log/nginx/error.log"),
+                false => ("succeeded", 0, ""),
+            };
+            let at = (NOW.0 - task * HOUR).cast_signed();
+            statement
+                .execute(params![
+                    id,
+                    task.cast_signed(),
+                    number.cast_signed() + 1,
+                    at,
+                    state,
+                    at + 5_000,
+                    code,
+                    message
+                ])
+                .unwrap();
+        }
+    }
+    transaction.commit().unwrap();
+}
+
+fn day_of_statistics(path: &Path, devices: u64) {
+    let mut connection = Connection::open(path).unwrap();
+    let transaction = connection.transaction().unwrap();
+    for number in 0..devices {
+        let mut rings = [Ring::new(6), Ring::new(6)];
+        for quarter in 0..96 {
+            let at = WallTime(NOW.0 - (96 - quarter) * QUARTER + (number % 900) * 1_000);
+            for (ring, (_, values)) in rings.iter_mut().zip(statistics(number, quarter)) {
+                ring.push(at, values.iter().map(|value| value.2 as f32).collect());
+            }
+        }
+        let sql =
+            "INSERT INTO statistics (device, application, at, latest, ring) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let mut statement = transaction.prepare_cached(sql).unwrap();
+        for (ring, (application, values)) in rings.iter().zip(statistics(number, 95)) {
+            let latest = serde_json::to_string(&values).unwrap();
+            let at = (NOW.0 - QUARTER).cast_signed();
+            statement
+                .execute(params![number.cast_signed() + 1, application, at, latest, ring.encode(12 * 1_024)])
+                .unwrap();
+        }
+    }
+    transaction.commit().unwrap();
+}
+
+fn file_bytes(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |file| file.len())
+}
+
+/// The median and the longest of some runs.
+fn latency(what: &str, runs: u32, mut run: impl FnMut() -> usize) {
+    let mut times = Vec::new();
+    let mut items = 0;
+    for _ in 0..runs {
+        let start = Instant::now();
+        items = run();
+        times.push(start.elapsed());
+    }
+    times.sort();
+    let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+    println!("{what:<66} {median:>10.2?} p50, {longest:.2?} max   ({items} items)");
+}
+
+fn sizes(path: &Path) {
+    let connection = Connection::open(path).unwrap();
+    let sql = "SELECT t.tbl_name, (SELECT sum(pgsize) FROM dbstat WHERE name IN
+            (SELECT name FROM sqlite_schema s WHERE s.tbl_name = t.tbl_name)) AS bytes
+        FROM sqlite_schema t WHERE t.type = 'table' ORDER BY bytes DESC LIMIT 10";
+    let Ok(mut statement) = connection.prepare(sql) else { return };
+    let mut rows = statement.query([]).unwrap();
+    while let Ok(Some(row)) = rows.next() {
+        let (name, bytes): (String, Option<i64>) = (row.get(0).unwrap(), row.get(1).unwrap());
+        println!("  {name:<64} {:>10.1} MB", bytes.unwrap_or(0) as f64 / 1e6);
+    }
+}
+
+fn main() {
+    let is_bench = std::env::args().any(|argument| argument == "--bench");
+    let asked = std::env::var("MUSTER_BENCH_DEVICES").ok().and_then(|text| text.parse().ok());
+    let devices: u64 = asked.unwrap_or(if is_bench { 10_000 } else { 300 });
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = Config::in_directory(directory.path());
+    config.listen = "127.0.0.1:0".parse().unwrap();
+    let stores = config.store_directory();
+    let socket = config.admin_socket();
+    // Makes the identity: without one no store is accepted.
+    Server::start(config.clone()).unwrap().drain().unwrap();
+    let path = stores.join(FILE_NAME);
+    println!(
+        "{devices} devices × {APPLICATIONS} applications, {GROUPS} groups with {} policies, {TASKS} tasks\n",
+        MANAGED.len()
+    );
+
+    let store = Store::open(&stores).unwrap();
+    enrol(&store, devices);
+    sections(&store, devices);
+    drop(store);
+    history(&path, devices);
+    day_of_statistics(&path, devices);
+    let store = Store::open(&stores).unwrap();
+    let took = for_all(&store, devices, |number, done| {
+        let entries = statistics(number, 96).into_iter().flat_map(|(application, values)| {
+            values.into_iter().map(move |(name, unit, value)| Statistic {
+                application: application.into(),
+                name: name.into(),
+                unit: unit.into(),
+                value: Number(value),
+            })
+        });
+        let statistics = Statistics { entries: entries.collect() };
+        store.take_statistics(device(number), statistics, NOW, move |outcome| {
+            assert_eq!(outcome, JobOutcome::Noted);
+            done.fetch_add(1, Ordering::Release);
+        });
+    });
+    let rate = devices as f64 / took.as_secs_f64();
+    println!("{:<66} {rate:>10.0} /s", "reports of twelve numbers, durable");
+    steward(&store, devices);
+    drop(store);
+    println!("{:<66} {:>10.1} MB", "file", file_bytes(&path) as f64 / 1e6);
+    sizes(&path);
+
+    let store = Store::open(&stores).unwrap();
+    questions(&store);
+    drop(store);
+    over_http(config, &socket);
+}
+
+/// Judges everybody, as the steward does in a minute.
+fn steward(store: &Store, devices: u64) {
+    let judge_all = |verdicts: &mut Vec<Verdict>| {
+        let (mut after, mut judged) = (None, 0);
+        loop {
+            let slice = store.facts_behind(after, (devices as usize).div_ceil(60), NOW).unwrap();
+            for device in slice.devices {
+                let (status, reasons) = judge(&device.facts, &device.rules, NOW);
+                judged += 1;
+                if status != device.standing.status || reasons != device.standing.reasons {
+                    verdicts.push(Verdict { device: device.device, status, reasons });
+                }
+            }
+            after = slice.next;
+            if after.is_none() {
+                return judged;
+            }
+        }
+    };
+    let mut verdicts = Vec::new();
+    judge_all(&mut verdicts);
+    let (told, stored) = std::sync::mpsc::channel();
+    store.set_statuses(verdicts, NOW, move |result| told.send(result).unwrap());
+    stored.recv().unwrap().unwrap();
+    latency("judge every device once (a minute's work of the steward)", 5, || judge_all(&mut Vec::new()));
+    let some: Vec<_> = (0..devices.min(500)).map(device).collect();
+    latency("judge 500 devices of which something is new", 5, || store.facts_of(&some, NOW).unwrap().len());
+}
+
+fn questions(store: &Store) {
+    let reader = store.reader().unwrap();
+    let page = |limit| PageRequest { limit, cursor: None };
+    let list =
+        |filter: &DeviceFilter, limit| query::devices(&reader, filter, &page(limit)).unwrap().items.len();
+    latency("device list, first page of 500", 21, || list(&DeviceFilter::default(), 500));
+    for status in Status::ALL {
+        let filter = DeviceFilter { status: Some(status), ..DeviceFilter::default() };
+        latency(&format!("device list --status {status}, first page of 500"), 21, || list(&filter, 500));
+    }
+    let rare = DeviceFilter {
+        status: Some(Status::Critical),
+        search: Some("no such name".into()),
+        ..DeviceFilter::default()
+    };
+    latency("device list --status critical --search, which finds none", 21, || list(&rare, 500));
+    let filter = ApplicationFilter {
+        name: Some("openssl*".into()),
+        version: Some("<3.0.14".parse().unwrap()),
+        ..ApplicationFilter::default()
+    };
+    latency("application list --name 'openssl*' --version '<3.0.14'", 21, || {
+        query::applications(&reader, &filter, &page(500)).unwrap().items.len()
+    });
+    latency("the same with --devices, first page of 500", 21, || {
+        query::installations(&reader, &filter, &page(500)).unwrap().items.len()
+    });
+    latency("devices by status", 21, || {
+        let counts = query::status_counts(&reader).unwrap();
+        (counts.warning + counts.critical) as usize
+    });
+}
+
+fn over_http(config: Config, socket: &Path) {
+    let server = Server::start(config).unwrap();
+    let address: Address = format!("unix:{}", socket.display()).parse().unwrap();
+    let mut client = Client::new(address).unwrap();
+    latency("over HTTP: device list, first page of 500", 21, || {
+        client.devices(DeviceQuery::default()).next().unwrap().unwrap().len()
+    });
+    latency("over HTTP: device list --status critical, first page of 500", 21, || {
+        let query = DeviceQuery { status: Some(Status::Critical), ..DeviceQuery::default() };
+        client.devices(query).next().unwrap().unwrap().len()
+    });
+    latency("over HTTP: application list --name 'openssl*' --version '<3.0.14'", 21, || {
+        let query = ApplicationQuery {
+            name: Some("openssl*".into()),
+            version: Some("<3.0.14".into()),
+            ..ApplicationQuery::default()
+        };
+        client.applications(query).next().unwrap().unwrap().len()
+    });
+    latency("over HTTP: device show, with a day of twelve numbers", 21, || {
+        client.device("device-000007").unwrap().statistics.len()
+    });
+    latency("over HTTP: status", 21, || client.status().unwrap().devices.known as usize);
+    server.drain().unwrap();
+}

@@ -1,0 +1,153 @@
+//! Why a device's status is what it is: kept as facts, so that it changes only when they do, and told in words when somebody asks.
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::section::Condition;
+use crate::wire::settings::SettingsState;
+use crate::wire::status::Status;
+use crate::wire::time::WallTime;
+
+/// Most reasons that are kept for one device, in reasons: whoever has looked into sixteen asks the device.
+pub const REASONS_MAX: usize = 16;
+
+/// Longest detail that is repeated in a reason, in bytes; the whole of it stands with what it is about.
+const DETAIL_BYTES_MAX: usize = 160;
+
+/// One thing that is against a device.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Reason {
+    /// How bad it is.
+    pub level: Status,
+    /// What it is.
+    #[serde(flatten)]
+    pub cause: Cause,
+}
+
+/// What is against a device.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+pub enum Cause {
+    /// It should have come and has not.
+    Lost {
+        /// Since when.
+        since: WallTime,
+    },
+    /// An application does not do its work.
+    Application {
+        /// Which.
+        application: String,
+        /// What it does.
+        condition: Condition,
+        /// Since when, by the device's clock.
+        since: WallTime,
+        /// Why; may be empty.
+        detail: String,
+    },
+    /// The latest run of a task failed.
+    Task {
+        /// The task's id.
+        task: String,
+        /// Whose task.
+        application: String,
+        /// Which kind.
+        kind: String,
+        /// When the run ended.
+        at: WallTime,
+        /// What was said of it last; may be empty.
+        message: String,
+    },
+    /// Settings are not in place.
+    Settings {
+        /// Of which application.
+        application: String,
+        /// How far they are.
+        state: SettingsState,
+        /// Since when.
+        since: WallTime,
+        /// Why; may be empty.
+        detail: String,
+    },
+    /// The disk is nearly full.
+    Disk {
+        /// How much of it is free, in whole percent.
+        free_percent: f64,
+    },
+    /// The device's certificate is near its end, or past it.
+    Certificate {
+        /// Until when it is good.
+        expires_at: WallTime,
+    },
+}
+
+impl Reason {
+    /// For people, as it is now: `nginx failed 3h ago: …`.
+    #[must_use]
+    pub fn text(&self, now: WallTime) -> String {
+        let ago = |since: &WallTime| format!("{} ago", span(now.0.saturating_sub(since.0)));
+        let lasting = |since: &WallTime| format!("for {}", span(now.0.saturating_sub(since.0)));
+        match &self.cause {
+            Cause::Lost { since } => format!("lost {}", lasting(since)),
+            Cause::Application { application, condition, since, detail } => {
+                let text = match condition {
+                    Condition::Failed => format!("{application} failed {}", ago(since)),
+                    Condition::Stopped => format!("{application} stopped {}", ago(since)),
+                    Condition::NotInstalled => format!("{application} is not installed"),
+                    Condition::Unknown => format!("whether {application} runs is not known"),
+                    Condition::Running => format!("{application} runs"),
+                };
+                with_detail(text, detail)
+            }
+            Cause::Task { application, kind, at, message, .. } => {
+                with_detail(format!("task {kind} of {application} failed {}", ago(at)), message)
+            }
+            Cause::Settings { application, state, since, detail } => {
+                let text = match state {
+                    SettingsState::Failed => {
+                        format!("settings of {application} could not be applied {}", ago(since))
+                    }
+                    SettingsState::Drifted => {
+                        format!("settings of {application} were changed on the device {}", ago(since))
+                    }
+                    SettingsState::Pending => format!("settings of {application} pending {}", lasting(since)),
+                    SettingsState::Applied => format!("settings of {application} are applied"),
+                };
+                with_detail(text, detail)
+            }
+            Cause::Disk { free_percent } => format!("disk: {free_percent} % free"),
+            Cause::Certificate { expires_at } if *expires_at <= now => {
+                format!("its certificate expired {}", ago(expires_at))
+            }
+            Cause::Certificate { expires_at } => {
+                format!("its certificate expires in {}", span(expires_at.0.saturating_sub(now.0)))
+            }
+        }
+    }
+}
+
+fn with_detail(text: String, detail: &str) -> String {
+    if detail.is_empty() { text } else { format!("{text}: {detail}") }
+}
+
+/// A text in one line and short enough to stand in a list.
+pub(super) fn short(text: &str) -> String {
+    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
+    if line.len() <= DETAIL_BYTES_MAX {
+        return line.to_owned();
+    }
+    let mut end = DETAIL_BYTES_MAX;
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &line[..end])
+}
+
+/// A length of time in its largest unit that is not a fraction.
+fn span(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1_000;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}

@@ -1,0 +1,299 @@
+//! The rules that devices are judged by: the key `status` of the effective settings of the server's own application `muster`.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::wire::limits::NAME_BYTES_MAX;
+use crate::wire::status::Status;
+use crate::wire::units::parse_duration;
+
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+
+/// For how long a failed task may count at most, in milliseconds: what is older is not looked for.
+pub const TASK_WITHIN_MS_MAX: u64 = 30 * DAY_MS;
+
+/// All rules. Levels are `ok` where a rule is off; limits are `None` where they are.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Rules {
+    /// A device that should have come and has not.
+    pub lost: LostRules,
+    /// Applications that do not run.
+    pub application: ApplicationRules,
+    /// The same for single applications.
+    pub applications: BTreeMap<String, ApplicationRules>,
+    /// Tasks that failed.
+    pub task: TaskRules,
+    /// Settings that are not in place.
+    pub settings: SettingsRules,
+    /// Disks that are nearly full.
+    pub disk: DiskRules,
+    /// Certificates near their end.
+    pub certificate: CertificateRules,
+}
+
+/// For how long a device must be lost, in milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LostRules {
+    /// Until that is a warning.
+    pub warning_after_ms: Option<u64>,
+    /// Until that is critical.
+    pub critical_after_ms: Option<u64>,
+}
+
+impl Default for LostRules {
+    fn default() -> Self {
+        Self { warning_after_ms: Some(0), critical_after_ms: Some(DAY_MS) }
+    }
+}
+
+/// How bad it is that an application is in a condition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ApplicationRules {
+    /// It failed.
+    pub failed: Status,
+    /// It was stopped.
+    pub stopped: Status,
+    /// It is not there.
+    pub not_installed: Status,
+    /// It could not be told.
+    pub unknown: Status,
+}
+
+impl Default for ApplicationRules {
+    fn default() -> Self {
+        Self {
+            failed: Status::Critical,
+            stopped: Status::Warning,
+            not_installed: Status::Warning,
+            unknown: Status::Ok,
+        }
+    }
+}
+
+/// How bad a failed task is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TaskRules {
+    /// The latest run of a task failed or took too long.
+    pub failed: Status,
+    /// For how long that counts, in milliseconds.
+    pub within_ms: u64,
+}
+
+impl Default for TaskRules {
+    fn default() -> Self {
+        Self { failed: Status::Warning, within_ms: DAY_MS }
+    }
+}
+
+/// How bad it is that settings are not in place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SettingsRules {
+    /// They could not be applied.
+    pub failed: Status,
+    /// They are not applied yet.
+    pub pending: Status,
+    /// After how long that counts, in milliseconds.
+    pub pending_for_ms: u64,
+    /// Somebody changed them on the device.
+    pub drifted: Status,
+}
+
+impl Default for SettingsRules {
+    fn default() -> Self {
+        Self {
+            failed: Status::Warning,
+            pending: Status::Warning,
+            pending_for_ms: HOUR_MS,
+            drifted: Status::Warning,
+        }
+    }
+}
+
+/// How much of the disk must be free, in percent.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct DiskRules {
+    /// Less is a warning.
+    pub warning_below_percent: Option<f64>,
+    /// Less is critical.
+    pub critical_below_percent: Option<f64>,
+}
+
+impl Default for DiskRules {
+    fn default() -> Self {
+        Self { warning_below_percent: Some(10.0), critical_below_percent: Some(5.0) }
+    }
+}
+
+/// How long before its end a certificate is worth a word, in milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CertificateRules {
+    /// Less is a warning.
+    pub warning_before_ms: Option<u64>,
+    /// Less is critical, and so is an expired one.
+    pub critical_before_ms: Option<u64>,
+}
+
+impl Default for CertificateRules {
+    fn default() -> Self {
+        Self { warning_before_ms: Some(30 * DAY_MS), critical_before_ms: Some(7 * DAY_MS) }
+    }
+}
+
+impl Rules {
+    /// Reads the rules from the settings of `muster`: an object in whose key `status` they are. What is left out has its default.
+    ///
+    /// # Errors
+    /// When a key is unknown or a value is not allowed: its dotted path, and what is allowed.
+    pub fn parse(settings: &Value) -> Result<Self, String> {
+        let mut rules = Self::default();
+        Keys::of(settings, "")?.each(|key, value, path| match key {
+            "status" => rules.read(value, path),
+            _ => Err(unknown(path, "status")),
+        })?;
+        Ok(rules)
+    }
+
+    /// The rules for an application.
+    #[must_use]
+    pub fn of(&self, application: &str) -> &ApplicationRules {
+        self.applications.get(application).unwrap_or(&self.application)
+    }
+
+    fn read(&mut self, value: &Value, path: &str) -> Result<(), String> {
+        let mut overrides = None;
+        Keys::of(value, path)?.each(|key, value, path| {
+            match key {
+                "lost" => Keys::of(value, path)?.each(|key, value, path| match key {
+                    "warning_after" => set(&mut self.lost.warning_after_ms, duration_or_off(value, path)),
+                    "critical_after" => set(&mut self.lost.critical_after_ms, duration_or_off(value, path)),
+                    _ => Err(unknown(path, "warning_after, critical_after")),
+                }),
+                "application" => self.application.read(value, path),
+                "applications" => {
+                    // Read last: they start from what is said for all.
+                    overrides = Some((value, path.to_owned()));
+                    Ok(())
+                }
+                "task" => Keys::of(value, path)?.each(|key, value, path| match key {
+                    "failed" => set(&mut self.task.failed, level(value, path)),
+                    "within" => set(&mut self.task.within_ms, within(value, path)),
+                    _ => Err(unknown(path, "failed, within")),
+                }),
+                "settings" => Keys::of(value, path)?.each(|key, value, path| match key {
+                    "failed" => set(&mut self.settings.failed, level(value, path)),
+                    "pending" => set(&mut self.settings.pending, level(value, path)),
+                    "pending_for" => set(&mut self.settings.pending_for_ms, duration(value, path)),
+                    "drifted" => set(&mut self.settings.drifted, level(value, path)),
+                    _ => Err(unknown(path, "failed, pending, pending_for, drifted")),
+                }),
+                "disk" => Keys::of(value, path)?.each(|key, value, path| match key {
+                    "warning_below" => set(&mut self.disk.warning_below_percent, percent_or_off(value, path)),
+                    "critical_below" => {
+                        set(&mut self.disk.critical_below_percent, percent_or_off(value, path))
+                    }
+                    _ => Err(unknown(path, "warning_below, critical_below")),
+                }),
+                "certificate" => Keys::of(value, path)?.each(|key, value, path| match key {
+                    "warning_before" => {
+                        set(&mut self.certificate.warning_before_ms, duration_or_off(value, path))
+                    }
+                    "critical_before" => {
+                        set(&mut self.certificate.critical_before_ms, duration_or_off(value, path))
+                    }
+                    _ => Err(unknown(path, "warning_before, critical_before")),
+                }),
+                _ => Err(unknown(path, "lost, application, applications, task, settings, disk, certificate")),
+            }
+        })?;
+        let Some((value, path)) = overrides else { return Ok(()) };
+        Keys::of(value, &path)?.each(|application, value, path| {
+            if application.is_empty() || application.len() > NAME_BYTES_MAX {
+                return Err(format!("{path}: this can't be the name of an application"));
+            }
+            let mut rules = self.application;
+            rules.read(value, path)?;
+            self.applications.insert(application.to_owned(), rules);
+            Ok(())
+        })
+    }
+}
+
+impl ApplicationRules {
+    fn read(&mut self, value: &Value, path: &str) -> Result<(), String> {
+        Keys::of(value, path)?.each(|key, value, path| match key {
+            "failed" => set(&mut self.failed, level(value, path)),
+            "stopped" => set(&mut self.stopped, level(value, path)),
+            "not_installed" => set(&mut self.not_installed, level(value, path)),
+            "unknown" => set(&mut self.unknown, level(value, path)),
+            _ => Err(unknown(path, "failed, stopped, not_installed, unknown")),
+        })
+    }
+}
+
+/// The keys of an object, each with its path.
+struct Keys<'v> {
+    object: &'v Map<String, Value>,
+    path: &'v str,
+}
+
+impl<'v> Keys<'v> {
+    fn of(value: &'v Value, path: &'v str) -> Result<Self, String> {
+        match value.as_object() {
+            Some(object) => Ok(Self { object, path }),
+            None if path.is_empty() => Err("this must be an object".to_owned()),
+            None => Err(format!("{path}: this must be an object")),
+        }
+    }
+
+    fn each(self, mut read: impl FnMut(&str, &'v Value, &str) -> Result<(), String>) -> Result<(), String> {
+        self.object.iter().try_for_each(|(key, value)| {
+            let path = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
+            read(key, value, &path)
+        })
+    }
+}
+
+fn set<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *place = value?;
+    Ok(())
+}
+
+fn unknown(path: &str, known: &str) -> String {
+    format!("{path}: there is no such key ({known})")
+}
+
+fn level(value: &Value, path: &str) -> Result<Status, String> {
+    match value.as_str() {
+        Some("off") => Ok(Status::Ok),
+        Some("warning") => Ok(Status::Warning),
+        Some("critical") => Ok(Status::Critical),
+        _ => Err(format!("{path}: this must be \"warning\", \"critical\" or \"off\"")),
+    }
+}
+
+fn duration(value: &Value, path: &str) -> Result<u64, String> {
+    let text = value.as_str().ok_or_else(|| format!("{path}: this must be a duration, such as \"24h\""))?;
+    let duration = parse_duration(text).map_err(|why| format!("{path}: {why}"))?;
+    Ok(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn within(value: &Value, path: &str) -> Result<u64, String> {
+    match duration(value, path)? {
+        length if length <= TASK_WITHIN_MS_MAX => Ok(length),
+        _ => Err(format!("{path}: this may be 30d at most")),
+    }
+}
+
+fn duration_or_off(value: &Value, path: &str) -> Result<Option<u64>, String> {
+    if value.as_str() == Some("off") { Ok(None) } else { duration(value, path).map(Some) }
+}
+
+fn percent_or_off(value: &Value, path: &str) -> Result<Option<f64>, String> {
+    match value.as_f64() {
+        _ if value.as_str() == Some("off") => Ok(None),
+        Some(percent) if (0.0..=100.0).contains(&percent) => Ok(Some(percent)),
+        _ => Err(format!("{path}: this must be a number from 0 to 100, or \"off\"")),
+    }
+}

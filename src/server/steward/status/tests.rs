@@ -1,0 +1,245 @@
+use std::sync::mpsc;
+
+use super::*;
+use crate::journal::{FileStorage, Flusher, Item, Journal, Opened, Options, Position};
+use crate::lane::counters::Counters;
+use crate::machine::command::{JobOutcome, SectionChange, SectionUpdate};
+use crate::machine::record;
+use crate::store::query::{self, DeviceKey};
+use crate::store::{Enrolment, NewToken};
+use crate::wire::event::{Event, Severity};
+use crate::wire::id::{CertificateHash, Epoch};
+use crate::wire::section::{ApplicationCondition, Condition, Section, digest_of};
+use crate::wire::statistics::{Number, Statistic, Statistics};
+use crate::wire::status::Status;
+
+const NOW: WallTime = WallTime(1_795_514_400_000);
+const HOUR: u64 = 3_600_000;
+
+/// A store and a journal in a directory, and the steward's part over them.
+struct House {
+    directory: tempfile::TempDir,
+    store: Store,
+    journal: Journal,
+    flusher: Flusher<FileStorage>,
+    statuses: Statuses,
+    devices: Vec<DeviceId>,
+}
+
+fn at(milliseconds: u64) -> WallTime {
+    WallTime(NOW.0 + milliseconds)
+}
+
+fn open(directory: tempfile::TempDir, started: WallTime) -> House {
+    let store = Store::open(directory.path()).unwrap();
+    let storage = FileStorage::open(&directory.path().join("journal")).unwrap();
+    let options = Options { segment_bytes: 1 << 20, retention: None, ..Options::server() };
+    let Opened { journal, flusher, .. } =
+        Journal::open(storage, options, Position(0), started.0, |_| {}).unwrap();
+    let announcer = Announcer::new(journal.clone(), Counters::new(), started);
+    let statuses = Statuses::new(store.clone(), announcer, started);
+    House { directory, store, journal, flusher, statuses, devices: Vec::new() }
+}
+
+impl House {
+    fn new(devices: u64) -> Self {
+        let mut house = open(tempfile::tempdir().unwrap(), NOW);
+        let new = NewToken {
+            group: "/".into(),
+            created_at: NOW,
+            expires_at: at(HOUR),
+            uses_max: u32::try_from(devices).unwrap(),
+        };
+        let token = house.store.create_token(new).unwrap();
+        for number in 1..=devices {
+            let (told, outcome) = mpsc::channel();
+            let enrolment = Enrolment {
+                token: token.token.id,
+                secret: token.secret,
+                device: DeviceId(number << 33),
+                name: format!("device-{number}"),
+                certificate: CertificateHash::of(&number.to_be_bytes()),
+                expires_at: Some(at(3_650 * 24 * HOUR)),
+                now: NOW,
+            };
+            house.store.enrol(enrolment, move |result| told.send(result).unwrap());
+            house.devices.push(outcome.recv().unwrap().unwrap().device);
+        }
+        house
+    }
+
+    /// Ends everything and starts anew.
+    fn restart(self, started: WallTime) -> Self {
+        let Self { directory, devices, store, journal, flusher, statuses } = self;
+        drop((store, journal, flusher, statuses));
+        House { devices, ..open(directory, started) }
+    }
+
+    fn conditions(&self, device: DeviceId, revision: u64, condition: Condition) {
+        let conditions = vec![ApplicationCondition {
+            application: "nginx".into(),
+            condition,
+            since: NOW,
+            version: "1".into(),
+            detail: "exit code 1".into(),
+            settings: None,
+        }];
+        let update = SectionUpdate {
+            device,
+            section: Section::Conditions,
+            agent_epoch: Epoch(1),
+            revision,
+            digest: digest_of(&conditions),
+            base: None,
+            change: SectionChange::Conditions(conditions),
+        };
+        let (told, outcome) = mpsc::channel();
+        self.store.apply(update, move |outcome| told.send(outcome).unwrap());
+        assert!(matches!(outcome.recv().unwrap(), JobOutcome::Stored { .. }));
+    }
+
+    fn step(&mut self, now: WallTime) {
+        self.statuses.step(now);
+        // Behind everything that the step has handed in.
+        self.store.set_meta("step", b"").unwrap();
+        self.flusher.flush_once().unwrap();
+    }
+
+    /// The events that are in the journal, by device.
+    fn events(&self) -> Vec<(DeviceId, Event)> {
+        let mut events = Vec::new();
+        let mut records = self.journal.reader().forward(Position(0));
+        while let Some(item) = records.next().unwrap() {
+            let Item::Record(found) = item else { panic!("damaged") };
+            let (epoch, event) = record::decode(found.record.payload).unwrap();
+            assert_eq!(epoch, Epoch(0), "an event of the server's own");
+            events.push((DeviceId(found.record.device), Event::from_bytes(event).unwrap()));
+        }
+        events
+    }
+
+    fn shown(&self, device: DeviceId) -> (Status, Vec<String>) {
+        let detail = query::device(&self.store.reader().unwrap(), &DeviceKey::Id(device)).unwrap();
+        let standing = detail.row.standing;
+        (standing.status, standing.reasons.iter().map(|reason| reason.text(NOW)).collect())
+    }
+}
+
+#[test]
+fn a_change_is_judged_in_the_next_step_said_once_and_shown() {
+    let mut house = House::new(3);
+    let device = house.devices[1];
+    house.step(NOW);
+    assert!(house.events().is_empty(), "nothing is known against them");
+    house.conditions(device, 1, Condition::Failed);
+    for seconds in 0..3 {
+        house.step(at(seconds * 1_000 + 10));
+    }
+    let events = house.events();
+    assert_eq!(events.len(), 1);
+    let (about, event) = &events[0];
+    assert_eq!((*about, event.application.as_str(), event.kind.as_str()), (device, "muster", "status"));
+    assert_eq!(event.severity, Severity::Critical);
+    assert_eq!(event.message, "critical (was ok): nginx failed 0 s ago: exit code 1");
+    assert_eq!(house.shown(device).0, Status::Critical);
+    let record = house.store.table().get(device).unwrap();
+    assert_eq!((record.status, record.has_news), (Status::Critical, true), "to be written back");
+
+    house.conditions(device, 2, Condition::Running);
+    house.step(at(5_000));
+    let events = house.events();
+    assert_eq!((events.len(), events[1].1.severity), (2, Severity::Info));
+    assert_eq!(events[1].1.message, "ok (was critical)");
+    assert_eq!(house.shown(device), (Status::Ok, vec![]));
+}
+
+#[test]
+fn a_low_disk_is_a_warning_and_a_lower_one_is_critical() {
+    let mut house = House::new(1);
+    let device = house.devices[0];
+    for (step, free, status) in [(1, 9.5, Status::Warning), (2, 4.9, Status::Critical), (3, 60.0, Status::Ok)]
+    {
+        let entries = vec![Statistic {
+            application: "muster-agent".into(),
+            name: "disk_free_percent".into(),
+            unit: "percent".into(),
+            value: Number(free),
+        }];
+        let (told, outcome) = mpsc::channel();
+        let statistics = Statistics { entries };
+        house.store.take_statistics(device, statistics, at(step), move |outcome| told.send(outcome).unwrap());
+        assert_eq!(outcome.recv().unwrap(), JobOutcome::Noted);
+        house.step(at(step));
+        assert_eq!(house.shown(device).0, status);
+    }
+    let messages: Vec<_> = house.events().into_iter().map(|(_, event)| event.message).collect();
+    assert_eq!(
+        messages,
+        ["warning (was ok): disk: 9 % free", "critical (was warning): disk: 4 % free", "ok (was critical)"]
+    );
+}
+
+#[test]
+fn everybody_is_judged_once_a_minute_for_time_alone() {
+    let mut house = House::new(130);
+    let device = house.devices[120];
+    house.store.table().with(device, |record| {
+        (record.last_seen, record.last_sync, record.due_seconds) = (NOW, NOW, 900);
+    });
+    let lost = 2 * HOUR;
+    for second in 0..60 {
+        house.step(at(lost + second * 1_000));
+    }
+    assert_eq!(house.shown(device).0, Status::Warning);
+    for second in 0..60 {
+        house.step(at(lost + 24 * HOUR + second * 1_000));
+    }
+    let events = house.events();
+    let told: Vec<_> = events.iter().map(|(about, event)| (*about, event.severity)).collect();
+    assert_eq!(told, [(device, Severity::Warning), (device, Severity::Critical)]);
+    assert!(
+        events[1].1.message.starts_with("critical (was warning): lost for 25 h"),
+        "{}",
+        events[1].1.message
+    );
+}
+
+#[test]
+fn a_restart_says_nothing_again_and_leaves_a_lost_device_lost() {
+    let mut house = House::new(2);
+    let device = house.devices[0];
+    house.store.table().with(device, |record| {
+        (record.last_seen, record.last_sync, record.due_seconds) = (NOW, NOW, 900);
+    });
+    house.step(at(2 * HOUR));
+    assert_eq!(house.shown(device).0, Status::Warning);
+    let record = house.store.table().get(device).unwrap();
+    let (told, outcome) = mpsc::channel();
+    house.store.record_sequences(vec![record], None, move |result| told.send(result).unwrap());
+    outcome.recv().unwrap().unwrap();
+    let before = house.events().len();
+    let mut house = house.restart(at(3 * HOUR));
+    for second in 0..3 {
+        house.step(at(3 * HOUR + second * 1_000));
+    }
+    assert_eq!((house.events().len(), house.shown(device).0), (before, Status::Warning));
+    house.store.table().with(device, |record| {
+        (record.last_seen, record.last_sync) = (at(3 * HOUR + 4_000), at(3 * HOUR + 4_000));
+    });
+    for second in 5..8 {
+        house.step(at(3 * HOUR + second * 1_000));
+    }
+    assert_eq!(house.shown(device), (Status::Ok, vec![]), "it came");
+}
+
+#[test]
+fn a_status_that_could_not_be_stored_is_stored_later() {
+    let mut house = House::new(1);
+    let device = house.devices[0];
+    // As if the event had been said and the server had ended before the status was stored.
+    house.conditions(device, 1, Condition::Stopped);
+    house.store.table().with(device, |record| record.status = Status::Warning);
+    house.step(NOW);
+    assert!(house.events().is_empty());
+    assert_eq!(house.shown(device).0, Status::Warning);
+}

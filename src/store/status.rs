@@ -1,0 +1,293 @@
+//! Whether devices are well: what there is to judge them by, read for many at a time, and what came of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use rusqlite::{Connection, Row, params};
+
+use super::error::StoreError;
+use super::values::{time_from_sql, time_to_sql};
+use super::{Store, device, query};
+use crate::fleet::status::{
+    DISK_APPLICATION, DISK_STATISTIC, Facts, FailedRun, Reason, Rules, TASK_WITHIN_MS_MAX, UntoldSettings,
+};
+use crate::wire::id::{DeviceId, TaskId};
+use crate::wire::status::Status;
+use crate::wire::time::WallTime;
+
+/// How a device stands, as it was judged last.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Standing {
+    /// How well it is.
+    pub status: Status,
+    /// Since when; `None`: nothing was ever known against it.
+    pub since: Option<WallTime>,
+    /// Why, the worst first.
+    pub reasons: Vec<Reason>,
+}
+
+/// A device, to be judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// Which device.
+    pub device: DeviceId,
+    /// By what.
+    pub rules: Arc<Rules>,
+    /// What the store knows of it. Whether it is lost is in the device table.
+    pub facts: Facts,
+    /// What came of it last time.
+    pub standing: Standing,
+}
+
+/// Devices to be judged, and where the next slice begins.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Slice {
+    /// The devices.
+    pub devices: Vec<Judged>,
+    /// Behind which device of the file the next slice begins; `None`: at the first again.
+    pub next: Option<i64>,
+}
+
+/// What became of a device's status.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// Which device.
+    pub device: DeviceId,
+    /// How well it is.
+    pub status: Status,
+    /// Why.
+    pub reasons: Vec<Reason>,
+}
+
+impl Store {
+    /// Devices whose facts changed since this was asked last, at most so many; the others come next time.
+    #[must_use]
+    pub fn take_changed(&self, most: usize) -> Vec<DeviceId> {
+        self.table().take_marked(most)
+    }
+
+    /// What there is to judge these devices by. Those that are gone are left out.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn facts_of(&self, devices: &[DeviceId], now: WallTime) -> Result<Vec<Judged>, StoreError> {
+        let reader = self.reader()?;
+        let mut rules = GroupRules::default();
+        let mut judged = Vec::new();
+        for device in devices {
+            if let Ok(number) = device::number_of(&reader, *device) {
+                judged.extend(read(&reader, number..=number, now, &mut rules)?);
+            }
+        }
+        Ok(judged)
+    }
+
+    /// The same for a slice of all devices: the next `most` of them behind `after`.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn facts_behind(&self, after: Option<i64>, most: usize, now: WallTime) -> Result<Slice, StoreError> {
+        let reader = self.reader()?;
+        let first = after.map_or(i64::MIN, |after| after.saturating_add(1));
+        let sql = "SELECT max(number), count(*) FROM
+            (SELECT number FROM devices WHERE number >= ?1 AND removed_at IS NULL ORDER BY number LIMIT ?2)";
+        let limit = i64::try_from(most).unwrap_or(i64::MAX);
+        let (last, count): (Option<i64>, i64) =
+            reader.prepare_cached(sql)?.query_row([first, limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let Some(last) = last else { return Ok(Slice::default()) };
+        let devices = read(&reader, first..=last, now, &mut GroupRules::default())?;
+        Ok(Slice { devices, next: (count == limit).then_some(last) })
+    }
+
+    /// Stores what became of devices. `done` is called when it is durable.
+    pub fn set_statuses(
+        &self,
+        verdicts: Vec<Verdict>,
+        now: WallTime,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) {
+        let bytes = verdicts.iter().map(|verdict| 64 + verdict.reasons.len() * 256).sum();
+        self.lane().submit(bytes, move |connection| write(connection, &verdicts, now), done);
+    }
+}
+
+fn write(connection: &Connection, verdicts: &[Verdict], now: WallTime) -> Result<(), StoreError> {
+    // Devices that are gone are passed over.
+    let sql = "INSERT INTO status_reasons (device, status, since, reasons)
+        SELECT number, ?2, ?3, ?4 FROM devices WHERE id = ?1 AND removed_at IS NULL
+        ON CONFLICT (device) DO UPDATE SET
+            since = CASE WHEN status = excluded.status THEN since ELSE excluded.since END,
+            status = excluded.status, reasons = excluded.reasons";
+    let mut statement = connection.prepare_cached(sql)?;
+    for verdict in verdicts {
+        let reasons = serde_json::to_string(&verdict.reasons).unwrap_or_else(|_| "[]".to_owned());
+        statement.execute(params![
+            verdict.device.0.cast_signed(),
+            verdict.status.name(),
+            time_to_sql(now),
+            reasons
+        ])?;
+    }
+    Ok(())
+}
+
+/// A standing in three columns from `at` on, which are null when there is none.
+pub(super) fn standing(row: &Row<'_>, at: usize) -> rusqlite::Result<Standing> {
+    let Some(status) = row.get::<_, Option<String>>(at)? else { return Ok(Standing::default()) };
+    // What a newer muster wrote is judged anew within a minute.
+    Ok(Standing {
+        status: status.parse().unwrap_or_default(),
+        since: Some(time_from_sql(row.get(at + 1)?)),
+        reasons: serde_json::from_str(&row.get::<_, String>(at + 2)?).unwrap_or_default(),
+    })
+}
+
+/// The rules of groups, each worked out once.
+#[derive(Default)]
+struct GroupRules {
+    by_group: HashMap<i64, Arc<Rules>>,
+}
+
+impl GroupRules {
+    /// The rules for a device. Those without settings of their own have those of their group.
+    fn of(
+        &mut self,
+        connection: &Connection,
+        number: i64,
+        group: i64,
+        has_own: bool,
+    ) -> Result<Arc<Rules>, StoreError> {
+        if has_own {
+            return Ok(Arc::new(rules_of(connection, number)?));
+        }
+        if let Some(rules) = self.by_group.get(&group) {
+            return Ok(Arc::clone(rules));
+        }
+        let rules = Arc::new(rules_of(connection, number)?);
+        self.by_group.insert(group, Arc::clone(&rules));
+        Ok(rules)
+    }
+}
+
+/// The rules for a device: what the settings of the server's own application say.
+fn rules_of(_connection: &Connection, _number: i64) -> Result<Rules, StoreError> {
+    Ok(Rules::default())
+}
+
+/// What there is to judge the devices by whose numbers lie in the range: a few questions for all of them, whose answers name only what
+/// speaks against one.
+fn read(
+    connection: &Connection,
+    range: RangeInclusive<i64>,
+    now: WallTime,
+    rules: &mut GroupRules,
+) -> Result<Vec<Judged>, StoreError> {
+    let bounds = [*range.start(), *range.end()];
+    let sql = "SELECT d.number, d.id, d.group_id,
+            EXISTS (SELECT 1 FROM own_settings o WHERE o.device = d.number AND o.application = 'muster'),
+            r.status, r.since, r.reasons
+        FROM devices d LEFT JOIN status_reasons r ON r.device = d.number
+        WHERE d.number BETWEEN ?1 AND ?2 AND d.removed_at IS NULL";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(bounds)?;
+    let mut judged = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let number = row.get(0)?;
+        let device = DeviceId(row.get::<_, i64>(1)?.cast_unsigned());
+        let rules = rules.of(connection, number, row.get(2)?, row.get(3)?)?;
+        let standing = standing(row, 4)?;
+        judged.insert(number, Judged { device, rules, facts: Facts::default(), standing });
+    }
+    let mut with = |number: i64, enter: &mut dyn FnMut(&mut Judged)| {
+        if let Some(judged) = judged.get_mut(&number) {
+            enter(judged);
+        }
+    };
+    query::conditions_in(connection, bounds, true, |number, condition| {
+        let mut condition = Some(condition);
+        with(number, &mut |judged| judged.facts.applications.extend(condition.take()));
+    })?;
+    untold(connection, bounds, |number, untold| {
+        let mut untold = Some(untold);
+        with(number, &mut |judged| judged.facts.untold.extend(untold.take()));
+    })?;
+    failed_runs(connection, bounds, now, |number, run| {
+        let mut run = Some(run);
+        with(number, &mut |judged| judged.facts.failed_runs.extend(run.take()));
+    })?;
+    let sql = "SELECT device, (SELECT value ->> 2 FROM json_each(latest) WHERE value ->> 0 = ?4)
+        FROM statistics WHERE device BETWEEN ?1 AND ?2 AND application = ?3";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![bounds[0], bounds[1], DISK_APPLICATION, DISK_STATISTIC])?;
+    while let Some(row) = rows.next()? {
+        let free = row.get(1)?;
+        with(row.get(0)?, &mut |judged| judged.facts.disk_free_percent = free);
+    }
+    let sql =
+        "SELECT device, max(expires_at) FROM certificates WHERE device BETWEEN ?1 AND ?2 GROUP BY device";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(bounds)?;
+    while let Some(row) = rows.next()? {
+        let expires_at = row.get::<_, Option<i64>>(1)?.map(time_from_sql);
+        with(row.get(0)?, &mut |judged| judged.facts.certificate_expires_at = expires_at);
+    }
+    Ok(judged.into_values().collect())
+}
+
+/// Settings that devices should have, and of which they have said nothing yet: others than the reported ones.
+fn untold(
+    connection: &Connection,
+    bounds: [i64; 2],
+    mut each: impl FnMut(i64, UntoldSettings),
+) -> Result<(), StoreError> {
+    let sql = "SELECT w.device, w.application,
+            coalesce((SELECT max(changed_at) FROM policies p WHERE p.application = w.application AND p.revision = w.revision),
+                (SELECT changed_at FROM own_settings o
+                 WHERE o.device = w.device AND o.application = w.application AND o.revision = w.revision))
+        FROM desired_settings w LEFT JOIN conditions c ON c.device = w.device AND c.application = w.application
+        WHERE w.device BETWEEN ?1 AND ?2 AND w.digest <> coalesce(c.settings_digest, 0) AND w.application <> 'muster'";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(bounds)?;
+    while let Some(row) = rows.next()? {
+        // Without a time it is not known whether they are new: not held against the device.
+        if let Some(since) = row.get::<_, Option<i64>>(2)? {
+            each(row.get(0)?, UntoldSettings { application: row.get(1)?, since: time_from_sql(since) });
+        }
+    }
+    Ok(())
+}
+
+/// Runs that did not end well, unless a later run of the same task ended otherwise.
+fn failed_runs(
+    connection: &Connection,
+    bounds: [i64; 2],
+    now: WallTime,
+    mut each: impl FnMut(i64, FailedRun),
+) -> Result<(), StoreError> {
+    let since = WallTime(now.0.saturating_sub(TASK_WITHIN_MS_MAX));
+    let sql = "SELECT r.device, t.id, t.application, t.kind, r.changed_at, r.message, r.exit_code
+        FROM runs r JOIN tasks t ON t.number = r.task
+        WHERE r.device BETWEEN ?1 AND ?2 AND r.state IN ('failed', 'timed_out') AND r.changed_at > ?3 AND NOT EXISTS
+            (SELECT 1 FROM runs l WHERE l.task = r.task AND l.device = r.device AND l.id <> r.id
+             AND (l.occurrence_at, l.changed_at) > (r.occurrence_at, r.changed_at)
+             AND l.state IN ('succeeded', 'failed', 'timed_out'))";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![bounds[0], bounds[1], time_to_sql(since)])?;
+    while let Some(row) = rows.next()? {
+        let message: String = row.get(5)?;
+        let message = match row.get::<_, Option<i32>>(6)? {
+            Some(code) if message.is_empty() => format!("exit code {code}"),
+            _ => message,
+        };
+        let run = FailedRun {
+            task: TaskId(row.get::<_, i64>(1)?.cast_unsigned()).to_string(),
+            application: row.get(2)?,
+            kind: row.get(3)?,
+            at: time_from_sql(row.get(4)?),
+            message,
+        };
+        each(row.get(0)?, run);
+    }
+    Ok(())
+}
