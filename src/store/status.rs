@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::error::StoreError;
 use super::values::{time_from_sql, time_to_sql};
-use super::{Store, device, query};
+use super::{OWN_APPLICATION, Store, desired, device, query};
 use crate::fleet::status::{
     DISK_APPLICATION, DISK_STATISTIC, Facts, FailedRun, Reason, Rules, TASK_WITHIN_MS_MAX, UntoldSettings,
 };
@@ -171,8 +171,15 @@ impl GroupRules {
 }
 
 /// The rules for a device: what the settings of the server's own application say.
-fn rules_of(_connection: &Connection, _number: i64) -> Result<Rules, StoreError> {
-    Ok(Rules::default())
+fn rules_of(connection: &Connection, number: i64) -> Result<Rules, StoreError> {
+    let Some(merged) = desired::effective(connection, number, OWN_APPLICATION)? else {
+        return Ok(Rules::default());
+    };
+    // They were checked one by one when they were set; what does not go together is as if nobody had set it.
+    Ok(Rules::parse(&serde_json::Value::Object(merged.settings)).unwrap_or_else(|reason| {
+        log::warn!("the rules for the status of a device: {reason}: the defaults are used");
+        Rules::default()
+    }))
 }
 
 /// What there is to judge the devices by whose numbers lie in the range: a few questions for all of them, whose answers name only what
