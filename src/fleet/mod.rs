@@ -5,6 +5,7 @@
 //! | [`pacing`] | when a device is to come |
 //! | [`presence`] | where a device is, as far as can be told |
 //! | [`schema`] | what settings must look like |
+//! | [`task`] | what becomes of tasks and of their runs |
 //! | [`version`] | which of two versions is newer |
 //! | [`why`] | why a device is in sync or not, in words |
 #![forbid(unsafe_code)]
@@ -12,5 +13,6 @@
 pub mod pacing;
 pub mod presence;
 pub mod schema;
+pub mod task;
 pub mod version;
 pub mod why;
