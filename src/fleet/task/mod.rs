@@ -2,7 +2,11 @@
 //!
 //! | module | what it decides |
 //! |---|---|
+//! | [`cron`] | when a time recurs |
 //! | [`run`] | what becomes of one run |
+//! | [`schedule`] | when a task is due, and in which hours its runs may begin |
 #![forbid(unsafe_code)]
 
+pub mod cron;
 pub mod run;
+pub mod schedule;
