@@ -172,9 +172,13 @@ impl Definition {
 }
 
 fn validate_name(part: &str, name: &str) -> Result<(), String> {
-    if name.trim().is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+    if name.is_empty()
+        || name.len() > NAME_BYTES_MAX
+        || name.trim() != name
+        || name.contains(char::is_control)
+    {
         return Err(format!(
-            "'{part}' is not a name: 1 to {NAME_BYTES_MAX} bytes, more than blanks, without control characters"
+            "'{part}' is not a name: 1 to {NAME_BYTES_MAX} bytes, no blanks around it, no control characters"
         ));
     }
     Ok(())

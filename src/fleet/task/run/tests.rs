@@ -241,6 +241,12 @@ proptest! {
                 }
             };
             prop_assert_eq!(is_changed, run != before, "{:?}", step);
+            if let Step::Report(update) = &step
+                && update.stage != RunStage::Unknown
+                && update.serial <= before.serial
+            {
+                prop_assert_eq!(&run, &before, "old news");
+            }
             if run.state != before.state {
                 let allowed = may_follow(before.state, &step, may_repeat);
                 prop_assert!(allowed.contains(&run.state), "{:?}: {:?}", step, run.state);
