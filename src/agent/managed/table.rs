@@ -248,7 +248,8 @@ impl Managed {
                     log::error!("{}: {reason}", journal.display());
                     let mut applications = self.applications().into_iter();
                     let found = applications.find(|name| self.path(name, "journal") == journal);
-                    if let Some(application) = found {
+                    // Where the old file is back, what is ordered is tried again all the same.
+                    if let Some(application) = found.filter(|_| journal.exists()) {
                         self.fail(&application, reason, now);
                     }
                 }
