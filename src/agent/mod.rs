@@ -13,6 +13,7 @@ pub mod enroll;
 pub mod identity;
 pub mod link;
 pub mod local;
+pub mod managed;
 pub mod moving;
 pub mod process;
 pub mod run;

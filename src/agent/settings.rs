@@ -164,6 +164,12 @@ impl Default for CollectSettings {
 }
 
 impl SpoolSettings {
+    /// What the events of each severity may take, in bytes, mildest first.
+    #[must_use]
+    pub fn quotas_bytes(&self) -> [u64; 4] {
+        Severity::ALL.map(|severity| self.quota_bytes(severity))
+    }
+
     /// What the events of one severity may take, in bytes.
     #[must_use]
     pub fn quota_bytes(&self, severity: Severity) -> u64 {
@@ -197,7 +203,7 @@ fn quota<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Er
     })
 }
 
-fn mode<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+pub(super) fn mode<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let text = String::deserialize(deserializer)?;
     let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     let mode = is_octal.then(|| u32::from_str_radix(&text, 8).ok()).flatten().filter(|mode| *mode <= 0o777);

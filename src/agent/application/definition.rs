@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::adapter::{
+    Program, SettingsPlace, SettingsTable, StatisticsSource, StatisticsTable, VersionTable,
+};
 use crate::agent::toml_file;
 use crate::wire::limits::{CONDITIONS_MAX, NAME_BYTES_MAX};
 
@@ -28,6 +31,20 @@ pub struct Definition {
     pub package: String,
     /// How to tell whether it does its work.
     pub probe: Probe,
+    /// Tells the version, instead of the package.
+    pub version: Option<Program>,
+    /// Where its settings go; `None`: it takes none.
+    pub settings: Option<SettingsPlace>,
+    /// Where its numbers come from.
+    pub statistics: Option<StatisticsSource>,
+}
+
+impl Definition {
+    /// An application of which nothing is known but its condition.
+    #[must_use]
+    pub fn new(name: String, package: String, probe: Probe) -> Self {
+        Self { name, package, probe, version: None, settings: None, statistics: None }
+    }
 }
 
 /// How to tell whether an application does its work.
@@ -62,6 +79,9 @@ struct File {
     name: String,
     package: Option<String>,
     condition: ConditionTable,
+    version: Option<VersionTable>,
+    settings: Option<SettingsTable>,
+    statistics: Option<StatisticsTable>,
 }
 
 #[derive(Deserialize)]
@@ -164,8 +184,16 @@ fn definition(file: File) -> Result<Definition, String> {
         }
         _ => return Err("[condition] must have one of 'systemd_unit', 'pid_file', 'command'".to_owned()),
     };
+    if file.version.is_some() && file.package.is_some() {
+        return Err("'package' and [version] both say where the version comes from: leave one out".to_owned());
+    }
     let package = file.package.unwrap_or_else(|| file.name.clone());
-    Ok(Definition { name: file.name, package, probe })
+    Ok(Definition {
+        version: file.version.map(VersionTable::program).transpose()?,
+        settings: file.settings.map(SettingsTable::place).transpose()?,
+        statistics: file.statistics.map(StatisticsTable::source).transpose()?,
+        ..Definition::new(file.name, package, probe)
+    })
 }
 
 /// A unit's name is handed to systemctl: it must not look like an option.

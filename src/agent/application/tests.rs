@@ -14,14 +14,14 @@ fn parse(text: &str) -> Result<Definition, String> {
 fn shell(script: &str) -> Observed {
     let arguments = vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()];
     let probe = Probe::Command { arguments, timeout: Duration::from_secs(60) };
-    check(&Definition { name: "shop".into(), package: "shop".into(), probe })
+    check(&Definition::new("shop".into(), "shop".into(), probe))
 }
 
 fn pid(content: &str) -> Condition {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("pid");
     std::fs::write(&file, content).unwrap();
-    check(&Definition { name: "a".into(), package: "a".into(), probe: Probe::PidFile(file) }).condition
+    check(&Definition::new("a".into(), "a".into(), Probe::PidFile(file))).condition
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_wrong_definition_is_named_with_line_and_what_is_allowed() {
     let head = "name = \"a\"\n[condition]\n";
     let cases = [
         (
-            format!("{head}pid_file = \"/x\"\n[settings]\n"),
+            format!("{head}pid_file = \"/x\"\n[setings]\n"),
             "line 4",
             "expected one of `name`, `package`, `condition`",
         ),
@@ -79,7 +79,10 @@ fn a_directory_is_read_and_its_wrong_files_are_named() {
 #[test]
 fn an_exit_code_says_it_as_an_init_script_does() {
     assert_eq!(shell("exit 0").condition, Condition::Running);
-    assert_eq!(shell("echo down; exit 3"), Observed { condition: Condition::Stopped, detail: "down".into() });
+    assert_eq!(
+        shell("echo down; exit 3"),
+        Observed { condition: Condition::Stopped, detail: "down".into(), version: None }
+    );
     assert_eq!(shell("exit 4").condition, Condition::Unknown);
     assert_eq!(shell("echo a; echo no disk; exit 1").detail, "code 1: no disk");
     assert_eq!(shell("kill -9 $$").condition, Condition::Failed);
@@ -111,8 +114,8 @@ fn systemd_is_understood() {
 fn since_is_kept_while_a_condition_lasts_and_the_agent_is_one_of_them() {
     let definition = parse("name = \"shop\"\n[condition]\npid_file = \"/x\"").unwrap();
     let installed = [Application { name: "shop".into(), version: "1.2".into(), publisher: String::new() }];
-    let running = Observed { condition: Condition::Running, detail: String::new() };
-    let stopped = Observed { condition: Condition::Stopped, detail: String::new() };
+    let running = Observed { condition: Condition::Running, detail: String::new(), version: None };
+    let stopped = Observed { condition: Condition::Stopped, detail: String::new(), version: None };
     let say = |observed: &Observed, now, before: &[_]| {
         section(&[(definition.clone(), observed.clone())], &installed, WallTime(1), WallTime(now), before)
     };

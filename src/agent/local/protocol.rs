@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::event::{Event, EventError, Severity};
 use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::section::ApplicationCondition;
 use crate::wire::time::WallTime;
 
 /// Longest line, in bytes: the largest event with every character escaped (`\u00e9`) fits.
@@ -128,6 +129,9 @@ pub struct Status {
     /// Datagrams; only a running agent knows.
     #[serde(default)]
     pub datagrams: Option<DatagramStatus>,
+    /// The managed applications; only a running agent knows.
+    #[serde(default)]
+    pub applications: Vec<ApplicationCondition>,
     /// What could not be read or is wrong on the device, such as a package database or an application's file.
     pub problems: Vec<String>,
 }

@@ -7,6 +7,7 @@
 mod connection;
 mod farewell;
 mod helper;
+mod managed;
 mod moving;
 mod orders;
 mod programs;
@@ -35,6 +36,8 @@ use super::datagram::Datagrams;
 use super::directory::{Directory, DirectoryError, Lock, STATE_SLOT};
 use super::identity::{Identity, IdentityError};
 use super::local::server::{ClientKey, Clients};
+use super::managed::Managed;
+use super::managed::own::OwnSettings;
 use super::moving::settle;
 use super::settings::Settings;
 use super::slots::{SlotError, Slots};
@@ -141,6 +144,10 @@ pub struct Agent {
     waiting: Vec<(ClientKey, Wait)>,
     /// The server wants news: why, and how far their collection is.
     looking: Option<(SyncReason, Wait)>,
+    /// The settings that the server ordered.
+    managed: Managed,
+    /// What the server set of the agent itself.
+    own: OwnSettings,
     /// The sum of the digests of the ordered settings that are kept here.
     settings_digest: Digest,
     /// The sum of the digests of the runs that are kept here.
@@ -175,14 +182,18 @@ impl Agent {
         let clock = Clock::new();
         let now = clock.now();
         let epoch = Epoch(random()? | 1);
-        let spool = Spool::open_directory(&directory.spool(), &settings.spool, epoch, now.wall)?;
+        let own = OwnSettings::read(directory.path());
+        log::set_max_level(own.log_level(&settings).into());
+        let spool = Spool::open_directory(&directory.spool(), &own.spool(&settings), epoch, now.wall)?;
         for damage in spool.damages() {
             log::error!("{damage}");
         }
         let boot = boot_of(&host::boot_id(&settings.collect.root));
         let datagrams =
             Datagrams::new(&identity, directory.path(), boot, settings.wake.port, WAKES, now.wall);
-        let machine = machine(&directory, &spool, datagrams.reach(), random()?)?;
+        let mut machine = machine(&directory, &spool, datagrams.reach(), random()?)?;
+        machine.set_own_interval(&now, own.interval_seconds);
+        let managed = managed::open(&directory, now.wall)?;
         let poll = Poll::new()?;
         let path = context.socket();
         let clients = Clients::listen(&path, settings.socket.mode, poll.registry(), LOCAL)
@@ -209,7 +220,9 @@ impl Agent {
             last_error_at: None,
             waiting: Vec::new(),
             looking: None,
-            settings_digest: Digest::EMPTY,
+            settings_digest: managed.digest(),
+            managed,
+            own,
             runs_digest: Digest::EMPTY,
             datagrams,
             farewell: None,
@@ -235,11 +248,14 @@ impl Agent {
         );
         self.start_watching();
         self.sections.is_wanted = true;
+        self.name_orders();
+        self.set_own_when_ordered(&self.clock.now());
         let mut events = Events::with_capacity(POLL_EVENTS_MAX);
         loop {
             let now = self.clock.now();
             self.open_wake_port(&now);
             self.collect_when_due(&now);
+            self.manage_when_due(&now);
             let timeout = self.timeout(&self.clock.now());
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
@@ -442,6 +458,7 @@ impl Agent {
         match outcome {
             Outcome::Collected(collected) => self.collected(now, *collected),
             Outcome::Why(why) => self.heard_why(why),
+            Outcome::Managed(outcome) => self.managed_done(now, outcome),
             // The machine gave up in the meantime.
             Outcome::Resolved(_, _) if !self.connection.is_resolving() => {}
             // The server has become another one meanwhile.
