@@ -21,5 +21,6 @@ pub mod shutdown;
 pub mod slots;
 pub mod spool;
 pub mod talk;
+pub mod task;
 pub mod toml_file;
 pub mod watch;

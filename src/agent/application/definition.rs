@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::task_kind::{TaskKind, TaskTable};
 use crate::agent::toml_file;
-use crate::wire::limits::{CONDITIONS_MAX, NAME_BYTES_MAX};
+use crate::wire::limits::{CONDITIONS_MAX, NAME_BYTES_MAX, TASK_KINDS_MAX};
 
 /// How long a `command` may take when its file does not say, in seconds.
 pub const COMMAND_TIMEOUT_SECONDS_DEFAULT: u64 = 10;
@@ -28,6 +29,8 @@ pub struct Definition {
     pub package: String,
     /// How to tell whether it does its work.
     pub probe: Probe,
+    /// The kinds of task that it offers.
+    pub tasks: Vec<TaskKind>,
 }
 
 /// How to tell whether an application does its work.
@@ -62,6 +65,8 @@ struct File {
     name: String,
     package: Option<String>,
     condition: ConditionTable,
+    #[serde(default)]
+    task: Vec<TaskTable>,
 }
 
 #[derive(Deserialize)]
@@ -165,7 +170,20 @@ fn definition(file: File) -> Result<Definition, String> {
         _ => return Err("[condition] must have one of 'systemd_unit', 'pid_file', 'command'".to_owned()),
     };
     let package = file.package.unwrap_or_else(|| file.name.clone());
-    Ok(Definition { name: file.name, package, probe })
+    let tasks = tasks(file.task)?;
+    Ok(Definition { name: file.name, package, probe, tasks })
+}
+
+fn tasks(tables: Vec<TaskTable>) -> Result<Vec<TaskKind>, String> {
+    if tables.len() > TASK_KINDS_MAX {
+        return Err(format!("more than {TASK_KINDS_MAX} kinds of task"));
+    }
+    let mut tasks: Vec<TaskKind> = tables.into_iter().map(TaskTable::checked).collect::<Result<_, _>>()?;
+    tasks.sort_unstable_by(|a, b| a.kind.cmp(&b.kind));
+    match tasks.windows(2).find(|pair| pair[0].kind == pair[1].kind) {
+        Some(pair) => Err(format!("two [[task]] are called '{}'", pair[0].kind)),
+        None => Ok(tasks),
+    }
 }
 
 /// A unit's name is handed to systemctl: it must not look like an option.

@@ -2,9 +2,11 @@
 
 pub mod check;
 pub mod definition;
+pub mod task_kind;
 
 pub use check::{Observed, check};
 pub use definition::{Definition, Definitions, Probe};
+pub use task_kind::TaskKind;
 
 #[cfg(test)]
 mod tests;

@@ -14,14 +14,15 @@ fn parse(text: &str) -> Result<Definition, String> {
 fn shell(script: &str) -> Observed {
     let arguments = vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()];
     let probe = Probe::Command { arguments, timeout: Duration::from_secs(60) };
-    check(&Definition { name: "shop".into(), package: "shop".into(), probe })
+    check(&Definition { name: "shop".into(), package: "shop".into(), probe, tasks: Vec::new() })
 }
 
 fn pid(content: &str) -> Condition {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("pid");
     std::fs::write(&file, content).unwrap();
-    check(&Definition { name: "a".into(), package: "a".into(), probe: Probe::PidFile(file) }).condition
+    let probe = Probe::PidFile(file);
+    check(&Definition { name: "a".into(), package: "a".into(), probe, tasks: Vec::new() }).condition
 }
 
 #[test]

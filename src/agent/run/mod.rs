@@ -14,6 +14,7 @@ mod reload;
 mod sections;
 mod signals;
 mod status;
+mod tasks;
 mod wakes;
 
 use std::io;
@@ -40,6 +41,7 @@ use super::settings::Settings;
 use super::slots::{SlotError, Slots};
 use super::spool::{Spool, SpoolError};
 use super::talk::tls_of;
+use super::task::kept::Runs;
 use super::watch::Watch;
 use crate::machine::agent::{Action, AgentMachine, AgentStart, AgentState, SpoolState, SyncResult};
 use crate::reactor::channel::ChannelError;
@@ -55,7 +57,9 @@ const LINK: Token = Token(1);
 const SIGNALS: Token = Token(2);
 const WATCH: Token = Token(3);
 const WAKES: Token = Token(4);
-const LOCAL: usize = 8;
+/// The first of the lines to supervisors of runs; further ones follow.
+const RUNS: usize = 8;
+const LOCAL: usize = 24;
 
 /// Most actions of the machine in one turn: more wait until everybody else was heard.
 const ACTIONS_PER_TURN_MAX: usize = 256;
@@ -100,6 +104,9 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// The runs of tasks can't be read.
+    #[error("the runs of tasks in 'runs' of the data directory can't be read: {0}")]
+    Runs(io::Error),
     /// The system refused something that every agent needs.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
@@ -145,6 +152,7 @@ pub struct Agent {
     settings_digest: Digest,
     /// The sum of the digests of the runs that are kept here.
     runs_digest: Digest,
+    runs: Runs,
     datagrams: Datagrams,
     farewell: Option<Farewell>,
     asleep: Option<Asleep>,
@@ -183,6 +191,7 @@ impl Agent {
         let datagrams =
             Datagrams::new(&identity, directory.path(), boot, settings.wake.port, WAKES, now.wall);
         let machine = machine(&directory, &spool, datagrams.reach(), random()?)?;
+        let runs = Runs::open(directory.path(), &now).map_err(RunError::Runs)?;
         let poll = Poll::new()?;
         let path = context.socket();
         let clients = Clients::listen(&path, settings.socket.mode, poll.registry(), LOCAL)
@@ -211,6 +220,7 @@ impl Agent {
             looking: None,
             settings_digest: Digest::EMPTY,
             runs_digest: Digest::EMPTY,
+            runs,
             datagrams,
             farewell: None,
             asleep: None,
@@ -234,6 +244,7 @@ impl Agent {
             self.directory.path().display()
         );
         self.start_watching();
+        self.hand_runs_in();
         self.sections.is_wanted = true;
         let mut events = Events::with_capacity(POLL_EVENTS_MAX);
         loop {
@@ -268,6 +279,7 @@ impl Agent {
                     let noticed = self.watch.as_mut().map(Watch::read).unwrap_or_default();
                     self.sections.noticed(noticed.any(), now.moment);
                 }
+                Token(token @ RUNS..LOCAL) => self.hear_run(&now, token - RUNS),
                 token => {
                     if let Some(clients) = &mut self.clients {
                         clients.ready(token);
@@ -281,6 +293,7 @@ impl Agent {
         while let Some(outcome) = self.helpers.next() {
             self.helped(&now, outcome);
         }
+        self.work_on_runs(&now);
         self.hear_wakes(&now);
         self.hear_server(&now);
         self.hear_programs(&now)?;
@@ -331,6 +344,7 @@ impl Agent {
             self.farewell_timeout(),
             self.sleep_timeout(now),
             self.datagrams.next_timeout(),
+            self.runs.next_timeout().filter(|_| self.farewell.is_none()),
         ];
         let next = next.into_iter().flatten().min()?;
         Some(Duration::from_micros(next.microseconds_since(now.moment)))

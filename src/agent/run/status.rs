@@ -37,6 +37,7 @@ impl Agent {
             last_error: machine.last_error,
             spool: Some(self.spool.status()?),
             datagrams: Some(self.datagrams.status()),
+            runs: self.run_statuses(),
             problems,
         })
     }
