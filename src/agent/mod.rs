@@ -22,5 +22,6 @@ pub mod shutdown;
 pub mod slots;
 pub mod spool;
 pub mod talk;
+pub mod task;
 pub mod toml_file;
 pub mod watch;

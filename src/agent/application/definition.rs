@@ -10,8 +10,9 @@ use serde::Deserialize;
 use super::adapter::{
     Program, SettingsPlace, SettingsTable, StatisticsSource, StatisticsTable, VersionTable,
 };
+use super::task_kind::{TaskKind, TaskTable};
 use crate::agent::toml_file;
-use crate::wire::limits::{CONDITIONS_MAX, NAME_BYTES_MAX};
+use crate::wire::limits::{CONDITIONS_MAX, NAME_BYTES_MAX, TASK_KINDS_MAX};
 
 /// How long a `command` may take when its file does not say, in seconds.
 pub const COMMAND_TIMEOUT_SECONDS_DEFAULT: u64 = 10;
@@ -37,13 +38,15 @@ pub struct Definition {
     pub settings: Option<SettingsPlace>,
     /// Where its numbers come from.
     pub statistics: Option<StatisticsSource>,
+    /// The kinds of task that it offers.
+    pub tasks: Vec<TaskKind>,
 }
 
 impl Definition {
     /// An application of which nothing is known but its condition.
     #[must_use]
     pub fn new(name: String, package: String, probe: Probe) -> Self {
-        Self { name, package, probe, version: None, settings: None, statistics: None }
+        Self { name, package, probe, version: None, settings: None, statistics: None, tasks: Vec::new() }
     }
 }
 
@@ -82,6 +85,8 @@ struct File {
     version: Option<VersionTable>,
     settings: Option<SettingsTable>,
     statistics: Option<StatisticsTable>,
+    #[serde(default)]
+    task: Vec<TaskTable>,
 }
 
 #[derive(Deserialize)]
@@ -192,8 +197,21 @@ fn definition(file: File) -> Result<Definition, String> {
         version: file.version.map(VersionTable::program).transpose()?,
         settings: file.settings.map(SettingsTable::place).transpose()?,
         statistics: file.statistics.map(StatisticsTable::source).transpose()?,
+        tasks: tasks(file.task)?,
         ..Definition::new(file.name, package, probe)
     })
+}
+
+fn tasks(tables: Vec<TaskTable>) -> Result<Vec<TaskKind>, String> {
+    if tables.len() > TASK_KINDS_MAX {
+        return Err(format!("more than {TASK_KINDS_MAX} kinds of task"));
+    }
+    let mut tasks: Vec<TaskKind> = tables.into_iter().map(TaskTable::checked).collect::<Result<_, _>>()?;
+    tasks.sort_unstable_by(|a, b| a.kind.cmp(&b.kind));
+    match tasks.windows(2).find(|pair| pair[0].kind == pair[1].kind) {
+        Some(pair) => Err(format!("two [[task]] are called '{}'", pair[0].kind)),
+        None => Ok(tasks),
+    }
 }
 
 /// A unit's name is handed to systemctl: it must not look like an option.

@@ -5,11 +5,13 @@ pub mod adapter;
 pub mod check;
 pub mod definition;
 pub mod render;
+pub mod task_kind;
 pub mod version;
 
 pub use adapter::{Program, SettingsPlace, StatisticsSource};
 pub use check::{Observed, check};
 pub use definition::{Definition, Definitions, Probe};
+pub use task_kind::TaskKind;
 
 #[cfg(test)]
 mod tests;

@@ -107,6 +107,13 @@ pub(super) fn table(status: &Status) -> String {
     for application in &status.applications {
         line("application", &application_line(application));
     }
+    for run in &status.runs {
+        let percent = run.progress_percent.map(|percent| format!(" {percent} %")).unwrap_or_default();
+        let stage = format!("{:?}", run.stage).to_lowercase();
+        let value =
+            format_args!("{} {}: {stage}{percent} {}", run.application, run.kind, run.message).to_string();
+        line("run", &format_args!("{} ({})", value.trim_end(), run.run));
+    }
     if let Some(datagrams) = &status.datagrams {
         let port = match datagrams.port {
             0 => "not heard".to_owned(),

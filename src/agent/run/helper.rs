@@ -111,7 +111,7 @@ fn collect(settings: &Settings, data: &Path, known: Option<&inventory::Fingerpri
     let fingerprint = inventory::fingerprint(&settings.collect);
     let inventory = (known != Some(&fingerprint)).then(|| inventory::collect(&settings.collect));
     let Definitions { applications, mut problems } = Definitions::read(&settings.applications);
-    let (declarations, left_out) = declare::declarations(&applications);
+    let (declarations, left_out) = declare::declarations(&applications, settings.tasks.exec);
     let (numbers, unclear) = statistics::ask(&applications);
     problems.extend(left_out.into_iter().chain(unclear));
     let observed = applications

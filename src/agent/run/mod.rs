@@ -15,6 +15,7 @@ mod reload;
 mod sections;
 mod signals;
 mod status;
+mod tasks;
 mod wakes;
 
 use std::io;
@@ -43,6 +44,7 @@ use super::settings::Settings;
 use super::slots::{SlotError, Slots};
 use super::spool::{Spool, SpoolError};
 use super::talk::tls_of;
+use super::task::kept::Runs;
 use super::watch::Watch;
 use crate::machine::agent::{Action, AgentMachine, AgentStart, AgentState, SpoolState, SyncResult};
 use crate::reactor::channel::ChannelError;
@@ -58,7 +60,9 @@ const LINK: Token = Token(1);
 const SIGNALS: Token = Token(2);
 const WATCH: Token = Token(3);
 const WAKES: Token = Token(4);
-const LOCAL: usize = 8;
+/// The first of the lines to supervisors of runs; further ones follow.
+const RUNS: usize = 8;
+const LOCAL: usize = 24;
 
 /// Most actions of the machine in one turn: more wait until everybody else was heard.
 const ACTIONS_PER_TURN_MAX: usize = 256;
@@ -103,6 +107,9 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// The runs of tasks can't be read.
+    #[error("the runs of tasks in 'runs' of the data directory can't be read: {0}")]
+    Runs(io::Error),
     /// The system refused something that every agent needs.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
@@ -152,6 +159,7 @@ pub struct Agent {
     settings_digest: Digest,
     /// The sum of the digests of the runs that are kept here.
     runs_digest: Digest,
+    runs: Runs,
     datagrams: Datagrams,
     farewell: Option<Farewell>,
     asleep: Option<Asleep>,
@@ -194,6 +202,7 @@ impl Agent {
         let mut machine = machine(&directory, &spool, datagrams.reach(), random()?)?;
         machine.set_own_interval(&now, own.interval_seconds);
         let managed = managed::open(&directory, now.wall)?;
+        let runs = Runs::open(directory.path(), &now).map_err(RunError::Runs)?;
         let poll = Poll::new()?;
         let path = context.socket();
         let clients = Clients::listen(&path, settings.socket.mode, poll.registry(), LOCAL)
@@ -224,6 +233,7 @@ impl Agent {
             managed,
             own,
             runs_digest: Digest::EMPTY,
+            runs,
             datagrams,
             farewell: None,
             asleep: None,
@@ -247,6 +257,7 @@ impl Agent {
             self.directory.path().display()
         );
         self.start_watching();
+        self.hand_runs_in();
         self.sections.is_wanted = true;
         self.name_orders();
         self.set_own_when_ordered(&self.clock.now());
@@ -284,6 +295,7 @@ impl Agent {
                     let noticed = self.watch.as_mut().map(Watch::read).unwrap_or_default();
                     self.sections.noticed(noticed.any(), now.moment);
                 }
+                Token(token @ RUNS..LOCAL) => self.hear_run(&now, token - RUNS),
                 token => {
                     if let Some(clients) = &mut self.clients {
                         clients.ready(token);
@@ -297,6 +309,7 @@ impl Agent {
         while let Some(outcome) = self.helpers.next() {
             self.helped(&now, outcome);
         }
+        self.work_on_runs(&now);
         self.hear_wakes(&now);
         self.hear_server(&now);
         self.hear_programs(&now)?;
@@ -347,6 +360,7 @@ impl Agent {
             self.farewell_timeout(),
             self.sleep_timeout(now),
             self.datagrams.next_timeout(),
+            self.runs.next_timeout().filter(|_| self.farewell.is_none()),
         ];
         let next = next.into_iter().flatten().min()?;
         Some(Duration::from_micros(next.microseconds_since(now.moment)))

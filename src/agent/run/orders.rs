@@ -1,9 +1,7 @@
 //! Orders of the server: settings and runs.
 
 use super::{Agent, Now};
-use crate::wire::id::RunId;
 use crate::wire::settings::SettingsOrder;
-use crate::wire::task::{RunAck, RunOrder};
 
 impl Agent {
     /// Tells the machine what is kept here of what was ordered: the next sync names it.
@@ -25,15 +23,4 @@ impl Agent {
         // The helper begins with it, and what happened is flushed.
         self.has_more = true;
     }
-
-    /// Keeps an ordered run, and has it executed.
-    pub(super) fn take_run(&mut self, _now: &Now, order: &RunOrder) {
-        log::warn!("{}: runs are not taken yet", order.application);
-    }
-
-    /// Ends runs that the server does not want, and reports those that this device does not know.
-    pub(super) fn take_run_list(&mut self, _now: &Now, _runs: &[RunId]) {}
-
-    /// Forgets runs whose last word is stored.
-    pub(super) fn runs_stored(&mut self, _now: &Now, _acks: &[RunAck]) {}
 }

@@ -39,6 +39,7 @@ impl Agent {
             spool: Some(self.spool.status()?),
             datagrams: Some(self.datagrams.status()),
             applications: self.conditions(),
+            runs: self.run_statuses(),
             problems,
         })
     }
