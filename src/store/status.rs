@@ -4,17 +4,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde_json::{Map, Value};
 
 use super::error::StoreError;
 use super::values::{time_from_sql, time_to_sql};
 use super::{Store, device, query};
+use crate::fleet::settings::{KeyPath, Level, merge};
 use crate::fleet::status::{
     DISK_APPLICATION, DISK_STATISTIC, Facts, FailedRun, Reason, Rules, TASK_WITHIN_MS_MAX, UntoldSettings,
 };
 use crate::wire::id::{DeviceId, TaskId};
 use crate::wire::status::Status;
 use crate::wire::time::WallTime;
+
+/// The application whose settings are the server's own rules.
+pub(super) const OWN_APPLICATION: &str = "muster";
 
 /// How a device stands, as it was judged last.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -143,10 +148,13 @@ pub(super) fn standing(row: &Row<'_>, at: usize) -> rusqlite::Result<Standing> {
     })
 }
 
+/// Rules, and why they are the defaults instead of those that somebody set.
+type ReadRules = (Arc<Rules>, Option<String>);
+
 /// The rules of groups, each worked out once.
 #[derive(Default)]
 struct GroupRules {
-    by_group: HashMap<i64, Arc<Rules>>,
+    by_group: HashMap<i64, ReadRules>,
 }
 
 impl GroupRules {
@@ -157,22 +165,56 @@ impl GroupRules {
         number: i64,
         group: i64,
         has_own: bool,
-    ) -> Result<Arc<Rules>, StoreError> {
+    ) -> Result<ReadRules, StoreError> {
         if has_own {
-            return Ok(Arc::new(rules_of(connection, number)?));
+            return rules_of(connection, number);
         }
         if let Some(rules) = self.by_group.get(&group) {
-            return Ok(Arc::clone(rules));
+            return Ok(rules.clone());
         }
-        let rules = Arc::new(rules_of(connection, number)?);
-        self.by_group.insert(group, Arc::clone(&rules));
+        let rules = rules_of(connection, number)?;
+        self.by_group.insert(group, rules.clone());
         Ok(rules)
     }
 }
 
-/// The rules for a device: what the settings of the server's own application say.
-fn rules_of(_connection: &Connection, _number: i64) -> Result<Rules, StoreError> {
-    Ok(Rules::default())
+/// The rules for a device: what the effective settings of the server's own application say.
+fn rules_of(connection: &Connection, number: i64) -> Result<ReadRules, StoreError> {
+    let settings = own_application_settings(connection, number)?;
+    Ok(match Rules::parse(&Value::Object(settings)) {
+        Ok(rules) => (Arc::new(rules), None),
+        Err(why) => (Arc::new(Rules::default()), Some(why)),
+    })
+}
+
+/// The effective settings of the server's own application for a device: policies from the root down, then its own. It is no application
+/// of the device's, so that no desired settings are worked out for it ahead.
+fn own_application_settings(connection: &Connection, number: i64) -> Result<Map<String, Value>, StoreError> {
+    let sql = "SELECT g.path, p.settings, p.locks
+        FROM devices d JOIN groups own ON own.id = d.group_id
+        JOIN groups g ON g.path IN ('/', own.path) OR substr(own.path, 1, length(g.path) + 1) = g.path || '/'
+        JOIN policies p ON p.group_id = g.id AND p.application = ?2
+        WHERE d.number = ?1 ORDER BY length(g.path)";
+    let mut levels: Vec<(String, Map<String, Value>, Vec<KeyPath>)> = Vec::new();
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![number, OWN_APPLICATION])?;
+    while let Some(row) = rows.next()? {
+        // Both were checked before they were written.
+        let settings = serde_json::from_str(&row.get::<_, String>(1)?).unwrap_or_default();
+        let locks: Vec<String> = serde_json::from_str(&row.get::<_, String>(2)?).unwrap_or_default();
+        let locks = locks.iter().filter_map(|lock| lock.parse().ok()).collect();
+        levels.push((row.get(0)?, settings, locks));
+    }
+    let sql = "SELECT settings FROM own_settings WHERE device = ?1 AND application = ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let own: Option<String> =
+        statement.query_row(params![number, OWN_APPLICATION], |row| row.get(0)).optional()?;
+    if let Some(own) = own {
+        levels.push(("the device".to_owned(), serde_json::from_str(&own).unwrap_or_default(), Vec::new()));
+    }
+    let levels: Vec<Level<'_>> =
+        levels.iter().map(|(from, settings, locks)| Level { from, settings, locks, drift: None }).collect();
+    Ok(merge(&levels).settings)
 }
 
 /// What there is to judge the devices by whose numbers lie in the range: a few questions for all of them, whose answers name only what
@@ -195,9 +237,10 @@ fn read(
     while let Some(row) = rows.next()? {
         let number = row.get(0)?;
         let device = DeviceId(row.get::<_, i64>(1)?.cast_unsigned());
-        let rules = rules.of(connection, number, row.get(2)?, row.get(3)?)?;
+        let (rules, rules_error) = rules.of(connection, number, row.get(2)?, row.get(3)?)?;
         let standing = standing(row, 4)?;
-        judged.insert(number, Judged { device, rules, facts: Facts::default(), standing });
+        let facts = Facts { rules_error, ..Facts::default() };
+        judged.insert(number, Judged { device, rules, facts, standing });
     }
     let mut with = |number: i64, enter: &mut dyn FnMut(&mut Judged)| {
         if let Some(judged) = judged.get_mut(&number) {
