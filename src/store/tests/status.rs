@@ -224,6 +224,9 @@ fn a_status_is_shown_counted_and_looked_for() {
         assert_eq!(with(ok), [devices[0], devices[2], devices[4], devices[5]]);
         let counts = StatusCounts { ok: 4, warning: 1, critical: 1 };
         assert_eq!(query::status_counts(&reader).unwrap(), counts);
+        // The view for people says the same.
+        let sql = "SELECT count(*) FROM device_overview WHERE status = 'ok'";
+        assert_eq!(reader.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), 4);
         drop(reader);
         fleet.reopen();
     }
