@@ -1,16 +1,16 @@
 //! A day of an application's numbers, in little room.
 //!
 //! Time is counted in slots of five minutes since 1970; a ring holds at most one point for each slot of a day. A point has one value for
-//! each number (a column), as `f32`: seven digits are enough for a plot.
+//! each number (a column), as the upper 21 bits of an `f32`: four digits are more than a plot can show.
 //!
 //! ```text
 //! version (1 byte) | columns (LEB128) | slot of the newest point (LEB128)
 //! then for each point, the newest first:
 //!     slots since the one before it, 0 for the first (LEB128)
-//!     for each column: its bits, exclusive or'ed with those in the point before it (LEB128); NaN: no value
+//!     for each column: its 21 bits, exclusive or'ed with those in the point before it (LEB128); NaN: no value
 //! ```
 //!
-//! A value that does not change takes one byte a point. The newest come first so that a ring that would be too long loses its oldest
+//! A value that does not change takes one byte a point, none takes more than three. The newest come first so that a ring that would be too long loses its oldest
 //! points, and nothing has to be written twice to find out how many.
 
 use crate::wire::time::WallTime;
@@ -22,6 +22,21 @@ pub const SLOT_MILLISECONDS: u64 = 300_000;
 pub const SLOTS: u64 = 24 * 60 * 60 * 1_000 / SLOT_MILLISECONDS;
 
 const VERSION: u8 = 1;
+
+/// Bits of an `f32` that are not kept, in bits: of its 23 bits of fraction 12 are.
+const DROPPED_BITS: u32 = 11;
+
+/// The nearest number that is kept as it is; NaN for what is not finite.
+fn kept(value: f32) -> f32 {
+    if !value.is_finite() {
+        return f32::NAN;
+    }
+    let half = 1 << (DROPPED_BITS - 1);
+    let cut = |bits: u32| f32::from_bits(bits >> DROPPED_BITS << DROPPED_BITS);
+    // Rounded up, the greatest of all would be infinite.
+    let rounded = cut(value.to_bits() + half);
+    if rounded.is_finite() { rounded } else { cut(value.to_bits()) }
+}
 
 /// The slot in which a time lies.
 #[must_use]
@@ -101,6 +116,7 @@ impl Ring {
         let slot = slot_of(now);
         self.points.retain(|point| point.slot < slot);
         values.resize(self.columns, f32::NAN);
+        values.iter_mut().for_each(|value| *value = kept(*value));
         self.points.insert(0, Point { slot, values });
     }
 
@@ -116,9 +132,9 @@ impl Ring {
             let length = bytes.len();
             write_number(&mut bytes, slot.saturating_sub(point.slot));
             for (value, before) in point.values.iter().zip(&mut before) {
-                let value = if value.is_finite() { *value } else { f32::NAN };
-                write_number(&mut bytes, u64::from(value.to_bits() ^ *before));
-                *before = value.to_bits();
+                let bits = kept(*value).to_bits() >> DROPPED_BITS;
+                write_number(&mut bytes, u64::from(bits ^ *before));
+                *before = bits;
             }
             if bytes.len() > bytes_max {
                 bytes.truncate(length);
@@ -153,9 +169,10 @@ impl Ring {
             }
             slot = slot.checked_sub(distance)?;
             for before in &mut before {
-                *before ^= u32::try_from(read_number(&mut bytes)?).ok()?;
+                let changed = u32::try_from(read_number(&mut bytes)?).ok()?;
+                *before ^= (changed <= u32::MAX >> DROPPED_BITS).then_some(changed)?;
             }
-            let values = before.iter().map(|bits| f32::from_bits(*bits)).collect();
+            let values = before.iter().map(|bits| f32::from_bits(bits << DROPPED_BITS)).collect();
             points.push(Point { slot, values });
         }
         Some(Self { columns, points })
@@ -210,7 +227,7 @@ mod tests {
         }
         assert_eq!((ring.points().len() as u64, ring.points()[0].slot), (SLOTS, SLOTS + 49));
         let bytes = ring.encode(usize::MAX);
-        assert!((bytes.len() as u64) < 7 * SLOTS, "{}", bytes.len());
+        assert!((bytes.len() as u64) < 5 * SLOTS, "{}", bytes.len());
         assert_eq!(Ring::decode(&bytes), Some(ring));
     }
 
@@ -234,6 +251,16 @@ mod tests {
         assert!(ring.has_values(0) && ring.has_values(1) && !ring.has_values(2));
         let point = &ring.points()[1];
         assert!(point.values[0].is_nan() && point.values[1] == 2.0);
+    }
+
+    #[test]
+    fn numbers_are_kept_to_four_digits() {
+        for (value, text) in
+            [(0.1_f32, "1.000e-1"), (12.34, "1.234e1"), (-8_191.0, "-8.191e3"), (2e10, "2.000e10")]
+        {
+            assert_eq!(format!("{:.3e}", kept(value)), text);
+        }
+        assert!(kept(f32::MAX).is_finite() && kept(f32::MIN).is_finite() && kept(f32::INFINITY).is_nan());
     }
 
     proptest! {

@@ -61,6 +61,8 @@ pub struct Facts {
     pub disk_free_percent: Option<f64>,
     /// Until when its certificate is good; `None`: not known.
     pub certificate_expires_at: Option<WallTime>,
+    /// Why the rules for it can't be read, so that it is judged by the defaults; `None`: they can.
+    pub rules_error: Option<String>,
 }
 
 /// Whether the device is well, and all that is against it: the worst first, at most [`REASONS_MAX`] of it.
@@ -106,6 +108,9 @@ pub fn judge(facts: &Facts, rules: &Rules, now: WallTime) -> (Status, Vec<Reason
             rules.certificate.critical_before_ms.is_some_and(|limit| left < limit),
         );
         found.add(level, || Cause::Certificate { expires_at });
+    }
+    if let Some(why) = &facts.rules_error {
+        found.add(Status::Warning, || Cause::Rules { why: reason::short(why) });
     }
     found.end()
 }

@@ -63,8 +63,8 @@
 //! name, are passed over.
 //!
 //! The server keeps, in one row for each application of a device, the latest report as it came, and a day of values in a ring: at most one
-//! point for five minutes, 288 in all, to seven digits. A value that does not change takes a byte; with a sync every quarter of an hour, a day of
-//! twelve numbers of which half change all the time takes about 2 KB. All rings of a device together stay below 24 KiB: where that
+//! point for five minutes, 288 in all, to four digits. A value that does not change takes a byte, none takes more than three; with a sync every
+//! quarter of an hour, a day of twelve numbers of which half change all the time takes about 2.5 KB. All rings of a device together stay below 24 KiB: where that
 //! is not enough, the oldest points go first. A number that is not reported any more stays until the day has no value of it.
 //! The layout is documented in [`fleet::ring`](crate::fleet::ring).
 #![forbid(unsafe_code)]

@@ -17,7 +17,7 @@ use crate::wire::limits::{NAME_BYTES_MAX, STATISTICS_MAX};
 use crate::wire::statistics::{Statistic, Statistics};
 use crate::wire::time::WallTime;
 
-/// Most bytes of all rings of a device, in bytes: a day of forty numbers every quarter of an hour that change all the time.
+/// Most bytes of all rings of a device, in bytes: a day of eighty numbers every quarter of an hour that change all the time.
 pub const RINGS_BYTES_MAX: usize = 24 * 1024;
 
 /// How long what is not reported any more is kept, in milliseconds.
@@ -106,8 +106,9 @@ fn take(
         let (latest, ring) = merged(before, entries, now);
         // Texts and finite numbers can always be written.
         let latest = serde_json::to_string(&latest).unwrap_or_else(|_| "[]".to_owned());
-        let sql = "INSERT OR REPLACE INTO statistics (device, application, at, latest, ring)
-            VALUES (?1, ?2, ?3, ?4, ?5)";
+        let sql = "INSERT INTO statistics (device, application, at, latest, ring)
+            VALUES (?1, ?2, ?3, ?4, ?5)
+            ON CONFLICT (device, application) DO UPDATE SET at = excluded.at, latest = excluded.latest, ring = excluded.ring";
         connection.prepare_cached(sql)?.execute(params![
             number,
             first.application,

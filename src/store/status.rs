@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rusqlite::{Connection, Row, params};
+use serde_json::Value;
 
 use super::error::StoreError;
 use super::values::{time_from_sql, time_to_sql};
@@ -143,10 +144,13 @@ pub(super) fn standing(row: &Row<'_>, at: usize) -> rusqlite::Result<Standing> {
     })
 }
 
+/// Rules, and why they are the defaults instead of those that somebody set.
+type ReadRules = (Arc<Rules>, Option<String>);
+
 /// The rules of groups, each worked out once.
 #[derive(Default)]
 struct GroupRules {
-    by_group: HashMap<i64, Arc<Rules>>,
+    by_group: HashMap<i64, ReadRules>,
 }
 
 impl GroupRules {
@@ -157,29 +161,26 @@ impl GroupRules {
         number: i64,
         group: i64,
         has_own: bool,
-    ) -> Result<Arc<Rules>, StoreError> {
+    ) -> Result<ReadRules, StoreError> {
         if has_own {
-            return Ok(Arc::new(rules_of(connection, number)?));
+            return rules_of(connection, number);
         }
         if let Some(rules) = self.by_group.get(&group) {
-            return Ok(Arc::clone(rules));
+            return Ok(rules.clone());
         }
-        let rules = Arc::new(rules_of(connection, number)?);
-        self.by_group.insert(group, Arc::clone(&rules));
+        let rules = rules_of(connection, number)?;
+        self.by_group.insert(group, rules.clone());
         Ok(rules)
     }
 }
 
-/// The rules for a device: what the settings of the server's own application say.
-fn rules_of(connection: &Connection, number: i64) -> Result<Rules, StoreError> {
-    let Some(merged) = desired::effective(connection, number, OWN_APPLICATION)? else {
-        return Ok(Rules::default());
-    };
-    // They were checked one by one when they were set; what does not go together is as if nobody had set it.
-    Ok(Rules::parse(&serde_json::Value::Object(merged.settings)).unwrap_or_else(|reason| {
-        log::warn!("the rules for the status of a device: {reason}: the defaults are used");
-        Rules::default()
-    }))
+/// The rules for a device: what the effective settings of the server's own application say.
+fn rules_of(connection: &Connection, number: i64) -> Result<ReadRules, StoreError> {
+    let merged = desired::effective(connection, number, OWN_APPLICATION)?.unwrap_or_default();
+    Ok(match Rules::parse(&Value::Object(merged.settings)) {
+        Ok(rules) => (Arc::new(rules), None),
+        Err(why) => (Arc::new(Rules::default()), Some(why)),
+    })
 }
 
 /// What there is to judge the devices by whose numbers lie in the range: a few questions for all of them, whose answers name only what
@@ -202,9 +203,10 @@ fn read(
     while let Some(row) = rows.next()? {
         let number = row.get(0)?;
         let device = DeviceId(row.get::<_, i64>(1)?.cast_unsigned());
-        let rules = rules.of(connection, number, row.get(2)?, row.get(3)?)?;
+        let (rules, rules_error) = rules.of(connection, number, row.get(2)?, row.get(3)?)?;
         let standing = standing(row, 4)?;
-        judged.insert(number, Judged { device, rules, facts: Facts::default(), standing });
+        let facts = Facts { rules_error, ..Facts::default() };
+        judged.insert(number, Judged { device, rules, facts, standing });
     }
     let mut with = |number: i64, enter: &mut dyn FnMut(&mut Judged)| {
         if let Some(judged) = judged.get_mut(&number) {

@@ -77,6 +77,11 @@ pub enum Cause {
         /// Until when it is good.
         expires_at: WallTime,
     },
+    /// The rules for the device can't be read.
+    Rules {
+        /// Why.
+        why: String,
+    },
 }
 
 impl Reason {
@@ -114,6 +119,7 @@ impl Reason {
                 with_detail(text, detail)
             }
             Cause::Disk { free_percent } => format!("disk: {free_percent} % free"),
+            Cause::Rules { why } => format!("the rules for its status are wrong: {why}"),
             Cause::Certificate { expires_at } if *expires_at <= now => {
                 format!("its certificate expired {}", ago(expires_at))
             }

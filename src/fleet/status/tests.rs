@@ -74,6 +74,7 @@ fn reasons_are_told_in_words_the_worst_first() {
         failed_runs: vec![run(ago(1)), run(ago(25))],
         disk_free_percent: Some(4.9),
         certificate_expires_at: Some(ago(48)),
+        rules_error: Some("status.x: there is no such key".into()),
     };
     let (status, found) = texts(&facts, &Rules::default());
     assert_eq!(status, Status::Critical);
@@ -90,6 +91,7 @@ fn reasons_are_told_in_words_the_worst_first() {
             "warning settings of redis pending for 2 h",
             "warning settings of cups pending for 4 h",
             "warning task rotate of nginx failed 60 min ago: exit code 2",
+            "warning the rules for its status are wrong: status.x: there is no such key",
         ]
     );
     let reasons = judge(&facts, &Rules::default(), NOW).1;
@@ -245,6 +247,7 @@ prop_compose! {
                 })
                 .collect(),
             disk_free_percent: disk,
+            rules_error: None,
             certificate_expires_at: certificate.map(|hours| WallTime(NOW.0 + hours * HOUR - 50 * HOUR)),
         }
     }

@@ -39,7 +39,7 @@ fn column(statistics: &ApplicationStatistics, name: &str) -> Vec<f32> {
 fn numbers_are_kept_for_a_day_and_the_latest_exactly() {
     let mut fleet = Fleet::new(1);
     let exact = 16_777_217.25;
-    let rounded = 16_777_217.25_f32;
+    let rounded = 16_777_216.0_f32;
     for quarter in 0..200 {
         let entries = vec![entry("nginx", "requests", "requests/s", quarter as f64)];
         assert_eq!(report(&fleet, after(15 * quarter), entries), JobOutcome::Noted);

@@ -6,7 +6,7 @@ use crate::fleet::status::{Cause, Facts, Reason, judge};
 use crate::machine::command::{SectionChange, SectionUpdate};
 use crate::store::query::{self, DeviceFilter, DeviceKey, PageRequest, StatusCounts};
 use crate::store::testing::{Fleet, all, enrolment, token, wait};
-use crate::store::{Enrolment, FILE_NAME, Verdict};
+use crate::store::{DeviceChange, Enrolment, FILE_NAME, Verdict};
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::section::{self, ApplicationCondition, Condition, Section};
@@ -224,6 +224,9 @@ fn a_status_is_shown_counted_and_looked_for() {
         assert_eq!(with(ok), [devices[0], devices[2], devices[4], devices[5]]);
         let counts = StatusCounts { ok: 4, warning: 1, critical: 1 };
         assert_eq!(query::status_counts(&reader).unwrap(), counts);
+        // The view for people says the same.
+        let sql = "SELECT count(*) FROM device_overview WHERE status = 'ok'";
+        assert_eq!(reader.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), 4);
         drop(reader);
         fleet.reopen();
     }
@@ -263,4 +266,53 @@ fn what_changes_a_status_is_noted_once() {
     wait(|done| fleet.store.take_statistics(b, Statistics::default(), NOW, done));
     assert_eq!((fleet.store.take_changed(1), fleet.store.take_changed(9)), (vec![a], vec![b]));
     assert!(fleet.store.take_changed(9).is_empty());
+}
+
+#[test]
+fn rules_come_from_the_policies_of_the_groups_above_and_from_the_device() {
+    let fleet = Fleet::new(4);
+    let devices = fleet.devices.clone();
+    for (device, group) in devices.iter().zip(["/shops/berlin", "/shops/berlin", "/shopsters", "/"]) {
+        let change = DeviceChange { group: Some(group.into()), ..DeviceChange::default() };
+        fleet.store.change_device(*device, change).unwrap();
+    }
+    let file = file(&fleet);
+    let policy = |path: &str, settings: &str, locks: &str| {
+        let sql = "INSERT INTO policies (group_id, application, settings, locks, revision, changed_at)
+            SELECT id, 'muster', ?2, ?3, 1, 1 FROM groups WHERE path = ?1";
+        assert_eq!(file.execute(sql, [path, settings, locks]).unwrap(), 1);
+    };
+    policy("/", r#"{"status":{"disk":{"warning_below":20}}}"#, "[]");
+    policy(
+        "/shops",
+        r#"{"status":{"disk":{"critical_below":15},"task":{"failed":"off"}}}"#,
+        r#"["status.task.failed"]"#,
+    );
+    policy("/shops/berlin", r#"{"status":{"disk":{"warning_below":30},"task":{"failed":"critical"}}}"#, "[]");
+    let sql = "INSERT INTO own_settings (device, application, settings, revision, changed_at)
+        VALUES (2, 'muster', '{\"status\":{\"disk\":{\"warning_below\":\"off\"}}}', 1, 1)";
+    assert_eq!(file.execute(sql, []).unwrap(), 1);
+    let judged = fleet.store.facts_behind(None, 10, NOW).unwrap().devices;
+    let told: Vec<_> = judged
+        .iter()
+        .map(|judged| {
+            let disk = judged.rules.disk;
+            (disk.warning_below_percent, disk.critical_below_percent, judged.rules.task.failed)
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (Some(30.0), Some(15.0), Status::Ok),
+            (None, Some(15.0), Status::Ok),
+            (Some(20.0), Some(5.0), Status::Warning),
+            (Some(20.0), Some(5.0), Status::Warning),
+        ]
+    );
+    file.execute_batch(r#"UPDATE policies SET settings = '{"status":{"disc":{}}}' WHERE group_id = 1"#)
+        .unwrap();
+    let judged = fleet.store.facts_of(&devices[3..], NOW).unwrap();
+    let (status, reasons) = judge(&judged[0].facts, &judged[0].rules, NOW);
+    assert_eq!(status, Status::Warning);
+    assert!(reasons[0].text(NOW).contains("status.disc: there is no such key"), "{}", reasons[0].text(NOW));
 }

@@ -206,7 +206,7 @@ pub struct StatisticSeries {
     pub value: Option<Number>,
     /// When the application's numbers were reported last.
     pub at: Timestamp,
-    /// A day of values, the oldest first, at most one for five minutes: when, and how much (to seven digits).
+    /// A day of values, the oldest first, at most one for five minutes: when, and how much (to four digits).
     pub points: Vec<(Timestamp, Number)>,
 }
 
