@@ -125,3 +125,50 @@ fn since_is_kept_while_a_condition_lasts_and_the_agent_is_one_of_them() {
     assert_eq!(say(&running, 20, &first), first);
     assert_eq!(say(&stopped, 30, &first)[1].since, WallTime(30));
 }
+
+#[test]
+fn the_shipped_files_are_right() {
+    let nginx = parse(include_str!("../../../tools/applications.d/nginx.toml")).unwrap();
+    assert_eq!(nginx.settings.unwrap().rollback.unwrap().arguments, ["nginx", "-s", "reload"]);
+    let shop = parse(include_str!("../../../tools/applications.d/shop.toml.example")).unwrap();
+    let place = shop.settings.unwrap();
+    assert_eq!((place.mode, place.format), (Some(0o640), render::Format::Json));
+    assert!(shop.version.is_some() && shop.statistics.is_some());
+}
+
+#[test]
+fn wrong_settings_statistics_and_versions_are_named_with_what_is_allowed() {
+    let head = "name = \"a\"\n[condition]\npid_file = \"/x\"\n";
+    let settings = format!("{head}[settings]\nfile = \"/etc/a\"\nformat = \"json\"\n");
+    let cases = [
+        (format!("{settings}apply = []\n"), "[settings]: apply must be a program"),
+        (format!("{settings}apply = [\"x\"]\ntimeout_seconds = 601\n"), "1 to 600 are"),
+        (format!("{settings}rollback = [\"x\"]\n"), "'rollback' belongs to 'apply'"),
+        (format!("{settings}separator = \":\"\n"), "belong to the format \"key_value\""),
+        (format!("{settings}mode = \"rw\"\n"), "line 7, key 'mode'"),
+        (format!("{settings}schema = {{ type = \"thing\" }}\n"), "[settings]: schema"),
+        (format!("{settings}chek = [\"x\"]\n"), "line 7, key 'chek'"),
+        (format!("{head}[settings]\nfile = \"etc/a\"\nformat = \"json\"\n"), "line 5, key 'file'"),
+        (format!("{head}[settings]\nfile = \"/etc/a\"\nformat = \"xml\"\n"), "`key_value`"),
+        (format!("{head}[settings]\nfile = \"/a\"\nformat = \"key_value\"\nseparator = \"\"\n"), "1 to 8"),
+        (format!("{head}[statistics]\n"), "one of 'command', 'file'"),
+        (format!("{head}[version]\ncommand = [\"x\"]\ntimeout_seconds = 0\n"), "1 to 60 are"),
+        (format!("package = \"b\"\n{head}[version]\ncommand = [\"x\"]\n"), "'package' and [version]"),
+    ];
+    for (text, expected) in cases {
+        let error = parse(&text).unwrap_err();
+        assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_version_is_found_in_what_a_program_says() {
+    for (output, expected) in [
+        ("nginx version: nginx/1.22.1\n", "1.22.1"),
+        ("OpenSSL 3.0.14 4 Jun 2024", "3.0.14"),
+        ("shop v2.1, of 2026", "2.1"),
+        ("no number", ""),
+    ] {
+        assert_eq!(version::find(output), expected);
+    }
+}

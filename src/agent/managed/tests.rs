@@ -46,7 +46,7 @@ impl Device {
     }
 
     fn look(&mut self, now: u64) {
-        self.managed.defined(&[self.definition.clone()], WallTime(now));
+        self.managed.defined(std::slice::from_ref(&self.definition), WallTime(now));
         self.work(now);
     }
 
@@ -60,7 +60,7 @@ impl Device {
     /// As after kill -9.
     fn restart(&mut self) {
         self.managed = open(self.directory.path());
-        self.managed.defined(&[self.definition.clone()], WallTime(7));
+        self.managed.defined(std::slice::from_ref(&self.definition), WallTime(7));
     }
 
     fn file(&self, name: &str) -> String {
