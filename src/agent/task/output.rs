@@ -48,7 +48,7 @@ impl OutputKeeper {
         let skipped = (self.head.len() + self.tail.len()).saturating_sub(LAST_LINE_BYTES_MAX);
         let end: Vec<u8> = all.skip(skipped).copied().collect();
         let text = String::from_utf8_lossy(&end);
-        text.lines().rev().map(str::trim).filter(|line| !line.is_empty()).map(|line| clipped(line)).collect()
+        text.lines().rev().map(str::trim).filter(|line| !line.is_empty()).map(clipped).collect()
     }
 }
 
