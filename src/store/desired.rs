@@ -198,10 +198,16 @@ fn digest_of_levels(application: &str, levels: &[SetSettings]) -> Result<Option<
 
 /// Works out anew what the device should have, after what it declares changed. What the table is to be told.
 pub(super) fn renew(connection: &Connection, number: i64) -> Result<Option<OrdersChange>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT coalesce(max(revision), 0) FROM policies")?;
-    let newest: i64 = statement.query_row([], |row| row.get(0))?;
-    // No new revision: nothing was set. What is new for this device came to be with the newest policy at the latest.
-    Merger::default().renew(connection, number, newest.cast_unsigned())
+    // No new revision: nothing was set. What is new for this device came to be with the newest one at the latest.
+    let newest = policy::newest_revision(connection)?;
+    match Merger::default().renew(connection, number, newest) {
+        // Levels that are too long together could be set while no device took them. What the device says of itself is stored all the same.
+        Err(error @ StoreError::BadSettings { .. }) => {
+            log::warn!("a device takes settings that can't be ordered: {error}");
+            orders::refresh(connection, number)
+        }
+        other => other,
+    }
 }
 
 fn levels_of(

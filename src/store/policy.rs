@@ -86,12 +86,18 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<SetSettings> {
     })
 }
 
+const REVISION_KEY: &str = "settings_revision";
+
+/// The newest revision; 0 before the first change.
+pub(super) fn newest_revision(connection: &Connection) -> Result<u64, StoreError> {
+    let bytes = meta::get(connection, REVISION_KEY)?;
+    Ok(bytes.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?))).unwrap_or(0))
+}
+
 /// The next revision: each change of anything that settings come of is one.
 pub(super) fn next_revision(connection: &Connection) -> Result<u64, StoreError> {
-    const KEY: &str = "settings_revision";
-    let last = meta::get(connection, KEY)?.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
-    let next = last.unwrap_or(0) + 1;
-    meta::set(connection, KEY, &next.to_be_bytes())?;
+    let next = newest_revision(connection)? + 1;
+    meta::set(connection, REVISION_KEY, &next.to_be_bytes())?;
     Ok(next)
 }
 

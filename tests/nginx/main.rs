@@ -206,7 +206,8 @@ fn an_agent_that_is_killed_in_the_middle_of_an_apply_recovers() {
     // The new file is in place, and nginx was not told.
     let file = site.directory.path().join("muster.conf");
     assert_eq!(fs::read_to_string(&file).unwrap(), "return 200 \"green\";\n");
-    assert_eq!(site.served().as_deref(), Some("blue"));
+    assert_ne!(site.served().as_deref(), Some("green"));
+    site.until_served("blue");
 
     site.managed = Managed::open(&site.directory.path().join("orders"), WallTime(3)).unwrap();
     let recovery = site.managed.next_work(WallTime(3)).unwrap();

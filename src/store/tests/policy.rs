@@ -190,3 +190,30 @@ fn a_group_moves_with_all_that_is_in_it_and_is_removed_safely() {
     assert_eq!(orders(&fleet, a)[0].settings.as_deref(), Some("{\"tax\":19}"));
     assert_eq!(fleet.store.policies(Some("till")).unwrap().len(), 1);
 }
+
+/// Such levels can be set while no device takes them.
+#[test]
+fn a_device_whose_levels_are_too_long_together_says_of_itself_what_it_has_to_say() {
+    let fleet = Fleet::new(2);
+    let (a, b) = (fleet.devices[0], fleet.devices[1]);
+    declare(&fleet, b, "");
+    fleet.store.change_device(a, into("/x")).unwrap();
+    let long = |key: &str| settings(&json!({ key: "x".repeat(20_000) }), &[]);
+    fleet.store.set_policy("/", "till", long("a"), NOW).unwrap();
+    fleet.store.set_policy("/x", "till", long("b"), NOW).unwrap();
+    declare(&fleet, a, "");
+    assert_eq!(orders(&fleet, a), []);
+    let refused = fleet.store.change_device(b, into("/x")).unwrap_err().to_string();
+    assert!(refused.contains("at most 32768 are allowed"), "{refused}");
+}
+
+#[test]
+fn what_a_device_takes_for_the_first_time_has_the_newest_revision_also_when_it_is_its_own() {
+    let fleet = Fleet::new(2);
+    let (a, b) = (fleet.devices[0], fleet.devices[1]);
+    declare(&fleet, b, "");
+    let change = fleet.store.set_own_settings(a, "till", settings(&json!({"lines": 1}), &[]), NOW).unwrap();
+    assert_eq!(change.devices, []);
+    declare(&fleet, a, "");
+    assert_eq!(orders(&fleet, a)[0].revision, change.revision);
+}
