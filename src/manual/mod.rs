@@ -6,6 +6,7 @@
 //! | [`delivery`] | whoever relies on an event arriving: what is promised, and how it is kept |
 //! | [`applications`] | whoever manages an application: its file on the device, settings, drift, statistics |
 //! | [`operations`] | whoever runs a server: configuration, backup, full disks, removed devices |
+//! | [`policies`] | whoever sets applications: policies, locks, own settings, drift |
 //! | [`reach`] | whoever calls devices: wakes, notices, presence, kept connections, firewalls and NAT |
 //! | [`status`] | whoever wants to know which devices are not well: rules, conditions, statistics |
 //! | [`wire`] | whoever writes an agent in another language |
@@ -21,6 +22,7 @@ pub mod architecture;
 pub mod delivery;
 pub mod measurements;
 pub mod operations;
+pub mod policies;
 pub mod reach;
 pub mod status;
 pub mod testing;
