@@ -14,7 +14,7 @@
 //! | `result` | the supervisor; the agent when nothing was executed | the last word, with the output |
 //! | `reported` | the agent | up to where serial numbers may have been used |
 //!
-//! A run whose last word is stored at the server is remembered among the [tombstones](tombstones), so that it is never executed again.
+//! A run whose last word is stored at the server is remembered among the [`tombstones`], so that it is never executed again.
 //!
 //! The [supervisor] is this program once more, in a session that neither the agent's end nor its death touches. [`kept`] is what the
 //! agent knows, [`plan`] what is executed.
