@@ -162,9 +162,12 @@ pub(super) async fn change(
     let context = shared.context.clone();
     let work = move || {
         let device = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row.device;
-        let (_, kept) = context.store.change_device(device, change)?;
+        let changed = context.store.change_device(device, change)?;
         context.links.settings_changed(device);
-        tell_kept(&context, &kept);
+        tell_kept(&context, &changed.kept);
+        if changed.has_other_orders {
+            context.nudge.nudge(&[device], None);
+        }
         let row = query::device(&*context.store.reader()?, &DeviceKey::Id(device))?.row;
         let record = record_of(&context, device);
         Ok(shown(&context, row, &record))

@@ -42,10 +42,13 @@ impl From<StoreError> for ApiError {
             StoreError::NoDevice(_)
             | StoreError::DeviceRemoved(_)
             | StoreError::NoGroup(_)
+            | StoreError::NoPolicy { .. }
             | StoreError::NoToken(_) => Self::new(ErrorCode::NotFound, message),
-            StoreError::NameTaken(_) | StoreError::TooManyKept { .. } => {
-                Self::new(ErrorCode::Conflict, message)
-            }
+            StoreError::NameTaken(_)
+            | StoreError::TooManyKept { .. }
+            | StoreError::UnknownApplication { .. }
+            | StoreError::BadSettings { .. }
+            | StoreError::GroupRefused(_) => Self::new(ErrorCode::Conflict, message),
             StoreError::BadName(_) | StoreError::BadGroup(_) | StoreError::BadCursor(_) => {
                 Self::invalid(message)
             }

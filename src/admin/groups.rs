@@ -4,13 +4,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::AdminShared;
 use super::devices::check_interval;
 use super::error::ApiError;
 use super::extract::{Asked, Body, page};
 use super::standing::tell_kept;
+use super::{AdminContext, AdminShared};
 use crate::store::{self, GroupChange, query};
-use crate::wire::api::{Group, Keep, NewGroup, Page, PageQuery};
+use crate::store::{SettingsChange, StoreError};
+use crate::wire::api::{Group, GroupMove, GroupRemoval, Keep, NewGroup, Page, PageQuery, SettingsChanged};
 
 pub(super) async fn create(
     State(shared): State<AdminShared>,
@@ -49,4 +50,45 @@ pub(super) async fn list(
         devices: group.devices,
     };
     Ok(Json(Page { items: page.items.into_iter().map(shown).collect(), next_cursor: page.next }))
+}
+
+/// Moves a group, or says how many devices that would give other settings.
+pub(super) async fn rename(
+    State(shared): State<AdminShared>,
+    Body(asked): Body<GroupMove>,
+) -> Result<Json<SettingsChanged>, ApiError> {
+    let context = shared.context.clone();
+    let work = move || {
+        let moved = context.store.move_group(&asked.from, &asked.to, asked.dry_run);
+        told(&context, moved)
+    };
+    Ok(Json(shared.pool.run(work).await?))
+}
+
+/// Removes a group, or says how many devices that would give other settings.
+pub(super) async fn remove(
+    State(shared): State<AdminShared>,
+    Body(asked): Body<GroupRemoval>,
+) -> Result<Json<SettingsChanged>, ApiError> {
+    let context = shared.context.clone();
+    let work = move || {
+        let removed = context.store.remove_group(&asked.path, asked.recursive, asked.dry_run);
+        told(&context, removed)
+    };
+    Ok(Json(shared.pool.run(work).await?))
+}
+
+fn told(
+    context: &AdminContext,
+    change: Result<SettingsChange, StoreError>,
+) -> Result<SettingsChanged, ApiError> {
+    match change {
+        Ok(change) => {
+            tell_kept(context, &change.kept);
+            context.nudge.nudge(&change.devices, None);
+            Ok(SettingsChanged { revision: Some(change.revision), devices: change.devices.len() as u64 })
+        }
+        Err(StoreError::Rehearsed { devices }) => Ok(SettingsChanged { revision: None, devices }),
+        Err(error) => Err(error.into()),
+    }
 }

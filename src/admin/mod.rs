@@ -26,6 +26,7 @@ mod groups;
 mod lines;
 pub mod listen;
 mod patience;
+mod policies;
 mod rate;
 mod standing;
 mod statistics;
@@ -93,6 +94,14 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/events", get(events::list))
         .route("/v1/events/follow", get(follow::follow))
         .route("/v1/groups", post(groups::create).get(groups::list))
+        .route("/v1/groups/move", post(groups::rename))
+        .route("/v1/groups/remove", post(groups::remove))
+        .route("/v1/policies", get(policies::list).post(policies::set))
+        .route("/v1/policies/remove", post(policies::remove))
+        .route("/v1/settings", post(policies::set_own))
+        .route("/v1/settings/remove", post(policies::remove_own))
+        .route("/v1/devices/{device}/settings", get(policies::of_device))
+        .route("/v1/devices/{device}/settings/explain", get(policies::explain))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::max(REQUEST_BODY_BYTES_MAX))

@@ -31,9 +31,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::wire::api::{
-    ApplicationQuery, CallRequest, CreatedToken, Device, DeviceChange, DeviceDetail, DeviceQuery, EventQuery,
-    EventRecord, FollowQuery, Group, Installation, InstalledApplication, NewGroup, NewToken, PageQuery,
-    Status, Token, Why,
+    ApplicationQuery, ApplicationSettings, CallRequest, CreatedToken, Device, DeviceChange, DeviceDetail,
+    DeviceQuery, EventQuery, EventRecord, ExplainQuery, ExplainedKey, FollowQuery, Group, GroupMove,
+    GroupRemoval, Installation, InstalledApplication, NewGroup, NewPolicy, NewToken, PageQuery, Policy,
+    PolicyQuery, PolicyRemoval, SettingsChanged, Status, Token, Why,
 };
 use crate::wire::id::TokenId;
 
@@ -179,6 +180,77 @@ impl Client {
     /// All groups, by path.
     pub fn groups(&mut self) -> Pages<'_, PageQuery, Group> {
         Pages::new(self, "/v1/groups", PageQuery::default())
+    }
+
+    /// Moves a group, or says how many devices that would give other settings.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses.
+    pub fn move_group(&mut self, asked: &GroupMove) -> Result<SettingsChanged, ClientError> {
+        self.ask("POST", "/v1/groups/move", Some(asked))
+    }
+
+    /// Removes a group, or says how many devices that would give other settings.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses.
+    pub fn remove_group(&mut self, asked: &GroupRemoval) -> Result<SettingsChanged, ClientError> {
+        self.ask("POST", "/v1/groups/remove", Some(asked))
+    }
+
+    /// Sets a group's policy.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses.
+    pub fn set_policy(&mut self, new: &NewPolicy) -> Result<SettingsChanged, ClientError> {
+        self.ask("POST", "/v1/policies", Some(new))
+    }
+
+    /// Removes a group's policy.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses; `not_found` when there is none.
+    pub fn remove_policy(&mut self, asked: &PolicyRemoval) -> Result<SettingsChanged, ClientError> {
+        self.ask("POST", "/v1/policies/remove", Some(asked))
+    }
+
+    /// Policies, by group and application.
+    pub fn policies(&mut self, query: PolicyQuery) -> Pages<'_, PolicyQuery, Policy> {
+        Pages::new(self, "/v1/policies", query)
+    }
+
+    /// Sets a device's own settings.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses.
+    pub fn set_settings(&mut self, new: &NewPolicy) -> Result<SettingsChanged, ClientError> {
+        self.ask("POST", "/v1/settings", Some(new))
+    }
+
+    /// Removes a device's own settings.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses; `not_found` when there are none.
+    pub fn remove_settings(&mut self, asked: &PolicyRemoval) -> Result<SettingsChanged, ClientError> {
+        self.ask("POST", "/v1/settings/remove", Some(asked))
+    }
+
+    /// What a device should have, by application, and what it says of it; by name or id.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses; `not_found` when there is no such device.
+    pub fn settings(&mut self, name_or_id: &str) -> Result<Vec<ApplicationSettings>, ClientError> {
+        self.ask("GET", &format!("{}/settings", query::path("/v1/devices", name_or_id)), None::<&()>)
+    }
+
+    /// Where each key of a device's settings comes from; by name or id.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses; `not_found` when there is no such device.
+    pub fn explain(&mut self, name_or_id: &str, application: &str) -> Result<Vec<ExplainedKey>, ClientError> {
+        let path = format!("{}/settings/explain", query::path("/v1/devices", name_or_id));
+        let asked = ExplainQuery { application: application.to_owned() };
+        self.ask("GET", &query::with_query(&path, &asked), None::<&()>)
     }
 
     fn ask<B: Serialize, T: DeserializeOwned>(

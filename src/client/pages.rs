@@ -7,7 +7,9 @@ use serde::de::DeserializeOwned;
 
 use super::query::with_query;
 use super::{Client, ClientError};
-use crate::wire::api::{ApplicationQuery, DeviceQuery, EventQuery, PAGE_ITEMS_MAX, Page, PageQuery};
+use crate::wire::api::{
+    ApplicationQuery, DeviceQuery, EventQuery, PAGE_ITEMS_MAX, Page, PageQuery, PolicyQuery,
+};
 
 /// Items that are asked for at once when the caller names no number.
 const PAGE_ITEMS: u32 = PAGE_ITEMS_MAX / 2;
@@ -34,7 +36,7 @@ macro_rules! paged {
     };
 }
 
-paged!(PageQuery, DeviceQuery, ApplicationQuery, EventQuery);
+paged!(PageQuery, DeviceQuery, ApplicationQuery, EventQuery, PolicyQuery);
 
 /// A list, page by page. Ends after the last page or after the first error.
 #[derive(Debug)]

@@ -8,6 +8,7 @@
 //! | [`schema`] | what settings must look like |
 //! | [`settings`] | what settings come of policies, locks and a device's own |
 //! | [`status`] | whether a device is well, and why not |
+//! | [`task`] | what becomes of tasks and of their runs |
 //! | [`version`] | which of two versions is newer |
 //! | [`why`] | why a device is in sync or not, in words |
 #![forbid(unsafe_code)]
@@ -18,5 +19,6 @@ pub mod ring;
 pub mod schema;
 pub mod settings;
 pub mod status;
+pub mod task;
 pub mod version;
 pub mod why;

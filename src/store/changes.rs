@@ -6,14 +6,36 @@ use std::sync::atomic::Ordering;
 
 use rusqlite::Connection;
 
+use super::desired::Merger;
 use super::device::{self, DeviceChange, DeviceSettings, EnrolledDevice, Enrolment};
 use super::error::StoreError;
 use super::group::{self, GroupChange, normal_path};
 use super::kept::{KeptChanges, Reservation};
-use super::{Store, query};
+use super::orders::{self, OrdersChange};
+use super::{Store, policy, query};
 use crate::machine::hot::HotRecord;
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
+
+/// What is in force after a change.
+#[derive(Debug, Default)]
+pub(super) struct InForce {
+    /// For devices whose links or intervals it may concern.
+    pub(super) settings: Vec<DeviceSettings>,
+    /// Devices that have other orders.
+    pub(super) orders: Vec<OrdersChange>,
+}
+
+/// A device that was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceChanged {
+    /// What an administrator wants of it now.
+    pub settings: DeviceSettings,
+    /// Whose links are to stay since, or are not any more.
+    pub kept: KeptChanges,
+    /// Whether its applications have other settings now, as its group is another.
+    pub has_other_orders: bool,
+}
 
 impl Store {
     /// Another interval for devices for which nobody set one, in seconds. The table knows when this returns.
@@ -86,17 +108,23 @@ impl Store {
     /// # Errors
     /// When there is no such device, the name is taken or none, the group's path is none, too many devices would be kept
     /// connected, or it could not be stored. Then nothing is changed.
-    pub fn change_device(
-        &self,
-        device: DeviceId,
-        change: DeviceChange,
-    ) -> Result<(DeviceSettings, KeptChanges), StoreError> {
+    pub fn change_device(&self, device: DeviceId, change: DeviceChange) -> Result<DeviceChanged, StoreError> {
         let is_asked_by_name = change.keep_connected == Some(Some(true));
-        let (settings, changes) = self.change_settings(is_asked_by_name, move |connection| {
-            Ok(vec![device::change(connection, device, &change)?])
+        let moves = change.group.is_some();
+        let (in_force, kept, orders) = self.change_settings(is_asked_by_name, move |connection| {
+            let settings = vec![device::change(connection, device, &change)?];
+            let mut orders = Vec::new();
+            if moves {
+                let number = device::number_of(connection, device)?;
+                let revision = policy::next_revision(connection)?;
+                orders.extend(Merger::default().renew(connection, number, revision)?);
+            }
+            let has_other_orders = !orders.is_empty();
+            Ok((InForce { settings, orders }, has_other_orders))
         })?;
-        let settings = settings.first().copied().ok_or_else(|| StoreError::NoDevice(device.to_string()))?;
-        Ok((settings, changes))
+        let settings =
+            in_force.settings.first().copied().ok_or_else(|| StoreError::NoDevice(device.to_string()))?;
+        Ok(DeviceChanged { settings, kept, has_other_orders: orders })
     }
 
     /// Makes a group, with every group above it, or changes it. Waits until it is durable; the table knows then. Whose links are to
@@ -106,12 +134,12 @@ impl Store {
     /// When the path is none, too many devices would be kept connected, or it could not be stored. Then nothing is changed.
     pub fn set_group(&self, path: &str, change: GroupChange) -> Result<KeptChanges, StoreError> {
         let path = normal_path(path)?;
-        let (_, changes) = self.change_settings(false, move |connection| {
+        let (_, changes, ()) = self.change_settings(false, move |connection| {
             group::set(connection, &path, change)?;
             if change == GroupChange::default() {
-                return Ok(Vec::new());
+                return Ok((InForce::default(), ()));
             }
-            device::settings_below(connection, &path)
+            Ok((InForce { settings: device::settings_below(connection, &path)?, orders: Vec::new() }, ()))
         })?;
         Ok(changes)
     }
@@ -131,29 +159,29 @@ impl Store {
 
     /// Stores a change of settings, unless it would keep too many devices connected, and brings the settings that come of it into
     /// force. Room is looked for inside the transaction, on the writer's thread: no two changes can take the same.
-    fn change_settings(
+    pub(super) fn change_settings<T: Send + 'static>(
         &self,
         lets_waiting_in: bool,
-        change: impl FnOnce(&Connection) -> Result<Vec<DeviceSettings>, StoreError> + Send + 'static,
-    ) -> Result<(Vec<DeviceSettings>, KeptChanges), StoreError> {
+        change: impl FnOnce(&Connection) -> Result<(InForce, T), StoreError> + Send + 'static,
+    ) -> Result<(InForce, KeptChanges, T), StoreError> {
         let (table, kept) = (Arc::clone(&self.inner.table), Arc::clone(&self.inner.kept));
         let home = Arc::clone(&kept);
         let default = self.inner.default_interval_seconds.load(Ordering::Relaxed);
-        let action =
-            move |connection: &Connection| -> Result<(Vec<DeviceSettings>, Reservation), StoreError> {
-                let settings = change(connection)?;
-                let reservation = home.reserve(&settings, lets_waiting_in)?;
-                Ok((settings, reservation))
-            };
+        let action = move |connection: &Connection| -> Result<(InForce, Reservation, T), StoreError> {
+            let (in_force, more) = change(connection)?;
+            let reservation = home.reserve(&in_force.settings, lets_waiting_in)?;
+            Ok((in_force, reservation, more))
+        };
         let (sender, receiver) = crossbeam_channel::bounded(1);
         self.submit(action, move |result| {
-            let applied = result.map(|(settings, reservation)| {
-                for settings in &settings {
+            let applied = result.map(|(in_force, reservation, more)| {
+                for settings in &in_force.settings {
                     let interval = settings.interval_seconds.unwrap_or(default);
                     table.with(settings.device, |record| record.interval_seconds = interval);
                 }
-                let changes = kept.apply(&settings, reservation);
-                (settings, changes)
+                orders::tell(&table, &in_force.orders);
+                let changes = kept.apply(&in_force.settings, reservation);
+                (in_force, changes, more)
             });
             // The receiver waits below.
             let _ = sender.send(applied);

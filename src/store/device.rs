@@ -202,6 +202,11 @@ pub(super) fn change(
             .prepare_cached("UPDATE devices SET interval_seconds = ?2 WHERE number = ?1")?
             .execute(params![number, interval])?;
     }
+    settings(connection, number)
+}
+
+/// What is in force for a device.
+pub(super) fn settings(connection: &Connection, number: i64) -> Result<DeviceSettings, StoreError> {
     let mut statement = connection.prepare_cached(&format!("{SETTINGS} WHERE d.number = ?1"))?;
     let own = statement.query_row([number], own_settings)?;
     Ok(effective(&own, group::inherited(connection, own.group)?))

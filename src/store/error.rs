@@ -61,6 +61,39 @@ pub enum StoreError {
         /// How many may be.
         max: u64,
     },
+    /// No device takes settings for the application.
+    #[error("no device takes settings for '{application}'; known are: {known}")]
+    UnknownApplication {
+        /// The application.
+        application: String,
+        /// Some for which settings are taken.
+        known: String,
+    },
+    /// The settings can't be right.
+    #[error("settings of '{application}': {reason}")]
+    BadSettings {
+        /// The application.
+        application: String,
+        /// Where, and what is allowed.
+        reason: String,
+    },
+    /// Nothing was set there.
+    #[error("nothing is set for '{application}' in {from}")]
+    NoPolicy {
+        /// The group, or the device.
+        from: String,
+        /// The application.
+        application: String,
+    },
+    /// The group can't be moved there, or removed.
+    #[error("{0}")]
+    GroupRefused(String),
+    /// It was only tried, and everything is as it was: so many devices would have other settings.
+    #[error("{devices} devices would change settings")]
+    Rehearsed {
+        /// How many.
+        devices: u64,
+    },
     /// There is no such group.
     #[error("there is no group '{0}'")]
     NoGroup(String),

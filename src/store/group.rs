@@ -53,6 +53,11 @@ fn parent(path: &str) -> Option<&str> {
     }
 }
 
+/// Whether a group is another one, or lies below it.
+pub(super) fn is_within(path: &str, above: &str) -> bool {
+    path == above || above == "/" || path.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// The least text that is greater than every path below `path`: paths below it lie in `below(path)..end_of(path)`.
 pub(super) fn range_below(path: &str) -> (String, String) {
     let stem = if path == "/" { "" } else { path };
@@ -140,6 +145,77 @@ pub(super) fn set(connection: &Connection, path: &str, change: GroupChange) -> R
         statement.execute(params![id, keep])?;
     }
     Ok(id)
+}
+
+/// Gives a group, and those below it, another path. The groups above the new one are made when they aren't there.
+pub(super) fn rename(connection: &Connection, from: &str, to: &str) -> Result<(), StoreError> {
+    find(connection, from)?;
+    if from == "/" {
+        return Err(StoreError::GroupRefused("the root can't be moved".to_owned()));
+    }
+    if is_within(to, from) {
+        return Err(StoreError::GroupRefused(format!("{to} lies within {from}: it can't be moved there")));
+    }
+    if find(connection, to).is_ok() {
+        return Err(StoreError::GroupRefused(format!("there is a group {to} already: choose another path")));
+    }
+    if let Some(above) = parent(to) {
+        find_or_create(connection, above)?;
+    }
+    let (first, end) = range_below(from);
+    let mut statement =
+        connection.prepare_cached("SELECT path FROM groups WHERE path >= ?1 AND path < ?2")?;
+    let below: Vec<String> =
+        statement.query_map([&first, &end], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut statement = connection.prepare_cached("UPDATE groups SET path = ?2 WHERE path = ?1")?;
+    for path in std::iter::once(from).chain(below.iter().map(String::as_str)) {
+        let moved = format!("{to}{}", &path[from.len()..]);
+        // The tree may be too deep there.
+        statement.execute([path, &normal_path(&moved)?])?;
+    }
+    Ok(())
+}
+
+/// Removes a group with its policies; the numbers of the devices that belong to the group above it since.
+pub(super) fn remove(
+    connection: &Connection,
+    path: &str,
+    is_recursive: bool,
+) -> Result<Vec<i64>, StoreError> {
+    let Some(above) = parent(path) else {
+        return Err(StoreError::GroupRefused("the root can't be removed".to_owned()));
+    };
+    find(connection, path)?;
+    let above = find(connection, above)?;
+    let (first, end) = range_below(path);
+    let sql = "SELECT id FROM groups WHERE path = ?1 OR (path >= ?2 AND path < ?3) ORDER BY path DESC";
+    let mut statement = connection.prepare_cached(sql)?;
+    let groups: Vec<i64> =
+        statement.query_map([path, &first, &end], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut devices = Vec::new();
+    let sql = "SELECT number FROM devices WHERE group_id = ?1 AND removed_at IS NULL";
+    let mut statement = connection.prepare_cached(sql)?;
+    for id in &groups {
+        devices
+            .extend(statement.query_map([id], |row| row.get::<_, i64>(0))?.collect::<Result<Vec<_>, _>>()?);
+    }
+    if !is_recursive && (groups.len() > 1 || !devices.is_empty()) {
+        let (groups, devices) = (groups.len() - 1, devices.len());
+        return Err(StoreError::GroupRefused(format!(
+            "{path} has {devices} devices and {groups} groups below it: move them first, or say --recursive, and its \
+             devices belong to the group above it"
+        )));
+    }
+    for id in groups {
+        // Removed devices and old tokens name their group, too.
+        for table in ["devices", "tokens"] {
+            let sql = format!("UPDATE {table} SET group_id = ?2 WHERE group_id = ?1");
+            connection.prepare_cached(&sql)?.execute([id, above])?;
+        }
+        connection.prepare_cached("DELETE FROM policies WHERE group_id = ?1")?.execute([id])?;
+        connection.prepare_cached("DELETE FROM groups WHERE id = ?1")?.execute([id])?;
+    }
+    Ok(devices)
 }
 
 #[cfg(test)]

@@ -20,10 +20,12 @@ mod inventory;
 mod kept;
 mod meta;
 mod orders;
+mod policy;
 pub mod query;
 mod run;
 mod schema;
 mod section;
+mod settings;
 mod statistics;
 mod status;
 pub mod table;
@@ -39,12 +41,15 @@ use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
+pub use changes::DeviceChanged;
 pub use connection::{FILE_NAME, Reader};
 pub use device::{DeviceChange, DeviceSettings, EnrolledDevice, Enrolment};
 pub use error::StoreError;
 pub use group::{GROUP_DEPTH_MAX, Group, GroupChange, normal_path};
 pub use kept::KeptChanges;
 pub use orders::OrdersChange;
+pub use policy::{NewSettings, OWN_APPLICATION, SetSettings};
+pub use settings::{DesiredSettings, SettingsChange};
 pub use statistics::{ApplicationStatistics, RINGS_BYTES_MAX};
 pub use status::{Judged, Slice, Standing, Verdict};
 pub use token::{CreatedToken, NewToken, Token, TokenRefusal};

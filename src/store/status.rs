@@ -4,22 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use serde_json::{Map, Value};
+use rusqlite::{Connection, Row, params};
+use serde_json::Value;
 
 use super::error::StoreError;
 use super::values::{time_from_sql, time_to_sql};
-use super::{Store, device, query};
-use crate::fleet::settings::{KeyPath, Level, merge};
+use super::{OWN_APPLICATION, Store, desired, device, query};
 use crate::fleet::status::{
     DISK_APPLICATION, DISK_STATISTIC, Facts, FailedRun, Reason, Rules, TASK_WITHIN_MS_MAX, UntoldSettings,
 };
 use crate::wire::id::{DeviceId, TaskId};
 use crate::wire::status::Status;
 use crate::wire::time::WallTime;
-
-/// The application whose settings are the server's own rules.
-pub(super) const OWN_APPLICATION: &str = "muster";
 
 /// How a device stands, as it was judged last.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -180,41 +176,14 @@ impl GroupRules {
 
 /// The rules for a device: what the effective settings of the server's own application say.
 fn rules_of(connection: &Connection, number: i64) -> Result<ReadRules, StoreError> {
-    let settings = own_application_settings(connection, number)?;
-    Ok(match Rules::parse(&Value::Object(settings)) {
+    let Some(merged) = desired::effective(connection, number, OWN_APPLICATION)? else {
+        return Ok((Arc::new(Rules::default()), None));
+    };
+    // They were checked one by one when they were set: by this version, or by another.
+    Ok(match Rules::parse(&Value::Object(merged.settings)) {
         Ok(rules) => (Arc::new(rules), None),
         Err(why) => (Arc::new(Rules::default()), Some(why)),
     })
-}
-
-/// The effective settings of the server's own application for a device: policies from the root down, then its own. It is no application
-/// of the device's, so that no desired settings are worked out for it ahead.
-fn own_application_settings(connection: &Connection, number: i64) -> Result<Map<String, Value>, StoreError> {
-    let sql = "SELECT g.path, p.settings, p.locks
-        FROM devices d JOIN groups own ON own.id = d.group_id
-        JOIN groups g ON g.path IN ('/', own.path) OR substr(own.path, 1, length(g.path) + 1) = g.path || '/'
-        JOIN policies p ON p.group_id = g.id AND p.application = ?2
-        WHERE d.number = ?1 ORDER BY length(g.path)";
-    let mut levels: Vec<(String, Map<String, Value>, Vec<KeyPath>)> = Vec::new();
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![number, OWN_APPLICATION])?;
-    while let Some(row) = rows.next()? {
-        // Both were checked before they were written.
-        let settings = serde_json::from_str(&row.get::<_, String>(1)?).unwrap_or_default();
-        let locks: Vec<String> = serde_json::from_str(&row.get::<_, String>(2)?).unwrap_or_default();
-        let locks = locks.iter().filter_map(|lock| lock.parse().ok()).collect();
-        levels.push((row.get(0)?, settings, locks));
-    }
-    let sql = "SELECT settings FROM own_settings WHERE device = ?1 AND application = ?2";
-    let mut statement = connection.prepare_cached(sql)?;
-    let own: Option<String> =
-        statement.query_row(params![number, OWN_APPLICATION], |row| row.get(0)).optional()?;
-    if let Some(own) = own {
-        levels.push(("the device".to_owned(), serde_json::from_str(&own).unwrap_or_default(), Vec::new()));
-    }
-    let levels: Vec<Level<'_>> =
-        levels.iter().map(|(from, settings, locks)| Level { from, settings, locks, drift: None }).collect();
-    Ok(merge(&levels).settings)
 }
 
 /// What there is to judge the devices by whose numbers lie in the range: a few questions for all of them, whose answers name only what

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 
+use super::policy::{PolicyCommand, SettingsCommand};
 use crate::client::Address;
 use crate::fleet::version::VersionExpression;
 use crate::wire::api::{CALL_SECONDS_MAX, Interval, Keep, Presence, Timestamp};
@@ -56,6 +57,12 @@ pub(super) enum Command {
     /// Groups of devices: a tree, named by paths
     #[command(subcommand)]
     Group(GroupCommand),
+    /// Policies: settings of applications for groups of devices, with locks
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// A device's own settings, and what all that was set comes to
+    #[command(subcommand)]
+    Settings(SettingsCommand),
     /// The server at a glance
     #[command(after_help = "Examples:
   musterctl status
@@ -299,6 +306,33 @@ pub(super) enum GroupCommand {
     #[command(after_help = "Examples:
   musterctl group list")]
     List,
+    /// Move a group, with its devices, policies and the groups below it
+    #[command(after_help = "Examples:
+  musterctl group move /berlin /germany/berlin --dry-run
+  musterctl group move /berlin /germany/berlin")]
+    Move {
+        /// Its path
+        path: String,
+        /// The path that it is to have
+        new_path: String,
+        /// Only say how many devices would have other settings
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove a group with its policies; refused while it has devices or groups
+    #[command(after_help = "Examples:
+  musterctl group remove /berlin/kiosks
+  musterctl group remove /berlin --recursive --dry-run")]
+    Remove {
+        /// Its path
+        path: String,
+        /// With the groups below it; all their devices belong to the group above it then
+        #[arg(long)]
+        recursive: bool,
+        /// Only say how many devices would have other settings
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// Checked here, compared at the server.

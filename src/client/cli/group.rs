@@ -2,9 +2,10 @@
 
 use super::Failure;
 use super::arguments::GroupCommand;
-use super::output::{Output, duration};
+use super::output::{Output, count, duration};
+use super::policy::devices;
 use crate::client::Client;
-use crate::wire::api::{Keep, NewGroup};
+use crate::wire::api::{GroupMove, GroupRemoval, Keep, NewGroup, SettingsChanged};
 
 pub(super) fn run(client: &mut Client, output: &mut Output, command: GroupCommand) -> Result<(), Failure> {
     match command {
@@ -32,5 +33,45 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: GroupComman
                 ]
             },
         ),
+        GroupCommand::Move { path, new_path, dry_run } => {
+            let asked = GroupMove { from: path.clone(), to: new_path.clone(), dry_run: true };
+            let expected = client.move_group(&asked)?;
+            if dry_run {
+                return would(output, &expected);
+            }
+            warn(output, &expected)?;
+            let changed = client.move_group(&GroupMove { dry_run: false, ..asked })?;
+            done(output, &changed, &format!("{path} is {new_path} now"))
+        }
+        GroupCommand::Remove { path, recursive, dry_run } => {
+            let asked = GroupRemoval { path: path.clone(), recursive, dry_run: true };
+            let expected = client.remove_group(&asked)?;
+            if dry_run {
+                return would(output, &expected);
+            }
+            warn(output, &expected)?;
+            let changed = client.remove_group(&GroupRemoval { dry_run: false, ..asked })?;
+            done(output, &changed, &format!("group {path} is removed"))
+        }
     }
+}
+
+fn would(output: &mut Output, expected: &SettingsChanged) -> Result<(), Failure> {
+    if output.is_json { output.json(expected) } else { warn(output, expected) }
+}
+
+/// Before it is done.
+fn warn(output: &mut Output, expected: &SettingsChanged) -> Result<(), Failure> {
+    match output.is_json {
+        true => Ok(()),
+        false => output.line(&format!("{} would have other settings", count(expected.devices, "device"))),
+    }
+}
+
+fn done(output: &mut Output, changed: &SettingsChanged, what: &str) -> Result<(), Failure> {
+    if output.is_json {
+        return output.json(changed);
+    }
+    let revision = changed.revision.unwrap_or_default();
+    output.line(&format!("{what}; revision {revision}: {} other settings", devices(changed.devices)))
 }

@@ -8,6 +8,7 @@ mod device;
 mod event;
 mod group;
 mod output;
+mod policy;
 mod quantity;
 mod statistics;
 mod status;
@@ -97,6 +98,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Application(command) => application::run(&mut client, &mut output, command),
         Command::Event(command) => event::run(&mut client, &mut output, command),
         Command::Group(command) => group::run(&mut client, &mut output, command),
+        Command::Policy(command) => policy::run(&mut client, &mut output, command),
+        Command::Settings(command) => policy::run_settings(&mut client, &mut output, command),
         Command::Status => status::run(&mut client, &mut output),
     }
 }

@@ -29,6 +29,7 @@ mod device;
 mod event;
 mod group;
 mod keep;
+mod policy;
 mod status;
 mod timestamp;
 mod token;
@@ -50,6 +51,10 @@ pub use device::{
 pub use event::{EventQuery, EventRecord, FollowLine, FollowQuery};
 pub use group::{Group, NewGroup};
 pub use keep::Keep;
+pub use policy::{
+    ApplicationSettings, ExplainQuery, ExplainedKey, GroupMove, GroupRemoval, LevelValue, NewPolicy, Policy,
+    PolicyQuery, PolicyRemoval, SettingsChanged,
+};
 pub use status::{
     CloseCount, DatagramTotals, DeviceCounts, EventTotals, JournalCondition, JournalStatus, Limit,
     LinkTotals, Status, StoreStatus,

@@ -1,0 +1,177 @@
+//! Policies of groups, settings of devices.
+
+use axum::Json;
+use axum::extract::State;
+
+use super::error::ApiError;
+use super::extract::{Asked, Body, Named, page};
+use super::{AdminContext, AdminShared};
+use crate::fleet::settings::{self, Explained, Said, SettingsError};
+use crate::store::query::{self, DeviceKey};
+use crate::store::{self, NewSettings, SetSettings, SettingsChange};
+use crate::wire::api::{
+    ApplicationSettings, ExplainQuery, ExplainedKey, LevelValue, NewPolicy, Page, Policy, PolicyQuery,
+    PolicyRemoval, SettingsChanged,
+};
+use crate::wire::datagram::WakeReason;
+use crate::wire::id::DeviceId;
+
+impl From<SettingsError> for ApiError {
+    fn from(error: SettingsError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+fn checked(new: &NewPolicy) -> Result<NewSettings, ApiError> {
+    settings::check(&new.settings)?;
+    let locks = settings::parse_locks(&new.locks, &new.settings)?;
+    Ok(NewSettings { settings: new.settings.clone(), locks, drift: new.drift })
+}
+
+/// Lets those devices know that have other settings.
+fn told(context: &AdminContext, change: &SettingsChange, wake: bool) -> SettingsChanged {
+    context.nudge.nudge(&change.devices, wake.then_some(WakeReason::Sync));
+    SettingsChanged { revision: Some(change.revision), devices: change.devices.len() as u64 }
+}
+
+fn device_of(context: &AdminContext, name: String) -> Result<DeviceId, ApiError> {
+    Ok(query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row.device)
+}
+
+pub(super) async fn set(
+    State(shared): State<AdminShared>,
+    Body(new): Body<NewPolicy>,
+) -> Result<Json<SettingsChanged>, ApiError> {
+    let context = shared.context.clone();
+    let work = move || {
+        let settings = checked(&new)?;
+        let now = (context.clock)();
+        let change = context.store.set_policy(&new.at, &new.application, settings, now)?;
+        Ok(told(&context, &change, new.wake))
+    };
+    Ok(Json(shared.pool.run(work).await?))
+}
+
+pub(super) async fn remove(
+    State(shared): State<AdminShared>,
+    Body(asked): Body<PolicyRemoval>,
+) -> Result<Json<SettingsChanged>, ApiError> {
+    let context = shared.context.clone();
+    let work = move || {
+        let change = context.store.remove_policy(&asked.at, &asked.application)?;
+        Ok(told(&context, &change, asked.wake))
+    };
+    Ok(Json(shared.pool.run(work).await?))
+}
+
+pub(super) async fn set_own(
+    State(shared): State<AdminShared>,
+    Body(new): Body<NewPolicy>,
+) -> Result<Json<SettingsChanged>, ApiError> {
+    if !new.locks.is_empty() {
+        return Err(ApiError::invalid("a device's own settings have no locks: nothing lies below them"));
+    }
+    let context = shared.context.clone();
+    let work = move || {
+        let settings = checked(&new)?;
+        let (device, now) = (device_of(&context, new.at)?, (context.clock)());
+        let change = context.store.set_own_settings(device, &new.application, settings, now)?;
+        Ok(told(&context, &change, new.wake))
+    };
+    Ok(Json(shared.pool.run(work).await?))
+}
+
+pub(super) async fn remove_own(
+    State(shared): State<AdminShared>,
+    Body(asked): Body<PolicyRemoval>,
+) -> Result<Json<SettingsChanged>, ApiError> {
+    let context = shared.context.clone();
+    let work = move || {
+        let device = device_of(&context, asked.at)?;
+        let change = context.store.remove_own_settings(device, &asked.application)?;
+        Ok(told(&context, &change, asked.wake))
+    };
+    Ok(Json(shared.pool.run(work).await?))
+}
+
+fn shown(policy: SetSettings) -> Policy {
+    Policy {
+        group: policy.from,
+        application: policy.application,
+        settings: policy.set.settings,
+        locks: policy.set.locks.iter().map(ToString::to_string).collect(),
+        drift: policy.set.drift,
+        revision: policy.revision,
+        changed_at: policy.changed_at.into(),
+    }
+}
+
+/// Policies by group and application. A cursor is the last one's group and application, with a line between them.
+pub(super) async fn list(
+    State(shared): State<AdminShared>,
+    Asked(asked): Asked<PolicyQuery>,
+) -> Result<Json<Page<Policy>>, ApiError> {
+    let page = page(asked.limit, asked.cursor)?;
+    let store = shared.context.store.clone();
+    let work = move || {
+        let group = asked.group.as_deref().map(store::normal_path).transpose()?;
+        let key = |policy: &SetSettings| format!("{}\n{}", policy.from, policy.application);
+        let mut found = store.policies(asked.application.as_deref())?;
+        found.retain(|policy| group.as_ref().is_none_or(|group| *group == policy.from));
+        found.sort_by_key(key);
+        found.retain(|policy| page.cursor.as_ref().is_none_or(|cursor| key(policy) > *cursor));
+        let next_cursor = found.get(page.limit).and(found.get(page.limit - 1)).map(key);
+        found.truncate(page.limit);
+        Ok(Page { items: found.into_iter().map(shown).collect(), next_cursor })
+    };
+    Ok(Json(shared.pool.run(work).await?))
+}
+
+/// What a device should have beside what it says it has.
+pub(super) async fn of_device(
+    State(shared): State<AdminShared>,
+    Named(name): Named,
+) -> Result<Json<Vec<ApplicationSettings>>, ApiError> {
+    let context = shared.context.clone();
+    let work = move || {
+        let detail = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?;
+        let desired = context.store.desired_settings(detail.row.device)?;
+        let reported = |application: &str| {
+            let condition = detail.conditions.iter().find(|condition| condition.application == application);
+            condition.and_then(|condition| condition.settings.clone())
+        };
+        let one = |desired: store::DesiredSettings| ApplicationSettings {
+            reported: reported(&desired.application),
+            application: desired.application,
+            desired_revision: (desired.revision > 0).then_some(desired.revision),
+            settings: desired.merged.settings,
+            drift: desired.merged.drift,
+        };
+        Ok(desired.into_iter().map(one).collect())
+    };
+    Ok(Json(shared.pool.run(work).await?))
+}
+
+/// Where each key of a device's settings comes from.
+pub(super) async fn explain(
+    State(shared): State<AdminShared>,
+    Named(name): Named,
+    Asked(asked): Asked<ExplainQuery>,
+) -> Result<Json<Vec<ExplainedKey>>, ApiError> {
+    let context = shared.context.clone();
+    let work = move || {
+        let device = device_of(&context, name)?;
+        let said = |said: Said| LevelValue { from: said.from, value: said.value };
+        let one = |one: Explained| ExplainedKey {
+            key: one.key.to_string(),
+            value: one.said.value,
+            from: one.said.from,
+            locked_by: one.locked_by,
+            overrode: one.overrode.into_iter().map(said).collect(),
+            refused: one.refused.into_iter().map(said).collect(),
+        };
+        let keys = context.store.explain_settings(device, &asked.application)?;
+        Ok(keys.into_iter().map(one).collect())
+    };
+    Ok(Json(shared.pool.run(work).await?))
+}

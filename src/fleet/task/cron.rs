@@ -1,0 +1,168 @@
+//! Times that recur, as crontab(5) writes them: minute, hour, day of month, month and day of week, in UTC.
+//!
+//! A field is `*`, a number, a range `1-5`, either with a step (`*/15`, `8-18/2`), or several of these with commas. Sunday is 0 or 7.
+//! As in crontab(5), when neither day field begins with `*` a day matches that matches either of them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::civil::{Date, DateTime};
+use jiff::tz::Offset;
+use jiff::{Timestamp, ToSpan};
+
+use crate::wire::time::WallTime;
+
+/// The longest expression, in bytes.
+pub const CRON_BYTES_MAX: usize = 256;
+
+/// How many days are searched for the next match: 8 years, the longest time between two 29ths of February.
+const DAYS_SEARCHED_MAX: usize = 8 * 366;
+
+/// A field's name and its lowest and highest number.
+const FIELDS: [(&str, u32, u32); 5] =
+    [("minute", 0, 59), ("hour", 0, 23), ("day of month", 1, 31), ("month", 1, 12), ("day of week", 0, 7)];
+
+/// Times that recur.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cron {
+    /// As it was written, with one space between the fields.
+    text: String,
+    /// One bit for each number that matches.
+    minutes: u64,
+    hours: u64,
+    days: u64,
+    months: u64,
+    weekdays: u64,
+    /// Whether a day matches that matches one of both day fields.
+    is_either_day: bool,
+}
+
+impl Cron {
+    /// Reads the five fields.
+    ///
+    /// # Errors
+    /// When it is no such expression. The error names the field and what is allowed.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > CRON_BYTES_MAX {
+            return Err(format!("a cron expression has at most {CRON_BYTES_MAX} bytes, not {}", text.len()));
+        }
+        let fields: Vec<&str> = text.split_ascii_whitespace().collect();
+        let [minute, hour, day, month, weekday] = fields[..] else {
+            return Err(format!(
+                "'{text}' has {} fields: a cron expression has five (minute, hour, day of month, month, day of week), \
+                 such as '0 3 * * *'",
+                fields.len()
+            ));
+        };
+        let weekdays = numbers(weekday, FIELDS[4])?;
+        Ok(Self {
+            text: fields.join(" "),
+            minutes: numbers(minute, FIELDS[0])?,
+            hours: numbers(hour, FIELDS[1])?,
+            days: numbers(day, FIELDS[2])?,
+            months: numbers(month, FIELDS[3])?,
+            weekdays: weekdays | (weekdays >> 7),
+            is_either_day: !day.starts_with('*') && !weekday.starts_with('*'),
+        })
+    }
+
+    /// The first match behind this time; `None` when there is none within 8 years, or time itself ends before.
+    #[must_use]
+    pub fn next_after(&self, time: WallTime) -> Option<WallTime> {
+        let milliseconds = i64::try_from(time.0).ok()?;
+        let timestamp = Timestamp::from_millisecond(milliseconds).ok()?;
+        let first = Offset::UTC.to_datetime(timestamp).checked_add(1.minute()).ok()?;
+        let mut date = first.date();
+        let mut from = (u32::try_from(first.hour()).ok()?, u32::try_from(first.minute()).ok()?);
+        for _ in 0..DAYS_SEARCHED_MAX {
+            if self.is_on(date)
+                && let Some(at) = self.first_of_day(date, from)
+            {
+                let timestamp = Offset::UTC.to_timestamp(at).ok()?;
+                return u64::try_from(timestamp.as_millisecond()).ok().map(WallTime);
+            }
+            date = date.tomorrow().ok()?;
+            from = (0, 0);
+        }
+        None
+    }
+
+    fn is_on(&self, date: Date) -> bool {
+        let is_day = has(self.days, i64::from(date.day()));
+        let is_weekday = has(self.weekdays, i64::from(date.weekday().to_sunday_zero_offset()));
+        let is_both_or_either = if self.is_either_day { is_day || is_weekday } else { is_day && is_weekday };
+        has(self.months, i64::from(date.month())) && is_both_or_either
+    }
+
+    /// The first match on that day, not before that hour and minute.
+    fn first_of_day(&self, date: Date, (hour, minute): (u32, u32)) -> Option<DateTime> {
+        let this_hour = first_from(self.minutes, minute).filter(|_| has(self.hours, i64::from(hour)));
+        let (hour, minute) = match this_hour {
+            Some(minute) => (hour, minute),
+            None => (first_from(self.hours, hour + 1)?, first_from(self.minutes, 0)?),
+        };
+        Some(date.at(i8::try_from(hour).ok()?, i8::try_from(minute).ok()?, 0, 0))
+    }
+}
+
+impl fmt::Display for Cron {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for Cron {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+}
+
+fn has(bits: u64, number: i64) -> bool {
+    bits >> number & 1 == 1
+}
+
+/// The lowest number among the bits that is at least `from`.
+fn first_from(bits: u64, from: u32) -> Option<u32> {
+    let rest = bits.checked_shr(from)?;
+    (rest != 0).then(|| rest.trailing_zeros() + from)
+}
+
+/// The numbers that a field names, a bit each.
+fn numbers(field: &str, (name, lowest, highest): (&str, u32, u32)) -> Result<u64, String> {
+    field.split(',').try_fold(0, |bits, part| {
+        let more = part_numbers(part, lowest, highest).ok_or_else(|| {
+            format!(
+                "'{part}' does not fit the {name} field of a cron expression (*, or numbers from {lowest} to {highest}, such as \
+                 {lowest}, {lowest}-{highest}, */2, {lowest}-{highest}/2, and several of these with commas)"
+            )
+        })?;
+        Ok(bits | more)
+    })
+}
+
+fn part_numbers(part: &str, lowest: u32, highest: u32) -> Option<u64> {
+    let (range, step) = match part.split_once('/') {
+        Some((range, step)) => (range, Some(number(step).filter(|step| *step > 0)?)),
+        None => (part, None),
+    };
+    let (first, last) = match range.split_once('-') {
+        Some((first, last)) => (number(first)?, number(last)?),
+        None if range == "*" => (lowest, highest),
+        None if step.is_some() => return None,
+        None => (number(range)?, number(range)?),
+    };
+    let is_allowed = lowest <= first && first <= last && last <= highest;
+    let step = usize::try_from(step.unwrap_or(1)).ok()?;
+    is_allowed.then(|| (first..=last).step_by(step).fold(0, |bits, number| bits | 1 << number))
+}
+
+/// Digits and nothing else: `parse` alone would take `+5`.
+fn number(text: &str) -> Option<u32> {
+    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_digits.then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests;

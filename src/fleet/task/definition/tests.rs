@@ -1,0 +1,100 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn everywhere() -> Definition {
+    Definition::new(Targets::All)
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let read: Definition = serde_json::from_str(r#"{"targets":"all"}"#).unwrap();
+    assert_eq!(read, everywhere());
+    assert_eq!(read.validate(), Ok(()));
+    assert_eq!((read.schedule(), read.window()), (Ok(Schedule::Now), Ok(None)));
+    for text in ["{}", r#"{"targets":"all","retrys":3}"#, r#"{"targets":"some"}"#] {
+        assert!(serde_json::from_str::<Definition>(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_definition_survives_its_text() {
+    let text = r#"{"name":"night update","targets":{"group":"europe/shops"},"is_continuous":true,"schedule":"cron 0 3 * * *","window":"22:00-05:00","expires_seconds":3600,"timeout_seconds":60,"retries":3,"rate_per_minute":20,"abort_percent":10,"may_repeat":true}"#;
+    let definition: Definition = serde_json::from_str(text).unwrap();
+    assert_eq!(definition.validate(), Ok(()));
+    assert_eq!(serde_json::to_string(&definition).unwrap(), text);
+    let devices = Definition::new(Targets::Devices(vec![DeviceId(7)]));
+    let text = serde_json::to_string(&devices).unwrap();
+    assert!(text.contains(r#""targets":{"devices":["0000000000000007"]}"#), "{text}");
+    assert_eq!(serde_json::from_str::<Definition>(&text).unwrap(), devices);
+}
+
+#[test]
+fn what_is_not_allowed_is_named() {
+    let devices = |count: u64| Targets::Devices((0..count).map(DeviceId).collect());
+    for (definition, error) in [
+        (Definition { name: Some(" ".into()), ..everywhere() }, "'name' is not a name"),
+        (Definition { name: Some("a\nb".into()), ..everywhere() }, "'name' is not a name"),
+        (Definition::new(devices(0)), "'targets' names no device"),
+        (Definition::new(devices(1_001)), "'targets' names 1001 devices: at most 1000"),
+        (Definition { is_continuous: true, ..Definition::new(devices(1)) }, "'is_continuous' is for a group"),
+        (Definition::new(Targets::Group(String::new())), "'targets: group' is not a name"),
+        (Definition { schedule: "daily".into(), ..everywhere() }, "'schedule': 'daily' is not a schedule"),
+        (Definition { window: Some("night".into()), ..everywhere() }, "'window': 'night' is not a window"),
+        (
+            Definition { expires_seconds: 59, ..everywhere() },
+            "'expires_seconds' is 59, and has to be from 60 to",
+        ),
+        (Definition { expires_seconds: 2_592_001, ..everywhere() }, "'expires_seconds' is 2592001"),
+        (Definition { timeout_seconds: 0, ..everywhere() }, "'timeout_seconds' is 0"),
+        (Definition { timeout_seconds: 86_401, ..everywhere() }, "'timeout_seconds' is 86401"),
+        (Definition { retries: 21, ..everywhere() }, "'retries' is 21, and has to be from 0 to 20"),
+        (Definition { rate_per_minute: Some(0), ..everywhere() }, "'rate_per_minute' is 0"),
+        (Definition { rate_per_minute: Some(60_001), ..everywhere() }, "'rate_per_minute' is 60001"),
+        (Definition { abort_percent: Some(0), ..everywhere() }, "'abort_percent' is 0"),
+        (Definition { abort_percent: Some(101), ..everywhere() }, "'abort_percent' is 101"),
+    ] {
+        let said = definition.validate().unwrap_err();
+        assert!(said.starts_with(error), "{said}");
+    }
+    assert_eq!(Definition::new(devices(1_000)).validate(), Ok(()));
+}
+
+#[test]
+fn a_rollout_has_its_rate() {
+    assert_eq!(rollout(None, 1_000_000), u32::MAX);
+    assert_eq!((rollout(Some(20), 5), rollout(Some(20), 20), rollout(Some(20), 30)), (15, 0, 0));
+}
+
+#[test]
+fn a_task_stops_when_too_many_fail_of_enough() {
+    assert!(!is_to_abort(4, 4, 100, 10), "too few to tell");
+    assert!(is_to_abort(5, 5, 100, 100) && is_to_abort(10, 1, 100, 10));
+    assert!(!is_to_abort(11, 1, 100, 10) && !is_to_abort(100, 0, 100, 1));
+    assert!(is_to_abort(2, 1, 2, 50) && !is_to_abort(1, 1, 2, 50), "all, when there are fewer");
+    assert!(!is_to_abort(0, 0, 0, 1));
+}
+
+proptest! {
+    #[test]
+    fn a_retry_waits_within_its_bounds(attempt: u32, random: u64) {
+        let delay = retry_delay_seconds(attempt, random);
+        let longest = [30, 60, 120, 240, 480, 960, 1_920];
+        let index = usize::try_from(attempt.saturating_sub(1)).unwrap();
+        let longest = longest.get(index).copied().unwrap_or(3_600);
+        prop_assert!(delay <= longest && delay * 4 >= longest, "{delay} of {longest}");
+    }
+
+    #[test]
+    fn the_first_retries_double(attempt in 1u32..8, random: u64) {
+        let delay = retry_delay_seconds(attempt, random);
+        let longest = 30u64 << (attempt - 1);
+        prop_assert!(delay <= longest && delay * 4 >= longest, "{delay} of {longest}");
+    }
+
+    #[test]
+    fn a_lower_threshold_stops_no_later(finished in 0u64..50, failed in 0u64..50, total in 0u64..50, percent in 2u32..=100) {
+        let is_stopped = is_to_abort(finished, failed, total, percent);
+        prop_assert!(!is_stopped || is_to_abort(finished, failed, total, percent - 1));
+    }
+}

@@ -1,0 +1,14 @@
+//! The rules of tasks: what becomes of a run, when it is due, and what a task may ask for.
+//!
+//! | module | what it decides |
+//! |---|---|
+//! | [`cron`] | when a time recurs |
+//! | [`definition`] | what a task may ask for, how fast it spreads, when it is tried again and when it stops |
+//! | [`run`] | what becomes of one run |
+//! | [`schedule`] | when a task is due, and in which hours its runs may begin |
+#![forbid(unsafe_code)]
+
+pub mod cron;
+pub mod definition;
+pub mod run;
+pub mod schedule;

@@ -1,0 +1,372 @@
+//! One run of a task on one device: what its device says, what the server wants and what time alone makes of it.
+//!
+//! ```text
+//! Scheduled ──release──▶ Pending ──Accepted──▶ Delivered ──Running──▶ Running
+//!     ▲ │                 │ ▲ │                  │    │                 │  │
+//!     │ └──────expiry─────┼─┼─┴──▶ Expired       │    └───last word─────┴──┼──▶ Succeeded, Failed, TimedOut,
+//!     └───────NotNow──────┴─┼────────────────────┴─────────────────────────┤    Rejected, Cancelled
+//!                           └──────Unknown, and it may be repeated─────────┘
+//! ```
+//!
+//! A final state never changes: what the device says later is kept beside it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::limits::TEXT_BYTES_MAX;
+use crate::wire::task::{RunStage, RunUpdate};
+use crate::wire::time::WallTime;
+use crate::wire::units::format_duration;
+
+/// In how many seconds a run is ordered again when its device said 'not now' and not until when.
+pub const AGAIN_SECONDS: u32 = 300;
+
+/// The shortest time after which it is ordered again, in seconds, whatever the device asked for.
+pub const AGAIN_SECONDS_MIN: u32 = 5;
+
+/// And the longest, in seconds.
+pub const AGAIN_SECONDS_MAX: u32 = 86_400;
+
+/// How far a run is, as the server sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// It waits for its time, or for its turn.
+    Scheduled,
+    /// It is ordered; the device has not said that it has it.
+    Pending,
+    /// The device has it and will begin with it.
+    Delivered,
+    /// It is being executed.
+    Running,
+    /// It ended well.
+    Succeeded,
+    /// It ended with an error, or the device lost it.
+    Failed,
+    /// It took too long, or the device was not heard of for too long.
+    TimedOut,
+    /// The device does not do this.
+    Rejected,
+    /// Somebody did not want it any more.
+    Cancelled,
+    /// Its device did not accept it in time.
+    Expired,
+}
+
+impl RunState {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Scheduled,
+        Self::Pending,
+        Self::Delivered,
+        Self::Running,
+        Self::Succeeded,
+        Self::Failed,
+        Self::TimedOut,
+        Self::Rejected,
+        Self::Cancelled,
+        Self::Expired,
+    ];
+
+    /// Its name, in the store and on the screen.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Rejected => "rejected",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// The state of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    /// Whether nothing changes it any more.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Scheduled | Self::Pending | Self::Delivered | Self::Running)
+    }
+
+    /// Whether the device has the run, or is to have it.
+    #[must_use]
+    pub fn is_at_device(self) -> bool {
+        matches!(self, Self::Pending | Self::Delivered | Self::Running)
+    }
+}
+
+/// What a device said of a run after its state was final.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Late {
+    /// How far it was, as the device said.
+    pub stage: RunStage,
+    /// What the device said of it. May be empty.
+    pub message: String,
+    /// When the server heard it.
+    pub at: WallTime,
+}
+
+/// What a task says of its runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RunRules {
+    /// How long its execution may take, in seconds.
+    pub timeout_seconds: u32,
+    /// For how long a device that has it may say nothing of it, in seconds.
+    pub lease_seconds: u32,
+    /// Whether it may be executed again when nobody can tell whether it was executed to its end.
+    pub may_repeat: bool,
+}
+
+/// One run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// How far it is.
+    pub state: RunState,
+    /// Which attempt it is, from 1.
+    pub attempt: u32,
+    /// Before this it is not ordered.
+    pub not_before: WallTime,
+    /// When it expires unless its device has accepted it.
+    pub expires_at: WallTime,
+    /// When the server first heard that it is being executed.
+    pub began_at: Option<WallTime>,
+    /// Until when its device is to be heard of.
+    pub lease_until: Option<WallTime>,
+    /// Of the last report; zero when there was none since it was ordered.
+    pub serial: u32,
+    /// How much of it is done, in percent, when that is known.
+    pub progress_percent: Option<u8>,
+    /// The program's exit code, when there is one.
+    pub exit_code: Option<i32>,
+    /// What the device, or the server, said last. At most [`TEXT_BYTES_MAX`] bytes.
+    pub message: String,
+    /// What the device said last after the state was final.
+    pub late: Option<Late>,
+}
+
+impl Run {
+    /// A run that waits for its time.
+    #[must_use]
+    pub fn new(attempt: u32, not_before: WallTime, expires_at: WallTime) -> Self {
+        Self {
+            state: RunState::Scheduled,
+            attempt,
+            not_before,
+            expires_at,
+            began_at: None,
+            lease_until: None,
+            serial: 0,
+            progress_percent: None,
+            exit_code: None,
+            message: String::new(),
+            late: None,
+        }
+    }
+
+    /// Orders it of its device, when its time has come and has not passed. Returns whether it did.
+    pub fn release(&mut self, now: WallTime) -> bool {
+        let is_due = self.state == RunState::Scheduled && now >= self.not_before && now < self.expires_at;
+        if is_due {
+            self.state = RunState::Pending;
+        }
+        is_due
+    }
+
+    /// Takes what its device says of it. Returns whether that changed something.
+    ///
+    /// What is not newer than the last report changes nothing, and neither does what a device says of a run that it was not told.
+    pub fn report(&mut self, update: &RunUpdate, rules: &RunRules, now: WallTime) -> bool {
+        if update.stage == RunStage::Unknown {
+            return self.lose(rules);
+        }
+        if update.serial <= self.serial || self.state == RunState::Scheduled {
+            return false;
+        }
+        self.serial = update.serial;
+        let message = bounded(&update.message);
+        if self.state.is_final() {
+            self.late = Some(Late { stage: update.stage, message, at: now });
+            return true;
+        }
+        self.lease_until = Some(plus_seconds(now, rules.lease_seconds));
+        self.message = message;
+        self.progress_percent =
+            update.progress_percent.map(|percent| percent.min(100)).or(self.progress_percent);
+        self.exit_code = update.exit_code.or(self.exit_code);
+        match update.stage {
+            RunStage::Accepted if self.state == RunState::Running => {}
+            RunStage::Accepted => self.state = RunState::Delivered,
+            RunStage::Running => {
+                self.state = RunState::Running;
+                self.began_at.get_or_insert(now);
+            }
+            RunStage::Succeeded => self.state = RunState::Succeeded,
+            RunStage::Failed | RunStage::Unknown => self.state = RunState::Failed,
+            RunStage::TimedOut => self.state = RunState::TimedOut,
+            RunStage::Rejected => self.state = RunState::Rejected,
+            RunStage::Cancelled => self.state = RunState::Cancelled,
+            RunStage::NotNow => {
+                let again = update.again_seconds.unwrap_or(AGAIN_SECONDS);
+                self.not_before = plus_seconds(now, again.clamp(AGAIN_SECONDS_MIN, AGAIN_SECONDS_MAX));
+                self.start_over(RunState::Scheduled);
+            }
+        }
+        if self.state.is_final() {
+            self.lease_until = None;
+        }
+        true
+    }
+
+    /// Nobody wants it any more. Returns whether that changed something: what has ended stays as it ended.
+    pub fn cancel(&mut self, now: WallTime) -> bool {
+        let is_open = !self.state.is_final();
+        if is_open {
+            self.end(RunState::Cancelled, format!("cancelled on the server at {now}"));
+        }
+        is_open
+    }
+
+    /// Does what time alone does to it: expires it, or gives its device up. Returns whether that changed something.
+    pub fn tick(&mut self, rules: &RunRules, now: WallTime) -> bool {
+        if self.ends_by_itself_at(rules).is_none_or(|at| now < at) {
+            return false;
+        }
+        match self.state {
+            RunState::Scheduled => {
+                self.end(RunState::Expired, "its time passed before it was ordered".into())
+            }
+            RunState::Pending => {
+                self.end(RunState::Expired, "its time passed before its device accepted it".into());
+            }
+            _ if self.lease_until.is_some_and(|until| now < until) => {
+                let timeout = duration(rules.timeout_seconds);
+                self.end(
+                    RunState::TimedOut,
+                    format!("not ended by its device within its timeout of {timeout}"),
+                );
+            }
+            _ => {
+                let lease = u64::from(rules.lease_seconds) * 1_000;
+                let since = self.lease_until.map_or(now, |until| WallTime(until.0.saturating_sub(lease)));
+                self.end(RunState::TimedOut, format!("its device was not heard of since {since}"));
+            }
+        }
+        true
+    }
+
+    /// When [`Run::release`] or [`Run::tick`] is to be called next; never, once it is final.
+    ///
+    /// What is due to be released and has to wait for its turn shows a time that has passed.
+    #[must_use]
+    pub fn wake_at(&self, rules: &RunRules) -> Option<WallTime> {
+        let end = self.ends_by_itself_at(rules)?;
+        Some(if self.state == RunState::Scheduled { end.min(self.not_before) } else { end })
+    }
+
+    /// When time alone ends it.
+    fn ends_by_itself_at(&self, rules: &RunRules) -> Option<WallTime> {
+        let lease = rules.lease_seconds;
+        let (longest, lease_until) = match self.state {
+            RunState::Scheduled | RunState::Pending => return Some(self.expires_at),
+            // A device begins before the expiry or not at all: that it still only has it, long after, is no use.
+            RunState::Delivered => (plus_seconds(self.expires_at, lease), self.lease_until),
+            RunState::Running => {
+                let began = self.began_at.unwrap_or(self.expires_at);
+                (plus_seconds(plus_seconds(began, rules.timeout_seconds), lease), self.lease_until)
+            }
+            _ => return None,
+        };
+        Some(lease_until.map_or(longest, |until| until.min(longest)))
+    }
+
+    /// Its device does not know it. A run that was never accepted is ordered again anyway.
+    fn lose(&mut self, rules: &RunRules) -> bool {
+        if !matches!(self.state, RunState::Delivered | RunState::Running) {
+            return false;
+        }
+        if rules.may_repeat {
+            self.message = "the device lost it: it is ordered again".into();
+            self.start_over(RunState::Pending);
+        } else {
+            self.end(RunState::Failed, "the device lost it".into());
+        }
+        true
+    }
+
+    fn start_over(&mut self, state: RunState) {
+        self.state = state;
+        self.serial = 0;
+        self.began_at = None;
+        self.lease_until = None;
+        self.progress_percent = None;
+        self.exit_code = None;
+    }
+
+    fn end(&mut self, state: RunState, message: String) {
+        self.state = state;
+        self.message = message;
+        self.lease_until = None;
+    }
+
+    /// Why it is where it is, and what it waits for, in one sentence for people.
+    #[must_use]
+    pub fn why(&self, now: WallTime) -> String {
+        let sentence = match self.state {
+            RunState::Scheduled if now < self.not_before && self.not_before < self.expires_at => {
+                format!("waits for its time, {}", self.not_before)
+            }
+            RunState::Scheduled if now < self.not_before => {
+                format!("has no time left to be ordered in: it expires at {}", self.expires_at)
+            }
+            RunState::Scheduled => format!("waits for its turn until {}", self.expires_at),
+            RunState::Pending => format!("waits for its device until {}", self.expires_at),
+            RunState::Delivered => format!("is on its device, which will begin with it{}", self.lease()),
+            RunState::Running => {
+                let progress = self.progress_percent.map(|percent| format!(", {percent} % done"));
+                let began = self.began_at.map(|at| format!(" since {at}"));
+                let (began, progress) = (began.unwrap_or_default(), progress.unwrap_or_default());
+                format!("is being executed{began}{progress}{}", self.lease())
+            }
+            RunState::Succeeded => "succeeded".into(),
+            RunState::Failed => match self.exit_code {
+                Some(code) => format!("failed with exit code {code}"),
+                None => "failed".into(),
+            },
+            RunState::TimedOut => "timed out".into(),
+            RunState::Rejected => "was rejected by its device".into(),
+            RunState::Cancelled => "was cancelled".into(),
+            RunState::Expired => format!("expired at {}", self.expires_at),
+        };
+        if self.message.is_empty() { sentence } else { format!("{sentence}: {}", self.message) }
+    }
+
+    fn lease(&self) -> String {
+        self.lease_until.map(|at| format!(" and is to be heard of by {at}")).unwrap_or_default()
+    }
+}
+
+fn plus_seconds(time: WallTime, seconds: u32) -> WallTime {
+    WallTime(time.0.saturating_add(u64::from(seconds) * 1_000))
+}
+
+fn duration(seconds: u32) -> String {
+    format_duration(Duration::from_secs(u64::from(seconds)))
+}
+
+/// The text, cut at a character's end so that it has at most [`TEXT_BYTES_MAX`] bytes.
+fn bounded(text: &str) -> String {
+    text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! What administration changes of settings and of the tree of groups. Every method waits until it is durable; the table knows then, and
+//! the caller lets those devices know that have other settings.
+
+use rusqlite::{Connection, params};
+
+use super::changes::InForce;
+use super::desired::{self, Merger};
+use super::error::StoreError;
+use super::group::{self, normal_path};
+use super::kept::KeptChanges;
+use super::policy::{self, NewSettings, SetSettings};
+use super::{Store, device, query};
+use crate::fleet::settings::{Explained, Merged};
+use crate::wire::id::DeviceId;
+use crate::wire::time::WallTime;
+
+/// What came of a change of settings.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SettingsChange {
+    /// The revision that it is.
+    pub revision: u64,
+    /// Devices that have other settings since.
+    pub devices: Vec<DeviceId>,
+    /// Whose links are to stay since, or are not any more.
+    pub kept: KeptChanges,
+}
+
+/// One application of a device: what it should have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DesiredSettings {
+    /// The application.
+    pub application: String,
+    /// The revision in which it came to be so; 0: the device takes no settings for it.
+    pub revision: u64,
+    /// The settings.
+    pub merged: Merged,
+}
+
+impl Store {
+    /// Sets a group's policy for an application.
+    ///
+    /// # Errors
+    /// When there is no such group, no device takes settings for the application or none would take these, or they could not be stored.
+    pub fn set_policy(
+        &self,
+        path: &str,
+        application: &str,
+        new: NewSettings,
+        now: WallTime,
+    ) -> Result<SettingsChange, StoreError> {
+        let (path, application) = (normal_path(path)?, checked_name(application)?);
+        self.change_all(false, move |connection, revision| {
+            let group = group::find(connection, &path)?;
+            policy::set(connection, group, &application, &new, revision, now)?;
+            let orders = Merger::default().renew_below(connection, &path, revision)?;
+            Ok(InForce { orders, ..InForce::default() })
+        })
+    }
+
+    /// Removes a group's policy for an application.
+    ///
+    /// # Errors
+    /// When there is none, or it could not be stored.
+    pub fn remove_policy(&self, path: &str, application: &str) -> Result<SettingsChange, StoreError> {
+        let (path, application) = (normal_path(path)?, application.to_owned());
+        self.change_all(false, move |connection, revision| {
+            policy::remove(connection, &path, &application)?;
+            let orders = Merger::default().renew_below(connection, &path, revision)?;
+            Ok(InForce { orders, ..InForce::default() })
+        })
+    }
+
+    /// Sets a device's own settings for an application.
+    ///
+    /// # Errors
+    /// As [`Store::set_policy`]; and when there is no such device.
+    pub fn set_own_settings(
+        &self,
+        device: DeviceId,
+        application: &str,
+        new: NewSettings,
+        now: WallTime,
+    ) -> Result<SettingsChange, StoreError> {
+        let application = checked_name(application)?;
+        self.change_all(false, move |connection, revision| {
+            let number = device::number_of(connection, device)?;
+            policy::set_own(connection, number, &application, &new, revision, now)?;
+            let orders = Merger::default().renew(connection, number, revision)?;
+            Ok(InForce { orders: orders.into_iter().collect(), ..InForce::default() })
+        })
+    }
+
+    /// Removes a device's own settings for an application.
+    ///
+    /// # Errors
+    /// When there are none, or it could not be stored.
+    pub fn remove_own_settings(
+        &self,
+        device: DeviceId,
+        application: &str,
+    ) -> Result<SettingsChange, StoreError> {
+        let application = application.to_owned();
+        self.change_all(false, move |connection, revision| {
+            let number = device::number_of(connection, device)?;
+            let name = query::device(connection, &query::DeviceKey::Id(device))?.row.name;
+            policy::remove_own(connection, number, &name, &application)?;
+            let orders = Merger::default().renew(connection, number, revision)?;
+            Ok(InForce { orders: orders.into_iter().collect(), ..InForce::default() })
+        })
+    }
+
+    /// Moves a group, with its devices, policies and the groups below it. `rehearse`: only says, as
+    /// [`StoreError::Rehearsed`], how many devices would have other settings.
+    ///
+    /// # Errors
+    /// When there is no such group, it is the root, the new path is taken or lies within it, or too many devices would be kept connected.
+    pub fn move_group(&self, from: &str, to: &str, rehearse: bool) -> Result<SettingsChange, StoreError> {
+        let (from, to) = (normal_path(from)?, normal_path(to)?);
+        self.change_all(rehearse, move |connection, revision| {
+            group::rename(connection, &from, &to)?;
+            let orders = Merger::default().renew_below(connection, &to, revision)?;
+            Ok(InForce { settings: device::settings_below(connection, &to)?, orders })
+        })
+    }
+
+    /// Removes a group with its policies. One that has devices or groups is refused, unless `is_recursive`: then its groups go as well, and
+    /// all their devices and tokens belong to the group above it.
+    ///
+    /// # Errors
+    /// As [`Store::move_group`].
+    pub fn remove_group(
+        &self,
+        path: &str,
+        is_recursive: bool,
+        rehearse: bool,
+    ) -> Result<SettingsChange, StoreError> {
+        let path = normal_path(path)?;
+        self.change_all(rehearse, move |connection, revision| {
+            let moved = group::remove(connection, &path, is_recursive)?;
+            let mut merger = Merger::default();
+            let (mut orders, mut settings) = (Vec::new(), Vec::new());
+            for number in moved {
+                orders.extend(merger.renew(connection, number, revision)?);
+                settings.push(device::settings(connection, number)?);
+            }
+            Ok(InForce { settings, orders })
+        })
+    }
+
+    fn change_all(
+        &self,
+        rehearse: bool,
+        change: impl FnOnce(&Connection, u64) -> Result<InForce, StoreError> + Send + 'static,
+    ) -> Result<SettingsChange, StoreError> {
+        let (in_force, kept, revision) = self.change_settings(false, move |connection| {
+            let revision = policy::next_revision(connection)?;
+            let in_force = change(connection, revision)?;
+            if rehearse {
+                return Err(StoreError::Rehearsed { devices: in_force.orders.len() as u64 });
+            }
+            Ok((in_force, revision))
+        })?;
+        let devices = in_force.orders.into_iter().map(|change| change.device).collect();
+        Ok(SettingsChange { revision, devices, kept })
+    }
+
+    /// All policies, or those of one application, by group and application.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn policies(&self, application: Option<&str>) -> Result<Vec<SetSettings>, StoreError> {
+        policy::list(&*self.reader()?, application)
+    }
+
+    /// Where each key of a device's effective settings comes from.
+    ///
+    /// # Errors
+    /// When there is no such device, or the file cannot be read.
+    pub fn explain_settings(
+        &self,
+        device: DeviceId,
+        application: &str,
+    ) -> Result<Vec<Explained>, StoreError> {
+        let reader = self.reader()?;
+        let number = device::number_of(&reader, device)?;
+        desired::explained(&reader, number, application)
+    }
+
+    /// What a device should have, by application: those that it takes settings for, and those for which anything was set.
+    ///
+    /// # Errors
+    /// When there is no such device, or the file cannot be read.
+    pub fn desired_settings(&self, device: DeviceId) -> Result<Vec<DesiredSettings>, StoreError> {
+        let reader = self.reader()?;
+        let number = device::number_of(&reader, device)?;
+        let sql = "SELECT application, revision FROM desired_settings WHERE device = ?1
+            UNION ALL SELECT application, 0 FROM own_settings o WHERE device = ?1 AND NOT EXISTS
+                (SELECT 1 FROM desired_settings s WHERE s.device = o.device AND s.application = o.application)
+            ORDER BY application";
+        let mut statement = reader.prepare_cached(sql)?;
+        let rows: Vec<(String, i64)> = statement
+            .query_map(params![number], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        let mut all = Vec::new();
+        for (application, revision) in rows {
+            if let Some(merged) = desired::effective(&reader, number, &application)? {
+                all.push(DesiredSettings { application, revision: revision.cast_unsigned(), merged });
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn checked_name(application: &str) -> Result<String, StoreError> {
+    if policy::is_name(application) {
+        return Ok(application.to_owned());
+    }
+    let reason = "the name of an application has 1 to 255 bytes, and no control characters".to_owned();
+    Err(StoreError::BadSettings { application: application.escape_debug().to_string(), reason })
+}

@@ -1,0 +1,163 @@
+//! Policies, settings, and what comes of them on a device.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::Timestamp;
+use crate::wire::settings::{Drift, SettingsReport};
+
+/// Sets a group's policy, or a device's own settings.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewPolicy {
+    /// The group's path; or the device's name or id.
+    pub at: String,
+    /// The application.
+    pub application: String,
+    /// The settings.
+    pub settings: Map<String, Value>,
+    /// Dotted paths of keys that levels below may not change; a device's own settings have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<String>,
+    /// What devices do when somebody else changes the settings; left out: what the level above says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
+    /// Whether devices that are not connected are woken for it.
+    #[serde(default)]
+    pub wake: bool,
+}
+
+/// Removes a group's policy, or a device's own settings.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyRemoval {
+    /// The group's path; or the device's name or id.
+    pub at: String,
+    /// The application.
+    pub application: String,
+    /// Whether devices that are not connected are woken for it.
+    #[serde(default)]
+    pub wake: bool,
+}
+
+/// What came of a change of settings.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SettingsChanged {
+    /// The revision that it is; null: nothing was changed, it was only asked what would.
+    pub revision: Option<u64>,
+    /// How many devices have other settings since, or would have.
+    pub devices: u64,
+}
+
+/// Which policies are asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyQuery {
+    /// Only that of this group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Only those for this application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
+    /// The last page's `next_cursor`; left out: the first page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Most items of the page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// A group's policy for an application.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Policy {
+    /// The group's path.
+    pub group: String,
+    /// The application.
+    pub application: String,
+    /// The settings.
+    pub settings: Map<String, Value>,
+    /// Dotted paths of keys that levels below may not change.
+    pub locks: Vec<String>,
+    /// What devices do when somebody else changes the settings; null: what the level above says.
+    pub drift: Option<Drift>,
+    /// The revision in which it was set.
+    pub revision: u64,
+    /// When that was.
+    pub changed_at: Timestamp,
+}
+
+/// What one application of a device should have, and what the device says of it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ApplicationSettings {
+    /// The application.
+    pub application: String,
+    /// The revision in which the settings came to be what they should be; null: the device takes none for this application.
+    pub desired_revision: Option<u64>,
+    /// The effective settings.
+    pub settings: Map<String, Value>,
+    /// What the device does when somebody else changes them.
+    pub drift: Drift,
+    /// What the device says; null: nothing yet.
+    pub reported: Option<SettingsReport>,
+}
+
+/// Which application's settings are to be explained.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainQuery {
+    /// The application.
+    pub application: String,
+}
+
+/// A value that a level has for a key.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LevelValue {
+    /// A group's path, or the device's name.
+    pub from: String,
+    /// The value.
+    pub value: Value,
+}
+
+/// Where one key of a device's effective settings comes from.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ExplainedKey {
+    /// The key, as a dotted path.
+    pub key: String,
+    /// Its value.
+    pub value: Value,
+    /// The level that it comes from.
+    pub from: String,
+    /// The level that locked it; null: it is not locked.
+    pub locked_by: Option<String>,
+    /// What levels above have for it, the outermost first.
+    pub overrode: Vec<LevelValue>,
+    /// What levels below have for it, in vain.
+    pub refused: Vec<LevelValue>,
+}
+
+/// Moves a group.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupMove {
+    /// Its path.
+    pub from: String,
+    /// The path that it is to have.
+    pub to: String,
+    /// Only say how many devices would have other settings.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Removes a group.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupRemoval {
+    /// Its path.
+    pub path: String,
+    /// With the groups below it; their devices belong to the group above it then.
+    #[serde(default)]
+    pub recursive: bool,
+    /// Only say how many devices would have other settings.
+    #[serde(default)]
+    pub dry_run: bool,
+}
