@@ -92,8 +92,6 @@ pub trait Nudge: Send + Sync {
     /// These devices have other settings or runs now. Those that are connected are asked to sync, paced over the fleet; the others are
     /// woken when `wake` says why, and else hear of it when they come by.
     fn nudge(&self, devices: &[DeviceId], wake: Option<WakeReason>);
-    /// There are tasks that may be due.
-    fn look_at_tasks(&self);
 }
 
 /// One record of the event log.

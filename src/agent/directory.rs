@@ -117,6 +117,12 @@ impl Directory {
         self.path.join("spool")
     }
 
+    /// Where ordered settings are kept.
+    #[must_use]
+    pub fn orders(&self) -> PathBuf {
+        self.path.join("orders")
+    }
+
     /// Where the running agent listens for local programs, unless the configuration names another place.
     #[must_use]
     pub fn socket(&self) -> PathBuf {

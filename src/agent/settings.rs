@@ -20,6 +20,9 @@ pub const SPOOL_QUOTA_MEBIBYTES_MIN: u32 = 1;
 /// Largest quota of one severity, in mebibytes: a device that was cut off for years fits.
 pub const SPOOL_QUOTA_MEBIBYTES_MAX: u32 = 1024;
 
+/// Most runs at a time that may be allowed, in runs.
+pub const CONCURRENT_RUNS_MAX: usize = 16;
+
 /// What may be set. Everything has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -43,6 +46,8 @@ pub struct Settings {
     pub wake: WakeSettings,
     /// What is collected, and where from.
     pub collect: CollectSettings,
+    /// Execution of tasks.
+    pub tasks: TaskSettings,
 }
 
 /// How much is logged.
@@ -123,6 +128,23 @@ pub struct CollectSettings {
     pub root: PathBuf,
 }
 
+/// Execution of tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TaskSettings {
+    /// Whether the server may have any command executed (kind `exec` of `muster-agent`), beside what the applications' files declare.
+    pub exec: bool,
+    /// Most runs at a time, 1 to [`CONCURRENT_RUNS_MAX`]; one at a time for each application.
+    #[serde(deserialize_with = "concurrent")]
+    pub concurrent: usize,
+}
+
+impl Default for TaskSettings {
+    fn default() -> Self {
+        Self { exec: false, concurrent: 4 }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -135,6 +157,7 @@ impl Default for Settings {
             spool: SpoolSettings::default(),
             wake: WakeSettings::default(),
             collect: CollectSettings::default(),
+            tasks: TaskSettings::default(),
         }
     }
 }
@@ -164,6 +187,12 @@ impl Default for CollectSettings {
 }
 
 impl SpoolSettings {
+    /// What the events of each severity may take, in bytes, mildest first.
+    #[must_use]
+    pub fn quotas_bytes(&self) -> [u64; 4] {
+        Severity::ALL.map(|severity| self.quota_bytes(severity))
+    }
+
     /// What the events of one severity may take, in bytes.
     #[must_use]
     pub fn quota_bytes(&self, severity: Severity) -> u64 {
@@ -197,7 +226,15 @@ fn quota<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Er
     })
 }
 
-fn mode<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+fn concurrent<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let value = i64::deserialize(deserializer)?;
+    let value = usize::try_from(value).ok().filter(|value| (1..=CONCURRENT_RUNS_MAX).contains(value));
+    value.ok_or_else(|| {
+        serde::de::Error::custom(format!("1 to {CONCURRENT_RUNS_MAX} runs at a time are allowed"))
+    })
+}
+
+pub(super) fn mode<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let text = String::deserialize(deserializer)?;
     let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     let mode = is_octal.then(|| u32::from_str_radix(&text, 8).ok()).flatten().filter(|mode| *mode <= 0o777);
@@ -240,6 +277,7 @@ mod tests {
             ("[spool]\ninfo_mebibytes = 0", "line 2, key 'info_mebibytes'", "1 to 1024 mebibytes"),
             ("[socket]\nmode = \"rw\"", "line 2, key 'mode'", "\"0660\""),
             ("[collect]\n\ndpkg = 3", "line 3, key 'dpkg'", "expected a boolean"),
+            ("[tasks]\nconcurrent = 17", "line 2, key 'concurrent'", "1 to 16 runs"),
             ("data = [", "line 1", ""),
         ];
         for (text, place, allowed) in cases {

@@ -140,6 +140,8 @@ pub(crate) struct Shared<S> {
     pub(crate) options: Options,
     /// What the options say of it, or what was set since.
     pub(crate) retention: Mutex<Option<Retention>>,
+    /// The same of the limit.
+    pub(crate) limit_bytes: Mutex<Option<u64>>,
     pub(crate) flush_bell: Doorbell,
     pub(crate) prepare_bell: Doorbell,
     /// Held while files are made or deleted, so that only one of those who may is at it.
@@ -188,6 +190,7 @@ impl<S: Storage> Journal<S> {
             health: Mutex::new(Health::default()),
             options,
             retention: Mutex::new(options.retention),
+            limit_bytes: Mutex::new(options.limit_bytes),
             flush_bell: Doorbell::default(),
             prepare_bell: Doorbell::default(),
             housekeeping: Mutex::new(()),
@@ -281,6 +284,17 @@ impl<S: Storage> Journal<S> {
     pub fn set_retention(&self, retention: Option<Retention>) -> Result<(), OpenError> {
         Options { retention, ..self.shared.options }.check()?;
         *self.shared.retention.lock() = retention;
+        self.shared.prepare_bell.ring();
+        Ok(())
+    }
+
+    /// Changes how much there may be on the disk, from now on. What is there already stays until it is deleted.
+    ///
+    /// # Errors
+    /// [`OpenError::Options`] when it could not hold two segments; nothing changes then.
+    pub fn set_limit(&self, limit_bytes: Option<u64>) -> Result<(), OpenError> {
+        Options { limit_bytes, ..self.shared.options }.check()?;
+        *self.shared.limit_bytes.lock() = limit_bytes;
         self.shared.prepare_bell.ring();
         Ok(())
     }

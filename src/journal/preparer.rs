@@ -61,7 +61,8 @@ impl<S: Storage> Preparer<S> {
         let infos = catalog.infos();
         let bytes = options.segment_bytes;
         let used: u64 = infos.iter().map(|info| info.bytes).sum();
-        if let Some(limit) = options.limit_bytes
+        let limit = *self.shared.limit_bytes.lock();
+        if let Some(limit) = limit
             && used + bytes > limit
         {
             return Err(format!("the journal's limit of {limit} bytes is used up: {used} bytes in segments"));

@@ -63,6 +63,7 @@ pub enum CallStep {
 }
 
 /// Work that needs the disk.
+#[expect(clippy::large_enum_variant, reason = "it travels in a box, and sections are nearly all of it")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Job {
     /// A device wants to join.

@@ -11,7 +11,7 @@
 //! 1  machine/   pure state machines: server session, acknowledgements, timers, calls of devices, agent
 //! 2  lane/      what passes between threads: bounded mailboxes with a doorbell; counters
 //! 3  journal/   the event log of the server and the spool of the agent; the one module with unsafe
-//! 3  store/     SQLite: devices, groups, tokens, inventory, policies, tasks, statistics; the device table in memory
+//! 3  store/     SQLite: devices, groups, tokens, inventory, policies, statistics; the device table in memory
 //! 3  reactor/   mio: poll, links, the TLS channel, acceptor, the UDP port, buffers, the clock
 //! 4  admin/     the administration API    agent/  the device side    client/  what musterctl uses
 //! 5  server/    assembly: configuration, identity, threads, start, drain; the embeddable server
@@ -30,7 +30,7 @@
 //! | store writer | the one write connection to SQLite | workers, control |
 //! | worker × W | nothing between jobs | reactors, through a bounded channel |
 //! | datagrams | the UDP port; who is called, and how far each call is | sockets; reactors and control through a mailbox |
-//! | steward | nothing but the clock: tasks that are due, statuses, devices that have other orders to hear of | control, by a bell |
+//! | steward | nothing but the clock: statuses, devices that have other orders to hear of | control, by a bell |
 //! | control | the administration API, signals, reload | administrators |
 //!
 //! No thread waits for a thread that it feeds. A permit is taken before a frame is consumed, so that a lane can't

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`architecture`] | whoever changes muster: floors, threads, roads |
 //! | [`delivery`] | whoever relies on an event arriving: what is promised, and how it is kept |
+//! | [`applications`] | whoever manages an application: its file on the device, settings, drift, statistics |
 //! | [`operations`] | whoever runs a server: configuration, backup, full disks, removed devices |
 //! | [`reach`] | whoever calls devices: wakes, notices, presence, kept connections, firewalls and NAT |
 //! | [`status`] | whoever wants to know which devices are not well: rules, conditions, statistics |
@@ -15,6 +16,7 @@
 //! documented in [`crate::wire::message`] and, for other languages, in `src/wire/muster.cddl`.
 #![forbid(unsafe_code)]
 
+pub mod applications;
 pub mod architecture;
 pub mod delivery;
 pub mod measurements;

@@ -29,15 +29,6 @@ pub(super) fn keep(connection: &Connection, declared: &[Declaration]) -> Result<
     Ok(Some(connection.last_insert_rowid()))
 }
 
-/// What a device declares.
-pub(super) fn of(connection: &Connection, number: i64) -> Result<Vec<Declaration>, StoreError> {
-    let sql =
-        "SELECT c.content FROM host_facts h JOIN declarations c ON c.id = h.declarations WHERE h.device = ?1";
-    let content: Option<String> =
-        connection.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?;
-    Ok(content.map(|content| parse(&content)).unwrap_or_default())
-}
-
 /// Reads what [`keep`] wrote. Whoever edited it by hand sees nothing declared until the device declares anew.
 pub(super) fn parse(content: &str) -> Vec<Declaration> {
     serde_json::from_str(content).unwrap_or_default()

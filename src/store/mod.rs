@@ -49,6 +49,7 @@ pub use group::{GROUP_DEPTH_MAX, Group, GroupChange, normal_path};
 pub use kept::KeptChanges;
 pub use orders::OrdersChange;
 pub use policy::{NewSettings, OWN_APPLICATION, SetSettings};
+pub use run::unknown as unknown_runs;
 pub use settings::{DesiredSettings, SettingsChange};
 pub use statistics::{ApplicationStatistics, RINGS_BYTES_MAX};
 pub use status::{Judged, Slice, Standing, Verdict};

@@ -1,14 +1,12 @@
-//! Runs of tasks.
+//! Runs of tasks: nobody can make one yet, so there are none, and devices need not say any more of those that they know.
 
 use rusqlite::Connection;
 
-use super::Store;
 use super::error::StoreError;
 use crate::machine::command::JobOutcome;
 use crate::wire::digest::Digest;
-use crate::wire::id::{DeviceId, RunId};
-use crate::wire::task::{RunOrder, RunUpdates, digest_of as digest_of_run};
-use crate::wire::time::WallTime;
+use crate::wire::id::RunId;
+use crate::wire::task::{RunAck, RunUpdate, RunUpdates, RunsStored, digest_of as digest_of_run};
 
 /// The digest of all runs that the device is to have.
 pub(super) fn digest_of(connection: &Connection, number: i64) -> Result<Digest, StoreError> {
@@ -21,23 +19,9 @@ pub(super) fn digest_of(connection: &Connection, number: i64) -> Result<Digest, 
     Ok(sum)
 }
 
-/// Orders for the runs that the device has not accepted yet, and all runs that it is to have.
-pub(super) fn orders_of(
-    _connection: &Connection,
-    _number: i64,
-) -> Result<(Vec<RunOrder>, Vec<RunId>), StoreError> {
-    Ok((Vec::new(), Vec::new()))
-}
-
-impl Store {
-    /// Stores what a device says of runs. `done` is called when it is durable.
-    pub fn take_runs(
-        &self,
-        _device: DeviceId,
-        _updates: RunUpdates,
-        _now: WallTime,
-        done: impl FnOnce(JobOutcome) + Send + 'static,
-    ) {
-        done(JobOutcome::ReportLost);
-    }
+/// What is answered to a device that says something of runs that are not known here: it need not be said again.
+#[must_use]
+pub fn unknown(updates: &RunUpdates) -> JobOutcome {
+    let ack = |update: &RunUpdate| RunAck { run: update.run, serial: update.serial };
+    JobOutcome::RunsStored(RunsStored { acks: updates.updates.iter().map(ack).collect() })
 }

@@ -2,6 +2,7 @@
 
 mod crash;
 mod kept;
+mod policy;
 mod queries;
 mod reach;
 mod statistics;

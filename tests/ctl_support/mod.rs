@@ -155,8 +155,6 @@ impl Nudge for Nudges {
     fn nudge(&self, devices: &[DeviceId], wake: Option<WakeReason>) {
         self.nudged.lock().unwrap().extend(devices.iter().map(|device| (*device, wake)));
     }
-
-    fn look_at_tasks(&self) {}
 }
 
 impl Calls for Script {

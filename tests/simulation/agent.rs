@@ -65,9 +65,10 @@ impl World {
                     self.towards_server(link, delay, Step::ServerHearsEnd(link));
                 }
             }
-            Action::TakeSettings(_) | Action::TakeRun(_) | Action::TakeRunList(_) | Action::RunsStored(_) => {
-                return Err(format!("{action:?}: nobody gave orders"));
-            }
+            Action::TakeSettings(order) => self.take_settings(number, *order),
+            Action::TakeRun(order) => self.take_run(number, &order),
+            Action::TakeRunList(runs) => self.take_run_list(number, &runs),
+            Action::RunsStored(acks) => self.runs_stored(number, &acks),
             Action::ReadSpool { after_sequence, max_bytes, max_events } => {
                 let mut bytes = 0;
                 let found = device.disk.events.range(after_sequence + 1..).take(max_events);

@@ -39,6 +39,10 @@ rates! {
     move_away: 20,
     /// Somebody calls a device, or all of them.
     call: 100,
+    /// Somebody edits a policy.
+    edit: 150,
+    /// Somebody makes a task, or cancels one.
+    task: 150,
     datagram_loss: 600,
     datagram_copy: 300,
     /// A datagram that was seen is sent again, to anybody.
@@ -67,7 +71,8 @@ counts! {
     steps, events, acknowledged, syncs, server_crashes, agent_crashes, roll_backs, restores, link_breaks,
     full_disks, no_room, new_epochs, server_stops, departures, resumes, moves, wakes_sent, wakes_taken,
     notices_sent, notices_taken, goodbyes, replays, forgeries, datagrams_lost, calls, reports, synced_on_link,
-    synced_by_wake, synced_by_itself, unreachable, quiet_points,
+    synced_by_wake, synced_by_itself, unreachable, quiet_points, settings_taken, edits, runs_begun, runs_made,
+    runs_cancelled, not_now,
 }
 
 /// Datagrams that were dropped, by reason.

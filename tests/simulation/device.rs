@@ -13,6 +13,8 @@ use muster::wire::limits::DATAGRAM_KEY_BYTES;
 use muster::wire::message::Reach;
 use muster::wire::time::{Moment, WallTime};
 
+use crate::orders::Kept;
+
 /// Notice counters that are reserved at a time, in counters: the disk is written once for so many.
 const NOTICE_COUNTERS: u32 = 8;
 
@@ -48,6 +50,8 @@ pub(crate) struct Disk {
     pub(crate) wake_counter: u32,
     /// No notice has a higher counter; lower ones may have been used.
     pub(crate) notice_reserved: u32,
+    /// What the server ordered.
+    pub(crate) kept: Kept,
 }
 
 pub(crate) struct Device {
@@ -96,6 +100,7 @@ impl Device {
             base: None,
             wake_counter: 0,
             notice_reserved: 0,
+            kept: Kept::default(),
         };
         let id = DeviceId(number as u64 + 1);
         Self {

@@ -14,6 +14,7 @@ mod datagrams;
 mod departures;
 mod device;
 mod network;
+mod orders;
 mod phases;
 mod server;
 mod trouble;
@@ -86,6 +87,9 @@ fn no_acknowledged_event_is_lost_none_is_stored_twice_and_every_device_comes_int
     assert!(total.server_crashes > 0 && total.roll_backs > 0 && total.restores > 0 && total.no_room > 0);
     let roads = [total.synced_on_link, total.synced_by_wake, total.synced_by_itself, total.unreachable];
     assert!(!roads.contains(&0) && total.notices_taken > 0 && total.goodbyes > 0 && total.resumes > 0);
+    assert!(
+        total.settings_taken > 0 && total.runs_begun > 0 && total.not_now > 0 && total.runs_cancelled > 0
+    );
     for reason in [DropReason::NotOurs, DropReason::OtherDevice, DropReason::Forged, DropReason::Repeated] {
         assert!(total.drops.of(reason) > 0, "nothing was dropped as {reason}");
     }
@@ -109,6 +113,7 @@ fn a_planted_bug_is_found() {
         Bug::WakeReplayed,
         Bug::NoticeOutlivesSync,
         Bug::OldEndClearsNewLink,
+        Bug::RunTakenTwice,
     ] {
         let found = (0..64).filter(|seed| run(*seed, bug, false).broken.is_some()).count();
         println!("{bug:?}: found by {found} of 64 seeds");

@@ -158,9 +158,8 @@ impl World {
                     self.send_wake(Wake { device: id, reason: WakeReason::Probe, counter }, address);
                 }
                 Command::Job(job) => {
-                    let Job::Section(update) = *job else { return Err("an enrolment".into()) };
                     let is_failed = self.has_faults && self.chance(30);
-                    let outcome = if is_failed { JobOutcome::Failed } else { self.server.apply(update) };
+                    let outcome = if is_failed { job.failure() } else { self.work(*job)? };
                     let delay = self.random.up_to(50_000);
                     self.after(delay, Step::JobDone(self.server.life, link, Box::new(outcome)));
                 }
@@ -182,6 +181,24 @@ impl World {
         message.write_to(&mut bytes);
         self.towards_agent(link, Step::ToAgent(link, bytes));
         Ok(())
+    }
+
+    /// What a worker and the store make of a job.
+    fn work(&mut self, job: Job) -> Result<JobOutcome, String> {
+        Ok(match job {
+            Job::Section(update) => self.server.apply(update),
+            Job::Orders(device) => {
+                let reported = self.server.store.get(&device).and_then(|stored| stored.report());
+                JobOutcome::Orders(Box::new(self.server.book.orders(device, reported)))
+            }
+            Job::Runs(device, updates) => {
+                let stored = self.server.book.take(device, &updates, self.book_now());
+                self.orders_changed(device);
+                JobOutcome::RunsStored(stored)
+            }
+            Job::Statistics(..) => JobOutcome::Noted,
+            Job::Enrol(_) => return Err("an enrolment".into()),
+        })
     }
 
     fn server_closes(&mut self, link: u32) {

@@ -56,7 +56,8 @@ impl World {
         let end = self.now + IN_STEP_SECONDS * 1_000_000;
         loop {
             self.rest(10)?;
-            match self.unfinished() {
+            self.check_runs()?;
+            match self.unfinished().or_else(|| self.orders_left()) {
                 None if self.server.opened.is_some() => return Ok(()),
                 Some(why) if self.now >= end => return Err(format!("not in step after an hour: {why}")),
                 _ => {}

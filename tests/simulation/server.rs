@@ -14,8 +14,11 @@ use muster::machine::session::Session;
 use muster::wire::digest::Digest;
 use muster::wire::id::{DeviceId, Epoch};
 use muster::wire::inventory::{Application, digest_of};
-use muster::wire::section::{Section, SectionState};
+use muster::wire::section::{ApplicationCondition, Section, SectionState};
+use muster::wire::settings::SettingsReport;
 use muster::wire::time::Now;
+
+use crate::orders::OrderBook;
 
 pub(crate) const SEGMENT_BYTES: u64 = 64 * 1024;
 /// Room for all that a run can produce.
@@ -33,6 +36,8 @@ pub(crate) enum Bug {
     WakeReplayed,
     /// A sync in which nobody looks up to where the device's notices are over.
     NoticeOutlivesSync,
+    /// A device that does not look whether it has had a run.
+    RunTakenTwice,
     /// The late end of an old link is taken for that of the device's link.
     OldEndClearsNewLink,
 }
@@ -43,6 +48,23 @@ pub(crate) struct Stored {
     pub(crate) agent_epoch: Epoch0,
     pub(crate) state: SectionState,
     pub(crate) content: BTreeMap<u64, Application>,
+    pub(crate) conditions_state: SectionState,
+    pub(crate) conditions: Vec<ApplicationCondition>,
+}
+
+impl Stored {
+    /// Revisions of another history mean nothing any more.
+    fn begin_epoch(&mut self, agent_epoch: Epoch) {
+        if self.agent_epoch.0 != agent_epoch {
+            self.agent_epoch = Epoch0(agent_epoch);
+            self.state.revision = self.state.revision.min(1);
+            self.conditions_state.revision = self.conditions_state.revision.min(1);
+        }
+    }
+
+    pub(crate) fn report(&self) -> Option<&SettingsReport> {
+        self.conditions.first()?.settings.as_ref()
+    }
 }
 
 /// An epoch that has a default.
@@ -61,6 +83,7 @@ pub(crate) struct Server {
     pub(crate) disk: LossyDisk,
     pub(crate) opened: Option<Opened<LossyDisk>>,
     pub(crate) store: BTreeMap<DeviceId, Stored>,
+    pub(crate) book: OrderBook,
     pub(crate) records: BTreeMap<DeviceId, HotRecord>,
     /// What the store has of the records: up to ten seconds old.
     pub(crate) written: BTreeMap<DeviceId, HotRecord>,
@@ -86,6 +109,7 @@ pub(crate) struct Server {
 pub(crate) struct Copy {
     files: Vec<(u64, Vec<u8>)>,
     store: BTreeMap<DeviceId, Stored>,
+    book: OrderBook,
     written: BTreeMap<DeviceId, HotRecord>,
 }
 
@@ -95,6 +119,7 @@ impl Server {
             disk: LossyDisk::new(seed, DISK_BYTES),
             opened: None,
             store: BTreeMap::new(),
+            book: OrderBook::default(),
             records: BTreeMap::new(),
             written: BTreeMap::new(),
             caller: Caller::new(seed),
@@ -131,6 +156,8 @@ impl Server {
                 let stored = self.store.entry(device).or_default();
                 record.agent_epoch = stored.agent_epoch.0;
                 record.set_section(Section::Inventory, stored.state);
+                record.set_section(Section::Conditions, stored.conditions_state);
+                record.orders = self.book.digest(device);
                 (device, record)
             })
             .collect();
@@ -197,7 +224,22 @@ impl Server {
     pub(crate) fn apply(&mut self, update: SectionUpdate) -> JobOutcome {
         let section = update.section;
         let stored = self.store.entry(update.device).or_default();
-        let SectionChange::Inventory(change) = update.change else { return JobOutcome::Failed };
+        let change = match update.change {
+            SectionChange::Inventory(change) => change,
+            SectionChange::Conditions(conditions) => {
+                let state = SectionState { digest: update.digest, revision: update.revision };
+                stored.begin_epoch(update.agent_epoch);
+                (stored.conditions, stored.conditions_state) = (conditions, state);
+                if let Some(record) = self.records.get_mut(&update.device) {
+                    if record.agent_epoch != update.agent_epoch {
+                        record.begin_epoch(update.agent_epoch);
+                    }
+                    record.set_section(section, state);
+                }
+                return JobOutcome::Stored { section, state };
+            }
+            SectionChange::Host(_) => return JobOutcome::Failed,
+        };
         let mut content = match update.base {
             None => BTreeMap::new(),
             Some(base) if base == stored.state.digest => stored.content.clone(),
@@ -211,9 +253,12 @@ impl Server {
             return JobOutcome::DigestMismatch(section);
         }
         let state = SectionState { digest: update.digest, revision: update.revision };
-        *stored = Stored { agent_epoch: Epoch0(update.agent_epoch), state, content };
+        stored.begin_epoch(update.agent_epoch);
+        (stored.state, stored.content) = (state, content);
         if let Some(record) = self.records.get_mut(&update.device) {
-            record.agent_epoch = update.agent_epoch;
+            if record.agent_epoch != update.agent_epoch {
+                record.begin_epoch(update.agent_epoch);
+            }
             record.set_section(section, state);
         }
         JobOutcome::Stored { section, state }
@@ -222,7 +267,7 @@ impl Server {
     pub(crate) fn copy(&self) -> Copy {
         let files = self.disk.list().unwrap_or_default().into_iter();
         let files = files.filter_map(|file| Some((file.base, self.disk.view(file).ok()?))).collect();
-        Copy { files, store: self.store.clone(), written: self.written.clone() }
+        Copy { files, store: self.store.clone(), book: self.book.clone(), written: self.written.clone() }
     }
 
     pub(crate) fn restore(&mut self, copy: &Copy, seed: u64) {
@@ -231,6 +276,7 @@ impl Server {
             self.disk.plant(*base, bytes.clone());
         }
         self.store = copy.store.clone();
+        self.book = copy.book.clone();
         self.written = copy.written.clone();
     }
 

@@ -2,6 +2,7 @@
 
 use muster::journal::sim::WriteFault;
 
+use crate::orders::STEWARD_SECONDS;
 use crate::server::{DISK_BYTES, SEGMENT_BYTES};
 use crate::world::{Step, World};
 
@@ -33,7 +34,11 @@ impl World {
             }
             self.trouble_of(number)?;
         }
+        self.check_runs()?;
         let rates = self.rates.clone();
+        if self.server.opened.is_some() {
+            self.change_orders()?;
+        }
         if self.chance(rates.call) {
             self.call_somebody()?;
         }
@@ -211,6 +216,7 @@ impl World {
         let (now, seed) = (self.server_now(), self.random.next_u64());
         self.server.start(now, seed, devices.into_iter())?;
         self.after(WRITE_BACK_SECONDS * 1_000_000, Step::WriteBack(self.server.life));
+        self.after(STEWARD_SECONDS * 1_000_000, Step::Steward(self.server.life));
         self.check_promises()
     }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use muster::machine::command::JobOutcome;
 use muster::machine::random::Random;
-use muster::wire::id::DeviceId;
+use muster::wire::id::{DeviceId, RunId};
 use muster::wire::message::SyncReason;
 use muster::wire::time::{Moment, Now, WallTime};
 
@@ -13,6 +13,7 @@ use crate::calls::Desk;
 use crate::counts::{Counts, Rates};
 use crate::datagrams::{Air, To};
 use crate::device::{Device, event};
+use crate::orders::DeskOfRuns;
 use crate::server::{Bug, Copy, Key, Server};
 
 #[derive(Debug)]
@@ -46,6 +47,12 @@ pub(crate) enum Step {
     OperationDue(u64),
     /// What the server has in memory of its devices goes to its store; in this life of it.
     WriteBack(u32),
+    /// The server looks at what is due of its tasks; in this life of it.
+    Steward(u32),
+    /// A device's application has taken its settings over; in this start of its agent.
+    SettingsApplied(usize, u32),
+    RunBegins(usize, u32, RunId),
+    RunEnds(usize, u32, RunId),
 }
 
 /// A link: both ends, and until when each direction is taken by what is under way, so that nothing overtakes.
@@ -68,6 +75,7 @@ pub(crate) struct World {
     pub(crate) server: Server,
     pub(crate) air: Air,
     pub(crate) desk: Desk,
+    pub(crate) desk_of_runs: DeskOfRuns,
     pub(crate) devices: Vec<Device>,
     pub(crate) links: BTreeMap<u32, Link>,
     pub(crate) next_link: u32,
@@ -104,6 +112,7 @@ impl World {
             queued: 0,
             air: Air::default(),
             desk: Desk::default(),
+            desk_of_runs: DeskOfRuns::default(),
             devices,
             links: BTreeMap::new(),
             next_link: 0,
@@ -197,6 +206,7 @@ impl World {
                 if self.devices[device].may_start() {
                     let seed = self.random.next_u64();
                     self.devices[device].start(seed);
+                    self.tell_kept(device);
                     self.pump(device)?;
                 }
             }
@@ -213,6 +223,10 @@ impl World {
             Step::Caller => self.drain_caller()?,
             Step::OperationDue(operation) => self.operation_due(operation)?,
             Step::WriteBack(life) => self.write_back(life),
+            Step::Steward(life) => self.steward(life)?,
+            Step::SettingsApplied(device, life) => self.settings_applied(device, life)?,
+            Step::RunBegins(device, life, run) => self.run_begins(device, life, run)?,
+            Step::RunEnds(device, life, run) => self.run_ends(device, life, run)?,
         }
         Ok(true)
     }

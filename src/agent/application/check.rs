@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::definition::{Definition, Probe};
+use super::version;
 use crate::agent::process::{self, ProcessError};
 use crate::wire::inventory::Application;
 use crate::wire::limits::TEXT_BYTES_MAX;
@@ -28,6 +29,8 @@ pub struct Observed {
     pub condition: Condition,
     /// Why, when it does not; empty when there is nothing to say.
     pub detail: String,
+    /// What it says of its version; `None`: its package says that. Empty when it is unknown.
+    pub version: Option<String>,
 }
 
 impl Observed {
@@ -38,18 +41,19 @@ impl Observed {
             end -= 1;
         }
         detail.truncate(end);
-        Self { condition, detail }
+        Self { condition, detail, version: None }
     }
 }
 
 /// Looks at one application. May take as long as its check may: not for the loop's thread.
 #[must_use]
 pub fn check(definition: &Definition) -> Observed {
-    match &definition.probe {
+    let observed = match &definition.probe {
         Probe::SystemdUnit(unit) => systemd_unit(unit),
         Probe::PidFile(file) => pid_file(file),
         Probe::Command { arguments, timeout } => command(arguments, *timeout),
-    }
+    };
+    Observed { version: definition.version.as_ref().map(version::ask), ..observed }
 }
 
 /// systemctl(1): `show` prints properties as `NAME=VALUE`.
@@ -145,12 +149,13 @@ pub fn section(
             let since =
                 last.filter(|last| last.condition == observed.condition).map_or(now, |last| last.since);
             let found = inventory.partition_point(|entry| entry.name < definition.package);
-            let version = inventory.get(found).filter(|entry| entry.name == definition.package);
+            let package = inventory.get(found).filter(|entry| entry.name == definition.package);
+            let package = package.map(|entry| entry.version.clone());
             ApplicationCondition {
                 application: definition.name.clone(),
                 condition: observed.condition,
                 since,
-                version: version.map(|entry| entry.version.clone()).unwrap_or_default(),
+                version: observed.version.clone().or(package).unwrap_or_default(),
                 detail: observed.detail.clone(),
                 settings: None,
             }

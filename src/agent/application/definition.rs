@@ -7,8 +7,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::adapter::{
+    Program, SettingsPlace, SettingsTable, StatisticsSource, StatisticsTable, VersionTable,
+};
+use super::task_kind::{TaskKind, TaskTable};
 use crate::agent::toml_file;
-use crate::wire::limits::{CONDITIONS_MAX, NAME_BYTES_MAX};
+use crate::wire::limits::{CONDITIONS_MAX, NAME_BYTES_MAX, TASK_KINDS_MAX};
 
 /// How long a `command` may take when its file does not say, in seconds.
 pub const COMMAND_TIMEOUT_SECONDS_DEFAULT: u64 = 10;
@@ -28,6 +32,22 @@ pub struct Definition {
     pub package: String,
     /// How to tell whether it does its work.
     pub probe: Probe,
+    /// Tells the version, instead of the package.
+    pub version: Option<Program>,
+    /// Where its settings go; `None`: it takes none.
+    pub settings: Option<SettingsPlace>,
+    /// Where its numbers come from.
+    pub statistics: Option<StatisticsSource>,
+    /// The kinds of task that it offers.
+    pub tasks: Vec<TaskKind>,
+}
+
+impl Definition {
+    /// An application of which nothing is known but its condition.
+    #[must_use]
+    pub fn new(name: String, package: String, probe: Probe) -> Self {
+        Self { name, package, probe, version: None, settings: None, statistics: None, tasks: Vec::new() }
+    }
 }
 
 /// How to tell whether an application does its work.
@@ -62,6 +82,11 @@ struct File {
     name: String,
     package: Option<String>,
     condition: ConditionTable,
+    version: Option<VersionTable>,
+    settings: Option<SettingsTable>,
+    statistics: Option<StatisticsTable>,
+    #[serde(default)]
+    task: Vec<TaskTable>,
 }
 
 #[derive(Deserialize)]
@@ -164,8 +189,29 @@ fn definition(file: File) -> Result<Definition, String> {
         }
         _ => return Err("[condition] must have one of 'systemd_unit', 'pid_file', 'command'".to_owned()),
     };
+    if file.version.is_some() && file.package.is_some() {
+        return Err("'package' and [version] both say where the version comes from: leave one out".to_owned());
+    }
     let package = file.package.unwrap_or_else(|| file.name.clone());
-    Ok(Definition { name: file.name, package, probe })
+    Ok(Definition {
+        version: file.version.map(VersionTable::program).transpose()?,
+        settings: file.settings.map(SettingsTable::place).transpose()?,
+        statistics: file.statistics.map(StatisticsTable::source).transpose()?,
+        tasks: tasks(file.task)?,
+        ..Definition::new(file.name, package, probe)
+    })
+}
+
+fn tasks(tables: Vec<TaskTable>) -> Result<Vec<TaskKind>, String> {
+    if tables.len() > TASK_KINDS_MAX {
+        return Err(format!("more than {TASK_KINDS_MAX} kinds of task"));
+    }
+    let mut tasks: Vec<TaskKind> = tables.into_iter().map(TaskTable::checked).collect::<Result<_, _>>()?;
+    tasks.sort_unstable_by(|a, b| a.kind.cmp(&b.kind));
+    match tasks.windows(2).find(|pair| pair[0].kind == pair[1].kind) {
+        Some(pair) => Err(format!("two [[task]] are called '{}'", pair[0].kind)),
+        None => Ok(tasks),
+    }
 }
 
 /// A unit's name is handed to systemctl: it must not look like an option.

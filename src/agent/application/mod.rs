@@ -1,10 +1,17 @@
-//! Managed applications: which there are (`applications.d/*.toml`, one file each), and whether each does its work.
+//! Managed applications: which there are (`applications.d/*.toml`, one file each), whether each does its work, and what else its file
+//! says of it.
 
+pub mod adapter;
 pub mod check;
 pub mod definition;
+pub mod render;
+pub mod task_kind;
+pub mod version;
 
+pub use adapter::{Program, SettingsPlace, StatisticsSource};
 pub use check::{Observed, check};
 pub use definition::{Definition, Definitions, Probe};
+pub use task_kind::TaskKind;
 
 #[cfg(test)]
 mod tests;

@@ -14,14 +14,14 @@ fn parse(text: &str) -> Result<Definition, String> {
 fn shell(script: &str) -> Observed {
     let arguments = vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()];
     let probe = Probe::Command { arguments, timeout: Duration::from_secs(60) };
-    check(&Definition { name: "shop".into(), package: "shop".into(), probe })
+    check(&Definition::new("shop".into(), "shop".into(), probe))
 }
 
 fn pid(content: &str) -> Condition {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("pid");
     std::fs::write(&file, content).unwrap();
-    check(&Definition { name: "a".into(), package: "a".into(), probe: Probe::PidFile(file) }).condition
+    check(&Definition::new("a".into(), "a".into(), Probe::PidFile(file))).condition
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_wrong_definition_is_named_with_line_and_what_is_allowed() {
     let head = "name = \"a\"\n[condition]\n";
     let cases = [
         (
-            format!("{head}pid_file = \"/x\"\n[settings]\n"),
+            format!("{head}pid_file = \"/x\"\n[setings]\n"),
             "line 4",
             "expected one of `name`, `package`, `condition`",
         ),
@@ -79,7 +79,10 @@ fn a_directory_is_read_and_its_wrong_files_are_named() {
 #[test]
 fn an_exit_code_says_it_as_an_init_script_does() {
     assert_eq!(shell("exit 0").condition, Condition::Running);
-    assert_eq!(shell("echo down; exit 3"), Observed { condition: Condition::Stopped, detail: "down".into() });
+    assert_eq!(
+        shell("echo down; exit 3"),
+        Observed { condition: Condition::Stopped, detail: "down".into(), version: None }
+    );
     assert_eq!(shell("exit 4").condition, Condition::Unknown);
     assert_eq!(shell("echo a; echo no disk; exit 1").detail, "code 1: no disk");
     assert_eq!(shell("kill -9 $$").condition, Condition::Failed);
@@ -111,8 +114,8 @@ fn systemd_is_understood() {
 fn since_is_kept_while_a_condition_lasts_and_the_agent_is_one_of_them() {
     let definition = parse("name = \"shop\"\n[condition]\npid_file = \"/x\"").unwrap();
     let installed = [Application { name: "shop".into(), version: "1.2".into(), publisher: String::new() }];
-    let running = Observed { condition: Condition::Running, detail: String::new() };
-    let stopped = Observed { condition: Condition::Stopped, detail: String::new() };
+    let running = Observed { condition: Condition::Running, detail: String::new(), version: None };
+    let stopped = Observed { condition: Condition::Stopped, detail: String::new(), version: None };
     let say = |observed: &Observed, now, before: &[_]| {
         section(&[(definition.clone(), observed.clone())], &installed, WallTime(1), WallTime(now), before)
     };
@@ -121,4 +124,51 @@ fn since_is_kept_while_a_condition_lasts_and_the_agent_is_one_of_them() {
     assert_eq!((first[1].since, first[1].version.as_str()), (WallTime(10), "1.2"));
     assert_eq!(say(&running, 20, &first), first);
     assert_eq!(say(&stopped, 30, &first)[1].since, WallTime(30));
+}
+
+#[test]
+fn the_shipped_files_are_right() {
+    let nginx = parse(include_str!("../../../tools/applications.d/nginx.toml")).unwrap();
+    assert_eq!(nginx.settings.unwrap().rollback.unwrap().arguments, ["nginx", "-s", "reload"]);
+    let shop = parse(include_str!("../../../tools/applications.d/shop.toml.example")).unwrap();
+    let place = shop.settings.unwrap();
+    assert_eq!((place.mode, place.format), (Some(0o640), render::Format::Json));
+    assert!(shop.version.is_some() && shop.statistics.is_some());
+}
+
+#[test]
+fn wrong_settings_statistics_and_versions_are_named_with_what_is_allowed() {
+    let head = "name = \"a\"\n[condition]\npid_file = \"/x\"\n";
+    let settings = format!("{head}[settings]\nfile = \"/etc/a\"\nformat = \"json\"\n");
+    let cases = [
+        (format!("{settings}apply = []\n"), "[settings]: apply must be a program"),
+        (format!("{settings}apply = [\"x\"]\ntimeout_seconds = 601\n"), "1 to 600 are"),
+        (format!("{settings}rollback = [\"x\"]\n"), "'rollback' belongs to 'apply'"),
+        (format!("{settings}separator = \":\"\n"), "belong to the format \"key_value\""),
+        (format!("{settings}mode = \"rw\"\n"), "line 7, key 'mode'"),
+        (format!("{settings}schema = {{ type = \"thing\" }}\n"), "[settings]: schema"),
+        (format!("{settings}chek = [\"x\"]\n"), "line 7, key 'chek'"),
+        (format!("{head}[settings]\nfile = \"etc/a\"\nformat = \"json\"\n"), "line 5, key 'file'"),
+        (format!("{head}[settings]\nfile = \"/etc/a\"\nformat = \"xml\"\n"), "`key_value`"),
+        (format!("{head}[settings]\nfile = \"/a\"\nformat = \"key_value\"\nseparator = \"\"\n"), "1 to 8"),
+        (format!("{head}[statistics]\n"), "one of 'command', 'file'"),
+        (format!("{head}[version]\ncommand = [\"x\"]\ntimeout_seconds = 0\n"), "1 to 60 are"),
+        (format!("package = \"b\"\n{head}[version]\ncommand = [\"x\"]\n"), "'package' and [version]"),
+    ];
+    for (text, expected) in cases {
+        let error = parse(&text).unwrap_err();
+        assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_version_is_found_in_what_a_program_says() {
+    for (output, expected) in [
+        ("nginx version: nginx/1.22.1\n", "1.22.1"),
+        ("OpenSSL 3.0.14 4 Jun 2024", "3.0.14"),
+        ("shop v2.1, of 2026", "2.1"),
+        ("no number", ""),
+    ] {
+        assert_eq!(version::find(output), expected);
+    }
 }

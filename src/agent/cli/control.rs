@@ -10,6 +10,7 @@ use super::context::Context;
 use crate::agent::identity::Identity;
 use crate::agent::local::client::{LocalClient, LocalError};
 use crate::agent::local::protocol::Status;
+use crate::wire::section::ApplicationCondition;
 
 /// How long the agent may take to answer: it answers between two turns of its loop.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -103,6 +104,16 @@ pub(super) fn table(status: &Status) -> String {
     for problem in &status.problems {
         line("problem", problem);
     }
+    for application in &status.applications {
+        line("application", &application_line(application));
+    }
+    for run in &status.runs {
+        let percent = run.progress_percent.map(|percent| format!(" {percent} %")).unwrap_or_default();
+        let stage = format!("{:?}", run.stage).to_lowercase();
+        let value =
+            format_args!("{} {}: {stage}{percent} {}", run.application, run.kind, run.message).to_string();
+        line("run", &format_args!("{} ({})", value.trim_end(), run.run));
+    }
     if let Some(datagrams) = &status.datagrams {
         let port = match datagrams.port {
             0 => "not heard".to_owned(),
@@ -133,6 +144,28 @@ pub(super) fn table(status: &Status) -> String {
                 severity.quota_bytes / 1024
             );
             line(&format!("  {}", severity.severity), &value);
+        }
+    }
+    text
+}
+
+/// `nginx 1.22.1: running, settings of revision 7 applied`
+fn application_line(application: &ApplicationCondition) -> String {
+    let mut text = application.application.clone();
+    for piece in [" ", &application.version].iter().filter(|_| !application.version.is_empty()) {
+        text.push_str(piece);
+    }
+    text.push_str(&format!(": {}", application.condition));
+    if !application.detail.is_empty() {
+        text.push_str(&format!(" ({})", application.detail));
+    }
+    if let Some(settings) = &application.settings {
+        text.push_str(&format!(", settings of revision {} {}", settings.revision, settings.state));
+        if settings.applied_revision != settings.revision && settings.applied_revision > 0 {
+            text.push_str(&format!(", {} in place", settings.applied_revision));
+        }
+        if !settings.detail.is_empty() {
+            text.push_str(&format!(" ({})", settings.detail));
         }
     }
     text

@@ -25,6 +25,7 @@ use crate::agent::directory::DirectoryError;
 use crate::agent::enroll::EnrollError;
 use crate::agent::identity::IdentityError;
 use crate::agent::local::client::LocalError;
+use crate::agent::task::supervisor;
 use crate::agent::toml_file::TomlError;
 
 /// Why a command did not do what it was asked, and its exit code.
@@ -67,6 +68,10 @@ refused!(DirectoryError, EnrollError, IdentityError, LocalError);
 /// Runs the agent's command line. The first argument is the program's name.
 #[must_use]
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.collect();
+    if arguments.get(1).is_some_and(|command| command == supervisor::COMMAND) {
+        return supervisor::main(&arguments[2..]);
+    }
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {

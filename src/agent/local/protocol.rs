@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::wire::event::{Event, EventError, Severity};
-use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::id::{DeviceId, Epoch, RunId};
+use crate::wire::section::ApplicationCondition;
+use crate::wire::task::RunStage;
 use crate::wire::time::WallTime;
 
 /// Longest line, in bytes: the largest event with every character escaped (`\u00e9`) fits.
@@ -128,8 +130,33 @@ pub struct Status {
     /// Datagrams; only a running agent knows.
     #[serde(default)]
     pub datagrams: Option<DatagramStatus>,
+    /// The managed applications; only a running agent knows.
+    #[serde(default)]
+    pub applications: Vec<ApplicationCondition>,
+    /// The runs of tasks that are here; only a running agent knows.
+    #[serde(default)]
+    pub runs: Vec<RunStatus>,
     /// What could not be read or is wrong on the device, such as a package database or an application's file.
     pub problems: Vec<String>,
+}
+
+/// A run of a task that waits, is being executed, or whose end the server has not stored yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunStatus {
+    /// Which.
+    pub run: RunId,
+    /// The application whose task it is.
+    pub application: String,
+    /// The kind of task.
+    pub kind: String,
+    /// How far it is.
+    pub stage: RunStage,
+    /// When it was ordered, by the device's clock.
+    pub accepted_at: WallTime,
+    /// How much of it is done, in percent.
+    pub progress_percent: Option<u8>,
+    /// What it is doing; may be empty.
+    pub message: String,
 }
 
 /// What came in by datagram.

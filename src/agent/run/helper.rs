@@ -12,10 +12,12 @@ use mio::Waker;
 use crate::agent::address::ServerAddress;
 use crate::agent::application::{Definition, Definitions, Observed, check};
 use crate::agent::collect::{host, inventory};
+use crate::agent::managed::{self, declare, statistics};
 use crate::agent::settings::Settings;
 use crate::agent::shutdown;
 use crate::wire::datagram::NoticeKind;
 use crate::wire::section::HostFacts;
+use crate::wire::statistics::Statistic;
 
 /// Stack of a helper, in bytes: the resolver of the C library wants some.
 const STACK_BYTES: usize = 256 * 1024;
@@ -27,6 +29,8 @@ pub(super) enum Outcome {
     Collected(Box<Collected>),
     /// Why the agent ends.
     Why(NoticeKind),
+    /// What became of a piece of work on settings.
+    Managed(managed::Outcome),
 }
 
 /// What was collected.
@@ -37,6 +41,9 @@ pub(super) struct Collected {
     pub(super) inventory: Option<inventory::Collected>,
     pub(super) host: HostFacts,
     pub(super) observed: Vec<(Definition, Observed)>,
+    /// The numbers of the device, and those of the applications.
+    pub(super) own_statistics: Vec<Statistic>,
+    pub(super) statistics: Vec<Statistic>,
     /// What is wrong with the definitions.
     pub(super) problems: Vec<String>,
 }
@@ -71,14 +78,20 @@ impl Helpers {
         self.spawn("why", move || Outcome::Why(shutdown::kind(&root)))
     }
 
+    /// Works on settings.
+    pub(super) fn manage(&self, work: managed::Work) -> io::Result<()> {
+        self.spawn("manage", move || Outcome::Managed(managed::work::work(work)))
+    }
+
     /// `known`: the state of the databases when they were read last.
     pub(super) fn collect(
         &self,
         settings: &Settings,
+        data: &Path,
         known: Option<inventory::Fingerprint>,
     ) -> io::Result<()> {
-        let settings = settings.clone();
-        self.spawn("collect", move || Outcome::Collected(Box::new(collect(&settings, known.as_ref()))))
+        let (settings, data) = (settings.clone(), data.to_owned());
+        self.spawn("collect", move || Outcome::Collected(Box::new(collect(&settings, &data, known.as_ref()))))
     }
 
     fn spawn(&self, name: &str, job: impl FnOnce() -> Outcome + Send + 'static) -> io::Result<()> {
@@ -94,12 +107,14 @@ impl Helpers {
     }
 }
 
-fn collect(settings: &Settings, known: Option<&inventory::Fingerprint>) -> Collected {
+fn collect(settings: &Settings, data: &Path, known: Option<&inventory::Fingerprint>) -> Collected {
     let fingerprint = inventory::fingerprint(&settings.collect);
     let inventory = (known != Some(&fingerprint)).then(|| inventory::collect(&settings.collect));
-    let definitions = Definitions::read(&settings.applications);
-    let observed = definitions
-        .applications
+    let Definitions { applications, mut problems } = Definitions::read(&settings.applications);
+    let (declarations, left_out) = declare::declarations(&applications, settings.tasks.exec);
+    let (numbers, unclear) = statistics::ask(&applications);
+    problems.extend(left_out.into_iter().chain(unclear));
+    let observed = applications
         .into_iter()
         .map(|definition| {
             let observed = check(&definition);
@@ -109,8 +124,10 @@ fn collect(settings: &Settings, known: Option<&inventory::Fingerprint>) -> Colle
     Collected {
         fingerprint,
         inventory,
-        host: host::collect(&settings.collect.root),
+        host: HostFacts { declarations, ..host::collect(&settings.collect.root) },
         observed,
-        problems: definitions.problems,
+        own_statistics: statistics::own(data, &settings.collect.root),
+        statistics: numbers,
+        problems,
     }
 }

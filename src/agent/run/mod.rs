@@ -7,6 +7,7 @@
 mod connection;
 mod farewell;
 mod helper;
+mod managed;
 mod moving;
 mod orders;
 mod programs;
@@ -14,6 +15,7 @@ mod reload;
 mod sections;
 mod signals;
 mod status;
+mod tasks;
 mod wakes;
 
 use std::io;
@@ -35,11 +37,14 @@ use super::datagram::Datagrams;
 use super::directory::{Directory, DirectoryError, Lock, STATE_SLOT};
 use super::identity::{Identity, IdentityError};
 use super::local::server::{ClientKey, Clients};
+use super::managed::Managed;
+use super::managed::own::OwnSettings;
 use super::moving::settle;
 use super::settings::Settings;
 use super::slots::{SlotError, Slots};
 use super::spool::{Spool, SpoolError};
 use super::talk::tls_of;
+use super::task::kept::Runs;
 use super::watch::Watch;
 use crate::machine::agent::{Action, AgentMachine, AgentStart, AgentState, SpoolState, SyncResult};
 use crate::reactor::channel::ChannelError;
@@ -55,7 +60,9 @@ const LINK: Token = Token(1);
 const SIGNALS: Token = Token(2);
 const WATCH: Token = Token(3);
 const WAKES: Token = Token(4);
-const LOCAL: usize = 8;
+/// The first of the lines to supervisors of runs; further ones follow.
+const RUNS: usize = 8;
+const LOCAL: usize = 24;
 
 /// Most actions of the machine in one turn: more wait until everybody else was heard.
 const ACTIONS_PER_TURN_MAX: usize = 256;
@@ -100,6 +107,9 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// The runs of tasks can't be read.
+    #[error("the runs of tasks in 'runs' of the data directory can't be read: {0}")]
+    Runs(io::Error),
     /// The system refused something that every agent needs.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
@@ -141,10 +151,15 @@ pub struct Agent {
     waiting: Vec<(ClientKey, Wait)>,
     /// The server wants news: why, and how far their collection is.
     looking: Option<(SyncReason, Wait)>,
+    /// The settings that the server ordered.
+    managed: Managed,
+    /// What the server set of the agent itself.
+    own: OwnSettings,
     /// The sum of the digests of the ordered settings that are kept here.
     settings_digest: Digest,
     /// The sum of the digests of the runs that are kept here.
     runs_digest: Digest,
+    runs: Runs,
     datagrams: Datagrams,
     farewell: Option<Farewell>,
     asleep: Option<Asleep>,
@@ -175,14 +190,19 @@ impl Agent {
         let clock = Clock::new();
         let now = clock.now();
         let epoch = Epoch(random()? | 1);
-        let spool = Spool::open_directory(&directory.spool(), &settings.spool, epoch, now.wall)?;
+        let own = OwnSettings::read(directory.path());
+        log::set_max_level(own.log_level(&settings).into());
+        let spool = Spool::open_directory(&directory.spool(), &own.spool(&settings), epoch, now.wall)?;
         for damage in spool.damages() {
             log::error!("{damage}");
         }
         let boot = boot_of(&host::boot_id(&settings.collect.root));
         let datagrams =
             Datagrams::new(&identity, directory.path(), boot, settings.wake.port, WAKES, now.wall);
-        let machine = machine(&directory, &spool, datagrams.reach(), random()?)?;
+        let mut machine = machine(&directory, &spool, datagrams.reach(), random()?)?;
+        machine.set_own_interval(&now, own.interval_seconds);
+        let managed = managed::open(&directory, now.wall)?;
+        let runs = Runs::open(directory.path(), &now).map_err(RunError::Runs)?;
         let poll = Poll::new()?;
         let path = context.socket();
         let clients = Clients::listen(&path, settings.socket.mode, poll.registry(), LOCAL)
@@ -209,8 +229,11 @@ impl Agent {
             last_error_at: None,
             waiting: Vec::new(),
             looking: None,
-            settings_digest: Digest::EMPTY,
+            settings_digest: managed.digest(),
+            managed,
+            own,
             runs_digest: Digest::EMPTY,
+            runs,
             datagrams,
             farewell: None,
             asleep: None,
@@ -234,12 +257,16 @@ impl Agent {
             self.directory.path().display()
         );
         self.start_watching();
+        self.hand_runs_in();
         self.sections.is_wanted = true;
+        self.name_orders();
+        self.set_own_when_ordered(&self.clock.now());
         let mut events = Events::with_capacity(POLL_EVENTS_MAX);
         loop {
             let now = self.clock.now();
             self.open_wake_port(&now);
             self.collect_when_due(&now);
+            self.manage_when_due(&now);
             let timeout = self.timeout(&self.clock.now());
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
@@ -268,6 +295,7 @@ impl Agent {
                     let noticed = self.watch.as_mut().map(Watch::read).unwrap_or_default();
                     self.sections.noticed(noticed.any(), now.moment);
                 }
+                Token(token @ RUNS..LOCAL) => self.hear_run(&now, token - RUNS),
                 token => {
                     if let Some(clients) = &mut self.clients {
                         clients.ready(token);
@@ -281,6 +309,7 @@ impl Agent {
         while let Some(outcome) = self.helpers.next() {
             self.helped(&now, outcome);
         }
+        self.work_on_runs(&now);
         self.hear_wakes(&now);
         self.hear_server(&now);
         self.hear_programs(&now)?;
@@ -331,6 +360,7 @@ impl Agent {
             self.farewell_timeout(),
             self.sleep_timeout(now),
             self.datagrams.next_timeout(),
+            self.runs.next_timeout().filter(|_| self.farewell.is_none()),
         ];
         let next = next.into_iter().flatten().min()?;
         Some(Duration::from_micros(next.microseconds_since(now.moment)))
@@ -442,6 +472,7 @@ impl Agent {
         match outcome {
             Outcome::Collected(collected) => self.collected(now, *collected),
             Outcome::Why(why) => self.heard_why(why),
+            Outcome::Managed(outcome) => self.managed_done(now, outcome),
             // The machine gave up in the meantime.
             Outcome::Resolved(_, _) if !self.connection.is_resolving() => {}
             // The server has become another one meanwhile.

@@ -85,6 +85,7 @@ impl Agent {
         self.datagrams.belong_to(&identity);
         log::info!("device '{}' ({}), server {server}", identity.name, identity.device);
         self.machine = super::machine(&self.directory, &self.spool, self.datagrams.reach(), random()?)?;
+        self.hand_runs_in();
         self.connection = Connection::new(server, tls, LINK);
         self.identity = identity;
         (self.connected_since, self.last_sync, self.last_error_at) = (None, None, None);

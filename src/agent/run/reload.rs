@@ -19,15 +19,17 @@ impl Agent {
             Ok(server) => self.connection.set_server(server),
             Err(error) => return log::error!("the old configuration stays: {error}"),
         }
-        if settings.spool != self.settings.spool || settings.socket != self.settings.socket {
-            log::warn!("[spool] and [socket] change when the agent is started again");
+        if settings.socket != self.settings.socket {
+            log::warn!("[socket] changes when the agent is started again");
         }
         self.datagrams.set_port(settings.wake.port);
         // One that is closed is no longer announced.
         self.machine.set_reach(self.datagrams.reach());
-        log::set_max_level(settings.log_level.into());
-        log::info!("the configuration was read again");
         self.settings = settings;
+        if let Err(error) = self.put_own_in_force() {
+            log::error!("[spool]: {error}");
+        }
+        log::info!("the configuration was read again");
         self.sections.fingerprint = None;
         self.sections.is_wanted = true;
         self.start_watching();

@@ -35,10 +35,11 @@ pub(super) struct Sections {
     /// The databases' states when they were read last.
     pub(super) fingerprint: Option<inventory::Fingerprint>,
     inventory: Arc<[Application]>,
-    conditions: Vec<ApplicationCondition>,
+    pub(super) conditions: Vec<ApplicationCondition>,
     /// What could not be read or is wrong.
     pub(super) problems: Vec<String>,
     inventory_problems: Vec<String>,
+    pub(super) statistics_problem: Option<String>,
 }
 
 impl Sections {
@@ -75,7 +76,7 @@ impl Agent {
         sections.settle_at = None;
         sections.check_at = Some(now.moment.plus_seconds(CHECK_INTERVAL_SECONDS));
         sections.is_wanted = false;
-        match self.helpers.collect(&self.settings, sections.fingerprint.clone()) {
+        match self.helpers.collect(&self.settings, self.directory.path(), sections.fingerprint.clone()) {
             Ok(()) => {
                 sections.is_collecting = true;
                 // Who asked before it began gets what it finds.
@@ -119,7 +120,10 @@ impl Agent {
             now.wall,
             &sections.conditions,
         );
-        self.machine.section_changed(SectionContent::Conditions(sections.conditions.clone().into()));
+        let definitions: Vec<_> = collected.observed.into_iter().map(|(definition, _)| definition).collect();
+        self.managed.defined(&definitions, now.wall);
+        self.managed_changed(now);
+        self.take_statistics(collected.own_statistics, collected.statistics);
         if let Some((reason, _)) = self.looking.take_if(|(_, wait)| *wait == Wait::Collecting) {
             self.machine.called(now, reason);
         }

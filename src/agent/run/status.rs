@@ -22,6 +22,7 @@ impl Agent {
         };
         let mut problems = self.sections.problems.clone();
         problems.extend(self.spool.damages());
+        problems.extend(self.sections.statistics_problem.clone());
         problems.extend(self.datagrams.problem().cloned());
         Ok(Status {
             running: true,
@@ -37,6 +38,8 @@ impl Agent {
             last_error: machine.last_error,
             spool: Some(self.spool.status()?),
             datagrams: Some(self.datagrams.status()),
+            applications: self.conditions(),
+            runs: self.run_statuses(),
             problems,
         })
     }

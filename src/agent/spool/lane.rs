@@ -112,6 +112,16 @@ impl<S: Storage> Lane<S> {
         self.opened.preparer.prepare_once(now_ms);
     }
 
+    /// Changes the quota: when there is more already, the next append without room for it makes some.
+    pub(super) fn set_limit(&mut self, limit_bytes: u64) -> Result<(), SpoolError> {
+        self.opened
+            .journal
+            .set_limit(Some(limit_bytes))
+            .map_err(|error| SpoolError::Failed(error.to_string()))?;
+        self.limit_bytes = limit_bytes;
+        Ok(())
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.opened.journal.segments().iter().map(|segment| segment.bytes).sum()
     }

@@ -279,6 +279,24 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         Ok(self.store.write(&self.state)?)
     }
 
+    /// Changes the quotas, mildest severity first. Events that are above a lower one go with the next one that needs a new segment.
+    ///
+    /// # Errors
+    /// When one of them could not hold two segments; those before it are changed then.
+    pub fn set_quotas(&mut self, quotas: [u64; SEVERITIES]) -> Result<(), SpoolError> {
+        for (index, quota) in quotas.into_iter().enumerate() {
+            self.lanes[index].set_limit(quota)?;
+            self.quotas[index] = quota;
+        }
+        Ok(())
+    }
+
+    /// What all of it takes on the disk, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.lanes.iter().map(Lane::bytes).sum()
+    }
+
     /// The history that the sequence numbers count in.
     #[must_use]
     pub fn epoch(&self) -> Epoch {

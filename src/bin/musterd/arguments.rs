@@ -60,6 +60,13 @@ SIGHUP reads the configuration again. The logging of single modules can be set w
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// The control command, for the demo: the real one is musterctl
+    #[command(hide = true, disable_help_flag = true)]
+    Ctl {
+        /// As musterctl takes them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 /// Where the configuration and the data are.

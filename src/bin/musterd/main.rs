@@ -44,6 +44,9 @@ fn main() -> ExitCode {
         Some(Command::Agent { arguments }) => {
             Ok(muster::agent::cli::main(std::iter::once("muster-agent".into()).chain(arguments)))
         }
+        Some(Command::Ctl { arguments }) => {
+            Ok(muster::client::cli::main(std::iter::once("musterctl".into()).chain(arguments)))
+        }
     };
     match done {
         Ok(code) => code,

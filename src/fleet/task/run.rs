@@ -243,7 +243,7 @@ impl Run {
         }
         match self.state {
             RunState::Scheduled => {
-                self.end(RunState::Expired, "its time passed before it was ordered".into())
+                self.end(RunState::Expired, "its time passed before it was ordered".into());
             }
             RunState::Pending => {
                 self.end(RunState::Expired, "its time passed before its device accepted it".into());

@@ -1,11 +1,10 @@
 //! The steward: what is to be done for devices by time alone, on a thread of its own.
 //!
-//! Once a second, or sooner when it is rung, it [works on tasks](tasks), [judges devices](status), and lets those know that have
+//! Once a second, or sooner when it is rung, it [judges devices](status), and lets those know that have
 //! [other orders](nudge) now. It may wait for the store, and nobody waits for it.
 
 mod nudge;
 mod status;
-mod tasks;
 
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -15,7 +14,6 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use self::nudge::Nudges;
 use self::status::Statuses;
-use self::tasks::Tasks;
 use super::ServerError;
 use super::presence::Announcer;
 use crate::admin::{Calls, Nudge};
@@ -66,10 +64,6 @@ impl Nudge for Bell {
         self.nudges.add(devices, wake);
         self.ring();
     }
-
-    fn look_at_tasks(&self) {
-        self.ring();
-    }
 }
 
 impl StewardThread {
@@ -78,7 +72,6 @@ impl StewardThread {
         let nudges = Arc::new(Nudges::default());
         let bell = Bell { rings: rings.clone(), nudges: nudges.clone() };
         let steward = Steward {
-            tasks: Tasks::new(tools.store.clone()),
             statuses: Statuses::new(tools.store.clone(), tools.announcer, tools.server_started),
             store: tools.store,
             calls: tools.calls,
@@ -109,7 +102,6 @@ impl StewardThread {
 }
 
 struct Steward {
-    tasks: Tasks,
     statuses: Statuses,
     store: Store,
     calls: Arc<dyn Calls>,
@@ -121,8 +113,6 @@ impl Steward {
     fn run(mut self, rung: &Receiver<()>) {
         while !self.nudges.is_stopped() {
             let now = self.clock.now().wall;
-            let released = self.tasks.step(now);
-            self.nudges.add(&released, Some(WakeReason::Task));
             self.statuses.step(now);
             let rest = if self.nudges.send(self.store.table(), &*self.calls) {
                 NUDGE_REST_MILLISECONDS

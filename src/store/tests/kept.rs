@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::store::testing::{Fleet, enrolment, wait};
-use crate::store::{DeviceChange, GroupChange, KeptChanges, NewToken, Store, StoreError};
+use crate::store::{DeviceChange, DeviceChanged, GroupChange, KeptChanges, NewToken, Store, StoreError};
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
@@ -49,7 +49,8 @@ fn a_device_goes_by_its_own_setting_then_by_the_nearest_groups() {
     assert_eq!(kept(&fleet.store, &[a, b, c]), [true, true, false]);
     let changes = fleet.store.set_group("/berlin/kiosks/old", group_keeps(Some(false))).unwrap();
     assert_eq!(changes, KeptChanges { on: vec![], off: vec![b] });
-    let (settings, changes) = fleet.store.change_device(b, keep(Some(true))).unwrap();
+    let DeviceChanged { settings, kept: changes, .. } =
+        fleet.store.change_device(b, keep(Some(true))).unwrap();
     assert_eq!((settings.keep_connected, changes.on), (true, vec![b]));
     fleet.store.change_device(a, keep(Some(false))).unwrap();
     fleet.store.set_group("/", group_keeps(Some(true))).unwrap();
@@ -130,7 +131,7 @@ fn a_device_that_enrols_when_there_is_no_room_waits_for_it() {
     // Whoever came first is let in first: by a higher limit, when another is turned off, when one is removed.
     assert_eq!(fleet.store.set_kept_max(2).unwrap().on, [late]);
     assert_eq!(kept(&fleet.store, &all), [true, true, false]);
-    let (_, changes) = fleet.store.change_device(old, keep(None)).unwrap();
+    let changes = fleet.store.change_device(old, keep(None)).unwrap().kept;
     assert_eq!((changes.off, changes.on), (vec![old], vec![later]));
     fleet.store.set_kept_max(1).unwrap();
     assert_eq!(

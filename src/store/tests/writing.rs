@@ -132,7 +132,7 @@ fn a_change_is_in_force_in_the_table_and_after_a_reopening() {
         keep_connected: Some(Some(true)),
         interval_seconds: None,
     };
-    let (settings, _) = fleet.store.change_device(a, change.clone()).unwrap();
+    let settings = fleet.store.change_device(a, change.clone()).unwrap().settings;
     assert_eq!((settings.interval_seconds, settings.keep_connected), (Some(60), true));
     assert_eq!(fleet.store.change_device(b, change), Err(StoreError::NameTaken("kiosk".into())));
     for _ in 0..2 {

@@ -3,6 +3,7 @@
 //! Every step uses what a user would use, the commands and the administration API, and prints what it measured. A step
 //! that does not do what it says ends the demo with exit code 1.
 
+mod manage;
 mod process;
 mod reach;
 mod steps;

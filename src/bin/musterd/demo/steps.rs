@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use muster::client::Client;
 use muster::wire::api::{DeviceDetail, EventQuery, EventRecord, NewToken};
 
+use super::manage::Till;
 use super::process::{Process, free_port, free_udp_port, run, run_well, wait_for};
 use super::{Failure, shown};
 
@@ -20,7 +21,7 @@ const EVENTS_IN_THE_DARK: usize = 200;
 pub(super) const DEVICE: &str = "this-machine";
 
 /// The group into which the token invites it.
-const GROUP: &str = "/demo";
+pub(super) const GROUP: &str = "/demo";
 
 /// Runs every step. With `stays`, the server and the agent then go on until Ctrl-C.
 pub(super) fn all(directory: &Path, stays: bool) -> Result<(), Failure> {
@@ -35,6 +36,9 @@ pub(super) fn all(directory: &Path, stays: bool) -> Result<(), Failure> {
     demo.force_a_fresh_look()?;
     demo.keep_the_connection()?;
     demo.hear_the_last_word()?;
+    demo.apply_a_policy()?;
+    demo.reject_a_broken_policy()?;
+    demo.show_statistics()?;
     demo.show_the_tables()?;
     if stays {
         demo.stay()?;
@@ -48,6 +52,7 @@ pub(super) struct Demo {
     server: Process,
     pub(super) agent: Option<Process>,
     pub(super) client: Client,
+    pub(super) till: Option<Till>,
     wake_port: u16,
     step: u32,
 }
@@ -59,7 +64,8 @@ impl Demo {
         let server = start_server(&directory.join("server"), &address)?;
         let client = client(directory)?;
         let (directory, wake_port) = (directory.to_owned(), free_udp_port()?);
-        let mut demo = Self { directory, address, server, agent: None, client, wake_port, step: 0 };
+        let mut demo =
+            Self { directory, address, server, agent: None, client, till: None, wake_port, step: 0 };
         demo.wait_until_the_server_answers()?;
         let memory = demo.server.resident_bytes();
         demo.tell(
@@ -229,11 +235,12 @@ impl Demo {
     }
 
     fn show_the_tables(&mut self) -> Result<(), Failure> {
-        let server = format!("unix:{}", self.directory.join("server/admin.sock").display());
+        let server = self.server_address();
         println!("What an administrator sees now ('musterctl', with --server {server}):");
-        let commands: [&[&str]; 5] = [
+        let commands: [&[&str]; 6] = [
             &["device", "list"],
             &["application", "list", "--device", DEVICE, "--name", "*ssl*"],
+            &["policy", "list"],
             &["event", "list", "--limit", "5"],
             &["device", "why", DEVICE],
             &["status"],
@@ -254,7 +261,16 @@ impl Demo {
     /// The agent hears wakes on a port that is free, so that the demo does not disturb an agent that runs here already.
     pub(super) fn start_agent(&mut self) -> Result<(), Failure> {
         let settings = self.directory.join("agent.toml");
-        std::fs::write(&settings, format!("[wake]\nport = {}\n", self.wake_port))
+        let applications = self.directory.join("applications.d");
+        if self.till.is_none() {
+            self.till = Some(Till::start(&self.directory.join("till"), &applications)?);
+        }
+        let text = format!(
+            "applications = {:?}\n[wake]\nport = {}\n",
+            applications.display().to_string(),
+            self.wake_port
+        );
+        std::fs::write(&settings, text)
             .map_err(|error| Failure::new(format!("{}: {error}", settings.display())))?;
         let (data, settings) = (self.agent_data(), settings.display().to_string());
         let arguments = ["agent", "run", "--data", &data, "--config", &settings];
@@ -263,7 +279,7 @@ impl Demo {
     }
 
     fn stay(&mut self) -> Result<(), Failure> {
-        let server = format!("unix:{}", self.directory.join("server/admin.sock").display());
+        let server = self.server_address();
         println!("The server and the agent go on. In another terminal:\n");
         println!("  export MUSTER_SERVER={server}");
         println!("  musterctl event follow");
@@ -320,7 +336,11 @@ impl Demo {
         self.path("agent")
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(super) fn server_address(&self) -> String {
+        format!("unix:{}", self.directory.join("server/admin.sock").display())
+    }
+
+    pub(super) fn path(&self, name: &str) -> String {
         self.directory.join(name).display().to_string()
     }
 

@@ -87,7 +87,10 @@ fn field(lowest: u32, highest: u32) -> impl Strategy<Value = (String, Vec<u32>)>
     let list = prop::collection::vec(lowest..=highest, 1..4)
         .prop_map(|numbers| (numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(","), numbers));
     let steps = (2u32..8).prop_map(move |step| {
-        (format!("*/{step}"), all().into_iter().filter(|number| (number - lowest) % step == 0).collect())
+        (
+            format!("*/{step}"),
+            all().into_iter().filter(|number| (number - lowest).is_multiple_of(step)).collect(),
+        )
     });
     prop_oneof![3 => Just(("*".to_owned(), all())), 1 => steps, 2 => range, 2 => list]
 }

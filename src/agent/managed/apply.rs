@@ -1,0 +1,157 @@
+//! Putting settings in place, step by step, so that whenever it ends the file is the old one or the new one, whole.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::file::{self, Staged};
+use super::journal::{Journal, Phase, recover};
+use super::kept;
+use super::work::Apply;
+use crate::agent::application::{Program, render};
+use crate::agent::process;
+use crate::fleet::schema::Schema;
+use crate::wire::digest::Digest;
+
+/// Most of a command's output that is kept for the reason of its failure, in bytes.
+const OUTPUT_BYTES_MAX: usize = 4 * 1024;
+
+/// Most lines of it, and most bytes of those.
+const REASON_LINES_MAX: usize = 4;
+const REASON_BYTES_MAX: usize = 1_000;
+
+/// Where an apply may be interrupted: behind each of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The candidate was judged good.
+    Validated,
+    /// The journal holds what was there before.
+    Remembered,
+    /// The new file is in place.
+    Placed,
+    /// It was judged good there.
+    ValidatedInPlace,
+    /// The journal says that the application may be told.
+    AboutToApply,
+    /// The application was told.
+    Told,
+    /// It could not be told; nothing is undone yet.
+    Refused,
+}
+
+impl Step {
+    #[cfg(test)]
+    pub(super) const ALL: [Self; 7] = [
+        Self::Validated,
+        Self::Remembered,
+        Self::Placed,
+        Self::ValidatedInPlace,
+        Self::AboutToApply,
+        Self::Told,
+        Self::Refused,
+    ];
+}
+
+/// Why an apply did not get to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// The settings are not in place, and here is why.
+    Failed(String),
+    /// It ended as a killed agent does, with everything as it was at that moment.
+    Interrupted,
+}
+
+impl From<String> for Stop {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
+    }
+}
+
+/// Puts settings in place, and returns the digest of the file. `is_over`: whether the agent ends behind this step; only tests say so.
+pub(super) fn apply(job: &Apply, is_over: &dyn Fn(Step) -> bool) -> Result<Digest, Stop> {
+    let at = |step| if is_over(step) { Err(Stop::Interrupted) } else { Ok(()) };
+    recover(&job.journal)?;
+    let place = &job.place;
+    let settings: Value =
+        serde_json::from_str(&job.settings).map_err(|error| format!("the settings are no JSON: {error}"))?;
+    Schema::parse(&place.schema)
+        .map_err(|error| error.to_string())?
+        .check(&settings)
+        .map_err(|violation| violation.to_string())?;
+    let text = render::render(&place.format, &settings)?;
+    let target = file::target(&place.file);
+    let named = |error: std::io::Error| format!("{}: {error}", target.display());
+    let before = file::read(&target).map_err(named)?;
+    let staged = Staged::new(&target, text.as_bytes(), place.mode, before.as_ref()).map_err(named)?;
+    if let Some(validate) = &place.validate {
+        execute(validate, &staged.path)?;
+    }
+    at(Step::Validated)?;
+
+    let mut journal = Journal {
+        application: job.application.clone(),
+        file: target.to_str().ok_or_else(|| format!("{} is not UTF-8", target.display()))?.to_owned(),
+        phase: Phase::Placing,
+        before,
+        rollback: place.rollback.as_ref().map(|program| program.arguments.clone()).unwrap_or_default(),
+        timeout_seconds: place.rollback.as_ref().map_or(0, |program| program.timeout.as_secs()),
+    };
+    let remember = |journal: &Journal| {
+        journal.write(&job.journal).map_err(|error| format!("{}: {error}", job.journal.display()))
+    };
+    remember(&journal)?;
+    at(Step::Remembered)?;
+    let undone = |journal: &Journal, reason: String| match journal.undo(&job.journal) {
+        Ok(()) => Stop::Failed(reason),
+        Err(also) => Stop::Failed(format!("{reason}; {also}")),
+    };
+    staged.commit().map_err(|error| undone(&journal, named(error)))?;
+    at(Step::Placed)?;
+    if let Some(validate) = &place.validate_in_place {
+        execute(validate, &target).map_err(|reason| undone(&journal, reason))?;
+    }
+    at(Step::ValidatedInPlace)?;
+
+    journal.phase = Phase::Applying;
+    remember(&journal)
+        .map_err(|reason| undone(&Journal { phase: Phase::Placing, ..journal.clone() }, reason))?;
+    at(Step::AboutToApply)?;
+    if let Some(program) = &place.apply
+        && let Err(reason) = execute(program, &target)
+    {
+        at(Step::Refused)?;
+        return Err(undone(&journal, reason));
+    }
+    at(Step::Told)?;
+    kept::remove(&job.journal).map_err(|error| format!("{}: {error}", job.journal.display()))?;
+    Ok(Digest::of_bytes(text.as_bytes()))
+}
+
+/// Runs a command, with the file's path for `{file}`. When it does not end with code 0: why, in its own last words.
+pub(super) fn execute(program: &Program, file: &Path) -> Result<(), String> {
+    let file = file.to_string_lossy();
+    let arguments: Vec<String> =
+        program.arguments.iter().map(|argument| argument.replace("{file}", &file)).collect();
+    let answer = process::run_to_end(&arguments, program.timeout, OUTPUT_BYTES_MAX)
+        .map_err(|error| error.to_string())?;
+    let name = arguments.first().map(String::as_str).unwrap_or_default();
+    let ended = match answer.code {
+        Some(0) => return Ok(()),
+        Some(code) => format!("'{name}' ended with code {code}"),
+        None => format!("a signal ended '{name}'"),
+    };
+    let said = last_words(&String::from_utf8_lossy(&answer.output));
+    Err(if said.is_empty() { ended } else { format!("{ended}: {said}") })
+}
+
+/// The last lines of an output, in one line.
+fn last_words(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let mut said = lines[lines.len().saturating_sub(REASON_LINES_MAX)..].join("; ");
+    said.retain(|character| !character.is_control());
+    let mut begin = said.len().saturating_sub(REASON_BYTES_MAX);
+    while !said.is_char_boundary(begin) {
+        begin += 1;
+    }
+    said.split_off(begin)
+}

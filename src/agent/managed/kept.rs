@@ -1,0 +1,132 @@
+//! Small files of `DATA/orders/`: replaced as a whole, and checked when they are read.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use minicbor::{Decode, Encode};
+
+use crate::agent::slots::{self, sync_directory};
+use crate::wire::digest::Digest;
+use crate::wire::settings::{SettingsOrder, SettingsState};
+use crate::wire::time::WallTime;
+
+/// Largest file here, in bytes: a journal with the largest settings file that it may keep.
+const FILE_BYTES_MAX: u64 = 2 << 20;
+
+/// Most characters of an application's name within the name of a file.
+const NAME_CHARACTERS_MAX: usize = 40;
+
+/// What an application's order has come to, as the disk has it. May be older than the order; then it does not count.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct KeptState {
+    /// Digest of the order that it is about.
+    #[n(0)]
+    pub(super) order: Digest,
+    #[n(1)]
+    pub(super) state: SettingsState,
+    #[n(2)]
+    pub(super) applied_revision: u64,
+    #[n(3)]
+    pub(super) since: WallTime,
+    #[n(4)]
+    pub(super) detail: String,
+    /// Digest of the content that was put in place last.
+    #[n(5)]
+    pub(super) placed: Option<Digest>,
+    /// Under which definition it was tried.
+    #[n(6)]
+    pub(super) definition: Digest,
+    /// How often the agent was ended in the middle of it, in a row.
+    #[n(7)]
+    pub(super) interrupted: u32,
+}
+
+/// The name of an application's files, without the ending: readable, and told from every other by a digest.
+pub(super) fn name_of(application: &str) -> String {
+    let readable: String = application
+        .chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() || "-_".contains(letter) { letter } else { '_' })
+        .take(NAME_CHARACTERS_MAX)
+        .collect();
+    format!("{readable}-{}", Digest::of_bytes(application.as_bytes()))
+}
+
+/// Makes the directory when it is not there.
+pub(super) fn make(directory: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Ok(()) => directory.parent().map_or(Ok(()), sync_directory),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Replaces a file; durable when this returns.
+pub(super) fn write(path: &Path, content: &impl Encode<()>) -> io::Result<()> {
+    let content = minicbor::to_vec(content).map_err(io::Error::other)?;
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(&slots::encode(1, &content))?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    sync_of(path)
+}
+
+/// What a file holds; `None` when it is not there. A damaged one is an error of the kind [`io::ErrorKind::InvalidData`].
+pub(super) fn read<T: for<'b> Decode<'b, ()>>(path: &Path) -> io::Result<Option<T>> {
+    let mut bytes = Vec::new();
+    match File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let content = slots::decode(&bytes).and_then(|slot| minicbor::decode(&slot.content).ok());
+    content.map(Some).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is damaged"))
+}
+
+/// Removes a file, there or not; durable when this returns.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_of(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn sync_of(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+/// The files of `directory` with this ending, sorted.
+pub(super) fn list(directory: &Path, ending: &str) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == ending) {
+            files.push(path);
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// The orders that are kept in `directory`. A damaged one is taken away: the server orders it again.
+pub(super) fn orders(directory: &Path) -> io::Result<Vec<SettingsOrder>> {
+    let mut orders = Vec::new();
+    for path in list(directory, "order")? {
+        match read::<SettingsOrder>(&path) {
+            Ok(Some(order)) => orders.push(order),
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                log::error!("{}: {error}: the server will order it again", path.display());
+                remove(&path)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(orders)
+}

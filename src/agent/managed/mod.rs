@@ -1,0 +1,28 @@
+//! Settings that the server orders for managed applications: kept, put in place, watched.
+//!
+//! ```text
+//! order ─▶ DATA/orders/*.order ─▶ render ─▶ validate ─▶ journal ─▶ write ─▶ validate in place ─▶ apply ─▶ applied
+//!                                    │          │                                │                 │
+//!                                    └──────────┴── failed: nothing was touched  └── the old file ─┴── … and rollback
+//! ```
+//!
+//! An order is durable before the next sync names it. [`Managed`] decides what is to be done, a helper thread [does](work::work) it, one
+//! application at a time. Before a settings file is touched, its journal (`DATA/orders/*.journal`) holds what was there before; whenever the
+//! agent is killed, its next start finds the journal, puts the old file back, tells the application if it may have been told of the
+//! new one, and then begins anew.
+
+mod apply;
+pub mod declare;
+mod file;
+mod journal;
+pub mod kept;
+pub mod own;
+pub mod statistics;
+mod table;
+pub mod work;
+
+pub use table::Managed;
+pub use work::{Outcome, Work};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! The agent as one of its own managed applications: what the server may set of it.
+//!
+//! The device's `muster-agent.toml` is the ground; what the server sets lies above it. It is kept in the data directory, and in force from
+//! the agent's start on.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::agent::application::check::AGENT_NAME;
+use crate::agent::settings::{
+    LogLevel, SPOOL_QUOTA_MEBIBYTES_MAX, SPOOL_QUOTA_MEBIBYTES_MIN, Settings, SpoolSettings,
+};
+use crate::agent::slots::{SlotError, Slots};
+use crate::fleet::schema::Schema;
+use crate::wire::settings::Declaration;
+
+/// Shortest interval between two syncs that may be set, in seconds.
+pub const INTERVAL_SECONDS_MIN: u32 = 10;
+
+/// Longest interval that may be set, in seconds.
+pub const INTERVAL_SECONDS_MAX: u32 = 86_400;
+
+/// Name of the slots that hold what is in force.
+const SLOT: &str = "own-settings";
+
+/// What the server set of the agent. What it did not set is as the device says.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OwnSettings {
+    /// The longest between two syncs, in seconds.
+    pub interval_seconds: Option<u32>,
+    /// How much is logged.
+    pub log_level: Option<LogLevel>,
+    /// The spool's quotas.
+    pub spool: OwnSpool,
+}
+
+/// How much disk the events of each severity may take, in mebibytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OwnSpool {
+    /// For info events.
+    pub info_mebibytes: Option<u32>,
+    /// For warnings.
+    pub warning_mebibytes: Option<u32>,
+    /// For errors.
+    pub error_mebibytes: Option<u32>,
+    /// For critical events.
+    pub critical_mebibytes: Option<u32>,
+}
+
+/// What may be set, as a JSON Schema.
+#[must_use]
+pub fn schema() -> String {
+    let quota = serde_json::json!({
+        "type": "integer", "minimum": SPOOL_QUOTA_MEBIBYTES_MIN, "maximum": SPOOL_QUOTA_MEBIBYTES_MAX,
+    });
+    serde_json::json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "interval_seconds": {
+                "type": "integer", "minimum": INTERVAL_SECONDS_MIN, "maximum": INTERVAL_SECONDS_MAX,
+            },
+            "log_level": { "enum": ["error", "warn", "info", "debug"] },
+            "spool": {
+                "type": "object",
+                "additionalProperties": false,
+                "properties": {
+                    "info_mebibytes": quota, "warning_mebibytes": quota,
+                    "error_mebibytes": quota, "critical_mebibytes": quota,
+                },
+            },
+        },
+    })
+    .to_string()
+}
+
+/// What the agent offers of itself.
+#[must_use]
+pub fn declaration() -> Declaration {
+    Declaration {
+        application: AGENT_NAME.to_owned(),
+        takes_settings: true,
+        settings_schema: schema(),
+        kinds: Vec::new(),
+    }
+}
+
+impl OwnSettings {
+    /// Reads what was ordered.
+    ///
+    /// # Errors
+    /// When it says something that is not allowed: which key, and what is.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let schema = Schema::parse(&schema()).map_err(|error| error.to_string())?;
+        schema.check(&value).map_err(|violation| violation.to_string())?;
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+
+    /// What is in force, as `directory` has it. What can't be read is not in force, and the log says why.
+    #[must_use]
+    pub fn read(directory: &Path) -> Self {
+        let read = match Slots::new(directory, SLOT).read() {
+            Ok(None) => return Self::default(),
+            Ok(Some(bytes)) => Self::parse(&String::from_utf8_lossy(&bytes)),
+            Err(error) => Err(error.to_string()),
+        };
+        read.unwrap_or_else(|error| {
+            log::error!("what the server set of the agent is not in force: {error}");
+            Self::default()
+        })
+    }
+
+    /// Has `text`, which was [read](Self::parse), in force from the next start on; durable when this returns.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn keep(directory: &Path, text: &str) -> Result<(), SlotError> {
+        Slots::new(directory, SLOT).write(text.as_bytes())
+    }
+
+    /// The level of the log, above what the device's file says.
+    #[must_use]
+    pub fn log_level(&self, ground: &Settings) -> LogLevel {
+        self.log_level.unwrap_or(ground.log_level)
+    }
+
+    /// The spool's quotas, above what the device's file says.
+    #[must_use]
+    pub fn spool(&self, ground: &Settings) -> SpoolSettings {
+        let (own, ground) = (self.spool, ground.spool);
+        SpoolSettings {
+            info_mebibytes: own.info_mebibytes.unwrap_or(ground.info_mebibytes),
+            warning_mebibytes: own.warning_mebibytes.unwrap_or(ground.warning_mebibytes),
+            error_mebibytes: own.error_mebibytes.unwrap_or(ground.error_mebibytes),
+            critical_mebibytes: own.critical_mebibytes.unwrap_or(ground.critical_mebibytes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_lies_above_the_ground() {
+        let own = OwnSettings::parse(
+            "{\"interval_seconds\":600,\"log_level\":\"debug\",\"spool\":{\"info_mebibytes\":8}}",
+        )
+        .unwrap();
+        let ground = Settings::default();
+        assert_eq!(own.log_level(&ground), LogLevel::Debug);
+        assert_eq!(own.spool(&ground), SpoolSettings { info_mebibytes: 8, ..ground.spool });
+        assert_eq!(OwnSettings::parse("{}").unwrap().spool(&ground), ground.spool);
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_its_key() {
+        for (text, key) in [
+            ("{\"interval_seconds\":1}", "interval_seconds"),
+            ("{\"interval\":600}", "interval"),
+            ("{\"log_level\":\"loud\"}", "log_level"),
+            ("{\"spool\":{\"info_mebibytes\":0}}", "spool.info_mebibytes"),
+            ("{\"spool\":{\"all_mebibytes\":1}}", "all_mebibytes"),
+            ("[]", "object"),
+        ] {
+            let error = OwnSettings::parse(text).unwrap_err();
+            assert!(error.contains(key), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_in_force_again() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(OwnSettings::read(directory.path()), OwnSettings::default());
+        OwnSettings::keep(directory.path(), "{\"interval_seconds\":600}").unwrap();
+        assert_eq!(OwnSettings::read(directory.path()).interval_seconds, Some(600));
+    }
+}

@@ -1,0 +1,485 @@
+//! Which settings were ordered, how far each is, and what is to be done next.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::kept::{self, KeptState};
+use super::work::{Apply, Outcome, Work};
+use crate::agent::application::check::AGENT_NAME;
+use crate::agent::application::{Definition, SettingsPlace};
+use crate::wire::digest::Digest;
+use crate::wire::event::{Event, Severity};
+use crate::wire::limits::{CONDITIONS_MAX, TEXT_BYTES_MAX};
+use crate::wire::settings::{Drift, SettingsOrder, SettingsReport, SettingsState};
+use crate::wire::time::WallTime;
+
+/// How often a file that somebody else changed is put right within [`REPAIRS_MILLISECONDS`], in times.
+pub(super) const REPAIRS_MAX: usize = 3;
+
+/// See [`REPAIRS_MAX`], in milliseconds: two programs that both insist on a file must not keep a device busy.
+pub(super) const REPAIRS_MILLISECONDS: u64 = 3_600_000;
+
+/// How often in a row an apply may be interrupted by the agent's end before it is given up, in times: one that ends the agent by itself
+/// must not do so forever.
+pub(super) const INTERRUPTIONS_MAX: u32 = 3;
+
+/// One application's order, and how far it is.
+#[derive(Debug)]
+struct Entry {
+    order: SettingsOrder,
+    state: SettingsState,
+    applied_revision: u64,
+    since: WallTime,
+    detail: String,
+    placed: Option<Digest>,
+    definition: Digest,
+    interrupted: u32,
+    /// When it was put right, lately.
+    repairs: VecDeque<WallTime>,
+}
+
+/// What the device's files say of an application's settings.
+#[derive(Debug)]
+enum Place {
+    Here(Box<SettingsPlace>),
+    /// It is defined, and takes none.
+    Nowhere,
+    Undefined,
+}
+
+/// All ordered settings of a device. Decides; touches no settings file by itself.
+#[derive(Debug)]
+pub struct Managed {
+    directory: PathBuf,
+    entries: BTreeMap<String, Entry>,
+    /// What is defined; `None`: not known yet.
+    definitions: Option<BTreeMap<String, Option<SettingsPlace>>>,
+    /// Applies that the agent's last end interrupted.
+    journals: Vec<PathBuf>,
+    is_busy: bool,
+    is_look_wanted: bool,
+    events: Vec<Event>,
+}
+
+impl Managed {
+    /// What is kept in `directory`, made when it is not there. What had failed is tried once more.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn open(directory: &Path, now: WallTime) -> io::Result<Self> {
+        kept::make(directory)?;
+        let mut managed = Self {
+            directory: directory.to_owned(),
+            entries: BTreeMap::new(),
+            definitions: None,
+            journals: kept::list(directory, "journal")?,
+            is_busy: false,
+            is_look_wanted: false,
+            events: Vec::new(),
+        };
+        for order in kept::orders(directory)? {
+            let application = order.application.clone();
+            let kept = kept::read::<KeptState>(&managed.path(&application, "state")).unwrap_or_default();
+            let mut entry = Entry::new(order, now);
+            if let Some(kept) = kept {
+                entry.take_up(kept);
+            }
+            if managed.journals.contains(&managed.path(&application, "journal")) {
+                entry.interrupted += 1;
+                entry.state = SettingsState::Pending;
+            }
+            managed.entries.insert(application.clone(), entry);
+            managed.keep_state(&application);
+        }
+        Ok(managed)
+    }
+
+    /// The sum of the digests of the orders that are kept.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.entries.values().fold(Digest::EMPTY, |sum, entry| sum.with(entry.order.digest()))
+    }
+
+    /// Keeps an order; durable when this returns. The same settings again are not put in place again.
+    ///
+    /// # Errors
+    /// When the system refuses, or there are too many: the order is not kept then, and the server will order it again.
+    pub fn take(&mut self, order: &SettingsOrder, now: WallTime) -> io::Result<()> {
+        let application = &order.application;
+        if order.settings.is_none() {
+            kept::remove(&self.path(application, "order"))?;
+            kept::remove(&self.path(application, "state"))?;
+            self.entries.remove(application);
+            return Ok(());
+        }
+        let known = self.entries.get(application);
+        if known.is_none() && self.entries.len() >= CONDITIONS_MAX {
+            return Err(io::Error::other(format!(
+                "settings of {CONDITIONS_MAX} applications are kept already"
+            )));
+        }
+        let is_same = known.is_some_and(|entry| entry.order.digest() == order.digest());
+        kept::write(&self.path(application, "order"), order)?;
+        match self.entries.get_mut(application) {
+            Some(entry) if is_same => {
+                entry.order.revision = order.revision;
+                if matches!(entry.state, SettingsState::Applied | SettingsState::Drifted) {
+                    entry.applied_revision = order.revision;
+                }
+            }
+            Some(entry) => {
+                entry.order = order.clone();
+                entry.interrupted = 0;
+                entry.repairs.clear();
+                entry.set(SettingsState::Pending, String::new(), now);
+                entry.since = now;
+            }
+            None => {
+                self.entries.insert(application.clone(), Entry::new(order.clone(), now));
+            }
+        }
+        self.keep_state(application);
+        Ok(())
+    }
+
+    /// The device's files say this now. What failed under another definition is tried again, and so is what was put elsewhere.
+    pub fn defined(&mut self, definitions: &[Definition], now: WallTime) {
+        let places = definitions.iter().map(|known| (known.name.clone(), known.settings.clone()));
+        self.definitions = Some(places.collect());
+        self.is_look_wanted = true;
+        for application in self.applications() {
+            let place = self.place(&application);
+            let fingerprint = place.fingerprint();
+            let Some(entry) = self.entries.get_mut(&application) else { continue };
+            if let Some(reason) = place.lack() {
+                entry.definition = fingerprint;
+                self.fail(&application, reason.to_owned(), now);
+            } else if entry.definition != fingerprint {
+                entry.definition = fingerprint;
+                entry.set(SettingsState::Pending, String::new(), now);
+                self.keep_state(&application);
+            }
+        }
+    }
+
+    /// What is to be done next, one piece at a time: [`Self::done`] must be told what became of it.
+    pub fn next_work(&mut self, now: WallTime) -> Option<Work> {
+        if self.is_busy {
+            return None;
+        }
+        let work = match self.journals.pop() {
+            Some(journal) => Some(Work::Recover { journal }),
+            None => self.next_apply(now).or_else(|| self.next_look()),
+        };
+        self.is_busy = work.is_some();
+        work
+    }
+
+    /// What [`Self::next_work`] said could not be begun: it comes again with the next look at the definitions.
+    pub fn put_off(&mut self, work: Work) {
+        self.is_busy = false;
+        match work {
+            Work::Recover { journal } => self.journals.push(journal),
+            Work::Look(_) => self.is_look_wanted = true,
+            // It is pending still.
+            Work::Apply(_) => {}
+        }
+    }
+
+    fn next_apply(&mut self, now: WallTime) -> Option<Work> {
+        self.definitions.as_ref()?;
+        for application in self.applications() {
+            let (place, journal) = (self.place(&application), self.path(&application, "journal"));
+            let Some(entry) = self.entries.get_mut(&application) else { continue };
+            if entry.state != SettingsState::Pending {
+                continue;
+            }
+            // It may have been ordered after the definitions were read.
+            entry.definition = place.fingerprint();
+            let Place::Here(place) = place else {
+                let reason = place.lack().unwrap_or_default().to_owned();
+                self.fail(&application, reason, now);
+                continue;
+            };
+            if entry.interrupted >= INTERRUPTIONS_MAX {
+                entry.interrupted = 0;
+                let reason = format!(
+                    "the agent ended {INTERRUPTIONS_MAX} times while they were put in place; the old ones are in place again"
+                );
+                self.fail(&application, reason, now);
+                continue;
+            }
+            return Some(Work::Apply(Box::new(Apply {
+                application,
+                order: entry.order.digest(),
+                revision: entry.order.revision,
+                definition: entry.definition,
+                settings: entry.order.settings.clone().unwrap_or_default(),
+                place: *place,
+                journal,
+            })));
+        }
+        None
+    }
+
+    fn next_look(&mut self) -> Option<Work> {
+        if !std::mem::take(&mut self.is_look_wanted) {
+            return None;
+        }
+        let files: Vec<(String, PathBuf)> = self
+            .applications()
+            .into_iter()
+            .filter(|application| self.entries.get(application).is_some_and(Entry::is_in_place))
+            .filter_map(|application| match self.place(&application) {
+                Place::Here(place) => Some((application, place.file)),
+                _ => None,
+            })
+            .collect();
+        (!files.is_empty()).then_some(Work::Look(files))
+    }
+
+    /// Work is over.
+    pub fn done(&mut self, outcome: Outcome, now: WallTime) {
+        self.is_busy = false;
+        match outcome {
+            Outcome::Recovered { journal, result } => {
+                if let Err(reason) = result {
+                    log::error!("{}: {reason}", journal.display());
+                    let mut applications = self.applications().into_iter();
+                    let found = applications.find(|name| self.path(name, "journal") == journal);
+                    // Where the old file is back, what is ordered is tried again all the same.
+                    if let Some(application) = found.filter(|_| journal.exists()) {
+                        self.fail(&application, reason, now);
+                    }
+                }
+            }
+            Outcome::Applied { job, result } => {
+                let Some(entry) = self.entries.get_mut(&job.application) else { return };
+                if let Ok(placed) = &result {
+                    entry.placed = Some(*placed);
+                    entry.applied_revision = job.revision;
+                }
+                let is_current = entry.order.digest() == job.order
+                    && entry.definition == job.definition
+                    && entry.state == SettingsState::Pending;
+                if is_current {
+                    self.settle(&job.application, result.map(|_| ()), now);
+                } else {
+                    self.keep_state(&job.application);
+                }
+            }
+            Outcome::Looked(files) => {
+                for (application, found) in files {
+                    self.looked(&application, found, now);
+                }
+            }
+        }
+    }
+
+    /// The order for an application has been put in place, or could not be.
+    pub fn settle(&mut self, application: &str, result: Result<(), String>, now: WallTime) {
+        if let Err(reason) = result {
+            return self.fail(application, reason, now);
+        }
+        let Some(entry) = self.entries.get_mut(application) else { return };
+        entry.interrupted = 0;
+        entry.applied_revision = entry.order.revision;
+        entry.set(SettingsState::Applied, String::new(), now);
+        let message = format!("settings of revision {} are in place", entry.order.revision);
+        self.keep_state(application);
+        self.event(application, Severity::Info, "settings_applied", message, now);
+    }
+
+    /// What is ordered of the agent itself and waits.
+    #[must_use]
+    pub fn own_pending(&self) -> Option<&str> {
+        let entry = self.entries.get(AGENT_NAME).filter(|entry| entry.state == SettingsState::Pending)?;
+        entry.order.settings.as_deref()
+    }
+
+    /// What is said of each order, by application.
+    pub fn reports(&self) -> impl Iterator<Item = (&str, SettingsReport)> {
+        self.entries.iter().map(|(application, entry)| (application.as_str(), entry.report()))
+    }
+
+    /// What happened since this was asked last.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    fn looked(&mut self, application: &str, found: Result<Option<Digest>, String>, now: WallTime) {
+        let Some(entry) = self.entries.get_mut(application).filter(|entry| entry.is_in_place()) else {
+            return;
+        };
+        let what = match found {
+            Ok(found) if found == entry.placed => {
+                if entry.state == SettingsState::Drifted {
+                    entry.set(SettingsState::Applied, String::new(), now);
+                    self.keep_state(application);
+                }
+                return;
+            }
+            Ok(Some(_)) => "the settings file was changed by somebody else".to_owned(),
+            Ok(None) => "the settings file was removed by somebody else".to_owned(),
+            Err(error) => format!("the settings file can't be read any more: {error}"),
+        };
+        let is_new = entry.state != SettingsState::Drifted;
+        entry.repairs.retain(|at| at.0.saturating_add(REPAIRS_MILLISECONDS) > now.0);
+        let (state, detail) = if entry.order.drift == Drift::Report {
+            (SettingsState::Drifted, what)
+        } else if entry.repairs.len() < REPAIRS_MAX {
+            entry.repairs.push_back(now);
+            (SettingsState::Pending, format!("{what}; it is put right"))
+        } else {
+            (SettingsState::Drifted, format!("{what} again and again: it is left alone for a while"))
+        };
+        entry.set(state, detail.clone(), now);
+        self.keep_state(application);
+        if is_new || state == SettingsState::Pending {
+            self.event(application, Severity::Warning, "settings_drift", detail, now);
+        }
+    }
+
+    fn fail(&mut self, application: &str, reason: String, now: WallTime) {
+        let Some(entry) = self.entries.get_mut(application) else { return };
+        let reason = clipped(reason);
+        if entry.state == SettingsState::Failed && entry.detail == reason {
+            return;
+        }
+        entry.interrupted = 0;
+        entry.set(SettingsState::Failed, reason.clone(), now);
+        self.keep_state(application);
+        self.event(application, Severity::Error, "settings_failed", reason, now);
+    }
+
+    fn event(&mut self, application: &str, severity: Severity, kind: &str, message: String, now: WallTime) {
+        log::info!("{application}: {message}");
+        let revision = self.entries.get(application).map_or(0, |entry| entry.order.revision);
+        self.events.push(Event {
+            severity,
+            application: application.to_owned(),
+            kind: kind.to_owned(),
+            message,
+            occurred_at: now,
+            fields: vec![("revision".to_owned(), revision.to_string())],
+        });
+    }
+
+    /// All but the agent itself, which has no file.
+    fn applications(&self) -> Vec<String> {
+        self.entries.keys().filter(|name| *name != AGENT_NAME).cloned().collect()
+    }
+
+    fn place(&self, application: &str) -> Place {
+        match self.definitions.as_ref().and_then(|known| known.get(application)) {
+            Some(Some(place)) => Place::Here(Box::new(place.clone())),
+            Some(None) => Place::Nowhere,
+            None => Place::Undefined,
+        }
+    }
+
+    fn path(&self, application: &str, ending: &str) -> PathBuf {
+        self.directory.join(format!("{}.{ending}", kept::name_of(application)))
+    }
+
+    /// What is lost of it with a crash is found out again.
+    fn keep_state(&self, application: &str) {
+        let Some(entry) = self.entries.get(application) else { return };
+        let path = self.path(application, "state");
+        if let Err(error) = kept::write(&path, &entry.kept()) {
+            log::warn!("{}: {error}", path.display());
+        }
+    }
+}
+
+impl Entry {
+    fn new(order: SettingsOrder, now: WallTime) -> Self {
+        Self {
+            order,
+            state: SettingsState::Pending,
+            applied_revision: 0,
+            since: now,
+            detail: String::new(),
+            placed: None,
+            definition: Digest::EMPTY,
+            interrupted: 0,
+            repairs: VecDeque::new(),
+        }
+    }
+
+    /// Goes on where the disk says it was.
+    fn take_up(&mut self, kept: KeptState) {
+        self.applied_revision = kept.applied_revision;
+        self.placed = kept.placed;
+        self.definition = kept.definition;
+        if kept.order == self.order.digest() {
+            self.interrupted = kept.interrupted;
+            self.since = kept.since;
+            if kept.state != SettingsState::Failed {
+                (self.state, self.detail) = (kept.state, kept.detail);
+            }
+        }
+    }
+
+    fn set(&mut self, state: SettingsState, detail: String, now: WallTime) {
+        if self.state != state {
+            self.since = now;
+        }
+        (self.state, self.detail) = (state, clipped(detail));
+    }
+
+    fn is_in_place(&self) -> bool {
+        matches!(self.state, SettingsState::Applied | SettingsState::Drifted)
+    }
+
+    fn kept(&self) -> KeptState {
+        KeptState {
+            order: self.order.digest(),
+            state: self.state,
+            applied_revision: self.applied_revision,
+            since: self.since,
+            detail: self.detail.clone(),
+            placed: self.placed,
+            definition: self.definition,
+            interrupted: self.interrupted,
+        }
+    }
+
+    fn report(&self) -> SettingsReport {
+        SettingsReport {
+            revision: self.order.revision,
+            digest: self.order.digest(),
+            state: self.state,
+            applied_revision: self.applied_revision,
+            since: self.since,
+            detail: self.detail.clone(),
+        }
+    }
+}
+
+impl Place {
+    /// What tells it from another: settings that failed there may do elsewhere.
+    fn fingerprint(&self) -> Digest {
+        Digest::of_bytes(format!("{self:?}").as_bytes())
+    }
+
+    /// Why nothing can be put there.
+    fn lack(&self) -> Option<&'static str> {
+        match self {
+            Self::Here(_) => None,
+            Self::Nowhere => Some("it takes no settings: its definition has no [settings]"),
+            Self::Undefined => Some("it is not defined on this device"),
+        }
+    }
+}
+
+/// As much as a report may hold.
+fn clipped(mut text: String) -> String {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}

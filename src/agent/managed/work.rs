@@ -1,0 +1,85 @@
+//! What a helper thread does for managed applications, one piece at a time.
+
+use std::path::PathBuf;
+
+use super::apply::{Stop, apply};
+use super::{file, journal};
+use crate::agent::application::SettingsPlace;
+use crate::wire::digest::Digest;
+
+/// A piece of work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// Undo what this journal tells of.
+    Recover {
+        /// Where it is.
+        journal: PathBuf,
+    },
+    /// Put settings in place.
+    Apply(Box<Apply>),
+    /// Look at the settings files of these applications.
+    Look(Vec<(String, PathBuf)>),
+}
+
+/// Settings to be put in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Apply {
+    /// The application.
+    pub application: String,
+    /// Digest of the order.
+    pub order: Digest,
+    /// Its revision.
+    pub revision: u64,
+    /// What tells the definition from another.
+    pub definition: Digest,
+    /// The settings, as JSON.
+    pub settings: String,
+    /// Where they go.
+    pub place: SettingsPlace,
+    /// Where what was there before is remembered meanwhile.
+    pub journal: PathBuf,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Of [`Work::Recover`].
+    Recovered {
+        /// Where the journal is, or was.
+        journal: PathBuf,
+        /// Why it could not be undone.
+        result: Result<(), String>,
+    },
+    /// Of [`Work::Apply`].
+    Applied {
+        /// What was asked for.
+        job: Box<Apply>,
+        /// The digest of the file, or why it is the old one.
+        result: Result<Digest, String>,
+    },
+    /// Of [`Work::Look`]: for each application the digest of its file; `None` when it is not there.
+    Looked(Vec<(String, Result<Option<Digest>, String>)>),
+}
+
+/// Does it. Takes as long as the programs may take.
+#[must_use]
+pub fn work(work: Work) -> Outcome {
+    match work {
+        Work::Recover { journal } => Outcome::Recovered { result: journal::recover(&journal), journal },
+        Work::Apply(job) => {
+            let result = apply(&job, &|_| false).map_err(|stop| match stop {
+                Stop::Failed(reason) => reason,
+                Stop::Interrupted => "it was interrupted".to_owned(),
+            });
+            Outcome::Applied { job, result }
+        }
+        Work::Look(files) => Outcome::Looked(
+            files
+                .into_iter()
+                .map(|(application, path)| {
+                    (application, file::digest(&file::target(&path)).map_err(|error| error.to_string()))
+                })
+                .collect(),
+        ),
+    }
+}

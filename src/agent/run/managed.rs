@@ -1,0 +1,108 @@
+//! Settings of managed applications, the agent's own among them, and statistics.
+
+use super::{Agent, Now, RunError};
+use crate::agent::application::check::AGENT_NAME;
+use crate::agent::directory::{Directory, DirectoryError};
+use crate::agent::managed::own::OwnSettings;
+use crate::agent::managed::{self, Managed, statistics};
+use crate::agent::spool::SpoolError;
+use crate::machine::agent::SectionContent;
+use crate::wire::limits::CONDITIONS_MAX;
+use crate::wire::section::{ApplicationCondition, Condition};
+use crate::wire::statistics::Statistic;
+use crate::wire::time::WallTime;
+
+/// What is kept of ordered settings.
+pub(super) fn open(directory: &Directory, now: WallTime) -> Result<Managed, RunError> {
+    let path = directory.orders();
+    Managed::open(&path, now)
+        .map_err(|source| RunError::Directory(DirectoryError::Io { path: path.clone(), source }))
+}
+
+impl Agent {
+    /// Hands the next piece of work to a helper, one at a time.
+    pub(super) fn manage_when_due(&mut self, now: &Now) {
+        // Before the last word nothing new is begun: it would be interrupted.
+        if self.farewell.is_some() || self.asleep.is_some() {
+            return;
+        }
+        let Some(work) = self.managed.next_work(now.wall) else { return };
+        if let Err(error) = self.helpers.manage(work.clone()) {
+            log::warn!("no thread to put settings in place: {error}");
+            self.managed.put_off(work);
+        }
+    }
+
+    /// A piece of work is over.
+    pub(super) fn managed_done(&mut self, now: &Now, outcome: managed::Outcome) {
+        self.managed.done(outcome, now.wall);
+        self.managed_changed(now);
+    }
+
+    /// Says what has changed of the settings: in the conditions, and as events.
+    pub(super) fn managed_changed(&mut self, now: &Now) {
+        for event in self.managed.take_events() {
+            let appended = event.to_bytes().map_err(|error| error.to_string()).and_then(|body| {
+                self.spool.append(event.severity, &body, now.wall).map_err(|error| error.to_string())
+            });
+            match appended {
+                Ok(_) => self.is_spool_dirty = true,
+                Err(error) => log::error!("{}: '{}' is not told: {error}", event.application, event.message),
+            }
+        }
+        if self.sections.is_known {
+            self.machine.section_changed(SectionContent::Conditions(self.conditions().into()));
+        }
+    }
+
+    /// The conditions, with how far the settings are; an application that has an order and no definition is among them.
+    pub(super) fn conditions(&self) -> Vec<ApplicationCondition> {
+        let mut conditions = self.sections.conditions.clone();
+        for (application, report) in self.managed.reports() {
+            match conditions.iter().position(|known| known.application == application) {
+                Some(known) => conditions[known].settings = Some(report),
+                None if conditions.len() >= CONDITIONS_MAX => {}
+                None => conditions.push(ApplicationCondition {
+                    application: application.to_owned(),
+                    condition: Condition::Unknown,
+                    since: report.since,
+                    version: String::new(),
+                    detail: String::new(),
+                    settings: Some(report),
+                }),
+            }
+        }
+        conditions.sort_unstable_by(|a, b| a.application.cmp(&b.application));
+        conditions
+    }
+
+    /// Has what was ordered of the agent itself in force.
+    pub(super) fn set_own_when_ordered(&mut self, now: &Now) {
+        let Some(text) = self.managed.own_pending().map(str::to_owned) else { return };
+        let result = self.set_own(now, &text);
+        self.managed.settle(AGENT_NAME, result, now.wall);
+        self.managed_changed(now);
+    }
+
+    fn set_own(&mut self, now: &Now, text: &str) -> Result<(), String> {
+        let own = OwnSettings::parse(text)?;
+        OwnSettings::keep(self.directory.path(), text).map_err(|error| error.to_string())?;
+        self.own = own;
+        self.machine.set_own_interval(now, self.own.interval_seconds);
+        self.put_own_in_force().map_err(|error| error.to_string())
+    }
+
+    /// The log's level and the spool's quotas: as the device's file says, and above it what the server set.
+    pub(super) fn put_own_in_force(&mut self) -> Result<(), SpoolError> {
+        log::set_max_level(self.own.log_level(&self.settings).into());
+        self.spool.set_quotas(self.own.spool(&self.settings).quotas_bytes())
+    }
+
+    /// The numbers as they are now: they go with the next sync.
+    pub(super) fn take_statistics(&mut self, mut own: Vec<Statistic>, applications: Vec<Statistic>) {
+        own.push(statistics::spool(self.spool.bytes()));
+        let (statistics, problem) = statistics::together(own, applications);
+        self.sections.statistics_problem = problem;
+        self.machine.set_statistics(statistics);
+    }
+}

@@ -1,0 +1,319 @@
+//! Runs while they are executed: begun, watched, ended.
+
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use mio::net::UnixStream;
+use mio::{Interest, Registry, Token};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::files::{self, CANCEL, Content, Look, Outcome, PLAN, PROGRESS, Progress, RESULT, SETTINGS};
+use super::kept::{INTERRUPTED, Run, Runs, Stage};
+use super::plan::{Plan, plan};
+use super::{program, supervisor};
+use crate::agent::settings::{CONCURRENT_RUNS_MAX, Settings};
+use crate::wire::id::RunId;
+use crate::wire::task::RunStage;
+use crate::wire::time::{Moment, Now};
+
+/// A running run is reported this often at least, in seconds: the server's lease on it is renewed.
+const LEASE_SECONDS: u64 = 60;
+
+/// Progress is reported this often at most, in seconds.
+const PROGRESS_SECONDS: u64 = 5;
+
+/// How often a run that an earlier agent began is looked at, in seconds: no line leads to its supervisor.
+const LOOK_SECONDS: u64 = 1;
+
+/// How often a run that may be repeated is executed, in times: one that ends its own device must not do so for ever.
+const ATTEMPTS_MAX: u32 = 3;
+
+/// A run that is being executed.
+#[derive(Debug)]
+pub(super) struct Execution {
+    /// `None`: an earlier agent began it.
+    line: Option<Line>,
+    progress: Progress,
+    /// What was said of it last, and when.
+    said: Progress,
+    said_at: Moment,
+    look_at: Moment,
+}
+
+/// The line to a supervisor that this agent started.
+#[derive(Debug)]
+struct Line {
+    supervisor: Child,
+    stream: UnixStream,
+    slot: usize,
+}
+
+impl Execution {
+    /// One that an earlier agent began.
+    pub(super) fn left_behind() -> Self {
+        Self::new(None, Moment(0))
+    }
+
+    fn new(line: Option<Line>, now: Moment) -> Self {
+        Self { line, progress: Progress::default(), said: Progress::default(), said_at: now, look_at: now }
+    }
+
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// When something is to be said or looked at.
+    fn due(&self) -> Moment {
+        let say_at = if self.progress == self.said { LEASE_SECONDS } else { PROGRESS_SECONDS };
+        let say_at = self.said_at.plus_seconds(say_at);
+        if self.line.is_some() { say_at } else { say_at.min(self.look_at) }
+    }
+}
+
+impl Runs {
+    /// When [`Self::work`] has something to do by itself; `None`: there is nothing to wait for.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Moment> {
+        let due = self.runs.values().filter_map(|run| match &run.stage {
+            Stage::Waiting { begin_by } => Some(*begin_by),
+            Stage::Running(execution) => Some(execution.due()),
+            Stage::Over { .. } => None,
+        });
+        due.min()
+    }
+
+    /// Begins what may begin, and looks at what is due.
+    pub fn work(&mut self, settings: &Settings, registry: &Registry, first_token: usize, now: &Now) {
+        let running: Vec<RunId> = self.running().map(|run| run.order.run).collect();
+        for id in running {
+            self.attend(id, now);
+        }
+        let mut waiting: Vec<&Run> =
+            self.runs.values().filter(|run| matches!(run.stage, Stage::Waiting { .. })).collect();
+        waiting.sort_by_key(|run| (run.at, run.order.run));
+        let waiting: Vec<RunId> = waiting.into_iter().map(|run| run.order.run).collect();
+        for id in waiting {
+            let Some(run) = self.runs.get(&id) else { continue };
+            let is_free = self.running().all(|other| other.order.application != run.order.application)
+                && self.running().count() < settings.tasks.concurrent.min(CONCURRENT_RUNS_MAX);
+            let is_late = matches!(run.stage, Stage::Waiting { begin_by } if now.moment >= begin_by);
+            if is_late {
+                let message = format!("did not begin within {} s", run.order.start_within_seconds);
+                self.end(id, Outcome::without_output(RunStage::Rejected, message));
+            } else if is_free {
+                self.begin(id, settings, registry, first_token, now);
+            }
+        }
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Run> {
+        self.runs.values().filter(|run| matches!(run.stage, Stage::Running(_)))
+    }
+
+    fn end(&mut self, id: RunId, outcome: Outcome) {
+        if let Some(run) = self.runs.get_mut(&id) {
+            log::info!("run {id}: {:?} {}", outcome.stage, outcome.message);
+            self.news.extend(run.end(outcome));
+        }
+    }
+
+    fn begin(&mut self, id: RunId, settings: &Settings, registry: &Registry, first_token: usize, now: &Now) {
+        let used = self.running().filter_map(|run| match &run.stage {
+            Stage::Running(Execution { line: Some(line), .. }) => Some(line.slot),
+            _ => None,
+        });
+        let used: Vec<usize> = used.collect();
+        let Some(slot) = (0..CONCURRENT_RUNS_MAX).find(|slot| !used.contains(slot)) else { return };
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let plan = match plan(settings, &run.order) {
+            Ok(plan) => plan,
+            Err(why) => return self.end(id, Outcome::without_output(RunStage::Rejected, why)),
+        };
+        log::info!("run {id}: '{}' of {} begins", plan.kind, plan.application);
+        match start(run, plan, slot, registry, first_token) {
+            Ok(line) => {
+                run.stage = Stage::Running(Execution::new(Some(line), now.moment));
+                let said = run.say(RunStage::Running, &Progress::default());
+                self.news.push(said);
+            }
+            Err(error) => {
+                let message = format!("it could not be started: {error}");
+                self.end(id, Outcome::without_output(RunStage::Failed, message));
+            }
+        }
+    }
+
+    /// A line has something to say.
+    pub fn heard(&mut self, slot: usize, now: &Now) {
+        let found = self.running().find_map(|run| match &run.stage {
+            Stage::Running(Execution { line: Some(line), .. }) if line.slot == slot => Some(run.order.run),
+            _ => None,
+        });
+        let Some(id) = found else { return };
+        let Some(Run { stage: Stage::Running(execution), directory, .. }) = self.runs.get_mut(&id) else {
+            return;
+        };
+        let Some(line) = &mut execution.line else { return };
+        let mut buffer = [0; 64];
+        let is_over = loop {
+            match line.stream.read(&mut buffer) {
+                Ok(0) => break true,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break true,
+            }
+        };
+        if is_over {
+            // It has closed its line by ending: there is nothing left to wait for.
+            let _ = line.supervisor.wait();
+            execution.line = None;
+        }
+        execution.read_progress(directory);
+        if is_over {
+            self.look_and_log(id, now);
+        } else {
+            self.attend(id, now);
+        }
+    }
+
+    /// Says or looks at what is due.
+    fn attend(&mut self, id: RunId, now: &Now) {
+        let Some(Run { stage: Stage::Running(execution), directory, .. }) = self.runs.get_mut(&id) else {
+            return;
+        };
+        if now.moment < execution.due() {
+            return;
+        }
+        if execution.line.is_none() && now.moment >= execution.look_at {
+            execution.look_at = now.moment.plus_seconds(LOOK_SECONDS);
+            execution.read_progress(directory);
+            self.look_and_log(id, now);
+        }
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let Stage::Running(execution) = &mut run.stage else { return };
+        let say_after = if execution.progress == execution.said { LEASE_SECONDS } else { PROGRESS_SECONDS };
+        if now.moment >= execution.said_at.plus_seconds(say_after) {
+            execution.said_at = now.moment;
+            execution.said = execution.progress.clone();
+            let progress = execution.progress.clone();
+            let said = run.say(RunStage::Running, &progress);
+            self.news.push(said);
+        }
+    }
+
+    fn look_and_log(&mut self, id: RunId, now: &Now) {
+        if let Err(error) = self.look(id, now) {
+            log::error!("run {id} can't be looked at, it is tried again: {error}");
+        }
+    }
+
+    /// Finds out how far a run is that has no line any more.
+    pub(super) fn look(&mut self, id: RunId, now: &Now) -> io::Result<()> {
+        let Some(run) = self.runs.get_mut(&id) else { return Ok(()) };
+        // While it is held here no supervisor begins.
+        let _lock = match files::look(&run.directory)? {
+            Look::Held(_) => return Ok(()),
+            Look::Free(lock) => lock,
+        };
+        if let Content::Whole(outcome) = files::read::<Outcome>(&run.directory, RESULT)? {
+            log::info!("run {id}: {:?} {}", outcome.stage, outcome.message);
+            self.news.extend(run.close(outcome));
+            return Ok(());
+        }
+        program::end_orphans(&run.directory);
+        if run.directory.join(CANCEL).exists() {
+            self.end(id, supervisor::cancelled());
+            return Ok(());
+        }
+        let plan = files::read::<Plan>(&run.directory, PLAN)?.whole();
+        match plan {
+            Some(plan) if plan.may_repeat && plan.attempt < ATTEMPTS_MAX => {
+                log::warn!("run {id} was interrupted, and is executed again");
+                let begin_by = now.moment.plus_seconds(u64::from(run.order.start_within_seconds));
+                run.stage = Stage::Waiting { begin_by };
+            }
+            _ => self.end(id, Outcome::without_output(RunStage::Failed, INTERRUPTED)),
+        }
+        Ok(())
+    }
+
+    /// The server does not want it any more: its supervisor ends it.
+    pub(super) fn cancel(&mut self, id: RunId, now: &Now) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        // First the reason, then the signal: a signal alone may come from a system that goes down.
+        if let Err(error) = files::write_bytes(&run.directory, CANCEL, b"") {
+            log::error!("run {id} can't be ended: {error}");
+            return;
+        }
+        match files::look(&run.directory) {
+            Ok(Look::Held(number)) => {
+                if let Some(number) = Pid::from_raw(number).filter(|_| number > 1) {
+                    // Who is gone needs none.
+                    let _ = kill_process(number, Signal::TERM);
+                }
+            }
+            // It has not begun yet, and sees that it need not, or it is over.
+            Ok(Look::Free(_)) => {}
+            Err(error) => log::error!("run {id} can't be ended: {error}"),
+        }
+        if matches!(&run.stage, Stage::Running(execution) if execution.line.is_none()) {
+            self.look_and_log(id, now);
+        }
+    }
+}
+
+impl Execution {
+    fn read_progress(&mut self, directory: &Path) {
+        if let Ok(Content::Whole(progress)) = files::read(directory, PROGRESS) {
+            self.progress = progress;
+        }
+    }
+}
+
+/// Writes down what is executed, and starts a supervisor for it.
+fn start(
+    run: &Run,
+    mut plan: Plan,
+    slot: usize,
+    registry: &Registry,
+    first_token: usize,
+) -> io::Result<Line> {
+    if let Some(before) = files::read::<Plan>(&run.directory, PLAN)?.whole() {
+        plan.attempt = before.attempt.saturating_add(1);
+    }
+    supervisor::clear(&run.directory)?;
+    files::write_bytes(&run.directory, SETTINGS, run.order.settings.as_bytes())?;
+    files::write(&run.directory, PLAN, &plan)?;
+    let (own, theirs) = StdStream::pair()?;
+    own.set_nonblocking(true)?;
+    let supervisor = this_program()?
+        .arg(supervisor::COMMAND)
+        .arg(&run.directory)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(OwnedFd::from(theirs)))
+        // A Ctrl-C that ends the agent is not meant for it.
+        .process_group(0)
+        .spawn()?;
+    let mut stream = UnixStream::from_std(own);
+    registry.register(&mut stream, Token(first_token + slot), Interest::READABLE)?;
+    Ok(Line { supervisor, stream, slot })
+}
+
+/// This very program, also when its file was replaced since it was started.
+fn this_program() -> io::Result<Command> {
+    let own = Path::new("/proc/self/exe");
+    let path: PathBuf = if own.exists() { own.to_owned() } else { std::env::current_exe()? };
+    let mut command = Command::new(path);
+    command.arg0("muster-agent");
+    // `musterd agent …` is an agent as well.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "agent") {
+        command.arg("agent");
+    }
+    Ok(command)
+}

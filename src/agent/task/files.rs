@@ -1,0 +1,247 @@
+//! The files of one run.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use minicbor::{Decode, Encode};
+
+use crate::agent::slots::{self, sync_directory};
+use crate::wire::bounded;
+use crate::wire::limits::{RUN_OUTPUT_PART_BYTES_MAX, TASK_SETTINGS_BYTES_MAX};
+use crate::wire::task::{RunOrder, RunStage};
+use crate::wire::time::WallTime;
+
+/// Name of the file of what was ordered.
+pub const ORDER: &str = "order";
+/// Name of the file of what is executed.
+pub const PLAN: &str = "plan";
+/// Name of the program's standard input.
+pub const SETTINGS: &str = "settings";
+/// Name of the file that the supervisor locks.
+pub const LOCK: &str = "lock";
+/// Name of the file of the process group.
+pub const GROUP: &str = "group";
+/// Name of the file of progress.
+pub const PROGRESS: &str = "progress";
+/// Name of the file that says that the run is not wanted any more.
+pub const CANCEL: &str = "cancel";
+/// Name of the file of the last word.
+pub const RESULT: &str = "result";
+/// Name of the file of serial numbers.
+pub const REPORTED: &str = "reported";
+
+/// Largest file of a run, in bytes: a result with all its output, or an order with the longest settings.
+const FILE_BYTES_MAX: u64 = (2 * RUN_OUTPUT_PART_BYTES_MAX + TASK_SETTINGS_BYTES_MAX + 64 * 1024) as u64;
+
+/// `order`: what was ordered, and when.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Accepted {
+    /// The order.
+    #[n(0)]
+    pub order: RunOrder,
+    /// When it came, by the device's clock.
+    #[n(1)]
+    pub at: WallTime,
+}
+
+/// `progress`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct Progress {
+    /// How much is done, in percent; `None`: not known.
+    #[n(0)]
+    pub percent: Option<u8>,
+    /// What it is doing.
+    #[n(1)]
+    pub message: String,
+}
+
+/// `group`: a process group that can be told from a later one with the same number.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct ProcessGroup {
+    /// Its number, and that of the process that leads it.
+    #[n(0)]
+    pub number: i32,
+    /// When that was started, in ticks since the system booted (proc_pid_stat(5), field 22).
+    #[n(1)]
+    pub started_ticks: u64,
+    /// Which boot of the system.
+    #[n(2)]
+    pub boot: String,
+}
+
+/// `result`: the last word, with the output.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Outcome {
+    /// How it ended.
+    #[n(0)]
+    pub stage: RunStage,
+    /// The program's exit code.
+    #[n(1)]
+    pub exit_code: Option<i32>,
+    /// For people.
+    #[n(2)]
+    pub message: String,
+    /// With 'not now': when to come again.
+    #[n(3)]
+    pub again_seconds: Option<u32>,
+    /// The beginning of its output.
+    #[cbor(
+        n(4),
+        encode_with = "minicbor::bytes::encode",
+        decode_with = "bounded::bytes::<Ctx, RUN_OUTPUT_PART_BYTES_MAX>"
+    )]
+    pub head: Vec<u8>,
+    /// The end.
+    #[cbor(
+        n(5),
+        encode_with = "minicbor::bytes::encode",
+        decode_with = "bounded::bytes::<Ctx, RUN_OUTPUT_PART_BYTES_MAX>"
+    )]
+    pub tail: Vec<u8>,
+    /// Bytes between the two that were not kept.
+    #[n(6)]
+    pub omitted_bytes: u64,
+}
+
+impl Outcome {
+    /// The last word of a run of which nothing was executed, or nothing is known.
+    #[must_use]
+    pub fn without_output(stage: RunStage, message: impl Into<String>) -> Self {
+        Self {
+            stage,
+            exit_code: None,
+            message: message.into(),
+            again_seconds: None,
+            head: Vec::new(),
+            tail: Vec::new(),
+            omitted_bytes: 0,
+        }
+    }
+}
+
+/// `reported`: which serial numbers may have been used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct Reported {
+    /// None above this one were used before the last word.
+    #[n(0)]
+    pub reserved: u32,
+    /// The serial number of the first of the updates that say the last word: the same numbers after a restart.
+    #[n(1)]
+    pub last_from: Option<u32>,
+}
+
+/// What a file holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Content<T> {
+    /// There is none.
+    Absent,
+    /// It is torn or was changed.
+    Torn,
+    /// This.
+    Whole(T),
+}
+
+impl<T> Content<T> {
+    /// What it holds, when it is whole.
+    #[must_use]
+    pub fn whole(self) -> Option<T> {
+        match self {
+            Self::Whole(content) => Some(content),
+            Self::Absent | Self::Torn => None,
+        }
+    }
+}
+
+/// Replaces a file as a whole. When this returns without an error it is on the medium.
+///
+/// # Errors
+/// When the system refuses.
+pub fn write<T: Encode<()>>(directory: &Path, name: &str, content: &T) -> io::Result<()> {
+    let content = minicbor::to_vec(content).map_err(io::Error::other)?;
+    write_bytes(directory, name, &slots::encode(1, &content))
+}
+
+/// Replaces a file as a whole with these bytes; durable when this returns.
+///
+/// # Errors
+/// When the system refuses.
+pub fn write_bytes(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    replace(directory, name, bytes, true)?;
+    sync_directory(directory)
+}
+
+/// Replaces a file as a whole, without waiting for the medium: what may be lost.
+///
+/// # Errors
+/// When the system refuses.
+pub fn write_loosely<T: Encode<()>>(directory: &Path, name: &str, content: &T) -> io::Result<()> {
+    let content = minicbor::to_vec(content).map_err(io::Error::other)?;
+    replace(directory, name, &slots::encode(1, &content), false)
+}
+
+fn replace(directory: &Path, name: &str, bytes: &[u8], is_durable: bool) -> io::Result<()> {
+    let new = directory.join(format!("{name}.new"));
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(bytes)?;
+    if is_durable {
+        file.sync_all()?;
+    }
+    fs::rename(new, directory.join(name))
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// When the system refuses for another reason than that it is not there.
+pub fn read<T: for<'a> Decode<'a, ()>>(directory: &Path, name: &str) -> io::Result<Content<T>> {
+    let mut bytes = Vec::new();
+    match File::open(directory.join(name)).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes))
+    {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::Absent),
+        Err(error) => return Err(error),
+    }
+    let content = slots::decode(&bytes).and_then(|slot| minicbor::decode(&slot.content).ok());
+    Ok(content.map_or(Content::Torn, Content::Whole))
+}
+
+/// The lock of a run, as somebody who looks at it finds it.
+#[derive(Debug)]
+pub enum Look {
+    /// No supervisor lives, and none begins while this file is open.
+    Free(File),
+    /// A supervisor lives: its process number, 0 while it has not said it yet.
+    Held(i32),
+}
+
+/// Opens the lock file.
+///
+/// # Errors
+/// When the system refuses.
+pub fn open_lock(directory: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(directory.join(LOCK))
+}
+
+/// Looks whether a supervisor lives.
+///
+/// # Errors
+/// When the system refuses.
+pub fn look(directory: &Path) -> io::Result<Look> {
+    let mut file = open_lock(directory)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Look::Free(file)),
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            (&mut file).take(32).read_to_string(&mut text)?;
+            Ok(Look::Held(text.trim().parse().unwrap_or(0)))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}

@@ -1,0 +1,307 @@
+//! `muster-agent supervise-run DIR`: executes one run to its end, whatever becomes of the agent meanwhile.
+//!
+//! Started by the agent, never by hand. Its standard output leads to the agent, which reads no more from it than that there is
+//! something new: a byte for each progress, and its end. An agent that was started later has no such line and looks at the lock.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, PipeReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{ExitCode, ExitStatus};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::Signal;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
+
+use super::files::{self, CANCEL, Outcome, PLAN, PROGRESS, Progress, RESULT};
+use super::output::{LineFilter, OutputKeeper, again_seconds, clipped};
+use super::plan::Plan;
+use super::program::Program;
+use crate::wire::task::RunStage;
+
+/// The hidden command.
+pub const COMMAND: &str = "supervise-run";
+
+/// Exit code of a program that can't do it now (EX_TEMPFAIL, sysexits.h): nothing was done.
+pub const EXIT_NOT_NOW: i32 = 75;
+
+/// How long a program that was told to end may take, in seconds.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Progress is passed on this often at most.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is read of the output at a time, in bytes.
+const READ_BYTES: usize = 16 * 1024;
+
+/// How much is read at most once the program has ended, in reads: what it left running may write for ever.
+const LAST_READS_MAX: usize = 64;
+
+/// Runs the hidden command with what follows it.
+#[must_use]
+pub fn main(arguments: &[OsString]) -> ExitCode {
+    let [directory] = arguments else {
+        eprintln!("muster-agent: {COMMAND} is for the agent alone");
+        return ExitCode::from(2);
+    };
+    match supervise(Path::new(directory)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("muster-agent: run in {}: {error}", Path::new(directory).display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why the program is being ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ending {
+    TimedOut,
+    /// A signal came: the run is not wanted any more, or the system goes down.
+    Told,
+}
+
+fn supervise(directory: &Path) -> io::Result<()> {
+    let mut lock = files::open_lock(directory)?;
+    // An agent that looks holds it for a moment; another supervisor of this run until it is over.
+    lock.lock()?;
+    if directory.join(RESULT).exists() {
+        return Ok(());
+    }
+    rustix::io::ioctl_fionbio(io::stdout(), true)?;
+    lock.set_len(0)?;
+    write!(lock, "{}", std::process::id())?;
+    let plan = files::read::<Plan>(directory, PLAN)?.whole();
+    let plan = plan.ok_or_else(|| io::Error::other("there is nothing to execute"))?;
+    let told = signals(&[SIGTERM, SIGINT, SIGHUP])?;
+    let children = signals(&[SIGCHLD])?;
+    // The agent may have been told to end it before anybody listened.
+    if directory.join(CANCEL).exists() {
+        return finish(directory, &cancelled());
+    }
+    let (program, output) = match Program::start(&plan, directory) {
+        Ok(started) => started,
+        Err(error) => {
+            let program = plan.command.first().map(String::as_str).unwrap_or_default();
+            let message = format!("'{program}' can't be run in {}: {error}", plan.directory);
+            return finish(directory, &Outcome::without_output(RunStage::Failed, message));
+        }
+    };
+    program.note(directory)?;
+    rustix::io::ioctl_fionbio(&output, true)?;
+    let timeout = Duration::from_secs(u64::from(plan.timeout_seconds));
+    let mut supervision = Supervision {
+        directory,
+        program,
+        output: Some(output),
+        keeper: OutputKeeper::default(),
+        filter: LineFilter::default(),
+        progress: None,
+        told_at: None,
+        deadline: Instant::now() + timeout,
+        ending: None,
+    };
+    let status = supervision.watch(told, children)?;
+    let Supervision { keeper, ending, .. } = supervision;
+    let is_unwanted = directory.join(CANCEL).exists();
+    let outcome = match ending {
+        Some(Ending::Told) if is_unwanted => cancelled(),
+        // Without a result: the agent sees that it was interrupted.
+        Some(Ending::Told) => return Ok(()),
+        Some(Ending::TimedOut) => Outcome::without_output(
+            RunStage::TimedOut,
+            format!("it took longer than {} s and was ended", plan.timeout_seconds),
+        ),
+        None => judge(status, &keeper),
+    };
+    let (head, tail, omitted_bytes) = keeper.finish();
+    finish(directory, &Outcome { head, tail, omitted_bytes, ..outcome })
+}
+
+fn finish(directory: &Path, outcome: &Outcome) -> io::Result<()> {
+    files::write(directory, RESULT, outcome)
+}
+
+/// The last word of a run that the server does not want any more.
+pub(super) fn cancelled() -> Outcome {
+    Outcome::without_output(RunStage::Cancelled, "ended, because the server does not want it any more")
+}
+
+/// What a program's end means.
+fn judge(status: ExitStatus, keeper: &OutputKeeper) -> Outcome {
+    let lines = keeper.last_lines();
+    let Some(code) = status.code() else {
+        let signal = status.signal().unwrap_or_default();
+        return Outcome::without_output(RunStage::Failed, format!("signal {signal} ended it"));
+    };
+    let again = lines.iter().take(2).find_map(|line| again_seconds(line));
+    let last = lines.into_iter().find(|line| code != EXIT_NOT_NOW || again_seconds(line).is_none());
+    let last = last.unwrap_or_default();
+    let (stage, message) = match code {
+        0 => (RunStage::Succeeded, String::new()),
+        EXIT_NOT_NOW => (RunStage::NotNow, last),
+        _ if last.is_empty() => (RunStage::Failed, format!("exit code {code}")),
+        _ => (RunStage::Failed, clipped(&format!("exit code {code}: {last}"))),
+    };
+    let again_seconds = again.filter(|_| code == EXIT_NOT_NOW);
+    Outcome { exit_code: Some(code), again_seconds, ..Outcome::without_output(stage, message) }
+}
+
+/// A pipe in which a byte arrives for each of these signals.
+fn signals(signals: &[i32]) -> io::Result<UnixStream> {
+    let (read, write) = UnixStream::pair()?;
+    read.set_nonblocking(true)?;
+    for signal in signals {
+        pipe::register(*signal, write.try_clone()?)?;
+    }
+    Ok(read)
+}
+
+struct Supervision<'a> {
+    directory: &'a Path,
+    program: Program,
+    /// `None`: everybody has closed it.
+    output: Option<PipeReader>,
+    keeper: OutputKeeper,
+    filter: LineFilter,
+    /// Not passed on yet.
+    progress: Option<Progress>,
+    /// When progress was passed on last.
+    told_at: Option<Instant>,
+    /// When it is ended; while it is being ended: when it is killed.
+    deadline: Instant,
+    ending: Option<Ending>,
+}
+
+impl Supervision<'_> {
+    /// Until the program has ended.
+    fn watch(&mut self, mut told: UnixStream, mut children: UnixStream) -> io::Result<ExitStatus> {
+        let mut ignored = [0; 16];
+        while !self.program.has_ended() {
+            let now = Instant::now();
+            if now >= self.deadline {
+                self.end(Ending::TimedOut);
+            }
+            self.pass_progress_on(now);
+            self.wait(&told, &children)?;
+            if matches!(told.read(&mut ignored), Ok(1..)) && self.ending.is_none() {
+                self.end(Ending::Told);
+            }
+            while matches!(children.read(&mut ignored), Ok(1..)) {}
+            self.read(1)?;
+        }
+        self.read(LAST_READS_MAX)?;
+        self.progress = self.filter.end(&mut self.keeper).or(self.progress.take());
+        self.program.reap()
+    }
+
+    /// Ends the program: first it is asked, later it is killed.
+    fn end(&mut self, why: Ending) {
+        let signal = if self.ending.is_none() { Signal::TERM } else { Signal::KILL };
+        self.ending.get_or_insert(why);
+        self.deadline = Instant::now() + GRACE;
+        self.program.signal(signal);
+    }
+
+    fn wait(&self, told: &UnixStream, children: &UnixStream) -> io::Result<()> {
+        let mut until = self.deadline;
+        if let (Some(_), Some(told_at)) = (&self.progress, self.told_at) {
+            until = until.min(told_at + PROGRESS_INTERVAL);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+        let mut sources = vec![PollFd::new(told, PollFlags::IN), PollFd::new(children, PollFlags::IN)];
+        sources.extend(self.output.iter().map(|output| PollFd::new(output, PollFlags::IN)));
+        match poll(&mut sources, Some(&left)) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes what was written, in so many reads at most.
+    fn read(&mut self, reads_max: usize) -> io::Result<()> {
+        let mut buffer = [0; READ_BYTES];
+        for _ in 0..reads_max {
+            let Some(output) = &mut self.output else { break };
+            match output.read(&mut buffer) {
+                Ok(0) => self.output = None,
+                Ok(length) => {
+                    let progress = self.filter.add(&buffer[..length], &mut self.keeper);
+                    self.progress = progress.or(self.progress.take());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_progress_on(&mut self, now: Instant) {
+        if self.told_at.is_some_and(|at| now < at + PROGRESS_INTERVAL) {
+            return;
+        }
+        let Some(progress) = self.progress.take() else { return };
+        self.told_at = Some(now);
+        if files::write_loosely(self.directory, PROGRESS, &progress).is_ok() {
+            // An agent that is gone, or is behind with reading, needs no byte.
+            let _ = io::stdout().write_all(b"\n").and_then(|()| io::stdout().flush());
+        }
+    }
+}
+
+/// Leaves the files of an earlier execution of the same run behind.
+///
+/// # Errors
+/// When the system refuses.
+pub(super) fn clear(directory: &Path) -> io::Result<()> {
+    for name in [files::GROUP, PROGRESS, RESULT, CANCEL] {
+        match fs::remove_file(directory.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    // The process number in it was another's.
+    files::open_lock(directory)?.set_len(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(status: i32, output: &str) -> Outcome {
+        let mut keeper = OutputKeeper::default();
+        keeper.add(output.as_bytes());
+        judge(ExitStatus::from_raw(status), &keeper)
+    }
+
+    #[test]
+    fn an_end_is_understood() {
+        assert_eq!(judged(0, "done\n").stage, RunStage::Succeeded);
+        let failed = judged(3 << 8, "a\nno disk\n");
+        assert_eq!((failed.stage, failed.exit_code), (RunStage::Failed, Some(3)));
+        assert_eq!(failed.message, "exit code 3: no disk");
+        assert_eq!(judged(1 << 8, "").message, "exit code 1");
+        let killed = judged(9, "a\n");
+        assert_eq!(
+            (killed.stage, killed.exit_code, killed.message.as_str()),
+            (RunStage::Failed, None, "signal 9 ended it")
+        );
+    }
+
+    #[test]
+    fn not_now_says_when_again() {
+        let later = judged(75 << 8, "busy with a sale\nagain: 600\n");
+        assert_eq!((later.stage, later.again_seconds), (RunStage::NotNow, Some(600)));
+        assert_eq!(later.message, "busy with a sale");
+        let later = judged(75 << 8, "again: 600\nbusy\n");
+        assert_eq!((later.again_seconds, later.message.as_str()), (Some(600), "busy"));
+        assert_eq!(judged(75 << 8, "busy\n").again_seconds, None);
+        assert_eq!(judged(1 << 8, "again: 600\n").again_seconds, None);
+    }
+}

@@ -1,0 +1,206 @@
+//! The steps in which the device is managed: an application of its own, a policy, statistics.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use muster::wire::api::{ConditionStatus, SettingsStatus};
+use muster::wire::settings::SettingsState;
+
+use super::process::{run_well, wait_for};
+use super::steps::{DEVICE, Demo, GROUP};
+use super::{Failure, shown};
+
+/// The application that the demo brings: a till. It writes what it has sold, and reads its settings again at SIGHUP.
+const TILL: &str = "till";
+
+/// A till, as a shell script: `$1` is its directory.
+const TILL_SCRIPT: &str = r#"cd "$1" || exit 1
+take_over() { cp settings.json in-force.json.new && mv in-force.json.new in-force.json; }
+trap take_over HUP
+echo $$ > till.pid
+sold=0
+while :; do
+    sold=$((sold + 1))
+    printf '{"sold": {"value": %d, "unit": "articles"}}' "$sold" > statistics.json.new
+    mv statistics.json.new statistics.json
+    sleep 1 & wait $!
+done
+"#;
+
+/// The till, running beside the demo. It is ended when this value goes.
+pub(super) struct Till {
+    directory: PathBuf,
+    child: Child,
+}
+
+impl Till {
+    /// Writes the till, its definition for the agent into `definitions`, and starts it.
+    pub(super) fn start(directory: &Path, definitions: &Path) -> Result<Self, Failure> {
+        let wrong = |error: std::io::Error| Failure::new(format!("{}: {error}", directory.display()));
+        fs::create_dir_all(directory).map_err(wrong)?;
+        fs::create_dir_all(definitions).map_err(wrong)?;
+        fs::write(directory.join("till.sh"), TILL_SCRIPT).map_err(wrong)?;
+        fs::write(definitions.join("till.toml"), definition(directory)).map_err(wrong)?;
+        let child = Command::new("sh")
+            .arg(directory.join("till.sh"))
+            .arg(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| Failure::new(format!("can't start a shell: {error}")))?;
+        Ok(Self { directory: directory.to_owned(), child })
+    }
+
+    /// The settings that it last took over.
+    fn in_force(&self) -> serde_json::Value {
+        let text = fs::read_to_string(self.directory.join("in-force.json")).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+}
+
+impl Drop for Till {
+    fn drop(&mut self) {
+        // Already ended is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What the agent is to know of the till: ten lines.
+fn definition(directory: &Path) -> String {
+    let at = |name: &str| directory.join(name).display().to_string();
+    format!(
+        r#"name = "till"
+
+[condition]
+pid_file = "{pid}"
+
+[settings]
+file = "{settings}"
+format = "json"
+validate = ["grep", "-q", "currency", "{{file}}"]
+apply = ["sh", "-c", "kill -HUP $(cat {pid})"]
+
+[statistics]
+file = "{statistics}"
+"#,
+        pid = at("till.pid"),
+        settings = at("settings.json"),
+        statistics = at("statistics.json"),
+    )
+}
+
+impl Demo {
+    pub(super) fn apply_a_policy(&mut self) -> Result<(), Failure> {
+        let file =
+            self.write("policy.json", r#"{"currency": "EUR", "receipt": {"paper": true, "lines": 40}}"#)?;
+        let started = Instant::now();
+        self.ctl(&[
+            "policy",
+            "set",
+            "--group",
+            GROUP,
+            "--application",
+            TILL,
+            "--file",
+            &file,
+            "--lock",
+            "currency",
+            "--now",
+        ])?;
+        let report = self
+            .wait_for_settings("the policy to be applied", |report| report.state == SettingsState::Applied)?;
+        let took = started.elapsed();
+        let in_force = wait_for("the till to take its settings over", || {
+            Ok(self.till.as_ref().map(Till::in_force).filter(|settings| settings["currency"] == "EUR"))
+        })?;
+        if in_force["receipt"]["lines"] != 40 {
+            return Err(Failure::new(format!("the till works with other settings: {in_force}")));
+        }
+        self.tell(
+            "policy",
+            &format!("settings for '{TILL}' in {GROUP}; the device was woken, checked them with the till's own test, put them in place and had the till take them over"),
+            &[format!("revision {} applied {} after the command", report.applied_revision, shown(took))],
+        );
+        let own = self.write("own.json", r#"{"currency": "USD", "receipt": {"lines": 60}}"#)?;
+        self.ctl(&["settings", "set", "--device", DEVICE, "--application", TILL, "--file", &own, "--now"])?;
+        let revision = report.revision;
+        self.wait_for_settings("the device's own settings", |report| {
+            report.state == SettingsState::Applied && report.applied_revision > revision
+        })?;
+        let settings = wait_for("the till to take them over", || {
+            let settings = self.till.as_ref().map(Till::in_force);
+            Ok(settings.filter(|settings| settings["receipt"]["lines"] == 60))
+        })?;
+        if settings["currency"] != "EUR" {
+            return Err(Failure::new("a locked key was overridden"));
+        }
+        self.tell("lock", "the device's own settings asked for 60 lines and for US dollars; the currency is locked by the group", &[]);
+        self.show(&["policy", "explain", "--device", DEVICE, "--application", TILL])
+    }
+
+    pub(super) fn reject_a_broken_policy(&mut self) -> Result<(), Failure> {
+        let file = self.write("broken.json", r#"{"receipt": {"lines": 1}}"#)?;
+        self.ctl(&["settings", "remove", "--device", DEVICE, "--application", TILL])?;
+        self.ctl(&["policy", "set", "--group", GROUP, "--application", TILL, "--file", &file, "--now"])?;
+        let report = self.wait_for_settings("the refusal", |report| report.state == SettingsState::Failed)?;
+        let in_force = self.till.as_ref().map(Till::in_force).unwrap_or_default();
+        if in_force["currency"] != "EUR" {
+            return Err(Failure::new(format!("the refused settings are in force: {in_force}")));
+        }
+        self.tell(
+            "broken policy",
+            &format!("a policy without a currency was refused by the till's own test; revision {} is still in place", report.applied_revision),
+            &[],
+        );
+        self.quote("the device", &report.detail);
+        let good = self.path("policy.json");
+        self.ctl(&["policy", "set", "--group", GROUP, "--application", TILL, "--file", &good, "--now"])?;
+        self.wait_for_settings("the good policy", |report| report.state == SettingsState::Applied).map(drop)
+    }
+
+    pub(super) fn show_statistics(&mut self) -> Result<(), Failure> {
+        self.tell("statistics", "numbers of the till and of the agent, as they came with the last sync", &[]);
+        self.ctl(&["device", "show", DEVICE, "--now"])?;
+        self.show(&["device", "show", DEVICE])
+    }
+
+    fn wait_for_settings(
+        &mut self,
+        what: &str,
+        is_it: impl Fn(&SettingsStatus) -> bool,
+    ) -> Result<SettingsStatus, Failure> {
+        let find = |conditions: &[ConditionStatus]| {
+            conditions.iter().find(|c| c.application == TILL).and_then(|c| c.settings.clone())
+        };
+        let device =
+            self.wait_for_device(what, |device| find(&device.conditions).is_some_and(|r| is_it(&r)))?;
+        find(&device.conditions).ok_or_else(|| Failure::new(format!("waited for {what}, in vain")))
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<String, Failure> {
+        let path = self.path(name);
+        fs::write(&path, text).map_err(|error| Failure::new(format!("{path}: {error}")))?;
+        Ok(path)
+    }
+
+    /// Runs `musterctl` and says what it printed.
+    fn ctl(&self, arguments: &[&str]) -> Result<String, Failure> {
+        let server = self.server_address();
+        let head = ["ctl", "--server", &server];
+        let (output, _) = run_well(&head.into_iter().chain(arguments.iter().copied()).collect::<Vec<_>>())?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Shows a command and what it prints.
+    fn show(&self, arguments: &[&str]) -> Result<(), Failure> {
+        println!("    $ musterctl {}", arguments.join(" "));
+        for line in self.ctl(arguments)?.lines() {
+            println!("    {line}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! Policies and own settings: what devices should have after each change.
+
+use serde_json::json;
+
+use crate::fleet::settings::{parse, parse_locks};
+use crate::machine::command::{JobOutcome, SectionChange, SectionUpdate};
+use crate::store::testing::Fleet;
+use crate::store::{DeviceChange, NewSettings, StoreError};
+use crate::wire::digest::Digest;
+use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::section::{ApplicationCondition, Condition, HostFacts, Section};
+use crate::wire::settings::{Declaration, Drift, SettingsOrder, SettingsReport, SettingsState};
+use crate::wire::time::WallTime;
+
+const NOW: WallTime = WallTime(1_795_514_400_000);
+
+fn settings(value: &serde_json::Value, locks: &[&str]) -> NewSettings {
+    let settings = parse(&value.to_string()).unwrap();
+    let locks = locks.iter().map(|lock| (*lock).to_owned()).collect::<Vec<_>>();
+    NewSettings { locks: parse_locks(&locks, &settings).unwrap(), settings, drift: None }
+}
+
+fn store(fleet: &Fleet, device: DeviceId, section: Section, change: SectionChange) {
+    let digest = Digest(device.0 ^ 0x5eed);
+    let update =
+        SectionUpdate { device, section, agent_epoch: Epoch(3), revision: 1, digest, base: None, change };
+    assert!(matches!(fleet.apply(update), JobOutcome::Stored { .. }));
+}
+
+/// The device says that it takes settings for the till.
+fn declare(fleet: &Fleet, device: DeviceId, schema: &str) {
+    let declaration = Declaration {
+        application: "till".into(),
+        takes_settings: true,
+        settings_schema: schema.into(),
+        kinds: Vec::new(),
+    };
+    let facts = HostFacts { declarations: vec![declaration], ..HostFacts::default() };
+    store(fleet, device, Section::Host, SectionChange::Host(facts));
+}
+
+/// The device says what it was given.
+fn report(fleet: &Fleet, device: DeviceId, order: &SettingsOrder) {
+    let condition = ApplicationCondition {
+        application: "till".into(),
+        condition: Condition::Running,
+        since: NOW,
+        version: String::new(),
+        detail: String::new(),
+        settings: Some(SettingsReport {
+            revision: order.revision,
+            digest: order.digest(),
+            state: SettingsState::Applied,
+            applied_revision: order.revision,
+            since: NOW,
+            detail: String::new(),
+        }),
+    };
+    store(fleet, device, Section::Conditions, SectionChange::Conditions(vec![condition]));
+}
+
+fn orders(fleet: &Fleet, device: DeviceId) -> Vec<SettingsOrder> {
+    match fleet.store.orders(device) {
+        JobOutcome::Orders(orders) => orders.settings,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn into(group: &str) -> DeviceChange {
+    DeviceChange { group: Some(group.into()), ..DeviceChange::default() }
+}
+
+/// Three devices, the first two of them in /shops/berlin, the third in the root.
+fn fleet() -> Fleet {
+    let fleet = Fleet::new(3);
+    for device in &fleet.devices {
+        declare(&fleet, *device, "");
+    }
+    for device in &fleet.devices[..2] {
+        fleet.store.change_device(*device, into("/shops/berlin")).unwrap();
+    }
+    fleet
+}
+
+#[test]
+fn a_policy_reaches_the_devices_below_it_once_and_is_told_until_they_have_it() {
+    let mut fleet = fleet();
+    let (a, c) = (fleet.devices[0], fleet.devices[2]);
+    let change = fleet.store.set_policy("/shops", "till", settings(&json!({"lines": 40}), &[]), NOW).unwrap();
+    assert_eq!(change.devices.len(), 2);
+    assert!(!change.devices.contains(&c));
+    let [order] = &orders(&fleet, a)[..] else { panic!("one order") };
+    assert_eq!((order.settings.as_deref(), order.revision), (Some("{\"lines\":40}"), change.revision));
+    assert_eq!(fleet.store.table().get(a).unwrap().orders, order.digest());
+    assert_eq!(orders(&fleet, c), []);
+    report(&fleet, a, order);
+    assert_eq!(orders(&fleet, a), []);
+    let again = fleet.store.set_policy("/shops", "till", settings(&json!({"lines": 40}), &[]), NOW).unwrap();
+    assert_eq!(
+        (again.revision, again.devices),
+        (change.revision + 1, vec![]),
+        "the same settings are no news"
+    );
+    let before = fleet.store.table().get(a).unwrap().orders;
+    fleet.reopen();
+    assert_eq!(fleet.store.table().get(a).unwrap().orders, before);
+    let removed = fleet.store.remove_policy("/shops", "till").unwrap();
+    assert_eq!(removed.devices.len(), 2);
+    let [order] = &orders(&fleet, a)[..] else { panic!("one order") };
+    assert_eq!(order.settings, None, "nothing is ordered any more");
+    assert_eq!(fleet.store.table().get(a).unwrap().orders, Digest::EMPTY);
+}
+
+#[test]
+fn own_settings_come_last_except_what_is_locked() {
+    let fleet = fleet();
+    let a = fleet.devices[0];
+    fleet.store.set_policy("/", "till", settings(&json!({"currency": "EUR"}), &["currency"]), NOW).unwrap();
+    let own = settings(&json!({"currency": "USD", "lines": 60}), &[]);
+    let change = fleet.store.set_own_settings(a, "till", own, NOW).unwrap();
+    assert_eq!(change.devices, [a]);
+    assert_eq!(orders(&fleet, a)[0].settings.as_deref(), Some("{\"currency\":\"EUR\",\"lines\":60}"));
+    let explained = fleet.store.explain_settings(a, "till").unwrap();
+    assert_eq!((explained[0].locked_by.as_deref(), explained[0].refused.len()), (Some("/"), 1));
+    let desired = fleet.store.desired_settings(a).unwrap();
+    assert_eq!((desired.len(), desired[0].revision), (1, change.revision));
+    let report_it = NewSettings { drift: Some(Drift::Report), ..settings(&json!({"lines": 60}), &[]) };
+    fleet.store.set_own_settings(a, "till", report_it, NOW).unwrap();
+    assert_eq!(orders(&fleet, a)[0].drift, Drift::Report);
+    fleet.store.remove_own_settings(a, "till").unwrap();
+    assert_eq!(orders(&fleet, a)[0].settings.as_deref(), Some("{\"currency\":\"EUR\"}"));
+    let nothing = fleet.store.remove_own_settings(a, "till").unwrap_err().to_string();
+    assert!(nothing.starts_with("nothing is set for 'till' in "), "{nothing}");
+}
+
+#[test]
+fn what_no_device_would_take_is_refused_and_nothing_is_changed() {
+    let fleet = Fleet::new(1);
+    let a = fleet.devices[0];
+    let set = |application: &str, value: &serde_json::Value| {
+        let done = fleet.store.set_policy("/", application, settings(value, &[]), NOW);
+        done.map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(set("till", &json!({})), Err("no device takes settings for 'till'; known are: muster".into()));
+    declare(&fleet, a, r#"{"properties": {"lines": {"type": "integer"}}, "required": ["currency"]}"#);
+    assert_eq!(
+        set("till", &json!({"lines": "many"})),
+        Err("settings of 'till': 'lines': a string is not allowed, integer is".into())
+    );
+    assert_eq!(set("till", &json!({"lines": 4})), Ok(()), "what is required others may bring");
+    assert_eq!(
+        set("shop", &json!({})),
+        Err("no device takes settings for 'shop'; known are: muster, till".into())
+    );
+    assert!(
+        set("muster", &json!({"status": {"no_such_rule": 1}}))
+            .unwrap_err()
+            .starts_with("settings of 'muster': ")
+    );
+    assert_eq!(fleet.store.policies(None).unwrap().len(), 1);
+}
+
+#[test]
+fn a_group_moves_with_all_that_is_in_it_and_is_removed_safely() {
+    let fleet = fleet();
+    let a = fleet.devices[0];
+    fleet.store.set_policy("/shops/berlin", "till", settings(&json!({"city": "B"}), &[]), NOW).unwrap();
+    fleet.store.set_group("/germany", crate::store::GroupChange::default()).unwrap();
+    fleet.store.set_policy("/germany", "till", settings(&json!({"tax": 19}), &[]), NOW).unwrap();
+    let rehearsed = fleet.store.move_group("/shops", "/germany/shops", true);
+    assert_eq!(rehearsed, Err(StoreError::Rehearsed { devices: 2 }));
+    assert_eq!(orders(&fleet, a)[0].settings.as_deref(), Some("{\"city\":\"B\"}"), "it was only tried");
+    let moved = fleet.store.move_group("/shops", "/germany/shops", false).unwrap();
+    assert_eq!(moved.devices.len(), 2);
+    assert_eq!(orders(&fleet, a)[0].settings.as_deref(), Some("{\"city\":\"B\",\"tax\":19}"));
+    let refused =
+        |done: Result<_, StoreError>| done.map(|_: crate::store::SettingsChange| ()).unwrap_err().to_string();
+    assert_eq!(
+        refused(fleet.store.move_group("/germany", "/germany/shops/x", false)),
+        "/germany/shops/x lies within /germany: it can't be moved there"
+    );
+    assert_eq!(refused(fleet.store.move_group("/", "/x", false)), "the root can't be moved");
+    assert_eq!(refused(fleet.store.move_group("/none", "/x", false)), "there is no group '/none'");
+    assert!(
+        refused(fleet.store.remove_group("/germany/shops", false, false))
+            .starts_with("/germany/shops has 2 devices and 1 groups below it")
+    );
+    let removed = fleet.store.remove_group("/germany/shops", true, false).unwrap();
+    assert_eq!(removed.devices.len(), 2);
+    assert_eq!(orders(&fleet, a)[0].settings.as_deref(), Some("{\"tax\":19}"));
+    assert_eq!(fleet.store.policies(Some("till")).unwrap().len(), 1);
+}

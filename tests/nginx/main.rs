@@ -1,0 +1,219 @@
+//! A real nginx whose settings the device puts in place. Needs the program `nginx`; where it is missing it says so and passes.
+#![cfg(feature = "agent")]
+#![expect(clippy::unwrap_used, reason = "a panic in a test is its report")]
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use muster::agent::application::definition::parse;
+use muster::agent::application::{Definition, check};
+use muster::agent::managed::{Managed, Work, work::work};
+use muster::wire::section::Condition;
+use muster::wire::settings::{Drift, SettingsOrder, SettingsReport, SettingsState};
+use muster::wire::time::WallTime;
+
+/// How long nginx may take to serve what it was told.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An nginx of its own, under its own prefix and port, and the device that manages it.
+struct Site {
+    directory: tempfile::TempDir,
+    port: u16,
+    definition: Definition,
+    managed: Managed,
+}
+
+impl Site {
+    /// `None`, said aloud, where there is no nginx.
+    fn start() -> Option<Self> {
+        if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_err() {
+            println!("SKIPPED: the program 'nginx' is not installed (apt-get install nginx-light)");
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let prefix = directory.path().display().to_string();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        fs::write(directory.path().join("muster.conf"), "return 200 \"before\";\n").unwrap();
+        fs::write(
+            directory.path().join("nginx.conf"),
+            format!(
+                "worker_processes 1;\nerror_log {prefix}/error.log;\npid {prefix}/nginx.pid;\nevents {{}}\n\
+                 http {{\n  access_log off;\n  client_body_temp_path {prefix}/t1; proxy_temp_path {prefix}/t2;\n  \
+                 fastcgi_temp_path {prefix}/t3; uwsgi_temp_path {prefix}/t4; scgi_temp_path {prefix}/t5;\n  \
+                 server {{\n    listen 127.0.0.1:{port};\n    location / {{ include {prefix}/muster.conf; }}\n  }}\n}}\n"
+            ),
+        )
+        .unwrap();
+        let definition = define(directory.path(), "");
+        let managed = Managed::open(&directory.path().join("orders"), WallTime(0)).unwrap();
+        let mut site = Self { directory, port, definition, managed };
+        assert!(site.nginx(&[]).success());
+        site.until_served("before");
+        site.managed.defined(&[site.definition.clone()], WallTime(1));
+        Some(site)
+    }
+
+    fn nginx(&self, arguments: &[&str]) -> std::process::ExitStatus {
+        let configuration = self.directory.path().join("nginx.conf");
+        Command::new("nginx")
+            .args(["-p", self.directory.path().to_str().unwrap(), "-c", configuration.to_str().unwrap()])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+    }
+
+    fn order(&mut self, revision: u64, settings: &str) {
+        let order = SettingsOrder {
+            application: "nginx".into(),
+            revision,
+            settings: Some(settings.into()),
+            drift: Drift::Repair,
+        };
+        self.managed.take(&order, WallTime(revision)).unwrap();
+    }
+
+    fn work(&mut self) {
+        while let Some(next) = self.managed.next_work(WallTime(9)) {
+            self.managed.done(work(next), WallTime(9));
+        }
+    }
+
+    fn report(&self) -> SettingsReport {
+        self.managed.reports().next().unwrap().1
+    }
+
+    fn served(&self) -> Option<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer.split_once("\r\n\r\n")?.1.to_owned())
+    }
+
+    /// Old workers may answer for a moment after a reload.
+    #[track_caller]
+    fn until_served(&self, expected: &str) {
+        let begun = Instant::now();
+        while self.served().as_deref() != Some(expected) {
+            let log = fs::read_to_string(self.directory.path().join("error.log")).unwrap_or_default();
+            assert!(begun.elapsed() < PATIENCE, "'{expected}' is not served, but {:?}\n{log}", self.served());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.nginx(&["-s", "stop"]);
+    }
+}
+
+/// The shipped definition, on an nginx under `prefix`. `before_reload`: what the apply command does first.
+fn define(prefix: &Path, before_reload: &str) -> Definition {
+    let shipped = include_str!("../../tools/applications.d/nginx.toml");
+    let prefix = prefix.display();
+    let nginx = format!("\"nginx\", \"-p\", \"{prefix}\", \"-c\", \"{prefix}/nginx.conf\"");
+    let mut text = shipped
+        .replace("/run/nginx.pid", &format!("{prefix}/nginx.pid"))
+        .replace("/etc/nginx/conf.d/muster.conf", &format!("{prefix}/muster.conf"))
+        .replace("\"nginx\", \"-t\"", &format!("{nginx}, \"-t\""))
+        .replace("\"nginx\", \"-s\"", &format!("{nginx}, \"-s\""));
+    if !before_reload.is_empty() {
+        let script = format!("{before_reload}; nginx -p {prefix} -c {prefix}/nginx.conf -s reload");
+        let apply = format!("apply = [{nginx}, \"-s\", \"reload\"]");
+        assert!(text.contains(&apply));
+        text = text.replace(&apply, &format!("apply = [\"sh\", \"-c\", \"{script}\"]"));
+    }
+    parse(&text, Path::new("nginx.toml")).unwrap()
+}
+
+#[test]
+fn what_is_ordered_is_served_and_what_nginx_refuses_is_not() {
+    let Some(mut site) = Site::start() else { return };
+    let observed = check(&site.definition);
+    assert_eq!(observed.condition, Condition::Running);
+    assert!(observed.version.unwrap().starts_with(|first: char| first.is_ascii_digit()));
+
+    site.order(1, "{\"return\":\"200 \\\"blue\\\"\"}");
+    site.work();
+    assert_eq!(site.report().state, SettingsState::Applied, "{:?}", site.report());
+    site.until_served("blue");
+
+    site.order(2, "{\"retrun\":\"200 \\\"red\\\"\"}");
+    site.work();
+    let report = site.report();
+    assert_eq!((report.state, report.applied_revision), (SettingsState::Failed, 1));
+    assert!(report.detail.contains("unknown directive \"retrun\""), "{report:?}");
+    site.until_served("blue");
+    assert_eq!(
+        fs::read_to_string(site.directory.path().join("muster.conf")).unwrap(),
+        "return 200 \"blue\";\n"
+    );
+
+    site.order(3, "{\"return\":\"200 \\\"green\\\"\"}");
+    site.work();
+    site.until_served("green");
+}
+
+/// Not a test by itself: the process that is killed in the middle of an apply.
+#[test]
+fn killed_helper() {
+    let Ok(directory) = std::env::var("MUSTER_TEST_NGINX") else { return };
+    let directory = Path::new(&directory);
+    let mut managed = Managed::open(&directory.join("orders"), WallTime(0)).unwrap();
+    let begun = directory.join("begun").display().to_string();
+    let slow = format!("[ -e {begun} ] || {{ echo $$ > {begun}; sleep 600; }}");
+    managed.defined(&[define(directory, &slow)], WallTime(1));
+    while let Some(next) = managed.next_work(WallTime(2)) {
+        let outcome = work(next);
+        managed.done(outcome, WallTime(2));
+    }
+}
+
+#[test]
+fn an_agent_that_is_killed_in_the_middle_of_an_apply_recovers() {
+    let Some(mut site) = Site::start() else { return };
+    site.order(1, "{\"return\":\"200 \\\"blue\\\"\"}");
+    site.work();
+    site.until_served("blue");
+    site.order(2, "{\"return\":\"200 \\\"green\\\"\"}");
+    let mut agent = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "killed_helper"])
+        .env("MUSTER_TEST_NGINX", site.directory.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    let group = loop {
+        let text = fs::read_to_string(site.directory.path().join("begun")).unwrap_or_default();
+        if let Ok(number) = text.trim().parse() {
+            break rustix::process::Pid::from_raw(number).unwrap();
+        }
+        assert!(begun.elapsed() < PATIENCE, "the apply has not begun");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
+    // The new file is in place, and nginx was not told.
+    let file = site.directory.path().join("muster.conf");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "return 200 \"green\";\n");
+    assert_eq!(site.served().as_deref(), Some("blue"));
+
+    site.managed = Managed::open(&site.directory.path().join("orders"), WallTime(3)).unwrap();
+    let recovery = site.managed.next_work(WallTime(3)).unwrap();
+    assert!(matches!(recovery, Work::Recover { .. }), "{recovery:?}");
+    site.managed.put_off(recovery);
+    site.managed.defined(&[define(site.directory.path(), "")], WallTime(4));
+    site.work();
+    assert_eq!(site.report().state, SettingsState::Applied, "{:?}", site.report());
+    site.until_served("green");
+}

@@ -1,0 +1,102 @@
+//! Orders: policies with locks and the settings that come of them, tasks and their runs; at the server by the real rules, on devices
+//! as simply as can be, and beside both a reference that knows nothing of either.
+
+mod device;
+mod server;
+mod truth;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster::machine::hot::LinkRef;
+use muster::wire::id::{DeviceId, RunId};
+use muster::wire::time::WallTime;
+
+use crate::world::{Step, World};
+
+pub(crate) use device::Kept;
+pub(crate) use server::OrderBook;
+
+/// The one application that devices offer.
+pub(crate) const APPLICATION: &str = "shop";
+
+/// How often the server looks at what is due of its tasks, in seconds.
+pub(crate) const STEWARD_SECONDS: u64 = 5;
+
+/// What one level says: the root group, a group below it, or a device.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Level {
+    pub(crate) values: BTreeMap<String, u64>,
+    /// Keys of `values`.
+    pub(crate) locks: BTreeSet<String>,
+}
+
+/// What nobody in the simulation sees but its judge.
+#[derive(Default)]
+pub(crate) struct DeskOfRuns {
+    /// How often each run was begun.
+    pub(crate) begun: BTreeMap<(DeviceId, RunId), u32>,
+}
+
+impl World {
+    /// The time that tasks go by: the server's clock jumps, and what is due at a time of day would be due never or at once.
+    pub(crate) fn book_now(&self) -> WallTime {
+        WallTime(self.now / 1_000)
+    }
+
+    /// By chance, a policy is edited, a task is made or cancelled.
+    pub(crate) fn change_orders(&mut self) -> Result<(), String> {
+        let (rates, now, devices) = (self.rates.clone(), self.book_now(), self.devices.len() as u64);
+        if self.chance(rates.edit) {
+            self.counts.edits += 1;
+            self.server.book.edit(&mut self.random, devices);
+            for number in 0..self.devices.len() {
+                self.orders_changed(self.devices[number].id);
+                self.nudge(self.devices[number].id)?;
+            }
+        }
+        if self.chance(rates.task) {
+            self.counts.runs_made += 1;
+            let device = DeviceId(1 + self.random.up_to(devices - 1));
+            self.server.book.add_run(&mut self.random, device, now);
+        }
+        if self.chance(rates.task / 4)
+            && let Some(device) = self.server.book.cancel_run(&mut self.random, now)
+        {
+            self.counts.runs_cancelled += 1;
+            self.orders_changed(device);
+            self.nudge(device)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn orders_changed(&mut self, device: DeviceId) {
+        let digest = self.server.book.digest(device);
+        if let Some(record) = self.server.records.get_mut(&device) {
+            record.orders = digest;
+        }
+    }
+
+    /// A device that is connected is asked to sync; the others come by themselves.
+    fn nudge(&mut self, device: DeviceId) -> Result<(), String> {
+        let link = self.server.records.get(&device).and_then(|record| record.link).map(LinkRef::slot);
+        let mut commands = Vec::new();
+        let Some(link) = link else { return Ok(()) };
+        if let Some(session) = self.server.sessions.get_mut(&link) {
+            session.sync_now(false, &mut commands);
+        }
+        self.execute(link, commands)
+    }
+
+    /// Only in the life of the server in which it was due.
+    pub(crate) fn steward(&mut self, life: u32) -> Result<(), String> {
+        if self.server.opened.is_none() || life != self.server.life {
+            return Ok(());
+        }
+        self.after(STEWARD_SECONDS * 1_000_000, Step::Steward(life));
+        for device in self.server.book.step(self.book_now()) {
+            self.orders_changed(device);
+            self.nudge(device)?;
+        }
+        Ok(())
+    }
+}
