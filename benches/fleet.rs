@@ -448,6 +448,19 @@ fn questions(store: &Store) {
     latency("the same with --devices, first page of 500", 21, || {
         query::installations(&reader, &filter, &page(500)).unwrap().items.len()
     });
+    let sql = "SELECT r.id, d.name, r.state, r.changed_at, r.exit_code, r.message FROM runs r
+        JOIN devices d ON d.number = r.device WHERE r.task = ?1 AND r.device > ?2 ORDER BY r.device LIMIT 500";
+    let mut statement = reader.prepare(sql).unwrap();
+    latency("runs of a task with their devices, first 500 (as task show asks)", 21, || {
+        let rows = statement.query_map([7, 0], |row| row.get::<_, String>(1)).unwrap();
+        rows.map(Result::unwrap).count()
+    });
+    let sql = "SELECT state, count(*) FROM runs WHERE task = ?1 GROUP BY state";
+    let mut statement = reader.prepare(sql).unwrap();
+    latency("runs of a task by state (the same)", 21, || {
+        let rows = statement.query_map([7], |row| row.get::<_, i64>(1)).unwrap();
+        rows.map(Result::unwrap).sum::<i64>() as usize
+    });
     latency("devices by status", 21, || {
         let counts = query::status_counts(&reader).unwrap();
         (counts.warning + counts.critical) as usize

@@ -31,6 +31,13 @@
 //! | durable enrolments | 52,466/s | the same |
 //! | which devices have an application, page of 100, p50 | 67 µs (few have it) to 3.2 ms (all have it) | the same |
 //! | list all 100,000 devices, page by page | 81 ms | the same |
+//! | a managed fleet: 10,000 devices × 200 applications, 5 managed, 20 tasks that ran everywhere, a day of 12 numbers each: the file | 62 MB, of which statistics 28, runs 21 | `cargo bench --bench fleet` |
+//! | device list, first page of 500, over HTTP; only critical ones | 2.2 ms; 3.9 ms | the same |
+//! | application list --name 'openssl*' --version '<3.0.14', over HTTP | 0.5 ms | the same |
+//! | device show with a day of 12 numbers, over HTTP | 1.2 ms | the same |
+//! | judge all 10,000 devices, which the steward does once a minute | 125 ms: 0.2 % of a core | the same |
+//! | judge a device of which something is new | 38 µs | the same |
+//! | reports of 12 numbers, durable | 10,500/s | the same |
 //!
 //! The forced syncs are of four runs. In a fifth, three of 200 rounds took 130 ms: about as long as until the second copy of a wake, so that the
 //! first was late or lost. Why is not known; a wake is on the agent's disk before it counts, and this disk stalls at times.
