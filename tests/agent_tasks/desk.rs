@@ -13,7 +13,7 @@ use muster::wire::digest::Digest;
 use muster::wire::frame;
 use muster::wire::id::{Epoch, RunId};
 use muster::wire::message::{InSync, ToAgent, ToServer};
-use muster::wire::task::{RUNS_SECTION, RunAck, RunList, RunOrder, RunUpdate, RunsStored};
+use muster::wire::task::{RUNS_SECTION, RunAck, RunList, RunOrder, RunUpdate, RunsStored, digest_of};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -33,6 +33,12 @@ struct Book {
     syncs: u32,
     links: u32,
     is_deaf: bool,
+}
+
+impl Book {
+    fn is_over(&self, run: RunId) -> bool {
+        self.heard.iter().any(|update| update.run == run && update.stage.is_last())
+    }
 }
 
 pub(crate) struct Desk {
@@ -69,7 +75,7 @@ impl Desk {
         self.book.lock().unwrap()
     }
 
-    /// Orders a run: on the open link at once, and with every sync until it is cancelled.
+    /// Orders a run: on the open link at once, and with each sync that does not name it until it is over or cancelled.
     pub(crate) fn order(&self, order: &RunOrder) {
         let mut book = self.book();
         book.orders.push(order.clone());
@@ -184,9 +190,13 @@ fn answer(book: &mut Book, message: ToServer<'_>, answers: &mut Vec<ToAgent>) {
             let runs = sync.sections.iter().find(|named| named.section == RUNS_SECTION);
             book.digest = runs.map(|named| named.digest).unwrap_or_default();
             book.syncs += 1;
-            // What waited is in the list.
-            book.to_send.clear();
-            answers.extend(book.orders.iter().map(|order| ToAgent::Run(Box::new(order.clone()))));
+            // As the real server does: who names what it is to have is told nothing.
+            let wanted: Vec<&RunOrder> =
+                book.orders.iter().filter(|order| !book.is_over(order.run)).collect();
+            let digest = wanted.iter().fold(Digest::EMPTY, |sum, order| sum.with(digest_of(order.run)));
+            if digest != book.digest {
+                answers.extend(wanted.into_iter().map(|order| ToAgent::Run(Box::new(order.clone()))));
+            }
             let in_sync = InSync {
                 server_epoch: Epoch(1),
                 next_seconds: 3_600,

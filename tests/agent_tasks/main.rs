@@ -128,6 +128,8 @@ fn a_run_is_executed_once_with_progress_and_output() {
     assert_eq!(till.lines("count"), 1);
     let heard = till.desk.heard(order.run);
     assert!(heard.is_sorted_by_key(|update| update.serial), "{heard:?}");
+    // It is the same news, which the server tells by its number.
+    assert!(heard.iter().filter(|update| update.stage.is_last()).all(|update| update.serial == last.serial));
 }
 
 #[test]
