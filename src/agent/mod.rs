@@ -17,6 +17,7 @@ pub mod managed;
 pub mod moving;
 pub mod process;
 pub mod run;
+pub mod sealed;
 pub mod settings;
 pub mod shutdown;
 pub mod slots;

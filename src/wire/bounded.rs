@@ -7,6 +7,12 @@ use minicbor::decode::Error;
 
 use super::limits;
 
+/// The beginning of a text: at most so many bytes, cut between characters. For senders, so that what they say is within the limits.
+#[must_use]
+pub fn clip(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
+}
+
 /// Decodes a text of at most `MAX` bytes.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::definition::{Definition, Probe};
 use super::version;
 use crate::agent::process::{self, ProcessError};
+use crate::wire::bounded::clip;
 use crate::wire::inventory::Application;
 use crate::wire::limits::TEXT_BYTES_MAX;
 use crate::wire::section::{ApplicationCondition, Condition};
@@ -35,12 +36,7 @@ pub struct Observed {
 
 impl Observed {
     fn new(condition: Condition, detail: impl Into<String>) -> Self {
-        let mut detail = detail.into();
-        let mut end = detail.len().min(TEXT_BYTES_MAX);
-        while !detail.is_char_boundary(end) {
-            end -= 1;
-        }
-        detail.truncate(end);
+        let detail = clip(&detail.into(), TEXT_BYTES_MAX).to_owned();
         Self { condition, detail, version: None }
     }
 }

@@ -9,15 +9,12 @@ pub mod inventory;
 mod lines;
 pub mod rpm;
 
+use crate::wire::bounded::clip;
 use crate::wire::limits::NAME_BYTES_MAX;
 
 /// As much of a text as a name may have, cut between characters.
 fn clipped(text: &str) -> String {
-    let mut end = text.len().min(NAME_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
+    clip(text, NAME_BYTES_MAX).to_owned()
 }
 
 #[cfg(test)]

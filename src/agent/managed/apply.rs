@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::file::{self, Staged};
 use super::journal::{Journal, Phase, recover};
-use super::kept;
 use super::work::Apply;
 use crate::agent::application::{Program, render};
 use crate::agent::process;
+use crate::agent::sealed;
 use crate::fleet::schema::Schema;
 use crate::wire::digest::Digest;
 
@@ -123,7 +123,7 @@ pub(super) fn apply(job: &Apply, is_over: &dyn Fn(Step) -> bool) -> Result<Diges
         return Err(undone(&journal, reason));
     }
     at(Step::Told)?;
-    kept::remove(&job.journal).map_err(|error| format!("{}: {error}", job.journal.display()))?;
+    sealed::remove(&job.journal).map_err(|error| format!("{}: {error}", job.journal.display()))?;
     Ok(Digest::of_bytes(text.as_bytes()))
 }
 
@@ -149,9 +149,5 @@ fn last_words(output: &str) -> String {
     let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let mut said = lines[lines.len().saturating_sub(REASON_LINES_MAX)..].join("; ");
     said.retain(|character| !character.is_control());
-    let mut begin = said.len().saturating_sub(REASON_BYTES_MAX);
-    while !said.is_char_boundary(begin) {
-        begin += 1;
-    }
-    said.split_off(begin)
+    said.split_off(said.ceil_char_boundary(said.len().saturating_sub(REASON_BYTES_MAX)))
 }

@@ -9,6 +9,7 @@ use minicbor::{Decode, Encode};
 use super::file::{self, Before};
 use super::{apply, kept};
 use crate::agent::application::Program;
+use crate::agent::sealed;
 
 /// How far an apply is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -45,7 +46,7 @@ pub(super) struct Journal {
 
 impl Journal {
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
-        kept::write(path, self)
+        sealed::write(path, self)
     }
 
     /// Undoes the apply: the old file is back, and the application has been told if it may have been told of the new one. The journal
@@ -63,7 +64,7 @@ impl Journal {
             Ok(())
         };
         // It was told as well as it can be: a rollback that fails fails again.
-        kept::remove(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        sealed::remove(path).map_err(|error| format!("{}: {error}", path.display()))?;
         told.map_err(|reason| format!("the old file is back, but rolling back failed: {reason}"))
     }
 }
@@ -79,7 +80,7 @@ pub(super) fn recover(path: &Path) -> Result<(), String> {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             // Settings files are replaced as a whole: this one is the old one or the new one.
             log::error!("{}: {error}", path.display());
-            kept::remove(path).map_err(|error| format!("{}: {error}", path.display()))
+            sealed::remove(path).map_err(|error| format!("{}: {error}", path.display()))
         }
         Err(error) => Err(format!("{}: {error}", path.display())),
     }

@@ -1,13 +1,14 @@
 //! Small files of `DATA/orders/`: replaced as a whole, and checked when they are read.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use minicbor::{Decode, Encode};
 
-use crate::agent::slots::{self, sync_directory};
+use crate::agent::sealed::{self, Content};
+use crate::agent::slots::sync_directory;
 use crate::wire::digest::Digest;
 use crate::wire::settings::{SettingsOrder, SettingsState};
 use crate::wire::time::WallTime;
@@ -63,42 +64,13 @@ pub(super) fn make(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Replaces a file; durable when this returns.
-pub(super) fn write(path: &Path, content: &impl Encode<()>) -> io::Result<()> {
-    let content = minicbor::to_vec(content).map_err(io::Error::other)?;
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(&slots::encode(1, &content))?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    sync_of(path)
-}
-
 /// What a file holds; `None` when it is not there. A damaged one is an error of the kind [`io::ErrorKind::InvalidData`].
 pub(super) fn read<T: for<'b> Decode<'b, ()>>(path: &Path) -> io::Result<Option<T>> {
-    let mut bytes = Vec::new();
-    match File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+    match sealed::read(path, FILE_BYTES_MAX)? {
+        Content::Absent => Ok(None),
+        Content::Whole(content) => Ok(Some(content)),
+        Content::Torn => Err(io::Error::new(io::ErrorKind::InvalidData, "it is damaged")),
     }
-    let content = slots::decode(&bytes).and_then(|slot| minicbor::decode(&slot.content).ok());
-    content.map(Some).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is damaged"))
-}
-
-/// Removes a file, there or not; durable when this returns.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Ok(()) => sync_of(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-fn sync_of(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), sync_directory)
 }
 
 /// The files of `directory` with this ending, sorted.
@@ -123,7 +95,7 @@ pub(super) fn orders(directory: &Path) -> io::Result<Vec<SettingsOrder>> {
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 log::error!("{}: {error}: the server will order it again", path.display());
-                remove(&path)?;
+                sealed::remove(&path)?;
             }
             Err(error) => return Err(error),
         }

@@ -8,6 +8,8 @@ use super::kept::{self, KeptState};
 use super::work::{Apply, Outcome, Work};
 use crate::agent::application::check::AGENT_NAME;
 use crate::agent::application::{Definition, SettingsPlace};
+use crate::agent::sealed;
+use crate::wire::bounded::clip;
 use crate::wire::digest::Digest;
 use crate::wire::event::{Event, Severity};
 use crate::wire::limits::{CONDITIONS_MAX, TEXT_BYTES_MAX};
@@ -108,8 +110,8 @@ impl Managed {
     pub fn take(&mut self, order: &SettingsOrder, now: WallTime) -> io::Result<()> {
         let application = &order.application;
         if order.settings.is_none() {
-            kept::remove(&self.path(application, "order"))?;
-            kept::remove(&self.path(application, "state"))?;
+            sealed::remove(&self.path(application, "order"))?;
+            sealed::remove(&self.path(application, "state"))?;
             self.entries.remove(application);
             return Ok(());
         }
@@ -120,7 +122,7 @@ impl Managed {
             )));
         }
         let is_same = known.is_some_and(|entry| entry.order.digest() == order.digest());
-        kept::write(&self.path(application, "order"), order)?;
+        sealed::write(&self.path(application, "order"), order)?;
         match self.entries.get_mut(application) {
             Some(entry) if is_same => {
                 entry.order.revision = order.revision;
@@ -343,7 +345,7 @@ impl Managed {
 
     fn fail(&mut self, application: &str, reason: String, now: WallTime) {
         let Some(entry) = self.entries.get_mut(application) else { return };
-        let reason = clipped(reason);
+        let reason = clipped(&reason);
         if entry.state == SettingsState::Failed && entry.detail == reason {
             return;
         }
@@ -387,7 +389,7 @@ impl Managed {
     fn keep_state(&self, application: &str) {
         let Some(entry) = self.entries.get(application) else { return };
         let path = self.path(application, "state");
-        if let Err(error) = kept::write(&path, &entry.kept()) {
+        if let Err(error) = sealed::write(&path, &entry.kept()) {
             log::warn!("{}: {error}", path.display());
         }
     }
@@ -426,7 +428,7 @@ impl Entry {
         if self.state != state {
             self.since = now;
         }
-        (self.state, self.detail) = (state, clipped(detail));
+        (self.state, self.detail) = (state, clipped(&detail));
     }
 
     fn is_in_place(&self) -> bool {
@@ -475,11 +477,6 @@ impl Place {
 }
 
 /// As much as a report may hold.
-fn clipped(mut text: String) -> String {
-    let mut end = text.len().min(TEXT_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-    text
+fn clipped(text: &str) -> String {
+    clip(text, TEXT_BYTES_MAX).to_owned()
 }

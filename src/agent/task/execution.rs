@@ -11,10 +11,11 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::files::{self, CANCEL, Content, Look, Outcome, PLAN, PROGRESS, Progress, RESULT, SETTINGS};
+use super::files::{self, CANCEL, Look, Outcome, PLAN, PROGRESS, Progress, RESULT, SETTINGS};
 use super::kept::{INTERRUPTED, Run, Runs, Stage};
 use super::plan::{Plan, plan};
 use super::{program, supervisor};
+use crate::agent::sealed::{self, Content};
 use crate::agent::settings::{CONCURRENT_RUNS_MAX, Settings};
 use crate::wire::id::RunId;
 use crate::wire::task::RunStage;
@@ -246,7 +247,7 @@ impl Runs {
     pub(super) fn cancel(&mut self, id: RunId, now: &Now) {
         let Some(run) = self.runs.get_mut(&id) else { return };
         // First the reason, then the signal: a signal alone may come from a system that goes down.
-        if let Err(error) = files::write_bytes(&run.directory, CANCEL, b"") {
+        if let Err(error) = sealed::write_bytes(&run.directory.join(CANCEL), b"") {
             log::error!("run {id} can't be ended: {error}");
             return;
         }
@@ -287,7 +288,7 @@ fn start(
         plan.attempt = before.attempt.saturating_add(1);
     }
     supervisor::clear(&run.directory)?;
-    files::write_bytes(&run.directory, SETTINGS, run.order.settings.as_bytes())?;
+    sealed::write_bytes(&run.directory.join(SETTINGS), run.order.settings.as_bytes())?;
     files::write(&run.directory, PLAN, &plan)?;
     let (own, theirs) = StdStream::pair()?;
     own.set_nonblocking(true)?;

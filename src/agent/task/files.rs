@@ -1,13 +1,13 @@
 //! The files of one run.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{File, TryLockError};
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use minicbor::{Decode, Encode};
 
-use crate::agent::slots::{self, sync_directory};
+use crate::agent::sealed::{self, Content};
 use crate::wire::bounded;
 use crate::wire::limits::{RUN_OUTPUT_PART_BYTES_MAX, TASK_SETTINGS_BYTES_MAX};
 use crate::wire::task::{RunOrder, RunStage};
@@ -137,79 +137,20 @@ pub struct Reported {
     pub last_from: Option<u32>,
 }
 
-/// What a file holds.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Content<T> {
-    /// There is none.
-    Absent,
-    /// It is torn or was changed.
-    Torn,
-    /// This.
-    Whole(T),
-}
-
-impl<T> Content<T> {
-    /// What it holds, when it is whole.
-    #[must_use]
-    pub fn whole(self) -> Option<T> {
-        match self {
-            Self::Whole(content) => Some(content),
-            Self::Absent | Self::Torn => None,
-        }
-    }
-}
-
-/// Replaces a file as a whole. When this returns without an error it is on the medium.
+/// Replaces a file of a run. When this returns without an error it is on the medium.
 ///
 /// # Errors
 /// When the system refuses.
-pub fn write<T: Encode<()>>(directory: &Path, name: &str, content: &T) -> io::Result<()> {
-    let content = minicbor::to_vec(content).map_err(io::Error::other)?;
-    write_bytes(directory, name, &slots::encode(1, &content))
+pub fn write(directory: &Path, name: &str, content: &impl Encode<()>) -> io::Result<()> {
+    sealed::write(&directory.join(name), content)
 }
 
-/// Replaces a file as a whole with these bytes; durable when this returns.
-///
-/// # Errors
-/// When the system refuses.
-pub fn write_bytes(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    replace(directory, name, bytes, true)?;
-    sync_directory(directory)
-}
-
-/// Replaces a file as a whole, without waiting for the medium: what may be lost.
-///
-/// # Errors
-/// When the system refuses.
-pub fn write_loosely<T: Encode<()>>(directory: &Path, name: &str, content: &T) -> io::Result<()> {
-    let content = minicbor::to_vec(content).map_err(io::Error::other)?;
-    replace(directory, name, &slots::encode(1, &content), false)
-}
-
-fn replace(directory: &Path, name: &str, bytes: &[u8], is_durable: bool) -> io::Result<()> {
-    let new = directory.join(format!("{name}.new"));
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(bytes)?;
-    if is_durable {
-        file.sync_all()?;
-    }
-    fs::rename(new, directory.join(name))
-}
-
-/// Reads a file.
+/// Reads a file of a run.
 ///
 /// # Errors
 /// When the system refuses for another reason than that it is not there.
 pub fn read<T: for<'a> Decode<'a, ()>>(directory: &Path, name: &str) -> io::Result<Content<T>> {
-    let mut bytes = Vec::new();
-    match File::open(directory.join(name)).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes))
-    {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::Absent),
-        Err(error) => return Err(error),
-    }
-    let content = slots::decode(&bytes).and_then(|slot| minicbor::decode(&slot.content).ok());
-    Ok(content.map_or(Content::Torn, Content::Whole))
+    sealed::read(&directory.join(name), FILE_BYTES_MAX)
 }
 
 /// The lock of a run, as somebody who looks at it finds it.

@@ -7,10 +7,11 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::execution::Execution;
-use super::files::{self, Accepted, Content, ORDER, Outcome, PLAN, Progress, RESULT};
+use super::files::{self, Accepted, ORDER, Outcome, PLAN, Progress, RESULT};
 use super::report::{Serials, last_serial, last_word, news};
 use super::supervisor;
 use super::tombstones::{Tombstone, Tombstones};
+use crate::agent::sealed::Content;
 use crate::agent::slots::{SlotError, sync_directory};
 use crate::wire::digest::Digest;
 use crate::wire::id::RunId;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::files::Progress;
+use crate::wire::bounded::clip;
 use crate::wire::limits::{RUN_OUTPUT_PART_BYTES_MAX, TEXT_BYTES_MAX};
 
 /// What a line of progress begins with.
@@ -55,7 +56,7 @@ impl OutputKeeper {
 /// A text that fits a message.
 #[must_use]
 pub fn clipped(text: &str) -> String {
-    text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
+    clip(text, TEXT_BYTES_MAX).to_owned()
 }
 
 /// Tells lines of progress from output, whatever pieces it comes in.

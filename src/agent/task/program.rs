@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use super::files::{self, GROUP, ProcessGroup, SETTINGS};
 use super::plan::Plan;
 use crate::agent::collect::host;
+use crate::agent::sealed;
 
 /// A program that was started, and what it started.
 pub(super) struct Program {
@@ -59,7 +60,7 @@ impl Program {
         let number = self.group.as_raw_nonzero().get();
         let Some(started_ticks) = started_ticks(number) else { return Ok(()) };
         let group = ProcessGroup { number, started_ticks, boot: host::boot_id(Path::new("/")) };
-        files::write_loosely(directory, GROUP, &group)
+        sealed::write_loosely(&directory.join(GROUP), &group)
     }
 
     /// Signals it and what it started.

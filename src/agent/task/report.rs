@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::files::{self, Outcome, Progress, REPORTED, Reported};
+use crate::agent::sealed::Content;
 use crate::wire::id::RunId;
 use crate::wire::task::{RunOutput, RunStage, RunUpdate};
 
@@ -29,9 +30,9 @@ impl Serials {
     pub(super) fn resume(directory: &Path, above: u32) -> Self {
         let lost = Reported { reserved: SERIAL_AFTER_LOSS, last_from: None };
         let reported = match files::read::<Reported>(directory, REPORTED) {
-            Ok(files::Content::Whole(reported)) => reported,
-            Ok(files::Content::Absent) => Reported::default(),
-            Ok(files::Content::Torn) | Err(_) => lost,
+            Ok(Content::Whole(reported)) => reported,
+            Ok(Content::Absent) => Reported::default(),
+            Ok(Content::Torn) | Err(_) => lost,
         };
         Self { last: reported.reserved.max(above), reported }
     }

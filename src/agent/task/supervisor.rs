@@ -22,6 +22,7 @@ use super::files::{self, CANCEL, Outcome, PLAN, PROGRESS, Progress, RESULT};
 use super::output::{LineFilter, OutputKeeper, again_seconds, clipped};
 use super::plan::Plan;
 use super::program::Program;
+use crate::agent::sealed;
 use crate::wire::task::RunStage;
 
 /// The hidden command.
@@ -248,7 +249,7 @@ impl Supervision<'_> {
         }
         let Some(progress) = self.progress.take() else { return };
         self.told_at = Some(now);
-        if files::write_loosely(self.directory, PROGRESS, &progress).is_ok() {
+        if sealed::write_loosely(&self.directory.join(PROGRESS), &progress).is_ok() {
             // An agent that is gone, or is behind with reading, needs no byte.
             let _ = io::stdout().write_all(b"\n").and_then(|()| io::stdout().flush());
         }

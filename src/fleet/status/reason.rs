@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::bounded::clip;
 use crate::wire::section::Condition;
 use crate::wire::settings::SettingsState;
 use crate::wire::status::Status;
@@ -140,11 +141,7 @@ pub(super) fn short(text: &str) -> String {
     if line.len() <= DETAIL_BYTES_MAX {
         return line.to_owned();
     }
-    let mut end = DETAIL_BYTES_MAX;
-    while !line.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", &line[..end])
+    format!("{}…", clip(line, DETAIL_BYTES_MAX))
 }
 
 /// A length of time in its largest unit that is not a fraction.

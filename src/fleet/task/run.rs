@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::bounded::clip;
 use crate::wire::limits::TEXT_BYTES_MAX;
 use crate::wire::task::{RunStage, RunUpdate};
 use crate::wire::time::WallTime;
@@ -365,7 +366,7 @@ fn duration(seconds: u32) -> String {
 
 /// The text, cut at a character's end so that it has at most [`TEXT_BYTES_MAX`] bytes.
 fn bounded(text: &str) -> String {
-    text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
+    clip(text, TEXT_BYTES_MAX).to_owned()
 }
 
 #[cfg(test)]
