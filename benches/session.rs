@@ -12,6 +12,9 @@ use muster::wire::frame;
 use muster::wire::id::{DeviceId, Epoch};
 use muster::wire::message::{NamedSection, Reach, Sync, SyncReason, ToServer};
 use muster::wire::section::{Section, SectionState};
+use muster::wire::settings::SETTINGS_SECTION;
+use muster::wire::statistics::{Number, Statistic, Statistics};
+use muster::wire::task::RUNS_SECTION;
 use muster::wire::time::{Moment, Now, WallTime};
 
 const EPOCH: Epoch = Epoch(u64::MAX / 3);
@@ -29,12 +32,16 @@ fn no_change_sync(c: &mut Criterion) {
         revision: state.revision,
         confirmed_revision: None,
     });
+    let settings = Digest(0xfedc_ba98_7654_3210);
+    record.orders = settings;
+    let orders = [(SETTINGS_SECTION, settings), (RUNS_SECTION, Digest::EMPTY)]
+        .map(|(section, digest)| NamedSection { section, digest, revision: 0, confirmed_revision: None });
     let sync = Sync {
         agent_epoch: EPOCH,
         server_epoch: EPOCH,
         reason: SyncReason::Scheduled,
         clock: WallTime(1_795_514_400_123),
-        sections: sections.to_vec(),
+        sections: sections.into_iter().chain(orders).collect(),
         reach: Some(Reach {
             udp_port: 15_000,
             wake_counter: 1_795_514_400,
@@ -75,6 +82,24 @@ fn no_change_sync(c: &mut Criterion) {
         });
     });
     assert!(!reply.is_empty(), "a sync was answered");
+    // What an agent says of itself with every sync: see agent::managed::statistics.
+    let own = [
+        ("disk_free", "bytes"),
+        ("disk_free_percent", "%"),
+        ("load_1m", ""),
+        ("memory_available", "bytes"),
+        ("spool_bytes", "bytes"),
+        ("uptime", "seconds"),
+    ];
+    let own = own.map(|(name, unit)| Statistic {
+        application: "muster-agent".into(),
+        name: name.into(),
+        unit: unit.into(),
+        value: Number(0.1),
+    });
+    let mut numbers = Vec::new();
+    ToServer::Statistics(Statistics { entries: own.to_vec() }).write_to(&mut numbers);
+    println!("the agent's own six numbers, which go up beside a sync: {} bytes", numbers.len());
     println!(
         "no-change sync: {} bytes up, {} bytes down, before TLS; session {} bytes, hot record {} bytes",
         request.len(),

@@ -13,7 +13,8 @@ use crate::lane::reactors::{ReactorLanes, ToReactor};
 use crate::machine::command::{Job, JobOutcome};
 use crate::machine::hot::LinkRef;
 use crate::reactor::Clock;
-use crate::store::{self, Store};
+use crate::store::Store;
+use crate::wire::task::{RunAck, RunUpdate, RunUpdates, RunsStored};
 
 /// What every worker has.
 #[derive(Clone)]
@@ -48,7 +49,7 @@ impl Tools {
         match job {
             Job::Section(update) => self.store.apply(update, done),
             Job::Orders(device) => done(self.store.orders(device)),
-            Job::Runs(_, updates) => done(store::unknown_runs(&updates)),
+            Job::Runs(_, updates) => done(unknown(&updates)),
             Job::Statistics(device, statistics) => {
                 self.store.take_statistics(device, statistics, self.clock.now().wall, done);
             }
@@ -64,6 +65,12 @@ impl Tools {
             },
         }
     }
+}
+
+/// What a device says of runs is not known here, as nobody can make any: it need not be said again.
+fn unknown(updates: &RunUpdates) -> JobOutcome {
+    let ack = |update: &RunUpdate| RunAck { run: update.run, serial: update.serial };
+    JobOutcome::RunsStored(RunsStored { acks: updates.updates.iter().map(ack).collect() })
 }
 
 /// The mailbox has room for the outcome of every job that has a permit, so it is refused only when the reactor is gone.

@@ -13,7 +13,7 @@ use super::{declaration, group};
 use crate::fleet::settings::{Explained, Merged, explain, merge};
 use crate::wire::digest::Digest;
 use crate::wire::limits::SETTINGS_BYTES_MAX;
-use crate::wire::settings::{SettingsOrder, digest_of as digest_of_settings};
+use crate::wire::settings::{Drift, SettingsOrder, digest_of as digest_of_settings};
 
 /// The digest of all settings that the device should have.
 pub(super) fn digest_of(connection: &Connection, number: i64) -> Result<Digest, StoreError> {
@@ -242,35 +242,32 @@ pub(super) fn explained(
 /// The settings that the device should have and, by its own report, was not given yet; and those that it was given and should not have
 /// any more.
 pub(super) fn orders_of(connection: &Connection, number: i64) -> Result<Vec<SettingsOrder>, StoreError> {
-    let sql = "SELECT s.application, s.digest, s.revision FROM desired_settings s
+    let sql = "SELECT s.application, s.revision FROM desired_settings s
         LEFT JOIN conditions c ON c.device = s.device AND c.application = s.application
         WHERE s.device = ?1 AND (c.settings_state IS NULL OR c.settings_digest <> s.digest)";
-    let mut statement = connection.prepare_cached(sql)?;
-    let wanted: Vec<(String, i64, i64)> = statement
-        .query_map([number], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-        .collect::<Result<_, _>>()?;
     let mut orders = Vec::new();
-    for (application, _, revision) in wanted {
+    for (application, revision) in revisions(connection, sql, number)? {
         let Some(merged) = effective(connection, number, &application)? else { continue };
-        orders.push(SettingsOrder {
-            application,
-            revision: revision.cast_unsigned(),
-            settings: Some(merged.text()),
-            drift: merged.drift,
-        });
+        let (settings, drift) = (Some(merged.text()), merged.drift);
+        orders.push(SettingsOrder { application, revision, settings, drift });
     }
     let sql = "SELECT application, settings_revision FROM conditions c
         WHERE device = ?1 AND settings_state IS NOT NULL AND settings_digest <> 0
         AND NOT EXISTS (SELECT 1 FROM desired_settings s WHERE s.device = c.device AND s.application = c.application)";
-    let mut statement = connection.prepare_cached(sql)?;
-    for row in statement.query_map([number], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))? {
-        let (application, revision): (String, i64) = row?;
-        orders.push(SettingsOrder {
-            application,
-            revision: revision.cast_unsigned(),
-            settings: None,
-            drift: crate::wire::settings::Drift::Repair,
-        });
+    for (application, revision) in revisions(connection, sql, number)? {
+        orders.push(SettingsOrder { application, revision, settings: None, drift: Drift::default() });
     }
     Ok(orders)
+}
+
+/// Applications of a device, each with a revision.
+pub(super) fn revisions(
+    connection: &Connection,
+    sql: &str,
+    number: i64,
+) -> Result<Vec<(String, u64)>, StoreError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows =
+        statement.query_map([number], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }

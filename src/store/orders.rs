@@ -1,4 +1,4 @@
-//! What a device is to have beyond what it says of itself: settings and runs.
+//! What a device is to have beyond what it says of itself: settings, and some day runs of tasks.
 //!
 //! All of it is one digest, in the device's record and in its row, which a sync compares with what the device says it has. Whatever
 //! changes what a device is to have calls [`refresh`] in the same transaction, and tells the table after the commit.
@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use super::error::StoreError;
 use super::table::DeviceTable;
-use super::{Store, desired, device, run};
+use super::{Store, desired, device};
 use crate::machine::command::{JobOutcome, Orders};
 use crate::wire::digest::Digest;
 use crate::wire::id::DeviceId;
@@ -24,7 +24,7 @@ pub struct OrdersChange {
 
 /// Works the digest out anew and writes it into the device's row; what the table is to be told when it is another.
 pub(super) fn refresh(connection: &Connection, number: i64) -> Result<Option<OrdersChange>, StoreError> {
-    let digest = desired::digest_of(connection, number)?.with(run::digest_of(connection, number)?);
+    let digest = desired::digest_of(connection, number)?;
     let sql = "UPDATE device_states SET orders_digest = ?2 WHERE device = ?1 AND orders_digest <> ?2";
     let changed = connection.prepare_cached(sql)?.execute(params![number, digest.0.cast_signed()])?;
     if changed == 0 {

@@ -1,7 +1,7 @@
 //! What administration changes of settings and of the tree of groups. Every method waits until it is durable; the table knows then, and
 //! the caller lets those devices know that have other settings.
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::changes::InForce;
 use super::desired::{self, Merger};
@@ -197,14 +197,10 @@ impl Store {
             UNION ALL SELECT application, 0 FROM own_settings o WHERE device = ?1 AND NOT EXISTS
                 (SELECT 1 FROM desired_settings s WHERE s.device = o.device AND s.application = o.application)
             ORDER BY application";
-        let mut statement = reader.prepare_cached(sql)?;
-        let rows: Vec<(String, i64)> = statement
-            .query_map(params![number], |row| Ok((row.get(0)?, row.get(1)?)))?
-            .collect::<Result<_, _>>()?;
         let mut all = Vec::new();
-        for (application, revision) in rows {
+        for (application, revision) in desired::revisions(&reader, sql, number)? {
             if let Some(merged) = desired::effective(&reader, number, &application)? {
-                all.push(DesiredSettings { application, revision: revision.cast_unsigned(), merged });
+                all.push(DesiredSettings { application, revision, merged });
             }
         }
         Ok(all)

@@ -193,12 +193,12 @@ fn read(
 ) -> Result<Vec<Judged>, StoreError> {
     let bounds = [*range.start(), *range.end()];
     let sql = "SELECT d.number, d.id, d.group_id,
-            EXISTS (SELECT 1 FROM own_settings o WHERE o.device = d.number AND o.application = 'muster'),
+            EXISTS (SELECT 1 FROM own_settings o WHERE o.device = d.number AND o.application = ?3),
             r.status, r.since, r.reasons
         FROM devices d LEFT JOIN status_reasons r ON r.device = d.number
         WHERE d.number BETWEEN ?1 AND ?2 AND d.removed_at IS NULL";
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(bounds)?;
+    let mut rows = statement.query(params![bounds[0], bounds[1], OWN_APPLICATION])?;
     let mut judged = BTreeMap::new();
     while let Some(row) = rows.next()? {
         let number = row.get(0)?;
@@ -255,7 +255,7 @@ fn untold(
                 (SELECT changed_at FROM own_settings o
                  WHERE o.device = w.device AND o.application = w.application AND o.revision = w.revision))
         FROM desired_settings w LEFT JOIN conditions c ON c.device = w.device AND c.application = w.application
-        WHERE w.device BETWEEN ?1 AND ?2 AND w.digest <> coalesce(c.settings_digest, 0) AND w.application <> 'muster'";
+        WHERE w.device BETWEEN ?1 AND ?2 AND w.digest <> coalesce(c.settings_digest, 0)";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(bounds)?;
     while let Some(row) = rows.next()? {

@@ -1,5 +1,4 @@
-//! Devices that have other orders now, on their way to be told: a few hundred at a time, so that a change for the whole fleet is no
-//! storm.
+//! Devices that have other orders now, on their way to be told: a thousand a second, so that a change for the whole fleet is no storm.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,39 +32,29 @@ impl Nudges {
 
     /// Tells as many as one round may; whether more wait.
     pub(super) fn send(&self, table: &DeviceTable, calls: &dyn Calls) -> bool {
-        let mut by_reason: [(WakeReason, Vec<DeviceId>); 2] =
-            [(WakeReason::Sync, Vec::new()), (WakeReason::Task, Vec::new())];
-        let mut round = BTreeMap::new();
-        {
-            let mut waiting = self.waiting.lock();
-            while round.len() < DEVICES_PER_ROUND
-                && let Some((device, wake)) = waiting.pop_first()
-            {
-                round.insert(device, wake);
+        let mut by_reason: Vec<(WakeReason, Vec<(DeviceId, Option<WakeReason>)>)> = Vec::new();
+        for (device, wake) in self.next_round() {
+            let is_connected = || table.with(device, |record| record.link.is_some()).unwrap_or(false);
+            // On a link the reason is not said.
+            let Some(reason) = wake.or_else(|| is_connected().then_some(WakeReason::Sync)) else { continue };
+            match by_reason.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, devices)) => devices.push((device, wake)),
+                None => by_reason.push((reason, vec![(device, wake)])),
             }
         }
-        for (device, wake) in &round {
-            let is_connected = table.with(*device, |record| record.link.is_some()).unwrap_or(false);
-            let reason = if is_connected { wake.or(Some(WakeReason::Sync)) } else { *wake };
-            let slot = match reason {
-                Some(WakeReason::Task) => 1,
-                Some(_) => 0,
-                None => continue,
-            };
-            by_reason[slot].1.push(*device);
-        }
-        for (reason, devices) in by_reason {
-            if !devices.is_empty() && calls.call(&devices, reason, None).is_err() {
-                let again: Vec<_> =
-                    devices.iter().map(|device| (*device, round.get(device).copied())).collect();
-                let mut waiting = self.waiting.lock();
-                for (device, wake) in again {
-                    let entry = waiting.entry(device).or_default();
-                    *entry = entry.or(wake.flatten());
-                }
+        for (reason, round) in by_reason {
+            let devices: Vec<_> = round.iter().map(|(device, _)| *device).collect();
+            if calls.call(&devices, reason, None).is_err() {
+                // Too many are called already: in the next round.
+                round.into_iter().for_each(|(device, wake)| self.add(&[device], wake));
             }
         }
         !self.waiting.lock().is_empty()
+    }
+
+    fn next_round(&self) -> Vec<(DeviceId, Option<WakeReason>)> {
+        let mut waiting = self.waiting.lock();
+        std::iter::from_fn(|| waiting.pop_first()).take(DEVICES_PER_ROUND).collect()
     }
 
     pub(super) fn stop(&self) {
@@ -74,5 +63,71 @@ impl Nudges {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::{CallsBusy, OutcomeSink};
+    use crate::machine::hot::{HotRecord, LinkRef};
+    use crate::wire::id::CertificateHash;
+
+    /// Who was called, or nobody while it is busy.
+    #[derive(Default)]
+    struct Called(Mutex<Vec<(DeviceId, WakeReason)>>, AtomicBool);
+
+    impl Calls for Called {
+        fn call(
+            &self,
+            devices: &[DeviceId],
+            reason: WakeReason,
+            _: Option<OutcomeSink>,
+        ) -> Result<u64, CallsBusy> {
+            if self.1.load(Ordering::Relaxed) {
+                return Err(CallsBusy);
+            }
+            self.0.lock().extend(devices.iter().map(|device| (*device, reason)));
+            Ok(0)
+        }
+
+        fn cancel(&self, _: u64) {}
+    }
+
+    fn table(connected: u64, absent: u64) -> DeviceTable {
+        let table = DeviceTable::new();
+        for id in 1..=connected + absent {
+            let mut record = HotRecord::new(DeviceId(id), 900);
+            record.link = LinkRef::new(0, 1, 1).filter(|_| id <= connected);
+            table.insert(record, &CertificateHash::of(&id.to_be_bytes()));
+        }
+        table
+    }
+
+    #[test]
+    fn who_is_connected_is_asked_and_who_is_not_is_woken_only_when_that_was_wanted() {
+        let (nudges, called, table) = (Nudges::default(), Called::default(), table(1, 2));
+        nudges.add(&[DeviceId(1), DeviceId(2), DeviceId(3)], None);
+        nudges.add(&[DeviceId(3)], Some(WakeReason::Task));
+        nudges.add(&[DeviceId(3)], None);
+        assert!(!nudges.send(&table, &called));
+        assert_eq!(*called.0.lock(), [(DeviceId(1), WakeReason::Sync), (DeviceId(3), WakeReason::Task)]);
+    }
+
+    #[test]
+    fn a_whole_fleet_is_told_in_rounds_and_nobody_is_forgotten_while_too_many_are_called() {
+        let (nudges, called, table) = (Nudges::default(), Called::default(), table(250, 0));
+        let all: Vec<_> = (1..=250).map(DeviceId).collect();
+        nudges.add(&all, None);
+        called.1.store(true, Ordering::Relaxed);
+        assert!(nudges.send(&table, &called));
+        called.1.store(false, Ordering::Relaxed);
+        let mut rounds = 1;
+        while nudges.send(&table, &called) {
+            rounds += 1;
+        }
+        let mut told: Vec<_> = called.0.lock().iter().map(|(device, _)| *device).collect();
+        told.sort_unstable();
+        assert_eq!((rounds, told), (3, all));
     }
 }

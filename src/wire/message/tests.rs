@@ -269,13 +269,20 @@ fn a_sync_in_which_nothing_changed_stays_below_its_budget() {
         revision: u64::from(u32::MAX),
         confirmed_revision: None,
     });
+    // Agents name what they were ordered as well.
+    let orders = [4, 5].map(|section| NamedSection {
+        section,
+        digest: Digest(u64::MAX),
+        revision: 0,
+        confirmed_revision: None,
+    });
     let mut bytes = Vec::new();
     ToServer::Sync(Sync {
         agent_epoch: Epoch(u64::MAX),
         server_epoch: Epoch(u64::MAX),
         reason: SyncReason::Scheduled,
         clock: WallTime(1_795_514_400_123),
-        sections: sections.to_vec(),
+        sections: sections.into_iter().chain(orders).collect(),
         reach: Some(Reach {
             udp_port: u16::MAX,
             wake_counter: u32::MAX,
