@@ -10,6 +10,8 @@
     reason = "a bench that can't go on panics; its numbers are small"
 )]
 
+mod shape;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,31 +24,25 @@ use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
 use muster::server::Server;
 use muster::server::config::Config;
 use muster::store::query::{self, ApplicationFilter, DeviceFilter, PageRequest};
-use muster::store::{Enrolment, FILE_NAME, NewToken, Store, Verdict};
+use muster::store::{Enrolment, FILE_NAME, NewSettings, NewToken, Store, Verdict};
 use muster::wire::api::{ApplicationQuery, DeviceQuery};
 use muster::wire::digest::Digest;
-use muster::wire::id::{CertificateHash, DeviceId, Epoch};
+use muster::wire::id::{CertificateHash, Epoch};
 use muster::wire::inventory::{Application, InventoryChange, digest_of};
 use muster::wire::section::{self, ApplicationCondition, Condition, HostFacts, Section};
-use muster::wire::settings::{SettingsReport, SettingsState};
+use muster::wire::settings::{Declaration, SettingsReport, SettingsState};
 use muster::wire::statistics::{Number, Statistic, Statistics};
 use muster::wire::status::Status;
 use muster::wire::time::WallTime;
 use rusqlite::{Connection, params};
+use shape::{APPLICATIONS, device, spread};
 
-const KINDS: u64 = 50;
-const APPLICATIONS: u64 = 200;
-const SHARED_BY_ALL: u64 = 160;
 const GROUPS: u64 = 5;
 const TASKS: u64 = 20;
 const MANAGED: [&str; 5] = ["muster-agent", "nginx", "till", "cups", "openvpn"];
 const NOW: WallTime = WallTime(1_795_514_400_000);
 const HOUR: u64 = 3_600_000;
 const QUARTER: u64 = HOUR / 4;
-
-fn spread(number: u64, salt: u64) -> u64 {
-    (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17 * salt as u32) >> 20
-}
 
 fn application(number: u64) -> Application {
     let name = match number {
@@ -60,20 +56,20 @@ fn application(number: u64) -> Application {
 }
 
 fn inventory(number: u64) -> Vec<Application> {
-    let kind = number % KINDS;
-    let own = APPLICATIONS - SHARED_BY_ALL;
-    let mut numbers: Vec<u64> =
-        (0..SHARED_BY_ALL).chain((0..own).map(|at| 1_000 + kind * own + at)).collect();
-    numbers.remove((spread(number, 1) % APPLICATIONS) as usize);
-    numbers.remove((spread(number, 2) % (APPLICATIONS - 1)) as usize);
-    numbers.extend([10_000 + spread(number, 3) % 1_000, 11_000 + spread(number, 4) % 1_000]);
-    let mut applications: Vec<_> = numbers.into_iter().map(application).collect();
+    let mut applications: Vec<_> = shape::applications(number, 0).into_iter().map(application).collect();
     applications.sort();
     applications
 }
 
-fn device(number: u64) -> DeviceId {
-    DeviceId((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+/// Every device takes settings for the managed applications.
+fn declarations() -> Vec<Declaration> {
+    let of = |application: &&str| Declaration {
+        application: (*application).into(),
+        takes_settings: true,
+        settings_schema: String::new(),
+        kinds: Vec::new(),
+    };
+    MANAGED.iter().map(of).collect()
 }
 
 fn conditions(number: u64) -> Vec<ApplicationCondition> {
@@ -212,7 +208,7 @@ fn sections(store: &Store, devices: u64) {
             addresses: vec![format!("10.{}.{}.7", number / 250, number % 250)],
             boot_id: format!("{:016x}-{number}", spread(number, 6)),
             agent_version: "0.1.0".into(),
-            declarations: Vec::new(),
+            declarations: declarations(),
         };
         apply(store, number, Section::Host, section::digest_of(&facts), SectionChange::Host(facts), done);
     });
@@ -382,6 +378,7 @@ fn main() {
     let rate = devices as f64 / took.as_secs_f64();
     println!("{:<66} {rate:>10.0} /s", "reports of twelve numbers, durable");
     steward(&store, devices);
+    change_for_all(&store, devices);
     drop(store);
     println!("{:<66} {:>10.1} MB", "file", file_bytes(&path) as f64 / 1e6);
     sizes(&path);
@@ -419,6 +416,20 @@ fn steward(store: &Store, devices: u64) {
     latency("judge every device once (a minute's work of the steward)", 5, || judge_all(&mut Vec::new()));
     let some: Vec<_> = (0..devices.min(500)).map(device).collect();
     latency("judge 500 devices of which something is new", 5, || store.facts_of(&some, NOW).unwrap().len());
+}
+
+/// A policy of the root: one transaction that works out what every device should have.
+fn change_for_all(store: &Store, devices: u64) {
+    let mut lines = 0;
+    latency("policy set for the whole fleet, every device has other settings", 5, || {
+        lines += 1;
+        let settings = serde_json::json!({ "receipt": { "lines": lines } });
+        let settings = settings.as_object().unwrap().clone();
+        let new = NewSettings { settings, ..NewSettings::default() };
+        let change = store.set_policy("/", "till", new, NOW).unwrap();
+        assert_eq!(change.devices.len() as u64, devices);
+        change.devices.len()
+    });
 }
 
 fn questions(store: &Store) {

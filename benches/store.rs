@@ -8,6 +8,8 @@
     reason = "a bench that can't go on panics; its numbers are small"
 )]
 
+mod shape;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,14 +18,12 @@ use std::time::{Duration, Instant};
 use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
 use muster::store::query::{self, ApplicationFilter, DeviceFilter, PageRequest};
 use muster::store::{Enrolment, FILE_NAME, NewToken, Store};
-use muster::wire::id::{CertificateHash, DeviceId, Epoch};
+use muster::wire::id::{CertificateHash, Epoch};
 use muster::wire::inventory::{Application, InventoryChange, digest_of};
 use muster::wire::section::Section;
 use muster::wire::time::WallTime;
+use shape::{APPLICATIONS, KINDS, device};
 
-const KINDS: u64 = 50;
-const APPLICATIONS: u64 = 200;
-const SHARED_BY_ALL: u64 = 160;
 const WORKERS: u64 = 2;
 
 fn application(number: u64) -> Application {
@@ -36,22 +36,10 @@ fn application(number: u64) -> Application {
 
 /// The applications of the device with this number; `generation` changes one of them.
 fn inventory(number: u64, generation: u64) -> Vec<Application> {
-    let kind = number % KINDS;
-    let own = APPLICATIONS - SHARED_BY_ALL;
-    let mut numbers: Vec<u64> =
-        (0..SHARED_BY_ALL).chain((0..own).map(|at| 1_000 + kind * own + at)).collect();
-    let spread =
-        |salt: u64| (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17 * salt as u32) >> 20;
-    numbers.remove((spread(1) % APPLICATIONS) as usize);
-    numbers.remove((spread(2) % (APPLICATIONS - 1)) as usize);
-    numbers.extend([10_000 + spread(3) % 1_000, 11_000 + (spread(4) + generation) % 1_000]);
-    let mut applications: Vec<_> = numbers.into_iter().map(application).collect();
+    let mut applications: Vec<_> =
+        shape::applications(number, generation).into_iter().map(application).collect();
     applications.sort();
     applications
-}
-
-fn device(number: u64) -> DeviceId {
-    DeviceId((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 /// Hands in work for every device from as many threads as the server has workers; how long until all of it was durable.

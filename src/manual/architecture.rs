@@ -49,7 +49,7 @@
 //!   flusher writes and syncs once for all that waits → the durable position is published → the reactors send the
 //!   acknowledgements that it releases. [`delivery`](super::delivery) has the promises.
 //! - **A sync in which nothing changed**: the session compares the device's digests with the record in memory and answers.
-//!   No worker, no disk.
+//!   No worker, no disk. The numbers that an agent brings beside it, once a minute at most, go another road, below.
 //! - **A sync in which something changed**: session → job → worker → store writer → outcome → session → link. One
 //!   transaction takes everything that waits.
 //! - **Orders** (settings and runs of tasks): whatever changes what a device is to have writes one digest of it into the device's row and

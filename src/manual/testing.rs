@@ -23,6 +23,14 @@
 //! end with and without a last word. At every quiet point the presence of each device is what the model knows to be true, each call has
 //! had its one outcome, and what the server learned of UDP is so.
 //!
+//! Policies are edited, tasks made and cancelled all the while. When all is quiet, each device has in place what a plain reference makes of
+//! the policies, the server knows so, every run has ended, and none was begun twice that may not be.
+//!
+//! # Real applications
+//!
+//! `tests/nginx` puts settings into a real nginx of the distribution's: served after the reload, refused by its own test, recovered after
+//! a kill in the middle. `tests/agent_tasks` has the real agent execute runs that a hand-made server orders.
+//!
 //! # Across a network
 //!
 //! `tests/nat` makes three hosts of network namespaces, a server, a NAT box or router, and a device, with real processes on them: a device behind NAT is

@@ -141,6 +141,23 @@ pub struct RunUpdate {
     pub output: Option<RunOutput>,
 }
 
+impl RunUpdate {
+    /// An update that says nothing beside how far the run is.
+    #[must_use]
+    pub fn new(run: RunId, serial: u32, stage: RunStage) -> Self {
+        Self {
+            run,
+            serial,
+            stage,
+            progress_percent: None,
+            exit_code: None,
+            message: String::new(),
+            again_seconds: None,
+            output: None,
+        }
+    }
+}
+
 /// Several of them.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]

@@ -134,7 +134,7 @@ impl Managed {
                 entry.order = order.clone();
                 entry.interrupted = 0;
                 entry.repairs.clear();
-                entry.set(SettingsState::Pending, String::new(), now);
+                entry.set(SettingsState::Pending, "", now);
                 entry.since = now;
             }
             None => {
@@ -156,10 +156,10 @@ impl Managed {
             let Some(entry) = self.entries.get_mut(&application) else { continue };
             if let Some(reason) = place.lack() {
                 entry.definition = fingerprint;
-                self.fail(&application, reason.to_owned(), now);
+                self.fail(&application, reason, now);
             } else if entry.definition != fingerprint {
                 entry.definition = fingerprint;
-                entry.set(SettingsState::Pending, String::new(), now);
+                entry.set(SettingsState::Pending, "", now);
                 self.keep_state(&application);
             }
         }
@@ -200,7 +200,7 @@ impl Managed {
             // It may have been ordered after the definitions were read.
             entry.definition = place.fingerprint();
             let Place::Here(place) = place else {
-                let reason = place.lack().unwrap_or_default().to_owned();
+                let reason = place.lack().unwrap_or_default();
                 self.fail(&application, reason, now);
                 continue;
             };
@@ -209,7 +209,7 @@ impl Managed {
                 let reason = format!(
                     "the agent ended {INTERRUPTIONS_MAX} times while they were put in place; the old ones are in place again"
                 );
-                self.fail(&application, reason, now);
+                self.fail(&application, &reason, now);
                 continue;
             }
             return Some(Work::Apply(Box::new(Apply {
@@ -252,7 +252,7 @@ impl Managed {
                     let found = applications.find(|name| self.path(name, "journal") == journal);
                     // Where the old file is back, what is ordered is tried again all the same.
                     if let Some(application) = found.filter(|_| journal.exists()) {
-                        self.fail(&application, reason, now);
+                        self.fail(&application, &reason, now);
                     }
                 }
             }
@@ -282,12 +282,12 @@ impl Managed {
     /// The order for an application has been put in place, or could not be.
     pub fn settle(&mut self, application: &str, result: Result<(), String>, now: WallTime) {
         if let Err(reason) = result {
-            return self.fail(application, reason, now);
+            return self.fail(application, &reason, now);
         }
         let Some(entry) = self.entries.get_mut(application) else { return };
         entry.interrupted = 0;
         entry.applied_revision = entry.order.revision;
-        entry.set(SettingsState::Applied, String::new(), now);
+        entry.set(SettingsState::Applied, "", now);
         let message = format!("settings of revision {} are in place", entry.order.revision);
         self.keep_state(application);
         self.event(application, Severity::Info, "settings_applied", message, now);
@@ -317,7 +317,7 @@ impl Managed {
         let what = match found {
             Ok(found) if found == entry.placed => {
                 if entry.state == SettingsState::Drifted {
-                    entry.set(SettingsState::Applied, String::new(), now);
+                    entry.set(SettingsState::Applied, "", now);
                     self.keep_state(application);
                 }
                 return;
@@ -336,21 +336,21 @@ impl Managed {
         } else {
             (SettingsState::Drifted, format!("{what} again and again: it is left alone for a while"))
         };
-        entry.set(state, detail.clone(), now);
+        entry.set(state, &detail, now);
         self.keep_state(application);
         if is_new || state == SettingsState::Pending {
             self.event(application, Severity::Warning, "settings_drift", detail, now);
         }
     }
 
-    fn fail(&mut self, application: &str, reason: String, now: WallTime) {
+    fn fail(&mut self, application: &str, reason: &str, now: WallTime) {
         let Some(entry) = self.entries.get_mut(application) else { return };
-        let reason = clipped(&reason);
+        let reason = clipped(reason);
         if entry.state == SettingsState::Failed && entry.detail == reason {
             return;
         }
         entry.interrupted = 0;
-        entry.set(SettingsState::Failed, reason.clone(), now);
+        entry.set(SettingsState::Failed, &reason, now);
         self.keep_state(application);
         self.event(application, Severity::Error, "settings_failed", reason, now);
     }
@@ -424,11 +424,11 @@ impl Entry {
         }
     }
 
-    fn set(&mut self, state: SettingsState, detail: String, now: WallTime) {
+    fn set(&mut self, state: SettingsState, detail: &str, now: WallTime) {
         if self.state != state {
             self.since = now;
         }
-        (self.state, self.detail) = (state, clipped(&detail));
+        (self.state, self.detail) = (state, clipped(detail));
     }
 
     fn is_in_place(&self) -> bool {

@@ -70,14 +70,9 @@ impl Serials {
 /// News of a run that is not over.
 pub(super) fn news(run: RunId, serial: u32, stage: RunStage, progress: &Progress) -> RunUpdate {
     RunUpdate {
-        run,
-        serial,
-        stage,
         progress_percent: progress.percent,
-        exit_code: None,
         message: progress.message.clone(),
-        again_seconds: None,
-        output: None,
+        ..RunUpdate::new(run, serial, stage)
     }
 }
 

@@ -96,16 +96,7 @@ mod tests {
     use crate::wire::task::{RunOutput, RunStage};
 
     fn update(run: u64, serial: u32, stage: RunStage) -> RunUpdate {
-        RunUpdate {
-            run: RunId(run),
-            serial,
-            stage,
-            progress_percent: None,
-            exit_code: None,
-            message: String::new(),
-            again_seconds: None,
-            output: None,
-        }
+        RunUpdate::new(RunId(run), serial, stage)
     }
 
     fn serials(frame: Option<Vec<u8>>) -> Vec<(u64, u32)> {

@@ -379,16 +379,7 @@ fn a_device_that_was_rolled_back_takes_its_last_word_back_with_a_second_sync() {
 }
 
 fn run_update(serial: u32, stage: RunStage) -> RunUpdate {
-    RunUpdate {
-        run: RunId(1),
-        serial,
-        stage,
-        progress_percent: None,
-        exit_code: None,
-        message: String::new(),
-        again_seconds: None,
-        output: None,
-    }
+    RunUpdate::new(RunId(1), serial, stage)
 }
 
 #[test]

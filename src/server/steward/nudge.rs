@@ -13,6 +13,9 @@ use crate::wire::id::DeviceId;
 /// Devices that are told at once, in devices: with ten rounds a second, as many a second as the caller begins calls.
 const DEVICES_PER_ROUND: usize = 100;
 
+/// A device that is to be told, and why it is woken when it is not connected, if it is.
+type Waiting = (DeviceId, Option<WakeReason>);
+
 /// Who is to be told. At most every device once.
 #[derive(Default)]
 pub(super) struct Nudges {
@@ -32,7 +35,7 @@ impl Nudges {
 
     /// Tells as many as one round may; whether more wait.
     pub(super) fn send(&self, table: &DeviceTable, calls: &dyn Calls) -> bool {
-        let mut by_reason: Vec<(WakeReason, Vec<(DeviceId, Option<WakeReason>)>)> = Vec::new();
+        let mut by_reason: Vec<(WakeReason, Vec<Waiting>)> = Vec::new();
         for (device, wake) in self.next_round() {
             let is_connected = || table.with(device, |record| record.link.is_some()).unwrap_or(false);
             // On a link the reason is not said.
@@ -52,7 +55,7 @@ impl Nudges {
         !self.waiting.lock().is_empty()
     }
 
-    fn next_round(&self) -> Vec<(DeviceId, Option<WakeReason>)> {
+    fn next_round(&self) -> Vec<Waiting> {
         let mut waiting = self.waiting.lock();
         std::iter::from_fn(|| waiting.pop_first()).take(DEVICES_PER_ROUND).collect()
     }

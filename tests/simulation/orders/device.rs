@@ -70,16 +70,7 @@ impl Kept {
 }
 
 fn first_word(run: RunId, stage: RunStage) -> RunUpdate {
-    RunUpdate {
-        run,
-        serial: 1,
-        stage,
-        progress_percent: None,
-        exit_code: None,
-        message: String::new(),
-        again_seconds: None,
-        output: None,
-    }
+    RunUpdate::new(run, 1, stage)
 }
 
 impl World {
@@ -227,14 +218,11 @@ impl World {
         let device = &mut self.devices[number];
         let kept = &mut device.disk.kept;
         let mut words = Vec::new();
-        for (run, kept) in kept.runs.iter_mut().filter(|(run, _)| !runs.contains(run)) {
+        for (_, kept) in kept.runs.iter_mut().filter(|(run, _)| !runs.contains(run)) {
             if !kept.last.stage.is_last() {
                 kept.last.serial += 1;
                 kept.last.stage = RunStage::Cancelled;
-                words.push(first_word(*run, RunStage::Cancelled));
-                if let Some(word) = words.last_mut() {
-                    *word = kept.last.clone();
-                }
+                words.push(kept.last.clone());
             }
         }
         for run in runs.iter().filter(|run| !kept.runs.contains_key(run)) {

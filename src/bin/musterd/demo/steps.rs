@@ -157,7 +157,7 @@ impl Demo {
         }
         self.tell(
             "sync, nothing changed",
-            "three digests up, one answer down",
+            "five digests up, one answer down",
             &[format!("{} with connecting and starting the command", shown(took))],
         );
         Ok(())

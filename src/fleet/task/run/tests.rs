@@ -21,16 +21,7 @@ fn pending() -> Run {
 }
 
 fn says(serial: u32, stage: RunStage) -> RunUpdate {
-    RunUpdate {
-        run: RunId(1),
-        serial,
-        stage,
-        progress_percent: None,
-        exit_code: None,
-        message: String::new(),
-        again_seconds: None,
-        output: None,
-    }
+    RunUpdate::new(RunId(1), serial, stage)
 }
 
 #[test]
