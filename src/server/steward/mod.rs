@@ -7,6 +7,7 @@ mod nudge;
 mod status;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ pub(super) struct StewardTools {
 /// The thread, running.
 pub(super) struct StewardThread {
     bell: Bell,
-    rings: Sender<()>,
+    is_stopping: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
@@ -70,19 +71,21 @@ impl StewardThread {
     pub(super) fn start(tools: StewardTools) -> Result<Self, ServerError> {
         let (rings, rung) = bounded(1);
         let nudges = Arc::new(Nudges::default());
-        let bell = Bell { rings: rings.clone(), nudges: nudges.clone() };
+        let bell = Bell { rings, nudges: nudges.clone() };
+        let is_stopping = Arc::new(AtomicBool::new(false));
         let steward = Steward {
             statuses: Statuses::new(tools.store.clone(), tools.announcer, tools.server_started),
             store: tools.store,
             calls: tools.calls,
             clock: tools.clock,
             nudges,
+            is_stopping: is_stopping.clone(),
         };
         let thread = Builder::new()
             .name("steward".into())
             .spawn(move || steward.run(&rung))
             .map_err(ServerError::when("start the steward"))?;
-        Ok(Self { bell, rings, thread })
+        Ok(Self { bell, is_stopping, thread })
     }
 
     /// The way to ring.
@@ -92,9 +95,9 @@ impl StewardThread {
 
     /// Ends the thread behind what it is at.
     pub(super) fn stop(self) {
-        self.bell.nudges.stop();
+        self.is_stopping.store(true, Ordering::Relaxed);
         // It rests a second at most, whether this ring reaches it or not.
-        let _ = self.rings.try_send(());
+        self.bell.ring();
         if self.thread.join().is_err() {
             log::error!("the steward panicked");
         }
@@ -107,11 +110,12 @@ struct Steward {
     calls: Arc<dyn Calls>,
     clock: Clock,
     nudges: Arc<Nudges>,
+    is_stopping: Arc<AtomicBool>,
 }
 
 impl Steward {
     fn run(mut self, rung: &Receiver<()>) {
-        while !self.nudges.is_stopped() {
+        while !self.is_stopping.load(Ordering::Relaxed) {
             let now = self.clock.now().wall;
             self.statuses.step(now);
             let rest = if self.nudges.send(self.store.table(), &*self.calls) {

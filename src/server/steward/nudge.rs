@@ -1,7 +1,6 @@
 //! Devices that have other orders now, on their way to be told: a thousand a second, so that a change for the whole fleet is no storm.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -20,7 +19,6 @@ type Waiting = (DeviceId, Option<WakeReason>);
 #[derive(Default)]
 pub(super) struct Nudges {
     waiting: Mutex<BTreeMap<DeviceId, Option<WakeReason>>>,
-    is_stopped: AtomicBool,
 }
 
 impl Nudges {
@@ -59,18 +57,12 @@ impl Nudges {
         let mut waiting = self.waiting.lock();
         std::iter::from_fn(|| waiting.pop_first()).take(DEVICES_PER_ROUND).collect()
     }
-
-    pub(super) fn stop(&self) {
-        self.is_stopped.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_stopped(&self) -> bool {
-        self.is_stopped.load(Ordering::Relaxed)
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::admin::{CallsBusy, OutcomeSink};
     use crate::machine::hot::{HotRecord, LinkRef};
