@@ -1,6 +1,6 @@
 //! A small file that is replaced as a whole and sealed, so that whoever reads it sees when it is torn or was changed.
 //!
-//! The content is CBOR (RFC 8949) in the layout of one of the [slots](super::slots). A new content is written beside the file and then
+//! The content is CBOR (RFC 8949) in the layout of one of the [`slots`]. A new content is written beside the file and then
 //! renamed over it (rename(2)): a reader finds the old one or the new one.
 
 use std::fs::{self, File};

@@ -67,11 +67,15 @@ impl Execution {
         &self.progress
     }
 
+    /// When something is to be said: progress soon, and otherwise that it goes on.
+    fn say_at(&self) -> Moment {
+        let seconds = if self.progress == self.said { LEASE_SECONDS } else { PROGRESS_SECONDS };
+        self.said_at.plus_seconds(seconds)
+    }
+
     /// When something is to be said or looked at.
     fn due(&self) -> Moment {
-        let say_at = if self.progress == self.said { LEASE_SECONDS } else { PROGRESS_SECONDS };
-        let say_at = self.said_at.plus_seconds(say_at);
-        if self.line.is_some() { say_at } else { say_at.min(self.look_at) }
+        if self.line.is_some() { self.say_at() } else { self.say_at().min(self.look_at) }
     }
 }
 
@@ -197,8 +201,7 @@ impl Runs {
         }
         let Some(run) = self.runs.get_mut(&id) else { return };
         let Stage::Running(execution) = &mut run.stage else { return };
-        let say_after = if execution.progress == execution.said { LEASE_SECONDS } else { PROGRESS_SECONDS };
-        if now.moment >= execution.said_at.plus_seconds(say_after) {
+        if now.moment >= execution.say_at() {
             execution.said_at = now.moment;
             execution.said = execution.progress.clone();
             let progress = execution.progress.clone();
