@@ -17,6 +17,7 @@ pub mod limits;
 pub mod message;
 pub mod presence;
 pub mod reasons;
+pub mod run_state;
 pub mod section;
 pub mod settings;
 pub mod statistics;

@@ -20,6 +20,19 @@
 //! | `GET /v1/events/follow` | [`FollowQuery`] | one [`FollowLine`] a line, without end |
 //! | `POST /v1/groups` | [`NewGroup`] | [`NewGroup`], its path as it is kept |
 //! | `GET /v1/groups` | [`PageQuery`] | [`Page`] of [`Group`] |
+//! | `POST /v1/groups/move` | [`GroupMove`] | [`SettingsChanged`] |
+//! | `POST /v1/groups/remove` | [`GroupRemoval`] | [`SettingsChanged`] |
+//! | `POST /v1/policies`, `POST /v1/settings` | [`NewPolicy`] | [`SettingsChanged`] |
+//! | `GET /v1/policies` | [`PolicyQuery`] | [`Page`] of [`Policy`] |
+//! | `POST /v1/policies/remove`, `POST /v1/settings/remove` | [`PolicyRemoval`] | [`SettingsChanged`] |
+//! | `GET /v1/devices/{name or id}/settings` | | list of [`ApplicationSettings`] |
+//! | `GET /v1/devices/{name or id}/settings/explain` | [`ExplainQuery`] | list of [`ExplainedKey`] |
+//! | `POST /v1/tasks` | [`NewTask`] | [`CreatedTask`] |
+//! | `GET /v1/tasks` | [`TaskQuery`] | [`Page`] of [`Task`], newest first |
+//! | `GET /v1/tasks/{id}` | | [`TaskDetail`] |
+//! | `POST /v1/tasks/{id}/cancel` | | [`Task`] |
+//! | `GET /v1/runs` | [`RunQuery`] | [`Page`] of [`Run`], those that were due last first |
+//! | `GET /v1/runs/{id}` | | [`RunDetail`] |
 //!
 //! Every answer that is no success is an [`ErrorBody`]. A list is a [`Page`] with an opaque cursor to the next one.
 
@@ -31,6 +44,7 @@ mod group;
 mod keep;
 mod policy;
 mod status;
+mod task;
 mod timestamp;
 mod token;
 mod why;
@@ -58,6 +72,10 @@ pub use policy::{
 pub use status::{
     CloseCount, DatagramTotals, DeviceCounts, EventTotals, JournalCondition, JournalStatus, Limit,
     LinkTotals, Status, StoreStatus,
+};
+pub use task::{
+    CreatedTask, LateReport, NewTask, Run, RunCount, RunDetail, RunQuery, RunState, Task, TaskDetail,
+    TaskQuery, TaskState, TaskTargets, WrittenOutput,
 };
 pub use timestamp::Timestamp;
 pub use token::{

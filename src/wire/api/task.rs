@@ -1,0 +1,286 @@
+//! Tasks and their runs.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::Timestamp;
+use crate::wire::id::{DeviceId, RunId, TaskId};
+pub use crate::wire::run_state::RunState;
+use crate::wire::task::RunStage;
+
+/// On which devices a task runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskTargets {
+    /// These, by name or id.
+    Devices(Vec<String>),
+    /// Those of the group with this path, and of the groups below it.
+    Group(String),
+    /// Every device.
+    All,
+}
+
+/// Makes a task.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewTask {
+    /// For people; left out: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The application whose task it is.
+    pub application: String,
+    /// The kind of task, as devices declare it.
+    pub kind: String,
+    /// The task's settings.
+    #[serde(default)]
+    pub settings: Map<String, Value>,
+    /// On which devices.
+    pub targets: TaskTargets,
+    /// Whether devices that become one of the targets later are to run it too.
+    #[serde(default)]
+    pub continuous: bool,
+    /// When: `now`, `at` and a time, `every` and a duration, or `cron` and five fields; left out: now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// In which hours of a day (UTC) runs may begin, such as `22:00-05:00`; left out: in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
+    /// For how long a run waits for its device, in seconds; left out: a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_seconds: Option<u32>,
+    /// How long an execution may take, in seconds; left out: ten minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u32>,
+    /// How often a run that failed is tried again.
+    #[serde(default)]
+    pub retries: u32,
+    /// On how many devices it begins within a minute at most; left out: on as many as there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_per_minute: Option<u32>,
+    /// It stops when a larger share of its runs fails, in percent; left out: it never does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abort_percent: Option<u32>,
+    /// Whether a run may be executed again when nobody can tell whether it was executed to its end.
+    #[serde(default)]
+    pub may_repeat: bool,
+}
+
+/// A task that was made.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CreatedTask {
+    /// Its id.
+    pub id: TaskId,
+    /// How many devices it is for, as things stand.
+    pub devices: u64,
+    /// How many of them offer it, and take its settings, as things stand.
+    pub offered: u64,
+    /// When it is due first.
+    pub due_at: Timestamp,
+}
+
+/// How a task stands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// It has runs that have not ended, or will have some.
+    Active,
+    /// All that it was for has ended, well or not.
+    Done,
+    /// Somebody cancelled it.
+    Cancelled,
+    /// Too many of its runs failed.
+    Aborted,
+}
+
+impl TaskState {
+    /// Its name, in the store and on the screen.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Done => "done",
+            Self::Cancelled => "cancelled",
+            Self::Aborted => "aborted",
+        }
+    }
+
+    /// The state of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Active, Self::Done, Self::Cancelled, Self::Aborted]
+            .into_iter()
+            .find(|state| state.name() == name)
+    }
+}
+
+/// Which tasks are asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TaskQuery {
+    /// Only those that stand so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<TaskState>,
+    /// Only those for this application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
+    /// The last page's `next_cursor`; left out: the first page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Most items of the page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// A task, in a list.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Task {
+    /// Its id.
+    pub id: TaskId,
+    /// For people; null: it has none.
+    pub name: Option<String>,
+    /// The application.
+    pub application: String,
+    /// The kind of task.
+    pub kind: String,
+    /// On which devices.
+    pub targets: TaskTargets,
+    /// When, as it was said.
+    pub schedule: String,
+    /// How it stands.
+    pub state: TaskState,
+    /// Why; for people. Empty when there is nothing to say.
+    pub why: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it is due next; null: never again.
+    pub next_at: Option<Timestamp>,
+    /// When it was due last: the counts are of these runs; null: not yet.
+    pub due_at: Option<Timestamp>,
+    /// How many runs are in which state, of those that were due last; of several attempts on a device the last one counts.
+    pub runs: Vec<RunCount>,
+}
+
+/// How many runs are in a state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RunCount {
+    /// The state.
+    pub state: RunState,
+    /// How many.
+    pub runs: u64,
+}
+
+/// One task, whole but for its runs.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TaskDetail {
+    /// What the list shows of it.
+    #[serde(flatten)]
+    pub task: Task,
+    /// Its settings.
+    pub settings: Map<String, Value>,
+    /// Whether devices that become one of the targets later run it too.
+    pub continuous: bool,
+    /// In which hours of a day runs may begin; null: in all.
+    pub window: Option<String>,
+    /// For how long a run waits for its device, in seconds.
+    pub expires_seconds: u32,
+    /// How long an execution may take, in seconds.
+    pub timeout_seconds: u32,
+    /// How often a run that failed is tried again.
+    pub retries: u32,
+    /// On how many devices it begins within a minute at most; null: on as many as there are.
+    pub rate_per_minute: Option<u32>,
+    /// It stops when a larger share of its runs fails, in percent; null: never.
+    pub abort_percent: Option<u32>,
+    /// Whether a run may be executed again when nobody can tell whether it was executed to its end.
+    pub may_repeat: bool,
+}
+
+/// Which runs are asked for; a task or a device has to be named.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunQuery {
+    /// Only those of this task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
+    /// Only those on this device; its name or id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Only those in this state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<RunState>,
+    /// The last page's `next_cursor`; left out: the first page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Most items of the page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// A run, in a list.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// The task.
+    pub task: TaskId,
+    /// The device's name.
+    pub device: String,
+    /// The device.
+    pub device_id: DeviceId,
+    /// How far it is.
+    pub state: RunState,
+    /// Why it is there, and what it waits for; for people.
+    pub why: String,
+    /// Until when it waits at most, or is to be heard of; null: it has ended.
+    pub until: Option<Timestamp>,
+    /// When the task was due for which it was made.
+    pub due_at: Timestamp,
+    /// Which attempt it is, from 1.
+    pub attempt: u32,
+    /// When it came into its state.
+    pub changed_at: Timestamp,
+    /// When the server first heard that it is being executed; null: it did not.
+    pub began_at: Option<Timestamp>,
+    /// How much of it is done, in percent; null: not known.
+    pub progress_percent: Option<u8>,
+    /// The program's exit code; null: there is none.
+    pub exit_code: Option<i32>,
+    /// What the device, or the server, said last. May be empty.
+    pub message: String,
+    /// What the device said after the run had ended for the server; null: nothing.
+    pub late: Option<LateReport>,
+    /// Whether the program wrote anything.
+    pub has_output: bool,
+}
+
+/// What a device said of a run that had ended for the server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LateReport {
+    /// How far it was, as the device said.
+    pub stage: RunStage,
+    /// What the device said of it. May be empty.
+    pub message: String,
+    /// When the server heard it.
+    pub at: Timestamp,
+}
+
+/// One run, with what its program wrote.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RunDetail {
+    /// What the list shows of it.
+    #[serde(flatten)]
+    pub run: Run,
+    /// What its program wrote; null: nothing that came here.
+    pub output: Option<WrittenOutput>,
+}
+
+/// What a run's program wrote: the first part and the last. What is not UTF-8 (RFC 3629) is shown as U+FFFD.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct WrittenOutput {
+    /// The first part.
+    pub head: String,
+    /// The last part; empty when the first one is all.
+    pub tail: String,
+    /// How much was left out between them, in bytes.
+    pub omitted_bytes: u64,
+}
