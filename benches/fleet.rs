@@ -252,7 +252,7 @@ fn history(path: &Path, devices: u64) {
         transaction
             .execute(sql, params![task.cast_signed(), id, (NOW.0 - 100 * HOUR).cast_signed()])
             .unwrap();
-        let sql = "INSERT INTO runs (id, task, device, occurrence_at, state, changed_at, serial, exit_code, message)
+        let sql = "INSERT INTO runs (id, task, device, due_at, state, changed_at, serial, exit_code, message)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 3, ?7, ?8)";
         let mut statement = transaction.prepare_cached(sql).unwrap();
         for number in 0..devices {
