@@ -7,6 +7,7 @@ mod arguments;
 mod device;
 mod event;
 mod group;
+mod json_file;
 mod output;
 mod policy;
 mod quantity;

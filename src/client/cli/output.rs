@@ -203,6 +203,11 @@ pub(super) fn time_or_nothing(at: Option<Timestamp>) -> String {
     at.map_or_else(|| NOTHING_THERE.to_owned(), time)
 }
 
+/// The text, or a dash when it is empty.
+pub(super) fn or_nothing(text: String) -> String {
+    if text.is_empty() { NOTHING_THERE.to_owned() } else { text }
+}
+
 /// A duration in seconds, its two largest units.
 pub(super) fn duration(seconds: u64) -> String {
     let rounded = match seconds {
