@@ -31,12 +31,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::wire::api::{
-    ApplicationQuery, ApplicationSettings, CallRequest, CreatedToken, Device, DeviceChange, DeviceDetail,
-    DeviceQuery, EventQuery, EventRecord, ExplainQuery, ExplainedKey, FollowQuery, Group, GroupMove,
-    GroupRemoval, Installation, InstalledApplication, NewGroup, NewPolicy, NewToken, PageQuery, Policy,
-    PolicyQuery, PolicyRemoval, SettingsChanged, Status, Token, Why,
+    ApplicationQuery, ApplicationSettings, CallRequest, CreatedTask, CreatedToken, Device, DeviceChange,
+    DeviceDetail, DeviceQuery, EventQuery, EventRecord, ExplainQuery, ExplainedKey, FollowQuery, Group,
+    GroupMove, GroupRemoval, Installation, InstalledApplication, NewGroup, NewPolicy, NewTask, NewToken,
+    PageQuery, Policy, PolicyQuery, PolicyRemoval, Run, RunDetail, RunQuery, SettingsChanged, Status, Task,
+    TaskDetail, TaskQuery, Token, Why,
 };
-use crate::wire::id::TokenId;
+use crate::wire::id::{RunId, TaskId, TokenId};
 
 pub use address::{Address, DEFAULT_SOCKET, SERVER_VARIABLE};
 pub use error::ClientError;
@@ -251,6 +252,48 @@ impl Client {
         let path = format!("{}/settings/explain", query::path("/v1/devices", name_or_id));
         let asked = ExplainQuery { application: application.to_owned() };
         self.ask("GET", &query::with_query(&path, &asked), None::<&()>)
+    }
+
+    /// Makes a task.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses; `not_found` when there is no such device or group.
+    pub fn create_task(&mut self, new: &NewTask) -> Result<CreatedTask, ClientError> {
+        self.ask("POST", "/v1/tasks", Some(new))
+    }
+
+    /// Tasks, newest first.
+    pub fn tasks(&mut self, query: TaskQuery) -> Pages<'_, TaskQuery, Task> {
+        Pages::new(self, "/v1/tasks", query)
+    }
+
+    /// One task, whole but for its runs.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses; `not_found` when there is no such task.
+    pub fn task(&mut self, id: TaskId) -> Result<TaskDetail, ClientError> {
+        self.ask("GET", &format!("/v1/tasks/{id}"), None::<&()>)
+    }
+
+    /// Cancels a task, and those of its runs that have not ended. What a device executes already it is told to end.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses; `not_found` when there is no such task.
+    pub fn cancel_task(&mut self, id: TaskId) -> Result<Task, ClientError> {
+        self.ask("POST", &format!("/v1/tasks/{id}/cancel"), None::<&()>)
+    }
+
+    /// Runs of a task or on a device, those that were due last first; the query has to name one of the two.
+    pub fn runs(&mut self, query: RunQuery) -> Pages<'_, RunQuery, Run> {
+        Pages::new(self, "/v1/runs", query)
+    }
+
+    /// One run, with what its program wrote.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses; `not_found` when there is no such run.
+    pub fn run(&mut self, id: RunId) -> Result<RunDetail, ClientError> {
+        self.ask("GET", &format!("/v1/runs/{id}"), None::<&()>)
     }
 
     fn ask<B: Serialize, T: DeserializeOwned>(

@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 use super::query::with_query;
 use super::{Client, ClientError};
 use crate::wire::api::{
-    ApplicationQuery, DeviceQuery, EventQuery, PAGE_ITEMS_MAX, Page, PageQuery, PolicyQuery,
+    ApplicationQuery, DeviceQuery, EventQuery, PAGE_ITEMS_MAX, Page, PageQuery, PolicyQuery, RunQuery,
+    TaskQuery,
 };
 
 /// Items that are asked for at once when the caller names no number.
@@ -36,7 +37,7 @@ macro_rules! paged {
     };
 }
 
-paged!(PageQuery, DeviceQuery, ApplicationQuery, EventQuery, PolicyQuery);
+paged!(PageQuery, DeviceQuery, ApplicationQuery, EventQuery, PolicyQuery, TaskQuery, RunQuery);
 
 /// A list, page by page. Ends after the last page or after the first error.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::{Args, Parser, Subcommand};
 
 use super::policy::{PolicyCommand, SettingsCommand};
+use super::task::TaskCommand;
 use crate::client::Address;
 use crate::fleet::version::VersionExpression;
 use crate::wire::api::{CALL_SECONDS_MAX, Interval, Keep, Presence, Timestamp};
@@ -63,6 +64,9 @@ pub(super) enum Command {
     /// A device's own settings, and what all that was set comes to
     #[command(subcommand)]
     Settings(SettingsCommand),
+    /// Tasks: what devices are told to execute, and what became of it on each
+    #[command(subcommand)]
+    Task(TaskCommand),
     /// The server at a glance
     #[command(after_help = "Examples:
   musterctl status

@@ -3,7 +3,7 @@
 use super::Failure;
 use super::arguments::{DeviceCommand, DeviceSet};
 use super::output::{NOTHING_THERE, Output, duration, plain, time, time_or_nothing};
-use super::{statistics, sync};
+use super::{statistics, sync, task};
 use crate::client::Client;
 use crate::fleet::why::shell_word;
 use crate::wire::api::{
@@ -24,10 +24,10 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: DeviceComma
                 row,
             )
         }
-        DeviceCommand::Show { device, now: false, .. } => show(output, &client.device(&device)?),
+        DeviceCommand::Show { device, now: false, .. } => show(client, output, &device),
         DeviceCommand::Show { device, now: true, timeout } => {
             let outcome = sync::retrieve(client, &device, timeout)?;
-            show(output, &client.device(&device)?)?;
+            show(client, output, &device)?;
             if outcome.is_synced() {
                 return Ok(());
             }
@@ -186,10 +186,19 @@ fn wakes(detail: &DeviceDetail) -> String {
     format!("{reach}: UDP port {port} at {address}")
 }
 
-fn show(output: &mut Output, detail: &DeviceDetail) -> Result<(), Failure> {
+fn show(client: &mut Client, output: &mut Output, name_or_id: &str) -> Result<(), Failure> {
+    let detail = client.device(name_or_id)?;
     if output.is_json {
-        return output.json(detail);
+        return output.json(&detail);
     }
+    let runs = task::on_device(client, detail.device.id)?;
+    show_facts(output, &detail)?;
+    show_tables(output, &detail)?;
+    runs.show(output)?;
+    statistics::show(output, &detail.statistics)
+}
+
+fn show_facts(output: &mut Output, detail: &DeviceDetail) -> Result<(), Failure> {
     let device = &detail.device;
     let own = if detail.own_interval_seconds.is_some() { "its own" } else { "inherited" };
     let mut facts = vec![
@@ -240,6 +249,11 @@ fn show(output: &mut Output, detail: &DeviceDetail) -> Result<(), Failure> {
             shell_word(&device.name)
         )))?;
     }
+    Ok(())
+}
+
+/// Its sections, and the condition of its applications.
+fn show_tables(output: &mut Output, detail: &DeviceDetail) -> Result<(), Failure> {
     output.line("")?;
     let sections = std::iter::once(Ok(detail.sections.clone()));
     output.list(&["SECTION", "REVISION", "DIGEST"], sections, "", |section| {
@@ -260,5 +274,5 @@ fn show(output: &mut Output, detail: &DeviceDetail) -> Result<(), Failure> {
             ]
         })?;
     }
-    statistics::show(output, &detail.statistics)
+    Ok(())
 }

@@ -1,18 +1,21 @@
 //! The commands of `musterctl`: arguments in, one or several questions to the server, a table or JSON out.
 //!
-//! Exit codes: 0 done; 1 the server refused, can't be reached, the thing is not there, or a device was not reached; 2 wrong usage.
+//! Exit codes: 0 done; 1 the server refused, can't be reached, the thing is not there, a device was not reached, or a run did not
+//! succeed; 2 wrong usage.
 
 mod application;
 mod arguments;
 mod device;
 mod event;
 mod group;
+mod json_file;
 mod output;
 mod policy;
 mod quantity;
 mod statistics;
 mod status;
 mod sync;
+mod task;
 mod token;
 
 use std::ffi::OsString;
@@ -36,7 +39,7 @@ enum Failure {
     Client(ClientError),
     /// Standard output could not be written.
     Output(io::Error),
-    /// It was done, and not every device was reached.
+    /// It was done, and did not end well everywhere: a device was not reached, or a run did not succeed.
     NotReached(String),
     /// The arguments contradict each other.
     Usage(String),
@@ -100,6 +103,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Group(command) => group::run(&mut client, &mut output, command),
         Command::Policy(command) => policy::run(&mut client, &mut output, command),
         Command::Settings(command) => policy::run_settings(&mut client, &mut output, command),
+        Command::Task(command) => task::run(&mut client, &mut output, command),
         Command::Status => status::run(&mut client, &mut output),
     }
 }

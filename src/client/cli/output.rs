@@ -71,31 +71,49 @@ impl Output {
         empty: &str,
         row: impl Fn(&T) -> Vec<String>,
     ) -> Result<(), Failure> {
+        if self.is_json {
+            self.array(pages)?;
+            self.out.write_all(b"\n")?;
+            return Ok(self.out.flush()?);
+        }
         let mut widths: Option<Vec<u16>> = None;
-        let mut separator = "[\n  ";
         for page in pages {
             let items = page?;
-            if self.is_json {
-                for item in &items {
-                    self.out.write_all(separator.as_bytes())?;
-                    separator = ",\n  ";
-                    serde_json::to_writer(&mut self.out, item).map_err(io::Error::from)?;
-                }
-            } else if !items.is_empty() {
+            if !items.is_empty() {
                 let rows: Vec<Vec<String>> = items.iter().map(&row).collect();
                 let is_first = widths.is_none();
                 self.page(heads, is_first, rows, &mut widths)?;
             }
             self.out.flush()?;
         }
-        if self.is_json {
-            let end = if separator.starts_with('[') { "[]\n" } else { "\n]\n" };
-            self.out.write_all(end.as_bytes())?;
-        } else if widths.is_none() {
+        if widths.is_none() {
             // Standard error, so that a script that counts lines counts none.
             writeln!(io::stderr(), "{empty}")?;
         }
         Ok(self.out.flush()?)
+    }
+
+    /// One JSON object, member by member.
+    pub(super) fn object(&mut self) -> Members<'_> {
+        Members { output: self, separator: "{" }
+    }
+
+    /// A JSON array, as the pages come.
+    fn array<T: Serialize>(
+        &mut self,
+        pages: impl Iterator<Item = Result<Vec<T>, ClientError>>,
+    ) -> Result<(), Failure> {
+        let mut separator = "[\n  ";
+        for page in pages {
+            for item in page? {
+                self.out.write_all(separator.as_bytes())?;
+                separator = ",\n  ";
+                serde_json::to_writer(&mut self.out, &item).map_err(io::Error::from)?;
+            }
+            self.out.flush()?;
+        }
+        let end: &[u8] = if separator.starts_with('[') { b"[]" } else { b"\n]" };
+        Ok(self.out.write_all(end)?)
     }
 
     /// Rows under heads. Later pages keep at least the widths of the first, so that columns stay where they are.
@@ -157,6 +175,42 @@ impl Output {
     }
 }
 
+/// A JSON object that is being written. Has one member at least, and is not whole before its end was said.
+#[must_use]
+pub(super) struct Members<'o> {
+    output: &'o mut Output,
+    separator: &'static str,
+}
+
+impl Members<'_> {
+    /// A value.
+    pub(super) fn value<T: Serialize>(&mut self, name: &str, value: &T) -> Result<(), Failure> {
+        self.name(name)?;
+        Ok(serde_json::to_writer(&mut self.output.out, value).map_err(io::Error::from)?)
+    }
+
+    /// A list, page by page.
+    pub(super) fn list<T: Serialize>(
+        &mut self,
+        name: &str,
+        pages: impl Iterator<Item = Result<Vec<T>, ClientError>>,
+    ) -> Result<(), Failure> {
+        self.name(name)?;
+        self.output.array(pages)
+    }
+
+    /// The end.
+    pub(super) fn end(self) -> Result<(), Failure> {
+        self.output.out.write_all(b"\n}\n")?;
+        Ok(self.output.out.flush()?)
+    }
+
+    fn name(&mut self, name: &str) -> Result<(), Failure> {
+        let separator = std::mem::replace(&mut self.separator, ",");
+        Ok(write!(self.output.out, "{separator}\n\"{name}\": ")?)
+    }
+}
+
 /// The widths of columns in a terminal: narrow ones (times, ids, numbers) keep theirs, wide ones share what is left, so that texts
 /// are wrapped and times are not.
 fn fit(wanted: &[u16], terminal: u16) -> Vec<u16> {
@@ -201,6 +255,11 @@ pub(super) fn time(time: Timestamp) -> String {
 /// A time, or a dash.
 pub(super) fn time_or_nothing(at: Option<Timestamp>) -> String {
     at.map_or_else(|| NOTHING_THERE.to_owned(), time)
+}
+
+/// The text, or a dash when it is empty.
+pub(super) fn or_nothing(text: String) -> String {
+    if text.is_empty() { NOTHING_THERE.to_owned() } else { text }
 }
 
 /// A duration in seconds, its two largest units.

@@ -1,24 +1,18 @@
 //! `musterctl policy` and `musterctl settings`.
 
-use std::io::Read as _;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::{Map, Value};
 
-use super::Failure;
-use super::output::{NOTHING_THERE, Output, count, time};
+use super::output::{NOTHING_THERE, Output, count, or_nothing, time};
+use super::{Failure, json_file};
 use crate::client::Client;
 use crate::fleet::settings;
 use crate::wire::api::{
     ApplicationSettings, ExplainedKey, LevelValue, NewPolicy, Policy, PolicyQuery, PolicyRemoval,
     SettingsChanged,
 };
-use crate::wire::limits::SETTINGS_BYTES_MAX;
 use crate::wire::settings::Drift;
-
-/// Most that is read of a settings file, in bytes: blanks do not count against the limit of what is set.
-const FILE_BYTES_MAX: u64 = 16 * SETTINGS_BYTES_MAX as u64;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum PolicyCommand {
@@ -156,7 +150,7 @@ enum DriftArgument {
 
 impl What {
     fn at(self, at: String, locks: Vec<String>) -> Result<NewPolicy, Failure> {
-        let settings = read(&self.file)?;
+        let settings = json_file::read(&self.file, settings::parse)?;
         let drift = self.drift.map(|drift| match drift {
             DriftArgument::Repair => Drift::Repair,
             DriftArgument::Report => Drift::Report,
@@ -165,21 +159,6 @@ impl What {
             .map_err(|error| Failure::Usage(format!("--lock: {error}")))?;
         Ok(NewPolicy { at, application: self.application, settings, locks, drift, wake: self.now })
     }
-}
-
-/// Reads the settings of a file.
-fn read(path: &PathBuf) -> Result<Map<String, Value>, Failure> {
-    let is_standard_input = path.as_os_str() == "-";
-    let name = if is_standard_input { "standard input".into() } else { path.display().to_string() };
-    let wrong = |error: &dyn std::fmt::Display| Failure::Usage(format!("{name}: {error}"));
-    let mut text = String::new();
-    let read = if is_standard_input {
-        std::io::stdin().take(FILE_BYTES_MAX).read_to_string(&mut text)
-    } else {
-        std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text))
-    };
-    read.map_err(|error| wrong(&error))?;
-    settings::parse(&text).map_err(|error| wrong(&error))
 }
 
 pub(super) fn run(client: &mut Client, output: &mut Output, command: PolicyCommand) -> Result<(), Failure> {
@@ -348,8 +327,4 @@ fn levels(values: &[LevelValue]) -> String {
     or_nothing(
         values.iter().map(|said| format!("{} ({})", said.value, said.from)).collect::<Vec<_>>().join(", "),
     )
-}
-
-fn or_nothing(text: String) -> String {
-    if text.is_empty() { NOTHING_THERE.to_owned() } else { text }
 }

@@ -82,15 +82,26 @@ pub enum SettingsError {
 /// # Errors
 /// When they are no JSON object, too large, or nested too deep: where.
 pub fn parse(text: &str) -> Result<Map<String, Value>, SettingsError> {
+    let settings = parse_object(text)?;
+    check(&settings)?;
+    Ok(settings)
+}
+
+/// Reads one JSON object, and asks no more of it: for what is not merged, level by level.
+///
+/// # Errors
+/// When it is none: where.
+pub fn parse_object(text: &str) -> Result<Map<String, Value>, SettingsError> {
     let value: Value = serde_json::from_str(text).map_err(|error| {
         // serde_json says the place once more at the end.
         let said = error.to_string();
         let reason = said.split(" at line ").next().unwrap_or_default().to_owned();
         SettingsError::Syntax { line: error.line(), column: error.column(), reason }
     })?;
-    let Value::Object(settings) = value else { return Err(SettingsError::NotAnObject) };
-    check(&settings)?;
-    Ok(settings)
+    match value {
+        Value::Object(settings) => Ok(settings),
+        _ => Err(SettingsError::NotAnObject),
+    }
 }
 
 /// Checks settings that were decoded already.

@@ -1,0 +1,178 @@
+//! `musterctl task`.
+
+mod create;
+mod on_device;
+mod runs;
+mod show;
+mod wait;
+mod words;
+
+use clap::Subcommand;
+
+use super::Failure;
+use super::output::{NOTHING_THERE, Output, plain, time_or_nothing};
+use crate::client::Client;
+use crate::wire::api::{RunState, Task, TaskQuery, TaskState};
+use crate::wire::id::TaskId;
+
+pub(super) use on_device::on_device;
+
+use create::TaskCreate;
+use show::TaskShow;
+
+/// Devices of a task that a line names, in names.
+const NAMES_IN_LIST_MAX: usize = 2;
+
+#[derive(Subcommand, Debug)]
+pub(super) enum TaskCommand {
+    /// Make a task: something for devices to execute, now, later or again and again
+    #[command(after_help = "Examples:
+  musterctl task create --application till --kind backup --device till-17 till-18 --wait
+  musterctl task create --application till --kind update --group /shops --file update.json --rate 20 --abort-percent 10
+  musterctl task create --application till --kind backup --group /shops --schedule 'cron 0 3 * * *' --timeout 2h
+  musterctl task create --application till --kind restart --all --schedule 'at 2026-11-24T23:00:00Z' --window 22:00-05:00
+  echo '{\"level\": 3}' | musterctl task create --application till --kind clean --device till-17 --file - --expires 1h
+
+Connected devices begin at once, the others are woken. A device that does not come within --expires does not run it.
+With --wait: exit code 0 when every run succeeded, 1 otherwise; of more than 50 runs only those are listed that did not.")]
+    Create(Box<TaskCreate>),
+    /// All tasks, the newest first
+    #[command(after_help = "Examples:
+  musterctl task list
+  musterctl task list --state active --application till
+  musterctl task list --json | jq -r '.[] | select(.state == \"aborted\") | .id'")]
+    List {
+        /// Only those that are active, done, cancelled or aborted
+        #[arg(long, value_parser = task_state)]
+        state: Option<TaskState>,
+        /// Only those for this application
+        #[arg(long, value_name = "NAME")]
+        application: Option<String>,
+    },
+    /// A task and every run of it: how far it is, why it waits, and until when
+    #[command(after_help = "Examples:
+  musterctl task show 00abcdef01234567
+  musterctl task show 00abcdef01234567 --state failed --output
+  musterctl task show 00abcdef01234567 --json | jq -r '.runs[] | select(.state == \"expired\") | .device'
+
+With --output, what the programs of the runs that are shown wrote, of 20 runs at most.")]
+    Show(TaskShow),
+    /// Cancel a task: runs that have not begun never do, those that have are told to end
+    #[command(after_help = "Examples:
+  musterctl task cancel 00abcdef01234567")]
+    Cancel {
+        /// Its id, from 'musterctl task list'
+        id: TaskId,
+    },
+}
+
+pub(super) fn run(client: &mut Client, output: &mut Output, command: TaskCommand) -> Result<(), Failure> {
+    match command {
+        TaskCommand::Create(asked) => create::run(client, output, *asked),
+        TaskCommand::List { state, application } => {
+            let query = TaskQuery { state, application, ..TaskQuery::default() };
+            output.list(
+                &["ID", "NAME", "APPLICATION", "KIND", "TARGETS", "SCHEDULE", "STATE", "RUNS", "NEXT (UTC)"],
+                client.tasks(query),
+                "no tasks: make one with 'musterctl task create'",
+                row,
+            )
+        }
+        TaskCommand::Show(asked) => show::run(client, output, asked),
+        TaskCommand::Cancel { id } => {
+            let task = client.cancel_task(id)?;
+            if output.is_json { output.json(&task) } else { output.line(&plain(&cancelled(&task))) }
+        }
+    }
+}
+
+fn row(task: &Task) -> Vec<String> {
+    vec![
+        task.id.to_string(),
+        task.name.clone().unwrap_or_else(|| NOTHING_THERE.into()),
+        task.application.clone(),
+        task.kind.clone(),
+        words::targets(&task.targets, NAMES_IN_LIST_MAX),
+        task.schedule.clone(),
+        task.state.name().to_owned(),
+        words::summary(&task.runs),
+        time_or_nothing(task.next_at),
+    ]
+}
+
+/// What became of a task that was to be cancelled.
+fn cancelled(task: &Task) -> String {
+    let said = match task.state {
+        TaskState::Cancelled => "is cancelled".into(),
+        TaskState::Active => "is being cancelled".into(),
+        // It had ended before anybody asked.
+        TaskState::Done | TaskState::Aborted => format!("stays as it is: {} already", task.state.name()),
+    };
+    let runs = if task.runs.is_empty() { "it has no runs".into() } else { words::summary(&task.runs) };
+    format!("task {} {said}; {runs}", task.id)
+}
+
+fn task_state(text: &str) -> Result<TaskState, String> {
+    TaskState::from_name(text)
+        .ok_or_else(|| format!("'{text}' is not a state of a task (active, done, cancelled or aborted)"))
+}
+
+fn run_state(text: &str) -> Result<RunState, String> {
+    RunState::from_name(text).ok_or_else(|| {
+        let names = RunState::ALL.map(RunState::name).join(", ");
+        format!("'{text}' is not a state of a run (one of {names})")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::api::{RunCount, TaskTargets, Timestamp};
+    use crate::wire::time::WallTime;
+
+    pub(super) fn task(state: TaskState, runs: &[(RunState, u64)]) -> Task {
+        Task {
+            id: TaskId(0x00ab_cdef_0123_4567),
+            name: None,
+            application: "till".into(),
+            kind: "backup".into(),
+            targets: TaskTargets::All,
+            schedule: "now".into(),
+            state,
+            why: String::new(),
+            created_at: Timestamp(WallTime(1_795_514_400_000)),
+            next_at: None,
+            due_at: None,
+            runs: runs.iter().map(|(state, runs)| RunCount { state: *state, runs: *runs }).collect(),
+        }
+    }
+
+    #[test]
+    fn a_task_is_a_line() {
+        let row = row(&task(TaskState::Active, &[(RunState::Pending, 3)])).join("|");
+        assert_eq!(row, "00abcdef01234567|-|till|backup|all devices|now|active|3 pending|-");
+    }
+
+    #[test]
+    fn what_became_of_a_task_that_was_to_be_cancelled_is_said() {
+        let runs = [(RunState::Cancelled, 2), (RunState::Succeeded, 1)];
+        assert_eq!(
+            cancelled(&task(TaskState::Cancelled, &runs)),
+            "task 00abcdef01234567 is cancelled; 1 succeeded, 2 cancelled"
+        );
+        assert_eq!(
+            cancelled(&task(TaskState::Cancelled, &[])),
+            "task 00abcdef01234567 is cancelled; it has no runs"
+        );
+        let text = cancelled(&task(TaskState::Done, &runs[1..]));
+        assert_eq!(text, "task 00abcdef01234567 stays as it is: done already; 1 succeeded");
+    }
+
+    #[test]
+    fn states_are_read_by_their_names() {
+        assert_eq!(task_state("aborted"), Ok(TaskState::Aborted));
+        assert!(task_state("open").unwrap_err().contains("'open' is not a state of a task (active, "));
+        assert_eq!(run_state("timed_out"), Ok(RunState::TimedOut));
+        assert!(run_state("late").unwrap_err().contains("one of scheduled, pending, "));
+    }
+}
