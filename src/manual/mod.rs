@@ -9,6 +9,7 @@
 //! | [`policies`] | whoever sets applications: policies, locks, own settings, drift |
 //! | [`reach`] | whoever calls devices: wakes, notices, presence, kept connections, firewalls and NAT |
 //! | [`status`] | whoever wants to know which devices are not well: rules, conditions, statistics |
+//! | [`tasks`] | whoever has devices execute something: targets, schedules, windows, what becomes of runs |
 //! | [`wire`] | whoever writes an agent in another language |
 //! | [`measurements`] | whoever sizes a server: what was measured, and how |
 //! | [`testing`] | whoever wants to see that it holds |
@@ -25,5 +26,6 @@ pub mod operations;
 pub mod policies;
 pub mod reach;
 pub mod status;
+pub mod tasks;
 pub mod testing;
 pub mod wire;

@@ -25,7 +25,7 @@ use crate::wire::time::{Moment, Now};
 const LEASE_SECONDS: u64 = 60;
 
 /// Progress is reported this often at most, in seconds.
-const PROGRESS_SECONDS: u64 = 5;
+const PROGRESS_SECONDS: u64 = 2;
 
 /// How often a run that an earlier agent began is looked at, in seconds: no line leads to its supervisor.
 const LOOK_SECONDS: u64 = 1;

@@ -1,11 +1,13 @@
-//! The steps in which the device is managed: an application of its own, a policy, statistics.
+//! The steps in which the device is managed: an application of its own, a policy, a task, statistics.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use muster::wire::api::{ConditionStatus, SettingsStatus};
+use muster::wire::api::{ConditionStatus, CreatedTask, Run, RunQuery, RunState, SettingsStatus};
+use muster::wire::id::TaskId;
 use muster::wire::settings::SettingsState;
 
 use super::process::{run_well, wait_for};
@@ -29,6 +31,16 @@ while :; do
 done
 "#;
 
+/// Takes stock of so many shelves, as a shell script, and says how far it is.
+const STOCKTAKING_SCRIPT: &str = r#"shelf=0
+while [ "$shelf" -lt "$1" ]; do
+    shelf=$((shelf + 1))
+    echo "progress: $((100 * shelf / $1)) shelf $shelf of $1"
+    echo "shelf $shelf: $((7 * shelf)) articles"
+    sleep 0.9
+done
+"#;
+
 /// The till, running beside the demo. It is ended when this value goes.
 pub(super) struct Till {
     directory: PathBuf,
@@ -42,6 +54,7 @@ impl Till {
         fs::create_dir_all(directory).map_err(wrong)?;
         fs::create_dir_all(definitions).map_err(wrong)?;
         fs::write(directory.join("till.sh"), TILL_SCRIPT).map_err(wrong)?;
+        fs::write(directory.join("stocktaking.sh"), STOCKTAKING_SCRIPT).map_err(wrong)?;
         fs::write(definitions.join("till.toml"), definition(directory)).map_err(wrong)?;
         let child = Command::new("sh")
             .arg(directory.join("till.sh"))
@@ -69,7 +82,7 @@ impl Drop for Till {
     }
 }
 
-/// What the agent is to know of the till: ten lines.
+/// What the agent is to know of the till: ten lines, and five for a kind of task.
 fn definition(directory: &Path) -> String {
     let at = |name: &str| directory.join(name).display().to_string();
     format!(
@@ -86,7 +99,14 @@ apply = ["sh", "-c", "kill -HUP $(cat {pid})"]
 
 [statistics]
 file = "{statistics}"
+
+[[task]]
+kind = "stocktaking"
+command = ["sh", "{script}", "{{shelves}}"]
+arguments = {{ type = "object", properties = {{ shelves = {{ type = "integer", minimum = 1 }} }}, required = ["shelves"], additionalProperties = false }}
+timeout_seconds = 60
 "#,
+        script = at("stocktaking.sh"),
         pid = at("till.pid"),
         settings = at("settings.json"),
         statistics = at("statistics.json"),
@@ -166,6 +186,86 @@ impl Demo {
         self.tell("statistics", "numbers of the till and of the agent, as they came with the last sync", &[]);
         self.ctl(&["device", "show", DEVICE, "--now"])?;
         self.show(&["device", "show", DEVICE])
+    }
+
+    /// A task while it runs, and one that is cancelled.
+    pub(super) fn run_a_task(&mut self) -> Result<(), Failure> {
+        let shelves = self.write("stocktaking.json", r#"{"shelves": 6}"#)?;
+        let started = Instant::now();
+        let task = self.make_a_task(&shelves)?;
+        let mut seen = BTreeSet::new();
+        let mut began = None;
+        let run = self.wait_for_run("the task to end", task, |run| {
+            if run.state == RunState::Running {
+                began.get_or_insert_with(|| started.elapsed());
+                seen.extend(run.progress_percent);
+            }
+            run.state.is_final()
+        })?;
+        if run.state != RunState::Succeeded {
+            return Err(Failure::new(format!("the task did not succeed: {}", run.why)));
+        }
+        if seen.len() < 2 {
+            return Err(Failure::new("the task's progress was not seen"));
+        }
+        let began =
+            began.map_or_else(String::new, |after| format!("began {} after the command", shown(after)));
+        let seen: Vec<_> = seen.iter().map(|percent| format!("{percent} %")).collect();
+        self.tell(
+            "task",
+            &format!("'stocktaking' of '{TILL}', a kind of task that the device's own file declares; the device was woken for it"),
+            &[began, format!("seen on its way at {}", seen.join(", ")), format!("done after {}", shown(started.elapsed()))],
+        );
+        self.show(&["task", "show", &task.to_string(), "--output"])?;
+
+        let shelves = self.write("stocktaking.json", r#"{"shelves": 60}"#)?;
+        let task = self.make_a_task(&shelves)?;
+        self.wait_for_run("the second task to begin", task, |run| run.state == RunState::Running)?;
+        self.ctl(&["task", "cancel", &task.to_string()])?;
+        let cancelled = Instant::now();
+        let run = self.wait_for_run("the device to end it", task, |run| run.late.is_some())?;
+        if run.state != RunState::Cancelled {
+            return Err(Failure::new(format!("a cancelled run is {}", run.state)));
+        }
+        self.tell(
+            "cancelled task",
+            "sixty shelves were too many: final on the server at once, ended on the device while it ran",
+            &[format!("the device had ended it {} after the command", shown(cancelled.elapsed()))],
+        );
+        Ok(())
+    }
+
+    fn make_a_task(&mut self, settings: &str) -> Result<TaskId, Failure> {
+        let made = self.ctl(&[
+            "task",
+            "create",
+            "--application",
+            TILL,
+            "--kind",
+            "stocktaking",
+            "--group",
+            GROUP,
+            "--file",
+            settings,
+            "--json",
+        ])?;
+        let made: CreatedTask = serde_json::from_str(&made)
+            .map_err(|error| Failure::new(format!("'task create' said {made}: {error}")))?;
+        Ok(made.id)
+    }
+
+    /// Waits for the one run of a task.
+    fn wait_for_run(
+        &mut self,
+        what: &str,
+        task: TaskId,
+        mut is_there: impl FnMut(&Run) -> bool,
+    ) -> Result<Run, Failure> {
+        wait_for(what, || {
+            let query = RunQuery { task: Some(task), ..RunQuery::default() };
+            let found = self.client.runs(query).next().transpose()?.unwrap_or_default();
+            Ok(found.into_iter().next().filter(|run| is_there(run)))
+        })
     }
 
     fn wait_for_settings(

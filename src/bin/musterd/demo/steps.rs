@@ -38,6 +38,7 @@ pub(super) fn all(directory: &Path, stays: bool) -> Result<(), Failure> {
     demo.hear_the_last_word()?;
     demo.apply_a_policy()?;
     demo.reject_a_broken_policy()?;
+    demo.run_a_task()?;
     demo.show_statistics()?;
     demo.show_the_tables()?;
     if stays {
@@ -237,10 +238,11 @@ impl Demo {
     fn show_the_tables(&mut self) -> Result<(), Failure> {
         let server = self.server_address();
         println!("What an administrator sees now ('musterctl', with --server {server}):");
-        let commands: [&[&str]; 6] = [
+        let commands: [&[&str]; 7] = [
             &["device", "list"],
             &["application", "list", "--device", DEVICE, "--name", "*ssl*"],
             &["policy", "list"],
+            &["task", "list"],
             &["event", "list", "--limit", "5"],
             &["device", "why", DEVICE],
             &["status"],

@@ -1,0 +1,65 @@
+//! Tasks: something for devices to execute, and what becomes of it on each of them.
+//!
+//! A *task* names an application, a kind of task that devices declare for it, settings for that, and says on which devices, when and how
+//! fast. A *run* is the task on one device for one time that it was due; one that failed may have further *attempts*, each a run of its own.
+//! What a device does with a run is told in [`runs`](super::runs).
+//!
+//! ```sh
+//! musterctl task create --application till --kind backup --device till-17 till-18 --wait
+//! musterctl task create --application till --kind update --group /shops --file update.json --rate 20 --abort-percent 10
+//! musterctl task create --application till --kind backup --all --continuous --schedule 'cron 0 3 * * *' --window 02:00-05:00
+//! musterctl task show 00abcdef01234567          # every run: how far it is, why it waits, and until when
+//! ```
+//!
+//! # What may be asked for
+//!
+//! The server can only start what devices declare: each kind has a schema for its settings, and settings that no device takes, or a kind that
+//! none offers, are refused when the task is made, with what is offered. Where only some devices offer it the others reject their run.
+//!
+//! | option | left out | says |
+//! |---|---|---|
+//! | `--device`, `--group`, `--all` | one has to be there | on which devices; a group means those of the groups below it as well |
+//! | `--continuous` | a snapshot of now | devices that enrol or are moved there later run it too; of a task that is due again and again, from the next time on |
+//! | `--schedule` | `now` | `at 2026-11-24T03:00:00Z`, `every 6h` (from now on), `cron 0 3 * * *` (crontab(5), in UTC) |
+//! | `--window` | all day | in which hours of a day (UTC) runs may begin; who did not begin waits for the next |
+//! | `--expires` | `24h` | for how long a run waits for its device |
+//! | `--timeout` | `10m` | how long an execution may take; the device's own limit counts when it is lower |
+//! | `--retries` | 0 | how often a run is tried again that its device says has failed or took too long, after 30 s, 1 min, 2 min … an hour at most, with jitter |
+//! | `--rate` | no limit | on how many devices it begins within a minute |
+//! | `--abort-percent` | never | stop when a larger share than that has failed of those that have ended, as soon as five have |
+//! | `--may-repeat` | at most once | a run may be executed again when nobody can tell whether it was executed to its end |
+//!
+//! # The way of a run
+//!
+//! | state | means | goes on when |
+//! |---|---|---|
+//! | scheduled | it waits for its time, its window, its turn | released, or it expires |
+//! | pending | it is ordered; the device has not said that it has it | the device accepts it, its window closes, or it expires |
+//! | delivered | the device has it, durably | the device begins, or is silent for its interval and five minutes |
+//! | running | it is being executed; with progress | it ends, or the device is silent for so long, or beyond its timeout |
+//! | succeeded, failed, timed_out, rejected, cancelled, expired | final | |
+//!
+//! Nothing waits for ever: each state that is not final has a time at which it ends by itself, and `task show` says which (UNTIL). A final
+//! state never changes: what a device says later is kept beside it as late. A device that can't do it now answers 'not now' and gets the
+//! same run again, when it said or after five minutes. A device has 64 runs at most; more wait.
+//!
+//! When a recurring task is due again, a run that its device has not accepted gives way to the new one, and a device that is still at work
+//! on the last one is left out this time, which is shown as an expired run that says so. Times that passed while the server was not there are
+//! not made up for.
+//!
+//! # Cancelling
+//!
+//! `musterctl task cancel` is final for every run at the moment at which the command returns. Devices are told on their links, or woken, and
+//! end what they are at (SIGTERM, then SIGKILL to the whole group of processes). A task that aborts cancels what has not begun and lets end what runs.
+//!
+//! # How fast devices hear of it
+//!
+//! A thread of its own, the steward, makes runs and releases them, 250 in one transaction, so that a task for the whole fleet holds nobody
+//! else up. Devices that are connected are asked on their links, the others woken, a thousand a second ([`reach`](super::reach)); whom a
+//! wake does not reach hears of it at its next sync.
+//!
+//! # What is kept
+//!
+//! Of a program's output the first 32 KiB and the last. Of a recurring task the ten latest times of each device; of a task that has ended
+//! everything for 30 days, of 1,000 tasks at most. At most 1,000 tasks are active.
+#![forbid(unsafe_code)]

@@ -1,0 +1,189 @@
+//! Tasks as their user has them executed: musterctl, the real server, the real agent, real programs; and what a kill of any of them does.
+#![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
+#![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
+
+mod agent_support;
+
+use std::path::PathBuf;
+
+use agent_support::{Running, Site, error_of, eventually, free_udp_port};
+use serde_json::Value;
+
+/// A server and a device whose agent offers the task `work` of the shop: a script, whose argument is the directory of the test.
+struct House {
+    site: Site,
+}
+
+impl House {
+    fn new(script: &str, task: &str) -> Self {
+        let house = Self { site: Site::new() };
+        std::fs::write(house.path("script"), script).unwrap();
+        let text = format!(
+            "name = \"shop\"\n[condition]\npid_file = \"/nowhere\"\n[[task]]\nkind = \"work\"\ncommand = [\"sh\", \"{}\", \"{}\", \"{{times}}\"]\n\
+             arguments = {{ type = \"object\", properties = {{ times = {{ type = \"integer\", maximum = 1000 }} }}, required = [\"times\"] }}\n{task}\n",
+            house.path("script").display(),
+            house.site.directory.path().display(),
+        );
+        std::fs::create_dir(house.path("applications.d")).unwrap();
+        std::fs::write(house.path("applications.d/shop.toml"), text).unwrap();
+        std::fs::write(house.path("settings.json"), r#"{"times": 5}"#).unwrap();
+        house
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.site.path(name)
+    }
+
+    /// Starts both; the device has enrolled and has said what it offers.
+    fn start(&self) -> (Running, Running) {
+        let server = self.site.server();
+        let enrolled = self.site.enroll(&self.site.token());
+        assert!(enrolled.status.success(), "{}", error_of(&enrolled));
+        let text = format!(
+            "applications = \"{}\"\n[wake]\nport = {}\n[collect]\ndpkg = false\n",
+            self.path("applications.d").display(),
+            free_udp_port()
+        );
+        std::fs::write(self.path("agent/muster-agent.toml"), text).unwrap();
+        let agent = self.site.agent_process();
+        eventually("the device has said what it offers", || {
+            self.site.ctl_json(&["device", "show", "till"])["host"]["hostname"].is_string()
+        });
+        (server, agent)
+    }
+
+    fn try_create(&self, more: &[&str]) -> std::process::Output {
+        let settings = self.path("settings.json").display().to_string();
+        let head = ["task", "create", "--application", "shop", "--kind", "work", "--file", &settings];
+        self.site.ctl(&[&head, more].concat())
+    }
+
+    fn create(&self, more: &[&str]) -> String {
+        let made = self.try_create(&[&["--device", "till"], more].concat());
+        assert!(made.status.success(), "{}", error_of(&made));
+        let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+        assert_eq!(made["offered"], 1, "{made}");
+        made["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The task's last run.
+    fn run(&self, task: &str) -> Value {
+        let shown = self.site.ctl_json(&["task", "show", task]);
+        shown["runs"].as_array().unwrap().last().cloned().unwrap_or_default()
+    }
+
+    fn wait_for(&self, task: &str, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        let mut run = Value::Null;
+        eventually(what, || {
+            run = self.run(task);
+            is_it(&run)
+        });
+        run
+    }
+
+    fn wait_for_state(&self, task: &str, state: &str) -> Value {
+        self.wait_for(task, &format!("the run is {state}"), |run| run["state"] == state)
+    }
+
+    fn times_begun(&self) -> usize {
+        std::fs::read_to_string(self.path("begun")).unwrap_or_default().lines().count()
+    }
+
+    fn go_on(&self) {
+        std::fs::write(self.path("go"), "").unwrap();
+    }
+}
+
+/// Says that it began, and ends when it may.
+const PATIENT: &str = "echo x >> $1/begun\necho \"progress: 40 $2 times\"\nwhile [ ! -e $1/go ]; do sleep 0.05; done\necho the end";
+
+#[test]
+fn a_task_is_executed_with_progress_and_its_output_comes_back() {
+    let house = House::new(PATIENT, "");
+    let (_server, _agent) = house.start();
+    let task = house.create(&["--name", "by hand"]);
+    let run = house.wait_for(&task, "its progress is shown", |run| run["progress_percent"] == 40);
+    assert_eq!((run["state"].as_str(), run["message"].as_str()), (Some("running"), Some("5 times")));
+    assert!(run["until"].is_string(), "a run always has a time at which it ends by itself: {run}");
+    house.go_on();
+    let run = house.wait_for_state(&task, "succeeded");
+    assert_eq!((run["exit_code"].as_i64(), run["attempt"].as_i64()), (Some(0), Some(1)));
+    eventually("the task is done", || {
+        house.site.ctl_json(&["task", "show", &task])["task"]["state"] == "done"
+    });
+    assert_eq!(house.times_begun(), 1);
+    let refused = |more: &[&str]| error_of(&house.try_create(more));
+    let wrong = house.path("wrong.json").display().to_string();
+    std::fs::write(&wrong, r#"{"times": 1001}"#).unwrap();
+    let error = refused(&["--device", "till", "--file", &wrong]);
+    assert!(error.contains("'times'") || error.contains("cannot be used multiple times"), "{error}");
+    assert!(refused(&["--device", "tiller"]).contains("there is no device 'tiller'"));
+}
+
+#[test]
+fn a_run_survives_a_killed_server_and_a_killed_agent_and_is_executed_once() {
+    let house = House::new(PATIENT, "");
+    let (server, agent) = house.start();
+    let task = house.create(&[]);
+    house.wait_for_state(&task, "running");
+    server.kill();
+    agent.kill();
+    house.go_on();
+    let _agent = house.site.agent_process();
+    let _server = house.site.server();
+    let run = house.wait_for_state(&task, "succeeded");
+    assert_eq!(run["exit_code"], 0, "{run}");
+    assert_eq!(house.times_begun(), 1);
+}
+
+#[test]
+fn what_ends_while_the_server_is_away_is_told_when_it_is_back() {
+    let house = House::new(PATIENT, "");
+    let (server, _agent) = house.start();
+    let task = house.create(&[]);
+    house.wait_for_state(&task, "running");
+    server.kill();
+    house.go_on();
+    eventually("the device knows the end", || house.site.status()["runs"][0]["stage"] != "running");
+    let _server = house.site.server();
+    assert_eq!(house.run(&task)["state"], "running", "nothing is made up");
+    house.wait_for_state(&task, "succeeded");
+    assert_eq!(house.times_begun(), 1);
+}
+
+#[test]
+fn a_cancelled_run_is_final_at_once_and_its_program_ends() {
+    let script = "echo $$ > $1/program\necho x >> $1/begun\nsleep 600 & wait";
+    let house = House::new(script, "");
+    let (_server, _agent) = house.start();
+    let task = house.create(&[]);
+    house.wait_for_state(&task, "running");
+    let program = std::fs::read_to_string(house.path("program")).unwrap();
+    let cancelled = house.site.ctl_json(&["task", "cancel", &task]);
+    assert_eq!(cancelled["state"], "cancelled");
+    assert_eq!(house.run(&task)["state"], "cancelled");
+    eventually("the program has ended", || !PathBuf::from(format!("/proc/{}", program.trim())).exists());
+    let run =
+        house.wait_for(&task, "the device's word is kept as late", |run| run["late"]["stage"].is_string());
+    assert_eq!(
+        (run["state"].as_str(), run["late"]["stage"].as_str()),
+        (Some("cancelled"), Some("cancelled"))
+    );
+}
+
+#[test]
+fn what_fails_is_tried_again_and_what_can_not_be_done_now_comes_again() {
+    let script = "echo x >> $1/begun\nif [ $(wc -l < $1/begun) -lt 2 ]; then echo no luck; exit 3; fi";
+    let house = House::new(script, "");
+    let (_server, _agent) = house.start();
+    let task = house.create(&["--retries", "1"]);
+    // The first retry waits from eight to thirty seconds.
+    let mut runs = Vec::new();
+    eventually("the second attempt succeeded", || {
+        let shown = house.site.ctl_json(&["task", "show", &task]);
+        runs.clone_from(shown["runs"].as_array().unwrap());
+        runs.len() == 2 && runs[1]["state"] == "succeeded"
+    });
+    assert_eq!((runs[0]["state"].as_str(), runs[0]["exit_code"].as_i64()), (Some("failed"), Some(3)));
+    assert_eq!(house.times_begun(), 2);
+}
