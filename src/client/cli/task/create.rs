@@ -191,7 +191,7 @@ mod tests {
         let head = ["musterctl", "task", "create", "--application", "till", "--kind", "backup"];
         let parsed = Arguments::try_parse_from(head.iter().chain(more))?;
         let Command::Task(TaskCommand::Create(create)) = parsed.command else { panic!("{parsed:?}") };
-        Ok(create)
+        Ok(*create)
     }
 
     fn refused(more: &[&str]) -> String {
