@@ -11,6 +11,7 @@
 )]
 
 mod shape;
+mod tasks;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,17 +21,19 @@ use std::time::{Duration, Instant};
 use muster::client::{Address, Client};
 use muster::fleet::ring::Ring;
 use muster::fleet::status::judge;
+use muster::fleet::task::definition::{Definition, Targets};
 use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
 use muster::server::Server;
 use muster::server::config::Config;
-use muster::store::query::{self, ApplicationFilter, DeviceFilter, PageRequest};
+use muster::store::query::{self, ApplicationFilter, DeviceFilter, PageRequest, RunFilter, TaskFilter};
 use muster::store::{Enrolment, FILE_NAME, NewSettings, NewToken, Store, Verdict};
 use muster::wire::api::{ApplicationQuery, DeviceQuery};
 use muster::wire::digest::Digest;
-use muster::wire::id::{CertificateHash, Epoch};
+use muster::wire::id::{CertificateHash, Epoch, TaskId};
 use muster::wire::inventory::{Application, InventoryChange, digest_of};
+use muster::wire::run_state::RunState;
 use muster::wire::section::{self, ApplicationCondition, Condition, HostFacts, Section};
-use muster::wire::settings::{Declaration, SettingsReport, SettingsState};
+use muster::wire::settings::{Declaration, SettingsReport, SettingsState, TaskKind};
 use muster::wire::statistics::{Number, Statistic, Statistics};
 use muster::wire::status::Status;
 use muster::wire::time::WallTime;
@@ -61,13 +64,18 @@ fn inventory(number: u64) -> Vec<Application> {
     applications
 }
 
-/// Every device takes settings for the managed applications.
+/// Every device takes settings for the managed applications, and rotates their logs.
 fn declarations() -> Vec<Declaration> {
     let of = |application: &&str| Declaration {
         application: (*application).into(),
         takes_settings: true,
         settings_schema: String::new(),
-        kinds: Vec::new(),
+        kinds: vec![TaskKind {
+            kind: "rotate-logs".into(),
+            schema: r#"{"properties": {"keep": {"type": "integer"}}}"#.into(),
+            timeout_seconds: 600,
+            is_repeatable: false,
+        }],
     };
     MANAGED.iter().map(of).collect()
 }
@@ -246,14 +254,14 @@ fn history(path: &Path, devices: u64) {
         }
     }
     for task in 1..=TASKS {
-        let sql = "INSERT INTO tasks (number, id, application, kind, settings, definition, state, created_at)
-            VALUES (?1, ?2, 'nginx', 'rotate-logs', '{\"keep\":7}', '{\"targets\":{\"all\":true},\"schedule\":\"now\"}', 'active', ?3)";
-        let id = spread(task, 7).cast_signed();
-        transaction
-            .execute(sql, params![task.cast_signed(), id, (NOW.0 - 100 * HOUR).cast_signed()])
-            .unwrap();
-        let sql = "INSERT INTO runs (id, task, device, occurrence_at, state, changed_at, serial, exit_code, message)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, 3, ?7, ?8)";
+        let sql = "INSERT INTO tasks (number, id, application, kind, settings, definition, state, created_at, due_at, ended_at)
+            VALUES (?1, ?2, 'nginx', 'rotate-logs', '{\"keep\":7}', ?4, 'done', ?3, ?3, ?3)";
+        let definition = serde_json::to_string(&Definition::new(Targets::All)).unwrap();
+        let due_at = (NOW.0 - task * HOUR).cast_signed();
+        transaction.execute(sql, params![task.cast_signed(), task_id(task), due_at, definition]).unwrap();
+        let sql = "INSERT INTO runs (id, task, device, due_at, state, changed_at, not_before, expires_at, begin_by, released_at,
+                began_at, serial, exit_code, message)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?4, ?4 + 86400000, ?4 + 86400000, ?4 + 1000, ?4 + 3000, 3, ?7, ?8)";
         let mut statement = transaction.prepare_cached(sql).unwrap();
         for number in 0..devices {
             let id = spread(task * 1_000_003 + number, 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).cast_signed();
@@ -262,15 +270,15 @@ fn history(path: &Path, devices: u64) {
                 true => ("failed", 1, "logrotate: error: cannot open /var/log/nginx/error.log"),
                 false => ("succeeded", 0, ""),
             };
-            let at = (NOW.0 - task * HOUR).cast_signed();
+            let device = number.cast_signed() + 1;
             statement
                 .execute(params![
                     id,
                     task.cast_signed(),
-                    number.cast_signed() + 1,
-                    at,
+                    device,
+                    due_at,
                     state,
-                    at + 5_000,
+                    due_at + 5_000,
                     code,
                     message
                 ])
@@ -278,6 +286,10 @@ fn history(path: &Path, devices: u64) {
         }
     }
     transaction.commit().unwrap();
+}
+
+fn task_id(task: u64) -> i64 {
+    spread(task, 7).cast_signed()
 }
 
 fn day_of_statistics(path: &Path, devices: u64) {
@@ -379,6 +391,7 @@ fn main() {
     println!("{:<66} {rate:>10.0} /s", "reports of twelve numbers, durable");
     steward(&store, devices);
     change_for_all(&store, devices);
+    tasks::task_for_all(&store, devices);
     drop(store);
     println!("{:<66} {:>10.1} MB", "file", file_bytes(&path) as f64 / 1e6);
     sizes(&path);
@@ -459,18 +472,18 @@ fn questions(store: &Store) {
     latency("the same with --devices, first page of 500", 21, || {
         query::installations(&reader, &filter, &page(500)).unwrap().items.len()
     });
-    let sql = "SELECT r.id, d.name, r.state, r.changed_at, r.exit_code, r.message FROM runs r
-        JOIN devices d ON d.number = r.device WHERE r.task = ?1 AND r.device > ?2 ORDER BY r.device LIMIT 500";
-    let mut statement = reader.prepare(sql).unwrap();
-    latency("runs of a task with their devices, first 500 (as task show asks)", 21, || {
-        let rows = statement.query_map([7, 0], |row| row.get::<_, String>(1)).unwrap();
-        rows.map(Result::unwrap).count()
+    let task = TaskId(task_id(7).cast_unsigned());
+    latency("task show: the task, with its runs counted", 21, || {
+        query::task(&reader, task).unwrap().counts.iter().map(|(_, runs)| *runs as usize).sum()
     });
-    let sql = "SELECT state, count(*) FROM runs WHERE task = ?1 GROUP BY state";
-    let mut statement = reader.prepare(sql).unwrap();
-    latency("runs of a task by state (the same)", 21, || {
-        let rows = statement.query_map([7], |row| row.get::<_, i64>(1)).unwrap();
-        rows.map(Result::unwrap).sum::<i64>() as usize
+    let runs = |state| {
+        let filter = RunFilter { task: Some(task), device: None, state };
+        query::runs(&reader, &filter, &page(500), NOW).unwrap().items.len()
+    };
+    latency("task show: its runs, first page of 500", 21, || runs(None));
+    latency("task show --state failed", 21, || runs(Some(RunState::Failed)));
+    latency("task list, every task with its runs counted", 21, || {
+        query::tasks(&reader, &TaskFilter::default(), &page(500)).unwrap().items.len()
     });
     latency("devices by status", 21, || {
         let counts = query::status_counts(&reader).unwrap();

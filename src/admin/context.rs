@@ -92,6 +92,9 @@ pub trait Nudge: Send + Sync {
     /// These devices have other settings or runs now. Those that are connected are asked to sync, paced over the fleet; the others are
     /// woken when `wake` says why, and else hear of it when they come by.
     fn nudge(&self, devices: &[DeviceId], wake: Option<WakeReason>);
+
+    /// Tasks were made or have ended: whoever works on them is to look.
+    fn tasks_changed(&self);
 }
 
 /// One record of the event log.

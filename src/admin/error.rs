@@ -43,15 +43,19 @@ impl From<StoreError> for ApiError {
             | StoreError::DeviceRemoved(_)
             | StoreError::NoGroup(_)
             | StoreError::NoPolicy { .. }
+            | StoreError::NoTask(_)
+            | StoreError::NoRun(_)
             | StoreError::NoToken(_) => Self::new(ErrorCode::NotFound, message),
             StoreError::NameTaken(_)
             | StoreError::TooManyKept { .. }
             | StoreError::UnknownApplication { .. }
             | StoreError::BadSettings { .. }
+            | StoreError::TooManyTasks { .. }
             | StoreError::GroupRefused(_) => Self::new(ErrorCode::Conflict, message),
-            StoreError::BadName(_) | StoreError::BadGroup(_) | StoreError::BadCursor(_) => {
-                Self::invalid(message)
-            }
+            StoreError::BadName(_)
+            | StoreError::BadGroup(_)
+            | StoreError::BadTask(_)
+            | StoreError::BadCursor(_) => Self::invalid(message),
             StoreError::Busy | StoreError::Full | StoreError::Stopped | StoreError::IdTaken => {
                 Self::new(ErrorCode::Busy, message)
             }

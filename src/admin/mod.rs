@@ -31,6 +31,7 @@ mod rate;
 mod standing;
 mod statistics;
 mod status;
+mod tasks;
 mod tokens;
 
 use std::io;
@@ -100,6 +101,11 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/policies/remove", post(policies::remove))
         .route("/v1/settings", post(policies::set_own))
         .route("/v1/settings/remove", post(policies::remove_own))
+        .route("/v1/tasks", get(tasks::list).post(tasks::create))
+        .route("/v1/tasks/{id}", get(tasks::show))
+        .route("/v1/tasks/{id}/cancel", post(tasks::cancel))
+        .route("/v1/runs", get(tasks::runs))
+        .route("/v1/runs/{id}", get(tasks::run))
         .route("/v1/devices/{device}/settings", get(policies::of_device))
         .route("/v1/devices/{device}/settings/explain", get(policies::explain))
         .fallback(error::no_such_path)

@@ -150,9 +150,6 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     })
     .map_err(ServerError::when("start the journal's threads"))?;
 
-    let tools = Tools { store: store.clone(), identity: identity.clone(), lanes: lanes.clone(), clock };
-    let workers = workers::spawn(config.workers.unwrap_or(cores), &assignments, &tools)
-        .map_err(ServerError::when("start the workers"))?;
     let (call_thread, desk) = CallThread::start(
         port,
         CallTools {
@@ -174,6 +171,15 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         clock,
         server_started: now,
     })?;
+    let tools = Tools {
+        store: store.clone(),
+        identity: identity.clone(),
+        lanes: lanes.clone(),
+        bell: steward.bell(),
+        clock,
+    };
+    let workers = workers::spawn(config.workers.unwrap_or(cores), &assignments, &tools)
+        .map_err(ServerError::when("start the workers"))?;
     let context = AdminContext {
         nudge: Arc::new(steward.bell()),
         calls: calls.clone(),

@@ -9,12 +9,12 @@ use crossbeam_channel::Receiver;
 use super::backend::Assignment;
 use super::enrolment;
 use super::identity::Identity;
+use super::steward::Bell;
 use crate::lane::reactors::{ReactorLanes, ToReactor};
 use crate::machine::command::{Job, JobOutcome};
 use crate::machine::hot::LinkRef;
 use crate::reactor::Clock;
 use crate::store::Store;
-use crate::wire::task::{RunAck, RunUpdate, RunUpdates, RunsStored};
 
 /// What every worker has.
 #[derive(Clone)]
@@ -22,6 +22,7 @@ pub(super) struct Tools {
     pub(super) store: Store,
     pub(super) identity: Arc<Identity>,
     pub(super) lanes: ReactorLanes,
+    pub(super) bell: Bell,
     pub(super) clock: Clock,
 }
 
@@ -48,8 +49,15 @@ impl Tools {
         let done = move |outcome| answer(&lanes, link, outcome);
         match job {
             Job::Section(update) => self.store.apply(update, done),
-            Job::Orders(device) => done(self.store.orders(device)),
-            Job::Runs(_, updates) => done(unknown(&updates)),
+            Job::Orders(device) => done(self.store.orders(device, self.clock.now().wall)),
+            Job::Runs(device, updates) => {
+                let (bell, now) = (self.bell.clone(), self.clock.now().wall);
+                self.store.take_runs(device, updates, now, move |outcome| {
+                    // A run that has ended may be the last of its task, or one too many that failed.
+                    bell.ring();
+                    done(outcome);
+                });
+            }
             Job::Statistics(device, statistics) => {
                 self.store.take_statistics(device, statistics, self.clock.now().wall, done);
             }
@@ -65,12 +73,6 @@ impl Tools {
             },
         }
     }
-}
-
-/// What a device says of runs is not known here, as nobody can make any: it need not be said again.
-fn unknown(updates: &RunUpdates) -> JobOutcome {
-    let ack = |update: &RunUpdate| RunAck { run: update.run, serial: update.serial };
-    JobOutcome::RunsStored(RunsStored { acks: updates.updates.iter().map(ack).collect() })
 }
 
 /// The mailbox has room for the outcome of every job that has a permit, so it is refused only when the reactor is gone.

@@ -83,10 +83,12 @@ impl Store {
         let certificate = enrolment.certificate;
         let (table, kept) = (Arc::clone(&self.inner.table), Arc::clone(&self.inner.kept));
         let default = self.inner.default_interval_seconds.load(Ordering::Relaxed);
+        let memberships = Arc::clone(&self.inner.memberships);
         self.submit(
             move |connection| device::enrol(connection, &enrolment),
             move |result| {
                 if let Ok(enrolled) = &result {
+                    memberships.fetch_add(1, Ordering::Release);
                     let interval = enrolled.interval_seconds.unwrap_or(default);
                     let mut record = HotRecord::new(enrolled.device, interval);
                     if enrolled.keep_connected {
@@ -172,9 +174,11 @@ impl Store {
             let reservation = home.reserve(&in_force.settings, lets_waiting_in)?;
             Ok((in_force, reservation, more))
         };
+        let memberships = Arc::clone(&self.inner.memberships);
         let (sender, receiver) = crossbeam_channel::bounded(1);
         self.submit(action, move |result| {
             let applied = result.map(|(in_force, reservation, more)| {
+                memberships.fetch_add(1, Ordering::Release);
                 for settings in &in_force.settings {
                     let interval = settings.interval_seconds.unwrap_or(default);
                     table.with(settings.device, |record| record.interval_seconds = interval);

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::error::StoreError;
 use super::group::Inherited;
 use super::values::time_to_sql;
-use super::{group, inventory, token};
+use super::{group, inventory, task, token};
 use crate::wire::id::{CertificateHash, DeviceId, TokenId};
 use crate::wire::limits::{NAME_BYTES_MAX, TOKEN_SECRET_BYTES};
 use crate::wire::time::WallTime;
@@ -280,6 +280,7 @@ pub(super) fn remove(
 ) -> Result<(), StoreError> {
     let number = number_of(connection, device)?;
     inventory::forget(connection, number, orphans)?;
+    task::forget_device(connection, number)?;
     for table in DEVICE_TABLES {
         connection.prepare_cached(&format!("DELETE FROM {table} WHERE device = ?1"))?.execute([number])?;
     }

@@ -94,6 +94,21 @@ pub enum StoreError {
         /// How many.
         devices: u64,
     },
+    /// There is no such task.
+    #[error("there is no task {0}")]
+    NoTask(crate::wire::id::TaskId),
+    /// There is no such run.
+    #[error("there is no run {0}")]
+    NoRun(crate::wire::id::RunId),
+    /// The task can't be made; says why.
+    #[error("{0}")]
+    BadTask(String),
+    /// As many tasks are active as there may be.
+    #[error("{active} tasks are active, as many as there may be: cancel one first")]
+    TooManyTasks {
+        /// How many.
+        active: u64,
+    },
     /// There is no such group.
     #[error("there is no group '{0}'")]
     NoGroup(String),

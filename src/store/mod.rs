@@ -28,6 +28,7 @@ mod settings;
 mod statistics;
 mod status;
 pub mod table;
+mod task;
 mod token;
 mod values;
 mod write_back;
@@ -35,7 +36,7 @@ pub mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -51,6 +52,7 @@ pub use policy::{NewSettings, OWN_APPLICATION, SetSettings};
 pub use settings::{DesiredSettings, SettingsChange};
 pub use statistics::{ApplicationStatistics, RINGS_BYTES_MAX};
 pub use status::{Judged, Slice, Standing, Verdict};
+pub use task::{CreatedTask, NewTask, TaskStep};
 pub use token::{CreatedToken, NewToken, Token, TokenRefusal};
 pub use writer::WriterCounters;
 
@@ -82,6 +84,10 @@ struct Inner {
     lane: Option<WriterLane>,
     readers: Arc<Readers>,
     threads: Vec<JoinHandle<()>>,
+    /// Counts changes after which other devices may belong to a group: what continuous tasks are for.
+    memberships: Arc<AtomicU64>,
+    /// Up to which of them newcomers have been looked for.
+    memberships_seen: AtomicU64,
 }
 
 impl Drop for Inner {
@@ -145,8 +151,17 @@ impl Store {
         ];
         let default_interval_seconds = AtomicU32::new(DEFAULT_INTERVAL_SECONDS);
         let kept = kept::Kept::new(Arc::clone(&table));
-        let inner =
-            Inner { orphans, table, kept, default_interval_seconds, lane: Some(lane), readers, threads };
+        let inner = Inner {
+            orphans,
+            table,
+            kept,
+            default_interval_seconds,
+            lane: Some(lane),
+            readers,
+            threads,
+            memberships: Arc::new(AtomicU64::new(1)),
+            memberships_seen: AtomicU64::new(0),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 

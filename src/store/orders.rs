@@ -1,4 +1,4 @@
-//! What a device is to have beyond what it says of itself: settings, and some day runs of tasks.
+//! What a device is to have beyond what it says of itself: settings, and runs of tasks.
 //!
 //! All of it is one digest, in the device's record and in its row, which a sync compares with what the device says it has. Whatever
 //! changes what a device is to have calls [`refresh`] in the same transaction, and tells the table after the commit.
@@ -7,11 +7,12 @@ use rusqlite::{Connection, params};
 
 use super::error::StoreError;
 use super::table::DeviceTable;
-use super::{Store, desired, device};
+use super::{Store, desired, device, task};
 use crate::machine::command::{JobOutcome, Orders};
 use crate::wire::digest::Digest;
 use crate::wire::id::DeviceId;
 use crate::wire::message::{ErrorCode, ErrorReport};
+use crate::wire::time::WallTime;
 
 /// A device whose orders are others now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +25,8 @@ pub struct OrdersChange {
 
 /// Works the digest out anew and writes it into the device's row; what the table is to be told when it is another.
 pub(super) fn refresh(connection: &Connection, number: i64) -> Result<Option<OrdersChange>, StoreError> {
-    let digest = desired::digest_of(connection, number)?;
+    let settings = desired::digest_of(connection, number)?;
+    let digest = settings.with(task::digest_of(connection, number)?);
     let sql = "UPDATE device_states SET orders_digest = ?2 WHERE device = ?1 AND orders_digest <> ?2";
     let changed = connection.prepare_cached(sql)?.execute(params![number, digest.0.cast_signed()])?;
     if changed == 0 {
@@ -46,8 +48,8 @@ pub(super) fn tell(table: &DeviceTable, changes: &[OrdersChange]) {
 impl Store {
     /// What a device is to be told so that it has what it should. Called on a worker's thread.
     #[must_use]
-    pub fn orders(&self, device: DeviceId) -> JobOutcome {
-        match self.orders_of(device) {
+    pub fn orders(&self, device: DeviceId, now: WallTime) -> JobOutcome {
+        match self.orders_of(device, now) {
             Ok(orders) => JobOutcome::Orders(Box::new(orders)),
             Err(error @ (StoreError::DeviceRemoved(_) | StoreError::NoDevice(_))) => {
                 JobOutcome::Refused(ErrorReport {
@@ -62,10 +64,11 @@ impl Store {
         }
     }
 
-    fn orders_of(&self, device: DeviceId) -> Result<Orders, StoreError> {
+    fn orders_of(&self, device: DeviceId, now: WallTime) -> Result<Orders, StoreError> {
         let reader = self.reader()?;
         let number = device::number_of(&reader, device)?;
         let settings = desired::orders_of(&reader, number)?;
-        Ok(Orders { settings, ..Orders::default() })
+        let (runs, list) = task::orders_of(&reader, number, now)?;
+        Ok(Orders { settings, runs, list })
     }
 }

@@ -7,4 +7,5 @@ mod queries;
 mod reach;
 mod statistics;
 mod status;
+mod task;
 mod writing;

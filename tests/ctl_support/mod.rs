@@ -152,6 +152,8 @@ pub(crate) struct Nudges {
 }
 
 impl Nudge for Nudges {
+    fn tasks_changed(&self) {}
+
     fn nudge(&self, devices: &[DeviceId], wake: Option<WakeReason>) {
         self.nudged.lock().unwrap().extend(devices.iter().map(|device| (*device, wake)));
     }

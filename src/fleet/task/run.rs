@@ -3,6 +3,7 @@
 //! ```text
 //! Scheduled ──release──▶ Pending ──Accepted──▶ Delivered ──Running──▶ Running
 //!     ▲ │                 │ ▲ │                  │    │                 │  │
+//!     ├─┼──window closed──┘ │ │                  │    │                 │  │
 //!     │ └──────expiry─────┼─┼─┴──▶ Expired       │    └───last word─────┴──┼──▶ Succeeded, Failed, TimedOut,
 //!     └───────NotNow──────┴─┼────────────────────┴─────────────────────────┤    Rejected, Cancelled
 //!                           └──────Unknown, and it may be repeated─────────┘
@@ -63,6 +64,8 @@ pub struct Run {
     pub not_before: WallTime,
     /// When it expires unless its device has accepted it.
     pub expires_at: WallTime,
+    /// Until when it is ordered: when its task's window closes, or it expires.
+    pub begin_by: WallTime,
     /// When the server first heard that it is being executed.
     pub began_at: Option<WallTime>,
     /// Until when its device is to be heard of.
@@ -88,6 +91,7 @@ impl Run {
             attempt,
             not_before,
             expires_at,
+            begin_by: expires_at,
             began_at: None,
             lease_until: None,
             serial: 0,
@@ -98,13 +102,31 @@ impl Run {
         }
     }
 
-    /// Orders it of its device, when its time has come and has not passed. Returns whether it did.
-    pub fn release(&mut self, now: WallTime) -> bool {
+    /// Orders it of its device, when its time has come and has not passed. `closes_at`: when its task's window closes, if it has one:
+    /// then it waits again unless its device has accepted it. Returns whether it did.
+    pub fn release(&mut self, closes_at: Option<WallTime>, now: WallTime) -> bool {
         let is_due = self.state == RunState::Scheduled && now >= self.not_before && now < self.expires_at;
         if is_due {
             self.state = RunState::Pending;
+            self.begin_by = closes_at.map_or(self.expires_at, |at| at.min(self.expires_at));
+            self.message.clear();
         }
         is_due
+    }
+
+    /// Puts it off until then, unless it has been released: it waits for something, and the message says for what.
+    pub fn put_off(&mut self, until: WallTime, message: String) {
+        if self.state == RunState::Scheduled {
+            self.not_before = until;
+            self.message = message;
+        }
+    }
+
+    /// Ends it as what its device does not do, as far as is known here, unless it has been released.
+    pub fn reject(&mut self, why: &str) {
+        if self.state == RunState::Scheduled {
+            self.end(RunState::Rejected, bounded(why));
+        }
     }
 
     /// Takes what its device says of it. Returns whether that changed something.
@@ -114,7 +136,9 @@ impl Run {
         if update.stage == RunStage::Unknown {
             return self.lose(rules);
         }
-        if update.serial <= self.serial || self.state == RunState::Scheduled {
+        // One that waits again because its window closed may have been accepted before that.
+        let was_told = self.state != RunState::Scheduled || self.begin_by < self.expires_at;
+        if update.serial <= self.serial || !was_told {
             return false;
         }
         self.serial = update.serial;
@@ -170,6 +194,11 @@ impl Run {
             RunState::Scheduled => {
                 self.end(RunState::Expired, "its time passed before it was ordered".into());
             }
+            RunState::Pending if now < self.expires_at => {
+                self.state = RunState::Scheduled;
+                self.not_before = self.begin_by;
+                self.message = "its window closed before its device accepted it".into();
+            }
             RunState::Pending => {
                 self.end(RunState::Expired, "its time passed before its device accepted it".into());
             }
@@ -202,7 +231,8 @@ impl Run {
     fn ends_by_itself_at(&self, rules: &RunRules) -> Option<WallTime> {
         let lease = rules.lease_seconds;
         let (longest, lease_until) = match self.state {
-            RunState::Scheduled | RunState::Pending => return Some(self.expires_at),
+            RunState::Scheduled => return Some(self.expires_at),
+            RunState::Pending => return Some(self.begin_by),
             // A device begins before the expiry or not at all: that it still only has it, long after, is no use.
             RunState::Delivered => (plus_seconds(self.expires_at, lease), self.lease_until),
             RunState::Running => {
@@ -230,6 +260,7 @@ impl Run {
 
     fn start_over(&mut self, state: RunState) {
         self.state = state;
+        self.begin_by = self.expires_at;
         self.serial = 0;
         self.began_at = None;
         self.lease_until = None;
@@ -254,7 +285,7 @@ impl Run {
                 format!("has no time left to be ordered in: it expires at {}", self.expires_at)
             }
             RunState::Scheduled => format!("waits for its turn until {}", self.expires_at),
-            RunState::Pending => format!("waits for its device until {}", self.expires_at),
+            RunState::Pending => format!("waits for its device until {}", self.begin_by),
             RunState::Delivered => format!("is on its device, which will begin with it{}", self.lease()),
             RunState::Running => {
                 let progress = self.progress_percent.map(|percent| format!(", {percent} % done"));

@@ -135,6 +135,14 @@ impl Window {
         let today = midnight.saturating_add(self.from * MINUTE_MILLISECONDS);
         WallTime(if today >= time.0 { today } else { today.saturating_add(DAY_MILLISECONDS) })
     }
+
+    /// When it closes next after that time.
+    #[must_use]
+    pub fn closes_at(&self, time: WallTime) -> WallTime {
+        let midnight = time.0 - time.0 % DAY_MILLISECONDS;
+        let today = midnight.saturating_add(self.until * MINUTE_MILLISECONDS);
+        WallTime(if today > time.0 { today } else { today.saturating_add(DAY_MILLISECONDS) })
+    }
 }
 
 impl fmt::Display for Window {
@@ -276,6 +284,8 @@ mod tests {
             let opens = window.opens_at(WallTime(time));
             prop_assert!(window.is_open(opens) && opens.0 >= time && opens.0 - time < DAY_MILLISECONDS);
             prop_assert!(opens.0 == time || !window.is_open(WallTime(opens.0 - 1)));
+            let closes = window.closes_at(opens);
+            prop_assert!(!window.is_open(closes) && window.is_open(WallTime(closes.0 - 1)) && closes > opens);
         }
 
         #[test]

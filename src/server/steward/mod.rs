@@ -1,10 +1,11 @@
 //! The steward: what is to be done for devices by time alone, on a thread of its own.
 //!
-//! Once a second, or sooner when it is rung, it [judges devices](status), and lets those know that have
+//! Once a second, or sooner when it is rung, it works on [tasks], [judges devices](status), and lets those know that have
 //! [other orders](nudge) now. It may wait for the store, and nobody waits for it.
 
 mod nudge;
 mod status;
+mod tasks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use self::nudge::Nudges;
 use self::status::Statuses;
+use self::tasks::Tasks;
 use super::ServerError;
 use super::presence::Announcer;
 use crate::admin::{Calls, Nudge};
@@ -65,6 +67,10 @@ impl Nudge for Bell {
         self.nudges.add(devices, wake);
         self.ring();
     }
+
+    fn tasks_changed(&self) {
+        self.ring();
+    }
 }
 
 impl StewardThread {
@@ -75,6 +81,7 @@ impl StewardThread {
         let is_stopping = Arc::new(AtomicBool::new(false));
         let steward = Steward {
             statuses: Statuses::new(tools.store.clone(), tools.announcer, tools.server_started),
+            tasks: Tasks::new(tools.store.clone()),
             store: tools.store,
             calls: tools.calls,
             clock: tools.clock,
@@ -106,6 +113,7 @@ impl StewardThread {
 
 struct Steward {
     statuses: Statuses,
+    tasks: Tasks,
     store: Store,
     calls: Arc<dyn Calls>,
     clock: Clock,
@@ -118,7 +126,10 @@ impl Steward {
         while !self.is_stopping.load(Ordering::Relaxed) {
             let now = self.clock.now().wall;
             self.statuses.step(now);
-            let rest = if self.nudges.send(self.store.table(), &*self.calls) {
+            let has_more = self.tasks.step(now, &self.nudges);
+            let rest = if has_more {
+                0
+            } else if self.nudges.send(self.store.table(), &*self.calls) {
                 NUDGE_REST_MILLISECONDS
             } else {
                 REST_MILLISECONDS

@@ -5,6 +5,7 @@ mod applications;
 mod cursor;
 mod devices;
 mod fleet;
+mod tasks;
 
 pub use applications::{ApplicationFilter, ApplicationRow, InstallationRow, applications, installations};
 pub use devices::{
@@ -12,6 +13,8 @@ pub use devices::{
 };
 pub(super) use devices::{conditions_in, devices_by_age};
 pub use fleet::{FleetCounts, StatusCounts, counts, groups, status_counts, tokens};
+
+pub use tasks::{RunDetail, RunFilter, RunRow, TaskFilter, TaskRow, run, runs, task, tasks};
 
 /// Most items of one page, in items.
 pub const PAGE_ITEMS_MAX: usize = 1_000;

@@ -60,7 +60,7 @@ fn report(fleet: &Fleet, device: DeviceId, order: &SettingsOrder) {
 }
 
 fn orders(fleet: &Fleet, device: DeviceId) -> Vec<SettingsOrder> {
-    match fleet.store.orders(device) {
+    match fleet.store.orders(device, NOW) {
         JobOutcome::Orders(orders) => orders.settings,
         other => panic!("{other:?}"),
     }

@@ -148,7 +148,7 @@ fn a_failed_task_counts_until_a_later_run_ends_well() {
     )
     .unwrap();
     let run = |id: i64, task: i64, device: i64, occurrence: u64, state: &str, changed_at: u64| {
-        let sql = "INSERT INTO runs (id, task, device, occurrence_at, state, changed_at, message, exit_code)
+        let sql = "INSERT INTO runs (id, task, device, due_at, state, changed_at, message, exit_code)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, '', 3)";
         let (occurrence, changed_at) = (occurrence.cast_signed(), changed_at.cast_signed());
         file.execute(sql, rusqlite::params![id, task, device, occurrence, state, changed_at]).unwrap();

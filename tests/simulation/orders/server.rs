@@ -164,7 +164,7 @@ impl OrderBook {
         let mut changed = Vec::new();
         for booked in self.runs.values_mut() {
             let rules = booked.rules();
-            if booked.run.release(now) | booked.run.tick(&rules, now) {
+            if booked.run.release(None, now) | booked.run.tick(&rules, now) {
                 changed.push(booked.device);
             }
         }

@@ -16,7 +16,7 @@ fn run() -> Run {
 
 fn pending() -> Run {
     let mut run = run();
-    assert!(run.release(at(10)));
+    assert!(run.release(None, at(10)));
     run
 }
 
@@ -38,7 +38,7 @@ fn every_state_has_a_name_of_its_own() {
 fn a_run_goes_its_way() {
     let mut run = run();
     assert_eq!(run.wake_at(&RULES), Some(at(10)));
-    assert!(!run.release(at(9)) && run.release(at(10)) && !run.release(at(10)));
+    assert!(!run.release(None, at(9)) && run.release(None, at(10)) && !run.release(None, at(10)));
     assert_eq!(run.wake_at(&RULES), Some(at(1_000)));
     assert!(run.report(&says(1, RunStage::Accepted), &RULES, at(20)));
     assert_eq!((run.state, run.wake_at(&RULES)), (RunState::Delivered, Some(at(140))));
@@ -63,6 +63,38 @@ fn what_is_late_is_kept_and_revives_nothing() {
     assert_eq!(run.state, RunState::Expired);
     let kept = Late { stage: RunStage::Succeeded, message: "done".into(), at: at(2_000) };
     assert_eq!(run.late, Some(kept));
+}
+
+#[test]
+fn a_run_that_its_device_did_not_accept_in_its_window_waits_for_the_next() {
+    let mut run = run();
+    assert!(run.release(Some(at(100)), at(10)));
+    assert_eq!(run.wake_at(&RULES), Some(at(100)));
+    let mut accepted = run.clone();
+    assert!(!run.tick(&RULES, at(99)) && run.tick(&RULES, at(100)));
+    assert_eq!((run.state, run.not_before), (RunState::Scheduled, at(100)));
+    assert!(
+        run.report(&says(1, RunStage::Running), &RULES, at(101)),
+        "accepted before it closed, heard of behind it"
+    );
+    assert_eq!(run.state, RunState::Running);
+    assert!(accepted.report(&says(1, RunStage::Running), &RULES, at(99)) && !accepted.tick(&RULES, at(100)));
+    let mut last = pending();
+    assert!(last.begin_by == last.expires_at && last.tick(&RULES, at(1_000)));
+    assert_eq!(last.state, RunState::Expired);
+}
+
+#[test]
+fn what_waits_can_be_put_off_or_rejected_and_nothing_else_can() {
+    let mut waits = run();
+    waits.put_off(at(50), "the device has enough to do".into());
+    assert!(!waits.release(None, at(49)) && waits.why(at(20)).ends_with("enough to do"));
+    assert!(waits.release(None, at(50)) && waits.message.is_empty());
+    waits.reject("not offered");
+    assert_eq!(waits.state, RunState::Pending);
+    let mut refused = run();
+    refused.reject("not offered");
+    assert_eq!((refused.state, refused.message.as_str()), (RunState::Rejected, "not offered"));
 }
 
 #[test]
@@ -115,7 +147,7 @@ fn not_now_is_ordered_again_later_within_bounds() {
         assert_eq!(run.message, "busy");
         assert!(!run.report(&busy, &RULES, at(20)), "said twice");
         assert_eq!(run.wake_at(&RULES), Some(at((20 + waits).min(1_000))));
-        assert_eq!(run.release(at(20 + waits)), waits < 980);
+        assert_eq!(run.release(None, at(20 + waits)), waits < 980);
         assert!(run.tick(&RULES, at(1_000)) && run.state == RunState::Expired);
     }
 }
@@ -134,7 +166,7 @@ fn a_cancelled_run_keeps_what_its_device_says_of_the_end() {
 fn it_says_what_it_waits_for() {
     let mut run = run();
     assert_eq!(run.why(at(0)), format!("waits for its time, {}", at(10)));
-    run.release(at(10));
+    run.release(None, at(10));
     assert_eq!(run.why(at(10)), format!("waits for its device until {}", at(1_000)));
     let failed = RunUpdate { exit_code: Some(3), message: "no disk".into(), ..says(1, RunStage::Failed) };
     run.report(&failed, &RULES, at(20));
@@ -222,7 +254,7 @@ proptest! {
             seconds += pause;
             let (before, now) = (run.clone(), at(seconds));
             let is_changed = match &step {
-                Step::Release => run.release(now),
+                Step::Release => run.release(None, now),
                 Step::Report(update) => run.report(update, &rules, now),
                 Step::Cancel => run.cancel(now),
                 Step::Tick => run.tick(&rules, now),
@@ -256,9 +288,9 @@ proptest! {
         for _ in 0..4 {
             let Some(wake_at) = run.wake_at(&rules) else { break };
             let now = wake_at.max(at(seconds));
-            prop_assert!(run.tick(&rules, now) || run.release(now), "{:?} at {}", run, now);
+            prop_assert!(run.tick(&rules, now) || run.release(None, now), "{:?} at {}", run, now);
         }
         prop_assert!(run.state.is_final(), "{:?}", run);
-        prop_assert!(!run.tick(&rules, at(10_000_000)) && !run.release(at(20)));
+        prop_assert!(!run.tick(&rules, at(10_000_000)) && !run.release(None, at(20)));
     }
 }

@@ -1,0 +1,124 @@
+//! Begins occurrences of tasks that are due, and makes a run of each for every device, some hundred at a time.
+
+use rusqlite::params;
+
+use super::run::insert;
+use super::{ROWS_PER_STEP_MAX, Step, bad, parse, targets};
+use crate::fleet::task::definition::Definition;
+use crate::fleet::task::run::{Run, RunState};
+use crate::store::error::StoreError;
+use crate::store::values::{time_from_sql, time_to_sql};
+use crate::wire::time::WallTime;
+
+/// Occurrences that one step begins at most, in tasks.
+const TASKS_PER_STEP_MAX: usize = 50;
+
+/// How many occurrences of a task are kept of each device, in runs: those before them go when the next one is made.
+const OCCURRENCES_KEPT: usize = 10;
+
+/// Begins what is due. An occurrence whose runs are not all made yet is not overtaken by the next.
+pub(super) fn begin(step: &mut Step<'_>) -> Result<(), StoreError> {
+    let sql = "SELECT number, definition, next_at FROM tasks WHERE next_at <= ?1 AND is_making = 0 ORDER BY next_at LIMIT ?2";
+    let mut statement = step.connection.prepare_cached(sql)?;
+    let limit = i64::try_from(TASKS_PER_STEP_MAX).unwrap_or(i64::MAX);
+    let rows = statement.query_map(params![time_to_sql(step.now), limit], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+    })?;
+    let due: Vec<(i64, String, i64)> = rows.collect::<Result<_, _>>()?;
+    step.has_more |= due.len() >= TASKS_PER_STEP_MAX;
+    for (task, definition, due_at) in due {
+        let definition = parse(&definition)?;
+        let schedule = definition.schedule().map_err(bad)?;
+        if definition.is_continuous {
+            targets::renew(step.connection, task, &definition.targets)?;
+        }
+        let next_at = schedule.next(time_from_sql(due_at), step.now).map(time_to_sql);
+        let sql = "UPDATE tasks SET due_at = ?2, next_at = ?3, is_making = 1 WHERE number = ?1";
+        step.connection.prepare_cached(sql)?.execute(params![task, due_at, next_at])?;
+    }
+    Ok(())
+}
+
+/// Makes runs for devices that have none for the occurrence.
+pub(super) fn make(step: &mut Step<'_>) -> Result<(), StoreError> {
+    let sql =
+        "SELECT number, definition, due_at, next_at FROM tasks WHERE is_making <> 0 ORDER BY number LIMIT ?1";
+    let mut statement = step.connection.prepare_cached(sql)?;
+    let limit = i64::try_from(TASKS_PER_STEP_MAX).unwrap_or(i64::MAX);
+    type Making = (i64, String, i64, Option<i64>);
+    let rows =
+        statement.query_map([limit], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    let making: Vec<Making> = rows.collect::<Result<_, _>>()?;
+    step.has_more |= making.len() >= TASKS_PER_STEP_MAX;
+    let mut room = ROWS_PER_STEP_MAX;
+    for (task, definition, due_at, next_at) in making {
+        let definition = parse(&definition)?;
+        let next_at = next_at.map(time_from_sql);
+        let made = make_for(step, task, &definition, time_from_sql(due_at), next_at, room)?;
+        if made >= room {
+            step.has_more = true;
+            return Ok(());
+        }
+        room -= made;
+        let sql = "UPDATE tasks SET is_making = 0 WHERE number = ?1";
+        step.connection.prepare_cached(sql)?.execute([task])?;
+    }
+    Ok(())
+}
+
+/// Makes at most so many runs of a task; how many it made.
+fn make_for(
+    step: &Step<'_>,
+    task: i64,
+    definition: &Definition,
+    due_at: WallTime,
+    next_at: Option<WallTime>,
+    most: usize,
+) -> Result<usize, StoreError> {
+    let sql = "SELECT device FROM task_targets WHERE task = ?1 AND made_at <> ?2 ORDER BY device LIMIT ?3";
+    let mut statement = step.connection.prepare_cached(sql)?;
+    let limit = i64::try_from(most).unwrap_or(i64::MAX);
+    let rows = statement.query_map(params![task, time_to_sql(due_at), limit], |row| row.get(0))?;
+    let devices: Vec<i64> = rows.collect::<Result<_, _>>()?;
+    let expires_at = WallTime(step.now.0.saturating_add(u64::from(definition.expires_seconds) * 1_000));
+    // A run that nobody took by the next time gives way to that: they would pile up on a device that is away.
+    let expires_at = next_at.map_or(expires_at, |next_at| expires_at.min(next_at.max(step.now)));
+    let is_recurring = definition.schedule().map_err(bad)?.is_recurring();
+    for device in &devices {
+        let mut run = Run::new(1, due_at, expires_at);
+        if is_recurring {
+            forget_old(step, task, *device)?;
+            if has_open_run(step, task, *device)? {
+                run.state = RunState::Expired;
+                run.message = "left out: the run before it had not ended".into();
+            }
+        }
+        insert(step.connection, task, *device, due_at, &run, step.now)?;
+        let sql = "UPDATE task_targets SET made_at = ?3 WHERE task = ?1 AND device = ?2";
+        step.connection.prepare_cached(sql)?.execute(params![task, device, time_to_sql(due_at)])?;
+    }
+    Ok(devices.len())
+}
+
+/// Whether the device has the run before this one, and has not ended it.
+fn has_open_run(step: &Step<'_>, task: i64, device: i64) -> Result<bool, StoreError> {
+    // The pluses have it look at the few runs of the device instead of the many of the task.
+    let sql =
+        "SELECT 1 FROM runs WHERE device = ?2 AND state IN ('pending', 'delivered', 'running') AND +task = ?1
+        AND (state <> 'pending' OR begin_by > ?3)";
+    Ok(step.connection.prepare_cached(sql)?.exists(params![task, device, time_to_sql(step.now)])?)
+}
+
+/// Removes what is left of occurrences that nobody asks for any more.
+fn forget_old(step: &Step<'_>, task: i64, device: i64) -> Result<(), StoreError> {
+    let sql = "SELECT DISTINCT due_at FROM runs WHERE device = ?2 AND +task = ?1 ORDER BY due_at DESC LIMIT 1 OFFSET ?3";
+    let kept = i64::try_from(OCCURRENCES_KEPT - 1).unwrap_or(i64::MAX);
+    let mut statement = step.connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![task, device, kept])?;
+    let Some(newest) = rows.next()?.map(|row| row.get::<_, i64>(0)).transpose()? else { return Ok(()) };
+    let old = "FROM runs WHERE device = ?2 AND +task = ?1 AND +due_at <= ?3 AND +wake_at IS NULL";
+    for sql in [format!("DELETE FROM run_outputs WHERE run IN (SELECT id {old})"), format!("DELETE {old}")] {
+        step.connection.prepare_cached(&sql)?.execute(params![task, device, newest])?;
+    }
+    Ok(())
+}

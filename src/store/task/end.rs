@@ -1,0 +1,157 @@
+//! What ends: runs whose time has passed or whose device is silent, tasks that are done or of which too much failed, and what is old.
+
+use rusqlite::{Connection, named_params, params};
+
+use super::run::{self, StoredRun, save};
+use super::{ROWS_PER_STEP_MAX, Step, parse};
+use crate::fleet::task::definition::is_to_abort;
+use crate::fleet::task::run::RunState;
+use crate::store::error::StoreError;
+use crate::store::values::time_to_sql;
+use crate::wire::api::TaskState;
+use crate::wire::time::WallTime;
+
+/// For how long a task that has ended is kept, in milliseconds: 30 days.
+pub(super) const KEPT_MILLISECONDS: u64 = 30 * 86_400_000;
+
+/// How many of them are kept at most, in tasks: the oldest go.
+const ENDED_TASKS_KEPT: usize = 1_000;
+
+/// Tasks that have ended and have runs that are to end with them.
+pub(super) const ENDED_WITH_OPEN_RUNS: &str = "SELECT t.number FROM tasks t
+    WHERE t.state IN ('cancelled', 'aborted') AND EXISTS (SELECT 1 FROM runs r WHERE r.task = t.number AND r.wake_at IS NOT NULL
+        AND (t.state = 'cancelled' OR r.state <> 'running'))";
+
+/// Active tasks that have nothing left to do.
+pub(super) const DONE_TASKS: &str = "SELECT number FROM tasks t
+    WHERE state = 'active' AND next_at IS NULL AND is_making = 0 AND is_continuous = 0
+    AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.task = t.number AND r.wake_at IS NOT NULL)";
+
+/// Tasks that ended before `:old`, or of which there are too many.
+pub(super) const OLD_TASKS: &str = "SELECT number FROM tasks WHERE state <> 'active' AND ended_at < :old
+    UNION ALL SELECT number FROM (SELECT number FROM tasks WHERE state <> 'active' ORDER BY number DESC LIMIT -1 OFFSET 1000)";
+
+const _: () = assert!(ENDED_TASKS_KEPT == 1_000, "as OLD_TASKS says");
+
+/// Ends runs that time ends, and those of tasks that have ended.
+pub(super) fn tick(step: &mut Step<'_>) -> Result<(), StoreError> {
+    let limit = i64::try_from(ROWS_PER_STEP_MAX).unwrap_or(i64::MAX);
+    let of_ended = format!(
+        "SELECT {} FROM {} WHERE r.task IN ({ENDED_WITH_OPEN_RUNS}) AND r.wake_at IS NOT NULL
+        AND (t.state = 'cancelled' OR r.state <> 'running') LIMIT ?1",
+        run::COLUMNS,
+        run::TABLES
+    );
+    let mut found = run::all(step.connection, &of_ended, [limit])?;
+    step.found(found.len());
+    for stored in &mut found {
+        stored.follow_task(step.now);
+        save(step, stored, false)?;
+    }
+    let silent = format!(
+        "SELECT {} FROM {} WHERE r.wake_at <= ?1 ORDER BY r.wake_at LIMIT ?2",
+        run::COLUMNS,
+        run::TABLES
+    );
+    let mut found: Vec<StoredRun> =
+        run::all(step.connection, &silent, params![time_to_sql(step.now), limit])?;
+    step.found(found.len());
+    for stored in &mut found {
+        stored.follow_task(step.now);
+        let rules = stored.rules(step);
+        stored.run.tick(&rules, step.now);
+        save(step, stored, false)?;
+    }
+    Ok(())
+}
+
+/// Ends tasks of which too much failed, and those that have nothing left to do.
+pub(super) fn settle(step: &mut Step<'_>) -> Result<(), StoreError> {
+    let connection = step.connection;
+    let sql = "SELECT number, definition, due_at FROM tasks WHERE has_news <> 0";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let with_news: Vec<(i64, String, i64)> = rows.collect::<Result<_, _>>()?;
+    for (task, definition, due_at) in with_news {
+        connection.prepare_cached("UPDATE tasks SET has_news = 0 WHERE number = ?1")?.execute([task])?;
+        let Some(percent) = parse(&definition)?.abort_percent else { continue };
+        let counts = counts(connection, task, due_at)?;
+        if is_to_abort(counts.finished, counts.failed, counts.total, percent) {
+            let why = format!("{} of {} failed, more than {percent} %", counts.failed, counts.finished);
+            end_task(connection, task, TaskState::Aborted, &why, step.now)?;
+            step.has_more = true;
+        }
+    }
+    let mut statement = connection.prepare_cached(DONE_TASKS)?;
+    let done: Vec<i64> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    for task in done {
+        end_task(connection, task, TaskState::Done, "", step.now)?;
+    }
+    Ok(())
+}
+
+/// How the runs of an occurrence ended so far.
+#[derive(Default)]
+struct Counts {
+    total: u64,
+    finished: u64,
+    failed: u64,
+}
+
+/// Of several attempts the last one counts.
+fn counts(connection: &Connection, task: i64, due_at: i64) -> Result<Counts, StoreError> {
+    let sql =
+        "SELECT state, count(*) FROM runs WHERE task = ?1 AND due_at = ?2 AND is_retried = 0 GROUP BY state";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([task, due_at])?;
+    let mut counts = Counts::default();
+    while let Some(row) = rows.next()? {
+        let runs = row.get::<_, i64>(1)?.cast_unsigned();
+        counts.total += runs;
+        match RunState::from_name(&row.get::<_, String>(0)?) {
+            Some(RunState::Failed | RunState::TimedOut | RunState::Rejected) => {
+                counts.finished += runs;
+                counts.failed += runs;
+            }
+            Some(RunState::Succeeded) => counts.finished += runs,
+            _ => {}
+        }
+    }
+    Ok(counts)
+}
+
+/// Ends a task, unless it has ended. Its runs follow; see [`StoredRun::follow_task`].
+pub(super) fn end_task(
+    connection: &Connection,
+    task: i64,
+    state: TaskState,
+    why: &str,
+    now: WallTime,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE tasks SET state = ?2, why = ?3, ended_at = ?4, next_at = NULL, is_making = 0, release_at = NULL
+        WHERE number = ?1 AND state = 'active'";
+    let changed =
+        connection.prepare_cached(sql)?.execute(params![task, state.name(), why, time_to_sql(now)])?;
+    if changed > 0 {
+        connection.prepare_cached("DELETE FROM task_targets WHERE task = ?1")?.execute([task])?;
+    }
+    Ok(())
+}
+
+/// Removes tasks that ended long ago, some hundred runs at a time.
+pub(super) fn clear_away(step: &mut Step<'_>) -> Result<(), StoreError> {
+    let sql = format!("SELECT min(number) FROM ({OLD_TASKS})");
+    let old = time_to_sql(WallTime(step.now.0.saturating_sub(KEPT_MILLISECONDS)));
+    let task: Option<i64> =
+        step.connection.prepare_cached(&sql)?.query_row(named_params! { ":old": old }, |row| row.get(0))?;
+    let Some(task) = task else { return Ok(()) };
+    let some = format!("SELECT id FROM runs WHERE task = ?1 LIMIT {ROWS_PER_STEP_MAX}");
+    let sql = format!("DELETE FROM run_outputs WHERE run IN ({some})");
+    step.connection.prepare_cached(&sql)?.execute([task])?;
+    let sql = format!("DELETE FROM runs WHERE id IN ({some})");
+    if step.connection.prepare_cached(&sql)?.execute([task])? < ROWS_PER_STEP_MAX {
+        step.connection.prepare_cached("DELETE FROM tasks WHERE number = ?1")?.execute([task])?;
+    }
+    step.has_more = true;
+    Ok(())
+}

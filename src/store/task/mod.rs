@@ -1,0 +1,216 @@
+//! Tasks and their runs: what was asked for, and what time and devices make of it. What is decided is decided by
+//! [`fleet::task`](crate::fleet::task); here it is looked up and written down.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `create` | judges a task and makes it |
+//! | `targets` | which devices a task is for |
+//! | `due` | begins occurrences, makes their runs |
+//! | `release` | orders runs of their devices: windows, rates, full devices |
+//! | `end` | expires runs, gives devices up, ends tasks, clears away what is old |
+//! | `run` | reads and writes one run; takes what devices say |
+
+mod create;
+mod due;
+mod end;
+mod release;
+mod run;
+mod targets;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rusqlite::{Connection, named_params};
+use serde_json::{Map, Value};
+
+use super::error::StoreError;
+use super::orders::{self, OrdersChange};
+use super::table::DeviceTable;
+use super::values::time_to_sql;
+use super::{Store, device};
+use crate::fleet::task::definition::Definition;
+use crate::machine::command::JobOutcome;
+use crate::wire::api::TaskState;
+use crate::wire::id::{DeviceId, TaskId};
+use crate::wire::task::{RunAck, RunUpdate, RunUpdates, RunsStored};
+use crate::wire::time::WallTime;
+pub(super) use run::{COLUMNS, TABLES, digest_of, forget_device, from_row, orders_of};
+
+/// Rows that one step works on at most, of each kind of work: together some ten milliseconds of the writer.
+const ROWS_PER_STEP_MAX: usize = 250;
+
+/// What a new task is.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NewTask {
+    /// The application.
+    pub application: String,
+    /// The kind of task, as devices declare it.
+    pub kind: String,
+    /// Its settings.
+    pub settings: Map<String, Value>,
+    /// What it asks for.
+    pub definition: Definition,
+}
+
+/// A task that was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CreatedTask {
+    /// Its id.
+    pub id: TaskId,
+    /// How many devices it is for, as things stand.
+    pub devices: u64,
+    /// How many of them offer it, and take its settings.
+    pub offered: u64,
+    /// When it is due first.
+    pub due_at: WallTime,
+}
+
+/// What a step did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TaskStep {
+    /// Devices that have something to execute now, or are to end something.
+    pub devices: Vec<DeviceId>,
+    /// Whether more is to be done at once.
+    pub has_more: bool,
+}
+
+/// What a step has at hand, and what came of it so far.
+struct Step<'a> {
+    connection: &'a Connection,
+    table: &'a DeviceTable,
+    now: WallTime,
+    changes: Vec<OrdersChange>,
+    has_more: bool,
+}
+
+impl Step<'_> {
+    /// Notes that so many rows were found; whether there may be more than a step works on.
+    fn found(&mut self, rows: usize) {
+        self.has_more |= rows >= ROWS_PER_STEP_MAX;
+    }
+}
+
+impl Store {
+    /// Makes a task; waits until that is durable. Its runs are made by [`Store::step_tasks`].
+    ///
+    /// # Errors
+    /// When a part of it is not allowed, no device that it is for offers it, too many tasks are active, or it could not be stored.
+    pub fn create_task(&self, new: NewTask, now: WallTime) -> Result<CreatedTask, StoreError> {
+        self.call(move |connection| create::create(connection, &new, now))
+    }
+
+    /// Cancels a task; waits until that is durable. It is final for every run of it from then on; devices are told by
+    /// [`Store::step_tasks`]. One that has ended stays as it ended.
+    ///
+    /// # Errors
+    /// When there is no such task, or it could not be stored.
+    pub fn cancel_task(&self, task: TaskId, now: WallTime) -> Result<(), StoreError> {
+        self.call(move |connection| {
+            let sql = "SELECT number FROM tasks WHERE id = ?1";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([task.0.cast_signed()])?;
+            let number = rows.next()?.ok_or(StoreError::NoTask(task))?.get(0)?;
+            end::end_task(connection, number, TaskState::Cancelled, &format!("cancelled at {now}"), now)
+        })
+    }
+
+    /// Does what is due, as much as one step may; waits until that is durable. The table knows then.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or it could not be stored.
+    pub fn step_tasks(&self, now: WallTime) -> Result<TaskStep, StoreError> {
+        let members = self.inner.memberships.load(Ordering::Acquire);
+        let are_members_new = self.inner.memberships_seen.load(Ordering::Acquire) != members;
+        if !are_members_new && !is_anything_due(&*self.reader()?, now)? {
+            return Ok(TaskStep::default());
+        }
+        let (table, told) = (Arc::clone(self.table()), Arc::clone(self.table()));
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        let work = move |connection: &Connection| {
+            let mut step = Step { connection, table: &table, now, changes: Vec::new(), has_more: false };
+            if are_members_new {
+                targets::find_newcomers(&mut step)?;
+            }
+            due::begin(&mut step)?;
+            due::make(&mut step)?;
+            release::release(&mut step)?;
+            end::tick(&mut step)?;
+            end::settle(&mut step)?;
+            end::clear_away(&mut step)?;
+            Ok((step.changes, step.has_more))
+        };
+        self.submit(work, move |result| {
+            if let Ok((changes, _)) = &result {
+                orders::tell(&told, changes);
+            }
+            // The receiver waits below.
+            let _ = sender.send(result);
+        });
+        let (changes, has_more) = receiver.recv().unwrap_or(Err(StoreError::Stopped))?;
+        if !has_more {
+            self.inner.memberships_seen.store(members, Ordering::Release);
+        }
+        Ok(TaskStep { devices: changes.into_iter().map(|change| change.device).collect(), has_more })
+    }
+
+    /// Stores what a device says of runs. `done` is called when it is durable.
+    pub fn take_runs(
+        &self,
+        device: DeviceId,
+        updates: RunUpdates,
+        now: WallTime,
+        done: impl FnOnce(JobOutcome) + Send + 'static,
+    ) {
+        let (table, told) = (Arc::clone(self.table()), Arc::clone(self.table()));
+        let output = |update: &RunUpdate| update.output.as_ref().map_or(0, |output| output.bytes.len());
+        let bytes = updates.updates.iter().map(|update| 128 + update.message.len() + output(update)).sum();
+        let ack = |update: &RunUpdate| RunAck { run: update.run, serial: update.serial };
+        let acks = updates.updates.iter().map(ack).collect();
+        let work = move |connection: &Connection| {
+            let mut step = Step { connection, table: &table, now, changes: Vec::new(), has_more: false };
+            let number = device::number_of(connection, device)?;
+            for update in &updates.updates {
+                run::take(&mut step, number, update)?;
+            }
+            Ok(step.changes)
+        };
+        self.lane().submit(bytes, work, move |result| match result {
+            Ok(changes) => {
+                orders::tell(&told, &changes);
+                told.mark(device);
+                done(JobOutcome::RunsStored(RunsStored { acks }));
+            }
+            Err(error) => {
+                log::warn!("device {device}: what it said of runs was not stored: {error}");
+                done(JobOutcome::ReportLost);
+            }
+        });
+    }
+}
+
+/// Whether a step would do anything.
+fn is_anything_due(connection: &Connection, now: WallTime) -> Result<bool, StoreError> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT 1 FROM tasks WHERE next_at <= :now)
+            OR EXISTS (SELECT 1 FROM tasks WHERE is_making <> 0)
+            OR EXISTS (SELECT 1 FROM tasks WHERE has_news <> 0)
+            OR EXISTS (SELECT 1 FROM tasks WHERE release_at <= :now)
+            OR EXISTS (SELECT 1 FROM runs WHERE wake_at <= :now)
+            OR EXISTS ({}) OR EXISTS ({}) OR EXISTS ({})",
+        end::ENDED_WITH_OPEN_RUNS,
+        end::DONE_TASKS,
+        end::OLD_TASKS,
+    );
+    let old = WallTime(now.0.saturating_sub(end::KEPT_MILLISECONDS));
+    let values = named_params! { ":now": time_to_sql(now), ":old": time_to_sql(old) };
+    Ok(connection.prepare_cached(&sql)?.query_row(values, |row| row.get(0))?)
+}
+
+pub(super) fn parse(definition: &str) -> Result<Definition, StoreError> {
+    serde_json::from_str(definition)
+        .map_err(|error| StoreError::Database(format!("a task's definition is damaged: {error}")))
+}
+
+fn bad(text: impl Into<String>) -> StoreError {
+    StoreError::BadTask(text.into())
+}

@@ -1,0 +1,156 @@
+//! Which devices a task is for, and whether they would do it.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde_json::Value;
+
+use super::{Step, parse};
+use crate::fleet::schema::Schema;
+use crate::fleet::task::definition::Targets;
+use crate::store::error::StoreError;
+use crate::store::{declaration, group};
+use crate::wire::settings::Declaration;
+
+/// Enters the devices that a task is for and that are not among its targets yet. How many those were.
+pub(super) fn enter(connection: &Connection, task: i64, targets: &Targets) -> Result<usize, StoreError> {
+    let into = "INSERT OR IGNORE INTO task_targets (task, device)";
+    Ok(match targets {
+        Targets::All => connection
+            .prepare_cached(&format!("{into} SELECT ?1, number FROM devices WHERE removed_at IS NULL"))?
+            .execute([task])?,
+        Targets::Group(path) => {
+            let (from, to) = group::range_below(path);
+            let sql = format!(
+                "{into} SELECT ?1, d.number FROM groups g JOIN devices d ON d.group_id = g.id
+                WHERE (g.path = ?2 OR (g.path >= ?3 AND g.path < ?4)) AND d.removed_at IS NULL"
+            );
+            connection.prepare_cached(&sql)?.execute(params![task, path, from, to])?
+        }
+        Targets::Devices(devices) => {
+            let sql = format!("{into} SELECT ?1, number FROM devices WHERE id = ?2 AND removed_at IS NULL");
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut entered = 0;
+            for device in devices {
+                entered += statement.execute(params![task, device.0.cast_signed()])?;
+            }
+            entered
+        }
+    })
+}
+
+/// Brings the devices of a task into line with what its group is now: those that left are none any more.
+pub(super) fn renew(connection: &Connection, task: i64, targets: &Targets) -> Result<(), StoreError> {
+    if let Targets::Group(path) = targets {
+        let (from, to) = group::range_below(path);
+        let sql = "DELETE FROM task_targets WHERE task = ?1 AND device NOT IN
+            (SELECT d.number FROM groups g JOIN devices d ON d.group_id = g.id
+             WHERE (g.path = ?2 OR (g.path >= ?3 AND g.path < ?4)) AND d.removed_at IS NULL)";
+        connection.prepare_cached(sql)?.execute(params![task, path, from, to])?;
+    }
+    enter(connection, task, targets).map(drop)
+}
+
+/// Devices that became targets of continuous tasks since: they get a run of those that are due once, and take part in the others from the
+/// next time on.
+pub(super) fn find_newcomers(step: &mut Step<'_>) -> Result<(), StoreError> {
+    let sql = "SELECT number, definition FROM tasks
+        WHERE state = 'active' AND is_continuous <> 0 AND next_at IS NULL AND due_at > 0";
+    let mut statement = step.connection.prepare_cached(sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let continuous: Vec<(i64, String)> = rows.collect::<Result<_, _>>()?;
+    for (task, definition) in continuous {
+        if enter(step.connection, task, &parse(&definition)?.targets)? > 0 {
+            let sql = "UPDATE tasks SET is_making = 1 WHERE number = ?1";
+            step.connection.prepare_cached(sql)?.execute([task])?;
+        }
+    }
+    Ok(())
+}
+
+/// What a device would say to a task.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Answer {
+    /// It offers it, and takes the settings.
+    Offered,
+    /// It does not offer it, and why.
+    NotOffered(String),
+    /// It does not take the settings, and why.
+    WrongSettings(String),
+    /// It has said nothing of what it offers yet.
+    Unknown,
+}
+
+/// What devices would say, each set of declarations read once.
+#[derive(Default)]
+pub(super) struct Offers {
+    declared: HashMap<i64, Vec<Declaration>>,
+    answers: HashMap<(i64, i64), Answer>,
+}
+
+impl Offers {
+    /// What a device would say to a task. `task` stands for the application, kind and settings that are asked about.
+    pub(super) fn of(
+        &mut self,
+        connection: &Connection,
+        device: i64,
+        task: i64,
+        (application, kind, settings): (&str, &str, &Value),
+    ) -> Result<Answer, StoreError> {
+        let sql = "SELECT coalesce(declarations, 0) FROM host_facts WHERE device = ?1";
+        let id: Option<i64> =
+            connection.prepare_cached(sql)?.query_row([device], |row| row.get(0)).optional()?;
+        let Some(id) = id else { return Ok(Answer::Unknown) };
+        if let Some(answer) = self.answers.get(&(task, id)) {
+            return Ok(answer.clone());
+        }
+        let answer = answer(self.declared(connection, id)?, application, kind, settings);
+        self.answers.insert((task, id), answer.clone());
+        Ok(answer)
+    }
+
+    fn declared(&mut self, connection: &Connection, id: i64) -> Result<&[Declaration], StoreError> {
+        Ok(match self.declared.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let sql = "SELECT content FROM declarations WHERE id = ?1";
+                let content: Option<String> =
+                    connection.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()?;
+                unknown.insert(content.map(|content| declaration::parse(&content)).unwrap_or_default())
+            }
+        })
+    }
+
+    /// The kinds of task that the devices offer that were asked, as `application kind`.
+    pub(super) fn kinds(&self) -> Vec<String> {
+        let of = |one: &Declaration| {
+            let names = one.kinds.iter().map(|kind| format!("{} {}", one.application, kind.kind));
+            names.collect::<Vec<_>>()
+        };
+        let mut kinds: Vec<String> = self.declared.values().flatten().flat_map(of).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
+    }
+}
+
+/// What a device that declares this says to a task.
+fn answer(declared: &[Declaration], application: &str, kind: &str, settings: &Value) -> Answer {
+    let Some(declared) = declared.iter().find(|declared| declared.application == application) else {
+        return Answer::NotOffered(format!("the device has no application '{application}'"));
+    };
+    let Some(offered) = declared.kinds.iter().find(|offered| offered.kind == kind) else {
+        return Answer::NotOffered(format!("the device offers no task '{kind}' for '{application}'"));
+    };
+    if offered.schema.is_empty() {
+        return Answer::Offered;
+    }
+    match Schema::parse(&offered.schema) {
+        Err(error) => Answer::NotOffered(format!("the device's schema for '{kind}' is none: {error}")),
+        Ok(schema) => match schema.check(settings) {
+            Ok(()) => Answer::Offered,
+            Err(violation) => Answer::WrongSettings(format!("settings of '{kind}': {violation}")),
+        },
+    }
+}

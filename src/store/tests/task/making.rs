@@ -1,0 +1,189 @@
+//! What is made of a task, and when.
+
+use super::*;
+
+fn refused(result: Result<CreatedTask, StoreError>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[test]
+fn a_task_goes_its_way_from_being_made_to_done() {
+    let house = House::new(2);
+    let created = house.try_create(all_devices(), json!({"deep": true})).unwrap();
+    assert_eq!((created.devices, created.offered, created.due_at), (2, 2, START));
+    assert_eq!(house.standing(created.id), ("active", vec![]));
+    assert_eq!(house.work(), house.fleet.devices, "both are called");
+    assert_eq!(house.standing(created.id), ("active", vec![(RunState::Pending, 2)]));
+    let (first, second) = (house.fleet.devices[0], house.fleet.devices[1]);
+    let orders = house.orders(first);
+    let order = &orders.runs[0];
+    assert_eq!((order.kind.as_str(), order.settings.as_str()), ("clean", r#"{"deep":true}"#));
+    assert_eq!((order.timeout_seconds, order.start_within_seconds, orders.list.len()), (600, 86_400, 1));
+    assert_ne!(RUNS_SECTION, 0);
+    house.say(first, RunUpdate::new(order.run, 1, RunStage::Accepted));
+    assert_eq!((house.orders(first).runs.len(), house.orders(first).list.len()), (0, 1), "it has it");
+    let half = RunUpdate { progress_percent: Some(50), ..RunUpdate::new(order.run, 2, RunStage::Running) };
+    house.say(first, half);
+    let row = &house.runs(created.id)[0];
+    assert_eq!((row.run.state, row.run.progress_percent), (RunState::Running, Some(50)));
+    assert!(row.run.why(house.now()).starts_with("is being executed since "), "{}", row.run.why(house.now()));
+    house.say(first, RunUpdate::new(order.run, 3, RunStage::Succeeded));
+    house.finish(second, RunStage::Failed);
+    assert_eq!(house.orders(first).list, []);
+    house.work();
+    let counts = vec![(RunState::Succeeded, 1), (RunState::Failed, 1)];
+    assert_eq!(house.standing(created.id), ("done", counts));
+    assert_eq!(house.fleet.store.step_tasks(house.now()).unwrap(), Default::default(), "nothing is left");
+}
+
+#[test]
+fn what_no_device_would_do_is_refused_with_what_they_would() {
+    let house = House::new(2);
+    let new = |application: &str, kind: &str| NewTask {
+        application: application.into(),
+        kind: kind.into(),
+        settings: serde_json::Map::new(),
+        definition: all_devices(),
+    };
+    let create = |new| refused(house.fleet.store.create_task(new, START));
+    assert_eq!(
+        create(new("till", "melt")),
+        "no device would do it: the device offers no task 'melt' for 'till'; tasks that are offered: till clean"
+    );
+    assert!(create(new("tills", "clean")).contains("the device has no application 'tills'"));
+    assert_eq!(
+        refused(house.try_create(all_devices(), json!({"deep": "very"}))),
+        "no device would do it: settings of 'clean': 'deep': a string is not allowed, boolean is"
+    );
+    let targets = |targets| house.try_create(Definition::new(targets), json!({}));
+    assert_eq!(
+        refused(targets(Targets::Devices(vec![DeviceId(7)]))),
+        "there is no device '0000000000000007'"
+    );
+    assert_eq!(refused(targets(Targets::Group("/shops".into()))), "there is no group '/shops'");
+    house.fleet.store.set_group("/shops", GroupChange::default()).unwrap();
+    assert!(refused(targets(Targets::Group("shops/".into()))).starts_with("there is no such device"));
+    let wrong = Definition { schedule: "daily".into(), ..all_devices() };
+    assert!(refused(house.try_create(wrong, json!({}))).starts_with("'schedule': 'daily' is not a schedule"));
+    let filter = TaskFilter::default();
+    let kept = query::tasks(&house.fleet.store.reader().unwrap(), &filter, &all()).unwrap();
+    assert_eq!(kept.items, [], "nothing is left of what was refused");
+}
+
+#[test]
+fn a_device_that_does_not_offer_it_rejects_its_run_and_one_that_said_nothing_is_waited_for() {
+    let mut house = House::new(2);
+    let (first, second) = (house.fleet.devices[0], house.fleet.devices[1]);
+    house.declare(second, Vec::new());
+    let task = house.create(Definition { is_continuous: true, ..all_devices() });
+    assert_eq!(house.states(task)[&second], [RunState::Rejected]);
+    assert_eq!(house.runs(task)[1].run.message, "the device has no application 'till'");
+    let token = crate::store::testing::token(&house.fleet.store, 1);
+    let third = DeviceId(3 << 33);
+    let enrolment = crate::store::testing::enrolment(&token, third, "new");
+    wait(|done| house.fleet.store.enrol(enrolment, done)).unwrap();
+    house.fleet.devices.push(third);
+    house.pass(60);
+    assert_eq!(house.states(task)[&third], [RunState::Scheduled]);
+    assert!(house.runs(task)[2].run.why(house.now()).ends_with("the device has not said yet what it offers"));
+    house.declare(third, kinds());
+    assert_eq!(house.pass(60), [third]);
+    house.finish(third, RunStage::Succeeded);
+    house.finish(first, RunStage::Succeeded);
+    house.work();
+    assert_eq!(house.standing(task).0, "active", "others may come");
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was_and_a_continuous_task_takes_newcomers_along() {
+    let house = House::new(3);
+    let [first, second, third] = house.fleet.devices[..] else { panic!() };
+    house.move_to(first, "/shops/berlin");
+    house.move_to(second, "/shops");
+    let shops = Definition::new(Targets::Group("/shops".into()));
+    let later = Definition { schedule: "at 2026-11-24T11:00:00Z".into(), ..shops.clone() };
+    let hour = later.schedule().unwrap().first(START).unwrap().0.saturating_sub(START.0) / 1_000;
+    let snapshot = house.create(later.clone());
+    let continuous = house.create(Definition { is_continuous: true, ..shops });
+    assert_eq!(house.states(continuous).keys().copied().collect::<Vec<_>>(), [first, second]);
+    house.move_to(third, "/shops/rome");
+    house.move_to(first, "/");
+    assert_eq!(house.work(), [third], "it is called at once");
+    house.pass(hour);
+    assert_eq!(house.states(snapshot).keys().copied().collect::<Vec<_>>(), [first, second]);
+    assert_eq!(house.states(continuous)[&third], [RunState::Pending]);
+    house.move_to(third, "/");
+    house.move_to(third, "/shops");
+    house.work();
+    assert_eq!(house.states(continuous)[&third].len(), 1, "once is once");
+}
+
+#[test]
+fn a_recurring_task_leaves_out_who_is_not_done_and_keeps_ten_times() {
+    let house = House::new(2);
+    let [first, second] = house.fleet.devices[..] else { panic!() };
+    let task = house.create(Definition { schedule: "every 1h".into(), ..all_devices() });
+    house.say(second, RunUpdate::new(house.order(second), 1, RunStage::Accepted));
+    house.pass(3_600);
+    assert_eq!(house.states(task)[&first], [RunState::Pending, RunState::Expired], "the latest comes first");
+    let of_second = || house.runs(task).into_iter().find(|row| row.device == second).unwrap().run;
+    assert_eq!(of_second().message, "left out: the run before it had not ended");
+    for _ in 0..30 {
+        house.finish(first, RunStage::Succeeded);
+        house.pass(3_600);
+    }
+    assert_eq!(house.states(task)[&first].len(), 10);
+    house.pass(30 * 3_600);
+    assert_eq!(house.states(task)[&first].len(), 10, "what was missed is not made up for");
+}
+
+#[test]
+fn it_all_survives_a_restart() {
+    let mut house = House::new(300);
+    let task = house.try_create(all_devices(), json!({})).unwrap().id;
+    house.fleet.store.step_tasks(house.now()).unwrap();
+    house.fleet.reopen();
+    house.work();
+    assert_eq!(house.standing(task), ("active", vec![(RunState::Pending, 300)]));
+    house.fleet.reopen();
+    house.finish(house.fleet.devices[0], RunStage::Succeeded);
+    let counts = vec![(RunState::Pending, 299), (RunState::Succeeded, 1)];
+    assert_eq!(house.standing(task).1, counts);
+}
+
+#[test]
+fn lists_come_page_by_page() {
+    let house = House::new(5);
+    let tasks: Vec<_> = (0..3).map(|_| house.create(all_devices())).collect();
+    let reader = house.fleet.store.reader().unwrap();
+    let mut page = query::PageRequest { limit: 2, cursor: None };
+    let (mut seen, mut pages) = (Vec::new(), 0);
+    loop {
+        let found = query::tasks(&reader, &TaskFilter::default(), &page).unwrap();
+        seen.extend(found.items.iter().map(|task| task.id));
+        pages += 1;
+        page.cursor = found.next;
+        if page.cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!((pages, seen), (2, tasks.iter().rev().copied().collect()), "newest first");
+    let filter = RunFilter { task: Some(tasks[1]), ..RunFilter::default() };
+    let mut seen = Vec::new();
+    loop {
+        let found = query::runs(&reader, &filter, &page, house.now()).unwrap();
+        seen.extend(found.items.iter().map(|run| run.device));
+        page.cursor = found.next;
+        if page.cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, house.fleet.devices);
+    let of_device = RunFilter { device: Some(house.fleet.devices[0]), ..RunFilter::default() };
+    assert_eq!(query::runs(&reader, &of_device, &all(), house.now()).unwrap().items.len(), 3);
+    let none = RunFilter { state: Some(RunState::Failed), ..of_device };
+    assert_eq!(query::runs(&reader, &none, &all(), house.now()).unwrap().items.len(), 0);
+    let unknown = RunFilter { task: Some(TaskId(7)), ..RunFilter::default() };
+    let error = query::runs(&reader, &unknown, &all(), house.now()).unwrap_err();
+    assert_eq!(error.to_string(), "there is no task 0000000000000007");
+}

@@ -1,0 +1,170 @@
+//! Tasks and their runs, on a clock of the test's own.
+
+mod ending;
+mod making;
+mod spreading;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::fleet::task::definition::{Definition, Targets};
+use crate::machine::command::{JobOutcome, Orders, SectionChange, SectionUpdate};
+use crate::store::query::{self, RunFilter, RunRow, TaskFilter, TaskRow};
+use crate::store::testing::{Fleet, all, wait};
+use crate::store::{CreatedTask, DeviceChange, GroupChange, NewTask, StoreError};
+use crate::wire::digest::Digest;
+use crate::wire::id::{DeviceId, Epoch, RunId, TaskId};
+use crate::wire::run_state::RunState;
+use crate::wire::section::{HostFacts, Section};
+use crate::wire::settings::{Declaration, TaskKind};
+use crate::wire::task::{RUNS_SECTION, RunStage, RunUpdate, RunUpdates, digest_of};
+use crate::wire::time::WallTime;
+
+/// A Tuesday, 10:00 UTC.
+const START: WallTime = WallTime(1_795_514_400_000);
+
+/// A fleet whose devices offer the task `clean` of the till, and a clock.
+struct House {
+    fleet: Fleet,
+    seconds: Cell<u64>,
+}
+
+/// As devices declare it.
+fn kinds() -> Vec<Declaration> {
+    vec![Declaration {
+        application: "till".into(),
+        takes_settings: false,
+        settings_schema: String::new(),
+        kinds: vec![TaskKind {
+            kind: "clean".into(),
+            timeout_seconds: 600,
+            is_repeatable: true,
+            schema: r#"{"properties": {"deep": {"type": "boolean"}}, "additionalProperties": false}"#.into(),
+        }],
+    }]
+}
+
+fn all_devices() -> Definition {
+    Definition::new(Targets::All)
+}
+
+impl House {
+    fn new(devices: u32) -> Self {
+        let house = Self { fleet: Fleet::new(devices), seconds: Cell::new(0) };
+        for device in &house.fleet.devices {
+            house.declare(*device, kinds());
+        }
+        house
+    }
+
+    fn now(&self) -> WallTime {
+        WallTime(START.0 + self.seconds.get() * 1_000)
+    }
+
+    /// Lets time pass, and does what is due then.
+    fn pass(&self, seconds: u64) -> Vec<DeviceId> {
+        self.seconds.set(self.seconds.get() + seconds);
+        self.work()
+    }
+
+    /// Does all that is due; the devices that are to be called.
+    fn work(&self) -> Vec<DeviceId> {
+        let mut devices = Vec::new();
+        for _ in 0..1_000 {
+            let step = self.fleet.store.step_tasks(self.now()).unwrap();
+            devices.extend(step.devices);
+            if !step.has_more {
+                devices.sort_unstable();
+                devices.dedup();
+                return devices;
+            }
+        }
+        panic!("it has no end");
+    }
+
+    fn declare(&self, device: DeviceId, declarations: Vec<Declaration>) {
+        let digest = Digest(device.0 ^ declarations.len() as u64);
+        let change = SectionChange::Host(HostFacts { declarations, ..HostFacts::default() });
+        let (section, agent_epoch) = (Section::Host, Epoch(3));
+        let update = SectionUpdate { device, section, agent_epoch, revision: 1, digest, base: None, change };
+        assert!(matches!(self.fleet.apply(update), JobOutcome::Stored { .. }));
+    }
+
+    fn try_create(
+        &self,
+        definition: Definition,
+        settings: serde_json::Value,
+    ) -> Result<CreatedTask, StoreError> {
+        let serde_json::Value::Object(settings) = settings else { panic!("an object") };
+        let new = NewTask { application: "till".into(), kind: "clean".into(), settings, definition };
+        self.fleet.store.create_task(new, self.now())
+    }
+
+    /// Makes a task and does what is due then.
+    fn create(&self, definition: Definition) -> TaskId {
+        let created = self.try_create(definition, json!({"deep": true})).unwrap();
+        self.work();
+        created.id
+    }
+
+    fn task(&self, id: TaskId) -> TaskRow {
+        query::task(&self.fleet.store.reader().unwrap(), id).unwrap()
+    }
+
+    /// How a task stands, and how many of its runs that were due last are in which state.
+    fn standing(&self, id: TaskId) -> (&'static str, Vec<(RunState, u64)>) {
+        let task = self.task(id);
+        (task.state.name(), task.counts)
+    }
+
+    fn runs(&self, id: TaskId) -> Vec<RunRow> {
+        let filter = RunFilter { task: Some(id), ..RunFilter::default() };
+        query::runs(&self.fleet.store.reader().unwrap(), &filter, &all(), self.now()).unwrap().items
+    }
+
+    fn orders(&self, device: DeviceId) -> Orders {
+        let outcome = self.fleet.store.orders(device, self.now());
+        let JobOutcome::Orders(orders) = outcome else { panic!("{outcome:?}") };
+        let digest = orders.list.iter().fold(Digest::EMPTY, |sum, run| sum.with(digest_of(*run)));
+        let said = self.fleet.store.table().with(device, |record| record.orders).unwrap();
+        assert_eq!(said, digest, "the table knows what a sync is compared with");
+        *orders
+    }
+
+    /// The one run that the device is to begin.
+    fn order(&self, device: DeviceId) -> RunId {
+        let orders = self.orders(device);
+        assert_eq!(orders.runs.len(), 1, "{orders:?}");
+        orders.runs[0].run
+    }
+
+    fn say(&self, device: DeviceId, update: RunUpdate) {
+        let updates = RunUpdates { updates: vec![update] };
+        let done = wait(|done| self.fleet.store.take_runs(device, updates, self.now(), done));
+        assert!(matches!(done, JobOutcome::RunsStored(stored) if stored.acks.len() == 1));
+    }
+
+    /// The device takes its one run and ends it so.
+    fn finish(&self, device: DeviceId, stage: RunStage) -> RunId {
+        let run = self.order(device);
+        self.say(device, RunUpdate::new(run, 1, RunStage::Accepted));
+        let exit_code = (stage == RunStage::Failed).then_some(3);
+        self.say(device, RunUpdate { exit_code, ..RunUpdate::new(run, 2, stage) });
+        run
+    }
+
+    fn states(&self, id: TaskId) -> BTreeMap<DeviceId, Vec<RunState>> {
+        let mut states: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for row in self.runs(id) {
+            states.entry(row.device).or_default().push(row.run.state);
+        }
+        states
+    }
+
+    fn move_to(&self, device: DeviceId, group: &str) {
+        let change = DeviceChange { group: Some(group.into()), ..DeviceChange::default() };
+        self.fleet.store.change_device(device, change).unwrap();
+    }
+}
