@@ -127,7 +127,7 @@ fn facts(detail: &TaskDetail) -> Vec<(&'static str, String)> {
             "aborts",
             detail
                 .abort_percent
-                .map_or_else(|| "never".into(), |share| format!("when {share} % of its runs fail")),
+                .map_or_else(|| "never".into(), |share| format!("when more than {share} % of its runs fail")),
         ),
         ("may repeat", if detail.may_repeat { "yes" } else { "no" }.to_owned()),
         ("state", format!("{}{why}", task.state.name())),
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(of("window"), "all hours");
         assert_eq!(of("expires"), "a run waits for its device for 1d");
         assert_eq!((of("timeout"), of("rollout")), ("10m", "on 1 device a minute"));
-        assert_eq!((of("aborts"), of("may repeat")), ("when 10 % of its runs fail", "no"));
+        assert_eq!((of("aborts"), of("may repeat")), ("when more than 10 % of its runs fail", "no"));
         assert_eq!((of("state"), of("runs")), ("aborted: 5 of 5 failed", "5 failed"));
         assert_eq!((of("settings"), of("next due")), ("{}", "-"));
     }

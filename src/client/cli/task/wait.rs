@@ -64,7 +64,7 @@ fn follow(client: &mut Client, id: TaskId, progress: &mut Progress) -> Result<Ta
             Ok((detail, running)) => {
                 unanswered_since = None;
                 progress.say(&line(&detail.task, &running));
-                if detail.task.state != TaskState::Active {
+                if has_ended(&detail.task) {
                     return Ok(detail);
                 }
             }
@@ -95,6 +95,11 @@ fn look(client: &mut Client, id: TaskId) -> Result<(TaskDetail, Vec<Run>), Clien
     };
     let runs = client.runs(query).next().transpose()?.unwrap_or_default();
     Ok((detail, runs))
+}
+
+/// Whether nothing comes of it any more. A task that was aborted lets its devices end what they are executing.
+fn has_ended(task: &Task) -> bool {
+    task.state != TaskState::Active && task.runs.iter().all(|count| count.runs == 0 || count.state.is_final())
 }
 
 fn running(task: &Task) -> u64 {
@@ -212,6 +217,15 @@ mod tests {
         assert_eq!(line(&some, &[a.clone(), b.clone()]), "9 succeeded, 3 running; runs on a (40 %), b, …");
         let both = task(TaskState::Active, &[(RunState::Running, 2)]);
         assert_eq!(line(&both, &[a, b]), "2 running; runs on a (40 %), b");
+    }
+
+    #[test]
+    fn a_task_that_was_aborted_ends_with_what_is_being_executed() {
+        assert!(!has_ended(&task(TaskState::Active, &[(RunState::Succeeded, 1)])));
+        assert!(has_ended(&task(TaskState::Done, &[(RunState::Succeeded, 1)])));
+        assert!(!has_ended(&task(TaskState::Aborted, &[(RunState::Cancelled, 1), (RunState::Running, 1)])));
+        assert!(has_ended(&task(TaskState::Aborted, &[(RunState::Cancelled, 1), (RunState::Running, 0)])));
+        assert!(has_ended(&task(TaskState::Cancelled, &[])));
     }
 
     #[test]
