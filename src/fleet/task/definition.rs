@@ -39,6 +39,9 @@ pub const RETRY_SECONDS_MAX: u64 = 3_600;
 /// How many runs have to be finished before a share of them says something.
 pub const ABORT_FINISHED_MIN: u64 = 5;
 
+/// The highest share of failed runs that a task may bear, in percent: more than 100 % never fail.
+pub const ABORT_PERCENT_MAX: u32 = 99;
+
 /// On which devices a task runs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -81,7 +84,8 @@ pub struct Definition {
     /// How many runs begin within a minute at most; left out: as many as there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_minute: Option<u32>,
-    /// Which share of failed runs ends the task; left out: none does.
+    /// Above which share of failed runs the task ends: 0 ends it with the first that counts, and with 99 all have to fail. Never more
+    /// than all of them can fail, so there is no 100: leave it out, and none ends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abort_percent: Option<u32>,
     /// Whether a run may be executed again when nobody can tell whether it was executed to its end.
@@ -150,7 +154,7 @@ impl Definition {
         within("timeout_seconds", self.timeout_seconds, 1, TIMEOUT_SECONDS_MAX)?;
         within("retries", self.retries, 0, RETRIES_MAX)?;
         within("rate_per_minute", self.rate_per_minute.unwrap_or(1), 1, RATE_PER_MINUTE_MAX)?;
-        within("abort_percent", self.abort_percent.unwrap_or(1), 1, 100)
+        within("abort_percent", self.abort_percent.unwrap_or(0), 0, ABORT_PERCENT_MAX)
     }
 
     /// Its schedule.
@@ -209,11 +213,13 @@ pub fn rollout(rate_per_minute: Option<u32>, released_in_last_minute: u32) -> u3
     rate_per_minute.map_or(u32::MAX, |rate| rate.saturating_sub(released_in_last_minute))
 }
 
-/// Whether so many runs have failed that the task is to stop: at least that share of those that have finished, and enough have, or all.
+/// Whether so many runs have failed that the task is to stop: more than that share of those that have finished, and enough have, or all.
+///
+/// A threshold is what is borne: with 10 one of ten may fail, with 0 none may, and with 100 it never stops.
 #[must_use]
 pub fn is_to_abort(finished: u64, failed: u64, total: u64, percent: u32) -> bool {
     let is_telling = finished >= ABORT_FINISHED_MIN.min(total);
-    failed > 0 && is_telling && u128::from(failed) * 100 >= u128::from(finished) * u128::from(percent)
+    failed > 0 && is_telling && u128::from(failed) * 100 > u128::from(finished) * u128::from(percent)
 }
 
 #[cfg(test)]

@@ -51,13 +51,18 @@ fn what_is_not_allowed_is_named() {
         (Definition { retries: 21, ..everywhere() }, "'retries' is 21, and has to be from 0 to 20"),
         (Definition { rate_per_minute: Some(0), ..everywhere() }, "'rate_per_minute' is 0"),
         (Definition { rate_per_minute: Some(60_001), ..everywhere() }, "'rate_per_minute' is 60001"),
-        (Definition { abort_percent: Some(0), ..everywhere() }, "'abort_percent' is 0"),
-        (Definition { abort_percent: Some(101), ..everywhere() }, "'abort_percent' is 101"),
+        (
+            Definition { abort_percent: Some(100), ..everywhere() },
+            "'abort_percent' is 100, and has to be from 0 to 99",
+        ),
     ] {
         let said = definition.validate().unwrap_err();
         assert!(said.starts_with(error), "{said}");
     }
     assert_eq!(Definition::new(devices(1_000)).validate(), Ok(()));
+    for abort_percent in [Some(0), Some(99), None] {
+        assert_eq!(Definition { abort_percent, ..everywhere() }.validate(), Ok(()));
+    }
 }
 
 #[test]
@@ -69,9 +74,11 @@ fn a_rollout_has_its_rate() {
 #[test]
 fn a_task_stops_when_too_many_fail_of_enough() {
     assert!(!is_to_abort(4, 4, 100, 10), "too few to tell");
-    assert!(is_to_abort(5, 5, 100, 100) && is_to_abort(10, 1, 100, 10));
-    assert!(!is_to_abort(11, 1, 100, 10) && !is_to_abort(100, 0, 100, 1));
-    assert!(is_to_abort(2, 1, 2, 50) && !is_to_abort(1, 1, 2, 50), "all, when there are fewer");
+    assert!(!is_to_abort(10, 1, 100, 10), "exactly what is borne");
+    assert!(is_to_abort(9, 1, 100, 10) && is_to_abort(10, 2, 100, 10));
+    assert!(is_to_abort(100, 1, 100, 0) && !is_to_abort(100, 0, 100, 0), "the first that counts");
+    assert!(is_to_abort(5, 5, 100, 99) && !is_to_abort(5, 5, 100, 100), "more than all never fail");
+    assert!(is_to_abort(2, 2, 2, 50) && !is_to_abort(1, 1, 2, 50), "all, when there are fewer");
     assert!(!is_to_abort(0, 0, 0, 1));
 }
 
@@ -93,7 +100,7 @@ proptest! {
     }
 
     #[test]
-    fn a_lower_threshold_stops_no_later(finished in 0u64..50, failed in 0u64..50, total in 0u64..50, percent in 2u32..=100) {
+    fn a_lower_threshold_stops_no_later(finished in 0u64..50, failed in 0u64..50, total in 0u64..50, percent in 1u32..=100) {
         let is_stopped = is_to_abort(finished, failed, total, percent);
         prop_assert!(!is_stopped || is_to_abort(finished, failed, total, percent - 1));
     }
