@@ -151,6 +151,15 @@ fn much_output_comes_as_its_beginning_and_its_end() {
 }
 
 #[test]
+fn the_last_line_of_progress_is_in_the_last_word() {
+    let till = Till::new("echo 'progress: 20 begun'\necho 'progress: 70 nearly'\nexit 3", "");
+    let _agent = till.start();
+    till.desk.order(&till.order(1));
+    let last = till.desk.last_word(&till.site, RunId(1));
+    assert_eq!((last.stage, last.progress_percent), (RunStage::Failed, Some(70)), "{last:?}");
+}
+
+#[test]
 fn a_cancelled_run_is_ended_with_all_that_it_started() {
     let script =
         "sleep 1000 & echo $! > $1/child.new; mv $1/child.new $1/child\ntrap '' TERM\nwait; sleep 1000";
@@ -221,15 +230,15 @@ fn an_agent_that_ends_leaves_its_runs_to_their_supervisors() {
 
 #[test]
 fn a_killed_supervisor_is_an_interruption_and_its_program_ends() {
-    let script =
-        "echo x >> $1/count\necho $$ > $1/program.new; mv $1/program.new $1/program\nexec sleep 1000";
+    let script = "echo x >> $1/count\necho 'progress: 30'\necho $$ > $1/program.new; mv $1/program.new $1/program\nexec sleep 1000";
     let till = Till::new(script, "repeatable = true");
     let _agent = till.start();
     till.desk.order(&till.order(1));
     let program = till.number("program");
+    till.desk.wait_for(RunId(1), "its progress is said", |update| update.progress_percent == Some(30));
     kill_process(Pid::from_raw(till.supervisor(1)).unwrap(), Signal::KILL).unwrap();
     let last = till.desk.last_word(&till.site, RunId(1));
-    assert_eq!(last.stage, RunStage::Failed);
+    assert_eq!((last.stage, last.progress_percent), (RunStage::Failed, Some(30)), "{last:?}");
     assert!(last.message.starts_with("interrupted: "), "{last:?}");
     eventually("its program is gone", || !is_there(program));
     // What may repeat is executed again.

@@ -178,17 +178,17 @@ impl Runs {
             let _ = line.supervisor.wait();
             execution.line = None;
         }
-        execution.read_progress(directory);
         if is_over {
             self.look_and_log(id, now);
         } else {
+            execution.read_progress(directory);
             self.attend(id, now);
         }
     }
 
     /// Says or looks at what is due.
     fn attend(&mut self, id: RunId, now: &Now) {
-        let Some(Run { stage: Stage::Running(execution), directory, .. }) = self.runs.get_mut(&id) else {
+        let Some(Run { stage: Stage::Running(execution), .. }) = self.runs.get_mut(&id) else {
             return;
         };
         if now.moment < execution.due() {
@@ -196,7 +196,6 @@ impl Runs {
         }
         if execution.line.is_none() && now.moment >= execution.look_at {
             execution.look_at = now.moment.plus_seconds(LOOK_SECONDS);
-            execution.read_progress(directory);
             self.look_and_log(id, now);
         }
         let Some(run) = self.runs.get_mut(&id) else { return };
@@ -219,6 +218,9 @@ impl Runs {
     /// Finds out how far a run is that has no line any more.
     pub(super) fn look(&mut self, id: RunId, now: &Now) -> io::Result<()> {
         let Some(run) = self.runs.get_mut(&id) else { return Ok(()) };
+        if let Stage::Running(execution) = &mut run.stage {
+            execution.read_progress(&run.directory);
+        }
         // While it is held here no supervisor begins.
         let _lock = match files::look(&run.directory)? {
             Look::Held(_) => return Ok(()),

@@ -107,6 +107,9 @@ pub struct Outcome {
     /// Bytes between the two that were not kept.
     #[n(6)]
     pub omitted_bytes: u64,
+    /// How far it came, in percent; `None`: not known.
+    #[n(7)]
+    pub progress_percent: Option<u8>,
 }
 
 impl Outcome {
@@ -121,6 +124,7 @@ impl Outcome {
             head: Vec::new(),
             tail: Vec::new(),
             omitted_bytes: 0,
+            progress_percent: None,
         }
     }
 }

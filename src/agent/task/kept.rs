@@ -70,7 +70,10 @@ impl Run {
     }
 
     /// Ends it with a last word that is not on the disk yet.
-    pub(super) fn end(&mut self, outcome: Outcome) -> Vec<RunUpdate> {
+    pub(super) fn end(&mut self, mut outcome: Outcome) -> Vec<RunUpdate> {
+        if let Stage::Running(execution) = &self.stage {
+            outcome.progress_percent = execution.progress().percent;
+        }
         if let Err(error) = files::write(&self.directory, RESULT, &outcome) {
             log::error!("{}: {RESULT} can't be written: {error}", self.directory.display());
         }

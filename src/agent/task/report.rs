@@ -87,7 +87,10 @@ pub(super) fn last_word(run: RunId, from: u32, outcome: Outcome) -> Vec<RunUpdat
         run,
         serial: from.saturating_add(1),
         stage: outcome.stage,
-        progress_percent: (outcome.stage == RunStage::Succeeded).then_some(100),
+        progress_percent: match outcome.stage {
+            RunStage::Succeeded => Some(100),
+            _ => outcome.progress_percent,
+        },
         exit_code: outcome.exit_code,
         message: outcome.message.clone(),
         again_seconds: outcome.again_seconds,

@@ -103,12 +103,13 @@ fn supervise(directory: &Path) -> io::Result<()> {
         keeper: OutputKeeper::default(),
         filter: LineFilter::default(),
         progress: None,
+        progress_percent: None,
         told_at: None,
         deadline: Instant::now() + timeout,
         ending: None,
     };
     let status = supervision.watch(told, children)?;
-    let Supervision { keeper, ending, .. } = supervision;
+    let Supervision { keeper, ending, progress_percent, .. } = supervision;
     let is_unwanted = directory.join(CANCEL).exists();
     let outcome = match ending {
         Some(Ending::Told) if is_unwanted => cancelled(),
@@ -121,7 +122,7 @@ fn supervise(directory: &Path) -> io::Result<()> {
         None => judge(status, &keeper),
     };
     let (head, tail, omitted_bytes) = keeper.finish();
-    finish(directory, &Outcome { head, tail, omitted_bytes, ..outcome })
+    finish(directory, &Outcome { head, tail, omitted_bytes, progress_percent, ..outcome })
 }
 
 fn finish(directory: &Path, outcome: &Outcome) -> io::Result<()> {
@@ -172,6 +173,8 @@ struct Supervision<'a> {
     filter: LineFilter,
     /// Not passed on yet.
     progress: Option<Progress>,
+    /// Of the last line of progress: what is written just before the end is passed on with the end.
+    progress_percent: Option<u8>,
     /// When progress was passed on last.
     told_at: Option<Instant>,
     /// When it is ended; while it is being ended: when it is killed.
@@ -197,7 +200,8 @@ impl Supervision<'_> {
             self.read(1)?;
         }
         self.read(LAST_READS_MAX)?;
-        self.progress = self.filter.end(&mut self.keeper).or(self.progress.take());
+        let progress = self.filter.end(&mut self.keeper);
+        self.note_progress(progress);
         self.program.reap()
     }
 
@@ -233,7 +237,7 @@ impl Supervision<'_> {
                 Ok(0) => self.output = None,
                 Ok(length) => {
                     let progress = self.filter.add(&buffer[..length], &mut self.keeper);
-                    self.progress = progress.or(self.progress.take());
+                    self.note_progress(progress);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -241,6 +245,12 @@ impl Supervision<'_> {
             }
         }
         Ok(())
+    }
+
+    fn note_progress(&mut self, progress: Option<Progress>) {
+        let Some(progress) = progress else { return };
+        self.progress_percent = progress.percent;
+        self.progress = Some(progress);
     }
 
     fn pass_progress_on(&mut self, now: Instant) {
