@@ -18,9 +18,10 @@ use crate::machine::reach;
 use crate::store::KeptChanges;
 use crate::store::query::{self, DeviceKey};
 use crate::store::table::signs_of;
-use crate::wire::api::{KeptBy, Timestamp, UdpReach, Why, WhyFacts};
+use crate::wire::api::{KeptBy, Timestamp, UdpReach, UnsettledSettings, Why, WhyFacts};
 use crate::wire::datagram::{NoticeKind, WakeReason};
 use crate::wire::id::DeviceId;
+use crate::wire::settings::SettingsState;
 use crate::wire::time::WallTime;
 
 /// What is kept of the device in memory.
@@ -90,8 +91,33 @@ pub(super) async fn why(
     Ok(Json(shared.pool.run(move || explained(&context, name)).await?))
 }
 
+/// Applications whose settings the device has not put in place as they should be.
+fn unsettled(
+    context: &AdminContext,
+    detail: &query::DeviceDetail,
+) -> Result<Vec<UnsettledSettings>, ApiError> {
+    let desired = context.store.desired_settings(detail.row.device)?;
+    let unsettled = desired.into_iter().filter(|desired| desired.revision > 0).map(|desired| {
+        let condition = detail.conditions.iter().find(|known| known.application == desired.application);
+        UnsettledSettings {
+            reported: condition.and_then(|condition| condition.settings.clone()),
+            application: desired.application,
+            desired_revision: desired.revision,
+        }
+    });
+    let is_settled = |settings: &UnsettledSettings| {
+        settings.reported.as_ref().is_some_and(|report| {
+            report.revision == settings.desired_revision && report.state == SettingsState::Applied
+        })
+    };
+    Ok(unsettled.filter(|settings| !is_settled(settings)).collect())
+}
+
 fn explained(context: &AdminContext, name: String) -> Result<Why, ApiError> {
-    let row = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row;
+    let detail = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?;
+    let settings = unsettled(context, &detail)?;
+    let row = detail.row;
+    let (runs_waiting, runs_taken) = query::open_runs(&*context.store.reader()?, row.device)?;
     let (record, now) = (record_of(context, row.device), (context.clock)());
     let signs = signs_of(&record, context.info.started_at);
     let can_be_lost =
@@ -113,6 +139,9 @@ fn explained(context: &AdminContext, name: String) -> Result<Why, ApiError> {
         address: address(&record),
         udp_port: udp_port(&record),
         udp_reach: udp_reach(&record),
+        settings,
+        runs_waiting,
+        runs_taken,
         journal: context.gauges.journal().condition,
         server_started_at: context.info.started_at.into(),
     };

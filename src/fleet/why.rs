@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::wire::api::{JournalCondition, KeptBy, Timestamp, UdpReach, WhyFacts};
+use crate::wire::api::{JournalCondition, KeptBy, Timestamp, UdpReach, UnsettledSettings, WhyFacts};
 use crate::wire::datagram::NoticeKind;
 use crate::wire::presence::Presence;
 use crate::wire::units::format_duration;
@@ -23,6 +23,8 @@ pub fn explain(facts: &WhyFacts) -> String {
     }];
     sentences.extend(link(facts));
     sentences.extend(reach(facts));
+    sentences.extend(facts.settings.iter().map(unsettled));
+    sentences.extend(runs(facts));
     if facts.is_called {
         sentences.push("It is being called at this moment.".into());
     }
@@ -35,6 +37,45 @@ pub fn explain(facts: &WhyFacts) -> String {
         ),
     }
     sentences.join(" ")
+}
+
+/// What is not as it should be of an application's settings.
+fn unsettled(settings: &UnsettledSettings) -> String {
+    let UnsettledSettings { application, desired_revision: wanted, reported } = settings;
+    match reported {
+        None => format!("Settings of {application}: it has said nothing of revision {wanted} yet."),
+        Some(report) if report.revision != *wanted => format!(
+            "Settings of {application}: it has said nothing of revision {wanted} yet, its last word is revision {} {}.",
+            report.revision, report.state
+        ),
+        Some(report) => {
+            let detail =
+                if report.detail.is_empty() { String::new() } else { format!(": {}", report.detail) };
+            let in_place = match report.applied_revision {
+                0 => String::new(),
+                applied if applied == *wanted => String::new(),
+                applied => format!(" (revision {applied} is in place)"),
+            };
+            format!("Settings of {application}: revision {wanted} {}{detail}{in_place}.", report.state)
+        }
+    }
+}
+
+/// What it is to execute, or is at.
+fn runs(facts: &WhyFacts) -> Option<String> {
+    let count = |runs: u64| if runs == 1 { "1 run".to_owned() } else { format!("{runs} runs") };
+    let verb = |runs: u64| if runs == 1 { "waits" } else { "wait" };
+    match (facts.runs_waiting, facts.runs_taken) {
+        (0, 0) => None,
+        (waiting, 0) => Some(format!("{} of tasks {} for it.", count(waiting), verb(waiting))),
+        (0, taken) => Some(format!("It has {} of tasks that it has not ended.", count(taken))),
+        (waiting, taken) => Some(format!(
+            "It has {} of tasks that it has not ended, and {} {} for it.",
+            count(taken),
+            count(waiting),
+            verb(waiting)
+        )),
+    }
 }
 
 fn connected(facts: &WhyFacts) -> String {

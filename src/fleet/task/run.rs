@@ -294,12 +294,14 @@ impl Run {
                 format!("is being executed{began}{progress}{}", self.lease())
             }
             RunState::Succeeded => "succeeded".into(),
-            RunState::Failed => match self.exit_code {
+            // Devices say the code in their message as well.
+            RunState::Failed => match self.exit_code.filter(|_| !self.message.starts_with("exit code ")) {
                 Some(code) => format!("failed with exit code {code}"),
                 None => "failed".into(),
             },
             RunState::TimedOut => "timed out".into(),
             RunState::Rejected => "was rejected by its device".into(),
+            RunState::Cancelled if self.message.starts_with("cancelled ") => return self.message.clone(),
             RunState::Cancelled => "was cancelled".into(),
             RunState::Expired => format!("expired at {}", self.expires_at),
         };

@@ -1,4 +1,6 @@
 use super::*;
+use crate::wire::digest::Digest;
+use crate::wire::settings::{SettingsReport, SettingsState};
 use crate::wire::time::WallTime;
 
 /// 2026-11-24 10:00 UTC and so many minutes.
@@ -25,6 +27,9 @@ fn facts(presence: Presence) -> WhyFacts {
         address: Some("192.0.2.7".into()),
         udp_port: Some(15_000),
         udp_reach: UdpReach::Reached,
+        settings: Vec::new(),
+        runs_waiting: 0,
+        runs_taken: 0,
         journal: JournalCondition::Ok,
         server_started_at: Timestamp(WallTime(0)),
     }
@@ -184,4 +189,38 @@ fn a_name_can_be_copied_into_a_shell() {
     assert_eq!(shell_word("till-17.example"), "till-17.example");
     assert_eq!(shell_word("Kasse Süd"), "'Kasse Süd'");
     assert_eq!(shell_word("it's; rm -rf /"), "'it'\\''s; rm -rf /'");
+}
+
+#[test]
+fn what_it_should_have_and_has_not_is_said() {
+    let report = |revision, state, applied_revision, detail: &str| SettingsReport {
+        revision,
+        digest: Digest::EMPTY,
+        state,
+        applied_revision,
+        since: WallTime(0),
+        detail: detail.into(),
+    };
+    for (reported, says) in [
+        (None, "Settings of till: it has said nothing of revision 5 yet."),
+        (
+            Some(report(3, SettingsState::Applied, 3, "")),
+            "Settings of till: it has said nothing of revision 5 yet, its last word is revision 3 applied.",
+        ),
+        (
+            Some(report(5, SettingsState::Failed, 3, "'grep' ended with code 1")),
+            "Settings of till: revision 5 failed: 'grep' ended with code 1 (revision 3 is in place).",
+        ),
+        (Some(report(5, SettingsState::Drifted, 5, "")), "Settings of till: revision 5 drifted."),
+    ] {
+        let unsettled = UnsettledSettings { application: "till".into(), desired_revision: 5, reported };
+        check(&WhyFacts { settings: vec![unsettled], ..facts(Presence::Idle) }, &[says], &["runs", "1 run"]);
+    }
+    for (runs_waiting, runs_taken, says) in [
+        (1, 0, "1 run of tasks waits for it."),
+        (0, 2, "It has 2 runs of tasks that it has not ended."),
+        (3, 1, "It has 1 run of tasks that it has not ended, and 3 runs wait for it."),
+    ] {
+        check(&WhyFacts { runs_waiting, runs_taken, ..facts(Presence::Idle) }, &[says], &["Settings"]);
+    }
 }

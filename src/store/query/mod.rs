@@ -14,7 +14,7 @@ pub use devices::{
 pub(super) use devices::{conditions_in, devices_by_age};
 pub use fleet::{FleetCounts, StatusCounts, counts, groups, status_counts, tokens};
 
-pub use tasks::{RunDetail, RunFilter, RunRow, TaskFilter, TaskRow, run, runs, task, tasks};
+pub use tasks::{RunDetail, RunFilter, RunRow, TaskFilter, TaskRow, open_runs, run, runs, task, tasks};
 
 /// Most items of one page, in items.
 pub const PAGE_ITEMS_MAX: usize = 1_000;

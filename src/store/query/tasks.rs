@@ -269,6 +269,19 @@ pub fn runs(
     }))
 }
 
+/// How many runs wait for a device to take them, and how many it has and has not ended.
+///
+/// # Errors
+/// When there is no such device, or the file cannot be read.
+pub fn open_runs(connection: &Connection, device: DeviceId) -> Result<(u64, u64), StoreError> {
+    let number = device::number_of(connection, device)?;
+    let sql = "SELECT count(*) FILTER (WHERE state = 'pending'), count(*) FROM runs
+        WHERE device = ?1 AND state IN ('pending', 'delivered', 'running')";
+    let (waiting, all): (i64, i64) =
+        connection.prepare_cached(sql)?.query_row([number], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok((waiting.cast_unsigned(), (all - waiting).cast_unsigned()))
+}
+
 /// One run.
 ///
 /// # Errors

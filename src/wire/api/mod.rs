@@ -82,7 +82,7 @@ pub use token::{
     CreatedToken, NewToken, TOKEN_TTL_SECONDS_DEFAULT, TOKEN_TTL_SECONDS_MAX, TOKEN_USES_MAX, Token,
     TokenState,
 };
-pub use why::{Why, WhyFacts};
+pub use why::{UnsettledSettings, Why, WhyFacts};
 
 /// Most items of one page. Keeps an answer below about a megabyte, and a query on the store short.
 pub const PAGE_ITEMS_MAX: u32 = 1_000;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{JournalCondition, KeptBy, Timestamp, UdpReach};
 use crate::wire::datagram::NoticeKind;
 use crate::wire::presence::Presence;
+use crate::wire::settings::SettingsReport;
 
 /// Answers why a device is in sync or not, and when it will be: `GET /v1/devices/{name or id}/why`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -13,6 +14,17 @@ pub struct Why {
     pub text: String,
     /// For programs: all that the paragraph is made of.
     pub facts: WhyFacts,
+}
+
+/// Settings of an application that are not as they should be.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UnsettledSettings {
+    /// The application.
+    pub application: String,
+    /// The revision in which they came to be what they should be.
+    pub desired_revision: u64,
+    /// What the device says; null: nothing yet.
+    pub reported: Option<SettingsReport>,
 }
 
 /// What is known of a device's way to the server.
@@ -50,6 +62,15 @@ pub struct WhyFacts {
     pub udp_port: Option<u16>,
     /// Whether wakes reach it.
     pub udp_reach: UdpReach,
+    /// Applications whose settings are not as they should be.
+    #[serde(default)]
+    pub settings: Vec<UnsettledSettings>,
+    /// How many runs of tasks wait for it to take them.
+    #[serde(default)]
+    pub runs_waiting: u64,
+    /// How many it has and has not ended.
+    #[serde(default)]
+    pub runs_taken: u64,
     /// Whether the event log takes events.
     pub journal: JournalCondition,
     /// When the server started: nobody could come before.

@@ -169,6 +169,11 @@ fn it_says_what_it_waits_for() {
     let failed = RunUpdate { exit_code: Some(3), message: "no disk".into(), ..says(1, RunStage::Failed) };
     run.report(&failed, &RULES, at(20));
     assert_eq!(run.why(at(30)), "failed with exit code 3: no disk");
+    run.message = "exit code 3: no disk".into();
+    assert_eq!(run.why(at(30)), "failed: exit code 3: no disk", "the code is said once");
+    let mut unwanted = pending();
+    unwanted.cancel(at(40));
+    assert_eq!(unwanted.why(at(50)), format!("cancelled on the server at {}", at(40)));
 }
 
 #[test]
