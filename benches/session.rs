@@ -82,24 +82,28 @@ fn no_change_sync(c: &mut Criterion) {
         });
     });
     assert!(!reply.is_empty(), "a sync was answered");
-    // What an agent says of itself with every sync: see agent::managed::statistics.
+    // What an agent says of itself with such a sync: see agent::managed::statistics.
     let own = [
-        ("disk_free", "bytes"),
-        ("disk_free_percent", "%"),
-        ("load_1m", ""),
-        ("memory_available", "bytes"),
-        ("spool_bytes", "bytes"),
-        ("uptime", "seconds"),
+        ("disk_free", "bytes", 61_203.0 * 1_048_576.0),
+        ("disk_free_percent", "%", 43.0),
+        ("load_1m", "", 0.52),
+        ("memory_available", "bytes", 12_345.0 * 1_048_576.0),
+        ("spool", "bytes", 65_536.0),
+        ("uptime", "seconds", 5_432_100.0),
     ];
-    let own = own.map(|(name, unit)| Statistic {
+    let own = own.map(|(name, unit, value)| Statistic {
         application: "muster-agent".into(),
         name: name.into(),
         unit: unit.into(),
-        value: Number(0.1),
+        value: Number(value),
     });
     let mut numbers = Vec::new();
     ToServer::Statistics(Statistics { entries: own.to_vec() }).write_to(&mut numbers);
-    println!("the agent's own six numbers, which go up beside a sync: {} bytes", numbers.len());
+    println!(
+        "the agent's own six numbers, which go up beside a sync that is due: {} bytes, together {}",
+        numbers.len(),
+        numbers.len() + request.len() + reply.len()
+    );
     println!(
         "no-change sync: {} bytes up, {} bytes down, before TLS; session {} bytes, hot record {} bytes",
         request.len(),

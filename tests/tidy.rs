@@ -245,6 +245,30 @@ fn manifest_rule(manifest: &str, exists: impl Fn(&str) -> bool, benches: &[Strin
     wrong
 }
 
+/// What the agent's unit must say for its runs: they outlive it, and become the users that their definitions name.
+fn agent_unit_rule(unit: &str) -> Vec<String> {
+    let said = |key: &str| -> Vec<&str> {
+        let values = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        values.flat_map(str::split_whitespace).collect()
+    };
+    let mut wrong = Vec::new();
+    for capability in ["CAP_SETUID", "CAP_SETGID", "CAP_KILL"] {
+        if !said("CapabilityBoundingSet").contains(&capability) {
+            wrong.push(format!("without {capability} no run has a user of its own"));
+        }
+    }
+    if said("KillMode") != ["process"] {
+        wrong.push("any KillMode but 'process' kills the supervisors of runs with the agent".into());
+    }
+    if said("OOMPolicy") != ["continue"] {
+        wrong.push("without OOMPolicy=continue a run that wants too much memory ends the agent".into());
+    }
+    if said("PrivateTmp") != ["no"] {
+        wrong.push("PrivateTmp is emptied at a restart of the agent, under the runs that outlive it".into());
+    }
+    wrong
+}
+
 #[test]
 fn a_module_names_only_floors_below_its_own() {
     let planted = |path: &str, text: &str| floors_rule(&Source::planted(path, text)).len();
@@ -323,5 +347,15 @@ fn what_the_manifest_names_is_there_and_no_bench_is_forgotten() {
         .map(|path| format!("benches/{}", path.file_name().unwrap().to_string_lossy()))
         .collect();
     let wrong = manifest_rule(&manifest, |path| root().join(path).exists(), &benches);
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn runs_outlive_the_agents_unit_and_have_their_users() {
+    let planted = "CapabilityBoundingSet=CAP_SETUID\nCapabilityBoundingSet=CAP_KILL\n#CAP_SETGID\nKillMode=mixed\nPrivateTmp=yes";
+    let wrong = agent_unit_rule(planted);
+    assert_eq!(wrong.len(), 4, "{wrong:?}");
+    let unit = fs::read_to_string(root().join("tools/systemd/muster-agent.service")).unwrap();
+    let wrong = agent_unit_rule(&unit);
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }

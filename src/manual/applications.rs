@@ -81,9 +81,10 @@
 //! It is one of the applications, `muster-agent`, and takes settings: `{"interval_seconds": 600, "log_level": "debug", "spool":
 //! {"info_mebibytes": 8}}`. They lie above what `muster-agent.toml` says, are in force at once, and from the start on after a restart. Unknown
 //! keys are refused. Its numbers are the device's: `disk_free` and `disk_free_percent` of the file system that the data directory is on,
-//! `memory_available`, `load_1m`, `uptime` (of the system), `spool_bytes`.
+//! `memory_available`, `load_1m`, `uptime` (of the system), `spool`.
 //!
 //! # Statistics
 //!
-//! Numbers are asked for at each look and go up with the next sync, the newest only. At most 256 of a device are sent.
+//! Numbers are asked for at each look and go up with the next sync that is due or asked for, the newest only; with one that only says what
+//! has changed, once in an interval at most. At most 256 of a device are sent.
 #![forbid(unsafe_code)]

@@ -26,7 +26,7 @@
 //! device has not accepted, and one `run-list` with all runs that it is to have. A device keeps an order durably before its next sync
 //! names it; it executes a run once, however often it is ordered; it ends runs that the list lacks and reports those that it does not know.
 //! `run-updates` go up at any time and are repeated until `runs-stored` names their serial number. `statistics` go up just before a
-//! `sync`. What may be ordered the device declares with its host facts.
+//! `sync` that is due or asked for. What may be ordered the device declares with its host facts.
 //!
 //! # Datagrams
 //!

@@ -130,6 +130,8 @@ fn bodies() -> Vec<Vec<u8>> {
         host: Some(host),
         conditions: conditions(),
     };
+    let statistics =
+        [("requests", "requests/s", -0.125), ("sent", "bytes", -3.0), ("load", "", 0.1), ("way", "km", 4e9)];
     let to_server = [
         ToServer::Enrol(Enrol {
             token: TokenId(LARGE),
@@ -148,12 +150,14 @@ fn bodies() -> Vec<Vec<u8>> {
         ToServer::Probe(Probe { udp_port: 15_000 }),
         ToServer::Runs(run_updates()),
         ToServer::Statistics(Statistics {
-            entries: vec![Statistic {
-                application: "nginx".into(),
-                name: "requests".into(),
-                unit: "requests/s".into(),
-                value: Number(-0.125),
-            }],
+            entries: statistics
+                .map(|(name, unit, value)| Statistic {
+                    application: "nginx".into(),
+                    name: name.into(),
+                    unit: unit.into(),
+                    value: Number(value),
+                })
+                .to_vec(),
         }),
     ];
     let in_sync = |keep_seconds| {

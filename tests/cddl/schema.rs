@@ -9,7 +9,7 @@ pub(crate) enum Value {
     Unsigned(u64),
     /// -1 - this.
     Negative(u64),
-    /// The bits of a double.
+    /// The bits of a single or a double.
     Float(u64),
     Bytes(Vec<u8>),
     Text(String),
@@ -39,7 +39,7 @@ pub(crate) fn decode(bytes: &[u8]) -> (Value, &[u8]) {
     let value = match first >> 5 {
         0 => Value::Unsigned(argument),
         1 => Value::Negative(argument),
-        7 if first & 0x1f == 27 => Value::Float(argument),
+        7 if matches!(first & 0x1f, 26 | 27) => Value::Float(argument),
         2 | 3 => {
             let (content, after) = rest.split_at(count);
             rest = after;

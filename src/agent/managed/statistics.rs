@@ -100,7 +100,8 @@ fn number_of(application: &str, name: &str, unit: &str, value: f64) -> Statistic
     }
 }
 
-/// What the agent says of the device: disk, memory, load, how long it has been up. What the system does not tell is left out.
+/// What the agent says of the device: disk, memory, load, how long it has been up. What the system does not tell is left out. All of it is
+/// rounded down, to what anybody may want to know: it is to cost little in a sync that has nothing else to say.
 #[must_use]
 pub fn own(data: &Path, root: &Path) -> Vec<Statistic> {
     let mut numbers = Vec::new();
@@ -108,18 +109,18 @@ pub fn own(data: &Path, root: &Path) -> Vec<Statistic> {
         numbers.extend(value.map(|value| number_of(AGENT_NAME, name, unit, value)));
     };
     if let Ok(disk) = rustix::fs::statvfs(data) {
-        let bytes = float(disk.f_bavail.saturating_mul(disk.f_frsize));
+        let bytes = whole_mebibytes(disk.f_bavail.saturating_mul(disk.f_frsize));
         // What df(1) reckons with: blocks that only root may use are no part of it.
         let usable = float(disk.f_blocks.saturating_sub(disk.f_bfree).saturating_add(disk.f_bavail));
         add("disk_free", "bytes", Some(bytes));
-        let percent = (usable > 0.0).then(|| (float(disk.f_bavail) * 1_000.0 / usable).round() / 10.0);
+        let percent = (usable > 0.0).then(|| (float(disk.f_bavail) * 100.0 / usable).floor());
         add("disk_free_percent", "%", percent);
     }
     let read = |file: &str| fs::read_to_string(root.join(file)).unwrap_or_default();
     let first = |text: String| text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok());
     add("load_1m", "", first(read("proc/loadavg")));
     add("memory_available", "bytes", memory_available(&read("proc/meminfo")));
-    add("uptime", "seconds", first(read("proc/uptime")));
+    add("uptime", "seconds", first(read("proc/uptime")).map(f64::floor));
     numbers
 }
 
@@ -127,13 +128,18 @@ pub fn own(data: &Path, root: &Path) -> Vec<Statistic> {
 fn memory_available(text: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(float(kibibytes.saturating_mul(1024)))
+    Some(whole_mebibytes(kibibytes.saturating_mul(1024)))
+}
+
+/// Bytes, less what is no whole mebibyte: it changes all the time, means nothing, and would cost four bytes more on the wire.
+fn whole_mebibytes(bytes: u64) -> f64 {
+    float(bytes >> 20 << 20)
 }
 
 /// The size of the spool, in bytes, as one of the agent's numbers.
 #[must_use]
 pub fn spool(bytes: u64) -> Statistic {
-    number_of(AGENT_NAME, "spool_bytes", "bytes", float(bytes))
+    number_of(AGENT_NAME, "spool", "bytes", float(bytes))
 }
 
 /// Bytes are counted exactly up to eight pebibytes.
@@ -164,6 +170,7 @@ pub fn together(own: Vec<Statistic>, applications: Vec<Statistic>) -> (Statistic
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::message::ToServer;
 
     #[test]
     fn numbers_come_with_and_without_units() {
@@ -190,15 +197,20 @@ mod tests {
         fs::create_dir(directory.path().join("proc")).unwrap();
         let write = |file: &str, text: &str| fs::write(directory.path().join(file), text).unwrap();
         write("proc/loadavg", "0.50 0.40 0.30 1/100 1\n");
-        write("proc/meminfo", "MemTotal:  100 kB\nMemAvailable:   64 kB\n");
+        write("proc/meminfo", "MemTotal:  100 kB\nMemAvailable:   3000 kB\n");
         write("proc/uptime", "12.5 20.0\n");
         let numbers = own(directory.path(), directory.path());
         let value = |name: &str| numbers.iter().find(|entry| entry.name == name).map(|entry| entry.value.0);
         assert_eq!(value("load_1m"), Some(0.5));
-        assert_eq!(value("memory_available"), Some(65_536.0));
-        assert_eq!(value("uptime"), Some(12.5));
+        assert_eq!(value("memory_available"), Some(2.0 * 1024.0 * 1024.0));
+        assert_eq!(value("uptime"), Some(12.0));
         assert!(value("disk_free").unwrap() > 0.0);
         assert!((0.0..=100.0).contains(&value("disk_free_percent").unwrap()));
+        let (statistics, _) = together([numbers, vec![spool(u64::from(u32::MAX))]].concat(), Vec::new());
+        let mut frame = Vec::new();
+        ToServer::Statistics(statistics).write_to(&mut frame);
+        // With the 142 of a sync in which nothing changed it stays below 300.
+        assert!(frame.len() <= 132, "{} bytes", frame.len());
     }
 
     #[test]
@@ -206,7 +218,7 @@ mod tests {
         let many = (0..300).map(|number| number_of("shop", &format!("n{number:03}"), "", 0.0)).collect();
         let (statistics, problem) = together(vec![spool(1)], many);
         assert_eq!(statistics.entries.len(), STATISTICS_MAX);
-        assert_eq!(statistics.entries[0].name, "spool_bytes");
+        assert_eq!(statistics.entries[0].name, "spool");
         assert!(problem.unwrap().starts_with("301 statistics, the first 256"));
     }
 

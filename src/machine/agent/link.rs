@@ -237,7 +237,11 @@ impl AgentMachine {
             reach: Some(self.reach),
         };
         let mut frame = Vec::new();
-        if let Some(statistics) = self.statistics.take() {
+        let is_by_the_way = matches!(reason, SyncReason::Changed | SyncReason::Reconnected);
+        if let Some(statistics) =
+            self.statistics.take_if(|_| !is_by_the_way || now.moment >= self.statistics_at)
+        {
+            self.statistics_at = now.moment.plus_seconds(u64::from(self.interval_seconds));
             ToServer::Statistics(statistics).write_to(&mut frame);
         }
         ToServer::Sync(sync).write_to(&mut frame);

@@ -91,6 +91,8 @@ pub struct AgentMachine {
     orders: (Digest, Digest),
     /// Numbers that the server was not told yet.
     statistics: Option<Statistics>,
+    /// Before this moment only who asks is told them.
+    statistics_at: Moment,
     link: Link,
     backoff: Backoff,
     random: Random,
@@ -148,6 +150,7 @@ impl AgentMachine {
             reports: RunReports::default(),
             orders: (Digest::EMPTY, Digest::EMPTY),
             statistics: None,
+            statistics_at: Moment(0),
             link: Link::Down,
             backoff: Backoff::default(),
             random,
@@ -200,7 +203,8 @@ impl AgentMachine {
         self.reports.forget(run);
     }
 
-    /// The device's numbers, as they are now. They go with the next sync; until then newer ones replace them.
+    /// The device's numbers, as they are now. They go with a sync that is due or asked for, and otherwise once in an interval at most: a
+    /// device whose sections change all the time does not repeat them each time. Until then newer ones replace them.
     pub fn set_statistics(&mut self, statistics: Statistics) {
         self.statistics = Some(statistics);
     }

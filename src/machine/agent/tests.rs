@@ -427,6 +427,30 @@ fn a_sync_names_what_was_ordered_and_brings_the_numbers_once() {
 }
 
 #[test]
+fn numbers_go_with_what_is_due_or_asked_for_and_otherwise_once_in_an_interval() {
+    let mut machine = machine(0, 0);
+    machine.set_statistics(Statistics::default());
+    assert_eq!(said(&connect(&mut machine, &at(0))), ["statistics 0"]);
+    machine.message(&at(0), in_sync(Some(60)));
+    machine.set_statistics(Statistics::default());
+    let mut sync = |seconds: u64, what: &dyn Fn(&mut AgentMachine)| {
+        what(&mut machine);
+        let said = said(&actions(&mut machine, &at(seconds)));
+        machine.message(&at(seconds), in_sync(Some(60)));
+        said
+    };
+    assert_eq!(sync(1, &|machine| machine.section_changed(inventory(&["a"]))), ["sync Changed"]);
+    assert_eq!(sync(2, &|machine| machine.asked_to_sync(&at(2))), ["statistics 0"]);
+    let change = |machine: &mut AgentMachine, name: &str| {
+        machine.set_statistics(Statistics::default());
+        machine.section_changed(inventory(&[name]));
+    };
+    assert_eq!(sync(3, &|machine| change(machine, "b")), ["sync Changed"]);
+    assert_eq!(sync(901, &|machine| change(machine, "c")), ["sync Changed"]);
+    assert_eq!(sync(902, &|machine| change(machine, "d")), ["statistics 0"]);
+}
+
+#[test]
 fn orders_are_handed_on_in_their_order_and_the_devices_own_interval_counts_when_it_is_shorter() {
     let mut machine = machine(0, 0);
     machine.set_own_interval(&at(0), Some(60));

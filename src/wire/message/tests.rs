@@ -98,15 +98,16 @@ fn any_to_server() -> impl Strategy<Value = ToServer<'static>> {
     let goodbye = (prop::sample::select(NoticeKind::ALL.to_vec()), any::<u32>(), any::<u32>())
         .prop_map(|(kind, counter, boot)| ToServer::Goodbye(Goodbye { kind, counter, boot }));
     let probe = any::<u16>().prop_map(|udp_port| ToServer::Probe(Probe { udp_port }));
-    let statistics = prop::collection::vec(("\\PC{0,20}", any::<f64>()), 0..5).prop_map(|entries| {
-        let entries = entries.into_iter().map(|(name, value)| Statistic {
-            application: "nginx".into(),
-            name,
-            unit: "requests/s".into(),
-            value: Number(value),
+    let statistics =
+        prop::collection::vec(("[ab]", "\\PC{0,20}", "|bytes|km", any::<f64>()), 0..5).prop_map(|entries| {
+            let entries = entries.into_iter().map(|(application, name, unit, value)| Statistic {
+                application,
+                name,
+                unit,
+                value: Number(value),
+            });
+            ToServer::Statistics(Statistics { entries: entries.collect() })
         });
-        ToServer::Statistics(Statistics { entries: entries.collect() })
-    });
     let runs =
         prop::collection::vec(any_update(), 0..4).prop_map(|updates| ToServer::Runs(RunUpdates { updates }));
     prop_oneof![enrol, sync, part, events, ping, goodbye, probe, statistics, runs]
