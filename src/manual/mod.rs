@@ -8,6 +8,7 @@
 //! | [`operations`] | whoever runs a server: configuration, backup, full disks, removed devices |
 //! | [`policies`] | whoever sets applications: policies, locks, own settings, drift |
 //! | [`reach`] | whoever calls devices: wakes, notices, presence, kept connections, firewalls and NAT |
+//! | [`runs`] | whoever offers tasks on a device: what its program gets and may say, and what becomes of it when something dies |
 //! | [`status`] | whoever wants to know which devices are not well: rules, conditions, statistics |
 //! | [`tasks`] | whoever has devices execute something: targets, schedules, windows, what becomes of runs |
 //! | [`wire`] | whoever writes an agent in another language |
@@ -25,6 +26,7 @@ pub mod measurements;
 pub mod operations;
 pub mod policies;
 pub mod reach;
+pub mod runs;
 pub mod status;
 pub mod tasks;
 pub mod testing;

@@ -40,8 +40,9 @@
 //! | succeeded, failed, timed_out, rejected, cancelled, expired | final | |
 //!
 //! Nothing waits for ever: each state that is not final has a time at which it ends by itself, and `task show` says which (UNTIL). A final
-//! state never changes: what a device says later is kept beside it as late. A device that can't do it now answers 'not now' and gets the
-//! same run again, when it said or after five minutes. A device has 64 runs at most; more wait.
+//! state never changes: what a device says later is kept beside it as late. A device that can't do it now, or had
+//! no turn for it before its window closed, answers 'not now' and gets the same run again, when it said or after five minutes, if there is
+//! a window for it before it expires. A device has 64 runs at most; more wait.
 //!
 //! When a recurring task is due again, a run that its device has not accepted gives way to the new one, and a device that is still at work
 //! on the last one is left out this time, which is shown as an expired run that says so. Times that passed while the server was not there are

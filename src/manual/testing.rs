@@ -29,7 +29,7 @@
 //! # Real applications
 //!
 //! `tests/nginx` puts settings into a real nginx of the distribution's: served after the reload, refused by its own test, recovered after
-//! a kill in the middle. `tests/agent_tasks` has the real agent execute runs that a hand-made server orders.
+//! a kill in the middle, of the engine alone and of the whole agent under a real server. `tests/agent_tasks` has the real agent execute runs that a hand-made server orders.
 //!
 //! # Across a network
 //!

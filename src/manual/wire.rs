@@ -24,7 +24,8 @@
 //! both digests is not what the server has for the device, it sends, behind the device's own sections and before `in-sync`, one
 //! `settings-order` for each application that differs from what the device's conditions report, one `run-order` for each run that the
 //! device has not accepted, and one `run-list` with all runs that it is to have. A device keeps an order durably before its next sync
-//! names it; it executes a run once, however often it is ordered; it ends runs that the list lacks and reports those that it does not know.
+//! names it; it executes a run once, however often it is ordered, and says 'not now' of one that it could not begin with in time; it ends
+//! runs that the list lacks and reports those that it does not know.
 //! `run-updates` go up at any time and are repeated until `runs-stored` names their serial number. `statistics` go up just before a
 //! `sync` that is due or asked for. What may be ordered the device declares with its host facts.
 //!

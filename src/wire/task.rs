@@ -42,7 +42,7 @@ pub struct RunOrder {
     /// How long its execution may take, in seconds; the device's own limit counts when it is lower.
     #[n(4)]
     pub timeout_seconds: u32,
-    /// Within how many seconds from now it must have begun; later it is not executed any more.
+    /// Within how many seconds from now it must have begun; later the device does not begin with it and says 'not now'.
     #[n(5)]
     pub start_within_seconds: u32,
     /// Whether it may be executed again when the device can't tell whether it was executed to its end.

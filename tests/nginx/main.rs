@@ -2,6 +2,12 @@
 #![cfg(feature = "agent")]
 #![expect(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
+#[cfg(all(feature = "server", feature = "ctl"))]
+#[path = "../agent_support/mod.rs"]
+mod agent_support;
+#[cfg(all(feature = "server", feature = "ctl"))]
+mod killed_agent;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -15,19 +21,18 @@ use muster::agent::managed::{Managed, Work, work::work};
 use muster::wire::section::Condition;
 use muster::wire::settings::{Drift, SettingsOrder, SettingsReport, SettingsState};
 use muster::wire::time::WallTime;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// How long nginx may take to serve what it was told.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An nginx of its own, under its own prefix and port, and the device that manages it.
-struct Site {
+/// An nginx of its own, under its own prefix and port.
+struct Nginx {
     directory: tempfile::TempDir,
     port: u16,
-    definition: Definition,
-    managed: Managed,
 }
 
-impl Site {
+impl Nginx {
     /// `None`, said aloud, where there is no nginx.
     fn start() -> Option<Self> {
         if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_err() {
@@ -48,16 +53,13 @@ impl Site {
             ),
         )
         .unwrap();
-        let definition = define(directory.path(), "");
-        let managed = Managed::open(&directory.path().join("orders"), WallTime(0)).unwrap();
-        let mut site = Self { directory, port, definition, managed };
-        assert!(site.nginx(&[]).success());
-        site.until_served("before");
-        site.managed.defined(&[site.definition.clone()], WallTime(1));
-        Some(site)
+        let nginx = Self { directory, port };
+        assert!(nginx.run(&[]).success());
+        nginx.until_served("before");
+        Some(nginx)
     }
 
-    fn nginx(&self, arguments: &[&str]) -> std::process::ExitStatus {
+    fn run(&self, arguments: &[&str]) -> std::process::ExitStatus {
         let configuration = self.directory.path().join("nginx.conf");
         Command::new("nginx")
             .args(["-p", self.directory.path().to_str().unwrap(), "-c", configuration.to_str().unwrap()])
@@ -69,24 +71,9 @@ impl Site {
             .unwrap()
     }
 
-    fn order(&mut self, revision: u64, settings: &str) {
-        let order = SettingsOrder {
-            application: "nginx".into(),
-            revision,
-            settings: Some(settings.into()),
-            drift: Drift::Repair,
-        };
-        self.managed.take(&order, WallTime(revision)).unwrap();
-    }
-
-    fn work(&mut self) {
-        while let Some(next) = self.managed.next_work(WallTime(9)) {
-            self.managed.done(work(next), WallTime(9));
-        }
-    }
-
-    fn report(&self) -> SettingsReport {
-        self.managed.reports().next().unwrap().1
+    /// The settings file, as it is.
+    fn file(&self) -> String {
+        fs::read_to_string(self.directory.path().join("muster.conf")).unwrap()
     }
 
     fn served(&self) -> Option<String> {
@@ -110,14 +97,56 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for Nginx {
     fn drop(&mut self) {
-        self.nginx(&["-s", "stop"]);
+        self.run(&["-s", "stop"]);
     }
 }
 
-/// The shipped definition, on an nginx under `prefix`. `before_reload`: what the apply command does first.
+/// An nginx, and what manages its settings.
+struct Site {
+    nginx: Nginx,
+    definition: Definition,
+    managed: Managed,
+}
+
+impl Site {
+    /// `None`, said aloud, where there is no nginx.
+    fn start() -> Option<Self> {
+        let nginx = Nginx::start()?;
+        let definition = define(nginx.directory.path(), "");
+        let mut managed = Managed::open(&nginx.directory.path().join("orders"), WallTime(0)).unwrap();
+        managed.defined(&[definition.clone()], WallTime(1));
+        Some(Self { nginx, definition, managed })
+    }
+
+    fn order(&mut self, revision: u64, settings: &str) {
+        let order = SettingsOrder {
+            application: "nginx".into(),
+            revision,
+            settings: Some(settings.into()),
+            drift: Drift::Repair,
+        };
+        self.managed.take(&order, WallTime(revision)).unwrap();
+    }
+
+    fn work(&mut self) {
+        while let Some(next) = self.managed.next_work(WallTime(9)) {
+            self.managed.done(work(next), WallTime(9));
+        }
+    }
+
+    fn report(&self) -> SettingsReport {
+        self.managed.reports().next().unwrap().1
+    }
+}
+
 fn define(prefix: &Path, before_reload: &str) -> Definition {
+    parse(&definition(prefix, before_reload), Path::new("nginx.toml")).unwrap()
+}
+
+/// The shipped definition, on an nginx under `prefix`. `before_reload`: what the apply command does first.
+fn definition(prefix: &Path, before_reload: &str) -> String {
     let shipped = include_str!("../../tools/applications.d/nginx.toml");
     let prefix = prefix.display();
     let nginx = format!("\"nginx\", \"-p\", \"{prefix}\", \"-c\", \"{prefix}/nginx.conf\"");
@@ -132,7 +161,26 @@ fn define(prefix: &Path, before_reload: &str) -> Definition {
         assert!(text.contains(&apply));
         text = text.replace(&apply, &format!("apply = [\"sh\", \"-c\", \"{script}\"]"));
     }
-    parse(&text, Path::new("nginx.toml")).unwrap()
+    text
+}
+
+/// What an apply command does first that is to be killed on its way: it says who it is and waits, the first time.
+fn wait_once(directory: &Path) -> String {
+    let begun = directory.join("begun").display().to_string();
+    format!("[ -e {begun} ] || {{ echo $$ > {begun}; sleep 600; }}")
+}
+
+/// The process group of the apply command that waits.
+fn waiting_group(directory: &Path) -> Pid {
+    let begun = Instant::now();
+    loop {
+        let text = fs::read_to_string(directory.join("begun")).unwrap_or_default();
+        if let Ok(number) = text.trim().parse() {
+            return Pid::from_raw(number).unwrap();
+        }
+        assert!(begun.elapsed() < PATIENCE, "the apply has not begun");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]
@@ -145,22 +193,19 @@ fn what_is_ordered_is_served_and_what_nginx_refuses_is_not() {
     site.order(1, "{\"return\":\"200 \\\"blue\\\"\"}");
     site.work();
     assert_eq!(site.report().state, SettingsState::Applied, "{:?}", site.report());
-    site.until_served("blue");
+    site.nginx.until_served("blue");
 
     site.order(2, "{\"retrun\":\"200 \\\"red\\\"\"}");
     site.work();
     let report = site.report();
     assert_eq!((report.state, report.applied_revision), (SettingsState::Failed, 1));
     assert!(report.detail.contains("unknown directive \"retrun\""), "{report:?}");
-    site.until_served("blue");
-    assert_eq!(
-        fs::read_to_string(site.directory.path().join("muster.conf")).unwrap(),
-        "return 200 \"blue\";\n"
-    );
+    site.nginx.until_served("blue");
+    assert_eq!(site.nginx.file(), "return 200 \"blue\";\n");
 
     site.order(3, "{\"return\":\"200 \\\"green\\\"\"}");
     site.work();
-    site.until_served("green");
+    site.nginx.until_served("green");
 }
 
 /// Not a test by itself: the process that is killed in the middle of an apply.
@@ -169,9 +214,7 @@ fn killed_helper() {
     let Ok(directory) = std::env::var("MUSTER_TEST_NGINX") else { return };
     let directory = Path::new(&directory);
     let mut managed = Managed::open(&directory.join("orders"), WallTime(0)).unwrap();
-    let begun = directory.join("begun").display().to_string();
-    let slow = format!("[ -e {begun} ] || {{ echo $$ > {begun}; sleep 600; }}");
-    managed.defined(&[define(directory, &slow)], WallTime(1));
+    managed.defined(&[define(directory, &wait_once(directory))], WallTime(1));
     while let Some(next) = managed.next_work(WallTime(2)) {
         let outcome = work(next);
         managed.done(outcome, WallTime(2));
@@ -183,38 +226,29 @@ fn an_agent_that_is_killed_in_the_middle_of_an_apply_recovers() {
     let Some(mut site) = Site::start() else { return };
     site.order(1, "{\"return\":\"200 \\\"blue\\\"\"}");
     site.work();
-    site.until_served("blue");
+    site.nginx.until_served("blue");
     site.order(2, "{\"return\":\"200 \\\"green\\\"\"}");
     let mut agent = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "killed_helper"])
-        .env("MUSTER_TEST_NGINX", site.directory.path())
+        .env("MUSTER_TEST_NGINX", site.nginx.directory.path())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let begun = Instant::now();
-    let group = loop {
-        let text = fs::read_to_string(site.directory.path().join("begun")).unwrap_or_default();
-        if let Ok(number) = text.trim().parse() {
-            break rustix::process::Pid::from_raw(number).unwrap();
-        }
-        assert!(begun.elapsed() < PATIENCE, "the apply has not begun");
-        std::thread::sleep(Duration::from_millis(10));
-    };
+    let group = waiting_group(site.nginx.directory.path());
     agent.kill().unwrap();
     agent.wait().unwrap();
-    rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
+    kill_process_group(group, Signal::KILL).unwrap();
     // The new file is in place, and nginx was not told.
-    let file = site.directory.path().join("muster.conf");
-    assert_eq!(fs::read_to_string(&file).unwrap(), "return 200 \"green\";\n");
-    assert_ne!(site.served().as_deref(), Some("green"));
-    site.until_served("blue");
+    assert_eq!(site.nginx.file(), "return 200 \"green\";\n");
+    assert_ne!(site.nginx.served().as_deref(), Some("green"));
+    site.nginx.until_served("blue");
 
-    site.managed = Managed::open(&site.directory.path().join("orders"), WallTime(3)).unwrap();
+    site.managed = Managed::open(&site.nginx.directory.path().join("orders"), WallTime(3)).unwrap();
     let recovery = site.managed.next_work(WallTime(3)).unwrap();
     assert!(matches!(recovery, Work::Recover { .. }), "{recovery:?}");
     site.managed.put_off(recovery);
-    site.managed.defined(&[define(site.directory.path(), "")], WallTime(4));
+    site.managed.defined(&[define(site.nginx.directory.path(), "")], WallTime(4));
     site.work();
     assert_eq!(site.report().state, SettingsState::Applied, "{:?}", site.report());
-    site.until_served("green");
+    site.nginx.until_served("green");
 }

@@ -107,8 +107,9 @@ impl Runs {
                 && self.running().count() < settings.tasks.concurrent.min(CONCURRENT_RUNS_MAX);
             let is_late = matches!(run.stage, Stage::Waiting { begin_by } if now.moment >= begin_by);
             if is_late {
+                // Not rejected, which is for what this device never does: the server knows whether there is another time for it.
                 let message = format!("did not begin within {} s", run.order.start_within_seconds);
-                self.end(id, Outcome::without_output(RunStage::Rejected, message));
+                self.end(id, Outcome::without_output(RunStage::NotNow, message));
             } else if is_free {
                 self.begin(id, settings, registry, first_token, now);
             }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::files::{self, ORDER, Outcome, PLAN, REPORTED, RESULT};
 use super::kept::Runs;
 use super::plan::Plan;
+use crate::agent::settings::Settings;
 use crate::wire::digest::Digest;
 use crate::wire::id::RunId;
 use crate::wire::task::{RunAck, RunOrder, RunStage, RunUpdate, digest_of};
@@ -162,6 +163,26 @@ fn what_nobody_knows_the_end_of_is_interrupted_or_begun_again_a_few_times() {
     assert_eq!(after(&plan(true, 1), false), RunStage::Accepted);
     assert_eq!(after(&plan(true, 3), false), RunStage::Failed);
     assert_eq!(after(&plan(true, 1), true), RunStage::Failed);
+}
+
+#[test]
+fn what_had_no_turn_in_time_is_put_off_and_may_come_again() {
+    let (device, mut runs) = Device::with_run();
+    let poll = mio::Poll::new().unwrap();
+    assert_eq!(runs.next_timeout(), Some(at(600).moment));
+    runs.work(&Settings::default(), poll.registry(), 0, &at(600));
+    let said = runs.take_news();
+    assert_eq!((stages(&said), said[0].again_seconds), (vec![RunStage::NotNow], None));
+    assert_eq!(said[0].message, "did not begin within 600 s");
+    assert!(!device.path().join(PLAN).exists());
+    runs.stored(&ack(&said)).unwrap();
+    for mut runs in [runs, device.start()] {
+        runs.accept(&order(RUN), &at(700), None).unwrap();
+        let again = runs.take_news();
+        assert_eq!(stages(&again), [RunStage::Accepted]);
+        assert!(again[0].serial > said[0].serial, "{again:?}");
+        fs::remove_dir_all(device.path()).unwrap();
+    }
 }
 
 #[test]

@@ -1,0 +1,104 @@
+//! Runs: what a device does with a task that it is to execute.
+//!
+//! Which tasks there are, when they are due and what becomes of them at the server is told in [`tasks`](super::tasks). The device's side
+//! is [`agent::task`](crate::agent::task), which has the files of a run as well.
+//!
+//! # What a device offers
+//!
+//! A `[[task]]` table in the application's file ([`applications`](super::applications)) is a kind of task. Program and arguments are the
+//! file's; the server gives settings and no more.
+//!
+//! ```toml
+//! [[task]]
+//! kind = "backup"
+//! command = ["shop", "backup", "--level={level}"]
+//! arguments = { type = "object", properties = { level = { type = "integer", maximum = 9 } }, required = ["level"] }
+//! timeout_seconds = 1800
+//! user = "shop"
+//! ```
+//!
+//! | key | means |
+//! |---|---|
+//! | `kind` | what a task calls it |
+//! | `command` | program and arguments, with placeholders; no shell sees it |
+//! | `arguments` | JSON Schema of the settings, written as TOML; left out: there are none |
+//! | `timeout_seconds` | how long it may take at most: 600, at most 86,400 |
+//! | `user` | the user to run as; left out: the agent's |
+//! | `directory` | where it runs; left out: `/` |
+//! | `repeatable` | `true`: it does no harm to execute it twice |
+//!
+//! `{level}` in an argument is that setting: a text, a number or a truth value. It stays within its argument, whatever is in it. A text that
+//! begins with `-` is refused where the argument begins with it, so that it is never taken for an option; a placeholder whose setting
+//! is missing is refused as well. None is allowed in the program's name. A brace itself is written twice.
+//!
+//! Only where `muster-agent.toml` says so (`[tasks]`, `exec = true`), the agent offers a kind of its own: `exec` of `muster-agent` executes any command,
+//! `{"command": ["ls", "/tmp"], "user": "nobody", "directory": "/tmp"}`. Without it the server can't choose a program.
+//!
+//! # What the program gets
+//!
+//! | what | is |
+//! |---|---|
+//! | standard input | the settings: one JSON object |
+//! | `MUSTER_RUN`, `MUSTER_APPLICATION`, `MUSTER_TASK_KIND` | which run, of what; the rest of its environment is the agent's |
+//! | `HOME`, `USER`, `LOGNAME` | the user's, where one is named |
+//! | its rights | those of the agent's service, which its unit may have to widen; for another user CAP_SETUID, CAP_SETGID and CAP_KILL |
+//! | its process group | one of its own. When it ends, whatever is left in that group is killed |
+//!
+//! Another user has its own group and no further ones. Only an agent that runs as root can change the user; any other rejects the run.
+//!
+//! # What the program may say
+//!
+//! | it | says |
+//! |---|---|
+//! | writes `progress: 40 copying files` | 40 % done, and what it is doing; `progress: - waiting` when it can't tell how much. At most 1 KiB, and no part of the output |
+//! | writes anything else, on either output | output: the first 32 KiB and the last are kept, and how much lies between them |
+//! | ends with 0 | *succeeded* |
+//! | ends with 75 (EX_TEMPFAIL, sysexits.h) | *not now*: nothing was done. `again: 600` as one of its last two lines: come again in so many seconds |
+//! | ends with another code | *failed*; its last line is the reason |
+//! | is ended by a signal | *failed* |
+//!
+//! Without `again` the server comes again after five minutes, never sooner than after 5 seconds or later than after a day. It is the same run: it
+//! may come again until it expires, and 'not now' is neither an end nor an attempt.
+//!
+//! # From an order to a program
+//!
+//! 1. What the device does not do is *rejected* at once, with the reason: no such kind, settings that its schema refuses, a user that is not there.
+//! 2. Anything else is written down under `runs/` in the data directory and is then *accepted*. The same order may come again; it is answered and
+//!    not executed twice. What is over is remembered, the last 1,000, and is not executed again either.
+//! 3. It waits for its turn: oldest first, one at a time for each application, and four in all (`[tasks]`, `concurrent`, 1 to 16). What has no turn within
+//!    the time that the server gave it, the rest of its window, is *not now*.
+//! 4. Command and settings are worked out anew by what the files say then, and written down. A supervisor, `muster-agent supervise-run`, starts the
+//!    program: a process of its own, which needs neither the agent nor the server.
+//! 5. The supervisor writes how it ended, with the output. The agent reports it until the server has stored it, and then forgets all but its id.
+//!
+//! How long it may take is what the task says or what the kind says, whichever is less. Beyond that it is ended, *timed_out*.
+//!
+//! # How often it is told
+//!
+//! Progress is read once a second and reported every two at most. While nothing changes a run is reported once a minute, so that the server
+//! knows that its device lives. An agent that was started later than the run looks after it once a second. `muster-agent status` shows the runs that are here.
+//!
+//! # Ending one
+//!
+//! What the server does not want any more is not begun. What runs gets SIGTERM, it and everything in its process group, and after 5 seconds
+//! SIGKILL; the same happens to what takes too long. A program that wants to leave nothing half done has these 5 seconds. What put itself into another
+//! group or session is not found, and goes on.
+//!
+//! # What survives what
+//!
+//! | what happens | the run |
+//! |---|---|
+//! | the server is away | goes on; what was said last is said again when it is back |
+//! | the agent is stopped, killed or replaced | goes on under its supervisor, and may end under it; the next agent finds it and reports. What waits begins only then |
+//! | its supervisor is killed | what is left of the program is killed; it was *interrupted* |
+//! | the device is shut down, reboots or loses its power | what ran was *interrupted*; what waited, waits on, and the time without the device counts |
+//! | the file that says what was ordered is damaged | *failed* |
+//! | the one that says how it ended is damaged | it was *interrupted* |
+//! | the data directory is lost, or an older one comes back | the device says that it does not know the run; the server ends it or, with `--may-repeat`, orders it again |
+//!
+//! That a run survives its agent takes a service that ends only the agent: `KillMode=process`, as in `tools/systemd/muster-agent.service`.
+//!
+//! Nobody can tell how far an interrupted run came. It has *failed*, with that reason; but when both the task (`--may-repeat`) and the kind
+//! (`repeatable`) say that it does no harm, the device executes it again, three times in all. `exec` counts as repeatable: there the task
+//! alone decides.
+#![forbid(unsafe_code)]
