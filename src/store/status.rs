@@ -278,7 +278,7 @@ fn failed_runs(
     let sql = "SELECT r.device, t.id, t.application, t.kind, r.changed_at, r.message, r.exit_code
         FROM runs r JOIN tasks t ON t.number = r.task
         WHERE r.device BETWEEN ?1 AND ?2 AND r.state IN ('failed', 'timed_out') AND r.changed_at > ?3 AND NOT EXISTS
-            (SELECT 1 FROM runs l WHERE l.task = r.task AND l.device = r.device AND l.id <> r.id
+            (SELECT 1 FROM runs l WHERE +l.task = r.task AND l.device = r.device AND l.id <> r.id
              AND (l.due_at, l.changed_at) > (r.due_at, r.changed_at)
              AND l.state IN ('succeeded', 'failed', 'timed_out'))";
     let mut statement = connection.prepare_cached(sql)?;

@@ -70,7 +70,7 @@ fn release_of(step: &mut Step<'_>, due: &Due, offers: &mut Offers, most: usize) 
     let most = most.min(usize::try_from(room).unwrap_or(usize::MAX));
     let sql = format!(
         "SELECT {} FROM {} WHERE r.task = ?1 AND r.state = 'scheduled' AND r.not_before <= ?2
-        ORDER BY r.not_before, r.device LIMIT ?3",
+        ORDER BY r.not_before LIMIT ?3",
         run::COLUMNS,
         run::TABLES
     );
