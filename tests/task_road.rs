@@ -120,6 +120,23 @@ fn a_task_is_executed_with_progress_and_its_output_comes_back() {
 }
 
 #[test]
+fn a_device_whose_link_stays_is_asked_on_it() {
+    let house = House::new(PATIENT, "");
+    let (_server, _agent) = house.start();
+    house.site.ctl_json(&["device", "set", "till", "--keep-connected", "on"]);
+    let is_connected = || house.site.ctl_json(&["device", "show", "till"])["presence"] == "connected";
+    eventually("its link stays", is_connected);
+    let sent = || house.site.ctl_json(&["status"])["datagrams"]["sent"].as_u64().unwrap();
+    let before = sent();
+    house.go_on();
+    for _ in 0..3 {
+        let task = house.create(&[]);
+        house.wait_for_state(&task, "succeeded");
+    }
+    assert_eq!((sent(), house.times_begun(), is_connected()), (before, 3, true), "no datagram was needed");
+}
+
+#[test]
 fn a_run_survives_a_killed_server_and_a_killed_agent_and_is_executed_once() {
     let house = House::new(PATIENT, "");
     let (server, agent) = house.start();
