@@ -31,8 +31,8 @@
 //! begins with `-` is refused where the argument begins with it, so that it is never taken for an option; a placeholder whose setting
 //! is missing is refused as well. None is allowed in the program's name. A brace itself is written twice.
 //!
-//! Only where `muster-agent.toml` says so (`[tasks]`, `exec = true`), the agent offers a kind of its own: `exec` of `muster-agent` executes any command,
-//! `{"command": ["ls", "/tmp"], "user": "nobody", "directory": "/tmp"}`. Without it the server can't choose a program.
+//! Only where `muster-agent.toml` says so (`[tasks]`, `exec = true`), the agent offers a kind of its own: `exec` of `muster-agent` executes
+//! any command, `{"command": ["ls", "/tmp"], "user": "nobody", "directory": "/tmp"}`. Without it the server can't choose a program.
 //!
 //! # What the program gets
 //!
@@ -65,8 +65,8 @@
 //! 1. What the device does not do is *rejected* at once, with the reason: no such kind, settings that its schema refuses, a user that is not there.
 //! 2. Anything else is written down under `runs/` in the data directory and is then *accepted*. The same order may come again; it is answered and
 //!    not executed twice. What is over is remembered, the last 1,000, and is not executed again either.
-//! 3. It waits for its turn: oldest first, one at a time for each application, and four in all (`[tasks]`, `concurrent`, 1 to 16). What has no turn within
-//!    the time that the server gave it, the rest of its window, is *not now*.
+//! 3. It waits for its turn: oldest first, one at a time for each application, and four in all (`[tasks]`, `concurrent`, 1 to 16). What has
+//!    no turn in the time that the server gave it, until its window closes or it expires, is *not now*.
 //! 4. Command and settings are worked out anew by what the files say then, and written down. A supervisor, `muster-agent supervise-run`, starts the
 //!    program: a process of its own, which needs neither the agent nor the server.
 //! 5. The supervisor writes how it ended, with the output. The agent reports it until the server has stored it, and then forgets all but its id.
@@ -76,13 +76,14 @@
 //! # How often it is told
 //!
 //! Progress is read once a second and reported every two at most. While nothing changes a run is reported once a minute, so that the server
-//! knows that its device lives. An agent that was started later than the run looks after it once a second. `muster-agent status` shows the runs that are here.
+//! knows that its device lives. An agent that was started later than the run looks after it once a second. `muster-agent status` shows the
+//! runs that are here.
 //!
 //! # Ending one
 //!
 //! What the server does not want any more is not begun. What runs gets SIGTERM, it and everything in its process group, and after 5 seconds
-//! SIGKILL; the same happens to what takes too long. A program that wants to leave nothing half done has these 5 seconds. What put itself into another
-//! group or session is not found, and goes on.
+//! SIGKILL; the same happens to what takes too long. A program that wants to leave nothing half done has these 5 seconds. What put itself
+//! into another group or session is not found, and goes on.
 //!
 //! # What survives what
 //!

@@ -116,7 +116,7 @@ impl Site {
         let nginx = Nginx::start()?;
         let definition = define(nginx.directory.path(), "");
         let mut managed = Managed::open(&nginx.directory.path().join("orders"), WallTime(0)).unwrap();
-        managed.defined(&[definition.clone()], WallTime(1));
+        managed.defined(std::slice::from_ref(&definition), WallTime(1));
         Some(Self { nginx, definition, managed })
     }
 

@@ -7,6 +7,11 @@ fn count(house: &House, task: TaskId, state: RunState) -> u64 {
     house.standing(task).1.into_iter().find(|(known, _)| *known == state).map_or(0, |(_, runs)| runs)
 }
 
+/// The time of day, so many seconds after a test has begun.
+fn clock(seconds: u64) -> String {
+    WallTime(START.0 + seconds * 1_000).to_string()[11..16].to_owned()
+}
+
 #[test]
 fn a_task_begins_on_no_more_devices_a_minute_than_it_may() {
     let house = House::new(25);
@@ -25,7 +30,6 @@ fn a_task_begins_on_no_more_devices_a_minute_than_it_may() {
 fn runs_begin_within_the_window_or_wait_for_the_next() {
     let house = House::new(2);
     let [first, second] = house.fleet.devices[..] else { panic!() };
-    let clock = |seconds: u64| WallTime(START.0 + seconds * 1_000).to_string()[11..16].to_owned();
     let (opens, closes) = (clock(3_600), clock(7_200));
     let window = Some(format!("{opens}-{closes}"));
     let task = house.create(Definition { window, expires_seconds: 3 * 86_400, ..all_devices() });
@@ -43,6 +47,23 @@ fn runs_begin_within_the_window_or_wait_for_the_next() {
     house.finish(second, RunStage::Succeeded);
     house.work();
     assert_eq!(house.standing(task), ("done", vec![(RunState::Succeeded, 2)]));
+}
+
+#[test]
+fn what_a_device_had_no_turn_for_waits_for_the_next_window_or_expires() {
+    let house = House::new(1);
+    let device = house.fleet.devices[0];
+    let window = Some(format!("{}-{}", clock(3_600), clock(3_720)));
+    let task = house.create(Definition { window, expires_seconds: 2 * 86_400, ..all_devices() });
+    house.pass(3_600);
+    let run = house.finish(device, RunStage::NotNow);
+    assert_eq!(house.states(task)[&device], [RunState::Scheduled]);
+    house.pass(300);
+    assert_eq!(house.states(task)[&device], [RunState::Scheduled], "its window has closed");
+    house.pass(86_100);
+    assert_eq!(house.finish(device, RunStage::NotNow), run, "the same run");
+    house.pass(86_400);
+    assert_eq!(house.states(task)[&device], [RunState::Expired]);
 }
 
 #[test]
