@@ -72,7 +72,8 @@ pub(super) async fn remove(
 ) -> Result<Json<SettingsChanged>, ApiError> {
     let context = shared.context.clone();
     let work = move || {
-        let removed = context.store.remove_group(&asked.path, asked.recursive, asked.dry_run);
+        let removed =
+            context.store.remove_group(&asked.path, asked.recursive, asked.dry_run, (context.clock)());
         told(&context, removed)
     };
     Ok(Json(shared.pool.run(work).await?))

@@ -46,7 +46,10 @@
 //!
 //! When a recurring task is due again, a run that its device has not accepted gives way to the new one, and a device that is still at work
 //! on the last one is left out this time, which is shown as an expired run that says so. Times that passed while the server was not there are
-//! not made up for.
+//! not made up for. And while the server is not there nobody is given up: from its start on, devices have the same time to be heard as before.
+//!
+//! A task for a group follows it when it is moved. When the group is removed, a task that waits for newcomers is cancelled, and one for a
+//! snapshot goes on with the devices that it was for.
 //!
 //! # Cancelling
 //!

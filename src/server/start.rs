@@ -164,6 +164,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         },
     )?;
     let calls: Arc<dyn Calls> = Arc::new(desk);
+    store.serve_from(now);
     let steward = StewardThread::start(StewardTools {
         store: store.clone(),
         calls: calls.clone(),

@@ -88,6 +88,8 @@ struct Inner {
     memberships: Arc<AtomicU64>,
     /// Up to which of them newcomers have been looked for.
     memberships_seen: AtomicU64,
+    /// Since when devices can be heard, in milliseconds since 1970.
+    serving_since: AtomicU64,
 }
 
 impl Drop for Inner {
@@ -161,6 +163,7 @@ impl Store {
             threads,
             memberships: Arc::new(AtomicU64::new(1)),
             memberships_seen: AtomicU64::new(0),
+            serving_since: AtomicU64::new(0),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

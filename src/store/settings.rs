@@ -9,7 +9,7 @@ use super::error::StoreError;
 use super::group::{self, normal_path};
 use super::kept::KeptChanges;
 use super::policy::{self, NewSettings, SetSettings};
-use super::{Store, device, query};
+use super::{Store, device, query, task};
 use crate::fleet::settings::{Explained, Merged};
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
@@ -109,7 +109,7 @@ impl Store {
         })
     }
 
-    /// Moves a group, with its devices, policies and the groups below it. `rehearse`: only says, as
+    /// Moves a group, with its devices, policies, tasks and the groups below it. `rehearse`: only says, as
     /// [`StoreError::Rehearsed`], how many devices would have other settings.
     ///
     /// # Errors
@@ -118,13 +118,14 @@ impl Store {
         let (from, to) = (normal_path(from)?, normal_path(to)?);
         self.change_all(rehearse, move |connection, revision| {
             group::rename(connection, &from, &to)?;
+            task::group_moved(connection, &from, &to)?;
             let orders = Merger::default().renew_below(connection, &to, revision)?;
             Ok(InForce { settings: device::settings_below(connection, &to)?, orders })
         })
     }
 
     /// Removes a group with its policies. One that has devices or groups is refused, unless `is_recursive`: then its groups go as well, and
-    /// all their devices and tokens belong to the group above it.
+    /// all their devices and tokens belong to the group above it, and tasks that took their newcomers along are cancelled.
     ///
     /// # Errors
     /// As [`Store::move_group`].
@@ -133,10 +134,12 @@ impl Store {
         path: &str,
         is_recursive: bool,
         rehearse: bool,
+        now: WallTime,
     ) -> Result<SettingsChange, StoreError> {
         let path = normal_path(path)?;
         self.change_all(rehearse, move |connection, revision| {
             let moved = group::remove(connection, &path, is_recursive)?;
+            task::group_removed(connection, &path, now)?;
             let mut merger = Merger::default();
             let (mut orders, mut settings) = (Vec::new(), Vec::new());
             for number in moved {

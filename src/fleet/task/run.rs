@@ -51,6 +51,8 @@ pub struct RunRules {
     pub lease_seconds: u32,
     /// Whether it may be executed again when nobody can tell whether it was executed to its end.
     pub may_repeat: bool,
+    /// Before this no device is given up: the server was not there to hear it.
+    pub deaf_until: WallTime,
 }
 
 /// One run.
@@ -241,7 +243,7 @@ impl Run {
             }
             _ => return None,
         };
-        Some(lease_until.map_or(longest, |until| until.min(longest)))
+        Some(lease_until.map_or(longest, |until| until.min(longest)).max(rules.deaf_until))
     }
 
     /// Its device does not know it. A run that was never accepted is ordered again anyway.

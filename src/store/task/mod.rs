@@ -35,6 +35,7 @@ use crate::wire::id::{DeviceId, TaskId};
 use crate::wire::task::{RunAck, RunUpdate, RunUpdates, RunsStored};
 use crate::wire::time::WallTime;
 pub(super) use run::{COLUMNS, TABLES, digest_of, forget_device, from_row, orders_of};
+pub(super) use targets::{group_moved, group_removed};
 
 /// Rows that one step works on at most, of each kind of work: together some ten milliseconds of the writer.
 const ROWS_PER_STEP_MAX: usize = 250;
@@ -79,11 +80,22 @@ struct Step<'a> {
     connection: &'a Connection,
     table: &'a DeviceTable,
     now: WallTime,
+    /// Since when devices can be heard.
+    serving_since: WallTime,
     changes: Vec<OrdersChange>,
     has_more: bool,
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
+    fn new(
+        connection: &'a Connection,
+        table: &'a DeviceTable,
+        now: WallTime,
+        serving_since: WallTime,
+    ) -> Self {
+        Self { connection, table, now, serving_since, changes: Vec::new(), has_more: false }
+    }
+
     /// Notes that so many rows were found; whether there may be more than a step works on.
     fn found(&mut self, rows: usize) {
         self.has_more |= rows >= ROWS_PER_STEP_MAX;
@@ -91,6 +103,15 @@ impl Step<'_> {
 }
 
 impl Store {
+    /// Devices can be heard from now on: those that have runs are not given up before they could have said something.
+    pub fn serve_from(&self, now: WallTime) {
+        self.inner.serving_since.store(now.0, Ordering::Relaxed);
+    }
+
+    fn serving_since(&self) -> WallTime {
+        WallTime(self.inner.serving_since.load(Ordering::Relaxed))
+    }
+
     /// Makes a task; waits until that is durable. Its runs are made by [`Store::step_tasks`].
     ///
     /// # Errors
@@ -125,9 +146,10 @@ impl Store {
             return Ok(TaskStep::default());
         }
         let (table, told) = (Arc::clone(self.table()), Arc::clone(self.table()));
+        let serving_since = self.serving_since();
         let (sender, receiver) = crossbeam_channel::bounded(1);
         let work = move |connection: &Connection| {
-            let mut step = Step { connection, table: &table, now, changes: Vec::new(), has_more: false };
+            let mut step = Step::new(connection, &table, now, serving_since);
             if are_members_new {
                 targets::find_newcomers(&mut step)?;
             }
@@ -162,12 +184,13 @@ impl Store {
         done: impl FnOnce(JobOutcome) + Send + 'static,
     ) {
         let (table, told) = (Arc::clone(self.table()), Arc::clone(self.table()));
+        let serving_since = self.serving_since();
         let output = |update: &RunUpdate| update.output.as_ref().map_or(0, |output| output.bytes.len());
         let bytes = updates.updates.iter().map(|update| 128 + update.message.len() + output(update)).sum();
         let ack = |update: &RunUpdate| RunAck { run: update.run, serial: update.serial };
         let acks = updates.updates.iter().map(ack).collect();
         let work = move |connection: &Connection| {
-            let mut step = Step { connection, table: &table, now, changes: Vec::new(), has_more: false };
+            let mut step = Step::new(connection, &table, now, serving_since);
             let number = device::number_of(connection, device)?;
             for update in &updates.updates {
                 run::take(&mut step, number, update)?;

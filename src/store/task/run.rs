@@ -46,10 +46,12 @@ impl StoredRun {
     /// What is in force for it.
     pub(super) fn rules(&self, step: &Step<'_>) -> RunRules {
         let interval = step.table.with(self.device, |record| record.interval_seconds);
+        let lease_seconds = LEASE_SECONDS.saturating_add(interval.unwrap_or(DEFAULT_INTERVAL_SECONDS));
         RunRules {
             timeout_seconds: self.definition.timeout_seconds,
-            lease_seconds: LEASE_SECONDS.saturating_add(interval.unwrap_or(DEFAULT_INTERVAL_SECONDS)),
+            lease_seconds,
             may_repeat: self.definition.may_repeat,
+            deaf_until: WallTime(step.serving_since.0.saturating_add(u64::from(lease_seconds) * 1_000)),
         }
     }
 

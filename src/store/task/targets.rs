@@ -6,12 +6,14 @@ use std::collections::hash_map::Entry;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::Value;
 
-use super::{Step, parse};
+use super::{Step, bad, end, parse};
 use crate::fleet::schema::Schema;
-use crate::fleet::task::definition::Targets;
+use crate::fleet::task::definition::{Definition, Targets};
 use crate::store::error::StoreError;
 use crate::store::{declaration, group};
+use crate::wire::api::TaskState;
 use crate::wire::settings::Declaration;
+use crate::wire::time::WallTime;
 
 /// Enters the devices that a task is for and that are not among its targets yet. How many those were.
 pub(super) fn enter(connection: &Connection, task: i64, targets: &Targets) -> Result<usize, StoreError> {
@@ -50,6 +52,50 @@ pub(super) fn renew(connection: &Connection, task: i64, targets: &Targets) -> Re
         connection.prepare_cached(sql)?.execute(params![task, path, from, to])?;
     }
     enter(connection, task, targets).map(drop)
+}
+
+/// The groups that active tasks are for.
+fn groups_of_tasks(connection: &Connection) -> Result<Vec<(i64, Definition, String)>, StoreError> {
+    let sql = "SELECT number, definition FROM tasks WHERE state = 'active'";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let definition = parse(&row.get::<_, String>(1)?)?;
+        if let Targets::Group(path) = &definition.targets {
+            let path = path.clone();
+            found.push((row.get(0)?, definition, path));
+        }
+    }
+    Ok(found)
+}
+
+/// A group was moved: tasks for it, and for those below it, follow.
+pub(in crate::store) fn group_moved(connection: &Connection, from: &str, to: &str) -> Result<(), StoreError> {
+    for (task, mut definition, path) in groups_of_tasks(connection)? {
+        let Some(below) = path.strip_prefix(from).filter(|_| group::is_within(&path, from)) else { continue };
+        definition.targets = Targets::Group(format!("{to}{below}"));
+        let text = serde_json::to_string(&definition).map_err(|error| bad(error.to_string()))?;
+        let sql = "UPDATE tasks SET definition = ?2 WHERE number = ?1";
+        connection.prepare_cached(sql)?.execute(params![task, text])?;
+    }
+    Ok(())
+}
+
+/// A group was removed, with those below it: nobody will come there any more, so tasks that wait for newcomers end. Those for a snapshot
+/// go on with the devices that they are for.
+pub(in crate::store) fn group_removed(
+    connection: &Connection,
+    removed: &str,
+    now: WallTime,
+) -> Result<(), StoreError> {
+    for (task, definition, path) in groups_of_tasks(connection)? {
+        if definition.is_continuous && group::is_within(&path, removed) {
+            let why = format!("its group {path} was removed at {now}");
+            end::end_task(connection, task, TaskState::Cancelled, &why, now)?;
+        }
+    }
+    Ok(())
 }
 
 /// Devices that became targets of continuous tasks since: they get a run of those that are due once, and take part in the others from the

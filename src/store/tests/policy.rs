@@ -182,10 +182,10 @@ fn a_group_moves_with_all_that_is_in_it_and_is_removed_safely() {
     assert_eq!(refused(fleet.store.move_group("/", "/x", false)), "the root can't be moved");
     assert_eq!(refused(fleet.store.move_group("/none", "/x", false)), "there is no group '/none'");
     assert!(
-        refused(fleet.store.remove_group("/germany/shops", false, false))
+        refused(fleet.store.remove_group("/germany/shops", false, false, NOW))
             .starts_with("/germany/shops has 2 devices and 1 groups below it")
     );
-    let removed = fleet.store.remove_group("/germany/shops", true, false).unwrap();
+    let removed = fleet.store.remove_group("/germany/shops", true, false, NOW).unwrap();
     assert_eq!(removed.devices.len(), 2);
     assert_eq!(orders(&fleet, a)[0].settings.as_deref(), Some("{\"tax\":19}"));
     assert_eq!(fleet.store.policies(Some("till")).unwrap().len(), 1);

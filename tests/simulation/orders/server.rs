@@ -30,7 +30,12 @@ struct BookedRun {
 
 impl BookedRun {
     fn rules(&self) -> RunRules {
-        RunRules { timeout_seconds: 600, lease_seconds: 420, may_repeat: self.may_repeat }
+        RunRules {
+            timeout_seconds: 600,
+            lease_seconds: 420,
+            may_repeat: self.may_repeat,
+            deaf_until: WallTime(0),
+        }
     }
 }
 

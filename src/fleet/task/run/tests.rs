@@ -3,7 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::wire::id::RunId;
 
-const RULES: RunRules = RunRules { timeout_seconds: 600, lease_seconds: 120, may_repeat: false };
+const RULES: RunRules =
+    RunRules { timeout_seconds: 600, lease_seconds: 120, may_repeat: false, deaf_until: WallTime(0) };
 const START: u64 = 1_795_514_400_000;
 
 fn at(seconds: u64) -> WallTime {
@@ -104,6 +105,20 @@ fn a_device_that_falls_silent_is_given_up() {
     assert!(!run.tick(&RULES, at(139)) && run.tick(&RULES, at(140)));
     assert_eq!(run.state, RunState::TimedOut);
     assert_eq!(run.message, format!("its device was not heard of since {}", at(20)));
+}
+
+#[test]
+fn nobody_is_given_up_who_could_not_be_heard() {
+    let back = RunRules { deaf_until: at(5_120), ..RULES };
+    let mut run = pending();
+    run.report(&says(1, RunStage::Running), &RULES, at(20));
+    assert_eq!(run.wake_at(&back), Some(at(5_120)));
+    assert!(!run.tick(&back, at(5_000)), "the server was away when the lease ended");
+    let mut heard = run.clone();
+    assert!(heard.report(&says(2, RunStage::Succeeded), &back, at(5_010)));
+    assert_eq!(heard.state, RunState::Succeeded);
+    assert!(run.tick(&back, at(5_120)));
+    assert_eq!(run.state, RunState::TimedOut);
 }
 
 #[test]

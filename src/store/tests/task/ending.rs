@@ -51,12 +51,34 @@ fn nothing_waits_for_ever() {
 }
 
 #[test]
+fn who_could_not_be_heard_while_the_server_was_away_is_not_given_up() {
+    let mut house = House::new(2);
+    let [first, second] = house.fleet.devices[..] else { panic!() };
+    let task = house.create(all_devices());
+    let runs = [first, second].map(|device| house.order(device));
+    for (device, run) in [first, second].into_iter().zip(runs) {
+        house.say(device, RunUpdate::new(run, 1, RunStage::Running));
+    }
+    house.fleet.reopen();
+    house.seconds.set(86_000);
+    house.fleet.store.serve_from(house.now());
+    house.work();
+    house.pass(1_199);
+    assert_eq!(house.standing(task).1, [(RunState::Running, 2)]);
+    house.say(first, RunUpdate::new(runs[0], 2, RunStage::Succeeded));
+    house.pass(1);
+    assert_eq!(house.standing(task).1, [(RunState::Succeeded, 1), (RunState::TimedOut, 1)]);
+}
+
+#[test]
 fn a_task_of_which_too_much_fails_stops_and_lets_end_what_runs() {
     let house = House::new(12);
     let abort_percent = Some(40);
     let definition = Definition { abort_percent, rate_per_minute: Some(6), ..all_devices() };
     let task = house.create(definition);
-    let devices = &house.fleet.devices;
+    // Whose turn comes first is drawn by lot.
+    let mut devices = house.fleet.devices.clone();
+    devices.sort_by_key(|device| house.orders(*device).list.is_empty());
     let running = house.order(devices[5]);
     house.say(devices[5], RunUpdate::new(running, 1, RunStage::Running));
     for (device, stage) in devices[..5].iter().zip([

@@ -119,6 +119,34 @@ fn a_snapshot_stays_as_it_was_and_a_continuous_task_takes_newcomers_along() {
 }
 
 #[test]
+fn a_task_follows_its_group_and_ends_with_it_when_it_waits_for_newcomers() {
+    let house = House::new(3);
+    let [first, second, third] = house.fleet.devices[..] else { panic!() };
+    house.move_to(first, "/shops/berlin");
+    house.move_to(second, "/shopsmith");
+    let of = |path: &str| Definition::new(Targets::Group(path.into()));
+    let snapshot = house.create(Definition { schedule: "every 1h".into(), ..of("/shops/berlin") });
+    let continuous = house.create(Definition { is_continuous: true, ..of("/shops/berlin") });
+    let beside = house.create(Definition { is_continuous: true, ..of("/shopsmith") });
+    house.fleet.store.move_group("/shops", "/germany/shops", false).unwrap();
+    for (task, path) in
+        [(snapshot, "/germany/shops/berlin"), (continuous, "/germany/shops/berlin"), (beside, "/shopsmith")]
+    {
+        assert_eq!(house.task(task).definition.targets, Targets::Group(path.into()));
+    }
+    house.move_to(third, "/germany/shops/berlin");
+    house.work();
+    assert_eq!(house.states(continuous).keys().copied().collect::<Vec<_>>(), [first, third]);
+    house.fleet.store.remove_group("/germany", true, false, house.now()).unwrap();
+    house.work();
+    assert_eq!((house.standing(continuous).0, house.standing(beside).0), ("cancelled", "active"));
+    assert!(house.task(continuous).why.starts_with("its group /germany/shops/berlin was removed at "));
+    house.pass(3_600);
+    let runs = house.states(snapshot);
+    assert_eq!((runs.len(), runs[&first].len()), (1, 2), "it goes on with whom it was for");
+}
+
+#[test]
 fn a_recurring_task_leaves_out_who_is_not_done_and_keeps_ten_times() {
     let house = House::new(2);
     let [first, second] = house.fleet.devices[..] else { panic!() };
