@@ -1,0 +1,3 @@
+//! Records as both ends see them.
+
+mod derivation;
