@@ -6,7 +6,7 @@ use super::suite::Suite;
 
 /// One direction of a link. Numbers are only ever taken from it, so that none is used twice (RFC 8446 section 5.3).
 #[derive(Debug)]
-pub struct Half {
+pub(super) struct Half {
     secret: Secret,
     sequence: u64,
 }
@@ -14,7 +14,7 @@ pub struct Half {
 impl Half {
     /// With the number that its next record has.
     #[must_use]
-    pub fn new(secret: Secret, sequence: u64) -> Self {
+    pub(super) fn new(secret: Secret, sequence: u64) -> Self {
         Self { secret, sequence }
     }
 
@@ -42,13 +42,13 @@ impl Half {
 
     /// The number of its next record.
     #[must_use]
-    pub fn sequence(&self) -> u64 {
+    pub(super) fn sequence(&self) -> u64 {
         self.sequence
     }
 
     /// Whether these are the key and the initialization vector of its present generation. Compared in constant time.
     #[must_use]
-    pub fn has_key(&self, suite: Suite, key: &[u8], iv: &[u8]) -> bool {
+    pub(super) fn has_key(&self, suite: Suite, key: &[u8], iv: &[u8]) -> bool {
         self.secret.traffic_key(suite).is_ok_and(|derived| derived.is(key, iv))
     }
 }

@@ -10,7 +10,7 @@ use super::error::CryptoFailed;
 use super::suite::Suite;
 
 /// Longest traffic secret, in bytes: SHA-384 gives it.
-pub const SECRET_BYTES_MAX: usize = 48;
+pub(super) const SECRET_BYTES_MAX: usize = 48;
 
 /// Longest key of a suite, in bytes.
 pub(super) const KEY_BYTES_MAX: usize = 32;
@@ -25,12 +25,12 @@ const NEXT: &[u8] = b"\x11tls13 traffic upd";
 ///
 /// Room for the longest is kept in place: a suite with SHA-256 leaves 16 bytes of it unused, which is what a separate allocation
 /// for the others would cost every one of them, and suites with SHA-384 are what clients prefer.
-pub struct Secret([u8; SECRET_BYTES_MAX]);
+pub(super) struct Secret([u8; SECRET_BYTES_MAX]);
 
 impl Secret {
     /// From its bytes. `None` when there are not as many as the suite's secrets have.
     #[must_use]
-    pub fn new(suite: Suite, bytes: &[u8]) -> Option<Self> {
+    pub(super) fn new(suite: Suite, bytes: &[u8]) -> Option<Self> {
         if bytes.len() != suite.secret_bytes() {
             return None;
         }

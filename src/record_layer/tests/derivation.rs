@@ -1,6 +1,8 @@
 //! Secrets, keys and generations against published values.
 
-use crate::record_layer::{Half, Secret, Suite};
+use crate::record_layer::Suite;
+use crate::record_layer::half::Half;
+use crate::record_layer::secret::Secret;
 
 /// Bytes from hexadecimal digits; spaces are for the reader.
 pub(super) fn hex(digits: &str) -> Vec<u8> {
