@@ -25,6 +25,8 @@ impl Alert {
     pub const INTERNAL_ERROR: Self = Self(80);
     /// A handshake is given up; some send it before they close.
     pub const USER_CANCELED: Self = Self(90);
+    /// The application protocol is not spoken.
+    pub const NO_APPLICATION_PROTOCOL: Self = Self(120);
 
     /// Its name in the RFC; `unknown` for one that has none there.
     #[must_use]
