@@ -6,7 +6,7 @@
 //! | floor | modules | what lives there |
 //! |---|---|---|
 //! | 0 | [`wire`] | bytes to values and back: no IO, no clock |
-//! | 1 | [`fleet`], [`machine`] | pure rules and pure state machines |
+//! | 1 | [`fleet`], [`machine`], [`record_layer`] | pure rules and pure state machines |
 //! | 2 | [`lane`] | what passes between threads |
 //! | 3 | [`journal`], `store`, [`reactor`] | the disk and the sockets |
 //! | 4 | `admin`, `agent`, `client` | the two ends of administration, and the device side |
@@ -24,6 +24,7 @@ pub mod lane;
 pub mod machine;
 pub mod manual;
 pub mod reactor;
+pub mod record_layer;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The floors of the house, lowest first. A module names only floors below its own.
 const FLOORS: [&[&str]; 6] = [
     &["wire"],
-    &["fleet", "machine"],
+    &["fleet", "machine", "record_layer"],
     &["lane"],
     &["journal", "store", "reactor"],
     &["admin", "agent", "client"],
@@ -176,7 +176,7 @@ fn unsafe_rule(source: &Source) -> Vec<String> {
 }
 
 fn purity_rule(source: &Source) -> Vec<String> {
-    if !source.module().is_some_and(|module| ["wire", "fleet", "machine"].contains(&module)) {
+    if !source.module().is_some_and(|module| ["wire", "fleet", "machine", "record_layer"].contains(&module)) {
         return Vec::new();
     }
     let mut wrong = Vec::new();

@@ -9,6 +9,7 @@
 //! 0  wire/      bytes <-> values: frames, messages, tokens, ids, digests, limits. No IO, no clock
 //! 1  fleet/     pure rules: policies and locks, schemas, tasks and their runs, status, pacing, presence, versions
 //! 1  machine/   pure state machines: server session, acknowledgements, timers, calls of devices, agent
+//! 1  record_layer/  the records of an established TLS 1.3 connection, from its secrets and numbers alone
 //! 2  lane/      what passes between threads: bounded mailboxes with a doorbell; counters
 //! 3  journal/   the event log of the server and the spool of the agent; the one module with unsafe
 //! 3  store/     SQLite: devices, groups, tokens, inventory, policies, statistics; the device table in memory

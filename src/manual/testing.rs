@@ -39,6 +39,6 @@
 //!
 //! # Peers that nobody here wrote
 //!
-//! `openssl s_client` for the handshake, the machine's own package database and `dpkg-query` for the inventory. A test that
-//! needs something which the machine does not have says `skipped: needs …` and passes; continuous integration has
-//! everything installed.
+//! `openssl s_client` for the handshake, an unmodified client of rustls for the record layer (`tests/record_layer`), the machine's
+//! own package database and `dpkg-query` for the inventory. A test that needs something which the machine does not have says
+//! `skipped: needs …` and passes; continuous integration has everything installed.

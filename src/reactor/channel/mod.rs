@@ -5,15 +5,17 @@
 
 mod client;
 mod error;
+mod handover;
 mod server;
 mod signature;
 
 use std::io::{self, Read, Write};
 
-use rustls::{ClientConnection, Connection, HandshakeKind, ServerConnection};
+use rustls::{ClientConnection, CommonState, Connection, HandshakeKind, ServerConnection};
 
 pub use client::{ClientIdentity, ClientTls, ExpectedServer};
 pub use error::{Blame, ChannelError};
+pub use handover::ServerHandshake;
 pub use server::{Membership, ServerTls, Standing};
 
 /// The application protocol that both sides must name (ALPN, RFC 7301).
@@ -183,22 +185,19 @@ impl Channel {
     /// and when the peer has none.
     #[must_use]
     pub fn peer_certificate(&self) -> Option<&[u8]> {
-        self.connection.peer_certificates().and_then(|chain| chain.first()).map(AsRef::as_ref)
+        peer_certificate(&self.connection)
     }
 
     /// What the handshake was, once it is finished.
     #[must_use]
     pub fn handshake_cost(&self) -> Option<HandshakeCost> {
-        match self.connection.handshake_kind()? {
-            HandshakeKind::Resumed => Some(HandshakeCost::Resumed),
-            HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest => Some(HandshakeCost::Full),
-        }
+        handshake_cost(&self.connection)
     }
 
     /// The name of the key exchange that was agreed on, such as `X25519MLKEM768`.
     #[must_use]
     pub fn key_exchange(&self) -> Option<String> {
-        self.connection.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()))
+        key_exchange(&self.connection)
     }
 }
 
@@ -206,4 +205,19 @@ impl std::fmt::Debug for Channel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Channel").field("handshaking", &self.is_handshaking()).finish_non_exhaustive()
     }
+}
+
+fn peer_certificate(connection: &CommonState) -> Option<&[u8]> {
+    connection.peer_certificates().and_then(|chain| chain.first()).map(AsRef::as_ref)
+}
+
+fn handshake_cost(connection: &CommonState) -> Option<HandshakeCost> {
+    match connection.handshake_kind()? {
+        HandshakeKind::Resumed => Some(HandshakeCost::Resumed),
+        HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest => Some(HandshakeCost::Full),
+    }
+}
+
+fn key_exchange(connection: &CommonState) -> Option<String> {
+    connection.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()))
 }

@@ -1,0 +1,247 @@
+//! From a handshake of the TLS library to a link that does without it.
+//!
+//! The library makes the handshake and hands its traffic secrets over; from then on the link's records are ours
+//! ([`record_layer`](crate::record_layer)), and the library's kilobytes are gone. The order matters:
+//!
+//! 1. The library is fed one record at a time, and not a byte behind the one that ends the handshake: whatever the peer has sent with it,
+//!    data, a KeyUpdate, its farewell, is under the new keys, and what the library once has can't be got back.
+//! 2. The secrets are overheard while the library derives them, since it gives away only the keys made of them, and a KeyUpdate needs the
+//!    secrets. That both are the same handshake's is checked: the keys that follow from what was overheard must be those that it gives.
+//! 3. Who the peer is, and what the handshake was, is asked before the library goes away.
+//! 4. What it has left to send, the tickets, goes out before anything of ours, and has used up numbers: ours begin after them.
+//! 5. It must hold no plaintext. There is none when 1. was kept and no early data is taken, which is checked.
+//!
+//! # What the reactor's change-over has to do
+//!
+//! - A link holds either a [`ServerHandshake`], in a box, or a [`SlimLink`]. The agent's end stays a [`Channel`](super::Channel).
+//! - A read goes into the reactor's shared buffer. [`ServerHandshake::read`] says how much of it belonged to the handshake; when that is
+//!   finished, the rest is opened with the link, in the same turn: the poll does not report it again.
+//! - Bytes of a record that is not whole are kept by the link until they are, at most
+//!   [`RECORD_BYTES_MAX`](crate::record_layer::RECORD_BYTES_MAX); most of the time there are none, and then no memory either.
+//! - Sealed bytes that the socket did not take are kept by the link too. The library's limit on them is gone with it:
+//!   [`UNSENT_BYTES_MAX`](super::UNSENT_BYTES_MAX) has to be held there, and what is sealed is never thrown away while the link lives.
+//! - An [`OpenError`](crate::record_layer::OpenError) ends the link, after its alert was sealed. As a [`ChannelError`]: the peer does not speak
+//!   TLS when a record is not protected or of another version, and misbehaves otherwise; an alert of the peer's is `Refused`.
+//! - The end of the stream without `close_notify` is `Truncated`, whatever part of a record is left.
+//! - One read's records are opened in one burst, and one turn's messages sealed in one: a burst derives a key.
+
+#[cfg(test)]
+#[cfg(feature = "server")] // it makes certificates
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, KeyLog, ServerConnection};
+use zeroize::Zeroizing;
+
+use super::error::ChannelError;
+use super::{HandshakeCost, PROTOCOL, ServerTls, handshake_cost, key_exchange, peer_certificate};
+use crate::record_layer::{Alert, HEADER_BYTES, SlimLink, Start, Suite};
+
+/// The server's end of a handshake that ends in a [`SlimLink`].
+pub struct ServerHandshake {
+    connection: ServerConnection,
+    overheard: Arc<Overheard>,
+    cutter: Cutter,
+}
+
+impl ServerHandshake {
+    /// A handshake of which nothing has arrived yet.
+    ///
+    /// # Errors
+    /// When the configuration can't be used.
+    pub fn new(tls: &ServerTls) -> Result<Self, ChannelError> {
+        let overheard = Arc::new(Overheard::default());
+        // One of its own for each handshake, so that there is no doubt whose secrets are overheard. It goes with the connection.
+        let mut config = (*tls.config()).clone();
+        config.key_log = Arc::clone(&overheard) as Arc<dyn KeyLog>;
+        config.enable_secret_extraction = true;
+        let connection =
+            ServerConnection::new(Arc::new(config)).map_err(|error| ChannelError::from_tls(&error, None))?;
+        Ok(Self { connection, overheard, cutter: Cutter::default() })
+    }
+
+    /// Takes what has arrived, up to the record that ends the handshake. How many bytes that were; what follows them is the link's.
+    ///
+    /// # Errors
+    /// When the peer misbehaves or may not come in. An alert that says so is then ready to be sent; nothing else may be done.
+    pub fn read(&mut self, input: &[u8]) -> Result<usize, ChannelError> {
+        let mut consumed = 0;
+        while consumed < input.len() && self.connection.is_handshaking() {
+            let rest = &input[consumed..];
+            let mut piece = &rest[..self.cutter.cut(rest)];
+            consumed += piece.len();
+            // It takes as much as it has room for at a time.
+            while !piece.is_empty() {
+                match self.connection.read_tls(&mut piece) {
+                    Ok(1..) => {}
+                    _ => return Err(internal("the library takes no more of the handshake")),
+                }
+                self.connection
+                    .process_new_packets()
+                    .map_err(|error| ChannelError::from_tls(&error, None))?;
+            }
+        }
+        Ok(consumed)
+    }
+
+    /// Appends what is ready to be sent.
+    pub fn write_to(&mut self, out: &mut Vec<u8>) {
+        while self.connection.wants_write() {
+            // A vector takes everything.
+            let _ = self.connection.write_tls(out);
+        }
+    }
+
+    /// Ends the handshake, which must be finished: appends what is left of it to be sent, and gives what its connection becomes.
+    ///
+    /// # Errors
+    /// When the peer did not name our protocol, and when the library gives something else than expected. What is to be sent nevertheless was
+    /// appended.
+    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<SlimLink, ChannelError> {
+        self.write_to(out);
+        let state =
+            self.connection.process_new_packets().map_err(|error| ChannelError::from_tls(&error, None))?;
+        if state.plaintext_bytes_to_read() > 0 {
+            return Err(internal("the library holds data of a link that is to do without it"));
+        }
+        let suite = self
+            .connection
+            .negotiated_cipher_suite()
+            .and_then(|known| Suite::from_number(known.suite().into()))
+            .ok_or_else(|| internal("the library agreed on a suite that is not spoken"))?;
+        let speaks_ours = self.connection.alpn_protocol() == Some(PROTOCOL);
+        let extracted =
+            self.connection.dangerous_extract_secrets().map_err(|error| internal(&error.to_string()))?;
+        let mut link = self.overheard.link(suite, &extracted)?;
+        if !speaks_ours {
+            // Should it fail, the peer is not told, and is left all the same.
+            let _ = link.sealing_burst().fatal_alert(Alert::NO_APPLICATION_PROTOCOL, out);
+            return Err(ChannelError::WrongProtocol);
+        }
+        Ok(link)
+    }
+
+    /// Whether the handshake is finished. Then no more of it is read.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        !self.connection.is_handshaking()
+    }
+
+    /// As of [`Channel::peer_certificate`](super::Channel::peer_certificate).
+    #[must_use]
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        peer_certificate(&self.connection)
+    }
+
+    /// What the handshake was, once it is finished.
+    #[must_use]
+    pub fn handshake_cost(&self) -> Option<HandshakeCost> {
+        handshake_cost(&self.connection)
+    }
+
+    /// The name of the key exchange that was agreed on.
+    #[must_use]
+    pub fn key_exchange(&self) -> Option<String> {
+        key_exchange(&self.connection)
+    }
+}
+
+impl fmt::Debug for ServerHandshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandshake").field("is_finished", &self.is_finished()).finish_non_exhaustive()
+    }
+}
+
+/// The traffic secrets of one handshake, overheard where the library would log them. Wiped when they are dropped.
+#[derive(Default)]
+struct Overheard {
+    client: Mutex<Zeroizing<Vec<u8>>>,
+    server: Mutex<Zeroizing<Vec<u8>>>,
+}
+
+impl Overheard {
+    fn place(&self, label: &str) -> Option<&Mutex<Zeroizing<Vec<u8>>>> {
+        match label {
+            "CLIENT_TRAFFIC_SECRET_0" => Some(&self.client),
+            "SERVER_TRAFFIC_SECRET_0" => Some(&self.server),
+            _ => None,
+        }
+    }
+
+    /// The link of these secrets, when they are those that the library has made its keys of.
+    fn link(&self, suite: Suite, extracted: &ExtractedSecrets) -> Result<SlimLink, ChannelError> {
+        let ((opened, opening), (sealed, sealing)) = (&extracted.rx, &extracted.tx);
+        let link = SlimLink::new(
+            suite,
+            Start { secret: &self.client.lock(), sequence: *opened },
+            Start { secret: &self.server.lock(), sequence: *sealed },
+        )
+        .ok_or_else(|| internal("the traffic secrets were not overheard"))?;
+        let is_right = key_of(opening).is_some_and(|(key, iv)| link.opens_with(key, iv))
+            && key_of(sealing).is_some_and(|(key, iv)| link.seals_with(key, iv));
+        is_right.then_some(link).ok_or_else(|| internal("the keys are not those of the overheard secrets"))
+    }
+}
+
+impl KeyLog for Overheard {
+    fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
+        if let Some(place) = self.place(label) {
+            *place.lock() = Zeroizing::new(secret.to_vec());
+        }
+    }
+
+    fn will_log(&self, label: &str) -> bool {
+        self.place(label).is_some()
+    }
+}
+
+impl fmt::Debug for Overheard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Overheard(..)")
+    }
+}
+
+fn key_of(secrets: &ConnectionTrafficSecrets) -> Option<(&[u8], &[u8])> {
+    match secrets {
+        ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+        | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+        | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => Some((key.as_ref(), iv.as_ref())),
+        _ => None,
+    }
+}
+
+fn internal(what: &str) -> ChannelError {
+    ChannelError::Internal(what.into())
+}
+
+/// Finds where records end, in a stream that arrives in any pieces.
+#[derive(Default)]
+struct Cutter {
+    header: [u8; HEADER_BYTES],
+    /// Bytes of the header that have passed.
+    known: usize,
+    /// Bytes behind the header that have not.
+    left: usize,
+}
+
+impl Cutter {
+    /// How many of these bytes, of which there must be some, belong to the record that is under way, or begins with them. At least one.
+    fn cut(&mut self, bytes: &[u8]) -> usize {
+        let of_header = (HEADER_BYTES - self.known).min(bytes.len());
+        self.header[self.known..self.known + of_header].copy_from_slice(&bytes[..of_header]);
+        self.known += of_header;
+        if of_header > 0 && self.known == HEADER_BYTES {
+            let [.., high, low] = self.header;
+            self.left = u16::from_be_bytes([high, low]).into();
+        }
+        let of_body = self.left.min(bytes.len() - of_header);
+        self.left -= of_body;
+        if self.known == HEADER_BYTES && self.left == 0 {
+            self.known = 0;
+        }
+        of_header + of_body
+    }
+}

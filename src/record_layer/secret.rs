@@ -1,0 +1,121 @@
+//! A traffic secret, and what is derived from it (RFC 8446 sections 7.1 to 7.3).
+
+use std::fmt;
+
+use aws_lc_rs::aead::NONCE_LEN;
+use aws_lc_rs::{constant_time, hkdf};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::error::CryptoFailed;
+use super::suite::Suite;
+
+/// Longest traffic secret, in bytes: SHA-384 gives it.
+pub(super) const SECRET_BYTES_MAX: usize = 48;
+
+/// Longest key of a suite, in bytes.
+pub(super) const KEY_BYTES_MAX: usize = 32;
+
+// `HkdfLabel` (RFC 8446 section 7.1) between its length and its empty context: how long the label is, and the label.
+const KEY: &[u8] = b"\x09tls13 key";
+const IV: &[u8] = b"\x08tls13 iv";
+const NEXT: &[u8] = b"\x11tls13 traffic upd";
+
+/// A traffic secret. It is not copied, not shown, and wiped when it is dropped; who moves it leaves a copy behind on the stack,
+/// which nothing in safe code can help.
+///
+/// Room for the longest is kept in place: a suite with SHA-256 leaves 16 bytes of it unused, which is what a separate allocation
+/// for the others would cost every one of them, and suites with SHA-384 are what clients prefer.
+pub(super) struct Secret([u8; SECRET_BYTES_MAX]);
+
+impl Secret {
+    /// From its bytes. `None` when there are not as many as the suite's secrets have.
+    #[must_use]
+    pub(super) fn new(suite: Suite, bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != suite.secret_bytes() {
+            return None;
+        }
+        let mut secret = Self([0; SECRET_BYTES_MAX]);
+        secret.0[..bytes.len()].copy_from_slice(bytes);
+        Some(secret)
+    }
+
+    /// Becomes the secret of the next generation (`application_traffic_secret_N+1`, RFC 8446 section 7.2). There is no way back.
+    pub(super) fn advance(&mut self, suite: Suite) -> Result<(), CryptoFailed> {
+        let mut next = Zeroizing::new([0; SECRET_BYTES_MAX]);
+        let next = &mut next[..suite.secret_bytes()];
+        expand(&self.expander(suite), NEXT, next)?;
+        self.0[..next.len()].copy_from_slice(next);
+        Ok(())
+    }
+
+    /// The key and the initialization vector of records (RFC 8446 section 7.3).
+    pub(super) fn traffic_key(&self, suite: Suite) -> Result<TrafficKey, CryptoFailed> {
+        let mut derived =
+            TrafficKey { key: [0; KEY_BYTES_MAX], key_bytes: suite.aead().key_len(), iv: [0; NONCE_LEN] };
+        let expander = self.expander(suite);
+        expand(&expander, KEY, &mut derived.key[..derived.key_bytes])?;
+        expand(&expander, IV, &mut derived.iv)?;
+        Ok(derived)
+    }
+
+    fn expander(&self, suite: Suite) -> hkdf::Prk {
+        hkdf::Prk::new_less_safe(suite.hkdf(), &self.0[..suite.secret_bytes()])
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// A key and its initialization vector, for as long as it takes to set a cipher up. Wiped when it is dropped.
+pub(super) struct TrafficKey {
+    key: [u8; KEY_BYTES_MAX],
+    key_bytes: usize,
+    iv: [u8; NONCE_LEN],
+}
+
+impl TrafficKey {
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key[..self.key_bytes]
+    }
+
+    pub(super) fn iv(&self) -> &[u8; NONCE_LEN] {
+        &self.iv
+    }
+
+    /// Whether it is this one, compared in constant time.
+    pub(super) fn is(&self, key: &[u8], iv: &[u8]) -> bool {
+        // Both are compared whatever comes of the first.
+        constant_time::verify_slices_are_equal(self.key(), key).is_ok()
+            & constant_time::verify_slices_are_equal(&self.iv, iv).is_ok()
+    }
+}
+
+impl Drop for TrafficKey {
+    fn drop(&mut self) {
+        self.key.zeroize();
+        self.iv.zeroize();
+    }
+}
+
+/// `HKDF-Expand-Label` with an empty context; as many bytes as `out` has.
+fn expand(secret: &hkdf::Prk, label: &[u8], out: &mut [u8]) -> Result<(), CryptoFailed> {
+    struct Length(usize);
+    impl hkdf::KeyType for Length {
+        fn len(&self) -> usize {
+            self.0
+        }
+    }
+    let length = u16::try_from(out.len()).map_err(|_| CryptoFailed)?.to_be_bytes();
+    let info = [&length[..], label, &[0]];
+    let expanded = secret.expand(&info, Length(out.len())).map_err(|_| CryptoFailed)?;
+    expanded.fill(out).map_err(|_| CryptoFailed)
+}
