@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use muster::reactor::channel::{
-    Channel, ClientIdentity, ClientTls, ExpectedServer, HandshakeCost, Membership, ServerTls, Standing,
+    Channel, ClientIdentity, ClientTls, ExpectedServer, HandshakeCost, Membership, ServerChannel, ServerTls,
+    Standing,
 };
 use muster::wire::id::{CertificateHash, DeviceId};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ED25519};
@@ -98,9 +99,9 @@ impl Ours {
     }
 
     /// A handshake, and the ticket brought over.
-    fn connect(&self, tls: &ClientTls) -> (Channel, Channel) {
+    fn connect(&self, tls: &ClientTls) -> (Channel, ServerChannel, Option<HandshakeCost>) {
         let (mut client, mut server) =
-            (Channel::client(tls).unwrap(), Channel::server(&self.server).unwrap());
+            (Channel::client(tls).unwrap(), ServerChannel::new(&self.server).unwrap());
         let (mut up, mut down, mut plain) = (Pipe::default(), Pipe::default(), Vec::new());
         while client.wants_write() || server.wants_write() {
             client.flush_to(&mut up).unwrap();
@@ -108,8 +109,9 @@ impl Ours {
             server.flush_to(&mut down).unwrap();
             client.read_from(&mut down, &mut plain).unwrap();
         }
-        assert!(!server.is_handshaking() && server.peer_certificate().is_some());
-        (client, server)
+        let peer = server.take_peer().unwrap();
+        assert!(!server.is_handshaking() && peer.certificate.is_some());
+        (client, server, peer.cost)
     }
 }
 
@@ -191,7 +193,7 @@ fn handshakes(criterion: &mut Criterion) {
     let tls = ours.client();
     ours.connect(&tls);
     group.bench_function("resumed/channel", |bencher| bencher.iter(|| ours.connect(&tls)));
-    assert_eq!(ours.connect(&tls).1.handshake_cost(), Some(HandshakeCost::Resumed));
+    assert_eq!(ours.connect(&tls).2, Some(HandshakeCost::Resumed));
     let config = bare.client();
     bare.connect(&config);
     group.bench_function("resumed/bare", |bencher| bencher.iter(|| bare.connect(&config)));
@@ -206,7 +208,7 @@ fn print_bytes_per_link(ours: &Ours) {
     let Some(before) = resident_bytes() else {
         return println!("bytes per link: skipped: needs /proc/self/statm");
     };
-    let held: Vec<Channel> = (0..LINKS_HELD).map(|_| ours.connect(&tls).1).collect();
+    let held: Vec<ServerChannel> = (0..LINKS_HELD).map(|_| ours.connect(&tls).1).collect();
     let grown = resident_bytes().unwrap_or(before).saturating_sub(before);
     println!("bytes per link (server's channel, {LINKS_HELD} held): {}", grown / held.len());
 }

@@ -5,7 +5,7 @@ use std::io;
 use mio::Interest;
 
 use super::backend::Backend;
-use super::channel::Channel;
+use super::channel::ServerChannel;
 use super::link::{Link, Stage};
 use super::turn::Reactor;
 use crate::machine::close::CloseReason;
@@ -76,7 +76,7 @@ impl<B: Backend> Reactor<B> {
         if self.counters.links_open.get() > self.settings.links_max + HANDSHAKES_BEYOND_MAX {
             return Err(CloseReason::TooManyLinks);
         }
-        let channel = Channel::server(&self.tls).map_err(|_| CloseReason::Internal)?;
+        let channel = ServerChannel::new(&self.tls).map_err(|_| CloseReason::Internal)?;
         // Small answers must not wait for more (RFC 896); without it they are only slower.
         let _ = socket.set_nodelay(true);
         let (slot, token, generation) = self.links.vacancy();

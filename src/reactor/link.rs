@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use mio::net::TcpStream;
 
-use super::channel::{Channel, ChannelError};
+use super::channel::{ChannelError, ServerChannel};
 use crate::machine::close::CloseReason;
 use crate::machine::session::Session;
 use crate::wire::id::DeviceId;
@@ -36,7 +36,7 @@ pub(super) enum Stage {
 pub(super) struct Link {
     pub(super) socket: TcpStream,
     pub(super) peer: SocketAddr,
-    pub(super) channel: Channel,
+    pub(super) channel: ServerChannel,
     pub(super) stage: Stage,
     /// Whose it is, as the certificate says.
     pub(super) device: Option<DeviceId>,

@@ -20,11 +20,12 @@ impl<B: Backend> Reactor<B> {
         if link.channel.is_handshaking() {
             return true;
         }
-        match link.channel.handshake_cost() {
+        let Some(peer) = link.channel.take_peer() else { return true };
+        match peer.cost {
             Some(HandshakeCost::Resumed) => self.counters.handshakes_resumed.add_one(),
             _ => self.counters.handshakes_full.add_one(),
         }
-        let certificate = link.channel.peer_certificate().map(CertificateHash::of);
+        let certificate = peer.certificate.as_deref().map(CertificateHash::of);
         // Looked up now, whatever the handshake has seen: a resumed one brings the certificate of an earlier day.
         let device = match certificate.map(|hash| self.backend.standing(&hash)) {
             None => None,

@@ -95,6 +95,12 @@ impl ServerHandshake {
         }
     }
 
+    /// Says that nothing more will be sent, and appends that.
+    pub fn close_notify(&mut self, out: &mut Vec<u8>) {
+        self.connection.send_close_notify();
+        self.write_to(out);
+    }
+
     /// Ends the handshake, which must be finished: appends what is left of it to be sent, and gives what its connection becomes.
     ///
     /// # Errors

@@ -1,22 +1,24 @@
 //! The protected channel of one link: plaintext on this side, TLS 1.3 records on the other.
 //!
-//! Nothing outside this folder knows what stands behind [`Channel`]. It owns no socket: it is handed one for each read and
-//! each flush, so that the same type serves the reactor, the agent and the tests.
+//! Nothing outside this folder knows what stands behind [`Channel`], the device's end, and [`ServerChannel`]. They own no socket: they are
+//! handed one for each read and each flush, so that the same types serve the reactor, the agent and the tests.
 
 mod client;
 mod error;
 mod handover;
 mod server;
+mod server_channel;
 mod signature;
 
 use std::io::{self, Read, Write};
 
-use rustls::{ClientConnection, CommonState, Connection, HandshakeKind, ServerConnection};
+use rustls::{ClientConnection, CommonState, HandshakeKind};
 
 pub use client::{ClientIdentity, ClientTls, ExpectedServer};
 pub use error::{Blame, ChannelError};
 pub use handover::ServerHandshake;
 pub use server::{Membership, ServerTls, Standing};
+pub use server_channel::{Peer, SERVER_CHANNEL_BYTES_MAX, ServerChannel};
 
 /// The application protocol that both sides must name (ALPN, RFC 7301).
 pub const PROTOCOL: &[u8] = b"muster/1";
@@ -49,15 +51,15 @@ pub enum HandshakeCost {
     Resumed,
 }
 
-/// One end of a protected connection.
+/// The device's end of a protected connection.
 pub struct Channel {
-    connection: Connection,
-    expected: Option<ExpectedServer>,
+    connection: ClientConnection,
+    expected: ExpectedServer,
     failed: bool,
 }
 
 impl Channel {
-    /// The device's end. Its first bytes are ready to be flushed.
+    /// One whose first bytes are ready to be flushed.
     ///
     /// # Errors
     /// When the configuration can't be used.
@@ -65,18 +67,7 @@ impl Channel {
         let mut connection = ClientConnection::new(config.config(), config.name())
             .map_err(|error| ChannelError::from_tls(&error, None))?;
         connection.set_buffer_limit(Some(UNSENT_BYTES_MAX));
-        Ok(Self { connection: connection.into(), expected: Some(config.expected().clone()), failed: false })
-    }
-
-    /// The server's end.
-    ///
-    /// # Errors
-    /// When the configuration can't be used.
-    pub fn server(config: &ServerTls) -> Result<Self, ChannelError> {
-        let mut connection =
-            ServerConnection::new(config.config()).map_err(|error| ChannelError::from_tls(&error, None))?;
-        connection.set_buffer_limit(Some(UNSENT_BYTES_MAX));
-        Ok(Self { connection: connection.into(), expected: None, failed: false })
+        Ok(Self { connection, expected: config.expected().clone(), failed: false })
     }
 
     /// Reads what the socket has, up to [`READ_BYTES_BUDGET`], and appends the plaintext to `plain`.
@@ -102,7 +93,7 @@ impl Channel {
                 Ok(state) => state,
                 Err(error) => {
                     self.failed = true;
-                    return Err(ChannelError::from_tls(&error, self.expected.as_ref()));
+                    return Err(ChannelError::from_tls(&error, Some(&self.expected)));
                 }
             };
             if !self.connection.is_handshaking() && self.connection.alpn_protocol() != Some(PROTOCOL) {
