@@ -11,19 +11,8 @@
 //! 4. What it has left to send, the tickets, goes out before anything of ours, and has used up numbers: ours begin after them.
 //! 5. It must hold no plaintext. There is none when 1. was kept and no early data is taken, which is checked.
 //!
-//! # What the reactor's change-over has to do
-//!
-//! - A link holds either a [`ServerHandshake`], in a box, or a [`SlimLink`]. The agent's end stays a [`Channel`](super::Channel).
-//! - A read goes into the reactor's shared buffer. [`ServerHandshake::read`] says how much of it belonged to the handshake; when that is
-//!   finished, the rest is opened with the link, in the same turn: the poll does not report it again.
-//! - Bytes of a record that is not whole are kept by the link until they are, at most
-//!   [`RECORD_BYTES_MAX`](crate::record_layer::RECORD_BYTES_MAX); most of the time there are none, and then no memory either.
-//! - Sealed bytes that the socket did not take are kept by the link too. The library's limit on them is gone with it:
-//!   [`UNSENT_BYTES_MAX`](super::UNSENT_BYTES_MAX) has to be held there, and what is sealed is never thrown away while the link lives.
-//! - An [`OpenError`](crate::record_layer::OpenError) ends the link, after its alert was sealed. As a [`ChannelError`]: the peer does not speak
-//!   TLS when a record is not protected or of another version, and misbehaves otherwise; an alert of the peer's is `Refused`.
-//! - The end of the stream without `close_notify` is `Truncated`, whatever part of a record is left.
-//! - One read's records are opened in one burst, and one turn's messages sealed in one: a burst derives a key.
+//! [`ServerChannel`](super::ServerChannel) takes it from here: what has arrived behind the handshake is opened in the same turn, for the poll
+//! does not report it again, and what is sealed is never thrown away while the link lives.
 
 #[cfg(test)]
 #[cfg(feature = "server")] // it makes certificates
