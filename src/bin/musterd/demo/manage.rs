@@ -14,7 +14,8 @@ use super::process::{run_well, wait_for};
 use super::steps::{DEVICE, Demo, GROUP};
 use super::{Failure, shown};
 
-/// The application that the demo brings: a till. It writes what it has sold, and reads its settings again at SIGHUP.
+/// The application that the demo brings: a till. It writes what it has sold, and reads its settings again at SIGHUP, and looks
+/// at them once a second, should a signal get lost between two commands of the shell.
 const TILL: &str = "till";
 
 /// A till, as a shell script: `$1` is its directory.
@@ -27,6 +28,7 @@ while :; do
     sold=$((sold + 1))
     printf '{"sold": {"value": %d, "unit": "articles"}}' "$sold" > statistics.json.new
     mv statistics.json.new statistics.json
+    [ ! -f settings.json ] || cmp -s settings.json in-force.json || take_over
     sleep 1 & wait $!
 done
 "#;
