@@ -37,7 +37,7 @@ use crate::wire::time::WallTime;
 pub(super) use run::{COLUMNS, TABLES, digest_of, forget_device, from_row, orders_of};
 pub(super) use targets::{group_moved, group_removed};
 
-/// Rows that one step works on at most, of each kind of work: together some ten milliseconds of the writer.
+/// Rows that one step works on at most, of each kind of work: together some tens of milliseconds of the writer, which syncs wait for.
 const ROWS_PER_STEP_MAX: usize = 250;
 
 /// What a new task is.

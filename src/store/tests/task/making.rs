@@ -19,7 +19,6 @@ fn a_task_goes_its_way_from_being_made_to_done() {
     let order = &orders.runs[0];
     assert_eq!((order.kind.as_str(), order.settings.as_str()), ("clean", r#"{"deep":true}"#));
     assert_eq!((order.timeout_seconds, order.start_within_seconds, orders.list.len()), (600, 86_400, 1));
-    assert_ne!(RUNS_SECTION, 0);
     house.say(first, RunUpdate::new(order.run, 1, RunStage::Accepted));
     assert_eq!((house.orders(first).runs.len(), house.orders(first).list.len()), (0, 1), "it has it");
     let half = RunUpdate { progress_percent: Some(50), ..RunUpdate::new(order.run, 2, RunStage::Running) };

@@ -19,7 +19,7 @@ use crate::wire::id::{DeviceId, Epoch, RunId, TaskId};
 use crate::wire::run_state::RunState;
 use crate::wire::section::{HostFacts, Section};
 use crate::wire::settings::{Declaration, TaskKind};
-use crate::wire::task::{RUNS_SECTION, RunStage, RunUpdate, RunUpdates, digest_of};
+use crate::wire::task::{RunStage, RunUpdate, RunUpdates, digest_of};
 use crate::wire::time::WallTime;
 
 /// A Tuesday, 10:00 UTC.
