@@ -6,6 +6,7 @@
 //! | [`agent`] | all that an agent decides |
 //! | [`hot`] | what the server remembers of each device, and whether an event is new |
 //! | [`acks`] | which acknowledgements a durable position releases |
+//! | [`slab`] | tables that grow by a segment |
 //! | [`timers`] | whose deadline has come |
 //! | [`record`] | what the journal keeps of an event |
 //! | [`close`] | why a link ended |
@@ -24,4 +25,5 @@ pub mod random;
 pub mod reach;
 pub mod record;
 pub mod session;
+pub mod slab;
 pub mod timers;

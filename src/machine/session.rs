@@ -91,7 +91,7 @@ enum State {
     /// A device of the fleet.
     Known { device: DeviceId, phase: Phase, spoke: bool, reports: u8 },
     /// The link is to be closed; whatever still comes is ignored.
-    Closing,
+    Closing { device: Option<DeviceId> },
 }
 
 #[derive(Debug)]
@@ -150,7 +150,7 @@ impl Session {
         out: &mut Vec<Command<'b>>,
     ) {
         match (&mut self.state, message) {
-            (State::Closing, _) => return,
+            (State::Closing { .. }, _) => return,
             (State::Stranger, ToServer::Enrol(enrol)) => {
                 self.state = State::Enrolling;
                 out.push(Command::Job(Box::new(Job::Enrol(enrol))));
@@ -260,14 +260,14 @@ impl Session {
                 sync::job_done(phase, record, outcome, policy, now, out);
                 self.extend_deadline(now);
             }
-            (State::Stranger | State::Closing, _) => {}
+            (State::Stranger | State::Closing { .. }, _) => {}
         }
     }
 
     /// The journal had no room for an event: the device keeps what was not acknowledged and comes again with it. The link ends:
     /// later events may be under way on it, and were they appended, those without room would count as sent before, and be lost.
     pub fn append_refused(&mut self, seconds: u32, out: &mut Vec<Command<'_>>) {
-        if !matches!(self.state, State::Closing) {
+        if !matches!(self.state, State::Closing { .. }) {
             out.push(Command::Send(ToAgent::Later(Later { seconds })));
             self.close(CloseReason::JournalFull, out);
         }
@@ -295,7 +295,7 @@ impl Session {
 
     /// The server stops: the device is told when to come again.
     pub fn stop(&mut self, seconds: u32, out: &mut Vec<Command<'_>>) {
-        if matches!(self.state, State::Closing) {
+        if matches!(self.state, State::Closing { .. }) {
             return;
         }
         out.push(Command::Send(ToAgent::Later(Later { seconds })));
@@ -314,7 +314,7 @@ impl Session {
             return;
         }
         match &self.state {
-            State::Closing => {}
+            State::Closing { .. } => {}
             State::Stranger | State::Known { spoke: false, .. } => {
                 self.close(CloseReason::SilentStranger, out);
             }
@@ -328,7 +328,8 @@ impl Session {
     pub fn device(&self) -> Option<DeviceId> {
         match &self.state {
             State::Known { device, .. } => Some(*device),
-            State::Stranger | State::Enrolling | State::Closing => None,
+            State::Closing { device } => *device,
+            State::Stranger | State::Enrolling => None,
         }
     }
 
@@ -345,7 +346,7 @@ impl Session {
             State::Enrolling => true,
             State::Known { reports, .. } if *reports > 0 => true,
             State::Known { phase: Phase::Syncing(syncing), .. } => syncing.jobs() > 0,
-            State::Known { .. } | State::Stranger | State::Closing => false,
+            State::Known { .. } | State::Stranger | State::Closing { .. } => false,
         }
     }
 
@@ -356,7 +357,7 @@ impl Session {
             }
             State::Known { phase: Phase::Syncing(syncing), .. } if syncing.jobs() > 0 => JOB_SECONDS,
             State::Enrolling => JOB_SECONDS,
-            State::Known { .. } | State::Stranger | State::Closing => LINGER_SECONDS,
+            State::Known { .. } | State::Stranger | State::Closing { .. } => LINGER_SECONDS,
         };
         self.deadline = now.moment.plus_seconds(seconds);
     }
@@ -366,14 +367,14 @@ impl Session {
     }
 
     fn refuse(&mut self, code: ErrorCode, reason: &str, close: CloseReason, out: &mut Vec<Command<'_>>) {
-        if !matches!(self.state, State::Closing) {
+        if !matches!(self.state, State::Closing { .. }) {
             self.report(code, reason, out);
             self.close(close, out);
         }
     }
 
     fn close(&mut self, reason: CloseReason, out: &mut Vec<Command<'_>>) {
-        self.state = State::Closing;
+        self.state = State::Closing { device: self.device() };
         out.push(Command::Close(reason));
     }
 }

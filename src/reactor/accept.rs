@@ -6,7 +6,7 @@ use mio::Interest;
 
 use super::backend::Backend;
 use super::channel::ServerChannel;
-use super::link::{Link, Stage};
+use super::link::{Arriving, Link, Stage};
 use super::turn::Reactor;
 use crate::machine::close::CloseReason;
 
@@ -86,19 +86,15 @@ impl<B: Backend> Reactor<B> {
             .map_err(|_| CloseReason::Internal)?;
         let deadline = self.now.moment + self.settings.handshake_deadline;
         self.links.insert(Link {
-            socket,
-            peer,
             channel,
-            stage: Stage::Handshaking,
-            device: None,
-            is_adopted: false,
-            is_kept: false,
-            generation,
-            inbox: Vec::new(),
-            stage_deadline: deadline,
-            write_deadline: None,
+            stage: Stage::Handshaking(Box::new(Arriving { peer, deadline })),
+            pending: None,
             heard: self.now.moment,
             armed: deadline,
+            socket,
+            generation,
+            is_adopted: false,
+            is_kept: false,
             is_ready: true,
             is_blocked: false,
             is_dirty: false,

@@ -44,17 +44,17 @@ impl<B: Backend> Reactor<B> {
     /// Reads what the link has, within a budget, and acts on every whole frame.
     pub(super) fn read_link(&mut self, slot: usize) {
         let Some(link) = self.links.get(slot) else { return };
-        if matches!(link.stage, Stage::Leaving { .. }) {
+        if matches!(link.stage, Stage::Leaving(_)) {
             let mut scratch = [0; 4096];
             if link.discard(&mut scratch) {
                 self.forget(slot);
             }
             return;
         }
-        let is_shared = link.inbox.is_empty();
-        let mut plain = std::mem::take(if is_shared { &mut self.plain } else { &mut link.inbox });
+        let is_shared = !link.has_inbox();
+        let mut plain = std::mem::take(if is_shared { &mut self.plain } else { &mut link.pending().inbox });
         let before = plain.len();
-        let was_handshaking = matches!(link.stage, Stage::Handshaking);
+        let was_handshaking = matches!(link.stage, Stage::Handshaking(_));
         let outcome = link.channel.read_from(&mut link.socket, &mut plain);
         let received = plain.len() - before;
         if received > 0 {
@@ -90,12 +90,16 @@ impl<B: Backend> Reactor<B> {
         if let Some(link) = self.links.get(slot)
             && *end != Taken::Closed
         {
-            if is_shared {
-                link.inbox.extend_from_slice(&plain[*consumed..]);
-            } else if *consumed < plain.len() {
-                plain.drain(..*consumed);
-                link.inbox = std::mem::take(&mut plain);
+            if *consumed < plain.len() {
+                let pending = link.pending();
+                if is_shared {
+                    pending.inbox.extend_from_slice(&plain[*consumed..]);
+                } else {
+                    plain.drain(..*consumed);
+                    pending.inbox = std::mem::take(&mut plain);
+                }
             }
+            link.tidy();
             if *end == Taken::NoRoom && !link.is_blocked {
                 link.is_blocked = true;
                 self.blocked.push_back(slot);
@@ -164,11 +168,13 @@ impl<B: Backend> Reactor<B> {
         if let Some(device) = device {
             self.adopt(slot, name, device, &message);
         }
-        let Some(Link { stage: Stage::Live(session), peer, .. }) = self.links.get(slot) else {
-            return Taken::Closed;
+        let Some(link) = self.links.get(slot) else { return Taken::Closed };
+        let peer = match &message {
+            // IPv4 as IPv4, whatever the listener makes of it.
+            ToServer::Sync(_) | ToServer::Probe(_) => link.peer().map(|peer| peer.ip().to_canonical()),
+            _ => None,
         };
-        // IPv4 as IPv4, whatever the listener makes of it.
-        let peer = Some(peer.ip().to_canonical());
+        let Stage::Live(session) = &mut link.stage else { return Taken::Closed };
         let events = match &message {
             ToServer::Events(events) => events.items.len(),
             _ => 0,
@@ -333,7 +339,7 @@ impl<B: Backend> Reactor<B> {
         for slot in slots {
             let Some(name) = self.links.name(slot) else { continue };
             match self.links.get(slot).map(|link| &link.stage) {
-                Some(Stage::Handshaking) => self.leave(slot, CloseReason::Stopping),
+                Some(Stage::Handshaking(_)) => self.leave(slot, CloseReason::Stopping),
                 Some(Stage::Live(session)) if !session.has_job() => {
                     let seconds = u32::try_from(1 + random() % spread).unwrap_or(LATER_SECONDS);
                     self.tell_session(name, |session, out| session.stop(seconds, out));
@@ -358,7 +364,7 @@ impl<B: Backend> Reactor<B> {
     /// Protects a message; it leaves at the end of the turn.
     pub(super) fn send(&mut self, slot: usize, message: &ToAgent) {
         let Some(link) = self.links.get(slot) else { return };
-        if matches!(link.stage, Stage::Leaving { .. }) {
+        if matches!(link.stage, Stage::Leaving(_)) {
             return;
         }
         self.encoded.clear();
@@ -386,9 +392,12 @@ impl<B: Backend> Reactor<B> {
             link.is_dirty = false;
             match link.channel.flush_to(&mut link.socket) {
                 Ok(true) => {
-                    link.write_deadline = None;
-                    if let Stage::Leaving { sent, .. } = &mut link.stage
-                        && !std::mem::replace(sent, true)
+                    if let Some(pending) = &mut link.pending {
+                        pending.write_deadline = None;
+                    }
+                    link.tidy();
+                    if let Stage::Leaving(leaving) = &mut link.stage
+                        && !std::mem::replace(&mut leaving.is_sent, true)
                     {
                         // The peer learns that nothing more comes; when that fails it knows already.
                         let _ = link.socket.shutdown(Shutdown::Write);
@@ -397,7 +406,8 @@ impl<B: Backend> Reactor<B> {
                 }
                 Ok(false) => {
                     // Any progress would have to be counted byte by byte; a peer that reads at all empties it in this time.
-                    link.write_deadline.get_or_insert(self.now.moment + self.settings.write_deadline);
+                    let deadline = self.now.moment + self.settings.write_deadline;
+                    link.pending().write_deadline.get_or_insert(deadline);
                     self.rearm(slot);
                 }
                 Err(error) => self.fail(slot, &error),

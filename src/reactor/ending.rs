@@ -3,7 +3,7 @@
 use super::backend::Backend;
 use super::channel::ChannelError;
 use super::drive::Taken;
-use super::link::{FAREWELL_MILLISECONDS, Stage, reason_of};
+use super::link::{FAREWELL_MILLISECONDS, Leaving, Stage, reason_of};
 use super::turn::Reactor;
 use crate::machine::close::CloseReason;
 use crate::machine::hot::LinkRef;
@@ -12,12 +12,13 @@ use crate::wire::time::Moment;
 impl<B: Backend> Reactor<B> {
     pub(super) fn fail(&mut self, slot: usize, error: &ChannelError) {
         if let Some(link) = self.links.get(slot) {
-            log::debug!("{}: {error}", link.peer);
-            if matches!(link.stage, Stage::Leaving { .. }) {
-                return self.forget(slot);
-            }
-            if matches!((&link.stage, error), (Stage::Handshaking, ChannelError::Refused(_))) {
-                self.backend.refused_at(link.peer.ip());
+            log::debug!("{}: {error}", link.who());
+            match (&link.stage, error) {
+                (Stage::Leaving(_), _) => return self.forget(slot),
+                (Stage::Handshaking(arriving), ChannelError::Refused(_)) => {
+                    self.backend.refused_at(arriving.peer.ip());
+                }
+                _ => {}
             }
         }
         self.leave(slot, reason_of(error));
@@ -27,24 +28,32 @@ impl<B: Backend> Reactor<B> {
     pub(super) fn leave(&mut self, slot: usize, reason: CloseReason) {
         let Some(name) = self.links.name(slot) else { return };
         let Some(link) = self.links.get(slot) else { return };
-        let stage = std::mem::replace(&mut link.stage, Stage::Leaving { discarded: 0, sent: false });
-        if matches!(stage, Stage::Leaving { .. }) {
+        if matches!(link.stage, Stage::Leaving(_)) {
             return;
         }
-        link.inbox = Vec::new();
-        link.stage_deadline = self.now.moment.plus_milliseconds(FAREWELL_MILLISECONDS);
-        link.channel.close_notify();
-        let device = link.device;
-        self.counters.closed(reason);
-        match reason {
+        let level = match reason {
             CloseReason::PeerClosed
             | CloseReason::EnrolmentDone
             | CloseReason::Stopping
-            | CloseReason::Idle => {
-                log::debug!("{}: closed: {reason}", link.peer);
-            }
-            _ => log::info!("{}: closed: {reason}", link.peer),
+            | CloseReason::Idle => log::Level::Debug,
+            _ => log::Level::Info,
+        };
+        // Who it is is asked of the system, and not for nothing.
+        if log::log_enabled!(level) {
+            log::log!(level, "{}: closed: {reason}", link.who());
         }
+        self.counters.closed(reason);
+        let device = match &link.stage {
+            Stage::Live(session) => session.device(),
+            Stage::Handshaking(_) | Stage::Leaving(_) => None,
+        };
+        let deadline = self.now.moment.plus_milliseconds(FAREWELL_MILLISECONDS);
+        link.stage = Stage::Leaving(Box::new(Leaving { discarded: 0, is_sent: false, deadline }));
+        if let Some(pending) = &mut link.pending {
+            pending.inbox = Vec::new();
+        }
+        link.tidy();
+        link.channel.close_notify();
         if std::mem::take(&mut link.is_kept) {
             self.counters.links_kept.take_one();
         }
@@ -87,13 +96,14 @@ impl<B: Backend> Reactor<B> {
         let idle = self.settings.idle_deadline;
         let link = self.links.get(slot)?;
         let own = match &link.stage {
-            Stage::Handshaking | Stage::Leaving { .. } => link.stage_deadline,
+            Stage::Handshaking(arriving) => arriving.deadline,
+            Stage::Leaving(leaving) => leaving.deadline,
             Stage::Live(session) => match session.is_kept() || session.has_job() {
                 true => session.deadline(),
                 false => session.deadline().min(link.heard + idle),
             },
         };
-        Some(link.write_deadline.map_or(own, |write| write.min(own)))
+        Some(link.write_deadline().map_or(own, |write| write.min(own)))
     }
 
     /// The deadline may have moved forward: a later one is found when the earlier comes due.
@@ -126,11 +136,11 @@ impl<B: Backend> Reactor<B> {
         let now = self.now;
         let Some(link) = self.links.get(slot) else { return };
         link.armed = Moment(u64::MAX);
-        let is_stuck = link.write_deadline.is_some_and(|deadline| deadline <= now.moment);
+        let is_stuck = link.write_deadline().is_some_and(|deadline| deadline <= now.moment);
         match &mut link.stage {
-            Stage::Leaving { .. } => self.forget(slot),
+            Stage::Leaving(_) => self.forget(slot),
             _ if is_stuck => self.leave(slot, CloseReason::SlowReader),
-            Stage::Handshaking => self.leave(slot, CloseReason::HandshakeTimeout),
+            Stage::Handshaking(_) => self.leave(slot, CloseReason::HandshakeTimeout),
             Stage::Live(session) => {
                 let mut commands = Vec::new();
                 session.handle_timeout(&now, &mut commands);

@@ -8,7 +8,6 @@ use mio::net::TcpStream;
 use super::channel::{ChannelError, ServerChannel};
 use crate::machine::close::CloseReason;
 use crate::machine::session::Session;
-use crate::wire::id::DeviceId;
 use crate::wire::time::Moment;
 
 /// How long a link that was closed here is kept to hear the peer's own farewell, in milliseconds: a socket that is closed with bytes
@@ -21,40 +20,52 @@ const FAREWELL_BYTES_MAX: usize = 1024 * 1024;
 /// Where a link stands.
 pub(super) enum Stage {
     /// The handshake is under way.
-    Handshaking,
+    Handshaking(Box<Arriving>),
     /// The peer is who it is, and messages are exchanged.
     Live(Session),
     /// It was closed here; what is ready is still sent, and the peer's farewell awaited.
-    Leaving {
-        /// Bytes thrown away so far.
-        discarded: usize,
-        /// The last byte is sent, and the peer has been told so (FIN).
-        sent: bool,
-    },
+    Leaving(Box<Leaving>),
 }
 
-pub(super) struct Link {
-    pub(super) socket: TcpStream,
+pub(super) struct Arriving {
     pub(super) peer: SocketAddr,
+    pub(super) deadline: Moment,
+}
+
+pub(super) struct Leaving {
+    /// Bytes thrown away so far.
+    pub(super) discarded: usize,
+    /// The last byte is sent, and the peer has been told so (FIN).
+    pub(super) is_sent: bool,
+    pub(super) deadline: Moment,
+}
+
+/// What a link has that is not idle.
+#[derive(Default)]
+pub(super) struct Pending {
+    /// Bytes of a frame that is not whole, or that there was no room for.
+    pub(super) inbox: Vec<u8>,
+    /// The deadline of a peer that does not read what is ready for it.
+    pub(super) write_deadline: Option<Moment>,
+}
+
+/// A link. There is one for each connected device, and most of them are idle: what an idle one does not need is in a box that is not
+/// there, or asked of the system.
+pub(super) struct Link {
     pub(super) channel: ServerChannel,
     pub(super) stage: Stage,
-    /// Whose it is, as the certificate says.
-    pub(super) device: Option<DeviceId>,
-    /// It has become the device's, with its first word.
-    pub(super) is_adopted: bool,
-    /// It counts among the links that are to stay.
-    pub(super) is_kept: bool,
-    pub(super) generation: u32,
-    /// Bytes of a frame that is not whole, or that there was no room for. Empty, and without memory, most of the time.
-    pub(super) inbox: Vec<u8>,
-    /// Deadline of the handshake, or of the farewell.
-    pub(super) stage_deadline: Moment,
-    /// Since when the peer has not read what is ready for it; its deadline.
-    pub(super) write_deadline: Option<Moment>,
+    /// There while it holds something.
+    pub(super) pending: Option<Box<Pending>>,
     /// When something was last heard.
     pub(super) heard: Moment,
     /// The earliest entry among the timers.
     pub(super) armed: Moment,
+    pub(super) socket: TcpStream,
+    pub(super) generation: u32,
+    /// It has become the device's, with its first word.
+    pub(super) is_adopted: bool,
+    /// It counts among the links that are to stay.
+    pub(super) is_kept: bool,
     /// In the list of links to be read.
     pub(super) is_ready: bool,
     /// In the list of links that wait for room; not read meanwhile.
@@ -63,16 +74,63 @@ pub(super) struct Link {
     pub(super) is_dirty: bool,
 }
 
+/// Most memory of a link while it is idle, in bytes: with its deadline, its device's record and the index of both it is to stay below 512.
+pub(super) const LINK_BYTES_MAX: usize = 240;
+
+const _: () = assert!(size_of::<Link>() <= LINK_BYTES_MAX);
+
+/// What a link takes of a reactor's table, in bytes.
+pub const LINK_BYTES: usize = size_of::<Option<Link>>();
+
 impl Link {
+    /// Where it comes from, as far as the system still knows.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        match &self.stage {
+            Stage::Handshaking(arriving) => Some(arriving.peer),
+            Stage::Live(_) | Stage::Leaving(_) => self.socket.peer_addr().ok(),
+        }
+    }
+
+    /// Who it is, for the log.
+    pub(super) fn who(&self) -> String {
+        let device = match &self.stage {
+            Stage::Live(session) => session.device(),
+            Stage::Handshaking(_) | Stage::Leaving(_) => None,
+        };
+        match (device, self.peer()) {
+            (Some(device), Some(peer)) => format!("device {device} at {peer}"),
+            (Some(device), None) => format!("device {device}"),
+            (None, Some(peer)) => peer.to_string(),
+            (None, None) => "a peer that has gone".to_owned(),
+        }
+    }
+
+    pub(super) fn pending(&mut self) -> &mut Pending {
+        self.pending.get_or_insert_default()
+    }
+
+    pub(super) fn write_deadline(&self) -> Option<Moment> {
+        self.pending.as_ref()?.write_deadline
+    }
+
+    pub(super) fn has_inbox(&self) -> bool {
+        self.pending.as_ref().is_some_and(|pending| !pending.inbox.is_empty())
+    }
+
+    /// Gives the memory back of what is empty.
+    pub(super) fn tidy(&mut self) {
+        self.pending.take_if(|pending| pending.inbox.is_empty() && pending.write_deadline.is_none());
+    }
+
     /// What is thrown away after we closed. `true`: the peer has closed too, or will never stop.
     pub(super) fn discard(&mut self, scratch: &mut [u8]) -> bool {
-        let Stage::Leaving { discarded, .. } = &mut self.stage else { return false };
+        let Stage::Leaving(leaving) = &mut self.stage else { return false };
         loop {
             match self.socket.read(scratch) {
                 Ok(0) => return true,
                 Ok(read) => {
-                    *discarded += read;
-                    if *discarded > FAREWELL_BYTES_MAX {
+                    leaving.discarded += read;
+                    if leaving.discarded > FAREWELL_BYTES_MAX {
                         return true;
                     }
                 }

@@ -1,31 +1,34 @@
 //! The links of one reactor: a slab whose slots are told apart by generation.
 
 use mio::Token;
-use slab::Slab;
 
 use super::link::Link;
 use crate::machine::hot::LinkRef;
+use crate::machine::slab::SegmentedSlab;
 
 /// Tokens below it belong to the listener and the doorbell.
 const FIRST_LINK_TOKEN: usize = 2;
 
+/// Links of one segment, in links: a quarter of a megabyte.
+const SEGMENT_LINKS: usize = 1_024;
+
 #[derive(Default)]
 pub(super) struct Links {
-    slab: Slab<Link>,
+    slab: SegmentedSlab<Link, SEGMENT_LINKS>,
     reactor: u8,
     generation: u32,
 }
 
 impl Links {
     pub(super) fn new(reactor: u8) -> Self {
-        Self { slab: Slab::new(), reactor, generation: 0 }
+        Self { slab: SegmentedSlab::new(), reactor, generation: 0 }
     }
 
     /// A place for the next link: its slot, token and generation.
     pub(super) fn vacancy(&mut self) -> (usize, Token, u32) {
         // Zero is no generation.
         self.generation = self.generation.wrapping_add(1).max(1);
-        let slot = self.slab.vacant_key();
+        let slot = self.slab.vacant_slot();
         (slot, Token(slot + FIRST_LINK_TOKEN), self.generation)
     }
 
@@ -35,7 +38,7 @@ impl Links {
     }
 
     pub(super) fn remove(&mut self, slot: usize) -> Option<Link> {
-        self.slab.try_remove(slot)
+        self.slab.remove(slot)
     }
 
     pub(super) fn get(&mut self, slot: usize) -> Option<&mut Link> {

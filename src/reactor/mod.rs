@@ -26,4 +26,5 @@ pub use backend::{AppendRefusal, Backend};
 pub use clock::Clock;
 #[cfg(feature = "server")]
 pub(crate) use drive::random;
+pub use link::LINK_BYTES;
 pub use turn::{Reactor, ReactorError};

@@ -31,7 +31,7 @@ impl<B: Backend> Reactor<B> {
             None => None,
             Some(Standing::Known(device)) => Some(device),
             Some(Standing::Removed(device)) => {
-                log::info!("{}: refused: device {device} was removed", link.peer);
+                log::info!("{}: refused: device {device} was removed", link.who());
                 self.say_removed(slot);
                 return false;
             }
@@ -40,13 +40,10 @@ impl<B: Backend> Reactor<B> {
                 return false;
             }
         };
-        link.device = device;
         link.stage = Stage::Live(Session::new(&self.now, device));
-        log::debug!(
-            "{}: link of {}",
-            link.peer,
-            device.map_or("a stranger".into(), |device| device.to_string())
-        );
+        if log::log_enabled!(log::Level::Debug) {
+            log::debug!("{}: {}", link.who(), if device.is_some() { "has its link" } else { "a stranger" });
+        }
         if !self.has_room_for(slot, device) {
             return false;
         }

@@ -16,6 +16,7 @@ mod desired;
 mod device;
 mod error;
 mod group;
+mod indexed;
 mod inventory;
 mod kept;
 mod meta;

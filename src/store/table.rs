@@ -5,12 +5,12 @@
 //! Two duties of those who use it: an event is appended to the journal and noted in its record under one [`DeviceTable::with`], so that
 //! what [`DeviceTable::unrecorded_in`] sees is never behind a durable position that was read before; and no lock is taken inside another.
 
-use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::indexed::{Indexed, Keyed};
 use crate::fleet::presence::Signs;
 use crate::machine::hot::HotRecord;
 use crate::wire::id::{CertificateHash, DeviceId};
@@ -48,39 +48,41 @@ pub enum Certificate {
     Unknown,
 }
 
-/// Keys are random numbers or hashes already: their own bits spread them.
-#[derive(Default)]
-struct Spread(u64);
+impl Keyed for HotRecord {
+    type Key = u64;
 
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
+    fn key(&self) -> u64 {
+        self.device.0
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value;
-    }
-
-    fn write_u128(&mut self, value: u128) {
-        let bytes = value.to_be_bytes();
-        self.0 = bytes.iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
+    fn spread(key: u64) -> u64 {
+        key
     }
 }
 
-type SpreadMap<K, V> = HashMap<K, V, BuildHasherDefault<Spread>>;
+/// Whose a certificate is. It is known by the first half of its SHA-256: 128 bits are never met by chance, and no device chooses what
+/// its certificate hashes to (the server's signature is in it).
+struct Owned {
+    prefix: [u64; 2],
+    device: DeviceId,
+}
+
+impl Keyed for Owned {
+    type Key = [u64; 2];
+
+    fn key(&self) -> [u64; 2] {
+        self.prefix
+    }
+
+    fn spread([first, _]: [u64; 2]) -> u64 {
+        first
+    }
+}
 
 /// The table. Shared behind an [`Arc`](std::sync::Arc).
 pub struct DeviceTable {
-    records: Vec<Mutex<SpreadMap<u64, HotRecord>>>,
-    /// By the first half of the certificate's SHA-256: 128 bits are never met by chance, and no device chooses what it hashes to
-    /// (the server's signature is in it).
-    certificates: Vec<Mutex<SpreadMap<u128, DeviceId>>>,
+    records: Vec<Mutex<Indexed<HotRecord>>>,
+    certificates: Vec<Mutex<Indexed<Owned>>>,
     devices: AtomicUsize,
     /// Of these something that their status hangs on has changed.
     marked: Mutex<BTreeSet<DeviceId>>,
@@ -88,8 +90,10 @@ pub struct DeviceTable {
     kept: AtomicU64,
 }
 
-fn prefix(certificate: &CertificateHash) -> u128 {
-    certificate.0.iter().take(16).fold(0, |sum, byte| (sum << 8) | u128::from(*byte))
+fn prefix(certificate: &CertificateHash) -> [u64; 2] {
+    let half =
+        |at: usize| certificate.0[at..at + 8].iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
+    [half(0), half(8)]
 }
 
 impl Default for DeviceTable {
@@ -111,27 +115,26 @@ impl DeviceTable {
         }
     }
 
-    /// The maps use the lowest and the highest bits of the hash, so shards are told by bits between.
+    /// The index of a shard uses the lowest and the highest bits, so shards are told by bits between.
     fn shard_of(key: u64) -> usize {
         (key >> 32) as usize % SHARDS
     }
 
-    fn records_of(&self, device: DeviceId) -> &Mutex<SpreadMap<u64, HotRecord>> {
+    fn records_of(&self, device: DeviceId) -> &Mutex<Indexed<HotRecord>> {
         &self.records[Self::shard_of(device.0)]
     }
 
-    fn certificates_of(&self, prefix: u128) -> &Mutex<SpreadMap<u128, DeviceId>> {
-        let upper = u64::try_from(prefix >> 64).unwrap_or_default();
-        &self.certificates[Self::shard_of(upper)]
+    fn certificates_of(&self, [first, _]: [u64; 2]) -> &Mutex<Indexed<Owned>> {
+        &self.certificates[Self::shard_of(first)]
     }
 
     /// Whose certificate this is.
     #[must_use]
     pub fn by_certificate(&self, certificate: &CertificateHash) -> Certificate {
         let prefix = prefix(certificate);
-        let device = self.certificates_of(prefix).lock().get(&prefix).copied();
+        let device = self.certificates_of(prefix).lock().get(prefix).map(|owned| owned.device);
         match device {
-            Some(device) if self.records_of(device).lock().contains_key(&device.0) => {
+            Some(device) if self.records_of(device).lock().get(device.0).is_some() => {
                 Certificate::Device(device)
             }
             Some(device) => Certificate::Removed(device),
@@ -141,7 +144,7 @@ impl DeviceTable {
 
     /// Works on one device's record under its shard's lock; `None` when there is no such device (any more). Short work only.
     pub fn with<R>(&self, device: DeviceId, work: impl FnOnce(&mut HotRecord) -> R) -> Option<R> {
-        self.records_of(device).lock().get_mut(&device.0).map(|record| self.counted(record, work))
+        self.records_of(device).lock().get_mut(device.0).map(|record| self.counted(record, work))
     }
 
     /// Does some work on a record, and keeps count of those that are kept connected whatever was done.
@@ -170,7 +173,7 @@ impl DeviceTable {
     pub fn insert(&self, record: HotRecord, certificate: &CertificateHash) {
         {
             let mut records = self.records_of(record.device).lock();
-            let before = records.insert(record.device.0, record);
+            let before = records.insert(record);
             if before.is_none() {
                 self.devices.fetch_add(1, Ordering::Relaxed);
             }
@@ -182,13 +185,13 @@ impl DeviceTable {
     /// Notes whose certificate this is, without a record: a removed device's.
     pub(super) fn note_certificate(&self, device: DeviceId, certificate: &CertificateHash) {
         let prefix = prefix(certificate);
-        self.certificates_of(prefix).lock().insert(prefix, device);
+        self.certificates_of(prefix).lock().insert(Owned { prefix, device });
     }
 
     /// Takes a device out; its certificate stays known as that of a removed device. The record says which link it had.
     pub fn remove(&self, device: DeviceId) -> Option<HotRecord> {
         let mut records = self.records_of(device).lock();
-        let record = records.remove(&device.0)?;
+        let record = records.remove(device.0)?;
         self.devices.fetch_sub(1, Ordering::Relaxed);
         self.count_kept(record.keep_connected, false);
         Some(record)
@@ -229,7 +232,7 @@ impl DeviceTable {
     /// Walks over one slice of the table: shard `shard`, below [`SHARDS`]. No other record may be asked for meanwhile.
     pub fn for_each_in(&self, shard: usize, mut work: impl FnMut(&mut HotRecord)) {
         if let Some(records) = self.records.get(shard) {
-            records.lock().values_mut().for_each(|record| self.counted(record, &mut work));
+            records.lock().for_each(|record| self.counted(record, &mut work));
         }
     }
 
