@@ -98,6 +98,7 @@ impl<B: Backend> Reactor<B> {
             is_ready: true,
             is_blocked: false,
             is_dirty: false,
+            is_ending: false,
         });
         // Its first bytes are often there already.
         self.ready.push_back(slot);

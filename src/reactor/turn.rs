@@ -214,7 +214,9 @@ impl<B: Backend> Reactor<B> {
                 token => {
                     let Some(slot) = Links::slot_of_token(token) else { continue };
                     let Some(link) = self.links.get(slot) else { continue };
-                    if (event.is_readable() || event.is_read_closed() || event.is_error()) && !link.is_ready {
+                    let is_ending = event.is_read_closed() || event.is_error();
+                    link.is_ending |= is_ending;
+                    if (event.is_readable() || is_ending) && !link.is_ready {
                         link.is_ready = true;
                         self.ready.push_back(slot);
                     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -10,9 +11,12 @@ use tokio::sync::watch;
 use super::ServerError;
 use super::presence::Rounds;
 use super::sequences::{Round, WriteBack};
+use super::trim::Trimmer;
 use crate::admin::listen::AdminListener;
 use crate::admin::{self, AdminContext};
 use crate::journal::Journal;
+use crate::lane::counters::Counters;
+use crate::memory;
 use crate::store::Store;
 
 /// How often sequence numbers and times are written back to the store, in seconds. What lies between is replayed from the journal at
@@ -26,6 +30,8 @@ pub(super) struct Control {
     pub(super) journal: Journal,
     pub(super) write_back: WriteBack,
     pub(super) rounds: Rounds,
+    pub(super) counters: Arc<Counters>,
+    pub(super) trimmer: Trimmer,
 }
 
 /// The control thread, running.
@@ -91,6 +97,10 @@ impl Control {
         self.rounds.step(&table, (self.context.clock)());
         let round = WriteBack::begin_news(&table, self.rounds.take_news());
         self.finish(round).await;
+        let handshakes = self.counters.handshakes_full.get() + self.counters.handshakes_resumed.get();
+        if self.trimmer.is_due(self.counters.links_open.get(), handshakes) {
+            memory::give_back();
+        }
     }
 
     async fn write_back(&mut self) {

@@ -18,6 +18,7 @@ pub mod presence;
 pub mod sequences;
 mod start;
 mod steward;
+mod trim;
 mod workers;
 
 use std::io;

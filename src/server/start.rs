@@ -21,6 +21,7 @@ use super::identity::Identity;
 use super::presence::{Announcer, Rounds};
 use super::sequences::{self, WriteBack};
 use super::steward::{StewardThread, StewardTools};
+use super::trim::Trimmer;
 use super::workers::{self, Tools};
 use super::{Server, ServerError};
 use crate::admin::{AdminContext, Calls, ServerInfo};
@@ -28,6 +29,7 @@ use crate::journal::{FileStorage, Journal, Notice, Opened, Options, Position, Re
 use crate::lane::counters::Counters;
 use crate::lane::permits::Permits;
 use crate::lane::reactors::{LinkSettings, ReactorLanes};
+use crate::memory;
 use crate::reactor::channel::ServerTls;
 use crate::reactor::port::Port;
 use crate::reactor::{Clock, HANDSHAKES_BEYOND_MAX, Reactor, listener, random};
@@ -41,13 +43,14 @@ const JOBS_MAX: usize = 512;
 /// Most reactors, in threads: a reactor's number is a byte.
 const REACTORS_MAX: usize = 64;
 
-/// What a kept link takes, in bytes: buffers and keys of TLS, the kernel's socket.
-const KEPT_LINK_BYTES: u64 = 12 * 1024;
+/// What a kept link takes, in bytes: half a kilobyte here, four of the kernel's for its socket, and what both have under way.
+const KEPT_LINK_BYTES: u64 = 6 * 1024;
 
 /// Descriptors that are not for links, in descriptors: database, event log, administration, libraries.
 const DESCRIPTOR_RESERVE: u64 = 256 + HANDSHAKES_BEYOND_MAX;
 
 pub(super) fn start(config: Config) -> Result<Server, ServerError> {
+    memory::forbid_core_dumps();
     let clock = Clock::new();
     let now = clock.now().wall;
     // Names of devices and what is installed on them are nobody else's business.
@@ -214,6 +217,8 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         journal: journal.clone(),
         write_back,
         rounds: Rounds::new(announcer),
+        counters: counters.clone(),
+        trimmer: Trimmer::default(),
     })?;
 
     // Devices last: whoever connects finds everything there.
@@ -288,7 +293,7 @@ pub(super) fn allowed_links(links: &LinksConfig, descriptors: u64) -> u64 {
 
 /// How many links may be asked to stay: what the configuration says, or what the links and half of the memory that is free allow.
 pub(super) fn allowed_kept(links: &LinksConfig, links_max: u64) -> u64 {
-    let free = memory_available_bytes();
+    let free = memory::available_bytes();
     let by_memory = free.map_or(u64::MAX, |bytes| bytes / 2 / KEPT_LINK_BYTES);
     // Some links are always those of devices that come by.
     let possible = (links_max - links_max / 16).min(by_memory);
@@ -303,14 +308,6 @@ pub(super) fn allowed_kept(links: &LinksConfig, links_max: u64) -> u64 {
         free.map_or("unknown".into(), |bytes| (bytes >> 20).to_string())
     );
     allowed
-}
-
-/// `MemAvailable` of proc_meminfo(5); `None` on systems without it.
-fn memory_available_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes << 10)
 }
 
 /// Opens the UDP port. When the system is to choose its number, it has that of TCP if possible.
