@@ -23,6 +23,9 @@ use crate::store::Store;
 /// start; only the times a device was last seen can be lost.
 const WRITE_BACK_SECONDS: u64 = 10;
 
+/// When a start is over, in seconds: what it needed of memory, and of the program itself, is given back then.
+const START_SECONDS: u32 = 5;
+
 /// What the control thread works on.
 pub(super) struct Control {
     pub(super) socket: PathBuf,
@@ -32,6 +35,8 @@ pub(super) struct Control {
     pub(super) rounds: Rounds,
     pub(super) counters: Arc<Counters>,
     pub(super) trimmer: Trimmer,
+    /// Seconds that it has looked in.
+    pub(super) looks: u32,
 }
 
 /// The control thread, running.
@@ -100,6 +105,11 @@ impl Control {
         let handshakes = self.counters.handshakes_full.get() + self.counters.handshakes_resumed.get();
         if self.trimmer.is_due(self.counters.links_open.get(), handshakes) {
             memory::give_back();
+        }
+        self.looks = self.looks.saturating_add(1);
+        if self.looks == START_SECONDS {
+            memory::give_back();
+            memory::let_go_of_code();
         }
     }
 

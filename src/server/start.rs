@@ -219,6 +219,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         rounds: Rounds::new(announcer),
         counters: counters.clone(),
         trimmer: Trimmer::default(),
+        looks: 0,
     })?;
 
     // Devices last: whoever connects finds everything there.
