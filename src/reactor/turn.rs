@@ -186,7 +186,9 @@ impl<B: Backend> Reactor<B> {
     }
 
     fn wait(&mut self) -> Result<(), ReactorError> {
-        let has_work = !self.ready.is_empty() || (self.can_accept && self.accept_again.is_none());
+        let has_work = !self.ready.is_empty()
+            || (self.can_accept && self.accept_again.is_none())
+            || self.is_durable_meanwhile();
         let mut next = self.timers.next();
         let mut earlier = |moment: Moment| next = Some(next.map_or(moment, |next| next.min(moment)));
         if let Some(moment) = self.accept_again {
@@ -228,6 +230,15 @@ impl<B: Backend> Reactor<B> {
             }
         }
         Ok(())
+    }
+
+    /// Asks to be woken when the durable position moves, if anything waits for it. Whether it has moved far enough already.
+    fn is_durable_meanwhile(&self) -> bool {
+        if self.acks.is_empty() && self.blocked.is_empty() {
+            return false;
+        }
+        self.mailbox.wait_elsewhere();
+        self.acks.waits_for().is_some_and(|position| position <= self.backend.durable())
     }
 
     fn read(&mut self) {

@@ -133,7 +133,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let (rung, reactor_failed, failed_port) = (lanes.clone(), failed.clone(), failed.clone());
     let journal_threads = Threads::spawn("journal", flusher, preparer, move |notice| match notice {
         Notice::Durable(position) => {
-            rung.ring_all();
+            rung.ring_waiting();
             durable.send_replace(position.0);
         }
         Notice::Failed(error) => {
