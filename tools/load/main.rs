@@ -1,1 +1,4 @@
+mod observe;
+mod report;
+
 fn main() {}
