@@ -1,3 +1,5 @@
+//! Loads for a muster server, and what they cost it.
+
 mod observe;
 mod report;
 
