@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::report::text::grouped;
+
 /// Least memory left to the system, in bytes: kernel, page cache for the store and the journal, a login.
 const RESERVE_BYTES_MIN: f64 = 256.0 * MEBIBYTE;
 
@@ -72,7 +74,7 @@ impl Capacity {
 
 impl fmt::Display for Capacity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let devices = grouped(two_digits(self.devices));
+        let devices = grouped(&two_digits(self.devices).to_string());
         write!(f, "this server can hold about {devices} devices in {}", gibibytes(self.memory_bytes))
     }
 }
@@ -84,19 +86,6 @@ fn two_digits(number: u64) -> u64 {
         step *= 10;
     }
     number - number % step
-}
-
-/// `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn gibibytes(bytes: u64) -> String {
@@ -143,7 +132,7 @@ mod tests {
         for (number, text) in
             [(0, "0"), (7, "7"), (99, "99"), (199, "190"), (1_999, "1,900"), (1_234_567, "1,200,000")]
         {
-            assert_eq!(grouped(two_digits(number)), text);
+            assert_eq!(grouped(&two_digits(number).to_string()), text);
         }
     }
 }
