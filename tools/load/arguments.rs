@@ -234,7 +234,9 @@ mod tests {
     #[test]
     fn what_belongs_together_is_asked_for_together() {
         let other = "--server 127.0.0.1:13000 --admin unix:/x";
-        let Command::Events(events) = parse(&format!("muster-load events {other}")).unwrap() else { panic!() };
+        let Command::Events(events) = parse(&format!("muster-load events {other}")).unwrap() else {
+            panic!()
+        };
         assert!(!events.common.is_own());
         for wrong in [
             "muster-load".to_owned(),

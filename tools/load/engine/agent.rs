@@ -1,6 +1,8 @@
 //! One simulated device: the real agent machine, a link, a spool that remembers times. It owns no file and no thread.
 
-use muster::machine::agent::{Action, AgentMachine, AgentStart, AgentState, LinkEnd, SectionContent, SyncResult};
+use muster::machine::agent::{
+    Action, AgentMachine, AgentStart, AgentState, LinkEnd, SectionContent, SyncResult,
+};
 use muster::reactor::channel::{HandshakeCost, ReadOutcome};
 use muster::wire::datagram::{Wake, WakeReason};
 use muster::wire::frame;
@@ -268,7 +270,9 @@ impl Agent {
             Action::CloseLink(end) => {
                 if !matches!(end, LinkEnd::Done | LinkEnd::Later) {
                     count(if self.link.is_up() { &cx.counters.lost } else { &cx.counters.failed });
-                    cx.note_trouble(machine.status(now).last_error.as_deref().unwrap_or("the link was given up"));
+                    cx.note_trouble(
+                        machine.status(now).last_error.as_deref().unwrap_or("the link was given up"),
+                    );
                 }
                 self.link_ended(cx);
                 self.link.close(&cx.counters);

@@ -52,7 +52,8 @@ impl Link {
                     }
                     Err(error) => return Err(error.to_string()),
                 }
-                let channel = tls().and_then(|tls| Channel::client(&tls)).map_err(|error| error.to_string())?;
+                let channel =
+                    tls().and_then(|tls| Channel::client(&tls)).map_err(|error| error.to_string())?;
                 *self = Self::Open(Box::new(Open { socket, channel, partial: Vec::new(), is_up: false }));
                 Ok(true)
             }
@@ -76,7 +77,11 @@ impl Link {
 
 impl Open {
     /// Reads what there is behind the beginning of a message that came before, and answers with how that ended.
-    pub(crate) fn read(&mut self, plain: &mut Vec<u8>, counters: &Counters) -> Result<ReadOutcome, ChannelError> {
+    pub(crate) fn read(
+        &mut self,
+        plain: &mut Vec<u8>,
+        counters: &Counters,
+    ) -> Result<ReadOutcome, ChannelError> {
         plain.clear();
         plain.append(&mut self.partial);
         let mut counted = Counted::new(&mut self.socket);

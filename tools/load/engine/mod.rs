@@ -205,7 +205,8 @@ impl Engine {
         if !left.is_zero() {
             let timeout = Timespec::try_from(left.min(Duration::from_millis(SLEEP_MILLISECONDS_MAX)));
             let timeout = timeout.map_err(io::Error::other)?;
-            match rustix::event::poll(&mut [PollFd::new(self.poll.registry(), PollFlags::IN)], Some(&timeout)) {
+            match rustix::event::poll(&mut [PollFd::new(self.poll.registry(), PollFlags::IN)], Some(&timeout))
+            {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -275,7 +276,9 @@ impl Engine {
             for _ in 0..self.started.min(SEARCH_MAX) {
                 self.next_to_sync = (self.next_to_sync + 1) % self.started;
                 let place = self.next_to_sync;
-                let (Some(agent), Ok(index)) = (self.agents.get_mut(place), u32::try_from(place)) else { break };
+                let (Some(agent), Ok(index)) = (self.agents.get_mut(place), u32::try_from(place)) else {
+                    break;
+                };
                 if agent.is_at_rest() {
                     agent.ask_to_sync(&mut self.cx, index, due);
                     is_found = true;

@@ -97,8 +97,7 @@ mod tests {
     fn shares_add_up_and_are_even() {
         for of in 1..8 {
             for devices in [0, 1, 7, 8, 1_000, 19_001] {
-                let parts: Vec<_> =
-                    (0..of).map(|number| Share { number, of }.of_first(devices)).collect();
+                let parts: Vec<_> = (0..of).map(|number| Share { number, of }.of_first(devices)).collect();
                 assert_eq!(parts.iter().sum::<usize>(), devices);
                 assert!(parts.iter().max().unwrap() - parts.iter().min().unwrap() <= 1);
                 for (number, part) in parts.iter().enumerate() {

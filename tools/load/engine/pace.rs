@@ -17,8 +17,12 @@ impl Pace {
     }
 
     /// When the next thing is due.
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss,
-        reason = "microseconds of a run, and a float is cut to what fits")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "microseconds of a run, and a float is cut to what fits"
+    )]
     pub(crate) fn next(&self) -> Moment {
         Moment(self.begun.0.saturating_add((self.microseconds_each * (self.done + 1) as f64) as u64))
     }

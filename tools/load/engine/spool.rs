@@ -30,11 +30,7 @@ impl Spool {
     }
 
     pub(crate) fn state(&self) -> SpoolState {
-        SpoolState {
-            epoch: self.epoch,
-            highest: self.highest(),
-            forgotten_through: self.forgotten_through,
-        }
+        SpoolState { epoch: self.epoch, highest: self.highest(), forgotten_through: self.forgotten_through }
     }
 
     pub(crate) fn highest(&self) -> u64 {

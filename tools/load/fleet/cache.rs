@@ -23,7 +23,8 @@ const MAGIC: &[u8; 16] = b"muster-load id 1";
 /// Where caches are when nobody says otherwise: `$XDG_CACHE_HOME/muster-load` or `~/.cache/muster-load` (XDG Base Directory
 /// Specification).
 pub(crate) fn default_directory() -> Option<PathBuf> {
-    let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let named =
+        |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")))?;
     Some(home.join("muster-load"))
 }
@@ -47,7 +48,8 @@ pub(crate) fn write(file: &Path, identities: &[Identity]) -> Result<(), Failure>
         made.map_err(failed("make the directory of"))?;
     }
     let beside = file.with_extension(format!("new-{}", std::process::id()));
-    let opened = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside);
+    let opened =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside);
     let mut opened = opened.map_err(failed("write"))?;
     let written = opened.write_all(&to_bytes(identities)).and_then(|()| std::fs::rename(&beside, file));
     written.inspect_err(|_| drop(std::fs::remove_file(&beside))).map_err(failed("write"))

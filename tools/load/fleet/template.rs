@@ -38,7 +38,8 @@ pub(crate) fn keep(folder: &Path, data: &Path, identities: &[Identity]) -> Resul
     if written.is_ok() {
         forget(folder);
         let renamed = std::fs::rename(&beside, folder);
-        return renamed.map_err(Failure::when(format!("write {} (--no-cache does without)", folder.display())));
+        return renamed
+            .map_err(Failure::when(format!("write {} (--no-cache does without)", folder.display())));
     }
     forget(&beside);
     written

@@ -3,5 +3,4 @@
 pub(crate) mod hold;
 mod prepare;
 mod stage;
-mod steps;
 mod watch;

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::fleet::{cache, enrol, template};
 use crate::interrupt;
 use crate::limits;
-use super::steps::Steps;
+use crate::report::progress::Progress;
 use crate::subject::Subject;
 use crate::subject::directory::Scratch;
 use crate::subject::own::OwnServer;
@@ -49,7 +49,7 @@ impl Wishes {
 }
 
 /// Prepares a run.
-pub(crate) fn prepare(common: &Common, wishes: Wishes, progress: Steps) -> Result<Stage, Failure> {
+pub(crate) fn prepare(common: &Common, wishes: Wishes, progress: Progress) -> Result<Stage, Failure> {
     interrupt::listen().map_err(Failure::when("listen for Ctrl-C"))?;
     let descriptors = limits::raise();
     let mut notes = Vec::new();
@@ -60,9 +60,9 @@ pub(crate) fn prepare(common: &Common, wishes: Wishes, progress: Steps) -> Resul
     let prepared = match &common.server {
         None => {
             limits::check_own_server(wishes.devices, descriptors)?;
-            own(common, wishes, cache.as_deref(), &progress, &mut notes)?
+            own(common, wishes, cache.as_deref(), progress, &mut notes)?
         }
-        Some(address) => other(common, address, wishes, cache.as_deref(), &progress, &mut notes)?,
+        Some(address) => other(common, address, wishes, cache.as_deref(), progress, &mut notes)?,
     };
     let Prepared { mut subject, identities, mut file, empty_bytes, scratch } = prepared;
     if interrupt::requested() {
@@ -82,7 +82,8 @@ pub(crate) fn prepare(common: &Common, wishes: Wishes, progress: Steps) -> Resul
     };
     if processes > 1 && file.is_none() {
         // The processes read the identities from a file.
-        let directory = subject.own.as_ref().map(|own| own.directory.path()).or(scratch.as_ref().map(Scratch::path));
+        let directory =
+            subject.own.as_ref().map(|own| own.directory.path()).or(scratch.as_ref().map(Scratch::path));
         let path = directory.map(|directory| directory.join("devices.identities"));
         if let Some(path) = &path {
             cache::write(path, &identities)?;
@@ -118,14 +119,17 @@ fn own(
     common: &Common,
     wishes: Wishes,
     cache: Option<&std::path::Path>,
-    progress: &Steps,
+    progress: Progress,
     notes: &mut Vec<String>,
 ) -> Result<Prepared, Failure> {
     let reactors = common.reactors.and_then(|count| usize::try_from(count).ok());
     let start = || OwnServer::start(Scratch::make(common.data.as_deref())?, reactors, wishes.devices.max(1));
     let mut empty_bytes = None;
     if wishes.wants_empty {
-        let server = start()?;
+        let mut server = start()?;
+        // The first start makes keys and files, and is not what later ones are.
+        server.drain()?;
+        server.start_again()?;
         empty_bytes = Watch::open(Some(server.pid()), notes).quiet_bytes();
     }
     let folder = cache.map(|cache| template::folder(cache, wishes.group()));
@@ -136,7 +140,8 @@ fn own(
                 identities.truncate(wishes.devices);
                 // What a kept server can't do, another version's for instance, a new one can.
                 if let Ok(server) = OwnServer::start(directory, reactors, wishes.devices.max(1)) {
-                    notes.push(format!("The devices were enrolled in an earlier run ({}).", folder.display()));
+                    notes
+                        .push(format!("The devices were enrolled in an earlier run ({}).", folder.display()));
                     return Ok(Prepared {
                         subject: Subject::own(server),
                         identities,
@@ -177,7 +182,7 @@ fn other(
     address: &ServerAddress,
     wishes: Wishes,
     cache: Option<&std::path::Path>,
-    progress: &Steps,
+    progress: Progress,
     notes: &mut Vec<String>,
 ) -> Result<Prepared, Failure> {
     let admin = common.admin.clone().unwrap_or_default();
@@ -224,7 +229,7 @@ fn enrol_all(
     address: &ServerAddress,
     wishes: Wishes,
     kept: usize,
-    progress: &Steps,
+    progress: Progress,
 ) -> Result<(Vec<Identity>, f64), Failure> {
     let token = token(&mut subject.client()?, wishes)?;
     let begun = Instant::now();

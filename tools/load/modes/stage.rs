@@ -8,7 +8,6 @@ use hdrhistogram::Histogram;
 use muster::agent::identity::Identity;
 use muster::reactor::Clock;
 
-use super::steps::{Phase, Steps};
 use super::watch::Watch;
 use crate::arguments::Common;
 use crate::engine::counters::Counts;
@@ -19,7 +18,8 @@ use crate::interrupt;
 use crate::observe::machine::machine;
 use crate::observe::process::ServerProcess;
 use crate::report::model::{Curve, Figure, Latency, Report, Unit};
-use crate::report::{html, json, table};
+use crate::report::progress::{Phase, Progress};
+use crate::report::{json, table};
 use crate::subject::Subject;
 use crate::subject::directory::Scratch;
 use crate::workers::Workers;
@@ -37,14 +37,13 @@ pub(crate) struct Stage {
     pub(crate) subject: Subject,
     pub(crate) devices: Arc<[Identity]>,
     pub(crate) watch: Watch,
-    pub(crate) steps: Steps,
+    pub(crate) steps: Progress,
     /// Private memory of the server before it knew a device, when that was looked at.
     pub(crate) empty_bytes: Option<u64>,
     pub(crate) report: Report,
     begun: Instant,
     clients: Vec<ServerProcess>,
     is_json: bool,
-    html: Option<std::path::PathBuf>,
     _scratch: Option<Scratch>,
 }
 
@@ -67,14 +66,17 @@ impl Stage {
         devices: Arc<[Identity]>,
         workers: Workers,
         watch: Watch,
-        steps: Steps,
+        steps: Progress,
         notes: Vec<String>,
         empty_bytes: Option<u64>,
         scratch: Option<Scratch>,
     ) -> Self {
         let mut parameters = vec![("devices".to_owned(), devices.len().to_string())];
         let server = match &subject.own {
-            Some(own) => format!("its own, data in {}", own.directory.path().parent().unwrap_or(own.directory.path()).display()),
+            Some(own) => format!(
+                "its own, data in {}",
+                own.directory.path().parent().unwrap_or(own.directory.path()).display()
+            ),
             None => subject.address.to_string(),
         };
         parameters.push(("server".to_owned(), server));
@@ -109,7 +111,6 @@ impl Stage {
             begun: Instant::now(),
             clients,
             is_json: common.json,
-            html: common.report.clone(),
             _scratch: scratch,
         }
     }
@@ -246,14 +247,11 @@ impl Stage {
             self.note("The run was interrupted: the figures are those up to then.");
         }
         if self.is_json {
-            let document = serde_json::to_string_pretty(&json::render(&self.report)).map_err(Failure::refused)?;
+            let document =
+                serde_json::to_string_pretty(&json::render(&self.report)).map_err(Failure::refused)?;
             println!("{document}");
         } else {
-            table::print(&self.report);
-        }
-        if let Some(path) = &self.html {
-            std::fs::write(path, html::render(&self.report))
-                .map_err(Failure::when(format!("write the report {}", path.display())))?;
+            table::print(&self.report).map_err(Failure::when("print the tables"))?;
         }
         Ok(self.report.passed != Some(false))
     }

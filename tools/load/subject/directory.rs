@@ -40,7 +40,8 @@ mod tests {
     #[test]
     fn nothing_is_left_of_it() {
         let parent = tempfile::tempdir().unwrap();
-        let (one, other) = (Scratch::make(Some(parent.path())).unwrap(), Scratch::make(Some(parent.path())).unwrap());
+        let (one, other) =
+            (Scratch::make(Some(parent.path())).unwrap(), Scratch::make(Some(parent.path())).unwrap());
         assert_ne!(one.path(), other.path());
         std::fs::write(one.path().join("file"), "x").unwrap();
         drop((one, other));

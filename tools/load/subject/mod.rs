@@ -34,9 +34,11 @@ impl Subject {
 
     /// One that is there.
     pub(crate) fn other(server: &ServerAddress, admin: Address, pid: Option<u32>) -> Result<Self, Failure> {
-        let addresses = server.resolve().map_err(|why| Failure::refused(format!("{why} (check --server)")))?;
+        let addresses =
+            server.resolve().map_err(|why| Failure::refused(format!("{why} (check --server)")))?;
         let address = addresses.first().copied();
-        let address = address.ok_or_else(|| Failure::refused(format!("{server} has no address (check --server)")))?;
+        let address =
+            address.ok_or_else(|| Failure::refused(format!("{server} has no address (check --server)")))?;
         let pid = pid.or_else(|| process_behind(&admin));
         Ok(Self { own: None, address, admin, pid })
     }

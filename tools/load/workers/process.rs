@@ -50,7 +50,9 @@ impl ProcessWorker {
         worker.write(&serde_json::to_string(setting).map_err(Failure::refused)?)?;
         match is_ready.recv_timeout(Duration::from_secs(READY_SECONDS_MAX)) {
             Ok(Ok(())) => Ok(worker),
-            Ok(Err(why)) => Err(Failure::refused(format!("a process of simulated devices can't begin: {why}"))),
+            Ok(Err(why)) => {
+                Err(Failure::refused(format!("a process of simulated devices can't begin: {why}")))
+            }
             Err(_) => Err(Failure::refused("a process of simulated devices did not begin")),
         }
     }
@@ -61,7 +63,8 @@ impl ProcessWorker {
 
     fn write(&self, line: &str) -> Result<(), Failure> {
         let mut input = self.input.lock().map_err(|_| Failure::refused("a thread of the tool has failed"))?;
-        let input = input.as_mut().ok_or_else(|| Failure::refused("a process of simulated devices has ended"))?;
+        let input =
+            input.as_mut().ok_or_else(|| Failure::refused("a process of simulated devices has ended"))?;
         writeln!(input, "{line}").map_err(Failure::when("talk to a process of simulated devices"))
     }
 
@@ -74,7 +77,8 @@ impl ProcessWorker {
         let (mut measures, mut troubles) = (Measures::default(), Vec::new());
         for _ in 0..self.threads {
             let told = self.told.recv_timeout(Duration::from_secs(TOLD_SECONDS_MAX));
-            let told = told.map_err(|_| Failure::refused("a process of simulated devices does not answer"))?;
+            let told =
+                told.map_err(|_| Failure::refused("a process of simulated devices does not answer"))?;
             measures.add(&told.measures);
             troubles.extend(told.troubles);
         }

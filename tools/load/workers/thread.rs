@@ -54,7 +54,8 @@ impl ThreadWorker {
     }
 
     pub(super) fn order(&self, order: Order) -> Result<(), Failure> {
-        let ended = |_| Failure::refused("a thread of simulated devices has ended: the system refused to poll");
+        let ended =
+            |_| Failure::refused("a thread of simulated devices has ended: the system refused to poll");
         self.orders.send(order).map_err(ended)?;
         self.waker.wake().map_err(Failure::when("wake an engine"))
     }
