@@ -31,7 +31,7 @@ Examples:
                                                   a server that is there: the devices enrol in /muster-load
 
 Without --server the tool starts a server of its own on loopback, as --self says. Ctrl-C ends a run; what was measured
-until then is printed. Exit code 0: all is well; 1: refused, failed, or a target was missed; 2: bad usage.";
+until then is printed. Exit code 0: all is well; 1: refused or failed, or a link or an event was lost; 2: bad usage.";
 
 /// Simulates devices and measures what they cost a muster server.
 #[derive(Parser, Debug)]

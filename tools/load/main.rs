@@ -25,7 +25,10 @@ fn main() -> ExitCode {
         Command::Server => subject::child::run().map(|()| true),
         Command::Clients => workers::child::run().map(|()| true),
         Command::Hold(hold) => modes::hold::run(hold),
-        _ => Ok(true),
+        Command::Storm(storm) => modes::storm::run(storm),
+        Command::Sync(sync) => modes::sync::run(sync),
+        Command::Events(events) => modes::events::run(events),
+        Command::Wake(wake) => modes::wake::run(wake),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::handshake;
 use super::prepare::{Wishes, prepare};
 use super::stage::{Stage, Waited, float};
 use super::watch::share;
@@ -24,9 +25,6 @@ const SECONDS_DEFAULT: u64 = 10;
 
 /// At so many numbers of links the memory is looked at.
 const STEPS: usize = 10;
-
-/// Devices that shake hands again, for what a handshake costs by itself, in devices.
-const RECONNECTS_MAX: usize = 1_000;
 
 /// How long memory may take to come back, in seconds.
 const BACK_SECONDS: u64 = 5;
@@ -62,19 +60,12 @@ pub(crate) fn run(hold: &Hold) -> Result<bool, Failure> {
     }
     let since = stage.workers.counts().since(&before);
     stage.figure("links_lost", "links: lost", float(since.lost), Unit::Count);
-    let handshake = if waited == Waited::Done { handshakes(&mut stage, links, at_a_time)? } else { None };
-    stage.maybe_figure(
-        "server_cpu_microseconds_per_full_handshake",
-        "processor time: full handshake and first sync",
-        handshake.map(|(full, _)| full),
-        Unit::Microseconds,
-    );
-    stage.maybe_figure(
-        "server_cpu_microseconds_per_resumed_handshake",
-        "processor time: resumed handshake and first sync",
-        handshake.map(|(_, resumed)| resumed),
-        Unit::Microseconds,
-    );
+    if waited == Waited::Done && !interrupt::requested() {
+        let full = handshake::measure(&mut stage, links, at_a_time, true)?;
+        let resumed = handshake::measure(&mut stage, links, at_a_time, false)?;
+        stage.take()?;
+        handshake::report(&mut stage, full, resumed);
+    }
     memory(&mut stage, &points, known_bytes, hold.memory);
     let_go(&mut stage, known_bytes)?;
     stage.report.passed = Some(since.lost == 0);
@@ -155,30 +146,6 @@ fn rest(stage: &mut Stage, time: Duration) -> Result<(), Failure> {
         Unit::Count,
     );
     Ok(())
-}
-
-/// What full and resumed handshakes cost the server, in microseconds of its processor time.
-fn handshakes(stage: &mut Stage, links: usize, at_a_time: usize) -> Result<Option<(f64, f64)>, Failure> {
-    let count = RECONNECTS_MAX.min(links);
-    let mut costs = Vec::new();
-    for is_full in [true, false] {
-        stage.workers.order(Order::Run { devices: links - count, at_a_time })?;
-        if is_full {
-            stage.workers.order(Order::ForgetTickets)?;
-        }
-        stage.watch.quiet_bytes();
-        let (cpu, counts) = (stage.watch.cpu(), stage.workers.counts());
-        if stage.bring_up(links, at_a_time)? != Waited::Done {
-            return Ok(None);
-        }
-        stage.watch.quiet_bytes();
-        let (Some(before), Some(after)) = (cpu, stage.watch.cpu()) else { return Ok(None) };
-        let since = stage.workers.counts().since(&counts);
-        let done = if is_full { since.full } else { since.resumed };
-        costs.push(float(after - before) / float(done.max(1)));
-    }
-    stage.take()?;
-    Ok(costs.first().copied().zip(costs.get(1).copied()))
 }
 
 /// What a device takes, and how many there can be.
