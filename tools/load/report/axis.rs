@@ -75,7 +75,7 @@ impl Axis {
                 break;
             }
             if value >= least - step * 1e-6 {
-                let shown = number(tidy(value / unit, step / unit));
+                let shown = short(tidy(value / unit, step / unit));
                 ticks.push((value, if suffix.is_empty() { shown } else { format!("{shown} {suffix}") }));
             }
         }
@@ -123,6 +123,12 @@ impl Axis {
     }
 }
 
+/// A number without zeros at its end: ticks are round.
+fn short(value: f64) -> String {
+    let text = number(value);
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
 /// A step of 1, 2 or 5 times a power of ten that makes few ticks.
 fn nice_step(range: f64) -> f64 {
     let raw = (range / TICKS_MAX).max(f64::MIN_POSITIVE);
@@ -159,7 +165,7 @@ mod tests {
             ["0 MiB", "2 MiB", "4 MiB", "6 MiB", "8 MiB", "10 MiB", "12 MiB", "14 MiB"]
         );
         let axis = Axis::around(Scale::Percent, [0.7, 0.1].into_iter(), true);
-        assert_eq!(labels(&axis)[1], "0.100 %");
+        assert_eq!(labels(&axis)[1], "0.1 %");
         let axis = Axis::around(Scale::LogMicroseconds, [140.0, 9_720.0].into_iter(), false);
         assert_eq!(labels(&axis), ["100 µs", "200 µs", "500 µs", "1 ms", "2 ms", "5 ms", "10 ms"]);
         let axis = Axis::around(Scale::Quantile, [0.999_98].into_iter(), false);

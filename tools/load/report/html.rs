@@ -6,7 +6,7 @@ use super::model::{Curve, Figure, Latency, Report};
 use super::plots;
 use super::svg::{Plot, escape};
 use super::table::{LATENCY_HEADS, latency_row};
-use super::text::{by_group, bytes, capitalised, duration, quantity};
+use super::text::{by_group, bytes, capitalised, duration, moment, quantity};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -66,7 +66,9 @@ impl Page {
         let memory = bytes(machine.memory_bytes as f64);
         let line = format!(
             "{} · {took} · {} · {} cores · {memory}",
-            report.started_at, machine.cpu_model, machine.cores
+            moment(&report.started_at),
+            machine.cpu_model,
+            machine.cores
         );
         self.element("p", "", &line);
         self.push("</header>\n");
@@ -91,7 +93,7 @@ impl Page {
         if figures.is_empty() {
             return;
         }
-        self.push("<h2>Figures</h2>\n<div class=\"grid\">\n");
+        self.push("<h2>Figures</h2>\n<div class=\"columns\">\n");
         for (group, members) in by_group(figures, |figure| &figure.label) {
             self.push("<section class=\"card\">\n");
             self.element("h3", "", &capitalised(group.unwrap_or("This run")));
@@ -120,7 +122,7 @@ impl Page {
             "<h2>Latencies</h2>\n<section class=\"card scroll\">\n<table class=\"latencies\">\n<thead><tr>",
         );
         for head in LATENCY_HEADS {
-            let _ = write!(self.0, "<th scope=\"col\">{}</th>", escape(&capitalised(&head.to_lowercase())));
+            let _ = write!(self.0, "<th scope=\"col\">{}</th>", escape(&head.to_lowercase()));
         }
         self.push("</tr></thead>\n<tbody>\n");
         for latency in latencies {
@@ -170,14 +172,14 @@ impl Page {
     fn circumstances(&mut self, report: &Report) {
         let machine = &report.machine;
         let facts = [
-            ("Processor".to_owned(), machine.cpu_model.clone()),
-            ("Cores".to_owned(), machine.cores.to_string()),
-            ("Memory".to_owned(), bytes(machine.memory_bytes as f64)),
-            ("Kernel".to_owned(), machine.kernel.clone()),
-            ("Load average at the start".to_owned(), format!("{:.2}", machine.load_average)),
+            ("processor".to_owned(), machine.cpu_model.clone()),
+            ("cores".to_owned(), machine.cores.to_string()),
+            ("memory".to_owned(), bytes(machine.memory_bytes as f64)),
+            ("kernel".to_owned(), machine.kernel.clone()),
+            ("load average at the start".to_owned(), format!("{:.2}", machine.load_average)),
         ];
         let command = [("command".to_owned(), format!("muster-load {}", report.command))];
-        self.push("<h2>How it was measured</h2>\n<div class=\"grid\">\n");
+        self.push("<h2>How it was measured</h2>\n<div class=\"columns\">\n");
         self.facts("Machine", &facts);
         self.facts("Parameters", &[&command, report.parameters.as_slice()].concat());
         self.facts("Versions", &report.versions);
@@ -192,7 +194,7 @@ impl Page {
         self.element("h3", "", head);
         self.push("<table class=\"facts\">\n");
         for (name, value) in facts {
-            let (name, value) = (escape(&capitalised(name)), escape(value));
+            let (name, value) = (escape(name), escape(value));
             let _ = writeln!(self.0, "<tr><th scope=\"row\">{name}</th><td>{value}</td></tr>");
         }
         self.push("</table>\n</section>\n");
@@ -223,7 +225,7 @@ mod tests {
             "Devices that are live again",
             "The figures of this example are invented.",
             "Linux 6.18.44 x86_64",
-            "<th scope=\"row\">Client threads</th><td>2</td>",
+            "<th scope=\"row\">client threads</th><td>2</td>",
             "muster-load hold",
         ] {
             assert!(page.contains(part), "{part}");

@@ -7,7 +7,7 @@ use super::model::{Curve, Latency};
 use super::svg::{Draw, Plot, Series};
 
 /// Bars of a latency histogram for a factor of ten, in bars.
-const BARS_PER_DECADE: i32 = 10;
+const BARS_PER_DECADE: i32 = 20;
 
 /// Points of a percentile curve for a factor of ten that is left above, in points.
 const POINTS_PER_DECADE: f64 = 20.0;
@@ -21,9 +21,11 @@ pub(super) fn curve(curve: &Curve) -> Plot {
     let (x_scale, x_label) = scale(&curve.x_label);
     let (y_scale, y_label) = scale(&curve.y_label);
     let has_measured = curve.series.iter().any(|(_, points)| points.len() > COMPUTED_POINTS_MAX);
+    let has_computed = curve.series.iter().any(|(_, points)| points.len() == COMPUTED_POINTS_MAX);
+    let draw_measured = if has_computed && has_measured { Draw::Dots } else { Draw::Line };
     let series = curve.series.iter().map(|(name, points)| {
         let is_computed = has_measured && points.len() <= COMPUTED_POINTS_MAX;
-        let draw = if is_computed { Draw::Dashed } else { Draw::Line };
+        let draw = if is_computed { Draw::Dashed } else { draw_measured };
         Series { name: name.clone(), draw, points: points.clone() }
     });
     Plot {
@@ -85,7 +87,7 @@ fn percentile_points(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
     points
 }
 
-/// How latencies are spread, as the share of each bar. `None`: nothing was measured.
+/// How latencies are spread: the share that each bar has of all. `None`: nothing was measured.
 pub(super) fn spread(latencies: &[Latency]) -> Option<Plot> {
     let least = measured(latencies).map(|latency| latency.histogram.min()).min()?;
     let most = measured(latencies).map(|latency| latency.histogram.max()).max()?;
@@ -100,7 +102,7 @@ pub(super) fn spread(latencies: &[Latency]) -> Option<Plot> {
     Some(Plot {
         title: "How latencies are spread".to_owned(),
         x_label: "latency".to_owned(),
-        y_label: "share of each bar".to_owned(),
+        y_label: "share of all".to_owned(),
         x: Axis::around(Scale::LogMicroseconds, points().map(|point| point.0), false),
         y: Axis::around(Scale::Percent, points().map(|point| point.1), true),
         series,
@@ -119,7 +121,8 @@ fn edges(least: u64, most: u64) -> Vec<u64> {
     edges.drain(begin..end).collect()
 }
 
-/// The left edge of each bar and its share in percent; last the right edge of the last bar.
+/// The left edge of each bar and its share in percent; last the right edge of the last bar. From the first bar that is not empty to the
+/// last one.
 fn bars(histogram: &Histogram<u64>, edges: &[u64]) -> Vec<(f64, f64)> {
     let mut counts = vec![0_u64; edges.len()];
     for value in histogram.iter_recorded() {
@@ -129,7 +132,10 @@ fn bars(histogram: &Histogram<u64>, edges: &[u64]) -> Vec<(f64, f64)> {
         }
     }
     let all = histogram.len().max(1) as f64;
-    edges.iter().zip(counts).map(|(edge, count)| (*edge as f64, 100.0 * count as f64 / all)).collect()
+    let begin = counts.iter().position(|count| *count > 0).unwrap_or(0);
+    let end = counts.iter().rposition(|count| *count > 0).map_or(0, |place| place + 2).min(counts.len());
+    let bars = edges.iter().zip(counts).map(|(edge, count)| (*edge as f64, 100.0 * count as f64 / all));
+    bars.take(end).skip(begin).collect()
 }
 
 #[cfg(test)]
@@ -157,7 +163,7 @@ mod tests {
     #[test]
     fn edges_are_whole_and_rise() {
         let all = edges(1, 2_000_000);
-        assert_eq!(all[..8], [1, 2, 3, 4, 5, 6, 8, 10]);
+        assert_eq!(all[..10], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
         assert!(all.is_sorted_by(|a, b| a < b));
         assert_eq!(edges(0, 0), [1, 2], "0 µs stands in the first bar");
         assert!(edges(5, u64::MAX).len() > 100);
@@ -191,7 +197,9 @@ mod tests {
         let report = example::report();
         let plot = curve(&report.curves[0]);
         let draws: Vec<Draw> = plot.series.iter().map(|series| series.draw).collect();
-        assert_eq!(draws, [Draw::Line, Draw::Dashed]);
+        assert_eq!(draws, [Draw::Dots, Draw::Dashed]);
+        let plain = curve(&report.curves[1]);
+        assert!(plain.series.iter().all(|series| series.draw == Draw::Line));
         assert_eq!(plot.y_label, "private memory");
         assert!(plot.y.ticks.iter().all(|(_, label)| label.ends_with("MiB")));
         assert_eq!(scale("links"), (Scale::Linear, "links".to_owned()));

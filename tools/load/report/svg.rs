@@ -35,6 +35,8 @@ pub(super) const COLOURS: usize = 8;
 pub(super) enum Draw {
     /// A line through points that were measured.
     Line,
+    /// Points that were measured, beside the line that was fitted to them.
+    Dots,
     /// A line that was computed.
     Dashed,
     /// Steps over an area: each point is the left edge of a bar, the last one ends it.
@@ -66,7 +68,10 @@ impl Plot {
             escape(&format!("{}: {} over {}", self.title, self.y_label, self.x_label)),
         );
         self.grid(&mut svg);
-        for (place, series) in self.series.iter().enumerate() {
+        // Dots last: a line through them would hide them.
+        let numbered = || self.series.iter().enumerate();
+        let lines = numbered().filter(|(_, series)| series.draw != Draw::Dots);
+        for (place, series) in lines.chain(numbered().filter(|(_, series)| series.draw == Draw::Dots)) {
             self.series(&mut svg, series, place % COLOURS);
         }
         svg.push_str("</svg>\n");
@@ -77,13 +82,17 @@ impl Plot {
     pub(super) fn legend(&self) -> String {
         let mut legend = String::from("<ul class=\"legend\">");
         for (place, series) in self.series.iter().enumerate() {
-            let class = if series.draw == Draw::Dashed { " dashed" } else { "" };
             let colour = place % COLOURS;
             let name = escape(&series.name);
+            let key = match series.draw {
+                Draw::Dots => format!("<circle class=\"dot c{colour}\" cx=\"12\" cy=\"4\" r=\"3.5\"/>"),
+                Draw::Dashed => format!("<path class=\"line dashed c{colour}\" d=\"M1 4H23\"/>"),
+                Draw::Line | Draw::Steps => format!("<path class=\"line c{colour}\" d=\"M1 4H23\"/>"),
+            };
             // Writing to a text does not fail.
             let _ = write!(
                 legend,
-                "<li><svg class=\"key\" viewBox=\"0 0 24 8\" aria-hidden=\"true\"><path class=\"line c{colour}{class}\" d=\"M1 4H23\"/></svg>{name}</li>"
+                "<li><svg class=\"key\" viewBox=\"0 0 24 8\" aria-hidden=\"true\">{key}</svg>{name}</li>"
             );
         }
         legend.push_str("</ul>\n");
@@ -166,9 +175,16 @@ impl Plot {
                 let _ = write!(path, "{step}{:.1} {:.1}", self.x(*x), self.y(*y));
             }
         }
-        let class = if series.draw == Draw::Dashed { " dashed" } else { "" };
-        let _ = writeln!(svg, "<path class=\"line c{colour}{class}\" d=\"{path}\"/>");
-        if series.draw == Draw::Line && points.len() <= DOTS_MAX {
+        let has_dots = match series.draw {
+            Draw::Dots => true,
+            Draw::Line => points.len() <= DOTS_MAX,
+            Draw::Dashed | Draw::Steps => false,
+        };
+        if series.draw != Draw::Dots {
+            let class = if series.draw == Draw::Dashed { " dashed" } else { "" };
+            let _ = writeln!(svg, "<path class=\"line c{colour}{class}\" d=\"{path}\"/>");
+        }
+        if has_dots {
             for (x, y) in &points {
                 let _ = write!(
                     svg,
@@ -245,6 +261,8 @@ mod tests {
         assert!(svg.contains(">seconds</text>") && svg.contains(">devices</text>"));
         let svg = plot(Draw::Dashed, vec![(0.0, 0.0), (10.0, 10.0)]).svg();
         assert!(svg.contains("dashed") && !svg.contains("<circle"));
+        let svg = plot(Draw::Dots, vec![(0.0, 0.0), (10.0, 10.0)]).svg();
+        assert!(!svg.contains("class=\"line") && svg.matches("<circle").count() == 2);
         let svg = plot(Draw::Steps, vec![(0.0, 10.0), (5.0, 0.0), (10.0, 0.0)]).svg();
         assert!(svg.contains("d=\"M72.0 278L72.0 12.0H307.0V278.0H542.0V278.0H542.0V278Z\""), "{svg}");
     }
@@ -282,7 +300,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_points_make_a_picture(points in prop::collection::vec((any::<f64>(), any::<f64>()), 0..20)) {
-            for draw in [Draw::Line, Draw::Dashed, Draw::Steps] {
+            for draw in [Draw::Line, Draw::Dots, Draw::Dashed, Draw::Steps] {
                 let svg = plot(draw, points.clone()).svg();
                 prop_assert!(!svg.contains("NaN") && !svg.contains("inf"), "{}", svg);
             }

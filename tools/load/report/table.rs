@@ -8,7 +8,8 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table};
 use super::json::QUANTILES;
 use super::model::{Curve, Figure, Latency, Report};
 use super::text::{
-    NOTHING_THERE, by_group, bytes, capitalised, duration, grouped, number, plain, quantity, sparkline,
+    NOTHING_THERE, by_group, bytes, capitalised, duration, grouped, moment, number, plain, quantity,
+    sparkline,
 };
 
 /// Narrowest width that a table is fitted to, in columns.
@@ -82,7 +83,7 @@ fn machine(report: &Report) -> String {
         machine.kernel,
         machine.load_average,
         versions.collect::<String>(),
-        report.started_at,
+        moment(&report.started_at),
         duration(report.seconds * 1e6),
     )
 }
