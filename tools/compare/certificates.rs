@@ -1,4 +1,4 @@
-//! Certificates of one kind for everybody: an authority, a server and a client, all Ed25519, as muster makes its own. And TLS on the
+//! Certificates of one kind for everybody: an authority, a server and a client. And TLS on the
 //! client's side, the same for every server: TLS 1.3, AES-128-GCM, and the same key exchange.
 
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ED25519,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientSessionMemoryCache, Resumption};
@@ -31,16 +31,44 @@ pub(crate) enum KeyExchange {
     Hybrid,
 }
 
+/// Which kind of key everybody has: authority, server and clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Keys {
+    /// As muster makes them.
+    Ed25519,
+    /// ECDSA on P-256, in which some libraries are quicker.
+    P256,
+}
+
+impl Keys {
+    /// A new private key, PKCS #8.
+    fn draw(self) -> Result<Vec<u8>, Failure> {
+        // RFC 8410 section 7, version 1: OpenSSL 3.0 does not read version 2, which libraries write.
+        const ED25519_HEAD: [u8; 16] =
+            [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+        match self {
+            Self::Ed25519 => {
+                let mut seed = [0; 32];
+                aws_lc_rs::rand::fill(&mut seed).map_err(Failure::when("draw a key"))?;
+                Ok([&ED25519_HEAD[..], &seed].concat())
+            }
+            Self::P256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
+                .map(|key| key.serialize_der())
+                .map_err(Failure::when("draw a key")),
+        }
+    }
+}
+
 /// Makes the files that the peers' configurations name: `ca.pem`, `server.pem`, `server-key.pem`, `client.pem`, `client-key.pem`.
 ///
 /// # Errors
 /// When a key can't be made or a file not be written.
-pub(crate) fn write(directory: &Path) -> Result<(), Failure> {
+pub(crate) fn write(directory: &Path, keys: Keys) -> Result<(), Failure> {
     let write = |name: &str, text: String| {
         std::fs::write(directory.join(name), text).map_err(Failure::when(format_args!("write {name}")))
     };
     let made = |error: rcgen::Error| Failure(format!("can't make a certificate: {error}"));
-    let authority_key = KeyPair::generate_for(&PKCS_ED25519).map_err(made)?;
+    let authority_key = KeyPair::try_from(keys.draw()?).map_err(made)?;
     let mut parameters = CertificateParams::new(Vec::new()).map_err(made)?;
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -51,7 +79,7 @@ pub(crate) fn write(directory: &Path) -> Result<(), Failure> {
     let ends =
         [("server", ExtendedKeyUsagePurpose::ServerAuth), ("client", ExtendedKeyUsagePurpose::ClientAuth)];
     for (name, usage) in ends {
-        let key_der = new_key()?;
+        let key_der = keys.draw()?;
         let key = KeyPair::try_from(key_der.as_slice()).map_err(made)?;
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut parameters = CertificateParams::new(names).map_err(made)?;
@@ -65,19 +93,11 @@ pub(crate) fn write(directory: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A new private key, PKCS #8 version 1 (RFC 8410 section 7): OpenSSL 3.0 does not read version 2, which libraries write.
-fn new_key() -> Result<Vec<u8>, Failure> {
-    const HEAD: [u8; 16] =
-        [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
-    let mut seed = [0; 32];
-    aws_lc_rs::rand::fill(&mut seed).map_err(Failure::when("draw a key"))?;
-    Ok([&HEAD[..], &seed].concat())
-}
-
 fn key_pem(der: &[u8]) -> String {
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    // 48 bytes make 64 characters: one line (RFC 7468 section 2).
-    format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
+    // 48 bytes make a line of 64 characters (RFC 7468 section 2).
+    let lines: Vec<_> =
+        der.chunks(48).map(|line| base64::engine::general_purpose::STANDARD.encode(line)).collect();
+    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
 }
 
 /// Who a client is, and which server it accepts.

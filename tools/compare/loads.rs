@@ -54,6 +54,7 @@ pub(crate) struct Sizes {
     measured: Duration,
     quiet: Duration,
     storm: Duration,
+    patience: Duration,
     rounds: u64,
 }
 
@@ -70,6 +71,7 @@ impl Sizes {
             measured: Duration::from_secs(3),
             quiet: Duration::from_secs(3),
             storm: Duration::from_secs(6),
+            patience: Duration::from_secs(10),
             rounds: 500,
         }
     }
@@ -86,6 +88,7 @@ impl Sizes {
             measured: Duration::from_millis(900),
             quiet: Duration::from_secs(1),
             storm: Duration::from_secs(2),
+            patience: Duration::from_secs(3),
             rounds: 100,
         }
     }
@@ -189,11 +192,12 @@ pub(crate) fn run(
             per_second: STORM_MESSAGES_PER_SECOND,
             quiet: sizes.quiet,
             storm: sizes.storm,
+            patience: sizes.patience,
             arriving: STORM_ARRIVING,
             clients: STORM_CLIENTS,
         };
         let weather = storm.run(peer, server)?;
-        report.acknowledged += weather.sent - weather.quiet.lost - weather.storm.lost;
+        report.acknowledged += weather.sent - weather.quiet.given_up - weather.storm.given_up;
         report.storm = Some(weather);
     }
     if loads.contains(&Load::Low) {

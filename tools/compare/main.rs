@@ -31,7 +31,7 @@ use std::process::ExitCode;
 use ::muster::client::Address;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use certificates::{ClientFiles, KeyExchange};
+use certificates::{ClientFiles, KeyExchange, Keys};
 use failure::Failure;
 use loads::{Load, Sizes};
 use process::Process;
@@ -49,9 +49,12 @@ struct Arguments {
 enum Command {
     /// Make the certificates that the servers' configurations name
     Certificates {
-        /// Where to.
+        /// Where to
         #[arg(long)]
         directory: PathBuf,
+        /// Of which kind
+        #[arg(long, default_value = "ed25519")]
+        keys: Keys,
     },
     /// Run loads against one server that is up, and print what was measured as JSON
     Run(Run),
@@ -95,7 +98,7 @@ enum ProtocolName {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Certificates { directory } => certificates::write(&directory),
+        Command::Certificates { directory, keys } => certificates::write(&directory, keys),
         Command::Run(run) => drive(&run),
     };
     match done {

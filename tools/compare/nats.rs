@@ -201,7 +201,8 @@ mod tests {
     #[test]
     fn refusals_of_server_and_stream_are_named() {
         let take = |bytes: &[u8]| link().take(bytes, &mut Heard::default(), &mut Vec::new());
-        let text = "MSG _INBOX.7 1 73\r\n{\"stream\":\"S\",\"error\":{\"code\":503,\"description\":\"insufficient resources\"}}\r\n";
+        let body = "{\"stream\":\"S\",\"error\":{\"code\":503,\"description\":\"insufficient resources\"}}";
+        let text = format!("MSG _INBOX.7 1 {}\r\n{body}\r\n", body.len());
         for refused in [
             &b"-ERR 'Authorization Violation'\r\n"[..],
             text.as_bytes(),

@@ -12,9 +12,6 @@ use crate::measure::{Latencies, Stopwatch, Summary, Use, Window, nanoseconds};
 use crate::process::Process;
 use crate::swarm::Swarm;
 
-/// How long what was not acknowledged in time may still take. What does not come then is lost.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(15);
-
 /// How often the loop looks at its clock when nothing is due.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -25,6 +22,8 @@ pub(crate) struct OpenLoop {
     pub(crate) per_second: u64,
     /// For so long.
     pub(crate) lasts: Duration,
+    /// How long what was not acknowledged in time may still take. What does not come then is given up.
+    pub(crate) patience: Duration,
 }
 
 /// What an open loop measured.
@@ -36,8 +35,8 @@ pub(crate) struct Pace {
     pub(crate) in_time: u64,
     /// As a share of what was due.
     pub(crate) rate_kept: f64,
-    /// Never acknowledged.
-    pub(crate) lost: u64,
+    /// Not acknowledged within the patience either.
+    pub(crate) given_up: u64,
     /// From when a message was due until it was acknowledged.
     pub(crate) ack: Summary,
     /// From when it was due until the client sent it: the client's own part in it.
@@ -68,7 +67,7 @@ impl OpenLoop {
             if now >= lasts && in_time.is_none() {
                 in_time = Some((back, window.close(back)?));
             }
-            if (in_time.is_some() && back >= total) || now >= lasts + nanoseconds(DRAIN_PATIENCE) {
+            if (in_time.is_some() && back >= total) || now >= lasts + nanoseconds(self.patience) {
                 break;
             }
             let reached = total.min(now * self.per_second / 1_000_000_000 + 1);
@@ -109,7 +108,7 @@ impl OpenLoop {
             scheduled: total,
             in_time,
             rate_kept: in_time as f64 / total.max(1) as f64,
-            lost: total - back,
+            given_up: total - back,
             ack: latencies.summary(),
             client_lateness: lateness.summary(),
             used,

@@ -22,6 +22,8 @@ pub(crate) struct Storm {
     pub(crate) per_second: u64,
     pub(crate) quiet: Duration,
     pub(crate) storm: Duration,
+    /// How long acknowledgements may come late.
+    pub(crate) patience: Duration,
     /// Handshakes under way at a time.
     pub(crate) arriving: usize,
     /// Clients that take turns in it: numbers from `publishers` on.
@@ -47,7 +49,8 @@ impl Storm {
     pub(crate) fn run(&self, peer: &dyn Peer, server: &Process) -> Result<Weather, Failure> {
         let mut swarm = Swarm::new(peer)?;
         swarm.connect(0, self.publishers, Packing::Each)?;
-        let quiet = OpenLoop { per_second: self.per_second, lasts: self.quiet }.run(&mut swarm, server)?;
+        let pace = |lasts| OpenLoop { per_second: self.per_second, lasts, patience: self.patience };
+        let quiet = pace(self.quiet).run(&mut swarm, server)?;
         let mut rotation = Rotation::new(peer, self.publishers, self.clients, self.arriving, Tickets::None)?;
         let stop = AtomicBool::new(false);
         let begun = std::time::Instant::now();
@@ -55,7 +58,7 @@ impl Storm {
             let thread =
                 scope.spawn(|| rotation.run(u64::MAX, &stop).map(|rotated| (rotated, begun.elapsed())));
             std::thread::sleep(STORM_AHEAD);
-            let storm = OpenLoop { per_second: self.per_second, lasts: self.storm }.run(&mut swarm, server);
+            let storm = pace(self.storm).run(&mut swarm, server);
             stop.store(true, Ordering::Relaxed);
             match thread.join() {
                 Ok(rotated) => rotated.and_then(|(rotated, took)| Ok((storm?, rotated, took.as_secs_f64()))),
