@@ -25,7 +25,7 @@ const STORM_MESSAGES_PER_SECOND: u64 = 6_400;
 const STORM_ARRIVING: usize = 256;
 
 /// Clients that arrive in the storm, in turns: one comes again when its last link is long gone.
-const STORM_CLIENTS: usize = 1_024;
+const STORM_CLIENTS: usize = 4 * STORM_ARRIVING;
 
 /// A load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -54,6 +54,8 @@ pub(crate) struct Sizes {
     measured: Duration,
     quiet: Duration,
     storm: Duration,
+    storm_clients: usize,
+    storm_arriving: usize,
     patience: Duration,
     rounds: u64,
 }
@@ -71,6 +73,8 @@ impl Sizes {
             measured: Duration::from_secs(3),
             quiet: Duration::from_secs(3),
             storm: Duration::from_secs(6),
+            storm_clients: STORM_CLIENTS,
+            storm_arriving: STORM_ARRIVING,
             patience: Duration::from_secs(10),
             rounds: 500,
         }
@@ -88,6 +92,8 @@ impl Sizes {
             measured: Duration::from_millis(900),
             quiet: Duration::from_secs(1),
             storm: Duration::from_secs(2),
+            storm_clients: STORM_CLIENTS,
+            storm_arriving: STORM_ARRIVING,
             patience: Duration::from_secs(3),
             rounds: 100,
         }
@@ -173,7 +179,6 @@ pub(crate) fn run(
         report.resumed_handshakes = Some(measure(Tickets::Kept)?);
     }
     if loads.contains(&Load::Messages) {
-        peer.prepare(sizes.many_links)?;
         for shape in shapes(sizes.many_links) {
             if shape.packing == Packing::Together && !peer.packs() {
                 continue;
@@ -186,15 +191,15 @@ pub(crate) fn run(
     }
     if loads.contains(&Load::Storm) {
         says("storm");
-        peer.prepare(STORM_PUBLISHERS + STORM_CLIENTS)?;
+        peer.prepare(STORM_PUBLISHERS + sizes.storm_clients)?;
         let storm = Storm {
             publishers: STORM_PUBLISHERS,
             per_second: STORM_MESSAGES_PER_SECOND,
             quiet: sizes.quiet,
             storm: sizes.storm,
             patience: sizes.patience,
-            arriving: STORM_ARRIVING,
-            clients: STORM_CLIENTS,
+            arriving: sizes.storm_arriving,
+            clients: sizes.storm_clients,
         };
         let weather = storm.run(peer, server)?;
         report.acknowledged += weather.sent - weather.quiet.given_up - weather.storm.given_up;
@@ -220,6 +225,7 @@ pub(crate) fn run(
 }
 
 fn messages(peer: &dyn Peer, server: &Process, sizes: &Sizes, shape: &Shape) -> Result<Throughput, Failure> {
+    peer.prepare(shape.links)?;
     let mut swarm = Swarm::new(peer)?;
     swarm.connect(0, shape.links, shape.packing)?;
     let load = ClosedLoop {
@@ -231,4 +237,63 @@ fn messages(peer: &dyn Peer, server: &Process, sizes: &Sizes, shape: &Shape) -> 
     let throughput = load.run(&mut swarm, server)?;
     swarm.close_all();
     Ok(throughput)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use ::muster::client::Address;
+    use ::muster::server::Server;
+    use ::muster::server::config::Config;
+
+    use super::*;
+    use crate::certificates::KeyExchange;
+    use crate::muster::MusterPeer;
+
+    /// Every load, small, against a server in this process: what the engines count must be what the server has stored.
+    #[test]
+    fn all_loads_run_and_the_server_holds_what_it_acknowledged() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = Config::in_directory(directory.path().join("data"));
+        config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.journal.segment_bytes = 1 << 20;
+        config.reactors = Some(1);
+        let admin = Address { socket: config.admin_socket() };
+        let server = Server::start(config).unwrap();
+        let peer = MusterPeer::new(server.addresses()[0], admin, KeyExchange::X25519).unwrap();
+        let sizes = Sizes {
+            held_fewer: 2,
+            held_more: 6,
+            held_after: Duration::from_millis(10),
+            handshakes: 20,
+            many_links: 8,
+            warm_up: Duration::from_millis(50),
+            measured: Duration::from_millis(200),
+            quiet: Duration::from_millis(200),
+            storm: Duration::from_millis(300),
+            storm_clients: 16,
+            storm_arriving: 8,
+            patience: Duration::from_secs(20),
+            rounds: 5,
+        };
+        let loads = [Load::Held, Load::Handshakes, Load::Messages, Load::Storm, Load::Low];
+        let process = Process::of(std::process::id());
+        let report = run(&peer, &process, &loads, &sizes, directory.path()).unwrap();
+        server.drain().unwrap();
+
+        assert_eq!(report.stored, Some(report.acknowledged));
+        let resumed = report.resumed_handshakes.unwrap().rotated;
+        assert_eq!((resumed.done, resumed.failed), (20, 0));
+        assert!(resumed.resumed >= 16, "{resumed:?}");
+        assert_eq!(report.full_handshakes.unwrap().rotated.resumed, 0);
+        assert_eq!(report.messages.len(), 5);
+        assert!(report.messages.iter().all(|named| named.throughput.ack.count > 0));
+        let storm = report.storm.unwrap();
+        assert_eq!((storm.quiet.ack.count, storm.storm.ack.count), (1_280, 1_920));
+        assert!(storm.handshakes.done > 0, "{storm:?}");
+        assert_eq!(report.low.unwrap().ack.count, 5);
+        let json = serde_json::to_value(&report).unwrap();
+        assert!(json.pointer("/messages/0/server_microseconds_each").is_some(), "{json}");
+    }
 }
