@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::ServerError;
 use super::presence::Rounds;
 use super::sequences::{Round, WriteBack};
+use super::tickets::TicketRounds;
 use crate::admin::listen::AdminListener;
 use crate::admin::{self, AdminContext};
 use crate::journal::Journal;
@@ -19,6 +20,10 @@ use crate::store::Store;
 /// start; only the times a device was last seen can be lost.
 const WRITE_BACK_SECONDS: u64 = 10;
 
+/// How often it is looked whether a new key of session tickets is due, in seconds. Where one can't be stored it is tried again as often,
+/// and each time is a line in the log.
+const TICKET_LOOK_SECONDS: u64 = 60;
+
 /// What the control thread works on.
 pub(super) struct Control {
     pub(super) socket: PathBuf,
@@ -26,6 +31,7 @@ pub(super) struct Control {
     pub(super) journal: Journal,
     pub(super) write_back: WriteBack,
     pub(super) rounds: Rounds,
+    pub(super) tickets: TicketRounds,
 }
 
 /// The control thread, running.
@@ -74,11 +80,14 @@ impl Control {
         rounds.tick().await;
         let mut looks = tokio::time::interval(Duration::from_secs(1));
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticket_looks = tokio::time::interval(Duration::from_secs(TICKET_LOOK_SECONDS));
+        ticket_looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let result = loop {
             tokio::select! {
                 result = &mut served => break result,
                 _ = rounds.tick() => self.write_back().await,
                 _ = looks.tick() => self.look().await,
+                _ = ticket_looks.tick() => self.tickets.look((self.context.clock)()),
             }
         };
         self.write_back().await;

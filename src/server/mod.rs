@@ -18,6 +18,7 @@ pub mod presence;
 pub mod sequences;
 mod start;
 mod steward;
+mod tickets;
 mod workers;
 
 use std::io;

@@ -21,6 +21,7 @@ use super::identity::Identity;
 use super::presence::{Announcer, Rounds};
 use super::sequences::{self, WriteBack};
 use super::steward::{StewardThread, StewardTools};
+use super::tickets::TicketRounds;
 use super::workers::{self, Tools};
 use super::{Server, ServerError};
 use crate::admin::{AdminContext, Calls, ServerInfo};
@@ -109,7 +110,9 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     }));
     backend.set_keeping(seconds(config.links.keep_interval), config.links.keep_unreachable, kept_max);
     let members = Arc::new(backend.members.clone());
-    let tls = ServerTls::new(identity.server_certificate_der(), identity.server_private_key_der(), members)?;
+    let tickets = TicketRounds::start(store.clone(), identity.clone(), now)?;
+    let tls = ServerTls::new(identity.server_certificate_der(), identity.server_private_key_der(), members)?
+        .with_tickets(tickets.keys());
     let mut reactors = Vec::new();
     for (number, listener) in (0u8..).zip(listeners) {
         reactors.push(Reactor::new(
@@ -214,6 +217,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         journal: journal.clone(),
         write_back,
         rounds: Rounds::new(announcer),
+        tickets,
     })?;
 
     // Devices last: whoever connects finds everything there.
