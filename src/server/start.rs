@@ -80,9 +80,9 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     store.set_kept_max(kept_max)?;
     let (links_max, shown_kept_max) =
         (Arc::new(AtomicU64::new(settings_links_max)), Arc::new(AtomicU64::new(kept_max)));
-    let settings = link_settings(&config.links, settings_links_max);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = config.reactors.unwrap_or(cores).clamp(1, REACTORS_MAX);
+    let settings = link_settings(&config.links, settings_links_max, count);
     let listeners = listener::bind(config.listen, count)
         .map_err(ServerError::when(format!("listen on {}", config.listen)))?;
     let mut addresses = Vec::new();
@@ -258,9 +258,13 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
 }
 
 /// What reactors are told of the configuration.
-pub(super) fn link_settings(links: &LinksConfig, links_max: u64) -> LinkSettings {
+pub(super) fn link_settings(links: &LinksConfig, links_max: u64, reactors: usize) -> LinkSettings {
     LinkSettings {
         links_max,
+        // Each has its share of them: the kernel deals connections out evenly.
+        handshake_interval_microseconds: links
+            .handshakes_per_second
+            .map_or(0, |rate| 1_000_000 * reactors as u64 / (rate as u64).max(1)),
         handshake_deadline: links.handshake_deadline,
         idle_deadline: links.idle_deadline,
         write_deadline: links.write_deadline,

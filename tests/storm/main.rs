@@ -2,7 +2,9 @@
 #![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
+mod admission;
 #[path = "../common/mod.rs"]
 mod common;
+mod crowd;
 mod process;
 mod tickets;
