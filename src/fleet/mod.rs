@@ -5,6 +5,7 @@
 //! | [`pacing`] | when a device is to come |
 //! | [`presence`] | where a device is, as far as can be told |
 //! | [`ring`] | how a day of numbers is kept |
+//! | [`rotation`] | when the keys of session tickets come and go |
 //! | [`schema`] | what settings must look like |
 //! | [`settings`] | what settings come of policies, locks and a device's own |
 //! | [`status`] | whether a device is well, and why not |
@@ -16,6 +17,7 @@
 pub mod pacing;
 pub mod presence;
 pub mod ring;
+pub mod rotation;
 pub mod schema;
 pub mod settings;
 pub mod status;

@@ -94,8 +94,14 @@ counters! {
     jobs,
     /// Times that a link was not read because there was no room for its work.
     waits_for_room,
-    /// Turns that ended with connections left to be accepted.
-    accept_budget_exhausted,
+    /// Handshakes that are under way now.
+    handshakes_under_way,
+    /// Time that handshakes took, in microseconds.
+    handshake_microseconds,
+    /// Turns that ended because handshakes had their time.
+    handshake_budget_exhausted,
+    /// Turns that ended with connections left in the backlog, as no more handshakes may begin.
+    handshakes_held_back,
     /// Turns that ended with links left to be read.
     read_budget_exhausted,
     /// Times that a connection could not be accepted for want of descriptors or memory.

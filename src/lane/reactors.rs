@@ -13,6 +13,8 @@ use crate::machine::hot::LinkRef;
 pub struct LinkSettings {
     /// Most links of the whole server, in links.
     pub links_max: u64,
+    /// How many microseconds lie between two handshakes of one reactor, on average; zero: as they come.
+    pub handshake_interval_microseconds: u64,
     /// How long a handshake may take in all, however its bytes trickle in.
     pub handshake_deadline: Duration,
     /// How long a link that is not kept may be silent.

@@ -11,6 +11,8 @@ reasons! {
         PeerReset = "peer_reset",
         /// The handshake did not end in time.
         HandshakeTimeout = "handshake_timeout",
+        /// The handshake did not get on, and somebody else waited for its place.
+        HandshakeEvicted = "handshake_evicted",
         /// What came is not TLS.
         NotTls = "not_tls",
         /// The peer does not speak TLS 1.3.

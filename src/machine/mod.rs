@@ -9,6 +9,7 @@
 //! | [`slab`] | tables that grow by a segment |
 //! | [`timers`] | whose deadline has come |
 //! | [`record`] | what the journal keeps of an event |
+//! | [`admission`] | which handshakes may begin, and when |
 //! | [`close`] | why a link ended |
 //! | [`caller`] | the server calls devices: where each is, how it is reached, what becomes of it |
 //! | [`reach`] | how a device is reached by datagrams, and which notices count |
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod acks;
+pub mod admission;
 pub mod agent;
 pub mod caller;
 pub mod close;

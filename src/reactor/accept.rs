@@ -8,63 +8,96 @@ use super::backend::Backend;
 use super::channel::ServerChannel;
 use super::link::{Arriving, Link, Stage};
 use super::turn::Reactor;
+use crate::machine::admission::Entry;
 use crate::machine::close::CloseReason;
-
-/// Connections that are accepted in one turn, in connections, so that a storm does not keep live links waiting.
-pub(super) const ACCEPTS_PER_TURN: usize = 64;
+use crate::machine::hot::LinkRef;
 
 /// Links beyond the most that may begin a handshake, in links: there is room for the devices whose links are to stay, and nobody else
 /// may take it, but nobody is known before.
 pub const HANDSHAKES_BEYOND_MAX: u64 = 64;
 
-/// How long accepting pauses when the system has no descriptors or memory left, in milliseconds: the connection stays in the
-/// backlog, and the poll would say so again at once.
+/// How long accepting pauses when there are no descriptors, no memory or no links left, in milliseconds: the connection stays in the
+/// backlog, and what ends elsewhere in the process is not told here.
 const ACCEPT_PAUSE_MILLISECONDS: u64 = 100;
 
 impl<B: Backend> Reactor<B> {
-    /// Accepts what waits, within a budget.
-    pub(super) fn accept(&mut self) {
-        if self.accept_again.is_some_and(|moment| moment > self.now.moment) {
-            return;
+    /// Accepts one connection, if one waits and its handshake may begin. Whether something was done.
+    pub(super) fn accept_one(&mut self) -> bool {
+        if !self.can_accept || self.accept_again.is_some_and(|moment| moment > self.now.moment) {
+            return false;
         }
         self.accept_again = None;
-        if !self.can_accept {
-            return;
+        if !self.make_way() {
+            return false;
         }
-        for _ in 0..ACCEPTS_PER_TURN {
-            let Some(listener) = &self.listener else { return };
-            match listener.accept() {
-                Ok((socket, peer)) => {
-                    self.counters.links_accepted.add_one();
-                    self.counters.links_open.add_one();
-                    if let Err(reason) = self.welcome(socket, peer) {
-                        self.counters.links_open.take_one();
-                        self.counters.closed(reason);
-                        log::debug!("{peer}: closed: {reason}");
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.can_accept = false;
-                    return;
-                }
-                // The peer has gone in the meantime (accept(2)): on to the next.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::Interrupted
-                            | io::ErrorKind::ConnectionAborted
-                            | io::ErrorKind::ConnectionReset
-                    ) => {}
-                Err(error) => {
-                    // EMFILE, ENFILE, ENOBUFS, ENOMEM: nothing to be done but wait until links have ended.
-                    self.counters.accept_failures.add_one();
-                    log::warn!("can't accept connections for now: {error}");
-                    self.accept_again = Some(self.now.moment.plus_milliseconds(ACCEPT_PAUSE_MILLISECONDS));
-                    return;
+        let Some(listener) = &self.listener else { return false };
+        match listener.accept() {
+            Ok((socket, peer)) => {
+                self.counters.links_accepted.add_one();
+                self.counters.links_open.add_one();
+                if let Err(reason) = self.welcome(socket, peer) {
+                    self.counters.links_open.take_one();
+                    self.counters.closed(reason);
+                    log::debug!("{peer}: closed: {reason}");
                 }
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.can_accept = false;
+                self.busy_since = None;
+                return false;
+            }
+            // The peer has gone in the meantime (accept(2)): on to the next.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::Interrupted
+                        | io::ErrorKind::ConnectionAborted
+                        | io::ErrorKind::ConnectionReset
+                ) => {}
+            Err(error) => {
+                // EMFILE, ENFILE, ENOBUFS, ENOMEM: nothing to be done but wait until links have ended.
+                self.counters.accept_failures.add_one();
+                log::warn!("can't accept connections for now: {error}");
+                self.pause_accepting();
+                return false;
+            }
         }
-        self.counters.accept_budget_exhausted.add_one();
+        true
+    }
+
+    /// Whether one more handshake may begin; for that, one that does not get on may have to end.
+    fn make_way(&mut self) -> bool {
+        loop {
+            // It may be a device whose link is to stay: who it is shows the handshake.
+            let has_room = self.has_room_to_accept();
+            match self.admission.entry(self.now.moment, has_room) {
+                Entry::Now => return true,
+                Entry::At(_) => return false,
+                Entry::Full(_) => match self.admission.to_evict(self.now.moment) {
+                    Some(link) => self.evict(link),
+                    None => {
+                        if !has_room {
+                            self.pause_accepting();
+                        }
+                        return false;
+                    }
+                },
+            }
+        }
+    }
+
+    pub(super) fn has_room_to_accept(&self) -> bool {
+        self.counters.links_open.get() < self.settings.links_max + HANDSHAKES_BEYOND_MAX
+    }
+
+    fn pause_accepting(&mut self) {
+        self.accept_again = Some(self.now.moment.plus_milliseconds(ACCEPT_PAUSE_MILLISECONDS));
+    }
+
+    fn evict(&mut self, link: LinkRef) {
+        if let Some(slot) = self.links.slot_of(link) {
+            self.leave(slot, CloseReason::HandshakeEvicted);
+        }
     }
 
     fn welcome(
@@ -72,22 +105,21 @@ impl<B: Backend> Reactor<B> {
         mut socket: mio::net::TcpStream,
         peer: std::net::SocketAddr,
     ) -> Result<(), CloseReason> {
-        // It may be a device whose link is to stay: who it is shows the handshake.
-        if self.counters.links_open.get() > self.settings.links_max + HANDSHAKES_BEYOND_MAX {
-            return Err(CloseReason::TooManyLinks);
-        }
         let channel = ServerChannel::new(&self.tls).map_err(|_| CloseReason::Internal)?;
         // Small answers must not wait for more (RFC 896); without it they are only slower.
         let _ = socket.set_nodelay(true);
         let (slot, token, generation) = self.links.vacancy();
+        let name = self.links.name_of(slot, generation).ok_or(CloseReason::TooManyLinks)?;
         self.poll
             .registry()
             .register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)
             .map_err(|_| CloseReason::Internal)?;
         let deadline = self.now.moment + self.settings.handshake_deadline;
+        let progress = self.admission.begin(self.now.moment, name);
+        self.counters.handshakes_under_way.add_one();
         self.links.insert(Link {
             channel,
-            stage: Stage::Handshaking(Box::new(Arriving { peer, deadline })),
+            stage: Stage::Handshaking(Box::new(Arriving { peer, deadline, progress })),
             pending: None,
             heard: self.now.moment,
             armed: deadline,
@@ -101,10 +133,8 @@ impl<B: Backend> Reactor<B> {
             is_ending: false,
         });
         // Its first bytes are often there already.
-        self.ready.push_back(slot);
-        if let Some(name) = self.links.name(slot) {
-            self.timers.arm(deadline, name);
-        }
+        self.arriving.push_back(slot);
+        self.timers.arm(deadline, name);
         Ok(())
     }
 }

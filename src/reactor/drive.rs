@@ -63,6 +63,9 @@ impl<B: Backend> Reactor<B> {
         }
         self.counters.bytes_received.add(received as u64);
         self.mark_dirty(slot);
+        if was_handshaking && self.links.get(slot).is_some_and(|link| link.channel.wants_write()) {
+            self.note_heard(slot);
+        }
         let is_welcome = !was_handshaking || outcome.is_err() || self.finish_handshake(slot);
         let taken = if is_welcome { self.take_frames(slot, &plain) } else { (0, Taken::Closed) };
         self.put_back(slot, plain, is_shared, &taken);

@@ -31,10 +31,14 @@ impl<B: Backend> Reactor<B> {
         if matches!(link.stage, Stage::Leaving(_)) {
             return;
         }
+        self.end_arrival(slot);
+        let Some(link) = self.links.get(slot) else { return };
         let level = match reason {
             CloseReason::PeerClosed
             | CloseReason::EnrolmentDone
             | CloseReason::Stopping
+            // Thousands of them in a second are somebody's flood, which the counter shows.
+            | CloseReason::HandshakeEvicted
             | CloseReason::Idle => log::Level::Debug,
             _ => log::Level::Info,
         };
@@ -73,6 +77,7 @@ impl<B: Backend> Reactor<B> {
             CloseReason::PeerReset
             | CloseReason::SlowReader
             | CloseReason::HandshakeTimeout
+            | CloseReason::HandshakeEvicted
             | CloseReason::SilentStranger
             | CloseReason::Idle => self.forget(slot),
             _ => {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use mio::net::TcpStream;
 
 use super::channel::{ChannelError, ServerChannel};
+use crate::machine::admission::Progress;
 use crate::machine::close::CloseReason;
 use crate::machine::session::Session;
 use crate::wire::time::Moment;
@@ -30,6 +31,8 @@ pub(super) enum Stage {
 pub(super) struct Arriving {
     pub(super) peer: SocketAddr,
     pub(super) deadline: Moment,
+    /// How far it is, for [`Admission`](crate::machine::admission::Admission).
+    pub(super) progress: Progress,
 }
 
 pub(super) struct Leaving {

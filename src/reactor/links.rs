@@ -53,7 +53,11 @@ impl Links {
     }
 
     pub(super) fn name(&self, slot: usize) -> Option<LinkRef> {
-        let generation = self.slab.get(slot)?.generation;
+        self.name_of(slot, self.slab.get(slot)?.generation)
+    }
+
+    /// The name of the link that has this slot and generation.
+    pub(super) fn name_of(&self, slot: usize, generation: u32) -> Option<LinkRef> {
         LinkRef::new(self.reactor, u32::try_from(slot).ok()?, generation)
     }
 

@@ -3,11 +3,13 @@
 //! A [`Reactor`] owns its listener, its links, their sessions and deadlines, and nobody else touches them. It knows neither the
 //! journal nor the store: what it needs of them is behind [`Backend`].
 //!
-//! Each turn is the same sequence (see [`Reactor::turn`]): poll; accept, within a budget; read, decode and decide, within a budget;
-//! empty the mailbox; ring the flusher once; release the acknowledgements that the durable position allows; write; look at deadlines.
+//! Each turn is the same sequence (see [`Reactor::turn`]): poll; read, decode and decide, within a budget; empty the mailbox; ring the
+//! flusher once; release the acknowledgements that the durable position allows; write; accept and go on with handshakes, within a budget
+//! (`arrivals`); write what came of that; look at deadlines.
 #![forbid(unsafe_code)]
 
 mod accept;
+mod arrivals;
 mod backend;
 pub mod channel;
 pub mod clock;

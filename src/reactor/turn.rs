@@ -11,12 +11,14 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use super::Clock;
 use super::backend::Backend;
 use super::channel::ServerTls;
+use super::link::Stage;
 use super::links::Links;
 use crate::lane::counters::Counters;
 use crate::lane::mailbox::Mailbox;
 use crate::lane::permits::Permits;
 use crate::lane::reactors::{LinkSettings, ReactorLanes, ToReactor};
 use crate::machine::acks::AckQueue;
+use crate::machine::admission::{Admission, HANDSHAKES_UNDER_WAY_MAX};
 use crate::machine::hot::LinkRef;
 use crate::machine::timers::Timers;
 use crate::wire::time::{Moment, Now};
@@ -73,7 +75,12 @@ pub struct Reactor<B> {
     pub(super) lanes: Option<ReactorLanes>,
     pub(super) can_accept: bool,
     pub(super) accept_again: Option<Moment>,
+    /// Since when connections have waited without a pause.
+    pub(super) busy_since: Option<Moment>,
+    pub(super) admission: Admission<LinkRef>,
     pub(super) ready: VecDeque<usize>,
+    /// Handshakes to go on with.
+    pub(super) arriving: VecDeque<usize>,
     pub(super) blocked: VecDeque<usize>,
     pub(super) dirty: Vec<usize>,
     pub(super) has_appended: bool,
@@ -81,7 +88,7 @@ pub struct Reactor<B> {
     pub(super) plain: Vec<u8>,
     /// Encoded messages on their way into a channel.
     pub(super) encoded: Vec<u8>,
-    clock: Clock,
+    pub(super) clock: Clock,
     events: Events,
     mailbox: Mailbox<ToReactor>,
     draining_since: Option<Moment>,
@@ -117,6 +124,8 @@ impl<B: Backend> Reactor<B> {
                 log::error!("a reactor's doorbell failed: {error}");
             }
         });
+        let mut admission = Admission::new(HANDSHAKES_UNDER_WAY_MAX);
+        admission.set_interval(settings.handshake_interval_microseconds);
         Ok(Self {
             poll,
             listener: Some(listener),
@@ -132,7 +141,10 @@ impl<B: Backend> Reactor<B> {
             lanes: None,
             can_accept: false,
             accept_again: None,
+            busy_since: None,
+            admission,
             ready: VecDeque::new(),
+            arriving: VecDeque::new(),
             blocked: VecDeque::new(),
             dirty: Vec::new(),
             has_appended: false,
@@ -171,38 +183,45 @@ impl<B: Backend> Reactor<B> {
         self.wait()?;
         self.now = self.clock.now();
         self.counters.turns.add_one();
-        self.accept();
         self.read();
         self.empty_mailbox();
         self.retry_blocked();
-        if std::mem::take(&mut self.has_appended) {
-            self.backend.flush();
-        }
+        self.flush();
         self.release_acks();
         self.drain();
+        self.write();
+        self.shake_hands();
+        self.flush();
         self.write();
         self.look_at_deadlines();
         Ok(())
     }
 
+    fn flush(&mut self) {
+        if std::mem::take(&mut self.has_appended) {
+            self.backend.flush();
+        }
+    }
+
     fn wait(&mut self) -> Result<(), ReactorError> {
-        let has_work = !self.ready.is_empty()
-            || (self.can_accept && self.accept_again.is_none())
-            || self.is_durable_meanwhile();
+        let now = self.clock.now().moment;
         let mut next = self.timers.next();
         let mut earlier = |moment: Moment| next = Some(next.map_or(moment, |next| next.min(moment)));
-        if let Some(moment) = self.accept_again {
+        if let Some(moment) = self.arrivals_at(now) {
             earlier(moment);
         }
         if !self.blocked.is_empty() || self.draining_since.is_some() {
             earlier(self.now.moment.plus_milliseconds(BLOCKED_RETRY_MILLISECONDS));
         }
-        let timeout = if has_work {
+        let timeout = if !self.ready.is_empty() || self.is_durable_meanwhile() {
             Some(Duration::ZERO)
         } else {
-            let now = self.clock.now().moment;
-            // One more microsecond: a deadline that is polled for too early would be polled for again.
-            next.map(|moment| Duration::from_micros(moment.microseconds_since(now) + 1))
+            // What is due by now is not waited for, and the poll waits for whole milliseconds. One more microsecond: a deadline that is
+            // polled for too early would be polled for again.
+            next.map(|moment| match moment.microseconds_since(now) {
+                0 => Duration::ZERO,
+                microseconds => Duration::from_micros(microseconds + 1),
+            })
         };
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
@@ -220,7 +239,10 @@ impl<B: Backend> Reactor<B> {
                     link.is_ending |= is_ending;
                     if (event.is_readable() || is_ending) && !link.is_ready {
                         link.is_ready = true;
-                        self.ready.push_back(slot);
+                        match link.stage {
+                            Stage::Handshaking(_) => self.arriving.push_back(slot),
+                            Stage::Live(_) | Stage::Leaving(_) => self.ready.push_back(slot),
+                        }
                     }
                     if event.is_writable() && !link.is_dirty {
                         link.is_dirty = true;
@@ -283,7 +305,10 @@ impl<B: Backend> Reactor<B> {
                         self.leave(slot, reason);
                     }
                 }
-                ToReactor::Settings(settings) => self.settings = settings,
+                ToReactor::Settings(settings) => {
+                    self.settings = settings;
+                    self.admission.set_interval(settings.handshake_interval_microseconds);
+                }
                 ToReactor::Drain => {
                     self.draining_since.get_or_insert(self.now.moment);
                     if let Some(mut listener) = self.listener.take() {

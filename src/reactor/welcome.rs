@@ -40,6 +40,8 @@ impl<B: Backend> Reactor<B> {
                 return false;
             }
         };
+        self.end_arrival(slot);
+        let Some(link) = self.links.get(slot) else { return false };
         link.stage = Stage::Live(Session::new(&self.now, device));
         if log::log_enabled!(log::Level::Debug) {
             log::debug!("{}: {}", link.who(), if device.is_some() { "has its link" } else { "a stranger" });

@@ -121,10 +121,19 @@ impl Gauges for Counted {
 
     fn links(&self) -> LinkTotals {
         let closes = counted(self.counters.all_closes(), CloseReason::name);
+        let handshakes = self.counters.handshakes_full.get() + self.counters.handshakes_resumed.get();
         LinkTotals {
             open: self.counters.links_open.get(),
             accepted: self.counters.links_accepted.get(),
-            handshakes: self.counters.handshakes_full.get() + self.counters.handshakes_resumed.get(),
+            handshakes,
+            handshakes_under_way: self.counters.handshakes_under_way.get(),
+            handshake_microseconds: self
+                .counters
+                .handshake_microseconds
+                .get()
+                .checked_div(handshakes)
+                .unwrap_or_default(),
+            held_back: self.counters.handshakes_held_back.get(),
             handshakes_resumed: self.counters.handshakes_resumed.get(),
             closes,
         }

@@ -26,6 +26,9 @@ const THREADS_MAX: u64 = 64;
 /// Most links that may be allowed, in links: what 64 GiB of socket memory hold.
 const LINKS_MAX: u64 = 4_000_000;
 
+/// Most handshakes in a second that a limit may name, in handshakes: what a hundred cores do.
+const HANDSHAKES_PER_SECOND_MAX: u64 = 1_000_000;
+
 /// Everything that an administrator may decide about a server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
@@ -65,6 +68,8 @@ pub struct AdminConfig {
 pub struct LinksConfig {
     /// Most links at a time, in links. More are closed at once, and counted.
     pub max: usize,
+    /// Most TLS handshakes that begin in a second, in handshakes; `None`: as many as most of the reactors' time allows.
+    pub handshakes_per_second: Option<usize>,
     /// Until when a new connection must have finished its TLS handshake.
     pub handshake_deadline: Duration,
     /// After how long without a word a link is closed that nobody asked to keep.
@@ -109,6 +114,7 @@ impl Default for Config {
             admin: AdminConfig { socket: None },
             links: LinksConfig {
                 max: 100_000,
+                handshakes_per_second: None,
                 handshake_deadline: Duration::from_secs(10),
                 idle_deadline: Duration::from_secs(60),
                 keep_interval: Duration::from_secs(300),
@@ -194,6 +200,7 @@ impl Config {
             "links",
             &[
                 "max",
+                "handshakes_per_second",
                 "handshake_deadline",
                 "idle_deadline",
                 "keep_interval",
@@ -216,6 +223,7 @@ impl Config {
             admin: AdminConfig { socket: admin.path("socket")? },
             links: LinksConfig {
                 max: links.count("max", 1..=LINKS_MAX)?.unwrap_or(default.links.max),
+                handshakes_per_second: links.count("handshakes_per_second", 1..=HANDSHAKES_PER_SECOND_MAX)?,
                 handshake_deadline: links
                     .duration("handshake_deadline", seconds(1)..=seconds(120))?
                     .unwrap_or(default.links.handshake_deadline),
@@ -316,6 +324,11 @@ impl Config {
         note(self.workers != new.workers, "server.workers", false);
         note(self.admin.socket != new.admin.socket, "admin.socket", false);
         note(self.links.max != new.links.max, "links.max", true);
+        note(
+            self.links.handshakes_per_second != new.links.handshakes_per_second,
+            "links.handshakes_per_second",
+            true,
+        );
         note(self.links.handshake_deadline != new.links.handshake_deadline, "links.handshake_deadline", true);
         note(self.links.idle_deadline != new.links.idle_deadline, "links.idle_deadline", true);
         note(self.links.keep_interval != new.links.keep_interval, "links.keep_interval", true);

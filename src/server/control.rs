@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::ServerError;
 use super::presence::Rounds;
 use super::sequences::{Round, WriteBack};
+use super::tickets::TicketRounds;
 use super::trim::Trimmer;
 use crate::admin::listen::AdminListener;
 use crate::admin::{self, AdminContext};
@@ -25,6 +26,9 @@ const WRITE_BACK_SECONDS: u64 = 10;
 
 /// When a start is over, in seconds: what it needed of memory, and of the program itself, is given back then.
 const START_SECONDS: u32 = 5;
+/// How often it is looked whether a new key of session tickets is due, in seconds. Where one can't be stored it is tried again as often,
+/// and each time is a line in the log.
+const TICKET_LOOK_SECONDS: u64 = 60;
 
 /// What the control thread works on.
 pub(super) struct Control {
@@ -37,6 +41,7 @@ pub(super) struct Control {
     pub(super) trimmer: Trimmer,
     /// Seconds that it has looked in.
     pub(super) looks: u32,
+    pub(super) tickets: TicketRounds,
 }
 
 /// The control thread, running.
@@ -85,11 +90,14 @@ impl Control {
         rounds.tick().await;
         let mut looks = tokio::time::interval(Duration::from_secs(1));
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticket_looks = tokio::time::interval(Duration::from_secs(TICKET_LOOK_SECONDS));
+        ticket_looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let result = loop {
             tokio::select! {
                 result = &mut served => break result,
                 _ = rounds.tick() => self.write_back().await,
                 _ = looks.tick() => self.look().await,
+                _ = ticket_looks.tick() => self.tickets.look((self.context.clock)()),
             }
         };
         self.write_back().await;

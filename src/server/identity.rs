@@ -1,4 +1,4 @@
-//! Who the server is: its certificate authority, its certificate, and the secret from which datagram keys come.
+//! Who the server is: its certificate authority, its certificate, and the secret from which the keys of datagrams and tickets come.
 //!
 //! Five PEM files (RFC 7468) of mode 0600 in a directory of mode 0700, written whole or not at all: the directory is
 //! filled under another name, made durable, and renamed. Losing or changing them locks the whole fleet out, because every
@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `ca-certificate.pem`, `ca-key.pem` | Ed25519 authority that signs every certificate of the fleet |
 //! | `server-certificate.pem`, `server-key.pem` | Ed25519 certificate that devices store a copy of |
-//! | `server-secret.pem` | 32 random bytes and their CRC-32C: the root of every datagram key |
+//! | `server-secret.pem` | 32 random bytes and their CRC-32C: the root of every datagram key, and half of every ticket key |
 
 mod certificates;
 mod files;
@@ -19,15 +19,21 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::hkdf;
 use rcgen::{Issuer, KeyPair};
+use zeroize::Zeroizing;
 
 pub use certificates::{DEVICE_CERTIFICATE_DAYS, IssueError, expiry_of_issued};
 
+use crate::reactor::channel::TICKET_KEY_BYTES;
+use crate::store::TICKET_SEED_BYTES;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::limits::DATAGRAM_KEY_BYTES;
 use crate::wire::time::WallTime;
 
 /// Length of the server secret, in bytes: the block that HKDF-SHA256 yields (RFC 5869).
 const SERVER_SECRET_BYTES: usize = 32;
+
+/// The first part of HKDF's `info` for keys of session tickets. None of the datagrams' begins with it.
+const TICKET_LABEL: &[u8] = b"muster ticket v1";
 
 /// What a datagram key is for. Keys of different purpose have nothing to do with each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -193,6 +199,18 @@ impl Identity {
         let info = [purpose.label(), &device.0.to_be_bytes()];
         // Both calls fail only for more than 255 blocks; a key is one.
         let filled = self.datagram_root.expand(&info, hkdf::HKDF_SHA256).and_then(|okm| okm.fill(&mut key));
+        debug_assert!(filled.is_ok());
+        key
+    }
+
+    /// The key of session tickets that a seed stands for: HKDF-SHA256 (RFC 5869) of the server secret, without salt, with
+    /// `label ‖ seed` as info.
+    #[must_use]
+    pub fn ticket_key(&self, seed: &[u8; TICKET_SEED_BYTES]) -> Zeroizing<[u8; TICKET_KEY_BYTES]> {
+        let mut key = Zeroizing::new([0; TICKET_KEY_BYTES]);
+        let info = [TICKET_LABEL, &seed[..]];
+        // As above.
+        let filled = self.datagram_root.expand(&info, hkdf::HKDF_SHA256).and_then(|okm| okm.fill(&mut *key));
         debug_assert!(filled.is_ok());
         key
     }

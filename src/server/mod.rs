@@ -18,6 +18,7 @@ pub mod presence;
 pub mod sequences;
 mod start;
 mod steward;
+mod tickets;
 mod trim;
 mod workers;
 
@@ -135,6 +136,12 @@ impl Server {
         self.udp_address
     }
 
+    /// The configuration that is in force.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The administration socket.
     #[must_use]
     pub fn admin_socket(&self) -> PathBuf {
@@ -205,7 +212,7 @@ impl Server {
         self.store.set_kept_max(kept_max)?;
         let keep_seconds = start::seconds(config.links.keep_interval);
         self.backend.set_keeping(keep_seconds, config.links.keep_unreachable, kept_max);
-        let settings = start::link_settings(&config.links, links_max);
+        let settings = start::link_settings(&config.links, links_max, self.reactors.len());
         if !self.lanes.tell_all(|| ToReactor::Settings(settings)) {
             log::error!("a reactor has too much to do to be told of the new limits: reload again");
         }

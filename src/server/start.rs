@@ -21,6 +21,7 @@ use super::identity::Identity;
 use super::presence::{Announcer, Rounds};
 use super::sequences::{self, WriteBack};
 use super::steward::{StewardThread, StewardTools};
+use super::tickets::TicketRounds;
 use super::trim::Trimmer;
 use super::workers::{self, Tools};
 use super::{Server, ServerError};
@@ -82,9 +83,9 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     store.set_kept_max(kept_max)?;
     let (links_max, shown_kept_max) =
         (Arc::new(AtomicU64::new(settings_links_max)), Arc::new(AtomicU64::new(kept_max)));
-    let settings = link_settings(&config.links, settings_links_max);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = config.reactors.unwrap_or(cores).clamp(1, REACTORS_MAX);
+    let settings = link_settings(&config.links, settings_links_max, count);
     let listeners = listener::bind(config.listen, count)
         .map_err(ServerError::when(format!("listen on {}", config.listen)))?;
     let mut addresses = Vec::new();
@@ -112,7 +113,9 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     }));
     backend.set_keeping(seconds(config.links.keep_interval), config.links.keep_unreachable, kept_max);
     let members = Arc::new(backend.members.clone());
-    let tls = ServerTls::new(identity.server_certificate_der(), identity.server_private_key_der(), members)?;
+    let tickets = TicketRounds::start(store.clone(), identity.clone(), now)?;
+    let tls = ServerTls::new(identity.server_certificate_der(), identity.server_private_key_der(), members)?
+        .with_tickets(tickets.keys());
     let mut reactors = Vec::new();
     for (number, listener) in (0u8..).zip(listeners) {
         reactors.push(Reactor::new(
@@ -220,6 +223,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         counters: counters.clone(),
         trimmer: Trimmer::default(),
         looks: 0,
+        tickets,
     })?;
 
     // Devices last: whoever connects finds everything there.
@@ -260,9 +264,13 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
 }
 
 /// What reactors are told of the configuration.
-pub(super) fn link_settings(links: &LinksConfig, links_max: u64) -> LinkSettings {
+pub(super) fn link_settings(links: &LinksConfig, links_max: u64, reactors: usize) -> LinkSettings {
     LinkSettings {
         links_max,
+        // Each has its share of them: the kernel deals connections out evenly.
+        handshake_interval_microseconds: links
+            .handshakes_per_second
+            .map_or(0, |rate| 1_000_000 * reactors as u64 / (rate as u64).max(1)),
         handshake_deadline: links.handshake_deadline,
         idle_deadline: links.idle_deadline,
         write_deadline: links.write_deadline,

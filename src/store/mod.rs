@@ -30,6 +30,7 @@ mod statistics;
 mod status;
 pub mod table;
 mod task;
+mod ticket;
 mod token;
 mod values;
 mod write_back;
@@ -54,6 +55,7 @@ pub use settings::{DesiredSettings, SettingsChange};
 pub use statistics::{ApplicationStatistics, RINGS_BYTES_MAX};
 pub use status::{Judged, Slice, Standing, Verdict};
 pub use task::{CreatedTask, NewTask, TaskStep};
+pub use ticket::{TICKET_NAME_BYTES, TICKET_SEED_BYTES, TicketSeed};
 pub use token::{CreatedToken, NewToken, Token, TokenRefusal};
 pub use writer::WriterCounters;
 
@@ -291,6 +293,23 @@ impl Store {
     pub fn set_meta(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
         let (key, value) = (key.to_owned(), value.to_owned());
         self.call(move |connection| meta::set(connection, &key, &value))
+    }
+
+    /// What the keys of session tickets are derived from, in the order in which they were made.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn ticket_seeds(&self) -> Result<Vec<TicketSeed>, StoreError> {
+        ticket::all(&*self.reader()?)
+    }
+
+    /// These are the seeds from now on; those that are not among them are overwritten and forgotten. `done` is told when it is durable.
+    pub fn set_ticket_seeds(
+        &self,
+        seeds: Vec<TicketSeed>,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) {
+        self.submit(move |connection| ticket::replace(connection, &seeds), done);
     }
 
     /// Makes a join token. Waits until it is durable.

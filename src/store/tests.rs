@@ -8,4 +8,5 @@ mod reach;
 mod statistics;
 mod status;
 mod task;
+mod ticket;
 mod writing;

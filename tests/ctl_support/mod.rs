@@ -203,7 +203,14 @@ impl Gauges for Numbers {
 
     fn links(&self) -> LinkTotals {
         let closes = vec![CloseCount { reason: "idle".into(), count: 3 }];
-        LinkTotals { open: 1, accepted: 4, handshakes: 4, handshakes_resumed: 1, closes }
+        LinkTotals {
+            open: 1,
+            accepted: 4,
+            handshakes: 4,
+            handshakes_resumed: 1,
+            closes,
+            ..LinkTotals::default()
+        }
     }
 
     fn journal(&self) -> JournalStatus {

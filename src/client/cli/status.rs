@@ -63,8 +63,14 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
         (
             "links",
             format!(
-                "{} open, {} accepted, {} handshakes ({} resumed)",
-                links.open, links.accepted, links.handshakes, links.handshakes_resumed
+                "{} open, {} accepted, {} handshakes ({} resumed), {} µs each, {} under way; held back {}",
+                links.open,
+                links.accepted,
+                links.handshakes,
+                links.handshakes_resumed,
+                links.handshake_microseconds,
+                links.handshakes_under_way,
+                count(links.held_back, "time")
             ),
         ),
         ("links closed", if closes.is_empty() { "none".into() } else { closes.join(", ") }),

@@ -9,6 +9,7 @@ mod handover;
 mod server;
 mod server_channel;
 mod signature;
+mod tickets;
 
 use std::io::{self, Read, Write};
 
@@ -19,6 +20,7 @@ pub use error::{Blame, ChannelError};
 pub use handover::ServerHandshake;
 pub use server::{Membership, ServerTls, Standing};
 pub use server_channel::{Peer, SERVER_CHANNEL_BYTES_MAX, ServerChannel};
+pub use tickets::{TICKET_KEY_BYTES, TICKET_KEY_NAME_BYTES, TicketKey, TicketKeys};
 
 /// The application protocol that both sides must name (ALPN, RFC 7301).
 pub const PROTOCOL: &[u8] = b"muster/1";

@@ -11,7 +11,7 @@ use rustls::{
 };
 
 use super::error::ChannelError;
-use super::{PROTOCOL, signature};
+use super::{PROTOCOL, TicketKeys, signature};
 use crate::wire::id::{CertificateHash, DeviceId};
 
 /// Tickets given out with each handshake: a device has one connection, and each handshake brings it a new ticket.
@@ -43,7 +43,7 @@ pub struct ServerTls {
 
 impl ServerTls {
     /// From the server's certificate (DER) and private key (PKCS #8, RFC 5958, DER). Tickets are encrypted with a key that is
-    /// drawn here, rotated every six hours, and never leaves this process.
+    /// drawn here, rotated every six hours, and never leaves this process; see [`ServerTls::with_tickets`].
     ///
     /// # Errors
     /// When certificate and key can't be used.
@@ -68,6 +68,14 @@ impl ServerTls {
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(unusable)?;
         config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
         Ok(Self { config: Arc::new(config) })
+    }
+
+    /// With tickets that are sealed with these keys, and are good as long as those are there: after a restart, too.
+    #[must_use]
+    pub fn with_tickets(self, keys: TicketKeys) -> Self {
+        let mut config = (*self.config).clone();
+        config.ticketer = Arc::new(keys);
+        Self { config: Arc::new(config) }
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {

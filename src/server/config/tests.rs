@@ -25,6 +25,7 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
         udp: config.udp,
         links: LinksConfig {
             max_kept_connections: config.links.max_kept_connections,
+            handshakes_per_second: config.links.handshakes_per_second,
             ..Config::default().links
         },
         host_names: config.host_names.clone(),
@@ -41,6 +42,7 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
             && config.workers.is_some()
             && config.udp.is_some()
             && config.links.max_kept_connections.is_some()
+            && config.links.handshakes_per_second.is_some()
     };
     assert!(with_all(&config), "a setting without default is not shown");
     for key in [

@@ -107,6 +107,6 @@ fn a_file_of_version_1_is_brought_up() {
         let own = |device| query::device(&reader, &DeviceKey::Id(device)).unwrap().row.own_keep_connected;
         assert_eq!((own(kept), own(idle)), (Some(true), None), "nobody had said 'off'");
         let version: i64 = reader.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-        assert_eq!(version, 5);
+        assert_eq!(version, 6);
     }
 }

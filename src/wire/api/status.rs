@@ -77,6 +77,15 @@ pub struct LinkTotals {
     pub handshakes: u64,
     /// Handshakes that resumed an earlier session.
     pub handshakes_resumed: u64,
+    /// Handshakes that are under way now.
+    #[serde(default)]
+    pub handshakes_under_way: u64,
+    /// How much of the reactors' time a handshake took on average, in microseconds; 0: there was none.
+    #[serde(default)]
+    pub handshake_microseconds: u64,
+    /// How often connections had to wait because no more handshakes may begin.
+    #[serde(default)]
+    pub held_back: u64,
     /// Why links ended, most frequent reason first.
     pub closes: Vec<CloseCount>,
 }

@@ -1,0 +1,97 @@
+//! Handshakes: they come behind everything that live links need, and within a budget.
+//!
+//! A step of a handshake takes up to 160 µs here and ten times as much on a small machine, and cannot be interrupted. With a few hundred of
+//! them ready, as when a fleet comes back, whoever worked them off first would keep an acknowledgement waiting for all of them. So live
+//! links are read, answered and written first in every turn, then handshakes get [`HANDSHAKE_MICROSECONDS_PER_TURN`], and then
+//! the next turn begins. What comes beyond that waits in the kernel's backlog ([`admission`](crate::machine::admission)).
+
+use super::backend::Backend;
+use super::link::{Link, Stage};
+use super::turn::Reactor;
+use crate::machine::admission::Entry;
+use crate::wire::time::Moment;
+
+/// How much of one turn goes to handshakes, in microseconds: so much longer may an acknowledgement take, once or twice. A turn without
+/// anything else to do costs a few microseconds, so that less would gain nothing.
+const HANDSHAKE_MICROSECONDS_PER_TURN: u64 = 500;
+
+/// Handshakes that may be ready to go on while another is accepted, in handshakes: those that have begun end first, and the others wait in
+/// the backlog, where they cost nothing.
+const READY_TO_ACCEPT_MAX: usize = 16;
+
+/// How long connections have waited without a pause when the server counts as overloaded, in seconds: a third of the time that a device
+/// gives its attempt.
+const OVERLOADED_SECONDS: u64 = 10;
+
+impl<B: Backend> Reactor<B> {
+    /// Goes on with handshakes, and begins new ones, as far as the budgets reach.
+    pub(super) fn shake_hands(&mut self) {
+        let begun = self.clock.now().moment;
+        let mut before = begun;
+        let mut has_accepted = false;
+        while self.admission.opens_at() <= before {
+            // One is accepted in each turn whatever is ready, so that peers whose handshakes trickle do not keep others out.
+            let may_accept = !has_accepted || self.arriving.len() < READY_TO_ACCEPT_MAX;
+            let mut has_worked = may_accept && self.accept_one();
+            has_accepted |= has_worked;
+            if let Some(slot) = self.arriving.pop_front() {
+                has_worked = true;
+                if let Some(link) = self.links.get(slot) {
+                    link.is_ready = false;
+                    self.read_link(slot);
+                }
+            }
+            if !has_worked {
+                break;
+            }
+            let now = self.clock.now().moment;
+            let spent_microseconds = now.microseconds_since(before);
+            before = now;
+            self.admission.spend(now, spent_microseconds);
+            self.counters.handshake_microseconds.add(spent_microseconds);
+            if now.microseconds_since(begun) >= HANDSHAKE_MICROSECONDS_PER_TURN {
+                self.counters.handshake_budget_exhausted.add_one();
+                break;
+            }
+        }
+        if self.can_accept {
+            self.counters.handshakes_held_back.add_one();
+            self.busy_since.get_or_insert(self.now.moment);
+        }
+    }
+
+    /// When handshakes have something to do; in the past: now. `None`: when something happens.
+    pub(super) fn arrivals_at(&self, now: Moment) -> Option<Moment> {
+        let goes_on_at = (!self.arriving.is_empty()).then(|| self.admission.opens_at());
+        let accepts_at = (self.can_accept && self.listener.is_some()).then(|| {
+            let entry = match self.admission.entry(now, self.has_room_to_accept()) {
+                Entry::Now => Moment(0),
+                Entry::At(moment) | Entry::Full(moment) => moment,
+            };
+            entry.max(self.accept_again.unwrap_or_default())
+        });
+        goes_on_at.into_iter().chain(accepts_at).min()
+    }
+
+    /// Whether devices wait for so long to be accepted that they may give up.
+    pub(super) fn is_overloaded(&self) -> bool {
+        self.busy_since.is_some_and(|since| since.plus_seconds(OVERLOADED_SECONDS) <= self.now.moment)
+    }
+
+    /// Something has come on a link whose handshake is under way.
+    pub(super) fn note_heard(&mut self, slot: usize) {
+        let Some(name) = self.links.name(slot) else { return };
+        if let Some(Link { stage: Stage::Handshaking(arriving), .. }) = self.links.get(slot) {
+            arriving.progress = self.admission.heard(self.now.moment, name, arriving.progress);
+        }
+    }
+
+    /// The link's handshake is over, if it was under way.
+    pub(super) fn end_arrival(&mut self, slot: usize) {
+        let Some(name) = self.links.name(slot) else { return };
+        if let Some(Link { stage: Stage::Handshaking(arriving), .. }) = self.links.get(slot) {
+            self.admission.end(name, arriving.progress);
+            self.counters.handshakes_under_way.take_one();
+        }
+    }
+}

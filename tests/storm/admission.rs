@@ -1,0 +1,122 @@
+//! Who is let in when more come than can be served at a time.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use muster::machine::admission::HANDSHAKES_UNDER_WAY_MAX;
+use muster::machine::close::CloseReason;
+use muster::reactor::channel::Channel;
+
+use crate::common::{Connection, wait_for};
+use crate::crowd::{deliver, enrol, greet, rush, server};
+
+/// Sixty handshakes a second are allowed, and three hundred devices come at once.
+#[test]
+fn everybody_gets_in_and_a_live_link_is_served_meanwhile() {
+    const DEVICES: usize = 300;
+    const PER_SECOND: usize = 60;
+    let directory = tempfile::tempdir().unwrap();
+    let mut running = server(directory.path(), |_| {});
+    let mut devices = enrol(&running, DEVICES + 1);
+    let publisher = devices.pop().unwrap();
+    let mut config = running.config().clone();
+    config.links.handshakes_per_second = Some(PER_SECOND);
+    running.reload(&config).unwrap();
+    let address = running.addresses()[0];
+    let mut live = Connection::open(address, &publisher.tls);
+    greet(&mut live);
+
+    let counters = running.counters().clone();
+    let before = (counters.handshakes_full.get(), counters.handshakes_held_back.get());
+    let closes_before = counters.all_closes();
+    let is_over = AtomicBool::new(false);
+    let connections = std::thread::scope(|scope| {
+        let publisher = scope.spawn(|| {
+            let mut delays = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                delays.push(deliver(&mut live, delays.len() as u64 + 1));
+            }
+            delays
+        });
+        let begun = Instant::now();
+        let connections = rush(address, &devices);
+        let took = begun.elapsed();
+        is_over.store(true, Ordering::Relaxed);
+        let mut delays = publisher.join().unwrap();
+        delays.sort();
+        println!(
+            "{DEVICES} devices in {took:.2?}; meanwhile {} events, acknowledged within {:.2?} (median), {:.2?} (99 %), {:.2?} (all)",
+            delays.len(),
+            delays[delays.len() / 2],
+            delays[delays.len() * 99 / 100],
+            delays[delays.len() - 1]
+        );
+        // What a tenth of a second allows may come at once, and the two reactors have not the same number of devices.
+        assert!(
+            took > Duration::from_secs_f64(0.8 * DEVICES as f64 / PER_SECOND as f64),
+            "the limit was kept"
+        );
+        assert!(delays.len() > 100, "the link was served all the time: {}", delays.len());
+        connections
+    });
+    assert_eq!(connections.len(), DEVICES);
+    assert_eq!(counters.handshakes_full.get() - before.0, DEVICES as u64, "nobody had to come twice");
+    assert!(counters.handshakes_held_back.get() > before.1);
+    assert_eq!(counters.all_closes(), closes_before, "nobody was turned away");
+    assert_eq!(counters.handshakes_under_way.get(), 0);
+    running.drain().unwrap();
+}
+
+/// Connections on which nothing is said hold every place, and more of them wait before the device does.
+#[test]
+fn silent_connections_do_not_lock_a_device_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = server(directory.path(), |config| {
+        config.reactors = Some(1);
+        // Without eviction the device would have to wait for that.
+        config.links.handshake_deadline = Duration::from_secs(120);
+    });
+    let device = enrol(&running, 1).remove(0);
+    let address = running.addresses()[0];
+    let silent: Vec<_> =
+        (0..HANDSHAKES_UNDER_WAY_MAX + 200).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let begun = Instant::now();
+    greet(&mut Connection::open(address, &device.tls));
+    println!("behind {} silent connections a device waited {:.2?}", silent.len(), begun.elapsed());
+    let counters = running.counters();
+    assert!(counters.closes(CloseReason::HandshakeEvicted) >= 200);
+    assert!(counters.closes(CloseReason::HandshakeTimeout) == 0);
+    drop(silent);
+    running.drain().unwrap();
+}
+
+/// Handshakes that are left half way hold no place for ever either, and the one that is whole does not suffer.
+#[test]
+fn half_handshakes_lose_their_place_to_a_device() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = server(directory.path(), |config| {
+        config.reactors = Some(1);
+        config.links.handshake_deadline = Duration::from_secs(120);
+    });
+    let device = enrol(&running, 1).remove(0);
+    let address = running.addresses()[0];
+    let mut hello = Vec::new();
+    Channel::client(&device.tls).unwrap().flush_to(&mut hello).unwrap();
+    let half: Vec<_> = (0..HANDSHAKES_UNDER_WAY_MAX + 10)
+        .map(|_| {
+            let mut socket = TcpStream::connect(address).unwrap();
+            socket.write_all(&hello).unwrap();
+            socket
+        })
+        .collect();
+    let counters = running.counters();
+    wait_for("all places to be taken", || {
+        (counters.handshakes_under_way.get() >= HANDSHAKES_UNDER_WAY_MAX as u64).then_some(())
+    });
+    greet(&mut Connection::open(address, &device.tls));
+    assert!(counters.closes(CloseReason::HandshakeEvicted) >= 10);
+    drop(half);
+    running.drain().unwrap();
+}
