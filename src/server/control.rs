@@ -111,11 +111,8 @@ impl Control {
         let round = WriteBack::begin_news(&table, self.rounds.take_news());
         self.finish(round).await;
         let handshakes = self.counters.handshakes_full.get() + self.counters.handshakes_resumed.get();
-        if self.trimmer.is_due(self.counters.links_open.get(), handshakes) {
-            memory::give_back();
-        }
         self.looks = self.looks.saturating_add(1);
-        if self.looks == START_SECONDS {
+        if self.trimmer.is_due(self.counters.links_open.get(), handshakes) || self.looks == START_SECONDS {
             memory::give_back();
             memory::let_go_of_code();
         }
