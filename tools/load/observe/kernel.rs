@@ -158,7 +158,8 @@ pub(crate) fn socket_memory(before: Option<&KernelSample>, after: Option<&Kernel
         format!("Kernel memory a socket: measured over {sockets} sockets (slabs and buffers); {LEFT_OUT}.");
     if !assumed.is_empty() {
         let names = assumed.join(" and ");
-        note += &format!(" Of {names} one object a socket is assumed: its difference is not the sockets' alone.");
+        note +=
+            &format!(" Of {names} one object a socket is assumed: its difference is not the sockets' alone.");
     }
     SocketMemory { bytes, is_measured: true, note, parts }
 }
