@@ -52,6 +52,7 @@ pub(crate) fn run(hold: &Hold) -> Result<bool, Failure> {
     stage.parameter("connecting at a time", at_a_time);
     let devices = stage.devices.len();
     let known_bytes = stage.watch.quiet_bytes();
+    let resident_before = stage.watch.sample().map(|sample| sample.resident_bytes);
     let (points, waited) = climb(&mut stage, devices, at_a_time, known_bytes)?;
     let links = points.last().map_or(0, |point| point.links);
     let before = stage.workers.counts();
@@ -67,7 +68,7 @@ pub(crate) fn run(hold: &Hold) -> Result<bool, Failure> {
         handshake::report(&mut stage, full, resumed);
     }
     memory(&mut stage, &points, known_bytes, hold.memory);
-    let_go(&mut stage, known_bytes)?;
+    let_go(&mut stage, resident_before)?;
     stage.report.passed = Some(since.lost == 0);
     if since.lost > 0 {
         let why = stage.why()?;
@@ -231,14 +232,14 @@ fn memory(stage: &mut Stage, points: &[Point], known_bytes: Option<u64>, asked_g
 }
 
 /// Closes all links, and looks how fast memory comes back.
-fn let_go(stage: &mut Stage, known_bytes: Option<u64>) -> Result<(), Failure> {
+fn let_go(stage: &mut Stage, resident_before: Option<u64>) -> Result<(), Failure> {
     let links = stage.workers.counts().open;
     stage.workers.order(Order::Run { devices: 0, at_a_time: 1 })?;
     let begun = Instant::now();
     let phase = stage.steps.phase("closing", links);
     let gone = |counts: &Counts| links.saturating_sub(counts.open);
     stage.wait(&phase, Duration::from_secs(60), gone, links)?;
-    let Some(known) = known_bytes.filter(|_| links > 0) else { return Ok(()) };
+    let Some(known) = resident_before.filter(|_| links > 0) else { return Ok(()) };
     let mut series = Vec::new();
     let mut last = None;
     let mut back_seconds = None;
@@ -249,18 +250,18 @@ fn let_go(stage: &mut Stage, known_bytes: Option<u64>) -> Result<(), Failure> {
         }
         let Some(sample) = stage.watch.sample() else { break };
         let seconds = begun.elapsed().as_secs_f64();
-        series.push((seconds, float(sample.private_bytes)));
-        if back_seconds.is_none() && float(sample.private_bytes) <= most {
+        series.push((seconds, float(sample.resident_bytes)));
+        if back_seconds.is_none() && float(sample.resident_bytes) <= most {
             back_seconds = Some(seconds);
         }
-        last = Some(sample.private_bytes);
+        last = Some(sample.resident_bytes);
     }
     let Some(last) = last else { return Ok(()) };
     stage.curve(Curve {
         name: "memory_after_closing".to_owned(),
-        label: "Private memory of the server after all links closed".to_owned(),
+        label: "Resident memory of the server after all links closed".to_owned(),
         x_label: "seconds since the links were closed".to_owned(),
-        y_label: "private memory, bytes".to_owned(),
+        y_label: "resident memory, bytes".to_owned(),
         series: vec![("measured".to_owned(), series)],
     });
     stage.noted_figure(

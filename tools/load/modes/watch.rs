@@ -8,8 +8,11 @@ use crate::observe::process::{ProcessSample, ServerProcess};
 /// How often is looked whether a process is quiet, in milliseconds.
 const LOOK_MILLISECONDS: u64 = 250;
 
+/// How long a process must be quiet, in looks: what a storm of handshakes took is given back a second or two after its end.
+const QUIET_LOOKS: u32 = 10;
+
 /// How long is waited for that at most, in seconds.
-const QUIET_SECONDS_MAX: u64 = 6;
+const QUIET_SECONDS_MAX: u64 = 8;
 
 /// A process is quiet when it uses less of one processor than this.
 const QUIET_CPU_SHARE: f64 = 0.01;
@@ -47,6 +50,7 @@ impl Watch {
     pub(crate) fn quiet_bytes(&mut self) -> Option<u64> {
         let until = Instant::now() + Duration::from_secs(QUIET_SECONDS_MAX);
         let mut last = self.sample()?;
+        let mut quiet_looks = 0;
         loop {
             let has_time = interrupt::sleep(Duration::from_millis(LOOK_MILLISECONDS));
             let now = self.sample()?;
@@ -54,7 +58,8 @@ impl Watch {
             let share = share(now.cpu_microseconds() - last.cpu_microseconds(), seconds);
             let is_quiet =
                 share < QUIET_CPU_SHARE && now.private_bytes.abs_diff(last.private_bytes) < QUIET_BYTES;
-            if is_quiet || !has_time || Instant::now() >= until {
+            quiet_looks = if is_quiet { quiet_looks + 1 } else { 0 };
+            if quiet_looks == QUIET_LOOKS || !has_time || Instant::now() >= until {
                 return Some(now.private_bytes);
             }
             last = now;

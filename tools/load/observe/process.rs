@@ -32,7 +32,7 @@ pub(crate) struct ProcessSample {
     /// To the microsecond as a sum with `cpu_system_microseconds`; each alone to a tick (10 ms).
     pub(crate) cpu_user_microseconds: u64,
     pub(crate) cpu_system_microseconds: u64,
-    /// Memory that would be free without this process.
+    /// Memory that this process has written to and shares with nobody.
     pub(crate) private_bytes: u64,
     pub(crate) resident_bytes: u64,
     pub(crate) descriptors: u64,
