@@ -123,7 +123,7 @@ fn own(
     notes: &mut Vec<String>,
 ) -> Result<Prepared, Failure> {
     let reactors = common.reactors.and_then(|count| usize::try_from(count).ok());
-    let start = || OwnServer::start(Scratch::make(common.data.as_deref())?, reactors, wishes.devices.max(1));
+    let start = || OwnServer::start(Scratch::make(common.data.as_deref())?, reactors);
     let mut empty_bytes = None;
     if wishes.wants_empty {
         let mut server = start()?;
@@ -139,7 +139,7 @@ fn own(
             Some(mut identities) if identities.len() >= wishes.devices => {
                 identities.truncate(wishes.devices);
                 // What a kept server can't do, another version's for instance, a new one can.
-                if let Ok(server) = OwnServer::start(directory, reactors, wishes.devices.max(1)) {
+                if let Ok(server) = OwnServer::start(directory, reactors) {
                     notes
                         .push(format!("The devices were enrolled in an earlier run ({}).", folder.display()));
                     return Ok(Prepared {
