@@ -3,12 +3,13 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table};
 
 use super::json::QUANTILES;
 use super::model::{Curve, Figure, Latency, Report};
 use super::text::{
-    NOTHING_THERE, by_group, bytes, capitalised, duration, grouped, number, plain, quantity, sparkline,
+    NOTHING_THERE, by_group, bytes, capitalised, duration, grouped, moment, number, plain, quantity,
+    sparkline,
 };
 
 /// Narrowest width that a table is fitted to, in columns.
@@ -19,6 +20,9 @@ const CURVE_COLUMNS: usize = 48;
 
 /// Least points that make a curve, in points: a fitted line has two and shows nothing in one line of text.
 const CURVE_POINTS_MIN: usize = 5;
+
+/// Heads of a table of latencies.
+pub(super) const LATENCY_HEADS: [&str; 7] = ["LATENCY", "COUNT", "P50", "P90", "P99", "P99.9", "MAX"];
 
 /// Prints the report on standard output.
 ///
@@ -79,7 +83,7 @@ fn machine(report: &Report) -> String {
         machine.kernel,
         machine.load_average,
         versions.collect::<String>(),
-        report.started_at,
+        moment(&report.started_at),
         duration(report.seconds * 1e6),
     )
 }
@@ -141,7 +145,8 @@ impl Page {
 
     fn write(&mut self, table: &Table) {
         for line in table.trim_fmt().lines() {
-            self.push(line);
+            // The left padding of the first column.
+            self.push(line.strip_prefix(' ').unwrap_or(line));
         }
     }
 
@@ -174,12 +179,14 @@ impl Page {
         }
         self.gap();
         let mut table = self.table();
-        table.set_header(["LATENCY", "COUNT", "P50", "P90", "P99", "P99.9", "P99.99", "MAX"]);
+        table.set_header(LATENCY_HEADS);
         for latency in latencies {
             table.add_row(latency_row(latency).map(|cell| plain(&cell)));
         }
         for column in table.column_iter_mut().skip(1) {
+            // What is to be broken is the label.
             column.set_cell_alignment(CellAlignment::Right);
+            column.set_constraint(ColumnConstraint::ContentWidth);
         }
         self.write(&table);
     }
@@ -188,7 +195,7 @@ impl Page {
         let is_bytes = curve.y_label.contains("bytes");
         let value = |y: f64| if is_bytes { bytes(y) } else { number(y) };
         for (name, points) in curve.series.iter().filter(|(_, points)| points.len() >= CURVE_POINTS_MIN) {
-            let Some(line) = sparkline(points, CURVE_COLUMNS) else { continue };
+            let Some(line) = sparkline(points, points.len().min(CURVE_COLUMNS)) else { continue };
             let ys = || points.iter().map(|(_, y)| *y).filter(|y| y.is_finite());
             let (least, most) = (ys().fold(f64::INFINITY, f64::min), ys().fold(f64::NEG_INFINITY, f64::max));
             self.head(&format!("{}, {name}", curve.label));
@@ -201,16 +208,15 @@ impl Page {
     }
 }
 
-/// Label, count, the quantiles and the longest. The page has the same cells.
-pub(super) fn latency_row(latency: &Latency) -> [String; 8] {
+/// The cells under [`LATENCY_HEADS`], on the page as well.
+pub(super) fn latency_row(latency: &Latency) -> [String; 7] {
     let histogram = &latency.histogram;
     let time = |microseconds: u64| {
         if histogram.is_empty() { NOTHING_THERE.to_owned() } else { duration(microseconds as f64) }
     };
-    let [p50, p90, p99, p999, p9999] =
-        QUANTILES.map(|(quantile, _)| time(histogram.value_at_quantile(quantile)));
+    let [p50, p90, p99, p999, _] = QUANTILES.map(|(quantile, _)| time(histogram.value_at_quantile(quantile)));
     let count = grouped(&histogram.len().to_string());
-    [latency.label.clone(), count, p50, p90, p99, p999, p9999, time(histogram.max())]
+    [latency.label.clone(), count, p50, p90, p99, p999, time(histogram.max())]
 }
 
 #[cfg(test)]
@@ -274,7 +280,7 @@ mod tests {
         report.conclusion = None;
         let text = render(&report, None);
         let row = text.lines().find(|line| line.contains("full handshake") && line.contains(" 0 ")).unwrap();
-        assert_eq!(row.split_whitespace().filter(|cell| *cell == "-").count(), 6, "{row}");
+        assert_eq!(row.split_whitespace().filter(|cell| *cell == "-").count(), 5, "{row}");
         assert!(!text.contains('\u{1b}'));
         assert_eq!(text.lines().last(), Some("NOT passed"));
     }

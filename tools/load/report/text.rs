@@ -124,6 +124,16 @@ pub(crate) fn capitalised(text: &str) -> String {
         .map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + letters.as_str())
 }
 
+/// A time of RFC 3339 in UTC, to the second; any other text as it is.
+pub(crate) fn moment(text: &str) -> String {
+    match (text.split_once('T'), text.get(11..19)) {
+        (Some((date, _)), Some(clock)) if text.ends_with('Z') && date.len() == 10 => {
+            format!("{date} {clock} UTC")
+        }
+        _ => text.to_owned(),
+    }
+}
+
 /// Text without what would command a terminal.
 pub(crate) fn plain(text: &str) -> String {
     let is_override = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -207,6 +217,9 @@ mod tests {
     #[test]
     fn a_name_can_not_command_the_terminal() {
         assert_eq!(plain("a\u{1b}[31mb\n\u{202e}c"), "a\u{fffd}[31mb\u{fffd}\u{fffd}c");
+        assert_eq!(moment("2026-11-24T10:00:00.123Z"), "2026-11-24 10:00:00 UTC");
+        assert_eq!(moment("2026-11-24T10:00:00+01:00"), "2026-11-24T10:00:00+01:00");
+        assert_eq!(moment("Täglich um 10 UhrTäZ"), "Täglich um 10 UhrTäZ");
         assert_eq!(capitalised("memory"), "Memory");
         assert_eq!(capitalised(""), "");
     }
