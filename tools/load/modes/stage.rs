@@ -19,7 +19,7 @@ use crate::observe::machine::machine;
 use crate::observe::process::ServerProcess;
 use crate::report::model::{Curve, Figure, Latency, Report, Unit};
 use crate::report::progress::{Phase, Progress};
-use crate::report::{json, table};
+use crate::report::{html, json, table};
 use crate::subject::Subject;
 use crate::subject::directory::Scratch;
 use crate::workers::Workers;
@@ -44,6 +44,7 @@ pub(crate) struct Stage {
     begun: Instant,
     clients: Vec<ServerProcess>,
     is_json: bool,
+    html: Option<std::path::PathBuf>,
     _scratch: Option<Scratch>,
 }
 
@@ -111,6 +112,7 @@ impl Stage {
             begun: Instant::now(),
             clients,
             is_json: common.json,
+            html: common.report.clone(),
             _scratch: scratch,
         }
     }
@@ -252,6 +254,10 @@ impl Stage {
             println!("{document}");
         } else {
             table::print(&self.report).map_err(Failure::when("print the tables"))?;
+        }
+        if let Some(path) = &self.html {
+            std::fs::write(path, html::render(&self.report))
+                .map_err(Failure::when(format!("write the report {}", path.display())))?;
         }
         Ok(self.report.passed != Some(false))
     }
