@@ -26,6 +26,9 @@ const SECONDS_DEFAULT: u64 = 10;
 /// At so many numbers of links the memory is looked at.
 const STEPS: usize = 10;
 
+/// Links below which nothing is said of how many the server can hold: a page more or less would be hundreds of bytes a link.
+const SLOPE_LINKS_MIN: usize = 1_000;
+
 /// How long memory may take to come back, in seconds.
 const BACK_SECONDS: u64 = 5;
 
@@ -131,7 +134,7 @@ fn rest(stage: &mut Stage, time: Duration) -> Result<(), Failure> {
     let (after, since) = (stage.watch.sample(), stage.workers.counts().since(&counts));
     if let (Some(before), Some(after)) = (before, after) {
         let seconds = after.at.duration_since(before.at).as_secs_f64();
-        let used = after.cpu_microseconds() - before.cpu_microseconds();
+        let used = after.cpu_microseconds().saturating_sub(before.cpu_microseconds());
         stage.figure(
             "idle_cpu_percent",
             "processor time: holding, of one core",
@@ -178,6 +181,7 @@ fn memory(stage: &mut Stage, points: &[Point], known_bytes: Option<u64>, asked_g
     );
     let devices = float(stage.devices.len() as u64);
     let known = stage.empty_bytes.map(|empty| (float(known_bytes) - float(empty)) / devices);
+    let known = known.filter(|bytes| stage.devices.len() >= SLOPE_LINKS_MIN && *bytes > 0.0);
     stage.maybe_figure(
         "private_bytes_per_known_device",
         "memory: the server's, for a device that it knows",
@@ -202,7 +206,7 @@ fn memory(stage: &mut Stage, points: &[Point], known_bytes: Option<u64>, asked_g
         float(last.private_bytes),
         Unit::Bytes,
     );
-    let each = line.slope + known.unwrap_or(0.0).max(0.0);
+    let each = line.slope + known.unwrap_or(0.0);
     stage.figure(
         "private_bytes_per_device",
         "memory: the server's, for a connected device",
@@ -217,6 +221,14 @@ fn memory(stage: &mut Stage, points: &[Point], known_bytes: Option<u64>, asked_g
         y_label: "private memory, bytes".to_owned(),
         series: vec![("measured".to_owned(), measured), (format!("{:.0} bytes a link", line.slope), fit)],
     });
+    if last.links < SLOPE_LINKS_MIN {
+        stage.note(format!(
+            "{} links are too few to tell what one takes from what else moves in a process: with --devices {SLOPE_LINKS_MIN} or \
+             more the run says how many the server can hold.",
+            last.links
+        ));
+        return;
+    }
     let idle = stage.empty_bytes.unwrap_or(known_bytes);
     #[expect(
         clippy::cast_possible_truncation,
@@ -238,6 +250,7 @@ fn let_go(stage: &mut Stage, known_bytes: Option<u64>) -> Result<(), Failure> {
     let phase = stage.steps.phase("closing", links);
     let gone = |counts: &Counts| links.saturating_sub(counts.open);
     stage.wait(&phase, Duration::from_secs(60), gone, links)?;
+    drop(phase);
     let Some(known) = known_bytes.filter(|_| links > 0) else { return Ok(()) };
     let mut series = Vec::new();
     let mut last = None;

@@ -98,7 +98,7 @@ pub(crate) fn prepare(common: &Common, wishes: Wishes, progress: Progress) -> Re
         hears_wakes: !wishes.is_kept,
         applications: super::stage::APPLICATIONS,
     };
-    let workers = Workers::start(&setting, &devices, split, file)?;
+    let workers = Workers::start(&setting, &devices, split, file.as_deref())?;
     let watch = Watch::open(subject.pid, &mut notes);
     subject.check()?;
     Ok(Stage::new(common, subject, devices, workers, watch, progress, notes, empty_bytes, scratch))
@@ -139,7 +139,11 @@ fn own(
             Some(mut identities) if identities.len() >= wishes.devices => {
                 identities.truncate(wishes.devices);
                 // What a kept server can't do, another version's for instance, a new one can.
-                if let Ok(server) = OwnServer::start(directory, reactors) {
+                if let Ok(mut server) = OwnServer::start(directory, reactors) {
+                    if wishes.wants_empty {
+                        server.drain()?;
+                        server.start_again()?;
+                    }
                     notes
                         .push(format!("The devices were enrolled in an earlier run ({}).", folder.display()));
                     return Ok(Prepared {

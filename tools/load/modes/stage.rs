@@ -237,6 +237,21 @@ impl Stage {
         Ok(measures)
     }
 
+    /// Ends the events, and waits for the last acknowledgements. How many events there were, whether all were acknowledged, and what was
+    /// timed since the last time.
+    pub(crate) fn end_events(&mut self) -> Result<(u64, Waited, Measures), Failure> {
+        self.workers.order(Order::StopEvents)?;
+        // Who answers has obeyed what came before: no event occurs any more.
+        let (mut measures, _) = self.workers.take()?;
+        let emitted = self.workers.counts().emitted;
+        let phase = self.steps.phase("last acknowledgements", emitted);
+        let waited = self.wait(&phase, patience(0), |counts| counts.acknowledged, emitted)?;
+        drop(phase);
+        let rest = self.take()?;
+        measures.add(&(&rest).into());
+        Ok((emitted, waited, measures))
+    }
+
     /// Processor time that the simulated devices have used, in microseconds.
     pub(crate) fn client_cpu(&mut self) -> u64 {
         self.clients.iter_mut().filter_map(|client| Some(client.sample()?.cpu_microseconds())).sum()

@@ -94,7 +94,7 @@ fn storm_and_after(
     let counts_before = stage.workers.counts();
     let client_before = stage.client_cpu();
     let recovery = recover(stage, devices)?;
-    let client_cpu = float(stage.client_cpu() - client_before);
+    let client_cpu = float(stage.client_cpu().saturating_sub(client_before));
     let server_cpu = stage.watch.cpu().map(float);
     let since = stage.workers.counts().since(&counts_before);
     report_recovery(stage, &recovery, devices);
@@ -134,12 +134,7 @@ fn storm_and_after(
     target(stage, &recovery, devices, (since.full, full), (since.resumed, resumed));
 
     stage.pass("events after", time)?;
-    stage.workers.order(Order::StopEvents)?;
-    let emitted = stage.workers.counts().emitted;
-    let phase = stage.steps.phase("last acknowledgements", emitted);
-    stage.wait(&phase, patience(0), |counts| counts.acknowledged, emitted)?;
-    drop(phase);
-    let measures = stage.take()?;
+    let (emitted, _, measures) = stage.end_events()?;
     stage.latency(
         "ack_storm",
         "from the event to its acknowledgement, in the storm and after",
