@@ -43,6 +43,7 @@ pub(crate) fn run(events: &Events) -> Result<bool, Failure> {
     let visitors = at_a_time * 2;
     let wishes = Wishes {
         devices: publishers + visitors,
+        visitors,
         is_kept: true,
         resumes: true,
         event_bytes: usize::try_from(events.bytes).unwrap_or(200),
@@ -69,13 +70,17 @@ pub(crate) fn run(events: &Events) -> Result<bool, Failure> {
     let alone = measure(&mut stage, "", "", time)?;
     if at_a_time > 0 && !interrupt::requested() {
         stage.parameter("handshakes at a time", at_a_time);
-        stage.workers.order(Order::Visits(Visits { first: publishers, devices: visitors, at_a_time }))?;
+        stage.order_visitors(Order::Visits(Visits { first: 0, devices: visitors, at_a_time }))?;
+        let before = stage.visits();
         let during = measure(&mut stage, "storm_", ", during handshakes", time)?;
-        stage.workers.order(Order::StopVisits)?;
+        // The warming up is in both.
+        let visits = stage.visits() - before;
+        stage.order_visitors(Order::StopVisits)?;
+        let seconds = during.seconds + WARM_UP.as_secs_f64();
         stage.figure(
             "storm_handshakes_per_second",
             "handshakes: full ones a second, with a sync each",
-            during.rate(during.counts.visits),
+            float(visits) / seconds,
             Unit::PerSecond,
         );
         let kept = during.rate(during.counts.acknowledged) / alone.rate(alone.counts.acknowledged).max(1e-9);

@@ -48,7 +48,8 @@ struct Point {
 pub(crate) fn run(hold: &Hold) -> Result<bool, Failure> {
     let common = &hold.common;
     let devices = common.devices(DEVICES_DEFAULT);
-    let wishes = Wishes { devices, is_kept: true, resumes: true, event_bytes: 200, wants_empty: true };
+    let wishes =
+        Wishes { devices, visitors: 0, is_kept: true, resumes: true, event_bytes: 200, wants_empty: true };
     let mut stage = prepare(common, wishes, Progress::new(common.quiet))?;
     stage.entitle("hold", "Devices that stay connected");
     let at_a_time = usize::try_from(hold.at_a_time).unwrap_or(1);
@@ -179,7 +180,9 @@ fn memory(stage: &mut Stage, points: &[Point], known_bytes: Option<u64>, asked_g
             line.residual / 1024.0
         ),
     );
-    let devices = float(stage.devices.len() as u64);
+    // A kept server may know more than this run simulates.
+    let status = stage.subject.client().ok().and_then(|mut client| client.status().ok());
+    let devices = float(status.map_or(stage.devices.len() as u64, |status| status.devices.known).max(1));
     let known = stage.empty_bytes.map(|empty| (float(known_bytes) - float(empty)) / devices);
     let known = known.filter(|bytes| stage.devices.len() >= SLOPE_LINKS_MIN && *bytes > 0.0);
     stage.maybe_figure(
