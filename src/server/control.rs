@@ -41,6 +41,8 @@ pub(super) struct Control {
     pub(super) trimmer: Trimmer,
     /// Seconds that it has looked in.
     pub(super) looks: u32,
+    /// Memory was freed that is to be given back.
+    pub(super) is_giving_back: bool,
     pub(super) tickets: TicketRounds,
 }
 
@@ -112,9 +114,14 @@ impl Control {
         self.finish(round).await;
         let handshakes = self.counters.handshakes_full.get() + self.counters.handshakes_resumed.get();
         self.looks = self.looks.saturating_add(1);
-        if self.trimmer.is_due(self.counters.links_open.get(), handshakes) || self.looks == START_SECONDS {
+        if std::mem::take(&mut self.is_giving_back) {
             memory::give_back();
             memory::let_go_of_code();
+        }
+        if self.trimmer.is_due(self.counters.links_open.get(), handshakes) || self.looks == START_SECONDS {
+            // With the next look the store has freed what it can.
+            self.context.store.release_memory();
+            self.is_giving_back = true;
         }
     }
 

@@ -223,6 +223,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         counters: counters.clone(),
         trimmer: Trimmer::default(),
         looks: 0,
+        is_giving_back: false,
         tickets,
     })?;
 

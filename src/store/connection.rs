@@ -72,6 +72,13 @@ fn open(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// Frees what a connection keeps in memory of the file (PRAGMA shrink_memory). Not within a transaction.
+pub(super) fn empty_cache(connection: &Connection) {
+    if let Err(error) = connection.execute_batch("PRAGMA shrink_memory") {
+        log::debug!("the store's cache stays as it is: {error}");
+    }
+}
+
 /// Read connections that wait to be used.
 #[derive(Debug)]
 pub(super) struct Readers {
@@ -82,6 +89,13 @@ pub(super) struct Readers {
 impl Readers {
     pub(super) fn new(path: PathBuf) -> Arc<Self> {
         Arc::new(Self { path, idle: Mutex::new(Vec::new()) })
+    }
+
+    /// Frees what those keep in memory that nobody uses now.
+    pub(super) fn empty_caches(&self) {
+        for connection in &*self.idle.lock() {
+            empty_cache(connection);
+        }
     }
 
     pub(super) fn take(self: &Arc<Self>) -> Result<Reader, StoreError> {

@@ -38,7 +38,7 @@ pub mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -86,6 +86,7 @@ struct Inner {
     /// There until the store is dropped: the writer ends when its lane is gone.
     lane: Option<WriterLane>,
     readers: Arc<Readers>,
+    is_cache_unwanted: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     /// Counts changes after which other devices may belong to a group: what continuous tasks are for.
     memberships: Arc<AtomicU64>,
@@ -113,6 +114,8 @@ impl Drop for Inner {
 }
 
 struct Housekeeping {
+    /// The writer's cache is to be emptied.
+    is_cache_unwanted: Arc<AtomicBool>,
     doorbell: Doorbell,
     collector: inventory::Collector,
 }
@@ -121,6 +124,9 @@ impl BetweenBatches for Housekeeping {
     fn after_batch(&mut self, connection: &mut Connection, is_idle: bool) -> bool {
         let has_more = if is_idle { self.collector.step(connection) } else { self.collector.has_more() };
         self.doorbell.after_commit();
+        if self.is_cache_unwanted.swap(false, Ordering::Relaxed) {
+            connection::empty_cache(connection);
+        }
         has_more
     }
 }
@@ -143,7 +149,12 @@ impl Store {
         let (lane, inbox) = writer::lane();
         let (doorbell, rings) = checkpoint::doorbell(&path);
         let orphans = inventory::Orphans::default();
-        let housekeeping = Housekeeping { doorbell, collector: inventory::Collector::new(orphans.clone()) };
+        let is_cache_unwanted = Arc::new(AtomicBool::new(false));
+        let housekeeping = Housekeeping {
+            is_cache_unwanted: Arc::clone(&is_cache_unwanted),
+            doorbell,
+            collector: inventory::Collector::new(orphans.clone()),
+        };
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.into()).spawn(work).map_err(|error| StoreError::Open {
                 path: path.display().to_string(),
@@ -163,6 +174,7 @@ impl Store {
             default_interval_seconds,
             lane: Some(lane),
             readers,
+            is_cache_unwanted,
             threads,
             memberships: Arc::new(AtomicU64::new(1)),
             memberships_seen: AtomicU64::new(0),
@@ -228,6 +240,15 @@ impl Store {
     /// When the file cannot be opened any more.
     pub fn reader(&self) -> Result<Reader, StoreError> {
         self.inner.readers.take()
+    }
+
+    /// Frees what SQLite keeps of the file in memory: up to 16 MiB after many devices have synced at once. It is read again when it is needed.
+    /// Done soon after the call.
+    pub fn release_memory(&self) {
+        self.inner.is_cache_unwanted.store(true, Ordering::Relaxed);
+        // Something that does nothing, so that the writer looks.
+        self.submit(|_| Ok(()), |_| {});
+        self.inner.readers.empty_caches();
     }
 
     /// What the writer has done.

@@ -20,22 +20,57 @@ const EVENT_BYTES_MAX: u64 = 4_000;
 
 const EXAMPLES: &str = "\
 Examples:
-  muster-load hold --self --devices 10000         how much memory a connected device takes, how many fit
-  muster-load events --self --devices 1000        events a second, each durable before it is acknowledged
-  muster-load events --self --devices 64 --rate 6400 --handshakes 256
-                                                  the same while 256 devices at a time shake hands
-  muster-load storm --self --devices 10000        the server is killed: how soon is everybody back?
-  muster-load sync --self --devices 1000          what a sync costs in which nothing changed
-  muster-load wake --self --devices 200 --rate 20 how soon a device is here that is called over UDP
-  muster-load hold --server HOST:13000 --admin unix:muster-data/admin.sock --devices 5000
-                                                  a server that is there: the devices enrol in /muster-load
+  muster-load hold --devices 10000
+      what a connected device takes, and how many this machine can hold
+  muster-load events --devices 1000
+      events a second, each durable before it is acknowledged
+  muster-load storm --devices 10000
+      the server is killed: how soon is everybody back?
+  muster-load hold --devices 5000 --server HOST:13000 --admin unix:muster-data/admin.sock
+      the same on a server that is there; the devices enrol in its group /muster-load
 
-Without --server the tool starts a server of its own on loopback, as --self says. Ctrl-C ends a run; what was measured
-until then is printed. Exit code 0: all is well; 1: refused or failed, or a link or an event was lost; 2: bad usage.";
+Without --server the tool starts a server of its own on loopback, as --self says.
+Ctrl-C ends a run; what was measured until then is printed.
+Exit code 0: all is well; 1: refused or failed, or a link or an event was lost; 2: bad usage.";
+
+const HOLD_HELP: &str = "\
+Without --devices: 1000; without --seconds: 10. For a slope that is good for planning take 10000.
+
+Examples:
+  muster-load hold --self --devices 10000
+  muster-load hold --self --devices 18000 --memory 2 --report hold.html";
+
+const STORM_HELP: &str = "\
+Without --devices: 1000; --seconds is the time of events before and after, without it: 2.
+
+Examples:
+  muster-load storm --self --devices 10000
+  muster-load storm --self --devices 10000 --full --rate 100";
+
+const SYNC_HELP: &str = "\
+Without --devices: 1000; without --seconds: 10.
+
+Examples:
+  muster-load sync --self --devices 1000              as many as the server can do
+  muster-load sync --self --devices 1000 --rate 500   what they take when it is not busy";
+
+const EVENTS_HELP: &str = "\
+Without --devices: 64; without --seconds: 10.
+
+Examples:
+  muster-load events --self --devices 1000                   one under way on each link
+  muster-load events --self --devices 1 --in-flight 64
+  muster-load events --self --rate 6400 --handshakes 256     do live links feel a storm?";
+
+const WAKE_HELP: &str = "\
+Without --devices: 200; without --seconds: 10.
+
+Examples:
+  muster-load wake --self --devices 1000 --rate 100";
 
 /// Simulates devices and measures what they cost a muster server.
 #[derive(Parser, Debug)]
-#[command(name = "muster-load", version, about, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "muster-load", version, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -44,14 +79,19 @@ pub(crate) struct Arguments {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Connects devices that stay: memory and processor time for each, and how many the server can hold
+    #[command(after_help = HOLD_HELP)]
     Hold(Hold),
     /// Kills the server under connected devices and measures how they come back
+    #[command(after_help = STORM_HELP)]
     Storm(Storm),
     /// Syncs in which nothing changed
+    #[command(after_help = SYNC_HELP)]
     Sync(Sync),
     /// Events, durable before they are acknowledged
+    #[command(after_help = EVENTS_HELP)]
     Events(Events),
     /// Calls disconnected devices over UDP
+    #[command(after_help = WAKE_HELP)]
     Wake(Wake),
     /// The server of --self
     #[command(hide = true)]

@@ -14,6 +14,9 @@ const WALL_MILLISECONDS: u64 = 500;
 /// What the shortest event takes, in bytes, whatever is asked for.
 pub(crate) const EVENT_BYTES_MIN: usize = 64;
 
+/// The kind of the simulated devices' events.
+pub(crate) const EVENT_KIND: &str = "load.event";
+
 /// One device's spool.
 #[derive(Debug)]
 pub(crate) struct Spool {
@@ -101,7 +104,7 @@ fn body(bytes: usize, wall: WallTime) -> Vec<u8> {
     let event = |padding: usize| Event {
         severity: Severity::Info,
         application: "muster-load".into(),
-        kind: "load.event".into(),
+        kind: EVENT_KIND.into(),
         message: "x".repeat(padding),
         occurred_at: wall,
         fields: Vec::new(),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::interval::{Interval, Spent};
 use super::prepare::{Wishes, prepare};
-use super::stage::{Stage, Waited, float, patience};
+use super::stage::{Stage, Waited, float};
 use crate::arguments::Events;
 use crate::engine::orders::{EventLoad, Order, Visits};
 use crate::failure::Failure;
@@ -43,6 +43,7 @@ pub(crate) fn run(events: &Events) -> Result<bool, Failure> {
     let visitors = at_a_time * 2;
     let wishes = Wishes {
         devices: publishers + visitors,
+        visitors,
         is_kept: true,
         resumes: true,
         event_bytes: usize::try_from(events.bytes).unwrap_or(200),
@@ -69,19 +70,22 @@ pub(crate) fn run(events: &Events) -> Result<bool, Failure> {
     let alone = measure(&mut stage, "", "", time)?;
     if at_a_time > 0 && !interrupt::requested() {
         stage.parameter("handshakes at a time", at_a_time);
-        stage.workers.order(Order::Visits(Visits { first: publishers, devices: visitors, at_a_time }))?;
+        stage.order_visitors(Order::Visits(Visits { first: 0, devices: visitors, at_a_time }))?;
+        let before = stage.visits();
         let during = measure(&mut stage, "storm_", ", during handshakes", time)?;
-        stage.workers.order(Order::StopVisits)?;
+        // The warming up is in both.
+        let visits = stage.visits() - before;
+        stage.order_visitors(Order::StopVisits)?;
+        let seconds = during.seconds + WARM_UP.as_secs_f64();
         stage.figure(
             "storm_handshakes_per_second",
             "handshakes: full ones a second, with a sync each",
-            during.rate(during.counts.visits),
+            float(visits) / seconds,
             Unit::PerSecond,
         );
         let kept = during.rate(during.counts.acknowledged) / alone.rate(alone.counts.acknowledged).max(1e-9);
         stage.figure("storm_rate_kept_ratio", "handshakes: rate of events that is kept", kept, Unit::Ratio);
     }
-    stage.workers.order(Order::StopEvents)?;
     let is_complete = settle(&mut stage, stored)?;
     stage.report.passed = Some(is_complete);
     stage.finish()
@@ -177,10 +181,7 @@ fn beside_the_disk(stage: &mut Stage, publishers: usize) -> Result<(), Failure> 
 
 /// Waits for the last acknowledgements and compares what was acknowledged with what is stored. Whether that is the same.
 fn settle(stage: &mut Stage, stored_before: u64) -> Result<bool, Failure> {
-    let emitted = stage.workers.counts().emitted;
-    let phase = stage.steps.phase("last acknowledgements", emitted);
-    let waited = stage.wait(&phase, patience(0), |counts| counts.acknowledged, emitted)?;
-    drop(phase);
+    let (emitted, waited, _) = stage.end_events()?;
     let counts = stage.workers.counts();
     let status = stage.subject.client()?.status().map_err(Failure::refused)?;
     let stored = status.events.stored.saturating_sub(stored_before);
@@ -208,7 +209,7 @@ fn settle(stage: &mut Stage, stored_before: u64) -> Result<bool, Failure> {
         let why = stage.why()?;
         stage.note(format!(
             "{} of {emitted} events were not acknowledged{why}.",
-            emitted - counts.acknowledged
+            emitted.saturating_sub(counts.acknowledged)
         ));
     }
     let rate = stage

@@ -26,6 +26,9 @@ const SECONDS_DEFAULT: u64 = 10;
 /// At so many numbers of links the memory is looked at.
 const STEPS: usize = 10;
 
+/// Links below which nothing is said of how many the server can hold: a page more or less would be hundreds of bytes a link.
+const SLOPE_LINKS_MIN: usize = 1_000;
+
 /// How long memory may take to come back, in seconds.
 const BACK_SECONDS: u64 = 5;
 
@@ -45,7 +48,8 @@ struct Point {
 pub(crate) fn run(hold: &Hold) -> Result<bool, Failure> {
     let common = &hold.common;
     let devices = common.devices(DEVICES_DEFAULT);
-    let wishes = Wishes { devices, is_kept: true, resumes: true, event_bytes: 200, wants_empty: true };
+    let wishes =
+        Wishes { devices, visitors: 0, is_kept: true, resumes: true, event_bytes: 200, wants_empty: true };
     let mut stage = prepare(common, wishes, Progress::new(common.quiet))?;
     stage.entitle("hold", "Devices that stay connected");
     let at_a_time = usize::try_from(hold.at_a_time).unwrap_or(1);
@@ -132,7 +136,7 @@ fn rest(stage: &mut Stage, time: Duration) -> Result<(), Failure> {
     let (after, since) = (stage.watch.sample(), stage.workers.counts().since(&counts));
     if let (Some(before), Some(after)) = (before, after) {
         let seconds = after.at.duration_since(before.at).as_secs_f64();
-        let used = after.cpu_microseconds() - before.cpu_microseconds();
+        let used = after.cpu_microseconds().saturating_sub(before.cpu_microseconds());
         stage.figure(
             "idle_cpu_percent",
             "processor time: holding, of one core",
@@ -177,8 +181,11 @@ fn memory(stage: &mut Stage, points: &[Point], known_bytes: Option<u64>, asked_g
             line.residual / 1024.0
         ),
     );
-    let devices = float(stage.devices.len() as u64);
+    // A kept server may know more than this run simulates.
+    let status = stage.subject.client().ok().and_then(|mut client| client.status().ok());
+    let devices = float(status.map_or(stage.devices.len() as u64, |status| status.devices.known).max(1));
     let known = stage.empty_bytes.map(|empty| (float(known_bytes) - float(empty)) / devices);
+    let known = known.filter(|bytes| stage.devices.len() >= SLOPE_LINKS_MIN && *bytes > 0.0);
     stage.maybe_figure(
         "private_bytes_per_known_device",
         "memory: the server's, for a device that it knows",
@@ -203,7 +210,7 @@ fn memory(stage: &mut Stage, points: &[Point], known_bytes: Option<u64>, asked_g
         float(last.private_bytes),
         Unit::Bytes,
     );
-    let each = line.slope + known.unwrap_or(0.0).max(0.0);
+    let each = line.slope + known.unwrap_or(0.0);
     stage.figure(
         "private_bytes_per_device",
         "memory: the server's, for a connected device",
@@ -218,6 +225,14 @@ fn memory(stage: &mut Stage, points: &[Point], known_bytes: Option<u64>, asked_g
         y_label: "private memory, bytes".to_owned(),
         series: vec![("measured".to_owned(), measured), (format!("{:.0} bytes a link", line.slope), fit)],
     });
+    if last.links < SLOPE_LINKS_MIN {
+        stage.note(format!(
+            "{} links are too few to tell what one takes from what else moves in a process: with --devices {SLOPE_LINKS_MIN} or \
+             more the run says how many the server can hold.",
+            last.links
+        ));
+        return;
+    }
     let idle = stage.empty_bytes.unwrap_or(known_bytes);
     #[expect(
         clippy::cast_possible_truncation,
@@ -239,6 +254,7 @@ fn let_go(stage: &mut Stage, resident_before: Option<u64>) -> Result<(), Failure
     let phase = stage.steps.phase("closing", links);
     let gone = |counts: &Counts| links.saturating_sub(counts.open);
     stage.wait(&phase, Duration::from_secs(60), gone, links)?;
+    drop(phase);
     let Some(known) = resident_before.filter(|_| links > 0) else { return Ok(()) };
     let mut series = Vec::new();
     let mut last = None;

@@ -6,6 +6,9 @@ use super::stage::{Stage, float};
 use crate::engine::counters::Counts;
 use crate::report::model::Unit;
 
+/// From here on a thread counts as busy all the time, in percent of one core.
+const BUSY_PERCENT: f64 = 90.0;
+
 /// The beginning.
 pub(crate) struct Interval {
     begun: Instant,
@@ -73,6 +76,10 @@ impl Spent {
             Unit::Percent,
         );
         let client = Some(percent(self.client_cpu));
+        // Of a single thread: with several it is hard to say which one had no time left.
+        if stage.engines == 1 && stage.visitors.is_none() && percent(self.client_cpu) > BUSY_PERCENT {
+            stage.note("The thread that simulates the devices had hardly a moment to spare: the server may do more than this. --threads 2 gives them another, where there is a core for it.");
+        }
         stage.maybe_figure(
             &format!("{prefix}client_cpu_percent"),
             &format!("{group}: the devices', of one core"),

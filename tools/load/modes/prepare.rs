@@ -10,7 +10,7 @@ use muster::client::Client;
 use muster::wire::api::{Keep, NewGroup, NewToken};
 use muster::wire::token::JoinToken;
 
-use super::stage::Stage;
+use super::stage::{Parts, Stage};
 use super::watch::Watch;
 use crate::arguments::Common;
 use crate::failure::Failure;
@@ -31,6 +31,8 @@ const TOKEN_SECONDS: u64 = 6 * 60 * 60;
 pub(crate) struct Wishes {
     /// How many devices.
     pub(crate) devices: usize,
+    /// The last so many of them visit: threads of their own simulate them, so that their handshakes keep nobody waiting.
+    pub(crate) visitors: usize,
     /// Whether their links stay.
     pub(crate) is_kept: bool,
     /// Whether they keep their tickets.
@@ -64,7 +66,7 @@ pub(crate) fn prepare(common: &Common, wishes: Wishes, progress: Progress) -> Re
         }
         Some(address) => other(common, address, wishes, cache.as_deref(), progress, &mut notes)?,
     };
-    let Prepared { mut subject, identities, mut file, empty_bytes, scratch } = prepared;
+    let Prepared { mut subject, identities, mut file, empty_bytes } = prepared;
     if interrupt::requested() {
         return Err(Failure::refused("interrupted before anything was measured"));
     }
@@ -72,25 +74,20 @@ pub(crate) fn prepare(common: &Common, wishes: Wishes, progress: Progress) -> Re
     let processes = limits::processes(wishes.devices, descriptors, wanted);
     let split = Split { processes, threads: usize::try_from(common.threads).unwrap_or(1) };
     if processes > 1 {
-        notes.push(format!(
-            "{processes} client processes: one may have {descriptors} open files, and each link takes one."
-        ));
+        let why = match processes > wanted {
+            true => format!("one may have {descriptors} open files, and each link takes one"),
+            false => "as --processes says".to_owned(),
+        };
+        notes.push(format!("{processes} client processes: {why}."));
     }
-    let scratch = match scratch {
-        None if processes > 1 && file.is_none() => Some(Scratch::make(None)?),
-        scratch => scratch,
-    };
+    let mut scratch = None;
     if processes > 1 && file.is_none() {
         // The processes read the identities from a file.
-        let directory =
-            subject.own.as_ref().map(|own| own.directory.path()).or(scratch.as_ref().map(Scratch::path));
-        let path = directory.map(|directory| directory.join("devices.identities"));
-        if let Some(path) = &path {
-            cache::write(path, &identities)?;
-        }
-        file = path;
+        let directory = scratch.insert(Scratch::make(common.data.as_deref())?);
+        let path = directory.path().join("devices.identities");
+        cache::write(&path, &identities)?;
+        file = Some(path);
     }
-    let devices: Arc<[Identity]> = identities.into();
     let setting = workers::Common {
         server: subject.address,
         event_bytes: wishes.event_bytes,
@@ -98,10 +95,20 @@ pub(crate) fn prepare(common: &Common, wishes: Wishes, progress: Progress) -> Re
         hears_wakes: !wishes.is_kept,
         applications: super::stage::APPLICATIONS,
     };
-    let workers = Workers::start(&setting, &devices, split, file)?;
+    let mut devices = identities;
+    let visiting = devices.split_off(devices.len().saturating_sub(wishes.visitors));
+    let devices: Arc<[Identity]> = devices.into();
+    let workers = Workers::start(&setting, &devices, split, file.as_deref())?;
+    let visitors = match visiting.is_empty() {
+        true => None,
+        false => Some(Workers::start(&setting, &visiting.into(), Split { processes: 1, threads: 1 }, None)?),
+    };
     let watch = Watch::open(subject.pid, &mut notes);
     subject.check()?;
-    Ok(Stage::new(common, subject, devices, workers, watch, progress, notes, empty_bytes, scratch))
+    Ok(Stage::new(
+        common,
+        Parts { subject, devices, workers, visitors, watch, progress, notes, empty_bytes, scratch },
+    ))
 }
 
 struct Prepared {
@@ -111,7 +118,6 @@ struct Prepared {
     file: Option<PathBuf>,
     /// Private memory of the server before it knew a device.
     empty_bytes: Option<u64>,
-    scratch: Option<Scratch>,
 }
 
 /// A server of the tool's own: with the devices of an earlier run, if there was one.
@@ -123,7 +129,7 @@ fn own(
     notes: &mut Vec<String>,
 ) -> Result<Prepared, Failure> {
     let reactors = common.reactors.and_then(|count| usize::try_from(count).ok());
-    let start = || OwnServer::start(Scratch::make(common.data.as_deref())?, reactors, wishes.devices.max(1));
+    let start = || OwnServer::start(Scratch::make(common.data.as_deref())?, reactors);
     let mut empty_bytes = None;
     if wishes.wants_empty {
         let mut server = start()?;
@@ -139,7 +145,11 @@ fn own(
             Some(mut identities) if identities.len() >= wishes.devices => {
                 identities.truncate(wishes.devices);
                 // What a kept server can't do, another version's for instance, a new one can.
-                if let Ok(server) = OwnServer::start(directory, reactors, wishes.devices.max(1)) {
+                if let Ok(mut server) = OwnServer::start(directory, reactors) {
+                    if wishes.wants_empty {
+                        server.drain()?;
+                        server.start_again()?;
+                    }
                     notes
                         .push(format!("The devices were enrolled in an earlier run ({}).", folder.display()));
                     return Ok(Prepared {
@@ -147,7 +157,6 @@ fn own(
                         identities,
                         file: None,
                         empty_bytes,
-                        scratch: None,
                     });
                 }
                 template::forget(folder);
@@ -169,7 +178,7 @@ fn own(
         // A server that has just enrolled thousands is not what one that starts is.
         subject.refresh()?;
     }
-    Ok(Prepared { subject, identities, file: None, empty_bytes, scratch: None })
+    Ok(Prepared { subject, identities, file: None, empty_bytes })
 }
 
 fn common_address(subject: &Subject) -> ServerAddress {
@@ -207,7 +216,7 @@ fn other(
     // Not more than were made, and the file may hold more than this run wants.
     identities.truncate(wishes.devices);
     let file = file.filter(|file| file.exists());
-    Ok(Prepared { subject, identities, file, empty_bytes: None, scratch: None })
+    Ok(Prepared { subject, identities, file, empty_bytes: None })
 }
 
 /// A token with which devices come into the run's group.

@@ -19,7 +19,7 @@ use crate::observe::machine::machine;
 use crate::observe::process::ServerProcess;
 use crate::report::model::{Curve, Figure, Latency, Report, Unit};
 use crate::report::progress::{Phase, Progress};
-use crate::report::{json, table};
+use crate::report::{html, json, table};
 use crate::subject::Subject;
 use crate::subject::directory::Scratch;
 use crate::workers::Workers;
@@ -34,6 +34,8 @@ const LOOK_MILLISECONDS: u64 = 10;
 pub(crate) struct Stage {
     // Before the server: the devices leave first.
     pub(crate) workers: Workers,
+    /// Those that visit.
+    pub(crate) visitors: Option<Workers>,
     pub(crate) subject: Subject,
     pub(crate) devices: Arc<[Identity]>,
     pub(crate) watch: Watch,
@@ -41,10 +43,28 @@ pub(crate) struct Stage {
     /// Private memory of the server before it knew a device, when that was looked at.
     pub(crate) empty_bytes: Option<u64>,
     pub(crate) report: Report,
+    /// Threads that simulate devices, in all processes.
+    pub(crate) engines: usize,
     begun: Instant,
     clients: Vec<ServerProcess>,
     is_json: bool,
+    html: Option<std::path::PathBuf>,
     _scratch: Option<Scratch>,
+}
+
+/// What a stage is made of.
+pub(crate) struct Parts {
+    pub(crate) subject: Subject,
+    pub(crate) devices: Arc<[Identity]>,
+    pub(crate) workers: Workers,
+    pub(crate) visitors: Option<Workers>,
+    pub(crate) watch: Watch,
+    pub(crate) progress: Progress,
+    /// What a reader must know of the preparation.
+    pub(crate) notes: Vec<String>,
+    pub(crate) empty_bytes: Option<u64>,
+    /// What is removed at the end.
+    pub(crate) scratch: Option<Scratch>,
 }
 
 /// How a wait ended.
@@ -59,18 +79,9 @@ pub(crate) enum Waited {
 }
 
 impl Stage {
-    #[expect(clippy::too_many_arguments, reason = "what was prepared, once")]
-    pub(crate) fn new(
-        common: &Common,
-        subject: Subject,
-        devices: Arc<[Identity]>,
-        workers: Workers,
-        watch: Watch,
-        steps: Progress,
-        notes: Vec<String>,
-        empty_bytes: Option<u64>,
-        scratch: Option<Scratch>,
-    ) -> Self {
+    pub(crate) fn new(common: &Common, parts: Parts) -> Self {
+        let Parts { subject, devices, workers, visitors, watch, progress, notes, empty_bytes, scratch } =
+            parts;
         let mut parameters = vec![("devices".to_owned(), devices.len().to_string())];
         let server = match &subject.own {
             Some(own) => format!(
@@ -99,18 +110,22 @@ impl Stage {
             conclusion: None,
             passed: None,
         };
-        let clients = workers.pids().into_iter().filter_map(|pid| ServerProcess::open(pid).ok()).collect();
+        let pids = workers.pids();
+        let clients = pids.iter().filter_map(|pid| ServerProcess::open(*pid).ok()).collect();
         Self {
             workers,
+            visitors,
             subject,
             devices,
             watch,
-            steps,
+            steps: progress,
             empty_bytes,
             report,
+            engines: usize::try_from(common.threads).unwrap_or(1) * pids.len(),
             begun: Instant::now(),
             clients,
             is_json: common.json,
+            html: common.report.clone(),
             _scratch: scratch,
         }
     }
@@ -154,6 +169,16 @@ impl Stage {
 
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.report.notes.push(note.into());
+    }
+
+    /// Tells the visitors.
+    pub(crate) fn order_visitors(&self, order: Order) -> Result<(), Failure> {
+        self.visitors.as_ref().map_or(Ok(()), |visitors| visitors.order(order))
+    }
+
+    /// How many visits there were.
+    pub(crate) fn visits(&self) -> u64 {
+        self.visitors.as_ref().map_or(0, |visitors| visitors.counts().visits)
     }
 
     /// Waits until the counters say so. Fails when the tool's own server has died and should not have.
@@ -235,6 +260,21 @@ impl Stage {
         Ok(measures)
     }
 
+    /// Ends the events, and waits for the last acknowledgements. How many events there were, whether all were acknowledged, and what was
+    /// timed since the last time.
+    pub(crate) fn end_events(&mut self) -> Result<(u64, Waited, Measures), Failure> {
+        self.workers.order(Order::StopEvents)?;
+        // Who answers has obeyed what came before: no event occurs any more.
+        let (mut measures, _) = self.workers.take()?;
+        let emitted = self.workers.counts().emitted;
+        let phase = self.steps.phase("last acknowledgements", emitted);
+        let waited = self.wait(&phase, patience(0), |counts| counts.acknowledged, emitted)?;
+        drop(phase);
+        let rest = self.take()?;
+        measures.add(&(&rest).into());
+        Ok((emitted, waited, measures))
+    }
+
     /// Processor time that the simulated devices have used, in microseconds.
     pub(crate) fn client_cpu(&mut self) -> u64 {
         self.clients.iter_mut().filter_map(|client| Some(client.sample()?.cpu_microseconds())).sum()
@@ -252,6 +292,10 @@ impl Stage {
             println!("{document}");
         } else {
             table::print(&self.report).map_err(Failure::when("print the tables"))?;
+        }
+        if let Some(path) = &self.html {
+            std::fs::write(path, html::render(&self.report))
+                .map_err(Failure::when(format!("write the report {}", path.display())))?;
         }
         Ok(self.report.passed != Some(false))
     }

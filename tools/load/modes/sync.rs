@@ -28,7 +28,8 @@ const AT_A_TIME: usize = 64;
 pub(crate) fn run(sync: &Sync) -> Result<bool, Failure> {
     let common = &sync.common;
     let devices = common.devices(DEVICES_DEFAULT);
-    let wishes = Wishes { devices, is_kept: true, resumes: true, event_bytes: 200, wants_empty: false };
+    let wishes =
+        Wishes { devices, visitors: 0, is_kept: true, resumes: true, event_bytes: 200, wants_empty: false };
     let mut stage = prepare(common, wishes, Progress::new(common.quiet))?;
     stage.entitle("sync", "Syncs in which nothing has changed");
     let pace = sync.rate.map_or("each device again at once".to_owned(), |rate| rate.to_string());

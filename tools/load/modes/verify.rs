@@ -6,6 +6,7 @@ use muster::wire::api::EventQuery;
 use muster::wire::id::{DeviceId, Epoch};
 
 use super::stage::Stage;
+use crate::engine::spool::EVENT_KIND;
 use crate::failure::Failure;
 
 /// What the server has stored.
@@ -26,7 +27,9 @@ pub(crate) fn stored_events(stage: &mut Stage) -> Result<Stored, Failure> {
     let mut found = Vec::new();
     for page in client.events(EventQuery::default()) {
         let page = page.map_err(Failure::refused)?;
-        found.extend(page.iter().map(|event| ((event.device_id, event.spool_epoch), event.sequence)));
+        // The server writes events of its own, of what becomes of devices.
+        let ours = page.iter().filter(|event| event.kind == EVENT_KIND);
+        found.extend(ours.map(|event| ((event.device_id, event.spool_epoch), event.sequence)));
         phase.set(found.len() as u64);
     }
     Ok(count(found))
@@ -45,7 +48,7 @@ fn count(found: Vec<((DeviceId, Epoch), u64)>) -> Stored {
         let different = sequences.len() as u64;
         stored.events += different;
         stored.twice += all - different;
-        stored.missing += sequences.last().copied().unwrap_or(0) - different;
+        stored.missing += sequences.last().copied().unwrap_or(0).saturating_sub(different);
     }
     stored
 }

@@ -55,7 +55,7 @@ impl Watch {
             let has_time = interrupt::sleep(Duration::from_millis(LOOK_MILLISECONDS));
             let now = self.sample()?;
             let seconds = now.at.duration_since(last.at).as_secs_f64();
-            let share = share(now.cpu_microseconds() - last.cpu_microseconds(), seconds);
+            let share = share(now.cpu_microseconds().saturating_sub(last.cpu_microseconds()), seconds);
             let is_quiet =
                 share < QUIET_CPU_SHARE && now.private_bytes.abs_diff(last.private_bytes) < QUIET_BYTES;
             quiet_looks = if is_quiet { quiet_looks + 1 } else { 0 };

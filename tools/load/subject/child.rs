@@ -25,8 +25,6 @@ pub(crate) struct ChildSetting {
     pub(crate) reactors: Option<usize>,
     /// What it removes when it was left alone.
     pub(crate) remove: PathBuf,
-    /// How many devices may be asked to stay.
-    pub(crate) kept: usize,
 }
 
 /// What it says when it serves.
@@ -52,7 +50,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     config.listen = setting.listen;
     config.reactors = setting.reactors;
     config.links.max = LINKS_MAX;
-    config.links.max_kept_connections = Some(setting.kept);
+    config.links.max_kept_connections = Some(LINKS_MAX);
     let server = Server::start(config).map_err(Failure::refused)?;
     let address = server.addresses().first().copied().unwrap_or(setting.listen);
     let serving = Serving { address, admin: server.admin_socket() };

@@ -34,13 +34,12 @@ pub(crate) struct OwnServer {
 
 impl OwnServer {
     /// Starts one in this directory, which may hold the data of an earlier one.
-    pub(crate) fn start(directory: Scratch, reactors: Option<usize>, kept: usize) -> Result<Self, Failure> {
+    pub(crate) fn start(directory: Scratch, reactors: Option<usize>) -> Result<Self, Failure> {
         let setting = ChildSetting {
             data: directory.path().join("data"),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             reactors,
             remove: directory.path().to_owned(),
-            kept,
         };
         let (child, input, serving) = spawn(&setting, directory.path())?;
         let (address, admin) = (serving.address, serving.admin);

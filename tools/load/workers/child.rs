@@ -94,19 +94,24 @@ fn serve() -> Result<(), Failure> {
             Ok(order) => {
                 workers.iter().try_for_each(|worker| worker.order(order))?;
                 if order == Order::Take {
-                    for worker in &workers {
-                        say(&Line::Told(worker.told()?))?;
-                    }
+                    let told: Vec<_> = workers.iter().map(ThreadWorker::told).collect::<Result<_, _>>()?;
+                    // What was counted by then is known before it.
+                    say(&Line::Counts(counts_of(&workers)))?;
+                    told.into_iter().try_for_each(|told| say(&Line::Told(told)))?;
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
-        let counts = workers.iter().map(ThreadWorker::counts).fold(Counts::default(), |all, one| all + one);
+        let counts = counts_of(&workers);
         if counts != said {
             said = counts;
             say(&Line::Counts(counts))?;
         }
     }
+}
+
+fn counts_of(workers: &[ThreadWorker]) -> Counts {
+    workers.iter().map(ThreadWorker::counts).fold(Counts::default(), |all, one| all + one)
 }
 
 fn say(line: &Line) -> Result<(), Failure> {

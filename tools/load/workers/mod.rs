@@ -5,7 +5,7 @@ mod process;
 mod thread;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use muster::agent::identity::Identity;
@@ -58,13 +58,13 @@ impl Workers {
         common: &Common,
         devices: &Arc<[Identity]>,
         split: Split,
-        file: Option<PathBuf>,
+        file: Option<&Path>,
     ) -> Result<Self, Failure> {
-        let start = |number: usize| match (split.processes, &file) {
+        let start = |number: usize| match (split.processes, file) {
             (2.., Some(file)) => {
                 let setting = child::Setting {
                     common: common.clone(),
-                    identities: file.clone(),
+                    identities: file.to_owned(),
                     devices: devices.len(),
                     number,
                     processes: split.processes,
