@@ -146,7 +146,8 @@ mod tests {
         }
         assert_eq!(seconds[..5], [0; 5]);
         let busiest = seconds.iter().max().copied().unwrap_or(0);
-        assert!(busiest <= 3_400, "2,000 a second are allowed, and {busiest} come in one");
+        // Those who may come again as soon as possible fall together with the first who have a turn.
+        assert!(busiest <= 4_000, "2,000 a second are meant, 8,000 can be taken, and {busiest} come in one");
         assert_eq!(turns.seconds(Moment(60_000_000), 5, 0), 5, "they have come by then");
     }
 
