@@ -106,6 +106,7 @@ impl Connection {
 pub(crate) struct Device {
     pub enrolled: Enrolled,
     pub tls: ClientTls,
+    key: Vec<u8>,
 }
 
 impl Device {
@@ -125,9 +126,18 @@ impl Device {
             ToAgent::Enrolled(enrolled) => *enrolled,
             other => return Err(other),
         };
-        let identity =
-            ClientIdentity { certificate: &enrolled.certificate, private_key: key.serialized_der() };
-        let tls = ClientTls::new(ExpectedServer::Pins(enrolled.pins.clone()), Some(identity)).unwrap();
-        Ok(Self { enrolled, tls })
+        let key = key.serialized_der().to_vec();
+        let tls = tls_of(&enrolled, &key);
+        Ok(Self { enrolled, tls, key })
     }
+
+    /// A configuration without tickets.
+    pub(crate) fn fresh_tls(&self) -> ClientTls {
+        tls_of(&self.enrolled, &self.key)
+    }
+}
+
+fn tls_of(enrolled: &Enrolled, key: &[u8]) -> ClientTls {
+    let identity = ClientIdentity { certificate: &enrolled.certificate, private_key: key };
+    ClientTls::new(ExpectedServer::Pins(enrolled.pins.clone()), Some(identity)).unwrap()
 }

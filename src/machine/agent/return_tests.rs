@@ -74,7 +74,7 @@ fn attempts_that_fail_meanwhile_spread_no_less() {
     for seed in 0..100 {
         let mut machine = kept(seed, Some(60));
         machine.disconnected(&at(10), "the server was killed");
-        let first = at(10 + returns_after_seconds(&machine, &at(10)).ceil() as u64);
+        let first = Now { moment: machine.next_timeout().expect("it comes again"), ..at(10) };
         assert!(drain(&mut machine, &first).contains(&Action::Connect));
         machine.disconnected(&first, "refused");
         latest = latest.max(returns_after_seconds(&machine, &first));
