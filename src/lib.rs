@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | [`wire`] | bytes to values and back: no IO, no clock |
 //! | 1 | [`fleet`], [`machine`], [`record_layer`] | pure rules and pure state machines |
-//! | 2 | [`lane`] | what passes between threads |
+//! | 2 | [`lane`], `memory` | what passes between threads; the process's memory |
 //! | 3 | [`journal`], `store`, [`reactor`] | the disk and the sockets |
 //! | 4 | `admin`, `agent`, `client` | the two ends of administration, and the device side |
 //! | 5 | `server` | threads, start, drain: the embeddable server |
@@ -23,6 +23,8 @@ pub mod journal;
 pub mod lane;
 pub mod machine;
 pub mod manual;
+#[cfg(feature = "server")]
+pub mod memory;
 pub mod reactor;
 pub mod record_layer;
 #[cfg(feature = "server")]

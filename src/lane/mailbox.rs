@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use parking_lot::Mutex;
 
@@ -12,6 +12,8 @@ struct Shared<T> {
     letters: Mutex<VecDeque<T>>,
     capacity: usize,
     rung: AtomicBool,
+    /// The owner waits for something that is to be seen elsewhere.
+    waits: AtomicBool,
     ring: Ring,
 }
 
@@ -35,6 +37,7 @@ impl<T> Mailbox<T> {
             letters: Mutex::new(VecDeque::new()),
             capacity,
             rung: AtomicBool::new(false),
+            waits: AtomicBool::new(false),
             ring: Box::new(ring),
         };
         Self { shared: Arc::new(shared) }
@@ -60,6 +63,22 @@ impl<T> Mailbox<T> {
     pub fn ring(&self) {
         if !self.shared.rung.swap(true, Ordering::AcqRel) {
             (self.shared.ring)();
+        }
+    }
+
+    /// Says that the owner waits for something that is to be seen elsewhere: the next [`Mailbox::ring_if_waiting`] rings. The owner looks once
+    /// more before it sleeps, as what it waits for may have come just before.
+    pub fn wait_elsewhere(&self) {
+        self.shared.waits.store(true, Ordering::Relaxed);
+        // With the one below: either the ringer sees that somebody waits, or the owner's look sees what the ringer has done.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Wakes the owner if it waits for something elsewhere, after that was done. One who does not is left asleep.
+    pub fn ring_if_waiting(&self) {
+        fence(Ordering::SeqCst);
+        if self.shared.waits.load(Ordering::Relaxed) && self.shared.waits.swap(false, Ordering::Relaxed) {
+            self.ring();
         }
     }
 
@@ -105,6 +124,35 @@ mod tests {
         assert_eq!(letters, [1, 2]);
         mailbox.ring();
         assert_eq!(rings.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn who_waits_for_nothing_is_left_asleep_and_who_waits_is_never_left() {
+        let (sender, bell) = std::sync::mpsc::channel();
+        let mailbox: Mailbox<()> = Mailbox::new(1, move || {
+            let _ = sender.send(());
+        });
+        mailbox.ring_if_waiting();
+        assert!(bell.try_recv().is_err(), "nobody waits");
+        let position = Arc::new(AtomicUsize::new(0));
+        let (ringer, seen) = (mailbox.clone(), Arc::clone(&position));
+        const LAST: usize = 20_000;
+        let flusher = std::thread::spawn(move || {
+            for next in 1..=LAST {
+                seen.store(next, Ordering::Release);
+                ringer.ring_if_waiting();
+            }
+        });
+        let mut last = 0;
+        while last < LAST {
+            mailbox.wait_elsewhere();
+            if position.load(Ordering::Acquire) == last {
+                bell.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
+                mailbox.take_all(&mut Vec::new());
+            }
+            last = position.load(Ordering::Acquire);
+        }
+        flusher.join().unwrap();
     }
 
     #[test]

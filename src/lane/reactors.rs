@@ -74,7 +74,12 @@ impl ReactorLanes {
         self.of(link).is_some_and(|mailbox| mailbox.post(letter).is_ok())
     }
 
-    /// Rings all of them: the durable position has moved.
+    /// Rings those that wait for it: the durable position has moved.
+    pub fn ring_waiting(&self) {
+        self.mailboxes.iter().for_each(Mailbox::ring_if_waiting);
+    }
+
+    /// Rings all of them.
     pub fn ring_all(&self) {
         self.mailboxes.iter().for_each(Mailbox::ring);
     }

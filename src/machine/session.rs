@@ -443,7 +443,7 @@ fn take_events<'b>(
         let crc = crc32c::crc32c(item.body);
         match ahead.judge(epoch, item.sequence, crc) {
             EventVerdict::Append => {
-                if let Err(error) = Event::from_bytes(item.body) {
+                if let Err(error) = Event::check(item.body) {
                     // It will never be one, so it is passed over; those behind it are not its fault.
                     let message = format!("event {}: {error}", item.sequence);
                     let report = ErrorReport { code: ErrorCode::Malformed, message };

@@ -154,12 +154,12 @@ mod tests {
     fn free_places_are_filled_from_the_front_and_empty_segments_are_given_back() {
         let mut slab: SegmentedSlab<u32, 4> = SegmentedSlab::new();
         assert_eq!((slab.capacity(), slab.vacant_slot()), (0, 0));
-        for number in 0..12 {
+        for number in 0..12u32 {
             assert_eq!(slab.insert(number), number as usize);
         }
         assert_eq!(slab.capacity(), 12);
-        for slot in 4..8 {
-            assert_eq!(slab.remove(slot), Some(slot as u32));
+        for number in 4..8u32 {
+            assert_eq!(slab.remove(number as usize), Some(number));
         }
         assert_eq!(slab.capacity(), 8, "the segment in the middle is given back");
         slab.remove(1);

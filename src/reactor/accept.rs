@@ -130,6 +130,7 @@ impl<B: Backend> Reactor<B> {
             is_ready: true,
             is_blocked: false,
             is_dirty: false,
+            is_ending: false,
         });
         // Its first bytes are often there already.
         self.arriving.push_back(slot);

@@ -4,7 +4,7 @@ use std::net::Shutdown;
 
 use super::backend::{AppendRefusal, Backend};
 use super::channel::{READ_BYTES_BUDGET, ReadOutcome};
-use super::link::{Link, Stage};
+use super::link::{Link, Stage, UntilDrained};
 use super::turn::Reactor;
 use crate::machine::close::CloseReason;
 use crate::machine::command::{Command, JobOutcome};
@@ -51,7 +51,8 @@ impl<B: Backend> Reactor<B> {
         let mut plain = std::mem::take(if is_shared { &mut self.plain } else { &mut link.pending().inbox });
         let before = plain.len();
         let was_handshaking = matches!(link.stage, Stage::Handshaking(_));
-        let outcome = link.channel.read_from(&mut link.socket, &mut plain);
+        let mut socket = UntilDrained::new(&mut link.socket, link.is_ending);
+        let outcome = link.channel.read_from(&mut socket, &mut plain);
         let received = plain.len() - before;
         if received > 0 {
             link.heard = self.now.moment;

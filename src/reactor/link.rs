@@ -75,6 +75,8 @@ pub(super) struct Link {
     pub(super) is_blocked: bool,
     /// In the list of links to be flushed.
     pub(super) is_dirty: bool,
+    /// The system has said that the peer has closed, or that something is wrong: it is read to its end.
+    pub(super) is_ending: bool,
 }
 
 /// Most memory of a link while it is idle, in bytes: with its deadline, its device's record and the index of both it is to stay below 512.
@@ -142,6 +144,31 @@ impl Link {
                 Err(_) => return true,
             }
         }
+    }
+}
+
+/// A socket until it has nothing more. A read that does not fill its buffer has emptied it (epoll(7), question 9), so that no other is
+/// made to hear that; what comes later is reported anew. Only an end that was reported before is read for until it is found.
+pub(super) struct UntilDrained<'a> {
+    socket: &'a mut TcpStream,
+    to_its_end: bool,
+    is_drained: bool,
+}
+
+impl<'a> UntilDrained<'a> {
+    pub(super) fn new(socket: &'a mut TcpStream, to_its_end: bool) -> Self {
+        Self { socket, to_its_end, is_drained: false }
+    }
+}
+
+impl Read for UntilDrained<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.is_drained {
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
+        let read = self.socket.read(buffer)?;
+        self.is_drained = read < buffer.len() && !self.to_its_end;
+        Ok(read)
     }
 }
 

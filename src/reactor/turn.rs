@@ -217,7 +217,7 @@ impl<B: Backend> Reactor<B> {
         if !self.blocked.is_empty() || self.draining_since.is_some() {
             earlier(self.now.moment.plus_milliseconds(BLOCKED_RETRY_MILLISECONDS));
         }
-        let timeout = if !self.ready.is_empty() {
+        let timeout = if !self.ready.is_empty() || self.is_durable_meanwhile() {
             Some(Duration::ZERO)
         } else {
             // What is due by now is not waited for, and the poll waits for whole milliseconds. One more microsecond: a deadline that is
@@ -239,7 +239,9 @@ impl<B: Backend> Reactor<B> {
                 token => {
                     let Some(slot) = Links::slot_of_token(token) else { continue };
                     let Some(link) = self.links.get(slot) else { continue };
-                    if (event.is_readable() || event.is_read_closed() || event.is_error()) && !link.is_ready {
+                    let is_ending = event.is_read_closed() || event.is_error();
+                    link.is_ending |= is_ending;
+                    if (event.is_readable() || is_ending) && !link.is_ready {
                         link.is_ready = true;
                         match link.stage {
                             Stage::Handshaking(_) => self.arriving.push_back(slot),
@@ -254,6 +256,15 @@ impl<B: Backend> Reactor<B> {
             }
         }
         Ok(())
+    }
+
+    /// Asks to be woken when the durable position moves, if anything waits for it. Whether it has moved far enough already.
+    fn is_durable_meanwhile(&self) -> bool {
+        if self.acks.is_empty() && self.blocked.is_empty() {
+            return false;
+        }
+        self.mailbox.wait_elsewhere();
+        self.acks.waits_for().is_some_and(|position| position <= self.backend.durable())
     }
 
     fn read(&mut self) {

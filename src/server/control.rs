@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -11,15 +12,20 @@ use super::ServerError;
 use super::presence::Rounds;
 use super::sequences::{Round, WriteBack};
 use super::tickets::TicketRounds;
+use super::trim::Trimmer;
 use crate::admin::listen::AdminListener;
 use crate::admin::{self, AdminContext};
 use crate::journal::Journal;
+use crate::lane::counters::Counters;
+use crate::memory;
 use crate::store::Store;
 
 /// How often sequence numbers and times are written back to the store, in seconds. What lies between is replayed from the journal at
 /// start; only the times a device was last seen can be lost.
 const WRITE_BACK_SECONDS: u64 = 10;
 
+/// When a start is over, in seconds: what it needed of memory, and of the program itself, is given back then.
+const START_SECONDS: u32 = 5;
 /// How often it is looked whether a new key of session tickets is due, in seconds. Where one can't be stored it is tried again as often,
 /// and each time is a line in the log.
 const TICKET_LOOK_SECONDS: u64 = 60;
@@ -31,6 +37,10 @@ pub(super) struct Control {
     pub(super) journal: Journal,
     pub(super) write_back: WriteBack,
     pub(super) rounds: Rounds,
+    pub(super) counters: Arc<Counters>,
+    pub(super) trimmer: Trimmer,
+    /// Seconds that it has looked in.
+    pub(super) looks: u32,
     pub(super) tickets: TicketRounds,
 }
 
@@ -100,6 +110,12 @@ impl Control {
         self.rounds.step(&table, (self.context.clock)());
         let round = WriteBack::begin_news(&table, self.rounds.take_news());
         self.finish(round).await;
+        let handshakes = self.counters.handshakes_full.get() + self.counters.handshakes_resumed.get();
+        self.looks = self.looks.saturating_add(1);
+        if self.trimmer.is_due(self.counters.links_open.get(), handshakes) || self.looks == START_SECONDS {
+            memory::give_back();
+            memory::let_go_of_code();
+        }
     }
 
     async fn write_back(&mut self) {

@@ -19,6 +19,7 @@ pub mod sequences;
 mod start;
 mod steward;
 mod tickets;
+mod trim;
 mod workers;
 
 use std::io;

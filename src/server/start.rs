@@ -22,6 +22,7 @@ use super::presence::{Announcer, Rounds};
 use super::sequences::{self, WriteBack};
 use super::steward::{StewardThread, StewardTools};
 use super::tickets::TicketRounds;
+use super::trim::Trimmer;
 use super::workers::{self, Tools};
 use super::{Server, ServerError};
 use crate::admin::{AdminContext, Calls, ServerInfo};
@@ -29,6 +30,7 @@ use crate::journal::{FileStorage, Journal, Notice, Opened, Options, Position, Re
 use crate::lane::counters::Counters;
 use crate::lane::permits::Permits;
 use crate::lane::reactors::{LinkSettings, ReactorLanes};
+use crate::memory;
 use crate::reactor::channel::ServerTls;
 use crate::reactor::port::Port;
 use crate::reactor::{Clock, HANDSHAKES_BEYOND_MAX, Reactor, listener, random};
@@ -42,13 +44,14 @@ const JOBS_MAX: usize = 512;
 /// Most reactors, in threads: a reactor's number is a byte.
 const REACTORS_MAX: usize = 64;
 
-/// What a kept link takes, in bytes: buffers and keys of TLS, the kernel's socket.
-const KEPT_LINK_BYTES: u64 = 12 * 1024;
+/// What a kept link takes, in bytes: half a kilobyte here, four of the kernel's for its socket, and what both have under way.
+const KEPT_LINK_BYTES: u64 = 6 * 1024;
 
 /// Descriptors that are not for links, in descriptors: database, event log, administration, libraries.
 const DESCRIPTOR_RESERVE: u64 = 256 + HANDSHAKES_BEYOND_MAX;
 
 pub(super) fn start(config: Config) -> Result<Server, ServerError> {
+    memory::forbid_core_dumps();
     let clock = Clock::new();
     let now = clock.now().wall;
     // Names of devices and what is installed on them are nobody else's business.
@@ -135,7 +138,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let (rung, reactor_failed, failed_port) = (lanes.clone(), failed.clone(), failed.clone());
     let journal_threads = Threads::spawn("journal", flusher, preparer, move |notice| match notice {
         Notice::Durable(position) => {
-            rung.ring_all();
+            rung.ring_waiting();
             durable.send_replace(position.0);
         }
         Notice::Failed(error) => {
@@ -219,6 +222,9 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         journal: journal.clone(),
         write_back,
         rounds: Rounds::new(announcer),
+        counters: counters.clone(),
+        trimmer: Trimmer::default(),
+        looks: 0,
         tickets,
     })?;
 
@@ -298,7 +304,7 @@ pub(super) fn allowed_links(links: &LinksConfig, descriptors: u64) -> u64 {
 
 /// How many links may be asked to stay: what the configuration says, or what the links and half of the memory that is free allow.
 pub(super) fn allowed_kept(links: &LinksConfig, links_max: u64) -> u64 {
-    let free = memory_available_bytes();
+    let free = memory::available_bytes();
     let by_memory = free.map_or(u64::MAX, |bytes| bytes / 2 / KEPT_LINK_BYTES);
     // Some links are always those of devices that come by.
     let possible = (links_max - links_max / 16).min(by_memory);
@@ -313,14 +319,6 @@ pub(super) fn allowed_kept(links: &LinksConfig, links_max: u64) -> u64 {
         free.map_or("unknown".into(), |bytes| (bytes >> 20).to_string())
     );
     allowed
-}
-
-/// `MemAvailable` of proc_meminfo(5); `None` on systems without it.
-fn memory_available_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes << 10)
 }
 
 /// Opens the UDP port. When the system is to choose its number, it has that of TCP if possible.

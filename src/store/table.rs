@@ -37,6 +37,12 @@ pub fn signs_of(record: &HotRecord, server_started: WallTime) -> Signs {
     }
 }
 
+/// What a device's record takes of the table, in bytes, without the index.
+pub const RECORD_BYTES: usize = size_of::<Option<HotRecord>>();
+
+/// What it takes there to know whose a certificate is, in bytes, without the index.
+pub const CERTIFICATE_BYTES: usize = size_of::<Option<Owned>>();
+
 /// Whose certificate it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Certificate {

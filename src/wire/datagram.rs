@@ -165,6 +165,14 @@ impl Wake {
         seal(PURPOSE_WAKE, code, self.device, self.counter, 0, key)
     }
 
+    /// Who the bytes claim to be for: not to be believed, but needed to find the key where one port serves many devices.
+    ///
+    /// # Errors
+    /// Why they are dropped already.
+    pub fn claimed(bytes: &[u8]) -> Result<DeviceId, DropReason> {
+        head(bytes, PURPOSE_WAKE).map(|head| head.device)
+    }
+
     /// Takes a wake for `device`. Counter and rate are the receiver's to judge.
     ///
     /// # Errors
@@ -352,6 +360,8 @@ mod tests {
         assert_eq!(Wake::open(&bytes, DeviceId(5), &KEY), Err(DropReason::OtherDevice));
         assert_eq!(Wake::open(&bytes, DEVICE, &[8; 32]), Err(DropReason::Forged));
         assert_eq!(Notice::open(&bytes, &KEY), Err(DropReason::NotOurs));
+        assert_eq!(Wake::claimed(&bytes), Ok(DEVICE));
+        assert_eq!(Wake::claimed(&notice().seal(&KEY)), Err(DropReason::NotOurs));
         assert_eq!(Wake::open(&notice().seal(&KEY), DEVICE, &KEY), Err(DropReason::NotOurs));
         let future = seal(PURPOSE_WAKE, 99, DEVICE, 1, 0, &KEY);
         assert_eq!(Wake::open(&future, DEVICE, &KEY), Err(DropReason::UnknownKind));

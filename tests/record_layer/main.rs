@@ -3,6 +3,7 @@
 #![cfg(feature = "server")]
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
+mod openssl;
 mod pair;
 
 use muster::record_layer::{Alert, FRAGMENT_BYTES_MAX, KEY_UPDATES_AHEAD_MAX, OpenError, SealError, Suite};

@@ -55,6 +55,11 @@ impl Papers {
         Self::of(suite, provider, |_| {})
     }
 
+    /// What the server's end of a handshake needs.
+    pub(super) fn server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.server)
+    }
+
     fn of(suite: Suite, of_client: CryptoProvider, change: impl FnOnce(&mut ClientConfig)) -> Self {
         let made = rcgen::generate_simple_self_signed(vec!["muster".into()]).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -226,7 +231,7 @@ fn provider(suite: Suite) -> CryptoProvider {
 }
 
 /// The link that the server's end becomes.
-fn take_over(server: ServerConnection, papers: &Papers) -> SlimLink {
+pub(super) fn take_over(server: ServerConnection, papers: &Papers) -> SlimLink {
     let extracted = server.dangerous_extract_secrets().unwrap();
     let [client_secret, server_secret] = &*papers.logged.0.lock().unwrap();
     let link = SlimLink::new(

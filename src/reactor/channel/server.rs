@@ -62,6 +62,8 @@ impl ServerTls {
             .with_single_cert(vec![CertificateDer::from(certificate.to_vec())], key)
             .map_err(unusable)?;
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        // Links are many here and few there: the server's order counts.
+        config.ignore_client_order = true;
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(unusable)?;
         config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;

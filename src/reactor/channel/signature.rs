@@ -5,15 +5,20 @@ use std::sync::{Arc, OnceLock};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::CertificateDer;
-use rustls::{DigitallySignedStruct, Error, PeerIncompatible, SignatureScheme};
+use rustls::{CipherSuite, DigitallySignedStruct, Error, PeerIncompatible, SignatureScheme};
 
-/// The provider: aws-lc-rs, X25519MLKEM768 preferred, TLS 1.3 suites alone.
+/// The provider: aws-lc-rs, X25519MLKEM768 preferred, TLS 1.3 suites alone, that with AES-128 first: a link's keys are made anew for each
+/// burst of records, and its take a third of the time that those of AES-256 with SHA-384 take.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     PROVIDER
         .get_or_init(|| {
             let mut provider = rustls::crypto::aws_lc_rs::default_provider();
             provider.cipher_suites.retain(|suite| suite.tls13().is_some());
+            // The order of the others stays.
+            provider
+                .cipher_suites
+                .sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
             Arc::new(provider)
         })
         .clone()

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::kx_group;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
     AlertDescription, ClientConfig, ClientConnection, Error, ExtractedSecrets, RootCertStore, version,
@@ -58,6 +60,11 @@ impl House {
     fn stranger(&self, suite: Suite) -> ClientConfig {
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
         provider.cipher_suites.retain(|known| u16::from(known.suite()) == suite.number());
+        self.stranger_with(provider)
+    }
+
+    /// What a client needs that shows no certificate.
+    fn stranger_with(&self, provider: CryptoProvider) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(self.certificate.clone())).unwrap();
         let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
@@ -137,7 +144,7 @@ fn a_handshake_becomes_a_link() {
     assert_eq!(server.key_exchange().as_deref(), Some("X25519MLKEM768"));
     let mut out = Vec::new();
     let mut link = server.finish(&mut out).unwrap();
-    assert_eq!(link.suite(), Suite::Aes256Gcm, "what clients of the library prefer");
+    assert_eq!(link.suite(), Suite::Aes128Gcm, "what both ends prefer");
     // The ticket went before our first record.
     assert_eq!(link.sequences(), (0, 1));
     link.sealing_burst().data(b"welcome", &mut out).unwrap();
@@ -228,6 +235,34 @@ fn every_suite_becomes_a_link_in_full_and_resumed() {
 }
 
 #[test]
+fn a_client_that_guessed_another_key_exchange_becomes_a_link_all_the_same() {
+    let house = House::new();
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.kx_groups = vec![kx_group::MLKEM1024, kx_group::SECP384R1];
+    let name = ServerName::try_from("muster").unwrap();
+    let mut client = ClientConnection::new(Arc::new(house.stranger_with(provider)), name).unwrap();
+    let mut server = ServerHandshake::new(&house.server).unwrap();
+    let mut said = 0;
+    let mut out = Vec::new();
+    while !server.is_finished() {
+        let hello = sent_by(&mut client);
+        assert!(!hello.is_empty(), "it never ends");
+        assert_eq!(server.read(&hello).unwrap(), hello.len());
+        server.write_to(&mut out);
+        hear(&mut client, &std::mem::take(&mut out)).unwrap();
+        said += 1;
+    }
+    assert_eq!(
+        (said, server.handshake_cost(), server.key_exchange().as_deref()),
+        (3, Some(HandshakeCost::Full), Some("secp384r1")),
+        "a hello, another (HelloRetryRequest, RFC 8446 section 4.1.4), and the last flight"
+    );
+    let mut link = server.finish(&mut out).unwrap();
+    link.sealing_burst().data(b"hello", &mut out).unwrap();
+    assert_eq!(hear(&mut client, &out).unwrap(), b"hello");
+}
+
+#[test]
 fn who_may_not_come_in_is_told_so() {
     let house = House::new();
     let (other, key) = papers("stranger");
@@ -273,7 +308,7 @@ fn secrets_of_another_handshake_are_noticed() {
     let house = House::new();
     let (_, other) = extracted(&house);
     let (extracted, right) = extracted(&house);
-    assert!(right.link(Suite::Aes256Gcm, &extracted).is_ok());
+    assert!(right.link(Suite::Aes128Gcm, &extracted).is_ok());
     // Of either direction, of none, and of the wrong one.
     for (client, server) in [
         (&other.client, &right.server),

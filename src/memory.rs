@@ -1,0 +1,92 @@
+//! Floor 2: the process's memory. What is free is given back to the system when somebody says so, and none of it goes into a file when the
+//! process crashes. One of two files with `unsafe`: the C library has a call that nothing wraps.
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+/// Gives free pages back to the system. Threads that allocate meanwhile wait for it: some milliseconds with a hundred megabytes.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "the C library has no other way, and no crate wraps it")]
+pub fn give_back() {
+    // SAFETY: malloc_trim(3) takes no pointer, may be called from any thread (MT-Safe), and changes nothing that is in use.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Other allocators give memory back by themselves, or not at all.
+#[cfg(not(target_env = "gnu"))]
+pub fn give_back() {}
+
+/// Lets go of the program's own pages, as far as they are the file's: those of the start are never needed again, and what is needed comes back
+/// from the page cache by itself, at some microseconds a piece.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "the mapping is the loader's, and no safe type stands for it")]
+pub fn let_go_of_code() {
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
+    let Ok(program) = std::env::current_exe() else { return };
+    for (start, end) in code_of(&maps, &program.to_string_lossy()) {
+        // SAFETY: the range is a read-only mapping of the program's file: its pages hold what the file holds, nobody writes to them, and one
+        // that is touched again is mapped again with the same bytes (madvise(2), MADV_DONTNEED). Mappings of the program are made by
+        // the loader and stay until the process ends, so that the range still is what it was when it was read.
+        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+    }
+}
+
+/// Only Linux tells which pages those are.
+#[cfg(not(target_os = "linux"))]
+pub fn let_go_of_code() {}
+
+/// Where the program's file is mapped to be read or executed, and not to be written (proc_pid_maps(5)).
+#[cfg(target_os = "linux")]
+fn code_of<'m>(maps: &'m str, program: &'m str) -> impl Iterator<Item = (usize, usize)> + 'm {
+    maps.lines().filter_map(move |line| {
+        let mut fields = line.split_ascii_whitespace();
+        let (range, rights) = (fields.next()?, fields.next()?);
+        let is_ours = fields.nth(3)? == program && rights == "r-xp";
+        let (start, end) = range.split_once('-')?;
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        is_ours.then_some((address(start)?, address(end)?))
+    })
+}
+
+/// Keeps the secrets of links, and the server's key, out of core dumps.
+pub fn forbid_core_dumps() {
+    // A limit of zero would still let a core be piped to a program (core(5)); Linux takes a limit of one for 'none at all', and no system
+    // writes a core of one byte.
+    let none = Rlimit { current: Some(1), maximum: Some(1) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        log::warn!("core dumps can't be forbidden, they would contain secrets: {error}");
+    }
+}
+
+/// `MemAvailable` of proc_meminfo(5), in bytes; `None` on systems without it.
+pub fn available_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_read_and_executed_of_the_program_is_let_go_of() {
+        let maps = "\
+            5500-5600 r--p 00000000 fe:00 1 /usr/bin/musterd\n\
+            5600-5900 r-xp 00100000 fe:00 1 /usr/bin/musterd\n\
+            5900-5a00 rw-p 00400000 fe:00 1 /usr/bin/musterd\n\
+            7f00-7f10 r-xp 00000000 fe:00 2 /usr/lib/libc.so.6\n\
+            7ff0-7ff1 r-xp 00000000 00:00 0 [vdso]\n";
+        assert_eq!(code_of(maps, "/usr/bin/musterd").collect::<Vec<_>>(), [(0x5600, 0x5900)]);
+        assert_eq!(code_of(maps, "/usr/bin/muster").count(), 0);
+    }
+
+    #[test]
+    fn the_program_goes_on_without_its_pages() {
+        for _ in 0..3 {
+            let_go_of_code();
+            give_back();
+        }
+        assert!(std::fs::read_to_string("/proc/self/maps").is_ok());
+    }
+}

@@ -1,0 +1,106 @@
+//! What the devices of one engine share: the poll, the clock, the counters, the buffers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use muster::agent::identity::Identity;
+use muster::agent::talk::tls_of;
+use muster::machine::random::Random;
+use muster::machine::timers::Timers;
+use muster::reactor::Clock;
+use muster::reactor::channel::{ChannelError, ClientTls};
+use muster::wire::inventory::Application;
+use muster::wire::time::Moment;
+
+use super::counters::Counters;
+use super::measures::Measures;
+use super::spool::Paper;
+
+/// Different troubles that are kept for the report.
+const TROUBLES_MAX: usize = 8;
+
+/// How syncs are asked for, beside those that are due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum SyncLoad {
+    /// Not at all.
+    None,
+    /// By the engine, at a pace.
+    Paced,
+    /// Each device again as soon as one has ended.
+    AgainAtOnce,
+}
+
+/// What the devices of one engine share.
+pub(crate) struct Context {
+    pub(crate) registry: Registry,
+    pub(crate) clock: Clock,
+    pub(crate) server: SocketAddr,
+    pub(crate) devices: Arc<[Identity]>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) measures: Measures,
+    pub(crate) paper: Paper,
+    /// Every device has the same few applications.
+    pub(crate) inventory: Arc<[Application]>,
+    pub(crate) random: Random,
+    /// What has just been read.
+    pub(crate) plain: Vec<u8>,
+    pub(crate) timers: Timers<u32>,
+    /// Where this engine hears wakes; 0: it does not.
+    pub(crate) udp_port: u16,
+    /// Whether devices keep their tickets.
+    pub(crate) resumes: bool,
+    /// Counts the marks; whoever has synced under this one is live.
+    pub(crate) mark: u32,
+    /// Devices on their way to their first sync.
+    pub(crate) starting: usize,
+    /// The first so many devices of this engine have a new event for each that is acknowledged.
+    pub(crate) closed_loop_devices: usize,
+    pub(crate) syncs: SyncLoad,
+    /// Visitors that are done.
+    pub(crate) leaving: Vec<u32>,
+    /// What went wrong, each once.
+    pub(crate) troubles: Vec<String>,
+}
+
+impl Context {
+    /// The device's TLS configuration: kept with its tickets when it resumes, made anew for each link otherwise.
+    pub(crate) fn tls(
+        &self,
+        device: usize,
+        kept: &mut Option<ClientTls>,
+        resumes: bool,
+    ) -> Result<ClientTls, ChannelError> {
+        if let Some(tls) = kept.as_ref().filter(|_| resumes) {
+            return Ok(tls.clone());
+        }
+        let tls = tls_of(&self.devices[device])?;
+        if resumes {
+            *kept = Some(tls.clone());
+        }
+        Ok(tls)
+    }
+
+    pub(crate) fn register(&self, socket: &mut TcpStream, index: u32) -> std::io::Result<()> {
+        self.registry.register(socket, Token(index as usize), Interest::READABLE | Interest::WRITABLE)
+    }
+
+    /// Sees to it that the device is looked at then.
+    pub(crate) fn arm(&mut self, armed_at: &mut Option<Moment>, at: Moment, index: u32) {
+        if armed_at.is_none_or(|armed| at < armed) {
+            *armed_at = Some(at);
+            self.timers.arm(at, index);
+        }
+    }
+
+    pub(crate) fn is_closed_loop(&self, index: u32) -> bool {
+        (index as usize) < self.closed_loop_devices
+    }
+
+    pub(crate) fn note_trouble(&mut self, trouble: &str) {
+        if self.troubles.len() < TROUBLES_MAX && !self.troubles.iter().any(|known| known == trouble) {
+            self.troubles.push(trouble.to_owned());
+        }
+    }
+}

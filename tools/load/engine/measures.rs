@@ -1,0 +1,102 @@
+//! How long things took: histograms in microseconds, which travel between processes as pairs of value and count.
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// Significant digits that a histogram keeps.
+const DIGITS: u8 = 3;
+
+/// A histogram of microseconds that grows as it needs.
+pub(crate) fn histogram() -> Histogram<u64> {
+    // Three digits are always allowed.
+    Histogram::new(DIGITS).unwrap_or_else(|_| unreachable!("3 digits are allowed"))
+}
+
+/// Notes how long something took.
+pub(crate) fn note(histogram: &mut Histogram<u64>, microseconds: u64) {
+    // It grows as it needs; what it refuses there was no memory for.
+    let _ = histogram.record(microseconds);
+}
+
+/// What an engine has timed since it was last asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Measures {
+    /// From the moment an event happened, or was to happen, to its acknowledgement.
+    pub(crate) ack: Histogram<u64>,
+    /// From the moment a sync was due to its end.
+    pub(crate) sync: Histogram<u64>,
+    /// From the connection attempt to the end of the first sync.
+    pub(crate) live: Histogram<u64>,
+}
+
+impl Default for Measures {
+    fn default() -> Self {
+        Self { ack: histogram(), sync: histogram(), live: histogram() }
+    }
+}
+
+/// A histogram as it travels.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Pairs(Vec<(u64, u64)>);
+
+impl From<&Histogram<u64>> for Pairs {
+    fn from(histogram: &Histogram<u64>) -> Self {
+        let recorded = histogram.iter_recorded();
+        Self(recorded.map(|step| (step.value_iterated_to(), step.count_at_value())).collect())
+    }
+}
+
+impl Pairs {
+    fn add_to(&self, histogram: &mut Histogram<u64>) {
+        for (value, count) in &self.0 {
+            let _ = histogram.record_n(*value, *count);
+        }
+    }
+}
+
+/// [`Measures`] as they travel.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct SentMeasures {
+    ack: Pairs,
+    sync: Pairs,
+    live: Pairs,
+}
+
+impl From<&Measures> for SentMeasures {
+    fn from(measures: &Measures) -> Self {
+        Self { ack: (&measures.ack).into(), sync: (&measures.sync).into(), live: (&measures.live).into() }
+    }
+}
+
+impl Measures {
+    /// Adds what another engine timed.
+    pub(crate) fn add(&mut self, other: &SentMeasures) {
+        other.ack.add_to(&mut self.ack);
+        other.sync.add_to(&mut self.sync);
+        other.live.add_to(&mut self.live);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_survive_the_way_between_processes_and_two_engines_add_up() {
+        let (mut one, mut other, mut both) = (Measures::default(), Measures::default(), Measures::default());
+        for value in 0..10_000 {
+            note(&mut one.ack, value);
+            note(&mut other.ack, value * 1_000);
+        }
+        for measures in [&one, &other] {
+            let sent = serde_json::to_string(&SentMeasures::from(measures)).unwrap();
+            both.add(&serde_json::from_str(&sent).unwrap());
+        }
+        assert_eq!((one.ack.len(), one.ack.max() / 10), (10_000, 999), "it has grown");
+        assert_eq!(both.ack.len(), 20_000);
+        let median = both.ack.value_at_quantile(0.5);
+        assert!((9_900..=10_100).contains(&median), "{median}");
+        assert!(both.ack.max() >= 9_999_000);
+        assert_eq!(both.sync.len(), 0);
+    }
+}

@@ -1,0 +1,35 @@
+//! Why a run did not do what it was asked: one line, and the exit code.
+
+use std::fmt;
+
+/// Why a run ended, in one line that says what to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Failure {
+    /// For people.
+    pub(crate) message: String,
+    /// 1: refused or failed, 2: it can't be asked like that.
+    pub(crate) code: u8,
+}
+
+impl Failure {
+    /// It was refused, or failed.
+    pub(crate) fn refused(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), code: 1 }
+    }
+
+    /// It can't be asked like that.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), code: 2 }
+    }
+
+    /// What the system refused.
+    pub(crate) fn when(what: impl fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
+        move |error| Self::refused(format!("can't {what}: {error}"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}

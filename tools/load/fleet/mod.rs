@@ -1,0 +1,10 @@
+//! The simulated devices' identities: enrolled over the wire, and kept for the next run.
+
+pub(crate) mod cache;
+pub(crate) mod enrol;
+pub(crate) mod template;
+
+/// What a device is called.
+pub(crate) fn name(device: usize) -> String {
+    format!("load-{device:06}")
+}

@@ -1,0 +1,226 @@
+//! `muster-load events`: events that are durable before they are acknowledged; alone, and while others shake hands.
+
+use std::time::{Duration, Instant};
+
+use super::interval::{Interval, Spent};
+use super::prepare::{Wishes, prepare};
+use super::stage::{Stage, Waited, float, patience};
+use crate::arguments::Events;
+use crate::engine::orders::{EventLoad, Order, Visits};
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::observe::disk::DiskReference;
+use crate::report::model::Unit;
+use crate::report::progress::Progress;
+
+/// Devices when nobody says how many.
+const DEVICES_DEFAULT: u64 = 64;
+
+/// How long is measured, in seconds.
+const SECONDS_DEFAULT: u64 = 10;
+
+/// How long a load goes on before it counts: buffers grow, a first segment is made.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// Devices that are brought up at a time.
+const AT_A_TIME: usize = 64;
+
+/// Events a second of the low load beside which the disk is looked at.
+const LOW_RATE: f64 = 50.0;
+
+/// How long that takes, in seconds.
+const LOW_SECONDS: u64 = 3;
+
+/// A durable write of the tool between the low load's.
+const DISK_EVERY: Duration = Duration::from_millis(20);
+
+/// Runs the command. Whether nothing was missed.
+pub(crate) fn run(events: &Events) -> Result<bool, Failure> {
+    let common = &events.common;
+    let publishers = common.devices(DEVICES_DEFAULT);
+    let at_a_time = events.handshakes.map_or(0, |count| usize::try_from(count).unwrap_or(0));
+    // As many wait as are on their way, so that the next one is always there.
+    let visitors = at_a_time * 2;
+    let wishes = Wishes {
+        devices: publishers + visitors,
+        is_kept: true,
+        resumes: true,
+        event_bytes: usize::try_from(events.bytes).unwrap_or(200),
+        wants_empty: false,
+    };
+    let mut stage = prepare(common, wishes, Progress::new(common.quiet))?;
+    stage.entitle("events", "Events, durable before they are acknowledged");
+    stage.parameter("publishers", publishers);
+    stage.parameter("bytes of an event", events.bytes);
+    match events.rate {
+        Some(rate) => stage.parameter("events a second (open loop)", rate),
+        None => stage.parameter("under way for each publisher (closed loop)", events.in_flight),
+    }
+    let stored = stage.subject.client()?.status().map_err(Failure::refused)?.events.stored;
+    stage.bring_up(publishers, AT_A_TIME)?;
+    beside_the_disk(&mut stage, publishers)?;
+    let load = EventLoad {
+        devices: publishers,
+        rate: events.rate,
+        in_flight: usize::try_from(events.in_flight).unwrap_or(1),
+    };
+    stage.workers.order(Order::Events(load))?;
+    let time = common.seconds(SECONDS_DEFAULT);
+    let alone = measure(&mut stage, "", "", time)?;
+    if at_a_time > 0 && !interrupt::requested() {
+        stage.parameter("handshakes at a time", at_a_time);
+        stage.workers.order(Order::Visits(Visits { first: publishers, devices: visitors, at_a_time }))?;
+        let during = measure(&mut stage, "storm_", ", during handshakes", time)?;
+        stage.workers.order(Order::StopVisits)?;
+        stage.figure(
+            "storm_handshakes_per_second",
+            "handshakes: full ones a second, with a sync each",
+            during.rate(during.counts.visits),
+            Unit::PerSecond,
+        );
+        let kept = during.rate(during.counts.acknowledged) / alone.rate(alone.counts.acknowledged).max(1e-9);
+        stage.figure("storm_rate_kept_ratio", "handshakes: rate of events that is kept", kept, Unit::Ratio);
+    }
+    stage.workers.order(Order::StopEvents)?;
+    let is_complete = settle(&mut stage, stored)?;
+    stage.report.passed = Some(is_complete);
+    stage.finish()
+}
+
+/// Lets the load go on for a while and adds what came of it to the report.
+fn measure(stage: &mut Stage, prefix: &str, when: &str, time: Duration) -> Result<Spent, Failure> {
+    stage.pass(&format!("warming up{when}"), WARM_UP)?;
+    stage.take()?;
+    let interval = Interval::begin(stage);
+    stage.pass(&format!("events{when}"), time)?;
+    let spent = interval.end(stage);
+    let measures = stage.take()?;
+    let done = spent.counts.acknowledged;
+    stage.figure(
+        &format!("{prefix}events_per_second"),
+        &format!("events: acknowledged a second{when}"),
+        spent.rate(done),
+        Unit::PerSecond,
+    );
+    stage.latency(
+        &format!("{prefix}ack"),
+        &format!("from the event to its acknowledgement{when}"),
+        &measures.ack,
+    );
+    // With handshakes beside them there is no telling what is whose.
+    if prefix.is_empty() {
+        stage.maybe_figure(
+            "server_cpu_microseconds_per_event",
+            "processor time: the server's, for an event",
+            spent.server_each(done),
+            Unit::Microseconds,
+        );
+        stage.maybe_figure(
+            "client_cpu_microseconds_per_event",
+            "processor time: the devices', for an event",
+            spent.client_each(done),
+            Unit::Microseconds,
+        );
+        if done > 0 {
+            let wire = float(spent.counts.wire_sent + spent.counts.wire_received) / float(done);
+            stage.figure(
+                "wire_bytes_per_event",
+                "events: bytes of TLS for one, both ways",
+                wire,
+                Unit::Bytes,
+            );
+        }
+    }
+    spent.report_shares(stage, prefix, &format!("processor time{when}"));
+    Ok(spent)
+}
+
+/// A few events, one at a time, and durable writes of the same disk in between: what an acknowledgement costs beyond the write.
+fn beside_the_disk(stage: &mut Stage, publishers: usize) -> Result<(), Failure> {
+    let Some(own) = &stage.subject.own else { return Ok(()) };
+    let Ok(mut disk) = DiskReference::create(own.directory.path()) else { return Ok(()) };
+    stage.workers.order(Order::Events(EventLoad {
+        devices: publishers,
+        rate: Some(LOW_RATE),
+        in_flight: 1,
+    }))?;
+    let phase = stage.steps.phase("low load, disk beside", LOW_SECONDS);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(LOW_SECONDS) && interrupt::sleep(DISK_EVERY) {
+        if let Err(error) = disk.write() {
+            stage.report.notes.push(format!("The disk could not be looked at: {error}."));
+            break;
+        }
+        phase.set(begun.elapsed().as_secs());
+    }
+    drop(phase);
+    stage.workers.order(Order::StopEvents)?;
+    let measures = stage.take()?;
+    let median = |histogram: &hdrhistogram::Histogram<u64>| float(histogram.value_at_quantile(0.5));
+    if !measures.ack.is_empty() && !disk.histogram().is_empty() {
+        stage.noted_figure(
+            "low_load_ack_ratio",
+            "events: median acknowledgement at low load, of a durable write",
+            median(&measures.ack) / median(disk.histogram()).max(1.0),
+            Unit::Ratio,
+            "the target is at most 2",
+        );
+    }
+    stage.latency("low_load_ack", &format!("acknowledgement at {LOW_RATE} events a second"), &measures.ack);
+    stage.latency(
+        "disk_write",
+        &format!("one durable write of 4 KiB beside it ({})", disk.method()),
+        disk.histogram(),
+    );
+    Ok(())
+}
+
+/// Waits for the last acknowledgements and compares what was acknowledged with what is stored. Whether that is the same.
+fn settle(stage: &mut Stage, stored_before: u64) -> Result<bool, Failure> {
+    let emitted = stage.workers.counts().emitted;
+    let phase = stage.steps.phase("last acknowledgements", emitted);
+    let waited = stage.wait(&phase, patience(0), |counts| counts.acknowledged, emitted)?;
+    drop(phase);
+    let counts = stage.workers.counts();
+    let status = stage.subject.client()?.status().map_err(Failure::refused)?;
+    let stored = status.events.stored.saturating_sub(stored_before);
+    stage.figure(
+        "events_acknowledged",
+        "verified: acknowledged in all",
+        float(counts.acknowledged),
+        Unit::Count,
+    );
+    stage.figure("events_stored", "verified: stored by the server", float(stored), Unit::Count);
+    stage.figure("links_lost", "verified: links lost", float(counts.lost), Unit::Count);
+    // Events of other devices come in between at a server that has others.
+    let is_same = match stage.subject.own {
+        Some(_) => stored == counts.acknowledged,
+        None => stored >= counts.acknowledged,
+    };
+    if !is_same {
+        stage.note(format!(
+            "{} events were acknowledged and {stored} stored: this must not be.",
+            counts.acknowledged
+        ));
+    }
+    let is_complete = waited == Waited::Interrupted || counts.acknowledged == emitted;
+    if !is_complete {
+        let why = stage.why()?;
+        stage.note(format!(
+            "{} of {emitted} events were not acknowledged{why}.",
+            emitted - counts.acknowledged
+        ));
+    }
+    let rate = stage
+        .report
+        .figures
+        .iter()
+        .find(|figure| figure.name == "events_per_second")
+        .map(|figure| figure.value);
+    if let Some(rate) = rate {
+        let rate = crate::report::text::quantity(rate, Unit::Count);
+        stage.report.conclusion =
+            Some(format!("{rate} events a second, each durable before it was acknowledged"));
+    }
+    Ok(is_same && is_complete)
+}

@@ -1,0 +1,83 @@
+//! What was done, and what it cost, between two moments.
+
+use std::time::Instant;
+
+use super::stage::{Stage, float};
+use crate::engine::counters::Counts;
+use crate::report::model::Unit;
+
+/// The beginning.
+pub(crate) struct Interval {
+    begun: Instant,
+    counts: Counts,
+    server_cpu: Option<u64>,
+    client_cpu: u64,
+}
+
+/// What happened in between.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spent {
+    pub(crate) seconds: f64,
+    pub(crate) counts: Counts,
+    /// Processor time of the server, in microseconds.
+    pub(crate) server_cpu: Option<f64>,
+    /// Processor time of the simulated devices, in microseconds.
+    pub(crate) client_cpu: f64,
+}
+
+impl Interval {
+    /// From now on.
+    pub(crate) fn begin(stage: &mut Stage) -> Self {
+        let client_cpu = stage.client_cpu();
+        let server_cpu = stage.watch.cpu();
+        Self { begun: Instant::now(), counts: stage.workers.counts(), server_cpu, client_cpu }
+    }
+
+    /// Until now.
+    pub(crate) fn end(&self, stage: &mut Stage) -> Spent {
+        let (counts, seconds) = (stage.workers.counts(), self.begun.elapsed().as_secs_f64());
+        let server_cpu = self.server_cpu.zip(stage.watch.cpu());
+        Spent {
+            seconds,
+            counts: counts.since(&self.counts),
+            server_cpu: server_cpu.map(|(before, after)| float(after.saturating_sub(before))),
+            client_cpu: float(stage.client_cpu().saturating_sub(self.client_cpu)),
+        }
+    }
+}
+
+impl Spent {
+    /// How many a second.
+    pub(crate) fn rate(&self, count: u64) -> f64 {
+        float(count) / self.seconds.max(1e-9)
+    }
+
+    /// What one of so many cost the server, in microseconds; nothing when there were none.
+    pub(crate) fn server_each(&self, count: u64) -> Option<f64> {
+        self.server_cpu.filter(|_| count > 0).map(|cpu| cpu / float(count))
+    }
+
+    /// The same for the devices.
+    pub(crate) fn client_each(&self, count: u64) -> Option<f64> {
+        (count > 0).then(|| self.client_cpu / float(count))
+    }
+
+    /// How busy both sides were, of one core each.
+    pub(crate) fn report_shares(&self, stage: &mut Stage, prefix: &str, group: &str) {
+        let percent = |microseconds: f64| 100.0 * microseconds / 1e6 / self.seconds.max(1e-9);
+        let server = self.server_cpu.map(percent);
+        stage.maybe_figure(
+            &format!("{prefix}server_cpu_percent"),
+            &format!("{group}: the server's, of one core"),
+            server,
+            Unit::Percent,
+        );
+        let client = Some(percent(self.client_cpu));
+        stage.maybe_figure(
+            &format!("{prefix}client_cpu_percent"),
+            &format!("{group}: the devices', of one core"),
+            client,
+            Unit::Percent,
+        );
+    }
+}

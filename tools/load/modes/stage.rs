@@ -1,0 +1,269 @@
+//! A prepared run: the server, the engines, the watch, and the report that grows.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use muster::agent::identity::Identity;
+use muster::reactor::Clock;
+
+use super::watch::Watch;
+use crate::arguments::Common;
+use crate::engine::counters::Counts;
+use crate::engine::measures::Measures;
+use crate::engine::orders::Order;
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::observe::machine::machine;
+use crate::observe::process::ServerProcess;
+use crate::report::model::{Curve, Figure, Latency, Report, Unit};
+use crate::report::progress::{Phase, Progress};
+use crate::report::{json, table};
+use crate::subject::Subject;
+use crate::subject::directory::Scratch;
+use crate::workers::Workers;
+
+/// Applications that each simulated device has installed.
+pub(crate) const APPLICATIONS: usize = 8;
+
+/// How often counters are looked at, in milliseconds.
+const LOOK_MILLISECONDS: u64 = 10;
+
+/// A prepared run.
+pub(crate) struct Stage {
+    // Before the server: the devices leave first.
+    pub(crate) workers: Workers,
+    pub(crate) subject: Subject,
+    pub(crate) devices: Arc<[Identity]>,
+    pub(crate) watch: Watch,
+    pub(crate) steps: Progress,
+    /// Private memory of the server before it knew a device, when that was looked at.
+    pub(crate) empty_bytes: Option<u64>,
+    pub(crate) report: Report,
+    begun: Instant,
+    clients: Vec<ServerProcess>,
+    is_json: bool,
+    _scratch: Option<Scratch>,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Waited {
+    /// What was waited for is there.
+    Done,
+    /// The time was up.
+    TimedOut,
+    /// Somebody pressed Ctrl-C.
+    Interrupted,
+}
+
+impl Stage {
+    #[expect(clippy::too_many_arguments, reason = "what was prepared, once")]
+    pub(crate) fn new(
+        common: &Common,
+        subject: Subject,
+        devices: Arc<[Identity]>,
+        workers: Workers,
+        watch: Watch,
+        steps: Progress,
+        notes: Vec<String>,
+        empty_bytes: Option<u64>,
+        scratch: Option<Scratch>,
+    ) -> Self {
+        let mut parameters = vec![("devices".to_owned(), devices.len().to_string())];
+        let server = match &subject.own {
+            Some(own) => format!(
+                "its own, data in {}",
+                own.directory.path().parent().unwrap_or(own.directory.path()).display()
+            ),
+            None => subject.address.to_string(),
+        };
+        parameters.push(("server".to_owned(), server));
+        if let Some(reactors) = common.reactors {
+            parameters.push(("reactors".to_owned(), reactors.to_string()));
+        }
+        parameters.push(("client threads".to_owned(), common.threads.to_string()));
+        let report = Report {
+            command: String::new(),
+            title: String::new(),
+            started_at: Clock::new().now().wall.to_string(),
+            seconds: 0.0,
+            machine: machine(),
+            versions: vec![("muster-load".to_owned(), env!("CARGO_PKG_VERSION").to_owned())],
+            parameters,
+            figures: Vec::new(),
+            latencies: Vec::new(),
+            curves: Vec::new(),
+            notes,
+            conclusion: None,
+            passed: None,
+        };
+        let clients = workers.pids().into_iter().filter_map(|pid| ServerProcess::open(pid).ok()).collect();
+        Self {
+            workers,
+            subject,
+            devices,
+            watch,
+            steps,
+            empty_bytes,
+            report,
+            begun: Instant::now(),
+            clients,
+            is_json: common.json,
+            _scratch: scratch,
+        }
+    }
+
+    /// Gives the report its name.
+    pub(crate) fn entitle(&mut self, command: &str, title: &str) {
+        (self.report.command, self.report.title) = (command.to_owned(), title.to_owned());
+    }
+
+    pub(crate) fn parameter(&mut self, name: &str, value: impl std::fmt::Display) {
+        self.report.parameters.push((name.to_owned(), value.to_string()));
+    }
+
+    pub(crate) fn figure(&mut self, name: &str, label: &str, value: f64, unit: Unit) {
+        self.noted_figure(name, label, value, unit, "");
+    }
+
+    pub(crate) fn noted_figure(&mut self, name: &str, label: &str, value: f64, unit: Unit, note: &str) {
+        let note = (!note.is_empty()).then(|| note.to_owned());
+        let (name, label) = (name.to_owned(), label.to_owned());
+        self.report.figures.push(Figure { name, label, value, unit, note });
+    }
+
+    /// Adds a figure that may not be known.
+    pub(crate) fn maybe_figure(&mut self, name: &str, label: &str, value: Option<f64>, unit: Unit) {
+        if let Some(value) = value.filter(|value| value.is_finite()) {
+            self.figure(name, label, value, unit);
+        }
+    }
+
+    pub(crate) fn latency(&mut self, name: &str, label: &str, histogram: &Histogram<u64>) {
+        if !histogram.is_empty() {
+            let (name, label) = (name.to_owned(), label.to_owned());
+            self.report.latencies.push(Latency { name, label, histogram: histogram.clone() });
+        }
+    }
+
+    pub(crate) fn curve(&mut self, curve: Curve) {
+        self.report.curves.push(curve);
+    }
+
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
+        self.report.notes.push(note.into());
+    }
+
+    /// Waits until the counters say so. Fails when the tool's own server has died and should not have.
+    pub(crate) fn wait(
+        &mut self,
+        phase: &Phase,
+        limit: Duration,
+        done: impl Fn(&Counts) -> u64,
+        target: u64,
+    ) -> Result<Waited, Failure> {
+        let until = Instant::now() + limit;
+        loop {
+            let reached = done(&self.workers.counts());
+            phase.set(reached.min(target));
+            if reached >= target {
+                return Ok(Waited::Done);
+            }
+            if interrupt::requested() {
+                return Ok(Waited::Interrupted);
+            }
+            if Instant::now() >= until {
+                return Ok(Waited::TimedOut);
+            }
+            self.subject.check()?;
+            interrupt::sleep(Duration::from_millis(LOOK_MILLISECONDS));
+        }
+    }
+
+    /// Lets a load go on for a time. Whether all of it passed.
+    pub(crate) fn pass(&mut self, name: &str, time: Duration) -> Result<bool, Failure> {
+        let phase = self.steps.phase(name, time.as_secs());
+        let begun = Instant::now();
+        while begun.elapsed() < time {
+            phase.set(begun.elapsed().as_secs());
+            self.subject.check()?;
+            let left = time.saturating_sub(begun.elapsed());
+            if !interrupt::sleep(left.min(Duration::from_millis(100))) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Starts devices until so many are live, and says why when they do not come.
+    pub(crate) fn bring_up(&mut self, devices: usize, at_a_time: usize) -> Result<Waited, Failure> {
+        self.workers.order(Order::Run { devices, at_a_time })?;
+        let phase = self.steps.phase("connecting", devices as u64);
+        let waited = self.wait(&phase, patience(devices), |counts| counts.live, devices as u64)?;
+        if waited == Waited::TimedOut {
+            let live = self.workers.counts().live;
+            return Err(Failure::refused(format!("only {live} of {devices} devices came up{}", self.why()?)));
+        }
+        Ok(waited)
+    }
+
+    /// What went wrong with links, to be added to a sentence.
+    pub(crate) fn why(&mut self) -> Result<String, Failure> {
+        let (_, troubles) = self.workers.take()?;
+        let mut why = String::new();
+        for trouble in &troubles {
+            // A text can always be written to.
+            let _ = write!(why, "{}{trouble}", if why.is_empty() { ": " } else { "; " });
+        }
+        if why.is_empty() {
+            why.push_str(": the server says nothing");
+        }
+        if self.subject.own.is_none() {
+            why.push_str(" (were the devices removed there? --no-cache enrols new ones)");
+        }
+        Ok(why)
+    }
+
+    /// What was timed since the last time; troubles become notes.
+    pub(crate) fn take(&mut self) -> Result<Measures, Failure> {
+        let (measures, troubles) = self.workers.take()?;
+        for trouble in troubles {
+            self.note(format!("A link ended: {trouble}."));
+        }
+        Ok(measures)
+    }
+
+    /// Processor time that the simulated devices have used, in microseconds.
+    pub(crate) fn client_cpu(&mut self) -> u64 {
+        self.clients.iter_mut().filter_map(|client| Some(client.sample()?.cpu_microseconds())).sum()
+    }
+
+    /// Prints the report. Whether nothing was missed.
+    pub(crate) fn finish(mut self) -> Result<bool, Failure> {
+        self.report.seconds = self.begun.elapsed().as_secs_f64();
+        if interrupt::requested() {
+            self.note("The run was interrupted: the figures are those up to then.");
+        }
+        if self.is_json {
+            let document =
+                serde_json::to_string_pretty(&json::render(&self.report)).map_err(Failure::refused)?;
+            println!("{document}");
+        } else {
+            table::print(&self.report).map_err(Failure::when("print the tables"))?;
+        }
+        Ok(self.report.passed != Some(false))
+    }
+}
+
+/// How long so many devices may take to come up: 50 a second, on the slowest machine, and a minute.
+pub(crate) fn patience(devices: usize) -> Duration {
+    Duration::from_secs(60 + devices as u64 / 50)
+}
+
+/// A count as a float.
+#[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^52")]
+pub(crate) fn float(count: u64) -> f64 {
+    count as f64
+}

@@ -1,0 +1,320 @@
+//! `muster-load storm`: the server is killed under its devices, started again, and everybody comes back.
+
+use std::time::{Duration, Instant};
+
+use super::handshake::{self, HandshakeCost};
+use super::prepare::{Wishes, prepare};
+use super::stage::{Stage, Waited, float, patience};
+use super::verify;
+use super::watch::Watch;
+use crate::arguments::Storm;
+use crate::engine::orders::{EventLoad, Order};
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::report::model::{Curve, Unit};
+use crate::report::progress::Progress;
+
+/// Devices when nobody says how many.
+const DEVICES_DEFAULT: u64 = 1_000;
+
+/// How long events occur before the server is killed and after everybody is back, in seconds.
+const SECONDS_DEFAULT: u64 = 2;
+
+/// Devices that are brought up at a time.
+const AT_A_TIME: usize = 64;
+
+/// How often is looked who is back, in milliseconds.
+const LOOK_MILLISECONDS: u64 = 5;
+
+/// The shares whose return is timed, in percent.
+const SHARES: [u64; 4] = [50, 90, 99, 100];
+
+/// What the return of 99 % may take, as a multiple of the handshakes' processor time.
+const TARGET_FACTOR: f64 = 1.5;
+
+/// Points of the curve, at most: more are not to be seen.
+const POINTS_MAX: usize = 400;
+
+/// Who was back when.
+struct Recovery {
+    /// Seconds since the server was there again, and devices.
+    points: Vec<(f64, f64)>,
+    /// When each share was reached.
+    reached: Vec<(u64, f64)>,
+    /// From the kill until the server was there again, in seconds.
+    away_seconds: f64,
+    waited: Waited,
+}
+
+/// Runs the command. Whether nothing was missed.
+pub(crate) fn run(storm: &Storm) -> Result<bool, Failure> {
+    let common = &storm.common;
+    common.must_be_own("storm")?;
+    let devices = common.devices(DEVICES_DEFAULT);
+    let wishes =
+        Wishes { devices, is_kept: true, resumes: !storm.full, event_bytes: 200, wants_empty: false };
+    let mut stage = prepare(common, wishes, Progress::new(common.quiet))?;
+    stage.entitle("storm", "A server that was killed, and the return of its devices");
+    stage.parameter("events a second", storm.rate);
+    stage.parameter(
+        "tickets",
+        if storm.full { "lost: full handshakes" } else { "kept: resumed handshakes where the server can" },
+    );
+    stage.bring_up(devices, AT_A_TIME)?;
+    let full = handshake::measure(&mut stage, devices, AT_A_TIME, true)?;
+    let resumed = match storm.full {
+        true => None,
+        false => handshake::measure(&mut stage, devices, AT_A_TIME, false)?,
+    };
+    stage.take()?;
+    stage.workers.order(Order::Events(EventLoad { devices, rate: Some(storm.rate), in_flight: 1 }))?;
+    let time = common.seconds(SECONDS_DEFAULT);
+    stage.pass("events before", time)?;
+    let before = stage.take()?;
+    stage.latency("ack_before", "from the event to its acknowledgement, before", &before.ack);
+    let (recovery, is_complete) = storm_and_after(&mut stage, devices, time, (full, resumed))?;
+    handshake::report(&mut stage, full, resumed);
+    let is_back = recovery.waited == Waited::Done;
+    if recovery.waited == Waited::TimedOut {
+        let live = stage.workers.counts().live;
+        let why = stage.why()?;
+        stage.note(format!("Only {live} of {devices} devices came back{why}."));
+    }
+    stage.report.passed = Some(is_back && is_complete);
+    stage.finish()
+}
+
+/// The storm itself, and the events in it.
+fn storm_and_after(
+    stage: &mut Stage,
+    devices: usize,
+    time: Duration,
+    (full, resumed): (Option<HandshakeCost>, Option<HandshakeCost>),
+) -> Result<(Recovery, bool), Failure> {
+    let counts_before = stage.workers.counts();
+    let client_before = stage.client_cpu();
+    let recovery = recover(stage, devices)?;
+    let client_cpu = float(stage.client_cpu() - client_before);
+    let server_cpu = stage.watch.cpu().map(float);
+    let since = stage.workers.counts().since(&counts_before);
+    report_recovery(stage, &recovery, devices);
+    stage.figure("full_handshakes", "handshakes: full", float(since.full), Unit::Count);
+    stage.figure("resumed_handshakes", "handshakes: resumed", float(since.resumed), Unit::Count);
+    stage.figure(
+        "failed_attempts",
+        "handshakes: attempts that came to nothing",
+        float(since.failed),
+        Unit::Count,
+    );
+    stage.figure(
+        "put_off",
+        "handshakes: devices that were told to come later",
+        float(since.later),
+        Unit::Count,
+    );
+    let last = recovery.points.last().map_or(0.0, |(seconds, _)| *seconds);
+    stage.figure(
+        "handshakes_per_second",
+        "handshakes: a second until everybody was back",
+        float(since.full + since.resumed) / last.max(1e-9),
+        Unit::PerSecond,
+    );
+    stage.maybe_figure(
+        "storm_server_cpu_seconds",
+        "processor time: the server's, since it was started again",
+        server_cpu.map(|cpu| cpu / 1e6),
+        Unit::Seconds,
+    );
+    stage.figure(
+        "storm_client_cpu_seconds",
+        "processor time: the devices', in the storm",
+        client_cpu / 1e6,
+        Unit::Seconds,
+    );
+    target(stage, &recovery, devices, (since.full, full), (since.resumed, resumed));
+
+    stage.pass("events after", time)?;
+    stage.workers.order(Order::StopEvents)?;
+    let emitted = stage.workers.counts().emitted;
+    let phase = stage.steps.phase("last acknowledgements", emitted);
+    stage.wait(&phase, patience(0), |counts| counts.acknowledged, emitted)?;
+    drop(phase);
+    let measures = stage.take()?;
+    stage.latency(
+        "ack_storm",
+        "from the event to its acknowledgement, in the storm and after",
+        &measures.ack,
+    );
+    stage.latency("live", "from the connection attempt to the end of the first sync", &measures.live);
+    stage.figure(
+        "worst_event_delay_seconds",
+        "events: the worst delay",
+        float(measures.ack.max()) / 1e6,
+        Unit::Seconds,
+    );
+    let acknowledged = stage.workers.counts().acknowledged;
+    let stored = verify::stored_events(stage)?;
+    stage.figure("events_emitted", "events: that occurred", float(emitted), Unit::Count);
+    stage.figure("events_acknowledged", "events: acknowledged", float(acknowledged), Unit::Count);
+    stage.figure("events_stored", "events: stored", float(stored.events), Unit::Count);
+    stage.figure("events_twice", "events: stored twice", float(stored.twice), Unit::Count);
+    stage.figure("events_missing", "events: missing in between", float(stored.missing), Unit::Count);
+    let was_interrupted = interrupt::requested();
+    let is_complete = stored.twice == 0
+        && stored.missing == 0
+        && (was_interrupted || (acknowledged == emitted && stored.events == emitted));
+    if !is_complete {
+        stage.note("Events were lost or stored twice: this must not be.");
+    }
+    Ok((recovery, is_complete))
+}
+
+/// Kills the server, starts it again, and watches the devices come back.
+fn recover(stage: &mut Stage, devices: usize) -> Result<Recovery, Failure> {
+    // Nobody counts from now on who has not synced after it.
+    stage.workers.order(Order::Mark)?;
+    // The order must have reached the engines before the first of them can sync with the new server.
+    std::thread::sleep(Duration::from_millis(20));
+    stage.workers.order(Order::Mark)?;
+    let phase = stage.steps.phase("coming back", devices as u64);
+    let killed = Instant::now();
+    let Some(own) = &mut stage.subject.own else {
+        return Err(Failure::refused("there is no server to kill"));
+    };
+    own.kill();
+    own.start_again()?;
+    let pid = own.pid();
+    let (ready, away_seconds) = (Instant::now(), killed.elapsed().as_secs_f64());
+    stage.subject.pid = Some(pid);
+    stage.watch = Watch::open(Some(pid), &mut stage.report.notes);
+    let until = ready + patience(devices) * 2;
+    let mut recovery =
+        Recovery { points: Vec::new(), reached: Vec::new(), away_seconds, waited: Waited::Done };
+    loop {
+        let live = stage.workers.counts().live;
+        let seconds = ready.elapsed().as_secs_f64();
+        phase.set(live);
+        recovery.points.push((seconds, float(live)));
+        for share in SHARES {
+            let is_reached = live * 100 >= devices as u64 * share;
+            if is_reached && !recovery.reached.iter().any(|(known, _)| *known == share) {
+                recovery.reached.push((share, seconds));
+            }
+        }
+        if live >= devices as u64 {
+            return Ok(recovery);
+        }
+        if interrupt::requested() {
+            recovery.waited = Waited::Interrupted;
+            return Ok(recovery);
+        }
+        if Instant::now() >= until {
+            recovery.waited = Waited::TimedOut;
+            return Ok(recovery);
+        }
+        stage.subject.check()?;
+        std::thread::sleep(Duration::from_millis(LOOK_MILLISECONDS));
+    }
+}
+
+fn report_recovery(stage: &mut Stage, recovery: &Recovery, devices: usize) {
+    stage.figure(
+        "away_seconds",
+        "return: from the kill until the server was there again",
+        recovery.away_seconds,
+        Unit::Seconds,
+    );
+    for (share, seconds) in &recovery.reached {
+        stage.figure(
+            &format!("live_{share}_percent_seconds"),
+            &format!("return: {share} % live again, since the server was there"),
+            *seconds,
+            Unit::Seconds,
+        );
+    }
+    let points = thin(&recovery.points, POINTS_MAX);
+    let end = points.last().map_or(0.0, |(seconds, _)| *seconds);
+    stage.curve(Curve {
+        name: "recovery".to_owned(),
+        label: "Devices that are live again".to_owned(),
+        x_label: "seconds since the server was there again".to_owned(),
+        y_label: "devices".to_owned(),
+        series: vec![
+            ("live".to_owned(), points),
+            ("all".to_owned(), vec![(0.0, float(devices as u64)), (end, float(devices as u64))]),
+        ],
+    });
+}
+
+/// The processor time that the handshakes need, and how the return compares with it.
+fn target(
+    stage: &mut Stage,
+    recovery: &Recovery,
+    devices: usize,
+    full: (u64, Option<HandshakeCost>),
+    resumed: (u64, Option<HandshakeCost>),
+) {
+    let cores = float(stage.report.machine.cores.max(1) as u64);
+    let all = float((full.0 + resumed.0).max(1));
+    // Of the kind that they were, as far as that kind was measured.
+    let mean = |of: fn(&HandshakeCost) -> f64| {
+        let cost = |(count, cost): (u64, Option<HandshakeCost>), other: Option<HandshakeCost>| {
+            cost.or(other).map(|cost| of(&cost) * float(count) / all)
+        };
+        Some(cost(full, resumed.1)? + cost(resumed, full.1)?)
+    };
+    let (Some(server), Some(client)) = (mean(|cost| cost.server), mean(|cost| cost.client)) else { return };
+    let seconds = |cost: f64| TARGET_FACTOR * float(devices as u64) * cost / 1e6 / cores;
+    stage.noted_figure(
+        "target_seconds",
+        "return: target for 99 %, both ends on this machine",
+        seconds(server + client),
+        Unit::Seconds,
+        &format!(
+            "{TARGET_FACTOR} × {devices} × ({server:.0} + {client:.0}) µs of processor time, of server and device, ÷ {cores} cores"
+        ),
+    );
+    stage.noted_figure(
+        "target_server_alone_seconds",
+        "return: target for 99 %, if the devices took no processor time",
+        seconds(server),
+        Unit::Seconds,
+        &format!("{TARGET_FACTOR} × {devices} × {server:.0} µs ÷ {cores} cores"),
+    );
+    let Some((_, reached)) = recovery.reached.iter().find(|(share, _)| *share == 99) else { return };
+    stage.figure(
+        "target_ratio",
+        "return: 99 % live, of the target",
+        reached / seconds(server + client),
+        Unit::Ratio,
+    );
+    stage.report.conclusion = Some(format!(
+        "99 % of {devices} devices were live {reached:.2} s after the server was there again (target {:.2} s)",
+        seconds(server + client)
+    ));
+}
+
+/// Every so many-th point, the last one included.
+fn thin(points: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
+    let step = points.len().div_ceil(most.max(1)).max(1);
+    let mut thin: Vec<_> = points.iter().step_by(step).copied().collect();
+    if let Some(last) = points.last().filter(|last| thin.last() != Some(last)) {
+        thin.push(*last);
+    }
+    thin
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_curve_is_thinned_and_keeps_its_ends() {
+        let points: Vec<_> = (0..1_001).map(|number| (f64::from(number), 0.0)).collect();
+        let thin = thin(&points, 100);
+        assert!(thin.len() <= 101, "{}", thin.len());
+        assert_eq!((thin.first(), thin.last()), (points.first(), points.last()));
+        assert_eq!(super::thin(&points[..3], 100), points[..3]);
+        assert!(super::thin(&[], 100).is_empty());
+    }
+}

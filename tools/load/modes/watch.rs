@@ -1,0 +1,74 @@
+//! The server's process as a run looks at it: it may be elsewhere, and then there is nothing to see.
+
+use std::time::{Duration, Instant};
+
+use crate::interrupt;
+use crate::observe::process::{ProcessSample, ServerProcess};
+
+/// How often is looked whether a process is quiet, in milliseconds.
+const LOOK_MILLISECONDS: u64 = 250;
+
+/// How long a process must be quiet, in looks: what a storm of handshakes took is given back a second or two after its end.
+const QUIET_LOOKS: u32 = 10;
+
+/// How long is waited for that at most, in seconds.
+const QUIET_SECONDS_MAX: u64 = 8;
+
+/// A process is quiet when it uses less of one processor than this.
+const QUIET_CPU_SHARE: f64 = 0.01;
+
+/// And when its private memory moves by less than this, in bytes.
+const QUIET_BYTES: u64 = 32 * 1024;
+
+/// The server's process, if it can be seen.
+pub(crate) struct Watch {
+    process: Option<ServerProcess>,
+}
+
+impl Watch {
+    pub(crate) fn open(pid: Option<u32>, notes: &mut Vec<String>) -> Self {
+        let Some(pid) = pid else {
+            notes.push("The server is not on this machine, or its process was not found (--pid): its processor time and memory are not measured.".into());
+            return Self { process: None };
+        };
+        let process = ServerProcess::open(pid)
+            .inspect_err(|error| notes.push(format!("The server's process can't be measured: {error}.")))
+            .ok();
+        Self { process }
+    }
+
+    pub(crate) fn sample(&mut self) -> Option<ProcessSample> {
+        self.process.as_mut()?.sample()
+    }
+
+    /// Processor time that the server has used, in microseconds.
+    pub(crate) fn cpu(&mut self) -> Option<u64> {
+        self.sample().map(|sample| sample.cpu_microseconds())
+    }
+
+    /// Waits until the server is quiet, for a few seconds at most; its private memory then.
+    pub(crate) fn quiet_bytes(&mut self) -> Option<u64> {
+        let until = Instant::now() + Duration::from_secs(QUIET_SECONDS_MAX);
+        let mut last = self.sample()?;
+        let mut quiet_looks = 0;
+        loop {
+            let has_time = interrupt::sleep(Duration::from_millis(LOOK_MILLISECONDS));
+            let now = self.sample()?;
+            let seconds = now.at.duration_since(last.at).as_secs_f64();
+            let share = share(now.cpu_microseconds() - last.cpu_microseconds(), seconds);
+            let is_quiet =
+                share < QUIET_CPU_SHARE && now.private_bytes.abs_diff(last.private_bytes) < QUIET_BYTES;
+            quiet_looks = if is_quiet { quiet_looks + 1 } else { 0 };
+            if quiet_looks == QUIET_LOOKS || !has_time || Instant::now() >= until {
+                return Some(now.private_bytes);
+            }
+            last = now;
+        }
+    }
+}
+
+/// Which part of one processor so many microseconds are.
+#[expect(clippy::cast_precision_loss, reason = "microseconds of a run")]
+pub(crate) fn share(microseconds: u64, seconds: f64) -> f64 {
+    microseconds as f64 / 1e6 / seconds.max(1e-9)
+}

@@ -1,0 +1,15 @@
+//! How a run is shown: while it goes on, and what it found.
+#![forbid(unsafe_code)]
+#![allow(dead_code, reason = "every command uses its part")]
+
+mod axis;
+#[cfg(test)]
+mod example;
+pub(crate) mod html;
+pub(crate) mod json;
+pub(crate) mod model;
+mod plots;
+pub(crate) mod progress;
+mod svg;
+pub(crate) mod table;
+pub(crate) mod text;

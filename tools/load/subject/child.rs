@@ -1,0 +1,75 @@
+//! The server of `--self`: this program started again, so that no second one need be built, as a process of its own, so that it can be
+//! measured from outside and killed. It ends with whoever started it.
+
+use std::io::{BufRead as _, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use muster::server::Server;
+use muster::server::config::Config;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+
+/// Links that are allowed: as many as the system gives descriptors for.
+const LINKS_MAX: usize = 4_000_000;
+
+/// What the server is told, as the first line of its standard input.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct ChildSetting {
+    /// Where its data is.
+    pub(crate) data: PathBuf,
+    /// Where it listens; port 0: the system chooses.
+    pub(crate) listen: SocketAddr,
+    /// Threads that serve links; none: one for each core.
+    pub(crate) reactors: Option<usize>,
+    /// What it removes when it was left alone.
+    pub(crate) remove: PathBuf,
+    /// How many devices may be asked to stay.
+    pub(crate) kept: usize,
+}
+
+/// What it says when it serves.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Serving {
+    /// Where devices connect to.
+    pub(crate) address: SocketAddr,
+    /// Where administrators do.
+    pub(crate) admin: PathBuf,
+}
+
+/// What ends it with everything in order; the end of its input ends it at once.
+pub(crate) const DRAIN: &str = "drain";
+
+/// The hidden command `server`.
+pub(crate) fn run() -> Result<(), Failure> {
+    let mut lines = std::io::stdin().lock().lines();
+    let first = lines.next().and_then(Result::ok).unwrap_or_default();
+    let setting: ChildSetting = serde_json::from_str(&first)
+        .map_err(|error| Failure::usage(format!("'server' is not for people ({error}): start musterd")))?;
+    env_logger::Builder::new().filter_level(log::LevelFilter::Warn).parse_default_env().init();
+    let mut config = Config::in_directory(&setting.data);
+    config.listen = setting.listen;
+    config.reactors = setting.reactors;
+    config.links.max = LINKS_MAX;
+    config.links.max_kept_connections = Some(setting.kept);
+    let server = Server::start(config).map_err(Failure::refused)?;
+    let address = server.addresses().first().copied().unwrap_or(setting.listen);
+    let serving = Serving { address, admin: server.admin_socket() };
+    let line = serde_json::to_string(&serving).map_err(Failure::refused)?;
+    let told = writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush());
+    told.map_err(Failure::when("say that the server runs"))?;
+    let failures = server.failures().clone();
+    std::thread::spawn(move || {
+        if let Ok(failure) = failures.recv() {
+            log::error!("{failure}");
+            std::process::exit(1);
+        }
+    });
+    if lines.next().and_then(Result::ok).as_deref() == Some(DRAIN) {
+        return server.drain().map_err(Failure::refused);
+    }
+    // Whoever started it is gone, and nothing of it shall be left.
+    let _ = std::fs::remove_dir_all(&setting.remove);
+    std::process::exit(0);
+}

@@ -1,0 +1,91 @@
+//! The server under load: one that the tool starts for itself, or one that is there.
+
+pub(crate) mod child;
+pub(crate) mod directory;
+pub(crate) mod own;
+
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+
+use muster::agent::address::ServerAddress;
+use muster::client::{Address, Client};
+
+use crate::failure::Failure;
+use own::OwnServer;
+
+/// The server under load.
+pub(crate) struct Subject {
+    /// The tool's own, with `--self`.
+    pub(crate) own: Option<OwnServer>,
+    /// Where devices connect to.
+    pub(crate) address: SocketAddr,
+    /// Where administrators do.
+    pub(crate) admin: Address,
+    /// Its process, when it runs on this machine.
+    pub(crate) pid: Option<u32>,
+}
+
+impl Subject {
+    /// The tool's own.
+    pub(crate) fn own(server: OwnServer) -> Self {
+        let admin = Address { socket: server.admin.clone() };
+        Self { address: server.address, pid: Some(server.pid()), own: Some(server), admin }
+    }
+
+    /// One that is there.
+    pub(crate) fn other(server: &ServerAddress, admin: Address, pid: Option<u32>) -> Result<Self, Failure> {
+        let addresses =
+            server.resolve().map_err(|why| Failure::refused(format!("{why} (check --server)")))?;
+        let address = addresses.first().copied();
+        let address =
+            address.ok_or_else(|| Failure::refused(format!("{server} has no address (check --server)")))?;
+        let pid = pid.or_else(|| process_behind(&admin));
+        Ok(Self { own: None, address, admin, pid })
+    }
+
+    /// A connection to its administration.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        Client::new(self.admin.clone()).map_err(Failure::refused)
+    }
+
+    /// Ends the tool's own server and starts it again on its data, so that its memory is that of a start. Does nothing to another's.
+    pub(crate) fn refresh(&mut self) -> Result<(), Failure> {
+        let Some(own) = &mut self.own else { return Ok(()) };
+        own.drain()?;
+        own.start_again()?;
+        self.pid = Some(own.pid());
+        Ok(())
+    }
+
+    /// Why the run can't go on, when the tool's own server has ended by itself.
+    pub(crate) fn check(&mut self) -> Result<(), Failure> {
+        match &mut self.own {
+            Some(own) => match own.has_died() {
+                true => Err(own.failure("the server of --self has ended in the middle of the run")),
+                false => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+}
+
+/// Which process listens at the administration socket (`SO_PEERCRED`, socket(7)).
+fn process_behind(admin: &Address) -> Option<u32> {
+    let stream = UnixStream::connect(&admin.socket).ok()?;
+    let credentials = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+    u32::try_from(credentials.pid.as_raw_nonzero().get()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_behind_a_socket_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("admin.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert_eq!(process_behind(&Address { socket }), Some(std::process::id()));
+        assert_eq!(process_behind(&Address { socket: directory.path().join("none") }), None);
+    }
+}

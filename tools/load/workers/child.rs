@@ -1,0 +1,116 @@
+//! The client side in a process of its own, where one process may not open enough connections. Lines of JSON go both ways.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use muster::agent::identity::Identity;
+use serde::{Deserialize, Serialize};
+
+use super::Common;
+use super::thread::ThreadWorker;
+use crate::engine::Told;
+use crate::engine::counters::Counts;
+use crate::engine::orders::Order;
+use crate::failure::Failure;
+use crate::fleet::cache;
+use crate::limits;
+
+/// How often it says what it counts, in milliseconds.
+const COUNTS_MILLISECONDS: u64 = 20;
+
+/// What the process is told first.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Setting {
+    pub(crate) common: Common,
+    /// Where the identities are.
+    pub(crate) identities: PathBuf,
+    /// The first so many of them are the fleet.
+    pub(crate) devices: usize,
+    /// Which of the processes it is.
+    pub(crate) number: usize,
+    /// Of how many.
+    pub(crate) processes: usize,
+    /// Threads of each.
+    pub(crate) threads: usize,
+}
+
+/// What it says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Line {
+    /// It waits for orders.
+    Ready,
+    /// What its engines count, together, when that has changed.
+    Counts(Counts),
+    /// What one of its engines timed; one line for each.
+    Told(Told),
+    /// It can't go on.
+    Failed(String),
+}
+
+/// The hidden command `clients`.
+pub(crate) fn run() -> Result<(), Failure> {
+    let outcome = serve();
+    if let Err(failure) = &outcome {
+        say(&Line::Failed(failure.message.clone()))?;
+    }
+    outcome
+}
+
+fn serve() -> Result<(), Failure> {
+    let mut lines = BufReader::new(std::io::stdin()).lines();
+    let first = lines.next().and_then(Result::ok).unwrap_or_default();
+    let setting: Setting = serde_json::from_str(&first)
+        .map_err(|error| Failure::usage(format!("'clients' is not for people ({error})")))?;
+    limits::raise();
+    let identities = cache::read(&setting.identities).unwrap_or_default();
+    if identities.len() < setting.devices {
+        return Err(Failure::refused(format!("{} holds too few identities", setting.identities.display())));
+    }
+    let devices: Arc<[Identity]> = identities.into_iter().take(setting.devices).collect();
+    let engines = setting.processes * setting.threads;
+    let start = |thread| {
+        let number = setting.number * setting.threads + thread;
+        ThreadWorker::start(&setting.common, &devices, number, engines)
+    };
+    let workers: Vec<_> = (0..setting.threads).map(start).collect::<Result<_, _>>()?;
+    say(&Line::Ready)?;
+    let (sender, orders) = channel();
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            let Ok(order) = serde_json::from_str::<Order>(&line) else { return };
+            if sender.send(order).is_err() {
+                return;
+            }
+        }
+    });
+    let mut said = Counts::default();
+    loop {
+        match orders.recv_timeout(Duration::from_millis(COUNTS_MILLISECONDS)) {
+            Ok(Order::End) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Ok(order) => {
+                workers.iter().try_for_each(|worker| worker.order(order))?;
+                if order == Order::Take {
+                    for worker in &workers {
+                        say(&Line::Told(worker.told()?))?;
+                    }
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let counts = workers.iter().map(ThreadWorker::counts).fold(Counts::default(), |all, one| all + one);
+        if counts != said {
+            said = counts;
+            say(&Line::Counts(counts))?;
+        }
+    }
+}
+
+fn say(line: &Line) -> Result<(), Failure> {
+    let line = serde_json::to_string(line).map_err(Failure::refused)?;
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "{line}").and_then(|()| output.flush()).map_err(Failure::when("talk to the tool"))
+}

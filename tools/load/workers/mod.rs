@@ -1,0 +1,130 @@
+//! The engines of a run, in threads of this process or in processes of their own, and what they say together.
+
+pub(crate) mod child;
+mod process;
+mod thread;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use muster::agent::identity::Identity;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::counters::Counts;
+use crate::engine::measures::Measures;
+use crate::engine::orders::Order;
+use crate::failure::Failure;
+use process::ProcessWorker;
+use thread::ThreadWorker;
+
+/// What all engines of a run have in common.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Common {
+    /// Where the server is.
+    pub(crate) server: SocketAddr,
+    /// Bytes of one event.
+    pub(crate) event_bytes: usize,
+    /// Whether devices keep their tickets.
+    pub(crate) resumes: bool,
+    /// Whether they hear wakes.
+    pub(crate) hears_wakes: bool,
+    /// Applications of each device.
+    pub(crate) applications: usize,
+}
+
+/// How the work is shared out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Split {
+    /// Processes; 1: this one alone.
+    pub(crate) processes: usize,
+    /// Threads of each.
+    pub(crate) threads: usize,
+}
+
+enum Worker {
+    Thread(ThreadWorker),
+    Process(ProcessWorker),
+}
+
+/// The engines of a run.
+pub(crate) struct Workers {
+    workers: Vec<Worker>,
+}
+
+impl Workers {
+    /// Starts them. Processes read the identities from `file`.
+    pub(crate) fn start(
+        common: &Common,
+        devices: &Arc<[Identity]>,
+        split: Split,
+        file: Option<PathBuf>,
+    ) -> Result<Self, Failure> {
+        let start = |number: usize| match (split.processes, &file) {
+            (2.., Some(file)) => {
+                let setting = child::Setting {
+                    common: common.clone(),
+                    identities: file.clone(),
+                    devices: devices.len(),
+                    number,
+                    processes: split.processes,
+                    threads: split.threads,
+                };
+                ProcessWorker::start(&setting).map(Worker::Process)
+            }
+            _ => ThreadWorker::start(common, devices, number, split.threads).map(Worker::Thread),
+        };
+        let count = if split.processes > 1 { split.processes } else { split.threads };
+        Ok(Self { workers: (0..count).map(start).collect::<Result<_, _>>()? })
+    }
+
+    /// Tells all of them the same.
+    pub(crate) fn order(&self, order: Order) -> Result<(), Failure> {
+        self.workers.iter().try_for_each(|worker| match worker {
+            Worker::Thread(worker) => worker.order(order),
+            Worker::Process(worker) => worker.order(order),
+        })
+    }
+
+    /// What they count, together.
+    pub(crate) fn counts(&self) -> Counts {
+        let counts = self.workers.iter().map(|worker| match worker {
+            Worker::Thread(worker) => worker.counts(),
+            Worker::Process(worker) => worker.counts(),
+        });
+        counts.fold(Counts::default(), |all, one| all + one)
+    }
+
+    /// What they timed since the last time, and what went wrong, each once.
+    pub(crate) fn take(&self) -> Result<(Measures, Vec<String>), Failure> {
+        self.order(Order::Take)?;
+        let (mut measures, mut troubles) = (Measures::default(), Vec::new());
+        for worker in &self.workers {
+            let told = match worker {
+                Worker::Thread(worker) => worker.told()?,
+                Worker::Process(worker) => worker.told()?,
+            };
+            measures.add(&told.measures);
+            for trouble in told.troubles {
+                if !troubles.contains(&trouble) {
+                    troubles.push(trouble);
+                }
+            }
+        }
+        Ok((measures, troubles))
+    }
+
+    /// The processes that they run in.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let mut pids: Vec<_> = self
+            .workers
+            .iter()
+            .map(|worker| match worker {
+                Worker::Thread(_) => std::process::id(),
+                Worker::Process(worker) => worker.pid(),
+            })
+            .collect();
+        pids.dedup();
+        pids
+    }
+}

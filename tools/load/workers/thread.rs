@@ -1,0 +1,82 @@
+//! An engine in a thread of this process.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use mio::Waker;
+use muster::agent::identity::Identity;
+
+use super::Common;
+use crate::engine::counters::{Counters, Counts};
+use crate::engine::orders::{Order, Share};
+use crate::engine::{Engine, Setting, Told};
+use crate::failure::Failure;
+
+/// How long an engine may take to tell what it timed, in seconds: it may be shaking hands with thousands.
+pub(super) const TOLD_SECONDS_MAX: u64 = 60;
+
+/// An engine in a thread.
+pub(super) struct ThreadWorker {
+    orders: Sender<Order>,
+    told: Receiver<Told>,
+    waker: Arc<Waker>,
+    counters: Arc<Counters>,
+    thread: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl ThreadWorker {
+    pub(super) fn start(
+        common: &Common,
+        devices: &Arc<[Identity]>,
+        number: usize,
+        of: usize,
+    ) -> Result<Self, Failure> {
+        let setting = Setting {
+            server: common.server,
+            devices: Arc::clone(devices),
+            share: Share { number, of },
+            event_bytes: common.event_bytes,
+            resumes: common.resumes,
+            hears_wakes: common.hears_wakes,
+            applications: common.applications,
+        };
+        // Orders are few: a person's, or a phase's.
+        let (orders, ordered) = unbounded();
+        let (tell, told) = unbounded();
+        let counters = Arc::new(Counters::default());
+        let made = Engine::new(&setting, Arc::clone(&counters), ordered, tell);
+        let (engine, waker) = made.map_err(Failure::when("make an engine for simulated devices"))?;
+        let thread = std::thread::Builder::new().name(format!("engine-{number}")).spawn(|| engine.run());
+        let thread = Some(thread.map_err(Failure::when("start a thread"))?);
+        Ok(Self { orders, told, waker, counters, thread })
+    }
+
+    pub(super) fn order(&self, order: Order) -> Result<(), Failure> {
+        let ended =
+            |_| Failure::refused("a thread of simulated devices has ended: the system refused to poll");
+        self.orders.send(order).map_err(ended)?;
+        self.waker.wake().map_err(Failure::when("wake an engine"))
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.counters.read()
+    }
+
+    pub(super) fn told(&self) -> Result<Told, Failure> {
+        self.told
+            .recv_timeout(Duration::from_secs(TOLD_SECONDS_MAX))
+            .map_err(|_| Failure::refused("a thread of simulated devices does not answer"))
+    }
+}
+
+impl Drop for ThreadWorker {
+    fn drop(&mut self) {
+        let _ = self.order(Order::End);
+        if let Some(thread) = self.thread.take() {
+            // What it had to say of its end is of no interest any more.
+            let _ = thread.join();
+        }
+    }
+}
