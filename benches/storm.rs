@@ -1,6 +1,6 @@
 //! What live links feel of a storm of handshakes, and what those cost. Run: `cargo bench --bench storm`.
 //!
-//! 64 devices each deliver an event every 10 ms and wait until it is durable; meanwhile 256 handshakes at a time arrive, one after the
+//! 64 devices each deliver an event every 100 ms and wait until it is durable; meanwhile 256 handshakes at a time arrive, one after the
 //! other, in full and resumed. The clients need more of the cores than the server, which is a process of its own. A delay counts from when
 //! its event was to be sent, so that a client that is late hides nothing.
 #![expect(clippy::unwrap_used, reason = "a bench that can't set its peers up has nothing to measure")]
@@ -26,7 +26,7 @@ use process::Process;
 const PUBLISHERS: usize = 64;
 
 /// How often each of them does.
-const INTERVAL: Duration = Duration::from_millis(10);
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Threads that make handshakes, and how many each has under way.
 const STORMERS: usize = 4;

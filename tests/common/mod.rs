@@ -89,7 +89,8 @@ impl Connection {
             }
             assert!(start.elapsed() < PATIENCE, "waited in vain for a message");
             let before = self.plain.len();
-            let outcome = self.channel.read_from(&mut self.socket, &mut self.plain);
+            let mut once = Once { socket: &mut self.socket, has_read: false };
+            let outcome = self.channel.read_from(&mut once, &mut self.plain);
             let _ = self.channel.flush_to(&mut self.socket);
             self.received_bytes += self.plain.len() - before;
             match outcome? {
@@ -99,6 +100,21 @@ impl Connection {
                 _ => {}
             }
         }
+    }
+}
+
+/// A socket of which each call reads once, and then says that there is no more for now: its timeout is waited for only when there is nothing.
+struct Once<'a> {
+    socket: &'a mut TcpStream,
+    has_read: bool,
+}
+
+impl std::io::Read for Once<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if std::mem::replace(&mut self.has_read, true) {
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
+        self.socket.read(buffer)
     }
 }
 
