@@ -57,6 +57,7 @@ fn no_change_sync(c: &mut Criterion) {
         interval_seconds: 900,
         keep_seconds: Some(180),
         has_room: true,
+        reconnect_seconds: 120,
         later_seconds: muster::machine::session::LATER_SECONDS,
         peer: None,
         notice_port: None,

@@ -61,6 +61,7 @@ fn a_sync_in_which_nothing_changed(c: &mut Criterion) {
         keep_seconds: None,
         notice_port: None,
         notice_counter: None,
+        reconnect_seconds: None,
     });
     let answer_bytes = framed(|out| answer.write_to(out));
     println!("no-change sync: {} bytes up, {} bytes down", request.len(), answer_bytes.len());

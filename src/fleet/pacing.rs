@@ -1,7 +1,8 @@
 //! When a device is to come: the server decides, so that a fleet is spread and never comes in a wave.
 
 use crate::wire::id::DeviceId;
-use crate::wire::time::WallTime;
+use crate::wire::limits::RECONNECT_SECONDS_MAX;
+use crate::wire::time::{Moment, WallTime};
 
 /// The shortest sync interval that may be set, in seconds. A device that must be quicker than that keeps its link.
 pub const INTERVAL_SECONDS_MIN: u32 = 10;
@@ -38,6 +39,60 @@ pub fn later_seconds(at_least: u32, random: u64) -> u32 {
     at_least.saturating_add(u32::try_from(random % u64::from(at_least)).unwrap_or(0))
 }
 
+/// What a handshake costs a server that has seen none, in microseconds: a full one, on a small machine of today.
+const HANDSHAKE_MICROSECONDS_GUESSED: u64 = 200;
+
+/// Connections that the guess counts for, in connections: after some hundreds what was measured counts.
+const CONNECTIONS_GUESSED: u64 = 100;
+
+/// What a connection costs at least and at most, in microseconds, whatever was measured: connections on which nothing was said and a
+/// clock that stood still say nothing of the fleet.
+const HANDSHAKE_MICROSECONDS: std::ops::RangeInclusive<u64> = 50..=20_000;
+
+/// How many devices a server can take in a second, on this many cores, when `connections` took it so many microseconds altogether.
+#[must_use]
+pub fn devices_per_second(connections: u64, microseconds: u64, cores: u64) -> u64 {
+    let all = microseconds.saturating_add(CONNECTIONS_GUESSED * HANDSHAKE_MICROSECONDS_GUESSED);
+    let each = all / connections.saturating_add(CONNECTIONS_GUESSED);
+    cores.max(1) * 1_000_000 / each.clamp(*HANDSHAKE_MICROSECONDS.start(), *HANDSHAKE_MICROSECONDS.end())
+}
+
+/// Over how many seconds so many devices are to spread when they come back together; 0: they may come at once. A fifth more than the
+/// server needs for them, so that none has to wait long for its turn, and no more, so that all are back soon.
+#[must_use]
+pub fn reconnect_seconds(devices: u64, devices_per_second: u64) -> u32 {
+    let seconds = devices.saturating_mul(6) / devices_per_second.max(1).saturating_mul(5);
+    u32::try_from(seconds.min(RECONNECT_SECONDS_MAX)).unwrap_or(u32::MAX)
+}
+
+/// How much of what a server can take devices that were sent away may ask for again: one part in so many. Each of them costs a
+/// handshake, whether it is served then or not.
+const RETURNING_PART: u64 = 4;
+
+/// Gives those who are sent away turns, so that they come again no faster than the server can take them, however many they are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Turns {
+    /// When those have come again who have a turn.
+    taken_until: Moment,
+}
+
+impl Turns {
+    /// One more is sent away.
+    pub fn take(&mut self, now: Moment, devices_per_second: u64) {
+        let microseconds = 1_000_000 * RETURNING_PART / devices_per_second.max(1);
+        self.taken_until = Moment(self.taken_until.max(now).0.saturating_add(microseconds));
+    }
+
+    /// When the next one is to come again, in seconds: `at_least`, behind those who have a turn, and up to as much again. `random` is any 64
+    /// bits.
+    #[must_use]
+    pub fn seconds(&self, now: Moment, at_least: u32, random: u64) -> u32 {
+        let ahead = self.taken_until.microseconds_since(now) / 1_000_000;
+        let ahead = u32::try_from(ahead.min(RECONNECT_SECONDS_MAX)).unwrap_or(at_least);
+        later_seconds(at_least.max(ahead), random)
+    }
+}
+
 /// Mixes an id so that ids given out one after the other, in a test or by another server, do not get neighbouring slots
 /// (the finaliser of SplitMix64; Steele, Lea and Flood, 2014).
 fn spread(id: u64) -> u64 {
@@ -61,6 +116,39 @@ mod tests {
             minutes[(next as usize % 900) / 60] += 1;
         }
         assert!(minutes.iter().all(|devices| (450..750).contains(devices)), "{minutes:?}");
+    }
+
+    #[test]
+    fn a_small_fleet_comes_back_at_once_and_a_large_one_as_fast_as_it_can_be_taken() {
+        let capacity = devices_per_second(10_000, 2_000_000, 2);
+        assert_eq!(capacity, 10_000);
+        assert_eq!(reconnect_seconds(5_000, capacity), 0);
+        assert_eq!(reconnect_seconds(100_000, capacity), 12);
+        assert_eq!(reconnect_seconds(1_000_000, capacity), 120);
+        assert_eq!(u64::from(reconnect_seconds(u64::MAX, capacity)), RECONNECT_SECONDS_MAX);
+        assert_eq!(devices_per_second(0, 0, 2), 10_000, "a guess, until something was measured");
+        assert_eq!(devices_per_second(1_000_000, 0, 1), 20_000, "silence is no measurement");
+    }
+
+    #[test]
+    fn those_who_are_sent_away_come_again_no_faster_than_they_can_be_taken() {
+        let mut turns = Turns::default();
+        let mut number = 0;
+        let mut random = || {
+            number += 1;
+            spread(number)
+        };
+        let mut seconds = [0_u32; 200];
+        for _ in 0..100_000 {
+            let again = turns.seconds(Moment(0), 5, random());
+            turns.take(Moment(0), 8_000);
+            seconds[again as usize] += 1;
+        }
+        assert_eq!(seconds[..5], [0; 5]);
+        let busiest = seconds.iter().max().copied().unwrap_or(0);
+        // Those who may come again as soon as possible fall together with the first who have a turn.
+        assert!(busiest <= 4_000, "2,000 a second are meant, 8,000 can be taken, and {busiest} come in one");
+        assert_eq!(turns.seconds(Moment(60_000_000), 5, 0), 5, "they have come by then");
     }
 
     proptest! {

@@ -104,6 +104,8 @@ counters! {
     handshakes_held_back,
     /// Turns that ended with links left to be read.
     read_budget_exhausted,
+    /// Devices that were told to come later.
+    sent_away,
     /// Times that a connection could not be accepted for want of descriptors or memory.
     accept_failures,
     /// Turns of all reactors.

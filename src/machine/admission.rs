@@ -1,7 +1,6 @@
 //! Which handshakes may begin, and when.
 //!
-//! A handshake is the dearest thing that a stranger can ask for: a thousand times a sync, and nobody is known before its end. So a
-//! reactor takes up no more of them than it can work on, and leaves the others in the kernel's backlog, where they cost nothing. There
+//! A handshake is the dearest thing that a stranger can ask for, and nobody is known before its end. So a reactor takes up no more of them than it can work on, and leaves the others in the kernel's backlog, where they cost nothing. There
 //! are three limits, each with its own answer to "when then": how many may be under way, how much of the reactor's time they
 //! may take together, and, when an administrator has set one, how many may begin in a second.
 //!

@@ -49,6 +49,8 @@ reasons! {
         SlowReader = "slow_reader",
         /// The server has all the links that it may have.
         TooManyLinks = "too_many_links",
+        /// Others waited too long for a device that only comes by to be served now; it comes again.
+        Overloaded = "overloaded",
         /// The server stops.
         Stopping = "stopping",
         /// Something failed at the server.

@@ -66,6 +66,8 @@ pub struct SyncPolicy {
     pub keep_seconds: Option<u32>,
     /// Whether there is room for more jobs. Without it a device that differs is told to come later, before it sends anything.
     pub has_room: bool,
+    /// Over how many seconds devices are to spread when they lose the server; 0: they may come at once.
+    pub reconnect_seconds: u32,
     /// When a device is to come again that can't be served now, in seconds; spread, so that not all of them come at once.
     pub later_seconds: u32,
     /// Where the device's link comes from; `None` when that is not known.

@@ -10,6 +10,7 @@
 //! | [`reach`] | whoever calls devices: wakes, notices, presence, kept connections, firewalls and NAT |
 //! | [`runs`] | whoever offers tasks on a device: what its program gets and may say, and what becomes of it when something dies |
 //! | [`status`] | whoever wants to know which devices are not well: rules, conditions, statistics |
+//! | [`storms`] | whoever wants to know what happens when everyone comes back at once |
 //! | [`tasks`] | whoever has devices execute something: targets, schedules, windows, what becomes of runs |
 //! | [`wire`] | whoever writes an agent in another language |
 //! | [`measurements`] | whoever sizes a server: what was measured, and how |
@@ -28,6 +29,7 @@ pub mod policies;
 pub mod reach;
 pub mod runs;
 pub mod status;
+pub mod storms;
 pub mod tasks;
 pub mod testing;
 pub mod wire;

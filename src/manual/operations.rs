@@ -7,11 +7,12 @@
 //! | what | holds | when it is lost |
 //! |---|---|---|
 //! | `identity/` | certificate authority, server certificate, server secret (mode 0600) | every device must enrol again |
-//! | `store/` | SQLite: devices, groups, tokens, inventories | devices must enrol again; inventories come back by themselves |
+//! | `store/` | SQLite: devices, groups, tokens, inventories | devices must enrol again; inventories come back by themselves. Half of the keys of session tickets, which are of no use alone |
 //! | `journal/` | the events, in segments | the events are gone; devices still hold what was not acknowledged |
 //! | `admin.sock` | where `musterctl` connects (mode 0600) | made anew at each start |
 //!
-//! SIGTERM and SIGINT drain: no new connections, what is in flight is finished, the journal is made durable, exit code 0. After `kill -9` or a
+//! SIGTERM and SIGINT drain: no new connections, what is in flight is finished, devices are told when to come again, the journal is made durable,
+//! exit code 0, all within about ten seconds. After `kill -9` or a
 //! power cut the next start recovers by itself; nothing that was acknowledged is missing.
 //!
 //! # Configuration
@@ -23,7 +24,8 @@
 //! `[server] listen` and `udp` are the two addresses; left alone, UDP has the number of TCP. [`reach`](super::reach) has a table of what a
 //! firewall has to let through.
 //!
-//! Each link takes a file descriptor. The server raises its soft limit to the hard one; `LimitNOFILE` in the unit sets that.
+//! Each link takes a file descriptor. The server raises its soft limit to the hard one; `LimitNOFILE` in the unit sets that. What else a large
+//! fleet needs of the system when all of it comes back at once is in [`storms`](super::storms).
 //!
 //! # Backup and restore
 //!

@@ -6,9 +6,11 @@
 //! the next turn begins. What comes beyond that waits in the kernel's backlog ([`admission`](crate::machine::admission)).
 
 use super::backend::Backend;
+use super::drive::random;
 use super::link::{Link, Stage};
 use super::turn::Reactor;
 use crate::machine::admission::Entry;
+use crate::machine::session::LATER_SECONDS;
 use crate::wire::time::Moment;
 
 /// How much of one turn goes to handshakes, in microseconds: so much longer may an acknowledgement take, once or twice. A turn without
@@ -76,6 +78,11 @@ impl<B: Backend> Reactor<B> {
     /// Whether devices wait for so long to be accepted that they may give up.
     pub(super) fn is_overloaded(&self) -> bool {
         self.busy_since.is_some_and(|since| since.plus_seconds(OVERLOADED_SECONDS) <= self.now.moment)
+    }
+
+    /// When the next device that is sent away is to come again, in seconds from now.
+    pub(super) fn later_seconds(&self) -> u32 {
+        self.turns.seconds(self.now.moment, LATER_SECONDS, random())
     }
 
     /// Something has come on a link whose handshake is under way.

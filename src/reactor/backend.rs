@@ -71,6 +71,12 @@ pub trait Backend: Send + Sync + 'static {
     /// How many devices' links are to stay: so much room is theirs.
     fn kept_devices(&self) -> u64;
 
+    /// How many devices one reactor can take in a second, full handshakes and resumed ones as they were so far.
+    fn devices_per_second(&self) -> u64;
+
+    /// Over how many seconds devices are to spread when they lose the server; 0: they may come at once.
+    fn reconnect_seconds(&self) -> u32;
+
     /// Sends a wake of the kind probe; it may be lost.
     fn probe(&self, device: DeviceId, address: SocketAddr, counter: u32);
 

@@ -6,7 +6,6 @@ use super::backend::{AppendRefusal, Backend};
 use super::channel::{READ_BYTES_BUDGET, ReadOutcome};
 use super::link::{Link, Stage, UntilDrained};
 use super::turn::Reactor;
-use crate::fleet::pacing::later_seconds;
 use crate::machine::close::CloseReason;
 use crate::machine::command::{Command, JobOutcome};
 use crate::machine::hot::{HotRecord, LinkRef};
@@ -23,10 +22,7 @@ const WORK_BODIES: [[u8; 2]; 2] = [[0x82, 1], [0x82, 3]];
 /// Memory of the shared buffers that is kept between turns, in bytes.
 const SHARED_BUFFER_BYTES_MAX: usize = 4 * (READ_BYTES_BUDGET + FRAME_BODY_BYTES_MAX);
 
-/// Devices that are told to come again when the server stops spread over so many seconds, for each thousand links.
-const STOP_SPREAD_SECONDS_PER_THOUSAND: u64 = 2;
-
-/// Shortest time over which they spread, in seconds.
+/// Shortest time over which devices spread that are told to come again when the server stops, in seconds: it takes a few to start again.
 const STOP_SPREAD_SECONDS_MIN: u64 = 5;
 
 /// What became of one frame.
@@ -178,10 +174,13 @@ impl<B: Backend> Reactor<B> {
             ToServer::Sync(_) | ToServer::Probe(_) => link.peer().map(|peer| peer.ip().to_canonical()),
             _ => None,
         };
-        let Stage::Live(session) = &mut link.stage else { return Taken::Closed };
         let events = match &message {
             ToServer::Events(events) => events.items.len(),
             _ => 0,
+        };
+        let later_seconds = self.later_seconds();
+        let Some(Link { stage: Stage::Live(session), .. }) = self.links.get(slot) else {
+            return Taken::Closed;
         };
         let (backend, now) = (&self.backend, &self.now);
         let mut tally = Tally::default();
@@ -189,7 +188,7 @@ impl<B: Backend> Reactor<B> {
         let mut message = Some(message);
         let mut decide = |mut record: Option<&mut HotRecord>| {
             let Some(message) = message.take() else { return };
-            let policy = SyncPolicy { peer, ..backend.policy(record.as_deref(), now) };
+            let policy = SyncPolicy { peer, later_seconds, ..backend.policy(record.as_deref(), now) };
             session.handle(now, message, record.as_deref_mut(), &policy, &mut commands);
             if let Some(record) = record {
                 tally.append_all(&**backend, now, record, &commands);
@@ -218,7 +217,7 @@ impl<B: Backend> Reactor<B> {
             Some(AppendRefusal::Full | AppendRefusal::TooLarge) => {
                 self.counters.events_refused.add_one();
                 if let Some(Link { stage: Stage::Live(session), .. }) = self.links.get(slot) {
-                    session.append_refused(later_seconds(LATER_SECONDS, random()), &mut commands);
+                    session.append_refused(later_seconds, &mut commands);
                 }
             }
             None if tally.ack.is_some() => {
@@ -295,6 +294,7 @@ impl<B: Backend> Reactor<B> {
     }
 
     fn outcome(&mut self, slot: usize, name: LinkRef, outcome: JobOutcome) {
+        let later_seconds = self.later_seconds();
         let Some(Link { stage: Stage::Live(session), .. }) = self.links.get(slot) else { return };
         let device = session.device();
         let mut commands = Vec::new();
@@ -302,7 +302,7 @@ impl<B: Backend> Reactor<B> {
         let mut outcome = Some(outcome);
         let mut decide = |record: Option<&mut HotRecord>| {
             let Some(outcome) = outcome.take() else { return };
-            let policy = backend.policy(record.as_deref(), now);
+            let policy = SyncPolicy { later_seconds, ..backend.policy(record.as_deref(), now) };
             session.job_done(now, outcome, record, &policy, &mut commands);
         };
         let is_known =
@@ -338,8 +338,7 @@ impl<B: Backend> Reactor<B> {
     /// Tells every link whose work is done that the server stops.
     pub(super) fn stop_links(&mut self) {
         let slots = self.links.slots();
-        let spread =
-            STOP_SPREAD_SECONDS_MIN.max(slots.len() as u64 * STOP_SPREAD_SECONDS_PER_THOUSAND / 1_000);
+        let spread = STOP_SPREAD_SECONDS_MIN.max(self.backend.reconnect_seconds().into());
         for slot in slots {
             let Some(name) = self.links.name(slot) else { continue };
             match self.links.get(slot).map(|link| &link.stage) {
@@ -374,6 +373,10 @@ impl<B: Backend> Reactor<B> {
         self.encoded.clear();
         message.write_to(&mut self.encoded);
         self.counters.bytes_sent.add(self.encoded.len() as u64);
+        if matches!(message, ToAgent::Later(_)) {
+            self.counters.sent_away.add_one();
+            self.turns.take(self.now.moment, self.backend.devices_per_second());
+        }
         match link.channel.write_plain(&self.encoded) {
             Ok(()) => self.mark_dirty(slot),
             Err(error) => self.fail(slot, &error),

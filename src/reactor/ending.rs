@@ -39,6 +39,7 @@ impl<B: Backend> Reactor<B> {
             | CloseReason::Stopping
             // Thousands of them in a second are somebody's flood, which the counter shows.
             | CloseReason::HandshakeEvicted
+            | CloseReason::Overloaded
             | CloseReason::Idle => log::Level::Debug,
             _ => log::Level::Info,
         };

@@ -13,6 +13,7 @@ use super::backend::Backend;
 use super::channel::ServerTls;
 use super::link::Stage;
 use super::links::Links;
+use crate::fleet::pacing::Turns;
 use crate::lane::counters::Counters;
 use crate::lane::mailbox::Mailbox;
 use crate::lane::permits::Permits;
@@ -78,6 +79,8 @@ pub struct Reactor<B> {
     /// Since when connections have waited without a pause.
     pub(super) busy_since: Option<Moment>,
     pub(super) admission: Admission<LinkRef>,
+    /// Of devices that were sent away.
+    pub(super) turns: Turns,
     pub(super) ready: VecDeque<usize>,
     /// Handshakes to go on with.
     pub(super) arriving: VecDeque<usize>,
@@ -143,6 +146,7 @@ impl<B: Backend> Reactor<B> {
             accept_again: None,
             busy_since: None,
             admission,
+            turns: Turns::default(),
             ready: VecDeque::new(),
             arriving: VecDeque::new(),
             blocked: VecDeque::new(),

@@ -2,14 +2,12 @@
 
 use super::backend::Backend;
 use super::channel::{HandshakeCost, Standing};
-use super::drive::random;
 use super::link::Stage;
 use super::turn::Reactor;
-use crate::fleet::pacing::later_seconds;
 use crate::lane::reactors::ToReactor;
 use crate::machine::close::CloseReason;
-use crate::machine::hot::LinkRef;
-use crate::machine::session::{LATER_SECONDS, Session};
+use crate::machine::hot::{HotRecord, LinkRef};
+use crate::machine::session::Session;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::message::{ErrorCode, ErrorReport, Later, ToAgent, ToServer};
 
@@ -46,7 +44,7 @@ impl<B: Backend> Reactor<B> {
         if log::log_enabled!(log::Level::Debug) {
             log::debug!("{}: {}", link.who(), if device.is_some() { "has its link" } else { "a stranger" });
         }
-        if !self.has_room_for(slot, device) {
+        if !self.has_room_for(slot, device) || !self.is_let_in(slot, device, peer.cost) {
             return false;
         }
         self.rearm(slot);
@@ -65,11 +63,30 @@ impl<B: Backend> Reactor<B> {
             self.backend.with_record(device, |record| record.keep_connected).unwrap_or_default()
         });
         if !is_kept {
-            let seconds = later_seconds(LATER_SECONDS, random());
-            self.send(slot, &ToAgent::Later(Later { seconds }));
-            self.leave(slot, CloseReason::TooManyLinks);
+            self.send_away(slot, CloseReason::TooManyLinks);
         }
         is_kept
+    }
+
+    /// While others wait for so long that they may give up, a device that only comes by is asked to come again when it is quieter. It
+    /// needs another handshake then, so that this is for those whose handshake was cheap; and whoever is to stay, or is waited for, would
+    /// only come again the sooner. `false`: the link was closed.
+    fn is_let_in(&mut self, slot: usize, device: Option<DeviceId>, cost: Option<HandshakeCost>) -> bool {
+        let (Some(device), Some(HandshakeCost::Resumed), true) = (device, cost, self.is_overloaded()) else {
+            return true;
+        };
+        let is_awaited = |record: &mut HotRecord| record.keep_connected || record.is_called;
+        if self.backend.with_record(device, is_awaited).unwrap_or_default() {
+            return true;
+        }
+        self.send_away(slot, CloseReason::Overloaded);
+        false
+    }
+
+    fn send_away(&mut self, slot: usize, reason: CloseReason) {
+        let seconds = self.later_seconds();
+        self.send(slot, &ToAgent::Later(Later { seconds }));
+        self.leave(slot, reason);
     }
 
     /// The first word makes the link the device's, and ends the one that it had. A probe is none: whoever looks whether everything

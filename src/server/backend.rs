@@ -24,6 +24,7 @@ use crate::reactor::channel::{Membership as _, Standing};
 use crate::reactor::{AppendRefusal, Backend};
 use crate::store::Store;
 use crate::wire::id::{CertificateHash, DeviceId, Epoch};
+use crate::wire::limits::{RECONNECT_SECONDS_MAX, RECONNECT_SECONDS_MIN};
 use crate::wire::time::Now;
 
 /// Permits that uploads which have begun may still use when no new ones are let in, in jobs.
@@ -53,6 +54,11 @@ pub(super) struct LiveBackend {
     keep_seconds: AtomicU32,
     pub(super) keep_unreachable: Arc<AtomicBool>,
     kept_max: AtomicU64,
+    /// Cores that reactors run on.
+    cores: u64,
+    reactors: u64,
+    /// Most handshakes in a second, as an administrator says; `u64::MAX`: nobody does.
+    handshakes_per_second: AtomicU64,
 }
 
 /// What a backend is made of.
@@ -66,6 +72,7 @@ pub(super) struct BackendParts {
     pub(super) counters: Arc<Counters>,
     pub(super) notice_port: Option<u16>,
     pub(super) server_epoch: Epoch,
+    pub(super) reactors: usize,
 }
 
 impl LiveBackend {
@@ -81,7 +88,9 @@ impl LiveBackend {
             counters,
             notice_port,
             server_epoch,
+            reactors,
         } = parts;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let members = Members::new(store.table().clone());
         Self {
             store,
@@ -97,7 +106,24 @@ impl LiveBackend {
             keep_seconds: AtomicU32::default(),
             keep_unreachable: Arc::default(),
             kept_max: AtomicU64::default(),
+            cores: cores.min(reactors) as u64,
+            reactors: reactors.max(1) as u64,
+            handshakes_per_second: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// No more handshakes than this begin in a second; `None`: as many as there is time for.
+    pub(super) fn set_handshakes(&self, per_second: Option<usize>) {
+        let per_second = per_second.map_or(u64::MAX, |rate| rate as u64);
+        self.handshakes_per_second.store(per_second, Ordering::Relaxed);
+    }
+
+    /// How many devices all reactors together can take in a second.
+    fn capacity(&self) -> u64 {
+        let (connections, microseconds) =
+            (self.counters.links_accepted.get(), self.counters.handshake_microseconds.get());
+        let measured = pacing::devices_per_second(connections, microseconds, self.cores);
+        measured.min(self.handshakes_per_second.load(Ordering::Relaxed))
     }
 
     /// Whose links stay and how they show that they are alive, from the next sync of each device.
@@ -148,12 +174,15 @@ impl Backend for LiveBackend {
             keep_seconds: record
                 .filter(|record| self.is_to_stay(record))
                 .map(|_| self.keep_seconds.load(Ordering::Relaxed)),
+            reconnect_seconds: record.map_or(0, |record| {
+                // No longer than a device takes that finds nobody: after that it counts as lost.
+                let longest =
+                    u64::from(record.interval_seconds).clamp(RECONNECT_SECONDS_MIN, RECONNECT_SECONDS_MAX);
+                self.reconnect_seconds().min(u32::try_from(longest).unwrap_or(u32::MAX))
+            }),
             has_room: self.permits.free() > PERMITS_RESERVED,
-            // Any bits that differ from device to device and from time to time will do.
-            later_seconds: pacing::later_seconds(
-                LATER_SECONDS,
-                now.moment.0 ^ record.map_or(0, |record| record.device.0),
-            ),
+            // The reactor knows how many others it has sent away.
+            later_seconds: LATER_SECONDS,
             peer: None,
             notice_port: self.notice_port,
         }
@@ -202,6 +231,16 @@ impl Backend for LiveBackend {
 
     fn refused_at(&self, peer: IpAddr) {
         self.tell_caller(ToCaller::RefusedAt(peer));
+    }
+
+    fn devices_per_second(&self) -> u64 {
+        self.capacity() / self.reactors
+    }
+
+    fn reconnect_seconds(&self) -> u32 {
+        // Those whose links are to stay come back, and so do those who are here, for whatever reason.
+        let devices = self.store.table().kept().max(self.counters.links_open.get());
+        pacing::reconnect_seconds(devices, self.capacity())
     }
 
     fn kept_devices(&self) -> u64 {

@@ -212,6 +212,7 @@ impl Server {
         self.store.set_kept_max(kept_max)?;
         let keep_seconds = start::seconds(config.links.keep_interval);
         self.backend.set_keeping(keep_seconds, config.links.keep_unreachable, kept_max);
+        self.backend.set_handshakes(config.links.handshakes_per_second);
         let settings = start::link_settings(&config.links, links_max, self.reactors.len());
         if !self.lanes.tell_all(|| ToReactor::Settings(settings)) {
             log::error!("a reactor has too much to do to be told of the new limits: reload again");

@@ -110,7 +110,9 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         counters: counters.clone(),
         notice_port: Some(udp_address.port()).filter(|port| *port != tcp_port),
         server_epoch: store.server_epoch()?,
+        reactors: count,
     }));
+    backend.set_handshakes(config.links.handshakes_per_second);
     backend.set_keeping(seconds(config.links.keep_interval), config.links.keep_unreachable, kept_max);
     let members = Arc::new(backend.members.clone());
     let tickets = TicketRounds::start(store.clone(), identity.clone(), now)?;

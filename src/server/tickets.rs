@@ -29,7 +29,8 @@ pub(super) struct TicketRounds {
 }
 
 impl TicketRounds {
-    /// With the keys of the run before, as far as they are still good, and a new one when it is due.
+    /// With the keys of the run before, as far as they are still good, and a new one when it is due. Waits until that is durable: the
+    /// first devices are given tickets, too.
     pub(super) fn start(store: Store, identity: Arc<Identity>, now: WallTime) -> Result<Self, StoreError> {
         let seeds = store.ticket_seeds()?;
         let mut rounds = Self {
@@ -41,7 +42,10 @@ impl TicketRounds {
             has_failed: Arc::default(),
         };
         rounds.keys.replace(derive(&rounds.identity, &rounds.seeds, now));
-        rounds.look(now);
+        let (sender, stored) = crossbeam_channel::bounded(1);
+        rounds.look_and(now, move || drop(sender));
+        // Nothing is ever sent: the sender goes when the key is in force, or when there was nothing to do.
+        let _ = stored.recv() as Result<(), _>;
         Ok(rounds)
     }
 
@@ -52,6 +56,11 @@ impl TicketRounds {
 
     /// Looks whether a key is due or has expired. Does not wait for the disk.
     pub(super) fn look(&mut self, now: WallTime) {
+        self.look_and(now, || {});
+    }
+
+    /// The same; `done` is called, or dropped, when it is over.
+    fn look_and(&mut self, now: WallTime, done: impl FnOnce() + Send + 'static) {
         if self.is_storing.load(Ordering::Acquire) {
             return;
         }
@@ -64,13 +73,13 @@ impl TicketRounds {
         let before = self.seeds.clone();
         match rotation::rotate(&mut self.seeds, now, |seed| seed.made_at, || draw(now)) {
             Ok(false) => {}
-            Ok(true) => self.put_in_force(before, now),
+            Ok(true) => self.put_in_force(before, now, done),
             Err(()) => log::warn!("the system gives no random numbers: session tickets keep their keys"),
         }
     }
 
     /// A key is used once it is durable: a ticket that nobody could open after a restart would be the dearer way.
-    fn put_in_force(&mut self, before: Vec<TicketSeed>, now: WallTime) {
+    fn put_in_force(&mut self, before: Vec<TicketSeed>, now: WallTime, done: impl FnOnce() + Send + 'static) {
         self.is_storing.store(true, Ordering::Release);
         let (keys, identity, seeds) = (self.keys.clone(), self.identity.clone(), self.seeds.clone());
         let (is_storing, has_failed) = (self.is_storing.clone(), self.has_failed.clone());
@@ -87,6 +96,7 @@ impl TicketRounds {
                 }
             }
             is_storing.store(false, Ordering::Release);
+            done();
         });
     }
 }

@@ -204,6 +204,7 @@ fn answer(book: &mut Book, message: ToServer<'_>, answers: &mut Vec<ToAgent>) {
                 keep_seconds: Some(1_000),
                 notice_port: None,
                 notice_counter: None,
+                reconnect_seconds: None,
             };
             answers.push(ToAgent::InSync(in_sync));
         }

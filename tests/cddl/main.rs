@@ -168,6 +168,7 @@ fn bodies() -> Vec<Vec<u8>> {
             keep_seconds,
             notice_port: keep_seconds.map(|_| 13_000),
             notice_counter: keep_seconds,
+            reconnect_seconds: keep_seconds,
         })
     };
     let mut to_agent = vec![

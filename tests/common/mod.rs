@@ -89,7 +89,8 @@ impl Connection {
             }
             assert!(start.elapsed() < PATIENCE, "waited in vain for a message");
             let before = self.plain.len();
-            let outcome = self.channel.read_from(&mut self.socket, &mut self.plain);
+            let mut once = Once { socket: &mut self.socket, has_read: false };
+            let outcome = self.channel.read_from(&mut once, &mut self.plain);
             let _ = self.channel.flush_to(&mut self.socket);
             self.received_bytes += self.plain.len() - before;
             match outcome? {
@@ -102,10 +103,26 @@ impl Connection {
     }
 }
 
+/// A socket of which each call reads once, and then says that there is no more for now: its timeout is waited for only when there is nothing.
+struct Once<'a> {
+    socket: &'a mut TcpStream,
+    has_read: bool,
+}
+
+impl std::io::Read for Once<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if std::mem::replace(&mut self.has_read, true) {
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
+        self.socket.read(buffer)
+    }
+}
+
 /// A device that has enrolled.
 pub(crate) struct Device {
     pub enrolled: Enrolled,
     pub tls: ClientTls,
+    key: Vec<u8>,
 }
 
 impl Device {
@@ -125,9 +142,18 @@ impl Device {
             ToAgent::Enrolled(enrolled) => *enrolled,
             other => return Err(other),
         };
-        let identity =
-            ClientIdentity { certificate: &enrolled.certificate, private_key: key.serialized_der() };
-        let tls = ClientTls::new(ExpectedServer::Pins(enrolled.pins.clone()), Some(identity)).unwrap();
-        Ok(Self { enrolled, tls })
+        let key = key.serialized_der().to_vec();
+        let tls = tls_of(&enrolled, &key);
+        Ok(Self { enrolled, tls, key })
     }
+
+    /// A configuration without tickets.
+    pub(crate) fn fresh_tls(&self) -> ClientTls {
+        tls_of(&self.enrolled, &self.key)
+    }
+}
+
+fn tls_of(enrolled: &Enrolled, key: &[u8]) -> ClientTls {
+    let identity = ClientIdentity { certificate: &enrolled.certificate, private_key: key };
+    ClientTls::new(ExpectedServer::Pins(enrolled.pins.clone()), Some(identity)).unwrap()
 }

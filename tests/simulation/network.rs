@@ -66,6 +66,7 @@ impl World {
             interval_seconds: 120,
             keep_seconds: kept.then_some(20),
             has_room,
+            reconnect_seconds: u32::try_from(self.random.up_to(30)).unwrap_or(0),
             later_seconds: muster::machine::session::LATER_SECONDS,
             peer: self.links.get(&link).map(|link| link.peer),
             notice_port: None,

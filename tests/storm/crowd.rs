@@ -35,19 +35,19 @@ pub(crate) fn greet(connection: &mut Connection) {
     assert_eq!(connection.receive().unwrap(), ToAgent::Pong);
 }
 
-/// All of them connect at once and say something.
-pub(crate) fn rush(address: SocketAddr, devices: &[Device]) -> Vec<Connection> {
+/// All of them connect at once and say something. Their connections, and what they were answered.
+pub(crate) fn rush(address: SocketAddr, devices: &[Device]) -> Vec<(Connection, ToAgent)> {
     let open = |device: &Device| {
         let mut connection = Connection::open(address, &device.tls);
         connection.send(&ToServer::Ping(Ping::default()));
         connection
     };
-    let mut connections: Vec<_> = devices.iter().map(open).collect();
+    let connections: Vec<_> = devices.iter().map(open).collect();
     let answered = |mut connection: Connection| {
-        assert_eq!(connection.receive().unwrap(), ToAgent::Pong);
-        connection
+        let answer = connection.receive().unwrap();
+        (connection, answer)
     };
-    connections.drain(..).map(answered).collect()
+    connections.into_iter().map(answered).collect()
 }
 
 /// Sends an event and waits until it is durable.

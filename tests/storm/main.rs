@@ -6,5 +6,6 @@ mod admission;
 #[path = "../common/mod.rs"]
 mod common;
 mod crowd;
+mod later;
 mod process;
 mod tickets;

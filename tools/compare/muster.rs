@@ -280,6 +280,7 @@ mod tests {
             keep_seconds: None,
             notice_port: None,
             notice_counter: None,
+            reconnect_seconds: None,
         };
         let bytes = bytes(&[ToAgent::InSync(in_sync), ack(3, 4), ack(3, 9)]);
         let (heard, _) = heard_at_every_cut(&bytes, || Box::new(link())).unwrap();

@@ -99,6 +99,7 @@ impl AgentMachine {
             self.heartbeat.allow(seconds);
         }
         self.backoff.succeeded();
+        self.backoff.announced(in_sync.reconnect_seconds);
         self.retry_at = now.moment;
         self.last_error = None;
         if has_changed {
@@ -153,7 +154,12 @@ impl AgentMachine {
             self.sync_wanted.get_or_insert(syncing.reason);
             self.actions.push_back(Action::SyncFinished(SyncResult::Later { seconds }));
         }
-        // Without a sync it is the events that the server has no room for: they are sent again from the first, on a new link.
+        if self.keep_seconds.is_some() {
+            // The link is to stay, and comes back whenever the server lets it.
+            self.sync_wanted.get_or_insert(SyncReason::Reconnected);
+        }
+        // Without a sync it is the events that the server has no room for, or the server stops: they are sent again from the first, on a
+        // new link.
         if self.keep_seconds.is_none() || syncing.is_none() {
             self.actions.push_back(Action::CloseLink(LinkEnd::Later));
             self.drop_link();

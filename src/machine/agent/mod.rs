@@ -17,6 +17,8 @@ mod state;
 mod upload;
 
 #[cfg(test)]
+mod return_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;

@@ -79,6 +79,7 @@ fn in_sync(keep_seconds: Option<u32>) -> ToAgent {
         keep_seconds,
         notice_port: None,
         notice_counter: None,
+        reconnect_seconds: None,
     })
 }
 

@@ -268,6 +268,7 @@ fn finish(
         keep_seconds: policy.keep_seconds,
         notice_port: policy.notice_port,
         notice_counter: answer.notice_counter,
+        reconnect_seconds: Some(policy.reconnect_seconds).filter(|seconds| *seconds > 0),
     })));
     out.push(Command::Synced);
     call_step(record, CallStep::Synced, out);

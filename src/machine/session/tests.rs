@@ -26,6 +26,7 @@ fn policy() -> SyncPolicy {
         interval_seconds: 900,
         keep_seconds: None,
         has_room: true,
+        reconnect_seconds: 0,
         later_seconds: LATER_SECONDS,
         peer: None,
         notice_port: None,
@@ -95,6 +96,7 @@ fn in_sync(policy: &SyncPolicy) -> ToAgent {
         keep_seconds: policy.keep_seconds,
         notice_port: None,
         notice_counter: None,
+        reconnect_seconds: None,
     })
 }
 

@@ -80,7 +80,7 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
         ),
         (
             "[links]\n\ncolour = 1",
-            "musterd.toml:3: links.colour is not known: allowed here: max, handshake_deadline, idle_deadline, keep_interval, max_kept_connections, keep_unreachable, write_deadline",
+            "musterd.toml:3: links.colour is not known: allowed here: max, handshakes_per_second, handshake_deadline, idle_deadline, keep_interval, max_kept_connections, keep_unreachable, write_deadline",
         ),
         (
             "[synk]",

@@ -150,6 +150,7 @@ fn any_to_agent() -> impl Strategy<Value = ToAgent> {
                 keep_seconds,
                 notice_port: keep_seconds.map(|_| 13_000),
                 notice_counter: keep_seconds,
+                reconnect_seconds: keep_seconds,
             })
         }),
         any::<bool>().prop_map(|is_fresh| ToAgent::SyncNow(SyncNow { is_fresh })),
@@ -298,8 +299,9 @@ fn a_sync_in_which_nothing_changed_stays_below_its_budget() {
         interval_seconds: 86_400,
         notice_port: Some(u16::MAX),
         notice_counter: None,
+        reconnect_seconds: Some(900),
         keep_seconds: Some(86_400),
     })
     .write_to(&mut bytes);
-    assert!(bytes.len() <= 180, "{} bytes", bytes.len());
+    assert!(bytes.len() <= 190, "{} bytes", bytes.len());
 }

@@ -162,7 +162,7 @@ pub struct InSync {
     /// When to come again, in seconds from now: this device's slot, already spread.
     #[n(1)]
     pub next_seconds: u32,
-    /// How long all devices take to come by once, in seconds: what to spread over when the link is lost.
+    /// How long all devices take to come by once, in seconds: what attempts that fail spread over in the end.
     #[n(2)]
     pub interval_seconds: u32,
     /// When there, the link stays, and the agent pings at this interval, in seconds. Otherwise the agent closes the link.
@@ -175,6 +175,10 @@ pub struct InSync {
     /// here.
     #[n(5)]
     pub notice_counter: Option<u32>,
+    /// Over how many seconds the device is to spread its return when the link or the server is lost; left out when the fleet is so small
+    /// that all of it may come at once.
+    #[n(6)]
+    pub reconnect_seconds: Option<u32>,
 }
 
 /// Sync at once, whatever was said before of when.

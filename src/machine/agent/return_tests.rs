@@ -1,0 +1,97 @@
+//! When an agent comes back to a server that it has lost.
+
+use super::*;
+use crate::wire::message::{ErrorCode, ErrorReport, InSync, Later, ToAgent};
+use crate::wire::time::WallTime;
+
+fn at(seconds: u64) -> Now {
+    Now { moment: Moment(0).plus_seconds(seconds), wall: WallTime(1_000_000 + seconds * 1_000) }
+}
+
+/// An agent on a link that is to stay, which has been told over how many seconds to spread.
+fn kept(seed: u64, reconnect_seconds: Option<u32>) -> AgentMachine {
+    let reach = Reach { udp_port: 0, wake_counter: 0, notice_counter: 0, boot: 0 };
+    let spool = SpoolState { epoch: Epoch(1), highest: 0, forgotten_through: 0 };
+    let mut machine = AgentMachine::new(AgentStart { state: None, base: None, spool, reach, seed });
+    connect(&mut machine, &at(0));
+    machine.message(
+        &at(0),
+        ToAgent::InSync(InSync {
+            server_epoch: Epoch(5),
+            next_seconds: 900,
+            interval_seconds: 900,
+            keep_seconds: Some(300),
+            notice_port: None,
+            notice_counter: None,
+            reconnect_seconds,
+        }),
+    );
+    drain(&mut machine, &at(0));
+    machine
+}
+
+fn drain(machine: &mut AgentMachine, now: &Now) -> Vec<Action> {
+    std::iter::from_fn(|| machine.poll(now)).collect()
+}
+
+fn connect(machine: &mut AgentMachine, now: &Now) {
+    assert!(drain(machine, now).contains(&Action::Connect));
+    machine.connected(now);
+    drain(machine, now);
+}
+
+/// In how many seconds it comes again, by itself.
+fn returns_after_seconds(machine: &AgentMachine, now: &Now) -> f64 {
+    let next = machine.next_timeout().expect("it comes again");
+    std::time::Duration::from_micros(next.microseconds_since(now.moment)).as_secs_f64()
+}
+
+#[test]
+fn a_lost_link_comes_back_within_the_time_that_was_announced_and_spread_over_it() {
+    let returns = |reconnect_seconds| {
+        let mut returns: Vec<f64> = (0..400)
+            .map(|seed| {
+                let mut machine = kept(seed, reconnect_seconds);
+                machine.disconnected(&at(10), "the server was killed");
+                returns_after_seconds(&machine, &at(10))
+            })
+            .collect();
+        returns.sort_by(f64::total_cmp);
+        returns
+    };
+    let large = returns(Some(60));
+    assert!(large[399] <= 60.0 && large[399] > 55.0);
+    for (tenth, seconds) in large.iter().step_by(40).enumerate() {
+        let expected = 6.0 * tenth as f64;
+        assert!((seconds - expected).abs() < 6.0, "tenth {tenth} after {seconds} s");
+    }
+    assert!(returns(None)[399] <= 1.0, "a small fleet comes back at once");
+}
+
+#[test]
+fn attempts_that_fail_meanwhile_spread_no_less() {
+    let mut latest: f64 = 0.0;
+    for seed in 0..100 {
+        let mut machine = kept(seed, Some(60));
+        machine.disconnected(&at(10), "the server was killed");
+        let first = Now { moment: machine.next_timeout().expect("it comes again"), ..at(10) };
+        assert!(drain(&mut machine, &first).contains(&Action::Connect));
+        machine.disconnected(&first, "refused");
+        latest = latest.max(returns_after_seconds(&machine, &first));
+    }
+    assert!(latest > 50.0, "the second attempt came within {latest} s");
+}
+
+#[test]
+fn whose_server_stops_comes_back_when_it_was_told_to() {
+    let mut machine = kept(1, Some(60));
+    machine.message(&at(10), ToAgent::Later(Later { seconds: 7 }));
+    machine
+        .message(&at(10), ToAgent::Error(ErrorReport { code: ErrorCode::Stopping, message: "stops".into() }));
+    drain(&mut machine, &at(10));
+    assert!(!machine.is_connected());
+    let seconds = returns_after_seconds(&machine, &at(10));
+    assert!((seconds - 7.0).abs() < 0.01, "not at its next sync: after {seconds} s");
+    connect(&mut machine, &at(17));
+    assert!(machine.is_connected());
+}
