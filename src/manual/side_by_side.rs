@@ -42,8 +42,8 @@
 //! # What is the same for all
 //!
 //! - Mutual TLS 1.3 with AES-128-GCM and X25519, as OpenSSL 3.0 and Go 1.19 know no post-quantum key exchange. muster prefers one: the run
-//!   says what it costs. Certificates are Ed25519 on both sides; as OpenSSL and Go are quicker in ECDSA on P-256, their handshakes are
-//!   measured with such certificates too and printed below the table.
+//!   says what it costs. Certificates are Ed25519 on both sides; as libraries are not equally quick in every kind, the others' handshakes are
+//!   measured with ECDSA on P-256 too and printed below the table.
 //! - The client: one thread with one poll and rustls, the same code for all but the bytes of the protocol; the storm comes from a second
 //!   thread. It runs on the same cores as the server. It counts its own CPU, and a figure for which it was busy for 90 % of a core or more is
 //!   marked as the client's.
