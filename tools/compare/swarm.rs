@@ -183,7 +183,7 @@ impl<'p> Swarm<'p> {
     /// Ends a link.
     pub(crate) fn close(&mut self, place: usize) {
         if let Some(link) = self.links.get_mut(place).and_then(Option::take) {
-            link.close();
+            link.close(&mut self.shared);
         }
     }
 
