@@ -26,7 +26,8 @@
 //! | `low` | one message at a time on one link, and between two of them one durable write of 4 KiB (`pwritev2` with `RWF_DSYNC`) into a file beside the server's | both medians, and their ratio |
 //!
 //! In the open loop a message's latency counts from when it was *due*, not from when the client came to send it, so that a server that
-//! stalls is charged for all that should have left meanwhile. How late the client itself was stands beside it.
+//! stalls is charged for all that should have left meanwhile; what is given up 10 s after the end counts with the time that it has waited. How
+//! late the client itself was stands beside it.
 //!
 //! # What an acknowledgement means
 //!
