@@ -147,6 +147,9 @@ impl Link {
                     break;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    return Err(LinkError::Closed(self.stage.name()));
+                }
                 Err(error) => return Err(LinkError::Socket(self.stage.name(), error)),
             };
             let cipher = std::mem::take(&mut shared.cipher);
@@ -294,7 +297,9 @@ impl Link {
         out.clear();
         shared.sealed = out;
         match failed {
-            Some(error) if error.kind() == ErrorKind::BrokenPipe => Err(LinkError::Closed(stage)),
+            Some(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                Err(LinkError::Closed(stage))
+            }
             Some(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
                 Err(LinkError::Socket(stage, error))
             }
