@@ -67,5 +67,5 @@
 //!   garbage collector ran last.
 //! - muster's memory for a connection includes what it takes to know one more device, which has enrolled and is in its database.
 //!   The others' clients share a certificate and are known to nobody.
-//! - A machine that does something else spoils it: latencies and rates above all, CPU each by some tens of percent. The load average before each
+//! - A machine that does something else spoils it: latencies and rates above all, and CPU each is too high. The run warns of it; the load average before each
 //!   server's loads is printed. Compare within one run, and take the medians of three.
