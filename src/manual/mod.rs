@@ -14,6 +14,7 @@
 //! | [`tasks`] | whoever has devices execute something: targets, schedules, windows, what becomes of runs |
 //! | [`wire`] | whoever writes an agent in another language |
 //! | [`measurements`] | whoever sizes a server: what was measured, and how |
+//! | [`side_by_side`] | whoever chooses a server: the same loads against muster, mosquitto, nats-server and redis |
 //! | [`testing`] | whoever wants to see that it holds |
 //!
 //! The layout of the journal on disk is documented where it is read and written, in [`crate::journal`]; the messages are
@@ -28,6 +29,7 @@ pub mod operations;
 pub mod policies;
 pub mod reach;
 pub mod runs;
+pub mod side_by_side;
 pub mod status;
 pub mod storms;
 pub mod tasks;

@@ -36,7 +36,7 @@ pub(crate) enum KeyExchange {
 pub(crate) enum Keys {
     /// As muster makes them.
     Ed25519,
-    /// ECDSA on P-256, in which some libraries are quicker.
+    /// ECDSA on P-256: libraries are not equally quick in both.
     P256,
 }
 

@@ -37,11 +37,12 @@ pub(crate) struct Shared {
     cipher: Vec<u8>,
     plain: Vec<u8>,
     out: Vec<u8>,
+    sealed: Vec<u8>,
 }
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { cipher: vec![0; READ_BYTES], plain: vec![0; READ_BYTES], out: Vec::new() }
+        Self { cipher: vec![0; READ_BYTES], plain: vec![0; READ_BYTES], out: Vec::new(), sealed: Vec::new() }
     }
 }
 
@@ -84,6 +85,8 @@ pub(crate) struct Link {
     stage: Stage,
     /// Part of a word of the server's, while it is not whole.
     inbox: Vec<u8>,
+    /// Sealed bytes that the socket has not taken yet.
+    outbox: Vec<u8>,
 }
 
 impl Link {
@@ -105,7 +108,14 @@ impl Link {
             .map_err(|error| LinkError::Tls("connecting", error))?;
         // What is to leave is bounded by what is in flight.
         tls.set_buffer_limit(None);
-        Ok(Self { socket, tls, protocol: peer.protocol(client, packing), stage, inbox: Vec::new() })
+        Ok(Self {
+            socket,
+            tls,
+            protocol: peer.protocol(client, packing),
+            stage,
+            inbox: Vec::new(),
+            outbox: Vec::new(),
+        })
     }
 
     /// The socket, to be watched.
@@ -137,6 +147,9 @@ impl Link {
                     break;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    return Err(LinkError::Closed(self.stage.name()));
+                }
                 Err(error) => return Err(LinkError::Socket(self.stage.name(), error)),
             };
             let cipher = std::mem::take(&mut shared.cipher);
@@ -158,7 +171,7 @@ impl Link {
             self.protocol.hello(&mut shared.out);
             self.seal(&shared.out)?;
         }
-        self.flush()?;
+        self.flush(shared)?;
         Ok(heard)
     }
 
@@ -185,7 +198,7 @@ impl Link {
                 Ok(state) => state,
                 Err(error) => {
                     // The alert that says so; the link is over either way.
-                    let _ = self.flush();
+                    let _ = self.flush(shared);
                     return Err(LinkError::Tls(stage, error));
                 }
             };
@@ -242,37 +255,55 @@ impl Link {
                 }
             }
         }
-        self.flush()
+        self.flush(shared)
     }
 
     /// Says farewell as TLS does, as far as the socket takes it, and hangs up.
-    pub(crate) fn close(mut self) {
+    pub(crate) fn close(mut self, shared: &mut Shared) {
         self.tls.send_close_notify();
         // The server may have hung up first.
-        let _ = self.flush();
+        let _ = self.flush(shared);
     }
 
     fn seal(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
         self.tls.writer().write_all(bytes).map_err(|error| LinkError::Socket(self.stage.name(), error))
     }
 
-    fn flush(&mut self) -> Result<(), LinkError> {
-        if self.stage == Stage::Greeting {
+    /// Writes what is ready, in one piece: that is cheaper than one piece for each record, and the same for every server.
+    fn flush(&mut self, shared: &mut Shared) -> Result<(), LinkError> {
+        let is_empty = !self.tls.wants_write() && self.outbox.is_empty();
+        if is_empty || self.stage == Stage::Greeting {
             return Ok(());
         }
+        let stage = self.stage.name();
+        // What the socket did not take before goes first.
+        let mut out =
+            std::mem::take(if self.outbox.is_empty() { &mut shared.sealed } else { &mut self.outbox });
         while self.tls.wants_write() {
-            match self.tls.write_tls(&mut self.socket) {
-                Ok(_) => {}
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
-                    break;
-                }
+            self.tls.write_tls(&mut out).map_err(|error| LinkError::Socket(stage, error))?;
+        }
+        let mut written = 0;
+        let mut failed = None;
+        while written < out.len() && failed.is_none() {
+            match self.socket.write(&out[written..]) {
+                Ok(length) => written += length,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                    return Err(LinkError::Closed(self.stage.name()));
-                }
-                Err(error) => return Err(LinkError::Socket(self.stage.name(), error)),
+                Err(error) => failed = Some(error),
             }
         }
-        Ok(())
+        if written < out.len() {
+            self.outbox.extend_from_slice(&out[written..]);
+        }
+        out.clear();
+        shared.sealed = out;
+        match failed {
+            Some(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                Err(LinkError::Closed(stage))
+            }
+            Some(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                Err(LinkError::Socket(stage, error))
+            }
+            _ => Ok(()),
+        }
     }
 }

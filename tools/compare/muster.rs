@@ -71,7 +71,8 @@ impl MusterPeer {
         if count <= first {
             return Ok(());
         }
-        let uses = u32::try_from(count - first).map_err(Failure::when("enrol so many devices"))?;
+        // One that is hung up on may have spent a use.
+        let uses = u32::try_from(2 * (count - first)).map_err(Failure::when("enrol so many devices"))?;
         let new = NewToken { uses: Some(uses), ..NewToken::default() };
         let token = self.client()?.create_token(&new).map_err(Failure::when("make a join token"))?.token;
         let token: JoinToken = token.parse().map_err(Failure::when("read the join token"))?;
@@ -110,8 +111,8 @@ fn enrol_one(server: &str, token: &JoinToken, number: usize) -> Result<Identity,
     loop {
         match enroll(&address, token, &format!("device-{number}"), KeyType::Ed25519, WallTime(1)) {
             Ok(identity) => return Ok(identity),
-            // The workers are full: it says so before anything is spent.
-            Err(EnrollError::Later(_)) if begun.elapsed() < ENROL_PATIENCE => {
+            // It has more to do than it can, and says so or hangs up.
+            Err(EnrollError::Later(_) | EnrollError::Link { .. }) if begun.elapsed() < ENROL_PATIENCE => {
                 std::thread::sleep(Duration::from_millis(20));
             }
             Err(error) => return Err(Failure(format!("can't enrol device {number}: {error}"))),

@@ -37,7 +37,7 @@ pub(crate) struct Pace {
     pub(crate) rate_kept: f64,
     /// Not acknowledged within the patience either.
     pub(crate) given_up: u64,
-    /// From when a message was due until it was acknowledged.
+    /// From when a message was due until it was acknowledged, or given up.
     pub(crate) ack: Summary,
     /// From when it was due until the client sent it: the client's own part in it.
     pub(crate) client_lateness: Summary,
@@ -102,6 +102,9 @@ impl OpenLoop {
                 back += acks;
             }
         }
+        // What was given up has waited at least so long.
+        let now = clock.nanoseconds();
+        due.iter().flatten().for_each(|due| latencies.record(now.saturating_sub(*due), 1));
         let (in_time, used) = in_time.ok_or_else(|| Failure("the loop ended before its time".into()))?;
         Ok(Pace {
             links: swarm.len(),

@@ -1,5 +1,6 @@
 //! Many links on one poll, in one thread.
 
+use std::collections::VecDeque;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use rustls::ClientConfig;
 
 use crate::failure::Failure;
 use crate::link::{Link, LinkError, Records, Shared};
-use crate::protocol::{Heard, Packing, Peer, Tickets};
+use crate::protocol::{Heard, Packing, Peer, ProtocolError, Tickets};
 
 /// Readiness that one poll brings, in events.
 const EVENTS_PER_POLL: usize = 2048;
@@ -23,6 +24,9 @@ const CONNECT_PATIENCE_PER_LINK: Duration = Duration::from_millis(20);
 
 /// And at least.
 const CONNECT_PATIENCE_MIN: Duration = Duration::from_secs(20);
+
+/// How long a link that was turned away waits before it tries again. Real agents wait longer; a load is to begin.
+const TURNED_AWAY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The links of one thread, by their place.
 pub(crate) struct Swarm<'p> {
@@ -85,32 +89,53 @@ impl<'p> Swarm<'p> {
         Ok(())
     }
 
-    /// Connects clients with numbers from `first` on, a link for each, in the places that follow, and waits until all are ready.
+    /// Connects clients with numbers from `first` on, a link for each, in the places that follow, and waits until all are ready. One that
+    /// the server turns away, because it admits no more at a time, tries again.
     ///
     /// # Errors
     /// When one of them can't be made ready in time.
     pub(crate) fn connect(&mut self, first: usize, count: usize, packing: Packing) -> Result<(), Failure> {
-        let patience =
-            CONNECT_PATIENCE_MIN.max(CONNECT_PATIENCE_PER_LINK * u32::try_from(count).unwrap_or(u32::MAX));
+        let for_each = CONNECT_PATIENCE_PER_LINK * u32::try_from(count).unwrap_or(u32::MAX);
+        let patience = CONNECT_PATIENCE_MIN.max(for_each);
         let deadline = Instant::now() + patience;
         let base = self.links.len();
-        let (mut begun, mut done) = (0, 0);
+        let mut waiting: VecDeque<usize> = (0..count).collect();
+        let mut turned_away: VecDeque<(Instant, usize)> = VecDeque::new();
+        let (mut under_way, mut done) = (0, 0);
         while done < count {
-            while begun < count && begun - done < CONNECTING_MAX {
-                let config = self.peer.tls(first + begun, Tickets::None)?;
-                self.begin(base + begun, first + begun, &config, packing)
-                    .map_err(|error| Failure(format!("link {begun}: {error}")))?;
-                begun += 1;
+            let now = Instant::now();
+            if now > deadline {
+                return Err(Failure(format!("only {done} of {count} links were ready after {patience:?}")));
             }
-            self.wait(Duration::from_millis(100))?;
+            while let Some((_, number)) = turned_away.pop_front_if(|(until, _)| *until <= now) {
+                waiting.push_back(number);
+            }
+            while under_way < CONNECTING_MAX
+                && let Some(number) = waiting.pop_front()
+            {
+                let config = self.peer.tls(first + number, Tickets::None)?;
+                self.begin(base + number, first + number, &config, packing)
+                    .map_err(|error| Failure(format!("link {number}: {error}")))?;
+                under_way += 1;
+            }
+            self.wait(TURNED_AWAY_PAUSE)?;
             for index in 0..self.ready.len() {
                 let place = self.ready[index];
-                if self.pump_or_fail(place)?.is_ready {
-                    done += 1;
+                let was_ready = self.link(place).is_some_and(Link::is_ready);
+                match self.pump(place) {
+                    Ok(heard) if heard.is_ready => {
+                        under_way -= 1;
+                        done += 1;
+                    }
+                    Ok(_) => {}
+                    Err(LinkError::Protocol(ProtocolError::PutOff { .. }) | LinkError::Closed(_))
+                        if !was_ready =>
+                    {
+                        under_way -= 1;
+                        turned_away.push_back((Instant::now() + TURNED_AWAY_PAUSE, place - base));
+                    }
+                    Err(error) => return Err(Failure(format!("link {place}: {error}"))),
                 }
-            }
-            if Instant::now() > deadline {
-                return Err(Failure(format!("only {done} of {count} links were ready after {patience:?}")));
             }
         }
         Ok(())
@@ -183,7 +208,7 @@ impl<'p> Swarm<'p> {
     /// Ends a link.
     pub(crate) fn close(&mut self, place: usize) {
         if let Some(link) = self.links.get_mut(place).and_then(Option::take) {
-            link.close();
+            link.close(&mut self.shared);
         }
     }
 
