@@ -139,7 +139,7 @@ impl Engine {
             devices: Arc::clone(&setting.devices),
             counters,
             measures: Measures::default(),
-            paper: Paper::new(setting.event_bytes),
+            paper: Paper::new(setting.event_bytes, &clock.now()),
             inventory: inventory(setting.applications),
             random: Random::new(u64::from_ne_bytes(seed)),
             plain: Vec::new(),
