@@ -278,10 +278,10 @@ impl Agent {
                 self.link.close(&cx.counters);
             }
             Action::ReadSpool { after_sequence, max_bytes, max_events } => {
-                let there = self.spool.highest().saturating_sub(after_sequence);
                 let fit = max_events.min((max_bytes / cx.paper.bytes().max(1)).max(1));
-                let events = usize::try_from(there).unwrap_or(usize::MAX).min(fit);
-                machine.spool_read(now, cx.paper.write(now.wall, after_sequence + 1, events));
+                let first = self.spool.first_after(after_sequence);
+                let events = cx.paper.write(first, self.spool.after(after_sequence).take(fit));
+                machine.spool_read(now, events);
             }
             Action::ForgetThrough { sequence } => {
                 let mut acknowledged = 0;
@@ -296,7 +296,10 @@ impl Agent {
                     machine.events_available(self.spool.highest());
                 }
             }
-            Action::NewSpoolEpoch { epoch } => self.spool.begin_epoch(epoch),
+            Action::NewSpoolEpoch { epoch } => {
+                cx.note_trouble("the server knows other events of the device, whose spool began a new epoch");
+                self.spool.begin_epoch(epoch);
+            }
             Action::SaveState(state) => self.saved = Some(state),
             Action::LookAnew(reason) => machine.called(now, reason),
             Action::RaiseNoticeCounter { counter } => {

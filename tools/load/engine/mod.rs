@@ -97,6 +97,8 @@ pub(crate) struct Engine {
     wanted: usize,
     started: usize,
     at_a_time: usize,
+    /// The pace at which they are started, when there is one.
+    starts: Option<Pace>,
     /// Events that happen by themselves, to the first so many devices.
     events: Option<(Pace, usize)>,
     syncs: Option<Pace>,
@@ -139,7 +141,7 @@ impl Engine {
             devices: Arc::clone(&setting.devices),
             counters,
             measures: Measures::default(),
-            paper: Paper::new(setting.event_bytes),
+            paper: Paper::new(setting.event_bytes, &clock.now()),
             inventory: inventory(setting.applications),
             random: Random::new(u64::from_ne_bytes(seed)),
             plain: Vec::new(),
@@ -163,6 +165,7 @@ impl Engine {
             wanted: 0,
             started: 0,
             at_a_time: 1,
+            starts: None,
             events: None,
             syncs: None,
             next_to_sync: 0,
@@ -220,10 +223,11 @@ impl Engine {
     /// When something is due at the latest.
     fn next(&self) -> Moment {
         let may_start = self.started < self.wanted && self.cx.starting < self.at_a_time;
-        if may_start || self.visitors.may_start() || !self.cx.leaving.is_empty() {
+        if (may_start && self.starts.is_none()) || self.visitors.may_start() || !self.cx.leaving.is_empty() {
             return Moment(0);
         }
-        let paces = [self.events.as_ref().map(|(pace, _)| pace), self.syncs.as_ref()];
+        let starts = self.starts.as_ref().filter(|_| may_start);
+        let paces = [self.events.as_ref().map(|(pace, _)| pace), self.syncs.as_ref(), starts];
         let paced = paces.into_iter().flatten().map(Pace::next);
         let never = self.cx.clock.now().moment.plus_milliseconds(SLEEP_MILLISECONDS_MAX);
         paced.chain(self.cx.timers.next()).min().unwrap_or(never)
@@ -242,6 +246,9 @@ impl Engine {
         self.visitors.go_on(&mut self.agents, &mut self.cx);
         for _ in 0..STARTS_PER_TURN {
             if self.started >= self.wanted || self.cx.starting >= self.at_a_time {
+                break;
+            }
+            if self.starts.as_mut().is_some_and(|pace| pace.due(now).is_none()) {
                 break;
             }
             self.start_next();
@@ -302,7 +309,9 @@ impl Engine {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Run { devices, at_a_time } => {
+            Order::Run { devices, at_a_time, rate } => {
+                let now = self.cx.clock.now().moment;
+                self.starts = rate.map(|rate| Pace::new(now, self.share.rate(rate)));
                 self.wanted = self.share.of_first(devices).min(self.agents.len());
                 self.at_a_time = self.share.part(at_a_time).max(1);
                 while self.started > self.wanted {

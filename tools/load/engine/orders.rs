@@ -63,6 +63,8 @@ pub(crate) enum Order {
         devices: usize,
         /// How many may be on their way to their first sync at a time.
         at_a_time: usize,
+        /// How many may be started a second in all; left out: as many as there is room for.
+        rate: Option<f64>,
     },
     /// Devices forget the tickets that they were given: their next handshakes are full ones.
     ForgetTickets,
@@ -110,7 +112,7 @@ mod tests {
     #[test]
     fn orders_survive_the_way_between_processes() {
         for order in [
-            Order::Run { devices: 5, at_a_time: 2 },
+            Order::Run { devices: 5, at_a_time: 2, rate: Some(7.5) },
             Order::Events(EventLoad { devices: 3, rate: Some(0.1), in_flight: 1 }),
             Order::Syncs { rate: None },
             Order::Take,

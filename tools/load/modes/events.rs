@@ -31,8 +31,8 @@ const LOW_RATE: f64 = 50.0;
 /// How long that takes, in seconds.
 const LOW_SECONDS: u64 = 3;
 
-/// A durable write of the tool between the low load's.
-const DISK_EVERY: Duration = Duration::from_millis(20);
+/// A durable write of the tool between the low load's: at another beat, or the two would always meet, or never.
+const DISK_EVERY: Duration = Duration::from_millis(27);
 
 /// Runs the command. Whether nothing was missed.
 pub(crate) fn run(events: &Events) -> Result<bool, Failure> {

@@ -24,7 +24,7 @@ pub(crate) fn measure(
     is_full: bool,
 ) -> Result<Option<HandshakeCost>, Failure> {
     let count = RECONNECTS_MAX.min(devices);
-    stage.workers.order(Order::Run { devices: devices - count, at_a_time })?;
+    stage.run(devices - count, at_a_time)?;
     if is_full {
         stage.workers.order(Order::ForgetTickets)?;
     }

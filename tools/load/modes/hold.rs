@@ -8,7 +8,6 @@ use super::stage::{Stage, Waited, float};
 use super::watch::share;
 use crate::arguments::Hold;
 use crate::engine::counters::Counts;
-use crate::engine::orders::Order;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::observe::capacity::capacity;
@@ -54,6 +53,10 @@ pub(crate) fn run(hold: &Hold) -> Result<bool, Failure> {
     stage.entitle("hold", "Devices that stay connected");
     let at_a_time = usize::try_from(hold.at_a_time).unwrap_or(1);
     stage.parameter("connecting at a time", at_a_time);
+    if let Some(rate) = hold.rate {
+        stage.parameter("connections a second at most", rate);
+        stage.starts_per_second = Some(rate);
+    }
     let devices = stage.devices.len();
     let known_bytes = stage.watch.quiet_bytes();
     let resident_before = stage.watch.sample().map(|sample| sample.resident_bytes);
@@ -249,7 +252,7 @@ fn memory(stage: &mut Stage, points: &[Point], known_bytes: Option<u64>, asked_g
 /// Closes all links, and looks how fast memory comes back.
 fn let_go(stage: &mut Stage, resident_before: Option<u64>) -> Result<(), Failure> {
     let links = stage.workers.counts().open;
-    stage.workers.order(Order::Run { devices: 0, at_a_time: 1 })?;
+    stage.run(0, 1)?;
     let begun = Instant::now();
     let phase = stage.steps.phase("closing", links);
     let gone = |counts: &Counts| links.saturating_sub(counts.open);

@@ -43,6 +43,8 @@ pub(crate) struct Stage {
     /// Private memory of the server before it knew a device, when that was looked at.
     pub(crate) empty_bytes: Option<u64>,
     pub(crate) report: Report,
+    /// How many devices may be started a second.
+    pub(crate) starts_per_second: Option<f64>,
     /// Threads that simulate devices, in all processes.
     pub(crate) engines: usize,
     begun: Instant,
@@ -122,6 +124,7 @@ impl Stage {
             empty_bytes,
             report,
             engines: usize::try_from(common.threads).unwrap_or(1) * pids.len(),
+            starts_per_second: None,
             begun: Instant::now(),
             clients,
             is_json: common.json,
@@ -222,11 +225,18 @@ impl Stage {
         Ok(true)
     }
 
+    /// So many devices are to run.
+    pub(crate) fn run(&self, devices: usize, at_a_time: usize) -> Result<(), Failure> {
+        self.workers.order(Order::Run { devices, at_a_time, rate: self.starts_per_second })
+    }
+
     /// Starts devices until so many are live, and says why when they do not come.
     pub(crate) fn bring_up(&mut self, devices: usize, at_a_time: usize) -> Result<Waited, Failure> {
-        self.workers.order(Order::Run { devices, at_a_time })?;
+        self.run(devices, at_a_time)?;
         let phase = self.steps.phase("connecting", devices as u64);
-        let waited = self.wait(&phase, patience(devices), |counts| counts.live, devices as u64)?;
+        let paced = self.starts_per_second.map_or(0.0, |rate| float(devices as u64) / rate);
+        let limit = patience(devices) + Duration::from_secs_f64(paced);
+        let waited = self.wait(&phase, limit, |counts| counts.live, devices as u64)?;
         if waited == Waited::TimedOut {
             let live = self.workers.counts().live;
             return Err(Failure::refused(format!("only {live} of {devices} devices came up{}", self.why()?)));

@@ -15,7 +15,6 @@ use super::prepare::{Wishes, prepare};
 use super::stage::{Stage, Waited, float, patience};
 use crate::arguments::Wake;
 use crate::engine::measures::{histogram, note};
-use crate::engine::orders::Order;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::report::model::Unit;
@@ -104,7 +103,7 @@ pub(crate) fn run(wake: &Wake) -> Result<bool, Failure> {
 
 /// The devices sync, say where they hear wakes, and go.
 fn come_and_go(stage: &mut Stage, devices: usize) -> Result<(), Failure> {
-    stage.workers.order(Order::Run { devices, at_a_time: AT_A_TIME })?;
+    stage.run(devices, AT_A_TIME)?;
     let phase = stage.steps.phase("connecting", devices as u64);
     let waited = stage.wait(&phase, patience(devices), |counts| counts.synced, devices as u64)?;
     drop(phase);
