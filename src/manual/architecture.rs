@@ -11,7 +11,8 @@
 //! 1  machine/   pure state machines: server session, acknowledgements, timers, calls of devices, agent
 //! 1  record_layer/  the records of an established TLS 1.3 connection, from its secrets and numbers alone
 //! 2  lane/      what passes between threads: bounded mailboxes with a doorbell; counters
-//! 3  journal/   the event log of the server and the spool of the agent; the one module with unsafe
+//! 2  memory     the process's memory: what is free is given back, nothing of it goes into a core dump
+//! 3  journal/   the event log of the server and the spool of the agent; beside one call in `memory` the one module with unsafe
 //! 3  store/     SQLite: devices, groups, tokens, inventory, policies, statistics; the device table in memory
 //! 3  reactor/   mio: poll, links, the TLS channel, acceptor, the UDP port, buffers, the clock
 //! 4  admin/     the administration API    agent/  the device side    client/  what musterctl uses

@@ -5,6 +5,7 @@
 //! | [`architecture`] | whoever changes muster: floors, threads, roads |
 //! | [`delivery`] | whoever relies on an event arriving: what is promised, and how it is kept |
 //! | [`applications`] | whoever manages an application: its file on the device, settings, drift, statistics |
+//! | [`density`] | whoever asks where the memory is: a link without its library, tables that grow by a piece |
 //! | [`load`] | whoever sizes a server: `muster-load`, and what its figures mean |
 //! | [`operations`] | whoever runs a server: configuration, backup, full disks, removed devices |
 //! | [`policies`] | whoever sets applications: policies, locks, own settings, drift |
@@ -25,6 +26,7 @@
 pub mod applications;
 pub mod architecture;
 pub mod delivery;
+pub mod density;
 pub mod load;
 pub mod measurements;
 pub mod operations;

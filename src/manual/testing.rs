@@ -37,8 +37,14 @@
 //! learned as such and keeps its connection through a cut and a new address; one that is reached is woken across the router. It needs
 //! root, `ip` and `nft`.
 //!
+//! # How much, and how many
+//!
+//! `tests/load_tool.rs` runs every command of `muster-load` in small; `benches/density.rs` holds 2,000 devices and fails when one takes too much
+//! memory; `tests/two_million.rs` fills the tables and timers with two million entries; `tests/storm.rs` has hundreds of devices come back at once, with
+//! attackers among them. How fast something is, is never asserted: [`measurements`](super::measurements) and [`side_by_side`](super::side_by_side) say how to see it.
+//!
 //! # Peers that nobody here wrote
 //!
-//! `openssl s_client` for the handshake, an unmodified client of rustls for the record layer (`tests/record_layer`), the machine's
-//! own package database and `dpkg-query` for the inventory. A test that needs something which the machine does not have says
+//! `openssl s_client` for the handshake; the same and an unmodified client of rustls for the record layer (`tests/record_layer`: thousands of
+//! records each, with KeyUpdates of both kinds from both sides); the machine's own package database and `dpkg-query` for the inventory. A test that needs something which the machine does not have says
 //! `skipped: needs …` and passes; continuous integration has everything installed.

@@ -1,0 +1,52 @@
+//! What a connected device costs in memory, where it stands, and what keeps it small.
+//!
+//! The kernel takes about 4 KB for a socket, whoever opens it. A TLS library that keeps its connection takes 4 to 8 KB more, a server in a language
+//! with a runtime 20 to 150. Here a link is 232 bytes and everything that a server knows of a connected device is below 512, so that what is left is
+//! the kernel's. `cargo bench --bench density` prints the sizes and measures the slope; the checks of every change fail when 2,000 devices take more
+//! than 640 bytes each.
+//!
+//! | bytes | what | where |
+//! |---|---|---|
+//! | 232 | a link | its reactor's table, in segments of 1,024 |
+//! | 128 | of it: the channel, of which 120 are two traffic secrets, two numbers, a suite and a state | [`record_layer`](crate::record_layer) |
+//! | 48 | of it: the session | [`machine::session`](crate::machine::session) |
+//! | 16 | its deadline | [`machine::timers`](crate::machine::timers), a heap in segments |
+//! | 160 | the device's record | [`store::table`](crate::store::table), 256 shards, in segments of 32 |
+//! | 32 | whose certificate it is | the same |
+//! | 11 to 23 | two indexes of four-byte numbers | the same |
+//!
+//! # A link without its library
+//!
+//! A handshake belongs to rustls, which needs some 12 KB for it; how many are under way is bounded ([`storms`](super::storms)). When it is done, its
+//! traffic secrets go into the table and the library goes away. From then on the records of the link are ours (RFC 8446 section 5): a key is made on the
+//! stack for a burst of records, which costs a microsecond beside the system call that brings or takes them, and is dropped with it. Where there
+//! is half a record, half a frame, or something that the socket does not take, it stands in a box that goes when it is empty. Where a peer comes from
+//! is asked of the system when somebody wants to know.
+//!
+//! AES-128-GCM is preferred, by agents and by the server: making its key takes a third of the time of AES-256-GCM with SHA-384.
+//!
+//! What could go wrong, and what is done about it:
+//!
+//! | trap | answer |
+//! |---|---|
+//! | the last handshake message and a KeyUpdate, or data, in one segment: the library would take both | it is shown one record at a time until the handshake ends |
+//! | secrets of another connection | each handshake has a key log of its own; the keys that follow from the secrets must be those that the library gives away |
+//! | tickets of the library, sent after the handover under the same numbers | they leave before it; our numbers begin behind them |
+//! | a resumed session does not check the certificate | the device is looked up after every handshake |
+//! | the same number sealed twice | a half gives each number once, before anything is sealed; it can't be copied |
+//! | a key used for too long | a KeyUpdate long before the limit of the AEAD, and an end of the link at it |
+//! | a flood of KeyUpdates or empty records | both are bounded |
+//! | secrets in a core dump, or in memory that was given back | no core dumps (`RLIMIT_CORE`); secrets are wiped when a link goes |
+//!
+//! # Tables that grow by a piece
+//!
+//! A table that doubles needs its memory twice for a moment, which for a large server is the moment at which it ends. Links, records, certificates and
+//! deadlines stand in segments instead: nothing moves, and a segment is given back when it is empty. Places are filled from the front, so that
+//! what a storm made long becomes short again. `tests/two_million.rs` does it all with two million entries, without sockets.
+//!
+//! # What comes back
+//!
+//! The allocator keeps what a storm took. When handshakes have been made by the hundred, or links have gone, and things are quiet again, the server
+//! frees SQLite's cache, gives free pages back (`malloc_trim(3)`) and lets go of pages of its own program, which come back from the page cache when they are
+//! needed. The same is done five seconds after a start.
+#![forbid(unsafe_code)]
