@@ -1,14 +1,14 @@
 //! What a connected device costs in memory, where it stands, and what keeps it small.
 //!
 //! The kernel takes about 4 KB for a socket, whoever opens it. A TLS library that keeps its connection takes 4 to 8 KB more, a server in a language
-//! with a runtime 20 to 150. Here a link is 232 bytes and everything that a server knows of a connected device is below 512, so that what is left is
+//! with a runtime 20 to 150. Here a link is 256 bytes and everything that a server knows of a connected device is below 512, so that what is left is
 //! the kernel's. `cargo bench --bench density` prints the sizes and measures the slope; the checks of every change fail when 2,000 devices take more
 //! than 640 bytes each.
 //!
 //! | bytes | what | where |
 //! |---|---|---|
-//! | 232 | a link | its reactor's table, in segments of 1,024 |
-//! | 128 | of it: the channel, of which 120 are two traffic secrets, two numbers, a suite and a state | [`record_layer`](crate::record_layer) |
+//! | 256 | a link | its reactor's table, in segments of 1,024 |
+//! | 152 | of it: the channel, of which 144 are two traffic secrets with their keys, two numbers, a suite and a state | [`record_layer`](crate::record_layer) |
 //! | 48 | of it: the session | [`machine::session`](crate::machine::session) |
 //! | 16 | its deadline | [`machine::timers`](crate::machine::timers), a heap in segments |
 //! | 160 | the device's record | [`store::table`](crate::store::table), 256 shards, in segments of 32 |
@@ -18,12 +18,13 @@
 //! # A link without its library
 //!
 //! A handshake belongs to rustls, which needs some 12 KB for it; how many are under way is bounded ([`storms`](super::storms)). When it is done, its
-//! traffic secrets go into the table and the library goes away. From then on the records of the link are ours (RFC 8446 section 5): a key is made on the
-//! stack for a burst of records, which costs a microsecond beside the system call that brings or takes them, and is dropped with it. Where there
+//! traffic secrets go into the table and the library goes away. From then on the records of the link are ours (RFC 8446 section 5): a cipher is set up for
+//! a burst of records, which is little beside the system call that brings or takes them, and is dropped with it. Where there
 //! is half a record, half a frame, or something that the socket does not take, it stands in a box that goes when it is empty. Where a peer comes from
 //! is asked of the system when somebody wants to know.
 //!
-//! AES-128-GCM is preferred, by agents and by the server: making its key takes a third of the time of AES-256-GCM with SHA-384.
+//! AES-128-GCM is preferred, by agents and by the server: with its shorter secret there is room for the key beside it, so that it is not derived again
+//! for each burst, as those of AES-256-GCM and ChaCha20-Poly1305 are.
 //!
 //! What could go wrong, and what is done about it:
 //!

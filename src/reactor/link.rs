@@ -80,7 +80,7 @@ pub(super) struct Link {
 }
 
 /// Most memory of a link while it is idle, in bytes: with its deadline, its device's record and the index of both it is to stay below 512.
-pub(super) const LINK_BYTES_MAX: usize = 240;
+pub(super) const LINK_BYTES_MAX: usize = 256;
 
 const _: () = assert!(size_of::<Link>() <= LINK_BYTES_MAX);
 

@@ -23,19 +23,29 @@ const NEXT: &[u8] = b"\x11tls13 traffic upd";
 /// A traffic secret. It is not copied, not shown, and wiped when it is dropped; who moves it leaves a copy behind on the stack,
 /// which nothing in safe code can help.
 ///
-/// Room for the longest is kept in place: a suite with SHA-256 leaves 16 bytes of it unused, which is what a separate allocation
-/// for the others would cost every one of them, and suites with SHA-384 are what clients prefer.
-pub(super) struct Secret([u8; SECRET_BYTES_MAX]);
+/// Room for the longest is kept in place. The suite that both ends prefer leaves 16 bytes of it unused, as many as its key has: the key stands
+/// there with its initialization vector, so that a burst need not derive them, which is most of what a burst of one record takes. The
+/// others derive theirs each time, since room for their keys would cost every link as much.
+pub(super) struct Secret {
+    /// The secret, and behind it the key, where there is one.
+    bytes: [u8; SECRET_BYTES_MAX],
+    /// That of the key behind the secret.
+    iv: [u8; NONCE_LEN],
+}
+
+/// The suite whose key stands behind its secret.
+const KEPT: Suite = Suite::Aes128Gcm;
 
 impl Secret {
-    /// From its bytes. `None` when there are not as many as the suite's secrets have.
+    /// From its bytes. `None` when there are not as many as the suite's secrets have, or when its key can't be derived.
     #[must_use]
     pub(super) fn new(suite: Suite, bytes: &[u8]) -> Option<Self> {
         if bytes.len() != suite.secret_bytes() {
             return None;
         }
-        let mut secret = Self([0; SECRET_BYTES_MAX]);
-        secret.0[..bytes.len()].copy_from_slice(bytes);
+        let mut secret = Self { bytes: [0; SECRET_BYTES_MAX], iv: [0; NONCE_LEN] };
+        secret.bytes[..bytes.len()].copy_from_slice(bytes);
+        secret.keep_key(suite).ok()?;
         Some(secret)
     }
 
@@ -44,12 +54,31 @@ impl Secret {
         let mut next = Zeroizing::new([0; SECRET_BYTES_MAX]);
         let next = &mut next[..suite.secret_bytes()];
         expand(&self.expander(suite), NEXT, next)?;
-        self.0[..next.len()].copy_from_slice(next);
-        Ok(())
+        self.bytes[..next.len()].copy_from_slice(next);
+        self.keep_key(suite)
     }
 
     /// The key and the initialization vector of records (RFC 8446 section 7.3).
     pub(super) fn traffic_key(&self, suite: Suite) -> Result<TrafficKey, CryptoFailed> {
+        if suite != KEPT {
+            return self.derive(suite);
+        }
+        let mut kept = TrafficKey { key: [0; KEY_BYTES_MAX], key_bytes: suite.aead().key_len(), iv: self.iv };
+        kept.key[..kept.key_bytes].copy_from_slice(&self.bytes[suite.secret_bytes()..]);
+        Ok(kept)
+    }
+
+    /// Derives the key of the present generation and keeps it, where there is room.
+    fn keep_key(&mut self, suite: Suite) -> Result<(), CryptoFailed> {
+        if suite == KEPT {
+            let derived = self.derive(suite)?;
+            self.bytes[suite.secret_bytes()..].copy_from_slice(derived.key());
+            self.iv = derived.iv;
+        }
+        Ok(())
+    }
+
+    fn derive(&self, suite: Suite) -> Result<TrafficKey, CryptoFailed> {
         let mut derived =
             TrafficKey { key: [0; KEY_BYTES_MAX], key_bytes: suite.aead().key_len(), iv: [0; NONCE_LEN] };
         let expander = self.expander(suite);
@@ -59,13 +88,14 @@ impl Secret {
     }
 
     fn expander(&self, suite: Suite) -> hkdf::Prk {
-        hkdf::Prk::new_less_safe(suite.hkdf(), &self.0[..suite.secret_bytes()])
+        hkdf::Prk::new_less_safe(suite.hkdf(), &self.bytes[..suite.secret_bytes()])
     }
 }
 
 impl Drop for Secret {
     fn drop(&mut self) {
-        self.0.zeroize();
+        self.bytes.zeroize();
+        self.iv.zeroize();
     }
 }
 

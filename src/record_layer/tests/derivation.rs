@@ -58,6 +58,16 @@ fn the_next_generation_is_what_others_make_of_it() {
 }
 
 #[test]
+fn numbers_of_all_lengths_follow_each_other() {
+    for first in [0, 1, u64::from(u32::MAX) - 1, u64::from(u32::MAX), u64::MAX - 3] {
+        let mut half = half(Suite::Aes128Gcm, &[1; 32], first);
+        for number in first..first + 3 {
+            assert_eq!((half.take_number(u64::MAX), half.sequence()), (Some(number), number + 1));
+        }
+    }
+}
+
+#[test]
 fn a_secret_of_another_length_is_none() {
     for suite in Suite::ALL {
         assert_eq!(Suite::from_number(suite.number()), Some(suite));

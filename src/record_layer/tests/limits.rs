@@ -7,8 +7,8 @@ use crate::record_layer::{
 };
 
 #[test]
-fn a_link_is_its_secrets_its_numbers_and_eight_bytes() {
-    assert_eq!(size_of::<SlimLink>(), 2 * (48 + 8) + 8);
+fn a_link_is_its_secrets_with_keys_its_numbers_and_eight_bytes() {
+    assert_eq!(size_of::<SlimLink>(), 2 * (48 + 12 + 8) + 8);
 }
 
 #[test]

@@ -25,6 +25,9 @@ const SECONDS_DEFAULT: u64 = 10;
 /// At so many numbers of links the memory is looked at.
 const STEPS: usize = 10;
 
+/// The same where there are too few devices for a slope.
+const STEPS_OF_FEW: usize = 2;
+
 /// Links below which nothing is said of how many the server can hold: a page more or less would be hundreds of bytes a link.
 const SLOPE_LINKS_MIN: usize = 1_000;
 
@@ -95,8 +98,9 @@ fn climb(
     let mut points = vec![Point { links: 0, private_bytes: known_bytes.unwrap_or(0), kernel }];
     let (mut connecting, mut cpu) = (Duration::ZERO, 0);
     let mut waited = Waited::Done;
-    for step in 1..=STEPS {
-        let links = devices * step / STEPS;
+    let steps = if devices < SLOPE_LINKS_MIN { STEPS_OF_FEW } else { STEPS };
+    for step in 1..=steps {
+        let links = devices * step / steps;
         if points.last().is_some_and(|point| point.links == links) {
             continue;
         }
