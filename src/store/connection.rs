@@ -21,6 +21,10 @@ const STATEMENTS_MAX: usize = 128;
 /// working set of a fleet of 100,000 fits.
 const WRITER_CACHE_KIBIBYTES: i64 = -16 * 1024;
 
+/// The same while the device table is loaded, in KiB, negative as above. Each page is read once; what was kept of them would stand between the pieces of
+/// the table, where its memory can't be given back.
+const LOAD_CACHE_KIBIBYTES: i64 = -256;
+
 /// Pages that each read connection keeps in memory, in KiB. Small: what it misses the system's page cache has.
 const READER_CACHE_KIBIBYTES: i64 = -2 * 1024;
 
@@ -52,8 +56,14 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", 0)?;
-    connection.pragma_update(None, "cache_size", WRITER_CACHE_KIBIBYTES)?;
+    connection.pragma_update(None, "cache_size", LOAD_CACHE_KIBIBYTES)?;
     Ok(connection)
+}
+
+/// What was read once at the start has been read: from now on the writer works with the same pages again and again.
+pub(super) fn begin_writing(connection: &Connection) -> Result<(), StoreError> {
+    connection.pragma_update(None, "cache_size", WRITER_CACHE_KIBIBYTES)?;
+    Ok(())
 }
 
 /// Opens the file for checkpoints, beside the writer.

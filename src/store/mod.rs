@@ -144,6 +144,7 @@ impl Store {
         meta::server_epoch(&connection)?;
         let table = Arc::new(DeviceTable::new());
         write_back::load(&connection, &table, DEFAULT_INTERVAL_SECONDS)?;
+        connection::begin_writing(&connection)?;
         let checkpointer = connection::open_checkpointer(&path)?;
         let readers = Readers::new(path.clone());
         let (lane, inbox) = writer::lane();
