@@ -62,7 +62,7 @@
 //!
 //! | figure | what it is |
 //! |---|---|
-//! | the server's, for a link | slope, by least squares, of private memory (`smaps_rollup`) over the number of links; *off by* is the residual |
+//! | the server's, for a link | slope, by least squares, of private memory (`Anonymous` in `smaps_rollup`: what is no file's) over the number of links; *off by* is the residual |
 //! | the server's, for a device that it knows | private memory of a freshly started server that knows the devices, less that of one that knows none, by device; left out when it drowns in what else moves |
 //! | the kernel's, for a socket | from `/proc/net/sockstat` and `/proc/slabinfo` (root), both ends' sockets counted, so it is the share of one; else the project's figure, labelled so |
 //! | handshakes | of the server's processor time, with TCP and a first sync in which nothing changed |

@@ -62,9 +62,10 @@ pub(super) struct Memory {
 pub(super) fn smaps_rollup(text: &str) -> Option<Memory> {
     let kibibytes = |name| kibibytes(text, name);
     Some(Memory {
-        // What is clean is a file's, most of it the program's own: it comes and goes with what is executed, and costs nobody memory that is
-        // needed elsewhere.
-        private_bytes: kibibytes("Private_Dirty")?,
+        // The rest is files', most of it the program's own: it comes and goes with what is executed, and costs nobody memory that is needed
+        // elsewhere. Nor is `Private_Dirty` what the process has written: pages of a file count as dirty until the system has stored them,
+        // for instance those of a program that was built a moment ago.
+        private_bytes: kibibytes("Anonymous")?,
         resident_bytes: kibibytes("Rss")?,
     })
 }
@@ -169,7 +170,7 @@ mod tests {
                         18446744073709551615 93886828507136 93886829296541 140728705764784 0 0 0 65536 4 1132560123 1 0 0 17 0 0";
     const SMAPS_ROLLUP: &str = "5563bb0d0000-7ffdf4847000 ---p 00000000 00:00 0                          [rollup]\n\
                                 Rss:                3972 kB\nPss:                1062 kB\nPrivate_Clean:         8 kB\n\
-                                Private_Dirty:       232 kB\nSwap:                  0 kB\n";
+                                Private_Dirty:       432 kB\nAnonymous:           232 kB\nSwap:                  0 kB\n";
     const SOCKSTAT: &str = "sockets: used 11\nTCP: inuse 7 orphan 0 tw 2 alloc 9 mem 101\nUDP: inuse 0 mem 3\nFRAG: inuse 0 memory 0\n";
     const SLABINFO: &str = "slabinfo - version: 2.1\n\
         # name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables <limit> <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>\n\
@@ -216,7 +217,7 @@ mod tests {
         assert_eq!(stat(&STAT[..60]), None, "cut off");
         assert_eq!(schedstat("0 0"), None);
         assert_eq!(schedstat("x 8683277 55"), None);
-        assert_eq!(smaps_rollup(&SMAPS_ROLLUP.replace("Private_Dirty", "Private_Dir")), None);
+        assert_eq!(smaps_rollup(&SMAPS_ROLLUP.replace("Anonymous", "Anonymou")), None);
         assert_eq!(smaps_rollup(&SMAPS_ROLLUP.replace("232 kB", "232 MB")), None);
         assert_eq!(smaps_rollup(&SMAPS_ROLLUP.replace("3972", "18446744073709551615")), None);
         assert_eq!(sockstat("sockets: used 11\nUDP: inuse 0 mem 3\n"), None);
