@@ -3,6 +3,27 @@
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+/// Memory at the end of a heap that is kept for what comes next, and the size from which a block has pages of its own, in bytes. Left alone,
+/// the C library raises both with every large block that is freed, up to 64 MB for each thread, and gives nothing back below.
+#[cfg(target_env = "gnu")]
+const KEPT_BYTES: libc::c_int = 128 * 1024;
+
+/// Asks the allocator to keep little of what is freed. Before any other thread is started.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "the C library has no other way, and no crate wraps it")]
+pub fn keep_little() {
+    for what in [libc::M_TRIM_THRESHOLD, libc::M_MMAP_THRESHOLD] {
+        // SAFETY: mallopt(3) takes two numbers and no pointer, and both are settings that it documents.
+        if unsafe { libc::mallopt(what, KEPT_BYTES) } == 0 {
+            log::debug!("the allocator keeps what it likes");
+        }
+    }
+}
+
+/// Other allocators have other rules.
+#[cfg(not(target_env = "gnu"))]
+pub fn keep_little() {}
+
 /// Gives free pages back to the system. Threads that allocate meanwhile wait for it: some milliseconds with a hundred megabytes.
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "the C library has no other way, and no crate wraps it")]

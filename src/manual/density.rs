@@ -49,5 +49,5 @@
 //!
 //! The allocator keeps what a storm took. When handshakes have been made by the hundred, or links have gone, and things are quiet again, the server
 //! frees SQLite's cache, gives free pages back (`malloc_trim(3)`) and lets go of pages of its own program, which come back from the page cache when they are
-//! needed. The same is done five seconds after a start.
+//! needed. The same is done two seconds after a start.
 #![forbid(unsafe_code)]

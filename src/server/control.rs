@@ -25,7 +25,7 @@ use crate::store::Store;
 const WRITE_BACK_SECONDS: u64 = 10;
 
 /// When a start is over, in seconds: what it needed of memory, and of the program itself, is given back then.
-const START_SECONDS: u32 = 5;
+const START_SECONDS: u32 = 2;
 /// How often it is looked whether a new key of session tickets is due, in seconds. Where one can't be stored it is tried again as often,
 /// and each time is a line in the log.
 const TICKET_LOOK_SECONDS: u64 = 60;

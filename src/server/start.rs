@@ -52,6 +52,7 @@ const DESCRIPTOR_RESERVE: u64 = 256 + HANDSHAKES_BEYOND_MAX;
 
 pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     memory::forbid_core_dumps();
+    memory::keep_little();
     let clock = Clock::new();
     let now = clock.now().wall;
     // Names of devices and what is installed on them are nobody else's business.

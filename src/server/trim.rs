@@ -2,7 +2,10 @@
 
 /// Links that must have gone, or handshakes that must have been made, before it is worth looking for free memory, in links: each handshake
 /// takes about 12 KB for as long as it lasts.
-const LINKS_MIN: u64 = 256;
+const LINKS_MIN: u64 = 128;
+
+/// Handshakes, and links that end, in a second in which nothing much goes on, at most.
+const QUIET_MAX: u64 = 32;
 
 /// When to give memory back.
 ///
@@ -19,8 +22,8 @@ pub(super) struct Trimmer {
 impl Trimmer {
     /// Whether now is the time: much was in use that is not any more, and nothing much is going on.
     pub(super) fn is_due(&mut self, links_open: u64, handshakes: u64) -> bool {
-        let is_quiet = links_open + LINKS_MIN / 8 >= self.links_last
-            && handshakes.saturating_sub(self.handshakes_last) < LINKS_MIN / 8;
+        let is_quiet = links_open + QUIET_MAX >= self.links_last
+            && handshakes.saturating_sub(self.handshakes_last) < QUIET_MAX;
         (self.links_last, self.handshakes_last) = (links_open, handshakes);
         self.links_most = self.links_most.max(links_open);
         let gone = self.links_most - links_open;

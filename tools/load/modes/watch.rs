@@ -9,7 +9,7 @@ use crate::observe::process::{ProcessSample, ServerProcess};
 const LOOK_MILLISECONDS: u64 = 250;
 
 /// How long a process must be quiet, in looks: what a storm of handshakes took is given back a second or two after its end.
-const QUIET_LOOKS: u32 = 10;
+const QUIET_LOOKS: u32 = 14;
 
 /// How long is waited for that at most, in seconds.
 const QUIET_SECONDS_MAX: u64 = 8;
