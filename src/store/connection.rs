@@ -17,16 +17,16 @@ pub const FILE_NAME: &str = "muster.db";
 /// Prepared statements that each connection keeps, in statements: all that this module has.
 const STATEMENTS_MAX: usize = 128;
 
-/// Pages that the write connection keeps in memory, in KiB (negative: SQLite's sign for KiB). The dictionary's and the bases'
-/// working set of a fleet of 100,000 fits.
-const WRITER_CACHE_KIBIBYTES: i64 = -16 * 1024;
+/// Pages that the write connection keeps in memory, in KiB (negative: SQLite's sign for KiB). The dictionary's pages that are used again and again
+/// fit; what it misses the system's page cache has, and a server of a few devices is not to take what a large one needs.
+const WRITER_CACHE_KIBIBYTES: i64 = -4 * 1024;
 
 /// The same while the device table is loaded, in KiB, negative as above. Each page is read once; what was kept of them would stand between the pieces of
 /// the table, where its memory can't be given back.
 const LOAD_CACHE_KIBIBYTES: i64 = -256;
 
 /// Pages that each read connection keeps in memory, in KiB. Small: what it misses the system's page cache has.
-const READER_CACHE_KIBIBYTES: i64 = -2 * 1024;
+const READER_CACHE_KIBIBYTES: i64 = -256;
 
 /// How long a connection waits for another one's lock, in milliseconds. Only a truncating checkpoint and an
 /// administrator's own tool hold one.

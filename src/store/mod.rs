@@ -243,7 +243,7 @@ impl Store {
         self.inner.readers.take()
     }
 
-    /// Frees what SQLite keeps of the file in memory: up to 16 MiB after many devices have synced at once. It is read again when it is needed.
+    /// Frees what SQLite keeps of the file in memory: up to 4 MiB after many devices have synced at once. It is read again when it is needed.
     /// Done soon after the call.
     pub fn release_memory(&self) {
         self.inner.is_cache_unwanted.store(true, Ordering::Relaxed);

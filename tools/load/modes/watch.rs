@@ -15,10 +15,10 @@ const QUIET_LOOKS: u32 = 14;
 const QUIET_SECONDS_MAX: u64 = 8;
 
 /// A process is quiet when it uses less of one processor than this.
-const QUIET_CPU_SHARE: f64 = 0.01;
+const QUIET_CPU_SHARE: f64 = 0.03;
 
 /// And when its private memory moves by less than this, in bytes.
-const QUIET_BYTES: u64 = 32 * 1024;
+const QUIET_BYTES: u64 = 128 * 1024;
 
 /// The server's process, if it can be seen.
 pub(crate) struct Watch {
