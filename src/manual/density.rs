@@ -1,9 +1,10 @@
 //! What a connected device costs in memory, where it stands, and what keeps it small.
 //!
 //! The kernel takes about 4 KB for a socket, whoever opens it. A TLS library that keeps its connection takes 4 to 8 KB more, a server in a language
-//! with a runtime 20 to 150. Here a link is 256 bytes and everything that a server knows of a connected device is below 512, so that what is left is
-//! the kernel's. `cargo bench --bench density` prints the sizes and measures the slope; the checks of every change fail when 2,000 devices take more
-//! than 640 bytes each.
+//! with a runtime 20 to 150. Here a link is 256 bytes and what the tables hold of a connected device is below 512, so that what is left is
+//! the kernel's. `cargo bench --bench density` prints the sizes and measures what a whole server grows by for each device. That is more: SQLite's cache,
+//! buffers of threads and what the allocator can't give back between them come once, with the first few thousand devices
+//! ([`measurements`](super::measurements) has the slopes).
 //!
 //! | bytes | what | where |
 //! |---|---|---|

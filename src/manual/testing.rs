@@ -39,7 +39,7 @@
 //!
 //! # How much, and how many
 //!
-//! `tests/load_tool.rs` runs every command of `muster-load` in small; `benches/density.rs` holds 2,000 devices and fails when one takes too much
+//! `tests/load_tool.rs` runs every command of `muster-load` in small; `benches/density.rs` holds 2,000 devices and says what one takes of the
 //! memory; `tests/two_million.rs` fills the tables and timers with two million entries; `tests/storm.rs` has hundreds of devices come back at once, with
 //! attackers among them. How fast something is, is never asserted: [`measurements`](super::measurements) and [`side_by_side`](super::side_by_side) say how to see it.
 //!
