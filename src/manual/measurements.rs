@@ -30,7 +30,7 @@
 //! | the same two with starting `musterctl` as a process: p50 | 5.2 ms; 2.9 ms | the same |
 //! | a datagram that means nothing, 10,000 a second, server CPU with receiving it: replayed; forged; of an unknown device | 7.3 µs; 7.0 µs; 6.3 µs | the same |
 //! | an agent that is asked to end and has nothing to deliver | 163 ms, of which 150 ms are the three copies of its last word | `cargo run --release -- demo --exit` |
-//! | the demo, release: server resident; agent resident | 13.6 MiB (two seconds after its start); 9.9 MiB | `cargo run --release -- demo --exit` |
+//! | the demo, release: server resident; agent resident | 13.6 MiB; 9.9 MiB | `cargo run --release -- demo --exit` |
 //! | 200 events during an outage: durable on the device, each; all on the server after its restart | 0.22 ms; 272 ms | the same |
 //! | inventories of 100,000 devices × 200 applications, 50 kinds, four differences each | 0.82 bytes an entry on disk | `cargo bench --bench store` |
 //! | the rest of the database | 172 bytes a device | the same |
