@@ -13,7 +13,7 @@
 //! | full mutual handshake, both ends in one thread: our channel; bare rustls that builds a chain | 262 µs; 318 µs (ratio 0.82) | `cargo bench --bench handshake` |
 //! | resumed handshake, the same two | 204 µs; 205 µs (ratio 1.0) | the same |
 //! | memory of the server's end of an idle channel; of a whole link | 152 bytes; 256 bytes, nothing on the heap (asserted when it is compiled) | `src/reactor/channel/server_channel.rs` |
-//! | memory of a server with 18,000 idle devices on their first visit, for a link (slope, `Anonymous` of `smaps_rollup`); for a device that it knows; the kernel's, for a socket | 386 bytes; 420 bytes; 3,882 bytes | `muster-load hold --devices 18000` |
+//! | memory of a server with 18,000 idle devices on their first visit, for a link (slope, `Anonymous` of `smaps_rollup`); for a device that it knows; the kernel's, for a socket | 298 bytes; 301 bytes; 3,898 bytes | `muster-load hold --devices 18000` |
 //! | the tables alone at two million entries: records and certificates; links; deadlines | 219; 260; 16 bytes each | `cargo test --test two_million -- --nocapture` |
 //! | idle server without devices, resident, nine seconds after its start; anonymous memory of it | 10.3 MiB; 3.0 MiB | `musterd run`, `/proc/PID/smaps_rollup` |
 //! | 5,000 devices back after `kill -9`: 99 % live; the target, one and a half times the processor time of both ends' handshakes; events lost or twice | 3.55 s; 3.42 s; none | `muster-load storm --devices 5000` |
@@ -30,7 +30,7 @@
 //! | the same two with starting `musterctl` as a process: p50 | 5.2 ms; 2.9 ms | the same |
 //! | a datagram that means nothing, 10,000 a second, server CPU with receiving it: replayed; forged; of an unknown device | 7.3 µs; 7.0 µs; 6.3 µs | the same |
 //! | an agent that is asked to end and has nothing to deliver | 163 ms, of which 150 ms are the three copies of its last word | `cargo run --release -- demo --exit` |
-//! | the demo, release: server resident; agent resident | 13.6 MiB; 9.9 MiB | `cargo run --release -- demo --exit` |
+//! | the demo, release, each just started: server resident; agent resident | 15.8 MiB; 11.8 MiB | `cargo run --release -- demo --exit` |
 //! | 200 events during an outage: durable on the device, each; all on the server after its restart | 0.22 ms; 272 ms | the same |
 //! | inventories of 100,000 devices × 200 applications, 50 kinds, four differences each | 0.82 bytes an entry on disk | `cargo bench --bench store` |
 //! | the rest of the database | 172 bytes a device | the same |
