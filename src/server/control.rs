@@ -12,7 +12,7 @@ use super::ServerError;
 use super::presence::Rounds;
 use super::sequences::{Round, WriteBack};
 use super::tickets::TicketRounds;
-use super::trim::Trimmer;
+use super::trim::{Trim, Trimmer};
 use crate::admin::listen::AdminListener;
 use crate::admin::{self, AdminContext};
 use crate::journal::Journal;
@@ -24,8 +24,6 @@ use crate::store::Store;
 /// start; only the times a device was last seen can be lost.
 const WRITE_BACK_SECONDS: u64 = 10;
 
-/// When a start is over, in seconds: what it needed of memory, and of the program itself, is given back then.
-const START_SECONDS: u32 = 2;
 /// How often it is looked whether a new key of session tickets is due, in seconds. Where one can't be stored it is tried again as often,
 /// and each time is a line in the log.
 const TICKET_LOOK_SECONDS: u64 = 60;
@@ -39,10 +37,6 @@ pub(super) struct Control {
     pub(super) rounds: Rounds,
     pub(super) counters: Arc<Counters>,
     pub(super) trimmer: Trimmer,
-    /// Seconds that it has looked in.
-    pub(super) looks: u32,
-    /// Memory was freed that is to be given back.
-    pub(super) is_giving_back: bool,
     pub(super) tickets: TicketRounds,
 }
 
@@ -113,15 +107,13 @@ impl Control {
         let round = WriteBack::begin_news(&table, self.rounds.take_news());
         self.finish(round).await;
         let handshakes = self.counters.handshakes_full.get() + self.counters.handshakes_resumed.get();
-        self.looks = self.looks.saturating_add(1);
-        if std::mem::take(&mut self.is_giving_back) {
-            memory::give_back();
-            memory::let_go_of_code();
-        }
-        if self.trimmer.is_due(self.counters.links_open.get(), handshakes) || self.looks == START_SECONDS {
-            // With the next look the store has freed what it can.
-            self.context.store.release_memory();
-            self.is_giving_back = true;
+        match self.trimmer.look(self.counters.links_open.get(), handshakes) {
+            Trim::Nothing => {}
+            Trim::EmptyCaches => self.context.store.release_memory(),
+            Trim::GiveBack => {
+                memory::give_back();
+                memory::let_go_of_code();
+            }
         }
     }
 

@@ -225,8 +225,6 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         rounds: Rounds::new(announcer),
         counters: counters.clone(),
         trimmer: Trimmer::default(),
-        looks: 0,
-        is_giving_back: false,
         tickets,
     })?;
 

@@ -7,6 +7,18 @@ const LINKS_MIN: u64 = 128;
 /// Handshakes, and links that end, in a second in which nothing much goes on, at most.
 const QUIET_MAX: u64 = 32;
 
+/// When a start is over, in looks: what it needed of memory, and of the program itself, is given back then.
+const START_LOOKS: u32 = 2;
+
+/// What is to be done about memory now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Trim {
+    Nothing,
+    /// Caches are to be emptied. With the next look that is done, and what they held is given back.
+    EmptyCaches,
+    GiveBack,
+}
+
 /// When to give memory back.
 ///
 /// The allocator keeps what a storm of handshakes or a fleet of links took, since its heaps end where the last thing that is still in use
@@ -17,39 +29,56 @@ pub(super) struct Trimmer {
     links_last: u64,
     handshakes_trimmed: u64,
     handshakes_last: u64,
+    looks: u32,
+    has_emptied: bool,
 }
 
 impl Trimmer {
-    /// Whether now is the time: much was in use that is not any more, and nothing much is going on.
-    pub(super) fn is_due(&mut self, links_open: u64, handshakes: u64) -> bool {
+    /// Looks whether much was in use that is not any more, and nothing much is going on.
+    pub(super) fn look(&mut self, links_open: u64, handshakes: u64) -> Trim {
+        self.looks = self.looks.saturating_add(1);
         let is_quiet = links_open + QUIET_MAX >= self.links_last
             && handshakes.saturating_sub(self.handshakes_last) < QUIET_MAX;
         (self.links_last, self.handshakes_last) = (links_open, handshakes);
         self.links_most = self.links_most.max(links_open);
+        if std::mem::take(&mut self.has_emptied) {
+            return Trim::GiveBack;
+        }
         let gone = self.links_most - links_open;
         let made = handshakes.saturating_sub(self.handshakes_trimmed);
-        let is_due = is_quiet && (gone >= LINKS_MIN.max(self.links_most / 8) || made >= LINKS_MIN);
-        if is_due {
-            (self.links_most, self.handshakes_trimmed) = (links_open, handshakes);
+        let is_worth_it = gone >= LINKS_MIN.max(self.links_most / 8) || made >= LINKS_MIN;
+        if !(is_quiet && is_worth_it || self.looks == START_LOOKS) {
+            return Trim::Nothing;
         }
-        is_due
+        (self.links_most, self.handshakes_trimmed) = (links_open, handshakes);
+        self.has_emptied = true;
+        Trim::EmptyCaches
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Trim::{EmptyCaches, GiveBack, Nothing};
     use super::*;
+
+    /// One whose start is over.
+    fn started() -> Trimmer {
+        let mut trimmer = Trimmer::default();
+        assert_eq!([(); 4].map(|()| trimmer.look(0, 0)), [Nothing, EmptyCaches, GiveBack, Nothing]);
+        trimmer
+    }
 
     #[test]
     fn memory_is_given_back_when_a_storm_is_over_and_not_while_it_lasts() {
-        let mut trimmer = Trimmer::default();
-        assert!(!trimmer.is_due(0, 0));
-        assert!(!trimmer.is_due(5_000, 5_000), "they are coming");
-        assert!(!trimmer.is_due(9_000, 9_000));
-        assert!(trimmer.is_due(9_000, 9_000), "all are there");
-        assert!(!trimmer.is_due(9_000, 9_010), "once is enough");
-        assert!(!trimmer.is_due(3_000, 9_010), "they are going");
-        assert!(trimmer.is_due(3_000, 9_010));
-        assert!(!trimmer.is_due(2_990, 9_020), "what comes and goes all day is no storm");
+        let mut trimmer = started();
+        assert_eq!(trimmer.look(5_000, 5_000), Nothing, "they are coming");
+        assert_eq!(trimmer.look(9_000, 9_000), Nothing);
+        assert_eq!(trimmer.look(9_000, 9_000), EmptyCaches, "all are there");
+        assert_eq!(trimmer.look(9_000, 9_010), GiveBack);
+        assert_eq!(trimmer.look(9_000, 9_010), Nothing, "once is enough");
+        assert_eq!(trimmer.look(3_000, 9_010), Nothing, "they are going");
+        assert_eq!(trimmer.look(3_000, 9_010), EmptyCaches);
+        assert_eq!(trimmer.look(2_990, 9_020), GiveBack);
+        assert_eq!(trimmer.look(2_990, 9_020), Nothing, "what comes and goes all day is no storm");
     }
 }
