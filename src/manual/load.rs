@@ -68,7 +68,7 @@
 //! | handshakes | of the server's processor time, with TCP and a first sync in which nothing changed |
 //! | the last line | memory (`--memory GIB`, or the machine's) less a tenth for the system and less the idle server, by what a device takes in the server and in the kernel |
 //!
-//! The last line is about memory alone. Processor time is the other half: pings and syncs of so many devices at the interval that you set, with the
+//! The last line is about memory alone; where the server's limit of open files is lower, a note says so. Processor time is the other half: pings and syncs of so many devices at the interval that you set, with the
 //! figures of `hold` and `sync`; and a storm ends no sooner than the handshakes of all of them are computed. Below 1,000 devices nothing is said of how many fit,
 //! since a page more or less would be hundreds of bytes a device.
 //!

@@ -150,6 +150,18 @@ fn rest(stage: &mut Stage, time: Duration) -> Result<(), Failure> {
             100.0 * share(used, seconds),
             Unit::Percent,
         );
+        stage.figure(
+            "server_descriptors",
+            "links: open files of the server",
+            float(after.descriptors),
+            Unit::Count,
+        );
+        stage.figure(
+            "server_threads",
+            "processor time: threads of the server",
+            float(after.threads),
+            Unit::Count,
+        );
     }
     stage.figure(
         "syncs_while_holding",
@@ -250,6 +262,12 @@ fn memory(stage: &mut Stage, points: &[Point], known_bytes: Option<u64>, asked_g
     let capacity = capacity(idle, each, sockets.bytes, asked);
     stage.figure("capacity_devices", "capacity: devices", float(capacity.devices), Unit::Count);
     stage.note(capacity.explanation());
+    if let Some(most) = stage.watch.descriptors_max().filter(|most| *most < capacity.devices) {
+        stage.note(format!(
+            "That is what memory allows. As the server's process was started, it may have {most} files open, each link takes one: raise LimitNOFILE, or \
+             'ulimit -n', before it is to hold more."
+        ));
+    }
     stage.report.conclusion = Some(capacity.to_string());
 }
 

@@ -41,6 +41,11 @@ impl Watch {
         self.process.as_mut()?.sample()
     }
 
+    /// How many files the server may have open, and with that how many links; `None` when that is not known or without a limit.
+    pub(crate) fn descriptors_max(&self) -> Option<u64> {
+        self.process.as_ref()?.descriptors_max()
+    }
+
     /// Processor time that the server has used, in microseconds.
     pub(crate) fn cpu(&mut self) -> Option<u64> {
         self.sample().map(|sample| sample.cpu_microseconds())

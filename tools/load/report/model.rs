@@ -55,7 +55,6 @@ pub(crate) enum Unit {
     Count,
     PerSecond,
     Seconds,
-    Milliseconds,
     Microseconds,
     Bytes,
     Percent,

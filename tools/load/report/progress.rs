@@ -14,7 +14,7 @@ const LINE_MILLISECONDS: u64 = 5_000;
 /// How often a bar is drawn while nothing else moves it, in milliseconds: its clock goes on.
 const TICK_MILLISECONDS: u64 = 200;
 
-const BAR: &str = "{prefix:<24} {bar:32} {human_pos:>9} of {human_len} {elapsed:>5} {msg}";
+const BAR: &str = "{prefix:<24} {bar:32} {human_pos:>9} of {human_len} {elapsed:>5}";
 
 /// How progress is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,13 +43,6 @@ impl Progress {
         };
         Phase { shown }
     }
-
-    /// Something worth saying that is no step. Between the phases: a bar would be drawn over it.
-    pub(crate) fn say(self, text: &str) {
-        if self != Self::Silent {
-            line(text);
-        }
-    }
 }
 
 /// A part of a run. Any thread may say how far it is.
@@ -70,13 +63,6 @@ impl Phase {
             Shown::Bar(bar) => bar.set_position(done),
             Shown::Lines(lines) => lines.set(done, Instant::now()).iter().for_each(|text| line(text)),
             Shown::Nothing => {}
-        }
-    }
-
-    /// What is to be seen beside the steps: a rate, a retry.
-    pub(crate) fn remark(&self, text: &str) {
-        if let Shown::Bar(bar) = &self.shown {
-            bar.set_message(plain(text));
         }
     }
 }
@@ -182,7 +168,6 @@ mod tests {
         for way in [Progress::Silent, Progress::Lines, Progress::Bars] {
             let phase = way.phase("a phase", 3);
             phase.set(2);
-            phase.remark("12 /s");
         }
         assert!(ProgressStyle::with_template(BAR).is_ok());
     }
