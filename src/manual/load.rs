@@ -38,26 +38,26 @@
 //!
 //! Devices connect in ten steps; at each the tool waits until the server is quiet and looks at it. Then the links are held with nothing but the agents'
 //! own pings, a thousand devices reconnect with and without tickets, and all are closed. Trimmed, on the machine of [`measurements`](super::measurements)
-//! while it was busy with other things (load average 5.5), as all examples here are:
+//! while it had other things to do as well, as with all examples here:
 //!
 //! ```text
-//! muster-load hold --self --devices 10000
+//! muster-load hold --self --devices 18000                                 (load average 1.2, lints beside it)
 //! Links
-//!   held                                         10,000
-//!   connected, synced for the first time         848 /s
+//!   held                                         18,000
+//!   connected, synced for the first time       1,393 /s
 //!   lost                                              0
 //! Processor time
-//!   connection with the first upload             634 µs
-//!   holding, of one core                         1.46 %
-//!   server, full handshake                       520 µs
-//!   server, resumed handshake                    431 µs
+//!   connection with the first upload             509 µs
+//!   holding, of one core                         2.91 %
+//!   server, full handshake                       451 µs
+//!   server, resumed handshake                    345 µs
 //! Memory
-//!   the kernel's, for a socket                  3,936 B  (measured)
-//!   the server's, for a link                      993 B  (slope of private memory over 10 steps, off by 211 KiB)
-//!   the server's, for a device that it knows      538 B
-//!   the server without devices                 9.66 MiB
-//!   after all links closed, of that before       1.54 ×  (5 s after; the target is at most 1.10)
-//! this server can hold about 4,100,000 devices in 23.5 GiB
+//!   the kernel's, for a socket                  3,898 B  (measured)
+//!   the server's, for a link                      298 B  (slope of private memory over 10 steps)
+//!   the server's, for a device that it knows      301 B
+//!   the server without devices                 3.01 MiB
+//!   after all links closed, of that before       1.22 ×  (5 s after; the target is at most 1.10)
+//! this server can hold about 5,000,000 devices in 23.5 GiB
 //! ```
 //!
 //! | figure | what it is |
