@@ -38,6 +38,7 @@ mod storage;
 mod tail;
 mod threads;
 mod verify;
+mod zeros;
 
 pub use catalog::{Damage, SegmentInfo, SegmentState};
 pub use files::{DirectoryError, FileStorage};
@@ -49,7 +50,7 @@ pub use reader::{Backward, Forward, Item, ReadError, Reader};
 pub use recovery::RecoveryError;
 pub use region::FileMap;
 pub use status::{State, Stats, WithoutRoom};
-pub use storage::{SegmentFile, Storage};
+pub use storage::{PAGE_BYTES, SegmentFile, Storage};
 pub use tail::{AppendError, NoRoom};
 pub use threads::{Notice, Threads};
 pub use verify::{Report, verify, verify_reader};

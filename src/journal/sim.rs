@@ -11,10 +11,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::layout::SegmentHeader;
-use super::storage::{SegmentFile, Storage};
+use super::storage::{PAGE_BYTES, SegmentFile, Storage};
 
 /// What a medium writes whole or not at all, in bytes.
 pub const SECTOR_BYTES: usize = 512;
+
+#[expect(clippy::cast_possible_truncation, reason = "a page is small")]
+const PAGE: usize = PAGE_BYTES as usize;
 
 /// What goes wrong with a durable write, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -161,7 +164,7 @@ impl Storage for LossyDisk {
         Ok(files.map(file).collect())
     }
 
-    fn create(&self, header: &SegmentHeader) -> io::Result<()> {
+    fn create(&self, header: &SegmentHeader, _pace: &mut dyn FnMut(u64)) -> io::Result<()> {
         let mut disk = self.disk.lock();
         let disk = disk.up()?;
         if disk.used() + header.bytes > disk.capacity_bytes {
@@ -186,6 +189,12 @@ impl Storage for LossyDisk {
         let lies = disk.lies;
         let sectors = disk.files.get_mut(&(base, false)).ok_or(io::ErrorKind::NotFound)?;
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
+        let written = bytes.len();
+        if fault != Some(WriteFault::Short) {
+            // As a real disk may: with the rest of the page.
+            let end = (offset + written).next_multiple_of(PAGE).min(sectors.seen.len());
+            bytes.resize(written.max(end.saturating_sub(offset)), 0);
+        }
         let range = offset..offset + bytes.len();
         sectors.seen.get_mut(range.clone()).ok_or(io::ErrorKind::StorageFull)?.copy_from_slice(&bytes);
         let touched = offset / SECTOR_BYTES..range.end.div_ceil(SECTOR_BYTES);
@@ -211,7 +220,7 @@ impl Storage for LossyDisk {
                 }
             }
         }
-        Ok(bytes.len())
+        Ok(written)
     }
 
     fn view(&self, file: SegmentFile) -> io::Result<Vec<u8>> {

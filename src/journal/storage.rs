@@ -6,6 +6,9 @@ use std::ops::Deref;
 
 use super::layout::SegmentHeader;
 
+/// A page of a medium, in bytes: what it reads and writes at once. Lengths of segments are multiples of it.
+pub const PAGE_BYTES: u64 = 4096;
+
 /// A segment's file, as a listing shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SegmentFile {
@@ -31,14 +34,16 @@ pub trait Storage: Send + Sync + 'static {
     /// Whatever the medium answers.
     fn list(&self) -> io::Result<Vec<SegmentFile>>;
 
-    /// Makes a segment of `header.bytes` bytes: zeros but for the header. It is there wholly or not at all.
+    /// Makes a segment of `header.bytes` bytes: zeros but for the header. It is there wholly or not at all. `pace` is told after each piece how
+    /// many bytes are made, and returns when the next may begin, so that a whole segment does not get in the way of small writes.
     ///
     /// # Errors
     /// `StorageFull` or `QuotaExceeded` when there is no room, else whatever the medium answers; nothing is left behind.
-    fn create(&self, header: &SegmentHeader) -> io::Result<()>;
+    fn create(&self, header: &SegmentHeader, pace: &mut dyn FnMut(u64)) -> io::Result<()>;
 
     /// Writes the two parts one behind the other at `offset` in the segment at `base`, and returns how many bytes are
-    /// durable. Fewer than asked for is a short write, which the journal treats as a failure.
+    /// durable. Fewer than asked for is a short write, which the journal treats as a failure. What follows in the last page of
+    /// [`PAGE_BYTES`] may become zeros with it: nothing that is needed stands there.
     ///
     /// # Errors
     /// Whatever the medium answers. What the medium then holds is unknown.
