@@ -6,7 +6,6 @@
 //! the next turn begins. What comes beyond that waits in the kernel's backlog ([`admission`](crate::machine::admission)).
 
 use super::backend::Backend;
-use super::drive::random;
 use super::link::{Link, Stage};
 use super::turn::Reactor;
 use crate::machine::admission::Entry;
@@ -81,8 +80,8 @@ impl<B: Backend> Reactor<B> {
     }
 
     /// When the next device that is sent away is to come again, in seconds from now.
-    pub(super) fn later_seconds(&self) -> u32 {
-        self.turns.seconds(self.now.moment, LATER_SECONDS, random())
+    pub(super) fn later_seconds(&mut self) -> u32 {
+        self.turns.seconds(self.now.moment, LATER_SECONDS, self.jitter.next_u64())
     }
 
     /// Something has come on a link whose handshake is under way.

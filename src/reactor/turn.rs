@@ -11,6 +11,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use super::Clock;
 use super::backend::Backend;
 use super::channel::ServerTls;
+use super::drive::random;
 use super::link::Stage;
 use super::links::Links;
 use crate::fleet::pacing::Turns;
@@ -21,6 +22,7 @@ use crate::lane::reactors::{LinkSettings, ReactorLanes, ToReactor};
 use crate::machine::acks::AckQueue;
 use crate::machine::admission::{Admission, HANDSHAKES_UNDER_WAY_MAX};
 use crate::machine::hot::LinkRef;
+use crate::machine::random::Random;
 use crate::machine::timers::Timers;
 use crate::wire::time::{Moment, Now};
 
@@ -81,6 +83,8 @@ pub struct Reactor<B> {
     pub(super) admission: Admission<LinkRef>,
     /// Of devices that were sent away.
     pub(super) turns: Turns,
+    /// Spreads what devices are told to do later.
+    pub(super) jitter: Random,
     pub(super) ready: VecDeque<usize>,
     /// Handshakes to go on with.
     pub(super) arriving: VecDeque<usize>,
@@ -147,6 +151,7 @@ impl<B: Backend> Reactor<B> {
             busy_since: None,
             admission,
             turns: Turns::default(),
+            jitter: Random::new(random()),
             ready: VecDeque::new(),
             arriving: VecDeque::new(),
             blocked: VecDeque::new(),
