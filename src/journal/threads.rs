@@ -13,6 +13,8 @@ use super::handle::Shared;
 use super::layout::Position;
 use super::preparer::{Prepared, Preparer};
 use super::storage::Storage;
+use crate::machine::look_out::LookOut;
+use crate::wire::time::Moment;
 
 /// How long to wait before looking again whether a full disk has room, in milliseconds.
 const FULL_RETRY_MILLISECONDS: u64 = 1_000;
@@ -122,6 +124,8 @@ fn run_flusher<S: Storage>(
 ) -> Result<(), FlushError> {
     let shared = Arc::clone(&flusher.shared);
     let mut told = Position(shared.catalog.durable());
+    let since = Instant::now();
+    let mut look_out = LookOut::default();
     loop {
         shared.flush_bell.wait(None);
         // Read before the flush: whatever was appended before the stop is in it.
@@ -130,6 +134,11 @@ fn run_flusher<S: Storage>(
             Ok(durable) if durable > told => {
                 told = durable;
                 tell(Notice::Durable(durable));
+                // Whoever waited for that has often more to write at once.
+                let now = Moment(micros(since));
+                let at_most = Duration::from_micros(look_out.microseconds(now));
+                let has_come = shared.flush_bell.look_out(at_most);
+                look_out.has_looked(micros(since) - now.0, has_come);
             }
             Ok(_) => {}
             Err(error) => {
@@ -177,6 +186,10 @@ fn run_preparer<S: Storage>(mut preparer: Preparer<S>, stop: &AtomicBool, tell: 
         };
         shared.prepare_bell.wait(timeout);
     }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 fn wall_ms() -> u64 {

@@ -360,6 +360,7 @@ impl<B: Backend> Reactor<B> {
         for (name, ack) in self.acks.release(self.backend.durable()) {
             let Some(slot) = self.links.slot_of(name) else { continue };
             self.counters.acks_sent.add_one();
+            self.has_acknowledged = true;
             self.send(slot, &ToAgent::Ack(ack));
         }
     }
