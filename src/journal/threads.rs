@@ -138,7 +138,7 @@ fn run_flusher<S: Storage>(
                 let now = Moment(micros(since));
                 let at_most = Duration::from_micros(look_out.microseconds(now));
                 let has_come = shared.flush_bell.look_out(at_most);
-                look_out.has_looked(micros(since) - now.0, has_come);
+                look_out.has_looked(now, micros(since) - now.0, has_come);
             }
             Ok(_) => {}
             Err(error) => {

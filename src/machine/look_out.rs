@@ -15,12 +15,21 @@ const ALLOWANCE_MICROSECONDS_MAX: u64 = 500;
 /// What costs nothing when something has come by then, in microseconds: to sleep and to be woken would have cost as much.
 const FREE_MICROSECONDS: u64 = 50;
 
+/// How much later than it wanted a thread goes on when others want the processor too, in microseconds at least: it was given away meanwhile, and whoever has it
+/// keeps it for milliseconds.
+const GIVEN_AWAY_MICROSECONDS: u64 = 200;
+
+/// For how long nobody looks out then, in milliseconds. Who sleeps is woken before those who have had much of the processor; who looks has to wait behind them.
+const HELD_BACK_MILLISECONDS: u64 = 100;
+
 /// One thread's allowance.
 #[derive(Clone, Debug, Default)]
 pub struct LookOut {
     /// In eighths of a microsecond.
     allowance: u64,
     filled: Moment,
+    /// Others have wanted the processor: not before then.
+    held_until: Moment,
 }
 
 impl LookOut {
@@ -29,11 +38,15 @@ impl LookOut {
         let since = now.microseconds_since(self.filled);
         self.filled = now;
         self.allowance = self.allowance.saturating_add(since).min(ALLOWANCE_MICROSECONDS_MAX * SHARE);
-        self.allowance / SHARE
+        if now < self.held_until { 0 } else { self.allowance / SHARE }
     }
 
-    /// It has looked out for so many microseconds, and something has come or not.
-    pub fn has_looked(&mut self, microseconds: u64, has_come: bool) {
+    /// It has looked out from `since` on for so many microseconds, and something has come or not.
+    pub fn has_looked(&mut self, since: Moment, microseconds: u64, has_come: bool) {
+        if microseconds > self.allowance / SHARE + GIVEN_AWAY_MICROSECONDS {
+            self.held_until =
+                Moment(since.0.saturating_add(microseconds)).plus_milliseconds(HELD_BACK_MILLISECONDS);
+        }
         let free = if has_come { FREE_MICROSECONDS } else { 0 };
         self.allowance = self.allowance.saturating_sub(microseconds.saturating_sub(free) * SHARE);
     }
@@ -53,7 +66,7 @@ mod tests {
             let budget = look_out.microseconds(Moment(now));
             let has_come = comes_after <= budget;
             let looked = budget.min(comes_after);
-            look_out.has_looked(looked, has_come);
+            look_out.has_looked(Moment(now), looked, has_come);
             seen += u64::from(has_come);
             in_vain += if has_come { 0 } else { looked };
             // Who sees nothing sleeps until it comes.
@@ -72,6 +85,17 @@ mod tests {
     #[test]
     fn what_comes_seldom_is_waited_for_as_long_as_a_disk_takes() {
         assert_eq!(looks(100, 20_000, 450), (100, 0.0), "fifty times a second");
+    }
+
+    #[test]
+    fn who_gets_the_processor_back_late_sleeps_for_a_while() {
+        let mut look_out = LookOut::default();
+        assert_eq!(look_out.microseconds(Moment(1_000_000)), 500);
+        look_out.has_looked(Moment(1_000_000), 3_000, true);
+        assert_eq!(look_out.microseconds(Moment(1_102_999)), 0);
+        assert_eq!(look_out.microseconds(Moment(1_103_000)), 500);
+        look_out.has_looked(Moment(1_103_000), 700, false);
+        assert_eq!(look_out.microseconds(Moment(1_110_000)), 500, "a little late is nobody's fault");
     }
 
     #[test]

@@ -274,7 +274,7 @@ impl<B: Backend> Reactor<B> {
             }
             microseconds = self.clock.now().moment.microseconds_since(since);
         }
-        self.look_out.has_looked(microseconds, has_come);
+        self.look_out.has_looked(since, microseconds, has_come);
         Ok(has_come)
     }
 
