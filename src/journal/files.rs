@@ -12,10 +12,8 @@ use parking_lot::Mutex;
 use super::durable;
 use super::layout::SegmentHeader;
 use super::region::FileMap;
-use super::storage::{PAGE_BYTES, SegmentFile, Storage};
+use super::storage::{SegmentFile, Storage};
 use super::zeros;
-
-static ZERO_PAGE: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
 
 const LIVE: &str = "journal";
 const SET_ASIDE: &str = "damaged";
@@ -141,15 +139,8 @@ impl Storage for FileStorage {
         result
     }
 
-    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 2]) -> io::Result<usize> {
-        // With the rest of the last page: a page that is written whole is not read before, and most are in no cache as they were made past it.
-        let [first, second] = parts;
-        let length = first.len() + second.len();
-        let end = offset + length as u64;
-        let rest = usize::try_from(end.next_multiple_of(PAGE_BYTES) - end).unwrap_or_default();
-        let written =
-            durable::write_durable(&*self.writer(base)?, offset, [first, second, &ZERO_PAGE[..rest]])?;
-        Ok(written.min(length))
+    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 3]) -> io::Result<usize> {
+        durable::write_durable(&*self.writer(base)?, offset, parts)
     }
 
     fn view(&self, file: SegmentFile) -> io::Result<FileMap> {

@@ -16,7 +16,7 @@
 //! | `tail` | the append cursor, under the one mutex |
 //! | `flusher`, `preparer`, `threads` | the two duties |
 //! | `catalog`, `reader`, `verify`, `status` | what can be asked and read |
-//! | `storage`, `files`, `durable` | the real disk behind a small interface |
+//! | `storage`, `files`, `durable`, `zeros` | the real disk behind a small interface |
 //! | [`sim`] | a disk that forgets, lies and fills up, for tests |
 //! | `region` | mapped memory: the one file with `unsafe` |
 
@@ -50,7 +50,7 @@ pub use reader::{Backward, Forward, Item, ReadError, Reader};
 pub use recovery::RecoveryError;
 pub use region::FileMap;
 pub use status::{State, Stats, WithoutRoom};
-pub use storage::{PAGE_BYTES, SegmentFile, Storage};
+pub use storage::{SegmentFile, Storage};
 pub use tail::{AppendError, NoRoom};
 pub use threads::{Notice, Threads};
 pub use verify::{Report, verify, verify_reader};

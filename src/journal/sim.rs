@@ -11,13 +11,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::layout::SegmentHeader;
-use super::storage::{PAGE_BYTES, SegmentFile, Storage};
+use super::storage::{SegmentFile, Storage};
 
 /// What a medium writes whole or not at all, in bytes.
 pub const SECTOR_BYTES: usize = 512;
-
-#[expect(clippy::cast_possible_truncation, reason = "a page is small")]
-const PAGE: usize = PAGE_BYTES as usize;
 
 /// What goes wrong with a durable write, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -177,7 +174,7 @@ impl Storage for LossyDisk {
         Ok(())
     }
 
-    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 2]) -> io::Result<usize> {
+    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 3]) -> io::Result<usize> {
         let mut disk = self.disk.lock();
         let disk = disk.up()?;
         disk.writes += 1;
@@ -189,12 +186,6 @@ impl Storage for LossyDisk {
         let lies = disk.lies;
         let sectors = disk.files.get_mut(&(base, false)).ok_or(io::ErrorKind::NotFound)?;
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
-        let written = bytes.len();
-        if fault != Some(WriteFault::Short) {
-            // As a real disk may: with the rest of the page.
-            let end = (offset + written).next_multiple_of(PAGE).min(sectors.seen.len());
-            bytes.resize(written.max(end.saturating_sub(offset)), 0);
-        }
         let range = offset..offset + bytes.len();
         sectors.seen.get_mut(range.clone()).ok_or(io::ErrorKind::StorageFull)?.copy_from_slice(&bytes);
         let touched = offset / SECTOR_BYTES..range.end.div_ceil(SECTOR_BYTES);
@@ -220,7 +211,7 @@ impl Storage for LossyDisk {
                 }
             }
         }
-        Ok(written)
+        Ok(bytes.len())
     }
 
     fn view(&self, file: SegmentFile) -> io::Result<Vec<u8>> {

@@ -6,9 +6,6 @@ use std::ops::Deref;
 
 use super::layout::SegmentHeader;
 
-/// A page of a medium, in bytes: what it reads and writes at once. Lengths of segments are multiples of it.
-pub const PAGE_BYTES: u64 = 4096;
-
 /// A segment's file, as a listing shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SegmentFile {
@@ -41,13 +38,12 @@ pub trait Storage: Send + Sync + 'static {
     /// `StorageFull` or `QuotaExceeded` when there is no room, else whatever the medium answers; nothing is left behind.
     fn create(&self, header: &SegmentHeader, pace: &mut dyn FnMut(u64)) -> io::Result<()>;
 
-    /// Writes the two parts one behind the other at `offset` in the segment at `base`, and returns how many bytes are
-    /// durable. Fewer than asked for is a short write, which the journal treats as a failure. What follows in the last page of
-    /// [`PAGE_BYTES`] may become zeros with it: nothing that is needed stands there.
+    /// Writes the parts one behind the other at `offset` in the segment at `base`, and returns how many bytes are
+    /// durable. Fewer than asked for is a short write, which the journal treats as a failure.
     ///
     /// # Errors
     /// Whatever the medium answers. What the medium then holds is unknown.
-    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 2]) -> io::Result<usize>;
+    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 3]) -> io::Result<usize>;
 
     /// Opens a segment for reading.
     ///
