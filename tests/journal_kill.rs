@@ -171,7 +171,7 @@ fn a_full_file_system_refuses_and_goes_on_when_there_is_room() {
     let storage = FileStorage::open(&journal_directory).unwrap();
     let before = storage.list().unwrap();
     let header = SegmentHeader { epoch: 1, base: 1 << 40, bytes: 512 * 1024 };
-    assert_eq!(storage.create(&header).unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    assert_eq!(storage.create(&header, &mut |_| {}).unwrap_err().kind(), std::io::ErrorKind::StorageFull);
     assert_eq!(storage.list().unwrap(), before);
     assert_eq!(std::fs::read_dir(&journal_directory).unwrap().count(), before.len());
     drop(storage);

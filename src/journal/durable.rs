@@ -4,26 +4,26 @@
 use std::fs::File;
 use std::io;
 
-/// Writes both parts at `offset` and makes them durable, in one call to the kernel. Returns the bytes written; fewer than
+/// Writes the parts at `offset` and makes them durable, in one call to the kernel. Returns the bytes written; fewer than
 /// given means that the rest was not. Never tried again here, not even after EINTR: after a failed sync the next
 /// one answers ok though pages are lost.
 ///
 /// # Errors
 /// Whatever `pwritev2(2)` answers.
 #[cfg(target_os = "linux")]
-pub(crate) fn write_durable(file: &File, offset: u64, parts: [&[u8]; 2]) -> io::Result<usize> {
+pub(crate) fn write_durable(file: &File, offset: u64, parts: [&[u8]; 3]) -> io::Result<usize> {
     use rustix::io::{ReadWriteFlags, pwritev2};
     let slices = parts.map(io::IoSlice::new);
     Ok(pwritev2(file, &slices, offset, ReadWriteFlags::DSYNC)?)
 }
 
-/// Writes both parts at `offset`, then makes them durable. Returns the bytes written; fewer than given means that the
+/// Writes the parts at `offset`, then makes them durable. Returns the bytes written; fewer than given means that the
 /// rest was not.
 ///
 /// # Errors
 /// Whatever `pwrite(2)` and `fdatasync(2)` answer.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn write_durable(file: &File, offset: u64, parts: [&[u8]; 2]) -> io::Result<usize> {
+pub(crate) fn write_durable(file: &File, offset: u64, parts: [&[u8]; 3]) -> io::Result<usize> {
     use std::os::unix::fs::FileExt;
     let mut written = 0;
     for part in parts {

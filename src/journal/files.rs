@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,13 +13,7 @@ use super::durable;
 use super::layout::SegmentHeader;
 use super::region::FileMap;
 use super::storage::{SegmentFile, Storage};
-
-/// Zeros are written in pieces of so many bytes.
-const ZERO_PIECE_BYTES: usize = 64 * 1024;
-
-/// Zeros are synced each time so many bytes have been written, so that the flusher's small writes don't wait behind a
-/// whole segment of zeros.
-const ZERO_SYNC_BYTES: u64 = 4 * 1024 * 1024;
+use super::zeros;
 
 const LIVE: &str = "journal";
 const SET_ASIDE: &str = "damaged";
@@ -106,18 +100,8 @@ impl FileStorage {
         Ok(file)
     }
 
-    fn fill(&self, header: &SegmentHeader, path: &Path) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        let zeros = vec![0; ZERO_PIECE_BYTES];
-        let mut at = 0;
-        while at < header.bytes {
-            let piece = usize::try_from(header.bytes - at).unwrap_or(usize::MAX).min(zeros.len());
-            file.write_all_at(&zeros[..piece], at)?;
-            at += piece as u64;
-            if at.is_multiple_of(ZERO_SYNC_BYTES) {
-                file.sync_data()?;
-            }
-        }
+    fn make(&self, header: &SegmentHeader, path: &Path, pace: &mut dyn FnMut(u64)) -> io::Result<()> {
+        let file = zeros::create(path, header.bytes, pace)?;
         file.write_all_at(&header.encode(), 0)?;
         file.sync_all()?;
         fs::rename(path, self.path(header.base, LIVE))?;
@@ -145,9 +129,9 @@ impl Storage for FileStorage {
         Ok(files)
     }
 
-    fn create(&self, header: &SegmentHeader) -> io::Result<()> {
+    fn create(&self, header: &SegmentHeader, pace: &mut dyn FnMut(u64)) -> io::Result<()> {
         let path = self.path(header.base, UNFINISHED);
-        let result = self.fill(header, &path);
+        let result = self.make(header, &path, pace);
         if result.is_err() {
             // Give the room back; if even that fails, the next opening clears it.
             let _ = fs::remove_file(&path);
@@ -155,7 +139,7 @@ impl Storage for FileStorage {
         result
     }
 
-    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 2]) -> io::Result<usize> {
+    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 3]) -> io::Result<usize> {
         durable::write_durable(&*self.writer(base)?, offset, parts)
     }
 

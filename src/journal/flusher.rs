@@ -11,6 +11,11 @@ use super::region::Consumer;
 use super::storage::Storage;
 use super::tail::Extent;
 
+/// What a disk and the page cache read and write at once, in bytes.
+const PAGE_BYTES: u64 = 4096;
+
+static ZERO_PAGE: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
+
 /// A write failed. The journal is over: what the medium holds is unknown until it is read again at the next start.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
@@ -63,9 +68,14 @@ impl<S: Storage> Flusher<S> {
             let Some((first, second)) = self.consumer.front(length) else {
                 return Err(FlushError("the window holds less than was appended".to_owned()));
             };
-            let written =
-                self.shared.catalog.storage.write_durable(header.base, from - header.base, [first, second]);
-            check(&header, from, length, written)?;
+            // Zeros over zeros up to the end of the page: one that is written whole is not read before, and those of a segment are in no
+            // cache, as they were made past it.
+            let end = to - header.base;
+            let rest = usize::try_from(end.next_multiple_of(PAGE_BYTES) - end).unwrap_or_default();
+            let rest = &ZERO_PAGE[..rest];
+            let storage = &self.shared.catalog.storage;
+            let written = storage.write_durable(header.base, from - header.base, [first, second, rest]);
+            check(&header, from, length + rest.len() as u64, written)?;
             self.consumer.consume(length);
             self.shared.catalog.publish(header.base, to, &extent.summary, &extent.index);
         }
@@ -85,7 +95,7 @@ impl<S: Storage> Flusher<S> {
         let bytes = trailer.encode(header);
         let length = bytes.len() as u64;
         let offset = header.bytes - length;
-        let written = catalog.storage.write_durable(header.base, offset, [&bytes, &[]]);
+        let written = catalog.storage.write_durable(header.base, offset, [&bytes, &[], &[]]);
         check(header, header.base + offset, length, written)?;
         catalog.with_entry(header.base, |entry| {
             entry.state = SegmentState::Sealed;

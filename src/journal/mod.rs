@@ -16,7 +16,7 @@
 //! | `tail` | the append cursor, under the one mutex |
 //! | `flusher`, `preparer`, `threads` | the two duties |
 //! | `catalog`, `reader`, `verify`, `status` | what can be asked and read |
-//! | `storage`, `files`, `durable` | the real disk behind a small interface |
+//! | `storage`, `files`, `durable`, `zeros` | the real disk behind a small interface |
 //! | [`sim`] | a disk that forgets, lies and fills up, for tests |
 //! | `region` | mapped memory: the one file with `unsafe` |
 
@@ -38,6 +38,7 @@ mod storage;
 mod tail;
 mod threads;
 mod verify;
+mod zeros;
 
 pub use catalog::{Damage, SegmentInfo, SegmentState};
 pub use files::{DirectoryError, FileStorage};

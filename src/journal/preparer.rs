@@ -34,11 +34,15 @@ impl<S: Storage> Preparer<S> {
     /// Makes the next segment, if it is not there: zero-filled and synced, so that a full disk shows here and not in
     /// an append. `now_ms` (wall time, milliseconds since 1970) is what `status` shows as the beginning of a full disk.
     pub fn prepare_once(&mut self, now_ms: u64) -> Prepared {
+        self.prepare(now_ms, &mut |_| {})
+    }
+
+    fn prepare(&mut self, now_ms: u64, pace: &mut dyn FnMut(u64)) -> Prepared {
         if !self.shared.tail.lock().wants_next() {
             return Prepared::Ready;
         }
         let _housekeeping = self.shared.housekeeping.lock();
-        match self.make_next() {
+        match self.make_next(pace) {
             Ok(header) => {
                 self.shared.catalog.add(Entry::empty(&header));
                 self.shared.tail.lock().give_next(header);
@@ -55,7 +59,7 @@ impl<S: Storage> Preparer<S> {
         }
     }
 
-    fn make_next(&self) -> Result<SegmentHeader, String> {
+    fn make_next(&self, pace: &mut dyn FnMut(u64)) -> Result<SegmentHeader, String> {
         let options = &self.shared.options;
         let catalog = &self.shared.catalog;
         let infos = catalog.infos();
@@ -84,7 +88,7 @@ impl<S: Storage> Preparer<S> {
             .ok_or("no positions are left: a segment file has an impossible name; move it away")?;
         let epoch = catalog.storage.random().map_err(medium)?;
         let header = SegmentHeader { epoch, base, bytes };
-        catalog.storage.create(&header).map_err(|error| match error.kind() {
+        catalog.storage.create(&header, pace).map_err(|error| match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 format!("the disk is full: {error}: make room")
             }
@@ -107,12 +111,16 @@ impl<S: Storage> Preparer<S> {
         })
     }
 
-    /// Does both, room first.
+    /// Does both, room first; `pace` is told of each piece of the next segment ([`Storage::create`]).
     ///
     /// # Errors
     /// As [`retain_once`](Self::retain_once).
-    pub(crate) fn turn(&mut self, now_ms: u64) -> (io::Result<Vec<SegmentInfo>>, Prepared) {
+    pub(crate) fn turn(
+        &mut self,
+        now_ms: u64,
+        pace: &mut dyn FnMut(u64),
+    ) -> (io::Result<Vec<SegmentInfo>>, Prepared) {
         let deleted = self.retain_once(now_ms);
-        (deleted, self.prepare_once(now_ms))
+        (deleted, self.prepare(now_ms, pace))
     }
 }

@@ -301,7 +301,7 @@ impl<S: Storage> Recovery<'_, S> {
     }
 
     fn write(&self, header: &SegmentHeader, at: u64, piece: &[u8]) -> Result<(), RecoveryError> {
-        let result = self.storage.write_durable(header.base, at - header.base, [piece, &[]]);
+        let result = self.storage.write_durable(header.base, at - header.base, [piece, &[], &[]]);
         match result {
             Ok(written) if written == piece.len() => Ok(()),
             Ok(_) => Err(failed(header, "repairing the tail", io::ErrorKind::WriteZero.into())),

@@ -161,7 +161,7 @@ impl Storage for LossyDisk {
         Ok(files.map(file).collect())
     }
 
-    fn create(&self, header: &SegmentHeader) -> io::Result<()> {
+    fn create(&self, header: &SegmentHeader, _pace: &mut dyn FnMut(u64)) -> io::Result<()> {
         let mut disk = self.disk.lock();
         let disk = disk.up()?;
         if disk.used() + header.bytes > disk.capacity_bytes {
@@ -174,7 +174,7 @@ impl Storage for LossyDisk {
         Ok(())
     }
 
-    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 2]) -> io::Result<usize> {
+    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 3]) -> io::Result<usize> {
         let mut disk = self.disk.lock();
         let disk = disk.up()?;
         disk.writes += 1;

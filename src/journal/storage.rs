@@ -31,18 +31,19 @@ pub trait Storage: Send + Sync + 'static {
     /// Whatever the medium answers.
     fn list(&self) -> io::Result<Vec<SegmentFile>>;
 
-    /// Makes a segment of `header.bytes` bytes: zeros but for the header. It is there wholly or not at all.
+    /// Makes a segment of `header.bytes` bytes: zeros but for the header. It is there wholly or not at all. `pace` is told after each piece how
+    /// many bytes are made, and returns when the next may begin, so that a whole segment does not get in the way of small writes.
     ///
     /// # Errors
     /// `StorageFull` or `QuotaExceeded` when there is no room, else whatever the medium answers; nothing is left behind.
-    fn create(&self, header: &SegmentHeader) -> io::Result<()>;
+    fn create(&self, header: &SegmentHeader, pace: &mut dyn FnMut(u64)) -> io::Result<()>;
 
-    /// Writes the two parts one behind the other at `offset` in the segment at `base`, and returns how many bytes are
+    /// Writes the parts one behind the other at `offset` in the segment at `base`, and returns how many bytes are
     /// durable. Fewer than asked for is a short write, which the journal treats as a failure.
     ///
     /// # Errors
     /// Whatever the medium answers. What the medium then holds is unknown.
-    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 2]) -> io::Result<usize>;
+    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 3]) -> io::Result<usize>;
 
     /// Opens a segment for reading.
     ///

@@ -101,6 +101,11 @@ impl Tail {
         self.current.as_ref().map(|current| current.at)
     }
 
+    /// Bytes of the current segment that are used up.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.current.as_ref().map_or(0, |current| current.at - current.header.base)
+    }
+
     /// Whether the next segment has to be made.
     pub(crate) fn wants_next(&self) -> bool {
         self.next.is_none() && !self.failed

@@ -4,8 +4,8 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::thread::{self, Builder, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::catalog::SegmentInfo;
 use super::flusher::{FlushError, Flusher};
@@ -13,12 +13,21 @@ use super::handle::Shared;
 use super::layout::Position;
 use super::preparer::{Prepared, Preparer};
 use super::storage::Storage;
+use crate::machine::look_out::LookOut;
+use crate::wire::time::Moment;
 
 /// How long to wait before looking again whether a full disk has room, in milliseconds.
 const FULL_RETRY_MILLISECONDS: u64 = 1_000;
 
 /// How often retention by age is looked at, in seconds.
 const AGE_CHECK_SECONDS: u64 = 60;
+
+/// How long the disk is left to the flusher after each piece of the next segment, in times what the piece took; and at most.
+const PAUSE: u32 = 4;
+const PAUSE_MAX: Duration = Duration::from_millis(20);
+
+/// As long as so many times as much of the next segment is made as of the current one is used, it will be there in time.
+const LEAD: u64 = 2;
 
 /// Stack of a journal's thread, in bytes; they call nothing deep.
 const STACK_BYTES: usize = 256 * 1024;
@@ -50,7 +59,7 @@ pub struct Threads<S: Storage> {
 
 impl<S: Storage> Threads<S> {
     /// Starts the flusher (woken by [`Journal::ring`](super::Journal::ring), flushes all that waits, no lingering) and
-    /// the preparer (woken when the next segment is begun; every second while the disk is full; every minute when
+    /// the preparer (woken when the next segment is begun, which it makes in pieces, no faster than is needed; every second while the disk is full; every minute when
     /// retention goes by age). `name` is short: it begins the threads' names.
     ///
     /// # Errors
@@ -115,6 +124,8 @@ fn run_flusher<S: Storage>(
 ) -> Result<(), FlushError> {
     let shared = Arc::clone(&flusher.shared);
     let mut told = Position(shared.catalog.durable());
+    let since = Instant::now();
+    let mut look_out = LookOut::default();
     loop {
         shared.flush_bell.wait(None);
         // Read before the flush: whatever was appended before the stop is in it.
@@ -123,6 +134,11 @@ fn run_flusher<S: Storage>(
             Ok(durable) if durable > told => {
                 told = durable;
                 tell(Notice::Durable(durable));
+                // Whoever waited for that has often more to write at once.
+                let now = Moment(micros(since));
+                let at_most = Duration::from_micros(look_out.microseconds(now));
+                let has_come = shared.flush_bell.look_out(at_most);
+                look_out.has_looked(now, micros(since) - now.0, has_come);
             }
             Ok(_) => {}
             Err(error) => {
@@ -140,7 +156,16 @@ fn run_preparer<S: Storage>(mut preparer: Preparer<S>, stop: &AtomicBool, tell: 
     let shared = Arc::clone(&preparer.shared);
     let mut full = false;
     while !stop.load(Ordering::Acquire) {
-        let (deleted, prepared) = preparer.turn(wall_ms());
+        let mut piece_since = Instant::now();
+        let mut pace = |made_bytes| {
+            let is_urgent =
+                stop.load(Ordering::Acquire) || made_bytes / LEAD < shared.tail.lock().used_bytes();
+            if !is_urgent {
+                thread::sleep((piece_since.elapsed() * PAUSE).min(PAUSE_MAX));
+            }
+            piece_since = Instant::now();
+        };
+        let (deleted, prepared) = preparer.turn(wall_ms(), &mut pace);
         match deleted {
             Ok(deleted) if deleted.is_empty() => {}
             Ok(deleted) => tell(Notice::Deleted(deleted)),
@@ -161,6 +186,10 @@ fn run_preparer<S: Storage>(mut preparer: Preparer<S>, stop: &AtomicBool, tell: 
         };
         shared.prepare_bell.wait(timeout);
     }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 fn wall_ms() -> u64 {

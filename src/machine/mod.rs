@@ -23,6 +23,7 @@ pub mod caller;
 pub mod close;
 pub mod command;
 pub mod hot;
+pub mod look_out;
 pub mod random;
 pub mod reach;
 pub mod record;

@@ -6,7 +6,6 @@
 //! the next turn begins. What comes beyond that waits in the kernel's backlog ([`admission`](crate::machine::admission)).
 
 use super::backend::Backend;
-use super::drive::random;
 use super::link::{Link, Stage};
 use super::turn::Reactor;
 use crate::machine::admission::Entry;
@@ -53,6 +52,9 @@ impl<B: Backend> Reactor<B> {
             self.counters.handshake_microseconds.add(spent_microseconds);
             if now.microseconds_since(begun) >= HANDSHAKE_MICROSECONDS_PER_TURN {
                 self.counters.handshake_budget_exhausted.add_one();
+                // A thread that is woken, as the journal's is for each acknowledgement, waits until whoever has its core gives it away or has had
+                // some milliseconds of it: in a storm that would be this one, turn after turn.
+                std::thread::yield_now();
                 break;
             }
         }
@@ -81,8 +83,8 @@ impl<B: Backend> Reactor<B> {
     }
 
     /// When the next device that is sent away is to come again, in seconds from now.
-    pub(super) fn later_seconds(&self) -> u32 {
-        self.turns.seconds(self.now.moment, LATER_SECONDS, random())
+    pub(super) fn later_seconds(&mut self) -> u32 {
+        self.turns.seconds(self.now.moment, LATER_SECONDS, self.jitter.next_u64())
     }
 
     /// Something has come on a link whose handshake is under way.

@@ -344,7 +344,7 @@ impl<B: Backend> Reactor<B> {
             match self.links.get(slot).map(|link| &link.stage) {
                 Some(Stage::Handshaking(_)) => self.leave(slot, CloseReason::Stopping),
                 Some(Stage::Live(session)) if !session.has_job() => {
-                    let seconds = u32::try_from(1 + random() % spread).unwrap_or(LATER_SECONDS);
+                    let seconds = u32::try_from(1 + self.jitter.up_to(spread - 1)).unwrap_or(LATER_SECONDS);
                     self.tell_session(name, |session, out| session.stop(seconds, out));
                 }
                 _ => {}
@@ -360,6 +360,7 @@ impl<B: Backend> Reactor<B> {
         for (name, ack) in self.acks.release(self.backend.durable()) {
             let Some(slot) = self.links.slot_of(name) else { continue };
             self.counters.acks_sent.add_one();
+            self.has_acknowledged = true;
             self.send(slot, &ToAgent::Ack(ack));
         }
     }

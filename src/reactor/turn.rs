@@ -11,6 +11,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use super::Clock;
 use super::backend::Backend;
 use super::channel::ServerTls;
+use super::drive::random;
 use super::link::Stage;
 use super::links::Links;
 use crate::fleet::pacing::Turns;
@@ -21,6 +22,8 @@ use crate::lane::reactors::{LinkSettings, ReactorLanes, ToReactor};
 use crate::machine::acks::AckQueue;
 use crate::machine::admission::{Admission, HANDSHAKES_UNDER_WAY_MAX};
 use crate::machine::hot::LinkRef;
+use crate::machine::look_out::LookOut;
+use crate::machine::random::Random;
 use crate::machine::timers::Timers;
 use crate::wire::time::{Moment, Now};
 
@@ -81,6 +84,8 @@ pub struct Reactor<B> {
     pub(super) admission: Admission<LinkRef>,
     /// Of devices that were sent away.
     pub(super) turns: Turns,
+    /// Spreads what devices are told to do later.
+    pub(super) jitter: Random,
     pub(super) ready: VecDeque<usize>,
     /// Handshakes to go on with.
     pub(super) arriving: VecDeque<usize>,
@@ -94,6 +99,9 @@ pub struct Reactor<B> {
     pub(super) clock: Clock,
     events: Events,
     mailbox: Mailbox<ToReactor>,
+    look_out: LookOut,
+    /// In the last turn, so that devices may have more to say.
+    pub(super) has_acknowledged: bool,
     draining_since: Option<Moment>,
 }
 
@@ -147,6 +155,7 @@ impl<B: Backend> Reactor<B> {
             busy_since: None,
             admission,
             turns: Turns::default(),
+            jitter: Random::new(random()),
             ready: VecDeque::new(),
             arriving: VecDeque::new(),
             blocked: VecDeque::new(),
@@ -157,6 +166,8 @@ impl<B: Backend> Reactor<B> {
             clock,
             events: Events::with_capacity(EVENTS_PER_POLL),
             mailbox,
+            look_out: LookOut::default(),
+            has_acknowledged: false,
             draining_since: None,
         })
     }
@@ -217,21 +228,57 @@ impl<B: Backend> Reactor<B> {
         if !self.blocked.is_empty() || self.draining_since.is_some() {
             earlier(self.now.moment.plus_milliseconds(BLOCKED_RETRY_MILLISECONDS));
         }
-        let timeout = if !self.ready.is_empty() || self.is_durable_meanwhile() {
-            Some(Duration::ZERO)
-        } else {
-            // What is due by now is not waited for, and the poll waits for whole milliseconds. One more microsecond: a deadline that is
-            // polled for too early would be polled for again.
-            next.map(|moment| match moment.microseconds_since(now) {
-                0 => Duration::ZERO,
-                microseconds => Duration::from_micros(microseconds + 1),
-            })
-        };
-        match self.poll.poll(&mut self.events, timeout) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            Err(error) => return Err(ReactorError { what: "poll", error }),
+        let is_due = !self.ready.is_empty() || next.is_some_and(|moment| moment <= now);
+        if is_due || !self.look_out(now)? {
+            let timeout = if is_due || self.is_durable_meanwhile() {
+                Some(Duration::ZERO)
+            } else {
+                // The poll waits for whole milliseconds. One more microsecond: a deadline that is polled for too early would be polled
+                // for again.
+                next.map(|moment| Duration::from_micros(moment.microseconds_since(now) + 1))
+            };
+            self.poll(timeout)?;
         }
+        self.note_readiness();
+        Ok(())
+    }
+
+    fn poll(&mut self, timeout: Option<Duration>) -> Result<(), ReactorError> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            Err(error) => Err(ReactorError { what: "poll", error }),
+        }
+    }
+
+    /// Looks out for what comes at once, when something is expected: the disk's word, or what devices say to their acknowledgements. Whether something
+    /// has come. Whoever else wants the processor has it.
+    fn look_out(&mut self, since: Moment) -> Result<bool, ReactorError> {
+        let position = self.acks.waits_for();
+        if position.is_none() && !std::mem::take(&mut self.has_acknowledged) {
+            return Ok(false);
+        }
+        let at_most_microseconds = self.look_out.microseconds(since);
+        self.events.clear();
+        let mut microseconds = 0;
+        let mut has_come = false;
+        while !has_come && microseconds < at_most_microseconds {
+            self.poll(Some(Duration::ZERO))?;
+            has_come = !self.events.is_empty()
+                || position.is_some_and(|position| position <= self.backend.durable());
+            if !has_come {
+                std::thread::yield_now();
+            }
+            microseconds = self.clock.now().moment.microseconds_since(since);
+        }
+        self.look_out.has_looked(since, microseconds, has_come);
+        Ok(has_come)
+    }
+
+    fn note_readiness(&mut self) {
         for event in &self.events {
             match event.token() {
                 LISTENER => self.can_accept = true,
@@ -255,7 +302,6 @@ impl<B: Backend> Reactor<B> {
                 }
             }
         }
-        Ok(())
     }
 
     /// Asks to be woken when the durable position moves, if anything waits for it. Whether it has moved far enough already.

@@ -35,12 +35,12 @@ impl Storage for Killed<FileStorage> {
         self.0.list()
     }
 
-    fn create(&self, header: &SegmentHeader) -> io::Result<()> {
+    fn create(&self, header: &SegmentHeader, pace: &mut dyn FnMut(u64)) -> io::Result<()> {
         self.1.step()?;
-        self.0.create(header)
+        self.0.create(header, pace)
     }
 
-    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 2]) -> io::Result<usize> {
+    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 3]) -> io::Result<usize> {
         self.1.step()?;
         self.0.write_durable(base, offset, parts)
     }
