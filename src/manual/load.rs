@@ -131,8 +131,8 @@
 //!   missing in between                                             0
 //! ```
 //!
-//! Agents draw their delays from a window of one second first and twice that after each failure: the longer the server is away, the longer the last
-//! of them stay away. At the end the server's list of events is read: each that was acknowledged must be there, once.
+//! Agents draw their delays from the window that the server announced, from one second at least, and from the time that the server was away when that
+//! is longer: the longer it is away, the longer the last of them stay away. At the end the server's list of events is read: each that was acknowledged must be there, once.
 //!
 //! # wake
 //!

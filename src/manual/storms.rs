@@ -28,8 +28,9 @@
 //! and all are back soon; nothing below one second, so that a small fleet is back at once; never more than the device's interval (30 s to 15 min), after which
 //! it would count as lost. With 100 µs a handshake and two cores 10,000 devices come back within a second, and 1,000,000 within a minute.
 //!
-//! The agent draws its first attempt from the whole window, and each one after it from the larger of the window and a back-off that doubles from
-//! one second: full jitter *after* the cap, so that there is no crowd at its end.
+//! The agent draws its first attempt from the whole window, and each one after it from the larger of the window and the time for which the server
+//! has been away by then: full jitter *after* the cap, so that there is no crowd at its end. A server that was away for a moment has back within
+//! the window those too who came too early, and after a longer outage nobody stays away for more than as long again.
 //!
 //! A server that is stopped (SIGTERM) tells each device when to come again, drawn from the same window, or from five seconds when that is longer, as
 //! a start takes a few. Who does not listen is waited for two seconds, a worker's answer for eight, and then the server ends.
