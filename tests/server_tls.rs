@@ -14,7 +14,7 @@ use std::time::Duration;
 use muster::machine::close::CloseReason;
 use muster::reactor::channel::{ChannelError, ClientTls, ExpectedServer, HandshakeCost};
 use muster::wire::id::{CertificateHash, Epoch};
-use muster::wire::message::{ErrorCode, ToAgent, ToServer};
+use muster::wire::message::{ErrorCode, Probe, ToAgent, ToServer};
 use muster::wire::time::WallTime;
 use road::{Device, House, Wire, eventually};
 
@@ -164,6 +164,33 @@ fn draining_says_so_and_keeps_what_was_acknowledged() {
     assert_eq!(wire.read_error().code, ErrorCode::Stopping);
     wire.leave();
     draining.join().unwrap().unwrap();
+    drop(directory);
+}
+
+#[test]
+fn more_devices_than_are_told_in_one_turn_are_all_told_when_to_come_again() {
+    let house = House::start();
+    let device = house.enrol("till");
+    let mut wires: Vec<_> = (0..1_200)
+        .map(|_| {
+            let mut wire = device.connect(&house);
+            // It takes the device's link from nobody, so that there can be many.
+            wire.send(&ToServer::Probe(Probe { udp_port: 0 }));
+            assert!(matches!(wire.read(), ToAgent::Probed(_)));
+            wire
+        })
+        .collect();
+    let counters = Arc::clone(house.server.counters());
+    let House { server, directory, .. } = house;
+    let draining = std::thread::spawn(move || server.drain());
+    for wire in &mut wires {
+        let later = wire.read();
+        assert!(matches!(later, ToAgent::Later(_)), "{later:?}");
+        assert_eq!(wire.read_error().code, ErrorCode::Stopping);
+    }
+    drop(wires);
+    draining.join().unwrap().unwrap();
+    assert_eq!(counters.closes(CloseReason::Stopping), 1_200);
     drop(directory);
 }
 
