@@ -168,6 +168,24 @@ fn draining_says_so_and_keeps_what_was_acknowledged() {
 }
 
 #[test]
+fn the_late_word_of_a_link_that_its_device_has_left_takes_nothing_from_the_new_one() {
+    let house = House::start();
+    let device = house.enrol("till");
+    let mut left = device.connect(&house);
+    left.send(&ToServer::Probe(Probe { udp_port: 0 }));
+    assert!(matches!(left.read(), ToAgent::Probed(_)), "it has its link, and has not said whose it is");
+    let mut stays = device.connect(&house);
+    stays.sync_inventory(&device, 3);
+    // As when the device gave up waiting for the server, which now reads what it said then.
+    left.leave_with(&ToServer::Ping(muster::wire::message::Ping::default()));
+    let counters = house.server.counters();
+    eventually("the old link is closed", || counters.closes(CloseReason::PeerClosed) >= 1);
+    let answer = stays.sync(&device, 3);
+    assert!(matches!(answer, ToAgent::InSync(_)), "{answer:?}");
+    assert_eq!(counters.closes(CloseReason::Superseded), 0);
+}
+
+#[test]
 fn more_devices_than_are_told_in_one_turn_are_all_told_when_to_come_again() {
     let house = House::start();
     let device = house.enrol("till");

@@ -54,6 +54,7 @@ impl<B: Backend> Reactor<B> {
         if received > 0 {
             link.heard = self.now.moment;
         }
+        link.is_ending |= !matches!(outcome, Ok(ReadOutcome::Drained | ReadOutcome::More));
         self.counters.bytes_received.add(received as u64);
         self.mark_dirty(slot);
         if was_handshaking && self.links.get(slot).is_some_and(|link| link.channel.wants_write()) {
