@@ -24,7 +24,7 @@
 //! ```
 //!
 //! Devices are those whose links are to stay, or all that are connected when those are more. What can be taken is what the handshakes so far have cost
-//! the reactors, on as many cores as they have, and no more than `[links] handshakes_per_second`. A fifth more than needed, so that few have to wait
+//! the reactors in processor time, on as many cores as they have, and no more than `[links] handshakes_per_second`. A fifth more than needed, so that few have to wait
 //! and all are back soon; nothing below one second, so that a small fleet is back at once; never more than the device's interval (30 s to 15 min), after which
 //! it would count as lost. With 100 µs a handshake and two cores 10,000 devices come back within a second, and 1,000,000 within a minute.
 //!
