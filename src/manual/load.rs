@@ -120,14 +120,14 @@
 //! with both ends here the devices' time counts too.
 //!
 //! ```text
-//! muster-load storm --self --devices 18000                                (load average 5.1)
-//!   from the kill until the server was there again            421 ms
-//!   50 % live again, since the server was there               2.73 s
-//!   99 % live again, since the server was there               3.46 s
-//!   target for 99 %, both ends on this machine                4.55 s  (1.5 × 18000 × (141 + 196) µs of processor time, of server and device, ÷ 2 cores)
-//!   full                                                          50
-//!   resumed                                                   17,950
-//!   attempts that came to nothing                              1,467
+//! muster-load storm --self --devices 18000                                (load average 2.2, and a build beside it)
+//!   from the kill until the server was there again            498 ms
+//!   50 % live again, since the server was there               3.66 s
+//!   99 % live again, since the server was there               4.50 s
+//!   target for 99 %, both ends on this machine                5.35 s  (1.5 × 18000 × (170 + 227) µs of processor time, of server and device, ÷ 2 cores)
+//!   full                                                          59
+//!   resumed                                                   17,941
+//!   attempts that came to nothing                              3,009
 //! ```
 //!
 //! Agents draw their delays from the window that the server announced, from one second at least, and from the time that the server was away when that
