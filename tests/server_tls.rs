@@ -14,7 +14,7 @@ use std::time::Duration;
 use muster::machine::close::CloseReason;
 use muster::reactor::channel::{ChannelError, ClientTls, ExpectedServer, HandshakeCost};
 use muster::wire::id::{CertificateHash, Epoch};
-use muster::wire::message::{ErrorCode, ToAgent, ToServer};
+use muster::wire::message::{ErrorCode, Probe, ToAgent, ToServer};
 use muster::wire::time::WallTime;
 use road::{Device, House, Wire, eventually};
 
@@ -164,6 +164,51 @@ fn draining_says_so_and_keeps_what_was_acknowledged() {
     assert_eq!(wire.read_error().code, ErrorCode::Stopping);
     wire.leave();
     draining.join().unwrap().unwrap();
+    drop(directory);
+}
+
+#[test]
+fn the_late_word_of_a_link_that_its_device_has_left_takes_nothing_from_the_new_one() {
+    let house = House::start();
+    let device = house.enrol("till");
+    let mut left = device.connect(&house);
+    left.send(&ToServer::Probe(Probe { udp_port: 0 }));
+    assert!(matches!(left.read(), ToAgent::Probed(_)), "it has its link, and has not said whose it is");
+    let mut stays = device.connect(&house);
+    stays.sync_inventory(&device, 3);
+    // As when the device gave up waiting for the server, which now reads what it said then.
+    left.leave_with(&ToServer::Ping(muster::wire::message::Ping::default()));
+    let counters = house.server.counters();
+    eventually("the old link is closed", || counters.closes(CloseReason::PeerClosed) >= 1);
+    let answer = stays.sync(&device, 3);
+    assert!(matches!(answer, ToAgent::InSync(_)), "{answer:?}");
+    assert_eq!(counters.closes(CloseReason::Superseded), 0);
+}
+
+#[test]
+fn more_devices_than_are_told_in_one_turn_are_all_told_when_to_come_again() {
+    let house = House::start();
+    let device = house.enrol("till");
+    let mut wires: Vec<_> = (0..1_200)
+        .map(|_| {
+            let mut wire = device.connect(&house);
+            // It takes the device's link from nobody, so that there can be many.
+            wire.send(&ToServer::Probe(Probe { udp_port: 0 }));
+            assert!(matches!(wire.read(), ToAgent::Probed(_)));
+            wire
+        })
+        .collect();
+    let counters = Arc::clone(house.server.counters());
+    let House { server, directory, .. } = house;
+    let draining = std::thread::spawn(move || server.drain());
+    for wire in &mut wires {
+        let later = wire.read();
+        assert!(matches!(later, ToAgent::Later(_)), "{later:?}");
+        assert_eq!(wire.read_error().code, ErrorCode::Stopping);
+    }
+    drop(wires);
+    draining.join().unwrap().unwrap();
+    assert_eq!(counters.closes(CloseReason::Stopping), 1_200);
     drop(directory);
 }
 

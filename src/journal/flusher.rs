@@ -12,9 +12,9 @@ use super::storage::Storage;
 use super::tail::Extent;
 
 /// What a disk and the page cache read and write at once, in bytes.
-const PAGE_BYTES: u64 = 4096;
+const PAGE_BYTES: usize = 4096;
 
-static ZERO_PAGE: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
+static ZERO_PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 
 /// A write failed. The journal is over: what the medium holds is unknown until it is read again at the next start.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -71,7 +71,7 @@ impl<S: Storage> Flusher<S> {
             // Zeros over zeros up to the end of the page: one that is written whole is not read before, and those of a segment are in no
             // cache, as they were made past it.
             let end = to - header.base;
-            let rest = usize::try_from(end.next_multiple_of(PAGE_BYTES) - end).unwrap_or_default();
+            let rest = usize::try_from(end.next_multiple_of(PAGE_BYTES as u64) - end).unwrap_or_default();
             let rest = &ZERO_PAGE[..rest];
             let storage = &self.shared.catalog.storage;
             let written = storage.write_durable(header.base, from - header.base, [first, second, rest]);

@@ -96,7 +96,7 @@ counters! {
     waits_for_room,
     /// Handshakes that are under way now.
     handshakes_under_way,
-    /// Time that handshakes took, in microseconds.
+    /// Processor time that handshakes took, in microseconds.
     handshake_microseconds,
     /// Turns that ended because handshakes had their time.
     handshake_budget_exhausted,

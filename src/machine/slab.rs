@@ -118,6 +118,20 @@ impl<T, const LENGTH: usize> SegmentedSlab<T, LENGTH> {
         })
     }
 
+    /// The place of the first entry that is not before this place.
+    #[must_use]
+    pub fn next_from(&self, slot: usize) -> Option<usize> {
+        let (first, mut place) = (slot / LENGTH, slot % LENGTH);
+        for (number, segment) in self.segments.iter().enumerate().skip(first) {
+            let places = segment.places.get(place..).unwrap_or_default();
+            if let Some(ahead) = places.iter().position(Option::is_some) {
+                return Some(number * LENGTH + place + ahead);
+            }
+            place = 0;
+        }
+        None
+    }
+
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -190,6 +204,7 @@ mod tests {
                 prop_assert_eq!(slab.get(slot), model.get(&slot));
                 prop_assert_eq!(slab.len(), model.len());
                 prop_assert!(slab.iter().eq(model.iter().map(|(slot, entry)| (*slot, entry))));
+                prop_assert_eq!(slab.next_from(slot), model.range(slot..).next().map(|(slot, _)| *slot));
                 prop_assert!(slab.capacity() <= 4 * slab.len());
             }
         }

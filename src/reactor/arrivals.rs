@@ -6,6 +6,7 @@
 //! the next turn begins. What comes beyond that waits in the kernel's backlog ([`admission`](crate::machine::admission)).
 
 use super::backend::Backend;
+use super::clock::thread_microseconds;
 use super::link::{Link, Stage};
 use super::turn::Reactor;
 use crate::machine::admission::Entry;
@@ -27,6 +28,8 @@ const OVERLOADED_SECONDS: u64 = 10;
 impl<B: Backend> Reactor<B> {
     /// Goes on with handshakes, and begins new ones, as far as the budgets reach.
     pub(super) fn shake_hands(&mut self) {
+        let has_work = self.can_accept || !self.arriving.is_empty();
+        let processor = has_work.then(thread_microseconds);
         let begun = self.clock.now().moment;
         let mut before = begun;
         let mut has_accepted = false;
@@ -49,7 +52,6 @@ impl<B: Backend> Reactor<B> {
             let spent_microseconds = now.microseconds_since(before);
             before = now;
             self.admission.spend(now, spent_microseconds);
-            self.counters.handshake_microseconds.add(spent_microseconds);
             if now.microseconds_since(begun) >= HANDSHAKE_MICROSECONDS_PER_TURN {
                 self.counters.handshake_budget_exhausted.add_one();
                 // A thread that is woken, as the journal's is for each acknowledgement, waits until whoever has its core gives it away or has had
@@ -57,6 +59,10 @@ impl<B: Backend> Reactor<B> {
                 std::thread::yield_now();
                 break;
             }
+        }
+        if let Some(before) = processor {
+            // What they cost, and not how long they took: while others have the processor, a handshake is no dearer.
+            self.counters.handshake_microseconds.add(thread_microseconds().saturating_sub(before));
         }
         if self.can_accept {
             self.counters.handshakes_held_back.add_one();

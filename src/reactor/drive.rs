@@ -9,7 +9,7 @@ use super::turn::Reactor;
 use crate::machine::close::CloseReason;
 use crate::machine::command::{Command, JobOutcome};
 use crate::machine::hot::{HotRecord, LinkRef};
-use crate::machine::session::{LATER_SECONDS, Session, SyncPolicy};
+use crate::machine::session::{Session, SyncPolicy};
 use crate::wire::frame;
 use crate::wire::id::DeviceId;
 use crate::wire::limits::FRAME_BODY_BYTES_MAX;
@@ -21,9 +21,6 @@ const WORK_BODIES: [[u8; 2]; 2] = [[0x82, 1], [0x82, 3]];
 
 /// Memory of the shared buffers that is kept between turns, in bytes.
 const SHARED_BUFFER_BYTES_MAX: usize = 4 * (READ_BYTES_BUDGET + FRAME_BODY_BYTES_MAX);
-
-/// Shortest time over which devices spread that are told to come again when the server stops, in seconds: it takes a few to start again.
-const STOP_SPREAD_SECONDS_MIN: u64 = 5;
 
 /// What became of one frame.
 #[derive(PartialEq, Eq)]
@@ -57,6 +54,7 @@ impl<B: Backend> Reactor<B> {
         if received > 0 {
             link.heard = self.now.moment;
         }
+        link.is_ending |= !matches!(outcome, Ok(ReadOutcome::Drained | ReadOutcome::More));
         self.counters.bytes_received.add(received as u64);
         self.mark_dirty(slot);
         if was_handshaking && self.links.get(slot).is_some_and(|link| link.channel.wants_write()) {
@@ -290,6 +288,7 @@ impl<B: Backend> Reactor<B> {
         }
         if let Some(slot) = self.links.slot_of(name) {
             self.outcome(slot, name, outcome);
+            self.stop_late(slot);
         }
     }
 
@@ -326,30 +325,17 @@ impl<B: Backend> Reactor<B> {
         self.tell_session(name, Session::removed);
     }
 
-    fn tell_session(&mut self, name: LinkRef, tell: impl FnOnce(&mut Session, &mut Vec<Command<'_>>)) {
+    pub(super) fn tell_session(
+        &mut self,
+        name: LinkRef,
+        tell: impl FnOnce(&mut Session, &mut Vec<Command<'_>>),
+    ) {
         let Some(slot) = self.links.slot_of(name) else { return };
         let Some(Link { stage: Stage::Live(session), .. }) = self.links.get(slot) else { return };
         let device = session.device();
         let mut commands = Vec::new();
         tell(session, &mut commands);
         self.execute(slot, name, device, commands, &mut false);
-    }
-
-    /// Tells every link whose work is done that the server stops.
-    pub(super) fn stop_links(&mut self) {
-        let slots = self.links.slots();
-        let spread = STOP_SPREAD_SECONDS_MIN.max(self.backend.reconnect_seconds().into());
-        for slot in slots {
-            let Some(name) = self.links.name(slot) else { continue };
-            match self.links.get(slot).map(|link| &link.stage) {
-                Some(Stage::Handshaking(_)) => self.leave(slot, CloseReason::Stopping),
-                Some(Stage::Live(session)) if !session.has_job() => {
-                    let seconds = u32::try_from(1 + self.jitter.up_to(spread - 1)).unwrap_or(LATER_SECONDS);
-                    self.tell_session(name, |session, out| session.stop(seconds, out));
-                }
-                _ => {}
-            }
-        }
     }
 
     /// Sends the acknowledgements that the durable position allows.

@@ -75,7 +75,7 @@ pub(super) struct Link {
     pub(super) is_blocked: bool,
     /// In the list of links to be flushed.
     pub(super) is_dirty: bool,
-    /// The system has said that the peer has closed, or that something is wrong: it is read to its end.
+    /// The peer or the system has said that the peer has closed, or something is wrong: it is read to its end.
     pub(super) is_ending: bool,
 }
 

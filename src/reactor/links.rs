@@ -65,8 +65,9 @@ impl Links {
         token.0.checked_sub(FIRST_LINK_TOKEN)
     }
 
-    pub(super) fn slots(&self) -> Vec<usize> {
-        self.slab.iter().map(|(slot, _)| slot).collect()
+    /// The first link's slot that is not below this one.
+    pub(super) fn next_from(&self, slot: usize) -> Option<usize> {
+        self.slab.next_from(slot)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -5,7 +5,7 @@
 //!
 //! Each turn is the same sequence (see [`Reactor::turn`]): poll; read, decode and decide, within a budget; empty the mailbox; ring the
 //! flusher once; release the acknowledgements that the durable position allows; write; accept and go on with handshakes, within a budget
-//! (`arrivals`); write what came of that; look at deadlines.
+//! (`arrivals`); write what came of that; look at deadlines. A reactor that is to end tells its links so, a piece of them in each turn (`stopping`).
 #![forbid(unsafe_code)]
 
 mod accept;
@@ -19,6 +19,7 @@ mod link;
 mod links;
 pub mod listener;
 pub mod port;
+mod stopping;
 mod turn;
 pub mod udp;
 mod welcome;

@@ -14,6 +14,7 @@ use super::channel::ServerTls;
 use super::drive::random;
 use super::link::Stage;
 use super::links::Links;
+use super::stopping::Stopping;
 use crate::fleet::pacing::Turns;
 use crate::lane::counters::Counters;
 use crate::lane::mailbox::Mailbox;
@@ -41,13 +42,6 @@ const BLOCKED_RETRY_MILLISECONDS: u64 = 5;
 
 /// Letters to a reactor that may wait besides the outcomes of jobs, in letters.
 const CONTROL_LETTERS_MAX: usize = 65_536;
-
-/// How long a draining reactor waits for the journal before it lets go of links whose events are not acknowledged yet, in
-/// milliseconds. Those come again, and are recognised.
-const DRAIN_ACKS_MILLISECONDS: u64 = 3_000;
-
-/// How long a draining reactor waits for jobs and farewells altogether, in milliseconds.
-const DRAIN_MILLISECONDS: u64 = 8_000;
 
 /// A reactor could not start, or can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +96,8 @@ pub struct Reactor<B> {
     look_out: LookOut,
     /// In the last turn, so that devices may have more to say.
     pub(super) has_acknowledged: bool,
-    draining_since: Option<Moment>,
+    pub(super) draining_since: Option<Moment>,
+    pub(super) stopping: Stopping,
 }
 
 impl<B: Backend> Reactor<B> {
@@ -169,6 +164,7 @@ impl<B: Backend> Reactor<B> {
             look_out: LookOut::default(),
             has_acknowledged: false,
             draining_since: None,
+            stopping: Stopping::default(),
         })
     }
 
@@ -228,7 +224,8 @@ impl<B: Backend> Reactor<B> {
         if !self.blocked.is_empty() || self.draining_since.is_some() {
             earlier(self.now.moment.plus_milliseconds(BLOCKED_RETRY_MILLISECONDS));
         }
-        let is_due = !self.ready.is_empty() || next.is_some_and(|moment| moment <= now);
+        let is_due =
+            !self.ready.is_empty() || self.is_stopping_links() || next.is_some_and(|moment| moment <= now);
         if is_due || !self.look_out(now)? {
             let timeout = if is_due || self.is_durable_meanwhile() {
                 Some(Duration::ZERO)
@@ -369,19 +366,5 @@ impl<B: Backend> Reactor<B> {
                 }
             }
         }
-    }
-
-    fn drain(&mut self) {
-        let Some(since) = self.draining_since else { return };
-        let waited_milliseconds = self.now.moment.microseconds_since(since) / 1_000;
-        if self.acks.is_empty() || waited_milliseconds > DRAIN_ACKS_MILLISECONDS {
-            self.stop_links();
-        }
-    }
-
-    fn is_drained(&self) -> bool {
-        self.draining_since.is_some_and(|since| {
-            self.links.is_empty() || self.now.moment.microseconds_since(since) / 1_000 > DRAIN_MILLISECONDS
-        })
     }
 }

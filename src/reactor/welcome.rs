@@ -90,14 +90,20 @@ impl<B: Backend> Reactor<B> {
     }
 
     /// The first word makes the link the device's, and ends the one that it had. A probe is none: whoever looks whether everything
-    /// works takes nothing away.
+    /// works takes nothing away. Nor does a link that its device has left already, and whose word was read late: the device may be on another one
+    /// by now, and would stay away for a minute if that one was taken from it.
     pub(super) fn adopt(&mut self, slot: usize, name: LinkRef, device: DeviceId, message: &ToServer<'_>) {
         let Some(link) = self.links.get(slot) else { return };
         if link.is_adopted || matches!(message, ToServer::Probe(_)) {
             return;
         }
+        let is_left = link.is_ending;
+        let claim = |record: &mut HotRecord| match record.link {
+            Some(_) if is_left => Err(()),
+            _ => Ok(record.link.replace(name)),
+        };
+        let Some(Ok(earlier)) = self.backend.with_record(device, claim) else { return };
         link.is_adopted = true;
-        let earlier = self.backend.with_record(device, |record| record.link.replace(name)).flatten();
         if let Some(earlier) = earlier {
             self.tell_superseded(earlier);
         }

@@ -323,6 +323,14 @@ impl Wire {
         }
     }
 
+    /// Says something and goes, all in one.
+    pub(crate) fn leave_with(mut self, message: &ToServer<'_>) {
+        let mut bytes = Vec::new();
+        message.write_to(&mut bytes);
+        self.channel.write_plain(&bytes).unwrap();
+        self.leave();
+    }
+
     pub(crate) fn leave(mut self) {
         self.channel.close_notify();
         // The server may have hung up first.

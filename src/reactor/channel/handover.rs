@@ -18,10 +18,9 @@
 #[cfg(feature = "server")] // it makes certificates
 mod tests;
 
+use std::cell::RefCell;
 use std::fmt;
-use std::sync::Arc;
 
-use parking_lot::Mutex;
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, KeyLog, ServerConnection};
 use zeroize::Zeroizing;
 
@@ -29,10 +28,19 @@ use super::error::ChannelError;
 use super::{HandshakeCost, PROTOCOL, ServerTls, handshake_cost, key_exchange, peer_certificate};
 use crate::record_layer::{Alert, HEADER_BYTES, SlimLink, Start, Suite};
 
+/// As the library labels the secrets of RFC 8446 section 7.1 in a key log (the SSLKEYLOGFILE format).
+const CLIENT_SECRET: &str = "CLIENT_TRAFFIC_SECRET_0";
+const SERVER_SECRET: &str = "SERVER_TRAFFIC_SECRET_0";
+
+thread_local! {
+    /// What the library has logged since it was last taken, which is after each step of a handshake: a reactor makes one step at a time.
+    static LOGGED: RefCell<Overheard> = RefCell::default();
+}
+
 /// The server's end of a handshake that ends in a [`SlimLink`].
 pub struct ServerHandshake {
     connection: ServerConnection,
-    overheard: Arc<Overheard>,
+    overheard: Overheard,
     cutter: Cutter,
 }
 
@@ -42,14 +50,9 @@ impl ServerHandshake {
     /// # Errors
     /// When the configuration can't be used.
     pub fn new(tls: &ServerTls) -> Result<Self, ChannelError> {
-        let overheard = Arc::new(Overheard::default());
-        // One of its own for each handshake, so that there is no doubt whose secrets are overheard. It goes with the connection.
-        let mut config = (*tls.config()).clone();
-        config.key_log = Arc::clone(&overheard) as Arc<dyn KeyLog>;
-        config.enable_secret_extraction = true;
         let connection =
-            ServerConnection::new(Arc::new(config)).map_err(|error| ChannelError::from_tls(&error, None))?;
-        Ok(Self { connection, overheard, cutter: Cutter::default() })
+            ServerConnection::new(tls.config()).map_err(|error| ChannelError::from_tls(&error, None))?;
+        Ok(Self { connection, overheard: Overheard::default(), cutter: Cutter::default() })
     }
 
     /// Takes what has arrived, up to the record that ends the handshake. How many bytes that were; what follows them is the link's.
@@ -68,9 +71,10 @@ impl ServerHandshake {
                     Ok(1..) => {}
                     _ => return Err(internal("the library takes no more of the handshake")),
                 }
-                self.connection
-                    .process_new_packets()
-                    .map_err(|error| ChannelError::from_tls(&error, None))?;
+                let outcome = self.connection.process_new_packets().map(drop);
+                // Also when the step has failed: the next one may be another handshake's.
+                self.overheard.take_logged();
+                outcome.map_err(|error| ChannelError::from_tls(&error, None))?;
             }
         }
         Ok(consumed)
@@ -153,16 +157,26 @@ impl fmt::Debug for ServerHandshake {
 /// The traffic secrets of one handshake, overheard where the library would log them. Wiped when they are dropped.
 #[derive(Default)]
 struct Overheard {
-    client: Mutex<Zeroizing<Vec<u8>>>,
-    server: Mutex<Zeroizing<Vec<u8>>>,
+    client: Zeroizing<Vec<u8>>,
+    server: Zeroizing<Vec<u8>>,
 }
 
 impl Overheard {
-    fn place(&self, label: &str) -> Option<&Mutex<Zeroizing<Vec<u8>>>> {
+    fn place(&mut self, label: &str) -> Option<&mut Zeroizing<Vec<u8>>> {
         match label {
-            "CLIENT_TRAFFIC_SECRET_0" => Some(&self.client),
-            "SERVER_TRAFFIC_SECRET_0" => Some(&self.server),
+            CLIENT_SECRET => Some(&mut self.client),
+            SERVER_SECRET => Some(&mut self.server),
             _ => None,
+        }
+    }
+
+    /// Adds what was logged on this thread since the last time.
+    fn take_logged(&mut self) {
+        let logged = LOGGED.take();
+        for (place, secret) in [(&mut self.client, logged.client), (&mut self.server, logged.server)] {
+            if !secret.is_empty() {
+                *place = secret;
+            }
         }
     }
 
@@ -171,8 +185,8 @@ impl Overheard {
         let ((opened, opening), (sealed, sealing)) = (&extracted.rx, &extracted.tx);
         let link = SlimLink::new(
             suite,
-            Start { secret: &self.client.lock(), sequence: *opened },
-            Start { secret: &self.server.lock(), sequence: *sealed },
+            Start { secret: &self.client, sequence: *opened },
+            Start { secret: &self.server, sequence: *sealed },
         )
         .ok_or_else(|| internal("the traffic secrets were not overheard"))?;
         let is_right = key_of(opening).is_some_and(|(key, iv)| link.opens_with(key, iv))
@@ -181,21 +195,22 @@ impl Overheard {
     }
 }
 
-impl KeyLog for Overheard {
+/// Hears what the library would log, for the handshake that this thread is about. One for all handshakes: with one for each, each would
+/// need a copy of the whole configuration, and every reactor would count up and down what it refers to.
+#[derive(Debug)]
+pub(super) struct Ear;
+
+impl KeyLog for Ear {
     fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
-        if let Some(place) = self.place(label) {
-            *place.lock() = Zeroizing::new(secret.to_vec());
-        }
+        LOGGED.with_borrow_mut(|logged| {
+            if let Some(place) = logged.place(label) {
+                *place = Zeroizing::new(secret.to_vec());
+            }
+        });
     }
 
     fn will_log(&self, label: &str) -> bool {
-        self.place(label).is_some()
-    }
-}
-
-impl fmt::Debug for Overheard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Overheard(..)")
+        matches!(label, CLIENT_SECRET | SERVER_SECRET)
     }
 }
 

@@ -80,7 +80,7 @@ pub struct LinkTotals {
     /// Handshakes that are under way now.
     #[serde(default)]
     pub handshakes_under_way: u64,
-    /// How much of the reactors' time a handshake took on average, in microseconds; 0: there was none.
+    /// How much of the reactors' processor time a handshake took on average, in microseconds; 0: there was none.
     #[serde(default)]
     pub handshake_microseconds: u64,
     /// How often connections had to wait because no more handshakes may begin.

@@ -98,9 +98,11 @@ impl Agent {
         uncount(&cx.counters.running);
     }
 
-    /// Forgets the tickets that the server gave it.
+    /// Forgets the tickets that the server gave it, unless it runs: then its next handshake is nobody's doing but the server's.
     pub(crate) fn forget_tickets(&mut self) {
-        self.tls = None;
+        if !self.is_running() {
+            self.tls = None;
+        }
     }
 
     pub(crate) fn is_visitor(&self) -> bool {
@@ -392,5 +394,31 @@ impl Agent {
             notice_counter: self.notice_counter,
             boot: 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster::reactor::channel::{ClientTls, ExpectedServer};
+
+    use super::*;
+
+    #[test]
+    fn devices_that_stay_keep_their_tickets_while_those_that_come_anew_forget_theirs() {
+        let mut agents = [0, 1].map(|device| Agent::new(device, Epoch(1)));
+        let [stays, _] = &mut agents;
+        let state = stays.spool.state();
+        stays.machine = Some(Box::new(AgentMachine::new(AgentStart {
+            state: None,
+            base: None,
+            spool: state,
+            reach: Reach { udp_port: 0, wake_counter: 0, notice_counter: 0, boot: 0 },
+            seed: 1,
+        })));
+        for agent in &mut agents {
+            agent.tls = Some(ClientTls::new(ExpectedServer::Pins(Vec::new()), None).unwrap());
+        }
+        agents.iter_mut().for_each(Agent::forget_tickets);
+        assert_eq!(agents.map(|agent| agent.tls.is_some()), [true, false]);
     }
 }

@@ -66,7 +66,8 @@ pub(crate) enum Order {
         /// How many may be started a second in all; left out: as many as there is room for.
         rate: Option<f64>,
     },
-    /// Devices forget the tickets that they were given: their next handshakes are full ones.
+    /// Devices that do not run forget the tickets that they were given: their next handshakes are full ones. Those that run keep theirs for
+    /// when they lose the server.
     ForgetTickets,
     /// A fleet comes back: whoever syncs from now on counts as live, nobody else.
     Mark,
