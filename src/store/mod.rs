@@ -243,13 +243,13 @@ impl Store {
         self.inner.readers.take()
     }
 
-    /// Frees what SQLite keeps of the file in memory: up to 4 MiB after many devices have synced at once. It is read again when it is needed.
+    /// Frees what SQLite keeps of the file in memory: some megabytes after many devices have synced at once. It is read again when it is needed.
     /// Done soon after the call.
     pub fn release_memory(&self) {
         self.inner.is_cache_unwanted.store(true, Ordering::Relaxed);
         // Something that does nothing, so that the writer looks.
         self.submit(|_| Ok(()), |_| {});
-        self.inner.readers.empty_caches();
+        self.inner.readers.close_idle();
     }
 
     /// What the writer has done.
