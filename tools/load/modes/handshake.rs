@@ -28,12 +28,12 @@ pub(crate) fn measure(
     if is_full {
         stage.workers.order(Order::ForgetTickets)?;
     }
-    stage.watch.quiet_bytes();
+    stage.watch.rest();
     let interval = Interval::begin(stage);
     if stage.bring_up(devices, at_a_time)? != Waited::Done {
         return Ok(None);
     }
-    stage.watch.quiet_bytes();
+    stage.watch.rest();
     let spent = interval.end(stage);
     let done = if is_full { spent.counts.full } else { spent.counts.resumed };
     // The others' pings are in it, a few.
