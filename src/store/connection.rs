@@ -17,13 +17,10 @@ pub const FILE_NAME: &str = "muster.db";
 /// Prepared statements that each connection keeps, in statements: all that this module has.
 const STATEMENTS_MAX: usize = 128;
 
-/// Pages that the write connection keeps in memory between its transactions, in KiB (negative: SQLite's sign for KiB). What is used again and
-/// again fits; what it misses the system's page cache has. A fleet's times, written back every few seconds, fill whatever is allowed here.
-const WRITER_CACHE_KIBIBYTES: i64 = -256;
-
-/// Changed pages that a transaction of the writer may hold before some go into the log and have to be read again, in pages: 4 MiB, for as
-/// long as it lasts.
-const WRITER_CHANGED_PAGES: i64 = 1_024;
+/// Pages that the write connection keeps in memory while there is something to write, in KiB (negative: SQLite's sign for KiB). The dictionary's
+/// pages that are used again and again fit; what it misses the system's page cache has. When nothing waits to be written they are freed: a
+/// fleet's times, written back every few seconds, fill whatever is allowed here.
+const WRITER_CACHE_KIBIBYTES: i64 = -4 * 1024;
 
 /// The same while the device table is loaded, in KiB, negative as above. Each page is read once; what was kept of them would stand between the pieces of
 /// the table, where its memory can't be given back.
@@ -67,7 +64,6 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
 /// What was read once at the start has been read: from now on the writer works with the same pages again and again.
 pub(super) fn begin_writing(connection: &Connection) -> Result<(), StoreError> {
     connection.pragma_update(None, "cache_size", WRITER_CACHE_KIBIBYTES)?;
-    connection.pragma_update(None, "cache_spill", WRITER_CHANGED_PAGES)?;
     Ok(())
 }
 
@@ -87,10 +83,8 @@ fn open(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Frees what a connection keeps in memory of the file, and of the statements that it has prepared (PRAGMA shrink_memory). Not within a
-/// transaction.
+/// Frees what a connection keeps in memory of the file (PRAGMA shrink_memory). Not within a transaction.
 pub(super) fn empty_cache(connection: &Connection) {
-    connection.flush_prepared_statement_cache();
     if let Err(error) = connection.execute_batch("PRAGMA shrink_memory") {
         log::debug!("the store's cache stays as it is: {error}");
     }
