@@ -23,7 +23,7 @@ use crate::subject::directory::Scratch;
 use crate::subject::own::OwnServer;
 use crate::workers::{self, Split, Workers};
 
-/// Devices below which the server that knows half of them is not looked at: what they take is less than what else moves in a process.
+/// Devices below which servers that know none and half of them are not looked at: what they take is less than what else moves in a process.
 const HALF_DEVICES_MIN: usize = 1_000;
 
 /// How long the token of a run lives, in seconds: a large fleet takes its time to enrol.
@@ -135,7 +135,7 @@ fn own(
     let start = || OwnServer::start(Scratch::make(common.data.as_deref())?, reactors);
     let has_half = wishes.devices >= HALF_DEVICES_MIN;
     let mut started = Vec::new();
-    if wishes.wants_starts {
+    if wishes.wants_starts && has_half {
         started.extend(started_again(start()?, notes)?);
     }
     let folder = cache.map(|cache| template::folder(cache, wishes.group()));
