@@ -92,6 +92,16 @@ struct Held {
     bytes: f64,
 }
 
+impl Held {
+    fn most(&self) -> f64 {
+        if self.devices < MANY_DEVICES { FEW_DEVICE_BYTES_MAX } else { DEVICE_BYTES_MAX }
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.each > self.most()
+    }
+}
+
 /// Private memory of a server and of each device, as the load tool measures them from outside.
 fn hold(devices: &str) -> Held {
     let arguments =

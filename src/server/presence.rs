@@ -37,7 +37,7 @@ const SHARDS_PER_ROUND: usize = SHARDS / 8;
 
 /// Most devices that are remembered as having moved, in devices. When a whole fleet comes or goes, what is beyond is judged with all others,
 /// within a minute.
-const MOVED_MAX: usize = 4_096;
+const MOVED_MAX: usize = 1_024;
 
 /// Notices when a device is elsewhere than where it was last said to be. Cheap to clone.
 #[derive(Clone)]

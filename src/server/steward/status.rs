@@ -17,9 +17,9 @@ use crate::wire::time::WallTime;
 /// Devices of which something is new that one step judges, in devices.
 const CHANGED_PER_STEP_MAX: usize = 500;
 
-/// Most devices of which something is new that wait to be judged, in devices: as many as are judged in some seconds. What is beyond is judged
+/// Most devices of which something is new that wait to be judged, in devices: as many as are judged in two or three steps. What is beyond is judged
 /// with all others.
-const CHANGED_MAX: usize = 4_096;
+const CHANGED_MAX: usize = 1_024;
 
 /// In how many slices all devices are judged, in slices: one a second.
 const SLICES: usize = 60;

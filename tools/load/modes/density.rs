@@ -79,12 +79,12 @@ pub(crate) fn report(stage: &mut Stage, points: &[Point], asked_gib: Option<f64>
         ("empty_server_private_bytes", "memory: the server without devices", empty_bytes),
         (
             "known_private_bytes",
-            "memory: the server just started that knows them",
+            "memory: the server before the first link",
             stage.started.last().map(|started| started.private_bytes),
         ),
         (
             "idle_private_bytes",
-            "memory: the server when all have been there and gone",
+            "memory: the server when all had been there and gone",
             Some(first.private_bytes),
         ),
         ("held_private_bytes", "memory: the server with all links", Some(last.private_bytes)),

@@ -10,6 +10,7 @@ use muster::client::Client;
 use muster::wire::api::{Keep, NewGroup, NewToken};
 use muster::wire::token::JoinToken;
 
+use super::density;
 use super::stage::{Parts, Stage, Started, look_at_start};
 use super::watch::Watch;
 use crate::arguments::Common;
@@ -22,9 +23,6 @@ use crate::subject::Subject;
 use crate::subject::directory::Scratch;
 use crate::subject::own::OwnServer;
 use crate::workers::{self, Split, Workers};
-
-/// Devices below which servers that know none and half of them are not looked at: what they take is less than what else moves in a process.
-const HALF_DEVICES_MIN: usize = 1_000;
 
 /// How long the token of a run lives, in seconds: a large fleet takes its time to enrol.
 const TOKEN_SECONDS: u64 = 6 * 60 * 60;
@@ -133,7 +131,8 @@ fn own(
 ) -> Result<Prepared, Failure> {
     let reactors = common.reactors.and_then(|count| usize::try_from(count).ok());
     let start = || OwnServer::start(Scratch::make(common.data.as_deref())?, reactors);
-    let has_half = wishes.devices >= HALF_DEVICES_MIN;
+    // What few take is less than what else moves in a process.
+    let has_half = density::is_enough(wishes.devices);
     let mut started = Vec::new();
     if wishes.wants_starts && has_half {
         started.extend(started_again(start()?, notes)?);
