@@ -36,8 +36,9 @@
 //!
 //! # hold
 //!
-//! Devices connect in ten steps; at each the tool waits until the server is quiet and looks at it. Then the links are held with nothing but the agents'
-//! own pings, a thousand devices reconnect with and without tickets, and all are closed. Trimmed, on the machine of [`measurements`](super::measurements)
+//! Servers that know none, half and all of the devices are started and looked at, three times each. All devices come with their first upload and go, and once more,
+//! so that what visits take once is no part of a link. Then they connect in six steps, at each of which the tool waits until the server is quiet and looks at it; the links are
+//! held with nothing but the agents' own pings; a thousand devices reconnect with and without tickets; and all are closed. Trimmed, on the machine of [`measurements`](super::measurements)
 //! while it had other things to do as well, as with all examples here:
 //!
 //! ```text
@@ -63,7 +64,8 @@
 //! | figure | what it is |
 //! |---|---|
 //! | the server's, for a link | slope, by least squares, of private memory (`Anonymous` in `smaps_rollup`: what is no file's) over the number of links; *off by* is the residual |
-//! | the server's, for a device that it knows | private memory of a freshly started server that knows the devices, less that of one that knows none, by device; left out when it drowns in what else moves |
+//! | the server's, for a device that it knows | by how much private memory of two servers differs that were just started, one of which knows half of the devices, for each of the other half |
+//! | after all links closed | resident memory five seconds later, of that when all devices had been there and gone; and of the server before the first link, which has no buffers and statements yet |
 //! | the kernel's, for a socket | from `/proc/net/sockstat` and `/proc/slabinfo` (root), both ends' sockets counted, so it is the share of one; else the project's figure, labelled so |
 //! | handshakes | of the server's processor time, with TCP and a first sync in which nothing changed |
 //! | the last line | memory (`--memory GIB`, or the machine's) less a tenth for the system and less the idle server, by what a device takes in the server and in the kernel |

@@ -24,6 +24,7 @@ pub(crate) struct Point {
     links: usize,
     /// 0: there is nothing to be seen of it.
     private_bytes: u64,
+    pub(crate) resident_bytes: u64,
     kernel: Option<KernelSample>,
 }
 
@@ -33,8 +34,9 @@ impl Point {
         let watch = &mut stage.watch;
         // Where no slope is made of it nobody need wait.
         let sample = if is_enough(stage.devices.len()) { watch.quiet() } else { watch.rest() };
-        let private_bytes = sample.map_or(0, |sample| sample.private_bytes);
-        Self { links, private_bytes, kernel: KernelSample::take() }
+        let (private_bytes, resident_bytes) =
+            sample.map_or((0, 0), |sample| (sample.private_bytes, sample.resident_bytes));
+        Self { links, private_bytes, resident_bytes, kernel: KernelSample::take() }
     }
 }
 

@@ -54,7 +54,6 @@ pub(crate) fn run(hold: &Hold) -> Result<bool, Failure> {
         stage.starts_per_second = Some(rate);
     }
     let devices = stage.devices.len();
-    let started = stage.look_at_start();
     let mut waited = visit(&mut stage, devices, at_a_time)?;
     let mut points = Vec::new();
     let before = stage.workers.counts();
@@ -76,7 +75,11 @@ pub(crate) fn run(hold: &Hold) -> Result<bool, Failure> {
         handshake::report(&mut stage, full, resumed);
     }
     density::report(&mut stage, &points, hold.memory);
-    let_go(&mut stage, started.map(|started| started.resident_bytes))?;
+    let before = Resident {
+        idle: points.first().map(|point| point.resident_bytes),
+        started: stage.started.last().map(|started| started.resident_bytes),
+    };
+    let_go(&mut stage, before)?;
     stage.report.passed = Some(since.lost == 0);
     if since.lost > 0 {
         let why = stage.why()?;
@@ -190,15 +193,23 @@ fn close(stage: &mut Stage) -> Result<Instant, Failure> {
     Ok(Instant::now())
 }
 
-/// Closes all links, and looks how fast memory comes back to what it was before the first link.
-fn let_go(stage: &mut Stage, resident_before: Option<u64>) -> Result<(), Failure> {
+/// Resident memory of the server without links, in bytes.
+struct Resident {
+    /// When all had been there and gone.
+    idle: Option<u64>,
+    /// When it had just been started.
+    started: Option<u64>,
+}
+
+/// Closes all links, and looks how fast memory comes back to what it was without them.
+fn let_go(stage: &mut Stage, before: Resident) -> Result<(), Failure> {
     let links = stage.workers.counts().open;
     let begun = close(stage)?;
-    let Some(known) = resident_before.filter(|_| links > 0) else { return Ok(()) };
+    let Some(idle) = before.idle.filter(|idle| *idle > 0 && links > 0) else { return Ok(()) };
     let mut series = Vec::new();
     let mut last: Option<ProcessSample> = None;
     let mut back_seconds = None;
-    let most = float(known) * (1.0 + BACK_SHARE_MAX);
+    let most = float(idle) * (1.0 + BACK_SHARE_MAX);
     while begun.elapsed() < Duration::from_secs(BACK_SECONDS) {
         if !interrupt::sleep(Duration::from_millis(250)) {
             break;
@@ -224,12 +235,18 @@ fn let_go(stage: &mut Stage, resident_before: Option<u64>) -> Result<(), Failure
     stage.noted_figure(
         "memory_after_closing_ratio",
         "memory: after all links closed, of that before",
-        float(last.resident_bytes) / float(known),
+        float(last.resident_bytes) / float(idle),
         Unit::Ratio,
         &format!(
-            "resident, {BACK_SECONDS} s after, of what it was before the first link; the target is at most {:.2}",
+            "resident, {BACK_SECONDS} s after, of that when all had been there and gone; the target is at most {:.2}",
             1.0 + BACK_SHARE_MAX
         ),
+    );
+    stage.maybe_figure(
+        "memory_after_closing_of_started_ratio",
+        "memory: the same, of the server before the first link",
+        before.started.map(|started| float(last.resident_bytes) / float(started)),
+        Unit::Ratio,
     );
     stage.maybe_figure(
         "memory_back_seconds",

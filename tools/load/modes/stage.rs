@@ -1,11 +1,13 @@
 //! A prepared run: the server, the engines, the watch, and the report that grows.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use muster::agent::identity::Identity;
+use muster::client::{Address, Client};
 use muster::reactor::Clock;
 
 use super::watch::Watch;
@@ -269,13 +271,6 @@ impl Stage {
         Ok(why)
     }
 
-    /// Looks at the server, which has just been started.
-    pub(crate) fn look_at_start(&mut self) -> Option<Started> {
-        let started = look_at_start(&self.subject, &mut self.watch);
-        self.started.extend(started);
-        started
-    }
-
     /// What was timed since the last time; troubles become notes.
     pub(crate) fn take(&mut self) -> Result<Measures, Failure> {
         let (measures, troubles) = self.workers.take()?;
@@ -327,9 +322,10 @@ impl Stage {
 }
 
 /// Looks at a server that has just been started. `None` when there is nothing to be seen of it.
-pub(crate) fn look_at_start(subject: &Subject, watch: &mut Watch) -> Option<Started> {
+pub(crate) fn look_at_start(admin: &Path, watch: &mut Watch) -> Option<Started> {
     let sample = watch.quiet()?;
-    let devices = subject.client().ok()?.status().ok()?.devices.known;
+    let client = Client::new(Address { socket: admin.to_owned() });
+    let devices = client.ok()?.status().ok()?.devices.known;
     Some(Started { devices, private_bytes: sample.private_bytes, resident_bytes: sample.resident_bytes })
 }
 
