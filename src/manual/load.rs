@@ -42,23 +42,24 @@
 //! while it had other things to do as well, as with all examples here:
 //!
 //! ```text
-//! muster-load hold --self --devices 18000                                 (load average 1.2, lints beside it)
+//! muster-load hold --self --devices 18000                                 (load average 6.1)
 //! Links
+//!   connected, synced for the first time       1,257 /s
 //!   held                                         18,000
-//!   connected, synced for the first time       1,393 /s
 //!   lost                                              0
 //! Processor time
-//!   connection with the first upload             509 µs
-//!   holding, of one core                         2.91 %
-//!   server, full handshake                       451 µs
-//!   server, resumed handshake                    345 µs
+//!   connection with the first upload             380 µs
+//!   holding, of one core                         1.91 %
+//!   server, full handshake                       272 µs
+//!   server, resumed handshake                    284 µs
 //! Memory
-//!   the kernel's, for a socket                  3,898 B  (measured)
-//!   the server's, for a link                      298 B  (slope of private memory over 10 steps)
-//!   the server's, for a device that it knows      301 B
-//!   the server without devices                 3.01 MiB
-//!   after all links closed, of that before       1.22 ×  (5 s after; the target is at most 1.10)
-//! this server can hold about 5,000,000 devices in 23.5 GiB
+//!   the kernel's, for a socket                  3,856 B  (measured)
+//!   the server's, for a link                      256 B  (slope of private memory over 6 steps)
+//!   the server's, for a device that it knows      214 B
+//!   the server's, for a connected device          469 B
+//!   the server without devices                 2.98 MiB
+//!   after all links closed, of that before       1.00 ×  (5 s after; the target is at most 1.10)
+//! this server can hold about 5,200,000 devices in 23.5 GiB
 //! ```
 //!
 //! | figure | what it is |

@@ -13,8 +13,11 @@
 //! | full mutual handshake, both ends in one thread: our channel; bare rustls that builds a chain | 262 µs; 318 µs (ratio 0.82) | `cargo bench --bench handshake` |
 //! | resumed handshake, the same two | 204 µs; 205 µs (ratio 1.0) | the same |
 //! | memory of the server's end of an idle channel; of a whole link | 152 bytes; 256 bytes, nothing on the heap (asserted when it is compiled) | `src/reactor/channel/server_channel.rs` |
-//! | memory of a server with 18,000 idle devices on their first visit, for a link (slope, `Anonymous` of `smaps_rollup`); for a device that it knows; the kernel's, for a socket | 298 bytes; 301 bytes; 3,898 bytes | `muster-load hold --devices 18000` |
-//! | the tables alone at two million entries: records and certificates; links; deadlines | 219; 260; 16 bytes each | `cargo test --test two_million -- --nocapture` |
+//! | memory of a connected device, `Anonymous` of `smaps_rollup`, all included, with 2,000 devices; 10,000; 18,000 | 533 bytes; 450; 469 | `muster-load hold --no-cache --devices 2000`, and so on, which is what `cargo bench --bench density` runs |
+//! | of it with 18,000: for a link (slope over six steps); for a device that it knows (slope between 9,000 and 18,000); the kernel's, for a socket | 256 bytes; 214 bytes; 3,856 bytes | `muster-load hold --devices 18000` |
+//! | what the whole server grew by from 2,000 connected devices to 18,000, whatever came once in it, for each | 498 bytes | two of these runs |
+//! | resident memory five seconds after 18,000 links have closed, of that when all devices had been there and gone; of that of the server before the first link; when it was within a tenth of the former | 1.00; 1.12; 2.5 s | `muster-load hold --devices 18000` |
+//! | the tables alone at two million entries: records and certificates; links; deadlines | 212; 260; 16 bytes each | `cargo test --test two_million -- --nocapture` |
 //! | idle server without devices, resident, nine seconds after its start; anonymous memory of it | 10.3 MiB; 3.0 MiB | `musterd run`, `/proc/PID/smaps_rollup` |
 //! | 5,000 devices back after `kill -9`: 99 % live; the target, one and a half times the processor time of both ends' handshakes; events lost or twice | 3.55 s; 3.42 s; none | `muster-load storm --devices 5000` |
 //! | a sync in which nothing changed, on an open link, 57,525 a second: server CPU with TLS and system calls | 15.6 µs | `muster-load sync --devices 1000` |

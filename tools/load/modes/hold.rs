@@ -79,7 +79,7 @@ pub(crate) fn run(hold: &Hold) -> Result<bool, Failure> {
         idle: points.first().map(|point| point.resident_bytes),
         started: stage.started.last().map(|started| started.resident_bytes),
     };
-    let_go(&mut stage, before)?;
+    let_go(&mut stage, &before)?;
     stage.report.passed = Some(since.lost == 0);
     if since.lost > 0 {
         let why = stage.why()?;
@@ -202,7 +202,7 @@ struct Resident {
 }
 
 /// Closes all links, and looks how fast memory comes back to what it was without them.
-fn let_go(stage: &mut Stage, before: Resident) -> Result<(), Failure> {
+fn let_go(stage: &mut Stage, before: &Resident) -> Result<(), Failure> {
     let links = stage.workers.counts().open;
     let begun = close(stage)?;
     let Some(idle) = before.idle.filter(|idle| *idle > 0 && links > 0) else { return Ok(()) };
