@@ -18,7 +18,8 @@ use serde_json::Value;
 /// Most memory of a connected device, in bytes: the target.
 const DEVICE_BYTES_MAX: f64 = 512.0;
 
-/// The same with fewer devices than [`MANY_DEVICES`], in bytes: a hundred kilobytes that move in a process are fifty bytes of each.
+/// The same with fewer devices than [`MANY_DEVICES`], in bytes. Of one server with 2,000 devices between 300 and 535 were measured: a block of 128 KiB that
+/// stands now among free pieces and now in pages of its own is as much as 130 bytes of each.
 const FEW_DEVICE_BYTES_MAX: f64 = 640.0;
 
 /// From so many devices on a slope is good for the target, in devices.

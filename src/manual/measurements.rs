@@ -13,7 +13,7 @@
 //! | full mutual handshake, both ends in one thread: our channel; bare rustls that builds a chain | 262 µs; 318 µs (ratio 0.82) | `cargo bench --bench handshake` |
 //! | resumed handshake, the same two | 204 µs; 205 µs (ratio 1.0) | the same |
 //! | memory of the server's end of an idle channel; of a whole link | 152 bytes; 256 bytes, nothing on the heap (asserted when it is compiled) | `src/reactor/channel/server_channel.rs` |
-//! | memory of a connected device, `Anonymous` of `smaps_rollup`, all included, with 2,000 devices; 10,000; 18,000 | 533 bytes; 450; 469 | `muster-load hold --no-cache --devices 2000`, and so on, which is what `cargo bench --bench density` runs |
+//! | memory of a connected device, `Anonymous` of `smaps_rollup`, all included, with 2,000 devices; 10,000; 18,000 | 533 bytes (297 to 533 in four runs); 450; 469 | `muster-load hold --no-cache --devices 2000`, and so on, which is what `cargo bench --bench density` runs |
 //! | of it with 18,000: for a link (slope over six steps); for a device that it knows (slope between 9,000 and 18,000); the kernel's, for a socket | 256 bytes; 214 bytes; 3,856 bytes | `muster-load hold --devices 18000` |
 //! | what the whole server grew by from 2,000 connected devices to 18,000, whatever came once in it, for each | 498 bytes | two of these runs |
 //! | resident memory five seconds after 18,000 links have closed, of that when all devices had been there and gone; of that of the server before the first link; when it was within a tenth of the former | 1.00; 1.12; 2.5 s | `muster-load hold --devices 18000` |
