@@ -8,13 +8,25 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 #[cfg(target_env = "gnu")]
 const KEPT_BYTES: libc::c_int = 128 * 1024;
 
-/// Asks the allocator to keep little of what is freed. Before any other thread is started.
+/// Heaps at least, in heaps.
+#[cfg(target_env = "gnu")]
+const HEAPS_MIN: usize = 2;
+
+/// Asks the allocator to keep little of what is freed, and to make no more heaps than threads can run at a time: left alone it makes one
+/// for each thread, and each keeps pages in which something small lives on. Before any other thread is started.
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "the C library has no other way, and no crate wraps it")]
 pub fn keep_little() {
-    for what in [libc::M_TRIM_THRESHOLD, libc::M_MMAP_THRESHOLD] {
-        // SAFETY: mallopt(3) takes two numbers and no pointer, and both are settings that it documents.
-        if unsafe { libc::mallopt(what, KEPT_BYTES) } == 0 {
+    let cores = std::thread::available_parallelism().map_or(HEAPS_MIN, usize::from);
+    let heaps = libc::c_int::try_from(cores.max(HEAPS_MIN)).unwrap_or(libc::c_int::MAX);
+    let settings = [
+        (libc::M_TRIM_THRESHOLD, KEPT_BYTES),
+        (libc::M_MMAP_THRESHOLD, KEPT_BYTES),
+        (libc::M_ARENA_MAX, heaps),
+    ];
+    for (what, value) in settings {
+        // SAFETY: mallopt(3) takes two numbers and no pointer, and these are settings that it documents.
+        if unsafe { libc::mallopt(what, value) } == 0 {
             log::debug!("the allocator keeps what it likes");
         }
     }

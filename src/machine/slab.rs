@@ -18,16 +18,46 @@ pub struct SegmentedSlab<T, const LENGTH: usize> {
 /// Nothing is allocated while nothing is in it.
 #[derive(Debug)]
 struct Segment<T> {
-    places: Vec<Option<T>>,
-    /// Free places among those that were in use before.
-    free: Vec<u16>,
+    places: Vec<Place<T>>,
+    entries: u32,
+    /// The free place among those that were in use before which is filled next.
+    free: u16,
+}
+
+/// One place. Free ones name the next free one, so that a list of them takes no memory beside the entries.
+#[derive(Debug)]
+enum Place<T> {
+    Taken(T),
+    Free(u16),
+}
+
+/// Ends the list of free places.
+const NO_PLACE: u16 = u16::MAX;
+
+/// What an entry takes, in bytes: as much as an `Option` of it, when it has a value that it never has beside some bytes that are free then.
+#[must_use]
+pub const fn place_bytes<T>() -> usize {
+    size_of::<Place<T>>()
 }
 
 impl<T> Segment<T> {
-    const EMPTY: Self = Self { places: Vec::new(), free: Vec::new() };
+    const EMPTY: Self = Self { places: Vec::new(), entries: 0, free: NO_PLACE };
 
-    fn entries(&self) -> usize {
-        self.places.len() - self.free.len()
+    /// The place that is filled next.
+    fn vacant(&self) -> usize {
+        match self.free {
+            NO_PLACE => self.places.len(),
+            place => usize::from(place),
+        }
+    }
+}
+
+impl<T> Place<T> {
+    fn entry(&self) -> Option<&T> {
+        match self {
+            Self::Taken(entry) => Some(entry),
+            Self::Free(_) => None,
+        }
     }
 }
 
@@ -38,8 +68,8 @@ impl<T, const LENGTH: usize> Default for SegmentedSlab<T, LENGTH> {
 }
 
 impl<T, const LENGTH: usize> SegmentedSlab<T, LENGTH> {
-    // A place within a segment is told in 16 bits.
-    const FITS: () = assert!(LENGTH > 0 && LENGTH <= 1 << 16);
+    // A place within a segment is told in 16 bits, one number of which says 'none'.
+    const FITS: () = assert!(LENGTH > 0 && LENGTH < 1 << 16);
 
     /// An empty slab. It allocates nothing.
     #[must_use]
@@ -52,9 +82,7 @@ impl<T, const LENGTH: usize> SegmentedSlab<T, LENGTH> {
     #[must_use]
     pub fn vacant_slot(&self) -> usize {
         let Some(number) = self.with_room.first() else { return self.segments.len() * LENGTH };
-        let segment = &self.segments[*number as usize];
-        *number as usize * LENGTH
-            + segment.free.last().map_or(segment.places.len(), |place| usize::from(*place))
+        *number as usize * LENGTH + self.segments[*number as usize].vacant()
     }
 
     /// Puts an entry into a free place, and says which.
@@ -62,19 +90,25 @@ impl<T, const LENGTH: usize> SegmentedSlab<T, LENGTH> {
         let slot = self.vacant_slot();
         let (number, place) = (slot / LENGTH, slot % LENGTH);
         if number == self.segments.len() {
+            if self.segments.len() == self.segments.capacity() {
+                // By a quarter: doubled, half of the room would stand empty in each of many small slabs.
+                self.segments.reserve_exact(self.segments.len() / 4 + 1);
+            }
             self.segments.push(Segment::EMPTY);
             self.with_room.insert(Self::number(number));
         }
         let segment = &mut self.segments[number];
-        if segment.free.pop().is_some() {
-            segment.places[place] = Some(entry);
+        if let Some(Place::Free(next)) = segment.places.get(place) {
+            segment.free = *next;
+            segment.places[place] = Place::Taken(entry);
         } else {
             if segment.places.capacity() == 0 {
                 segment.places.reserve_exact(LENGTH);
             }
-            segment.places.push(Some(entry));
+            segment.places.push(Place::Taken(entry));
         }
-        if segment.entries() == LENGTH {
+        segment.entries += 1;
+        if segment.entries as usize == LENGTH {
             self.with_room.remove(&Self::number(number));
         }
         self.entries += 1;
@@ -85,11 +119,13 @@ impl<T, const LENGTH: usize> SegmentedSlab<T, LENGTH> {
     pub fn remove(&mut self, slot: usize) -> Option<T> {
         let (number, place) = (slot / LENGTH, slot % LENGTH);
         let segment = self.segments.get_mut(number)?;
-        let entry = segment.places.get_mut(place)?.take()?;
+        let found = segment.places.get_mut(place).filter(|place| place.entry().is_some())?;
+        let Place::Taken(entry) = std::mem::replace(found, Place::Free(segment.free)) else { return None };
         // It is below LENGTH, which 16 bits hold.
-        segment.free.push(u16::try_from(place).unwrap_or(u16::MAX));
+        segment.free = u16::try_from(place).unwrap_or(NO_PLACE);
+        segment.entries -= 1;
         self.entries -= 1;
-        if segment.entries() == 0 {
+        if segment.entries == 0 {
             *segment = Segment::EMPTY;
         }
         self.with_room.insert(Self::number(number));
@@ -102,19 +138,22 @@ impl<T, const LENGTH: usize> SegmentedSlab<T, LENGTH> {
     /// The entry in a place.
     #[must_use]
     pub fn get(&self, slot: usize) -> Option<&T> {
-        self.segments.get(slot / LENGTH)?.places.get(slot % LENGTH)?.as_ref()
+        self.segments.get(slot / LENGTH)?.places.get(slot % LENGTH)?.entry()
     }
 
     /// The entry in a place, to be changed.
     pub fn get_mut(&mut self, slot: usize) -> Option<&mut T> {
-        self.segments.get_mut(slot / LENGTH)?.places.get_mut(slot % LENGTH)?.as_mut()
+        match self.segments.get_mut(slot / LENGTH)?.places.get_mut(slot % LENGTH)? {
+            Place::Taken(entry) => Some(entry),
+            Place::Free(_) => None,
+        }
     }
 
     /// Places and entries, from the front.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         self.segments.iter().enumerate().flat_map(|(number, segment)| {
             let entries = segment.places.iter().enumerate();
-            entries.filter_map(move |(place, entry)| Some((number * LENGTH + place, entry.as_ref()?)))
+            entries.filter_map(move |(place, entry)| Some((number * LENGTH + place, entry.entry()?)))
         })
     }
 
@@ -124,7 +163,7 @@ impl<T, const LENGTH: usize> SegmentedSlab<T, LENGTH> {
         let (first, mut place) = (slot / LENGTH, slot % LENGTH);
         for (number, segment) in self.segments.iter().enumerate().skip(first) {
             let places = segment.places.get(place..).unwrap_or_default();
-            if let Some(ahead) = places.iter().position(Option::is_some) {
+            if let Some(ahead) = places.iter().position(|place| place.entry().is_some()) {
                 return Some(number * LENGTH + place + ahead);
             }
             place = 0;

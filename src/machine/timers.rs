@@ -2,6 +2,10 @@
 
 use crate::wire::time::Moment;
 
+/// How far ahead an entry of [`Timers::bring_forward`] lies at most, in seconds: a device that was told to be heard within a quarter of an
+/// hour soon says that it will be heard within a minute, and its deadline moves forward.
+const AHEAD_SECONDS_MAX: u64 = 60;
+
 /// Entries of one segment, in entries: 16 KiB with the names of links.
 const SEGMENT_ENTRIES: usize = 1_024;
 
@@ -9,7 +13,8 @@ const SEGMENT_ENTRIES: usize = 1_024;
 ///
 /// A deadline that only moves back, as an idle link's does with each message, costs nothing here: the entry stays, and when it
 /// comes due its owner says what the deadline is by now ([`Timers::due`]). So there is one entry for each owner, however
-/// often it moves.
+/// often it moves. One that moves forward leaves its entry behind; an owner that keeps the moment of the entry that counts
+/// ([`Timers::bring_forward`], [`Timers::is_over`]) has one entry again when the one that was left behind comes due.
 ///
 /// A binary heap in segments: with two million entries, one in a single piece would need its memory twice whenever it grows.
 pub struct Timers<K> {
@@ -26,6 +31,9 @@ impl<K> Default for Timers<K> {
 }
 
 impl<K: Ord + Copy> Timers<K> {
+    /// What is armed for an owner without an entry.
+    pub const NEVER: Moment = Moment(u64::MAX);
+
     /// No deadlines yet.
     #[must_use]
     pub fn new() -> Self {
@@ -46,6 +54,37 @@ impl<K: Ord + Copy> Timers<K> {
         }
     }
 
+    /// Arms an owner's deadline when it lies before the entry that counts, which is `armed`; [`Timers::NEVER`] for an owner without one. A
+    /// deadline farther ahead than a minute is looked at again then, so that it seldom moves before its entry and leaves one behind.
+    pub fn bring_forward(&mut self, armed: &mut Moment, deadline: Moment, now: Moment, owner: K) {
+        let at = deadline.min(now.plus_seconds(AHEAD_SECONDS_MAX));
+        if at < *armed {
+            *armed = at;
+            self.arm(at, owner);
+        }
+    }
+
+    /// An owner's entry has come due at `at`: whether the owner's deadline has. When it lies ahead it is armed again. An entry that is not
+    /// the one that counts is forgotten: armed again it would stay for as long as its owner, beside the other.
+    pub fn is_over(
+        &mut self,
+        at: Moment,
+        armed: &mut Moment,
+        deadline: Moment,
+        now: Moment,
+        owner: K,
+    ) -> bool {
+        if at != *armed {
+            return false;
+        }
+        *armed = Self::NEVER;
+        if deadline > now {
+            self.bring_forward(armed, deadline, now, owner);
+            return false;
+        }
+        true
+    }
+
     /// The next owner whose entry has come due. The owner compares with its own deadline: when that lies ahead it is armed again,
     /// when it has none, or is gone, the entry is forgotten.
     pub fn due(&mut self, now: Moment) -> Option<K> {
@@ -57,8 +96,26 @@ impl<K: Ord + Copy> Timers<K> {
             0 => last,
             _ => std::mem::replace(&mut self.segments[0][0], last),
         };
-        self.sink();
+        self.sink(0);
         Some(owner)
+    }
+
+    /// Forgets the entries that are not to be kept: those of owners who have gone stay until they come due, as long as nobody looks.
+    pub fn retain(&mut self, mut is_kept: impl FnMut(Moment, K) -> bool) {
+        let mut kept = 0;
+        for at in 0..self.entries {
+            let (deadline, owner) = self.at(at);
+            if is_kept(deadline, owner) {
+                self.swap(kept, at);
+                kept += 1;
+            }
+        }
+        while self.entries > kept {
+            self.take_last();
+        }
+        for at in (0..kept / 2).rev() {
+            self.sink(at);
+        }
     }
 
     /// When to look again.
@@ -88,9 +145,8 @@ impl<K: Ord + Copy> Timers<K> {
         last
     }
 
-    /// The first entry goes to where it belongs.
-    fn sink(&mut self) {
-        let mut at = 0;
+    /// An entry goes down to where it belongs.
+    fn sink(&mut self, mut at: usize) {
         loop {
             let children = 2 * at + 1..self.entries.min(2 * at + 3);
             let Some(least) = children.min_by_key(|child| self.at(*child)) else { return };
@@ -133,6 +189,82 @@ mod tests {
             (Some('a'), Some('b'), None)
         );
         assert_eq!(timers.len(), 1);
+    }
+
+    #[test]
+    fn whatever_its_deadline_does_an_owner_has_one_entry_in_the_end() {
+        let mut timers = Timers::new();
+        let mut random = Random::new(11);
+        let mut owners = [(Timers::<usize>::NEVER, Moment(0)); 50];
+        let mut now = Moment(0);
+        for _ in 0..2_000 {
+            let owner = usize::try_from(random.up_to(49)).unwrap();
+            let (armed, deadline) = &mut owners[owner];
+            *deadline = Moment(now.0 + 1 + random.up_to(100));
+            timers.bring_forward(armed, *deadline, now, owner);
+            now = Moment(now.0 + random.up_to(3));
+            while let Some(at) = timers.next().filter(|next| *next <= now) {
+                let owner = timers.due(now).unwrap();
+                let (armed, deadline) = &mut owners[owner];
+                if timers.is_over(at, armed, *deadline, now, owner) {
+                    assert!(*deadline <= now);
+                    *deadline = Moment(now.0 + 200);
+                    timers.bring_forward(armed, *deadline, now, owner);
+                }
+            }
+            for (armed, deadline) in owners.iter().filter(|(armed, _)| *armed != Timers::<usize>::NEVER) {
+                assert!(armed <= deadline && *deadline > now, "nobody is forgotten");
+            }
+        }
+        // Nobody moves forward any more: what was left behind has gone when it would have come due, long before the deadlines.
+        for (owner, (armed, deadline)) in owners.iter_mut().enumerate() {
+            *deadline = Moment(now.0 + 1_000);
+            timers.bring_forward(armed, *deadline, now, owner);
+        }
+        now = Moment(now.0 + 500);
+        while let Some(at) = timers.next().filter(|next| *next <= now) {
+            let owner = timers.due(now).unwrap();
+            let (armed, deadline) = &mut owners[owner];
+            assert!(!timers.is_over(at, armed, *deadline, now, owner));
+        }
+        assert_eq!(timers.len(), owners.len());
+    }
+
+    #[test]
+    fn a_deadline_far_ahead_may_move_forward_and_leave_nothing_behind() {
+        let (mut timers, mut armed) = (Timers::new(), Timers::<u8>::NEVER);
+        let at = |seconds| Moment(0).plus_seconds(seconds);
+        timers.bring_forward(&mut armed, at(960), at(0), 1);
+        // Heard: it will be heard again within a minute.
+        timers.bring_forward(&mut armed, at(160), at(40), 1);
+        assert_eq!((timers.len(), armed), (1, at(60)));
+        assert_eq!(timers.due(at(60)), Some(1));
+        assert!(!timers.is_over(at(60), &mut armed, at(160), at(60), 1));
+        assert_eq!((timers.len(), armed), (1, at(120)));
+        timers.due(at(120));
+        assert!(!timers.is_over(at(120), &mut armed, at(160), at(120), 1));
+        timers.due(at(160));
+        assert!(timers.is_over(at(160), &mut armed, at(160), at(160), 1));
+        assert_eq!((timers.len(), armed), (0, Timers::<u8>::NEVER));
+    }
+
+    #[test]
+    fn entries_of_owners_who_have_gone_are_forgotten_with_their_memory() {
+        let mut timers = Timers::new();
+        let mut random = Random::new(3);
+        for owner in 0..10_000u32 {
+            timers.arm(Moment(random.up_to(1_000)), owner);
+        }
+        timers.retain(|deadline, owner| owner % 10 == 0 && deadline.0 > 100);
+        assert_eq!(timers.segments.len(), 2);
+        let (mut last, mut found) = (Moment(0), 0);
+        while let Some(at) = timers.next() {
+            assert!(at >= last && at.0 > 100 && timers.due(at).unwrap() % 10 == 0);
+            (last, found) = (at, found + 1);
+        }
+        assert!((700..=1_000).contains(&found), "{found}");
+        timers.retain(|_, _| true);
+        assert!(timers.is_empty());
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //!
 //! The kernel takes about 4 KB for a socket, whoever opens it. A TLS library that keeps its connection takes 4 to 8 KB more, a server in a language
 //! with a runtime 20 to 150. Here a link is 256 bytes and what the tables hold of a connected device is below 512, so that what is left is
-//! the kernel's. `cargo bench --bench density` prints the sizes and measures what a whole server grows by for each device. That is more: SQLite's cache,
-//! buffers of threads and what the allocator can't give back between them come once, with the first few thousand devices
-//! ([`measurements`](super::measurements) has the slopes).
+//! the kernel's. `cargo bench --bench density` prints the sizes and measures what a whole server grows by for each device
+//! ([`measurements`](super::measurements) has the figures); it runs with the checks of every change. What comes once, with the first few hundred visits, is no part
+//! of that: one to two megabytes of buffers, prepared statements, pages of the database, and of what the allocator can't give back between them.
 //!
 //! | bytes | what | where |
 //! |---|---|---|
@@ -12,9 +12,10 @@
 //! | 152 | of it: the channel, of which 144 are two traffic secrets with their keys, two numbers, a suite and a state | [`record_layer`](crate::record_layer) |
 //! | 48 | of it: the session | [`machine::session`](crate::machine::session) |
 //! | 16 | its deadline | [`machine::timers`](crate::machine::timers), a heap in segments |
-//! | 160 | the device's record | [`store::table`](crate::store::table), 256 shards, in segments of 32 |
-//! | 32 | whose certificate it is | the same |
+//! | 160 | the device's record | [`store::table`](crate::store::table), 256 shards, in segments of 16 |
+//! | 24 | whose certificate it is | the same |
 //! | 11 to 23 | two indexes of four-byte numbers | the same |
+//! | 6 | what the segments of both take themselves | the same |
 //!
 //! # A link without its library
 //!
@@ -44,11 +45,17 @@
 //!
 //! A table that doubles needs its memory twice for a moment, which for a large server is the moment at which it ends. Links, records, certificates and
 //! deadlines stand in segments instead: nothing moves, and a segment is given back when it is empty. Places are filled from the front, so that
-//! what a storm made long becomes short again. `tests/two_million.rs` does it all with two million entries, without sockets.
+//! what a storm made long becomes short again; free ones name each other, so that the list of them takes nothing. A link has one deadline, which lies a minute
+//! ahead at most: it seldom moves before that and leaves an entry behind, and those of links that have gone are forgotten when they are most. `tests/two_million.rs` does it all with two million entries, without sockets.
 //!
 //! # What comes back
 //!
 //! The allocator keeps what a storm took. When handshakes have been made by the hundred, or links have gone, and things are quiet again, the server
-//! frees SQLite's cache, gives free pages back (`malloc_trim(3)`) and lets go of pages of its own program, which come back from the page cache when they are
-//! needed. The same is done two seconds after a start.
+//! closes connections to the database that nobody uses, frees statements, gives free pages back (`malloc_trim(3)`) and lets go of pages of its own program,
+//! which come back from the page cache when they are needed. The same is done two seconds after a start. The database's writer keeps pages only while something
+//! waits to be written. There are no more heaps than cores (`M_ARENA_MAX` of mallopt(3)): with one for each thread, each kept pages in which something
+//! small lived on. When thousands of devices come or go at once, those to be judged for it are remembered up to a limit; the others are within a minute anyway.
+//!
+//! What remains above the server that was just started are mostly small blocks that each thread keeps to itself (glibc's tcache, which has no call to empty
+//! it), and the pages that they stand in.
 #![forbid(unsafe_code)]

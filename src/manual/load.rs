@@ -36,34 +36,37 @@
 //!
 //! # hold
 //!
-//! Devices connect in ten steps; at each the tool waits until the server is quiet and looks at it. Then the links are held with nothing but the agents'
-//! own pings, a thousand devices reconnect with and without tickets, and all are closed. Trimmed, on the machine of [`measurements`](super::measurements)
+//! Servers that know none, half and all of the devices are started and looked at, three times each. All devices come with their first upload and go, and once more,
+//! so that what visits take once is no part of a link. Then they connect in six steps, at each of which the tool waits until the server is quiet and looks at it; the links are
+//! held with nothing but the agents' own pings; a thousand devices reconnect with and without tickets; and all are closed. Trimmed, on the machine of [`measurements`](super::measurements)
 //! while it had other things to do as well, as with all examples here:
 //!
 //! ```text
-//! muster-load hold --self --devices 18000                                 (load average 1.2, lints beside it)
+//! muster-load hold --self --devices 18000                                 (load average 6.1)
 //! Links
+//!   connected, synced for the first time       1,257 /s
 //!   held                                         18,000
-//!   connected, synced for the first time       1,393 /s
 //!   lost                                              0
 //! Processor time
-//!   connection with the first upload             509 µs
-//!   holding, of one core                         2.91 %
-//!   server, full handshake                       451 µs
-//!   server, resumed handshake                    345 µs
+//!   connection with the first upload             380 µs
+//!   holding, of one core                         1.91 %
+//!   server, full handshake                       272 µs
+//!   server, resumed handshake                    284 µs
 //! Memory
-//!   the kernel's, for a socket                  3,898 B  (measured)
-//!   the server's, for a link                      298 B  (slope of private memory over 10 steps)
-//!   the server's, for a device that it knows      301 B
-//!   the server without devices                 3.01 MiB
-//!   after all links closed, of that before       1.22 ×  (5 s after; the target is at most 1.10)
-//! this server can hold about 5,000,000 devices in 23.5 GiB
+//!   the kernel's, for a socket                  3,856 B  (measured)
+//!   the server's, for a link                      256 B  (slope of private memory over 6 steps)
+//!   the server's, for a device that it knows      214 B
+//!   the server's, for a connected device          469 B
+//!   the server without devices                 2.98 MiB
+//!   after all links closed, of that before       1.00 ×  (5 s after; the target is at most 1.10)
+//! this server can hold about 5,200,000 devices in 23.5 GiB
 //! ```
 //!
 //! | figure | what it is |
 //! |---|---|
 //! | the server's, for a link | slope, by least squares, of private memory (`Anonymous` in `smaps_rollup`: what is no file's) over the number of links; *off by* is the residual |
-//! | the server's, for a device that it knows | private memory of a freshly started server that knows the devices, less that of one that knows none, by device; left out when it drowns in what else moves |
+//! | the server's, for a device that it knows | by how much private memory of two servers differs that were just started, one of which knows half of the devices, for each of the other half |
+//! | after all links closed | resident memory five seconds later, of that when all devices had been there and gone; and of the server before the first link, which has no buffers and statements yet |
 //! | the kernel's, for a socket | from `/proc/net/sockstat` and `/proc/slabinfo` (root), both ends' sockets counted, so it is the share of one; else the project's figure, labelled so |
 //! | handshakes | of the server's processor time, with TCP and a first sync in which nothing changed |
 //! | the last line | memory (`--memory GIB`, or the machine's) less a tenth for the system and less the idle server, by what a device takes in the server and in the kernel |

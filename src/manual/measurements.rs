@@ -13,8 +13,11 @@
 //! | full mutual handshake, both ends in one thread: our channel; bare rustls that builds a chain | 250 µs; 360 µs (ratio 0.69) | `cargo bench --bench handshake` |
 //! | resumed handshake, the same two | 170 µs; 230 µs (ratio 0.74) | the same |
 //! | memory of the server's end of an idle channel; of a whole link | 152 bytes; 256 bytes, nothing on the heap (asserted when it is compiled) | `src/reactor/channel/server_channel.rs` |
-//! | memory of a server with 18,000 idle devices on their first visit, for a link (slope, `Anonymous` of `smaps_rollup`); for a device that it knows; the kernel's, for a socket | 298 bytes; 301 bytes; 3,898 bytes | `muster-load hold --devices 18000` |
-//! | the tables alone at two million entries: records and certificates; links; deadlines | 219; 260; 16 bytes each | `cargo test --test two_million -- --nocapture` |
+//! | memory of a connected device, `Anonymous` of `smaps_rollup`, all included, with 2,000 devices; 10,000; 18,000 | 533 bytes (297 to 533 in four runs); 450; 469 | `muster-load hold --no-cache --devices 2000`, and so on, which is what `cargo bench --bench density` runs |
+//! | of it with 18,000: for a link (slope over six steps); for a device that it knows (slope between 9,000 and 18,000); the kernel's, for a socket | 256 bytes; 214 bytes; 3,856 bytes | `muster-load hold --devices 18000` |
+//! | what the whole server grew by from 2,000 connected devices to 18,000, whatever came once in it, for each | 498 bytes | two of these runs |
+//! | resident memory five seconds after 18,000 links have closed, of that when all devices had been there and gone; of that of the server before the first link; when it was within a tenth of the former | 1.00; 1.12; 2.5 s | `muster-load hold --devices 18000` |
+//! | the tables alone at two million entries: records and certificates; links; deadlines | 212; 260; 16 bytes each | `cargo test --test two_million -- --nocapture` |
 //! | idle server without devices, resident, nine seconds after its start; anonymous memory of it | 10.3 MiB; 3.0 MiB | `musterd run`, `/proc/PID/smaps_rollup` |
 //! | 18,000 devices back after `kill -9`, with tickets: 99 % live; the target, one and a half times the processor time of both ends' handshakes; events lost or twice | 4.50 s; 5.35 s; none | `muster-load storm --devices 18000` |
 //! | a handshake with a ticket to a live session and its first sync, 1,000 of them: processor time of the server; of the device | 134 to 170 µs; 191 to 227 µs | the same, three runs |

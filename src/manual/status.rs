@@ -50,7 +50,8 @@
 //! # When a device is judged
 //!
 //! Within a second or two after something changed that its status hangs on: a condition, a report of settings or of a run, statistics, what
-//! it should have, where it is. And with all others once a minute, because some things change by time alone. Judging costs a few questions to the
+//! it should have, where it is. And with all others once a minute, because some things change by time alone; where thousands change at once, most of them
+//! are judged then. Judging costs a few questions to the
 //! store for some hundred devices at a time, whose answers name only what speaks against one ([`measurements`](super::measurements)).
 //!
 //! The event comes first; the status that `musterctl` shows is stored behind it. A server that ends in between says nothing twice and

@@ -9,6 +9,9 @@ use crate::machine::close::CloseReason;
 use crate::machine::hot::LinkRef;
 use crate::wire::time::Moment;
 
+/// Entries among the deadlines of links that have gone, beyond as many as there are links, that may wait until they come due, in entries.
+const ENTRIES_LEFT_MAX: usize = 1_024;
+
 impl<B: Backend> Reactor<B> {
     pub(super) fn fail(&mut self, slot: usize, error: &ChannelError) {
         if let Some(link) = self.links.get(slot) {
@@ -116,32 +119,31 @@ impl<B: Backend> Reactor<B> {
     pub(super) fn rearm(&mut self, slot: usize) {
         let Some(deadline) = self.deadline(slot) else { return };
         let Some(name) = self.links.name(slot) else { return };
-        let Some(link) = self.links.get(slot) else { return };
-        if deadline < link.armed {
-            link.armed = deadline;
-            self.timers.arm(deadline, name);
+        if let Some(link) = self.links.get(slot) {
+            self.timers.bring_forward(&mut link.armed, deadline, self.now.moment, name);
         }
     }
 
     pub(super) fn look_at_deadlines(&mut self) {
-        while let Some(name) = self.timers.due(self.now.moment) {
+        // Links that have gone leave their entries, for a minute at most: after a storm, or a fleet, those are most of them.
+        if self.timers.len() > 2 * self.links.len() + ENTRIES_LEFT_MAX {
+            let links = &self.links;
+            self.timers.retain(|at, name| links.armed(name) == Some(at));
+        }
+        while let Some(at) = self.timers.next() {
+            let Some(name) = self.timers.due(self.now.moment) else { return };
             let Some(slot) = self.links.slot_of(name) else { continue };
             let Some(deadline) = self.deadline(slot) else { continue };
-            if deadline > self.now.moment {
-                if let Some(link) = self.links.get(slot) {
-                    link.armed = deadline;
-                }
-                self.timers.arm(deadline, name);
-                continue;
+            let Some(link) = self.links.get(slot) else { continue };
+            if self.timers.is_over(at, &mut link.armed, deadline, self.now.moment, name) {
+                self.time_out(slot, name);
             }
-            self.time_out(slot, name);
         }
     }
 
     fn time_out(&mut self, slot: usize, name: LinkRef) {
         let now = self.now;
         let Some(link) = self.links.get(slot) else { return };
-        link.armed = Moment(u64::MAX);
         let is_stuck = link.write_deadline().is_some_and(|deadline| deadline <= now.moment);
         match &mut link.stage {
             Stage::Leaving(_) => self.forget(slot),

@@ -9,6 +9,7 @@ use super::channel::{ChannelError, ServerChannel};
 use crate::machine::admission::Progress;
 use crate::machine::close::CloseReason;
 use crate::machine::session::Session;
+use crate::machine::slab::place_bytes;
 use crate::wire::time::Moment;
 
 /// How long a link that was closed here is kept to hear the peer's own farewell, in milliseconds: a socket that is closed with bytes
@@ -61,7 +62,7 @@ pub(super) struct Link {
     pub(super) pending: Option<Box<Pending>>,
     /// When something was last heard.
     pub(super) heard: Moment,
-    /// The earliest entry among the timers.
+    /// Its entry among the timers.
     pub(super) armed: Moment,
     pub(super) socket: TcpStream,
     pub(super) generation: u32,
@@ -82,10 +83,10 @@ pub(super) struct Link {
 /// Most memory of a link while it is idle, in bytes: with its deadline, its device's record and the index of both it is to stay below 512.
 pub(super) const LINK_BYTES_MAX: usize = 256;
 
-const _: () = assert!(size_of::<Link>() <= LINK_BYTES_MAX);
+const _: () = assert!(LINK_BYTES <= LINK_BYTES_MAX);
 
 /// What a link takes of a reactor's table, in bytes.
-pub const LINK_BYTES: usize = size_of::<Option<Link>>();
+pub const LINK_BYTES: usize = place_bytes::<Link>();
 
 impl Link {
     /// Where it comes from, as far as the system still knows.

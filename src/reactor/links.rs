@@ -5,6 +5,7 @@ use mio::Token;
 use super::link::Link;
 use crate::machine::hot::LinkRef;
 use crate::machine::slab::SegmentedSlab;
+use crate::wire::time::Moment;
 
 /// Tokens below it belong to the listener and the doorbell.
 const FIRST_LINK_TOKEN: usize = 2;
@@ -50,6 +51,16 @@ impl Links {
         let slot = usize::try_from(link.slot()).ok()?;
         let is_same = link.reactor() == self.reactor && self.slab.get(slot)?.generation == link.generation();
         is_same.then_some(slot)
+    }
+
+    /// When the entry of a link comes due, if it is still the same link.
+    pub(super) fn armed(&self, link: LinkRef) -> Option<Moment> {
+        Some(self.slab.get(self.slot_of(link)?)?.armed)
+    }
+
+    /// How many links there are.
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
     }
 
     pub(super) fn name(&self, slot: usize) -> Option<LinkRef> {

@@ -35,6 +35,10 @@ pub const OWN_EPOCH: Epoch = Epoch(0);
 /// Shards of the device table that one round looks at, in shards: a round every second has seen everybody after eight.
 const SHARDS_PER_ROUND: usize = SHARDS / 8;
 
+/// Most devices that are remembered as having moved, in devices. When a whole fleet comes or goes, what is beyond is judged with all others,
+/// within a minute.
+const MOVED_MAX: usize = 1_024;
+
 /// Notices when a device is elsewhere than where it was last said to be. Cheap to clone.
 #[derive(Clone)]
 pub struct Announcer {
@@ -44,7 +48,7 @@ pub struct Announcer {
     is_stopping: Arc<AtomicBool>,
     /// Devices whose records have news that are not in the store.
     news: Arc<Mutex<HashSet<DeviceId>>>,
-    /// Devices that are elsewhere since somebody asked for them: at most every device once.
+    /// Devices that are elsewhere since somebody asked for them, each once, as far as there is room.
     moved: Arc<Mutex<HashSet<DeviceId>>>,
 }
 
@@ -75,7 +79,10 @@ impl Announcer {
     pub fn settle(&self, now: WallTime, record: &mut HotRecord) -> bool {
         let has_appended = self.announce(now, record);
         if has_appended {
-            self.moved.lock().insert(record.device);
+            let mut moved = self.moved.lock();
+            if moved.len() < MOVED_MAX {
+                moved.insert(record.device);
+            }
         }
         if record.has_news {
             self.news.lock().insert(record.device);

@@ -7,8 +7,8 @@ use hashbrown::HashTable;
 
 use crate::machine::slab::SegmentedSlab;
 
-/// Places of one segment, in places: with many shards, most have one.
-const SEGMENT_PLACES: usize = 32;
+/// Places of one segment, in places. Half a segment is empty in each of many shards, so that it is not to be long.
+const SEGMENT_PLACES: usize = 16;
 
 /// An entry that knows its key.
 pub(super) trait Keyed {

@@ -86,7 +86,7 @@ struct Inner {
     /// There until the store is dropped: the writer ends when its lane is gone.
     lane: Option<WriterLane>,
     readers: Arc<Readers>,
-    is_cache_unwanted: Arc<AtomicBool>,
+    are_statements_unwanted: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     /// Counts changes after which other devices may belong to a group: what continuous tasks are for.
     memberships: Arc<AtomicU64>,
@@ -114,8 +114,8 @@ impl Drop for Inner {
 }
 
 struct Housekeeping {
-    /// The writer's cache is to be emptied.
-    is_cache_unwanted: Arc<AtomicBool>,
+    /// The writer's statements are to be freed.
+    are_statements_unwanted: Arc<AtomicBool>,
     doorbell: Doorbell,
     collector: inventory::Collector,
 }
@@ -124,7 +124,10 @@ impl BetweenBatches for Housekeeping {
     fn after_batch(&mut self, connection: &mut Connection, is_idle: bool) -> bool {
         let has_more = if is_idle { self.collector.step(connection) } else { self.collector.has_more() };
         self.doorbell.after_commit();
-        if self.is_cache_unwanted.swap(false, Ordering::Relaxed) {
+        if self.are_statements_unwanted.swap(false, Ordering::Relaxed) {
+            connection.flush_prepared_statement_cache();
+        }
+        if is_idle && !has_more {
             connection::empty_cache(connection);
         }
         has_more
@@ -150,9 +153,9 @@ impl Store {
         let (lane, inbox) = writer::lane();
         let (doorbell, rings) = checkpoint::doorbell(&path);
         let orphans = inventory::Orphans::default();
-        let is_cache_unwanted = Arc::new(AtomicBool::new(false));
+        let are_statements_unwanted = Arc::new(AtomicBool::new(false));
         let housekeeping = Housekeeping {
-            is_cache_unwanted: Arc::clone(&is_cache_unwanted),
+            are_statements_unwanted: Arc::clone(&are_statements_unwanted),
             doorbell,
             collector: inventory::Collector::new(orphans.clone()),
         };
@@ -175,7 +178,7 @@ impl Store {
             default_interval_seconds,
             lane: Some(lane),
             readers,
-            is_cache_unwanted,
+            are_statements_unwanted,
             threads,
             memberships: Arc::new(AtomicU64::new(1)),
             memberships_seen: AtomicU64::new(0),
@@ -243,13 +246,12 @@ impl Store {
         self.inner.readers.take()
     }
 
-    /// Frees what SQLite keeps of the file in memory: up to 4 MiB after many devices have synced at once. It is read again when it is needed.
-    /// Done soon after the call.
+    /// Frees what SQLite keeps in memory between questions: connections that nobody uses, and statements. Done soon after the call.
     pub fn release_memory(&self) {
-        self.inner.is_cache_unwanted.store(true, Ordering::Relaxed);
+        self.inner.are_statements_unwanted.store(true, Ordering::Relaxed);
         // Something that does nothing, so that the writer looks.
         self.submit(|_| Ok(()), |_| {});
-        self.inner.readers.empty_caches();
+        self.inner.readers.close_idle();
     }
 
     /// What the writer has done.

@@ -6,6 +6,7 @@
 //! what [`DeviceTable::unrecorded_in`] sees is never behind a durable position that was read before; and no lock is taken inside another.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -13,6 +14,7 @@ use parking_lot::Mutex;
 use super::indexed::{Indexed, Keyed};
 use crate::fleet::presence::Signs;
 use crate::machine::hot::HotRecord;
+use crate::machine::slab::place_bytes;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::time::WallTime;
 
@@ -38,10 +40,10 @@ pub fn signs_of(record: &HotRecord, server_started: WallTime) -> Signs {
 }
 
 /// What a device's record takes of the table, in bytes, without the index.
-pub const RECORD_BYTES: usize = size_of::<Option<HotRecord>>();
+pub const RECORD_BYTES: usize = place_bytes::<HotRecord>();
 
 /// What it takes there to know whose a certificate is, in bytes, without the index.
-pub const CERTIFICATE_BYTES: usize = size_of::<Option<Owned>>();
+pub const CERTIFICATE_BYTES: usize = place_bytes::<Owned>();
 
 /// Whose certificate it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,21 +68,27 @@ impl Keyed for HotRecord {
     }
 }
 
-/// Whose a certificate is. It is known by the first half of its SHA-256: 128 bits are never met by chance, and no device chooses what
-/// its certificate hashes to (the server's signature is in it).
+// A place that is free takes no byte more than one that is not.
+const _: () = assert!(RECORD_BYTES == size_of::<HotRecord>() && CERTIFICATE_BYTES == size_of::<Owned>());
+
+/// Whose a certificate is. It is known by the first half of its SHA-256, less a bit: 127 bits are never met by chance, and no device
+/// chooses what its certificate hashes to (the server's signature is in it).
 struct Owned {
-    prefix: [u64; 2],
+    prefix: Prefix,
     device: DeviceId,
 }
 
-impl Keyed for Owned {
-    type Key = [u64; 2];
+/// The second half is never zero, which says of a place that it is free.
+type Prefix = (u64, NonZeroU64);
 
-    fn key(&self) -> [u64; 2] {
+impl Keyed for Owned {
+    type Key = Prefix;
+
+    fn key(&self) -> Prefix {
         self.prefix
     }
 
-    fn spread([first, _]: [u64; 2]) -> u64 {
+    fn spread((first, _): Prefix) -> u64 {
         first
     }
 }
@@ -96,10 +104,10 @@ pub struct DeviceTable {
     kept: AtomicU64,
 }
 
-fn prefix(certificate: &CertificateHash) -> [u64; 2] {
+fn prefix(certificate: &CertificateHash) -> Prefix {
     let half =
         |at: usize| certificate.0[at..at + 8].iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
-    [half(0), half(8)]
+    (half(0), NonZeroU64::MIN | half(8))
 }
 
 impl Default for DeviceTable {
@@ -130,7 +138,7 @@ impl DeviceTable {
         &self.records[Self::shard_of(device.0)]
     }
 
-    fn certificates_of(&self, [first, _]: [u64; 2]) -> &Mutex<Indexed<Owned>> {
+    fn certificates_of(&self, (first, _): Prefix) -> &Mutex<Indexed<Owned>> {
         &self.certificates[Self::shard_of(first)]
     }
 

@@ -17,6 +17,10 @@ use crate::wire::time::WallTime;
 /// Devices of which something is new that one step judges, in devices.
 const CHANGED_PER_STEP_MAX: usize = 500;
 
+/// Most devices of which something is new that wait to be judged, in devices: as many as are judged in two or three steps. What is beyond is judged
+/// with all others.
+const CHANGED_MAX: usize = 1_024;
+
 /// In how many slices all devices are judged, in slices: one a second.
 const SLICES: usize = 60;
 
@@ -52,7 +56,8 @@ impl Statuses {
 
     /// Judges those devices of which something is new, and a slice of the others.
     pub(super) fn step(&mut self, now: WallTime) {
-        self.changed.extend(self.announcer.take_moved());
+        let room = CHANGED_MAX.saturating_sub(self.changed.len());
+        self.changed.extend(self.announcer.take_moved().into_iter().take(room));
         let room = CHANGED_PER_STEP_MAX.saturating_sub(self.changed.len());
         self.changed.extend(self.store.take_changed(room));
         if let Err(error) = self.judge_changed(now).and_then(|()| self.judge_slice(now)) {

@@ -47,7 +47,7 @@ pub(crate) fn run(events: &Events) -> Result<bool, Failure> {
         is_kept: true,
         resumes: true,
         event_bytes: usize::try_from(events.bytes).unwrap_or(200),
-        wants_empty: false,
+        wants_starts: false,
     };
     let mut stage = prepare(common, wishes, Progress::new(common.quiet))?;
     stage.entitle("events", "Events, durable before they are acknowledged");

@@ -28,7 +28,7 @@ pub(crate) fn measure(
     if is_full {
         stage.workers.order(Order::ForgetTickets)?;
     }
-    stage.watch.quiet_bytes();
+    stage.watch.rest();
     let interval = Interval::begin(stage);
     if stage.bring_up(devices, at_a_time)? != Waited::Done {
         return Ok(None);

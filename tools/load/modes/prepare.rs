@@ -10,7 +10,8 @@ use muster::client::Client;
 use muster::wire::api::{Keep, NewGroup, NewToken};
 use muster::wire::token::JoinToken;
 
-use super::stage::{Parts, Stage};
+use super::density;
+use super::stage::{Parts, Stage, Started, look_at_start};
 use super::watch::Watch;
 use crate::arguments::Common;
 use crate::failure::Failure;
@@ -22,6 +23,9 @@ use crate::subject::Subject;
 use crate::subject::directory::Scratch;
 use crate::subject::own::OwnServer;
 use crate::workers::{self, Split, Workers};
+
+/// How often a server is started to see what it takes then.
+const STARTS: usize = 3;
 
 /// How long the token of a run lives, in seconds: a large fleet takes its time to enrol.
 const TOKEN_SECONDS: u64 = 6 * 60 * 60;
@@ -39,8 +43,8 @@ pub(crate) struct Wishes {
     pub(crate) resumes: bool,
     /// Bytes of one event.
     pub(crate) event_bytes: usize,
-    /// Whether the memory of a server without devices is looked at first.
-    pub(crate) wants_empty: bool,
+    /// Whether the memory of servers that know none, half and all of the devices is looked at first.
+    pub(crate) wants_starts: bool,
 }
 
 impl Wishes {
@@ -66,7 +70,7 @@ pub(crate) fn prepare(common: &Common, wishes: Wishes, progress: Progress) -> Re
         }
         Some(address) => other(common, address, wishes, cache.as_deref(), progress, &mut notes)?,
     };
-    let Prepared { mut subject, identities, mut file, empty_bytes } = prepared;
+    let Prepared { mut subject, identities, mut file, started } = prepared;
     if interrupt::requested() {
         return Err(Failure::refused("interrupted before anything was measured"));
     }
@@ -107,7 +111,7 @@ pub(crate) fn prepare(common: &Common, wishes: Wishes, progress: Progress) -> Re
     subject.check()?;
     Ok(Stage::new(
         common,
-        Parts { subject, devices, workers, visitors, watch, progress, notes, empty_bytes, scratch },
+        Parts { subject, devices, workers, visitors, watch, progress, notes, started, scratch },
     ))
 }
 
@@ -116,8 +120,8 @@ struct Prepared {
     identities: Vec<Identity>,
     /// Where the identities are, when they are in a file.
     file: Option<PathBuf>,
-    /// Private memory of the server before it knew a device.
-    empty_bytes: Option<u64>,
+    /// What was seen of servers that know fewer devices.
+    started: Vec<Started>,
 }
 
 /// A server of the tool's own: with the devices of an earlier run, if there was one.
@@ -130,13 +134,11 @@ fn own(
 ) -> Result<Prepared, Failure> {
     let reactors = common.reactors.and_then(|count| usize::try_from(count).ok());
     let start = || OwnServer::start(Scratch::make(common.data.as_deref())?, reactors);
-    let mut empty_bytes = None;
-    if wishes.wants_empty {
-        let mut server = start()?;
-        // The first start makes keys and files, and is not what later ones are.
-        server.drain()?;
-        server.start_again()?;
-        empty_bytes = Watch::open(Some(server.pid()), notes).quiet_bytes();
+    // What few take is less than what else moves in a process.
+    let has_half = density::is_enough(wishes.devices);
+    let mut started = Vec::new();
+    if wishes.wants_starts && has_half {
+        started.extend(started_again(&mut start()?, notes)?);
     }
     let folder = cache.map(|cache| template::folder(cache, wishes.group()));
     if let Some(folder) = &folder {
@@ -144,20 +146,17 @@ fn own(
         match template::take(folder, &directory.path().join("data")) {
             Some(mut identities) if identities.len() >= wishes.devices => {
                 identities.truncate(wishes.devices);
+                let half = Scratch::make(common.data.as_deref())?;
+                let is_whole = !has_half || template::take_half(folder, &half.path().join("data"));
                 // What a kept server can't do, another version's for instance, a new one can.
-                if let Ok(mut server) = OwnServer::start(directory, reactors) {
-                    if wishes.wants_empty {
-                        server.drain()?;
-                        server.start_again()?;
+                if is_whole && let Ok(mut server) = OwnServer::start(directory, reactors) {
+                    if wishes.wants_starts && has_half {
+                        started.extend(started_again(&mut OwnServer::start(half, reactors)?, notes)?);
+                        started.extend(started_again(&mut server, notes)?);
                     }
                     notes
                         .push(format!("The devices were enrolled in an earlier run ({}).", folder.display()));
-                    return Ok(Prepared {
-                        subject: Subject::own(server),
-                        identities,
-                        file: None,
-                        empty_bytes,
-                    });
+                    return Ok(Prepared { subject: Subject::own(server), identities, file: None, started });
                 }
                 template::forget(folder);
             }
@@ -165,11 +164,31 @@ fn own(
         }
     }
     let mut subject = Subject::own(start()?);
-    let (identities, seconds) = enrol_all(&subject, &common_address(&subject), wishes, 0, progress)?;
+    let address = common_address(&subject);
+    let (mut identities, mut seconds) = (Vec::new(), 0.0);
+    let half = Scratch::make(common.data.as_deref())?;
+    if has_half {
+        let first = Wishes { devices: wishes.devices / 2, ..wishes };
+        (identities, seconds) = enrol_all(&subject, &address, first, 0, progress)?;
+        if let Some(own) = &mut subject.own {
+            own.drain()?;
+            template::note_half(half.path(), &own.directory.path().join("data"))?;
+            own.start_again()?;
+            if wishes.wants_starts {
+                started.extend(started_again(own, notes)?);
+            }
+            subject.pid = Some(own.pid());
+        }
+    }
+    let (more, more_seconds) = enrol_all(&subject, &address, wishes, identities.len(), progress)?;
+    identities.extend(more);
+    seconds += more_seconds;
     notes.push(format!("{} devices were enrolled in {seconds:.1} s.", identities.len()));
     if let (Some(folder), Some(own), false) = (&folder, &mut subject.own, interrupt::requested()) {
         own.drain()?;
-        if let Err(failure) = template::keep(folder, &own.directory.path().join("data"), &identities) {
+        let data = own.directory.path().join("data");
+        let half = has_half.then_some(half.path());
+        if let Err(failure) = template::keep(folder, &data, half, &identities) {
             notes.push(format!("The devices are not kept for the next run: {failure}."));
         }
         own.start_again()?;
@@ -178,7 +197,26 @@ fn own(
         // A server that has just enrolled thousands is not what one that starts is.
         subject.refresh()?;
     }
-    Ok(Prepared { subject, identities, file: None, empty_bytes })
+    if let (Some(own), true, true) = (&mut subject.own, wishes.wants_starts, has_half) {
+        started.extend(started_again(own, notes)?);
+        subject.pid = Some(own.pid());
+    }
+    Ok(Prepared { subject, identities, file: None, started })
+}
+
+/// What a server takes that has been started again: the first start makes keys and files, and is not what later ones are. The least of some
+/// starts: what lies between the pieces of the tables differs by a hundred kilobytes from one to the next, and comes on top.
+fn started_again(server: &mut OwnServer, notes: &mut Vec<String>) -> Result<Option<Started>, Failure> {
+    let mut least: Option<Started> = None;
+    for _ in 0..STARTS {
+        server.drain()?;
+        server.start_again()?;
+        let started = look_at_start(&server.admin, &mut Watch::open(Some(server.pid()), notes));
+        if least.is_none_or(|least| started.is_some_and(|it| it.private_bytes < least.private_bytes)) {
+            least = started;
+        }
+    }
+    Ok(least)
 }
 
 fn common_address(subject: &Subject) -> ServerAddress {
@@ -216,7 +254,7 @@ fn other(
     // Not more than were made, and the file may hold more than this run wants.
     identities.truncate(wishes.devices);
     let file = file.filter(|file| file.exists());
-    Ok(Prepared { subject, identities, file, empty_bytes: None })
+    Ok(Prepared { subject, identities, file, started: Vec::new() })
 }
 
 /// A token with which devices come into the run's group.

@@ -1,11 +1,13 @@
 //! A prepared run: the server, the engines, the watch, and the report that grows.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use muster::agent::identity::Identity;
+use muster::client::{Address, Client};
 use muster::reactor::Clock;
 
 use super::watch::Watch;
@@ -40,8 +42,8 @@ pub(crate) struct Stage {
     pub(crate) devices: Arc<[Identity]>,
     pub(crate) watch: Watch,
     pub(crate) steps: Progress,
-    /// Private memory of the server before it knew a device, when that was looked at.
-    pub(crate) empty_bytes: Option<u64>,
+    /// Servers that were looked at before the run, each just started, the one that knows fewest devices first.
+    pub(crate) started: Vec<Started>,
     pub(crate) report: Report,
     /// How many devices may be started a second.
     pub(crate) starts_per_second: Option<f64>,
@@ -54,6 +56,15 @@ pub(crate) struct Stage {
     _scratch: Option<Scratch>,
 }
 
+/// A server that has just been started, without a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Started {
+    /// How many devices it knows.
+    pub(crate) devices: u64,
+    pub(crate) private_bytes: u64,
+    pub(crate) resident_bytes: u64,
+}
+
 /// What a stage is made of.
 pub(crate) struct Parts {
     pub(crate) subject: Subject,
@@ -64,7 +75,7 @@ pub(crate) struct Parts {
     pub(crate) progress: Progress,
     /// What a reader must know of the preparation.
     pub(crate) notes: Vec<String>,
-    pub(crate) empty_bytes: Option<u64>,
+    pub(crate) started: Vec<Started>,
     /// What is removed at the end.
     pub(crate) scratch: Option<Scratch>,
 }
@@ -82,8 +93,7 @@ pub(crate) enum Waited {
 
 impl Stage {
     pub(crate) fn new(common: &Common, parts: Parts) -> Self {
-        let Parts { subject, devices, workers, visitors, watch, progress, notes, empty_bytes, scratch } =
-            parts;
+        let Parts { subject, devices, workers, visitors, watch, progress, notes, started, scratch } = parts;
         let mut parameters = vec![("devices".to_owned(), devices.len().to_string())];
         let server = match &subject.own {
             Some(own) => format!(
@@ -121,7 +131,7 @@ impl Stage {
             devices,
             watch,
             steps: progress,
-            empty_bytes,
+            started,
             report,
             engines: usize::try_from(common.threads).unwrap_or(1) * pids.len(),
             starts_per_second: None,
@@ -309,6 +319,14 @@ impl Stage {
         }
         Ok(self.report.passed != Some(false))
     }
+}
+
+/// Looks at a server that has just been started. `None` when there is nothing to be seen of it.
+pub(crate) fn look_at_start(admin: &Path, watch: &mut Watch) -> Option<Started> {
+    let sample = watch.quiet()?;
+    let client = Client::new(Address { socket: admin.to_owned() });
+    let devices = client.ok()?.status().ok()?.devices.known;
+    Some(Started { devices, private_bytes: sample.private_bytes, resident_bytes: sample.resident_bytes })
 }
 
 /// How long so many devices may take to come up: 50 a second, on the slowest machine, and a minute.

@@ -60,7 +60,7 @@ pub(crate) fn run(storm: &Storm) -> Result<bool, Failure> {
         is_kept: true,
         resumes: !storm.full,
         event_bytes: 200,
-        wants_empty: false,
+        wants_starts: false,
     };
     let mut stage = prepare(common, wishes, Progress::new(common.quiet))?;
     stage.entitle("storm", "A server that was killed, and the return of its devices");

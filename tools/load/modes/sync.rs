@@ -29,7 +29,7 @@ pub(crate) fn run(sync: &Sync) -> Result<bool, Failure> {
     let common = &sync.common;
     let devices = common.devices(DEVICES_DEFAULT);
     let wishes =
-        Wishes { devices, visitors: 0, is_kept: true, resumes: true, event_bytes: 200, wants_empty: false };
+        Wishes { devices, visitors: 0, is_kept: true, resumes: true, event_bytes: 200, wants_starts: false };
     let mut stage = prepare(common, wishes, Progress::new(common.quiet))?;
     stage.entitle("sync", "Syncs in which nothing has changed");
     let pace = sync.rate.map_or("each device again at once".to_owned(), |rate| rate.to_string());

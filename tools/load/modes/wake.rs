@@ -52,7 +52,7 @@ pub(crate) fn run(wake: &Wake) -> Result<bool, Failure> {
     let common = &wake.common;
     let devices = common.devices(DEVICES_DEFAULT);
     let wishes =
-        Wishes { devices, visitors: 0, is_kept: false, resumes: true, event_bytes: 200, wants_empty: false };
+        Wishes { devices, visitors: 0, is_kept: false, resumes: true, event_bytes: 200, wants_starts: false };
     let mut stage = prepare(common, wishes, Progress::new(common.quiet))?;
     stage.entitle("wake", "Devices that are called over UDP");
     stage.parameter("calls a second", wake.rate);

@@ -8,8 +8,12 @@ use crate::observe::process::{ProcessSample, ServerProcess};
 /// How often is looked whether a process is quiet, in milliseconds.
 const LOOK_MILLISECONDS: u64 = 250;
 
-/// How long a process must be quiet, in looks: what a storm of handshakes took is given back a second or two after its end.
-const QUIET_LOOKS: u32 = 14;
+/// How long a process must be quiet before its memory is what it will be, in looks: what a storm of handshakes took is given back up to three
+/// seconds after its end.
+const QUIET_LOOKS: u32 = 13;
+
+/// How long it must be quiet when only its processor time is of interest, in looks.
+const RESTED_LOOKS: u32 = 3;
 
 /// How long is waited for that at most, in seconds.
 const QUIET_SECONDS_MAX: u64 = 8;
@@ -51,8 +55,17 @@ impl Watch {
         self.sample().map(|sample| sample.cpu_microseconds())
     }
 
-    /// Waits until the server is quiet, for a few seconds at most; its private memory then.
-    pub(crate) fn quiet_bytes(&mut self) -> Option<u64> {
+    /// Waits until the server has given back what it does not need, for a few seconds at most. What it has then.
+    pub(crate) fn quiet(&mut self) -> Option<ProcessSample> {
+        self.quiet_for(QUIET_LOOKS)
+    }
+
+    /// Waits until the server has nothing to do, for a few seconds at most.
+    pub(crate) fn rest(&mut self) -> Option<ProcessSample> {
+        self.quiet_for(RESTED_LOOKS)
+    }
+
+    fn quiet_for(&mut self, looks: u32) -> Option<ProcessSample> {
         let until = Instant::now() + Duration::from_secs(QUIET_SECONDS_MAX);
         let mut last = self.sample()?;
         let mut quiet_looks = 0;
@@ -64,8 +77,8 @@ impl Watch {
             let is_quiet =
                 share < QUIET_CPU_SHARE && now.private_bytes.abs_diff(last.private_bytes) < QUIET_BYTES;
             quiet_looks = if is_quiet { quiet_looks + 1 } else { 0 };
-            if quiet_looks == QUIET_LOOKS || !has_time || Instant::now() >= until {
-                return Some(now.private_bytes);
+            if quiet_looks == looks || !has_time || Instant::now() >= until {
+                return Some(now);
             }
             last = now;
         }
