@@ -53,6 +53,8 @@ const DESCRIPTOR_RESERVE: u64 = 256 + HANDSHAKES_BEYOND_MAX;
 pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     memory::forbid_core_dumps();
     memory::keep_little();
+    // The first draw takes 128 KiB for good: now, before a fleet is loaded, so that they never stand in the middle of what may be given back.
+    let seed = random();
     let clock = Clock::new();
     let now = clock.now().wall;
     // Names of devices and what is installed on them are nobody else's business.
@@ -168,7 +170,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
             lanes: lanes.clone(),
             counters: counters.clone(),
             server_started: now,
-            seed: random(),
+            seed,
             failed: failed_port,
         },
     )?;
