@@ -74,11 +74,13 @@ impl<B: Backend> Reactor<B> {
     pub(super) fn arrivals_at(&self, now: Moment) -> Option<Moment> {
         let goes_on_at = (!self.arriving.is_empty()).then(|| self.admission.opens_at());
         let accepts_at = (self.can_accept && self.listener.is_some()).then(|| {
-            let entry = match self.admission.entry(now, self.has_room_to_accept()) {
-                Entry::Now => Moment(0),
-                Entry::At(moment) | Entry::Full(moment) => moment,
-            };
-            entry.max(self.accept_again.unwrap_or_default())
+            let pause_ends_at = self.accept_again.unwrap_or_default();
+            match self.admission.entry(now, self.has_room_to_accept()) {
+                Entry::Now => pause_ends_at,
+                Entry::At(moment) => moment.max(pause_ends_at),
+                // Links have an end in other reactors too, which is not told here: after a pause it is looked at again.
+                Entry::Full(moment) => self.accept_again.unwrap_or(moment),
+            }
         });
         goes_on_at.into_iter().chain(accepts_at).min()
     }

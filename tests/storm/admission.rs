@@ -121,3 +121,22 @@ fn half_handshakes_lose_their_place_to_a_device() {
     drop(half);
     running.drain().unwrap();
 }
+
+/// No place is left, and the last one that becomes free does so where the reactor that has a connection waiting is not told.
+#[test]
+fn a_place_that_becomes_free_elsewhere_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    // Nothing else is going on that could wake the reactor.
+    let running = server(directory.path(), |config| config.reactors = Some(1));
+    let counters = running.counters();
+    // As if other reactors had them.
+    let elsewhere = 1 << 40;
+    counters.links_open.add(elsewhere);
+    let waiting = TcpStream::connect(running.addresses()[0]).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(counters.links_accepted.get(), 0, "it waits in the backlog");
+    counters.links_open.add(0_u64.wrapping_sub(elsewhere));
+    wait_for("the connection to be accepted", || (counters.links_accepted.get() == 1).then_some(()));
+    drop(waiting);
+    running.drain().unwrap();
+}
