@@ -33,7 +33,7 @@
 //! | trap | answer |
 //! |---|---|
 //! | the last handshake message and a KeyUpdate, or data, in one segment: the library would take both | it is shown one record at a time until the handshake ends |
-//! | secrets of another connection | each handshake has a key log of its own; the keys that follow from the secrets must be those that the library gives away |
+//! | secrets of another connection | what the library logs is taken after each step of a handshake, of which a thread makes one at a time; the keys that follow from the secrets must be those that the library gives away |
 //! | tickets of the library, sent after the handover under the same numbers | they leave before it; our numbers begin behind them |
 //! | a resumed session does not check the certificate | the device is looked up after every handshake |
 //! | the same number sealed twice | a half gives each number once, before anything is sealed; it can't be copied |

@@ -3,7 +3,7 @@
 //! A [`Reactor`] owns its listener, its links, their sessions and deadlines, and nobody else touches them. It knows neither the
 //! journal nor the store: what it needs of them is behind [`Backend`].
 //!
-//! Each turn is the same sequence (see [`Reactor::turn`]): poll; read, decode and decide, within a budget; empty the mailbox; ring the
+//! Each turn is the same sequence (see [`Reactor::turn`]): wait (`waiting`); read, decode and decide, within a budget; empty the mailbox; ring the
 //! flusher once; release the acknowledgements that the durable position allows; write; accept and go on with handshakes, within a budget
 //! (`arrivals`); write what came of that; look at deadlines. A reactor that is to end tells its links so, a piece of them in each turn (`stopping`).
 #![forbid(unsafe_code)]
@@ -22,6 +22,7 @@ pub mod port;
 mod stopping;
 mod turn;
 pub mod udp;
+mod waiting;
 mod welcome;
 
 pub use accept::HANDSHAKES_BEYOND_MAX;
