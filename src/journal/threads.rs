@@ -22,6 +22,9 @@ const FULL_RETRY_MILLISECONDS: u64 = 1_000;
 /// How often retention by age is looked at, in seconds.
 const AGE_CHECK_SECONDS: u64 = 60;
 
+/// The part of the flusher's time that it may look out for more to write, as its divisor.
+const LOOK_OUT_SHARE: u64 = 16;
+
 /// How long the disk is left to the flusher after each piece of the next segment, in times what the piece took; and at most.
 const PAUSE: u32 = 4;
 const PAUSE_MAX: Duration = Duration::from_millis(20);
@@ -125,20 +128,29 @@ fn run_flusher<S: Storage>(
     let shared = Arc::clone(&flusher.shared);
     let mut told = Position(shared.catalog.durable());
     let since = Instant::now();
-    let mut look_out = LookOut::default();
+    let mut look_out = LookOut::new(LOOK_OUT_SHARE);
+    let mut has_written = false;
     loop {
+        let waits_since = micros(since);
+        let expects_more = std::mem::take(&mut has_written);
+        if expects_more {
+            // Whoever waited for that has often more to write at once.
+            let now = Moment(waits_since);
+            let at_most = Duration::from_micros(look_out.microseconds(now));
+            let has_come = shared.flush_bell.look_out(at_most);
+            look_out.has_looked(now, micros(since) - now.0, has_come);
+        }
         shared.flush_bell.wait(None);
+        if expects_more {
+            look_out.has_waited(micros(since) - waits_since);
+        }
         // Read before the flush: whatever was appended before the stop is in it.
         let stopping = stop.load(Ordering::Acquire);
         match flusher.flush_once() {
             Ok(durable) if durable > told => {
                 told = durable;
                 tell(Notice::Durable(durable));
-                // Whoever waited for that has often more to write at once.
-                let now = Moment(micros(since));
-                let at_most = Duration::from_micros(look_out.microseconds(now));
-                let has_come = shared.flush_bell.look_out(at_most);
-                look_out.has_looked(now, micros(since) - now.0, has_come);
+                has_written = true;
             }
             Ok(_) => {}
             Err(error) => {

@@ -44,7 +44,8 @@
 //! # Held back: what may begin
 //!
 //! Each reactor works in turns, and in each turn live links are read, answered and written first. Then handshakes get half a millisecond,
-//! so that an acknowledgement waits that long for them and not for all that are ready. Beyond that
+//! so that an acknowledgement waits that long for them and not for all that are ready. And then the reactor gives its core away: kernels
+//! without preemption leave a core to whoever has it for milliseconds, and each acknowledgement needs three other threads in turn. Beyond that
 //! ([`admission`](crate::machine::admission)):
 //!
 //! | limit | value | when it is reached |

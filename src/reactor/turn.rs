@@ -13,6 +13,7 @@ use super::channel::ServerTls;
 use super::drive::random;
 use super::links::Links;
 use super::stopping::Stopping;
+use super::waiting::LookOuts;
 use crate::fleet::pacing::Turns;
 use crate::lane::counters::Counters;
 use crate::lane::mailbox::Mailbox;
@@ -21,7 +22,6 @@ use crate::lane::reactors::{LinkSettings, ReactorLanes, ToReactor};
 use crate::machine::acks::AckQueue;
 use crate::machine::admission::{Admission, HANDSHAKES_UNDER_WAY_MAX};
 use crate::machine::hot::LinkRef;
-use crate::machine::look_out::LookOut;
 use crate::machine::random::Random;
 use crate::machine::timers::Timers;
 use crate::wire::time::{Moment, Now};
@@ -88,7 +88,7 @@ pub struct Reactor<B> {
     pub(super) clock: Clock,
     pub(super) events: Events,
     pub(super) mailbox: Mailbox<ToReactor>,
-    pub(super) look_out: LookOut,
+    pub(super) look_outs: LookOuts,
     /// In the last turn, so that devices may have more to say.
     pub(super) has_acknowledged: bool,
     pub(super) draining_since: Option<Moment>,
@@ -156,7 +156,7 @@ impl<B: Backend> Reactor<B> {
             clock,
             events: Events::with_capacity(EVENTS_PER_POLL),
             mailbox,
-            look_out: LookOut::default(),
+            look_outs: LookOuts::default(),
             has_acknowledged: false,
             draining_since: None,
             stopping: Stopping::default(),

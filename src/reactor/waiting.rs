@@ -7,10 +7,42 @@ use super::backend::Backend;
 use super::link::Stage;
 use super::links::Links;
 use super::turn::{DOORBELL, LISTENER, Reactor, ReactorError};
+use crate::machine::look_out::LookOut;
 use crate::wire::time::Moment;
 
 /// How long to wait before links without room are tried again, in milliseconds, when no doorbell says so earlier.
 const BLOCKED_RETRY_MILLISECONDS: u64 = 5;
+
+/// What a reactor may expect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Expected {
+    /// The disk's word on what was appended, or more to append: to wait for the disk is most of an acknowledgement's time.
+    Disk,
+    /// What devices say to acknowledgements that have just left.
+    Devices,
+}
+
+/// A reactor's allowances.
+#[derive(Debug)]
+pub(super) struct LookOuts {
+    disk: LookOut,
+    devices: LookOut,
+}
+
+impl Default for LookOuts {
+    fn default() -> Self {
+        Self { disk: LookOut::new(5), devices: LookOut::new(16) }
+    }
+}
+
+impl LookOuts {
+    fn of(&mut self, what: Expected) -> &mut LookOut {
+        match what {
+            Expected::Disk => &mut self.disk,
+            Expected::Devices => &mut self.devices,
+        }
+    }
+}
 
 impl<B: Backend> Reactor<B> {
     /// Waits until there is something to do, and notes what has become ready.
@@ -26,7 +58,9 @@ impl<B: Backend> Reactor<B> {
         }
         let is_due =
             !self.ready.is_empty() || self.is_stopping_links() || next.is_some_and(|moment| moment <= now);
-        if is_due || !self.look_out(now)? {
+        let expected = self.expected();
+        let has_come = !is_due && expected.is_some_and(|what| self.look_out(what, now));
+        if !has_come {
             let timeout = if is_due || self.is_durable_meanwhile() {
                 Some(Duration::ZERO)
             } else {
@@ -35,6 +69,10 @@ impl<B: Backend> Reactor<B> {
                 next.map(|moment| Duration::from_micros(moment.microseconds_since(now) + 1))
             };
             self.poll(timeout)?;
+        }
+        if !is_due && let Some(what) = expected {
+            let waited_microseconds = self.clock.now().moment.microseconds_since(now);
+            self.look_outs.of(what).has_waited(waited_microseconds);
         }
         self.note_readiness();
         Ok(())
@@ -51,19 +89,28 @@ impl<B: Backend> Reactor<B> {
         }
     }
 
-    /// Looks out for what comes at once, when something is expected: the disk's word, or what devices say to their acknowledgements. Whether something
-    /// has come. Whoever else wants the processor has it.
-    fn look_out(&mut self, since: Moment) -> Result<bool, ReactorError> {
-        let position = self.acks.waits_for();
-        if position.is_none() && !std::mem::take(&mut self.has_acknowledged) {
-            return Ok(false);
+    /// What is likely to come soon.
+    fn expected(&mut self) -> Option<Expected> {
+        let has_acknowledged = std::mem::take(&mut self.has_acknowledged);
+        if !self.acks.is_empty() {
+            Some(Expected::Disk)
+        } else {
+            has_acknowledged.then_some(Expected::Devices)
         }
-        let at_most_microseconds = self.look_out.microseconds(since);
+    }
+
+    /// Looks out for what is expected, before it sleeps: whether something has come. Whoever else wants the processor has it meanwhile.
+    fn look_out(&mut self, what: Expected, since: Moment) -> bool {
+        let position = self.acks.waits_for();
+        let at_most_microseconds = self.look_outs.of(what).microseconds(since);
         self.events.clear();
         let mut microseconds = 0;
         let mut has_come = false;
         while !has_come && microseconds < at_most_microseconds {
-            self.poll(Some(Duration::ZERO))?;
+            if self.poll(Some(Duration::ZERO)).is_err() {
+                // It fails again where that is told.
+                break;
+            }
             has_come = !self.events.is_empty()
                 || position.is_some_and(|position| position <= self.backend.durable());
             if !has_come {
@@ -71,8 +118,8 @@ impl<B: Backend> Reactor<B> {
             }
             microseconds = self.clock.now().moment.microseconds_since(since);
         }
-        self.look_out.has_looked(since, microseconds, has_come);
-        Ok(has_come)
+        self.look_outs.of(what).has_looked(since, microseconds, has_come);
+        has_come
     }
 
     fn note_readiness(&mut self) {
