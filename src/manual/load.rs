@@ -42,23 +42,23 @@
 //! while it had other things to do as well, as with all examples here:
 //!
 //! ```text
-//! muster-load hold --self --devices 18000                                 (load average 6.1)
+//! muster-load hold --self --devices 18000                                 (load average 1.6)
 //! Links
-//!   connected, synced for the first time       1,257 /s
+//!   connected, synced for the first time       2,813 /s
 //!   held                                         18,000
 //!   lost                                              0
 //! Processor time
-//!   connection with the first upload             380 µs
-//!   holding, of one core                         1.91 %
-//!   server, full handshake                       272 µs
-//!   server, resumed handshake                    284 µs
+//!   connection with the first upload             381 µs
+//!   holding, of one core                         2.17 %
+//!   server, full handshake                       246 µs
+//!   server, resumed handshake                    164 µs
 //! Memory
-//!   the kernel's, for a socket                  3,856 B  (measured)
-//!   the server's, for a link                      256 B  (slope of private memory over 6 steps)
-//!   the server's, for a device that it knows      214 B
-//!   the server's, for a connected device          469 B
-//!   the server without devices                 2.98 MiB
-//!   after all links closed, of that before       1.00 ×  (5 s after; the target is at most 1.10)
+//!   the kernel's, for a socket                  3,878 B  (measured)
+//!   the server's, for a link                      246 B  (slope of private memory over 6 steps)
+//!   the server's, for a device that it knows      221 B
+//!   the server's, for a connected device          467 B
+//!   the server without devices                 2.92 MiB
+//!   after all links closed, of that before       1.04 ×  (5 s after; the target is at most 1.10)
 //! this server can hold about 5,200,000 devices in 23.5 GiB
 //! ```
 //!
@@ -123,14 +123,14 @@
 //! with both ends here the devices' time counts too.
 //!
 //! ```text
-//! muster-load storm --self --devices 18000                                (load average 2.2, and a build beside it)
-//!   from the kill until the server was there again            498 ms
-//!   50 % live again, since the server was there               3.66 s
-//!   99 % live again, since the server was there               4.50 s
-//!   target for 99 %, both ends on this machine                5.35 s  (1.5 × 18000 × (170 + 227) µs of processor time, of server and device, ÷ 2 cores)
-//!   full                                                          59
-//!   resumed                                                   17,941
-//!   attempts that came to nothing                              3,009
+//! muster-load storm --self --devices 18000                                (load average 2.6)
+//!   from the kill until the server was there again            484 ms
+//!   50 % live again, since the server was there               2.91 s
+//!   99 % live again, since the server was there               3.56 s
+//!   target for 99 %, both ends on this machine                5.23 s  (1.5 × 18000 × (158 + 230) µs of processor time, of server and device, ÷ 2 cores)
+//!   full                                                           1
+//!   resumed                                                   17,999
+//!   attempts that came to nothing                              3,668
 //! ```
 //!
 //! Agents draw their delays from the window that the server announced, from one second at least, and from the time that the server was away when that

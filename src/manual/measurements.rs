@@ -13,16 +13,17 @@
 //! | full mutual handshake, both ends in one thread: our channel; bare rustls that builds a chain | 250 µs; 360 µs (ratio 0.69) | `cargo bench --bench handshake` |
 //! | resumed handshake, the same two | 170 µs; 230 µs (ratio 0.74) | the same |
 //! | memory of the server's end of an idle channel; of a whole link | 152 bytes; 256 bytes, nothing on the heap (asserted when it is compiled) | `src/reactor/channel/server_channel.rs` |
-//! | memory of a connected device, `Anonymous` of `smaps_rollup`, all included, with 2,000 devices; 10,000; 18,000 | 533 bytes (297 to 533 in four runs); 450; 469 | `muster-load hold --no-cache --devices 2000`, and so on, which is what `cargo bench --bench density` runs |
-//! | of it with 18,000: for a link (slope over six steps); for a device that it knows (slope between 9,000 and 18,000); the kernel's, for a socket | 256 bytes; 214 bytes; 3,856 bytes | `muster-load hold --devices 18000` |
+//! | memory of a connected device, `Anonymous` of `smaps_rollup`, all included, with 10,000; with 18,000, three runs | 450 bytes; 467 to 493 | `muster-load hold --no-cache --devices 10000`, and so on, which is what `cargo bench --bench density` runs |
+//! | with 2,000, the link measured, and the device table measured by itself where what else moves in the process hides it | 498 bytes | `cargo bench --bench density` |
+//! | of it with 18,000: for a link (slope over six steps); for a device that it knows (slope between 9,000 and 18,000); the kernel's, for a socket | 246 bytes; 221 bytes; 3,878 bytes | `muster-load hold --devices 18000` |
 //! | what the whole server grew by from 2,000 connected devices to 18,000, whatever came once in it, for each | 498 bytes | two of these runs |
-//! | resident memory five seconds after 18,000 links have closed, of that when all devices had been there and gone; of that of the server before the first link; when it was within a tenth of the former | 1.00; 1.12; 2.5 s | `muster-load hold --devices 18000` |
+//! | resident memory five seconds after 18,000 links have closed, of that when all devices had been there and gone; of that of the server before the first link; when it was within a tenth of the former | 1.04; 1.17; 2.5 s | `muster-load hold --devices 18000` |
 //! | the tables alone at two million entries: records and certificates; links; deadlines | 212; 260; 16 bytes each | `cargo test --test two_million -- --nocapture` |
 //! | idle server without devices, resident, nine seconds after its start; anonymous memory of it | 10.3 MiB; 3.0 MiB | `musterd run`, `/proc/PID/smaps_rollup` |
-//! | 18,000 devices back after `kill -9`, with tickets: 99 % live; the target, one and a half times the processor time of both ends' handshakes; events lost or twice | 4.50 s; 5.35 s; none | `muster-load storm --devices 18000` |
-//! | a handshake with a ticket to a live session and its first sync, 1,000 of them: processor time of the server; of the device | 134 to 170 µs; 191 to 227 µs | the same, three runs |
-//! | 5,000 devices back, the same | 1.86 s; 1.27 s (missed); none | `muster-load storm --devices 5000` |
-//! | a sync in which nothing changed, on an open link, 57,525 a second: server CPU with TLS and system calls | 15.6 µs | `muster-load sync --devices 1000` |
+//! | 18,000 devices back after `kill -9`, with tickets: 99 % live; the target, one and a half times the processor time of both ends' handshakes; events lost or twice | 3.56 s; 5.23 s; none | `muster-load storm --devices 18000` |
+//! | a handshake with a ticket to a live session and its first sync, 1,000 of them: processor time of the server; of the device | 158 to 166 µs; 202 to 230 µs | the same, two runs |
+//! | 5,000 devices back, the same | 0.89 s; 1.38 s; none | `muster-load storm --devices 5000` |
+//! | a sync in which nothing changed, on an open link, 124,000 a second: server CPU with TLS and system calls | 6.4 µs | `muster-load sync --devices 1000` ([`throughput`](super::throughput)) |
 //! | the same loads against redis, nats-server and mosquitto | [`side_by_side`](super::side_by_side) | `tools/side-by-side` |
 //! | session; device record | 48 bytes; 160 bytes | `cargo bench --bench session` |
 //! | append to the journal | 67 ns | `cargo bench --bench journal` |
@@ -63,10 +64,8 @@
 //! The storm's figures are of one run in which the machine had little else to do (load 1.6 before it); its clients share the two cores with the
 //! server. In five others, while other builds ran, single acknowledgements took hundreds of milliseconds without any storm as well.
 //!
-//! The handshakes and the return of devices were measured while other builds ran, which had up to one of the two processors. Two earlier runs with 18,000
-//! took 3.46 s of 4.55 and 3.02 s of 4.39; in the first the server used 2.7 s of processor time and the devices 3.8, which on two processors is 3.3 s at
-//! least. Of 5,000 devices nine tenths are back after 1.4 s; in some runs the last tenth comes a second behind the others, as when a SYN is repeated, and why is
-//! not known. Where the server's time goes that it takes for a
+//! The handshakes of `cargo bench --bench handshake` were measured while other builds ran. Beside such builds the return of 5,000 devices took 1.86 s, with the last tenth a second
+//! behind the others, as when a SYN is repeated; on a quiet machine that did not happen. Where the server's time goes that it takes for a
 //! handshake with a ticket (191 µs of its reactors, by samples of a storm of 5,000): 40 % cryptography, a third of that X25519; 27 % the kernel, half of it for sending; 14 %
 //! allocation and copying; 7 % the TLS library's own code; 6 % ours.
 //!

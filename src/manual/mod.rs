@@ -14,6 +14,7 @@
 //! | [`status`] | whoever wants to know which devices are not well: rules, conditions, statistics |
 //! | [`storms`] | whoever wants to know what happens when everyone comes back at once |
 //! | [`tasks`] | whoever has devices execute something: targets, schedules, windows, what becomes of runs |
+//! | [`throughput`] | whoever asks where the time of an event goes, and what was done about it |
 //! | [`wire`] | whoever writes an agent in another language |
 //! | [`measurements`] | whoever sizes a server: what was measured, and how |
 //! | [`side_by_side`] | whoever chooses a server: the same loads against muster, mosquitto, nats-server and redis |
@@ -38,4 +39,5 @@ pub mod status;
 pub mod storms;
 pub mod tasks;
 pub mod testing;
+pub mod throughput;
 pub mod wire;

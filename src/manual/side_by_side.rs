@@ -72,24 +72,27 @@
 //!
 //! # What came of it
 //!
-//! One round on the machine of [`measurements`](super::measurements), which had little else to do (load average 1.1 to 2.1): muster 0.1.0, redis 7.0.15,
-//! nats-server 2.9.10, mosquitto 2.0.11 of Debian 12. A single round of a noisy machine: take the ratios, and expect others elsewhere.
+//! One round on the machine of [`measurements`](super::measurements), which did nothing else (load average 1.6 to 2.4, of the loads themselves): muster 0.1.0, redis 7.0.15,
+//! nats-server 2.9.10, mosquitto 2.0.11 of Debian 12. A single round: take the ratios, and expect others elsewhere.
 //!
 //! | | muster | redis | nats-server | mosquitto | muster to the best |
 //! |---|---|---|---|---|---|
 //! | an acknowledgement means | synced | synced | written, not synced | in memory | |
-//! | memory for an idle connection, 1,000 to 9,000, bytes | 1,116 | 39,500 | 42,897 | 17,714 | 0.06 |
-//! | full handshake; resumed, µs of server CPU | 254; 193 | 1,331; 775 | 908; 883 | 1,370; 720 | 0.28; 0.27 |
-//! | 1,000 links, one in flight each, messages a second | 90,780 | 38,802 | 30,454 | 47,350 | 1.92 |
-//! | µs of server CPU each | 11.1 | 24.8 | 45.6 | 21.1 | 0.52 |
-//! | 64 links, one in flight each, messages a second | 52,496 | 44,859 | 37,627 | 58,464 | 0.90 |
-//! | 64 in flight, one write, messages a second | 172,008 | 117,703 | 164,161 | 53,669 | 1.05 |
-//! | 64 in flight, a record each, messages a second | 174,246 | 4,148 | 109,184 | 53,236 | 1.60 |
-//! | 64 in flight, as an agent sends them, messages a second; µs of server CPU each | 220,983; 2.0 | | | | |
-//! | 6,400 a second in a storm of handshakes: rate kept | 1.00 | 0.11 | 0.99 | 0.11 | |
-//! | acknowledgement p99 then, ms; before the storm | 13.5; 15.0 | 14,261; 8.1 | 142; 0.4 | 14,319; 0.2 | 0.09 |
-//! | handshakes a second in the storm | 2,710 | 734 | 1,365 | 690 | |
-//! | one at a time: acknowledgement p50 ÷ durable write | 1.45 | 1.88 | 0.56 | 0.42 | |
-//! | memory a while after 9,000 connections have gone, MiB; before | 16.1; 15.1 | 156; 10.4 | 381; 11.8 | 160; 7.3 | |
+//! | memory for an idle connection, 1,000 to 9,000, bytes | 1,271 | 41,205 | 38,830 | 17,714 | 0.07 |
+//! | full handshake; resumed, µs of server CPU | 168; 127 | 1,030; 529 | 675; 518 | 1,092; 535 | 0.25; 0.25 |
+//! | 1,000 links, one in flight each, messages a second | 143,992 | 70,138 | 64,477 | 81,267 | 1.77 |
+//! | µs of server CPU each | 7.0 | 13.9 | 22.9 | 12.3 | 0.57 |
+//! | 64 links, one in flight each, messages a second | 113,697 | 61,957 | 65,647 | 106,915 | 1.06 |
+//! | µs of server CPU each | 8.3 | 12.6 | 18.7 | 9.3 | 0.89 |
+//! | 64 in flight, one write, messages a second | 251,335 | 146,478 | 257,145 | 112,911 | 0.98 |
+//! | 64 in flight, a record each, messages a second | 216,488 | 3,983 | 224,973 | 103,803 | 0.96 |
+//! | 64 in flight, as an agent sends them, messages a second; µs of server CPU each | 280,872; 2.9 | | | | |
+//! | 6,400 a second in a storm of handshakes: rate kept | 1.00 | 0.12 | 1.00 | 0.19 | |
+//! | acknowledgement p99 then, ms; before the storm | 7.6; 0.8 | 14,017; 2.6 | 87; 1.6 | 13,069; 0.3 | 0.09 |
+//! | handshakes a second in the storm | 4,187 | 1,024 | 2,357 | 966 | |
+//! | one at a time: acknowledgement p50 ÷ durable write | 1.76 | 2.20 | 0.51 | 0.15 | |
+//! | memory a while after 9,000 connections have gone, MiB; before | 15.3; 16.9 | 144; 10.5 | 349; 11.7 | 160; 7.3 | |
 //!
-//! Of the 1,116 bytes 781 are for knowing the device, which has enrolled and is in the database; the figure counts pages of the program as well.
+//! Of the 1,271 bytes 936 are for knowing the device, which has enrolled and is in the database; the figure counts pages of the program and the first visits'
+//! buffers as well (what a device takes by itself is in [`density`](super::density)). Of the two that answer when a message is synced, muster takes 2.1 times as
+//! many over 1,000 links, 1.8 times over 64, and 1.7 times with 64 in flight.
