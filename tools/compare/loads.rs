@@ -284,7 +284,8 @@ mod tests {
 
         assert_eq!(report.stored, Some(report.acknowledged));
         let resumed = report.resumed_handshakes.unwrap().rotated;
-        assert_eq!((resumed.done, resumed.failed), (20, 0));
+        // Four are under way at a time, and the last of them may end together.
+        assert!((20..24).contains(&resumed.done) && resumed.failed == 0, "{resumed:?}");
         assert!(resumed.resumed >= 16, "{resumed:?}");
         assert_eq!(report.full_handshakes.unwrap().rotated.resumed, 0);
         assert_eq!(report.messages.len(), 5);

@@ -126,9 +126,11 @@ impl Demo {
     fn sync_the_applications(&mut self) -> Result<(), Failure> {
         let started = Instant::now();
         self.start_agent()?;
-        let device = self.wait_for_device("the first sync", |device| {
+        self.wait_for_device("the first sync", |device| {
             device.device.last_sync_at.is_some() && device.host.is_some()
         })?;
+        // Asked for again: an answer that was put together while the sync ended may have the applications of before.
+        let device = self.client.device(DEVICE)?;
         let memory = self.agent.as_ref().and_then(Process::resident_bytes);
         let system = device.host.map(|host| format!("{}, {}", host.os_name, host.kernel)).unwrap_or_default();
         self.tell(
