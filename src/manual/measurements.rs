@@ -19,7 +19,7 @@
 //! | what the whole server grew by from 2,000 connected devices to 18,000, whatever came once in it, for each | 498 bytes | two of these runs |
 //! | resident memory five seconds after 18,000 links have closed, of that when all devices had been there and gone; of that of the server before the first link; when it was within a tenth of the former | 1.04; 1.17; 2.5 s | `muster-load hold --devices 18000` |
 //! | the tables alone at two million entries: records and certificates; links; deadlines | 212; 260; 16 bytes each | `cargo test --test two_million -- --nocapture` |
-//! | idle server without devices, resident, nine seconds after its start; anonymous memory of it | 10.3 MiB; 3.0 MiB | `musterd run`, `/proc/PID/smaps_rollup` |
+//! | idle server without devices, resident, seven to nine seconds after its start, of which pages of the program are two thirds: how many come with each one that is touched depends on what the page cache has in one piece; anonymous memory of it | 10.4 to 12.5 MiB in six starts of four copies; 3.2 MiB | `musterd run`, `/proc/PID/smaps_rollup` |
 //! | 18,000 devices back after `kill -9`, with tickets: 99 % live; the target, one and a half times the processor time of both ends' handshakes; events lost or twice | 3.56 s; 5.23 s; none | `muster-load storm --devices 18000` |
 //! | a handshake with a ticket to a live session and its first sync, 1,000 of them: processor time of the server; of the device | 158 to 166 µs; 202 to 230 µs | the same, two runs |
 //! | 5,000 devices back, the same | 0.89 s; 1.38 s; none | `muster-load storm --devices 5000` |
