@@ -30,7 +30,7 @@ impl<B: Backend> Reactor<B> {
     pub(super) fn shake_hands(&mut self) {
         let has_work = self.can_accept || !self.arriving.is_empty();
         let processor = has_work.then(thread_microseconds);
-        let begun = self.clock.now().moment;
+        let begun = self.clock.moment();
         let mut before = begun;
         let mut has_accepted = false;
         while self.admission.opens_at() <= before {
@@ -48,7 +48,7 @@ impl<B: Backend> Reactor<B> {
             if !has_worked {
                 break;
             }
-            let now = self.clock.now().moment;
+            let now = self.clock.moment();
             let spent_microseconds = now.microseconds_since(before);
             before = now;
             self.admission.spend(now, spent_microseconds);

@@ -25,12 +25,20 @@ impl Clock {
         Self { start: Instant::now() }
     }
 
+    /// The moment alone, for whoever looks often.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        Moment(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
     /// What time it is.
     #[must_use]
     pub fn now(&self) -> Now {
-        let moment = Moment(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX));
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { moment, wall: WallTime(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)) }
+        Now {
+            moment: self.moment(),
+            wall: WallTime(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)),
+        }
     }
 }
 

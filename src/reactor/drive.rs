@@ -447,10 +447,3 @@ impl Tally {
         }
     }
 }
-
-/// 64 bits for jitter, never for secrets. Where the system gives no randomness, what was to be spread is not: no reason to stop.
-pub(crate) fn random() -> u64 {
-    let mut bytes = [0; 8];
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    u64::from_be_bytes(bytes)
-}

@@ -28,7 +28,7 @@ mod welcome;
 pub use accept::HANDSHAKES_BEYOND_MAX;
 pub use backend::{AppendRefusal, Backend};
 pub use clock::Clock;
-#[cfg(feature = "server")]
-pub(crate) use drive::random;
 pub use link::LINK_BYTES;
+#[cfg(feature = "server")]
+pub(crate) use turn::random;
 pub use turn::{Reactor, ReactorError};

@@ -10,7 +10,6 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use super::Clock;
 use super::backend::Backend;
 use super::channel::ServerTls;
-use super::drive::random;
 use super::links::Links;
 use super::stopping::Stopping;
 use super::waiting::LookOuts;
@@ -266,4 +265,11 @@ impl<B: Backend> Reactor<B> {
             }
         }
     }
+}
+
+/// 64 bits for jitter, never for secrets. Where the system gives no randomness, what was to be spread is not: no reason to stop.
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    u64::from_be_bytes(bytes)
 }

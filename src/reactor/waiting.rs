@@ -54,7 +54,7 @@ impl LookOuts {
 impl<B: Backend> Reactor<B> {
     /// Waits until there is something to do, and notes what has become ready.
     pub(super) fn wait(&mut self) -> Result<(), ReactorError> {
-        let now = self.clock.now().moment;
+        let now = self.clock.moment();
         let mut next = self.timers.next();
         let mut earlier = |moment: Moment| next = Some(next.map_or(moment, |next| next.min(moment)));
         if let Some(moment) = self.arrivals_at(now) {
@@ -78,7 +78,7 @@ impl<B: Backend> Reactor<B> {
             self.poll(timeout)?;
         }
         if !is_due && let Some(what) = expected {
-            let waited_microseconds = self.clock.now().moment.microseconds_since(now);
+            let waited_microseconds = self.clock.moment().microseconds_since(now);
             self.look_outs.of(what).has_waited(waited_microseconds);
         }
         self.note_readiness();
@@ -123,7 +123,7 @@ impl<B: Backend> Reactor<B> {
             if !has_come {
                 std::thread::yield_now();
             }
-            microseconds = self.clock.now().moment.microseconds_since(since);
+            microseconds = self.clock.moment().microseconds_since(since);
         }
         self.look_outs.of(what).has_looked(since, microseconds, has_come);
         has_come
