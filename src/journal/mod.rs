@@ -18,7 +18,7 @@
 //! | `catalog`, `reader`, `verify`, `status` | what can be asked and read |
 //! | `storage`, `files`, `durable`, `zeros` | the real disk behind a small interface |
 //! | [`sim`] | a disk that forgets, lies and fills up, for tests |
-//! | `region` | mapped memory: the one file with `unsafe` |
+//! | `region` | mapped memory: the journal's one file with `unsafe` |
 
 mod catalog;
 mod doorbell;
