@@ -1,7 +1,7 @@
 //! The real disk: a directory with one file per segment, and a lock.
 #![forbid(unsafe_code)]
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::durable;
+use super::direct::DirectFile;
 use super::layout::SegmentHeader;
 use super::region::FileMap;
 use super::storage::{SegmentFile, Storage};
@@ -34,7 +34,7 @@ pub enum DirectoryError {
 pub struct FileStorage {
     directory: PathBuf,
     /// The file written last, kept open; segments are written one after the other.
-    writing: Mutex<Option<(u64, Arc<File>)>>,
+    writing: Mutex<Option<(u64, Arc<DirectFile>)>>,
     /// The directory itself, which carries the lock: a copy of the files can be read without one.
     _lock: File,
 }
@@ -88,14 +88,14 @@ impl FileStorage {
         self.path(file.base, if file.set_aside { SET_ASIDE } else { LIVE })
     }
 
-    fn writer(&self, base: u64) -> io::Result<Arc<File>> {
+    fn writer(&self, base: u64) -> io::Result<Arc<DirectFile>> {
         let mut writing = self.writing.lock();
         if let Some((open, file)) = &*writing
             && *open == base
         {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(OpenOptions::new().write(true).open(self.path(base, LIVE))?);
+        let file = Arc::new(DirectFile::open(&self.path(base, LIVE))?);
         *writing = Some((base, Arc::clone(&file)));
         Ok(file)
     }
@@ -112,7 +112,8 @@ impl FileStorage {
 impl Storage for FileStorage {
     type View = FileMap;
 
-    /// A shared map and a write go through one page cache.
+    /// A shared map shows the page cache, and a write past that drops what it holds of the place, before and after: `filemap_invalidate_pages` of
+    /// Linux, which file systems on disks use. Readers stay before the durable position, so that nothing they look at is being written.
     const VIEWS_FOLLOW_WRITES: bool = true;
 
     fn list(&self) -> io::Result<Vec<SegmentFile>> {
@@ -139,8 +140,8 @@ impl Storage for FileStorage {
         result
     }
 
-    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 3]) -> io::Result<usize> {
-        durable::write_durable(&*self.writer(base)?, offset, parts)
+    fn write_durable(&self, base: u64, offset: u64, pages: &[u8]) -> io::Result<usize> {
+        self.writer(base)?.write_durable(offset, pages)
     }
 
     fn view(&self, file: SegmentFile) -> io::Result<FileMap> {

@@ -5,14 +5,24 @@ use std::io;
 use std::sync::Arc;
 
 use super::catalog::SegmentState;
+use super::direct::PAGE_BYTES;
 use super::handle::Shared;
-use super::layout::{Position, SegmentHeader, Trailer};
+use super::layout::{FOOTER_BYTES, INDEX_ENTRIES_MAX, INDEX_ENTRY_BYTES, Position, SegmentHeader, Trailer};
+use super::pages::Pages;
 use super::region::Consumer;
 use super::storage::Storage;
 use super::tail::Extent;
 
-/// What a disk and the page cache read and write at once, in bytes.
-const PAGE_BYTES: usize = 4096;
+/// Written with one durable write at most, in bytes. More than that waits only behind a slow disk.
+const WRITE_BYTES_MAX: usize = 256 * 1024;
+
+/// Room for one durable write at least, in bytes: the longest trailer, and the page it begins in.
+const WRITE_BYTES_MIN: usize = 32 * 1024;
+
+const _: () = assert!(
+    FOOTER_BYTES as u64 + INDEX_ENTRIES_MAX * INDEX_ENTRY_BYTES as u64 + PAGE_BYTES as u64
+        <= WRITE_BYTES_MIN as u64
+);
 
 static ZERO_PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 
@@ -27,18 +37,27 @@ pub struct FlushError(pub String);
 pub struct Flusher<S: Storage> {
     pub(crate) shared: Arc<Shared<S>>,
     consumer: Consumer,
+    /// What is written is put together here. Its front holds what is on the disk already of the page that the next write begins in.
+    pages: Pages,
     /// Swapped with what waits, so that a flush allocates nothing.
     taken: Vec<Extent>,
     failed: Option<FlushError>,
 }
 
 impl<S: Storage> Flusher<S> {
-    pub(crate) fn new(shared: Arc<Shared<S>>, consumer: Consumer) -> Self {
-        Self { shared, consumer, taken: Vec::new(), failed: None }
+    /// `head` is what stands in the last page of what is on the disk.
+    ///
+    /// # Errors
+    /// When there is no memory for what is written.
+    pub(crate) fn new(shared: Arc<Shared<S>>, consumer: Consumer, head: &[u8]) -> io::Result<Self> {
+        let window = usize::try_from(shared.options.window_bytes).unwrap_or(usize::MAX);
+        let mut pages = Pages::new(window.clamp(WRITE_BYTES_MIN, WRITE_BYTES_MAX))?;
+        pages.fill(0, [head, &[]]);
+        Ok(Self { shared, consumer, pages, taken: Vec::new(), failed: None })
     }
 
     /// Writes everything that waits, makes it durable, and publishes the durable position, which it returns.
-    /// One durable write; when a segment got full meanwhile, two more: its trailer, and what the next one holds.
+    /// One durable write, as long as the disk keeps up; when a segment got full meanwhile, two more: its trailer, and what the next one holds.
     ///
     /// # Errors
     /// [`FlushError`] when a write fails or is short; from then on always, and nothing is appended any more.
@@ -63,20 +82,22 @@ impl<S: Storage> Flusher<S> {
 
     fn flush(&mut self, extent: &Extent) -> Result<(), FlushError> {
         let Extent { header, from, to, .. } = *extent;
-        let length = to - from;
-        if length > 0 {
+        let mut at = from;
+        while at < to {
+            let offset = at - header.base;
+            let kept = in_page(offset);
+            let length = (to - at).min((self.pages.capacity() - kept) as u64);
             let Some((first, second)) = self.consumer.front(length) else {
                 return Err(FlushError("the window holds less than was appended".to_owned()));
             };
-            // Zeros over zeros up to the end of the page: one that is written whole is not read before, and those of a segment are in no
-            // cache, as they were made past it.
-            let end = to - header.base;
-            let rest = usize::try_from(end.next_multiple_of(PAGE_BYTES as u64) - end).unwrap_or_default();
-            let rest = &ZERO_PAGE[..rest];
-            let storage = &self.shared.catalog.storage;
-            let written = storage.write_durable(header.base, from - header.base, [first, second, rest]);
-            check(&header, from, length + rest.len() as u64, written)?;
+            let pages = self.pages.fill(kept, [first, second]);
+            let written = self.shared.catalog.storage.write_durable(header.base, offset - kept as u64, pages);
+            check(&header, at, pages.len(), written)?;
+            self.pages.keep_last(kept + first.len() + second.len());
             self.consumer.consume(length);
+            at += length;
+        }
+        if from < to {
             self.shared.catalog.publish(header.base, to, &extent.summary, &extent.index);
         }
         if extent.seal { self.seal(&header) } else { Ok(()) }
@@ -93,10 +114,14 @@ impl<S: Storage> Flusher<S> {
             return Err(FlushError(format!("segment at position {} went while it was written", header.base)));
         };
         let bytes = trailer.encode(header);
-        let length = bytes.len() as u64;
-        let offset = header.bytes - length;
-        let written = catalog.storage.write_durable(header.base, offset, [&bytes, &[], &[]]);
-        check(header, header.base + offset, length, written)?;
+        let offset = header.bytes - bytes.len() as u64;
+        let begun = in_page(offset);
+        // The last records may reach into the page in which the trailer begins: those stand at the front already.
+        let end = trailer.end - header.base;
+        let kept = if end > offset - begun as u64 { in_page(end) } else { 0 };
+        let pages = self.pages.fill(kept, [&ZERO_PAGE[kept..begun], &bytes]);
+        let written = catalog.storage.write_durable(header.base, offset - begun as u64, pages);
+        check(header, header.base + offset, pages.len(), written)?;
         catalog.with_entry(header.base, |entry| {
             entry.state = SegmentState::Sealed;
             entry.index = Vec::new();
@@ -105,15 +130,20 @@ impl<S: Storage> Flusher<S> {
     }
 }
 
+/// How far into its page a place in a segment is, in bytes.
+fn in_page(offset: u64) -> usize {
+    usize::try_from(offset % PAGE_BYTES as u64).unwrap_or_default()
+}
+
 fn check(
     header: &SegmentHeader,
     position: u64,
-    length: u64,
+    length: usize,
     written: io::Result<usize>,
 ) -> Result<(), FlushError> {
     let base = header.base;
     match written {
-        Ok(written) if written as u64 == length => Ok(()),
+        Ok(written) if written == length => Ok(()),
         Ok(written) => Err(FlushError(format!(
             "short write at position {position} in segment {base}: {written} of {length} bytes"
         ))),

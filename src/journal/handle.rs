@@ -183,6 +183,7 @@ impl<S: Storage> Journal<S> {
         };
         let room = records_room(options.segment_bytes);
         let catalog = Arc::new(Catalog::new(Arc::new(storage), found.durable, found.entries, found.damages));
+        let head = found.open.as_ref().map_or(Vec::new(), |open| open.head.clone());
         let has_segment = found.open.is_some() || found.next.is_some();
         let shared = Arc::new(Shared {
             tail: Mutex::new(Tail::new(producer, found.open, found.next, room)),
@@ -195,7 +196,7 @@ impl<S: Storage> Journal<S> {
             prepare_bell: Doorbell::default(),
             housekeeping: Mutex::new(()),
         });
-        let flusher = Flusher::new(Arc::clone(&shared), consumer);
+        let flusher = Flusher::new(Arc::clone(&shared), consumer, &head).map_err(OpenError::Window)?;
         let mut preparer = Preparer::new(Arc::clone(&shared));
         if !has_segment {
             preparer.prepare_once(now_ms);

@@ -16,17 +16,18 @@
 //! | `tail` | the append cursor, under the one mutex |
 //! | `flusher`, `preparer`, `threads` | the two duties |
 //! | `catalog`, `reader`, `verify`, `status` | what can be asked and read |
-//! | `storage`, `files`, `durable`, `zeros` | the real disk behind a small interface |
+//! | `storage`, `files`, `direct`, `pages`, `zeros` | the real disk behind a small interface |
 //! | [`sim`] | a disk that forgets, lies and fills up, for tests |
 //! | `region` | mapped memory: the journal's one file with `unsafe` |
 
 mod catalog;
 mod doorbell;
-mod durable;
+mod direct;
 mod files;
 mod flusher;
 mod handle;
 pub mod layout;
+mod pages;
 mod preparer;
 mod reader;
 mod recovery;
@@ -41,6 +42,7 @@ mod verify;
 mod zeros;
 
 pub use catalog::{Damage, SegmentInfo, SegmentState};
+pub use direct::PAGE_BYTES;
 pub use files::{DirectoryError, FileStorage};
 pub use flusher::{FlushError, Flusher};
 pub use handle::{Journal, OpenError, Opened, Options, Recovery, Retention};

@@ -6,9 +6,11 @@
 use std::io;
 
 use super::catalog::{Damage, Entry, SegmentState};
+use super::direct::PAGE_BYTES;
 use super::layout::{
     HEADER_BLOCK_BYTES, IndexBuilder, Position, RecordView, SegmentHeader, Trailer, trailer_room,
 };
+use super::pages::Pages;
 use super::scan::{Hole, Step, Survey, Walk, nonzero_end, survey};
 use super::storage::{SegmentFile, Storage};
 
@@ -29,6 +31,8 @@ pub struct RecoveryError {
 pub(crate) struct OpenSegment {
     pub(crate) header: SegmentHeader,
     pub(crate) end: u64,
+    /// What stands before the end in its page, which the next write begins with again.
+    pub(crate) head: Vec<u8>,
     pub(crate) builder: IndexBuilder,
 }
 
@@ -167,7 +171,7 @@ impl<S: Storage> Recovery<'_, S> {
         if !all_durable && !segment.file.set_aside {
             // Perhaps written by a process that was killed before the sync: make sure of it before going on.
             let from = header.next_base() - (trailer.encode(header).len() as u64);
-            self.write_again(segment, header, from, header.next_base())?;
+            self.write_again(segment, header, from, header.next_base(), header.next_base())?;
         }
         let mut state = SegmentState::Sealed;
         if header.next_base() > self.from {
@@ -215,8 +219,10 @@ impl<S: Storage> Recovery<'_, S> {
             let hole = Hole { from: end, to: header.next_base() };
             self.damage(hole, "the end of the segment is damaged");
         } else {
-            self.write_again(segment, header, proven, end)?;
-            self.wipe(segment, header, end)?;
+            let torn = usize::try_from(end - header.base).unwrap_or(usize::MAX);
+            let torn_bytes = nonzero_end(segment.view.get(torn..).unwrap_or_default()) as u64;
+            self.result.wiped_bytes += torn_bytes;
+            self.write_again(segment, header, proven, end, end + torn_bytes)?;
         }
         let mut walk = Walk::new(header, &segment.view, header.first(), end);
         while let Some(step) = walk.next() {
@@ -228,7 +234,9 @@ impl<S: Storage> Recovery<'_, S> {
         if set_aside {
             self.set_aside(segment)?;
         } else {
-            self.result.open = Some(OpenSegment { header: *header, end, builder });
+            let offset = usize::try_from(end - header.base).unwrap_or(usize::MAX);
+            let head = segment.view.get(offset / PAGE_BYTES * PAGE_BYTES..offset).unwrap_or_default().to_vec();
+            self.result.open = Some(OpenSegment { header: *header, end, head, builder });
         }
         self.result.durable = end;
         self.result.entries.push(Entry {
@@ -260,53 +268,35 @@ impl<S: Storage> Recovery<'_, S> {
         self.storage.set_aside(base).map_err(|error| RecoveryError { base, doing: "setting it aside", error })
     }
 
-    /// Writes `from .. to` again as it was read. A process that was killed, or ended by a failed write, may have left
-    /// pages that look written and are not on the medium; a sync alone would answer ok for those.
+    /// Writes the pages of `from .. to` again: as they were read before `end`, and zeros from there on. A process that was killed, or ended by a failed
+    /// write, may have left pages that look written and are not on the medium; a sync alone would answer ok for those.
     fn write_again(
         &mut self,
         segment: &Found<S::View>,
         header: &SegmentHeader,
         from: u64,
+        end: u64,
         to: u64,
     ) -> Result<(), RecoveryError> {
-        let mut at = from;
-        while !self.read_only && at < to {
-            let offset = usize::try_from(at - header.base).unwrap_or(usize::MAX);
-            let length = usize::try_from(to - at).unwrap_or(usize::MAX).min(REPAIR_PIECE_BYTES);
-            let piece = segment.view.get(offset..offset + length).unwrap_or_default().to_vec();
-            self.write(header, at, &piece)?;
-            at += length as u64;
+        if self.read_only || from >= to {
+            return Ok(());
+        }
+        let offset = |position: u64| usize::try_from(position - header.base).unwrap_or(usize::MAX);
+        let (mut at, end, to) = (offset(from) / PAGE_BYTES * PAGE_BYTES, offset(end), offset(to));
+        let repairing = |error| failed(header, "repairing the tail", error);
+        let mut pages = Pages::new(REPAIR_PIECE_BYTES).map_err(repairing)?;
+        let zeros = vec![0; REPAIR_PIECE_BYTES];
+        while at < to {
+            let length = (to - at).min(REPAIR_PIECE_BYTES);
+            let valid = segment.view.get(at..end.clamp(at, at + length)).unwrap_or_default();
+            let piece = pages.fill(0, [valid, &zeros[valid.len()..length]]);
+            match self.storage.write_durable(header.base, at as u64, piece) {
+                Ok(written) if written == piece.len() => at += written,
+                Ok(_) => return Err(repairing(io::ErrorKind::WriteZero.into())),
+                Err(error) => return Err(repairing(error)),
+            }
         }
         Ok(())
-    }
-
-    /// Zeroes everything from `end` on.
-    fn wipe(
-        &mut self,
-        segment: &Found<S::View>,
-        header: &SegmentHeader,
-        end: u64,
-    ) -> Result<(), RecoveryError> {
-        let offset = usize::try_from(end - header.base).unwrap_or(usize::MAX);
-        let rest = nonzero_end(segment.view.get(offset..).unwrap_or_default());
-        self.result.wiped_bytes += rest as u64;
-        let zeros = vec![0; rest.min(REPAIR_PIECE_BYTES)];
-        let mut done = 0;
-        while !self.read_only && done < rest {
-            let length = (rest - done).min(zeros.len());
-            self.write(header, end + done as u64, &zeros[..length])?;
-            done += length;
-        }
-        Ok(())
-    }
-
-    fn write(&self, header: &SegmentHeader, at: u64, piece: &[u8]) -> Result<(), RecoveryError> {
-        let result = self.storage.write_durable(header.base, at - header.base, [piece, &[], &[]]);
-        match result {
-            Ok(written) if written == piece.len() => Ok(()),
-            Ok(_) => Err(failed(header, "repairing the tail", io::ErrorKind::WriteZero.into())),
-            Err(error) => Err(failed(header, "repairing the tail", error)),
-        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::direct::PAGE_BYTES;
 use super::layout::SegmentHeader;
 use super::storage::{SegmentFile, Storage};
 
@@ -174,20 +175,19 @@ impl Storage for LossyDisk {
         Ok(())
     }
 
-    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 3]) -> io::Result<usize> {
+    fn write_durable(&self, base: u64, offset: u64, pages: &[u8]) -> io::Result<usize> {
+        let is_whole = offset.is_multiple_of(PAGE_BYTES as u64) && pages.len().is_multiple_of(PAGE_BYTES);
+        assert!(is_whole, "{} bytes at {offset}: a disk takes whole pages", pages.len());
         let mut disk = self.disk.lock();
         let disk = disk.up()?;
         disk.writes += 1;
         let fault = disk.fault.filter(|(at, _)| disk.writes > *at).map(|(_, fault)| fault);
-        let mut bytes = parts.concat();
-        if fault == Some(WriteFault::Short) {
-            bytes.truncate(bytes.len() / 2);
-        }
+        let bytes = if fault == Some(WriteFault::Short) { &pages[..pages.len() / 2] } else { pages };
         let lies = disk.lies;
         let sectors = disk.files.get_mut(&(base, false)).ok_or(io::ErrorKind::NotFound)?;
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let range = offset..offset + bytes.len();
-        sectors.seen.get_mut(range.clone()).ok_or(io::ErrorKind::StorageFull)?.copy_from_slice(&bytes);
+        sectors.seen.get_mut(range.clone()).ok_or(io::ErrorKind::StorageFull)?.copy_from_slice(bytes);
         let touched = offset / SECTOR_BYTES..range.end.div_ceil(SECTOR_BYTES);
         match fault {
             Some(WriteFault::PowerCut) => {

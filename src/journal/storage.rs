@@ -38,12 +38,12 @@ pub trait Storage: Send + Sync + 'static {
     /// `StorageFull` or `QuotaExceeded` when there is no room, else whatever the medium answers; nothing is left behind.
     fn create(&self, header: &SegmentHeader, pace: &mut dyn FnMut(u64)) -> io::Result<()>;
 
-    /// Writes the parts one behind the other at `offset` in the segment at `base`, and returns how many bytes are
-    /// durable. Fewer than asked for is a short write, which the journal treats as a failure.
+    /// Writes pages at `offset` in the segment at `base`, and returns how many bytes are durable. Fewer than asked for is a short write, which the
+    /// journal treats as a failure. `offset` and length are multiples of [`PAGE_BYTES`](super::PAGE_BYTES), and the bytes lie at one in memory.
     ///
     /// # Errors
     /// Whatever the medium answers. What the medium then holds is unknown.
-    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 3]) -> io::Result<usize>;
+    fn write_durable(&self, base: u64, offset: u64, pages: &[u8]) -> io::Result<usize>;
 
     /// Opens a segment for reading.
     ///

@@ -6,10 +6,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use memmap2::MmapMut;
+use super::direct::DirectFile;
+use super::pages::Pages;
 
 /// Bytes that are written at once: some 0.2 ms of a disk's time.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -26,25 +27,15 @@ const CACHED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub(crate) fn create(path: &Path, bytes: u64, pace: &mut dyn FnMut(u64)) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     take_room(&file, bytes)?;
-    let mut direct = open_direct(path).ok();
-    // A map of its own begins with a page, as direct writes want it (open(2), O_DIRECT), and takes no memory as long as nobody writes to it.
-    let zeros = MmapMut::map_anon(PIECE_BYTES)?;
+    let direct = DirectFile::open(path)?;
+    let zeros = Pages::new(PIECE_BYTES)?;
     let mut at = 0;
     while at < bytes {
-        let piece = &zeros[..usize::try_from(bytes - at).unwrap_or(usize::MAX).min(zeros.len())];
-        match direct.as_ref().map(|file| file.write_all_at(piece, at)) {
-            Some(Ok(())) => {}
-            // A file system that lets a file be opened so need not let it be written so.
-            Some(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {
-                direct = None;
-                continue;
-            }
-            Some(Err(error)) => return Err(error),
-            None => file.write_all_at(piece, at)?,
-        }
+        let piece = zeros.front(usize::try_from(bytes - at).unwrap_or(usize::MAX));
+        direct.write_all(at, piece)?;
         at += piece.len() as u64;
-        if direct.is_none() && at.is_multiple_of(CACHED_BYTES_MAX) {
-            file.sync_data()?;
+        if direct.is_cached() && at.is_multiple_of(CACHED_BYTES_MAX) {
+            direct.sync()?;
         }
         if at < bytes {
             pace(at);
@@ -67,17 +58,6 @@ fn take_room(file: &File, bytes: u64) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn take_room(_file: &File, _bytes: u64) -> io::Result<()> {
     Ok(())
-}
-
-#[cfg(target_os = "linux")]
-fn open_direct(path: &Path) -> io::Result<File> {
-    let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).map_err(io::Error::other)?;
-    OpenOptions::new().write(true).custom_flags(flags).open(path)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open_direct(_path: &Path) -> io::Result<File> {
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(test)]

@@ -40,9 +40,9 @@ impl Storage for Killed<FileStorage> {
         self.0.create(header, pace)
     }
 
-    fn write_durable(&self, base: u64, offset: u64, parts: [&[u8]; 3]) -> io::Result<usize> {
+    fn write_durable(&self, base: u64, offset: u64, pages: &[u8]) -> io::Result<usize> {
         self.1.step()?;
-        self.0.write_durable(base, offset, parts)
+        self.0.write_durable(base, offset, pages)
     }
 
     fn view(&self, file: SegmentFile) -> io::Result<FileMap> {
