@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[derive(Default)]
 pub(crate) struct Doorbell {
@@ -22,19 +22,6 @@ impl Doorbell {
         }
     }
 
-    /// Looks for so long whether it is rung, without going to sleep: whether it was. Whoever else wants the processor has it meanwhile. The ring stays
-    /// for [`wait`](Self::wait).
-    pub(crate) fn look_out(&self, time: Duration) -> bool {
-        let since = Instant::now();
-        while !self.rung.load(Ordering::Acquire) {
-            if since.elapsed() >= time {
-                return false;
-            }
-            thread::yield_now();
-        }
-        true
-    }
-
     /// Waits until it has been rung since the last wait, or the time is over. Only one thread ever waits on a bell.
     pub(crate) fn wait(&self, timeout: Option<Duration>) {
         self.waiting.get_or_init(thread::current);
@@ -49,21 +36,5 @@ impl Doorbell {
                 None => thread::park(),
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whoever_looks_out_leaves_the_ring_for_whoever_waits() {
-        let bell = Doorbell::default();
-        assert!(!bell.look_out(Duration::ZERO));
-        bell.ring();
-        // Would take an hour if it did not see the ring; the wait would take for ever if it took it away.
-        assert!(bell.look_out(Duration::from_secs(3_600)));
-        bell.wait(None);
-        assert!(!bell.rung.load(Ordering::Acquire));
     }
 }

@@ -3,11 +3,13 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::catalog::{Catalog, Damage, SegmentInfo};
 use super::doorbell::Doorbell;
+use super::duty::{Duty, Pace};
 use super::files::FileStorage;
 use super::flusher::Flusher;
 use super::layout::{Position, Record, RecordView, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
@@ -133,7 +135,7 @@ pub struct Opened<S: Storage = FileStorage> {
 }
 
 /// What all parts of an open journal share.
-pub(crate) struct Shared<S> {
+pub(crate) struct Shared<S: Storage> {
     pub(crate) tail: Mutex<Tail>,
     pub(crate) catalog: Arc<Catalog<S>>,
     pub(crate) health: Mutex<Health>,
@@ -142,6 +144,9 @@ pub(crate) struct Shared<S> {
     pub(crate) retention: Mutex<Option<Retention>>,
     /// The same of the limit.
     pub(crate) limit_bytes: Mutex<Option<u64>>,
+    /// Here while threads do the duties.
+    pub(crate) duty: Mutex<Option<Duty<S>>>,
+    pub(crate) pace: Pace,
     pub(crate) flush_bell: Doorbell,
     pub(crate) prepare_bell: Doorbell,
     /// Held while files are made or deleted, so that only one of those who may is at it.
@@ -192,6 +197,8 @@ impl<S: Storage> Journal<S> {
             options,
             retention: Mutex::new(options.retention),
             limit_bytes: Mutex::new(options.limit_bytes),
+            duty: Mutex::new(None),
+            pace: Pace::default(),
             flush_bell: Doorbell::default(),
             prepare_bell: Doorbell::default(),
             housekeeping: Mutex::new(()),
@@ -232,6 +239,25 @@ impl<S: Storage> Journal<S> {
     /// Wakes the flusher. Costs one atomic exchange while the flusher is awake already.
     pub fn ring(&self) {
         self.shared.flush_bell.ring();
+    }
+
+    /// Does the flusher's duty on this thread, for one that has appended and would only wait: when it returns, what was appended before is durable, or the
+    /// journal has failed, and who is told of notices was told. `false`: it is not done, as the disk takes its time, or others have been at it for
+    /// longer than `patience`. Then [`ring`](Self::ring).
+    #[must_use]
+    pub fn flush_here(&self, patience: Duration) -> bool {
+        let wanted = self.end();
+        if !self.shared.pace.is_fast() {
+            return false;
+        }
+        let Some(mut duty) = self.shared.duty.try_lock_for(patience) else { return false };
+        let Some(duty) = &mut *duty else { return false };
+        // Whoever was at it may have written this too.
+        if self.durable() < wanted {
+            // A failure is told of, once, and ends the process.
+            let _ = duty.flush();
+        }
+        true
     }
 
     /// Everything before it is durable.

@@ -14,15 +14,16 @@
 //! | `scan` | walks through a segment; finds where its records end |
 //! | `recovery` | the opening: what counts, what was torn, what is damaged |
 //! | `tail` | the append cursor, under the one mutex |
-//! | `flusher`, `preparer`, `threads` | the two duties |
+//! | `flusher`, `preparer`, `threads`, `duty` | the two duties, and who does them |
 //! | `catalog`, `reader`, `verify`, `status` | what can be asked and read |
 //! | `storage`, `files`, `direct`, `pages`, `zeros` | the real disk behind a small interface |
 //! | [`sim`] | a disk that forgets, lies and fills up, for tests |
 //! | `region` | mapped memory: the journal's one file with `unsafe` |
 
 mod catalog;
-mod doorbell;
 mod direct;
+mod doorbell;
+mod duty;
 mod files;
 mod flusher;
 mod handle;

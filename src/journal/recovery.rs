@@ -235,7 +235,8 @@ impl<S: Storage> Recovery<'_, S> {
             self.set_aside(segment)?;
         } else {
             let offset = usize::try_from(end - header.base).unwrap_or(usize::MAX);
-            let head = segment.view.get(offset / PAGE_BYTES * PAGE_BYTES..offset).unwrap_or_default().to_vec();
+            let head =
+                segment.view.get(offset / PAGE_BYTES * PAGE_BYTES..offset).unwrap_or_default().to_vec();
             self.result.open = Some(OpenSegment { header: *header, end, head, builder });
         }
         self.result.durable = end;

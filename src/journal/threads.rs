@@ -8,22 +8,18 @@ use std::thread::{self, Builder, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::catalog::SegmentInfo;
+use super::duty::Duty;
 use super::flusher::{FlushError, Flusher};
 use super::handle::Shared;
 use super::layout::Position;
 use super::preparer::{Prepared, Preparer};
 use super::storage::Storage;
-use crate::machine::look_out::LookOut;
-use crate::wire::time::Moment;
 
 /// How long to wait before looking again whether a full disk has room, in milliseconds.
 const FULL_RETRY_MILLISECONDS: u64 = 1_000;
 
 /// How often retention by age is looked at, in seconds.
 const AGE_CHECK_SECONDS: u64 = 60;
-
-/// The part of the flusher's time that it may look out for more to write, as its divisor.
-const LOOK_OUT_SHARE: u64 = 16;
 
 /// How long the disk is left to the flusher after each piece of the next segment, in times what the piece took; and at most.
 const PAUSE: u32 = 4;
@@ -35,7 +31,7 @@ const LEAD: u64 = 2;
 /// Stack of a journal's thread, in bytes; they call nothing deep.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// What a journal's threads tell, each from its own thread. Whoever is told must not wait there.
+/// What a journal's threads tell, and those who flush for them, each from its own thread. Whoever is told must not wait there.
 #[derive(Debug)]
 pub enum Notice {
     /// Everything before it is durable now: release the acknowledgements.
@@ -61,7 +57,8 @@ pub struct Threads<S: Storage> {
 }
 
 impl<S: Storage> Threads<S> {
-    /// Starts the flusher (woken by [`Journal::ring`](super::Journal::ring), flushes all that waits, no lingering) and
+    /// Starts the flusher (woken by [`Journal::ring`](super::Journal::ring), flushes all that waits, no lingering; whoever has appended may do it
+    /// too, see [`Journal::flush_here`](super::Journal::flush_here)) and
     /// the preparer (woken when the next segment is begun, which it makes in pieces, no faster than is needed; every second while the disk is full; every minute when
     /// retention goes by age). `name` is short: it begins the threads' names.
     ///
@@ -76,14 +73,14 @@ impl<S: Storage> Threads<S> {
         let shared = Arc::clone(&flusher.shared);
         let stop = Arc::new(AtomicBool::new(false));
         let on_notice = Arc::new(on_notice);
+        *shared.duty.lock() = Some(Duty::new(flusher, Arc::clone(&on_notice) as _));
         let mut threads = Self { shared, stop: Arc::clone(&stop), flusher: None, preparer: None };
-        let tell = Arc::clone(&on_notice);
-        let stopping = Arc::clone(&stop);
+        let (shared, stopping) = (Arc::clone(&threads.shared), Arc::clone(&stop));
         threads.flusher = Some(
             Builder::new()
                 .name(format!("{name}-flush"))
                 .stack_size(STACK_BYTES)
-                .spawn(move || run_flusher(flusher, &stopping, &*tell))?,
+                .spawn(move || run_flusher(&shared, &stopping))?,
         );
         threads.preparer = Some(
             Builder::new()
@@ -110,6 +107,8 @@ impl<S: Storage> Threads<S> {
         let prepared = self.preparer.take().map_or(Ok(()), |thread| thread.join().map_err(|_| panicked()));
         let flushed =
             self.flusher.take().map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| Err(panicked())));
+        // It holds the journal that holds it.
+        *self.shared.duty.lock() = None;
         flushed.and(prepared)
     }
 }
@@ -120,43 +119,13 @@ impl<S: Storage> Drop for Threads<S> {
     }
 }
 
-fn run_flusher<S: Storage>(
-    mut flusher: Flusher<S>,
-    stop: &AtomicBool,
-    tell: &dyn Fn(Notice),
-) -> Result<(), FlushError> {
-    let shared = Arc::clone(&flusher.shared);
-    let mut told = Position(shared.catalog.durable());
-    let since = Instant::now();
-    let mut look_out = LookOut::new(LOOK_OUT_SHARE);
-    let mut has_written = false;
+fn run_flusher<S: Storage>(shared: &Shared<S>, stop: &AtomicBool) -> Result<(), FlushError> {
     loop {
-        let waits_since = micros(since);
-        let expects_more = std::mem::take(&mut has_written);
-        if expects_more {
-            // Whoever waited for that has often more to write at once.
-            let now = Moment(waits_since);
-            let at_most = Duration::from_micros(look_out.microseconds(now));
-            let has_come = shared.flush_bell.look_out(at_most);
-            look_out.has_looked(now, micros(since) - now.0, has_come);
-        }
         shared.flush_bell.wait(None);
-        if expects_more {
-            look_out.has_waited(micros(since) - waits_since);
-        }
         // Read before the flush: whatever was appended before the stop is in it.
         let stopping = stop.load(Ordering::Acquire);
-        match flusher.flush_once() {
-            Ok(durable) if durable > told => {
-                told = durable;
-                tell(Notice::Durable(durable));
-                has_written = true;
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tell(Notice::Failed(error.clone()));
-                return Err(error);
-            }
+        if let Some(duty) = &mut *shared.duty.lock() {
+            duty.flush()?;
         }
         if stopping {
             return Ok(());
@@ -198,10 +167,6 @@ fn run_preparer<S: Storage>(mut preparer: Preparer<S>, stop: &AtomicBool, tell: 
         };
         shared.prepare_bell.wait(timeout);
     }
-}
-
-fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 fn wall_ms() -> u64 {

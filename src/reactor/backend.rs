@@ -24,7 +24,7 @@ pub enum AppendRefusal {
     Failed,
 }
 
-/// The rest of the server, as a reactor sees it. Nothing here waits for a disk.
+/// The rest of the server, as a reactor sees it. Nothing here waits for a disk but [`Backend::flush_here`].
 pub trait Backend: Send + Sync + 'static {
     /// What a certificate means.
     fn standing(&self, certificate: &CertificateHash) -> Standing;
@@ -50,6 +50,10 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Wakes the flusher: called once a turn, when something was appended.
     fn flush(&self);
+
+    /// Makes durable what was appended while the caller waits, if that is a matter of a moment. `false`: it is not done.
+    #[must_use]
+    fn flush_here(&self) -> bool;
 
     /// Everything before this position is durable.
     fn durable(&self) -> u64;

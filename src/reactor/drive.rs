@@ -203,6 +203,7 @@ impl<B: Backend> Reactor<B> {
         self.has_appended |= tally.appended > 0 || has_settled;
         self.counters.events_appended.add(tally.appended);
         if let Some((position, epoch, through)) = tally.ack {
+            self.gather.heard();
             self.acks.push(position, name, epoch, through);
         }
         match tally.refusal {
@@ -346,7 +347,7 @@ impl<B: Backend> Reactor<B> {
         for (name, ack) in self.acks.release(self.backend.durable()) {
             let Some(slot) = self.links.slot_of(name) else { continue };
             self.counters.acks_sent.add_one();
-            self.has_acknowledged = true;
+            self.gather.acknowledged();
             self.send(slot, &ToAgent::Ack(ack));
         }
     }

@@ -12,7 +12,6 @@ use super::backend::Backend;
 use super::channel::ServerTls;
 use super::links::Links;
 use super::stopping::Stopping;
-use super::waiting::LookOuts;
 use crate::fleet::pacing::Turns;
 use crate::lane::counters::Counters;
 use crate::lane::mailbox::Mailbox;
@@ -20,6 +19,7 @@ use crate::lane::permits::Permits;
 use crate::lane::reactors::{LinkSettings, ReactorLanes, ToReactor};
 use crate::machine::acks::AckQueue;
 use crate::machine::admission::{Admission, HANDSHAKES_UNDER_WAY_MAX};
+use crate::machine::gather::Gather;
 use crate::machine::hot::LinkRef;
 use crate::machine::random::Random;
 use crate::machine::timers::Timers;
@@ -80,6 +80,7 @@ pub struct Reactor<B> {
     pub(super) blocked: VecDeque<usize>,
     pub(super) dirty: Vec<usize>,
     pub(super) has_appended: bool,
+    pub(super) gather: Gather,
     /// Plaintext of the link that is being read; every link in turn.
     pub(super) plain: Vec<u8>,
     /// Encoded messages on their way into a channel.
@@ -87,9 +88,6 @@ pub struct Reactor<B> {
     pub(super) clock: Clock,
     pub(super) events: Events,
     pub(super) mailbox: Mailbox<ToReactor>,
-    pub(super) look_outs: LookOuts,
-    /// In the last turn, so that devices may have more to say.
-    pub(super) has_acknowledged: bool,
     pub(super) draining_since: Option<Moment>,
     pub(super) stopping: Stopping,
 }
@@ -150,13 +148,12 @@ impl<B: Backend> Reactor<B> {
             blocked: VecDeque::new(),
             dirty: Vec::new(),
             has_appended: false,
+            gather: Gather::default(),
             plain: Vec::new(),
             encoded: Vec::new(),
             clock,
             events: Events::with_capacity(EVENTS_PER_POLL),
             mailbox,
-            look_outs: LookOuts::default(),
-            has_acknowledged: false,
             draining_since: None,
             stopping: Stopping::default(),
         })
@@ -189,6 +186,7 @@ impl<B: Backend> Reactor<B> {
         self.now = self.clock.now();
         self.counters.turns.add_one();
         self.read();
+        self.gather()?;
         self.empty_mailbox();
         self.retry_blocked();
         self.flush();
@@ -203,12 +201,18 @@ impl<B: Backend> Reactor<B> {
     }
 
     fn flush(&mut self) {
-        if std::mem::take(&mut self.has_appended) {
+        if !std::mem::take(&mut self.has_appended) {
+            return;
+        }
+        self.gather.end();
+        // With nothing else to do it would only wait.
+        let is_idle = self.ready.is_empty() && self.arriving.is_empty();
+        if !(is_idle && self.backend.flush_here()) {
             self.backend.flush();
         }
     }
 
-    fn read(&mut self) {
+    pub(super) fn read(&mut self) {
         for _ in 0..READS_PER_TURN {
             let Some(slot) = self.ready.pop_front() else { return };
             let Some(link) = self.links.get(slot) else { continue };

@@ -1,0 +1,205 @@
+//! Who flushes: the journal's own thread, or one that has appended and would only wait for it.
+//!
+//! To wake another thread and to be woken by it takes as long as the write itself where processors sleep meanwhile. So whoever has nothing else to do takes the
+//! duty over for one write, and what others append meanwhile goes with the next: a group commit with a leader.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::flusher::{FlushError, Flusher};
+use super::layout::Position;
+use super::storage::Storage;
+use super::threads::Notice;
+
+/// A durable write that takes no longer than this, in microseconds, is waited for by whoever appended. While it takes longer, a thread with sockets has something
+/// better to do.
+const FAST_MICROSECONDS_MAX: u64 = 500;
+
+/// The flusher, and whom to tell. Whoever holds it flushes.
+pub(crate) struct Duty<S: Storage> {
+    flusher: Flusher<S>,
+    on_notice: Arc<dyn Fn(Notice) + Send + Sync>,
+    told: Position,
+    has_failed: bool,
+}
+
+impl<S: Storage> Duty<S> {
+    pub(crate) fn new(flusher: Flusher<S>, on_notice: Arc<dyn Fn(Notice) + Send + Sync>) -> Self {
+        let told = Position(flusher.shared.catalog.durable());
+        Self { flusher, on_notice, told, has_failed: false }
+    }
+
+    /// Flushes once and tells of it, before anybody else can: what is told is told in order.
+    pub(crate) fn flush(&mut self) -> Result<(), FlushError> {
+        let since = Instant::now();
+        match self.flusher.flush_once() {
+            Ok(durable) => {
+                if durable > self.told {
+                    self.told = durable;
+                    self.flusher.shared.pace.note(since.elapsed().as_micros().try_into().unwrap_or(u64::MAX));
+                    (self.on_notice)(Notice::Durable(durable));
+                }
+                Ok(())
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.has_failed, true) {
+                    (self.on_notice)(Notice::Failed(error.clone()));
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// How long durable writes take, by the last ones.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    microseconds: AtomicU64,
+}
+
+impl Pace {
+    /// A write has taken so long. One of forty times the usual counts for the next dozen; those who note are one at a time.
+    pub(crate) fn note(&self, microseconds: u64) {
+        let before = self.microseconds.load(Ordering::Relaxed);
+        self.microseconds.store(before.saturating_mul(7).saturating_add(microseconds) / 8, Ordering::Relaxed);
+    }
+
+    /// Whether the next is likely to be over in a moment.
+    pub(crate) fn is_fast(&self) -> bool {
+        self.microseconds.load(Ordering::Relaxed) <= FAST_MICROSECONDS_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
+
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::super::handle::Shared;
+    use super::super::sim::{LossyDisk, WriteFault};
+    use super::super::{Journal, Opened, Options, Record, Threads};
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(3_600);
+
+    struct House {
+        disk: LossyDisk,
+        journal: Journal<LossyDisk>,
+        shared: Arc<Shared<LossyDisk>>,
+        threads: Threads<LossyDisk>,
+        notices: mpsc::Receiver<Notice>,
+    }
+
+    fn house() -> House {
+        let disk = LossyDisk::new(1, 64 << 20);
+        let options = Options {
+            keep_free_bytes: 0,
+            segment_bytes: 64 * 1024,
+            window_bytes: 32 * 1024,
+            ..Options::server()
+        };
+        let Opened { journal, flusher, preparer, .. } =
+            Journal::open(disk.clone(), options, Position(0), 0, |_| {}).unwrap();
+        let shared = Arc::clone(&flusher.shared);
+        let (tell, notices) = mpsc::channel();
+        let threads = Threads::spawn("test", flusher, preparer, move |notice| {
+            let _ = tell.send(notice);
+        })
+        .unwrap();
+        House { disk, journal, shared, threads, notices }
+    }
+
+    fn append(journal: &Journal<LossyDisk>) -> Position {
+        journal.append(&Record { wall_ms: 1, device: 1, sequence: 1, payload: b"door open" }).unwrap()
+    }
+
+    #[test]
+    fn who_appends_may_flush_and_what_is_durable_is_not_written_again() {
+        let House { disk, journal, threads, notices, .. } = house();
+        let end = append(&journal);
+        let writes = disk.writes();
+        assert!(journal.flush_here(PATIENCE));
+        assert_eq!((journal.durable(), disk.writes()), (end, writes + 1));
+        assert!(matches!(notices.recv().unwrap(), Notice::Durable(position) if position == end));
+        assert!(journal.flush_here(PATIENCE));
+        assert_eq!(disk.writes(), writes + 1);
+        threads.stop().unwrap();
+        append(&journal);
+        assert!(!journal.flush_here(PATIENCE), "nobody has the duty any more");
+    }
+
+    #[test]
+    fn others_that_are_at_it_are_not_waited_for_for_ever() {
+        let House { journal, shared, threads, .. } = house();
+        let end = append(&journal);
+        let others = shared.duty.lock();
+        assert!(!journal.flush_here(Duration::from_micros(1)));
+        drop(others);
+        assert!(journal.durable() < end);
+        assert!(journal.flush_here(PATIENCE));
+        assert_eq!(journal.durable(), end);
+        threads.stop().unwrap();
+    }
+
+    #[test]
+    fn a_slow_disk_is_left_to_the_journals_thread() {
+        let House { journal, shared, threads, notices, .. } = house();
+        shared.pace.note(1_000_000);
+        let end = append(&journal);
+        assert!(!journal.flush_here(PATIENCE));
+        journal.ring();
+        assert!(matches!(notices.recv().unwrap(), Notice::Durable(position) if position == end));
+        threads.stop().unwrap();
+    }
+
+    #[test]
+    fn a_failure_is_told_once_whoever_meets_it() {
+        let House { disk, journal, threads, notices, .. } = house();
+        append(&journal);
+        disk.fail_after(0, WriteFault::SyncError);
+        assert!(journal.flush_here(PATIENCE));
+        assert!(matches!(notices.recv().unwrap(), Notice::Failed(_)));
+        assert!(journal.flush_here(PATIENCE));
+        journal.ring();
+        assert!(threads.stop().is_err());
+        assert!(notices.try_recv().is_err(), "once");
+    }
+
+    #[test]
+    fn the_journal_goes_with_its_threads() {
+        let House { journal, shared, threads, .. } = house();
+        threads.stop().unwrap();
+        drop(journal);
+        assert_eq!(Arc::strong_count(&shared), 1);
+    }
+
+    #[test]
+    fn a_disk_is_slow_for_a_while_after_a_stall() {
+        let pace = Pace::default();
+        for _ in 0..100 {
+            pace.note(120);
+            assert!(pace.is_fast());
+        }
+        pace.note(20_000);
+        let slow = (0..100).take_while(|_| {
+            pace.note(120);
+            !pace.is_fast()
+        });
+        assert!((5..20).contains(&slow.count()), "{pace:?}");
+    }
+
+    #[test]
+    fn a_slow_disk_stays_slow() {
+        let pace = Pace::default();
+        for _ in 0..100 {
+            pace.note(5_000);
+        }
+        assert!(!pace.is_fast());
+        pace.note(0);
+        assert!(!pace.is_fast(), "one that was quick is no reason to wait for the next");
+    }
+}
