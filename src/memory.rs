@@ -48,17 +48,18 @@ pub fn give_back() {
 #[cfg(not(target_env = "gnu"))]
 pub fn give_back() {}
 
-/// Lets go of the program's own pages, as far as they are the file's: those of the start are never needed again, and what is needed comes back
-/// from the page cache by itself, at some microseconds a piece.
+/// Lets go of the pages of the program and of the C library, as far as they are the files': those of the start are never needed again, and what is needed comes
+/// back from the page cache by itself, at some microseconds a piece.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "the mapping is the loader's, and no safe type stands for it")]
 pub fn let_go_of_code() {
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
     let Ok(program) = std::env::current_exe() else { return };
     for (start, end) in code_of(&maps, &program.to_string_lossy()) {
-        // SAFETY: the range is a read-only mapping of the program's file: its pages hold what the file holds, nobody writes to them, and one
-        // that is touched again is mapped again with the same bytes (madvise(2), MADV_DONTNEED). Mappings of the program are made by
-        // the loader and stay until the process ends, so that the range still is what it was when it was read.
+        // SAFETY: the range is a mapping of the program's or the C library's file that nobody may write to, and was never written to: the loader writes only to
+        // what it maps writable (elf(5), PT_GNU_RELRO lies in such a segment). Its pages hold what the file holds, and one that is touched again is
+        // mapped again with the same bytes (madvise(2), MADV_DONTNEED). These mappings are made by the loader and stay until the process
+        // ends, so that the range still is what it was when it was read.
         unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
     }
 }
@@ -67,16 +68,19 @@ pub fn let_go_of_code() {
 #[cfg(not(target_os = "linux"))]
 pub fn let_go_of_code() {}
 
-/// Where the program's file is mapped to be read or executed, and not to be written (proc_pid_maps(5)).
+/// Where the code of the program and of the C library is mapped, and what the program's file begins with, its constants (proc_pid_maps(5)). What the loader has made
+/// read-only after it wrote to it lies further behind.
 #[cfg(target_os = "linux")]
 fn code_of<'m>(maps: &'m str, program: &'m str) -> impl Iterator<Item = (usize, usize)> + 'm {
     maps.lines().filter_map(move |line| {
         let mut fields = line.split_ascii_whitespace();
-        let (range, rights) = (fields.next()?, fields.next()?);
-        let is_ours = fields.nth(3)? == program && rights == "r-xp";
+        let (range, rights, offset) = (fields.next()?, fields.next()?, fields.next()?);
+        let file = fields.nth(2)?;
+        let is_code = rights == "r-xp" && (file == program || file.ends_with("/libc.so.6"));
+        let is_constant = rights == "r--p" && file == program && u64::from_str_radix(offset, 16) == Ok(0);
         let (start, end) = range.split_once('-')?;
         let address = |text| usize::from_str_radix(text, 16).ok();
-        is_ours.then_some((address(start)?, address(end)?))
+        (is_code || is_constant).then_some((address(start)?, address(end)?))
     })
 }
 
@@ -107,11 +111,14 @@ mod tests {
         let maps = "\
             5500-5600 r--p 00000000 fe:00 1 /usr/bin/musterd\n\
             5600-5900 r-xp 00100000 fe:00 1 /usr/bin/musterd\n\
-            5900-5a00 rw-p 00400000 fe:00 1 /usr/bin/musterd\n\
-            7f00-7f10 r-xp 00000000 fe:00 2 /usr/lib/libc.so.6\n\
+            5900-5980 r--p 00400000 fe:00 1 /usr/bin/musterd\n\
+            5980-5a00 rw-p 00480000 fe:00 1 /usr/bin/musterd\n\
+            7f00-7f08 r--p 00000000 fe:00 2 /usr/lib/libc.so.6\n\
+            7f08-7f10 r-xp 00008000 fe:00 2 /usr/lib/libc.so.6\n\
             7ff0-7ff1 r-xp 00000000 00:00 0 [vdso]\n";
-        assert_eq!(code_of(maps, "/usr/bin/musterd").collect::<Vec<_>>(), [(0x5600, 0x5900)]);
-        assert_eq!(code_of(maps, "/usr/bin/muster").count(), 0);
+        let ours = [(0x5500, 0x5600), (0x5600, 0x5900), (0x7f08, 0x7f10)];
+        assert_eq!(code_of(maps, "/usr/bin/musterd").collect::<Vec<_>>(), ours);
+        assert_eq!(code_of(maps, "/usr/bin/muster").count(), 1, "the C library's");
     }
 
     #[test]
