@@ -17,6 +17,9 @@ const WAITED_FOR_ONE: u32 = 2;
 const TRUST_MAX: u8 = 3;
 const TRUST_ENOUGH: u8 = 2;
 
+/// Who waited so much longer than was meant, in microseconds, had lent the processor to others, who did not give it back for a while.
+const LATE_MICROSECONDS: u64 = 200;
+
 /// Without trust it is tried once in so many times.
 const TRIAL_EVERY: u8 = 32;
 
@@ -64,6 +67,14 @@ impl Gather {
     #[must_use]
     pub fn is_missing(&self) -> bool {
         self.heard < self.acknowledged
+    }
+
+    /// So long it has waited, in microseconds. Beside others who want the processor it is not worth it, whatever came.
+    pub fn has_waited(&mut self, microseconds: u64) {
+        if microseconds > WAIT_MICROSECONDS_MAX + LATE_MICROSECONDS {
+            self.trust = 0;
+            self.heard_at_once = None;
+        }
     }
 
     /// What was gathered is written now.
@@ -118,6 +129,22 @@ mod tests {
         assert_eq!(waits(10_000, 64, 20, |_| 3), 312, "three are not worth the time of twenty");
         let waited = waits(10_000, 2, 1, |round| u32::from(round % 3 == 0));
         assert!(waited < 2_000, "every third time: {waited}");
+    }
+
+    #[test]
+    fn who_gets_the_processor_back_late_does_not_wait_for_a_while() {
+        let mut gather = Gather::default();
+        let mut waited = 0;
+        for _ in 0..10_000 {
+            (0..32).for_each(|_| gather.acknowledged());
+            if gather.begin() > 0 {
+                waited += 1;
+                (0..32).for_each(|_| gather.heard());
+                gather.has_waited(3_000);
+            }
+            gather.end();
+        }
+        assert_eq!(waited, 312, "only tried");
     }
 
     #[test]

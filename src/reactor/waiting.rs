@@ -60,15 +60,17 @@ impl<B: Backend> Reactor<B> {
             return Ok(());
         }
         let since = self.clock.moment();
-        while self.gather.is_missing() && self.clock.moment().microseconds_since(since) < at_most_microseconds
-        {
+        let mut waited_microseconds = 0;
+        while self.gather.is_missing() && waited_microseconds < at_most_microseconds {
             self.poll(Some(Duration::ZERO))?;
             if self.events.is_empty() {
                 std::thread::yield_now();
             }
             self.note_readiness();
             self.read();
+            waited_microseconds = self.clock.moment().microseconds_since(since);
         }
+        self.gather.has_waited(waited_microseconds);
         Ok(())
     }
 
