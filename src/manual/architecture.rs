@@ -27,7 +27,7 @@
 //! | thread | owns | hears from |
 //! |---|---|---|
 //! | reactor × R (default: cores) | its listener (`SO_REUSEPORT`), its slab of links and their sessions, its timers | sockets; workers, flusher and control through a mailbox and a `mio::Waker` |
-//! | flusher | the duty to make the journal durable | reactors, by a doorbell |
+//! | flusher | the duty to make the journal durable, which a reactor takes over for a write that it would only wait for | reactors, by a doorbell |
 //! | preparer | the next segment of the journal, one ahead; retention | the flusher, and its own clock |
 //! | store writer | the one write connection to SQLite | workers, control |
 //! | worker × W | nothing between jobs | reactors, through a bounded channel |
@@ -47,8 +47,8 @@
 //!
 //! # The roads
 //!
-//! - **An event**: link → TLS channel → session → `append` into the journal's mapped tail, in the reactor's thread → the
-//!   flusher writes and syncs once for all that waits → the durable position is published → the reactors send the
+//! - **An event**: link → TLS channel → session → `append` into the journal's mapped tail, in the reactor's thread → one
+//!   durable write for all that waits, by the reactor if it has nothing else to do, else by the flusher → the durable position is published → the reactors send the
 //!   acknowledgements that it releases. [`delivery`](super::delivery) has the promises.
 //! - **A sync in which nothing changed**: the session compares the device's digests with the record in memory and answers.
 //!   No worker, no disk. The numbers that an agent brings beside it, once a minute at most, go another road, below.

@@ -3,8 +3,8 @@
 //! A [`Reactor`] owns its listener, its links, their sessions and deadlines, and nobody else touches them. It knows neither the
 //! journal nor the store: what it needs of them is behind [`Backend`].
 //!
-//! Each turn is the same sequence (see [`Reactor::turn`]): wait (`waiting`); read, decode and decide, within a budget; empty the mailbox; ring the
-//! flusher once; release the acknowledgements that the durable position allows; write; accept and go on with handshakes, within a budget
+//! Each turn is the same sequence (see [`Reactor::turn`]): wait (`waiting`); read, decode and decide, within a budget; empty the mailbox; flush the
+//! journal once, or ring its thread; release the acknowledgements that the durable position allows; write; accept and go on with handshakes, within a budget
 //! (`arrivals`); write what came of that; look at deadlines. A reactor that is to end tells its links so, a piece of them in each turn (`stopping`).
 #![forbid(unsafe_code)]
 
