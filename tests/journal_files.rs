@@ -300,7 +300,7 @@ fn a_reader_follows_while_pages_are_written_past_the_cache() {
                 assert!(matches!(error, AppendError::NoRoom(_)), "{error}");
                 std::thread::yield_now();
             }
-            if !journal.flush_here(std::time::Duration::from_millis(1)) {
+            if !journal.flush_here() {
                 journal.ring();
             }
         }
@@ -334,7 +334,7 @@ fn many_threads_append_and_each_keeps_its_order() {
                         std::thread::yield_now();
                     }
                     // Two leave it to the journal's thread, two do it themselves.
-                    if device < 2 || !journal.flush_here(std::time::Duration::from_millis(1)) {
+                    if device < 2 || !journal.flush_here() {
                         journal.ring();
                     }
                 }

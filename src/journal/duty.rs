@@ -77,14 +77,11 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use super::super::handle::Shared;
     use super::super::sim::{LossyDisk, WriteFault};
     use super::super::{Journal, Opened, Options, Record, Threads};
     use super::*;
-
-    const PATIENCE: Duration = Duration::from_secs(3_600);
 
     struct House {
         disk: LossyDisk,
@@ -122,25 +119,25 @@ mod tests {
         let House { disk, journal, threads, notices, .. } = house();
         let end = append(&journal);
         let writes = disk.writes();
-        assert!(journal.flush_here(PATIENCE));
+        assert!(journal.flush_here());
         assert_eq!((journal.durable(), disk.writes()), (end, writes + 1));
         assert!(matches!(notices.recv().unwrap(), Notice::Durable(position) if position == end));
-        assert!(journal.flush_here(PATIENCE));
+        assert!(journal.flush_here());
         assert_eq!(disk.writes(), writes + 1);
         threads.stop().unwrap();
         append(&journal);
-        assert!(!journal.flush_here(PATIENCE), "nobody has the duty any more");
+        assert!(!journal.flush_here(), "nobody has the duty any more");
     }
 
     #[test]
-    fn others_that_are_at_it_are_not_waited_for_for_ever() {
+    fn who_finds_others_at_it_does_not_wait_for_them() {
         let House { journal, shared, threads, .. } = house();
         let end = append(&journal);
         let others = shared.duty.lock();
-        assert!(!journal.flush_here(Duration::from_micros(1)));
+        assert!(!journal.flush_here());
         drop(others);
         assert!(journal.durable() < end);
-        assert!(journal.flush_here(PATIENCE));
+        assert!(journal.flush_here());
         assert_eq!(journal.durable(), end);
         threads.stop().unwrap();
     }
@@ -150,7 +147,7 @@ mod tests {
         let House { journal, shared, threads, notices, .. } = house();
         shared.pace.note(1_000_000);
         let end = append(&journal);
-        assert!(!journal.flush_here(PATIENCE));
+        assert!(!journal.flush_here());
         journal.ring();
         assert!(matches!(notices.recv().unwrap(), Notice::Durable(position) if position == end));
         threads.stop().unwrap();
@@ -161,9 +158,9 @@ mod tests {
         let House { disk, journal, threads, notices, .. } = house();
         append(&journal);
         disk.fail_after(0, WriteFault::SyncError);
-        assert!(journal.flush_here(PATIENCE));
+        assert!(journal.flush_here());
         assert!(matches!(notices.recv().unwrap(), Notice::Failed(_)));
-        assert!(journal.flush_here(PATIENCE));
+        assert!(journal.flush_here());
         journal.ring();
         assert!(threads.stop().is_err());
         assert!(notices.try_recv().is_err(), "once");

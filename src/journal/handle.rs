@@ -3,7 +3,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -242,17 +241,17 @@ impl<S: Storage> Journal<S> {
     }
 
     /// Does the flusher's duty on this thread, for one that has appended and would only wait: when it returns, what was appended before is durable, or the
-    /// journal has failed, and who is told of notices was told. `false`: it is not done, as the disk takes its time, or others have been at it for
-    /// longer than `patience`. Then [`ring`](Self::ring).
+    /// journal has failed, and who is told of notices was told. `false`: it is not done, as the disk takes its time, or others are at it. Then
+    /// [`ring`](Self::ring).
     #[must_use]
-    pub fn flush_here(&self, patience: Duration) -> bool {
-        let wanted = self.end();
+    pub fn flush_here(&self) -> bool {
         if !self.shared.pace.is_fast() {
             return false;
         }
-        let Some(mut duty) = self.shared.duty.try_lock_for(patience) else { return false };
+        let wanted = self.end();
+        let Some(mut duty) = self.shared.duty.try_lock() else { return false };
         let Some(duty) = &mut *duty else { return false };
-        // Whoever was at it may have written this too.
+        // Whoever had it last may have written this too.
         if self.durable() < wanted {
             // A failure is told of, once, and ends the process.
             let _ = duty.flush();

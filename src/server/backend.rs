@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
@@ -30,9 +29,6 @@ use crate::wire::time::Now;
 
 /// Permits that uploads which have begun may still use when no new ones are let in, in jobs.
 const PERMITS_RESERVED: usize = 32;
-
-/// How long a reactor waits for others that are flushing before it leaves that to the journal's thread: twice what a good disk takes.
-const FLUSH_PATIENCE: Duration = Duration::from_micros(300);
 
 /// Work on its way to a worker.
 pub(super) type Assignment = (LinkRef, Job);
@@ -217,7 +213,7 @@ impl Backend for LiveBackend {
     }
 
     fn flush_here(&self) -> bool {
-        self.journal.flush_here(FLUSH_PATIENCE)
+        self.journal.flush_here()
     }
 
     fn flush(&self) {
