@@ -51,7 +51,7 @@
 //! # What comes back
 //!
 //! The allocator keeps what a storm took. When handshakes have been made by the hundred, or links have gone, and things are quiet again, the server
-//! closes connections to the database that nobody uses, frees statements, gives free pages back (`malloc_trim(3)`) and lets go of pages of its own program,
+//! closes connections to the database that nobody uses, frees statements, gives free pages back (`malloc_trim(3)`) and lets go of pages of its own program and of the C library,
 //! which come back from the page cache when they are needed. The same is done two seconds after a start. The database's writer keeps pages only while something
 //! waits to be written. There are no more heaps than cores (`M_ARENA_MAX` of mallopt(3)): with one for each thread, each kept pages in which something
 //! small lived on. When thousands of devices come or go at once, those to be judged for it are remembered up to a limit; the others are within a minute anyway.

@@ -72,27 +72,34 @@
 //!
 //! # What came of it
 //!
-//! One round on the machine of [`measurements`](super::measurements), which did nothing else (load average 1.6 to 2.4, of the loads themselves): muster 0.1.0, redis 7.0.15,
-//! nats-server 2.9.10, mosquitto 2.0.11 of Debian 12. A single round: take the ratios, and expect others elsewhere.
+//! One round on the machine of [`measurements`](super::measurements), which did nothing else of its own, on a day on which everything took about a quarter longer than on others (a
+//! full handshake of muster 234 µs instead of 168, with the same program): muster 0.1.0, redis 7.0.15, nats-server 2.9.10, mosquitto 2.0.11 of Debian 12. A single round: take the
+//! ratios, and expect others elsewhere.
 //!
 //! | | muster | redis | nats-server | mosquitto | muster to the best |
 //! |---|---|---|---|---|---|
 //! | an acknowledgement means | synced | synced | written, not synced | in memory | |
-//! | memory for an idle connection, 1,000 to 9,000, bytes | 1,271 | 41,205 | 38,830 | 17,714 | 0.07 |
-//! | full handshake; resumed, µs of server CPU | 168; 127 | 1,030; 529 | 675; 518 | 1,092; 535 | 0.25; 0.25 |
-//! | 1,000 links, one in flight each, messages a second | 143,992 | 70,138 | 64,477 | 81,267 | 1.77 |
-//! | µs of server CPU each | 7.0 | 13.9 | 22.9 | 12.3 | 0.57 |
-//! | 64 links, one in flight each, messages a second | 113,697 | 61,957 | 65,647 | 106,915 | 1.06 |
-//! | µs of server CPU each | 8.3 | 12.6 | 18.7 | 9.3 | 0.89 |
-//! | 64 in flight, one write, messages a second | 251,335 | 146,478 | 257,145 | 112,911 | 0.98 |
-//! | 64 in flight, a record each, messages a second | 216,488 | 3,983 | 224,973 | 103,803 | 0.96 |
-//! | 64 in flight, as an agent sends them, messages a second; µs of server CPU each | 280,872; 2.9 | | | | |
-//! | 6,400 a second in a storm of handshakes: rate kept | 1.00 | 0.12 | 1.00 | 0.19 | |
-//! | acknowledgement p99 then, ms; before the storm | 7.6; 0.8 | 14,017; 2.6 | 87; 1.6 | 13,069; 0.3 | 0.09 |
-//! | handshakes a second in the storm | 4,187 | 1,024 | 2,357 | 966 | |
-//! | one at a time: acknowledgement p50 ÷ durable write | 1.76 | 2.20 | 0.51 | 0.15 | |
-//! | memory a while after 9,000 connections have gone, MiB; before | 15.3; 16.9 | 144; 10.5 | 349; 11.7 | 160; 7.3 | |
+//! | memory for an idle connection, 1,000 to 9,000, bytes | 1,357 | 41,733 | 42,582 | 17,682 | 0.08 |
+//! | full handshake; resumed, µs of server CPU | 234; 183 | 1,071; 511 | 765; 610 | 1,189; 600 | 0.31; 0.36 |
+//! | 1,000 links, one in flight each, messages a second | 128,939 | 59,796 | 53,771 | 74,847 | 1.72 |
+//! | µs of server CPU each | 7.6 | 16.3 | 27.5 | 13.4 | 0.57 |
+//! | 64 links, one in flight each, messages a second | 83,660 | 48,790 | 52,706 | 95,365 | 0.88 |
+//! | µs of server CPU each | 11.0 | 16.7 | 23.5 | 10.4 | 1.06 |
+//! | 64 in flight, one write, messages a second | 234,059 | 119,713 | 223,174 | 114,831 | 1.05 |
+//! | 64 in flight, a record each, messages a second | 201,117 | 3,879 | 203,609 | 108,850 | 0.99 |
+//! | 64 in flight, as an agent sends them, messages a second; µs of server CPU each | 287,728; 1.6 | | | | |
+//! | 6,400 a second: acknowledgement p50, µs; p99, ms | 423; 4.5 | 524; 3.2 | 158; 27.3 | 118; 0.4 | |
+//! | in a storm of handshakes: rate kept | 1.00 | 0.11 | 0.99 | 0.17 | |
+//! | acknowledgement p99 then, ms | 10.5 | 14,286 | 95 | 13,288 | 0.11 |
+//! | handshakes a second in the storm | 4,065 | 828 | 2,243 | 877 | |
+//! | one at a time: acknowledgement p50 ÷ durable write | 1.54 | 1.82 | 0.45 | 0.67 | |
+//! | memory a while after 9,000 connections have gone, MiB; before | 13.8; 16.5 | 161; 10.5 | 377; 11.7 | 160; 7.3 | |
 //!
-//! Of the 1,271 bytes 936 are for knowing the device, which has enrolled and is in the database; the figure counts pages of the program and the first visits'
-//! buffers as well (what a device takes by itself is in [`density`](super::density)). Of the two that answer when a message is synced, muster takes 2.1 times as
-//! many over 1,000 links, 1.8 times over 64, and 1.7 times with 64 in flight.
+//! On a better day, with the build before the last two steps of [`throughput`](super::throughput), 1,000 links took 143,992 messages a second (1.77 of the best), 64 links 113,697 (1.06), 64 in
+//! flight 280,872 for 2.9 µs each, and p99 in the storm was 7.6 ms (0.8 before it). What those steps brought was measured against that build in the same minutes: 64 in flight
+//! 296,144 and 314,875 a second instead of 226,697 and 216,327; 1,000 links 131,299 and 113,030 instead of 99,901 and 97,083; 64 links the same; p99 in the
+//! storm the same (9.4 to 14.9 ms, both), before it 3.2 to 5.0 ms instead of 2.8 to 4.4.
+//!
+//! Of the 1,357 bytes 1,062 are for knowing the device, which has enrolled and is in the database; the figure counts pages of the program and the first visits'
+//! buffers as well (what a device takes by itself is in [`density`](super::density)). Of the two that answer when a message is synced, muster takes 2.2 times as
+//! many over 1,000 links, 1.7 times over 64, and 2.0 times with 64 in flight.

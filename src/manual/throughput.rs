@@ -2,53 +2,66 @@
 //!
 //! # The road
 //!
-//! A reactor reads a link, opens its records, decodes the events, appends them to the journal's memory and rings the flusher; the flusher writes all that
-//! waits with one durable write; the reactor that waits for it sends the acknowledgements. So an event takes a durable write, on average half of the one
-//! that was under way when it came, and the time until four threads have a processor: the reactor, the flusher, the reactor again, the device.
+//! A reactor reads what is ready, opens records, decodes events and appends them to the journal's memory. When nothing more is there to read it makes all that waits
+//! durable with one write, whoever appended it, and sends the acknowledgements. While there is more to do, or somebody else is writing, or the disk is slow, it rings the journal's own thread
+//! instead, goes on, and is woken when that has written. So an event takes a durable write, on average half of the one that was under way when it
+//! came, and the time until the reactor and the device have a processor.
 //!
-//! On a small machine, and on a virtual one above all, those ways are longer than the work. Our own code is a small part of the server's time; most is the kernel's: sockets,
+//! On a small machine, and on a virtual one above all, to wake a thread takes as long as the work. Our own code is a small part of the server's time; most is the kernel's: sockets,
 //! the disk, and putting threads to sleep and waking them.
 //!
 //! # Before and after
 //!
-//! `perf record -g` of the server during `muster-load events --devices 64`, `events --devices 1 --in-flight 64` and `sync --devices 1000`, in one run: what of the server's processor time was
-//! spent below each function, in percent. (*After* is without the last of the changes below, to look out only where something is likely to be seen.)
+//! `perf record -g` of the server during `muster-load events --devices 64`, `events --devices 1 --in-flight 64` and `sync --devices 1000`: what of the server's processor time was
+//! spent below each function, in percent. The last columns of events are of another day, on which everything took about a quarter longer: compare parts, not microseconds.
 //!
 //! | | 64 links, before | after | 64 in flight, before | after | sync, before | after |
 //! |---|---|---|---|---|---|---|
-//! | `send`, with what the kernel does for the receiver at once | 20.6 | 22.3 | 10.6 | 7.2 | 40.2 | 41.9 |
-//! | the durable write | 21.6 | 21.1 | 32.5 | 41.3 | | |
-//! | `epoll_wait` | 16.9 | 16.8 | 11.9 | 10.2 | 10.3 | 12.5 |
-//! | `futex`: the flusher sleeps, is woken | 2.9 | 1.1 | 13.1 | 0.6 | | |
-//! | `sched_yield`: looking out | | 0.6 | | 8.8 | | |
-//! | `recv` | 5.2 | 5.0 | 0.7 | 0.8 | 10.2 | 10.3 |
-//! | the eventfd that wakes a reactor | 3.3 | 3.2 | 6.6 | 6.2 | | |
+//! | `send`, with what the kernel does for the receiver at once | 20.6 | 25.1 | 10.6 | 16.5 | 40.2 | 41.9 |
+//! | the durable write | 21.6 | 18.3 | 32.5 | 41.4 | | |
+//! | `epoll_wait` | 16.9 | 15.0 | 11.9 | 9.6 | 10.3 | 12.5 |
+//! | `futex`: the journal's thread sleeps, is woken | 2.9 | 2.6 | 13.1 | 0.2 | | |
+//! | `sched_yield`: waiting for those who were just acknowledged | | 1.5 | | 0 | | |
+//! | `recv` | 5.2 | 5.7 | 0.7 | 1.1 | 10.2 | 10.3 |
+//! | the eventfd that wakes a reactor | 3.3 | 2.6 | 6.6 | 0.1 | | |
 //! | randomness for jitter | 3.9 | 0 | 0.6 | 0 | 6.7 | 0 |
-//! | setting up ciphers; opening and sealing | 2.7; 1.8 | 2.9; 1.7 | 0.6; 0.4 | 0.9; 0.4 | 3.6; 2.7 | 3.7; 2.9 |
-//! | the device's record, under its lock | 1.7 | 4.0 | 0.2 | 0.4 | 5.1 | 5.7 |
+//! | setting up ciphers; opening and sealing | 2.7; 1.8 | 2.6; 1.8 | 0.6; 0.4 | 0.9; 0.5 | 3.6; 2.7 | 3.7; 2.9 |
+//! | the device's record, under its lock | 1.7 | 3.5 | 0.2 | 0.2 | 5.1 | 5.7 |
 //! | `getpeername`: where the device is | | | | | 3.1 | 3.4 |
-//! | making the next segment, a thread of its own | 0.9 | 0.8 | 4.4 | 3.5 | | |
-//! | µs of server CPU each | 12.4 | 10.0 | 2.8 | 2.1 | 7.2 | 6.4 |
+//! | making the next segment, a thread of its own | 0.9 | 0.7 | 4.4 | 3.3 | | |
+//! | µs of server CPU each | 12.4 | 12.9 | 2.8 | 2.0 | 7.2 | 6.4 |
 //!
 //! What was done:
 //!
 //! - **The journal's next segment is made past the page cache, with pauses** (`journal/zeros.rs`). Zeros that nobody reads were copied into the cache and synced
 //!   4 MiB at a time: 0.17 s of the processor for 64 MiB, and each time a flush waited for up to 14 ms. With direct writes it is 0.03 s, and with four times as long a pause after
-//!   each piece of 256 KiB, as long as the current segment is not used up sooner, the p99 of a durable write beside it is 0.5 ms instead of 3.2. Pages that are in no cache must not be read
-//!   before they are written in part, so the flusher fills up the last one with zeros.
-//! - **Threads look out before they sleep** ([`machine::look_out`](crate::machine::look_out)). A reactor that waits for the disk, one that has just sent acknowledgements, and the flusher
-//!   after a flush have work again within microseconds. They look for it without sleeping, and leave the processor to whoever wants it meanwhile; for a part
-//!   of their time at most, and only where something was seen the last times. In the first trial, which looked out for 50 µs whatever came of it, 64 links took half as many events again
-//!   (112,162 and 118,135 a second instead of 80,141 and 71,149 in the same run), each for less of the processor; an acknowledgement at 50 events a second takes 1.6 to 1.8 durable
-//!   writes instead of 1.8 to 2.5.
+//!   each piece of 256 KiB, as long as the current segment is not used up sooner, the p99 of a durable write beside it is 0.5 ms instead of 3.2.
+//! - **The tail goes past the page cache too** (`journal/direct.rs`). One durable write of 4 to 16 KiB through the cache takes 130 to 147 µs and 50 to 70 µs of the processor;
+//!   past it 108 to 113, and 26 to 29. Two threads that write at the same time in two places get 15,000 of those a second instead of 8,000, which one log can't use:
+//!   the second write would have to begin in a page of its own. Readers map the files and read from the disk what they used to find in the cache.
+//! - **Whoever has appended writes** (`journal/duty.rs`): a group commit with a leader. With 64 in flight that is the same thread from the socket to the disk and back, and 64 events take
+//!   two wakings instead of four: 1.2 to 1.6 µs of the processor for each instead of 2.9, and 29 to 39 % more of them in the same run.
+//!   Threads that looked out before they slept, which came before it, were for the same purpose; they cost more and are gone.
+//! - **A write waits up to 60 µs for those who were just acknowledged** ([`machine::gather`](crate::machine::gather)), while that proves worth it. One reactor with 64 links so takes
+//!   113,000 and 109,000 events a second instead of 94,000 and 99,000.
 //! - **Jitter comes from a stream of the reactor's own.** Each message drew eight bytes from the generator for secrets, in case its device had to be told to come later.
 //! - **A reactor gives its core away after each turn of handshakes** ([`storms`](super::storms)): p99 of acknowledgements among 256 handshakes at a time 8 ms instead of 12.
 //!
+//! What it costs: a reactor that writes does not read meanwhile. With 6,400 events a second from 64 devices, each when it occurs, the median acknowledgement takes a tenth to a fifth longer than
+//! with a thread that only writes (320 to 350 µs instead of 290 to 320), for half of the processor time (77 µs an event instead of 135); at 640 a second it
+//! is a tenth shorter.
+//!
 //! What was tried and left:
 //!
-//! - To look out without leaving the processor to others: the flusher often runs on the core that its reactor looks out on. 4 durable writes instead of 1.8.
-//! - To sleep for 20 to 100 µs before each poll, so that more comes at once: 64 links gained 15 to 20 %, an acknowledgement by itself lost as much.
+//! - To wait for another reactor that is writing, up to 300 µs, and then write: as many events, and single ones later, as who waits does not read.
+//! - To leave the disk to its own thread and look for nothing but its answer meanwhile: 64 links fell from 88,000 to 82,000 a second, for 12.8 µs each instead of 9.3. Each hand-over costs.
+//! - Short slices for the flusher's thread (`sched_setattr(2)`), and real-time priority: nothing, and a fifth less. More switches, smaller batches.
+//! - To look out without leaving the processor to others, when threads still did: the flusher often ran on the core that its reactor looked out on. 4 durable writes instead of 1.8.
+//! - One unit of code generation for the release build: the same speed and memory, for three times the time to build.
 //! - To give handshakes 50 to 80 % of a reactor's time instead of 90 while events are under way: no difference that could be told from noise.
+//!
+//! What would be next: to have the kernel write while the reactor sends (io_uring), without a second thread. With 64 links and one reactor the processors have nothing to do for a third of
+//! the time, which is about what the disk takes.
 //!
 //! # One reactor or two
 //!
@@ -56,11 +69,11 @@
 //!
 //! | | one reactor | two |
 //! |---|---|---|
-//! | 64 links, one in flight each | 83,134 and 83,665; 10.9 and 11.8 | 69,176 and 113,042; 14.5 and 9.4 |
-//! | 1,000 links, one in flight each | 140,697 and 153,814; 7.0 and 6.4 | 127,833 and 138,028; 7.5 and 7.0 |
-//! | one link, 64 in flight | 234,961 and 248,785; 3.3 and 3.2 | 240,940 and 269,614; 3.1 and 2.9 |
+//! | 64 links, one in flight each | 97,541 and 91,935; 7.9 and 8.3 | 90,346 and 86,611; 10.6 and 11.1 |
+//! | 1,000 links, one in flight each | 136,697 and 118,519; 6.6 and 6.9 | 103,693 and 118,367; 8.5 and 7.8 |
+//! | one link, 64 in flight | 274,748 and 259,614; 1.7 and 1.9 | 279,570 and 288,976; 1.7 and 1.6 |
 //!
-//! With both ends on two cores a second reactor gains nothing on the road of events that could be told from noise: the fewer, larger turns of one make up for it. It is there for
+//! With both ends on two cores one reactor takes more events than two: its turns are larger, and nobody is in its way. The second is there for
 //! handshakes, which are work of our own: a fleet that comes back is served on all cores. So there is one for each core, and `reactors` in the configuration says otherwise.
 //!
 //! # A sync

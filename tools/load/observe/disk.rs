@@ -1,4 +1,5 @@
-//! What the disk is good for: the time of one durable write, made the way the journal makes it.
+//! What the disk is good for: the time of one durable write, made the way most programs make it, through the page cache. (The journal's own go past it, and are
+//! shorter; the same reference for all servers and all versions is worth more.)
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
