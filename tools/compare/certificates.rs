@@ -111,7 +111,7 @@ pub(crate) struct ClientFiles {
 }
 
 impl ClientFiles {
-    /// From the directory that [`write`] filled.
+    /// From the directory that [`write()`] filled.
     ///
     /// # Errors
     /// When a file is not there or not what it should be.
