@@ -17,7 +17,7 @@
 //! | with 2,000, the link measured, and the device table measured by itself where what else moves in the process hides it | 498 bytes | `cargo bench --bench density` |
 //! | of it with 18,000: for a link (slope over six steps); for a device that it knows (slope between 9,000 and 18,000); the kernel's, for a socket | 203 bytes; 219 bytes; 3,877 bytes | `muster-load hold --devices 18000` |
 //! | what the whole server grew by from 2,000 connected devices to 18,000, whatever came once in it, for each | 498 bytes | two of these runs |
-//! | resident memory five seconds after 18,000 links have closed, of that when all devices had been there and gone; of that of the server before the first link | 0.91; 1.11 | `muster-load hold --devices 18000` |
+//! | resident memory five seconds after 18,000 links have closed, of that when all devices had been there and gone; of that of the server before the first link; two runs | 0.91 and 1.01; 1.11 and 1.15 | `muster-load hold --devices 18000` |
 //! | the tables alone at two million entries: records and certificates; links; deadlines | 212; 260; 16 bytes each | `cargo test --test two_million -- --nocapture` |
 //! | idle server without devices, resident, nine seconds after its start; a minute later; anonymous memory of it | 10.7 to 10.9 MiB; 11.1 to 11.2 MiB, in three starts; 3.2 MiB | `musterd run`, `/proc/PID/smaps_rollup` |
 //! | 18,000 devices back after `kill -9`, with tickets: 99 % live; the target, one and a half times the processor time of both ends' handshakes; events lost or twice; on a day on which everything took a quarter longer | 3.56 s; 5.23 s; none; 4.42 s of 6.41 | `muster-load storm --devices 18000` |
