@@ -118,7 +118,7 @@ fn write_durable(file: &File, offset: u64, pages: &[u8]) -> io::Result<usize> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
     use std::cell::Cell;
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     /// A file system on a disk, and one that is memory.
-    fn directories() -> [tempfile::TempDir; 2] {
+    pub(in super::super) fn directories() -> [tempfile::TempDir; 2] {
         let memory = Path::new("/dev/shm");
         let second = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
         [tempfile::tempdir().unwrap(), second.unwrap()]

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::flusher::{FlushError, Flusher};
-use super::layout::Position;
 use super::storage::Storage;
 use super::threads::Notice;
 
@@ -21,30 +20,27 @@ const FAST_MICROSECONDS_MAX: u64 = 500;
 pub(crate) struct Duty<S: Storage> {
     flusher: Flusher<S>,
     on_notice: Arc<dyn Fn(Notice) + Send + Sync>,
-    told: Position,
-    has_failed: bool,
 }
 
 impl<S: Storage> Duty<S> {
     pub(crate) fn new(flusher: Flusher<S>, on_notice: Arc<dyn Fn(Notice) + Send + Sync>) -> Self {
-        let told = Position(flusher.shared.catalog.durable());
-        Self { flusher, on_notice, told, has_failed: false }
+        Self { flusher, on_notice }
     }
 
     /// Flushes once and tells of it, before anybody else can: what is told is told in order.
     pub(crate) fn flush(&mut self) -> Result<(), FlushError> {
+        let (before, had_failed) = (self.flusher.shared.catalog.durable(), self.flusher.has_failed());
         let since = Instant::now();
         match self.flusher.flush_once() {
             Ok(durable) => {
-                if durable > self.told {
-                    self.told = durable;
+                if durable.0 > before {
                     self.flusher.shared.pace.note(since.elapsed().as_micros().try_into().unwrap_or(u64::MAX));
                     (self.on_notice)(Notice::Durable(durable));
                 }
                 Ok(())
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.has_failed, true) {
+                if !had_failed {
                     (self.on_notice)(Notice::Failed(error.clone()));
                 }
                 Err(error)
@@ -80,7 +76,7 @@ mod tests {
 
     use super::super::handle::Shared;
     use super::super::sim::{LossyDisk, WriteFault};
-    use super::super::{Journal, Opened, Options, Record, Threads};
+    use super::super::{Journal, Opened, Options, Position, Record, Threads};
     use super::*;
 
     struct House {

@@ -56,6 +56,11 @@ impl<S: Storage> Flusher<S> {
         Ok(Self { shared, consumer, pages, taken: Vec::new(), failed: None })
     }
 
+    /// Whether a write has failed, and the journal is over.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
     /// Writes everything that waits, makes it durable, and publishes the durable position, which it returns.
     /// One durable write, as long as the disk keeps up; when a segment got full meanwhile, two more: its trailer, and what the next one holds.
     ///

@@ -179,7 +179,7 @@ impl<S: Storage> Journal<S> {
         options.check()?;
         let window = usize::try_from(options.window_bytes).unwrap_or(usize::MAX);
         let (producer, consumer) = region::ring(window).map_err(OpenError::Window)?;
-        let found = recover(&storage, from, false, &mut on_record)?;
+        let mut found = recover(&storage, from, false, &mut on_record)?;
         let recovery = Recovery {
             durable: Position(found.durable),
             wiped_bytes: found.wiped_bytes,
@@ -187,7 +187,7 @@ impl<S: Storage> Journal<S> {
         };
         let room = records_room(options.segment_bytes);
         let catalog = Arc::new(Catalog::new(Arc::new(storage), found.durable, found.entries, found.damages));
-        let head = found.open.as_ref().map_or(Vec::new(), |open| open.head.clone());
+        let head = found.open.as_mut().map(|open| std::mem::take(&mut open.head)).unwrap_or_default();
         let has_segment = found.open.is_some() || found.next.is_some();
         let shared = Arc::new(Shared {
             tail: Mutex::new(Tail::new(producer, found.open, found.next, room)),

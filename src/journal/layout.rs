@@ -60,8 +60,8 @@
 //! # What can be torn, and what is made of it
 //!
 //! Order of writing: a segment is zero-filled, given its header and synced before it gets its name. Records are
-//! written in order, in whole pages, each write durable before the next begins: with what stands in the first page already, and zeros up to the end of the last. The trailer is written once all of the segment's
-//! records are durable. The next segment gets its first record once the trailer is durable.
+//! written in order, in whole pages, each write durable before the next begins: with what stands in the first page already,
+//! and zeros up to the end of the last. The trailer is written once all of the segment's records are durable. The next segment gets its first record once the trailer is durable.
 //!
 //! | found at the opening | what happened | what is done |
 //! |---|---|---|

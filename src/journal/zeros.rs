@@ -66,14 +66,8 @@ mod tests {
 
     use std::os::unix::fs::MetadataExt;
 
+    use super::super::direct::tests::directories;
     use super::*;
-
-    /// A file system on a disk, and one that is memory and may refuse direct writes.
-    fn directories() -> [tempfile::TempDir; 2] {
-        let memory = Path::new("/dev/shm");
-        let second = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        [tempfile::tempdir().unwrap(), second.unwrap()]
-    }
 
     #[test]
     fn all_of_it_is_zeros_and_its_room_is_taken() {

@@ -97,8 +97,8 @@
 //!
 //! On a better day, with the build before the last two steps of [`throughput`](super::throughput), 1,000 links took 143,992 messages a second (1.77 of the best), 64 links 113,697 (1.06), 64 in
 //! flight 280,872 for 2.9 µs each, and p99 in the storm was 7.6 ms (0.8 before it). What those steps brought was measured against that build in the same minutes: 64 in flight
-//! 296,144 and 314,875 a second instead of 226,697 and 216,327; 1,000 links 131,299 and 113,030 instead of 99,901 and 97,083; 64 links the same; p99 in the
-//! storm the same (9.4 to 14.9 ms, both), before it 3.2 to 5.0 ms instead of 2.8 to 4.4.
+//! 295,427 and 298,824 a second instead of 226,697 and 216,327; 1,000 links 122,112 and 116,965 instead of 99,901 and 97,083; 64 links 87,674 and 92,664 instead of 74,613 and 95,082; p99 in the
+//! storm the same (9.4 to 14.9 ms, both), before it 3.2 to 4.4 ms instead of 2.8 to 4.4.
 //! Half an hour after the table: 1,000 links 133,457 and 146,940 a second, 64 links 84,132 and 91,888, 64 in flight as an agent sends them 297,007 and 293,354, p99 in the storm 8.3 and 9.0 ms.
 //!
 //! Of the 1,357 bytes 1,062 are for knowing the device, which has enrolled and is in the database; the figure counts pages of the program and the first visits'
