@@ -112,10 +112,10 @@ fn devices_are_held_and_let_go() {
     let html = std::fs::read_to_string(page).unwrap();
     assert!(html.contains("<svg") && !html.contains("<script"), "a page with plots and without programs");
     // The second run finds the devices of the first, and shares them out over two processes.
-    let again = place.run("hold --devices 40 --seconds 1 --processes 2 --rate 40");
+    let again = place.run("hold --devices 50 --seconds 1 --processes 2 --rate 40");
     let notes = again["notes"].to_string();
     assert!(notes.contains("earlier run") && notes.contains("2 client processes"), "{notes}");
-    assert!((figure(&again, "links") - 40.0).abs() < 0.1);
+    assert!((figure(&again, "links") - 50.0).abs() < 0.1);
     assert!(
         figure(&again, "connects_per_second") < 80.0,
         "no faster than it was told, but for the first of each step"

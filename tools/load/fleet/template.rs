@@ -1,5 +1,8 @@
 //! What a server of `--self` had after its devices were enrolled, kept for the next run: identity and database, before the first event,
 //! and the devices' identities beside them. Each run works on a copy.
+//!
+//! A kept server has exactly as many devices as the run: one that knows more of them plans for more, and would tell those that are there to spread
+//! over a longer time.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,10 +20,16 @@ const HALF: &str = "half";
 
 const IDENTITIES: &str = "devices.identities";
 
-/// Where the kept server of one group is.
-pub(crate) fn folder(cache: &Path, group: &str) -> PathBuf {
+/// How all folders begin.
+const PREFIX: &str = "self-";
+
+/// Servers that are kept at most, the newest; the largest take some 14 MB.
+const KEPT_MAX: usize = 6;
+
+/// Where the kept server with so many devices of one group is.
+pub(crate) fn folder(cache: &Path, group: &str, devices: usize) -> PathBuf {
     // A later version may store what this one does not understand.
-    cache.join(format!("self-{}-{group}", env!("CARGO_PKG_VERSION")))
+    cache.join(format!("{PREFIX}{}-{group}-{devices}", env!("CARGO_PKG_VERSION")))
 }
 
 /// Puts the kept server's data where a new one looks for it. Its devices; `None` when there is none, or it is damaged.
@@ -55,11 +64,26 @@ pub(crate) fn keep(
     if written.is_ok() {
         forget(folder);
         let renamed = std::fs::rename(&beside, folder);
+        forget_oldest(folder);
         return renamed
             .map_err(Failure::when(format!("write {} (--no-cache does without)", folder.display())));
     }
     forget(&beside);
     written
+}
+
+/// Removes the oldest beside `folder` until no more are left than are kept. What can't be looked at stays.
+fn forget_oldest(folder: &Path) {
+    let Some(entries) = folder.parent().and_then(|cache| std::fs::read_dir(cache).ok()) else { return };
+    let mut kept: Vec<_> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX) && entry.path() != folder)
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    kept.sort_unstable();
+    for (_, oldest) in kept.iter().take((kept.len() + 1).saturating_sub(KEPT_MAX)) {
+        forget(oldest);
+    }
 }
 
 /// Removes what is kept.
@@ -92,7 +116,7 @@ mod tests {
     fn a_kept_server_is_taken_as_it_was_and_a_damaged_one_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let (data, new) = (directory.path().join("data"), directory.path().join("new"));
-        let folder = folder(&directory.path().join("cache"), "kept");
+        let folder = folder(&directory.path().join("cache"), "kept", 3);
         assert!(take(&folder, &new).is_none());
         for part in PARTS {
             std::fs::create_dir_all(data.join(part)).unwrap();
@@ -110,5 +134,27 @@ mod tests {
         assert!(take(&folder, &new).is_none());
         forget(&folder);
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn the_newest_servers_are_kept_and_no_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        for part in PARTS {
+            std::fs::create_dir_all(data.join(part)).unwrap();
+        }
+        let cache = directory.path().join("cache");
+        let made: Vec<_> = (1..KEPT_MAX + 4).map(|devices| folder(&cache, "kept", devices)).collect();
+        let other = cache.join("server-kept.identities");
+        std::fs::create_dir_all(&cache).unwrap();
+        std::fs::write(&other, "another server's devices").unwrap();
+        for (age, folder) in made.iter().enumerate() {
+            keep(folder, &data, None, &[]).unwrap();
+            let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(age as u64);
+            std::fs::File::open(folder).unwrap().set_modified(time).unwrap();
+        }
+        let left: Vec<_> = made.iter().filter(|folder| folder.exists()).collect();
+        assert_eq!(left, made[made.len() - KEPT_MAX..].iter().collect::<Vec<_>>());
+        assert!(other.exists());
     }
 }

@@ -140,12 +140,11 @@ fn own(
     if wishes.wants_starts && has_half {
         started.extend(started_again(&mut start()?, notes)?);
     }
-    let folder = cache.map(|cache| template::folder(cache, wishes.group()));
+    let folder = cache.map(|cache| template::folder(cache, wishes.group(), wishes.devices));
     if let Some(folder) = &folder {
         let directory = Scratch::make(common.data.as_deref())?;
         match template::take(folder, &directory.path().join("data")) {
-            Some(mut identities) if identities.len() >= wishes.devices => {
-                identities.truncate(wishes.devices);
+            Some(identities) if identities.len() == wishes.devices => {
                 let half = Scratch::make(common.data.as_deref())?;
                 let is_whole = !has_half || template::take_half(folder, &half.path().join("data"));
                 // What a kept server can't do, another version's for instance, a new one can.
