@@ -5,16 +5,32 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Instant;
 
+use parking_lot::MutexGuard;
+
 use super::flusher::{FlushError, Flusher};
+use super::handle::Shared;
+use super::layout::Position;
 use super::storage::Storage;
 use super::threads::Notice;
 
 /// A durable write that takes no longer than this, in microseconds, is waited for by whoever appended. While it takes longer, a thread with sockets has something
 /// better to do.
 const FAST_MICROSECONDS_MAX: u64 = 500;
+
+/// What became of the wish to flush here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Flushed {
+    /// What was appended before is durable, or the journal has failed; whoever is told of notices was told.
+    Done,
+    /// Others are at it, perhaps without what was appended last. When they are done there is a notice ([`Notice::Durable`]): then it can be tried again.
+    ByOthers,
+    /// It is not done: the disk takes its time, or nobody has the duty. The journal's thread is for that.
+    NotHere,
+}
 
 /// The flusher, and whom to tell. Whoever holds it flushes.
 pub(crate) struct Duty<S: Storage> {
@@ -27,25 +43,53 @@ impl<S: Storage> Duty<S> {
         Self { flusher, on_notice }
     }
 
-    /// Flushes once and tells of it, before anybody else can: what is told is told in order.
-    pub(crate) fn flush(&mut self) -> Result<(), FlushError> {
+    /// Flushes once. What is to be told of it.
+    fn flush(&mut self) -> (Result<(), FlushError>, Option<Notice>) {
         let (before, had_failed) = (self.flusher.shared.catalog.durable(), self.flusher.has_failed());
         let since = Instant::now();
         match self.flusher.flush_once() {
-            Ok(durable) => {
-                if durable.0 > before {
-                    self.flusher.shared.pace.note(since.elapsed().as_micros().try_into().unwrap_or(u64::MAX));
-                    (self.on_notice)(Notice::Durable(durable));
-                }
-                Ok(())
+            Ok(durable) if durable.0 > before => {
+                self.flusher.shared.pace.note(since.elapsed().as_micros().try_into().unwrap_or(u64::MAX));
+                (Ok(()), Some(Notice::Durable(durable)))
             }
-            Err(error) => {
-                if !had_failed {
-                    (self.on_notice)(Notice::Failed(error.clone()));
-                }
-                Err(error)
-            }
+            Ok(_) => (Ok(()), None),
+            Err(error) => (Err(error.clone()), (!had_failed).then_some(Notice::Failed(error))),
         }
+    }
+}
+
+impl<S: Storage> Shared<S> {
+    /// Takes the duty, if nobody has it. Whoever has it hears of it otherwise, and tells when it is free.
+    pub(crate) fn try_duty(&self) -> Option<MutexGuard<'_, Option<Duty<S>>>> {
+        self.duty.try_lock().or_else(|| {
+            self.is_duty_wanted.store(true, Ordering::Relaxed);
+            // With the one below: either this sees that the duty is free, or who gives it back sees that it is wanted.
+            fence(Ordering::SeqCst);
+            self.duty.try_lock()
+        })
+    }
+
+    /// Flushes once, unless everything before `wanted` is durable, and tells of it when the next one can have the duty: who has found it taken and is
+    /// told so finds it free.
+    pub(crate) fn flush(
+        &self,
+        mut held: MutexGuard<'_, Option<Duty<S>>>,
+        wanted: Position,
+    ) -> Result<(), FlushError> {
+        let Some(duty) = &mut *held else { return Ok(()) };
+        let is_durable = self.catalog.durable() >= wanted.0;
+        let (result, notice) = if is_durable { (Ok(()), None) } else { duty.flush() };
+        let on_notice = Arc::clone(&duty.on_notice);
+        drop(held);
+        fence(Ordering::SeqCst);
+        let is_wanted =
+            self.is_duty_wanted.load(Ordering::Relaxed) && self.is_duty_wanted.swap(false, Ordering::Relaxed);
+        // There may have been nothing to write, and somebody who has appended since.
+        let free = || is_wanted.then(|| Notice::Durable(Position(self.catalog.durable())));
+        if let Some(notice) = notice.or_else(free) {
+            on_notice(notice);
+        }
+        result
     }
 }
 
@@ -78,6 +122,8 @@ mod tests {
     use super::super::sim::{LossyDisk, WriteFault};
     use super::super::{Journal, Opened, Options, Position, Record, Threads};
     use super::*;
+
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
     struct House {
         disk: LossyDisk,
@@ -115,14 +161,14 @@ mod tests {
         let House { disk, journal, threads, notices, .. } = house();
         let end = append(&journal);
         let writes = disk.writes();
-        assert!(journal.flush_here());
+        assert_eq!(journal.flush_here(), Flushed::Done);
         assert_eq!((journal.durable(), disk.writes()), (end, writes + 1));
         assert!(matches!(notices.recv().unwrap(), Notice::Durable(position) if position == end));
-        assert!(journal.flush_here());
+        assert_eq!(journal.flush_here(), Flushed::Done);
         assert_eq!(disk.writes(), writes + 1);
         threads.stop().unwrap();
         append(&journal);
-        assert!(!journal.flush_here(), "nobody has the duty any more");
+        assert_eq!(journal.flush_here(), Flushed::NotHere, "nobody has the duty any more");
     }
 
     #[test]
@@ -130,11 +176,69 @@ mod tests {
         let House { journal, shared, threads, .. } = house();
         let end = append(&journal);
         let others = shared.duty.lock();
-        assert!(!journal.flush_here());
+        assert_eq!((journal.flush_here(), journal.is_flushing()), (Flushed::ByOthers, true));
         drop(others);
         assert!(journal.durable() < end);
-        assert!(journal.flush_here());
+        assert_eq!(journal.flush_here(), Flushed::Done);
         assert_eq!(journal.durable(), end);
+        threads.stop().unwrap();
+    }
+
+    #[test]
+    fn who_found_the_duty_taken_is_told_when_it_is_free_though_nothing_was_written() {
+        let House { journal, shared, threads, notices, .. } = house();
+        let end = append(&journal);
+        let is_told = || matches!(notices.recv().unwrap(), Notice::Durable(position) if position == end);
+        assert_eq!(journal.flush_here(), Flushed::Done);
+        assert!(is_told());
+        let others = shared.duty.lock();
+        assert_eq!(journal.flush_here(), Flushed::ByOthers);
+        shared.flush(others, Position(u64::MAX)).unwrap();
+        assert!(is_told());
+        let others = shared.duty.lock();
+        assert_eq!(journal.flush_here(), Flushed::ByOthers);
+        drop(others);
+        assert_eq!(journal.flush_here(), Flushed::Done);
+        assert!(is_told(), "who has the duty next tells");
+        threads.stop().unwrap();
+        assert!(notices.try_recv().is_err(), "once");
+    }
+
+    #[test]
+    fn nobody_who_waits_for_others_waits_for_ever() {
+        let disk = LossyDisk::new(1, 64 << 20);
+        let options = Options { keep_free_bytes: 0, ..Options::server() };
+        let Opened { journal, flusher, preparer, .. } =
+            Journal::open(disk, options, Position(0), 0, |_| {}).unwrap();
+        let told = Arc::new((parking_lot::Mutex::new(0_u64), parking_lot::Condvar::new()));
+        let tell = Arc::clone(&told);
+        let threads = Threads::spawn("test", flusher, preparer, move |_| {
+            *tell.0.lock() += 1;
+            tell.1.notify_all();
+        })
+        .unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..5_000 {
+                        let end = append(&journal);
+                        while journal.durable() < end {
+                            let before = *told.0.lock();
+                            match journal.flush_here() {
+                                Flushed::Done => {}
+                                Flushed::NotHere => journal.ring(),
+                                Flushed::ByOthers => {
+                                    let mut notices = told.0.lock();
+                                    let is_over = *notices == before
+                                        && told.1.wait_for(&mut notices, PATIENCE).timed_out();
+                                    assert!(!is_over, "nobody has told that the duty is free");
+                                }
+                            }
+                        }
+                    }
+                });
+            }
+        });
         threads.stop().unwrap();
     }
 
@@ -143,7 +247,7 @@ mod tests {
         let House { journal, shared, threads, notices, .. } = house();
         shared.pace.note(1_000_000);
         let end = append(&journal);
-        assert!(!journal.flush_here());
+        assert_eq!(journal.flush_here(), Flushed::NotHere);
         journal.ring();
         assert!(matches!(notices.recv().unwrap(), Notice::Durable(position) if position == end));
         threads.stop().unwrap();
@@ -154,9 +258,9 @@ mod tests {
         let House { disk, journal, threads, notices, .. } = house();
         append(&journal);
         disk.fail_after(0, WriteFault::SyncError);
-        assert!(journal.flush_here());
+        assert_eq!(journal.flush_here(), Flushed::Done);
         assert!(matches!(notices.recv().unwrap(), Notice::Failed(_)));
-        assert!(journal.flush_here());
+        assert_eq!(journal.flush_here(), Flushed::Done);
         journal.ring();
         assert!(threads.stop().is_err());
         assert!(notices.try_recv().is_err(), "once");

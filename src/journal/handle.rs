@@ -3,12 +3,13 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
 use super::catalog::{Catalog, Damage, SegmentInfo};
 use super::doorbell::Doorbell;
-use super::duty::{Duty, Pace};
+use super::duty::{Duty, Flushed, Pace};
 use super::files::FileStorage;
 use super::flusher::Flusher;
 use super::layout::{Position, Record, RecordView, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
@@ -145,6 +146,8 @@ pub(crate) struct Shared<S: Storage> {
     pub(crate) limit_bytes: Mutex<Option<u64>>,
     /// Here while threads do the duties.
     pub(crate) duty: Mutex<Option<Duty<S>>>,
+    /// Somebody has found the duty taken.
+    pub(crate) is_duty_wanted: AtomicBool,
     pub(crate) pace: Pace,
     pub(crate) flush_bell: Doorbell,
     pub(crate) prepare_bell: Doorbell,
@@ -197,6 +200,7 @@ impl<S: Storage> Journal<S> {
             retention: Mutex::new(options.retention),
             limit_bytes: Mutex::new(options.limit_bytes),
             duty: Mutex::new(None),
+            is_duty_wanted: AtomicBool::new(false),
             pace: Pace::default(),
             flush_bell: Doorbell::default(),
             prepare_bell: Doorbell::default(),
@@ -240,23 +244,26 @@ impl<S: Storage> Journal<S> {
         self.shared.flush_bell.ring();
     }
 
-    /// Does the flusher's duty on this thread, for one that has appended and would only wait: when it returns, what was appended before is durable, or the
-    /// journal has failed, and who is told of notices was told. `false`: it is not done, as the disk takes its time, or others are at it. Then
+    /// Does the flusher's duty on this thread, for one that has appended and would only wait. Never waits for others: see [`Flushed`]. Where it is not done here,
     /// [`ring`](Self::ring).
-    #[must_use]
-    pub fn flush_here(&self) -> bool {
+    pub fn flush_here(&self) -> Flushed {
         if !self.shared.pace.is_fast() {
-            return false;
+            return Flushed::NotHere;
         }
         let wanted = self.end();
-        let Some(mut duty) = self.shared.duty.try_lock() else { return false };
-        let Some(duty) = &mut *duty else { return false };
-        // Whoever had it last may have written this too.
-        if self.durable() < wanted {
-            // A failure is told of, once, and ends the process.
-            let _ = duty.flush();
+        let Some(held) = self.shared.try_duty() else { return Flushed::ByOthers };
+        if held.is_none() {
+            return Flushed::NotHere;
         }
-        true
+        // Whoever had it last may have written this too. A failure is told of, once, and ends the process.
+        let _ = self.shared.flush(held, wanted);
+        Flushed::Done
+    }
+
+    /// Whether somebody is at it now.
+    #[must_use]
+    pub fn is_flushing(&self) -> bool {
+        self.shared.duty.is_locked()
     }
 
     /// Everything before it is durable.

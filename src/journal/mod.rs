@@ -44,6 +44,7 @@ mod zeros;
 
 pub use catalog::{Damage, SegmentInfo, SegmentState};
 pub use direct::PAGE_BYTES;
+pub use duty::Flushed;
 pub use files::{DirectoryError, FileStorage};
 pub use flusher::{FlushError, Flusher};
 pub use handle::{Journal, OpenError, Opened, Options, Recovery, Retention};

@@ -34,7 +34,7 @@ const STACK_BYTES: usize = 256 * 1024;
 /// What a journal's threads tell, and those who flush for them, each from its own thread. Whoever is told must not wait there.
 #[derive(Debug)]
 pub enum Notice {
-    /// Everything before it is durable now: release the acknowledgements.
+    /// Everything before it is durable now: release the acknowledgements. Of two who flush one after the other the second may be the first to tell.
     Durable(Position),
     /// A write failed. Nothing is appended any more: end the process.
     Failed(FlushError),
@@ -124,9 +124,7 @@ fn run_flusher<S: Storage>(shared: &Shared<S>, stop: &AtomicBool) -> Result<(), 
         shared.flush_bell.wait(None);
         // Read before the flush: whatever was appended before the stop is in it.
         let stopping = stop.load(Ordering::Acquire);
-        if let Some(duty) = &mut *shared.duty.lock() {
-            duty.flush()?;
-        }
+        shared.flush(shared.duty.lock(), Position(u64::MAX))?;
         if stopping {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::journal::Flushed;
 use crate::machine::command::{CallStep, Job};
 use crate::machine::hot::{HotRecord, LinkRef};
 use crate::machine::session::SyncPolicy;
@@ -51,9 +52,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Wakes the flusher: called once a turn, when something was appended.
     fn flush(&self);
 
-    /// Makes durable what was appended while the caller waits, if that is a matter of a moment. `false`: it is not done.
-    #[must_use]
-    fn flush_here(&self) -> bool;
+    /// Makes durable what was appended while the caller waits, if that is a matter of a moment.
+    fn flush_here(&self) -> Flushed;
+
+    /// Whether somebody makes something durable now.
+    fn is_flushing(&self) -> bool;
 
     /// Everything before this position is durable.
     fn durable(&self) -> u64;

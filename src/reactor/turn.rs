@@ -13,6 +13,7 @@ use super::channel::ServerTls;
 use super::links::Links;
 use super::stopping::Stopping;
 use crate::fleet::pacing::Turns;
+use crate::journal::Flushed;
 use crate::lane::counters::Counters;
 use crate::lane::mailbox::Mailbox;
 use crate::lane::permits::Permits;
@@ -80,6 +81,8 @@ pub struct Reactor<B> {
     pub(super) blocked: VecDeque<usize>,
     pub(super) dirty: Vec<usize>,
     pub(super) has_appended: bool,
+    /// Others made something durable when this reactor wanted to.
+    pub(super) waits_to_flush: bool,
     pub(super) gather: Gather,
     /// Plaintext of the link that is being read; every link in turn.
     pub(super) plain: Vec<u8>,
@@ -148,6 +151,7 @@ impl<B: Backend> Reactor<B> {
             blocked: VecDeque::new(),
             dirty: Vec::new(),
             has_appended: false,
+            waits_to_flush: false,
             gather: Gather::default(),
             plain: Vec::new(),
             encoded: Vec::new(),
@@ -207,8 +211,12 @@ impl<B: Backend> Reactor<B> {
         self.gather.end();
         // With nothing else to do it would only wait.
         let is_idle = self.ready.is_empty() && self.arriving.is_empty();
-        if !(is_idle && self.backend.flush_here()) {
-            self.backend.flush();
+        self.waits_to_flush = false;
+        match is_idle.then(|| self.backend.flush_here()) {
+            Some(Flushed::Done) => {}
+            // They wake this one when they are done. What comes until then goes with it.
+            Some(Flushed::ByOthers) => (self.waits_to_flush, self.has_appended) = (true, true),
+            Some(Flushed::NotHere) | None => self.backend.flush(),
         }
     }
 

@@ -52,7 +52,7 @@ impl<B: Backend> Reactor<B> {
     /// Reads what devices say to the acknowledgements that they have just been sent, for a moment: one durable write serves them with those that have spoken
     /// already. Whoever else wants the processor has it meanwhile.
     pub(super) fn gather(&mut self) -> Result<(), ReactorError> {
-        if !self.has_appended || !self.arriving.is_empty() {
+        if !self.has_appended || !self.arriving.is_empty() || self.backend.is_flushing() {
             return Ok(());
         }
         let at_most_microseconds = self.gather.begin();
@@ -100,12 +100,13 @@ impl<B: Backend> Reactor<B> {
         }
     }
 
-    /// Asks to be woken when the durable position moves, if anything waits for it. Whether it has moved far enough already.
+    /// Asks to be woken when the durable position moves, or whoever makes it move is done, if anything waits for that. Whether it has come already.
     fn is_durable_meanwhile(&self) -> bool {
-        if self.acks.is_empty() && self.blocked.is_empty() {
+        if self.acks.is_empty() && self.blocked.is_empty() && !self.waits_to_flush {
             return false;
         }
         self.mailbox.wait_elsewhere();
-        self.acks.waits_for().is_some_and(|position| position <= self.backend.durable())
+        let may_flush = self.waits_to_flush && !self.backend.is_flushing();
+        may_flush || self.acks.waits_for().is_some_and(|position| position <= self.backend.durable())
     }
 }

@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 use super::members::Members;
 use super::presence::Announcer;
 use crate::fleet::pacing;
-use crate::journal::{AppendError, Journal, NoRoom, Record};
+use crate::journal::{AppendError, Flushed, Journal, NoRoom, Record};
 use crate::lane::calls::ToCaller;
 use crate::lane::counters::Counters;
 use crate::lane::mailbox::Mailbox;
@@ -212,8 +212,12 @@ impl Backend for LiveBackend {
         })
     }
 
-    fn flush_here(&self) -> bool {
+    fn flush_here(&self) -> Flushed {
         self.journal.flush_here()
+    }
+
+    fn is_flushing(&self) -> bool {
+        self.journal.is_flushing()
     }
 
     fn flush(&self) {

@@ -142,7 +142,11 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let journal_threads = Threads::spawn("journal", flusher, preparer, move |notice| match notice {
         Notice::Durable(position) => {
             rung.ring_waiting();
-            durable.send_replace(position.0);
+            durable.send_if_modified(|known| {
+                let is_further = *known < position.0;
+                *known = position.0.max(*known);
+                is_further
+            });
         }
         Notice::Failed(error) => {
             log::error!("the journal failed, nothing is acknowledged any more: {}", error.0);
