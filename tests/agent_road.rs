@@ -111,6 +111,28 @@ fn events_wait_in_the_spool_while_nobody_runs_and_while_the_server_is_away() {
     assert_eq!(stored(&site), [(1, "nobody runs".to_owned()), (2, "no server".to_owned())]);
 }
 
+/// A ticket is used up by the connection on which it is shown. An attempt that finds nobody shows it to nobody.
+#[test]
+fn attempts_that_find_no_server_cost_no_ticket() {
+    let site = Site::new();
+    let server = site.server();
+    assert!(site.enroll(&site.token()).status.success());
+    let agent = site.agent_process();
+    assert!(site.agent(&["sync"]).status.success(), "in full, and a ticket is given out");
+    server.kill();
+    for attempt in 0..3 {
+        assert_eq!(site.agent(&["sync"]).status.code(), Some(1), "attempt {attempt}");
+    }
+    let server = site.server();
+    assert!(site.agent(&["sync"]).status.success());
+    let links = &site.ctl_json(&["status"])["links"];
+    let handshakes = |field: &str| links[field].as_u64().unwrap();
+    assert!(handshakes("handshakes") >= 1, "{links}");
+    assert_eq!(handshakes("handshakes"), handshakes("handshakes_resumed"), "{links}");
+    assert!(agent.end().success());
+    assert!(server.end().success());
+}
+
 /// The server is killed again and again while events flow; the agent is killed once, too. Nothing that was promised to the program is
 /// missing, nothing is there twice, and the order holds.
 #[test]
