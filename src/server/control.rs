@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
 use tokio::sync::watch;
 
 use super::ServerError;
+use super::alarm::Alarm;
 use super::presence::Rounds;
 use super::sequences::{Round, WriteBack};
 use super::tickets::TicketRounds;
@@ -38,6 +40,8 @@ pub(super) struct Control {
     pub(super) counters: Arc<Counters>,
     pub(super) trimmer: Trimmer,
     pub(super) tickets: TicketRounds,
+    /// Who hears of it when the thread panics.
+    pub(super) failed: Sender<String>,
 }
 
 /// The control thread, running.
@@ -58,6 +62,7 @@ impl ControlThread {
         let thread = Builder::new()
             .name("control".into())
             .spawn(move || {
+                let _alarm = Alarm::new("the control thread", control.failed.clone());
                 if let Err(error) = runtime.block_on(control.run(listener, stopping)) {
                     log::error!("the administration has ended: {error}");
                 }

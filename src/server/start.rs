@@ -138,7 +138,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
 
     let (durable, durable_seen) = watch::channel(journal.durable().0);
     let (failed, failures) = bounded(1);
-    let (rung, reactor_failed, failed_port) = (lanes.clone(), failed.clone(), failed.clone());
+    let (rung, journal_failed) = (lanes.clone(), failed.clone());
     let journal_threads = Threads::spawn("journal", flusher, preparer, move |notice| match notice {
         Notice::Durable(position) => {
             rung.ring_waiting();
@@ -151,7 +151,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         Notice::Failed(error) => {
             log::error!("the journal failed, nothing is acknowledged any more: {}", error.0);
             // A second failure would say nothing new.
-            let _ = failed.try_send(format!("the journal failed: {}", error.0));
+            let _ = journal_failed.try_send(format!("the journal failed: {}", error.0));
         }
         Notice::NoRoom(why) => log::error!("no room for more events, devices keep them: {why}"),
         Notice::RoomAgain => {
@@ -175,7 +175,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
             counters: counters.clone(),
             server_started: now,
             seed,
-            failed: failed_port,
+            failed: failed.clone(),
         },
     )?;
     let calls: Arc<dyn Calls> = Arc::new(desk);
@@ -186,6 +186,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         announcer: announcer.clone(),
         clock,
         server_started: now,
+        failed: failed.clone(),
     })?;
     let tools = Tools {
         store: store.clone(),
@@ -194,7 +195,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         bell: steward.bell(),
         clock,
     };
-    let workers = workers::spawn(config.workers.unwrap_or(cores), &assignments, &tools)
+    let workers = workers::spawn(config.workers.unwrap_or(cores), &assignments, &tools, &failed)
         .map_err(ServerError::when("start the workers"))?;
     let context = AdminContext {
         nudge: Arc::new(steward.bell()),
@@ -232,11 +233,12 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         counters: counters.clone(),
         trimmer: Trimmer::default(),
         tickets,
+        failed: failed.clone(),
     })?;
 
     // Devices last: whoever connects finds everything there.
     let spawn = |(number, reactor): (usize, Reactor<LiveBackend>)| {
-        let (lanes, failed) = (lanes.clone(), reactor_failed.clone());
+        let (lanes, failed) = (lanes.clone(), failed.clone());
         Builder::new().name(format!("reactor-{number}")).spawn(move || {
             let _alarm = Alarm::new("a reactor", failed.clone());
             if let Err(error) = reactor.run(lanes) {

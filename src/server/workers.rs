@@ -4,8 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 
+use super::alarm::Alarm;
 use super::backend::Assignment;
 use super::enrolment;
 use super::identity::Identity;
@@ -31,10 +32,13 @@ pub(super) fn spawn(
     count: usize,
     assignments: &Receiver<Assignment>,
     tools: &Tools,
+    failed: &Sender<String>,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let worker = |number: usize| {
-        let (assignments, tools) = (assignments.clone(), tools.clone());
+        let (assignments, tools, failed) = (assignments.clone(), tools.clone(), failed.clone());
         Builder::new().name(format!("worker-{number}")).spawn(move || {
+            // The job's device would wait for its outcome, and its permit would be lost.
+            let _alarm = Alarm::new("a worker", failed);
             for (link, job) in assignments {
                 tools.work(link, job);
             }

@@ -18,6 +18,7 @@ use self::nudge::Nudges;
 use self::status::Statuses;
 use self::tasks::Tasks;
 use super::ServerError;
+use super::alarm::Alarm;
 use super::presence::Announcer;
 use crate::admin::{Calls, Nudge};
 use crate::reactor::Clock;
@@ -39,6 +40,8 @@ pub(super) struct StewardTools {
     pub(super) announcer: Announcer,
     pub(super) clock: Clock,
     pub(super) server_started: WallTime,
+    /// Who hears of it when the thread panics.
+    pub(super) failed: Sender<String>,
 }
 
 /// The thread, running.
@@ -90,7 +93,10 @@ impl StewardThread {
         };
         let thread = Builder::new()
             .name("steward".into())
-            .spawn(move || steward.run(&rung))
+            .spawn(move || {
+                let _alarm = Alarm::new("the steward", tools.failed);
+                steward.run(&rung);
+            })
             .map_err(ServerError::when("start the steward"))?;
         Ok(Self { bell, is_stopping, thread })
     }
