@@ -10,6 +10,9 @@ const QUIET_MAX: u64 = 32;
 /// When a start is over, in looks: what it needed of memory, and of the program itself, is given back then.
 const START_LOOKS: u32 = 2;
 
+/// After how many looks memory is given back once more: by then what the end of a storm itself needed is free too, and nobody needs the code for it.
+const AFTERMATH_LOOKS: u32 = 2;
+
 /// What is to be done about memory now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Trim {
@@ -31,6 +34,8 @@ pub(super) struct Trimmer {
     handshakes_last: u64,
     looks: u32,
     has_emptied: bool,
+    /// Looks until memory is given back once more.
+    aftermath: Option<u32>,
 }
 
 impl Trimmer {
@@ -42,17 +47,23 @@ impl Trimmer {
         (self.links_last, self.handshakes_last) = (links_open, handshakes);
         self.links_most = self.links_most.max(links_open);
         if std::mem::take(&mut self.has_emptied) {
+            self.aftermath = Some(AFTERMATH_LOOKS);
             return Trim::GiveBack;
         }
         let gone = self.links_most - links_open;
         let made = handshakes.saturating_sub(self.handshakes_trimmed);
         let is_worth_it = gone >= LINKS_MIN.max(self.links_most / 8) || made >= LINKS_MIN;
-        if !(is_quiet && is_worth_it || self.looks == START_LOOKS) {
-            return Trim::Nothing;
+        if is_quiet && is_worth_it || self.looks == START_LOOKS {
+            (self.links_most, self.handshakes_trimmed) = (links_open, handshakes);
+            self.has_emptied = true;
+            return Trim::EmptyCaches;
         }
-        (self.links_most, self.handshakes_trimmed) = (links_open, handshakes);
-        self.has_emptied = true;
-        Trim::EmptyCaches
+        self.aftermath = self.aftermath.map(|looks| looks.saturating_sub(1));
+        if is_quiet && self.aftermath == Some(0) {
+            self.aftermath = None;
+            return Trim::GiveBack;
+        }
+        Trim::Nothing
     }
 }
 
@@ -79,6 +90,10 @@ mod tests {
         assert_eq!(trimmer.look(3_000, 9_010), Nothing, "they are going");
         assert_eq!(trimmer.look(3_000, 9_010), EmptyCaches);
         assert_eq!(trimmer.look(2_990, 9_020), GiveBack);
-        assert_eq!(trimmer.look(2_990, 9_020), Nothing, "what comes and goes all day is no storm");
+        assert_eq!(trimmer.look(2_990, 9_020), Nothing);
+        assert_eq!(trimmer.look(2_990, 9_020), GiveBack, "what the end of the storm needed");
+        for _ in 0..10 {
+            assert_eq!(trimmer.look(2_990, 9_020), Nothing, "what comes and goes all day is no storm");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use muster::client::{Address, Client};
+use muster::memory;
 use muster::server::Server;
 use muster::server::config::{Config, DEFAULT_PORT};
 use muster::wire::api::NewToken;
@@ -15,6 +16,7 @@ use crate::{Failure, configuration};
 
 /// `musterd run`
 pub(crate) fn command(run: &Run) -> Result<ExitCode, Failure> {
+    memory::begin_with_small_caches();
     let config = settings(run)?;
     start_logging(config.log_level);
     raise_descriptor_limit();

@@ -5,6 +5,7 @@ use std::io::{BufRead as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use muster::memory;
 use muster::server::Server;
 use muster::server::config::Config;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,8 @@ pub(crate) const DRAIN: &str = "drain";
 
 /// The hidden command `server`.
 pub(crate) fn run() -> Result<(), Failure> {
+    // As musterd does.
+    memory::begin_with_small_caches();
     let mut lines = std::io::stdin().lock().lines();
     let first = lines.next().and_then(Result::ok).unwrap_or_default();
     let setting: ChildSetting = serde_json::from_str(&first)
