@@ -56,6 +56,10 @@
 //! waits to be written. There are no more heaps than cores (`M_ARENA_MAX` of mallopt(3)): with one for each thread, each kept pages in which something
 //! small lived on. When thousands of devices come or go at once, those to be judged for it are remembered up to a limit; the others are within a minute anyway.
 //!
-//! What remains above the server that was just started are mostly small blocks that each thread keeps to itself (glibc's tcache, which has no call to empty
-//! it), and the pages that they stand in.
+//! Two seconds later it is given back once more, with what the end of the storm itself needed.
+//!
+//! A thread keeps some free blocks of each small size for itself (glibc's tcache, 7 of each by default), and each holds a page that can't be given back for its sake: with the very same blocks
+//! in use as when it was started, a server that 18,000 devices had visited took 2 to 2.7 MiB more. The C library takes how many they are from `GLIBC_TUNABLES` before the program begins, and there is no call
+//! for it; so `musterd run` puts `glibc.malloc.tcache_count=2` there and begins again, as the same process (`execve(2)`). Whoever sets that tunable is left alone. Two serve as many
+//! events as seven; with none it was about 5 % fewer.
 #![forbid(unsafe_code)]

@@ -22,7 +22,7 @@
 //! `--server HOST:PORT --admin unix:PATH` with the administration socket of that server: the devices enrol over the wire, into its groups `/muster-load/kept`
 //! and `/muster-load/called`. Its process is found through the socket, or named with `--pid`; when the server is elsewhere its processor time and memory
 //! are not measured, and the report says so. Identities are kept in `~/.cache/muster-load` (`--cache DIR`, `--no-cache`), so that a second run enrols nobody;
-//! when they were removed on the server, `--no-cache` enrols new ones. `storm` kills its server, so it refuses any but its own.
+//! when they were removed on the server, `--no-cache` enrols new ones. With `--self` the server is kept with them, one for each number of devices, the newest six. `storm` kills its server, so it refuses any but its own.
 //!
 //! # Limits of the tool
 //!

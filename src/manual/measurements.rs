@@ -13,16 +13,16 @@
 //! | full mutual handshake, both ends in one thread: our channel; bare rustls that builds a chain | 250 µs; 360 µs (ratio 0.69) | `cargo bench --bench handshake` |
 //! | resumed handshake, the same two | 170 µs; 230 µs (ratio 0.74) | the same |
 //! | memory of the server's end of an idle channel; of a whole link | 152 bytes; 256 bytes, nothing on the heap (asserted when it is compiled) | `src/reactor/channel/server_channel.rs` |
-//! | memory of a connected device, `Anonymous` of `smaps_rollup`, all included, with 10,000; with 18,000, four runs | 450 bytes; 422 to 493 | `muster-load hold --no-cache --devices 10000`, and so on, which is what `cargo bench --bench density` runs |
-//! | with 2,000, the link measured, and the device table measured by itself where what else moves in the process hides it | 498 bytes | `cargo bench --bench density` |
+//! | memory of a connected device, `Anonymous` of `smaps_rollup`, all included, with 10,000; with 18,000, eight runs | 450 bytes; 422 to 493, 453 to 522 in the last four | `muster-load hold --no-cache --devices 10000`, and so on, which is what `cargo bench --bench density` runs |
+//! | with 2,000, the link measured, and the device table measured by itself where what else moves in the process hides it | 425 to 498 bytes | `cargo bench --bench density` |
 //! | of it with 18,000: for a link (slope over six steps); for a device that it knows (slope between 9,000 and 18,000); the kernel's, for a socket | 203 bytes; 219 bytes; 3,877 bytes | `muster-load hold --devices 18000` |
 //! | what the whole server grew by from 2,000 connected devices to 18,000, whatever came once in it, for each | 498 bytes | two of these runs |
-//! | resident memory five seconds after 18,000 links have closed, of that when all devices had been there and gone; of that of the server before the first link; two runs | 0.91 and 1.01; 1.11 and 1.15 | `muster-load hold --devices 18000` |
+//! | resident memory five seconds after 18,000 links have closed, of that when all devices had been there and gone; of that of the server before the first link; three runs | 0.69, 0.98 and 0.74; 0.75, 1.05 and 0.81 | `muster-load hold --devices 18000` |
 //! | the tables alone at two million entries: records and certificates; links; deadlines | 212; 260; 16 bytes each | `cargo test --test two_million -- --nocapture` |
-//! | idle server without devices, resident, nine seconds after its start; a minute later; anonymous memory of it | 10.7 to 10.9 MiB; 11.1 to 11.2 MiB, in three starts; 3.2 MiB | `musterd run`, `/proc/PID/smaps_rollup` |
-//! | 18,000 devices back after `kill -9`, with tickets: 99 % live; the target, one and a half times the processor time of both ends' handshakes; events lost or twice; on a day on which everything took a quarter longer | 3.56 s; 5.23 s; none; 4.42 s of 6.41 | `muster-load storm --devices 18000` |
+//! | idle server without devices, resident, nine seconds after its start; a minute later; anonymous memory of it | 10.7 to 11.2 MiB; 11.1 to 11.2 MiB, in six starts; 3.2 MiB | `musterd run`, `/proc/PID/smaps_rollup` |
+//! | 18,000 devices back after `kill -9`, with tickets: 99 % live; the target, one and a half times the processor time of both ends' handshakes; events lost or twice; two runs | 3.02 and 3.22 s; 4.72 and 5.49 s; none | `muster-load storm --devices 18000` |
 //! | a handshake with a ticket to a live session and its first sync, 1,000 of them: processor time of the server; of the device | 158 to 166 µs; 202 to 230 µs | the same, two runs |
-//! | 5,000 devices back, the same | 0.89 s; 1.38 s; none; 1.78 s of 1.94 | `muster-load storm --devices 5000` |
+//! | 5,000 devices back, the same | 0.88 and 0.90 s; 1.23 and 1.41 s; none | `muster-load storm --devices 5000` |
 //! | a sync in which nothing changed, on an open link, 124,000 a second: server CPU with TLS and system calls | 6.4 µs | `muster-load sync --devices 1000` ([`throughput`](super::throughput)) |
 //! | the same loads against redis, nats-server and mosquitto | [`side_by_side`](super::side_by_side) | `tools/side-by-side` |
 //! | session; device record | 48 bytes; 160 bytes | `cargo bench --bench session` |
