@@ -6,6 +6,7 @@
 //! tools/side-by-side --servers muster,redis --loads messages  some of them
 //! tools/side-by-side --rounds 3 --json FILE                   medians of three rounds, and everything that was measured
 //! tools/side-by-side --directory /srv/x                       the servers' data there: the disk is a part of the comparison
+//! tools/side-by-side --reactors 1                             muster in one thread for links, as redis and mosquitto
 //! ```
 //!
 //! On Debian: `apt-get install mosquitto nats-server redis-server`, and `systemctl disable --now` for each: services that run are left alone,
@@ -57,7 +58,8 @@
 //! The output quotes every configuration. What differs from the defaults is in the peers' favour, or needed for the comparison: redis takes no snapshots and
 //! does not rewrite its file in the middle of a load; mosquitto sends small answers at once (`set_tcp_nodelay`) and keeps messages without a
 //! bound; nats-server gives a handshake 30 s instead of 2. Threads are what each server takes by default: redis and mosquitto serve
-//! in one thread (`io-threads` is 1 by default), nats-server and muster on every core. muster runs as it is installed.
+//! in one thread (`io-threads` is 1 by default), nats-server and muster on every core. muster runs as it is installed, unless `--reactors` says
+//! otherwise.
 //!
 //! # What to keep in mind
 //!
@@ -72,35 +74,43 @@
 //!
 //! # What came of it
 //!
-//! One round on the machine of [`measurements`](super::measurements), which did nothing else of its own, on a day on which everything took about a quarter longer than on others (a
-//! full handshake of muster 234 µs instead of 168, with the same program): muster 0.1.0, redis 7.0.15, nats-server 2.9.10, mosquitto 2.0.11 of Debian 12. A single round: take the
-//! ratios, and expect others elsewhere.
+//! One round on the machine of [`measurements`](super::measurements), which did nothing else of its own: muster 0.1.0, redis 7.0.15, nats-server 2.9.10, mosquitto 2.0.11 of Debian 12.
+//! A single round: take the ratios, and expect others elsewhere.
 //!
 //! | | muster | redis | nats-server | mosquitto | muster to the best |
 //! |---|---|---|---|---|---|
 //! | an acknowledgement means | synced | synced | written, not synced | in memory | |
-//! | memory for an idle connection, 1,000 to 9,000, bytes | 1,357 | 41,733 | 42,582 | 17,682 | 0.08 |
-//! | full handshake; resumed, µs of server CPU | 234; 183 | 1,071; 511 | 765; 610 | 1,189; 600 | 0.31; 0.36 |
-//! | 1,000 links, one in flight each, messages a second | 128,939 | 59,796 | 53,771 | 74,847 | 1.72 |
-//! | µs of server CPU each | 7.6 | 16.3 | 27.5 | 13.4 | 0.57 |
-//! | 64 links, one in flight each, messages a second | 83,660 | 48,790 | 52,706 | 95,365 | 0.88 |
-//! | µs of server CPU each | 11.0 | 16.7 | 23.5 | 10.4 | 1.06 |
-//! | 64 in flight, one write, messages a second | 234,059 | 119,713 | 223,174 | 114,831 | 1.05 |
-//! | 64 in flight, a record each, messages a second | 201,117 | 3,879 | 203,609 | 108,850 | 0.99 |
-//! | 64 in flight, as an agent sends them, messages a second; µs of server CPU each | 287,728; 1.6 | | | | |
-//! | 6,400 a second: acknowledgement p50, µs; p99, ms | 423; 4.5 | 524; 3.2 | 158; 27.3 | 118; 0.4 | |
-//! | in a storm of handshakes: rate kept | 1.00 | 0.11 | 0.99 | 0.17 | |
-//! | acknowledgement p99 then, ms | 10.5 | 14,286 | 95 | 13,288 | 0.11 |
-//! | handshakes a second in the storm | 4,065 | 828 | 2,243 | 877 | |
-//! | one at a time: acknowledgement p50 ÷ durable write | 1.54 | 1.82 | 0.45 | 0.67 | |
-//! | memory a while after 9,000 connections have gone, MiB; before | 13.8; 16.5 | 161; 10.5 | 377; 11.7 | 160; 7.3 | |
+//! | memory for an idle connection, 1,000 to 9,000, bytes | 1,077 | 41,857 | 42,123 | 17,712 | 0.06 |
+//! | full handshake; resumed, µs of server CPU | 230; 158 | 1,080; 522 | 649; 528 | 1,003; 513 | 0.35; 0.31 |
+//! | 1,000 links, one in flight each, messages a second | 135,522 | 71,308 | 58,081 | 86,763 | 1.56 |
+//! | µs of server CPU each | 7.2 | 13.7 | 25.3 | 11.5 | 0.63 |
+//! | 64 links, one in flight each, messages a second | 84,308 | 54,761 | 66,865 | 114,305 | 0.74 |
+//! | µs of server CPU each | 9.4 | 14.7 | 18.5 | 8.7 | 1.08 |
+//! | 64 in flight, one write, messages a second | 266,190 | 128,302 | 247,086 | 128,661 | 1.08 |
+//! | 64 in flight, a record each, messages a second | 219,714 | 4,050 | 213,428 | 117,489 | 1.03 |
+//! | 64 in flight, as an agent sends them, messages a second; µs of server CPU each | 299,916; 1.5 | | | | |
+//! | 6,400 a second: acknowledgement p50, µs; p99, ms | 359; 4.1 | 473; 1.4 | 152; 1.6 | 116; 0.3 | |
+//! | in a storm of handshakes: rate kept | 1.00 | 0.12 | 0.99 | 0.18 | |
+//! | acknowledgement p99 then, ms | 9.1 | 14,118 | 88 | 13,103 | 0.10 |
+//! | handshakes a second in the storm | 4,391 | 944 | 2,430 | 946 | |
+//! | one at a time: acknowledgement p50 ÷ durable write | 1.51 | 2.14 | 0.61 | 0.16 | |
+//! | memory a while after 9,000 connections have gone, MiB; before | 14.0; 16.3 | 164; 10.5 | 375; 11.6 | 160; 7.2 | |
 //!
-//! On a better day, with the build before the last two steps of [`throughput`](super::throughput), 1,000 links took 143,992 messages a second (1.77 of the best), 64 links 113,697 (1.06), 64 in
-//! flight 280,872 for 2.9 µs each, and p99 in the storm was 7.6 ms (0.8 before it). What those steps brought was measured against that build in the same minutes: 64 in flight
-//! 295,427 and 298,824 a second instead of 226,697 and 216,327; 1,000 links 122,112 and 116,965 instead of 99,901 and 97,083; 64 links 87,674 and 92,664 instead of 74,613 and 95,082; p99 in the
-//! storm the same (9.4 to 14.9 ms, both), before it 3.2 to 4.4 ms instead of 2.8 to 4.4.
-//! Half an hour after the table: 1,000 links 133,457 and 146,940 a second, 64 links 84,132 and 91,888, 64 in flight as an agent sends them 297,007 and 293,354, p99 in the storm 8.3 and 9.0 ms.
+//! The client takes a core of the two, so that muster's two reactors share the other with what the kernel does for the disk. With `--reactors 1`, which leaves each end a core as redis and mosquitto do, right
+//! after it:
 //!
-//! Of the 1,357 bytes 1,062 are for knowing the device, which has enrolled and is in the database; the figure counts pages of the program and the first visits'
-//! buffers as well (what a device takes by itself is in [`density`](super::density)). Of the two that answer when a message is synced, muster takes 2.2 times as
-//! many over 1,000 links, 1.7 times over 64, and 2.0 times with 64 in flight.
+//! | | muster, one reactor | redis | mosquitto | muster to the best |
+//! |---|---|---|---|---|
+//! | 1,000 links, one in flight each, messages a second; µs of server CPU each | 159,444; 6.1 | 77,496; 12.6 | 76,857; 13.0 | 2.06; 0.48 |
+//! | 64 links, one in flight each, messages a second; µs of server CPU each | 116,049; 6.6 | 58,892; 13.5 | 98,455; 10.1 | 1.18; 0.66 |
+//! | 64 in flight, one write, messages a second | 284,504 | 138,728 | 114,334 | 2.05 |
+//! | 64 in flight, a record each, messages a second | 276,441 | 4,139 | 97,286 | 2.84 |
+//! | 64 in flight, as an agent sends them, messages a second; µs of server CPU each | 314,331; 1.4 | | | |
+//! | in a storm of handshakes: acknowledgement p99, ms; handshakes a second | 14.0; 4,856 | 14,084; 951 | 13,069; 969 | |
+//!
+//! What 64 links could do at all is in [`throughput`](super::throughput). p99 in the storm differs from run to run: with two reactors 8.0 to 13.4 ms in six runs of `muster-load` in the hour before, of the
+//! same build and the one before it.
+//!
+//! Of the 1,077 bytes 928 are for knowing the device, which has enrolled and is in the database; the figure counts pages of the program and the first visits'
+//! buffers as well (what a device takes by itself is in [`density`](super::density)). Of the two that answer when a message is synced, muster takes 1.9 to 2.1 times as
+//! many over 1,000 links, 1.5 to 2.0 times over 64, and 2.1 times with 64 in flight.

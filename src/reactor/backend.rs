@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::journal::Flushed;
 use crate::machine::command::{CallStep, Job};
 use crate::machine::hot::{HotRecord, LinkRef};
 use crate::machine::session::SyncPolicy;
@@ -23,6 +22,17 @@ pub enum AppendRefusal {
     TooLarge,
     /// The journal has failed, and the process is about to end.
     Failed,
+}
+
+/// What became of the wish to make something durable while one waits for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flushed {
+    /// It is durable.
+    Done,
+    /// Others are at it. They wake whoever waits for something elsewhere when they are done.
+    ByOthers,
+    /// It is not a matter of a moment.
+    NotHere,
 }
 
 /// The rest of the server, as a reactor sees it. Nothing here waits for a disk but [`Backend::flush_here`].

@@ -26,7 +26,7 @@ mod waiting;
 mod welcome;
 
 pub use accept::HANDSHAKES_BEYOND_MAX;
-pub use backend::{AppendRefusal, Backend};
+pub use backend::{AppendRefusal, Backend, Flushed};
 pub use clock::Clock;
 pub use link::LINK_BYTES;
 #[cfg(feature = "server")]

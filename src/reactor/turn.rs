@@ -8,12 +8,11 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::Clock;
-use super::backend::Backend;
+use super::backend::{Backend, Flushed};
 use super::channel::ServerTls;
 use super::links::Links;
 use super::stopping::Stopping;
 use crate::fleet::pacing::Turns;
-use crate::journal::Flushed;
 use crate::lane::counters::Counters;
 use crate::lane::mailbox::Mailbox;
 use crate::lane::permits::Permits;

@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 use super::members::Members;
 use super::presence::Announcer;
 use crate::fleet::pacing;
-use crate::journal::{AppendError, Flushed, Journal, NoRoom, Record};
+use crate::journal::{self, AppendError, Journal, NoRoom, Record};
 use crate::lane::calls::ToCaller;
 use crate::lane::counters::Counters;
 use crate::lane::mailbox::Mailbox;
@@ -21,7 +21,7 @@ use crate::machine::reach::UdpReach;
 use crate::machine::record;
 use crate::machine::session::{LATER_SECONDS, SyncPolicy};
 use crate::reactor::channel::{Membership as _, Standing};
-use crate::reactor::{AppendRefusal, Backend};
+use crate::reactor::{AppendRefusal, Backend, Flushed};
 use crate::store::Store;
 use crate::wire::id::{CertificateHash, DeviceId, Epoch};
 use crate::wire::limits::{RECONNECT_SECONDS_MAX, RECONNECT_SECONDS_MIN};
@@ -213,7 +213,11 @@ impl Backend for LiveBackend {
     }
 
     fn flush_here(&self) -> Flushed {
-        self.journal.flush_here()
+        match self.journal.flush_here() {
+            journal::Flushed::Done => Flushed::Done,
+            journal::Flushed::ByOthers => Flushed::ByOthers,
+            journal::Flushed::NotHere => Flushed::NotHere,
+        }
     }
 
     fn is_flushing(&self) -> bool {
