@@ -13,7 +13,7 @@
 //! | full mutual handshake, both ends in one thread: our channel; bare rustls that builds a chain | 250 µs; 360 µs (ratio 0.69) | `cargo bench --bench handshake` |
 //! | resumed handshake, the same two | 170 µs; 230 µs (ratio 0.74) | the same |
 //! | memory of the server's end of an idle channel; of a whole link | 152 bytes; 256 bytes, nothing on the heap (asserted when it is compiled) | `src/reactor/channel/server_channel.rs` |
-//! | memory of a connected device, `Anonymous` of `smaps_rollup`, all included, with 10,000; with 18,000, eight runs | 450 bytes; 422 to 493, 453 to 522 in the last four | `muster-load hold --no-cache --devices 10000`, and so on, which is what `cargo bench --bench density` runs |
+//! | memory of a connected device, `Anonymous` of `smaps_rollup`, all included, with 10,000; with 18,000, ten runs | 450 bytes; 422 to 493, in the last six 453 to 522 | `muster-load hold --no-cache --devices 10000`, and so on, which is what `cargo bench --bench density` runs |
 //! | with 2,000, the link measured, and the device table measured by itself where what else moves in the process hides it | 425 to 498 bytes | `cargo bench --bench density` |
 //! | of it with 18,000: for a link (slope over six steps); for a device that it knows (slope between 9,000 and 18,000); the kernel's, for a socket | 203 bytes; 219 bytes; 3,877 bytes | `muster-load hold --devices 18000` |
 //! | what the whole server grew by from 2,000 connected devices to 18,000, whatever came once in it, for each | 498 bytes | two of these runs |

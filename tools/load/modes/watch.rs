@@ -9,14 +9,14 @@ use crate::observe::process::{ProcessSample, ServerProcess};
 const LOOK_MILLISECONDS: u64 = 250;
 
 /// How long a process must be quiet before its memory is what it will be, in looks: what a storm of handshakes took is given back up to three
-/// seconds after its end.
-const QUIET_LOOKS: u32 = 13;
+/// seconds after its end, and once more two seconds later.
+const QUIET_LOOKS: u32 = 21;
 
 /// How long it must be quiet when only its processor time is of interest, in looks.
 const RESTED_LOOKS: u32 = 3;
 
 /// How long is waited for that at most, in seconds.
-const QUIET_SECONDS_MAX: u64 = 8;
+const QUIET_SECONDS_MAX: u64 = 10;
 
 /// A process is quiet when it uses less of one processor than this.
 const QUIET_CPU_SHARE: f64 = 0.03;
