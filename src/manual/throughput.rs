@@ -41,7 +41,7 @@
 //!   the second write would have to begin in a page of its own. Readers map the files and read from the disk what they used to find in the cache.
 //! - **Whoever has appended writes** (`journal/duty.rs`): a group commit with a leader. With 64 in flight that is the same thread from the socket to the disk and back, and 64 events take
 //!   two wakings instead of four: 1.5 µs of the processor for each instead of 3.6 in the same minutes, and 30 and 38 % more of them.
-//!   A reactor that finds another one at it goes on reading until that one is done, and is told then: nobody is woken in between, which with two reactors and 64 links takes an eighth to a sixth
+//!   A reactor that finds another one at it goes on reading until that one is done, and is told then: nobody is woken in between, which with two reactors and 64 links takes a tenth to a fifth
 //!   less of the processor than to leave it to the journal's thread.
 //!   Threads that looked out before they slept, which came before it, were for the same purpose; they cost more and are gone.
 //! - **A write waits up to 60 µs for those who were just acknowledged** ([`machine::gather`](crate::machine::gather)), while that proves worth it. In the first trial, which always waited, one reactor with 64 links took
@@ -61,11 +61,11 @@
 //! - To look out without leaving the processor to others, when threads still did: the flusher often ran on the core that its reactor looked out on. 4 durable writes instead of 1.8.
 //! - One unit of code generation for the release build: the same speed and memory, for three times the time to build.
 //! - To give handshakes 50 to 80 % of a reactor's time instead of 90 while events are under way: no difference that could be told from noise.
-//!
-//! - To have the kernel write while the reactor reads and sends (io_uring, the same direct write with `RWF_DSYNC`): 64 links and one reactor 78,000 to 103,000 a second, where waiting for the write took
-//!   93,000 to 105,000. What follows a write, the flush of the disk, is begun by a worker of the kernel that is bound to the core on which the disk's interrupt comes. That is the reactor's own, and it
-//!   waits until the reactor sleeps: a write took 230 to 305 µs instead of 115 to 190, and 4 ms where the reactor never slept. Giving the core away every few
-//!   links made that 107 to 160 µs, for 8.8 µs of the processor an event instead of 7.2. Holding writes back until 40 events wait, and never sleeping meanwhile: 93,000 to 127,000, most of them like those that wait.
+//! - To have the kernel write while the reactor reads and sends (io_uring, the same direct write with `RWF_DSYNC`): 64 links and one reactor 78,000 to 89,000 a second, where waiting for the write took
+//!   100,000 to 118,000. What follows a write, the flush of the disk, is begun by a worker of the kernel that is bound to the core on which the disk's interrupt comes. That is the reactor's own, and it
+//!   waits until the reactor sleeps: a write took 230 to 305 µs instead of 115 to 190, and 4 ms where the thread never slept. Giving the core away every few
+//!   links made that 107 to 160 µs and 93,000 to 98,000 events, for 8.8 µs of the processor each instead of 7.2. Holding writes back until 24 to 40 events wait: 101,000 to 106,000; and never
+//!   sleeping meanwhile: 93,000 to 127,000, most of them like those that wait.
 //! - A thread that only writes and holds back in the same way: 85,000 to 94,000. Two reactors, each bound to a core: 90,000 to 112,000. Three and four: 75,000 to 92,000.
 //! - To gather for 120 and 200 µs instead of 60, and until the devices of all reactors have answered: nothing.
 //!
