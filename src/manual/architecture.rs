@@ -27,7 +27,7 @@
 //! | thread | owns | hears from |
 //! |---|---|---|
 //! | reactor × R (default: cores) | its listener (`SO_REUSEPORT`), its slab of links and their sessions, its timers | sockets; workers, flusher and control through a mailbox and a `mio::Waker` |
-//! | flusher | the duty to make the journal durable, which a reactor takes over for a write that it would only wait for | reactors, by a doorbell |
+//! | flusher | the duty to make the journal durable, which a reactor takes over for a write that it would only wait for; another one that wants it meanwhile is told when it is free | reactors, by a doorbell |
 //! | preparer | the next segment of the journal, one ahead; retention | the flusher, and its own clock |
 //! | store writer | the one write connection to SQLite | workers, control |
 //! | worker × W | nothing between jobs | reactors, through a bounded channel |

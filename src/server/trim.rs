@@ -33,9 +33,18 @@ pub(super) struct Trimmer {
     handshakes_trimmed: u64,
     handshakes_last: u64,
     looks: u32,
-    has_emptied: bool,
-    /// Looks until memory is given back once more.
-    aftermath: Option<u32>,
+    stage: Stage,
+}
+
+/// How far giving back has come.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Stage {
+    #[default]
+    Done,
+    /// Caches were told to empty themselves.
+    Emptied,
+    /// It was given back, and will be once more after so many looks.
+    Aftermath(u32),
 }
 
 impl Trimmer {
@@ -46,8 +55,8 @@ impl Trimmer {
             && handshakes.saturating_sub(self.handshakes_last) < QUIET_MAX;
         (self.links_last, self.handshakes_last) = (links_open, handshakes);
         self.links_most = self.links_most.max(links_open);
-        if std::mem::take(&mut self.has_emptied) {
-            self.aftermath = Some(AFTERMATH_LOOKS);
+        if self.stage == Stage::Emptied {
+            self.stage = Stage::Aftermath(AFTERMATH_LOOKS);
             return Trim::GiveBack;
         }
         let gone = self.links_most - links_open;
@@ -55,13 +64,16 @@ impl Trimmer {
         let is_worth_it = gone >= LINKS_MIN.max(self.links_most / 8) || made >= LINKS_MIN;
         if is_quiet && is_worth_it || self.looks == START_LOOKS {
             (self.links_most, self.handshakes_trimmed) = (links_open, handshakes);
-            self.has_emptied = true;
+            self.stage = Stage::Emptied;
             return Trim::EmptyCaches;
         }
-        self.aftermath = self.aftermath.map(|looks| looks.saturating_sub(1));
-        if is_quiet && self.aftermath == Some(0) {
-            self.aftermath = None;
-            return Trim::GiveBack;
+        match self.stage {
+            Stage::Aftermath(0 | 1) if is_quiet => {
+                self.stage = Stage::Done;
+                return Trim::GiveBack;
+            }
+            Stage::Aftermath(looks) => self.stage = Stage::Aftermath(looks.saturating_sub(1)),
+            Stage::Done | Stage::Emptied => {}
         }
         Trim::Nothing
     }
