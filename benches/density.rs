@@ -6,14 +6,13 @@
 
 use std::process::{Command, ExitCode, Stdio};
 
-use muster::machine::hot::{HotRecord, LinkRef};
+use muster::machine::hot::HotRecord;
 use muster::machine::session::Session;
-use muster::reactor::LINK_BYTES;
 use muster::reactor::channel::ServerChannel;
+use muster::reactor::{DEADLINE_BYTES, LINK_BYTES};
 use muster::record_layer::SlimLink;
 use muster::store::table::{CERTIFICATE_BYTES, DeviceTable, RECORD_BYTES};
 use muster::wire::id::{CertificateHash, DeviceId};
-use muster::wire::time::Moment;
 use serde_json::Value;
 
 /// Most memory of a connected device, in bytes: the target.
@@ -84,7 +83,7 @@ fn sizes() {
         ("  of it: the channel", size_of::<ServerChannel>()),
         ("    of it: two secrets, two numbers, a state", size_of::<SlimLink>()),
         ("  of it: the session", size_of::<Session>()),
-        ("its deadline", size_of::<(Moment, LinkRef)>()),
+        ("its deadline", DEADLINE_BYTES),
         ("the device's record in the table", RECORD_BYTES),
         ("  of it: the record", size_of::<HotRecord>()),
         ("whose certificate it is", CERTIFICATE_BYTES),
@@ -92,7 +91,7 @@ fn sizes() {
     for (what, bytes) in rows {
         println!("{bytes:>5}  {what}");
     }
-    let sum = LINK_BYTES + size_of::<(Moment, LinkRef)>() + RECORD_BYTES + CERTIFICATE_BYTES;
+    let sum = LINK_BYTES + DEADLINE_BYTES + RECORD_BYTES + CERTIFICATE_BYTES;
     println!("{sum:>5}  together, and 11 to 23 of the two indexes");
 }
 

@@ -26,7 +26,7 @@ use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::message::{
     ErrorCode, ErrorReport, Events, Goodbye, Later, MessageError, Probe, Probed, SyncNow, ToAgent, ToServer,
 };
-use crate::wire::time::{Moment, Now};
+use crate::wire::time::{CoarseMoment, Moment, Now};
 use sync::Syncing;
 
 /// How long a peer without a certificate may take to say that it wants to enrol, and a device to say its first word, in
@@ -80,7 +80,7 @@ pub struct SyncPolicy {
 #[derive(Debug)]
 pub struct Session {
     state: State,
-    deadline: Moment,
+    deadline: CoarseMoment,
     malformed: u8,
 }
 
@@ -139,7 +139,8 @@ impl Session {
                 State::Known { device, phase: Phase::Resting { heartbeat: None }, spoke: false, reports: 0 }
             }
         };
-        Self { state, deadline: now.moment.plus_seconds(FIRST_MESSAGE_SECONDS), malformed: 0 }
+        let deadline = CoarseMoment::not_before(now.moment.plus_seconds(FIRST_MESSAGE_SECONDS));
+        Self { state, deadline, malformed: 0 }
     }
 
     /// A message has come. `record` is the device's, and is there whenever the session has a device.
@@ -307,12 +308,12 @@ impl Session {
     /// When [`Session::handle_timeout`] is to be called, unless something comes before.
     #[must_use]
     pub fn deadline(&self) -> Moment {
-        self.deadline
+        self.deadline.moment()
     }
 
     /// Looks whether the deadline has passed.
     pub fn handle_timeout(&mut self, now: &Now, out: &mut Vec<Command<'_>>) {
-        if now.moment < self.deadline {
+        if now.moment < self.deadline() {
             return;
         }
         match &self.state {
@@ -361,7 +362,7 @@ impl Session {
             State::Enrolling => JOB_SECONDS,
             State::Known { .. } | State::Stranger | State::Closing { .. } => LINGER_SECONDS,
         };
-        self.deadline = now.moment.plus_seconds(seconds);
+        self.deadline = CoarseMoment::not_before(now.moment.plus_seconds(seconds));
     }
 
     fn report(&mut self, code: ErrorCode, reason: &str, out: &mut Vec<Command<'_>>) {

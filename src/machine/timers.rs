@@ -1,15 +1,51 @@
 //! Deadlines of many links.
 
-use crate::wire::time::Moment;
+use crate::wire::time::{CoarseMoment, Moment};
 
 /// How far ahead an entry of [`Timers::bring_forward`] lies at most, in seconds: a device that was told to be heard within a quarter of an
 /// hour soon says that it will be heard within a minute, and its deadline moves forward.
 const AHEAD_SECONDS_MAX: u64 = 60;
 
-/// Entries of one segment, in entries: 16 KiB with the names of links.
+/// Entries of one segment, in entries: 8 KiB with the deadlines of links.
 const SEGMENT_ENTRIES: usize = 1_024;
 
-/// Deadlines, the earliest first. `K` names whose it is.
+/// What deadlines are kept as.
+pub trait Deadline: Ord + Copy {
+    /// Later than any.
+    const NEVER: Self;
+
+    /// The first that is not before a moment.
+    fn not_before(moment: Moment) -> Self;
+
+    /// The moment that it stands for.
+    fn moment(self) -> Moment;
+}
+
+impl Deadline for Moment {
+    const NEVER: Self = Self(u64::MAX);
+
+    fn not_before(moment: Moment) -> Self {
+        moment
+    }
+
+    fn moment(self) -> Moment {
+        self
+    }
+}
+
+impl Deadline for CoarseMoment {
+    const NEVER: Self = Self::NEVER;
+
+    fn not_before(moment: Moment) -> Self {
+        Self::not_before(moment)
+    }
+
+    fn moment(self) -> Moment {
+        self.moment()
+    }
+}
+
+/// Deadlines, the earliest first. `K` names whose it is, `D` is what they are kept as.
 ///
 /// A deadline that only moves back, as an idle link's does with each message, costs nothing here: the entry stays, and when it
 /// comes due its owner says what the deadline is by now ([`Timers::due`]). So there is one entry for each owner, however
@@ -17,22 +53,22 @@ const SEGMENT_ENTRIES: usize = 1_024;
 /// ([`Timers::bring_forward`], [`Timers::is_over`]) has one entry again when the one that was left behind comes due.
 ///
 /// A binary heap in segments: with two million entries, one in a single piece would need its memory twice whenever it grows.
-pub struct Timers<K> {
-    segments: Vec<Vec<Entry<K>>>,
+pub struct Timers<K, D = Moment> {
+    segments: Vec<Vec<Entry<K, D>>>,
     entries: usize,
 }
 
-type Entry<K> = (Moment, K);
+type Entry<K, D> = (D, K);
 
-impl<K> Default for Timers<K> {
+impl<K, D> Default for Timers<K, D> {
     fn default() -> Self {
         Self { segments: Vec::new(), entries: 0 }
     }
 }
 
-impl<K: Ord + Copy> Timers<K> {
+impl<K: Ord + Copy, D: Deadline> Timers<K, D> {
     /// What is armed for an owner without an entry.
-    pub const NEVER: Moment = Moment(u64::MAX);
+    pub const NEVER: D = D::NEVER;
 
     /// No deadlines yet.
     #[must_use]
@@ -42,11 +78,15 @@ impl<K: Ord + Copy> Timers<K> {
 
     /// Arms a deadline. Call it once for an owner, and again only when its deadline moves forward.
     pub fn arm(&mut self, deadline: Moment, owner: K) {
+        self.push((D::not_before(deadline), owner));
+    }
+
+    fn push(&mut self, entry: Entry<K, D>) {
         if self.entries == self.segments.len() * SEGMENT_ENTRIES {
             self.segments.push(Vec::with_capacity(SEGMENT_ENTRIES));
         }
         let mut at = self.entries;
-        self.segments[at / SEGMENT_ENTRIES].push((deadline, owner));
+        self.segments[at / SEGMENT_ENTRIES].push(entry);
         self.entries += 1;
         while at > 0 && self.at(at) < self.at((at - 1) / 2) {
             self.swap(at, (at - 1) / 2);
@@ -56,24 +96,17 @@ impl<K: Ord + Copy> Timers<K> {
 
     /// Arms an owner's deadline when it lies before the entry that counts, which is `armed`; [`Timers::NEVER`] for an owner without one. A
     /// deadline farther ahead than a minute is looked at again then, so that it seldom moves before its entry and leaves one behind.
-    pub fn bring_forward(&mut self, armed: &mut Moment, deadline: Moment, now: Moment, owner: K) {
-        let at = deadline.min(now.plus_seconds(AHEAD_SECONDS_MAX));
+    pub fn bring_forward(&mut self, armed: &mut D, deadline: Moment, now: Moment, owner: K) {
+        let at = D::not_before(deadline.min(now.plus_seconds(AHEAD_SECONDS_MAX)));
         if at < *armed {
             *armed = at;
-            self.arm(at, owner);
+            self.push((at, owner));
         }
     }
 
     /// An owner's entry has come due at `at`: whether the owner's deadline has. When it lies ahead it is armed again. An entry that is not
     /// the one that counts is forgotten: armed again it would stay for as long as its owner, beside the other.
-    pub fn is_over(
-        &mut self,
-        at: Moment,
-        armed: &mut Moment,
-        deadline: Moment,
-        now: Moment,
-        owner: K,
-    ) -> bool {
+    pub fn is_over(&mut self, at: D, armed: &mut D, deadline: Moment, now: Moment, owner: K) -> bool {
         if at != *armed {
             return false;
         }
@@ -88,7 +121,7 @@ impl<K: Ord + Copy> Timers<K> {
     /// The next owner whose entry has come due. The owner compares with its own deadline: when that lies ahead it is armed again,
     /// when it has none, or is gone, the entry is forgotten.
     pub fn due(&mut self, now: Moment) -> Option<K> {
-        if self.next()? > now {
+        if self.next()?.moment() > now {
             return None;
         }
         let last = self.take_last()?;
@@ -101,7 +134,7 @@ impl<K: Ord + Copy> Timers<K> {
     }
 
     /// Forgets the entries that are not to be kept: those of owners who have gone stay until they come due, as long as nobody looks.
-    pub fn retain(&mut self, mut is_kept: impl FnMut(Moment, K) -> bool) {
+    pub fn retain(&mut self, mut is_kept: impl FnMut(D, K) -> bool) {
         let mut kept = 0;
         for at in 0..self.entries {
             let (deadline, owner) = self.at(at);
@@ -120,7 +153,7 @@ impl<K: Ord + Copy> Timers<K> {
 
     /// When to look again.
     #[must_use]
-    pub fn next(&self) -> Option<Moment> {
+    pub fn next(&self) -> Option<D> {
         (self.entries > 0).then(|| self.at(0).0)
     }
 
@@ -136,7 +169,7 @@ impl<K: Ord + Copy> Timers<K> {
         self.entries == 0
     }
 
-    fn take_last(&mut self) -> Option<Entry<K>> {
+    fn take_last(&mut self) -> Option<Entry<K, D>> {
         let number = self.entries.checked_sub(1)?;
         let last = self.segments[number / SEGMENT_ENTRIES].pop();
         self.entries = number;
@@ -158,7 +191,7 @@ impl<K: Ord + Copy> Timers<K> {
         }
     }
 
-    fn at(&self, number: usize) -> Entry<K> {
+    fn at(&self, number: usize) -> Entry<K, D> {
         self.segments[number / SEGMENT_ENTRIES][number % SEGMENT_ENTRIES]
     }
 
@@ -179,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_is_due_comes_out_earliest_first() {
-        let mut timers = Timers::new();
+        let mut timers: Timers<_> = Timers::new();
         for (deadline, owner) in [(30, 'c'), (10, 'a'), (20, 'b')] {
             timers.arm(Moment(deadline), owner);
         }
@@ -193,7 +226,7 @@ mod tests {
 
     #[test]
     fn whatever_its_deadline_does_an_owner_has_one_entry_in_the_end() {
-        let mut timers = Timers::new();
+        let mut timers: Timers<_> = Timers::new();
         let mut random = Random::new(11);
         let mut owners = [(Timers::<usize>::NEVER, Moment(0)); 50];
         let mut now = Moment(0);
@@ -232,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_deadline_far_ahead_may_move_forward_and_leave_nothing_behind() {
-        let (mut timers, mut armed) = (Timers::new(), Timers::<u8>::NEVER);
+        let (mut timers, mut armed): (Timers<_>, _) = (Timers::new(), Timers::<u8>::NEVER);
         let at = |seconds| Moment(0).plus_seconds(seconds);
         timers.bring_forward(&mut armed, at(960), at(0), 1);
         // Heard: it will be heard again within a minute.
@@ -249,8 +282,24 @@ mod tests {
     }
 
     #[test]
+    fn kept_coarsely_a_deadline_comes_due_with_the_tenth_of_a_second_that_follows_it() {
+        let (mut timers, mut armed) = (Timers::<u32, CoarseMoment>::new(), CoarseMoment::NEVER);
+        let at = |milliseconds| Moment(0).plus_milliseconds(milliseconds);
+        timers.bring_forward(&mut armed, at(2_010), at(0), 7);
+        timers.bring_forward(&mut armed, at(2_099), at(0), 7);
+        assert_eq!((timers.len(), timers.next().map(CoarseMoment::moment)), (1, Some(at(2_100))));
+        assert_eq!((timers.due(at(2_099)), timers.due(at(2_100))), (None, Some(7)));
+        // It was heard meanwhile.
+        assert!(!timers.is_over(CoarseMoment::not_before(at(2_100)), &mut armed, at(2_101), at(2_100), 7));
+        assert_eq!((timers.next(), timers.len()), (Some(armed), 1));
+        assert_eq!(timers.due(at(2_200)), Some(7));
+        assert!(timers.is_over(armed, &mut armed.clone(), at(2_101), at(2_200), 7));
+        assert_eq!(size_of::<(CoarseMoment, u32)>(), 8);
+    }
+
+    #[test]
     fn entries_of_owners_who_have_gone_are_forgotten_with_their_memory() {
-        let mut timers = Timers::new();
+        let mut timers: Timers<_> = Timers::new();
         let mut random = Random::new(3);
         for owner in 0..10_000u32 {
             timers.arm(Moment(random.up_to(1_000)), owner);
@@ -269,7 +318,7 @@ mod tests {
 
     #[test]
     fn it_gives_what_the_standard_heap_gives_and_gives_its_memory_back() {
-        let (mut timers, mut model) = (Timers::new(), BinaryHeap::new());
+        let (mut timers, mut model): (Timers<_>, _) = (Timers::new(), BinaryHeap::new());
         let mut random = Random::new(7);
         let mut now = 0;
         for step in 0..20_000u32 {

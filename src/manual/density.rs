@@ -1,17 +1,17 @@
 //! What a connected device costs in memory, where it stands, and what keeps it small.
 //!
 //! The kernel takes about 4 KB for a socket, whoever opens it. A TLS library that keeps its connection takes 4 to 8 KB more, a server in a language
-//! with a runtime 20 to 150. Here a link is 256 bytes and what the tables hold of a connected device is below 512, so that what is left is
+//! with a runtime 20 to 150. Here a link is 224 bytes and what the tables hold of a connected device is below 512, so that what is left is
 //! the kernel's. `cargo bench --bench density` prints the sizes and measures what a whole server grows by for each device
 //! ([`measurements`](super::measurements) has the figures); it runs with the checks of every change. What comes once, with the first few hundred visits, is no part
 //! of that: one to two megabytes of buffers, prepared statements, pages of the database, and of what the allocator can't give back between them.
 //!
 //! | bytes | what | where |
 //! |---|---|---|
-//! | 256 | a link | its reactor's table, in segments of 1,024 |
+//! | 224 | a link | its reactor's table, in segments that fill 64 pages |
 //! | 152 | of it: the channel, of which 144 are two traffic secrets with their keys, two numbers, a suite and a state | [`record_layer`](crate::record_layer) |
-//! | 48 | of it: the session | [`machine::session`](crate::machine::session) |
-//! | 16 | its deadline | [`machine::timers`](crate::machine::timers), a heap in segments |
+//! | 40 | of it: the session | [`machine::session`](crate::machine::session) |
+//! | 8 | its deadline: a tenth of a second and a slot | [`machine::timers`](crate::machine::timers), a heap in segments |
 //! | 160 | the device's record | [`store::table`](crate::store::table), 256 shards, in segments of 16 |
 //! | 24 | whose certificate it is | the same |
 //! | 11 to 23 | two indexes of four-byte numbers | the same |
@@ -23,7 +23,8 @@
 //! traffic secrets go into the table and the library goes away. From then on the records of the link are ours (RFC 8446 section 5): a cipher is set up for
 //! a burst of records, which is little beside the system call that brings or takes them, and is dropped with it. Where there
 //! is half a record, half a frame, or something that the socket does not take, it stands in a box that goes when it is empty. Where a peer comes from
-//! is asked of the system when somebody wants to know.
+//! is asked of the system when somebody wants to know. Deadlines, and when it was heard, stand there in tenths of a second, four bytes each: a server would have to run for 13 years to
+//! use them up.
 //!
 //! AES-128-GCM is preferred, by agents and by the server: with its shorter secret there is room for the key beside it, so that it is not derived again
 //! for each burst, as those of AES-256-GCM and ChaCha20-Poly1305 are.

@@ -11,6 +11,7 @@ use super::turn::Reactor;
 use crate::machine::admission::Entry;
 use crate::machine::close::CloseReason;
 use crate::machine::hot::LinkRef;
+use crate::wire::time::CoarseMoment;
 
 /// Links beyond the most that may begin a handshake, in links: there is room for the devices whose links are to stay, and nobody else
 /// may take it, but nobody is known before.
@@ -117,12 +118,14 @@ impl<B: Backend> Reactor<B> {
         let deadline = self.now.moment + self.settings.handshake_deadline;
         let progress = self.admission.begin(self.now.moment, name);
         self.counters.handshakes_under_way.add_one();
+        let mut armed = CoarseMoment::NEVER;
+        self.timers.bring_forward(&mut armed, deadline, self.now.moment, name.slot());
         self.links.insert(Link {
             channel,
             stage: Stage::Handshaking(Box::new(Arriving { peer, deadline, progress })),
             pending: None,
-            heard: self.now.moment,
-            armed: deadline,
+            heard: CoarseMoment::not_before(self.now.moment),
+            armed,
             socket,
             generation,
             is_adopted: false,
@@ -134,7 +137,6 @@ impl<B: Backend> Reactor<B> {
         });
         // Its first bytes are often there already.
         self.arriving.push_back(slot);
-        self.timers.arm(deadline, name);
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ use crate::wire::frame;
 use crate::wire::id::DeviceId;
 use crate::wire::limits::FRAME_BODY_BYTES_MAX;
 use crate::wire::message::{ErrorCode, ErrorReport, ToAgent, ToServer};
+use crate::wire::time::CoarseMoment;
 
 /// The first bytes of a body that asks for a worker: an array of two, then kind 1 (enrol) or 3 (a part). CBOR allows
 /// longer ways to write these numbers; whoever uses them is served without a permit held ahead, and told to come later when there is none.
@@ -52,7 +53,7 @@ impl<B: Backend> Reactor<B> {
         let outcome = link.channel.read_from(&mut socket, &mut plain);
         let received = plain.len() - before;
         if received > 0 {
-            link.heard = self.now.moment;
+            link.heard = CoarseMoment::not_before(self.now.moment);
         }
         link.is_ending |= !matches!(outcome, Ok(ReadOutcome::Drained | ReadOutcome::More));
         self.counters.bytes_received.add(received as u64);

@@ -109,7 +109,7 @@ impl<B: Backend> Reactor<B> {
             Stage::Leaving(leaving) => leaving.deadline,
             Stage::Live(session) => match session.is_kept() || session.has_job() {
                 true => session.deadline(),
-                false => session.deadline().min(link.heard + idle),
+                false => session.deadline().min(link.heard.moment() + idle),
             },
         };
         Some(link.write_deadline().map_or(own, |write| write.min(own)))
@@ -120,7 +120,7 @@ impl<B: Backend> Reactor<B> {
         let Some(deadline) = self.deadline(slot) else { return };
         let Some(name) = self.links.name(slot) else { return };
         if let Some(link) = self.links.get(slot) {
-            self.timers.bring_forward(&mut link.armed, deadline, self.now.moment, name);
+            self.timers.bring_forward(&mut link.armed, deadline, self.now.moment, name.slot());
         }
     }
 
@@ -128,14 +128,14 @@ impl<B: Backend> Reactor<B> {
         // Links that have gone leave their entries, for a minute at most: after a storm, or a fleet, those are most of them.
         if self.timers.len() > 2 * self.links.len() + ENTRIES_LEFT_MAX {
             let links = &self.links;
-            self.timers.retain(|at, name| links.armed(name) == Some(at));
+            self.timers.retain(|at, slot| links.armed(slot as usize) == Some(at));
         }
         while let Some(at) = self.timers.next() {
-            let Some(name) = self.timers.due(self.now.moment) else { return };
-            let Some(slot) = self.links.slot_of(name) else { continue };
-            let Some(deadline) = self.deadline(slot) else { continue };
+            let Some(owner) = self.timers.due(self.now.moment) else { return };
+            let slot = owner as usize;
+            let (Some(name), Some(deadline)) = (self.links.name(slot), self.deadline(slot)) else { continue };
             let Some(link) = self.links.get(slot) else { continue };
-            if self.timers.is_over(at, &mut link.armed, deadline, self.now.moment, name) {
+            if self.timers.is_over(at, &mut link.armed, deadline, self.now.moment, owner) {
                 self.time_out(slot, name);
             }
         }

@@ -10,7 +10,7 @@ use crate::machine::admission::Progress;
 use crate::machine::close::CloseReason;
 use crate::machine::session::Session;
 use crate::machine::slab::place_bytes;
-use crate::wire::time::Moment;
+use crate::wire::time::{CoarseMoment, Moment};
 
 /// How long a link that was closed here is kept to hear the peer's own farewell, in milliseconds: a socket that is closed with bytes
 /// unread is reset by the kernel, and the peer would lose our last words.
@@ -61,9 +61,9 @@ pub(super) struct Link {
     /// There while it holds something.
     pub(super) pending: Option<Box<Pending>>,
     /// When something was last heard.
-    pub(super) heard: Moment,
+    pub(super) heard: CoarseMoment,
     /// Its entry among the timers.
-    pub(super) armed: Moment,
+    pub(super) armed: CoarseMoment,
     pub(super) socket: TcpStream,
     pub(super) generation: u32,
     /// It has become the device's, with its first word.
@@ -81,12 +81,18 @@ pub(super) struct Link {
 }
 
 /// Most memory of a link while it is idle, in bytes: with its deadline, its device's record and the index of both it is to stay below 512.
-pub(super) const LINK_BYTES_MAX: usize = 256;
+pub(super) const LINK_BYTES_MAX: usize = 224 + DEBUG_BYTES;
+
+/// What a socket takes more in builds with debug assertions, where it remembers its poll, with what that takes for alignment, in bytes.
+const DEBUG_BYTES: usize = if cfg!(debug_assertions) { 16 } else { 0 };
 
 const _: () = assert!(LINK_BYTES <= LINK_BYTES_MAX);
 
 /// What a link takes of a reactor's table, in bytes.
 pub const LINK_BYTES: usize = place_bytes::<Link>();
+
+/// What its deadline takes beside it, in bytes.
+pub const DEADLINE_BYTES: usize = size_of::<(CoarseMoment, u32)>();
 
 impl Link {
     /// Where it comes from, as far as the system still knows.

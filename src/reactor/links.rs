@@ -2,16 +2,22 @@
 
 use mio::Token;
 
-use super::link::Link;
+use super::link::{LINK_BYTES, Link};
 use crate::machine::hot::LinkRef;
 use crate::machine::slab::SegmentedSlab;
-use crate::wire::time::Moment;
+use crate::wire::time::CoarseMoment;
 
 /// Tokens below it belong to the listener and the doorbell.
 const FIRST_LINK_TOKEN: usize = 2;
 
-/// Links of one segment, in links: a quarter of a megabyte.
-const SEGMENT_LINKS: usize = 1_024;
+/// A segment of links with what the allocator puts before it, in bytes: whole pages, as it has pages of its own.
+const SEGMENT_BYTES: usize = 256 * 1024;
+
+/// What the allocator puts before a segment, in bytes at most.
+const ALLOCATION_BYTES: usize = 32;
+
+/// Links of one segment, in links.
+const SEGMENT_LINKS: usize = (SEGMENT_BYTES - ALLOCATION_BYTES) / LINK_BYTES;
 
 #[derive(Default)]
 pub(super) struct Links {
@@ -53,9 +59,9 @@ impl Links {
         is_same.then_some(slot)
     }
 
-    /// When the entry of a link comes due, if it is still the same link.
-    pub(super) fn armed(&self, link: LinkRef) -> Option<Moment> {
-        Some(self.slab.get(self.slot_of(link)?)?.armed)
+    /// When the entry of the link in a slot comes due.
+    pub(super) fn armed(&self, slot: usize) -> Option<CoarseMoment> {
+        Some(self.slab.get(slot)?.armed)
     }
 
     /// How many links there are.

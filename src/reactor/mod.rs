@@ -28,7 +28,7 @@ mod welcome;
 pub use accept::HANDSHAKES_BEYOND_MAX;
 pub use backend::{AppendRefusal, Backend, Flushed};
 pub use clock::Clock;
-pub use link::LINK_BYTES;
+pub use link::{DEADLINE_BYTES, LINK_BYTES};
 #[cfg(feature = "server")]
 pub(crate) use turn::random;
 pub use turn::{Reactor, ReactorError};

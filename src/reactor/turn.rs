@@ -23,7 +23,7 @@ use crate::machine::gather::Gather;
 use crate::machine::hot::LinkRef;
 use crate::machine::random::Random;
 use crate::machine::timers::Timers;
-use crate::wire::time::{Moment, Now};
+use crate::wire::time::{CoarseMoment, Moment, Now};
 
 pub(super) const LISTENER: Token = Token(0);
 pub(super) const DOORBELL: Token = Token(1);
@@ -56,7 +56,8 @@ pub struct Reactor<B> {
     pub(super) poll: Poll,
     pub(super) listener: Option<TcpListener>,
     pub(super) links: Links,
-    pub(super) timers: Timers<LinkRef>,
+    /// Whose deadline it is says the slot: an entry that an earlier link left there is known by its moment, which is not the one that counts, or else is as good.
+    pub(super) timers: Timers<u32, CoarseMoment>,
     pub(super) acks: AckQueue<LinkRef>,
     pub(super) now: Now,
     pub(super) settings: LinkSettings,

@@ -7,7 +7,7 @@ use super::backend::Backend;
 use super::link::Stage;
 use super::links::Links;
 use super::turn::{DOORBELL, LISTENER, Reactor, ReactorError};
-use crate::wire::time::Moment;
+use crate::wire::time::{CoarseMoment, Moment};
 
 /// How long to wait before links without room are tried again, in milliseconds, when no doorbell says so earlier.
 const BLOCKED_RETRY_MILLISECONDS: u64 = 5;
@@ -16,7 +16,7 @@ impl<B: Backend> Reactor<B> {
     /// Waits until there is something to do, and notes what has become ready.
     pub(super) fn wait(&mut self) -> Result<(), ReactorError> {
         let now = self.clock.moment();
-        let mut next = self.timers.next();
+        let mut next = self.timers.next().map(CoarseMoment::moment);
         let mut earlier = |moment: Moment| next = Some(next.map_or(moment, |next| next.min(moment)));
         if let Some(moment) = self.arrivals_at(now) {
             earlier(moment);

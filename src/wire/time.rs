@@ -68,6 +68,35 @@ impl Moment {
     }
 }
 
+/// Ticks of [`CoarseMoment`] in a second, in ticks.
+const TICKS_PER_SECOND: u64 = 10;
+
+/// A moment in four bytes, for deadlines and the like that stand in the tables once for each link: in tenths of a second, the next whole one. It ends 13.6
+/// years after moments began to count; what comes later is [`CoarseMoment::NEVER`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CoarseMoment(u32);
+
+impl CoarseMoment {
+    /// Later than any.
+    pub const NEVER: Self = Self(u32::MAX);
+
+    /// The first tenth of a second that is not before a moment: a deadline is kept up to a tenth of a second later, and never earlier.
+    #[must_use]
+    pub fn not_before(moment: Moment) -> Self {
+        let ticks = moment.0.div_ceil(1_000_000 / TICKS_PER_SECOND);
+        Self(u32::try_from(ticks).unwrap_or(u32::MAX))
+    }
+
+    /// When it begins.
+    #[must_use]
+    pub fn moment(self) -> Moment {
+        match self {
+            Self::NEVER => Moment(u64::MAX),
+            Self(ticks) => Moment(u64::from(ticks) * (1_000_000 / TICKS_PER_SECOND)),
+        }
+    }
+}
+
 impl Add<std::time::Duration> for Moment {
     type Output = Moment;
 
@@ -95,6 +124,20 @@ mod tests {
         assert_eq!(time.to_string(), "2026-11-24T10:00:00.123Z");
         assert_eq!(time.to_string().parse::<WallTime>().unwrap(), time);
         assert!("yesterday".parse::<WallTime>().unwrap_err().contains("'yesterday' is not a time"));
+    }
+
+    #[test]
+    fn a_coarse_moment_is_never_before_the_one_that_it_stands_for() {
+        for microseconds in [0, 1, 99_999, 100_000, 100_001, 86_400_000_000, 429_496_729_400_000] {
+            let coarse = CoarseMoment::not_before(Moment(microseconds));
+            let late = coarse.moment().0.checked_sub(microseconds);
+            assert!(late.is_some_and(|late| late < 100_000), "{microseconds}: {coarse:?}");
+            assert_eq!(CoarseMoment::not_before(coarse.moment()), coarse);
+        }
+        for beyond in [429_496_729_400_001, u64::MAX] {
+            assert_eq!(CoarseMoment::not_before(Moment(beyond)), CoarseMoment::NEVER);
+        }
+        assert_eq!(CoarseMoment::NEVER.moment(), Moment(u64::MAX));
     }
 
     #[test]
