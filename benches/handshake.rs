@@ -113,6 +113,18 @@ impl Ours {
         assert!(!server.is_handshaking() && peer.certificate.is_some());
         (client, server, peer.cost)
     }
+
+    /// A server's end that has answered a hello, all of which has left.
+    fn half(&self, tls: &ClientTls) -> ServerChannel {
+        let (mut client, mut server) =
+            (Channel::client(tls).unwrap(), ServerChannel::new(&self.server).unwrap());
+        let (mut up, mut down) = (Pipe::default(), Pipe::default());
+        client.flush_to(&mut up).unwrap();
+        server.read_from(&mut up, &mut Vec::new()).unwrap();
+        server.flush_to(&mut down).unwrap();
+        assert!(server.is_handshaking() && !down.0.is_empty());
+        server
+    }
 }
 
 struct Bare {
@@ -179,6 +191,10 @@ fn material((certificate, key): &(Vec<u8>, Vec<u8>)) -> (CertificateDer<'static>
 
 fn handshakes(criterion: &mut Criterion) {
     let (ours, bare) = (Ours::new(), Bare::new());
+    // First: what others have freed would be taken again, and count as nothing.
+    let tls = ours.client();
+    print_bytes_each("link", || ours.connect(&tls).1);
+    print_bytes_each("handshake that waits for the device's last flight", || ours.half(&tls));
     let mut group = criterion.benchmark_group("handshake");
     group.bench_function("full/channel", |bencher| {
         bencher.iter_batched(|| ours.client(), |tls| ours.connect(&tls), criterion::BatchSize::SmallInput);
@@ -190,7 +206,6 @@ fn handshakes(criterion: &mut Criterion) {
             criterion::BatchSize::SmallInput,
         );
     });
-    let tls = ours.client();
     ours.connect(&tls);
     group.bench_function("resumed/channel", |bencher| bencher.iter(|| ours.connect(&tls)));
     assert_eq!(ours.connect(&tls).2, Some(HandshakeCost::Resumed));
@@ -199,18 +214,18 @@ fn handshakes(criterion: &mut Criterion) {
     group.bench_function("resumed/bare", |bencher| bencher.iter(|| bare.connect(&config)));
     assert_eq!(bare.connect(&config).1.handshake_kind(), Some(HandshakeKind::Resumed));
     group.finish();
-    print_bytes_per_link(&ours);
 }
 
 /// Memory of the server's ends alone: each client is gone before the next comes.
-fn print_bytes_per_link(ours: &Ours) {
-    let tls = ours.client();
+fn print_bytes_each(what: &str, mut make: impl FnMut() -> ServerChannel) {
+    // What comes with the first is not theirs.
+    drop(make());
     let Some(before) = resident_bytes() else {
-        return println!("bytes per link: skipped: needs /proc/self/statm");
+        return println!("bytes per {what}: skipped: needs /proc/self/statm");
     };
-    let held: Vec<ServerChannel> = (0..LINKS_HELD).map(|_| ours.connect(&tls).1).collect();
+    let held: Vec<ServerChannel> = std::iter::repeat_with(&mut make).take(LINKS_HELD).collect();
     let grown = resident_bytes().unwrap_or(before).saturating_sub(before);
-    println!("bytes per link (server's channel, {LINKS_HELD} held): {}", grown / held.len());
+    println!("bytes per {what} (server's channel, {LINKS_HELD} held): {}", grown / held.len());
 }
 
 fn resident_bytes() -> Option<usize> {

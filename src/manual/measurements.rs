@@ -10,23 +10,25 @@
 //! | the session's part of such a sync, no socket | 0.52 µs | the same |
 //! | decode the sync; encode the answer | 0.11 µs; 0.06 µs | `cargo bench --bench wire` |
 //! | decode a message of 64 events | 1.1 µs | the same |
-//! | full mutual handshake, both ends in one thread: our channel; bare rustls that builds a chain | 250 µs; 360 µs (ratio 0.69) | `cargo bench --bench handshake` |
-//! | resumed handshake, the same two | 170 µs; 230 µs (ratio 0.74) | the same |
-//! | memory of the server's end of an idle channel; of a whole link | 152 bytes; 256 bytes, nothing on the heap (asserted when it is compiled) | `src/reactor/channel/server_channel.rs` |
+//! | full mutual handshake, both ends in one thread: our channel; bare rustls that builds a chain | 258 µs; 367 µs (ratio 0.70) | `cargo bench --bench handshake` |
+//! | resumed handshake, the same two | 175 µs; 222 µs (ratio 0.79) | the same |
+//! | memory of the server's end of a handshake that waits for the device's last flight, post-quantum key exchange; with the library's own buffers, as before | 10,260 bytes; 14,460 bytes | the same |
+//! | full; full with post-quantum key exchange; resumed handshake, server CPU, four runs; with the library's own buffers in the same minutes | 169 to 179 µs; 192 to 200; 127 to 134; 178 to 191; 203 to 227; 130 to 154 | `tools/side-by-side --servers muster --loads handshakes` |
+//! | memory of the server's end of an idle channel; of a whole link | 152 bytes; 224 bytes, nothing on the heap (asserted when it is compiled) | `src/reactor/channel/server_channel.rs` |
 //! | memory of a connected device, `Anonymous` of `smaps_rollup`, all included, with 10,000; with 18,000, two runs; ten runs of the builds before, which started from a server that kept 1 to 1.5 MiB more of what visits had left | 450 bytes; 530 and 537; 422 to 522 | `muster-load hold --no-cache --devices 10000`, and so on, which is what `cargo bench --bench density` runs |
 //! | anonymous memory of the server: without devices; just started, with 18,000 known; when all had been there and gone; with all 18,000 links (13.8 MiB before) | 2.9 MiB; 7.3; 8.3 (9.5 to 10.2 before); 13.3 | `muster-load hold --devices 18000` |
 //! | with 2,000, the link measured, and the device table measured by itself where what else moves in the process hides it | 425 to 498 bytes | `cargo bench --bench density` |
 //! | of it with 18,000: for a link (slope over six steps); for a device that it knows (slope between 9,000 and 18,000); the kernel's, for a socket | 303 and 314 bytes; 223 and 227; 3,878 (203 and 219 at the least, in a build before) | `muster-load hold --devices 18000` |
 //! | what the whole server grew by from 2,000 connected devices to 18,000, whatever came once in it, for each | 498 bytes | two of these runs |
 //! | resident memory five seconds after 18,000 links have closed, of that when all devices had been there and gone; of that of the server before the first link; five runs | 0.69 to 0.98; 0.75, 0.79, 0.81, 1.05 and 1.06 | `muster-load hold --devices 18000` |
-//! | the tables alone at two million entries: records and certificates; links; deadlines | 212; 260; 16 bytes each | `cargo test --test two_million -- --nocapture` |
+//! | the tables alone at two million entries: records and certificates; links, in a debug build, in which sockets are larger; deadlines | 212; 244; 8 bytes each | `cargo test --test two_million -- --nocapture` |
 //! | idle server without devices, resident, nine seconds after its start; a minute later; anonymous memory of it | 10.7 to 11.2 MiB; 11.1 to 11.2 MiB, in six starts; 3.2 MiB | `musterd run`, `/proc/PID/smaps_rollup` |
 //! | 18,000 devices back after `kill -9`, with tickets: 99 % live; the target, one and a half times the processor time of both ends' handshakes; events lost or twice; two runs | 3.02 and 3.22 s; 4.72 and 5.49 s; none | `muster-load storm --devices 18000` |
 //! | a handshake with a ticket to a live session and its first sync, 1,000 of them: processor time of the server; of the device | 158 to 166 µs; 202 to 230 µs | the same, two runs |
 //! | 5,000 devices back, the same | 0.88 and 0.90 s; 1.23 and 1.41 s; none | `muster-load storm --devices 5000` |
 //! | a sync in which nothing changed, on an open link, 124,000 a second: server CPU with TLS and system calls | 6.4 µs | `muster-load sync --devices 1000` ([`throughput`](super::throughput)) |
 //! | the same loads against redis, nats-server and mosquitto | [`side_by_side`](super::side_by_side) | `tools/side-by-side` |
-//! | session; device record | 48 bytes; 160 bytes | `cargo bench --bench session` |
+//! | session; device record | 40 bytes; 160 bytes | `cargo bench --bench session` |
 //! | append to the journal | 67 ns | `cargo bench --bench journal` |
 //! | 640 events a second over 64 links, acknowledged durably: p50, p99 without a storm; with 256 full handshakes at a time, 2,859/s; with 256 resumed ones, 3,988/s | 0.44 ms, 7.6 ms; 1.4 ms, 11.7 ms; 1.4 ms, 10.6 ms | `cargo bench --bench storm` |
 //! | append and make durable, 1 in flight; the same with msync of a shared map | 190 µs; 795 µs | the same |
@@ -65,7 +67,7 @@
 //! The storm's figures are of one run in which the machine had little else to do (load 1.6 before it); its clients share the two cores with the
 //! server. In five others, while other builds ran, single acknowledgements took hundreds of milliseconds without any storm as well.
 //!
-//! The handshakes of `cargo bench --bench handshake` were measured while other builds ran. Beside such builds the return of 5,000 devices took 1.86 s, with the last tenth a second
+//! Beside other builds the return of 5,000 devices took 1.86 s, with the last tenth a second
 //! behind the others, as when a SYN is repeated; on a quiet machine that did not happen. Where the server's time goes that it takes for a
 //! handshake with a ticket (191 µs of its reactors, by samples of a storm of 5,000): 40 % cryptography, a third of that X25519; 27 % the kernel, half of it for sending; 14 %
 //! allocation and copying; 7 % the TLS library's own code; 6 % ours.

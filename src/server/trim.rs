@@ -1,7 +1,7 @@
 //! When free memory is given back.
 
 /// Links that must have gone, or handshakes that must have been made, before it is worth looking for free memory, in links: each handshake
-/// takes about 12 KB for as long as it lasts.
+/// takes about 10 KB for as long as it lasts.
 const LINKS_MIN: u64 = 128;
 
 /// Handshakes, and links that end, in a second in which nothing much goes on, at most.

@@ -11,6 +11,9 @@
 //! 4. What it has left to send, the tickets, goes out before anything of ours, and has used up numbers: ours begin after them.
 //! 5. It must hold no plaintext. There is none when 1. was kept and no early data is taken, which is checked.
 //!
+//! The library keeps no bytes of its own ([`rustls::unbuffered`]): it works in what a reactor has just read, and only what it can't use yet, a record or a message
+//! that is not whole, is kept for it here.
+//!
 //! [`ServerChannel`](super::ServerChannel) takes it from here: what has arrived behind the handshake is opened in the same turn, for the poll
 //! does not report it again, and what is sealed is never thrown away while the link lives.
 
@@ -21,7 +24,11 @@ mod tests;
 use std::cell::RefCell;
 use std::fmt;
 
-use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, KeyLog, ServerConnection};
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, InsufficientSizeError, UnbufferedStatus,
+};
+use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, KeyLog};
 use zeroize::Zeroizing;
 
 use super::error::ChannelError;
@@ -32,6 +39,9 @@ use crate::record_layer::{Alert, HEADER_BYTES, SlimLink, Start, Suite};
 const CLIENT_SECRET: &str = "CLIENT_TRAFFIC_SECRET_0";
 const SERVER_SECRET: &str = "SERVER_TRAFFIC_SECRET_0";
 
+/// Most bytes that are kept of messages that are not whole, in bytes. The library allows a message of 64 KiB; a device's longest, with its certificate, has about one.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
 thread_local! {
     /// What the library has logged since it was last taken, which is after each step of a handshake: a reactor makes one step at a time.
     static LOGGED: RefCell<Overheard> = RefCell::default();
@@ -39,9 +49,11 @@ thread_local! {
 
 /// The server's end of a handshake that ends in a [`SlimLink`].
 pub struct ServerHandshake {
-    connection: ServerConnection,
+    connection: UnbufferedServerConnection,
     overheard: Overheard,
     cutter: Cutter,
+    /// What has arrived and the library can't use yet, as it has left it: it opens records where they stand.
+    kept: Vec<u8>,
 }
 
 impl ServerHandshake {
@@ -50,60 +62,91 @@ impl ServerHandshake {
     /// # Errors
     /// When the configuration can't be used.
     pub fn new(tls: &ServerTls) -> Result<Self, ChannelError> {
-        let connection =
-            ServerConnection::new(tls.config()).map_err(|error| ChannelError::from_tls(&error, None))?;
-        Ok(Self { connection, overheard: Overheard::default(), cutter: Cutter::default() })
+        let connection = UnbufferedServerConnection::new(tls.config())
+            .map_err(|error| ChannelError::from_tls(&error, None))?;
+        Ok(Self { connection, overheard: Overheard::default(), cutter: Cutter::default(), kept: Vec::new() })
     }
 
-    /// Takes what has arrived, up to the record that ends the handshake. How many bytes that were; what follows them is the link's.
+    /// Takes what has arrived, up to the record that ends the handshake, and appends to `out` what is to be sent. How many bytes that were; what
+    /// follows them is the link's. What they are afterwards is of no use.
     ///
     /// # Errors
-    /// When the peer misbehaves or may not come in. An alert that says so is then ready to be sent; nothing else may be done.
-    pub fn read(&mut self, input: &[u8]) -> Result<usize, ChannelError> {
+    /// When the peer misbehaves or may not come in. An alert that says so is then the last of `out`; nothing else may be done.
+    pub fn read(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Result<usize, ChannelError> {
         let mut consumed = 0;
-        while consumed < input.len() && self.connection.is_handshaking() {
-            let rest = &input[consumed..];
-            let mut piece = &rest[..self.cutter.cut(rest)];
+        while consumed < input.len() && !self.is_finished() {
+            let rest = &mut input[consumed..];
+            let piece = self.cutter.cut(rest);
+            let piece = &mut rest[..piece];
             consumed += piece.len();
-            // It takes as much as it has room for at a time.
-            while !piece.is_empty() {
-                match self.connection.read_tls(&mut piece) {
-                    Ok(1..) => {}
-                    _ => return Err(internal("the library takes no more of the handshake")),
+            if self.kept.is_empty() {
+                let used = self.process(piece, out)?;
+                self.kept.extend_from_slice(&piece[used..]);
+            } else {
+                let mut kept = std::mem::take(&mut self.kept);
+                kept.extend_from_slice(piece);
+                let used = self.process(&mut kept, out)?;
+                if used < kept.len() {
+                    kept.drain(..used);
+                    self.kept = kept;
                 }
-                let outcome = self.connection.process_new_packets().map(drop);
-                // Also when the step has failed: the next one may be another handshake's.
-                self.overheard.take_logged();
-                outcome.map_err(|error| ChannelError::from_tls(&error, None))?;
+            }
+            if self.kept.len() > KEPT_BYTES_MAX {
+                return Err(ChannelError::Misbehaved(format!(
+                    "a handshake message has more than {KEPT_BYTES_MAX} bytes"
+                )));
             }
         }
         Ok(consumed)
     }
 
-    /// Appends what is ready to be sent.
-    pub fn write_to(&mut self, out: &mut Vec<u8>) {
-        while self.connection.wants_write() {
-            // A vector takes everything.
-            let _ = self.connection.write_tls(out);
+    /// Has the library take what it can of these bytes, and appends what it says. How many at the front it does not need any more.
+    fn process(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) -> Result<usize, ChannelError> {
+        let mut used = 0;
+        loop {
+            let UnbufferedStatus { discard, state } = self.connection.process_tls_records(&mut bytes[used..]);
+            let outcome = match state {
+                Ok(ConnectionState::EncodeTlsData(said)) => append(said, out).map(|()| true),
+                Ok(ConnectionState::TransmitTlsData(said)) => {
+                    said.done();
+                    Ok(true)
+                }
+                Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => Ok(false),
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+                    Err(ChannelError::Refused("CloseNotify".to_owned()))
+                }
+                Ok(_) => Err(internal("the library holds data of a link that is to do without it")),
+                Err(error) => Err(ChannelError::from_tls(&error, None)),
+            };
+            used += discard;
+            // Also when the step has failed: the next one may be another handshake's.
+            self.overheard.take_logged();
+            match outcome {
+                Ok(true) => {}
+                Ok(false) => return Ok(used),
+                Err(error) => {
+                    self.say_why(out);
+                    return Err(error);
+                }
+            }
         }
     }
 
-    /// Says that nothing more will be sent, and appends that.
-    pub fn close_notify(&mut self, out: &mut Vec<u8>) {
-        self.connection.send_close_notify();
-        self.write_to(out);
+    /// Appends what the library has to say of a failure. It is asked for nothing else: what it would make of further bytes then is not known.
+    fn say_why(&mut self, out: &mut Vec<u8>) {
+        while self.connection.wants_write()
+            && let Ok(ConnectionState::EncodeTlsData(said)) =
+                self.connection.process_tls_records(&mut []).state
+            && append(said, out).is_ok()
+        {}
     }
 
-    /// Ends the handshake, which must be finished: appends what is left of it to be sent, and gives what its connection becomes.
+    /// Ends the handshake, which must be finished: gives what its connection becomes.
     ///
     /// # Errors
-    /// When the peer did not name our protocol, and when the library gives something else than expected. What is to be sent nevertheless was
-    /// appended.
-    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<SlimLink, ChannelError> {
-        self.write_to(out);
-        let state =
-            self.connection.process_new_packets().map_err(|error| ChannelError::from_tls(&error, None))?;
-        if state.plaintext_bytes_to_read() > 0 {
+    /// When the peer did not name our protocol, which is then said at the end of `out`, and when the library gives something else than expected.
+    pub fn finish(self, out: &mut Vec<u8>) -> Result<SlimLink, ChannelError> {
+        if !self.kept.is_empty() {
             return Err(internal("the library holds data of a link that is to do without it"));
         }
         let suite = self
@@ -112,8 +155,10 @@ impl ServerHandshake {
             .and_then(|known| Suite::from_number(known.suite().into()))
             .ok_or_else(|| internal("the library agreed on a suite that is not spoken"))?;
         let speaks_ours = self.connection.alpn_protocol() == Some(PROTOCOL);
-        let extracted =
-            self.connection.dangerous_extract_secrets().map_err(|error| internal(&error.to_string()))?;
+        let (extracted, _) = self
+            .connection
+            .dangerous_into_kernel_connection()
+            .map_err(|error| internal(&error.to_string()))?;
         let mut link = self.overheard.link(suite, &extracted)?;
         if !speaks_ours {
             // Should it fail, the peer is not told, and is left all the same.
@@ -212,6 +257,19 @@ impl KeyLog for Ear {
     fn will_log(&self, label: &str) -> bool {
         matches!(label, CLIENT_SECRET | SERVER_SECRET)
     }
+}
+
+/// Appends what the library says. It wants to be given room for it, and says how much.
+fn append<Data>(mut said: EncodeTlsData<'_, Data>, out: &mut Vec<u8>) -> Result<(), ChannelError> {
+    let start = out.len();
+    let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) = said.encode(&mut [])
+    else {
+        return Ok(());
+    };
+    out.resize(start + required_size, 0);
+    let written = said.encode(&mut out[start..]).map_err(|error| internal(&error.to_string()))?;
+    out.truncate(start + written);
+    Ok(())
 }
 
 fn key_of(secrets: &ConnectionTrafficSecrets) -> Option<(&[u8], &[u8])> {

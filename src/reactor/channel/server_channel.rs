@@ -135,12 +135,10 @@ impl ServerChannel {
     }
 
     /// Goes on with the handshake, if it is not finished. How many of the bytes that has taken.
-    fn shake_hands(&mut self, arrived: &[u8]) -> Result<usize, ChannelError> {
+    fn shake_hands(&mut self, arrived: &mut [u8]) -> Result<usize, ChannelError> {
         let Stage::Handshaking(handshake) = &mut self.stage else { return Ok(0) };
         let side = self.side.get_or_insert_default();
-        let taken = handshake.read(arrived);
-        handshake.write_to(&mut side.unsent);
-        match taken {
+        match handshake.read(arrived, &mut side.unsent) {
             Ok(taken) if !handshake.is_finished() => Ok(taken),
             Ok(taken) => {
                 side.peer = Some(Peer {
@@ -207,16 +205,16 @@ impl ServerChannel {
         Ok(true)
     }
 
-    /// Says that nothing more will be sent (`close_notify`); flush afterwards. Does nothing after a failure, which has said it.
+    /// Says that nothing more will be sent (`close_notify`); flush afterwards. Does nothing after a failure, which has said it, and in a handshake, whose keys
+    /// only the library has: it says no farewell there.
     pub fn close_notify(&mut self) {
         let side = self.side.get_or_insert_default();
         match &mut self.stage {
-            Stage::Handshaking(handshake) => handshake.close_notify(&mut side.unsent),
             Stage::Established(link) => {
                 // Should it fail, the peer is not told, and is left all the same.
                 let _ = link.sealing_burst().close_notify(&mut side.unsent);
             }
-            Stage::Failed => {}
+            Stage::Handshaking(_) | Stage::Failed => {}
         }
         self.tidy();
     }

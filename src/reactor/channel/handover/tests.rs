@@ -1,5 +1,7 @@
 //! Handshakes with clients of the library's own, cut in any way, and what becomes of what comes right behind them.
 
+mod hostile;
+
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
@@ -84,13 +86,19 @@ impl House {
     fn with(&self, mut client: ClientConnection) -> (ClientConnection, ServerHandshake) {
         let mut server = ServerHandshake::new(&self.server).unwrap();
         let hello = sent_by(&mut client);
-        assert_eq!(server.read(&hello).unwrap(), hello.len());
-        let mut answer = Vec::new();
-        server.write_to(&mut answer);
+        let (taken, answer) = read(&mut server, &hello);
+        assert_eq!(taken.unwrap(), hello.len());
         assert_eq!(hear(&mut client, &answer).unwrap(), b"");
         assert!(!client.is_handshaking() && !server.is_finished());
         (client, server)
     }
+}
+
+/// What the server makes of some bytes, and what it says to them.
+fn read(server: &mut ServerHandshake, bytes: &[u8]) -> (Result<usize, ChannelError>, Vec<u8>) {
+    let mut out = Vec::new();
+    let taken = server.read(&mut bytes.to_vec(), &mut out);
+    (taken, out)
 }
 
 fn sent_by(client: &mut ClientConnection) -> Vec<u8> {
@@ -136,12 +144,12 @@ fn a_handshake_becomes_a_link() {
     let house = House::new();
     let (mut client, mut server) = house.before_the_last_flight();
     let flight = sent_by(&mut client);
-    assert_eq!(server.read(&flight).unwrap(), flight.len());
+    let (taken, mut out) = read(&mut server, &flight);
+    assert_eq!(taken.unwrap(), flight.len());
     assert!(server.is_finished());
     assert_eq!(server.peer_certificate(), Some(&house.device[..]));
     assert_eq!(server.handshake_cost(), Some(HandshakeCost::Full));
     assert_eq!(server.key_exchange().as_deref(), Some("X25519MLKEM768"));
-    let mut out = Vec::new();
     let mut link = server.finish(&mut out).unwrap();
     assert_eq!(link.suite(), Suite::Aes128Gcm, "what both ends prefer");
     // The ticket went before our first record.
@@ -164,10 +172,10 @@ fn whatever_comes_with_the_end_of_the_handshake_is_the_links() {
     client.writer().write_all(b" third").unwrap();
     client.send_close_notify();
     let segment = sent_by(&mut client);
-    let of_handshake = server.read(&segment).unwrap();
+    let (of_handshake, mut out) = read(&mut server, &segment);
+    let of_handshake = of_handshake.unwrap();
     assert!(server.is_finished() && of_handshake < segment.len());
-    assert_eq!(server.read(&segment[of_handshake..]).unwrap(), 0, "not a byte more");
-    let mut out = Vec::new();
+    assert_eq!(read(&mut server, &segment[of_handshake..]).0.unwrap(), 0, "not a byte more");
     let mut link = server.finish(&mut out).unwrap();
     assert_eq!(open(&mut link, &segment[of_handshake..]), (b"first second third".to_vec(), 2, 1));
     link.sealing_burst().data(b"answer", &mut out).unwrap();
@@ -180,8 +188,8 @@ fn a_key_update_right_behind_the_handshake_is_followed() {
     let (mut client, mut server) = house.before_the_last_flight();
     client.refresh_traffic_keys().unwrap();
     let segment = sent_by(&mut client);
-    let of_handshake = server.read(&segment).unwrap();
-    let mut out = Vec::new();
+    let (of_handshake, mut out) = read(&mut server, &segment);
+    let of_handshake = of_handshake.unwrap();
     let mut link = server.finish(&mut out).unwrap();
     assert_eq!(open(&mut link, &segment[of_handshake..]), (Vec::new(), 1, 0));
     assert!(link.owes_key_update());
@@ -201,13 +209,12 @@ fn the_end_of_the_handshake_is_found_wherever_it_is_cut() {
         let (mut client, mut server) = house.before_the_last_flight();
         client.writer().write_all(b"data").unwrap();
         let segment = sent_by(&mut client);
-        let mut of_handshake = 0;
+        let (mut of_handshake, mut out) = (0, Vec::new());
         for arrived in segment.chunks(piece) {
-            let taken = server.read(arrived).unwrap();
+            let taken = server.read(&mut arrived.to_vec(), &mut out).unwrap();
             of_handshake += taken;
             assert!(taken == arrived.len() || server.is_finished());
         }
-        let mut out = Vec::new();
         let mut link = server.finish(&mut out).unwrap();
         assert_eq!(open(&mut link, &segment[of_handshake..]).0, b"data", "{piece}");
     }
@@ -222,9 +229,9 @@ fn every_suite_becomes_a_link_in_full_and_resumed() {
             let name = ServerName::try_from("muster").unwrap();
             let client = ClientConnection::new(Arc::clone(&config), name).unwrap();
             let (mut client, mut server) = house.with(client);
-            server.read(&sent_by(&mut client)).unwrap();
+            let (taken, mut out) = read(&mut server, &sent_by(&mut client));
+            taken.unwrap();
             assert_eq!((server.handshake_cost(), server.peer_certificate()), (Some(expected), None));
-            let mut out = Vec::new();
             let mut link = server.finish(&mut out).unwrap();
             assert_eq!(link.suite(), suite);
             link.sealing_burst().data(b"hello", &mut out).unwrap();
@@ -246,8 +253,8 @@ fn a_client_that_guessed_another_key_exchange_becomes_a_link_all_the_same() {
     while !server.is_finished() {
         let hello = sent_by(&mut client);
         assert!(!hello.is_empty(), "it never ends");
-        assert_eq!(server.read(&hello).unwrap(), hello.len());
-        server.write_to(&mut out);
+        let taken = server.read(&mut hello.clone(), &mut out).unwrap();
+        assert_eq!(taken, hello.len());
         hear(&mut client, &std::mem::take(&mut out)).unwrap();
         said += 1;
     }
@@ -269,10 +276,9 @@ fn who_may_not_come_in_is_told_so() {
     let tls = ClientTls::new(house.client.expected().clone(), Some(identity)).unwrap();
     let client = ClientConnection::new(tls.config(), tls.name()).unwrap();
     let (mut client, mut server) = house.with(client);
-    let error = server.read(&sent_by(&mut client)).unwrap_err();
+    let (error, out) = read(&mut server, &sent_by(&mut client));
+    let error = error.unwrap_err();
     assert_eq!((error.clone(), error.blame()), (ChannelError::ForeignCertificate, Blame::Peer));
-    let mut out = Vec::new();
-    server.write_to(&mut out);
     assert_eq!(hear(&mut client, &out), Err(Error::AlertReceived(AlertDescription::UnknownCA)));
 }
 
@@ -283,8 +289,7 @@ fn who_does_not_name_our_protocol_is_told_so() {
     config.alpn_protocols.clear();
     let client = ClientConnection::new(Arc::new(config), house.client.name()).unwrap();
     let (mut client, mut server) = house.with(client);
-    server.read(&sent_by(&mut client)).unwrap();
-    let mut out = Vec::new();
+    let (_, mut out) = read(&mut server, &sent_by(&mut client));
     assert_eq!(server.finish(&mut out).unwrap_err(), ChannelError::WrongProtocol);
     let told = Error::AlertReceived(AlertDescription::NoApplicationProtocol);
     assert_eq!(hear(&mut client, &out), Err(told));
@@ -296,10 +301,8 @@ fn a_handshake_that_is_not_finished_becomes_no_link() {
     let (_, server) = house.before_the_last_flight();
     let error = server.finish(&mut Vec::new()).unwrap_err();
     assert_eq!(error.blame(), Blame::Here, "{error}");
-    assert_eq!(
-        ServerHandshake::new(&house.server).unwrap().read(b"GET / HTTP/1.1\r\n").unwrap_err(),
-        ChannelError::NotTls
-    );
+    let mut server = ServerHandshake::new(&house.server).unwrap();
+    assert_eq!(read(&mut server, b"GET / HTTP/1.1\r\n").0.unwrap_err(), ChannelError::NotTls);
 }
 
 #[test]
@@ -327,10 +330,10 @@ fn handshakes_that_take_turns_on_a_thread_hear_their_own_secrets() {
     let pairs = [0; 3].map(|_| house.before_the_last_flight());
     // One that fails after its secrets were logged leaves them to nobody.
     let (_, mut broken) = house.before_the_last_flight();
-    broken.read(&[23, 3, 3, 0, 20].into_iter().chain([0; 20]).collect::<Vec<_>>()).unwrap_err();
+    let (error, said) = read(&mut broken, &[&[23, 3, 3, 0, 20][..], &[0; 20]].concat());
+    assert!(error.unwrap_err().blame() == Blame::Peer && !said.is_empty());
     for (mut client, mut server) in pairs {
-        server.read(&sent_by(&mut client)).unwrap();
-        let mut out = Vec::new();
+        let (_, mut out) = read(&mut server, &sent_by(&mut client));
         let mut link = server.finish(&mut out).unwrap();
         link.sealing_burst().data(b"yours", &mut out).unwrap();
         assert_eq!(hear(&mut client, &out).unwrap(), b"yours");
@@ -340,9 +343,8 @@ fn handshakes_that_take_turns_on_a_thread_hear_their_own_secrets() {
 /// What the library gives of a handshake of its own, and what was overheard of it.
 fn extracted(house: &House) -> (ExtractedSecrets, Overheard) {
     let (mut client, mut server) = house.before_the_last_flight();
-    server.read(&sent_by(&mut client)).unwrap();
-    server.write_to(&mut Vec::new());
-    (server.connection.dangerous_extract_secrets().unwrap(), server.overheard)
+    read(&mut server, &sent_by(&mut client)).0.unwrap();
+    (server.connection.dangerous_into_kernel_connection().unwrap().0, server.overheard)
 }
 
 #[test]
