@@ -64,7 +64,7 @@
 //!
 //! | figure | what it is |
 //! |---|---|
-//! | the server's, for a link | slope, by least squares, of private memory (`Anonymous` in `smaps_rollup`: what is no file's) over the number of links; *off by* is the residual |
+//! | the server's, for a link | slope, by least squares, of private memory (`Anonymous` in `smaps_rollup`: what is no file's) over the number of links, the least that is seen in some five quiet seconds, as the server's caches come and go; *off by* is the residual |
 //! | the server's, for a device that it knows | by how much private memory of two servers differs that were just started, one of which knows half of the devices, for each of the other half |
 //! | after all links closed | resident memory five seconds later, of that when all devices had been there and gone; and of the server before the first link, which has no buffers and statements yet |
 //! | the kernel's, for a socket | from `/proc/net/sockstat` and `/proc/slabinfo` (root), both ends' sockets counted, so it is the share of one; else the project's figure, labelled so |

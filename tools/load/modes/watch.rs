@@ -55,23 +55,28 @@ impl Watch {
         self.sample().map(|sample| sample.cpu_microseconds())
     }
 
-    /// Waits until the server has given back what it does not need, for a few seconds at most. What it has then.
+    /// Waits until the server has given back what it does not need, for a few seconds at most. What it has then; of private memory the least that it had
+    /// meanwhile: caches that come and go by themselves, some hundred KiB, are there at one moment and not at another.
     pub(crate) fn quiet(&mut self) -> Option<ProcessSample> {
-        self.quiet_for(QUIET_LOOKS)
+        let mut private_bytes = u64::MAX;
+        let last =
+            self.quiet_for(QUIET_LOOKS, |sample| private_bytes = private_bytes.min(sample.private_bytes))?;
+        Some(ProcessSample { private_bytes, ..last })
     }
 
-    /// Waits until the server has nothing to do, for a few seconds at most.
+    /// Waits until the server has nothing to do, for a few seconds at most. What it has then.
     pub(crate) fn rest(&mut self) -> Option<ProcessSample> {
-        self.quiet_for(RESTED_LOOKS)
+        self.quiet_for(RESTED_LOOKS, |_| ())
     }
 
-    fn quiet_for(&mut self, looks: u32) -> Option<ProcessSample> {
+    fn quiet_for(&mut self, looks: u32, mut seen: impl FnMut(&ProcessSample)) -> Option<ProcessSample> {
         let until = Instant::now() + Duration::from_secs(QUIET_SECONDS_MAX);
         let mut last = self.sample()?;
         let mut quiet_looks = 0;
         loop {
             let has_time = interrupt::sleep(Duration::from_millis(LOOK_MILLISECONDS));
             let now = self.sample()?;
+            seen(&now);
             let seconds = now.at.duration_since(last.at).as_secs_f64();
             let share = share(now.cpu_microseconds().saturating_sub(last.cpu_microseconds()), seconds);
             let is_quiet =
