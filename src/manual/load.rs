@@ -39,26 +39,26 @@
 //! Servers that know none, half and all of the devices are started and looked at, three times each. All devices come with their first upload and go, and once more,
 //! so that what visits take once is no part of a link. Then they connect in six steps, at each of which the tool waits until the server is quiet and looks at it; the links are
 //! held with nothing but the agents' own pings; a thousand devices reconnect with and without tickets; and all are closed. Trimmed, on the machine of [`measurements`](super::measurements)
-//! while it had other things to do as well, as with all examples here:
+//! (the other examples here were taken while it had other things to do as well):
 //!
 //! ```text
-//! muster-load hold --self --devices 18000                                 (load average 1.6)
+//! muster-load hold --self --devices 18000                                 (load average 0.0)
 //! Links
-//!   connected, synced for the first time       2,813 /s
+//!   connected, synced for the first time       3,214 /s
 //!   held                                         18,000
 //!   lost                                              0
 //! Processor time
-//!   connection with the first upload             381 µs
-//!   holding, of one core                         2.17 %
-//!   server, full handshake                       246 µs
-//!   server, resumed handshake                    164 µs
+//!   connection with the first upload             324 µs
+//!   holding, of one core                         1.09 %
+//!   server, full handshake                       275 µs
+//!   server, resumed handshake                    144 µs
 //! Memory
-//!   the kernel's, for a socket                  3,878 B  (measured)
-//!   the server's, for a link                      246 B  (slope of private memory over 6 steps)
-//!   the server's, for a device that it knows      221 B
-//!   the server's, for a connected device          467 B
-//!   the server without devices                 2.92 MiB
-//!   after all links closed, of that before       1.04 ×  (5 s after; the target is at most 1.10)
+//!   the kernel's, for a socket                  3,871 B  (measured)
+//!   the server's, for a link                      228 B  (slope of private memory over 6 steps)
+//!   the server's, for a device that it knows      222 B
+//!   the server's, for a connected device          450 B
+//!   the server without devices                 2.80 MiB
+//!   after all links closed, of that before       0.96 ×  (5 s after; the target is at most 1.10)
 //! this server can hold about 5,200,000 devices in 23.5 GiB
 //! ```
 //!

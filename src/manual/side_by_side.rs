@@ -80,37 +80,37 @@
 //! | | muster | redis | nats-server | mosquitto | muster to the best |
 //! |---|---|---|---|---|---|
 //! | an acknowledgement means | synced | synced | written, not synced | in memory | |
-//! | memory for an idle connection, 1,000 to 9,000, bytes | 1,077 | 41,857 | 42,123 | 17,712 | 0.06 |
-//! | full handshake; resumed, µs of server CPU | 230; 158 | 1,080; 522 | 649; 528 | 1,003; 513 | 0.35; 0.31 |
-//! | 1,000 links, one in flight each, messages a second | 135,522 | 71,308 | 58,081 | 86,763 | 1.56 |
-//! | µs of server CPU each | 7.2 | 13.7 | 25.3 | 11.5 | 0.63 |
-//! | 64 links, one in flight each, messages a second | 84,308 | 54,761 | 66,865 | 114,305 | 0.74 |
-//! | µs of server CPU each | 9.4 | 14.7 | 18.5 | 8.7 | 1.08 |
-//! | 64 in flight, one write, messages a second | 266,190 | 128,302 | 247,086 | 128,661 | 1.08 |
-//! | 64 in flight, a record each, messages a second | 219,714 | 4,050 | 213,428 | 117,489 | 1.03 |
-//! | 64 in flight, as an agent sends them, messages a second; µs of server CPU each | 299,916; 1.5 | | | | |
-//! | 6,400 a second: acknowledgement p50, µs; p99, ms | 359; 4.1 | 473; 1.4 | 152; 1.6 | 116; 0.3 | |
-//! | in a storm of handshakes: rate kept | 1.00 | 0.12 | 0.99 | 0.18 | |
-//! | acknowledgement p99 then, ms | 9.1 | 14,118 | 88 | 13,103 | 0.10 |
-//! | handshakes a second in the storm | 4,391 | 944 | 2,430 | 946 | |
-//! | one at a time: acknowledgement p50 ÷ durable write | 1.51 | 2.14 | 0.61 | 0.16 | |
-//! | memory a while after 9,000 connections have gone, MiB; before | 14.0; 16.3 | 164; 10.5 | 375; 11.6 | 160; 7.2 | |
+//! | memory for an idle connection, 1,000 to 9,000, bytes | 1,122 | 42,541 | 41,693 | 17,715 | 0.06 |
+//! | full handshake; resumed, µs of server CPU | 188; 146 | 960; 461 | 494; 472 | 921; 458 | 0.38; 0.32 |
+//! | 1,000 links, one in flight each, messages a second | 162,671 | 83,633 | 76,734 | 99,618 | 1.63 |
+//! | µs of server CPU each | 6.3 | 11.6 | 19.3 | 10.0 | 0.62 |
+//! | 64 links, one in flight each, messages a second | 91,883 | 62,392 | 70,020 | 121,553 | 0.76 |
+//! | µs of server CPU each | 8.7 | 12.7 | 17.5 | 8.2 | 1.06 |
+//! | 64 in flight, one write, messages a second | 278,904 | 146,226 | 291,467 | 138,982 | 0.96 |
+//! | 64 in flight, a record each, messages a second | 267,957 | 4,036 | 249,144 | 118,136 | 1.08 |
+//! | 64 in flight, as an agent sends them, messages a second; µs of server CPU each | 338,565; 1.2 | | | | |
+//! | 6,400 a second: acknowledgement p50, µs; p99, ms | 389; 1.4 | 501; 2.3 | 143; 0.5 | 115; 0.2 | |
+//! | in a storm of handshakes: rate kept | 1.00 | 0.14 | 1.00 | 0.20 | |
+//! | acknowledgement p99 then, ms | 7.4 | 13,749 | 76 | 12,726 | 0.10 |
+//! | handshakes a second in the storm | 4,910 | 1,119 | 2,909 | 1,066 | |
+//! | one at a time: acknowledgement p50 ÷ durable write | 1.13 | 1.72 | 0.62 | 0.14 | |
+//! | memory a while after 9,000 connections have gone, MiB; before | 12.8; 16.2 | 155; 10.5 | 374; 11.6 | 161; 7.4 | |
 //!
 //! The client takes a core of the two, so that muster's two reactors share the other with what the kernel does for the disk. With `--reactors 1`, which leaves each end a core as redis and mosquitto do, right
 //! after it:
 //!
 //! | | muster, one reactor | redis | mosquitto | muster to the best |
 //! |---|---|---|---|---|
-//! | 1,000 links, one in flight each, messages a second; µs of server CPU each | 159,444; 6.1 | 77,496; 12.6 | 76,857; 13.0 | 2.06; 0.48 |
-//! | 64 links, one in flight each, messages a second; µs of server CPU each | 116,049; 6.6 | 58,892; 13.5 | 98,455; 10.1 | 1.18; 0.66 |
-//! | 64 in flight, one write, messages a second | 284,504 | 138,728 | 114,334 | 2.05 |
-//! | 64 in flight, a record each, messages a second | 276,441 | 4,139 | 97,286 | 2.84 |
-//! | 64 in flight, as an agent sends them, messages a second; µs of server CPU each | 314,331; 1.4 | | | |
-//! | in a storm of handshakes: acknowledgement p99, ms; handshakes a second | 14.0; 4,856 | 14,084; 951 | 13,069; 969 | |
+//! | 1,000 links, one in flight each, messages a second; µs of server CPU each | 159,297; 6.1 | 82,903; 11.7 | 87,342; 11.4 | 1.82; 0.53 |
+//! | 64 links, one in flight each, messages a second; µs of server CPU each | 122,699; 6.3 | 62,351; 12.6 | 129,168; 7.7 | 0.95; 0.81 |
+//! | 64 in flight, one write, messages a second | 303,744 | 142,824 | 133,353 | 2.13 |
+//! | 64 in flight, a record each, messages a second | 256,878 | 4,196 | 127,834 | 2.01 |
+//! | 64 in flight, as an agent sends them, messages a second; µs of server CPU each | 323,159; 1.4 | | | |
 //!
-//! What 64 links could do at all is in [`throughput`](super::throughput). p99 in the storm differs from run to run: with two reactors 8.0 to 13.4 ms in six runs of `muster-load` in the hour before, of the
-//! same build and the one before it.
+//! What 64 links could do at all is in [`throughput`](super::throughput). p99 in the storm differs from run to run: with two reactors 6.7 to 12.2 ms in 16 runs of `muster-load` within
+//! three hours, 7.4 in the middle, below 10 in 13. What mosquitto takes over 64 links does too: 98,455 to 129,168 in four comparisons.
 //!
-//! Of the 1,077 bytes 928 are for knowing the device, which has enrolled and is in the database; the figure counts pages of the program and the first visits'
-//! buffers as well (what a device takes by itself is in [`density`](super::density)). Of the two that answer when a message is synced, muster takes 1.9 to 2.1 times as
-//! many over 1,000 links, 1.5 to 2.0 times over 64, and 2.1 times with 64 in flight.
+//! Of the 1,122 bytes 873 are for knowing the device, which has enrolled and is in the database; the figure counts pages of the program and the first visits'
+//! buffers as well (what a device takes by itself is in [`density`](super::density)). Of the two that answer when a message is synced, muster takes 1.9 times as
+//! many over 1,000 links, 1.5 to 2.0 times over 64, and 1.9 to 2.1 times with 64 in flight.
+#![forbid(unsafe_code)]
