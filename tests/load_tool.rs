@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 #![cfg(feature = "load")]
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -248,6 +248,31 @@ fn a_run_that_is_interrupted_says_what_it_has_and_one_that_is_killed_leaves_noth
         assert!(begun.elapsed() < PATIENCE, "the server's directory is still there");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+#[test]
+fn a_server_whose_tool_ends_before_it_is_heard_leaves_nothing() {
+    let place = Place::new();
+    let directory = place.scratch().join("run");
+    std::fs::create_dir(&directory).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_muster-load"))
+        .arg("server")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let setting = serde_json::json!({
+        "data": directory.join("data"), "listen": "127.0.0.1:0", "reactors": null, "remove": directory,
+    });
+    writeln!(child.stdin.take().unwrap(), "{setting}").unwrap();
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < PATIENCE, "it serves nobody, and goes on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    place.must_be_empty();
 }
 
 /// Until the tool's server has its socket.

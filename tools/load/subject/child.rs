@@ -3,7 +3,8 @@
 
 use std::io::{BufRead as _, Write as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use muster::memory;
 use muster::server::Server;
@@ -14,6 +15,10 @@ use crate::failure::Failure;
 
 /// Links that are allowed: as many as the system gives descriptors for.
 const LINKS_MAX: usize = 4_000_000;
+
+/// How often its directory is removed at most, and how long it waits in between.
+const REMOVALS_MAX: usize = 100;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
 
 /// What the server is told, as the first line of its standard input.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -58,8 +63,10 @@ pub(crate) fn run() -> Result<(), Failure> {
     let address = server.addresses().first().copied().unwrap_or(setting.listen);
     let serving = Serving { address, admin: server.admin_socket() };
     let line = serde_json::to_string(&serving).map_err(Failure::refused)?;
-    let told = writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush());
-    told.map_err(Failure::when("say that the server runs"))?;
+    if writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush()).is_err() {
+        // Nobody listens any more.
+        leave_nothing(&setting.remove);
+    }
     let failures = server.failures().clone();
     std::thread::spawn(move || {
         if let Ok(failure) = failures.recv() {
@@ -70,7 +77,19 @@ pub(crate) fn run() -> Result<(), Failure> {
     if lines.next().and_then(Result::ok).as_deref() == Some(DRAIN) {
         return server.drain().map_err(Failure::refused);
     }
-    // Whoever started it is gone, and nothing of it shall be left.
-    let _ = std::fs::remove_dir_all(&setting.remove);
+    leave_nothing(&setting.remove)
+}
+
+/// Whoever started this server is gone, and nothing of it shall be left.
+fn leave_nothing(directory: &Path) -> ! {
+    for _ in 0..REMOVALS_MAX {
+        match std::fs::remove_dir_all(directory) {
+            // The server goes on meanwhile, and may have made another file.
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                std::thread::sleep(REMOVAL_PAUSE);
+            }
+            _ => break,
+        }
+    }
     std::process::exit(0);
 }
