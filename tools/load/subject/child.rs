@@ -11,6 +11,7 @@ use muster::server::Server;
 use muster::server::config::Config;
 use serde::{Deserialize, Serialize};
 
+use super::directory::of_same_run;
 use crate::failure::Failure;
 
 /// Links that are allowed: as many as the system gives descriptors for.
@@ -80,16 +81,19 @@ pub(crate) fn run() -> Result<(), Failure> {
     leave_nothing(&setting.remove)
 }
 
-/// Whoever started this server is gone, and nothing of it shall be left.
+/// Whoever started this server is gone, and nothing of it shall be left: what else it had made beside this directory has nobody else any more.
 fn leave_nothing(directory: &Path) -> ! {
+    let is_removed = |directory: &PathBuf| match std::fs::remove_dir_all(directory) {
+        // The server goes on meanwhile, and may have made another file.
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        Ok(()) => true,
+    };
     for _ in 0..REMOVALS_MAX {
-        match std::fs::remove_dir_all(directory) {
-            // The server goes on meanwhile, and may have made another file.
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                std::thread::sleep(REMOVAL_PAUSE);
-            }
-            _ => break,
+        // All of them, whatever becomes of one.
+        if of_same_run(directory).iter().filter(|directory| !is_removed(directory)).count() == 0 {
+            break;
         }
+        std::thread::sleep(REMOVAL_PAUSE);
     }
     std::process::exit(0);
 }

@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::failure::Failure;
 
+/// What the names of such directories begin with, before the number of the process that made them.
+const PREFIX: &str = "muster-load-";
+
 /// A directory for one run, removed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Scratch(PathBuf);
@@ -16,7 +19,7 @@ impl Scratch {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!("muster-load-{}-{number}", std::process::id()));
+        let path = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
         made.map_err(Failure::when(format!("make {} (name another place with --data)", path.display())))?;
         Ok(Self(path))
@@ -25,6 +28,21 @@ impl Scratch {
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
+}
+
+/// This directory, and those that the same process made beside it.
+pub(crate) fn of_same_run(directory: &Path) -> Vec<PathBuf> {
+    let mut all = vec![directory.to_owned()];
+    let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if let (Some((run, _)), Some(parent)) = (name.rsplit_once('-'), directory.parent())
+        && run.starts_with(PREFIX)
+        && let Ok(beside) = std::fs::read_dir(parent)
+    {
+        let is_of_run = |name: &str| name.rsplit_once('-').is_some_and(|(other, _)| other == run);
+        let beside = beside.filter_map(Result::ok);
+        all.extend(beside.filter(|it| it.file_name().to_str().is_some_and(is_of_run)).map(|it| it.path()));
+    }
+    all
 }
 
 impl Drop for Scratch {
