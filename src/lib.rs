@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | [`wire`] | bytes to values and back: no IO, no clock |
 //! | 1 | [`fleet`], [`machine`], [`record_layer`] | pure rules and pure state machines |
-//! | 2 | [`lane`], `memory` | what passes between threads; the process's memory |
+//! | 2 | [`lane`], `memory`, `file_locks` | what passes between threads; the process's memory; locks on files |
 //! | 3 | [`journal`], `store`, [`reactor`] | the disk and the sockets |
 //! | 4 | `admin`, `agent`, `client` | the two ends of administration, and the device side |
 //! | 5 | `server` | threads, start, drain: the embeddable server |
@@ -18,6 +18,8 @@ pub mod admin;
 pub mod agent;
 #[cfg(feature = "ctl")]
 pub mod client;
+#[cfg(feature = "server")]
+pub mod file_locks;
 pub mod fleet;
 pub mod journal;
 pub mod lane;

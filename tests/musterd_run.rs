@@ -147,14 +147,19 @@ fn a_reload_applies_what_it_can_and_survives_a_wrong_file() {
 fn a_second_server_on_the_same_data_is_refused_in_one_line() {
     let directory = tempfile::tempdir().unwrap();
     let first = Server::start(directory.path(), &[]);
-    let output = Command::new(env!("CARGO_BIN_EXE_musterd"))
-        .args(["run", "--listen", "127.0.0.1:0"])
-        .current_dir(directory.path())
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(error.lines().filter(|line| line.starts_with("musterd: ")).count(), 1, "{error}");
+    for command in [&["run", "--listen", "127.0.0.1:0"][..], &["journal", "verify"], &["journal", "dump"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_musterd"))
+            .args(command)
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(error.lines().filter(|line| line.starts_with("musterd: ")).count(), 1, "{error}");
+        let holder =
+            format!("in use by another musterd, process {} (musterd): stop that one", first.child.id());
+        assert!(error.contains("the data directory ./muster-data is") && error.contains(&holder), "{error}");
+    }
     assert_eq!(first.stop().0.code(), Some(0));
 }
 

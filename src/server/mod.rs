@@ -11,6 +11,7 @@ mod backend;
 mod calls;
 pub mod config;
 mod control;
+pub mod data_directory;
 pub mod enrolment;
 pub mod identity;
 pub mod members;
@@ -44,6 +45,7 @@ use backend::LiveBackend;
 use calls::CallThread;
 use config::{Config, ReloadDiff};
 use control::ControlThread;
+use data_directory::{DataDirectory, DataDirectoryError};
 use identity::IdentityError;
 use steward::StewardThread;
 
@@ -58,6 +60,9 @@ pub enum ServerError {
         /// Why it could not.
         error: io::Error,
     },
+    /// Its data directory.
+    #[error(transparent)]
+    DataDirectory(#[from] DataDirectoryError),
     /// Its keys and certificates.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -113,6 +118,8 @@ pub struct Server {
     calls: Arc<dyn Calls>,
     steward: StewardThread,
     udp_address: SocketAddr,
+    /// The last field, so that it is let go of when everything in the directory is closed.
+    _data_directory: DataDirectory,
 }
 
 impl Server {

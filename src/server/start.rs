@@ -17,6 +17,7 @@ use super::backend::{BackendParts, LiveBackend};
 use super::calls::{CallThread, CallTools};
 use super::config::{Config, JournalConfig, LinksConfig};
 use super::control::{Control, ControlThread};
+use super::data_directory::DataDirectory;
 use super::identity::Identity;
 use super::presence::{Announcer, Rounds};
 use super::sequences::{self, WriteBack};
@@ -63,7 +64,9 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         .mode(0o700)
         .create(&config.data_directory)
         .map_err(ServerError::when(format!("make {}", config.data_directory.display())))?;
-    // The identity first: without it nothing else may be made, or the next start would take the directory for a damaged one.
+    // Before anything in it is opened: a newer server would bring the database of one that runs to its own version.
+    let data_directory = DataDirectory::lock(&config.data_directory)?;
+    // Then the identity: without it nothing else may be made, or the next start would take the directory for a damaged one.
     let identity_directory = config.identity_directory();
     let is_first_start = !identity_directory.exists();
     let database = config.store_directory().join(FILE_NAME);
@@ -270,6 +273,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         steward,
         udp_address,
         config,
+        _data_directory: data_directory,
     })
 }
 

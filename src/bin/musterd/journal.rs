@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use muster::journal::{Item, Position, Reader, verify};
 use muster::machine::record;
+use muster::server::config::Config;
+use muster::server::data_directory::DataDirectory;
 use muster::wire::event::Event;
 use muster::wire::id::DeviceId;
 use muster::wire::time::WallTime;
@@ -21,9 +23,16 @@ pub(crate) fn command(command: &JournalCommand) -> Result<ExitCode, Failure> {
     }
 }
 
+/// Keeps servers out while the journal is read. Of a directory that is not there the journal says so.
+fn locked(config: &Config) -> Result<Option<DataDirectory>, Failure> {
+    let directory = &config.data_directory;
+    directory.exists().then(|| DataDirectory::lock_shared(directory)).transpose().map_err(Failure::refused)
+}
+
 /// Exit code 1 when acknowledged data is damaged.
 fn verify_all(place: &JournalPlace) -> Result<ExitCode, Failure> {
-    let directory = configuration::load(&place.place)?.journal_directory();
+    let config = configuration::load(&place.place)?;
+    let (_lock, directory) = (locked(&config)?, config.journal_directory());
     let report = verify(&directory).map_err(Failure::refused)?;
     let summary = report.summary;
     let damages = &report.damages;
@@ -58,7 +67,8 @@ fn verify_all(place: &JournalPlace) -> Result<ExitCode, Failure> {
 }
 
 fn dump(place: &JournalPlace) -> Result<ExitCode, Failure> {
-    let directory = configuration::load(&place.place)?.journal_directory();
+    let config = configuration::load(&place.place)?;
+    let (_lock, directory) = (locked(&config)?, config.journal_directory());
     let reader = Reader::open(&directory).map_err(Failure::refused)?;
     let mut forward = reader.forward(Position(0));
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
