@@ -11,6 +11,13 @@
 //! | `journal/` | the events, in segments | the events are gone; devices still hold what was not acknowledged |
 //! | `admin.sock` | where `musterctl` connects (mode 0600) | made anew at each start |
 //!
+//! One process at a time uses a data directory: it is locked (flock(2) on the directory itself) before anything in it is opened, so that a
+//! second `musterd`, newer or older, changes nothing. The refusal names the process that has it. `musterd journal verify|dump` take the same
+//! lock, shared: they read what a stopped server left.
+//!
+//! A newer `musterd` brings the database to its own version at its first start, wholly or not at all. A copy of what it was is kept beside it
+//! (`store/muster.db.version-N`) and is yours to delete; an older `musterd` refuses a newer database.
+//!
 //! With glibc it sets `GLIBC_TUNABLES` and begins again at once, as the same process, unless that names `glibc.malloc.tcache_count` already
 //! ([why](super::density)): one to three milliseconds of a start that takes 45.
 //!

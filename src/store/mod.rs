@@ -1,6 +1,6 @@
 //! Floor 3: the server's state in SQLite, and its device table in memory.
 //!
-//! One file, `muster.db`, that any SQLite tool can read (`schema.sql` and the steps after it describe it; the views are for people). One thread writes
+//! One file, `muster.db`, that any SQLite tool can read (`schema.sql` describes it; the views are for people). One thread writes
 //! ([`writer`]); reads run on connections of their own, on the caller's thread ([`Store::reader`], [`query`]). What must be answered
 //! without the disk, one hot record for each device, is in memory ([`table`]).
 //!
@@ -11,6 +11,7 @@
 mod changes;
 mod checkpoint;
 mod connection;
+mod copy;
 mod declaration;
 mod desired;
 mod device;
@@ -143,7 +144,7 @@ impl Store {
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let path = directory.join(FILE_NAME);
         let mut connection = connection::open_writer(&path)?;
-        schema::migrate(&mut connection, &path.display().to_string())?;
+        schema::migrate(&mut connection, &path)?;
         meta::server_epoch(&connection)?;
         let table = Arc::new(DeviceTable::new());
         write_back::load(&connection, &table, DEFAULT_INTERVAL_SECONDS)?;

@@ -11,7 +11,8 @@ CREATE TABLE meta (
 CREATE TABLE groups (
     id INTEGER PRIMARY KEY,
     path TEXT NOT NULL UNIQUE,
-    interval_seconds INTEGER
+    interval_seconds INTEGER,
+    keep_connected INTEGER -- 0 or 1; null: what the nearest group above says that says anything; off at the root
 ) STRICT;
 INSERT INTO groups (id, path) VALUES (1, '/');
 
@@ -34,7 +35,7 @@ CREATE TABLE devices (
     id INTEGER NOT NULL UNIQUE,
     name TEXT NOT NULL COLLATE NOCASE,
     group_id INTEGER NOT NULL REFERENCES groups (id),
-    keep_connected INTEGER NOT NULL DEFAULT 0,
+    keep_connected INTEGER, -- 0 or 1; null: what the group says
     interval_seconds INTEGER,
     enrolled_at INTEGER NOT NULL,
     removed_at INTEGER
@@ -44,10 +45,13 @@ CREATE INDEX devices_by_group ON devices (group_id, name) WHERE removed_at IS NU
 
 CREATE TABLE certificates (
     hash BLOB PRIMARY KEY,
-    device INTEGER NOT NULL REFERENCES devices (number)
+    device INTEGER NOT NULL REFERENCES devices (number),
+    expires_at INTEGER -- until when it is good
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX certificates_by_device ON certificates (device);
 
--- Where a device stands. last_seen, last_sync and the spool's columns are written back now and then, in batches.
+-- Where a device stands, and how it is reached. Times, the spool's columns and those from due_seconds to presence are written back now and
+-- then, in batches.
 CREATE TABLE device_states (
     device INTEGER PRIMARY KEY REFERENCES devices (number),
     agent_epoch INTEGER NOT NULL DEFAULT 0,
@@ -61,7 +65,25 @@ CREATE TABLE device_states (
     last_sequence INTEGER NOT NULL DEFAULT 0,
     last_crc INTEGER NOT NULL DEFAULT 0,
     last_seen_at INTEGER NOT NULL DEFAULT 0,
-    last_sync_at INTEGER NOT NULL DEFAULT 0
+    last_sync_at INTEGER NOT NULL DEFAULT 0,
+    due_seconds INTEGER NOT NULL DEFAULT 0, -- told to come again so long after last_sync_at
+    boot INTEGER NOT NULL DEFAULT 0, -- which boot it last spoke of
+    notice_counter INTEGER NOT NULL DEFAULT 0, -- highest among the notices that were heard
+    wake_counter INTEGER NOT NULL DEFAULT 0, -- highest among the wakes that were sent
+    address TEXT, -- where its last sync came from, as people read it; null: not known
+    udp_port INTEGER NOT NULL DEFAULT 0, -- where it hears wakes; 0: nowhere
+    udp_reach INTEGER NOT NULL DEFAULT 0, -- 0 unknown, 1 probing, 2 reached, 3 unreached
+    departure INTEGER, -- its last word: 1 shuts down, 2 reboots, 3 sleeps, 4 agent stopped
+    presence TEXT NOT NULL DEFAULT 'never_seen', -- as the event log last had it
+    orders_digest INTEGER NOT NULL DEFAULT 0, -- the sum of the digests of desired settings and of runs that it is to have
+    status TEXT NOT NULL DEFAULT 'ok' -- ok, warning, critical: as the event log last had it
+) STRICT;
+
+-- What devices declare of their managed applications, once for all that declare the same: a JSON array, as the host facts bring it.
+CREATE TABLE declarations (
+    id INTEGER PRIMARY KEY,
+    digest INTEGER NOT NULL UNIQUE,
+    content TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE host_facts (
@@ -74,9 +96,11 @@ CREATE TABLE host_facts (
     hostname TEXT NOT NULL,
     addresses TEXT NOT NULL, -- JSON array
     boot_id TEXT NOT NULL,
-    agent_version TEXT NOT NULL
+    agent_version TEXT NOT NULL,
+    declarations INTEGER REFERENCES declarations (id) -- null: nothing is declared
 ) STRICT;
 
+-- What devices say of their applications and of the settings that these have. settings_state null: nothing was ordered.
 CREATE TABLE conditions (
     device INTEGER NOT NULL REFERENCES devices (number),
     application TEXT NOT NULL,
@@ -84,6 +108,12 @@ CREATE TABLE conditions (
     since INTEGER NOT NULL,
     version TEXT NOT NULL,
     detail TEXT NOT NULL,
+    settings_state TEXT, -- pending, applied, failed, drifted
+    settings_revision INTEGER NOT NULL DEFAULT 0,
+    settings_digest INTEGER NOT NULL DEFAULT 0,
+    settings_applied_revision INTEGER NOT NULL DEFAULT 0,
+    settings_since INTEGER NOT NULL DEFAULT 0,
+    settings_detail TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (device, application)
 ) STRICT, WITHOUT ROWID;
 
@@ -141,9 +171,142 @@ CREATE TABLE inventory_differences (
     PRIMARY KEY (application, device)
 ) STRICT, WITHOUT ROWID;
 
+-- A policy: settings of an application in a group. A revision names the change in which it came to be.
+CREATE TABLE policies (
+    group_id INTEGER NOT NULL REFERENCES groups (id),
+    application TEXT NOT NULL,
+    settings TEXT NOT NULL, -- JSON object
+    locks TEXT NOT NULL, -- JSON array of dotted paths
+    drift TEXT, -- repair or report; null: what the group above says, repair at the root
+    revision INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    PRIMARY KEY (group_id, application)
+) STRICT, WITHOUT ROWID;
+
+-- A device's own settings.
+CREATE TABLE own_settings (
+    device INTEGER NOT NULL REFERENCES devices (number),
+    application TEXT NOT NULL,
+    settings TEXT NOT NULL, -- JSON object
+    drift TEXT,
+    revision INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    PRIMARY KEY (device, application)
+) STRICT, WITHOUT ROWID;
+
+-- What each device should have, worked out from the two tables above for the applications that it declares: the digest of the
+-- effective settings, and the revision in which they came to be.
+CREATE TABLE desired_settings (
+    device INTEGER NOT NULL REFERENCES devices (number),
+    application TEXT NOT NULL,
+    digest INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    PRIMARY KEY (device, application)
+) STRICT, WITHOUT ROWID;
+
+-- A task. `definition`: a JSON object with targets, schedule, window, expiry, timeout, retries and rollout.
+CREATE TABLE tasks (
+    number INTEGER PRIMARY KEY,
+    id INTEGER NOT NULL UNIQUE,
+    application TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    settings TEXT NOT NULL, -- JSON object
+    definition TEXT NOT NULL,
+    is_continuous INTEGER NOT NULL DEFAULT 0, -- as in the definition
+    state TEXT NOT NULL, -- active, done, cancelled, aborted
+    why TEXT NOT NULL DEFAULT '', -- of the state, or of what its runs wait for, for people
+    created_at INTEGER NOT NULL,
+    ended_at INTEGER, -- when it ceased to be active
+    due_at INTEGER NOT NULL DEFAULT 0, -- the occurrence that it was due for last; 0: none yet
+    next_at INTEGER, -- when it is due next; null: never again
+    has_news INTEGER NOT NULL DEFAULT 0, -- whether runs ended since it was looked at whether too many fail
+    is_making INTEGER NOT NULL DEFAULT 0, -- whether some of its devices have no run for that occurrence yet
+    release_at INTEGER -- when runs of it may be ordered next; null: none waits
+) STRICT;
+CREATE INDEX tasks_by_state ON tasks (state, number);
+CREATE INDEX tasks_by_next ON tasks (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX tasks_by_release ON tasks (release_at) WHERE release_at IS NOT NULL;
+CREATE INDEX tasks_making ON tasks (number) WHERE is_making <> 0;
+CREATE INDEX tasks_with_news ON tasks (number) WHERE has_news <> 0;
+
+-- The devices that an active task is for.
+CREATE TABLE task_targets (
+    task INTEGER NOT NULL REFERENCES tasks (number),
+    device INTEGER NOT NULL REFERENCES devices (number),
+    made_at INTEGER NOT NULL DEFAULT 0, -- the occurrence for which a run was made last
+    PRIMARY KEY (task, device)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX task_targets_by_device ON task_targets (device);
+
+-- A run: an attempt of a task on a device, for one occurrence of its schedule.
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY, -- drawn at random
+    task INTEGER NOT NULL REFERENCES tasks (number),
+    device INTEGER NOT NULL REFERENCES devices (number),
+    due_at INTEGER NOT NULL, -- the occurrence
+    attempt INTEGER NOT NULL DEFAULT 1,
+    is_retried INTEGER NOT NULL DEFAULT 0, -- whether there is a later attempt
+    state TEXT NOT NULL, -- scheduled, pending, delivered, running, succeeded, failed, timed_out, rejected, cancelled, expired
+    changed_at INTEGER NOT NULL,
+    not_before INTEGER NOT NULL DEFAULT 0, -- before this it is not ordered
+    expires_at INTEGER NOT NULL DEFAULT 0, -- when it expires unless its device has accepted it
+    begin_by INTEGER NOT NULL DEFAULT 0, -- until when it is ordered: its window closes, or it expires
+    released_at INTEGER, -- when it was ordered last
+    began_at INTEGER, -- when the server first heard that it is being executed
+    lease_until INTEGER, -- until when its device is to be heard of
+    wake_at INTEGER, -- when the state changes by time alone; null: it is a final one
+    serial INTEGER NOT NULL DEFAULT 0, -- of the last report
+    progress_percent INTEGER,
+    exit_code INTEGER,
+    message TEXT NOT NULL DEFAULT '', -- what the device, or the server, said last
+    late TEXT -- what the device reported after the state was final; JSON
+) STRICT;
+CREATE INDEX runs_by_task ON runs (task, due_at, device, attempt, is_retried, state);
+CREATE INDEX runs_by_device ON runs (device, state);
+CREATE INDEX runs_by_wake ON runs (wake_at) WHERE wake_at IS NOT NULL;
+CREATE INDEX runs_open ON runs (task) WHERE wake_at IS NOT NULL;
+CREATE INDEX runs_waiting ON runs (task, not_before) WHERE state = 'scheduled';
+CREATE INDEX runs_released ON runs (task, released_at) WHERE released_at IS NOT NULL;
+
+-- What a run's program wrote: the first part and the last.
+CREATE TABLE run_outputs (
+    run INTEGER PRIMARY KEY REFERENCES runs (id),
+    head BLOB NOT NULL DEFAULT x'',
+    tail BLOB NOT NULL DEFAULT x'',
+    omitted_bytes INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- Numbers of an application on a device: as they were reported last, and a day of them.
+CREATE TABLE statistics (
+    device INTEGER NOT NULL REFERENCES devices (number),
+    application TEXT NOT NULL,
+    at INTEGER NOT NULL, -- when they were reported last
+    latest TEXT NOT NULL, -- JSON array of [name, unit, value]; value null: not among those reported last
+    ring BLOB NOT NULL, -- their values over a day, columns as in latest; the layout is that of fleet/ring.rs
+    UNIQUE (device, application) -- and no WITHOUT ROWID: rows of one or two thousand bytes would overflow their pages there
+) STRICT;
+
+-- How well devices are, of those that ever were not: since when, and why. Who has no row is ok.
+CREATE TABLE status_reasons (
+    device INTEGER PRIMARY KEY REFERENCES devices (number),
+    status TEXT NOT NULL, -- ok, warning, critical
+    since INTEGER NOT NULL,
+    reasons TEXT NOT NULL -- JSON array, the worst first
+) STRICT;
+CREATE INDEX status_reasons_by_status ON status_reasons (status);
+
+-- What the keys of session tickets are derived from, together with the secret in identity/: whoever reads this file alone can't make a ticket.
+CREATE TABLE ticket_seeds (
+    number INTEGER PRIMARY KEY, -- in the order in which they were made
+    name BLOB NOT NULL UNIQUE, -- 16 bytes that the tickets begin with
+    seed BLOB NOT NULL, -- 32 random bytes
+    made_at INTEGER NOT NULL
+) STRICT;
+
 -- For people with an SQLite tool.
 CREATE VIEW device_overview AS
-    SELECT printf('%016x', d.id) AS id, d.name, g.path AS group_path, h.hostname, h.os_name, h.agent_version,
+    SELECT printf('%016x', d.id) AS id, d.name, g.path AS group_path, s.presence, coalesce(r.status, 'ok') AS status,
+        s.address, h.hostname, h.os_name, h.agent_version,
         datetime(d.enrolled_at / 1000, 'unixepoch') AS enrolled_at,
         datetime(nullif(s.last_seen_at, 0) / 1000, 'unixepoch') AS last_seen_at,
         datetime(nullif(s.last_sync_at, 0) / 1000, 'unixepoch') AS last_sync_at,
@@ -151,6 +314,7 @@ CREATE VIEW device_overview AS
         datetime(d.removed_at / 1000, 'unixepoch') AS removed_at
     FROM devices d JOIN groups g ON g.id = d.group_id
     LEFT JOIN device_states s ON s.device = d.number
+    LEFT JOIN status_reasons r ON r.device = d.number
     LEFT JOIN host_facts h ON h.device = d.number
     LEFT JOIN device_inventories i ON i.device = d.number;
 
