@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
 
-use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::ServerError;
-use super::alarm::Alarm;
+use super::alarm::{Alarm, Failures};
 use super::identity::{DatagramPurpose, Identity};
 use super::presence::Announcer;
 use crate::admin::{Calls, CallsBusy};
@@ -104,8 +103,7 @@ pub(super) struct CallTools {
     pub(super) counters: Arc<Counters>,
     pub(super) server_started: WallTime,
     pub(super) seed: u64,
-    /// Hears when the thread fails.
-    pub(super) failed: Sender<String>,
+    pub(super) failures: Failures,
 }
 
 /// The port's thread, running.
@@ -125,7 +123,7 @@ impl CallThread {
             next_operation: AtomicU64::new(NO_OPERATION + 1),
             load: load.clone(),
         };
-        let CallTools { table, identity, announcer, lanes, counters, server_started, seed, failed } = tools;
+        let CallTools { table, identity, announcer, lanes, counters, server_started, seed, failures } = tools;
         let caller = Caller::new(seed);
         let probes = Vec::new();
         let owner = CallOwner {
@@ -143,10 +141,9 @@ impl CallThread {
         let thread = Builder::new()
             .name("datagrams".into())
             .spawn(move || {
-                let _alarm = Alarm::new("the UDP port", failed.clone());
+                let _alarm = Alarm::new("the UDP port", failures.clone());
                 if let Err(error) = port.run(owner) {
-                    // A second failure would say nothing new.
-                    let _ = failed.try_send(format!("the UDP port has failed: {error}"));
+                    failures.tell(format!("the UDP port has failed: {error}"));
                 }
             })
             .map_err(ServerError::when("start the UDP port's thread"))?;

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use tokio::sync::watch;
 
 use super::ServerError;
-use super::alarm::Alarm;
+use super::alarm::{Alarm, Failures};
 use super::presence::Rounds;
 use super::sequences::{Round, WriteBack};
 use super::tickets::TicketRounds;
@@ -40,8 +39,7 @@ pub(super) struct Control {
     pub(super) counters: Arc<Counters>,
     pub(super) trimmer: Trimmer,
     pub(super) tickets: TicketRounds,
-    /// Who hears of it when the thread panics.
-    pub(super) failed: Sender<String>,
+    pub(super) failures: Failures,
 }
 
 /// The control thread, running.
@@ -62,9 +60,10 @@ impl ControlThread {
         let thread = Builder::new()
             .name("control".into())
             .spawn(move || {
-                let _alarm = Alarm::new("the control thread", control.failed.clone());
+                let failures = control.failures.clone();
+                let _alarm = Alarm::new("the control thread", failures.clone());
                 if let Err(error) = runtime.block_on(control.run(listener, stopping)) {
-                    log::error!("the administration has ended: {error}");
+                    failures.tell(format!("the administration has ended: {error}"));
                 }
             })
             .map_err(ServerError::when("start the control thread"))?;

@@ -13,9 +13,12 @@ pub mod config;
 mod control;
 pub mod data_directory;
 pub mod enrolment;
+mod event_log;
 pub mod identity;
+mod limits;
 pub mod members;
 pub mod presence;
+mod running;
 pub mod sequences;
 mod start;
 mod steward;
@@ -28,13 +31,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 
 use crossbeam_channel::Receiver;
 
 use crate::admin::Calls;
 use crate::admin::listen::ListenError;
-use crate::journal::{DirectoryError, FileStorage, Journal, OpenError, Threads};
+use crate::journal::{DirectoryError, Journal, OpenError};
 use crate::lane::counters::Counters;
 use crate::lane::reactors::{ReactorLanes, ToReactor};
 use crate::reactor::ReactorError;
@@ -42,12 +44,10 @@ use crate::reactor::channel::ChannelError;
 use crate::store::{Store, StoreError};
 use crate::wire::id::CertificateHash;
 use backend::LiveBackend;
-use calls::CallThread;
 use config::{Config, ReloadDiff};
-use control::ControlThread;
-use data_directory::{DataDirectory, DataDirectoryError};
+use data_directory::DataDirectoryError;
 use identity::IdentityError;
-use steward::StewardThread;
+use running::Running;
 
 /// Why a server did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -84,9 +84,9 @@ pub enum ServerError {
     /// The administration socket.
     #[error(transparent)]
     Admin(#[from] ListenError),
-    /// The journal failed while the server ran. What was acknowledged is on disk; the rest the devices still have.
-    #[error("the journal failed: {0}; start the server again, it reads what is there")]
-    JournalFailed(String),
+    /// Something that it can't go on without failed while it ran or ended: the journal, a thread. The first such failure.
+    #[error("{0}")]
+    Failed(String),
 }
 
 impl ServerError {
@@ -95,7 +95,7 @@ impl ServerError {
     }
 }
 
-/// A running server. Dropping it ends the process's part in the fleet without a farewell; [`Server::drain`] is the good end.
+/// A running server. [`Server::drain`] ends it, and dropping it does the same without saying whether something failed.
 pub struct Server {
     config: Config,
     addresses: Vec<SocketAddr>,
@@ -104,22 +104,18 @@ pub struct Server {
     store: Store,
     backend: Arc<LiveBackend>,
     lanes: ReactorLanes,
-    reactors: Vec<JoinHandle<()>>,
-    workers: Vec<JoinHandle<()>>,
     journal: Journal,
-    journal_threads: Threads<FileStorage>,
-    control: ControlThread,
+    /// How many there are.
+    reactors: usize,
     failures: Receiver<String>,
     counters: Arc<Counters>,
     descriptors: u64,
     links_max: Arc<AtomicU64>,
     kept_max: Arc<AtomicU64>,
-    call_thread: CallThread,
     calls: Arc<dyn Calls>,
-    steward: StewardThread,
     udp_address: SocketAddr,
-    /// The last field, so that it is let go of when everything in the directory is closed.
-    _data_directory: DataDirectory,
+    /// The last field: it ends what the others are handles to, and lets go of the data directory when everything in it is closed.
+    running: Running,
 }
 
 impl Server {
@@ -210,17 +206,17 @@ impl Server {
     pub fn reload(&mut self, new: &Config) -> Result<ReloadDiff, ServerError> {
         let diff = self.config.reload_diff(new);
         let config = self.config.reloaded(new);
-        self.store.set_default_interval(start::seconds(config.sync.interval))?;
-        self.journal.set_retention(Some(start::retention(&config.journal)))?;
-        let links_max = start::allowed_links(&config.links, self.descriptors);
+        self.store.set_default_interval(event_log::seconds(config.sync.interval))?;
+        self.journal.set_retention(Some(event_log::retention(&config.journal)))?;
+        let links_max = limits::allowed_links(&config.links, self.descriptors);
         self.links_max.store(links_max, Ordering::Relaxed);
-        let kept_max = start::allowed_kept(&config.links, links_max);
+        let kept_max = limits::allowed_kept(&config.links, links_max);
         self.kept_max.store(kept_max, Ordering::Relaxed);
         self.store.set_kept_max(kept_max)?;
-        let keep_seconds = start::seconds(config.links.keep_interval);
+        let keep_seconds = event_log::seconds(config.links.keep_interval);
         self.backend.set_keeping(keep_seconds, config.links.keep_unreachable, kept_max);
         self.backend.set_handshakes(config.links.handshakes_per_second);
-        let settings = start::link_settings(&config.links, links_max, self.reactors.len());
+        let settings = limits::link_settings(&config.links, links_max, self.reactors);
         if !self.lanes.tell_all(|| ToReactor::Settings(settings)) {
             log::error!("a reactor has too much to do to be told of the new limits: reload again");
         }
@@ -232,28 +228,10 @@ impl Server {
     /// durable. Takes a few seconds at most.
     ///
     /// # Errors
-    /// When the journal has failed.
+    /// When anything failed that the server could not go on without, while it ran or now: what failed first.
     pub fn drain(self) -> Result<(), ServerError> {
-        self.backend.announcer.stop();
-        if !self.lanes.drain_all() {
-            log::error!("a reactor has too much to do to be told that the server stops");
-        }
-        for reactor in self.reactors {
-            if reactor.join().is_err() {
-                log::error!("a reactor panicked");
-            }
-        }
-        self.steward.stop();
-        self.call_thread.stop();
-        // The workers end when the last sender of work is gone: the reactors' are, this is the last.
-        drop(self.backend);
-        for worker in self.workers {
-            if worker.join().is_err() {
-                log::error!("a worker panicked");
-            }
-        }
-        // The control thread writes back once more, for which the journal must still become durable.
-        self.control.stop();
-        self.journal_threads.stop().map_err(|error| ServerError::JournalFailed(error.0))
+        let failures = self.running.failures.clone();
+        drop(self);
+        failures.first().map_or(Ok(()), |failure| Err(ServerError::Failed(failure.to_owned())))
     }
 }

@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 
-use super::alarm::Alarm;
+use super::alarm::{Alarm, Failures};
 use super::backend::Assignment;
 use super::enrolment;
 use super::identity::Identity;
@@ -27,24 +27,25 @@ pub(super) struct Tools {
     pub(super) clock: Clock,
 }
 
-/// Starts workers. They end when nobody can send them work any more.
+/// Starts workers, and puts each of them into `started` at once. They end when nobody can send them work any more.
 pub(super) fn spawn(
     count: usize,
     assignments: &Receiver<Assignment>,
     tools: &Tools,
-    failed: &Sender<String>,
-) -> io::Result<Vec<JoinHandle<()>>> {
-    let worker = |number: usize| {
-        let (assignments, tools, failed) = (assignments.clone(), tools.clone(), failed.clone());
-        Builder::new().name(format!("worker-{number}")).spawn(move || {
+    failures: &Failures,
+    started: &mut Vec<JoinHandle<()>>,
+) -> io::Result<()> {
+    for number in 0..count.max(1) {
+        let (assignments, tools, failures) = (assignments.clone(), tools.clone(), failures.clone());
+        started.push(Builder::new().name(format!("worker-{number}")).spawn(move || {
             // The job's device would wait for its outcome, and its permit would be lost.
-            let _alarm = Alarm::new("a worker", failed);
+            let _alarm = Alarm::new("a worker", failures);
             for (link, job) in assignments {
                 tools.work(link, job);
             }
-        })
-    };
-    (0..count.max(1)).map(worker).collect()
+        })?);
+    }
+    Ok(())
 }
 
 impl Tools {

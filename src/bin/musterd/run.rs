@@ -33,12 +33,12 @@ pub(crate) fn command(run: &Run) -> Result<ExitCode, Failure> {
     if server.is_first_start() {
         print_how_to_enrol(&config, devices.port());
     }
-    // A failure ends the wait for signals; the other way round the process is ending anyway.
+    // A failure ends the wait for signals; the drain says which it was.
     let (failures, handle) = (server.failures().clone(), signals.handle());
-    let watcher = std::thread::spawn(move || {
-        let failure = failures.recv().ok();
+    std::thread::spawn(move || {
+        // Without a sender the server has ended.
+        let _ = failures.recv();
         handle.close();
-        failure
     });
     for signal in signals.forever() {
         if signal == SIGHUP {
@@ -48,11 +48,7 @@ pub(crate) fn command(run: &Run) -> Result<ExitCode, Failure> {
             break;
         }
     }
-    let failure = if watcher.is_finished() { watcher.join().ok().flatten() } else { None };
     server.drain().map_err(Failure::refused)?;
-    if let Some(failure) = failure {
-        return Err(Failure::refused(failure));
-    }
     log::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }

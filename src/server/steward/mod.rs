@@ -18,7 +18,7 @@ use self::nudge::Nudges;
 use self::status::Statuses;
 use self::tasks::Tasks;
 use super::ServerError;
-use super::alarm::Alarm;
+use super::alarm::{Alarm, Failures};
 use super::presence::Announcer;
 use crate::admin::{Calls, Nudge};
 use crate::reactor::Clock;
@@ -40,8 +40,7 @@ pub(super) struct StewardTools {
     pub(super) announcer: Announcer,
     pub(super) clock: Clock,
     pub(super) server_started: WallTime,
-    /// Who hears of it when the thread panics.
-    pub(super) failed: Sender<String>,
+    pub(super) failures: Failures,
 }
 
 /// The thread, running.
@@ -94,7 +93,7 @@ impl StewardThread {
         let thread = Builder::new()
             .name("steward".into())
             .spawn(move || {
-                let _alarm = Alarm::new("the steward", tools.failed);
+                let _alarm = Alarm::new("the steward", tools.failures);
                 steward.run(&rung);
             })
             .map_err(ServerError::when("start the steward"))?;

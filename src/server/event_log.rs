@@ -1,0 +1,95 @@
+//! The journal of a server: opened, replayed into the device table, and kept going by threads of its own.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::ServerError;
+use super::alarm::Failures;
+use super::config::{Config, JournalConfig};
+use super::sequences;
+use crate::journal::{
+    FileStorage, Flusher, Journal, Notice, Opened, Options, Position, Preparer, Retention, Threads,
+};
+use crate::lane::reactors::ReactorLanes;
+use crate::store::Store;
+use crate::wire::time::WallTime;
+
+/// Opens it, and brings the device table up to date with what the store does not have yet.
+pub(super) fn open(config: &Config, store: &Store, now: WallTime) -> Result<Opened, ServerError> {
+    let directory = config.journal_directory();
+    let storage = FileStorage::open(&directory)?;
+    let options = Options {
+        segment_bytes: config.journal.segment_bytes,
+        retention: Some(retention(&config.journal)),
+        ..Options::server()
+    };
+    let from = Position(store.journal_position()?);
+    let table = store.table().clone();
+    let opened = Journal::open(storage, options, from, now.0, |found| {
+        let record = found.record;
+        sequences::replay(&table, record.device, record.sequence, record.payload, found.end().0);
+    })?;
+    for damage in &opened.recovery.damages {
+        log::error!(
+            "the journal is damaged: {damage}; the segment was set aside, see 'musterd journal verify'"
+        );
+    }
+    Ok(opened)
+}
+
+/// Starts its threads. The receiver has the durable position; it is closed when nothing becomes durable any more.
+pub(super) fn start(
+    flusher: Flusher<FileStorage>,
+    preparer: Preparer<FileStorage>,
+    durable_now: Position,
+    lanes: ReactorLanes,
+    failures: Failures,
+) -> Result<(Threads<FileStorage>, watch::Receiver<u64>), ServerError> {
+    let (durable, durable_seen) = watch::channel(durable_now.0);
+    // Gone with a failure: whoever waits for a position would wait for ever.
+    let durable = Mutex::new(Some(durable));
+    let threads = Threads::spawn("journal", flusher, preparer, move |notice| match notice {
+        Notice::Durable(position) => {
+            lanes.ring_waiting();
+            if let Some(durable) = &*durable.lock() {
+                durable.send_if_modified(|known| {
+                    let is_further = *known < position.0;
+                    *known = position.0.max(*known);
+                    is_further
+                });
+            }
+        }
+        Notice::Failed(error) => {
+            drop(durable.lock().take());
+            failures.tell(journal_failed(&error.0));
+        }
+        Notice::NoRoom(why) => log::error!("no room for more events, devices keep them: {why}"),
+        Notice::RoomAgain => {
+            log::info!("there is room for events again");
+            lanes.ring_all();
+        }
+        Notice::Deleted(segments) => {
+            log::info!("{} old segments of the journal were deleted", segments.len());
+        }
+        Notice::NotDeleted(error) => log::warn!("an old segment of the journal was not deleted: {error}"),
+    })
+    .map_err(ServerError::when("start the journal's threads"))?;
+    Ok((threads, durable_seen))
+}
+
+/// What the end of a server says that can't make events durable any more. What it acknowledged is on disk; the rest the devices still have.
+pub(super) fn journal_failed(error: &str) -> String {
+    format!("the journal failed: {error}; start the server again, it reads what is there")
+}
+
+/// A duration in whole seconds, as the wire counts them.
+pub(super) fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// What the journal keeps.
+pub(super) fn retention(config: &JournalConfig) -> Retention {
+    Retention { bytes: config.retention_bytes, age_ms: u64::try_from(config.retention_age.as_millis()).ok() }
+}

@@ -1,0 +1,70 @@
+//! How many links there may be: what the configuration says, as far as descriptors and memory allow.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::config::LinksConfig;
+use crate::lane::reactors::LinkSettings;
+use crate::memory;
+use crate::reactor::HANDSHAKES_BEYOND_MAX;
+
+/// What a kept link takes, in bytes: half a kilobyte here, four of the kernel's for its socket, and what both have under way.
+const KEPT_LINK_BYTES: u64 = 6 * 1024;
+
+/// Descriptors that are not for links, in descriptors: database, event log, administration, libraries.
+const DESCRIPTOR_RESERVE: u64 = 256 + HANDSHAKES_BEYOND_MAX;
+
+/// What reactors are told of the configuration.
+pub(super) fn link_settings(links: &LinksConfig, links_max: u64, reactors: usize) -> LinkSettings {
+    LinkSettings {
+        links_max,
+        // Each has its share of them: the kernel deals connections out evenly.
+        handshake_interval_microseconds: links
+            .handshakes_per_second
+            .map_or(0, |rate| 1_000_000 * reactors as u64 / (rate as u64).max(1)),
+        handshake_deadline: links.handshake_deadline,
+        idle_deadline: links.idle_deadline,
+        write_deadline: links.write_deadline,
+    }
+}
+
+/// Asks for as many descriptors as the system gives (setrlimit(2)). How many those are.
+pub(super) fn raise_descriptor_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        log::warn!("the limit of open files stays as it is: {error}");
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// How many links there may be: what the configuration says, as far as there are descriptors.
+pub(super) fn allowed_links(links: &LinksConfig, descriptors: u64) -> u64 {
+    let (wanted, possible) = (links.max as u64, descriptors.saturating_sub(DESCRIPTOR_RESERVE).max(1));
+    if wanted > possible {
+        log::warn!(
+            "links.max is {wanted}, but this process may have {descriptors} open files: {possible} links are allowed \
+             (raise LimitNOFILE, or 'ulimit -n')"
+        );
+    }
+    wanted.min(possible)
+}
+
+/// How many links may be asked to stay: what the configuration says, or what the links and half of the memory that is free allow.
+pub(super) fn allowed_kept(links: &LinksConfig, links_max: u64) -> u64 {
+    let free = memory::available_bytes();
+    let by_memory = free.map_or(u64::MAX, |bytes| bytes / 2 / KEPT_LINK_BYTES);
+    // Some links are always those of devices that come by.
+    let possible = (links_max - links_max / 16).min(by_memory);
+    let allowed = links.max_kept_connections.map_or(possible, |wanted| wanted as u64);
+    if allowed > possible {
+        log::warn!(
+            "links.max_kept_connections is {allowed}, but links and memory allow about {possible} (links.max, LimitNOFILE)"
+        );
+    }
+    log::info!(
+        "max_kept_connections is {allowed}: {links_max} links are allowed, {} MiB of memory are free",
+        free.map_or("unknown".into(), |bytes| (bytes >> 20).to_string())
+    );
+    allowed
+}

@@ -1,0 +1,103 @@
+//! What of a server runs: each part from the moment it was started, and the end of all of them in the order in which data goes round.
+//!
+//! A start puts every part in here at once. When the next one can't be started, what is dropped ends the parts that were, as a drain does.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::alarm::Failures;
+use super::backend::LiveBackend;
+use super::calls::CallThread;
+use super::control::ControlThread;
+use super::data_directory::DataDirectory;
+use super::event_log::journal_failed;
+use super::presence::Announcer;
+use super::steward::StewardThread;
+use crate::journal::{FileStorage, Threads};
+use crate::lane::reactors::ReactorLanes;
+
+/// How long to wait until a reactor that has too much to do can be told once more that it is to end.
+const TELL_AGAIN: Duration = Duration::from_millis(10);
+
+/// The parts that run. Dropping it ends them.
+pub(super) struct Running {
+    pub(super) failures: Failures,
+    pub(super) announcer: Option<Announcer>,
+    pub(super) lanes: Option<ReactorLanes>,
+    pub(super) reactors: Vec<JoinHandle<()>>,
+    pub(super) steward: Option<StewardThread>,
+    pub(super) call_thread: Option<CallThread>,
+    /// The last sender of work when the reactors have ended.
+    pub(super) backend: Option<Arc<LiveBackend>>,
+    pub(super) workers: Vec<JoinHandle<()>>,
+    pub(super) control: Option<ControlThread>,
+    pub(super) journal_threads: Option<Threads<FileStorage>>,
+    /// The last field: let go of when everything in it is closed.
+    pub(super) data_directory: Option<DataDirectory>,
+}
+
+impl Running {
+    pub(super) fn nothing(failures: Failures) -> Self {
+        Self {
+            failures,
+            announcer: None,
+            lanes: None,
+            reactors: Vec::new(),
+            steward: None,
+            call_thread: None,
+            backend: None,
+            workers: Vec::new(),
+            control: None,
+            journal_threads: None,
+            data_directory: None,
+        }
+    }
+
+    /// Ends what runs: no more links are accepted, what is in flight is finished, devices are told to come again, the journal is made durable.
+    /// What failed meanwhile is with the failures.
+    pub(super) fn end(&mut self) {
+        if let Some(announcer) = &self.announcer {
+            announcer.stop();
+        }
+        if let Some(lanes) = self.lanes.take() {
+            // One that has ended can't be told, and need not be.
+            while !lanes.drain_all() && !self.reactors.iter().all(JoinHandle::is_finished) {
+                std::thread::sleep(TELL_AGAIN);
+            }
+        }
+        self.join("a reactor", |running| &mut running.reactors);
+        if let Some(steward) = self.steward.take() {
+            steward.stop();
+        }
+        if let Some(call_thread) = self.call_thread.take() {
+            call_thread.stop();
+        }
+        drop(self.backend.take());
+        self.join("a worker", |running| &mut running.workers);
+        // The control thread writes back once more, for which the journal must still become durable.
+        if let Some(control) = self.control.take() {
+            control.stop();
+        }
+        if let Some(threads) = self.journal_threads.take()
+            && let Err(error) = threads.stop()
+            && self.failures.first().is_none()
+        {
+            self.failures.tell(journal_failed(&error.0));
+        }
+    }
+
+    fn join(&mut self, who: &str, threads: impl FnOnce(&mut Self) -> &mut Vec<JoinHandle<()>>) {
+        for thread in std::mem::take(threads(self)) {
+            if thread.join().is_err() && self.failures.first().is_none() {
+                self.failures.tell_panic(who);
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
