@@ -247,18 +247,23 @@ impl Caller {
     pub fn step(&mut self, now: Moment, device: DeviceId, step: CallStep) {
         let Some(call) = self.calls.get_mut(&device) else { return };
         match (step, &call.stage) {
-            (CallStep::Begun(reason), stage) => {
-                if let (SyncReason::Woken, &Stage::Waking { address, .. }) = (reason, stage) {
+            (CallStep::Begun { reason, wake_counter }, stage) => {
+                // A device that was woken elsewhere, or by an earlier call, says that it was woken as well.
+                let mut is_woken = false;
+                if let &Stage::Waking { address, counter, .. } = stage
+                    && counter == Some(wake_counter)
+                {
+                    is_woken = reason == SyncReason::Woken;
                     self.actions.push_back(CallerAction::Learned { device, address, has_come: true });
                 }
-                let is_answer = matches!(reason, SyncReason::Woken | SyncReason::Forced);
+                let is_answer = is_woken || reason == SyncReason::Forced;
                 if call.reason == WakeReason::Retrieve && !is_answer {
                     // It had not looked at itself anew.
                     return;
                 }
                 let by = match (reason, stage) {
                     (_, Stage::Begun { .. }) => return,
-                    (SyncReason::Woken, _) => Road::Wake,
+                    _ if is_woken => Road::Wake,
                     (SyncReason::Forced, _) => Road::Link,
                     _ => Road::Itself,
                 };

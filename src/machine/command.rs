@@ -55,7 +55,12 @@ pub enum Command<'b> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CallStep {
     /// It is here, and its sync has begun.
-    Begun(SyncReason),
+    Begun {
+        /// Why it syncs.
+        reason: SyncReason,
+        /// The highest counter among the wakes that it took; 0 before the first.
+        wake_counter: u32,
+    },
     /// Everything is in step.
     Synced,
     /// The server had no room for its sync: it comes again by itself.

@@ -2,6 +2,9 @@ use super::*;
 
 const DEVICE: DeviceId = DeviceId(7);
 
+/// Of the wakes that a call sends.
+const COUNTER: u32 = 40;
+
 fn at(milliseconds: u64) -> Moment {
     Moment(1_000_000).plus_milliseconds(milliseconds)
 }
@@ -39,6 +42,14 @@ fn wake(reason: WakeReason) -> CallerAction {
     CallerAction::Wake { device: DEVICE, address: address(), reason, counter: None }
 }
 
+fn begun(reason: SyncReason) -> CallStep {
+    CallStep::Begun { reason, wake_counter: 0 }
+}
+
+fn woken_by(wake_counter: u32) -> CallStep {
+    CallStep::Begun { reason: SyncReason::Woken, wake_counter }
+}
+
 fn report(operation: u64, outcome: CallOutcome) -> CallerAction {
     CallerAction::Report { operation, device: DEVICE, outcome }
 }
@@ -48,7 +59,8 @@ fn a_device_that_is_away_is_woken_and_its_sync_is_timed_from_the_question() {
     let mut caller = asked(9, WakeReason::Sync);
     caller.found(at(1), DEVICE, Some(away()));
     assert_eq!(actions(&mut caller, at(1)), [wake(WakeReason::Sync)]);
-    caller.step(at(4), DEVICE, CallStep::Begun(SyncReason::Woken));
+    caller.drawn(DEVICE, COUNTER);
+    caller.step(at(4), DEVICE, woken_by(COUNTER));
     caller.step(at(6), DEVICE, CallStep::Synced);
     let synced =
         CallOutcome::Synced { by: Road::Wake, begun_microseconds: 4_000, synced_microseconds: 6_000 };
@@ -64,8 +76,22 @@ fn a_device_that_no_wake_of_this_call_was_sent_to_teaches_nothing_of_them() {
     caller.found(at(1), DEVICE, Some(Whereabouts { link: Some(link(1)), ..away() }));
     actions(&mut caller, at(1));
     // Of an earlier call, perhaps at another address.
-    caller.step(at(4), DEVICE, CallStep::Begun(SyncReason::Woken));
+    caller.step(at(4), DEVICE, woken_by(COUNTER));
     assert_eq!(actions(&mut caller, at(4)), []);
+}
+
+#[test]
+fn a_device_that_took_another_wake_than_this_calls_teaches_nothing_of_the_address() {
+    let mut caller = asked(9, WakeReason::Sync);
+    caller.found(at(1), DEVICE, Some(away()));
+    actions(&mut caller, at(1));
+    caller.drawn(DEVICE, COUNTER);
+    // Woken where it was before, it found no server there; from here it would not have heard.
+    caller.step(at(4), DEVICE, woken_by(COUNTER - 1));
+    caller.step(at(6), DEVICE, CallStep::Synced);
+    let synced =
+        CallOutcome::Synced { by: Road::Itself, begun_microseconds: 4_000, synced_microseconds: 6_000 };
+    assert_eq!(actions(&mut caller, at(6)), [report(9, synced), CallerAction::Ended(DEVICE)]);
 }
 
 #[test]
@@ -133,7 +159,7 @@ fn many_who_ask_share_a_call_and_who_asks_during_the_sync_gets_the_next() {
     caller.found(at(0), DEVICE, Some(away()));
     assert!(caller.ask(at(1), Ask { operation: 2, device: DEVICE, reason: WakeReason::Sync }));
     assert_eq!(actions(&mut caller, at(1)), [wake(WakeReason::Sync)]);
-    caller.step(at(2), DEVICE, CallStep::Begun(SyncReason::Scheduled));
+    caller.step(at(2), DEVICE, begun(SyncReason::Scheduled));
     assert!(caller.ask(at(3), Ask { operation: 3, device: DEVICE, reason: WakeReason::Sync }));
     assert_eq!(actions(&mut caller, at(3)), []);
     caller.step(at(4), DEVICE, CallStep::Synced);
@@ -152,10 +178,10 @@ fn who_wants_news_is_not_served_by_a_sync_that_had_begun_without_them() {
     let mut caller = asked(9, WakeReason::Retrieve);
     caller.found(at(0), DEVICE, Some(Whereabouts { link: Some(link(1)), ..away() }));
     assert_eq!(actions(&mut caller, at(0)), [CallerAction::OnLink { link: link(1), is_fresh: true }]);
-    caller.step(at(1), DEVICE, CallStep::Begun(SyncReason::Scheduled));
+    caller.step(at(1), DEVICE, begun(SyncReason::Scheduled));
     caller.step(at(2), DEVICE, CallStep::Synced);
     assert_eq!(actions(&mut caller, at(10_000)), [], "it still looks at itself");
-    caller.step(at(10_001), DEVICE, CallStep::Begun(SyncReason::Forced));
+    caller.step(at(10_001), DEVICE, begun(SyncReason::Forced));
     caller.step(at(10_002), DEVICE, CallStep::Synced);
     assert!(matches!(actions(&mut caller, at(10_002))[0], CallerAction::Report { operation: 9, .. }));
 }
@@ -186,14 +212,14 @@ fn a_sync_that_does_not_end_or_that_is_put_off_is_told() {
     let mut caller = asked(9, WakeReason::Sync);
     caller.found(at(0), DEVICE, Some(away()));
     actions(&mut caller, at(0));
-    caller.step(at(1), DEVICE, CallStep::Begun(SyncReason::Started));
+    caller.step(at(1), DEVICE, begun(SyncReason::Started));
     let unfinished = CallOutcome::Unfinished { begun_microseconds: 1_000 };
     assert_eq!(actions(&mut caller, at(SYNC_MILLISECONDS + 1))[0], report(9, unfinished));
 
     let mut caller = asked(9, WakeReason::Sync);
     caller.found(at(0), DEVICE, Some(away()));
     actions(&mut caller, at(0));
-    caller.step(at(1), DEVICE, CallStep::Begun(SyncReason::Started));
+    caller.step(at(1), DEVICE, begun(SyncReason::Started));
     caller.step(at(2), DEVICE, CallStep::PutOff);
     assert_eq!(actions(&mut caller, at(2))[0], report(9, CallOutcome::PutOff));
 }

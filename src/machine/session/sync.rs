@@ -79,7 +79,8 @@ pub(super) fn begin(
     record.note_reach(sync.reach.as_ref(), policy.peer, now.wall);
     let goes_on_at = sync.reach.filter(|reach| reach.notice_counter < record.notice_counter);
     let answer = Answer { notice_counter: goes_on_at.map(|_| record.notice_counter) };
-    call_step(record, CallStep::Begun(sync.reason), out);
+    let wake_counter = sync.reach.map_or(0, |reach| reach.wake_counter);
+    call_step(record, CallStep::Begun { reason: sync.reason, wake_counter }, out);
     let same_history = sync.agent_epoch == record.agent_epoch;
     let differing: Vec<(Section, &NamedSection)> = sync
         .sections
