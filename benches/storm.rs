@@ -123,7 +123,12 @@ fn publish(link: &mut Connection, begun: Instant, number: usize, is_over: &Atomi
         };
         let body = event.to_bytes().unwrap();
         let items = vec![EventItem { sequence, body: &body }];
-        link.send(&ToServer::Events(Events { spool_epoch: epoch, highest: sequence, items }));
+        link.send(&ToServer::Events(Events {
+            spool_epoch: epoch,
+            highest: sequence,
+            items,
+            acknowledged: None,
+        }));
         while !matches!(link.receive().unwrap(), ToAgent::Ack(ack) if ack.through >= sequence) {}
         delays.push(due.elapsed());
         due += INTERVAL;

@@ -210,6 +210,12 @@ impl HotRecord {
         spool_epoch < self.spool_epoch || (spool_epoch == self.spool_epoch && highest < self.last_sequence)
     }
 
+    /// The highest sequence number of a history that is accounted for: every event up to it is stored, or was dropped by the device.
+    #[must_use]
+    pub fn known_through(&self, spool_epoch: Epoch) -> u64 {
+        if spool_epoch == self.spool_epoch { self.last_sequence } else { 0 }
+    }
+
     /// What is to be done with an event. See the handbook's chapter on delivery.
     #[must_use]
     pub fn judge(&self, spool_epoch: Epoch, sequence: u64, crc: u32) -> EventVerdict {
@@ -224,6 +230,21 @@ impl HotRecord {
             (true, true) => EventVerdict::Repeated,
             (true, false) => EventVerdict::Conflict,
         }
+    }
+
+    /// An event was found in the journal at a start: by the rule for events that arrive.
+    pub fn note_found(&mut self, spool_epoch: Epoch, sequence: u64, crc: u32, position: u64) {
+        if self.judge(spool_epoch, sequence, crc) == EventVerdict::Append {
+            self.note_appended(spool_epoch, sequence, crc, position);
+        }
+    }
+
+    /// The event behind the last sequence number is not in the journal: a part of it is gone, or it was restored from an older copy
+    /// than this record. Nothing of the history is known until [`HotRecord::note_found`] tells of it, and the device is asked for what it
+    /// still has. The epoch stays: an earlier one was left all the same.
+    pub fn distrust_events(&mut self) {
+        (self.last_sequence, self.last_crc, self.last_position) = (0, 0, 0);
+        self.has_news = true;
     }
 
     /// An event was appended and is durable once the journal's durable position reaches `position`.

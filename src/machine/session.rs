@@ -24,7 +24,8 @@ use super::hot::{EventVerdict, HotRecord};
 use crate::wire::event::Event;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::message::{
-    ErrorCode, ErrorReport, Events, Goodbye, Later, MessageError, Probe, Probed, SyncNow, ToAgent, ToServer,
+    ErrorCode, ErrorReport, Events, Goodbye, Later, MessageError, Probe, Probed, Resend, SyncNow, ToAgent,
+    ToServer,
 };
 use crate::wire::time::{CoarseMoment, Moment, Now};
 use sync::Syncing;
@@ -91,7 +92,14 @@ enum State {
     /// Its enrolment is with a worker.
     Enrolling,
     /// A device of the fleet.
-    Known { device: DeviceId, phase: Phase, spoke: bool, reports: u8 },
+    Known {
+        device: DeviceId,
+        phase: Phase,
+        spoke: bool,
+        reports: u8,
+        /// Events came that lie before the last one stored, and nothing has shown yet that they are the stored ones.
+        in_doubt: bool,
+    },
     /// The link is to be closed; whatever still comes is ignored.
     Closing { device: Option<DeviceId> },
 }
@@ -136,7 +144,8 @@ impl Session {
         let state = match device {
             None => State::Stranger,
             Some(device) => {
-                State::Known { device, phase: Phase::Resting { heartbeat: None }, spoke: false, reports: 0 }
+                let phase = Phase::Resting { heartbeat: None };
+                State::Known { device, phase, spoke: false, reports: 0, in_doubt: false }
             }
         };
         let deadline = CoarseMoment::not_before(now.moment.plus_seconds(FIRST_MESSAGE_SECONDS));
@@ -165,7 +174,7 @@ impl Session {
             (State::Enrolling, _) => {
                 return self.report(ErrorCode::Unexpected, "the enrolment is still being worked on", out);
             }
-            (State::Known { device, phase, spoke, reports }, message) => {
+            (State::Known { device, phase, spoke, reports, in_doubt }, message) => {
                 let Some(record) = record.filter(|record| record.device == *device) else {
                     return self.removed(out);
                 };
@@ -175,7 +184,7 @@ impl Session {
                     ToServer::Sync(sync) => sync::begin(phase, record, &sync, policy, now, out),
                     ToServer::Part(part) => sync::take_part(phase, *part, out),
                     ToServer::Events(events) => {
-                        if let Err(message) = take_events(record, &events, out) {
+                        if let Err(message) = take_events(record, &events, in_doubt, out) {
                             // What is still under way on this link counts in the same, contradicted history: the link ends.
                             let code = ErrorCode::SpoolEpochConflict;
                             return self.refuse(code, &message, CloseReason::SpoolEpochConflict, out);
@@ -414,19 +423,22 @@ fn take_report(reports: &mut u8, job: Job, policy: &SyncPolicy, out: &mut Vec<Co
     }
 }
 
-/// Judges each event. What is new is appended; the acknowledgement is asked for once, behind the last of them.
+/// Judges each event. What is new is appended; the acknowledgement is asked for once, behind the last of them. An
+/// acknowledgement covers all numbers up to the last one stored, so nothing is taken from a device that was acknowledged more
+/// than is known here: it is asked for all that it still has behind that.
 ///
 /// # Errors
 /// What the device is told when it contradicts what is stored. Nothing of the message is then appended.
 fn take_events<'b>(
     record: &HotRecord,
     events: &Events<'b>,
+    in_doubt: &mut bool,
     out: &mut Vec<Command<'b>>,
 ) -> Result<(), String> {
     let epoch = events.spool_epoch;
     let conflict = || {
         format!(
-            "the server has event {} of this device already, and it is another: the device was rolled back to an older image",
+            "the server has event {} of this device already, and it is another or is left out: the device was rolled back to an older image",
             record.last_sequence
         )
     };
@@ -436,6 +448,11 @@ fn take_events<'b>(
     if record.is_rolled_back(epoch, events.highest) {
         return Err(conflict());
     }
+    let after = record.known_through(epoch);
+    if events.acknowledged.is_some_and(|acknowledged| acknowledged > after) {
+        out.push(Command::Send(ToAgent::Resend(Resend { spool_epoch: epoch, after })));
+        return Ok(());
+    }
     let before = out.len();
     // The record learns of an append when the caller has done it; until then this copy stands for it.
     let mut ahead = *record;
@@ -443,7 +460,13 @@ fn take_events<'b>(
     for item in &events.items {
         let crc = crc32c::crc32c(item.body);
         match ahead.judge(epoch, item.sequence, crc) {
+            // The events before it were never shown to be the stored ones, and now can't be.
+            EventVerdict::Append if *in_doubt && epoch == ahead.spool_epoch => {
+                out.truncate(before);
+                return Err(conflict());
+            }
             EventVerdict::Append => {
+                *in_doubt = false;
                 if let Err(error) = Event::check(item.body) {
                     // It will never be one, so it is passed over; those behind it are not its fault.
                     let message = format!("event {}: {error}", item.sequence);
@@ -460,8 +483,8 @@ fn take_events<'b>(
                 ahead.note_appended(epoch, item.sequence, crc, 0);
                 reached_last = true;
             }
-            EventVerdict::Repeated => reached_last = true,
-            EventVerdict::Before => {}
+            EventVerdict::Repeated => (reached_last, *in_doubt) = (true, false),
+            EventVerdict::Before => *in_doubt = true,
             EventVerdict::Conflict => {
                 out.truncate(before);
                 return Err(conflict());

@@ -6,7 +6,7 @@
 //! Kinds below 32 travel to the server, kinds from 32 on to the agent. One conversation, in order: [`ToServer::Enrol`] once in
 //! a device's life; then on each connection [`ToServer::Sync`], answered with [`ToAgent::InSync`], or with [`ToAgent::Want`], which is
 //! followed by [`ToServer::Part`]s and then by [`ToAgent::InSync`]. [`ToServer::Events`] may come at any time once the device is known, and
-//! [`ToAgent::Ack`] when they are durable. On a link that stays, [`ToServer::Ping`] is answered with [`ToAgent::Pong`], and
+//! [`ToAgent::Ack`] when they are durable, or [`ToAgent::Resend`] when the server has lost what it acknowledged before. On a link that stays, [`ToServer::Ping`] is answered with [`ToAgent::Pong`], and
 //! [`ToAgent::SyncNow`] asks for a sync at once. [`ToServer::Goodbye`] is a device's last word.
 //!
 //! What is ordered travels before [`ToAgent::InSync`]: [`ToAgent::Settings`] and [`ToAgent::Run`], one for each, then the list
@@ -17,7 +17,8 @@ mod to_agent;
 mod to_server;
 
 pub use to_agent::{
-    Ack, Enrolled, ErrorCode, ErrorReport, InSync, Later, Probed, SyncNow, ToAgent, Want, WantedSection,
+    Ack, Enrolled, ErrorCode, ErrorReport, InSync, Later, Probed, Resend, SyncNow, ToAgent, Want,
+    WantedSection,
 };
 pub use to_server::{
     Enrol, EventItem, Events, Goodbye, NamedSection, Part, PartContent, Ping, Probe, Reach, Sync, SyncReason,

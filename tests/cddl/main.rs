@@ -13,8 +13,8 @@ use muster::wire::id::{DeviceId, Epoch, RunId, TokenId};
 use muster::wire::inventory::Application;
 use muster::wire::message::{
     Ack, Enrol, Enrolled, ErrorCode, ErrorReport, EventItem, Events, Goodbye, InSync, Later, NamedSection,
-    Part, PartContent, Ping, Probe, Probed, Reach, Sync, SyncNow, SyncReason, ToAgent, ToServer, Want,
-    WantedSection,
+    Part, PartContent, Ping, Probe, Probed, Reach, Resend, Sync, SyncNow, SyncReason, ToAgent, ToServer,
+    Want, WantedSection,
 };
 use muster::wire::section::{ApplicationCondition, Condition, HostFacts, Section};
 use muster::wire::settings::{Declaration, Drift, SettingsOrder, SettingsReport, SettingsState, TaskKind};
@@ -132,6 +132,14 @@ fn bodies() -> Vec<Vec<u8>> {
     };
     let statistics =
         [("requests", "requests/s", -0.125), ("sent", "bytes", -3.0), ("load", "", 0.1), ("way", "km", 4e9)];
+    let events = |acknowledged| {
+        ToServer::Events(Events {
+            spool_epoch: Epoch(LARGE),
+            highest: LARGE,
+            items: items.clone(),
+            acknowledged,
+        })
+    };
     let to_server = [
         ToServer::Enrol(Enrol {
             token: TokenId(LARGE),
@@ -143,7 +151,8 @@ fn bodies() -> Vec<Vec<u8>> {
         sync(vec![named(None), named(Some(6))], Some(reach)),
         part(None, PartContent::default()),
         part(Some(Digest(1)), whole),
-        ToServer::Events(Events { spool_epoch: Epoch(LARGE), highest: LARGE, items }),
+        events(None),
+        events(Some(LARGE)),
         ToServer::Ping(Ping { next_seconds: None }),
         ToServer::Ping(Ping { next_seconds: Some(300) }),
         ToServer::Goodbye(Goodbye { kind: NoticeKind::Suspend, counter: u32::MAX, boot: 1 }),
@@ -189,6 +198,7 @@ fn bodies() -> Vec<Vec<u8>> {
             ],
         }),
         ToAgent::Ack(Ack { spool_epoch: Epoch(LARGE), through: LARGE }),
+        ToAgent::Resend(Resend { spool_epoch: Epoch(LARGE), after: LARGE }),
         ToAgent::Later(Later { seconds: 30 }),
         ToAgent::Pong,
         ToAgent::SyncNow(SyncNow { is_fresh: true }),

@@ -85,6 +85,10 @@ impl World {
                 }
             }
             Action::ForgetThrough { sequence } => self.forget(number, sequence)?,
+            Action::Recall { after_sequence } => {
+                self.counts.recalls += 1;
+                device.forgotten_unsynced = after_sequence;
+            }
             Action::NewSpoolEpoch { epoch } => {
                 if epoch <= device.disk.epoch {
                     return Err(format!("device {number}: the new spool epoch is not higher"));
@@ -114,7 +118,7 @@ impl World {
     fn forget(&mut self, number: usize, through: u64) -> Result<(), String> {
         let device = &mut self.devices[number];
         let (id, epoch) = (device.id, device.disk.epoch);
-        let from = device.forgotten_unsynced.max(device.disk.forgotten_through) + 1;
+        let from = device.forgotten_unsynced + 1;
         for (sequence, body) in device.disk.events.range(from..=through.max(from)) {
             if *sequence > through {
                 continue;

@@ -63,7 +63,12 @@ pub(crate) fn deliver(connection: &mut Connection, sequence: u64) -> Duration {
     let body = event.to_bytes().unwrap();
     let begun = Instant::now();
     let items = vec![EventItem { sequence, body: &body }];
-    connection.send(&ToServer::Events(Events { spool_epoch: Epoch(5), highest: sequence, items }));
+    connection.send(&ToServer::Events(Events {
+        spool_epoch: Epoch(5),
+        highest: sequence,
+        items,
+        acknowledged: None,
+    }));
     loop {
         match connection.receive().unwrap() {
             ToAgent::Ack(Ack { through, .. }) if through >= sequence => return begun.elapsed(),

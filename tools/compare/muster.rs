@@ -192,7 +192,8 @@ impl MusterLink {
         let first = self.sent + 1;
         self.sent += count;
         let items = (first..=self.sent).map(|sequence| EventItem { sequence, body: &self.payload }).collect();
-        ToServer::Events(Events { spool_epoch: self.epoch, highest: self.sent, items }).write_to(out);
+        ToServer::Events(Events { spool_epoch: self.epoch, highest: self.sent, items, acknowledged: None })
+            .write_to(out);
     }
 }
 

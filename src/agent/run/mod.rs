@@ -420,6 +420,12 @@ impl Agent {
                     self.machine.spool_read(now, &events);
                 }
                 Action::ForgetThrough { sequence } => self.spool.forget_through(sequence)?,
+                Action::Recall { after_sequence } => {
+                    log::warn!(
+                        "the server does not know events behind {after_sequence} any more: what is left of them is sent again"
+                    );
+                    self.spool.recall(after_sequence)?;
+                }
                 Action::NewSpoolEpoch { epoch } => {
                     log::warn!(
                         "the server knows other events of this device: the spool begins epoch {epoch}"

@@ -260,6 +260,21 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         Ok(())
     }
 
+    /// The server has lost what it confirmed behind `sequence`: what is still there of it is read again, and may not go before it is
+    /// confirmed anew. Stored when the next segment is deleted: after a crash before that the server asks again.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn recall(&mut self, sequence: u64) -> Result<(), SpoolError> {
+        if sequence < self.state.acked_through {
+            self.state.acked_through = sequence;
+            self.read_through = None;
+            self.unconfirmed.clear();
+            self.lanes.iter_mut().try_for_each(|lane| lane.recount(sequence))?;
+        }
+        Ok(())
+    }
+
     /// From now on everything that is left counts under a new epoch, under its old numbers; durable when this returns.
     ///
     /// # Errors

@@ -108,6 +108,31 @@ fn read_all(spool: &mut TestSpool) -> Vec<(u64, Vec<u8>)> {
 }
 
 #[test]
+fn what_was_confirmed_and_is_still_there_is_read_again_when_the_server_lost_it() {
+    let directory = directory();
+    let mut spool = open(directory.path());
+    for number in 0..200u8 {
+        let severity = Severity::ALL[usize::from(number % 2)];
+        spool.append(severity, &[number; BODY_BYTES / 4], NOW).unwrap();
+        spool.flush().unwrap();
+        spool.prepare(NOW).unwrap();
+    }
+    let all = read_all(&mut spool);
+    assert_eq!(all.len(), 200);
+    spool.forget_through(190).unwrap();
+    assert_eq!(read_all(&mut spool).len(), 10);
+    spool.recall(20).unwrap();
+    let left = read_all(&mut spool);
+    assert!(left.len() > 10 && left.len() < 200, "the segments that are gone, are: {}", left.len());
+    assert_eq!(left[..], all[200 - left.len()..], "in order, and up to the end");
+    let waiting: u64 = spool.status().unwrap().severities.iter().map(|severity| severity.events).sum();
+    assert_eq!(waiting, left.len() as u64, "they wait again");
+    spool.forget_through(200).unwrap();
+    assert_eq!(read_all(&mut spool), []);
+    assert!(spool.status().unwrap().severities.iter().all(|severity| severity.events == 0));
+}
+
+#[test]
 fn events_come_back_in_order_whatever_their_severity_and_after_a_restart() {
     let directory = directory();
     let mut spool = open(directory.path());

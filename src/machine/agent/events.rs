@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::state::SpoolState;
 use crate::wire::id::Epoch;
 use crate::wire::limits::{EVENT_BYTES_MAX, EVENTS_PER_MESSAGE_MAX, FRAME_BODY_BYTES_MAX};
-use crate::wire::message::{Ack, EventItem, Events, ToServer};
+use crate::wire::message::{Ack, EventItem, Events, Resend, ToServer};
 use crate::wire::time::Moment;
 
 /// Bytes of event bodies in one message, in bytes; leaves room for the frame's other keys.
@@ -29,6 +29,11 @@ const _: () = assert!(EVENT_WINDOW_BYTES >= 2 * EVENT_BATCH_BYTES_TARGET);
 pub(super) struct EventSender {
     epoch: Epoch,
     highest: u64,
+    /// Nothing up to here was acknowledged by this server under this epoch.
+    floor: u64,
+    /// The highest number that the server said is durable.
+    confirmed: u64,
+    /// Nothing up to here is left to deliver: it is confirmed, or was dropped.
     acknowledged: u64,
     sent: u64,
     in_flight: VecDeque<Batch>,
@@ -55,10 +60,12 @@ pub(super) enum AckMeaning {
 }
 
 impl EventSender {
-    pub(super) fn new(spool: SpoolState) -> Self {
+    pub(super) fn new(spool: SpoolState, floor: u64) -> Self {
         Self {
             epoch: spool.epoch,
             highest: spool.highest.max(spool.forgotten_through),
+            floor,
+            confirmed: spool.forgotten_through,
             acknowledged: spool.forgotten_through,
             sent: spool.forgotten_through,
             in_flight: VecDeque::new(),
@@ -117,7 +124,8 @@ impl EventSender {
         self.in_flight_bytes += bytes;
         self.in_flight.push_back(Batch { last_sequence: self.sent, bytes, sent_at: now });
         let mut frame = Vec::with_capacity(bytes + items.len() * ITEM_OVERHEAD_BYTES + 64);
-        ToServer::Events(Events { spool_epoch: self.epoch, highest: self.highest, items })
+        let acknowledged = Some(self.confirmed).filter(|confirmed| *confirmed > self.floor);
+        ToServer::Events(Events { spool_epoch: self.epoch, highest: self.highest, items, acknowledged })
             .write_to(&mut frame);
         Some(frame)
     }
@@ -136,8 +144,20 @@ impl EventSender {
         if ack.through <= self.acknowledged {
             return AckMeaning::Nothing;
         }
-        self.acknowledged = ack.through;
+        (self.acknowledged, self.confirmed) = (ack.through, ack.through);
         AckMeaning::Forget(ack.through)
+    }
+
+    /// The server has lost what it confirmed: everything behind what it knows is sent again. Answers from which number on;
+    /// `None` when that is known already, as each message that was under way is answered.
+    pub(super) fn resend(&mut self, resend: &Resend) -> Option<u64> {
+        let after = resend.after.max(self.floor);
+        if resend.spool_epoch != self.epoch || after >= self.confirmed {
+            return None;
+        }
+        (self.acknowledged, self.confirmed) = (after, after);
+        self.rewind();
+        Some(after)
     }
 
     /// The link is gone: what was not acknowledged is sent again.
@@ -152,9 +172,12 @@ impl EventSender {
         self.epoch
     }
 
-    pub(super) fn begin_epoch(&mut self, epoch: Epoch) {
+    /// Begins a history in which nothing is confirmed; answers behind which number it begins.
+    pub(super) fn begin_epoch(&mut self, epoch: Epoch) -> u64 {
         self.epoch = epoch;
+        self.floor = self.confirmed;
         self.rewind();
+        self.floor
     }
 
     /// When the oldest unacknowledged message was sent.

@@ -32,6 +32,11 @@ impl AgentMachine {
             ToAgent::InSync(in_sync) => self.in_sync(now, &in_sync),
             ToAgent::Want(want) => self.wanted(now, &want),
             ToAgent::Ack(ack) => self.acknowledged(now, &ack),
+            ToAgent::Resend(resend) => {
+                if let Some(after_sequence) = self.events.resend(&resend) {
+                    self.actions.push_back(Action::Recall { after_sequence });
+                }
+            }
             ToAgent::Later(later) => self.later(now, later.seconds),
             ToAgent::Error(report) => self.refused(now, &report),
             ToAgent::Pong => {}
@@ -217,6 +222,8 @@ impl AgentMachine {
             LinkEnd::NewSpoolEpoch,
             "the server has other events of this device: the spool begins a new epoch",
         );
-        self.events.begin_epoch(epoch);
+        self.state.events_after = self.events.begin_epoch(epoch);
+        self.is_state_saved = false;
+        self.save_state();
     }
 }

@@ -142,13 +142,17 @@ impl AgentMachine {
     pub fn new(start: AgentStart) -> Self {
         let mut random = Random::new(start.seed);
         let is_state_saved = start.state.is_some();
-        let state = start.state.unwrap_or_else(|| AgentState::new(Epoch(random.next_u64() | 1)));
+        let state = start.state.unwrap_or_else(|| AgentState {
+            events_after: start.spool.forgotten_through,
+            ..AgentState::new(Epoch(random.next_u64() | 1))
+        });
+        let events = EventSender::new(start.spool, state.events_after);
         Self {
             state,
             is_state_saved,
             contents: [None, None, None],
             base: start.base.map(Base::new),
-            events: EventSender::new(start.spool),
+            events,
             reports: RunReports::default(),
             orders: (Digest::EMPTY, Digest::EMPTY),
             statistics: None,

@@ -28,6 +28,10 @@ pub struct AgentState {
     /// The UDP port on which the server hears notices; `None` when it has the number of the TCP port.
     #[n(3)]
     pub notice_port: Option<u16>,
+    /// Events up to this sequence number were acknowledged by another server, or under an earlier spool epoch: this server was
+    /// never told of them under this one, and none of them is sent to it again.
+    #[cbor(n(4), default)]
+    pub events_after: u64,
 }
 
 /// Where a section stands, here and at the server.
@@ -54,6 +58,7 @@ impl AgentState {
             server_epoch: Epoch(0),
             sections: [SavedSection::default(); 3],
             notice_port: None,
+            events_after: 0,
         }
     }
 
@@ -138,6 +143,12 @@ pub enum Action {
     ForgetThrough {
         /// The sequence number.
         sequence: u64,
+    },
+    /// Behind this number nothing is durable at the server any more, whatever was said before: what is still there of it is read
+    /// again, and may not go.
+    Recall {
+        /// The sequence number.
+        after_sequence: u64,
     },
     /// Everything that the spool still holds counts in this epoch from now on, under its old numbers. Durable before anything else is done.
     NewSpoolEpoch {

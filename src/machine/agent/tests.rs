@@ -6,7 +6,7 @@ use super::*;
 use crate::wire::frame;
 use crate::wire::id::RunId;
 use crate::wire::message::{
-    Ack, ErrorCode, ErrorReport, InSync, Later, SyncNow, ToAgent, ToServer, Want, WantedSection,
+    Ack, ErrorCode, ErrorReport, InSync, Later, Resend, SyncNow, ToAgent, ToServer, Want, WantedSection,
 };
 use crate::wire::section::Section;
 use crate::wire::settings::{Drift, SettingsOrder};
@@ -224,6 +224,54 @@ fn what_was_dropped_meanwhile_does_not_keep_the_agent_awake() {
     machine.spool_read(&at(5), &[]);
     assert_eq!(actions(&mut machine, &at(5)), [Action::CloseLink(LinkEnd::Done)]);
     assert_eq!(actions(&mut machine, &at(6)), []);
+}
+
+/// What the one message among the actions, of events, says was acknowledged, and its events' numbers.
+fn claimed(actions: &[Action]) -> (Option<u64>, Vec<u64>) {
+    let [Action::Send(bytes), ..] = actions else { panic!("{actions:?}") };
+    let (body, _) = frame::split(bytes).unwrap().unwrap();
+    let ToServer::Events(events) = ToServer::from_body(body).unwrap() else { panic!("{actions:?}") };
+    (events.acknowledged, events.items.iter().map(|item| item.sequence).collect())
+}
+
+fn resend(after: u64) -> ToAgent {
+    ToAgent::Resend(Resend { spool_epoch: Epoch(7), after })
+}
+
+#[test]
+fn what_the_server_lost_is_read_again_once_and_is_no_longer_claimed() {
+    let mut machine = machine(9, 0);
+    connect(&mut machine, &at(0));
+    machine.spool_read(&at(0), &[(1, vec![1]), (5, vec![5])]);
+    machine.message(&at(0), ToAgent::Ack(Ack { spool_epoch: Epoch(7), through: 5 }));
+    actions(&mut machine, &at(0));
+    machine.spool_read(&at(0), &[(6, vec![6])]);
+    assert_eq!(claimed(&actions(&mut machine, &at(0))), (Some(5), vec![6]));
+    machine.message(&at(0), resend(2));
+    machine.message(&at(0), resend(2));
+    let recalled = actions(&mut machine, &at(0));
+    let read = Action::ReadSpool {
+        after_sequence: 2,
+        max_bytes: EVENT_BATCH_BYTES_TARGET,
+        max_events: EVENTS_PER_MESSAGE_MAX,
+    };
+    assert_eq!(recalled, [Action::Recall { after_sequence: 2 }, read], "each message was answered");
+    machine.spool_read(&at(0), &[(5, vec![5]), (6, vec![6])]);
+    assert_eq!(claimed(&actions(&mut machine, &at(0))), (Some(2), vec![5, 6]));
+    machine.message(&at(0), ToAgent::Resend(Resend { spool_epoch: Epoch(6), after: 0 }));
+    assert!(!said(&actions(&mut machine, &at(0))).iter().any(|said| said.starts_with("events")), "left");
+}
+
+#[test]
+fn what_another_server_acknowledged_is_neither_claimed_nor_sent_again() {
+    let mut machine = machine(9, 6);
+    connect(&mut machine, &at(0));
+    machine.spool_read(&at(0), &[(7, vec![7])]);
+    assert_eq!(claimed(&actions(&mut machine, &at(0))), (None, vec![7]));
+    machine.message(&at(0), ToAgent::Ack(Ack { spool_epoch: Epoch(7), through: 7 }));
+    actions(&mut machine, &at(0));
+    machine.message(&at(0), resend(0));
+    assert!(actions(&mut machine, &at(0)).contains(&Action::Recall { after_sequence: 6 }));
 }
 
 #[test]

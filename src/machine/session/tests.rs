@@ -222,8 +222,12 @@ fn event_bytes(message: &str) -> Vec<u8> {
 }
 
 fn events<'b>(highest: u64, items: &[(u64, &'b [u8])]) -> ToServer<'b> {
+    events_behind(None, highest, items)
+}
+
+fn events_behind<'b>(acknowledged: Option<u64>, highest: u64, items: &[(u64, &'b [u8])]) -> ToServer<'b> {
     let items = items.iter().map(|(sequence, body)| EventItem { sequence: *sequence, body }).collect();
-    ToServer::Events(Events { spool_epoch: Epoch(9), highest, items })
+    ToServer::Events(Events { spool_epoch: Epoch(9), highest, items, acknowledged })
 }
 
 #[test]
@@ -250,11 +254,56 @@ fn events_are_appended_once_and_acknowledged_together() {
 }
 
 #[test]
+fn a_server_that_knows_less_than_it_acknowledged_takes_nothing_and_asks_for_all_behind_what_it_knows() {
+    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+    let (three, seven) = (event_bytes("three"), event_bytes("seven"));
+    record.note_appended(Epoch(9), 3, crc32c::crc32c(&three), 64);
+    let resend = |spool_epoch, after| Command::Send(ToAgent::Resend(Resend { spool_epoch, after }));
+    let out = handle(&mut session, &mut record, events_behind(Some(6), 7, &[(7, &seven)]));
+    assert_eq!(out, [resend(Epoch(9), 3)], "an acknowledgement of 7 would cover 4 to 6");
+    // The device has 5 still, and 4 not any more.
+    let again = events_behind(Some(3), 7, &[(5, &three), (7, &seven)]);
+    let out = handle(&mut session, &mut record, again);
+    assert!(matches!(out[..2], [Command::Append { sequence: 5, .. }, Command::Append { sequence: 7, .. }]));
+    assert_eq!(out[2], Command::AckWhenDurable);
+
+    record.note_appended(Epoch(8), 100, 0, 128);
+    let out = handle(&mut session, &mut record, events_behind(Some(6), 7, &[(7, &seven)]));
+    assert_eq!(out, [resend(Epoch(9), 0)], "of a history that it never heard of it knows nothing");
+}
+
+#[test]
+fn events_before_the_last_one_are_not_taken_for_repetitions_when_that_one_is_left_out() {
+    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+    let other = event_bytes("of a device that was rolled back");
+    record.note_appended(Epoch(9), 5, crc32c::crc32c(&event_bytes("five")), 64);
+    // It dropped its own fifth event.
+    assert_eq!(handle(&mut session, &mut record, events(4, &[])).len(), 2, "its numbers lie below");
+    for split in [1, 2] {
+        let mut session = Session::new(&now(0), Some(DEVICE));
+        let items = [(4, other.as_slice()), (6, other.as_slice())];
+        let mut out = handle(&mut session, &mut record, events(6, &items[..split]));
+        if split == 1 {
+            assert_eq!(out, [], "the fifth may follow");
+            out = handle(&mut session, &mut record, events(6, &items[split..]));
+        }
+        assert_eq!(error_code(&out[0]), Some(ErrorCode::SpoolEpochConflict), "4 would be lost");
+    }
+    let mut session = Session::new(&now(0), Some(DEVICE));
+    let out = handle(&mut session, &mut record, events(6, &[(6, &other)]));
+    assert_eq!(out.len(), 2, "nothing is in doubt where nothing came before");
+    let mut session = Session::new(&now(0), Some(DEVICE));
+    let five = event_bytes("five");
+    let out = handle(&mut session, &mut record, events(6, &[(4, &other), (5, &five), (6, &other)]));
+    assert_eq!(out.len(), 2, "the fifth shows that they are the same");
+}
+
+#[test]
 fn a_device_can_not_speak_in_the_servers_own_history() {
     let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
     let one = event_bytes("one");
     let items = vec![EventItem { sequence: 1, body: &one }];
-    let own = ToServer::Events(Events { spool_epoch: Epoch(0), highest: 1, items });
+    let own = ToServer::Events(Events { spool_epoch: Epoch(0), highest: 1, items, acknowledged: None });
     let out = handle(&mut session, &mut record, own);
     assert_eq!(error_code(&out[0]), Some(ErrorCode::SpoolEpochConflict));
     assert_eq!(out[1], Command::Close(CloseReason::SpoolEpochConflict));

@@ -91,7 +91,8 @@ fn any_to_server() -> impl Strategy<Value = ToServer<'static>> {
     let events = (any::<u64>(), any::<u64>(), prop::collection::vec(any::<u64>(), 0..5)).prop_map(
         |(epoch, highest, sequences)| {
             let items = sequences.into_iter().map(|sequence| EventItem { sequence, body: b"\xa0" }).collect();
-            ToServer::Events(Events { spool_epoch: Epoch(epoch), highest, items })
+            let acknowledged = highest.checked_sub(7);
+            ToServer::Events(Events { spool_epoch: Epoch(epoch), highest, items, acknowledged })
         },
     );
     let ping = any::<Option<u32>>().prop_map(|next_seconds| ToServer::Ping(Ping { next_seconds }));
@@ -171,6 +172,8 @@ fn any_to_agent() -> impl Strategy<Value = ToAgent> {
         }),
         (any::<u64>(), any::<u64>())
             .prop_map(|(epoch, through)| ToAgent::Ack(Ack { spool_epoch: Epoch(epoch), through })),
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(epoch, after)| ToAgent::Resend(Resend { spool_epoch: Epoch(epoch), after })),
         any::<u32>().prop_map(|seconds| ToAgent::Later(Later { seconds })),
         Just(ToAgent::Pong),
         ("\\PC{0,30}", any::<u64>(), any::<Option<bool>>()).prop_map(|(application, revision, settings)| {

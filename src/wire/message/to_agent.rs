@@ -42,6 +42,8 @@ pub enum ToAgent {
     Runs(RunList),
     /// Kind 45: what was said of runs is stored.
     RunsStored(RunsStored),
+    /// Kind 46: the server does not know events that it once acknowledged.
+    Resend(Resend),
 }
 
 impl ToAgent {
@@ -63,6 +65,7 @@ impl ToAgent {
                 Self::Run(body) => encoder.array(2).and_then(|e| e.u32(43)?.encode(body)).map(drop),
                 Self::Runs(body) => encoder.array(2).and_then(|e| e.u32(44)?.encode(body)).map(drop),
                 Self::RunsStored(body) => encoder.array(2).and_then(|e| e.u32(45)?.encode(body)).map(drop),
+                Self::Resend(body) => encoder.array(2).and_then(|e| e.u32(46)?.encode(body)).map(drop),
             };
             // A vector can always be written to, and none of our types refuses to be encoded.
             debug_assert!(done.is_ok());
@@ -92,6 +95,7 @@ impl ToAgent {
             43 => Self::Run(decoder.decode()?),
             44 => Self::Runs(decoder.decode()?),
             45 => Self::RunsStored(decoder.decode()?),
+            46 => Self::Resend(decoder.decode()?),
             unknown => return Err(MessageError::UnknownKind(unknown)),
         };
         at_end(&decoder)?;
@@ -242,6 +246,19 @@ pub struct Ack {
     /// Every event up to and with this sequence number is durable, or was never sent.
     #[n(1)]
     pub through: u64,
+}
+
+/// The server does not know events that it once acknowledged: its state was restored from a copy, or a part of its journal is
+/// gone. Nothing of the message that showed it was taken. The device sends again all that it still has behind `after`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Resend {
+    /// The history that the sequence number counts in.
+    #[n(0)]
+    pub spool_epoch: Epoch,
+    /// The highest sequence number that the server can account for; 0 when it knows none of this history.
+    #[n(1)]
+    pub after: u64,
 }
 
 /// Not now: the server has more to do than it can. The agent keeps everything and comes again.

@@ -312,12 +312,13 @@ impl Agent {
                 }
             }
             Action::SyncFinished(result) => self.sync_finished(cx, index, now, &result),
-            // It manages no applications, has no disk, and its inventory never changes.
+            // It manages no applications, has no disk, keeps nothing that was acknowledged, and its inventory never changes.
             Action::SaveBase(_)
             | Action::TakeSettings(_)
             | Action::TakeRun(_)
             | Action::TakeRunList(_)
-            | Action::RunsStored(_) => {}
+            | Action::RunsStored(_)
+            | Action::Recall { .. } => {}
         }
     }
 
