@@ -19,6 +19,10 @@ const PROBE_MILLISECONDS: u64 = 5_000;
 /// short a time, leaves room for 2^28 wakes of a device, as a counter never falls.
 const WAKE_COUNTER_CLOCK_MAX: u32 = u32::MAX - (1 << 28);
 
+/// Wakes of one device that a server may have sent without a record of them when it ended, in wakes: records are stored every few
+/// seconds, and a wake is not repeated under a counter of its own.
+const WAKES_UNRECORDED_MAX: u32 = 1 << 10;
+
 /// Whether wakes reach a device.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum UdpReach {
@@ -75,6 +79,14 @@ impl HotRecord {
         self.wake_counter = self.wake_counter.saturating_add(1).max(seconds);
         self.has_news = true;
         self.wake_counter
+    }
+
+    /// The server has started on what it had stored: wakes were sent since, which nothing here knows of, and a device takes none under a
+    /// counter that it has seen. The clock alone does not lead past them, as it may have been set back.
+    pub fn skip_wake_counters(&mut self) {
+        if self.wake_counter > 0 {
+            self.wake_counter = self.wake_counter.saturating_add(WAKES_UNRECORDED_MAX);
+        }
     }
 
     /// A sync begins: the device is here, whatever it said before it went. `peer` is where its link comes from; `None` when that is
@@ -189,6 +201,18 @@ mod tests {
         record.note_reach(Some(reach), PEER, at(seconds));
         record.last_sync = at(seconds);
         record.next_probe(at(seconds)).map(|(_, counter)| counter)
+    }
+
+    #[test]
+    fn a_start_skips_the_counters_that_may_have_been_used_and_not_stored() {
+        let mut record = record();
+        record.skip_wake_counters();
+        assert_eq!(record.wake_counter, 0, "it was never sent any");
+        let stored = record.next_wake_counter(at(100));
+        let used = (0..WAKES_UNRECORDED_MAX - 1).map(|_| record.next_wake_counter(at(0))).max().unwrap();
+        record.wake_counter = stored;
+        record.skip_wake_counters();
+        assert!(record.next_wake_counter(at(0)) > used, "though the clock was set back");
     }
 
     #[test]

@@ -10,10 +10,11 @@ use super::alarm::Failures;
 use super::config::{Config, JournalConfig};
 use super::sequences;
 use crate::journal::{
-    FileStorage, Flusher, Journal, Notice, Opened, Options, Position, Preparer, Retention, Threads,
+    FileStorage, Flusher, Item, Journal, Notice, Opened, Options, Position, Preparer, Retention, Threads,
 };
 use crate::lane::reactors::ReactorLanes;
 use crate::store::Store;
+use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
 /// Opens it, and brings the device table up to date with what the store does not have yet.
@@ -26,15 +27,38 @@ pub(super) fn open(config: &Config, store: &Store, now: WallTime) -> Result<Open
         ..Options::server()
     };
     let from = Position(store.journal_position()?);
-    let table = store.table().clone();
+    let table = store.table();
     let opened = Journal::open(storage, options, from, now.0, |found| {
         let record = found.record;
-        sequences::replay(&table, record.device, record.sequence, record.payload, found.end().0);
+        sequences::replay(table, record.device, record.sequence, record.payload, found.end().0);
     })?;
     for damage in &opened.recovery.damages {
         log::error!(
             "the journal is damaged: {damage}; the segment was set aside, see 'musterd journal verify'"
         );
+    }
+    let end = opened.journal.end();
+    let is_lost = |position: u64| {
+        let in_hole =
+            opened.recovery.damages.iter().any(|hole| hole.from.0 < position && position <= hole.to.0);
+        position > end.0 || in_hole
+    };
+    let gone = sequences::distrust(table, is_lost);
+    if !gone.is_empty() {
+        log::error!(
+            "the last event of {} devices is not in the journal: it was restored from an older copy, or a part is lost; \
+             these devices are asked for what they still have",
+            gone.len()
+        );
+        let mut reader = opened.journal.reader().forward(Position(0));
+        while let Some(item) = reader.next()? {
+            if let Item::Record(view) = item
+                && gone.contains(&DeviceId(view.record.device))
+            {
+                let record = view.record;
+                sequences::replay(table, record.device, record.sequence, record.payload, view.end().0);
+            }
+        }
     }
     Ok(opened)
 }

@@ -36,7 +36,7 @@ use crossbeam_channel::Receiver;
 
 use crate::admin::Calls;
 use crate::admin::listen::ListenError;
-use crate::journal::{DirectoryError, Journal, OpenError};
+use crate::journal::{DirectoryError, Journal, OpenError, ReadError};
 use crate::lane::counters::Counters;
 use crate::lane::reactors::{ReactorLanes, ToReactor};
 use crate::reactor::ReactorError;
@@ -75,6 +75,9 @@ pub enum ServerError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] OpenError),
+    /// The journal, read again from its beginning.
+    #[error(transparent)]
+    JournalRead(#[from] ReadError),
     /// Its certificate can't be used for TLS.
     #[error(transparent)]
     Tls(#[from] ChannelError),

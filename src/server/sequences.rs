@@ -4,11 +4,12 @@
 //! the store with a journal position; at start the table is as it was written, and the journal is replayed from that position.
 //! So a heartbeat or an event never writes a row, and a start does not read the whole journal.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::machine::hot::{EventVerdict, HotRecord};
+use crate::machine::hot::HotRecord;
 use crate::machine::record;
 use crate::store::table::{DeviceTable, SHARDS};
 use crate::store::{Store, StoreError};
@@ -24,11 +25,23 @@ pub fn replay(table: &DeviceTable, device: u64, sequence: u64, payload: &[u8], e
         return;
     }
     let crc = crc32c::crc32c(event);
-    table.with(DeviceId(device), |hot| {
-        if hot.judge(spool_epoch, sequence, crc) == EventVerdict::Append {
-            hot.note_appended(spool_epoch, sequence, crc, end);
-        }
-    });
+    table.with(DeviceId(device), |hot| hot.note_found(spool_epoch, sequence, crc, end));
+}
+
+/// Lets go of what the store says of devices whose last event is not in the journal, as `is_gone` says of the position behind it:
+/// a part of the journal is lost, or was restored from an older copy than the store. Answers which devices: what the whole
+/// journal has of them is to be [replayed](replay).
+pub fn distrust(table: &DeviceTable, is_gone: impl Fn(u64) -> bool) -> HashSet<DeviceId> {
+    let mut gone = HashSet::new();
+    for shard in 0..SHARDS {
+        table.for_each_in(shard, |record| {
+            if is_gone(record.last_position) {
+                record.distrust_events();
+                gone.insert(record.device);
+            }
+        });
+    }
+    gone
 }
 
 /// A round of writing back that has begun: what is to be written, and what must be durable before.
@@ -107,6 +120,7 @@ impl WriteBack {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::hot::EventVerdict;
     use crate::wire::id::CertificateHash;
 
     fn payload(epoch: u64, event: &[u8]) -> Vec<u8> {
@@ -143,6 +157,19 @@ mod tests {
             assert_eq!(table.get(DeviceId(7)), before);
             replay(&table, 7, 4, &payload(3, b"four"), 200);
         }
+    }
+
+    #[test]
+    fn a_last_event_that_the_journal_does_not_have_is_known_no_more() {
+        let table = table();
+        replay(&table, 7, 4, &payload(3, b"four"), 200);
+        assert_eq!(distrust(&table, |position| position > 200).len(), 0);
+        assert_eq!(distrust(&table, |position| position > 150).len(), 1);
+        replay(&table, 7, 2, &payload(3, b"two"), 100);
+        let record = table.get(DeviceId(7)).unwrap();
+        assert_eq!((record.known_through(Epoch(3)), record.last_position), (2, 100));
+        assert_eq!(record.judge(Epoch(3), 4, crc32c::crc32c(b"four")), EventVerdict::Append);
+        assert!(record.has_news, "the store has to know it before its positions are used again");
     }
 
     #[test]

@@ -64,6 +64,7 @@ CREATE TABLE device_states (
     spool_epoch INTEGER NOT NULL DEFAULT 0,
     last_sequence INTEGER NOT NULL DEFAULT 0,
     last_crc INTEGER NOT NULL DEFAULT 0,
+    last_position INTEGER NOT NULL DEFAULT 0, -- behind that event in the journal; 0: there is none
     last_seen_at INTEGER NOT NULL DEFAULT 0,
     last_sync_at INTEGER NOT NULL DEFAULT 0,
     due_seconds INTEGER NOT NULL DEFAULT 0, -- told to come again so long after last_sync_at

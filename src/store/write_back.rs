@@ -27,7 +27,8 @@ pub(super) fn record(
     let sql =
         "UPDATE device_states SET spool_epoch = ?2, last_sequence = ?3, last_crc = ?4, last_seen_at = ?5,
         last_sync_at = ?6, due_seconds = ?7, boot = ?8, notice_counter = ?9, wake_counter = ?10, address = ?11,
-        udp_port = ?12, udp_reach = ?13, departure = ?14, presence = ?15, status = ?16
+        udp_port = ?12, udp_reach = ?13, departure = ?14, presence = ?15, status = ?16,
+        last_position = ?17
         WHERE device = (SELECT number FROM devices WHERE id = ?1)";
     let mut statement = connection.prepare_cached(sql)?;
     for record in records {
@@ -48,6 +49,7 @@ pub(super) fn record(
             record.departure.map(NoticeKind::number),
             record.announced.name(),
             record.status.name(),
+            record.last_position.cast_signed(),
         ])?;
     }
     if let Some(position) = position {
@@ -72,7 +74,7 @@ pub(super) fn load(
             s.agent_epoch, s.inventory_digest, s.inventory_revision, s.host_digest, s.host_revision,
             s.conditions_digest, s.conditions_revision, s.spool_epoch, s.last_sequence, s.last_crc,
             s.last_seen_at, s.last_sync_at, s.due_seconds, s.boot, s.notice_counter, s.wake_counter, s.address,
-            s.udp_port, s.udp_reach, s.departure, s.presence, s.orders_digest, s.status
+            s.udp_port, s.udp_reach, s.departure, s.presence, s.orders_digest, s.status, s.last_position
         FROM certificates c JOIN devices d ON d.number = c.device LEFT JOIN device_states s ON s.device = d.number";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
@@ -99,7 +101,9 @@ pub(super) fn load(
         record.last_crc = row.get(15)?;
         record.last_seen = time_from_sql(row.get(16)?);
         record.last_sync = time_from_sql(row.get(17)?);
+        record.last_position = number(row, 29)?;
         load_reach(row, &mut record)?;
+        record.skip_wake_counters();
         table.insert(record, &certificate);
     }
     Ok(())

@@ -187,7 +187,7 @@ fn sequence_numbers_come_back_with_their_position() {
     assert_eq!(fleet.store.journal_position().unwrap(), 600);
     let record = fleet.store.table().get(device).unwrap();
     assert_eq!((record.spool_epoch, record.last_sequence, record.last_crc), (Epoch(4), 17, 0xffff_0001));
-    assert_eq!((record.last_position, record.last_seen), (0, WallTime(99)));
+    assert_eq!((record.last_position, record.last_seen), (640, WallTime(99)));
 }
 
 #[test]
