@@ -1,7 +1,7 @@
 //! Processes that hold locks on a file, as Linux tells them: an error that names one spares an administrator the search.
 #![forbid(unsafe_code)]
 
-use std::fs::File;
+use std::fs::Metadata;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt as _;
 
@@ -20,15 +20,13 @@ pub enum Kind {
 /// Processes that hold a lock of this kind which touches `bytes` of the file, from `/proc/locks` (proc_locks(5)), in the order of the
 /// table. Empty where the system does not tell: other systems than Linux, other PID namespaces, some file systems.
 #[must_use]
-pub fn holders(file: &File, kind: Kind, bytes: &RangeInclusive<u64>) -> Vec<u32> {
-    let (Ok(table), Ok(of_file)) = (std::fs::read_to_string("/proc/locks"), file.metadata()) else {
-        return Vec::new();
-    };
+pub fn holders(file: &Metadata, kind: Kind, bytes: &RangeInclusive<u64>) -> Vec<u32> {
+    let Ok(table) = std::fs::read_to_string("/proc/locks") else { return Vec::new() };
     if table.len() > TABLE_BYTES_MAX {
         return Vec::new();
     }
-    let device = of_file.dev();
-    let id = format!("{:02x}:{:02x}:{}", rustix::fs::major(device), rustix::fs::minor(device), of_file.ino());
+    let device = file.dev();
+    let id = format!("{:02x}:{:02x}:{}", rustix::fs::major(device), rustix::fs::minor(device), file.ino());
     let mut found = Vec::new();
     for process in table.lines().filter_map(|line| holder(line, kind, &id, bytes)) {
         if !found.contains(&process) {
@@ -93,9 +91,10 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn the_holder_of_a_lock_is_found() {
         let file = tempfile::tempfile().unwrap();
-        assert!(holders(&file, Kind::Whole, &(0..=u64::MAX)).is_empty());
+        let of_file = file.metadata().unwrap();
+        assert!(holders(&of_file, Kind::Whole, &(0..=u64::MAX)).is_empty());
         file.try_lock().unwrap();
-        let found = holders(&file, Kind::Whole, &(0..=u64::MAX));
+        let found = holders(&of_file, Kind::Whole, &(0..=u64::MAX));
         // Some file systems tell another device than stat(2) does.
         assert!(found == [std::process::id()] || found.is_empty(), "{found:?}");
         assert!(process_name(std::process::id()).contains('('));

@@ -1,14 +1,45 @@
 //! The server at a glance.
 
+use std::time::Instant;
+
 use axum::Json;
 use axum::extract::State;
 
 use super::AdminShared;
 use super::devices::presence_of;
 use super::error::ApiError;
-use crate::store::query;
+use crate::store::query::{self, FleetCounts};
 use crate::store::table::SHARDS;
-use crate::wire::api::{DeviceCounts, EventTotals, Presence, Status, StoreStatus};
+use crate::store::{Store, StoreError};
+use crate::wire::api::{DeviceCounts, EventTotals, Presence, Status, StoreCondition, StoreStatus};
+use crate::wire::time::WallTime;
+
+fn store_status(store: &Store, counts: &FleetCounts, now: WallTime) -> StoreStatus {
+    if store.failing().is_some() {
+        // Perhaps nobody has wanted to store anything since it failed.
+        store.probe();
+    }
+    let (failing, blocked) = (store.failing(), store.log_blocked());
+    let ago = |since: Instant| {
+        let milliseconds = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        WallTime(now.0.saturating_sub(milliseconds)).into()
+    };
+    StoreStatus {
+        condition: match &failing {
+            None => StoreCondition::Ok,
+            Some(failing) if failing.error == StoreError::Full => StoreCondition::Full,
+            Some(_) => StoreCondition::Failed,
+        },
+        since: failing.as_ref().map(|failing| ago(failing.since)),
+        reason: failing.map(|failing| failing.error.to_string()),
+        bytes: counts.file_bytes,
+        log_bytes: store.log_bytes(),
+        log_blocked_since: blocked.as_ref().map(|blocked| ago(blocked.since)),
+        log_blocked_by: blocked.map(|blocked| blocked.by),
+        applications: counts.applications,
+        groups: counts.groups,
+    }
+}
 
 pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Status>, ApiError> {
     let context = shared.context.clone();
@@ -45,11 +76,7 @@ pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Statu
             datagrams: context.gauges.datagrams(),
             events: EventTotals { stored_per_second, ..context.gauges.events() },
             journal: context.gauges.journal(),
-            store: StoreStatus {
-                bytes: counts.file_bytes,
-                applications: counts.applications,
-                groups: counts.groups,
-            },
+            store: store_status(&context.store, &counts, now),
             limits: context.gauges.limits(),
         })
     };

@@ -66,7 +66,8 @@ impl DataDirectory {
             Ok(()) => Ok(Self { _lock: file }),
             Err(TryLockError::Error(error)) => Err(wrong(error)),
             Err(TryLockError::WouldBlock) => {
-                let holders = file_locks::holders(&file, Kind::Whole, &(0..=u64::MAX));
+                let of_file = file.metadata().map_err(wrong)?;
+                let holders = file_locks::holders(&of_file, Kind::Whole, &(0..=u64::MAX));
                 let holder = holders.first().map(|process| file_locks::process_name(*process));
                 Err(DataDirectoryError::InUse { directory: directory.to_owned(), holder })
             }

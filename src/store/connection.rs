@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::checkpoint::{self, LOCK_MILLISECONDS_MAX};
 use super::error::StoreError;
+use super::generation;
 
 /// Name of the file in the data directory.
 pub const FILE_NAME: &str = "muster.db";
@@ -29,8 +32,8 @@ const LOAD_CACHE_KIBIBYTES: i64 = -256;
 /// Pages that each read connection keeps in memory, in KiB. Small: what it misses the system's page cache has.
 const READER_CACHE_KIBIBYTES: i64 = -256;
 
-/// How long a connection waits for another one's lock, in milliseconds. Only a truncating checkpoint and an
-/// administrator's own tool hold one.
+/// How long a connection waits for another one's lock, in milliseconds. Only an administrator's own tool holds one for long; a checkpoint
+/// does so for [`LOCK_MILLISECONDS_MAX`] at most.
 const LOCK_WAIT_MILLISECONDS: u64 = 5_000;
 
 /// Idle read connections that are kept, in connections: more than workers and administration use at once.
@@ -47,7 +50,21 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
         .mode(0o600)
         .open(path)
         .map_err(|error| failed(error.to_string()))?;
+    // A good end leaves no log.
+    let was_cut_off = checkpoint::length(&checkpoint::log_of(path)) > 0;
+    if was_cut_off {
+        generation::check(path)?;
+    }
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    if was_cut_off {
+        let started = std::time::Instant::now();
+        // What is refused stays as it is: the last connection to be closed would copy the log back.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        check(&connection, path)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        let (path, took) = (path.display(), started.elapsed().as_millis());
+        log::info!("{path} was not closed at its last end; it is whole (checked in {took} ms)");
+    }
     let mode: String = connection
         .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
         .map_err(|error| failed(error.to_string()))?;
@@ -61,6 +78,16 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// Whether the pages of the file, with those of its log, make a whole database (PRAGMA quick_check).
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let damaged = |what: String| StoreError::Damaged { path: path.display().to_string(), what };
+    let found: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(|error| damaged(error.to_string()))?;
+    // The first line names the database, the second what is wrong.
+    if found == "ok" { Ok(()) } else { Err(damaged(found.replace('\n', " "))) }
+}
+
 /// What was read once at the start has been read: from now on the writer works with the same pages again and again.
 pub(super) fn begin_writing(connection: &Connection) -> Result<(), StoreError> {
     connection.pragma_update(None, "cache_size", WRITER_CACHE_KIBIBYTES)?;
@@ -70,6 +97,7 @@ pub(super) fn begin_writing(connection: &Connection) -> Result<(), StoreError> {
 /// Opens the file for checkpoints, beside the writer.
 pub(super) fn open_checkpointer(path: &Path) -> Result<Connection, StoreError> {
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.busy_timeout(Duration::from_millis(LOCK_MILLISECONDS_MAX))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", READER_CACHE_KIBIBYTES)?;
     Ok(connection)

@@ -11,6 +11,20 @@ pub enum StoreError {
     /// The file system has no room; nothing was changed. The store goes on by itself when there is room.
     #[error("the store's disk is full: make room in the data directory; nothing was changed")]
     Full,
+    /// The disk fails, or what is on it is no whole database any more; nothing was changed.
+    #[error("the store's disk or file is damaged: {0}")]
+    Medium(String),
+    /// The file is no whole database.
+    #[error(
+        "{path} is damaged ({what}); if a copy was put beside an older {path}-wal, both are of no use. Restore a backup into an empty \
+         directory: 'musterd restore FILE --data DIR'"
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+        /// The first thing that is wrong.
+        what: String,
+    },
     /// More waits than the store takes. Nothing was changed; try later.
     #[error("the store has too much to do: try again later")]
     Busy,
@@ -133,6 +147,9 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Medium(error.to_string())
+            }
             _ => Self::Database(error.to_string()),
         }
     }

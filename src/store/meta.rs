@@ -6,6 +6,8 @@ use super::error::StoreError;
 use crate::wire::id::Epoch;
 
 const SERVER_EPOCH: &str = "server_epoch";
+/// Written to see whether anything can be.
+pub(super) const PROBE: &str = "probe";
 const JOURNAL_POSITION: &str = "journal_position";
 
 pub(super) fn get(connection: &Connection, key: &str) -> Result<Option<Vec<u8>>, StoreError> {

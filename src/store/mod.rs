@@ -16,7 +16,9 @@ mod declaration;
 mod desired;
 mod device;
 mod error;
+mod generation;
 mod group;
+mod health;
 mod indexed;
 mod inventory;
 mod kept;
@@ -37,7 +39,7 @@ mod values;
 mod write_back;
 pub mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -49,6 +51,7 @@ pub use connection::{FILE_NAME, Reader};
 pub use device::{DeviceChange, DeviceSettings, EnrolledDevice, Enrolment};
 pub use error::StoreError;
 pub use group::{GROUP_DEPTH_MAX, Group, GroupChange, normal_path};
+pub use health::{Failing, LogBlocked};
 pub use kept::KeptChanges;
 pub use orders::OrdersChange;
 pub use policy::{NewSettings, OWN_APPLICATION, SetSettings};
@@ -79,6 +82,8 @@ pub struct Store {
 }
 
 struct Inner {
+    /// The file.
+    path: PathBuf,
     orphans: inventory::Orphans,
     table: Arc<DeviceTable>,
     kept: Arc<kept::Kept>,
@@ -118,12 +123,14 @@ struct Housekeeping {
     /// The writer's statements are to be freed.
     are_statements_unwanted: Arc<AtomicBool>,
     doorbell: Doorbell,
+    generations: generation::Generations,
     collector: inventory::Collector,
 }
 
 impl BetweenBatches for Housekeeping {
     fn after_batch(&mut self, connection: &mut Connection, is_idle: bool) -> bool {
         let has_more = if is_idle { self.collector.step(connection) } else { self.collector.has_more() };
+        self.generations.after_commit(connection);
         self.doorbell.after_commit();
         if self.are_statements_unwanted.swap(false, Ordering::Relaxed) {
             connection.flush_prepared_statement_cache();
@@ -152,12 +159,14 @@ impl Store {
         let checkpointer = connection::open_checkpointer(&path)?;
         let readers = Readers::new(path.clone());
         let (lane, inbox) = writer::lane();
+        let counters = Arc::clone(lane.counters());
         let (doorbell, rings) = checkpoint::doorbell(&path);
         let orphans = inventory::Orphans::default();
         let are_statements_unwanted = Arc::new(AtomicBool::new(false));
         let housekeeping = Housekeeping {
             are_statements_unwanted: Arc::clone(&are_statements_unwanted),
             doorbell,
+            generations: generation::Generations::new(&path),
             collector: inventory::Collector::new(orphans.clone()),
         };
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
@@ -168,11 +177,12 @@ impl Store {
         };
         let threads = vec![
             spawn("store-writer", Box::new(move || writer::run(connection, &inbox, housekeeping)))?,
-            spawn("store-checkpoint", Box::new(move || checkpoint::run(&checkpointer, &rings)))?,
+            spawn("store-checkpoint", Box::new(move || checkpoint::run(&checkpointer, &rings, &counters)))?,
         ];
         let default_interval_seconds = AtomicU32::new(DEFAULT_INTERVAL_SECONDS);
         let kept = kept::Kept::new(Arc::clone(&table));
         let inner = Inner {
+            path,
             orphans,
             table,
             kept,
@@ -259,6 +269,33 @@ impl Store {
     #[must_use]
     pub fn counters(&self) -> &WriterCounters {
         self.lane().counters()
+    }
+
+    /// What is wrong when operations are not stored; `None` once one is again.
+    #[must_use]
+    pub fn failing(&self) -> Option<Failing> {
+        self.counters().health.failing()
+    }
+
+    /// What is wrong when the write-ahead log can't begin anew.
+    #[must_use]
+    pub fn log_blocked(&self) -> Option<LogBlocked> {
+        self.counters().health.log_blocked()
+    }
+
+    /// Length of the write-ahead log, in bytes.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        checkpoint::length(&checkpoint::log_of(&self.inner.path))
+    }
+
+    /// Tries to store something small: whether that is possible again is in [`Store::failing`] then. Waits for it.
+    pub fn probe(&self) {
+        // Another value each time: SQLite writes no page that stays as it is. A failure is what it is about.
+        let _ = self.call(|connection| {
+            let value = meta::random_number()?.to_be_bytes();
+            meta::set(connection, meta::PROBE, &value)
+        });
     }
 
     /// How many operations wait for the writer.

@@ -7,6 +7,12 @@ CREATE TABLE meta (
     value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Rises by 1 with each write-ahead log: tells whether a log that is found beside the file belongs to it.
+CREATE TABLE log_generation (
+    generation INTEGER NOT NULL
+) STRICT;
+INSERT INTO log_generation (generation) VALUES (0);
+
 -- A tree, named by paths. The root is '/'.
 CREATE TABLE groups (
     id INTEGER PRIMARY KEY,

@@ -1,6 +1,7 @@
 //! The store as those see it who use it.
 
 mod crash;
+mod damage;
 mod kept;
 mod policy;
 mod queries;

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::error::StoreError;
+use super::health::Health;
 
 /// Most operations in one transaction, in operations. Beyond a thousand the sync no longer weighs, and the first of the batch
 /// would wait for the last.
@@ -85,6 +86,7 @@ pub struct WriterCounters {
     pub failed_commits: AtomicU64,
     /// Operations turned away because too much waited.
     pub turned_away: AtomicU64,
+    pub(super) health: Health,
     bytes: AtomicUsize,
 }
 
@@ -174,15 +176,20 @@ pub(super) fn run(mut connection: Connection, inbox: &WriterInbox, mut between: 
 fn commit(connection: &mut Connection, batch: &mut Vec<Waiting>, counters: &WriterCounters) {
     let outcome = transact(connection, batch);
     let failure = match outcome {
-        Ok((succeeded, refused)) => {
+        Ok(Transacted { succeeded, refused, failure }) => {
             counters.commits.fetch_add(1, Ordering::Relaxed);
             counters.operations.fetch_add(succeeded, Ordering::Relaxed);
             counters.refused.fetch_add(refused, Ordering::Relaxed);
+            match &failure {
+                Some(failure) => counters.health.note_failed(failure, refused),
+                None if succeeded > 0 => counters.health.note_stored(),
+                None => {}
+            }
             None
         }
         Err(error) => {
             counters.failed_commits.fetch_add(1, Ordering::Relaxed);
-            log::error!("{} operations were not stored: {error}", batch.len());
+            counters.health.note_failed(&error, batch.len() as u64);
             Some(error)
         }
     };
@@ -192,23 +199,37 @@ fn commit(connection: &mut Connection, batch: &mut Vec<Waiting>, counters: &Writ
     }
 }
 
-/// Runs the batch in one transaction, which ends rolled back unless it is committed. How many succeeded, how many not.
-fn transact(connection: &mut Connection, batch: &mut [Waiting]) -> Result<(u64, u64), StoreError> {
+/// What became of a batch that was committed.
+#[derive(Default)]
+struct Transacted {
+    /// Operations that succeeded.
+    succeeded: u64,
+    /// Operations that did not.
+    refused: u64,
+    /// Why, when that was not for what an operation asked but for want of room or a disk that fails.
+    failure: Option<StoreError>,
+}
+
+/// Runs the batch in one transaction, which ends rolled back unless it is committed.
+fn transact(connection: &mut Connection, batch: &mut [Waiting]) -> Result<Transacted, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let (mut succeeded, mut refused) = (0, 0);
+    let mut transacted = Transacted::default();
     for waiting in batch {
         transaction.prepare_cached("SAVEPOINT operation")?.execute([])?;
         match waiting.operation.run(&transaction) {
-            Ok(()) => succeeded += 1,
+            Ok(()) => transacted.succeeded += 1,
             // After SQLITE_FULL and some IO errors SQLite has rolled the whole transaction back by itself.
             Err(error) if transaction.is_autocommit() => return Err(error),
-            Err(_) => {
-                refused += 1;
+            Err(error) => {
+                transacted.refused += 1;
+                if matches!(error, StoreError::Full | StoreError::Medium(_)) {
+                    transacted.failure = Some(error);
+                }
                 transaction.prepare_cached("ROLLBACK TO operation")?.execute([])?;
             }
         }
         transaction.prepare_cached("RELEASE operation")?.execute([])?;
     }
     transaction.commit()?;
-    Ok((succeeded, refused))
+    Ok(transacted)
 }

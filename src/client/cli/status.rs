@@ -3,7 +3,23 @@
 use super::Failure;
 use super::output::{Output, count, duration, size, time, time_or_nothing};
 use crate::client::Client;
-use crate::wire::api::JournalCondition;
+use crate::wire::api::{JournalCondition, StoreCondition, StoreStatus};
+
+/// Whether it takes changes, and what is wrong when its log grows.
+fn store_condition(store: &StoreStatus) -> String {
+    let since = time_or_nothing(store.since);
+    let reason = store.reason.as_deref().unwrap_or_default();
+    let mut text = match store.condition {
+        StoreCondition::Ok => "ok".to_owned(),
+        StoreCondition::Full => format!("NO ROOM since {since}: {reason}"),
+        StoreCondition::Failed => format!("FAILED since {since}: {reason}"),
+    };
+    if let Some(by) = &store.log_blocked_by {
+        let (log, since) = (size(store.log_bytes), time_or_nothing(store.log_blocked_since));
+        text += &format!("; LOG OF {log} GROWS since {since}: {by} reads the database and does not end");
+    }
+    text + "; "
+}
 
 pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failure> {
     let status = client.status()?;
@@ -112,7 +128,8 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
         (
             "store",
             format!(
-                "{}, {}, {}",
+                "{}{}, {}, {}",
+                store_condition(&status.store),
                 size(status.store.bytes),
                 count(status.store.applications, "application"),
                 count(status.store.groups, "group")

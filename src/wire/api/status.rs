@@ -160,11 +160,42 @@ pub struct JournalStatus {
     pub durable_position: u64,
 }
 
-/// The database.
+/// Whether the database takes changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreCondition {
+    /// It does.
+    #[default]
+    Ok,
+    /// Its disk is full: nothing is changed until there is room.
+    Full,
+    /// It fails for another reason.
+    Failed,
+}
+
+/// The database.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct StoreStatus {
+    /// Whether it takes changes.
+    #[serde(default)]
+    pub condition: StoreCondition,
+    /// Since when it takes none; null when it does.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// Why, when it takes none; null when it does.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// Size on disk, write-ahead log included, in bytes.
     pub bytes: u64,
+    /// Size of the write-ahead log, in bytes.
+    #[serde(default)]
+    pub log_bytes: u64,
+    /// Since when the write-ahead log can't begin anew because somebody reads the database and does not end; null: it can.
+    #[serde(default)]
+    pub log_blocked_since: Option<Timestamp>,
+    /// Who that is, as far as the server can tell; null: nobody.
+    #[serde(default)]
+    pub log_blocked_by: Option<String>,
     /// Different applications (name, version, publisher) that are known.
     pub applications: u64,
     /// Groups.
