@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | [`wire`] | bytes to values and back: no IO, no clock |
 //! | 1 | [`fleet`], [`machine`], [`record_layer`] | pure rules and pure state machines |
-//! | 2 | [`lane`], `memory`, `file_locks` | what passes between threads; the process's memory; locks on files |
+//! | 2 | [`lane`], `logging`, `memory`, `file_locks` | what passes between threads; the log of a program; the process's memory; locks on files |
 //! | 3 | [`journal`], `store`, [`reactor`] | the disk and the sockets |
 //! | 4 | `admin`, `agent`, `client` | the two ends of administration, and the device side |
 //! | 5 | `server` | threads, start, drain: the embeddable server |
@@ -23,6 +23,8 @@ pub mod file_locks;
 pub mod fleet;
 pub mod journal;
 pub mod lane;
+#[cfg(feature = "daemon")]
+pub mod logging;
 pub mod machine;
 pub mod manual;
 #[cfg(feature = "server")]

@@ -8,10 +8,11 @@ use axum::extract::State;
 use super::AdminShared;
 use super::devices::presence_of;
 use super::error::ApiError;
+use crate::logging;
 use crate::store::query::{self, FleetCounts};
 use crate::store::table::SHARDS;
 use crate::store::{Store, StoreError};
-use crate::wire::api::{DeviceCounts, EventTotals, Presence, Status, StoreCondition, StoreStatus};
+use crate::wire::api::{DeviceCounts, EventTotals, LogStatus, Presence, Status, StoreCondition, StoreStatus};
 use crate::wire::time::WallTime;
 
 fn store_status(store: &Store, counts: &FleetCounts, now: WallTime) -> StoreStatus {
@@ -77,6 +78,7 @@ pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Statu
             events: EventTotals { stored_per_second, ..context.gauges.events() },
             journal: context.gauges.journal(),
             store: store_status(&context.store, &counts, now),
+            log: LogStatus { lines_dropped: logging::lines_dropped() },
             limits: context.gauges.limits(),
         })
     };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::strangers::Strangers;
 use crate::machine::close::CloseReason;
 use crate::wire::datagram::DropReason;
 
@@ -41,6 +42,8 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: Counter,)*
             closes: Vec<Counter>,
             drops: Vec<Counter>,
+            /// Those of the closes that were of peers without a valid identity.
+            pub strangers: Strangers,
         }
 
         impl Counters {
@@ -49,7 +52,7 @@ macro_rules! counters {
             pub fn new() -> Arc<Self> {
                 let closes = CloseReason::ALL.iter().map(|_| Counter::default()).collect();
                 let drops = DropReason::ALL.iter().map(|_| Counter::default()).collect();
-                Arc::new(Self { $($name: Counter::default(),)* closes, drops })
+                Arc::new(Self { $($name: Counter::default(),)* closes, drops, strangers: Strangers::default() })
             }
 
             /// Every counter but the closes, by name.

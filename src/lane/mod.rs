@@ -7,6 +7,7 @@
 //! | [`permits`] | a bounded right to have work done, taken before the work is accepted |
 //! | [`calls`] | what the owner of the UDP port is told |
 //! | [`counters`] | what the server counts, by name |
+//! | [`strangers`] | connections that ended without a valid identity, for the log |
 #![forbid(unsafe_code)]
 
 pub mod calls;
@@ -14,3 +15,4 @@ pub mod counters;
 pub mod mailbox;
 pub mod permits;
 pub mod reactors;
+pub mod strangers;

@@ -65,6 +65,16 @@
 //!
 //! `musterctl device why NAME` says of one device why it is in step or not and when it will be; `muster-agent check` on the device tries every
 //! road to the server. Every closed link, every refusal and every dropped datagram has a named reason with a counter: `musterctl status` shows them,
-//! and `muster-agent status` on the device those of wakes. The log goes to standard error, with
-//! RFC 3339 times; its level is `[log] level`, and `RUST_LOG` sets it for single modules.
+//! and `muster-agent status` on the device those of wakes.
+//!
+//! The log goes to standard error, with RFC 3339 times; its level is `[log] level` (`log_level` of the agent), and `RUST_LOG` sets it for
+//! single modules. Under systemd, which names the journal in `JOURNAL_STREAM`, lines carry journald's priorities instead, and no time of
+//! their own: `journalctl -u musterd -p warning` works. Nothing waits for the log: a thread of its own writes it, from a queue of 256 KiB.
+//! When nobody reads it the queue fills, further lines are dropped, and one line says how many as soon as there is room; `musterctl status`
+//! shows the number. The last quarter of the queue is for warnings and errors. At the end of the process the queue has two seconds.
+//!
+//! The log stays readable under a flood. Connections that end without a valid identity (health checks, port scans, removed devices) have no
+//! lines of their own: one line counts them by reason, with an example of each, at most once a second and once a minute when the same goes on.
+//! Everything else that is said of single devices is said 50 times a second at most, by each place in the program; what was left out
+//! is counted. `RUST_LOG=debug` shows every connection.
 #![forbid(unsafe_code)]

@@ -21,6 +21,9 @@ pub const HANDSHAKES_BEYOND_MAX: u64 = 64;
 /// backlog, and what ends elsewhere in the process is not told here.
 const ACCEPT_PAUSE_MILLISECONDS: u64 = 100;
 
+/// How long nothing more is said of connections that can't be accepted, in seconds. The counter goes on.
+const WARN_AGAIN_SECONDS: u64 = 10;
+
 impl<B: Backend> Reactor<B> {
     /// Accepts one connection, if one waits and its handshake may begin. Whether something was done.
     pub(super) fn accept_one(&mut self) -> bool {
@@ -39,6 +42,7 @@ impl<B: Backend> Reactor<B> {
                 if let Err(reason) = self.welcome(socket, peer) {
                     self.counters.links_open.take_one();
                     self.counters.closed(reason);
+                    self.counters.strangers.ended(reason, || peer.to_string());
                     log::debug!("{peer}: closed: {reason}");
                 }
             }
@@ -58,7 +62,12 @@ impl<B: Backend> Reactor<B> {
             Err(error) => {
                 // EMFILE, ENFILE, ENOBUFS, ENOMEM: nothing to be done but wait until links have ended.
                 self.counters.accept_failures.add_one();
-                log::warn!("can't accept connections for now: {error}");
+                if self.warn_again.is_none_or(|moment| moment <= self.now.moment) {
+                    log::warn!(
+                        "can't accept connections for now, it is tried again ten times a second: {error}"
+                    );
+                    self.warn_again = Some(self.now.moment.plus_seconds(WARN_AGAIN_SECONDS));
+                }
                 self.pause_accepting();
                 return false;
             }

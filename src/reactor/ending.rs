@@ -36,12 +36,22 @@ impl<B: Backend> Reactor<B> {
         }
         self.end_arrival(slot);
         let Some(link) = self.links.get(slot) else { return };
+        // Anybody can connect, as often as he likes: their ends are summarised, by reason.
+        let is_stranger = !matches!(reason, CloseReason::EnrolmentDone | CloseReason::Stopping)
+            && match &link.stage {
+                Stage::Handshaking(_) => true,
+                Stage::Live(session) => session.device().is_none(),
+                Stage::Leaving(_) => false,
+            };
+        if is_stranger {
+            self.counters.strangers.ended(reason, || link.who());
+        }
         let level = match reason {
+            _ if is_stranger => log::Level::Debug,
             CloseReason::PeerClosed
             | CloseReason::EnrolmentDone
             | CloseReason::Stopping
-            // Thousands of them in a second are somebody's flood, which the counter shows.
-            | CloseReason::HandshakeEvicted
+            // Thousands of them in a second are others waiting, which the counter shows.
             | CloseReason::Overloaded
             | CloseReason::Idle => log::Level::Debug,
             _ => log::Level::Info,

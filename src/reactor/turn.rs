@@ -68,6 +68,8 @@ pub struct Reactor<B> {
     pub(super) lanes: Option<ReactorLanes>,
     pub(super) can_accept: bool,
     pub(super) accept_again: Option<Moment>,
+    /// From when on a connection that can't be accepted is said again.
+    pub(super) warn_again: Option<Moment>,
     /// Since when connections have waited without a pause.
     pub(super) busy_since: Option<Moment>,
     pub(super) admission: Admission<LinkRef>,
@@ -142,6 +144,7 @@ impl<B: Backend> Reactor<B> {
             lanes: None,
             can_accept: false,
             accept_again: None,
+            warn_again: None,
             busy_since: None,
             admission,
             turns: Turns::default(),

@@ -29,7 +29,8 @@ impl<B: Backend> Reactor<B> {
             None => None,
             Some(Standing::Known(device)) => Some(device),
             Some(Standing::Removed(device)) => {
-                log::info!("{}: refused: device {device} was removed", link.who());
+                let who = || format!("device {device} at {}", link.who());
+                self.counters.strangers.note_example(CloseReason::DeviceRemoved, who);
                 self.say_removed(slot);
                 return false;
             }

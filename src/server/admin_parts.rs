@@ -134,6 +134,7 @@ impl Gauges for Counted {
                 .checked_div(handshakes)
                 .unwrap_or_default(),
             held_back: self.counters.handshakes_held_back.get(),
+            strangers: self.counters.strangers.total(),
             handshakes_resumed: self.counters.handshakes_resumed.get(),
             closes,
         }

@@ -18,6 +18,7 @@ use crate::admin::listen::AdminListener;
 use crate::admin::{self, AdminContext};
 use crate::journal::Journal;
 use crate::lane::counters::Counters;
+use crate::lane::strangers::StrangerSummary;
 use crate::memory;
 use crate::store::Store;
 
@@ -90,18 +91,29 @@ impl Control {
         rounds.tick().await;
         let mut looks = tokio::time::interval(Duration::from_secs(1));
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (started, mut strangers) = (tokio::time::Instant::now(), StrangerSummary::default());
         let mut ticket_looks = tokio::time::interval(Duration::from_secs(TICKET_LOOK_SECONDS));
         ticket_looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let result = loop {
             tokio::select! {
                 result = &mut served => break result,
                 _ = rounds.tick() => self.write_back().await,
-                _ = looks.tick() => self.look().await,
+                now = looks.tick() => {
+                    self.tell_of(&mut strangers, now.saturating_duration_since(started).as_secs());
+                    self.look().await;
+                }
                 _ = ticket_looks.tick() => self.tickets.look((self.context.clock)()),
             }
         };
+        self.tell_of(&mut strangers, u64::MAX);
         self.write_back().await;
         result
+    }
+
+    fn tell_of(&self, strangers: &mut StrangerSummary, second: u64) {
+        if let Some(line) = strangers.line(&self.counters.strangers, second) {
+            log::info!("{line}");
+        }
     }
 
     /// Looks at a slice of the devices, and writes down what is new of any of them beside times: where it is reached, what it said.

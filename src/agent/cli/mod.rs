@@ -27,6 +27,7 @@ use crate::agent::identity::IdentityError;
 use crate::agent::local::client::LocalError;
 use crate::agent::task::supervisor;
 use crate::agent::toml_file::TomlError;
+use crate::logging;
 
 /// Why a command did not do what it was asked, and its exit code.
 #[derive(Debug)]
@@ -92,9 +93,12 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Emit(arguments) => emit::command(arguments),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            logging::flush();
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            eprintln!("muster-agent: {}", error.message);
+            logging::last_line(&format!("muster-agent: {}", error.message));
             ExitCode::from(error.code)
         }
     }

@@ -4,12 +4,12 @@ use super::CommandError;
 use super::arguments::Run;
 use super::context::Context;
 use crate::agent::run::Agent;
+use crate::logging;
 
 /// Runs the agent until a signal asks for the end.
 pub(super) fn command(arguments: &Run) -> Result<(), CommandError> {
     let context = Context::new(&arguments.common)?;
-    // A logger that is there already belongs to whoever embeds the agent.
-    let _ = env_logger::Builder::new().filter_level(log::LevelFilter::Debug).try_init();
-    log::set_max_level(context.settings.log_level.into());
+    logging::start(context.settings.log_level.into())
+        .map_err(|error| CommandError::refused(format!("can't start logging: {error}")))?;
     Agent::new(context).and_then(Agent::run).map_err(CommandError::refused)
 }

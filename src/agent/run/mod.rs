@@ -191,7 +191,7 @@ impl Agent {
         let now = clock.now();
         let epoch = Epoch(random()? | 1);
         let own = OwnSettings::read(directory.path());
-        log::set_max_level(own.log_level(&settings).into());
+        crate::logging::set_level(own.log_level(&settings).into());
         let spool = Spool::open_directory(&directory.spool(), &own.spool(&settings), epoch, now.wall)?;
         for damage in spool.damages() {
             log::error!("{damage}");

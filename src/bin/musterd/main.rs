@@ -10,6 +10,7 @@ mod run;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use muster::logging;
 
 use arguments::{Arguments, Command};
 
@@ -49,9 +50,12 @@ fn main() -> ExitCode {
         }
     };
     match done {
-        Ok(code) => code,
+        Ok(code) => {
+            logging::flush();
+            code
+        }
         Err(failure) => {
-            eprintln!("musterd: {}", failure.message);
+            logging::last_line(&format!("musterd: {}", failure.message));
             ExitCode::from(failure.code)
         }
     }

@@ -1,31 +1,39 @@
 //! `musterd run`: the server until it is told to stop.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use muster::client::{Address, Client};
-use muster::memory;
 use muster::server::Server;
 use muster::server::config::{Config, DEFAULT_PORT};
 use muster::wire::api::NewToken;
+use muster::{logging, memory};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::arguments::Run;
 use crate::{Failure, configuration};
 
+/// Prints a line for whoever started the server. One who doesn't listen any more is no reason to end.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 /// `musterd run`
 pub(crate) fn command(run: &Run) -> Result<ExitCode, Failure> {
     memory::begin_with_small_caches();
     let config = settings(run)?;
-    start_logging(config.log_level);
+    logging::start(config.log_level)
+        .map_err(|error| Failure::refused(format!("can't start logging: {error}")))?;
     raise_descriptor_limit();
     // Before the server starts its threads, so that no signal finds the process without a handler.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Failure::refused(format!("can't handle signals: {error}")))?;
     let mut server = Server::start(config.clone()).map_err(Failure::refused)?;
     let devices = server.addresses().first().copied().unwrap_or(config.listen);
-    println!(
+    say!(
         "musterd {}: devices connect to {devices}, administrators to {}",
         env!("CARGO_PKG_VERSION"),
         server.admin_socket().display()
@@ -65,24 +73,6 @@ fn settings(run: &Run) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// To standard error, with RFC 3339 times. The level can change while the server runs, so the logger lets everything
-/// through that the level may ask for.
-fn start_logging(level: log::LevelFilter) {
-    let mut builder = env_logger::Builder::new();
-    builder.format_timestamp_millis().filter_level(log::LevelFilter::Trace);
-    for library in ["rustls", "mio", "hyper", "axum"] {
-        builder.filter_module(library, log::LevelFilter::Warn);
-    }
-    let said = std::env::var("RUST_LOG").ok();
-    if let Some(filters) = &said {
-        builder.parse_filters(filters);
-    }
-    builder.init();
-    if said.is_none() {
-        log::set_max_level(level);
-    }
-}
-
 /// Each link takes a descriptor: the soft limit is for programs that use select(2), so it goes up to the hard one.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
@@ -108,9 +98,7 @@ fn reload(run: &Run, server: &mut Server) {
             return;
         }
     };
-    if std::env::var_os("RUST_LOG").is_none() {
-        log::set_max_level(new.log_level);
-    }
+    logging::set_level(new.log_level);
     match diff.applied.as_slice() {
         [] => log::info!("configuration read again: nothing to apply"),
         applied => log::info!("configuration read again, applied: {}", applied.join(", ")),
@@ -130,15 +118,15 @@ fn print_how_to_enrol(config: &Config, port: u16) {
     };
     let token = if std::io::stdout().is_terminal() { first_token(config) } else { None };
     let server = server_name(config, port);
-    println!("\nThis is the first start. To enrol a device, run on it:\n");
+    say!("\nThis is the first start. To enrol a device, run on it:\n");
     match token {
         Some(token) => {
-            println!("  muster-agent enroll --server {server} --token {token}\n  muster-agent run\n");
-            println!("The token is good for one device, for one hour. For more: {create}");
+            say!("  muster-agent enroll --server {server} --token {token}\n  muster-agent run\n");
+            say!("The token is good for one device, for one hour. For more: {create}");
         }
         None => {
-            println!("  muster-agent enroll --server {server} --token TOKEN\n  muster-agent run\n");
-            println!("and make the TOKEN here: {create}");
+            say!("  muster-agent enroll --server {server} --token TOKEN\n  muster-agent run\n");
+            say!("and make the TOKEN here: {create}");
         }
     }
 }

@@ -79,9 +79,11 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
         (
             "links",
             format!(
-                "{} open, {} accepted, {} handshakes ({} resumed), {} µs each, {} under way; held back {}",
+                "{} open, {} accepted, {} without a valid identity; {} handshakes ({} resumed), {} µs each, {} under way; \
+                 held back {}",
                 links.open,
                 links.accepted,
+                links.strangers,
                 links.handshakes,
                 links.handshakes_resumed,
                 links.handshake_microseconds,
@@ -134,6 +136,13 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
                 count(status.store.applications, "application"),
                 count(status.store.groups, "group")
             ),
+        ),
+        (
+            "log",
+            match status.log.lines_dropped {
+                0 => "no line dropped".into(),
+                dropped => format!("{} dropped: nothing reads it fast enough", count(dropped, "line")),
+            },
         ),
         ("limits", limits.join(", ")),
     ])

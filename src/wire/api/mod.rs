@@ -71,7 +71,7 @@ pub use policy::{
 };
 pub use status::{
     CloseCount, DatagramTotals, DeviceCounts, EventTotals, JournalCondition, JournalStatus, Limit,
-    LinkTotals, Status, StoreCondition, StoreStatus,
+    LinkTotals, LogStatus, Status, StoreCondition, StoreStatus,
 };
 pub use task::{
     CreatedTask, LateReport, NewTask, Run, RunCount, RunDetail, RunQuery, RunState, Task, TaskDetail,

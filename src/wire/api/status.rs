@@ -32,8 +32,18 @@ pub struct Status {
     pub journal: JournalStatus,
     /// The database.
     pub store: StoreStatus,
+    /// The server's own log.
+    #[serde(default)]
+    pub log: LogStatus,
     /// What is allowed at most.
     pub limits: Vec<Limit>,
+}
+
+/// The server's own log, since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// Lines that were dropped because nothing took them fast enough.
+    pub lines_dropped: u64,
 }
 
 /// Devices by presence and by status.
@@ -86,6 +96,9 @@ pub struct LinkTotals {
     /// How often connections had to wait because no more handshakes may begin.
     #[serde(default)]
     pub held_back: u64,
+    /// Connections that ended without a valid identity.
+    #[serde(default)]
+    pub strangers: u64,
     /// Why links ended, most frequent reason first.
     pub closes: Vec<CloseCount>,
 }

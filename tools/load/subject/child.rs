@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use muster::memory;
 use muster::server::Server;
 use muster::server::config::Config;
+use muster::{logging, memory};
 use serde::{Deserialize, Serialize};
 
 use super::directory::of_same_run;
@@ -54,7 +54,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     let first = lines.next().and_then(Result::ok).unwrap_or_default();
     let setting: ChildSetting = serde_json::from_str(&first)
         .map_err(|error| Failure::usage(format!("'server' is not for people ({error}): start musterd")))?;
-    env_logger::Builder::new().filter_level(log::LevelFilter::Warn).parse_default_env().init();
+    logging::start(log::LevelFilter::Warn).map_err(Failure::refused)?;
     let mut config = Config::in_directory(&setting.data);
     config.listen = setting.listen;
     config.reactors = setting.reactors;
@@ -71,12 +71,14 @@ pub(crate) fn run() -> Result<(), Failure> {
     let failures = server.failures().clone();
     std::thread::spawn(move || {
         if let Ok(failure) = failures.recv() {
-            log::error!("{failure}");
+            logging::last_line(&failure);
             std::process::exit(1);
         }
     });
     if lines.next().and_then(Result::ok).as_deref() == Some(DRAIN) {
-        return server.drain().map_err(Failure::refused);
+        let drained = server.drain().map_err(Failure::refused);
+        logging::flush();
+        return drained;
     }
     leave_nothing(&setting.remove)
 }
