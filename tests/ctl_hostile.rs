@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 
 use ctl_support::TestServer;
+use muster::admin::capacity::{CONNECTIONS_MAX, FOLLOWERS_MAX, WAITS_MAX};
 use muster::admin::listen::{AdminListener, ListenError};
 
 /// Sends a request that asks for the connection to be closed, and reads the answer to its end.
@@ -150,6 +151,132 @@ fn a_huge_body_is_refused_and_a_huge_head_too() {
     let answer = ask(&server, &format!("GET /v1/devices?search={}", "x".repeat(200_000)), "");
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
     assert!(server.client().status().is_ok());
+}
+
+#[test]
+fn a_request_that_says_it_is_endless_is_refused_before_it_begins() {
+    let server = TestServer::start();
+    for length in ["999999999999", "65537", "9223372036854775807"] {
+        for path in ["POST /v1/tokens", "GET /v1/status", "PATCH /v1/devices/nobody"] {
+            let mut stream = UnixStream::connect(server.socket()).unwrap();
+            stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+            let head = format!("{path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            // Nothing follows, and the client does not close: only the server can end this.
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 413 "), "{path} {length}: {answer}");
+            assert!(
+                answer.contains(&format!("is to have {length} bytes, at most 65536 are allowed")),
+                "{answer}"
+            );
+        }
+    }
+    // More than a number holds.
+    let head = format!("POST /v1/tokens HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", "9".repeat(30));
+    let answer = say(&server, head.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+}
+
+#[test]
+fn a_body_without_an_end_is_cut_off() {
+    let server = TestServer::start();
+    for path in ["POST /v1/tokens", "GET /v1/status"] {
+        let mut stream = UnixStream::connect(server.socket()).unwrap();
+        let head = format!("{path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let chunk = format!("1000\r\n{}\r\n", " ".repeat(0x1000));
+        let sent = (0..100_000).take_while(|_| stream.write_all(chunk.as_bytes()).is_ok()).count();
+        assert!(sent < 1_000, "{path}: {sent} chunks were taken");
+    }
+    // And what belongs to one chunk has no end either: its extension (RFC 9112 section 7.1.1).
+    let mut stream = UnixStream::connect(server.socket()).unwrap();
+    stream.write_all(b"POST /v1/tokens HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1;").unwrap();
+    let sent = (0..100_000).take_while(|_| stream.write_all(&[b'x'; 4096]).is_ok()).count();
+    assert!(sent < 1_000, "{sent} pieces were taken");
+    assert!(server.client().status().is_ok());
+}
+
+/// Opens a stream, and reads up to the end of its head.
+fn open_stream(server: &TestServer, bytes: &[u8]) -> (UnixStream, String) {
+    let mut stream = UnixStream::connect(server.socket()).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    (stream, String::from_utf8(head).unwrap())
+}
+
+fn used(server: &TestServer, limit: &str) -> (u64, u64) {
+    let status = server.client().status().unwrap();
+    let limit = status.limits.iter().find(|found| found.name == limit).unwrap();
+    (limit.used.unwrap(), limit.value)
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..3_000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("waited in vain: {what}");
+}
+
+#[test]
+fn followers_have_a_limit_of_their_own_and_the_next_one_is_told() {
+    let server = TestServer::start();
+    let request = request("GET /v1/events/follow", "");
+    let mut followers: Vec<_> = (0..FOLLOWERS_MAX).map(|_| open_stream(&server, &request)).collect();
+    assert!(followers.iter().all(|(_, head)| head.starts_with("HTTP/1.1 200 ")));
+    let refused = ask(&server, "GET /v1/events/follow", "");
+    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains(r#""code":"busy""#), "{refused}");
+    let ran = server.ctl(&["event", "follow"]);
+    assert_eq!(ran.code, 1, "{}", ran.out);
+    assert!(
+        ran.err.contains("32 clients follow the events already") && ran.err.contains("event list"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(used(&server, "event followers"), (32, 32));
+    assert!(server.ctl(&["status"]).out.contains("event followers 32 of 32"));
+    // One goes: another one may come.
+    drop(followers.pop());
+    wait_until("a follower's place is free", || used(&server, "event followers").0 < 32);
+    assert!(open_stream(&server, &request).1.starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn requests_that_wait_for_devices_have_a_limit_too() {
+    let server = TestServer::start();
+    let device = server.enrol("silent");
+    server.script(device, None);
+    let request = request("POST /v1/syncs", r#"{"all":true,"wait":true,"timeout_seconds":3600}"#);
+    let mut waiting: Vec<_> = (0..WAITS_MAX).map(|_| open_stream(&server, &request)).collect();
+    assert!(waiting.iter().all(|(_, head)| head.starts_with("HTTP/1.1 200 ")));
+    let refused = server.ctl(&["device", "sync", "--all", "--wait"]);
+    assert_eq!(refused.code, 1, "{}", refused.out);
+    assert!(refused.err.contains("16 requests wait for devices already"), "{}", refused.err);
+    assert_eq!(server.calls().len(), WAITS_MAX, "who is refused calls nobody");
+    drop(waiting.pop());
+    wait_until("a place is free", || used(&server, "waiting requests").0 < 16);
+    assert!(open_stream(&server, &request).1.starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn a_client_that_finds_no_place_is_told_and_served_when_there_is_one() {
+    let server = TestServer::start();
+    // Idle clients: each has asked once, and keeps its connection for fifteen seconds.
+    let request = b"GET /v1/groups HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut idle: Vec<_> = (0..CONNECTIONS_MAX).map(|_| open_stream(&server, request)).collect();
+    let refused = server.ctl(&["status"]);
+    assert_eq!(refused.code, 1, "{}", refused.out);
+    assert!(refused.err.contains("64 clients use the administration socket already"), "{}", refused.err);
+    drop(idle.pop());
+    assert_eq!(server.ctl(&["status"]).code, 0);
 }
 
 #[test]

@@ -36,6 +36,7 @@ pub(super) async fn call(
 ) -> Result<Response, ApiError> {
     let seconds = check(&request)?;
     let (reason, waits) = (reason(&request), request.wait);
+    let place = if waits { Some(shared.capacity.wait()?) } else { None };
     let context = shared.context.clone();
     let devices = shared.pool.run(move || find(&context, &request)).await?;
     let (sink, outcomes) = mpsc::unbounded_channel();
@@ -56,6 +57,7 @@ pub(super) async fn call(
     tokio::spawn(async move {
         // Without a line nobody listens any more.
         let _ = tell(&shared, waits, Wait { called, devices, waiting, outcomes, deadline }, &lines).await;
+        drop(place);
     });
     Ok(answer)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::response::IntoResponse as _;
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,10 +17,11 @@ use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::capacity::{CONNECTIONS_MAX, Capacity};
 use super::error::ApiError;
-use super::listen::{AdminListener, CONNECTIONS_MAX};
-use super::patience::Patient;
-use crate::wire::api::ErrorCode;
+use super::listen::AdminListener;
+use super::patience::{Patient, STALL_SECONDS_MAX};
+use crate::wire::api::{ErrorCode, REQUEST_BODY_BYTES_MAX};
 
 /// How long a request's head may take, in seconds; also how long an idle connection is kept.
 const HEAD_SECONDS_MAX: u64 = 15;
@@ -30,6 +31,15 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// How long a request may take until its answer begins, its body's arrival included, in seconds. A client waits a little longer.
 const ANSWER_SECONDS_MAX: u64 = 25;
+
+/// How long a client waits for a place before it is told that there is none, in seconds: a burst of short requests is served in that time.
+const PLACE_SECONDS_MAX: u64 = 5;
+
+/// Clients at once that are told so, in connections beside the others.
+const REFUSALS_MAX: usize = 8;
+
+/// How long the head of a request may take that is refused, in seconds.
+const REFUSED_HEAD_SECONDS_MAX: u64 = 2;
 
 /// How long requests in flight may take when the server stops, in seconds.
 const STOP_SECONDS_MAX: u64 = 3;
@@ -41,24 +51,47 @@ const ACCEPT_PAUSE_MILLISECONDS: u64 = 100;
 pub(super) async fn serve(
     listener: AdminListener,
     router: Router,
+    capacity: &Capacity,
     mut stopping: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+    let refusing = Router::new().fallback(refused);
+    // The last client found no place: the next one need not wait to hear the same.
+    let mut is_full = false;
     let mut connections = JoinSet::new();
     let mut should_stop = pin!(stopped(stopping.clone()));
     loop {
-        // Without a permit nothing is accepted: who comes too many waits in the backlog.
-        let permit = tokio::select! {
+        // Without a permit nothing is accepted: the next client waits in the backlog, and is told when that takes long.
+        let place = tokio::select! {
             () = &mut should_stop => break,
-            permit = Arc::clone(&permits).acquire_owned() => permit.map_err(io::Error::other)?,
+            place = place(&capacity.connections, &refusals, if is_full { 0 } else { PLACE_SECONDS_MAX }) => place?,
         };
         let accepted = tokio::select! {
             () = &mut should_stop => break,
             accepted = listener.socket.accept() => accepted,
         };
+        let place = match place {
+            // One may have become free since.
+            Place::Refusal(refusal) => match Arc::clone(&capacity.connections).try_acquire_owned() {
+                Ok(permit) => Place::Client(permit),
+                Err(_) => Place::Refusal(refusal),
+            },
+            client => client,
+        };
+        is_full = matches!(place, Place::Refusal(_));
+        let (permit, router, head_seconds_max) = match place {
+            Place::Client(permit) => (permit, &router, HEAD_SECONDS_MAX),
+            Place::Refusal(permit) => (permit, &refusing, REFUSED_HEAD_SECONDS_MAX),
+        };
         match accepted {
             Ok((stream, _)) => {
-                connections.spawn(converse(stream, router.clone(), stopping.clone(), permit));
+                connections.spawn(converse(
+                    stream,
+                    router.clone(),
+                    head_seconds_max,
+                    stopping.clone(),
+                    permit,
+                ));
             }
             Err(error) => {
                 log::warn!("administration: can't accept a connection: {error}");
@@ -76,6 +109,41 @@ pub(super) async fn serve(
     Ok(())
 }
 
+/// What the next connection is accepted for.
+enum Place {
+    Client(OwnedSemaphorePermit),
+    /// To be told that there is no place.
+    Refusal(OwnedSemaphorePermit),
+}
+
+/// A place for the next connection, which waits for one for a while.
+async fn place(clients: &Arc<Semaphore>, refusals: &Arc<Semaphore>, seconds_max: u64) -> io::Result<Place> {
+    let client = Arc::clone(clients).acquire_owned();
+    match tokio::time::timeout(Duration::from_secs(seconds_max), client).await {
+        Ok(permit) => permit.map(Place::Client).map_err(io::Error::other),
+        Err(_) => tokio::select! {
+            permit = Arc::clone(clients).acquire_owned() => permit.map(Place::Client).map_err(io::Error::other),
+            permit = Arc::clone(refusals).acquire_owned() => permit.map(Place::Refusal).map_err(io::Error::other),
+        },
+    }
+}
+
+/// A request that says before it begins that it is longer than any may be.
+fn too_long(request: &Request<Incoming>) -> Option<ApiError> {
+    let bytes = request.body().size_hint().lower();
+    (bytes > REQUEST_BODY_BYTES_MAX as u64).then(|| {
+        let text = format!("the body is to have {bytes} bytes, at most {REQUEST_BODY_BYTES_MAX} are allowed");
+        ApiError::new(ErrorCode::TooLarge, text)
+    })
+}
+
+async fn refused() -> ApiError {
+    let text = format!(
+        "{CONNECTIONS_MAX} clients use the administration socket already: try again, or end some of them ('ss -xp' names them)"
+    );
+    ApiError::new(ErrorCode::Busy, text)
+}
+
 /// Ends when the server stops.
 pub(super) async fn stopped(mut stopping: watch::Receiver<bool>) {
     // An error means that nobody is left who could say so.
@@ -85,13 +153,21 @@ pub(super) async fn stopped(mut stopping: watch::Receiver<bool>) {
 async fn converse(
     stream: UnixStream,
     router: Router,
+    head_seconds_max: u64,
     stopping: watch::Receiver<bool>,
     permit: OwnedSemaphorePermit,
 ) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = router.call(request);
+        let answer = match too_long(&request) {
+            None => Ok(router.call(request)),
+            Some(refusal) => Err(refusal),
+        };
         async move {
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(refusal) => return Ok(refusal.into_response()),
+            };
             let answered = tokio::time::timeout(Duration::from_secs(ANSWER_SECONDS_MAX), answer).await;
             answered.unwrap_or_else(|_| {
                 let text = format!("the request took longer than {ANSWER_SECONDS_MAX} s: try again later");
@@ -101,9 +177,12 @@ async fn converse(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(HEAD_SECONDS_MAX))
+        .header_read_timeout(Duration::from_secs(head_seconds_max))
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Patient::new(stream)), service);
+        .serve_connection(
+            TokioIo::new(Patient::new(stream, Duration::from_secs(STALL_SECONDS_MAX))),
+            service,
+        );
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,

@@ -37,6 +37,7 @@ pub(super) async fn follow(
     State(shared): State<AdminShared>,
     Asked(asked): Asked<FollowQuery>,
 ) -> Result<Response, ApiError> {
+    let place = shared.capacity.follower()?;
     let (context, name) = (shared.context.clone(), asked.device);
     let device = match name {
         None => None,
@@ -51,7 +52,11 @@ pub(super) async fn follow(
     }
     let filter = Filter { device, severity: asked.severity, ..Filter::default() };
     let (lines, answer) = lines::answer();
-    tokio::spawn(feed(Arc::clone(&shared), filter, from, lines));
+    let fed = feed(Arc::clone(&shared), filter, from, lines);
+    tokio::spawn(async move {
+        fed.await;
+        drop(place);
+    });
     Ok(answer)
 }
 

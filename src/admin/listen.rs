@@ -7,9 +7,6 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
 
-/// Clients at once, in connections. Each costs a few kilobytes; people and scripts need a handful, followers one each.
-pub const CONNECTIONS_MAX: usize = 64;
-
 /// Connections that may wait to be accepted, listen(2).
 const BACKLOG: u32 = 64;
 

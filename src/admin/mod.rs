@@ -2,7 +2,7 @@
 //!
 //! What it answers is described in [`wire::api`](crate::wire::api). It runs on one thread, the control thread's runtime, and
 //! never on a device's road: whatever touches the disk runs on a few blocking threads (`blocking`), a client may be slow or
-//! silent only so long (`connection`), and there are only so many clients ([`listen::CONNECTIONS_MAX`]).
+//! silent only so long (`connection`), and there are only so many clients ([`capacity`]).
 //!
 //! ```text
 //! socket ── accept ── HTTP/1.1 ── router ── handler ──┬── blocking thread: store, event log
@@ -15,6 +15,7 @@
 mod applications;
 mod blocking;
 mod calls;
+pub mod capacity;
 mod connection;
 mod context;
 mod devices;
@@ -52,6 +53,7 @@ struct Shared {
     context: AdminContext,
     pool: blocking::Pool,
     rate: rate::Rate,
+    capacity: capacity::Capacity,
     stopping: tokio::sync::watch::Receiver<bool>,
 }
 
@@ -72,11 +74,13 @@ pub async fn serve(
     let shared = Arc::new(Shared {
         rate: rate::Rate::new(stored),
         pool: blocking::Pool::new(),
+        capacity: capacity::Capacity::new(),
         stopping: stopping.clone(),
         context,
     });
     let sampler = tokio::spawn(rate::sample(Arc::clone(&shared)));
-    let served = connection::serve(listener, router(shared), stopping).await;
+    let capacity = shared.capacity.clone();
+    let served = connection::serve(listener, router(shared), &capacity, stopping).await;
     sampler.abort();
     served
 }

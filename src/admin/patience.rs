@@ -15,13 +15,14 @@ pub(super) const STALL_SECONDS_MAX: u64 = 30;
 /// A stream with a deadline on every stalled write.
 pub(super) struct Patient<S> {
     stream: S,
+    stall_max: Duration,
     /// Runs while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patient<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, stalled: None }
+    pub(super) fn new(stream: S, stall_max: Duration) -> Self {
+        Self { stream, stall_max, stalled: None }
     }
 
     fn judge<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -29,13 +30,13 @@ impl<S> Patient<S> {
             self.stalled = None;
             return written;
         }
-        let stalled =
-            self.stalled.get_or_insert_with(|| Box::pin(sleep(Duration::from_secs(STALL_SECONDS_MAX))));
+        let stall_max = self.stall_max;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(stall_max)));
         match stalled.as_mut().poll(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                format!("the client read nothing for {STALL_SECONDS_MAX} s"),
+                format!("the client read nothing for {} s", stall_max.as_secs()),
             ))),
         }
     }
@@ -77,10 +78,35 @@ mod tests {
 
     use super::*;
 
+    /// The system takes more for a Unix socket only when three quarters of its buffer are read (unix(7), Linux): a client that takes a byte now
+    /// and then is as good as one that takes none.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_client_that_reads_a_byte_now_and_then_is_cut_off_too() {
+        use std::io::Read as _;
+        use tokio::io::AsyncWriteExt as _;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (mut reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        writer.set_nonblocking(true).unwrap();
+        // Its thread ends with the test: it has a whole buffer left to drip.
+        std::thread::spawn(move || {
+            let mut byte = [0];
+            while reader.read(&mut byte).unwrap() == 1 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        runtime.block_on(async {
+            let stream = tokio::net::UnixStream::from_std(writer).unwrap();
+            let mut patient = Patient::new(stream, Duration::from_millis(500));
+            let error = patient.write_all(&[1; 8 << 20]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        });
+    }
+
     #[test]
     fn a_client_that_reads_nothing_is_cut_off_when_the_time_is_over() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let mut patient = Patient::new(tokio::io::empty());
+        let mut patient = Patient::new(tokio::io::empty(), Duration::from_secs(30));
         runtime.block_on(async {
             let mut context = Context::from_waker(Waker::noop());
             assert!(patient.judge::<()>(&mut context, Poll::Pending).is_pending(), "it waits at first");

@@ -45,6 +45,7 @@ fn store_status(store: &Store, counts: &FleetCounts, now: WallTime) -> StoreStat
 pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Status>, ApiError> {
     let context = shared.context.clone();
     let stored_per_second = shared.rate.per_second(context.gauges.events_stored());
+    let capacity = shared.capacity.limits();
     let work = move || {
         let now = (context.clock)();
         let mut devices = DeviceCounts::default();
@@ -65,6 +66,7 @@ pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Statu
         let counts = query::counts(&*context.store.reader()?)?;
         let statuses = query::status_counts(&*context.store.reader()?)?;
         (devices.ok, devices.warning, devices.critical) = (statuses.ok, statuses.warning, statuses.critical);
+        let limits = context.gauges.limits().into_iter().chain(capacity).collect();
         Ok(Status {
             version: context.info.version.into(),
             started_at: context.info.started_at.into(),
@@ -79,7 +81,7 @@ pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Statu
             journal: context.gauges.journal(),
             store: store_status(&context.store, &counts, now),
             log: LogStatus { lines_dropped: logging::lines_dropped() },
-            limits: context.gauges.limits(),
+            limits,
         })
     };
     Ok(Json(shared.pool.run(work).await?))

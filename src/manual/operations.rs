@@ -56,6 +56,14 @@
 //! A failed write is something else: after it nobody knows what the disk holds. The server stops acknowledging and ends with code 1; the
 //! service manager starts it again and it reads what is there.
 //!
+//! # Many administrators
+//!
+//! The administration socket takes 64 clients at once. Of these 32 may follow events and 16 may wait for devices (`--wait`), so that requests
+//! which are answered at once always find a place; `musterctl status` shows under 'limits' how many there are of each. One client more is
+//! refused with a reason (503, `busy`): a follower or one that waits at once, any other after five seconds in which no place became free.
+//! Clients that do not read what they asked for are cut off after 30 seconds, and requests that announce more than 64 KiB are refused
+//! before they begin (413, `too_large`).
+//!
 //! # Removed devices
 //!
 //! `musterctl device remove NAME` closes the device's link and refuses its certificate from then on, on resumed TLS sessions too. Its
