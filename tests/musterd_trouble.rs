@@ -1,4 +1,4 @@
-//! `musterd` and `muster-agent` as processes in trouble: a log that nobody reads, floods of strangers.
+//! `musterd` and `muster-agent` as processes in trouble: a log that nobody reads, floods of strangers, a pause.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 #![cfg(feature = "server")]
 
@@ -240,4 +240,29 @@ fn panics_come_out_in_order() {
     assert_eq!((before, more, end), ("before", "    hurts", "musterd: this is the end"));
     assert!(panic.starts_with("thread 'worker-7' panicked at tests/musterd_trouble.rs:"), "{log}");
     assert!(panic.ends_with(": it"), "{log}");
+}
+
+#[test]
+fn a_pause_of_the_process_closes_no_link_that_was_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let configuration = "[links]\nidle_deadline = \"5s\"\nhandshake_deadline = \"8s\"\n";
+    let server = Server::start(directory.path(), configuration, &[], Stdio::null());
+    let device = server.enrol("kiosk-17");
+    let handshaking = TcpStream::connect(server.address).unwrap();
+    wait_for("the handshake to be under way", || {
+        (server.status().links.handshakes_under_way == 1).then_some(())
+    });
+    let mut link = Connection::open(server.address, &device.tls);
+    ping_is_answered(&mut link);
+    server.process.signal(Signal::STOP);
+    ping(&mut link);
+    // Longer than either deadline: this is the pause, and nothing is waited for.
+    std::thread::sleep(Duration::from_secs(10));
+    server.process.signal(Signal::CONT);
+    assert_eq!(link.receive().unwrap(), ToAgent::Pong);
+    ping_is_answered(&mut link);
+    ping_is_answered(&mut Connection::over(handshaking, &device.tls));
+    let closes = server.status().links.closes;
+    let is_late = |reason: &str| ["idle", "handshake_timeout"].contains(&reason);
+    assert!(!closes.iter().any(|close| is_late(&close.reason)), "{closes:?}");
 }

@@ -113,6 +113,8 @@ counters! {
     accept_failures,
     /// Turns of all reactors.
     turns,
+    /// Turns that began late, by a second or more.
+    late_turns,
     /// Links of devices that are to stay, that are open now.
     links_kept,
     /// Datagrams that came in.

@@ -168,6 +168,8 @@ pub struct Caller {
     random: Random,
     /// When the next call may begin.
     begins_at: Moment,
+    /// Before it no deadline is looked at.
+    judges_from: Moment,
 }
 
 impl Caller {
@@ -181,6 +183,7 @@ impl Caller {
             actions: VecDeque::new(),
             random: Random::new(seed),
             begins_at: Moment(0),
+            judges_from: Moment(0),
         }
     }
 
@@ -304,11 +307,17 @@ impl Caller {
         self.actions.pop_front()
     }
 
+    /// The server did not run for a while, and may not have heard yet who came: no deadline is looked at before `moment`.
+    pub fn judge_from(&mut self, moment: Moment) {
+        self.judges_from = self.judges_from.max(moment);
+    }
+
     /// When [`Caller::poll`] has something to do by itself.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Moment> {
         let begins_at = (!self.queue.is_empty() && self.calls.len() < CALLS_MAX).then_some(self.begins_at);
-        [begins_at, self.timers.next()].into_iter().flatten().min()
+        let deadline = self.timers.next().map(|deadline| deadline.max(self.judges_from));
+        [begins_at, deadline].into_iter().flatten().min()
     }
 
     /// How many calls are under way, and how many questions wait.
@@ -344,6 +353,9 @@ impl Caller {
     }
 
     fn look_at_deadlines(&mut self, now: Moment) {
+        if now < self.judges_from {
+            return;
+        }
         while let Some(device) = self.timers.due(now) {
             // An entry whose call has a later deadline has another entry for that.
             let Some(call) = self.calls.get_mut(&device).filter(|call| call.deadline <= now) else {

@@ -8,6 +8,7 @@
 //! | [`acks`] | which acknowledgements a durable position releases |
 //! | [`slab`] | tables that grow by a segment |
 //! | [`timers`] | whose deadline has come |
+//! | [`lateness`] | when deadlines may be judged, after a pause of the process |
 //! | [`record`] | what the journal keeps of an event |
 //! | [`admission`] | which handshakes may begin, and when |
 //! | [`close`] | why a link ended |
@@ -24,6 +25,7 @@ pub mod close;
 pub mod command;
 pub mod gather;
 pub mod hot;
+pub mod lateness;
 pub mod random;
 pub mod reach;
 pub mod record;

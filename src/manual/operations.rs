@@ -56,6 +56,13 @@
 //! A failed write is something else: after it nobody knows what the disk holds. The server stops acknowledging and ends with code 1; the
 //! service manager starts it again and it reads what is there.
 //!
+//! # When the process stands still
+//!
+//! A server that was stopped (SIGSTOP, a virtual machine's pause) or waited for its disk finds every deadline passed when it goes on, though
+//! nobody was silent: it was deaf. After a turn that begins a second or more late it therefore judges no deadline, of links, handshakes,
+//! writes and jobs, for as long as it was late (a minute at most), and reads meanwhile; calls wait two seconds before their next step. The
+//! log says how long it was. An agent does the same.
+//!
 //! # Many administrators
 //!
 //! The administration socket takes 64 clients at once. Of these 32 may follow events and 16 may wait for devices (`--wait`), so that requests

@@ -79,7 +79,7 @@ impl<B: Backend> Reactor<B> {
                 Entry::Now => pause_ends_at,
                 Entry::At(moment) => moment.max(pause_ends_at),
                 // Links have an end in other reactors too, which is not told here: after a pause it is looked at again.
-                Entry::Full(moment) => self.accept_again.unwrap_or(moment),
+                Entry::Full(moment) => self.accept_again.unwrap_or(moment).max(self.lateness.judges_from()),
             }
         });
         goes_on_at.into_iter().chain(accepts_at).min()

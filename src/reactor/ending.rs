@@ -135,6 +135,9 @@ impl<B: Backend> Reactor<B> {
     }
 
     pub(super) fn look_at_deadlines(&mut self) {
+        if self.now.moment < self.lateness.judges_from() {
+            return;
+        }
         // Links that have gone leave their entries, for a minute at most: after a storm, or a fleet, those are most of them.
         if self.timers.len() > 2 * self.links.len() + ENTRIES_LEFT_MAX {
             let links = &self.links;

@@ -15,6 +15,7 @@ use super::{Clock, udp};
 use crate::lane::calls::ToCaller;
 use crate::lane::counters::Counters;
 use crate::lane::mailbox::Mailbox;
+use crate::machine::lateness::Lateness;
 use crate::wire::datagram::DATAGRAM_BYTES_MAX;
 use crate::wire::time::{Moment, Now};
 
@@ -29,6 +30,9 @@ const SENDS_PER_TURN: usize = 256;
 
 /// Letters that may wait, in letters. What finds no room is a step of a call, which then ends by its own deadline.
 const LETTERS_MAX: usize = 65_536;
+
+/// How long what is due is not judged after a pause of the process, in seconds at most: links are read and answer within one.
+const GRACE_SECONDS_MAX: u64 = 2;
 
 /// A datagram on its way out.
 #[derive(Clone, Debug)]
@@ -52,6 +56,9 @@ pub trait PortOwner: Send + 'static {
 
     /// When to poll again by itself.
     fn next_timeout(&self) -> Option<Moment>;
+
+    /// The thread did not run for a while: what is due is not judged before `moment`, so that what has come meanwhile is heard first.
+    fn judge_from(&mut self, moment: Moment);
 }
 
 /// The UDP port and its thread's loop.
@@ -103,14 +110,21 @@ impl Port {
         let mut events = Events::with_capacity(8);
         let mut letters = Vec::new();
         let mut has_more = true;
+        let mut lateness = Lateness::new(GRACE_SECONDS_MAX);
+        let mut now = self.clock.now();
         loop {
-            let timeout = if has_more { Some(Duration::ZERO) } else { self.timeout(&owner) };
+            let (began, waits_from) = (now.moment, self.clock.moment());
+            let timeout = if has_more { Some(Duration::ZERO) } else { timeout(&owner, waits_from) };
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
-            let now = self.clock.now();
+            now = self.clock.now();
+            let until = timeout.map(|timeout| waits_from + timeout);
+            if lateness.turn(began, waits_from, until, now.moment).is_some() {
+                owner.judge_from(lateness.judges_from());
+            }
             // The readiness is edge-triggered: what is left over by a budget is asked for without waiting.
             has_more = self.hear(&now, &mut owner);
             self.mailbox.take_all(&mut letters);
@@ -121,12 +135,6 @@ impl Port {
             }
             has_more |= self.send(&now, &mut owner);
         }
-    }
-
-    fn timeout(&self, owner: &impl PortOwner) -> Option<Duration> {
-        let now = self.clock.now().moment;
-        // One more microsecond: a deadline that is polled for too early would be polled for again.
-        owner.next_timeout().map(|at| Duration::from_micros(at.microseconds_since(now) + 1))
     }
 
     /// Hears what waits, within the budget. Whether there may be more.
@@ -159,4 +167,9 @@ impl Port {
         }
         true
     }
+}
+
+fn timeout(owner: &impl PortOwner, now: Moment) -> Option<Duration> {
+    // One more microsecond: a deadline that is polled for too early would be polled for again.
+    owner.next_timeout().map(|at| Duration::from_micros(at.microseconds_since(now) + 1))
 }

@@ -21,6 +21,7 @@ use crate::machine::acks::AckQueue;
 use crate::machine::admission::{Admission, HANDSHAKES_UNDER_WAY_MAX};
 use crate::machine::gather::Gather;
 use crate::machine::hot::LinkRef;
+use crate::machine::lateness::Lateness;
 use crate::machine::random::Random;
 use crate::machine::timers::Timers;
 use crate::wire::time::{CoarseMoment, Moment, Now};
@@ -36,6 +37,10 @@ const READS_PER_TURN: usize = 512;
 
 /// Letters to a reactor that may wait besides the outcomes of jobs, in letters.
 const CONTROL_LETTERS_MAX: usize = 65_536;
+
+/// How long deadlines are not judged after a pause of the process, in seconds at most: a network has forgotten links that were longer without a
+/// word, and their devices come on new ones.
+const GRACE_SECONDS_MAX: u64 = 60;
 
 /// A reactor could not start, or can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +98,7 @@ pub struct Reactor<B> {
     pub(super) clock: Clock,
     pub(super) events: Events,
     pub(super) mailbox: Mailbox<ToReactor>,
+    pub(super) lateness: Lateness,
     pub(super) draining_since: Option<Moment>,
     pub(super) stopping: Stopping,
 }
@@ -161,6 +167,7 @@ impl<B: Backend> Reactor<B> {
             clock,
             events: Events::with_capacity(EVENTS_PER_POLL),
             mailbox,
+            lateness: Lateness::new(GRACE_SECONDS_MAX),
             draining_since: None,
             stopping: Stopping::default(),
         })
@@ -190,7 +197,6 @@ impl<B: Backend> Reactor<B> {
     /// When the poll fails.
     pub fn turn(&mut self) -> Result<(), ReactorError> {
         self.wait()?;
-        self.now = self.clock.now();
         self.counters.turns.add_one();
         self.read();
         self.gather()?;

@@ -7,7 +7,7 @@ use super::backend::Backend;
 use super::link::Stage;
 use super::links::Links;
 use super::turn::{DOORBELL, LISTENER, Reactor, ReactorError};
-use crate::wire::time::{CoarseMoment, Moment};
+use crate::wire::time::Moment;
 
 /// How long to wait before links without room are tried again, in milliseconds, when no doorbell says so earlier.
 const BLOCKED_RETRY_MILLISECONDS: u64 = 5;
@@ -16,7 +16,8 @@ impl<B: Backend> Reactor<B> {
     /// Waits until there is something to do, and notes what has become ready.
     pub(super) fn wait(&mut self) -> Result<(), ReactorError> {
         let now = self.clock.moment();
-        let mut next = self.timers.next().map(CoarseMoment::moment);
+        let judges_from = self.lateness.judges_from();
+        let mut next = self.timers.next().map(|deadline| deadline.moment().max(judges_from));
         let mut earlier = |moment: Moment| next = Some(next.map_or(moment, |next| next.min(moment)));
         if let Some(moment) = self.arrivals_at(now) {
             earlier(moment);
@@ -34,8 +35,27 @@ impl<B: Backend> Reactor<B> {
             next.map(|moment| Duration::from_micros(moment.microseconds_since(now) + 1))
         };
         self.poll(timeout)?;
+        let (began, until) = (self.now.moment, timeout.map(|timeout| now + timeout));
+        self.now = self.clock.now();
+        if let Some(late_milliseconds) = self.lateness.turn(began, now, until, self.now.moment) {
+            self.begin_late(late_milliseconds);
+        }
         self.note_readiness();
         Ok(())
+    }
+
+    /// A turn that begins late: others have not waited as long as the clock says.
+    fn begin_late(&mut self, late_milliseconds: u64) {
+        self.counters.late_turns.add_one();
+        log::warn!(
+            "a reactor did not run for {}.{:03} s: for a while no link is closed for its silence",
+            late_milliseconds / 1_000,
+            late_milliseconds % 1_000
+        );
+        self.busy_since = None;
+        if let Some(since) = &mut self.draining_since {
+            *since = since.plus_milliseconds(late_milliseconds);
+        }
     }
 
     fn poll(&mut self, timeout: Option<Duration>) -> Result<(), ReactorError> {

@@ -294,4 +294,8 @@ impl PortOwner for CallOwner {
     fn next_timeout(&self) -> Option<Moment> {
         self.caller.next_timeout()
     }
+
+    fn judge_from(&mut self, moment: Moment) {
+        self.caller.judge_from(moment);
+    }
 }

@@ -58,7 +58,11 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn open(address: SocketAddr, tls: &ClientTls) -> Self {
-        let socket = TcpStream::connect(address).unwrap();
+        Self::over(TcpStream::connect(address).unwrap(), tls)
+    }
+
+    /// On a connection that is there already.
+    pub(crate) fn over(socket: TcpStream, tls: &ClientTls) -> Self {
         socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
         socket.set_nodelay(true).unwrap();
         let channel = Channel::client(tls).unwrap();

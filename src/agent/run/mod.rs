@@ -47,6 +47,7 @@ use super::talk::tls_of;
 use super::task::kept::Runs;
 use super::watch::Watch;
 use crate::machine::agent::{Action, AgentMachine, AgentStart, AgentState, SpoolState, SyncResult};
+use crate::machine::lateness::Lateness;
 use crate::reactor::channel::ChannelError;
 use crate::reactor::clock::Clock;
 use crate::wire::datagram::boot_of;
@@ -69,6 +70,9 @@ const ACTIONS_PER_TURN_MAX: usize = 256;
 
 /// Most messages of the server in one turn.
 const MESSAGES_PER_TURN_MAX: usize = 256;
+
+/// How long the server's silence is not judged after a pause of the agent, in seconds at most.
+const GRACE_SECONDS_MAX: u64 = 60;
 
 /// Most readiness events of one poll: a link, a few files, some local programs.
 const POLL_EVENTS_MAX: usize = 64;
@@ -262,16 +266,24 @@ impl Agent {
         self.name_orders();
         self.set_own_when_ordered(&self.clock.now());
         let mut events = Events::with_capacity(POLL_EVENTS_MAX);
+        let (mut lateness, mut woken) = (Lateness::new(GRACE_SECONDS_MAX), self.clock.moment());
         loop {
             let now = self.clock.now();
             self.open_wake_port(&now);
             self.collect_when_due(&now);
             self.manage_when_due(&now);
-            let timeout = self.timeout(&self.clock.now());
+            let waits_from = self.clock.now();
+            let timeout = self.timeout(&waits_from);
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // What is ready has been told by nobody: the next poll does.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
                 Err(error) => return Err(error.into()),
+            }
+            let until = timeout.map(|timeout| waits_from.moment + timeout);
+            let began = std::mem::replace(&mut woken, self.clock.moment());
+            if lateness.turn(began, waits_from.moment, until, woken).is_some() {
+                self.machine.judge_from(lateness.judges_from());
             }
             if self.turn(&events)? {
                 log::info!("ended");

@@ -94,7 +94,7 @@ impl AgentMachine {
                 }
             }
             Link::Connecting { since } => {
-                if now.moment >= since.plus_seconds(CONNECT_SECONDS_MAX) {
+                if now.moment >= self.judges_from.max(since.plus_seconds(CONNECT_SECONDS_MAX)) {
                     self.end_link(now, LinkEnd::Silent, "the connection attempt took too long");
                 }
             }
@@ -163,7 +163,7 @@ impl AgentMachine {
                 let at = if self.is_delivering() { Some(Moment(0)) } else { sync_at };
                 at.map(|at| at.max(self.earliest()))
             }
-            Link::Connecting { since } => Some(since.plus_seconds(CONNECT_SECONDS_MAX)),
+            Link::Connecting { since } => Some(self.judges_from.max(since.plus_seconds(CONNECT_SECONDS_MAX))),
             Link::Up(up) => {
                 let sync_at = sync_at.filter(|_| up.syncing.is_none()).map(|at| at.max(self.held_until));
                 let ping_at = self.keep_seconds.map(|_| self.heartbeat.due(up.last_sent));
@@ -181,7 +181,8 @@ impl AgentMachine {
         let Link::Up(up) = &self.link else { return None };
         let answer = up.syncing.as_ref().map(|syncing| syncing.since.plus_seconds(ANSWER_SECONDS_MAX));
         let ack = self.events.oldest_sent_at().map(|at| at.plus_seconds(ACK_SECONDS_MAX));
-        [answer, ack, self.heartbeat.deadline()].into_iter().flatten().min()
+        let deadline = [answer, ack, self.heartbeat.deadline()].into_iter().flatten().min()?;
+        Some(deadline.max(self.judges_from))
     }
 
     fn is_sync_due(&self, now: &Now) -> bool {

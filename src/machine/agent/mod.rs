@@ -113,6 +113,8 @@ pub struct AgentMachine {
     /// The ping interval, while the server wants the link to stay.
     keep_seconds: Option<u32>,
     heartbeat: Heartbeat,
+    /// Before it no silence of the server is judged.
+    judges_from: Moment,
     reach: Reach,
     /// The agent is about to end: nothing but events is said any more.
     is_ending: bool,
@@ -169,6 +171,7 @@ impl AgentMachine {
             own_interval_seconds: None,
             keep_seconds: None,
             heartbeat: Heartbeat::default(),
+            judges_from: Moment(0),
             reach: start.reach,
             is_ending: false,
             last_error: None,
@@ -262,6 +265,11 @@ impl AgentMachine {
             self.end_link(now, LinkEnd::Silent, "the device was asleep");
         }
         self.called(now, SyncReason::Resumed);
+    }
+
+    /// The agent did not run for a while: the server's silence is not judged before `moment`, so that what it has said meanwhile is heard.
+    pub fn judge_from(&mut self, moment: Moment) {
+        self.judges_from = self.judges_from.max(moment);
     }
 
     /// How the device is reached by datagrams now: the next sync says so. It is due at once when wakes go elsewhere from now on.
