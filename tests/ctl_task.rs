@@ -127,35 +127,66 @@ fn update(serial: u32, stage: RunStage) -> RunUpdate {
 fn a_task_is_made_listed_shown_and_cancelled() {
     let house = House::new();
     let file = house.file("clean.json", "{\"level\": 3}");
-    let at = ["--schedule", "at 2126-11-24T03:00:00Z", "--name", "spring", "--window", "22:00-05:00"];
+    let at = [
+        "--schedule",
+        "at 2126-11-24T03:00",
+        "--name",
+        "spring",
+        "--window",
+        "22:00-05:00",
+        "--time-zone",
+        "europe/berlin",
+    ];
     let head = [CREATE, &["--device", "till-1", "till-2", "--file", &file, "--retries", "2"]].concat();
     let said = house.done(&[&head, at.as_slice()].concat());
     let mut lines = said.lines();
     let first = lines.next().unwrap();
-    assert!(first.ends_with(": 2 devices, all of which offer it; due 2126-11-24 03:00:00 UTC"), "{said}");
+    assert!(
+        first.ends_with(": 2 devices, all of which offer it; due 2126-11-24T03:00:00+01:00[Europe/Berlin]"),
+        "{said}"
+    );
     let id = first.strip_prefix("task ").unwrap().split(':').next().unwrap();
     assert!(lines.next().unwrap().ends_with(&format!("musterctl task show {id}")), "{said}");
 
     let listed = house.json(&["task", "list", "--state", "active", "--application", "till"]);
     assert_eq!((&listed[0]["id"], &listed[0]["name"]), (&id.into(), &"spring".into()));
     assert_eq!(listed[0]["targets"], json!({"devices": ["till-1", "till-2"]}));
-    assert_eq!((&listed[0]["runs"], listed[0]["next_at"].is_string()), (&json!([]), true));
+    assert_eq!((&listed[0]["runs"], &listed[0]["next_at"]), (&json!([]), &"2126-11-24T02:00:00.000Z".into()));
+    assert_eq!(listed[0]["next_local"], "2126-11-24T03:00:00+01:00[Europe/Berlin]");
+    assert_eq!(listed[0]["time_zone"], "Europe/Berlin");
     assert_eq!(house.json(&["task", "list", "--application", "shop"]), json!([]));
     assert_eq!(house.json(&["task", "list", "--state", "done"]), json!([]));
     let table = house.done(&["task", "list"]);
-    assert!(table.contains("till-1, till-2") && table.contains("2126-11-24 03:00:00"), "{table}");
+    assert!(
+        table.contains("till-1, till-2") && table.contains("2126-11-24T03:00:00+01:00[Europe/Berlin]"),
+        "{table}"
+    );
 
     let shown = house.json(&["task", "show", id]);
     assert_eq!(shown["task"]["settings"], json!({"level": 3}));
     assert_eq!((&shown["task"]["retries"], &shown["task"]["expires_seconds"]), (&2.into(), &86_400.into()));
     assert_eq!((&shown["task"]["window"], &shown["runs"]), (&"22:00-05:00".into(), &json!([])));
     let text = house.done(&["task", "show", id]);
-    for part in ["spring", "{\"level\":3}", "22:00-05:00 UTC", "a run waits for its device for 1d", "never"] {
+    for part in [
+        "spring",
+        "{\"level\":3}",
+        "22:00-05:00",
+        "Europe/Berlin",
+        "2126-11-24T03:00:00+01:00[Europe/Berlin]",
+        "a run waits for its device for 1d",
+        "never",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    let daily = house.create(&["--all", "--schedule", "cron 0 3 * * *"]);
+    let of_the_server = jiff::tz::TimeZone::system();
+    assert_eq!(daily["time_zone"], of_the_server.iana_name().unwrap_or("UTC"), "the server's, by name");
+    let ending = format!("T03:00:00{}", &daily["due_local"].as_str().unwrap()[19..]);
+    assert!(daily["due_local"].as_str().unwrap().ends_with(&ending), "{daily}");
+    house.done(&["task", "cancel", daily["id"].as_str().unwrap()]);
     let said = house.done(&["task", "cancel", id]);
     assert_eq!(said, format!("task {id} is cancelled; it has no runs\n"));
-    assert_eq!(house.json(&["task", "list"])[0]["state"], "cancelled");
+    assert_eq!(house.json(&["task", "show", id])["task"]["state"], "cancelled");
     assert_eq!(house.json(&["task", "cancel", id])["state"], "cancelled", "once more changes nothing");
 }
 
@@ -169,6 +200,11 @@ fn what_is_wrong_with_a_task_is_said_and_none_is_made() {
     wrong(2, "'daily' is not a schedule ('now', 'at'", &create(&["--all", "--schedule", "daily"]));
     wrong(2, "'22-5' is not a window", &create(&["--all", "--window", "22-5"]));
     wrong(2, "whole seconds, from 1m to 4w2d", &create(&["--all", "--expires", "31d"]));
+    wrong(
+        2,
+        "'time_zone': 'Europe/Berln' is not a time zone (an IANA name, such as Europe/Berlin",
+        &create(&["--all", "--time-zone", "Europe/Berln"]),
+    );
     wrong(2, "required arguments were not provided", &create(&[]));
     wrong(2, "cannot be used with", &create(&["--all", "--group", "/"]));
     wrong(2, "due again and again", &create(&["--all", "--wait", "--schedule", "every 6h"]));

@@ -3,13 +3,15 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use jiff::tz::TimeZone;
 
 use super::error::ApiError;
 use super::extract::{Asked, Body, Named, page};
 use super::{AdminContext, AdminShared};
 use crate::fleet::task::definition::{Definition, Targets};
+use crate::fleet::task::period::zoned_text;
 use crate::store::query::{self, RunFilter, RunRow, TaskFilter, TaskRow};
-use crate::store::{self, Store};
+use crate::store::{self, Store, zone};
 use crate::wire::api::{
     CreatedTask, LateReport, NewTask, Page, Run, RunCount, RunDetail, RunQuery, RunState, Task, TaskDetail,
     TaskQuery, TaskTargets, WrittenOutput,
@@ -40,6 +42,7 @@ fn definition(store: &Store, new: &NewTask) -> Result<Definition, ApiError> {
         is_continuous: new.continuous,
         schedule: new.schedule.clone().unwrap_or(default.schedule.clone()),
         window: new.window.clone(),
+        time_zone: new.time_zone.clone().unwrap_or_else(zone::system_name),
         expires_seconds: new.expires_seconds.unwrap_or(default.expires_seconds),
         timeout_seconds: new.timeout_seconds.unwrap_or(default.timeout_seconds),
         retries: new.retries,
@@ -66,6 +69,8 @@ pub(super) async fn create(
             devices: created.devices,
             offered: created.offered,
             due_at: created.due_at.into(),
+            due_local: local(created.due_at, &created.time_zone),
+            time_zone: created.time_zone,
         })
     };
     Ok((StatusCode::CREATED, Json(shared.pool.run(work).await?)))
@@ -87,6 +92,11 @@ fn targets(store: &Store, targets: Targets) -> Result<TaskTargets, ApiError> {
     })
 }
 
+/// A time by the clocks of a zone; by UTC when nobody knows it any more.
+fn local(time: WallTime, time_zone: &str) -> String {
+    zoned_text(time, &zone::find(time_zone).unwrap_or(TimeZone::UTC))
+}
+
 fn shown(store: &Store, row: TaskRow) -> Result<Task, ApiError> {
     Ok(Task {
         id: row.id,
@@ -99,6 +109,8 @@ fn shown(store: &Store, row: TaskRow) -> Result<Task, ApiError> {
         why: row.why,
         created_at: row.created_at.into(),
         next_at: row.next_at.map(Into::into),
+        next_local: row.next_at.map(|at| local(at, &row.definition.time_zone)),
+        time_zone: row.definition.time_zone,
         due_at: row.due_at.map(Into::into),
         runs: row.counts.into_iter().map(|(state, runs)| RunCount { state, runs }).collect(),
     })

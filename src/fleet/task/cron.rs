@@ -1,22 +1,28 @@
-//! Times that recur, as crontab(5) writes them: minute, hour, day of month, month and day of week, in UTC.
+//! Times that recur, as crontab(5) writes them: minute, hour, day of month, month and day of week, by the clocks of a time zone.
 //!
 //! A field is `*`, a number, a range `1-5`, either with a step (`*/15`, `8-18/2`), or several of these with commas. Sunday is 0 or 7.
 //! As in crontab(5), when neither day field begins with `*` a day matches that matches either of them.
+//!
+//! When clocks are put forward or back by less than three hours, cron(8) is followed: a time that is skipped comes at the change, and one
+//! that is shown twice comes the first time only. With a `*` in the minute or hour field it comes whenever clocks show it, and never else.
 
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
-use jiff::tz::Offset;
-use jiff::{Timestamp, ToSpan};
+use jiff::tz::{Offset, TimeZone};
 
+use super::period::Period;
 use crate::wire::time::WallTime;
 
 /// The longest expression, in bytes.
 pub const CRON_BYTES_MAX: usize = 256;
 
-/// How many days are searched for the next match: 8 years, the longest time between two 29ths of February.
-const DAYS_SEARCHED_MAX: usize = 8 * 366;
+/// How far the next match is searched for, in milliseconds: 8 years, the longest time between two 29ths of February.
+const SEARCHED_MILLISECONDS_MAX: i64 = 8 * 366 * 86_400_000;
+
+const MINUTE_MILLISECONDS: i64 = 60_000;
 
 /// A field's name and its lowest and highest number.
 const FIELDS: [(&str, u32, u32); 5] =
@@ -35,6 +41,8 @@ pub struct Cron {
     weekdays: u64,
     /// Whether a day matches that matches one of both day fields.
     is_either_day: bool,
+    /// Whether there is a `*` in the minute or hour field.
+    is_wildcard: bool,
 }
 
 impl Cron {
@@ -63,26 +71,60 @@ impl Cron {
             months: numbers(month, FIELDS[3])?,
             weekdays: weekdays | (weekdays >> 7),
             is_either_day: !day.starts_with('*') && !weekday.starts_with('*'),
+            is_wildcard: minute.contains('*') || hour.contains('*'),
         })
     }
 
     /// The first match behind this time; `None` when there is none within 8 years, or time itself ends before.
     #[must_use]
-    pub fn next_after(&self, time: WallTime) -> Option<WallTime> {
-        let milliseconds = i64::try_from(time.0).ok()?;
-        let timestamp = Timestamp::from_millisecond(milliseconds).ok()?;
-        let first = Offset::UTC.to_datetime(timestamp).checked_add(1.minute()).ok()?;
+    pub fn next_after(&self, time: WallTime, zone: &TimeZone) -> Option<WallTime> {
+        let mut from = i64::try_from(time.0).ok()?.checked_add(1)?;
+        let end = from.saturating_add(SEARCHED_MILLISECONDS_MAX);
+        let mut period = Period::at(zone, from)?;
+        loop {
+            if let Some(at) = self.first_in(&period, from, end.min(period.until)) {
+                return u64::try_from(at).ok().map(WallTime);
+            }
+            from = period.until;
+            if from >= end {
+                return None;
+            }
+            period = period.next(zone)?;
+        }
+    }
+
+    /// The first match in a period from a time on and before another.
+    fn first_in(&self, period: &Period, from: i64, before: i64) -> Option<i64> {
+        let mut local = period.local(from);
+        if !self.is_wildcard {
+            let is_at_change =
+                |(skipped, end)| from == period.since && self.first_local(skipped, end).is_some();
+            if period.skipped().is_some_and(is_at_change) {
+                return Some(from);
+            }
+            local = period.doubled_until().map_or(local, |until| local.max(until));
+        }
+        self.first_local(local, period.local(before)).map(|at| at - period.offset)
+    }
+
+    /// The first local time that matches, from one on and before another.
+    fn first_local(&self, from: i64, before: i64) -> Option<i64> {
+        let whole =
+            from.checked_add(MINUTE_MILLISECONDS - 1)?.div_euclid(MINUTE_MILLISECONDS) * MINUTE_MILLISECONDS;
+        let last = Timestamp::from_millisecond(before)
+            .map_or(Date::MAX, |before| Offset::UTC.to_datetime(before).date());
+        let first = Offset::UTC.to_datetime(Timestamp::from_millisecond(whole).ok()?);
         let mut date = first.date();
-        let mut from = (u32::try_from(first.hour()).ok()?, u32::try_from(first.minute()).ok()?);
-        for _ in 0..DAYS_SEARCHED_MAX {
+        let mut time = (u32::try_from(first.hour()).ok()?, u32::try_from(first.minute()).ok()?);
+        while date <= last {
             if self.is_on(date)
-                && let Some(at) = self.first_of_day(date, from)
+                && let Some(at) = self.first_of_day(date, time)
             {
-                let timestamp = Offset::UTC.to_timestamp(at).ok()?;
-                return u64::try_from(timestamp.as_millisecond()).ok().map(WallTime);
+                let at = Offset::UTC.to_timestamp(at).ok()?.as_millisecond();
+                return (at < before).then_some(at);
             }
             date = date.tomorrow().ok()?;
-            from = (0, 0);
+            time = (0, 0);
         }
         None
     }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::schedule::{Schedule, Window};
+use super::schedule::Schedule;
+use super::window::Window;
 use crate::wire::id::DeviceId;
 use crate::wire::limits::NAME_BYTES_MAX;
 
@@ -72,6 +73,9 @@ pub struct Definition {
     /// In which hours of a day runs may begin, as [`Window`] reads it; left out: in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,
+    /// By which zone's clocks schedule and window go: its IANA name. Those that were made when there was no choice go by UTC.
+    #[serde(default = "utc")]
+    pub time_zone: String,
     /// For how long a run waits for its device.
     #[serde(default = "expires_seconds")]
     pub expires_seconds: u32,
@@ -97,6 +101,10 @@ fn now() -> String {
     "now".into()
 }
 
+fn utc() -> String {
+    "UTC".into()
+}
+
 fn expires_seconds() -> u32 {
     EXPIRES_SECONDS
 }
@@ -115,6 +123,7 @@ impl Definition {
             is_continuous: false,
             schedule: now(),
             window: None,
+            time_zone: utc(),
             expires_seconds: EXPIRES_SECONDS,
             timeout_seconds: TIMEOUT_SECONDS,
             retries: 0,

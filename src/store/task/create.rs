@@ -8,7 +8,7 @@ use super::{CreatedTask, NewTask, bad};
 use crate::fleet::task::definition::Targets;
 use crate::store::error::StoreError;
 use crate::store::values::time_to_sql;
-use crate::store::{device, group, meta, policy};
+use crate::store::{device, group, meta, policy, zone};
 use crate::wire::id::TaskId;
 use crate::wire::limits::TASK_SETTINGS_BYTES_MAX;
 use crate::wire::time::WallTime;
@@ -51,7 +51,9 @@ pub(super) fn create(
         let bytes = settings_text.len();
         return Err(bad(format!("the settings have {bytes} bytes, and may have {TASK_SETTINGS_BYTES_MAX}")));
     }
-    let due_at = definition.schedule().map_err(bad)?.first(now);
+    let zone = zone::find(&definition.time_zone).map_err(|error| bad(format!("'time_zone': {error}")))?;
+    definition.time_zone = zone.iana_name().unwrap_or(&definition.time_zone).to_owned();
+    let due_at = definition.schedule().map_err(bad)?.first(now, &zone);
     let due_at = due_at.ok_or_else(|| bad(format!("'{}' is never due", definition.schedule)))?;
     let sql = "SELECT count(*) FROM tasks WHERE state = 'active'";
     let active: i64 = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
@@ -78,7 +80,7 @@ pub(super) fn create(
     let task = connection.last_insert_rowid();
     let devices = enter(connection, task, &definition.targets)? as u64;
     let offered = offered(connection, task, new, &settings)?;
-    Ok(CreatedTask { id, devices, offered, due_at })
+    Ok(CreatedTask { id, devices, offered, due_at, time_zone: definition.time_zone })
 }
 
 /// How many devices offer the task. Refused when none does, for a mistake is likelier than a fleet that is about to learn it; unless some

@@ -2,12 +2,15 @@
 
 use rusqlite::params;
 
+use super::end::end_task;
 use super::run::insert;
 use super::{ROWS_PER_STEP_MAX, Step, bad, parse, targets};
 use crate::fleet::task::definition::Definition;
 use crate::fleet::task::run::{Run, RunState};
 use crate::store::error::StoreError;
 use crate::store::values::{time_from_sql, time_to_sql};
+use crate::store::zone;
+use crate::wire::api::TaskState;
 use crate::wire::time::WallTime;
 
 /// Occurrences that one step begins at most, in tasks.
@@ -32,7 +35,15 @@ pub(super) fn begin(step: &mut Step<'_>) -> Result<(), StoreError> {
         if definition.is_continuous {
             targets::renew(step.connection, task, &definition.targets)?;
         }
-        let next_at = schedule.next(time_from_sql(due_at), step.now).map(time_to_sql);
+        let zone = match zone::find(&definition.time_zone) {
+            Ok(zone) => zone,
+            Err(why) => {
+                let why = format!("nobody knows when it is due: {why}");
+                end_task(step.connection, task, TaskState::Aborted, &why, step.now)?;
+                continue;
+            }
+        };
+        let next_at = schedule.next(time_from_sql(due_at), step.now, &zone).map(time_to_sql);
         let sql = "UPDATE tasks SET due_at = ?2, next_at = ?3, is_making = 1 WHERE number = ?1";
         step.connection.prepare_cached(sql)?.execute(params![task, due_at, next_at])?;
     }

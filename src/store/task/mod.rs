@@ -54,7 +54,7 @@ pub struct NewTask {
 }
 
 /// A task that was made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CreatedTask {
     /// Its id.
     pub id: TaskId,
@@ -64,6 +64,8 @@ pub struct CreatedTask {
     pub offered: u64,
     /// When it is due first.
     pub due_at: WallTime,
+    /// By which zone's clocks it goes: the IANA name.
+    pub time_zone: String,
 }
 
 /// What a step did.

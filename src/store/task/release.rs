@@ -1,19 +1,26 @@
 //! Orders runs of their devices: within the task's window, not faster than it allows, and not more of them than a device holds.
 
+use jiff::tz::TimeZone;
 use rusqlite::params;
 use serde_json::Value;
 
 use super::run::{self, StoredRun, save};
 use super::targets::{Answer, Offers};
-use super::{ROWS_PER_STEP_MAX, Step, bad, parse};
+use super::{ROWS_PER_STEP_MAX, Step, parse};
 use crate::fleet::task::definition::{Definition, rollout};
+use crate::fleet::task::period::zoned_text;
+use crate::fleet::task::window::Window;
 use crate::store::error::StoreError;
 use crate::store::values::{time_from_sql, time_to_sql};
+use crate::store::zone;
 use crate::wire::limits::RUNS_PER_DEVICE_MAX;
 use crate::wire::time::WallTime;
 
 /// How long a run is put off whose device has as many as it holds, or has not said yet what it offers, in milliseconds.
 const PUT_OFF_MILLISECONDS: u64 = 10_000;
+
+/// After how long a task is looked at again whose time zone is not known, in milliseconds.
+const ZONE_MILLISECONDS: u64 = 3_600_000;
 
 /// What a rate counts in, in milliseconds.
 const MINUTE_MILLISECONDS: u64 = 60_000;
@@ -60,12 +67,21 @@ pub(super) fn release(step: &mut Step<'_>) -> Result<(), StoreError> {
 /// Releases at most so many runs of a task; how many it looked at.
 fn release_of(step: &mut Step<'_>, due: &Due, offers: &mut Offers, most: usize) -> Result<usize, StoreError> {
     let now = step.now;
-    let window = due.definition.window().map_err(bad)?;
-    if let Some(window) = window.filter(|window| !window.is_open(now)) {
-        let opens_at = window.opens_at(now);
-        wait(step, due.task, Some(opens_at), &format!("its window {window} opens at {opens_at}"))?;
+    let hours = match hours(&due.definition) {
+        Ok(hours) => hours,
+        Err(why) => {
+            let again = WallTime(now.0.saturating_add(ZONE_MILLISECONDS));
+            wait(step, due.task, Some(again), &format!("nobody knows when its window opens: {why}"))?;
+            return Ok(0);
+        }
+    };
+    if let Some((window, zone)) = hours.as_ref().filter(|(window, zone)| !window.is_open(now, zone)) {
+        let opens_at = window.opens_at(now, zone);
+        let why = format!("its window {window} opens at {}", zoned_text(opens_at, zone));
+        wait(step, due.task, Some(opens_at), &why)?;
         return Ok(0);
     }
+    let closes_at = hours.map(|(window, zone)| window.closes_at(now, &zone));
     let room = rollout(due.definition.rate_per_minute, released_lately(step, due)?);
     let most = most.min(usize::try_from(room).unwrap_or(usize::MAX));
     let sql = format!(
@@ -78,7 +94,7 @@ fn release_of(step: &mut Step<'_>, due: &Due, offers: &mut Offers, most: usize) 
     let found = run::all(step.connection, &sql, params![due.task, time_to_sql(now), limit])?;
     let looked_at = found.len();
     for mut stored in found {
-        release_one(step, due, offers, &mut stored)?;
+        release_one(step, due, offers, &mut stored, closes_at)?;
         save(step, &stored, false)?;
     }
     let sql = "SELECT min(not_before) FROM runs WHERE task = ?1 AND state = 'scheduled'";
@@ -95,11 +111,18 @@ fn release_of(step: &mut Step<'_>, due: &Due, offers: &mut Offers, most: usize) 
     Ok(looked_at)
 }
 
+/// In which hours runs of a task may begin, by which clocks; `None`: in all.
+fn hours(definition: &Definition) -> Result<Option<(Window, TimeZone)>, String> {
+    let window = definition.window()?;
+    window.map(|window| Ok((window, zone::find(&definition.time_zone)?))).transpose()
+}
+
 fn release_one(
     step: &Step<'_>,
     due: &Due,
     offers: &mut Offers,
     stored: &mut StoredRun,
+    closes_at: Option<WallTime>,
 ) -> Result<(), StoreError> {
     let now = step.now;
     let later = WallTime(now.0.saturating_add(PUT_OFF_MILLISECONDS));
@@ -114,8 +137,7 @@ fn release_one(
             stored.run.put_off(later, why);
         }
         Answer::Offered => {
-            let window = due.definition.window().map_err(bad)?;
-            stored.run.release(window.map(|window| window.closes_at(now)), now);
+            stored.run.release(closes_at, now);
         }
     }
     Ok(())

@@ -13,7 +13,8 @@ use crate::fleet::settings;
 use crate::fleet::task::definition::{
     EXPIRES_SECONDS_MAX, EXPIRES_SECONDS_MIN, RATE_PER_MINUTE_MAX, RETRIES_MAX, TIMEOUT_SECONDS_MAX,
 };
-use crate::fleet::task::schedule::{Schedule, Window};
+use crate::fleet::task::schedule::Schedule;
+use crate::fleet::task::window::Window;
 use crate::wire::api::{NewTask, TaskTargets};
 use crate::wire::limits::TASK_SETTINGS_BYTES_MAX;
 use crate::wire::units::{format_duration, parse_duration};
@@ -40,7 +41,7 @@ pub(in crate::client::cli) struct TaskCreate {
     /// A file with the task's settings, one JSON object; '-' reads standard input [default: {}]
     #[arg(long, value_name = "F.json")]
     file: Option<PathBuf>,
-    /// When: 'now', 'at' and a time, 'every' and a duration, or 'cron' and five fields, in UTC [default: now]
+    /// When: 'now', 'at' and a time, 'every' and a duration, or 'cron' and five fields [default: now]
     #[arg(long, value_name = "SPEC", value_parser = schedule)]
     schedule: Option<String>,
     /// For how long a run waits for its device, 1m to 30d [default: 24h]
@@ -55,9 +56,12 @@ pub(in crate::client::cli) struct TaskCreate {
     /// What it is called, for people
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
-    /// In which hours of a day (UTC) runs may begin, such as 22:00-05:00 [default: in all]
+    /// In which hours of a day runs may begin, such as 22:00-05:00 [default: in all]
     #[arg(long, value_name = "FROM-UNTIL", value_parser = window)]
     window: Option<String>,
+    /// By which zone's clocks schedule and window go: an IANA name, such as Europe/Berlin [default: the server's]
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<String>,
     /// On how many devices it begins within a minute at most [default: on all at once]
     #[arg(long, value_name = "N", value_parser = up_to(1, RATE_PER_MINUTE_MAX))]
     rate: Option<u32>,
@@ -115,6 +119,7 @@ impl TaskCreate {
             continuous: self.continuous,
             schedule: self.schedule,
             window: self.window,
+            time_zone: self.time_zone,
             expires_seconds: self.expires,
             timeout_seconds: self.timeout,
             retries: self.retries,

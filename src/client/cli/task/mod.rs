@@ -10,7 +10,7 @@ mod words;
 use clap::Subcommand;
 
 use super::Failure;
-use super::output::{NOTHING_THERE, Output, plain, time_or_nothing};
+use super::output::{NOTHING_THERE, Output, plain};
 use crate::client::Client;
 use crate::wire::api::{RunState, Task, TaskQuery, TaskState};
 use crate::wire::id::TaskId;
@@ -29,10 +29,12 @@ pub(super) enum TaskCommand {
     #[command(after_help = "Examples:
   musterctl task create --application till --kind backup --device till-17 till-18 --wait
   musterctl task create --application till --kind update --group /shops --file update.json --rate 20 --abort-percent 10
-  musterctl task create --application till --kind backup --group /shops --schedule 'cron 0 3 * * *' --timeout 2h
+  musterctl task create --application till --kind backup --group /shops --schedule 'cron 0 3 * * *' --time-zone Europe/Berlin --timeout 2h
   musterctl task create --application till --kind restart --all --schedule 'at 2026-11-24T23:00:00Z' --window 22:00-05:00
   echo '{\"level\": 3}' | musterctl task create --application till --kind clean --device till-17 --file - --expires 1h
 
+A zone is an IANA name. A time that its clocks skip in spring comes at the change, one that they show twice in autumn comes once;
+with '*' in the minute or hour of 'cron' it follows the clocks, as in cron(8).
 Connected devices begin at once, the others are woken. A device that does not come within --expires does not run it.
 With --wait: exit code 0 when every run succeeded, 1 otherwise; of more than 50 runs only those are listed that did not.")]
     Create(Box<TaskCreate>),
@@ -72,7 +74,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: TaskCommand
         TaskCommand::List { state, application } => {
             let query = TaskQuery { state, application, ..TaskQuery::default() };
             output.list(
-                &["ID", "NAME", "APPLICATION", "KIND", "TARGETS", "SCHEDULE", "STATE", "RUNS", "NEXT (UTC)"],
+                &["ID", "NAME", "APPLICATION", "KIND", "TARGETS", "SCHEDULE", "STATE", "RUNS", "NEXT"],
                 client.tasks(query),
                 "no tasks: make one with 'musterctl task create'",
                 row,
@@ -96,7 +98,7 @@ fn row(task: &Task) -> Vec<String> {
         task.schedule.clone(),
         task.state.name().to_owned(),
         words::summary(&task.runs),
-        time_or_nothing(task.next_at),
+        task.next_local.clone().unwrap_or_else(|| NOTHING_THERE.into()),
     ]
 }
 
@@ -141,7 +143,9 @@ mod tests {
             state,
             why: String::new(),
             created_at: Timestamp(WallTime(1_795_514_400_000)),
+            time_zone: "Europe/Berlin".into(),
             next_at: None,
+            next_local: None,
             due_at: None,
             runs: runs.iter().map(|(state, runs)| RunCount { state: *state, runs: *runs }).collect(),
         }

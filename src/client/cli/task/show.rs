@@ -118,7 +118,8 @@ fn facts(detail: &TaskDetail) -> Vec<(&'static str, String)> {
         ("settings", serde_json::to_string(&detail.settings).unwrap_or_default()),
         ("targets", format!("{}{later}", words::targets(&task.targets, NAMES_MAX))),
         ("schedule", task.schedule.clone()),
-        ("window", detail.window.as_ref().map_or_else(|| "all hours".into(), |hours| format!("{hours} UTC"))),
+        ("window", detail.window.clone().unwrap_or_else(|| "all hours".into())),
+        ("time zone", task.time_zone.clone()),
         ("expires", format!("a run waits for its device for {}", duration(detail.expires_seconds.into()))),
         ("timeout", duration(detail.timeout_seconds.into())),
         ("retries", detail.retries.to_string()),
@@ -133,7 +134,7 @@ fn facts(detail: &TaskDetail) -> Vec<(&'static str, String)> {
         ("state", format!("{}{why}", task.state.name())),
         ("created", time(task.created_at)),
         ("last due", time_or_nothing(task.due_at)),
-        ("next due", time_or_nothing(task.next_at)),
+        ("next due", task.next_local.clone().unwrap_or_else(nothing)),
         ("runs", words::summary(&task.runs)),
     ]
 }

@@ -1,6 +1,6 @@
 //! Tasks and their runs, in words for people.
 
-use crate::client::cli::output::{NOTHING_THERE, count, time};
+use crate::client::cli::output::{NOTHING_THERE, count, plain};
 use crate::fleet::task::schedule::Schedule;
 use crate::wire::api::{CreatedTask, RunCount, RunState, TaskTargets};
 
@@ -74,7 +74,9 @@ pub(super) fn created(created: &CreatedTask, schedule: Option<&str>) -> String {
     let due = match schedule.map_or(Ok(Schedule::Now), str::parse) {
         Ok(Schedule::Now) => "due now".into(),
         Ok(every @ Schedule::Every(_)) => format!("due now, and {every}"),
-        Ok(Schedule::At(_) | Schedule::Cron(_)) | Err(_) => format!("due {} UTC", time(created.due_at)),
+        Ok(Schedule::At(_) | Schedule::AtLocal(_) | Schedule::Cron(_)) | Err(_) => {
+            format!("due {}", plain(&created.due_local))
+        }
     };
     format!("{devices}{offered}; {due}")
 }
@@ -120,7 +122,9 @@ mod tests {
     fn a_new_task_says_whom_it_is_for_and_when_it_is_due() {
         let text = |devices, offered, schedule| {
             let due_at = Timestamp(WallTime(1_795_514_400_123));
-            created(&CreatedTask { id: TaskId(1), devices, offered, due_at }, schedule)
+            let due_local = "2026-11-24T11:00:00+01:00[Europe/Berlin]".into();
+            let time_zone = "Europe/Berlin".into();
+            created(&CreatedTask { id: TaskId(1), devices, offered, due_at, due_local, time_zone }, schedule)
         };
         assert_eq!(text(12, 10, None), "12 devices, 10 of which offer it; due now");
         assert_eq!(text(12, 12, Some("now")), "12 devices, all of which offer it; due now");
@@ -129,6 +133,6 @@ mod tests {
         assert_eq!(text(1, 0, None), "1 device, which does not offer it; due now");
         assert_eq!(text(0, 0, Some("every 360m")), "0 devices as things stand; due now, and every 6h");
         let cron = text(2, 0, Some("cron 0 3 * * *"));
-        assert_eq!(cron, "2 devices, none of which offers it; due 2026-11-24 10:00:00 UTC");
+        assert_eq!(cron, "2 devices, none of which offers it; due 2026-11-24T11:00:00+01:00[Europe/Berlin]");
     }
 }

@@ -1,13 +1,16 @@
+use jiff::ToSpan as _;
+use jiff::tz::TimeZoneDatabase;
 use proptest::prelude::*;
 
 use super::*;
+use crate::fleet::task::period::{first_at, zoned_text};
 
 fn time(text: &str) -> WallTime {
     text.parse().unwrap()
 }
 
 fn next(expression: &str, after: &str) -> Option<String> {
-    let next = Cron::parse(expression).unwrap().next_after(time(after));
+    let next = Cron::parse(expression).unwrap().next_after(time(after), &TimeZone::UTC);
     next.map(|at| at.to_string().replace(":00.000Z", ""))
 }
 
@@ -46,9 +49,10 @@ fn what_never_matches_is_told_in_bounded_time() {
         assert_eq!(next(expression, "2026-11-24T00:00:00Z"), None, "{expression}");
     }
     let every_minute = Cron::parse("* * * * *").unwrap();
-    assert_eq!(every_minute.next_after(WallTime(u64::MAX)), None);
-    assert_eq!(every_minute.next_after(time("9999-12-30T21:58:00Z")), Some(time("9999-12-30T21:59:00Z")));
-    assert_eq!(every_minute.next_after(WallTime(253_402_207_200_000)), None, "time ends");
+    assert_eq!(every_minute.next_after(WallTime(u64::MAX), &TimeZone::UTC), None);
+    let last = every_minute.next_after(time("9999-12-30T21:58:00Z"), &TimeZone::UTC);
+    assert_eq!(last, Some(time("9999-12-30T21:59:00Z")));
+    assert_eq!(every_minute.next_after(WallTime(253_402_207_200_000), &TimeZone::UTC), None, "time ends");
 }
 
 #[test]
@@ -76,6 +80,179 @@ fn errors_name_the_field_and_what_is_allowed() {
     assert!(Cron::parse(&"*".repeat(257)).unwrap_err().contains("at most 256 bytes"));
 }
 
+fn zone(name: &str) -> TimeZone {
+    TimeZoneDatabase::bundled().get(name).unwrap()
+}
+
+/// The matches in a zone from a time on, as its clocks show them, without year, seconds and the zone's name.
+fn matches(name: &str, expression: &str, after: &str, count: usize) -> Vec<String> {
+    let (zone, cron) = (zone(name), Cron::parse(expression).unwrap());
+    let first = cron.next_after(time(after), &zone);
+    let all = std::iter::successors(first, |at| cron.next_after(*at, &zone)).take(count);
+    all.map(|at| {
+        let text = zoned_text(at, &zone);
+        let seconds = text.find(":00+").or_else(|| text.find(":00-")).unwrap();
+        format!("{}{}", &text[5..seconds], &text[seconds + 3..text.find('[').unwrap()])
+    })
+    .collect()
+}
+
+#[test]
+fn a_time_that_is_skipped_comes_at_the_change_and_one_that_is_shown_twice_comes_once() {
+    for (name, expression, after, expected) in [
+        // From 02:00 to 03:00 on 29 March, back from 03:00 to 02:00 on 25 October.
+        (
+            "Europe/Berlin",
+            "30 2 * * *",
+            "2026-03-27T12:00:00Z",
+            ["03-28T02:30+01:00", "03-29T03:00+02:00", "03-30T02:30+02:00"],
+        ),
+        (
+            "Europe/Berlin",
+            "0,30 2,3 * * *",
+            "2026-03-29T00:59:59Z",
+            ["03-29T03:00+02:00", "03-29T03:30+02:00", "03-30T02:00+02:00"],
+        ),
+        (
+            "Europe/Berlin",
+            "59 1 * * *",
+            "2026-03-28T12:00:00Z",
+            ["03-29T01:59+01:00", "03-30T01:59+02:00", "03-31T01:59+02:00"],
+        ),
+        (
+            "Europe/Berlin",
+            "30 2 * * *",
+            "2026-10-24T12:00:00Z",
+            ["10-25T02:30+02:00", "10-26T02:30+01:00", "10-27T02:30+01:00"],
+        ),
+        (
+            "Europe/Berlin",
+            "0 2,3 * * *",
+            "2026-10-24T12:00:00Z",
+            ["10-25T02:00+02:00", "10-25T03:00+01:00", "10-26T02:00+01:00"],
+        ),
+        (
+            "Europe/Berlin",
+            "30 2 * * *",
+            "2026-10-25T00:30:00Z",
+            ["10-26T02:30+01:00", "10-27T02:30+01:00", "10-28T02:30+01:00"],
+        ),
+        (
+            "America/New_York",
+            "15 2 8 3 *",
+            "2026-01-01T00:00:00Z",
+            ["03-08T03:00-04:00", "03-08T02:15-05:00", "03-08T02:15-05:00"],
+        ),
+        (
+            "America/New_York",
+            "30 1 * * *",
+            "2026-10-31T12:00:00Z",
+            ["11-01T01:30-04:00", "11-02T01:30-05:00", "11-03T01:30-05:00"],
+        ),
+        // By half an hour: from 02:00 to 02:30 on 4 October, back from 02:00 to 01:30 on 5 April.
+        (
+            "Australia/Lord_Howe",
+            "15 2 * * *",
+            "2026-10-03T00:00:00Z",
+            ["10-04T02:30+11:00", "10-05T02:15+11:00", "10-06T02:15+11:00"],
+        ),
+        (
+            "Australia/Lord_Howe",
+            "45 1 * * *",
+            "2026-04-04T00:00:00Z",
+            ["04-05T01:45+11:00", "04-06T01:45+10:30", "04-07T01:45+10:30"],
+        ),
+        // At midnight: on 6 September there is no 00:30, on 4 April 23:30 comes twice.
+        (
+            "America/Santiago",
+            "30 0 * * *",
+            "2026-09-05T12:00:00Z",
+            ["09-06T01:00-03:00", "09-07T00:30-03:00", "09-08T00:30-03:00"],
+        ),
+        (
+            "America/Santiago",
+            "30 23 * * *",
+            "2026-04-04T12:00:00Z",
+            ["04-04T23:30-03:00", "04-05T23:30-04:00", "04-06T23:30-04:00"],
+        ),
+        // A day that was left out is a correction: what was in it never comes.
+        (
+            "Pacific/Apia",
+            "0 9 * * *",
+            "2011-12-29T00:00:00Z",
+            ["12-29T09:00-10:00", "12-31T09:00+14:00", "01-01T09:00+14:00"],
+        ),
+    ] {
+        assert_eq!(matches(name, expression, after, 3), expected, "{expression} in {name} after {after}");
+    }
+}
+
+#[test]
+fn a_wildcard_follows_the_clock_at_once() {
+    for (name, expression, after, expected) in [
+        (
+            "Europe/Berlin",
+            "*/30 2 * * *",
+            "2026-03-28T12:00:00Z",
+            ["03-30T02:00+02:00", "03-30T02:30+02:00", "03-31T02:00+02:00"],
+        ),
+        (
+            "Europe/Berlin",
+            "0 * * * *",
+            "2026-03-28T23:30:00Z",
+            ["03-29T01:00+01:00", "03-29T03:00+02:00", "03-29T04:00+02:00"],
+        ),
+        (
+            "Europe/Berlin",
+            "30 */2 * * *",
+            "2026-03-29T00:00:00Z",
+            ["03-29T04:30+02:00", "03-29T06:30+02:00", "03-29T08:30+02:00"],
+        ),
+        (
+            "Europe/Berlin",
+            "30 * * * *",
+            "2026-10-25T00:00:00Z",
+            ["10-25T02:30+02:00", "10-25T02:30+01:00", "10-25T03:30+01:00"],
+        ),
+        (
+            "Europe/Berlin",
+            "*/20 2 * * *",
+            "2026-10-25T00:30:00Z",
+            ["10-25T02:40+02:00", "10-25T02:00+01:00", "10-25T02:20+01:00"],
+        ),
+        (
+            "Australia/Lord_Howe",
+            "0 * * * *",
+            "2026-10-03T14:45:00Z",
+            ["10-04T03:00+11:00", "10-04T04:00+11:00", "10-04T05:00+11:00"],
+        ),
+        (
+            "Australia/Lord_Howe",
+            "45 * * * *",
+            "2026-04-04T14:00:00Z",
+            ["04-05T01:45+11:00", "04-05T01:45+10:30", "04-05T02:45+10:30"],
+        ),
+    ] {
+        assert_eq!(matches(name, expression, after, 3), expected, "{expression} in {name} after {after}");
+    }
+}
+
+/// Zones with changes of an hour, of half an hour, at midnight, against the seasons, four times a year, and without any.
+const ZONES: [&str; 12] = [
+    "Europe/Berlin",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "America/Santiago",
+    "Africa/Cairo",
+    "Asia/Beirut",
+    "Africa/Casablanca",
+    "Antarctica/Troll",
+    "America/Scoresbysund",
+    "Pacific/Chatham",
+    "Asia/Kathmandu",
+    "UTC",
+];
+
 /// A field of numbers as the expression's text, and as a list of what matches.
 fn field(lowest: u32, highest: u32) -> impl Strategy<Value = (String, Vec<u32>)> {
     let all = move || (lowest..=highest).collect::<Vec<_>>();
@@ -96,7 +273,7 @@ fn field(lowest: u32, highest: u32) -> impl Strategy<Value = (String, Vec<u32>)>
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn it_agrees_with_looking_at_every_minute(
@@ -126,14 +303,70 @@ proptest! {
         let searched = start / 60 + 1..start / 60 + 1 + 6 * 1_440;
         let end = searched.end;
         let expected = searched.into_iter().find(|minutes| matches(*minutes));
-        let found = cron.next_after(WallTime(start * 1_000)).map(|at| at.0 / 60_000);
+        let found = cron.next_after(WallTime(start * 1_000), &TimeZone::UTC).map(|at| at.0 / 60_000);
         prop_assert_eq!(found.filter(|minutes| *minutes < end), expected);
+    }
+
+    #[test]
+    fn no_daily_time_is_left_out_or_comes_twice_in_ten_years(zone_number: prop::sample::Index, minute in 0i8..60, hour in 0i8..24) {
+        let names: Vec<_> = TimeZoneDatabase::bundled().available().map(|name| name.to_string()).collect();
+        let name = zone_number.get(&names);
+        let (zone, cron) = (zone(name), Cron::parse(&format!("{minute} {hour} * * *")).unwrap());
+        let mut day = Date::constant(2026, 1, 1);
+        let mut at = first_at(day.at(hour, minute, 0, 0), &zone).unwrap();
+        for _ in 0..3_653 {
+            day = day.tomorrow().unwrap();
+            let next = first_at(day.at(hour, minute, 0, 0), &zone);
+            prop_assert_eq!(cron.next_after(at, &zone), next, "{} in {} after {}", cron, name, zoned_text(at, &zone));
+            at = next.unwrap();
+        }
+    }
+
+    #[test]
+    fn the_next_time_is_ahead_and_none_is_left_out(
+        zone_number in 0..ZONES.len(),
+        minute in field(0, 59),
+        hour in field(0, 23),
+        start in 1_767_225_600u64..2_082_758_400,
+        ahead in 0u64..86_400,
+    ) {
+        let zone = zone(ZONES[zone_number]);
+        // Close to a change, where the zone has any.
+        let start = i64::try_from(start).unwrap();
+        let change = zone.following(Timestamp::from_second(start).unwrap()).next();
+        let start = change.map_or(start, |change| change.timestamp().as_second() - i64::try_from(ahead).unwrap());
+        let cron = Cron::parse(&format!("{} {} * * *", minute.0, hour.0)).unwrap();
+        let shown = |second: i64| {
+            let civil = zone.to_datetime(Timestamp::from_second(second).unwrap());
+            let is = |numbers: &[u32], number: i8| numbers.contains(&u32::try_from(number).unwrap());
+            (civil, is(&minute.1, civil.minute()) && is(&hour.1, civil.hour()))
+        };
+        let is_wildcard = cron.to_string()[..cron.to_string().len() - 6].contains('*');
+        let is_match = |second: i64| {
+            let (civil, is_shown) = shown(second);
+            if is_wildcard {
+                return is_shown;
+            }
+            let before = zone.to_datetime(Timestamp::from_second(second - 1).unwrap());
+            let skipped = (civil - before).get_minutes() + i64::from((civil - before).get_hours()) * 60;
+            let is_in_skipped = (1..=skipped).any(|minutes| {
+                let civil = civil - minutes.minutes();
+                minute.1.contains(&u32::try_from(civil.minute()).unwrap()) && hour.1.contains(&u32::try_from(civil.hour()).unwrap())
+            });
+            let was_shown = (1..180).any(|minutes| shown(second - minutes * 60).0 == civil);
+            is_in_skipped || (is_shown && !was_shown)
+        };
+        let first = (start.div_euclid(60) + 1) * 60;
+        let expected = (0..3 * 1_440).map(|minutes| first + minutes * 60).find(|second| is_match(*second));
+        let found = cron.next_after(WallTime(u64::try_from(start).unwrap() * 1_000), &zone);
+        let found = found.map(|at| i64::try_from(at.0 / 1_000).unwrap());
+        prop_assert_eq!(found, expected, "{} in {} after {}", cron, ZONES[zone_number], start);
     }
 
     #[test]
     fn any_text_is_judged_without_panic(text in "\\PC{0,40}|([0-9*/,-]{1,6} ){4}[0-9*/,-]{1,6}", time: u64) {
         if let Ok(cron) = Cron::parse(&text) {
-            prop_assert!(cron.next_after(WallTime(time)).is_none_or(|at| at.0 > time));
+            prop_assert!(cron.next_after(WallTime(time), &TimeZone::UTC).is_none_or(|at| at.0 > time));
         }
     }
 }

@@ -19,10 +19,13 @@ fn what_is_left_out_has_its_default() {
 
 #[test]
 fn a_definition_survives_its_text() {
-    let text = r#"{"name":"night update","targets":{"group":"europe/shops"},"is_continuous":true,"schedule":"cron 0 3 * * *","window":"22:00-05:00","expires_seconds":3600,"timeout_seconds":60,"retries":3,"rate_per_minute":20,"abort_percent":10,"may_repeat":true}"#;
+    let text = r#"{"name":"night update","targets":{"group":"europe/shops"},"is_continuous":true,"schedule":"cron 0 3 * * *","window":"22:00-05:00","time_zone":"Europe/Berlin","expires_seconds":3600,"timeout_seconds":60,"retries":3,"rate_per_minute":20,"abort_percent":10,"may_repeat":true}"#;
     let definition: Definition = serde_json::from_str(text).unwrap();
     assert_eq!(definition.validate(), Ok(()));
     assert_eq!(serde_json::to_string(&definition).unwrap(), text);
+    let older: Definition =
+        serde_json::from_str(&text.replace(r#""time_zone":"Europe/Berlin","#, "")).unwrap();
+    assert_eq!(older, Definition { time_zone: "UTC".into(), ..definition }, "made when there was no choice");
     let devices = Definition::new(Targets::Devices(vec![DeviceId(7)]));
     let text = serde_json::to_string(&devices).unwrap();
     assert!(text.contains(r#""targets":{"devices":["0000000000000007"]}"#), "{text}");

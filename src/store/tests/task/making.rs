@@ -1,9 +1,38 @@
 //! What is made of a task, and when.
 
+use jiff::tz::TimeZone;
+
 use super::*;
 
 fn refused(result: Result<CreatedTask, StoreError>) -> String {
     result.unwrap_err().to_string()
+}
+
+#[test]
+fn a_task_is_due_and_has_its_window_by_the_clocks_of_its_zone() {
+    let house = House::new(1);
+    let device = house.fleet.devices[0];
+    // 10:00 UTC, where it begins, is 15:45 there.
+    let in_kathmandu =
+        Definition { time_zone: "asia/kathmandu".into(), expires_seconds: 3_600, ..all_devices() };
+    let cron = house.create(Definition { schedule: "cron 0 16 * * *".into(), ..in_kathmandu.clone() });
+    assert_eq!(house.task(cron).definition.time_zone, "Asia/Kathmandu", "as it is written");
+    let window = Some("16:15-16:30".into());
+    let hours = house.create(Definition { window, ..in_kathmandu.clone() });
+    let why = "its window 16:15-16:30 opens at 2026-11-24T16:15:00+05:45[Asia/Kathmandu]";
+    assert_eq!(house.task(hours).why, why);
+    house.pass(899);
+    assert_eq!(house.states(cron).get(&device), None);
+    house.pass(1);
+    assert_eq!(house.states(cron)[&device], [RunState::Pending]);
+    assert_eq!(house.task(cron).next_at, Some(WallTime(START.0 + (900 + 86_400) * 1_000)));
+    house.pass(900);
+    assert_eq!(house.states(hours)[&device], [RunState::Pending]);
+    house.pass(900);
+    assert_eq!(house.states(hours)[&device], [RunState::Scheduled], "its window has closed");
+    let nowhere = Definition { time_zone: "Asia/Nowhere".into(), ..in_kathmandu };
+    let said = refused(house.try_create(nowhere, json!({})));
+    assert!(said.contains("'time_zone': 'Asia/Nowhere' is not a time zone (an IANA name, such as"), "{said}");
 }
 
 #[test]
@@ -101,7 +130,8 @@ fn a_snapshot_stays_as_it_was_and_a_continuous_task_takes_newcomers_along() {
     house.move_to(second, "/shops");
     let shops = Definition::new(Targets::Group("/shops".into()));
     let later = Definition { schedule: "at 2026-11-24T11:00:00Z".into(), ..shops.clone() };
-    let hour = later.schedule().unwrap().first(START).unwrap().0.saturating_sub(START.0) / 1_000;
+    let hour =
+        later.schedule().unwrap().first(START, &TimeZone::UTC).unwrap().0.saturating_sub(START.0) / 1_000;
     let snapshot = house.create(later.clone());
     let continuous = house.create(Definition { is_continuous: true, ..shops });
     assert_eq!(house.states(continuous).keys().copied().collect::<Vec<_>>(), [first, second]);
