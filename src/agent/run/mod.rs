@@ -19,7 +19,7 @@ mod tasks;
 mod wakes;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mio::{Events, Poll, Token, Waker};
@@ -44,6 +44,7 @@ use super::settings::Settings;
 use super::slots::{SlotError, Slots};
 use super::spool::{Spool, SpoolError};
 use super::talk::tls_of;
+use super::task::files::uptime_milliseconds;
 use super::task::kept::Runs;
 use super::watch::Watch;
 use crate::machine::agent::{Action, AgentMachine, AgentStart, AgentState, SpoolState, SyncResult};
@@ -206,7 +207,8 @@ impl Agent {
         let mut machine = machine(&directory, &spool, datagrams.reach(), random()?)?;
         machine.set_own_interval(&now, own.interval_seconds);
         let managed = managed::open(&directory, now.wall)?;
-        let runs = Runs::open(directory.path(), &now).map_err(RunError::Runs)?;
+        let runs = Runs::open(directory.path(), &now, host::boot_id(Path::new("/")), uptime_milliseconds());
+        let runs = runs.map_err(RunError::Runs)?;
         let poll = Poll::new()?;
         let path = context.socket();
         let clients = Clients::listen(&path, settings.socket.mode, poll.registry(), LOCAL)

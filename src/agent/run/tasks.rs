@@ -3,6 +3,7 @@
 use super::{Agent, Now, RUNS};
 use crate::agent::local::protocol::RunStatus;
 use crate::agent::settings::CONCURRENT_RUNS_MAX;
+use crate::agent::task::files::uptime_milliseconds;
 use crate::agent::task::plan::plan;
 use crate::wire::id::RunId;
 use crate::wire::task::{RunAck, RunOrder};
@@ -48,6 +49,7 @@ impl Agent {
     pub(super) fn work_on_runs(&mut self, now: &Now) {
         // An agent that is about to end begins nothing; what runs goes on under its supervisor.
         if self.farewell.is_none() {
+            self.runs.note_uptime(uptime_milliseconds(), now);
             self.runs.work(&self.settings, self.poll.registry(), RUNS, now);
         }
         for update in self.runs.take_news() {

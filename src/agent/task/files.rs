@@ -45,6 +45,38 @@ pub struct Accepted {
     /// When it came, by the device's clock.
     #[n(1)]
     pub at: WallTime,
+    /// In which boot of the system it came; left out by older agents, empty where the system does not tell.
+    #[n(2)]
+    pub boot: Option<String>,
+    /// How long the system had been up then, in milliseconds, sleep included: a clock that can't be set.
+    #[n(3)]
+    pub uptime_milliseconds: Option<u64>,
+}
+
+impl Accepted {
+    /// How long ago it came, in milliseconds. Within one boot that is certain; over a reboot it is what the wall clock says, which may be
+    /// wrong, and at least the time since the boot.
+    #[must_use]
+    pub fn age_milliseconds(&self, wall: WallTime, boot: &str, uptime_milliseconds: u64) -> u64 {
+        let by_wall = wall.0.saturating_sub(self.at.0);
+        match (self.boot.as_deref().filter(|then| !then.is_empty()), self.uptime_milliseconds) {
+            (Some(then), Some(at)) if then == boot => uptime_milliseconds.saturating_sub(at),
+            (Some(_), Some(_)) if !boot.is_empty() => by_wall.max(uptime_milliseconds),
+            _ => by_wall,
+        }
+    }
+}
+
+/// How long the system has been up, in milliseconds, sleep included (`CLOCK_BOOTTIME`, clock_gettime(2)).
+#[must_use]
+pub fn uptime_milliseconds() -> u64 {
+    #[cfg(target_os = "linux")]
+    let clock = rustix::time::ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    let clock = rustix::time::ClockId::Monotonic;
+    let time = rustix::time::clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    seconds.saturating_mul(1_000).saturating_add(u64::try_from(time.tv_nsec / 1_000_000).unwrap_or_default())
 }
 
 /// `progress`

@@ -19,6 +19,9 @@ use crate::wire::limits::RUNS_PER_DEVICE_MAX;
 use crate::wire::task::{RunAck, RunOrder, RunStage, RunUpdate, digest_of};
 use crate::wire::time::{Moment, Now, WallTime};
 
+/// The least that counts as the system's sleep, in milliseconds.
+const SLEPT_MILLISECONDS_MIN: u64 = 1_000;
+
 /// What is said of a run that nobody knows the end of.
 pub(super) const INTERRUPTED: &str = "interrupted: the device or its agent was stopped while it ran";
 
@@ -26,6 +29,10 @@ pub(super) const INTERRUPTED: &str = "interrupted: the device or its agent was s
 #[derive(Debug)]
 pub struct Runs {
     directory: PathBuf,
+    /// Which boot of the system this is; empty where it does not tell.
+    boot: String,
+    /// How far the system's uptime is ahead of the moments that this is told, in milliseconds: more after each sleep.
+    uptime_ahead: u64,
     tombstones: Tombstones,
     pub(super) runs: BTreeMap<RunId, Run>,
     /// To be reported.
@@ -82,11 +89,11 @@ impl Run {
 }
 
 impl Runs {
-    /// Finds what an earlier agent left behind.
+    /// Finds what an earlier agent left behind. `boot` and `uptime_milliseconds` are as in [`Accepted`].
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn open(data: &Path, now: &Now) -> io::Result<Self> {
+    pub fn open(data: &Path, now: &Now, boot: String, uptime_milliseconds: u64) -> io::Result<Self> {
         let directory = data.join("runs");
         DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         let directory = directory.canonicalize()?;
@@ -100,8 +107,14 @@ impl Runs {
                 Tombstones::empty(&directory)
             }
         };
-        let mut runs =
-            Self { directory: directory.clone(), tombstones, runs: BTreeMap::new(), news: Vec::new() };
+        let mut runs = Self {
+            directory: directory.clone(),
+            boot,
+            uptime_ahead: ahead(uptime_milliseconds, now),
+            tombstones,
+            runs: BTreeMap::new(),
+            news: Vec::new(),
+        };
         for entry in fs::read_dir(&directory)? {
             let entry = entry?;
             if let Some(run) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
@@ -123,8 +136,10 @@ impl Runs {
             Content::Whole(accepted) => (accepted, false),
             Content::Torn => (unreadable(run), true),
         };
-        let begin_by = begin_by(&accepted, now);
-        let Accepted { order, at } = accepted;
+        let age = accepted.age_milliseconds(now.wall, &self.boot, self.uptime(now));
+        let Accepted { order, at, .. } = accepted;
+        let left = (u64::from(order.start_within_seconds) * 1_000).saturating_sub(age);
+        let begin_by = now.moment.plus_milliseconds(left);
         let mut kept =
             Run { order, at, directory: directory.to_owned(), serials, stage: Stage::Waiting { begin_by } };
         let was_begun = directory.join(PLAN).exists() || directory.join(RESULT).exists();
@@ -144,6 +159,26 @@ impl Runs {
         // What is over is said with everything else by `all_last_words`.
         self.news.clear();
         Ok(())
+    }
+
+    fn uptime(&self, now: &Now) -> u64 {
+        (now.moment.0 / 1_000).saturating_add(self.uptime_ahead)
+    }
+
+    /// Counts the time that the system has slept: it is over for runs that wait. To be told before [`Runs::work`].
+    pub fn note_uptime(&mut self, uptime_milliseconds: u64, now: &Now) {
+        let ahead = ahead(uptime_milliseconds, now);
+        let slept = ahead.saturating_sub(self.uptime_ahead);
+        // Two clocks that are read one after the other differ by a little each time.
+        if slept < SLEPT_MILLISECONDS_MIN {
+            return;
+        }
+        self.uptime_ahead = ahead;
+        for run in self.runs.values_mut() {
+            if let Stage::Waiting { begin_by } = &mut run.stage {
+                *begin_by = Moment(begin_by.0.saturating_sub(slept.saturating_mul(1_000)));
+            }
+        }
     }
 
     /// What is known of all runs that are over, for a server that may not have heard it.
@@ -176,7 +211,12 @@ impl Runs {
         }
         let directory = self.directory.join(order.run.to_string());
         DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-        let accepted = Accepted { order: order.clone(), at: now.wall };
+        let accepted = Accepted {
+            order: order.clone(),
+            at: now.wall,
+            boot: Some(self.boot.clone()),
+            uptime_milliseconds: Some(self.uptime(now)),
+        };
         let serials = Serials::above(stone.map_or(0, |stone| stone.serial));
         files::write(&directory, ORDER, &accepted)?;
         sync_directory(&self.directory)?;
@@ -306,11 +346,8 @@ impl Runs {
     }
 }
 
-/// Until when a run must have begun: what passed while no agent ran is known by the wall clock alone.
-fn begin_by(accepted: &Accepted, now: &Now) -> Moment {
-    let passed_seconds = now.wall.0.saturating_sub(accepted.at.0) / 1_000;
-    let left_seconds = u64::from(accepted.order.start_within_seconds).saturating_sub(passed_seconds);
-    now.moment.plus_seconds(left_seconds)
+fn ahead(uptime_milliseconds: u64, now: &Now) -> u64 {
+    uptime_milliseconds.saturating_sub(now.moment.0 / 1_000)
 }
 
 /// Stands for an order that is damaged.
@@ -324,5 +361,5 @@ fn unreadable(run: RunId) -> Accepted {
         start_within_seconds: 0,
         may_repeat: false,
     };
-    Accepted { order, at: WallTime(0) }
+    Accepted { order, at: WallTime(0), boot: None, uptime_milliseconds: None }
 }

@@ -13,6 +13,7 @@ use crate::wire::task::{RunAck, RunOrder, RunStage, RunUpdate, digest_of};
 use crate::wire::time::{Moment, Now, WallTime};
 
 const RUN: RunId = RunId(7);
+const BOOT: &str = "this boot";
 
 fn at(seconds: u64) -> Now {
     Now { moment: Moment(0).plus_seconds(seconds), wall: WallTime(1_000_000 + seconds * 1_000) }
@@ -59,7 +60,20 @@ impl Device {
 
     /// An agent starts on what is on the disk.
     fn start(&self) -> Runs {
-        Runs::open(self.0.path(), &at(1)).unwrap()
+        self.start_at(&at(1), BOOT, 1_000_001)
+    }
+
+    /// An agent starts then, in a boot of the system that is so old.
+    fn start_at(&self, now: &Now, boot: &str, uptime_milliseconds: u64) -> Runs {
+        Runs::open(self.0.path(), now, boot.into(), uptime_milliseconds).unwrap()
+    }
+
+    /// Whether the run waits, so long after this agent's start.
+    fn waits(runs: &mut Runs, now: &Now) -> bool {
+        let poll = mio::Poll::new().unwrap();
+        // Without a definition it is rejected as soon as it could begin: what comes too late is put off before that.
+        runs.work(&Settings::default(), poll.registry(), 0, now);
+        stages(&runs.take_news()) != [RunStage::NotNow]
     }
 
     fn path(&self) -> PathBuf {
@@ -183,6 +197,35 @@ fn what_had_no_turn_in_time_is_put_off_and_may_come_again() {
         assert!(again[0].serial > said[0].serial, "{again:?}");
         fs::remove_dir_all(device.path()).unwrap();
     }
+}
+
+#[test]
+fn how_long_a_run_may_wait_hangs_on_no_clock_that_can_be_set() {
+    const YEARS: u64 = 10 * 365 * 86_400;
+    // It was accepted when the system had been up for 1000 s, and may wait for 600.
+    let after = |wall_seconds: u64, boot: &str, uptime_seconds: u64| {
+        let (device, _) = Device::with_run();
+        let now = Now { moment: Moment(0), ..at(wall_seconds) };
+        let mut runs = device.start_at(&now, boot, uptime_seconds * 1_000);
+        Device::waits(&mut runs, &now)
+    };
+    assert!(
+        after(YEARS, BOOT, 1_599) && after(0, BOOT, 1_599),
+        "in the same boot the wall clock says nothing"
+    );
+    assert!(!after(0, BOOT, 1_602), "an agent that was away for too long");
+    assert!(after(590, "the next", 20) && !after(610, "the next", 20), "over a reboot there is nothing else");
+    assert!(!after(0, "the next", 601), "but the time since that has passed");
+}
+
+#[test]
+fn the_time_that_a_device_sleeps_counts() {
+    let (_device, mut runs) = Device::with_run();
+    runs.note_uptime(1_299_001, &at(300));
+    assert_eq!(runs.next_timeout(), Some(at(600).moment), "nothing but time has passed");
+    runs.note_uptime(1_500_001, &at(301));
+    assert!(runs.next_timeout().unwrap() <= at(402).moment, "it has slept for 200 s");
+    assert!(!Device::waits(&mut runs, &at(403)));
 }
 
 #[test]
