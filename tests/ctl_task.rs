@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ctl_support::{Ran, TestServer, now};
 use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
+use muster::store::TaskTime;
 use muster::wire::digest::Digest;
 use muster::wire::id::{DeviceId, Epoch, RunId};
 use muster::wire::section::{HostFacts, Section};
@@ -94,7 +95,7 @@ impl House {
 
     /// Does what is due at the server.
     fn work(&self) {
-        while self.server.store.step_tasks(now()).unwrap().has_more {}
+        while self.server.store.step_tasks(TaskTime::certain(now())).unwrap().has_more {}
     }
 
     /// What a device says of a run of the list that `task show --json` has.

@@ -21,7 +21,7 @@ const OUTSIDE_THE_FLOORS: [&str; 1] = ["manual"];
 const FILE_LINES_MAX: usize = 600;
 
 /// The pure floors are told bytes, time and randomness; these words would make them ask.
-const IMPURE: [(&str, &str); 12] = [
+const IMPURE: [(&str, &str); 15] = [
     ("Instant::now", "the clock is an argument"),
     ("SystemTime", "the clock is an argument"),
     ("std::thread", "the pure floors have no threads"),
@@ -34,6 +34,9 @@ const IMPURE: [(&str, &str); 12] = [
     ("UdpSocket", "the pure floors have no sockets"),
     ("aws_lc_rs::rand", "randomness is an argument"),
     ("std::env", "the pure floors have no environment"),
+    ("TimeZone::system", "a time zone is an argument"),
+    ("TimeZone::try_system", "a time zone is an argument"),
+    ("TimeZone::get", "a time zone is an argument: its data is in files"),
 ];
 
 /// Words that would put something unfinished into the house.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use muster::fleet::task::definition::{Definition, Targets};
 use muster::machine::command::JobOutcome;
 use muster::store::query::{self, PageRequest, RunFilter};
-use muster::store::{NewTask, Store};
+use muster::store::{NewTask, Store, TaskTime};
 use muster::wire::task::{RunStage, RunUpdate, RunUpdates};
 
 use super::shape::device;
@@ -25,7 +25,7 @@ pub(crate) fn task_for_all(store: &Store, devices: u64) {
         let (mut longest, mut called) = (Duration::ZERO, 0);
         loop {
             let start = Instant::now();
-            let step = store.step_tasks(NOW).unwrap();
+            let step = store.step_tasks(TaskTime::certain(NOW)).unwrap();
             longest = longest.max(start.elapsed());
             called += step.devices.len() as u64;
             if !step.has_more {

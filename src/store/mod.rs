@@ -59,7 +59,7 @@ pub use policy::{NewSettings, OWN_APPLICATION, SetSettings};
 pub use settings::{DesiredSettings, SettingsChange};
 pub use statistics::{ApplicationStatistics, RINGS_BYTES_MAX};
 pub use status::{Judged, Slice, Standing, Verdict};
-pub use task::{CreatedTask, NewTask, TaskStep};
+pub use task::{CreatedTask, NewTask, TaskStep, TaskTime, TimeChange};
 pub use ticket::{TICKET_NAME_BYTES, TICKET_SEED_BYTES, TicketSeed};
 pub use token::{CreatedToken, NewToken, Token, TokenRefusal};
 pub use writer::WriterCounters;

@@ -75,6 +75,11 @@ impl Cron {
         })
     }
 
+    /// Whether it follows the clock at once when that is put forward or back.
+    pub(super) fn is_wildcard(&self) -> bool {
+        self.is_wildcard
+    }
+
     /// The first match behind this time; `None` when there is none within 8 years, or time itself ends before.
     #[must_use]
     pub fn next_after(&self, time: WallTime, zone: &TimeZone) -> Option<WallTime> {

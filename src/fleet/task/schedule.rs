@@ -8,7 +8,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::cron::Cron;
-use super::period::first_at;
+use super::period::{SHIFT_MILLISECONDS_MAX, first_at};
 use crate::wire::time::WallTime;
 use crate::wire::units::{format_duration, parse_duration};
 
@@ -17,6 +17,9 @@ pub const EVERY_SECONDS_MIN: u64 = 60;
 
 /// And how seldom, in seconds.
 pub const EVERY_SECONDS_MAX: u64 = 366 * 86_400;
+
+/// How far a clock may be set back without being noticed, in milliseconds.
+const UNNOTICED_MILLISECONDS: u64 = 60_000;
 
 /// When a task is due.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,6 +60,41 @@ impl Schedule {
             }
             Self::Cron(cron) => cron.next_after(occurrence.max(WallTime(now.0.saturating_sub(1))), zone),
         }
+    }
+
+    /// A stored next time, brought as near as the schedule gives it from now on: it may have been computed while the clock was wrong.
+    ///
+    /// `last` is the occurrence that was begun last. It is not begun again when it is ahead of now by less than a minute, which no watch over
+    /// the clock notices, nor by less than three hours where `was_right` says that the clock was right before, unless it follows the
+    /// clock (cron(8)).
+    #[must_use]
+    pub fn bring_near(
+        &self,
+        stored: WallTime,
+        last: Option<WallTime>,
+        was_right: bool,
+        now: WallTime,
+        zone: &TimeZone,
+    ) -> WallTime {
+        let near = match self {
+            Self::Now => Some(now),
+            Self::At(_) | Self::AtLocal(_) => None,
+            Self::Every(_) if last.is_none() => Some(now),
+            Self::Every(seconds) => {
+                let step = seconds.saturating_mul(1_000).max(1);
+                let ahead = stored.0.saturating_sub(now.0).saturating_sub(1);
+                let is_near = ahead < step.saturating_add(UNNOTICED_MILLISECONDS);
+                Some(if is_near { stored } else { WallTime(now.0.saturating_add(1 + ahead % step)) })
+            }
+            Self::Cron(cron) => {
+                let is_kept = was_right && !cron.is_wildcard();
+                let within =
+                    if is_kept { SHIFT_MILLISECONDS_MAX.cast_unsigned() } else { UNNOTICED_MILLISECONDS };
+                let begun = last.filter(|last| last.0.saturating_sub(now.0) < within);
+                cron.next_after(begun.map_or(now, |last| last.max(now)), zone)
+            }
+        };
+        near.map_or(stored, |near| near.min(stored))
     }
 
     /// Whether it may be due more than once.
@@ -202,7 +240,122 @@ mod tests {
         assert_eq!(cron.next(due, now, &UTC), Some(time("2026-11-27T03:00:00Z")), "the clock was set back");
     }
 
+    #[test]
+    fn what_a_wrong_clock_put_far_away_comes_when_it_would_have_come() {
+        let now = time("2026-11-24T10:00:00Z");
+        let near = |schedule: &str, stored: &str, last: Option<&str>, was_right| {
+            let schedule: Schedule = schedule.parse().unwrap();
+            schedule.bring_near(time(stored), last.map(time), was_right, now, &UTC).to_string()
+        };
+        for (schedule, stored, last, was_right, expected) in [
+            // Ten years, and two hours.
+            (
+                "cron 0 3 * * *",
+                "2036-11-24T03:00:00Z",
+                Some("2036-11-23T03:00:00Z"),
+                false,
+                "2026-11-25T03:00:00.000Z",
+            ),
+            (
+                "cron 30 * * * *",
+                "2026-11-24T12:30:00Z",
+                Some("2026-11-24T11:30:00Z"),
+                false,
+                "2026-11-24T10:30:00.000Z",
+            ),
+            (
+                "every 1h",
+                "2036-11-24T10:20:00Z",
+                Some("2036-11-24T09:20:00Z"),
+                false,
+                "2026-11-24T10:20:00.000Z",
+            ),
+            (
+                "every 1h",
+                "2026-11-24T11:00:00Z",
+                Some("2026-11-24T10:00:00Z"),
+                false,
+                "2026-11-24T11:00:00.000Z",
+            ),
+            ("every 1d", "2036-11-24T10:20:00Z", None, false, "2026-11-24T10:00:00.000Z"),
+            ("now", "2036-11-24T10:20:00Z", None, false, "2026-11-24T10:00:00.000Z"),
+            ("at 2036-11-24T10:20:00Z", "2036-11-24T10:20:00Z", None, false, "2036-11-24T10:20:00.000Z"),
+            // What is over is due.
+            ("cron 0 3 * * *", "2026-11-24T03:00:00Z", None, false, "2026-11-24T03:00:00.000Z"),
+            (
+                "every 1h",
+                "2026-11-24T03:00:00Z",
+                Some("2026-11-24T02:00:00Z"),
+                false,
+                "2026-11-24T03:00:00.000Z",
+            ),
+            // Begun, and then set back by so little that nobody noticed.
+            (
+                "cron 0 10 * * *",
+                "2026-11-25T10:00:00Z",
+                Some("2026-11-24T10:00:45Z"),
+                false,
+                "2026-11-25T10:00:00.000Z",
+            ),
+            (
+                "every 1h",
+                "2026-11-24T11:00:45Z",
+                Some("2026-11-24T10:00:45Z"),
+                false,
+                "2026-11-24T11:00:45.000Z",
+            ),
+            // Begun by a clock that was right, and then set back by less than three hours; by one that was wrong; and long before.
+            (
+                "cron 0 11 * * *",
+                "2026-11-25T11:00:00Z",
+                Some("2026-11-24T11:00:00Z"),
+                true,
+                "2026-11-25T11:00:00.000Z",
+            ),
+            (
+                "cron 0 11 * * *",
+                "2026-11-25T11:00:00Z",
+                Some("2026-11-24T11:00:00Z"),
+                false,
+                "2026-11-24T11:00:00.000Z",
+            ),
+            (
+                "cron 0 13 * * *",
+                "2026-11-25T13:00:00Z",
+                Some("2026-11-24T13:00:00Z"),
+                true,
+                "2026-11-24T13:00:00.000Z",
+            ),
+            (
+                "cron 0 * * * *",
+                "2026-11-24T13:00:00Z",
+                Some("2026-11-24T12:00:00Z"),
+                true,
+                "2026-11-24T11:00:00.000Z",
+            ),
+        ] {
+            assert_eq!(near(schedule, stored, last, was_right), expected, "{schedule}, stored {stored}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn nothing_is_brought_further_away_or_behind_now(
+            schedule in "every [1-9]h|cron [0-5]?[0-9] [*]|cron 0 [01][0-9]|now",
+            stored in 0u64..1 << 42,
+            last in prop::option::of(0u64..1 << 42),
+            was_right: bool,
+            now in 0u64..1 << 42,
+        ) {
+            let schedule = if schedule.starts_with("cron") { format!("{schedule} * * *") } else { schedule };
+            let schedule: Schedule = schedule.parse().unwrap();
+            let near = schedule.bring_near(WallTime(stored), last.map(WallTime), was_right, WallTime(now), &UTC);
+            prop_assert!(near.0 <= stored && near.0 >= stored.min(now));
+            prop_assert!(near.0.saturating_sub(now) <= 27 * 3_600_000, "a step of its own, beyond what was begun");
+            let again = schedule.bring_near(near, last.map(WallTime), was_right, WallTime(now), &UTC);
+            prop_assert_eq!(again, near, "once is enough");
+        }
+
         #[test]
         fn the_next_is_ahead_and_in_step(seconds in 60u64..100_000, occurrence in 0u64..1 << 42, now in 0u64..1 << 42) {
             let next = Schedule::Every(seconds).next(WallTime(occurrence), WallTime(now), &UTC).unwrap().0;

@@ -21,10 +21,12 @@ const OCCURRENCES_KEPT: usize = 10;
 
 /// Begins what is due. An occurrence whose runs are not all made yet is not overtaken by the next.
 pub(super) fn begin(step: &mut Step<'_>) -> Result<(), StoreError> {
-    let sql = "SELECT number, definition, next_at FROM tasks WHERE next_at <= ?1 AND is_making = 0 ORDER BY next_at LIMIT ?2";
+    let sql = "SELECT number, definition, next_at FROM tasks WHERE next_at <= ?1 AND created_at >= ?3 AND is_making = 0
+        ORDER BY next_at LIMIT ?2";
     let mut statement = step.connection.prepare_cached(sql)?;
     let limit = i64::try_from(TASKS_PER_STEP_MAX).unwrap_or(i64::MAX);
-    let rows = statement.query_map(params![time_to_sql(step.now), limit], |row| {
+    let held = time_to_sql(step.time.holds_before);
+    let rows = statement.query_map(params![time_to_sql(step.now), limit, held], |row| {
         Ok((row.get(0)?, row.get(1)?, row.get(2)?))
     })?;
     let due: Vec<(i64, String, i64)> = rows.collect::<Result<_, _>>()?;

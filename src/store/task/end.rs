@@ -3,7 +3,7 @@
 use rusqlite::{Connection, named_params, params};
 
 use super::run::{self, StoredRun, save};
-use super::{ROWS_PER_STEP_MAX, Step, parse};
+use super::{ROWS_PER_STEP_MAX, Step, TaskTime, parse};
 use crate::fleet::task::definition::is_to_abort;
 use crate::fleet::task::run::RunState;
 use crate::store::error::StoreError;
@@ -12,7 +12,7 @@ use crate::wire::api::TaskState;
 use crate::wire::time::WallTime;
 
 /// For how long a task that has ended is kept, in milliseconds: 30 days.
-pub(super) const KEPT_MILLISECONDS: u64 = 30 * 86_400_000;
+const KEPT_MILLISECONDS: u64 = 30 * 86_400_000;
 
 /// How many of them are kept at most, in tasks: the oldest go.
 const ENDED_TASKS_KEPT: usize = 1_000;
@@ -33,6 +33,14 @@ pub(super) const OLD_TASKS: &str = "SELECT number FROM tasks WHERE state <> 'act
 
 const _: () = assert!(ENDED_TASKS_KEPT == 1_000, "as OLD_TASKS says");
 
+/// Whether time may do with a run, `r`, what it does: what is final waits for a time without doubt. `:may_expire` says whether it is that.
+pub(super) const MAY_TICK: &str = "(:may_expire OR (r.state = 'pending' AND r.begin_by < r.expires_at))";
+
+/// Tasks that ended before this are old.
+pub(super) fn old(time: TaskTime) -> WallTime {
+    if time.may_expire { WallTime(time.now.0.saturating_sub(KEPT_MILLISECONDS)) } else { WallTime(0) }
+}
+
 /// Ends runs that time ends, and those of tasks that have ended.
 pub(super) fn tick(step: &mut Step<'_>) -> Result<(), StoreError> {
     let limit = i64::try_from(ROWS_PER_STEP_MAX).unwrap_or(i64::MAX);
@@ -49,12 +57,13 @@ pub(super) fn tick(step: &mut Step<'_>) -> Result<(), StoreError> {
         save(step, stored, false)?;
     }
     let silent = format!(
-        "SELECT {} FROM {} WHERE r.wake_at <= ?1 ORDER BY r.wake_at LIMIT ?2",
+        "SELECT {} FROM {} WHERE r.wake_at <= :now AND {MAY_TICK} ORDER BY r.wake_at LIMIT :limit",
         run::COLUMNS,
         run::TABLES
     );
-    let mut found: Vec<StoredRun> =
-        run::all(step.connection, &silent, params![time_to_sql(step.now), limit])?;
+    let values =
+        named_params! { ":now": time_to_sql(step.now), ":limit": limit, ":may_expire": step.time.may_expire };
+    let mut found: Vec<StoredRun> = run::all(step.connection, &silent, values)?;
     step.found(found.len());
     for stored in &mut found {
         stored.follow_task(step.now);
@@ -141,7 +150,7 @@ pub(super) fn end_task(
 /// Removes tasks that ended long ago, some hundred runs at a time.
 pub(super) fn clear_away(step: &mut Step<'_>) -> Result<(), StoreError> {
     let sql = format!("SELECT min(number) FROM ({OLD_TASKS})");
-    let old = time_to_sql(WallTime(step.now.0.saturating_sub(KEPT_MILLISECONDS)));
+    let old = time_to_sql(old(step.time));
     let task: Option<i64> =
         step.connection.prepare_cached(&sql)?.query_row(named_params! { ":old": old }, |row| row.get(0))?;
     let Some(task) = task else { return Ok(()) };

@@ -3,6 +3,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | `correct` | puts right what was computed while the clock was wrong |
 //! | `create` | judges a task and makes it |
 //! | `targets` | which devices a task is for |
 //! | `due` | begins occurrences, makes their runs |
@@ -10,6 +11,7 @@
 //! | `end` | expires runs, gives devices up, ends tasks, clears away what is old |
 //! | `run` | reads and writes one run; takes what devices say |
 
+mod correct;
 mod create;
 mod due;
 mod end;
@@ -34,6 +36,7 @@ use crate::wire::api::TaskState;
 use crate::wire::id::{DeviceId, TaskId};
 use crate::wire::task::{RunAck, RunUpdate, RunUpdates, RunsStored};
 use crate::wire::time::WallTime;
+pub use correct::TimeChange;
 pub(super) use run::{COLUMNS, TABLES, digest_of, forget_device, from_row, orders_of};
 pub(super) use targets::{group_moved, group_removed};
 
@@ -68,6 +71,25 @@ pub struct CreatedTask {
     pub time_zone: String,
 }
 
+/// The time that tasks go by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TaskTime {
+    /// What time it is.
+    pub now: WallTime,
+    /// Whether what is over by it may end for good: runs that wait, devices that are silent, what is kept of old tasks.
+    pub may_expire: bool,
+    /// Tasks that were made before this don't begin: it is not certain enough that their time has come.
+    pub holds_before: WallTime,
+}
+
+impl TaskTime {
+    /// A time that there is no doubt about.
+    #[must_use]
+    pub fn certain(now: WallTime) -> Self {
+        Self { now, may_expire: true, holds_before: WallTime(0) }
+    }
+}
+
 /// What a step did.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct TaskStep {
@@ -82,6 +104,7 @@ struct Step<'a> {
     connection: &'a Connection,
     table: &'a DeviceTable,
     now: WallTime,
+    time: TaskTime,
     /// Since when devices can be heard.
     serving_since: WallTime,
     changes: Vec<OrdersChange>,
@@ -92,10 +115,10 @@ impl<'a> Step<'a> {
     fn new(
         connection: &'a Connection,
         table: &'a DeviceTable,
-        now: WallTime,
+        time: TaskTime,
         serving_since: WallTime,
     ) -> Self {
-        Self { connection, table, now, serving_since, changes: Vec::new(), has_more: false }
+        Self { connection, table, now: time.now, time, serving_since, changes: Vec::new(), has_more: false }
     }
 
     /// Notes that so many rows were found; whether there may be more than a step works on.
@@ -141,17 +164,17 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be read, or it could not be stored.
-    pub fn step_tasks(&self, now: WallTime) -> Result<TaskStep, StoreError> {
+    pub fn step_tasks(&self, time: TaskTime) -> Result<TaskStep, StoreError> {
         let members = self.inner.memberships.load(Ordering::Acquire);
         let are_members_new = self.inner.memberships_seen.load(Ordering::Acquire) != members;
-        if !are_members_new && !is_anything_due(&*self.reader()?, now)? {
+        if !are_members_new && !is_anything_due(&*self.reader()?, time)? {
             return Ok(TaskStep::default());
         }
         let (table, told) = (Arc::clone(self.table()), Arc::clone(self.table()));
         let serving_since = self.serving_since();
         let (sender, receiver) = crossbeam_channel::bounded(1);
         let work = move |connection: &Connection| {
-            let mut step = Step::new(connection, &table, now, serving_since);
+            let mut step = Step::new(connection, &table, time, serving_since);
             if are_members_new {
                 targets::find_newcomers(&mut step)?;
             }
@@ -177,6 +200,16 @@ impl Store {
         Ok(TaskStep { devices: changes.into_iter().map(|change| change.device).collect(), has_more })
     }
 
+    /// Puts stored times of tasks and runs right after the time that they go by has changed, and at a start; waits until that is durable.
+    /// How many tasks are due sooner than was stored.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or it could not be stored.
+    pub fn correct_task_times(&self, time: TaskTime, change: TimeChange) -> Result<usize, StoreError> {
+        let table = Arc::clone(self.table());
+        self.call(move |connection| correct::correct(connection, &table, time.now, change))
+    }
+
     /// Stores what a device says of runs. `done` is called when it is durable.
     pub fn take_runs(
         &self,
@@ -192,7 +225,7 @@ impl Store {
         let ack = |update: &RunUpdate| RunAck { run: update.run, serial: update.serial };
         let acks = updates.updates.iter().map(ack).collect();
         let work = move |connection: &Connection| {
-            let mut step = Step::new(connection, &table, now, serving_since);
+            let mut step = Step::new(connection, &table, TaskTime::certain(now), serving_since);
             let number = device::number_of(connection, device)?;
             for update in &updates.updates {
                 run::take(&mut step, number, update)?;
@@ -214,20 +247,25 @@ impl Store {
 }
 
 /// Whether a step would do anything.
-fn is_anything_due(connection: &Connection, now: WallTime) -> Result<bool, StoreError> {
+fn is_anything_due(connection: &Connection, time: TaskTime) -> Result<bool, StoreError> {
     let sql = format!(
-        "SELECT EXISTS (SELECT 1 FROM tasks WHERE next_at <= :now)
+        "SELECT EXISTS (SELECT 1 FROM tasks WHERE next_at <= :now AND created_at >= :held)
             OR EXISTS (SELECT 1 FROM tasks WHERE is_making <> 0)
             OR EXISTS (SELECT 1 FROM tasks WHERE has_news <> 0)
             OR EXISTS (SELECT 1 FROM tasks WHERE release_at <= :now)
-            OR EXISTS (SELECT 1 FROM runs WHERE wake_at <= :now)
+            OR EXISTS (SELECT 1 FROM runs r WHERE wake_at <= :now AND {})
             OR EXISTS ({}) OR EXISTS ({}) OR EXISTS ({})",
+        end::MAY_TICK,
         end::ENDED_WITH_OPEN_RUNS,
         end::DONE_TASKS,
         end::OLD_TASKS,
     );
-    let old = WallTime(now.0.saturating_sub(end::KEPT_MILLISECONDS));
-    let values = named_params! { ":now": time_to_sql(now), ":old": time_to_sql(old) };
+    let values = named_params! {
+        ":now": time_to_sql(time.now),
+        ":old": time_to_sql(end::old(time)),
+        ":held": time_to_sql(time.holds_before),
+        ":may_expire": time.may_expire,
+    };
     Ok(connection.prepare_cached(&sql)?.query_row(values, |row| row.get(0))?)
 }
 

@@ -7,6 +7,7 @@ use crate::fleet::task::definition::Definition;
 use crate::fleet::task::retry::next_attempt;
 use crate::fleet::task::run::{Run, RunRules, RunState};
 use crate::store::error::StoreError;
+use crate::store::table::DeviceTable;
 use crate::store::values::{time_from_sql, time_to_sql};
 use crate::store::{DEFAULT_INTERVAL_SECONDS, meta, orders};
 use crate::wire::api::TaskState;
@@ -17,7 +18,13 @@ use crate::wire::task::{RunOrder, RunOutput, RunStage, RunUpdate, digest_of as d
 use crate::wire::time::WallTime;
 
 /// For how long a device that has a run may say nothing of it beyond its sync interval, in seconds.
-const LEASE_SECONDS: u32 = 300;
+pub(super) const LEASE_SECONDS: u32 = 300;
+
+/// For how long this device may say nothing of a run that it has, in seconds.
+pub(super) fn lease_seconds(table: &DeviceTable, device: DeviceId) -> u32 {
+    let interval = table.with(device, |record| record.interval_seconds);
+    LEASE_SECONDS.saturating_add(interval.unwrap_or(DEFAULT_INTERVAL_SECONDS))
+}
 
 /// The columns that [`from_row`] reads, of [`TABLES`].
 pub(in crate::store) const COLUMNS: &str = "r.id, r.task, r.device, d.id, t.definition, t.state, r.due_at, r.state, r.attempt,
@@ -45,8 +52,7 @@ pub(in crate::store) struct StoredRun {
 impl StoredRun {
     /// What is in force for it.
     pub(super) fn rules(&self, step: &Step<'_>) -> RunRules {
-        let interval = step.table.with(self.device, |record| record.interval_seconds);
-        let lease_seconds = LEASE_SECONDS.saturating_add(interval.unwrap_or(DEFAULT_INTERVAL_SECONDS));
+        let lease_seconds = lease_seconds(step.table, self.device);
         RunRules {
             timeout_seconds: self.definition.timeout_seconds,
             lease_seconds,

@@ -61,7 +61,11 @@ fn a_task_goes_its_way_from_being_made_to_done() {
     house.work();
     let counts = vec![(RunState::Succeeded, 1), (RunState::Failed, 1)];
     assert_eq!(house.standing(created.id), ("done", counts));
-    assert_eq!(house.fleet.store.step_tasks(house.now()).unwrap(), Default::default(), "nothing is left");
+    assert_eq!(
+        house.fleet.store.step_tasks(TaskTime::certain(house.now())).unwrap(),
+        Default::default(),
+        "nothing is left"
+    );
 }
 
 #[test]
@@ -198,7 +202,7 @@ fn a_recurring_task_leaves_out_who_is_not_done_and_keeps_ten_times() {
 fn it_all_survives_a_restart() {
     let mut house = House::new(300);
     let task = house.try_create(all_devices(), json!({})).unwrap().id;
-    house.fleet.store.step_tasks(house.now()).unwrap();
+    house.fleet.store.step_tasks(TaskTime::certain(house.now())).unwrap();
     house.fleet.reopen();
     house.work();
     assert_eq!(house.standing(task), ("active", vec![(RunState::Pending, 300)]));

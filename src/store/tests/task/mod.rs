@@ -3,6 +3,7 @@
 mod ending;
 mod making;
 mod spreading;
+mod wrong_clock;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use crate::fleet::task::definition::{Definition, Targets};
 use crate::machine::command::{JobOutcome, Orders, SectionChange, SectionUpdate};
 use crate::store::query::{self, RunFilter, RunRow, TaskFilter, TaskRow};
 use crate::store::testing::{Fleet, all, wait};
-use crate::store::{CreatedTask, DeviceChange, GroupChange, NewTask, StoreError};
+use crate::store::{CreatedTask, DeviceChange, GroupChange, NewTask, StoreError, TaskTime, TimeChange};
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch, RunId, TaskId};
 use crate::wire::run_state::RunState;
@@ -29,6 +30,9 @@ const START: WallTime = WallTime(1_795_514_400_000);
 struct House {
     fleet: Fleet,
     seconds: Cell<u64>,
+    may_expire: Cell<bool>,
+    /// In seconds, as `seconds`.
+    holds_before: Cell<u64>,
 }
 
 /// As devices declare it.
@@ -52,7 +56,12 @@ fn all_devices() -> Definition {
 
 impl House {
     fn new(devices: u32) -> Self {
-        let house = Self { fleet: Fleet::new(devices), seconds: Cell::new(0) };
+        let house = Self {
+            fleet: Fleet::new(devices),
+            seconds: Cell::new(0),
+            may_expire: Cell::new(true),
+            holds_before: Cell::new(0),
+        };
         for device in &house.fleet.devices {
             house.declare(*device, kinds());
         }
@@ -61,6 +70,12 @@ impl House {
 
     fn now(&self) -> WallTime {
         WallTime(START.0 + self.seconds.get() * 1_000)
+    }
+
+    fn time(&self) -> TaskTime {
+        let held = self.holds_before.get();
+        let holds_before = if held == 0 { WallTime(0) } else { WallTime(START.0 + held * 1_000) };
+        TaskTime { may_expire: self.may_expire.get(), holds_before, ..TaskTime::certain(self.now()) }
     }
 
     /// Lets time pass, and does what is due then.
@@ -73,7 +88,7 @@ impl House {
     fn work(&self) -> Vec<DeviceId> {
         let mut devices = Vec::new();
         for _ in 0..1_000 {
-            let step = self.fleet.store.step_tasks(self.now()).unwrap();
+            let step = self.fleet.store.step_tasks(self.time()).unwrap();
             devices.extend(step.devices);
             if !step.has_more {
                 devices.sort_unstable();
