@@ -12,10 +12,10 @@
 //! |---|---|
 //! | [`layout`] | bytes to values and back |
 //! | `scan` | walks through a segment; finds where its records end |
-//! | `recovery`, `rescue` | the opening: what counts, what was torn, what is damaged, what is found again |
+//! | `recovery` | the opening: what counts, what was torn, what is damaged |
 //! | `tail` | the append cursor, under the one mutex |
 //! | `flusher`, `preparer`, `threads`, `duty` | the two duties, and who does them |
-//! | `catalog`, `reader`, `verify`, `status` | what can be asked and read |
+//! | `catalog`, `reader`, `verify`, `image`, `status` | what can be asked, read and copied |
 //! | `storage`, `files`, `direct`, `pages`, `zeros` | the real disk behind a small interface |
 //! | [`sim`] | a disk that forgets, lies and fills up, for tests |
 //! | `region` | mapped memory: the journal's one file with `unsafe` |
@@ -27,13 +27,13 @@ mod duty;
 mod files;
 mod flusher;
 mod handle;
+mod image;
 pub mod layout;
 mod pages;
 mod preparer;
 mod reader;
 mod recovery;
 mod region;
-mod rescue;
 mod scan;
 pub mod sim;
 mod status;
@@ -49,7 +49,8 @@ pub use duty::Flushed;
 pub use files::{DirectoryError, FileStorage};
 pub use flusher::{FlushError, Flusher};
 pub use handle::{Journal, OpenError, Opened, Options, Recovery, Retention};
-pub use layout::{Position, Record, RecordView, Summary};
+pub use image::{Image, ImageReport, verify_image};
+pub use layout::{HEADER_BLOCK_BYTES, Position, Record, RecordView, SegmentHeader, Summary};
 pub use preparer::{Prepared, Preparer};
 pub use reader::{Backward, Forward, Item, ReadError, Reader};
 pub use recovery::RecoveryError;
