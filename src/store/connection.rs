@@ -103,7 +103,7 @@ pub(super) fn open_checkpointer(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-fn open(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
+pub(super) fn open(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| StoreError::Open { path: path.display().to_string(), reason: error.to_string() })?;
     connection.busy_timeout(Duration::from_millis(LOCK_WAIT_MILLISECONDS))?;

@@ -49,6 +49,7 @@ use rusqlite::Connection;
 
 pub use changes::DeviceChanged;
 pub use connection::{FILE_NAME, Reader};
+pub use copy::{Copied, begin_anew, copy_stopped, seal_copy};
 pub use device::{DeviceChange, DeviceSettings, EnrolledDevice, Enrolment};
 pub use error::StoreError;
 pub use group::{GROUP_DEPTH_MAX, Group, GroupChange, normal_path};
@@ -256,6 +257,14 @@ impl Store {
     /// When the file cannot be opened any more.
     pub fn reader(&self) -> Result<Reader, StoreError> {
         self.inner.readers.take()
+    }
+
+    /// Copies the database, as it is at this moment, into a new file of mode 0600. Operations go on meanwhile.
+    ///
+    /// # Errors
+    /// When the copy can't be written.
+    pub fn copy(&self, target: &Path) -> Result<(), StoreError> {
+        copy::copy(&*self.reader()?, target)
     }
 
     /// Frees what SQLite keeps in memory between questions: connections that nobody uses, and statements. Done soon after the call.

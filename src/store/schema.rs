@@ -23,6 +23,11 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
     migrate_by(connection, path, MIGRATIONS)
 }
 
+/// Whether this muster can read the file, as it is or after a migration.
+pub(super) fn check_version(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    version(connection, path, i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)).map(drop)
+}
+
 /// The copy of a database that is kept before it is brought from `version` to a newer one.
 fn copy_path(path: &Path, version: i64) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -88,7 +93,7 @@ fn version(connection: &Connection, path: &Path, known: i64) -> Result<i64, Stor
 }
 
 /// Under another name first, so that what has the name is whole.
-fn keep_copy(connection: &mut Connection, kept: &Path) -> Result<(), StoreError> {
+fn keep_copy(connection: &Connection, kept: &Path) -> Result<(), StoreError> {
     let unfinished = kept.with_extension("unfinished");
     let copied = copy::copy(connection, &unfinished).and_then(|()| {
         std::fs::rename(&unfinished, kept)
