@@ -15,7 +15,6 @@ fn small() -> Options {
         retention: None,
         limit_bytes: None,
         keep_free_bytes: 0,
-        remembered: Position(0),
     }
 }
 

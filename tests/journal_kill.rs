@@ -24,7 +24,6 @@ fn options() -> Options {
         retention: None,
         limit_bytes: None,
         keep_free_bytes: 0,
-        remembered: Position(0),
     }
 }
 

@@ -4,11 +4,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tokio::sync::mpsc::UnboundedSender;
+use axum::body::Bytes;
+use tokio::sync::mpsc::{self, UnboundedSender};
 
 use crate::machine::hot::LinkRef;
 use crate::store::Store;
-use crate::wire::api::{CallOutcome, DatagramTotals, EventTotals, JournalStatus, Limit, LinkTotals};
+use crate::wire::api::{
+    BackupStatus, CallOutcome, DatagramTotals, EventTotals, JournalStatus, Limit, LinkTotals,
+};
 use crate::wire::datagram::WakeReason;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::time::WallTime;
@@ -28,6 +31,8 @@ pub struct AdminContext {
     pub log: Arc<dyn EventLog>,
     /// What is counted.
     pub gauges: Arc<dyn Gauges>,
+    /// The way to backups.
+    pub backups: Arc<dyn Backups>,
     /// What does not change while the server runs.
     pub info: ServerInfo,
     /// The journal's durable position, sent whenever it rises: wakes followers.
@@ -150,4 +155,21 @@ pub trait Gauges: Send + Sync {
     fn datagrams(&self) -> DatagramTotals;
     /// What is allowed at most.
     fn limits(&self) -> Vec<Limit>;
+}
+
+/// Another backup is being made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("another backup is being made: try again when it is done")]
+pub struct BackupsBusy;
+
+/// The way to backups.
+pub trait Backups: Send + Sync {
+    /// Begins to make one. Its pieces go to `sink`, as fast as that takes them; the last says whether it is whole. Returns at once: it is
+    /// called on the control thread.
+    ///
+    /// # Errors
+    /// Another one is being made.
+    fn send_to(&self, sink: mpsc::Sender<Bytes>) -> Result<(), BackupsBusy>;
+    /// What became of those that are scheduled.
+    fn status(&self) -> BackupStatus;
 }

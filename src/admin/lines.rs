@@ -15,9 +15,14 @@ pub(super) type LinesSender = mpsc::Sender<Bytes>;
 
 /// An answer, and the way into it. The answer ends when the sender is dropped.
 pub(super) fn answer() -> (LinesSender, Response) {
-    let (lines, taken) = mpsc::channel(1);
-    let body = Body::new(Lines { taken });
+    let (lines, body) = body();
     (lines, ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+/// A body, and the way into it.
+pub(super) fn body() -> (LinesSender, Body) {
+    let (pieces, taken) = mpsc::channel(1);
+    (pieces, Body::new(Lines { taken }))
 }
 
 /// The stream's body.

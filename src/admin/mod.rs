@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod applications;
+mod backup;
 mod blocking;
 mod calls;
 pub mod capacity;
@@ -44,7 +45,8 @@ use axum::routing::{delete, get, post};
 
 use crate::wire::api::REQUEST_BODY_BYTES_MAX;
 pub use context::{
-    AdminContext, Calls, CallsBusy, EventLog, Gauges, Links, LogRecord, Nudge, OutcomeSink, ServerInfo, Visit,
+    AdminContext, Backups, BackupsBusy, Calls, CallsBusy, EventLog, Gauges, Links, LogRecord, Nudge,
+    OutcomeSink, ServerInfo, Visit,
 };
 use listen::AdminListener;
 
@@ -88,6 +90,7 @@ pub async fn serve(
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/status", get(status::show))
+        .route("/v1/backup", get(backup::make))
         .route("/v1/tokens", post(tokens::create).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/devices", get(devices::list))

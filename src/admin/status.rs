@@ -80,6 +80,7 @@ pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Statu
             events: EventTotals { stored_per_second, ..context.gauges.events() },
             journal: context.gauges.journal(),
             store: store_status(&context.store, &counts, now),
+            backup: context.backups.status(),
             log: LogStatus { lines_dropped: logging::lines_dropped() },
             limits,
         })

@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod backup;
 pub mod cli;
 mod connection;
 mod error;
@@ -40,6 +41,7 @@ use crate::wire::api::{
 use crate::wire::id::{RunId, TaskId, TokenId};
 
 pub use address::{Address, DEFAULT_SOCKET, SERVER_VARIABLE};
+pub use backup::BackupPieces;
 pub use error::ClientError;
 pub use follow::Follow;
 pub use pages::{Paged, Pages};
@@ -77,6 +79,14 @@ impl Client {
     /// When the server can't be reached or refuses.
     pub fn status(&mut self) -> Result<Status, ClientError> {
         self.ask("GET", "/v1/status", None::<&()>)
+    }
+
+    /// A backup of the server, as it makes it. It holds private keys.
+    ///
+    /// # Errors
+    /// When the server can't be reached, or is making another one (`busy`).
+    pub fn backup(&mut self) -> Result<BackupPieces<'_>, ClientError> {
+        BackupPieces::begin(self)
     }
 
     /// Makes a join token. Its secret is in the answer and nowhere else.

@@ -39,13 +39,47 @@
 //!
 //! # Backup and restore
 //!
-//! `identity/` never changes: copy it once and keep the copy secret. Copy `store/` and `journal/` while the server is stopped; a copy of
-//! `store/` alone can also be taken with SQLite's own backup command while it runs. `musterd journal verify` reads a stopped server's
-//! journal, or a copy of one, from end to end.
+//! ```text
+//! musterd backup /var/backups/muster.tar --data /var/lib/muster
+//! musterd restore /var/backups/muster.tar --data /var/lib/muster-new
+//! ```
 //!
-//! A restored server is older than its devices remember. They notice: it names revisions that it confirmed before and no longer has, and
-//! the sections travel whole once. No administrator has to do anything. A missing or damaged file of `identity/` is never replaced: the
-//! start is refused with the name of the file, because a new identity would lock out every device.
+//! `musterd backup` makes one file of everything: keys, database, events. The server may run: then it is the server that makes it, through its
+//! administration socket, and goes on meanwhile. Everything that was acknowledged before the command began is in it. The database is copied
+//! first, the journal after it, up to what is durable then: whatever the database says of an event, the journal has the event. It costs no
+//! memory to speak of, and on the data directory's disk as much room as the database for a moment.
+//!
+//! The file is a tar of mode 0600 that any tar lists. Its last part is `SHA256SUMS`, which `sha256sum -c` checks once it is unpacked; the
+//! other parts are described in [`server::backup`](crate::server::backup). It is written beside the name that you gave (`FILE.partial`), read
+//! back from the disk, and only then has the name: a kill or a power cut leaves what was there before. **It holds the server's private keys**:
+//! keep it where nobody else reads it.
+//!
+//! `[backup]` in the configuration makes backups on a schedule, and deletes the oldest once a new one is verified. Whether they are made shows
+//! in `musterctl status`, in the log, and as events of kind `backup`.
+//!
+//! `musterd restore` takes an empty or a new directory only, checks every hash, the database and every record, and gives everything to the
+//! owner of the directory. Until all of it is there no server starts on it. It draws a new server epoch, and says what is to be expected:
+//!
+//! - Devices come by themselves: certificate and keys are the same. Nobody has to enrol again but those that enrolled after the backup.
+//! - Sections that differ are brought over whole once.
+//! - Devices send the events again that they still have and the server has not ([`delivery`](super::delivery)). What was acknowledged after the
+//!   backup and is no longer on a device is gone.
+//! - What administrators did after the backup has not happened: removed devices are back, withdrawn join tokens are good again.
+//!
+//! Stop the old server for good before the restored one starts: devices can't tell them apart.
+//!
+//! Files of `store/` are never to be copied by hand while a server runs, nor one without the other: `muster.db` beside the `-wal` of another
+//! moment is a database that never was. A start finds that, refuses, and leaves both as they are. Of a stopped server the whole data
+//! directory can be copied. A missing or damaged file of `identity/` is never replaced: the start is refused with the name of the file, because
+//! a new identity would lock out every device.
+//!
+//! After an end that was no good one (`kill -9`, a power cut) the start checks the database (`PRAGMA quick_check`) before it uses it.
+//!
+//! # Others at the database
+//!
+//! Any SQLite tool can read `store/muster.db` while the server runs. A read transaction that does not end (a shell that was left open) keeps
+//! SQLite's write-ahead log from beginning anew, so that it grows. It costs no operation: beyond 64 MiB the server tries for 50 ms now and
+//! then, ever more rarely. The log and `musterctl status` name the process.
 //!
 //! # A full disk
 //!
@@ -53,7 +87,9 @@
 //! acknowledged: devices keep them in their spools, `musterctl status` says why, and it goes on by itself when there is room. Retention (by
 //! size and by age, `[journal]` in the configuration) deletes whole segments, the oldest first.
 //!
-//! A failed write is something else: after it nobody knows what the disk holds. The server stops acknowledging and ends with code 1; the
+//! The database needs room as well. Without it changes are refused, `musterctl status` says since when, and it goes on by itself too.
+//!
+//! A failed write of the journal is something else: after it nobody knows what the disk holds. The server stops acknowledging and ends with code 1; the
 //! service manager starts it again and it reads what is there.
 //!
 //! # When the process stands still

@@ -1,6 +1,7 @@
 //! The server's configuration: a TOML file, every setting of which has a default and is explained in
 //! `tools/musterd.toml`. A wrong file is refused with the line, the key and what is allowed.
 
+mod backup;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -9,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use backup::BackupConfig;
 use reader::{Reader, Section};
 
 /// The port of both protocols, when an address names none.
@@ -52,6 +54,8 @@ pub struct Config {
     pub sync: SyncConfig,
     /// The event log.
     pub journal: JournalConfig,
+    /// Scheduled backups.
+    pub backup: BackupConfig,
     /// What goes to standard error.
     pub log_level: log::LevelFilter,
 }
@@ -128,6 +132,7 @@ impl Default for Config {
                 retention_bytes: 16 << 30,
                 retention_age: Duration::from_secs(90 * 86_400),
             },
+            backup: BackupConfig::default(),
             log_level: log::LevelFilter::Info,
         }
     }
@@ -192,7 +197,7 @@ impl Config {
 
     fn from_reader(reader: &Reader<'_>) -> Result<Self, (usize, String)> {
         let default = Self::default();
-        reader.only_sections(&["server", "admin", "links", "sync", "journal", "log"])?;
+        reader.only_sections(&["server", "admin", "links", "sync", "journal", "backup", "log"])?;
         let server = reader
             .section("server", &["data_directory", "listen", "udp", "host_names", "reactors", "workers"])?;
         let admin = reader.section("admin", &["socket"])?;
@@ -211,6 +216,7 @@ impl Config {
         )?;
         let sync = reader.section("sync", &["interval"])?;
         let journal = reader.section("journal", &["segment_size", "retention_size", "retention_age"])?;
+        let backup = reader.section("backup", &backup::KEYS)?;
         let log = reader.section("log", &["level"])?;
         let seconds = Duration::from_secs;
         let config = Self {
@@ -255,6 +261,7 @@ impl Config {
                     .duration("retention_age", seconds(60)..=seconds(3_650 * 86_400))?
                     .unwrap_or(default.journal.retention_age),
             },
+            backup: BackupConfig::from_section(&backup)?,
             log_level: log_level(&log)?.unwrap_or(default.log_level),
         };
         config.check_relations(&journal)?;
@@ -343,6 +350,7 @@ impl Config {
         note(self.journal.segment_bytes != new.journal.segment_bytes, "journal.segment_size", false);
         note(self.journal.retention_bytes != new.journal.retention_bytes, "journal.retention_size", true);
         note(self.journal.retention_age != new.journal.retention_age, "journal.retention_age", true);
+        note(self.backup != new.backup, "backup", true);
         note(self.log_level != new.log_level, "log.level", true);
         diff
     }
@@ -355,6 +363,7 @@ impl Config {
             links: new.links.clone(),
             sync: new.sync.clone(),
             journal: JournalConfig { segment_bytes: self.journal.segment_bytes, ..new.journal.clone() },
+            backup: new.backup.clone(),
             log_level: new.log_level,
             ..self.clone()
         }

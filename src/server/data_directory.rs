@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 use crate::file_locks::{self, Kind};
 
+/// Lies in a directory while a backup is restored into it.
+pub(super) const UNFINISHED: &str = "restore.unfinished";
+
 /// Why a data directory can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirectoryError {
@@ -23,6 +26,9 @@ pub enum DataDirectoryError {
         /// The process, as far as the system tells: `process 4711 (musterd)`.
         holder: Option<String>,
     },
+    /// A restore into it did not end.
+    #[error("{} is only half restored: delete it and restore again", .0.display())]
+    HalfRestored(PathBuf),
     /// It is not there, or not to be read.
     #[error("can't open the data directory {}: {error}", directory.display())]
     Io {
@@ -45,6 +51,15 @@ impl DataDirectory {
     /// # Errors
     /// [`DataDirectoryError`].
     pub fn lock(directory: &Path) -> Result<Self, DataDirectoryError> {
+        let locked = Self::held(directory, File::try_lock)?;
+        if directory.join(UNFINISHED).exists() {
+            return Err(DataDirectoryError::HalfRestored(directory.to_owned()));
+        }
+        Ok(locked)
+    }
+
+    /// Locks a directory into which a backup is restored.
+    pub(super) fn lock_to_restore(directory: &Path) -> Result<Self, DataDirectoryError> {
         Self::held(directory, File::try_lock)
     }
 

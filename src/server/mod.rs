@@ -8,6 +8,7 @@
 mod admin_parts;
 mod alarm;
 mod backend;
+pub mod backup;
 mod calls;
 pub mod config;
 mod control;
@@ -222,6 +223,9 @@ impl Server {
         let settings = limits::link_settings(&config.links, links_max, self.reactors);
         if !self.lanes.tell_all(|| ToReactor::Settings(settings)) {
             log::error!("a reactor has too much to do to be told of the new limits: reload again");
+        }
+        if let Some(backups) = &self.running.backups {
+            backups.set_config(&config.backup);
         }
         self.config = config;
         Ok(diff)

@@ -122,6 +122,18 @@ impl Announcer {
         said.unwrap_or(true)
     }
 
+    /// Puts an event of the server itself into the log of events, under device 0. `false`: there is no room now.
+    pub(super) fn say_of_server(&self, event: &Event, now: WallTime) -> bool {
+        match self.append(event, now, DeviceId(0)) {
+            Appended::Yes => {
+                self.flush();
+                true
+            }
+            Appended::Never => true,
+            Appended::NotNow => false,
+        }
+    }
+
     fn append(&self, event: &Event, now: WallTime, device: DeviceId) -> Appended {
         let Ok(event) = event.to_bytes() else { return Appended::Never };
         let mut payload = Vec::new();

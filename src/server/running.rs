@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::alarm::Failures;
 use super::backend::LiveBackend;
+use super::backup::Desk;
 use super::calls::CallThread;
 use super::control::ControlThread;
 use super::data_directory::DataDirectory;
@@ -31,6 +32,7 @@ pub(super) struct Running {
     /// The last sender of work when the reactors have ended.
     pub(super) backend: Option<Arc<LiveBackend>>,
     pub(super) workers: Vec<JoinHandle<()>>,
+    pub(super) backups: Option<Arc<Desk>>,
     pub(super) control: Option<ControlThread>,
     pub(super) journal_threads: Option<Threads<FileStorage>>,
     /// The last field: let go of when everything in it is closed.
@@ -48,6 +50,7 @@ impl Running {
             call_thread: None,
             backend: None,
             workers: Vec::new(),
+            backups: None,
             control: None,
             journal_threads: None,
             data_directory: None,
@@ -75,9 +78,16 @@ impl Running {
         }
         drop(self.backend.take());
         self.join("a worker", |running| &mut running.workers);
+        if let Some(backups) = &self.backups {
+            backups.begin_to_stop();
+        }
         // The control thread writes back once more, for which the journal must still become durable.
         if let Some(control) = self.control.take() {
             control.stop();
+        }
+        // Its readers are gone with the control thread.
+        if let Some(backups) = self.backups.take() {
+            backups.join();
         }
         if let Some(threads) = self.journal_threads.take()
             && let Err(error) = threads.stop()

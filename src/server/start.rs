@@ -9,6 +9,7 @@ use std::thread::Builder;
 use super::admin_parts::{Counted, OpenLinks, StoredEvents};
 use super::alarm::{Alarm, Failures};
 use super::backend::{BackendParts, LiveBackend};
+use super::backup::{Desk, DeskParts, Source};
 use super::calls::{CallThread, CallTools};
 use super::config::Config;
 use super::control::{Control, ControlThread};
@@ -169,7 +170,15 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let workers = config.workers.unwrap_or(cores);
     workers::spawn(workers, &assignments, &tools, &failures, &mut running.workers)
         .map_err(ServerError::when("start the workers"))?;
+    let backups = Arc::new(Desk::start(DeskParts {
+        source: Source::of_server(&config, store.clone(), journal.reader()),
+        config: config.backup.clone(),
+        announcer: announcer.clone(),
+        clock: || Clock::new().now().wall,
+    })?);
+    running.backups = Some(backups.clone());
     let context = AdminContext {
+        backups,
         nudge: Arc::new(bell),
         calls: calls.clone(),
         store: store.clone(),

@@ -58,7 +58,12 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn open(address: SocketAddr, tls: &ClientTls) -> Self {
-        Self::over(TcpStream::connect(address).unwrap(), tls)
+        Self::try_open(address, tls).unwrap()
+    }
+
+    /// An error when nobody listens there.
+    pub(crate) fn try_open(address: SocketAddr, tls: &ClientTls) -> std::io::Result<Self> {
+        TcpStream::connect(address).map(|socket| Self::over(socket, tls))
     }
 
     /// On a connection that is there already.

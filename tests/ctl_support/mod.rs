@@ -190,6 +190,22 @@ impl Calls for Script {
     }
 }
 
+/// A server that is always making another backup.
+struct NoBackups;
+
+impl muster::admin::Backups for NoBackups {
+    fn send_to(
+        &self,
+        _sink: tokio::sync::mpsc::Sender<hyper::body::Bytes>,
+    ) -> Result<(), muster::admin::BackupsBusy> {
+        Err(muster::admin::BackupsBusy)
+    }
+
+    fn status(&self) -> muster::wire::api::BackupStatus {
+        muster::wire::api::BackupStatus::default()
+    }
+}
+
 struct Numbers;
 
 impl Gauges for Numbers {
@@ -298,6 +314,7 @@ impl TestServer {
             nudge: Arc::clone(&self.nudges) as Arc<dyn Nudge>,
             log: Arc::clone(&self.log) as Arc<dyn EventLog>,
             gauges: Arc::new(Numbers),
+            backups: Arc::new(NoBackups),
             info: ServerInfo {
                 version: "0.0.0-test",
                 started_at: now(),

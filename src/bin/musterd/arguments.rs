@@ -45,6 +45,21 @@ SIGHUP reads the configuration again. The logging of single modules can be set w
   musterd check-config
   musterd check-config --config /etc/muster/musterd.toml")]
     CheckConfig(CheckConfig),
+    /// Copy all of a server into one file, also while it runs, and verify the copy
+    #[command(after_help = "Examples:
+  musterd backup /var/backups/muster.tar --data /srv/muster
+  musterd backup /var/backups/muster.tar --config /etc/muster/musterd.toml
+
+FILE is a tar file of mode 0600: database, event log and private keys, as they are at one moment. It appears only when it is whole and was
+read back; an older one of that name stays until then. Everything that was acknowledged before the command began is in it.
+[backup] in the configuration makes backups on a schedule.")]
+    Backup(Backup),
+    /// Make a data directory of a backup
+    #[command(after_help = "Examples:
+  musterd restore /var/backups/muster.tar --data /srv/muster-new
+
+DIR must be empty or not there yet. It says at the end what devices will do.")]
+    Restore(Restore),
     /// Read the event log; changes nothing
     #[command(subcommand)]
     Journal(JournalCommand),
@@ -100,6 +115,28 @@ pub(crate) struct CheckConfig {
     /// Configuration file [default: for root /etc/muster/musterd.toml, when it is there]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// `backup`
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Backup {
+    /// The backup's file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Configuration and data.
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+/// `restore`
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Restore {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Data directory to make: an empty one, or one that is not there yet
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
 }
 
 /// `journal`

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod backup;
 mod configuration;
 mod demo;
 mod journal;
@@ -40,6 +41,8 @@ fn main() -> ExitCode {
         Some(Command::Run(run)) => run::command(&run),
         Some(Command::Demo(arguments)) => Ok(demo::run(&arguments)),
         Some(Command::Journal(command)) => journal::command(&command),
+        Some(Command::Backup(arguments)) => backup::command(&arguments),
+        Some(Command::Restore(arguments)) => backup::restore(&arguments),
         Some(Command::CheckConfig(check)) => configuration::check(&check),
         // clap takes the first for the program's name.
         Some(Command::Agent { arguments }) => {

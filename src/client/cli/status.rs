@@ -3,7 +3,25 @@
 use super::Failure;
 use super::output::{Output, count, duration, size, time, time_or_nothing};
 use crate::client::Client;
-use crate::wire::api::{JournalCondition, StoreCondition, StoreStatus};
+use crate::wire::api::{BackupStatus, JournalCondition, StoreCondition, StoreStatus};
+
+/// When the last was made and the next is due, and what is wrong.
+fn backup_text(backup: &BackupStatus) -> String {
+    let Some(directory) = &backup.directory else {
+        return "none scheduled ([backup] in the configuration, or 'musterd backup FILE')".into();
+    };
+    let failing = match (&backup.reason, backup.failing_since) {
+        (Some(reason), since) => format!("FAILING since {}: {reason}; ", time_or_nothing(since)),
+        (None, _) => String::new(),
+    };
+    let last = match (&backup.last_file, backup.last_bytes) {
+        (Some(file), Some(bytes)) => {
+            format!("last {} UTC, {file}, {}", time_or_nothing(backup.last_at), size(bytes))
+        }
+        _ => format!("none yet in {directory}"),
+    };
+    format!("{failing}{last}; next {} UTC", time_or_nothing(backup.next_at))
+}
 
 /// Whether it takes changes, and what is wrong when its log grows.
 fn store_condition(store: &StoreStatus) -> String {
@@ -137,6 +155,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
                 count(status.store.groups, "group")
             ),
         ),
+        ("backup", backup_text(&status.backup)),
         (
             "log",
             match status.log.lines_dropped {

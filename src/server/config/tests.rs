@@ -32,6 +32,11 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
         admin: config.admin.clone(),
         reactors: config.reactors,
         workers: config.workers,
+        backup: BackupConfig {
+            directory: config.backup.directory.clone(),
+            at: config.backup.at,
+            ..BackupConfig::default()
+        },
         ..Config::default()
     };
     assert_eq!(config, expected, "values differ from the defaults");
@@ -43,6 +48,8 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
             && config.udp.is_some()
             && config.links.max_kept_connections.is_some()
             && config.links.handshakes_per_second.is_some()
+            && config.backup.directory.is_some()
+            && config.backup.at.is_some()
     };
     assert!(with_all(&config), "a setting without default is not shown");
     for key in [
@@ -57,6 +64,8 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
         "segment_size",
         "retention_size",
         "retention_age",
+        "every",
+        "keep",
         "level",
         "data_directory",
     ] {
@@ -84,7 +93,7 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
         ),
         (
             "[synk]",
-            "musterd.toml:1: synk is not known: did you mean sync? allowed here: server, admin, links, sync, journal, log",
+            "musterd.toml:1: synk is not known: did you mean sync? allowed here: server, admin, links, sync, journal, backup, log",
         ),
         (
             "[sync]\ninterval = 15",
@@ -125,6 +134,14 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
         (
             "[log]\nlevel = \"loud\"",
             "musterd.toml:2: log.level is not allowed: off, error, warn, info, debug or trace",
+        ),
+        (
+            "[backup]\ndirectory = \"b\"\nat = \"3 am\"",
+            "musterd.toml:3: backup.at is not allowed: a time of day, such as \"03:15\"",
+        ),
+        (
+            "[backup]\nkeep = 3",
+            "musterd.toml:2: backup.keep is not allowed without directory: without one no backups are made",
         ),
         ("\nlog = 3", "musterd.toml:2: log is an integer, it must be a table: [log]"),
     ] {

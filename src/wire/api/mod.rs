@@ -5,6 +5,7 @@
 //! | method and path | asks with | answers with |
 //! |---|---|---|
 //! | `GET /v1/status` | | [`Status`] |
+//! | `GET /v1/backup` | | a tar file, as it is made; its last part is `SHA256SUMS` when it is whole |
 //! | `POST /v1/tokens` | [`NewToken`] | [`CreatedToken`] |
 //! | `GET /v1/tokens` | [`PageQuery`] | [`Page`] of [`Token`] |
 //! | `DELETE /v1/tokens/{id}` | | [`Token`] |
@@ -70,8 +71,8 @@ pub use policy::{
     PolicyQuery, PolicyRemoval, SettingsChanged,
 };
 pub use status::{
-    CloseCount, DatagramTotals, DeviceCounts, EventTotals, JournalCondition, JournalStatus, Limit,
-    LinkTotals, LogStatus, Status, StoreCondition, StoreStatus,
+    BackupStatus, CloseCount, DatagramTotals, DeviceCounts, EventTotals, JournalCondition, JournalStatus,
+    Limit, LinkTotals, LogStatus, Status, StoreCondition, StoreStatus,
 };
 pub use task::{
     CreatedTask, LateReport, NewTask, Run, RunCount, RunDetail, RunQuery, RunState, Task, TaskDetail,

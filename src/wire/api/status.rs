@@ -35,6 +35,9 @@ pub struct Status {
     /// The server's own log.
     #[serde(default)]
     pub log: LogStatus,
+    /// Scheduled backups.
+    #[serde(default)]
+    pub backup: BackupStatus,
     /// What is allowed at most.
     pub limits: Vec<Limit>,
 }
@@ -213,6 +216,25 @@ pub struct StoreStatus {
     pub applications: u64,
     /// Groups.
     pub groups: u64,
+}
+
+/// Scheduled backups.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct BackupStatus {
+    /// Where they are; null: none are scheduled.
+    pub directory: Option<String>,
+    /// When the last was made; null: there is none.
+    pub last_at: Option<Timestamp>,
+    /// Its file; null: there is none.
+    pub last_file: Option<String>,
+    /// Its size, in bytes; null: there is none.
+    pub last_bytes: Option<u64>,
+    /// Since when none can be made; null: they can.
+    pub failing_since: Option<Timestamp>,
+    /// Why; null: they can.
+    pub reason: Option<String>,
+    /// When the next is due; null: none are scheduled.
+    pub next_at: Option<Timestamp>,
 }
 
 /// What is allowed at most.

@@ -1,0 +1,122 @@
+//! A backup is made: from a running server, or from the data directory of a stopped one.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::archive::ArchiveWriter;
+use super::{About, BackupError, FORMAT, JournalPart};
+use crate::journal::{Reader, verify_image};
+use crate::server::config::Config;
+use crate::server::identity::Identity;
+use crate::store::{self, FILE_NAME, StoreError};
+use crate::wire::time::WallTime;
+
+/// The copy of the database while it goes into the backup. What is left of one is overwritten by the next.
+const SCRATCH: &str = "backup.unfinished";
+
+/// Copies the database into a file.
+type CopyStore = Box<dyn Fn(&std::path::Path) -> Result<(), StoreError> + Send + Sync>;
+
+/// What a backup is made of.
+pub struct Source {
+    identity: PathBuf,
+    scratch: PathBuf,
+    copy_store: CopyStore,
+    journal: Reader,
+}
+
+impl Source {
+    /// What a running server has.
+    pub(in crate::server) fn of_server(config: &Config, store: store::Store, journal: Reader) -> Self {
+        let scratch = config.store_directory().join(SCRATCH);
+        // A server that was killed may have left one.
+        let _ = fs::remove_file(&scratch);
+        let copy_store = Box::new(move |target: &std::path::Path| store.copy(target));
+        Self { identity: config.identity_directory(), scratch, copy_store, journal }
+    }
+
+    /// What a stopped server left. The caller has locked the data directory.
+    ///
+    /// # Errors
+    /// When the journal can't be read.
+    pub fn of_stopped(config: &Config) -> Result<Self, BackupError> {
+        let directory = config.store_directory();
+        Ok(Self {
+            identity: config.identity_directory(),
+            scratch: directory.join(SCRATCH),
+            journal: Reader::open(&config.journal_directory())?,
+            copy_store: Box::new(move |target| store::copy_stopped(&directory, target)),
+        })
+    }
+}
+
+/// Writes a backup to `out`, as it can be sent: front to back. Takes as much memory as one piece, and on the data directory's disk as
+/// much room as the database, until that is written. Everything that was acknowledged before the call is in it.
+///
+/// # Errors
+/// [`BackupError`]; `out` then holds nothing that looks whole.
+pub fn make(source: &Source, now: WallTime, out: impl Write) -> Result<(), BackupError> {
+    let identity = Identity::open(&source.identity)?;
+    let path = &source.scratch;
+    let copied = (source.copy_store)(path).and_then(|()| store::seal_copy(path));
+    let opened = copied.map_err(BackupError::from).and_then(|copy| {
+        let file = File::open(path).map_err(BackupError::io("read", path))?;
+        Ok((copy, file))
+    });
+    // Open, or of no use: either way its name is not needed any more.
+    let _ = fs::remove_file(path);
+    let (copy, database) = opened?;
+    // After the copy of the database: what that knows of is before this.
+    let until = source.journal.durable();
+    let about = About {
+        format: FORMAT,
+        muster: env!("CARGO_PKG_VERSION").into(),
+        created_at: now.into(),
+        certificate_sha256: identity.certificate_hash().to_string(),
+        server_epoch: copy.server_epoch,
+        devices: copy.devices,
+        journal_position: until.0,
+    };
+    let mut archive = ArchiveWriter::new(out, &about).map_err(BackupError::Output)?;
+    match fill(source, &database, until, &mut archive) {
+        Ok(journal) => archive.finish(&journal).map(drop).map_err(BackupError::Output),
+        Err(error) => {
+            // If it can't even be said, the missing end says enough.
+            let _ = archive.fail(&error.to_string());
+            Err(error)
+        }
+    }
+}
+
+fn fill<W: Write>(
+    source: &Source,
+    database: &File,
+    until: crate::journal::Position,
+    archive: &mut ArchiveWriter<W>,
+) -> Result<JournalPart, BackupError> {
+    let directory = &source.identity;
+    let listed = fs::read_dir(directory).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    for entry in listed.map_err(BackupError::io("read", directory))? {
+        let path = entry.path();
+        let file = File::open(&path).map_err(BackupError::io("read", &path))?;
+        let of_file = file.metadata().map_err(BackupError::io("read", &path))?;
+        if of_file.is_file() {
+            let name = format!("identity/{}", entry.file_name().to_string_lossy());
+            archive.add(&name, of_file.len(), file).map_err(BackupError::Output)?;
+        }
+    }
+    let bytes = database.metadata().map_err(BackupError::io("read", &source.scratch))?.len();
+    archive.add(&format!("store/{FILE_NAME}"), bytes, database).map_err(BackupError::Output)?;
+    let mut part = JournalPart::default();
+    for file in source.journal.files_up_to(until)? {
+        // Deleted meanwhile, and so are all that are older.
+        let Some(image) = source.journal.image(file, until)? else { continue };
+        let report = verify_image(file.base, &image);
+        part.records += report.records;
+        part.damages.extend(report.damages.iter().map(ToString::to_string));
+        let name = format!("journal/{}", image.name);
+        archive.add(&name, image.len() as u64, &*image).map_err(BackupError::Output)?;
+    }
+    Ok(part)
+}

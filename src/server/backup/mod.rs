@@ -1,0 +1,146 @@
+//! Backups: one file that holds all of a server, and the way back.
+//!
+//! A tar file of mode 0600, as `tar -tvf` lists it. It holds private keys.
+//!
+//! | part, in this order | what it is |
+//! |---|---|
+//! | `backup.json` | version of this format and of muster, time, certificate, server epoch, devices, journal position |
+//! | `identity/…` | keys and certificates |
+//! | `store/muster.db` | the database at one moment, checked with SQLite's `quick_check` |
+//! | `journal/…` | segments, the newest first, up to what was durable after that moment; the last one is cut there |
+//! | `journal.json` | count of the records in them, each of which was checked, and what is damaged in the journal itself |
+//! | `SHA256SUMS` | hashes of all parts above, for `sha256sum -c`; a file without it is not whole |
+//!
+//! The database comes first: whatever it says of an event, the journal that is copied after it holds the event. Segments go newest first,
+//! because retention deletes the oldest first: one that is deleted meanwhile leaves no gap.
+
+mod archive;
+mod desk;
+mod file;
+mod make;
+mod restore;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub(super) use desk::{Desk, DeskParts};
+pub use file::{verify, write_file};
+pub use make::{Source, make};
+pub use restore::restore;
+
+use super::data_directory::DataDirectoryError;
+use super::identity::IdentityError;
+use crate::journal::ReadError;
+use crate::store::StoreError;
+use crate::wire::api::Timestamp;
+use crate::wire::id::Epoch;
+
+/// Version of the format that is written here, and the newest that is read.
+pub const FORMAT: u32 = 1;
+
+/// Why a backup was not made, is of no use, or was not restored.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The system refused something.
+    #[error("can't {what} {}: {error}", path.display())]
+    Io {
+        /// What was to be done.
+        what: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// What was made can't be handed on: its reader is gone, or the disk that it goes to is full.
+    #[error("can't write the backup: {0}")]
+    Output(io::Error),
+    /// Keys and certificates.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] ReadError),
+    /// The data directory.
+    #[error(transparent)]
+    DataDirectory(#[from] DataDirectoryError),
+    /// The server that made it said why it could not.
+    #[error("the server could not make the backup: {0}")]
+    Refused(String),
+    /// It is no backup, a damaged one, or one that was cut off.
+    #[error("{} is no whole backup: {what}", path.display())]
+    NotWhole {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A newer muster made it.
+    #[error("{} was made by musterd {muster} in format {format}, this one reads up to {FORMAT}: use a newer musterd", path.display())]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// The version that made it.
+        muster: String,
+        /// Its format.
+        format: u32,
+    },
+    /// Another one is being made.
+    #[error("another backup is being made: try again when it is done")]
+    Busy,
+    /// It would be written over something that is no file.
+    #[error("{} is there and is no file: name another one", .0.display())]
+    NotAFile(PathBuf),
+    /// The directory to restore into has something in it.
+    #[error("{} is not empty: a backup is restored into an empty or a new directory only", .0.display())]
+    NotEmpty(PathBuf),
+}
+
+impl BackupError {
+    fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + use<'a> {
+        move |error| Self::Io { what, path: path.to_owned(), error }
+    }
+}
+
+/// What a backup says of itself.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct About {
+    /// Version of the format.
+    pub format: u32,
+    /// Version of the musterd that made it.
+    pub muster: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Hash of the server's certificate.
+    pub certificate_sha256: String,
+    /// The server's epoch then.
+    pub server_epoch: Epoch,
+    /// Devices that were enrolled then.
+    pub devices: u64,
+    /// The journal is in it up to here: everything that was acknowledged before it was made.
+    pub journal_position: u64,
+}
+
+/// What it says of the journal in it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct JournalPart {
+    /// Records, each of which was checked.
+    pub records: u64,
+    /// What is damaged in the journal that was copied, in lines for people. It is in the backup as it is there.
+    pub damages: Vec<String>,
+}
+
+/// What is in a backup.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Contents {
+    /// What it says of itself.
+    pub about: About,
+    /// What it says of the journal.
+    pub journal: JournalPart,
+    /// Size of all parts, in bytes.
+    pub bytes: u64,
+}
