@@ -514,3 +514,30 @@ fn orders_are_handed_on_in_their_order_and_the_devices_own_interval_counts_when_
     assert_eq!(next[..2], orders);
     assert_eq!(machine.next_timeout(), Some(at(60).moment));
 }
+
+#[test]
+fn what_the_server_said_during_a_pause_is_heard_before_its_silence_is_judged() {
+    let mut machine = machine(0, 0);
+    sync(&mut machine, &at(0), Some(30));
+    assert_eq!(said(&actions(&mut machine, &at(30))), ["ping Some(30)"]);
+    // The process stood still for 25 s, in which the answer would have been due.
+    machine.judge_from(at(80).moment);
+    assert_eq!(actions(&mut machine, &at(55)), []);
+    assert_eq!(machine.next_timeout(), Some(at(60).moment), "the next ping");
+    machine.message(&at(56), ToAgent::Pong);
+    assert_eq!(said(&actions(&mut machine, &at(60))), ["ping Some(30)"]);
+    // A server that stays silent is given up all the same.
+    assert_eq!(actions(&mut machine, &at(79)), []);
+    assert_eq!(actions(&mut machine, &at(80)), [Action::CloseLink(LinkEnd::Silent)]);
+}
+
+#[test]
+fn an_attempt_that_stood_still_with_the_process_goes_on() {
+    let mut machine = machine(0, 0);
+    assert_eq!(actions(&mut machine, &at(0)), [Action::Connect]);
+    machine.judge_from(at(60).moment);
+    assert_eq!(actions(&mut machine, &at(CONNECT_SECONDS_MAX + 1)), []);
+    assert_eq!(machine.next_timeout(), Some(at(60).moment));
+    machine.connected(&at(40));
+    assert_eq!(said(&actions(&mut machine, &at(40))), ["sync Started"]);
+}

@@ -262,3 +262,21 @@ fn what_nobody_waits_for_any_more_does_not_begin() {
     assert_eq!(actions(&mut caller, at(1)), [CallerAction::Ended(DEVICE), CallerAction::Look(DeviceId(8))]);
     assert_eq!(caller.load(), (1, 0));
 }
+
+#[test]
+fn after_a_pause_of_the_server_who_came_meanwhile_is_heard_first() {
+    let mut caller = asked(9, WakeReason::Sync);
+    caller.found(at(0), DEVICE, Some(Whereabouts { link: Some(link(1)), ..away() }));
+    assert_eq!(actions(&mut caller, at(0)), [CallerAction::OnLink { link: link(1), is_fresh: false }]);
+    // The process stood still for ten seconds; the device had two for its answer.
+    caller.judge_from(at(12_000));
+    assert_eq!((actions(&mut caller, at(10_000)), caller.next_timeout()), (vec![], Some(at(12_000))));
+    caller.step(at(10_001), DEVICE, begun(SyncReason::Forced));
+    caller.step(at(10_002), DEVICE, CallStep::Synced);
+    let synced = CallOutcome::Synced {
+        by: Road::Link,
+        begun_microseconds: 10_001_000,
+        synced_microseconds: 10_002_000,
+    };
+    assert_eq!(actions(&mut caller, at(10_002)), [report(9, synced), CallerAction::Ended(DEVICE)]);
+}
