@@ -20,6 +20,7 @@ fn options() -> Options {
         retention: None,
         limit_bytes: None,
         keep_free_bytes: 0,
+        remembered: Position(0),
     }
 }
 

@@ -15,6 +15,7 @@ fn small() -> Options {
         retention: None,
         limit_bytes: None,
         keep_free_bytes: 0,
+        remembered: Position(0),
     }
 }
 

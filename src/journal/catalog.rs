@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::layout::{IndexEntry, Position, SegmentHeader, Summary};
+use super::recovery::Recovered;
 use super::storage::SegmentFile;
 
 /// What state a segment is in.
@@ -35,7 +36,7 @@ pub struct SegmentInfo {
     pub summary: Summary,
 }
 
-/// Acknowledged data that is not there any more.
+/// Acknowledged data that is not there any more, or stands in a place that can't be trusted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Damage {
     /// The first position without a valid record.
@@ -56,8 +57,10 @@ impl std::fmt::Display for Damage {
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) file: SegmentFile,
-    /// `None`: the header is damaged, so nothing in it can be read.
+    /// `None`: the header is damaged and could not be found again, so nothing in it can be read.
     pub(crate) header: Option<SegmentHeader>,
+    /// Where the next segment begins at the earliest: the file may have been cut short.
+    pub(crate) next_base: u64,
     pub(crate) state: SegmentState,
     /// The position just past the last durable record.
     pub(crate) end: u64,
@@ -71,6 +74,7 @@ impl Entry {
         Self {
             file: SegmentFile { base: header.base, bytes: header.bytes, set_aside: false },
             header: Some(*header),
+            next_base: header.next_base(),
             state: SegmentState::Open,
             end: header.first(),
             summary: Summary::default(),
@@ -87,10 +91,6 @@ impl Entry {
             summary: self.summary,
         }
     }
-
-    pub(crate) fn next_base(&self) -> u64 {
-        self.file.base.saturating_add(self.file.bytes)
-    }
 }
 
 /// The segments, in order, and how far they are durable.
@@ -99,13 +99,16 @@ pub(crate) struct Catalog<S> {
     /// Everything before it is durable. Written by the flusher alone, after the catalog's entry.
     durable: AtomicU64,
     entries: Mutex<Vec<Entry>>,
+    /// Set aside and not to be read.
+    beside: Vec<SegmentFile>,
     damages: Mutex<Vec<Damage>>,
 }
 
 impl<S> Catalog<S> {
-    pub(crate) fn new(storage: Arc<S>, durable: u64, entries: Vec<Entry>, damages: Vec<Damage>) -> Self {
+    pub(crate) fn new(storage: Arc<S>, found: Recovered) -> Self {
+        let Recovered { durable, entries, beside, damages, .. } = found;
         let durable = AtomicU64::new(durable);
-        Self { storage, durable, entries: Mutex::new(entries), damages: Mutex::new(damages) }
+        Self { storage, durable, entries: Mutex::new(entries), beside, damages: Mutex::new(damages) }
     }
 
     pub(crate) fn durable(&self) -> u64 {
@@ -145,14 +148,27 @@ impl<S> Catalog<S> {
         self.damages.lock().clone()
     }
 
+    /// What is set aside: files, count, and their bytes.
+    pub(crate) fn set_aside(&self) -> (usize, u64) {
+        let entries = self.entries.lock();
+        let aside = entries.iter().filter(|entry| entry.state == SegmentState::SetAside);
+        let files = aside.map(|entry| &entry.file).chain(&self.beside);
+        files.fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.bytes))
+    }
+
     /// The first segment that reaches beyond `position`.
     pub(crate) fn at_or_after(&self, position: u64) -> Option<Entry> {
-        self.entries.lock().iter().find(|entry| entry.next_base() > position).cloned()
+        self.entries.lock().iter().find(|entry| entry.next_base > position).cloned()
     }
 
     /// The last segment that begins before `position`.
     pub(crate) fn before(&self, position: u64) -> Option<Entry> {
         self.entries.lock().iter().rev().find(|entry| entry.file.base < position).cloned()
+    }
+
+    /// Where the last segment ends; 0 when there is none.
+    pub(crate) fn next_base(&self) -> u64 {
+        self.entries.lock().last().map_or(0, |last| last.next_base)
     }
 
     /// The oldest segment.

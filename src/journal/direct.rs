@@ -2,11 +2,13 @@
 //! later. A durable write so takes half as much of the processor, and one command of the disk less where that knows a write that is durable by itself.
 #![forbid(unsafe_code)]
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{Mode, OFlags, openat};
 
 /// What a write begins with, ends with and lies in memory at a multiple of, in bytes: a page of the page cache, and at least the block of any disk.
 pub const PAGE_BYTES: usize = 4096;
@@ -18,16 +20,16 @@ pub(crate) struct DirectFile {
 }
 
 impl DirectFile {
-    /// Opens a file that is there.
+    /// Opens a file that is there, by its name in a directory.
     ///
     /// # Errors
     /// Whatever `open(2)` answers, but that the file system has no such writes.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        match open_direct(path) {
+    pub(crate) fn open(directory: impl AsFd, name: &str) -> io::Result<Self> {
+        match open_direct(&directory, name) {
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
             {
-                let file = OpenOptions::new().write(true).open(path)?;
+                let file = open(directory, name, OFlags::empty())?;
                 Ok(Self { file, is_cached: AtomicBool::new(true) })
             }
             opened => Ok(Self { file: opened?, is_cached: AtomicBool::new(false) }),
@@ -80,22 +82,24 @@ impl DirectFile {
     }
 }
 
+fn open(directory: impl AsFd, name: &str, flags: OFlags) -> io::Result<File> {
+    Ok(File::from(openat(directory, name, OFlags::WRONLY | OFlags::CLOEXEC | flags, Mode::empty())?))
+}
+
 #[cfg(target_os = "linux")]
-fn open_direct(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).map_err(io::Error::other)?;
-    OpenOptions::new().write(true).custom_flags(flags).open(path)
+fn open_direct(directory: impl AsFd, name: &str) -> io::Result<File> {
+    open(directory, name, OFlags::DIRECT)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open_direct(_path: &Path) -> io::Result<File> {
+fn open_direct(_directory: impl AsFd, _name: &str) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 /// From here on through the page cache.
 #[cfg(target_os = "linux")]
 fn use_cache(file: &File) -> io::Result<()> {
-    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    use rustix::fs::{fcntl_getfl, fcntl_setfl};
     Ok(fcntl_setfl(file, fcntl_getfl(file)? - OFlags::DIRECT)?)
 }
 
@@ -122,6 +126,9 @@ pub(super) mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
     use std::cell::Cell;
+    use std::path::Path;
+
+    use rustix::fs::CWD;
 
     use super::super::pages::Pages;
     use super::super::region::FileMap;
@@ -139,7 +146,7 @@ pub(super) mod tests {
         for directory in directories() {
             let path = directory.path().join("pages");
             std::fs::write(&path, vec![0; 4 * PAGE_BYTES]).unwrap();
-            let file = DirectFile::open(&path).unwrap();
+            let file = DirectFile::open(CWD, path.to_str().unwrap()).unwrap();
             let map = FileMap::open(&File::open(&path).unwrap()).unwrap();
             let mut pages = Pages::new(2 * PAGE_BYTES).unwrap();
             for round in 1..200_u8 {
@@ -157,7 +164,7 @@ pub(super) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pages");
         std::fs::write(&path, vec![0; PAGE_BYTES]).unwrap();
-        let file = DirectFile::open(&path).unwrap();
+        let file = DirectFile::open(CWD, path.to_str().unwrap()).unwrap();
         let was_direct = !file.is_cached();
         let mut pages = Pages::new(PAGE_BYTES).unwrap();
         let page = pages.fill(0, [&[7; PAGE_BYTES], &[]]);

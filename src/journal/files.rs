@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, fstatvfs, openat, renameat, statat, unlinkat};
+use rustix::io::Errno;
 
 use super::direct::DirectFile;
 use super::layout::SegmentHeader;
@@ -18,6 +20,7 @@ use super::zeros;
 const LIVE: &str = "journal";
 const SET_ASIDE: &str = "damaged";
 const UNFINISHED: &str = "new";
+const MISSING: &str = "missing";
 
 /// Why a journal's directory could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -31,12 +34,16 @@ pub enum DirectoryError {
 }
 
 /// Segments as files in a directory, locked while this value lives.
+///
+/// The directory is opened once, and every file by that: a directory that is moved away, with another one in its place, is still the one that is
+/// written to. So two journals never mix.
 pub struct FileStorage {
-    directory: PathBuf,
+    /// Where it was when it was opened, for people.
+    path: PathBuf,
+    /// The directory, which carries the lock: a copy of the files can be read without one.
+    directory: File,
     /// The file written last, kept open; segments are written one after the other.
     writing: Mutex<Option<(u64, Arc<DirectFile>)>>,
-    /// The directory itself, which carries the lock: a copy of the files can be read without one.
-    _lock: File,
 }
 
 impl FileStorage {
@@ -53,15 +60,14 @@ impl FileStorage {
                 sync_directory(parent).map_err(wrong)?;
             }
         }
-        let lock = File::open(directory).map_err(wrong)?;
-        held(lock.try_lock(), directory)?;
-        for entry in fs::read_dir(directory).map_err(wrong)? {
-            let path = entry.map_err(wrong)?.path();
-            if parse_name(&path).is_some_and(|(_, kind)| kind == UNFINISHED) {
-                fs::remove_file(&path).map_err(wrong)?;
+        let storage = Self::over(directory)?;
+        held(storage.directory.try_lock(), directory)?;
+        for name in storage.names().map_err(wrong)? {
+            if matches!(name, Name::Segment(_, UNFINISHED)) {
+                storage.unlink(&name).map_err(wrong)?;
             }
         }
-        Ok(Self { directory: directory.to_owned(), writing: Mutex::new(None), _lock: lock })
+        Ok(storage)
     }
 
     /// Opens the directory of a stopped server or agent for reading alone.
@@ -69,23 +75,34 @@ impl FileStorage {
     /// # Errors
     /// [`DirectoryError::InUse`] when another process has it open for writing.
     pub fn open_read_only(directory: &Path) -> Result<Self, DirectoryError> {
-        let lock = File::open(directory).map_err(|error| DirectoryError::Io(directory.to_owned(), error))?;
-        held(lock.try_lock_shared(), directory)?;
-        Ok(Self { directory: directory.to_owned(), writing: Mutex::new(None), _lock: lock })
+        let storage = Self::over(directory)?;
+        held(storage.directory.try_lock_shared(), directory)?;
+        Ok(storage)
     }
 
-    /// The directory.
+    fn over(path: &Path) -> Result<Self, DirectoryError> {
+        let wrong = |error| DirectoryError::Io(path.to_owned(), error);
+        let directory = File::open(path).map_err(wrong)?;
+        Ok(Self { path: path.to_owned(), directory, writing: Mutex::new(None) })
+    }
+
+    /// Where the directory was when it was opened.
     #[must_use]
     pub fn directory(&self) -> &Path {
-        &self.directory
+        &self.path
     }
 
-    fn path(&self, base: u64, kind: &str) -> PathBuf {
-        self.directory.join(format!("{base:020}.{kind}"))
+    /// What is in the directory and belongs to a journal.
+    fn names(&self) -> io::Result<Vec<Name>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.directory)? {
+            names.extend(entry?.file_name().to_str().ok().and_then(Name::parse));
+        }
+        Ok(names)
     }
 
-    fn file_path(&self, file: SegmentFile) -> PathBuf {
-        self.path(file.base, if file.set_aside { SET_ASIDE } else { LIVE })
+    fn unlink(&self, name: &Name) -> io::Result<()> {
+        Ok(unlinkat(&self.directory, name.to_string(), AtFlags::empty())?)
     }
 
     fn writer(&self, base: u64) -> io::Result<Arc<DirectFile>> {
@@ -95,17 +112,40 @@ impl FileStorage {
         {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(DirectFile::open(&self.path(base, LIVE))?);
+        let name = Name::Segment(base, LIVE).to_string();
+        let file = Arc::new(DirectFile::open(&self.directory, &name)?);
         *writing = Some((base, Arc::clone(&file)));
         Ok(file)
     }
 
-    fn make(&self, header: &SegmentHeader, path: &Path, pace: &mut dyn FnMut(u64)) -> io::Result<()> {
-        let file = zeros::create(path, header.bytes, pace)?;
+    fn forget_writer(&self, base: u64) {
+        self.writing.lock().take_if(|(open, _)| *open == base);
+    }
+
+    fn make(&self, header: &SegmentHeader, name: &str, pace: &mut dyn FnMut(u64)) -> io::Result<()> {
+        let file = zeros::create(&self.directory, name, header.bytes, pace)?;
         file.write_all_at(&header.encode(), 0)?;
         file.sync_all()?;
-        fs::rename(path, self.path(header.base, LIVE))?;
-        sync_directory(&self.directory)
+        self.rename(name, &Name::Segment(header.base, LIVE).to_string())
+    }
+
+    /// Durable when it returns.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        renameat(&self.directory, from, &self.directory, to)?;
+        self.directory.sync_all()
+    }
+
+    fn is_there(&self, name: &str) -> io::Result<bool> {
+        match statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn open_file(&self, name: &Name, flags: OFlags) -> io::Result<File> {
+        let mode = Mode::RUSR | Mode::WUSR;
+        Ok(File::from(openat(&self.directory, name.to_string(), flags | OFlags::CLOEXEC, mode)?))
     }
 }
 
@@ -118,12 +158,12 @@ impl Storage for FileStorage {
 
     fn list(&self) -> io::Result<Vec<SegmentFile>> {
         let mut files = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
-            let entry = entry?;
-            let Some((base, kind)) = parse_name(&entry.path()) else { continue };
+        for name in self.names()? {
+            let Name::Segment(base, kind) = name else { continue };
             if kind != UNFINISHED {
-                let set_aside = kind == SET_ASIDE;
-                files.push(SegmentFile { base, bytes: entry.metadata()?.len(), set_aside });
+                let status = statat(&self.directory, name.to_string(), AtFlags::empty())?;
+                let bytes = u64::try_from(status.st_size).unwrap_or_default();
+                files.push(SegmentFile { base, bytes, set_aside: kind == SET_ASIDE });
             }
         }
         files.sort_unstable_by_key(|file| (file.base, file.set_aside));
@@ -131,11 +171,11 @@ impl Storage for FileStorage {
     }
 
     fn create(&self, header: &SegmentHeader, pace: &mut dyn FnMut(u64)) -> io::Result<()> {
-        let path = self.path(header.base, UNFINISHED);
-        let result = self.make(header, &path, pace);
+        let name = Name::Segment(header.base, UNFINISHED);
+        let result = self.make(header, &name.to_string(), pace);
         if result.is_err() {
             // Give the room back; if even that fails, the next opening clears it.
-            let _ = fs::remove_file(&path);
+            let _ = self.unlink(&name);
         }
         result
     }
@@ -145,27 +185,53 @@ impl Storage for FileStorage {
     }
 
     fn view(&self, file: SegmentFile) -> io::Result<FileMap> {
-        FileMap::open(&File::open(self.file_path(file))?)
+        let name = Name::of(file);
+        let opened = match self.open_file(&name, OFlags::RDONLY) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !file.set_aside => {
+                // Set aside since it was listed.
+                self.open_file(&Name::Segment(file.base, SET_ASIDE), OFlags::RDONLY)?
+            }
+            opened => opened?,
+        };
+        FileMap::open(&opened)
     }
 
     fn set_aside(&self, base: u64) -> io::Result<()> {
-        *self.writing.lock() = None;
-        fs::rename(self.path(base, LIVE), self.path(base, SET_ASIDE))?;
-        sync_directory(&self.directory)
+        self.forget_writer(base);
+        let (live, aside) =
+            (Name::Segment(base, LIVE).to_string(), Name::Segment(base, SET_ASIDE).to_string());
+        if self.is_there(&aside)? {
+            // An earlier one of this name, in whose place a copy was put since. It stays, under a name of no meaning.
+            let numbered = |number: u32| format!("{aside}.{number}");
+            let mut number = 1;
+            while self.is_there(&numbered(number))? {
+                number += 1;
+            }
+            self.rename(&aside, &numbered(number))?;
+        }
+        self.rename(&live, &aside)
+    }
+
+    fn missing(&self) -> io::Result<Vec<(u64, u64)>> {
+        let range = |name| if let Name::Missing(from, to) = name { Some((from, to)) } else { None };
+        let mut ranges: Vec<_> = self.names()?.into_iter().filter_map(range).collect();
+        ranges.sort_unstable();
+        Ok(ranges)
+    }
+
+    fn note_missing(&self, from: u64, to: u64) -> io::Result<()> {
+        self.open_file(&Name::Missing(from, to), OFlags::WRONLY | OFlags::CREATE)?;
+        self.directory.sync_all()
     }
 
     fn delete(&self, file: SegmentFile) -> io::Result<()> {
-        let mut writing = self.writing.lock();
-        if writing.as_ref().is_some_and(|(base, _)| *base == file.base) {
-            *writing = None;
-        }
-        drop(writing);
-        fs::remove_file(self.file_path(file))?;
-        sync_directory(&self.directory)
+        self.forget_writer(file.base);
+        self.unlink(&Name::of(file))?;
+        self.directory.sync_all()
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        let room = rustix::fs::statvfs(&self.directory)?;
+        let room = fstatvfs(&self.directory)?;
         Ok(room.f_bavail.saturating_mul(room.f_frsize))
     }
 
@@ -193,10 +259,37 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Base and kind, when a file is a segment's.
-fn parse_name(path: &Path) -> Option<(u64, &'static str)> {
-    let (stem, extension) = path.file_name()?.to_str()?.split_once('.')?;
-    let kind = [LIVE, SET_ASIDE, UNFINISHED].into_iter().find(|kind| *kind == extension)?;
-    (stem.len() == 20).then_some(())?;
-    Some((stem.parse().ok()?, kind))
+/// A name that means something in a journal's directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Name {
+    /// A segment's file: base, and what kind it is.
+    Segment(u64, &'static str),
+    /// An empty file: nothing is there of what stood at these positions.
+    Missing(u64, u64),
+}
+
+impl Name {
+    fn of(file: SegmentFile) -> Self {
+        Self::Segment(file.base, if file.set_aside { SET_ASIDE } else { LIVE })
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let position = |text: &str| if text.len() == 20 { text.parse().ok() } else { None };
+        let (stem, extension) = name.split_once('.')?;
+        if extension == MISSING {
+            let (from, to) = stem.split_once('-')?;
+            return Some(Self::Missing(position(from)?, position(to)?));
+        }
+        let kind = [LIVE, SET_ASIDE, UNFINISHED].into_iter().find(|kind| *kind == extension)?;
+        Some(Self::Segment(position(stem)?, kind))
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Segment(base, kind) => write!(f, "{base:020}.{kind}"),
+            Self::Missing(from, to) => write!(f, "{from:020}-{to:020}.{MISSING}"),
+        }
+    }
 }

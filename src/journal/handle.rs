@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
-use super::catalog::{Catalog, Damage, SegmentInfo};
+use super::catalog::{Catalog, Damage, SegmentInfo, SegmentState};
 use super::doorbell::Doorbell;
 use super::duty::{Duty, Flushed, Pace};
 use super::files::FileStorage;
@@ -15,7 +15,7 @@ use super::flusher::Flusher;
 use super::layout::{Position, Record, RecordView, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use super::preparer::Preparer;
 use super::reader::Reader;
-use super::recovery::{RecoveryError, records_room, recover};
+use super::recovery::{Known, RecoveryError, records_room, recover};
 use super::region;
 use super::status::{Health, State, Stats};
 use super::storage::Storage;
@@ -24,7 +24,8 @@ use super::tail::{AppendError, Tail};
 /// Smallest window, in bytes: a record of a few KiB must fit twice.
 const WINDOW_BYTES_MIN: u64 = 16 * 1024;
 
-/// Which whole segments are deleted by the preparer, oldest first. The segments being written are never deleted.
+/// Which whole segments are deleted by the preparer, oldest first. The segments being written are never deleted, nor those that were set
+/// aside, which don't count either.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Retention {
     /// Most bytes on disk, all segments together.
@@ -42,10 +43,13 @@ pub struct Options {
     pub window_bytes: u64,
     /// What is deleted on its own. `None`: nothing; see [`Journal::delete_before`].
     pub retention: Option<Retention>,
-    /// Most bytes on disk: beyond it there is no room. `None`: whatever the disk has.
+    /// Most bytes on disk: beyond it there is no room. `None`: whatever the disk has. What was set aside does not count.
     pub limit_bytes: Option<u64>,
     /// Bytes of the disk that are left free for others, such as the database beside it.
     pub keep_free_bytes: u64,
+    /// Somebody else, such as the database beside it, remembers that everything before this position was durable. What is missing of
+    /// it is damage, and new positions begin at it or beyond.
+    pub remembered: Position,
 }
 
 impl Options {
@@ -58,6 +62,7 @@ impl Options {
             retention: None,
             limit_bytes: None,
             keep_free_bytes: 64 * 1024 * 1024,
+            remembered: Position(0),
         }
     }
 
@@ -70,6 +75,7 @@ impl Options {
             retention: None,
             limit_bytes: Some(limit_bytes),
             keep_free_bytes: 0,
+            remembered: Position(0),
         }
     }
 
@@ -111,11 +117,14 @@ pub enum OpenError {
 /// What the opening found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Recovery {
-    /// Everything before it was there, and is durable now.
+    /// Everything before it was durable, now or once: what is missing of it is in `damages`. New positions begin at it or beyond.
     pub durable: Position,
+    /// Where what was found ends. Less than `durable` when the journal does not reach as far as [`Options::remembered`] says.
+    pub end: Position,
     /// Bytes of torn batches, never acknowledged, that were wiped.
     pub wiped_bytes: u64,
-    /// Acknowledged data that is damaged. An administrator must hear of it.
+    /// Acknowledged data that is damaged or missing, as far as the opening reads: sealed segments before where it was told to begin are
+    /// looked through later. An administrator must hear of it.
     pub damages: Vec<Damage>,
 }
 
@@ -140,6 +149,8 @@ pub(crate) struct Shared<S: Storage> {
     pub(crate) catalog: Arc<Catalog<S>>,
     pub(crate) health: Mutex<Health>,
     pub(crate) options: Options,
+    /// No position before it is given out: it was used once, though nothing of it is there.
+    pub(crate) lowest_next: u64,
     /// What the options say of it, or what was set since.
     pub(crate) retention: Mutex<Option<Retention>>,
     /// The same of the limit.
@@ -168,7 +179,8 @@ impl<S: Storage> Clone for Journal<S> {
 
 impl<S: Storage> Journal<S> {
     /// Opens a journal: makes its tail good, tells of every record from `from` on, in order, and makes the first
-    /// segment if there is none. A disk without room is no error: the journal opens and has no room.
+    /// segment if there is none. A disk without room is no error: the journal opens and has no room. A journal that ends before
+    /// [`Options::remembered`] goes on behind that.
     ///
     /// # Errors
     /// [`OpenError`]. Damage is not one: it is in [`Opened::recovery`].
@@ -182,21 +194,30 @@ impl<S: Storage> Journal<S> {
         options.check()?;
         let window = usize::try_from(options.window_bytes).unwrap_or(usize::MAX);
         let (producer, consumer) = region::ring(window).map_err(OpenError::Window)?;
-        let mut found = recover(&storage, from, false, &mut on_record)?;
+        let known = Known {
+            from: from.0,
+            remembered: options.remembered.0,
+            segment_bytes: options.segment_bytes,
+            read_only: false,
+        };
+        let mut found = recover(&storage, known, &mut on_record)?;
         let recovery = Recovery {
             durable: Position(found.durable),
+            end: Position(found.end),
             wiped_bytes: found.wiped_bytes,
             damages: found.damages.clone(),
         };
         let room = records_room(options.segment_bytes);
-        let catalog = Arc::new(Catalog::new(Arc::new(storage), found.durable, found.entries, found.damages));
-        let head = found.open.as_mut().map(|open| std::mem::take(&mut open.head)).unwrap_or_default();
-        let has_segment = found.open.is_some() || found.next.is_some();
+        let (mut open, next, lowest_next) = (found.open.take(), found.next, found.lowest_next);
+        let catalog = Arc::new(Catalog::new(Arc::new(storage), found));
+        let head = open.as_mut().map(|open| std::mem::take(&mut open.head)).unwrap_or_default();
+        let has_segment = open.is_some() || next.is_some();
         let shared = Arc::new(Shared {
-            tail: Mutex::new(Tail::new(producer, found.open, found.next, room)),
+            tail: Mutex::new(Tail::new(producer, open, next, room)),
             catalog,
             health: Mutex::new(Health::default()),
             options,
+            lowest_next,
             retention: Mutex::new(options.retention),
             limit_bytes: Mutex::new(options.limit_bytes),
             duty: Mutex::new(None),
@@ -298,7 +319,7 @@ impl<S: Storage> Journal<S> {
     }
 
     /// Deletes whole segments of which nothing at or past `position` is left, oldest first, never the ones being
-    /// written. Returns what it deleted. Touches the disk.
+    /// written or set aside. Returns what it deleted. Touches the disk.
     ///
     /// # Errors
     /// Whatever the medium answers; what was deleted before stays deleted.
@@ -347,25 +368,27 @@ impl<S: Storage> Journal<S> {
 }
 
 impl<S: Storage> Shared<S> {
-    /// Deletes segments from the oldest on, while `is_old` says so of a segment and the bytes of all that are left.
+    /// Deletes segments from the oldest on, while `is_old` says so of a segment and the bytes of all that are left. None that was set aside.
     pub(crate) fn delete_while(
         &self,
         is_old: impl Fn(&SegmentInfo, u64) -> bool,
     ) -> io::Result<Vec<SegmentInfo>> {
         let _housekeeping = self.housekeeping.lock();
         let mut deleted = Vec::new();
-        // The last one always stays: the next segment's position comes from it.
+        // The last one always stays: the next segment's position comes from it. What was set aside stays and does not count: it is all
+        // that is left of what was acknowledged.
         loop {
             let needed = self.tail.lock().oldest_needed().unwrap_or(u64::MAX);
-            let infos = self.catalog.infos();
+            let mut infos = self.catalog.infos();
+            infos.retain(|info| info.state != SegmentState::SetAside);
             let bytes = infos.iter().map(|info| info.bytes).sum();
             let [oldest, _, ..] = infos.as_slice() else { break };
             if oldest.base.0 >= needed || oldest.end.0 > self.catalog.durable() || !is_old(oldest, bytes) {
                 break;
             }
-            let Some(entry) = self.catalog.oldest() else { break };
-            self.catalog.storage.delete(entry.file)?;
-            self.catalog.remove(entry.file.base);
+            let Some(file) = self.catalog.with_entry(oldest.base.0, |entry| entry.file) else { break };
+            self.catalog.storage.delete(file)?;
+            self.catalog.remove(file.base);
             deleted.push(*oldest);
         }
         Ok(deleted)

@@ -473,7 +473,8 @@ pub(crate) fn get_u64(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(row)
 }
 
-fn get_u32(bytes: &[u8], at: usize) -> u32 {
+/// The same of half a row.
+pub(crate) fn get_u32(bytes: &[u8], at: usize) -> u32 {
     let mut row = [0; 4];
     row.copy_from_slice(&bytes[at..at + 4]);
     u32::from_le_bytes(row)

@@ -12,7 +12,7 @@
 //! |---|---|
 //! | [`layout`] | bytes to values and back |
 //! | `scan` | walks through a segment; finds where its records end |
-//! | `recovery` | the opening: what counts, what was torn, what is damaged |
+//! | `recovery`, `rescue` | the opening: what counts, what was torn, what is damaged, what is found again |
 //! | `tail` | the append cursor, under the one mutex |
 //! | `flusher`, `preparer`, `threads`, `duty` | the two duties, and who does them |
 //! | `catalog`, `reader`, `verify`, `image`, `status` | what can be asked, read and copied |
@@ -34,6 +34,7 @@ mod preparer;
 mod reader;
 mod recovery;
 mod region;
+mod rescue;
 mod scan;
 pub mod sim;
 mod status;

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::catalog::{Entry, SegmentInfo};
+use super::catalog::{Entry, SegmentInfo, SegmentState};
 use super::handle::Shared;
 use super::layout::SegmentHeader;
 use super::status::WithoutRoom;
@@ -64,7 +64,8 @@ impl<S: Storage> Preparer<S> {
         let catalog = &self.shared.catalog;
         let infos = catalog.infos();
         let bytes = options.segment_bytes;
-        let used: u64 = infos.iter().map(|info| info.bytes).sum();
+        let counts = |info: &&SegmentInfo| info.state != SegmentState::SetAside;
+        let used: u64 = infos.iter().filter(counts).map(|info| info.bytes).sum();
         let limit = *self.shared.limit_bytes.lock();
         if let Some(limit) = limit
             && used + bytes > limit
@@ -74,16 +75,21 @@ impl<S: Storage> Preparer<S> {
         let medium = |error: io::Error| format!("the next segment can't be made: {error}");
         let free = catalog.storage.free_bytes().map_err(medium)?;
         if free < bytes.saturating_add(options.keep_free_bytes) {
+            let aside = match catalog.set_aside() {
+                (0, _) => String::new(),
+                (count, bytes) => format!(
+                    " ({count} damaged segments that were set aside hold {bytes} bytes: move them away)"
+                ),
+            };
             return Err(format!(
-                "the disk is full: {free} bytes free, a segment takes {bytes} and {} are kept free: make room",
+                "the disk is full: {free} bytes free, a segment takes {bytes} and {} are kept free: make room{aside}",
                 options.keep_free_bytes
             ));
         }
         // Rounded up, because a damaged file may have any length.
-        let base = infos.last().map_or(Some(0), |last| {
-            last.base.0.checked_add(last.bytes).and_then(|end| end.checked_next_multiple_of(4096))
-        });
-        let base = base
+        let lowest = catalog.next_base().max(self.shared.lowest_next);
+        let base = lowest
+            .checked_next_multiple_of(4096)
             .filter(|base| base.checked_add(bytes).is_some())
             .ok_or("no positions are left: a segment file has an impossible name; move it away")?;
         let epoch = catalog.storage.random().map_err(medium)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::catalog::{Catalog, Damage, Entry, SegmentInfo, SegmentState};
 use super::files::{DirectoryError, FileStorage};
 use super::layout::{IndexEntry, Position, RecordView, SegmentHeader, Trailer, decode_record};
-use super::recovery::{RecoveryError, recover};
+use super::recovery::{Known, RecoveryError, recover};
 use super::scan::{Step, Walk};
 use super::storage::Storage;
 
@@ -66,8 +66,8 @@ impl<S: Storage> Reader<S> {
     /// # Errors
     /// [`RecoveryError`] when the segments can't be read. Damage is not an error: see [`damages`](Self::damages).
     pub fn over(storage: S) -> Result<Self, RecoveryError> {
-        let found = recover(&storage, Position(u64::MAX), true, &mut |_| {})?;
-        Ok(Self::new(Arc::new(Catalog::new(Arc::new(storage), found.durable, found.entries, found.damages))))
+        let found = recover(&storage, Known::READ_ONLY, &mut |_| {})?;
+        Ok(Self::new(Arc::new(Catalog::new(Arc::new(storage), found))))
     }
 
     /// All segments, oldest first.
@@ -133,7 +133,7 @@ impl<S: Storage> Reader<S> {
         let sealed = entry.state != SegmentState::Open;
         let trailer = if sealed { Trailer::decode(&header, &view) } else { None };
         let index = trailer.map_or(entry.index, |trailer| trailer.index);
-        Ok(Some(Source { view, header, end: entry.end, sealed, index }))
+        Ok(Some(Source { view, header, end: entry.end, next_base: entry.next_base, sealed, index }))
     }
 }
 
@@ -143,6 +143,7 @@ struct Source<V> {
     header: SegmentHeader,
     /// Where its records ended when it was opened.
     end: u64,
+    next_base: u64,
     sealed: bool,
     index: Vec<IndexEntry>,
 }
@@ -221,7 +222,7 @@ impl<S: Storage> Forward<S> {
                     return Ok(Some(Item::Damage(Source::<S::View>::damage(hole))));
                 }
                 None if source.sealed => {
-                    self.at = self.at.max(source.header.next_base());
+                    self.at = self.at.max(source.next_base);
                     self.open = None;
                 }
                 None => return Ok(None),
@@ -234,7 +235,7 @@ impl<S: Storage> Forward<S> {
     /// Opens the segment that holds the current place, or the first one after it. `false`: there is none yet.
     fn open_next(&mut self) -> Result<bool, ReadError> {
         while let Some(entry) = self.reader.catalog.at_or_after(self.at) {
-            let next_base = entry.next_base();
+            let next_base = entry.next_base;
             if let Some(source) = self.reader.source(entry)? {
                 self.at = self.at.max(source.header.first());
                 let mut walk =

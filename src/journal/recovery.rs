@@ -8,14 +8,19 @@ use std::io;
 use super::catalog::{Damage, Entry, SegmentState};
 use super::direct::PAGE_BYTES;
 use super::layout::{
-    HEADER_BLOCK_BYTES, IndexBuilder, Position, RecordView, SegmentHeader, Trailer, trailer_room,
+    HEADER_BLOCK_BYTES, IndexBuilder, IndexEntry, Position, RecordView, SegmentHeader, Summary, Trailer,
+    trailer_room,
 };
 use super::pages::Pages;
+use super::rescue::{Identity, identify};
 use super::scan::{Hole, Step, Survey, Walk, nonzero_end, survey};
 use super::storage::{SegmentFile, Storage};
 
 /// What is written in one piece when a tail is written again or wiped, in bytes.
 const REPAIR_PIECE_BYTES: usize = 256 * 1024;
+
+const MISSING: &str = "what was there is missing";
+const UNREADABLE: &str = "nothing in it can be read";
 
 /// Why a segment could not be made good at the opening.
 #[derive(Debug, thiserror::Error)]
@@ -40,104 +45,208 @@ pub(crate) struct OpenSegment {
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
     pub(crate) entries: Vec<Entry>,
+    /// Set aside and of no use to readers: they overlap with others.
+    pub(crate) beside: Vec<SegmentFile>,
     pub(crate) open: Option<OpenSegment>,
     pub(crate) next: Option<SegmentHeader>,
     pub(crate) durable: u64,
+    /// Where what was found ends: less than `durable` when more is remembered.
+    pub(crate) end: u64,
+    /// No position before it may be given out.
+    pub(crate) lowest_next: u64,
     pub(crate) damages: Vec<Damage>,
     /// Bytes of torn batches that were wiped.
     pub(crate) wiped_bytes: u64,
 }
 
+/// What is known beforehand of the journal that is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    /// Records before it need not be told of.
+    pub(crate) from: u64,
+    /// Somebody remembers that everything before it was durable.
+    pub(crate) remembered: u64,
+    /// How long a segment is whose file was cut short, when nothing else says it.
+    pub(crate) segment_bytes: u64,
+    /// Nothing may be changed.
+    pub(crate) read_only: bool,
+}
+
+impl Known {
+    /// To read what is there, and be told of no record.
+    pub(crate) const READ_ONLY: Self =
+        Self { from: u64::MAX, remembered: 0, segment_bytes: 0, read_only: true };
+}
+
 struct Found<V> {
     file: SegmentFile,
     view: V,
-    header: Result<SegmentHeader, &'static str>,
+    /// `None`: nothing in it can be read.
+    header: Option<SegmentHeader>,
+    /// What is wrong with the header, or the file's length.
+    flaw: Option<&'static str>,
     trailer: Option<Trailer>,
     /// Anything was ever written behind the header, as far as the bytes tell.
     used: bool,
+    /// Bytes that the segment takes. `None`: only the file's length tells.
+    segment_bytes: Option<u64>,
+    next_base: u64,
 }
 
 impl<V: std::ops::Deref<Target = [u8]>> Found<V> {
     fn read(file: SegmentFile, view: V) -> Self {
-        let header = SegmentHeader::decode(&view).and_then(|header| {
-            let fits = header.base == file.base && header.bytes == view.len() as u64;
-            fits.then_some(header).ok_or("header is another segment's")
-        });
-        let trailer = header.as_ref().ok().and_then(|header| Trailer::decode(header, &view));
+        let Identity { header, flaw, bytes: segment_bytes } = identify(file, &view);
+        let trailer = header.as_ref().and_then(|header| Trailer::decode(header, &view));
         let body = usize::try_from(HEADER_BLOCK_BYTES).ok().and_then(|at| view.get(at..)).unwrap_or_default();
-        // A segment whose header is damaged had one once; whether it was used is unknown, so assume it.
-        let used = trailer.is_some() || header.is_err() || nonzero_end(body) > 0;
-        Self { file, view, header, trailer, used }
+        let used = trailer.is_some() || nonzero_end(body) > 0;
+        Self { file, view, header, flaw, trailer, used, segment_bytes, next_base: file.base }
+    }
+
+    /// Whether the file holds less than the segment took.
+    fn is_cut(&self) -> bool {
+        self.file.base.saturating_add(self.file.bytes) < self.next_base
+    }
+
+    /// Position of its first record.
+    fn first(&self) -> u64 {
+        self.file.base.saturating_add(HEADER_BLOCK_BYTES)
     }
 }
 
-/// Reads all segments, makes the tail good (unless `read_only`) and tells of every record from `from` on.
+/// Sets where each segment ends and the next one begins. Where only the file's length could tell, it may have been cut short: the
+/// segment is then taken to be as long as others are, and ends where the next one begins at the latest.
+fn set_ends<V>(found: &mut [Found<V>], segment_bytes: u64) {
+    let whole = found.iter().filter(|segment| segment.flaw.is_none());
+    let usual = whole.filter_map(|segment| segment.segment_bytes).max().unwrap_or(0).max(segment_bytes);
+    let (mut next, mut limit) = (u64::MAX, u64::MAX);
+    for segment in found.iter_mut().rev() {
+        let SegmentFile { base, bytes, .. } = segment.file;
+        if base < next {
+            limit = std::mem::replace(&mut next, base);
+        }
+        let end = base.saturating_add(segment.segment_bytes.unwrap_or(bytes.max(usual)));
+        let is_sure = segment.segment_bytes.is_some_and(|length| length <= bytes);
+        segment.next_base = if is_sure { end } else { end.min(limit) };
+    }
+}
+
+/// Reads all segments, makes the tail good (unless it may only read) and tells of every record from `known.from` on.
 pub(crate) fn recover<S: Storage>(
     storage: &S,
-    from: Position,
-    read_only: bool,
+    known: Known,
     on_record: &mut dyn FnMut(RecordView<'_>),
 ) -> Result<Recovered, RecoveryError> {
-    let files = storage.list().map_err(|error| RecoveryError { base: 0, doing: "listing", error })?;
+    let listing = |error| RecoveryError { base: 0, doing: "listing", error };
+    let files = storage.list().map_err(listing)?;
+    let noted = storage.missing().map_err(listing)?;
     let mut found = Vec::with_capacity(files.len());
     for file in files {
         let view =
             storage.view(file).map_err(|error| RecoveryError { base: file.base, doing: "opening", error })?;
         found.push(Found::read(file, view));
     }
+    set_ends(&mut found, known.segment_bytes);
+    for segment in &mut found {
+        segment.used |= known.remembered > segment.first();
+    }
     let last_used = found.iter().rposition(|segment| segment.used);
-    let mut recovery = Recovery { storage, from: from.0, read_only, on_record, result: Recovered::default() };
+    let mut recovery = Recovery { storage, known, noted, on_record, result: Recovered::default() };
+    recovery.tell_of_noted();
+    let mut has_live = false;
     for (place, segment) in found.iter().enumerate() {
-        if recovery.continues(segment) {
-            let all_durable = last_used.is_some_and(|last| place < last);
+        if recovery.continues(segment, has_live)? {
+            let is_followed = last_used.is_some_and(|last| place < last);
+            let all_durable = is_followed || known.remembered >= segment.next_base;
             recovery.take(segment, last_used.is_some_and(|last| place <= last), all_durable)?;
         } else {
+            recovery.result.beside.push(segment.file);
             recovery.set_aside(segment)?;
         }
+        has_live |= !segment.file.set_aside;
     }
+    recovery.finish()?;
     Ok(recovery.result)
 }
 
 struct Recovery<'a, S> {
     storage: &'a S,
-    from: u64,
-    read_only: bool,
+    known: Known,
+    /// Ranges that were noted as missing.
+    noted: Vec<(u64, u64)>,
     on_record: &'a mut dyn FnMut(RecordView<'_>),
     result: Recovered,
 }
 
 impl<S: Storage> Recovery<'_, S> {
+    fn tell_of_noted(&mut self) {
+        for (from, to) in self.noted.clone() {
+            self.damage(Hole { from, to }, MISSING);
+        }
+    }
+
     /// Compares where a segment begins with where the one before it ended. `false`: it overlaps and can't be used.
-    fn continues(&mut self, segment: &Found<S::View>) -> bool {
+    fn continues(&mut self, segment: &Found<S::View>, has_live: bool) -> Result<bool, RecoveryError> {
         let base = segment.file.base;
-        let Some(expected) = self.result.entries.last().map(Entry::next_base) else { return true };
-        if base > expected {
-            self.damage(Hole { from: expected, to: base }, "a segment is missing");
-        } else if base < expected {
+        let Some(last) = self.result.entries.last() else { return Ok(true) };
+        let expected = last.next_base;
+        let is_double = base < expected || base == last.file.base;
+        if is_double {
             let hole = Hole { from: base, to: expected };
             self.damage(hole, "a segment begins inside the one before it");
+        } else if base > expected && has_live {
+            // Retention deletes the oldest and passes over what was set aside: only behind a segment that it would have deleted
+            // first is a gap a loss.
+            self.miss(Hole { from: expected, to: base })?;
         }
-        base >= expected
+        Ok(!is_double)
+    }
+
+    /// Tells of positions of which nothing is there, and notes them for later openings.
+    fn miss(&mut self, hole: Hole) -> Result<(), RecoveryError> {
+        if self.noted.iter().any(|(from, to)| *from <= hole.from && *to >= hole.to) {
+            return Ok(());
+        }
+        self.damage(hole, MISSING);
+        if self.known.read_only {
+            return Ok(());
+        }
+        let noting = |error| RecoveryError { base: hole.from, doing: "noting that it is missing", error };
+        self.storage.note_missing(hole.from, hole.to).map_err(noting)
+    }
+
+    /// Once all segments are seen: whether they reach as far as is remembered.
+    fn finish(&mut self) -> Result<(), RecoveryError> {
+        let Known { remembered, .. } = self.known;
+        let reach = self.result.entries.last().map_or(0, |entry| entry.next_base);
+        if remembered > reach {
+            self.miss(Hole { from: reach, to: remembered })?;
+        }
+        let beside = self.result.beside.iter().map(|file| file.base.saturating_add(file.bytes));
+        let noted = self.noted.iter().map(|(_, to)| *to);
+        self.result.lowest_next = beside.chain(noted).chain([reach, remembered]).max().unwrap_or(0);
+        self.result.durable = self.result.durable.max(remembered);
+        // The segment that is next holds nothing, but where it begins may be what is remembered.
+        let next = self.result.next;
+        let is_next = |entry: &&Entry| next.is_some_and(|next| next.base == entry.file.base);
+        let filled = self.result.entries.iter().filter(|entry| !is_next(entry));
+        let end = filled.map(|entry| entry.end).max().unwrap_or(0);
+        let begins_next = next.is_some_and(|next| (next.base..=next.first()).contains(&remembered));
+        self.result.end = if remembered > end && !begins_next { end } else { self.result.durable };
+        Ok(())
     }
 
     fn take(&mut self, segment: &Found<S::View>, used: bool, all_durable: bool) -> Result<(), RecoveryError> {
-        let header = match &segment.header {
-            Ok(header) => *header,
-            Err(what) => {
-                let file = segment.file;
-                self.damage(Hole { from: file.base, to: file.base.saturating_add(file.bytes) }, what);
-                let set_aside = SegmentFile { set_aside: true, ..file };
-                self.result.entries.push(Entry {
-                    file: set_aside,
-                    header: None,
-                    state: SegmentState::SetAside,
-                    end: file.base,
-                    summary: super::layout::Summary::default(),
-                    index: Vec::new(),
-                });
-                return self.set_aside(segment);
-            }
+        let file = segment.file;
+        let Some(header) = segment.header else {
+            self.damage(Hole { from: file.base, to: segment.next_base }, segment.flaw.unwrap_or(UNREADABLE));
+            let nothing = (file.base, Summary::default(), Vec::new());
+            return self.add_set_aside(segment, nothing);
         };
+        if let Some(flaw) = segment.flaw
+            && !segment.is_cut()
+        {
+            self.damage(Hole { from: file.base, to: header.first() }, flaw);
+        }
         match &segment.trailer {
             _ if !used => self.take_empty(segment, &header),
             Some(trailer) => self.take_sealed(segment, &header, trailer, all_durable),
@@ -145,8 +254,31 @@ impl<S: Storage> Recovery<'_, S> {
         }
     }
 
+    /// Adds a segment that is set aside, now or before: where its records end, what they are and their index.
+    fn add_set_aside(
+        &mut self,
+        segment: &Found<S::View>,
+        (end, summary, index): (u64, Summary, Vec<IndexEntry>),
+    ) -> Result<(), RecoveryError> {
+        self.set_aside(segment)?;
+        self.result.entries.push(Entry {
+            file: SegmentFile { set_aside: true, ..segment.file },
+            header: segment.header,
+            next_base: segment.next_base,
+            state: SegmentState::SetAside,
+            end,
+            summary,
+            index,
+        });
+        Ok(())
+    }
+
     /// Made ahead and never used: the first one goes on being the next, what is more is deleted.
     fn take_empty(&mut self, segment: &Found<S::View>, header: &SegmentHeader) -> Result<(), RecoveryError> {
+        if segment.flaw.is_some() || segment.file.set_aside {
+            self.tell_of_cut(segment, header.first());
+            return self.add_set_aside(segment, (header.first(), Summary::default(), Vec::new()));
+        }
         if self.result.next.is_none() {
             self.result.next = Some(*header);
             self.result.entries.push(Entry::empty(header));
@@ -155,10 +287,18 @@ impl<S: Storage> Recovery<'_, S> {
             }
             return Ok(());
         }
-        if self.read_only {
+        if self.known.read_only {
             return Ok(());
         }
         self.storage.delete(segment.file).map_err(|error| failed(header, "deleting", error))
+    }
+
+    /// Tells of what a file that was cut short has lost: everything behind its last record, for all that is known.
+    fn tell_of_cut(&mut self, segment: &Found<S::View>, end: u64) {
+        if segment.is_cut() {
+            let from = end.min(segment.next_base);
+            self.damage(Hole { from, to: segment.next_base }, segment.flaw.unwrap_or(UNREADABLE));
+        }
     }
 
     fn take_sealed(
@@ -174,7 +314,7 @@ impl<S: Storage> Recovery<'_, S> {
             self.write_again(segment, header, from, header.next_base(), header.next_base())?;
         }
         let mut state = SegmentState::Sealed;
-        if header.next_base() > self.from {
+        if header.next_base() > self.known.from {
             let mut walk = Walk::sealed(header, &segment.view, header.first(), trailer.end);
             while let Some(step) = walk.next() {
                 match step {
@@ -186,14 +326,14 @@ impl<S: Storage> Recovery<'_, S> {
                 }
             }
         }
-        if state == SegmentState::SetAside || segment.file.set_aside {
-            state = SegmentState::SetAside;
-            self.set_aside(segment)?;
-        }
         self.result.durable = trailer.end;
+        if state == SegmentState::SetAside || segment.file.set_aside || segment.flaw.is_some() {
+            return self.add_set_aside(segment, (trailer.end, trailer.summary, Vec::new()));
+        }
         self.result.entries.push(Entry {
-            file: SegmentFile { set_aside: state == SegmentState::SetAside, ..segment.file },
+            file: segment.file,
             header: Some(*header),
+            next_base: segment.next_base,
             state,
             end: trailer.end,
             summary: trailer.summary,
@@ -208,17 +348,21 @@ impl<S: Storage> Recovery<'_, S> {
         header: &SegmentHeader,
         all_durable: bool,
     ) -> Result<(), RecoveryError> {
-        let Survey { end, proven, holes, summary, index, builder } =
-            survey(header, &segment.view, all_durable || segment.file.set_aside);
+        let is_judged = all_durable || segment.file.set_aside;
+        let durable = if is_judged { u64::MAX } else { self.known.remembered };
+        let Survey { end, proven, holes, summary, index, builder } = survey(header, &segment.view, durable);
         for hole in &holes {
             self.damage(*hole, "records are damaged");
         }
-        if segment.file.set_aside {
-            // Judged and wiped when it was set aside: nothing is written to it again.
-        } else if all_durable {
-            let hole = Hole { from: end, to: header.next_base() };
-            self.damage(hole, "the end of the segment is damaged");
-        } else {
+        // What is known to have been there, and is not.
+        let expected = if all_durable { segment.next_base } else { self.known.remembered };
+        if segment.is_cut() {
+            self.tell_of_cut(segment, end);
+        } else if end < expected && !segment.file.set_aside {
+            self.miss(Hole { from: end, to: expected })?;
+        }
+        if !is_judged {
+            // One that was set aside was judged and wiped then: nothing is written to it again.
             let torn = usize::try_from(end - header.base).unwrap_or(usize::MAX);
             let torn_bytes = nonzero_end(segment.view.get(torn..).unwrap_or_default()) as u64;
             self.result.wiped_bytes += torn_bytes;
@@ -230,20 +374,19 @@ impl<S: Storage> Recovery<'_, S> {
                 self.tell(view);
             }
         }
-        let set_aside = segment.file.set_aside || all_durable || !holes.is_empty();
-        if set_aside {
-            self.set_aside(segment)?;
-        } else {
-            let offset = usize::try_from(end - header.base).unwrap_or(usize::MAX);
-            let head =
-                segment.view.get(offset / PAGE_BYTES * PAGE_BYTES..offset).unwrap_or_default().to_vec();
-            self.result.open = Some(OpenSegment { header: *header, end, head, builder });
-        }
         self.result.durable = end;
+        let is_whole = holes.is_empty() && segment.flaw.is_none() && end >= self.known.remembered;
+        if is_judged || !is_whole {
+            return self.add_set_aside(segment, (end, summary, index));
+        }
+        let offset = usize::try_from(end - header.base).unwrap_or(usize::MAX);
+        let head = segment.view.get(offset / PAGE_BYTES * PAGE_BYTES..offset).unwrap_or_default().to_vec();
+        self.result.open = Some(OpenSegment { header: *header, end, head, builder });
         self.result.entries.push(Entry {
-            file: SegmentFile { set_aside, ..segment.file },
+            file: segment.file,
             header: Some(*header),
-            state: if set_aside { SegmentState::SetAside } else { SegmentState::Open },
+            next_base: segment.next_base,
+            state: SegmentState::Open,
             end,
             summary,
             index,
@@ -252,7 +395,7 @@ impl<S: Storage> Recovery<'_, S> {
     }
 
     fn tell(&mut self, view: RecordView<'_>) {
-        if view.position.0 >= self.from {
+        if view.position.0 >= self.known.from {
             (self.on_record)(view);
         }
     }
@@ -262,7 +405,7 @@ impl<S: Storage> Recovery<'_, S> {
     }
 
     fn set_aside(&mut self, segment: &Found<S::View>) -> Result<(), RecoveryError> {
-        if self.read_only || segment.file.set_aside {
+        if self.known.read_only || segment.file.set_aside {
             return Ok(());
         }
         let base = segment.file.base;
@@ -279,7 +422,7 @@ impl<S: Storage> Recovery<'_, S> {
         end: u64,
         to: u64,
     ) -> Result<(), RecoveryError> {
-        if self.read_only || from >= to {
+        if self.known.read_only || from >= to {
             return Ok(());
         }
         let offset = |position: u64| usize::try_from(position - header.base).unwrap_or(usize::MAX);

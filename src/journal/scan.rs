@@ -110,8 +110,9 @@ pub(crate) struct Survey {
 /// Finds where the records of an unsealed segment end, and which of the holes before that are damage.
 ///
 /// The first hole ends the records, unless a record behind it was written when the hole's place was durable already.
-/// With `all_durable` (a later segment holds something, so this one was durable to its end) every valid record counts.
-pub(crate) fn survey(header: &SegmentHeader, bytes: &[u8], all_durable: bool) -> Survey {
+/// Everything before `durable` is known to have been durable, whatever the records say: `u64::MAX` when a later segment holds
+/// something. Then every valid record counts.
+pub(crate) fn survey(header: &SegmentHeader, bytes: &[u8], durable: u64) -> Survey {
     struct Run {
         survey: Survey,
         hole: Option<Hole>,
@@ -138,7 +139,7 @@ pub(crate) fn survey(header: &SegmentHeader, bytes: &[u8], all_durable: bool) ->
     runs.push(Run { survey: current, hole: None });
 
     // From the back: a run counts if it proves, or a later one does, that the hole before it was durable.
-    let mut latest_proof = if all_durable { u64::MAX } else { 0 };
+    let mut latest_proof = durable;
     while let [.., before, last] = runs.as_slice() {
         latest_proof = latest_proof.max(last.survey.proven);
         if before.hole.is_some_and(|hole| latest_proof > hole.from) {
@@ -198,24 +199,24 @@ mod tests {
     }
 
     /// Surveys it with some records broken: how many records reach to the end, how many holes, how many were proven.
-    fn survey_with(watermarks: &[u64], broken: &[usize], all_durable: bool) -> (u64, usize, u64) {
+    fn survey_with(watermarks: &[u64], broken: &[usize], durable: u64) -> (u64, usize, u64) {
         let mut bytes = segment(watermarks);
         for place in broken {
             bytes[4096 + place * record_bytes(0) + 40] ^= 1;
         }
-        let survey = survey(&HEADER, &bytes, all_durable);
+        let survey = survey(&HEADER, &bytes, durable);
         let records = |position: u64| (position - HEADER.first()) / LENGTH;
         (records(survey.end), survey.holes.len(), records(survey.proven))
     }
 
     #[test]
     fn the_first_hole_ends_the_records() {
-        assert_eq!(survey_with(&[], &[], false), (0, 0, 0));
-        assert_eq!(survey_with(&[0, 0, 2], &[], false), (3, 0, 2));
-        assert_eq!(survey_with(&[0, 0, 0, 0], &[1], false), (1, 0, 0));
-        assert_eq!(survey_with(&[0, 0, 0, 0], &[0], false), (0, 0, 0));
+        assert_eq!(survey_with(&[], &[], 0), (0, 0, 0));
+        assert_eq!(survey_with(&[0, 0, 2], &[], 0), (3, 0, 2));
+        assert_eq!(survey_with(&[0, 0, 0, 0], &[1], 0), (1, 0, 0));
+        assert_eq!(survey_with(&[0, 0, 0, 0], &[0], 0), (0, 0, 0));
         assert_eq!(
-            survey_with(&[0, 1, 1, 1], &[1], false),
+            survey_with(&[0, 1, 1, 1], &[1], 0),
             (1, 0, 0),
             "the watermark ends where the hole begins"
         );
@@ -223,19 +224,18 @@ mod tests {
 
     #[test]
     fn a_hole_below_a_later_watermark_is_damage() {
-        assert_eq!(survey_with(&[0, 0, 2, 2], &[1], false), (4, 1, 2));
-        assert_eq!(survey_with(&[0, 0, 0, 3], &[1], false), (4, 1, 3));
-        assert_eq!(
-            survey_with(&[0, 1, 2, 3, 4, 4, 4], &[1, 5], false),
-            (5, 1, 4),
-            "damage, then a torn tail"
-        );
-        assert_eq!(survey_with(&[0, 1, 2, 3, 4, 5], &[1, 3], false), (6, 2, 5));
+        assert_eq!(survey_with(&[0, 0, 2, 2], &[1], 0), (4, 1, 2));
+        assert_eq!(survey_with(&[0, 0, 0, 3], &[1], 0), (4, 1, 3));
+        assert_eq!(survey_with(&[0, 1, 2, 3, 4, 4, 4], &[1, 5], 0), (5, 1, 4), "damage, then a torn tail");
+        assert_eq!(survey_with(&[0, 1, 2, 3, 4, 5], &[1, 3], 0), (6, 2, 5));
     }
 
     #[test]
     fn when_all_was_durable_every_record_counts() {
-        assert_eq!(survey_with(&[0, 0, 0, 0], &[1], true), (4, 1, 0));
+        assert_eq!(survey_with(&[0, 0, 0, 0], &[1], u64::MAX), (4, 1, 0));
+        let until = |records: u64| HEADER.first() + records * LENGTH;
+        assert_eq!(survey_with(&[0, 0, 0, 0], &[1], until(2)), (4, 1, 0), "somebody remembers the second");
+        assert_eq!(survey_with(&[0, 0, 0, 0], &[1], until(1)), (1, 0, 0), "and here only the first");
     }
 
     #[test]

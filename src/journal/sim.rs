@@ -40,6 +40,7 @@ struct Sectors {
 struct Disk {
     /// By base, then whether set aside.
     files: BTreeMap<(u64, bool), Sectors>,
+    missing: Vec<(u64, u64)>,
     random: u64,
     capacity_bytes: u64,
     /// Syncs answer ok and do nothing: the control that must lose data.
@@ -62,6 +63,7 @@ impl LossyDisk {
     pub fn new(seed: u64, capacity_bytes: u64) -> Self {
         let disk = Disk {
             files: BTreeMap::new(),
+            missing: Vec::new(),
             random: seed,
             capacity_bytes,
             lies: false,
@@ -118,17 +120,40 @@ impl LossyDisk {
         disk.down = false;
     }
 
-    /// Turns one bit over, on the medium and in the cache. `false`: there is no such byte.
+    /// Turns one bit over, on the medium and in the cache, set aside or not. `false`: there is no such byte.
     pub fn flip_bit(&self, base: u64, offset: usize, bit: u8) -> bool {
-        let mut disk = self.disk.lock();
-        let Some(sectors) = disk.files.get_mut(&(base, false)) else { return false };
-        let (Some(seen), Some(medium)) = (sectors.seen.get_mut(offset), sectors.medium.get_mut(offset))
-        else {
-            return false;
-        };
-        *seen ^= 1 << (bit % 8);
-        *medium ^= 1 << (bit % 8);
-        true
+        self.flip_byte(base, offset, 1 << (bit % 8))
+    }
+
+    /// Changes one byte by `flip`, on the medium and in the cache, set aside or not. `false`: there is no such byte.
+    pub fn flip_byte(&self, base: u64, offset: usize, flip: u8) -> bool {
+        self.change(base, |sectors| {
+            let place = sectors.seen.get_mut(offset).zip(sectors.medium.get_mut(offset));
+            place.map(|(seen, medium)| (*seen, *medium) = (*seen ^ flip, *medium ^ flip)).is_some()
+        })
+    }
+
+    /// Cuts a segment's file to so many bytes, set aside or not. `false`: there is none, or it is no longer than that.
+    pub fn cut(&self, base: u64, bytes: usize) -> bool {
+        self.change(base, |sectors| {
+            let is_cut = bytes < sectors.seen.len();
+            sectors.seen.truncate(bytes);
+            sectors.medium.truncate(bytes);
+            sectors.dirty.retain(|sector| sector * SECTOR_BYTES < bytes);
+            is_cut
+        })
+    }
+
+    /// Takes a segment's file away, set aside or not. `false`: there is none.
+    pub fn lose(&self, base: u64) -> bool {
+        let files = &mut self.disk.lock().files;
+        files.remove(&(base, false)).or_else(|| files.remove(&(base, true))).is_some()
+    }
+
+    fn change(&self, base: u64, change: impl FnOnce(&mut Sectors) -> bool) -> bool {
+        let files = &mut self.disk.lock().files;
+        let key = if files.contains_key(&(base, false)) { (base, false) } else { (base, true) };
+        files.get_mut(&key).is_some_and(change)
     }
 
     /// Puts any bytes in a segment's place, as a broken medium or another program might.
@@ -187,6 +212,9 @@ impl Storage for LossyDisk {
         let sectors = disk.files.get_mut(&(base, false)).ok_or(io::ErrorKind::NotFound)?;
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let range = offset..offset + bytes.len();
+        // A file that was cut short grows again by what is written behind its end.
+        sectors.seen.resize(range.end.max(sectors.seen.len()), 0);
+        sectors.medium.resize(sectors.seen.len(), 0);
         sectors.seen.get_mut(range.clone()).ok_or(io::ErrorKind::StorageFull)?.copy_from_slice(bytes);
         let touched = offset / SECTOR_BYTES..range.end.div_ceil(SECTOR_BYTES);
         match fault {
@@ -216,7 +244,8 @@ impl Storage for LossyDisk {
 
     fn view(&self, file: SegmentFile) -> io::Result<Vec<u8>> {
         let mut disk = self.disk.lock();
-        let sectors = disk.up()?.files.get(&(file.base, file.set_aside));
+        let files = &disk.up()?.files;
+        let sectors = files.get(&(file.base, file.set_aside)).or_else(|| files.get(&(file.base, true)));
         Ok(sectors.ok_or(io::ErrorKind::NotFound)?.seen.clone())
     }
 
@@ -225,6 +254,18 @@ impl Storage for LossyDisk {
         let files = &mut disk.up()?.files;
         let sectors = files.remove(&(base, false)).ok_or(io::ErrorKind::NotFound)?;
         files.insert((base, true), sectors);
+        Ok(())
+    }
+
+    fn missing(&self) -> io::Result<Vec<(u64, u64)>> {
+        Ok(self.disk.lock().up()?.missing.clone())
+    }
+
+    fn note_missing(&self, from: u64, to: u64) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        let missing = &mut disk.up()?.missing;
+        missing.push((from, to));
+        missing.sort_unstable();
         Ok(())
     }
 

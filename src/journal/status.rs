@@ -1,7 +1,7 @@
 //! What `status` shows of a journal.
 #![forbid(unsafe_code)]
 
-use super::catalog::{Catalog, Damage};
+use super::catalog::{Catalog, Damage, SegmentState};
 use super::layout::Position;
 
 /// Since when, and why, the next segment can't be made.
@@ -46,12 +46,14 @@ impl Health {
 pub struct Stats {
     /// Whether all is well.
     pub state: State,
-    /// Bytes on disk, segments made ahead included.
+    /// Bytes on disk, segments made ahead included, those that were set aside not.
     pub bytes: u64,
     /// Segments, count, the ones made ahead and set aside included.
     pub segments: usize,
     /// Segments that were set aside, count.
     pub set_aside: usize,
+    /// What those hold, in bytes. No rule deletes them, and no limit counts them.
+    pub set_aside_bytes: u64,
     /// Durable records, count.
     pub records: u64,
     /// Where the oldest segment begins.
@@ -70,12 +72,15 @@ impl Stats {
     #[expect(clippy::needless_pass_by_value, reason = "a copy made for this call, taken out of its lock")]
     pub(crate) fn of<S>(catalog: &Catalog<S>, health: Health) -> Self {
         let infos = catalog.infos();
+        let (set_aside, set_aside_bytes) = catalog.set_aside();
         let filled = || infos.iter().filter(|info| info.summary.records > 0);
+        let counted = infos.iter().filter(|info| info.state != SegmentState::SetAside);
         Self {
             state: health.state(),
-            bytes: infos.iter().map(|info| info.bytes).sum(),
+            bytes: counted.map(|info| info.bytes).sum(),
             segments: infos.len(),
-            set_aside: infos.iter().filter(|info| info.state == super::SegmentState::SetAside).count(),
+            set_aside,
+            set_aside_bytes,
             records: infos.iter().map(|info| info.summary.records).sum(),
             oldest: infos.first().map_or(Position(0), |info| info.base),
             oldest_ms: filled().map(|info| info.summary.earliest_ms).min(),

@@ -51,11 +51,24 @@ pub trait Storage: Send + Sync + 'static {
     /// `NotFound` when it is gone, else whatever the medium answers.
     fn view(&self, file: SegmentFile) -> io::Result<Self::View>;
 
-    /// Marks a segment as damaged, so that nothing is written to it again.
+    /// Marks a segment as damaged, so that nothing is written to it again, and no rule deletes it. Views of it go on being valid, and
+    /// [`view`](Self::view) finds it by what a listing showed before.
     ///
     /// # Errors
     /// Whatever the medium answers.
     fn set_aside(&self, base: u64) -> io::Result<()>;
+
+    /// The ranges of positions that were noted as missing, in order: (from, to).
+    ///
+    /// # Errors
+    /// Whatever the medium answers.
+    fn missing(&self) -> io::Result<Vec<(u64, u64)>>;
+
+    /// Notes that what was at these positions is missing, so that later openings tell of it too.
+    ///
+    /// # Errors
+    /// Whatever the medium answers.
+    fn note_missing(&self, from: u64, to: u64) -> io::Result<()>;
 
     /// Deletes a segment.
     ///

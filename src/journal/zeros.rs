@@ -4,10 +4,11 @@
 //! took six times as much of the processor ([`throughput`](crate::manual::throughput)).
 #![forbid(unsafe_code)]
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::fd::AsFd;
+
+use rustix::fs::{Mode, OFlags, openat};
 
 use super::direct::DirectFile;
 use super::pages::Pages;
@@ -19,15 +20,21 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// the flusher's small writes wait behind it.
 const CACHED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Makes a file of `bytes` zeros (a multiple of 4,096), for its owner alone, and returns it open for writing. Not synced. `pace` is told after each piece how many
+/// Makes a file of `bytes` zeros (a multiple of 4,096) by its name in a directory, for its owner alone, and returns it open for writing. Not synced. `pace` is told after each piece how many
 /// bytes are written.
 ///
 /// # Errors
 /// `StorageFull` or `QuotaExceeded` when there is no room, else whatever the system answers. What is there of the file is left behind.
-pub(crate) fn create(path: &Path, bytes: u64, pace: &mut dyn FnMut(u64)) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+pub(crate) fn create(
+    directory: impl AsFd,
+    name: &str,
+    bytes: u64,
+    pace: &mut dyn FnMut(u64),
+) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let file = File::from(openat(&directory, name, flags, Mode::RUSR | Mode::WUSR)?);
     take_room(&file, bytes)?;
-    let direct = DirectFile::open(path)?;
+    let direct = DirectFile::open(directory, name)?;
     let zeros = Pages::new(PIECE_BYTES)?;
     let mut at = 0;
     while at < bytes {
@@ -77,7 +84,9 @@ mod tests {
                 // What is left of an earlier attempt does not shine through.
                 std::fs::write(&path, vec![0xff; 5000]).unwrap();
                 let mut told = Vec::new();
-                let file = create(&path, bytes, &mut |made| told.push(made)).unwrap();
+                let file =
+                    create(rustix::fs::CWD, path.to_str().unwrap(), bytes, &mut |made| told.push(made))
+                        .unwrap();
                 assert_eq!(std::fs::read(&path).unwrap(), vec![0; usize::try_from(bytes).unwrap()]);
                 assert!(file.metadata().unwrap().blocks() * 512 >= bytes, "no holes");
                 let pieces = bytes.div_ceil(PIECE_BYTES as u64);

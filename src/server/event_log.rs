@@ -24,6 +24,7 @@ pub(super) fn open(config: &Config, store: &Store, now: WallTime) -> Result<Open
     let options = Options {
         segment_bytes: config.journal.segment_bytes,
         retention: Some(retention(&config.journal)),
+        remembered: Position(sequences::remembered(store)?),
         ..Options::server()
     };
     let from = Position(store.journal_position()?);
@@ -32,16 +33,21 @@ pub(super) fn open(config: &Config, store: &Store, now: WallTime) -> Result<Open
         let record = found.record;
         sequences::replay(table, record.device, record.sequence, record.payload, found.end().0);
     })?;
-    for damage in &opened.recovery.damages {
+    let recovery = &opened.recovery;
+    for damage in &recovery.damages {
+        log::error!("the journal is damaged: {damage}; see 'musterd journal verify'");
+    }
+    if recovery.end < recovery.durable {
         log::error!(
-            "the journal is damaged: {damage}; the segment was set aside, see 'musterd journal verify'"
+            "the journal ends at position {}, the database remembers {}: events are missing (an older copy of the journal, or a \
+             file that is gone); new events begin behind that",
+            recovery.end,
+            recovery.durable
         );
     }
-    let end = opened.journal.end();
     let is_lost = |position: u64| {
-        let in_hole =
-            opened.recovery.damages.iter().any(|hole| hole.from.0 < position && position <= hole.to.0);
-        position > end.0 || in_hole
+        let in_hole = recovery.damages.iter().any(|hole| hole.from.0 < position && position <= hole.to.0);
+        position > recovery.end.0 || in_hole
     };
     let gone = sequences::distrust(table, is_lost);
     if !gone.is_empty() {

@@ -168,6 +168,7 @@ impl Server {
             retention: None,
             limit_bytes: None,
             keep_free_bytes: 0,
+            remembered: Position(0),
         };
         let (records, appended) = (&mut self.records, &mut self.appended);
         let mut wrong = None;

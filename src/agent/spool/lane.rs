@@ -122,8 +122,9 @@ impl<S: Storage> Lane<S> {
         Ok(())
     }
 
+    /// What counts towards the quota: not what was set aside, which nothing deletes.
     pub(super) fn bytes(&self) -> u64 {
-        self.opened.journal.segments().iter().map(|segment| segment.bytes).sum()
+        self.opened.journal.stats().bytes
     }
 
     /// Everything in the oldest segment, and the position that it ends before; `None` when it is the one being written.

@@ -53,6 +53,14 @@ impl Storage for Killed<FileStorage> {
         self.0.set_aside(base)
     }
 
+    fn missing(&self) -> io::Result<Vec<(u64, u64)>> {
+        self.0.missing()
+    }
+
+    fn note_missing(&self, from: u64, to: u64) -> io::Result<()> {
+        self.0.note_missing(from, to)
+    }
+
     fn delete(&self, file: SegmentFile) -> io::Result<()> {
         self.1.step()?;
         self.0.delete(file)
