@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use tokio::sync::mpsc::{self, UnboundedSender};
 
 use crate::machine::hot::LinkRef;
+use crate::reactor::Clock;
 use crate::store::Store;
 use crate::wire::api::{
     BackupStatus, CallOutcome, DatagramTotals, EventTotals, JournalStatus, Limit, LinkTotals,
@@ -40,8 +41,8 @@ pub struct AdminContext {
     /// Whether a device that wakes do not reach is kept connected though nobody set that (`[links] keep_unreachable`); changes with a
     /// reload.
     pub keep_unreachable: Arc<AtomicBool>,
-    /// The wall clock.
-    pub clock: fn() -> WallTime,
+    /// What time it is, and since when the server is there.
+    pub clock: Clock,
 }
 
 /// What does not change while the server runs.
@@ -49,8 +50,6 @@ pub struct AdminContext {
 pub struct ServerInfo {
     /// Version of the server.
     pub version: &'static str,
-    /// When it started.
-    pub started_at: WallTime,
     /// Hash of its certificate: what join tokens carry.
     pub certificate: CertificateHash,
     /// Where it listens for devices.

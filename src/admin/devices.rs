@@ -38,11 +38,11 @@ pub(super) fn check_interval(seconds: u32) -> Result<(), ApiError> {
 
 /// The record's presence now.
 pub(super) fn presence_of(context: &AdminContext, record: &HotRecord, now: WallTime) -> Presence {
-    presence(&signs_of(record, context.info.started_at), now)
+    presence(&signs_of(record, context.clock.present_since()), now)
 }
 
 fn shown(context: &AdminContext, row: DeviceRow, record: &HotRecord) -> Device {
-    let now = (context.clock)();
+    let now = context.clock.now().wall;
     let reasons = row.standing.reasons.iter();
     Device {
         status: row.standing.status,
@@ -184,7 +184,7 @@ pub(super) async fn remove(
         let row = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row;
         let device = row.device;
         let record = record_of(&context, device);
-        let removed = context.store.remove_device(device, (context.clock)())?;
+        let removed = context.store.remove_device(device, context.clock.now().wall)?;
         if let Some(link) = removed.and_then(|record| record.link) {
             context.links.device_removed(device, link);
         }

@@ -73,7 +73,7 @@ pub(super) async fn remove(
     let context = shared.context.clone();
     let work = move || {
         let removed =
-            context.store.remove_group(&asked.path, asked.recursive, asked.dry_run, (context.clock)());
+            context.store.remove_group(&asked.path, asked.recursive, asked.dry_run, context.clock.now().wall);
         told(&context, removed)
     };
     Ok(Json(shared.pool.run(work).await?))

@@ -45,7 +45,7 @@ pub(super) async fn set(
     let context = shared.context.clone();
     let work = move || {
         let settings = checked(&new)?;
-        let now = (context.clock)();
+        let now = context.clock.now().wall;
         let change = context.store.set_policy(&new.at, &new.application, settings, now)?;
         Ok(told(&context, &change, new.wake))
     };
@@ -74,7 +74,7 @@ pub(super) async fn set_own(
     let context = shared.context.clone();
     let work = move || {
         let settings = checked(&new)?;
-        let (device, now) = (device_of(&context, new.at)?, (context.clock)());
+        let (device, now) = (device_of(&context, new.at)?, context.clock.now().wall);
         let change = context.store.set_own_settings(device, &new.application, settings, now)?;
         Ok(told(&context, &change, new.wake))
     };

@@ -118,8 +118,8 @@ fn explained(context: &AdminContext, name: String) -> Result<Why, ApiError> {
     let settings = unsettled(context, &detail)?;
     let row = detail.row;
     let (runs_waiting, runs_taken) = query::open_runs(&*context.store.reader()?, row.device)?;
-    let (record, now) = (record_of(context, row.device), (context.clock)());
-    let signs = signs_of(&record, context.info.started_at);
+    let (record, now) = (record_of(context, row.device), context.clock.now().wall);
+    let signs = signs_of(&record, context.clock.present_since());
     let can_be_lost =
         record.last_seen != WallTime(0) && matches!(record.departure, None | Some(NoticeKind::Reboot));
     let facts = WhyFacts {
@@ -143,7 +143,7 @@ fn explained(context: &AdminContext, name: String) -> Result<Why, ApiError> {
         runs_waiting,
         runs_taken,
         journal: context.gauges.journal().condition,
-        server_started_at: context.info.started_at.into(),
+        server_started_at: context.clock.present_since().into(),
     };
     Ok(Why { text: explain(&facts), facts })
 }

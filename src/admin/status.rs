@@ -9,10 +9,14 @@ use super::AdminShared;
 use super::devices::presence_of;
 use super::error::ApiError;
 use crate::logging;
+use crate::reactor::Clock;
 use crate::store::query::{self, FleetCounts};
 use crate::store::table::SHARDS;
 use crate::store::{Store, StoreError};
-use crate::wire::api::{DeviceCounts, EventTotals, LogStatus, Presence, Status, StoreCondition, StoreStatus};
+use crate::wire::api::{
+    ClockCondition, ClockStatus, DeviceCounts, EventTotals, LogStatus, Presence, Status, StoreCondition,
+    StoreStatus,
+};
 use crate::wire::time::WallTime;
 
 fn store_status(store: &Store, counts: &FleetCounts, now: WallTime) -> StoreStatus {
@@ -47,7 +51,7 @@ pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Statu
     let stored_per_second = shared.rate.per_second(context.gauges.events_stored());
     let capacity = shared.capacity.limits();
     let work = move || {
-        let now = (context.clock)();
+        let now = context.clock.now().wall;
         let mut devices = DeviceCounts::default();
         for shard in 0..SHARDS {
             context.store.table().for_each_in(shard, |record| {
@@ -69,11 +73,12 @@ pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Statu
         let limits = context.gauges.limits().into_iter().chain(capacity).collect();
         Ok(Status {
             version: context.info.version.into(),
-            started_at: context.info.started_at.into(),
-            uptime_seconds: now.0.saturating_sub(context.info.started_at.0) / 1_000,
+            started_at: context.clock.started_at().into(),
+            uptime_seconds: context.clock.uptime_seconds(),
             server_epoch: context.store.server_epoch()?,
             certificate_sha256: context.info.certificate.to_string(),
             addresses: context.info.addresses.clone(),
+            clock: clock_of(&context.clock),
             devices,
             links: context.gauges.links(),
             datagrams: context.gauges.datagrams(),
@@ -86,4 +91,13 @@ pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Statu
         })
     };
     Ok(Json(shared.pool.run(work).await?))
+}
+
+fn clock_of(clock: &Clock) -> ClockStatus {
+    let Some(doubt) = clock.doubted() else { return ClockStatus::default() };
+    ClockStatus {
+        condition: ClockCondition::Doubted,
+        ahead_seconds: Some(doubt.ahead_milliseconds / 1_000),
+        believed_in_seconds: Some(doubt.until.microseconds_since(clock.moment()).div_ceil(1_000_000)),
+    }
 }

@@ -29,7 +29,7 @@ pub(super) async fn create(
     if !(1..=TOKEN_USES_MAX).contains(&uses_max) {
         return Err(ApiError::invalid(format!("uses is {uses_max}, it must be from 1 to {TOKEN_USES_MAX}")));
     }
-    let now = (shared.context.clock)();
+    let now = shared.context.clock.now().wall;
     let new = store::NewToken {
         group: new.group.unwrap_or_else(|| "/".into()),
         created_at: now,
@@ -46,7 +46,7 @@ pub(super) async fn list(
     State(shared): State<AdminShared>,
     Asked(asked): Asked<PageQuery>,
 ) -> Result<Json<Page<Token>>, ApiError> {
-    let (page, now) = (page(asked.limit, asked.cursor)?, (shared.context.clock)());
+    let (page, now) = (page(asked.limit, asked.cursor)?, shared.context.clock.now().wall);
     let store = shared.context.store.clone();
     let page = shared.pool.run(move || Ok(query::tokens(&*store.reader()?, &page)?)).await?;
     let items = page.items.into_iter().map(|token| shown(token, now)).collect();
@@ -59,7 +59,7 @@ pub(super) async fn revoke(
 ) -> Result<Json<Token>, ApiError> {
     let id =
         id.parse().map_err(|error: crate::wire::id::ParseIdError| ApiError::invalid(error.to_string()))?;
-    let now = (shared.context.clock)();
+    let now = shared.context.clock.now().wall;
     let store = shared.context.store.clone();
     let token = shared.pool.run(move || Ok(store.revoke_token(id, now)?)).await?;
     Ok(Json(shown(token, now)))

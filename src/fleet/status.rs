@@ -5,7 +5,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use reason::{Cause, REASONS_MAX, Reason};
+pub use reason::{Cause, REASONS_MAX, Reason, span};
 pub use rules::{
     ApplicationRules, CertificateRules, DiskRules, LostRules, Rules, SettingsRules, TASK_WITHIN_MS_MAX,
     TaskRules,

@@ -3,12 +3,15 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::catalog::{Entry, SegmentInfo, SegmentState};
 use super::handle::Shared;
 use super::layout::SegmentHeader;
 use super::status::WithoutRoom;
 use super::storage::Storage;
+use crate::machine::wall_clock::AgeTime;
+use crate::wire::time::WallTime;
 
 /// What [`Preparer::prepare_once`] did.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,11 +27,18 @@ pub enum Prepared {
 /// The one that makes segments ahead. There is one for each journal.
 pub struct Preparer<S: Storage> {
     pub(crate) shared: Arc<Shared<S>>,
+    clock: Box<dyn Fn() -> AgeTime + Send>,
 }
 
 impl<S: Storage> Preparer<S> {
     pub(crate) fn new(shared: Arc<Shared<S>>) -> Self {
-        Self { shared }
+        Self { shared, clock: Box::new(system_time) }
+    }
+
+    /// Goes by this clock instead of the system's when it works on a [thread](super::Threads::spawn).
+    #[must_use]
+    pub fn with_clock(self, clock: impl Fn() -> AgeTime + Send + 'static) -> Self {
+        Self { clock: Box::new(clock), ..self }
     }
 
     /// Makes the next segment, if it is not there: zero-filled and synced, so that a full disk shows here and not in
@@ -103,15 +113,25 @@ impl<S: Storage> Preparer<S> {
         Ok(header)
     }
 
-    /// Deletes the segments that [`Retention`](super::Retention) lets go, and returns them. Nothing without one.
+    /// Deletes the segments that [`Retention`](super::Retention) lets go at a wall time that is believed, and returns them. Nothing without
+    /// a retention.
     ///
     /// # Errors
     /// Whatever the medium answers; what was deleted before stays deleted.
     pub fn retain_once(&mut self, now_ms: u64) -> io::Result<Vec<SegmentInfo>> {
+        self.retain(AgeTime { wall: WallTime(now_ms), may_expire: true })
+    }
+
+    /// The same, and nothing for its age when the clock is not to be believed.
+    ///
+    /// # Errors
+    /// As [`retain_once`](Self::retain_once).
+    pub fn retain(&mut self, now: AgeTime) -> io::Result<Vec<SegmentInfo>> {
         let retention = *self.shared.retention.lock();
         let Some(retention) = retention else { return Ok(Vec::new()) };
         let next = if self.shared.tail.lock().wants_next() { self.shared.options.segment_bytes } else { 0 };
-        let keep_from_ms = retention.age_ms.map_or(0, |age| now_ms.saturating_sub(age));
+        let age_ms = retention.age_ms.filter(|_| now.may_expire);
+        let keep_from_ms = age_ms.map_or(0, |age| now.wall.0.saturating_sub(age));
         self.shared.delete_while(|segment, bytes| {
             bytes + next > retention.bytes || segment.summary.latest_ms < keep_from_ms
         })
@@ -121,12 +141,15 @@ impl<S: Storage> Preparer<S> {
     ///
     /// # Errors
     /// As [`retain_once`](Self::retain_once).
-    pub(crate) fn turn(
-        &mut self,
-        now_ms: u64,
-        pace: &mut dyn FnMut(u64),
-    ) -> (io::Result<Vec<SegmentInfo>>, Prepared) {
-        let deleted = self.retain_once(now_ms);
-        (deleted, self.prepare(now_ms, pace))
+    pub(crate) fn turn(&mut self, pace: &mut dyn FnMut(u64)) -> (io::Result<Vec<SegmentInfo>>, Prepared) {
+        let now = (self.clock)();
+        let deleted = self.retain(now);
+        (deleted, self.prepare(now.wall.0, pace))
     }
+}
+
+/// The system's wall clock, believed.
+fn system_time() -> AgeTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    AgeTime { wall: WallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)), may_expire: true }
 }

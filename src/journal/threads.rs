@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Builder, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::catalog::SegmentInfo;
 use super::duty::Duty;
@@ -144,7 +144,7 @@ fn run_preparer<S: Storage>(mut preparer: Preparer<S>, stop: &AtomicBool, tell: 
             }
             piece_since = Instant::now();
         };
-        let (deleted, prepared) = preparer.turn(wall_ms(), &mut pace);
+        let (deleted, prepared) = preparer.turn(&mut pace);
         match deleted {
             Ok(deleted) if deleted.is_empty() => {}
             Ok(deleted) => tell(Notice::Deleted(deleted)),
@@ -165,9 +165,4 @@ fn run_preparer<S: Storage>(mut preparer: Preparer<S>, stop: &AtomicBool, tell: 
         };
         shared.prepare_bell.wait(timeout);
     }
-}
-
-fn wall_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -8,6 +8,7 @@
 //! | [`calls`] | what the owner of the UDP port is told |
 //! | [`counters`] | what the server counts, by name |
 //! | [`strangers`] | connections that ended without a valid identity, for the log |
+//! | [`wall`] | the wall clock, as all threads see it |
 #![forbid(unsafe_code)]
 
 pub mod calls;
@@ -16,3 +17,4 @@ pub mod mailbox;
 pub mod permits;
 pub mod reactors;
 pub mod strangers;
+pub mod wall;

@@ -14,6 +14,7 @@
 //! | [`close`] | why a link ended |
 //! | [`caller`] | the server calls devices: where each is, how it is reached, what becomes of it |
 //! | [`reach`] | how a device is reached by datagrams, and which notices count |
+//! | [`wall_clock`] | whether the wall clock can be believed, and what may go by age |
 //! | [`random`] | jitter and epochs, from randomness that is handed in |
 #![forbid(unsafe_code)]
 
@@ -32,3 +33,4 @@ pub mod record;
 pub mod session;
 pub mod slab;
 pub mod timers;
+pub mod wall_clock;

@@ -23,6 +23,7 @@ use crate::lane::mailbox::Mailbox;
 use crate::lane::reactors::{ReactorLanes, ToReactor};
 use crate::machine::caller::{Ask, Caller, CallerAction, NO_OPERATION, QUESTIONS_MAX, Whereabouts};
 use crate::machine::reach::UdpReach;
+use crate::reactor::Clock;
 use crate::reactor::port::{Outgoing, Port, PortOwner};
 use crate::store::table::{DeviceTable, signs_of};
 use crate::wire::api::CallOutcome;
@@ -88,7 +89,7 @@ pub(super) struct CallOwner {
     announcer: Announcer,
     lanes: ReactorLanes,
     counters: Arc<Counters>,
-    server_started: WallTime,
+    clock: Clock,
     waiting: Arc<Mutex<Waiting>>,
     load: Arc<AtomicU64>,
     probes: Vec<Outgoing>,
@@ -101,7 +102,7 @@ pub(super) struct CallTools {
     pub(super) announcer: Announcer,
     pub(super) lanes: ReactorLanes,
     pub(super) counters: Arc<Counters>,
-    pub(super) server_started: WallTime,
+    pub(super) clock: Clock,
     pub(super) seed: u64,
     pub(super) failures: Failures,
 }
@@ -123,21 +124,11 @@ impl CallThread {
             next_operation: AtomicU64::new(NO_OPERATION + 1),
             load: load.clone(),
         };
-        let CallTools { table, identity, announcer, lanes, counters, server_started, seed, failures } = tools;
+        let CallTools { table, identity, announcer, lanes, counters, clock, seed, failures } = tools;
         let caller = Caller::new(seed);
         let probes = Vec::new();
-        let owner = CallOwner {
-            caller,
-            table,
-            identity,
-            announcer,
-            lanes,
-            counters,
-            server_started,
-            waiting,
-            load,
-            probes,
-        };
+        let owner =
+            CallOwner { caller, table, identity, announcer, lanes, counters, clock, waiting, load, probes };
         let thread = Builder::new()
             .name("datagrams".into())
             .spawn(move || {
@@ -183,7 +174,7 @@ impl CallOwner {
     fn look(&self, now: &Now, device: DeviceId) -> Option<Whereabouts> {
         self.table.with(device, |record| {
             record.is_called = true;
-            let signs = signs_of(record, self.server_started);
+            let signs = signs_of(record, self.clock.present_since());
             let slot = WallTime(record.last_sync.0.saturating_add(u64::from(record.due_seconds) * 1_000));
             Whereabouts {
                 link: record.link,

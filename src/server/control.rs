@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::ServerError;
 use super::alarm::{Alarm, Failures};
+use super::clock_watch::ClockWatch;
 use super::presence::Rounds;
 use super::sequences::{Round, WriteBack};
 use super::tickets::TicketRounds;
@@ -37,6 +38,7 @@ pub(super) struct Control {
     pub(super) journal: Journal,
     pub(super) write_back: WriteBack,
     pub(super) rounds: Rounds,
+    pub(super) clock_watch: ClockWatch,
     pub(super) counters: Arc<Counters>,
     pub(super) trimmer: Trimmer,
     pub(super) tickets: TicketRounds,
@@ -102,11 +104,12 @@ impl Control {
                     self.tell_of(&mut strangers, now.saturating_duration_since(started).as_secs());
                     self.look().await;
                 }
-                _ = ticket_looks.tick() => self.tickets.look((self.context.clock)()),
+                _ = ticket_looks.tick() => self.tickets.look(self.context.clock.now().wall),
             }
         };
         self.tell_of(&mut strangers, u64::MAX);
         self.write_back().await;
+        self.clock_watch.remember();
         result
     }
 
@@ -116,10 +119,12 @@ impl Control {
         }
     }
 
-    /// Looks at a slice of the devices, and writes down what is new of any of them beside times: where it is reached, what it said.
+    /// Looks at the clock and at a slice of the devices, and writes down what is new of any of them beside times: where it is reached, what it said.
     async fn look(&mut self) {
+        // First, so that all that follows goes by a time that was just compared.
+        self.clock_watch.look();
         let table = self.context.store.table().clone();
-        self.rounds.step(&table, (self.context.clock)());
+        self.rounds.step(&table, self.context.clock.now().wall);
         let round = WriteBack::begin_news(&table, self.rounds.take_news());
         self.finish(round).await;
         let handshakes = self.counters.handshakes_full.get() + self.counters.handshakes_resumed.get();
@@ -135,7 +140,7 @@ impl Control {
 
     async fn write_back(&mut self) {
         let table = self.context.store.table();
-        let round = self.write_back.begin(table, self.journal.durable().0, (self.context.clock)());
+        let round = self.write_back.begin(table, self.journal.durable().0, self.context.clock.now().wall);
         self.finish(round).await;
     }
 

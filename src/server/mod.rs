@@ -10,6 +10,7 @@ mod alarm;
 mod backend;
 pub mod backup;
 mod calls;
+mod clock_watch;
 pub mod config;
 mod control;
 pub mod data_directory;

@@ -11,6 +11,7 @@ use crate::journal::{AppendError, Journal, Record};
 use crate::lane::counters::Counters;
 use crate::machine::hot::HotRecord;
 use crate::machine::record;
+use crate::reactor::Clock;
 use crate::store::table::{DeviceTable, SHARDS, signs_of};
 use crate::wire::event::{Event, Severity};
 use crate::wire::id::{DeviceId, Epoch};
@@ -44,7 +45,7 @@ const MOVED_MAX: usize = 1_024;
 pub struct Announcer {
     journal: Journal,
     counters: Arc<Counters>,
-    server_started: WallTime,
+    clock: Clock,
     is_stopping: Arc<AtomicBool>,
     /// Devices whose records have news that are not in the store.
     news: Arc<Mutex<HashSet<DeviceId>>>,
@@ -61,13 +62,13 @@ pub(super) struct StatusChange {
 }
 
 impl Announcer {
-    /// Announces in this journal. Nobody is lost before they could have come to a server that started then.
+    /// Announces in this journal. No device is lost before it could have come to a server that is there since the clock says so.
     #[must_use]
-    pub fn new(journal: Journal, counters: Arc<Counters>, server_started: WallTime) -> Self {
+    pub fn new(journal: Journal, counters: Arc<Counters>, clock: Clock) -> Self {
         Self {
             journal,
             counters,
-            server_started,
+            clock,
             is_stopping: Arc::default(),
             news: Arc::default(),
             moved: Arc::default(),
@@ -147,7 +148,7 @@ impl Announcer {
     }
 
     fn announce(&self, now: WallTime, record: &mut HotRecord) -> bool {
-        let presence = notable_presence(&signs_of(record, self.server_started), now);
+        let presence = notable_presence(&signs_of(record, self.clock.present_since()), now);
         let before = record.announced;
         if presence == before {
             return false;
@@ -155,7 +156,7 @@ impl Announcer {
         // When the server ends or starts nobody is connected: that says nothing of a device whose link is to stay, unless it does not
         // come back.
         let is_own_restart =
-            record.last_seen < self.server_started || self.is_stopping.load(Ordering::Relaxed);
+            record.last_seen < self.clock.started_at() || self.is_stopping.load(Ordering::Relaxed);
         if is_own_restart && (before, presence) == (Presence::Connected, Presence::Idle) {
             return false;
         }

@@ -11,6 +11,7 @@ use super::alarm::{Alarm, Failures};
 use super::backend::{BackendParts, LiveBackend};
 use super::backup::{Desk, DeskParts, Source};
 use super::calls::{CallThread, CallTools};
+use super::clock_watch::ClockWatch;
 use super::config::Config;
 use super::control::{Control, ControlThread};
 use super::data_directory::DataDirectory;
@@ -68,6 +69,8 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let database = config.store_directory().join(FILE_NAME);
     let identity = Arc::new(Identity::open_or_create(&identity_directory, &[&database], now)?);
     let store = open_store(&config)?;
+    let (clock, clock_change) = clock.watched(store.last_wall_time()?);
+    let now = clock.now().wall;
     let Opened { journal, flusher, preparer, .. } = event_log::open(&config, &store, now)?;
 
     let counters = Counters::new();
@@ -93,9 +96,9 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         }
     }
     let tcp_port = addresses.first().map_or(0, |address: &SocketAddr| address.port());
-    let port = open_port(config.udp_address(), tcp_port, clock, &counters)?;
+    let port = open_port(config.udp_address(), tcp_port, &clock, &counters)?;
     let udp_address = port.address().map_err(ServerError::when("ask for the address of the UDP port"))?;
-    let announcer = Announcer::new(journal.clone(), counters.clone(), now);
+    let announcer = Announcer::new(journal.clone(), counters.clone(), clock.clone());
     running.announcer = Some(announcer.clone());
     let backend = Arc::new(LiveBackend::new(BackendParts {
         store: store.clone(),
@@ -122,7 +125,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
             listener,
             tls.clone(),
             settings,
-            clock,
+            clock.clone(),
             backend.clone(),
             counters.clone(),
             permits.clone(),
@@ -131,6 +134,8 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let lanes = ReactorLanes::new(reactors.iter().map(Reactor::mailbox).collect());
     (running.backend, running.lanes) = (Some(backend.clone()), Some(lanes.clone()));
 
+    let ages = clock.clone();
+    let preparer = preparer.with_clock(move || ages.ages());
     let (journal_threads, durable) =
         event_log::start(flusher, preparer, journal.durable(), lanes.clone(), failures.clone())?;
     running.journal_threads = Some(journal_threads);
@@ -142,7 +147,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
             announcer: announcer.clone(),
             lanes: lanes.clone(),
             counters: counters.clone(),
-            server_started: now,
+            clock: clock.clone(),
             seed,
             failures: failures.clone(),
         },
@@ -154,8 +159,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         store: store.clone(),
         calls: calls.clone(),
         announcer: announcer.clone(),
-        clock,
-        server_started: now,
+        clock: clock.clone(),
         failures: failures.clone(),
     })?;
     let bell = steward.bell();
@@ -165,7 +169,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         identity: identity.clone(),
         lanes: lanes.clone(),
         bell: bell.clone(),
-        clock,
+        clock: clock.clone(),
     };
     let workers = config.workers.unwrap_or(cores);
     workers::spawn(workers, &assignments, &tools, &failures, &mut running.workers)
@@ -195,14 +199,13 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         }),
         info: ServerInfo {
             version: env!("CARGO_PKG_VERSION"),
-            started_at: now,
             certificate: identity.certificate_hash(),
             addresses: addresses.iter().map(ToString::to_string).collect(),
             interval_seconds: seconds(config.sync.interval),
         },
         durable,
         keep_unreachable: backend.keep_unreachable.clone(),
-        clock: || Clock::new().now().wall,
+        clock: clock.clone(),
     };
     let write_back = WriteBack::new(store.journal_position()?, now);
     running.control = Some(ControlThread::start(Control {
@@ -210,6 +213,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         context,
         journal: journal.clone(),
         write_back,
+        clock_watch: ClockWatch::new(clock, store.clone(), announcer.clone(), clock_change),
         rounds: Rounds::new(announcer),
         counters: counters.clone(),
         trimmer: Trimmer::default(),
@@ -253,15 +257,15 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
 fn open_port(
     address: SocketAddr,
     tcp_port: u16,
-    clock: Clock,
+    clock: &Clock,
     counters: &Arc<Counters>,
 ) -> Result<Port, ServerError> {
     if address.port() == 0
-        && let Ok(port) = Port::open(SocketAddr::new(address.ip(), tcp_port), clock, counters.clone())
+        && let Ok(port) = Port::open(SocketAddr::new(address.ip(), tcp_port), clock.clone(), counters.clone())
     {
         return Ok(port);
     }
-    Port::open(address, clock, counters.clone())
+    Port::open(address, clock.clone(), counters.clone())
         .map_err(ServerError::when(format!("hear datagrams on UDP {address} (set another with --udp)")))
 }
 

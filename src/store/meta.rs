@@ -4,11 +4,13 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::error::StoreError;
 use crate::wire::id::Epoch;
+use crate::wire::time::WallTime;
 
 const SERVER_EPOCH: &str = "server_epoch";
 /// Written to see whether anything can be.
 pub(super) const PROBE: &str = "probe";
 const JOURNAL_POSITION: &str = "journal_position";
+const WALL_TIME: &str = "wall_time";
 
 pub(super) fn get(connection: &Connection, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;
@@ -50,6 +52,15 @@ pub(super) fn journal_position(connection: &Connection) -> Result<u64, StoreErro
 
 pub(super) fn set_journal_position(connection: &Connection, position: u64) -> Result<(), StoreError> {
     set(connection, JOURNAL_POSITION, &position.to_be_bytes())
+}
+
+/// The last wall time that was known for certain.
+pub(super) fn wall_time(connection: &Connection) -> Result<Option<WallTime>, StoreError> {
+    Ok(number(connection, WALL_TIME)?.map(WallTime))
+}
+
+pub(super) fn set_wall_time(connection: &Connection, wall: WallTime) -> Result<(), StoreError> {
+    set(connection, WALL_TIME, &wall.0.to_be_bytes())
 }
 
 /// A random number that is not 0, which stands for "none yet".

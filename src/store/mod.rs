@@ -367,6 +367,26 @@ impl Store {
         self.call(move |connection| meta::set(connection, &key, &value))
     }
 
+    /// The last wall time that was known for certain when the server ran before; `None`: it never did.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn last_wall_time(&self) -> Result<Option<WallTime>, StoreError> {
+        meta::wall_time(&*self.reader()?)
+    }
+
+    /// Remembers the wall time for the next start. Waits for nothing: what gets lost is told by the next.
+    pub fn remember_wall_time(&self, wall: WallTime) {
+        self.submit(
+            move |connection| meta::set_wall_time(connection, wall),
+            |result| {
+                if let Err(error) = result {
+                    log::warn!("the wall time was not stored, that is tried again: {error}");
+                }
+            },
+        );
+    }
+
     /// What the keys of session tickets are derived from, in the order in which they were made.
     ///
     /// # Errors

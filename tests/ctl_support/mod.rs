@@ -18,6 +18,7 @@ use muster::admin::{
 use muster::client::{Address, Client};
 use muster::machine::hot::LinkRef;
 use muster::machine::record;
+use muster::reactor::Clock;
 use muster::store::{Enrolment, NewToken, Store};
 use muster::wire::api::{
     CallOutcome, CloseCount, DatagramTotals, EventTotals, JournalCondition, JournalStatus, Limit, LinkTotals,
@@ -317,14 +318,13 @@ impl TestServer {
             backups: Arc::new(NoBackups),
             info: ServerInfo {
                 version: "0.0.0-test",
-                started_at: now(),
                 certificate: CertificateHash([0xab; 32]),
                 addresses: vec!["127.0.0.1:13000".into()],
                 interval_seconds: 900,
             },
             durable: self.durable.subscribe(),
             keep_unreachable: Arc::new(self.keeps_unreachable.into()),
-            clock: now,
+            clock: Clock::new(),
         };
         let (stop, stopping) = watch::channel(false);
         let (listening, is_listening) = mpsc::channel();

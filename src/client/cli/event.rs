@@ -7,7 +7,7 @@ use super::arguments::EventCommand;
 use super::output::{Output, plain, time};
 use crate::client::Client;
 use crate::wire::api::{EventQuery, EventRecord, FollowLine, FollowQuery, PAGE_ITEMS_MAX};
-use crate::wire::id::Epoch;
+use crate::wire::id::{DeviceId, Epoch};
 
 pub(super) fn run(client: &mut Client, output: &mut Output, command: EventCommand) -> Result<(), Failure> {
     match command {
@@ -72,6 +72,9 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: EventComman
 
 /// Who sent it: the name, or the id of a device that was removed.
 fn device(event: &EventRecord) -> String {
+    if event.device_id == DeviceId(0) {
+        return "(server)".to_owned();
+    }
     event.device.clone().unwrap_or_else(|| event.device_id.to_string())
 }
 

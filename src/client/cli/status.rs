@@ -3,7 +3,9 @@
 use super::Failure;
 use super::output::{Output, count, duration, size, time, time_or_nothing};
 use crate::client::Client;
-use crate::wire::api::{BackupStatus, JournalCondition, StoreCondition, StoreStatus};
+use crate::wire::api::{
+    BackupStatus, ClockCondition, ClockStatus, JournalCondition, StoreCondition, StoreStatus,
+};
 
 /// When the last was made and the next is due, and what is wrong.
 fn backup_text(backup: &BackupStatus) -> String {
@@ -74,6 +76,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
                 time(status.started_at)
             ),
         ),
+        ("clock", clock(&status.clock)),
         ("listens on", status.addresses.join(", ")),
         ("certificate", format!("sha256 {}", status.certificate_sha256)),
         (
@@ -165,4 +168,15 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
         ),
         ("limits", limits.join(", ")),
     ])
+}
+
+fn clock(clock: &ClockStatus) -> String {
+    match clock.condition {
+        ClockCondition::Ok => "ok".to_owned(),
+        ClockCondition::Doubted => format!(
+            "DOUBTED, {} ahead of what was expected: nothing is deleted or expires by age for {} unless it is set right",
+            duration(clock.ahead_seconds.unwrap_or_default()),
+            duration(clock.believed_in_seconds.unwrap_or_default())
+        ),
+    }
 }

@@ -145,7 +145,8 @@ pub(super) fn short(text: &str) -> String {
 }
 
 /// A length of time in its largest unit that is not a fraction.
-fn span(milliseconds: u64) -> String {
+#[must_use]
+pub fn span(milliseconds: u64) -> String {
     let seconds = milliseconds / 1_000;
     match seconds {
         0..120 => format!("{seconds} s"),

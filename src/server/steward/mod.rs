@@ -25,7 +25,6 @@ use crate::reactor::Clock;
 use crate::store::Store;
 use crate::wire::datagram::WakeReason;
 use crate::wire::id::DeviceId;
-use crate::wire::time::WallTime;
 
 /// How long the steward rests when nobody rings, in milliseconds.
 const REST_MILLISECONDS: u64 = 1_000;
@@ -39,7 +38,6 @@ pub(super) struct StewardTools {
     pub(super) calls: Arc<dyn Calls>,
     pub(super) announcer: Announcer,
     pub(super) clock: Clock,
-    pub(super) server_started: WallTime,
     pub(super) failures: Failures,
 }
 
@@ -82,7 +80,7 @@ impl StewardThread {
         let bell = Bell { rings, nudges: nudges.clone() };
         let is_stopping = Arc::new(AtomicBool::new(false));
         let steward = Steward {
-            statuses: Statuses::new(tools.store.clone(), tools.announcer, tools.server_started),
+            statuses: Statuses::new(tools.store.clone(), tools.announcer, tools.clock.clone()),
             tasks: Tasks::new(tools.store.clone()),
             store: tools.store,
             calls: tools.calls,

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use crate::fleet::presence::{Presence, lost_at, presence};
 use crate::fleet::status::{Cause, judge};
 use crate::machine::hot::HotRecord;
+use crate::reactor::Clock;
 use crate::server::presence::{Announcer, StatusChange};
 use crate::store::table::signs_of;
 use crate::store::{Judged, Standing, Store, StoreError, Verdict};
@@ -34,7 +35,7 @@ const SLICE_MILLISECONDS: u64 = 1_000;
 pub(super) struct Statuses {
     store: Store,
     announcer: Announcer,
-    server_started: WallTime,
+    clock: Clock,
     /// Of these something is new.
     changed: BTreeSet<DeviceId>,
     /// Behind which device of the file the next slice begins.
@@ -43,15 +44,8 @@ pub(super) struct Statuses {
 }
 
 impl Statuses {
-    pub(super) fn new(store: Store, announcer: Announcer, server_started: WallTime) -> Self {
-        Self {
-            store,
-            announcer,
-            server_started,
-            changed: BTreeSet::new(),
-            after: None,
-            last_slice: WallTime(0),
-        }
+    pub(super) fn new(store: Store, announcer: Announcer, clock: Clock) -> Self {
+        Self { store, announcer, clock, changed: BTreeSet::new(), after: None, last_slice: WallTime(0) }
     }
 
     /// Judges those devices of which something is new, and a slice of the others.
@@ -124,7 +118,7 @@ impl Statuses {
     /// Since when the device counts as lost. One that was lost before the server started still is, until it comes: that others have
     /// time to come back says nothing of it.
     fn lost_since(&self, record: &HotRecord, standing: &Standing, now: WallTime) -> Option<WallTime> {
-        let signs = signs_of(record, self.server_started);
+        let signs = signs_of(record, self.clock.present_since());
         let before = standing.reasons.iter().find_map(|reason| match &reason.cause {
             Cause::Lost { since } => Some(*since),
             _ => None,

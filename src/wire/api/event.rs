@@ -44,7 +44,7 @@ pub struct EventRecord {
     pub next_position: u64,
     /// Name of the device that it comes from; null: the device is removed.
     pub device: Option<String>,
-    /// Id of the device that it comes from.
+    /// Its id; 0: the server itself says it.
     pub device_id: DeviceId,
     /// The history that the sequence number counts in.
     pub spool_epoch: Epoch,

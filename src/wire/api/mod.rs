@@ -71,8 +71,8 @@ pub use policy::{
     PolicyQuery, PolicyRemoval, SettingsChanged,
 };
 pub use status::{
-    BackupStatus, CloseCount, DatagramTotals, DeviceCounts, EventTotals, JournalCondition, JournalStatus,
-    Limit, LinkTotals, LogStatus, Status, StoreCondition, StoreStatus,
+    BackupStatus, ClockCondition, ClockStatus, CloseCount, DatagramTotals, DeviceCounts, EventTotals,
+    JournalCondition, JournalStatus, Limit, LinkTotals, LogStatus, Status, StoreCondition, StoreStatus,
 };
 pub use task::{
     CreatedTask, LateReport, NewTask, Run, RunCount, RunDetail, RunQuery, RunState, Task, TaskDetail,

@@ -20,6 +20,9 @@ pub struct Status {
     pub certificate_sha256: String,
     /// Where it listens for devices.
     pub addresses: Vec<String>,
+    /// Whether the server's wall clock is believed.
+    #[serde(default)]
+    pub clock: ClockStatus,
     /// Devices by presence.
     pub devices: DeviceCounts,
     /// Links, since the start.
@@ -47,6 +50,28 @@ pub struct Status {
 pub struct LogStatus {
     /// Lines that were dropped because nothing took them fast enough.
     pub lines_dropped: u64,
+}
+
+/// Whether the server's wall clock is believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ClockStatus {
+    /// Whether something is wrong with it.
+    pub condition: ClockCondition,
+    /// How far it is ahead of what was expected, in seconds; null when it is believed.
+    pub ahead_seconds: Option<u64>,
+    /// In how many seconds it is believed unless it steps again; null when it is.
+    pub believed_in_seconds: Option<u64>,
+}
+
+/// Whether a wall clock is believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockCondition {
+    /// It is.
+    #[default]
+    Ok,
+    /// It was set forward, or is far ahead of when the server last ran: nothing is deleted or expires by age.
+    Doubted,
 }
 
 /// Devices by presence and by status.

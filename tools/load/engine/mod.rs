@@ -136,7 +136,7 @@ impl Engine {
         aws_lc_rs::rand::fill(&mut seed).map_err(|_| io::Error::other("the system gives no randomness"))?;
         let cx = Context {
             registry: poll.registry().try_clone()?,
-            clock,
+            clock: clock.clone(),
             server: setting.server,
             devices: Arc::clone(&setting.devices),
             counters,

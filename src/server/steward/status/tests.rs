@@ -36,8 +36,8 @@ fn open(directory: tempfile::TempDir, started: WallTime) -> House {
     let options = Options { segment_bytes: 1 << 20, retention: None, ..Options::server() };
     let Opened { journal, flusher, .. } =
         Journal::open(storage, options, Position(0), started.0, |_| {}).unwrap();
-    let announcer = Announcer::new(journal.clone(), Counters::new(), started);
-    let statuses = Statuses::new(store.clone(), announcer, started);
+    let announcer = Announcer::new(journal.clone(), Counters::new(), Clock::since(started));
+    let statuses = Statuses::new(store.clone(), announcer, Clock::since(started));
     House { directory, store, journal, flusher, statuses, devices: Vec::new() }
 }
 

@@ -1,0 +1,143 @@
+//! The watch over the wall clock: notices when it steps, and says so in the log, in the log of events and to the store.
+
+use std::collections::VecDeque;
+
+use super::presence::Announcer;
+use crate::fleet::status::span;
+use crate::machine::wall_clock::{ClockChange, ClockEvent, GRACE_SECONDS, STOP_SECONDS};
+use crate::reactor::Clock;
+use crate::store::Store;
+use crate::wire::event::{Event, Severity};
+use crate::wire::time::{Moment, WallTime};
+
+/// What kind of events they are that speak of the server's clock.
+const CLOCK_KIND: &str = "clock";
+
+/// How often the wall time is written down for the next start, in seconds; after every change besides, and at the end.
+const REMEMBER_SECONDS: u64 = 600;
+
+// After a kill and a quick start nothing is doubted.
+const _: () = assert!(REMEMBER_SECONDS < STOP_SECONDS);
+
+/// Most events that wait for room in the journal, in events: more steps than that are only in the log.
+const WAITING_MAX: usize = 16;
+
+/// Watches the clock. There is one for each server.
+pub(super) struct ClockWatch {
+    clock: Clock,
+    store: Store,
+    announcer: Announcer,
+    remembered_at: Option<Moment>,
+    waiting: VecDeque<Event>,
+}
+
+impl ClockWatch {
+    /// Begins to watch; `change` is what there was to be said of the start.
+    pub(super) fn new(clock: Clock, store: Store, announcer: Announcer, change: Option<ClockChange>) -> Self {
+        let mut watch = Self { clock, store, announcer, remembered_at: None, waiting: VecDeque::new() };
+        if let Some(change) = change {
+            watch.note(&change);
+        }
+        watch
+    }
+
+    /// Looks at the clock; to be called about once a second. Does not wait for the disk.
+    pub(super) fn look(&mut self) {
+        if let Some(change) = self.clock.observe() {
+            self.note(&change);
+            self.remembered_at = None;
+        }
+        let now = self.clock.now();
+        let is_due = |at: Moment| now.moment.microseconds_since(at) >= REMEMBER_SECONDS * 1_000_000;
+        if self.remembered_at.is_none_or(is_due) {
+            self.remember();
+            self.remembered_at = Some(now.moment);
+        }
+        while let Some(event) = self.waiting.front()
+            && self.announcer.say_of_server(event, now.wall)
+        {
+            self.waiting.pop_front();
+        }
+    }
+
+    /// Writes down the wall time, for the next start.
+    pub(super) fn remember(&self) {
+        self.store.remember_wall_time(self.clock.known());
+    }
+
+    fn note(&mut self, change: &ClockChange) {
+        let message = words(change);
+        let severity = match change.event {
+            ClockEvent::Forward | ClockEvent::Back | ClockEvent::StartedBehind => Severity::Warning,
+            ClockEvent::StartedAhead | ClockEvent::Right | ClockEvent::Believed | ClockEvent::Slept => {
+                Severity::Info
+            }
+        };
+        match severity {
+            Severity::Warning => log::warn!("{message}"),
+            _ => log::info!("{message}"),
+        }
+        let fields = vec![
+            ("change".to_owned(), name(change.event).to_owned()),
+            ("seconds".to_owned(), (change.by_milliseconds / 1_000).to_string()),
+        ];
+        if self.waiting.len() < WAITING_MAX {
+            self.waiting.push_back(own_event(severity, message, change.now, fields));
+        }
+    }
+}
+
+fn own_event(
+    severity: Severity,
+    message: String,
+    occurred_at: WallTime,
+    fields: Vec<(String, String)>,
+) -> Event {
+    Event {
+        severity,
+        application: super::presence::APPLICATION.to_owned(),
+        kind: CLOCK_KIND.to_owned(),
+        message,
+        occurred_at,
+        fields,
+    }
+}
+
+/// What a change is called in an event's field `change`.
+fn name(event: ClockEvent) -> &'static str {
+    match event {
+        ClockEvent::StartedAhead => "started_ahead",
+        ClockEvent::StartedBehind => "started_behind",
+        ClockEvent::Forward => "forward",
+        ClockEvent::Back => "back",
+        ClockEvent::Right => "right",
+        ClockEvent::Believed => "believed",
+        ClockEvent::Slept => "slept",
+    }
+}
+
+fn words(change: &ClockChange) -> String {
+    let far = span(change.by_milliseconds.unsigned_abs());
+    let pause = format!("nothing is deleted or expires by age for {}", span(GRACE_SECONDS * 1_000));
+    match change.event {
+        ClockEvent::StartedAhead => format!(
+            "the clock is {far} ahead of when the server last ran: a long stop or a wrong clock; {pause}"
+        ),
+        ClockEvent::StartedBehind => format!(
+            "the clock is {far} behind when the server last ran: times are computed anew, check the clock"
+        ),
+        ClockEvent::Forward => {
+            format!("the clock was set forward by {far}, to {}: {pause} unless it is set right", change.now)
+        }
+        ClockEvent::Back => {
+            format!("the clock was set back by {far}, to {}: times are computed anew", change.now)
+        }
+        ClockEvent::Right => {
+            format!("the clock was set back by {far} and is right again, at {}", change.now)
+        }
+        ClockEvent::Believed => {
+            format!("the clock, {far} ahead, has run without a step for so long that it is believed")
+        }
+        ClockEvent::Slept => format!("the machine slept for {far}"),
+    }
+}
