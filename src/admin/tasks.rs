@@ -62,7 +62,7 @@ pub(super) async fn create(
         let definition = definition(&context.store, &new)?;
         let (application, kind, settings) = (new.application, new.kind, new.settings);
         let task = store::NewTask { application, kind, settings, definition };
-        let created = context.store.create_task(task, context.clock.now().wall)?;
+        let created = context.store.create_task(task, context.clock.ages().wall)?;
         context.nudge.tasks_changed();
         Ok(CreatedTask {
             id: created.id,
@@ -164,7 +164,7 @@ pub(super) async fn cancel(
     let id = task_id(&id)?;
     let context = shared.context.clone();
     let work = move || {
-        context.store.cancel_task(id, context.clock.now().wall)?;
+        context.store.cancel_task(id, context.clock.ages().wall)?;
         context.nudge.tasks_changed();
         let row = query::task(&*context.store.reader()?, id)?;
         shown(&context.store, row)
@@ -221,7 +221,7 @@ pub(super) async fn runs(
     let work = move || {
         let device = asked.device.as_deref().map(|name| device_of(&context.store, name)).transpose()?;
         let filter = RunFilter { task: asked.task, device, state: asked.state };
-        let now = context.clock.now().wall;
+        let now = context.clock.ages().wall;
         let found = query::runs(&*context.store.reader()?, &filter, &page, now)?;
         let items = found.items.into_iter().map(|row| shown_run(row, now)).collect();
         Ok(Page { items, next_cursor: found.next })
@@ -236,7 +236,7 @@ pub(super) async fn run(
     let id = id.parse().map_err(|error| ApiError::invalid(format!("{error}")))?;
     let context = shared.context.clone();
     let work = move || {
-        let now = context.clock.now().wall;
+        let now = context.clock.ages().wall;
         let detail = query::run(&*context.store.reader()?, id, now)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let output = detail.row.has_output.then(|| WrittenOutput {

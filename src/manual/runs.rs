@@ -66,7 +66,8 @@
 //! 2. Anything else is written down under `runs/` in the data directory and is then *accepted*. The same order may come again; it is answered and
 //!    not executed twice. What is over is remembered, the last 1,000, and is not executed again either.
 //! 3. It waits for its turn: oldest first, one at a time for each application, and four in all (`[tasks]`, `concurrent`, 1 to 16). What has
-//!    no turn in the time that the server gave it, until its window closes or it expires, is *not now*.
+//!    no turn in the time that the server gave it, until its window closes or it expires, is *not now*. That time is a length and not a moment: it is
+//!    measured by the system's uptime, sleep included, whatever the device's clock says; only over a reboot that clock is asked as well.
 //! 4. Command and settings are worked out anew by what the files say then, and written down. A supervisor, `muster-agent supervise-run`, starts the
 //!    program: a process of its own, which needs neither the agent nor the server.
 //! 5. The supervisor writes how it ended, with the output. The agent reports it until the server has stored it, and then forgets all but its id.

@@ -47,6 +47,18 @@
 //!
 //! `at` does as a `cron` without `*`. A change of three hours or more is a correction of the zone: what it skips does not come.
 //!
+//! # When the clock is wrong
+//!
+//! Tasks go by the time by which ages are judged ([`wall_clock`](crate::machine::wall_clock)), which does not follow a step forward of
+//! the server's clock before that is believed, an hour later.
+//!
+//! | the server's clock | tasks and runs |
+//! |---|---|
+//! | steps forward | go on as if it had not. When it is believed, what was missed meanwhile begins once, and lengths of time that have begun (`--expires`, `--timeout`, waiting for a silent device) stay as long as they are |
+//! | steps back, or was ahead at the last start | every stored time is brought as near as its rule gives it from now on, which is logged; what began too early begins again at its time. Where the clock had been right, a `cron` without `*` is not begun again within three hours, as in cron(8) |
+//! | is ahead at a start | looks as after a long stop: what is due by it begins. Only when it is a day or more ahead of when the server last ran, nothing begins that was made before, until the clock is set right or believed |
+//! | is doubted | no run expires, no device is given up, nothing old is cleared away |
+//!
 //! # The way of a run
 //!
 //! | state | means | goes on when |

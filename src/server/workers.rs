@@ -54,9 +54,9 @@ impl Tools {
         let done = move |outcome| answer(&lanes, link, outcome);
         match job {
             Job::Section(update) => self.store.apply(update, done),
-            Job::Orders(device) => done(self.store.orders(device, self.clock.now().wall)),
+            Job::Orders(device) => done(self.store.orders(device, self.clock.ages().wall)),
             Job::Runs(device, updates) => {
-                let (bell, now) = (self.bell.clone(), self.clock.now().wall);
+                let (bell, now) = (self.bell.clone(), self.clock.ages().wall);
                 self.store.take_runs(device, updates, now, move |outcome| {
                     // A run that has ended may be the last of its task, or one too many that failed.
                     bell.ring();

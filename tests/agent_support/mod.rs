@@ -122,10 +122,15 @@ impl Site {
 
     /// Starts the server, and waits until it answers.
     pub(crate) fn server(&self) -> Running {
+        self.server_with(&[])
+    }
+
+    /// The same, with these variables in its environment.
+    pub(crate) fn server_with(&self, environment: &[(&str, &str)]) -> Running {
         let (data, address) = (self.text("server"), self.address.to_string());
         let arguments = ["run", "--data", &data, "--listen", &address, "--udp", "127.0.0.1:0"];
         let mut server =
-            Running::start(env!("CARGO_BIN_EXE_musterd"), &arguments, &[], &self.path("server.log"));
+            Running::start(env!("CARGO_BIN_EXE_musterd"), &arguments, environment, &self.path("server.log"));
         eventually("the server answers", || {
             assert!(!server.ended(), "the server ended: {}", self.log("server.log"));
             self.ctl(&["status"]).status.success()

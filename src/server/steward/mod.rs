@@ -81,7 +81,7 @@ impl StewardThread {
         let is_stopping = Arc::new(AtomicBool::new(false));
         let steward = Steward {
             statuses: Statuses::new(tools.store.clone(), tools.announcer, tools.clock.clone()),
-            tasks: Tasks::new(tools.store.clone()),
+            tasks: Tasks::new(tools.store.clone(), tools.clock.clone()),
             store: tools.store,
             calls: tools.calls,
             clock: tools.clock,
@@ -129,7 +129,7 @@ impl Steward {
         while !self.is_stopping.load(Ordering::Relaxed) {
             let now = self.clock.now().wall;
             self.statuses.step(now);
-            let has_more = self.tasks.step(now, &self.nudges);
+            let has_more = self.tasks.step(&self.nudges);
             let rest = if has_more {
                 0
             } else if self.nudges.send(self.store.table(), &*self.calls) {
