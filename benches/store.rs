@@ -180,6 +180,14 @@ fn main() {
         (counters.commits.load(Ordering::Relaxed), counters.operations.load(Ordering::Relaxed));
     println!("{:<58} {:>12.1} operations", "batch, mean", operations as f64 / commits.max(1) as f64);
 
+    let copy = directory.path().join("copy");
+    let start = Instant::now();
+    store.copy(&copy).unwrap();
+    println!("{:<58} {:>12.2?}", "copy for a backup, made durable", start.elapsed());
+    let start = Instant::now();
+    muster::store::seal_copy(&copy).unwrap();
+    println!("{:<58} {:>12.2?}", "quick_check, as after an unclean end", start.elapsed());
+
     let reader = store.reader().unwrap();
     let page = |cursor| PageRequest { limit: 100, cursor };
     let named = |name: String| ApplicationFilter { name: Some(name), ..ApplicationFilter::default() };

@@ -1,5 +1,6 @@
 //! Backup and restore of a real server under load, and kills in the middle of each.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
+#![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 
 mod common;
 
@@ -173,7 +174,7 @@ impl Load {
         self.acknowledged.iter().map(|through| through.load(Ordering::Relaxed)).collect()
     }
 
-    /// Waits until every device was told of so many more.
+    /// Waits until every device was told of this many more.
     fn wait_for_more(&self, more: u64) {
         let before = self.acknowledged();
         wait_for("events to be acknowledged", || {
@@ -230,7 +231,7 @@ fn wait_for_acknowledgement(connection: &mut Connection, to: u64) -> Option<u64>
     }
 }
 
-/// What a stopped server's journal holds of each device; damage fails.
+/// The events of each device in a stopped server's journal; damage fails.
 fn stored(data: &Path) -> BTreeMap<String, BTreeSet<u64>> {
     let verified = succeed(command(&["journal", "verify", "--json", "--data"]).arg(data));
     assert_eq!(serde_json::from_str::<Value>(&verified).unwrap()["damages"], serde_json::json!([]));
@@ -338,7 +339,7 @@ fn kills_in_the_middle_leave_the_old_backup_or_none() {
     succeed(&mut backup(&at("backup.tar"), &at("data")));
     let old = std::fs::read(at("backup.tar")).unwrap();
 
-    // The command. What it leaves looks like nothing, unless all of it was written just before.
+    // The command. Its rest looks like nothing, unless all of it was written just before.
     let mut was_killed = false;
     for _ in 0..ATTEMPTS {
         let mut killed = backup(&at("backup.tar"), &at("data")).stdout(Stdio::null()).spawn().unwrap();
@@ -488,7 +489,7 @@ fn scheduled_backups_are_made_kept_and_their_failures_told() {
     wait_for("old backups to be deleted", || (names() == expected).then_some(()));
     succeed(&mut restore(Path::new(&made), &at("restored")));
 
-    // Where none can be made, it is told.
+    // A failure is told.
     std::fs::write(at("no-directory"), b"").unwrap();
     let file = directory.path().join("musterd.toml");
     std::fs::write(

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long anything may take before the test gives up.
+/// Longest time before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A small file system in memory. Unmounted when dropped.

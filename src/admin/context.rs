@@ -169,6 +169,6 @@ pub trait Backups: Send + Sync {
     /// # Errors
     /// Another one is being made.
     fn send_to(&self, sink: mpsc::Sender<Bytes>) -> Result<(), BackupsBusy>;
-    /// What became of those that are scheduled.
+    /// The state of those that are scheduled.
     fn status(&self) -> BackupStatus;
 }

@@ -65,12 +65,12 @@ impl<S: Storage> Reader<S> {
     }
 }
 
-/// What is in a segment's bytes.
+/// The contents of a segment's bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ImageReport {
     /// Valid records, count.
     pub records: u64,
-    /// What is damaged.
+    /// Damaged places.
     pub damages: Vec<Damage>,
 }
 

@@ -33,6 +33,7 @@
 //! | worker × W | nothing between jobs | reactors, through a bounded channel |
 //! | datagrams | the UDP port; who is called, and how far each call is | sockets; reactors and control through a mailbox |
 //! | steward | nothing but the clock: statuses, devices that have other orders to hear of | control, by a bell |
+//! | backup | nothing but when the next backup is due; another thread while somebody receives one | its own clock; control |
 //! | control | the administration API, signals, reload | administrators |
 //!
 //! No thread waits for a thread that it feeds. A permit is taken before a frame is consumed, so that a lane can't

@@ -34,7 +34,7 @@ pub enum DataDirectoryError {
     Io {
         /// The directory.
         directory: PathBuf,
-        /// What the system said.
+        /// The reason.
         error: io::Error,
     },
 }

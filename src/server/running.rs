@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::alarm::Failures;
 use super::backend::LiveBackend;
-use super::backup::Desk;
+use super::backup::BackupService;
 use super::calls::CallThread;
 use super::control::ControlThread;
 use super::data_directory::DataDirectory;
@@ -32,7 +32,7 @@ pub(super) struct Running {
     /// The last sender of work when the reactors have ended.
     pub(super) backend: Option<Arc<LiveBackend>>,
     pub(super) workers: Vec<JoinHandle<()>>,
-    pub(super) backups: Option<Arc<Desk>>,
+    pub(super) backups: Option<Arc<BackupService>>,
     pub(super) control: Option<ControlThread>,
     pub(super) journal_threads: Option<Threads<FileStorage>>,
     /// The last field: let go of when everything in it is closed.

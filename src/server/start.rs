@@ -9,7 +9,7 @@ use std::thread::Builder;
 use super::admin_parts::{Counted, OpenLinks, StoredEvents};
 use super::alarm::{Alarm, Failures};
 use super::backend::{BackendParts, LiveBackend};
-use super::backup::{Desk, DeskParts, Source};
+use super::backup::{BackupService, ServiceParts, Source};
 use super::calls::{CallThread, CallTools};
 use super::clock_watch::ClockWatch;
 use super::config::Config;
@@ -174,7 +174,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let workers = config.workers.unwrap_or(cores);
     workers::spawn(workers, &assignments, &tools, &failures, &mut running.workers)
         .map_err(ServerError::when("start the workers"))?;
-    let backups = Arc::new(Desk::start(DeskParts {
+    let backups = Arc::new(BackupService::start(ServiceParts {
         source: Source::of_server(&config, store.clone(), journal.reader()),
         config: config.backup.clone(),
         announcer: announcer.clone(),

@@ -23,7 +23,7 @@ const LOG_BYTES_TARGET: u64 = 4 * 1024 * 1024;
 /// Length of the log from which on it is made to begin anew, in bytes. Reached only when some reader was always in the way.
 const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// How long a checkpoint waits for readers while it has the write lock, in milliseconds.
+/// Longest wait of a checkpoint for readers while it has the write lock, in milliseconds.
 pub(super) const LOCK_MILLISECONDS_MAX: u64 = 50;
 
 /// Pause after the log could not begin anew, in seconds; doubled each time, up to [`PAUSE_SECONDS_MAX`].

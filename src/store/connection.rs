@@ -32,7 +32,7 @@ const LOAD_CACHE_KIBIBYTES: i64 = -256;
 /// Pages that each read connection keeps in memory, in KiB. Small: what it misses the system's page cache has.
 const READER_CACHE_KIBIBYTES: i64 = -256;
 
-/// How long a connection waits for another one's lock, in milliseconds. Only an administrator's own tool holds one for long; a checkpoint
+/// Longest wait of a connection for another one's lock, in milliseconds. Only an administrator's own tool holds one for long; a checkpoint
 /// does so for [`LOCK_MILLISECONDS_MAX`] at most.
 const LOCK_WAIT_MILLISECONDS: u64 = 5_000;
 
@@ -58,7 +58,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     if was_cut_off {
         let started = std::time::Instant::now();
-        // What is refused stays as it is: the last connection to be closed would copy the log back.
+        // A file that is refused stays as it is: the last connection to be closed would copy the log back.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         check(&connection, path)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;

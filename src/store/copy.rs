@@ -50,7 +50,7 @@ pub(super) fn sync_directory_of(path: &Path) -> Result<(), StoreError> {
     })
 }
 
-/// What a copy holds.
+/// The contents of a copy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Copied {
     /// The server's epoch.
@@ -75,7 +75,7 @@ pub fn copy_stopped(directory: &Path, target: &Path) -> Result<(), StoreError> {
 /// [`StoreError::Damaged`] when it is no whole database.
 pub fn seal_copy(path: &Path) -> Result<Copied, StoreError> {
     let copied = connection::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    // What is checked is what stands in the file, whose header says that it has a log.
+    // The header says that there is a log; the check is of the file alone.
     copied.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))?;
     connection::check(&copied, path)?;
     let count = "SELECT count(*) FROM devices WHERE removed_at IS NULL";

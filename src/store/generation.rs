@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::checkpoint;
 use super::error::StoreError;
 
-/// Where the two salts of a log stand, drawn when it begins (<https://www.sqlite.org/fileformat2.html#walformat>).
+/// Offset of the two salts of a log, which are drawn when it begins (<https://www.sqlite.org/fileformat2.html#walformat>).
 const SALTS_OFFSET: u64 = 16;
 
 /// Counts the logs, from the writer's thread.
@@ -59,7 +59,7 @@ impl Generations {
 /// # Errors
 /// [`StoreError::Damaged`] when they are not.
 pub(super) fn check(path: &Path) -> Result<(), StoreError> {
-    // Where it can't be read (a file that has nothing but its log yet, or damage) it says nothing.
+    // A number that can't be read (a file that has nothing but its log yet, or damage) says nothing.
     let (Some(alone), Some(together)) = (generation(path, true), generation(path, false)) else {
         return Ok(());
     };

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::error::StoreError;
 
-/// How often the log repeats that nothing can be stored, in seconds.
+/// Pause before the log repeats that nothing can be stored, in seconds.
 const REPEAT_SECONDS: u64 = 10;
 
 /// The store can't store.
@@ -26,11 +26,11 @@ pub struct Failing {
 pub struct LogBlocked {
     /// Since when.
     pub since: Instant,
-    /// Who reads, as far as the system tells.
+    /// The processes that read, as far as the system tells.
     pub by: String,
 }
 
-/// What is wrong at the moment.
+/// The faults of the moment.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     /// The common case is asked for after every commit, without the lock.

@@ -281,13 +281,13 @@ impl Store {
         self.lane().counters()
     }
 
-    /// What is wrong when operations are not stored; `None` once one is again.
+    /// The fault when operations are not stored; `None` once one is again.
     #[must_use]
     pub fn failing(&self) -> Option<Failing> {
         self.counters().health.failing()
     }
 
-    /// What is wrong when the write-ahead log can't begin anew.
+    /// The fault when the write-ahead log can't begin anew.
     #[must_use]
     pub fn log_blocked(&self) -> Option<LogBlocked> {
         self.counters().health.log_blocked()

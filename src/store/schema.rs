@@ -45,7 +45,7 @@ fn migrate_by(connection: &mut Connection, path: &Path, steps: &[&str]) -> Resul
     if found > 0 {
         keep_copy(connection, &kept).map_err(|error| {
             refused(format!(
-                "it is to be brought from version {found} to {known}, but no copy of it can be kept before: {error}; \
+                "it has version {found}, not {known}, and no copy of it can be kept before: {error}; \
                  it is as it was"
             ))
         })?;
@@ -100,7 +100,7 @@ fn keep_copy(connection: &Connection, kept: &Path) -> Result<(), StoreError> {
             .map_err(|error| StoreError::Open { path: kept.display().to_string(), reason: error.to_string() })
     });
     if copied.is_err() {
-        // What is left of it is overwritten by the next attempt.
+        // The next attempt overwrites the rest of it.
         let _ = std::fs::remove_file(&unfinished);
     }
     copied.and_then(|()| copy::sync_directory_of(kept))
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
     use crate::store::connection;
 
-    /// What a later muster might do: the last of its steps can fail.
+    /// Steps that a later muster might have: the last of its steps can fail.
     const NEXT: &str = "ALTER TABLE groups ADD COLUMN colour TEXT; UPDATE groups SET colour = 'red';";
     const LAST: &str =
         "INSERT INTO meta (key, value) SELECT 'x' || path, x'00' FROM groups WHERE path <> '/full';

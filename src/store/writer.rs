@@ -199,7 +199,7 @@ fn commit(connection: &mut Connection, batch: &mut Vec<Waiting>, counters: &Writ
     }
 }
 
-/// What became of a batch that was committed.
+/// The outcome of a batch that was committed.
 #[derive(Default)]
 struct Transacted {
     /// Operations that succeeded.

@@ -70,6 +70,14 @@ Stop the old server for good before you start this one: devices can't tell them 
   musterd run --data {}",
         directory.display()
     );
+    if rustix::process::geteuid().is_root()
+        && std::fs::metadata(directory).is_ok_and(|of| std::os::unix::fs::MetadataExt::uid(&of) == 0)
+    {
+        println!(
+            "It belongs to root. If musterd runs as another user: chown -R USER: {}",
+            directory.display()
+        );
+    }
     tell_damages(&contents);
     Ok(ExitCode::SUCCESS)
 }

@@ -19,7 +19,7 @@ const FAILED: &str = "FAILED";
 /// Longest part that is read into memory, in bytes: a hundred thousand segments have their hashes in it.
 const LISTING_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// How much is read from the file at a time, in bytes.
+/// Size of one read from the file, in bytes.
 const READ_BYTES: usize = 256 * 1024;
 
 /// Writes the parts of a backup.
@@ -39,7 +39,7 @@ impl<W: Write> ArchiveWriter<W> {
         Ok(writer)
     }
 
-    /// Adds a part of so many bytes.
+    /// Adds a part of this size.
     pub(super) fn add(&mut self, name: &str, bytes: u64, content: impl Read) -> io::Result<()> {
         let mut hashed = Hashed::new(content.take(bytes));
         self.append(name, bytes, &mut hashed)?;

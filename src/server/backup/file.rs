@@ -10,7 +10,7 @@ use rustix::fs::{Advice, OFlags, fadvise};
 use super::{BackupError, Contents, archive};
 use crate::wire::time::WallTime;
 
-/// How much is written at a time, in bytes.
+/// Size of one write, in bytes.
 const WRITE_BYTES: usize = 256 * 1024;
 
 /// End of a backup's name until it is whole and verified.
@@ -20,7 +20,7 @@ const PARTIAL: &str = ".partial";
 const SCHEDULED_START: &str = "muster-";
 const SCHEDULED_END: &str = ".tar";
 
-/// What a backup is called until it is whole and verified.
+/// Name of a backup until it is whole and verified.
 pub(super) fn partial(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(PARTIAL);
@@ -62,7 +62,7 @@ pub fn write_file(
     let file = open_partial(&partial)?;
     let written = write(path, &partial, &file, make);
     if written.is_err() {
-        // What is left of it is overwritten by the next attempt.
+        // The next attempt overwrites the rest of it.
         let _ = fs::remove_file(&partial);
     }
     written

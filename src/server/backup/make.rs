@@ -12,13 +12,13 @@ use crate::server::identity::Identity;
 use crate::store::{self, FILE_NAME, StoreError};
 use crate::wire::time::WallTime;
 
-/// The copy of the database while it goes into the backup. What is left of one is overwritten by the next.
+/// The copy of the database while it goes into the backup. The next backup overwrites the rest of one.
 const SCRATCH: &str = "backup.unfinished";
 
 /// Copies the database into a file.
 type CopyStore = Box<dyn Fn(&std::path::Path) -> Result<(), StoreError> + Send + Sync>;
 
-/// What a backup is made of.
+/// Everything that a backup is made of.
 pub struct Source {
     identity: PathBuf,
     scratch: PathBuf,
@@ -27,7 +27,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// What a running server has.
+    /// The parts of a running server.
     pub(in crate::server) fn of_server(config: &Config, store: store::Store, journal: Reader) -> Self {
         let scratch = config.store_directory().join(SCRATCH);
         // A server that was killed may have left one.
@@ -36,7 +36,7 @@ impl Source {
         Self { identity: config.identity_directory(), scratch, copy_store, journal }
     }
 
-    /// What a stopped server left. The caller has locked the data directory.
+    /// The data directory of a stopped server. The caller has locked the data directory.
     ///
     /// # Errors
     /// When the journal can't be read.

@@ -15,20 +15,20 @@
 //! because retention deletes the oldest first: one that is deleted meanwhile leaves no gap.
 
 mod archive;
-mod desk;
 mod file;
 mod make;
 mod restore;
+mod service;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use desk::{Desk, DeskParts};
 pub use file::{verify, write_file};
 pub use make::{Source, make};
 pub use restore::restore;
+pub(super) use service::{BackupService, ServiceParts};
 
 use super::data_directory::DataDirectoryError;
 use super::identity::IdentityError;
@@ -46,14 +46,14 @@ pub enum BackupError {
     /// The system refused something.
     #[error("can't {what} {}: {error}", path.display())]
     Io {
-        /// What was to be done.
+        /// The attempt.
         what: &'static str,
         /// With which file.
         path: PathBuf,
-        /// What the system said.
+        /// The reason.
         error: io::Error,
     },
-    /// What was made can't be handed on: its reader is gone, or the disk that it goes to is full.
+    /// It can't be handed on: its reader is gone, or the disk that it goes to is full.
     #[error("can't write the backup: {0}")]
     Output(io::Error),
     /// Keys and certificates.
@@ -76,7 +76,7 @@ pub enum BackupError {
     NotWhole {
         /// Which file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         what: String,
     },
     /// A newer muster made it.
@@ -106,7 +106,7 @@ impl BackupError {
     }
 }
 
-/// What a backup says of itself.
+/// The description that a backup begins with.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct About {
     /// Version of the format.
@@ -125,21 +125,21 @@ pub struct About {
     pub journal_position: u64,
 }
 
-/// What it says of the journal in it.
+/// The description of the journal in a backup.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct JournalPart {
     /// Records, each of which was checked.
     pub records: u64,
-    /// What is damaged in the journal that was copied, in lines for people. It is in the backup as it is there.
+    /// Damage of the journal that was copied, in lines for people. It is in the backup as it is there.
     pub damages: Vec<String>,
 }
 
-/// What is in a backup.
+/// The contents of a backup.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Contents {
-    /// What it says of itself.
+    /// Its own description.
     pub about: About,
-    /// What it says of the journal.
+    /// That of the journal.
     pub journal: JournalPart,
     /// Size of all parts, in bytes.
     pub bytes: u64,

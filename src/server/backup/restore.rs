@@ -21,7 +21,7 @@ const PARTS: [&str; 3] = ["identity", "store", "journal"];
 /// Makes a data directory of a backup, in an empty or a new directory, and checks all of it. Until it is whole a server refuses to start
 /// there, also after a kill in the middle. A restored server has another epoch than the one that the backup is of.
 ///
-/// What it returns names what is damaged in the journal: that was so when the backup was made.
+/// The result names damage of the journal: that was there when the backup was made.
 ///
 /// # Errors
 /// [`BackupError`]; the directory is empty then, as far as the system allows.

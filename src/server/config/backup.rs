@@ -10,7 +10,7 @@ use jiff::{Timestamp, Zoned};
 use super::reader::Section;
 use crate::wire::time::WallTime;
 
-/// What may be set.
+/// The settings.
 pub(super) const KEYS: [&str; 4] = ["directory", "every", "at", "keep"];
 
 /// Most backups that may be kept, in backups.
@@ -19,13 +19,13 @@ const KEEP_MAX: u64 = 1_000;
 /// Scheduled backups.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BackupConfig {
-    /// Where they are; `None`: none are made.
+    /// Their directory; `None`: none are made.
     pub directory: Option<PathBuf>,
     /// Time from one to the next; does not count when they are made at a time of day.
     pub every: Duration,
     /// Time of day at which one is made, in this machine's time zone.
     pub at: Option<Time>,
-    /// How many are kept.
+    /// Backups that are kept, count.
     pub keep: usize,
 }
 
@@ -62,7 +62,7 @@ impl BackupConfig {
         Ok(config)
     }
 
-    /// How long it is until that time of day; `None`: no time of day is set.
+    /// The time until that time of day; `None`: no time of day is set.
     #[must_use]
     pub fn until_time_of_day(&self, now: WallTime) -> Option<Duration> {
         self.until_in(now, TimeZone::system())

@@ -12,7 +12,7 @@ use crate::store::{FILE_NAME, Store, StoreError};
 /// Names the database for the process that [`reads_for_another_test`] is in.
 const READ_VARIABLE: &str = "MUSTER_TEST_READS";
 
-/// How long anything may take before a test gives up: the machine may be busy.
+/// Longest time before a test gives up: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An SQLite shell that was left open: begins to read, says so, and stays until its input ends.

@@ -234,7 +234,7 @@ pub struct StoreStatus {
     /// Since when the write-ahead log can't begin anew because somebody reads the database and does not end; null: it can.
     #[serde(default)]
     pub log_blocked_since: Option<Timestamp>,
-    /// Who that is, as far as the server can tell; null: nobody.
+    /// The processes that read, as far as the server can tell; null: none.
     #[serde(default)]
     pub log_blocked_by: Option<String>,
     /// Different applications (name, version, publisher) that are known.
@@ -246,7 +246,7 @@ pub struct StoreStatus {
 /// Scheduled backups.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct BackupStatus {
-    /// Where they are; null: none are scheduled.
+    /// Their directory; null: none are scheduled.
     pub directory: Option<String>,
     /// When the last was made; null: there is none.
     pub last_at: Option<Timestamp>,

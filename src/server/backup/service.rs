@@ -21,13 +21,13 @@ use crate::wire::api::BackupStatus;
 use crate::wire::event::{Event, Severity};
 use crate::wire::time::WallTime;
 
-/// Size of the pieces that go to whoever asked, in bytes. Three of them are in memory at most.
+/// Size of the pieces that go to a client, in bytes. Three of them are in memory at most.
 const PIECE_BYTES: usize = 256 * 1024;
 
 /// Pause after a backup that failed, in seconds.
 const RETRY_SECONDS: u64 = 600;
 
-/// How often it is looked whether a backup is due, in seconds.
+/// Pause between two looks whether a backup is due, in seconds.
 const LOOK_SECONDS: u64 = 20;
 
 /// Time between backups that are made at a time of day; when the last is older at start, the next is due at once.
@@ -42,8 +42,8 @@ const MINUTE_MILLISECONDS: u64 = 60_000;
 /// Kind of the events that say whether scheduled backups are made.
 const EVENT_KIND: &str = "backup";
 
-/// What the desk needs of the server.
-pub(in crate::server) struct DeskParts {
+/// The parts of the server that the service needs.
+pub(in crate::server) struct ServiceParts {
     pub(in crate::server) source: Source,
     pub(in crate::server) config: BackupConfig,
     pub(in crate::server) announcer: Announcer,
@@ -51,7 +51,7 @@ pub(in crate::server) struct DeskParts {
 }
 
 /// Makes backups, one at a time.
-pub(in crate::server) struct Desk {
+pub(in crate::server) struct BackupService {
     shared: Arc<Shared>,
     /// Gone when the server stops.
     wake: Mutex<Option<Sender<()>>>,
@@ -68,7 +68,7 @@ struct Shared {
     rounds: Mutex<Rounds>,
 }
 
-/// What is known of the scheduled ones.
+/// The state of the scheduled ones.
 #[derive(Default)]
 struct Rounds {
     last: Option<Made>,
@@ -83,10 +83,10 @@ struct Made {
     bytes: u64,
 }
 
-impl Desk {
+impl BackupService {
     /// Starts the thread that makes backups when they are due.
-    pub(in crate::server) fn start(parts: DeskParts) -> Result<Self, ServerError> {
-        let DeskParts { source, config, announcer, clock } = parts;
+    pub(in crate::server) fn start(parts: ServiceParts) -> Result<Self, ServerError> {
+        let ServiceParts { source, config, announcer, clock } = parts;
         let shared = Arc::new(Shared {
             source,
             config: Mutex::new(config),
@@ -97,12 +97,12 @@ impl Desk {
             rounds: Mutex::default(),
         });
         let (wake, woken) = bounded(1);
-        let desk = Self { shared, wake: Mutex::new(Some(wake)), threads: Mutex::default() };
-        let shared = desk.shared.clone();
+        let service = Self { shared, wake: Mutex::new(Some(wake)), threads: Mutex::default() };
+        let shared = service.shared.clone();
         let thread = Builder::new().name("backup".into()).spawn(move || shared.keep_making(&woken));
-        desk.threads.lock().push(thread.map_err(ServerError::when("start the thread for backups"))?);
-        desk.shared.plan();
-        Ok(desk)
+        service.threads.lock().push(thread.map_err(ServerError::when("start the thread for backups"))?);
+        service.shared.plan();
+        Ok(service)
     }
 
     /// Other settings are in force.
@@ -132,7 +132,7 @@ impl Desk {
     }
 }
 
-impl Backups for Desk {
+impl Backups for BackupService {
     fn send_to(&self, sink: mpsc::Sender<Bytes>) -> Result<(), BackupsBusy> {
         let turn = self.shared.turn().ok_or(BackupsBusy)?;
         let shared = self.shared.clone();
@@ -142,7 +142,7 @@ impl Backups for Desk {
             let mut out = BufWriter::with_capacity(PIECE_BYTES, pieces);
             let made = make(&shared.source, (shared.clock)(), &mut out);
             match made.and_then(|()| out.flush().map_err(BackupError::Output)) {
-                Ok(()) => log::info!("a backup was sent to who asked for it"),
+                Ok(()) => log::info!("a backup was sent"),
                 Err(error) => log::warn!("a backup was not sent to its end: {error}"),
             }
         };
@@ -351,7 +351,7 @@ impl Write for Stoppable<'_> {
     }
 }
 
-/// Hands pieces to the connection of whoever asked; waits for it.
+/// Hands pieces to the client's connection; waits for it.
 struct Pieces<'a> {
     sink: mpsc::Sender<Bytes>,
     shared: &'a Shared,
@@ -362,7 +362,7 @@ impl Write for Pieces<'_> {
         self.shared.stopped()?;
         let piece = Bytes::copy_from_slice(&bytes[..bytes.len().min(PIECE_BYTES)]);
         let length = piece.len();
-        self.sink.blocking_send(piece).map_err(|_| io::Error::other("who asked for it is gone"))?;
+        self.sink.blocking_send(piece).map_err(|_| io::Error::other("the client is gone"))?;
         Ok(length)
     }
 
