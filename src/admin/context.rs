@@ -133,11 +133,12 @@ pub trait EventLog: Send + Sync {
     /// # Errors
     /// Why it can't be read, in a line.
     fn forward(&self, from: u64, visit: Visit<'_>) -> Result<(), String>;
-    /// Shows the records that end at or before `before`, newest first, until `visit` breaks or the oldest is reached.
+    /// Shows the records that end at or before `before`, newest first, until `visit` breaks or the oldest is reached. Segments in which
+    /// nothing was received at or after `since` are passed over; records from before it are among those that are shown.
     ///
     /// # Errors
     /// Why it can't be read, in a line.
-    fn backward(&self, before: u64, visit: Visit<'_>) -> Result<(), String>;
+    fn backward(&self, before: u64, since: WallTime, visit: Visit<'_>) -> Result<(), String>;
 }
 
 /// What the server counts.

@@ -22,10 +22,6 @@ use crate::wire::time::WallTime;
 /// fewer items than it asked for.
 const SCAN_RECORDS_MAX: u32 = 50_000;
 
-/// How far a wall clock that was set back may have been wrong, in milliseconds: records this much before `since` are still looked
-/// behind. An hour covers daylight saving done wrong and every clock service's step.
-const CLOCK_STEP_MILLISECONDS: u64 = 3_600_000;
-
 /// Which events are wanted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Filter {
@@ -131,11 +127,7 @@ fn read_page(
     let before = before.unwrap_or_else(|| context.log.durable());
     let mut items = Vec::new();
     let (mut looked_at, mut next) = (0, None);
-    let horizon = WallTime(filter.since.0.saturating_sub(CLOCK_STEP_MILLISECONDS));
-    let scanned = context.log.backward(before, &mut |record| {
-        if record.received_at < horizon {
-            return ControlFlow::Break(());
-        }
+    let scanned = context.log.backward(before, filter.since, &mut |record| {
         if items.len() == limit || looked_at == SCAN_RECORDS_MAX {
             next = Some(record.next_position);
             return ControlFlow::Break(());

@@ -46,7 +46,7 @@ pub(super) async fn list(
     State(shared): State<AdminShared>,
     Asked(asked): Asked<PageQuery>,
 ) -> Result<Json<Page<Token>>, ApiError> {
-    let (page, now) = (page(asked.limit, asked.cursor)?, shared.context.clock.now().wall);
+    let (page, now) = (page(asked.limit, asked.cursor)?, shared.context.clock.ages().wall);
     let store = shared.context.store.clone();
     let page = shared.pool.run(move || Ok(query::tokens(&*store.reader()?, &page)?)).await?;
     let items = page.items.into_iter().map(|token| shown(token, now)).collect();
@@ -71,7 +71,7 @@ fn shown(token: store::Token, now: WallTime) -> Token {
         TokenState::Revoked
     } else if token.uses >= token.uses_max {
         TokenState::UsedUp
-    } else if token.expires_at <= now {
+    } else if token.is_over || token.expires_at <= now {
         TokenState::Expired
     } else {
         TokenState::Valid

@@ -110,14 +110,20 @@ impl Ring {
         self.points.retain(|point| point.slot <= slot && slot - point.slot < SLOTS);
     }
 
-    /// Enters the values of now; those of the same slot are replaced.
-    pub fn push(&mut self, now: WallTime, mut values: Vec<f32>) {
+    /// Enters the values of now and forgets what is older than a day.
+    pub fn push(&mut self, now: WallTime, values: Vec<f32>) {
         self.forget(now);
+        self.enter(now, values);
+    }
+
+    /// Enters the values of now; those of the same slot are replaced, and nothing is forgotten for its age.
+    pub fn enter(&mut self, now: WallTime, mut values: Vec<f32>) {
         let slot = slot_of(now);
         self.points.retain(|point| point.slot < slot);
         values.resize(self.columns, f32::NAN);
         values.iter_mut().for_each(|value| *value = kept(*value));
         self.points.insert(0, Point { slot, values });
+        self.points.truncate(usize::try_from(SLOTS).unwrap_or(usize::MAX));
     }
 
     /// The bytes, at most `bytes_max` of them: what does not fit is left out, the oldest first.

@@ -7,8 +7,8 @@ mod tests;
 
 pub use reason::{Cause, REASONS_MAX, Reason, span};
 pub use rules::{
-    ApplicationRules, CertificateRules, DiskRules, LostRules, Rules, SettingsRules, TASK_WITHIN_MS_MAX,
-    TaskRules,
+    ApplicationRules, CertificateRules, ClockRules, DiskRules, LostRules, Rules, SettingsRules,
+    TASK_WITHIN_MS_MAX, TaskRules,
 };
 
 use crate::wire::section::{ApplicationCondition, Condition};
@@ -61,6 +61,8 @@ pub struct Facts {
     pub disk_free_percent: Option<f64>,
     /// Until when its certificate is good; `None`: not known.
     pub certificate_expires_at: Option<WallTime>,
+    /// How far its clock is ahead of the server's, in minutes; negative: behind.
+    pub clock_ahead_minutes: i16,
     /// Why the rules for it can't be read, so that it is judged by the defaults; `None`: they can.
     pub rules_error: Option<String>,
 }
@@ -109,6 +111,12 @@ pub fn judge(facts: &Facts, rules: &Rules, now: WallTime) -> (Status, Vec<Reason
         );
         found.add(level, || Cause::Certificate { expires_at });
     }
+    let clock_off_ms = u64::from(facts.clock_ahead_minutes.unsigned_abs()) * 60_000;
+    let level = worse_of(
+        rules.clock.warning_beyond_ms.is_some_and(|limit| clock_off_ms > limit),
+        rules.clock.critical_beyond_ms.is_some_and(|limit| clock_off_ms > limit),
+    );
+    found.add(level, || Cause::Clock { ahead_minutes: facts.clock_ahead_minutes });
     if let Some(why) = &facts.rules_error {
         found.add(Status::Warning, || Cause::Rules { why: reason::short(why) });
     }

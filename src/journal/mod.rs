@@ -20,6 +20,7 @@
 //! | [`sim`] | a disk that forgets, lies and fills up, for tests |
 //! | `region` | mapped memory: the journal's one file with `unsafe` |
 
+mod age;
 mod catalog;
 mod direct;
 mod doorbell;

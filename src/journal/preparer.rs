@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::age::old_segments;
 use super::catalog::{Entry, SegmentInfo, SegmentState};
 use super::handle::Shared;
 use super::layout::SegmentHeader;
@@ -131,9 +132,10 @@ impl<S: Storage> Preparer<S> {
         let Some(retention) = retention else { return Ok(Vec::new()) };
         let next = if self.shared.tail.lock().wants_next() { self.shared.options.segment_bytes } else { 0 };
         let age_ms = retention.age_ms.filter(|_| now.may_expire);
-        let keep_from_ms = age_ms.map_or(0, |age| now.wall.0.saturating_sub(age));
+        let old = age_ms
+            .map_or(Vec::new(), |age_ms| old_segments(&self.shared.catalog.infos(), age_ms, now.wall.0));
         self.shared.delete_while(|segment, bytes| {
-            bytes + next > retention.bytes || segment.summary.latest_ms < keep_from_ms
+            bytes + next > retention.bytes || old.binary_search(&segment.base.0).is_ok()
         })
     }
 

@@ -107,6 +107,8 @@ pub struct HotRecord {
     pub announced: Presence,
     /// Whether it is well, as was last put into the log of events.
     pub status: Status,
+    /// How far its clock was ahead of the server's at its last sync, in minutes; negative: behind. As far as the number goes.
+    pub clock_ahead_minutes: i16,
     /// Whether its link is to stay after a sync.
     pub keep_connected: bool,
     /// Whether somebody waits for it to come ([`caller`](super::caller)).
@@ -118,6 +120,15 @@ pub struct HotRecord {
 /// Largest hot record, in bytes: a hundred thousand devices in 16 MB.
 const HOT_RECORD_BYTES_MAX: usize = 160;
 const _: () = assert!(size_of::<HotRecord>() <= HOT_RECORD_BYTES_MAX);
+
+/// Times this little ahead of a change of the clock were noted by the new time, in milliseconds: a reactor's turn is far shorter, and the
+/// clock is looked at every second.
+const NOTED_SINCE_MILLISECONDS: u64 = 10_000;
+
+fn clamped(minutes: i64) -> i16 {
+    let (least, most) = (i64::from(i16::MIN), i64::from(i16::MAX));
+    i16::try_from(minutes.clamp(least, most)).unwrap_or_default()
+}
 
 /// What is to be done with an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -160,9 +171,39 @@ impl HotRecord {
             departure: None,
             announced: Presence::NeverSeen,
             status: Status::Ok,
+            clock_ahead_minutes: 0,
             keep_connected: false,
             is_called: false,
             has_news: false,
+        }
+    }
+
+    /// The device has said what time it has.
+    pub fn note_clock(&mut self, theirs: WallTime, ours: WallTime) {
+        let minutes = |wall: WallTime| i64::try_from(wall.0 / 1_000).unwrap_or(i64::MAX);
+        let ahead = minutes(theirs).saturating_sub(minutes(ours)) / 60;
+        self.clock_ahead_minutes = clamped(ahead);
+    }
+
+    /// The server's clock has moved against the monotonic one: the device's times go along by `carried_milliseconds`. Those from `now` to
+    /// a few seconds later were noted by the new time already.
+    pub fn follow_clock(&mut self, moved_milliseconds: i64, carried_milliseconds: i64, now: WallTime) {
+        for time in [&mut self.last_sync, &mut self.last_seen] {
+            let is_new = time.0 >= now.0 && time.0 - now.0 < NOTED_SINCE_MILLISECONDS;
+            if *time != WallTime(0) && !is_new {
+                *time = WallTime(time.0.saturating_add_signed(carried_milliseconds).max(1));
+            }
+        }
+        self.clock_ahead_minutes =
+            clamped(i64::from(self.clock_ahead_minutes).saturating_sub(moved_milliseconds / 60_000));
+    }
+
+    /// Takes back times that are ahead of now: they were noted, or stored, while the clock was ahead.
+    pub fn forget_future(&mut self, now: WallTime) {
+        for time in [&mut self.last_sync, &mut self.last_seen] {
+            if time.0.saturating_sub(now.0) > NOTED_SINCE_MILLISECONDS {
+                *time = now;
+            }
         }
     }
 
@@ -272,6 +313,30 @@ mod tests {
         assert_eq!((link.reactor(), link.slot(), link.generation()), (255, SLOTS_MAX - 1, u32::MAX));
         assert_eq!((LinkRef::new(0, SLOTS_MAX, 1), LinkRef::new(0, 0, 0)), (None, None));
         assert_eq!(size_of::<Option<LinkRef>>(), 8);
+    }
+
+    #[test]
+    fn times_keep_their_age_when_the_servers_clock_steps_and_none_stays_in_the_future() {
+        const HOUR: u64 = 3_600_000;
+        let (before, ahead) = (WallTime(1_000 * HOUR), WallTime(1_200 * HOUR));
+        let step = i64::try_from(ahead.0 - before.0).unwrap();
+        let mut record = record();
+        (record.last_sync, record.last_seen) = (WallTime(before.0 - 2 * HOUR), WallTime(ahead.0 + 900));
+        record.note_clock(before, before);
+        record.follow_clock(step, step, ahead);
+        assert_eq!((record.last_sync.0, record.last_seen.0), (ahead.0 - 2 * HOUR, ahead.0 + 900));
+        assert_eq!(record.clock_ahead_minutes, -200 * 60);
+        record.follow_clock(-step, -step, before);
+        assert_eq!((record.last_sync.0, record.last_seen.0), (before.0 - 2 * HOUR, before.0 + 900));
+        assert_eq!(record.clock_ahead_minutes, 0);
+        record.last_sync = ahead;
+        record.forget_future(before);
+        assert_eq!((record.last_sync, record.last_seen.0), (before, before.0 + 900));
+        let mut never = HotRecord::new(DeviceId(1), 900);
+        never.follow_clock(step, step, ahead);
+        assert_eq!(never.last_seen, WallTime(0));
+        never.note_clock(WallTime(0), before);
+        assert_eq!(never.clock_ahead_minutes, i16::MIN);
     }
 
     #[test]

@@ -73,6 +73,13 @@ pub struct AgeTime {
     pub may_expire: bool,
 }
 
+impl From<WallTime> for AgeTime {
+    /// A time that is believed.
+    fn from(wall: WallTime) -> Self {
+        Self { wall, may_expire: true }
+    }
+}
+
 /// Why nothing is done by age.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Doubt {

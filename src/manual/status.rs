@@ -33,6 +33,8 @@
 //! | `disk.critical_below` | `5` | the same |
 //! | `certificate.warning_before` | `"30d"` | the device's certificate ends so soon |
 //! | `certificate.critical_before` | `"7d"` | the same, or it has ended |
+//! | `clock.warning_beyond` | `"5m"` | the device's clock was this far from the server's at its last sync, ahead or behind |
+//! | `clock.critical_beyond` | `"off"` | the same |
 //!
 //! For kiosks that are switched off over the weekend, and whose till program matters more than anything else:
 //!

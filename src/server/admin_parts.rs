@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::admin::{EventLog, Gauges, Links, LogRecord, Visit};
-use crate::journal::{Item, Journal, Position, State};
+use crate::journal::{Item, Journal, Position, SegmentInfo, State};
 use crate::lane::counters::Counters;
 use crate::lane::permits::Permits;
 use crate::lane::reactors::ReactorLanes;
@@ -58,14 +58,35 @@ impl EventLog for StoredEvents {
         Ok(())
     }
 
-    fn backward(&self, before: u64, visit: Visit<'_>) -> Result<(), String> {
-        let mut records = self.0.reader().backward(Position(before));
-        while let Some(item) = records.next().map_err(|error| error.to_string())? {
-            if show(item, visit).is_break() {
-                break;
+    fn backward(&self, before: u64, since: WallTime, visit: Visit<'_>) -> Result<(), String> {
+        let reader = self.0.reader();
+        // By its summary alone: the clock may have been wrong at any of its records, and of one without there is nothing to go by.
+        let is_wanted =
+            |segment: &SegmentInfo| segment.summary.records == 0 || segment.summary.latest_ms >= since.0;
+        let segments = reader.segments();
+        for stretch in segments.chunk_by(|a, b| is_wanted(a) == is_wanted(b)).rev() {
+            let (Some(first), Some(last)) = (stretch.first(), stretch.last()) else { continue };
+            if !is_wanted(first) || first.base.0 >= before {
+                continue;
+            }
+            let mut records = reader.backward(Position(before.min(last.base.0.saturating_add(last.bytes))));
+            while let Some(item) = records.next().map_err(|error| error.to_string())? {
+                if position_of(&item) < first.base {
+                    break;
+                }
+                if show(item, visit).is_break() {
+                    return Ok(());
+                }
             }
         }
         Ok(())
+    }
+}
+
+fn position_of(item: &Item<'_>) -> Position {
+    match item {
+        Item::Record(record) => record.position,
+        Item::Damage(damage) => damage.from,
     }
 }
 

@@ -7,6 +7,7 @@ use crate::fleet::status::span;
 use crate::machine::wall_clock::{ClockChange, ClockEvent, GRACE_SECONDS, STOP_SECONDS};
 use crate::reactor::Clock;
 use crate::store::Store;
+use crate::store::table::SHARDS;
 use crate::wire::event::{Event, Severity};
 use crate::wire::time::{Moment, WallTime};
 
@@ -19,6 +20,9 @@ const REMEMBER_SECONDS: u64 = 600;
 // After a kill and a quick start nothing is doubted.
 const _: () = assert!(REMEMBER_SECONDS < STOP_SECONDS);
 
+/// Steps as short as this are not followed, in milliseconds.
+const MOVED_LITTLE_MILLISECONDS: u64 = 20_000;
+
 /// Most events that wait for room in the journal, in events: more steps than that are only in the log.
 const WAITING_MAX: usize = 16;
 
@@ -29,23 +33,47 @@ pub(super) struct ClockWatch {
     announcer: Announcer,
     remembered_at: Option<Moment>,
     waiting: VecDeque<Event>,
+    /// A step that the devices' times are to follow with the next look, when nobody works with the time before it any more; and since
+    /// when devices could come, by the time before it.
+    followed_next: Option<(ClockChange, WallTime)>,
+    /// How far the devices' times were moved ahead, in milliseconds, and may be moved back.
+    moved_ahead: i64,
 }
 
 impl ClockWatch {
     /// Begins to watch; `change` is what there was to be said of the start.
     pub(super) fn new(clock: Clock, store: Store, announcer: Announcer, change: Option<ClockChange>) -> Self {
-        let mut watch = Self { clock, store, announcer, remembered_at: None, waiting: VecDeque::new() };
+        let mut watch = Self {
+            clock,
+            store,
+            announcer,
+            remembered_at: None,
+            waiting: VecDeque::new(),
+            followed_next: None,
+            moved_ahead: 0,
+        };
+        // What the last start's clock left behind, whether it is known to have been wrong or not.
+        watch.correct_tokens(change.map_or_else(|| watch.clock.known(), |change| change.known));
         if let Some(change) = change {
             watch.note(&change);
         }
         watch
     }
 
-    /// Looks at the clock; to be called about once a second. Does not wait for the disk.
-    pub(super) fn look(&mut self) {
+    /// Looks at the clock; to be called about once a second. Does not wait for the disk. Whether times of devices were moved.
+    pub(super) fn look(&mut self) -> bool {
+        let to_follow = self.followed_next.take();
+        if let Some((change, present_since)) = to_follow {
+            self.follow(&change, present_since);
+        }
+        let present_since = self.clock.present_since();
         if let Some(change) = self.clock.observe() {
             self.note(&change);
+            self.correct_tokens(change.known);
             self.remembered_at = None;
+            if change.moved_milliseconds.unsigned_abs() > MOVED_LITTLE_MILLISECONDS {
+                self.followed_next = Some((change, present_since));
+            }
         }
         let now = self.clock.now();
         let is_due = |at: Moment| now.moment.microseconds_since(at) >= REMEMBER_SECONDS * 1_000_000;
@@ -58,6 +86,30 @@ impl ClockWatch {
         {
             self.waiting.pop_front();
         }
+        to_follow.is_some()
+    }
+
+    /// The devices' times keep their age: what the clock says of itself says nothing of them.
+    fn follow(&mut self, change: &ClockChange, present_since: WallTime) {
+        let carried = change.moved_milliseconds.max(-self.moved_ahead);
+        self.moved_ahead = self.moved_ahead.saturating_add(carried);
+        let table = self.store.table();
+        for shard in 0..SHARDS {
+            table.for_each_in(shard, |record| {
+                record.follow_clock(change.moved_milliseconds, carried, change.now);
+                record.forget_future(change.now);
+            });
+        }
+        let since = present_since.0.saturating_add_signed(change.moved_milliseconds);
+        self.clock.set_present_since(WallTime(since));
+    }
+
+    fn correct_tokens(&self, known: WallTime) {
+        self.store.correct_tokens(known, self.clock.now().wall, |result| {
+            if let Err(error) = result {
+                log::warn!("join tokens were not put right after a change of the clock: {error}");
+            }
+        });
     }
 
     /// Writes down the wall time, for the next start.

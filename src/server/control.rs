@@ -104,7 +104,7 @@ impl Control {
                     self.tell_of(&mut strangers, now.saturating_duration_since(started).as_secs());
                     self.look().await;
                 }
-                _ = ticket_looks.tick() => self.tickets.look(self.context.clock.now().wall),
+                _ = ticket_looks.tick() => self.tickets.look(self.context.clock.known()),
             }
         };
         self.tell_of(&mut strangers, u64::MAX);
@@ -122,7 +122,9 @@ impl Control {
     /// Looks at the clock and at a slice of the devices, and writes down what is new of any of them beside times: where it is reached, what it said.
     async fn look(&mut self) {
         // First, so that all that follows goes by a time that was just compared.
-        self.clock_watch.look();
+        if self.clock_watch.look() {
+            self.write_back.write_all();
+        }
         let table = self.context.store.table().clone();
         self.rounds.step(&table, self.context.clock.now().wall);
         let round = WriteBack::begin_news(&table, self.rounds.take_news());

@@ -213,7 +213,10 @@ impl Rounds {
     pub(super) fn step(&mut self, table: &DeviceTable, now: WallTime) {
         let mut has_appended = false;
         for _ in 0..SHARDS_PER_ROUND {
-            table.for_each_in(self.next_shard, |record| has_appended |= self.announcer.settle(now, record));
+            table.for_each_in(self.next_shard, |record| {
+                record.forget_future(now);
+                has_appended |= self.announcer.settle(now, record);
+            });
             self.next_shard = (self.next_shard + 1) % SHARDS;
         }
         if has_appended {

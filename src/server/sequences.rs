@@ -85,6 +85,11 @@ impl WriteBack {
         Self { recorded: Arc::new(Mutex::new(recorded)), last_round: now }
     }
 
+    /// With the next round the times of all devices are written: the clock has changed, and they with it.
+    pub fn write_all(&mut self) {
+        self.last_round = WallTime(0);
+    }
+
     /// Begins a round: collects, slice by slice, what is new. `durable` is the journal's durable position now, read before the
     /// table is: everything below it is in the table by then.
     pub fn begin(&mut self, table: &DeviceTable, durable: u64, now: WallTime) -> Round {

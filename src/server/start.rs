@@ -115,7 +115,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     backend.set_handshakes(config.links.handshakes_per_second);
     backend.set_keeping(seconds(config.links.keep_interval), config.links.keep_unreachable, kept_max);
     let members = Arc::new(backend.members.clone());
-    let tickets = TicketRounds::start(store.clone(), identity.clone(), now)?;
+    let tickets = TicketRounds::start(store.clone(), identity.clone(), clock.known())?;
     let tls = ServerTls::new(identity.server_certificate_der(), identity.server_private_key_der(), members)?
         .with_tickets(tickets.keys());
     let mut reactors = Vec::new();

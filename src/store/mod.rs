@@ -412,6 +412,17 @@ impl Store {
         self.call(move |connection| token::create(connection, &new))
     }
 
+    /// Puts join tokens right after a change of the clock. By `known`, a time that was right, those that were over stay so, whatever the clock
+    /// says now; those that were made in what is the future now live from now on. `done` is called when that is durable.
+    pub fn correct_tokens(
+        &self,
+        known: WallTime,
+        now: WallTime,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) {
+        self.submit(move |connection| token::correct(connection, known, now), done);
+    }
+
     /// Withdraws a join token: nobody enrols with it any more. Waits until that is durable.
     ///
     /// # Errors

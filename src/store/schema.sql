@@ -31,7 +31,9 @@ CREATE TABLE tokens (
     expires_at INTEGER NOT NULL,
     uses_max INTEGER NOT NULL,
     uses INTEGER NOT NULL DEFAULT 0,
-    revoked_at INTEGER
+    revoked_at INTEGER,
+    -- Its time was over by a clock that was right then: whatever the clock says later, it stays so.
+    is_over INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- Devices. A removed one stays as a tombstone, so that its certificate is known as that of a removed device.

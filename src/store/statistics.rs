@@ -12,6 +12,7 @@ use super::values::{time_from_sql, time_to_sql};
 use super::{Store, device};
 use crate::fleet::ring::{Ring, SLOT_MILLISECONDS, SLOTS};
 use crate::machine::command::JobOutcome;
+use crate::machine::wall_clock::AgeTime;
 use crate::wire::id::DeviceId;
 use crate::wire::limits::{NAME_BYTES_MAX, STATISTICS_MAX};
 use crate::wire::statistics::{Statistic, Statistics};
@@ -40,15 +41,16 @@ pub struct ApplicationStatistics {
 }
 
 impl Store {
-    /// Stores a device's numbers. `done` is called when they are durable. Numbers that are not finite are passed over, and so are names
+    /// Stores a device's numbers, and forgets what is older than a day unless the time is in doubt. `done` is called when they are durable. Numbers that are not finite are passed over, and so are names
     /// that are none.
     pub fn take_statistics(
         &self,
         device: DeviceId,
         statistics: Statistics,
-        now: WallTime,
+        now: impl Into<AgeTime>,
         done: impl FnOnce(JobOutcome) + Send + 'static,
     ) {
+        let now = now.into();
         let table = Arc::clone(self.table());
         let entries = bounded(statistics);
         let bytes = entries.iter().map(|entry| entry.application.len() + entry.name.len() + 96).sum();
@@ -91,13 +93,15 @@ fn take(
     connection: &Connection,
     device: DeviceId,
     entries: &[Statistic],
-    now: WallTime,
+    now: AgeTime,
 ) -> Result<(), StoreError> {
     let number = device::number_of(connection, device)?;
-    let old = WallTime(now.0.saturating_sub(KEPT_MILLISECONDS));
-    connection
-        .prepare_cached("DELETE FROM statistics WHERE device = ?1 AND at < ?2")?
-        .execute([number, time_to_sql(old)])?;
+    if now.may_expire {
+        let old = WallTime(now.wall.0.saturating_sub(KEPT_MILLISECONDS));
+        connection
+            .prepare_cached("DELETE FROM statistics WHERE device = ?1 AND at < ?2")?
+            .execute([number, time_to_sql(old)])?;
+    }
     let by_application: Vec<&[Statistic]> = entries.chunk_by(|a, b| a.application == b.application).collect();
     let bytes_max = RINGS_BYTES_MAX / by_application.len().max(1);
     for entries in by_application {
@@ -112,7 +116,7 @@ fn take(
         connection.prepare_cached(sql)?.execute(params![
             number,
             first.application,
-            time_to_sql(now),
+            time_to_sql(now.wall),
             latest,
             ring.encode(bytes_max)
         ])?;
@@ -126,9 +130,11 @@ fn take(
 }
 
 /// What was there and what is new, as one. Numbers that were not reported stay as long as the day has a value of them.
-fn merged(before: Option<(Vec<Latest>, Ring)>, entries: &[Statistic], now: WallTime) -> (Vec<Latest>, Ring) {
+fn merged(before: Option<(Vec<Latest>, Ring)>, entries: &[Statistic], now: AgeTime) -> (Vec<Latest>, Ring) {
     let (known, mut ring) = before.unwrap_or_default();
-    ring.forget(now);
+    if now.may_expire {
+        ring.forget(now.wall);
+    }
     let mut latest: Vec<Latest> =
         entries.iter().map(|entry| (entry.name.clone(), entry.unit.clone(), Some(entry.value.0))).collect();
     let gone = known.iter().enumerate().filter(|(column, (name, ..))| {
@@ -148,7 +154,7 @@ fn merged(before: Option<(Vec<Latest>, Ring)>, entries: &[Statistic], now: WallT
         reason = "a plot needs no more; what overflows is infinite and not kept"
     )]
     let values = latest.iter().map(|(.., value)| value.map_or(f32::NAN, |value| value as f32)).collect();
-    ring.push(now, values);
+    ring.enter(now.wall, values);
     (latest, ring)
 }
 

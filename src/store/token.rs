@@ -60,6 +60,8 @@ pub struct Token {
     pub uses: u32,
     /// When an administrator withdrew it.
     pub revoked_at: Option<WallTime>,
+    /// Whether its time was over once, by a clock that was right then: it stays over when the clock is set back.
+    pub is_over: bool,
 }
 
 /// A token that was just made: the only time that its secret is seen.
@@ -78,7 +80,8 @@ impl std::fmt::Debug for CreatedToken {
     }
 }
 
-pub(super) const COLUMNS: &str = "t.id, g.path, t.created_at, t.expires_at, t.uses_max, t.uses, t.revoked_at";
+pub(super) const COLUMNS: &str =
+    "t.id, g.path, t.created_at, t.expires_at, t.uses_max, t.uses, t.revoked_at, t.is_over";
 
 pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Token> {
     Ok(Token {
@@ -89,6 +92,7 @@ pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Token> {
         uses_max: row.get(4)?,
         uses: row.get(5)?,
         revoked_at: row.get::<_, Option<i64>>(6)?.map(time_from_sql),
+        is_over: row.get(7)?,
     })
 }
 
@@ -97,7 +101,9 @@ fn hash(secret: &[u8; TOKEN_SECRET_BYTES]) -> aws_lc_rs::digest::Digest {
 }
 
 pub(super) fn create(connection: &Connection, new: &NewToken) -> Result<CreatedToken, StoreError> {
-    let long_over = new.created_at.0.saturating_sub(KEPT_AFTER_EXPIRY_MILLISECONDS);
+    // By the clock that was right last: what goes is gone.
+    let known = meta::wall_time(connection)?.unwrap_or(new.created_at).min(new.created_at);
+    let long_over = known.0.saturating_sub(KEPT_AFTER_EXPIRY_MILLISECONDS);
     connection
         .prepare_cached("DELETE FROM tokens WHERE expires_at < ?1")?
         .execute([time_to_sql(WallTime(long_over))])?;
@@ -136,6 +142,18 @@ pub(super) fn revoke(connection: &Connection, id: TokenId, now: WallTime) -> Res
     get(connection, id)
 }
 
+/// Puts right what the clock has made wrong: a token whose time was over by `known`, a time that was right, stays over; one that was made in
+/// what is the future now lives from now on, as long as it was given.
+pub(super) fn correct(connection: &Connection, known: WallTime, now: WallTime) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("UPDATE tokens SET is_over = 1 WHERE expires_at <= ?1")?
+        .execute([time_to_sql(known)])?;
+    let sql = "UPDATE tokens SET expires_at = ?1 + expires_at - created_at, created_at = ?1
+        WHERE created_at > ?1 AND is_over = 0";
+    connection.prepare_cached(sql)?.execute([time_to_sql(now)])?;
+    Ok(())
+}
+
 /// The group that the token lets a device join, if it lets it in. Uses nothing up.
 pub(super) fn check(
     connection: &Connection,
@@ -143,8 +161,7 @@ pub(super) fn check(
     secret: &[u8; TOKEN_SECRET_BYTES],
     now: WallTime,
 ) -> Result<i64, StoreError> {
-    let sql =
-        "SELECT secret_hash, group_id, expires_at, uses_max, uses, revoked_at FROM tokens WHERE id = ?1";
+    let sql = "SELECT secret_hash, group_id, expires_at, uses_max, uses, revoked_at, is_over FROM tokens WHERE id = ?1";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([id.0.cast_signed()])?;
     let Some(row) = rows.next()? else { return Err(TokenRefusal::Unknown.into()) };
@@ -156,7 +173,7 @@ pub(super) fn check(
     let (expires_at, uses_max, uses): (i64, u32, u32) = (row.get(2)?, row.get(3)?, row.get(4)?);
     if row.get::<_, Option<i64>>(5)?.is_some() {
         Err(TokenRefusal::Revoked.into())
-    } else if now >= time_from_sql(expires_at) {
+    } else if row.get(6)? || now >= time_from_sql(expires_at) {
         Err(TokenRefusal::Expired.into())
     } else if uses >= uses_max {
         Err(TokenRefusal::UsedUp.into())

@@ -127,8 +127,14 @@ impl Site {
 
     /// The same, with these variables in its environment.
     pub(crate) fn server_with(&self, environment: &[(&str, &str)]) -> Running {
+        self.server_configured(&[], environment)
+    }
+
+    /// The same, with more arguments besides.
+    pub(crate) fn server_configured(&self, more: &[&str], environment: &[(&str, &str)]) -> Running {
         let (data, address) = (self.text("server"), self.address.to_string());
-        let arguments = ["run", "--data", &data, "--listen", &address, "--udp", "127.0.0.1:0"];
+        let mut arguments = vec!["run", "--data", &data, "--listen", &address, "--udp", "127.0.0.1:0"];
+        arguments.extend(more);
         let mut server =
             Running::start(env!("CARGO_BIN_EXE_musterd"), &arguments, environment, &self.path("server.log"));
         eventually("the server answers", || {
@@ -193,6 +199,18 @@ impl Site {
         let output = self.ctl(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", error_of(&output));
         serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// What a person is shown.
+    pub(crate) fn ctl_human(&self, arguments: &[&str]) -> String {
+        let socket = format!("unix:{}", self.text("server/admin.sock"));
+        let output = Command::new(env!("CARGO_BIN_EXE_musterctl"))
+            .args(["--server", &socket])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", error_of(&output));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     pub(crate) fn token(&self) -> String {

@@ -107,7 +107,7 @@ impl EventLog for Log {
         Ok(())
     }
 
-    fn backward(&self, before: u64, visit: Visit<'_>) -> Result<(), String> {
+    fn backward(&self, before: u64, _: WallTime, visit: Visit<'_>) -> Result<(), String> {
         let records = self.records.lock().unwrap().clone();
         for stored in records.iter().rev().filter(|stored| stored.1 <= before) {
             if visit(shown(stored)) == ControlFlow::Break(()) {

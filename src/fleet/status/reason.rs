@@ -78,6 +78,11 @@ pub enum Cause {
         /// Until when it is good.
         expires_at: WallTime,
     },
+    /// The device's clock is far from the server's.
+    Clock {
+        /// How far it is ahead, in minutes; negative: behind. As far as the number goes.
+        ahead_minutes: i16,
+    },
     /// The rules for the device can't be read.
     Rules {
         /// Why.
@@ -120,6 +125,12 @@ impl Reason {
                 with_detail(text, detail)
             }
             Cause::Disk { free_percent } => format!("disk: {free_percent} % free"),
+            Cause::Clock { ahead_minutes } => {
+                let off = span(u64::from(ahead_minutes.unsigned_abs()) * 60_000);
+                let least = if [i16::MIN, i16::MAX].contains(ahead_minutes) { "at least " } else { "" };
+                let way = if *ahead_minutes < 0 { "behind" } else { "ahead of" };
+                format!("its clock is {least}{off} {way} the server's")
+            }
             Cause::Rules { why } => format!("the rules for its status are wrong: {why}"),
             Cause::Certificate { expires_at } if *expires_at <= now => {
                 format!("its certificate expired {}", ago(expires_at))

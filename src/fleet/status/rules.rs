@@ -31,6 +31,8 @@ pub struct Rules {
     pub disk: DiskRules,
     /// Certificates near their end.
     pub certificate: CertificateRules,
+    /// Clocks that are wrong.
+    pub clock: ClockRules,
 }
 
 /// For how long a device must be lost, in milliseconds.
@@ -141,6 +143,21 @@ impl Default for CertificateRules {
     }
 }
 
+/// How far a device's clock may be from the server's, in milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClockRules {
+    /// More is a warning.
+    pub warning_beyond_ms: Option<u64>,
+    /// More is critical.
+    pub critical_beyond_ms: Option<u64>,
+}
+
+impl Default for ClockRules {
+    fn default() -> Self {
+        Self { warning_beyond_ms: Some(300_000), critical_beyond_ms: None }
+    }
+}
+
 impl Rules {
     /// Reads the rules from the settings of `muster`: an object in whose key `status` they are. What is left out has its default.
     ///
@@ -204,7 +221,17 @@ impl Rules {
                     }
                     _ => Err(unknown(path, "warning_before, critical_before")),
                 }),
-                _ => Err(unknown(path, "lost, application, applications, task, settings, disk, certificate")),
+                "clock" => Keys::of(value, path)?.each(|key, value, path| match key {
+                    "warning_beyond" => set(&mut self.clock.warning_beyond_ms, duration_or_off(value, path)),
+                    "critical_beyond" => {
+                        set(&mut self.clock.critical_beyond_ms, duration_or_off(value, path))
+                    }
+                    _ => Err(unknown(path, "warning_beyond, critical_beyond")),
+                }),
+                _ => Err(unknown(
+                    path,
+                    "lost, application, applications, task, settings, disk, certificate, clock",
+                )),
             }
         })?;
         let Some((value, path)) = overrides else { return Ok(()) };

@@ -73,6 +73,7 @@ fn reasons_are_told_in_words_the_worst_first() {
         ],
         failed_runs: vec![run(ago(1)), run(ago(25))],
         disk_free_percent: Some(4.9),
+        clock_ahead_minutes: 0,
         certificate_expires_at: Some(ago(48)),
         rules_error: Some("status.x: there is no such key".into()),
     };
@@ -116,6 +117,23 @@ fn limits_have_edges() {
     }
     let from_the_future = Facts { lost_since: Some(WallTime(u64::MAX)), ..Facts::default() };
     assert_eq!(judge(&from_the_future, &Rules::default(), NOW).0, Status::Warning);
+}
+
+#[test]
+fn a_clock_far_from_the_servers_is_a_reason() {
+    let off = |clock_ahead_minutes| Facts { clock_ahead_minutes, ..Facts::default() };
+    let found = |minutes| {
+        let (status, reasons) = judge(&off(minutes), &Rules::default(), NOW);
+        (status, reasons.first().map(|reason| reason.text(NOW)))
+    };
+    assert_eq!((found(5), found(-5)), ((Status::Ok, None), (Status::Ok, None)));
+    assert_eq!(found(6), (Status::Warning, Some("its clock is 6 min ahead of the server's".into())));
+    assert_eq!(found(-180), (Status::Warning, Some("its clock is 3 h behind the server's".into())));
+    let text = found(i16::MIN).1.unwrap();
+    assert_eq!(text, "its clock is at least 22 days behind the server's");
+    let rules = rules(&json!({"clock": {"warning_beyond": "off", "critical_beyond": "1h"}}));
+    assert_eq!(judge(&off(60), &rules, NOW).0, Status::Ok);
+    assert_eq!(judge(&off(-61), &rules, NOW).0, Status::Critical);
 }
 
 #[test]
@@ -196,6 +214,7 @@ prop_compose! {
         settings in (any_level(), any_level(), 0..50 * HOUR, any_level()),
         disk in (prop::option::of(0.0..100.0), prop::option::of(0.0..100.0)),
         certificate in (prop::option::of(0..50 * HOUR), prop::option::of(0..50 * HOUR)),
+        clock in (prop::option::of(0..50 * HOUR), prop::option::of(0..50 * HOUR)),
     ) -> Rules {
         let (failed, stopped, not_installed, unknown) = application;
         Rules {
@@ -211,6 +230,7 @@ prop_compose! {
             },
             disk: DiskRules { warning_below_percent: disk.0, critical_below_percent: disk.1 },
             certificate: CertificateRules { warning_before_ms: certificate.0, critical_before_ms: certificate.1 },
+            clock: ClockRules { warning_beyond_ms: clock.0, critical_beyond_ms: clock.1 },
         }
     }
 }
@@ -223,6 +243,7 @@ prop_compose! {
         failed in prop::collection::vec(0..60_u64, 0..4),
         disk in prop::option::of(0.0..100.0),
         certificate in prop::option::of(0..100_u64),
+        clock_ahead_minutes in any::<i16>(),
     ) -> Facts {
         let states =
             [SettingsState::Pending, SettingsState::Applied, SettingsState::Failed, SettingsState::Drifted];
@@ -247,6 +268,7 @@ prop_compose! {
                 })
                 .collect(),
             disk_free_percent: disk,
+            clock_ahead_minutes,
             rules_error: None,
             certificate_expires_at: certificate.map(|hours| WallTime(NOW.0 + hours * HOUR - 50 * HOUR)),
         }

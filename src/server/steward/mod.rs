@@ -128,7 +128,7 @@ impl Steward {
     fn run(mut self, rung: &Receiver<()>) {
         while !self.is_stopping.load(Ordering::Relaxed) {
             let now = self.clock.now().wall;
-            self.statuses.step(now);
+            self.statuses.step(now, self.clock.ages());
             let has_more = self.tasks.step(&self.nudges);
             let rest = if has_more {
                 0

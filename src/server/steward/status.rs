@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use crate::fleet::presence::{Presence, lost_at, presence};
 use crate::fleet::status::{Cause, judge};
 use crate::machine::hot::HotRecord;
+use crate::machine::wall_clock::AgeTime;
 use crate::reactor::Clock;
 use crate::server::presence::{Announcer, StatusChange};
 use crate::store::table::signs_of;
@@ -49,49 +50,54 @@ impl Statuses {
     }
 
     /// Judges those devices of which something is new, and a slice of the others.
-    pub(super) fn step(&mut self, now: WallTime) {
+    ///
+    /// Ages are judged by `ages`, so that a step of the clock makes nobody lost or late.
+    pub(super) fn step(&mut self, now: WallTime, ages: AgeTime) {
         let room = CHANGED_MAX.saturating_sub(self.changed.len());
         self.changed.extend(self.announcer.take_moved().into_iter().take(room));
         let room = CHANGED_PER_STEP_MAX.saturating_sub(self.changed.len());
         self.changed.extend(self.store.take_changed(room));
-        if let Err(error) = self.judge_changed(now).and_then(|()| self.judge_slice(now)) {
+        if let Err(error) = self.judge_changed(now, ages).and_then(|()| self.judge_slice(now, ages)) {
             log::warn!("devices were not judged, they will be in a minute: {error}");
         }
     }
 
-    fn judge_changed(&mut self, now: WallTime) -> Result<(), StoreError> {
+    fn judge_changed(&mut self, now: WallTime, ages: AgeTime) -> Result<(), StoreError> {
         let changed: Vec<_> =
             std::iter::from_fn(|| self.changed.pop_first()).take(CHANGED_PER_STEP_MAX).collect();
         if !changed.is_empty() {
-            self.settle(self.store.facts_of(&changed, now)?, now);
+            self.settle(self.store.facts_of(&changed, ages.wall)?, now, ages);
         }
         Ok(())
     }
 
-    fn judge_slice(&mut self, now: WallTime) -> Result<(), StoreError> {
+    fn judge_slice(&mut self, now: WallTime, ages: AgeTime) -> Result<(), StoreError> {
         // Also when the clock was set back.
         if now.0.abs_diff(self.last_slice.0) < SLICE_MILLISECONDS {
             return Ok(());
         }
         self.last_slice = now;
         let most = self.store.table().len().div_ceil(SLICES).clamp(1, SLICE_MAX);
-        let slice = self.store.facts_behind(self.after, most, now)?;
+        let slice = self.store.facts_behind(self.after, most, ages.wall)?;
         self.after = slice.next;
-        self.settle(slice.devices, now);
+        self.settle(slice.devices, now, ages);
         Ok(())
     }
 
     /// Judges devices, says what has changed, and has it stored.
-    fn settle(&self, devices: Vec<Judged>, now: WallTime) {
+    fn settle(&self, devices: Vec<Judged>, now: WallTime, ages: AgeTime) {
         let mut verdicts = Vec::new();
         let mut has_said = false;
         for mut judged in devices {
             // Removed this very moment.
             let Some(record) = self.store.table().get(judged.device) else { continue };
-            judged.facts.lost_since = self.lost_since(&record, &judged.standing, now);
-            let (status, reasons) = judge(&judged.facts, &judged.rules, now);
+            judged.facts.lost_since = self.lost_since(&record, &judged.standing, now, ages.wall);
+            if ages.may_expire {
+                judged.facts.clock_ahead_minutes = self.clock_of(&record, &judged.standing);
+            }
+            let (status, reasons) = judge(&judged.facts, &judged.rules, ages.wall);
             if status != record.status {
-                let texts = reasons.iter().map(|reason| reason.text(now)).collect();
+                let texts = reasons.iter().map(|reason| reason.text(ages.wall)).collect();
                 let change = StatusChange { device: judged.device, to: status, reasons: texts };
                 if !self.announcer.say_status(now, self.store.table(), &change) {
                     // What administration is shown changes when the log of events says so.
@@ -117,18 +123,39 @@ impl Statuses {
 
     /// Since when the device counts as lost. One that was lost before the server started still is, until it comes: that others have
     /// time to come back says nothing of it.
-    fn lost_since(&self, record: &HotRecord, standing: &Standing, now: WallTime) -> Option<WallTime> {
+    fn lost_since(
+        &self,
+        record: &HotRecord,
+        standing: &Standing,
+        now: WallTime,
+        ages: WallTime,
+    ) -> Option<WallTime> {
+        // Times of devices follow a step of the clock at once, what is stored of their statuses does not.
+        let ahead = now.0.saturating_sub(ages.0);
+        let in_ages = |time: WallTime| WallTime(time.0.saturating_sub(ahead));
         let signs = signs_of(record, self.clock.present_since());
         let before = standing.reasons.iter().find_map(|reason| match &reason.cause {
             Cause::Lost { since } => Some(*since),
             _ => None,
         });
-        let was_lost = before.filter(|since| record.last_seen <= *since);
+        let was_lost = before.filter(|since| in_ages(record.last_seen) <= *since);
         match (presence(&signs, now), was_lost) {
-            (Presence::Lost, since) => Some(since.unwrap_or_else(|| lost_at(&signs))),
+            (Presence::Lost, since) => Some(since.unwrap_or_else(|| in_ages(lost_at(&signs)))),
             (Presence::Idle, since) => since,
             _ => None,
         }
+    }
+
+    /// How far the device's clock is ahead: as it said since the server started, or as was found before.
+    fn clock_of(&self, record: &HotRecord, standing: &Standing) -> i16 {
+        if record.last_sync >= self.clock.started_at() {
+            return record.clock_ahead_minutes;
+        }
+        let before = standing.reasons.iter().find_map(|reason| match &reason.cause {
+            Cause::Clock { ahead_minutes } => Some(*ahead_minutes),
+            _ => None,
+        });
+        before.unwrap_or_default()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::fleet::ring::{SLOT_MILLISECONDS, SLOTS};
 use crate::machine::command::JobOutcome;
+use crate::machine::wall_clock::AgeTime;
 use crate::store::query::{self, DeviceKey};
 use crate::store::testing::{Fleet, wait};
 use crate::store::{ApplicationStatistics, RINGS_BYTES_MAX};
@@ -117,6 +118,23 @@ fn a_devices_rings_are_bounded_however_much_it_reports() {
     let statistics = shown(&fleet);
     assert_eq!(statistics.len(), 8);
     assert!(statistics.iter().all(|application| application.ring.points().len() > 10));
+}
+
+#[test]
+fn a_clock_that_is_doubted_takes_no_numbers_away() {
+    let fleet = Fleet::new(1);
+    report(&fleet, BEGIN, vec![entry("nginx", "a", "", 1.0), entry("redis", "b", "", 2.0)]);
+    let ahead = after(200 * 24 * 60);
+    let entries = vec![entry("nginx", "a", "", 3.0)];
+    let doubted = AgeTime { wall: ahead, may_expire: false };
+    wait(|done| fleet.store.take_statistics(fleet.devices[0], Statistics { entries }, doubted, done));
+    let statistics = shown(&fleet);
+    assert_eq!(statistics.len(), 2, "one of them was not reported for 200 days");
+    assert_eq!(column(&statistics[0], "a"), [3.0, 1.0]);
+    // Right again.
+    report(&fleet, after(10), vec![entry("nginx", "a", "", 4.0)]);
+    let statistics = shown(&fleet);
+    assert_eq!((statistics.len(), column(&statistics[0], "a")), (2, vec![4.0, 1.0]));
 }
 
 #[test]

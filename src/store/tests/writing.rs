@@ -8,7 +8,8 @@ use crate::machine::hot::HotRecord;
 use crate::store::table::{Certificate, SHARDS};
 use crate::store::testing::{Fleet, enrolment, token, wait};
 use crate::store::{
-    DeviceChange, EnrolledDevice, FILE_NAME, GroupChange, NewToken, Store, StoreError, TokenRefusal,
+    CreatedToken, DeviceChange, EnrolledDevice, FILE_NAME, GroupChange, NewToken, Store, StoreError,
+    TokenRefusal,
 };
 use crate::wire::id::{CertificateHash, DeviceId, Epoch, TokenId};
 use crate::wire::time::WallTime;
@@ -63,6 +64,30 @@ fn a_token_lets_in_until_its_time_its_uses_or_an_administrator_end_it() {
     assert_eq!(check(&token.secret, 1_500), refused(TokenRefusal::Revoked));
     let missing = fleet.store.revoke_token(TokenId(7), WallTime(1));
     assert_eq!(missing, Err(StoreError::NoToken(TokenId(7))));
+}
+
+#[test]
+fn a_clock_that_was_ahead_leaves_no_token_longer_than_its_life_and_one_that_is_set_back_wakes_none() {
+    let fleet = Fleet::new(0);
+    let old = token(&fleet.store, 1);
+    let ahead = NewToken {
+        group: "/".into(),
+        created_at: WallTime(900_000_000),
+        expires_at: WallTime(900_003_600),
+        uses_max: 1,
+    };
+    let ahead = fleet.store.create_token(ahead).unwrap();
+    let check =
+        |token: &CreatedToken, now| fleet.store.check_token(token.token.id, &token.secret, WallTime(now));
+    let expired = Err(StoreError::Token(TokenRefusal::Expired));
+    // It was 5,000 by a clock that was right, and is 1,500 now.
+    wait(|done| fleet.store.correct_tokens(WallTime(5_000), WallTime(1_500), done)).unwrap();
+    assert_eq!(check(&old, 1_500), expired, "over is over");
+    assert_eq!((check(&ahead, 1_500 + 3_599), check(&ahead, 1_500 + 3_600)), (Ok(()), expired.clone()));
+    // A clock that was never believed ends nothing.
+    let new = token(&fleet.store, 1);
+    wait(|done| fleet.store.correct_tokens(WallTime(1_500), WallTime(900_000_000), done)).unwrap();
+    assert_eq!((check(&new, 900_000_000), check(&new, 1_999)), (expired, Ok(())));
 }
 
 #[test]

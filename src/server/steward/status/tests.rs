@@ -99,7 +99,7 @@ impl House {
     }
 
     fn step(&mut self, now: WallTime) {
-        self.statuses.step(now);
+        self.statuses.step(now, now.into());
         // Behind everything that the step has handed in.
         self.store.set_meta("step", b"").unwrap();
         self.flusher.flush_once().unwrap();
