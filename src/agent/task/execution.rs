@@ -99,7 +99,7 @@ impl Runs {
         }
         let mut waiting: Vec<&Run> =
             self.runs.values().filter(|run| matches!(run.stage, Stage::Waiting { .. })).collect();
-        waiting.sort_by_key(|run| (run.at, run.order.run));
+        waiting.sort_by_key(|run| run.came());
         let waiting: Vec<RunId> = waiting.into_iter().map(|run| run.order.run).collect();
         for id in waiting {
             let Some(run) = self.runs.get(&id) else { continue };

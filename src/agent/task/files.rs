@@ -51,6 +51,9 @@ pub struct Accepted {
     /// How long the system had been up then, in milliseconds, sleep included: a clock that can't be set.
     #[n(3)]
     pub uptime_milliseconds: Option<u64>,
+    /// Higher than that of any order that came before and is still here; left out by older agents.
+    #[n(4)]
+    pub number: Option<u64>,
 }
 
 impl Accepted {

@@ -44,6 +44,8 @@ pub struct Runs {
 pub(super) struct Run {
     pub(super) order: RunOrder,
     pub(super) at: WallTime,
+    /// In which order they came; by no clock.
+    pub(super) number: u64,
     pub(super) directory: PathBuf,
     pub(super) serials: Serials,
     pub(super) stage: Stage,
@@ -63,6 +65,11 @@ pub(super) enum Stage {
 }
 
 impl Run {
+    /// Its place among those that came before and after it.
+    pub(super) fn came(&self) -> (u64, WallTime, RunId) {
+        (self.number, self.at, self.order.run)
+    }
+
     /// Says that it is accepted or running.
     pub(super) fn say(&mut self, stage: RunStage, progress: &Progress) -> RunUpdate {
         let serial = self.serials.next(&self.directory);
@@ -137,11 +144,18 @@ impl Runs {
             Content::Torn => (unreadable(run), true),
         };
         let age = accepted.age_milliseconds(now.wall, &self.boot, self.uptime(now));
+        let number = accepted.number.unwrap_or(0);
         let Accepted { order, at, .. } = accepted;
         let left = (u64::from(order.start_within_seconds) * 1_000).saturating_sub(age);
         let begin_by = now.moment.plus_milliseconds(left);
-        let mut kept =
-            Run { order, at, directory: directory.to_owned(), serials, stage: Stage::Waiting { begin_by } };
+        let mut kept = Run {
+            order,
+            at,
+            number,
+            directory: directory.to_owned(),
+            serials,
+            stage: Stage::Waiting { begin_by },
+        };
         let was_begun = directory.join(PLAN).exists() || directory.join(RESULT).exists();
         if is_damaged {
             super::program::end_orphans(directory);
@@ -211,18 +225,20 @@ impl Runs {
         }
         let directory = self.directory.join(order.run.to_string());
         DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+        let number = self.runs.values().map(|run| run.number).max().unwrap_or(0).saturating_add(1);
         let accepted = Accepted {
             order: order.clone(),
             at: now.wall,
             boot: Some(self.boot.clone()),
             uptime_milliseconds: Some(self.uptime(now)),
+            number: Some(number),
         };
         let serials = Serials::above(stone.map_or(0, |stone| stone.serial));
         files::write(&directory, ORDER, &accepted)?;
         sync_directory(&self.directory)?;
         let begin_by = now.moment.plus_seconds(u64::from(order.start_within_seconds));
         let stage = Stage::Waiting { begin_by };
-        let mut run = Run { order: accepted.order, at: accepted.at, directory, serials, stage };
+        let mut run = Run { order: accepted.order, at: accepted.at, number, directory, serials, stage };
         match rejection {
             Some(why) => self.news.extend(run.end(Outcome::without_output(RunStage::Rejected, why))),
             None => self.news.push(run.say(RunStage::Accepted, &Progress::default())),
@@ -330,9 +346,9 @@ impl Runs {
     /// Every run, oldest first: its order, how far it is, and how much of it is done.
     #[must_use]
     pub fn list(&self) -> Vec<(&RunOrder, RunStage, WallTime, Progress)> {
-        let mut runs: Vec<_> = self
-            .runs
-            .values()
+        let mut runs: Vec<_> = self.runs.values().collect();
+        runs.sort_by_key(|run| run.came());
+        runs.into_iter()
             .map(|run| match &run.stage {
                 Stage::Waiting { .. } => (&run.order, RunStage::Accepted, run.at, Progress::default()),
                 Stage::Running(execution) => {
@@ -340,9 +356,7 @@ impl Runs {
                 }
                 Stage::Over { stage, .. } => (&run.order, *stage, run.at, Progress::default()),
             })
-            .collect();
-        runs.sort_by_key(|(order, _, at, _)| (*at, order.run));
-        runs
+            .collect()
     }
 }
 
@@ -361,5 +375,5 @@ fn unreadable(run: RunId) -> Accepted {
         start_within_seconds: 0,
         may_repeat: false,
     };
-    Accepted { order, at: WallTime(0), boot: None, uptime_milliseconds: None }
+    Accepted { order, at: WallTime(0), boot: None, uptime_milliseconds: None, number: None }
 }

@@ -219,6 +219,18 @@ fn how_long_a_run_may_wait_hangs_on_no_clock_that_can_be_set() {
 }
 
 #[test]
+fn what_came_first_is_first_also_when_the_clock_was_set_back_in_between() {
+    let (device, mut runs) = Device::with_run();
+    let before = Now { wall: WallTime(0), ..at(2) };
+    runs.accept(&order(RunId(3)), &before, None).unwrap();
+    drop(runs);
+    let mut runs = device.start();
+    runs.accept(&order(RunId(5)), &before, None).unwrap();
+    let listed: Vec<RunId> = runs.list().iter().map(|(order, ..)| order.run).collect();
+    assert_eq!(listed, [RUN, RunId(3), RunId(5)]);
+}
+
+#[test]
 fn the_time_that_a_device_sleeps_counts() {
     let (_device, mut runs) = Device::with_run();
     runs.note_uptime(1_299_001, &at(300));
