@@ -159,6 +159,7 @@ impl Definition {
         }
         self.schedule()?;
         self.window()?;
+        validate_name("time_zone", &self.time_zone)?;
         within("expires_seconds", self.expires_seconds, EXPIRES_SECONDS_MIN, EXPIRES_SECONDS_MAX)?;
         within("timeout_seconds", self.timeout_seconds, 1, TIMEOUT_SECONDS_MAX)?;
         within("retries", self.retries, 0, RETRIES_MAX)?;

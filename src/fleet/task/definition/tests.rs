@@ -43,6 +43,7 @@ fn what_is_not_allowed_is_named() {
         (Definition { is_continuous: true, ..Definition::new(devices(1)) }, "'is_continuous' is for a group"),
         (Definition::new(Targets::Group(String::new())), "'targets: group' is not a name"),
         (Definition { schedule: "daily".into(), ..everywhere() }, "'schedule': 'daily' is not a schedule"),
+        (Definition { time_zone: "x".repeat(256), ..everywhere() }, "'time_zone' is not a name"),
         (Definition { window: Some("night".into()), ..everywhere() }, "'window': 'night' is not a window"),
         (
             Definition { expires_seconds: 59, ..everywhere() },

@@ -36,6 +36,28 @@ fn a_task_is_due_and_has_its_window_by_the_clocks_of_its_zone() {
 }
 
 #[test]
+fn a_task_whose_zone_nobody_knows_any_more_says_so_and_holds_up_no_other() {
+    let house = House::new(1);
+    let device = house.fleet.devices[0];
+    let at_eleven = Definition { schedule: "cron 0 11 * * *".into(), ..all_devices() };
+    let lost = house.create(at_eleven.clone());
+    let hours = house.create(Definition { window: Some("11:00-12:00".into()), ..all_devices() });
+    let zone = "UPDATE tasks SET definition = replace(definition, '\"UTC\"', '\"Mars/Base\"')";
+    house.fleet.store.call(move |connection| Ok(connection.execute_batch(zone)?)).unwrap();
+    let other = house.create(at_eleven);
+    house.pass(3_600);
+    let (lost, hours) = (house.task(lost), house.task(hours));
+    assert_eq!(lost.state.name(), "aborted");
+    assert!(
+        lost.why.starts_with("nobody knows when it is due: 'Mars/Base' is not a time zone"),
+        "{}",
+        lost.why
+    );
+    assert!(hours.why.starts_with("nobody knows when its window opens: 'Mars/Base' is not"), "{}", hours.why);
+    assert_eq!(house.states(other)[&device], [RunState::Pending]);
+}
+
+#[test]
 fn a_task_goes_its_way_from_being_made_to_done() {
     let house = House::new(2);
     let created = house.try_create(all_devices(), json!({"deep": true})).unwrap();
