@@ -36,7 +36,7 @@ const STACK_BYTES: usize = 256 * 1024;
 pub enum Notice {
     /// Everything before it is durable now: release the acknowledgements. Of two who flush one after the other the second may be the first to tell.
     Durable(Position),
-    /// A write failed. Nothing is appended any more: end the process.
+    /// A write failed, or a thread panicked. Nothing is made durable any more: end the process.
     Failed(FlushError),
     /// There is no room for the next segment; why. Told once, until there is room again.
     NoRoom(String),
@@ -76,18 +76,17 @@ impl<S: Storage> Threads<S> {
         *shared.duty.lock() = Some(Duty::new(flusher, Arc::clone(&on_notice) as _));
         let mut threads = Self { shared, stop: Arc::clone(&stop), flusher: None, preparer: None };
         let (shared, stopping) = (Arc::clone(&threads.shared), Arc::clone(&stop));
-        threads.flusher = Some(
-            Builder::new()
-                .name(format!("{name}-flush"))
-                .stack_size(STACK_BYTES)
-                .spawn(move || run_flusher(&shared, &stopping))?,
-        );
-        threads.preparer = Some(
-            Builder::new()
-                .name(format!("{name}-ahead"))
-                .stack_size(STACK_BYTES)
-                .spawn(move || run_preparer(preparer, &stop, &*on_notice))?,
-        );
+        let of_flusher = Arc::clone(&on_notice);
+        threads.flusher =
+            Some(Builder::new().name(format!("{name}-flush")).stack_size(STACK_BYTES).spawn(move || {
+                let _guard = PanicGuard(&*of_flusher);
+                run_flusher(&shared, &stopping)
+            })?);
+        threads.preparer =
+            Some(Builder::new().name(format!("{name}-ahead")).stack_size(STACK_BYTES).spawn(move || {
+                let _guard = PanicGuard(&*on_notice);
+                run_preparer(preparer, &stop, &*on_notice);
+            })?);
         Ok(threads)
     }
 
@@ -103,13 +102,27 @@ impl<S: Storage> Threads<S> {
         self.stop.store(true, Ordering::Release);
         self.shared.flush_bell.ring();
         self.shared.prepare_bell.ring();
-        let panicked = || FlushError("a journal thread panicked".to_owned());
         let prepared = self.preparer.take().map_or(Ok(()), |thread| thread.join().map_err(|_| panicked()));
         let flushed =
             self.flusher.take().map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| Err(panicked())));
         // It holds the journal that holds it.
         *self.shared.duty.lock() = None;
         flushed.and(prepared)
+    }
+}
+
+fn panicked() -> FlushError {
+    FlushError("a thread of the journal has panicked; the log says where".to_owned())
+}
+
+/// Tells that a thread panicked, when it does: nobody else would make events durable, or room for more.
+struct PanicGuard<'n>(&'n dyn Fn(Notice));
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            (self.0)(Notice::Failed(panicked()));
+        }
     }
 }
 
@@ -164,5 +177,34 @@ fn run_preparer<S: Storage>(mut preparer: Preparer<S>, stop: &AtomicBool, tell: 
             by_age.then(|| Duration::from_secs(AGE_CHECK_SECONDS))
         };
         shared.prepare_bell.wait(timeout);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::super::sim::LossyDisk;
+    use super::super::{Journal, Opened, Options, Record};
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_is_a_failure_of_the_journal() {
+        let disk = LossyDisk::new(1, 64 << 20);
+        let options = Options { keep_free_bytes: 0, ..Options::server() };
+        let Opened { journal, flusher, preparer, .. } =
+            Journal::open(disk, options, Position(0), 0, |_| {}).unwrap();
+        let (tell, notices) = mpsc::channel();
+        let threads = Threads::spawn("test", flusher, preparer, move |notice| match notice {
+            Notice::Durable(_) => panic!("as it is meant to"),
+            Notice::Failed(error) => tell.send(error).unwrap(),
+            _ => {}
+        })
+        .unwrap();
+        journal.append(&Record { wall_ms: 1, device: 1, sequence: 1, payload: b"door open" }).unwrap();
+        journal.ring();
+        let error = notices.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert!(error.0.contains("panicked"), "{error:?}");
+        assert!(threads.stop().is_err());
     }
 }

@@ -24,6 +24,7 @@ mod inventory;
 mod kept;
 mod meta;
 mod orders;
+mod panic_guard;
 mod policy;
 pub mod query;
 mod schema;
@@ -71,6 +72,7 @@ use crate::wire::limits::TOKEN_SECRET_BYTES;
 use crate::wire::time::WallTime;
 use checkpoint::Doorbell;
 use connection::Readers;
+use panic_guard::{OnPanic, PanicGuard};
 use table::DeviceTable;
 use writer::{BetweenBatches, WriterLane};
 
@@ -96,6 +98,7 @@ struct Inner {
     readers: Arc<Readers>,
     are_statements_unwanted: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    on_panic: OnPanic,
     /// Counts changes after which other devices may belong to a group: what continuous tasks are for.
     memberships: Arc<AtomicU64>,
     /// Up to which of them newcomers have been looked for.
@@ -171,7 +174,13 @@ impl Store {
             generations: generation::Generations::new(&path),
             collector: inventory::Collector::new(orphans.clone()),
         };
-        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        let on_panic = OnPanic::default();
+        let spawn = |name: &'static str, work: Box<dyn FnOnce() + Send>| {
+            let guard = PanicGuard::new(name, Arc::clone(&on_panic));
+            let work = move || {
+                let _guard = guard;
+                work();
+            };
             std::thread::Builder::new().name(name.into()).spawn(work).map_err(|error| StoreError::Open {
                 path: path.display().to_string(),
                 reason: format!("cannot start the thread '{name}': {error}"),
@@ -193,11 +202,18 @@ impl Store {
             readers,
             are_statements_unwanted,
             threads,
+            on_panic,
             memberships: Arc::new(AtomicU64::new(1)),
             memberships_seen: AtomicU64::new(0),
             serving_since: AtomicU64::new(0),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Has `hear` told when a thread of the store panics: nothing is stored any more then. The first listener counts.
+    pub fn on_panic(&self, hear: impl Fn(&'static str) + Send + Sync + 'static) {
+        // Another one listens already.
+        let _ = self.inner.on_panic.set(Box::new(hear));
     }
 
     fn orphans(&self) -> &inventory::Orphans {
