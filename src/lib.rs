@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | [`wire`] | bytes to values and back: no IO, no clock |
 //! | 1 | [`fleet`], [`machine`], [`record_layer`] | pure rules and pure state machines |
-//! | 2 | [`lane`], `logging`, `memory`, `file_locks` | what passes between threads; the log of a program; the process's memory; locks on files |
+//! | 2 | [`lane`], `logging`, `memory`, `file_locks`, `paths` | what passes between threads; the log of a program; the process's memory; locks on files; paths of a configuration |
 //! | 3 | [`journal`], `store`, [`reactor`] | the disk and the sockets |
 //! | 4 | `admin`, `agent`, `client` | the two ends of administration, and the device side |
 //! | 5 | `server` | threads, start, drain: the embeddable server |
@@ -29,6 +29,8 @@ pub mod machine;
 pub mod manual;
 #[cfg(feature = "server")]
 pub mod memory;
+#[cfg(any(feature = "server", feature = "agent"))]
+pub mod paths;
 pub mod reactor;
 pub mod record_layer;
 #[cfg(feature = "server")]

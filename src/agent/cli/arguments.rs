@@ -77,6 +77,13 @@ A running agent takes the new server up by itself. Events that the old server do
 
 'suspend' returns once the server was told, within two seconds at most.")]
     Notice(Notice),
+    /// Check the configuration file and the paths that it names, and change nothing
+    #[command(after_help = "Examples:
+  muster-agent check-config
+  muster-agent check-config --config /etc/muster/muster-agent.toml
+
+To look at the connection to the server: muster-agent check")]
+    CheckConfig(Common),
     /// Look at everything between this device and its server; each line is ok, or says why not and what to do
     #[command(after_help = "Examples:
   muster-agent check
@@ -100,6 +107,7 @@ impl Command {
             Self::Move(_) => "move",
             Self::Notice(_) => "notice",
             Self::Check(_) => "check",
+            Self::CheckConfig(_) => "check-config",
         }
     }
 }

@@ -3,12 +3,23 @@
 use serde_json::json;
 
 use super::CommandError;
-use super::arguments::Check;
+use super::arguments::{Check, Common};
 use super::context::Context;
 use super::control::ANSWER_TIMEOUT;
 use super::holder::Holder;
 use crate::agent::check::check;
 use crate::agent::check::line::{Line, Report};
+use crate::paths;
+
+/// Looks at the configuration and the paths that it names; reading it says what is wrong with the rest.
+pub(super) fn configuration(common: &Common) -> Result<(), CommandError> {
+    let context = Context::new(common)?;
+    context.check_paths().map_err(|problems| CommandError::refused(paths::line(&problems)))?;
+    let file =
+        context.config.as_ref().map_or("no configuration file".into(), |file| file.display().to_string());
+    println!("{file}: ok (data in {}, socket {})", context.data.display(), context.socket().display());
+    Ok(())
+}
 
 /// Looks at everything between this device and its server.
 pub(super) fn command(arguments: &Check) -> Result<(), CommandError> {

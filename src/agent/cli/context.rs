@@ -6,8 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::arguments::{Common, DATA_DEFAULT};
 use crate::agent::directory::{Directory, DirectoryError};
+use crate::agent::local::server::bound_as;
 use crate::agent::settings::{FILE_NAME, Settings};
 use crate::agent::toml_file::TomlError;
+use crate::paths::{PathProblem, check_directory, check_readable, check_socket, check_socket_length};
 use crate::wire::time::WallTime;
 
 /// The configuration and where it came from.
@@ -55,6 +57,36 @@ impl Context {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.settings.socket.path.clone().unwrap_or_else(|| Path::new(&self.data).join("agent.sock"))
+    }
+}
+
+impl Context {
+    /// Looks whether the paths that are named can be used by this user. Changes nothing.
+    ///
+    /// # Errors
+    /// What is wrong, with the settings' names.
+    pub fn check_paths(&self) -> Result<(), Vec<PathProblem>> {
+        let mut problems = Vec::new();
+        problems.extend(check_directory("data (or --data)", &self.data).err());
+        problems.extend(self.check_socket().err());
+        problems.extend(check_readable("[collect] root", &self.settings.collect.root).err());
+        // Without one no application is managed.
+        if self.settings.applications.exists() {
+            problems.extend(check_readable("applications", &self.settings.applications).err());
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// The same for the socket of local programs alone.
+    pub(crate) fn check_socket(&self) -> Result<(), PathProblem> {
+        let path = self.socket();
+        let left_out = "[socket] path (left out: in the data directory)";
+        match &self.settings.socket.path {
+            Some(_) => check_socket("[socket] path", &path, &bound_as(&path)),
+            // The directory need not be there yet.
+            None if !self.data.exists() => check_socket_length(left_out, &path, &bound_as(&path)),
+            None => check_socket(left_out, &path, &bound_as(&path)),
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::agent::directory::DirectoryError;
 use crate::agent::enroll::EnrollError;
 use crate::agent::identity::IdentityError;
 use crate::agent::local::client::LocalError;
+use crate::agent::run::signals::Signals;
 use crate::agent::task::supervisor;
 use crate::agent::toml_file::TomlError;
 use crate::logging;
@@ -73,6 +74,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     if arguments.get(1).is_some_and(|command| command == supervisor::COMMAND) {
         return supervisor::main(&arguments[2..]);
     }
+    // Before anything that takes time: until then they end the process, whatever they ask for.
+    let signals = arguments.get(1).is_some_and(|command| command == "run").then(Signals::catch);
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -86,8 +89,9 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Enroll(arguments) => enroll::command(arguments),
         Command::Status(arguments) => control::status(arguments),
         Command::Sync(common) => control::sync(common),
-        Command::Run(arguments) => run::command(arguments),
+        Command::Run(arguments) => run::command(arguments, signals),
         Command::Check(arguments) => check::command(arguments),
+        Command::CheckConfig(common) => check::configuration(common),
         Command::Move(arguments) => moving::command(arguments),
         Command::Notice(arguments) => control::notice(arguments),
         Command::Emit(arguments) => emit::command(arguments),

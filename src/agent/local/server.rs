@@ -10,6 +10,13 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use super::protocol::LINE_BYTES_MAX;
+use crate::paths;
+
+/// Where a socket for `path` is bound before it is moved there.
+#[must_use]
+pub fn bound_as(path: &Path) -> PathBuf {
+    paths::with_suffix(path, ".new")
+}
 
 /// Most programs connected at a time. Each costs a buffer.
 pub const CLIENTS_MAX: usize = 64;
@@ -81,9 +88,7 @@ impl Clients {
             _ => {}
         }
         // Bound under a name that nobody tries, so that nobody connects before the mode is right.
-        let mut hidden = path.as_os_str().to_owned();
-        hidden.push(".new");
-        let hidden = PathBuf::from(hidden);
+        let hidden = bound_as(path);
         let _ = std::fs::remove_file(&hidden);
         let mut listener = UnixListener::bind(&hidden)?;
         std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(mode))?;

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -31,6 +32,8 @@ pub(super) enum Outcome {
     Why(NoticeKind),
     /// What became of a piece of work on settings.
     Managed(managed::Outcome),
+    /// The helper of this name has panicked.
+    Panicked(&'static str),
 }
 
 /// What was collected.
@@ -94,12 +97,14 @@ impl Helpers {
         self.spawn("collect", move || Outcome::Collected(Box::new(collect(&settings, &data, known.as_ref()))))
     }
 
-    fn spawn(&self, name: &str, job: impl FnOnce() -> Outcome + Send + 'static) -> io::Result<()> {
+    fn spawn(&self, name: &'static str, job: impl FnOnce() -> Outcome + Send + 'static) -> io::Result<()> {
         let (sender, waker) = (self.sender.clone(), Arc::clone(&self.waker));
         let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
         let thread = builder.spawn(move || {
+            // Nothing that it worked on is used after a panic: the agent ends.
+            let outcome = catch_unwind(AssertUnwindSafe(job)).unwrap_or(Outcome::Panicked(name));
             // When nobody listens any more the agent is ending.
-            let _ = sender.send(job());
+            let _ = sender.send(outcome);
             let _ = waker.wake();
         })?;
         drop(thread);

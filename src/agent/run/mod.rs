@@ -13,7 +13,7 @@ mod orders;
 mod programs;
 mod reload;
 mod sections;
-mod signals;
+pub mod signals;
 mod status;
 mod tasks;
 mod wakes;
@@ -49,6 +49,7 @@ use super::task::kept::Runs;
 use super::watch::Watch;
 use crate::machine::agent::{Action, AgentMachine, AgentStart, AgentState, SpoolState, SyncResult};
 use crate::machine::lateness::Lateness;
+use crate::paths::PathProblem;
 use crate::reactor::channel::ChannelError;
 use crate::reactor::clock::Clock;
 use crate::wire::datagram::boot_of;
@@ -104,6 +105,12 @@ pub enum RunError {
     /// The state can't be read.
     #[error("the agent's state: {0}")]
     State(#[from] SlotError),
+    /// The path of the socket for local programs can't be used.
+    #[error(transparent)]
+    Path(#[from] PathProblem),
+    /// A thread that does the slow work has panicked: what it was asked for would be waited for without end.
+    #[error("the helper '{0}' has panicked; the log says where")]
+    Helper(&'static str),
     /// The socket for local programs can't be opened.
     #[error("the socket {}: {source} (set another with [socket] path)", path.display())]
     Socket {
@@ -179,13 +186,14 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Makes everything ready.
+    /// Makes everything ready. `signals` say when to end and when to read the configuration again.
     ///
     /// # Errors
     /// [`RunError`] says what is missing.
-    pub fn new(context: Context) -> Result<Self, RunError> {
+    pub fn new(context: Context, mut signals: Signals) -> Result<Self, RunError> {
         let settings = context.settings.clone();
         let directory = context.directory()?;
+        context.check_socket()?;
         let lock = directory.lock("a running agent")?;
         settle(&directory)?;
         let identity = Identity::read(directory.path())?
@@ -213,8 +221,9 @@ impl Agent {
         let path = context.socket();
         let clients = Clients::listen(&path, settings.socket.mode, poll.registry(), LOCAL)
             .map_err(|source| RunError::Socket { path, source })?;
+        signals.watch(poll.registry(), SIGNALS)?;
         Ok(Self {
-            signals: Signals::new(poll.registry(), SIGNALS)?,
+            signals,
             helpers: Helpers::new(Waker::new(poll.registry(), WAKER)?),
             connection: Connection::new(server, tls, LINK),
             watch: None,
@@ -321,7 +330,7 @@ impl Agent {
             self.reload();
         }
         while let Some(outcome) = self.helpers.next() {
-            self.helped(&now, outcome);
+            self.helped(&now, outcome)?;
         }
         self.work_on_runs(&now);
         self.hear_wakes(&now);
@@ -483,7 +492,7 @@ impl Agent {
         }
     }
 
-    fn helped(&mut self, now: &Now, outcome: Outcome) {
+    fn helped(&mut self, now: &Now, outcome: Outcome) -> Result<(), RunError> {
         if let Outcome::Resolved(server, Ok(addresses)) = &outcome
             && server == self.connection.server()
         {
@@ -492,6 +501,7 @@ impl Agent {
         match outcome {
             Outcome::Collected(collected) => self.collected(now, *collected),
             Outcome::Why(why) => self.heard_why(why),
+            Outcome::Panicked(name) => return Err(RunError::Helper(name)),
             Outcome::Managed(outcome) => self.managed_done(now, outcome),
             // The machine gave up in the meantime.
             Outcome::Resolved(_, _) if !self.connection.is_resolving() => {}
@@ -507,6 +517,7 @@ impl Agent {
                 }
             }
         }
+        Ok(())
     }
 
     fn sync_finished(&mut self, now: &Now, result: &SyncResult) {

@@ -16,18 +16,23 @@ pub(super) struct Asked {
 
 /// The read ends of two pipes that the signal handlers write a byte into.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub struct Signals {
     end: UnixStream,
     reload: UnixStream,
 }
 
 impl Signals {
-    pub(super) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
-        let mut end = register(&[SIGTERM, SIGINT])?;
-        let mut reload = register(&[SIGHUP])?;
-        registry.register(&mut end, token, Interest::READABLE)?;
-        registry.register(&mut reload, token, Interest::READABLE)?;
-        Ok(Self { end, reload })
+    /// Catches the signals from now on. What comes before the loop polls is found there.
+    ///
+    /// # Errors
+    /// When the system gives no pipe or no handler.
+    pub fn catch() -> io::Result<Self> {
+        Ok(Self { end: register(&[SIGTERM, SIGINT])?, reload: register(&[SIGHUP])? })
+    }
+
+    pub(super) fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.end, token, Interest::READABLE)?;
+        registry.register(&mut self.reload, token, Interest::READABLE)
     }
 
     pub(super) fn read(&mut self) -> Asked {
