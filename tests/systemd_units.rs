@@ -1,0 +1,71 @@
+//! The units of `tools/systemd`: systemd finds nothing wrong with them, and they give what the configurations advise.
+#![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
+#![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn tool(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(name)).unwrap()
+}
+
+/// The value of a setting that a unit names once.
+fn value(unit: &str, key: &str) -> Option<String> {
+    let mut values =
+        unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=').map(str::to_owned));
+    let first = values.next();
+    assert_eq!(values.next(), None, "{key} is there twice");
+    first
+}
+
+#[test]
+fn a_server_or_agent_that_fails_often_is_started_again() {
+    for unit in ["systemd/musterd.service", "systemd/muster-agent.service"] {
+        let unit = tool(unit);
+        let seconds: u32 = value(&unit, "RestartSec").unwrap().parse().unwrap();
+        assert!(seconds > 0, "a loop without a pause");
+        // Without it five starts in ten seconds are the last ones (systemd.unit(5)).
+        let (head, _) = unit.split_once("[Service]").unwrap();
+        assert_eq!(value(head, "StartLimitIntervalSec").as_deref(), Some("0"));
+    }
+}
+
+#[test]
+fn the_sockets_that_the_configurations_advise_have_a_directory() {
+    for (config, key, unit) in [
+        ("musterd.toml", "#socket = \"", "systemd/musterd.service"),
+        ("muster-agent.toml", "#path = \"", "systemd/muster-agent.service"),
+    ] {
+        let config = tool(config);
+        let path = config.lines().find_map(|line| line.strip_prefix(key)?.strip_suffix('"')).unwrap();
+        let directory = Path::new(path).parent().unwrap().strip_prefix("/run").unwrap();
+        let made = value(&tool(unit), "RuntimeDirectory");
+        assert_eq!(made.as_deref().map(Path::new), Some(directory), "{unit}: {path}");
+    }
+}
+
+#[test]
+fn systemd_finds_nothing_wrong() {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        eprintln!("skipped: no systemd-analyze(1) here");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    // The programs that were just built, where the units would have the installed ones.
+    let programs = Path::new(env!("CARGO_BIN_EXE_musterd")).parent().unwrap();
+    let put = |name: &str, to: PathBuf| {
+        let text = tool(name).replace("/usr/local/bin", programs.to_str().unwrap());
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::write(&to, text).unwrap();
+        to
+    };
+    let units = ["musterd.service", "muster-agent.service", "muster-agent-sleep.service"]
+        .map(|unit| put(&format!("systemd/{unit}"), directory.path().join(unit)));
+    put("systemd/muster-agent-settings.conf", directory.path().join("muster-agent.service.d/settings.conf"));
+    let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&units).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    // What it says of others' units is the machine's.
+    let ours: Vec<_> = said.lines().filter(|line| line.contains("muster")).collect();
+    assert!(ours.is_empty() && output.status.success(), "{said}");
+}
