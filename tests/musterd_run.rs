@@ -96,28 +96,6 @@ fn a_first_start_tells_how_to_enrol_and_a_second_one_keeps_the_identity() {
     assert_eq!(std::fs::read(data.join("identity/server-certificate.pem")).unwrap(), certificate);
 }
 
-/// What the C library caches is set by beginning again, which nobody is to notice.
-#[test]
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn it_begins_again_with_small_caches_as_the_same_process() {
-    let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(directory.path(), &["--data", "data"]);
-    let of_process = |file: &str| {
-        let bytes = std::fs::read(format!("/proc/{}/{file}", server.child.id())).unwrap();
-        String::from_utf8(bytes).unwrap()
-    };
-    assert!(of_process("environ").split('\0').any(|variable| {
-        variable.starts_with("GLIBC_TUNABLES=") && variable.contains("glibc.malloc.tcache_count=2")
-    }));
-    assert_eq!(of_process("comm").trim(), "musterd");
-    let arguments = of_process("cmdline");
-    assert!(
-        arguments.starts_with(env!("CARGO_BIN_EXE_musterd")) && arguments.ends_with("\0data\0"),
-        "{arguments}"
-    );
-    assert!(server.stop().0.success());
-}
-
 #[test]
 fn a_reload_applies_what_it_can_and_survives_a_wrong_file() {
     let directory = tempfile::tempdir().unwrap();

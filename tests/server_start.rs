@@ -95,7 +95,7 @@ const STAGES: [Stage; 8] = [
         clear: |data| fs::remove_file(data.join("admin.sock")).unwrap(),
     },
     Stage {
-        what: "not-there",
+        what: "admin.socket",
         hinder: |data, config| {
             config.admin.socket = Some(data.join("not-there/admin.sock"));
             Box::new(())
@@ -103,7 +103,7 @@ const STAGES: [Stage; 8] = [
         clear: nothing,
     },
     Stage {
-        what: "SUN_LEN",
+        what: "too long",
         hinder: |data, config| {
             config.admin.socket = Some(data.join("x".repeat(120)));
             Box::new(())

@@ -29,7 +29,7 @@ pub enum ListenError {
         path: String,
     },
     /// The system refused.
-    #[error("can't listen on {path}: {source}")]
+    #[error("can't listen on {path}: {source} (set another path with [admin] socket)")]
     System {
         /// The socket.
         path: String,
@@ -96,6 +96,12 @@ impl Drop for AdminListener {
     }
 }
 
+/// Where a socket for `path` is bound before it is moved there.
+#[must_use]
+pub fn bound_as(path: &Path) -> PathBuf {
+    nursery(path).join("s")
+}
+
 /// The directory in which the socket is made, beside its place.
 fn nursery(path: &Path) -> PathBuf {
     path.with_extension("new")
@@ -104,7 +110,7 @@ fn nursery(path: &Path) -> PathBuf {
 fn make(nursery: &Path, path: &Path) -> io::Result<UnixListener> {
     use std::os::unix::fs::DirBuilderExt as _;
     fs::DirBuilder::new().mode(0o700).create(nursery)?;
-    let made = nursery.join("s");
+    let made = bound_as(path);
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
     socket.bind(&socket2::SockAddr::unix(&made)?)?;
     fs::set_permissions(&made, fs::Permissions::from_mode(SOCKET_MODE))?;

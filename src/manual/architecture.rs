@@ -11,7 +11,8 @@
 //! 1  machine/   pure state machines: server session, acknowledgements, timers, calls of devices, agent
 //! 1  record_layer/  the records of an established TLS 1.3 connection, from its secrets and numbers alone
 //! 2  lane/      what passes between threads: bounded mailboxes with a doorbell; counters
-//! 2  memory     the process's memory: what is free is given back, nothing of it goes into a core dump
+//! 2  memory     the process's memory: what is free is given back
+//! 2  paths      paths that a configuration names, looked at before they are used
 //! 3  journal/   the event log of the server and the spool of the agent; beside one call in `memory` the one module with unsafe
 //! 3  store/     SQLite: devices, groups, tokens, inventory, policies, statistics; the device table in memory
 //! 3  reactor/   mio: poll, links, the TLS channel, acceptor, the UDP port, buffers, the clock
@@ -26,7 +27,7 @@
 //!
 //! | thread | owns | hears from |
 //! |---|---|---|
-//! | reactor × R (default: cores) | its listener (`SO_REUSEPORT`), its slab of links and their sessions, its timers | sockets; workers, flusher and control through a mailbox and a `mio::Waker` |
+//! | reactor × R (default: cores) | its listener (`SO_REUSEPORT` among the reactors of one server), its slab of links and their sessions, its timers | sockets; workers, flusher and control through a mailbox and a `mio::Waker` |
 //! | flusher | the duty to make the journal durable, which a reactor takes over for a write that it would only wait for; another one that wants it meanwhile is told when it is free | reactors, by a doorbell |
 //! | preparer | the next segment of the journal, one ahead; retention | the flusher, and its own clock |
 //! | store writer | the one write connection to SQLite | workers, control |

@@ -18,17 +18,21 @@
 //! A newer `musterd` brings the database to its own version at its first start, wholly or not at all. A copy of what it was is kept beside it
 //! (`store/muster.db.version-N`) and is yours to delete; an older `musterd` refuses a newer database.
 //!
-//! With glibc it sets `GLIBC_TUNABLES` and begins again at once, as the same process, unless that names `glibc.malloc.tcache_count` already
-//! ([why](super::density)): one to three milliseconds of a start that takes 45.
+//! `musterd run` forbids core dumps, raises its limit of open files and has the allocator keep little
+//! ([`ProcessOptions`](crate::server::process::ProcessOptions)); a program that embeds a server sets none of it unless it asks for it.
+//!
+//! Two servers never share an address: the second is refused, and told that perhaps another musterd serves devices there.
 //!
 //! SIGTERM and SIGINT drain: no new connections, what is in flight is finished, devices are told when to come again, the journal is made durable,
-//! exit code 0, all within about ten seconds. After `kill -9` or a
+//! exit code 0, all within about ten seconds. They count from the process's first moment on, as SIGHUP does. A failure of any thread ends the server
+//! the same way with exit code 1, and the last line on standard error names what failed first. After `kill -9` or a
 //! power cut the next start recovers by itself; nothing that was acknowledged is missing.
 //!
 //! # Configuration
 //!
 //! `tools/musterd.toml` shows every setting with its default and what it means. A wrong file is refused with its line, the key and what is
-//! allowed; `musterd check-config --config FILE` says so without starting anything. SIGHUP reads the file again: intervals, limits of links, retention and the log
+//! allowed, and so is a path that can't be used: a directory that is missing or not this user's to write, a socket's path that is too long
+//! (unix(7) allows 107 bytes). `musterd check-config --config FILE` says so without starting anything, and so does `muster-agent check-config`. SIGHUP reads the file again: intervals, limits of links, retention and the log
 //! level apply at once, and the log names the settings that wait for a restart. A wrong file changes nothing then.
 //!
 //! `[server] listen` and `udp` are the two addresses; left alone, UDP has the number of TCP. [`reach`](super::reach) has a table of what a
@@ -36,6 +40,10 @@
 //!
 //! Each link takes a file descriptor. The server raises its soft limit to the hard one; `LimitNOFILE` in the unit sets that. What else a large
 //! fleet needs of the system when all of it comes back at once is in [`storms`](super::storms).
+//!
+//! The units in `tools/systemd` start a server or an agent again however often it fails, after two and five seconds; they make `/run/muster` and
+//! `/run/muster-agent` for sockets that are to be there. A port below 1024 needs `AmbientCapabilities=CAP_NET_BIND_SERVICE` (and the same in
+//! `CapabilityBoundingSet=`) in a drop-in; without systemd, `setcap cap_net_bind_service=+ep` on the program.
 //!
 //! # Backup and restore
 //!

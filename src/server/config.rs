@@ -13,11 +13,21 @@ use std::time::Duration;
 pub use backup::BackupConfig;
 use reader::{Reader, Section};
 
+use super::process::ProcessOptions;
+use crate::admin::listen::bound_as;
+use crate::paths::{PathProblem, check_directory, check_socket, check_socket_length};
+
 /// The port of both protocols, when an address names none.
 pub const DEFAULT_PORT: u16 = 13_000;
 
 /// Where the data is when nobody says otherwise: beside whoever starts the server.
 pub const DEFAULT_DATA_DIRECTORY: &str = "./muster-data";
+
+/// How the data directory is named where something is wrong with it.
+const DATA_SETTING: &str = "server.data_directory (or --data)";
+
+/// How the administration socket is named that the configuration leaves out.
+const DEFAULT_SOCKET_SETTING: &str = "admin.socket (left out: in the data directory)";
 
 /// Largest configuration file, in bytes: a mistaken path to a log or an image is not read into memory.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -58,6 +68,8 @@ pub struct Config {
     pub backup: BackupConfig,
     /// What goes to standard error.
     pub log_level: log::LevelFilter,
+    /// What the server sets for its whole process. Not in the file: the program decides.
+    pub process: ProcessOptions,
 }
 
 /// How administrators reach the server.
@@ -134,6 +146,7 @@ impl Default for Config {
             },
             backup: BackupConfig::default(),
             log_level: log::LevelFilter::Info,
+            process: ProcessOptions::default(),
         }
     }
 }
@@ -263,6 +276,7 @@ impl Config {
             },
             backup: BackupConfig::from_section(&backup)?,
             log_level: log_level(&log)?.unwrap_or(default.log_level),
+            process: default.process,
         };
         config.check_relations(&journal)?;
         Ok(config)
@@ -312,6 +326,38 @@ impl Config {
     #[must_use]
     pub fn admin_socket(&self) -> PathBuf {
         self.admin.socket.clone().unwrap_or_else(|| self.data_directory.join("admin.sock"))
+    }
+
+    /// Looks whether the paths that are named can be used by this user. Changes nothing.
+    ///
+    /// # Errors
+    /// What is wrong, with the settings' names.
+    pub fn check_paths(&self) -> Result<(), Vec<PathProblem>> {
+        let directories = [
+            self.data_directory.clone(),
+            self.identity_directory(),
+            self.store_directory(),
+            self.journal_directory(),
+        ];
+        let mut problems: Vec<_> =
+            directories.iter().filter_map(|path| check_directory(DATA_SETTING, path).err()).collect();
+        // What is wrong with a directory is wrong with what is in it.
+        problems.truncate(1);
+        problems.extend(self.check_admin_socket().err());
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    fn check_admin_socket(&self) -> Result<(), PathProblem> {
+        let (setting, path) = match &self.admin.socket {
+            Some(path) => ("admin.socket", path.clone()),
+            // The directory need not be there yet.
+            None if !self.data_directory.exists() => {
+                let path = self.admin_socket();
+                return check_socket_length(DEFAULT_SOCKET_SETTING, &path, &bound_as(&path));
+            }
+            None => (DEFAULT_SOCKET_SETTING, self.admin_socket()),
+        };
+        check_socket(setting, &path, &bound_as(&path))
     }
 
     /// The settings in which `new` differs, for a reload.

@@ -41,6 +41,8 @@ pub(super) struct Control {
     pub(super) clock_watch: ClockWatch,
     pub(super) counters: Arc<Counters>,
     pub(super) trimmer: Trimmer,
+    /// Whether the process's owner lets the server give its memory back.
+    pub(super) gives_memory_back: bool,
     pub(super) tickets: TicketRounds,
     pub(super) failures: Failures,
 }
@@ -133,10 +135,8 @@ impl Control {
         match self.trimmer.look(self.counters.links_open.get(), handshakes) {
             Trim::Nothing => {}
             Trim::EmptyCaches => self.context.store.release_memory(),
-            Trim::GiveBack => {
-                memory::give_back();
-                memory::let_go_of_code();
-            }
+            Trim::GiveBack if self.gives_memory_back => memory::give_back(),
+            Trim::GiveBack => {}
         }
     }
 

@@ -1,7 +1,5 @@
 //! How many links there may be: what the configuration says, as far as descriptors and memory allow.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use super::config::LinksConfig;
 use crate::lane::reactors::LinkSettings;
 use crate::memory;
@@ -25,17 +23,6 @@ pub(super) fn link_settings(links: &LinksConfig, links_max: u64, reactors: usize
         idle_deadline: links.idle_deadline,
         write_deadline: links.write_deadline,
     }
-}
-
-/// Asks for as many descriptors as the system gives (setrlimit(2)). How many those are.
-pub(super) fn raise_descriptor_limit() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum
-        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
-    {
-        log::warn!("the limit of open files stays as it is: {error}");
-    }
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// How many links there may be: what the configuration says, as far as there are descriptors.

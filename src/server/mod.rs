@@ -20,6 +20,7 @@ pub mod identity;
 mod limits;
 pub mod members;
 pub mod presence;
+pub mod process;
 mod running;
 pub mod sequences;
 mod start;
@@ -41,6 +42,7 @@ use crate::admin::listen::ListenError;
 use crate::journal::{DirectoryError, Journal, OpenError, ReadError};
 use crate::lane::counters::Counters;
 use crate::lane::reactors::{ReactorLanes, ToReactor};
+use crate::paths::{self, PathProblem};
 use crate::reactor::ReactorError;
 use crate::reactor::channel::ChannelError;
 use crate::store::{Store, StoreError};
@@ -65,6 +67,19 @@ pub enum ServerError {
     /// Its data directory.
     #[error(transparent)]
     DataDirectory(#[from] DataDirectoryError),
+    /// An address can't be had.
+    #[error("can't listen on {protocol} {address}: {error}{}", advice(error))]
+    Address {
+        /// TCP or UDP.
+        protocol: &'static str,
+        /// Which address.
+        address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// A path that the configuration names can't be used.
+    #[error("{}", paths::line(.0))]
+    Paths(Vec<PathProblem>),
     /// Its keys and certificates.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -97,6 +112,17 @@ pub enum ServerError {
 impl ServerError {
     fn when(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::System { what: what.into(), error }
+    }
+}
+
+/// What to do about an address that can't be had.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; perhaps another musterd serves devices there: stop it, or give this one addresses of its own ([server] listen and udp, \
+             --listen and --udp)"
+        }
+        _ => " (set another with [server] listen and udp, or --listen and --udp)",
     }
 }
 

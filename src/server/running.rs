@@ -111,3 +111,26 @@ impl Drop for Running {
         self.end();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::alarm::Alarm;
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_while_the_server_ends_is_its_failure() {
+        for has_alarm in [true, false] {
+            let (failures, receiver) = Failures::new();
+            // Nobody reads it any more: what happens at the end counts all the same.
+            drop(receiver);
+            let mut running = Running::nothing(failures.clone());
+            let of_thread = failures.clone();
+            running.reactors.push(std::thread::spawn(move || {
+                let _alarm = has_alarm.then(|| Alarm::new("a reactor", of_thread));
+                panic!("as it is meant to");
+            }));
+            drop(running);
+            assert_eq!(failures.first(), Some("a reactor has panicked; the log says where"));
+        }
+    }
+}

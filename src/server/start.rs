@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::Builder;
 
+use crossbeam_channel::bounded;
+
 use super::admin_parts::{Counted, OpenLinks, StoredEvents};
 use super::alarm::{Alarm, Failures};
 use super::backend::{BackendParts, LiveBackend};
@@ -17,8 +19,9 @@ use super::control::{Control, ControlThread};
 use super::data_directory::DataDirectory;
 use super::event_log::{self, seconds};
 use super::identity::Identity;
-use super::limits::{allowed_kept, allowed_links, link_settings, raise_descriptor_limit};
+use super::limits::{allowed_kept, allowed_links, link_settings};
 use super::presence::{Announcer, Rounds};
+use super::process::descriptors;
 use super::running::Running;
 use super::sequences::WriteBack;
 use super::steward::{StewardThread, StewardTools};
@@ -31,12 +34,10 @@ use crate::journal::Opened;
 use crate::lane::counters::Counters;
 use crate::lane::permits::Permits;
 use crate::lane::reactors::ReactorLanes;
-use crate::memory;
 use crate::reactor::channel::ServerTls;
 use crate::reactor::port::Port;
 use crate::reactor::{Clock, Reactor, listener, random};
 use crate::store::{FILE_NAME, Store};
-use crossbeam_channel::bounded;
 
 /// Jobs that may be with workers and the store at a time, in jobs. Each holds an upload of up to a few megabytes; a device that
 /// finds none free is told to come later.
@@ -46,8 +47,7 @@ const JOBS_MAX: usize = 512;
 const REACTORS_MAX: usize = 64;
 
 pub(super) fn start(config: Config) -> Result<Server, ServerError> {
-    memory::forbid_core_dumps();
-    memory::keep_little();
+    config.process.apply();
     // The first draw takes 128 KiB for good: now, before a fleet is loaded, so that they never stand in the middle of what may be given back.
     let seed = random();
     let (failures, received) = Failures::new();
@@ -55,12 +55,14 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let mut running = Running::nothing(failures.clone());
     let clock = Clock::new();
     let now = clock.now().wall;
+    // Before anything is made.
+    config.check_paths().map_err(ServerError::Paths)?;
     // Names of devices and what is installed on them are nobody else's business.
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(&config.data_directory)
-        .map_err(ServerError::when(format!("make {}", config.data_directory.display())))?;
+        .map_err(ServerError::when(format!("make the data directory {}", config.data_directory.display())))?;
     // Before anything in it is opened: a newer server would bring the database of one that runs to its own version.
     running.data_directory = Some(DataDirectory::lock(&config.data_directory)?);
     // Then the identity: without it nothing else may be made, or the next start would take the directory for a damaged one.
@@ -69,6 +71,8 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let database = config.store_directory().join(FILE_NAME);
     let identity = Arc::new(Identity::open_or_create(&identity_directory, &[&database], now)?);
     let store = open_store(&config)?;
+    let of_store = failures.clone();
+    store.on_panic(move |thread| of_store.tell_panic(thread));
     let (clock, clock_change) = clock.watched(store.last_wall_time()?);
     let now = clock.now().wall;
     let Opened { journal, flusher, preparer, .. } = event_log::open(&config, &store, now)?;
@@ -76,7 +80,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let counters = Counters::new();
     let permits = Permits::new(JOBS_MAX);
     let (jobs, assignments) = bounded(JOBS_MAX);
-    let descriptors = raise_descriptor_limit();
+    let descriptors = descriptors();
     let settings_links_max = allowed_links(&config.links, descriptors);
     let kept_max = allowed_kept(&config.links, settings_links_max);
     store.set_kept_max(kept_max)?;
@@ -85,8 +89,11 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = config.reactors.unwrap_or(cores).clamp(1, REACTORS_MAX);
     let settings = link_settings(&config.links, settings_links_max, count);
-    let listeners = listener::bind(config.listen, count)
-        .map_err(ServerError::when(format!("listen on {}", config.listen)))?;
+    let listeners = listener::bind(config.listen, count).map_err(|error| ServerError::Address {
+        protocol: "TCP",
+        address: config.listen,
+        error,
+    })?;
     let mut addresses = Vec::new();
     for listener in &listeners {
         let address =
@@ -217,6 +224,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         rounds: Rounds::new(announcer),
         counters: counters.clone(),
         trimmer: Trimmer::default(),
+        gives_memory_back: config.process.keep_memory_small,
         tickets,
         failures: failures.clone(),
     })?);
@@ -265,8 +273,11 @@ fn open_port(
     {
         return Ok(port);
     }
-    Port::open(address, clock.clone(), counters.clone())
-        .map_err(ServerError::when(format!("hear datagrams on UDP {address} (set another with --udp)")))
+    Port::open(address, clock.clone(), counters.clone()).map_err(|error| ServerError::Address {
+        protocol: "UDP",
+        address,
+        error,
+    })
 }
 
 fn open_store(config: &Config) -> Result<Store, ServerError> {

@@ -7,10 +7,10 @@ const LINKS_MIN: u64 = 128;
 /// Handshakes, and links that end, in a second in which nothing much goes on, at most.
 const QUIET_MAX: u64 = 32;
 
-/// When a start is over, in looks: what it needed of memory, and of the program itself, is given back then.
+/// When a start is over, in looks: what it needed of memory is given back then.
 const START_LOOKS: u32 = 2;
 
-/// After how many looks memory is given back once more: by then what the end of a storm itself needed is free too, and nobody needs the code for it.
+/// After how many looks memory is given back once more: by then what the end of a storm itself needed is free too.
 const AFTERMATH_LOOKS: u32 = 2;
 
 /// What is to be done about memory now.

@@ -23,6 +23,7 @@ pub(crate) fn server(directory: &std::path::Path) -> Server {
     config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.journal.segment_bytes = 1 << 20;
     config.reactors = Some(2);
+    config.process.raise_descriptor_limit = true;
     Server::start(config).unwrap()
 }
 

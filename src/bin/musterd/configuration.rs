@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use muster::paths;
 use muster::server::config::Config;
 
 use crate::Failure;
@@ -37,6 +38,9 @@ pub(crate) fn check(check: &CheckConfig) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     };
     let config = Config::load(&path).map_err(Failure::usage)?;
+    config
+        .check_paths()
+        .map_err(|problems| Failure::refused(format!("{}: {}", path.display(), paths::line(&problems))))?;
     println!(
         "{}: ok (data in {}, devices connect to {})",
         path.display(),

@@ -8,6 +8,8 @@ mod demo;
 mod journal;
 mod run;
 
+use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -35,10 +37,35 @@ impl Failure {
 }
 
 fn main() -> ExitCode {
+    // Before anything that takes time.
+    let signals = is_run(std::env::args_os().nth(1)).then(run::catch_signals);
     let arguments = Arguments::parse();
-    let done = match arguments.command {
-        None => run::command(&arguments.run),
-        Some(Command::Run(run)) => run::command(&run),
+    let panicked = |_| Err(Failure::refused("it has panicked; the log says where"));
+    // Nothing is used after a panic: what it unwinds through ends the server's parts.
+    match catch_unwind(AssertUnwindSafe(|| dispatch(arguments, signals))).unwrap_or_else(panicked) {
+        Ok(code) => {
+            logging::flush();
+            code
+        }
+        Err(failure) => {
+            logging::last_line(&format!("musterd: {}", failure.message));
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Whether the first argument leaves it at `run`, or says so.
+fn is_run(first: Option<OsString>) -> bool {
+    first.is_none_or(|first| first == "run" || first.as_encoded_bytes().starts_with(b"-"))
+}
+
+fn dispatch(
+    arguments: Arguments,
+    signals: Option<std::io::Result<signal_hook::iterator::Signals>>,
+) -> Result<ExitCode, Failure> {
+    match arguments.command {
+        None => run::command(&arguments.run, signals),
+        Some(Command::Run(run)) => run::command(&run, signals),
         Some(Command::Demo(arguments)) => Ok(demo::run(&arguments)),
         Some(Command::Journal(command)) => journal::command(&command),
         Some(Command::Backup(arguments)) => backup::command(&arguments),
@@ -50,16 +77,6 @@ fn main() -> ExitCode {
         }
         Some(Command::Ctl { arguments }) => {
             Ok(muster::client::cli::main(std::iter::once("musterctl".into()).chain(arguments)))
-        }
-    };
-    match done {
-        Ok(code) => {
-            logging::flush();
-            code
-        }
-        Err(failure) => {
-            logging::last_line(&format!("musterd: {}", failure.message));
-            ExitCode::from(failure.code)
         }
     }
 }

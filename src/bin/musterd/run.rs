@@ -4,10 +4,11 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use muster::client::{Address, Client};
+use muster::logging;
 use muster::server::Server;
 use muster::server::config::{Config, DEFAULT_PORT};
+use muster::server::process::ProcessOptions;
 use muster::wire::api::NewToken;
-use muster::{logging, memory};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -21,16 +22,19 @@ macro_rules! say {
     }};
 }
 
-/// `musterd run`
-pub(crate) fn command(run: &Run) -> Result<ExitCode, Failure> {
-    memory::begin_with_small_caches();
+/// What is caught: until then these end the process, whatever they ask for.
+pub(crate) fn catch_signals() -> std::io::Result<Signals> {
+    Signals::new([SIGTERM, SIGINT, SIGHUP])
+}
+
+/// `musterd run`. `signals`: caught since the process began.
+pub(crate) fn command(run: &Run, signals: Option<std::io::Result<Signals>>) -> Result<ExitCode, Failure> {
+    let mut signals = signals
+        .unwrap_or_else(catch_signals)
+        .map_err(|error| Failure::refused(format!("can't handle signals: {error}")))?;
     let config = settings(run)?;
     logging::start(config.log_level)
         .map_err(|error| Failure::refused(format!("can't start logging: {error}")))?;
-    raise_descriptor_limit();
-    // Before the server starts its threads, so that no signal finds the process without a handler.
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
-        .map_err(|error| Failure::refused(format!("can't handle signals: {error}")))?;
     let mut server = Server::start(config.clone()).map_err(Failure::refused)?;
     let devices = server.addresses().first().copied().unwrap_or(config.listen);
     say!(
@@ -64,6 +68,7 @@ pub(crate) fn command(run: &Run) -> Result<ExitCode, Failure> {
 /// The file's settings, and over them the command line's.
 fn settings(run: &Run) -> Result<Config, Failure> {
     let mut config = configuration::load(&run.place)?;
+    config.process = ProcessOptions::DAEMON;
     if let Some(listen) = run.listen {
         config.listen = listen;
     }
@@ -71,16 +76,6 @@ fn settings(run: &Run) -> Result<Config, Failure> {
         config.udp = Some(udp);
     }
     Ok(config)
-}
-
-/// Each link takes a descriptor: the soft limit is for programs that use select(2), so it goes up to the hard one.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        log::warn!("can't raise the limit of open files: {error}");
-    }
 }
 
 fn reload(run: &Run, server: &mut Server) {

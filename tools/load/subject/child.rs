@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use muster::logging;
 use muster::server::Server;
 use muster::server::config::Config;
-use muster::{logging, memory};
+use muster::server::process::ProcessOptions;
 use serde::{Deserialize, Serialize};
 
 use super::directory::of_same_run;
@@ -48,8 +49,6 @@ pub(crate) const DRAIN: &str = "drain";
 
 /// The hidden command `server`.
 pub(crate) fn run() -> Result<(), Failure> {
-    // As musterd does.
-    memory::begin_with_small_caches();
     let mut lines = std::io::stdin().lock().lines();
     let first = lines.next().and_then(Result::ok).unwrap_or_default();
     let setting: ChildSetting = serde_json::from_str(&first)
@@ -60,6 +59,8 @@ pub(crate) fn run() -> Result<(), Failure> {
     config.reactors = setting.reactors;
     config.links.max = LINKS_MAX;
     config.links.max_kept_connections = Some(LINKS_MAX);
+    // As musterd does.
+    config.process = ProcessOptions::DAEMON;
     let server = Server::start(config).map_err(Failure::refused)?;
     let address = server.addresses().first().copied().unwrap_or(setting.listen);
     let serving = Serving { address, admin: server.admin_socket() };
