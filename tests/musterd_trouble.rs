@@ -1,4 +1,5 @@
-//! `musterd` and `muster-agent` as processes in trouble: a log that nobody reads, floods of strangers, a pause.
+//! `musterd` and `muster-agent` as processes in trouble: a log that nobody reads, floods of strangers, a
+//! pause.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 #![cfg(feature = "server")]
 

@@ -138,7 +138,7 @@ async fn tell(shared: &Arc<Shared>, waits: bool, wait: Wait, lines: &LinesSender
         let mut came = Vec::new();
         while !operation.waiting.is_empty() {
             let many = tokio::select! {
-                // What has come counts, however late it is looked at.
+                // An outcome that is there counts, however late it is looked at.
                 biased;
                 many = outcomes.recv_many(&mut came, PIECE_OUTCOMES_MAX) => many,
                 () = tokio::time::sleep_until(deadline) => 0,

@@ -1,4 +1,4 @@
-//! How much of the administration socket each kind of client may take.
+//! Shares of the administration socket, by kind of client.
 //!
 //! ```text
 //! CONNECTIONS_MAX ─┬─ FOLLOWERS_MAX  streams of events, without end
@@ -13,7 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::error::ApiError;
 use crate::wire::api::{ErrorCode, Limit};
 
-/// Clients at once, in connections. Each costs a few kilobytes; people and scripts need a handful, followers one each.
+/// Clients at once, in connections. Each costs a few kilobytes; people and scripts need a handful, followers
+/// one each.
 pub const CONNECTIONS_MAX: usize = 64;
 
 /// Followers of events at once, in followers: programs that pass events on, and people who watch.
@@ -22,12 +23,12 @@ pub const FOLLOWERS_MAX: usize = 32;
 /// Requests that wait for devices at once, in requests.
 pub const WAITS_MAX: usize = 16;
 
-/// What is left for everybody else, in connections.
+/// Places for everybody else, in connections.
 const RESERVE: usize = 16;
 
 const _: () = assert!(FOLLOWERS_MAX + WAITS_MAX + RESERVE <= CONNECTIONS_MAX);
 
-/// What is taken, and what is left. Clones share it.
+/// The places, free and taken. Clones share them.
 #[derive(Clone)]
 pub(super) struct Capacity {
     pub(super) connections: Arc<Semaphore>,
@@ -66,7 +67,7 @@ impl Capacity {
         })
     }
 
-    /// What is allowed, and how much of it is taken.
+    /// The limits, and how far they are used.
     pub(super) fn limits(&self) -> [Limit; 3] {
         let limit = |name: &str, max: usize, left: &Semaphore| {
             let used = max.saturating_sub(left.available_permits()) as u64;

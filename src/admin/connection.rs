@@ -32,13 +32,14 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// How long a request may take until its answer begins, its body's arrival included, in seconds. A client waits a little longer.
 const ANSWER_SECONDS_MAX: u64 = 25;
 
-/// How long a client waits for a place before it is told that there is none, in seconds: a burst of short requests is served in that time.
+/// Time that a client waits for a place before it is refused, in seconds: a burst of short requests is served
+/// in it.
 const PLACE_SECONDS_MAX: u64 = 5;
 
 /// Clients at once that are told so, in connections beside the others.
 const REFUSALS_MAX: usize = 8;
 
-/// How long the head of a request may take that is refused, in seconds.
+/// Time that the head of a request may take that is refused, in seconds.
 const REFUSED_HEAD_SECONDS_MAX: u64 = 2;
 
 /// How long requests in flight may take when the server stops, in seconds.
@@ -61,7 +62,8 @@ pub(super) async fn serve(
     let mut connections = JoinSet::new();
     let mut should_stop = pin!(stopped(stopping.clone()));
     loop {
-        // Without a permit nothing is accepted: the next client waits in the backlog, and is told when that takes long.
+        // Without a permit nothing is accepted: the next client waits in the backlog, and is told when that
+        // takes long.
         let place = tokio::select! {
             () = &mut should_stop => break,
             place = place(&capacity.connections, &refusals, if is_full { 0 } else { PLACE_SECONDS_MAX }) => place?,
@@ -109,7 +111,7 @@ pub(super) async fn serve(
     Ok(())
 }
 
-/// What the next connection is accepted for.
+/// The purpose for which the next connection is accepted.
 enum Place {
     Client(OwnedSemaphorePermit),
     /// To be told that there is no place.

@@ -78,8 +78,8 @@ mod tests {
 
     use super::*;
 
-    /// The system takes more for a Unix socket only when three quarters of its buffer are read (unix(7), Linux): a client that takes a byte now
-    /// and then is as good as one that takes none.
+    /// The system takes more for a Unix socket only when three quarters of its buffer are read (unix(7),
+    /// Linux): a client that takes a byte now and then is as good as one that takes none.
     #[test]
     #[cfg(target_os = "linux")]
     fn a_client_that_reads_a_byte_now_and_then_is_cut_off_too() {

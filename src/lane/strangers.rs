@@ -1,7 +1,8 @@
 //! Connections that ended without a valid identity, for the log: counted, and summarised now and then.
 //!
-//! Health checks, port scans and floods come without end, and thousands of them in a second: a line for each would cost more than they do.
-//! Reactors count them here by reason, with an example of each; one thread asks every second whether there is something to say.
+//! Health checks, port scans and floods come without end, and thousands of them in a second: a line for each
+//! would cost more than they do. Reactors count them here by reason, with an example of each; one thread asks
+//! every second whether there is something to say.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,10 +11,11 @@ use parking_lot::Mutex;
 use super::counters::Counter;
 use crate::machine::close::CloseReason;
 
-/// Longest pause between two lines about the same reason, in seconds. It doubles from one second on for as long as the reason goes on.
+/// Longest pause between two lines about the same reason, in seconds. It doubles from one second on for as
+/// long as the reason goes on.
 const PAUSE_SECONDS_MAX: u64 = 60;
 
-/// What was counted for one reason.
+/// The count of one reason.
 #[derive(Debug, Default)]
 struct Ended {
     count: Counter,
@@ -50,13 +52,13 @@ impl Strangers {
         }
     }
 
-    /// How many there were.
+    /// Their number since the start.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.by_reason.iter().map(|ended| ended.count.get()).sum()
     }
 
-    /// The next example is to be a new one.
+    /// Takes the example out: the next one will be new.
     fn take_example(&self, place: usize) -> String {
         let Some(ended) = self.by_reason.get(place) else { return String::new() };
         let example = std::mem::take(&mut *ended.example.lock());
@@ -65,7 +67,7 @@ impl Strangers {
     }
 }
 
-/// What was said of one reason.
+/// The last summary of one reason.
 #[derive(Clone, Copy, Default)]
 struct Said {
     count: u64,
@@ -73,7 +75,7 @@ struct Said {
     next_second: u64,
 }
 
-/// The one that asks. It remembers what it has said.
+/// Writes the summaries, and remembers what it has said.
 pub struct StrangerSummary {
     said: Vec<Said>,
 }
@@ -85,8 +87,8 @@ impl Default for StrangerSummary {
 }
 
 impl StrangerSummary {
-    /// The line that is to be written now, `second` seconds since some start; asked once a second. A reason that is new is said at once,
-    /// one that goes on ever less often, and nothing when nobody came.
+    /// The line to write now, `second` seconds since some start; asked once a second. A reason that is new is
+    /// said at once, one that goes on ever less often, and nothing when nobody came.
     pub fn line(&mut self, strangers: &Strangers, second: u64) -> Option<String> {
         let mut is_due = false;
         let mut news = Vec::new();

@@ -1,12 +1,12 @@
-//! How often one place in the program may speak.
+//! The rate at which one place in the program may write lines.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use log::Level;
 
-/// Lines that one place in the program may write in a second, in lines: what comes with each of many devices is said of some of them, and
-/// the others are counted.
+/// Lines that one place in the program may write in a second, in lines: what comes with each of many devices
+/// is said of some of them, and the others are counted.
 pub const LINES_PER_SECOND_MAX: u32 = 50;
 
 /// When what was left out is summarised.
@@ -58,7 +58,7 @@ impl Places {
         if spoken.left_out == 1 { Verdict::FirstLeftOut } else { Verdict::Silent }
     }
 
-    /// What was left out since this was asked last, by place.
+    /// Takes out the numbers of lines that were left out, by place.
     pub(super) fn take_left_out(&mut self) -> Vec<(Level, &'static str, u64)> {
         let mut all: Vec<_> = self
             .spoken

@@ -1,4 +1,4 @@
-//! What a line looks like: for people with a time, for journald with its priority.
+//! The form of a line: for people with a time, for journald with its priority.
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
@@ -8,7 +8,7 @@ use log::Level;
 /// Longest message, in bytes. The rest is cut off.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
-/// How lines are written.
+/// The form of lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Style {
     /// Time, level and module before each message.
@@ -18,8 +18,9 @@ pub(super) enum Style {
 }
 
 impl Style {
-    /// How `out` wants it, by what systemd says of the stream that it gave the process: `DEVICE:INODE` of the journal's socket
-    /// (systemd.exec(5), `$JOURNAL_STREAM`). Who inherits the variable with another standard error is not connected to the journal.
+    /// The form for `out`, by what systemd says of the stream that it gave the process: `DEVICE:INODE` of the
+    /// journal's socket (systemd.exec(5), `$JOURNAL_STREAM`). A process that inherits the variable with
+    /// another standard error is not connected to the journal.
     pub(super) fn of(out: &File, journal_stream: Option<&str>) -> Self {
         let said = journal_stream.and_then(|said| {
             let (device, inode) = said.split_once(':')?;
@@ -29,8 +30,8 @@ impl Style {
         if said.is_some() && said == is { Self::Journal } else { Self::Plain }
     }
 
-    /// A message with everything before it, and the end of the line. Further lines of the message are indented, so that no message can
-    /// look like another one, and control characters are shown as escapes.
+    /// A message with everything before it, and the end of the line. Further lines of the message are
+    /// indented, so that no message can look like another one, and control characters are shown as escapes.
     pub(super) fn write(self, out: &mut String, level: Level, target: &str, message: fmt::Arguments<'_>) {
         // Writing to a string does not fail; a value that can't be shown ends its message there.
         let _ = match self {

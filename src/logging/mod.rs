@@ -1,12 +1,14 @@
-//! Floor 2: the log of a program, on standard error, that nobody waits for.
+//! Layer 2: the log of a program, on standard error, that nobody waits for.
 //!
-//! [`start`] installs it; only programs do, the library logs through [`log`] and leaves the choice to whoever embeds it. A thread that logs
-//! puts its line into a bounded queue ([`queue`]); one thread writes. A pipe that nobody reads fills the queue, and then lines are dropped
-//! and counted. A place in the program that speaks more than [`LINES_PER_SECOND_MAX`] times a second is cut short ([`limit`]), so that a
-//! fleet that comes back writes tens of lines and not one for each device.
+//! [`start`] installs it; only programs do, the library logs through [`log`] and leaves the choice to the
+//! program. A thread that logs puts its line into a bounded queue (`queue`); one thread writes. A pipe that
+//! nobody reads fills the queue, and then lines are dropped and counted. A place in the program that speaks
+//! more than [`LINES_PER_SECOND_MAX`] times a second is cut short (`limit`), so that a fleet that comes
+//! back writes tens of lines and not one for each device.
 //!
-//! `RUST_LOG` chooses levels by module as env_logger documents it (the same parser, `env_filter`); without it the level is the
-//! configuration's. Under systemd (`JOURNAL_STREAM`, systemd.exec(5)) lines carry journald's priorities (sd-daemon(3)) and no time.
+//! `RUST_LOG` chooses levels by module as env_logger documents it (the same parser, `env_filter`); without it
+//! the level is the configuration's. Under systemd (`JOURNAL_STREAM`, systemd.exec(5)) lines carry journald's
+//! priorities (sd-daemon(3)) and no time.
 #![forbid(unsafe_code)]
 
 mod limit;
@@ -28,10 +30,11 @@ use limit::{Place, Places};
 use line::Style;
 use queue::Queue;
 
-/// How long the end of the process waits for the queue to be written, in milliseconds.
+/// Longest time that the end of the process waits for the queue to be written, in milliseconds.
 const END_MILLISECONDS_MAX: u64 = 2_000;
 
-/// How long a thread that panics waits for its message to be written, in milliseconds: the process may be aborted next.
+/// Longest time that a thread that panics waits for its message to be written, in milliseconds: the process
+/// may be aborted next.
 const PANIC_MILLISECONDS_MAX: u64 = 500;
 
 /// Libraries that say more than anybody wants to know.
@@ -50,8 +53,8 @@ struct Logger {
     started: Instant,
 }
 
-/// Starts logging to standard error at this level, and sends panics there. Does nothing when the process has a logger already: it belongs
-/// to whoever embeds this.
+/// Starts logging to standard error at this level, and sends panics there. Does nothing when the process has
+/// a logger already: it belongs to the program that embeds this.
 ///
 /// # Errors
 /// When the system gives no thread, or standard error is closed.
@@ -111,7 +114,8 @@ pub fn flush() {
     }
 }
 
-/// Writes the line that says why the program ends, behind everything that was logged, and waits for it like [`flush`].
+/// Writes the line that says why the program ends, behind everything that was logged, and waits for it like
+/// [`flush`].
 pub fn last_line(text: &str) {
     match LOGGER.get() {
         None => eprintln!("{text}"),

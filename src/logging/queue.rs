@@ -10,13 +10,13 @@ use parking_lot::{Condvar, Mutex};
 /// Most bytes that wait, in bytes; as many again may be with the thread that writes.
 const QUEUE_BYTES_MAX: usize = 256 * 1024;
 
-/// What is kept of them for warnings and errors, in bytes: a flood of information must not be what hides them.
+/// Share of it for warnings and errors alone, in bytes: a flood of information must not hide them.
 const RESERVE_BYTES: usize = 64 * 1024;
 
 /// Memory that is kept when nothing waits, in bytes.
 const KEPT_BYTES: usize = 4 * 1024;
 
-/// How long to wait for a standard error that somebody made non-blocking, in milliseconds.
+/// Pause before another try with a standard error that somebody made non-blocking, in milliseconds.
 const RETRY_MILLISECONDS: u64 = 20;
 
 #[derive(Default)]
@@ -75,8 +75,8 @@ impl Queue {
         }
     }
 
-    /// Writes what comes, for as long as the process lives. `more` says what is to be added: given how many lines were dropped behind what
-    /// was just taken, and whether it is time for summaries.
+    /// Writes what comes, for as long as the process lives. `more` says what is to be added: given how many
+    /// lines were dropped behind what was just taken, and whether it is time for summaries.
     pub(super) fn write(&self, mut out: impl Write, more: impl Fn(u64, bool) -> String) {
         let mut bytes = Vec::new();
         loop {
@@ -91,7 +91,8 @@ impl Queue {
         }
     }
 
-    /// Waits until there is something to write, and takes it. How many lines were dropped behind it, and whether it is time for summaries.
+    /// Waits until there is something to write, and takes it. Returns how many lines were dropped behind it,
+    /// and whether it is time for summaries.
     fn take(&self, bytes: &mut Vec<u8>) -> (u64, bool) {
         let mut waiting = self.waiting.lock();
         waiting.is_writing = false;

@@ -307,7 +307,8 @@ impl Caller {
         self.actions.pop_front()
     }
 
-    /// The server did not run for a while, and may not have heard yet who came: no deadline is looked at before `moment`.
+    /// The server did not run for a while, and may not have heard yet who came: no deadline is looked at
+    /// before `moment`.
     pub fn judge_from(&mut self, moment: Moment) {
         self.judges_from = self.judges_from.max(moment);
     }

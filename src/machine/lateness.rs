@@ -1,12 +1,15 @@
-//! Turns that begin late: the process was stopped (SIGSTOP, a virtual machine's pause), or the thread waited for a disk.
+//! Turns that begin late: the process was stopped (SIGSTOP, a virtual machine's pause), or the thread waited
+//! for a disk.
 //!
-//! What peers said meanwhile has not been read, and what they sent to a paused machine is only on its way again: TCP repeats it after
-//! about as long as it was not answered (RFC 6298). So the silence is not theirs, and after a late turn no deadline is judged for as long
-//! as the turn was late. What has come is read in that time, and moves the deadlines of those who are there.
+//! The words of peers have not been read meanwhile, and what they sent to a paused machine is only on its way
+//! again: TCP repeats it after about as long as it was not answered (RFC 6298). So the silence is not theirs,
+//! and after a late turn no deadline is judged for as long as the turn was late. The loop reads in that time,
+//! which moves the deadlines of those who are there.
 
 use crate::wire::time::Moment;
 
-/// From which delay on a turn is late, in milliseconds: a loaded machine is late by tens of them all the time.
+/// From which delay on a turn is late, in milliseconds: a loaded machine is late by tens of them all the
+/// time.
 const LATE_MILLISECONDS_MIN: u64 = 1_000;
 
 /// When deadlines may be judged, in a loop that takes turns.
@@ -17,14 +20,15 @@ pub struct Lateness {
 }
 
 impl Lateness {
-    /// Of a loop that forgives so many seconds at most, however late it is.
+    /// The lateness of a loop that forgives this many seconds at most.
     #[must_use]
     pub fn new(grace_seconds_max: u64) -> Self {
         Self { judges_from: Moment(0), grace_seconds_max }
     }
 
-    /// A turn begins at `now`. The one before began at `began`; its end, when the wait began, was `waited_from`; the wait should have ended
-    /// at `until`, or may have been endless. By how many milliseconds the turn is late, when it is.
+    /// A turn begins at `now`. The one before began at `began`; its end, when the wait began, was
+    /// `waited_from`; the wait should have ended at `until`, or may have been endless. By how many
+    /// milliseconds the turn is late, when it is.
     pub fn turn(
         &mut self,
         began: Moment,

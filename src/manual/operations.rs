@@ -102,18 +102,20 @@
 //!
 //! # When the process stands still
 //!
-//! A server that was stopped (SIGSTOP, a virtual machine's pause) or waited for its disk finds every deadline passed when it goes on, though
-//! nobody was silent: it was deaf. After a turn that begins a second or more late it therefore judges no deadline, of links, handshakes,
-//! writes and jobs, for as long as it was late (a minute at most), and reads meanwhile; calls wait two seconds before their next step. The
-//! log says how long it was. An agent does the same.
+//! A server that was stopped (SIGSTOP, a virtual machine's pause) or waited for its disk finds every deadline
+//! passed when it goes on, though nobody was silent: it was deaf. After a turn that begins a second or more
+//! late it therefore judges no deadline, of links, handshakes, writes and jobs, for as long as it was late (a
+//! minute at most), and reads meanwhile; calls wait two seconds before their next step. The log says how long
+//! it was. An agent does the same.
 //!
 //! # Many administrators
 //!
-//! The administration socket takes 64 clients at once. Of these 32 may follow events and 16 may wait for devices (`--wait`), so that requests
-//! which are answered at once always find a place; `musterctl status` shows under 'limits' how many there are of each. One client more is
-//! refused with a reason (503, `busy`): a follower or one that waits at once, any other after five seconds in which no place became free.
-//! Clients that do not read what they asked for are cut off after 30 seconds, and requests that announce more than 64 KiB are refused
-//! before they begin (413, `too_large`).
+//! The administration socket takes 64 clients at once. Of these 32 may follow events and 16 may wait for
+//! devices (`--wait`), so that requests which are answered at once always find a place; `musterctl status`
+//! shows under 'limits' how many there are of each. One client more is refused with a reason (503, `busy`): a
+//! follower or one that waits at once, any other after five seconds in which no place became free. Clients
+//! that do not read what they asked for are cut off after 30 seconds, and requests that announce more than 64
+//! KiB are refused before they begin (413, `too_large`).
 //!
 //! # Removed devices
 //!
@@ -126,14 +128,17 @@
 //! road to the server. Every closed link, every refusal and every dropped datagram has a named reason with a counter: `musterctl status` shows them,
 //! and `muster-agent status` on the device those of wakes.
 //!
-//! The log goes to standard error, with RFC 3339 times; its level is `[log] level` (`log_level` of the agent), and `RUST_LOG` sets it for
-//! single modules. Under systemd, which names the journal in `JOURNAL_STREAM`, lines carry journald's priorities instead, and no time of
-//! their own: `journalctl -u musterd -p warning` works. Nothing waits for the log: a thread of its own writes it, from a queue of 256 KiB.
-//! When nobody reads it the queue fills, further lines are dropped, and one line says how many as soon as there is room; `musterctl status`
-//! shows the number. The last quarter of the queue is for warnings and errors. At the end of the process the queue has two seconds.
+//! The log goes to standard error, with RFC 3339 times; its level is `[log] level` (`log_level` of the
+//! agent), and `RUST_LOG` sets it for single modules. Under systemd, which names the journal in
+//! `JOURNAL_STREAM`, lines carry journald's priorities instead, and no time of their own: `journalctl -u
+//! musterd -p warning` works. Nothing waits for the log: a thread of its own writes it, from a queue of 256
+//! KiB. When nobody reads it the queue fills, further lines are dropped, and one line says how many as soon
+//! as there is room; `musterctl status` shows the number. The last quarter of the queue is for warnings and
+//! errors. At the end of the process the queue has two seconds.
 //!
-//! The log stays readable under a flood. Connections that end without a valid identity (health checks, port scans, removed devices) have no
-//! lines of their own: one line counts them by reason, with an example of each, at most once a second and once a minute when the same goes on.
-//! Everything else that is said of single devices is said 50 times a second at most, by each place in the program; what was left out
-//! is counted. `RUST_LOG=debug` shows every connection.
+//! The log stays readable under a flood. Connections that end without a valid identity (health checks, port
+//! scans, removed devices) have no lines of their own: one line counts them by reason, with an example of
+//! each, at most once a second and once a minute when the same goes on. Everything else that is said of
+//! single devices is said 50 times a second at most, by each place in the program; what was left out is
+//! counted. `RUST_LOG=debug` shows every connection.
 #![forbid(unsafe_code)]

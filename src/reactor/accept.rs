@@ -21,7 +21,7 @@ pub const HANDSHAKES_BEYOND_MAX: u64 = 64;
 /// backlog, and what ends elsewhere in the process is not told here.
 const ACCEPT_PAUSE_MILLISECONDS: u64 = 100;
 
-/// How long nothing more is said of connections that can't be accepted, in seconds. The counter goes on.
+/// Shortest time between two warnings that connections can't be accepted, in seconds. The counter goes on.
 const WARN_AGAIN_SECONDS: u64 = 10;
 
 impl<B: Backend> Reactor<B> {
@@ -83,7 +83,7 @@ impl<B: Backend> Reactor<B> {
             match self.admission.entry(self.now.moment, has_room) {
                 Entry::Now => return true,
                 Entry::At(_) => return false,
-                // Whose handshake did not get on while this thread did not run is not to blame.
+                // No handshake could get on while this thread did not run.
                 Entry::Full(_) if self.now.moment < self.lateness.judges_from() => return false,
                 Entry::Full(_) => match self.admission.to_evict(self.now.moment) {
                     Some(link) => self.evict(link),

@@ -31,7 +31,8 @@ const SENDS_PER_TURN: usize = 256;
 /// Letters that may wait, in letters. What finds no room is a step of a call, which then ends by its own deadline.
 const LETTERS_MAX: usize = 65_536;
 
-/// How long what is due is not judged after a pause of the process, in seconds at most: links are read and answer within one.
+/// Longest time after a pause of the process in which nothing is judged, in seconds: links are read and
+/// answer within one.
 const GRACE_SECONDS_MAX: u64 = 2;
 
 /// A datagram on its way out.
@@ -57,7 +58,8 @@ pub trait PortOwner: Send + 'static {
     /// When to poll again by itself.
     fn next_timeout(&self) -> Option<Moment>;
 
-    /// The thread did not run for a while: what is due is not judged before `moment`, so that what has come meanwhile is heard first.
+    /// The thread did not run for a while: what is due is not judged before `moment`, so that what has come
+    /// meanwhile is heard first.
     fn judge_from(&mut self, moment: Moment);
 }
 

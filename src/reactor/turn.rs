@@ -38,8 +38,8 @@ const READS_PER_TURN: usize = 512;
 /// Letters to a reactor that may wait besides the outcomes of jobs, in letters.
 const CONTROL_LETTERS_MAX: usize = 65_536;
 
-/// How long deadlines are not judged after a pause of the process, in seconds at most: a network has forgotten links that were longer without a
-/// word, and their devices come on new ones.
+/// Longest time after a pause of the process in which no deadline is judged, in seconds: a network has
+/// forgotten links that were silent for longer, and their devices come on new ones.
 const GRACE_SECONDS_MAX: u64 = 60;
 
 /// A reactor could not start, or can't go on.

@@ -73,7 +73,7 @@ const ACTIONS_PER_TURN_MAX: usize = 256;
 /// Most messages of the server in one turn.
 const MESSAGES_PER_TURN_MAX: usize = 256;
 
-/// How long the server's silence is not judged after a pause of the agent, in seconds at most.
+/// Longest time after a pause of the agent in which the server's silence is not judged, in seconds.
 const GRACE_SECONDS_MAX: u64 = 60;
 
 /// Most readiness events of one poll: a link, a few files, some local programs.
@@ -287,7 +287,7 @@ impl Agent {
             let timeout = self.timeout(&waits_from);
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
-                // What is ready has been told by nobody: the next poll does.
+                // The next poll tells what is ready.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
                 Err(error) => return Err(error.into()),
             }

@@ -15,7 +15,7 @@ use signal_hook::iterator::Signals;
 use crate::arguments::Run;
 use crate::{Failure, configuration};
 
-/// Prints a line for whoever started the server. One who doesn't listen any more is no reason to end.
+/// Prints a line for the one who started the server. A standard output that is closed is no reason to end.
 macro_rules! say {
     ($($text:tt)*) => {{
         let _ = writeln!(std::io::stdout(), $($text)*);

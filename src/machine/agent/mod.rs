@@ -267,7 +267,8 @@ impl AgentMachine {
         self.called(now, SyncReason::Resumed);
     }
 
-    /// The agent did not run for a while: the server's silence is not judged before `moment`, so that what it has said meanwhile is heard.
+    /// The agent did not run for a while: the server's silence is not judged before `moment`, so that what it
+    /// has said meanwhile is heard.
     pub fn judge_from(&mut self, moment: Moment) {
         self.judges_from = self.judges_from.max(moment);
     }
