@@ -120,6 +120,7 @@ pub fn last_line(text: &str) {
     match LOGGER.get() {
         None => eprintln!("{text}"),
         Some(logger) => {
+            flush();
             logger.queue.push(Level::Error, logger.style.bare(text).as_bytes());
             flush();
         }

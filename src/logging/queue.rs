@@ -64,11 +64,16 @@ impl Queue {
         self.has_work.notify_one();
     }
 
-    /// Waits until everything is written, at most for so long.
+    /// Waits until everything is written, summaries that were due later among it, at most for so long.
     pub(super) fn flush(&self, time: Duration) {
-        let until = Instant::now() + time;
+        let now = Instant::now();
+        let until = now + time;
         let mut waiting = self.waiting.lock();
-        while !waiting.bytes.is_empty() || waiting.is_writing {
+        if let Some(at) = &mut waiting.look_at {
+            *at = now;
+            self.has_work.notify_one();
+        }
+        while !waiting.bytes.is_empty() || waiting.is_writing || waiting.look_at.is_some() {
             if self.is_done.wait_until(&mut waiting, until).timed_out() {
                 return;
             }
