@@ -110,10 +110,7 @@ fn wait_for_clock(site: &Site, condition: &str) {
 fn clock_events(site: &Site) -> Vec<String> {
     let events = site.ctl_json(&["event", "list", "--limit", "1000"]);
     let of_clock = events.as_array().unwrap().iter().filter(|event| event["kind"] == "clock");
-    let mut changes: Vec<_> =
-        of_clock.map(|event| event["fields"]["change"].as_str().unwrap().to_owned()).collect();
-    changes.reverse();
-    changes
+    of_clock.map(|event| event["fields"]["change"].as_str().unwrap().to_owned()).collect()
 }
 
 fn wait_for_event(site: &Site, change: &str) {
