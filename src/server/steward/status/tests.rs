@@ -99,7 +99,11 @@ impl House {
     }
 
     fn step(&mut self, now: WallTime) {
-        self.statuses.step(now, now.into());
+        self.step_by(now, now.into());
+    }
+
+    fn step_by(&mut self, now: WallTime, ages: AgeTime) {
+        self.statuses.step(now, ages);
         // Behind everything that the step has handed in.
         self.store.set_meta("step", b"").unwrap();
         self.flusher.flush_once().unwrap();
@@ -230,6 +234,39 @@ fn a_restart_says_nothing_again_and_leaves_a_lost_device_lost() {
         house.step(at(3 * HOUR + second * 1_000));
     }
     assert_eq!(house.shown(device), (Status::Ok, vec![]), "it came");
+}
+
+#[test]
+fn a_step_of_the_clock_makes_nobody_lost_and_leaves_who_is_as_long_as_before() {
+    let mut house = House::new(2);
+    let (lost, well) = (house.devices[0], house.devices[1]);
+    let seen = |house: &House, device, at| {
+        house.store.table().with(device, |record| {
+            (record.last_seen, record.last_sync, record.due_seconds) = (at, at, 900);
+        });
+    };
+    let settle = |house: &mut House, now: WallTime, ages: AgeTime| {
+        for second in 0..3 {
+            house.step_by(WallTime(now.0 + second * 1_000), ages);
+        }
+    };
+    seen(&house, lost, NOW);
+    seen(&house, well, at(2 * HOUR));
+    settle(&mut house, at(2 * HOUR), at(2 * HOUR).into());
+    let before = (house.shown(lost), house.events().len());
+    assert_eq!((before.0.0, house.shown(well).0), (Status::Warning, Status::Ok));
+
+    let step = 200 * 24 * HOUR;
+    house.store.table().with(lost, |record| {
+        record.follow_clock(step.cast_signed(), step.cast_signed(), at(2 * HOUR + step));
+    });
+    house.store.table().with(well, |record| {
+        record.follow_clock(step.cast_signed(), step.cast_signed(), at(2 * HOUR + step));
+    });
+    let doubted = AgeTime { wall: at(2 * HOUR + 60_000), may_expire: false };
+    settle(&mut house, at(2 * HOUR + step + 60_000), doubted);
+    assert_eq!((house.shown(lost), house.events().len()), before);
+    assert_eq!(house.shown(well), (Status::Ok, vec![]));
 }
 
 #[test]
