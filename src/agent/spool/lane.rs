@@ -6,14 +6,14 @@ use std::io;
 use super::SpoolError;
 use crate::journal::layout::record_bytes;
 use crate::journal::{
-    AppendError, Forward, Item, Journal, NoRoom, Opened, Options, Position, Record, Storage,
+    AppendError, Forward, Item, Journal, NoRoom, Opened, Options, Position, Record, SegmentState, Storage,
 };
 
 /// Where one segment ends, in sequence numbers.
 #[derive(Debug, Clone, Copy)]
-struct Mark {
+pub(super) struct Mark {
     base: u64,
-    last_sequence: u64,
+    pub(super) last_sequence: u64,
 }
 
 /// An event as the spool keeps it.
@@ -45,7 +45,9 @@ pub(super) struct Lane<S: Storage> {
     reader: Forward<S>,
     /// Read and not yet taken.
     ahead: Option<Spooled>,
-    marks: VecDeque<Mark>,
+    pub(super) marks: VecDeque<Mark>,
+    /// Where the segments begin that were set aside: nothing deletes them, what is whole in them is delivered.
+    set_aside: Vec<u64>,
     /// Events that the server has not confirmed.
     pub(super) waiting: u64,
     /// The highest sequence number in it, ever.
@@ -65,7 +67,20 @@ impl<S: Storage> Lane<S> {
         })
         .map_err(|error| SpoolError::Open(error.to_string()))?;
         let reader = opened.journal.reader().forward(Position(0));
-        Ok(Self { opened, segment_bytes, limit_bytes, reader, ahead: None, marks, waiting, last_sequence })
+        let mut segments = opened.journal.segments();
+        segments.retain(|segment| segment.state == SegmentState::SetAside);
+        let set_aside = segments.into_iter().map(|segment| segment.base.0).collect();
+        Ok(Self {
+            set_aside,
+            opened,
+            segment_bytes,
+            limit_bytes,
+            reader,
+            ahead: None,
+            marks,
+            waiting,
+            last_sequence,
+        })
     }
 
     /// What of this lane is damaged: acknowledged to whoever emitted it, and gone.
@@ -127,11 +142,14 @@ impl<S: Storage> Lane<S> {
         self.opened.journal.stats().bytes
     }
 
-    /// Everything in the oldest segment, and the position that it ends before; `None` when it is the one being written.
+    /// Everything in the oldest segment that can be deleted, and the position that it ends before; `None` when it is the one being
+    /// written.
     pub(super) fn oldest_segment(&mut self) -> Result<Option<(u64, Vec<Spooled>)>, SpoolError> {
-        let (Some(first), Some(second)) = (self.marks.front(), self.marks.get(1)) else { return Ok(None) };
+        let oldest = self.marks.iter().position(|mark| !self.set_aside.contains(&mark.base));
+        let pair = oldest.and_then(|at| self.marks.get(at).zip(self.marks.get(at + 1)));
+        let Some((first, second)) = pair else { return Ok(None) };
         let (last_sequence, end) = (first.last_sequence, second.base);
-        let mut reader = self.opened.journal.reader().forward(Position(0));
+        let mut reader = self.opened.journal.reader().forward(Position(first.base));
         let mut events = Vec::new();
         while let Some(event) = next(&mut reader)? {
             if event.sequence > last_sequence {
@@ -145,9 +163,10 @@ impl<S: Storage> Lane<S> {
     /// Deletes the segments before a position.
     pub(super) fn delete_before(&mut self, position: u64) -> io::Result<()> {
         self.opened.journal.delete_before(Position(position))?;
-        while self.marks.len() > 1 && self.marks.front().is_some_and(|mark| mark.base < position) {
-            self.marks.pop_front();
-        }
+        let (set_aside, last) = (&self.set_aside, self.marks.back().map(|mark| mark.base));
+        self.marks.retain(|mark| {
+            mark.base >= position || Some(mark.base) == last || set_aside.contains(&mark.base)
+        });
         Ok(())
     }
 
@@ -155,7 +174,8 @@ impl<S: Storage> Lane<S> {
     pub(super) fn confirmed_before(&self, acked: u64) -> Option<u64> {
         let confirmed = self.marks.iter().take_while(|mark| mark.last_sequence <= acked).count();
         let keep = confirmed.min(self.marks.len().saturating_sub(1));
-        (keep > 0).then(|| self.marks[keep].base)
+        let is_kept = |mark: &Mark| self.set_aside.contains(&mark.base);
+        (!self.marks.iter().take(keep).all(is_kept)).then(|| self.marks[keep].base)
     }
 
     /// Goes back to read from the first event behind `after`.

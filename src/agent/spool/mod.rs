@@ -385,8 +385,9 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         lane.waiting = lane.waiting.saturating_sub(gone);
         lane.delete_before(end).map_err(|error| SpoolError::Failed(error.to_string()))?;
         // What was read of it is not there to be confirmed any more.
-        let dropped_through = events.last().map_or(0, |event| event.sequence);
-        self.unconfirmed.retain(|(sequence, of)| usize::from(*of) != index || *sequence > dropped_through);
+        let is_dropped =
+            |sequence: &u64| events.binary_search_by_key(sequence, |event| event.sequence).is_ok();
+        self.unconfirmed.retain(|(sequence, of)| usize::from(*of) != index || !is_dropped(sequence));
         self.read_through = None;
         log::warn!("the spool's quota for {severity} events is used up: {gone} of them were dropped");
         Ok(())

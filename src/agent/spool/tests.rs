@@ -49,6 +49,10 @@ impl Storage for Killed<FileStorage> {
         self.0.view(file)
     }
 
+    fn read(&self, file: SegmentFile, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.0.read(file, offset, bytes)
+    }
+
     fn set_aside(&self, base: u64) -> io::Result<()> {
         self.0.set_aside(base)
     }
@@ -317,4 +321,62 @@ fn a_damaged_state_begins_a_new_epoch_and_keeps_the_events() {
     let mut spool = Spool::open_directory(directory.path(), &settings, Epoch(11), NOW).unwrap();
     assert_eq!((spool.epoch(), spool.highest_sequence()), (Epoch(11), 1));
     assert_eq!(spool.read(0, 100, 10).unwrap().len(), 1);
+}
+
+/// The files of a severity's journal, oldest first: name and length.
+fn files(directory: &Path, severity: Severity) -> Vec<(String, u64)> {
+    let entries = std::fs::read_dir(directory.join(severity.name())).unwrap().map(Result::unwrap);
+    let mut files: Vec<_> = entries
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_segment_with_a_bad_header_is_delivered_and_never_dropped() {
+    let directory = directory();
+    let mut spool = open_with(directory.path(), u64::MAX, 2 * TWO_SEGMENTS).unwrap();
+    let emitted: Vec<u64> = (0..80)
+        .map(|_| {
+            let sequence = spool.append(Severity::Info, &[5; BODY_BYTES], NOW).unwrap();
+            spool.flush().unwrap();
+            sequence
+        })
+        .collect();
+    drop(spool);
+    let (damaged, _) = files(directory.path(), Severity::Info)[0].clone();
+    let path = directory.path().join("info").join(damaged);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[16] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let in_damaged = {
+        let mut spool = open_with(directory.path(), u64::MAX, 2 * TWO_SEGMENTS).unwrap();
+        assert_eq!(spool.damages().len(), 1, "{:?}", spool.damages());
+        let sequences: Vec<u64> = read_all(&mut spool).into_iter().map(|(sequence, _)| sequence).collect();
+        assert_eq!(sequences, emitted, "every event is still delivered");
+        spool.lanes[0].marks.front().unwrap().last_sequence
+    };
+    // A flood uses the quota up: what was set aside neither counts nor goes.
+    let mut spool = open_with(directory.path(), u64::MAX, 2 * TWO_SEGMENTS).unwrap();
+    for _ in 0..300 {
+        spool.append(Severity::Info, &[6; BODY_BYTES], NOW).unwrap();
+    }
+    spool.flush().unwrap();
+    let events = read_all(&mut spool);
+    let infos: Vec<u64> =
+        events.iter().filter(|(_, body)| body.len() == BODY_BYTES).map(|event| event.0).collect();
+    assert!((1..=in_damaged).all(|sequence| infos.contains(&sequence)), "{infos:?}");
+    assert!(infos.windows(2).all(|pair| pair[0] < pair[1]));
+    assert_eq!(told(&events, Severity::Info), 380 - infos.len() as u64, "what was dropped is told exactly");
+    let status = spool.status().unwrap();
+    assert_eq!(status.severities[0].events, infos.len() as u64);
+    // Confirmed, it stays on the disk, for people; the numbers go on.
+    let highest = spool.highest_sequence();
+    spool.forget_through(highest).unwrap();
+    spool.close().unwrap();
+    drop(spool);
+    assert!(files(directory.path(), Severity::Info)[0].0.ends_with(".damaged"));
+    let mut spool = open(directory.path());
+    assert_eq!((read_all(&mut spool), spool.highest_sequence()), (vec![], highest));
 }
