@@ -117,6 +117,25 @@
 //! that do not read what they asked for are cut off after 30 seconds, and requests that announce more than 64
 //! KiB are refused before they begin (413, `too_large`).
 //!
+//! # Damage in the journal
+//!
+//! Every record has its own checksum. Damage costs the records whose own bytes are hit and no others: a segment with a damaged header, a
+//! file that was cut short or a gap is read as far as anything in it is whole, and its events are listed and counted as before. Full segments
+//! are read through after each start and once a day (8 MiB a second), so that damage is found before somebody needs what is damaged.
+//!
+//! A damaged segment is *set aside*: its file ends in `.damaged` then. Nothing deletes it, no rule of age or size, and it does not count towards
+//! `retention_size`, so that it pushes nothing out. A file that is gone leaves an empty one, `FROM-TO.missing`. `musterctl status` says
+//! `DAMAGED` with the places for as long as these files are there, and `musterd journal verify` (of a stopped server) ends with code 1. To
+//! get rid of both: stop the server, put the segment from a backup in its place if there is one, and move the `.damaged` and `.missing` files
+//! away. A gap whose file does not come back is told of until what is older has gone with retention.
+//!
+//! The database remembers how far the journal was durable. One that ends before that has lost files, or is an older copy: the server
+//! says so, goes on behind what is remembered, uses no position twice, and asks the devices concerned for what they still have
+//! ([`delivery`](super::delivery)).
+//!
+//! The journal is opened once, by its directory: when that is moved away while the server runs, it goes on being written there, and never into
+//! another one that is put in its place.
+//!
 //! # Removed devices
 //!
 //! `musterctl device remove NAME` closes the device's link and refuses its certificate from then on, on resumed TLS sessions too. Its
