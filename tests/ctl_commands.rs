@@ -227,6 +227,7 @@ fn status_tells_everything_in_both_ways() {
     for part in [
         "1 known: 0 connected, 0 idle, 0 asleep, 0 shut down, 0 agent stopped, 0 lost, 1 never seen",
         "NO ROOM since 2026-11-24 10:00:00: the disk is full",
+        "DAMAGED: 64 to 128 (records are damaged) and 17 more; 2 segments of 128.0 MiB set aside",
         "idle 3",
         "links 1 of 1000",
     ] {

@@ -353,3 +353,40 @@ fn what_was_set_aside_pushes_nothing_out_and_stops_nothing() {
     // Three more fit below the limit than if it counted.
     append(&mut opened, 500..650, &mut Records::new());
 }
+
+#[test]
+fn a_check_finds_what_an_opening_finds() {
+    for seed in 0..60 {
+        let mut chance = seed;
+        let (disk, _, end) = written(seed, 300);
+        let options = Options { remembered: Position(0), ..options(0) };
+        // Passed over at the opening, and whole then.
+        let opened = Journal::open(disk.clone(), options, Position(end), 0, |_| {}).unwrap();
+        assert_eq!((opened.recovery.damages.len(), opened.journal.check(1)), (0, vec![]));
+        let full: Vec<u64> = disk
+            .list()
+            .unwrap()
+            .iter()
+            .map(|file| file.base)
+            .filter(|base| base + SEGMENT_BYTES < end)
+            .collect();
+        let mut hit = std::collections::BTreeSet::new();
+        for _ in 0..=below(&mut chance, 4) {
+            let base = full[place(&mut chance, full.len() as u64)];
+            let view =
+                disk.view(disk.list().unwrap().into_iter().find(|file| file.base == base).unwrap()).unwrap();
+            let offset = 4096 + place(&mut chance, 40_000);
+            if view[offset] != 0 && hit.insert(base) {
+                disk.flip_byte(base, offset, 0x40);
+            }
+        }
+        let found = opened.journal.check(2);
+        assert_eq!(found, opened.journal.stats().damages, "seed {seed}");
+        assert_eq!(opened.journal.stats().set_aside, hit.len(), "seed {seed}");
+        let seen_by_check = read(&opened.journal.reader());
+        drop(opened);
+        let (opened, seen_by_opening) = open(&disk, options);
+        assert_eq!(opened.recovery.damages, found, "seed {seed}");
+        assert_eq!(seen_by_check, seen_by_opening, "seed {seed}");
+    }
+}

@@ -356,3 +356,90 @@ fn many_threads_append_and_each_keeps_its_order() {
     }
     assert_eq!(next, [2000; 4]);
 }
+
+/// Names, lengths and bytes of all files in a directory.
+fn contents(directory: &std::path::Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+    let entries = std::fs::read_dir(directory).unwrap().map(Result::unwrap);
+    let mut files: Vec<_> =
+        entries.map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap())).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_journal_whose_directory_is_moved_away_never_writes_into_the_one_in_its_place() {
+    let parent = tempfile::tempdir().unwrap();
+    let (place, elsewhere) = (parent.path().join("journal"), parent.path().join("moved"));
+    let (mut opened, _) = open(&place, small());
+    fill(&mut opened, 0..300);
+    std::fs::rename(&place, &elsewhere).unwrap();
+    std::fs::create_dir(&place).unwrap();
+    for (name, bytes) in contents(&elsewhere) {
+        std::fs::write(place.join(name), bytes).unwrap();
+    }
+    let before = contents(&place);
+    // Everything that touches files: records, seals, segments made ahead, damage, deletion.
+    fill(&mut opened, 300..900);
+    assert_eq!(forwards(&opened.journal.reader(), Position(0)), (0..900).collect::<Vec<_>>());
+    let first = opened.journal.segments()[0];
+    opened.journal.delete_before(first.end).unwrap();
+    let second = opened.journal.segments()[0];
+    let damaged = elsewhere.join(format!("{:020}.journal", second.base.0));
+    let mut bytes = std::fs::read(&damaged).unwrap();
+    bytes[5000] ^= 1;
+    std::fs::write(&damaged, bytes).unwrap();
+    assert_eq!(opened.journal.check(0).len(), 1);
+    drop(opened);
+    assert!(contents(&place) == before, "the directory in its place is as it was");
+    let (opened, found) = open(&elsewhere, small());
+    assert_eq!((found.last(), opened.recovery.damages.len()), (Some(&899), 1));
+}
+
+#[test]
+fn damage_in_full_segments_is_found_in_the_background_and_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut opened, _) = open(directory.path(), small());
+    let end = fill(&mut opened, 0..1000);
+    let segments = opened.journal.segments();
+    drop(opened);
+    // A record, a header, a trailer; and a file that goes.
+    for (place, offset) in [(0, 6000), (1, 20), (2, 64 * 1024 - 30)] {
+        let path = directory.path().join(format!("{:020}.journal", segments[place].base.0));
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[offset] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    // What the store remembers lets the opening pass over all that.
+    let options = Options { remembered: end, ..small() };
+    let open = || {
+        let storage = FileStorage::open(directory.path()).unwrap();
+        Journal::open(storage, options, end, 0, |_| {}).unwrap()
+    };
+    let Opened { journal, flusher, preparer, recovery } = open();
+    let told_at_once = recovery.damages.len();
+    assert!(told_at_once < 3, "the records in the first are not read at the opening");
+    let (told, hear) = mpsc::channel();
+    let threads = Threads::spawn("test", flusher, preparer, move |notice| {
+        let _ = told.send(notice);
+    })
+    .unwrap();
+    let Notice::Damaged(damages) = hear.recv_timeout(std::time::Duration::from_secs(60)).unwrap() else {
+        panic!("something else is told of")
+    };
+    assert_eq!((damages.len(), damages[0].what), (1, "records are damaged"));
+    assert!(damages[0].from.0 <= 6000 && 6000 < damages[0].to.0);
+    while journal.stats().checked_ms.is_none() {
+        std::thread::yield_now();
+    }
+    assert_eq!(journal.stats().damages.len(), told_at_once + 1);
+    assert_eq!(journal.stats().set_aside, 3);
+    threads.stop().unwrap();
+    drop(journal);
+    let again = open();
+    assert_eq!(again.journal.stats().set_aside, 3, "the next start knows at once");
+    again.journal.check(5);
+    assert_eq!(again.journal.stats().damages.len(), told_at_once + 1, "and soon where");
+    assert_eq!(again.journal.check(6), [], "nothing is told twice");
+    drop(again);
+    assert!(!verify(directory.path()).unwrap().is_ok());
+}

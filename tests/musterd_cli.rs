@@ -122,10 +122,28 @@ fn a_journal_is_verified_and_dumped_and_damage_is_told() {
     let mut bytes = std::fs::read(&segment).unwrap();
     let at = bytes.windows(13).position(|window| window == b"backup.failed").unwrap();
     bytes[at] ^= 1;
-    std::fs::write(&segment, bytes).unwrap();
+    std::fs::write(&segment, &bytes).unwrap();
     let output = musterd(&["journal", "verify", "--data", data]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("damage from position"), "{output:?}");
+    bytes[at] ^= 1;
+    std::fs::write(&segment, &bytes).unwrap();
+    assert_eq!(musterd(&["journal", "verify", "--data", data]).status.code(), Some(0));
+
+    // One byte of the header: nothing is lost, and it is told for as long as the file is there.
+    bytes[20] ^= 1;
+    std::fs::write(&segment, &bytes).unwrap();
+    for set_aside in [0, 1] {
+        let output = musterd(&["journal", "verify", "--data", data, "--json"]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&json["records"], &json["set_aside"]), (&2.into(), &set_aside.into()));
+        assert_eq!(text(&musterd(&["journal", "dump", "--data", data]).stdout).lines().count(), 2);
+        // A start sets it aside.
+        let storage = FileStorage::open(&directory).unwrap();
+        let opened = Journal::open(storage, options, Position(0), 1, |_| {}).unwrap();
+        assert_eq!(opened.journal.stats().set_aside, 1);
+    }
 }
 
 #[test]

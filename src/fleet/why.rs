@@ -29,7 +29,7 @@ pub fn explain(facts: &WhyFacts) -> String {
         sentences.push("It is being called at this moment.".into());
     }
     match facts.journal {
-        JournalCondition::Ok => {}
+        JournalCondition::Ok | JournalCondition::Damaged => {}
         JournalCondition::NoRoom => sentences
             .push("The server's disk is full: the device keeps its events until there is room; all else goes on.".into()),
         JournalCondition::Failed => sentences.push(

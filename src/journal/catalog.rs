@@ -10,6 +10,9 @@ use super::layout::{IndexEntry, Position, SegmentHeader, Summary};
 use super::recovery::Recovered;
 use super::storage::SegmentFile;
 
+/// Most damages that are remembered of what is found while the journal runs, in places. The segments are set aside all the same.
+const DAMAGES_MAX: usize = 4096;
+
 /// What state a segment is in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SegmentState {
@@ -102,13 +105,15 @@ pub(crate) struct Catalog<S> {
     /// Set aside and not to be read.
     beside: Vec<SegmentFile>,
     damages: Mutex<Vec<Damage>>,
+    checked_ms: AtomicU64,
 }
 
 impl<S> Catalog<S> {
     pub(crate) fn new(storage: Arc<S>, found: Recovered) -> Self {
         let Recovered { durable, entries, beside, damages, .. } = found;
         let durable = AtomicU64::new(durable);
-        Self { storage, durable, entries: Mutex::new(entries), beside, damages: Mutex::new(damages) }
+        let (entries, damages) = (Mutex::new(entries), Mutex::new(damages));
+        Self { storage, durable, entries, beside, damages, checked_ms: AtomicU64::new(0) }
     }
 
     pub(crate) fn durable(&self) -> u64 {
@@ -151,9 +156,31 @@ impl<S> Catalog<S> {
     /// What is set aside: files, count, and their bytes.
     pub(crate) fn set_aside(&self) -> (usize, u64) {
         let entries = self.entries.lock();
-        let aside = entries.iter().filter(|entry| entry.state == SegmentState::SetAside);
-        let files = aside.map(|entry| &entry.file).chain(&self.beside);
+        let files = entries.iter().map(|entry| &entry.file).chain(&self.beside).filter(|file| file.set_aside);
         files.fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.bytes))
+    }
+
+    /// Adds what is not known yet, and answers that.
+    pub(crate) fn add_damages(&self, found: Vec<Damage>) -> Vec<Damage> {
+        let mut damages = self.damages.lock();
+        let is_new = |damage: &Damage| {
+            let lies_in = |known: &Damage| known.from <= damage.from && damage.to <= known.to;
+            !damages.iter().any(lies_in)
+        };
+        let new: Vec<Damage> = found.into_iter().filter(is_new).collect();
+        let room = DAMAGES_MAX.saturating_sub(damages.len());
+        damages.extend(new.iter().take(room).cloned());
+        damages.sort_by_key(|damage| damage.from);
+        new
+    }
+
+    /// When all segments were last looked through, in milliseconds since 1970; 0: not since the start.
+    pub(crate) fn checked_ms(&self) -> u64 {
+        self.checked_ms.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_checked(&self, now_ms: u64) {
+        self.checked_ms.store(now_ms, Ordering::Relaxed);
     }
 
     /// The first segment that reaches beyond `position`.

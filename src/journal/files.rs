@@ -143,6 +143,16 @@ impl FileStorage {
         }
     }
 
+    fn open_segment(&self, file: SegmentFile) -> io::Result<File> {
+        match self.open_file(&Name::of(file), OFlags::RDONLY) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !file.set_aside => {
+                // Set aside since it was listed.
+                self.open_file(&Name::Segment(file.base, SET_ASIDE), OFlags::RDONLY)
+            }
+            opened => opened,
+        }
+    }
+
     fn open_file(&self, name: &Name, flags: OFlags) -> io::Result<File> {
         let mode = Mode::RUSR | Mode::WUSR;
         Ok(File::from(openat(&self.directory, name.to_string(), flags | OFlags::CLOEXEC, mode)?))
@@ -185,15 +195,11 @@ impl Storage for FileStorage {
     }
 
     fn view(&self, file: SegmentFile) -> io::Result<FileMap> {
-        let name = Name::of(file);
-        let opened = match self.open_file(&name, OFlags::RDONLY) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !file.set_aside => {
-                // Set aside since it was listed.
-                self.open_file(&Name::Segment(file.base, SET_ASIDE), OFlags::RDONLY)?
-            }
-            opened => opened?,
-        };
-        FileMap::open(&opened)
+        FileMap::open(&self.open_segment(file)?)
+    }
+
+    fn read(&self, file: SegmentFile, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.open_segment(file)?.read_exact_at(bytes, offset)
     }
 
     fn set_aside(&self, base: u64) -> io::Result<()> {
@@ -244,7 +250,7 @@ impl Storage for FileStorage {
 
 /// Name of a segment's file.
 pub(super) fn name(file: SegmentFile) -> String {
-    format!("{:020}.{}", file.base, if file.set_aside { SET_ASIDE } else { LIVE })
+    Name::of(file).to_string()
 }
 
 fn held(lock: Result<(), TryLockError>, directory: &Path) -> Result<(), DirectoryError> {

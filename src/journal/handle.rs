@@ -162,6 +162,7 @@ pub(crate) struct Shared<S: Storage> {
     pub(crate) pace: Pace,
     pub(crate) flush_bell: Doorbell,
     pub(crate) prepare_bell: Doorbell,
+    pub(crate) check_bell: Doorbell,
     /// Held while files are made or deleted, so that only one of those who may is at it.
     pub(crate) housekeeping: Mutex<()>,
 }
@@ -225,6 +226,7 @@ impl<S: Storage> Journal<S> {
             pace: Pace::default(),
             flush_bell: Doorbell::default(),
             prepare_bell: Doorbell::default(),
+            check_bell: Doorbell::default(),
             housekeeping: Mutex::new(()),
         });
         let flusher = Flusher::new(Arc::clone(&shared), consumer, &head).map_err(OpenError::Window)?;
@@ -351,6 +353,15 @@ impl<S: Storage> Journal<S> {
         *self.shared.limit_bytes.lock() = limit_bytes;
         self.shared.prepare_bell.ring();
         Ok(())
+    }
+
+    /// Looks through every full segment at once, as [`Threads`](super::Threads) do in the background, sets aside those that are damaged,
+    /// and answers what was not known before. `now_ms` is wall time, in milliseconds since 1970.
+    pub fn check(&self, now_ms: u64) -> Vec<Damage> {
+        let mut damages = Vec::new();
+        self.shared.check(&mut |_| true, &mut |found| damages.extend(found));
+        self.shared.catalog.set_checked(now_ms);
+        damages
     }
 
     /// What `status` shows.

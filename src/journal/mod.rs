@@ -15,6 +15,7 @@
 //! | `recovery`, `rescue` | the opening: what counts, what was torn, what is damaged, what is found again |
 //! | `tail` | the append cursor, under the one mutex |
 //! | `flusher`, `preparer`, `threads`, `duty` | the two duties, and who does them |
+//! | `check` | full segments, looked through again while the journal runs |
 //! | `catalog`, `reader`, `verify`, `image`, `status` | what can be asked, read and copied |
 //! | `storage`, `files`, `direct`, `pages`, `zeros` | the real disk behind a small interface |
 //! | [`sim`] | a disk that forgets, lies and fills up, for tests |
@@ -22,6 +23,7 @@
 
 mod age;
 mod catalog;
+mod check;
 mod direct;
 mod doorbell;
 mod duty;

@@ -151,7 +151,7 @@ impl<S: Storage> Preparer<S> {
 }
 
 /// The system's wall clock, believed.
-fn system_time() -> AgeTime {
+pub(crate) fn system_time() -> AgeTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     AgeTime { wall: WallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)), may_expire: true }
 }

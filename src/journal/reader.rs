@@ -95,6 +95,12 @@ impl<S: Storage> Reader<S> {
         self.catalog.damages()
     }
 
+    /// Segments that were set aside because of damage: count, and bytes.
+    #[must_use]
+    pub fn set_aside(&self) -> (usize, u64) {
+        self.catalog.set_aside()
+    }
+
     /// Goes forwards from the first record at or after `from`, which may be any number.
     #[must_use]
     pub fn forward(&self, from: Position) -> Forward<S> {

@@ -159,7 +159,8 @@ pub(crate) fn recover<S: Storage>(
             let all_durable = is_followed || known.remembered >= segment.next_base;
             recovery.take(segment, last_used.is_some_and(|last| place <= last), all_durable)?;
         } else {
-            recovery.result.beside.push(segment.file);
+            let set_aside = segment.file.set_aside || !known.read_only;
+            recovery.result.beside.push(SegmentFile { set_aside, ..segment.file });
             recovery.set_aside(segment)?;
         }
         has_live |= !segment.file.set_aside;
@@ -262,7 +263,8 @@ impl<S: Storage> Recovery<'_, S> {
     ) -> Result<(), RecoveryError> {
         self.set_aside(segment)?;
         self.result.entries.push(Entry {
-            file: SegmentFile { set_aside: true, ..segment.file },
+            // Its name is what it was when nothing may be changed.
+            file: SegmentFile { set_aside: segment.file.set_aside || !self.known.read_only, ..segment.file },
             header: segment.header,
             next_base: segment.next_base,
             state: SegmentState::SetAside,

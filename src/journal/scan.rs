@@ -24,6 +24,7 @@ pub(crate) struct Hole {
 /// Goes from record to record, over holes too. It does not judge whether a hole is damage.
 pub(crate) struct Walk<'a> {
     bytes: &'a [u8],
+    /// Position of the first of them.
     base: u64,
     seed: u32,
     at: u64,
@@ -38,6 +39,12 @@ impl<'a> Walk<'a> {
         let from = from.clamp(header.first(), header.next_base());
         let limit = limit.min(header.base + bytes.len() as u64);
         Self { bytes, base: header.base, seed: header.seed(), at: from, limit, reaches_limit: false }
+    }
+
+    /// Walks a part of a segment that begins at `from` and holds nothing but records, the last of them perhaps not whole.
+    pub(crate) fn window(header: &SegmentHeader, bytes: &'a [u8], from: u64) -> Self {
+        let limit = from + bytes.len() as u64;
+        Self { bytes, base: from, seed: header.seed(), at: from, limit, reaches_limit: false }
     }
 
     /// The same, when records are known to reach `limit`.

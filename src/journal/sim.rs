@@ -249,6 +249,14 @@ impl Storage for LossyDisk {
         Ok(sectors.ok_or(io::ErrorKind::NotFound)?.seen.clone())
     }
 
+    fn read(&self, file: SegmentFile, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let from = usize::try_from(offset).map_err(io::Error::other)?;
+        let view = self.view(file)?;
+        let read = view.get(from..from + bytes.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        bytes.copy_from_slice(read);
+        Ok(())
+    }
+
     fn set_aside(&self, base: u64) -> io::Result<()> {
         let mut disk = self.disk.lock();
         let files = &mut disk.up()?.files;

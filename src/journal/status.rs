@@ -64,8 +64,10 @@ pub struct Stats {
     pub durable: Position,
     /// Wall time of the latest record, in milliseconds since 1970. `None`: there are no records.
     pub newest_ms: Option<u64>,
-    /// Acknowledged data found damaged at the opening.
+    /// Acknowledged data found damaged at the opening or since.
     pub damages: Vec<Damage>,
+    /// When all full segments were last looked through, in milliseconds since 1970. `None`: not since the start.
+    pub checked_ms: Option<u64>,
 }
 
 impl Stats {
@@ -87,6 +89,7 @@ impl Stats {
             durable: Position(catalog.durable()),
             newest_ms: filled().map(|info| info.summary.latest_ms).max(),
             damages: catalog.damages(),
+            checked_ms: Some(catalog.checked_ms()).filter(|ms| *ms > 0),
         }
     }
 }

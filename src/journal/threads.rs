@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::catalog::SegmentInfo;
+use super::catalog::{Damage, SegmentInfo};
 use super::duty::Duty;
 use super::flusher::{FlushError, Flusher};
 use super::handle::Shared;
 use super::layout::Position;
-use super::preparer::{Prepared, Preparer};
+use super::preparer::{Prepared, Preparer, system_time};
 use super::storage::Storage;
 
 /// How long to wait before looking again whether a full disk has room, in milliseconds.
@@ -27,6 +27,12 @@ const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// As long as so many times as much of the next segment is made as of the current one is used, it will be there in time.
 const LEAD: u64 = 2;
+
+/// How fast full segments are looked through, in bytes per second: a fraction of what any disk reads.
+const CHECK_BYTES_PER_SECOND: f64 = 8.0 * 1024.0 * 1024.0;
+
+/// How long after a check of all segments the next one begins.
+const CHECK_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// Stack of a journal's thread, in bytes; they call nothing deep.
 const STACK_BYTES: usize = 256 * 1024;
@@ -46,21 +52,24 @@ pub enum Notice {
     Deleted(Vec<SegmentInfo>),
     /// Retention could not delete; tried again later.
     NotDeleted(io::Error),
+    /// Segments that were full and whole are damaged, and were set aside.
+    Damaged(Vec<Damage>),
 }
 
-/// A journal's threads. Dropping it stops them too, without a last word on whether the last flush worked.
+/// A journal's threads: one flushes, one makes segments ahead, one looks through those that are full. Dropping it stops them too, without a last word on whether the last flush worked.
 pub struct Threads<S: Storage> {
     shared: Arc<Shared<S>>,
     stop: Arc<AtomicBool>,
     flusher: Option<JoinHandle<Result<(), FlushError>>>,
     preparer: Option<JoinHandle<()>>,
+    checker: Option<JoinHandle<()>>,
 }
 
 impl<S: Storage> Threads<S> {
-    /// Starts the flusher (woken by [`Journal::ring`](super::Journal::ring), flushes all that waits, no lingering; whoever has appended may do it
+    /// Starts them: the flusher (woken by [`Journal::ring`](super::Journal::ring), flushes all that waits, no lingering; whoever has appended may do it
     /// too, see [`Journal::flush_here`](super::Journal::flush_here)) and
     /// the preparer (woken when the next segment is begun, which it makes in pieces, no faster than is needed; every second while the disk is full; every minute when
-    /// retention goes by age). `name` is short: it begins the threads' names.
+    /// retention goes by age), and one that looks through full segments for damage, slowly, from now on and then once a day. `name` is short: it begins the threads' names.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -74,7 +83,8 @@ impl<S: Storage> Threads<S> {
         let stop = Arc::new(AtomicBool::new(false));
         let on_notice = Arc::new(on_notice);
         *shared.duty.lock() = Some(Duty::new(flusher, Arc::clone(&on_notice) as _));
-        let mut threads = Self { shared, stop: Arc::clone(&stop), flusher: None, preparer: None };
+        let mut threads =
+            Self { shared, stop: Arc::clone(&stop), flusher: None, preparer: None, checker: None };
         let (shared, stopping) = (Arc::clone(&threads.shared), Arc::clone(&stop));
         let of_flusher = Arc::clone(&on_notice);
         threads.flusher =
@@ -82,10 +92,17 @@ impl<S: Storage> Threads<S> {
                 let _guard = PanicGuard(&*of_flusher);
                 run_flusher(&shared, &stopping)
             })?);
+        let (of_preparer, stopping) = (Arc::clone(&on_notice), Arc::clone(&stop));
         threads.preparer =
             Some(Builder::new().name(format!("{name}-ahead")).stack_size(STACK_BYTES).spawn(move || {
+                let _guard = PanicGuard(&*of_preparer);
+                run_preparer(preparer, &stopping, &*of_preparer);
+            })?);
+        let shared = Arc::clone(&threads.shared);
+        threads.checker =
+            Some(Builder::new().name(format!("{name}-check")).stack_size(STACK_BYTES).spawn(move || {
                 let _guard = PanicGuard(&*on_notice);
-                run_preparer(preparer, &stop, &*on_notice);
+                run_checker(&shared, &stop, &*on_notice);
             })?);
         Ok(threads)
     }
@@ -102,12 +119,16 @@ impl<S: Storage> Threads<S> {
         self.stop.store(true, Ordering::Release);
         self.shared.flush_bell.ring();
         self.shared.prepare_bell.ring();
-        let prepared = self.preparer.take().map_or(Ok(()), |thread| thread.join().map_err(|_| panicked()));
+        self.shared.check_bell.ring();
+        let end = |thread: Option<JoinHandle<()>>| {
+            thread.map_or(Ok(()), |thread| thread.join().map_err(|_| panicked()))
+        };
+        let others = end(self.checker.take()).and(end(self.preparer.take()));
         let flushed =
             self.flusher.take().map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| Err(panicked())));
         // It holds the journal that holds it.
         *self.shared.duty.lock() = None;
-        flushed.and(prepared)
+        flushed.and(others)
     }
 }
 
@@ -177,6 +198,21 @@ fn run_preparer<S: Storage>(mut preparer: Preparer<S>, stop: &AtomicBool, tell: 
             by_age.then(|| Duration::from_secs(AGE_CHECK_SECONDS))
         };
         shared.prepare_bell.wait(timeout);
+    }
+}
+
+fn run_checker<S: Storage>(shared: &Shared<S>, stop: &AtomicBool, tell: &dyn Fn(Notice)) {
+    let is_going_on = || !stop.load(Ordering::Acquire);
+    while is_going_on() {
+        let mut pace = |bytes| {
+            let pause = Duration::from_secs_f64(bytes as f64 / CHECK_BYTES_PER_SECOND);
+            shared.check_bell.wait(Some(pause));
+            is_going_on()
+        };
+        if shared.check(&mut pace, &mut |damages| tell(Notice::Damaged(damages))) {
+            shared.catalog.set_checked(system_time().wall.0);
+            shared.check_bell.wait(Some(CHECK_EVERY));
+        }
     }
 }
 

@@ -13,6 +13,10 @@ use super::storage::Storage;
 pub struct Report {
     /// Segments, count.
     pub segments: usize,
+    /// Those that were set aside, count, because of damage that was found before.
+    pub set_aside: usize,
+    /// What those hold, in bytes.
+    pub set_aside_bytes: u64,
     /// Valid records and their times.
     pub summary: Summary,
     /// Where the oldest segment begins.
@@ -21,6 +25,14 @@ pub struct Report {
     pub durable: Position,
     /// Acknowledged data that is not there any more, in order.
     pub damages: Vec<Damage>,
+}
+
+impl Report {
+    /// Whether nothing is damaged and nothing was set aside.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.damages.is_empty() && self.set_aside == 0
+    }
 }
 
 /// Reads every record of a stopped server's or agent's journal, changing nothing.
@@ -47,8 +59,11 @@ pub fn verify_reader<S: Storage>(reader: &Reader<S>) -> Result<Report, ReadError
         }
     }
     damages.sort_by_key(|damage| damage.from);
+    let (set_aside, set_aside_bytes) = reader.set_aside();
     Ok(Report {
         segments: reader.segments().len(),
+        set_aside,
+        set_aside_bytes,
         summary,
         oldest: reader.oldest(),
         durable: reader.durable(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::admin::{EventLog, Gauges, Links, LogRecord, Visit};
-use crate::journal::{Item, Journal, Position, SegmentInfo, State};
+use crate::journal::{Damage, Item, Journal, Position, SegmentInfo, State};
 use crate::lane::counters::Counters;
 use crate::lane::permits::Permits;
 use crate::lane::reactors::ReactorLanes;
@@ -14,7 +14,8 @@ use crate::machine::close::CloseReason;
 use crate::machine::hot::LinkRef;
 use crate::store::Store;
 use crate::wire::api::{
-    CloseCount, DatagramTotals, EventTotals, JournalCondition, JournalStatus, Limit, LinkTotals, Timestamp,
+    CloseCount, DatagramTotals, EventTotals, JournalCondition, JournalDamage, JournalStatus, Limit,
+    LinkTotals, Timestamp,
 };
 use crate::wire::datagram::DropReason;
 use crate::wire::id::DeviceId;
@@ -107,6 +108,9 @@ fn show(item: Item<'_>, visit: Visit<'_>) -> ControlFlow<()> {
     }
 }
 
+/// Places of the journal that `status` names one by one, in places.
+const DAMAGES_SHOWN_MAX: usize = 16;
+
 /// What the server counts.
 pub(super) struct Counted {
     pub(super) counters: Arc<Counters>,
@@ -175,11 +179,19 @@ impl Gauges for Counted {
     fn journal(&self) -> JournalStatus {
         let stats = self.journal.stats();
         let (condition, since, reason) = match stats.state {
-            State::Ok => (JournalCondition::Ok, None, None),
+            State::Ok if stats.damages.is_empty() && stats.set_aside == 0 => {
+                (JournalCondition::Ok, None, None)
+            }
+            State::Ok => (JournalCondition::Damaged, None, None),
             State::NoRoom(no_room) => {
                 (JournalCondition::NoRoom, Some(WallTime(no_room.since_ms).into()), Some(no_room.why))
             }
             State::Failed(why) => (JournalCondition::Failed, None, Some(why)),
+        };
+        let damage = |damage: &Damage| JournalDamage {
+            from: damage.from.0,
+            to: damage.to.0,
+            what: damage.what.to_owned(),
         };
         let time = |milliseconds: Option<u64>| milliseconds.map(|ms| Timestamp::from(WallTime(ms)));
         JournalStatus {
@@ -188,6 +200,11 @@ impl Gauges for Counted {
             reason,
             bytes: stats.bytes,
             segments: stats.segments as u64,
+            set_aside_segments: stats.set_aside as u64,
+            set_aside_bytes: stats.set_aside_bytes,
+            damages_total: stats.damages.len() as u64,
+            damages: stats.damages.iter().take(DAMAGES_SHOWN_MAX).map(damage).collect(),
+            checked_at: time(stats.checked_ms),
             oldest_at: time(stats.oldest_ms),
             newest_at: time(stats.newest_ms),
             durable_position: stats.durable.0,

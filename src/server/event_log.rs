@@ -17,6 +17,9 @@ use crate::store::Store;
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
+/// Places of one segment that are logged one by one, in places.
+const DAMAGES_LOGGED_MAX: usize = 8;
+
 /// Opens it, and brings the device table up to date with what the store does not have yet.
 pub(super) fn open(config: &Config, store: &Store, now: WallTime) -> Result<Opened, ServerError> {
     let directory = config.journal_directory();
@@ -102,6 +105,14 @@ pub(super) fn start(
         }
         Notice::Deleted(segments) => {
             log::info!("{} old segments of the journal were deleted", segments.len());
+        }
+        Notice::Damaged(damages) => {
+            for damage in damages.iter().take(DAMAGES_LOGGED_MAX) {
+                log::error!("the journal is damaged: {damage}; its segment was set aside, all that is whole in it is still read");
+            }
+            if damages.len() > DAMAGES_LOGGED_MAX {
+                log::error!("and {} more places of the journal, see 'musterd journal verify'", damages.len() - DAMAGES_LOGGED_MAX);
+            }
         }
         Notice::NotDeleted(error) => log::warn!("an old segment of the journal was not deleted: {error}"),
     })

@@ -21,8 +21,8 @@ use muster::machine::record;
 use muster::reactor::Clock;
 use muster::store::{Enrolment, NewToken, Store};
 use muster::wire::api::{
-    CallOutcome, CloseCount, DatagramTotals, EventTotals, JournalCondition, JournalStatus, Limit, LinkTotals,
-    Road,
+    CallOutcome, CloseCount, DatagramTotals, EventTotals, JournalCondition, JournalDamage, JournalStatus,
+    Limit, LinkTotals, Road,
 };
 use muster::wire::datagram::WakeReason;
 use muster::wire::event::{Event, Severity};
@@ -237,6 +237,11 @@ impl Gauges for Numbers {
             reason: Some("the disk is full".into()),
             bytes: 64 * 1024 * 1024,
             segments: 1,
+            set_aside_segments: 2,
+            set_aside_bytes: 128 * 1024 * 1024,
+            damages_total: 18,
+            damages: vec![JournalDamage { from: 64, to: 128, what: "records are damaged".into() }],
+            checked_at: None,
             oldest_at: None,
             newest_at: None,
             durable_position: 700,

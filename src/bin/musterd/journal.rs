@@ -29,7 +29,7 @@ fn locked(config: &Config) -> Result<Option<DataDirectory>, Failure> {
     directory.exists().then(|| DataDirectory::lock_shared(directory)).transpose().map_err(Failure::refused)
 }
 
-/// Exit code 1 when acknowledged data is damaged.
+/// Exit code 1 when acknowledged data is damaged, or was set aside because it is.
 fn verify_all(place: &JournalPlace) -> Result<ExitCode, Failure> {
     let config = configuration::load(&place.place)?;
     let (_lock, directory) = (locked(&config)?, config.journal_directory());
@@ -50,6 +50,7 @@ fn verify_all(place: &JournalPlace) -> Result<ExitCode, Failure> {
                 "directory": directory, "segments": report.segments, "records": summary.records,
                 "oldest": report.oldest.0, "durable": report.durable.0,
                 "first_time": first_time, "last_time": last_time, "damages": damages,
+                "set_aside": report.set_aside, "set_aside_bytes": report.set_aside_bytes,
             })
         );
     } else {
@@ -61,9 +62,16 @@ fn verify_all(place: &JournalPlace) -> Result<ExitCode, Failure> {
         for damage in damages {
             println!("{damage}");
         }
-        println!("{}", if damages.is_empty() { "ok" } else { "DAMAGED: restore the segments from a backup" });
+        if report.set_aside > 0 {
+            println!(
+                "{} damaged segments are set aside ({} bytes, '*.damaged'): no rule deletes them, move them away once they are \
+                 of no more use",
+                report.set_aside, report.set_aside_bytes
+            );
+        }
+        println!("{}", if report.is_ok() { "ok" } else { "DAMAGED: restore the segments from a backup" });
     }
-    Ok(ExitCode::from(u8::from(!damages.is_empty())))
+    Ok(ExitCode::from(u8::from(!report.is_ok())))
 }
 
 fn dump(place: &JournalPlace) -> Result<ExitCode, Failure> {

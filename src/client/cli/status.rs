@@ -4,7 +4,7 @@ use super::Failure;
 use super::output::{Output, count, duration, size, time, time_or_nothing};
 use crate::client::Client;
 use crate::wire::api::{
-    BackupStatus, ClockCondition, ClockStatus, JournalCondition, StoreCondition, StoreStatus,
+    BackupStatus, ClockCondition, ClockStatus, JournalCondition, JournalStatus, StoreCondition, StoreStatus,
 };
 
 /// When the last was made and the next is due, and what is wrong.
@@ -41,6 +41,26 @@ fn store_condition(store: &StoreStatus) -> String {
     text + "; "
 }
 
+/// What of it is damaged, and what to do.
+fn journal_damage(journal: &JournalStatus) -> String {
+    if journal.damages_total == 0 && journal.set_aside_segments == 0 {
+        return String::new();
+    }
+    let places: Vec<String> = journal
+        .damages
+        .iter()
+        .map(|damage| format!("{} to {} ({})", damage.from, damage.to, damage.what))
+        .collect();
+    let more = journal.damages_total.saturating_sub(places.len() as u64);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!(
+        "DAMAGED: {}{more}; {} of {} set aside: see 'musterd journal verify'; ",
+        if places.is_empty() { "places not looked for yet".to_owned() } else { places.join(", ") },
+        count(journal.set_aside_segments, "segment"),
+        size(journal.set_aside_bytes)
+    )
+}
+
 pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failure> {
     let status = client.status()?;
     if output.is_json {
@@ -56,6 +76,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
         JournalCondition::Ok => "ok".to_owned(),
         JournalCondition::NoRoom => format!("NO ROOM since {}", time_or_nothing(journal.since)),
         JournalCondition::Failed => "FAILED".to_owned(),
+        JournalCondition::Damaged => "takes events".to_owned(),
     };
     let reason = journal.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
     let limits: Vec<String> = status
@@ -135,7 +156,8 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
         (
             "journal",
             format!(
-                "{condition}{reason}; {} in {}, durable to {}",
+                "{}{condition}{reason}; {} in {}, durable to {}",
+                journal_damage(journal),
                 size(journal.bytes),
                 count(journal.segments, "segment"),
                 journal.durable_position

@@ -72,7 +72,8 @@ pub use policy::{
 };
 pub use status::{
     BackupStatus, ClockCondition, ClockStatus, CloseCount, DatagramTotals, DeviceCounts, EventTotals,
-    JournalCondition, JournalStatus, Limit, LinkTotals, LogStatus, Status, StoreCondition, StoreStatus,
+    JournalCondition, JournalDamage, JournalStatus, Limit, LinkTotals, LogStatus, Status, StoreCondition,
+    StoreStatus,
 };
 pub use task::{
     CreatedTask, LateReport, NewTask, Run, RunCount, RunDetail, RunQuery, RunState, Task, TaskDetail,

@@ -178,6 +178,19 @@ pub enum JournalCondition {
     NoRoom,
     /// A write failed: the server stops.
     Failed,
+    /// It does, but stored events are damaged or missing.
+    Damaged,
+}
+
+/// A stretch of the event log that is damaged or missing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct JournalDamage {
+    /// The first position of it.
+    pub from: u64,
+    /// The position behind it.
+    pub to: u64,
+    /// What is wrong there.
+    pub what: String,
 }
 
 /// The event log.
@@ -189,10 +202,25 @@ pub struct JournalStatus {
     pub since: Option<Timestamp>,
     /// Why, when it takes none; null when it does.
     pub reason: Option<String>,
-    /// Size on disk, in bytes.
+    /// Size on disk, in bytes, without what was set aside.
     pub bytes: u64,
     /// Number of segments.
     pub segments: u64,
+    /// How many of them were set aside because they are damaged: no rule deletes those, and no limit counts them.
+    #[serde(default)]
+    pub set_aside_segments: u64,
+    /// Their size, in bytes.
+    #[serde(default)]
+    pub set_aside_bytes: u64,
+    /// How many stretches are damaged or missing, as far as is known.
+    #[serde(default)]
+    pub damages_total: u64,
+    /// The first of them.
+    #[serde(default)]
+    pub damages: Vec<JournalDamage>,
+    /// When all full segments were last looked through; null: not since the start.
+    #[serde(default)]
+    pub checked_at: Option<Timestamp>,
     /// When the oldest record was received; null: it is empty.
     pub oldest_at: Option<Timestamp>,
     /// When the newest record was received; null: it is empty.
