@@ -4,7 +4,7 @@
 //! First everything goes wrong (`trouble`); then the faults stop, an attacker's datagrams do not, and at quiet points what the server
 //! thinks of every device is held against the truth (`phases`, `truth`). Each planted bug must be found.
 //!
-//! `SIM_SEED=n` replays one seed and prints its trace; `SIM_SEEDS=n` runs so many.
+//! `SIM_SEED=n` replays one seed and prints its trace; `SIM_SEEDS=n` runs n of them, from `SIM_FIRST=n` on.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 mod agent;
@@ -21,6 +21,9 @@ mod trouble;
 mod truth;
 mod world;
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use counts::Counts;
 use muster::wire::datagram::DropReason;
 use server::Bug;
@@ -34,8 +37,8 @@ const SAFETY_SECONDS: u64 = 180;
 
 /// Few devices in most seeds, so that many seeds fit; a crowd in some.
 fn device_count(seed: u64) -> usize {
-    match seed % 64 {
-        63 => 200,
+    match seed % 256 {
+        127 => 200,
         other => 1 + usize::try_from(other % 4).unwrap(),
     }
 }
@@ -65,6 +68,29 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
+/// Runs seeds on all cores; what failed, with why.
+fn run_all(first: u64, seeds: u64) -> (Counts, Vec<String>) {
+    let next = AtomicU64::new(first);
+    let result = Mutex::new((Counts::default(), Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + seeds {
+                        return;
+                    }
+                    let outcome = run(seed, Bug::None, false);
+                    let (total, failed) = &mut *result.lock().unwrap();
+                    *total = total.plus(&outcome.counts);
+                    failed.extend(outcome.broken.map(|broken| format!("SIM_SEED={seed}: {broken}")));
+                }
+            });
+        }
+    });
+    result.into_inner().unwrap()
+}
+
 #[test]
 fn no_acknowledged_event_is_lost_none_is_stored_twice_and_every_device_comes_into_step() {
     if let Some(seed) = number("SIM_SEED") {
@@ -73,16 +99,9 @@ fn no_acknowledged_event_is_lost_none_is_stored_twice_and_every_device_comes_int
         assert_eq!(outcome.broken, None);
         return;
     }
-    let (mut total, mut failed) = (Counts::default(), Vec::new());
-    let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
-    for seed in 0..seeds {
-        let outcome = run(seed, Bug::None, false);
-        total = total.plus(&outcome.counts);
-        if let Some(broken) = outcome.broken {
-            failed.push(format!("SIM_SEED={seed}: {broken}"));
-        }
-    }
-    println!("{seeds} seeds: {total:?}");
+    let (first, seeds) = (number("SIM_FIRST").unwrap_or(0), number("SIM_SEEDS").unwrap_or(SEEDS));
+    let (total, failed) = run_all(first, seeds);
+    println!("{seeds} seeds from {first} on: {total:?}");
     assert!(failed.is_empty(), "{} of {seeds} seeds failed:\n{}", failed.len(), failed.join("\n"));
     assert!(total.server_crashes > 0 && total.roll_backs > 0 && total.restores > 0 && total.no_room > 0);
     let roads = [total.synced_on_link, total.synced_by_wake, total.synced_by_itself, total.unreachable];

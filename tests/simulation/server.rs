@@ -87,6 +87,8 @@ pub(crate) struct Server {
     pub(crate) records: BTreeMap<DeviceId, HotRecord>,
     /// What the store has of the records: up to ten seconds old.
     pub(crate) written: BTreeMap<DeviceId, HotRecord>,
+    /// Every event before this position of the journal is in `written`.
+    recorded: u64,
     pub(crate) caller: Caller,
     /// When this life began, by both clocks.
     pub(crate) started: Now,
@@ -104,14 +106,17 @@ pub(crate) struct Server {
     pub(crate) wall_offset: u64,
 }
 
-/// An administrator's copy of the server's state.
+/// A copy of the server's database.
 #[derive(Clone)]
-pub(crate) struct Copy {
-    files: Vec<(u64, Vec<u8>)>,
+pub(crate) struct StoreCopy {
     store: BTreeMap<DeviceId, Stored>,
     book: OrderBook,
     written: BTreeMap<DeviceId, HotRecord>,
+    recorded: u64,
 }
+
+/// A copy of the journal's segments.
+pub(crate) type JournalCopy = Vec<(u64, Vec<u8>)>;
 
 impl Server {
     pub(crate) fn new(seed: u64) -> Self {
@@ -122,6 +127,7 @@ impl Server {
             book: OrderBook::default(),
             records: BTreeMap::new(),
             written: BTreeMap::new(),
+            recorded: 0,
             caller: Caller::new(seed),
             started: Now::default(),
             over_through: BTreeMap::new(),
@@ -170,7 +176,7 @@ impl Server {
             keep_free_bytes: 0,
             remembered: Position(0),
         };
-        let (records, appended) = (&mut self.records, &mut self.appended);
+        let (records, appended, recorded) = (&mut self.records, &mut self.appended, self.recorded);
         let mut wrong = None;
         let opened = Journal::open(self.disk.clone(), options, Position(0), 0, |view| {
             let device = DeviceId(view.record.device);
@@ -183,13 +189,22 @@ impl Server {
                 wrong = Some(problem);
             }
             appended.insert((device, epoch, view.record.sequence), (end, crc));
-            if let Some(record) = records.get_mut(&device) {
-                record.note_appended(epoch, view.record.sequence, crc, end);
+            // Only the end of the journal is replayed; this model's own books want all of it.
+            if let Some(record) = records.get_mut(&device).filter(|_| view.position.0 >= recorded) {
+                record.note_found(epoch, view.record.sequence, crc, end);
             }
         })
         .map_err(|error| error.to_string())?;
         if !opened.recovery.damages.is_empty() {
             wrong = Some(format!("damage: {:?}", opened.recovery.damages));
+        }
+        let end = opened.journal.end();
+        for record in self.records.values_mut().filter(|record| record.last_position > end.0) {
+            record.distrust_events();
+            let of_device = self.appended.range((record.device, Epoch(0), 0)..);
+            let device = record.device;
+            let of_device = of_device.take_while(|(key, _)| key.0 == device);
+            of_device.for_each(|(key, (end, crc))| record.note_found(key.1, key.2, *crc, *end));
         }
         self.opened = Some(opened);
         wrong.map_or(Ok(()), Err)
@@ -265,31 +280,48 @@ impl Server {
         JobOutcome::Stored { section, state }
     }
 
-    pub(crate) fn copy(&self) -> Copy {
+    pub(crate) fn copy_journal(&self) -> JournalCopy {
         let files = self.disk.list().unwrap_or_default().into_iter();
-        let files = files.filter_map(|file| Some((file.base, self.disk.view(file).ok()?))).collect();
-        Copy { files, store: self.store.clone(), book: self.book.clone(), written: self.written.clone() }
+        files.filter_map(|file| Some((file.base, self.disk.view(file).ok()?.to_vec()))).collect()
     }
 
-    pub(crate) fn restore(&mut self, copy: &Copy, seed: u64) {
+    pub(crate) fn copy_store(&self) -> StoreCopy {
+        StoreCopy {
+            store: self.store.clone(),
+            book: self.book.clone(),
+            written: self.written.clone(),
+            recorded: self.recorded,
+        }
+    }
+
+    pub(crate) fn restore_journal(&mut self, copy: &JournalCopy, seed: u64) {
         self.disk = LossyDisk::new(seed, DISK_BYTES);
-        for (base, bytes) in &copy.files {
+        for (base, bytes) in copy {
             self.disk.plant(*base, bytes.clone());
         }
-        self.store = copy.store.clone();
-        self.book = copy.book.clone();
-        self.written = copy.written.clone();
     }
 
-    /// What has news in memory goes to the store.
+    pub(crate) fn restore_store(&mut self, copy: StoreCopy) {
+        (self.store, self.book) = (copy.store, copy.book);
+        (self.written, self.recorded) = (copy.written, copy.recorded);
+    }
+
+    /// What has news in memory goes to the store, once the events behind it are durable.
     pub(crate) fn write_back(&mut self) {
+        let durable = self.durable();
+        if self.records.values().any(|record| record.last_position > durable) {
+            return;
+        }
         for (device, record) in &mut self.records {
-            let was_seen =
-                self.written.get(device).is_none_or(|written| written.last_seen != record.last_seen);
-            if std::mem::take(&mut record.has_news) || was_seen {
+            let written = self.written.get(device);
+            let is_new = written.is_none_or(|written| {
+                (written.last_seen, written.last_position) != (record.last_seen, record.last_position)
+            });
+            if std::mem::take(&mut record.has_news) || is_new {
                 self.written.insert(*device, *record);
             }
         }
+        self.recorded = durable;
     }
 }
 
@@ -305,6 +337,8 @@ fn load(record: &mut HotRecord, written: &HotRecord) {
     record.udp_port = written.udp_port;
     record.udp_reach = written.udp_reach;
     record.departure = written.departure;
+    record.skip_wake_counters();
+    record.note_appended(written.spool_epoch, written.last_sequence, written.last_crc, written.last_position);
 }
 
 pub(crate) fn content_digest(content: &BTreeMap<u64, Application>) -> Digest {

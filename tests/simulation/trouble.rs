@@ -57,12 +57,7 @@ impl World {
             self.server.wall_offset = self.random.up_to(1 << 42);
         }
         if self.server.opened.is_some() {
-            if self.copy.is_none() && rates.restore > 0 && self.chance(100) {
-                self.flush()?;
-                if self.server.opened.is_some() {
-                    self.copy = Some((self.server.copy(), self.promised.clone()));
-                }
-            }
+            self.copy_now_and_then()?;
             if self.chance(rates.server_crash) {
                 match self.random.up_to(4) {
                     4 => self.stop_server()?,
@@ -75,6 +70,26 @@ impl World {
             } else if self.chance(rates.restore) {
                 self.restore_server()?;
             }
+        }
+        Ok(())
+    }
+
+    /// Both parts at one moment, or each at its own.
+    fn copy_now_and_then(&mut self) -> Result<(), String> {
+        let has_both = self.journal_copy.is_some() && self.store_copy.is_some();
+        if has_both || self.rates.restore == 0 || !self.chance(100) {
+            return Ok(());
+        }
+        self.flush()?;
+        if self.server.opened.is_none() {
+            return Ok(());
+        }
+        let parts = self.random.up_to(3);
+        if parts != 0 && self.journal_copy.is_none() {
+            self.journal_copy = Some((self.server.copy_journal(), self.promised.clone()));
+        }
+        if parts != 1 && self.store_copy.is_none() {
+            self.store_copy = Some(self.server.copy_store());
         }
         Ok(())
     }
@@ -179,14 +194,23 @@ impl World {
         Ok(())
     }
 
-    /// An administrator puts an old copy in the server's place. What was stored since is gone, and nobody promised otherwise.
+    /// An administrator puts old copies in the place of what there is. What was stored since is gone, and nobody promised otherwise.
     fn restore_server(&mut self) -> Result<(), String> {
-        let Some((copy, promised)) = self.copy.take() else { return Ok(()) };
+        if self.journal_copy.is_none() && self.store_copy.is_none() {
+            return Ok(());
+        }
         self.counts.restores += 1;
         self.server.stop();
-        let seed = self.random.next_u64();
-        self.server.restore(&copy, seed);
-        self.promised = promised;
+        if let Some((copy, promised)) = self.journal_copy.take() {
+            let seed = self.random.next_u64();
+            self.server.restore_journal(&copy, seed);
+            self.promised = promised;
+        } else {
+            self.server.disk.kill();
+        }
+        if let Some(copy) = self.store_copy.take() {
+            self.server.restore_store(copy);
+        }
         self.full_until = 0;
         self.after_stop();
         // Acknowledgements of the life that is undone are not under way any more.

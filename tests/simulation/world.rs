@@ -14,7 +14,7 @@ use crate::counts::{Counts, Rates};
 use crate::datagrams::{Air, To};
 use crate::device::{Device, event};
 use crate::orders::DeskOfRuns;
-use crate::server::{Bug, Copy, Key, Server};
+use crate::server::{Bug, JournalCopy, Key, Server, StoreCopy};
 
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -81,7 +81,9 @@ pub(crate) struct World {
     pub(crate) next_link: u32,
     /// Events of which a device was told that they are safe, so that it forgot them.
     pub(crate) promised: BTreeMap<Key, u32>,
-    pub(crate) copy: Option<(Copy, BTreeMap<Key, u32>)>,
+    /// Copies that an administrator made, with what was promised of the events when the journal's was made.
+    pub(crate) journal_copy: Option<(JournalCopy, BTreeMap<Key, u32>)>,
+    pub(crate) store_copy: Option<StoreCopy>,
     pub(crate) has_faults: bool,
     pub(crate) partitioned_until: u64,
     pub(crate) full_until: u64,
@@ -117,7 +119,8 @@ impl World {
             links: BTreeMap::new(),
             next_link: 0,
             promised: BTreeMap::new(),
-            copy: None,
+            journal_copy: None,
+            store_copy: None,
             has_faults: true,
             partitioned_until: 0,
             full_until: 0,
