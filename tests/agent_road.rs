@@ -111,6 +111,45 @@ fn events_wait_in_the_spool_while_nobody_runs_and_while_the_server_is_away() {
     assert_eq!(stored(&site), [(1, "nobody runs".to_owned()), (2, "no server".to_owned())]);
 }
 
+/// A copy of the directory, put back after more was acknowledged: the device still has that.
+#[test]
+fn a_restored_server_is_sent_again_what_it_had_acknowledged() {
+    let site = Site::new();
+    let server = site.server();
+    assert!(site.enroll(&site.token()).status.success());
+    let agent = site.agent_process();
+    let deliver = |messages: &[&str]| {
+        for message in messages {
+            assert!(site.emit("error", message).status.success());
+        }
+        site.wait_until_confirmed();
+    };
+    deliver(&["before the copy"]);
+    assert!(server.end().success());
+    let copy = site.path("copy");
+    copy_directory(&site.path("server"), &copy);
+
+    let server = site.server();
+    deliver(&["acknowledged", "acknowledged too"]);
+    assert!(server.end().success());
+    std::fs::remove_dir_all(site.path("server")).unwrap();
+    std::fs::rename(&copy, site.path("server")).unwrap();
+
+    let server = site.server();
+    deliver(&["after the restore"]);
+    assert!(agent.end().success());
+    assert!(server.end().success());
+    let messages = ["before the copy", "acknowledged", "acknowledged too", "after the restore"];
+    let expected: Vec<_> = (1..).zip(messages.map(str::to_owned)).collect();
+    assert_eq!(stored(&site), expected, "{}", site.log("agent.log"));
+    assert!(site.log("agent.log").contains("does not know events behind 1"), "{}", site.log("agent.log"));
+}
+
+fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
+    let status = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(status.success());
+}
+
 /// A ticket is used up by the connection on which it is shown. An attempt that finds nobody shows it to nobody.
 #[test]
 fn attempts_that_find_no_server_cost_no_ticket() {

@@ -13,9 +13,6 @@ use muster::wire::time::Moment;
 use crate::server::Bug;
 use crate::world::{Step, World};
 
-/// The server's own epoch: it never changes here, as the machines heal without it.
-const SERVER_EPOCH: Epoch = Epoch(5);
-
 fn link_ref(link: u32) -> LinkRef {
     LinkRef::new(0, link, 1).unwrap()
 }
@@ -61,7 +58,8 @@ impl World {
         let has_room = !(self.has_faults && self.chance(50));
         let kept = self.device_of(link).is_some_and(|(number, _)| self.devices[number].kept);
         SyncPolicy {
-            server_epoch: SERVER_EPOCH,
+            // A restore begins another history.
+            server_epoch: Epoch(5 + self.counts.restores),
             next_seconds: 60 + u32::try_from(self.random.up_to(60)).unwrap_or(0),
             interval_seconds: 120,
             keep_seconds: kept.then_some(20),

@@ -124,10 +124,24 @@ impl EventSender {
         self.in_flight_bytes += bytes;
         self.in_flight.push_back(Batch { last_sequence: self.sent, bytes, sent_at: now });
         let mut frame = Vec::with_capacity(bytes + items.len() * ITEM_OVERHEAD_BYTES + 64);
-        let acknowledged = Some(self.confirmed).filter(|confirmed| *confirmed > self.floor);
-        ToServer::Events(Events { spool_epoch: self.epoch, highest: self.highest, items, acknowledged })
-            .write_to(&mut frame);
+        self.write(items, &mut frame);
         Some(frame)
+    }
+
+    /// A message without events: only what the server has confirmed, when it has. One that does not know of it asks for what is
+    /// left.
+    pub(super) fn claim(&self) -> Option<Vec<u8>> {
+        let mut frame = Vec::new();
+        self.claimed().map(|_| self.write(Vec::new(), &mut frame)).map(|()| frame)
+    }
+
+    fn claimed(&self) -> Option<u64> {
+        Some(self.confirmed).filter(|confirmed| *confirmed > self.floor)
+    }
+
+    fn write(&self, items: Vec<EventItem<'_>>, out: &mut Vec<u8>) {
+        let (spool_epoch, highest, acknowledged) = (self.epoch, self.highest, self.claimed());
+        ToServer::Events(Events { spool_epoch, highest, items, acknowledged }).write_to(out);
     }
 
     pub(super) fn acknowledge(&mut self, ack: &Ack) -> AckMeaning {

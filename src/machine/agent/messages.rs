@@ -87,6 +87,7 @@ impl AgentMachine {
             self.base = Some(Base { digest: sent.digest, applications: Arc::clone(applications) });
             self.actions.push_back(Action::SaveBase(Arc::clone(applications)));
         }
+        let was_restored = ![Epoch(0), in_sync.server_epoch].contains(&self.state.server_epoch);
         let told = (in_sync.server_epoch, in_sync.notice_port);
         self.is_state_saved &= (self.state.server_epoch, self.state.notice_port) == told;
         (self.state.server_epoch, self.state.notice_port) = told;
@@ -114,6 +115,10 @@ impl AgentMachine {
             self.sync_wanted = None;
         }
         self.actions.push_back(Action::SyncFinished(SyncResult::InSync { uploaded }));
+        if was_restored && let Some(frame) = self.events.claim() {
+            self.send(now, frame);
+            self.linger(now);
+        }
     }
 
     fn wanted(&mut self, now: &Now, want: &Want) {

@@ -71,16 +71,19 @@ fn said(actions: &[Action]) -> Vec<String> {
 }
 
 fn in_sync(keep_seconds: Option<u32>) -> ToAgent {
-    let server_epoch = Epoch(5);
-    ToAgent::InSync(InSync {
-        server_epoch,
+    ToAgent::InSync(told(keep_seconds))
+}
+
+fn told(keep_seconds: Option<u32>) -> InSync {
+    InSync {
+        server_epoch: Epoch(5),
         next_seconds: 900,
         interval_seconds: 900,
         keep_seconds,
         notice_port: None,
         notice_counter: None,
         reconnect_seconds: None,
-    })
+    }
 }
 
 fn want(base: Option<Digest>) -> ToAgent {
@@ -260,6 +263,34 @@ fn what_the_server_lost_is_read_again_once_and_is_no_longer_claimed() {
     assert_eq!(claimed(&actions(&mut machine, &at(0))), (Some(2), vec![5, 6]));
     machine.message(&at(0), ToAgent::Resend(Resend { spool_epoch: Epoch(6), after: 0 }));
     assert!(!said(&actions(&mut machine, &at(0))).iter().any(|said| said.starts_with("events")), "left");
+}
+
+#[test]
+fn a_server_that_has_begun_another_history_is_told_at_once_what_was_acknowledged() {
+    let mut machine = machine(3, 0);
+    connect(&mut machine, &at(0));
+    machine.spool_read(&at(0), &[(3, vec![3])]);
+    machine.message(&at(0), in_sync(None));
+    machine.message(&at(0), ToAgent::Ack(Ack { spool_epoch: Epoch(7), through: 3 }));
+    actions(&mut machine, &at(0));
+    machine.disconnected(&at(0), "restored");
+    let InSync { server_epoch, .. } = told(None);
+    for epoch in [server_epoch, Epoch(server_epoch.0 + 1)] {
+        machine.asked_to_sync(&at(1));
+        if !machine.is_connected() {
+            connect(&mut machine, &at(1));
+        }
+        actions(&mut machine, &at(1));
+        machine.message(&at(1), ToAgent::InSync(InSync { server_epoch: epoch, ..told(None) }));
+        let all = actions(&mut machine, &at(1));
+        let sent: Vec<_> = all.into_iter().filter(|action| matches!(action, Action::Send(_))).collect();
+        match epoch == server_epoch {
+            true => assert_eq!(sent, []),
+            false => assert_eq!(claimed(&sent), (Some(3), vec![])),
+        }
+    }
+    machine.message(&at(1), resend(1));
+    assert!(actions(&mut machine, &at(1)).contains(&Action::Recall { after_sequence: 1 }));
 }
 
 #[test]
