@@ -3,7 +3,7 @@
 //! | what | where | how to run it |
 //! |---|---|---|
 //! | unit and property tests | beside the code | `cargo nextest run --lib` |
-//! | the fleet under a seed | `tests/simulation/` | `cargo nextest run --test simulation`; `SIM_SEED=7` replays one seed with its trace |
+//! | the fleet under a seed | `tests/simulation/` | `cargo nextest run --test simulation`; `SIM_SEED=7` replays one seed with its trace; `SIM_FIRST=5000 SIM_SEEDS=20000` runs that many, best with `cargo test --release` |
 //! | whole binaries as a user runs them | `tests/*.rs` | `cargo nextest run` |
 //! | the rules of the house | `tests/tidy.rs` | `cargo nextest run --test tidy` |
 //! | everything that a peer can send | `tools/fuzz` | `cargo fuzz run --fuzz-dir tools/fuzz -s none to_server` |
