@@ -33,6 +33,8 @@ rates! {
     disk_full: 20,
     partition: 20,
     clock_jump: 20,
+    /// A device has no room, and drops events that it did not deliver.
+    spool_drop: 30,
     /// A device says a last word and goes, or sleeps.
     leave: 20,
     /// A device gets another address, behind another box.
@@ -72,7 +74,7 @@ counts! {
     full_disks, no_room, new_epochs, server_stops, departures, resumes, moves, wakes_sent, wakes_taken,
     notices_sent, notices_taken, goodbyes, replays, forgeries, datagrams_lost, calls, reports, synced_on_link,
     synced_by_wake, synced_by_itself, unreachable, quiet_points, settings_taken, edits, runs_begun, runs_made,
-    runs_cancelled, not_now, recalls,
+    runs_cancelled, not_now, recalls, spool_drops,
 }
 
 /// Datagrams that were dropped, by reason.

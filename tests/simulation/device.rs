@@ -276,6 +276,17 @@ impl Device {
         }
     }
 
+    /// Some of the events that wait go, behind the `first` of them: those of one severity, whose quota is used up.
+    pub(crate) fn drop_events(&mut self, first: u64, count: u64) -> u64 {
+        let from = self.forgotten_unsynced + 1 + first;
+        let gone: Vec<u64> =
+            self.disk.events.range(from..=from + count).map(|(sequence, _)| *sequence).collect();
+        for sequence in &gone {
+            self.disk.events.remove(sequence);
+        }
+        gone.len() as u64
+    }
+
     fn forget_synced(&mut self) {
         let through = self.forgotten_unsynced;
         self.disk.events.retain(|sequence, _| *sequence > through);

@@ -116,6 +116,10 @@ impl World {
         {
             self.break_link(link);
         }
+        if self.chance(rates.spool_drop) {
+            let (first, count) = (self.random.up_to(8), self.random.up_to(3));
+            self.counts.spool_drops += self.devices[number].drop_events(first, count);
+        }
         if self.chance(20) && self.devices[number].image.is_none() {
             self.devices[number].image = Some(self.devices[number].disk.clone());
         }
