@@ -128,6 +128,14 @@ pub struct Recovery {
     pub damages: Vec<Damage>,
 }
 
+impl Recovery {
+    /// Whether the record that ends at this position was durable once and is not there any more.
+    #[must_use]
+    pub fn is_lost(&self, end: Position) -> bool {
+        end > self.end || self.damages.iter().any(|hole| hole.from < end && end <= hole.to)
+    }
+}
+
 /// An open journal: the handle, and the two duties that someone has to do.
 ///
 /// [`Threads::spawn`](super::Threads::spawn) does them on threads of their own; a simulation calls

@@ -48,11 +48,7 @@ pub(super) fn open(config: &Config, store: &Store, now: WallTime) -> Result<Open
             recovery.durable
         );
     }
-    let is_lost = |position: u64| {
-        let in_hole = recovery.damages.iter().any(|hole| hole.from.0 < position && position <= hole.to.0);
-        position > recovery.end.0 || in_hole
-    };
-    let gone = sequences::distrust(table, is_lost);
+    let gone = sequences::distrust(table, |position| recovery.is_lost(Position(position)));
     if !gone.is_empty() {
         log::error!(
             "the last event of {} devices is not in the journal: it was restored from an older copy, or a part is lost; \

@@ -31,6 +31,8 @@ rates! {
     roll_back: 15,
     restore: 15,
     disk_full: 20,
+    /// A part of the journal is damaged while the server is down, after so many of 100 crashes.
+    damage: 20,
     partition: 20,
     clock_jump: 20,
     /// A device has no room, and drops events that it did not deliver.
@@ -74,7 +76,7 @@ counts! {
     full_disks, no_room, new_epochs, server_stops, departures, resumes, moves, wakes_sent, wakes_taken,
     notices_sent, notices_taken, goodbyes, replays, forgeries, datagrams_lost, calls, reports, synced_on_link,
     synced_by_wake, synced_by_itself, unreachable, quiet_points, settings_taken, edits, runs_begun, runs_made,
-    runs_cancelled, not_now, recalls, spool_drops,
+    runs_cancelled, not_now, recalls, spool_drops, damages,
 }
 
 /// Datagrams that were dropped, by reason.

@@ -9,6 +9,7 @@ use muster::machine::acks::AckQueue;
 use muster::machine::caller::Caller;
 use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
 use muster::machine::hot::HotRecord;
+use muster::machine::random::Random;
 use muster::machine::record;
 use muster::machine::session::Session;
 use muster::wire::digest::Digest;
@@ -100,6 +101,12 @@ pub(crate) struct Server {
     pub(crate) acks: AckQueue<u32>,
     /// What was appended in this life or found by its recovery: position past it, CRC.
     pub(crate) appended: BTreeMap<Key, (u64, u32)>,
+    /// What was on the medium and was damaged there, as the recovery told.
+    pub(crate) damaged: BTreeSet<Key>,
+    /// Since the last start somebody has changed the medium.
+    is_damaged_anew: bool,
+    /// Parts of the journal may be missing: it was damaged once, or restored without the store.
+    may_be_damaged: bool,
     /// Counts lives, so that what comes back from an earlier one is not heard.
     pub(crate) life: u32,
     pub(crate) is_flush_due: bool,
@@ -135,6 +142,9 @@ impl Server {
             spoken: BTreeSet::new(),
             acks: AckQueue::new(),
             appended: BTreeMap::new(),
+            damaged: BTreeSet::new(),
+            is_damaged_anew: false,
+            may_be_damaged: false,
             life: 0,
             is_flush_due: false,
             wall_offset: 1_795_514_400_000,
@@ -167,14 +177,14 @@ impl Server {
                 (device, record)
             })
             .collect();
-        self.appended.clear();
+        let before = std::mem::take(&mut self.appended);
         let options = Options {
             segment_bytes: SEGMENT_BYTES,
             window_bytes: 32 * 1024,
             retention: None,
             limit_bytes: None,
             keep_free_bytes: 0,
-            remembered: Position(0),
+            remembered: Position(self.remembered()),
         };
         let (records, appended, recorded) = (&mut self.records, &mut self.appended, self.recorded);
         let mut wrong = None;
@@ -195,11 +205,18 @@ impl Server {
             }
         })
         .map_err(|error| error.to_string())?;
-        if !opened.recovery.damages.is_empty() {
-            wrong = Some(format!("damage: {:?}", opened.recovery.damages));
+        let recovery = &opened.recovery;
+        if !recovery.damages.is_empty() && !self.may_be_damaged {
+            wrong = Some(format!("damage: {:?}", recovery.damages));
         }
-        let end = opened.journal.end();
-        for record in self.records.values_mut().filter(|record| record.last_position > end.0) {
+        if std::mem::take(&mut self.is_damaged_anew) {
+            let is_damaged =
+                |key: &Key, end: u64| !self.appended.contains_key(key) && recovery.is_lost(Position(end));
+            let gone = before.iter().filter(|(key, (end, _))| is_damaged(key, *end)).map(|(key, _)| *key);
+            self.damaged.extend(gone);
+        }
+        let is_lost = |record: &&mut HotRecord| recovery.is_lost(Position(record.last_position));
+        for record in self.records.values_mut().filter(is_lost) {
             record.distrust_events();
             let of_device = self.appended.range((record.device, Epoch(0), 0)..);
             let device = record.device;
@@ -280,6 +297,29 @@ impl Server {
         JobOutcome::Stored { section, state }
     }
 
+    /// How far the store remembers the journal.
+    fn remembered(&self) -> u64 {
+        self.written.values().map(|record| record.last_position).max().unwrap_or(0).max(self.recorded)
+    }
+
+    /// A bit of a segment turns over, its file is cut short, or it is gone. While nobody has it open.
+    pub(crate) fn damage_journal(&mut self, random: &mut Random) -> bool {
+        let files = self.disk.list().unwrap_or_default();
+        // Not the one being written, whose end can not be told from a write that the power cut, nor the next.
+        let Some(last) = files.len().checked_sub(3) else { return false };
+        let number = usize::try_from(random.up_to(last as u64)).unwrap_or(0);
+        let file = files[number];
+        let offset = usize::try_from(random.up_to(file.bytes.saturating_sub(1))).unwrap_or(0);
+        (self.is_damaged_anew, self.may_be_damaged) = (true, true);
+        match random.up_to(3) {
+            // The oldest one, beside those that were set aside, may have been deleted as old for all that anybody can tell.
+            0 => number > 0 && !files[number - 1].set_aside && self.disk.lose(file.base),
+            1 => self.disk.cut(file.base, offset),
+            2 => self.disk.flip_bit(file.base, offset % 64, 3),
+            _ => self.disk.flip_bit(file.base, offset, 5),
+        }
+    }
+
     pub(crate) fn copy_journal(&self) -> JournalCopy {
         let files = self.disk.list().unwrap_or_default().into_iter();
         files.filter_map(|file| Some((file.base, self.disk.view(file).ok()?.to_vec()))).collect()
@@ -295,6 +335,7 @@ impl Server {
     }
 
     pub(crate) fn restore_journal(&mut self, copy: &JournalCopy, seed: u64) {
+        self.may_be_damaged = true;
         self.disk = LossyDisk::new(seed, DISK_BYTES);
         for (base, bytes) in copy {
             self.disk.plant(*base, bytes.clone());

@@ -174,6 +174,10 @@ impl World {
         } else {
             self.server.disk.kill();
         }
+        let damage = self.rates.damage * 10;
+        if self.has_faults && self.chance(damage) {
+            self.counts.damages += u64::from(self.server.damage_journal(&mut self.random));
+        }
         self.after_stop();
         Ok(())
     }

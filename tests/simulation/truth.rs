@@ -117,7 +117,9 @@ impl World {
         let outcomes = self.outcomes(operation)?;
         for (device, then) in self.devices.iter().zip(then) {
             let outcome = outcomes.get(&device.id).ok_or("a device was not asked")?;
-            if !is_right(device, *then, outcome) && !is_right(device, device.truth, outcome) {
+            let is_ahead = device.disk.wake_counter > self.server.records[&device.id].wake_counter;
+            let is_right = |truth| is_right(device, truth, is_ahead, outcome);
+            if !is_right(*then) && !is_right(device.truth) {
                 let (id, truth, kept, is_nated) = (device.id, device.truth, device.kept, device.is_nated);
                 return Err(format!(
                     "{id}: {truth:?}, kept {kept}, behind a box {is_nated}: the operation was told {outcome:?}"
@@ -128,7 +130,9 @@ impl World {
     }
 }
 
-fn is_right(device: &Device, truth: Truth, outcome: &CallOutcome) -> bool {
+/// `is_ahead`: the device has taken a wake that the attacker had withheld, and of which the server knows nothing, as a restore undid
+/// it and its clock went back behind it. Until the next sync the server's wakes seem to have been seen before.
+fn is_right(device: &Device, truth: Truth, is_ahead: bool, outcome: &CallOutcome) -> bool {
     let (by, has_slot) = match outcome {
         CallOutcome::Synced { by, .. } => (Some(*by), false),
         CallOutcome::Unreachable { next_slot_at, .. } => (None, next_slot_at.is_some()),
@@ -136,7 +140,7 @@ fn is_right(device: &Device, truth: Truth, outcome: &CallOutcome) -> bool {
     };
     match truth {
         Truth::Never => !has_slot && matches!(outcome, CallOutcome::Unreachable { attempts: 0, .. }),
-        Truth::Runs if !device.is_nated => by.is_some(),
+        Truth::Runs if !device.is_nated => by.is_some() || (is_ahead && has_slot),
         Truth::Runs if device.kept => by.is_some_and(|by| by != Road::Wake),
         // It may have been on its way.
         Truth::Runs => has_slot || by.is_some_and(|by| by != Road::Wake),

@@ -259,8 +259,10 @@ impl World {
         }
     }
 
-    /// Whether what was promised is in the journal as it was found.
-    pub(crate) fn check_promises(&self) -> Result<(), String> {
+    /// Whether what was promised is in the journal as it was found, or was damaged there and told as such.
+    pub(crate) fn check_promises(&mut self) -> Result<(), String> {
+        let damaged = &self.server.damaged;
+        self.promised.retain(|key, _| !damaged.contains(key));
         for (key, crc) in &self.promised {
             if self.server.appended.get(key).map(|(_, found)| *found) != Some(*crc) {
                 return Err(format!("{key:?} was acknowledged and is missing from the recovered journal"));
