@@ -87,7 +87,13 @@ fn events(c: &mut Criterion) {
     };
     let encoded = event.to_bytes().expect("within the limits");
     let items: Vec<EventItem<'_>> = (1..=64).map(|sequence| EventItem { sequence, body: &encoded }).collect();
-    let message = ToServer::Events(Events { spool_epoch: Epoch(1), highest: 64, items, acknowledged: None });
+    let message = ToServer::Events(Events {
+        spool_epoch: Epoch(1),
+        highest: 64,
+        items,
+        acknowledged: None,
+        sent_through: None,
+    });
     let bytes = framed(|out| message.write_to(out));
     println!("one event: {} bytes; a message of 64: {} bytes", encoded.len(), bytes.len());
     c.bench_function("event/encode", |b| b.iter(|| black_box(&event).to_bytes().is_ok()));

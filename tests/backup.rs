@@ -215,7 +215,7 @@ fn send(connection: &mut Connection, from: u64, to: u64, highest: u64) {
         })
         .collect();
     let items = bodies.iter().map(|(sequence, body)| EventItem { sequence: *sequence, body }).collect();
-    let events = Events { spool_epoch: SPOOL_EPOCH, highest, items, acknowledged: None };
+    let events = Events { spool_epoch: SPOOL_EPOCH, highest, items, acknowledged: None, sent_through: None };
     connection.send(&ToServer::Events(events));
 }
 

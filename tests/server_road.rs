@@ -65,7 +65,13 @@ fn send_events(connection: &mut Connection, numbers: std::ops::RangeInclusive<u6
     let highest = *numbers.end();
     let bodies: Vec<(u64, Vec<u8>)> = numbers.map(|number| (number, event(number))).collect();
     let items = bodies.iter().map(|(sequence, body)| EventItem { sequence: *sequence, body }).collect();
-    connection.send(&ToServer::Events(Events { spool_epoch: Epoch(5), highest, items, acknowledged: None }));
+    connection.send(&ToServer::Events(Events {
+        spool_epoch: Epoch(5),
+        highest,
+        items,
+        acknowledged: None,
+        sent_through: None,
+    }));
 }
 
 fn wait_for_ack(connection: &mut Connection, through: u64) {

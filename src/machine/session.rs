@@ -491,6 +491,10 @@ fn take_events<'b>(
             }
         }
     }
+    if *in_doubt && events.sent_through.is_some_and(|through| through >= ahead.last_sequence) {
+        out.truncate(before);
+        return Err(conflict());
+    }
     if reached_last {
         out.push(Command::AckWhenDurable);
     }

@@ -34,7 +34,7 @@
 //!
 //! A repetition that never ends in that event is a conflict too. A device that was rolled back may have given out its old numbers
 //! again and dropped, for want of room, just the one that the server stored last: events before it are in doubt until it comes, and
-//! one behind it without it ends the link with `SpoolEpochConflict`. This has a price. A device that was *not* rolled back, lost its link
+//! one behind it without it, or the device's word that no more will come, ends the link with `SpoolEpochConflict`. This has a price. A device that was *not* rolled back, lost its link
 //! with events under way (256 KiB at most), and then ran out of room so that the last of those was dropped and earlier ones of another
 //! severity were not, sends these earlier ones a second time, under a new epoch.
 //!

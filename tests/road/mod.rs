@@ -310,7 +310,13 @@ impl Wire {
         let bodies: Vec<_> =
             sequences.map(|sequence| (sequence, event(sequence).to_bytes().unwrap())).collect();
         let items = bodies.iter().map(|(sequence, body)| EventItem { sequence: *sequence, body }).collect();
-        self.send(&ToServer::Events(Events { spool_epoch, highest, items, acknowledged: None }));
+        self.send(&ToServer::Events(Events {
+            spool_epoch,
+            highest,
+            items,
+            acknowledged: None,
+            sent_through: None,
+        }));
     }
 
     pub(crate) fn wait_for_ack(&mut self, through: u64) {

@@ -125,7 +125,7 @@ impl World {
             }
             let key = (id, epoch, *sequence);
             let crc = crc32c::crc32c(body);
-            if self.server.damaged.contains(&key) {
+            if self.server.damaged.contains(&key) || device.dropped.contains(&(epoch, *sequence, crc)) {
                 continue;
             }
             if self.server.appended.get(&key).map(|(_, crc)| *crc) != Some(crc) {

@@ -62,6 +62,8 @@ pub(crate) struct Device {
     pub(crate) unsynced: Vec<Vec<u8>>,
     /// A forgetting that is not synced yet.
     pub(crate) forgotten_unsynced: u64,
+    /// What it dropped, and said so. An older image may have it again: it is accounted for all the same.
+    pub(crate) dropped: BTreeSet<(Epoch, u64, u32)>,
     pub(crate) image: Option<Disk>,
     pub(crate) was_rolled_back: bool,
     pub(crate) content: Vec<Application>,
@@ -109,6 +111,7 @@ impl Device {
             disk,
             unsynced: Vec::new(),
             forgotten_unsynced: 0,
+            dropped: BTreeSet::new(),
             image: None,
             was_rolled_back: false,
             content: (0..4).map(|n| application(n, 0)).collect(),
@@ -282,7 +285,8 @@ impl Device {
         let gone: Vec<u64> =
             self.disk.events.range(from..=from + count).map(|(sequence, _)| *sequence).collect();
         for sequence in &gone {
-            self.disk.events.remove(sequence);
+            let body = self.disk.events.remove(sequence).unwrap_or_default();
+            self.dropped.insert((self.disk.epoch, *sequence, crc32c::crc32c(&body)));
         }
         gone.len() as u64
     }

@@ -69,6 +69,7 @@ pub(crate) fn deliver(connection: &mut Connection, sequence: u64) -> Duration {
         highest: sequence,
         items,
         acknowledged: None,
+        sent_through: None,
     }));
     loop {
         match connection.receive().unwrap() {

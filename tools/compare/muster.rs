@@ -192,8 +192,14 @@ impl MusterLink {
         let first = self.sent + 1;
         self.sent += count;
         let items = (first..=self.sent).map(|sequence| EventItem { sequence, body: &self.payload }).collect();
-        ToServer::Events(Events { spool_epoch: self.epoch, highest: self.sent, items, acknowledged: None })
-            .write_to(out);
+        ToServer::Events(Events {
+            spool_epoch: self.epoch,
+            highest: self.sent,
+            items,
+            acknowledged: None,
+            sent_through: None,
+        })
+        .write_to(out);
     }
 }
 

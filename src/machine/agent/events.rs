@@ -118,13 +118,16 @@ impl EventSender {
             self.sent = self.highest;
             if self.in_flight.is_empty() {
                 self.acknowledged = self.highest;
+                return None;
             }
-            return None;
+            let mut frame = Vec::new();
+            self.write(items, Some(self.sent), &mut frame);
+            return Some(frame);
         }
         self.in_flight_bytes += bytes;
         self.in_flight.push_back(Batch { last_sequence: self.sent, bytes, sent_at: now });
         let mut frame = Vec::with_capacity(bytes + items.len() * ITEM_OVERHEAD_BYTES + 64);
-        self.write(items, &mut frame);
+        self.write(items, None, &mut frame);
         Some(frame)
     }
 
@@ -132,16 +135,16 @@ impl EventSender {
     /// left.
     pub(super) fn claim(&self) -> Option<Vec<u8>> {
         let mut frame = Vec::new();
-        self.claimed().map(|_| self.write(Vec::new(), &mut frame)).map(|()| frame)
+        self.claimed().map(|_| self.write(Vec::new(), None, &mut frame)).map(|()| frame)
     }
 
     fn claimed(&self) -> Option<u64> {
         Some(self.confirmed).filter(|confirmed| *confirmed > self.floor)
     }
 
-    fn write(&self, items: Vec<EventItem<'_>>, out: &mut Vec<u8>) {
+    fn write(&self, items: Vec<EventItem<'_>>, sent_through: Option<u64>, out: &mut Vec<u8>) {
         let (spool_epoch, highest, acknowledged) = (self.epoch, self.highest, self.claimed());
-        ToServer::Events(Events { spool_epoch, highest, items, acknowledged }).write_to(out);
+        ToServer::Events(Events { spool_epoch, highest, items, acknowledged, sent_through }).write_to(out);
     }
 
     pub(super) fn acknowledge(&mut self, ack: &Ack) -> AckMeaning {

@@ -306,6 +306,20 @@ fn what_another_server_acknowledged_is_neither_claimed_nor_sent_again() {
 }
 
 #[test]
+fn a_server_is_told_when_the_last_events_turn_out_to_be_dropped() {
+    let mut machine = machine(4, 0);
+    connect(&mut machine, &at(0));
+    machine.spool_read(&at(0), &[(2, vec![2])]);
+    assert_eq!(said(&actions(&mut machine, &at(0))), ["events [2] of 7"]);
+    machine.spool_read(&at(0), &[]);
+    let all = actions(&mut machine, &at(0));
+    let [Action::Send(bytes)] = &all[..] else { panic!("{all:?}") };
+    let (body, _) = frame::split(bytes).unwrap().unwrap();
+    let ToServer::Events(end) = ToServer::from_body(body).unwrap() else { panic!("{all:?}") };
+    assert_eq!((end.items.len(), end.sent_through), (0, Some(4)));
+}
+
+#[test]
 fn a_rolled_back_spool_begins_a_higher_epoch_on_a_new_link() {
     for message in
         [error(ErrorCode::SpoolEpochConflict), ToAgent::Ack(Ack { spool_epoch: Epoch(7), through: 9 })]

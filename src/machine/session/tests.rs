@@ -227,7 +227,7 @@ fn events<'b>(highest: u64, items: &[(u64, &'b [u8])]) -> ToServer<'b> {
 
 fn events_behind<'b>(acknowledged: Option<u64>, highest: u64, items: &[(u64, &'b [u8])]) -> ToServer<'b> {
     let items = items.iter().map(|(sequence, body)| EventItem { sequence: *sequence, body }).collect();
-    ToServer::Events(Events { spool_epoch: Epoch(9), highest, items, acknowledged })
+    ToServer::Events(Events { spool_epoch: Epoch(9), highest, items, acknowledged, sent_through: None })
 }
 
 #[test]
@@ -293,6 +293,12 @@ fn events_before_the_last_one_are_not_taken_for_repetitions_when_that_one_is_lef
     let out = handle(&mut session, &mut record, events(6, &[(6, &other)]));
     assert_eq!(out.len(), 2, "nothing is in doubt where nothing came before");
     let mut session = Session::new(&now(0), Some(DEVICE));
+    assert_eq!(handle(&mut session, &mut record, events(6, &[(4, &other)])), []);
+    let ToServer::Events(end) = events(6, &[]) else { unreachable!() };
+    let end = ToServer::Events(Events { sent_through: Some(6), ..end });
+    let out = handle(&mut session, &mut record, end);
+    assert_eq!(error_code(&out[0]), Some(ErrorCode::SpoolEpochConflict), "5 and 6 never come");
+    let mut session = Session::new(&now(0), Some(DEVICE));
     let five = event_bytes("five");
     let out = handle(&mut session, &mut record, events(6, &[(4, &other), (5, &five), (6, &other)]));
     assert_eq!(out.len(), 2, "the fifth shows that they are the same");
@@ -303,7 +309,13 @@ fn a_device_can_not_speak_in_the_servers_own_history() {
     let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
     let one = event_bytes("one");
     let items = vec![EventItem { sequence: 1, body: &one }];
-    let own = ToServer::Events(Events { spool_epoch: Epoch(0), highest: 1, items, acknowledged: None });
+    let own = ToServer::Events(Events {
+        spool_epoch: Epoch(0),
+        highest: 1,
+        items,
+        acknowledged: None,
+        sent_through: None,
+    });
     let out = handle(&mut session, &mut record, own);
     assert_eq!(error_code(&out[0]), Some(ErrorCode::SpoolEpochConflict));
     assert_eq!(out[1], Command::Close(CloseReason::SpoolEpochConflict));

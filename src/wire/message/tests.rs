@@ -92,7 +92,13 @@ fn any_to_server() -> impl Strategy<Value = ToServer<'static>> {
         |(epoch, highest, sequences)| {
             let items = sequences.into_iter().map(|sequence| EventItem { sequence, body: b"\xa0" }).collect();
             let acknowledged = highest.checked_sub(7);
-            ToServer::Events(Events { spool_epoch: Epoch(epoch), highest, items, acknowledged })
+            ToServer::Events(Events {
+                spool_epoch: Epoch(epoch),
+                highest,
+                items,
+                acknowledged,
+                sent_through: None,
+            })
         },
     );
     let ping = any::<Option<u32>>().prop_map(|next_seconds| ToServer::Ping(Ping { next_seconds }));

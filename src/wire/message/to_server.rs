@@ -337,6 +337,10 @@ pub struct Events<'b> {
     /// server that knows less has lost events since, and asks for all that is left of them ([`Resend`](super::Resend)).
     #[n(3)]
     pub acknowledged: Option<u64>,
+    /// Every event up to this sequence number was sent, or dropped by the device: said without events, when the last ones turn
+    /// out to be dropped. A server that waits for one of them waits in vain.
+    #[n(4)]
+    pub sent_through: Option<u64>,
 }
 
 /// One event under its sequence number.
