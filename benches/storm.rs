@@ -128,6 +128,7 @@ fn publish(link: &mut Connection, begun: Instant, number: usize, is_over: &Atomi
             highest: sequence,
             items,
             acknowledged: None,
+            sent_through: None,
         }));
         while !matches!(link.receive().unwrap(), ToAgent::Ack(ack) if ack.through >= sequence) {}
         delays.push(due.elapsed());

@@ -138,6 +138,7 @@ fn bodies() -> Vec<Vec<u8>> {
             highest: LARGE,
             items: items.clone(),
             acknowledged,
+            sent_through: acknowledged,
         })
     };
     let to_server = [

@@ -91,6 +91,9 @@ impl World {
         }
         self.counts.wakes_taken += 1;
         device.disk.wake_counter = wake.counter;
+        if self.server.records.get(&id).is_some_and(|record| wake.counter > record.wake_counter) {
+            device.ahead_at = Some(self.now);
+        }
         device.tell_reach();
         if let Some(machine) = device.awake() {
             machine.woken(&now, wake.reason);

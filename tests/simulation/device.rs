@@ -87,6 +87,8 @@ pub(crate) struct Device {
     pub(crate) leaving: Option<NoticeKind>,
     pub(crate) is_asleep: bool,
     pub(crate) truth: Truth,
+    /// When it last took a wake that the server knows nothing of.
+    pub(crate) ahead_at: Option<u64>,
     /// Counters of the wakes that were taken since the disk was last rolled back.
     pub(crate) taken: BTreeSet<u32>,
 }
@@ -112,6 +114,7 @@ impl Device {
             unsynced: Vec::new(),
             forgotten_unsynced: 0,
             dropped: BTreeSet::new(),
+            ahead_at: None,
             image: None,
             was_rolled_back: false,
             content: (0..4).map(|n| application(n, 0)).collect(),

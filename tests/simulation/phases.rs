@@ -109,9 +109,10 @@ impl World {
     /// Everybody is called, and what is said of each must be true.
     fn call_all(&mut self) -> Result<(), String> {
         let reason = if self.chance(500) { WakeReason::Sync } else { WakeReason::Retrieve };
-        let then: Vec<_> = self.devices.iter().map(|device| device.truth).collect();
+        let then: Vec<_> = self.devices.iter().map(|device| (device.truth, self.is_ahead(device))).collect();
+        let asked = self.now;
         let operation = self.call(0..self.devices.len(), reason)?;
         self.rest(40)?;
-        self.check_outcomes(operation, &then)
+        self.check_outcomes(operation, asked, &then)
     }
 }

@@ -111,13 +111,25 @@ impl World {
         Ok(())
     }
 
+    /// Whether the device has taken a wake that the attacker had withheld, and of which the server knows nothing, as a restore or a crash
+    /// undid it and its clock went back behind it. Until the next sync the server's wakes seem to have been seen before.
+    pub(crate) fn is_ahead(&self, device: &Device) -> bool {
+        let record = self.server.records.get(&device.id);
+        record.is_some_and(|record| device.disk.wake_counter > record.wake_counter)
+    }
+
     /// Holds what an operation was told of every device against the truth, as it was when they were asked and as it is now: a notice that was
     /// lost may have come in between, from the attacker.
-    pub(crate) fn check_outcomes(&mut self, operation: u64, then: &[Truth]) -> Result<(), String> {
+    pub(crate) fn check_outcomes(
+        &mut self,
+        operation: u64,
+        asked: u64,
+        then: &[(Truth, bool)],
+    ) -> Result<(), String> {
         let outcomes = self.outcomes(operation)?;
-        for (device, then) in self.devices.iter().zip(then) {
+        for (device, (then, was_ahead)) in self.devices.iter().zip(then) {
             let outcome = outcomes.get(&device.id).ok_or("a device was not asked")?;
-            let is_ahead = device.disk.wake_counter > self.server.records[&device.id].wake_counter;
+            let is_ahead = *was_ahead || device.ahead_at.is_some_and(|at| at >= asked);
             let is_right = |truth| is_right(device, truth, is_ahead, outcome);
             if !is_right(*then) && !is_right(device.truth) {
                 let (id, truth, kept, is_nated) = (device.id, device.truth, device.kept, device.is_nated);
@@ -130,8 +142,7 @@ impl World {
     }
 }
 
-/// `is_ahead`: the device has taken a wake that the attacker had withheld, and of which the server knows nothing, as a restore undid
-/// it and its clock went back behind it. Until the next sync the server's wakes seem to have been seen before.
+/// `is_ahead`: as [`World::is_ahead`] says, when it was called or since.
 fn is_right(device: &Device, truth: Truth, is_ahead: bool, outcome: &CallOutcome) -> bool {
     let (by, has_slot) = match outcome {
         CallOutcome::Synced { by, .. } => (Some(*by), false),
