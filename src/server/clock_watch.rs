@@ -56,6 +56,8 @@ impl ClockWatch {
         watch.correct_tokens(change.map_or_else(|| watch.clock.known(), |change| change.known));
         if let Some(change) = change {
             watch.note(&change);
+            // Records get stamps of this clock from now on: the next start must know it, however soon it comes.
+            watch.remember();
         }
         watch
     }

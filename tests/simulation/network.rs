@@ -119,7 +119,8 @@ impl World {
             match command {
                 Command::Send(message) => self.send(link, &message)?,
                 Command::Append { spool_epoch, sequence, body, crc } if !is_refused => {
-                    match self.server.append((id, spool_epoch, sequence), body, crc)? {
+                    let wall = self.server_now().wall;
+                    match self.server.append((id, spool_epoch, sequence), body, crc, wall)? {
                         Some(position) => {
                             if let Some(record) = self.server.records.get_mut(&id) {
                                 record.note_appended(spool_epoch, sequence, crc, position);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster::journal::Storage as _;
 use muster::journal::sim::LossyDisk;
-use muster::journal::{Journal, Opened, Options, Position, Record};
+use muster::journal::{Journal, Opened, Options, Position, Record, Retention};
 use muster::machine::acks::AckQueue;
 use muster::machine::caller::Caller;
 use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
@@ -12,16 +12,19 @@ use muster::machine::hot::HotRecord;
 use muster::machine::random::Random;
 use muster::machine::record;
 use muster::machine::session::Session;
+use muster::machine::wall_clock::{AgeTime, WallClock};
 use muster::wire::digest::Digest;
 use muster::wire::id::{DeviceId, Epoch};
 use muster::wire::inventory::{Application, digest_of};
 use muster::wire::section::{ApplicationCondition, Section, SectionState};
 use muster::wire::settings::SettingsReport;
-use muster::wire::time::Now;
+use muster::wire::time::{Now, WallTime};
 
 use crate::orders::OrderBook;
 
 pub(crate) const SEGMENT_BYTES: u64 = 64 * 1024;
+/// What is older goes: longer than any simulation lasts, so that nothing ever is.
+const AGE_MILLISECONDS: u64 = 30 * 24 * 3_600_000;
 /// Room for all that a run can produce.
 pub(crate) const DISK_BYTES: u64 = 512 * SEGMENT_BYTES;
 
@@ -41,6 +44,8 @@ pub(crate) enum Bug {
     RunTakenTwice,
     /// The late end of an old link is taken for that of the device's link.
     OldEndClearsNewLink,
+    /// Retention by the wall clock as it is, whatever is thought of it.
+    AgesByAnyClock,
 }
 
 /// What SQLite would hold of a device. Commits are atomic and durable.
@@ -111,6 +116,12 @@ pub(crate) struct Server {
     pub(crate) life: u32,
     pub(crate) is_flush_due: bool,
     pub(crate) wall_offset: u64,
+    /// The watch over the wall clock, in this life.
+    pub(crate) clock: WallClock,
+    /// What of it is in the store.
+    known_wall: Option<WallTime>,
+    /// Since when devices could come without a break, by the wall clock.
+    pub(crate) present_since: WallTime,
 }
 
 /// A copy of the server's database.
@@ -148,6 +159,9 @@ impl Server {
             life: 0,
             is_flush_due: false,
             wall_offset: 1_795_514_400_000,
+            clock: WallClock::start(Now::default(), 0, None).0,
+            known_wall: None,
+            present_since: WallTime(0),
         }
     }
 
@@ -160,6 +174,9 @@ impl Server {
     ) -> Result<(), String> {
         self.life += 1;
         self.started = now;
+        self.clock = WallClock::start(now, 0, self.known_wall).0;
+        self.known_wall = Some(self.clock.known(now.moment));
+        self.present_since = now.wall;
         self.caller = Caller::new(seed);
         self.over_through.clear();
         self.records = devices
@@ -181,7 +198,7 @@ impl Server {
         let options = Options {
             segment_bytes: SEGMENT_BYTES,
             window_bytes: 32 * 1024,
-            retention: None,
+            retention: Some(Retention { bytes: u64::MAX / 2, age_ms: Some(AGE_MILLISECONDS) }),
             limit_bytes: None,
             keep_free_bytes: 0,
             remembered: Position(self.remembered()),
@@ -237,12 +254,18 @@ impl Server {
     }
 
     /// Appends an event. `Ok(None)`: there is no room. `Err`: it is in the journal already, or in the wrong order.
-    pub(crate) fn append(&mut self, key: Key, body: &[u8], crc: u32) -> Result<Option<u64>, String> {
+    pub(crate) fn append(
+        &mut self,
+        key: Key,
+        body: &[u8],
+        crc: u32,
+        wall: WallTime,
+    ) -> Result<Option<u64>, String> {
         let Some(opened) = &self.opened else { return Ok(None) };
         let (device, epoch, sequence) = key;
         let mut payload = Vec::new();
         record::encode(epoch, body, &mut payload);
-        let entry = Record { wall_ms: 0, device: device.0, sequence, payload: &payload };
+        let entry = Record { wall_ms: wall.0, device: device.0, sequence, payload: &payload };
         let Ok(end) = opened.journal.append(&entry) else { return Ok(None) };
         let problem = out_of_order(&self.appended, key);
         self.appended.insert(key, (end.0, crc));
@@ -347,8 +370,36 @@ impl Server {
         (self.written, self.recorded) = (copy.written, copy.recorded);
     }
 
+    /// Looks at the wall clock, as the real server does about once a second.
+    pub(crate) fn watch_clock(&mut self, now: Now) {
+        let Some(change) = self.clock.observe(now, 0) else { return };
+        self.known_wall = Some(self.clock.known(now.moment));
+        let moved = change.moved_milliseconds;
+        for record in self.records.values_mut() {
+            record.follow_clock(moved, moved, change.now);
+            record.forget_future(change.now);
+        }
+        self.present_since = WallTime(self.present_since.0.saturating_add_signed(moved));
+    }
+
+    /// Deletes what is too old. How far the journal goes then.
+    pub(crate) fn retain(&mut self, now: Now, bug: Bug) -> Result<Option<u64>, String> {
+        let ages = match bug {
+            Bug::AgesByAnyClock => AgeTime { wall: now.wall, may_expire: true },
+            _ => self.clock.ages(now.moment),
+        };
+        let Some(opened) = &mut self.opened else { return Ok(None) };
+        let deleted = opened.preparer.retain(ages).map_err(|error| error.to_string())?;
+        let end = deleted.iter().map(|segment| segment.end.0).max();
+        if let Some(end) = end {
+            let gone = self.appended.iter().filter(|(_, (at, _))| *at <= end).map(|(key, _)| *key);
+            self.damaged.extend(gone);
+        }
+        Ok(end)
+    }
+
     /// What has news in memory goes to the store, once the events behind it are durable.
-    pub(crate) fn write_back(&mut self) {
+    pub(crate) fn write_back(&mut self, now: Now) {
         let durable = self.durable();
         if self.records.values().any(|record| record.last_position > durable) {
             return;
@@ -363,6 +414,7 @@ impl Server {
             }
         }
         self.recorded = durable;
+        self.known_wall = Some(self.clock.known(now.moment));
     }
 }
 

@@ -1,6 +1,7 @@
 //! What goes wrong, and the work that goes on meanwhile.
 
 use muster::journal::sim::WriteFault;
+use muster::machine::wall_clock::GRACE_SECONDS;
 
 use crate::orders::STEWARD_SECONDS;
 use crate::server::{DISK_BYTES, SEGMENT_BYTES};
@@ -54,7 +55,9 @@ impl World {
             self.server.disk.set_capacity(SEGMENT_BYTES);
         }
         if self.chance(rates.clock_jump) {
-            self.server.wall_offset = self.random.up_to(1 << 42);
+            self.counts.clock_steps += 1;
+            self.server.wall_offset = self.any_step(self.server.wall_offset);
+            self.clock_stepped_at = self.now;
         }
         if self.server.opened.is_some() {
             self.copy_now_and_then()?;
@@ -70,6 +73,32 @@ impl World {
             } else if self.chance(rates.restore) {
                 self.restore_server()?;
             }
+        }
+        Ok(())
+    }
+
+    /// A clock is set: to any year, or some minutes to two years off.
+    fn any_step(&mut self, offset: u64) -> u64 {
+        let by = 60_000 << self.random.up_to(20);
+        match self.random.up_to(2) {
+            0 => self.random.up_to(1 << 42),
+            1 => offset.saturating_sub(by),
+            _ => offset.saturating_add(by),
+        }
+    }
+
+    /// What goes by age: nothing may, while the clock is not to be believed.
+    pub(crate) fn watch_clock(&mut self) -> Result<(), String> {
+        let now = self.server_now();
+        self.server.watch_clock(now);
+        if let Some(end) = self.server.retain(now, self.bug)? {
+            let believed_at = self.clock_stepped_at + GRACE_SECONDS * 1_000_000;
+            if self.now < believed_at {
+                return Err(format!(
+                    "the journal was deleted up to {end} for its age, right after the clock stepped"
+                ));
+            }
+            self.counts.aged += 1;
         }
         Ok(())
     }
@@ -194,7 +223,8 @@ impl World {
         }
         self.flush()?;
         if self.server.opened.is_some() {
-            self.server.write_back();
+            let now = self.server_now();
+            self.server.write_back(now);
             self.server.stop();
             self.server.disk.kill();
             self.after_stop();
@@ -255,7 +285,8 @@ impl World {
     /// Only in the life of the server in which it was due.
     pub(crate) fn write_back(&mut self, life: u32) {
         if self.server.opened.is_some() && life == self.server.life {
-            self.server.write_back();
+            let now = self.server_now();
+            self.server.write_back(now);
             self.after(WRITE_BACK_SECONDS * 1_000_000, Step::WriteBack(life));
         }
     }

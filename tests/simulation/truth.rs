@@ -29,7 +29,7 @@ impl World {
     /// Where the server says that the device is.
     pub(crate) fn presence_of(&self, device: DeviceId) -> Option<Presence> {
         let record = self.server.records.get(&device)?;
-        let signs = signs_of(record, self.server.started.wall);
+        let signs = signs_of(record, self.server.present_since);
         Some(presence(&signs, self.server_now().wall))
     }
 

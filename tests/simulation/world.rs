@@ -87,6 +87,8 @@ pub(crate) struct World {
     pub(crate) has_faults: bool,
     pub(crate) partitioned_until: u64,
     pub(crate) full_until: u64,
+    /// When the server's wall clock was last set.
+    pub(crate) clock_stepped_at: u64,
     pub(crate) next_event: u64,
     pub(crate) counts: Counts,
     pub(crate) trace: u64,
@@ -124,6 +126,7 @@ impl World {
             has_faults: true,
             partitioned_until: 0,
             full_until: 0,
+            clock_stepped_at: 0,
             next_event: 0,
             counts: Counts::default(),
             trace: 0xcbf2_9ce4_8422_2325,

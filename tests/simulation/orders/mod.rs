@@ -93,6 +93,7 @@ impl World {
             return Ok(());
         }
         self.after(STEWARD_SECONDS * 1_000_000, Step::Steward(life));
+        self.watch_clock()?;
         for device in self.server.book.step(self.book_now()) {
             self.orders_changed(device);
             self.nudge(device)?;
