@@ -1,4 +1,5 @@
-//! Processes that hold locks on a file, as Linux tells them: an error that names one spares an administrator the search.
+//! Processes that hold locks on a file, as Linux tells them: an error that names one spares an administrator
+//! the search.
 #![forbid(unsafe_code)]
 
 use std::fs::Metadata;
@@ -17,8 +18,9 @@ pub enum Kind {
     Range,
 }
 
-/// Processes that hold a lock of this kind which touches `bytes` of the file, from `/proc/locks` (proc_locks(5)), in the order of the
-/// table. Empty where the system does not tell: other systems than Linux, other PID namespaces, some file systems.
+/// Processes that hold a lock of this kind which touches `bytes` of the file, from `/proc/locks`
+/// (proc_locks(5)), in the order of the table. Empty where the system does not tell: other systems than
+/// Linux, other PID namespaces, some file systems.
 #[must_use]
 pub fn holders(file: &Metadata, kind: Kind, bytes: &RangeInclusive<u64>) -> Vec<u32> {
     let Ok(table) = std::fs::read_to_string("/proc/locks") else { return Vec::new() };

@@ -1,5 +1,6 @@
-//! Floor 2: the memory of the whole process. What is called here concerns everything in it, so that only the program's owner may decide
-//! about it. One of two files with `unsafe`: the C library has calls that nothing wraps.
+//! Floor 2: the memory of the whole process. What is called here concerns everything in it, so that only the
+//! program's owner may decide about it. One of two files with `unsafe`: the C library has calls that nothing
+//! wraps.
 
 /// Memory at the end of a heap that is kept for what comes next, and the size from which a block has pages of its own, in bytes. Left alone,
 /// the C library raises both with every large block that is freed, up to 64 MB for each thread, and gives nothing back below.

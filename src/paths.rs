@@ -1,4 +1,5 @@
-//! Floor 2: paths that a configuration names, looked at before they are used, so that what is wrong is said with the setting's name.
+//! Floor 2: paths that a configuration names, looked at before they are used, so that what is wrong is said
+//! with the setting's name.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -32,7 +33,8 @@ fn problem(setting: &str, path: &Path, what: impl fmt::Display) -> PathProblem {
 /// Looks whether a Unix socket can be made at `path`, which is bound as `bound_as` first and then moved.
 ///
 /// # Errors
-/// When the path is too long, its directory is not there or not this user's to write, or something else lies there.
+/// When the path is too long, its directory is not there or not this user's to write, or something else lies
+/// there.
 pub fn check_socket(setting: &str, path: &Path, bound_as: &Path) -> Result<(), PathProblem> {
     check_socket_length(setting, path, bound_as)?;
     check_socket_directory(setting, path)

@@ -1,5 +1,5 @@
-//! Real processes whose wall clock steps while they run, the monotonic clock left alone: libfaketime moves it. Where that is missing the
-//! tests say so and pass.
+//! Real processes whose wall clock steps while they run, the monotonic clock left alone: libfaketime moves
+//! it. Where that is missing the tests say so and pass.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
@@ -18,7 +18,8 @@ use serde_json::Value;
 
 const DAY_SECONDS: i64 = 86_400;
 
-/// Where Debian's package libfaketime puts the library for programs with threads, below the directory of the architecture.
+/// Where Debian's package libfaketime puts the library for programs with threads, below the directory of the
+/// architecture.
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
 /// A wall clock that a test sets while a process runs.
@@ -160,7 +161,8 @@ fn a_clock_that_is_ahead_for_a_while_costs_nothing() {
     eventually("the configuration is read again", || {
         site.log("server.log").contains("configuration read again")
     });
-    // Everything is judged within a minute; what the step did with the device's times is done with the next look.
+    // Everything is judged within a minute; what the step did with the device's times is done with the next
+    // look.
     eventually("the device's times follow the clock", || {
         let next: WallTime = device(&site)["next_sync_at"].as_str().unwrap().parse().unwrap();
         next.0 > now_ms() + 199 * 86_400_000

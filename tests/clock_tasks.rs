@@ -1,5 +1,5 @@
-//! Tasks of a real server whose wall clock is set wrong and right again, by libfaketime (Debian's package `faketime`); the monotonic clock is
-//! left alone. Without the library there is nothing to be seen here.
+//! Tasks of a real server whose wall clock is set wrong and right again, by libfaketime (Debian's package
+//! `faketime`); the monotonic clock is left alone. Without the library there is nothing to be seen here.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 

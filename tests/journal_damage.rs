@@ -1,5 +1,5 @@
-//! A journal whose medium breaks: bytes flip, files are cut short and go. What is whole is found, what is not is told, and what was set
-//! aside stays.
+//! A journal whose medium breaks: bytes flip, files are cut short and go. What is whole is found, what is not
+//! is told, and what was set aside stays.
 //!
 //! `JOURNAL_SEED=n` replays one run.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
@@ -152,8 +152,8 @@ fn is_intact(wounds: &[Wound], position: u64, payload: &[u8]) -> bool {
     })
 }
 
-/// A header that is damaged is found again by the trailer, by its own checksum, or by two records: not where the file was cut too,
-/// so that there is no trailer and perhaps one record.
+/// A header that is damaged is found again by the trailer, by its own checksum, or by two records: not where
+/// the file was cut too, so that there is no trailer and perhaps one record.
 fn may_be_unreadable(wounds: &[Wound], base: u64) -> bool {
     let header =
         |wound: &&Wound| matches!(wound, Wound::Flip { base: of, offset } if *of == base && *offset < 60);

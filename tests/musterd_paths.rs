@@ -1,4 +1,5 @@
-//! Paths that a configuration names and that can't be used: found by `check-config` and by `run`, with the setting's name.
+//! Paths that a configuration names and that can't be used: found by `check-config` and by `run`, with the
+//! setting's name.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 

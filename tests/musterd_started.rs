@@ -1,4 +1,5 @@
-//! `musterd` started in unusual ways: with a capability of its file, through the loader, beside another one, with signals from the first moment on.
+//! `musterd` started in unusual ways: with a capability of its file, through the loader, beside another one,
+//! with signals from the first moment on.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl", target_os = "linux"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
@@ -233,7 +234,8 @@ fn signals_of_the_first_moment_reload_and_end_the_agent() {
     }
 }
 
-/// A write that the system refuses ends the server with 1, whichever of its threads is told first, and one line says why.
+/// A write that the system refuses ends the server with 1, whichever of its threads is told first, and one
+/// line says why.
 #[test]
 fn a_journal_that_fails_ends_the_server_with_one_and_a_line() {
     use rustix::process::{Resource, Rlimit, prlimit};

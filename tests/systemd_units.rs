@@ -1,4 +1,5 @@
-//! The units of `tools/systemd`: systemd finds nothing wrong with them, and they give what the configurations advise.
+//! The units of `tools/systemd`: systemd finds nothing wrong with them, and they give what the configurations
+//! advise.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 

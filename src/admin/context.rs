@@ -133,8 +133,9 @@ pub trait EventLog: Send + Sync {
     /// # Errors
     /// Why it can't be read, in a line.
     fn forward(&self, from: u64, visit: Visit<'_>) -> Result<(), String>;
-    /// Shows the records that end at or before `before`, newest first, until `visit` breaks or the oldest is reached. Segments in which
-    /// nothing was received at or after `since` are passed over; records from before it are among those that are shown.
+    /// Shows the records that end at or before `before`, newest first, until `visit` breaks or the oldest is
+    /// reached. Segments in which nothing was received at or after `since` are passed over; records from
+    /// before it are among those that are shown.
     ///
     /// # Errors
     /// Why it can't be read, in a line.
@@ -164,8 +165,8 @@ pub struct BackupsBusy;
 
 /// The way to backups.
 pub trait Backups: Send + Sync {
-    /// Begins to make one. Its pieces go to `sink`, as fast as that takes them; the last says whether it is whole. Returns at once: it is
-    /// called on the control thread.
+    /// Begins to make one. Its pieces go to `sink`, as fast as that takes them; the last says whether it is
+    /// whole. Returns at once: it is called on the control thread.
     ///
     /// # Errors
     /// Another one is being made.

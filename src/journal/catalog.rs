@@ -10,7 +10,8 @@ use super::layout::{IndexEntry, Position, SegmentHeader, Summary};
 use super::recovery::Recovered;
 use super::storage::SegmentFile;
 
-/// Most damages that are remembered of what is found while the journal runs, in places. The segments are set aside all the same.
+/// Most damages that are remembered of what is found while the journal runs, in places. The segments are set
+/// aside all the same.
 const DAMAGES_MAX: usize = 4096;
 
 /// What state a segment is in.

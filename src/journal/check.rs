@@ -1,6 +1,8 @@
-//! Looking through full segments again, bit by bit, so that damage is found before somebody needs what is damaged.
+//! Looking through full segments again, bit by bit, so that damage is found before somebody needs what is
+//! damaged.
 //!
-//! It reads with `pread(2)`, not through a map: a place that the medium can't read is then an error and not a signal.
+//! It reads with `pread(2)`, not through a map: a place that the medium can't read is then an error and not a
+//! signal.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -35,8 +37,9 @@ impl Findings {
 }
 
 impl<S: Storage> Shared<S> {
-    /// Looks through every segment that is full or was set aside, those that were set aside first, and tells what was not known before. A
-    /// segment with damage is set aside. `pace` is told after each piece how many bytes were read; `false` ends the check.
+    /// Looks through every segment that is full or was set aside, those that were set aside first, and tells
+    /// what was not known before. A segment with damage is set aside. `pace` is told after each piece how
+    /// many bytes were read; `false` ends the check.
     pub(crate) fn check(
         &self,
         pace: &mut dyn FnMut(usize) -> bool,

@@ -35,8 +35,8 @@ pub enum DirectoryError {
 
 /// Segments as files in a directory, locked while this value lives.
 ///
-/// The directory is opened once, and every file by that: a directory that is moved away, with another one in its place, is still the one that is
-/// written to. So two journals never mix.
+/// The directory is opened once, and every file by that: a directory that is moved away, with another one in
+/// its place, is still the one that is written to. So two journals never mix.
 pub struct FileStorage {
     /// Where it was when it was opened, for people.
     path: PathBuf,
@@ -207,7 +207,8 @@ impl Storage for FileStorage {
         let (live, aside) =
             (Name::Segment(base, LIVE).to_string(), Name::Segment(base, SET_ASIDE).to_string());
         if self.is_there(&aside)? {
-            // An earlier one of this name, in whose place a copy was put since. It stays, under a name of no meaning.
+            // An earlier one of this name, in whose place a copy was put since. It stays, under a name of no
+            // meaning.
             let numbered = |number: u32| format!("{aside}.{number}");
             let mut number = 1;
             while self.is_there(&numbered(number))? {

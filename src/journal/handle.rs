@@ -24,8 +24,8 @@ use super::tail::{AppendError, Tail};
 /// Smallest window, in bytes: a record of a few KiB must fit twice.
 const WINDOW_BYTES_MIN: u64 = 16 * 1024;
 
-/// Which whole segments are deleted by the preparer, oldest first. The segments being written are never deleted, nor those that were set
-/// aside, which don't count either.
+/// Which whole segments are deleted by the preparer, oldest first. The segments being written are never
+/// deleted, nor those that were set aside, which don't count either.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Retention {
     /// Most bytes on disk, all segments together.
@@ -43,12 +43,13 @@ pub struct Options {
     pub window_bytes: u64,
     /// What is deleted on its own. `None`: nothing; see [`Journal::delete_before`].
     pub retention: Option<Retention>,
-    /// Most bytes on disk: beyond it there is no room. `None`: whatever the disk has. What was set aside does not count.
+    /// Most bytes on disk: beyond it there is no room. `None`: whatever the disk has. What was set aside does
+    /// not count.
     pub limit_bytes: Option<u64>,
     /// Bytes of the disk that are left free for others, such as the database beside it.
     pub keep_free_bytes: u64,
-    /// Somebody else, such as the database beside it, remembers that everything before this position was durable. What is missing of
-    /// it is damage, and new positions begin at it or beyond.
+    /// Somebody else, such as the database beside it, remembers that everything before this position was
+    /// durable. What is missing of it is damage, and new positions begin at it or beyond.
     pub remembered: Position,
 }
 
@@ -117,14 +118,16 @@ pub enum OpenError {
 /// What the opening found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Recovery {
-    /// Everything before it was durable, now or once: what is missing of it is in `damages`. New positions begin at it or beyond.
+    /// Everything before it was durable, now or once: what is missing of it is in `damages`. New positions
+    /// begin at it or beyond.
     pub durable: Position,
-    /// Where what was found ends. Less than `durable` when the journal does not reach as far as [`Options::remembered`] says.
+    /// Where what was found ends. Less than `durable` when the journal does not reach as far as
+    /// [`Options::remembered`] says.
     pub end: Position,
     /// Bytes of torn batches, never acknowledged, that were wiped.
     pub wiped_bytes: u64,
-    /// Acknowledged data that is damaged or missing, as far as the opening reads: sealed segments before where it was told to begin are
-    /// looked through later. An administrator must hear of it.
+    /// Acknowledged data that is damaged or missing, as far as the opening reads: sealed segments before
+    /// where it was told to begin are looked through later. An administrator must hear of it.
     pub damages: Vec<Damage>,
 }
 
@@ -187,9 +190,9 @@ impl<S: Storage> Clone for Journal<S> {
 }
 
 impl<S: Storage> Journal<S> {
-    /// Opens a journal: makes its tail good, tells of every record from `from` on, in order, and makes the first
-    /// segment if there is none. A disk without room is no error: the journal opens and has no room. A journal that ends before
-    /// [`Options::remembered`] goes on behind that.
+    /// Opens a journal: makes its tail good, tells of every record from `from` on, in order, and makes the
+    /// first segment if there is none. A disk without room is no error: the journal opens and has no room. A
+    /// journal that ends before [`Options::remembered`] goes on behind that.
     ///
     /// # Errors
     /// [`OpenError`]. Damage is not one: it is in [`Opened::recovery`].
@@ -363,8 +366,9 @@ impl<S: Storage> Journal<S> {
         Ok(())
     }
 
-    /// Looks through every full segment at once, as [`Threads`](super::Threads) do in the background, sets aside those that are damaged,
-    /// and answers what was not known before. `now_ms` is wall time, in milliseconds since 1970.
+    /// Looks through every full segment at once, as [`Threads`](super::Threads) do in the background, sets
+    /// aside those that are damaged, and answers what was not known before. `now_ms` is wall time, in
+    /// milliseconds since 1970.
     pub fn check(&self, now_ms: u64) -> Vec<Damage> {
         let mut damages = Vec::new();
         self.shared.check(&mut |_| true, &mut |found| damages.extend(found));
@@ -387,15 +391,16 @@ impl<S: Storage> Journal<S> {
 }
 
 impl<S: Storage> Shared<S> {
-    /// Deletes segments from the oldest on, while `is_old` says so of a segment and the bytes of all that are left. None that was set aside.
+    /// Deletes segments from the oldest on, while `is_old` says so of a segment and the bytes of all that are
+    /// left. None that was set aside.
     pub(crate) fn delete_while(
         &self,
         is_old: impl Fn(&SegmentInfo, u64) -> bool,
     ) -> io::Result<Vec<SegmentInfo>> {
         let _housekeeping = self.housekeeping.lock();
         let mut deleted = Vec::new();
-        // The last one always stays: the next segment's position comes from it. What was set aside stays and does not count: it is all
-        // that is left of what was acknowledged.
+        // The last one always stays: the next segment's position comes from it. What was set aside stays and
+        // does not count: it is all that is left of what was acknowledged.
         loop {
             let needed = self.tail.lock().oldest_needed().unwrap_or(u64::MAX);
             let mut infos = self.catalog.infos();

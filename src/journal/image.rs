@@ -29,8 +29,8 @@ impl<V: Deref<Target = [u8]>> Deref for Image<V> {
 }
 
 impl<S: Storage> Reader<S> {
-    /// All files, set aside ones too, that hold anything before `until`, the newest first: as retention deletes the oldest first, one that
-    /// is deleted before it is copied leaves no gap.
+    /// All files, set aside ones too, that hold anything before `until`, the newest first: as retention
+    /// deletes the oldest first, one that is deleted before it is copied leaves no gap.
     ///
     /// # Errors
     /// [`ReadError::Segment`] when they can't be listed.
@@ -42,7 +42,8 @@ impl<S: Storage> Reader<S> {
         Ok(files)
     }
 
-    /// A file's bytes, which may not be valid; the one that `until` is in ends there. `None`: it was deleted meanwhile.
+    /// A file's bytes, which may not be valid; the one that `until` is in ends there. `None`: it was deleted
+    /// meanwhile.
     ///
     /// # Errors
     /// [`ReadError::Segment`] when it can't be opened.

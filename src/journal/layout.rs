@@ -78,8 +78,9 @@
 //! | everything ends before a position that the user of the journal remembers ([`Options::remembered`](super::Options::remembered)) | the last files are gone, or this is an older copy | the same; what is there is set aside or sealed, and new positions begin behind what is remembered |
 //! | a full segment is damaged while the journal runs | the medium | found by a reading of all full segments, at 8 MiB/s after the start and once a day; reported and set aside |
 //!
-//! What was set aside is deleted by no rule of age or size, and counts towards no limit of size: `status` shows how much it is. A second
-//! file of the same name that is set aside later leaves the first one as `*.damaged.1`.
+//! What was set aside is deleted by no rule of age or size, and counts towards no limit of size: `status`
+//! shows how much it is. A second file of the same name that is set aside later leaves the first one as
+//! `*.damaged.1`.
 //!
 //! A recycled block of an older segment never passes for a record: its CRC was seeded with another epoch, and its
 //! position is another. The epoch never leaves the server, so a peer can't forge a record inside a payload either,

@@ -114,8 +114,8 @@ impl<S: Storage> Preparer<S> {
         Ok(header)
     }
 
-    /// Deletes the segments that [`Retention`](super::Retention) lets go at a wall time that is believed, and returns them. Nothing without
-    /// a retention.
+    /// Deletes the segments that [`Retention`](super::Retention) lets go at a wall time that is believed, and
+    /// returns them. Nothing without a retention.
     ///
     /// # Errors
     /// Whatever the medium answers; what was deleted before stays deleted.

@@ -113,8 +113,9 @@ impl<V: std::ops::Deref<Target = [u8]>> Found<V> {
     }
 }
 
-/// Sets where each segment ends and the next one begins. Where only the file's length could tell, it may have been cut short: the
-/// segment is then taken to be as long as others are, and ends where the next one begins at the latest.
+/// Sets where each segment ends and the next one begins. Where only the file's length could tell, it may have
+/// been cut short: the segment is then taken to be as long as others are, and ends where the next one begins
+/// at the latest.
 fn set_ends<V>(found: &mut [Found<V>], segment_bytes: u64) {
     let whole = found.iter().filter(|segment| segment.flaw.is_none());
     let usual = whole.filter_map(|segment| segment.segment_bytes).max().unwrap_or(0).max(segment_bytes);
@@ -130,7 +131,8 @@ fn set_ends<V>(found: &mut [Found<V>], segment_bytes: u64) {
     }
 }
 
-/// Reads all segments, makes the tail good (unless it may only read) and tells of every record from `known.from` on.
+/// Reads all segments, makes the tail good (unless it may only read) and tells of every record from
+/// `known.from` on.
 pub(crate) fn recover<S: Storage>(
     storage: &S,
     known: Known,
@@ -195,8 +197,8 @@ impl<S: Storage> Recovery<'_, S> {
             let hole = Hole { from: base, to: expected };
             self.damage(hole, "a segment begins inside the one before it");
         } else if base > expected && has_live {
-            // Retention deletes the oldest and passes over what was set aside: only behind a segment that it would have deleted
-            // first is a gap a loss.
+            // Retention deletes the oldest and passes over what was set aside: only behind a segment that it
+            // would have deleted first is a gap a loss.
             self.miss(Hole { from: expected, to: base })?;
         }
         Ok(!is_double)
@@ -295,7 +297,8 @@ impl<S: Storage> Recovery<'_, S> {
         self.storage.delete(segment.file).map_err(|error| failed(header, "deleting", error))
     }
 
-    /// Tells of what a file that was cut short has lost: everything behind its last record, for all that is known.
+    /// Tells of what a file that was cut short has lost: everything behind its last record, for all that is
+    /// known.
     fn tell_of_cut(&mut self, segment: &Found<S::View>, end: u64) {
         if segment.is_cut() {
             let from = end.min(segment.next_base);

@@ -1,8 +1,10 @@
 //! The header of a segment that lost it, found again from what else is in the file.
 //!
-//! All that is needed of a header is its epoch: base and length are the file's name and length. The epoch stands in the trailer too; a header with one
-//! wrong byte is found by its own checksum; and every record's checksum begins with a seed made of the epoch, which can be computed backwards from a
-//! record that is whole: CRC32C over known bytes maps its start to its end one to one. Two records that agree on a seed prove it.
+//! All that is needed of a header is its epoch: base and length are the file's name and length. The epoch
+//! stands in the trailer too; a header with one wrong byte is found by its own checksum; and every record's
+//! checksum begins with a seed made of the epoch, which can be computed backwards from a record that is
+//! whole: CRC32C over known bytes maps its start to its end one to one. Two records that agree on a seed
+//! prove it.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -118,7 +120,8 @@ fn seed_of_records(base: u64, bytes: &[u8]) -> Option<u32> {
     (records >= 2).then_some(seed)
 }
 
-/// The seed with which a record's checksum would be true, and the record's length, when something at `position` looks like one.
+/// The seed with which a record's checksum would be true, and the record's length, when something at
+/// `position` looks like one.
 fn seed_of_record(position: u64, bytes: &[u8]) -> Option<(u32, usize)> {
     let length = usize::try_from(get_u32(bytes, 0)).ok()?;
     if get_u64(bytes, 8) != position || get_u64(bytes, 16) > position || length > PAYLOAD_BYTES_MAX {
@@ -132,11 +135,13 @@ fn seed_of_record(position: u64, bytes: &[u8]) -> Option<(u32, usize)> {
 /// An epoch that gives the seed: not the one that was drawn, but one that every checksum takes for it.
 fn epoch_with(seed: u32, base: u64) -> u64 {
     let of_epoch = undo(seed, &base.to_le_bytes());
-    // The low half is chosen so that it leads to the state from which eight bytes of zeros lead to what is wanted.
+    // The low half is chosen so that it leads to the state from which eight bytes of zeros lead to what is
+    // wanted.
     u64::from(!undo(of_epoch, &[0; 8]) ^ u32::MAX)
 }
 
-/// The checksum before `bytes` were added, from the one after: `crc32c_append(undo(crc, bytes), bytes) == crc`.
+/// The checksum before `bytes` were added, from the one after: `crc32c_append(undo(crc, bytes), bytes) ==
+/// crc`.
 fn undo(crc: u32, bytes: &[u8]) -> u32 {
     let state = bytes.iter().rev().fold(!crc, |state, byte| {
         let index = BACKWARDS[(state >> 24) as usize];

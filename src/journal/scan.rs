@@ -41,7 +41,8 @@ impl<'a> Walk<'a> {
         Self { bytes, base: header.base, seed: header.seed(), at: from, limit, reaches_limit: false }
     }
 
-    /// Walks a part of a segment that begins at `from` and holds nothing but records, the last of them perhaps not whole.
+    /// Walks a part of a segment that begins at `from` and holds nothing but records, the last of them
+    /// perhaps not whole.
     pub(crate) fn window(header: &SegmentHeader, bytes: &'a [u8], from: u64) -> Self {
         let limit = from + bytes.len() as u64;
         Self { bytes, base: from, seed: header.seed(), at: from, limit, reaches_limit: false }
@@ -116,9 +117,9 @@ pub(crate) struct Survey {
 
 /// Finds where the records of an unsealed segment end, and which of the holes before that are damage.
 ///
-/// The first hole ends the records, unless a record behind it was written when the hole's place was durable already.
-/// Everything before `durable` is known to have been durable, whatever the records say: `u64::MAX` when a later segment holds
-/// something. Then every valid record counts.
+/// The first hole ends the records, unless a record behind it was written when the hole's place was durable
+/// already. Everything before `durable` is known to have been durable, whatever the records say: `u64::MAX`
+/// when a later segment holds something. Then every valid record counts.
 pub(crate) fn survey(header: &SegmentHeader, bytes: &[u8], durable: u64) -> Survey {
     struct Run {
         survey: Survey,

@@ -125,7 +125,8 @@ impl LossyDisk {
         self.flip_byte(base, offset, 1 << (bit % 8))
     }
 
-    /// Changes one byte by `flip`, on the medium and in the cache, set aside or not. `false`: there is no such byte.
+    /// Changes one byte by `flip`, on the medium and in the cache, set aside or not. `false`: there is no
+    /// such byte.
     pub fn flip_byte(&self, base: u64, offset: usize, flip: u8) -> bool {
         self.change(base, |sectors| {
             let place = sectors.seen.get_mut(offset).zip(sectors.medium.get_mut(offset));
@@ -133,7 +134,8 @@ impl LossyDisk {
         })
     }
 
-    /// Cuts a segment's file to so many bytes, set aside or not. `false`: there is none, or it is no longer than that.
+    /// Cuts a segment's file to so many bytes, set aside or not. `false`: there is none, or it is no longer
+    /// than that.
     pub fn cut(&self, base: u64, bytes: usize) -> bool {
         self.change(base, |sectors| {
             let is_cut = bytes < sectors.seen.len();

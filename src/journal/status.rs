@@ -66,7 +66,8 @@ pub struct Stats {
     pub newest_ms: Option<u64>,
     /// Acknowledged data found damaged at the opening or since.
     pub damages: Vec<Damage>,
-    /// When all full segments were last looked through, in milliseconds since 1970. `None`: not since the start.
+    /// When all full segments were last looked through, in milliseconds since 1970. `None`: not since the
+    /// start.
     pub checked_ms: Option<u64>,
 }
 

@@ -51,14 +51,16 @@ pub trait Storage: Send + Sync + 'static {
     /// `NotFound` when it is gone, else whatever the medium answers.
     fn view(&self, file: SegmentFile) -> io::Result<Self::View>;
 
-    /// Reads from `offset` on, as much as `bytes` takes, without a map. Finds it as [`view`](Self::view) does.
+    /// Reads from `offset` on, as much as `bytes` takes, without a map. Finds it as [`view`](Self::view)
+    /// does.
     ///
     /// # Errors
-    /// `NotFound` when the file is gone, `UnexpectedEof` when it ends before, else whatever the medium answers.
+    /// `NotFound` when the file is gone, `UnexpectedEof` when it ends before, else whatever the medium
+    /// answers.
     fn read(&self, file: SegmentFile, offset: u64, bytes: &mut [u8]) -> io::Result<()>;
 
-    /// Marks a segment as damaged, so that nothing is written to it again, and no rule deletes it. Views of it go on being valid, and
-    /// [`view`](Self::view) finds it by what a listing showed before.
+    /// Marks a segment as damaged, so that nothing is written to it again, and no rule deletes it. Views of
+    /// it go on being valid, and [`view`](Self::view) finds it by what a listing showed before.
     ///
     /// # Errors
     /// Whatever the medium answers.

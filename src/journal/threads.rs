@@ -56,7 +56,8 @@ pub enum Notice {
     Damaged(Vec<Damage>),
 }
 
-/// A journal's threads: one flushes, one makes segments ahead, one looks through those that are full. Dropping it stops them too, without a last word on whether the last flush worked.
+/// A journal's threads: one flushes, one makes segments ahead, one looks through those that are full.
+/// Dropping it stops them too, without a last word on whether the last flush worked.
 pub struct Threads<S: Storage> {
     shared: Arc<Shared<S>>,
     stop: Arc<AtomicBool>,
@@ -66,10 +67,12 @@ pub struct Threads<S: Storage> {
 }
 
 impl<S: Storage> Threads<S> {
-    /// Starts them: the flusher (woken by [`Journal::ring`](super::Journal::ring), flushes all that waits, no lingering; whoever has appended may do it
-    /// too, see [`Journal::flush_here`](super::Journal::flush_here)) and
-    /// the preparer (woken when the next segment is begun, which it makes in pieces, no faster than is needed; every second while the disk is full; every minute when
-    /// retention goes by age), and one that looks through full segments for damage, slowly, from now on and then once a day. `name` is short: it begins the threads' names.
+    /// Starts them: the flusher (woken by [`Journal::ring`](super::Journal::ring), flushes all that waits, no
+    /// lingering; whoever has appended may do it too, see
+    /// [`Journal::flush_here`](super::Journal::flush_here)) and the preparer (woken when the next segment is
+    /// begun, which it makes in pieces, no faster than is needed; every second while the disk is full; every
+    /// minute when retention goes by age), and one that looks through full segments for damage, slowly, from
+    /// now on and then once a day. `name` is short: it begins the threads' names.
     ///
     /// # Errors
     /// When the system gives no thread.

@@ -20,8 +20,8 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// the flusher's small writes wait behind it.
 const CACHED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Makes a file of `bytes` zeros (a multiple of 4,096) by its name in a directory, for its owner alone, and returns it open for writing. Not synced. `pace` is told after each piece how many
-/// bytes are written.
+/// Makes a file of `bytes` zeros (a multiple of 4,096) by its name in a directory, for its owner alone, and
+/// returns it open for writing. Not synced. `pace` is told after each piece how many bytes are written.
 ///
 /// # Errors
 /// `StorageFull` or `QuotaExceeded` when there is no room, else whatever the system answers. What is there of the file is left behind.

@@ -1,4 +1,5 @@
-//! The wall clock, as all threads of a server see it: one thread watches it, the others read it without a system call.
+//! The wall clock, as all threads of a server see it: one thread watches it, the others read it without a
+//! system call.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -10,8 +11,9 @@ use crate::wire::time::{Moment, Now, WallTime};
 
 /// The watched wall clock. Cheap to clone; clones share it.
 ///
-/// What it says changes only while [`Wall::observe`] runs. Whether something may expire is withdrawn before a step forward is seen, so
-/// that no thread ever has the time behind a step together with a permission from before it.
+/// What it says changes only while [`Wall::observe`] runs. Whether something may expire is withdrawn before a
+/// step forward is seen, so that no thread ever has the time behind a step together with a permission from
+/// before it.
 #[derive(Clone, Debug)]
 pub struct Wall(Arc<Shared>);
 
@@ -83,19 +85,21 @@ impl Wall {
         AgeTime { wall, may_expire: self.0.may_expire.load(Ordering::Acquire) }
     }
 
-    /// Since when devices could come without a break: the start, the last step of the clock, the end of the last sleep.
+    /// Since when devices could come without a break: the start, the last step of the clock, the end of the
+    /// last sleep.
     #[must_use]
     pub fn present_since(&self) -> WallTime {
         WallTime(self.0.present_since.load(Ordering::Relaxed))
     }
 
-    /// Sets that. After a step, when the devices' times have been moved along with the clock, devices could come as before.
+    /// Sets that. After a step, when the devices' times have been moved along with the clock, devices could
+    /// come as before.
     pub fn set_present_since(&self, since: WallTime) {
         self.0.present_since.store(since.0, Ordering::Relaxed);
     }
 
-    /// How often the clock has changed otherwise than by passing, the start included. When it is another number than before, stored
-    /// moments of the future are to be computed anew.
+    /// How often the clock has changed otherwise than by passing, the start included. When it is another
+    /// number than before, stored moments of the future are to be computed anew.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.0.changes.load(Ordering::Acquire)

@@ -107,7 +107,8 @@ pub struct HotRecord {
     pub announced: Presence,
     /// Whether it is well, as was last put into the log of events.
     pub status: Status,
-    /// How far its clock was ahead of the server's at its last sync, in minutes; negative: behind. As far as the number goes.
+    /// How far its clock was ahead of the server's at its last sync, in minutes; negative: behind. As far as
+    /// the number goes.
     pub clock_ahead_minutes: i16,
     /// Whether its link is to stay after a sync.
     pub keep_connected: bool,
@@ -121,8 +122,8 @@ pub struct HotRecord {
 const HOT_RECORD_BYTES_MAX: usize = 160;
 const _: () = assert!(size_of::<HotRecord>() <= HOT_RECORD_BYTES_MAX);
 
-/// Times this little ahead of a change of the clock were noted by the new time, in milliseconds: a reactor's turn is far shorter, and the
-/// clock is looked at every second.
+/// Times this little ahead of a change of the clock were noted by the new time, in milliseconds: a reactor's
+/// turn is far shorter, and the clock is looked at every second.
 const NOTED_SINCE_MILLISECONDS: u64 = 10_000;
 
 fn clamped(minutes: i64) -> i16 {
@@ -185,8 +186,8 @@ impl HotRecord {
         self.clock_ahead_minutes = clamped(ahead);
     }
 
-    /// The server's clock has moved against the monotonic one: the device's times go along by `carried_milliseconds`. Those from `now` to
-    /// a few seconds later were noted by the new time already.
+    /// The server's clock has moved against the monotonic one: the device's times go along by
+    /// `carried_milliseconds`. Those from `now` to a few seconds later were noted by the new time already.
     pub fn follow_clock(&mut self, moved_milliseconds: i64, carried_milliseconds: i64, now: WallTime) {
         for time in [&mut self.last_sync, &mut self.last_seen] {
             let is_new = time.0 >= now.0 && time.0 - now.0 < NOTED_SINCE_MILLISECONDS;
@@ -251,7 +252,8 @@ impl HotRecord {
         spool_epoch < self.spool_epoch || (spool_epoch == self.spool_epoch && highest < self.last_sequence)
     }
 
-    /// The highest sequence number of a history that is accounted for: every event up to it is stored, or was dropped by the device.
+    /// The highest sequence number of a history that is accounted for: every event up to it is stored, or was
+    /// dropped by the device.
     #[must_use]
     pub fn known_through(&self, spool_epoch: Epoch) -> u64 {
         if spool_epoch == self.spool_epoch { self.last_sequence } else { 0 }
@@ -280,9 +282,10 @@ impl HotRecord {
         }
     }
 
-    /// The event behind the last sequence number is not in the journal: a part of it is gone, or it was restored from an older copy
-    /// than this record. Nothing of the history is known until [`HotRecord::note_found`] tells of it, and the device is asked for what it
-    /// still has. The epoch stays: an earlier one was left all the same.
+    /// The event behind the last sequence number is not in the journal: a part of it is gone, or it was
+    /// restored from an older copy than this record. Nothing of the history is known until
+    /// [`HotRecord::note_found`] tells of it, and the device is asked for what it still has. The epoch stays:
+    /// an earlier one was left all the same.
     pub fn distrust_events(&mut self) {
         (self.last_sequence, self.last_crc, self.last_position) = (0, 0, 0);
         self.has_news = true;

@@ -19,8 +19,8 @@ const PROBE_MILLISECONDS: u64 = 5_000;
 /// short a time, leaves room for 2^28 wakes of a device, as a counter never falls.
 const WAKE_COUNTER_CLOCK_MAX: u32 = u32::MAX - (1 << 28);
 
-/// Wakes of one device that a server may have sent without a record of them when it ended, in wakes: records are stored every few
-/// seconds, and a wake is not repeated under a counter of its own.
+/// Wakes of one device that a server may have sent without a record of them when it ended, in wakes: records
+/// are stored every few seconds, and a wake is not repeated under a counter of its own.
 const WAKES_UNRECORDED_MAX: u32 = 1 << 10;
 
 /// Whether wakes reach a device.
@@ -81,8 +81,9 @@ impl HotRecord {
         self.wake_counter
     }
 
-    /// The server has started on what it had stored: wakes were sent since, which nothing here knows of, and a device takes none under a
-    /// counter that it has seen. The clock alone does not lead past them, as it may have been set back.
+    /// The server has started on what it had stored: wakes were sent since, which nothing here knows of, and
+    /// a device takes none under a counter that it has seen. The clock alone does not lead past them, as it
+    /// may have been set back.
     pub fn skip_wake_counters(&mut self) {
         if self.wake_counter > 0 {
             self.wake_counter = self.wake_counter.saturating_add(WAKES_UNRECORDED_MAX);

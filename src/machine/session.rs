@@ -97,7 +97,8 @@ enum State {
         phase: Phase,
         spoke: bool,
         reports: u8,
-        /// Events came that lie before the last one stored, and nothing has shown yet that they are the stored ones.
+        /// Events came that lie before the last one stored, and nothing has shown yet that they are the
+        /// stored ones.
         in_doubt: bool,
     },
     /// The link is to be closed; whatever still comes is ignored.
@@ -423,9 +424,9 @@ fn take_report(reports: &mut u8, job: Job, policy: &SyncPolicy, out: &mut Vec<Co
     }
 }
 
-/// Judges each event. What is new is appended; the acknowledgement is asked for once, behind the last of them. An
-/// acknowledgement covers all numbers up to the last one stored, so nothing is taken from a device that was acknowledged more
-/// than is known here: it is asked for all that it still has behind that.
+/// Judges each event. What is new is appended; the acknowledgement is asked for once, behind the last of
+/// them. An acknowledgement covers all numbers up to the last one stored, so nothing is taken from a device
+/// that was acknowledged more than is known here: it is asked for all that it still has behind that.
 ///
 /// # Errors
 /// What the device is told when it contradicts what is stored. Nothing of the message is then appended.

@@ -1,7 +1,8 @@
 //! A wall clock that may lie, watched beside a clock that can't be set.
 //!
-//! Told both clocks regularly, and at the start the last wall time that is known from disk, it says when the wall clock has stepped,
-//! and whether what can't be undone may be done by age now. Three lines run with the monotonic clock, each so many milliseconds from it:
+//! Told both clocks regularly, and at the start the last wall time that is known from disk, it says when the
+//! wall clock has stepped, and whether what can't be undone may be done by age now. Three lines run with the
+//! monotonic clock, each so many milliseconds from it:
 //!
 //! | line | is |
 //! |---|---|
@@ -9,23 +10,25 @@
 //! | ages | what ages are judged by; follows a step forward when that is believed |
 //! | known | what is known for certain: what was on disk at the start, or shown before a step forward that is not believed yet |
 //!
-//! A step forward raises doubt, and so does a start that is far behind the last one by the wall clock, which can't be told from a long
-//! stop. Doubt ends when the clock is set back to where it should be, or after [`GRACE_SECONDS`] without another step.
+//! A step forward raises doubt, and so does a start that is far behind the last one by the wall clock, which
+//! can't be told from a long stop. Doubt ends when the clock is set back to where it should be, or after
+//! [`GRACE_SECONDS`] without another step.
 
 use crate::wire::time::{Moment, Now, WallTime};
 
-/// How far the wall clock may come off the monotonic one within [`WINDOW_SECONDS`] before that is a step, in seconds: time servers
-/// correct some seconds at a time, and what goes by age here goes by hours and more.
+/// How far the wall clock may come off the monotonic one within [`WINDOW_SECONDS`] before that is a step, in
+/// seconds: time servers correct some seconds at a time, and what goes by age here goes by hours and more.
 pub const STEP_SECONDS: u64 = 60;
 
 /// Within which time small corrections are added up, in seconds.
 pub const WINDOW_SECONDS: u64 = 3_600;
 
-/// How long nothing is done by age that can't be undone, in seconds of running after the last step forward: long enough for a time
-/// server, or a person, to correct a clock that was set wrong.
+/// How long nothing is done by age that can't be undone, in seconds of running after the last step forward:
+/// long enough for a time server, or a person, to correct a clock that was set wrong.
 pub const GRACE_SECONDS: u64 = 3_600;
 
-/// How far ahead of the last time on disk a start may find the wall clock without doubt, in seconds: a restart takes less.
+/// How far ahead of the last time on disk a start may find the wall clock without doubt, in seconds: a
+/// restart takes less.
 pub const STOP_SECONDS: u64 = 900;
 
 /// What has become of the wall clock.
@@ -52,11 +55,12 @@ pub enum ClockEvent {
 pub struct ClockChange {
     /// What it is.
     pub event: ClockEvent,
-    /// How far the clock is from where it was expected, in milliseconds; negative: behind. After [`ClockEvent::Slept`], how long the machine
-    /// slept; after [`ClockEvent::Believed`], how far the clock was ahead all the time.
+    /// How far the clock is from where it was expected, in milliseconds; negative: behind. After
+    /// [`ClockEvent::Slept`], how long the machine slept; after [`ClockEvent::Believed`], how far the clock
+    /// was ahead all the time.
     pub by_milliseconds: i64,
-    /// How far the clock has moved against the monotonic one since it was looked at last, in milliseconds: what stamps of this process
-    /// must be moved by to keep their age. Zero at a start and after a sleep.
+    /// How far the clock has moved against the monotonic one since it was looked at last, in milliseconds:
+    /// what stamps of this process must be moved by to keep their age. Zero at a start and after a sleep.
     pub moved_milliseconds: i64,
     /// What the clock says now.
     pub now: WallTime,
@@ -121,8 +125,9 @@ fn on_line(line: i64, moment: Moment) -> WallTime {
 }
 
 impl WallClock {
-    /// Begins to watch. `last` is what [`known`](Self::known) said when it was last written to disk; `asleep_milliseconds` how long the
-    /// machine has slept since its boot, or always zero where that is not known.
+    /// Begins to watch. `last` is what [`known`](Self::known) said when it was last written to disk;
+    /// `asleep_milliseconds` how long the machine has slept since its boot, or always zero where that is not
+    /// known.
     #[must_use]
     pub fn start(now: Now, asleep_milliseconds: u64, last: Option<WallTime>) -> (Self, Option<ClockChange>) {
         let shown = line_through(now);
@@ -152,7 +157,8 @@ impl WallClock {
         (clock, Some(change))
     }
 
-    /// Looks at both clocks. What has changed, if anything has; the earlier it is looked, the sooner a step is noticed.
+    /// Looks at both clocks. What has changed, if anything has; the earlier it is looked, the sooner a step
+    /// is noticed.
     pub fn observe(&mut self, now: Now, asleep_milliseconds: u64) -> Option<ClockChange> {
         let slept = self.note_sleep(asleep_milliseconds);
         let line = line_through(now);
@@ -223,7 +229,8 @@ impl WallClock {
         Some(Doubt { ahead_milliseconds: u64::try_from(ahead).unwrap_or(0), until })
     }
 
-    /// The time that the machine slept did pass, by a clock that can't be set either. How long it was since the last look.
+    /// The time that the machine slept did pass, by a clock that can't be set either. How long it was since
+    /// the last look.
     fn note_sleep(&mut self, asleep_milliseconds: u64) -> i64 {
         let slept =
             asleep_milliseconds.saturating_sub(self.asleep_milliseconds).min(u64::MAX / 4).cast_signed();

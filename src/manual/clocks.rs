@@ -1,21 +1,25 @@
 //! Clocks: what a wrong one does, and what it does not.
 //!
-//! A wall clock can lie at any moment: a battery that is empty starts it in 1970, a time server or a person sets it wrong, a machine that was paused
-//! wakes with the time of before. Deadlines and lengths of time go by the monotonic clock, which can't be set; order comes from positions
-//! and sequence numbers. What remains are ages and dates, and for those the server watches its wall clock.
+//! A wall clock can lie at any moment: a battery that is empty starts it in 1970, a time server or a person
+//! sets it wrong, a machine that was paused wakes with the time of before. Deadlines and lengths of time go
+//! by the monotonic clock, which can't be set; order comes from positions and sequence numbers. What remains
+//! are ages and dates, and for those the server watches its wall clock.
 //!
 //! # What counts as a step
 //!
-//! Once a second the wall clock's progress is compared with the monotonic clock's. What a time server corrects, up to 60 seconds within an hour,
-//! is followed and is no step. More is one. The time that a machine sleeps is known to it (`CLOCK_BOOTTIME`, clock_gettime(2)) and is no
-//! step; a pause that only the host of a virtual machine knows of looks like a step forward, and is treated as one.
+//! Once a second the wall clock's progress is compared with the monotonic clock's. What a time server
+//! corrects, up to 60 seconds within an hour, is followed and is no step. More is one. The time that a
+//! machine sleeps is known to it (`CLOCK_BOOTTIME`, clock_gettime(2)) and is no step; a pause that only the
+//! host of a virtual machine knows of looks like a step forward, and is treated as one.
 //!
-//! At a start the wall clock is compared with the last time on disk, which is written every ten minutes and at the end. More than a quarter of an hour
-//! ahead of it is a long stop or a wrong clock, which can't be told apart; more than a minute behind it is a clock that was set back.
+//! At a start the wall clock is compared with the last time on disk, which is written every ten minutes and
+//! at the end. More than a quarter of an hour ahead of it is a long stop or a wrong clock, which can't be
+//! told apart; more than a minute behind it is a clock that was set back.
 //!
 //! # A step forward
 //!
-//! The time that is shown follows at once. For an hour of running (`GRACE_SECONDS`) nothing is done by age that can't be undone:
+//! The time that is shown follows at once. For an hour of running (`GRACE_SECONDS`) nothing is done by age
+//! that can't be undone:
 //!
 //! | what | meanwhile | then |
 //! |---|---|---|
@@ -26,11 +30,12 @@
 //! | keys of session tickets | none is replaced | by the new time |
 //! | statuses | ages are judged as if there had been no step | by the new time |
 //!
-//! When a device was last heard, and when it comes again, moves along with the clock: a step makes none of them lost. After a start or a
-//! sleep all have as long to come as agents take to come back.
+//! When a device was last heard, and when it comes again, moves along with the clock: a step makes none of
+//! them lost. After a start or a sleep all have as long to come as agents take to come back.
 //!
-//! The doubt ends at once when the clock is set back to where it should be, and after the hour otherwise; another step begins the hour anew. `status`
-//! shows it (`clock.condition` is `doubted`), the log says it, and so does an event of the server itself:
+//! The doubt ends at once when the clock is set back to where it should be, and after the hour otherwise;
+//! another step begins the hour anew. `status` shows it (`clock.condition` is `doubted`), the log says it,
+//! and so does an event of the server itself:
 //!
 //! | field `change` | means |
 //! |---|---|
@@ -40,13 +45,15 @@
 //! | `started_ahead`, `started_behind` | at the start it was far from the last time on disk |
 //! | `slept` | the machine did |
 //!
-//! Its kind is `clock`, its application `muster`, its device `0` (`(server)` in tables), and the field `seconds` says how far.
+//! Its kind is `clock`, its application `muster`, its device `0` (`(server)` in tables), and the field
+//! `seconds` says how far.
 //!
 //! # A step back
 //!
-//! Nothing is older than it was, so nothing is suspended. What lies in the future by the new time is brought near: a device that was last heard in the future was
-//! heard now, a token that was made in the future lives from now on as long as it was given, and the next times of tasks are computed anew. A token
-//! that was over by a clock that was right stays over, whatever the clock says later: that is stored with it.
+//! Nothing is older than it was, so nothing is suspended. What lies in the future by the new time is brought
+//! near: a device that was last heard in the future was heard now, a token that was made in the future lives
+//! from now on as long as it was given, and the next times of tasks are computed anew. A token that was over
+//! by a clock that was right stays over, whatever the clock says later: that is stored with it.
 //!
 //! # Stamps that a wrong clock left
 //!
@@ -60,6 +67,7 @@
 //! # Devices
 //!
 //! With each sync a device says what time it has. More than five minutes from the server's is a reason of its
-//! [status](super::status) (`clock.warning_beyond`), until a sync finds it right. While the server's own clock is doubted no device is judged by it.
+//! [status](super::status) (`clock.warning_beyond`), until a sync finds it right. While the server's own
+//! clock is doubted no device is judged by it.
 //!
 //! The tests move the clock of real processes with libfaketime (`tests/clock_steps.rs`).

@@ -32,29 +32,33 @@
 //! twice is better than never. Epochs rise: one below the epoch that the server knows was left for it, by an image that is older
 //! still, and is answered with a conflict as well.
 //!
-//! A repetition that never ends in that event is a conflict too. A device that was rolled back may have given out its old numbers
-//! again and dropped, for want of room, just the one that the server stored last: events before it are in doubt until it comes, and
-//! one behind it without it, or the device's word that no more will come, ends the link with `SpoolEpochConflict`. This has a price. A device that was *not* rolled back, lost its link
-//! with events under way (256 KiB at most), and then ran out of room so that the last of those was dropped and earlier ones of another
-//! severity were not, sends these earlier ones a second time, under a new epoch.
+//! A repetition that never ends in that event is a conflict too. A device that was rolled back may have given
+//! out its old numbers again and dropped, for want of room, just the one that the server stored last: events
+//! before it are in doubt until it comes, and one behind it without it, or the device's word that no more
+//! will come, ends the link with `SpoolEpochConflict`. This has a price. A device that was *not* rolled back,
+//! lost its link with events under way (256 KiB at most), and then ran out of room so that the last of those
+//! was dropped and earlier ones of another severity were not, sends these earlier ones a second time, under a
+//! new epoch.
 //!
 //! # What a server has lost
 //!
-//! An acknowledgement covers every number up to it, so a server must account for each: the event is stored, or the device dropped it
-//! and says so. A server that was restored from a copy, or has lost a part of its journal, can't do that for what it acknowledged
-//! since. So each message of events names the highest number that the device was told is durable in this epoch. A server that knows
-//! less takes nothing of the message and answers `Resend` with the number up to which it knows the device. The device then forgets
-//! that anything behind it was acknowledged, and sends all that it still has: its spool deletes whole segments, so that most of what
-//! was acknowledged last is still there. What is gone on both sides is gone.
+//! An acknowledgement covers every number up to it, so a server must account for each: the event is stored,
+//! or the device dropped it and says so. A server that was restored from a copy, or has lost a part of its
+//! journal, can't do that for what it acknowledged since. So each message of events names the highest number
+//! that the device was told is durable in this epoch. A server that knows less takes nothing of the message
+//! and answers `Resend` with the number up to which it knows the device. The device then forgets that
+//! anything behind it was acknowledged, and sends all that it still has: its spool deletes whole segments, so
+//! that most of what was acknowledged last is still there. What is gone on both sides is gone.
 //!
-//! A device that hears of a new server epoch in a sync, which `musterd restore` begins, names what was acknowledged at once, without
-//! waiting for the next event. What was acknowledged by another server, before a move, or under an earlier spool epoch is never claimed
-//! of this one and not sent again.
+//! A device that hears of a new server epoch in a sync, which `musterd restore` begins, names what was
+//! acknowledged at once, without waiting for the next event. What was acknowledged by another server, before
+//! a move, or under an earlier spool epoch is never claimed of this one and not sent again.
 //!
-//! After a restart the server knows the highest numbers from its store, which writes them down now and then together with
-//! a journal position, and from the journal behind that position. The store also has, for each device, the position behind the
-//! last event. Where the journal does not reach that far, or has a hole there, because the two were restored from different moments
-//! or a part is lost, the store's number is not believed: the device is known only as far as the journal goes.
+//! After a restart the server knows the highest numbers from its store, which writes them down now and then
+//! together with a journal position, and from the journal behind that position. The store also has, for each
+//! device, the position behind the last event. Where the journal does not reach that far, or has a hole
+//! there, because the two were restored from different moments or a part is lost, the store's number is not
+//! believed: the device is known only as far as the journal goes.
 //!
 //! # When the server's disk is full
 //!

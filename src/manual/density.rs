@@ -52,17 +52,24 @@
 //!
 //! # What comes back
 //!
-//! The allocator keeps what a storm took. When handshakes have been made by the hundred, or links have gone, and things are quiet again, the server
-//! closes connections to the database that nobody uses, frees statements, gives free pages back (`malloc_trim(3)`). The same is done two seconds after a start. The database's writer keeps pages only while something
-//! waits to be written. There are no more heaps than cores (`M_ARENA_MAX` of mallopt(3)): with one for each thread, each kept pages in which something
-//! small lived on. When thousands of devices come or go at once, those to be judged for it are remembered up to a limit; the others are within a minute anyway.
+//! The allocator keeps what a storm took. When handshakes have been made by the hundred, or links have gone,
+//! and things are quiet again, the server closes connections to the database that nobody uses, frees
+//! statements, gives free pages back (`malloc_trim(3)`). The same is done two seconds after a start. The
+//! database's writer keeps pages only while something waits to be written. There are no more heaps than cores
+//! (`M_ARENA_MAX` of mallopt(3)): with one for each thread, each kept pages in which something small lived
+//! on. When thousands of devices come or go at once, those to be judged for it are remembered up to a limit;
+//! the others are within a minute anyway.
 //!
 //! Two seconds later it is given back once more, with what the end of the storm itself needed.
 //!
-//! A thread keeps some free blocks of each small size for itself (glibc's tcache, 7 of each by default), and each holds a page that can't be given back for its sake: with the very same blocks
-//! in use as when it was started, a server that 18,000 devices had visited takes 2 to 2.7 MiB more than with two of each. There is no call for it: the C library takes the number from the
-//! environment before the program begins. Where the 1.5 MiB matter, `GLIBC_TUNABLES=glibc.malloc.tcache_count=2` in the unit (`Environment=`) saves them; two serve as many events as seven, with
-//! none it was about 5 % fewer. The server does not begin itself again to have it so: with capabilities of its file, or started through the loader, it can't.
+//! A thread keeps some free blocks of each small size for itself (glibc's tcache, 7 of each by default), and
+//! each holds a page that can't be given back for its sake: with the very same blocks in use as when it was
+//! started, a server that 18,000 devices had visited takes 2 to 2.7 MiB more than with two of each. There is
+//! no call for it: the C library takes the number from the environment before the program begins. Where the
+//! 1.5 MiB matter, `GLIBC_TUNABLES=glibc.malloc.tcache_count=2` in the unit (`Environment=`) saves them; two
+//! serve as many events as seven, with none it was about 5 % fewer. The server does not begin itself again to
+//! have it so: with capabilities of its file, or started through the loader, it can't.
 //!
-//! All this is the daemon's ([`ProcessOptions`](crate::server::process::ProcessOptions)): allocator and limits belong to the whole process, which may be somebody else's.
+//! All this is the daemon's ([`ProcessOptions`](crate::server::process::ProcessOptions)): allocator and
+//! limits belong to the whole process, which may be somebody else's.
 #![forbid(unsafe_code)]

@@ -11,29 +11,36 @@
 //! | `journal/` | the events, in segments | the events are gone; devices still hold what was not acknowledged |
 //! | `admin.sock` | where `musterctl` connects (mode 0600) | made anew at each start |
 //!
-//! One process at a time uses a data directory: it is locked (flock(2) on the directory itself) before anything in it is opened, so that a
-//! second `musterd`, newer or older, changes nothing. The refusal names the process that has it. `musterd journal verify|dump` take the same
-//! lock, shared: they read what a stopped server left.
+//! One process at a time uses a data directory: it is locked (flock(2) on the directory itself) before
+//! anything in it is opened, so that a second `musterd`, newer or older, changes nothing. The refusal names
+//! the process that has it. `musterd journal verify|dump` take the same lock, shared: they read what a
+//! stopped server left.
 //!
-//! A newer `musterd` brings the database to its own version at its first start, wholly or not at all. A copy of what it was is kept beside it
-//! (`store/muster.db.version-N`) and is yours to delete; an older `musterd` refuses a newer database.
+//! A newer `musterd` brings the database to its own version at its first start, wholly or not at all. A copy
+//! of what it was is kept beside it (`store/muster.db.version-N`) and is yours to delete; an older `musterd`
+//! refuses a newer database.
 //!
 //! `musterd run` forbids core dumps, raises its limit of open files and has the allocator keep little
-//! ([`ProcessOptions`](crate::server::process::ProcessOptions)); a program that embeds a server sets none of it unless it asks for it.
+//! ([`ProcessOptions`](crate::server::process::ProcessOptions)); a program that embeds a server sets none of
+//! it unless it asks for it.
 //!
-//! Two servers never share an address: the second is refused, and told that perhaps another musterd serves devices there.
+//! Two servers never share an address: the second is refused, and told that perhaps another musterd serves
+//! devices there.
 //!
-//! SIGTERM and SIGINT drain: no new connections, what is in flight is finished, devices are told when to come again, the journal is made durable,
-//! exit code 0, all within about ten seconds. They count from the process's first moment on, as SIGHUP does. A failure of any thread ends the server
-//! the same way with exit code 1, and the last line on standard error names what failed first. After `kill -9` or a
-//! power cut the next start recovers by itself; nothing that was acknowledged is missing.
+//! SIGTERM and SIGINT drain: no new connections, what is in flight is finished, devices are told when to come
+//! again, the journal is made durable, exit code 0, all within about ten seconds. They count from the
+//! process's first moment on, as SIGHUP does. A failure of any thread ends the server the same way with exit
+//! code 1, and the last line on standard error names what failed first. After `kill -9` or a power cut the
+//! next start recovers by itself; nothing that was acknowledged is missing.
 //!
 //! # Configuration
 //!
-//! `tools/musterd.toml` shows every setting with its default and what it means. A wrong file is refused with its line, the key and what is
-//! allowed, and so is a path that can't be used: a directory that is missing or not this user's to write, a socket's path that is too long
-//! (unix(7) allows 107 bytes). `musterd check-config --config FILE` says so without starting anything, and so does `muster-agent check-config`. SIGHUP reads the file again: intervals, limits of links, retention and the log
-//! level apply at once, and the log names the settings that wait for a restart. A wrong file changes nothing then.
+//! `tools/musterd.toml` shows every setting with its default and what it means. A wrong file is refused with
+//! its line, the key and what is allowed, and so is a path that can't be used: a directory that is missing or
+//! not this user's to write, a socket's path that is too long (unix(7) allows 107 bytes). `musterd
+//! check-config --config FILE` says so without starting anything, and so does `muster-agent check-config`.
+//! SIGHUP reads the file again: intervals, limits of links, retention and the log level apply at once, and
+//! the log names the settings that wait for a restart. A wrong file changes nothing then.
 //!
 //! `[server] listen` and `udp` are the two addresses; left alone, UDP has the number of TCP. [`reach`](super::reach) has a table of what a
 //! firewall has to let through.
@@ -41,9 +48,10 @@
 //! Each link takes a file descriptor. The server raises its soft limit to the hard one; `LimitNOFILE` in the unit sets that. What else a large
 //! fleet needs of the system when all of it comes back at once is in [`storms`](super::storms).
 //!
-//! The units in `tools/systemd` start a server or an agent again however often it fails, after two and five seconds; they make `/run/muster` and
-//! `/run/muster-agent` for sockets that are to be there. A port below 1024 needs `AmbientCapabilities=CAP_NET_BIND_SERVICE` (and the same in
-//! `CapabilityBoundingSet=`) in a drop-in; without systemd, `setcap cap_net_bind_service=+ep` on the program.
+//! The units in `tools/systemd` start a server or an agent again however often it fails, after two and five
+//! seconds; they make `/run/muster` and `/run/muster-agent` for sockets that are to be there. A port below
+//! 1024 needs `AmbientCapabilities=CAP_NET_BIND_SERVICE` (and the same in `CapabilityBoundingSet=`) in a
+//! drop-in; without systemd, `setcap cap_net_bind_service=+ep` on the program.
 //!
 //! # Backup and restore
 //!
@@ -52,21 +60,24 @@
 //! musterd restore /var/backups/muster.tar --data /var/lib/muster-new
 //! ```
 //!
-//! `musterd backup` makes one file of everything: keys, database, events. The server may run: then it is the server that makes it, through its
-//! administration socket, and goes on meanwhile. Everything that was acknowledged before the command began is in it. The database is copied
-//! first, the journal after it, up to what is durable then: whatever the database says of an event, the journal has the event. It costs no
+//! `musterd backup` makes one file of everything: keys, database, events. The server may run: then it is the
+//! server that makes it, through its administration socket, and goes on meanwhile. Everything that was
+//! acknowledged before the command began is in it. The database is copied first, the journal after it, up to
+//! what is durable then: whatever the database says of an event, the journal has the event. It costs no
 //! memory to speak of, and on the data directory's disk as much room as the database for a moment.
 //!
-//! The file is a tar of mode 0600 that any tar lists. Its last part is `SHA256SUMS`, which `sha256sum -c` checks once it is unpacked; the
-//! other parts are described in [`server::backup`](crate::server::backup). It is written beside the name that you gave (`FILE.partial`), read
-//! back from the disk, and only then has the name: a kill or a power cut leaves what was there before. **It holds the server's private keys**:
-//! keep it where nobody else reads it.
+//! The file is a tar of mode 0600 that any tar lists. Its last part is `SHA256SUMS`, which `sha256sum -c`
+//! checks once it is unpacked; the other parts are described in [`server::backup`](crate::server::backup). It
+//! is written beside the name that you gave (`FILE.partial`), read back from the disk, and only then has the
+//! name: a kill or a power cut leaves what was there before. **It holds the server's private keys**: keep it
+//! where nobody else reads it.
 //!
-//! `[backup]` in the configuration makes backups on a schedule, and deletes the oldest once a new one is verified. Whether they are made shows
-//! in `musterctl status`, in the log, and as events of kind `backup`.
+//! `[backup]` in the configuration makes backups on a schedule, and deletes the oldest once a new one is
+//! verified. Whether they are made shows in `musterctl status`, in the log, and as events of kind `backup`.
 //!
-//! `musterd restore` takes an empty or a new directory only, checks every hash, the database and every record, and gives everything to the
-//! owner of the directory. Until all of it is there no server starts on it. It draws a new server epoch, and says what is to be expected:
+//! `musterd restore` takes an empty or a new directory only, checks every hash, the database and every
+//! record, and gives everything to the owner of the directory. Until all of it is there no server starts on
+//! it. It draws a new server epoch, and says what is to be expected:
 //!
 //! - Devices come by themselves: certificate and keys are the same. Nobody has to enrol again but those that enrolled after the backup.
 //! - Sections that differ are brought over whole once.
@@ -76,18 +87,21 @@
 //!
 //! Stop the old server for good before the restored one starts: devices can't tell them apart.
 //!
-//! Files of `store/` are never to be copied by hand while a server runs, nor one without the other: `muster.db` beside the `-wal` of another
-//! moment is a database that never was. A start finds that, refuses, and leaves both as they are. Of a stopped server the whole data
-//! directory can be copied. A missing or damaged file of `identity/` is never replaced: the start is refused with the name of the file, because
-//! a new identity would lock out every device.
+//! Files of `store/` are never to be copied by hand while a server runs, nor one without the other:
+//! `muster.db` beside the `-wal` of another moment is a database that never was. A start finds that, refuses,
+//! and leaves both as they are. Of a stopped server the whole data directory can be copied. A missing or
+//! damaged file of `identity/` is never replaced: the start is refused with the name of the file, because a
+//! new identity would lock out every device.
 //!
-//! After an end that was no good one (`kill -9`, a power cut) the start checks the database (`PRAGMA quick_check`) before it uses it.
+//! After an end that was no good one (`kill -9`, a power cut) the start checks the database (`PRAGMA
+//! quick_check`) before it uses it.
 //!
 //! # Others at the database
 //!
-//! Any SQLite tool can read `store/muster.db` while the server runs. A read transaction that does not end (a shell that was left open) keeps
-//! SQLite's write-ahead log from beginning anew, so that it grows. It costs no operation: beyond 64 MiB the server tries for 50 ms now and
-//! then, ever more rarely. The log and `musterctl status` name the process.
+//! Any SQLite tool can read `store/muster.db` while the server runs. A read transaction that does not end (a
+//! shell that was left open) keeps SQLite's write-ahead log from beginning anew, so that it grows. It costs
+//! no operation: beyond 64 MiB the server tries for 50 ms now and then, ever more rarely. The log and
+//! `musterctl status` name the process.
 //!
 //! # A full disk
 //!
@@ -95,10 +109,11 @@
 //! acknowledged: devices keep them in their spools, `musterctl status` says why, and it goes on by itself when there is room. Retention (by
 //! size and by age, `[journal]` in the configuration) deletes whole segments, the oldest first.
 //!
-//! The database needs room as well. Without it changes are refused, `musterctl status` says since when, and it goes on by itself too.
+//! The database needs room as well. Without it changes are refused, `musterctl status` says since when, and
+//! it goes on by itself too.
 //!
-//! A failed write of the journal is something else: after it nobody knows what the disk holds. The server stops acknowledging and ends with code 1; the
-//! service manager starts it again and it reads what is there.
+//! A failed write of the journal is something else: after it nobody knows what the disk holds. The server
+//! stops acknowledging and ends with code 1; the service manager starts it again and it reads what is there.
 //!
 //! # When the process stands still
 //!
@@ -119,22 +134,25 @@
 //!
 //! # Damage in the journal
 //!
-//! Every record has its own checksum. Damage costs the records whose own bytes are hit and no others: a segment with a damaged header, a
-//! file that was cut short or a gap is read as far as anything in it is whole, and its events are listed and counted as before. Full segments
-//! are read through after each start and once a day (8 MiB a second), so that damage is found before somebody needs what is damaged.
+//! Every record has its own checksum. Damage costs the records whose own bytes are hit and no others: a
+//! segment with a damaged header, a file that was cut short or a gap is read as far as anything in it is
+//! whole, and its events are listed and counted as before. Full segments are read through after each start
+//! and once a day (8 MiB a second), so that damage is found before somebody needs what is damaged.
 //!
-//! A damaged segment is *set aside*: its file ends in `.damaged` then. Nothing deletes it, no rule of age or size, and it does not count towards
-//! `retention_size`, so that it pushes nothing out. A file that is gone leaves an empty one, `FROM-TO.missing`. `musterctl status` says
-//! `DAMAGED` with the places for as long as these files are there, and `musterd journal verify` (of a stopped server) ends with code 1. To
-//! get rid of both: stop the server, put the segment from a backup in its place if there is one, and move the `.damaged` and `.missing` files
-//! away. A gap whose file does not come back is told of until what is older has gone with retention.
+//! A damaged segment is *set aside*: its file ends in `.damaged` then. Nothing deletes it, no rule of age or
+//! size, and it does not count towards `retention_size`, so that it pushes nothing out. A file that is gone
+//! leaves an empty one, `FROM-TO.missing`. `musterctl status` says `DAMAGED` with the places for as long as
+//! these files are there, and `musterd journal verify` (of a stopped server) ends with code 1. To get rid of
+//! both: stop the server, put the segment from a backup in its place if there is one, and move the `.damaged`
+//! and `.missing` files away. A gap whose file does not come back is told of until what is older has gone
+//! with retention.
 //!
-//! The database remembers how far the journal was durable. One that ends before that has lost files, or is an older copy: the server
-//! says so, goes on behind what is remembered, uses no position twice, and asks the devices concerned for what they still have
-//! ([`delivery`](super::delivery)).
+//! The database remembers how far the journal was durable. One that ends before that has lost files, or is an
+//! older copy: the server says so, goes on behind what is remembered, uses no position twice, and asks the
+//! devices concerned for what they still have ([`delivery`](super::delivery)).
 //!
-//! The journal is opened once, by its directory: when that is moved away while the server runs, it goes on being written there, and never into
-//! another one that is put in its place.
+//! The journal is opened once, by its directory: when that is moved away while the server runs, it goes on
+//! being written there, and never into another one that is put in its place.
 //!
 //! # Removed devices
 //!

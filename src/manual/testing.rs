@@ -23,10 +23,12 @@
 //! end with and without a last word. At every quiet point the presence of each device is what the model knows to be true, each call has
 //! had its one outcome, and what the server learned of UDP is so.
 //!
-//! Sealed segments of the journal are damaged, cut and lost; store and journal are restored alone, or from copies of different moments. What the
-//! recovery tells as damaged may be missing, and no other event may. The server's clock is set to any year and some minutes off, with the shipped watch
-//! over it and a retention by age: nothing is deleted until the clock has run for an hour since. Devices drop events for want of room. No
-//! acknowledgement covers an event that the server does not have, the device did not drop and the recovery did not tell of.
+//! Sealed segments of the journal are damaged, cut and lost; store and journal are restored alone, or from
+//! copies of different moments. What the recovery tells as damaged may be missing, and no other event may.
+//! The server's clock is set to any year and some minutes off, with the shipped watch over it and a retention
+//! by age: nothing is deleted until the clock has run for an hour since. Devices drop events for want of
+//! room. No acknowledgement covers an event that the server does not have, the device did not drop and the
+//! recovery did not tell of.
 //!
 //! Policies are edited, tasks made and cancelled all the while. When all is quiet, each device has in place what a plain reference makes of
 //! the policies, the server knows so, every run has ended, and none was begun twice that may not be.

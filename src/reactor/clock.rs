@@ -36,8 +36,9 @@ impl Clock {
         Self { started_at, ..Self::new() }
     }
 
-    /// The same clock, its wall clock [watched](Wall) from now on: somebody must call [`observe`](Self::observe) regularly. `last` is
-    /// the last wall time on disk. What there is to be said of the start, if anything is.
+    /// The same clock, its wall clock [watched](Wall) from now on: somebody must call
+    /// [`observe`](Self::observe) regularly. `last` is the last wall time on disk. What there is to be said
+    /// of the start, if anything is.
     #[must_use]
     pub fn watched(mut self, last: Option<WallTime>) -> (Self, Option<ClockChange>) {
         let (wall, change) = Wall::start(self.system_now(), asleep_milliseconds(), last);
@@ -45,7 +46,8 @@ impl Clock {
         (self, change)
     }
 
-    /// Compares the wall clock with the monotonic one. What has changed, if anything has; nothing without a watch.
+    /// Compares the wall clock with the monotonic one. What has changed, if anything has; nothing without a
+    /// watch.
     #[must_use]
     pub fn observe(&self) -> Option<ClockChange> {
         self.wall.as_ref()?.observe(self.system_now(), asleep_milliseconds())
@@ -88,7 +90,8 @@ impl Clock {
         }
     }
 
-    /// Since when devices could come without a break: the start, the last step of the clock, the end of the last sleep.
+    /// Since when devices could come without a break: the start, the last step of the clock, the end of the
+    /// last sleep.
     #[must_use]
     pub fn present_since(&self) -> WallTime {
         self.wall.as_ref().map_or(self.started_at, Wall::present_since)
@@ -129,8 +132,8 @@ fn system_wall() -> WallTime {
     WallTime(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// How long the machine has slept since its boot, in milliseconds: `CLOCK_MONOTONIC` stops in a sleep, `CLOCK_BOOTTIME` does not
-/// (clock_gettime(2)). Zero where the system does not tell.
+/// How long the machine has slept since its boot, in milliseconds: `CLOCK_MONOTONIC` stops in a sleep,
+/// `CLOCK_BOOTTIME` does not (clock_gettime(2)). Zero where the system does not tell.
 #[cfg(target_os = "linux")]
 fn asleep_milliseconds() -> u64 {
     let milliseconds = |clock| {

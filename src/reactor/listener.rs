@@ -1,10 +1,12 @@
 //! Listening sockets: one for each reactor, all on the same address (SO_REUSEPORT, socket(7)); the kernel deals connections out.
 //!
-//! Another server with the same option would have its share of the devices without a word to anybody. So the first socket is bound, and
-//! listens, without it: while anybody else listens that fails, and while it listens so does everybody else, whatever their options. Of
-//! two servers that start at the same time the kernel refuses one at the latest when it listens, where it looks at the others on the port
-//! once more (`inet_csk_listen_start` of Linux). Only then is the option set on it, so that ours can join. From there on a server that
-//! begins as this one does is refused; a program of the same user that does not is none of ours.
+//! Another server with the same option would have its share of the devices without a word to anybody. So the
+//! first socket is bound, and listens, without it: while anybody else listens that fails, and while it
+//! listens so does everybody else, whatever their options. Of two servers that start at the same time the
+//! kernel refuses one at the latest when it listens, where it looks at the others on the port once more
+//! (`inet_csk_listen_start` of Linux). Only then is the option set on it, so that ours can join. From there
+//! on a server that begins as this one does is refused; a program of the same user that does not is none of
+//! ours.
 
 use std::io;
 use std::net::SocketAddr;

@@ -61,7 +61,8 @@ impl EventLog for StoredEvents {
 
     fn backward(&self, before: u64, since: WallTime, visit: Visit<'_>) -> Result<(), String> {
         let reader = self.0.reader();
-        // By its summary alone: the clock may have been wrong at any of its records, and of one without there is nothing to go by.
+        // By its summary alone: the clock may have been wrong at any of its records, and of one without there
+        // is nothing to go by.
         let is_wanted =
             |segment: &SegmentInfo| segment.summary.records == 0 || segment.summary.latest_ms >= since.0;
         let segments = reader.segments();

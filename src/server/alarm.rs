@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-/// Takes the failures of threads. The first is the reason for the server's end; what follows from it is logged. Cheap to clone.
+/// Takes the failures of threads. The first is the reason for the server's end; what follows from it is
+/// logged. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Failures {
     first: Arc<OnceLock<String>>,

@@ -1,4 +1,5 @@
-//! The watch over the wall clock: notices when it steps, and says so in the log, in the log of events and to the store.
+//! The watch over the wall clock: notices when it steps, and says so in the log, in the log of events and to
+//! the store.
 
 use std::collections::VecDeque;
 
@@ -14,7 +15,8 @@ use crate::wire::time::{Moment, WallTime};
 /// What kind of events they are that speak of the server's clock.
 const CLOCK_KIND: &str = "clock";
 
-/// How often the wall time is written down for the next start, in seconds; after every change besides, and at the end.
+/// How often the wall time is written down for the next start, in seconds; after every change besides, and at
+/// the end.
 const REMEMBER_SECONDS: u64 = 600;
 
 // After a kill and a quick start nothing is doubted.
@@ -33,8 +35,8 @@ pub(super) struct ClockWatch {
     announcer: Announcer,
     remembered_at: Option<Moment>,
     waiting: VecDeque<Event>,
-    /// A step that the devices' times are to follow with the next look, when nobody works with the time before it any more; and since
-    /// when devices could come, by the time before it.
+    /// A step that the devices' times are to follow with the next look, when nobody works with the time
+    /// before it any more; and since when devices could come, by the time before it.
     followed_next: Option<(ClockChange, WallTime)>,
     /// How far the devices' times were moved ahead, in milliseconds, and may be moved back.
     moved_ahead: i64,
@@ -56,13 +58,15 @@ impl ClockWatch {
         watch.correct_tokens(change.map_or_else(|| watch.clock.known(), |change| change.known));
         if let Some(change) = change {
             watch.note(&change);
-            // Records get stamps of this clock from now on: the next start must know it, however soon it comes.
+            // Records get stamps of this clock from now on: the next start must know it, however soon it
+            // comes.
             watch.remember();
         }
         watch
     }
 
-    /// Looks at the clock; to be called about once a second. Does not wait for the disk. Whether times of devices were moved.
+    /// Looks at the clock; to be called about once a second. Does not wait for the disk. Whether times of
+    /// devices were moved.
     pub(super) fn look(&mut self) -> bool {
         let to_follow = self.followed_next.take();
         if let Some((change, present_since)) = to_follow {

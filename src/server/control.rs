@@ -121,7 +121,8 @@ impl Control {
         }
     }
 
-    /// Looks at the clock and at a slice of the devices, and writes down what is new of any of them beside times: where it is reached, what it said.
+    /// Looks at the clock and at a slice of the devices, and writes down what is new of any of them beside
+    /// times: where it is reached, what it said.
     async fn look(&mut self) {
         // First, so that all that follows goes by a time that was just compared.
         if self.clock_watch.look() {

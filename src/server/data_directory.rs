@@ -1,7 +1,8 @@
-//! The data directory: one process at a time, from before anything in it is opened until everything is closed.
+//! The data directory: one process at a time, from before anything in it is opened until everything is
+//! closed.
 //!
-//! The lock is that of flock(2) on the directory itself. There is no file that could be left behind, copied or deleted, and it ends with
-//! the process, however that ends.
+//! The lock is that of flock(2) on the directory itself. There is no file that could be left behind, copied
+//! or deleted, and it ends with the process, however that ends.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -63,7 +64,8 @@ impl DataDirectory {
         Self::held(directory, File::try_lock)
     }
 
-    /// Locks a directory that is there against those who change it: to read what a stopped server left. Others may read at the same time.
+    /// Locks a directory that is there against those who change it: to read what a stopped server left.
+    /// Others may read at the same time.
     ///
     /// # Errors
     /// [`DataDirectoryError`].

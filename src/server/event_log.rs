@@ -68,7 +68,8 @@ pub(super) fn open(config: &Config, store: &Store, now: WallTime) -> Result<Open
     Ok(opened)
 }
 
-/// Starts its threads. The receiver has the durable position; it is closed when nothing becomes durable any more.
+/// Starts its threads. The receiver has the durable position; it is closed when nothing becomes durable any
+/// more.
 pub(super) fn start(
     flusher: Flusher<FileStorage>,
     preparer: Preparer<FileStorage>,
@@ -116,7 +117,8 @@ pub(super) fn start(
     Ok((threads, durable_seen))
 }
 
-/// What the end of a server says that can't make events durable any more. What it acknowledged is on disk; the rest the devices still have.
+/// What the end of a server says that can't make events durable any more. What it acknowledged is on disk;
+/// the rest the devices still have.
 pub(super) fn journal_failed(error: &str) -> String {
     format!("the journal failed: {error}; start the server again, it reads what is there")
 }

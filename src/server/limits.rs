@@ -5,7 +5,8 @@ use crate::lane::reactors::LinkSettings;
 use crate::memory;
 use crate::reactor::HANDSHAKES_BEYOND_MAX;
 
-/// What a kept link takes, in bytes: half a kilobyte here, four of the kernel's for its socket, and what both have under way.
+/// What a kept link takes, in bytes: half a kilobyte here, four of the kernel's for its socket, and what both
+/// have under way.
 const KEPT_LINK_BYTES: u64 = 6 * 1024;
 
 /// Descriptors that are not for links, in descriptors: database, event log, administration, libraries.
@@ -37,7 +38,8 @@ pub(super) fn allowed_links(links: &LinksConfig, descriptors: u64) -> u64 {
     wanted.min(possible)
 }
 
-/// How many links may be asked to stay: what the configuration says, or what the links and half of the memory that is free allow.
+/// How many links may be asked to stay: what the configuration says, or what the links and half of the memory
+/// that is free allow.
 pub(super) fn allowed_kept(links: &LinksConfig, links_max: u64) -> u64 {
     let free = memory::available_bytes();
     let by_memory = free.map_or(u64::MAX, |bytes| bytes / 2 / KEPT_LINK_BYTES);

@@ -104,7 +104,8 @@ pub enum ServerError {
     /// The administration socket.
     #[error(transparent)]
     Admin(#[from] ListenError),
-    /// Something that it can't go on without failed while it ran or ended: the journal, a thread. The first such failure.
+    /// Something that it can't go on without failed while it ran or ended: the journal, a thread. The first
+    /// such failure.
     #[error("{0}")]
     Failed(String),
 }
@@ -126,7 +127,8 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// A running server. [`Server::drain`] ends it, and dropping it does the same without saying whether something failed.
+/// A running server. [`Server::drain`] ends it, and dropping it does the same without saying whether
+/// something failed.
 pub struct Server {
     config: Config,
     addresses: Vec<SocketAddr>,
@@ -145,7 +147,8 @@ pub struct Server {
     kept_max: Arc<AtomicU64>,
     calls: Arc<dyn Calls>,
     udp_address: SocketAddr,
-    /// The last field: it ends what the others are handles to, and lets go of the data directory when everything in it is closed.
+    /// The last field: it ends what the others are handles to, and lets go of the data directory when
+    /// everything in it is closed.
     running: Running,
 }
 

@@ -62,7 +62,8 @@ pub(super) struct StatusChange {
 }
 
 impl Announcer {
-    /// Announces in this journal. No device is lost before it could have come to a server that is there since the clock says so.
+    /// Announces in this journal. No device is lost before it could have come to a server that is there since
+    /// the clock says so.
     #[must_use]
     pub fn new(journal: Journal, counters: Arc<Counters>, clock: Clock) -> Self {
         Self {
@@ -123,7 +124,8 @@ impl Announcer {
         said.unwrap_or(true)
     }
 
-    /// Puts an event of the server itself into the log of events, under device 0. `false`: there is no room now.
+    /// Puts an event of the server itself into the log of events, under device 0. `false`: there is no room
+    /// now.
     pub(super) fn say_of_server(&self, event: &Event, now: WallTime) -> bool {
         match self.append(event, now, DeviceId(0)) {
             Appended::Yes => {

@@ -4,16 +4,20 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::memory;
 
-/// What a server may set for the whole process, other threads and libraries in it included. Nothing by default: a program that embeds a
-/// server has its own mind about its process. `musterd run` asks for [all of it](Self::DAEMON).
+/// What a server may set for the whole process, other threads and libraries in it included. Nothing by
+/// default: a program that embeds a server has its own mind about its process. `musterd run` asks for [all of
+/// it](Self::DAEMON).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ProcessOptions {
-    /// No core dumps, which would contain the keys of the server and of its links (`RLIMIT_CORE` of setrlimit(2)).
+    /// No core dumps, which would contain the keys of the server and of its links (`RLIMIT_CORE` of
+    /// setrlimit(2)).
     pub forbid_core_dumps: bool,
-    /// As many open files as the hard limit allows (`RLIMIT_NOFILE`): each link takes one. The soft limit is for programs that use select(2).
+    /// As many open files as the hard limit allows (`RLIMIT_NOFILE`): each link takes one. The soft limit is
+    /// for programs that use select(2).
     pub raise_descriptor_limit: bool,
-    /// The allocator makes no more heaps than there are cores and keeps little of what is freed (mallopt(3)), and what is free is given back
-    /// to the system when a storm of handshakes or a fleet of links is over (malloc_trim(3)). With glibc; elsewhere nothing.
+    /// The allocator makes no more heaps than there are cores and keeps little of what is freed (mallopt(3)),
+    /// and what is free is given back to the system when a storm of handshakes or a fleet of links is over
+    /// (malloc_trim(3)). With glibc; elsewhere nothing.
     pub keep_memory_small: bool,
 }
 
@@ -37,8 +41,8 @@ impl ProcessOptions {
 }
 
 fn forbid_core_dumps() {
-    // A limit of zero would still let a core be piped to a program (core(5)); Linux takes a limit of one for 'none at all', and no system
-    // writes a core of one byte.
+    // A limit of zero would still let a core be piped to a program (core(5)); Linux takes a limit of one for
+    // 'none at all', and no system writes a core of one byte.
     let none = Rlimit { current: Some(1), maximum: Some(1) };
     if let Err(error) = setrlimit(Resource::Core, none) {
         log::warn!("core dumps can't be forbidden, they would contain secrets: {error}");

@@ -1,6 +1,8 @@
-//! What of a server runs: each part from the moment it was started, and the end of all of them in the order in which data goes round.
+//! What of a server runs: each part from the moment it was started, and the end of all of them in the order
+//! in which data goes round.
 //!
-//! A start puts every part in here at once. When the next one can't be started, what is dropped ends the parts that were, as a drain does.
+//! A start puts every part in here at once. When the next one can't be started, what is dropped ends the
+//! parts that were, as a drain does.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -57,8 +59,8 @@ impl Running {
         }
     }
 
-    /// Ends what runs: no more links are accepted, what is in flight is finished, devices are told to come again, the journal is made durable.
-    /// What failed meanwhile is with the failures.
+    /// Ends what runs: no more links are accepted, what is in flight is finished, devices are told to come
+    /// again, the journal is made durable. What failed meanwhile is with the failures.
     pub(super) fn end(&mut self) {
         if let Some(announcer) = &self.announcer {
             announcer.stop();

@@ -28,9 +28,9 @@ pub fn replay(table: &DeviceTable, device: u64, sequence: u64, payload: &[u8], e
     table.with(DeviceId(device), |hot| hot.note_found(spool_epoch, sequence, crc, end));
 }
 
-/// Lets go of what the store says of devices whose last event is not in the journal, as `is_gone` says of the position behind it:
-/// a part of the journal is lost, or was restored from an older copy than the store. Answers which devices: what the whole
-/// journal has of them is to be [replayed](replay).
+/// Lets go of what the store says of devices whose last event is not in the journal, as `is_gone` says of the
+/// position behind it: a part of the journal is lost, or was restored from an older copy than the store.
+/// Answers which devices: what the whole journal has of them is to be [replayed](replay).
 pub fn distrust(table: &DeviceTable, is_gone: impl Fn(u64) -> bool) -> HashSet<DeviceId> {
     let mut gone = HashSet::new();
     for shard in 0..SHARDS {

@@ -51,7 +51,8 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     // The first draw takes 128 KiB for good: now, before a fleet is loaded, so that they never stand in the middle of what may be given back.
     let seed = random();
     let (failures, received) = Failures::new();
-    // Before everything that it may hold: what is dropped on the way out of an error is dropped before it, and it ends the rest.
+    // Before everything that it may hold: what is dropped on the way out of an error is dropped before it,
+    // and it ends the rest.
     let mut running = Running::nothing(failures.clone());
     let clock = Clock::new();
     let now = clock.now().wall;
@@ -63,9 +64,11 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         .mode(0o700)
         .create(&config.data_directory)
         .map_err(ServerError::when(format!("make the data directory {}", config.data_directory.display())))?;
-    // Before anything in it is opened: a newer server would bring the database of one that runs to its own version.
+    // Before anything in it is opened: a newer server would bring the database of one that runs to its own
+    // version.
     running.data_directory = Some(DataDirectory::lock(&config.data_directory)?);
-    // Then the identity: without it nothing else may be made, or the next start would take the directory for a damaged one.
+    // Then the identity: without it nothing else may be made, or the next start would take the directory for
+    // a damaged one.
     let identity_directory = config.identity_directory();
     let is_first_start = !identity_directory.exists();
     let database = config.store_directory().join(FILE_NAME);

@@ -10,7 +10,8 @@ const QUIET_MAX: u64 = 32;
 /// When a start is over, in looks: what it needed of memory is given back then.
 const START_LOOKS: u32 = 2;
 
-/// After how many looks memory is given back once more: by then what the end of a storm itself needed is free too.
+/// After how many looks memory is given back once more: by then what the end of a storm itself needed is free
+/// too.
 const AFTERMATH_LOOKS: u32 = 2;
 
 /// What is to be done about memory now.

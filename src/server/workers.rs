@@ -27,7 +27,8 @@ pub(super) struct Tools {
     pub(super) clock: Clock,
 }
 
-/// Starts workers, and puts each of them into `started` at once. They end when nobody can send them work any more.
+/// Starts workers, and puts each of them into `started` at once. They end when nobody can send them work any
+/// more.
 pub(super) fn spawn(
     count: usize,
     assignments: &Receiver<Assignment>,

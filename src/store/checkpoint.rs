@@ -1,10 +1,11 @@
 //! Checkpoints: the write-ahead log goes back into the file, on a connection and a thread of their own, so that no commit waits for
 //! it (<https://www.sqlite.org/wal.html>).
 //!
-//! A passive checkpoint takes no lock that a writer wants, but the log begins anew only when nobody reads it any more. That takes the
-//! write lock; it is asked for only when everything is copied back already, waits [`LOCK_MILLISECONDS_MAX`] at most for readers to end,
-//! and is tried again ever more rarely. A read transaction that does not end (an SQLite shell that was left open) then costs disk, and is
-//! named; it never costs an operation.
+//! A passive checkpoint takes no lock that a writer wants, but the log begins anew only when nobody reads it
+//! any more. That takes the write lock; it is asked for only when everything is copied back already, waits
+//! [`LOCK_MILLISECONDS_MAX`] at most for readers to end, and is tried again ever more rarely. A read
+//! transaction that does not end (an SQLite shell that was left open) then costs disk, and is named; it never
+//! costs an operation.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use crate::file_locks::{self, Kind};
 /// Length of the log from which on it is copied back, in bytes: about 1,000 pages, SQLite's own default.
 const LOG_BYTES_TARGET: u64 = 4 * 1024 * 1024;
 
-/// Length of the log from which on it is made to begin anew, in bytes. Reached only when some reader was always in the way.
+/// Length of the log from which on it is made to begin anew, in bytes. Reached only when some reader was
+/// always in the way.
 const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Longest wait of a checkpoint for readers while it has the write lock, in milliseconds.

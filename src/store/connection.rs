@@ -32,8 +32,8 @@ const LOAD_CACHE_KIBIBYTES: i64 = -256;
 /// Pages that each read connection keeps in memory, in KiB. Small: what it misses the system's page cache has.
 const READER_CACHE_KIBIBYTES: i64 = -256;
 
-/// Longest wait of a connection for another one's lock, in milliseconds. Only an administrator's own tool holds one for long; a checkpoint
-/// does so for [`LOCK_MILLISECONDS_MAX`] at most.
+/// Longest wait of a connection for another one's lock, in milliseconds. Only an administrator's own tool
+/// holds one for long; a checkpoint does so for [`LOCK_MILLISECONDS_MAX`] at most.
 const LOCK_WAIT_MILLISECONDS: u64 = 5_000;
 
 /// Idle read connections that are kept, in connections: more than workers and administration use at once.

@@ -15,8 +15,9 @@ use crate::wire::id::Epoch;
 /// Pages that are copied at a time, in pages of 4 KiB.
 const STEP_PAGES: i32 = 256;
 
-/// Copies the database of a connection, as it is when the call begins, into a new file of mode 0600, and makes it durable. An old file of
-/// that name is overwritten. Writers go on meanwhile; only the write-ahead log can't begin anew until the copy is made.
+/// Copies the database of a connection, as it is when the call begins, into a new file of mode 0600, and
+/// makes it durable. An old file of that name is overwritten. Writers go on meanwhile; only the write-ahead
+/// log can't begin anew until the copy is made.
 pub(super) fn copy(source: &Connection, target: &Path) -> Result<(), StoreError> {
     let failed = |reason: String| StoreError::Open { path: target.display().to_string(), reason };
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(target);
@@ -24,7 +25,8 @@ pub(super) fn copy(source: &Connection, target: &Path) -> Result<(), StoreError>
     let mut copied = Connection::open(target).map_err(|error| failed(error.to_string()))?;
     // Nothing of it counts before it is whole, and it is made durable once, below.
     copied.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
-    // One read transaction around all steps: without it the copy begins again whenever somebody writes between two of them.
+    // One read transaction around all steps: without it the copy begins again whenever somebody writes
+    // between two of them.
     let moment = source.unchecked_transaction()?;
     moment.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     let backup = Backup::new(&moment, &mut copied)?;

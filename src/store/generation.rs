@@ -1,9 +1,10 @@
 //! Generations of the write-ahead log: whether a log that was found beside the file belongs to it.
 //!
-//! A log begins anew only when all of it is in the file. So a number that rises once with each log is, in the file alone, that of the log
-//! beside it, or the one before. Any other says that somebody put a copy of another moment there: the pages of both together would make a
-//! database that never was, and one that `PRAGMA quick_check` may find in order. The number has a table, and so a page, of its own: that
-//! page never moves, and half a checkpoint leaves it readable.
+//! A log begins anew only when all of it is in the file. So a number that rises once with each log is, in the
+//! file alone, that of the log beside it, or the one before. Any other says that somebody put a copy of
+//! another moment there: the pages of both together would make a database that never was, and one that
+//! `PRAGMA quick_check` may find in order. The number has a table, and so a page, of its own: that page never
+//! moves, and half a checkpoint leaves it readable.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -14,7 +15,8 @@ use rusqlite::{Connection, OpenFlags};
 use super::checkpoint;
 use super::error::StoreError;
 
-/// Offset of the two salts of a log, which are drawn when it begins (<https://www.sqlite.org/fileformat2.html#walformat>).
+/// Offset of the two salts of a log, which are drawn when it begins
+/// (<https://www.sqlite.org/fileformat2.html#walformat>).
 const SALTS_OFFSET: u64 = 16;
 
 /// Counts the logs, from the writer's thread.

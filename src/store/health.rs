@@ -1,4 +1,5 @@
-//! Whether what is handed in is stored, and whether the write-ahead log can begin anew: for `status` and the log.
+//! Whether what is handed in is stored, and whether the write-ahead log can begin anew: for `status` and the
+//! log.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

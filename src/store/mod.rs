@@ -1,8 +1,9 @@
 //! Floor 3: the server's state in SQLite, and its device table in memory.
 //!
-//! One file, `muster.db`, that any SQLite tool can read (`schema.sql` describes it; the views are for people). One thread writes
-//! ([`writer`]); reads run on connections of their own, on the caller's thread ([`Store::reader`], [`query`]). What must be answered
-//! without the disk, one hot record for each device, is in memory ([`table`]).
+//! One file, `muster.db`, that any SQLite tool can read (`schema.sql` describes it; the views are for
+//! people). One thread writes ([`writer`]); reads run on connections of their own, on the caller's thread
+//! ([`Store::reader`], [`query`]). What must be answered without the disk, one hot record for each device, is
+//! in memory ([`table`]).
 //!
 //! Writes come in two forms: with a completion, which the writer's thread calls after the commit (short work only: it holds up the
 //! next batch), and waiting (`Store::call` and the methods built on it), for administration.
@@ -210,7 +211,8 @@ impl Store {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Has `hear` told when a thread of the store panics: nothing is stored any more then. The first listener counts.
+    /// Has `hear` told when a thread of the store panics: nothing is stored any more then. The first listener
+    /// counts.
     pub fn on_panic(&self, hear: impl Fn(&'static str) + Send + Sync + 'static) {
         // Another one listens already.
         let _ = self.inner.on_panic.set(Box::new(hear));
@@ -275,7 +277,8 @@ impl Store {
         self.inner.readers.take()
     }
 
-    /// Copies the database, as it is at this moment, into a new file of mode 0600. Operations go on meanwhile.
+    /// Copies the database, as it is at this moment, into a new file of mode 0600. Operations go on
+    /// meanwhile.
     ///
     /// # Errors
     /// When the copy can't be written.
@@ -315,7 +318,8 @@ impl Store {
         checkpoint::length(&checkpoint::log_of(&self.inner.path))
     }
 
-    /// Tries to store something small: whether that is possible again is in [`Store::failing`] then. Waits for it.
+    /// Tries to store something small: whether that is possible again is in [`Store::failing`] then. Waits
+    /// for it.
     pub fn probe(&self) {
         // Another value each time: SQLite writes no page that stays as it is. A failure is what it is about.
         let _ = self.call(|connection| {
@@ -428,8 +432,9 @@ impl Store {
         self.call(move |connection| token::create(connection, &new))
     }
 
-    /// Puts join tokens right after a change of the clock. By `known`, a time that was right, those that were over stay so, whatever the clock
-    /// says now; those that were made in what is the future now live from now on. `done` is called when that is durable.
+    /// Puts join tokens right after a change of the clock. By `known`, a time that was right, those that were
+    /// over stay so, whatever the clock says now; those that were made in what is the future now live from
+    /// now on. `done` is called when that is durable.
     pub fn correct_tokens(
         &self,
         known: WallTime,

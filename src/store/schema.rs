@@ -14,11 +14,12 @@ const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
 /// Marks the file as muster's: `application_id`, "mstr" in ASCII.
 const APPLICATION_ID: i64 = 0x6d73_7472;
 
-/// Brings the file to the newest version: all steps or none. Of one that has something in it a copy is kept first, beside it
-/// ([`copy_path`]); it is the administrator's to delete.
+/// Brings the file to the newest version: all steps or none. Of one that has something in it a copy is kept
+/// first, beside it ([`copy_path`]); it is the administrator's to delete.
 ///
 /// # Errors
-/// When the file is newer than this muster, belongs to another program, or a step fails; the file is as it was.
+/// When the file is newer than this muster, belongs to another program, or a step fails; the file is as it
+/// was.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     migrate_by(connection, path, MIGRATIONS)
 }

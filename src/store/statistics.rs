@@ -41,8 +41,9 @@ pub struct ApplicationStatistics {
 }
 
 impl Store {
-    /// Stores a device's numbers, and forgets what is older than a day unless the time is in doubt. `done` is called when they are durable. Numbers that are not finite are passed over, and so are names
-    /// that are none.
+    /// Stores a device's numbers, and forgets what is older than a day unless the time is in doubt. `done` is
+    /// called when they are durable. Numbers that are not finite are passed over, and so are names that are
+    /// none.
     pub fn take_statistics(
         &self,
         device: DeviceId,

@@ -60,7 +60,8 @@ pub struct Token {
     pub uses: u32,
     /// When an administrator withdrew it.
     pub revoked_at: Option<WallTime>,
-    /// Whether its time was over once, by a clock that was right then: it stays over when the clock is set back.
+    /// Whether its time was over once, by a clock that was right then: it stays over when the clock is set
+    /// back.
     pub is_over: bool,
 }
 
@@ -142,8 +143,8 @@ pub(super) fn revoke(connection: &Connection, id: TokenId, now: WallTime) -> Res
     get(connection, id)
 }
 
-/// Puts right what the clock has made wrong: a token whose time was over by `known`, a time that was right, stays over; one that was made in
-/// what is the future now lives from now on, as long as it was given.
+/// Puts right what the clock has made wrong: a token whose time was over by `known`, a time that was right,
+/// stays over; one that was made in what is the future now lives from now on, as long as it was given.
 pub(super) fn correct(connection: &Connection, known: WallTime, now: WallTime) -> Result<(), StoreError> {
     connection
         .prepare_cached("UPDATE tokens SET is_over = 1 WHERE expires_at <= ?1")?

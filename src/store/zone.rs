@@ -1,5 +1,5 @@
-//! Time zones by their IANA names: as the system knows them, whose data its updates keep right, else as this program does, so that a
-//! system without any has them as well.
+//! Time zones by their IANA names: as the system knows them, whose data its updates keep right, else as this
+//! program does, so that a system without any has them as well.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,8 @@ use jiff::tz::{TimeZone, TimeZoneDatabase, db};
 /// Those within the program, of the IANA database's version at which it was built.
 static BUNDLED: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
-/// Names in a zoneinfo directory that stand for another zone, or for none: what they mean may change, or is not known.
+/// Names in a zoneinfo directory that stand for another zone, or for none: what they mean may change, or is
+/// not known.
 const NO_ZONES: [&str; 4] = ["localtime", "posixrules", "factory", "etc/unknown"];
 
 /// Finds a zone; capitals don't matter. [`TimeZone::iana_name`] is the name as it is to be written.
@@ -23,8 +24,8 @@ pub fn find(name: &str) -> Result<TimeZone, String> {
     })
 }
 
-/// The name of the system's zone: the environment's `TZ`, else that which `/etc/localtime` leads to. UTC when it has none, as when `TZ` is a
-/// rule or the file a copy.
+/// The name of the system's zone: the environment's `TZ`, else that which `/etc/localtime` leads to. UTC when
+/// it has none, as when `TZ` is a rule or the file a copy.
 #[must_use]
 pub fn system_name() -> String {
     let system = TimeZone::try_system().ok();

@@ -3,10 +3,12 @@
 //! A body is a CBOR array (RFC 8949) of two: the kind (unsigned) and a map with integer keys. Unknown keys are ignored;
 //! an unknown kind is answered with an error, not a hang-up, so that either side may be newer than the other.
 //!
-//! Kinds below 32 travel to the server, kinds from 32 on to the agent. One conversation, in order: [`ToServer::Enrol`] once in
-//! a device's life; then on each connection [`ToServer::Sync`], answered with [`ToAgent::InSync`], or with [`ToAgent::Want`], which is
-//! followed by [`ToServer::Part`]s and then by [`ToAgent::InSync`]. [`ToServer::Events`] may come at any time once the device is known, and
-//! [`ToAgent::Ack`] when they are durable, or [`ToAgent::Resend`] when the server has lost what it acknowledged before. On a link that stays, [`ToServer::Ping`] is answered with [`ToAgent::Pong`], and
+//! Kinds below 32 travel to the server, kinds from 32 on to the agent. One conversation, in order:
+//! [`ToServer::Enrol`] once in a device's life; then on each connection [`ToServer::Sync`], answered with
+//! [`ToAgent::InSync`], or with [`ToAgent::Want`], which is followed by [`ToServer::Part`]s and then by
+//! [`ToAgent::InSync`]. [`ToServer::Events`] may come at any time once the device is known, and
+//! [`ToAgent::Ack`] when they are durable, or [`ToAgent::Resend`] when the server has lost what it
+//! acknowledged before. On a link that stays, [`ToServer::Ping`] is answered with [`ToAgent::Pong`], and
 //! [`ToAgent::SyncNow`] asks for a sync at once. [`ToServer::Goodbye`] is a device's last word.
 //!
 //! What is ordered travels before [`ToAgent::InSync`]: [`ToAgent::Settings`] and [`ToAgent::Run`], one for each, then the list

@@ -282,7 +282,8 @@ impl Device {
         }
     }
 
-    /// Some of the events that wait go, behind the `first` of them: those of one severity, whose quota is used up.
+    /// Some of the events that wait go, behind the `first` of them: those of one severity, whose quota is
+    /// used up.
     pub(crate) fn drop_events(&mut self, first: u64, count: u64) -> u64 {
         let from = self.forgotten_unsynced + 1 + first;
         let gone: Vec<u64> =

@@ -335,7 +335,8 @@ impl Server {
         let offset = usize::try_from(random.up_to(file.bytes.saturating_sub(1))).unwrap_or(0);
         (self.is_damaged_anew, self.may_be_damaged) = (true, true);
         match random.up_to(3) {
-            // The oldest one, beside those that were set aside, may have been deleted as old for all that anybody can tell.
+            // The oldest one, beside those that were set aside, may have been deleted as old for all that
+            // anybody can tell.
             0 => number > 0 && !files[number - 1].set_aside && self.disk.lose(file.base),
             1 => self.disk.cut(file.base, offset),
             2 => self.disk.flip_bit(file.base, offset % 64, 3),

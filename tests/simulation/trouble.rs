@@ -232,7 +232,8 @@ impl World {
         Ok(())
     }
 
-    /// An administrator puts old copies in the place of what there is. What was stored since is gone, and nobody promised otherwise.
+    /// An administrator puts old copies in the place of what there is. What was stored since is gone, and
+    /// nobody promised otherwise.
     fn restore_server(&mut self) -> Result<(), String> {
         if self.journal_copy.is_none() && self.store_copy.is_none() {
             return Ok(());

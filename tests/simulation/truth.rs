@@ -111,8 +111,9 @@ impl World {
         Ok(())
     }
 
-    /// Whether the device has taken a wake that the attacker had withheld, and of which the server knows nothing, as a restore or a crash
-    /// undid it and its clock went back behind it. Until the next sync the server's wakes seem to have been seen before.
+    /// Whether the device has taken a wake that the attacker had withheld, and of which the server knows
+    /// nothing, as a restore or a crash undid it and its clock went back behind it. Until the next sync the
+    /// server's wakes seem to have been seen before.
     pub(crate) fn is_ahead(&self, device: &Device) -> bool {
         let record = self.server.records.get(&device.id);
         record.is_some_and(|record| device.disk.wake_counter > record.wake_counter)

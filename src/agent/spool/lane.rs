@@ -46,7 +46,8 @@ pub(super) struct Lane<S: Storage> {
     /// Read and not yet taken.
     ahead: Option<Spooled>,
     pub(super) marks: VecDeque<Mark>,
-    /// Where the segments begin that were set aside: nothing deletes them, what is whole in them is delivered.
+    /// Where the segments begin that were set aside: nothing deletes them, what is whole in them is
+    /// delivered.
     set_aside: Vec<u64>,
     /// Events that the server has not confirmed.
     pub(super) waiting: u64,
@@ -142,8 +143,8 @@ impl<S: Storage> Lane<S> {
         self.opened.journal.stats().bytes
     }
 
-    /// Everything in the oldest segment that can be deleted, and the position that it ends before; `None` when it is the one being
-    /// written.
+    /// Everything in the oldest segment that can be deleted, and the position that it ends before; `None`
+    /// when it is the one being written.
     pub(super) fn oldest_segment(&mut self) -> Result<Option<(u64, Vec<Spooled>)>, SpoolError> {
         let oldest = self.marks.iter().position(|mark| !self.set_aside.contains(&mark.base));
         let pair = oldest.and_then(|at| self.marks.get(at).zip(self.marks.get(at + 1)));

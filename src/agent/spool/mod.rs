@@ -260,8 +260,9 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         Ok(())
     }
 
-    /// The server has lost what it confirmed behind `sequence`: what is still there of it is read again, and may not go before it is
-    /// confirmed anew. Stored when the next segment is deleted: after a crash before that the server asks again.
+    /// The server has lost what it confirmed behind `sequence`: what is still there of it is read again, and
+    /// may not go before it is confirmed anew. Stored when the next segment is deleted: after a crash before
+    /// that the server asks again.
     ///
     /// # Errors
     /// When the disk fails.

@@ -57,8 +57,8 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    /// How long ago it came, in milliseconds. Within one boot that is certain; over a reboot it is what the wall clock says, which may be
-    /// wrong, and at least the time since the boot.
+    /// How long ago it came, in milliseconds. Within one boot that is certain; over a reboot it is what the
+    /// wall clock says, which may be wrong, and at least the time since the boot.
     #[must_use]
     pub fn age_milliseconds(&self, wall: WallTime, boot: &str, uptime_milliseconds: u64) -> u64 {
         let by_wall = wall.0.saturating_sub(self.at.0);

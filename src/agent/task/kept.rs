@@ -31,7 +31,8 @@ pub struct Runs {
     directory: PathBuf,
     /// Which boot of the system this is; empty where it does not tell.
     boot: String,
-    /// How far the system's uptime is ahead of the moments that this is told, in milliseconds: more after each sleep.
+    /// How far the system's uptime is ahead of the moments that this is told, in milliseconds: more after
+    /// each sleep.
     uptime_ahead: u64,
     tombstones: Tombstones,
     pub(super) runs: BTreeMap<RunId, Run>,
@@ -179,7 +180,8 @@ impl Runs {
         (now.moment.0 / 1_000).saturating_add(self.uptime_ahead)
     }
 
-    /// Counts the time that the system has slept: it is over for runs that wait. To be told before [`Runs::work`].
+    /// Counts the time that the system has slept: it is over for runs that wait. To be told before
+    /// [`Runs::work`].
     pub fn note_uptime(&mut self, uptime_milliseconds: u64, now: &Now) {
         let ahead = ahead(uptime_milliseconds, now);
         let slept = ahead.saturating_sub(self.uptime_ahead);

@@ -71,7 +71,8 @@ impl Device {
     /// Whether the run waits, so long after this agent's start.
     fn waits(runs: &mut Runs, now: &Now) -> bool {
         let poll = mio::Poll::new().unwrap();
-        // Without a definition it is rejected as soon as it could begin: what comes too late is put off before that.
+        // Without a definition it is rejected as soon as it could begin: what comes too late is put off
+        // before that.
         runs.work(&Settings::default(), poll.registry(), 0, now);
         stages(&runs.take_news()) != [RunStage::NotNow]
     }

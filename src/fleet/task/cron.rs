@@ -1,10 +1,12 @@
-//! Times that recur, as crontab(5) writes them: minute, hour, day of month, month and day of week, by the clocks of a time zone.
+//! Times that recur, as crontab(5) writes them: minute, hour, day of month, month and day of week, by the
+//! clocks of a time zone.
 //!
 //! A field is `*`, a number, a range `1-5`, either with a step (`*/15`, `8-18/2`), or several of these with commas. Sunday is 0 or 7.
 //! As in crontab(5), when neither day field begins with `*` a day matches that matches either of them.
 //!
-//! When clocks are put forward or back by less than three hours, cron(8) is followed: a time that is skipped comes at the change, and one
-//! that is shown twice comes the first time only. With a `*` in the minute or hour field it comes whenever clocks show it, and never else.
+//! When clocks are put forward or back by less than three hours, cron(8) is followed: a time that is skipped
+//! comes at the change, and one that is shown twice comes the first time only. With a `*` in the minute or
+//! hour field it comes whenever clocks show it, and never else.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +21,8 @@ use crate::wire::time::WallTime;
 /// The longest expression, in bytes.
 pub const CRON_BYTES_MAX: usize = 256;
 
-/// How far the next match is searched for, in milliseconds: 8 years, the longest time between two 29ths of February.
+/// How far the next match is searched for, in milliseconds: 8 years, the longest time between two 29ths of
+/// February.
 const SEARCHED_MILLISECONDS_MAX: i64 = 8 * 366 * 86_400_000;
 
 const MINUTE_MILLISECONDS: i64 = 60_000;

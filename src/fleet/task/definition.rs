@@ -73,7 +73,8 @@ pub struct Definition {
     /// In which hours of a day runs may begin, as [`Window`] reads it; left out: in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,
-    /// By which zone's clocks schedule and window go: its IANA name. Those that were made when there was no choice go by UTC.
+    /// By which zone's clocks schedule and window go: its IANA name. Those that were made when there was no
+    /// choice go by UTC.
     #[serde(default = "utc")]
     pub time_zone: String,
     /// For how long a run waits for its device.

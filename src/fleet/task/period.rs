@@ -1,4 +1,5 @@
-//! Local time as periods with one offset from UTC each, and the hours that are skipped or doubled between them.
+//! Local time as periods with one offset from UTC each, and the hours that are skipped or doubled between
+//! them.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -6,12 +7,12 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 
 use crate::wire::time::WallTime;
 
-/// How far a zone's clocks may be put forward or back so that the times of tasks follow, in milliseconds: as in cron(8), a change of three
-/// hours or more is a correction, and the new time counts at once.
+/// How far a zone's clocks may be put forward or back so that the times of tasks follow, in milliseconds: as
+/// in cron(8), a change of three hours or more is a correction, and the new time counts at once.
 pub(super) const SHIFT_MILLISECONDS_MAX: i64 = 3 * 3_600_000;
 
-/// A period in which a zone has one offset from UTC. Times are milliseconds since 1970 in UTC; local ones are those milliseconds and the
-/// offset.
+/// A period in which a zone has one offset from UTC. Times are milliseconds since 1970 in UTC; local ones are
+/// those milliseconds and the offset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Period {
     /// When it begins.
@@ -20,7 +21,8 @@ pub(super) struct Period {
     pub(super) until: i64,
     /// What is added to UTC.
     pub(super) offset: i64,
-    /// How far clocks were put forward when it began; negative: back. 0 where there was no change, or one that is a correction.
+    /// How far clocks were put forward when it began; negative: back. 0 where there was no change, or one
+    /// that is a correction.
     pub(super) shift: i64,
 }
 
@@ -71,7 +73,8 @@ impl Period {
     }
 }
 
-/// When the clocks of a zone show that time first; when they skip it, the moment at which they do. `None` where time itself ends.
+/// When the clocks of a zone show that time first; when they skip it, the moment at which they do. `None`
+/// where time itself ends.
 pub(super) fn first_at(local: DateTime, zone: &TimeZone) -> Option<WallTime> {
     let ambiguous = zone.to_ambiguous_timestamp(local);
     let is_skipped = matches!(ambiguous.offset(), AmbiguousOffset::Gap { .. });
@@ -80,7 +83,8 @@ pub(super) fn first_at(local: DateTime, zone: &TimeZone) -> Option<WallTime> {
     u64::try_from(at).ok().map(WallTime)
 }
 
-/// A time in a zone with its offset and the zone's name (RFC 9557): `2026-11-24T03:00:00+01:00[Europe/Berlin]`.
+/// A time in a zone with its offset and the zone's name (RFC 9557):
+/// `2026-11-24T03:00:00+01:00[Europe/Berlin]`.
 #[must_use]
 pub fn zoned_text(time: WallTime, zone: &TimeZone) -> String {
     let timestamp = i64::try_from(time.0).ok().and_then(|time| Timestamp::from_millisecond(time).ok());

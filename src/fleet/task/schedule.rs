@@ -62,11 +62,12 @@ impl Schedule {
         }
     }
 
-    /// A stored next time, brought as near as the schedule gives it from now on: it may have been computed while the clock was wrong.
+    /// A stored next time, brought as near as the schedule gives it from now on: it may have been computed
+    /// while the clock was wrong.
     ///
-    /// `last` is the occurrence that was begun last. It is not begun again when it is ahead of now by less than a minute, which no watch over
-    /// the clock notices, nor by less than three hours where `was_right` says that the clock was right before, unless it follows the
-    /// clock (cron(8)).
+    /// `last` is the occurrence that was begun last. It is not begun again when it is ahead of now by less
+    /// than a minute, which no watch over the clock notices, nor by less than three hours where `was_right`
+    /// says that the clock was right before, unless it follows the clock (cron(8)).
     #[must_use]
     pub fn bring_near(
         &self,
@@ -119,7 +120,8 @@ impl fmt::Display for Schedule {
 impl FromStr for Schedule {
     type Err = String;
 
-    /// Reads `now`, `at 2026-11-24T03:00:00Z`, `at 2026-11-24T03:00` (by the clocks of the task's zone), `every 6h` or `cron 0 3 * * *`. The error names the text and what is allowed.
+    /// Reads `now`, `at 2026-11-24T03:00:00Z`, `at 2026-11-24T03:00` (by the clocks of the task's zone),
+    /// `every 6h` or `cron 0 3 * * *`. The error names the text and what is allowed.
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
@@ -304,7 +306,8 @@ mod tests {
                 false,
                 "2026-11-24T11:00:45.000Z",
             ),
-            // Begun by a clock that was right, and then set back by less than three hours; by one that was wrong; and long before.
+            // Begun by a clock that was right, and then set back by less than three hours; by one that was
+            // wrong; and long before.
             (
                 "cron 0 11 * * *",
                 "2026-11-25T11:00:00Z",

@@ -12,11 +12,13 @@ const DAY_MINUTES: i64 = 1_440;
 const MINUTE_MILLISECONDS: i64 = 60_000;
 const DAY_MILLISECONDS: i64 = DAY_MINUTES * MINUTE_MILLISECONDS;
 
-/// How many changes of a zone's offset are looked through for an edge of a window, in changes: there are two a year, and an edge every day.
+/// How many changes of a zone's offset are looked through for an edge of a window, in changes: there are two
+/// a year, and an edge every day.
 const PERIODS_SEARCHED_MAX: usize = 8;
 
-/// Hours of each day: from one minute to before another, over midnight when that is the earlier one. They follow the local clock: in
-/// an hour that is doubled a window is open twice. One that would lie in skipped time alone opens at the change, for as long as it is.
+/// Hours of each day: from one minute to before another, over midnight when that is the earlier one. They
+/// follow the local clock: in an hour that is doubled a window is open twice. One that would lie in skipped
+/// time alone opens at the change, for as long as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Window {
     /// Minutes after midnight.
@@ -56,7 +58,8 @@ impl Window {
         })
     }
 
-    /// What `find` finds in the period of that time or in one after it, from its beginning; the end of time when there is nothing.
+    /// What `find` finds in the period of that time or in one after it, from its beginning; the end of time
+    /// when there is nothing.
     fn first(&self, time: WallTime, zone: &TimeZone, find: impl Fn(&Period, i64) -> Option<i64>) -> WallTime {
         let mut at = milliseconds(time);
         let mut period = Period::at(zone, at);
@@ -81,7 +84,8 @@ impl Window {
         is_within || self.moved(period).is_some_and(|end| at < end)
     }
 
-    /// Until when it is open from the period's beginning on because it would have lain in the time that was skipped there.
+    /// Until when it is open from the period's beginning on because it would have lain in the time that was
+    /// skipped there.
     fn moved(&self, period: &Period) -> Option<i64> {
         let (skipped, end) = period.skipped()?;
         let length = (self.until - self.from).rem_euclid(DAY_MINUTES) * MINUTE_MILLISECONDS;

@@ -131,8 +131,8 @@ impl EventSender {
         Some(frame)
     }
 
-    /// A message without events: only what the server has confirmed, when it has. One that does not know of it asks for what is
-    /// left.
+    /// A message without events: only what the server has confirmed, when it has. One that does not know of
+    /// it asks for what is left.
     pub(super) fn claim(&self) -> Option<Vec<u8>> {
         let mut frame = Vec::new();
         self.claimed().map(|_| self.write(Vec::new(), None, &mut frame)).map(|()| frame)
@@ -165,8 +165,8 @@ impl EventSender {
         AckMeaning::Forget(ack.through)
     }
 
-    /// The server has lost what it confirmed: everything behind what it knows is sent again. Answers from which number on;
-    /// `None` when that is known already, as each message that was under way is answered.
+    /// The server has lost what it confirmed: everything behind what it knows is sent again. Answers from
+    /// which number on; `None` when that is known already, as each message that was under way is answered.
     pub(super) fn resend(&mut self, resend: &Resend) -> Option<u64> {
         let after = resend.after.max(self.floor);
         if resend.spool_epoch != self.epoch || after >= self.confirmed {

@@ -28,8 +28,8 @@ pub struct AgentState {
     /// The UDP port on which the server hears notices; `None` when it has the number of the TCP port.
     #[n(3)]
     pub notice_port: Option<u16>,
-    /// Events up to this sequence number were acknowledged by another server, or under an earlier spool epoch: this server was
-    /// never told of them under this one, and none of them is sent to it again.
+    /// Events up to this sequence number were acknowledged by another server, or under an earlier spool
+    /// epoch: this server was never told of them under this one, and none of them is sent to it again.
     #[cbor(n(4), default)]
     pub events_after: u64,
 }
@@ -144,8 +144,8 @@ pub enum Action {
         /// The sequence number.
         sequence: u64,
     },
-    /// Behind this number nothing is durable at the server any more, whatever was said before: what is still there of it is read
-    /// again, and may not go.
+    /// Behind this number nothing is durable at the server any more, whatever was said before: what is still
+    /// there of it is read again, and may not go.
     Recall {
         /// The sequence number.
         after_sequence: u64,

@@ -82,8 +82,9 @@ impl<W: Write> ArchiveWriter<W> {
     }
 }
 
-/// Reads a backup from beginning to end and compares all hashes. `take` is given the parts that make a data directory, each with its
-/// name (`identity/server-key.pem`) and size; what it leaves unread is read here. Nothing of it may be used before this returns.
+/// Reads a backup from beginning to end and compares all hashes. `take` is given the parts that make a data
+/// directory, each with its name (`identity/server-key.pem`) and size; what it leaves unread is read here.
+/// Nothing of it may be used before this returns.
 pub(super) fn read(
     path: &Path,
     file: &File,

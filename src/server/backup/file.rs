@@ -46,8 +46,8 @@ pub(super) fn open_partial(partial: &Path) -> Result<File, BackupError> {
     }
 }
 
-/// Has `make` write a backup, and gives it its name once it is on disk and was read back from there. Whatever ends this in between, also
-/// a kill or a power cut, leaves what had the name before.
+/// Has `make` write a backup, and gives it its name once it is on disk and was read back from there. Whatever
+/// ends this in between, also a kill or a power cut, leaves what had the name before.
 ///
 /// # Errors
 /// [`BackupError`], also that of `make`.

@@ -51,8 +51,9 @@ impl Source {
     }
 }
 
-/// Writes a backup to `out`, as it can be sent: front to back. Takes as much memory as one piece, and on the data directory's disk as
-/// much room as the database, until that is written. Everything that was acknowledged before the call is in it.
+/// Writes a backup to `out`, as it can be sent: front to back. Takes as much memory as one piece, and on the
+/// data directory's disk as much room as the database, until that is written. Everything that was
+/// acknowledged before the call is in it.
 ///
 /// # Errors
 /// [`BackupError`]; `out` then holds nothing that looks whole.

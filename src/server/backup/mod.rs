@@ -11,8 +11,9 @@
 //! | `journal.json` | count of the records in them, each of which was checked, and what is damaged in the journal itself |
 //! | `SHA256SUMS` | hashes of all parts above, for `sha256sum -c`; a file without it is not whole |
 //!
-//! The database comes first: whatever it says of an event, the journal that is copied after it holds the event. Segments go newest first,
-//! because retention deletes the oldest first: one that is deleted meanwhile leaves no gap.
+//! The database comes first: whatever it says of an event, the journal that is copied after it holds the
+//! event. Segments go newest first, because retention deletes the oldest first: one that is deleted meanwhile
+//! leaves no gap.
 
 mod archive;
 mod file;

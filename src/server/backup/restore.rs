@@ -18,8 +18,9 @@ const ZERO_BYTES: usize = 256 * 1024;
 /// The parts of a data directory that a backup holds.
 const PARTS: [&str; 3] = ["identity", "store", "journal"];
 
-/// Makes a data directory of a backup, in an empty or a new directory, and checks all of it. Until it is whole a server refuses to start
-/// there, also after a kill in the middle. A restored server has another epoch than the one that the backup is of.
+/// Makes a data directory of a backup, in an empty or a new directory, and checks all of it. Until it is
+/// whole a server refuses to start there, also after a kill in the middle. A restored server has another
+/// epoch than the one that the backup is of.
 ///
 /// The result names damage of the journal: that was there when the backup was made.
 ///
@@ -76,7 +77,8 @@ fn fill(path: &Path, file: &File, directory: &Path) -> Result<Contents, BackupEr
     Ok(contents)
 }
 
-/// Writes a part. A segment that was cut gets its length back, in zeros that are on the disk: appends go into them.
+/// Writes a part. A segment that was cut gets its length back, in zeros that are on the disk: appends go into
+/// them.
 fn extract(target: &Path, is_segment: bool, content: &mut dyn Read) -> io::Result<()> {
     let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(target)?;
     let written = io::copy(content, &mut file)?;

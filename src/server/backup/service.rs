@@ -30,7 +30,8 @@ const RETRY_SECONDS: u64 = 600;
 /// Pause between two looks whether a backup is due, in seconds.
 const LOOK_SECONDS: u64 = 20;
 
-/// Time between backups that are made at a time of day; when the last is older at start, the next is due at once.
+/// Time between backups that are made at a time of day; when the last is older at start, the next is due at
+/// once.
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Longest message of such an event, in characters: a path can be long.

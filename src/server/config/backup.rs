@@ -72,7 +72,8 @@ impl BackupConfig {
         let at = self.at?;
         let now = Timestamp::from_millisecond(i64::try_from(now.0).ok()?).ok()?;
         let zoned = now.to_zoned(zone);
-        // On a day on which the clocks are set, as RFC 5545 says: an hour that is skipped counts as the one after it.
+        // On a day on which the clocks are set, as RFC 5545 says: an hour that is skipped counts as the one
+        // after it.
         let on = |day: &Zoned| day.date().to_datetime(at).to_zoned(zoned.time_zone().clone()).ok();
         let today = on(&zoned)?;
         let next = if today.timestamp() > now { today } else { on(&zoned.tomorrow().ok()?)? };

@@ -1,7 +1,7 @@
 //! Tasks: what is due is done, and the devices that it concerns are called.
 //!
-//! Tasks go by the time by which ages are judged ([`Clock::ages`]): a step of the clock that is not believed yet begins none before its time
-//! and ends none, and those at their time begin.
+//! Tasks go by the time by which ages are judged ([`Clock::ages`]): a step of the clock that is not believed
+//! yet begins none before its time and ends none, and those at their time begin.
 
 use super::nudge::Nudges;
 use crate::machine::wall_clock::{AgeTime, STEP_SECONDS};
@@ -10,16 +10,17 @@ use crate::store::{Store, StoreError, TaskStep, TaskTime, TimeChange};
 use crate::wire::datagram::WakeReason;
 use crate::wire::time::{Moment, WallTime};
 
-/// How far ahead of the last time on disk a start is at which nothing begins that was made before, in milliseconds: that a day is over is
-/// less likely than that the clock is wrong, and waits until it is believed.
+/// How far ahead of the last time on disk a start is at which nothing begins that was made before, in
+/// milliseconds: that a day is over is less likely than that the clock is wrong, and waits until it is
+/// believed.
 const HELD_MILLISECONDS_MIN: u64 = 86_400_000;
 
 /// Works on tasks.
 pub(super) struct Tasks {
     store: Store,
     clock: Clock,
-    /// What time it was at the last step; `None`: there was none, and stored times are to be put right, for the last start may have had a
-    /// clock that was wrong.
+    /// What time it was at the last step; `None`: there was none, and stored times are to be put right, for
+    /// the last start may have had a clock that was wrong.
     seen: Option<Seen>,
     /// Whether what was made before the start does not begin.
     is_held: bool,

@@ -1,7 +1,9 @@
-//! Puts right what was computed while the clock was wrong: moments further away than their rules give them from now on.
+//! Puts right what was computed while the clock was wrong: moments further away than their rules give them
+//! from now on.
 //!
-//! A run waits for its device, and is executed, for a length of time. Its stored times go along when a step forward of the clock is believed,
-//! so that the length stays; after a step back, and at a start, none is further away than it could be had it been made now.
+//! A run waits for its device, and is executed, for a length of time. Its stored times go along when a step
+//! forward of the clock is believed, so that the length stays; after a step back, and at a start, none is
+//! further away than it could be had it been made now.
 
 use jiff::tz::TimeZone;
 use rusqlite::{Connection, named_params, params};
@@ -129,7 +131,8 @@ fn near(
     Ok(task.definition.schedule().map_err(bad)?.bring_near(stored, last, was_right, now, zone))
 }
 
-/// Runs that have not ended. What is changed is looked at anew in the next steps, which say when each is to be looked at after that.
+/// Runs that have not ended. What is changed is looked at anew in the next steps, which say when each is to
+/// be looked at after that.
 fn bring_runs_near(
     connection: &Connection,
     now: WallTime,

@@ -33,7 +33,8 @@ pub(super) const OLD_TASKS: &str = "SELECT number FROM tasks WHERE state <> 'act
 
 const _: () = assert!(ENDED_TASKS_KEPT == 1_000, "as OLD_TASKS says");
 
-/// Whether time may do with a run, `r`, what it does: what is final waits for a time without doubt. `:may_expire` says whether it is that.
+/// Whether time may do with a run, `r`, what it does: what is final waits for a time without doubt.
+/// `:may_expire` says whether it is that.
 pub(super) const MAY_TICK: &str = "(:may_expire OR (r.state = 'pending' AND r.begin_by < r.expires_at))";
 
 /// Tasks that ended before this are old.

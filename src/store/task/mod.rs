@@ -76,7 +76,8 @@ pub struct CreatedTask {
 pub struct TaskTime {
     /// What time it is.
     pub now: WallTime,
-    /// Whether what is over by it may end for good: runs that wait, devices that are silent, what is kept of old tasks.
+    /// Whether what is over by it may end for good: runs that wait, devices that are silent, what is kept of
+    /// old tasks.
     pub may_expire: bool,
     /// Tasks that were made before this don't begin: it is not certain enough that their time has come.
     pub holds_before: WallTime,
@@ -200,8 +201,8 @@ impl Store {
         Ok(TaskStep { devices: changes.into_iter().map(|change| change.device).collect(), has_more })
     }
 
-    /// Puts stored times of tasks and runs right after the time that they go by has changed, and at a start; waits until that is durable.
-    /// How many tasks are due sooner than was stored.
+    /// Puts stored times of tasks and runs right after the time that they go by has changed, and at a start;
+    /// waits until that is durable. How many tasks are due sooner than was stored.
     ///
     /// # Errors
     /// When the file cannot be read, or it could not be stored.

@@ -38,6 +38,10 @@ fn how_a_device_is_reached_survives_a_restart() {
             record.announced = Presence::ALL[usize::from(number)];
             record.status = Status::ALL[usize::from(number)];
             expected.push(*record);
+            if let Some(expected) = expected.last_mut() {
+                // Wakes may have been sent since, of which nothing was stored.
+                expected.skip_wake_counters();
+            }
             record.has_news = true;
         });
     }

@@ -206,7 +206,8 @@ pub struct JournalStatus {
     pub bytes: u64,
     /// Number of segments.
     pub segments: u64,
-    /// How many of them were set aside because they are damaged: no rule deletes those, and no limit counts them.
+    /// How many of them were set aside because they are damaged: no rule deletes those, and no limit counts
+    /// them.
     #[serde(default)]
     pub set_aside_segments: u64,
     /// Their size, in bytes.
@@ -259,7 +260,8 @@ pub struct StoreStatus {
     /// Size of the write-ahead log, in bytes.
     #[serde(default)]
     pub log_bytes: u64,
-    /// Since when the write-ahead log can't begin anew because somebody reads the database and does not end; null: it can.
+    /// Since when the write-ahead log can't begin anew because somebody reads the database and does not end;
+    /// null: it can.
     #[serde(default)]
     pub log_blocked_since: Option<Timestamp>,
     /// The processes that read, as far as the server can tell; null: none.

@@ -39,14 +39,15 @@ pub struct NewTask {
     /// Whether devices that become one of the targets later are to run it too.
     #[serde(default)]
     pub continuous: bool,
-    /// When: `now`, `at` and a time, `every` and a duration, or `cron` and five fields; left out: now. A time without an offset is one of
-    /// `time_zone`.
+    /// When: `now`, `at` and a time, `every` and a duration, or `cron` and five fields; left out: now. A time
+    /// without an offset is one of `time_zone`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
     /// In which hours of a day runs may begin, such as `22:00-05:00`; left out: in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,
-    /// By which zone's clocks schedule and window go: its IANA name, such as `Europe/Berlin`; left out: the server's, as it is now.
+    /// By which zone's clocks schedule and window go: its IANA name, such as `Europe/Berlin`; left out: the
+    /// server's, as it is now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
     /// For how long a run waits for its device, in seconds; left out: a day.
@@ -80,7 +81,8 @@ pub struct CreatedTask {
     pub offered: u64,
     /// When it is due first.
     pub due_at: Timestamp,
-    /// The same by the clocks of its time zone (RFC 9557), such as `2026-11-24T03:00:00+01:00[Europe/Berlin]`.
+    /// The same by the clocks of its time zone (RFC 9557), such as
+    /// `2026-11-24T03:00:00+01:00[Europe/Berlin]`.
     pub due_local: String,
     /// By which zone's clocks it goes: the IANA name.
     pub time_zone: String,
@@ -164,7 +166,8 @@ pub struct Task {
     pub time_zone: String,
     /// When it is due next; null: never again.
     pub next_at: Option<Timestamp>,
-    /// The same by the clocks of its time zone (RFC 9557), such as `2026-11-24T03:00:00+01:00[Europe/Berlin]`.
+    /// The same by the clocks of its time zone (RFC 9557), such as
+    /// `2026-11-24T03:00:00+01:00[Europe/Berlin]`.
     pub next_local: Option<String>,
     /// When it was due last: the counts are of these runs; null: not yet.
     pub due_at: Option<Timestamp>,

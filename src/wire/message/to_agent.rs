@@ -248,8 +248,9 @@ pub struct Ack {
     pub through: u64,
 }
 
-/// The server does not know events that it once acknowledged: its state was restored from a copy, or a part of its journal is
-/// gone. Nothing of the message that showed it was taken. The device sends again all that it still has behind `after`.
+/// The server does not know events that it once acknowledged: its state was restored from a copy, or a part
+/// of its journal is gone. Nothing of the message that showed it was taken. The device sends again all that
+/// it still has behind `after`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct Resend {

@@ -333,12 +333,13 @@ pub struct Events<'b> {
     /// The events, by rising sequence number. Gaps are allowed: they were dropped by the device, which says so.
     #[cbor(b(2), decode_with = "bounded::list::<Ctx, EventItem<'b>, EVENTS_PER_MESSAGE_MAX>")]
     pub items: Vec<EventItem<'b>>,
-    /// The highest sequence number of this history that the device was told is durable; left out when it was told of none. A
-    /// server that knows less has lost events since, and asks for all that is left of them ([`Resend`](super::Resend)).
+    /// The highest sequence number of this history that the device was told is durable; left out when it was
+    /// told of none. A server that knows less has lost events since, and asks for all that is left of them
+    /// ([`Resend`](super::Resend)).
     #[n(3)]
     pub acknowledged: Option<u64>,
-    /// Every event up to this sequence number was sent, or dropped by the device: said without events, when the last ones turn
-    /// out to be dropped. A server that waits for one of them waits in vain.
+    /// Every event up to this sequence number was sent, or dropped by the device: said without events, when
+    /// the last ones turn out to be dropped. A server that waits for one of them waits in vain.
     #[n(4)]
     pub sent_through: Option<u64>,
 }

@@ -312,7 +312,8 @@ impl Agent {
                 }
             }
             Action::SyncFinished(result) => self.sync_finished(cx, index, now, &result),
-            // It manages no applications, has no disk, keeps nothing that was acknowledged, and its inventory never changes.
+            // It manages no applications, has no disk, keeps nothing that was acknowledged, and its inventory
+            // never changes.
             Action::SaveBase(_)
             | Action::TakeSettings(_)
             | Action::TakeRun(_)

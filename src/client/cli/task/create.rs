@@ -59,7 +59,8 @@ pub(in crate::client::cli) struct TaskCreate {
     /// In which hours of a day runs may begin, such as 22:00-05:00 [default: in all]
     #[arg(long, value_name = "FROM-UNTIL", value_parser = window)]
     window: Option<String>,
-    /// By which zone's clocks schedule and window go: an IANA name, such as Europe/Berlin [default: the server's]
+    /// By which zone's clocks schedule and window go: an IANA name, such as Europe/Berlin [default: the
+    /// server's]
     #[arg(long, value_name = "ZONE")]
     time_zone: Option<String>,
     /// On how many devices it begins within a minute at most [default: on all at once]

@@ -237,7 +237,8 @@ fn a_wildcard_follows_the_clock_at_once() {
     }
 }
 
-/// Zones with changes of an hour, of half an hour, at midnight, against the seasons, four times a year, and without any.
+/// Zones with changes of an hour, of half an hour, at midnight, against the seasons, four times a year, and
+/// without any.
 const ZONES: [&str; 12] = [
     "Europe/Berlin",
     "America/New_York",
