@@ -324,7 +324,11 @@ fn what_was_known_of_a_device_is_known_after_a_restart() {
     let record = till.record(&house);
     assert_eq!(record.departure, Some(NoticeKind::AgentStopped));
     assert_eq!((record.udp_reach, record.udp_port), (UdpReach::Reached, till.reach().udp_port));
-    assert!(record.due_seconds > 0 && record.wake_counter == till.wake_counter);
+    // Wakes may have been sent since, of which nothing was stored.
+    let mut expected = record;
+    expected.wake_counter = till.wake_counter;
+    expected.skip_wake_counters();
+    assert!(record.due_seconds > 0 && record.wake_counter == expected.wake_counter);
     till.send(&house, &notice);
     eventually("a replay is one after the restart, too", || dropped(&house, DropReason::Repeated) == 1);
 }

@@ -119,7 +119,8 @@ impl World {
             match command {
                 Command::Send(message) => self.send(link, &message)?,
                 Command::Append { spool_epoch, sequence, body, crc } if !is_refused => {
-                    let wall = self.server_now().wall;
+                    // As the watch shows it: what nobody has looked at yet is in no stamp.
+                    let wall = self.server.clock.wall(Moment(self.now));
                     match self.server.append((id, spool_epoch, sequence), body, crc, wall)? {
                         Some(position) => {
                             if let Some(record) = self.server.records.get_mut(&id) {
