@@ -48,7 +48,11 @@
 //! that the device was told is durable in this epoch. A server that knows less takes nothing of the message
 //! and answers `Resend` with the number up to which it knows the device. The device then forgets that
 //! anything behind it was acknowledged, and sends all that it still has: its spool deletes whole segments, so
-//! that most of what was acknowledged last is still there. What is gone on both sides is gone.
+//! that most of what was acknowledged last is still there. What is gone on both sides is gone, also when the
+//! device is put back later to an image that has it again: the server has passed its numbers by then.
+//!
+//! A hole in the middle of the journal is told (`musterctl status`, `musterd journal verify`) and not asked
+//! for: behind it the server knows the device, and would store again what it has.
 //!
 //! A device that hears of a new server epoch in a sync, which `musterd restore` begins, names what was
 //! acknowledged at once, without waiting for the next event. What was acknowledged by another server, before

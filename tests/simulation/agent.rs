@@ -87,6 +87,7 @@ impl World {
             Action::ForgetThrough { sequence } => self.forget(number, sequence)?,
             Action::Recall { after_sequence } => {
                 self.counts.recalls += 1;
+                device.say_what_is_gone(after_sequence);
                 device.forgotten_unsynced = after_sequence;
             }
             Action::NewSpoolEpoch { epoch } => {
@@ -125,7 +126,8 @@ impl World {
             }
             let key = (id, epoch, *sequence);
             let crc = crc32c::crc32c(body);
-            if self.server.damaged.contains(&key) || device.dropped.contains(&(epoch, *sequence, crc)) {
+            let is_dropped = device.dropped.contains(&(epoch, *sequence, crc));
+            if is_dropped || self.server.damaged.contains(&key) || device.gone.contains(&(epoch, *sequence)) {
                 continue;
             }
             if self.server.appended.get(&key).map(|(_, crc)| *crc) != Some(crc) {

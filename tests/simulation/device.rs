@@ -64,6 +64,8 @@ pub(crate) struct Device {
     pub(crate) forgotten_unsynced: u64,
     /// What it dropped, and said so. An older image may have it again: it is accounted for all the same.
     pub(crate) dropped: BTreeSet<(Epoch, u64, u32)>,
+    /// What it had no more when a restored server asked for it: gone on both sides, though an older image may have it.
+    pub(crate) gone: BTreeSet<(Epoch, u64)>,
     pub(crate) image: Option<Disk>,
     pub(crate) was_rolled_back: bool,
     pub(crate) content: Vec<Application>,
@@ -114,6 +116,7 @@ impl Device {
             unsynced: Vec::new(),
             forgotten_unsynced: 0,
             dropped: BTreeSet::new(),
+            gone: BTreeSet::new(),
             ahead_at: None,
             image: None,
             was_rolled_back: false,
@@ -293,6 +296,13 @@ impl Device {
             self.dropped.insert((self.disk.epoch, *sequence, crc32c::crc32c(&body)));
         }
         gone.len() as u64
+    }
+
+    /// The server asks for all behind a number: what was acknowledged and is not there any more.
+    pub(crate) fn say_what_is_gone(&mut self, after: u64) {
+        let acknowledged = after + 1..=self.forgotten_unsynced.max(self.disk.forgotten_through);
+        let gone = acknowledged.filter(|sequence| !self.disk.events.contains_key(sequence));
+        self.gone.extend(gone.map(|sequence| (self.disk.epoch, sequence)));
     }
 
     fn forget_synced(&mut self) {
