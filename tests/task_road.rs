@@ -162,7 +162,9 @@ fn what_ends_while_the_server_is_away_is_told_when_it_is_back() {
     house.go_on();
     eventually("the device knows the end", || house.site.status()["runs"][0]["stage"] != "running");
     let _server = house.site.server();
-    assert_eq!(house.run(&task)["state"], "running", "nothing is made up");
+    // The device may have told it before this asks.
+    let state = house.run(&task)["state"].clone();
+    assert!(state == "running" || state == "succeeded", "nothing is made up: {state}");
     house.wait_for_state(&task, "succeeded");
     assert_eq!(house.times_begun(), 1);
 }
