@@ -72,6 +72,19 @@ impl<S: Read + Write> Link<S> {
         self.channel.wants_write()
     }
 
+    /// What the socket has not taken yet, in bytes.
+    #[must_use]
+    pub fn unsent_bytes(&self) -> usize {
+        self.channel.unsent_bytes()
+    }
+
+    /// Writes as much as the socket takes. A failure is told by [`next_message`](Self::next_message).
+    pub fn flush(&mut self) {
+        if let Err(error) = self.channel.flush_to(&mut self.socket) {
+            self.end.get_or_insert(error.into());
+        }
+    }
+
     /// Keeps a framed message for sending.
     ///
     /// # Errors
@@ -90,9 +103,7 @@ impl<S: Read + Write> Link<S> {
     /// won't say so again.
     pub fn pump(&mut self) -> bool {
         let has_more = self.read();
-        if let Err(error) = self.channel.flush_to(&mut self.socket) {
-            self.end.get_or_insert(error.into());
-        }
+        self.flush();
         has_more
     }
 

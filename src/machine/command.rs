@@ -11,6 +11,7 @@ use crate::wire::section::{ApplicationCondition, HostFacts, Section, SectionStat
 use crate::wire::settings::SettingsOrder;
 use crate::wire::statistics::Statistics;
 use crate::wire::task::{RunOrder, RunUpdates, RunsStored};
+use crate::wire::time::WallTime;
 
 /// One thing that a session wants done. The caller does them in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -77,6 +78,8 @@ pub enum Job {
     Section(SectionUpdate),
     /// A device has other settings or runs than it should: work out what it is to be told.
     Orders(DeviceId),
+    /// The device has been sent what it was told so far: work out what comes behind it.
+    MoreOrders(DeviceId, OrdersAfter),
     /// A device says what has become of runs.
     Runs(DeviceId, RunUpdates),
     /// A device brings its numbers.
@@ -88,14 +91,13 @@ impl Job {
     #[must_use]
     pub fn failure(&self) -> JobOutcome {
         match self {
-            Self::Enrol(_) | Self::Section(_) | Self::Orders(_) => JobOutcome::Failed,
+            Self::Enrol(_) | Self::Section(_) | Self::Orders(_) | Self::MoreOrders(..) => JobOutcome::Failed,
             Self::Runs(..) | Self::Statistics(..) => JobOutcome::ReportLost,
         }
     }
 }
 
-/// What a device is to be told, so that it has what it should. All that there is, or as much as is told at once: what is left makes the
-/// digests differ at the next sync.
+/// What a device is to be told, so that it has what it should.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Orders {
     /// For each application whose settings it was not given yet, or is to be given no more.
@@ -104,6 +106,20 @@ pub struct Orders {
     pub runs: Vec<RunOrder>,
     /// All runs that it is to have.
     pub list: Vec<RunId>,
+}
+
+/// How far a device has been told what it is to have: settings by application first, then runs in the order of their release.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum OrdersAfter {
+    /// Settings up to this application.
+    Application(String),
+    /// All settings, and runs up to this one.
+    Run {
+        /// When it was released.
+        released_at: WallTime,
+        /// The run.
+        run: RunId,
+    },
 }
 
 /// A new content of one section of one device.
@@ -154,8 +170,10 @@ pub enum JobOutcome {
     Enrolled(Box<Enrolled>),
     /// The enrolment was refused.
     Refused(ErrorReport),
-    /// What the device is to be told.
+    /// What the device is to be told: all of it, or the rest.
     Orders(Box<Orders>),
+    /// The first of what the device is to be told, at least one thing, without the list. The rest is asked for when this was sent.
+    SomeOrders(Box<Orders>, OrdersAfter),
     /// What the device said of runs is stored.
     RunsStored(RunsStored),
     /// Statistics are stored; there is no answer.

@@ -14,6 +14,8 @@ mod sync;
 mod upload;
 
 #[cfg(test)]
+mod large_tests;
+#[cfg(test)]
 mod tests;
 
 use std::net::{IpAddr, SocketAddr};
@@ -360,6 +362,28 @@ impl Session {
             State::Known { reports, .. } if *reports > 0 => true,
             State::Known { phase: Phase::Syncing(syncing), .. } => syncing.jobs() > 0,
             State::Known { .. } | State::Stranger | State::Closing { .. } => false,
+        }
+    }
+
+    /// Whether [`Session::sent`] is waited for.
+    #[must_use]
+    pub fn waits_to_be_sent(&self) -> bool {
+        matches!(&self.state, State::Known { phase: Phase::Syncing(syncing), .. } if syncing.waits_to_be_sent())
+    }
+
+    /// The socket has taken all that was said. What does not go out at once is worked out only then, so that a device costs the same
+    /// memory however much it is to be told.
+    pub fn sent(&mut self, now: &Now, out: &mut Vec<Command<'_>>) {
+        if let State::Known { phase: Phase::Syncing(syncing), .. } = &mut self.state {
+            syncing.sent(out);
+            self.extend_deadline(now);
+        }
+    }
+
+    /// The device has taken some of what waited for it: it is slow, and it is there.
+    pub fn took_some(&mut self, now: &Now) {
+        if matches!(self.state, State::Known { spoke: true, .. }) {
+            self.extend_deadline(now);
         }
     }
 

@@ -381,33 +381,59 @@ impl<B: Backend> Reactor<B> {
         }
     }
 
-    /// Writes what is ready, as far as the sockets take it.
+    /// Writes what is ready, as far as the sockets take it, and what sessions have to say when they have taken it.
     pub(super) fn write(&mut self) {
-        for slot in std::mem::take(&mut self.dirty) {
-            let Some(link) = self.links.get(slot) else { continue };
-            link.is_dirty = false;
-            match link.channel.flush_to(&mut link.socket) {
-                Ok(true) => {
-                    if let Some(pending) = &mut link.pending {
-                        pending.write_deadline = None;
-                    }
-                    link.tidy();
-                    if let Stage::Leaving(leaving) = &mut link.stage
-                        && !std::mem::replace(&mut leaving.is_sent, true)
-                    {
+        while !self.dirty.is_empty() {
+            for slot in std::mem::take(&mut self.dirty) {
+                self.write_link(slot);
+            }
+        }
+    }
+
+    fn write_link(&mut self, slot: usize) {
+        let Some(link) = self.links.get(slot) else { return };
+        link.is_dirty = false;
+        let unsent_before = link.channel.unsent_bytes();
+        match link.channel.flush_to(&mut link.socket) {
+            Ok(true) => {
+                if link.write_deadline().is_some() {
+                    link.pending().write_deadline = None;
+                    link.took_some(&self.now);
+                }
+                link.tidy();
+                match &mut link.stage {
+                    Stage::Leaving(leaving) if !leaving.is_sent => {
+                        leaving.is_sent = true;
                         // The peer learns that nothing more comes; when that fails it knows already.
                         let _ = link.socket.shutdown(Shutdown::Write);
                         self.read_link(slot);
                     }
+                    Stage::Live(session) if session.waits_to_be_sent() => self.sent(slot),
+                    Stage::Live(_) | Stage::Leaving(_) | Stage::Handshaking(_) => {}
                 }
-                Ok(false) => {
-                    // Any progress would have to be counted byte by byte; a peer that reads at all empties it in this time.
-                    let deadline = self.now.moment + self.settings.write_deadline;
-                    link.pending().write_deadline.get_or_insert(deadline);
-                    self.rearm(slot);
-                }
-                Err(error) => self.fail(slot, &error),
             }
+            Ok(false) => {
+                let deadline = self.now.moment + self.settings.write_deadline;
+                let has_taken_some = link.channel.unsent_bytes() < unsent_before;
+                let was_slow = link.pending().write_deadline.is_some();
+                if has_taken_some || !was_slow {
+                    link.pending().write_deadline = Some(deadline);
+                }
+                if has_taken_some && was_slow {
+                    link.took_some(&self.now);
+                }
+                self.rearm(slot);
+            }
+            Err(error) => self.fail(slot, &error),
+        }
+    }
+
+    /// The socket has taken all that the session has said so far, and the session has more.
+    fn sent(&mut self, slot: usize) {
+        let (now, name) = (self.now, self.links.name(slot));
+        if let Some(name) = name {
+            self.tell_session(name, |session, out| session.sent(&now, out));
+            self.rearm(slot);
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::machine::admission::Progress;
 use crate::machine::close::CloseReason;
 use crate::machine::session::Session;
 use crate::machine::slab::place_bytes;
-use crate::wire::time::{CoarseMoment, Moment};
+use crate::wire::time::{CoarseMoment, Moment, Now};
 
 /// How long a link that was closed here is kept to hear the peer's own farewell, in milliseconds: a socket that is closed with bytes
 /// unread is reset by the kernel, and the peer would lose our last words.
@@ -49,7 +49,7 @@ pub(super) struct Leaving {
 pub(super) struct Pending {
     /// Bytes of a frame that is not whole, or that there was no room for.
     pub(super) inbox: Vec<u8>,
-    /// The deadline of a peer that does not read what is ready for it.
+    /// The deadline of a peer that takes nothing of what is ready for it.
     pub(super) write_deadline: Option<Moment>,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Link {
     pub(super) stage: Stage,
     /// There while it holds something.
     pub(super) pending: Option<Box<Pending>>,
-    /// When something was last heard.
+    /// When something was last heard, or taken after a wait.
     pub(super) heard: CoarseMoment,
     /// Its entry among the timers.
     pub(super) armed: CoarseMoment,
@@ -127,6 +127,14 @@ impl Link {
 
     pub(super) fn has_inbox(&self) -> bool {
         self.pending.as_ref().is_some_and(|pending| !pending.inbox.is_empty())
+    }
+
+    /// The peer, which is slow, has taken some of what waited for it: that is a sign of life.
+    pub(super) fn took_some(&mut self, now: &Now) {
+        self.heard = CoarseMoment::not_before(now.moment);
+        if let Stage::Live(session) = &mut self.stage {
+            session.took_some(now);
+        }
     }
 
     /// Gives the memory back of what is empty.

@@ -55,7 +55,10 @@ impl Tools {
         let done = move |outcome| answer(&lanes, link, outcome);
         match job {
             Job::Section(update) => self.store.apply(update, done),
-            Job::Orders(device) => done(self.store.orders(device, self.clock.ages().wall)),
+            Job::Orders(device) => done(self.store.orders(device, None, self.clock.ages().wall)),
+            Job::MoreOrders(device, after) => {
+                done(self.store.orders(device, Some(after), self.clock.ages().wall));
+            }
             Job::Runs(device, updates) => {
                 let (bell, now) = (self.bell.clone(), self.clock.ages().wall);
                 self.store.take_runs(device, updates, now, move |outcome| {

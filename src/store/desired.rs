@@ -7,7 +7,7 @@ use std::rc::Rc;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::error::StoreError;
-use super::orders::{self, OrdersChange};
+use super::orders::{self, OrdersChange, Room};
 use super::policy::{self, SetSettings};
 use super::{declaration, group};
 use crate::fleet::settings::{Explained, Merged, explain, merge};
@@ -240,22 +240,37 @@ pub(super) fn explained(
 }
 
 /// The settings that the device should have and, by its own report, was not given yet; and those that it was given and should not have
-/// any more.
-pub(super) fn orders_of(connection: &Connection, number: i64) -> Result<Vec<SettingsOrder>, StoreError> {
-    let sql = "SELECT s.application, s.revision FROM desired_settings s
+/// any more. In the order of their applications, behind `after`, as far as there is room.
+pub(super) fn orders_of(
+    connection: &Connection,
+    number: i64,
+    after: Option<&str>,
+    room: &mut Room,
+) -> Result<Vec<SettingsOrder>, StoreError> {
+    let sql = "SELECT s.application, s.revision, 1 FROM desired_settings s
         LEFT JOIN conditions c ON c.device = s.device AND c.application = s.application
-        WHERE s.device = ?1 AND (c.settings_state IS NULL OR c.settings_digest <> s.digest)";
+        WHERE s.device = ?1 AND s.application > ?2
+        AND (c.settings_state IS NULL OR c.settings_digest <> s.digest)
+        UNION ALL SELECT application, settings_revision, 0 FROM conditions c
+        WHERE device = ?1 AND application > ?2 AND settings_state IS NOT NULL AND settings_digest <> 0
+        AND NOT EXISTS (SELECT 1 FROM desired_settings s WHERE s.device = c.device AND s.application = c.application)
+        ORDER BY 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![number, after.unwrap_or_default()])?;
     let mut orders = Vec::new();
-    for (application, revision) in revisions(connection, sql, number)? {
-        let Some(merged) = effective(connection, number, &application)? else { continue };
-        let (settings, drift) = (Some(merged.text()), merged.drift);
+    while let Some(row) = rows.next()? {
+        if room.is_used_up() {
+            break;
+        }
+        let application: String = row.get(0)?;
+        let (mut settings, mut drift) = (None, Drift::default());
+        if row.get(2)? {
+            let Some(merged) = effective(connection, number, &application)? else { continue };
+            (settings, drift) = (Some(merged.text()), merged.drift);
+        }
+        room.take(application.len() + settings.as_ref().map_or(0, String::len));
+        let revision = row.get::<_, i64>(1)?.cast_unsigned();
         orders.push(SettingsOrder { application, revision, settings, drift });
-    }
-    let sql = "SELECT application, settings_revision FROM conditions c
-        WHERE device = ?1 AND settings_state IS NOT NULL AND settings_digest <> 0
-        AND NOT EXISTS (SELECT 1 FROM desired_settings s WHERE s.device = c.device AND s.application = c.application)";
-    for (application, revision) in revisions(connection, sql, number)? {
-        orders.push(SettingsOrder { application, revision, settings: None, drift: Drift::default() });
     }
     Ok(orders)
 }

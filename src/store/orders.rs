@@ -8,9 +8,10 @@ use rusqlite::{Connection, params};
 use super::error::StoreError;
 use super::table::DeviceTable;
 use super::{Store, desired, device, task};
-use crate::machine::command::{JobOutcome, Orders};
+use crate::machine::command::{JobOutcome, Orders, OrdersAfter};
 use crate::wire::digest::Digest;
 use crate::wire::id::DeviceId;
+use crate::wire::limits::ORDERS_BYTES_TARGET;
 use crate::wire::message::{ErrorCode, ErrorReport};
 use crate::wire::time::WallTime;
 
@@ -46,11 +47,13 @@ pub(super) fn tell(table: &DeviceTable, changes: &[OrdersChange]) {
 }
 
 impl Store {
-    /// What a device is to be told so that it has what it should. Called on a worker's thread.
+    /// What a device is to be told so that it has what it should, behind what it was told already: as much as is said at a time. Called on a
+    /// worker's thread.
     #[must_use]
-    pub fn orders(&self, device: DeviceId, now: WallTime) -> JobOutcome {
-        match self.orders_of(device, now) {
-            Ok(orders) => JobOutcome::Orders(Box::new(orders)),
+    pub fn orders(&self, device: DeviceId, after: Option<OrdersAfter>, now: WallTime) -> JobOutcome {
+        match self.orders_of(device, after, now) {
+            Ok((orders, None)) => JobOutcome::Orders(Box::new(orders)),
+            Ok((orders, Some(after))) => JobOutcome::SomeOrders(Box::new(orders), after),
             Err(error @ (StoreError::DeviceRemoved(_) | StoreError::NoDevice(_))) => {
                 JobOutcome::Refused(ErrorReport {
                     code: ErrorCode::DeviceRemoved,
@@ -64,11 +67,50 @@ impl Store {
         }
     }
 
-    fn orders_of(&self, device: DeviceId, now: WallTime) -> Result<Orders, StoreError> {
+    fn orders_of(
+        &self,
+        device: DeviceId,
+        after: Option<OrdersAfter>,
+        now: WallTime,
+    ) -> Result<(Orders, Option<OrdersAfter>), StoreError> {
         let reader = self.reader()?;
         let number = device::number_of(&reader, device)?;
-        let settings = desired::orders_of(&reader, number)?;
-        let (runs, list) = task::orders_of(&reader, number, now)?;
-        Ok(Orders { settings, runs, list })
+        let (mut orders, mut room) = (Orders::default(), Room(ORDERS_BYTES_TARGET));
+        let after_run = match after {
+            Some(OrdersAfter::Run { released_at, run }) => Some((released_at, run)),
+            None | Some(OrdersAfter::Application(_)) => {
+                let after = after.and_then(|after| match after {
+                    OrdersAfter::Application(name) => Some(name),
+                    OrdersAfter::Run { .. } => None,
+                });
+                orders.settings = desired::orders_of(&reader, number, after.as_deref(), &mut room)?;
+                None
+            }
+        };
+        if room.is_used_up() {
+            let last = orders.settings.last().map(|order| order.application.clone());
+            return Ok((orders, last.map(OrdersAfter::Application)));
+        }
+        let (runs, last) = task::orders_of(&reader, number, after_run, now, &mut room)?;
+        orders.runs = runs;
+        if room.is_used_up() {
+            return Ok((orders, last.map(|(released_at, run)| OrdersAfter::Run { released_at, run })));
+        }
+        orders.list = task::ids_at(&reader, number)?;
+        Ok((orders, None))
+    }
+}
+
+/// What may still be said at a time, in bytes.
+pub(super) struct Room(usize);
+
+impl Room {
+    /// Takes room for one thing, which may be larger than what is left.
+    pub(super) fn take(&mut self, bytes: usize) {
+        self.0 = self.0.saturating_sub(bytes);
+    }
+
+    pub(super) fn is_used_up(&self) -> bool {
+        self.0 == 0
     }
 }

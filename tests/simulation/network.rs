@@ -198,7 +198,7 @@ impl World {
                 JobOutcome::RunsStored(stored)
             }
             Job::Statistics(..) => JobOutcome::Noted,
-            Job::Enrol(_) => return Err("an enrolment".into()),
+            Job::Enrol(_) | Job::MoreOrders(..) => return Err("an enrolment, or a part of few orders".into()),
         })
     }
 

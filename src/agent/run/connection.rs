@@ -11,6 +11,10 @@ use crate::agent::link::{Link, LinkError};
 use crate::reactor::channel::ClientTls;
 use crate::wire::message::ToAgent;
 
+/// What the system keeps of a link beyond what it can send now, in bytes.
+#[cfg(target_os = "linux")]
+const NOT_SENT_BYTES: u32 = 32 * 1024;
+
 /// What has become of the connection since the last look.
 pub(super) enum Progress {
     /// The link stands, and the server is the right one.
@@ -113,6 +117,22 @@ impl Connection {
         }
     }
 
+    /// Offers the socket what waits for it. What is left then, in bytes.
+    pub(super) fn flush(&mut self) -> usize {
+        match &mut self.state {
+            State::Up(link) => {
+                link.flush();
+                link.unsent_bytes()
+            }
+            _ => 0,
+        }
+    }
+
+    /// What the socket has not taken, in bytes.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        if let State::Up(link) = &self.state { link.unsent_bytes() } else { 0 }
+    }
+
     /// Reads, writes, and tells what came of it, one thing at a time, until there is nothing more to tell.
     pub(super) fn progress(&mut self) -> Option<Progress> {
         self.has_more = false;
@@ -133,6 +153,7 @@ impl Connection {
                     }
                     // Acks and events are small; neither should wait for the other (RFC 896).
                     let _ = stream.set_nodelay(true);
+                    keep_little_in_the_system(&stream);
                     match Link::new(stream, &self.tls) {
                         Ok(link) => self.state = State::Handshaking(Box::new(link)),
                         Err(error) => return Some(Progress::Over(error.to_string())),
@@ -174,6 +195,16 @@ impl Connection {
         self.has_more = false;
     }
 }
+
+/// Has the system take no more than a little beyond what it can send now (tcp(7), TCP_NOTSENT_LOWAT): on a slow network what waits is then
+/// seen to wait, instead of megabytes of it counting as sent. Where there is no such option it takes what it likes.
+#[cfg(target_os = "linux")]
+fn keep_little_in_the_system(stream: &TcpStream) {
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT_BYTES);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn keep_little_in_the_system(_: &TcpStream) {}
 
 /// Which of the server's addresses an attempt goes to: first where it was reached last, so that a device that is called does not wait
 /// for one that leads nowhere; then to the others in turn.

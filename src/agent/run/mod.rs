@@ -13,6 +13,7 @@ mod orders;
 mod programs;
 mod reload;
 mod sections;
+mod server;
 pub mod signals;
 mod status;
 mod tasks;
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use mio::{Events, Poll, Token, Waker};
 
-use self::connection::{Connection, Progress};
+use self::connection::Connection;
 use self::farewell::{Asleep, Farewell};
 use self::helper::{Helpers, Outcome};
 use self::moving::Move;
@@ -69,9 +70,6 @@ const LOCAL: usize = 24;
 
 /// Most actions of the machine in one turn: more wait until everybody else was heard.
 const ACTIONS_PER_TURN_MAX: usize = 256;
-
-/// Most messages of the server in one turn.
-const MESSAGES_PER_TURN_MAX: usize = 256;
 
 /// Longest time after a pause of the agent in which the server's silence is not judged, in seconds.
 const GRACE_SECONDS_MAX: u64 = 60;
@@ -389,50 +387,13 @@ impl Agent {
         Some(Duration::from_micros(next.microseconds_since(now.moment)))
     }
 
-    /// Hears what the server has said, within a budget. Whether it has said anything.
-    fn hear_server(&mut self, now: &Now) -> bool {
-        for heard in 0..MESSAGES_PER_TURN_MAX {
-            match self.connection.progress() {
-                None => return heard > 0,
-                Some(Progress::Open) => {
-                    log::info!("connected to {}", self.connection.server());
-                    self.connected_since = Some(now.wall);
-                    self.machine.connected(now);
-                }
-                Some(Progress::Message(message)) => self.machine.message(now, message),
-                Some(Progress::Over(reason)) => self.lost(now, &reason),
-            }
-        }
-        self.has_more = true;
-        true
-    }
-
-    /// The attempt failed or the link broke.
-    fn lost(&mut self, now: &Now, reason: &str) {
-        let was_connected = self.connected_since.take().is_some();
-        self.machine.disconnected(now, reason);
-        match self.machine.status(now).last_error {
-            Some(error) => {
-                self.last_error_at = Some(now.wall);
-                log::warn!("{}: {error}", self.connection.server());
-            }
-            None if was_connected => log::info!("disconnected: {reason}"),
-            None => {}
-        }
-    }
-
     /// Does what the machine decides.
     fn act(&mut self, now: &Now) -> Result<(), RunError> {
         for _ in 0..ACTIONS_PER_TURN_MAX {
             let Some(action) = self.machine.poll(now) else { return Ok(()) };
             match action {
                 Action::Connect => self.connect(now),
-                Action::Send(frame) => {
-                    if let Err(error) = self.connection.send(&frame) {
-                        self.connection.close();
-                        self.lost(now, &error.to_string());
-                    }
-                }
+                Action::Send(frame) => self.send(now, &frame),
                 Action::CloseLink(end) => {
                     log::debug!("closing the link: {end:?}");
                     self.connection.close();
@@ -482,14 +443,6 @@ impl Agent {
         }
         self.has_more = true;
         Ok(())
-    }
-
-    fn connect(&mut self, now: &Now) {
-        self.connection.set_resolving();
-        if let Err(error) = self.helpers.resolve(self.connection.server()) {
-            self.connection.close();
-            self.lost(now, &format!("no thread to resolve the server's name: {error}"));
-        }
     }
 
     fn helped(&mut self, now: &Now, outcome: Outcome) -> Result<(), RunError> {

@@ -108,6 +108,9 @@ impl AgentMachine {
         {
             return self.end_link(now, LinkEnd::Silent, "the server did not answer in time");
         }
+        if !self.has_room() {
+            return;
+        }
         let is_due = self.is_sync_due(now) && now.moment >= self.held_until;
         let Link::Up(up) = &mut self.link else { return };
         if let Some(syncing) = &mut up.syncing {
@@ -164,6 +167,7 @@ impl AgentMachine {
                 at.map(|at| at.max(self.earliest()))
             }
             Link::Connecting { since } => Some(self.judges_from.max(since.plus_seconds(CONNECT_SECONDS_MAX))),
+            Link::Up(_) if !self.has_room() => self.silence_deadline(),
             Link::Up(up) => {
                 let sync_at = sync_at.filter(|_| up.syncing.is_none()).map(|at| at.max(self.held_until));
                 let ping_at = self.keep_seconds.map(|_| self.heartbeat.due(up.last_sent));
@@ -182,7 +186,8 @@ impl AgentMachine {
         let answer = up.syncing.as_ref().map(|syncing| syncing.since.plus_seconds(ANSWER_SECONDS_MAX));
         let ack = self.events.oldest_sent_at().map(|at| at.plus_seconds(ACK_SECONDS_MAX));
         let deadline = [answer, ack, self.heartbeat.deadline()].into_iter().flatten().min()?;
-        Some(deadline.max(self.judges_from))
+        // What waited for the socket is behind it only now.
+        Some(deadline.max(self.judges_from).max(self.taken_at.plus_seconds(ACK_SECONDS_MAX)))
     }
 
     fn is_sync_due(&self, now: &Now) -> bool {
@@ -298,6 +303,7 @@ impl AgentMachine {
     /// No link any more; what was not acknowledged is sent again on the next.
     pub(super) fn drop_link(&mut self) {
         self.link = Link::Down;
+        (self.unsent_bytes, self.taken_at) = (0, Moment(0));
         self.heartbeat.link_ended();
         self.events.rewind();
         self.reports.rewind();

@@ -28,6 +28,10 @@ impl AgentMachine {
             return;
         }
         self.heartbeat.heard();
+        if matches!(message, ToAgent::Settings(_) | ToAgent::Run(_)) {
+            // The answer has begun, and may be long.
+            self.sync_goes_on(now);
+        }
         match message {
             ToAgent::InSync(in_sync) => self.in_sync(now, &in_sync),
             ToAgent::Want(want) => self.wanted(now, &want),
@@ -62,6 +66,15 @@ impl AgentMachine {
     pub fn undecodable(&mut self, now: &Now, error: &MessageError) {
         if matches!(error, MessageError::Malformed(_)) {
             self.end_link(now, LinkEnd::Refused, &format!("the server sent something strange: {error}"));
+        }
+    }
+
+    /// There is progress in the sync that is under way, if any.
+    pub(super) fn sync_goes_on(&mut self, now: &Now) {
+        if let Link::Up(up) = &mut self.link
+            && let Some(syncing) = &mut up.syncing
+        {
+            syncing.since = now.moment;
         }
     }
 

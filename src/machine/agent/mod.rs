@@ -17,6 +17,8 @@ mod state;
 mod upload;
 
 #[cfg(test)]
+mod large_tests;
+#[cfg(test)]
 mod return_tests;
 #[cfg(test)]
 mod tests;
@@ -51,6 +53,9 @@ pub const ANSWER_SECONDS_MAX: u64 = 150;
 
 /// How long the acknowledgement of the oldest events may take, in seconds.
 pub const ACK_SECONDS_MAX: u64 = 60;
+
+/// Bytes that wait for the socket from which on nothing more is said, in bytes: what is long is produced as the socket takes it.
+pub const UNSENT_BYTES_TARGET: usize = 128 * 1024;
 
 /// How long an agent stays away when another one took over its identity, in seconds: two that fight for it must not storm.
 pub const SUPERSEDED_SECONDS: u64 = 60;
@@ -115,6 +120,10 @@ pub struct AgentMachine {
     heartbeat: Heartbeat,
     /// Before it no silence of the server is judged.
     judges_from: Moment,
+    /// What the socket left when it was last offered all.
+    unsent_bytes: usize,
+    /// When it last took some of what it had left before: a slow network is no dead one.
+    taken_at: Moment,
     reach: Reach,
     /// The agent is about to end: nothing but events is said any more.
     is_ending: bool,
@@ -172,6 +181,8 @@ impl AgentMachine {
             keep_seconds: None,
             heartbeat: Heartbeat::default(),
             judges_from: Moment(0),
+            unsent_bytes: 0,
+            taken_at: Moment(0),
             reach: start.reach,
             is_ending: false,
             last_error: None,
@@ -271,6 +282,21 @@ impl AgentMachine {
     /// has said meanwhile is heard.
     pub fn judge_from(&mut self, moment: Moment) {
         self.judges_from = self.judges_from.max(moment);
+    }
+
+    /// The socket was offered all that was to be sent, and left so many bytes. To be told whenever more than [`UNSENT_BYTES_TARGET`] wait to be
+    /// offered, and whenever the socket takes more.
+    pub fn set_unsent(&mut self, now: &Now, bytes: usize) {
+        if bytes < std::mem::replace(&mut self.unsent_bytes, bytes) {
+            self.taken_at = now.moment;
+            self.sync_goes_on(now);
+        }
+    }
+
+    /// Whether more may be said now: not while the socket has enough.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.unsent_bytes < UNSENT_BYTES_TARGET
     }
 
     /// How the device is reached by datagrams now: the next sync says so. It is due at once when wakes go elsewhere from now on.

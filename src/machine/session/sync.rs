@@ -2,10 +2,10 @@
 
 use super::upload::Upload;
 use super::{Heartbeat, Phase, SyncPolicy};
-use crate::machine::command::{CallStep, Command, Job, JobOutcome, Orders, SectionUpdate};
+use crate::machine::command::{CallStep, Command, Job, JobOutcome, Orders, OrdersAfter, SectionUpdate};
 use crate::machine::hot::HotRecord;
 use crate::wire::digest::Digest;
-use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::id::{DeviceId, Epoch, RunId};
 use crate::wire::message::{
     ErrorCode, ErrorReport, InSync, Later, NamedSection, Part, Sync, ToAgent, Want, WantedSection,
 };
@@ -28,6 +28,8 @@ pub(super) struct Syncing {
     upload: Option<Upload>,
     jobs: u8,
     answer: Answer,
+    /// How far the device has been told what it is to have, while there is more: that waits until the socket has taken this.
+    told: Option<OrdersAfter>,
 }
 
 /// What the answer tells beside the policy.
@@ -49,6 +51,19 @@ impl Syncing {
     /// How many jobs are with workers.
     pub(super) fn jobs(&self) -> u8 {
         self.jobs
+    }
+
+    /// Whether more is to be told when the socket has taken what was said.
+    pub(super) fn waits_to_be_sent(&self) -> bool {
+        self.told.is_some()
+    }
+
+    /// The socket has taken all that was said.
+    pub(super) fn sent(&mut self, out: &mut Vec<Command<'_>>) {
+        if let Some(told) = self.told.take() {
+            self.jobs += 1;
+            out.push(Command::Job(Box::new(Job::MoreOrders(self.device, told))));
+        }
     }
 
     fn ask(&mut self, section: Section, base: Option<Digest>) -> WantedSection {
@@ -124,6 +139,7 @@ pub(super) fn begin(
         upload: None,
         jobs: 0,
         answer,
+        told: None,
     });
     let mut sections = Vec::new();
     for (section, _) in differing {
@@ -211,7 +227,13 @@ pub(super) fn job_done(
         }
         JobOutcome::BaseUnknown(section) | JobOutcome::DigestMismatch(section) => Some(section),
         JobOutcome::Orders(orders) => {
+            let runs = tell(*orders, out);
+            out.push(Command::Send(ToAgent::Runs(RunList { runs })));
+            None
+        }
+        JobOutcome::SomeOrders(orders, told) => {
             tell(*orders, out);
+            syncing.told = Some(told);
             None
         }
         JobOutcome::Failed
@@ -234,7 +256,7 @@ pub(super) fn job_done(
         out.push(Command::Send(ToAgent::Want(Want { sections })));
         return;
     }
-    if syncing.wanted.iter().all(Option::is_none) && syncing.jobs == 0 {
+    if syncing.wanted.iter().all(Option::is_none) && syncing.jobs == 0 && syncing.told.is_none() {
         if syncing.orders.is_some_and(|orders| orders != record.orders) {
             return ask_for_orders(syncing, out);
         }
@@ -243,12 +265,12 @@ pub(super) fn job_done(
     }
 }
 
-/// What a device is to have.
-fn tell(orders: Orders, out: &mut Vec<Command<'_>>) {
+/// What a device is to have; the list of its runs comes last.
+fn tell(orders: Orders, out: &mut Vec<Command<'_>>) -> Vec<RunId> {
     let settings = orders.settings.into_iter().map(|order| ToAgent::Settings(Box::new(order)));
     let runs = orders.runs.into_iter().map(|order| ToAgent::Run(Box::new(order)));
     out.extend(settings.chain(runs).map(Command::Send));
-    out.push(Command::Send(ToAgent::Runs(RunList { runs: orders.list })));
+    orders.list
 }
 
 /// Everything is in step.

@@ -25,8 +25,8 @@ pub use tickets::{TICKET_KEY_BYTES, TICKET_KEY_NAME_BYTES, TicketKey, TicketKeys
 /// The application protocol that both sides must name (ALPN, RFC 7301).
 pub const PROTOCOL: &[u8] = b"muster/1";
 
-/// Most bytes that a channel keeps for a peer that does not read, in bytes: sixteen of the largest frames. Whoever is
-/// further behind than that will not catch up.
+/// Most bytes that a channel keeps for a peer that does not read, in bytes: sixteen of the largest frames. What is long is produced as the
+/// socket takes it, far below this; beyond it is a peer that asks and does not read.
 pub const UNSENT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Most plaintext that one call of [`Channel::read_from`] brings, in bytes, so that one busy peer does not keep its
@@ -58,6 +58,8 @@ pub struct Channel {
     connection: ClientConnection,
     expected: ExpectedServer,
     failed: bool,
+    /// What was handed over and the socket has not taken, in bytes; what protection adds is not counted.
+    unsent_bytes: usize,
 }
 
 impl Channel {
@@ -69,7 +71,7 @@ impl Channel {
         let mut connection = ClientConnection::new(config.config(), config.name())
             .map_err(|error| ChannelError::from_tls(&error, None))?;
         connection.set_buffer_limit(Some(UNSENT_BYTES_MAX));
-        Ok(Self { connection, expected: config.expected().clone(), failed: false })
+        Ok(Self { connection, expected: config.expected().clone(), failed: false, unsent_bytes: 0 })
     }
 
     /// Reads what the socket has, up to [`READ_BYTES_BUDGET`], and appends the plaintext to `plain`.
@@ -132,6 +134,7 @@ impl Channel {
     /// # Errors
     /// [`ChannelError::PeerTooSlow`] when [`UNSENT_BYTES_MAX`] wait already: then only part of it was taken, and the link must end.
     pub fn write_plain(&mut self, plain: &[u8]) -> Result<(), ChannelError> {
+        self.unsent_bytes += plain.len();
         match self.connection.writer().write(plain) {
             Ok(taken) if taken == plain.len() => Ok(()),
             _ => Err(ChannelError::PeerTooSlow),
@@ -146,13 +149,20 @@ impl Channel {
         while self.connection.wants_write() {
             match self.connection.write_tls(socket) {
                 Ok(0) => return Err(ChannelError::Reset),
-                Ok(_) => {}
+                Ok(taken) => self.unsent_bytes = self.unsent_bytes.saturating_sub(taken),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(ChannelError::from_socket(&error)),
             }
         }
+        self.unsent_bytes = 0;
         Ok(true)
+    }
+
+    /// What was handed over and the socket has not taken yet, in bytes, give or take what protects it.
+    #[must_use]
+    pub fn unsent_bytes(&self) -> usize {
+        self.unsent_bytes
     }
 
     /// Says that nothing more will be sent (`close_notify`); flush afterwards. Does nothing after a failure, which has said it.

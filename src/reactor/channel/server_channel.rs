@@ -228,7 +228,13 @@ impl ServerChannel {
     /// Whether there is something to flush.
     #[must_use]
     pub fn wants_write(&self) -> bool {
-        self.side.as_ref().is_some_and(|side| side.sent < side.unsent.len())
+        self.unsent_bytes() > 0
+    }
+
+    /// What the socket has not taken yet, in protected bytes.
+    #[must_use]
+    pub fn unsent_bytes(&self) -> usize {
+        self.side.as_ref().map_or(0, |side| side.unsent.len() - side.sent)
     }
 
     /// Who stands at the other end: once, after the handshake has finished. It is kept until it is asked for.

@@ -37,7 +37,7 @@ use crate::wire::id::{DeviceId, TaskId};
 use crate::wire::task::{RunAck, RunUpdate, RunUpdates, RunsStored};
 use crate::wire::time::WallTime;
 pub use correct::TimeChange;
-pub(super) use run::{COLUMNS, TABLES, digest_of, forget_device, from_row, orders_of};
+pub(super) use run::{COLUMNS, TABLES, digest_of, forget_device, from_row, ids_at, orders_of};
 pub(super) use targets::{group_moved, group_removed};
 
 /// Rows that one step works on at most, of each kind of work: together some tens of milliseconds of the writer, which syncs wait for.

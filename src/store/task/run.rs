@@ -7,6 +7,7 @@ use crate::fleet::task::definition::Definition;
 use crate::fleet::task::retry::next_attempt;
 use crate::fleet::task::run::{Run, RunRules, RunState};
 use crate::store::error::StoreError;
+use crate::store::orders::Room;
 use crate::store::table::DeviceTable;
 use crate::store::values::{time_from_sql, time_to_sql};
 use crate::store::{DEFAULT_INTERVAL_SECONDS, meta, orders};
@@ -247,32 +248,43 @@ pub(in crate::store) fn digest_of(connection: &Connection, number: i64) -> Resul
     Ok(ids_at(connection, number)?.into_iter().fold(Digest::EMPTY, |sum, id| sum.with(digest_of_run(id))))
 }
 
-fn ids_at(connection: &Connection, number: i64) -> Result<Vec<RunId>, StoreError> {
+/// All runs that the device is to have. No more are released to it than fit into the list.
+pub(in crate::store) fn ids_at(connection: &Connection, number: i64) -> Result<Vec<RunId>, StoreError> {
     let sql = "SELECT id FROM runs WHERE device = ?1 AND state IN ('pending', 'delivered', 'running')";
     let mut statement = connection.prepare_cached(sql)?;
     let ids = statement.query_map([number], |row| Ok(RunId(row.get::<_, i64>(0)?.cast_unsigned())))?;
     Ok(ids.collect::<Result<_, _>>()?)
 }
 
-/// Orders for the runs that the device has not accepted yet, and all runs that it is to have. No more are released to a device than fit
-/// into the list.
+/// When a run was released, and its id: its place among those of its device.
+type Place = (WallTime, RunId);
+
+/// Orders for the runs that the device has not accepted yet, in the order of their release, behind `after`, as far as there is room; and the
+/// place of the last one.
 pub(in crate::store) fn orders_of(
     connection: &Connection,
     number: i64,
+    after: Option<Place>,
     now: WallTime,
-) -> Result<(Vec<RunOrder>, Vec<RunId>), StoreError> {
-    let sql = "SELECT r.id, t.application, t.kind, t.settings, t.definition, r.begin_by
+    room: &mut Room,
+) -> Result<(Vec<RunOrder>, Option<Place>), StoreError> {
+    let sql = "SELECT r.id, t.application, t.kind, t.settings, t.definition, r.begin_by, r.released_at
         FROM runs r JOIN tasks t ON t.number = r.task
         WHERE r.device = ?1 AND r.state = 'pending' AND r.begin_by > ?2 AND t.state = 'active'
+        AND (?4 IS NULL OR (r.released_at, r.id) > (?4, ?5))
         ORDER BY r.released_at, r.id LIMIT ?3";
     let mut statement = connection.prepare_cached(sql)?;
     let limit = i64::try_from(RUNS_PER_DEVICE_MAX).unwrap_or(i64::MAX);
-    let mut rows = statement.query(params![number, time_to_sql(now), limit])?;
-    let mut runs = Vec::new();
+    let (after_time, after_id) = after.map(|(at, run)| (time_to_sql(at), run.0.cast_signed())).unzip();
+    let mut rows = statement.query(params![number, time_to_sql(now), limit, after_time, after_id])?;
+    let (mut runs, mut last) = (Vec::new(), None);
     while let Some(row) = rows.next()? {
+        if room.is_used_up() {
+            break;
+        }
         let definition = parse(&row.get::<_, String>(4)?)?;
         let left_milliseconds = time_from_sql(row.get(5)?).0.saturating_sub(now.0);
-        runs.push(RunOrder {
+        let run = RunOrder {
             run: RunId(row.get::<_, i64>(0)?.cast_unsigned()),
             application: row.get(1)?,
             kind: row.get(2)?,
@@ -280,9 +292,12 @@ pub(in crate::store) fn orders_of(
             timeout_seconds: definition.timeout_seconds,
             start_within_seconds: u32::try_from(left_milliseconds / 1_000).unwrap_or(u32::MAX),
             may_repeat: definition.may_repeat,
-        });
+        };
+        room.take(run.settings.len() + run.application.len() + run.kind.len());
+        last = Some((time_from_sql(row.get(6)?), run.run));
+        runs.push(run);
     }
-    Ok((runs, ids_at(connection, number)?))
+    Ok((runs, last))
 }
 
 /// Forgets the runs of a device, and that tasks are for it.

@@ -8,6 +8,7 @@ use crate::store::testing::Fleet;
 use crate::store::{DeviceChange, NewSettings, StoreError};
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::limits::{ORDERS_BYTES_TARGET, SETTINGS_BYTES_MAX};
 use crate::wire::section::{ApplicationCondition, Condition, HostFacts, Section};
 use crate::wire::settings::{Declaration, Drift, SettingsOrder, SettingsReport, SettingsState};
 use crate::wire::time::WallTime;
@@ -60,7 +61,7 @@ fn report(fleet: &Fleet, device: DeviceId, order: &SettingsOrder) {
 }
 
 fn orders(fleet: &Fleet, device: DeviceId) -> Vec<SettingsOrder> {
-    match fleet.store.orders(device, NOW) {
+    match fleet.store.orders(device, None, NOW) {
         JobOutcome::Orders(orders) => orders.settings,
         other => panic!("{other:?}"),
     }
@@ -216,4 +217,41 @@ fn what_a_device_takes_for_the_first_time_has_the_newest_revision_also_when_it_i
     assert_eq!(change.devices, []);
     declare(&fleet, a, "");
     assert_eq!(orders(&fleet, a)[0].revision, change.revision);
+}
+
+#[test]
+fn more_settings_than_are_told_at_a_time_come_in_portions_that_leave_nothing_out() {
+    let fleet = Fleet::new(1);
+    let device = fleet.devices[0];
+    let names: Vec<String> = (0..45).map(|number| format!("app-{number:02}")).collect();
+    let declare = |name: &String| Declaration {
+        application: name.clone(),
+        takes_settings: true,
+        settings_schema: String::new(),
+        kinds: Vec::new(),
+    };
+    let facts = HostFacts { declarations: names.iter().map(declare).collect(), ..HostFacts::default() };
+    store(&fleet, device, Section::Host, SectionChange::Host(facts));
+    for name in &names {
+        let long = settings(&json!({ "text": "x".repeat(31_000) }), &[]);
+        fleet.store.set_policy("/", name, long, NOW).unwrap();
+    }
+    let (mut after, mut told, mut portions) = (None, Vec::new(), 0);
+    loop {
+        let (orders, next) = match fleet.store.orders(device, after.take(), NOW) {
+            JobOutcome::Orders(orders) => (orders, None),
+            JobOutcome::SomeOrders(orders, next) => (orders, Some(next)),
+            other => panic!("{other:?}"),
+        };
+        let bytes: usize = orders.settings.iter().flat_map(|order| &order.settings).map(String::len).sum();
+        assert!(bytes < ORDERS_BYTES_TARGET + SETTINGS_BYTES_MAX, "{bytes}");
+        told.extend(orders.settings.into_iter().map(|order| order.application));
+        portions += 1;
+        match next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(told, names);
+    assert!(portions > 8, "{portions}");
 }

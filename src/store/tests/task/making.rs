@@ -270,3 +270,40 @@ fn lists_come_page_by_page() {
     let error = query::runs(&reader, &unknown, &all(), house.now()).unwrap_err();
     assert_eq!(error.to_string(), "there is no task 0000000000000007");
 }
+
+#[test]
+fn more_runs_than_are_told_at_a_time_come_in_portions_in_their_order() {
+    let house = House::new(1);
+    let device = house.fleet.devices[0];
+    let mut kinds = kinds();
+    kinds[0].kinds[0].schema = String::new();
+    kinds[0].settings_schema = "{}".into();
+    house.declare(device, [kinds.clone(), Vec::new()].concat());
+    for _ in 0..20 {
+        let settings = json!({ "text": "x".repeat(15_000) });
+        house.try_create(all_devices(), settings).unwrap();
+        house.pass(1);
+    }
+    let (mut after, mut told, mut portions) = (None, Vec::new(), 0);
+    let list = loop {
+        match house.fleet.store.orders(device, after.take(), house.now()) {
+            JobOutcome::Orders(orders) => {
+                told.extend(orders.runs.iter().map(|run| run.run));
+                break orders.list;
+            }
+            JobOutcome::SomeOrders(orders, next) => {
+                assert!(orders.runs.len() < 11 && orders.list.is_empty(), "{}", orders.runs.len());
+                told.extend(orders.runs.iter().map(|run| run.run));
+                (after, portions) = (Some(next), portions + 1);
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((told.len(), portions), (20, 2));
+    let sorted = |mut runs: Vec<RunId>| {
+        runs.sort_unstable_by_key(|run| run.0);
+        runs.dedup();
+        runs
+    };
+    assert_eq!(sorted(told), sorted(list), "each once, and each that is in the list");
+}

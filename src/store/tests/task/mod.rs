@@ -140,7 +140,7 @@ impl House {
     }
 
     fn orders(&self, device: DeviceId) -> Orders {
-        let outcome = self.fleet.store.orders(device, self.now());
+        let outcome = self.fleet.store.orders(device, None, self.now());
         let JobOutcome::Orders(orders) = outcome else { panic!("{outcome:?}") };
         let digest = orders.list.iter().fold(Digest::EMPTY, |sum, run| sum.with(digest_of(*run)));
         let said = self.fleet.store.table().with(device, |record| record.orders).unwrap();

@@ -1,0 +1,70 @@
+//! The server: what it says, what it is sent, and when it can't be reached.
+
+use super::connection::Progress;
+use super::{Agent, Now};
+use crate::machine::agent::UNSENT_BYTES_TARGET;
+
+/// Most messages of the server in one turn.
+const MESSAGES_PER_TURN_MAX: usize = 256;
+
+impl Agent {
+    /// Hears what the server has said, within a budget. Whether it has said anything.
+    pub(super) fn hear_server(&mut self, now: &Now) -> bool {
+        for heard in 0..MESSAGES_PER_TURN_MAX {
+            let progress = self.connection.progress();
+            self.note_unsent(now, self.connection.unsent_bytes());
+            match progress {
+                None => return heard > 0,
+                Some(Progress::Open) => {
+                    log::info!("connected to {}", self.connection.server());
+                    self.connected_since = Some(now.wall);
+                    self.machine.connected(now);
+                }
+                Some(Progress::Message(message)) => self.machine.message(now, message),
+                Some(Progress::Over(reason)) => self.lost(now, &reason),
+            }
+        }
+        self.has_more = true;
+        true
+    }
+
+    /// The socket was offered all, and left so many bytes.
+    fn note_unsent(&mut self, now: &Now, bytes: usize) {
+        let had_room = self.machine.has_room();
+        self.machine.set_unsent(now, bytes);
+        self.has_more |= !had_room && self.machine.has_room();
+    }
+
+    /// The attempt failed or the link broke.
+    pub(super) fn lost(&mut self, now: &Now, reason: &str) {
+        let was_connected = self.connected_since.take().is_some();
+        self.machine.disconnected(now, reason);
+        match self.machine.status(now).last_error {
+            Some(error) => {
+                self.last_error_at = Some(now.wall);
+                log::warn!("{}: {error}", self.connection.server());
+            }
+            None if was_connected => log::info!("disconnected: {reason}"),
+            None => {}
+        }
+    }
+
+    /// Sends a frame. What is long comes in many of them: the socket is offered what has come together, before the machine makes more.
+    pub(super) fn send(&mut self, now: &Now, frame: &[u8]) {
+        if let Err(error) = self.connection.send(frame) {
+            self.connection.close();
+            self.lost(now, &error.to_string());
+        } else if self.connection.unsent_bytes() >= UNSENT_BYTES_TARGET {
+            let left = self.connection.flush();
+            self.note_unsent(now, left);
+        }
+    }
+
+    pub(super) fn connect(&mut self, now: &Now) {
+        self.connection.set_resolving();
+        if let Err(error) = self.helpers.resolve(self.connection.server()) {
+            self.connection.close();
+            self.lost(now, &format!("no thread to resolve the server's name: {error}"));
+        }
+    }
+}
