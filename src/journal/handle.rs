@@ -132,6 +132,12 @@ pub struct Recovery {
 }
 
 impl Recovery {
+    /// Whether anything that was durable once is not there any more.
+    #[must_use]
+    pub fn has_losses(&self) -> bool {
+        self.end < self.durable || !self.damages.is_empty()
+    }
+
     /// Whether the record that ends at this position was durable once and is not there any more.
     #[must_use]
     pub fn is_lost(&self, end: Position) -> bool {

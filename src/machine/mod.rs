@@ -5,6 +5,7 @@
 //! | [`session`] | the server's half of one link |
 //! | [`agent`] | all that an agent decides |
 //! | [`hot`] | what the server remembers of each device, and whether an event is new |
+//! | [`replay`] | what a start makes of the journal |
 //! | [`acks`] | which acknowledgements a durable position releases |
 //! | [`slab`] | tables that grow by a segment |
 //! | [`timers`] | whose deadline has come |
@@ -30,6 +31,7 @@ pub mod lateness;
 pub mod random;
 pub mod reach;
 pub mod record;
+pub mod replay;
 pub mod session;
 pub mod slab;
 pub mod timers;

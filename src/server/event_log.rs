@@ -10,10 +10,13 @@ use super::alarm::Failures;
 use super::config::{Config, JournalConfig};
 use super::sequences;
 use crate::journal::{
-    FileStorage, Flusher, Item, Journal, Notice, Opened, Options, Position, Preparer, Retention, Threads,
+    FileStorage, Flusher, Item, Journal, Notice, Opened, Options, Position, Preparer, RecordView, Retention,
+    Threads,
 };
 use crate::lane::reactors::ReactorLanes;
+use crate::machine::replay::{self, FoundEvent};
 use crate::store::Store;
+use crate::store::table::DeviceTable;
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
@@ -31,11 +34,8 @@ pub(super) fn open(config: &Config, store: &Store, now: WallTime) -> Result<Open
         ..Options::server()
     };
     let from = Position(store.journal_position()?);
-    let table = store.table();
-    let opened = Journal::open(storage, options, from, now.0, |found| {
-        let record = found.record;
-        sequences::replay(table, record.device, record.sequence, record.payload, found.end().0);
-    })?;
+    let mut table: &DeviceTable = store.table();
+    let opened = Journal::open(storage, options, from, now.0, |view| note_found(&mut table, &view))?;
     let recovery = &opened.recovery;
     for damage in &recovery.damages {
         log::error!("the journal is damaged: {damage}; see 'musterd journal verify'");
@@ -48,24 +48,39 @@ pub(super) fn open(config: &Config, store: &Store, now: WallTime) -> Result<Open
             recovery.durable
         );
     }
-    let gone = sequences::distrust(table, |position| recovery.is_lost(Position(position)));
-    if !gone.is_empty() {
-        log::error!(
-            "the last event of {} devices is not in the journal: it was restored from an older copy, or a part is lost; \
-             these devices are asked for what they still have",
-            gone.len()
-        );
-        let mut reader = opened.journal.reader().forward(Position(0));
-        while let Some(item) = reader.next()? {
-            if let Item::Record(view) = item
-                && gone.contains(&DeviceId(view.record.device))
-            {
-                let record = view.record;
-                sequences::replay(table, record.device, record.sequence, record.payload, view.end().0);
-            }
-        }
+    if recovery.has_losses() {
+        distrust_lost(table, &opened)?;
     }
     Ok(opened)
+}
+
+fn note_found(table: &mut &DeviceTable, view: &RecordView<'_>) {
+    let record = view.record;
+    if let Some(found) = FoundEvent::decode(record.device, record.sequence, record.payload, view.end().0) {
+        replay::note(table, found);
+    }
+}
+
+/// Lets go of what the store says of events that are lost, for what the whole journal still has.
+fn distrust_lost(mut table: &DeviceTable, opened: &Opened) -> Result<(), ServerError> {
+    let distrusted = replay::distrust(&mut table, |end| opened.recovery.is_lost(Position(end)));
+    if distrusted.is_empty() {
+        return Ok(());
+    }
+    log::error!(
+        "the last event of {} devices is not in the journal: it was restored from an older copy, or a part is lost; these \
+         devices are asked for what they still have",
+        distrusted.len()
+    );
+    let mut reader = opened.journal.reader().forward(Position(0));
+    while let Some(item) = reader.next()? {
+        if let Item::Record(view) = item
+            && distrusted.contains(&DeviceId(view.record.device))
+        {
+            note_found(&mut table, &view);
+        }
+    }
+    Ok(())
 }
 
 /// Starts its threads. The receiver has the durable position; it is closed when nothing becomes durable any

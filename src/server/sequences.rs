@@ -4,45 +4,15 @@
 //! the store with a journal position; at start the table is as it was written, and the journal is replayed from that position.
 //! So a heartbeat or an event never writes a row, and a start does not read the whole journal.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::machine::hot::HotRecord;
-use crate::machine::record;
 use crate::store::table::{DeviceTable, SHARDS};
 use crate::store::{Store, StoreError};
-use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
-
-/// Tells the table of one record of the journal, found at start. `end` is the position behind it. By the rule for events that
-/// arrive; what is there already, or belongs to a device that was removed, changes nothing.
-pub fn replay(table: &DeviceTable, device: u64, sequence: u64, payload: &[u8], end: u64) {
-    let Some((spool_epoch, event)) = record::decode(payload) else { return };
-    if spool_epoch == Epoch(0) {
-        // An event of the server's own about the device: it stands in no history of the device's.
-        return;
-    }
-    let crc = crc32c::crc32c(event);
-    table.with(DeviceId(device), |hot| hot.note_found(spool_epoch, sequence, crc, end));
-}
-
-/// Lets go of what the store says of devices whose last event is not in the journal, as `is_gone` says of the
-/// position behind it: a part of the journal is lost, or was restored from an older copy than the store.
-/// Answers which devices: what the whole journal has of them is to be [replayed](replay).
-pub fn distrust(table: &DeviceTable, is_gone: impl Fn(u64) -> bool) -> HashSet<DeviceId> {
-    let mut gone = HashSet::new();
-    for shard in 0..SHARDS {
-        table.for_each_in(shard, |record| {
-            if is_gone(record.last_position) {
-                record.distrust_events();
-                gone.insert(record.device);
-            }
-        });
-    }
-    gone
-}
 
 /// How far the journal was durable when something that rests on it was written to the store.
 ///
@@ -137,14 +107,7 @@ impl WriteBack {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::hot::EventVerdict;
-    use crate::wire::id::CertificateHash;
-
-    fn payload(epoch: u64, event: &[u8]) -> Vec<u8> {
-        let mut payload = Vec::new();
-        record::encode(Epoch(epoch), event, &mut payload);
-        payload
-    }
+    use crate::wire::id::{CertificateHash, Epoch};
 
     fn table() -> DeviceTable {
         let table = DeviceTable::new();
@@ -153,49 +116,12 @@ mod tests {
     }
 
     #[test]
-    fn a_replayed_journal_leads_to_the_record_that_was_lost() {
-        let table = table();
-        replay(&table, 7, 1, &payload(3, b"one"), 100);
-        replay(&table, 7, 4, &payload(3, b"four"), 200);
-        replay(&table, 7, 4, &payload(3, b"four"), 200);
-        replay(&table, 8, 9, &payload(3, b"of a device that is gone"), 300);
-        replay(&table, 7, 5, b"short", 400);
-        let record = table.get(DeviceId(7)).unwrap();
-        assert_eq!((record.spool_epoch, record.last_sequence, record.last_position), (Epoch(3), 4, 200));
-        assert_eq!(record.judge(Epoch(3), 4, crc32c::crc32c(b"four")), EventVerdict::Repeated);
-    }
-
-    #[test]
-    fn the_servers_own_events_never_change_a_record() {
-        let table = table();
-        for sequence in [0, 1, u64::MAX] {
-            let before = table.get(DeviceId(7));
-            replay(&table, 7, sequence, &payload(0, b"presence"), 100);
-            assert_eq!(table.get(DeviceId(7)), before);
-            replay(&table, 7, 4, &payload(3, b"four"), 200);
-        }
-    }
-
-    #[test]
-    fn a_last_event_that_the_journal_does_not_have_is_known_no_more() {
-        let table = table();
-        replay(&table, 7, 4, &payload(3, b"four"), 200);
-        assert_eq!(distrust(&table, |position| position > 200).len(), 0);
-        assert_eq!(distrust(&table, |position| position > 150).len(), 1);
-        replay(&table, 7, 2, &payload(3, b"two"), 100);
-        let record = table.get(DeviceId(7)).unwrap();
-        assert_eq!((record.known_through(Epoch(3)), record.last_position), (2, 100));
-        assert_eq!(record.judge(Epoch(3), 4, crc32c::crc32c(b"four")), EventVerdict::Append);
-        assert!(record.has_news, "the store has to know it before its positions are used again");
-    }
-
-    #[test]
     fn a_round_waits_for_the_disk_and_survives_a_restart() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let mut write_back = WriteBack::new(0, WallTime(1));
         let table = table();
-        replay(&table, 7, 4, &payload(3, b"four"), 200);
+        table.with(DeviceId(7), |record| record.note_found(Epoch(3), 4, 0xabc, 200));
         let round = write_back.begin(&table, 150, WallTime(2));
         assert_eq!(round.needs_durable, 200, "the event behind the sequence number must be durable first");
         write_back.write(&store, round);

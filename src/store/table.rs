@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::indexed::{Indexed, Keyed};
 use crate::fleet::presence::Signs;
 use crate::machine::hot::HotRecord;
+use crate::machine::replay::DeviceRecords;
 use crate::machine::slab::place_bytes;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::time::WallTime;
@@ -263,6 +264,16 @@ impl DeviceTable {
             }
         });
         found
+    }
+}
+
+impl DeviceRecords for &DeviceTable {
+    fn with_record(&mut self, device: DeviceId, work: impl FnOnce(&mut HotRecord)) {
+        self.with(device, work);
+    }
+
+    fn for_each_record(&mut self, mut work: impl FnMut(&mut HotRecord)) {
+        (0..SHARDS).for_each(|shard| self.for_each_in(shard, &mut work));
     }
 }
 
