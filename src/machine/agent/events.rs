@@ -24,17 +24,15 @@ const _: () = assert!(
 );
 const _: () = assert!(EVENT_WINDOW_BYTES >= 2 * EVENT_BATCH_BYTES_TARGET);
 
-/// The sending half of the spool.
+/// The sending half of the spool. Up to `events_after` ([`AgentState`](super::state::AgentState)) nothing was
+/// acknowledged by this server under this epoch.
 #[derive(Debug)]
 pub(super) struct EventSender {
     epoch: Epoch,
     highest: u64,
-    /// Nothing up to here was acknowledged by this server under this epoch.
-    floor: u64,
     /// The highest number that the server said is durable.
     confirmed: u64,
-    /// Nothing up to here is left to deliver: it is confirmed, or was dropped.
-    acknowledged: u64,
+    /// Up to here everything was sent, or dropped. With nothing in flight, nothing of it is left to deliver.
     sent: u64,
     in_flight: VecDeque<Batch>,
     in_flight_bytes: usize,
@@ -60,13 +58,11 @@ pub(super) enum AckMeaning {
 }
 
 impl EventSender {
-    pub(super) fn new(spool: SpoolState, floor: u64) -> Self {
+    pub(super) fn new(spool: SpoolState) -> Self {
         Self {
             epoch: spool.epoch,
             highest: spool.highest.max(spool.forgotten_through),
-            floor,
             confirmed: spool.forgotten_through,
-            acknowledged: spool.forgotten_through,
             sent: spool.forgotten_through,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
@@ -80,12 +76,12 @@ impl EventSender {
 
     /// Whether anything is still to be delivered.
     pub(super) fn is_pending(&self) -> bool {
-        self.acknowledged < self.highest && !(self.sent == self.highest && self.in_flight.is_empty())
+        self.unacknowledged() > 0
     }
 
-    /// How many numbers lie between what was acknowledged and what was given out.
+    /// How many numbers lie between what is delivered or dropped and what was given out.
     pub(super) fn unacknowledged(&self) -> u64 {
-        self.highest - self.acknowledged
+        self.highest - if self.in_flight.is_empty() { self.sent } else { self.confirmed }
     }
 
     /// What to read next, when there is anything and the window has room.
@@ -97,7 +93,12 @@ impl EventSender {
 
     /// What was read. Answers with the message to send, and whether everything that was handed over fits into it (what does not is
     /// read again).
-    pub(super) fn read(&mut self, now: Moment, events: &[(u64, Vec<u8>)]) -> Option<Vec<u8>> {
+    pub(super) fn read(
+        &mut self,
+        now: Moment,
+        events: &[(u64, Vec<u8>)],
+        events_after: u64,
+    ) -> Option<Vec<u8>> {
         if !std::mem::take(&mut self.is_reading) {
             return None;
         }
@@ -117,34 +118,40 @@ impl EventSender {
             // Dropped in the meantime: there is nothing up to the highest number.
             self.sent = self.highest;
             if self.in_flight.is_empty() {
-                self.acknowledged = self.highest;
                 return None;
             }
-            let mut frame = Vec::new();
-            self.write(items, Some(self.sent), &mut frame);
-            return Some(frame);
+            return Some(self.frame(items, 64, Some(self.sent), events_after));
         }
         self.in_flight_bytes += bytes;
         self.in_flight.push_back(Batch { last_sequence: self.sent, bytes, sent_at: now });
-        let mut frame = Vec::with_capacity(bytes + items.len() * ITEM_OVERHEAD_BYTES + 64);
-        self.write(items, None, &mut frame);
-        Some(frame)
+        let room = bytes + items.len() * ITEM_OVERHEAD_BYTES + 64;
+        Some(self.frame(items, room, None, events_after))
     }
 
     /// A message without events: only what the server has confirmed, when it has. One that does not know of
     /// it asks for what is left.
-    pub(super) fn claim(&self) -> Option<Vec<u8>> {
-        let mut frame = Vec::new();
-        self.claimed().map(|_| self.write(Vec::new(), None, &mut frame)).map(|()| frame)
+    pub(super) fn claim(&self, events_after: u64) -> Option<Vec<u8>> {
+        self.claimed(events_after).map(|_| self.frame(Vec::new(), 64, None, events_after))
     }
 
-    fn claimed(&self) -> Option<u64> {
-        Some(self.confirmed).filter(|confirmed| *confirmed > self.floor)
+    /// What this server has confirmed under this epoch; `None` when that is nothing.
+    fn claimed(&self, events_after: u64) -> Option<u64> {
+        Some(self.confirmed).filter(|confirmed| *confirmed > events_after)
     }
 
-    fn write(&self, items: Vec<EventItem<'_>>, sent_through: Option<u64>, out: &mut Vec<u8>) {
-        let (spool_epoch, highest, acknowledged) = (self.epoch, self.highest, self.claimed());
-        ToServer::Events(Events { spool_epoch, highest, items, acknowledged, sent_through }).write_to(out);
+    fn frame(
+        &self,
+        items: Vec<EventItem<'_>>,
+        room: usize,
+        sent_through: Option<u64>,
+        events_after: u64,
+    ) -> Vec<u8> {
+        let (spool_epoch, highest) = (self.epoch, self.highest);
+        let acknowledged = self.claimed(events_after);
+        let mut frame = Vec::with_capacity(room);
+        ToServer::Events(Events { spool_epoch, highest, items, acknowledged, sent_through })
+            .write_to(&mut frame);
+        frame
     }
 
     pub(super) fn acknowledge(&mut self, ack: &Ack) -> AckMeaning {
@@ -158,28 +165,30 @@ impl EventSender {
             self.in_flight_bytes -= batch.bytes;
         }
         self.sent = self.sent.max(ack.through);
-        if ack.through <= self.acknowledged {
+        if ack.through <= self.confirmed {
             return AckMeaning::Nothing;
         }
-        (self.acknowledged, self.confirmed) = (ack.through, ack.through);
+        self.confirmed = ack.through;
         AckMeaning::Forget(ack.through)
     }
 
     /// The server has lost what it confirmed: everything behind what it knows is sent again. Answers from
     /// which number on; `None` when that is known already, as each message that was under way is answered.
-    pub(super) fn resend(&mut self, resend: &Resend) -> Option<u64> {
-        let after = resend.after.max(self.floor);
+    pub(super) fn resend(&mut self, resend: &Resend, events_after: u64) -> Option<u64> {
+        let after = resend.after.max(events_after);
         if resend.spool_epoch != self.epoch || after >= self.confirmed {
             return None;
         }
-        (self.acknowledged, self.confirmed) = (after, after);
         self.rewind();
+        (self.confirmed, self.sent) = (after, after);
         Some(after)
     }
 
-    /// The link is gone: what was not acknowledged is sent again.
+    /// The link is gone: what was not acknowledged is sent again. What was dropped is not looked for again.
     pub(super) fn rewind(&mut self) {
-        self.sent = self.acknowledged;
+        if !self.in_flight.is_empty() {
+            self.sent = self.confirmed;
+        }
         self.in_flight.clear();
         self.in_flight_bytes = 0;
         self.is_reading = false;
@@ -192,9 +201,8 @@ impl EventSender {
     /// Begins a history in which nothing is confirmed; answers behind which number it begins.
     pub(super) fn begin_epoch(&mut self, epoch: Epoch) -> u64 {
         self.epoch = epoch;
-        self.floor = self.confirmed;
         self.rewind();
-        self.floor
+        self.confirmed
     }
 
     /// When the oldest unacknowledged message was sent.

@@ -37,7 +37,7 @@ impl AgentMachine {
             ToAgent::Want(want) => self.wanted(now, &want),
             ToAgent::Ack(ack) => self.acknowledged(now, &ack),
             ToAgent::Resend(resend) => {
-                if let Some(after_sequence) = self.events.resend(&resend) {
+                if let Some(after_sequence) = self.events.resend(&resend, self.state.events_after) {
                     self.actions.push_back(Action::Recall { after_sequence });
                 }
             }
@@ -128,7 +128,7 @@ impl AgentMachine {
             self.sync_wanted = None;
         }
         self.actions.push_back(Action::SyncFinished(SyncResult::InSync { uploaded }));
-        if was_restored && let Some(frame) = self.events.claim() {
+        if was_restored && let Some(frame) = self.events.claim(self.state.events_after) {
             self.send(now, frame);
             self.linger(now);
         }

@@ -157,7 +157,7 @@ impl AgentMachine {
             events_after: start.spool.forgotten_through,
             ..AgentState::new(Epoch(random.next_u64() | 1))
         });
-        let events = EventSender::new(start.spool, state.events_after);
+        let events = EventSender::new(start.spool);
         Self {
             state,
             is_state_saved,
@@ -340,7 +340,7 @@ impl AgentMachine {
 
     /// What [`Action::ReadSpool`] found; empty when everything behind the number was dropped.
     pub fn spool_read(&mut self, now: &Now, events: &[(u64, Vec<u8>)]) {
-        if let Some(frame) = self.events.read(now.moment, events) {
+        if let Some(frame) = self.events.read(now.moment, events, self.state.events_after) {
             self.send(now, frame);
         }
     }
@@ -361,7 +361,7 @@ impl AgentMachine {
             is_connected: self.is_connected(),
             is_kept: self.keep_seconds.is_some(),
             next_sync_at: self.next_sync_at,
-            unacknowledged: if self.events.is_pending() { self.events.unacknowledged() } else { 0 },
+            unacknowledged: self.events.unacknowledged(),
             waits_until: (waits_until > now.moment).then_some(waits_until),
             last_error: self.last_error.clone(),
         }
