@@ -14,7 +14,7 @@ use crate::machine::record;
 use crate::store::query::{self, DeviceKey};
 use crate::store::{Reader, StoreError};
 use crate::wire::api::{EventQuery, EventRecord, Page, Timestamp};
-use crate::wire::event::{Event, Severity};
+use crate::wire::event::{Event, EventError, Severity};
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
@@ -31,21 +31,17 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// The event, when it is wanted. What does not decode was checked when it came, so it was damaged since: it is logged.
+    /// The event, when it is wanted. One that this version can't read is a warning that says so.
     pub(super) fn pick(&self, record: LogRecord<'_>) -> Option<EventRecord> {
         if self.device.is_some_and(|device| device != record.device) || record.received_at < self.since {
             return None;
         }
-        let decoded = record::decode(record.payload)
-            .ok_or_else(|| "too short".to_owned())
-            .and_then(|(epoch, body)| Ok((epoch, Event::from_bytes(body).map_err(|e| e.to_string())?)));
-        let (spool_epoch, event) = match decoded {
-            Ok(decoded) => decoded,
-            Err(error) => {
-                log::warn!("the event at position {} can't be shown: {error}", record.position);
-                return None;
-            }
+        let Some((spool_epoch, body)) = record::decode(record.payload) else {
+            log::warn!("the event at position {} can't be shown: it is too short", record.position);
+            return None;
         };
+        let event =
+            Event::from_bytes(body).unwrap_or_else(|error| unreadable(record.received_at, body, &error));
         if self.severity.is_some_and(|least| event.severity < least) {
             return None;
         }
@@ -64,6 +60,18 @@ impl Filter {
             message: event.message,
             fields: event.fields.into_iter().map(|(name, value)| (name, value.into())).collect(),
         })
+    }
+}
+
+/// What is shown in place of an event that this version can't read: it was stored as it came.
+fn unreadable(received_at: WallTime, body: &[u8], error: &EventError) -> Event {
+    Event {
+        severity: Severity::Warning,
+        application: "muster".into(),
+        kind: "unreadable".into(),
+        message: format!("an event of {} bytes that this version can't read: {error}", body.len()),
+        occurred_at: received_at,
+        fields: Vec::new(),
     }
 }
 
@@ -147,4 +155,31 @@ fn parse_cursor(cursor: &str) -> Result<u64, ApiError> {
         .filter(|digits| digits.len() <= 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .and_then(|digits| u64::from_str_radix(digits, 16).ok())
         .ok_or_else(|| ApiError::invalid("that is not a cursor of this list: begin without one"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::id::Epoch;
+
+    #[test]
+    fn an_event_that_this_version_can_not_read_is_shown_as_a_warning_that_says_so() {
+        let mut payload = Vec::new();
+        record::encode(Epoch(3), b"\xa0", &mut payload);
+        let found = LogRecord {
+            position: 64,
+            next_position: 128,
+            device: DeviceId(7),
+            sequence: 4,
+            received_at: WallTime(5_000),
+            payload: &payload,
+        };
+        let shown = Filter::default().pick(found).unwrap();
+        assert_eq!((shown.spool_epoch, shown.sequence, shown.severity), (Epoch(3), 4, Severity::Warning));
+        assert_eq!((shown.application.as_str(), shown.kind.as_str()), ("muster", "unreadable"));
+        let begins = "an event of 1 bytes that this version can't read: not an event: ";
+        assert!(shown.message.starts_with(begins), "{}", shown.message);
+        let errors = Filter { severity: Some(Severity::Error), ..Filter::default() };
+        assert!(errors.pick(found).is_none());
+    }
 }

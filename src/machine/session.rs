@@ -23,7 +23,6 @@ use std::net::{IpAddr, SocketAddr};
 use super::close::CloseReason;
 use super::command::{Command, Job, JobOutcome};
 use super::hot::{EventVerdict, HotRecord};
-use crate::wire::event::Event;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::message::{
     ErrorCode, ErrorReport, Events, Goodbye, Later, MessageError, Probe, Probed, Resend, SyncNow, ToAgent,
@@ -450,7 +449,9 @@ fn take_report(reports: &mut u8, job: Job, policy: &SyncPolicy, out: &mut Vec<Co
 
 /// Judges each event. What is new is appended; the acknowledgement is asked for once, behind the last of
 /// them. An acknowledgement covers all numbers up to the last one stored, so nothing is taken from a device
-/// that was acknowledged more than is known here: it is asked for all that it still has behind that.
+/// that was acknowledged more than is known here: it is asked for all that it still has behind that. What an
+/// event says is not looked at: one that this version can't read, as of a newer agent, is stored as it came.
+/// Refused, it would come again for ever.
 ///
 /// # Errors
 /// What the device is told when it contradicts what is stored. Nothing of the message is then appended.
@@ -492,13 +493,6 @@ fn take_events<'b>(
             }
             EventVerdict::Append => {
                 *in_doubt = false;
-                if let Err(error) = Event::check(item.body) {
-                    // It will never be one, so it is passed over; those behind it are not its fault.
-                    let message = format!("event {}: {error}", item.sequence);
-                    let report = ErrorReport { code: ErrorCode::Malformed, message };
-                    out.push(Command::Send(ToAgent::Error(report)));
-                    continue;
-                }
                 out.push(Command::Append {
                     spool_epoch: epoch,
                     sequence: item.sequence,

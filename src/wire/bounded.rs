@@ -17,18 +17,7 @@ pub fn clip(text: &str, bytes_max: usize) -> &str {
 ///
 /// # Errors
 /// When it is no text, not UTF-8, or longer than `MAX` bytes.
-pub fn text<Ctx, const MAX: usize>(decoder: &mut Decoder<'_>, context: &mut Ctx) -> Result<String, Error> {
-    text_in_place::<Ctx, MAX>(decoder, context).map(str::to_owned)
-}
-
-/// Decodes a text of at most `MAX` bytes, and leaves it where it is.
-///
-/// # Errors
-/// As [`text`].
-pub fn text_in_place<'b, Ctx, const MAX: usize>(
-    decoder: &mut Decoder<'b>,
-    _: &mut Ctx,
-) -> Result<&'b str, Error> {
+pub fn text<Ctx, const MAX: usize>(decoder: &mut Decoder<'_>, _: &mut Ctx) -> Result<String, Error> {
     let position = decoder.position();
     let text = decoder.str()?;
     if text.len() > MAX {
@@ -36,23 +25,7 @@ pub fn text_in_place<'b, Ctx, const MAX: usize>(
             Error::message(format!("text of {} bytes, at most {MAX} are allowed", text.len())).at(position)
         );
     }
-    Ok(text)
-}
-
-/// Decodes a name as [`name`] does, and leaves it where it is.
-///
-/// # Errors
-/// As [`text`].
-pub fn name_in_place<'b, Ctx>(decoder: &mut Decoder<'b>, context: &mut Ctx) -> Result<&'b str, Error> {
-    text_in_place::<Ctx, { limits::NAME_BYTES_MAX }>(decoder, context)
-}
-
-/// Decodes a message for people as [`message`] does, and leaves it where it is.
-///
-/// # Errors
-/// As [`text`].
-pub fn message_in_place<'b, Ctx>(decoder: &mut Decoder<'b>, context: &mut Ctx) -> Result<&'b str, Error> {
-    text_in_place::<Ctx, { limits::TEXT_BYTES_MAX }>(decoder, context)
+    Ok(text.to_owned())
 }
 
 /// Decodes a name: a text of at most [`limits::NAME_BYTES_MAX`] bytes.

@@ -19,12 +19,26 @@ const WINDOW_MILLISECONDS_MIN: u64 = 1_000;
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failing_since: Option<Moment>,
+    /// The server has refused something, and it may be said again on every link.
+    is_refused: bool,
     announced_milliseconds: u64,
 }
 
 impl Backoff {
     pub(super) fn succeeded(&mut self) {
-        self.failing_since = None;
+        (self.failing_since, self.is_refused) = (None, false);
+    }
+
+    /// A sync has ended. That is no success while what was refused is still to be delivered: it would be said
+    /// and refused again at once, for ever.
+    pub(super) fn synced(&mut self, has_delivered: bool) {
+        if has_delivered || !self.is_refused {
+            self.succeeded();
+        }
+    }
+
+    pub(super) fn refused(&mut self) {
+        self.is_refused = true;
     }
 
     /// The server has said over how many seconds its devices are to spread.

@@ -117,7 +117,7 @@ impl AgentMachine {
         if let Some(seconds) = self.keep_seconds {
             self.heartbeat.allow(seconds);
         }
-        self.backoff.succeeded();
+        self.backoff.synced(self.has_delivered());
         self.backoff.announced(in_sync.reconnect_seconds);
         self.retry_at = now.moment;
         self.last_error = None;
@@ -209,8 +209,11 @@ impl AgentMachine {
             | ErrorCode::TokenExpired
             | ErrorCode::TokenUsedUp
             | ErrorCode::TokenRevoked
-            | ErrorCode::Internal
-            | ErrorCode::Stopping => self.end_link(now, LinkEnd::Refused, &report.message),
+            | ErrorCode::Internal => {
+                self.backoff.refused();
+                self.end_link(now, LinkEnd::Refused, &report.message);
+            }
+            ErrorCode::Stopping => self.end_link(now, LinkEnd::Refused, &report.message),
         }
     }
 

@@ -1,7 +1,9 @@
 //! When an agent comes back to a server that it has lost.
 
 use super::*;
-use crate::wire::message::{ErrorCode, ErrorReport, InSync, Later, ToAgent};
+use crate::wire::id::RunId;
+use crate::wire::message::{Ack, ErrorCode, ErrorReport, InSync, Later, ToAgent};
+use crate::wire::task::RunStage;
 use crate::wire::time::WallTime;
 
 fn at(seconds: u64) -> Now {
@@ -94,4 +96,48 @@ fn whose_server_stops_comes_back_when_it_was_told_to() {
     assert!((seconds - 7.0).abs() < 0.01, "not at its next sync: after {seconds} s");
     connect(&mut machine, &at(17));
     assert!(machine.is_connected());
+}
+
+#[test]
+fn what_the_server_refuses_is_said_ever_less_often_though_each_sync_succeeds() {
+    let mut machine = kept(7, None);
+    machine.report_run(RunUpdate::new(RunId(1), 1, RunStage::Running));
+    let (mut links, mut second) = (0, 1);
+    let in_sync = InSync {
+        server_epoch: Epoch(5),
+        next_seconds: 900,
+        interval_seconds: 900,
+        keep_seconds: Some(300),
+        notice_port: None,
+        notice_counter: None,
+        reconnect_seconds: None,
+    };
+    while second < 7_200 {
+        drain(&mut machine, &at(second));
+        machine.connected(&at(second));
+        drain(&mut machine, &at(second));
+        machine.message(&at(second), ToAgent::InSync(in_sync.clone()));
+        let report = ErrorReport { code: ErrorCode::Malformed, message: "strange".into() };
+        machine.message(&at(second), ToAgent::Error(report));
+        links += 1;
+        drain(&mut machine, &at(second));
+        second += returns_after_seconds(&machine, &at(second)).ceil().max(1.0) as u64;
+    }
+    assert!((10..80).contains(&links), "{links} links in two hours");
+}
+
+#[test]
+fn events_that_were_dropped_behind_the_last_that_was_acknowledged_make_no_further_link() {
+    let mut machine = kept(7, None);
+    machine.events_available(4);
+    drain(&mut machine, &at(1));
+    machine.spool_read(&at(1), &[(2, vec![2])]);
+    drain(&mut machine, &at(1));
+    machine.spool_read(&at(1), &[]);
+    machine.message(&at(1), ToAgent::Ack(Ack { spool_epoch: Epoch(1), through: 2 }));
+    assert!(machine.has_delivered());
+    machine.disconnected(&at(2), "reset");
+    assert!(machine.has_delivered(), "nothing is left to be read");
+    machine.events_available(5);
+    assert_eq!((machine.has_delivered(), machine.status(&at(2)).unacknowledged), (false, 1));
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::machine::command::{Orders, SectionUpdate};
 use crate::wire::digest::Digest;
-use crate::wire::event::Severity;
+use crate::wire::event::{Event, Severity};
 use crate::wire::id::{RunId, TokenId};
 use crate::wire::inventory::{Application, digest_of};
 use crate::wire::message::{
@@ -322,13 +322,17 @@ fn a_device_can_not_speak_in_the_servers_own_history() {
 }
 
 #[test]
-fn what_is_no_event_is_refused_and_the_events_before_it_are_kept() {
-    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+fn what_the_server_can_not_read_is_stored_as_it_came_and_acknowledged() {
     let one = event_bytes("one");
-    let out = handle(&mut session, &mut record, events(2, &[(1, &one), (2, b"\xa0")]));
-    assert!(matches!(out[0], Command::Append { sequence: 1, .. }));
-    assert_eq!(error_code(&out[1]), Some(ErrorCode::Malformed));
-    assert_eq!(out[2], Command::AckWhenDurable);
+    for items in [[(1, &one[..]), (2, b"\xa0")], [(1, b"\xa0"), (2, &one)]] {
+        let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+        let out = handle(&mut session, &mut record, events(2, &items));
+        let appended = |number: usize| {
+            let (sequence, body) = items[number];
+            Command::Append { spool_epoch: Epoch(9), sequence, body, crc: crc32c::crc32c(body) }
+        };
+        assert_eq!(out, [appended(0), appended(1), Command::AckWhenDurable]);
+    }
 }
 
 #[test]
@@ -341,14 +345,6 @@ fn events_behind_one_that_had_no_room_are_not_taken_on_the_same_link() {
     assert_eq!(out[0], Command::Send(ToAgent::Later(Later { seconds: 30 })));
     assert_eq!(out[1], Command::Close(CloseReason::JournalFull));
     assert_eq!(handle(&mut session, &mut record, events(2, &[(2, &one)])), [], "the first would be lost");
-}
-
-#[test]
-fn events_behind_one_that_is_none_are_taken() {
-    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
-    let two = event_bytes("two");
-    let out = handle(&mut session, &mut record, events(2, &[(1, b"\xa0"), (2, &two)]));
-    assert!(matches!(out[1], Command::Append { sequence: 2, .. }));
 }
 
 #[test]
