@@ -16,14 +16,8 @@ const SEGMENT_BYTES: u64 = 64 * 1024;
 const RUNS: u64 = 400;
 
 fn options(remembered: u64) -> Options {
-    Options {
-        segment_bytes: SEGMENT_BYTES,
-        window_bytes: 32 * 1024,
-        retention: None,
-        limit_bytes: None,
-        keep_free_bytes: 0,
-        remembered: Position(remembered),
-    }
+    let remembered = Position(remembered);
+    Options { segment_bytes: SEGMENT_BYTES, limit_bytes: None, remembered, ..Options::spool(u64::MAX) }
 }
 
 fn below(chance: &mut u64, limit: u64) -> u64 {
@@ -352,6 +346,39 @@ fn what_was_set_aside_pushes_nothing_out_and_stops_nothing() {
     assert_eq!(opened.journal.stats().bytes, (bases.len() as u64 - 3) * SEGMENT_BYTES);
     // Three more fit below the limit than if it counted.
     append(&mut opened, 500..650, &mut Records::new());
+}
+
+#[test]
+fn a_lost_segment_is_told_from_those_that_retention_deleted() {
+    for wounds in 0..3 {
+        let (disk, _, end) = written(3, 600);
+        let bases: Vec<u64> = disk.list().unwrap().iter().map(|file| file.base).collect();
+        // Set aside, at the beginning.
+        for base in &bases[..wounds] {
+            assert!(disk.flip_byte(*base, 5000, 1));
+        }
+        let retention = Some(Retention { bytes: 4 * SEGMENT_BYTES, age_ms: None });
+        let (mut opened, _) = open(&disk, Options { retention, ..options(end) });
+        assert!(opened.preparer.retain_once(0).unwrap().len() > 2);
+        let left: Vec<u64> = disk.list().unwrap().iter().map(|file| file.base).collect();
+        assert_eq!(left[..wounds], bases[..wounds]);
+        let missing =
+            |damages: &[Damage]| damages.iter().filter(|damage| damage.what.contains("missing")).count();
+        let (opened, _) = open(&disk, options(end));
+        assert_eq!(missing(&opened.recovery.damages), 0, "{:?}", opened.recovery.damages);
+        assert!(disk.lose(left[wounds]));
+        assert_eq!(missing(&verify_reader(&Reader::over(disk.clone()).unwrap()).unwrap().damages), 1);
+        for opening in 0..2 {
+            let (opened, _) = open(&disk, options(end));
+            let damages = &opened.recovery.damages;
+            assert_eq!(
+                (missing(damages), covers(damages, left[wounds])),
+                (1, true),
+                "{opening}: {damages:?}"
+            );
+            assert!(!covers(damages, left[wounds] - 1), "{damages:?}");
+        }
+    }
 }
 
 #[test]

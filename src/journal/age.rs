@@ -8,8 +8,8 @@ use super::catalog::SegmentInfo;
 /// A stamp may be wrong in three ways, none of which makes a segment look older than it is for long:
 /// - ahead of now: it says nothing, and the segment is as old as the one behind it;
 /// - behind one before it: records are written in order, so a segment is not older than those before it;
-/// - behind, up to a gap of more than `age_ms` to what follows, which a long stop leaves, and a clock that began in 1970 and was set
-///   right: what lies before the gap counts as written at its end.
+/// - behind, up to a gap of more than `age_ms` to what follows, which a long stop leaves, and a clock that
+///   began in 1970 and was set right: what lies before the gap counts as written at its end.
 pub(crate) fn old_segments(segments: &[SegmentInfo], age_ms: u64, now_ms: u64) -> Vec<u64> {
     let keep_from_ms = now_ms.saturating_sub(age_ms);
     let mut written_by = vec![None; segments.len()];

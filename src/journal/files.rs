@@ -21,6 +21,7 @@ const LIVE: &str = "journal";
 const SET_ASIDE: &str = "damaged";
 const UNFINISHED: &str = "new";
 const MISSING: &str = "missing";
+const OLDEST: &str = "oldest";
 
 /// Why a journal's directory could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -231,6 +232,29 @@ impl Storage for FileStorage {
         self.directory.sync_all()
     }
 
+    fn oldest(&self) -> io::Result<Option<u64>> {
+        let position = |name| if let Name::Oldest(position) = name { Some(position) } else { None };
+        Ok(self.names()?.into_iter().filter_map(position).max())
+    }
+
+    fn set_oldest(&self, oldest: u64) -> io::Result<()> {
+        let name = Name::Oldest(oldest);
+        let before = self.oldest()?.map(Name::Oldest);
+        let noted = match &before {
+            Some(before) => self.rename(&before.to_string(), &name.to_string()),
+            None => {
+                let made = self.open_file(&name, OFlags::WRONLY | OFlags::CREATE);
+                made.and_then(|_| self.directory.sync_all())
+            }
+        };
+        match (noted, before) {
+            (Err(error), before) if is_without_room(&error) => {
+                before.map_or(Ok(()), |name| self.unlink(&name))
+            }
+            (noted, _) => noted,
+        }
+    }
+
     fn delete(&self, file: SegmentFile) -> io::Result<()> {
         self.forget_writer(file.base);
         self.unlink(&Name::of(file))?;
@@ -254,6 +278,10 @@ pub(super) fn name(file: SegmentFile) -> String {
     Name::of(file).to_string()
 }
 
+fn is_without_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 fn held(lock: Result<(), TryLockError>, directory: &Path) -> Result<(), DirectoryError> {
     lock.map_err(|error| match error {
         TryLockError::WouldBlock => DirectoryError::InUse(directory.to_owned()),
@@ -273,6 +301,8 @@ enum Name {
     Segment(u64, &'static str),
     /// An empty file: nothing is there of what stood at these positions.
     Missing(u64, u64),
+    /// An empty file: segments up to this position may have been deleted as old.
+    Oldest(u64),
 }
 
 impl Name {
@@ -287,6 +317,9 @@ impl Name {
             let (from, to) = stem.split_once('-')?;
             return Some(Self::Missing(position(from)?, position(to)?));
         }
+        if extension == OLDEST {
+            return position(stem).map(Self::Oldest);
+        }
         let kind = [LIVE, SET_ASIDE, UNFINISHED].into_iter().find(|kind| *kind == extension)?;
         Some(Self::Segment(position(stem)?, kind))
     }
@@ -296,6 +329,7 @@ impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Segment(base, kind) => write!(f, "{base:020}.{kind}"),
+            Self::Oldest(position) => write!(f, "{position:020}.{OLDEST}"),
             Self::Missing(from, to) => write!(f, "{from:020}-{to:020}.{MISSING}"),
         }
     }

@@ -141,6 +141,7 @@ pub(crate) fn recover<S: Storage>(
     let listing = |error| RecoveryError { base: 0, doing: "listing", error };
     let files = storage.list().map_err(listing)?;
     let noted = storage.missing().map_err(listing)?;
+    let oldest = storage.oldest().map_err(listing)?;
     let mut found = Vec::with_capacity(files.len());
     for file in files {
         let view =
@@ -152,7 +153,7 @@ pub(crate) fn recover<S: Storage>(
         segment.used |= known.remembered > segment.first();
     }
     let last_used = found.iter().rposition(|segment| segment.used);
-    let mut recovery = Recovery { storage, known, noted, on_record, result: Recovered::default() };
+    let mut recovery = Recovery { storage, known, noted, oldest, on_record, result: Recovered::default() };
     recovery.tell_of_noted();
     let mut has_live = false;
     for (place, segment) in found.iter().enumerate() {
@@ -176,6 +177,8 @@ struct Recovery<'a, S> {
     known: Known,
     /// Ranges that were noted as missing.
     noted: Vec<(u64, u64)>,
+    /// Up to where segments may have been deleted as old, if that is known.
+    oldest: Option<u64>,
     on_record: &'a mut dyn FnMut(RecordView<'_>),
     result: Recovered,
 }
@@ -190,18 +193,23 @@ impl<S: Storage> Recovery<'_, S> {
     /// Compares where a segment begins with where the one before it ended. `false`: it overlaps and can't be used.
     fn continues(&mut self, segment: &Found<S::View>, has_live: bool) -> Result<bool, RecoveryError> {
         let base = segment.file.base;
-        let Some(last) = self.result.entries.last() else { return Ok(true) };
-        let expected = last.next_base;
-        let is_double = base < expected || base == last.file.base;
-        if is_double {
+        let last = self.result.entries.last().map(|last| (last.file.base, last.next_base));
+        if let Some((_, expected)) = last.filter(|(before, expected)| base < *expected || base == *before) {
             let hole = Hole { from: base, to: expected };
             self.damage(hole, "a segment begins inside the one before it");
-        } else if base > expected && has_live {
-            // Retention deletes the oldest and passes over what was set aside: only behind a segment that it
-            // would have deleted first is a gap a loss.
-            self.miss(Hole { from: expected, to: base })?;
+            return Ok(false);
         }
-        Ok(!is_double)
+        // Retention deletes the oldest and passes over what was set aside. Where it is not known how far that
+        // went, only a gap behind a segment that it would have deleted first is surely a loss.
+        let from = match (last, self.oldest) {
+            (last, Some(oldest)) => last.map_or(oldest, |(_, expected)| expected.max(oldest)),
+            (Some((_, expected)), None) if has_live => expected,
+            (_, None) => base,
+        };
+        if base > from {
+            self.miss(Hole { from, to: base })?;
+        }
+        Ok(true)
     }
 
     /// Tells of positions of which nothing is there, and notes them for later openings.
@@ -221,6 +229,7 @@ impl<S: Storage> Recovery<'_, S> {
     fn finish(&mut self) -> Result<(), RecoveryError> {
         let Known { remembered, .. } = self.known;
         let reach = self.result.entries.last().map_or(0, |entry| entry.next_base);
+        let reach = reach.max(self.oldest.unwrap_or(0));
         if remembered > reach {
             self.miss(Hole { from: reach, to: remembered })?;
         }
@@ -235,7 +244,13 @@ impl<S: Storage> Recovery<'_, S> {
         let end = filled.map(|entry| entry.end).max().unwrap_or(0);
         let begins_next = next.is_some_and(|next| (next.base..=next.first()).contains(&remembered));
         self.result.end = if remembered > end && !begins_next { end } else { self.result.durable };
-        Ok(())
+        if self.oldest.is_some() || self.known.read_only {
+            return Ok(());
+        }
+        let first = self.result.entries.iter().find(|entry| entry.state != SegmentState::SetAside);
+        let oldest = first.map_or(self.result.lowest_next, |entry| entry.file.base);
+        let noting = |error| RecoveryError { base: oldest, doing: "noting where the journal begins", error };
+        self.storage.set_oldest(oldest).map_err(noting)
     }
 
     fn take(&mut self, segment: &Found<S::View>, used: bool, all_durable: bool) -> Result<(), RecoveryError> {

@@ -41,6 +41,7 @@ struct Disk {
     /// By base, then whether set aside.
     files: BTreeMap<(u64, bool), Sectors>,
     missing: Vec<(u64, u64)>,
+    oldest: Option<u64>,
     random: u64,
     capacity_bytes: u64,
     /// Syncs answer ok and do nothing: the control that must lose data.
@@ -64,6 +65,7 @@ impl LossyDisk {
         let disk = Disk {
             files: BTreeMap::new(),
             missing: Vec::new(),
+            oldest: None,
             random: seed,
             capacity_bytes,
             lies: false,
@@ -276,6 +278,15 @@ impl Storage for LossyDisk {
         let missing = &mut disk.up()?.missing;
         missing.push((from, to));
         missing.sort_unstable();
+        Ok(())
+    }
+
+    fn oldest(&self) -> io::Result<Option<u64>> {
+        Ok(self.disk.lock().up()?.oldest)
+    }
+
+    fn set_oldest(&self, oldest: u64) -> io::Result<()> {
+        self.disk.lock().up()?.oldest = Some(oldest);
         Ok(())
     }
 

@@ -78,6 +78,19 @@ pub trait Storage: Send + Sync + 'static {
     /// Whatever the medium answers.
     fn note_missing(&self, from: u64, to: u64) -> io::Result<()>;
 
+    /// The position up to which segments may have been deleted as old. `None`: it is not known.
+    ///
+    /// # Errors
+    /// Whatever the medium answers.
+    fn oldest(&self) -> io::Result<Option<u64>>;
+
+    /// Notes that position, before anything up to it is deleted. Without room for the note nothing is known
+    /// from then on: deleting is what makes room.
+    ///
+    /// # Errors
+    /// Whatever else the medium answers.
+    fn set_oldest(&self, oldest: u64) -> io::Result<()>;
+
     /// Deletes a segment.
     ///
     /// # Errors

@@ -65,6 +65,15 @@ impl Storage for Killed<FileStorage> {
         self.0.note_missing(from, to)
     }
 
+    fn oldest(&self) -> io::Result<Option<u64>> {
+        self.0.oldest()
+    }
+
+    fn set_oldest(&self, oldest: u64) -> io::Result<()> {
+        self.1.step()?;
+        self.0.set_oldest(oldest)
+    }
+
     fn delete(&self, file: SegmentFile) -> io::Result<()> {
         self.1.step()?;
         self.0.delete(file)
