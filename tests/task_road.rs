@@ -5,9 +5,13 @@
 mod agent_support;
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use agent_support::{Running, Site, error_of, eventually, free_udp_port};
 use serde_json::Value;
+
+/// How long a device may take to answer on its link before it is sent a datagram as well.
+const LINK_ANSWER: Duration = Duration::from_secs(2);
 
 /// A server and a device whose agent offers the task `work` of the shop: a script, whose argument is the directory of the test.
 struct House {
@@ -127,13 +131,20 @@ fn a_device_whose_link_stays_is_asked_on_it() {
     let is_connected = || house.site.ctl_json(&["device", "show", "till"])["presence"] == "connected";
     eventually("its link stays", is_connected);
     let sent = || house.site.ctl_json(&["status"])["datagrams"]["sent"].as_u64().unwrap();
-    let before = sent();
     house.go_on();
-    for _ in 0..3 {
+    let (mut rounds, mut without_datagram) = (0, 0);
+    while without_datagram < 3 {
+        let (before, began) = (sent(), Instant::now());
         let task = house.create(&[]);
         house.wait_for_state(&task, "succeeded");
+        rounds += 1;
+        let is_without = sent() == before;
+        // One that answers late, as on a busy machine, is sent a datagram as well.
+        assert!(is_without || began.elapsed() >= LINK_ANSWER, "a datagram, though the link was asked");
+        without_datagram += usize::from(is_without);
+        assert!(rounds < 30, "its link was never enough");
     }
-    assert_eq!((sent(), house.times_begun(), is_connected()), (before, 3, true), "no datagram was needed");
+    assert_eq!((house.times_begun(), is_connected()), (rounds, true));
 }
 
 #[test]
@@ -155,16 +166,17 @@ fn a_run_survives_a_killed_server_and_a_killed_agent_and_is_executed_once() {
 #[test]
 fn what_ends_while_the_server_is_away_is_told_when_it_is_back() {
     let house = House::new(PATIENT, "");
-    let (server, _agent) = house.start();
+    let (server, agent) = house.start();
     let task = house.create(&[]);
     house.wait_for_state(&task, "running");
     server.kill();
     house.go_on();
     eventually("the device knows the end", || house.site.status()["runs"][0]["stage"] != "running");
+    // It would tell the server as soon as that is back, perhaps before this asks.
+    agent.pause();
     let _server = house.site.server();
-    // The device may have told it before this asks.
-    let state = house.run(&task)["state"].clone();
-    assert!(state == "running" || state == "succeeded", "nothing is made up: {state}");
+    assert_eq!(house.run(&task)["state"], "running", "nothing is made up");
+    agent.go_on();
     house.wait_for_state(&task, "succeeded");
     assert_eq!(house.times_begun(), 1);
 }

@@ -54,6 +54,16 @@ impl Running {
         self.0.wait().unwrap();
     }
 
+    /// SIGSTOP
+    pub(crate) fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// SIGCONT
+    pub(crate) fn go_on(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
     /// SIGHUP
     pub(crate) fn hang_up(&self) {
         self.signal(rustix::process::Signal::HUP);
