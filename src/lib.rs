@@ -29,7 +29,7 @@ pub mod machine;
 pub mod manual;
 #[cfg(feature = "server")]
 pub mod memory;
-#[cfg(any(feature = "server", feature = "agent"))]
+#[cfg(any(feature = "server", feature = "agent", feature = "ctl"))]
 pub mod paths;
 pub mod reactor;
 pub mod record_layer;

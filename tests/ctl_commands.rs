@@ -239,6 +239,12 @@ fn status_tells_everything_in_both_ways() {
 fn no_server_is_said_in_one_line_with_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let socket = format!("unix:{}", directory.path().join("none.sock").display());
+    let long = format!("unix:/{}", "s".repeat(120));
+    let ran = ctl(&long, &["status"]);
+    assert_eq!(ran.code, 2);
+    for piece in ["MUSTER_SERVER: the", "121 bytes, at most 107 are possible (unix(7))"] {
+        assert!(ran.err.contains(piece), "no '{piece}': {}", ran.err);
+    }
     let ran = ctl(&socket, &["status"]);
     assert_eq!((ran.code, ran.out.as_str(), ran.err.lines().count()), (1, "", 1));
     assert!(ran.err.contains(&socket) && ran.err.contains("start one with 'musterd'"), "{}", ran.err);

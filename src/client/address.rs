@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::paths::SOCKET_PATH_BYTES_MAX;
+
 /// The environment variable that names the server when `--server` doesn't.
 pub const SERVER_VARIABLE: &str = "MUSTER_SERVER";
 
@@ -34,6 +36,10 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix("unix:") {
+            Some(path) if path.len() > SOCKET_PATH_BYTES_MAX => Err(format!(
+                "the socket's path has {} bytes, at most {SOCKET_PATH_BYTES_MAX} are possible (unix(7)): name it by a shorter one",
+                path.len()
+            )),
             Some(path) if !path.is_empty() => Ok(Self { socket: PathBuf::from(path) }),
             _ => Err(format!("'{text}' is not a server: write unix:PATH, such as unix:{DEFAULT_SOCKET}")),
         }
@@ -49,6 +55,14 @@ mod tests {
         let address: Address = "unix:/run/muster/admin.sock".parse().unwrap();
         assert_eq!(address.socket, PathBuf::from("/run/muster/admin.sock"));
         assert_eq!(address.to_string(), "unix:/run/muster/admin.sock");
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_for_a_socket_is_said_with_the_limit() {
+        let address = |bytes: usize| format!("unix:/{}", "s".repeat(bytes - 1)).parse::<Address>();
+        assert_eq!(address(SOCKET_PATH_BYTES_MAX).map(|address| address.socket.as_os_str().len()), Ok(107));
+        let said = address(SOCKET_PATH_BYTES_MAX + 1).unwrap_err();
+        assert!(said.contains("108 bytes, at most 107 are possible (unix(7))"), "{said}");
     }
 
     #[test]

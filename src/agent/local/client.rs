@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::protocol::Status;
+use crate::paths::{PathProblem, check_socket_length};
 
 /// Longest answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
@@ -24,6 +25,9 @@ pub enum LocalError {
         /// What it said.
         source: io::Error,
     },
+    /// No socket can be there.
+    #[error(transparent)]
+    Path(#[from] PathProblem),
     /// The agent refused.
     #[error("{0}")]
     Refused(String),
@@ -43,8 +47,9 @@ impl LocalClient {
     /// Connects to the agent whose socket is at `path`; each answer may take `timeout`.
     ///
     /// # Errors
-    /// When no agent listens there, or the system refuses.
+    /// When no agent listens there, the path is too long for a socket, or the system refuses.
     pub fn connect(path: &Path, timeout: Duration) -> Result<Self, LocalError> {
+        check_socket_length("[socket] path, or --data", path, path)?;
         let wrap = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 LocalError::NotRunning(path.to_owned())

@@ -171,3 +171,13 @@ fn one_client_too_many_is_told_so() {
     assert!(read_line(&mut stream).contains("no more are allowed"));
     assert_eq!(connected.len(), fixture.clients.len());
 }
+
+#[test]
+fn a_path_that_is_too_long_for_a_socket_is_said_with_the_setting() {
+    let path = std::path::Path::new("/").join("s".repeat(120));
+    let said = super::client::LocalClient::connect(&path, Duration::from_secs(1)).unwrap_err().to_string();
+    assert!(
+        said.starts_with("[socket] path, or --data: /ss") && said.contains("121 bytes, 107 are allowed"),
+        "{said}"
+    );
+}
