@@ -24,7 +24,7 @@
 //! | what | meanwhile | then |
 //! |---|---|---|
 //! | segments of the event log (`retention_age`) | none is deleted for its age; `retention_size` goes on | by the new time |
-//! | numbers of the day before ([statistics](super::status)) | none is forgotten | by the new time |
+//! | numbers of the day before ([statistics](super::status)) | none is forgotten | by the new time; those of a time that turns out to be ahead go, but for the last of each |
 //! | join tokens | live on as if there had been no step | are over by the new time |
 //! | runs of [tasks](super::tasks) | none expires or is given up | see there |
 //! | keys of session tickets | none is replaced | by the new time |
@@ -59,9 +59,11 @@
 //!
 //! They stay as they are: an event shows when the server's clock said that it came. They do no harm:
 //!
-//! - `event list --since` looks at every segment whose own summary says that it may hold such a record, and passes over single records.
-//! - A segment's age comes from its stamps and from those around it. A stamp of the future says nothing; records are no older than those before them;
-//!   and before a gap that is longer than `retention_age` (a long stop, or a clock that began in 1970) they count as written at its end.
+//! - `event list --since` looks at every segment whose own summary says that it may hold such a record, and
+//!   passes over single records.
+//! - A segment's age comes from its stamps and from those around it. A stamp of the future says nothing; records
+//!   are no older than those before them; and before a gap that is longer than `retention_age` (a long stop, or a
+//!   clock that began in 1970) they count as written at its end.
 //!   So events are rather kept too long than too short.
 //!
 //! # Devices

@@ -98,6 +98,10 @@ fn take(
 ) -> Result<(), StoreError> {
     let number = device::number_of(connection, device)?;
     if now.may_expire {
+        // Reported while the clock was ahead: from now on it counts as of now, and goes in a day.
+        connection
+            .prepare_cached("UPDATE statistics SET at = ?2 WHERE device = ?1 AND at > ?2")?
+            .execute([number, time_to_sql(now.wall)])?;
         let old = WallTime(now.wall.0.saturating_sub(KEPT_MILLISECONDS));
         connection
             .prepare_cached("DELETE FROM statistics WHERE device = ?1 AND at < ?2")?

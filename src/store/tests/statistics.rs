@@ -138,6 +138,19 @@ fn a_clock_that_is_doubted_takes_no_numbers_away() {
 }
 
 #[test]
+fn what_was_reported_last_while_the_clock_was_ahead_goes_a_day_after_it_was_set_right() {
+    let fleet = Fleet::new(1);
+    let both = || vec![entry("nginx", "a", "", 1.0), entry("redis", "b", "", 2.0)];
+    report(&fleet, after(200 * 24 * 60), both());
+    for (minutes, applications) in [(10, 2), (23 * 60, 2), (25 * 60, 1)] {
+        report(&fleet, after(minutes), vec![entry("nginx", "a", "", 3.0)]);
+        let statistics = shown(&fleet);
+        assert_eq!(statistics.len(), applications, "after {minutes} minutes");
+        assert!(statistics.iter().all(|application| application.at <= after(minutes)), "{statistics:?}");
+    }
+}
+
+#[test]
 fn a_device_that_is_gone_loses_its_numbers_and_cant_bring_any() {
     let fleet = Fleet::new(1);
     report(&fleet, BEGIN, vec![entry("nginx", "a", "", 1.0)]);
