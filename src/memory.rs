@@ -1,4 +1,4 @@
-//! Floor 2: the memory of the whole process. What is called here concerns everything in it, so that only the
+//! Layer 2: the memory of the whole process. What is called here concerns everything in it, so that only the
 //! program's owner may decide about it. One of two files with `unsafe`: the C library has calls that nothing
 //! wraps.
 

@@ -258,14 +258,20 @@ fn check_stored(data: &Path, devices: &[Device], acknowledged: &[u64]) {
     }
 }
 
+/// A server on `data` below the directory, with devices that have brought 500 events at least and go on.
+fn loaded(directory: &Path) -> (Server, Vec<Device>, Load) {
+    let server = Server::start(directory, &directory.join("data"), "");
+    let devices = server.enrol();
+    let load = Load::start(server.address, &devices);
+    load.wait_for_more(500);
+    (server, devices, load)
+}
+
 #[test]
 fn a_backup_under_load_is_whole_and_is_served_elsewhere() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let server = Server::start(directory.path(), &at("data"), "");
-    let devices = server.enrol();
-    let load = Load::start(server.address, &devices);
-    load.wait_for_more(500);
+    let (server, devices, load) = loaded(directory.path());
     let before = load.acknowledged();
     let said = succeed(&mut backup(&at("backup.tar"), &at("data")));
     assert!(said.contains("of a running server") && said.contains("4 devices"), "{said}");
@@ -332,10 +338,7 @@ fn kill_in_the_middle(child: &mut Child, is_at_it: impl Fn() -> bool) -> bool {
 fn kills_in_the_middle_leave_the_old_backup_or_none() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let mut server = Server::start(directory.path(), &at("data"), "");
-    let devices = server.enrol();
-    let load = Load::start(server.address, &devices);
-    load.wait_for_more(500);
+    let (mut server, _, load) = loaded(directory.path());
     succeed(&mut backup(&at("backup.tar"), &at("data")));
     let old = std::fs::read(at("backup.tar")).unwrap();
 
@@ -391,10 +394,7 @@ fn kills_in_the_middle_leave_the_old_backup_or_none() {
 fn a_half_restored_directory_is_no_server() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let server = Server::start(directory.path(), &at("data"), "");
-    let devices = server.enrol();
-    let load = Load::start(server.address, &devices);
-    load.wait_for_more(500);
+    let (server, devices, load) = loaded(directory.path());
     succeed(&mut backup(&at("backup.tar"), &at("data")));
     load.end();
     server.kill();

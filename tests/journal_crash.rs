@@ -14,14 +14,7 @@ const RUNS: u64 = 3_000;
 const SEGMENT_BYTES: u64 = 64 * 1024;
 
 fn options() -> Options {
-    Options {
-        segment_bytes: SEGMENT_BYTES,
-        window_bytes: 32 * 1024,
-        retention: None,
-        limit_bytes: None,
-        keep_free_bytes: 0,
-        remembered: Position(0),
-    }
+    Options { segment_bytes: SEGMENT_BYTES, limit_bytes: None, ..Options::spool(u64::MAX) }
 }
 
 fn seeds() -> Vec<u64> {

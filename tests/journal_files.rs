@@ -9,14 +9,7 @@ use muster::journal::{
 };
 
 fn small() -> Options {
-    Options {
-        segment_bytes: 64 * 1024,
-        window_bytes: 32 * 1024,
-        retention: None,
-        limit_bytes: None,
-        keep_free_bytes: 0,
-        remembered: Position(0),
-    }
+    Options { segment_bytes: 64 * 1024, limit_bytes: None, ..Options::spool(u64::MAX) }
 }
 
 fn record(sequence: u64, payload: &[u8]) -> Record<'_> {

@@ -18,14 +18,7 @@ const CHILD_DIRECTORY: &str = "MUSTER_JOURNAL_CHILD";
 const KILLS: u64 = 12;
 
 fn options() -> Options {
-    Options {
-        segment_bytes: 128 * 1024,
-        window_bytes: 32 * 1024,
-        retention: None,
-        limit_bytes: None,
-        keep_free_bytes: 0,
-        remembered: Position(0),
-    }
+    Options { segment_bytes: 128 * 1024, limit_bytes: None, ..Options::spool(u64::MAX) }
 }
 
 fn payload(sequence: u64) -> Vec<u8> {

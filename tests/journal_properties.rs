@@ -11,14 +11,7 @@ use proptest::prelude::*;
 const SEGMENT_BYTES: u64 = 64 * 1024;
 
 fn options() -> Options {
-    Options {
-        segment_bytes: SEGMENT_BYTES,
-        window_bytes: 32 * 1024,
-        retention: None,
-        limit_bytes: None,
-        keep_free_bytes: 0,
-        remembered: Position(0),
-    }
+    Options { segment_bytes: SEGMENT_BYTES, limit_bytes: None, ..Options::spool(u64::MAX) }
 }
 
 /// Opens and reads whatever is on a disk, in every way there is.

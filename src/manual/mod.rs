@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`architecture`] | whoever changes muster: floors, threads, roads |
 //! | [`delivery`] | whoever relies on an event arriving: what is promised, and how it is kept |
-//! | [`clocks`] | whoever asks what a wrong clock does |
+//! | [`clocks`] | what a wrong clock does |
 //! | [`applications`] | whoever manages an application: its file on the device, settings, drift, statistics |
 //! | [`density`] | whoever asks where the memory is: a link without its library, tables that grow by a piece |
 //! | [`load`] | whoever sizes a server: `muster-load`, and what its figures mean |

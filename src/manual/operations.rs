@@ -79,7 +79,8 @@
 //! record, and gives everything to the owner of the directory. Until all of it is there no server starts on
 //! it. It draws a new server epoch, and says what is to be expected:
 //!
-//! - Devices come by themselves: certificate and keys are the same. Nobody has to enrol again but those that enrolled after the backup.
+//! - Devices come by themselves: certificate and keys are the same. Nobody has to enrol again but those that
+//!   enrolled after the backup.
 //! - Sections that differ are brought over whole once.
 //! - Devices send the events again that they still have and the server has not ([`delivery`](super::delivery)). What was acknowledged after the
 //!   backup and is no longer on a device is gone.

@@ -93,7 +93,7 @@ pub(super) fn start(
     failures: Failures,
 ) -> Result<(Threads<FileStorage>, watch::Receiver<u64>), ServerError> {
     let (durable, durable_seen) = watch::channel(durable_now.0);
-    // Gone with a failure: whoever waits for a position would wait for ever.
+    // Gone with a failure: a position that is waited for would never come.
     let durable = Mutex::new(Some(durable));
     let threads = Threads::spawn("journal", flusher, preparer, move |notice| match notice {
         Notice::Durable(position) => {

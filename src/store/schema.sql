@@ -304,7 +304,8 @@ CREATE TABLE status_reasons (
 ) STRICT;
 CREATE INDEX status_reasons_by_status ON status_reasons (status);
 
--- What the keys of session tickets are derived from, together with the secret in identity/: whoever reads this file alone can't make a ticket.
+-- What the keys of session tickets are derived from, together with the secret in identity/: this file alone
+-- is not enough to make one.
 CREATE TABLE ticket_seeds (
     number INTEGER PRIMARY KEY, -- in the order in which they were made
     name BLOB NOT NULL UNIQUE, -- 16 bytes that the tickets begin with
