@@ -209,6 +209,21 @@ fn rustls_rule(source: &Source) -> Vec<String> {
         .collect()
 }
 
+/// The agent reads files that less privileged users may have put there: all of them through one opener, which neither
+/// waits for a FIFO nor reads without a limit.
+fn opener_rule(source: &Source) -> Vec<String> {
+    const OPENER: &str = "src/agent/open.rs";
+    if !source.path.starts_with("src/agent/") || source.path == OPENER || source.path.ends_with("tests.rs") {
+        return Vec::new();
+    }
+    let shipped = source.code().take_while(|(_, line)| !line.contains("#[cfg(test)]"));
+    let words = ["File::open(", "fs::read(", "fs::read_to_string("];
+    shipped
+        .filter(|(_, line)| words.iter().any(|word| names(line, word)))
+        .map(|(number, _)| source.wrong(number, &format!("files are opened by {OPENER}")))
+        .collect()
+}
+
 fn length_rule(source: &Source) -> Vec<String> {
     let lines = source.text.lines().count();
     let why = format!("{lines} lines, at most {FILE_LINES_MAX} are allowed: split it by responsibility");
@@ -323,6 +338,15 @@ fn only_the_channel_knows_the_tls_library() {
     assert_eq!(planted("src/agent/run.rs", "    let x = rustls::ClientConfig::builder();"), 1);
     assert_eq!(planted("src/reactor/channel.rs", "use rustls::ServerConnection;"), 0);
     hold(&["src"], rustls_rule);
+}
+
+#[test]
+fn the_agent_opens_files_in_one_way() {
+    let planted = |path: &str, text: &str| opener_rule(&Source::planted(path, text)).len();
+    assert_eq!(planted("src/agent/x.rs", "    let file = File::open(path)?;\n    std::fs::read(path)?;"), 2);
+    assert_eq!(planted("src/agent/x.rs", "fs::read_dir(path)?;\n#[cfg(test)]\nmod tests { fs::read(x) }"), 0);
+    assert_eq!(planted("src/server/x.rs", "File::open(path)?;"), 0);
+    hold(&["src"], opener_rule);
 }
 
 #[test]

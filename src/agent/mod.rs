@@ -15,6 +15,7 @@ pub mod link;
 pub mod local;
 pub mod managed;
 pub mod moving;
+pub mod open;
 pub mod process;
 pub mod run;
 pub mod sealed;

@@ -4,12 +4,13 @@
 //! renamed over it (rename(2)): a reader finds the old one or the new one.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use minicbor::{Decode, Encode};
 
+use super::open;
 use super::slots::{self, sync_directory};
 
 /// What a file holds.
@@ -64,12 +65,11 @@ pub fn write_loosely(path: &Path, content: &impl Encode<()>) -> io::Result<()> {
 /// # Errors
 /// When the system refuses for another reason than that it is not there.
 pub fn read<T: for<'a> Decode<'a, ()>>(path: &Path, bytes_max: u64) -> io::Result<Content<T>> {
-    let mut bytes = Vec::new();
-    match File::open(path).and_then(|file| file.take(bytes_max).read_to_end(&mut bytes)) {
-        Ok(_) => {}
+    let bytes = match open::beginning(path, bytes_max) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::Absent),
         Err(error) => return Err(error),
-    }
+    };
     let content = slots::decode(&bytes).and_then(|slot| minicbor::decode(&slot.content).ok());
     Ok(content.map_or(Content::Torn, Content::Whole))
 }

@@ -15,11 +15,13 @@
 //! higher generation.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+
+use super::open;
 
 const MAGIC: &[u8; 8] = b"muster\0\x01";
 const HEADER_BYTES: usize = 20;
@@ -139,9 +141,8 @@ impl Slots {
     fn load(&self, slot: &str) -> Result<Option<Option<Slot>>, SlotError> {
         let path = self.path(slot);
         let limit = (HEADER_BYTES + SLOT_CONTENT_BYTES_MAX + SHA256_OUTPUT_LEN) as u64;
-        let mut bytes = Vec::new();
-        match File::open(&path).and_then(|file| file.take(limit).read_to_end(&mut bytes)) {
-            Ok(_) => Ok(Some(decode(&bytes))),
+        match open::beginning(&path, limit) {
+            Ok(bytes) => Ok(Some(decode(&bytes))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(SlotError::Io { path, source }),
         }
@@ -153,7 +154,7 @@ impl Slots {
 /// # Errors
 /// When the system refuses.
 pub fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+    open::directory(directory)?.sync_all()
 }
 
 fn newest(slots: [Option<Slot>; 2]) -> Option<(usize, Slot)> {

@@ -1,10 +1,11 @@
 //! TOML files that people write: a wrong one is answered with the line, the key and what is allowed, in one line.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+
+use super::open;
 
 /// Largest configuration file, in bytes: what is larger was not written by hand for us.
 pub const TOML_BYTES_MAX: u64 = 256 * 1024;
@@ -40,15 +41,7 @@ pub enum TomlError {
 /// When it can't be read, or does not say what `T` asks for.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, TomlError> {
     let wrap = |source| TomlError::Io { path: path.to_owned(), source };
-    let mut text = String::new();
-    File::open(path)
-        .and_then(|file| file.take(TOML_BYTES_MAX + 1).read_to_string(&mut text))
-        .map_err(wrap)?;
-    if text.len() as u64 > TOML_BYTES_MAX {
-        let message = format!("more than {TOML_BYTES_MAX} bytes");
-        return Err(wrap(io::Error::new(io::ErrorKind::InvalidData, message)));
-    }
-    parse(&text, path)
+    parse(&open::text(path, TOML_BYTES_MAX).map_err(wrap)?, path)
 }
 
 /// Decodes a text, which is said to be from `path`.

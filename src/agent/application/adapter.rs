@@ -20,7 +20,7 @@ const QUESTION_SECONDS_MAX: u64 = 60;
 const SETTINGS_SECONDS_DEFAULT: u64 = 30;
 
 /// And at most, in seconds: settings of others wait for it.
-const SETTINGS_SECONDS_MAX: u64 = 600;
+pub const SETTINGS_SECONDS_MAX: u64 = 600;
 
 /// A program, its arguments, and how long it may take.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,12 +1,12 @@
 //! Whether a managed application does its work.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use super::definition::{Definition, Probe};
 use super::version;
+use crate::agent::open;
 use crate::agent::process::{self, ProcessError};
 use crate::wire::bounded::clip;
 use crate::wire::inventory::Application;
@@ -23,6 +23,9 @@ const SYSTEMCTL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most that a check may say, in bytes.
 const OUTPUT_BYTES_MAX: usize = 16 * 1024;
 
+/// Most of a pid file that is read, in bytes.
+const PID_BYTES_MAX: u64 = 32;
+
 /// What was seen of one application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
@@ -35,7 +38,8 @@ pub struct Observed {
 }
 
 impl Observed {
-    fn new(condition: Condition, detail: impl Into<String>) -> Self {
+    /// One of which the version is not known.
+    pub fn new(condition: Condition, detail: impl Into<String>) -> Self {
         let detail = clip(&detail.into(), TEXT_BYTES_MAX).to_owned();
         Self { condition, detail, version: None }
     }
@@ -81,14 +85,13 @@ pub(super) fn judge_unit(properties: &str) -> Observed {
 
 /// The file holds the number of a process, and that process is there.
 fn pid_file(path: &Path) -> Observed {
-    let mut text = String::new();
-    match File::open(path).and_then(|file| file.take(32).read_to_string(&mut text)) {
-        Ok(_) => {}
+    let text = match open::beginning(path, PID_BYTES_MAX) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Observed::new(Condition::Stopped, format!("{} is not there", path.display()));
         }
         Err(error) => return Observed::new(Condition::Unknown, format!("{}: {error}", path.display())),
-    }
+    };
     let process =
         text.trim().parse().ok().filter(|number| *number > 0).and_then(rustix::process::Pid::from_raw);
     let Some(process) = process else {

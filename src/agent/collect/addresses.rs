@@ -3,12 +3,12 @@
 //! On Linux they are in `/proc/net/fib_trie` and `/proc/net/if_inet6`, which any user may read. Elsewhere the system is asked
 //! which address it would speak from: that is one address and not all, but it is the one that counts.
 
-use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::Path;
 
 use super::lines::each_line;
+use crate::agent::open;
 use crate::wire::limits::HOST_ADDRESSES_MAX;
 
 /// Most of either file that is read, in bytes. A router that carries the internet's routes has more; its own addresses may
@@ -19,7 +19,7 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 #[must_use]
 pub fn collect(root: &Path) -> Vec<String> {
     let open =
-        |file: &str| File::open(root.join(file)).ok().map(|file| BufReader::new(file.take(FILE_BYTES_MAX)));
+        |file: &str| open::file(&root.join(file)).ok().map(|file| BufReader::new(file.take(FILE_BYTES_MAX)));
     let mut found: Vec<IpAddr> = Vec::new();
     let (fib_trie, if_inet6) = (open("proc/net/fib_trie"), open("proc/net/if_inet6"));
     if fib_trie.is_none() && if_inet6.is_none() {

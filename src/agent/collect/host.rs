@@ -1,11 +1,11 @@
 //! Host facts: what the host says of itself.
 
-use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::path::Path;
 
 use super::lines::each_line;
 use super::{addresses, clipped};
+use crate::agent::open;
 use crate::wire::section::HostFacts;
 
 /// Collects the host facts. Quick: a few small files and uname(2).
@@ -14,7 +14,7 @@ pub fn collect(root: &Path) -> HostFacts {
     let mut facts = HostFacts::default();
     let release = ["etc/os-release", "usr/lib/os-release"]
         .iter()
-        .find_map(|file| File::open(root.join(file)).ok())
+        .find_map(|file| open::file(&root.join(file)).ok())
         .map(|file| os_release(BufReader::new(file.take(OS_RELEASE_BYTES_MAX))))
         .unwrap_or_default();
     facts.os_id = release.id;
@@ -87,10 +87,6 @@ fn unquoted(value: &str) -> String {
 /// The id of this boot, random(4); empty when the system tells none.
 #[must_use]
 pub fn boot_id(root: &Path) -> String {
-    let mut text = String::new();
-    let file = File::open(root.join("proc/sys/kernel/random/boot_id"));
-    match file.and_then(|file| file.take(64).read_to_string(&mut text)) {
-        Ok(_) => clipped(text.trim()),
-        Err(_) => String::new(),
-    }
+    let text = open::text(&root.join("proc/sys/kernel/random/boot_id"), 64);
+    text.map(|text| clipped(text.trim())).unwrap_or_default()
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use super::{apk, dpkg, rpm};
+use crate::agent::open;
 use crate::agent::settings::CollectSettings;
 use crate::wire::inventory::Application;
 use crate::wire::limits::INVENTORY_ENTRIES_MAX;
@@ -77,7 +78,7 @@ pub fn collect(settings: &CollectSettings) -> Collected {
         if !file.exists() {
             return Ok(Vec::new());
         }
-        File::open(&file)
+        open::file(&file)
             .and_then(|open| parse(BufReader::new(open)))
             .map_err(|error| format!("{}: {error}", file.display()))
     };

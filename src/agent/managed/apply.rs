@@ -1,12 +1,14 @@
 //! Putting settings in place, step by step, so that whenever it ends the file is the old one or the new one, whole.
 
+use std::io;
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::file::{self, Staged};
-use super::journal::{Journal, Phase, recover};
-use super::work::Apply;
+use super::journal::{Journal, Phase, Undone, recover};
+use super::place::Held;
+use super::work::{Apply, Failure, Placed};
 use crate::agent::application::{Program, render};
 use crate::agent::process;
 use crate::agent::sealed;
@@ -56,19 +58,19 @@ impl Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stop {
     /// The settings are not in place, and here is why.
-    Failed(String),
+    Failed(Failure),
     /// It ended as a killed agent does, with everything as it was at that moment.
     Interrupted,
 }
 
 impl From<String> for Stop {
     fn from(reason: String) -> Self {
-        Self::Failed(reason)
+        Self::Failed(reason.into())
     }
 }
 
-/// Puts settings in place, and returns the digest of the file. `is_over`: whether the agent ends behind this step; only tests say so.
-pub(super) fn apply(job: &Apply, is_over: &dyn Fn(Step) -> bool) -> Result<Digest, Stop> {
+/// Puts settings in place. `is_over`: whether the agent ends behind this step; only tests say so.
+pub(super) fn apply(job: &Apply, is_over: &dyn Fn(Step) -> bool) -> Result<Placed, Stop> {
     let at = |step| if is_over(step) { Err(Stop::Interrupted) } else { Ok(()) };
     recover(&job.journal)?;
     let place = &job.place;
@@ -79,10 +81,12 @@ pub(super) fn apply(job: &Apply, is_over: &dyn Fn(Step) -> bool) -> Result<Diges
         .check(&settings)
         .map_err(|violation| violation.to_string())?;
     let text = render::render(&place.format, &settings)?;
-    let target = file::target(&place.file);
-    let named = |error: std::io::Error| format!("{}: {error}", target.display());
-    let before = file::read(&target).map_err(named)?;
-    let staged = Staged::new(&target, text.as_bytes(), place.mode, before.as_ref()).map_err(named)?;
+    let named_as = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+    let held = Held::find(&place.file).map_err(|error| named_as(&place.file, error))?;
+    let target = held.path();
+    let named = |error: io::Error| named_as(target, error);
+    let (before, names) = file::read(&held).map_err(named)?.unzip();
+    let staged = Staged::new(&held, text.as_bytes(), place.mode, before.as_ref()).map_err(named)?;
     if let Some(validate) = &place.validate {
         execute(validate, &staged.path)?;
     }
@@ -95,6 +99,8 @@ pub(super) fn apply(job: &Apply, is_over: &dyn Fn(Step) -> bool) -> Result<Diges
         before,
         rollback: place.rollback.as_ref().map(|program| program.arguments.clone()).unwrap_or_default(),
         timeout_seconds: place.rollback.as_ref().map_or(0, |program| program.timeout.as_secs()),
+        candidate: Some(text.clone().into_bytes()),
+        is_in_place: false,
     };
     let remember = |journal: &Journal| {
         journal.write(&job.journal).map_err(|error| format!("{}: {error}", job.journal.display()))
@@ -102,13 +108,32 @@ pub(super) fn apply(job: &Apply, is_over: &dyn Fn(Step) -> bool) -> Result<Diges
     remember(&journal)?;
     at(Step::Remembered)?;
     let undone = |journal: &Journal, reason: String| match journal.undo(&job.journal) {
-        Ok(()) => Stop::Failed(reason),
-        Err(also) => Stop::Failed(format!("{reason}; {also}")),
+        Ok(Undone::Restored) => Stop::Failed(reason.into()),
+        Ok(Undone::LeftAlone) => Stop::Failed(Failure { reason, is_changed: true }),
+        Err(also) => Stop::Failed(format!("{reason}; {also}").into()),
     };
-    staged.commit().map_err(|error| undone(&journal, named(error)))?;
+    let mut note = String::new();
+    match staged.commit() {
+        Ok(()) => {
+            if let Some(names @ 2..) = names {
+                note = format!(
+                    "the file before had {names} names (hard links): the others have the old content"
+                );
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            journal.is_in_place = true;
+            remember(&journal)
+                .map_err(|reason| undone(&Journal { is_in_place: false, ..journal.clone() }, reason))?;
+            file::overwrite(&held, text.as_bytes(), place.mode)
+                .map_err(|error| undone(&journal, named(error)))?;
+            note = "the file can't be replaced (a mount point), so it was written over".to_owned();
+        }
+        Err(error) => return Err(undone(&journal, named(error))),
+    }
     at(Step::Placed)?;
     if let Some(validate) = &place.validate_in_place {
-        execute(validate, &target).map_err(|reason| undone(&journal, reason))?;
+        execute(validate, target).map_err(|reason| undone(&journal, reason))?;
     }
     at(Step::ValidatedInPlace)?;
 
@@ -117,14 +142,14 @@ pub(super) fn apply(job: &Apply, is_over: &dyn Fn(Step) -> bool) -> Result<Diges
         .map_err(|reason| undone(&Journal { phase: Phase::Placing, ..journal.clone() }, reason))?;
     at(Step::AboutToApply)?;
     if let Some(program) = &place.apply
-        && let Err(reason) = execute(program, &target)
+        && let Err(reason) = execute(program, target)
     {
         at(Step::Refused)?;
         return Err(undone(&journal, reason));
     }
     at(Step::Told)?;
     sealed::remove(&job.journal).map_err(|error| format!("{}: {error}", job.journal.display()))?;
-    Ok(Digest::of_bytes(text.as_bytes()))
+    Ok(Placed { digest: Digest::of_bytes(text.as_bytes()), note })
 }
 
 /// Runs a command, with the file's path for `{file}`. When it does not end with code 0: why, in its own last words.

@@ -9,14 +9,17 @@
 //! An order is durable before the next sync names it. [`Managed`] decides what is to be done, a helper thread [does](work::work) it, one
 //! application at a time. Before a settings file is touched, its journal (`DATA/orders/*.journal`) holds what was there before; whenever the
 //! agent is killed, its next start finds the journal, puts the old file back, tells the application if it may have been told of the
-//! new one, and then begins anew.
+//! new one, and then begins anew. A file that somebody else changed meanwhile is left alone. Where a file can't be replaced, because it
+//! is a mount point, it is written over, and the journal tells what a crash left from what somebody else wrote.
 
 mod apply;
+mod attributes;
 pub mod declare;
 mod file;
 mod journal;
 pub mod kept;
 pub mod own;
+mod place;
 pub mod statistics;
 mod table;
 pub mod work;
@@ -24,5 +27,7 @@ pub mod work;
 pub use table::Managed;
 pub use work::{Outcome, Work};
 
+#[cfg(test)]
+mod neighbour_tests;
 #[cfg(test)]
 mod tests;

@@ -1,34 +1,28 @@
 //! Numbers: what applications say of their work, and what the agent says of the device.
 
-use std::fs::{self, File};
-use std::io::Read as _;
 use std::path::Path;
 
 use serde_json::Value;
 
 use crate::agent::application::check::AGENT_NAME;
 use crate::agent::application::{Definition, StatisticsSource};
-use crate::agent::process;
+use crate::agent::{open, process};
 use crate::wire::limits::{NAME_BYTES_MAX, STATISTICS_BYTES_MAX, STATISTICS_MAX};
 use crate::wire::statistics::{Number, Statistic, Statistics};
 
 /// Most that an application may say of its numbers, in bytes.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 
-/// Asks every application that has numbers. What could not be understood is among the problems. Takes as long as their commands may:
-/// not for the loop's thread.
-#[must_use]
-pub fn ask(definitions: &[Definition]) -> (Vec<Statistic>, Vec<String>) {
-    let (mut found, mut problems) = (Vec::new(), Vec::new());
-    for definition in definitions {
-        let Some(source) = &definition.statistics else { continue };
-        let name = &definition.name;
-        match text_of(source).and_then(|text| parse(name, &text)) {
-            Ok(numbers) => found.extend(numbers),
-            Err(problem) => problems.push(format!("statistics of '{name}': {problem}")),
-        }
-    }
-    (found, problems)
+/// Asks an application for its numbers; one that has none says none. Takes as long as its command may: not for the loop's thread.
+///
+/// # Errors
+/// What could not be read or understood.
+pub fn ask(definition: &Definition) -> Result<Vec<Statistic>, String> {
+    let Some(source) = &definition.statistics else { return Ok(Vec::new()) };
+    let name = &definition.name;
+    text_of(source)
+        .and_then(|text| parse(name, &text))
+        .map_err(|problem| format!("statistics of '{name}': {problem}"))
 }
 
 fn text_of(source: &StatisticsSource) -> Result<String, String> {
@@ -44,17 +38,9 @@ fn text_of(source: &StatisticsSource) -> Result<String, String> {
                 None => return Err(format!("a signal ended '{name}'")),
             }
         }
-        StatisticsSource::File(path) => {
-            let mut bytes = Vec::new();
-            File::open(path)
-                .and_then(|file| file.take(OUTPUT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
-                .map_err(|error| format!("{}: {error}", path.display()))?;
-            bytes
-        }
+        StatisticsSource::File(path) => open::bytes(path, OUTPUT_BYTES_MAX as u64)
+            .map_err(|error| format!("{}: {error}", path.display()))?,
     };
-    if bytes.len() > OUTPUT_BYTES_MAX {
-        return Err(format!("more than {OUTPUT_BYTES_MAX} bytes"));
-    }
     String::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())
 }
 
@@ -116,7 +102,7 @@ pub fn own(data: &Path, root: &Path) -> Vec<Statistic> {
         let percent = (usable > 0.0).then(|| (float(disk.f_bavail) * 100.0 / usable).floor());
         add("disk_free_percent", "%", percent);
     }
-    let read = |file: &str| fs::read_to_string(root.join(file)).unwrap_or_default();
+    let read = |file: &str| open::text(&root.join(file), OUTPUT_BYTES_MAX as u64).unwrap_or_default();
     let first = |text: String| text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok());
     add("load_1m", "", first(read("proc/loadavg")));
     add("memory_available", "bytes", memory_available(&read("proc/meminfo")));
@@ -169,6 +155,8 @@ pub fn together(own: Vec<Statistic>, applications: Vec<Statistic>) -> (Statistic
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::wire::message::ToServer;
 
@@ -231,13 +219,11 @@ mod tests {
             let text = format!("name = \"shop\"\n[condition]\npid_file = \"/x\"\n[statistics]\n{table}");
             crate::agent::application::definition::parse(&text, Path::new("x.toml")).unwrap()
         };
-        let definitions = [
-            define(&format!("file = \"{}\"", file.display())),
-            define("command = [\"echo\", '{\"b\": 2}']"),
-            define("command = [\"false\"]"),
-        ];
-        let (numbers, problems) = ask(&definitions);
-        assert_eq!(numbers, [number_of("shop", "a", "", 1.0), number_of("shop", "b", "", 2.0)]);
-        assert_eq!(problems, ["statistics of 'shop': 'false' ended with code 1"]);
+        let numbers = ask(&define(&format!("file = \"{}\"", file.display())));
+        assert_eq!(numbers, Ok(vec![number_of("shop", "a", "", 1.0)]));
+        let numbers = ask(&define("command = [\"echo\", '{\"b\": 2}']"));
+        assert_eq!(numbers, Ok(vec![number_of("shop", "b", "", 2.0)]));
+        let problem = ask(&define("command = [\"false\"]")).unwrap_err();
+        assert_eq!(problem, "statistics of 'shop': 'false' ended with code 1");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::journal::Undone;
 use super::kept::{self, KeptState};
 use super::work::{Apply, Outcome, Work};
 use crate::agent::application::check::AGENT_NAME;
@@ -25,6 +26,10 @@ pub(super) const REPAIRS_MILLISECONDS: u64 = 3_600_000;
 /// How often in a row an apply may be interrupted by the agent's end before it is given up, in times: one that ends the agent by itself
 /// must not do so forever.
 pub(super) const INTERRUPTIONS_MAX: u32 = 3;
+
+/// What is said when a file was changed before an apply was done or undone.
+const CHANGED_MEANWHILE: &str =
+    "the settings file was changed by somebody else while settings were being put in place";
 
 /// One application's order, and how far it is.
 #[derive(Debug)]
@@ -246,27 +251,43 @@ impl Managed {
         self.is_busy = false;
         match outcome {
             Outcome::Recovered { journal, result } => {
-                if let Err(reason) = result {
-                    log::error!("{}: {reason}", journal.display());
-                    let mut applications = self.applications().into_iter();
-                    let found = applications.find(|name| self.path(name, "journal") == journal);
-                    // Where the old file is back, what is ordered is tried again all the same.
-                    if let Some(application) = found.filter(|_| journal.exists()) {
-                        self.fail(&application, &reason, now);
+                let mut applications = self.applications().into_iter();
+                let found = applications.find(|name| self.path(name, "journal") == journal);
+                match (result, found) {
+                    (Ok(Undone::Restored), _) => {}
+                    (Ok(Undone::LeftAlone), None) => log::warn!("{}: {CHANGED_MEANWHILE}", journal.display()),
+                    (Ok(Undone::LeftAlone), Some(application)) => {
+                        self.drifted(&application, CHANGED_MEANWHILE, now);
+                    }
+                    (Err(reason), found) => {
+                        log::error!("{}: {reason}", journal.display());
+                        // Where the old file is back, what is ordered is tried again all the same.
+                        if let Some(application) = found.filter(|_| journal.exists()) {
+                            self.fail(&application, &reason, now);
+                        }
                     }
                 }
             }
             Outcome::Applied { job, result } => {
                 let Some(entry) = self.entries.get_mut(&job.application) else { return };
                 if let Ok(placed) = &result {
-                    entry.placed = Some(*placed);
+                    entry.placed = Some(placed.digest);
                     entry.applied_revision = job.revision;
                 }
                 let is_current = entry.order.digest() == job.order
                     && entry.definition == job.definition
                     && entry.state == SettingsState::Pending;
+                if let Err(failure) = &result
+                    && failure.is_changed
+                {
+                    let what = CHANGED_MEANWHILE.to_owned();
+                    self.event(&job.application, Severity::Warning, "settings_drift", what, now);
+                }
                 if is_current {
-                    self.settle(&job.application, result.map(|_| ()), now);
+                    match result {
+                        Ok(placed) => self.applied(&job.application, &placed.note, now),
+                        Err(failure) => self.fail(&job.application, &failure.reason, now),
+                    }
                 } else {
                     self.keep_state(&job.application);
                 }
@@ -281,14 +302,22 @@ impl Managed {
 
     /// The order for an application has been put in place, or could not be.
     pub fn settle(&mut self, application: &str, result: Result<(), String>, now: WallTime) {
-        if let Err(reason) = result {
-            return self.fail(application, &reason, now);
+        match result {
+            Ok(()) => self.applied(application, "", now),
+            Err(reason) => self.fail(application, &reason, now),
         }
+    }
+
+    /// `note`: what people should know of it; may be empty.
+    fn applied(&mut self, application: &str, note: &str, now: WallTime) {
         let Some(entry) = self.entries.get_mut(application) else { return };
         entry.interrupted = 0;
         entry.applied_revision = entry.order.revision;
-        entry.set(SettingsState::Applied, "", now);
-        let message = format!("settings of revision {} are in place", entry.order.revision);
+        entry.set(SettingsState::Applied, note, now);
+        let mut message = format!("settings of revision {} are in place", entry.order.revision);
+        if !note.is_empty() {
+            message = format!("{message}; {note}");
+        }
         self.keep_state(application);
         self.event(application, Severity::Info, "settings_applied", message, now);
     }
@@ -326,10 +355,16 @@ impl Managed {
             Ok(None) => "the settings file was removed by somebody else".to_owned(),
             Err(error) => format!("the settings file can't be read any more: {error}"),
         };
+        self.drifted(application, &what, now);
+    }
+
+    /// The file is not what was put in place: it is put right, or only told, as the order says.
+    fn drifted(&mut self, application: &str, what: &str, now: WallTime) {
+        let Some(entry) = self.entries.get_mut(application) else { return };
         let is_new = entry.state != SettingsState::Drifted;
         entry.repairs.retain(|at| at.0.saturating_add(REPAIRS_MILLISECONDS) > now.0);
         let (state, detail) = if entry.order.drift == Drift::Report {
-            (SettingsState::Drifted, what)
+            (SettingsState::Drifted, what.to_owned())
         } else if entry.repairs.len() < REPAIRS_MAX {
             entry.repairs.push_back(now);
             (SettingsState::Pending, format!("{what}; it is put right"))

@@ -13,15 +13,15 @@ use crate::wire::settings::{Drift, SettingsOrder, SettingsReport, SettingsState}
 use crate::wire::time::WallTime;
 
 /// A device with one application, which notes what its file said whenever it was told.
-struct Device {
-    directory: tempfile::TempDir,
-    definition: Definition,
-    managed: Managed,
+pub(super) struct Device {
+    pub(super) directory: tempfile::TempDir,
+    pub(super) definition: Definition,
+    pub(super) managed: Managed,
 }
 
 impl Device {
     /// `settings`: further lines of the table.
-    fn new(settings: &str) -> Self {
+    pub(super) fn new(settings: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let definition = define(directory.path(), settings);
         let managed = open(directory.path());
@@ -30,27 +30,27 @@ impl Device {
         device
     }
 
-    fn telling() -> Self {
+    pub(super) fn telling() -> Self {
         Self::new("apply = [\"sh\", \"-c\", 'cat \"$1\" >> \"$1.told\"', \"-\", \"{file}\"]")
     }
 
-    fn order(&mut self, revision: u64, settings: &str, drift: Drift) {
+    pub(super) fn order(&mut self, revision: u64, settings: &str, drift: Drift) {
         self.managed.take(&order(revision, settings, drift), WallTime(revision)).unwrap();
     }
 
     /// Does all there is to do.
-    fn work(&mut self, now: u64) {
+    pub(super) fn work(&mut self, now: u64) {
         while let Some(next) = self.managed.next_work(WallTime(now)) {
             self.managed.done(work(next), WallTime(now));
         }
     }
 
-    fn look(&mut self, now: u64) {
+    pub(super) fn look(&mut self, now: u64) {
         self.managed.defined(std::slice::from_ref(&self.definition), WallTime(now));
         self.work(now);
     }
 
-    fn apply_job(&mut self) -> Box<Apply> {
+    pub(super) fn apply_job(&mut self) -> Box<Apply> {
         match self.managed.next_work(WallTime(5)) {
             Some(Work::Apply(job)) => job,
             other => panic!("{other:?}"),
@@ -58,27 +58,27 @@ impl Device {
     }
 
     /// As after kill -9.
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.managed = open(self.directory.path());
         self.managed.defined(std::slice::from_ref(&self.definition), WallTime(7));
     }
 
-    fn file(&self, name: &str) -> String {
+    pub(super) fn file(&self, name: &str) -> String {
         fs::read_to_string(self.directory.path().join(name)).unwrap_or_default()
     }
 
-    fn report(&self) -> SettingsReport {
+    pub(super) fn report(&self) -> SettingsReport {
         self.managed.reports().next().unwrap().1
     }
 
     #[track_caller]
-    fn assert_state(&self, state: SettingsState, detail: &str) {
+    pub(super) fn assert_state(&self, state: SettingsState, detail: &str) {
         let report = self.report();
         assert_eq!(report.state, state, "{report:?}");
         assert!(report.detail.contains(detail), "{report:?}");
     }
 
-    fn kinds(&mut self) -> Vec<String> {
+    pub(super) fn kinds(&mut self) -> Vec<String> {
         self.managed.take_events().into_iter().map(|event| event.kind).collect()
     }
 }

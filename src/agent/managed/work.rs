@@ -1,9 +1,11 @@
 //! What a helper thread does for managed applications, one piece at a time.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::apply::{Stop, apply};
-use super::{file, journal};
+use super::file;
+use super::journal::{self, Undone};
 use crate::agent::application::SettingsPlace;
 use crate::wire::digest::Digest;
 
@@ -40,6 +42,30 @@ pub struct Apply {
     pub journal: PathBuf,
 }
 
+/// What was put in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The digest of the file.
+    pub digest: Digest,
+    /// What people should know of it; may be empty.
+    pub note: String,
+}
+
+/// Why settings are not in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// For people.
+    pub reason: String,
+    /// Somebody else changed the file meanwhile, so that it was left as it is.
+    pub is_changed: bool,
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self { reason, is_changed: false }
+    }
+}
+
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -48,17 +74,27 @@ pub enum Outcome {
         /// Where the journal is, or was.
         journal: PathBuf,
         /// Why it could not be undone.
-        result: Result<(), String>,
+        result: Result<Undone, String>,
     },
     /// Of [`Work::Apply`].
     Applied {
         /// What was asked for.
         job: Box<Apply>,
-        /// The digest of the file, or why it is the old one.
-        result: Result<Digest, String>,
+        /// The file, or why it is the old one.
+        result: Result<Placed, Failure>,
     },
     /// Of [`Work::Look`]: for each application the digest of its file; `None` when it is not there.
     Looked(Vec<(String, Result<Option<Digest>, String>)>),
+}
+
+impl Apply {
+    /// How long all of its programs may take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        let place = &self.place;
+        let programs = [&place.validate, &place.validate_in_place, &place.apply, &place.rollback];
+        programs.into_iter().flatten().map(|program| program.timeout).sum()
+    }
 }
 
 /// Does it. Takes as long as the programs may take.
@@ -68,8 +104,8 @@ pub fn work(work: Work) -> Outcome {
         Work::Recover { journal } => Outcome::Recovered { result: journal::recover(&journal), journal },
         Work::Apply(job) => {
             let result = apply(&job, &|_| false).map_err(|stop| match stop {
-                Stop::Failed(reason) => reason,
-                Stop::Interrupted => "it was interrupted".to_owned(),
+                Stop::Failed(failure) => failure,
+                Stop::Interrupted => "it was interrupted".to_owned().into(),
             });
             Outcome::Applied { job, result }
         }
@@ -77,7 +113,7 @@ pub fn work(work: Work) -> Outcome {
             files
                 .into_iter()
                 .map(|(application, path)| {
-                    (application, file::digest(&file::target(&path)).map_err(|error| error.to_string()))
+                    (application, file::digest(&path).map_err(|error| error.to_string()))
                 })
                 .collect(),
         ),

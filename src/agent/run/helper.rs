@@ -10,18 +10,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use mio::Waker;
 
+use super::collecting::{Collected, Pieces, STACK_BYTES, collect, manage};
 use crate::agent::address::ServerAddress;
-use crate::agent::application::{Definition, Definitions, Observed, check};
-use crate::agent::collect::{host, inventory};
-use crate::agent::managed::{self, declare, statistics};
+use crate::agent::collect::inventory;
+use crate::agent::managed;
 use crate::agent::settings::Settings;
 use crate::agent::shutdown;
 use crate::wire::datagram::NoticeKind;
-use crate::wire::section::HostFacts;
-use crate::wire::statistics::Statistic;
-
-/// Stack of a helper, in bytes: the resolver of the C library wants some.
-const STACK_BYTES: usize = 256 * 1024;
 
 /// What a helper found out.
 pub(super) enum Outcome {
@@ -36,31 +31,18 @@ pub(super) enum Outcome {
     Panicked(&'static str),
 }
 
-/// What was collected.
-pub(super) struct Collected {
-    /// State of the databases before they were read.
-    pub(super) fingerprint: inventory::Fingerprint,
-    /// `None`: the databases are as they were.
-    pub(super) inventory: Option<inventory::Collected>,
-    pub(super) host: HostFacts,
-    pub(super) observed: Vec<(Definition, Observed)>,
-    /// The numbers of the device, and those of the applications.
-    pub(super) own_statistics: Vec<Statistic>,
-    pub(super) statistics: Vec<Statistic>,
-    /// What is wrong with the definitions.
-    pub(super) problems: Vec<String>,
-}
-
 pub(super) struct Helpers {
     sender: Sender<Outcome>,
     receiver: Receiver<Outcome>,
     waker: Arc<Waker>,
+    /// What collections left behind.
+    pieces: Pieces,
 }
 
 impl Helpers {
     pub(super) fn new(waker: Waker) -> Self {
         let (sender, receiver) = channel();
-        Self { sender, receiver, waker: Arc::new(waker) }
+        Self { sender, receiver, waker: Arc::new(waker), pieces: Pieces::default() }
     }
 
     pub(super) fn next(&self) -> Option<Outcome> {
@@ -83,7 +65,8 @@ impl Helpers {
 
     /// Works on settings.
     pub(super) fn manage(&self, work: managed::Work) -> io::Result<()> {
-        self.spawn("manage", move || Outcome::Managed(managed::work::work(work)))
+        let pieces = self.pieces.clone();
+        self.spawn("manage", move || Outcome::Managed(manage(work, &pieces)))
     }
 
     /// `known`: the state of the databases when they were read last.
@@ -93,8 +76,10 @@ impl Helpers {
         data: &Path,
         known: Option<inventory::Fingerprint>,
     ) -> io::Result<()> {
-        let (settings, data) = (settings.clone(), data.to_owned());
-        self.spawn("collect", move || Outcome::Collected(Box::new(collect(&settings, &data, known.as_ref()))))
+        let (settings, data, pieces) = (settings.clone(), data.to_owned(), self.pieces.clone());
+        self.spawn("collect", move || {
+            Outcome::Collected(Box::new(collect(&settings, &data, known.as_ref(), &pieces)))
+        })
     }
 
     fn spawn(&self, name: &'static str, job: impl FnOnce() -> Outcome + Send + 'static) -> io::Result<()> {
@@ -109,30 +94,5 @@ impl Helpers {
         })?;
         drop(thread);
         Ok(())
-    }
-}
-
-fn collect(settings: &Settings, data: &Path, known: Option<&inventory::Fingerprint>) -> Collected {
-    let fingerprint = inventory::fingerprint(&settings.collect);
-    let inventory = (known != Some(&fingerprint)).then(|| inventory::collect(&settings.collect));
-    let Definitions { applications, mut problems } = Definitions::read(&settings.applications);
-    let (declarations, left_out) = declare::declarations(&applications, settings.tasks.exec);
-    let (numbers, unclear) = statistics::ask(&applications);
-    problems.extend(left_out.into_iter().chain(unclear));
-    let observed = applications
-        .into_iter()
-        .map(|definition| {
-            let observed = check(&definition);
-            (definition, observed)
-        })
-        .collect();
-    Collected {
-        fingerprint,
-        inventory,
-        host: HostFacts { declarations, ..host::collect(&settings.collect.root) },
-        observed,
-        own_statistics: statistics::own(data, &settings.collect.root),
-        statistics: numbers,
-        problems,
     }
 }

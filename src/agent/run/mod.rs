@@ -4,6 +4,7 @@
 //! taken durable with one flush, let the [machine](crate::machine::agent) decide, send, and only then answer the local
 //! programs. An idle agent sleeps until its own next timer.
 
+mod collecting;
 mod connection;
 mod farewell;
 mod helper;
@@ -363,10 +364,10 @@ impl Agent {
         Ok(is_over)
     }
 
-    /// Before the sections are known there is nothing to say but events of a farewell; after the last word and in sleep there is nothing
-    /// to say at all.
+    /// Before the sections are known, or known to be late, there is nothing to say but events of a farewell; after the
+    /// last word and in sleep there is nothing to say at all.
     fn may_act(&self) -> bool {
-        let has_something_to_say = self.sections.is_known || self.farewell.is_some();
+        let has_something_to_say = self.sections.is_known || self.sections.is_late || self.farewell.is_some();
         self.asleep.is_none() && !self.has_said_last_word() && has_something_to_say
     }
 

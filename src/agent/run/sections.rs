@@ -3,15 +3,16 @@
 use std::fs;
 use std::sync::Arc;
 
-use super::helper::Collected;
+use super::collecting::Collected;
 use super::{Agent, Now, Wait};
 use crate::agent::application::check;
 use crate::agent::collect::inventory;
 use crate::agent::directory::{BASE_FILE, Directory};
+use crate::agent::open;
 use crate::machine::agent::SectionContent;
 use crate::wire::bounded;
 use crate::wire::inventory::Application;
-use crate::wire::limits::INVENTORY_ENTRIES_MAX;
+use crate::wire::limits::{INVENTORY_ENTRIES_MAX, NAME_BYTES_MAX};
 use crate::wire::section::ApplicationCondition;
 use crate::wire::time::Moment;
 
@@ -22,14 +23,28 @@ const SETTLE_MILLISECONDS: u64 = 500;
 /// beside the server's.
 const CHECK_INTERVAL_SECONDS: u64 = 60;
 
+/// How long the first collection may take before the agent connects and delivers events without it, in seconds.
+const LATE_SECONDS: u64 = 10;
+
+/// How long a sync that was asked for waits for a collection, in seconds: then it goes with what is known.
+const OVERDUE_SECONDS: u64 = 60;
+
+/// Largest stored inventory, in bytes: each entry has three names.
+const BASE_BYTES_MAX: u64 = (INVENTORY_ENTRIES_MAX * (3 * NAME_BYTES_MAX + 32)) as u64;
+
 /// What is known of the sections.
 #[derive(Default)]
 pub(super) struct Sections {
-    /// Collected once at least.
+    /// Collected once at least, the applications' conditions among them.
     pub(super) is_known: bool,
     /// To be collected as soon as possible.
     pub(super) is_wanted: bool,
-    is_collecting: bool,
+    /// The collection that is under way, if any: since when.
+    collecting_since: Option<Moment>,
+    /// The first one takes long: links and events don't wait for it.
+    pub(super) is_late: bool,
+    /// It takes very long: no sync waits for it any more.
+    is_overdue: bool,
     settle_at: Option<Moment>,
     check_at: Option<Moment>,
     /// The databases' states when they were read last.
@@ -52,14 +67,15 @@ impl Sections {
 
     /// There is a new machine, which has been told nothing yet: everything is collected anew.
     pub(super) fn begin_anew(&mut self) {
-        self.is_known = false;
+        (self.is_known, self.is_late) = (false, false);
         self.is_wanted = true;
         self.fingerprint = None;
     }
 
     pub(super) fn next_timeout(&self) -> Option<Moment> {
-        if self.is_collecting {
-            return None;
+        if let Some(since) = self.collecting_since {
+            let seconds = if self.is_known || self.is_late { OVERDUE_SECONDS } else { LATE_SECONDS };
+            return (!self.is_overdue).then(|| since.plus_seconds(seconds));
         }
         let wanted = self.is_wanted.then_some(Moment(0));
         [wanted, self.settle_at, self.check_at].into_iter().flatten().min()
@@ -69,8 +85,17 @@ impl Sections {
 impl Agent {
     /// Starts a helper when it is time, one at a time.
     pub(super) fn collect_when_due(&mut self, now: &Now) {
+        if self.sections.is_overdue {
+            return self.release_waiting(now, |_| true);
+        }
         let sections = &mut self.sections;
-        if sections.is_collecting || sections.next_timeout().is_none_or(|at| at > now.moment) {
+        if sections.next_timeout().is_none_or(|at| at > now.moment) {
+            return;
+        }
+        if let Some(since) = sections.collecting_since {
+            log::warn!("collecting takes long: the agent goes on with what it knows");
+            sections.is_late = true;
+            sections.is_overdue = now.moment >= since.plus_seconds(OVERDUE_SECONDS);
             return;
         }
         sections.settle_at = None;
@@ -78,7 +103,7 @@ impl Agent {
         sections.is_wanted = false;
         match self.helpers.collect(&self.settings, self.directory.path(), sections.fingerprint.clone()) {
             Ok(()) => {
-                sections.is_collecting = true;
+                sections.collecting_since = Some(now.moment);
                 // Who asked before it began gets what it finds.
                 let looking = self.looking.as_mut().map(|(_, wait)| wait);
                 let waits = self.waiting.iter_mut().map(|(_, wait)| wait).chain(looking);
@@ -93,8 +118,9 @@ impl Agent {
     /// Takes what a helper found to the machine.
     pub(super) fn collected(&mut self, now: &Now, collected: Collected) {
         let sections = &mut self.sections;
-        sections.is_collecting = false;
-        sections.is_known = true;
+        (sections.collecting_since, sections.is_overdue) = (None, false);
+        sections.is_late = true;
+        sections.is_known |= collected.observed.is_some();
         if let Some(found) = collected.inventory {
             for problem in &found.problems {
                 log::warn!("{problem}");
@@ -112,23 +138,31 @@ impl Agent {
         }
         sections.problems = sections.inventory_problems.clone();
         sections.problems.extend(collected.problems);
-        self.machine.section_changed(SectionContent::Host(Arc::new(collected.host)));
-        sections.conditions = check::section(
-            &collected.observed,
-            &sections.inventory,
-            self.started,
-            now.wall,
-            &sections.conditions,
-        );
-        let definitions: Vec<_> = collected.observed.into_iter().map(|(definition, _)| definition).collect();
-        self.managed.defined(&definitions, now.wall);
+        if let Some(host) = collected.host {
+            self.machine.section_changed(SectionContent::Host(Arc::new(host)));
+        }
+        // Where the definitions hang, what was said of the applications stands.
+        if let Some(observed) = collected.observed {
+            sections.conditions =
+                check::section(&observed, &sections.inventory, self.started, now.wall, &sections.conditions);
+            let definitions: Vec<_> = observed.into_iter().map(|(definition, _)| definition).collect();
+            self.managed.defined(&definitions, now.wall);
+        }
         self.managed_changed(now);
         self.take_statistics(collected.own_statistics, collected.statistics);
-        if let Some((reason, _)) = self.looking.take_if(|(_, wait)| *wait == Wait::Collecting) {
+        self.release_waiting(now, |wait| wait == Wait::Collecting);
+    }
+
+    /// Syncs that waited for a collection go with what is known.
+    fn release_waiting(&mut self, now: &Now, is_due: fn(Wait) -> bool) {
+        if let Some((reason, _)) = self.looking.take_if(|(_, wait)| is_due(*wait)) {
             self.machine.called(now, reason);
         }
         let mut is_asked = false;
-        for (_, wait) in self.waiting.iter_mut().filter(|(_, wait)| *wait == Wait::Collecting) {
+        for (_, wait) in &mut self.waiting {
+            if *wait == Wait::Asked || !is_due(*wait) {
+                continue;
+            }
             *wait = Wait::Asked;
             is_asked = true;
         }
@@ -140,7 +174,7 @@ impl Agent {
 
 /// The inventory that the server was said to have; `None` when that is not known (any more): then all of it travels once.
 pub(super) fn read_base(directory: &Directory) -> Option<Arc<[Application]>> {
-    let bytes = fs::read(directory.path().join(BASE_FILE)).ok()?;
+    let bytes = open::bytes(&directory.path().join(BASE_FILE), BASE_BYTES_MAX).ok()?;
     let mut decoder = minicbor::Decoder::new(&bytes);
     let base = bounded::list::<(), Application, INVENTORY_ENTRIES_MAX>(&mut decoder, &mut ()).ok()?;
     base.is_sorted().then(|| base.into())

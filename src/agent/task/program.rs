@@ -1,6 +1,5 @@
 //! A run's program: its process group, from its start to its end.
 
-use std::fs::File;
 use std::io::{self, PipeReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -11,7 +10,10 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use super::files::{self, GROUP, ProcessGroup, SETTINGS};
 use super::plan::Plan;
 use crate::agent::collect::host;
-use crate::agent::sealed;
+use crate::agent::{open, sealed};
+
+/// Longest `/proc/PID/stat`, in bytes: some fifty numbers and a name.
+const STAT_BYTES_MAX: u64 = 4096;
 
 /// A program that was started, and what it started.
 pub(super) struct Program {
@@ -32,7 +34,7 @@ impl Program {
         command
             .args(arguments)
             .current_dir(&plan.directory)
-            .stdin(File::open(directory.join(SETTINGS))?)
+            .stdin(open::file(&directory.join(SETTINGS))?)
             .stdout(Stdio::from(writer.try_clone()?))
             .stderr(Stdio::from(writer))
             .env("MUSTER_RUN", plan.run.to_string())
@@ -98,7 +100,8 @@ pub(super) fn end_orphans(directory: &Path) {
 
 /// When a process was started: field 22 of `/proc/PID/stat`. The second one, its name, may hold blanks and brackets.
 fn started_ticks(process: i32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let stat = open::beginning(Path::new(&format!("/proc/{process}/stat")), STAT_BYTES_MAX).ok()?;
+    let text = String::from_utf8_lossy(&stat);
     let (_, behind_name) = text.rsplit_once(')')?;
     behind_name.split_whitespace().nth(19)?.parse().ok()
 }

@@ -1,9 +1,13 @@
 //! The user that a run's program runs as.
 
-use std::fs;
 use std::path::Path;
 
 use minicbor::{Decode, Encode};
+
+use crate::agent::open;
+
+/// Largest list of users that is read, in bytes: some ten thousand of them.
+const PASSWD_BYTES_MAX: u64 = 4 << 20;
 
 /// A user of this system, as passwd(5) has it.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
@@ -28,7 +32,8 @@ pub struct User {
 /// # Errors
 /// Why not.
 pub fn find(passwd: &Path, name: &str) -> Result<User, String> {
-    let text = fs::read_to_string(passwd).map_err(|error| format!("{}: {error}", passwd.display()))?;
+    let text =
+        open::text(passwd, PASSWD_BYTES_MAX).map_err(|error| format!("{}: {error}", passwd.display()))?;
     let user = text.lines().find_map(|line| parse(line).filter(|user| user.name == name));
     let user = user.ok_or_else(|| format!("there is no user '{name}' in {}", passwd.display()))?;
     let own = rustix::process::geteuid();
@@ -61,7 +66,7 @@ mod tests {
     fn a_user_is_found_by_name_alone() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let own = rustix::process::geteuid().as_raw();
-        fs::write(file.path(), format!("nonsense\nme:x:{own}:7:Me, myself:/home/me:/bin/sh\n+::::::\n"))
+        std::fs::write(file.path(), format!("nonsense\nme:x:{own}:7:Me, myself:/home/me:/bin/sh\n+::::::\n"))
             .unwrap();
         let user = find(file.path(), "me").unwrap();
         assert_eq!((user.user, user.group, user.home.as_str()), (own, 7, "/home/me"));
