@@ -5,6 +5,7 @@ use super::arguments::Emit;
 use super::context::{Context, wall_time};
 use super::control::{ANSWER_TIMEOUT, event_line};
 use super::holder::Holder;
+use crate::agent::local::peer::Peer;
 use crate::agent::local::protocol::{Request, parse};
 use crate::agent::spool::Spool;
 use crate::wire::id::Epoch;
@@ -14,7 +15,7 @@ pub(super) fn command(arguments: &Emit) -> Result<(), CommandError> {
     let context = Context::new(&arguments.common)?;
     let line = event_line(arguments);
     let Request::Emit { severity, body } =
-        parse(line.to_string().as_bytes(), wall_time()).map_err(CommandError::usage)?
+        parse(line.to_string().as_bytes(), wall_time(), Peer::Owner).map_err(CommandError::usage)?
     else {
         return Err(CommandError::usage("this is no event"));
     };

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::peer::Peer;
+use crate::agent::application::check::AGENT_NAME;
 use crate::wire::event::{Event, EventError, Severity};
 use crate::wire::id::{DeviceId, Epoch, RunId};
 use crate::wire::section::ApplicationCondition;
@@ -44,6 +46,22 @@ pub enum RequestError {
     /// A command that is not known.
     #[error("'{0}' is not a command (status, sync, suspend, resume, probe or move)")]
     Command(String),
+    /// Only root and the agent's own user may ask for that.
+    #[error("'{command}' is for root and the agent's own user; user {user} may emit events alone")]
+    NotAllowed {
+        /// What was asked for.
+        command: String,
+        /// By which user.
+        user: u32,
+    },
+    /// The name of the application is the agent's or the server's.
+    #[error("user {user} may not emit events of '{application}': the name is reserved")]
+    Reserved {
+        /// Which name.
+        application: String,
+        /// By which user.
+        user: u32,
+    },
     /// The event breaks a limit of the wire.
     #[error("the event is refused: {0}")]
     Event(#[from] EventError),
@@ -66,14 +84,23 @@ struct CommandLine {
     command: String,
 }
 
-/// Reads one line. An event happened `now`.
+/// Applications of which only root and the agent's own user may emit events: the agent, and the server.
+const RESERVED: [&str; 2] = [AGENT_NAME, "muster"];
+
+/// The field that says which user emitted an event, when it was neither root nor the agent's own.
+pub const USER_FIELD: &str = "uid";
+
+/// Reads one line of `peer`. An event happened `now`.
 ///
 /// # Errors
 /// When it is not understood or breaks a limit.
-pub fn parse(line: &[u8], now: WallTime) -> Result<Request, RequestError> {
+pub fn parse(line: &[u8], now: WallTime, peer: Peer) -> Result<Request, RequestError> {
     let value: serde_json::Value = serde_json::from_slice(line)?;
     if value.get("command").is_some() {
         let CommandLine { command } = serde_json::from_value(value)?;
+        if let Peer::Other(user) = peer {
+            return Err(RequestError::NotAllowed { command, user });
+        }
         return match command.as_str() {
             "status" => Ok(Request::Status),
             "sync" => Ok(Request::Sync),
@@ -89,13 +116,23 @@ pub fn parse(line: &[u8], now: WallTime) -> Result<Request, RequestError> {
         serde_json::Value::String(text) => text,
         other => other.to_string(),
     };
+    let mut fields: Vec<(String, String)> =
+        line.fields.into_iter().map(|(name, value)| (name, text(value))).collect();
+    if let Peer::Other(user) = peer {
+        if RESERVED.contains(&line.application.as_str()) {
+            return Err(RequestError::Reserved { application: line.application, user });
+        }
+        // What it says of itself is not what counts.
+        fields.retain(|(name, _)| name != USER_FIELD);
+        fields.push((USER_FIELD.to_owned(), user.to_string()));
+    }
     let event = Event {
         severity: line.severity,
         application: line.application,
         kind: line.kind,
         message: line.message,
         occurred_at: now,
-        fields: line.fields.into_iter().map(|(name, value)| (name, text(value))).collect(),
+        fields,
     };
     Ok(Request::Emit { severity: event.severity, body: event.to_bytes()? })
 }

@@ -9,6 +9,7 @@ use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
+use super::peer::Peer;
 use super::protocol::LINE_BYTES_MAX;
 use crate::paths;
 
@@ -20,6 +21,14 @@ pub fn bound_as(path: &Path) -> PathBuf {
 
 /// Most programs connected at a time. Each costs a buffer.
 pub const CLIENTS_MAX: usize = 64;
+
+/// Most of them whose user is neither root nor the agent's own: those two are let in whatever others do.
+pub const OTHERS_MAX: usize = 48;
+
+/// Most of one such user.
+pub const OTHERS_OF_ONE_USER_MAX: usize = 16;
+
+const _: () = assert!(OTHERS_OF_ONE_USER_MAX < OTHERS_MAX && OTHERS_MAX < CLIENTS_MAX);
 
 /// Most lines of one program that are answered before the others have their turn.
 pub const LINES_PER_TURN_MAX: usize = 256;
@@ -53,6 +62,7 @@ pub enum ClientClose {
 #[derive(Debug)]
 struct Client {
     number: u64,
+    peer: Peer,
     stream: UnixStream,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -134,9 +144,15 @@ impl Clients {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => return log::warn!("a local program could not be accepted: {error}"),
             };
-            if self.clients.len() >= CLIENTS_MAX {
-                let answer =
-                    format!("{{\"error\":\"{CLIENTS_MAX} programs are connected, no more are allowed\"}}\n");
+            let peer = match Peer::of(&stream) {
+                Ok(peer) => peer,
+                Err(error) => {
+                    log::warn!("a local program's user is not known: {error}");
+                    continue;
+                }
+            };
+            if let Some(max) = self.limit_reached(peer) {
+                let answer = format!("{{\"error\":\"{max} programs are connected, no more are allowed\"}}\n");
                 let _ = stream.write(answer.as_bytes());
                 continue;
             }
@@ -148,6 +164,7 @@ impl Clients {
             }
             entry.insert(Client {
                 number: self.next_number,
+                peer,
                 stream,
                 input: Vec::new(),
                 output: Vec::new(),
@@ -158,6 +175,19 @@ impl Clients {
             });
             self.next_number += 1;
         }
+    }
+
+    /// The limit that keeps a program of this user out, if any.
+    fn limit_reached(&self, peer: Peer) -> Option<usize> {
+        let count = |is: &dyn Fn(Peer) -> bool| self.clients.iter().filter(|(_, one)| is(one.peer)).count();
+        let limits = match peer {
+            Peer::Owner => vec![(CLIENTS_MAX, self.clients.len())],
+            Peer::Other(_) => vec![
+                (OTHERS_OF_ONE_USER_MAX, count(&|other| other == peer)),
+                (OTHERS_MAX, count(&|other| other != Peer::Owner)),
+            ],
+        };
+        limits.into_iter().find_map(|(max, connected)| (connected >= max).then_some(max))
     }
 
     fn fill(&mut self, place: usize) {
@@ -178,10 +208,13 @@ impl Clients {
         }
     }
 
-    /// Takes lines that can be answered now, in the order of each client, bounded for each: `answer` is given the line and
+    /// Takes lines that can be answered now, in the order of each client, bounded for each: `answer` is given the program's user and the line and
     /// writes its answer (without the line's end), or returns false when the answer is owed and comes with
     /// [`answer_owed`](Self::answer_owed). Returns whether a client has more.
-    pub fn take_lines(&mut self, mut answer: impl FnMut(ClientKey, &[u8], &mut Vec<u8>) -> bool) -> bool {
+    pub fn take_lines(
+        &mut self,
+        mut answer: impl FnMut(ClientKey, Peer, &[u8], &mut Vec<u8>) -> bool,
+    ) -> bool {
         let mut has_more = false;
         let mut closing = Vec::new();
         for (place, client) in &mut self.clients {
@@ -200,7 +233,7 @@ impl Clients {
                 if line.trim_ascii().is_empty() {
                     continue;
                 }
-                if answer(key, line, &mut client.output) {
+                if answer(key, client.peer, line, &mut client.output) {
                     client.output.push(b'\n');
                 } else {
                     client.owed = true;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::peer::Peer;
 use super::protocol::{LINE_BYTES_MAX, Request, parse};
 use super::server::{CLIENTS_MAX, Clients};
 use crate::wire::event::{Event, Severity};
@@ -12,13 +13,15 @@ use crate::wire::time::WallTime;
 #[test]
 fn a_line_is_an_event_or_a_command() {
     let line = br#"{"application":"shop","severity":"error","kind":"order.lost","message":"gone","fields":{"id":7,"who":"x"}}"#;
-    let Request::Emit { severity, body } = parse(line, WallTime(5)).unwrap() else { panic!("no event") };
+    let Request::Emit { severity, body } = parse(line, WallTime(5), Peer::Owner).unwrap() else {
+        panic!("no event")
+    };
     let event = Event::from_bytes(&body).unwrap();
     assert_eq!((severity, event.occurred_at), (Severity::Error, WallTime(5)));
     assert_eq!(event.fields, [("id".into(), "7".into()), ("who".into(), "x".into())]);
-    assert_eq!(parse(b"{\"command\":\"status\"}", WallTime(0)).unwrap(), Request::Status);
-    assert_eq!(parse(b"{\"command\":\"sync\"}", WallTime(0)).unwrap(), Request::Sync);
-    assert_eq!(parse(b"{\"command\":\"move\"}", WallTime(0)).unwrap(), Request::Move);
+    assert_eq!(parse(b"{\"command\":\"status\"}", WallTime(0), Peer::Owner).unwrap(), Request::Status);
+    assert_eq!(parse(b"{\"command\":\"sync\"}", WallTime(0), Peer::Owner).unwrap(), Request::Sync);
+    assert_eq!(parse(b"{\"command\":\"move\"}", WallTime(0), Peer::Owner).unwrap(), Request::Move);
 }
 
 #[test]
@@ -32,16 +35,42 @@ fn a_refused_line_says_why() {
         (br#"{"application":"","severity":"info","kind":"k","message":"m"}"#, "the application is empty"),
     ];
     for (line, expected) in cases {
-        let error = parse(line, WallTime(0)).unwrap_err().to_string();
+        let error = parse(line, WallTime(0), Peer::Owner).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn other_users_may_emit_and_nothing_else() {
+    let other = Peer::Other(1_000);
+    for command in ["status", "sync", "suspend", "resume", "probe", "move"] {
+        let line = format!("{{\"command\":\"{command}\"}}");
+        let error = parse(line.as_bytes(), WallTime(0), other).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("'{command}' is for root")) && error.contains("user 1000"),
+            "{error}"
+        );
+    }
+    let line =
+        br#"{"application":"shop","severity":"info","kind":"k","message":"m","fields":{"uid":"0","a":"b"}}"#;
+    let fields = |peer| {
+        let Request::Emit { body, .. } = parse(line, WallTime(0), peer).unwrap() else { panic!("no event") };
+        Event::from_bytes(&body).unwrap().fields
+    };
+    assert_eq!(fields(other), [("a".into(), "b".into()), ("uid".into(), "1000".into())]);
+    assert!(fields(Peer::Owner).contains(&("uid".into(), "0".into())));
+    for application in ["muster", "muster-agent"] {
+        let line = String::from_utf8(line.to_vec()).unwrap().replace("shop", application);
+        let error = parse(line.as_bytes(), WallTime(0), other).unwrap_err().to_string();
+        assert!(error.contains("reserved"), "{error}");
     }
 }
 
 proptest! {
     #[test]
     fn any_line_is_judged_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "[\\[\\]{}\":,a-z0-9]{0,100}") {
-        let _ = parse(&bytes, WallTime(0));
-        let _ = parse(text.as_bytes(), WallTime(0));
+        let _ = parse(&bytes, WallTime(0), Peer::Owner);
+        let _ = parse(text.as_bytes(), WallTime(0), Peer::Owner);
     }
 }
 
@@ -81,7 +110,7 @@ impl Fixture {
 
     fn answer(&mut self) -> Vec<super::server::ClientKey> {
         let mut owed = Vec::new();
-        while self.clients.take_lines(|key, line, output| {
+        while self.clients.take_lines(|key, _, line, output| {
             if line == b"owe" {
                 owed.push(key);
                 return false;

@@ -38,6 +38,7 @@ use super::collect::host;
 use super::datagram::Datagrams;
 use super::directory::{Directory, DirectoryError, Lock, STATE_SLOT};
 use super::identity::{Identity, IdentityError};
+use super::local::peer::Allowances;
 use super::local::server::{ClientKey, Clients};
 use super::managed::Managed;
 use super::managed::own::OwnSettings;
@@ -150,6 +151,7 @@ pub struct Agent {
     signals: Signals,
     watch: Option<Watch>,
     clients: Option<Clients>,
+    allowances: Allowances,
     helpers: Helpers,
     spool: Spool,
     machine: AgentMachine,
@@ -227,6 +229,7 @@ impl Agent {
             connection: Connection::new(server, tls, LINK),
             watch: None,
             clients: Some(clients),
+            allowances: Allowances::default(),
             sections: Sections::default(),
             started: now.wall,
             context,

@@ -1,14 +1,22 @@
 //! Local programs: what they ask, and what they are told.
 
 use super::{Agent, Now, RunError, Wait, refusal};
+use crate::agent::local::peer::Peer;
 use crate::agent::local::protocol::{Request, parse};
 
 impl Agent {
     pub(super) fn hear_programs(&mut self, now: &Now) -> Result<(), RunError> {
         let Some(mut clients) = self.clients.take() else { return Ok(()) };
         let mut failed = None;
-        let has_more = clients.take_lines(|key, line, output| {
-            let answer = match parse(line, now.wall) {
+        let has_more = clients.take_lines(|key, peer, line, output| {
+            if let Peer::Other(user) = peer
+                && let Err(seconds) = self.allowances.take(user, line.len(), now.moment)
+            {
+                let why = format!("user {user} has emitted too much: again in {seconds} s");
+                output.extend_from_slice(&refusal(&why));
+                return true;
+            }
+            let answer = match parse(line, now.wall, peer) {
                 Err(error) => refusal(&error),
                 Ok(Request::Status) => match self.status(now) {
                     Ok(status) => serde_json::to_vec(&status).unwrap_or_default(),

@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(slots::decode(&slots::encode(slot.generation, &slot.content)), Some(slot));
     }
     let _ = AgentState::from_bytes(bytes);
-    let _ = protocol::parse(bytes, WallTime(0));
+    let _ = protocol::parse(bytes, WallTime(0), Peer::Other(1_000));
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = definition::parse(text, std::path::Path::new("fuzz.toml"));
     }
