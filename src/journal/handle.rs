@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
-use super::catalog::{Catalog, Damage, Entry, SegmentInfo, SegmentState};
+use super::catalog::{Catalog, Damage, SegmentInfo, SegmentState};
 use super::doorbell::Doorbell;
 use super::duty::{Duty, Flushed, Pace};
 use super::files::FileStorage;
@@ -412,13 +412,13 @@ impl<S: Storage> Shared<S> {
             let mut infos = self.catalog.infos();
             infos.retain(|info| info.state != SegmentState::SetAside);
             let bytes = infos.iter().map(|info| info.bytes).sum();
-            let [oldest, _, ..] = infos.as_slice() else { break };
+            let [oldest, next, ..] = infos.as_slice() else { break };
             if oldest.base.0 >= needed || oldest.end.0 > self.catalog.durable() || !is_old(oldest, bytes) {
                 break;
             }
-            let place = |entry: &mut Entry| (entry.file, entry.next_base);
-            let Some((file, next_base)) = self.catalog.with_entry(oldest.base.0, place) else { break };
-            self.catalog.storage.set_oldest(next_base)?;
+            let Some(file) = self.catalog.with_entry(oldest.base.0, |entry| entry.file) else { break };
+            // Gaps up to there were told of, and what was set aside may be moved away.
+            self.catalog.storage.set_oldest(next.base.0)?;
             self.catalog.storage.delete(file)?;
             self.catalog.remove(file.base);
             deleted.push(*oldest);

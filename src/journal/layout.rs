@@ -74,13 +74,14 @@
 //! | valid records past the last watermark | written, perhaps not synced (the process was killed) | written again, durably, before they count |
 //! | header invalid | damage: it was synced before it had its name | reported and set aside. The epoch is found again, by the trailer, by the one byte that makes the header's checksum true, or by two records whose checksums give one seed when they are computed backwards; then every whole record is read. Only a segment with one record, no trailer and more than one wrong byte in the header stays unread |
 //! | file shorter than its header says, or empty | cut by something else: a segment is made in full length | what is whole before the cut is read, the rest reported; set aside |
-//! | a gap behind the position up to which retention has deleted, or from there to the first segment | a file is gone | reported, and noted in an empty file `FROM-TO.missing`, so that later openings tell of it too |
+//! | a gap behind the position where the journal begins, or between that and the first segment | a file is gone | reported, and noted in an empty file `FROM-TO.missing`, so that later openings tell of it too |
 //! | everything ends before a position that the user of the journal remembers ([`Options::remembered`](super::Options::remembered)) | the last files are gone, or this is an older copy | the same; what is there is set aside or sealed, and new positions begin behind what is remembered |
 //! | a full segment is damaged while the journal runs | the medium | found by a reading of all full segments, at 8 MiB/s after the start and once a day; reported and set aside |
 //!
-//! That position is the name of an empty file, `POSITION.oldest`: made with the journal, renamed before a segment
-//! is deleted. In a journal without it, as when there was no room for it, a gap is a loss only behind a segment
-//! that retention would have deleted first, and it is made anew from where the journal begins.
+//! The position where the journal begins is the name of an empty file, `POSITION.oldest`: made with the journal,
+//! renamed before a segment is deleted, to where the next one begins that is not set aside. In a journal without
+//! it, as when there was no room for it, a gap is a loss only behind a segment that retention would have deleted
+//! first, and it is made anew from the first segment that is there.
 //!
 //! What was set aside is deleted by no rule of age or size, and counts towards no limit of size: `status`
 //! shows how much it is. A second file of the same name that is set aside later leaves the first one as

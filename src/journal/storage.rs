@@ -78,7 +78,7 @@ pub trait Storage: Send + Sync + 'static {
     /// Whatever the medium answers.
     fn note_missing(&self, from: u64, to: u64) -> io::Result<()>;
 
-    /// The position up to which segments may have been deleted as old. `None`: it is not known.
+    /// Where the journal begins: before that segments may have been deleted as old. `None`: it is not known.
     ///
     /// # Errors
     /// Whatever the medium answers.

@@ -146,7 +146,8 @@
 //! these files are there, and `musterd journal verify` (of a stopped server) ends with code 1. To get rid of
 //! both: stop the server, put the segment from a backup in its place if there is one, and move the `.damaged`
 //! and `.missing` files away. A gap whose file does not come back is told of until what is older has gone
-//! with retention.
+//! with retention. (`POSITION.oldest` is no damage: it says up to where retention has deleted, so that a lost
+//! segment at the beginning is told from one that was old.)
 //!
 //! The database remembers how far the journal was durable. One that ends before that has lost files, or is an
 //! older copy: the server says so, goes on behind what is remembered, uses no position twice, and asks the
