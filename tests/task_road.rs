@@ -220,3 +220,59 @@ fn what_fails_is_tried_again_and_what_can_not_be_done_now_comes_again() {
     assert_eq!((runs[0]["state"].as_str(), runs[0]["exit_code"].as_i64()), (Some("failed"), Some(3)));
     assert_eq!(house.times_begun(), 3);
 }
+
+/// Whether the process whose number this file holds is there and has not ended.
+fn is_alive(file: &std::path::Path) -> bool {
+    let number = std::fs::read_to_string(file).unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", number.trim())).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// In a session of its own, without a parent, with no ear for SIGTERM.
+const ESCAPED: &str = "(setsid sh -c 'trap \"\" TERM; echo $$ > $0.new; mv $0.new $0; while :; do sleep 1; done' $1/escaped &)\n\
+                       while [ ! -e $1/escaped ]; do sleep 0.05; done\n";
+
+#[test]
+fn what_leaves_its_session_does_not_survive_the_timeout() {
+    let house = House::new(&format!("{ESCAPED}sleep 600"), "timeout_seconds = 3");
+    let (_server, _agent) = house.start();
+    let run = house.wait_for_state(&house.create(&[]), "timed_out");
+    assert_eq!(run["message"], "it took longer than 3 s and was ended");
+    assert!(!is_alive(&house.path("escaped")), "it goes on");
+}
+
+#[test]
+fn a_daemon_that_a_task_started_goes_on_when_the_task_is_done() {
+    let house = House::new(ESCAPED, "");
+    let (_server, _agent) = house.start();
+    house.wait_for_state(&house.create(&[]), "succeeded");
+    let escaped = house.path("escaped");
+    assert!(is_alive(&escaped), "a daemon was ended");
+    let number: i32 = std::fs::read_to_string(&escaped).unwrap().trim().parse().unwrap();
+    let process = rustix::process::Pid::from_raw(number).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+}
+
+/// Its supervisor is killed as well, so that only the control group still knows what the run started.
+#[test]
+fn what_leaves_its_session_does_not_survive_its_supervisor_where_there_are_control_groups() {
+    let house = House::new(&format!("{ESCAPED}sleep 600"), "");
+    let (_server, _agent) = house.start();
+    let task = house.create(&[]);
+    eventually("it has begun", || house.path("escaped").exists());
+    let mut runs = std::fs::read_dir(house.path("agent/runs")).unwrap().map(|entry| entry.unwrap().path());
+    let run = runs.find(|path| path.is_dir()).unwrap();
+    let group = std::fs::read(run.join("group")).unwrap();
+    if !group.windows(11).any(|window| window == b"muster-run-") {
+        // It would go on for ever.
+        let number: i32 = std::fs::read_to_string(house.path("escaped")).unwrap().trim().parse().unwrap();
+        let process = rustix::process::Pid::from_raw(number).unwrap();
+        rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+        return eprintln!("skipped: no control groups (cgroups(7), version 2) are to be had here");
+    }
+    let supervisor: i32 = std::fs::read_to_string(run.join("lock")).unwrap().trim().parse().unwrap();
+    let supervisor = rustix::process::Pid::from_raw(supervisor).unwrap();
+    rustix::process::kill_process(supervisor, rustix::process::Signal::KILL).unwrap();
+    house.wait_for_state(&task, "failed");
+    assert!(!is_alive(&house.path("escaped")), "it goes on");
+}

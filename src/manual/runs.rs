@@ -42,7 +42,7 @@
 //! | `MUSTER_RUN`, `MUSTER_APPLICATION`, `MUSTER_TASK_KIND` | which run, of what; the rest of its environment is the agent's |
 //! | `HOME`, `USER`, `LOGNAME` | the user's, where one is named |
 //! | its rights | those of the agent's service, which its unit may have to widen; for another user CAP_SETUID, CAP_SETGID and CAP_KILL |
-//! | its process group | one of its own. When it ends, whatever is left in that group is killed |
+//! | its process group | one of its own. When it ends by itself, whatever is left in that group is killed; a daemon that has a session of its own goes on |
 //!
 //! Another user has its own group and no further ones. Only an agent that runs as root can change the user; any other rejects the run.
 //!
@@ -82,9 +82,8 @@
 //!
 //! # Ending one
 //!
-//! What the server does not want any more is not begun. What runs gets SIGTERM, it and everything in its process group, and after 5 seconds
-//! SIGKILL; the same happens to what takes too long. A program that wants to leave nothing half done has these 5 seconds. What put itself
-//! into another group or session is not found, and goes on.
+//! What the server does not want any more is not begun. What runs gets SIGTERM, it and everything that it started, in whatever process group and session, and after
+//! 5 seconds SIGKILL; the same happens to what takes too long. A program that wants to leave nothing half done has these 5 seconds.
 //!
 //! # What survives what
 //!

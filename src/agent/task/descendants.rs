@@ -131,15 +131,15 @@ mod tests {
 
     #[test]
     fn what_is_below_is_found_in_whatever_session() {
-        let mut child = std::process::Command::new("sh")
-            .args(["-c", "setsid sleep 600 & wait"])
-            .spawn()
-            .unwrap();
+        let mut child =
+            std::process::Command::new("sh").args(["-c", "setsid sleep 600 & wait"]).spawn().unwrap();
         let begun = Instant::now();
         let number = i32::try_from(child.id()).unwrap();
         let below = || -> Vec<Pid> {
             let found = find().0.into_iter();
-            found.filter(|one| stat(one.as_raw_nonzero().get()).is_some_and(|stat| stat.parent == number)).collect()
+            found
+                .filter(|one| stat(one.as_raw_nonzero().get()).is_some_and(|stat| stat.parent == number))
+                .collect()
         };
         while below().is_empty() {
             assert!(begun.elapsed() < Duration::from_secs(60), "not found");

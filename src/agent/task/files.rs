@@ -107,6 +107,9 @@ pub struct ProcessGroup {
     /// Which boot of the system.
     #[n(2)]
     pub boot: String,
+    /// The directory of its control group, where it has one.
+    #[n(3)]
+    pub cgroup: Option<String>,
 }
 
 /// `result`: the last word, with the output.

@@ -19,6 +19,8 @@
 //! The [supervisor] is this program once more, in a session that neither the agent's end nor its death touches. [`kept`] is what the
 //! agent knows, [`plan`] what is executed.
 
+mod cgroup;
+mod descendants;
 pub mod execution;
 pub mod files;
 pub mod kept;

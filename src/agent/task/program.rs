@@ -4,21 +4,23 @@ use std::io::{self, PipeReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use super::cgroup::{self, Cgroup};
+use super::descendants;
 use super::files::{self, GROUP, ProcessGroup, SETTINGS};
 use super::plan::Plan;
 use crate::agent::collect::host;
 use crate::agent::{open, sealed};
 
-/// Longest `/proc/PID/stat`, in bytes: some fifty numbers and a name.
-const STAT_BYTES_MAX: u64 = 4096;
-
 /// A program that was started, and what it started.
 pub(super) struct Program {
     child: Child,
     group: Pid,
+    /// `None`: there is none to be had here.
+    cgroup: Option<Cgroup>,
 }
 
 impl Program {
@@ -48,10 +50,20 @@ impl Program {
                 command.uid(user.user).gid(user.group);
             }
         }
-        let child = command.spawn()?;
+        // What it starts is to stay below this process, and in the control group from its first moment on.
+        descendants::adopt()?;
+        let cgroup = Cgroup::enter(&format!("muster-run-{}", plan.run));
+        let child = command.spawn();
+        let cgroup = cgroup.filter(|cgroup| {
+            cgroup
+                .leave()
+                .inspect_err(|error| log::debug!("{}: {error}", cgroup.directory().display()))
+                .is_ok()
+        });
+        let child = child.inspect_err(|_| cgroup.iter().for_each(Cgroup::remove))?;
         let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let group = group.ok_or_else(|| io::Error::other("the process has no number"))?;
-        Ok((Self { child, group }, reader))
+        Ok((Self { child, group, cgroup }, reader))
     }
 
     /// Writes down which process group it is, so that it can be ended without this value.
@@ -60,8 +72,10 @@ impl Program {
     /// When the system refuses.
     pub(super) fn note(&self, directory: &Path) -> io::Result<()> {
         let number = self.group.as_raw_nonzero().get();
-        let Some(started_ticks) = started_ticks(number) else { return Ok(()) };
-        let group = ProcessGroup { number, started_ticks, boot: host::boot_id(Path::new("/")) };
+        let Some(stat) = descendants::stat(number) else { return Ok(()) };
+        let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.directory().display().to_string());
+        let (started_ticks, boot) = (stat.started_ticks, host::boot_id(Path::new("/")));
+        let group = ProcessGroup { number, started_ticks, boot, cgroup };
         sealed::write_loosely(&directory.join(GROUP), &group)
     }
 
@@ -77,13 +91,43 @@ impl Program {
         !matches!(waitid(WaitId::Pid(self.group), options), Ok(None))
     }
 
-    /// How it ended; what it left behind in its group is ended.
+    /// Signals everything that it started, in whatever group and session that is.
+    pub(super) fn signal_all(&self, signal: Signal) {
+        self.signal(signal);
+        descendants::signal(signal);
+    }
+
+    /// Processes that it left and that have ended since are of no more interest.
+    pub(super) fn forget_ended(&self) {
+        descendants::reap_all_but(self.group);
+    }
+
+    /// How it ended; what it left behind in its group is ended. What has left the group, as a daemon does, goes on.
     ///
     /// # Errors
     /// When the system refuses.
     pub(super) fn reap(&mut self) -> io::Result<std::process::ExitStatus> {
         self.signal(Signal::KILL);
-        self.child.wait()
+        let status = self.child.wait();
+        self.cgroup.iter().for_each(Cgroup::remove);
+        status
+    }
+
+    /// How it ended; everything that it started is ended, in whatever group and session that is. The second is the number of
+    /// processes that did not end within `timeout`.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(super) fn reap_all(&mut self, timeout: Duration) -> io::Result<(std::process::ExitStatus, usize)> {
+        self.signal(Signal::KILL);
+        let status = self.child.wait()?;
+        if let Some(cgroup) = &self.cgroup {
+            // The walk below finds the same processes, one by one.
+            let _ = cgroup::kill(cgroup.directory());
+        }
+        let left = descendants::end(timeout);
+        self.cgroup.iter().for_each(Cgroup::remove);
+        Ok((status, left))
     }
 }
 
@@ -92,28 +136,13 @@ pub(super) fn end_orphans(directory: &Path) {
     let Ok(group) = files::read::<ProcessGroup>(directory, GROUP) else { return };
     let Some(group) = group.whole() else { return };
     let is_same = group.boot == host::boot_id(Path::new("/"))
-        && started_ticks(group.number) == Some(group.started_ticks);
+        && descendants::stat(group.number).map(|stat| stat.started_ticks) == Some(group.started_ticks);
+    // A control group has the run's name: it is that one whatever became of the processes.
+    if let Some(cgroup) = group.cgroup.filter(|_| group.boot == host::boot_id(Path::new("/"))) {
+        let _ = cgroup::kill(Path::new(&cgroup));
+        let _ = std::fs::remove_dir(&cgroup);
+    }
     if let Some(number) = Pid::from_raw(group.number).filter(|_| is_same && group.number > 1) {
         let _ = kill_process_group(number, Signal::KILL);
-    }
-}
-
-/// When a process was started: field 22 of `/proc/PID/stat`. The second one, its name, may hold blanks and brackets.
-fn started_ticks(process: i32) -> Option<u64> {
-    let stat = open::beginning(Path::new(&format!("/proc/{process}/stat")), STAT_BYTES_MAX).ok()?;
-    let text = String::from_utf8_lossy(&stat);
-    let (_, behind_name) = text.rsplit_once(')')?;
-    behind_name.split_whitespace().nth(19)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_is_told_from_a_later_one() {
-        let own = i32::try_from(std::process::id()).unwrap();
-        assert!(started_ticks(own).unwrap() > 0);
-        assert_eq!(started_ticks(i32::MAX), None);
     }
 }

@@ -37,6 +37,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Progress is passed on this often at most.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Adopted processes that have ended are forgotten this often at most: all processes of the system are looked at for it.
+const FORGET_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What is read of the output at a time, in bytes.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -106,9 +109,10 @@ fn supervise(directory: &Path) -> io::Result<()> {
         progress_percent: None,
         told_at: None,
         deadline: Instant::now() + timeout,
+        forget_at: Instant::now(),
         ending: None,
     };
-    let status = supervision.watch(told, children)?;
+    let (status, left) = supervision.watch(told, children)?;
     let Supervision { keeper, ending, progress_percent, .. } = supervision;
     let is_unwanted = directory.join(CANCEL).exists();
     let outcome = match ending {
@@ -117,7 +121,13 @@ fn supervise(directory: &Path) -> io::Result<()> {
         Some(Ending::Told) => return Ok(()),
         Some(Ending::TimedOut) => Outcome::without_output(
             RunStage::TimedOut,
-            format!("it took longer than {} s and was ended", plan.timeout_seconds),
+            match left {
+                0 => format!("it took longer than {} s and was ended", plan.timeout_seconds),
+                left => format!(
+                    "it took longer than {} s and was ended, but for {left} processes that could not be",
+                    plan.timeout_seconds
+                ),
+            },
         ),
         None => judge(status, &keeper),
     };
@@ -179,12 +189,15 @@ struct Supervision<'a> {
     told_at: Option<Instant>,
     /// When it is ended; while it is being ended: when it is killed.
     deadline: Instant,
+    /// When adopted processes that have ended are forgotten again at the earliest.
+    forget_at: Instant,
     ending: Option<Ending>,
 }
 
 impl Supervision<'_> {
-    /// Until the program has ended.
-    fn watch(&mut self, mut told: UnixStream, mut children: UnixStream) -> io::Result<ExitStatus> {
+    /// Until the program has ended, and everything that it started when it was made to. The second is how many processes
+    /// could not be ended.
+    fn watch(&mut self, mut told: UnixStream, mut children: UnixStream) -> io::Result<(ExitStatus, usize)> {
         let mut ignored = [0; 16];
         while !self.program.has_ended() {
             let now = Instant::now();
@@ -196,13 +209,23 @@ impl Supervision<'_> {
             if matches!(told.read(&mut ignored), Ok(1..)) && self.ending.is_none() {
                 self.end(Ending::Told);
             }
-            while matches!(children.read(&mut ignored), Ok(1..)) {}
+            let mut has_ended = false;
+            while matches!(children.read(&mut ignored), Ok(1..)) {
+                has_ended = true;
+            }
+            if has_ended && now >= self.forget_at {
+                self.program.forget_ended();
+                self.forget_at = now + FORGET_INTERVAL;
+            }
             self.read(1)?;
         }
         self.read(LAST_READS_MAX)?;
         let progress = self.filter.end(&mut self.keeper);
         self.note_progress(progress);
-        self.program.reap()
+        match self.ending {
+            Some(_) => self.program.reap_all(GRACE),
+            None => self.program.reap().map(|status| (status, 0)),
+        }
     }
 
     /// Ends the program: first it is asked, later it is killed.
@@ -210,7 +233,7 @@ impl Supervision<'_> {
         let signal = if self.ending.is_none() { Signal::TERM } else { Signal::KILL };
         self.ending.get_or_insert(why);
         self.deadline = Instant::now() + GRACE;
-        self.program.signal(signal);
+        self.program.signal_all(signal);
     }
 
     fn wait(&self, told: &UnixStream, children: &UnixStream) -> io::Result<()> {
