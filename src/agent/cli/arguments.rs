@@ -16,7 +16,7 @@ pub(crate) const DATA_DEFAULT: &str = "./muster-agent-data";
     version,
     about = "Keeps this device in step with its muster server, and delivers its events",
     after_help = "Examples:
-  muster-agent enroll --server muster.example.org --token muster1-AAEC…
+  muster-agent enroll --server muster.example.org --token-file token
   muster-agent run
   muster-agent emit --application backup --severity error --kind backup.failed \"the disk is full\" --field disk=sdb
   muster-agent status --json
@@ -33,8 +33,8 @@ pub struct Arguments {
 pub enum Command {
     /// Make this device a member of a server's fleet
     #[command(after_help = "Examples:
-  muster-agent enroll --server muster.example.org --token muster1-AAEC…
-  muster-agent enroll --server 192.0.2.7:13000 --token muster1-AAEC… --name till-17 --data /var/lib/muster-agent
+  muster-agent enroll --server muster.example.org --token-file token
+  muster-agent enroll --server 192.0.2.7:13000 --token-file - --name till-17 --data /var/lib/muster-agent
 
 Make the token on the server: musterctl token create")]
     Enroll(Enroll),
@@ -64,8 +64,8 @@ when the agent is started.")]
     Sync(Common),
     /// Move this device to another server: only once that one has answered; otherwise everything stays as it is
     #[command(after_help = "Examples:
-  muster-agent move --server new.example.org --token muster1-AAEC…
-  muster-agent move --server 192.0.2.8:13000 --token muster1-AAEC… --name till-17
+  muster-agent move --server new.example.org --token-file token
+  muster-agent move --server 192.0.2.8:13000 --token-file - --name till-17
 
 Make the token on the new server: musterctl token create.
 A running agent takes the new server up by itself. Events that the old server does not have yet go to the new one.")]
@@ -123,15 +123,29 @@ pub struct Common {
     pub config: Option<PathBuf>,
 }
 
+/// Where a join token comes from. Left out altogether: the variable [`TOKEN_VARIABLE`].
+#[derive(Args, Debug, Clone, Default)]
+pub struct TokenSource {
+    /// A file that holds the join token, '-' for standard input [default: the token is in the variable MUSTER_TOKEN]
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    pub token_file: Option<PathBuf>,
+    /// The join token itself, '-' for standard input; while the command runs, every user of the device can read it in the process list
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<String>,
+}
+
+/// The environment variable that may hold the join token.
+pub(super) const TOKEN_VARIABLE: &str = "MUSTER_TOKEN";
+
 /// `enroll`
 #[derive(Args, Debug)]
 pub struct Enroll {
     /// The server: a host name or an address, with a port when it is not 13000
     #[arg(long, value_name = "HOST[:PORT]")]
     pub server: String,
-    /// The join token, as 'musterctl token create' printed it
-    #[arg(long, value_name = "TOKEN")]
-    pub token: String,
+    /// The join token, as 'musterctl token create' printed it.
+    #[command(flatten)]
+    pub token: TokenSource,
     /// What the device is to be called [default: its host name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -149,9 +163,9 @@ pub struct Move {
     /// The new server: a host name or an address, with a port when it is not 13000
     #[arg(long, value_name = "HOST[:PORT]")]
     pub server: String,
-    /// A join token of the new server, as 'musterctl token create' printed it there
-    #[arg(long, value_name = "TOKEN")]
-    pub token: String,
+    /// A join token of the new server, as 'musterctl token create' printed it there.
+    #[command(flatten)]
+    pub token: TokenSource,
     /// What the device is to be called there [default: as it is called now]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,

@@ -1,21 +1,20 @@
 //! `muster-agent enroll`
 
-use super::CommandError;
 use super::arguments::Enroll;
 use super::context::{Context, wall_time};
+use super::{CommandError, token};
 use crate::agent::address::ServerAddress;
 use crate::agent::collect::host;
 use crate::agent::enroll::enroll;
 use crate::agent::identity::{Identity, IdentityError};
 use crate::agent::moving::{commit, settle, stage};
 use crate::wire::limits::NAME_BYTES_MAX;
-use crate::wire::token::JoinToken;
 
 /// Enrols the device and stores who it is now.
 pub(super) fn command(arguments: &Enroll) -> Result<(), CommandError> {
     let context = Context::new(&arguments.common)?;
     let server: ServerAddress = arguments.server.parse().map_err(CommandError::usage)?;
-    let token: JoinToken = arguments.token.parse().map_err(CommandError::usage)?;
+    let token = token::find(&arguments.token)?;
     let name = arguments.name.clone().unwrap_or_else(host::hostname);
     if name.is_empty() || name.len() > NAME_BYTES_MAX {
         return Err(CommandError::usage(format!("--name must have 1 to {NAME_BYTES_MAX} bytes")));

@@ -12,6 +12,7 @@ mod enroll;
 mod holder;
 mod moving;
 mod run;
+mod token;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -19,7 +20,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-pub use arguments::{Arguments, Check, Command, Common, Emit, Enroll, Move, Notice, NoticeWhat, Run, Status};
+pub use arguments::{
+    Arguments, Check, Command, Common, Emit, Enroll, Move, Notice, NoticeWhat, Run, Status, TokenSource,
+};
 
 use crate::agent::directory::DirectoryError;
 use crate::agent::enroll::EnrollError;

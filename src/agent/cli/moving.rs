@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::CommandError;
 use super::arguments::Move;
 use super::context::{Context, wall_time};
 use super::control::SYNC_TIMEOUT;
 use super::enroll::data_hint;
 use super::holder::Holder;
+use super::{CommandError, token};
 use crate::agent::address::ServerAddress;
 use crate::agent::directory::Directory;
 use crate::agent::enroll::{EnrollError, enroll};
@@ -16,7 +16,6 @@ use crate::agent::identity::Identity;
 use crate::agent::local::client::LocalError;
 use crate::agent::moving;
 use crate::wire::limits::NAME_BYTES_MAX;
-use crate::wire::token::JoinToken;
 
 /// What is said of this command to whoever finds the data directory in use.
 const HOLDER: &str = "a move to another server";
@@ -28,7 +27,7 @@ const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(30 + SYNC_TIMEOUT.as_sec
 pub(super) fn command(arguments: &Move) -> Result<(), CommandError> {
     let context = Context::new(&arguments.common)?;
     let server: ServerAddress = arguments.server.parse().map_err(CommandError::usage)?;
-    let token: JoinToken = arguments.token.parse().map_err(CommandError::usage)?;
+    let token = token::find(&arguments.token)?;
     if arguments.name.as_ref().is_some_and(|name| name.is_empty() || name.len() > NAME_BYTES_MAX) {
         return Err(CommandError::usage(format!("--name must have 1 to {NAME_BYTES_MAX} bytes")));
     }
@@ -40,7 +39,7 @@ pub(super) fn command(arguments: &Move) -> Result<(), CommandError> {
     }
     let old = Identity::read(directory.path())?.ok_or_else(|| {
         CommandError::refused(format!(
-            "this device has not enrolled (no identity in {}): muster-agent enroll --server HOST --token TOKEN",
+            "this device has not enrolled (no identity in {}): muster-agent enroll --server HOST --token-file FILE",
             directory.path().display()
         ))
     })?;
