@@ -4,9 +4,15 @@
 
 mod agent_support;
 
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use agent_support::{Running, Site, error_of, eventually, free_udp_port};
+use muster::agent::identity::Identity;
 use rustix::fs::{CWD, Mode, mkfifoat};
 
 /// A server and an enrolled device whose agent does not run yet, with these files in `applications.d`.
@@ -94,4 +100,166 @@ fn neither_link_nor_events_wait_for_a_check_that_takes_long() {
     eventually("the event arrives", || has_arrived(&site, "while it is looked at"));
     assert_eq!(detail(&site, "slow"), "", "{}", site.log("agent.log"));
     eventually("its check has been ended", || detail(&site, "slow").contains("took longer than 40 s"));
+}
+
+/// A user who is nobody in particular.
+const NEIGHBOUR: u32 = 12_345;
+
+/// The agent's program where every user can run it.
+fn program_for_all() -> (tempfile::TempDir, std::path::PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    open_to_all(directory.path());
+    let program = directory.path().join("muster-agent");
+    std::fs::copy(env!("CARGO_BIN_EXE_muster-agent"), &program).unwrap();
+    (directory, program)
+}
+
+fn open_to_all(path: &Path) {
+    std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+}
+
+/// What `muster-agent` says when another user runs it with the socket widened for all.
+fn as_neighbour(program: &Path, config: &Path, arguments: &[&str]) -> std::process::Output {
+    let config = ["--config", config.to_str().unwrap()];
+    let mut command = Command::new(program);
+    command.args(arguments).args(config).uid(NEIGHBOUR).gid(NEIGHBOUR).current_dir("/").output().unwrap()
+}
+
+#[test]
+fn other_users_may_emit_through_a_widened_socket_and_nothing_else() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: only root can run a program as another user");
+    }
+    let (site, _server) = site(&[]);
+    let (public, program) = program_for_all();
+    let socket = public.path().join("agent.sock");
+    let config = site.path("agent/muster-agent.toml");
+    let own = std::fs::read_to_string(&config).unwrap();
+    let wide = format!("{own}[socket]\npath = \"{}\"\nmode = \"0666\"\n", socket.display());
+    std::fs::write(&config, &wide).unwrap();
+    let theirs = public.path().join("muster-agent.toml");
+    std::fs::write(&theirs, format!("data = \"/nowhere\"\n[socket]\npath = \"{}\"\n", socket.display()))
+        .unwrap();
+    open_to_all(&theirs);
+    let _agent = site.agent_process();
+    let emit = |field: &str, application: &str| {
+        let event = [
+            "emit",
+            "--application",
+            application,
+            "--severity",
+            "warning",
+            "--kind",
+            "test",
+            "hello",
+            "--field",
+        ];
+        as_neighbour(&program, &theirs, &[&event[..], &[field]].concat())
+    };
+    let emitted = emit("uid=0", "shop");
+    assert!(emitted.status.success(), "{}", error_of(&emitted));
+    eventually("the event arrives", || has_arrived(&site, "hello"));
+    let events = String::from_utf8(site.ctl(&["event", "list"]).stdout).unwrap().replace(' ', "");
+    assert!(events.contains("\"uid\":\"12345\"") && !events.contains("\"uid\":\"0\""), "{events}");
+    assert!(error_of(&emit("a=b", "muster-agent")).contains("the name is reserved"));
+    for (arguments, command) in
+        [(&["sync"][..], "sync"), (&["notice", "suspend"], "suspend"), (&["notice", "resume"], "resume")]
+    {
+        let refused = as_neighbour(&program, &theirs, arguments);
+        assert!(!refused.status.success());
+        let why =
+            format!("'{command}' is for root and the agent's own user; user 12345 may emit events alone");
+        assert!(error_of(&refused).contains(&why), "{}", error_of(&refused));
+    }
+    // Its connections leave room for the others', and its events have a rate. A program as that user, in this process's place.
+    let flood = format!(
+        "import socket, json\n\
+         conns = [socket.socket(socket.AF_UNIX) for _ in range(40)]\n\
+         for c in conns: c.connect('{}')\n\
+         said = [c.recv(4096) for c in conns[16:]]\n\
+         assert all(b'16 programs are connected' in one for one in said), said\n\
+         line = json.dumps(dict(application='shop', severity='info', kind='flood', message='x' * 900)).encode() + b'\\n'\n\
+         f = conns[0].makefile('rwb')\n\
+         answers = []\n\
+         for _ in range(1000):\n    f.write(line); f.flush(); answers.append(json.loads(f.readline()))\n\
+         taken = [one for one in answers if 'sequence' in one]\n\
+         refused = [one for one in answers if 'error' in one]\n\
+         assert 200 < len(taken) < 900 and refused, (len(taken), refused[:1])\n\
+         assert 'user 12345 has emitted too much' in refused[0]['error'], refused[0]\n",
+        socket.display()
+    );
+    let flooded =
+        Command::new("python3").args(["-c", &flood]).uid(NEIGHBOUR).gid(NEIGHBOUR).current_dir("/").output();
+    match flooded {
+        Ok(output) => assert!(output.status.success(), "{}", error_of(&output)),
+        Err(error) => eprintln!("skipped in part: no python3 for a flood: {error}"),
+    }
+    assert_eq!(site.status()["running"], true, "the owner is answered meanwhile");
+}
+
+#[test]
+fn a_join_token_need_not_stand_in_the_process_list() {
+    let site = Site::new();
+    let _server = site.server();
+    let address = site.address.to_string();
+    let enroll = |data: &str, more: &[&str], variable: Option<&str>, input: &str| {
+        let data = site.path(data).display().to_string();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_muster-agent"));
+        command.args(["enroll", "--server", &address, "--name", "till", "--data", &data]).args(more);
+        command.env_remove("MUSTER_TOKEN").envs(variable.map(|token| ("MUSTER_TOKEN", token)));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // It may have ended without reading.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        child.wait_with_output().unwrap()
+    };
+    let succeeds = |output: &std::process::Output, warns: bool| {
+        assert!(output.status.success(), "{}", error_of(output));
+        assert_eq!(error_of(output).contains("in the process list"), warns, "{}", error_of(output));
+    };
+    let file = site.path("token");
+    std::fs::write(&file, format!("{}\n", site.token())).unwrap();
+    succeeds(&enroll("a", &["--token-file", file.to_str().unwrap()], None, ""), false);
+    succeeds(&enroll("b", &["--token-file", "-"], None, &format!("{}\n", site.token())), false);
+    succeeds(&enroll("c", &["--token", "-"], None, &site.token()), false);
+    succeeds(&enroll("d", &[], Some(&site.token()), ""), false);
+    succeeds(&enroll("e", &["--token", &site.token()], None, ""), true);
+    let none = enroll("f", &[], None, "");
+    assert_eq!(none.status.code(), Some(2));
+    assert!(error_of(&none).contains("give --token-file FILE ('-' for standard input) or set MUSTER_TOKEN"));
+    let absent = enroll("f", &["--token-file", "/no/such/token"], None, "");
+    assert!(
+        error_of(&absent).contains("the join token can't be read from /no/such/token"),
+        "{}",
+        error_of(&absent)
+    );
+}
+
+/// How often these bytes are in a process's memory that can be written to.
+fn occurrences(process: u32, wanted: &[u8]) -> usize {
+    let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+    let memory = std::fs::File::open(format!("/proc/{process}/mem")).unwrap();
+    let ranges = maps.lines().filter(|line| line.contains(" rw")).filter_map(|line| {
+        let (from, to) = line.split_whitespace().next()?.split_once('-')?;
+        Some((u64::from_str_radix(from, 16).ok()?, u64::from_str_radix(to, 16).ok()?))
+    });
+    let mut found = 0;
+    for (from, to) in ranges {
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
+        // A range of the kernel can't be read.
+        if memory.read_exact_at(&mut bytes, from).is_ok() {
+            found += bytes.windows(wanted.len()).filter(|window| *window == wanted).count();
+        }
+    }
+    found
+}
+
+#[test]
+fn a_running_agent_holds_no_copies_of_its_key() {
+    let (site, _server) = site(&[]);
+    let agent = site.agent_process();
+    site.wait_until_confirmed();
+    let identity = Identity::read(&site.path("agent")).unwrap().unwrap();
+    // PKCS #8 as it is on the disk: what TLS keeps has another form.
+    assert_eq!(occurrences(agent.id(), &identity.private_key), 0);
 }

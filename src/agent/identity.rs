@@ -8,7 +8,9 @@ use std::path::Path;
 use minicbor::{Decode, Encode};
 use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
 
-use super::slots::{SlotError, Slots};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::slots::{SLOT_CONTENT_BYTES_MAX, SlotError, Slots};
 use crate::wire::bounded;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::limits::{DATAGRAM_KEY_BYTES, PINS_MAX};
@@ -66,6 +68,21 @@ pub struct Identity {
     /// When it enrolled, by the device's clock.
     #[n(8)]
     pub enrolled_at: WallTime,
+}
+
+impl Identity {
+    /// Wipes the private key, once it is where TLS needs it.
+    pub fn forget_private_key(&mut self) {
+        self.private_key.zeroize();
+    }
+}
+
+impl Drop for Identity {
+    fn drop(&mut self) {
+        self.private_key.zeroize();
+        self.wake_key.zeroize();
+        self.notice_key.zeroize();
+    }
 }
 
 impl std::fmt::Debug for Identity {
@@ -135,7 +152,10 @@ impl Identity {
 
     /// Stores it under another name than the one that counts.
     pub(super) fn write_slots(&self, directory: &Path, name: &'static str) -> Result<(), IdentityError> {
-        let content = minicbor::to_vec(self).unwrap_or_default();
+        // Large enough at once: a buffer that grows leaves copies behind.
+        let mut content = Zeroizing::new(Vec::with_capacity(SLOT_CONTENT_BYTES_MAX));
+        // Writing to a vector can't fail.
+        let _ = minicbor::encode(self, &mut *content);
         Slots::new(directory, name).write(&content).map_err(IdentityError::Slots)
     }
 
@@ -149,7 +169,7 @@ impl Identity {
 /// A key that has no certificate yet, and the request for one.
 pub struct Candidate {
     /// The private key, PKCS #8, DER.
-    private_key: Vec<u8>,
+    private_key: Zeroizing<Vec<u8>>,
     /// PKCS #10 request (RFC 2986), DER.
     pub request: Vec<u8>,
 }
@@ -165,17 +185,17 @@ impl Candidate {
         parameters.distinguished_name = rcgen::DistinguishedName::new();
         parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
         let request = parameters.serialize_request(&key)?;
-        Ok(Self { private_key: key.serialize_der(), request: request.der().to_vec() })
+        Ok(Self { private_key: Zeroizing::new(key.serialize_der()), request: request.der().to_vec() })
     }
 
     /// The identity that the server's answer makes of it.
     #[must_use]
-    pub fn into_identity(self, enrolled: Enrolled, server: String, now: WallTime) -> Identity {
+    pub fn into_identity(mut self, enrolled: Enrolled, server: String, now: WallTime) -> Identity {
         Identity {
             server,
             device: enrolled.device,
             name: enrolled.name,
-            private_key: self.private_key,
+            private_key: std::mem::take(&mut *self.private_key),
             certificate: enrolled.certificate,
             pins: enrolled.pins,
             wake_key: enrolled.wake_key,

@@ -125,7 +125,8 @@ mod tests {
             let outer = tempfile::tempdir().unwrap();
             let directory = Directory::open_or_create(outer.path()).unwrap();
             let old = example();
-            let new = Identity { device: DeviceId(99), server: "new.example.org:13000".into(), ..example() };
+            let mut new = example();
+            (new.device, new.server) = (DeviceId(99), "new.example.org:13000".into());
             old.write(directory.path()).unwrap();
             Slots::new(directory.path(), STATE_SLOT).write(b"of the old server").unwrap();
             std::fs::write(directory.path().join(BASE_FILE), b"of the old server").unwrap();

@@ -68,8 +68,9 @@ pub fn bytes(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// When it is something else, or the system refuses.
 pub fn beginning(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file(path)?.take(bytes_max).read_to_end(&mut bytes)?;
+    let file = file(path)?;
+    let mut bytes = room_for(&file, bytes_max)?;
+    file.take(bytes_max).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -87,13 +88,20 @@ pub fn text(path: &Path, bytes_max: u64) -> io::Result<String> {
 /// # Errors
 /// When it has more than `bytes_max` bytes, or the system refuses.
 pub fn rest(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    let mut bytes = room_for(&file, bytes_max)?;
     file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > bytes_max {
         let message = format!("it has more than {bytes_max} bytes");
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
     Ok(bytes)
+}
+
+/// A buffer that need not move while the file is read: what it holds stays in one place, to be wiped there.
+fn room_for(file: &File, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let bytes = file.metadata()?.len().min(bytes_max);
+    // One more tells the end, and read_to_end(…) wants some to look for it.
+    Ok(Vec::with_capacity(usize::try_from(bytes).unwrap_or_default() + 64))
 }
 
 /// Looks whether something open is a regular file.

@@ -20,6 +20,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use zeroize::Zeroizing;
 
 use super::open;
 
@@ -63,8 +64,8 @@ pub struct Slots {
 pub struct Slot {
     /// Counts the writes: of two valid slots the higher counts.
     pub generation: u64,
-    /// What was written.
-    pub content: Vec<u8>,
+    /// What was written. Wiped when it is dropped: it may be a key.
+    pub content: Zeroizing<Vec<u8>>,
 }
 
 impl Slots {
@@ -78,7 +79,7 @@ impl Slots {
     ///
     /// # Errors
     /// When something was written and none of it is valid, or the system refuses.
-    pub fn read(&self) -> Result<Option<Vec<u8>>, SlotError> {
+    pub fn read(&self) -> Result<Option<Zeroizing<Vec<u8>>>, SlotError> {
         let (a, b) = (self.load("a")?, self.load("b")?);
         if let (None, None) = (&a, &b) {
             return Ok(None);
@@ -104,7 +105,7 @@ impl Slots {
         let path = self.path(["a", "b"][index]);
         let wrap = |source| SlotError::Io { path: path.clone(), source };
         let is_new = !path.exists();
-        let bytes = encode(generation, content);
+        let bytes = Zeroizing::new(encode(generation, content));
         let file =
             File::options().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(wrap)?;
         std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).map_err(wrap)?;
@@ -142,7 +143,7 @@ impl Slots {
         let path = self.path(slot);
         let limit = (HEADER_BYTES + SLOT_CONTENT_BYTES_MAX + SHA256_OUTPUT_LEN) as u64;
         match open::beginning(&path, limit) {
-            Ok(bytes) => Ok(Some(decode(&bytes))),
+            Ok(bytes) => Ok(Some(decode(&Zeroizing::new(bytes)))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(SlotError::Io { path, source }),
         }
@@ -188,7 +189,10 @@ pub fn decode(bytes: &[u8]) -> Option<Slot> {
     let content = rest.get(..length)?;
     let check = rest.get(length..length + SHA256_OUTPUT_LEN)?;
     let valid = magic == MAGIC && digest(&SHA256, &bytes[..HEADER_BYTES + length]).as_ref() == check;
-    valid.then(|| Slot { generation: u64::from_be_bytes(*generation), content: content.to_vec() })
+    valid.then(|| Slot {
+        generation: u64::from_be_bytes(*generation),
+        content: Zeroizing::new(content.to_vec()),
+    })
 }
 
 #[cfg(test)]
@@ -209,7 +213,7 @@ mod tests {
         assert_eq!(slots.read().unwrap(), None);
         for content in [&b"one"[..], b"two, longer", b"", b"four"] {
             slots.write(content).unwrap();
-            assert_eq!(slots.read().unwrap().as_deref(), Some(content));
+            assert_eq!(slots.read().unwrap().as_ref().map(|content| &content[..]), Some(content));
         }
     }
 
@@ -237,7 +241,11 @@ mod tests {
                 std::fs::write(slots.path("a"), torn).unwrap();
                 let expected: &[u8] =
                     if cut == new.len() { b"the newest content of all" } else { b"the content before" };
-                assert_eq!(slots.read().unwrap().as_deref(), Some(expected), "cut at {cut}");
+                assert_eq!(
+                    slots.read().unwrap().as_ref().map(|content| &content[..]),
+                    Some(expected),
+                    "cut at {cut}"
+                );
             }
         }
     }
@@ -249,8 +257,8 @@ mod tests {
         slots.write(b"two").unwrap();
         std::fs::write(slots.path("a"), b"torn").unwrap();
         slots.write(b"three").unwrap();
-        assert_eq!(slots.read().unwrap().as_deref(), Some(&b"three"[..]));
-        assert_eq!(slots.load("b").unwrap().flatten().unwrap().content, b"two");
+        assert_eq!(slots.read().unwrap().as_ref().map(|content| &content[..]), Some(&b"three"[..]));
+        assert_eq!(slots.load("b").unwrap().flatten().unwrap().content[..], b"two"[..]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::id::{CertificateHash, TokenId};
 use super::limits::TOKEN_SECRET_BYTES;
+use zeroize::{Zeroize as _, Zeroizing};
 
 const PREFIX: &str = "muster1-";
 const BODY_BYTES: usize = 8 + TOKEN_SECRET_BYTES + 32;
@@ -56,6 +57,12 @@ impl fmt::Display for JoinToken {
     }
 }
 
+impl Drop for JoinToken {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
+}
+
 impl fmt::Debug for JoinToken {
     /// Without the secret: logs are read by more people than tokens are for.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,7 +75,7 @@ impl FromStr for JoinToken {
 
     fn from_str(text: &str) -> Result<Self, TokenError> {
         let encoded = text.trim().strip_prefix(PREFIX).ok_or(TokenError::NotAToken)?;
-        let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Damaged)?;
+        let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Damaged)?);
         let (body, check) = bytes.split_last_chunk::<4>().ok_or(TokenError::Damaged)?;
         let body: &[u8; BODY_BYTES] = body.try_into().map_err(|_| TokenError::Damaged)?;
         if crc32c::crc32c(body) != u32::from_be_bytes(*check) {

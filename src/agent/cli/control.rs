@@ -64,8 +64,8 @@ fn offline(context: &Context) -> Result<Status, CommandError> {
     };
     if let Some(identity) = identity {
         status.device = Some(identity.device);
-        status.name = Some(identity.name);
-        status.server = Some(identity.server);
+        status.name = Some(identity.name.clone());
+        status.server = Some(identity.server.clone());
     }
     Ok(status)
 }

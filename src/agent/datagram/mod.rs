@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use mio::{Registry, Token};
+use zeroize::Zeroizing;
 
 use self::counters::Counters;
 use self::limit::Limit;
@@ -36,8 +37,8 @@ const WARN_MILLISECONDS: u64 = 60_000;
 #[derive(Debug)]
 pub struct Datagrams {
     device: DeviceId,
-    wake_key: DatagramKey,
-    notice_key: DatagramKey,
+    wake_key: Zeroizing<DatagramKey>,
+    notice_key: Zeroizing<DatagramKey>,
     boot: u32,
     port: WakePort,
     counters: Counters,
@@ -76,8 +77,8 @@ impl Datagrams {
     ) -> Self {
         Self {
             device: identity.device,
-            wake_key: identity.wake_key,
-            notice_key: identity.notice_key,
+            wake_key: Zeroizing::new(identity.wake_key),
+            notice_key: Zeroizing::new(identity.notice_key),
             boot,
             port: WakePort::new(port, token),
             counters: Counters::read(directory, now),
@@ -93,8 +94,9 @@ impl Datagrams {
 
     /// The device belongs to another server now, which counts its wakes anew.
     pub fn belong_to(&mut self, identity: &Identity) {
-        (self.device, self.wake_key, self.notice_key) =
-            (identity.device, identity.wake_key, identity.notice_key);
+        self.device = identity.device;
+        self.wake_key = Zeroizing::new(identity.wake_key);
+        self.notice_key = Zeroizing::new(identity.notice_key);
         self.counters.forget_wakes();
     }
 

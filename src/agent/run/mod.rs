@@ -89,7 +89,7 @@ pub enum RunError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// There is none.
-    #[error("this device has not enrolled (no identity in {}): muster-agent enroll --server HOST --token TOKEN", .0.display())]
+    #[error("this device has not enrolled (no identity in {}): muster-agent enroll --server HOST --token-file FILE", .0.display())]
     NotEnrolled(PathBuf),
     /// The address that is set is none.
     #[error(transparent)]
@@ -197,10 +197,11 @@ impl Agent {
         context.check_socket()?;
         let lock = directory.lock("a running agent")?;
         settle(&directory)?;
-        let identity = Identity::read(directory.path())?
+        let mut identity = Identity::read(directory.path())?
             .ok_or_else(|| RunError::NotEnrolled(directory.path().to_owned()))?;
         let server: ServerAddress = settings.server.as_ref().unwrap_or(&identity.server).parse()?;
         let tls = tls_of(&identity).map_err(RunError::Tls)?;
+        identity.forget_private_key();
         let clock = Clock::new();
         let now = clock.now();
         let epoch = Epoch(random()? | 1);

@@ -46,7 +46,7 @@ impl Agent {
         }
         let identity = moving::staged(&self.directory)
             .map_err(|error| error.to_string())?
-            .ok_or("no new server waits to be moved to: muster-agent move --server HOST --token TOKEN")?;
+            .ok_or("no new server waits to be moved to: muster-agent move --server HOST --token-file FILE")?;
         let server = identity.server.parse().map_err(|error| format!("{error}"))?;
         let tls = tls_of(&identity).map_err(|error| error.to_string())?;
         log::info!("moving to {server}");
@@ -88,6 +88,7 @@ impl Agent {
         self.hand_runs_in();
         self.connection = Connection::new(server, tls, LINK);
         self.identity = identity;
+        self.identity.forget_private_key();
         (self.connected_since, self.last_sync, self.last_error_at) = (None, None, None);
         self.sections.begin_anew();
         self.looking = None;
