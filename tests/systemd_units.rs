@@ -46,6 +46,16 @@ fn the_sockets_that_the_configurations_advise_have_a_directory() {
     }
 }
 
+/// What reloading nginx and giving files back to their owners takes: neither all of /run nor the right to write everything.
+#[test]
+fn the_drop_in_for_settings_gives_no_more_than_they_need() {
+    let unit = tool("systemd/muster-agent-settings.conf");
+    assert_eq!(value(&unit, "ReadWritePaths").as_deref(), Some("-/etc/nginx/conf.d"));
+    assert_eq!(value(&unit, "CapabilityBoundingSet").as_deref(), Some("CAP_CHOWN CAP_FOWNER"));
+    // 'nginx -t' writes to logs and pid file.
+    assert!(!tool("applications.d/nginx.toml").lines().any(|line| line.starts_with("validate")));
+}
+
 #[test]
 fn systemd_finds_nothing_wrong() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {

@@ -33,10 +33,10 @@
 //! | `package` | the package whose version is its version; left out: `name` |
 //! | `[version] command`, `timeout_seconds` (10, at most 60) | instead of `package`: the first word of its output that begins with a digit, also after `v` or `/` |
 //! | `[condition]` | one of `systemd_unit`, `pid_file`, `command` (exit codes of an init script's `status`; `timeout_seconds`) |
-//! | `[settings] file` | the file that holds the settings and nothing else; a path from `/` on. A link stays, the file behind it is replaced |
+//! | `[settings] file` | the file that holds the settings and nothing else; a path from `/` on. A link of root or of the agent's own user stays, the file behind it is replaced; links of others are refused |
 //! | `format` | `"json"`, `"toml"` or `"key_value"` |
 //! | `separator`, `line_end` | for `key_value`: `"="` and nothing, unless said otherwise (nginx: `" "` and `";"`) |
-//! | `mode` | permission bits; left out: those of the file before, or 0644. The owner of the file before stays |
+//! | `mode` | permission bits; left out: those of the file before, or 0644. Owner, access list and attributes of the file before stay |
 //! | `schema` | JSON Schema, written as TOML ([`fleet::schema`](crate::fleet::schema) says what is known); the server checks by it too |
 //! | `validate` | judges the candidate, `{file}`, which lies in a private directory beside the file |
 //! | `validate_in_place` | judges it in its place, for applications that can only test all of their configuration |
@@ -46,7 +46,7 @@
 //! | `[statistics] command` or `file` | a JSON object of numbers, or of `{"value": 1.5, "unit": "bytes"}`; `timeout_seconds` (10, at most 60) |
 //!
 //! Commands are run as they stand, without a shell, with the agent's rights, and in the agent's service: `tools/systemd/muster-agent-settings.conf`
-//! shows what its unit must allow for that. `tools/applications.d/` has nginx as Debian packages it, and an example.
+//! shows what its unit must allow for that; [`neighbours`](super::neighbours) says what the unit does not stop. `tools/applications.d/` has nginx as Debian packages it, and an example.
 //!
 //! In `key_value`, objects within objects are written with dotted keys, and a list as a line for each of its values. Line breaks and control
 //! characters in a value, the end of a line in it, and the separator or blanks in a key are refused: no value can become a line of its own.
@@ -64,6 +64,8 @@
 //! | schema, format or `validate` refuses | nothing was touched: *failed*, with the reason in the command's own last words |
 //! | `validate_in_place` refuses | the old file is put back; the application was told nothing: *failed* |
 //! | `apply` fails or takes too long | the old file is put back, `rollback` is run: *failed* |
+//! | the file can't be replaced (a mount point) | it is written over, and the event says so |
+//! | somebody else changes the file meanwhile | it is left as it is: `settings_drift`, then as with any drift |
 //! | the agent is killed | its next start finds the journal, puts the old file back, runs `rollback` if `apply` may have begun, and then begins anew |
 //! | that happens three times in a row | it is given up: *failed* |
 //! | nothing defines the application, or it takes no settings | *failed*, until its file says otherwise |

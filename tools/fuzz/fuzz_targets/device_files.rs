@@ -2,6 +2,7 @@
 //! What a device keeps and is handed: slots, saved state, application files, and lines of local programs.
 use libfuzzer_sys::fuzz_target;
 use muster::agent::application::definition;
+use muster::agent::local::peer::Peer;
 use muster::agent::local::protocol;
 use muster::agent::slots;
 use muster::machine::agent::AgentState;
