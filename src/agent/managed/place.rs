@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, unlinkat};
@@ -95,7 +96,7 @@ fn remove_to_depth(directory: BorrowedFd<'_>, name: &Path, depth: usize) -> io::
     let within = open_directory(directory, name)?;
     for entry in Dir::read_from(&within)? {
         let entry = entry?;
-        let entry = Path::new(OsStr::new(entry.file_name().to_str().map_err(io::Error::other)?));
+        let entry = Path::new(OsStr::from_bytes(entry.file_name().to_bytes()));
         if entry != Path::new(".") && entry != Path::new("..") {
             remove_to_depth(within.as_fd(), entry, depth - 1)?;
         }
