@@ -13,6 +13,9 @@ const MOUNTS_BYTES_MAX: u64 = 1 << 20;
 /// Longest other file, in bytes.
 const FILE_BYTES_MAX: u64 = 4096;
 
+/// What the names of runs' control groups begin with.
+const PREFIX: &str = "muster-run-";
+
 /// A run's control group.
 #[derive(Debug)]
 pub(super) struct Cgroup {
@@ -22,14 +25,15 @@ pub(super) struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes one with this name below that of this process, and puts this process into it: what it starts is then in it from
+    /// Makes one for this run below that of this process, and puts this process into it: what it starts is then in it from
     /// the beginning. `None` where that is not possible, or not ours to do.
-    pub(super) fn enter(name: &str) -> Option<Self> {
+    pub(super) fn enter(run: &str) -> Option<Self> {
         let home = own(Path::new("/"))?;
         if Path::new("/run/systemd/system").exists() && !is_delegated(&home) {
             return None;
         }
-        let cgroup = Self { directory: home.join(name), home };
+        remove_empty(&home);
+        let cgroup = Self { directory: home.join(format!("{PREFIX}{run}")), home };
         match fs::create_dir(&cgroup.directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return None,
             _ => {}
@@ -55,6 +59,16 @@ impl Cgroup {
     /// Removes it, when nobody is in it any more.
     pub(super) fn remove(&self) {
         let _ = fs::remove_dir(&self.directory);
+    }
+}
+
+/// Removes what earlier runs left: a daemon kept the group for as long as it lived, or its end was not waited for.
+fn remove_empty(home: &Path) {
+    for entry in fs::read_dir(home).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            // The kernel keeps those that somebody is in.
+            let _ = fs::remove_dir(entry.path());
+        }
     }
 }
 
@@ -110,6 +124,17 @@ fn is_delegated(_: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_earlier_runs_left_is_removed_and_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        for name in ["muster-run-1", "muster-run-2/busy", "others"] {
+            fs::create_dir_all(home.path().join(name)).unwrap();
+        }
+        remove_empty(home.path());
+        let left = |name: &str| home.path().join(name).exists();
+        assert_eq!([left("muster-run-1"), left("muster-run-2"), left("others")], [false, true, true]);
+    }
 
     #[test]
     fn the_own_group_is_found_where_it_is_mounted() {

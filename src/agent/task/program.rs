@@ -52,7 +52,7 @@ impl Program {
         }
         // What it starts is to stay below this process, and in the control group from its first moment on.
         descendants::adopt()?;
-        let cgroup = Cgroup::enter(&format!("muster-run-{}", plan.run));
+        let cgroup = Cgroup::enter(&plan.run.to_string());
         let child = command.spawn();
         let cgroup = cgroup.filter(|cgroup| {
             cgroup
