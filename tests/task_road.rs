@@ -188,6 +188,8 @@ fn a_cancelled_run_is_final_at_once_and_its_program_ends() {
     let (_server, _agent) = house.start();
     let task = house.create(&[]);
     house.wait_for_state(&task, "running");
+    // The run is said to be running as soon as its supervisor is.
+    eventually("the program has begun", || house.times_begun() == 1);
     let program = std::fs::read_to_string(house.path("program")).unwrap();
     let cancelled = house.site.ctl_json(&["task", "cancel", &task]);
     assert_eq!(cancelled["state"], "cancelled");
