@@ -9,6 +9,8 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::wire::inventory::version_alone;
+
 /// Longest expression, in comparisons.
 const COMPARISONS_MAX: usize = 16;
 
@@ -28,7 +30,8 @@ struct Parts<'a> {
 }
 
 fn parts(version: &str) -> Parts<'_> {
-    let version = version.trim();
+    // What is not wholly installed is still of this version.
+    let version = version_alone(version.trim());
     let (epoch, rest) = match version.split_once(':') {
         Some((epoch, rest)) if !epoch.is_empty() && epoch.bytes().all(|byte| byte.is_ascii_digit()) => {
             (epoch, rest)

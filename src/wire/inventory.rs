@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::bounded;
 use super::digest::{Digest, Hasher};
+use super::limits::NAME_BYTES_MAX;
+
+/// Longest state of a package, in bytes: dpkg's longest is 17.
+const STATE_BYTES_MAX: usize = 64;
 
 /// One installed application, as the system's own package database names it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -13,7 +17,8 @@ pub struct Application {
     /// The package's name; with `:architecture` where it is not the machine's own.
     #[cbor(n(0), decode_with = "bounded::name")]
     pub name: String,
-    /// Its version, as the package system writes it.
+    /// Its version, as the package system writes it. Behind that of a package that is there and not wholly installed stands its state in
+    /// parentheses, such as `1.2-3 (half-configured)` ([`version_in_state`]).
     #[cbor(n(1), decode_with = "bounded::name")]
     pub version: String,
     /// Who publishes it: maintainer, vendor or packager. May be empty.
@@ -28,6 +33,24 @@ impl Application {
         let mut hasher = Hasher::new();
         hasher.bytes(self.name.as_bytes()).bytes(self.version.as_bytes()).bytes(self.publisher.as_bytes());
         hasher.finish()
+    }
+}
+
+/// The version of a package that is not wholly installed, with its state. No version has a space and a parenthesis in it (Debian policy
+/// 5.6.12), so that the two can be told apart. It is cut to what travels.
+#[must_use]
+pub fn version_in_state(version: &str, state: &str) -> String {
+    let state = bounded::clip(state, STATE_BYTES_MAX);
+    let text = format!("{} ({state})", bounded::clip(version, NAME_BYTES_MAX - STATE_BYTES_MAX - 3));
+    text.trim_start().to_owned()
+}
+
+/// A version without the state that may stand behind it.
+#[must_use]
+pub fn version_alone(version: &str) -> &str {
+    match version.strip_suffix(')').and_then(|version| version.rsplit_once('(')) {
+        Some((version, _)) if version.is_empty() || version.ends_with(' ') => version.trim_end(),
+        _ => version,
     }
 }
 
@@ -91,6 +114,20 @@ pub(crate) mod tests {
         let application = ("[a-d]{1,2}", "[0-3]", "[xy]?")
             .prop_map(|(name, version, publisher)| Application { name, version, publisher });
         prop::collection::btree_set(application, 0..20).prop_map(|set| set.into_iter().collect())
+    }
+
+    #[test]
+    fn a_state_behind_a_version_can_be_taken_off_again() {
+        for version in ["1:2.0~rc1-3+b1", "", "9"] {
+            let text = version_in_state(version, "half-configured");
+            assert_eq!(version_alone(&text), version, "{text}");
+            assert_eq!(version_alone(version), version);
+        }
+        assert_eq!(version_in_state("1.0", "unpacked"), "1.0 (unpacked)");
+        assert_eq!(version_in_state("", "half-installed"), "(half-installed)");
+        let longest = version_in_state(&"9".repeat(300), &"x".repeat(300));
+        assert!(longest.len() <= NAME_BYTES_MAX && longest.ends_with("x)"));
+        assert_eq!(version_alone("1.0(a)"), "1.0(a)", "no state: no space");
     }
 
     proptest! {

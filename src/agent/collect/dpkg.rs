@@ -1,14 +1,24 @@
-//! What dpkg installed: `/var/lib/dpkg/status`, stanzas in the format of deb822(5).
+//! What dpkg installed: `/var/lib/dpkg/status`, stanzas in the format of deb822(5), and what a dpkg that was cut off has noted beside it.
 
-use std::io::{self, BufRead};
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
 
 use super::clipped;
 use super::lines::each_line;
-use crate::wire::inventory::Application;
+use crate::wire::inventory::{Application, version_in_state};
 use crate::wire::limits::INVENTORY_ENTRIES_MAX;
 
 /// Where the database is, under the root.
 pub const STATUS_FILE: &str = "var/lib/dpkg/status";
+
+/// Where dpkg notes each step that is not in [`STATUS_FILE`] yet, under the root: files whose names are digits, each with the stanza of one
+/// package as it is now. They are there while dpkg runs, and after a power cut until it runs again.
+pub const UPDATES_DIRECTORY: &str = "var/lib/dpkg/updates";
+
+/// Most notes that are read, in files: dpkg merges them into the status file after 250.
+const UPDATES_MAX: usize = 1_000;
 
 #[derive(Default)]
 struct Stanza {
@@ -16,51 +26,99 @@ struct Stanza {
     version: String,
     maintainer: String,
     architecture: String,
-    is_installed: bool,
+    status: Status,
 }
 
-/// Reads a status file: every package that is installed, whatever was selected for it (`hold ok installed` is installed
-/// too). A package of another architecture than the machine's own is named `name:architecture`; the machine's own is that
-/// of dpkg itself.
+impl Stanza {
+    fn key(&self) -> (String, String) {
+        (self.package.clone(), self.architecture.clone())
+    }
+}
+
+/// How far a package is installed.
+#[derive(Default)]
+enum Status {
+    /// Nothing of it is there, or its configuration files alone.
+    #[default]
+    Absent,
+    Installed,
+    /// Its files are there, and something is missing.
+    Partly(String),
+}
+
+/// Reads what is installed under `root`, whatever was selected for it (`hold ok installed` is installed too). What is there and not
+/// wholly installed is named with its state behind its version, such as `1.2-3 (half-configured)`. A package of another architecture than the machine's own is
+/// named `name:architecture`; the machine's own is that of dpkg itself.
 ///
 /// At most [`INVENTORY_ENTRIES_MAX`] packages are read, the rest is left out.
 ///
 /// # Errors
 /// When reading fails. Content never does: what is no stanza is skipped.
+pub fn read(root: &Path) -> io::Result<Vec<Application>> {
+    let updates = updates(&root.join(UPDATES_DIRECTORY))?;
+    merge(BufReader::new(File::open(root.join(STATUS_FILE))?), updates)
+}
+
+/// As [`read`], of a status file alone.
+///
+/// # Errors
+/// As [`read`].
 pub fn parse(reader: impl BufRead) -> io::Result<Vec<Application>> {
+    merge(reader, Vec::new())
+}
+
+/// The newest note of each package. A directory that is not there has none, and a file that goes meanwhile is in the status file.
+fn updates(directory: &Path) -> io::Result<Vec<Stanza>> {
+    let is_there = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if is_there(&error) => return Err(error),
+        Err(_) => return Ok(Vec::new()),
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<String> =
+        names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).take(UPDATES_MAX).collect();
+    names.sort_unstable();
+    let (mut newest, mut seen) = (Vec::new(), HashSet::new());
+    for name in names.iter().rev() {
+        let file = match File::open(directory.join(name)) {
+            Ok(file) => file,
+            Err(error) if is_there(&error) => return Err(error),
+            Err(_) => continue,
+        };
+        each_stanza(BufReader::new(file), |stanza| {
+            if seen.insert(stanza.key()) {
+                newest.push(stanza);
+            }
+        })?;
+    }
+    Ok(newest)
+}
+
+fn merge(reader: impl BufRead, updates: Vec<Stanza>) -> io::Result<Vec<Application>> {
+    let noted: HashSet<_> = updates.iter().map(Stanza::key).collect();
     let mut found = Vec::new();
     let mut native = None;
-    let mut stanza = Stanza::default();
-    let mut finish = |stanza: &mut Stanza| {
-        let stanza = std::mem::take(stanza);
-        if !stanza.is_installed || stanza.package.is_empty() || found.len() >= INVENTORY_ENTRIES_MAX {
-            return;
-        }
+    let mut take = |stanza: Stanza| {
+        let version = match stanza.status {
+            Status::Absent => return,
+            Status::Installed => stanza.version,
+            Status::Partly(state) => version_in_state(&stanza.version, &state),
+        };
         if stanza.package == "dpkg" {
             native = Some(stanza.architecture.clone());
         }
-        let application =
-            Application { name: stanza.package, version: stanza.version, publisher: stanza.maintainer };
-        found.push((application, stanza.architecture));
+        if found.len() < INVENTORY_ENTRIES_MAX {
+            let application = Application { name: stanza.package, version, publisher: stanza.maintainer };
+            found.push((application, stanza.architecture));
+        }
     };
-    each_line(reader, |line| {
-        if line.is_empty() {
-            finish(&mut stanza);
-        } else if !line.starts_with([' ', '\t'])
-            && let Some((field, value)) = line.split_once(':')
-        {
-            let value = value.trim();
-            match field {
-                "Package" => stanza.package = clipped(value),
-                "Version" => stanza.version = clipped(value),
-                "Maintainer" => stanza.maintainer = clipped(value),
-                "Architecture" => stanza.architecture = clipped(value),
-                "Status" => stanza.is_installed = is_installed(value),
-                _ => {}
-            }
+    each_stanza(reader, |stanza| {
+        if noted.is_empty() || !noted.contains(&stanza.key()) {
+            take(stanza);
         }
     })?;
-    finish(&mut stanza);
+    updates.into_iter().for_each(&mut take);
     let is_native = |architecture: &str| {
         architecture.is_empty()
             || architecture == "all"
@@ -77,8 +135,43 @@ pub fn parse(reader: impl BufRead) -> io::Result<Vec<Application>> {
         .collect())
 }
 
-/// `WANT FLAG STATUS`, dpkg-query(1): a package whose flag is not `ok` has to be installed again.
-fn is_installed(status: &str) -> bool {
-    let mut words = status.split_ascii_whitespace();
-    matches!((words.next(), words.next(), words.next()), (Some(_), Some("ok"), Some("installed")))
+fn each_stanza(reader: impl BufRead, mut each: impl FnMut(Stanza)) -> io::Result<()> {
+    let mut stanza = Stanza::default();
+    let mut finish = |stanza: &mut Stanza| {
+        let stanza = std::mem::take(stanza);
+        if !stanza.package.is_empty() {
+            each(stanza);
+        }
+    };
+    each_line(reader, |line| {
+        if line.is_empty() {
+            finish(&mut stanza);
+        } else if !line.starts_with([' ', '\t'])
+            && let Some((field, value)) = line.split_once(':')
+        {
+            let value = value.trim();
+            match field {
+                "Package" => stanza.package = clipped(value),
+                "Version" => stanza.version = clipped(value),
+                "Maintainer" => stanza.maintainer = clipped(value),
+                "Architecture" => stanza.architecture = clipped(value),
+                "Status" => stanza.status = status(value),
+                _ => {}
+            }
+        }
+    })?;
+    finish(&mut stanza);
+    Ok(())
+}
+
+/// `WANT FLAG STATUS`, dpkg-query(1).
+fn status(text: &str) -> Status {
+    let mut words = text.split_ascii_whitespace().skip(1);
+    match (words.next(), words.next()) {
+        (None, _) | (_, None | Some("not-installed" | "config-files")) => Status::Absent,
+        (Some("ok"), Some("installed")) => Status::Installed,
+        (Some("ok"), Some(state)) => Status::Partly(state.to_owned()),
+        (Some(_), Some("installed")) => Status::Partly("to be reinstalled".to_owned()),
+        (Some(_), Some(state)) => Status::Partly(format!("{state}, to be reinstalled")),
+    }
 }

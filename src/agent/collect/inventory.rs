@@ -48,8 +48,10 @@ pub fn database_files(settings: &CollectSettings) -> Vec<PathBuf> {
 /// The state of the databases, without reading them: a few stat(2) calls.
 #[must_use]
 pub fn fingerprint(settings: &CollectSettings) -> Fingerprint {
+    let noted = settings.dpkg.then(|| settings.root.join(dpkg::UPDATES_DIRECTORY));
     database_files(settings)
         .iter()
+        .chain(&noted)
         .map(|file| {
             fs::metadata(file).ok().map(|data| Stamp {
                 inode: data.ino(),
@@ -87,7 +89,10 @@ pub fn collect(settings: &CollectSettings) -> Collected {
         Err(problem) => collected.problems.push(problem),
     };
     if settings.dpkg {
-        take(read(settings.root.join(dpkg::STATUS_FILE), dpkg::parse));
+        let file = settings.root.join(dpkg::STATUS_FILE);
+        if file.exists() {
+            take(dpkg::read(&settings.root).map_err(|error| format!("{}: {error}", file.display())));
+        }
     }
     if settings.apk {
         take(read(settings.root.join(apk::INSTALLED_FILE), apk::parse));

@@ -54,10 +54,14 @@ pub fn query(root: &Path, database: &str) -> Result<Vec<Application>, ProcessErr
     }
 }
 
-/// Reads what rpm answered: a line for each package, its parts parted by tabs.
+/// Reads what rpm answered: a line for each package, its parts parted by tabs. A package of another architecture than the system's own is named
+/// `name:architecture`. The system's own is that of rpm itself: the kernel may run another (`machine`), and may name its own in another way
+/// (`x86_64` for packages of `x86_64_v2`, `armv7l` for `armv7hl`, `x86_64` under a userland of `i686`).
 #[must_use]
 pub fn parse(output: &[u8], machine: &str) -> Vec<Application> {
     let mut found = Vec::new();
+    let native = native(output);
+    let native = native.as_deref().unwrap_or(machine);
     // Reading from memory can't fail.
     let _ = each_line(output, |line| {
         let mut parts = line.split('\t').map(|part| if part == "(none)" { "" } else { part });
@@ -68,10 +72,25 @@ pub fn parse(output: &[u8], machine: &str) -> Vec<Application> {
             return;
         }
         let (vendor, packager) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let is_native = ["", "noarch", machine].contains(&architecture);
+        let is_native = ["", "noarch", native].contains(&architecture);
         let name = if is_native { clipped(name) } else { clipped(&format!("{name}:{architecture}")) };
         let publisher = clipped(if vendor.is_empty() { packager } else { vendor });
         found.push(Application { name, version: clipped(version), publisher });
     });
     found
+}
+
+/// The architecture of the packages that rpm itself is made of; `None` when it did not install itself.
+fn native(output: &[u8]) -> Option<String> {
+    let mut native = None;
+    let _ = each_line(output, |line| {
+        let mut parts = line.split('\t');
+        if let (Some("rpm" | "rpm-libs"), Some(_), Some(architecture)) =
+            (parts.next(), parts.next(), parts.next())
+            && !["", "(none)", "noarch"].contains(&architecture)
+        {
+            native.get_or_insert_with(|| architecture.to_owned());
+        }
+    });
+    native
 }

@@ -53,8 +53,62 @@ fn dpkg_names_what_is_installed() {
         application("dpkg", "1.22.6", "Dpkg Developers <debian-dpkg@lists.debian.org>"),
         application("libc6:i386", "2.39-0", ""),
         application("held", "1:2~rc1", ""),
+        application("half", "8 (half-configured)", ""),
+        application("broken", "9 (to be reinstalled)", ""),
     ];
     assert_eq!(dpkg::parse(Cursor::new(STATUS)).unwrap(), expected);
+}
+
+#[test]
+fn dpkg_names_everything_that_is_there_with_the_state_that_it_is_in() {
+    let states = [
+        ("install ok unpacked", Some("1 (unpacked)")),
+        ("install ok half-configured", Some("1 (half-configured)")),
+        ("install reinstreq half-installed", Some("1 (half-installed, to be reinstalled)")),
+        ("install ok triggers-awaited", Some("1 (triggers-awaited)")),
+        ("install ok triggers-pending", Some("1 (triggers-pending)")),
+        ("deinstall ok installed", Some("1")),
+        ("deinstall ok config-files", None),
+        ("purge ok not-installed", None),
+        ("unknown ok not-installed", None),
+    ];
+    for (status, version) in states {
+        let text = format!("Package: a\nStatus: {status}\nVersion: 1\n");
+        let found = dpkg::parse(Cursor::new(text)).unwrap();
+        let expected: Vec<_> = version.map(|version| application("a", version, "")).into_iter().collect();
+        assert_eq!(found, expected, "{status}");
+    }
+}
+
+/// dpkg was cut off by a power failure: its last steps stand beside the status file.
+#[test]
+fn what_dpkg_noted_before_it_was_cut_off_counts() {
+    let root = tempfile::tempdir().unwrap();
+    let settings = CollectSettings { root: root.path().to_owned(), ..CollectSettings::default() };
+    let updates = root.path().join(dpkg::UPDATES_DIRECTORY);
+    std::fs::create_dir_all(&updates).unwrap();
+    std::fs::write(root.path().join(dpkg::STATUS_FILE), STATUS).unwrap();
+    let before = inventory::fingerprint(&settings);
+    let note = |name: &str, package: &str, status: &str, version: &str| {
+        let text = format!(
+            "Package: {package}\nStatus: install ok {status}\nArchitecture: all\nVersion: {version}\n"
+        );
+        std::fs::write(updates.join(name), text).unwrap();
+    };
+    note("0000", "held", "unpacked", "3");
+    note("0001", "held", "half-configured", "3");
+    note("0002", "new", "installed", "1");
+    note("0003", "new", "not-installed", "1");
+    std::fs::write(updates.join("tmp.i"), "Package: unfinished\nStatus: install ok installed\n").unwrap();
+    let collected = inventory::collect(&settings);
+    assert_eq!(collected.problems, Vec::<String>::new());
+    let named = |name: &str| -> Vec<_> {
+        collected.applications.iter().filter(|one| one.name == name).map(|one| one.version.clone()).collect()
+    };
+    assert_eq!(named("held"), ["3 (half-configured)"]);
+    assert_eq!((named("new"), named("unfinished")), (Vec::new(), Vec::new()));
+    assert_eq!(named("dpkg"), ["1.22.6"]);
+    assert_ne!(inventory::fingerprint(&settings), before);
 }
 
 #[test]
@@ -76,6 +130,20 @@ fn rpm_names_what_is_installed() {
         application("tzdata", "1:2024a-1", ""),
     ];
     assert_eq!(rpm::parse(output, "x86_64"), expected);
+}
+
+#[test]
+fn the_architecture_of_rpm_itself_is_the_systems_own() {
+    // AlmaLinux 10 for older processors; Fedora on a 32-bit ARM; a 32-bit userland under a 64-bit kernel.
+    for (native, machine, other) in
+        [("x86_64_v2", "x86_64", "i686"), ("armv7hl", "armv7l", "noarch2"), ("i686", "x86_64", "x86_64")]
+    {
+        let output =
+            format!("bash\t5.2-1\t{native}\t\t\nglibc\t2.39-1\t{other}\t\t\nrpm\t4.19-1\t{native}\t\t\n");
+        let names: Vec<_> =
+            rpm::parse(output.as_bytes(), machine).into_iter().map(|found| found.name).collect();
+        assert_eq!(names, ["bash".to_owned(), format!("glibc:{other}"), "rpm".to_owned()], "{machine}");
+    }
 }
 
 #[test]
@@ -132,7 +200,7 @@ fn databases_are_found_under_the_root_and_a_change_is_seen() {
     std::fs::create_dir_all(status.parent().unwrap()).unwrap();
     std::fs::write(&status, STATUS).unwrap();
     let collected = inventory::collect(&settings);
-    assert_eq!(collected.applications.len(), 3);
+    assert_eq!(collected.applications.len(), 5);
     assert!(collected.applications.is_sorted() && collected.problems.is_empty());
     assert_ne!(inventory::fingerprint(&settings), empty);
 }
@@ -161,7 +229,8 @@ fn this_machines_packages_are_what_dpkg_query_says() {
     let expected: BTreeMap<String, (String, String)> = text
         .lines()
         .map(|line| line.split('\t').collect::<Vec<_>>())
-        .filter(|parts| parts[3].ends_with("i "))
+        // Neither 'n' nor 'c': not installed, configuration files alone.
+        .filter(|parts| !["n", "c"].contains(&&parts[3][1..2]))
         .map(|parts| {
             let is_native = parts[1] == native || parts[1] == "all";
             let name = if is_native { parts[0].to_owned() } else { format!("{}:{}", parts[0], parts[1]) };
