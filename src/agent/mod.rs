@@ -17,6 +17,7 @@ pub mod managed;
 pub mod moving;
 pub mod open;
 pub mod process;
+pub mod race;
 pub mod run;
 pub mod sealed;
 pub mod settings;

@@ -8,7 +8,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::identity::Identity;
 use super::link::{Link, LinkError};
+use super::race::{Race, Standing};
 use crate::reactor::channel::{ChannelError, ClientIdentity, ClientTls, ExpectedServer};
+use crate::reactor::clock::Clock;
 use crate::wire::message::{ToAgent, ToServer};
 
 /// Why a conversation ended.
@@ -34,19 +36,30 @@ pub struct Talk {
     link: Link<TcpStream>,
 }
 
-/// Connects to the first of these addresses that answers within `timeout`.
+/// Connects to the first of these addresses that answers, within `timeout` for all of them.
 ///
 /// # Errors
 /// In words: what each of them said.
 pub fn connect(addresses: &[SocketAddr], timeout: Duration) -> Result<(TcpStream, SocketAddr), String> {
-    let mut reasons = Vec::new();
-    for address in addresses {
-        match TcpStream::connect_timeout(address, timeout) {
-            Ok(stream) => return Ok((stream, *address)),
-            Err(error) => reasons.push(format!("{address}: {error}")),
+    let (clock, mut race) = (Clock::new(), Race::new(addresses, None));
+    let deadline = clock.moment() + timeout;
+    loop {
+        let now = clock.moment();
+        match race.step(now, mio::net::TcpStream::connect) {
+            Standing::Won(stream, address) => return Ok((stream.into(), address)),
+            Standing::Lost(why) => return Err(why),
+            Standing::Open if now >= deadline => return Err(race.told()),
+            Standing::Open => {}
+        }
+        let until = race.next_timeout().map_or(deadline, |next| next.min(deadline));
+        let left = Duration::from_micros(until.microseconds_since(now));
+        let left = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+        let mut sockets: Vec<_> = race.streams().map(|stream| PollFd::new(stream, PollFlags::OUT)).collect();
+        match poll(&mut sockets, Some(&left)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.to_string()),
         }
     }
-    Err(reasons.join(", "))
 }
 
 /// TLS as this device: it shows its certificate, and accepts the stored copies alone.

@@ -1,6 +1,5 @@
 //! The way to the server: its addresses, the attempt, the link.
 
-use std::io;
 use std::net::SocketAddr;
 
 use mio::net::TcpStream;
@@ -8,8 +7,10 @@ use mio::{Interest, Registry, Token};
 
 use crate::agent::address::ServerAddress;
 use crate::agent::link::{Link, LinkError};
+use crate::agent::race::{ADDRESS_SECONDS_MAX, Race, Standing};
 use crate::reactor::channel::ClientTls;
 use crate::wire::message::ToAgent;
+use crate::wire::time::Moment;
 
 /// What the system keeps of a link beyond what it can send now, in bytes.
 #[cfg(target_os = "linux")]
@@ -28,9 +29,17 @@ pub(super) enum Progress {
 enum State {
     Down,
     Resolving,
-    Connecting(TcpStream, SocketAddr),
-    Handshaking(Box<Link<TcpStream>>),
+    Connecting(Box<Race>),
+    /// The others go on when this one is of no use.
+    Handshaking(Box<Handshake>),
     Up(Box<Link<TcpStream>>),
+}
+
+struct Handshake {
+    link: Link<TcpStream>,
+    address: SocketAddr,
+    deadline: Moment,
+    race: Box<Race>,
 }
 
 /// The connection, in whatever state.
@@ -39,8 +48,6 @@ pub(super) struct Connection {
     tls: ClientTls,
     state: State,
     token: Token,
-    /// Attempts since the server was reached: each begins with another one of its addresses.
-    attempts: usize,
     /// Where the server was reached last.
     reached: Option<SocketAddr>,
     /// Where it was last tried to be reached, or where its name leads.
@@ -51,7 +58,7 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(server: ServerAddress, tls: ClientTls, token: Token) -> Self {
         let (reached, last_address) = (None, None);
-        Self { server, tls, state: State::Down, token, attempts: 0, reached, last_address, has_more: false }
+        Self { server, tls, state: State::Down, token, reached, last_address, has_more: false }
     }
 
     pub(super) fn server(&self) -> &ServerAddress {
@@ -60,7 +67,7 @@ impl Connection {
 
     pub(super) fn set_server(&mut self, server: ServerAddress) {
         if self.server != server {
-            (self.reached, self.last_address, self.attempts) = (None, None, 0);
+            (self.reached, self.last_address) = (None, None);
         }
         self.server = server;
     }
@@ -94,19 +101,31 @@ impl Connection {
         self.has_more
     }
 
-    /// Begins to connect to one of these addresses.
-    pub(super) fn connect(&mut self, addresses: &[SocketAddr], registry: &Registry) -> Result<(), String> {
-        self.state = State::Down;
-        let Some(address) = choice(addresses, self.reached, self.attempts) else {
-            return Err("the server has no address".to_owned());
-        };
-        self.attempts = self.attempts.wrapping_add(1);
-        self.last_address = Some(address);
-        let fail = |error: io::Error| format!("{address}: {error}");
-        let mut stream = TcpStream::connect(address).map_err(fail)?;
-        registry.register(&mut stream, self.token, Interest::READABLE | Interest::WRITABLE).map_err(fail)?;
-        self.state = State::Connecting(stream, address);
-        Ok(())
+    /// Begins to connect to these addresses, with the next [`progress`](Self::progress).
+    pub(super) fn connect(&mut self, addresses: &[SocketAddr]) {
+        self.state = State::Connecting(Box::new(Race::new(addresses, self.reached)));
+    }
+
+    /// The addresses that are tried, and what became of each; empty when none is.
+    pub(super) fn told(&self) -> String {
+        match &self.state {
+            State::Connecting(race) => race.told(),
+            State::Handshaking(handshake) => {
+                let before = handshake.race.told();
+                let separator = if before.is_empty() { "" } else { ", " };
+                format!("{before}{separator}{}: no answer to the handshake", handshake.address)
+            }
+            State::Down | State::Resolving | State::Up(_) => String::new(),
+        }
+    }
+
+    /// When [`progress`](Self::progress) has something to do by itself.
+    pub(super) fn next_timeout(&self) -> Option<Moment> {
+        match &self.state {
+            State::Connecting(race) => race.next_timeout(),
+            State::Handshaking(handshake) => Some(handshake.deadline),
+            State::Down | State::Resolving | State::Up(_) => None,
+        }
     }
 
     /// Keeps a whole frame for sending.
@@ -134,7 +153,7 @@ impl Connection {
     }
 
     /// Reads, writes, and tells what came of it, one thing at a time, until there is nothing more to tell.
-    pub(super) fn progress(&mut self) -> Option<Progress> {
+    pub(super) fn progress(&mut self, now: Moment, registry: &Registry) -> Option<Progress> {
         self.has_more = false;
         loop {
             match std::mem::replace(&mut self.state, State::Down) {
@@ -143,34 +162,49 @@ impl Connection {
                     self.state = State::Resolving;
                     return None;
                 }
-                State::Connecting(stream, address) => {
-                    if let Ok(Some(error)) | Err(error) = stream.take_error() {
-                        return Some(Progress::Over(format!("{address}: {error}")));
-                    }
-                    if stream.peer_addr().is_err() {
-                        self.state = State::Connecting(stream, address);
+                State::Connecting(mut race) => match self.run(&mut race, now, registry) {
+                    Standing::Open => {
+                        self.state = State::Connecting(race);
                         return None;
                     }
-                    // Acks and events are small; neither should wait for the other (RFC 896).
-                    let _ = stream.set_nodelay(true);
-                    keep_little_in_the_system(&stream);
-                    match Link::new(stream, &self.tls) {
-                        Ok(link) => self.state = State::Handshaking(Box::new(link)),
-                        Err(error) => return Some(Progress::Over(error.to_string())),
+                    Standing::Lost(why) if why.is_empty() => {
+                        return Some(Progress::Over("the server has no address".to_owned()));
                     }
-                }
-                State::Handshaking(mut link) => {
+                    Standing::Lost(why) => return Some(Progress::Over(why)),
+                    Standing::Won(stream, address) => {
+                        // Acks and events are small; neither should wait for the other (RFC 896).
+                        let _ = stream.set_nodelay(true);
+                        keep_little_in_the_system(&stream);
+                        let deadline = now.plus_seconds(ADDRESS_SECONDS_MAX);
+                        match Link::new(stream, &self.tls) {
+                            Ok(link) => {
+                                let handshake = Handshake { link, address, deadline, race };
+                                self.state = State::Handshaking(Box::new(handshake));
+                            }
+                            Err(error) => return Some(Progress::Over(error.to_string())),
+                        }
+                    }
+                },
+                State::Handshaking(mut handshake) => {
+                    let link = &mut handshake.link;
                     self.has_more = link.pump();
+                    self.last_address = Some(handshake.address);
                     if link.is_open() {
-                        self.state = State::Up(link);
-                        (self.reached, self.attempts) = (self.last_address, 0);
+                        self.state = State::Up(Box::new(handshake.link));
+                        self.reached = self.last_address;
                         return Some(Progress::Open);
                     }
-                    match link.next_message() {
-                        Ok(_) => self.state = State::Handshaking(link),
-                        Err(error) => return Some(Progress::Over(error.to_string())),
-                    }
-                    return None;
+                    let failure = match link.next_message() {
+                        Ok(_) if now < handshake.deadline => {
+                            self.state = State::Handshaking(handshake);
+                            return None;
+                        }
+                        Ok(_) => format!("no answer to the handshake within {ADDRESS_SECONDS_MAX} s"),
+                        Err(error) => error.to_string(),
+                    };
+                    let Handshake { address, mut race, .. } = *handshake;
+                    race.failed(address, &failure);
+                    self.state = State::Connecting(race);
                 }
                 State::Up(mut link) => {
                     self.has_more |= link.pump();
@@ -186,10 +220,22 @@ impl Connection {
         }
     }
 
+    fn run(&mut self, race: &mut Race, now: Moment, registry: &Registry) -> Standing {
+        let (token, last_address) = (self.token, &mut self.last_address);
+        race.step(now, |address| {
+            *last_address = Some(address);
+            let mut stream = TcpStream::connect(address)?;
+            registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+            Ok(stream)
+        })
+    }
+
     /// Ends whatever there is, with a farewell when there is somebody to hear it.
     pub(super) fn close(&mut self) {
-        if let State::Up(link) | State::Handshaking(link) = &mut self.state {
-            link.close();
+        match &mut self.state {
+            State::Up(link) => link.close(),
+            State::Handshaking(handshake) => handshake.link.close(),
+            State::Down | State::Resolving | State::Connecting(_) => {}
         }
         self.state = State::Down;
         self.has_more = false;
@@ -205,32 +251,3 @@ fn keep_little_in_the_system(stream: &TcpStream) {
 
 #[cfg(not(target_os = "linux"))]
 fn keep_little_in_the_system(_: &TcpStream) {}
-
-/// Which of the server's addresses an attempt goes to: first where it was reached last, so that a device that is called does not wait
-/// for one that leads nowhere; then to the others in turn.
-fn choice(addresses: &[SocketAddr], reached: Option<SocketAddr>, attempts: usize) -> Option<SocketAddr> {
-    let first = addresses.iter().position(|address| Some(*address) == reached).unwrap_or_default();
-    let count = addresses.len().max(1);
-    addresses.get((first + attempts % count) % count).copied()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_attempt_begins_where_the_server_was_reached_and_leaves_no_address_out() {
-        let addresses: Vec<SocketAddr> = ["[2001:db8::7]:13000", "192.0.2.7:13000", "192.0.2.8:13000"]
-            .map(|text| text.parse().unwrap())
-            .to_vec();
-        let tried = |reached: Option<SocketAddr>| -> Vec<usize> {
-            let place = |address| addresses.iter().position(|other| *other == address).unwrap();
-            (0..4).map(|attempts| place(choice(&addresses, reached, attempts).unwrap())).collect()
-        };
-        assert_eq!(tried(None), [0, 1, 2, 0]);
-        assert_eq!(tried(Some(addresses[1])), [1, 2, 0, 1]);
-        assert_eq!(tried("192.0.2.99:1".parse().ok()), [0, 1, 2, 0], "it has moved");
-        assert_eq!(choice(&[], None, usize::MAX), None);
-        assert!(choice(&addresses, Some(addresses[2]), usize::MAX).is_some());
-    }
-}

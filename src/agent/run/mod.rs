@@ -381,6 +381,7 @@ impl Agent {
         }
         let next = [
             self.machine.next_timeout().filter(|_| self.may_act()),
+            self.connection.next_timeout(),
             self.sections.next_timeout(),
             self.move_timeout(),
             self.farewell_timeout(),
@@ -400,7 +401,7 @@ impl Agent {
                 Action::Connect => self.connect(now),
                 Action::Send(frame) => self.send(now, &frame),
                 Action::CloseLink(end) => {
-                    log::debug!("closing the link: {end:?}");
+                    self.note_close(now, end);
                     self.connection.close();
                     self.connected_since = None;
                 }
@@ -470,9 +471,8 @@ impl Agent {
                 self.lost(now, &error);
             }
             Outcome::Resolved(_, Ok(addresses)) => {
-                if let Err(error) = self.connection.connect(&addresses, self.poll.registry()) {
-                    self.lost(now, &error);
-                }
+                self.connection.connect(&addresses);
+                self.has_more |= self.hear_server(now);
             }
         }
         Ok(())

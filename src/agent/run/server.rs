@@ -2,7 +2,7 @@
 
 use super::connection::Progress;
 use super::{Agent, Now};
-use crate::machine::agent::UNSENT_BYTES_TARGET;
+use crate::machine::agent::{LinkEnd, UNSENT_BYTES_TARGET};
 
 /// Most messages of the server in one turn.
 const MESSAGES_PER_TURN_MAX: usize = 256;
@@ -11,7 +11,7 @@ impl Agent {
     /// Hears what the server has said, within a budget. Whether it has said anything.
     pub(super) fn hear_server(&mut self, now: &Now) -> bool {
         for heard in 0..MESSAGES_PER_TURN_MAX {
-            let progress = self.connection.progress();
+            let progress = self.connection.progress(now.moment, self.poll.registry());
             self.note_unsent(now, self.connection.unsent_bytes());
             match progress {
                 None => return heard > 0,
@@ -42,10 +42,36 @@ impl Agent {
         match self.machine.status(now).last_error {
             Some(error) => {
                 self.last_error_at = Some(now.wall);
-                log::warn!("{}: {error}", self.connection.server());
+                self.warn(&error);
             }
             None if was_connected => log::info!("disconnected: {reason}"),
             None => {}
+        }
+    }
+
+    /// The machine ends the link, or gives an attempt up: where it was tried, and why.
+    pub(super) fn note_close(&mut self, now: &Now, end: LinkEnd) {
+        let why = self.machine.status(now).last_error.unwrap_or_default();
+        match end {
+            LinkEnd::Silent | LinkEnd::Refused => {
+                let told = self.connection.told();
+                let separator = if told.is_empty() { "" } else { ": " };
+                self.warn(&format!("{why}{separator}{told}"));
+                self.last_error_at = Some(now.wall);
+            }
+            LinkEnd::Done | LinkEnd::Later | LinkEnd::NewSpoolEpoch => {
+                log::debug!("closing the link: {end:?}");
+            }
+        }
+    }
+
+    /// Says what is wrong with the server; names it unless that is said already.
+    pub(super) fn warn(&self, error: &str) {
+        let server = self.connection.server().to_string();
+        if error.starts_with(&server) {
+            log::warn!("{error}");
+        } else {
+            log::warn!("{server}: {error}");
         }
     }
 
