@@ -1,12 +1,13 @@
 //! Reads what a request brings, and refuses it in the API's own words.
 
-use axum::extract::rejection::JsonRejection;
+use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
+use crate::fleet::settings::strict;
 use crate::store::query::PageRequest;
 use crate::wire::api::{
     CURSOR_BYTES_MAX, ErrorCode, PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX, REQUEST_BODY_BYTES_MAX,
@@ -32,19 +33,22 @@ pub(super) struct Body<T>(pub(super) T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
-    async fn from_request(mut request: Request, state: &S) -> Result<Self, ApiError> {
-        let json = axum::http::HeaderValue::from_static("application/json");
-        request.headers_mut().insert(axum::http::header::CONTENT_TYPE, json);
-        match axum::Json::<T>::from_request(request, state).await {
-            Ok(axum::Json(body)) => Ok(Self(body)),
-            Err(JsonRejection::BytesRejection(rejection))
-                if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE =>
-            {
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let bytes = match Bytes::from_request(request, state).await {
+            Ok(bytes) => bytes,
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 let text = format!("the body is longer than {REQUEST_BODY_BYTES_MAX} bytes");
-                Err(ApiError::new(ErrorCode::TooLarge, text))
+                return Err(ApiError::new(ErrorCode::TooLarge, text));
             }
-            Err(rejection) => Err(ApiError::invalid(one_line(&rejection.body_text()))),
-        }
+            Err(rejection) => return Err(ApiError::invalid(one_line(&rejection.body_text()))),
+        };
+        let body = axum::Json::<T>::from_bytes(&bytes);
+        let axum::Json(body) =
+            body.map_err(|rejection| ApiError::invalid(one_line(&rejection.body_text())))?;
+        // What is stored must be what was written.
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
+        strict::check(text).map_err(|error| ApiError::invalid(error.to_string()))?;
+        Ok(Self(body))
     }
 }
 

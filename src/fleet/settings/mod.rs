@@ -6,6 +6,7 @@
 mod explain;
 mod merge;
 mod path;
+pub mod strict;
 
 #[cfg(test)]
 mod tests;
@@ -90,7 +91,7 @@ pub fn parse(text: &str) -> Result<Map<String, Value>, SettingsError> {
 /// Reads one JSON object, and asks no more of it: for what is not merged, level by level.
 ///
 /// # Errors
-/// When it is none: where.
+/// When it is none, has a key twice, or a number that would be changed: where.
 pub fn parse_object(text: &str) -> Result<Map<String, Value>, SettingsError> {
     let value: Value = serde_json::from_str(text).map_err(|error| {
         // serde_json says the place once more at the end.
@@ -98,6 +99,7 @@ pub fn parse_object(text: &str) -> Result<Map<String, Value>, SettingsError> {
         let reason = said.split(" at line ").next().unwrap_or_default().to_owned();
         SettingsError::Syntax { line: error.line(), column: error.column(), reason }
     })?;
+    strict::check(text)?;
     match value {
         Value::Object(settings) => Ok(settings),
         _ => Err(SettingsError::NotAnObject),

@@ -96,6 +96,8 @@ fn each_key_is_explained() {
 fn what_is_wrong_is_named_with_its_place() {
     let error = |text: &str| parse(text).unwrap_err().to_string();
     assert_eq!(error("{\"a\": 1,\n \"b\" 2}"), "line 2, column 6: expected `:`");
+    assert!(error("{\"a\": 1,\n \"a\": 2}").starts_with("line 2, column 2: the key \"a\" is there already"));
+    assert!(error("{\"a\": 18446744073709551616}").starts_with("line 1, column 7: the number 184"));
     assert_eq!(error("[1]"), "settings are one JSON object, such as {\"port\": 80}");
     assert_eq!(error("{\"a\": {\"\": 1}}"), "a key of 'a' has an empty name");
     let deep = format!("{}1{}", "{\"a\":".repeat(40), "}".repeat(40));
