@@ -12,6 +12,7 @@ use super::context::AdminContext;
 use super::error::ApiError;
 use super::extract::Named;
 use crate::fleet::presence::{lost_at, presence};
+use crate::fleet::status::Cause;
 use crate::fleet::why::explain;
 use crate::machine::hot::HotRecord;
 use crate::machine::reach;
@@ -142,6 +143,9 @@ fn explained(context: &AdminContext, name: String) -> Result<Why, ApiError> {
         settings,
         runs_waiting,
         runs_taken,
+        shared_identity: row.standing.reasons.iter().find_map(|reason| {
+            matches!(reason.cause, Cause::SharedIdentity { .. }).then(|| reason.text(now))
+        }),
         journal: context.gauges.journal().condition,
         server_started_at: context.clock.present_since().into(),
     };

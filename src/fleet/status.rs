@@ -63,6 +63,8 @@ pub struct Facts {
     pub certificate_expires_at: Option<WallTime>,
     /// How far its clock is ahead of the server's, in minutes; negative: behind.
     pub clock_ahead_minutes: i16,
+    /// Another device seems to use its identity: since when, and where both were heard from.
+    pub shared_identity: Option<(WallTime, Vec<String>)>,
     /// Why the rules for it can't be read, so that it is judged by the defaults; `None`: they can.
     pub rules_error: Option<String>,
 }
@@ -117,6 +119,9 @@ pub fn judge(facts: &Facts, rules: &Rules, now: WallTime) -> (Status, Vec<Reason
         rules.clock.critical_beyond_ms.is_some_and(|limit| clock_off_ms > limit),
     );
     found.add(level, || Cause::Clock { ahead_minutes: facts.clock_ahead_minutes });
+    if let Some((since, addresses)) = &facts.shared_identity {
+        found.add(Status::Warning, || Cause::SharedIdentity { since: *since, addresses: addresses.clone() });
+    }
     if let Some(why) = &facts.rules_error {
         found.add(Status::Warning, || Cause::Rules { why: reason::short(why) });
     }

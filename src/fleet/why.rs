@@ -21,6 +21,11 @@ pub fn explain(facts: &WhyFacts) -> String {
             facts.name
         ),
     }];
+    sentences.extend(facts.shared_identity.as_ref().map(|why| {
+        format!(
+            "Beware: {why} ('muster-agent enroll --force' there); until then what is shown is now the one's and now the other's."
+        )
+    }));
     sentences.extend(link(facts));
     sentences.extend(reach(facts));
     sentences.extend(facts.settings.iter().map(unsettled));

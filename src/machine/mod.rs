@@ -12,6 +12,7 @@
 //! | [`lateness`] | when deadlines may be judged, after a pause of the process |
 //! | [`record`] | what the journal keeps of an event |
 //! | [`admission`] | which handshakes may begin, and when |
+//! | [`clones`] | whether two devices use one identity |
 //! | [`close`] | why a link ended |
 //! | [`caller`] | the server calls devices: where each is, how it is reached, what becomes of it |
 //! | [`reach`] | how a device is reached by datagrams, and which notices count |
@@ -23,6 +24,7 @@ pub mod acks;
 pub mod admission;
 pub mod agent;
 pub mod caller;
+pub mod clones;
 pub mod close;
 pub mod command;
 pub mod gather;

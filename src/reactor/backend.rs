@@ -6,6 +6,7 @@ use crate::machine::command::{CallStep, Job};
 use crate::machine::hot::{HotRecord, LinkRef};
 use crate::machine::session::SyncPolicy;
 use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::message;
 use crate::wire::time::Now;
 
 use super::channel::Standing;
@@ -40,8 +41,17 @@ pub trait Backend: Send + Sync + 'static {
     /// What a certificate means.
     fn standing(&self, certificate: &CertificateHash) -> Standing;
 
+    /// Whether this server has issued a certificate (DER) that it does not know any more; an administrator is told.
+    fn has_issued(&self, certificate: &[u8]) -> bool;
+
     /// Shows the device's record; `None` when there is no such device.
     fn with_record<R>(&self, device: DeviceId, look: impl FnOnce(&mut HotRecord) -> R) -> Option<R>;
+
+    /// The device syncs; `record` is what was known of it before.
+    fn syncs(&self, now: &Now, record: &HotRecord, sync: &message::Sync, peer: Option<IpAddr>);
+
+    /// A link of the device was taken over by another one.
+    fn taken_over(&self, now: &Now, device: DeviceId, peer: Option<IpAddr>);
 
     /// What a sync of the device is answered with; `record` is `None` for a peer that is no device.
     fn policy(&self, record: Option<&HotRecord>, now: &Now) -> SyncPolicy;

@@ -187,6 +187,9 @@ impl<B: Backend> Reactor<B> {
         let mut message = Some(message);
         let mut decide = |mut record: Option<&mut HotRecord>| {
             let Some(message) = message.take() else { return };
+            if let (ToServer::Sync(sync), Some(record)) = (&message, record.as_deref()) {
+                backend.syncs(now, record, sync, peer);
+            }
             let policy = SyncPolicy { peer, later_seconds, ..backend.policy(record.as_deref(), now) };
             session.handle(now, message, record.as_deref_mut(), &policy, &mut commands);
             if let Some(record) = record {

@@ -192,7 +192,9 @@ pub(super) fn reason_of(error: &ChannelError) -> CloseReason {
     match error {
         ChannelError::NoSharedVersion => CloseReason::TlsVersion,
         ChannelError::WrongProtocol => CloseReason::NoProtocol,
-        ChannelError::ForeignCertificate => CloseReason::ForeignCertificate,
+        ChannelError::ForeignCertificate | ChannelError::NotEnrolledAnyMore => {
+            CloseReason::ForeignCertificate
+        }
         ChannelError::DeviceRemoved => CloseReason::DeviceRemoved,
         ChannelError::Refused(_) => CloseReason::PeerAlert,
         ChannelError::NotTls => CloseReason::NotTls,

@@ -35,6 +35,11 @@ impl<B: Backend> Reactor<B> {
                 return false;
             }
             Some(Standing::Unknown) => {
+                // It came with a ticket that was given out here, so that it was enrolled.
+                let _ = peer.certificate.as_deref().is_some_and(|shown| self.backend.has_issued(shown));
+                let message = "this device is not enrolled at this server any more; to come back it has to enrol again with a new token";
+                let (code, message) = (ErrorCode::NotEnrolled, message.into());
+                self.send(slot, &ToAgent::Error(ErrorReport { code, message }));
                 self.leave(slot, CloseReason::ForeignCertificate);
                 return false;
             }
@@ -106,6 +111,8 @@ impl<B: Backend> Reactor<B> {
         let Some(Ok(earlier)) = self.backend.with_record(device, claim) else { return };
         link.is_adopted = true;
         if let Some(earlier) = earlier {
+            let peer = link.peer().map(|peer| peer.ip().to_canonical());
+            self.backend.taken_over(&self.now, device, peer);
             self.tell_superseded(earlier);
         }
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_channel::Sender;
 
-use super::members::Members;
+use super::members::Issued;
 use super::presence::Announcer;
 use crate::fleet::pacing;
 use crate::journal::{self, AppendError, Journal, NoRoom, Record};
@@ -25,6 +25,7 @@ use crate::reactor::{AppendRefusal, Backend, Flushed};
 use crate::store::Store;
 use crate::wire::id::{CertificateHash, DeviceId, Epoch};
 use crate::wire::limits::{RECONNECT_SECONDS_MAX, RECONNECT_SECONDS_MIN};
+use crate::wire::message::Sync;
 use crate::wire::time::Now;
 
 /// Permits that uploads which have begun may still use when no new ones are let in, in jobs.
@@ -44,7 +45,7 @@ pub(super) struct LiveBackend {
     pub(super) journal: Journal,
     pub(super) jobs: Sender<Assignment>,
     pub(super) permits: Permits,
-    pub(super) members: Members,
+    pub(super) members: Arc<Issued>,
     pub(super) announcer: Announcer,
     caller: Mailbox<ToCaller>,
     counters: Arc<Counters>,
@@ -67,6 +68,7 @@ pub(super) struct BackendParts {
     pub(super) journal: Journal,
     pub(super) jobs: Sender<Assignment>,
     pub(super) permits: Permits,
+    pub(super) members: Arc<Issued>,
     pub(super) announcer: Announcer,
     pub(super) caller: Mailbox<ToCaller>,
     pub(super) counters: Arc<Counters>,
@@ -83,6 +85,7 @@ impl LiveBackend {
             journal,
             jobs,
             permits,
+            members,
             announcer,
             caller,
             counters,
@@ -91,7 +94,6 @@ impl LiveBackend {
             reactors,
         } = parts;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let members = Members::new(store.table().clone());
         Self {
             store,
             journal,
@@ -158,8 +160,20 @@ impl Backend for LiveBackend {
         self.members.standing(certificate)
     }
 
+    fn has_issued(&self, certificate: &[u8]) -> bool {
+        self.members.has_issued(certificate)
+    }
+
     fn with_record<R>(&self, device: DeviceId, look: impl FnOnce(&mut HotRecord) -> R) -> Option<R> {
         self.store.table().with(device, look)
+    }
+
+    fn syncs(&self, now: &Now, record: &HotRecord, sync: &Sync, peer: Option<IpAddr>) {
+        self.announcer.note_sync(now.wall, record, sync, peer);
+    }
+
+    fn taken_over(&self, now: &Now, device: DeviceId, peer: Option<IpAddr>) {
+        self.announcer.note_taken_over(now.wall, device, peer);
     }
 
     fn policy(&self, record: Option<&HotRecord>, now: &Now) -> SyncPolicy {

@@ -144,6 +144,12 @@ impl Identity {
         Self::open(directory)
     }
 
+    /// Which device this authority has issued a certificate (DER) to; `None`: it has not issued it.
+    #[must_use]
+    pub fn device_of_issued(&self, certificate: &[u8]) -> Option<DeviceId> {
+        certificates::device_of_issued(certificate, self.issuer.key().public_key_raw())
+    }
+
     /// Opens the identity in `directory`.
     ///
     /// # Errors

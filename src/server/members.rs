@@ -1,22 +1,20 @@
 //! Who may come in: the device table, as TLS asks for it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
+use super::identity::Identity;
+use super::presence::{APPLICATION, Announcer};
+use crate::reactor::Clock;
 use crate::reactor::channel::{Membership, Standing};
 use crate::store::table::{Certificate, DeviceTable};
-use crate::wire::id::CertificateHash;
+use crate::wire::event::{Event, Severity};
+use crate::wire::id::{CertificateHash, DeviceId};
 
 /// The fleet's certificates. Asked in the middle of a handshake, and again by whoever takes a resumed session.
-#[derive(Clone)]
-pub struct Members(Arc<DeviceTable>);
-
-impl Members {
-    /// Those of the table.
-    #[must_use]
-    pub fn new(table: Arc<DeviceTable>) -> Self {
-        Self(table)
-    }
-}
+struct Members(Arc<DeviceTable>);
 
 impl Membership for Members {
     fn standing(&self, certificate: &CertificateHash) -> Standing {
@@ -25,5 +23,68 @@ impl Membership for Members {
             Certificate::Removed(device) => Standing::Removed(device),
             Certificate::Unknown => Standing::Unknown,
         }
+    }
+}
+
+/// Most devices that are named in the log because they are not enrolled here any more, in devices.
+const NAMED_MAX: usize = 1_000;
+
+/// The fleet's certificates, and those that this server has issued and does not know any more, because its state was restored from a
+/// copy: those are told to enrol again, and an administrator that they come.
+pub(super) struct Issued {
+    members: Members,
+    identity: Arc<Identity>,
+    announcer: Announcer,
+    clock: Clock,
+    named: Mutex<BTreeSet<DeviceId>>,
+}
+
+impl Issued {
+    pub(super) fn new(
+        table: Arc<DeviceTable>,
+        identity: Arc<Identity>,
+        announcer: Announcer,
+        clock: Clock,
+    ) -> Self {
+        Self { members: Members(table), identity, announcer, clock, named: Mutex::default() }
+    }
+
+    fn say(&self, device: DeviceId) {
+        let mut named = self.named.lock();
+        let is_first = named.is_empty();
+        if named.len() >= NAMED_MAX || !named.insert(device) {
+            return;
+        }
+        drop(named);
+        log::warn!(
+            "device {device} has a certificate of this server and is not enrolled here any more: the server was restored from a copy that is \
+             older than its enrolment. It has to enrol again ('muster-agent enroll --force')"
+        );
+        if is_first {
+            let now = self.clock.now().wall;
+            let event = Event {
+                severity: Severity::Warning,
+                application: APPLICATION.to_owned(),
+                kind: "not_enrolled_any_more".to_owned(),
+                message: format!(
+                    "devices come that enrolled at this server and are not known here any more, first {device}; the log names each: \
+                     the server was restored from an older copy, and they have to enrol again"
+                ),
+                occurred_at: now,
+                fields: vec![("device".to_owned(), device.to_string())],
+            };
+            self.announcer.say_of_server(&event, now);
+        }
+    }
+}
+
+impl Membership for Issued {
+    fn standing(&self, certificate: &CertificateHash) -> Standing {
+        self.members.standing(certificate)
+    }
+
+    fn has_issued(&self, certificate: &[u8]) -> bool {
+        let device = self.identity.device_of_issued(certificate);
+        device.inspect(|device| self.say(*device)).is_some()
     }
 }

@@ -1,5 +1,7 @@
 //! Changes of presence, put into the log of events: events of the server's own, each under the device that it is about.
 
+mod identity;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +11,7 @@ use parking_lot::Mutex;
 use crate::fleet::presence::{Presence, notable_presence};
 use crate::journal::{AppendError, Journal, Record};
 use crate::lane::counters::Counters;
+use crate::machine::clones::CloneWatch;
 use crate::machine::hot::HotRecord;
 use crate::machine::record;
 use crate::reactor::Clock;
@@ -51,6 +54,7 @@ pub struct Announcer {
     news: Arc<Mutex<HashSet<DeviceId>>>,
     /// Devices that are elsewhere since somebody asked for them, each once, as far as there is room.
     moved: Arc<Mutex<HashSet<DeviceId>>>,
+    pub(super) clones: Arc<Mutex<CloneWatch>>,
 }
 
 /// What is to be said of a device's status.
@@ -73,6 +77,7 @@ impl Announcer {
             is_stopping: Arc::default(),
             news: Arc::default(),
             moved: Arc::default(),
+            clones: Arc::default(),
         }
     }
 
@@ -81,15 +86,20 @@ impl Announcer {
     pub fn settle(&self, now: WallTime, record: &mut HotRecord) -> bool {
         let has_appended = self.announce(now, record);
         if has_appended {
-            let mut moved = self.moved.lock();
-            if moved.len() < MOVED_MAX {
-                moved.insert(record.device);
-            }
+            self.note_moved(record.device);
         }
         if record.has_news {
             self.news.lock().insert(record.device);
         }
         has_appended
+    }
+
+    /// The device is to be judged soon.
+    fn note_moved(&self, device: DeviceId) {
+        let mut moved = self.moved.lock();
+        if moved.len() < MOVED_MAX {
+            moved.insert(device);
+        }
     }
 
     /// Takes out the devices whose records have news.

@@ -20,6 +20,7 @@ use super::data_directory::DataDirectory;
 use super::event_log::{self, seconds};
 use super::identity::Identity;
 use super::limits::{allowed_kept, allowed_links, link_settings};
+use super::members::Issued;
 use super::presence::{Announcer, Rounds};
 use super::process::descriptors;
 use super::running::Running;
@@ -116,6 +117,12 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         jobs,
         permits: permits.clone(),
         announcer: announcer.clone(),
+        members: Arc::new(Issued::new(
+            store.table().clone(),
+            identity.clone(),
+            announcer.clone(),
+            clock.clone(),
+        )),
         caller: port.mailbox(),
         counters: counters.clone(),
         notice_port: Some(udp_address.port()).filter(|port| *port != tcp_port),
@@ -124,7 +131,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     }));
     backend.set_handshakes(config.links.handshakes_per_second);
     backend.set_keeping(seconds(config.links.keep_interval), config.links.keep_unreachable, kept_max);
-    let members = Arc::new(backend.members.clone());
+    let members = backend.members.clone();
     let tickets = TicketRounds::start(store.clone(), identity.clone(), clock.known())?;
     let tls = ServerTls::new(identity.server_certificate_der(), identity.server_private_key_der(), members)?
         .with_tickets(tickets.keys());

@@ -83,6 +83,13 @@ pub enum Cause {
         /// How far it is ahead, in minutes; negative: behind. As far as the number goes.
         ahead_minutes: i16,
     },
+    /// Two devices seem to use one identity.
+    SharedIdentity {
+        /// Since when there are signs of it.
+        since: WallTime,
+        /// Where those were heard from.
+        addresses: Vec<String>,
+    },
     /// The rules for the device can't be read.
     Rules {
         /// Why.
@@ -130,6 +137,17 @@ impl Reason {
                 let least = if [i16::MIN, i16::MAX].contains(ahead_minutes) { "at least " } else { "" };
                 let way = if *ahead_minutes < 0 { "behind" } else { "ahead of" };
                 format!("its clock is {least}{off} {way} the server's")
+            }
+            Cause::SharedIdentity { since, addresses } => {
+                let from = if addresses.is_empty() {
+                    String::new()
+                } else {
+                    format!(" (heard from {})", addresses.join(", "))
+                };
+                format!(
+                    "two devices seem to use this identity {}{from}: enrol one of them anew",
+                    lasting(since)
+                )
             }
             Cause::Rules { why } => format!("the rules for its status are wrong: {why}"),
             Cause::Certificate { expires_at } if *expires_at <= now => {

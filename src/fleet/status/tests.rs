@@ -75,6 +75,7 @@ fn reasons_are_told_in_words_the_worst_first() {
         disk_free_percent: Some(4.9),
         clock_ahead_minutes: 0,
         certificate_expires_at: Some(ago(48)),
+        shared_identity: Some((ago(2), vec!["192.0.2.1".into(), "192.0.2.2".into()])),
         rules_error: Some("status.x: there is no such key".into()),
     };
     let (status, found) = texts(&facts, &Rules::default());
@@ -92,6 +93,7 @@ fn reasons_are_told_in_words_the_worst_first() {
             "warning settings of redis pending for 2 h",
             "warning settings of cups pending for 4 h",
             "warning task rotate of nginx failed 60 min ago: exit code 2",
+            "warning two devices seem to use this identity for 2 h (heard from 192.0.2.1, 192.0.2.2): enrol one of them anew",
             "warning the rules for its status are wrong: status.x: there is no such key",
         ]
     );
@@ -249,6 +251,7 @@ prop_compose! {
             [SettingsState::Pending, SettingsState::Applied, SettingsState::Failed, SettingsState::Drifted];
         Facts {
             lost_since: lost.map(ago),
+            shared_identity: None,
             applications: conditions
                 .into_iter()
                 .map(|(condition, state)| application("a", condition, state.map(|state| states[state])))

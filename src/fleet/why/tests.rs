@@ -30,6 +30,7 @@ fn facts(presence: Presence) -> WhyFacts {
         settings: Vec::new(),
         runs_waiting: 0,
         runs_taken: 0,
+        shared_identity: None,
         journal: JournalCondition::Ok,
         server_started_at: Timestamp(WallTime(0)),
     }

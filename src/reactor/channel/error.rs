@@ -30,6 +30,12 @@ pub enum ChannelError {
     /// The server does not know the device's certificate.
     #[error("the device's certificate is not known to this server")]
     ForeignCertificate,
+    /// The server has issued the device's certificate, and does not know the device any more.
+    #[error(
+        "the device is not enrolled at this server any more: the server was restored from a copy that is older than the enrolment. \
+         Enrol again with 'muster-agent enroll --force'"
+    )]
+    NotEnrolledAnyMore,
     /// The device was removed by an administrator.
     #[error("the device was removed from this server")]
     DeviceRemoved,
@@ -108,6 +114,9 @@ impl ChannelError {
             Error::NoApplicationProtocol => Self::WrongProtocol,
             Error::InvalidCertificate(CertificateError::UnknownIssuer) => Self::ForeignCertificate,
             Error::InvalidCertificate(CertificateError::Revoked) => Self::DeviceRemoved,
+            Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
+                Self::NotEnrolledAnyMore
+            }
             Error::InvalidCertificate(CertificateError::BadSignature) => Self::BadSignature,
             Error::InvalidCertificate(CertificateError::Other(other)) => {
                 match (other.0.downcast_ref::<SeenCertificate>(), expected) {
@@ -122,6 +131,9 @@ impl ChannelError {
             // Only the device is told so: a server's certificate is compared, never looked up.
             Error::AlertReceived(AlertDescription::UnknownCA) if expected.is_some() => {
                 Self::ForeignCertificate
+            }
+            Error::AlertReceived(AlertDescription::AccessDenied) if expected.is_some() => {
+                Self::NotEnrolledAnyMore
             }
             Error::AlertReceived(AlertDescription::CertificateRevoked) if expected.is_some() => {
                 Self::DeviceRemoved

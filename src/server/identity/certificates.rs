@@ -45,6 +45,9 @@ pub enum IssueError {
     Signing,
 }
 
+/// DER of the object identifier of a common name (RFC 5280 appendix A.1), after which its text follows.
+const COMMON_NAME: [u8; 5] = [0x06, 0x03, 0x55, 0x04, 0x03];
+
 fn crypto(error: impl std::fmt::Display) -> IdentityError {
     IdentityError::Crypto(error.to_string())
 }
@@ -203,6 +206,18 @@ fn is_signed_by(certificate: &[u8], public_key: &[u8]) -> bool {
         let key = signature::UnparsedPublicKey::new(&signature::ED25519, public_key);
         key.verify(signed, signature).is_ok()
     })
+}
+
+/// Which device a certificate was issued to by an authority with this public key; `None`: it is another's.
+pub(super) fn device_of_issued(certificate: &[u8], public_key: &[u8]) -> Option<DeviceId> {
+    if !is_signed_by(certificate, public_key) {
+        return None;
+    }
+    // The issuer's name comes first (RFC 5280 section 4.1).
+    let mut names = certificate.windows(COMMON_NAME.len()).enumerate().filter(|(_, at)| *at == COMMON_NAME);
+    let (at, _) = names.nth(1)?;
+    let (length, rest) = certificate.get(at + COMMON_NAME.len() + 1..)?.split_first()?;
+    std::str::from_utf8(rest.get(..usize::from(*length))?).ok()?.parse().ok()
 }
 
 /// The content of the first DER element, a SEQUENCE (X.690 section 8.1), and what follows it.

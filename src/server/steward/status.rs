@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::fleet::presence::{Presence, lost_at, presence};
 use crate::fleet::status::{Cause, judge};
+use crate::machine::clones::LASTS_MILLISECONDS;
 use crate::machine::hot::HotRecord;
 use crate::machine::wall_clock::AgeTime;
 use crate::reactor::Clock;
@@ -92,6 +93,7 @@ impl Statuses {
             // Removed this very moment.
             let Some(record) = self.store.table().get(judged.device) else { continue };
             judged.facts.lost_since = self.lost_since(&record, &judged.standing, now, ages.wall);
+            judged.facts.shared_identity = self.shared_identity(&judged, now);
             if ages.may_expire {
                 judged.facts.clock_ahead_minutes = self.clock_of(&record, &judged.standing);
             }
@@ -144,6 +146,21 @@ impl Statuses {
             (Presence::Idle, since) => since,
             _ => None,
         }
+    }
+
+    /// Whether another device seems to use its identity: as was seen, or as was found before a server started that has not been there for
+    /// long enough to see it.
+    fn shared_identity(&self, judged: &Judged, now: WallTime) -> Option<(WallTime, Vec<String>)> {
+        if let Some(suspicion) = self.announcer.clones.lock().suspicion(judged.device, now) {
+            let addresses = suspicion.addresses.iter().map(ToString::to_string).collect();
+            return Some((suspicion.since, addresses));
+        }
+        let is_new = now.0.saturating_sub(self.clock.started_at().0) < LASTS_MILLISECONDS;
+        let before = judged.standing.reasons.iter().find_map(|reason| match &reason.cause {
+            Cause::SharedIdentity { since, addresses } => Some((*since, addresses.clone())),
+            _ => None,
+        });
+        before.filter(|_| is_new)
     }
 
     /// How far the device's clock is ahead: as it said since the server started, or as was found before.

@@ -71,6 +71,9 @@ pub struct WhyFacts {
     /// How many it has and has not ended.
     #[serde(default)]
     pub runs_taken: u64,
+    /// Why it seems that another device uses its identity; null: nothing seems so.
+    #[serde(default)]
+    pub shared_identity: Option<String>,
     /// Whether the event log takes events.
     pub journal: JournalCondition,
     /// When the server started: nobody could come before.

@@ -1,0 +1,92 @@
+//! What a device says when it syncs, as far as it shows that another one uses its identity.
+
+use std::net::IpAddr;
+
+use super::{APPLICATION, Announcer};
+use crate::machine::clones::Incarnation;
+use crate::machine::hot::HotRecord;
+use crate::wire::event::{Event, Severity};
+use crate::wire::id::DeviceId;
+use crate::wire::message::Sync;
+use crate::wire::time::WallTime;
+
+/// What kind of event it is when two devices seem to use one identity.
+const SHARED_KIND: &str = "identity_shared";
+
+impl Announcer {
+    /// A device syncs; `record` is what was known of it before. Costs nothing while it is what it was.
+    pub(in crate::server) fn note_sync(
+        &self,
+        now: WallTime,
+        record: &HotRecord,
+        sync: &Sync,
+        peer: Option<IpAddr>,
+    ) {
+        if record.last_sync == WallTime(0) {
+            return;
+        }
+        let boot = sync.reach.map_or(0, |reach| reach.boot);
+        let came = Incarnation { boot, agent_epoch: sync.agent_epoch };
+        let left = Incarnation { boot: record.boot, agent_epoch: record.agent_epoch };
+        let is_another = came != left && boot != 0 && left.boot != 0;
+        let contradicts = contradicts(record, sync);
+        if !is_another && !contradicts {
+            return;
+        }
+        let mut clones = self.clones.lock();
+        let mut is_new = is_another && clones.changed(record.device, left, came, peer, now);
+        is_new |= contradicts && clones.contradicted(record.device, peer, now);
+        drop(clones);
+        if is_new {
+            self.say_shared(now, record.device);
+        }
+    }
+
+    /// A link of the device was taken over by another one.
+    pub(in crate::server) fn note_taken_over(&self, now: WallTime, device: DeviceId, peer: Option<IpAddr>) {
+        if self.clones.lock().taken_over(device, peer, now) {
+            self.say_shared(now, device);
+        }
+    }
+
+    fn say_shared(&self, now: WallTime, device: DeviceId) {
+        let suspicion = self.clones.lock().suspicion(device, now);
+        let addresses: Vec<String> = suspicion
+            .into_iter()
+            .flat_map(|suspicion| suspicion.addresses)
+            .map(|one| one.to_string())
+            .collect();
+        log::warn!(
+            "device {device}: two devices seem to use this identity, as those made from one copied disk do (heard from {}): enrol one \
+             of them anew with 'muster-agent enroll --force'",
+            if addresses.is_empty() {
+                "addresses that are not known".to_owned()
+            } else {
+                addresses.join(", ")
+            }
+        );
+        let event = Event {
+            severity: Severity::Warning,
+            application: APPLICATION.to_owned(),
+            kind: SHARED_KIND.to_owned(),
+            message: "two devices seem to use this identity".to_owned(),
+            occurred_at: now,
+            fields: vec![("addresses".to_owned(), addresses.join(", "))],
+        };
+        // Without room it stands in the status all the same.
+        self.append(&event, now, device);
+        self.flush();
+        self.note_moved(device);
+    }
+}
+
+/// Whether a section has another content in a revision that is stored: one device never says that.
+fn contradicts(record: &HotRecord, sync: &Sync) -> bool {
+    sync.agent_epoch == record.agent_epoch
+        && sync.sections.iter().any(|named| {
+            named.known().is_some_and(|section| {
+                let stored = record.section(section);
+                stored.revision > 0 && named.revision == stored.revision && named.digest != stored.digest
+            })
+        })
+}

@@ -1,0 +1,133 @@
+//! Odd machines at a real server: what they have in common is that nobody was told.
+#![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
+#![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
+
+mod agent_support;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use agent_support::{Site, error_of, eventually, free_udp_port};
+use serde_json::Value;
+
+fn copy_directory(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(status.success());
+}
+
+/// The server's own events of this kind.
+fn events(site: &Site, kind: &str) -> Vec<Value> {
+    let output = site.ctl(&["event", "list"]);
+    assert!(output.status.success(), "{}", error_of(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let values = serde_json::Deserializer::from_str(&text).into_iter::<Value>().map(Result::unwrap);
+    let events = values.flat_map(|value| match value {
+        Value::Array(events) => events,
+        event => vec![event],
+    });
+    events.filter(|event| event["application"] == "muster" && event["kind"] == kind).collect()
+}
+
+#[test]
+fn a_device_that_the_restored_server_has_forgotten_is_told_so_on_both_sides() {
+    let site = Site::new();
+    let server = site.server();
+    let token = site.token();
+    assert!(server.end().success());
+    copy_directory(&site.path("server"), &site.path("copy"));
+    let server = site.server();
+    assert!(site.enroll(&token).status.success());
+    let agent = site.agent_process();
+    assert!(site.agent(&["sync"]).status.success(), "{}", site.log("agent.log"));
+    let id = site.status()["device"].as_str().unwrap().to_owned();
+    assert!(server.end().success());
+    std::fs::remove_dir_all(site.path("server")).unwrap();
+    std::fs::rename(site.path("copy"), site.path("server")).unwrap();
+
+    let server = site.server();
+    for _ in 0..3 {
+        let failed = site.agent(&["sync"]);
+        assert_eq!(failed.status.code(), Some(1));
+        let error = error_of(&failed);
+        assert!(error.contains("not enrolled at this server any more"), "{error}");
+    }
+    // And without a ticket of before.
+    drop(agent);
+    let agent = site.agent_process();
+    let failed = site.agent(&["sync"]);
+    assert!(error_of(&failed).contains("not enrolled at this server any more"), "{}", error_of(&failed));
+    let log = site.log("server.log");
+    let named = log.lines().filter(|line| line.contains("not enrolled here any more") && line.contains(&id));
+    assert_eq!(named.count(), 1, "{log}");
+    let events = events(&site, "not_enrolled_any_more");
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(events[0]["message"].as_str().unwrap().contains(&id), "{events:?}");
+    drop(agent);
+    assert!(server.end().success());
+}
+
+/// An agent on a directory of its own, with a root that has this boot and this package.
+fn agent_on(site: &Site, name: &str, boot: &str, package: &str) -> Child {
+    let root = site.path(&format!("{name}-root"));
+    std::fs::create_dir_all(root.join("proc/sys/kernel/random")).unwrap();
+    std::fs::write(root.join("proc/sys/kernel/random/boot_id"), boot).unwrap();
+    std::fs::create_dir_all(root.join("var/lib/dpkg")).unwrap();
+    let status = format!("Package: {package}\nStatus: install ok installed\nVersion: 1\n\n");
+    std::fs::write(root.join("var/lib/dpkg/status"), status).unwrap();
+    let own = format!("[wake]\nport = {}\n[collect]\nroot = \"{}\"\n", free_udp_port(), root.display());
+    std::fs::write(site.path(name).join("muster-agent.toml"), own).unwrap();
+    let log = std::fs::File::options().create(true).append(true).open(site.path("agent.log")).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_muster-agent"))
+        .args(["run", "--data"])
+        .arg(site.path(name))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+fn end(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn two_devices_from_one_copied_disk_are_told_of() {
+    let site = Site::new();
+    let server = site.server();
+    assert!(site.enroll(&site.token()).status.success());
+    copy_directory(&site.path("agent"), &site.path("clone"));
+    let lives = [
+        ("agent", "8b7b1a6e-0000-4000-8000-000000000001\n", "first"),
+        ("clone", "8b7b1a6e-0000-4000-8000-000000000002\n", "second"),
+    ];
+    let agents: Vec<_> =
+        lives.iter().map(|(name, boot, package)| agent_on(&site, name, boot, package)).collect();
+    let sync = |name: &str| {
+        Command::new(env!("CARGO_BIN_EXE_muster-agent"))
+            .args(["sync", "--data"])
+            .arg(site.path(name))
+            .output()
+            .unwrap()
+            .status
+            .success()
+    };
+    for _ in 0..3 {
+        for (name, _, _) in &lives {
+            eventually(&format!("{name} syncs"), || sync(name));
+        }
+    }
+    eventually("its status says so", || {
+        let shown = site.ctl_json(&["device", "show", "till"]);
+        shown.to_string().contains("two devices seem to use this identity")
+    });
+    let shared = events(&site, "identity_shared");
+    assert_eq!(shared.len(), 1, "{shared:?}");
+    assert_eq!(shared[0]["severity"], "warning");
+    let why = site.ctl_json(&["device", "why", "till"]);
+    assert!(why["text"].as_str().unwrap().contains("two devices seem to use this identity"), "{why}");
+    assert!(why["facts"]["shared_identity"].is_string(), "{why}");
+    agents.into_iter().for_each(end);
+    assert!(server.end().success());
+}
