@@ -1,5 +1,7 @@
 //! Events: what happened on a device, said once.
 
+mod mend;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::bounded;
 use super::limits::{EVENT_BYTES_MAX, EVENT_FIELDS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use super::time::WallTime;
+pub use mend::{MENDED_FIELD, NOT_UTF8};
 
 /// How bad an event is. Ordered: `Info < Critical`.
 #[derive(

@@ -1,7 +1,10 @@
 //! What the command line may say.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 
 use crate::wire::event::Severity;
@@ -216,10 +219,10 @@ pub struct Emit {
     pub kind: String,
     /// What happened, in a sentence
     #[arg(value_name = "MESSAGE")]
-    pub message: String,
+    pub message: OsString,
     /// A further fact; may be given more than once
-    #[arg(long = "field", value_name = "NAME=VALUE", value_parser = field)]
-    pub fields: Vec<(String, String)>,
+    #[arg(long = "field", value_name = "NAME=VALUE", value_parser = OsStringValueParser::new().try_map(field))]
+    pub fields: Vec<(String, OsString)>,
     /// Data directory and configuration.
     #[command(flatten)]
     pub common: Common,
@@ -247,9 +250,11 @@ pub struct Check {
     pub common: Common,
 }
 
-fn field(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(format!("'{text}' is not a field (NAME=VALUE, such as disk=sdb)")),
+fn field(text: OsString) -> Result<(String, OsString), String> {
+    let bytes = text.as_bytes();
+    let split = bytes.iter().position(|byte| *byte == b'=').map(|at| bytes.split_at(at));
+    match split.map(|(name, value)| (std::str::from_utf8(name), OsStr::from_bytes(&value[1..]))) {
+        Some((Ok(name), value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("'{}' is not a field (NAME=VALUE, such as disk=sdb)", text.to_string_lossy())),
     }
 }

@@ -1,5 +1,6 @@
 //! `muster-agent emit`, `status` and `sync`: what is asked of the running agent.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use serde_json::json;
@@ -10,7 +11,9 @@ use super::context::Context;
 use crate::agent::identity::Identity;
 use crate::agent::local::client::{LocalClient, LocalError};
 use crate::agent::local::protocol::Status;
+use crate::wire::event::{Event, MENDED_FIELD, NOT_UTF8};
 use crate::wire::section::ApplicationCondition;
+use crate::wire::time::WallTime;
 
 /// How long the agent may take to answer: it answers between two turns of its loop.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -173,13 +176,36 @@ fn application_line(application: &ApplicationCondition) -> String {
 
 /// The line that hands an event to the agent.
 pub(super) fn event_line(arguments: &super::Emit) -> serde_json::Value {
+    let text = |text: &OsString| text.to_string_lossy().into_owned();
+    let is_text = arguments
+        .fields
+        .iter()
+        .map(|(_, value)| value)
+        .chain([&arguments.message])
+        .all(|text| text.to_str().is_some());
+    let mark = (!is_text).then(|| (MENDED_FIELD.to_owned(), NOT_UTF8.to_owned()));
+    // Cut here, so that the line is none that the agent refuses.
+    let event = Event {
+        severity: arguments.severity,
+        application: arguments.application.clone(),
+        kind: arguments.kind.clone(),
+        message: text(&arguments.message),
+        occurred_at: WallTime(0),
+        fields: arguments
+            .fields
+            .iter()
+            .map(|(name, value)| (name.clone(), text(value)))
+            .chain(mark)
+            .collect(),
+    };
+    let Event { severity, application, kind, message, fields, .. } = event.mended();
     let fields: serde_json::Map<String, serde_json::Value> =
-        arguments.fields.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        fields.into_iter().map(|(name, value)| (name, json!(value))).collect();
     json!({
-        "application": arguments.application,
-        "severity": arguments.severity.name(),
-        "kind": arguments.kind,
-        "message": arguments.message,
+        "application": application,
+        "severity": severity.name(),
+        "kind": kind,
+        "message": message,
         "fields": fields,
     })
 }

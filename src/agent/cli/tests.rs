@@ -25,7 +25,7 @@ fn an_emit_is_read_whole() {
     let line = "muster-agent emit --application shop --severity error --kind order.lost gone --field id=7 --field eq=a=b";
     let Command::Emit(emit) = parse(line).unwrap().command else { panic!("not an emit") };
     assert_eq!(emit.severity, crate::wire::event::Severity::Error);
-    assert_eq!(emit.fields, [("id".to_owned(), "7".to_owned()), ("eq".to_owned(), "a=b".to_owned())]);
+    assert_eq!(emit.fields, [("id".to_owned(), "7".into()), ("eq".to_owned(), "a=b".into())]);
 }
 
 #[test]

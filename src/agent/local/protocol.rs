@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::peer::Peer;
 use crate::agent::application::check::AGENT_NAME;
-use crate::wire::event::{Event, EventError, Severity};
+use crate::wire::event::{Event, EventError, MENDED_FIELD, NOT_UTF8, Severity};
 use crate::wire::id::{DeviceId, Epoch, RunId};
 use crate::wire::section::ApplicationCondition;
 use crate::wire::task::RunStage;
@@ -95,7 +95,7 @@ pub const USER_FIELD: &str = "uid";
 /// # Errors
 /// When it is not understood or breaks a limit.
 pub fn parse(line: &[u8], now: WallTime, peer: Peer) -> Result<Request, RequestError> {
-    let value: serde_json::Value = serde_json::from_slice(line)?;
+    let (value, is_mended) = read(line)?;
     if value.get("command").is_some() {
         let CommandLine { command } = serde_json::from_value(value)?;
         if let Peer::Other(user) = peer {
@@ -118,6 +118,7 @@ pub fn parse(line: &[u8], now: WallTime, peer: Peer) -> Result<Request, RequestE
     };
     let mut fields: Vec<(String, String)> =
         line.fields.into_iter().map(|(name, value)| (name, text(value))).collect();
+    fields.extend(is_mended.then(|| (MENDED_FIELD.to_owned(), NOT_UTF8.to_owned())));
     if let Peer::Other(user) = peer {
         if RESERVED.contains(&line.application.as_str()) {
             return Err(RequestError::Reserved { application: line.application, user });
@@ -134,7 +135,48 @@ pub fn parse(line: &[u8], now: WallTime, peer: Peer) -> Result<Request, RequestE
         occurred_at: now,
         fields,
     };
+    // What a program says on its way down may be anything: it is kept, as far as it travels.
+    let event = event.mended();
     Ok(Request::Emit { severity: event.severity, body: event.to_bytes()? })
+}
+
+/// A line's JSON, and whether what is no text in it had to be replaced: bytes that are not UTF-8, or half of a UTF-16 pair, as Python writes
+/// such bytes (`\udcff`).
+fn read(line: &[u8]) -> Result<(serde_json::Value, bool), serde_json::Error> {
+    let error = match serde_json::from_slice(line) {
+        Ok(value) => return Ok((value, false)),
+        Err(error) => error,
+    };
+    let text = String::from_utf8_lossy(line);
+    let mended = without_half_pairs(&text);
+    if mended.as_bytes() == line {
+        return Err(error);
+    }
+    serde_json::from_str(&mended).map(|value| (value, true))
+}
+
+/// The text with U+FFFD for each escape that is half of a pair (RFC 8259 section 8.2).
+fn without_half_pairs(text: &str) -> String {
+    let unit = |at: usize| -> Option<u16> {
+        let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let (mut mended, mut at) = (String::with_capacity(text.len()), 0);
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        let length = match (unit(at), unit(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                mended.push_str("\\ufffd");
+                at += 6;
+                continue;
+            }
+            _ if rest.starts_with('\\') => 1 + rest.chars().nth(1).map_or(0, char::len_utf8),
+            _ => rest.chars().next().map_or(1, char::len_utf8),
+        };
+        mended.push_str(&rest[..length]);
+        at += length;
+    }
+    mended
 }
 
 /// The answer to `status`.

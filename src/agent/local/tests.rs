@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::peer::Peer;
 use super::protocol::{LINE_BYTES_MAX, Request, parse};
 use super::server::{CLIENTS_MAX, Clients};
-use crate::wire::event::{Event, Severity};
+use crate::wire::event::{Event, MENDED_FIELD, NOT_UTF8, Severity};
 use crate::wire::time::WallTime;
 
 #[test]
@@ -64,6 +64,37 @@ fn other_users_may_emit_and_nothing_else() {
         let error = parse(line.as_bytes(), WallTime(0), other).unwrap_err().to_string();
         assert!(error.contains("reserved"), "{error}");
     }
+}
+
+#[test]
+fn an_event_that_is_no_text_or_too_long_is_kept_mended_and_marked() {
+    let event = |line: &[u8]| {
+        let Request::Emit { body, .. } = parse(line, WallTime(7), Peer::Owner).unwrap() else {
+            panic!("not an event")
+        };
+        Event::from_bytes(&body).unwrap()
+    };
+    let mark = |event: &Event| {
+        event.fields.iter().find(|(name, _)| name == MENDED_FIELD).map(|(_, mark)| mark.clone())
+    };
+    let latin =
+        event(b"{\"application\":\"a\",\"severity\":\"info\",\"kind\":\"k\",\"message\":\"caf\xe9 \xff\"}");
+    assert_eq!((latin.message.as_str(), mark(&latin)), ("caf\u{fffd} \u{fffd}", Some(NOT_UTF8.to_owned())));
+    // As Python's json.dumps writes a file name that is not UTF-8.
+    let half = event(
+        br#"{"application":"a","severity":"info","kind":"k","message":"x\udcff \ud83d\ude00 \\ud800"}"#,
+    );
+    assert_eq!(half.message, "x\u{fffd} \u{1f600} \\ud800");
+    assert!(mark(&half).is_some());
+    let long = format!(
+        r#"{{"application":"a","severity":"info","kind":"k","message":"{}","fields":{{"f":"{}"}}}}"#,
+        "m".repeat(20_000),
+        "v".repeat(20_000)
+    );
+    let long = event(long.as_bytes());
+    assert_eq!((long.message.len() > 100, long.fields[0].1.len() > 100), (true, true));
+    assert!(mark(&long).unwrap().contains("the message was cut, it had 20000 bytes"), "{long:?}");
+    assert_eq!(mark(&event(br#"{"application":"a","severity":"info","kind":"k","message":"m"}"#)), None);
 }
 
 proptest! {
