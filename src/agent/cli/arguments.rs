@@ -221,7 +221,7 @@ pub struct Emit {
     #[arg(value_name = "MESSAGE")]
     pub message: OsString,
     /// A further fact; may be given more than once
-    #[arg(long = "field", value_name = "NAME=VALUE", value_parser = OsStringValueParser::new().try_map(field))]
+    #[arg(long = "field", value_name = "NAME=VALUE", value_parser = OsStringValueParser::new().try_map(|text| field(&text)))]
     pub fields: Vec<(String, OsString)>,
     /// Data directory and configuration.
     #[command(flatten)]
@@ -250,7 +250,7 @@ pub struct Check {
     pub common: Common,
 }
 
-fn field(text: OsString) -> Result<(String, OsString), String> {
+fn field(text: &OsStr) -> Result<(String, OsString), String> {
     let bytes = text.as_bytes();
     let split = bytes.iter().position(|byte| *byte == b'=').map(|at| bytes.split_at(at));
     match split.map(|(name, value)| (std::str::from_utf8(name), OsStr::from_bytes(&value[1..]))) {
