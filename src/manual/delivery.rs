@@ -8,7 +8,9 @@
 //! 3. An event that comes again, because an acknowledgement was lost or a peer restarted, is acknowledged again and not
 //!    stored again.
 //! 4. The events of one device are stored in the order in which they occurred.
-//! 5. What is dropped is counted. A spool has a quota for each severity; when one is full, the oldest events *of that
+//! 5. An event that is no text or too long is kept: what is not UTF-8 is replaced, what is too long is cut, and a field `muster.mended`
+//!    says so.
+//! 6. What is dropped is counted. A spool has a quota for each severity; when one is full, the oldest events *of that
 //!    severity* go, and an event of kind `spool.dropped` says how many.
 //!
 //! # How

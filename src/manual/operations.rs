@@ -88,6 +88,10 @@
 //!
 //! Stop the old server for good before the restored one starts: devices can't tell them apart.
 //!
+//! Devices that enrolled after the backup was made are not known to the restored server. It has issued their certificates itself, and so tells
+//! them that they are not enrolled any more, names each in its log and raises one event (`not_enrolled_any_more`): enrol them again
+//! with `muster-agent enroll --force`.
+//!
 //! Files of `store/` are never to be copied by hand while a server runs, nor one without the other:
 //! `muster.db` beside the `-wal` of another moment is a database that never was. A start finds that, refuses,
 //! and leaves both as they are. Of a stopped server the whole data directory can be copied. A missing or

@@ -29,6 +29,14 @@
 //! `run-updates` go up at any time and are repeated until `runs-stored` names their serial number. `statistics` go up just before a
 //! `sync` that is due or asked for. What may be ordered the device declares with its host facts.
 //!
+//! What is long is said as the socket takes it, on both sides: a part of a section is made when less than 128 KiB wait to be sent, and
+//! what a device is to have is worked out in portions of that size, each when the socket has taken the one before. So neither side's
+//! memory depends on how much there is. A peer that takes some of what waits for it is slow; one that takes nothing for
+//! `write_deadline` is gone.
+//!
+//! The version of a package that is there and not wholly installed is followed by its state in parentheses (`1.2-3 (half-configured)`,
+//! `2.0 (triggers-pending)`, `9 (to be reinstalled)`), which no version has: versions are compared without it.
+//!
 //! # Datagrams
 //!
 //! A wake (server to device, UDP 15000 or what the device named) and a notice (device to server, UDP 13000 or what the server named)
