@@ -4,10 +4,12 @@
 
 mod agent_support;
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use agent_support::{Site, error_of, eventually, free_udp_port};
+use agent_support::{PATIENCE, Site, error_of, eventually, free_udp_port};
 use serde_json::Value;
 
 fn copy_directory(from: &Path, to: &Path) {
@@ -129,5 +131,94 @@ fn two_devices_from_one_copied_disk_are_told_of() {
     assert!(why["text"].as_str().unwrap().contains("two devices seem to use this identity"), "{why}");
     assert!(why["facts"]["shared_identity"].is_string(), "{why}");
     agents.into_iter().for_each(end);
+    assert!(server.end().success());
+}
+
+#[test]
+fn a_wrong_file_of_an_application_is_seen_at_the_server() {
+    let site = Site::new();
+    let server = site.server();
+    assert!(site.enroll(&site.token()).status.success());
+    let definitions = site.path("applications.d");
+    std::fs::create_dir(&definitions).unwrap();
+    std::fs::write(definitions.join("till.toml"), "name = \"till\"\ncolour = 1\n").unwrap();
+    let own = format!(
+        "applications = \"{}\"\n[wake]\nport = {}\n[collect]\ndpkg = false\n",
+        definitions.display(),
+        free_udp_port()
+    );
+    std::fs::write(site.path("agent/muster-agent.toml"), own).unwrap();
+    let agent = site.agent_process();
+    assert!(site.agent(&["sync"]).status.success(), "{}", site.log("agent.log"));
+    let shown = site.ctl_human(&["device", "show", "till"]);
+    assert!(shown.contains("till.toml") && shown.contains("colour"), "{shown}");
+    // Put right, it is gone.
+    let right = "name = \"till\"\n[condition]\npid_file = \"/nowhere\"\n";
+    std::fs::write(definitions.join("till.toml"), right).unwrap();
+    assert!(site.agent(&["sync"]).status.success(), "{}", site.log("agent.log"));
+    let shown = site.ctl_human(&["device", "show", "till"]);
+    assert!(!shown.contains("till.toml") && shown.contains("/nowhere"), "{shown}");
+    assert!(agent.end().success());
+    assert!(server.end().success());
+}
+
+/// A small file system in memory. Unmounted when dropped.
+struct SmallDisk<'p>(&'p Path);
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
+    }
+}
+
+#[test]
+fn events_that_a_full_disk_refuses_are_a_reason_of_the_devices_status() {
+    let site = Site::new();
+    let data = site.path("agent");
+    std::fs::create_dir(&data).unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64m,mode=0700", "tmpfs"])
+        .arg(&data)
+        .stderr(Stdio::null())
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        println!("skipped: needs the right to mount");
+        return;
+    }
+    let _disk = SmallDisk(&data);
+    let server = site.server();
+    assert!(site.enroll(&site.token()).status.success());
+    let agent = site.agent_process();
+    assert!(site.agent(&["sync"]).status.success(), "{}", site.log("agent.log"));
+    server.kill();
+    let mut filler = Command::new("dd");
+    filler.args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}/filler", data.display()));
+    let _ = filler.stderr(Stdio::null()).status();
+    let stream = UnixStream::connect(site.path("agent/agent.sock")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (mut line, mut answers) = (String::new(), BufReader::new(stream.try_clone().unwrap()));
+    let text = "x".repeat(4_000);
+    let event =
+        serde_json::json!({ "application": "shop", "severity": "error", "kind": "k", "message": text });
+    for sent in 0..50_000 {
+        writeln!(&stream, "{event}").unwrap();
+        line.clear();
+        answers.read_line(&mut line).unwrap();
+        if line.contains("error") {
+            println!("{sent} events had room");
+            break;
+        }
+    }
+    assert!(line.contains("disk is full"), "{line}");
+    let server = site.server();
+    eventually("its status says so", || {
+        site.agent(&["sync"]);
+        site.ctl_json(&["device", "show", "till"]).to_string().contains("the device's disk is full")
+    });
+    eventually("it is a reason", || {
+        let shown = site.ctl_json(&["device", "show", "till"]);
+        shown["reasons"].to_string().contains("muster-agent failed")
+    });
+    drop(agent);
     assert!(server.end().success());
 }

@@ -58,6 +58,9 @@ impl Agent {
     /// The conditions, with how far the settings are; an application that has an order and no definition is among them.
     pub(super) fn conditions(&self) -> Vec<ApplicationCondition> {
         let mut conditions = self.sections.conditions.clone();
+        if let Some(own) = conditions.iter_mut().find(|one| one.application == AGENT_NAME) {
+            self.sections.add_own_problems(own);
+        }
         for (application, report) in self.managed.reports() {
             match conditions.iter().position(|known| known.application == application) {
                 Some(known) => conditions[known].settings = Some(report),

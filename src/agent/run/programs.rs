@@ -7,7 +7,7 @@ use crate::agent::local::protocol::{Request, parse};
 impl Agent {
     pub(super) fn hear_programs(&mut self, now: &Now) -> Result<(), RunError> {
         let Some(mut clients) = self.clients.take() else { return Ok(()) };
-        let mut failed = None;
+        let (mut failed, mut has_news) = (None, false);
         let has_more = clients.take_lines(|key, peer, line, output| {
             if let Peer::Other(user) = peer
                 && let Err(seconds) = self.allowances.take(user, line.len(), now.moment)
@@ -43,10 +43,14 @@ impl Agent {
                 Ok(Request::Emit { severity, body }) => match self.spool.append(severity, &body, now.wall) {
                     Ok(sequence) => {
                         self.is_spool_dirty = true;
+                        has_news |= self.sections.note_room(true, now);
                         format!("{{\"sequence\":{sequence}}}").into_bytes()
                     }
                     Err(error) => {
                         let answer = refusal(&error);
+                        if !error.is_fatal() {
+                            has_news |= self.sections.note_room(false, now);
+                        }
                         failed = failed.take().or_else(|| error.is_fatal().then_some(error));
                         answer
                     }
@@ -57,6 +61,9 @@ impl Agent {
         });
         self.has_more |= has_more;
         self.clients = Some(clients);
+        if has_news {
+            self.managed_changed(now);
+        }
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 }

@@ -12,9 +12,9 @@ use crate::agent::open;
 use crate::machine::agent::SectionContent;
 use crate::wire::bounded;
 use crate::wire::inventory::Application;
-use crate::wire::limits::{INVENTORY_ENTRIES_MAX, NAME_BYTES_MAX};
-use crate::wire::section::ApplicationCondition;
-use crate::wire::time::Moment;
+use crate::wire::limits::{INVENTORY_ENTRIES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::wire::section::{ApplicationCondition, Condition};
+use crate::wire::time::{Moment, WallTime};
 
 /// How long after a package database was touched it is read, in milliseconds: an installation touches it several times.
 const SETTLE_MILLISECONDS: u64 = 500;
@@ -55,9 +55,34 @@ pub(super) struct Sections {
     pub(super) problems: Vec<String>,
     inventory_problems: Vec<String>,
     pub(super) statistics_problem: Option<String>,
+    /// Since when the disk has no room for events, and until when that is held against the device unless it shows again.
+    full: Option<(WallTime, Moment)>,
 }
 
+/// How long a full disk is told of after the last event that found no room, in seconds.
+const FULL_SECONDS: u64 = 600;
+
 impl Sections {
+    /// An event was taken, or the disk had no room for it. Whether that is news.
+    pub(super) fn note_room(&mut self, has_room: bool, now: &Now) -> bool {
+        let was_full = self.full.is_some();
+        self.full = (!has_room).then(|| {
+            let since = self.full.map_or(now.wall, |(since, _)| since);
+            (since, now.moment.plus_seconds(FULL_SECONDS))
+        });
+        was_full == has_room
+    }
+
+    /// What is wrong with the agent itself stands with its own condition, so that an administrator sees it.
+    pub(super) fn add_own_problems(&self, own: &mut ApplicationCondition) {
+        let full = self.full.map(|(since, _)| {
+            (own.condition, own.since) = (Condition::Failed, since);
+            "the device's disk is full: events are refused until there is room".to_owned()
+        });
+        let problems: Vec<String> = full.into_iter().chain(self.problems.iter().cloned()).collect();
+        own.detail = bounded::clip(&problems.join("; "), TEXT_BYTES_MAX).to_owned();
+    }
+
     /// A watch has noticed something.
     pub(super) fn noticed(&mut self, any: bool, now: Moment) {
         if any {
@@ -118,6 +143,7 @@ impl Agent {
     /// Takes what a helper found to the machine.
     pub(super) fn collected(&mut self, now: &Now, collected: Collected) {
         let sections = &mut self.sections;
+        sections.full.take_if(|(_, until)| now.moment >= *until);
         (sections.collecting_since, sections.is_overdue) = (None, false);
         sections.is_late = true;
         sections.is_known |= collected.observed.is_some();
