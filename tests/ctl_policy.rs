@@ -176,7 +176,7 @@ fn a_group_is_moved_and_removed_with_word_of_how_many_devices_change_settings() 
     assert_eq!(house.server.ctl(&["device", "show", "till-17", "--json"]).json()["group"], "/germany/shops");
 
     let text = house.refused(1, &["group", "remove", "/germany"]);
-    assert!(text.contains("/germany has 1 devices and 1 groups below it"), "{text}");
+    assert!(text.contains("/germany has 1 device and 1 group below it"), "{text}");
     let text = house.refused(1, &["group", "move", "/germany", "/germany/x"]);
     assert!(text.contains("/germany/x lies within /germany"), "{text}");
     let changed = house.server.ctl(&["group", "remove", "/germany", "--recursive", "--json"]).json();

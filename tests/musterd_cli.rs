@@ -34,7 +34,7 @@ fn a_wrong_configuration_is_told_in_one_line_with_code_2() {
         assert_eq!(
             text(&output.stderr),
             format!(
-                "musterd: {file}:3: sync.interval = \"soon\" is not allowed: a duration from 1s to 1w, such as \"15m\"\n"
+                "musterd: {file}:3: sync.interval = \"soon\" is not allowed: a duration from 10s to 1w, such as \"15m\"\n"
             )
         );
     }

@@ -1,4 +1,4 @@
-//! Events per second: samples of a counter over the last minute.
+//! Events per second: samples of a counter over the last ten seconds, so that a load that has ended is soon seen to have ended.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use super::Shared;
 /// How often the counter is sampled, in seconds. Rare enough that an idle server sleeps.
 const SAMPLE_SECONDS: u64 = 5;
 
-/// Samples that are kept, in samples: a minute.
-const SAMPLES_MAX: usize = 12;
+/// Samples that are kept, in samples: the oldest is five to ten seconds old.
+const SAMPLES_MAX: usize = 2;
 
 /// Samples of a counter.
 pub(super) struct Rate {

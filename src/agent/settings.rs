@@ -28,6 +28,7 @@ pub const CONCURRENT_RUNS_MAX: usize = 16;
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Data directory.
+    #[serde(deserialize_with = "some_path")]
     pub data: Option<PathBuf>,
     /// The server's address (`HOST` or `HOST:PORT`), instead of the one the device enrolled with. The certificate must
     /// match all the same.
@@ -37,6 +38,7 @@ pub struct Settings {
     /// Kind of the key that the next enrolment makes.
     pub key_type: KeyType,
     /// Directory of the files that say which applications are managed.
+    #[serde(deserialize_with = "path")]
     pub applications: PathBuf,
     /// The socket for local programs.
     pub socket: SocketSettings,
@@ -81,6 +83,7 @@ impl From<LogLevel> for log::LevelFilter {
 pub struct SocketSettings {
     /// Where it is; in the data directory (`agent.sock`) unless said otherwise. The data directory is for the agent's
     /// user alone: to let other users' programs emit events, put the socket elsewhere and widen its mode.
+    #[serde(deserialize_with = "some_path")]
     pub path: Option<PathBuf>,
     /// Its permission bits, as chmod(1) writes them.
     #[serde(deserialize_with = "mode")]
@@ -125,6 +128,7 @@ pub struct CollectSettings {
     /// Packages that rpm installed.
     pub rpm: bool,
     /// Directory that the package databases and the host's files are looked for under.
+    #[serde(deserialize_with = "path")]
     pub root: PathBuf,
 }
 
@@ -234,6 +238,19 @@ fn concurrent<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<usize
     })
 }
 
+fn path<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    if path.starts_with("~") {
+        let why = "begins with ~, which only a shell replaces: write the whole path";
+        return Err(serde::de::Error::custom(format!("{} {why}", path.display())));
+    }
+    Ok(path)
+}
+
+fn some_path<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    path(deserializer).map(Some)
+}
+
 pub(super) fn mode<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let text = String::deserialize(deserializer)?;
     let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
@@ -279,6 +296,7 @@ mod tests {
             ("[collect]\n\ndpkg = 3", "line 3, key 'dpkg'", "expected a boolean"),
             ("[tasks]\nconcurrent = 17", "line 2, key 'concurrent'", "1 to 16 runs"),
             ("data = [", "line 1", ""),
+            ("data = \"~/x\"", "line 1, key 'data'", "~/x begins with ~, which only a shell replaces"),
         ];
         for (text, place, allowed) in cases {
             let error = settings(text).unwrap_err();

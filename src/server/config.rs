@@ -15,6 +15,7 @@ use reader::{Reader, Section};
 
 use super::process::ProcessOptions;
 use crate::admin::listen::bound_as;
+use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::paths::{PathProblem, check_directory, check_socket, check_socket_length};
 
 /// The port of both protocols, when an address names none.
@@ -260,7 +261,10 @@ impl Config {
             },
             sync: SyncConfig {
                 interval: sync
-                    .duration("interval", seconds(1)..=seconds(7 * 86_400))?
+                    .duration(
+                        "interval",
+                        seconds(INTERVAL_SECONDS_MIN.into())..=seconds(INTERVAL_SECONDS_MAX.into()),
+                    )?
                     .unwrap_or(default.sync.interval),
             },
             journal: JournalConfig {

@@ -202,8 +202,10 @@ pub(super) fn remove(
     if !is_recursive && (groups.len() > 1 || !devices.is_empty()) {
         let (groups, devices) = (groups.len() - 1, devices.len());
         return Err(StoreError::GroupRefused(format!(
-            "{path} has {devices} devices and {groups} groups below it: move them first, or say --recursive, and its \
-             devices belong to the group above it"
+            "{path} has {} and {} below it: move them first, or say --recursive, and its \
+             devices belong to the group above it",
+            counted(devices, "device"),
+            counted(groups, "group"),
         )));
     }
     for id in groups {
@@ -216,6 +218,11 @@ pub(super) fn remove(
         connection.prepare_cached("DELETE FROM groups WHERE id = ?1")?.execute([id])?;
     }
     Ok(devices)
+}
+
+/// A number of things, in words.
+fn counted(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

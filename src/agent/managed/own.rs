@@ -13,14 +13,9 @@ use crate::agent::settings::{
     LogLevel, SPOOL_QUOTA_MEBIBYTES_MAX, SPOOL_QUOTA_MEBIBYTES_MIN, Settings, SpoolSettings,
 };
 use crate::agent::slots::{SlotError, Slots};
+use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::fleet::schema::Schema;
 use crate::wire::settings::Declaration;
-
-/// Shortest interval between two syncs that may be set, in seconds.
-pub const INTERVAL_SECONDS_MIN: u32 = 10;
-
-/// Longest interval that may be set, in seconds.
-pub const INTERVAL_SECONDS_MAX: u32 = 86_400;
 
 /// Name of the slots that hold what is in force.
 const SLOT: &str = "own-settings";

@@ -69,6 +69,11 @@ impl Section<'_, '_> {
     pub(super) fn path(&self, key: &str) -> Result<Option<PathBuf>, Wrong> {
         match self.text(key)? {
             Some("") => Err(self.wrong(key, "is empty, it must be a path")),
+            Some(path) if path == "~" || path.starts_with("~/") => {
+                let why =
+                    "begins with ~, which only a shell replaces: write the whole path, such as /home/NAME/…";
+                Err(self.wrong(key, why))
+            }
             text => Ok(text.map(PathBuf::from)),
         }
     }

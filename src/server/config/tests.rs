@@ -97,11 +97,15 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
         ),
         (
             "[sync]\ninterval = 15",
-            "musterd.toml:2: sync.interval is an integer, it must be a duration from 1s to 1w, such as \"15m\"",
+            "musterd.toml:2: sync.interval is an integer, it must be a duration from 10s to 1w, such as \"15m\"",
+        ),
+        (
+            "[server]\ndata_directory = \"~/x\"",
+            "musterd.toml:2: server.data_directory begins with ~, which only a shell replaces: write the whole path, such as /home/NAME/…",
         ),
         (
             "[sync]\ninterval = \"8d\"",
-            "musterd.toml:2: sync.interval = \"8d\" is not allowed: a duration from 1s to 1w, such as \"15m\"",
+            "musterd.toml:2: sync.interval = \"8d\" is not allowed: a duration from 10s to 1w, such as \"15m\"",
         ),
         (
             "[journal]\nsegment_size = \"64MB\"",

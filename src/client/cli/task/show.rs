@@ -47,13 +47,13 @@ pub(super) fn run(client: &mut Client, output: &mut Output, asked: TaskShow) -> 
 
 /// Which runs wrote something: the first of them, and how many there are.
 #[derive(Default)]
-struct Written {
+pub(super) struct Written {
     first: Vec<RunId>,
     all: usize,
 }
 
 impl Written {
-    fn note(&mut self, page: &Result<Vec<Run>, ClientError>) {
+    pub(super) fn note(&mut self, page: &Result<Vec<Run>, ClientError>) {
         for run in page.iter().flatten().filter(|run| run.has_output) {
             self.all += 1;
             if self.first.len() < OUTPUTS_MAX {
@@ -144,7 +144,11 @@ fn rollout(rate_per_minute: u32) -> String {
 }
 
 /// What programs wrote, run by run.
-fn show_written(client: &mut Client, output: &mut Output, written: &Written) -> Result<(), Failure> {
+pub(super) fn show_written(
+    client: &mut Client,
+    output: &mut Output,
+    written: &Written,
+) -> Result<(), Failure> {
     if written.all == 0 {
         return output.line("\nnone of these runs wrote anything");
     }

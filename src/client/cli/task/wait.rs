@@ -24,7 +24,7 @@ const NAMED_DEVICES_MAX: u32 = 3;
 /// Runs that are all listed at the end, in runs: a screen or two. Of more only those are listed that did not succeed.
 const LISTED_RUNS_MAX: u64 = 50;
 
-/// Follows a task until it has ended, then shows its runs.
+/// Follows a task until it has ended, then shows its runs and what their programs wrote.
 ///
 /// # Errors
 /// Also when a run did not succeed.
@@ -40,13 +40,17 @@ pub(super) fn until_ended(client: &mut Client, output: &mut Output, id: TaskId) 
     let (all, succeeded) = ended(&detail.task);
     let lists_all = all <= LISTED_RUNS_MAX;
     if all > 0 && (lists_all || succeeded < all) {
+        let mut written = show::Written::default();
         let pages = client.runs(query).map(|page| {
             page.map(|mut runs| {
                 runs.retain(|run| lists_all || run.state != RunState::Succeeded);
                 runs
             })
         });
+        let pages = pages.inspect(|page| written.note(page));
         output.list(runs::heads(false), pages, "no runs", |run| runs::row(run, false))?;
+        show::show_written(client, output, &written)?;
+        output.line("")?;
     }
     output.line(&format!(
         "task {id} is {}: {}",
