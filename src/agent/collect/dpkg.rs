@@ -1,12 +1,13 @@
 //! What dpkg installed: `/var/lib/dpkg/status`, stanzas in the format of deb822(5), and what a dpkg that was cut off has noted beside it.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
 use super::clipped;
 use super::lines::each_line;
+use crate::agent::open;
 use crate::wire::inventory::{Application, version_in_state};
 use crate::wire::limits::INVENTORY_ENTRIES_MAX;
 
@@ -56,7 +57,7 @@ enum Status {
 /// When reading fails. Content never does: what is no stanza is skipped.
 pub fn read(root: &Path) -> io::Result<Vec<Application>> {
     let updates = updates(&root.join(UPDATES_DIRECTORY))?;
-    merge(BufReader::new(File::open(root.join(STATUS_FILE))?), updates)
+    merge(BufReader::new(open::file(&root.join(STATUS_FILE))?), updates)
 }
 
 /// As [`read`], of a status file alone.
@@ -81,7 +82,7 @@ fn updates(directory: &Path) -> io::Result<Vec<Stanza>> {
     names.sort_unstable();
     let (mut newest, mut seen) = (Vec::new(), HashSet::new());
     for name in names.iter().rev() {
-        let file = match File::open(directory.join(name)) {
+        let file = match open::file(&directory.join(name)) {
             Ok(file) => file,
             Err(error) if is_there(&error) => return Err(error),
             Err(_) => continue,
