@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::machine::wall_clock::{AgeTime, ClockChange, ClockEvent, Doubt, WallClock};
+use crate::machine::wall_clock::{AgeTime, ClockChange, ClockEvent, Doubt, Stretch, WallClock};
 use crate::wire::time::{Moment, Now, WallTime};
 
 /// The watched wall clock. Cheap to clone; clones share it.
@@ -109,6 +109,12 @@ impl Wall {
     #[must_use]
     pub fn known(&self, moment: Moment) -> WallTime {
         self.0.watch.lock().known(moment)
+    }
+
+    /// For how long the time of [`ages`](Self::ages) has only passed, until now.
+    #[must_use]
+    pub fn ran(&self, moment: Moment) -> Stretch {
+        self.0.watch.lock().ran(moment)
     }
 
     /// Why nothing is done by age, if nothing is.

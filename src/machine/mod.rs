@@ -16,6 +16,8 @@
 //! | [`close`] | why a link ended |
 //! | [`caller`] | the server calls devices: where each is, how it is reached, what becomes of it |
 //! | [`reach`] | how a device is reached by datagrams, and which notices count |
+//! | [`task_clock`] | what time tasks go by |
+//! | [`token`] | how long a join token lives |
 //! | [`wall_clock`] | whether the wall clock can be believed, and what may go by age |
 //! | [`random`] | jitter and epochs, from randomness that is handed in |
 #![forbid(unsafe_code)]
@@ -36,5 +38,7 @@ pub mod record;
 pub mod replay;
 pub mod session;
 pub mod slab;
+pub mod task_clock;
 pub mod timers;
+pub mod token;
 pub mod wall_clock;

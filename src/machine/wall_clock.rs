@@ -66,6 +66,18 @@ pub struct ClockChange {
     pub now: WallTime,
     /// What it would be by all that was known before: what had expired by this time had expired.
     pub known: WallTime,
+    /// For how long the time by which ages are judged had only passed before this.
+    pub ran: Stretch,
+}
+
+/// A stretch of the time by which ages are judged in which it only passed: what lived from its beginning to
+/// its end by this clock did so in truth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stretch {
+    /// Its beginning.
+    pub since: WallTime,
+    /// Its end.
+    pub until: WallTime,
 }
 
 /// The time by which ages are judged.
@@ -105,6 +117,8 @@ pub struct WallClock {
     /// How long the machine had slept at the last look.
     asleep_milliseconds: u64,
     doubted_until: Option<Moment>,
+    /// Since when the line of ages was not moved.
+    ages_since: Moment,
 }
 
 const STEP_MILLISECONDS: i64 = STEP_SECONDS.cast_signed() * 1_000;
@@ -139,6 +153,7 @@ impl WallClock {
             window_since: now.moment,
             asleep_milliseconds,
             doubted_until: None,
+            ages_since: now.moment,
         };
         let Some(last) = last else { return (clock, None) };
         let known = line_through(Now { wall: last, ..now });
@@ -152,8 +167,14 @@ impl WallClock {
         } else {
             return (clock, None);
         };
-        let change =
-            ClockChange { event, by_milliseconds: ahead, moved_milliseconds: 0, now: now.wall, known: last };
+        let change = ClockChange {
+            event,
+            by_milliseconds: ahead,
+            moved_milliseconds: 0,
+            now: now.wall,
+            known: last,
+            ran: clock.ran(now.moment),
+        };
         (clock, Some(change))
     }
 
@@ -164,13 +185,14 @@ impl WallClock {
         let line = line_through(now);
         let moved = line.saturating_sub(self.shown);
         let by = line.saturating_sub(self.window_line);
-        let known = on_line(self.known, now.moment);
+        let (known, ran, ages) = (on_line(self.known, now.moment), self.ran(now.moment), self.ages);
         let change = |event, by_milliseconds, moved_milliseconds| {
-            Some(ClockChange { event, by_milliseconds, moved_milliseconds, now: now.wall, known })
+            Some(ClockChange { event, by_milliseconds, moved_milliseconds, now: now.wall, known, ran })
         };
         if by.abs() > STEP_MILLISECONDS {
             let event =
                 if by > 0 { self.step_forward(line, now.moment) } else { self.step_back(line, now.moment) };
+            self.note_ages(ages, now.moment);
             return change(event, by, moved);
         }
         self.correct(moved);
@@ -180,6 +202,7 @@ impl WallClock {
         if self.doubted_until.is_some_and(|until| until <= now.moment) {
             let ahead = self.shown.saturating_sub(self.known);
             self.believe();
+            self.note_ages(ages, now.moment);
             return change(ClockEvent::Believed, ahead, 0);
         }
         (slept > STEP_MILLISECONDS).then(|| change(ClockEvent::Slept, slept, 0))?
@@ -207,6 +230,12 @@ impl WallClock {
     #[must_use]
     pub fn ages(&self, moment: Moment) -> AgeTime {
         AgeTime { wall: on_line(self.ages, moment), may_expire: self.may_expire() }
+    }
+
+    /// For how long that has only passed, until now.
+    #[must_use]
+    pub fn ran(&self, moment: Moment) -> Stretch {
+        Stretch { since: on_line(self.ages, self.ages_since), until: on_line(self.ages, moment) }
     }
 
     /// Whether what goes by age and can't be undone may be done now.
@@ -245,6 +274,13 @@ impl WallClock {
     fn correct(&mut self, moved: i64) {
         for line in [&mut self.shown, &mut self.ages, &mut self.known] {
             *line = line.saturating_add(moved);
+        }
+    }
+
+    /// Notes when the line of ages was moved further than a correction does.
+    fn note_ages(&mut self, before: i64, moment: Moment) {
+        if self.ages.abs_diff(before) > STEP_MILLISECONDS.unsigned_abs() {
+            self.ages_since = moment;
         }
     }
 

@@ -53,7 +53,8 @@
 //! Nothing is older than it was, so nothing is suspended. What lies in the future by the new time is brought
 //! near: a device that was last heard in the future was heard now, a token that was made in the future lives
 //! from now on as long as it was given, and the next times of tasks are computed anew. A token that was over
-//! by a clock that was right stays over, whatever the clock says later: that is stored with it.
+//! by a clock that was right stays over, whatever the clock says later, and so does one that lived all its
+//! time without a step: that is stored with it, every ten minutes and at each step.
 //!
 //! # Stamps that a wrong clock left
 //!

@@ -26,7 +26,10 @@
 //! Sealed segments of the journal are damaged, cut and lost; store and journal are restored alone, or from
 //! copies of different moments. What the recovery tells as damaged may be missing, and no other event may.
 //! The server's clock is set to any year and some minutes off, with the shipped watch over it and a retention
-//! by age: nothing is deleted until the clock has run for an hour since. Devices drop events for want of
+//! by age: nothing is deleted until the clock has run for an hour since. Tasks that come again and again, join
+//! tokens and runs go by that clock, with the shipped rules; a judge who knows the time in truth finds tasks
+//! that come too late or too often, runs that end early, tokens that are refused early or live again. A start
+//! whose clock is ahead excuses some of that, for it can't be told from a long stop. Devices drop events for want of
 //! room. No acknowledgement covers an event that the server does not have, the device did not drop and the
 //! recovery did not tell of.
 //!

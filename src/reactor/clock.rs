@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::lane::wall::Wall;
-use crate::machine::wall_clock::{AgeTime, ClockChange, Doubt};
+use crate::machine::wall_clock::{AgeTime, ClockChange, Doubt, Stretch};
 use crate::wire::time::{Moment, Now, WallTime};
 
 /// Both clocks, read together once a turn. Clones count from the same moment.
@@ -114,6 +114,16 @@ impl Clock {
     #[must_use]
     pub fn known(&self) -> WallTime {
         self.wall.as_ref().map_or_else(system_wall, |wall| wall.known(self.moment()))
+    }
+
+    /// For how long the time of [`ages`](Self::ages) has only passed, until now.
+    #[must_use]
+    pub fn ran(&self) -> Stretch {
+        let at = || {
+            let now = system_wall();
+            Stretch { since: now, until: now }
+        };
+        self.wall.as_ref().map_or_else(at, |wall| wall.ran(self.moment()))
     }
 
     /// Why nothing is done by age, if nothing is.

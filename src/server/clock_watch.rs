@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::presence::Announcer;
 use crate::fleet::status::span;
-use crate::machine::wall_clock::{ClockChange, ClockEvent, GRACE_SECONDS, STOP_SECONDS};
+use crate::machine::wall_clock::{ClockChange, ClockEvent, GRACE_SECONDS, STOP_SECONDS, Stretch};
 use crate::reactor::Clock;
 use crate::store::Store;
 use crate::store::table::SHARDS;
@@ -55,7 +55,8 @@ impl ClockWatch {
             moved_ahead: 0,
         };
         // What the last start's clock left behind, whether it is known to have been wrong or not.
-        watch.correct_tokens(change.map_or_else(|| watch.clock.known(), |change| change.known));
+        let known = change.map_or_else(|| watch.clock.known(), |change| change.known);
+        watch.correct_tokens(known, watch.clock.ran());
         if let Some(change) = change {
             watch.note(&change);
             // Records get stamps of this clock from now on: the next start must know it, however soon it
@@ -75,7 +76,7 @@ impl ClockWatch {
         let present_since = self.clock.present_since();
         if let Some(change) = self.clock.observe() {
             self.note(&change);
-            self.correct_tokens(change.known);
+            self.correct_tokens(change.known, change.ran);
             self.remembered_at = None;
             if change.moved_milliseconds.unsigned_abs() > MOVED_LITTLE_MILLISECONDS {
                 self.followed_next = Some((change, present_since));
@@ -110,17 +111,18 @@ impl ClockWatch {
         self.clock.set_present_since(WallTime(since));
     }
 
-    fn correct_tokens(&self, known: WallTime) {
-        self.store.correct_tokens(known, self.clock.now().wall, |result| {
+    fn correct_tokens(&self, known: WallTime, ran: Stretch) {
+        self.store.correct_tokens(known, ran, self.clock.ages().wall, |result| {
             if let Err(error) = result {
                 log::warn!("join tokens were not put right after a change of the clock: {error}");
             }
         });
     }
 
-    /// Writes down the wall time, for the next start.
+    /// Writes down the wall time, for the next start, and which tokens are over by it.
     pub(super) fn remember(&self) {
         self.store.remember_wall_time(self.clock.known());
+        self.correct_tokens(self.clock.known(), self.clock.ran());
     }
 
     fn note(&mut self, change: &ClockChange) {

@@ -68,6 +68,7 @@ pub use token::{CreatedToken, NewToken, Token, TokenRefusal};
 pub use writer::WriterCounters;
 
 use crate::machine::hot::HotRecord;
+use crate::machine::wall_clock::Stretch;
 use crate::wire::id::{DeviceId, Epoch, TokenId};
 use crate::wire::limits::TOKEN_SECRET_BYTES;
 use crate::wire::time::WallTime;
@@ -432,16 +433,16 @@ impl Store {
         self.call(move |connection| token::create(connection, &new))
     }
 
-    /// Puts join tokens right after a change of the clock. By `known`, a time that was right, those that were
-    /// over stay so, whatever the clock says now; those that were made in what is the future now live from
-    /// now on. `done` is called when that is durable.
+    /// Puts join tokens right after a change of the clock, as [`TokenLife::correct`](crate::machine::token::TokenLife::correct) says. `done` is called when
+    /// that is durable.
     pub fn correct_tokens(
         &self,
         known: WallTime,
+        ran: Stretch,
         now: WallTime,
         done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
-        self.submit(move |connection| token::correct(connection, known, now), done);
+        self.submit(move |connection| token::correct(connection, known, ran, now), done);
     }
 
     /// Withdraws a join token: nobody enrols with it any more. Waits until that is durable.

@@ -5,6 +5,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::error::StoreError;
 use super::values::{time_from_sql, time_to_sql};
 use super::{group, meta};
+use crate::machine::token::TokenLife;
+use crate::machine::wall_clock::Stretch;
 use crate::wire::id::TokenId;
 use crate::wire::limits::TOKEN_SECRET_BYTES;
 use crate::wire::time::WallTime;
@@ -143,15 +145,27 @@ pub(super) fn revoke(connection: &Connection, id: TokenId, now: WallTime) -> Res
     get(connection, id)
 }
 
-/// Puts right what the clock has made wrong: a token whose time was over by `known`, a time that was right,
-/// stays over; one that was made in what is the future now lives from now on, as long as it was given.
-pub(super) fn correct(connection: &Connection, known: WallTime, now: WallTime) -> Result<(), StoreError> {
-    connection
-        .prepare_cached("UPDATE tokens SET is_over = 1 WHERE expires_at <= ?1")?
-        .execute([time_to_sql(known)])?;
-    let sql = "UPDATE tokens SET expires_at = ?1 + expires_at - created_at, created_at = ?1
-        WHERE created_at > ?1 AND is_over = 0";
-    connection.prepare_cached(sql)?.execute([time_to_sql(now)])?;
+/// Puts right what the clock has made wrong ([`TokenLife::correct`]).
+pub(super) fn correct(
+    connection: &Connection,
+    known: WallTime,
+    ran: Stretch,
+    now: WallTime,
+) -> Result<(), StoreError> {
+    let sql = "SELECT id, created_at, expires_at FROM tokens
+        WHERE is_over = 0 AND (expires_at <= ?1 OR created_at > ?2)";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([time_to_sql(known.max(ran.until)), time_to_sql(now)], |row| {
+        let (created_at, expires_at) = (time_from_sql(row.get(1)?), time_from_sql(row.get(2)?));
+        Ok((row.get(0)?, TokenLife { created_at, expires_at, is_over: false }))
+    })?;
+    let lives: Vec<(i64, TokenLife)> = rows.collect::<Result<_, _>>()?;
+    let sql = "UPDATE tokens SET created_at = ?2, expires_at = ?3, is_over = ?4 WHERE id = ?1";
+    for (id, mut life) in lives {
+        life.correct(known, ran, now);
+        let (created_at, expires_at) = (time_to_sql(life.created_at), time_to_sql(life.expires_at));
+        connection.prepare_cached(sql)?.execute(params![id, created_at, expires_at, life.is_over])?;
+    }
     Ok(())
 }
 
@@ -162,7 +176,7 @@ pub(super) fn check(
     secret: &[u8; TOKEN_SECRET_BYTES],
     now: WallTime,
 ) -> Result<i64, StoreError> {
-    let sql = "SELECT secret_hash, group_id, expires_at, uses_max, uses, revoked_at, is_over FROM tokens WHERE id = ?1";
+    let sql = "SELECT secret_hash, group_id, expires_at, uses_max, uses, revoked_at, is_over, created_at FROM tokens WHERE id = ?1";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([id.0.cast_signed()])?;
     let Some(row) = rows.next()? else { return Err(TokenRefusal::Unknown.into()) };
@@ -171,10 +185,12 @@ pub(super) fn check(
     if aws_lc_rs::constant_time::verify_slices_are_equal(&stored, hash(secret).as_ref()).is_err() {
         return Err(TokenRefusal::Unknown.into());
     }
-    let (expires_at, uses_max, uses): (i64, u32, u32) = (row.get(2)?, row.get(3)?, row.get(4)?);
+    let (uses_max, uses): (u32, u32) = (row.get(3)?, row.get(4)?);
+    let (created_at, expires_at) = (time_from_sql(row.get(7)?), time_from_sql(row.get(2)?));
+    let life = TokenLife { created_at, expires_at, is_over: row.get(6)? };
     if row.get::<_, Option<i64>>(5)?.is_some() {
         Err(TokenRefusal::Revoked.into())
-    } else if row.get(6)? || now >= time_from_sql(expires_at) {
+    } else if life.is_over_at(now) {
         Err(TokenRefusal::Expired.into())
     } else if uses >= uses_max {
         Err(TokenRefusal::UsedUp.into())

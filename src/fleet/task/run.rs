@@ -55,6 +55,19 @@ pub struct RunRules {
     pub deaf_until: WallTime,
 }
 
+/// How late the times of a run can be that is made, or changed, now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Latest {
+    /// What time it is.
+    pub now: WallTime,
+    /// When it would expire.
+    pub expires_at: WallTime,
+    /// When its task's window closes, if it has one: at once when it is not open.
+    pub closes_at: Option<WallTime>,
+    /// For how long a device that has it may say nothing of it, in seconds.
+    pub lease_seconds: u32,
+}
+
 /// One run.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Run {
@@ -188,15 +201,21 @@ impl Run {
     }
 
     /// Does what time alone does to it: expires it, or gives its device up. Returns whether that changed something.
-    pub fn tick(&mut self, rules: &RunRules, now: WallTime) -> bool {
+    ///
+    /// What is final waits for a time without doubt (`may_expire`); a window closes by any.
+    pub fn tick(&mut self, rules: &RunRules, may_expire: bool, now: WallTime) -> bool {
         if self.ends_by_itself_at(rules).is_none_or(|at| now < at) {
+            return false;
+        }
+        let has_window = self.state == RunState::Pending && self.begin_by < self.expires_at;
+        if !may_expire && !has_window {
             return false;
         }
         match self.state {
             RunState::Scheduled => {
                 self.end(RunState::Expired, "its time passed before it was ordered".into());
             }
-            RunState::Pending if now < self.expires_at => {
+            RunState::Pending if has_window && (now < self.expires_at || !may_expire) => {
                 self.state = RunState::Scheduled;
                 self.not_before = self.begin_by;
                 self.message = "its window closed before its device accepted it".into();
@@ -218,6 +237,37 @@ impl Run {
             }
         }
         true
+    }
+
+    /// The clock was set forward, and that is believed: the lengths of time that have begun stay as long.
+    pub fn go_along(&mut self, milliseconds: u64) {
+        let times = [Some(&mut self.expires_at), Some(&mut self.begin_by)];
+        let times = times.into_iter().chain([self.began_at.as_mut(), self.lease_until.as_mut()]);
+        for time in times.flatten() {
+            time.0 = time.0.saturating_add(milliseconds);
+        }
+    }
+
+    /// Puts right what a clock that was ahead has put further away than it can be now; `changed_at` is when its
+    /// state changed last. Returns whether that changed something. What has ended stays as it ended.
+    pub fn bring_near(&mut self, changed_at: WallTime, latest: &Latest) -> bool {
+        if self.state.is_final() {
+            return false;
+        }
+        let before = self.times();
+        let now = latest.now;
+        self.expires_at = self.expires_at.min(latest.expires_at);
+        let closes_at = latest.closes_at.filter(|_| self.state == RunState::Pending);
+        self.begin_by = self.begin_by.min(closes_at.unwrap_or(latest.expires_at)).min(latest.expires_at);
+        self.began_at = self.began_at.map(|at| at.min(now));
+        self.lease_until = self.lease_until.map(|until| until.min(plus_seconds(now, latest.lease_seconds)));
+        let ahead = changed_at.0.saturating_sub(now.0);
+        self.not_before = WallTime(self.not_before.0.saturating_sub(ahead));
+        ahead > 0 || self.times() != before
+    }
+
+    fn times(&self) -> (WallTime, WallTime, WallTime, Option<WallTime>, Option<WallTime>) {
+        (self.not_before, self.expires_at, self.begin_by, self.began_at, self.lease_until)
     }
 
     /// When [`Run::release`] or [`Run::tick`] is to be called next; never, once it is final.

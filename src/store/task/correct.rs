@@ -9,9 +9,10 @@ use jiff::tz::TimeZone;
 use rusqlite::{Connection, named_params, params};
 
 use super::run::{LEASE_SECONDS, lease_seconds};
-use super::{bad, parse};
+use super::{TimeChange, bad, parse};
 use crate::fleet::task::definition::Definition;
 use crate::fleet::task::period::zoned_text;
+use crate::fleet::task::run::{Latest, Run, RunState};
 use crate::store::error::StoreError;
 use crate::store::table::DeviceTable;
 use crate::store::values::{time_from_sql, time_to_sql};
@@ -21,15 +22,6 @@ use crate::wire::time::WallTime;
 
 /// How long ago runs are put whose release lies ahead, in milliseconds: no rate counts them any more.
 const LONG_AGO_MILLISECONDS: u64 = 60_000;
-
-/// How the time that tasks go by has changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct TimeChange {
-    /// How far it has gone forward beyond what passed, in milliseconds: stored times of runs go along.
-    pub forward_milliseconds: u64,
-    /// Whether it was set back although it had been right.
-    pub was_right: bool,
-}
 
 /// A task with a next time.
 struct Waiting {
@@ -47,9 +39,6 @@ pub(super) fn correct(
     now: WallTime,
     change: TimeChange,
 ) -> Result<usize, StoreError> {
-    if change.forward_milliseconds > 0 {
-        go_along(connection, change.forward_milliseconds)?;
-    }
     let sooner = bring_tasks_near(connection, now, change.was_right)?;
     let sql = "SELECT number, definition, next_at FROM tasks t WHERE EXISTS
         (SELECT 1 FROM runs r WHERE r.task = t.number AND r.wake_at IS NOT NULL)";
@@ -57,9 +46,9 @@ pub(super) fn correct(
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let with_open: Vec<(i64, String, Option<i64>)> = rows.collect::<Result<_, _>>()?;
     for (task, definition, next_at) in with_open {
-        bring_runs_near(connection, now, task, &parse(&definition)?, next_at)?;
+        let latest = latest(now, &parse(&definition)?, next_at.map(time_from_sql))?;
+        correct_runs(connection, table, task, latest, change.forward_milliseconds)?;
     }
-    bring_leases_near(connection, table, now)?;
     for sql in [
         "UPDATE tasks SET release_at = ?1 WHERE release_at > ?1",
         "UPDATE tasks SET created_at = ?1 WHERE created_at > ?1",
@@ -68,17 +57,6 @@ pub(super) fn correct(
         connection.prepare_cached(sql)?.execute([time_to_sql(now)])?;
     }
     Ok(sooner)
-}
-
-/// Lengths of time that have begun stay as long as they are.
-fn go_along(connection: &Connection, milliseconds: u64) -> Result<(), StoreError> {
-    let sql =
-        "UPDATE runs SET expires_at = expires_at + ?1, begin_by = begin_by + ?1, began_at = began_at + ?1,
-        lease_until = lease_until + ?1, wake_at = wake_at + ?1 WHERE wake_at IS NOT NULL";
-    // Within what SQLite's integers hold: both are times since 1970, or within the server's life.
-    let by = i64::try_from(milliseconds).unwrap_or(i64::MAX).min(i64::MAX / 4);
-    connection.prepare_cached(sql)?.execute([by])?;
-    Ok(())
 }
 
 fn bring_tasks_near(connection: &Connection, now: WallTime, was_right: bool) -> Result<usize, StoreError> {
@@ -131,59 +109,78 @@ fn near(
     Ok(task.definition.schedule().map_err(bad)?.bring_near(stored, last, was_right, now, zone))
 }
 
+/// How late the times of a task's runs can be.
+fn latest(now: WallTime, definition: &Definition, next_at: Option<WallTime>) -> Result<Latest, StoreError> {
+    let expires_at = in_seconds(now, definition.expires_seconds);
+    let hours = definition.window().map_err(bad)?.zip(zone::find(&definition.time_zone).ok());
+    Ok(Latest {
+        now,
+        expires_at: next_at.map_or(expires_at, |next_at| expires_at.min(next_at.max(now))),
+        closes_at: hours.map(|(window, zone)| window.closes_at(now, &zone)),
+        lease_seconds: LEASE_SECONDS,
+    })
+}
+
 /// Runs that have not ended. What is changed is looked at anew in the next steps, which say when each is to
 /// be looked at after that.
-fn bring_runs_near(
+fn correct_runs(
     connection: &Connection,
-    now: WallTime,
+    table: &DeviceTable,
     task: i64,
-    definition: &Definition,
-    next_at: Option<i64>,
+    latest: Latest,
+    forward_milliseconds: u64,
 ) -> Result<(), StoreError> {
-    let now_sql = time_to_sql(now);
-    let expires = in_seconds(now, definition.expires_seconds).min(next_at.unwrap_or(i64::MAX).max(now_sql));
-    let hours = definition.window().map_err(bad)?.zip(zone::find(&definition.time_zone).ok());
-    // A closed window closes at once.
-    let begin =
-        hours.map_or(expires, |(window, zone)| time_to_sql(window.closes_at(now, &zone)).min(expires));
-    let sql = "UPDATE runs SET expires_at = min(expires_at, :expires), begin_by = min(begin_by, iif(state = 'pending', :begin, :expires)),
-            not_before = iif(changed_at > :now, max(not_before - (changed_at - :now), 0), not_before),
-            began_at = min(began_at, :now), changed_at = min(changed_at, :now), wake_at = :now
-        WHERE task = :task AND wake_at IS NOT NULL AND (expires_at > :expires OR (state = 'pending' AND begin_by > :begin)
-            OR changed_at > :now OR began_at > :now)";
-    connection.prepare_cached(sql)?.execute(named_params! {
-        ":task": task,
-        ":now": now_sql,
-        ":expires": expires,
-        ":begin": begin,
-    })?;
-    let long_ago = time_to_sql(WallTime(now.0.saturating_sub(LONG_AGO_MILLISECONDS)));
-    let sql = "UPDATE runs SET released_at = ?3 WHERE task = ?1 AND released_at > ?2";
-    connection.prepare_cached(sql)?.execute(params![task, now_sql, long_ago])?;
-    Ok(())
-}
-
-/// Devices that have runs are to be heard of as soon as if they had been heard of now.
-fn bring_leases_near(connection: &Connection, table: &DeviceTable, now: WallTime) -> Result<(), StoreError> {
-    let sql = "SELECT r.id, d.id, r.lease_until FROM runs r JOIN devices d ON d.number = r.device
-        WHERE r.wake_at IS NOT NULL AND r.lease_until > ?1";
+    let now = time_to_sql(latest.now);
+    let sql = "SELECT r.id, d.id, r.changed_at, r.state, r.not_before, r.expires_at, r.begin_by, r.began_at, r.lease_until
+        FROM runs r JOIN devices d ON d.number = r.device
+        WHERE r.task = :task AND r.wake_at IS NOT NULL
+            AND (:goes_along OR max(r.expires_at, r.begin_by) > :expires OR r.changed_at > :now OR r.began_at > :now
+                OR r.lease_until > :lease OR (:closes < r.begin_by AND r.state = 'pending'))";
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([in_seconds(now, LEASE_SECONDS)])?;
-    let mut near = Vec::new();
+    let mut rows = statement.query(named_params! {
+        ":task": task,
+        ":goes_along": forward_milliseconds > 0,
+        ":now": now,
+        ":expires": time_to_sql(latest.expires_at),
+        ":closes": latest.closes_at.map(time_to_sql),
+        ":lease": time_to_sql(in_seconds(latest.now, latest.lease_seconds)),
+    })?;
+    let mut corrected = Vec::new();
     while let Some(row) = rows.next()? {
+        let time = |at: usize| row.get::<_, i64>(at).map(time_from_sql);
+        let perhaps = |at: usize| Ok::<_, StoreError>(row.get::<_, Option<i64>>(at)?.map(time_from_sql));
+        let state = RunState::from_name(&row.get::<_, String>(3)?);
+        let state = state.ok_or_else(|| StoreError::Database("a run's state is damaged".into()))?;
+        let mut run = Run::new(1, time(4)?, time(5)?);
+        (run.state, run.begin_by) = (state, time(6)?);
+        (run.began_at, run.lease_until) = (perhaps(7)?, perhaps(8)?);
         let device = DeviceId(row.get::<_, i64>(1)?.cast_unsigned());
-        let until = in_seconds(now, lease_seconds(table, device));
-        if row.get::<_, i64>(2)? > until {
-            near.push((row.get::<_, i64>(0)?, until));
+        let latest = Latest { lease_seconds: lease_seconds(table, device), ..latest };
+        run.go_along(forward_milliseconds);
+        if run.bring_near(time(2)?, &latest) || forward_milliseconds > 0 {
+            corrected.push((row.get::<_, i64>(0)?, run));
         }
     }
-    let sql = "UPDATE runs SET lease_until = ?2, wake_at = ?3 WHERE id = ?1";
-    for (run, until) in near {
-        connection.prepare_cached(sql)?.execute([run, until, time_to_sql(now)])?;
+    let sql =
+        "UPDATE runs SET not_before = ?2, expires_at = ?3, begin_by = ?4, began_at = ?5, lease_until = ?6,
+        changed_at = min(changed_at, ?7), wake_at = ?7 WHERE id = ?1";
+    for (id, run) in corrected {
+        connection.prepare_cached(sql)?.execute(params![
+            id,
+            time_to_sql(run.not_before),
+            time_to_sql(run.expires_at),
+            time_to_sql(run.begin_by),
+            run.began_at.map(time_to_sql),
+            run.lease_until.map(time_to_sql),
+            now,
+        ])?;
     }
+    let long_ago = time_to_sql(WallTime(latest.now.0.saturating_sub(LONG_AGO_MILLISECONDS)));
+    let sql = "UPDATE runs SET released_at = ?3 WHERE task = ?1 AND released_at > ?2";
+    connection.prepare_cached(sql)?.execute(params![task, now, long_ago])?;
     Ok(())
 }
 
-fn in_seconds(now: WallTime, seconds: u32) -> i64 {
-    time_to_sql(WallTime(now.0.saturating_add(u64::from(seconds) * 1_000)))
+fn in_seconds(now: WallTime, seconds: u32) -> WallTime {
+    WallTime(now.0.saturating_add(u64::from(seconds) * 1_000))
 }

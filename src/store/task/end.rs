@@ -69,7 +69,7 @@ pub(super) fn tick(step: &mut Step<'_>) -> Result<(), StoreError> {
     for stored in &mut found {
         stored.follow_task(step.now);
         let rules = stored.rules(step);
-        stored.run.tick(&rules, step.now);
+        stored.run.tick(&rules, step.time.may_expire, step.now);
         save(step, stored, false)?;
     }
     Ok(())

@@ -32,11 +32,11 @@ use super::values::time_to_sql;
 use super::{Store, device};
 use crate::fleet::task::definition::Definition;
 use crate::machine::command::JobOutcome;
+pub use crate::machine::task_clock::{TaskTime, TimeChange};
 use crate::wire::api::TaskState;
 use crate::wire::id::{DeviceId, TaskId};
 use crate::wire::task::{RunAck, RunUpdate, RunUpdates, RunsStored};
 use crate::wire::time::WallTime;
-pub use correct::TimeChange;
 pub(super) use run::{COLUMNS, TABLES, digest_of, forget_device, from_row, ids_at, orders_of};
 pub(super) use targets::{group_moved, group_removed};
 
@@ -69,26 +69,6 @@ pub struct CreatedTask {
     pub due_at: WallTime,
     /// By which zone's clocks it goes: the IANA name.
     pub time_zone: String,
-}
-
-/// The time that tasks go by.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TaskTime {
-    /// What time it is.
-    pub now: WallTime,
-    /// Whether what is over by it may end for good: runs that wait, devices that are silent, what is kept of
-    /// old tasks.
-    pub may_expire: bool,
-    /// Tasks that were made before this don't begin: it is not certain enough that their time has come.
-    pub holds_before: WallTime,
-}
-
-impl TaskTime {
-    /// A time that there is no doubt about.
-    #[must_use]
-    pub fn certain(now: WallTime) -> Self {
-        Self { now, may_expire: true, holds_before: WallTime(0) }
-    }
 }
 
 /// What a step did.
@@ -207,6 +187,8 @@ impl Store {
     /// # Errors
     /// When the file cannot be read, or it could not be stored.
     pub fn correct_task_times(&self, time: TaskTime, change: TimeChange) -> Result<usize, StoreError> {
+        // Devices can be heard by now, whatever the clock said when the server began to listen.
+        self.inner.serving_since.fetch_min(time.now.0, Ordering::Relaxed);
         let table = Arc::clone(self.table());
         self.call(move |connection| correct::correct(connection, &table, time.now, change))
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::machine::hot::HotRecord;
+use crate::machine::wall_clock::Stretch;
 use crate::store::table::{Certificate, SHARDS};
 use crate::store::testing::{Fleet, enrolment, token, wait};
 use crate::store::{
@@ -13,6 +14,9 @@ use crate::store::{
 };
 use crate::wire::id::{CertificateHash, DeviceId, Epoch, TokenId};
 use crate::wire::time::WallTime;
+
+/// No stretch of time.
+const NEVER: Stretch = Stretch { since: WallTime(0), until: WallTime(0) };
 
 #[test]
 fn a_store_opens_again_with_the_same_epoch_and_draws_another_when_asked() {
@@ -81,12 +85,12 @@ fn a_clock_that_was_ahead_leaves_no_token_longer_than_its_life_and_one_that_is_s
         |token: &CreatedToken, now| fleet.store.check_token(token.token.id, &token.secret, WallTime(now));
     let expired = Err(StoreError::Token(TokenRefusal::Expired));
     // It was 5,000 by a clock that was right, and is 1,500 now.
-    wait(|done| fleet.store.correct_tokens(WallTime(5_000), WallTime(1_500), done)).unwrap();
+    wait(|done| fleet.store.correct_tokens(WallTime(5_000), NEVER, WallTime(1_500), done)).unwrap();
     assert_eq!(check(&old, 1_500), expired, "over is over");
     assert_eq!((check(&ahead, 1_500 + 3_599), check(&ahead, 1_500 + 3_600)), (Ok(()), expired.clone()));
     // A clock that was never believed ends nothing.
     let new = token(&fleet.store, 1);
-    wait(|done| fleet.store.correct_tokens(WallTime(1_500), WallTime(900_000_000), done)).unwrap();
+    wait(|done| fleet.store.correct_tokens(WallTime(1_500), NEVER, WallTime(900_000_000), done)).unwrap();
     assert_eq!((check(&new, 900_000_000), check(&new, 1_999)), (expired, Ok(())));
 }
 

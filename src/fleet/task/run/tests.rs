@@ -56,7 +56,7 @@ fn a_run_goes_its_way() {
 #[test]
 fn what_is_late_is_kept_and_revives_nothing() {
     let mut run = pending();
-    assert!(!run.tick(&RULES, at(999)) && run.tick(&RULES, at(1_000)));
+    assert!(!run.tick(&RULES, true, at(999)) && run.tick(&RULES, true, at(1_000)));
     assert_eq!(run.state, RunState::Expired);
     let late = RunUpdate { message: "done".into(), ..says(4, RunStage::Succeeded) };
     assert!(run.report(&late, &RULES, at(2_000)));
@@ -72,16 +72,18 @@ fn a_run_that_its_device_did_not_accept_in_its_window_waits_for_the_next() {
     assert!(run.release(Some(at(100)), at(10)));
     assert_eq!(run.wake_at(&RULES), Some(at(100)));
     let mut accepted = run.clone();
-    assert!(!run.tick(&RULES, at(99)) && run.tick(&RULES, at(100)));
+    assert!(!run.tick(&RULES, true, at(99)) && run.tick(&RULES, true, at(100)));
     assert_eq!((run.state, run.not_before), (RunState::Scheduled, at(100)));
     assert!(
         run.report(&says(1, RunStage::Running), &RULES, at(101)),
         "accepted before it closed, heard of behind it"
     );
     assert_eq!(run.state, RunState::Running);
-    assert!(accepted.report(&says(1, RunStage::Running), &RULES, at(99)) && !accepted.tick(&RULES, at(100)));
+    assert!(
+        accepted.report(&says(1, RunStage::Running), &RULES, at(99)) && !accepted.tick(&RULES, true, at(100))
+    );
     let mut last = pending();
-    assert!(last.begin_by == last.expires_at && last.tick(&RULES, at(1_000)));
+    assert!(last.begin_by == last.expires_at && last.tick(&RULES, true, at(1_000)));
     assert_eq!(last.state, RunState::Expired);
 }
 
@@ -102,7 +104,7 @@ fn what_waits_can_be_put_off_or_rejected_and_nothing_else_can() {
 fn a_device_that_falls_silent_is_given_up() {
     let mut run = pending();
     run.report(&says(1, RunStage::Running), &RULES, at(20));
-    assert!(!run.tick(&RULES, at(139)) && run.tick(&RULES, at(140)));
+    assert!(!run.tick(&RULES, true, at(139)) && run.tick(&RULES, true, at(140)));
     assert_eq!(run.state, RunState::TimedOut);
     assert_eq!(run.message, format!("its device was not heard of since {}", at(20)));
 }
@@ -113,11 +115,11 @@ fn nobody_is_given_up_who_could_not_be_heard() {
     let mut run = pending();
     run.report(&says(1, RunStage::Running), &RULES, at(20));
     assert_eq!(run.wake_at(&back), Some(at(5_120)));
-    assert!(!run.tick(&back, at(5_000)), "the server was away when the lease ended");
+    assert!(!run.tick(&back, true, at(5_000)), "the server was away when the lease ended");
     let mut heard = run.clone();
     assert!(heard.report(&says(2, RunStage::Succeeded), &back, at(5_010)));
     assert_eq!(heard.state, RunState::Succeeded);
-    assert!(run.tick(&back, at(5_120)));
+    assert!(run.tick(&back, true, at(5_120)));
     assert_eq!(run.state, RunState::TimedOut);
 }
 
@@ -128,7 +130,7 @@ fn a_device_that_never_ends_is_given_up() {
         // Twice as long as it may take: a run that is never given up fails the test, and does not hang it.
         let given_up = (10..2 * end).step_by(10).zip(1..).find(|&(seconds, serial)| {
             run.report(&says(serial, stage), &RULES, at(seconds));
-            run.tick(&RULES, at(seconds))
+            run.tick(&RULES, true, at(seconds))
         });
         assert_eq!(given_up.map(|(seconds, _)| seconds), Some(end), "{stage:?}");
         assert_eq!(run.state, RunState::TimedOut, "{stage:?}");
@@ -161,7 +163,7 @@ fn not_now_is_ordered_again_later_within_bounds() {
         assert!(!run.report(&busy, &RULES, at(20)), "said twice");
         assert_eq!(run.wake_at(&RULES), Some(at((20 + waits).min(1_000))));
         assert_eq!(run.release(None, at(20 + waits)), waits < 980);
-        assert!(run.tick(&RULES, at(1_000)) && run.state == RunState::Expired);
+        assert!(run.tick(&RULES, true, at(1_000)) && run.state == RunState::Expired);
     }
 }
 
@@ -275,7 +277,7 @@ proptest! {
                 Step::Release => run.release(None, now),
                 Step::Report(update) => run.report(update, &rules, now),
                 Step::Cancel => run.cancel(now),
-                Step::Tick => run.tick(&rules, now),
+                Step::Tick => run.tick(&rules, true, now),
                 Step::Restart => {
                     run = serde_json::from_str(&serde_json::to_string(&run).unwrap()).unwrap();
                     false
@@ -306,9 +308,9 @@ proptest! {
         for _ in 0..4 {
             let Some(wake_at) = run.wake_at(&rules) else { break };
             let now = wake_at.max(at(seconds));
-            prop_assert!(run.tick(&rules, now) || run.release(None, now), "{:?} at {}", run, now);
+            prop_assert!(run.tick(&rules, true, now) || run.release(None, now), "{:?} at {}", run, now);
         }
         prop_assert!(run.state.is_final(), "{:?}", run);
-        prop_assert!(!run.tick(&rules, at(10_000_000)) && !run.release(None, at(20)));
+        prop_assert!(!run.tick(&rules, true, at(10_000_000)) && !run.release(None, at(20)));
     }
 }

@@ -168,3 +168,33 @@ fn what_was_made_before_a_start_that_is_far_ahead_does_not_begin_and_what_is_mad
     house.work();
     assert_eq!(house.standing(at).1, [(RunState::Pending, 1)]);
 }
+
+#[test]
+fn a_silent_device_is_given_up_though_the_server_was_started_with_a_clock_ahead() {
+    let house = House::new(1);
+    let device = house.fleet.devices[0];
+    house.seconds.set(YEARS);
+    house.fleet.store.serve_from(house.now());
+    house.start_at(YEARS);
+    house.start_at(60);
+    let task = house.create(all_devices());
+    house.say(device, RunUpdate::new(house.order(device), 1, RunStage::Running));
+    house.pass(1_200);
+    assert_eq!(house.states(task)[&device], [RunState::TimedOut], "silent for its lease");
+}
+
+#[test]
+fn a_window_that_closes_while_the_clock_is_doubted_ends_no_run() {
+    let house = House::new(1);
+    let device = house.fleet.devices[0];
+    let window = Some("09:30-10:30".into());
+    let task = house.create(Definition { window, expires_seconds: 172_800, ..all_devices() });
+    assert_eq!(house.states(task)[&device], [RunState::Pending]);
+    house.may_expire.set(false);
+    house.start_at(200 * DAY + 5 * HOUR);
+    assert_eq!(house.states(task)[&device], [RunState::Scheduled], "its window has closed");
+    house.start_at(60);
+    house.may_expire.set(true);
+    house.pass(60);
+    assert_eq!(house.states(task)[&device], [RunState::Pending], "it is open again");
+}
