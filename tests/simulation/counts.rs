@@ -76,7 +76,8 @@ counts! {
     full_disks, no_room, new_epochs, server_stops, departures, resumes, moves, wakes_sent, wakes_taken,
     notices_sent, notices_taken, goodbyes, replays, forgeries, datagrams_lost, calls, reports, synced_on_link,
     synced_by_wake, synced_by_itself, unreachable, quiet_points, settings_taken, edits, runs_begun, runs_made,
-    runs_cancelled, not_now, recalls, spool_drops, damages, clock_steps, aged,
+    runs_cancelled, not_now, recalls, spool_drops, damages, clock_steps, aged, ended_by_time,
+    occurrences,
 }
 
 /// Datagrams that were dropped, by reason.

@@ -105,6 +105,7 @@ fn no_acknowledged_event_is_lost_none_is_stored_twice_and_every_device_comes_int
     assert!(failed.is_empty(), "{} of {seeds} seeds failed:\n{}", failed.len(), failed.join("\n"));
     assert!(total.server_crashes > 0 && total.roll_backs > 0 && total.restores > 0 && total.no_room > 0);
     assert!(total.damages > 0 && total.recalls > 0 && total.clock_steps > 0);
+    assert!(total.ended_by_time > 0 && total.occurrences > 0);
     let roads = [total.synced_on_link, total.synced_by_wake, total.synced_by_itself, total.unreachable];
     assert!(!roads.contains(&0) && total.notices_taken > 0 && total.goodbyes > 0 && total.resumes > 0);
     assert!(
@@ -134,6 +135,7 @@ fn a_planted_bug_is_found() {
         Bug::NoticeOutlivesSync,
         Bug::OldEndClearsNewLink,
         Bug::AgesByAnyClock,
+        Bug::TimesStay,
         Bug::RunTakenTwice,
     ] {
         let found = (0..64).filter(|seed| run(*seed, bug, false).broken.is_some()).count();

@@ -173,8 +173,12 @@ impl World {
 
     fn send(&mut self, link: u32, message: &ToAgent) -> Result<(), String> {
         if let (ToAgent::Ack(ack), Some((_, id))) = (message, self.device_of(link)) {
-            let position = self.server.appended.get(&(id, ack.spool_epoch, ack.through)).map(|(at, _)| *at);
-            if position.is_none_or(|at| at > self.server.durable()) && self.bug == Bug::None {
+            let key = (id, ack.spool_epoch, ack.through);
+            let position = self.server.appended.get(&key).map(|(at, _)| *at);
+            // It may have been there, and gone for its age.
+            let is_durable =
+                position.map_or(self.server.damaged.contains(&key), |at| at <= self.server.durable());
+            if !is_durable && self.bug == Bug::None {
                 return Err(format!("{id} {ack:?} was sent before it was durable"));
             }
         }
@@ -190,10 +194,11 @@ impl World {
             Job::Section(update) => self.server.apply(update),
             Job::Orders(device) => {
                 let reported = self.server.store.get(&device).and_then(|stored| stored.report());
-                JobOutcome::Orders(Box::new(self.server.book.orders(device, reported)))
+                JobOutcome::Orders(Box::new(self.server.book.orders(device, reported, self.book_now())))
             }
             Job::Runs(device, updates) => {
-                let stored = self.server.book.take(device, &updates, self.book_now());
+                let (now, since, heard) = (self.book_now(), self.server.serving_since, self.now);
+                let stored = self.server.book.take(device, &updates, now, since, heard);
                 self.orders_changed(device);
                 JobOutcome::RunsStored(stored)
             }

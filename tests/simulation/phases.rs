@@ -1,11 +1,13 @@
 //! After the faults: everything must come right, and what then happens must be seen as it is.
 
+use muster::machine::wall_clock::GRACE_SECONDS;
 use muster::wire::datagram::WakeReason;
 
 use crate::world::{Step, World};
 
-/// How long a healed fleet may take to be in step, in simulated seconds: the longest backoff, and a few intervals.
-const IN_STEP_SECONDS: u64 = 3_600;
+/// How long a healed fleet may take to be in step, in simulated seconds: until a clock that was set is believed
+/// and a run that nobody takes expires, the longest backoff, and a few intervals.
+const IN_STEP_SECONDS: u64 = GRACE_SECONDS + 3_600;
 
 /// How long the longest road back takes, in simulated seconds: a minute away after another link took over, the longest backoff, three
 /// intervals to learn what was forgotten on one side.
@@ -59,7 +61,7 @@ impl World {
             self.check_runs()?;
             match self.unfinished().or_else(|| self.orders_left()) {
                 None if self.server.opened.is_some() => return Ok(()),
-                Some(why) if self.now >= end => return Err(format!("not in step after an hour: {why}")),
+                Some(why) if self.now >= end => return Err(format!("not in step after two hours: {why}")),
                 _ => {}
             }
         }

@@ -11,8 +11,10 @@ use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
 use muster::machine::hot::HotRecord;
 use muster::machine::random::Random;
 use muster::machine::record;
+use muster::machine::replay::{self, FoundEvent};
 use muster::machine::session::Session;
-use muster::machine::wall_clock::{AgeTime, WallClock};
+use muster::machine::task_clock::{Look, TaskClock, TaskTime};
+use muster::machine::wall_clock::{AgeTime, ClockEvent, STEP_SECONDS, WallClock};
 use muster::wire::digest::Digest;
 use muster::wire::id::{DeviceId, Epoch};
 use muster::wire::inventory::{Application, digest_of};
@@ -46,6 +48,8 @@ pub(crate) enum Bug {
     OldEndClearsNewLink,
     /// Retention by the wall clock as it is, whatever is thought of it.
     AgesByAnyClock,
+    /// Stored times of tasks and runs stay as they are when the clock is set.
+    TimesStay,
 }
 
 /// What SQLite would hold of a device. Commits are atomic and durable.
@@ -120,6 +124,15 @@ pub(crate) struct Server {
     pub(crate) clock: WallClock,
     /// What of it is in the store.
     known_wall: Option<WallTime>,
+    /// How far it was from the time in truth, which started at zero, in milliseconds.
+    known_line: i64,
+    /// How often it has changed otherwise than by passing, in this life.
+    clock_changes: u64,
+    task_clock: TaskClock,
+    /// Since when devices can be heard, by the wall clock.
+    pub(crate) serving_since: WallTime,
+    /// When, in truth, a start was last ahead of what was known, or a clock that was ahead was believed.
+    pub(crate) misled_at: Option<u64>,
     /// Since when devices could come without a break, by the wall clock.
     pub(crate) present_since: WallTime,
 }
@@ -131,6 +144,7 @@ pub(crate) struct StoreCopy {
     book: OrderBook,
     written: BTreeMap<DeviceId, HotRecord>,
     recorded: u64,
+    known: (Option<WallTime>, i64),
 }
 
 /// A copy of the journal's segments.
@@ -161,6 +175,11 @@ impl Server {
             wall_offset: 1_795_514_400_000,
             clock: WallClock::start(Now::default(), 0, None).0,
             known_wall: None,
+            known_line: 0,
+            clock_changes: 0,
+            task_clock: TaskClock::start(None),
+            serving_since: WallTime(0),
+            misled_at: None,
             present_since: WallTime(0),
         }
     }
@@ -174,9 +193,18 @@ impl Server {
     ) -> Result<(), String> {
         self.life += 1;
         self.started = now;
-        self.clock = WallClock::start(now, 0, self.known_wall).0;
-        self.known_wall = Some(self.clock.known(now.moment));
-        self.present_since = now.wall;
+        let (clock, change) = WallClock::start(now, 0, self.known_wall);
+        self.clock = clock;
+        self.clock_changes = u64::from(change.is_some());
+        self.task_clock = TaskClock::start(self.clock.doubted());
+        let known = change.map_or_else(|| self.clock.known(now.moment), |change| change.known);
+        self.book.correct_tokens(known, self.clock.ran(now.moment), now.wall);
+        let line = now.wall.0.cast_signed() - (now.moment.0 / 1_000).cast_signed();
+        if self.known_wall.is_some() && line - self.known_line > STEP_SECONDS.cast_signed() * 1_000 {
+            self.misled_at = Some(now.moment.0);
+        }
+        self.remember_wall(now);
+        (self.present_since, self.serving_since) = (now.wall, now.wall);
         self.caller = Caller::new(seed);
         self.over_through.clear();
         self.records = devices
@@ -206,19 +234,20 @@ impl Server {
         let (records, appended, recorded) = (&mut self.records, &mut self.appended, self.recorded);
         let mut wrong = None;
         let opened = Journal::open(self.disk.clone(), options, Position(0), 0, |view| {
-            let device = DeviceId(view.record.device);
-            let Some((epoch, body)) = record::decode(view.record.payload) else {
+            let record = &view.record;
+            let found = FoundEvent::decode(record.device, record.sequence, record.payload, view.end().0);
+            let Some(found) = found else {
                 wrong = Some("a record without an epoch".to_owned());
                 return;
             };
-            let (crc, end) = (crc32c::crc32c(body), view.end().0);
-            if let Some(problem) = out_of_order(appended, (device, epoch, view.record.sequence)) {
+            let key = (found.device, found.spool_epoch, found.sequence);
+            if let Some(problem) = out_of_order(appended, key) {
                 wrong = Some(problem);
             }
-            appended.insert((device, epoch, view.record.sequence), (end, crc));
+            appended.insert(key, (found.end, found.crc));
             // Only the end of the journal is replayed; this model's own books want all of it.
-            if let Some(record) = records.get_mut(&device).filter(|_| view.position.0 >= recorded) {
-                record.note_found(epoch, view.record.sequence, crc, end);
+            if view.position.0 >= recorded {
+                replay::note(records, found);
             }
         })
         .map_err(|error| error.to_string())?;
@@ -232,13 +261,11 @@ impl Server {
             let gone = before.iter().filter(|(key, (end, _))| is_damaged(key, *end)).map(|(key, _)| *key);
             self.damaged.extend(gone);
         }
-        let is_lost = |record: &&mut HotRecord| recovery.is_lost(Position(record.last_position));
-        for record in self.records.values_mut().filter(is_lost) {
-            record.distrust_events();
-            let of_device = self.appended.range((record.device, Epoch(0), 0)..);
-            let device = record.device;
-            let of_device = of_device.take_while(|(key, _)| key.0 == device);
-            of_device.for_each(|(key, (end, crc))| record.note_found(key.1, key.2, *crc, *end));
+        let distrusted = replay::distrust(&mut self.records, |end| recovery.is_lost(Position(end)));
+        for (&(device, spool_epoch, sequence), &(end, crc)) in &self.appended {
+            if distrusted.contains(&device) {
+                replay::note(&mut self.records, FoundEvent { device, spool_epoch, sequence, crc, end });
+            }
         }
         self.opened = Some(opened);
         wrong.map_or(Ok(()), Err)
@@ -355,6 +382,7 @@ impl Server {
             book: self.book.clone(),
             written: self.written.clone(),
             recorded: self.recorded,
+            known: (self.known_wall, self.known_line),
         }
     }
 
@@ -369,18 +397,44 @@ impl Server {
     pub(crate) fn restore_store(&mut self, copy: StoreCopy) {
         (self.store, self.book) = (copy.store, copy.book);
         (self.written, self.recorded) = (copy.written, copy.recorded);
+        (self.known_wall, self.known_line) = copy.known;
     }
 
     /// Looks at the wall clock, as the real server does about once a second.
     pub(crate) fn watch_clock(&mut self, now: Now) {
         let Some(change) = self.clock.observe(now, 0) else { return };
-        self.known_wall = Some(self.clock.known(now.moment));
+        self.clock_changes += 1;
+        if change.event == ClockEvent::Believed {
+            self.misled_at = Some(now.moment.0);
+        }
+        self.book.correct_tokens(change.known, change.ran, self.clock.ages(now.moment).wall);
+        self.remember_wall(now);
         let moved = change.moved_milliseconds;
         for record in self.records.values_mut() {
             record.follow_clock(moved, moved, change.now);
             record.forget_future(change.now);
         }
         self.present_since = WallTime(self.present_since.0.saturating_add_signed(moved));
+    }
+
+    /// The time that tasks go by; stored times are right by it.
+    pub(crate) fn task_time(&mut self, now: Now, bug: Bug) -> TaskTime {
+        let ages = match bug {
+            Bug::AgesByAnyClock => AgeTime { wall: now.wall, may_expire: true },
+            _ => self.clock.ages(now.moment),
+        };
+        let look = Look { changes: self.clock_changes, moment: now.moment, ages };
+        let started_at = self.clock.wall(self.started.moment);
+        let time = self.task_clock.time(&look, self.clock.doubted().is_some(), started_at);
+        if let Some(change) = self.task_clock.change(&look) {
+            if bug != Bug::TimesStay {
+                self.book.correct_tasks(time.now, change.was_right);
+                self.book.correct_runs(time.now, change);
+                self.serving_since = self.serving_since.min(time.now);
+            }
+            self.task_clock.note_right(look);
+        }
+        time
     }
 
     /// Deletes what is too old. How far the journal goes then.
@@ -399,11 +453,11 @@ impl Server {
         Ok(end)
     }
 
-    /// What has news in memory goes to the store, once the events behind it are durable.
-    pub(crate) fn write_back(&mut self, now: Now) {
+    /// What has news in memory goes to the store, once the events behind it are durable; whether they are.
+    pub(crate) fn write_back(&mut self, now: Now) -> bool {
         let durable = self.durable();
         if self.records.values().any(|record| record.last_position > durable) {
-            return;
+            return false;
         }
         for (device, record) in &mut self.records {
             let written = self.written.get(device);
@@ -415,7 +469,16 @@ impl Server {
             }
         }
         self.recorded = durable;
-        self.known_wall = Some(self.clock.known(now.moment));
+        self.remember_wall(now);
+        true
+    }
+
+    fn remember_wall(&mut self, now: Now) {
+        let known = self.clock.known(now.moment);
+        self.known_line = known.0.cast_signed() - (now.moment.0 / 1_000).cast_signed();
+        self.known_wall = Some(known);
+        let ages = self.clock.ages(now.moment).wall;
+        self.book.correct_tokens(known, self.clock.ran(now.moment), ages);
     }
 }
 

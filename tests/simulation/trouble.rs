@@ -1,7 +1,7 @@
 //! What goes wrong, and the work that goes on meanwhile.
 
 use muster::journal::sim::WriteFault;
-use muster::machine::wall_clock::GRACE_SECONDS;
+use muster::machine::wall_clock::{GRACE_SECONDS, STEP_SECONDS};
 
 use crate::orders::STEWARD_SECONDS;
 use crate::server::{DISK_BYTES, SEGMENT_BYTES};
@@ -56,8 +56,11 @@ impl World {
         }
         if self.chance(rates.clock_jump) {
             self.counts.clock_steps += 1;
-            self.server.wall_offset = self.any_step(self.server.wall_offset);
+            let before = self.server.wall_offset;
+            self.server.wall_offset = self.any_step(before);
+            self.has_unnoticed |= self.server.wall_offset.abs_diff(before) <= STEP_SECONDS * 1_000;
             self.clock_stepped_at = self.now;
+            self.note_clock_trouble();
         }
         if self.server.opened.is_some() {
             self.copy_now_and_then()?;
@@ -87,10 +90,17 @@ impl World {
         }
     }
 
+    /// Tasks are due anew from here on.
+    fn note_clock_trouble(&mut self) {
+        self.clock_troubles += 1;
+        self.tasks_from = self.now;
+    }
+
     /// What goes by age: nothing may, while the clock is not to be believed.
     pub(crate) fn watch_clock(&mut self) -> Result<(), String> {
         let now = self.server_now();
         self.server.watch_clock(now);
+        self.noticed_troubles = self.clock_troubles;
         if let Some(end) = self.server.retain(now, self.bug)? {
             let believed_at = self.clock_stepped_at + GRACE_SECONDS * 1_000_000;
             if self.now < believed_at {
@@ -277,7 +287,9 @@ impl World {
         }
         let devices: Vec<_> = self.devices.iter().map(|device| (device.id, device.kept)).collect();
         let (now, seed) = (self.server_now(), self.random.next_u64());
+        self.note_clock_trouble();
         self.server.start(now, seed, devices.into_iter())?;
+        self.noticed_troubles = self.clock_troubles;
         self.after(WRITE_BACK_SECONDS * 1_000_000, Step::WriteBack(self.server.life));
         self.after(STEWARD_SECONDS * 1_000_000, Step::Steward(self.server.life));
         self.check_promises()
@@ -287,7 +299,9 @@ impl World {
     pub(crate) fn write_back(&mut self, life: u32) {
         if self.server.opened.is_some() && life == self.server.life {
             let now = self.server_now();
-            self.server.write_back(now);
+            if self.server.write_back(now) {
+                self.note_known();
+            }
             self.after(WRITE_BACK_SECONDS * 1_000_000, Step::WriteBack(life));
         }
     }

@@ -89,6 +89,14 @@ pub(crate) struct World {
     pub(crate) full_until: u64,
     /// When the server's wall clock was last set.
     pub(crate) clock_stepped_at: u64,
+    /// How often it was set, or the server started and may have taken it from somebody.
+    pub(crate) clock_troubles: u64,
+    /// And how often when the server last looked.
+    pub(crate) noticed_troubles: u64,
+    /// Whether it was ever set by so little that nobody notices.
+    pub(crate) has_unnoticed: bool,
+    /// Since when tasks could be due without a break.
+    pub(crate) tasks_from: u64,
     pub(crate) next_event: u64,
     pub(crate) counts: Counts,
     pub(crate) trace: u64,
@@ -127,6 +135,10 @@ impl World {
             partitioned_until: 0,
             full_until: 0,
             clock_stepped_at: 0,
+            clock_troubles: 0,
+            noticed_troubles: 0,
+            has_unnoticed: false,
+            tasks_from: 0,
             next_event: 0,
             counts: Counts::default(),
             trace: 0xcbf2_9ce4_8422_2325,

@@ -1,6 +1,7 @@
 //! Orders: policies with locks and the settings that come of them, tasks and their runs; at the server by the real rules, on devices
 //! as simply as can be, and beside both a reference that knows nothing of either.
 
+mod clock;
 mod device;
 mod server;
 mod truth;
@@ -9,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster::machine::hot::LinkRef;
 use muster::wire::id::{DeviceId, RunId};
-use muster::wire::time::WallTime;
 
 use crate::world::{Step, World};
 
@@ -38,11 +38,6 @@ pub(crate) struct DeskOfRuns {
 }
 
 impl World {
-    /// The time that tasks go by: the server's clock jumps, and what is due at a time of day would be due never or at once.
-    pub(crate) fn book_now(&self) -> WallTime {
-        WallTime(self.now / 1_000)
-    }
-
     /// By chance, a policy is edited, a task is made or cancelled.
     pub(crate) fn change_orders(&mut self) -> Result<(), String> {
         let (rates, now, devices) = (self.rates.clone(), self.book_now(), self.devices.len() as u64);
@@ -57,7 +52,8 @@ impl World {
         if self.chance(rates.task) {
             self.counts.runs_made += 1;
             let device = DeviceId(1 + self.random.up_to(devices - 1));
-            self.server.book.add_run(&mut self.random, device, now);
+            let made = self.made();
+            self.server.book.add_run(&mut self.random, device, now, made);
         }
         if self.chance(rates.task / 4)
             && let Some(device) = self.server.book.cancel_run(&mut self.random, now)
@@ -66,7 +62,7 @@ impl World {
             self.orders_changed(device);
             self.nudge(device)?;
         }
-        Ok(())
+        self.change_what_goes_by_the_clock()
     }
 
     pub(crate) fn orders_changed(&mut self, device: DeviceId) {
@@ -94,7 +90,7 @@ impl World {
         }
         self.after(STEWARD_SECONDS * 1_000_000, Step::Steward(life));
         self.watch_clock()?;
-        for device in self.server.book.step(self.book_now()) {
+        for device in self.step_book()? {
             self.orders_changed(device);
             self.nudge(device)?;
         }

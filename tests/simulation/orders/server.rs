@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use muster::fleet::settings::{self, KeyPath, merge};
-use muster::fleet::task::run::{Run, RunRules, RunState};
+use muster::fleet::task::run::{Latest, Run, RunRules, RunState};
 use muster::machine::command::Orders;
 use muster::machine::random::Random;
+use muster::machine::task_clock::{TaskTime, TimeChange};
 use muster::wire::digest::Digest;
 use muster::wire::id::{DeviceId, RunId};
 use muster::wire::settings::{Drift, SettingsOrder, SettingsReport, digest_of};
@@ -13,28 +14,41 @@ use muster::wire::task::{RunAck, RunOrder, RunUpdates, RunsStored, digest_of as 
 use muster::wire::time::WallTime;
 use serde_json::{Map, Value};
 
+use super::clock::{BookedTask, BookedToken, Made};
 use super::{APPLICATION, Level};
 
 /// How long a run may wait for its device, in milliseconds.
-const EXPIRY_MILLISECONDS: u64 = 1_200_000;
+pub(super) const EXPIRY_MILLISECONDS: u64 = 1_200_000;
 
 /// Most runs of one device that have not ended.
 const OPEN_RUNS_MAX: usize = 8;
 
+/// How long its execution may take, in seconds.
+pub(super) const TIMEOUT_SECONDS: u32 = 600;
+
+/// How long a device that has it may say nothing of it, in seconds.
+pub(super) const LEASE_SECONDS: u32 = 420;
+
 #[derive(Clone)]
-struct BookedRun {
+pub(super) struct BookedRun {
     device: DeviceId,
-    run: Run,
+    pub(super) run: Run,
     may_repeat: bool,
+    /// When its state changed last, by the server's clock.
+    changed_at: WallTime,
+    /// When it was made.
+    pub(super) made: Made,
+    /// When its device was last heard of it, in truth.
+    pub(super) heard: u64,
 }
 
 impl BookedRun {
-    fn rules(&self) -> RunRules {
+    fn rules(&self, serving_since: WallTime) -> RunRules {
         RunRules {
-            timeout_seconds: 600,
-            lease_seconds: 420,
+            timeout_seconds: TIMEOUT_SECONDS,
+            lease_seconds: LEASE_SECONDS,
             may_repeat: self.may_repeat,
-            deaf_until: WallTime(0),
+            deaf_until: WallTime(serving_since.0 + u64::from(LEASE_SECONDS) * 1_000),
         }
     }
 }
@@ -46,7 +60,9 @@ pub(crate) struct OrderBook {
     groups: [Level; 2],
     own: BTreeMap<DeviceId, Level>,
     revision: u64,
-    runs: BTreeMap<RunId, BookedRun>,
+    pub(super) runs: BTreeMap<RunId, BookedRun>,
+    pub(super) tasks: Vec<BookedTask>,
+    pub(super) tokens: Vec<BookedToken>,
 }
 
 impl OrderBook {
@@ -117,7 +133,12 @@ impl OrderBook {
     }
 
     /// What the device is to be told, given what it says of its settings.
-    pub(crate) fn orders(&self, device: DeviceId, reported: Option<&SettingsReport>) -> Orders {
+    pub(crate) fn orders(
+        &self,
+        device: DeviceId,
+        reported: Option<&SettingsReport>,
+        now: WallTime,
+    ) -> Orders {
         let reported = reported.map_or(Digest::EMPTY, |report| report.digest);
         let order = SettingsOrder {
             application: APPLICATION.into(),
@@ -134,7 +155,8 @@ impl OrderBook {
             start_within_seconds: 600,
             may_repeat: booked.may_repeat,
         };
-        let pending = self.open_runs(device).filter(|(_, booked)| booked.run.state == RunState::Pending);
+        let is_ordered = |run: &Run| run.state == RunState::Pending && run.begin_by > now;
+        let pending = self.open_runs(device).filter(|(_, booked)| is_ordered(&booked.run));
         Orders {
             settings: (order.digest() != reported).then_some(order).into_iter().collect(),
             runs: pending.map(order_for).collect(),
@@ -143,10 +165,11 @@ impl OrderBook {
     }
 
     /// Somebody makes a task for a device.
-    pub(crate) fn add_run(&mut self, random: &mut Random, device: DeviceId, now: WallTime) {
+    pub(crate) fn add_run(&mut self, random: &mut Random, device: DeviceId, now: WallTime, made: Made) {
         if self.open_runs(device).count() < OPEN_RUNS_MAX {
             let run = Run::new(1, now, WallTime(now.0 + EXPIRY_MILLISECONDS));
-            let booked = BookedRun { device, run, may_repeat: random.up_to(3) == 0 };
+            let may_repeat = random.up_to(3) == 0;
+            let booked = BookedRun { device, run, may_repeat, changed_at: now, made, heard: made.at };
             self.runs.insert(RunId(random.next_u64()), booked);
         }
     }
@@ -164,28 +187,60 @@ impl OrderBook {
         booked.run.cancel(now).then_some(booked.device)
     }
 
-    /// What time does; the devices whose orders are others then.
-    pub(crate) fn step(&mut self, now: WallTime) -> Vec<DeviceId> {
-        let mut changed = Vec::new();
-        for booked in self.runs.values_mut() {
-            let rules = booked.rules();
-            if booked.run.release(None, now) | booked.run.tick(&rules, now) {
+    /// What time does to runs; the devices whose orders are others then, and the runs that it has ended.
+    pub(crate) fn step(&mut self, time: TaskTime, serving_since: WallTime) -> (Vec<DeviceId>, Vec<RunId>) {
+        let (mut changed, mut ended) = (Vec::new(), Vec::new());
+        for (id, booked) in &mut self.runs {
+            let rules = booked.rules(serving_since);
+            let was = booked.run.state;
+            if booked.run.release(None, time.now) | booked.run.tick(&rules, time.may_expire, time.now) {
                 changed.push(booked.device);
+            }
+            if booked.run.state != was {
+                booked.changed_at = time.now;
+                ended.extend(booked.run.state.is_final().then_some(*id));
             }
         }
         changed.dedup();
-        changed
+        (changed, ended)
+    }
+
+    /// Puts the times of runs right after a change of the clock.
+    pub(crate) fn correct_runs(&mut self, now: WallTime, change: TimeChange) {
+        let latest = Latest {
+            now,
+            expires_at: WallTime(now.0 + EXPIRY_MILLISECONDS),
+            closes_at: None,
+            lease_seconds: LEASE_SECONDS,
+        };
+        for booked in self.runs.values_mut().filter(|booked| !booked.run.state.is_final()) {
+            booked.run.go_along(change.forward_milliseconds);
+            booked.run.bring_near(booked.changed_at, &latest);
+            booked.changed_at = booked.changed_at.min(now);
+        }
     }
 
     /// A device says what has become of runs.
-    pub(crate) fn take(&mut self, device: DeviceId, updates: &RunUpdates, now: WallTime) -> RunsStored {
+    pub(crate) fn take(
+        &mut self,
+        device: DeviceId,
+        updates: &RunUpdates,
+        now: WallTime,
+        serving_since: WallTime,
+        heard: u64,
+    ) -> RunsStored {
         let mut acks = Vec::new();
         for update in &updates.updates {
             acks.push(RunAck { run: update.run, serial: update.serial });
             if let Some(booked) = self.runs.get_mut(&update.run).filter(|booked| booked.device == device) {
-                let rules = booked.rules();
+                let rules = booked.rules(serving_since);
                 let was = booked.run.state;
-                booked.run.report(update, &rules, now);
+                if booked.run.report(update, &rules, now) {
+                    booked.heard = heard;
+                }
+                if booked.run.state != was {
+                    booked.changed_at = now;
+                }
                 debug_assert!(!was.is_final() || was == booked.run.state);
             }
         }
