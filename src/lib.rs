@@ -38,3 +38,7 @@ pub mod server;
 #[cfg(feature = "server")]
 pub mod store;
 pub mod wire;
+
+#[cfg(test)]
+#[path = "../tests/skip/mod.rs"]
+mod skip;

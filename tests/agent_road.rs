@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 mod agent_support;
+mod skip;
 
 use agent_support::{Program, Site, error_of, eventually, stored};
+use skip::skipped;
 
 #[test]
 fn a_device_enrols_syncs_its_real_packages_and_delivers_events() {
@@ -47,7 +49,7 @@ fn a_device_enrols_syncs_its_real_packages_and_delivers_events() {
         let said = shown.to_string();
         assert!(said.contains(&format!(":{expected}")), "{expected} packages: {said}");
     } else {
-        println!("skipped: the number of packages needs dpkg-query");
+        skipped("the number of packages needs dpkg-query");
     }
 
     for severity in ["info", "warning", "error", "critical"] {

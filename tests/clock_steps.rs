@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 mod agent_support;
+mod skip;
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,6 +16,7 @@ use muster::wire::event::{Event, Severity};
 use muster::wire::id::Epoch;
 use muster::wire::time::WallTime;
 use serde_json::Value;
+use skip::skipped;
 
 const DAY_SECONDS: i64 = 86_400;
 
@@ -36,7 +38,7 @@ impl FakeClock {
             library.exists().then(|| library.to_str().unwrap().to_owned())
         });
         let Some(library) = found else {
-            println!("SKIPPED: libfaketime is not installed (apt-get install faketime)");
+            skipped("libfaketime is not installed (apt-get install faketime)");
             return None;
         };
         let clock = Self { library, file: site.path(name) };

@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 mod agent_support;
+mod skip;
 
 use std::path::Path;
 
 use agent_support::{Running, Site, error_of, eventually, free_udp_port};
 use serde_json::Value;
+use skip::skipped;
 
 const LIBRARIES: [&str; 2] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
@@ -26,7 +28,7 @@ impl House {
     fn new() -> Option<Self> {
         let library = LIBRARIES.into_iter().find(|path| Path::new(path).exists());
         if library.is_none() {
-            eprintln!("skipped: libfaketime is not there (Debian's package faketime)");
+            skipped("libfaketime is not there (Debian's package faketime)");
         }
         Some(Self { site: Site::new(), library: library? })
     }

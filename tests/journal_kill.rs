@@ -1,6 +1,8 @@
 //! The journal on the real disk under violence: processes killed in the middle, file systems that are full.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
+mod skip;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,6 +12,7 @@ use muster::journal::{
     AppendError, FileStorage, Journal, NoRoom, Notice, Opened, Options, Position, Record, State, Storage,
     Threads, verify,
 };
+use skip::skipped;
 
 /// Says to a copy of this test program that it is the one to be killed, and where it writes.
 const CHILD_DIRECTORY: &str = "MUSTER_JOURNAL_CHILD";
@@ -112,7 +115,7 @@ impl Tmpfs {
             .status();
         let mounted = mounted.is_ok_and(|status| status.success());
         if !mounted {
-            println!("skipped: needs root and the mount command");
+            skipped("needs root and the mount command");
         }
         mounted.then(|| Self(directory))
     }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 mod agent_support;
+mod skip;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -16,6 +17,7 @@ use std::sync::mpsc;
 
 use agent_support::{PATIENCE, Site, eventually};
 use rustix::process::{Pid, Signal, kill_process};
+use skip::skipped;
 
 const MUSTERD: &str = env!("CARGO_BIN_EXE_musterd");
 
@@ -94,7 +96,7 @@ fn run_in(directory: &Path) -> Command {
 fn a_user_without_rights_runs_it_with_the_capability_of_its_file() {
     let directory = tempfile::tempdir().unwrap();
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root gives a file a capability");
+        skipped("only root gives a file a capability");
         return;
     }
     fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
@@ -102,7 +104,7 @@ fn a_user_without_rights_runs_it_with_the_capability_of_its_file() {
     fs::copy(MUSTERD, &program).unwrap();
     let given = Command::new("setcap").arg("cap_net_bind_service=+ep").arg(&program).status();
     if !given.as_ref().is_ok_and(std::process::ExitStatus::success) {
-        eprintln!("skipped: no setcap(8) here, or a file system without capabilities: {given:?}");
+        skipped(format_args!("no setcap(8) here, or a file system without capabilities: {given:?}"));
         return;
     }
     let data = directory.path().join("data");
@@ -125,7 +127,7 @@ fn it_runs_when_the_loader_is_started_with_it() {
     const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
     let directory = tempfile::tempdir().unwrap();
     if !Path::new(LOADER).exists() {
-        eprintln!("skipped: no {LOADER}");
+        skipped(format_args!("no {LOADER}"));
         return;
     }
     let mut command = Command::new(LOADER);

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 mod road;
+mod skip;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -17,6 +18,7 @@ use muster::wire::id::{CertificateHash, Epoch};
 use muster::wire::message::{ErrorCode, Probe, ToAgent, ToServer};
 use muster::wire::time::WallTime;
 use road::{Device, House, Wire, eventually};
+use skip::skipped;
 
 #[test]
 fn a_device_enrols_syncs_and_its_events_are_acknowledged() {
@@ -223,7 +225,7 @@ fn openssl(house: &House, arguments: &[&str]) -> Option<()> {
         .stderr(Stdio::null())
         .spawn();
     let Ok(mut child) = child else {
-        println!("skipped: needs the openssl command");
+        skipped("needs the openssl command");
         return None;
     };
     let mut input = child.stdin.take().unwrap();

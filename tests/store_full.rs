@@ -1,6 +1,9 @@
 //! A database whose disk is really full, of a real server.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
+mod skip;
+
+use skip::skipped;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -60,7 +63,7 @@ fn status_tells_of_a_store_without_room_and_of_room_again() {
     let store = data.join("store");
     std::fs::create_dir(&store).unwrap();
     let Some(_disk) = SmallDisk::mount(&store) else {
-        println!("skipped: a file system can't be mounted here (only root may)");
+        skipped("a file system can't be mounted here (only root may)");
         return;
     };
     let config = data.join("musterd.toml");

@@ -5,6 +5,8 @@
 #[path = "../agent_support/mod.rs"]
 mod agent_support;
 mod desk;
+#[path = "../skip/mod.rs"]
+mod skip;
 
 use std::path::PathBuf;
 
@@ -14,6 +16,7 @@ use muster::wire::digest::Digest;
 use muster::wire::id::RunId;
 use muster::wire::task::{RunOrder, RunStage, digest_of};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use skip::skipped;
 
 /// A device with an application 'shop' whose one task runs a script that the test writes.
 struct Till {
@@ -317,7 +320,7 @@ fn what_the_device_does_not_declare_is_rejected_with_the_reason() {
 #[test]
 fn a_run_has_the_user_that_its_file_names() {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root may change the user");
+        skipped("only root may change the user");
         return;
     }
     let till = Till::new("id -un; id -Gn; echo $HOME $USER", "user = \"nobody\"\ndirectory = \"/tmp\"");

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 mod network;
+#[path = "../skip/mod.rs"]
+mod skip;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use network::{BOX_OUTSIDE, DEVICE, DEVICE_LATER, Network, SERVER, missing, succeed};
 use serde_json::Value;
+use skip::skipped;
 
 /// How long anything may take before a test gives up. Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -130,7 +133,7 @@ impl Fleet {
 
 fn is_skipped() -> bool {
     if let Some(why) = missing() {
-        println!("skipped: needs {why}");
+        skipped(format_args!("needs {why}"));
         return true;
     }
     false

@@ -7,6 +7,8 @@
 mod agent_support;
 #[cfg(all(feature = "server", feature = "ctl"))]
 mod killed_agent;
+#[path = "../skip/mod.rs"]
+mod skip;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -22,6 +24,7 @@ use muster::wire::section::Condition;
 use muster::wire::settings::{Drift, SettingsOrder, SettingsReport, SettingsState};
 use muster::wire::time::WallTime;
 use rustix::process::{Pid, Signal, kill_process_group};
+use skip::skipped;
 
 /// How long nginx may take to serve what it was told.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,7 +39,7 @@ impl Nginx {
     /// `None`, said aloud, where there is no nginx.
     fn start() -> Option<Self> {
         if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_err() {
-            println!("SKIPPED: the program 'nginx' is not installed (apt-get install nginx-light)");
+            skipped("the program 'nginx' is not installed (apt-get install nginx-light)");
             return None;
         }
         let directory = tempfile::tempdir().unwrap();

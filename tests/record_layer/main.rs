@@ -5,6 +5,8 @@
 
 mod openssl;
 mod pair;
+#[path = "../skip/mod.rs"]
+mod skip;
 
 use muster::record_layer::{Alert, FRAGMENT_BYTES_MAX, KEY_UPDATES_AHEAD_MAX, OpenError, SealError, Suite};
 use pair::{Pair, Papers};

@@ -125,7 +125,7 @@ impl Theirs {
             .stderr(Stdio::null())
             .spawn();
         let Ok(mut child) = child else {
-            println!("skipped: needs the openssl command");
+            crate::skip::skipped("needs the openssl command");
             return None;
         };
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));

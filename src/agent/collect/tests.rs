@@ -220,7 +220,7 @@ fn this_machines_packages_are_what_dpkg_query_says() {
     let Ok(answer) =
         std::process::Command::new("dpkg-query").args(["-W", format]).env("LC_ALL", "C.UTF-8").output()
     else {
-        println!("skipped: needs dpkg-query");
+        crate::skip::skipped("needs dpkg-query");
         return;
     };
     let native = std::process::Command::new("dpkg").arg("--print-architecture").output().unwrap();
@@ -252,11 +252,11 @@ fn this_machines_packages_are_what_dpkg_query_says() {
 fn rpm_itself_is_asked() {
     let has = |program: &str| std::process::Command::new(program).arg("--version").output().is_ok();
     if !has("rpm") || !has("rpmbuild") {
-        println!("skipped: needs rpm and rpmbuild");
+        crate::skip::skipped("needs rpm and rpmbuild");
         return;
     }
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: needs root (rpm --root)");
+        crate::skip::skipped("needs root (rpm --root)");
         return;
     }
     let work = tempfile::tempdir().unwrap();
