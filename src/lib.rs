@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | [`wire`] | bytes to values and back: no IO, no clock |
 //! | 1 | [`fleet`], [`machine`], [`record_layer`] | pure rules and pure state machines |
-//! | 2 | [`lane`], `logging`, `memory`, `file_locks`, `paths` | what passes between threads; the log of a program; the process's memory; locks on files; paths of a configuration |
+//! | 2 | [`lane`], `logging`, `memory`, `file_locks`, `paths`, `service_manager` | what passes between threads; the log of a program; the process's memory; locks on files; paths of a configuration; what the service manager is told |
 //! | 3 | [`journal`], `store`, [`reactor`] | the disk and the sockets |
 //! | 4 | `admin`, `agent`, `client` | the two ends of administration, and the device side |
 //! | 5 | `server` | threads, start, drain: the embeddable server |
@@ -35,6 +35,8 @@ pub mod reactor;
 pub mod record_layer;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "daemon")]
+pub mod service_manager;
 #[cfg(feature = "server")]
 pub mod store;
 pub mod wire;

@@ -5,6 +5,7 @@
 mod agent_support;
 
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use agent_support::{PATIENCE, Running, Site, error_of, free_udp_port};
@@ -110,6 +111,27 @@ fn an_agent_that_never_came_to_connect_finds_the_server_for_its_last_word() {
     assert_eq!(till.notice(&socket).kind, NoticeKind::AgentStopped);
     let log = till.site.log("agent.log");
     assert!(!log.contains("refused"), "it tried to connect: {log}");
+}
+
+/// While it begins a shutdown systemd takes long to answer, longest on small machines.
+#[test]
+fn a_reboot_is_told_as_one_though_the_service_manager_is_busy() {
+    let till = Till::enrol();
+    till.configure(false);
+    std::fs::create_dir_all(till.site.path("root/run/systemd/system")).unwrap();
+    let programs = till.site.path("programs");
+    std::fs::create_dir_all(&programs).unwrap();
+    let systemctl = programs.join("systemctl");
+    let text = "#!/bin/sh\nsleep 0.8\necho '1234 reboot.target start waiting'\n";
+    std::fs::write(&systemctl, text).unwrap();
+    std::fs::set_permissions(&systemctl, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let socket = till.notice_socket();
+    let agent = till.site.agent_process_with(&[("PATH", &path)]);
+    let begun = Instant::now();
+    assert!(agent.end().success());
+    assert!(begun.elapsed().as_secs_f64() < END_SECONDS_MAX);
+    assert_eq!(till.notice(&socket).kind, NoticeKind::Reboot);
 }
 
 /// With a server that does not answer and an event to deliver, a last word is more than a second away.

@@ -3,6 +3,9 @@
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
+mod skip;
+
+use skip::skipped;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -56,10 +59,38 @@ fn the_drop_in_for_settings_gives_no_more_than_they_need() {
     assert!(!tool("applications.d/nginx.toml").lines().any(|line| line.starts_with("validate")));
 }
 
+/// What the handbook promises of memory and of the queue of connections is read from there.
+#[test]
+fn the_server_sees_how_much_memory_there_is() {
+    let unit = tool("systemd/musterd.service");
+    assert_eq!(value(&unit, "ProcSubset"), None, "'pid' hides /proc/meminfo and net.core.somaxconn");
+}
+
+#[test]
+fn a_service_says_when_it_is_started_and_leaves_no_core() {
+    for (unit, core) in [("systemd/musterd.service", "1"), ("systemd/muster-agent.service", "0:infinity")] {
+        let unit = tool(unit);
+        assert_eq!(value(&unit, "Type").as_deref(), Some("notify"));
+        assert_eq!(value(&unit, "LimitCORE").as_deref(), Some(core));
+    }
+    // A start that takes long is no failed one: systemd would end the repair and begin anew, for ever.
+    assert_eq!(value(&tool("systemd/musterd.service"), "TimeoutStartSec").as_deref(), Some("infinity"));
+}
+
+/// Otherwise the agent hears of a shutdown from nobody.
+#[test]
+fn the_agent_is_stopped_before_the_bus() {
+    let unit = tool("systemd/muster-agent.service");
+    let after = unit.lines().filter_map(|line| line.strip_prefix("After=")).flat_map(str::split_whitespace);
+    assert!(
+        after.clone().any(|unit| unit == "dbus.service") && after.clone().any(|unit| unit == "dbus.socket")
+    );
+}
+
 #[test]
 fn systemd_finds_nothing_wrong() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
-        eprintln!("skipped: no systemd-analyze(1) here");
+        skipped("no systemd-analyze(1) here");
         return;
     }
     let directory = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 6] = [
     &["wire"],
     &["fleet", "machine", "record_layer"],
-    &["lane", "logging", "memory", "file_locks", "paths"],
+    &["lane", "logging", "memory", "file_locks", "paths", "service_manager"],
     &["journal", "store", "reactor"],
     &["admin", "agent", "client"],
     &["server"],

@@ -4,6 +4,19 @@ use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long to wait for a command that holds the lock for a moment, such as an `emit`.
+const PASSING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often to try meanwhile: more often than commands do that wait for the same.
+const RETRY_INTERVAL: Duration = Duration::from_millis(2);
+
+/// A running agent, as it describes itself to the others.
+pub(super) const RUNNING_AGENT: &str = "a running agent";
+
+/// The lock of the whole directory.
+const LOCK_FILE: &str = "agent.lock";
 
 /// Name of the slots that hold the machine's state.
 pub(super) const STATE_SLOT: &str = "agent-state";
@@ -22,6 +35,9 @@ pub enum DirectoryError {
         /// What it said.
         source: io::Error,
     },
+    /// It is not there.
+    #[error("there is no data directory {}: name the device's with --data, or enrol it with 'muster-agent enroll'", .0.display())]
+    NotThere(PathBuf),
     /// Somebody else holds the lock.
     #[error("the data directory {} is in use by {holder}: a data directory serves one agent", path.display())]
     InUse {
@@ -46,6 +62,26 @@ pub struct Lock {
 }
 
 impl Directory {
+    /// The data directory at `path`, which must be there.
+    ///
+    /// # Errors
+    /// When it is not, or the system refuses.
+    pub fn open(path: &Path) -> Result<Self, DirectoryError> {
+        match path.metadata() {
+            Ok(found) if found.is_dir() => Ok(Self { path: path.to_owned() }),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(DirectoryError::Io { path: path.to_owned(), source: error })
+            }
+            _ => Err(DirectoryError::NotThere(path.to_owned())),
+        }
+    }
+
+    /// One that is not there, for those who look what would be in it.
+    #[must_use]
+    pub(super) fn not_there(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     /// The data directory at `path`, made when it is not there.
     ///
     /// # Errors
@@ -64,7 +100,25 @@ impl Directory {
     /// # Errors
     /// When another process holds it, or the system refuses.
     pub fn lock(&self, holder: &str) -> Result<Lock, DirectoryError> {
-        self.lock_file("agent.lock", holder)
+        self.lock_file(LOCK_FILE, holder)
+    }
+
+    /// The same, and waits for commands that hold it for a moment; a running agent holds it for long.
+    ///
+    /// # Errors
+    /// When a running agent holds it, another process does not let go of it in ten seconds, or the system refuses.
+    pub fn lock_patiently(&self, holder: &str) -> Result<Lock, DirectoryError> {
+        let deadline = Instant::now() + PASSING_TIMEOUT;
+        loop {
+            match self.lock(holder) {
+                Err(DirectoryError::InUse { holder: other, .. })
+                    if !other.starts_with(RUNNING_AGENT) && Instant::now() < deadline =>
+                {
+                    std::thread::sleep(RETRY_INTERVAL);
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Keeps a second move to another server out; the agent may run meanwhile.
@@ -105,6 +159,12 @@ impl Directory {
         }
     }
 
+    /// Removes it, when nothing is in it but locks that nobody needs any more.
+    pub fn remove_empty(&self) {
+        let _ = std::fs::remove_file(self.path.join(LOCK_FILE));
+        let _ = std::fs::remove_dir(&self.path);
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -135,6 +195,37 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn who_only_passes_by_is_waited_for_and_a_running_agent_is_not() {
+        let outer = tempfile::tempdir().unwrap();
+        let directory = Directory::open_or_create(outer.path()).unwrap();
+        for _ in 0..20 {
+            let lock = directory.lock("an emit").unwrap();
+            let passing = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(20));
+                drop(lock);
+            });
+            drop(directory.lock_patiently(RUNNING_AGENT).unwrap());
+            passing.join().unwrap();
+        }
+        let _lock = directory.lock(RUNNING_AGENT).unwrap();
+        let begun = Instant::now();
+        let error = directory.lock_patiently(RUNNING_AGENT).unwrap_err();
+        assert!(matches!(error, DirectoryError::InUse { .. }), "{error}");
+        assert!(begun.elapsed() < PASSING_TIMEOUT, "nobody waits for an agent");
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_named_and_not_made() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = outer.path().join("a");
+        let error = Directory::open(&path).unwrap_err().to_string();
+        assert!(error.contains("there is no data directory") && error.contains("--data"), "{error}");
+        assert!(!path.exists());
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(Directory::open(&path), Err(DirectoryError::NotThere(_))));
+    }
 
     #[test]
     fn a_second_holder_is_refused_and_told_who_is_first() {

@@ -11,6 +11,7 @@ pub mod datagram;
 pub mod directory;
 pub mod enroll;
 pub mod identity;
+pub mod last_good;
 pub mod link;
 pub mod local;
 pub mod managed;

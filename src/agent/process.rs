@@ -31,7 +31,7 @@ pub enum ProcessError {
         source: io::Error,
     },
     /// It took too long and was ended.
-    #[error("'{program}' took longer than {} s and was ended", timeout.as_secs())]
+    #[error("'{program}' took longer than {} s and was ended", timeout.as_secs_f64())]
     TimedOut {
         /// Which program.
         program: String,

@@ -35,13 +35,31 @@ pub enum TomlError {
     },
 }
 
+impl TomlError {
+    /// Which file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Io { path, .. } | Self::Wrong { path, .. } => path,
+        }
+    }
+}
+
 /// Reads and decodes a file.
 ///
 /// # Errors
 /// When it can't be read, or does not say what `T` asks for.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, TomlError> {
+    parse(&text(path)?, path)
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// When it can't be read, or has more than [`TOML_BYTES_MAX`].
+pub fn text(path: &Path) -> Result<String, TomlError> {
     let wrap = |source| TomlError::Io { path: path.to_owned(), source };
-    parse(&open::text(path, TOML_BYTES_MAX).map_err(wrap)?, path)
+    open::text(path, TOML_BYTES_MAX).map_err(wrap)
 }
 
 /// Decodes a text, which is said to be from `path`.

@@ -1,7 +1,7 @@
 //! Where the server is.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::paths::SOCKET_PATH_BYTES_MAX;
@@ -11,6 +11,9 @@ pub const SERVER_VARIABLE: &str = "MUSTER_SERVER";
 
 /// The server's socket when nothing names one: where a server puts it that was started in the same directory.
 pub const DEFAULT_SOCKET: &str = "./muster-data/admin.sock";
+
+/// Where the socket of a service is: as its configuration suggests, and as it is when nothing is set.
+pub(super) const SYSTEM_SOCKETS: [&str; 2] = ["/run/muster/admin.sock", "/var/lib/muster/admin.sock"];
 
 /// Where the server's administration API is: `unix:PATH`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,6 +25,24 @@ pub struct Address {
 impl Default for Address {
     fn default() -> Self {
         Self { socket: PathBuf::from(DEFAULT_SOCKET) }
+    }
+}
+
+impl Address {
+    /// The server that is meant when nothing names one: for root the service's, when it is there, as `musterd` takes
+    /// its configuration for root; for others the one that was started in this directory, and then the service's.
+    #[must_use]
+    pub fn of_this_machine() -> Self {
+        Self::first(rustix::process::geteuid().is_root(), Path::exists)
+    }
+
+    fn first(is_root: bool, is_there: impl Fn(&Path) -> bool) -> Self {
+        let mut sockets = [DEFAULT_SOCKET, SYSTEM_SOCKETS[0], SYSTEM_SOCKETS[1]];
+        if is_root {
+            sockets.rotate_left(1);
+        }
+        let found = sockets.into_iter().find(|socket| is_there(Path::new(socket)));
+        Self { socket: found.unwrap_or(DEFAULT_SOCKET).into() }
     }
 }
 
@@ -63,6 +84,23 @@ mod tests {
         assert_eq!(address(SOCKET_PATH_BYTES_MAX).map(|address| address.socket.as_os_str().len()), Ok(107));
         let said = address(SOCKET_PATH_BYTES_MAX + 1).unwrap_err();
         assert!(said.contains("108 bytes, at most 107 are possible (unix(7))"), "{said}");
+    }
+
+    #[test]
+    fn root_means_the_service_and_others_the_server_beside_them() {
+        let first = |is_root, there: &[&str]| {
+            let address = Address::first(is_root, |path| there.iter().any(|one| Path::new(one) == path));
+            address.socket.to_str().unwrap().to_owned()
+        };
+        assert_eq!((first(true, &[]), first(false, &[])), (DEFAULT_SOCKET.into(), DEFAULT_SOCKET.into()));
+        let all = [DEFAULT_SOCKET, SYSTEM_SOCKETS[0], SYSTEM_SOCKETS[1]];
+        assert_eq!(
+            (first(true, &all), first(false, &all)),
+            (SYSTEM_SOCKETS[0].into(), DEFAULT_SOCKET.into())
+        );
+        for is_root in [true, false] {
+            assert_eq!(first(is_root, &all[2..]), SYSTEM_SOCKETS[1]);
+        }
     }
 
     #[test]

@@ -39,8 +39,15 @@
 //! its line, the key and what is allowed, and so is a path that can't be used: a directory that is missing or
 //! not this user's to write, a socket's path that is too long (unix(7) allows 107 bytes). `musterd
 //! check-config --config FILE` says so without starting anything, and so does `muster-agent check-config`.
+//! Left out, `--config` is `/etc/muster/musterd.toml` for root and `/etc/muster/muster-agent.toml` for
+//! everybody, when it is there; `musterctl` takes the socket of this machine's service.
 //! SIGHUP reads the file again: intervals, limits of links, retention and the log level apply at once, and
 //! the log names the settings that wait for a restart. A wrong file changes nothing then.
+//!
+//! An agent that is started with a wrong file, or without the one that it had, goes on with the last one that
+//! it ran with, of which it keeps a copy in its data directory: nobody may be near the device. It says so in the log,
+//! in `muster-agent status` and `systemctl status`, and with an event of the kind `configuration_refused`. A
+//! server with a wrong file is not started.
 //!
 //! `[server] listen` and `udp` are the two addresses; left alone, UDP has the number of TCP. [`reach`](super::reach) has a table of what a
 //! firewall has to let through.
@@ -48,14 +55,15 @@
 //! Each link takes a file descriptor. The server raises its soft limit to the hard one; `LimitNOFILE` in the unit sets that. What else a large
 //! fleet needs of the system when all of it comes back at once is in [`storms`](super::storms).
 //!
-//! The units in `tools/systemd` start a server or an agent again however often it fails, after two and five
-//! seconds; they make `/run/muster` and `/run/muster-agent` for sockets that are to be there. A port below
+//! The units in `tools/systemd` have systemd wait until the daemon says that it is up (`Type=notify`,
+//! sd_notify(3)): a server then answers `musterctl` and devices, an agent takes events. They start a server or
+//! an agent again however often it fails, after two and five seconds; they make `/run/muster` and `/run/muster-agent` for sockets that are to be there. A port below
 //! 1024 needs `AmbientCapabilities=CAP_NET_BIND_SERVICE` (and the same in `CapabilityBoundingSet=`) in a
 //! drop-in; without systemd, `setcap cap_net_bind_service=+ep` on the program.
 //!
 //! # Backup and restore
 //!
-//! ```text
+//! ```sh
 //! musterd backup /var/backups/muster.tar --data /var/lib/muster
 //! musterd restore /var/backups/muster.tar --data /var/lib/muster-new
 //! ```
@@ -164,6 +172,32 @@
 //!
 //! `musterctl device remove NAME` closes the device's link and refuses its certificate from then on, on resumed TLS sessions too. Its
 //! events stay in the journal. To come back it must enrol again with a new token, and is a new device then.
+//!
+//! # Uninstalling
+//!
+//! On a device, after `musterctl device remove NAME` on the server, as root; its identity and undelivered
+//! events are gone then:
+//!
+//! ```sh
+//! systemctl disable --now muster-agent
+//! rm -rf /var/lib/muster-agent /run/muster-agent /etc/muster/muster-agent.toml /etc/muster/applications.d
+//! rm -rf /etc/systemd/system/muster-agent.service /etc/systemd/system/muster-agent.service.d
+//! rm -f /etc/systemd/system/muster-agent-sleep.service /usr/local/bin/muster-agent
+//! systemctl daemon-reload
+//! ```
+//!
+//! Runs of tasks go on without the agent; `systemctl kill muster-agent` before it ends them. On the server's machine,
+//! after a last backup if its devices are to be known again one day:
+//!
+//! ```sh
+//! systemctl disable --now musterd
+//! rm -rf /var/lib/muster /run/muster /etc/muster/musterd.toml
+//! rm -f /etc/systemd/system/musterd.service /usr/local/bin/musterd /usr/local/bin/musterctl
+//! systemctl daemon-reload
+//! userdel muster
+//! ```
+//!
+//! What agents have set on devices stays there: settings files are not put back.
 //!
 //! # When something is wrong
 //!

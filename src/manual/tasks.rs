@@ -5,10 +5,10 @@
 //! What a device does with a run is told in [`runs`](super::runs).
 //!
 //! ```sh
-//! musterctl task create --application till --kind backup --device till-17 till-18 --wait
-//! musterctl task create --application till --kind update --group /shops --file update.json --rate 20 --abort-percent 10
-//! musterctl task create --application till --kind backup --all --continuous --schedule 'cron 0 3 * * *' --window 02:00-05:00
-//! musterctl task show 00abcdef01234567          # every run: how far it is, why it waits, and until when
+//! musterctl task create --application shop --kind backup --device till-17 --file backup.json
+//! musterctl task create --application shop --kind backup --group /shops --file backup.json --rate 20 --abort-percent 10
+//! musterctl task create --application shop --kind backup --all --file backup.json --continuous --schedule 'cron 0 3 * * *' --window 02:00-05:00
+//! musterctl task show ID          # every run: how far it is, why it waits, and until when
 //! ```
 //!
 //! # What may be asked for

@@ -57,4 +57,10 @@
 //!
 //! `openssl s_client` for the handshake; the same and an unmodified client of rustls for the record layer (`tests/record_layer`: thousands of
 //! records each, with KeyUpdates of both kinds from both sides); the machine's own package database and `dpkg-query` for the inventory. A test that needs something which the machine does not have says
-//! `skipped: needs …` and passes; continuous integration has everything installed.
+//! `SKIPPED` with its name and what it needs, leaves the same line in `target/debug/skipped-tests`, and passes; `.ci/run` has everything
+//! installed and prints the lines that are left.
+//!
+//! # As it is written
+//!
+//! `tests/documented_commands.rs` takes every command line of the README and of this handbook and runs it as it stands, as root of a system of
+//! its own; what is not run is named there with the reason. `tests/service_manager.rs` is what a service manager asks of server and agent.

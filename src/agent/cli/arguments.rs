@@ -121,7 +121,7 @@ pub struct Common {
     /// Data directory [default: what the configuration says, otherwise ./muster-agent-data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Configuration file [default: muster-agent.toml in the data directory, when it is there]
+    /// Configuration file [default: muster-agent.toml in the data directory that --data names; otherwise /etc/muster/muster-agent.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }

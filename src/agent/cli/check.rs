@@ -9,12 +9,12 @@ use super::control::ANSWER_TIMEOUT;
 use super::holder::Holder;
 use crate::agent::check::check;
 use crate::agent::check::line::{Line, Report};
-use crate::paths;
+use crate::agent::directory::{Directory, DirectoryError};
 
 /// Looks at the configuration and the paths that it names; reading it says what is wrong with the rest.
 pub(super) fn configuration(common: &Common) -> Result<(), CommandError> {
     let context = Context::new(common)?;
-    context.check_paths().map_err(|problems| CommandError::refused(paths::line(&problems)))?;
+    context.check_all().map_err(CommandError::refused)?;
     let file =
         context.config.as_ref().map_or("no configuration file".into(), |file| file.display().to_string());
     println!("{file}: ok (data in {}, socket {})", context.data.display(), context.socket().display());
@@ -23,12 +23,15 @@ pub(super) fn configuration(common: &Common) -> Result<(), CommandError> {
 
 /// Looks at everything between this device and its server.
 pub(super) fn command(arguments: &Check) -> Result<(), CommandError> {
-    let context = Context::new(&arguments.common)?;
-    let directory = context.directory()?;
-    let mut holder = Holder::find(&context, "a check", ANSWER_TIMEOUT)?;
+    let context = Context::or_last_good(&arguments.common)?;
+    let (directory, mut holder) = match context.directory() {
+        // That there is none is what the line of the identity says.
+        Err(DirectoryError::NotThere(path)) => (Directory::not_there(path), None),
+        directory => (directory?, Some(Holder::find(&context, "a check", ANSWER_TIMEOUT)?)),
+    };
     let agent = match &mut holder {
-        Holder::Agent(agent) => Some(agent),
-        Holder::Here(_) => None,
+        Some(Holder::Agent(agent)) => Some(agent),
+        Some(Holder::Here(_)) | None => None,
     };
     let mut show = |line: &Line| {
         if !arguments.json {

@@ -5,12 +5,20 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::arguments::{Common, DATA_DEFAULT};
+use crate::agent::address::ServerAddress;
 use crate::agent::directory::{Directory, DirectoryError};
+use crate::agent::last_good::{self, SYSTEM_DATA};
 use crate::agent::local::server::bound_as;
 use crate::agent::settings::{FILE_NAME, Settings};
-use crate::agent::toml_file::TomlError;
-use crate::paths::{PathProblem, check_directory, check_readable, check_socket, check_socket_length};
+use crate::agent::toml_file::{self, TomlError};
+use crate::paths::{self, PathProblem, check_directory, check_readable, check_socket, check_socket_length};
 use crate::wire::time::WallTime;
+
+/// Where a service's configuration is.
+pub const SYSTEM_CONFIG: &str = "/etc/muster/muster-agent.toml";
+
+/// Where a service listens for other users' programs, as the configuration that comes with it suggests.
+const SYSTEM_SOCKET: &str = "/run/muster-agent/agent.sock";
 
 /// The configuration and where it came from.
 #[derive(Debug, Clone)]
@@ -21,36 +29,142 @@ pub struct Context {
     pub config: Option<PathBuf>,
     /// Data directory.
     pub data: PathBuf,
+    /// The file as it was read; `None` when it is not what counts.
+    pub text: Option<String>,
+    /// What is wrong with the file, so that the last good one counts.
+    pub problem: Option<String>,
+}
+
+/// What became of a file that may be the configuration.
+enum Found {
+    Read(Box<Settings>, String),
+    Absent,
+    /// This user may not read it.
+    Private,
+}
+
+fn look(file: &Path) -> Result<Found, TomlError> {
+    match toml_file::text(file) {
+        Ok(text) => Ok(Found::Read(Box::new(toml_file::parse(&text, file)?), text)),
+        Err(TomlError::Io { source, .. }) if is_absent(&source) => Ok(Found::Absent),
+        Err(TomlError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Ok(Found::Private)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 impl Context {
-    /// Finds the configuration: the file that was named, otherwise `muster-agent.toml` in the data directory when there is one.
+    /// Finds the configuration: the file that was named; otherwise `muster-agent.toml` in the data directory that was
+    /// named; otherwise for root `/etc/muster/muster-agent.toml` when it is there, for others the same unless they have
+    /// a data directory of their own where they are.
+    ///
+    /// A file that this user may not read and has not named counts as the service's own: programs of other users reach
+    /// its agent by the socket that is meant for them.
     ///
     /// # Errors
-    /// When the configuration is wrong, or the named file is not there.
+    /// When the configuration is wrong, or the named file can't be read.
     pub fn new(common: &Common) -> Result<Self, TomlError> {
-        let guess = common.data.clone().unwrap_or_else(|| PathBuf::from(DATA_DEFAULT));
-        let (settings, config) = match &common.config {
-            Some(file) => (Settings::read(file)?, Some(file.clone())),
-            None => {
-                let file = guess.join(FILE_NAME);
-                match Settings::read(&file) {
-                    Ok(settings) => (settings, Some(file)),
-                    Err(TomlError::Io { source, .. }) if is_absent(&source) => (Settings::default(), None),
-                    Err(error) => return Err(error),
-                }
-            }
-        };
-        let data = common.data.clone().or_else(|| settings.data.clone()).unwrap_or(guess);
-        Ok(Self { settings, config, data })
+        Self::find(common, Path::new(SYSTEM_CONFIG), rustix::process::geteuid().is_root())
     }
 
-    /// The data directory, made when it is not there.
+    /// The same; with a file that is wrong, the last one counts that an agent ran with, and `problem` says so.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the configuration is wrong and there is no last good one.
+    pub fn or_last_good(common: &Common) -> Result<Self, TomlError> {
+        let context = match Self::new(common) {
+            Ok(context) => context,
+            Err(error) => {
+                let last_good = Self::last_good(common, error.path(), &error.to_string());
+                return last_good.ok_or(error);
+            }
+        };
+        // It may be read well and still let no agent begin.
+        let last_good = match (context.check(), &context.config) {
+            (Err(why), Some(file)) => Self::last_good(common, file, &format!("{}: {why}", file.display())),
+            _ => None,
+        };
+        Ok(last_good.filter(|last_good| last_good.check().is_ok()).unwrap_or(context))
+    }
+
+    /// What an agent ran with before `file` went wrong in the way that `why` says.
+    fn last_good(common: &Common, file: &Path, why: &str) -> Option<Self> {
+        let (directory, settings) = last_good::find(common.data.as_deref(), file)?;
+        let problem = format!(
+            "the configuration is not in force: {why}; the last good one is, from {}",
+            directory.display()
+        );
+        let data = common.data.clone().or_else(|| settings.data.clone()).unwrap_or(directory);
+        Some(Self { settings, config: Some(file.to_owned()), data, text: None, problem: Some(problem) })
+    }
+
+    /// What is known of a service whose configuration can't be read: where its agent listens for programs, if it does.
+    pub(crate) fn of_service(common: &Common) -> Option<Self> {
+        let mut settings = Settings::default();
+        settings.socket.path = Some(SYSTEM_SOCKET.into());
+        let data = common.data.clone().unwrap_or_else(|| SYSTEM_DATA.into());
+        let is_there = Path::new(SYSTEM_SOCKET).exists();
+        is_there.then_some(Self { settings, config: None, data, text: None, problem: None })
+    }
+
+    fn find(common: &Common, system: &Path, is_root: bool) -> Result<Self, TomlError> {
+        let local = Path::new(DATA_DEFAULT);
+        let of = |settings: Box<Settings>, text, file: &Path| {
+            let data = common.data.clone().or_else(|| settings.data.clone());
+            let data = data.unwrap_or_else(|| local.to_owned());
+            Self { settings: *settings, config: Some(file.to_owned()), data, text: Some(text), problem: None }
+        };
+        if let Some(file) = &common.config {
+            let text = toml_file::text(file)?;
+            let settings = Box::new(toml_file::parse(&text, file)?);
+            return Ok(of(settings, text, file));
+        }
+        let own = common.data.as_deref().unwrap_or(local);
+        let own_file = own.join(FILE_NAME);
+        let is_system_first = common.data.is_none() && (is_root || !own.is_dir());
+        let mut is_private = false;
+        if !is_system_first {
+            match look(&own_file)? {
+                Found::Read(settings, text) => return Ok(of(settings, text, &own_file)),
+                Found::Private => is_private = true,
+                Found::Absent => {}
+            }
+        }
+        // Of a data directory that was named it is the configuration when it says so itself.
+        match look(system)? {
+            Found::Read(settings, text)
+                if is_system_first || (common.data.is_some() && settings.data == common.data) =>
+            {
+                return Ok(of(settings, text, system));
+            }
+            Found::Private => is_private |= is_system_first,
+            Found::Read(..) | Found::Absent => {}
+        }
+        if is_system_first
+            && !is_private
+            && let Found::Read(settings, text) = look(&own_file)?
+        {
+            return Ok(of(settings, text, &own_file));
+        }
+        let mut settings = Settings::default();
+        if is_private {
+            settings.socket.path = Some(SYSTEM_SOCKET.into());
+        }
+        let data = match (&common.data, is_private) {
+            (Some(data), _) => data.clone(),
+            (None, true) => SYSTEM_DATA.into(),
+            (None, false) => local.to_owned(),
+        };
+        Ok(Self { settings, config: None, data, text: None, problem: None })
+    }
+
+    /// The data directory, which must be there.
+    ///
+    /// # Errors
+    /// When it is not, or the system refuses.
     pub fn directory(&self) -> Result<Directory, DirectoryError> {
-        Directory::open_or_create(&self.data)
+        Directory::open(&self.data)
     }
 
     /// Where the running agent listens for local programs.
@@ -58,9 +172,18 @@ impl Context {
     pub fn socket(&self) -> PathBuf {
         self.settings.socket.path.clone().unwrap_or_else(|| Path::new(&self.data).join("agent.sock"))
     }
-}
 
-impl Context {
+    /// Looks whether an agent can begin with this: what is wrong is the configuration's fault.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if let Some(server) = &self.settings.server {
+            server.parse::<ServerAddress>().map_err(|error| error.to_string())?;
+        }
+        self.check_socket().map_err(|problem| problem.to_string())
+    }
+
     /// Looks whether the paths that are named can be used by this user. Changes nothing.
     ///
     /// # Errors
@@ -75,6 +198,15 @@ impl Context {
             problems.extend(check_readable("applications", &self.settings.applications).err());
         }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// Everything that is wrong with it, for one who asks.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check_all(&self) -> Result<(), String> {
+        self.check_paths().map_err(|problems| paths::line(&problems))?;
+        self.check()
     }
 
     /// The same for the socket of local programs alone.
@@ -99,4 +231,46 @@ fn is_absent(error: &io::Error) -> bool {
 pub fn wall_time() -> WallTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATA: &str = "/var/lib/muster-agent";
+
+    /// With `/etc/muster/muster-agent.toml` of this text.
+    fn find(common: &Common, system: Option<&str>, is_root: bool) -> Context {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("muster-agent.toml");
+        if let Some(text) = system {
+            std::fs::write(&file, text).unwrap();
+        }
+        Context::find(common, &file, is_root).unwrap()
+    }
+
+    #[test]
+    fn the_services_configuration_counts_where_nothing_else_is_named() {
+        let text = format!("data = \"{DATA}\"\n[socket]\npath = \"/run/x.sock\"\n");
+        for is_root in [true, false] {
+            let found = find(&Common::default(), Some(&text), is_root);
+            assert_eq!((found.data, found.settings.socket.path), (DATA.into(), Some("/run/x.sock".into())));
+            let found = find(&Common::default(), None, is_root);
+            assert_eq!((found.data, found.config), (DATA_DEFAULT.into(), None));
+        }
+        let data = |data: &str| Common { data: Some(data.into()), config: None };
+        let found = find(&data(DATA), Some(&text), true);
+        assert_eq!(found.settings.socket.path, Some("/run/x.sock".into()), "its own data directory");
+        let found = find(&data("/srv/another"), Some(&text), true);
+        assert_eq!((found.settings.socket.path, found.config), (None, None), "another one");
+    }
+
+    #[test]
+    fn a_named_directorys_own_file_is_first() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(FILE_NAME), "log_level = \"debug\"\n").unwrap();
+        let common = Common { data: Some(directory.path().to_owned()), config: None };
+        let found = find(&common, Some(&format!("data = {:?}\n", directory.path())), true);
+        assert_eq!(found.config, Some(directory.path().join(FILE_NAME)));
+    }
 }

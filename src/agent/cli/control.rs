@@ -23,7 +23,7 @@ pub(super) const SYNC_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Has the agent sync now.
 pub(super) fn sync(common: &Common) -> Result<(), CommandError> {
-    let context = Context::new(common)?;
+    let context = Context::or_last_good(common)?;
     LocalClient::connect(&context.socket(), SYNC_TIMEOUT)?.sync()?;
     println!("in sync");
     Ok(())
@@ -31,7 +31,7 @@ pub(super) fn sync(common: &Common) -> Result<(), CommandError> {
 
 /// Tells the agent that the device goes to sleep or has woken up.
 pub(super) fn notice(arguments: &Notice) -> Result<(), CommandError> {
-    let context = Context::new(&arguments.common)?;
+    let context = Context::or_last_good(&arguments.common)?;
     let mut client = LocalClient::connect(&context.socket(), ANSWER_TIMEOUT)?;
     match arguments.what {
         NoticeWhat::Suspend => client.suspend()?,
@@ -42,12 +42,12 @@ pub(super) fn notice(arguments: &Notice) -> Result<(), CommandError> {
 
 /// Shows how the agent is doing. When none runs: what the disk knows, and code 1.
 pub(super) fn status(arguments: &StatusArguments) -> Result<(), CommandError> {
-    let context = Context::new(&arguments.common)?;
+    let context = Context::or_last_good(&arguments.common)?;
     let asked =
         LocalClient::connect(&context.socket(), ANSWER_TIMEOUT).and_then(|mut client| client.status());
     let (status, not_running) = match asked {
         Ok(status) => (status, None),
-        Err(error @ LocalError::NotRunning(_)) => (offline(&context)?, Some(error)),
+        Err(error @ (LocalError::NotRunning(_) | LocalError::Ended)) => (offline(&context)?, Some(error)),
         Err(error) => return Err(error.into()),
     };
     if arguments.json {
@@ -63,6 +63,7 @@ fn offline(context: &Context) -> Result<Status, CommandError> {
     let mut status = Status {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         state: if identity.is_some() { "stopped" } else { "not_enrolled" }.to_owned(),
+        problems: context.problem.iter().cloned().collect(),
         ..Status::default()
     };
     if let Some(identity) = identity {

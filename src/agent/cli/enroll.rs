@@ -5,10 +5,12 @@ use super::context::{Context, wall_time};
 use super::{CommandError, token};
 use crate::agent::address::ServerAddress;
 use crate::agent::collect::host;
+use crate::agent::directory::Directory;
 use crate::agent::enroll::enroll;
 use crate::agent::identity::{Identity, IdentityError};
 use crate::agent::moving::{commit, settle, stage};
 use crate::wire::limits::NAME_BYTES_MAX;
+use crate::wire::token::JoinToken;
 
 /// Enrols the device and stores who it is now.
 pub(super) fn command(arguments: &Enroll) -> Result<(), CommandError> {
@@ -19,9 +21,26 @@ pub(super) fn command(arguments: &Enroll) -> Result<(), CommandError> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX {
         return Err(CommandError::usage(format!("--name must have 1 to {NAME_BYTES_MAX} bytes")));
     }
-    let directory = context.directory()?;
-    let _lock = directory.lock("an enrolment")?;
-    settle(&directory)?;
+    let is_new = !context.data.exists();
+    let directory = Directory::open_or_create(&context.data)?;
+    enrol(arguments, &context, &directory, &server, &token, &name).inspect_err(|_| {
+        if is_new {
+            // As if nothing had been tried: a directory with something in it looks like that of a device.
+            directory.remove_empty();
+        }
+    })
+}
+
+fn enrol(
+    arguments: &Enroll,
+    context: &Context,
+    directory: &Directory,
+    server: &ServerAddress,
+    token: &JoinToken,
+    name: &str,
+) -> Result<(), CommandError> {
+    let _lock = directory.lock_patiently("an enrolment")?;
+    settle(directory)?;
     match Identity::read(directory.path()) {
         Ok(None) => {}
         Ok(Some(known)) if !arguments.force => {
@@ -34,9 +53,9 @@ pub(super) fn command(arguments: &Enroll) -> Result<(), CommandError> {
         Ok(Some(_)) | Err(IdentityError::Damaged { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    let identity = enroll(&server, &token, &name, context.settings.key_type, wall_time())?;
-    stage(&directory, &identity)?;
-    commit(&directory, &identity)?;
+    let identity = enroll(server, token, name, context.settings.key_type, wall_time())?;
+    stage(directory, &identity)?;
+    commit(directory, &identity)?;
     println!("enrolled as '{}' ({}) at {}", identity.name, identity.device, identity.server);
     if identity.name != name {
         println!("the name '{name}' was taken");

@@ -70,6 +70,13 @@ macro_rules! refused {
 
 refused!(DirectoryError, EnrollError, IdentityError, LocalError);
 
+/// No core dumps, which would hold the device's key: neither in a file nor for a program of core(5). It concerns this
+/// process alone; what it starts may dump (prctl(2)).
+fn forbid_core_dumps() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
 /// Runs the agent's command line. The first argument is the program's name.
 #[must_use]
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -77,6 +84,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     if arguments.get(1).is_some_and(|command| command == supervisor::COMMAND) {
         return supervisor::main(&arguments[2..]);
     }
+    forbid_core_dumps();
     // Before anything that takes time: until then they end the process, whatever they ask for.
     let signals = arguments.get(1).is_some_and(|command| command == "run").then(Signals::catch);
     let arguments = match Arguments::try_parse_from(arguments) {

@@ -25,7 +25,7 @@ const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(30 + SYNC_TIMEOUT.as_sec
 
 /// Enrols at the new server, looks whether it answers, and only then makes the device its own.
 pub(super) fn command(arguments: &Move) -> Result<(), CommandError> {
-    let context = Context::new(&arguments.common)?;
+    let context = Context::or_last_good(&arguments.common)?;
     let server: ServerAddress = arguments.server.parse().map_err(CommandError::usage)?;
     let token = token::find(&arguments.token)?;
     if arguments.name.as_ref().is_some_and(|name| name.is_empty() || name.len() > NAME_BYTES_MAX) {
@@ -118,7 +118,7 @@ fn not_enrolled(error: &EnrollError) -> String {
 
 /// The directory is ours when the agent has ended; otherwise it may still take over, and nobody else may.
 fn holder_without_agent(directory: &Directory, error: &LocalError) -> Result<Holder, CommandError> {
-    directory.lock(HOLDER).map(Holder::Here).map_err(|_| {
+    directory.lock_patiently(HOLDER).map(Holder::Here).map_err(|_| {
         CommandError::refused(format!(
             "{error}; the agent runs and may still take over: 'muster-agent status' says which server the device belongs to"
         ))

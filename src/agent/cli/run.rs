@@ -14,7 +14,7 @@ pub(super) fn command(arguments: &Run, signals: Option<io::Result<Signals>>) -> 
     let signals = signals
         .unwrap_or_else(Signals::catch)
         .map_err(|error| CommandError::refused(format!("can't handle signals: {error}")))?;
-    let context = Context::new(&arguments.common)?;
+    let context = Context::or_last_good(&arguments.common)?;
     logging::start(context.settings.log_level.into())
         .map_err(|error| CommandError::refused(format!("can't start logging: {error}")))?;
     Agent::new(context, signals).and_then(Agent::run).map_err(CommandError::refused)

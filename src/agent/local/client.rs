@@ -17,6 +17,12 @@ pub enum LocalError {
     /// None listens.
     #[error("no agent runs here ({} does not answer): start it with 'muster-agent run', or name its data directory with --data", .0.display())]
     NotRunning(PathBuf),
+    /// It ended before it answered.
+    #[error("the agent ended before it answered")]
+    Ended,
+    /// This user may not speak to it.
+    #[error("{} is not for this user: run the command as root, or let others use the agent's socket ([socket] path and mode in muster-agent.toml)", .0.display())]
+    NotAllowed(PathBuf),
     /// The system refused.
     #[error("{}: {source}", path.display())]
     Io {
@@ -54,6 +60,7 @@ impl LocalClient {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 LocalError::NotRunning(path.to_owned())
             }
+            io::ErrorKind::PermissionDenied => LocalError::NotAllowed(path.to_owned()),
             _ => LocalError::Io { path: path.to_owned(), source },
         };
         let stream = UnixStream::connect(path).map_err(wrap)?;
@@ -67,14 +74,17 @@ impl LocalClient {
     /// # Errors
     /// When the agent refuses, goes, or does not answer in time.
     pub fn ask(&mut self, request: &serde_json::Value) -> Result<serde_json::Value, LocalError> {
-        let wrap = |source: io::Error| LocalError::Io { path: self.path.clone(), source };
+        let wrap = |source: io::Error| match source.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => LocalError::Ended,
+            _ => LocalError::Io { path: self.path.clone(), source },
+        };
         let mut line = request.to_string();
         line.push('\n');
         self.stream.get_mut().write_all(line.as_bytes()).map_err(wrap)?;
         let mut answer = Vec::new();
         (&mut self.stream).take(ANSWER_BYTES_MAX).read_until(b'\n', &mut answer).map_err(wrap)?;
         if answer.last() != Some(&b'\n') {
-            return Err(LocalError::Answer("the agent ended before it answered".to_owned()));
+            return Err(LocalError::Ended);
         }
         let answer: serde_json::Value =
             serde_json::from_slice(&answer).map_err(|error| LocalError::Answer(error.to_string()))?;

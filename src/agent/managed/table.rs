@@ -391,7 +391,12 @@ impl Managed {
     }
 
     fn event(&mut self, application: &str, severity: Severity, kind: &str, message: String, now: WallTime) {
-        log::info!("{application}: {message}");
+        let level = match severity {
+            Severity::Info => log::Level::Info,
+            Severity::Warning => log::Level::Warn,
+            Severity::Error | Severity::Critical => log::Level::Error,
+        };
+        log::log!(level, "{application}: {message}");
         let revision = self.entries.get(application).map_or(0, |entry| entry.order.revision);
         self.events.push(Event {
             severity,

@@ -6,6 +6,8 @@
 
 use super::{Agent, Now, RunError, refusal};
 use crate::agent::local::server::ClientKey;
+use crate::agent::shutdown::QUESTION_TIMEOUT;
+use crate::service_manager;
 use crate::wire::datagram::{DATAGRAM_BYTES, NoticeKind};
 use crate::wire::message::ToServer;
 use crate::wire::time::Moment;
@@ -13,9 +15,12 @@ use crate::wire::time::Moment;
 /// How long the delivery of events may take, in milliseconds.
 const DELIVERY_MILLISECONDS: u64 = 1_200;
 
-/// How long the service manager may take to say what is coming, and the resolver to say where the server is when that is not known yet,
-/// in milliseconds.
-const QUESTIONS_MILLISECONDS: u64 = 500;
+/// How long the service manager may take to say what is coming, in milliseconds: all that the last word leaves of two
+/// seconds. It is busiest when a shutdown begins.
+const KIND_MILLISECONDS: u64 = 1_700;
+
+/// How long the resolver may take to say where the server is when that is not known yet, in milliseconds.
+const RESOLVER_MILLISECONDS: u64 = 500;
 
 /// When the copies of the datagram leave, after the first, in milliseconds.
 const COPIES_MILLISECONDS: [u64; 3] = [0, 70, 150];
@@ -26,8 +31,10 @@ const SLEPT_SECONDS: u64 = 20;
 /// How long the device may be about to sleep before the agent goes on, in seconds: it does not sleep after all.
 const AWAKE_SECONDS: u64 = 60;
 
-const _: () = assert!(QUESTIONS_MILLISECONDS <= DELIVERY_MILLISECONDS);
-const _: () = assert!(DELIVERY_MILLISECONDS + COPIES_MILLISECONDS[2] < 2_000);
+const _: () = assert!(RESOLVER_MILLISECONDS <= DELIVERY_MILLISECONDS);
+const _: () = assert!(DELIVERY_MILLISECONDS <= KIND_MILLISECONDS);
+const _: () = assert!(QUESTION_TIMEOUT.as_millis() < KIND_MILLISECONDS as u128);
+const _: () = assert!(KIND_MILLISECONDS + COPIES_MILLISECONDS[2] < 2_000);
 const _: () = assert!(COPIES_MILLISECONDS[2] <= 200);
 
 /// What follows the last word.
@@ -72,6 +79,7 @@ impl Agent {
         if self.farewell.as_ref().is_some_and(|farewell| farewell.then == Then::End) {
             return true;
         }
+        service_manager::stopping();
         if let Some(sleep) = self.farewell.take() {
             self.answer_sleepers(&sleep.sleepers, &refusal(&"the agent is ending"));
             if sleep.copies.is_some() {
@@ -79,11 +87,14 @@ impl Agent {
                 self.machine.disconnected(now, "the device goes to sleep");
             }
         }
-        let asked = self.helpers.ask_why(&self.settings.collect.root);
-        if let Err(error) = &asked {
-            log::debug!("no thread to ask whether the system shuts down: {error}");
-        }
-        self.begin_farewell(now, Then::End, asked.err().map(|_| NoticeKind::AgentStopped));
+        let kind = self.shutdown_watch.announced().or_else(|| {
+            let asked = self.helpers.ask_why(&self.settings.collect.root);
+            asked.err().map(|error| {
+                log::warn!("no thread to ask whether the system shuts down: {error}");
+                NoticeKind::AgentStopped
+            })
+        });
+        self.begin_farewell(now, Then::End, kind);
         false
     }
 
@@ -127,16 +138,28 @@ impl Agent {
         }
     }
 
+    /// systemd may have announced what it begins.
+    pub(super) fn hear_of_shutdown(&mut self) {
+        self.shutdown_watch.ready(self.poll.registry());
+        if let Some(kind) = self.shutdown_watch.announced() {
+            self.heard_why(kind);
+        }
+    }
+
     /// When the farewell goes on by itself.
-    pub(super) fn farewell_timeout(&self) -> Option<Moment> {
+    pub(super) fn farewell_timeout(&self, now: &Now) -> Option<Moment> {
         let farewell = self.farewell.as_ref()?;
         Some(match &farewell.copies {
             Some(copies) => {
                 let next = COPIES_MILLISECONDS.get(copies.sent).copied().unwrap_or_default();
                 copies.since.plus_milliseconds(next)
             }
-            None if self.machine.has_delivered() => farewell.since.plus_milliseconds(QUESTIONS_MILLISECONDS),
-            None => farewell.since.plus_milliseconds(DELIVERY_MILLISECONDS),
+            None => {
+                let waited = now.moment.microseconds_since(farewell.since) / 1_000;
+                let next = [RESOLVER_MILLISECONDS, DELIVERY_MILLISECONDS, KIND_MILLISECONDS];
+                let next = next.into_iter().find(|next| *next > waited).unwrap_or(waited);
+                farewell.since.plus_milliseconds(next)
+            }
         })
     }
 
@@ -158,9 +181,9 @@ impl Agent {
         if farewell.copies.is_none() {
             let waited = now.moment.microseconds_since(farewell.since) / 1_000;
             let has_delivered = self.machine.has_delivered() || waited >= DELIVERY_MILLISECONDS;
-            let has_address = self.connection.last_address().is_some() || waited >= QUESTIONS_MILLISECONDS;
+            let has_address = self.connection.last_address().is_some() || waited >= RESOLVER_MILLISECONDS;
             let kind = match farewell.kind {
-                None if waited >= QUESTIONS_MILLISECONDS => Some(NoticeKind::AgentStopped),
+                None if waited >= KIND_MILLISECONDS => Some(NoticeKind::AgentStopped),
                 kind => kind,
             };
             let Some(kind) = kind.filter(|_| has_delivered && has_address) else { return Ok(false) };

@@ -6,6 +6,7 @@
 
 mod collecting;
 mod connection;
+mod error;
 mod farewell;
 mod helper;
 mod managed;
@@ -21,39 +22,39 @@ mod tasks;
 mod wakes;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use mio::{Events, Poll, Token, Waker};
 
 use self::connection::Connection;
+pub use self::error::RunError;
 use self::farewell::{Asleep, Farewell};
 use self::helper::{Helpers, Outcome};
 use self::moving::Move;
 use self::sections::Sections;
 use self::signals::Signals;
-use super::address::{AddressError, ServerAddress};
+use super::address::ServerAddress;
 use super::cli::context::Context;
 use super::collect::host;
 use super::datagram::Datagrams;
-use super::directory::{Directory, DirectoryError, Lock, STATE_SLOT};
-use super::identity::{Identity, IdentityError};
+use super::directory::{Directory, Lock, RUNNING_AGENT, STATE_SLOT};
+use super::identity::Identity;
 use super::local::peer::Allowances;
 use super::local::server::{ClientKey, Clients};
 use super::managed::Managed;
 use super::managed::own::OwnSettings;
 use super::moving::settle;
 use super::settings::Settings;
+use super::shutdown::bus::ShutdownWatch;
 use super::slots::{SlotError, Slots};
-use super::spool::{Spool, SpoolError};
+use super::spool::Spool;
 use super::talk::tls_of;
 use super::task::files::uptime_milliseconds;
 use super::task::kept::Runs;
 use super::watch::Watch;
 use crate::machine::agent::{Action, AgentMachine, AgentStart, AgentState, SpoolState, SyncResult};
 use crate::machine::lateness::Lateness;
-use crate::paths::PathProblem;
-use crate::reactor::channel::ChannelError;
 use crate::reactor::clock::Clock;
 use crate::wire::datagram::boot_of;
 use crate::wire::digest::Digest;
@@ -66,6 +67,7 @@ const LINK: Token = Token(1);
 const SIGNALS: Token = Token(2);
 const WATCH: Token = Token(3);
 const WAKES: Token = Token(4);
+const BUS: Token = Token(5);
 /// The first of the lines to supervisors of runs; further ones follow.
 const RUNS: usize = 8;
 const LOCAL: usize = 24;
@@ -78,54 +80,6 @@ const GRACE_SECONDS_MAX: u64 = 60;
 
 /// Most readiness events of one poll: a link, a few files, some local programs.
 const POLL_EVENTS_MAX: usize = 64;
-
-/// Why the agent does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The data directory can't be used.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// The identity can't be read.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// There is none.
-    #[error("this device has not enrolled (no identity in {}): muster-agent enroll --server HOST --token-file FILE", .0.display())]
-    NotEnrolled(PathBuf),
-    /// The address that is set is none.
-    #[error(transparent)]
-    Address(#[from] AddressError),
-    /// Key or certificate can't be used.
-    #[error(
-        "the device's key or certificate can't be used: {0}: enrol again with 'muster-agent enroll --force'"
-    )]
-    Tls(ChannelError),
-    /// The spool can't be used, or failed.
-    #[error(transparent)]
-    Spool(#[from] SpoolError),
-    /// The state can't be read.
-    #[error("the agent's state: {0}")]
-    State(#[from] SlotError),
-    /// The path of the socket for local programs can't be used.
-    #[error(transparent)]
-    Path(#[from] PathProblem),
-    /// A thread that does the slow work has panicked: what it was asked for would be waited for without end.
-    #[error("the helper '{0}' has panicked; the log says where")]
-    Helper(&'static str),
-    /// The socket for local programs can't be opened.
-    #[error("the socket {}: {source} (set another with [socket] path)", path.display())]
-    Socket {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The runs of tasks can't be read.
-    #[error("the runs of tasks in 'runs' of the data directory can't be read: {0}")]
-    Runs(io::Error),
-    /// The system refused something that every agent needs.
-    #[error("the system refuses: {0}")]
-    System(#[from] io::Error),
-}
 
 /// How far a sync is that a local program waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,6 +128,7 @@ pub struct Agent {
     runs_digest: Digest,
     runs: Runs,
     datagrams: Datagrams,
+    shutdown_watch: ShutdownWatch,
     farewell: Option<Farewell>,
     asleep: Option<Asleep>,
     /// To another server, as soon as the old one can be left.
@@ -195,7 +150,7 @@ impl Agent {
         let settings = context.settings.clone();
         let directory = context.directory()?;
         context.check_socket()?;
-        let lock = directory.lock("a running agent")?;
+        let lock = directory.lock_patiently(RUNNING_AGENT)?;
         settle(&directory)?;
         let mut identity = Identity::read(directory.path())?
             .ok_or_else(|| RunError::NotEnrolled(directory.path().to_owned()))?;
@@ -220,6 +175,8 @@ impl Agent {
         let runs = Runs::open(directory.path(), &now, host::boot_id(Path::new("/")), uptime_milliseconds());
         let runs = runs.map_err(RunError::Runs)?;
         let poll = Poll::new()?;
+        let mut shutdown_watch = ShutdownWatch::new(&settings.collect.root, BUS);
+        shutdown_watch.connect(poll.registry());
         let path = context.socket();
         let clients = Clients::listen(&path, settings.socket.mode, poll.registry(), LOCAL)
             .map_err(|source| RunError::Socket { path, source })?;
@@ -253,6 +210,7 @@ impl Agent {
             runs_digest: Digest::EMPTY,
             runs,
             datagrams,
+            shutdown_watch,
             farewell: None,
             asleep: None,
             moving: None,
@@ -274,6 +232,7 @@ impl Agent {
             self.connection.server(),
             self.directory.path().display()
         );
+        self.begin_configured();
         self.start_watching();
         self.hand_runs_in();
         self.sections.is_wanted = true;
@@ -317,9 +276,13 @@ impl Agent {
             match event.token() {
                 WAKER | LINK | WAKES => {}
                 SIGNALS => asked = self.signals.read(),
+                BUS => self.hear_of_shutdown(),
                 WATCH => {
                     let noticed = self.watch.as_mut().map(Watch::read).unwrap_or_default();
                     self.sections.noticed(noticed.any(), now.moment);
+                    if noticed.directories {
+                        self.start_watching();
+                    }
                 }
                 Token(token @ RUNS..LOCAL) => self.hear_run(&now, token - RUNS),
                 token => {
@@ -347,6 +310,8 @@ impl Agent {
         }
         self.wake_up_when_due(&now, false);
         if asked.end && self.begin_end(&now) {
+            // Local programs hear what has become of their events.
+            self.clients.iter_mut().for_each(Clients::send);
             return Ok(true);
         }
         if self.may_act() {
@@ -384,7 +349,7 @@ impl Agent {
             self.connection.next_timeout(),
             self.sections.next_timeout(),
             self.move_timeout(),
-            self.farewell_timeout(),
+            self.farewell_timeout(now),
             self.sleep_timeout(now),
             self.datagrams.next_timeout(),
             self.runs.next_timeout().filter(|_| self.farewell.is_none()),

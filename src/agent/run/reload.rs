@@ -1,24 +1,77 @@
 //! The configuration, read again while the agent runs.
 
 use super::{Agent, WATCH};
+use crate::agent::address::AddressError;
+use crate::agent::application::check::AGENT_NAME;
+use crate::agent::last_good;
 use crate::agent::settings::Settings;
+use crate::agent::toml_file;
 use crate::agent::watch::Watch;
+use crate::service_manager;
+use crate::wire::bounded::clip;
+use crate::wire::event::{Event, Severity};
+use crate::wire::limits::TEXT_BYTES_MAX;
 
 impl Agent {
+    /// The agent has begun to run: says so, and what is wrong with its configuration.
+    pub(super) fn begin_configured(&mut self) {
+        service_manager::ready();
+        match self.context.problem.clone() {
+            Some(problem) => self.tell_of_configuration(problem),
+            None => self.keep_configuration(),
+        }
+    }
+
     pub(super) fn reload(&mut self) {
+        service_manager::reloading();
+        if let Err(why) = self.read_again() {
+            self.tell_of_configuration(format!("the configuration stays as it was: {why}"));
+        }
+        service_manager::ready();
+    }
+
+    /// In the log, in the status, as an event, and to the service manager: it is noticed far from the device too.
+    fn tell_of_configuration(&mut self, problem: String) {
+        log::error!("{problem}");
+        service_manager::status(&problem);
+        let event = Event {
+            severity: Severity::Error,
+            application: AGENT_NAME.to_owned(),
+            kind: "configuration_refused".to_owned(),
+            message: clip(&problem, TEXT_BYTES_MAX).to_owned(),
+            occurred_at: self.clock.now().wall,
+            fields: Vec::new(),
+        };
+        let appended = event.to_bytes().map_err(|error| error.to_string()).and_then(|body| {
+            self.spool.append(event.severity, &body, event.occurred_at).map_err(|error| error.to_string())
+        });
+        match appended {
+            Ok(_) => self.is_spool_dirty = true,
+            Err(error) => log::error!("the server is not told: {error}"),
+        }
+        self.context.problem = Some(problem);
+    }
+
+    /// A file that goes wrong later does not count then.
+    fn keep_configuration(&mut self) {
+        if let (Some(file), Some(text)) = (&self.context.config, self.context.text.take())
+            && let Err(error) = last_good::keep(self.directory.path(), file, &text)
+        {
+            log::warn!("the configuration can't be kept for the time when its file goes wrong: {error}");
+        }
+    }
+
+    fn read_again(&mut self) -> Result<(), String> {
         let Some(file) = &self.context.config else {
             self.datagrams.set_port(self.settings.wake.port);
-            return log::info!("there is no configuration file to read again");
+            log::info!("there is no configuration file to read again");
+            return Ok(());
         };
-        let settings = match Settings::read(file) {
-            Ok(settings) => settings,
-            Err(error) => return log::error!("the old configuration stays: {error}"),
-        };
+        let text = toml_file::text(file).map_err(|error| error.to_string())?;
+        let settings: Settings = toml_file::parse(&text, file).map_err(|error| error.to_string())?;
         let server = settings.server.as_ref().unwrap_or(&self.identity.server).parse();
-        match server {
-            Ok(server) => self.connection.set_server(server),
-            Err(error) => return log::error!("the old configuration stays: {error}"),
-        }
+        self.connection.set_server(server.map_err(|error: AddressError| error.to_string())?);
+        self.context.text = Some(text);
         if settings.socket != self.settings.socket {
             log::warn!("[socket] changes when the agent is started again");
         }
@@ -30,9 +83,14 @@ impl Agent {
             log::error!("[spool]: {error}");
         }
         log::info!("the configuration was read again");
+        if self.context.problem.take().is_some() {
+            service_manager::status("the configuration is right again");
+        }
+        self.keep_configuration();
         self.sections.fingerprint = None;
         self.sections.is_wanted = true;
         self.start_watching();
+        Ok(())
     }
 
     pub(super) fn start_watching(&mut self) {

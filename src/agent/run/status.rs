@@ -21,6 +21,7 @@ impl Agent {
             "connecting"
         };
         let mut problems = self.sections.problems.clone();
+        problems.extend(self.context.problem.clone());
         problems.extend(self.spool.damages());
         problems.extend(self.sections.statistics_problem.clone());
         problems.extend(self.datagrams.problem().cloned());

@@ -8,6 +8,7 @@ use muster::logging;
 use muster::server::Server;
 use muster::server::config::{Config, DEFAULT_PORT};
 use muster::server::process::ProcessOptions;
+use muster::service_manager;
 use muster::wire::api::NewToken;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -42,6 +43,7 @@ pub(crate) fn command(run: &Run, signals: Option<std::io::Result<Signals>>) -> R
         env!("CARGO_PKG_VERSION"),
         server.admin_socket().display()
     );
+    service_manager::ready();
     if server.is_first_start() {
         print_how_to_enrol(&config, devices.port());
     }
@@ -54,12 +56,15 @@ pub(crate) fn command(run: &Run, signals: Option<std::io::Result<Signals>>) -> R
     });
     for signal in signals.forever() {
         if signal == SIGHUP {
+            service_manager::reloading();
             reload(run, &mut server);
+            service_manager::ready();
         } else {
             log::info!("{}: draining", signal_hook::low_level::signal_name(signal).unwrap_or("signal"));
             break;
         }
     }
+    service_manager::stopping();
     server.drain().map_err(Failure::refused)?;
     log::info!("stopped");
     Ok(ExitCode::SUCCESS)
@@ -107,7 +112,7 @@ fn reload(run: &Run, server: &mut Server) {
 /// for secrets.
 fn print_how_to_enrol(config: &Config, port: u16) {
     let socket = config.admin_socket();
-    let create = match Address::default().socket == socket {
+    let create = match Address::of_this_machine().socket == socket {
         true => "musterctl token create".to_owned(),
         false => format!("musterctl --server unix:{} token create", socket.display()),
     };

@@ -91,7 +91,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         (None, Ok(text)) if !text.is_empty() => {
             text.parse().map_err(|error| Failure::Usage(format!("{SERVER_VARIABLE}: {error}")))?
         }
-        (None, _) => Address::default(),
+        (None, _) => Address::of_this_machine(),
     };
     let mut client = Client::new(server)?;
     let mut output = Output::new(arguments.json);
