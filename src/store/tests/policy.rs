@@ -184,7 +184,7 @@ fn a_group_moves_with_all_that_is_in_it_and_is_removed_safely() {
     assert_eq!(refused(fleet.store.move_group("/none", "/x", false)), "there is no group '/none'");
     assert!(
         refused(fleet.store.remove_group("/germany/shops", false, false, NOW))
-            .starts_with("/germany/shops has 2 devices and 1 groups below it")
+            .starts_with("/germany/shops has 2 devices and 1 group below it")
     );
     let removed = fleet.store.remove_group("/germany/shops", true, false, NOW).unwrap();
     assert_eq!(removed.devices.len(), 2);
