@@ -189,6 +189,8 @@ impl WallClock {
         let change = |event, by_milliseconds, moved_milliseconds| {
             Some(ClockChange { event, by_milliseconds, moved_milliseconds, now: now.wall, known, ran })
         };
+        // Small corrections before it do not hide a step.
+        let by = if by.abs() > STEP_MILLISECONDS { by } else { moved };
         if by.abs() > STEP_MILLISECONDS {
             let event =
                 if by > 0 { self.step_forward(line, now.moment) } else { self.step_back(line, now.moment) };

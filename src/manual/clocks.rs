@@ -56,6 +56,9 @@
 //! by a clock that was right stays over, whatever the clock says later, and so does one that lived all its
 //! time without a step: that is stored with it, every ten minutes and at each step.
 //!
+//! A database that is put back by hand, and not with `musterd restore`, remembers the time of its copy: a
+//! step while the server was down may be hidden by that.
+//!
 //! # Stamps that a wrong clock left
 //!
 //! They stay as they are: an event shows when the server's clock said that it came. They do no harm:

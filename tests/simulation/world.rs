@@ -89,6 +89,7 @@ pub(crate) struct World {
     pub(crate) full_until: u64,
     /// When the server's wall clock was last set.
     pub(crate) clock_stepped_at: u64,
+    pub(crate) store_restored_at: u64,
     /// How often it was set, or the server started and may have taken it from somebody.
     pub(crate) clock_troubles: u64,
     /// And how often when the server last looked.
@@ -135,6 +136,7 @@ impl World {
             partitioned_until: 0,
             full_until: 0,
             clock_stepped_at: 0,
+            store_restored_at: 0,
             clock_troubles: 0,
             noticed_troubles: 0,
             has_unnoticed: false,

@@ -153,6 +153,18 @@ fn a_clock_that_wanders_ahead_stays_doubted_until_it_is_where_it_should_be() {
     assert!(!machine.ages().may_expire);
 }
 
+#[test]
+fn small_corrections_do_not_hide_a_step() {
+    for step in [60_001, -60_001] {
+        let (mut machine, _) = Machine::start(START, Some(START));
+        for _ in 0..3 {
+            assert_eq!(machine.set(-step / 12), None);
+        }
+        let expected = if step > 0 { ClockEvent::Forward } else { ClockEvent::Back };
+        assert_eq!(event(machine.set(step)), Some(expected));
+    }
+}
+
 /// What happens to a machine.
 #[derive(Clone, Copy, Debug)]
 enum Step {
