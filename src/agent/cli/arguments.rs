@@ -126,7 +126,7 @@ pub struct Common {
     pub config: Option<PathBuf>,
 }
 
-/// Where a join token comes from. Left out altogether: the variable [`TOKEN_VARIABLE`].
+/// Where a join token comes from. Left out altogether: the variable `MUSTER_TOKEN`.
 #[derive(Args, Debug, Clone, Default)]
 pub struct TokenSource {
     /// A file that holds the join token, '-' for standard input [default: the token is in the variable MUSTER_TOKEN]
