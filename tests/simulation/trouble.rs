@@ -106,7 +106,7 @@ impl World {
             let believed_at = self.clock_stepped_at + GRACE_SECONDS * 1_000_000;
             // A store that was put back remembers another time: a step before the next start may be hidden by it.
             let is_hidden =
-                self.store_restored_at > 0 && self.clock_stepped_at < self.server.started.moment.0;
+                self.store_restored_at > 0 && self.clock_stepped_at <= self.server.started.moment.0;
             if self.now < believed_at && !is_hidden {
                 return Err(format!(
                     "the journal was deleted up to {end} for its age, right after the clock stepped"
