@@ -312,6 +312,28 @@ fn a_journal_that_ends_before_what_is_remembered_goes_on_behind_it() {
 }
 
 #[test]
+fn what_breaks_later_before_a_missing_end_is_told_too() {
+    let (disk, known, end) = written(1, 20);
+    drop(open(&disk, options(end + 10_000)).0);
+    let (opened, found) = open(&disk, options(end + 10_000));
+    let before = opened.recovery.damages.clone();
+    assert_eq!(found, known);
+    assert!(covers(&before, end) && !covers(&before, end - 1), "{before:?}");
+    drop(opened);
+    // The last record, in the segment that was set aside.
+    let last = *known.last_key_value().unwrap().0;
+    assert!(disk.flip_byte(0, usize::try_from(last).unwrap() + 50, 1));
+    for _ in 0..2 {
+        let (opened, found) = open(&disk, options(end + 10_000));
+        assert_eq!(found.len(), known.len() - 1);
+        assert!(covers(&opened.recovery.damages, last), "{:?}", opened.recovery.damages);
+        assert!(opened.recovery.is_lost(Position(end)));
+    }
+    let report = verify_reader(&Reader::over(disk).unwrap()).unwrap();
+    assert!(covers(&report.damages, last), "{:?}", report.damages);
+}
+
+#[test]
 fn what_is_remembered_is_no_loss_when_it_is_there() {
     let (disk, known, end) = written(1, 250);
     for remembered in [0, 1, end / 2, end] {

@@ -21,6 +21,7 @@ const REPAIR_PIECE_BYTES: usize = 256 * 1024;
 
 const MISSING: &str = "what was there is missing";
 const UNREADABLE: &str = "nothing in it can be read";
+const SHORT: &str = "records before a missing part are damaged";
 
 /// Why a segment could not be made good at the opening.
 #[derive(Debug, thiserror::Error)]
@@ -225,8 +226,22 @@ impl<S: Storage> Recovery<'_, S> {
         self.storage.note_missing(hole.from, hole.to).map_err(noting)
     }
 
+    /// Tells of records that lay between the last whole one of a segment and where its rest was noted as missing:
+    /// they were whole then. By itself, a segment without a trailer can't be told to be short of them.
+    fn tell_of_short(&mut self) {
+        for (from, _) in self.noted.clone() {
+            let inside = |entry: &&Entry| (entry.file.base..entry.next_base).contains(&from);
+            let Some(end) = self.result.entries.iter().find(inside).map(|entry| entry.end) else { continue };
+            let is_told = |damage: &Damage| damage.from.0 <= end && from <= damage.to.0;
+            if end < from && !self.result.damages.iter().any(is_told) {
+                self.damage(Hole { from: end, to: from }, SHORT);
+            }
+        }
+    }
+
     /// Once all segments are seen: whether they reach as far as is remembered.
     fn finish(&mut self) -> Result<(), RecoveryError> {
+        self.tell_of_short();
         let Known { remembered, .. } = self.known;
         let reach = self.result.entries.last().map_or(0, |entry| entry.next_base);
         let reach = reach.max(self.oldest.unwrap_or(0));
