@@ -16,7 +16,7 @@ fn a_device_enrols_syncs_its_real_packages_and_delivers_events() {
 
     let refused = site.agent(&["run"]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(error_of(&refused).contains("has not enrolled"), "{}", error_of(&refused));
+    assert!(error_of(&refused).contains("there is no data directory"), "{}", error_of(&refused));
 
     let enrolled = site.enroll(&token);
     assert!(enrolled.status.success(), "{}", error_of(&enrolled));

@@ -66,7 +66,7 @@ fn who(
     let identity = Identity::read(directory.path()).map_err(|error| failed(error.to_string()))?;
     let identity = identity.ok_or_else(|| {
         failed(format!(
-            "this device has not enrolled (no identity in {}): muster-agent enroll --server HOST --token TOKEN",
+            "this device has not enrolled (no identity in {}): muster-agent enroll --server HOST --token-file FILE",
             directory.path().display()
         ))
     })?;
