@@ -306,7 +306,7 @@ fn what_changes_on_the_device_reaches_the_server_by_itself() {
     std::fs::write(site.path("agent/muster-agent.toml"), format!("nonsense = 1\n{settings}")).unwrap();
     agent.hang_up();
     eventually("the wrong configuration is refused", || {
-        site.log("agent.log").contains("the old configuration stays")
+        site.log("agent.log").contains("the configuration stays as it was")
     });
     std::fs::write(site.path("agent/muster-agent.toml"), format!("log_level = \"debug\"\n{settings}"))
         .unwrap();

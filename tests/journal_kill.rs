@@ -167,10 +167,12 @@ fn a_full_file_system_refuses_and_goes_on_when_there_is_room() {
     // A segment that does not fit leaves nothing behind.
     let storage = FileStorage::open(&journal_directory).unwrap();
     let before = storage.list().unwrap();
+    let files = || std::fs::read_dir(&journal_directory).unwrap().count();
+    let files_before = files();
     let header = SegmentHeader { epoch: 1, base: 1 << 40, bytes: 512 * 1024 };
     assert_eq!(storage.create(&header, &mut |_| {}).unwrap_err().kind(), std::io::ErrorKind::StorageFull);
     assert_eq!(storage.list().unwrap(), before);
-    assert_eq!(std::fs::read_dir(&journal_directory).unwrap().count(), before.len());
+    assert_eq!(files(), files_before);
     drop(storage);
 
     let (mut opened, _) = open(&journal_directory);
