@@ -66,6 +66,12 @@ impl Process {
         kill_process(Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap(), signal).unwrap();
     }
 
+    fn catches(&self, signal: Signal) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() >> (signal.as_raw() - 1) & 1 == 1
+    }
+
     /// Its exit code, and what it still says.
     fn ended(mut self) -> (Option<i32>, Vec<String>) {
         eventually("the process ends", || self.child.try_wait().unwrap().is_some());
@@ -216,18 +222,19 @@ fn signals_of_the_first_moment_reload_and_end_the_agent() {
     let server = site.server();
     assert!(site.enroll(&site.token()).status.success());
     drop(server);
-    let pipe = ConfigPipe::new(site.path("agent.toml"));
+    fs::write(site.path("agent/muster-agent.toml"), "[wake]\nport = 0\n").unwrap();
+    let lock_file = site.path("agent/agent.lock");
     for ends in [false, true] {
+        // It waits for a command that holds its directory for a moment.
+        fs::write(&lock_file, "an emit").unwrap();
+        let lock = File::open(&lock_file).unwrap();
+        lock.lock().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_muster-agent"));
-        command.arg("run").arg("--data").arg(site.path("agent"));
-        let agent = Process::start(command.arg("--config").arg(&pipe.0));
-        let mut reader = pipe.reader();
+        let agent = Process::start(command.arg("run").arg("--data").arg(site.path("agent")));
+        eventually("signals are caught before that", || agent.catches(Signal::HUP));
         agent.signal(if ends { Signal::TERM } else { Signal::HUP });
-        reader.write_all(b"[wake]\nport = 0\n").unwrap();
-        drop(reader);
+        drop(lock);
         if !ends {
-            agent.wait_for("data in");
-            pipe.reader().write_all(b"[wake]\nport = 0\n").unwrap();
             agent.wait_for("the configuration was read again");
             agent.signal(Signal::TERM);
         }
