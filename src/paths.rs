@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-/// Longest path of a Unix socket, in bytes: `sun_path` of unix(7), 108 bytes on Linux, without the zero byte at
-/// its end.
+/// Longest path of a Unix socket, in bytes: `sun_path` of unix(7), 108 bytes on Linux, without the zero byte
+/// at its end.
 pub const SOCKET_PATH_BYTES_MAX: usize =
     if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
 

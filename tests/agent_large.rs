@@ -1,4 +1,5 @@
-//! What is larger than a link keeps for its peer arrives all the same, in both directions: real server, real agent.
+//! What is larger than a link keeps for its peer arrives all the same, in both directions: real server, real
+//! agent.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
@@ -11,7 +12,8 @@ use agent_support::{Site, error_of, eventually, free_udp_port};
 /// Packages of a large Debian installation.
 const PACKAGES: usize = 12_000;
 
-/// Applications with settings, and the bytes of each one's settings: together more than a link keeps for a device.
+/// Applications with settings, and the bytes of each one's settings: together more than a link keeps for a
+/// device.
 const APPLICATIONS: usize = 45;
 const SETTINGS_BYTES: usize = 31_000;
 

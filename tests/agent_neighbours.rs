@@ -1,4 +1,5 @@
-//! Less privileged neighbours on the device: what other users' files and programs may do to an agent, and what not.
+//! Less privileged neighbours on the device: what other users' files and programs may do to an agent, and
+//! what not.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
@@ -171,7 +172,8 @@ fn other_users_may_emit_through_a_widened_socket_and_nothing_else() {
             format!("'{command}' is for root and the agent's own user; user 12345 may emit events alone");
         assert!(error_of(&refused).contains(&why), "{}", error_of(&refused));
     }
-    // Its connections leave room for the others', and its events have a rate. A program as that user, in this process's place.
+    // Its connections leave room for the others', and its events have a rate. A program as that user, in this
+    // process's place.
     let flood = format!(
         "import socket, json\n\
          conns = [socket.socket(socket.AF_UNIX) for _ in range(40)]\n\

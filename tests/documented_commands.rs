@@ -1,5 +1,6 @@
-//! Every command line of README and handbook, run as it stands on a system of its own: in a new root, with `sudo` and
-//! `systemctl` of the test, the repository's units and configurations, and the programs that were just built.
+//! Every command line of README and handbook, run as it stands on a system of its own: in a new root, with
+//! `sudo` and `systemctl` of the test, the repository's units and configurations, and the programs that were
+//! just built.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl", target_os = "linux"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 

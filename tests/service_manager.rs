@@ -1,5 +1,5 @@
-//! Server and agent as a service manager runs them: told when they are up, started beside programs that emit, with
-//! a configuration that went wrong.
+//! Server and agent as a service manager runs them: told when they are up, started beside programs that emit,
+//! with a configuration that went wrong.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl", target_os = "linux"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 

@@ -49,7 +49,8 @@ fn the_sockets_that_the_configurations_advise_have_a_directory() {
     }
 }
 
-/// What reloading nginx and giving files back to their owners takes: neither all of /run nor the right to write everything.
+/// What reloading nginx and giving files back to their owners takes: neither all of /run nor the right to
+/// write everything.
 #[test]
 fn the_drop_in_for_settings_gives_no_more_than_they_need() {
     let unit = tool("systemd/muster-agent-settings.conf");

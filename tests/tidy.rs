@@ -209,8 +209,8 @@ fn rustls_rule(source: &Source) -> Vec<String> {
         .collect()
 }
 
-/// The agent reads files that less privileged users may have put there: all of them through one opener, which neither
-/// waits for a FIFO nor reads without a limit.
+/// The agent reads files that less privileged users may have put there: all of them through one opener, which
+/// neither waits for a FIFO nor reads without a limit.
 fn opener_rule(source: &Source) -> Vec<String> {
     const OPENER: &str = "src/agent/open.rs";
     if !source.path.starts_with("src/agent/") || source.path == OPENER || source.path.ends_with("tests.rs") {

@@ -1,4 +1,5 @@
-//! Events per second: samples of a counter over the last ten seconds, so that a load that has ended is soon seen to have ended.
+//! Events per second: samples of a counter over the last ten seconds, so that a load that has ended is soon
+//! seen to have ended.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -106,7 +106,8 @@ impl Directory {
     /// The same, and waits for commands that hold it for a moment; a running agent holds it for long.
     ///
     /// # Errors
-    /// When a running agent holds it, another process does not let go of it in ten seconds, or the system refuses.
+    /// When a running agent holds it, another process does not let go of it in ten seconds, or the system
+    /// refuses.
     pub fn lock_patiently(&self, holder: &str) -> Result<Lock, DirectoryError> {
         let deadline = Instant::now() + PASSING_TIMEOUT;
         loop {

@@ -1,5 +1,5 @@
-//! The last configuration that an agent ran with, kept in the data directory: a file that goes wrong must not take the
-//! device from its server.
+//! The last configuration that an agent ran with, kept in the data directory: a file that goes wrong must not
+//! take the device from its server.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -39,8 +39,8 @@ pub fn keep(directory: &Path, of: &Path, text: &str) -> io::Result<()> {
     std::fs::rename(&new, &path)
 }
 
-/// What is kept of `of`, and in which data directory: the one that was named, the one that the wrong file still says,
-/// the service's.
+/// What is kept of `of`, and in which data directory: the one that was named, the one that the wrong file
+/// still says, the service's.
 #[must_use]
 pub fn find(named: Option<&Path>, of: &Path) -> Option<(PathBuf, Settings)> {
     let said = toml_file::text(of).ok().and_then(|text| data_of(&text));
@@ -55,7 +55,8 @@ pub fn find(named: Option<&Path>, of: &Path) -> Option<(PathBuf, Settings)> {
     })
 }
 
-/// The data directory that a file names which may be wrong elsewhere: before its first table, on a line of its own.
+/// The data directory that a file names which may be wrong elsewhere: before its first table, on a line of
+/// its own.
 fn data_of(text: &str) -> Option<PathBuf> {
     let mut lines = text.lines().map(str::trim_start).take_while(|line| !line.starts_with('['));
     lines.find_map(|line| {

@@ -1,7 +1,8 @@
-//! Files that another user may have put there: opened without waiting, regular files alone, read up to a limit.
+//! Files that another user may have put there: opened without waiting, regular files alone, read up to a
+//! limit.
 //!
-//! open(2) of a FIFO waits for a writer, and of some devices it has effects. Both are found out before anything
-//! is opened for reading.
+//! open(2) of a FIFO waits for a writer, and of some devices it has effects. Both are found out before
+//! anything is opened for reading.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -21,8 +22,8 @@ pub fn file(path: &Path) -> io::Result<File> {
     file_at(CWD, path, OFlags::RDONLY)
 }
 
-/// Opens a regular file in a directory that is open already. `flags`: [`OFlags::RDONLY`] or [`OFlags::WRONLY`],
-/// and [`OFlags::NOFOLLOW`] where a link is not followed.
+/// Opens a regular file in a directory that is open already. `flags`: [`OFlags::RDONLY`] or
+/// [`OFlags::WRONLY`], and [`OFlags::NOFOLLOW`] where a link is not followed.
 ///
 /// # Errors
 /// When it is something else, or the system refuses.

@@ -1,5 +1,6 @@
-//! One attempt to reach a server that has several addresses: the next one is tried while the one before has not answered yet
-//! (RFC 8305), so that an address that leads nowhere costs a moment and not the whole attempt.
+//! One attempt to reach a server that has several addresses: the next one is tried while the one before has
+//! not answered yet (RFC 8305), so that an address that leads nowhere costs a moment and not the whole
+//! attempt.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,8 +13,8 @@ use crate::wire::time::Moment;
 /// How long after one address the next one is tried too, in milliseconds (RFC 8305 section 5).
 const STAGGER_MILLISECONDS: u64 = 250;
 
-/// How long one address may take, in seconds, for the connection and again for the handshake. In that time TCP has asked four times
-/// (RFC 6298).
+/// How long one address may take, in seconds, for the connection and again for the handshake. In that time
+/// TCP has asked four times (RFC 6298).
 pub const ADDRESS_SECONDS_MAX: u64 = 10;
 
 /// Addresses that are tried, and those that are left.
@@ -41,15 +42,16 @@ pub enum Standing {
 }
 
 impl Race {
-    /// One to these addresses: first to where the server was reached last, then to the others in their order, both families in turn
-    /// (RFC 8305 section 4).
+    /// One to these addresses: first to where the server was reached last, then to the others in their order,
+    /// both families in turn (RFC 8305 section 4).
     #[must_use]
     pub fn new(addresses: &[SocketAddr], reached: Option<SocketAddr>) -> Self {
         let waiting = order(addresses, reached);
         Self { waiting, under_way: Vec::new(), failures: Vec::new(), next_at: Moment(0) }
     }
 
-    /// Looks how those stand that are tried, and tries the next one when it is time. `connect` begins to connect.
+    /// Looks how those stand that are tried, and tries the next one when it is time. `connect` begins to
+    /// connect.
     pub fn step(
         &mut self,
         now: Moment,

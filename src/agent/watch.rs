@@ -1,8 +1,8 @@
 //! Watching the package databases and the applications' directory, so that a change is noticed at once.
 //!
-//! Linux has inotify(7) for it. Elsewhere nothing is watched, and the timer that looks at the files' states is all there is;
-//! it is there on Linux too, for what inotify can't see (a network file system). Of a directory that is not there yet the
-//! nearest above it is watched.
+//! Linux has inotify(7) for it. Elsewhere nothing is watched, and the timer that looks at the files' states
+//! is all there is; it is there on Linux too, for what inotify can't see (a network file system). Of a
+//! directory that is not there yet the nearest above it is watched.
 
 use std::path::{Path, PathBuf};
 

@@ -29,8 +29,9 @@ impl Default for Address {
 }
 
 impl Address {
-    /// The server that is meant when nothing names one: for root the service's, when it is there, as `musterd` takes
-    /// its configuration for root; for others the one that was started in this directory, and then the service's.
+    /// The server that is meant when nothing names one: for root the service's, when it is there, as
+    /// `musterd` takes its configuration for root; for others the one that was started in this directory, and
+    /// then the service's.
     #[must_use]
     pub fn of_this_machine() -> Self {
         Self::first(rustix::process::geteuid().is_root(), Path::exists)

@@ -78,10 +78,10 @@
 //! | everything ends before a position that the user of the journal remembers ([`Options::remembered`](super::Options::remembered)) | the last files are gone, or this is an older copy | the same; what is there is set aside or sealed, and new positions begin behind what is remembered |
 //! | a full segment is damaged while the journal runs | the medium | found by a reading of all full segments, at 8 MiB/s after the start and once a day; reported and set aside |
 //!
-//! The position where the journal begins is the name of an empty file, `POSITION.oldest`: made with the journal,
-//! renamed before a segment is deleted, to where the next one begins that is not set aside. In a journal without
-//! it, as when there was no room for it, a gap is a loss only behind a segment that retention would have deleted
-//! first, and it is made anew from the first segment that is there.
+//! The position where the journal begins is the name of an empty file, `POSITION.oldest`: made with the
+//! journal, renamed before a segment is deleted, to where the next one begins that is not set aside. In a
+//! journal without it, as when there was no room for it, a gap is a loss only behind a segment that retention
+//! would have deleted first, and it is made anew from the first segment that is there.
 //!
 //! What was set aside is deleted by no rule of age or size, and counts towards no limit of size: `status`
 //! shows how much it is. A second file of the same name that is set aside later leaves the first one as

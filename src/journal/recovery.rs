@@ -226,8 +226,9 @@ impl<S: Storage> Recovery<'_, S> {
         self.storage.note_missing(hole.from, hole.to).map_err(noting)
     }
 
-    /// Tells of records that lay between the last whole one of a segment and where its rest was noted as missing:
-    /// they were whole then. By itself, a segment without a trailer can't be told to be short of them.
+    /// Tells of records that lay between the last whole one of a segment and where its rest was noted as
+    /// missing: they were whole then. By itself, a segment without a trailer can't be told to be short of
+    /// them.
     fn tell_of_short(&mut self) {
         for (from, _) in self.noted.clone() {
             let inside = |entry: &&Entry| (entry.file.base..entry.next_base).contains(&from);

@@ -1,8 +1,9 @@
 //! Whether two devices use one identity, as those do that were made from one copied disk.
 //!
-//! No message says so; the device's own history does. A boot that was followed by another never comes back, nor does an agent epoch that was
-//! given up; a section has one content in each revision; and a link is seldom taken over by another one. What contradicts that once may be a
-//! virtual machine that was set back; again and again it is two.
+//! No message says so; the device's own history does. A boot that was followed by another never comes back,
+//! nor does an agent epoch that was given up; a section has one content in each revision; and a link is
+//! seldom taken over by another one. What contradicts that once may be a virtual machine that was set back;
+//! again and again it is two.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -14,8 +15,8 @@ use crate::wire::time::WallTime;
 /// Contradictions from which on two devices are suspected, in contradictions.
 const SIGNS_MIN: u32 = 2;
 
-/// Links that are taken over within [`TAKEN_OVER_MILLISECONDS`] from which on the same is suspected, in links: an agent stays away for a
-/// minute when that happens to it.
+/// Links that are taken over within [`TAKEN_OVER_MILLISECONDS`] from which on the same is suspected, in
+/// links: an agent stays away for a minute when that happens to it.
 const TAKEN_OVER_MIN: usize = 6;
 
 /// See [`TAKEN_OVER_MIN`]; in milliseconds: an hour.
@@ -30,7 +31,8 @@ const REMEMBERED_MAX: usize = 4;
 /// Addresses that are named of one device, in addresses.
 const ADDRESSES_MAX: usize = 4;
 
-/// Devices that are watched, in devices: those that changed lately. What is beyond is not noticed until others have been forgotten.
+/// Devices that are watched, in devices: those that changed lately. What is beyond is not noticed until
+/// others have been forgotten.
 const DEVICES_MAX: usize = 8_192;
 
 /// What one life of a device has and no other: its boot, and the history in which its revisions count.
@@ -70,7 +72,8 @@ pub struct CloneWatch {
 }
 
 impl CloneWatch {
-    /// The device was `left` before and is `came` now, which is another. `true`: two devices are suspected from now on.
+    /// The device was `left` before and is `came` now, which is another. `true`: two devices are suspected
+    /// from now on.
     pub fn changed(
         &mut self,
         device: DeviceId,
@@ -90,7 +93,8 @@ impl CloneWatch {
         has_returned && seen.sign(now)
     }
 
-    /// The device has another content in a revision that is known. `true`: two devices are suspected from now on.
+    /// The device has another content in a revision that is known. `true`: two devices are suspected from now
+    /// on.
     pub fn contradicted(&mut self, device: DeviceId, peer: Option<IpAddr>, now: WallTime) -> bool {
         let Some(seen) = self.seen(device, now) else { return false };
         seen.hear_from(peer);

@@ -108,7 +108,8 @@ pub struct Orders {
     pub list: Vec<RunId>,
 }
 
-/// How far a device has been told what it is to have: settings by application first, then runs in the order of their release.
+/// How far a device has been told what it is to have: settings by application first, then runs in the order
+/// of their release.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum OrdersAfter {
     /// Settings up to this application.
@@ -172,7 +173,8 @@ pub enum JobOutcome {
     Refused(ErrorReport),
     /// What the device is to be told: all of it, or the rest.
     Orders(Box<Orders>),
-    /// The first of what the device is to be told, at least one thing, without the list. The rest is asked for when this was sent.
+    /// The first of what the device is to be told, at least one thing, without the list. The rest is asked
+    /// for when this was sent.
     SomeOrders(Box<Orders>, OrdersAfter),
     /// What the device said of runs is stored.
     RunsStored(RunsStored),

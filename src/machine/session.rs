@@ -370,8 +370,8 @@ impl Session {
         matches!(&self.state, State::Known { phase: Phase::Syncing(syncing), .. } if syncing.waits_to_be_sent())
     }
 
-    /// The socket has taken all that was said. What does not go out at once is worked out only then, so that a device costs the same
-    /// memory however much it is to be told.
+    /// The socket has taken all that was said. What does not go out at once is worked out only then, so that
+    /// a device costs the same memory however much it is to be told.
     pub fn sent(&mut self, now: &Now, out: &mut Vec<Command<'_>>) {
         if let State::Known { phase: Phase::Syncing(syncing), .. } = &mut self.state {
             syncing.sent(out);

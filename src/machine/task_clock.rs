@@ -1,8 +1,8 @@
 //! The time that tasks go by.
 //!
-//! That is the time by which ages are judged ([`WallClock::ages`](super::wall_clock::WallClock::ages)): a step
-//! of the clock that is not believed yet begins no task before its time and ends none, and those at their time
-//! begin.
+//! That is the time by which ages are judged ([`WallClock::ages`](super::wall_clock::WallClock::ages)): a
+//! step of the clock that is not believed yet begins no task before its time and ends none, and those at
+//! their time begin.
 
 use super::wall_clock::{AgeTime, Doubt, STEP_SECONDS};
 use crate::wire::time::{Moment, WallTime};

@@ -23,9 +23,9 @@ impl TokenLife {
     }
 
     /// Puts right what the clock has made wrong. One whose time was over by `known`, a time that was right,
-    /// stays over, and so does one that lived all its time while the clock only passed, right or not; one that
-    /// was made in what is the future now lives from now on, as long as it was given. Returns whether that
-    /// changed something.
+    /// stays over, and so does one that lived all its time while the clock only passed, right or not; one
+    /// that was made in what is the future now lives from now on, as long as it was given. Returns whether
+    /// that changed something.
     pub fn correct(&mut self, known: WallTime, ran: Stretch, now: WallTime) -> bool {
         let before = *self;
         let has_lived = self.created_at >= ran.since && self.expires_at <= ran.until;

@@ -45,8 +45,10 @@
 //! | `timeout_seconds` | for each of the commands: 30, at most 600 |
 //! | `[statistics] command` or `file` | a JSON object of numbers, or of `{"value": 1.5, "unit": "bytes"}`; `timeout_seconds` (10, at most 60) |
 //!
-//! Commands are run as they stand, without a shell, with the agent's rights, and in the agent's service: `tools/systemd/muster-agent-settings.conf`
-//! shows what its unit must allow for that; [`neighbours`](super::neighbours) says what the unit does not stop. `tools/applications.d/` has nginx as Debian packages it, and an example.
+//! Commands are run as they stand, without a shell, with the agent's rights, and in the agent's service:
+//! `tools/systemd/muster-agent-settings.conf` shows what its unit must allow for that;
+//! [`neighbours`](super::neighbours) says what the unit does not stop. `tools/applications.d/` has nginx as
+//! Debian packages it, and an example.
 //!
 //! In `key_value`, objects within objects are written with dotted keys, and a list as a line for each of its values. Line breaks and control
 //! characters in a value, the end of a line in it, and the separator or blanks in a key are refused: no value can become a line of its own.

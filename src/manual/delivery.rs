@@ -26,9 +26,10 @@
 //! | the highest, other CRC | answers `SpoolEpochConflict` |
 //! | below the highest | stores nothing, acknowledges nothing: the acknowledgement goes out when the highest is reached |
 //!
-//! What an event says is not looked at when it comes: the server stores the bytes that the device's spool held. One that this
-//! version can't read, as of a newer agent, is listed as a warning of kind `unreadable` until a newer server reads it.
-//! Were it refused, the device would bring it again for ever, and everything behind it would wait.
+//! What an event says is not looked at when it comes: the server stores the bytes that the device's spool
+//! held. One that this version can't read, as of a newer agent, is listed as a warning of kind `unreadable`
+//! until a newer server reads it. Were it refused, the device would bring it again for ever, and everything
+//! behind it would wait.
 //!
 //! The last two rows are for devices that were rolled back to an older image. Their numbers begin again where the image was
 //! made, and would be taken for repetitions: new events would be acknowledged and lost. So a repetition has to end in the

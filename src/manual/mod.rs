@@ -8,7 +8,7 @@
 //! | [`applications`] | whoever manages an application: its file on the device, settings, drift, statistics |
 //! | [`density`] | whoever asks where the memory is: a link without its library, tables that grow by a piece |
 //! | [`load`] | whoever sizes a server: `muster-load`, and what its figures mean |
-//! | [`neighbours`] | whoever shares a device with other users: what they can do to the agent, and what its sandbox does not stop |
+//! | [`neighbours`] | a device that is shared with other users: what they can do to the agent, and what its sandbox does not stop |
 //! | [`operations`] | whoever runs a server: configuration, backup, full disks, removed devices |
 //! | [`policies`] | whoever sets applications: policies, locks, own settings, drift |
 //! | [`reach`] | whoever calls devices: wakes, notices, presence, kept connections, firewalls and NAT |

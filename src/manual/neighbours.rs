@@ -1,7 +1,8 @@
 //! The agent among less privileged users: what they can do to it, and what not.
 //!
-//! The agent usually runs as root, and reads and writes files in places that belong to others: an application's pid file,
-//! its statistics, its settings. Whoever owns such a place can put anything there at any moment.
+//! The agent usually runs as root, and reads and writes files in places that belong to others: an
+//! application's pid file, its statistics, its settings. The owner of such a place can put anything there at
+//! any moment.
 //!
 //! | another user | what comes of it |
 //! |---|---|
@@ -25,36 +26,38 @@
 //!
 //! # Settings files
 //!
-//! The new file gets owner, group, access list (acl(5)) and extended attributes of the one before, an SELinux label included; what
-//! can't be carried over is a reason to refuse, and nothing was touched then. What the kernel says of the content (`security.ima`,
-//! `security.evm`) is not copied.
+//! The new file gets owner, group, access list (acl(5)) and extended attributes of the one before, an SELinux
+//! label included; what can't be carried over is a reason to refuse, and nothing was touched then. What the
+//! kernel says of the content (`security.ima`, `security.evm`) is not copied.
 //!
-//! A file that is a mount point (`docker run -v file:file`) can't be replaced. It is written over instead, and the event says
-//! so; a reader may then see half of it, and a crash may leave half of it, which the next start of the agent finds and undoes. With
-//! more than one name it is refused.
+//! A file that is a mount point (`docker run -v file:file`) can't be replaced. It is written over instead,
+//! and the event says so; a reader may then see half of it, and a crash may leave half of it, which the next
+//! start of the agent finds and undoes. With more than one name it is refused.
 //!
-//! What is undone, after a command refused it or the agent was killed, is only undone while the file is what the agent put
-//! there. A file that somebody edited meanwhile is left alone and told as `settings_drift`.
+//! What is undone, after a command refused it or the agent was killed, is only undone while the file is what
+//! the agent put there. A file that somebody edited meanwhile is left alone and told as `settings_drift`.
 //!
 //! # Tasks
 //!
-//! A run's supervisor is a subreaper (prctl(2)): what its program starts stays below it whatever it does. When the run takes too long or is
-//! cancelled, all of that gets SIGTERM and, with the program's end or 5 seconds later, SIGKILL; the result says how many processes could
-//! not be ended. Where the supervisor may make control groups (cgroups(7), version 2, Linux 5.14; under systemd with `Delegate=yes` and without
-//! `ProtectControlGroups=`), a run has one of its own: it ends at once, and also when the supervisor itself was killed. The
-//! shipped unit has none. What a program leaves behind when it ends by itself goes on if it has left the process group, as a daemon does.
+//! A run's supervisor is a subreaper (prctl(2)): what its program starts stays below it whatever it does.
+//! When the run takes too long or is cancelled, all of that gets SIGTERM and, with the program's end or 5
+//! seconds later, SIGKILL; the result says how many processes could not be ended. Where the supervisor may
+//! make control groups (cgroups(7), version 2, Linux 5.14; under systemd with `Delegate=yes` and without
+//! `ProtectControlGroups=`), a run has one of its own: it ends at once, and also when the supervisor itself
+//! was killed. The shipped unit has none. What a program leaves behind when it ends by itself goes on if it
+//! has left the process group, as a daemon does.
 //!
 //! # Keys
 //!
-//! The private key is wiped from memory once TLS has it; the datagrams' keys, which the agent uses as long as it runs, and the join token
-//! when they are dropped. On the disk
-//! they are in the data directory (0700, files 0600): root and the agent's own user can read them, and whoever has them is the device.
+//! The private key is wiped from memory once TLS has it; the datagrams' keys, which the agent uses as long as
+//! it runs, and the join token when they are dropped. On the disk they are in the data directory (0700, files
+//! 0600): root and the agent's own user can read them, and a program that has them is the device.
 //!
 //! # The unit's sandbox
 //!
-//! `tools/systemd/muster-agent.service` bounds what the agent and everything that it starts can write to and ask of the kernel.
-//! `muster-agent-settings.conf` widens it by the directories of the settings and by the capabilities that giving a file its owner back takes. It does not
-//! stop:
+//! `tools/systemd/muster-agent.service` bounds what the agent and everything that it starts can write to and
+//! ask of the kernel. `muster-agent-settings.conf` widens it by the directories of the settings and by the
+//! capabilities that giving a file its owner back takes. It does not stop:
 //!
 //! - **systemd itself.** The agent is root and may speak to PID 1 (systemctl(1) in `apply` is the reason). `systemctl start`, `systemd-run` and a
 //!   unit file in a directory that was made writable run what they say outside of every bound.

@@ -45,9 +45,9 @@
 //! the log names the settings that wait for a restart. A wrong file changes nothing then.
 //!
 //! An agent that is started with a wrong file, or without the one that it had, goes on with the last one that
-//! it ran with, of which it keeps a copy in its data directory: nobody may be near the device. It says so in the log,
-//! in `muster-agent status` and `systemctl status`, and with an event of the kind `configuration_refused`. A
-//! server with a wrong file is not started.
+//! it ran with, of which it keeps a copy in its data directory: nobody may be near the device. It says so in
+//! the log, in `muster-agent status` and `systemctl status`, and with an event of the kind
+//! `configuration_refused`. A server with a wrong file is not started.
 //!
 //! `[server] listen` and `udp` are the two addresses; left alone, UDP has the number of TCP. [`reach`](super::reach) has a table of what a
 //! firewall has to let through.
@@ -56,10 +56,11 @@
 //! fleet needs of the system when all of it comes back at once is in [`storms`](super::storms).
 //!
 //! The units in `tools/systemd` have systemd wait until the daemon says that it is up (`Type=notify`,
-//! sd_notify(3)): a server then answers `musterctl` and devices, an agent takes events. They start a server or
-//! an agent again however often it fails, after two and five seconds; they make `/run/muster` and `/run/muster-agent` for sockets that are to be there. A port below
-//! 1024 needs `AmbientCapabilities=CAP_NET_BIND_SERVICE` (and the same in `CapabilityBoundingSet=`) in a
-//! drop-in; without systemd, `setcap cap_net_bind_service=+ep` on the program.
+//! sd_notify(3)): a server then answers `musterctl` and devices, an agent takes events. They start a server
+//! or an agent again however often it fails, after two and five seconds; they make `/run/muster` and
+//! `/run/muster-agent` for sockets that are to be there. A port below 1024 needs
+//! `AmbientCapabilities=CAP_NET_BIND_SERVICE` (and the same in `CapabilityBoundingSet=`) in a drop-in;
+//! without systemd, `setcap cap_net_bind_service=+ep` on the program.
 //!
 //! # Backup and restore
 //!
@@ -96,9 +97,9 @@
 //!
 //! Stop the old server for good before the restored one starts: devices can't tell them apart.
 //!
-//! Devices that enrolled after the backup was made are not known to the restored server. It has issued their certificates itself, and so tells
-//! them that they are not enrolled any more, names each in its log and raises one event (`not_enrolled_any_more`): enrol them again
-//! with `muster-agent enroll --force`.
+//! Devices that enrolled after the backup was made are not known to the restored server. It has issued their
+//! certificates itself, and so tells them that they are not enrolled any more, names each in its log and
+//! raises one event (`not_enrolled_any_more`): enrol them again with `muster-agent enroll --force`.
 //!
 //! Files of `store/` are never to be copied by hand while a server runs, nor one without the other:
 //! `muster.db` beside the `-wal` of another moment is a database that never was. A start finds that, refuses,
@@ -186,8 +187,8 @@
 //! systemctl daemon-reload
 //! ```
 //!
-//! Runs of tasks go on without the agent; `systemctl kill muster-agent` before it ends them. On the server's machine,
-//! after a last backup if its devices are to be known again one day:
+//! Runs of tasks go on without the agent; `systemctl kill muster-agent` before it ends them. On the server's
+//! machine, after a last backup if its devices are to be known again one day:
 //!
 //! ```sh
 //! systemctl disable --now musterd

@@ -82,8 +82,9 @@
 //!
 //! # Ending one
 //!
-//! What the server does not want any more is not begun. What runs gets SIGTERM, it and everything that it started, in whatever process group and session, and after
-//! 5 seconds SIGKILL; the same happens to what takes too long. A program that wants to leave nothing half done has these 5 seconds.
+//! What the server does not want any more is not begun. What runs gets SIGTERM, it and everything that it
+//! started, in whatever process group and session, and after 5 seconds SIGKILL; the same happens to what
+//! takes too long. A program that wants to leave nothing half done has these 5 seconds.
 //!
 //! # What survives what
 //!

@@ -26,12 +26,12 @@
 //! Sealed segments of the journal are damaged, cut and lost; store and journal are restored alone, or from
 //! copies of different moments. What the recovery tells as damaged may be missing, and no other event may.
 //! The server's clock is set to any year and some minutes off, with the shipped watch over it and a retention
-//! by age: nothing is deleted until the clock has run for an hour since. Tasks that come again and again, join
-//! tokens and runs go by that clock, with the shipped rules; a judge who knows the time in truth finds tasks
-//! that come too late or too often, runs that end early, tokens that are refused early or live again. A start
-//! whose clock is ahead excuses some of that, for it can't be told from a long stop. Devices drop events for want of
-//! room. No acknowledgement covers an event that the server does not have, the device did not drop and the
-//! recovery did not tell of.
+//! by age: nothing is deleted until the clock has run for an hour since. Tasks that come again and again,
+//! join tokens and runs go by that clock, with the shipped rules; a judge who knows the time in truth finds
+//! tasks that come too late or too often, runs that end early, tokens that are refused early or live again. A
+//! start whose clock is ahead excuses some of that, for it can't be told from a long stop. Devices drop
+//! events for want of room. No acknowledgement covers an event that the server does not have, the device did
+//! not drop and the recovery did not tell of.
 //!
 //! Policies are edited, tasks made and cancelled all the while. When all is quiet, each device has in place what a plain reference makes of
 //! the policies, the server knows so, every run has ended, and none was begun twice that may not be.
@@ -55,12 +55,15 @@
 //!
 //! # Peers that nobody here wrote
 //!
-//! `openssl s_client` for the handshake; the same and an unmodified client of rustls for the record layer (`tests/record_layer`: thousands of
-//! records each, with KeyUpdates of both kinds from both sides); the machine's own package database and `dpkg-query` for the inventory. A test that needs something which the machine does not have says
-//! `SKIPPED` with its name and what it needs, leaves the same line in `target/debug/skipped-tests`, and passes; `.ci/run` has everything
-//! installed and prints the lines that are left.
+//! `openssl s_client` for the handshake; the same and an unmodified client of rustls for the record layer
+//! (`tests/record_layer`: thousands of records each, with KeyUpdates of both kinds from both sides); the
+//! machine's own package database and `dpkg-query` for the inventory. A test that needs something which the
+//! machine does not have says `SKIPPED` with its name and what it needs, leaves the same line in
+//! `target/debug/skipped-tests`, and passes; `.ci/run` has everything installed and prints the lines that are
+//! left.
 //!
 //! # As it is written
 //!
-//! `tests/documented_commands.rs` takes every command line of the README and of this handbook and runs it as it stands, as root of a system of
-//! its own; what is not run is named there with the reason. `tests/service_manager.rs` is what a service manager asks of server and agent.
+//! `tests/documented_commands.rs` takes every command line of the README and of this handbook and runs it as
+//! it stands, as root of a system of its own; what is not run is named there with the reason.
+//! `tests/service_manager.rs` is what a service manager asks of server and agent.

@@ -41,7 +41,8 @@ pub trait Backend: Send + Sync + 'static {
     /// What a certificate means.
     fn standing(&self, certificate: &CertificateHash) -> Standing;
 
-    /// Whether this server has issued a certificate (DER) that it does not know any more; an administrator is told.
+    /// Whether this server has issued a certificate (DER) that it does not know any more; an administrator is
+    /// told.
     fn has_issued(&self, certificate: &[u8]) -> bool;
 
     /// Shows the device's record; `None` when there is no such device.

@@ -384,7 +384,8 @@ impl<B: Backend> Reactor<B> {
         }
     }
 
-    /// Writes what is ready, as far as the sockets take it, and what sessions have to say when they have taken it.
+    /// Writes what is ready, as far as the sockets take it, and what sessions have to say when they have
+    /// taken it.
     pub(super) fn write(&mut self) {
         while !self.dirty.is_empty() {
             for slot in std::mem::take(&mut self.dirty) {

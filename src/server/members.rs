@@ -29,8 +29,8 @@ impl Membership for Members {
 /// Most devices that are named in the log because they are not enrolled here any more, in devices.
 const NAMED_MAX: usize = 1_000;
 
-/// The fleet's certificates, and those that this server has issued and does not know any more, because its state was restored from a
-/// copy: those are told to enrol again, and an administrator that they come.
+/// The fleet's certificates, and those that this server has issued and does not know any more, because its
+/// state was restored from a copy: those are told to enrol again, and an administrator that they come.
 pub(super) struct Issued {
     members: Members,
     identity: Arc<Identity>,

@@ -433,8 +433,9 @@ impl Store {
         self.call(move |connection| token::create(connection, &new))
     }
 
-    /// Puts join tokens right after a change of the clock, as [`TokenLife::correct`](crate::machine::token::TokenLife::correct) says. `done` is called when
-    /// that is durable.
+    /// Puts join tokens right after a change of the clock, as
+    /// [`TokenLife::correct`](crate::machine::token::TokenLife::correct) says. `done` is called when that is
+    /// durable.
     pub fn correct_tokens(
         &self,
         known: WallTime,

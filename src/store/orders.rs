@@ -47,8 +47,8 @@ pub(super) fn tell(table: &DeviceTable, changes: &[OrdersChange]) {
 }
 
 impl Store {
-    /// What a device is to be told so that it has what it should, behind what it was told already: as much as is said at a time. Called on a
-    /// worker's thread.
+    /// What a device is to be told so that it has what it should, behind what it was told already: as much as
+    /// is said at a time. Called on a worker's thread.
     #[must_use]
     pub fn orders(&self, device: DeviceId, after: Option<OrdersAfter>, now: WallTime) -> JobOutcome {
         match self.orders_of(device, after, now) {

@@ -17,8 +17,8 @@ pub struct Application {
     /// The package's name; with `:architecture` where it is not the machine's own.
     #[cbor(n(0), decode_with = "bounded::name")]
     pub name: String,
-    /// Its version, as the package system writes it. Behind that of a package that is there and not wholly installed stands its state in
-    /// parentheses, such as `1.2-3 (half-configured)` ([`version_in_state`]).
+    /// Its version, as the package system writes it. Behind that of a package that is there and not wholly
+    /// installed stands its state in parentheses, such as `1.2-3 (half-configured)` ([`version_in_state`]).
     #[cbor(n(1), decode_with = "bounded::name")]
     pub version: String,
     /// Who publishes it: maintainer, vendor or packager. May be empty.
@@ -36,8 +36,8 @@ impl Application {
     }
 }
 
-/// The version of a package that is not wholly installed, with its state. No version has a space and a parenthesis in it (Debian policy
-/// 5.6.12), so that the two can be told apart. It is cut to what travels.
+/// The version of a package that is not wholly installed, with its state. No version has a space and a
+/// parenthesis in it (Debian policy 5.6.12), so that the two can be told apart. It is cut to what travels.
 #[must_use]
 pub fn version_in_state(version: &str, state: &str) -> String {
     let state = bounded::clip(state, STATE_BYTES_MAX);

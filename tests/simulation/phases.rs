@@ -5,8 +5,8 @@ use muster::wire::datagram::WakeReason;
 
 use crate::world::{Step, World};
 
-/// How long a healed fleet may take to be in step, in simulated seconds: until a clock that was set is believed
-/// and a run that nobody takes expires, the longest backoff, and a few intervals.
+/// How long a healed fleet may take to be in step, in simulated seconds: until a clock that was set is
+/// believed and a run that nobody takes expires, the longest backoff, and a few intervals.
 const IN_STEP_SECONDS: u64 = GRACE_SECONDS + 3_600;
 
 /// How long the longest road back takes, in simulated seconds: a minute away after another link took over, the longest backoff, three

@@ -104,7 +104,8 @@ impl World {
         self.noticed_troubles = self.clock_troubles;
         if let Some(end) = self.server.retain(now, self.bug)? {
             let believed_at = self.clock_stepped_at + GRACE_SECONDS * 1_000_000;
-            // A store that was put back remembers another time: a step before the next start may be hidden by it.
+            // A store that was put back remembers another time: a step before the next start may be hidden by
+            // it.
             let is_hidden =
                 self.store_restored_at > 0 && self.clock_stepped_at <= self.server.started.moment.0;
             if self.now < believed_at && !is_hidden {

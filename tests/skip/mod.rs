@@ -1,7 +1,8 @@
 //! For tests that can't do their work on this machine: a test runner knows passed and failed only.
 //!
-//! Each says `SKIPPED` with its name and what it needs, and leaves the same line in `skipped-tests` beside the test
-//! programs' directory (`target/debug/skipped-tests`), so that a run can be told from one that tested everything.
+//! Each says `SKIPPED` with its name and what it needs, and leaves the same line in `skipped-tests` beside
+//! the test programs' directory (`target/debug/skipped-tests`), so that a run can be told from one that
+//! tested everything.
 
 use std::fmt::Display;
 use std::io::Write as _;

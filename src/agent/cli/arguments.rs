@@ -121,7 +121,8 @@ pub struct Common {
     /// Data directory [default: what the configuration says, otherwise ./muster-agent-data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Configuration file [default: muster-agent.toml in the data directory that --data names; otherwise /etc/muster/muster-agent.toml]
+    /// Configuration file [default: muster-agent.toml in the data directory that --data names; otherwise
+    /// /etc/muster/muster-agent.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -129,10 +130,12 @@ pub struct Common {
 /// Where a join token comes from. Left out altogether: the variable `MUSTER_TOKEN`.
 #[derive(Args, Debug, Clone, Default)]
 pub struct TokenSource {
-    /// A file that holds the join token, '-' for standard input [default: the token is in the variable MUSTER_TOKEN]
+    /// A file that holds the join token, '-' for standard input [default: the token is in the variable
+    /// MUSTER_TOKEN]
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     pub token_file: Option<PathBuf>,
-    /// The join token itself, '-' for standard input; while the command runs, every user of the device can read it in the process list
+    /// The join token itself, '-' for standard input; while the command runs, every user of the device can
+    /// read it in the process list
     #[arg(long, value_name = "TOKEN")]
     pub token: Option<String>,
 }

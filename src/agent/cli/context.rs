@@ -55,12 +55,12 @@ fn look(file: &Path) -> Result<Found, TomlError> {
 }
 
 impl Context {
-    /// Finds the configuration: the file that was named; otherwise `muster-agent.toml` in the data directory that was
-    /// named; otherwise for root `/etc/muster/muster-agent.toml` when it is there, for others the same unless they have
-    /// a data directory of their own where they are.
+    /// Finds the configuration: the file that was named; otherwise `muster-agent.toml` in the data directory
+    /// that was named; otherwise for root `/etc/muster/muster-agent.toml` when it is there, for others the
+    /// same unless they have a data directory of their own where they are.
     ///
-    /// A file that this user may not read and has not named counts as the service's own: programs of other users reach
-    /// its agent by the socket that is meant for them.
+    /// A file that this user may not read and has not named counts as the service's own: programs of other
+    /// users reach its agent by the socket that is meant for them.
     ///
     /// # Errors
     /// When the configuration is wrong, or the named file can't be read.
@@ -68,7 +68,8 @@ impl Context {
         Self::find(common, Path::new(SYSTEM_CONFIG), rustix::process::geteuid().is_root())
     }
 
-    /// The same; with a file that is wrong, the last one counts that an agent ran with, and `problem` says so.
+    /// The same; with a file that is wrong, the last one counts that an agent ran with, and `problem` says
+    /// so.
     ///
     /// # Errors
     /// When the configuration is wrong and there is no last good one.
@@ -99,7 +100,8 @@ impl Context {
         Some(Self { settings, config: Some(file.to_owned()), data, text: None, problem: Some(problem) })
     }
 
-    /// What is known of a service whose configuration can't be read: where its agent listens for programs, if it does.
+    /// What is known of a service whose configuration can't be read: where its agent listens for programs, if
+    /// it does.
     pub(crate) fn of_service(common: &Common) -> Option<Self> {
         let mut settings = Settings::default();
         settings.socket.path = Some(SYSTEM_SOCKET.into());

@@ -84,7 +84,7 @@ pub(super) fn table(status: &Status) -> String {
     };
     match (&status.name, status.device) {
         (Some(name), Some(device)) => line("device", &format_args!("{name} ({device})")),
-        _ => line("device", &"not enrolled: muster-agent enroll --server HOST --token TOKEN"),
+        _ => line("device", &"not enrolled: muster-agent enroll --server HOST --token-file FILE"),
     }
     if let Some(server) = &status.server {
         line("server", server);

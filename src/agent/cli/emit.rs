@@ -32,7 +32,8 @@ pub(super) fn command(arguments: &Emit) -> Result<(), CommandError> {
                     println!("event {sequence} is in the spool");
                     return Ok(());
                 }
-                // It was about to end, and answers what it has taken: the spool is free now, or the next agent listens.
+                // It was about to end, and answers what it has taken: the spool is free now, or the next
+                // agent listens.
                 Err(LocalError::Ended) if Instant::now() < deadline => {}
                 Err(error) => return Err(error.into()),
             },

@@ -70,8 +70,8 @@ macro_rules! refused {
 
 refused!(DirectoryError, EnrollError, IdentityError, LocalError);
 
-/// No core dumps, which would hold the device's key: neither in a file nor for a program of core(5). It concerns this
-/// process alone; what it starts may dump (prctl(2)).
+/// No core dumps, which would hold the device's key: neither in a file nor for a program of core(5). It
+/// concerns this process alone; what it starts may dump (prctl(2)).
 fn forbid_core_dumps() {
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);

@@ -1,5 +1,5 @@
-//! The join token of `enroll` and `move`: from a file, standard input or the environment. Arguments of a program can be read
-//! by every user of the device (ps(1)), so none is needed.
+//! The join token of `enroll` and `move`: from a file, standard input or the environment. Arguments of a
+//! program can be read by every user of the device (ps(1)), so none is needed.
 
 use std::fs::File;
 use std::io::{self, Read};

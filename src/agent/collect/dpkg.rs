@@ -1,4 +1,5 @@
-//! What dpkg installed: `/var/lib/dpkg/status`, stanzas in the format of deb822(5), and what a dpkg that was cut off has noted beside it.
+//! What dpkg installed: `/var/lib/dpkg/status`, stanzas in the format of deb822(5), and what a dpkg that was
+//! cut off has noted beside it.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,8 +15,9 @@ use crate::wire::limits::INVENTORY_ENTRIES_MAX;
 /// Where the database is, under the root.
 pub const STATUS_FILE: &str = "var/lib/dpkg/status";
 
-/// Where dpkg notes each step that is not in [`STATUS_FILE`] yet, under the root: files whose names are digits, each with the stanza of one
-/// package as it is now. They are there while dpkg runs, and after a power cut until it runs again.
+/// Where dpkg notes each step that is not in [`STATUS_FILE`] yet, under the root: files whose names are
+/// digits, each with the stanza of one package as it is now. They are there while dpkg runs, and after a
+/// power cut until it runs again.
 pub const UPDATES_DIRECTORY: &str = "var/lib/dpkg/updates";
 
 /// Most notes that are read, in files: dpkg merges them into the status file after 250.
@@ -47,9 +49,10 @@ enum Status {
     Partly(String),
 }
 
-/// Reads what is installed under `root`, whatever was selected for it (`hold ok installed` is installed too). What is there and not
-/// wholly installed is named with its state behind its version, such as `1.2-3 (half-configured)`. A package of another architecture than the machine's own is
-/// named `name:architecture`; the machine's own is that of dpkg itself.
+/// Reads what is installed under `root`, whatever was selected for it (`hold ok installed` is installed too).
+/// What is there and not wholly installed is named with its state behind its version, such as `1.2-3
+/// (half-configured)`. A package of another architecture than the machine's own is named `name:architecture`;
+/// the machine's own is that of dpkg itself.
 ///
 /// At most [`INVENTORY_ENTRIES_MAX`] packages are read, the rest is left out.
 ///
@@ -68,7 +71,8 @@ pub fn parse(reader: impl BufRead) -> io::Result<Vec<Application>> {
     merge(reader, Vec::new())
 }
 
-/// The newest note of each package. A directory that is not there has none, and a file that goes meanwhile is in the status file.
+/// The newest note of each package. A directory that is not there has none, and a file that goes meanwhile is
+/// in the status file.
 fn updates(directory: &Path) -> io::Result<Vec<Stanza>> {
     let is_there = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
     let entries = match fs::read_dir(directory) {

@@ -54,9 +54,10 @@ pub fn query(root: &Path, database: &str) -> Result<Vec<Application>, ProcessErr
     }
 }
 
-/// Reads what rpm answered: a line for each package, its parts parted by tabs. A package of another architecture than the system's own is named
-/// `name:architecture`. The system's own is that of rpm itself: the kernel may run another (`machine`), and may name its own in another way
-/// (`x86_64` for packages of `x86_64_v2`, `armv7l` for `armv7hl`, `x86_64` under a userland of `i686`).
+/// Reads what rpm answered: a line for each package, its parts parted by tabs. A package of another
+/// architecture than the system's own is named `name:architecture`. The system's own is that of rpm itself:
+/// the kernel may run another (`machine`), and may name its own in another way (`x86_64` for packages of
+/// `x86_64_v2`, `armv7l` for `armv7hl`, `x86_64` under a userland of `i686`).
 #[must_use]
 pub fn parse(output: &[u8], machine: &str) -> Vec<Application> {
     let mut found = Vec::new();

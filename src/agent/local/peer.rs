@@ -9,14 +9,15 @@ use crate::wire::time::Moment;
 /// What a user may emit in a row, in bytes of lines: some thousand events.
 const BURST_BYTES: u64 = 256 * 1024;
 
-/// What it may emit all the time, in bytes a second: a spool of the default size then holds a severity for a quarter of
-/// an hour, however loud one user is.
+/// What it may emit all the time, in bytes a second: a spool of the default size then holds a severity for a
+/// quarter of an hour, however loud one user is.
 const REFILL_BYTES_PER_SECOND: u64 = 4 * 1024;
 
 /// What a line counts at least, in bytes: a record of the spool and its handling.
 const LINE_BYTES_MIN: u64 = 256;
 
-/// Most users that are remembered: a user is forgotten once its whole burst is there again, a minute after its last line.
+/// Most users that are remembered: a user is forgotten once its whole burst is there again, a minute after
+/// its last line.
 const USERS_MAX: usize = 256;
 
 /// A program's user.

@@ -140,8 +140,8 @@ pub fn parse(line: &[u8], now: WallTime, peer: Peer) -> Result<Request, RequestE
     Ok(Request::Emit { severity: event.severity, body: event.to_bytes()? })
 }
 
-/// A line's JSON, and whether what is no text in it had to be replaced: bytes that are not UTF-8, or half of a UTF-16 pair, as Python writes
-/// such bytes (`\udcff`).
+/// A line's JSON, and whether what is no text in it had to be replaced: bytes that are not UTF-8, or half of
+/// a UTF-16 pair, as Python writes such bytes (`\udcff`).
 fn read(line: &[u8]) -> Result<(serde_json::Value, bool), serde_json::Error> {
     let error = match serde_json::from_slice(line) {
         Ok(value) => return Ok((value, false)),

@@ -208,9 +208,10 @@ impl Clients {
         }
     }
 
-    /// Takes lines that can be answered now, in the order of each client, bounded for each: `answer` is given the program's user and the line and
-    /// writes its answer (without the line's end), or returns false when the answer is owed and comes with
-    /// [`answer_owed`](Self::answer_owed). Returns whether a client has more.
+    /// Takes lines that can be answered now, in the order of each client, bounded for each: `answer` is given
+    /// the program's user and the line and writes its answer (without the line's end), or returns false when
+    /// the answer is owed and comes with [`answer_owed`](Self::answer_owed). Returns whether a client has
+    /// more.
     pub fn take_lines(
         &mut self,
         mut answer: impl FnMut(ClientKey, Peer, &[u8], &mut Vec<u8>) -> bool,

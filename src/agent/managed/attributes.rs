@@ -1,4 +1,5 @@
-//! Extended attributes of a settings file (xattr(7)), its access control list (acl(5)) and SELinux label among them.
+//! Extended attributes of a settings file (xattr(7)), its access control list (acl(5)) and SELinux label
+//! among them.
 
 use std::fs::File;
 use std::io;
@@ -9,8 +10,8 @@ use minicbor::{Decode, Encode};
 #[cfg(target_os = "linux")]
 const BYTES_MAX: usize = 256 * 1024;
 
-/// The access control list. The permission bits of the group are its mask, so that without it the group would get what
-/// the list gives to others.
+/// The access control list. The permission bits of the group are its mask, so that without it the group would
+/// get what the list gives to others.
 #[cfg(target_os = "linux")]
 const ACCESS_LIST: &str = "system.posix_acl_access";
 

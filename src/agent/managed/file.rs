@@ -74,8 +74,8 @@ pub(super) fn restore(held: &Held, before: Option<&Before>, is_in_place: bool) -
     }
 }
 
-/// Writes over the content of a file that can't be replaced: a mount point, as a container's single file is. Durable when
-/// this returns; a crash on the way leaves a mixture.
+/// Writes over the content of a file that can't be replaced: a mount point, as a container's single file is.
+/// Durable when this returns; a crash on the way leaves a mixture.
 pub(super) fn overwrite(held: &Held, bytes: &[u8], mode: Option<u32>) -> io::Result<()> {
     let file = open::file_at(held.directory(), held.name(), OFlags::WRONLY | OFlags::NOFOLLOW)?;
     let data = file.metadata()?;
@@ -105,7 +105,8 @@ pub(super) fn is_mixture(now: &[u8], before: &[u8], candidate: &[u8]) -> bool {
     lengths.contains(&now.len()) && now.iter().enumerate().all(is_of_either)
 }
 
-/// Name of the directory where a file waits that is to replace another one: beside that, and for its owner alone.
+/// Name of the directory where a file waits that is to replace another one: beside that, and for its owner
+/// alone.
 fn scratch(held: &Held) -> PathBuf {
     PathBuf::from(format!(".{}.muster", held.name().display()))
 }
@@ -153,8 +154,8 @@ impl<'a> Staged<'a> {
         Ok(staged)
     }
 
-    /// Puts it in its place; durable when this returns. An error of the kind [`io::ErrorKind::ResourceBusy`] says that
-    /// nothing can be put there: it is a mount point.
+    /// Puts it in its place; durable when this returns. An error of the kind [`io::ErrorKind::ResourceBusy`]
+    /// says that nothing can be put there: it is a mount point.
     pub(super) fn commit(self) -> io::Result<()> {
         renameat(&self.scratch, self.held.name(), self.held.directory(), self.held.name())?;
         self.held.sync()

@@ -117,7 +117,8 @@ impl Journal {
     }
 }
 
-/// Whether the error says that there is something else now than a settings file, and not that the system has a problem.
+/// Whether the error says that there is something else now than a settings file, and not that the system has
+/// a problem.
 fn is_changed(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidData, NotADirectory, NotFound, Other};
     matches!(error.kind(), NotFound | NotADirectory | InvalidData | Other)

@@ -13,8 +13,8 @@ use crate::wire::digest::Digest;
 use crate::wire::settings::{SettingsOrder, SettingsState};
 use crate::wire::time::WallTime;
 
-/// Largest file here, in bytes: a journal with the largest settings file that it may keep, its attributes, and what
-/// replaces it.
+/// Largest file here, in bytes: a journal with the largest settings file that it may keep, its attributes,
+/// and what replaces it.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Most characters of an application's name within the name of a file.

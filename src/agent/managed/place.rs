@@ -1,8 +1,8 @@
 //! Where a settings file is: a directory that is held open, and a name in it.
 //!
-//! The directory may belong to a less privileged user, who can put a symbolic link in place of anything in it at any
-//! moment. So a path is walked once, and only links are followed that root or the agent's own user made; everything
-//! after that is done relative to the directory that was found.
+//! The directory may belong to a less privileged user, who can put a symbolic link in place of anything in it
+//! at any moment. So a path is walked once, and only links are followed that root or the agent's own user
+//! made; everything after that is done relative to the directory that was found.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -104,7 +104,8 @@ fn remove_to_depth(directory: BorrowedFd<'_>, name: &Path, depth: usize) -> io::
     Ok(unlinkat(directory, name, AtFlags::REMOVEDIR)?)
 }
 
-/// How a directory is held that is only a step on the way: where there is O_PATH, no right to read it is needed.
+/// How a directory is held that is only a step on the way: where there is O_PATH, no right to read it is
+/// needed.
 #[cfg(target_os = "linux")]
 const HOLDING: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 #[cfg(not(target_os = "linux"))]
@@ -129,8 +130,8 @@ impl Walk {
         self.left.extend(path.components().rev().map(|component| component.as_os_str().to_owned()));
     }
 
-    /// The place, when there is no link on the way. `None`: there is one, or the kernel can't tell (openat2(2) is of
-    /// Linux 5.6, and some sandboxes forbid it).
+    /// The place, when there is no link on the way. `None`: there is one, or the kernel can't tell
+    /// (openat2(2) is of Linux 5.6, and some sandboxes forbid it).
     #[cfg(target_os = "linux")]
     fn at_once(&self, path: &Path) -> io::Result<Option<Held>> {
         use rustix::fs::{FileType, ResolveFlags, openat2, statat};

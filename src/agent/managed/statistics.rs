@@ -13,7 +13,8 @@ use crate::wire::statistics::{Number, Statistic, Statistics};
 /// Most that an application may say of its numbers, in bytes.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 
-/// Asks an application for its numbers; one that has none says none. Takes as long as its command may: not for the loop's thread.
+/// Asks an application for its numbers; one that has none says none. Takes as long as its command may: not
+/// for the loop's thread.
 ///
 /// # Errors
 /// What could not be read or understood.

@@ -1,5 +1,6 @@
-//! What a collection does, piece by piece. A piece is a thread with a deadline: what hangs (a file system that does not
-//! answer, say) is told and left behind, the other pieces go on, and it is not begun again before it has come back.
+//! What a collection does, piece by piece. A piece is a thread with a deadline: what hangs (a file system
+//! that does not answer, say) is told and left behind, the other pieces go on, and it is not begun again
+//! before it has come back.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -25,7 +26,8 @@ const FILES_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long reading the package databases may take: rpm alone is given a minute.
 const INVENTORY_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// How long putting settings in place may take, beside the time that its commands are given: files are written to disks.
+/// How long putting settings in place may take, beside the time that its commands are given: files are
+/// written to disks.
 const SETTINGS_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a rollback command may be given at most.

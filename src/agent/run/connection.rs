@@ -242,8 +242,9 @@ impl Connection {
     }
 }
 
-/// Has the system take no more than a little beyond what it can send now (tcp(7), TCP_NOTSENT_LOWAT): on a slow network what waits is then
-/// seen to wait, instead of megabytes of it counting as sent. Where there is no such option it takes what it likes.
+/// Has the system take no more than a little beyond what it can send now (tcp(7), TCP_NOTSENT_LOWAT): on a
+/// slow network what waits is then seen to wait, instead of megabytes of it counting as sent. Where there is
+/// no such option it takes what it likes.
 #[cfg(target_os = "linux")]
 fn keep_little_in_the_system(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT_BYTES);

@@ -15,8 +15,8 @@ use crate::wire::time::Moment;
 /// How long the delivery of events may take, in milliseconds.
 const DELIVERY_MILLISECONDS: u64 = 1_200;
 
-/// How long the service manager may take to say what is coming, in milliseconds: all that the last word leaves of two
-/// seconds. It is busiest when a shutdown begins.
+/// How long the service manager may take to say what is coming, in milliseconds: all that the notice
+/// leaves of two seconds. It is busiest when a shutdown begins.
 const KIND_MILLISECONDS: u64 = 1_700;
 
 /// How long the resolver may take to say where the server is when that is not known yet, in milliseconds.

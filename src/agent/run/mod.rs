@@ -333,8 +333,8 @@ impl Agent {
         Ok(is_over)
     }
 
-    /// Before the sections are known, or known to be late, there is nothing to say but events of a farewell; after the
-    /// last word and in sleep there is nothing to say at all.
+    /// Before the sections are known, or known to be late, there is nothing to say but events of a farewell;
+    /// after the shutdown notice and in sleep there is nothing to say at all.
     fn may_act(&self) -> bool {
         let has_something_to_say = self.sections.is_known || self.sections.is_late || self.farewell.is_some();
         self.asleep.is_none() && !self.has_said_last_word() && has_something_to_say

@@ -30,7 +30,8 @@ impl Agent {
         service_manager::ready();
     }
 
-    /// In the log, in the status, as an event, and to the service manager: it is noticed far from the device too.
+    /// In the log, in the status, as an event, and to the service manager: it is noticed far from the device
+    /// too.
     fn tell_of_configuration(&mut self, problem: String) {
         log::error!("{problem}");
         service_manager::status(&problem);

@@ -23,7 +23,8 @@ const SETTLE_MILLISECONDS: u64 = 500;
 /// beside the server's.
 const CHECK_INTERVAL_SECONDS: u64 = 60;
 
-/// How long the first collection may take before the agent connects and delivers events without it, in seconds.
+/// How long the first collection may take before the agent connects and delivers events without it, in
+/// seconds.
 const LATE_SECONDS: u64 = 10;
 
 /// How long a sync that was asked for waits for a collection, in seconds: then it goes with what is known.
@@ -55,7 +56,8 @@ pub(super) struct Sections {
     pub(super) problems: Vec<String>,
     inventory_problems: Vec<String>,
     pub(super) statistics_problem: Option<String>,
-    /// Since when the disk has no room for events, and until when that is held against the device unless it shows again.
+    /// Since when the disk has no room for events, and until when that is held against the device unless it
+    /// shows again.
     full: Option<(WallTime, Moment)>,
 }
 

@@ -75,7 +75,8 @@ impl Agent {
         }
     }
 
-    /// Sends a frame. What is long comes in many of them: the socket is offered what has come together, before the machine makes more.
+    /// Sends a frame. What is long comes in many of them: the socket is offered what has come together,
+    /// before the machine makes more.
     pub(super) fn send(&mut self, now: &Now, frame: &[u8]) {
         if let Err(error) = self.connection.send(frame) {
             self.connection.close();

@@ -1,8 +1,9 @@
 //! What systemd is about to do, heard on the system bus before anybody is stopped.
 //!
-//! systemd announces each job as it is queued (`JobNew` of org.freedesktop.systemd1(5)), those of `reboot.target` and its
-//! like before it stops the first service. The bus is asked for these few signals alone, so that nothing wakes the
-//! agent until a shutdown. Where there is no bus, the list of jobs is asked for when the agent is stopped.
+//! systemd announces each job as it is queued (`JobNew` of org.freedesktop.systemd1(5)), those of
+//! `reboot.target` and its like before it stops the first service. The bus is asked for these few signals
+//! alone, so that nothing wakes the agent until a shutdown. Where there is no bus, the list of jobs is asked
+//! for when the agent is stopped.
 
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};

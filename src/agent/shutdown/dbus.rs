@@ -1,4 +1,5 @@
-//! As much of the D-Bus wire format as hearing a few signals takes (D-Bus Specification 0.41, "Message Protocol").
+//! As much of the D-Bus wire format as hearing a few signals takes (D-Bus Specification 0.41, "Message
+//! Protocol").
 
 use std::io;
 
@@ -197,7 +198,8 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
-    /// The first message of the specification's own kind of example: as dbus-monitor(1) shows a `JobNew`, big-endian.
+    /// The first message of the specification's own kind of example: as dbus-monitor(1) shows a `JobNew`,
+    /// big-endian.
     fn signal() -> Vec<u8> {
         let mut bytes = vec![b'B', SIGNAL, 1, 1];
         let (path, member) = ("/org/freedesktop/systemd1", "JobNew");

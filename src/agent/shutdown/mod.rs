@@ -1,4 +1,5 @@
-//! Why the agent is asked to end: because the system shuts down or reboots, or because somebody stops the agent alone.
+//! Why the agent is asked to end: because the system shuts down or reboots, or because somebody stops the
+//! agent alone.
 
 pub mod bus;
 mod dbus;
@@ -9,15 +10,15 @@ use std::time::Duration;
 use super::{open, process};
 use crate::wire::datagram::NoticeKind;
 
-/// How long the question may take: the device is not to wait for it. systemd answers in some milliseconds, and in a
-/// second while it begins a shutdown.
+/// How long the question may take: the device is not to wait for it. systemd answers in some milliseconds,
+/// and in a second while it begins a shutdown.
 pub const QUESTION_TIMEOUT: Duration = Duration::from_millis(1_600);
 
 /// Most that the service manager may answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Asks the service manager: systemd where it runs, runlevel(8) otherwise. Blocks for [`QUESTION_TIMEOUT`] at most.
-/// `root`: the directory that the system's files are looked for under.
+/// Asks the service manager: systemd where it runs, runlevel(8) otherwise. Blocks for [`QUESTION_TIMEOUT`] at
+/// most. `root`: the directory that the system's files are looked for under.
 #[must_use]
 pub fn kind(root: &Path) -> NoticeKind {
     if let Some(kind) = forced(root) {
@@ -43,8 +44,8 @@ pub fn kind(root: &Path) -> NoticeKind {
     }
 }
 
-/// After 'systemctl --force reboot' the first process is systemd-shutdown(8), and its first argument says what it does;
-/// nobody answers then.
+/// After 'systemctl --force reboot' the first process is systemd-shutdown(8), and its first argument says
+/// what it does; nobody answers then.
 fn forced(root: &Path) -> Option<NoticeKind> {
     let line = open::text(&root.join("proc/1/cmdline"), ANSWER_BYTES_MAX as u64).ok()?;
     let mut words = line.split('\0');

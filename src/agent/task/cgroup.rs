@@ -1,5 +1,5 @@
-//! A control group for a run (cgroups(7), version 2), where this process may make one: then whatever the run started can be
-//! ended at once, even after its supervisor was killed.
+//! A control group for a run (cgroups(7), version 2), where this process may make one: then whatever the run
+//! started can be ended at once, even after its supervisor was killed.
 
 use std::fs;
 use std::io;
@@ -25,8 +25,8 @@ pub(super) struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes one for this run below that of this process, and puts this process into it: what it starts is then in it from
-    /// the beginning. `None` where that is not possible, or not ours to do.
+    /// Makes one for this run below that of this process, and puts this process into it: what it starts is
+    /// then in it from the beginning. `None` where that is not possible, or not ours to do.
     pub(super) fn enter(run: &str) -> Option<Self> {
         let home = own(Path::new("/"))?;
         if Path::new("/run/systemd/system").exists() && !is_delegated(&home) {
@@ -47,7 +47,8 @@ impl Cgroup {
         Some(cgroup)
     }
 
-    /// Takes this process out again. An error means that it can't be used: killing it would kill this process.
+    /// Takes this process out again. An error means that it can't be used: killing it would kill this
+    /// process.
     pub(super) fn leave(&self) -> io::Result<()> {
         move_to(&self.home)
     }
@@ -62,7 +63,8 @@ impl Cgroup {
     }
 }
 
-/// Removes what earlier runs left: a daemon kept the group for as long as it lived, or its end was not waited for.
+/// Removes what earlier runs left: a daemon kept the group for as long as it lived, or its end was not waited
+/// for.
 fn remove_empty(home: &Path) {
     for entry in fs::read_dir(home).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(PREFIX) {
@@ -94,8 +96,9 @@ fn own(root: &Path) -> Option<PathBuf> {
     directory_of(&groups, &mounts)
 }
 
-/// `groups`: `/proc/self/cgroup`, whose line of version 2 is `0::PATH`. `mounts`: `/proc/self/mountinfo` (proc_pid_mountinfo(5)), whose
-/// fourth and fifth fields are the root within the file system and where it is mounted.
+/// `groups`: `/proc/self/cgroup`, whose line of version 2 is `0::PATH`. `mounts`: `/proc/self/mountinfo`
+/// (proc_pid_mountinfo(5)), whose fourth and fifth fields are the root within the file system and where it is
+/// mounted.
 fn directory_of(groups: &str, mounts: &str) -> Option<PathBuf> {
     let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     let (root, mounted) = mounts.lines().find_map(|line| {

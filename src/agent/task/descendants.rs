@@ -1,7 +1,7 @@
 //! Every process below a supervisor, whatever process group or session it has put itself into.
 //!
-//! The supervisor is a subreaper (`PR_SET_CHILD_SUBREAPER`, prctl(2)): what loses its parent becomes its child, not init's.
-//! So setsid(2) and double forks lead nowhere else.
+//! The supervisor is a subreaper (`PR_SET_CHILD_SUBREAPER`, prctl(2)): what loses its parent becomes its
+//! child, not init's. So setsid(2) and double forks lead nowhere else.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -93,8 +93,8 @@ pub(super) fn reap_all_but(child: Pid) {
     }
 }
 
-/// Kills all of them, again and again while they multiply. The child of the run must have been waited for. Returns how many
-/// are left when the time is up.
+/// Kills all of them, again and again while they multiply. The child of the run must have been waited for.
+/// Returns how many are left when the time is up.
 pub(super) fn end(timeout: Duration) -> usize {
     let deadline = Instant::now() + timeout;
     loop {

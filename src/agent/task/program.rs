@@ -102,7 +102,8 @@ impl Program {
         descendants::reap_all_but(self.group);
     }
 
-    /// How it ended; what it left behind in its group is ended. What has left the group, as a daemon does, goes on.
+    /// How it ended; what it left behind in its group is ended. What has left the group, as a daemon does,
+    /// goes on.
     ///
     /// # Errors
     /// When the system refuses.
@@ -113,8 +114,8 @@ impl Program {
         status
     }
 
-    /// How it ended; everything that it started is ended, in whatever group and session that is. The second is the number of
-    /// processes that did not end within `timeout`.
+    /// How it ended; everything that it started is ended, in whatever group and session that is. The second
+    /// is the number of processes that did not end within `timeout`.
     ///
     /// # Errors
     /// When the system refuses.

@@ -37,7 +37,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Progress is passed on this often at most.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Adopted processes that have ended are forgotten this often at most: all processes of the system are looked at for it.
+/// Adopted processes that have ended are forgotten this often at most: all processes of the system are looked
+/// at for it.
 const FORGET_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is read of the output at a time, in bytes.
@@ -195,8 +196,8 @@ struct Supervision<'a> {
 }
 
 impl Supervision<'_> {
-    /// Until the program has ended, and everything that it started when it was made to. The second is how many processes
-    /// could not be ended.
+    /// Until the program has ended, and everything that it started when it was made to. The second is how
+    /// many processes could not be ended.
     fn watch(&mut self, mut told: UnixStream, mut children: UnixStream) -> io::Result<(ExitStatus, usize)> {
         let mut ignored = [0; 16];
         while !self.program.has_ended() {

@@ -31,7 +31,8 @@ use crate::wire::units::parse_duration;
 Exit codes: 0 done, 1 refused or not there, 2 wrong usage."
 )]
 pub(super) struct Arguments {
-    /// Where the server is: its admin socket [default: $MUSTER_SERVER; otherwise the service's (/run/muster, /var/lib/muster) for root, unix:./muster-data/admin.sock for others]
+    /// Where the server is: its admin socket [default: $MUSTER_SERVER; otherwise the service's (/run/muster,
+    /// /var/lib/muster) for root, unix:./muster-data/admin.sock for others]
     #[arg(long, global = true, value_name = "unix:PATH")]
     pub(super) server: Option<Address>,
     /// One JSON document on standard output instead of a table

@@ -1,4 +1,5 @@
-//! JSON that every reader understands alike (RFC 7493): no key twice in one object, no number that is stored as another.
+//! JSON that every reader understands alike (RFC 7493): no key twice in one object, no number that is stored
+//! as another.
 
 use std::collections::HashSet;
 
@@ -7,7 +8,8 @@ use super::SettingsError;
 /// Looks at a text that is JSON already.
 ///
 /// # Errors
-/// [`SettingsError::Syntax`] with the place of the first key that its object has already, or of the first number that would be changed.
+/// [`SettingsError::Syntax`] with the place of the first key that its object has already, or of the first
+/// number that would be changed.
 pub fn check(text: &str) -> Result<(), SettingsError> {
     let mut scan = Scan { text, at: 0, open: Vec::new() };
     while let Some(byte) = text.as_bytes().get(scan.at) {

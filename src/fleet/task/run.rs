@@ -248,8 +248,8 @@ impl Run {
         }
     }
 
-    /// Puts right what a clock that was ahead has put further away than it can be now; `changed_at` is when its
-    /// state changed last. Returns whether that changed something. What has ended stays as it ended.
+    /// Puts right what a clock that was ahead has put further away than it can be now; `changed_at` is when
+    /// its state changed last. Returns whether that changed something. What has ended stays as it ended.
     pub fn bring_near(&mut self, changed_at: WallTime, latest: &Latest) -> bool {
         if self.state.is_final() {
             return false;

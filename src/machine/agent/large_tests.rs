@@ -51,7 +51,8 @@ struct Socket {
 }
 
 impl Socket {
-    /// Lets the machine say what it has, as a caller does: it offers the socket everything when that is much, and when there is no more.
+    /// Lets the machine say what it has, as a caller does: it offers the socket everything when that is much,
+    /// and when there is no more.
     fn take_all(&mut self, machine: &mut AgentMachine, now: &Now) {
         while let Some(action) = machine.poll(now) {
             let Action::Send(bytes) = action else { continue };

@@ -54,7 +54,8 @@ pub const ANSWER_SECONDS_MAX: u64 = 150;
 /// How long the acknowledgement of the oldest events may take, in seconds.
 pub const ACK_SECONDS_MAX: u64 = 60;
 
-/// Bytes that wait for the socket from which on nothing more is said, in bytes: what is long is produced as the socket takes it.
+/// Bytes that wait for the socket from which on nothing more is said, in bytes: what is long is produced as
+/// the socket takes it.
 pub const UNSENT_BYTES_TARGET: usize = 128 * 1024;
 
 /// How long an agent stays away when another one took over its identity, in seconds: two that fight for it must not storm.
@@ -284,8 +285,8 @@ impl AgentMachine {
         self.judges_from = self.judges_from.max(moment);
     }
 
-    /// The socket was offered all that was to be sent, and left so many bytes. To be told whenever more than [`UNSENT_BYTES_TARGET`] wait to be
-    /// offered, and whenever the socket takes more.
+    /// The socket was offered all that was to be sent, and left so many bytes. To be told whenever more than
+    /// [`UNSENT_BYTES_TARGET`] wait to be offered, and whenever the socket takes more.
     pub fn set_unsent(&mut self, now: &Now, bytes: usize) {
         if bytes < std::mem::replace(&mut self.unsent_bytes, bytes) {
             self.taken_at = now.moment;

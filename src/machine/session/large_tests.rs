@@ -30,7 +30,7 @@ fn policy() -> SyncPolicy {
     }
 }
 
-/// A device whose sections are in step and that lacks what it is to have.
+/// A device whose sections are in sync and that lacks what it is to have.
 fn lacking() -> (Session, HotRecord) {
     let mut record = HotRecord::new(DEVICE, 900);
     record.orders = Digest(9);

@@ -28,7 +28,8 @@ pub(super) struct Syncing {
     upload: Option<Upload>,
     jobs: u8,
     answer: Answer,
-    /// How far the device has been told what it is to have, while there is more: that waits until the socket has taken this.
+    /// How far the device has been told what it is to have, while there is more: that waits until the socket
+    /// has taken this.
     told: Option<OrdersAfter>,
 }
 

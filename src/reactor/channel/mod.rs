@@ -25,8 +25,9 @@ pub use tickets::{TICKET_KEY_BYTES, TICKET_KEY_NAME_BYTES, TicketKey, TicketKeys
 /// The application protocol that both sides must name (ALPN, RFC 7301).
 pub const PROTOCOL: &[u8] = b"muster/1";
 
-/// Most bytes that a channel keeps for a peer that does not read, in bytes: sixteen of the largest frames. What is long is produced as the
-/// socket takes it, far below this; beyond it is a peer that asks and does not read.
+/// Most bytes that a channel keeps for a peer that does not read, in bytes: sixteen of the largest frames.
+/// What is long is produced as the socket takes it, far below this; beyond it is a peer that asks and does
+/// not read.
 pub const UNSENT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Most plaintext that one call of [`Channel::read_from`] brings, in bytes, so that one busy peer does not keep its

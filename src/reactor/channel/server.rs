@@ -35,7 +35,8 @@ pub trait Membership: Send + Sync {
     /// What this certificate means. Called on a reactor thread: it must not wait for a disk.
     fn standing(&self, certificate: &CertificateHash) -> Standing;
 
-    /// Whether this server has issued a certificate (DER) that nobody here has seen: its state was restored from a copy that is older.
+    /// Whether this server has issued a certificate (DER) that nobody here has seen: its state was restored
+    /// from a copy that is older.
     fn has_issued(&self, certificate: &[u8]) -> bool {
         let _ = certificate;
         false
@@ -125,7 +126,8 @@ impl ClientCertVerifier for MemberVerifier {
         _intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        // The errors become the alerts certificate_revoked, access_denied and unknown_ca (RFC 8446 section 6.2).
+        // The errors become the alerts certificate_revoked, access_denied and unknown_ca (RFC 8446 section
+        // 6.2).
         match self.members.standing(&CertificateHash::of(end_entity)) {
             Standing::Known(_) => Ok(ClientCertVerified::assertion()),
             Standing::Removed(_) => Err(Error::InvalidCertificate(CertificateError::Revoked)),

@@ -148,8 +148,8 @@ impl Statuses {
         }
     }
 
-    /// Whether another device seems to use its identity: as was seen, or as was found before a server started that has not been there for
-    /// long enough to see it.
+    /// Whether another device seems to use its identity: as was seen, or as was found before a server started
+    /// that has not been there for long enough to see it.
     fn shared_identity(&self, judged: &Judged, now: WallTime) -> Option<(WallTime, Vec<String>)> {
         if let Some(suspicion) = self.announcer.clones.lock().suspicion(judged.device, now) {
             let addresses = suspicion.addresses.iter().map(ToString::to_string).collect();

@@ -259,8 +259,8 @@ pub(in crate::store) fn ids_at(connection: &Connection, number: i64) -> Result<V
 /// When a run was released, and its id: its place among those of its device.
 type Place = (WallTime, RunId);
 
-/// Orders for the runs that the device has not accepted yet, in the order of their release, behind `after`, as far as there is room; and the
-/// place of the last one.
+/// Orders for the runs that the device has not accepted yet, in the order of their release, behind `after`,
+/// as far as there is room; and the place of the last one.
 pub(in crate::store) fn orders_of(
     connection: &Connection,
     number: i64,

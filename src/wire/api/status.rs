@@ -164,7 +164,8 @@ pub struct EventTotals {
     pub stored: u64,
     /// Sent again by a device, and not stored again.
     pub duplicates: u64,
-    /// Stored in a second: the mean of the last five to ten seconds, or of the time since the start when that is shorter.
+    /// Stored in a second: the mean of the last five to ten seconds, or of the time since the start when that
+    /// is shorter.
     pub stored_per_second: f64,
 }
 

@@ -14,8 +14,9 @@ pub const NOT_UTF8: &str = "bytes that are not UTF-8 were replaced";
 const MARK_BYTES_MAX: usize = 400;
 
 impl Event {
-    /// The event within all limits: what is too long is cut, fields beyond the limit are left out, and a field [`MENDED_FIELD`] says so. An
-    /// event that breaks none is what it was. An empty application or kind stays.
+    /// The event within all limits: what is too long is cut, fields beyond the limit are left out, and a
+    /// field [`MENDED_FIELD`] says so. An event that breaks none is what it was. An empty application or kind
+    /// stays.
     #[must_use]
     pub fn mended(mut self) -> Self {
         let mut notes = Vec::new();

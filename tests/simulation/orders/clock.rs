@@ -1,5 +1,5 @@
-//! What goes by the server's clock: tasks that come again and again, join tokens, runs; by the real rules, with
-//! a judge beside them who knows what time it is in truth.
+//! What goes by the server's clock: tasks that come again and again, join tokens, runs; by the real rules,
+//! with a judge beside them who knows what time it is in truth.
 
 use jiff::tz::TimeZone;
 use muster::fleet::task::run::RunState;
@@ -134,8 +134,8 @@ impl World {
         (1 + self.clock_troubles - made.troubles) * UNNOTICED_SECONDS
     }
 
-    /// Since it was made the clock was ahead at a start, which can't be told from a long stop, or was believed
-    /// after a long time.
+    /// Since it was made the clock was ahead at a start, which can't be told from a long stop, or was
+    /// believed after a long time.
     fn is_excused(&self, made: Made) -> bool {
         self.server.misled_at.is_some_and(|at| at >= made.at)
     }
@@ -177,8 +177,8 @@ impl World {
         Ok(())
     }
 
-    /// The wall time was written to disk: what was over by then, by a clock that had never been touched, is over
-    /// for ever.
+    /// The wall time was written to disk: what was over by then, by a clock that had never been touched, is
+    /// over for ever.
     pub(crate) fn note_known(&mut self) {
         let (now, troubles) = (self.now, self.clock_troubles);
         for token in &mut self.server.book.tokens {

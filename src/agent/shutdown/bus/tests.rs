@@ -154,7 +154,8 @@ fn a_reboot_is_heard_as_it_is_queued_and_nothing_else_is() {
         assert!(watch.stream.is_some());
     };
     let mut systemd = Bus::own(root.path(), "org.freedesktop.systemd1");
-    // The watch was connected before: what it asked for is in force now. One who is not systemd is not believed.
+    // The watch was connected before: what it asked for is in force now. One who is not systemd is not
+    // believed.
     let mut other = Bus::own(root.path(), "org.example.Other");
     announce(&mut other, "JobNew", "reboot.target");
     announce(&mut systemd, "JobNew", "shop.service");
