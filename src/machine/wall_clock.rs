@@ -297,17 +297,16 @@ impl WallClock {
 
     fn step_back(&mut self, line: i64, moment: Moment) -> ClockEvent {
         self.show(line, moment);
-        let beyond = line.saturating_sub(self.known);
-        if self.may_expire() || beyond < -STEP_MILLISECONDS {
+        if self.may_expire() {
             self.believe();
             return ClockEvent::Back;
         }
-        if beyond <= STEP_MILLISECONDS {
+        if line.abs_diff(self.known) <= STEP_MILLISECONDS.unsigned_abs() {
             self.believe();
             return ClockEvent::Right;
         }
-        // Still ahead of all that is known.
-        self.ages = self.ages.min(line);
+        // Still ahead of all that is known, or behind it: anywhere but where it should be.
+        (self.ages, self.known) = (self.ages.min(line), self.known.min(line));
         self.doubt(moment);
         ClockEvent::Back
     }

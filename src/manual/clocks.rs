@@ -34,7 +34,7 @@
 //! them lost. After a start or a sleep all have as long to come as agents take to come back.
 //!
 //! The doubt ends at once when the clock is set back to where it should be, and after the hour otherwise;
-//! another step begins the hour anew. `status` shows it (`clock.condition` is `doubted`), the log says it,
+//! another step begins the hour anew, one to a time before all that is known as well. `status` shows it (`clock.condition` is `doubted`), the log says it,
 //! and so does an event of the server itself:
 //!
 //! | field `change` | means |
@@ -50,11 +50,12 @@
 //!
 //! # A step back
 //!
-//! Nothing is older than it was, so nothing is suspended. What lies in the future by the new time is brought
-//! near: a device that was last heard in the future was heard now, a token that was made in the future lives
-//! from now on as long as it was given, and the next times of tasks are computed anew. A token that was over
-//! by a clock that was right stays over, whatever the clock says later, and so does one that lived all its
-//! time without a step: that is stored with it, every ten minutes and at each step.
+//! Nothing is older than it was, so nothing is suspended unless the clock was doubted before. What lies in
+//! the future by the new time is brought near: a device that was last heard in the future was heard now, a
+//! token that was made in the future lives from now on as long as it was given, and the next times of tasks
+//! are computed anew. A token that was over by a clock that was right stays over, whatever the clock says
+//! later, and so does one that lived all its time without a step: that is stored with it, every ten minutes
+//! and at each step.
 //!
 //! A database that is put back by hand, and not with `musterd restore`, remembers the time of its copy: a
 //! step while the server was down may be hidden by that.

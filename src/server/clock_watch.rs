@@ -196,7 +196,9 @@ fn words(change: &ClockChange) -> String {
             format!("the clock was set back by {far} and is right again, at {}", change.now)
         }
         ClockEvent::Believed => {
-            format!("the clock, {far} ahead, has run without a step for so long that it is believed")
+            let ahead =
+                if change.by_milliseconds < 1_000 { String::new() } else { format!(", {far} ahead,") };
+            format!("the clock{ahead} has run without a step for so long that it is believed")
         }
         ClockEvent::Slept => format!("the machine slept for {far}"),
     }

@@ -130,10 +130,12 @@ impl World {
             if is_dropped || self.server.damaged.contains(&key) || device.gone.contains(&(epoch, *sequence)) {
                 continue;
             }
-            if self.server.appended.get(&key).map(|(_, crc)| *crc) != Some(crc) {
+            // What was acknowledged before the spool began another epoch may come again in that one, after a
+            // crash that undid the forgetting. It is where it was.
+            let Some(stored) = self.server.stored_as(key, crc) else {
                 return Err(format!("{key:?} was acknowledged and is not in the journal"));
-            }
-            self.promised.insert(key, crc);
+            };
+            self.promised.insert(stored, crc);
             self.counts.acknowledged += 1;
         }
         device.forgotten_unsynced = through;

@@ -271,6 +271,15 @@ impl Server {
         wrong.map_or(Ok(()), Err)
     }
 
+    /// Under which key that event of the device is in the journal: this one, or that of an epoch before.
+    pub(crate) fn stored_as(&self, key: Key, crc: u32) -> Option<Key> {
+        let (device, epoch, sequence) = key;
+        let is_it = |(_, (_, stored)): &(&Key, &(u64, u32))| *stored == crc;
+        let before = || self.appended.range((device, Epoch(0), 0)..(device, epoch, 0)).rev();
+        let exactly = self.appended.get_key_value(&key).filter(is_it);
+        exactly.or_else(|| before().filter(|(key, _)| key.2 == sequence).find(is_it)).map(|(key, _)| *key)
+    }
+
     /// Dies. Whatever was in memory is gone.
     pub(crate) fn stop(&mut self) {
         self.opened = None;
