@@ -79,7 +79,9 @@ fn unreadable(received_at: WallTime, body: &[u8], error: &EventError) -> Event {
 pub(super) fn device_id(context: &AdminContext, name: &str) -> Result<DeviceId, ApiError> {
     match query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name.to_owned())) {
         Ok(detail) => Ok(detail.row.device),
-        Err(error @ StoreError::NoDevice(_)) => name.parse().map_err(|_| error.into()),
+        Err(error @ (StoreError::NoDevice(_) | StoreError::DeviceRemoved(_))) => {
+            name.parse().map_err(|_| error.into())
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -37,11 +37,18 @@ pub fn enrol(
         expires_at: Some(identity::expiry_of_issued(now)),
         now,
     };
-    let identity = identity.clone();
+    let (identity, wanted) = (identity.clone(), enrolment.name.clone());
     store.enrol(enrolment, move |result| match result {
         Err(error) => done(outcome_of(&error)),
         Ok(enrolled) => {
-            log::info!("device {} enrolled as '{}' into {}", enrolled.device, enrolled.name, enrolled.group);
+            let wish =
+                if wanted == enrolled.name { String::new() } else { format!(" (it asked for '{wanted}')") };
+            log::info!(
+                "device {} enrolled as '{}'{wish} into {}",
+                enrolled.device,
+                enrolled.name,
+                enrolled.group
+            );
             done(JobOutcome::Enrolled(Box::new(Enrolled {
                 device: enrolled.device,
                 name: enrolled.name,

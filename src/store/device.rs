@@ -10,6 +10,7 @@ use super::values::time_to_sql;
 use super::{group, inventory, task, token};
 use crate::wire::id::{CertificateHash, DeviceId, TokenId};
 use crate::wire::limits::{NAME_BYTES_MAX, TOKEN_SECRET_BYTES};
+use crate::wire::printable::{is_device_name, is_hidden};
 use crate::wire::time::WallTime;
 
 /// What enters a device into the fleet.
@@ -47,7 +48,7 @@ impl std::fmt::Debug for Enrolment {
 pub struct EnrolledDevice {
     /// Its id.
     pub device: DeviceId,
-    /// What it is called: what it asked for, with a number behind it when that was taken.
+    /// What it is called: what it asked for, mended when that can be no name, with a number behind it when that was taken.
     pub name: String,
     /// Path of its group.
     pub group: String,
@@ -94,23 +95,23 @@ pub(super) fn number_of(connection: &Connection, device: DeviceId) -> Result<i64
     }
 }
 
-fn is_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= NAME_BYTES_MAX
-        && name.trim() == name
-        && !name.contains(char::is_control)
-}
-
 fn is_taken(connection: &Connection, name: &str) -> Result<bool, StoreError> {
     let mut statement =
         connection.prepare_cached("SELECT 1 FROM devices WHERE name = ?1 AND removed_at IS NULL")?;
     Ok(statement.exists([name])?)
 }
 
-/// What a device that asks for a name will be called: that name without what can't be shown, with a number when it is taken.
+/// What a device that asks for a name will be called: that name without what can't be seen, as no id, and with a number when it is
+/// taken. Mended and not refused: the name is usually the host name, which a serial number in hexadecimal may be, and nobody stands
+/// beside the device to choose another one.
 fn free_name(connection: &Connection, wanted: &str) -> Result<String, StoreError> {
-    let shown: String = wanted.chars().filter(|character| !character.is_control()).collect();
+    let shown: String = wanted.chars().filter(|character| !is_hidden(*character)).collect();
     let mut stem = shown.trim();
+    let marked;
+    if stem.parse::<DeviceId>().is_ok() {
+        marked = format!("device-{stem}");
+        stem = &marked;
+    }
     // Room for "-" and a number.
     while stem.len() > NAME_BYTES_MAX - 12 {
         let mut characters = stem.chars();
@@ -175,7 +176,7 @@ pub(super) fn change(
 ) -> Result<DeviceSettings, StoreError> {
     let number = number_of(connection, device)?;
     if let Some(name) = &change.name {
-        if !is_name(name) {
+        if !is_device_name(name) {
             return Err(StoreError::BadName(name.clone()));
         }
         let sql = "SELECT 1 FROM devices WHERE name = ?1 AND removed_at IS NULL AND number <> ?2";

@@ -58,8 +58,11 @@ pub enum StoreError {
     /// Another device has that name.
     #[error("another device is called '{0}': choose another name")]
     NameTaken(String),
-    /// The name is empty, too long, or holds control characters.
-    #[error("'{0}' cannot be a device name: 1 to 255 bytes, no control characters, no space at either end")]
+    /// The name is empty, too long, holds characters that are not seen, or could be taken for an id.
+    #[error(
+        "'{0}' cannot be a device name: 1 to 255 bytes, no control or invisible characters, no space at either end, \
+         and not the form of a device id (16 hexadecimal digits)"
+    )]
     BadName(String),
     /// More devices would be kept connected than there may be. Nothing was changed.
     #[error(

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::error::StoreError;
-use crate::wire::limits::NAME_BYTES_MAX;
+use crate::wire::printable::is_name;
 
 /// Deepest group, in names. Deeper trees are a mistake, and effective settings are looked up along the path.
 pub const GROUP_DEPTH_MAX: usize = 16;
@@ -24,7 +24,7 @@ pub struct Group {
 /// Brings a path into its one form: `/` or `/a/b`. A leading slash may be left out, a trailing one is dropped.
 ///
 /// # Errors
-/// When a name is empty, `.` or `..`, longer than 255 bytes, has a control character, or the tree is too deep.
+/// When a name is empty, `.` or `..`, longer than 255 bytes, has a control or invisible character, or the tree is too deep.
 pub fn normal_path(path: &str) -> Result<String, StoreError> {
     let bad = || StoreError::BadGroup(path.to_owned());
     let inner = path.strip_prefix('/').unwrap_or(path);
@@ -32,13 +32,8 @@ pub fn normal_path(path: &str) -> Result<String, StoreError> {
     if inner.is_empty() {
         return if path == "/" { Ok("/".to_owned()) } else { Err(bad()) };
     }
-    let is_name = |name: &str| {
-        !matches!(name, "" | "." | "..")
-            && name.len() <= NAME_BYTES_MAX
-            && name.trim() == name
-            && !name.contains(char::is_control)
-    };
-    if inner.split('/').count() > GROUP_DEPTH_MAX || !inner.split('/').all(is_name) {
+    let is_part = |name: &str| !matches!(name, "." | "..") && is_name(name);
+    if inner.split('/').count() > GROUP_DEPTH_MAX || !inner.split('/').all(is_part) {
         return Err(bad());
     }
     Ok(format!("/{inner}"))

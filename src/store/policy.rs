@@ -10,6 +10,7 @@ use crate::fleet::schema::Schema;
 use crate::fleet::settings::{KeyPath, Level};
 use crate::fleet::status::Rules;
 use crate::wire::limits::NAME_BYTES_MAX;
+use crate::wire::printable::is_hidden;
 use crate::wire::settings::{Declaration, Drift};
 use crate::wire::time::WallTime;
 
@@ -250,5 +251,5 @@ pub(super) fn own(
 
 /// Whether a name can be that of an application.
 pub(super) fn is_name(application: &str) -> bool {
-    !application.is_empty() && application.len() <= NAME_BYTES_MAX && !application.contains(char::is_control)
+    !application.is_empty() && application.len() <= NAME_BYTES_MAX && !application.contains(is_hidden)
 }

@@ -214,6 +214,7 @@ fn checked_name(application: &str) -> Result<String, StoreError> {
     if policy::is_name(application) {
         return Ok(application.to_owned());
     }
-    let reason = "the name of an application has 1 to 255 bytes, and no control characters".to_owned();
-    Err(StoreError::BadSettings { application: application.escape_debug().to_string(), reason })
+    let reason =
+        "the name of an application has 1 to 255 bytes, and no control or invisible characters".to_owned();
+    Err(StoreError::BadSettings { application: application.to_owned(), reason })
 }

@@ -16,6 +16,7 @@ pub mod inventory;
 pub mod limits;
 pub mod message;
 pub mod presence;
+pub mod printable;
 pub mod reasons;
 pub mod run_state;
 pub mod section;

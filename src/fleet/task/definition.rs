@@ -6,6 +6,7 @@ use super::schedule::Schedule;
 use super::window::Window;
 use crate::wire::id::DeviceId;
 use crate::wire::limits::NAME_BYTES_MAX;
+use crate::wire::printable::is_name;
 
 /// How many devices a task may name; more of them are a group.
 pub const DEVICES_MAX: usize = 1_000;
@@ -187,16 +188,12 @@ impl Definition {
 }
 
 fn validate_name(part: &str, name: &str) -> Result<(), String> {
-    if name.is_empty()
-        || name.len() > NAME_BYTES_MAX
-        || name.trim() != name
-        || name.contains(char::is_control)
-    {
-        return Err(format!(
-            "'{part}' is not a name: 1 to {NAME_BYTES_MAX} bytes, no blanks around it, no control characters"
-        ));
+    if is_name(name) {
+        return Ok(());
     }
-    Ok(())
+    Err(format!(
+        "'{part}' is not a name: 1 to {NAME_BYTES_MAX} bytes, no blanks around it, no control or invisible characters"
+    ))
 }
 
 fn within(part: &str, value: u32, lowest: u32, highest: u32) -> Result<(), String> {

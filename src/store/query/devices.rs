@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::{Page, PageRequest, cursor};
 use crate::store::error::StoreError;
 use crate::store::values::time_from_sql;
-use crate::store::{ApplicationStatistics, Standing, declaration, group, statistics, status};
+use crate::store::{ApplicationStatistics, Standing, declaration, device, group, statistics, status};
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::section::{ApplicationCondition, Condition, HostFacts, SectionState};
@@ -223,13 +223,17 @@ pub(super) fn number_by_key(connection: &Connection, key: &DeviceKey) -> Result<
     let (number, shown) = match key {
         DeviceKey::Id(id) => (by_id(*id)?, id.to_string()),
         DeviceKey::NameOrId(text) => {
+            // An id comes first, that of a removed device as well: a device that was given it as its name by an earlier
+            // version must not take what is meant for another one. Two devices never have one name.
+            if let Ok(id) = text.parse() {
+                match device::number_of(connection, id) {
+                    Err(StoreError::NoDevice(_)) => {}
+                    found => return found,
+                }
+            }
             let sql = "SELECT number FROM devices WHERE name = ?1 AND removed_at IS NULL";
             let by_name = connection.prepare_cached(sql)?.query_row([text], |row| row.get(0)).optional()?;
-            let number = match (by_name, text.parse()) {
-                (None, Ok(id)) => by_id(id)?,
-                (by_name, _) => by_name,
-            };
-            (number, text.clone())
+            (by_name, text.clone())
         }
     };
     number.ok_or(StoreError::NoDevice(shown))

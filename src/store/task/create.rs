@@ -42,7 +42,9 @@ pub(super) fn create(
     }
     for (part, name) in [("application", &new.application), ("kind", &new.kind)] {
         if !policy::is_name(name) {
-            return Err(bad(format!("'{part}' is not a name: 1 to 255 bytes, no control characters")));
+            return Err(bad(format!(
+                "'{part}' is not a name: 1 to 255 bytes, no control or invisible characters"
+            )));
         }
     }
     let settings = Value::Object(new.settings.clone());

@@ -10,7 +10,7 @@ use crate::store::table::{Certificate, SHARDS};
 use crate::store::testing::{Fleet, enrolment, token, wait};
 use crate::store::{
     CreatedToken, DeviceChange, EnrolledDevice, FILE_NAME, GroupChange, NewToken, Store, StoreError,
-    TokenRefusal,
+    TokenRefusal, query,
 };
 use crate::wire::id::{CertificateHash, DeviceId, Epoch, TokenId};
 use crate::wire::time::WallTime;
@@ -248,4 +248,73 @@ fn a_completion_may_hold_the_last_store() {
     drop(gone_sender);
     let epoch = ended.recv().unwrap().unwrap();
     assert_eq!(Store::open(directory.path()).unwrap().server_epoch().unwrap(), epoch);
+}
+
+#[test]
+fn a_name_cannot_take_what_is_meant_for_the_id_of_another_device() {
+    let fleet = Fleet::new(1);
+    let meant = fleet.devices[0];
+    let token = token(&fleet.store, 20);
+    let enrol = |id: u64, name: &str| {
+        wait(|done| fleet.store.enrol(enrolment(&token, DeviceId(id), name), done)).unwrap().name
+    };
+    let upper = meant.to_string().to_uppercase();
+    assert_eq!(enrol(51, &meant.to_string()), format!("device-{meant}"));
+    assert_eq!(
+        enrol(52, &format!("\u{200b}{upper}\n")),
+        format!("device-{upper}-2"),
+        "the same but for case"
+    );
+    assert_eq!(enrol(53, "0123456789abcde"), "0123456789abcde", "15 digits are no id");
+    let rename = |device, name: &str| {
+        let change = DeviceChange { name: Some(name.into()), ..DeviceChange::default() };
+        fleet.store.change_device(DeviceId(device), change)
+    };
+    for name in [&meant.to_string(), &upper, "ffffFFFFffffFFFF"] {
+        let refused = rename(53, name).unwrap_err();
+        assert_eq!(refused, StoreError::BadName(name.to_owned()));
+        assert!(refused.to_string().contains("16 hexadecimal digits"), "{refused}");
+    }
+}
+
+#[test]
+fn an_id_wins_over_the_name_of_another_device_even_when_its_own_device_is_gone() {
+    let fleet = Fleet::new(3);
+    let [meant, removed, other] = fleet.devices[..] else { panic!() };
+    fleet.store.remove_device(removed, WallTime(9)).unwrap();
+    let name = |device: DeviceId, name: String| {
+        // As an earlier muster allowed it.
+        let sql = "UPDATE devices SET name = ?2 WHERE id = ?1";
+        let set = move |connection: &rusqlite::Connection| {
+            Ok(connection.execute(sql, rusqlite::params![device.0.cast_signed(), name])?)
+        };
+        assert_eq!(fleet.store.call(set), Ok(1));
+    };
+    let find = |text: &str| query::device_id(&fleet.store.reader().unwrap(), text);
+    name(other, meant.to_string().to_uppercase());
+    assert_eq!(find(&meant.to_string()), Ok(meant));
+    assert_eq!(find(&meant.to_string().to_uppercase()), Ok(meant));
+    name(other, removed.to_string());
+    assert_eq!(find(&removed.to_string()), Err(StoreError::DeviceRemoved(removed)));
+    name(other, "feedfeedfeedfeed".into());
+    assert_eq!(find("FEEDfeedfeedfeed"), Ok(other), "no device ever had that id");
+}
+
+#[test]
+fn names_have_nothing_that_is_not_seen() {
+    let fleet = Fleet::new(1);
+    let token = token(&fleet.store, 20);
+    let wanted = "\u{feff}ti\u{202e}ll\u{1b}[2J\u{2066}\u{200d}\u{9b}7\u{200f}";
+    let enrolled = wait(|done| fleet.store.enrol(enrolment(&token, DeviceId(51), wanted), done)).unwrap();
+    assert_eq!(enrolled.name, "till[2J7");
+    for hidden in "\0\u{1b}\u{7f}\u{85}\u{9b}\u{61c}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{feff}"
+        .chars()
+    {
+        let name = format!("a{hidden}b");
+        let change = DeviceChange { name: Some(name.clone()), ..DeviceChange::default() };
+        let refused = fleet.store.change_device(fleet.devices[0], change);
+        assert_eq!(refused, Err(StoreError::BadName(name.clone())), "{name:?}");
+        let group = fleet.store.set_group(&format!("/{name}"), GroupChange::default());
+        assert!(matches!(group, Err(StoreError::BadGroup(_))), "{name:?}");
+    }
 }
