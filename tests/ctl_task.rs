@@ -261,7 +261,7 @@ fn runs_are_shown_with_why_they_wait_and_what_they_wrote() {
     assert!(!text.contains("DUE (UTC)"), "it was due once: {text}");
     let text = house.done(&["task", "show", &id, "--state", "failed", "--output"]);
     assert!(!text.contains("till-2 "), "{text}");
-    let written = "wrote:\n  one\n  two\n  … 1000 bytes left out …\n  \u{fffd}[2Jend\n";
+    let written = "wrote:\n  one\n  two\n  … 1000 bytes left out …\n  \\u{1b}[2Jend\n";
     assert!(text.contains("failed, exit code 3, ") && text.ends_with(written), "{text}");
     let text = house.done(&["task", "show", &id, "--device", "till-2", "--output"]);
     assert!(text.ends_with("\nnone of these runs wrote anything\n"), "{text}");

@@ -12,6 +12,7 @@ use crate::store::query::PageRequest;
 use crate::wire::api::{
     CURSOR_BYTES_MAX, ErrorCode, PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX, REQUEST_BODY_BYTES_MAX,
 };
+use crate::wire::printable::escaped;
 
 /// A query string.
 pub(super) struct Asked<T>(pub(super) T);
@@ -67,7 +68,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
 }
 
 fn one_line(text: &str) -> String {
-    text.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    escaped(text).chars().take(300).collect()
 }
 
 /// How many items a page is to have.

@@ -5,6 +5,8 @@ use std::fs::File;
 
 use log::Level;
 
+use crate::wire::printable::is_hidden;
+
 /// Longest message, in bytes. The rest is cut off.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
@@ -31,7 +33,7 @@ impl Style {
     }
 
     /// A message with everything before it, and the end of the line. Further lines of the message are
-    /// indented, so that no message can look like another one, and control characters are shown as escapes.
+    /// indented, so that no message can look like another one, and what is not seen or commands a terminal is shown as escapes.
     pub(super) fn write(self, out: &mut String, level: Level, target: &str, message: fmt::Arguments<'_>) {
         // Writing to a string does not fail; a value that can't be shown ends its message there.
         let _ = match self {
@@ -47,10 +49,17 @@ impl Style {
 
     /// A line of its own.
     pub(super) fn bare(self, text: &str) -> String {
+        let mut out = String::new();
         match self {
-            Self::Plain => format!("{text}\n"),
-            Self::Journal => format!("<{}>{text}\n", priority(Level::Error)),
+            Self::Plain => {}
+            Self::Journal => out.push_str(&format!("<{}>", priority(Level::Error))),
         }
+        let mut line = Text { out: &mut out, style: self, level: Level::Error, room: MESSAGE_BYTES_MAX };
+        if fmt::Write::write_str(&mut line, text).is_err() {
+            out.push('…');
+        }
+        out.push('\n');
+        out
     }
 }
 
@@ -77,15 +86,15 @@ impl fmt::Write for Text<'_> {
         let kept = &text[..text.floor_char_boundary(self.room.min(text.len()))];
         self.room -= kept.len();
         let mut rest = kept;
-        while let Some(at) = rest.find(char::is_control) {
+        while let Some(at) = rest.find(is_hidden) {
             self.out.push_str(&rest[..at]);
-            let Some(control) = rest[at..].chars().next() else { break };
-            rest = &rest[at + control.len_utf8()..];
-            match (control, self.style) {
+            let Some(hidden) = rest[at..].chars().next() else { break };
+            rest = &rest[at + hidden.len_utf8()..];
+            match (hidden, self.style) {
                 ('\n', Style::Plain) => self.out.push_str("\n    "),
                 ('\n', Style::Journal) => write!(self.out, "\n<{}>    ", priority(self.level))?,
                 ('\t', _) => self.out.push('\t'),
-                _ => write!(self.out, "{}", control.escape_default())?,
+                _ => write!(self.out, "{}", hidden.escape_default())?,
             }
         }
         self.out.push_str(rest);
@@ -118,6 +127,9 @@ mod tests {
     #[test]
     fn a_message_can_neither_pretend_to_be_two_nor_steer_a_terminal_nor_be_endless() {
         assert!(written(Style::Plain, "a\n[b]\x1b[2J\r").ends_with("] a\n    [b]\\u{1b}[2J\\r\n"));
+        let odd = written(Style::Plain, "\u{202e}a\u{200b}\u{9b}\u{2028}");
+        assert!(odd.ends_with("] \\u{202e}a\\u{200b}\\u{9b}\\u{2028}\n"), "{odd}");
+        assert_eq!(Style::Plain.bare("no: '\u{1b}[2J\u{202e}'\nx"), "no: '\\u{1b}[2J\\u{202e}'\n    x\n");
         assert_eq!(written(Style::Journal, "a\n<0>b"), "<4>muster::x: a\n<4>    <0>b\n");
         let long = written(Style::Journal, &"ü".repeat(MESSAGE_BYTES_MAX));
         assert_eq!(long.len(), "<4>muster::x: …\n".len() + MESSAGE_BYTES_MAX);

@@ -118,7 +118,7 @@ pub fn flush() {
 /// [`flush`].
 pub fn last_line(text: &str) {
     match LOGGER.get() {
-        None => eprintln!("{text}"),
+        None => eprint!("{}", Style::Plain.bare(text)),
         Some(logger) => {
             flush();
             logger.queue.push(Level::Error, logger.style.bare(text).as_bytes());

@@ -10,6 +10,7 @@ use super::holder::Holder;
 use crate::agent::check::check;
 use crate::agent::check::line::{Line, Report};
 use crate::agent::directory::{Directory, DirectoryError};
+use crate::wire::printable;
 
 /// Looks at the configuration and the paths that it names; reading it says what is wrong with the rest.
 pub(super) fn configuration(common: &Common) -> Result<(), CommandError> {
@@ -17,7 +18,7 @@ pub(super) fn configuration(common: &Common) -> Result<(), CommandError> {
     context.check_all().map_err(CommandError::refused)?;
     let file =
         context.config.as_ref().map_or("no configuration file".into(), |file| file.display().to_string());
-    println!("{file}: ok (data in {}, socket {})", context.data.display(), context.socket().display());
+    say!("{file}: ok (data in {}, socket {})", context.data.display(), context.socket().display());
     Ok(())
 }
 
@@ -35,14 +36,14 @@ pub(super) fn command(arguments: &Check) -> Result<(), CommandError> {
     };
     let mut show = |line: &Line| {
         if !arguments.json {
-            println!("{line}");
+            say!("{line}");
         }
     };
     let mut report = Report::new(&mut show);
     check(&directory, &context.settings, agent, &mut report);
     if arguments.json {
         let document = json!({ "ok": report.is_ok(), "lines": report.lines() });
-        println!("{}", serde_json::to_string_pretty(&document).unwrap_or_default());
+        say!("{}", printable::json_pretty(&document).unwrap_or_default());
     }
     match (report.is_ok(), report.problems()) {
         (true, _) => Ok(()),

@@ -12,6 +12,7 @@ use crate::agent::identity::Identity;
 use crate::agent::local::client::{LocalClient, LocalError};
 use crate::agent::local::protocol::Status;
 use crate::wire::event::{Event, MENDED_FIELD, NOT_UTF8};
+use crate::wire::printable;
 use crate::wire::section::ApplicationCondition;
 use crate::wire::time::WallTime;
 
@@ -25,7 +26,7 @@ pub(super) const SYNC_TIMEOUT: Duration = Duration::from_secs(300);
 pub(super) fn sync(common: &Common) -> Result<(), CommandError> {
     let context = Context::or_last_good(common)?;
     LocalClient::connect(&context.socket(), SYNC_TIMEOUT)?.sync()?;
-    println!("in sync");
+    say!("in sync");
     Ok(())
 }
 
@@ -51,9 +52,9 @@ pub(super) fn status(arguments: &StatusArguments) -> Result<(), CommandError> {
         Err(error) => return Err(error.into()),
     };
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&status).unwrap_or_default());
+        say!("{}", printable::json_pretty(&status).unwrap_or_default());
     } else {
-        print!("{}", table(&status));
+        say!("{}", table(&status).trim_end());
     }
     not_running.map_or(Ok(()), |error| Err(error.into()))
 }
@@ -80,7 +81,7 @@ pub(super) fn table(status: &Status) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &dyn std::fmt::Display| {
         // Writing to a string can't fail.
-        let _ = writeln!(text, "{name:<16}{value}");
+        let _ = writeln!(text, "{name:<16}{}", printable::escaped(&value.to_string()));
     };
     match (&status.name, status.device) {
         (Some(name), Some(device)) => line("device", &format_args!("{name} ({device})")),

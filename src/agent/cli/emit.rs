@@ -29,7 +29,7 @@ pub(super) fn command(arguments: &Emit) -> Result<(), CommandError> {
         match Holder::find(&context, "an emit", ANSWER_TIMEOUT)? {
             Holder::Agent(mut client) => match client.emit(&line) {
                 Ok(sequence) => {
-                    println!("event {sequence} is in the spool");
+                    say!("event {sequence} is in the spool");
                     return Ok(());
                 }
                 // It was about to end, and answers what it has taken: the spool is free now, or the next
@@ -49,6 +49,6 @@ pub(super) fn command(arguments: &Emit) -> Result<(), CommandError> {
         .map_err(CommandError::refused)?;
     let sequence = spool.append(severity, &body, now).map_err(CommandError::refused)?;
     spool.close().map_err(CommandError::refused)?;
-    println!("event {sequence} is in the spool; no agent runs, it is sent when one does");
+    say!("event {sequence} is in the spool; no agent runs, it is sent when one does");
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::agent::enroll::enroll;
 use crate::agent::identity::{Identity, IdentityError};
 use crate::agent::moving::{commit, settle, stage};
 use crate::wire::limits::NAME_BYTES_MAX;
+use crate::wire::printable::{is_device_name, is_name};
 use crate::wire::token::JoinToken;
 
 /// Enrols the device and stores who it is now.
@@ -56,12 +57,22 @@ fn enrol(
     let identity = enroll(server, token, name, context.settings.key_type, wall_time())?;
     stage(directory, &identity)?;
     commit(directory, &identity)?;
-    println!("enrolled as '{}' ({}) at {}", identity.name, identity.device, identity.server);
+    say!("enrolled as '{}' ({}) at {}", identity.name, identity.device, identity.server);
     if identity.name != name {
-        println!("the name '{name}' was taken");
+        say!("{}", other_name(name));
     }
-    println!("start the agent: muster-agent run{}", data_hint(arguments.common.data.as_deref()));
+    say!("start the agent: muster-agent run{}", data_hint(arguments.common.data.as_deref()));
     Ok(())
+}
+
+/// Why the server gave the device another name than it asked for.
+fn other_name(wanted: &str) -> String {
+    let why = match (is_name(wanted), is_device_name(wanted)) {
+        (true, true) => "was taken",
+        (true, false) => "could be taken for a device's id",
+        (false, _) => "has characters that a name may not have, or is too long",
+    };
+    format!("the name '{wanted}' {why}")
 }
 
 pub(super) fn data_hint(data: Option<&std::path::Path>) -> String {

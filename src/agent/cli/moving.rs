@@ -56,30 +56,30 @@ pub(super) fn command(arguments: &Move) -> Result<(), CommandError> {
     let name = arguments.name.as_deref().unwrap_or(&old.name);
     let new = enroll(&server, &token, name, context.settings.key_type, wall_time())
         .map_err(|error| stays(&not_enrolled(&error)))?;
-    println!("enrolled as '{}' ({}) at {server}", new.name, new.device);
+    say!("enrolled as '{}' ({}) at {server}", new.name, new.device);
     moving::verify(&server, &new).map_err(|why| {
         stays(&format!(
             "{server} enrolled it, but does not answer it as it should: {why} (a use of the token is spent; there, remove device '{}' and make a new token)",
             new.name
         ))
     })?;
-    println!("{server} answers the device, and its certificate is the one that the token names");
+    say!("{server} answers the device, and its certificate is the one that the token names");
     moving::stage(&directory, &new).map_err(|error| stays(&error.to_string()))?;
-    println!("ready to leave {}", old.server);
+    say!("ready to leave {}", old.server);
     loop {
         match holder {
             Holder::Here(_lock) => {
                 moving::commit(&directory, &new)?;
-                println!("the device belongs to {server} now");
-                println!("start the agent: muster-agent run{}", data_hint(arguments.common.data.as_deref()));
+                say!("the device belongs to {server} now");
+                say!("start the agent: muster-agent run{}", data_hint(arguments.common.data.as_deref()));
                 break;
             }
             Holder::Agent(mut agent) => match agent.request_move() {
                 Ok(problem) => {
-                    println!("the device belongs to {server} now: the running agent took over");
+                    say!("the device belongs to {server} now: the running agent took over");
                     match problem {
-                        None => println!("in sync with {server}"),
-                        Some(problem) => println!(
+                        None => say!("in sync with {server}"),
+                        Some(problem) => say!(
                             "not in sync yet: {problem}; the agent tries again by itself (muster-agent status)"
                         ),
                     }
@@ -91,8 +91,8 @@ pub(super) fn command(arguments: &Move) -> Result<(), CommandError> {
                 }
                 Err(error) => match Identity::read(directory.path())? {
                     Some(identity) if identity == new => {
-                        println!("the device belongs to {server} now");
-                        println!("not in sync yet: {error}; see how the agent does: muster-agent status");
+                        say!("the device belongs to {server} now");
+                        say!("not in sync yet: {error}; see how the agent does: muster-agent status");
                         break;
                     }
                     // It has ended without taking over, or has not answered.
@@ -101,9 +101,10 @@ pub(super) fn command(arguments: &Move) -> Result<(), CommandError> {
             },
         }
     }
-    println!(
+    say!(
         "the old server still lists the device; remove it there: musterctl device remove '{}'   ({})",
-        old.name, old.server
+        old.name,
+        old.server
     );
     Ok(())
 }

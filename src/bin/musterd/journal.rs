@@ -9,6 +9,7 @@ use muster::server::config::Config;
 use muster::server::data_directory::DataDirectory;
 use muster::wire::event::Event;
 use muster::wire::id::DeviceId;
+use muster::wire::printable::{escaped, escaped_json};
 use muster::wire::time::WallTime;
 use serde_json::json;
 
@@ -91,8 +92,8 @@ fn dump(place: &JournalPlace) -> Result<ExitCode, Failure> {
     let mut code = ExitCode::SUCCESS;
     while let Some(item) = forward.next().map_err(Failure::refused)? {
         let line = match item {
-            Item::Record(view) if place.json => json_of(&view).to_string(),
-            Item::Record(view) => line_of(&view),
+            Item::Record(view) if place.json => escaped_json(&json_of(&view).to_string()).into_owned(),
+            Item::Record(view) => escaped(&line_of(&view)).into_owned(),
             Item::Damage(damage) => {
                 code = ExitCode::FAILURE;
                 match place.json {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::Failure;
 use crate::client::ClientError;
 use crate::wire::api::Timestamp;
+use crate::wire::printable;
 
 /// What is shown where there is nothing to show.
 pub(super) const NOTHING_THERE: &str = "-";
@@ -45,21 +46,19 @@ impl Output {
 
     /// One JSON document.
     pub(super) fn json<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
-        serde_json::to_writer_pretty(&mut self.out, value).map_err(io::Error::from)?;
-        self.out.write_all(b"\n")?;
+        writeln!(self.out, "{}", printable::json_pretty(value).map_err(io::Error::from)?)?;
         Ok(self.out.flush()?)
     }
 
     /// One JSON document in one line.
     pub(super) fn json_line<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
-        serde_json::to_writer(&mut self.out, value).map_err(io::Error::from)?;
-        self.out.write_all(b"\n")?;
+        writeln!(self.out, "{}", printable::json(value).map_err(io::Error::from)?)?;
         Ok(self.out.flush()?)
     }
 
-    /// A line of text, and out with it.
+    /// A line of text, or several, and out with it.
     pub(super) fn line(&mut self, text: &str) -> Result<(), Failure> {
-        writeln!(self.out, "{}", text.trim_end())?;
+        writeln!(self.out, "{}", printable::escaped_lines(text.trim_end()))?;
         Ok(self.out.flush()?)
     }
 
@@ -108,7 +107,7 @@ impl Output {
             for item in page? {
                 self.out.write_all(separator.as_bytes())?;
                 separator = ",\n  ";
-                serde_json::to_writer(&mut self.out, &item).map_err(io::Error::from)?;
+                write!(self.out, "{}", printable::json(&item).map_err(io::Error::from)?)?;
             }
             self.out.flush()?;
         }
@@ -186,7 +185,7 @@ impl Members<'_> {
     /// A value.
     pub(super) fn value<T: Serialize>(&mut self, name: &str, value: &T) -> Result<(), Failure> {
         self.name(name)?;
-        Ok(serde_json::to_writer(&mut self.output.out, value).map_err(io::Error::from)?)
+        Ok(write!(self.output.out, "{}", printable::json(value).map_err(io::Error::from)?)?)
     }
 
     /// A list, page by page.
@@ -233,14 +232,9 @@ fn fit(wanted: &[u16], terminal: u16) -> Vec<u16> {
     widths
 }
 
-/// Text without what would command a terminal: whoever names a device or writes a message is not to be trusted with that.
+/// Text in one line, with escapes for what would command a terminal: a device that writes a message is not trusted with that.
 pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || is_override(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// Whether the character changes the direction of the text around it (Unicode Standard Annex 9).
-fn is_override(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    printable::escaped(text).into_owned()
 }
 
 /// A time to the second, in UTC.
@@ -299,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_message_cannot_command_the_terminal() {
-        assert_eq!(plain("a\u{1b}[31mb\r\n\u{202e}c"), "a\u{fffd}[31mb\u{fffd}\u{fffd}\u{fffd}c");
+        assert_eq!(plain("a\u{1b}[31mb\r\n\u{202e}c"), r"a\u{1b}[31mb\r\n\u{202e}c");
     }
 
     #[test]

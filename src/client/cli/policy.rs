@@ -12,6 +12,7 @@ use crate::wire::api::{
     ApplicationSettings, ExplainedKey, LevelValue, NewPolicy, Policy, PolicyQuery, PolicyRemoval,
     SettingsChanged,
 };
+use crate::wire::printable;
 use crate::wire::settings::Drift;
 
 #[derive(Subcommand, Debug)]
@@ -258,7 +259,7 @@ pub(super) fn run_settings(
                 row,
             )?;
             let Some(one) = one else { return Ok(()) };
-            let text = serde_json::to_string_pretty(&one.settings).unwrap_or_default();
+            let text = printable::json_pretty(&one.settings).unwrap_or_default();
             output.line(&format!("\nwhat it should have:\n{text}"))
         }
     }
@@ -293,7 +294,7 @@ fn show(output: &mut Output, policy: &Policy) -> Result<(), Failure> {
         ("locked", or_nothing(policy.locks.join(", "))),
         ("drift", drift(policy.drift)),
     ])?;
-    output.line(&serde_json::to_string_pretty(&policy.settings).unwrap_or_default())
+    output.line(&printable::json_pretty(&policy.settings).unwrap_or_default())
 }
 
 fn say(output: &mut Output, changed: &SettingsChanged, wake: bool) -> Result<(), Failure> {

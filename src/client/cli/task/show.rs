@@ -8,6 +8,7 @@ use crate::client::cli::output::{NOTHING_THERE, Output, count, duration, plain, 
 use crate::client::{Client, ClientError};
 use crate::wire::api::{Run, RunDetail, RunQuery, RunState, TaskDetail, WrittenOutput};
 use crate::wire::id::{RunId, TaskId};
+use crate::wire::printable;
 
 /// Runs whose output is shown, in runs: each may have written 64 KiB that are kept.
 const OUTPUTS_MAX: usize = 20;
@@ -115,7 +116,7 @@ fn facts(detail: &TaskDetail) -> Vec<(&'static str, String)> {
         ("name", task.name.clone().unwrap_or_else(nothing)),
         ("application", task.application.clone()),
         ("kind", task.kind.clone()),
-        ("settings", serde_json::to_string(&detail.settings).unwrap_or_default()),
+        ("settings", printable::json(&detail.settings).unwrap_or_default()),
         ("targets", format!("{}{later}", words::targets(&task.targets, NAMES_MAX))),
         ("schedule", task.schedule.clone()),
         ("window", detail.window.clone().unwrap_or_else(|| "all hours".into())),
@@ -211,7 +212,7 @@ mod tests {
         assert_eq!(lines[0], "till-17, run 0000000000000007, failed, exit code 3, wrote:");
         assert_eq!(
             lines[1..],
-            ["  a    b", "  till-18, run", "  \u{fffd}[2J", "  … 1 byte left out …", "  end"]
+            ["  a    b", "  till-18, run", r"  \u{1b}[2J", "  … 1 byte left out …", "  end"]
         );
     }
 
