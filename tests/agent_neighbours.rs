@@ -220,7 +220,8 @@ fn a_join_token_need_not_stand_in_the_process_list() {
         assert_eq!(error_of(output).contains("in the process list"), warns, "{}", error_of(output));
     };
     let file = site.path("token");
-    std::fs::write(&file, format!("{}\n", site.token())).unwrap();
+    // All that `musterctl token create` prints.
+    std::fs::write(&file, format!("{}\n\nFor 1 device, until …\n", site.token())).unwrap();
     succeeds(&enroll("a", &["--token-file", file.to_str().unwrap()], None, ""), false);
     succeeds(&enroll("b", &["--token-file", "-"], None, &format!("{}\n", site.token())), false);
     succeeds(&enroll("c", &["--token", "-"], None, &site.token()), false);

@@ -32,6 +32,9 @@ fn a_token_is_made_listed_and_revoked() {
 
     let text = server.ctl(&["token", "create"]);
     assert!(text.out.lines().next().unwrap().parse::<JoinToken>().is_ok(), "the token is alone in its line");
+    let token = text.out.lines().next().unwrap();
+    let advice = format!("echo {token} | muster-agent enroll --server HOST --token-file -");
+    assert!(text.out.lines().any(|line| line.trim() == advice), "{}", text.out);
 }
 
 #[test]
@@ -278,5 +281,33 @@ fn wrong_usage_is_2_and_help_is_0() {
         let ran = ctl("unix:/nowhere", arguments);
         assert_eq!(ran.code, 0);
         assert!(ran.out.contains("Examples:"), "{arguments:?}");
+    }
+}
+
+/// Texts of a device's making: a name cannot be one any more, an event's message and fields can.
+#[test]
+fn what_a_device_says_reaches_the_terminal_as_escapes_and_a_program_as_it_is() {
+    let server = TestServer::start();
+    let device = server.enrol("\u{202e}till-17\u{200b}");
+    assert_eq!(server.ctl(&["device", "list", "--json"]).json()[0]["name"], "till-17");
+    let message = "\u{1b}[2J\u{9b}31m\u{7f}\u{202e}gnp.exe\u{2066}\u{200b}\n\u{e0041}ü";
+    server.event(device, Severity::Warning, message);
+    let escaped = r"\u{1b}[2J\u{9b}31m\u{7f}\u{202e}gnp.exe\u{2066}\u{200b}\n\u{e0041}ü";
+    let text = server.ctl(&["event", "list"]);
+    assert!(text.out.contains(escaped), "{:?}", text.out);
+    let json = server.ctl(&["event", "list", "--json"]);
+    assert!(
+        json.out.contains(r"\u001b[2J\u009b31m\u007f\u202egnp.exe\u2066\u200b\n\udb40\udc41ü"),
+        "{:?}",
+        json.out
+    );
+    assert_eq!(json.json()[0]["message"], message, "the value is what it was");
+    let refused = server.ctl(&["device", "set", "till-17", "--name", "a\u{202e}b"]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.err.contains(r"'a\u{202e}b' cannot be a device name"), "{:?}", refused.err);
+    for name in [device.to_string(), device.to_string().to_uppercase()] {
+        let refused = server.ctl(&["device", "set", "till-17", "--name", &name]);
+        assert_eq!(refused.code, 2);
+        assert!(refused.err.contains("not the form of a device id"), "{:?}", refused.err);
     }
 }

@@ -121,11 +121,13 @@ fn print_how_to_enrol(config: &Config, port: u16) {
     say!("\nThis is the first start. To enrol a device, run on it:\n");
     match token {
         Some(token) => {
-            say!("  muster-agent enroll --server {server} --token {token}\n  muster-agent run\n");
+            say!(
+                "  echo {token} | muster-agent enroll --server {server} --token-file -\n  muster-agent run\n"
+            );
             say!("The token is good for one device, for one hour. For more: {create}");
         }
         None => {
-            say!("  muster-agent enroll --server {server} --token TOKEN\n  muster-agent run\n");
+            say!("  echo TOKEN | muster-agent enroll --server {server} --token-file -\n  muster-agent run\n");
             say!("and make the TOKEN here: {create}");
         }
     }

@@ -81,7 +81,7 @@ pub(super) enum TokenCommand {
     #[command(after_help = "Examples:
   musterctl token create
   musterctl token create --ttl 24h --uses 200 --group /berlin/kiosks
-  muster-agent enroll --server HOST --token \"$(musterctl token create --json | jq -r .token)\"")]
+  musterctl token create | ssh root@DEVICE muster-agent enroll --server HOST --token-file -")]
     Create {
         /// How long it may be used, such as 30m, 1h or 7d
         #[arg(long, default_value = "1h", value_parser = seconds)]
