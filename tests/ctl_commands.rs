@@ -148,7 +148,8 @@ fn events_of_the_servers_own_are_shown_like_others() {
     assert_eq!((&event["device"], &event["sequence"]), (&"till-17".into(), &0.into()));
     assert_eq!(event["fields"], serde_json::json!({"from": "idle", "to": "lost"}));
     let shown = server.ctl(&["event", "list", "--device", "till-17"]).out;
-    assert!(shown.ends_with("warning   till-17  muster presence: lost (was idle)\n"), "{shown}");
+    assert!(shown.ends_with("warning   till-17  server  muster presence: lost (was idle)\n"), "{shown}");
+    assert_eq!(event["source"], "server");
     let follow = server.client().follow(FollowQuery { from: Some(0), ..FollowQuery::default() }).nth(1);
     let Some(Ok(FollowLine::Event(event))) = follow else { panic!("{follow:?}") };
     assert_eq!((event.kind.as_str(), event.next_position), ("presence", 200));

@@ -114,7 +114,7 @@ fn a_journal_is_verified_and_dumped_and_damage_is_told() {
     let json: serde_json::Value =
         serde_json::from_slice(&musterd(&["journal", "dump", "--data", data, "--json"]).stdout).unwrap();
     assert_eq!(json[0]["event"]["fields"]["disk"], "sdb");
-    assert_eq!(json[0]["spool_epoch"], "0000000000000007");
+    assert_eq!((&json[0]["spool_epoch"], &json[0]["source"]), (&"0000000000000007".into(), &"device".into()));
     assert_eq!(json[1]["event"], serde_json::Value::Null);
 
     // One byte of an acknowledged record, with a later watermark after it: that is damage, not a torn tail.

@@ -10,11 +10,11 @@ use super::AdminShared;
 use super::context::{AdminContext, LogRecord};
 use super::error::ApiError;
 use super::extract::{Asked, limit};
-use crate::machine::record;
+use crate::machine::record::{self, OWN_EPOCH};
 use crate::store::query::{self, DeviceKey};
 use crate::store::{Reader, StoreError};
-use crate::wire::api::{EventQuery, EventRecord, Page, Timestamp};
-use crate::wire::event::{Event, EventError, Severity};
+use crate::wire::api::{CLAIMED_PREFIX, EventQuery, EventRecord, EventSource, Page, Timestamp};
+use crate::wire::event::{Event, EventError, SERVER_NAME, Severity, is_server_name};
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
@@ -40,16 +40,24 @@ impl Filter {
             log::warn!("the event at position {} can't be shown: it is too short", record.position);
             return None;
         };
-        let event =
-            Event::from_bytes(body).unwrap_or_else(|error| unreadable(record.received_at, body, &error));
+        let (mut event, source) = match Event::from_bytes(body) {
+            // No device has this epoch: its session refuses it.
+            Ok(event) if spool_epoch == OWN_EPOCH => (event, EventSource::Server),
+            Ok(event) => (event, EventSource::Device),
+            Err(error) => (unreadable(record.received_at, body, &error), EventSource::Server),
+        };
         if self.severity.is_some_and(|least| event.severity < least) {
             return None;
+        }
+        if source == EventSource::Device && is_server_name(&event.application) {
+            event.application.insert_str(0, CLAIMED_PREFIX);
         }
         Some(EventRecord {
             position: record.position,
             next_position: record.next_position,
             device: None,
             device_id: record.device,
+            source,
             spool_epoch,
             sequence: record.sequence,
             received_at: record.received_at.into(),
@@ -67,7 +75,7 @@ impl Filter {
 fn unreadable(received_at: WallTime, body: &[u8], error: &EventError) -> Event {
     Event {
         severity: Severity::Warning,
-        application: "muster".into(),
+        application: SERVER_NAME.into(),
         kind: "unreadable".into(),
         message: format!("an event of {} bytes that this version can't read: {error}", body.len()),
         occurred_at: received_at,
@@ -183,5 +191,38 @@ mod tests {
         assert!(shown.message.starts_with(begins), "{}", shown.message);
         let errors = Filter { severity: Some(Severity::Error), ..Filter::default() };
         assert!(errors.pick(found).is_none());
+        assert_eq!(shown.source, EventSource::Server, "the words are the server's");
+    }
+
+    #[test]
+    fn an_event_of_a_device_is_not_taken_for_one_of_the_servers_own() {
+        let pick = |epoch, application: &str| {
+            let event = Event {
+                severity: Severity::Critical,
+                application: application.into(),
+                kind: "presence".into(),
+                message: "lost (was connected)".into(),
+                occurred_at: WallTime(1),
+                fields: Vec::new(),
+            };
+            let mut payload = Vec::new();
+            record::encode(Epoch(epoch), &event.to_bytes().unwrap(), &mut payload);
+            let shown = Filter::default().pick(LogRecord {
+                position: 64,
+                next_position: 128,
+                device: DeviceId(7),
+                sequence: 4,
+                received_at: WallTime(5_000),
+                payload: &payload,
+            });
+            shown.map(|event| (event.source, event.application)).unwrap()
+        };
+        assert_eq!(pick(0, "muster"), (EventSource::Server, "muster".to_owned()));
+        for claimed in ["muster", "Muster", " MUSTER ", "mu\u{200b}ster", "musterd"] {
+            assert_eq!(pick(1, claimed), (EventSource::Device, format!("device:{claimed}")));
+        }
+        for other in ["muster-agent", "mustard", "shop"] {
+            assert_eq!(pick(1, other), (EventSource::Device, other.to_owned()));
+        }
     }
 }

@@ -5,6 +5,9 @@ use crate::wire::id::Epoch;
 /// Bytes before the event, in bytes.
 pub const PREFIX_BYTES: usize = 8;
 
+/// The spool epoch of the server's own events: no device has it, its session refuses it.
+pub const OWN_EPOCH: Epoch = Epoch(0);
+
 /// Appends the payload of an event's record to `out`.
 pub fn encode(spool_epoch: Epoch, event: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&spool_epoch.0.to_be_bytes());

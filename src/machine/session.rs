@@ -23,6 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::close::CloseReason;
 use super::command::{Command, Job, JobOutcome};
 use super::hot::{EventVerdict, HotRecord};
+use super::record::OWN_EPOCH;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::message::{
     ErrorCode, ErrorReport, Events, Goodbye, Later, MessageError, Probe, Probed, Resend, SyncNow, ToAgent,
@@ -468,7 +469,7 @@ fn take_events<'b>(
             record.last_sequence
         )
     };
-    if epoch == Epoch(0) {
+    if epoch == OWN_EPOCH {
         return Err("spool epoch 0 is the server's own: begin another".to_owned());
     }
     if record.is_rolled_back(epoch, events.highest) {

@@ -13,16 +13,16 @@ use crate::journal::{AppendError, Journal, Record};
 use crate::lane::counters::Counters;
 use crate::machine::clones::CloneWatch;
 use crate::machine::hot::HotRecord;
-use crate::machine::record;
+use crate::machine::record::{self, OWN_EPOCH};
 use crate::reactor::Clock;
 use crate::store::table::{DeviceTable, SHARDS, signs_of};
-use crate::wire::event::{Event, Severity};
-use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::event::{Event, SERVER_NAME, Severity};
+use crate::wire::id::DeviceId;
 use crate::wire::status::Status;
 use crate::wire::time::WallTime;
 
 /// What the events name as their application.
-pub const APPLICATION: &str = "muster";
+pub const APPLICATION: &str = SERVER_NAME;
 
 /// What kind of events they are.
 pub const KIND: &str = "presence";
@@ -32,9 +32,6 @@ pub const STATUS_KIND: &str = "status";
 
 /// Most reasons that such an event names, in reasons: with all of them it would be too long for a line.
 const REASONS_IN_EVENT_MAX: usize = 5;
-
-/// The history that the server's own events belong to: no device has it.
-pub const OWN_EPOCH: Epoch = Epoch(0);
 
 /// Shards of the device table that one round looks at, in shards: a round every second has seen everybody after eight.
 const SHARDS_PER_ROUND: usize = SHARDS / 8;

@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::error::StoreError;
 use crate::wire::digest::Digest;
+use crate::wire::event::{SERVER_NAME, looks_like};
 use crate::wire::settings::Declaration;
 
 /// Keeps what is declared; its id, or `None` when nothing is. What no device declares any more goes.
@@ -27,6 +28,12 @@ pub(super) fn keep(connection: &Connection, declared: &[Declaration]) -> Result<
         .prepare_cached("INSERT INTO declarations (digest, content) VALUES (?1, ?2)")?
         .execute(params![digest, content])?;
     Ok(Some(connection.last_insert_rowid()))
+}
+
+/// Whether settings are kept for what is declared: those of the server's own application go to no device,
+/// also not to one that claims to be it.
+pub(super) fn may_take_settings(declaration: &Declaration) -> bool {
+    declaration.takes_settings && !looks_like(&declaration.application, SERVER_NAME)
 }
 
 /// Reads what [`keep`] wrote. Whoever edited it by hand sees nothing declared until the device declares anew.

@@ -77,7 +77,7 @@ impl Merger {
         let content: Option<String> =
             connection.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()?;
         let all = content.map(|content| declaration::parse(&content)).unwrap_or_default();
-        let names = all.into_iter().filter(|one| one.takes_settings).map(|one| one.application);
+        let names = all.into_iter().filter(declaration::may_take_settings).map(|one| one.application);
         let names: Rc<[_]> = names.collect();
         self.declared.insert(id, Rc::clone(&names));
         Ok(names)

@@ -9,13 +9,14 @@ use super::{declaration, group, meta};
 use crate::fleet::schema::Schema;
 use crate::fleet::settings::{KeyPath, Level};
 use crate::fleet::status::Rules;
+use crate::wire::event::SERVER_NAME;
 use crate::wire::limits::NAME_BYTES_MAX;
 use crate::wire::printable::is_hidden;
 use crate::wire::settings::{Declaration, Drift};
 use crate::wire::time::WallTime;
 
 /// The server's own application: its settings are the rules that devices are judged by. They are never sent to a device.
-pub const OWN_APPLICATION: &str = "muster";
+pub const OWN_APPLICATION: &str = SERVER_NAME;
 
 /// Most applications that a refusal names, in applications.
 const NAMED_MAX: usize = 12;
@@ -112,7 +113,7 @@ fn check(connection: &Connection, application: &str, new: &NewSettings) -> Resul
     }
     let mut names = Vec::new();
     let mut violation = None;
-    for declaration in declared(connection)?.into_iter().filter(|declaration| declaration.takes_settings) {
+    for declaration in declared(connection)?.into_iter().filter(declaration::may_take_settings) {
         if declaration.application != application {
             names.push(declaration.application);
             continue;

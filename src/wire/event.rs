@@ -16,6 +16,26 @@ use super::limits::{EVENT_BYTES_MAX, EVENT_FIELDS_MAX, NAME_BYTES_MAX, TEXT_BYTE
 use super::time::WallTime;
 pub use mend::{MENDED_FIELD, NOT_UTF8};
 
+/// The server's own application.
+pub const SERVER_NAME: &str = "muster";
+
+/// Names of the server: an event of a device is never listed under one of them.
+const SERVER_NAMES: [&str; 2] = [SERVER_NAME, "musterd"];
+
+/// Whether a reader would take `name` for `reserved`, which is in lower case: letter case, spaces and
+/// characters that are not seen do not count.
+#[must_use]
+pub fn looks_like(name: &str, reserved: &str) -> bool {
+    let is_seen = |c: &char| c.is_alphanumeric() || c.is_ascii_punctuation();
+    name.chars().filter(is_seen).flat_map(char::to_lowercase).eq(reserved.chars())
+}
+
+/// Whether a reader would take `application` for the server itself.
+#[must_use]
+pub fn is_server_name(application: &str) -> bool {
+    SERVER_NAMES.iter().any(|name| looks_like(application, name))
+}
+
 /// How bad an event is. Ordered: `Info < Critical`.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize,

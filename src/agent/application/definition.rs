@@ -10,8 +10,10 @@ use serde::Deserialize;
 use super::adapter::{
     Program, SettingsPlace, SettingsTable, StatisticsSource, StatisticsTable, VersionTable,
 };
+use super::check::AGENT_NAME;
 use super::task_kind::{TaskKind, TaskTable};
 use crate::agent::toml_file;
+use crate::wire::event::{SERVER_NAME, looks_like};
 use crate::wire::limits::{CONDITIONS_MAX, NAME_BYTES_MAX, TASK_KINDS_MAX};
 
 /// How long a `command` may take when its file does not say, in seconds.
@@ -229,10 +231,11 @@ fn checked_unit(unit: String) -> Result<String, String> {
 
 fn name<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let name = String::deserialize(deserializer)?;
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || name == super::check::AGENT_NAME {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name == AGENT_NAME || looks_like(&name, SERVER_NAME)
+    {
         return Err(serde::de::Error::custom(format!(
-            "'{name}' is not allowed: 1 to {NAME_BYTES_MAX} bytes, and not '{}'",
-            super::check::AGENT_NAME
+            "'{name}' is not allowed: 1 to {NAME_BYTES_MAX} bytes, and not '{AGENT_NAME}', which is this \
+             agent, nor '{SERVER_NAME}', which is the server"
         )));
     }
     Ok(name)

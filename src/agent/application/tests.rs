@@ -54,6 +54,11 @@ fn a_wrong_definition_is_named_with_line_and_what_is_allowed() {
             "line 1, key 'name'",
             "not 'muster-agent'",
         ),
+        (
+            "name = \"Muster\"\n[condition]\npid_file = \"/x\"".to_owned(),
+            "line 1, key 'name'",
+            "'muster', which is the server",
+        ),
     ];
     for (text, place, allowed) in cases {
         let error = parse(&text).unwrap_err();

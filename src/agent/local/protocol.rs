@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::peer::Peer;
 use crate::agent::application::check::AGENT_NAME;
-use crate::wire::event::{Event, EventError, MENDED_FIELD, NOT_UTF8, Severity};
+use crate::wire::event::{Event, EventError, MENDED_FIELD, NOT_UTF8, Severity, is_server_name, looks_like};
 use crate::wire::id::{DeviceId, Epoch, RunId};
 use crate::wire::section::ApplicationCondition;
 use crate::wire::task::RunStage;
@@ -84,8 +84,10 @@ struct CommandLine {
     command: String,
 }
 
-/// Applications of which only root and the agent's own user may emit events: the agent, and the server.
-const RESERVED: [&str; 2] = [AGENT_NAME, "muster"];
+/// Whether only root and the agent's own user may emit events of the application: the agent, and the server.
+fn is_reserved(application: &str) -> bool {
+    looks_like(application, AGENT_NAME) || is_server_name(application)
+}
 
 /// The field that says which user emitted an event, when it was neither root nor the agent's own.
 pub const USER_FIELD: &str = "uid";
@@ -120,7 +122,7 @@ pub fn parse(line: &[u8], now: WallTime, peer: Peer) -> Result<Request, RequestE
         line.fields.into_iter().map(|(name, value)| (name, text(value))).collect();
     fields.extend(is_mended.then(|| (MENDED_FIELD.to_owned(), NOT_UTF8.to_owned())));
     if let Peer::Other(user) = peer {
-        if RESERVED.contains(&line.application.as_str()) {
+        if is_reserved(&line.application) {
             return Err(RequestError::Reserved { application: line.application, user });
         }
         // What it says of itself is not what counts.

@@ -59,7 +59,7 @@ fn other_users_may_emit_and_nothing_else() {
     };
     assert_eq!(fields(other), [("a".into(), "b".into()), ("uid".into(), "1000".into())]);
     assert!(fields(Peer::Owner).contains(&("uid".into(), "0".into())));
-    for application in ["muster", "muster-agent"] {
+    for application in ["muster", "muster-agent", "Muster", " MUSTER", "musterd", "Muster-Agent"] {
         let line = String::from_utf8(line.to_vec()).unwrap().replace("shop", application);
         let error = parse(line.as_bytes(), WallTime(0), other).unwrap_err().to_string();
         assert!(error.contains("reserved"), "{error}");

@@ -125,6 +125,7 @@ fn json_of(view: &muster::journal::RecordView<'_>) -> serde_json::Value {
         "device": DeviceId(view.record.device),
         "sequence": view.record.sequence,
         "spool_epoch": decoded.map(|(epoch, _)| epoch),
+        "source": decoded.map(|(epoch, _)| if epoch == record::OWN_EPOCH { "server" } else { "device" }),
         "event": decoded.and_then(|(_, event)| Event::from_bytes(event).ok()),
     })
 }

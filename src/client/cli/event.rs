@@ -6,8 +6,8 @@ use super::Failure;
 use super::arguments::EventCommand;
 use super::output::{Output, plain, time};
 use crate::client::Client;
-use crate::wire::api::{EventQuery, EventRecord, FollowLine, FollowQuery, PAGE_ITEMS_MAX};
-use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::api::{EventQuery, EventRecord, EventSource, FollowLine, FollowQuery, PAGE_ITEMS_MAX};
+use crate::wire::id::DeviceId;
 
 pub(super) fn run(client: &mut Client, output: &mut Output, command: EventCommand) -> Result<(), Failure> {
     match command {
@@ -31,12 +31,13 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: EventComman
             // They come newest first; like a log they are read with the newest last.
             events.truncate(wanted);
             events.reverse();
-            let heads = &["RECEIVED (UTC)", "SEVERITY", "DEVICE", "EVENT"];
+            let heads = &["RECEIVED (UTC)", "SEVERITY", "DEVICE", "SOURCE", "EVENT"];
             output.list(heads, std::iter::once(Ok(events)), "no events", |event| {
                 vec![
                     time(event.received_at),
                     event.severity.to_string(),
                     device(event),
+                    event.source.name().to_owned(),
                     format!("{} {}: {}", event.application, event.kind, message(event)),
                 ]
             })
@@ -47,10 +48,11 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: EventComman
                 match line? {
                     FollowLine::Event(event) if output.is_json => output.json_line(&event)?,
                     FollowLine::Event(event) => output.line(&plain(&format!(
-                        "{}  {:<8}  {}  {} {}: {}",
+                        "{}  {:<8}  {}  {}  {} {}: {}",
                         time(event.received_at),
                         event.severity,
                         device(&event),
+                        event.source.name(),
                         event.application,
                         event.kind,
                         message(&event)
@@ -79,7 +81,7 @@ fn device(event: &EventRecord) -> String {
 }
 
 fn message(event: &EventRecord) -> String {
-    if event.spool_epoch == Epoch(0) {
+    if event.source == EventSource::Server {
         // The server's own: their message says all that their fields say to programs.
         return event.message.clone();
     }

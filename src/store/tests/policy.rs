@@ -30,8 +30,12 @@ fn store(fleet: &Fleet, device: DeviceId, section: Section, change: SectionChang
 
 /// The device says that it takes settings for the till.
 fn declare(fleet: &Fleet, device: DeviceId, schema: &str) {
+    declare_as(fleet, device, "till", schema);
+}
+
+fn declare_as(fleet: &Fleet, device: DeviceId, application: &str, schema: &str) {
     let declaration = Declaration {
-        application: "till".into(),
+        application: application.into(),
         takes_settings: true,
         settings_schema: schema.into(),
         kinds: Vec::new(),
@@ -159,6 +163,19 @@ fn what_no_device_would_take_is_refused_and_nothing_is_changed() {
             .starts_with("settings of 'muster': ")
     );
     assert_eq!(fleet.store.policies(None).unwrap().len(), 1);
+}
+
+#[test]
+fn a_device_that_declares_the_servers_own_application_gets_none_of_its_settings() {
+    let fleet = fleet();
+    let a = fleet.devices[0];
+    let rules = settings(&json!({"status": {}}), &[]);
+    fleet.store.set_policy("/", "muster", rules, NOW).unwrap();
+    declare_as(&fleet, a, "muster", "");
+    assert_eq!(orders(&fleet, a), [], "the rules for devices are the server's");
+    declare_as(&fleet, a, "Muster ", "");
+    let error = fleet.store.set_policy("/", "Muster ", settings(&json!({}), &[]), NOW).unwrap_err();
+    assert_eq!(error.to_string(), "no device takes settings for 'Muster '; known are: muster, till");
 }
 
 #[test]

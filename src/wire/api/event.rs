@@ -35,6 +35,32 @@ pub struct FollowQuery {
     pub from: Option<u64>,
 }
 
+/// The one whose words an event is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventSource {
+    /// The device, or something on it. Its application is prefixed with [`CLAIMED_PREFIX`] when it claims a name of
+    /// the server.
+    #[default]
+    Device,
+    /// The server: no device can say this.
+    Server,
+}
+
+impl EventSource {
+    /// Its name, as tables show it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// Stands before an application that a device's event claims and that is a name of the server.
+pub const CLAIMED_PREFIX: &str = "device:";
+
 /// One event.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct EventRecord {
@@ -46,7 +72,10 @@ pub struct EventRecord {
     pub device: Option<String>,
     /// Its id; 0: the server itself says it.
     pub device_id: DeviceId,
-    /// The history that the sequence number counts in.
+    /// The one whose words it is.
+    #[serde(default)]
+    pub source: EventSource,
+    /// The history that the sequence number counts in; 0, which no device may use, for what the server says.
     pub spool_epoch: Epoch,
     /// Counts the device's events.
     pub sequence: u64,

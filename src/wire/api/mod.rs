@@ -63,7 +63,7 @@ pub use device::{
     ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, KeptBy, Link, SectionStatus,
     SettingsStatus, Spool, StatisticSeries, StatusReason, UdpReach,
 };
-pub use event::{EventQuery, EventRecord, FollowLine, FollowQuery};
+pub use event::{CLAIMED_PREFIX, EventQuery, EventRecord, EventSource, FollowLine, FollowQuery};
 pub use group::{Group, NewGroup};
 pub use keep::Keep;
 pub use policy::{
