@@ -35,7 +35,8 @@ pub enum Command<'b> {
     AckWhenDurable,
     /// Have this done by a worker; what comes of it goes to [`Session::job_done`](super::session::Session::job_done).
     Job(Box<Job>),
-    /// The server was restored from a copy: it knows less than it once told this device. Draw a new server epoch.
+    /// The device says that it knows more of the server than is stored. When several do, the server was
+    /// restored from a copy ([`restored`](super::restored)).
     ServerRestored,
     /// A sync has ended well.
     Synced,

@@ -6,6 +6,7 @@
 //! | [`agent`] | all that an agent decides |
 //! | [`hot`] | what the server remembers of each device, and whether an event is new |
 //! | [`replay`] | what a start makes of the journal |
+//! | [`restored`] | whether the server was restored from a copy, or one device only says so |
 //! | [`acks`] | which acknowledgements a durable position releases |
 //! | [`slab`] | tables that grow by a segment |
 //! | [`timers`] | whose deadline has come |
@@ -36,6 +37,7 @@ pub mod random;
 pub mod reach;
 pub mod record;
 pub mod replay;
+pub mod restored;
 pub mod session;
 pub mod slab;
 pub mod task_clock;

@@ -31,6 +31,13 @@
 //! until a newer server reads it. Were it refused, the device would bring it again for ever, and everything
 //! behind it would wait.
 //!
+//! An event has a **source**: `device` or `server` (`source` of `event list --json`, the column SOURCE). It
+//! does not come of what the event says. The server's own are stored under spool epoch 0, which no session
+//! takes from a device. An event of a device whose application is `muster` or `musterd`, also in another
+//! case, with spaces or with characters that are not seen, is kept as it came, and listed with `device:`
+//! before its application. A device that declares an application `muster` gets none of the settings that
+//! devices are judged by.
+//!
 //! The last two rows are for devices that were rolled back to an older image. Their numbers begin again where the image was
 //! made, and would be taken for repetitions: new events would be acknowledged and lost. So a repetition has to end in the
 //! very event that the server has last stored before anything is acknowledged; and a device whose highest number lies
@@ -60,6 +67,11 @@
 //!
 //! A hole in the middle of the journal is told (`musterctl status`, `musterd journal verify`) and not asked
 //! for: behind it the server knows the device, and would store again what it has.
+//!
+//! A device that knows more of the server than is stored, as its sync says, is brought over whole, alone: its
+//! sections without a difference, its events by a `Resend`. That costs the others nothing, whether it is
+//! right or not. When three devices say so, the server takes itself for restored and draws a new epoch, at
+//! most one after each start: no single device can have one drawn.
 //!
 //! A device that hears of a new server epoch in a sync, which `musterd restore` begins, names what was
 //! acknowledged at once, without waiting for the next event. What was acknowledged by another server, before

@@ -95,6 +95,10 @@
 //!   backup and is no longer on a device is gone.
 //! - What administrators did after the backup has not happened: removed devices are back, withdrawn join tokens are good again.
 //!
+//! A server whose files were put back in another way, as with the image of a virtual machine, draws its new
+//! epoch when three devices know more of it than it does. The log names the first ones, and each is brought
+//! over whole at once.
+//!
 //! Stop the old server for good before the restored one starts: devices can't tell them apart.
 //!
 //! Devices that enrolled after the backup was made are not known to the restored server. It has issued their

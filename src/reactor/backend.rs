@@ -87,8 +87,8 @@ pub trait Backend: Send + Sync + 'static {
     #[must_use]
     fn submit(&self, link: LinkRef, job: Job) -> bool;
 
-    /// The store knows less than the server once told a device: it was restored from a copy.
-    fn server_restored(&self);
+    /// The device says that it knows more of the server than is stored.
+    fn server_restored(&self, device: DeviceId);
 
     /// Something has become of a device that somebody waits for ([`HotRecord::is_called`]).
     fn called(&self, device: DeviceId, step: CallStep);

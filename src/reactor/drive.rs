@@ -257,7 +257,11 @@ impl<B: Backend> Reactor<B> {
                         self.outcome(slot, name, failure);
                     }
                 }
-                Command::ServerRestored => self.backend.server_restored(),
+                Command::ServerRestored => {
+                    if let Some(device) = device {
+                        self.backend.server_restored(device);
+                    }
+                }
                 Command::Called(step) => {
                     if let Some(device) = device {
                         self.backend.called(device, step);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_channel::Sender;
+use parking_lot::Mutex;
 
 use super::members::Issued;
 use super::presence::Announcer;
@@ -19,6 +20,7 @@ use crate::machine::command::{CallStep, Job};
 use crate::machine::hot::{HotRecord, LinkRef};
 use crate::machine::reach::UdpReach;
 use crate::machine::record;
+use crate::machine::restored::{Claim, RestoreWatch, WITNESSES};
 use crate::machine::session::{LATER_SECONDS, SyncPolicy};
 use crate::reactor::channel::{Membership as _, Standing};
 use crate::reactor::{AppendRefusal, Backend, Flushed};
@@ -52,6 +54,7 @@ pub(super) struct LiveBackend {
     /// The UDP port of notices, when it is not that of TCP.
     notice_port: Option<u16>,
     server_epoch: Arc<AtomicU64>,
+    restored: Arc<Mutex<RestoreWatch>>,
     keep_seconds: AtomicU32,
     pub(super) keep_unreachable: Arc<AtomicBool>,
     kept_max: AtomicU64,
@@ -105,6 +108,7 @@ impl LiveBackend {
             counters,
             notice_port,
             server_epoch: Arc::new(AtomicU64::new(server_epoch.0)),
+            restored: Arc::default(),
             keep_seconds: AtomicU32::default(),
             keep_unreachable: Arc::default(),
             kept_max: AtomicU64::default(),
@@ -281,17 +285,31 @@ impl Backend for LiveBackend {
         self.announcer.settle(now.wall, record)
     }
 
-    fn server_restored(&self) {
-        let epoch = self.server_epoch.clone();
+    fn server_restored(&self, device: DeviceId) {
+        match self.restored.lock().claimed(device) {
+            Claim::Known => return,
+            Claim::New => {
+                return log::warn!(
+                    "device {device} knows more of this server than the server itself: it is brought over \
+                     whole. When {WITNESSES} devices say so, the server's state was restored from a copy"
+                );
+            }
+            Claim::Enough => {}
+        }
+        let (epoch, restored) = (self.server_epoch.clone(), self.restored.clone());
         self.store.renew_server_epoch(move |renewed| match renewed {
             Ok(renewed) => {
                 log::warn!(
-                    "a device knows more of this server than the server itself: its state was restored from a copy. \
-                     The server's epoch is {renewed} now; sections are brought over whole where they differ"
+                    "{WITNESSES} devices know more of this server than the server itself, last {device}: its state \
+                     was restored from a copy. The server's epoch is {renewed} now; sections are brought over \
+                     whole where they differ"
                 );
                 epoch.store(renewed.0, Ordering::Relaxed);
             }
-            Err(error) => log::error!("the server's epoch could not be renewed: {error}"),
+            Err(error) => {
+                log::error!("the server's epoch could not be renewed: {error}");
+                restored.lock().failed();
+            }
         });
     }
 }

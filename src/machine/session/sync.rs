@@ -4,10 +4,11 @@ use super::upload::Upload;
 use super::{Heartbeat, Phase, SyncPolicy};
 use crate::machine::command::{CallStep, Command, Job, JobOutcome, Orders, OrdersAfter, SectionUpdate};
 use crate::machine::hot::HotRecord;
+use crate::machine::record::OWN_EPOCH;
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch, RunId};
 use crate::wire::message::{
-    ErrorCode, ErrorReport, InSync, Later, NamedSection, Part, Sync, ToAgent, Want, WantedSection,
+    ErrorCode, ErrorReport, InSync, Later, NamedSection, Part, Resend, Sync, ToAgent, Want, WantedSection,
 };
 use crate::wire::section::Section;
 use crate::wire::task::RunList;
@@ -128,6 +129,12 @@ pub(super) fn begin(
     }
     if was_restored {
         out.push(Command::ServerRestored);
+        // Of another epoch the device leaves it unheard, and when it was acknowledged no more than that.
+        let spool_epoch = record.spool_epoch;
+        if spool_epoch != OWN_EPOCH {
+            let after = record.last_sequence;
+            out.push(Command::Send(ToAgent::Resend(Resend { spool_epoch, after })));
+        }
     }
     if !policy.has_room {
         return put_off(phase, record, policy, out);

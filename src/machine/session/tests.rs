@@ -198,6 +198,11 @@ fn a_rolled_back_agent_and_a_restored_server_are_told_apart() {
     assert_eq!(error_code(&out[0]), Some(ErrorCode::AgentEpochConflict));
     let out = handle(&mut session, &mut record, sync_at(Digest(1), 9, Some(8)));
     assert_eq!(out, [Command::ServerRestored, want(None)]);
+    record.note_appended(Epoch(9), 3, 0xc, 64);
+    let mut session = Session::new(&now(0), Some(DEVICE));
+    let out = handle(&mut session, &mut record, sync_at(Digest(1), 9, Some(8)));
+    let resend = Command::Send(ToAgent::Resend(Resend { spool_epoch: Epoch(9), after: 3 }));
+    assert_eq!(out, [Command::ServerRestored, resend, want(None)], "its events are asked for as well");
 }
 
 #[test]
