@@ -14,15 +14,21 @@ struct Waiting<K> {
 
 /// One reactor's acknowledgements, in the order in which their events were appended. `K` names a link.
 ///
-/// It can't outgrow the journal's tail, as every entry stands for bytes there: an entry for a link that already waits
-/// for the same or a later position replaces it.
+/// While the disk hangs, devices may send again and again what waits already. Above [`ENTRIES_MAX`] the
+/// entries of one link and epoch become one, which waits for the last position of them: so there are never
+/// more than twice as many entries as links, or that number.
 pub struct AckQueue<K> {
     waiting: VecDeque<Waiting<K>>,
+    /// How many entries there are when they are looked through for those of one link.
+    merges_at: usize,
 }
+
+/// Entries from which on those of one link are merged, in entries of 40 bytes.
+const ENTRIES_MAX: usize = 65_536;
 
 impl<K> Default for AckQueue<K> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new() }
+        Self { waiting: VecDeque::new(), merges_at: ENTRIES_MAX }
     }
 }
 
@@ -45,6 +51,24 @@ impl<K: Copy + Eq + Hash> AckQueue<K> {
             return;
         }
         self.waiting.push_back(Waiting { position, link, ack });
+        if self.waiting.len() > self.merges_at {
+            self.merge();
+        }
+    }
+
+    fn merge(&mut self) {
+        let mut merged: HashMap<(K, Epoch), Waiting<K>> = HashMap::new();
+        for waiting in self.waiting.drain(..) {
+            let key = (waiting.link, waiting.ack.spool_epoch);
+            let (position, through) = (waiting.position, waiting.ack.through);
+            let entry = merged.entry(key).or_insert(waiting);
+            entry.position = entry.position.max(position);
+            entry.ack.through = entry.ack.through.max(through);
+        }
+        let mut merged: Vec<_> = merged.into_values().collect();
+        merged.sort_by_key(|waiting| waiting.position);
+        self.waiting = merged.into();
+        self.merges_at = ENTRIES_MAX.max(2 * self.waiting.len());
     }
 
     /// Takes out what a durable position releases: for each link and epoch only the highest, in the order in which the links
@@ -108,6 +132,19 @@ mod tests {
         assert_eq!(queue.waits_for(), Some(400), "the later entry took the earlier one's place");
         assert_eq!(queue.release(400), [('a', Ack { spool_epoch: Epoch(1), through: 3 })]);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn what_is_sent_again_while_the_disk_hangs_does_not_pile_up() {
+        let mut acks = AckQueue::new();
+        for number in 0..1_000_000_u64 {
+            acks.push(640 + number % 3, number % 3, Epoch(7), 10 + number % 3);
+            assert!(acks.len() <= ENTRIES_MAX, "{} entries", acks.len());
+        }
+        assert!(acks.release(639).is_empty());
+        let released: Vec<_> = acks.release(642).into_iter().map(|(link, ack)| (link, ack.through)).collect();
+        assert_eq!(released, [(0, 10), (1, 11), (2, 12)]);
+        assert!(acks.is_empty());
     }
 
     proptest! {
