@@ -9,8 +9,11 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use agent_support::{Running, Site, error_of, eventually};
 use serde_json::Value;
 
-/// Subject, verdict and detail of every line.
-fn lines(site: &Site) -> (bool, Vec<(String, String, String)>) {
+/// Subject, verdict and detail of a line.
+type Line = (String, String, String);
+
+/// Whether all is ok, and every line.
+fn lines(site: &Site) -> (bool, Vec<Line>) {
     let output = site.agent(&["check", "--json"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["ok"].as_bool().unwrap(), output.status.success());
@@ -26,7 +29,11 @@ fn lines(site: &Site) -> (bool, Vec<(String, String, String)>) {
 /// Asserts the line of one subject, and what it says.
 #[track_caller]
 fn assert_line(site: &Site, subject: &str, verdict: &str, detail: &str) {
-    let (_, lines) = lines(site);
+    assert_line_of(&lines(site).1, subject, verdict, detail);
+}
+
+#[track_caller]
+fn assert_line_of(lines: &[Line], subject: &str, verdict: &str, detail: &str) {
     let line = lines.iter().find(|line| line.0 == subject).unwrap();
     assert_eq!(line.1, verdict, "{lines:#?}");
     assert!(line.2.contains(detail), "{line:?}");
@@ -81,17 +88,19 @@ fn everything_is_ok_with_and_without_a_running_agent() {
         if is_running {
             site.wait_until_confirmed();
         }
-        assert_line(&site, "identity", "ok", "'till'");
-        assert_line(&site, "name", "ok", "127.0.0.1 is an address");
-        assert_line(&site, "tcp", "ok", &site.address.to_string());
-        assert_line(&site, "tls", "ok", "TLS 1.3");
-        assert_line(&site, "pin", "ok", "equals stored copy 1 of");
-        assert_line(&site, "device", "ok", "the server knows 'till'");
-        assert_line(&site, "clock", "ok", "give or take");
-        assert_line(&site, "udp_out", "ok", "a notice reached UDP 127.0.0.1:");
-        assert_line(&site, "udp_in", "ok", "a wake reached UDP port");
+        // One report for all of them: each has a wake sent, and of those there are six a minute.
+        let report = lines(&site).1;
+        assert_line_of(&report, "identity", "ok", "'till'");
+        assert_line_of(&report, "name", "ok", "127.0.0.1 is an address");
+        assert_line_of(&report, "tcp", "ok", &site.address.to_string());
+        assert_line_of(&report, "tls", "ok", "TLS 1.3");
+        assert_line_of(&report, "pin", "ok", "equals stored copy 1 of");
+        assert_line_of(&report, "device", "ok", "the server knows 'till'");
+        assert_line_of(&report, "clock", "ok", "give or take");
+        assert_line_of(&report, "udp_out", "ok", "a notice reached UDP 127.0.0.1:");
+        assert_line_of(&report, "udp_in", "ok", "a wake reached UDP port");
         let waiting = if is_running { "no event waits" } else { "1 event waits" };
-        assert_line(&site, "spool", "ok", waiting);
+        assert_line_of(&report, "spool", "ok", waiting);
         let shown = site.agent(&["check"]);
         assert_eq!(shown.status.code(), Some(0), "{}", error_of(&shown));
         let shown = String::from_utf8(shown.stdout).unwrap();

@@ -97,6 +97,8 @@ counters! {
     jobs,
     /// Times that a link was not read because there was no room for its work.
     waits_for_room,
+    /// Times that a link was not read because its device had used up its allowance.
+    waits_for_rate,
     /// Handshakes that are under way now.
     handshakes_under_way,
     /// Processor time that handshakes took, in microseconds.

@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 use std::num::NonZeroU64;
 
+use super::rate::Allowance;
 use super::reach::UdpReach;
 use crate::wire::datagram::NoticeKind;
 use crate::wire::digest::Digest;
@@ -69,8 +70,8 @@ pub struct HotRecord {
     /// All that the device should have been given, settings and runs of tasks, as one digest
     /// ([`Sync::orders`](crate::wire::message::Sync::orders)).
     pub orders: Digest,
-    /// The revisions that go with `digests`.
-    revisions: [u32; 3],
+    /// The revisions that go with `digests`, in three bytes each, the lowest first.
+    revisions: [[u8; 3]; 3],
     /// The history in which the sequence numbers count.
     pub spool_epoch: Epoch,
     /// The highest sequence number that was appended; 0 when there was none.
@@ -87,6 +88,8 @@ pub struct HotRecord {
     pub interval_seconds: u32,
     /// Its link, when it is connected.
     pub link: Option<LinkRef>,
+    /// What it may still ask, on whatever link.
+    pub allowance: Allowance,
     /// In how many seconds after the last sync it was told to come again.
     pub due_seconds: u32,
     /// Which boot it last spoke of ([`boot_of`](crate::wire::datagram::boot_of)).
@@ -117,6 +120,10 @@ pub struct HotRecord {
     /// Whether there is news here, beside events and times, that is not in the store yet.
     pub has_news: bool,
 }
+
+/// Highest revision of a section that is told from others: as many changes under one agent epoch as a section
+/// has in five years that changes every ten seconds. Beyond it digests alone say what differs.
+pub const REVISION_MAX: u64 = (1 << 24) - 1;
 
 /// Largest hot record, in bytes: a hundred thousand devices in 16 MB.
 const HOT_RECORD_BYTES_MAX: usize = 160;
@@ -153,7 +160,7 @@ impl HotRecord {
             agent_epoch: Epoch(0),
             digests: [Digest::EMPTY; 3],
             orders: Digest::EMPTY,
-            revisions: [0; 3],
+            revisions: [[0; 3]; 3],
             spool_epoch: Epoch(0),
             last_sequence: 0,
             last_position: 0,
@@ -162,6 +169,7 @@ impl HotRecord {
             last_crc: 0,
             interval_seconds,
             link: None,
+            allowance: Allowance::default(),
             due_seconds: 0,
             boot: 0,
             notice_counter: 0,
@@ -212,7 +220,9 @@ impl HotRecord {
     #[must_use]
     pub fn section(&self, section: Section) -> SectionState {
         let index = section.index();
-        SectionState { digest: self.digests[index], revision: u64::from(self.revisions[index]) }
+        let [low, middle, high] = self.revisions[index];
+        let revision = u64::from(u32::from_le_bytes([low, middle, high, 0]));
+        SectionState { digest: self.digests[index], revision }
     }
 
     /// What is stored of each section, by [`Section::index`].
@@ -221,18 +231,18 @@ impl HotRecord {
         Section::ALL.map(|section| self.section(section))
     }
 
-    /// Notes what is stored of a section. A revision beyond 32 bits counts as the highest: four thousand million changes under one agent
-    /// epoch are a fault, and what follows from it is that sections travel whole.
+    /// Notes what is stored of a section. A revision beyond [`REVISION_MAX`] counts as that.
     pub fn set_section(&mut self, section: Section, state: SectionState) {
         self.digests[section.index()] = state.digest;
-        self.revisions[section.index()] = u32::try_from(state.revision).unwrap_or(u32::MAX);
+        let [low, middle, high, ..] = state.revision.min(REVISION_MAX).to_le_bytes();
+        self.revisions[section.index()] = [low, middle, high];
     }
 
     /// The device has begun another history: the revisions mean nothing any more, beyond that there is content.
     pub fn begin_epoch(&mut self, agent_epoch: Epoch) {
         self.agent_epoch = agent_epoch;
         for revision in &mut self.revisions {
-            *revision = (*revision).min(1);
+            *revision = if *revision == [0; 3] { [0; 3] } else { [1, 0, 0] };
         }
     }
 

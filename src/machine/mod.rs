@@ -16,6 +16,7 @@
 //! | [`clones`] | whether two devices use one identity |
 //! | [`close`] | why a link ended |
 //! | [`caller`] | the server calls devices: where each is, how it is reached, what becomes of it |
+//! | [`rate`] | how much a device may ask of the server |
 //! | [`reach`] | how a device is reached by datagrams, and which notices count |
 //! | [`task_clock`] | what time tasks go by |
 //! | [`token`] | how long a join token lives |
@@ -34,6 +35,7 @@ pub mod gather;
 pub mod hot;
 pub mod lateness;
 pub mod random;
+pub mod rate;
 pub mod reach;
 pub mod record;
 pub mod replay;

@@ -123,13 +123,17 @@ impl HotRecord {
         self.has_news |= before != (self.address, self.udp_port, self.udp_reach);
     }
 
-    /// A sync has ended: whether a probe is to be sent now, with this counter.
+    /// A sync has ended: whether a probe is to be sent now.
+    #[must_use]
+    pub fn wants_probe(&self) -> bool {
+        self.wake_address().is_some() && matches!(self.udp_reach, UdpReach::Unknown | UdpReach::Unreached)
+    }
+
+    /// The probe that is sent now, if one is wanted: where to, and its counter.
     pub fn next_probe(&mut self, wall: WallTime) -> Option<(SocketAddr, u32)> {
-        let address = self.wake_address()?;
-        match self.udp_reach {
-            UdpReach::Unknown => self.udp_reach = UdpReach::Probing,
-            UdpReach::Unreached => {}
-            UdpReach::Probing | UdpReach::Reached => return None,
+        let address = self.wake_address().filter(|_| self.wants_probe())?;
+        if self.udp_reach == UdpReach::Unknown {
+            self.udp_reach = UdpReach::Probing;
         }
         Some((address, self.next_wake_counter(wall)))
     }

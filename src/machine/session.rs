@@ -23,6 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::close::CloseReason;
 use super::command::{Command, Job, JobOutcome};
 use super::hot::{EventVerdict, HotRecord};
+use super::rate::{self, Owed, WAKE_MICROSECONDS};
 use super::record::OWN_EPOCH;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::message::{
@@ -84,6 +85,7 @@ pub struct SyncPolicy {
 pub struct Session {
     state: State,
     deadline: CoarseMoment,
+    owed: Owed,
     malformed: u8,
 }
 
@@ -152,7 +154,22 @@ impl Session {
             }
         };
         let deadline = CoarseMoment::not_before(now.moment.plus_seconds(FIRST_MESSAGE_SECONDS));
-        Self { state, deadline, malformed: 0 }
+        Self { state, deadline, owed: Owed::default(), malformed: 0 }
+    }
+
+    /// Whether a message is acted on now that costs this much ([`rate::cost_microseconds`]): it is taken from
+    /// the device's allowance. To be asked before [`Session::handle`] and [`Session::handle_undecodable`].
+    ///
+    /// # Errors
+    /// The allowance is used up: the message waits where it is until this moment, and then is asked for
+    /// again.
+    pub fn admit(&mut self, now: &Now, record: &mut HotRecord, cost_microseconds: u64) -> Result<(), Moment> {
+        let opens_at = record.allowance.opens_at();
+        if opens_at > now.moment {
+            return Err(opens_at);
+        }
+        self.owed.take(&mut record.allowance, now.moment, cost_microseconds);
+        Ok(())
     }
 
     /// A message has come. `record` is the device's, and is there whenever the session has a device.
@@ -175,7 +192,8 @@ impl Session {
                 return self.refuse(ErrorCode::NotEnrolled, reason, CloseReason::NotEnrolled, out);
             }
             (State::Enrolling, _) => {
-                return self.report(ErrorCode::Unexpected, "the enrolment is still being worked on", out);
+                let reason = "the enrolment is still being worked on";
+                return self.report_fault(ErrorCode::Unexpected, reason, out);
             }
             (State::Known { device, phase, spoke, reports, in_doubt }, message) => {
                 let Some(record) = record.filter(|record| record.device == *device) else {
@@ -183,6 +201,7 @@ impl Session {
                 };
                 record.last_seen = now.wall;
                 *spoke = true;
+                let before = out.len();
                 match message {
                     ToServer::Sync(sync) => sync::begin(phase, record, &sync, policy, now, out),
                     ToServer::Part(part) => sync::take_part(phase, *part, out),
@@ -211,31 +230,42 @@ impl Session {
                         take_report(reports, Job::Statistics(*device, statistics), policy, out);
                     }
                     ToServer::Probe(probe) => {
-                        let wake = probed(record, probe, policy, now, out);
-                        out.push(Command::Send(ToAgent::Probed(wake)));
+                        let answer = probed(record, probe, policy, now, out);
+                        out.push(Command::Send(answer));
                     }
                     ToServer::Enrol(_) => {
-                        self.report(ErrorCode::Unexpected, "this device is enrolled already", out);
+                        out.push(report(ErrorCode::Unexpected, "this device is enrolled already"));
                     }
                 }
+                let jobs = out[before..].iter().filter(|command| matches!(command, Command::Job(_))).count();
+                self.owed.take(&mut record.allowance, now.moment, rate::jobs_microseconds(jobs));
             }
         }
         self.extend_deadline(now);
     }
 
-    /// A frame's body did not decode. The link lives on, up to [`MALFORMED_MAX`] of them; messages of an unknown kind do not
-    /// count, as a newer agent may send them.
+    /// A frame's body did not decode. The link lives on, up to [`MALFORMED_MAX`] of them; a device's messages
+    /// of an unknown kind do not count, as a newer agent may send them, and take from its allowance.
     pub fn handle_undecodable(&mut self, error: &MessageError, out: &mut Vec<Command<'_>>) {
+        let is_device = matches!(self.state, State::Known { .. });
         match error {
-            MessageError::UnknownKind(_) => self.report(ErrorCode::UnknownKind, &error.to_string(), out),
-            MessageError::Malformed(_) => {
-                self.malformed += 1;
-                if self.malformed < MALFORMED_MAX {
-                    self.report(ErrorCode::Malformed, &error.to_string(), out);
-                } else {
-                    self.refuse(ErrorCode::Malformed, &error.to_string(), CloseReason::Malformed, out);
-                }
+            MessageError::UnknownKind(_) if is_device => {
+                self.report(ErrorCode::UnknownKind, &error.to_string(), out);
             }
+            MessageError::UnknownKind(_) => {
+                self.report_fault(ErrorCode::UnknownKind, &error.to_string(), out);
+            }
+            MessageError::Malformed(_) => self.report_fault(ErrorCode::Malformed, &error.to_string(), out),
+        }
+    }
+
+    /// Reports what may come of a fault, and ends the link when there is too much of it.
+    fn report_fault(&mut self, code: ErrorCode, reason: &str, out: &mut Vec<Command<'_>>) {
+        self.malformed += 1;
+        if self.malformed < MALFORMED_MAX {
+            self.report(code, reason, out);
+        } else {
+            self.refuse(code, reason, CloseReason::Malformed, out);
         }
     }
 
@@ -400,7 +430,7 @@ impl Session {
     }
 
     fn report(&mut self, code: ErrorCode, reason: &str, out: &mut Vec<Command<'_>>) {
-        out.push(Command::Send(ToAgent::Error(ErrorReport { code, message: reason.to_owned() })));
+        out.push(report(code, reason));
     }
 
     fn refuse(&mut self, code: ErrorCode, reason: &str, close: CloseReason, out: &mut Vec<Command<'_>>) {
@@ -416,6 +446,10 @@ impl Session {
     }
 }
 
+fn report(code: ErrorCode, reason: &str) -> Command<'static> {
+    Command::Send(ToAgent::Error(ErrorReport { code, message: reason.to_owned() }))
+}
+
 /// The answer to a device that looks whether everything works; the wake that it asked for goes ahead of it.
 fn probed(
     record: &mut HotRecord,
@@ -423,21 +457,29 @@ fn probed(
     policy: &SyncPolicy,
     now: &Now,
     out: &mut Vec<Command<'_>>,
-) -> Probed {
+) -> ToAgent {
     let address =
         policy.peer.filter(|_| probe.udp_port != 0).map(|peer| SocketAddr::new(peer, probe.udp_port));
-    let wake_counter = address.map(|address| {
+    let mut wake_counter = None;
+    if let Some(address) = address {
+        if let Err(seconds) = record.allowance.take_wake(now.moment) {
+            let message = format!(
+                "a device may have {} wakes a minute sent to it for a check: try again in {seconds} s",
+                60_000_000 / WAKE_MICROSECONDS
+            );
+            return ToAgent::Error(ErrorReport { code: ErrorCode::Unexpected, message });
+        }
         let counter = record.next_wake_counter(now.wall);
         out.push(Command::Probe { address, counter });
-        counter
-    });
-    Probed {
+        wake_counter = Some(counter);
+    }
+    ToAgent::Probed(Probed {
         clock: now.wall,
         notice_counter: record.notice_counter,
         wake_counter,
         address: policy.peer.map(|peer| peer.to_string()).unwrap_or_default(),
         notice_port: policy.notice_port,
-    }
+    })
 }
 
 /// Has what a device reports stored. Without room it is let go: what matters is said again until it is acknowledged.

@@ -26,6 +26,13 @@
 //! learns from it is kept and shown by `musterctl device show`. It need not wait for a call to learn: behind the first sync from a new address it sends one
 //! wake of the kind *probe*, which is only noted, and the next sync names the highest counter that the device has taken.
 //!
+//! A wake goes to a port of the device's choosing, so that a device has few of them: for its checks
+//! (`muster-agent check`) six at once and six a minute, on all its links together, and behind its syncs no
+//! more than half of that. A check that finds none left is answered with the limit and with when to try
+//! again; a sync goes without. At most 4,096 such wakes wait for the port, and what comes beyond that counts
+//! as lost. What administrators call is kept in a queue of its own and sent first, so that no device keeps a
+//! call waiting.
+//!
 //! The counter follows the server's clock, in seconds, and is never below what the device says it has taken:
 //! a server that was restored from a copy is not mistaken for a replay. A start skips 1,024 counters, because
 //! wakes may have been sent of which nothing was stored, and the clock may have been set back. A device is
@@ -38,6 +45,8 @@
 //! as far as there is time, then says so on its link if it has one, and in three copies of a datagram within 200 ms. All in all it takes at most
 //! two seconds, with the server away. Each sync names the highest counter of the notices sent before it; a notice that arrives behind that sync is
 //! stale, and one that was sent before its device's newest sync can't mark it as gone, whatever the network did. No clock is asked.
+//! A device whose allowance is used up ([`rate`](crate::machine::rate)) is not heard: its notices count as
+//! dropped, `limited`.
 //!
 //! Systemd stops the agent before the network; `tools/systemd/muster-agent-sleep.service` tells it of sleep and of waking up.
 //!

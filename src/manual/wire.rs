@@ -37,6 +37,19 @@
 //! The version of a package that is there and not wholly installed is followed by its state in parentheses (`1.2-3 (half-configured)`,
 //! `2.0 (triggers-pending)`, `9 (to be reinstalled)`), which no version has: versions are compared without it.
 //!
+//! # How much a device may ask
+//!
+//! Everything that a device says takes from one allowance, whatever the number of its links: about what it
+//! costs the server, and more for what an honest device says seldom. A second of it comes back in a second,
+//! and 75 seconds may be used ahead. In a second it is worth 50,000 events or more, 10,000 pings, 1,000
+//! parts, 500 syncs, 100 probes without a wake or messages that can't be read, 50 reports of runs or statistics. When it
+//! is used up, the server does not read the connection until some has come back: nothing is lost, and an
+//! agent need not know of it. Only a `probe` that asks for a wake beyond six a minute is answered, with an
+//! `error` (code 2) that names the limit and says in how many seconds to try again. The weights are in
+//! [`rate`](crate::machine::rate).
+//!
+//! A peer without a certificate has eight messages that are not an enrolment, then the connection ends.
+//!
 //! # Datagrams
 //!
 //! A wake (server to device, UDP 15000 or what the device named) and a notice (device to server, UDP 13000 or what the server named)

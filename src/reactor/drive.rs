@@ -9,12 +9,13 @@ use super::turn::Reactor;
 use crate::machine::close::CloseReason;
 use crate::machine::command::{Command, JobOutcome};
 use crate::machine::hot::{HotRecord, LinkRef};
+use crate::machine::rate;
 use crate::machine::session::{Session, SyncPolicy};
 use crate::wire::frame;
 use crate::wire::id::DeviceId;
 use crate::wire::limits::FRAME_BODY_BYTES_MAX;
 use crate::wire::message::{ErrorCode, ErrorReport, ToAgent, ToServer};
-use crate::wire::time::CoarseMoment;
+use crate::wire::time::{CoarseMoment, Moment};
 
 /// The first bytes of a body that asks for a worker: an array of two, then kind 1 (enrol) or 3 (a part). CBOR allows
 /// longer ways to write these numbers; whoever uses them is served without a permit held ahead, and told to come later when there is none.
@@ -30,6 +31,8 @@ pub(super) enum Taken {
     Done,
     /// There is no room for its work now: it stays where it is.
     NoRoom,
+    /// Its device has used up its allowance: it stays where it is until this moment.
+    Held(Moment),
     /// The link is closed.
     Closed,
 }
@@ -99,10 +102,18 @@ impl<B: Backend> Reactor<B> {
                 }
             }
             link.tidy();
-            if *end == Taken::NoRoom && !link.is_blocked {
-                link.is_blocked = true;
-                self.blocked.push_back(slot);
-                self.counters.waits_for_room.add_one();
+            match *end {
+                Taken::NoRoom if !link.is_blocked => {
+                    link.is_blocked = true;
+                    self.blocked.push_back(slot);
+                    self.counters.waits_for_room.add_one();
+                }
+                Taken::Held(until) if !link.is_blocked => {
+                    link.is_blocked = true;
+                    self.held.insert((until, slot));
+                    self.counters.waits_for_rate.add_one();
+                }
+                _ => {}
             }
         }
         if is_shared {
@@ -159,11 +170,23 @@ impl<B: Backend> Reactor<B> {
         let message = match ToServer::from_body(body) {
             Ok(message) => message,
             Err(error) => {
+                let cost_microseconds = rate::cost_microseconds(None, body.len());
+                if let Some(until) = self.held_until(slot, device, cost_microseconds) {
+                    return Taken::Held(until);
+                }
+                let Some(Link { stage: Stage::Live(session), .. }) = self.links.get(slot) else {
+                    return Taken::Closed;
+                };
                 session.handle_undecodable(&error, &mut commands);
                 return self.execute(slot, name, device, commands, has_permit);
             }
         };
-        self.counters.messages_received.add_one();
+        let cost_microseconds = rate::cost_microseconds(Some(&message), body.len());
+        // Asked before the link becomes the device's, and later together with everything else.
+        let is_new = self.links.get(slot).is_some_and(|link| !link.is_adopted);
+        if is_new && let Some(until) = self.held_until(slot, device, cost_microseconds) {
+            return Taken::Held(until);
+        }
         if let Some(device) = device {
             self.adopt(slot, name, device, &message);
         }
@@ -183,10 +206,16 @@ impl<B: Backend> Reactor<B> {
         };
         let (backend, now) = (&self.backend, &self.now);
         let mut tally = Tally::default();
-        let (mut has_settled, mut is_kept) = (false, false);
+        let (mut has_settled, mut is_kept, mut held_until) = (false, false, None);
         let mut message = Some(message);
         let mut decide = |mut record: Option<&mut HotRecord>| {
             let Some(message) = message.take() else { return };
+            if let Some(record) = record.as_deref_mut().filter(|_| !is_new) {
+                held_until = session.admit(now, record, cost_microseconds).err();
+                if held_until.is_some() {
+                    return;
+                }
+            }
             if let (ToServer::Sync(sync), Some(record)) = (&message, record.as_deref()) {
                 backend.syncs(now, record, sync, peer);
             }
@@ -203,6 +232,10 @@ impl<B: Backend> Reactor<B> {
         if !is_known {
             decide(None);
         }
+        if let Some(until) = held_until {
+            return Taken::Held(until);
+        }
+        self.counters.messages_received.add_one();
         self.count_kept(slot, is_kept);
         self.has_appended |= tally.appended > 0 || has_settled;
         self.counters.events_appended.add(tally.appended);
@@ -230,6 +263,19 @@ impl<B: Backend> Reactor<B> {
         }
         self.rearm(slot);
         self.execute(slot, name, device, commands, has_permit)
+    }
+
+    /// Takes what a message costs from its device's allowance; until when it waits when that is used up.
+    fn held_until(
+        &mut self,
+        slot: usize,
+        device: Option<DeviceId>,
+        cost_microseconds: u64,
+    ) -> Option<Moment> {
+        let Some(Link { stage: Stage::Live(session), .. }) = self.links.get(slot) else { return None };
+        let now = &self.now;
+        let admit = |record: &mut HotRecord| session.admit(now, record, cost_microseconds).err();
+        self.backend.with_record(device?, admit)?
     }
 
     /// Does what a session wants done, in order. Appends have been done while the record was at hand.

@@ -1,6 +1,6 @@
 //! The poll loop: one turn, always in the same order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -86,6 +86,9 @@ pub struct Reactor<B> {
     /// Handshakes to go on with.
     pub(super) arriving: VecDeque<usize>,
     pub(super) blocked: VecDeque<usize>,
+    /// Links whose devices have used up their allowance, by when they are read again. At most one entry for a
+    /// link.
+    pub(super) held: BTreeSet<(Moment, usize)>,
     pub(super) dirty: Vec<usize>,
     pub(super) has_appended: bool,
     /// Others made something durable when this reactor wanted to.
@@ -158,6 +161,7 @@ impl<B: Backend> Reactor<B> {
             ready: VecDeque::new(),
             arriving: VecDeque::new(),
             blocked: VecDeque::new(),
+            held: BTreeSet::new(),
             dirty: Vec::new(),
             has_appended: false,
             waits_to_flush: false,
@@ -243,14 +247,25 @@ impl<B: Backend> Reactor<B> {
         }
     }
 
-    /// Links that had no room are tried again, once each.
+    /// Links that had no room are tried again, once each, and those that were held and need not be any more.
     fn retry_blocked(&mut self) {
+        while let Some((until, slot)) = self.held.first().copied()
+            && until <= self.now.moment
+        {
+            self.held.pop_first();
+            self.retry(slot);
+        }
         for _ in 0..self.blocked.len() {
             let Some(slot) = self.blocked.pop_front() else { return };
-            let Some(link) = self.links.get(slot) else { continue };
-            if std::mem::take(&mut link.is_blocked) {
-                self.read_link(slot);
-            }
+            self.retry(slot);
+        }
+    }
+
+    fn retry(&mut self, slot: usize) {
+        if let Some(link) = self.links.get(slot)
+            && std::mem::take(&mut link.is_blocked)
+        {
+            self.read_link(slot);
         }
     }
 

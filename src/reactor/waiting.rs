@@ -22,6 +22,9 @@ impl<B: Backend> Reactor<B> {
         if let Some(moment) = self.arrivals_at(now) {
             earlier(moment);
         }
+        if let Some((until, _)) = self.held.first() {
+            earlier(*until);
+        }
         if !self.blocked.is_empty() || self.draining_since.is_some() {
             earlier(self.now.moment.plus_milliseconds(BLOCKED_RETRY_MILLISECONDS));
         }

@@ -3,6 +3,7 @@
 use muster::journal::Prepared;
 use muster::machine::command::{Command, Job, JobOutcome};
 use muster::machine::hot::LinkRef;
+use muster::machine::rate;
 use muster::machine::session::{Session, SyncPolicy};
 use muster::wire::datagram::{Wake, WakeReason};
 use muster::wire::frame;
@@ -94,7 +95,13 @@ impl World {
         };
         let Some(mut session) = self.server.sessions.remove(&link) else { return Ok(()) };
         let mut commands = Vec::new();
-        let record = self.server.records.get_mut(&id);
+        let mut record = self.server.records.get_mut(&id);
+        if let Some(record) = record.as_deref_mut() {
+            let cost_microseconds = rate::cost_microseconds(Some(&message), body.len());
+            if session.admit(&now, record, cost_microseconds).is_err() {
+                return Err(format!("{id} has used up its allowance, and is honest"));
+            }
+        }
         let notice_counter = record.as_ref().map_or(0, |record| record.notice_counter);
         session.handle(&now, message, record, &policy, &mut commands);
         self.server.sessions.insert(link, session);

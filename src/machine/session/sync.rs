@@ -3,7 +3,7 @@
 use super::upload::Upload;
 use super::{Heartbeat, Phase, SyncPolicy};
 use crate::machine::command::{CallStep, Command, Job, JobOutcome, Orders, OrdersAfter, SectionUpdate};
-use crate::machine::hot::HotRecord;
+use crate::machine::hot::{HotRecord, REVISION_MAX};
 use crate::machine::record::OWN_EPOCH;
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch, RunId};
@@ -116,9 +116,10 @@ pub(super) fn begin(
     if same_history {
         for (section, named) in &differing {
             let stored = record.section(*section).revision;
-            let confirmed = named.confirmed_revision.unwrap_or(named.revision);
+            let revision = named.revision.min(REVISION_MAX);
+            let confirmed = named.confirmed_revision.unwrap_or(revision).min(REVISION_MAX);
             was_restored |= confirmed > stored;
-            if named.revision < stored && confirmed < stored {
+            if revision < stored && confirmed < stored {
                 let message = format!(
                     "{section}: the device is at revision {}, the server has {stored}: the device was rolled back to an older image",
                     named.revision
@@ -304,8 +305,10 @@ fn finish(
     })));
     out.push(Command::Synced);
     call_step(record, CallStep::Synced, out);
-    if let Some((address, counter)) = record.next_probe(now.wall) {
-        out.push(Command::Probe { address, counter });
+    // One that does not go now goes behind a later sync.
+    if record.wants_probe() && record.allowance.take_sync_wake(now.moment) {
+        let probe = record.next_probe(now.wall);
+        out.extend(probe.map(|(address, counter)| Command::Probe { address, counter }));
     }
 }
 
