@@ -336,8 +336,11 @@ impl Caller {
                 let is_late = matches!(call.stage, Stage::Begun { .. });
                 let wants_more = reason == WakeReason::Retrieve && call.reason != reason;
                 if is_late || wants_more {
-                    call.again.push(ask);
-                } else {
+                    // Nobody is told of them: one stands for all.
+                    if operation != NO_OPERATION || !call.again.contains(&ask) {
+                        call.again.push(ask);
+                    }
+                } else if operation != NO_OPERATION {
                     call.asks.push((operation, asked));
                 }
                 continue;

@@ -28,8 +28,13 @@ const DATAGRAMS_PER_TURN: usize = 128;
 /// Datagrams that are sent in one turn, in datagrams.
 const SENDS_PER_TURN: usize = 256;
 
-/// Letters that may wait, in letters. What finds no room is a step of a call, which then ends by its own deadline.
-const LETTERS_MAX: usize = 65_536;
+/// Messages of reactors that may wait, in messages. One that finds no room is a step of a call, which then
+/// ends by its own deadline, or a probe, which counts as lost.
+const DEVICE_MESSAGES_MAX: usize = 65_536;
+
+/// Messages of administrators and of the server itself that may wait, in messages, however many of the others
+/// there are. A call that finds no room is answered with that.
+const ADMINISTRATION_MESSAGES_MAX: usize = 1_024;
 
 /// Longest time after a pause of the process in which nothing is judged, in seconds: links are read and
 /// answer within one.
@@ -67,7 +72,8 @@ pub trait PortOwner: Send + 'static {
 pub struct Port {
     poll: Poll,
     socket: UdpSocket,
-    mailbox: Mailbox<ToCaller>,
+    from_devices: Mailbox<ToCaller>,
+    from_administration: Mailbox<ToCaller>,
     clock: Clock,
     counters: Arc<Counters>,
 }
@@ -81,13 +87,18 @@ impl Port {
         let poll = Poll::new()?;
         let mut socket = udp::bind(address)?;
         poll.registry().register(&mut socket, SOCKET, Interest::READABLE)?;
-        let waker = Waker::new(poll.registry(), DOORBELL)?;
-        let mailbox = Mailbox::new(LETTERS_MAX, move || {
-            if let Err(error) = waker.wake() {
-                log::error!("the doorbell of the UDP port failed: {error}");
-            }
-        });
-        Ok(Self { poll, socket, mailbox, clock, counters })
+        let waker = Arc::new(Waker::new(poll.registry(), DOORBELL)?);
+        let mailbox = |capacity| {
+            let waker = Arc::clone(&waker);
+            Mailbox::new(capacity, move || {
+                if let Err(error) = waker.wake() {
+                    log::error!("the doorbell of the UDP port failed: {error}");
+                }
+            })
+        };
+        let from_devices = mailbox(DEVICE_MESSAGES_MAX);
+        let from_administration = mailbox(ADMINISTRATION_MESSAGES_MAX);
+        Ok(Self { poll, socket, from_devices, from_administration, clock, counters })
     }
 
     /// Where it is; with port 0 asked for, the port that the system gave.
@@ -98,10 +109,16 @@ impl Port {
         self.socket.local_addr()
     }
 
-    /// Where letters to its owner are posted.
+    /// Where reactors send what devices bring about.
     #[must_use]
-    pub fn mailbox(&self) -> Mailbox<ToCaller> {
-        self.mailbox.clone()
+    pub fn from_devices(&self) -> Mailbox<ToCaller> {
+        self.from_devices.clone()
+    }
+
+    /// Where calls and the end are sent: read first, and never filled by devices.
+    #[must_use]
+    pub fn from_administration(&self) -> Mailbox<ToCaller> {
+        self.from_administration.clone()
     }
 
     /// Turns until the last letter.
@@ -129,7 +146,8 @@ impl Port {
             }
             // The readiness is edge-triggered: what is left over by a budget is asked for without waiting.
             has_more = self.hear(&now, &mut owner);
-            self.mailbox.take_all(&mut letters);
+            self.from_administration.take_all(&mut letters);
+            self.from_devices.take_all(&mut letters);
             for letter in letters.drain(..) {
                 if !owner.read(&now, letter) {
                     return Ok(());

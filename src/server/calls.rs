@@ -2,7 +2,7 @@
 //!
 //! The rules are [`Caller`]'s and the record's ([`machine::reach`](crate::machine::reach)); here they meet keys, table, links and those who wait.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +31,10 @@ use crate::wire::datagram::{DropReason, Notice, NoticeKind, Wake, WakeReason};
 use crate::wire::id::DeviceId;
 use crate::wire::time::{Moment, Now, WallTime};
 
+/// Probes that may wait to be sent, in datagrams: the port sends 256 in a turn of a few milliseconds. One
+/// that finds no room counts as lost.
+const PROBES_MAX: usize = 4_096;
+
 /// Who waits for outcomes.
 #[derive(Default)]
 struct Waiting {
@@ -42,8 +46,30 @@ pub(super) struct CallDesk {
     mailbox: Mailbox<ToCaller>,
     waiting: Arc<Mutex<Waiting>>,
     next_operation: AtomicU64,
-    /// Devices whose outcome has not been told yet.
-    load: Arc<AtomicU64>,
+    load: Arc<Load>,
+}
+
+/// How much is called, so that a call that would be too much is refused before it is sent.
+#[derive(Default)]
+struct Load {
+    /// Devices in messages that were not read yet.
+    sent: AtomicU64,
+    /// Devices whose turn has not come, or whose outcome has not been told yet.
+    taken: AtomicU64,
+}
+
+impl Load {
+    /// Counts these as sent. `false`: they would be too many.
+    fn admit(&self, count: u64) -> bool {
+        let room = (QUESTIONS_MAX as u64).saturating_sub(self.taken.load(Ordering::Relaxed));
+        let with_these = |sent: u64| sent.checked_add(count).filter(|sum| *sum <= room);
+        self.sent.fetch_update(Ordering::AcqRel, Ordering::Relaxed, with_these).is_ok()
+    }
+
+    /// They were read, or could not be sent.
+    fn was_read(&self, count: u64) {
+        self.sent.fetch_sub(count, Ordering::AcqRel);
+    }
 }
 
 impl Calls for CallDesk {
@@ -54,7 +80,7 @@ impl Calls for CallDesk {
         sink: Option<UnboundedSender<(DeviceId, CallOutcome)>>,
     ) -> Result<u64, CallsBusy> {
         let count = devices.len() as u64;
-        if self.load.load(Ordering::Relaxed) + count > QUESTIONS_MAX as u64 {
+        if !self.load.admit(count) {
             return Err(CallsBusy);
         }
         let operation = match sink {
@@ -68,6 +94,7 @@ impl Calls for CallDesk {
         let letter = ToCaller::Call { operation, devices: devices.to_vec(), reason };
         self.mailbox.post(letter).map_err(|_| {
             self.waiting.lock().sinks.remove(&operation);
+            self.load.was_read(count);
             CallsBusy
         })?;
         Ok(operation)
@@ -91,8 +118,9 @@ pub(super) struct CallOwner {
     counters: Arc<Counters>,
     clock: Clock,
     waiting: Arc<Mutex<Waiting>>,
-    load: Arc<AtomicU64>,
-    probes: Vec<Outgoing>,
+    load: Arc<Load>,
+    /// Wakes that devices asked for, the oldest first: at most [`PROBES_MAX`].
+    probes: VecDeque<Outgoing>,
 }
 
 /// What the owner of the port is given.
@@ -116,8 +144,8 @@ pub(super) struct CallThread {
 impl CallThread {
     /// Starts the thread. The desk is administration's way to it.
     pub(super) fn start(port: Port, tools: CallTools) -> Result<(Self, CallDesk), ServerError> {
-        let mailbox = port.mailbox();
-        let (waiting, load) = (Arc::<Mutex<Waiting>>::default(), Arc::<AtomicU64>::default());
+        let mailbox = port.from_administration();
+        let (waiting, load) = (Arc::<Mutex<Waiting>>::default(), Arc::<Load>::default());
         let desk = CallDesk {
             mailbox: mailbox.clone(),
             waiting: waiting.clone(),
@@ -126,7 +154,7 @@ impl CallThread {
         };
         let CallTools { table, identity, announcer, lanes, counters, clock, seed, failures } = tools;
         let caller = Caller::new(seed);
-        let probes = Vec::new();
+        let probes = VecDeque::new();
         let owner =
             CallOwner { caller, table, identity, announcer, lanes, counters, clock, waiting, load, probes };
         let thread = Builder::new()
@@ -144,7 +172,7 @@ impl CallThread {
     /// Ends the thread; who waits for outcomes hears nothing more.
     pub(super) fn stop(self) {
         if self.mailbox.post(ToCaller::Stop).is_err() {
-            // It has 65,536 letters to read before, and ends with the process.
+            // It has all of administration's messages to read before, and ends with the process.
             return log::warn!("the UDP port has too much to do to be told that the server stops");
         }
         if self.thread.join().is_err() {
@@ -162,6 +190,10 @@ impl CallOwner {
         let key = self.identity.datagram_key(DatagramPurpose::Notice, device);
         let notice = Notice::open(bytes, &key)?;
         let taken = self.table.with(device, |record| {
+            let is_new = notice.counter > record.notice_counter;
+            if is_new && !record.allowance.take_notice(now.moment) {
+                return Err(DropReason::Limited);
+            }
             record.note_notice(notice.kind, notice.counter, notice.boot, now.wall)?;
             Ok(self.announcer.settle(now.wall, record))
         });
@@ -204,7 +236,7 @@ impl CallOwner {
 
     fn note_load(&self) {
         let (under_way, queued) = self.caller.load();
-        self.load.store((under_way + queued) as u64, Ordering::Relaxed);
+        self.load.taken.store((under_way + queued) as u64, Ordering::Relaxed);
     }
 }
 
@@ -225,19 +257,26 @@ impl PortOwner for CallOwner {
     fn read(&mut self, now: &Now, letter: ToCaller) -> bool {
         match letter {
             ToCaller::Call { operation, devices, reason } => {
+                let count = devices.len() as u64;
                 for device in devices {
                     self.counters.calls.add_one();
                     if !self.caller.ask(now.moment, Ask { operation, device, reason }) {
                         self.report(operation, device, CallOutcome::TimedOut);
                     }
                 }
+                self.note_load();
+                self.load.was_read(count);
             }
             ToCaller::Cancel(operation) => self.caller.cancel(operation),
             ToCaller::Step(device, step) => self.caller.step(now.moment, device, step),
             ToCaller::RefusedAt(address) => self.caller.refused_at(now.moment, address),
             ToCaller::Probe(device, to, counter) => {
-                let probe = self.sealed(device, to, WakeReason::Probe, counter);
-                self.probes.push(probe);
+                if self.probes.len() < PROBES_MAX {
+                    let probe = self.sealed(device, to, WakeReason::Probe, counter);
+                    self.probes.push_back(probe);
+                } else {
+                    log::debug!("device {device}: a probe counts as lost, as too many are to be sent");
+                }
             }
             ToCaller::Stop => return false,
         }
@@ -245,9 +284,7 @@ impl PortOwner for CallOwner {
     }
 
     fn poll(&mut self, now: &Now) -> Option<Outgoing> {
-        if let Some(probe) = self.probes.pop() {
-            return Some(probe);
-        }
+        // Calls come first: their number in a second is limited.
         while let Some(action) = self.caller.poll(now.moment) {
             match action {
                 CallerAction::Look(device) => {
@@ -279,7 +316,7 @@ impl PortOwner for CallOwner {
             }
         }
         self.note_load();
-        None
+        self.probes.pop_front()
     }
 
     fn next_timeout(&self) -> Option<Moment> {

@@ -123,7 +123,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
             announcer.clone(),
             clock.clone(),
         )),
-        caller: port.mailbox(),
+        caller: port.from_devices(),
         counters: counters.clone(),
         notice_port: Some(udp_address.port()).filter(|port| *port != tcp_port),
         server_epoch: store.server_epoch()?,
