@@ -14,7 +14,7 @@ struct Waiting<K> {
 
 /// One reactor's acknowledgements, in the order in which their events were appended. `K` names a link.
 ///
-/// While the disk hangs, devices may send again and again what waits already. Above [`ENTRIES_MAX`] the
+/// While the disk hangs, devices may send again and again what waits already. Above a bound the
 /// entries of one link and epoch become one, which waits for the last position of them: so there are never
 /// more than twice as many entries as links, or that number.
 pub struct AckQueue<K> {
