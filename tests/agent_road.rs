@@ -84,6 +84,11 @@ fn a_token_that_is_used_up_mistyped_or_of_another_server_is_refused_with_what_to
     std::fs::remove_dir_all(site.path("agent")).unwrap();
     let (code, error) = refusal(&token);
     assert_eq!(code, Some(1));
+    assert!(error.contains("no join token is valid") && error.contains("musterctl token create"), "{error}");
+    // While there is one, each is told what its own lacks.
+    site.token();
+    let (code, error) = refusal(&token);
+    assert_eq!(code, Some(1));
     assert!(error.contains("--uses N"), "{error}");
     // Beside it, that the token is on the command line.
     let refused = error.lines().filter(|line| !line.starts_with("muster-agent: warning: "));

@@ -181,6 +181,7 @@ fn a_token_that_is_used_up_is_refused_with_the_reason() {
     let running = server(directory.path());
     let token = token(&running, 1);
     Device::enrol(running.addresses()[0], &token, "one").unwrap();
+    let _valid = self::token(&running, 1);
     let refusal = Device::enrol(running.addresses()[0], &token, "two").err().unwrap();
     assert!(matches!(refusal, ToAgent::Error(report) if report.code == ErrorCode::TokenUsedUp));
     running.drain().unwrap();

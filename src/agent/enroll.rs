@@ -54,7 +54,7 @@ pub enum EnrollError {
     #[error("{0} did not answer in time: try again")]
     TimedOut(String),
     /// The server refused.
-    #[error("the server refused: {}{}", .0.message, advice(.0.code))]
+    #[error("the server refused: {}{}", .0.message, advice(.0))]
     Refused(ErrorReport),
     /// The server has too much to do.
     #[error("the server is busy: try again in {0} s")]
@@ -86,9 +86,10 @@ impl EnrollError {
     }
 }
 
-/// What to do about a refusal.
-fn advice(code: ErrorCode) -> &'static str {
-    match code {
+/// What to do about a refusal, unless the server has said that.
+fn advice(report: &ErrorReport) -> &'static str {
+    match report.code {
+        ErrorCode::TokenUnknown if report.message.contains("musterctl") => "",
         ErrorCode::TokenUnknown => " (make a new token on that server: musterctl token create)",
         ErrorCode::TokenExpired => " (its time is over; make a new one: musterctl token create --ttl 1h)",
         ErrorCode::TokenUsedUp => " (make a new one, for more devices: musterctl token create --uses N)",

@@ -67,6 +67,10 @@ macro_rules! counters {
 counters! {
     /// Links that are open now.
     links_open,
+    /// Links of devices that are open now.
+    links_of_devices,
+    /// Links of peers that are no devices, or not yet, and have ended their handshake, that are open now.
+    links_of_strangers,
     /// Links that were accepted.
     links_accepted,
     /// Handshakes that were completed with certificates.

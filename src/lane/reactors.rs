@@ -11,8 +11,12 @@ use crate::machine::hot::LinkRef;
 /// What an administrator decides about links.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LinkSettings {
-    /// Most links of the whole server, in links.
+    /// Most links of devices of the whole server, in links.
     pub links_max: u64,
+    /// Links of the whole server that may be open beyond those, in links: handshakes and strangers.
+    pub links_beyond_max: u64,
+    /// Places for strangers in one reactor, in links ([`places`](crate::machine::admission::strangers::places)).
+    pub stranger_places: u64,
     /// How many microseconds lie between two handshakes of one reactor, on average; zero: as they come.
     pub handshake_interval_microseconds: u64,
     /// How long a handshake may take in all, however its bytes trickle in.

@@ -7,6 +7,8 @@
 //! Whoever does not get on with its handshake loses its place to somebody who waits, the oldest first: those soonest who have not said
 //! a word, for they have not cost anything yet; then those who began and fell silent. While nobody waits they may take their time.
 
+pub mod strangers;
+
 use std::collections::BTreeSet;
 
 use crate::wire::time::Moment;

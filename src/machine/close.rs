@@ -29,6 +29,10 @@ reasons! {
         DeviceRemoved = "device_removed",
         /// A peer without a certificate did not enrol.
         NotEnrolled = "not_enrolled",
+        /// A peer without a certificate came while no join token is valid: it could not enrol.
+        NoValidToken = "no_valid_token",
+        /// A peer without a certificate made room for another one.
+        StrangerEvicted = "stranger_evicted",
         /// Nothing was said after the handshake.
         SilentStranger = "silent_stranger",
         /// Nothing came within the time that the link was given.

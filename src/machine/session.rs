@@ -33,9 +33,12 @@ use crate::wire::message::{
 use crate::wire::time::{CoarseMoment, Moment, Now};
 use sync::Syncing;
 
-/// How long a peer without a certificate may take to say that it wants to enrol, and a device to say its first word, in
-/// seconds. Both speak at once when they mean it.
+/// How long a device may take to say its first word, in seconds. It speaks at once when it means it.
 pub const FIRST_MESSAGE_SECONDS: u64 = 20;
+
+/// How long a peer without a certificate may take to say that it wants to enrol, in seconds: three tries of TCP
+/// (RFC 6298: 1 + 2 s) bring its word here, which it says with the end of its handshake.
+pub const STRANGER_SECONDS: u64 = 5;
 
 /// How long a link that is not kept may be silent, in seconds. An agent closes it after its sync by itself; this is for
 /// agents that forget.
@@ -146,14 +149,17 @@ impl Session {
     /// no certificate.
     #[must_use]
     pub fn new(now: &Now, device: Option<DeviceId>) -> Self {
-        let state = match device {
-            None => State::Stranger,
+        let (state, seconds) = match device {
+            None => (State::Stranger, STRANGER_SECONDS),
             Some(device) => {
                 let phase = Phase::Resting { heartbeat: None };
-                State::Known { device, phase, spoke: false, reports: 0, in_doubt: false }
+                (
+                    State::Known { device, phase, spoke: false, reports: 0, in_doubt: false },
+                    FIRST_MESSAGE_SECONDS,
+                )
             }
         };
-        let deadline = CoarseMoment::not_before(now.moment.plus_seconds(FIRST_MESSAGE_SECONDS));
+        let deadline = CoarseMoment::not_before(now.moment.plus_seconds(seconds));
         Self { state, deadline, owed: Owed::default(), malformed: 0 }
     }
 
@@ -376,6 +382,12 @@ impl Session {
             State::Closing { device } => *device,
             State::Stranger | State::Enrolling => None,
         }
+    }
+
+    /// Whether this message would have an enrolment worked on.
+    #[must_use]
+    pub fn would_enrol(&self, message: &ToServer<'_>) -> bool {
+        matches!((&self.state, message), (State::Stranger, ToServer::Enrol(_)))
     }
 
     /// Whether the device was told to keep the link, so that its silence is measured by pings.

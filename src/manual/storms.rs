@@ -54,7 +54,10 @@
 //! | handshakes of a reactor under way | 2,048 | connections wait in the kernel's backlog |
 //! | `[links] handshakes_per_second` | none | the same |
 //! | the backlog | `net.core.somaxconn`, at most 65,535 for each reactor | a connection is not refused; its SYN is repeated after 1, 2, 4 … s |
-//! | links | `[links] max`, and 64 who are heard out | the same; a device that is not to stay is told to come later |
+//! | links of devices | `[links] max` | a device that is not to stay is told to come later |
+//! | handshakes beyond those | 64 | connections wait in the kernel's backlog |
+//! | strangers: links without a device whose handshake is over | one for 32 links, 16 to 256 for the server, 16 for a reactor at least | the oldest is closed, as `stranger_evicted`, those first that were told why they are closed |
+//! | enrolments that are being worked on | as many again | the request is not read until one has ended |
 //!
 //! The server logs at its start when `net.core.somaxconn` is below 4,096: set it with sysctl, and `net.ipv4.tcp_max_syn_backlog` with it.
 //!
@@ -78,6 +81,12 @@
 //! `[links] handshake_deadline`. When somebody does, the oldest of them loses its place, as `handshake_evicted`: after 1.5 s without a word,
 //! after 4 s half way. To keep devices out they have to come faster than about 1,300 a second for each reactor, half handshakes 500 a second,
 //! which is a matter for a packet filter. What they cost is charged to the same time as all handshakes, and live links do not feel it.
+//!
+//! Peers without a certificate that end their handshake are *strangers*. They have a pool of their own and use up no device's place.
+//! A stranger has 5 s to ask for its enrolment ([`STRANGER_SECONDS`](crate::machine::session::STRANGER_SECONDS)), and is never closed for
+//! another one while that is worked on. While no join token is valid (none was made, or each has expired, is used up or was revoked)
+//! there are none: the peer is told so in words at the end of its handshake, and closed as `no_valid_token`. So revoke a token when the
+//! devices that it is for are there.
 //!
 //! # To be seen
 //!

@@ -6,7 +6,7 @@ use mio::Interest;
 
 use super::backend::Backend;
 use super::channel::ServerChannel;
-use super::link::{Arriving, Link, Stage};
+use super::link::{Arriving, Link, Place, Stage};
 use super::turn::Reactor;
 use crate::machine::admission::Entry;
 use crate::machine::close::CloseReason;
@@ -99,7 +99,7 @@ impl<B: Backend> Reactor<B> {
     }
 
     pub(super) fn has_room_to_accept(&self) -> bool {
-        self.counters.links_open.get() < self.settings.links_max + HANDSHAKES_BEYOND_MAX
+        self.counters.links_open.get() < self.settings.links_max + self.settings.links_beyond_max
     }
 
     fn pause_accepting(&mut self) {
@@ -139,6 +139,7 @@ impl<B: Backend> Reactor<B> {
             armed,
             socket,
             generation,
+            place: Place::Handshake,
             is_adopted: false,
             is_kept: false,
             is_ready: true,

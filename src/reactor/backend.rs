@@ -7,7 +7,7 @@ use crate::machine::hot::{HotRecord, LinkRef};
 use crate::machine::session::SyncPolicy;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::message;
-use crate::wire::time::Now;
+use crate::wire::time::{Now, WallTime};
 
 use super::channel::Standing;
 use crate::wire::id::CertificateHash;
@@ -44,6 +44,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether this server has issued a certificate (DER) that it does not know any more; an administrator is
     /// told.
     fn has_issued(&self, certificate: &[u8]) -> bool;
+
+    /// Whether any join token lets a device in at this time, which is one of [`Clock::ages`](super::Clock::ages).
+    fn is_enrolment_open(&self, wall: WallTime) -> bool;
 
     /// Shows the device's record; `None` when there is no such device.
     fn with_record<R>(&self, device: DeviceId, look: impl FnOnce(&mut HotRecord) -> R) -> Option<R>;

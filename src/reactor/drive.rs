@@ -181,6 +181,12 @@ impl<B: Backend> Reactor<B> {
                 return self.execute(slot, name, device, commands, has_permit);
             }
         };
+        if session.would_enrol(&message) {
+            if !self.strangers.may_enrol() {
+                return Taken::NoRoom;
+            }
+            self.strangers.enrol(name);
+        }
         let cost_microseconds = rate::cost_microseconds(Some(&message), body.len());
         // Asked before the link becomes the device's, and later together with everything else.
         let is_new = self.links.get(slot).is_some_and(|link| !link.is_adopted);

@@ -3,7 +3,7 @@
 use super::backend::Backend;
 use super::channel::ChannelError;
 use super::drive::Taken;
-use super::link::{FAREWELL_MILLISECONDS, Leaving, Stage, reason_of};
+use super::link::{FAREWELL_MILLISECONDS, Leaving, Place, Stage, reason_of};
 use super::turn::Reactor;
 use crate::machine::close::CloseReason;
 use crate::machine::hot::LinkRef;
@@ -93,21 +93,34 @@ impl<B: Backend> Reactor<B> {
             | CloseReason::HandshakeTimeout
             | CloseReason::HandshakeEvicted
             | CloseReason::SilentStranger
+            | CloseReason::StrangerEvicted
             | CloseReason::Idle => self.forget(slot),
             _ => {
                 self.mark_dirty(slot);
                 self.rearm(slot);
+                if self.links.get(slot).is_some_and(|link| link.place != Place::Device) {
+                    self.leave_as_stranger(slot, name);
+                }
             }
         }
     }
 
     /// The end of a link that was closed.
     pub(super) fn forget(&mut self, slot: usize) {
+        let name = self.links.name(slot);
         if let Some(mut link) = self.links.remove(slot) {
             // The last words, if the socket takes them; the socket is closed either way.
             let _ = link.channel.flush_to(&mut link.socket);
             let _ = self.poll.registry().deregister(&mut link.socket);
             self.counters.links_open.take_one();
+            match (link.place, name) {
+                (Place::Handshake, _) | (_, None) => {}
+                (Place::Device, _) => self.counters.links_of_devices.take_one(),
+                (Place::Stranger, Some(name)) => {
+                    self.counters.links_of_strangers.take_one();
+                    self.strangers.forget(name);
+                }
+            }
         }
     }
 

@@ -19,6 +19,17 @@ pub(super) const FAREWELL_MILLISECONDS: u64 = 2_000;
 /// Most bytes that are read and thrown away while the peer's farewell is waited for, in bytes.
 const FAREWELL_BYTES_MAX: usize = 1024 * 1024;
 
+/// As what a link is counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// As a handshake: it is under way.
+    Handshake,
+    /// As a device's.
+    Device,
+    /// Among the strangers ([`Strangers`](crate::machine::admission::strangers::Strangers)).
+    Stranger,
+}
+
 /// Where a link stands.
 pub(super) enum Stage {
     /// The handshake is under way.
@@ -66,6 +77,7 @@ pub(super) struct Link {
     pub(super) armed: CoarseMoment,
     pub(super) socket: TcpStream,
     pub(super) generation: u32,
+    pub(super) place: Place,
     /// It has become the device's, with its first word.
     pub(super) is_adopted: bool,
     /// It counts among the links that are to stay.

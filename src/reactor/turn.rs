@@ -18,6 +18,7 @@ use crate::lane::mailbox::Mailbox;
 use crate::lane::permits::Permits;
 use crate::lane::reactors::{LinkSettings, ReactorLanes, ToReactor};
 use crate::machine::acks::AckQueue;
+use crate::machine::admission::strangers::Strangers;
 use crate::machine::admission::{Admission, HANDSHAKES_UNDER_WAY_MAX};
 use crate::machine::gather::Gather;
 use crate::machine::hot::LinkRef;
@@ -78,6 +79,7 @@ pub struct Reactor<B> {
     /// Since when connections have waited without a pause.
     pub(super) busy_since: Option<Moment>,
     pub(super) admission: Admission<LinkRef>,
+    pub(super) strangers: Strangers<LinkRef>,
     /// Of devices that were sent away.
     pub(super) turns: Turns,
     /// Spreads what devices are told to do later.
@@ -156,6 +158,7 @@ impl<B: Backend> Reactor<B> {
             warn_again: None,
             busy_since: None,
             admission,
+            strangers: Strangers::new(settings.stranger_places),
             turns: Turns::default(),
             jitter: Random::new(random()),
             ready: VecDeque::new(),
@@ -289,6 +292,7 @@ impl<B: Backend> Reactor<B> {
                 ToReactor::Settings(settings) => {
                     self.settings = settings;
                     self.admission.set_interval(settings.handshake_interval_microseconds);
+                    self.strangers.set_places(settings.stranger_places);
                 }
                 ToReactor::Drain => {
                     self.draining_since.get_or_insert(self.now.moment);

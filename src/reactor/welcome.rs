@@ -2,7 +2,7 @@
 
 use super::backend::Backend;
 use super::channel::{HandshakeCost, Standing};
-use super::link::Stage;
+use super::link::{Place, Stage};
 use super::turn::Reactor;
 use crate::lane::reactors::ToReactor;
 use crate::machine::close::CloseReason;
@@ -10,6 +10,10 @@ use crate::machine::hot::{HotRecord, LinkRef};
 use crate::machine::session::Session;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::message::{ErrorCode, ErrorReport, Later, ToAgent, ToServer};
+
+/// What a peer without a certificate is told while no join token is valid.
+const NO_VALID_TOKEN: &str = "no join token is valid at this server now: those that were made have expired, are used up or were \
+     revoked; make one with 'musterctl token create'";
 
 impl<B: Backend> Reactor<B> {
     /// The handshake may have ended: then the link gets its session. `false`: the link was closed.
@@ -44,30 +48,77 @@ impl<B: Backend> Reactor<B> {
                 return false;
             }
         };
+        if device.is_none() && !self.backend.is_enrolment_open(self.clock.ages().wall) {
+            let (code, message) = (ErrorCode::TokenUnknown, NO_VALID_TOKEN.into());
+            self.send(slot, &ToAgent::Error(ErrorReport { code, message }));
+            self.leave(slot, CloseReason::NoValidToken);
+            return false;
+        }
         self.end_arrival(slot);
         let Some(link) = self.links.get(slot) else { return false };
         link.stage = Stage::Live(Session::new(&self.now, device));
         if log::log_enabled!(log::Level::Debug) {
             log::debug!("{}: {}", link.who(), if device.is_some() { "has its link" } else { "a stranger" });
         }
-        if !self.has_room_for(slot, device) || !self.is_let_in(slot, device, peer.cost) {
-            return false;
+        match device {
+            None => self.enter_as_stranger(slot),
+            Some(device) => {
+                link.place = Place::Device;
+                self.counters.links_of_devices.add_one();
+                if !self.has_room_for(slot, device) || !self.is_let_in(slot, device, peer.cost) {
+                    return false;
+                }
+            }
         }
         self.rearm(slot);
         true
     }
 
+    /// The link has a place among the strangers, for which another one may have to go.
+    fn enter_as_stranger(&mut self, slot: usize) {
+        let Some(name) = self.links.name(slot) else { return };
+        self.count_as_stranger(slot);
+        if let Some(evicted) = self.strangers.enter(name)
+            && let Some(slot) = self.links.slot_of(evicted)
+        {
+            self.evict_stranger(slot);
+        }
+    }
+
+    /// A link that is no device's is told why it is closed: it is a stranger from now on.
+    pub(super) fn leave_as_stranger(&mut self, slot: usize, name: LinkRef) {
+        self.count_as_stranger(slot);
+        if let Some(evicted) = self.strangers.tell(name)
+            && let Some(slot) = self.links.slot_of(evicted)
+        {
+            self.evict_stranger(slot);
+        }
+    }
+
+    fn count_as_stranger(&mut self, slot: usize) {
+        if let Some(link) = self.links.get(slot)
+            && std::mem::replace(&mut link.place, Place::Stranger) != Place::Stranger
+        {
+            self.counters.links_of_strangers.add_one();
+        }
+    }
+
+    fn evict_stranger(&mut self, slot: usize) {
+        match self.links.get(slot).map(|link| &link.stage) {
+            Some(Stage::Leaving(_)) => self.forget(slot),
+            _ => self.leave(slot, CloseReason::StrangerEvicted),
+        }
+    }
+
     /// Room is kept for devices whose links are to stay; others are sent away when it is all that is left. `false`: the link was
     /// closed.
-    fn has_room_for(&mut self, slot: usize, device: Option<DeviceId>) -> bool {
+    fn has_room_for(&mut self, slot: usize, device: DeviceId) -> bool {
         let kept = self.backend.kept_devices();
         let reserved = kept.saturating_sub(self.counters.links_kept.get());
-        if self.counters.links_open.get() + reserved <= self.settings.links_max {
+        if self.counters.links_of_devices.get() + reserved <= self.settings.links_max {
             return true;
         }
-        let is_kept = device.is_some_and(|device| {
-            self.backend.with_record(device, |record| record.keep_connected).unwrap_or_default()
-        });
+        let is_kept = self.backend.with_record(device, |record| record.keep_connected).unwrap_or_default();
         if !is_kept {
             self.send_away(slot, CloseReason::TooManyLinks);
         }
@@ -77,10 +128,10 @@ impl<B: Backend> Reactor<B> {
     /// While others wait for so long that they may give up, a device that only comes by is asked to come again when it is quieter. It
     /// needs another handshake then, so that this is for those whose handshake was cheap; and whoever is to stay, or is waited for, would
     /// only come again the sooner. `false`: the link was closed.
-    fn is_let_in(&mut self, slot: usize, device: Option<DeviceId>, cost: Option<HandshakeCost>) -> bool {
-        let (Some(device), Some(HandshakeCost::Resumed), true) = (device, cost, self.is_overloaded()) else {
+    fn is_let_in(&mut self, slot: usize, device: DeviceId, cost: Option<HandshakeCost>) -> bool {
+        if cost != Some(HandshakeCost::Resumed) || !self.is_overloaded() {
             return true;
-        };
+        }
         let is_awaited = |record: &mut HotRecord| record.keep_connected || record.is_called;
         if self.backend.with_record(device, is_awaited).unwrap_or_default() {
             return true;

@@ -215,7 +215,7 @@ impl Gauges for Counted {
     fn limits(&self) -> Vec<Limit> {
         let limit = |name: &str, value, used| Limit { name: name.to_owned(), value, used: Some(used) };
         vec![
-            limit("links", self.links_max.load(Ordering::Relaxed), self.counters.links_open.get()),
+            limit("links", self.links_max.load(Ordering::Relaxed), self.counters.links_of_devices.get()),
             limit("kept connections", self.kept_max.load(Ordering::Relaxed), self.store.table().kept()),
             limit("jobs", self.permits.total() as u64, self.permits.taken() as u64),
         ]

@@ -28,7 +28,7 @@ use crate::store::Store;
 use crate::wire::id::{CertificateHash, DeviceId, Epoch};
 use crate::wire::limits::{RECONNECT_SECONDS_MAX, RECONNECT_SECONDS_MIN};
 use crate::wire::message::Sync;
-use crate::wire::time::Now;
+use crate::wire::time::{Now, WallTime};
 
 /// Permits that uploads which have begun may still use when no new ones are let in, in jobs.
 const PERMITS_RESERVED: usize = 32;
@@ -143,7 +143,7 @@ impl LiveBackend {
     fn is_to_stay(&self, record: &HotRecord) -> bool {
         let is_unreached =
             record.udp_reach == UdpReach::Unreached && self.keep_unreachable.load(Ordering::Relaxed);
-        let has_room = || self.counters.links_open.get() < self.kept_max.load(Ordering::Relaxed);
+        let has_room = || self.counters.links_of_devices.get() < self.kept_max.load(Ordering::Relaxed);
         record.keep_connected || (is_unreached && has_room())
     }
 
@@ -166,6 +166,10 @@ impl Backend for LiveBackend {
 
     fn has_issued(&self, certificate: &[u8]) -> bool {
         self.members.has_issued(certificate)
+    }
+
+    fn is_enrolment_open(&self, wall: WallTime) -> bool {
+        self.store.is_enrolment_open(wall)
     }
 
     fn with_record<R>(&self, device: DeviceId, look: impl FnOnce(&mut HotRecord) -> R) -> Option<R> {
@@ -269,7 +273,7 @@ impl Backend for LiveBackend {
 
     fn reconnect_seconds(&self) -> u32 {
         // Those whose links are to stay come back, and so do those who are here, for whatever reason.
-        let devices = self.store.table().kept().max(self.counters.links_open.get());
+        let devices = self.store.table().kept().max(self.counters.links_of_devices.get());
         pacing::reconnect_seconds(devices, self.capacity())
     }
 

@@ -2,6 +2,7 @@
 
 use super::config::LinksConfig;
 use crate::lane::reactors::LinkSettings;
+use crate::machine::admission::strangers;
 use crate::memory;
 use crate::reactor::HANDSHAKES_BEYOND_MAX;
 
@@ -10,12 +11,14 @@ use crate::reactor::HANDSHAKES_BEYOND_MAX;
 const KEPT_LINK_BYTES: u64 = 6 * 1024;
 
 /// Descriptors that are not for links, in descriptors: database, event log, administration, libraries.
-const DESCRIPTOR_RESERVE: u64 = 256 + HANDSHAKES_BEYOND_MAX;
+const DESCRIPTOR_RESERVE: u64 = 256;
 
 /// What reactors are told of the configuration.
 pub(super) fn link_settings(links: &LinksConfig, links_max: u64, reactors: usize) -> LinkSettings {
     LinkSettings {
         links_max,
+        links_beyond_max: links_beyond_max(links_max, reactors),
+        stranger_places: strangers::places(links_max, reactors),
         // Each has its share of them: the kernel deals connections out evenly.
         handshake_interval_microseconds: links
             .handshakes_per_second
@@ -26,9 +29,17 @@ pub(super) fn link_settings(links: &LinksConfig, links_max: u64, reactors: usize
     }
 }
 
-/// How many links there may be: what the configuration says, as far as there are descriptors.
-pub(super) fn allowed_links(links: &LinksConfig, descriptors: u64) -> u64 {
-    let (wanted, possible) = (links.max as u64, descriptors.saturating_sub(DESCRIPTOR_RESERVE).max(1));
+/// How many links there may be that are no devices': handshakes, strangers, and as many strangers whose enrolment is
+/// being worked on.
+fn links_beyond_max(links_max: u64, reactors: usize) -> u64 {
+    HANDSHAKES_BEYOND_MAX + 2 * strangers::places(links_max, reactors) * reactors as u64
+}
+
+/// How many links of devices there may be: what the configuration says, as far as there are descriptors.
+pub(super) fn allowed_links(links: &LinksConfig, descriptors: u64, reactors: usize) -> u64 {
+    let wanted = links.max as u64;
+    let reserve = DESCRIPTOR_RESERVE + links_beyond_max(wanted.min(descriptors), reactors);
+    let possible = descriptors.saturating_sub(reserve).max(1);
     if wanted > possible {
         log::warn!(
             "links.max is {wanted}, but this process may have {descriptors} open files: {possible} links are allowed \

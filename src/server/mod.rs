@@ -242,7 +242,7 @@ impl Server {
         let config = self.config.reloaded(new);
         self.store.set_default_interval(event_log::seconds(config.sync.interval))?;
         self.journal.set_retention(Some(event_log::retention(&config.journal)))?;
-        let links_max = limits::allowed_links(&config.links, self.descriptors);
+        let links_max = limits::allowed_links(&config.links, self.descriptors, self.reactors);
         self.links_max.store(links_max, Ordering::Relaxed);
         let kept_max = limits::allowed_kept(&config.links, links_max);
         self.kept_max.store(kept_max, Ordering::Relaxed);

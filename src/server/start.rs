@@ -85,13 +85,13 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let permits = Permits::new(JOBS_MAX);
     let (jobs, assignments) = bounded(JOBS_MAX);
     let descriptors = descriptors();
-    let settings_links_max = allowed_links(&config.links, descriptors);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = config.reactors.unwrap_or(cores).clamp(1, REACTORS_MAX);
+    let settings_links_max = allowed_links(&config.links, descriptors, count);
     let kept_max = allowed_kept(&config.links, settings_links_max);
     store.set_kept_max(kept_max)?;
     let (links_max, shown_kept_max) =
         (Arc::new(AtomicU64::new(settings_links_max)), Arc::new(AtomicU64::new(kept_max)));
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let count = config.reactors.unwrap_or(cores).clamp(1, REACTORS_MAX);
     let settings = link_settings(&config.links, settings_links_max, count);
     let listeners = listener::bind(config.listen, count).map_err(|error| ServerError::Address {
         protocol: "TCP",

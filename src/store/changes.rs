@@ -84,7 +84,7 @@ impl Store {
         let (table, kept) = (Arc::clone(&self.inner.table), Arc::clone(&self.inner.kept));
         let default = self.inner.default_interval_seconds.load(Ordering::Relaxed);
         let memberships = Arc::clone(&self.inner.memberships);
-        self.submit(
+        self.submit_of_tokens(
             move |connection| device::enrol(connection, &enrolment),
             move |result| {
                 if let Ok(enrolled) = &result {

@@ -107,6 +107,8 @@ struct Inner {
     memberships_seen: AtomicU64,
     /// Since when devices can be heard, in milliseconds since 1970.
     serving_since: AtomicU64,
+    /// Until when some join token lets a device in, in milliseconds since 1970; 0: none does. As it is on disk.
+    enrolment_open_until: Arc<AtomicU64>,
 }
 
 impl Drop for Inner {
@@ -160,6 +162,7 @@ impl Store {
         let mut connection = connection::open_writer(&path)?;
         schema::migrate(&mut connection, &path)?;
         meta::server_epoch(&connection)?;
+        let enrolment_open_until = Arc::new(AtomicU64::new(token::open_until(&connection)?.0));
         let table = Arc::new(DeviceTable::new());
         write_back::load(&connection, &table, DEFAULT_INTERVAL_SECONDS)?;
         connection::begin_writing(&connection)?;
@@ -208,6 +211,7 @@ impl Store {
             memberships: Arc::new(AtomicU64::new(1)),
             memberships_seen: AtomicU64::new(0),
             serving_since: AtomicU64::new(0),
+            enrolment_open_until,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -430,7 +434,45 @@ impl Store {
     /// # Errors
     /// When the group's path is none, or it could not be stored.
     pub fn create_token(&self, new: NewToken) -> Result<CreatedToken, StoreError> {
-        self.call(move |connection| token::create(connection, &new))
+        self.call_of_tokens(move |connection| token::create(connection, &new))
+    }
+
+    /// Whether any join token lets a device in now, by the rule of [`Store::check_token`]. Does not ask the disk.
+    #[must_use]
+    pub fn is_enrolment_open(&self, now: WallTime) -> bool {
+        now.0 < self.inner.enrolment_open_until.load(Ordering::Relaxed)
+    }
+
+    /// As [`Store::submit`], for what changes join tokens: until when one of them lets a device in is known
+    /// before `done` is called.
+    fn submit_of_tokens<T: Send + 'static>(
+        &self,
+        action: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        done: impl FnOnce(Result<T, StoreError>) + Send + 'static,
+    ) {
+        let open_until = Arc::clone(&self.inner.enrolment_open_until);
+        let action = move |connection: &Connection| {
+            let value = action(connection)?;
+            Ok((value, token::open_until(connection)?))
+        };
+        self.submit(action, move |result| {
+            done(result.map(|(value, until)| {
+                open_until.store(until.0, Ordering::Relaxed);
+                value
+            }));
+        });
+    }
+
+    fn call_of_tokens<T: Send + 'static>(
+        &self,
+        action: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        self.submit_of_tokens(action, move |result| {
+            // The receiver waits below.
+            let _ = sender.send(result);
+        });
+        receiver.recv().unwrap_or(Err(StoreError::Stopped))
     }
 
     /// Puts join tokens right after a change of the clock, as
@@ -443,7 +485,7 @@ impl Store {
         now: WallTime,
         done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
-        self.submit(move |connection| token::correct(connection, known, ran, now), done);
+        self.submit_of_tokens(move |connection| token::correct(connection, known, ran, now), done);
     }
 
     /// Withdraws a join token: nobody enrols with it any more. Waits until that is durable.
@@ -451,7 +493,7 @@ impl Store {
     /// # Errors
     /// When there is no such token, or it could not be stored.
     pub fn revoke_token(&self, id: TokenId, now: WallTime) -> Result<Token, StoreError> {
-        self.call(move |connection| token::revoke(connection, id, now))
+        self.call_of_tokens(move |connection| token::revoke(connection, id, now))
     }
 
     /// Whether the token would let a device in now. Uses nothing up: [`Store::enrol`] decides.

@@ -35,6 +35,8 @@ CREATE TABLE tokens (
     -- Its time was over by a clock that was right then: whatever the clock says later, it stays so.
     is_over INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+-- Those that let a device in, unless their time is over.
+CREATE INDEX tokens_open ON tokens (expires_at) WHERE is_over = 0 AND revoked_at IS NULL AND uses < uses_max;
 
 -- Devices. A removed one stays as a tombstone, so that its certificate is known as that of a removed device.
 -- `number` is this file's own, short, name for it.

@@ -199,6 +199,14 @@ pub(super) fn check(
     }
 }
 
+/// Until when some token lets a device in, by the same rule as [`check`]; zero: none does.
+pub(super) fn open_until(connection: &Connection) -> Result<WallTime, StoreError> {
+    let sql =
+        "SELECT max(expires_at) FROM tokens WHERE is_over = 0 AND revoked_at IS NULL AND uses < uses_max";
+    let latest: Option<i64> = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    Ok(latest.map_or(WallTime(0), time_from_sql))
+}
+
 /// Checks the token and uses it once. The group to join.
 pub(super) fn take(
     connection: &Connection,

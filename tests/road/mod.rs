@@ -178,6 +178,13 @@ impl Wire {
         Self { channel: Channel::client(tls).unwrap(), plain_bytes: 0, socket, inbox: Vec::new() }
     }
 
+    /// Reads until the server has proved who it is.
+    pub(crate) fn shake_hands(&mut self) {
+        while self.channel.handshake_cost().is_none() {
+            self.fill().unwrap();
+        }
+    }
+
     pub(crate) fn try_send_raw(&mut self, bytes: &[u8]) -> Result<(), ChannelError> {
         self.plain_bytes += bytes.len();
         self.channel.write_plain(bytes)?;

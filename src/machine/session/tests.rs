@@ -384,6 +384,12 @@ fn silence_ends_a_link_for_a_named_reason() {
     session.handle_timeout(&now(FIRST_MESSAGE_SECONDS), &mut out);
     assert_eq!(out, [Command::Close(CloseReason::SilentStranger)]);
 
+    let (mut session, mut out) = (Session::new(&now(0), None), Vec::new());
+    session.handle_timeout(&now(4), &mut out);
+    assert_eq!(out, []);
+    session.handle_timeout(&now(5), &mut out);
+    assert_eq!(out, [Command::Close(CloseReason::SilentStranger)], "a peer without a certificate sooner");
+
     let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
     let mut out = Vec::new();
     let kept = SyncPolicy { keep_seconds: Some(40), ..policy() };

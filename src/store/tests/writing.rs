@@ -48,21 +48,28 @@ fn a_file_of_another_program_or_a_newer_muster_is_left_alone() {
 
 #[test]
 fn a_token_lets_in_until_its_time_its_uses_or_an_administrator_end_it() {
-    let fleet = Fleet::new(0);
+    let fleet = Fleet::new(1);
     let token = token(&fleet.store, 1);
     let check = |secret, now| fleet.store.check_token(token.token.id, secret, WallTime(now));
     let refused = |refusal: TokenRefusal| Err(StoreError::Token(refusal));
     assert_eq!(check(&token.secret, 1_999), Ok(()));
     assert_eq!(check(&token.secret, 2_000), refused(TokenRefusal::Expired));
+    let is_open = |now| fleet.store.is_enrolment_open(WallTime(now));
+    assert_eq!((is_open(1_999), is_open(2_000)), (true, false));
     assert_eq!(check(&[0; 24], 1_500), refused(TokenRefusal::Unknown));
     let unknown = fleet.store.check_token(TokenId(7), &token.secret, WallTime(1_500));
     assert_eq!(unknown, refused(TokenRefusal::Unknown));
     wait(|done| fleet.store.enrol(enrolment(&token, DeviceId(1), "a"), done)).unwrap();
     assert_eq!(check(&token.secret, 1_500), refused(TokenRefusal::UsedUp));
+    assert!(!is_open(1_500));
     assert_eq!(
         wait(|done| fleet.store.enrol(enrolment(&token, DeviceId(2), "b"), done)).map(drop),
         refused(TokenRefusal::UsedUp)
     );
+    let other = self::token(&fleet.store, 1);
+    assert!(is_open(1_500));
+    fleet.store.revoke_token(other.token.id, WallTime(1_600)).unwrap();
+    assert!(!is_open(1_500));
     let revoked = fleet.store.revoke_token(token.token.id, WallTime(1_600)).unwrap();
     assert_eq!((revoked.uses, revoked.revoked_at), (1, Some(WallTime(1_600))));
     assert_eq!(check(&token.secret, 1_500), refused(TokenRefusal::Revoked));
@@ -83,11 +90,13 @@ fn a_clock_that_was_ahead_leaves_no_token_longer_than_its_life_and_one_that_is_s
     let ahead = fleet.store.create_token(ahead).unwrap();
     let check =
         |token: &CreatedToken, now| fleet.store.check_token(token.token.id, &token.secret, WallTime(now));
+    let is_open = |now| fleet.store.is_enrolment_open(WallTime(now));
     let expired = Err(StoreError::Token(TokenRefusal::Expired));
     // It was 5,000 by a clock that was right, and is 1,500 now.
     wait(|done| fleet.store.correct_tokens(WallTime(5_000), NEVER, WallTime(1_500), done)).unwrap();
     assert_eq!(check(&old, 1_500), expired, "over is over");
     assert_eq!((check(&ahead, 1_500 + 3_599), check(&ahead, 1_500 + 3_600)), (Ok(()), expired.clone()));
+    assert_eq!((is_open(1_500 + 3_599), is_open(1_500 + 3_600)), (true, false));
     // A clock that was never believed ends nothing.
     let new = token(&fleet.store, 1);
     wait(|done| fleet.store.correct_tokens(WallTime(1_500), NEVER, WallTime(900_000_000), done)).unwrap();
