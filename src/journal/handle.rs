@@ -396,6 +396,15 @@ impl<S: Storage> Journal<S> {
     }
 }
 
+/// A segment that may be deleted.
+pub(crate) struct Deletable {
+    pub(crate) segment: SegmentInfo,
+    /// Where the one behind it begins.
+    pub(crate) next: Position,
+    /// Size of all segments, in bytes.
+    pub(crate) bytes: u64,
+}
+
 impl<S: Storage> Shared<S> {
     /// Deletes segments from the oldest on, while `is_old` says so of a segment and the bytes of all that are
     /// left. None that was set aside.
@@ -405,24 +414,29 @@ impl<S: Storage> Shared<S> {
     ) -> io::Result<Vec<SegmentInfo>> {
         let _housekeeping = self.housekeeping.lock();
         let mut deleted = Vec::new();
-        // The last one always stays: the next segment's position comes from it. What was set aside stays and
-        // does not count: it is all that is left of what was acknowledged.
-        loop {
-            let needed = self.tail.lock().oldest_needed().unwrap_or(u64::MAX);
-            let mut infos = self.catalog.infos();
-            infos.retain(|info| info.state != SegmentState::SetAside);
-            let bytes = infos.iter().map(|info| info.bytes).sum();
-            let [oldest, next, ..] = infos.as_slice() else { break };
-            if oldest.base.0 >= needed || oldest.end.0 > self.catalog.durable() || !is_old(oldest, bytes) {
+        while let Some(Deletable { segment, next, bytes }) = self.deletable() {
+            if !is_old(&segment, bytes) {
                 break;
             }
-            let Some(file) = self.catalog.with_entry(oldest.base.0, |entry| entry.file) else { break };
+            let Some(file) = self.catalog.with_entry(segment.base.0, |entry| entry.file) else { break };
             // Gaps up to there were told of, and what was set aside may be moved away.
-            self.catalog.storage.set_oldest(next.base.0)?;
+            self.catalog.storage.set_oldest(next.0)?;
             self.catalog.storage.delete(file)?;
             self.catalog.remove(file.base);
-            deleted.push(*oldest);
+            deleted.push(segment);
         }
         Ok(deleted)
+    }
+
+    /// The oldest segment that may be deleted. The last one always stays: the next segment's position comes
+    /// from it. What was set aside stays and does not count: it is all that is left of what was acknowledged.
+    pub(crate) fn deletable(&self) -> Option<Deletable> {
+        let needed = self.tail.lock().oldest_needed().unwrap_or(u64::MAX);
+        let mut infos = self.catalog.infos();
+        infos.retain(|info| info.state != SegmentState::SetAside);
+        let bytes = infos.iter().map(|info| info.bytes).sum();
+        let [segment, next, ..] = infos.as_slice() else { return None };
+        let is_needed = segment.base.0 >= needed || segment.end.0 > self.catalog.durable();
+        (!is_needed).then_some(Deletable { segment: *segment, next: next.base, bytes })
     }
 }

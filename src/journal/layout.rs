@@ -87,6 +87,9 @@
 //! shows how much it is. A second file of the same name that is set aside later leaves the first one as
 //! `*.damaged.1`.
 //!
+//! An archive (`archive` in this module) is a second journal of the same form, with positions of its own. The
+//! payload of its records begins with the position (8 bytes) that the record had in the first.
+//!
 //! A recycled block of an older segment never passes for a record: its CRC was seeded with another epoch, and its
 //! position is another. The epoch never leaves the server, so a peer can't forge a record inside a payload either,
 //! but for one chance in 2³² for each try, and only if the record around it is torn.

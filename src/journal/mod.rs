@@ -15,6 +15,7 @@
 //! | `recovery`, `rescue` | the opening: what counts, what was torn, what is damaged, what is found again |
 //! | `tail` | the append cursor, under the one mutex |
 //! | `flusher`, `preparer`, `threads`, `duty` | the two duties, and who does them |
+//! | `archive`, `archiver` | records that outlive their segments, in a second journal |
 //! | `check` | full segments, looked through again while the journal runs |
 //! | `catalog`, `reader`, `verify`, `image`, `status` | what can be asked, read and copied |
 //! | `storage`, `files`, `direct`, `pages`, `zeros` | the real disk behind a small interface |
@@ -22,6 +23,8 @@
 //! | `region` | mapped memory: the journal's one file with `unsafe` |
 
 mod age;
+mod archive;
+mod archiver;
 mod catalog;
 mod check;
 mod direct;
@@ -47,6 +50,8 @@ mod threads;
 mod verify;
 mod zeros;
 
+pub use archive::{Archive, ArchiveBackward, ArchiveStats, original};
+pub use archiver::{ArchiveOptions, ArchiveTrouble, Archiver};
 pub use catalog::{Damage, SegmentInfo, SegmentState};
 pub use direct::PAGE_BYTES;
 pub use duty::Flushed;

@@ -3,16 +3,22 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::age::old_segments;
+use super::archiver::{ArchiveTrouble, Archiver, Copied};
 use super::catalog::{Entry, SegmentInfo, SegmentState};
-use super::handle::Shared;
+use super::handle::{Deletable, Shared};
 use super::layout::SegmentHeader;
+use super::reader::Reader;
 use super::status::WithoutRoom;
 use super::storage::Storage;
 use crate::machine::wall_clock::AgeTime;
 use crate::wire::time::WallTime;
+
+/// Longest time for which records are copied into an archive before the next segment is made, or segments are
+/// deleted uncopied: a segment of 64 MiB full of what is wanted takes a disk of 15 MiB/s as long.
+const COPY_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What [`Preparer::prepare_once`] did.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,17 +35,35 @@ pub enum Prepared {
 pub struct Preparer<S: Storage> {
     pub(crate) shared: Arc<Shared<S>>,
     clock: Box<dyn Fn() -> AgeTime + Send>,
+    archiver: Option<Box<Archiver<S>>>,
+}
+
+/// What a turn of the preparer did.
+pub(crate) struct Turn {
+    pub(crate) deleted: io::Result<Vec<SegmentInfo>>,
+    pub(crate) prepared: Prepared,
+    pub(crate) trouble: Option<ArchiveTrouble>,
+    /// A segment that is to be deleted waits for the archive.
+    pub(crate) is_waiting: bool,
 }
 
 impl<S: Storage> Preparer<S> {
     pub(crate) fn new(shared: Arc<Shared<S>>) -> Self {
-        Self { shared, clock: Box::new(system_time) }
+        Self { shared, clock: Box::new(system_time), archiver: None }
     }
 
     /// Goes by this clock instead of the system's when it works on a [thread](super::Threads::spawn).
     #[must_use]
     pub fn with_clock(self, clock: impl Fn() -> AgeTime + Send + 'static) -> Self {
         Self { clock: Box::new(clock), ..self }
+    }
+
+    /// Copies what the archiver wants of a segment into its archive before the segment is deleted. While that
+    /// does not work, the segment waits as long as [`Retention::bytes`](super::Retention::bytes) allows; then it
+    /// is deleted all the same, one for each that is made: new records go first.
+    #[must_use]
+    pub fn with_archiver(self, archiver: Archiver<S>) -> Self {
+        Self { archiver: Some(Box::new(archiver)), ..self }
     }
 
     /// Makes the next segment, if it is not there: zero-filled and synced, so that a full disk shows here and not in
@@ -128,25 +152,83 @@ impl<S: Storage> Preparer<S> {
     /// # Errors
     /// As [`retain_once`](Self::retain_once).
     pub fn retain(&mut self, now: AgeTime) -> io::Result<Vec<SegmentInfo>> {
+        self.retain_unless(now, &|| false).0
+    }
+
+    /// The same until it is told to stop. Whether segments wait to be copied, too.
+    fn retain_unless(
+        &mut self,
+        now: AgeTime,
+        is_stopping: &dyn Fn() -> bool,
+    ) -> (io::Result<Vec<SegmentInfo>>, bool) {
+        let mut deleted = Vec::new();
+        if let Some(archiver) = &mut self.archiver {
+            archiver.retain(now);
+        }
         let retention = *self.shared.retention.lock();
-        let Some(retention) = retention else { return Ok(Vec::new()) };
-        let next = if self.shared.tail.lock().wants_next() { self.shared.options.segment_bytes } else { 0 };
+        let Some(retention) = retention else { return (Ok(deleted), false) };
+        let wants_next = self.shared.tail.lock().wants_next();
+        let next = if wants_next { self.shared.options.segment_bytes } else { 0 };
         let age_ms = retention.age_ms.filter(|_| now.may_expire);
         let old = age_ms
             .map_or(Vec::new(), |age_ms| old_segments(&self.shared.catalog.infos(), age_ms, now.wall.0));
-        self.shared.delete_while(|segment, bytes| {
-            bytes + next > retention.bytes || old.binary_search(&segment.base.0).is_ok()
-        })
+        let since = Instant::now();
+        let may_go_on = || since.elapsed() < COPY_TIME_MAX && !is_stopping();
+        while let Some(Deletable { segment, bytes, .. }) = self.shared.deletable() {
+            let is_over = bytes + next > retention.bytes;
+            if !is_over && old.binary_search(&segment.base.0).is_err() {
+                break;
+            }
+            let is_copied = self.copy(&segment, now, &may_go_on);
+            if !is_copied && (!is_over || !wants_next || is_stopping()) {
+                return (Ok(deleted), true);
+            }
+            match self.shared.delete_while(|info, _| info.base == segment.base) {
+                Ok(gone) if gone.is_empty() => break,
+                Ok(gone) => deleted.extend(gone),
+                Err(error) => return (Err(error), false),
+            }
+            if !is_copied {
+                self.archiver.iter_mut().for_each(|archiver| archiver.note_lost());
+                return (Ok(deleted), true);
+            }
+        }
+        (Ok(deleted), false)
+    }
+
+    /// Whether everything that is wanted of a segment is in the archive.
+    fn copy(&mut self, segment: &SegmentInfo, now: AgeTime, may_go_on: &dyn Fn() -> bool) -> bool {
+        let Some(archiver) = &mut self.archiver else { return true };
+        let reader = Reader::new(Arc::clone(&self.shared.catalog));
+        archiver.copy(&reader, segment, now, may_go_on) == Ok(Copied::All)
+    }
+
+    /// Copies what will be deleted when the next segment is begun, so that nothing waits for it then.
+    fn copy_ahead(&mut self, now: AgeTime, is_stopping: &dyn Fn() -> bool) {
+        let retention = *self.shared.retention.lock();
+        let (Some(retention), Some(_)) = (retention, &self.archiver) else { return };
+        let mut segments = self.shared.catalog.infos();
+        segments.retain(|segment| segment.state != SegmentState::SetAside);
+        let mut bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
+        let shared = Arc::clone(&self.shared);
+        let may_go_on = || !shared.tail.lock().wants_next() && !is_stopping();
+        for segment in segments.iter().filter(|segment| segment.state == SegmentState::Sealed) {
+            let is_next = bytes + self.shared.options.segment_bytes > retention.bytes;
+            if !is_next || !may_go_on() || !self.copy(segment, now, &may_go_on) {
+                return;
+            }
+            bytes -= segment.bytes;
+        }
     }
 
     /// Does both, room first; `pace` is told of each piece of the next segment ([`Storage::create`]).
-    ///
-    /// # Errors
-    /// As [`retain_once`](Self::retain_once).
-    pub(crate) fn turn(&mut self, pace: &mut dyn FnMut(u64)) -> (io::Result<Vec<SegmentInfo>>, Prepared) {
+    pub(crate) fn turn(&mut self, pace: &mut dyn FnMut(u64), is_stopping: &dyn Fn() -> bool) -> Turn {
         let now = (self.clock)();
-        let deleted = self.retain(now);
-        (deleted, self.prepare(now.wall.0, pace))
+        let (deleted, is_waiting) = self.retain_unless(now, is_stopping);
+        let prepared = self.prepare(now.wall.0, pace);
+        self.copy_ahead(now, is_stopping);
+        let trouble = self.archiver.as_mut().and_then(|archiver| archiver.trouble());
+        Turn { deleted, prepared, trouble, is_waiting }
     }
 }
 

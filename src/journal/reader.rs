@@ -125,7 +125,7 @@ impl<S: Storage> Reader<S> {
     #[must_use]
     pub fn backward(&self, from: Position) -> Backward<S> {
         let before = from.0.min(self.catalog.durable());
-        Backward { reader: self.clone(), before, open: None, waiting: Vec::new() }
+        Backward { reader: self.clone(), before, since_ms: 0, open: None, waiting: Vec::new() }
     }
 
     /// Opens a segment for reading; `None` when it is gone, or its header is damaged.
@@ -262,6 +262,7 @@ pub struct Backward<S: Storage = FileStorage> {
     reader: Reader<S>,
     /// Everything from here on was seen.
     before: u64,
+    since_ms: u64,
     open: Option<Source<S::View>>,
     /// Steps of one stretch of the index, in order; taken from the back.
     waiting: Vec<Waiting>,
@@ -273,6 +274,13 @@ enum Waiting {
 }
 
 impl<S: Storage> Backward<S> {
+    /// Passes over segments in which nothing has a wall time of `wall_ms` or later, by their summary alone: the
+    /// clock may have been wrong at any of their records. One without records is not passed over.
+    #[must_use]
+    pub fn since(self, wall_ms: u64) -> Self {
+        Self { since_ms: wall_ms, ..self }
+    }
+
     /// The next older item. `None`: there is nothing older left.
     ///
     /// # Errors
@@ -306,6 +314,10 @@ impl<S: Storage> Backward<S> {
             self.before = self.before.min(base);
             let Some(entry) = self.reader.catalog.before(self.before) else { return Ok(false) };
             let (base, end) = (entry.file.base, entry.end);
+            if entry.summary.records > 0 && entry.summary.latest_ms < self.since_ms {
+                self.before = base;
+                return Ok(true);
+            }
             self.open = self.reader.source(entry)?;
             if self.open.is_none() {
                 self.before = base;

@@ -36,18 +36,28 @@ struct Sectors {
     dirty: BTreeSet<usize>,
 }
 
-#[derive(Debug)]
-struct Disk {
+/// The place of one journal.
+#[derive(Debug, Default)]
+struct Directory {
     /// By base, then whether set aside.
     files: BTreeMap<(u64, bool), Sectors>,
     missing: Vec<(u64, u64)>,
     oldest: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Disk {
+    directories: [Directory; 2],
     random: u64,
     capacity_bytes: u64,
     /// Syncs answer ok and do nothing: the control that must lose data.
     lies: bool,
     writes: u64,
     fault: Option<(u64, WriteFault)>,
+    /// Writes, files made and deleted, and notes, count.
+    changes: u64,
+    /// Power goes with this one.
+    last_change: Option<u64>,
     /// Nothing answers any more until the restart.
     down: bool,
 }
@@ -56,6 +66,7 @@ struct Disk {
 #[derive(Clone, Debug)]
 pub struct LossyDisk {
     disk: Arc<Mutex<Disk>>,
+    directory: usize,
 }
 
 impl LossyDisk {
@@ -63,17 +74,29 @@ impl LossyDisk {
     #[must_use]
     pub fn new(seed: u64, capacity_bytes: u64) -> Self {
         let disk = Disk {
-            files: BTreeMap::new(),
-            missing: Vec::new(),
-            oldest: None,
+            directories: Default::default(),
             random: seed,
             capacity_bytes,
             lies: false,
             writes: 0,
             fault: None,
+            changes: 0,
+            last_change: None,
             down: false,
         };
-        Self { disk: Arc::new(Mutex::new(disk)) }
+        Self { disk: Arc::new(Mutex::new(disk)), directory: 0 }
+    }
+
+    /// The place of a second journal on the same disk.
+    #[must_use]
+    pub fn second_directory(&self) -> Self {
+        Self { directory: 1, ..self.clone() }
+    }
+
+    /// The power goes with the change after so many more: a write, a file made or deleted, a note.
+    pub fn cut_after(&self, changes: u64) {
+        let mut disk = self.disk.lock();
+        disk.last_change = Some(disk.changes + changes + 1);
     }
 
     /// Syncs do nothing from now on, and say nothing.
@@ -101,8 +124,8 @@ impl LossyDisk {
     /// The power goes and comes back: of the sectors that were not synced, any subset survives.
     pub fn power_cut(&self) {
         let mut disk = self.disk.lock();
-        let Disk { files, random, .. } = &mut *disk;
-        for sectors in files.values_mut() {
+        let Disk { directories, random, .. } = &mut *disk;
+        for sectors in directories.iter_mut().flat_map(|directory| directory.files.values_mut()) {
             for sector in std::mem::take(&mut sectors.dirty) {
                 let range = sector * SECTOR_BYTES..((sector + 1) * SECTOR_BYTES).min(sectors.seen.len());
                 if split_mix(random) & 1 == 0 {
@@ -111,15 +134,12 @@ impl LossyDisk {
             }
             sectors.seen.clone_from(&sectors.medium);
         }
-        disk.fault = None;
-        disk.down = false;
+        disk.restart();
     }
 
     /// The process is killed and starts again: what it wrote is seen, synced or not.
     pub fn kill(&self) {
-        let mut disk = self.disk.lock();
-        disk.fault = None;
-        disk.down = false;
+        self.disk.lock().restart();
     }
 
     /// Turns one bit over, on the medium and in the cache, set aside or not. `false`: there is no such byte.
@@ -150,12 +170,12 @@ impl LossyDisk {
 
     /// Takes a segment's file away, set aside or not. `false`: there is none.
     pub fn lose(&self, base: u64) -> bool {
-        let files = &mut self.disk.lock().files;
+        let files = &mut self.disk.lock().directories[self.directory].files;
         files.remove(&(base, false)).or_else(|| files.remove(&(base, true))).is_some()
     }
 
     fn change(&self, base: u64, change: impl FnOnce(&mut Sectors) -> bool) -> bool {
-        let files = &mut self.disk.lock().files;
+        let files = &mut self.disk.lock().directories[self.directory].files;
         let key = if files.contains_key(&(base, false)) { (base, false) } else { (base, true) };
         files.get_mut(&key).is_some_and(change)
     }
@@ -163,7 +183,7 @@ impl LossyDisk {
     /// Puts any bytes in a segment's place, as a broken medium or another program might.
     pub fn plant(&self, base: u64, bytes: Vec<u8>) {
         let sectors = Sectors { seen: bytes.clone(), medium: bytes, dirty: BTreeSet::new() };
-        self.disk.lock().files.insert((base, false), sectors);
+        self.disk.lock().directories[self.directory].files.insert((base, false), sectors);
     }
 }
 
@@ -172,8 +192,22 @@ impl Disk {
         if self.down { Err(io::Error::other("the simulated disk is down")) } else { Ok(self) }
     }
 
+    /// The next change; [`cut_after`](LossyDisk::cut_after) may have it be the last.
+    fn change(&mut self) -> io::Result<&mut Self> {
+        self.up()?.changes += 1;
+        if self.last_change == Some(self.changes) {
+            self.down = true;
+        }
+        self.up()
+    }
+
+    fn restart(&mut self) {
+        (self.fault, self.last_change, self.down) = (None, None, false);
+    }
+
     fn used(&self) -> u64 {
-        self.files.values().map(|sectors| sectors.seen.len() as u64).sum()
+        let files = self.directories.iter().flat_map(|directory| directory.files.values());
+        files.map(|sectors| sectors.seen.len() as u64).sum()
     }
 }
 
@@ -182,7 +216,7 @@ impl Storage for LossyDisk {
 
     fn list(&self) -> io::Result<Vec<SegmentFile>> {
         let mut disk = self.disk.lock();
-        let files = disk.up()?.files.iter();
+        let files = disk.up()?.directories[self.directory].files.iter();
         let file = |(&(base, set_aside), sectors): (&(u64, bool), &Sectors)| SegmentFile {
             base,
             bytes: sectors.seen.len() as u64,
@@ -193,14 +227,14 @@ impl Storage for LossyDisk {
 
     fn create(&self, header: &SegmentHeader, _pace: &mut dyn FnMut(u64)) -> io::Result<()> {
         let mut disk = self.disk.lock();
-        let disk = disk.up()?;
+        let disk = disk.change()?;
         if disk.used() + header.bytes > disk.capacity_bytes {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let mut seen = vec![0; usize::try_from(header.bytes).map_err(io::Error::other)?];
         seen[..super::layout::HEADER_BYTES].copy_from_slice(&header.encode());
         let sectors = Sectors { medium: seen.clone(), seen, dirty: BTreeSet::new() };
-        disk.files.insert((header.base, false), sectors);
+        disk.directories[self.directory].files.insert((header.base, false), sectors);
         Ok(())
     }
 
@@ -209,11 +243,15 @@ impl Storage for LossyDisk {
         assert!(is_whole, "{} bytes at {offset}: a disk takes whole pages", pages.len());
         let mut disk = self.disk.lock();
         let disk = disk.up()?;
-        disk.writes += 1;
+        (disk.writes, disk.changes) = (disk.writes + 1, disk.changes + 1);
+        if disk.last_change == Some(disk.changes) {
+            disk.fault = Some((0, WriteFault::PowerCut));
+        }
         let fault = disk.fault.filter(|(at, _)| disk.writes > *at).map(|(_, fault)| fault);
         let bytes = if fault == Some(WriteFault::Short) { &pages[..pages.len() / 2] } else { pages };
         let lies = disk.lies;
-        let sectors = disk.files.get_mut(&(base, false)).ok_or(io::ErrorKind::NotFound)?;
+        let files = &mut disk.directories[self.directory].files;
+        let sectors = files.get_mut(&(base, false)).ok_or(io::ErrorKind::NotFound)?;
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let range = offset..offset + bytes.len();
         // A file that was cut short grows again by what is written behind its end.
@@ -248,7 +286,7 @@ impl Storage for LossyDisk {
 
     fn view(&self, file: SegmentFile) -> io::Result<Vec<u8>> {
         let mut disk = self.disk.lock();
-        let files = &disk.up()?.files;
+        let files = &disk.up()?.directories[self.directory].files;
         let sectors = files.get(&(file.base, file.set_aside)).or_else(|| files.get(&(file.base, true)));
         Ok(sectors.ok_or(io::ErrorKind::NotFound)?.seen.clone())
     }
@@ -263,36 +301,36 @@ impl Storage for LossyDisk {
 
     fn set_aside(&self, base: u64) -> io::Result<()> {
         let mut disk = self.disk.lock();
-        let files = &mut disk.up()?.files;
+        let files = &mut disk.change()?.directories[self.directory].files;
         let sectors = files.remove(&(base, false)).ok_or(io::ErrorKind::NotFound)?;
         files.insert((base, true), sectors);
         Ok(())
     }
 
     fn missing(&self) -> io::Result<Vec<(u64, u64)>> {
-        Ok(self.disk.lock().up()?.missing.clone())
+        Ok(self.disk.lock().up()?.directories[self.directory].missing.clone())
     }
 
     fn note_missing(&self, from: u64, to: u64) -> io::Result<()> {
         let mut disk = self.disk.lock();
-        let missing = &mut disk.up()?.missing;
+        let missing = &mut disk.change()?.directories[self.directory].missing;
         missing.push((from, to));
         missing.sort_unstable();
         Ok(())
     }
 
     fn oldest(&self) -> io::Result<Option<u64>> {
-        Ok(self.disk.lock().up()?.oldest)
+        Ok(self.disk.lock().up()?.directories[self.directory].oldest)
     }
 
     fn set_oldest(&self, oldest: u64) -> io::Result<()> {
-        self.disk.lock().up()?.oldest = Some(oldest);
+        self.disk.lock().change()?.directories[self.directory].oldest = Some(oldest);
         Ok(())
     }
 
     fn delete(&self, file: SegmentFile) -> io::Result<()> {
         let mut disk = self.disk.lock();
-        let removed = disk.up()?.files.remove(&(file.base, file.set_aside));
+        let removed = disk.change()?.directories[self.directory].files.remove(&(file.base, file.set_aside));
         removed.map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 

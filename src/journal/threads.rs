@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::archiver::ArchiveTrouble;
 use super::catalog::{Damage, SegmentInfo};
 use super::duty::Duty;
 use super::flusher::{FlushError, Flusher};
 use super::handle::Shared;
 use super::layout::Position;
-use super::preparer::{Prepared, Preparer, system_time};
+use super::preparer::{Prepared, Preparer, Turn, system_time};
 use super::storage::Storage;
 
 /// How long to wait before looking again whether a full disk has room, in milliseconds.
@@ -52,6 +53,8 @@ pub enum Notice {
     Deleted(Vec<SegmentInfo>),
     /// Retention could not delete; tried again later.
     NotDeleted(io::Error),
+    /// The archive does not take records. Told once, until it does again.
+    Archive(ArchiveTrouble),
     /// Segments that were full and whole are damaged, and were set aside.
     Damaged(Vec<Damage>),
 }
@@ -181,7 +184,11 @@ fn run_preparer<S: Storage>(mut preparer: Preparer<S>, stop: &AtomicBool, tell: 
             }
             piece_since = Instant::now();
         };
-        let (deleted, prepared) = preparer.turn(&mut pace);
+        let is_stopping = || stop.load(Ordering::Acquire);
+        let Turn { deleted, prepared, trouble, is_waiting } = preparer.turn(&mut pace, &is_stopping);
+        if let Some(trouble) = trouble {
+            tell(Notice::Archive(trouble));
+        }
         match deleted {
             Ok(deleted) if deleted.is_empty() => {}
             Ok(deleted) => tell(Notice::Deleted(deleted)),
@@ -194,7 +201,7 @@ fn run_preparer<S: Storage>(mut preparer: Preparer<S>, stop: &AtomicBool, tell: 
             Prepared::Made if was_full => tell(Notice::RoomAgain),
             _ => {}
         }
-        let timeout = if full {
+        let timeout = if full || is_waiting {
             Some(Duration::from_millis(FULL_RETRY_MILLISECONDS))
         } else {
             let by_age = shared.retention.lock().is_some_and(|retention| retention.age_ms.is_some());

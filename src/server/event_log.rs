@@ -126,6 +126,7 @@ pub(super) fn start(
                 log::error!("and {} more places of the journal, see 'musterd journal verify'", damages.len() - DAMAGES_LOGGED_MAX);
             }
         }
+        Notice::Archive(_) => {} // There is no archive.
         Notice::NotDeleted(error) => log::warn!("an old segment of the journal was not deleted: {error}"),
     })
     .map_err(ServerError::when("start the journal's threads"))?;

@@ -1,0 +1,310 @@
+//! Copies records into an [archive](super::archive), before the segments that they are in are deleted.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::archive::{Archive, Shared, Trouble, original};
+use super::catalog::{Damage, SegmentInfo};
+use super::files::FileStorage;
+use super::flusher::Flusher;
+use super::handle::{Journal, Opened, Options, Retention};
+use super::layout::{Position, Record, RecordView, record_bytes};
+use super::preparer::{Prepared, Preparer};
+use super::reader::{Item, Reader};
+use super::storage::Storage;
+use super::tail::{AppendError, NoRoom};
+use crate::machine::wall_clock::AgeTime;
+
+/// Memory for records that wait to be written, in bytes; the longest payload is half of it.
+const WINDOW_BYTES: u64 = 32 * 1024;
+
+/// Records that are looked at between two questions whether to go on.
+const RECORDS_BETWEEN: u32 = 64;
+
+/// How an archive is laid out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ArchiveOptions {
+    /// Length of a segment's file, in bytes; a multiple of 4,096.
+    pub segment_bytes: u64,
+    /// What is deleted from it, two segments at least being left. 0 bytes: nothing is added.
+    pub retention: Retention,
+    /// Bytes of the disk that are left free for others.
+    pub keep_free_bytes: u64,
+}
+
+/// What became of a segment's records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Copied {
+    /// All that are wanted are durable in the archive.
+    All,
+    /// It was told to stop before the last; it goes on there.
+    Part,
+}
+
+/// What is to be told of an archive that does not take records.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ArchiveTrouble {
+    /// Records could not be copied; tried again.
+    NotCopied(String),
+    /// A segment had to be deleted before they were.
+    Lost(String),
+}
+
+/// Its journal, open for appending.
+struct Writer<S: Storage> {
+    journal: Journal<S>,
+    flusher: Flusher<S>,
+    preparer: Preparer<S>,
+}
+
+impl<S: Storage> Writer<S> {
+    fn append(&mut self, record: &Record<'_>, now: AgeTime) -> Result<(), String> {
+        loop {
+            match self.journal.append(record) {
+                Ok(_) => return Ok(()),
+                Err(AppendError::NoRoom(NoRoom::FlushBehind)) => self.flush()?,
+                Err(AppendError::NoRoom(NoRoom::NotReady | NoRoom::Full)) => {
+                    self.flush()?;
+                    self.preparer.retain(now).map_err(|error| error.to_string())?;
+                    if let Prepared::NoRoom(why) = self.preparer.prepare_once(now.wall.0) {
+                        return Err(why);
+                    }
+                }
+                Err(error @ (AppendError::TooLarge { .. } | AppendError::Failed)) => {
+                    return Err(error.to_string());
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        self.flusher.flush_once().map(drop).map_err(|error| error.0)
+    }
+}
+
+/// Opens the place of an archive, and makes it if need be.
+type OpenStorage<S> = Box<dyn FnMut() -> Result<S, String> + Send>;
+
+/// Copies records into an archive, for the one who deletes segments
+/// ([`Preparer::with_archiver`](super::Preparer::with_archiver)). There is one for each archive.
+pub struct Archiver<S: Storage = FileStorage> {
+    archive: Archive<S>,
+    options: ArchiveOptions,
+    open: OpenStorage<S>,
+    is_wanted: Box<dyn Fn(&Record<'_>) -> bool + Send>,
+    writer: Option<Writer<S>>,
+    /// Just past the last record in the archive.
+    copied_to: Position,
+    /// Everything before it was looked at, and what is wanted of it is durable.
+    seen_to: Position,
+    payload: Vec<u8>,
+    /// It is there and could not be opened, or has to be read again.
+    is_to_open: bool,
+}
+
+impl<S: Storage> Archiver<S> {
+    /// `open` gives the place, and makes it; `is_wanted` says of a record whether it is to be copied.
+    #[must_use]
+    pub fn new(
+        options: ArchiveOptions,
+        open: impl FnMut() -> Result<S, String> + Send + 'static,
+        is_wanted: impl Fn(&Record<'_>) -> bool + Send + 'static,
+    ) -> Self {
+        let shared = Shared {
+            reader: Mutex::new(None),
+            retention: Mutex::new(options.retention),
+            trouble: Mutex::default(),
+        };
+        Self {
+            archive: Archive { shared: Arc::new(shared) },
+            options,
+            open: Box::new(open),
+            is_wanted: Box::new(is_wanted),
+            writer: None,
+            copied_to: Position(0),
+            seen_to: Position(0),
+            payload: Vec::new(),
+            is_to_open: false,
+        }
+    }
+
+    /// To be read and asked.
+    #[must_use]
+    pub fn archive(&self) -> Archive<S> {
+        self.archive.clone()
+    }
+
+    /// Just past the last record in the archive, in the positions of the journal: that was durable there.
+    #[must_use]
+    pub fn copied_to(&self) -> Position {
+        self.copied_to
+    }
+
+    /// Opens the archive now, instead of with the first record, and answers what is damaged in it. `now_ms` is
+    /// wall time, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// Why it can't be opened, in a line. It is tried again with each look at retention.
+    pub fn open(&mut self, now_ms: u64) -> Result<Vec<Damage>, String> {
+        let opened = self.try_open(now_ms);
+        self.is_to_open = opened.is_err();
+        self.archive.shared.trouble.lock().failure = opened.as_ref().err().cloned();
+        opened
+    }
+
+    fn try_open(&mut self, now_ms: u64) -> Result<Vec<Damage>, String> {
+        let storage = (self.open)()?;
+        let options = Options {
+            segment_bytes: self.options.segment_bytes,
+            window_bytes: WINDOW_BYTES,
+            retention: Some(self.retention()),
+            limit_bytes: None,
+            keep_free_bytes: self.options.keep_free_bytes,
+            remembered: Position(0),
+        };
+        let opened = Journal::open(storage, options, Position(u64::MAX), now_ms, |_| {});
+        let Opened { journal, flusher, preparer, recovery } = opened.map_err(|error| error.to_string())?;
+        let reader = journal.reader();
+        let mut records = reader.backward(Position(u64::MAX));
+        self.copied_to = loop {
+            match records.next().map_err(|error| error.to_string())? {
+                Some(Item::Record(view)) => {
+                    if let Some(copied) = original(&view) {
+                        break copied.end();
+                    }
+                }
+                Some(Item::Damage(_)) => {}
+                None => break Position(0),
+            }
+        };
+        *self.archive.shared.reader.lock() = Some(reader);
+        self.writer = Some(Writer { journal, flusher, preparer });
+        Ok(recovery.damages)
+    }
+
+    /// Two segments at least: one is written, and one holds what is before.
+    fn retention(&self) -> Retention {
+        let retention = *self.archive.shared.retention.lock();
+        Retention { bytes: retention.bytes.max(2 * self.options.segment_bytes), ..retention }
+    }
+
+    /// Deletes from it what its own retention lets go.
+    pub(crate) fn retain(&mut self, now: AgeTime) {
+        if self.is_to_open && self.open(now.wall.0).is_err() {
+            return;
+        }
+        let retention = self.retention();
+        let Some(writer) = &mut self.writer else { return };
+        let done = writer.journal.set_retention(Some(retention)).map_err(|error| error.to_string());
+        let done = done.and_then(|()| writer.preparer.retain(now).map_err(|error| error.to_string()));
+        if let Err(why) = done {
+            self.archive.shared.trouble.lock().failure = Some(why);
+        }
+    }
+
+    /// Copies what is wanted of a segment, from where it was before, until `may_go_on` says no.
+    ///
+    /// # Errors
+    /// Why records can't be copied, in a line. It may be tried again.
+    pub(crate) fn copy(
+        &mut self,
+        reader: &Reader<S>,
+        segment: &SegmentInfo,
+        now: AgeTime,
+        may_go_on: &dyn Fn() -> bool,
+    ) -> Result<Copied, String> {
+        let is_off = self.archive.shared.retention.lock().bytes == 0;
+        if is_off || segment.end <= self.seen_to {
+            return Ok(Copied::All);
+        }
+        let copied = self.copy_records(reader, segment, now, may_go_on);
+        if copied.is_err() && self.writer.as_ref().is_some_and(|writer| writer.flusher.has_failed()) {
+            // Read again from the disk before the next attempt.
+            self.writer = None;
+            self.is_to_open = true;
+            *self.archive.shared.reader.lock() = None;
+        }
+        let mut trouble = self.archive.shared.trouble.lock();
+        match &copied {
+            Ok(Copied::All) => {
+                *trouble = Trouble { segments_lost: trouble.segments_lost, ..Trouble::default() };
+            }
+            Ok(Copied::Part) => {}
+            Err(why) => trouble.failure = Some(why.clone()),
+        }
+        copied
+    }
+
+    fn copy_records(
+        &mut self,
+        reader: &Reader<S>,
+        segment: &SegmentInfo,
+        now: AgeTime,
+        may_go_on: &dyn Fn() -> bool,
+    ) -> Result<Copied, String> {
+        let mut records = reader.forward(segment.base.max(self.seen_to));
+        let mut since_asked = 0;
+        let mut reached = segment.end;
+        let mut copied = Copied::All;
+        // What is damaged can't be copied; those who read the journal are told of it there.
+        while let Some(item) = records.next().map_err(|error| error.to_string())? {
+            let Item::Record(view) = item else { continue };
+            if view.position >= segment.end {
+                break;
+            }
+            since_asked += 1;
+            if since_asked > RECORDS_BETWEEN {
+                since_asked = 0;
+                if !may_go_on() {
+                    (reached, copied) = (view.position, Copied::Part);
+                    break;
+                }
+            }
+            if (self.is_wanted)(&view.record) {
+                self.append(&view, now)?;
+            }
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.flush()?;
+        }
+        self.seen_to = self.seen_to.max(reached);
+        Ok(copied)
+    }
+
+    fn append(&mut self, view: &RecordView<'_>, now: AgeTime) -> Result<(), String> {
+        if self.writer.is_none() {
+            self.open(now.wall.0)?;
+        }
+        if view.position < self.copied_to {
+            return Ok(());
+        }
+        self.payload.clear();
+        self.payload.extend_from_slice(&view.position.0.to_le_bytes());
+        self.payload.extend_from_slice(view.record.payload);
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        writer.append(&Record { payload: &self.payload, ..view.record }, now)?;
+        self.copied_to = Position(view.position.0 + record_bytes(view.record.payload.len()) as u64);
+        Ok(())
+    }
+
+    /// A segment was deleted before its records were copied.
+    pub(crate) fn note_lost(&mut self) {
+        self.archive.shared.trouble.lock().segments_lost += 1;
+    }
+
+    /// What is to be told now, once until records are copied again.
+    pub(crate) fn trouble(&mut self) -> Option<ArchiveTrouble> {
+        let mut trouble = self.archive.shared.trouble.lock();
+        let why = || trouble.failure.clone();
+        if trouble.segments_lost > 0 && !trouble.is_loss_told {
+            let why = why().unwrap_or_else(|| "the disk is too slow".to_owned());
+            (trouble.is_loss_told, trouble.is_failure_told) = (true, true);
+            return Some(ArchiveTrouble::Lost(why));
+        }
+        let why = why().filter(|_| !trouble.is_failure_told)?;
+        trouble.is_failure_told = true;
+        Some(ArchiveTrouble::NotCopied(why))
+    }
+}
