@@ -32,7 +32,7 @@ pub(super) async fn list(
         publisher: row.application.publisher,
         devices: row.devices,
     };
-    Ok(Json(Page { items: page.items.into_iter().map(shown).collect(), next_cursor: page.next }))
+    Ok(Json(Page::new(page.items.into_iter().map(shown).collect(), page.next)))
 }
 
 pub(super) async fn installations(
@@ -49,5 +49,5 @@ pub(super) async fn installations(
         device: row.device_name,
         device_id: row.device,
     };
-    Ok(Json(Page { items: page.items.into_iter().map(shown).collect(), next_cursor: page.next }))
+    Ok(Json(Page::new(page.items.into_iter().map(shown).collect(), page.next)))
 }

@@ -118,6 +118,17 @@ pub struct LogRecord<'a> {
     pub payload: &'a [u8],
 }
 
+/// Events that were deleted, but for warnings and worse.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Deleted {
+    /// From this position on, all are there.
+    pub before: u64,
+    /// When the first of those was received; `None`: there is none yet.
+    pub received_before: Option<WallTime>,
+    /// When the oldest warning was received that was kept; `None`: there is none.
+    pub warnings_from: Option<WallTime>,
+}
+
 /// Shown one record; says whether to go on.
 pub type Visit<'v> = &'v mut dyn FnMut(LogRecord<'_>) -> ControlFlow<()>;
 
@@ -127,6 +138,8 @@ pub trait EventLog: Send + Sync {
     fn oldest(&self) -> u64;
     /// The position up to which everything is durable.
     fn durable(&self) -> u64;
+    /// What retention has deleted. `None`: nothing.
+    fn deleted(&self) -> Option<Deleted>;
     /// Shows the records from the first one at or behind `from` on, oldest first, until `visit` breaks or the durable end is
     /// reached.
     ///
@@ -134,7 +147,7 @@ pub trait EventLog: Send + Sync {
     /// Why it can't be read, in a line.
     fn forward(&self, from: u64, visit: Visit<'_>) -> Result<(), String>;
     /// Shows the records that end at or before `before`, newest first, until `visit` breaks or the oldest is
-    /// reached. Segments in which nothing was received at or after `since` are passed over; records from
+    /// reached; of those that were deleted, warnings and worse. Segments in which nothing was received at or after `since` are passed over; records from
     /// before it are among those that are shown.
     ///
     /// # Errors

@@ -94,7 +94,7 @@ fn read_page(
             break;
         }
     }
-    Ok(Page { items, next_cursor: request.cursor })
+    Ok(Page::new(items, request.cursor))
 }
 
 pub(super) async fn show(

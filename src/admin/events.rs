@@ -7,13 +7,15 @@ use axum::Json;
 use axum::extract::State;
 
 use super::AdminShared;
-use super::context::{AdminContext, LogRecord};
+use super::context::{AdminContext, Deleted, LogRecord};
 use super::error::ApiError;
 use super::extract::{Asked, limit};
 use crate::machine::record::{self, OWN_EPOCH};
 use crate::store::query::{self, DeviceKey};
 use crate::store::{Reader, StoreError};
-use crate::wire::api::{CLAIMED_PREFIX, EventQuery, EventRecord, EventSource, Page, Timestamp};
+use crate::wire::api::{
+    CLAIMED_PREFIX, DeletedEvents, EventQuery, EventRecord, EventSource, Page, Timestamp,
+};
 use crate::wire::event::{Event, EventError, SERVER_NAME, Severity, is_server_name};
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
@@ -145,18 +147,35 @@ fn read_page(
     let before = before.unwrap_or_else(|| context.log.durable());
     let mut items = Vec::new();
     let (mut looked_at, mut next) = (0, None);
+    let mut reached = before;
     let scanned = context.log.backward(before, filter.since, &mut |record| {
         if items.len() == limit || looked_at == SCAN_RECORDS_MAX {
             next = Some(record.next_position);
             return ControlFlow::Break(());
         }
         looked_at += 1;
+        reached = record.position;
         items.extend(filter.pick(record));
         ControlFlow::Continue(())
     });
     scanned.map_err(|error| ApiError::internal(format!("the journal can't be read: {error}")))?;
     name_devices(&context.store.reader()?, &mut items)?;
-    Ok(Page { items, next_cursor: next.map(|position| format!("e{position:x}")) })
+    if next.is_none() {
+        reached = 0;
+    }
+    let deleted = context.log.deleted().filter(|deleted| concerns(deleted, filter, reached));
+    let deleted = deleted.map(|deleted| DeletedEvents {
+        before: deleted.received_before.map(Into::into),
+        warnings_from: deleted.warnings_from.map(Into::into),
+    });
+    Ok(Page { items, next_cursor: next.map(|position| format!("e{position:x}")), deleted })
+}
+
+/// Whether something of what was deleted would be in a list that reaches back to this position.
+fn concerns(deleted: &Deleted, filter: &Filter, reached: u64) -> bool {
+    let is_of_any_weight = filter.severity.is_none_or(|least| least < Severity::Warning);
+    let is_after = deleted.received_before.is_some_and(|received| received <= filter.since);
+    is_of_any_weight && !is_after && reached < deleted.before
 }
 
 fn parse_cursor(cursor: &str) -> Result<u64, ApiError> {

@@ -49,7 +49,7 @@ pub(super) async fn list(
         keep_connected: group.keep_connected,
         devices: group.devices,
     };
-    Ok(Json(Page { items: page.items.into_iter().map(shown).collect(), next_cursor: page.next }))
+    Ok(Json(Page::new(page.items.into_iter().map(shown).collect(), page.next)))
 }
 
 /// Moves a group, or says how many devices that would give other settings.

@@ -45,7 +45,7 @@ use axum::routing::{delete, get, post};
 
 use crate::wire::api::REQUEST_BODY_BYTES_MAX;
 pub use context::{
-    AdminContext, Backups, BackupsBusy, Calls, CallsBusy, EventLog, Gauges, Links, LogRecord, Nudge,
+    AdminContext, Backups, BackupsBusy, Calls, CallsBusy, Deleted, EventLog, Gauges, Links, LogRecord, Nudge,
     OutcomeSink, ServerInfo, Visit,
 };
 use listen::AdminListener;

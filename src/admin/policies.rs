@@ -122,7 +122,7 @@ pub(super) async fn list(
         found.retain(|policy| page.cursor.as_ref().is_none_or(|cursor| key(policy) > *cursor));
         let next_cursor = found.get(page.limit).and(found.get(page.limit - 1)).map(key);
         found.truncate(page.limit);
-        Ok(Page { items: found.into_iter().map(shown).collect(), next_cursor })
+        Ok(Page::new(found.into_iter().map(shown).collect(), next_cursor))
     };
     Ok(Json(shared.pool.run(work).await?))
 }

@@ -126,7 +126,7 @@ pub(super) async fn list(
     let work = move || {
         let found = query::tasks(&*store.reader()?, &filter, &page)?;
         let items = found.items.into_iter().map(|row| shown(&store, row)).collect::<Result<_, _>>()?;
-        Ok(Page { items, next_cursor: found.next })
+        Ok(Page::new(items, found.next))
     };
     Ok(Json(shared.pool.run(work).await?))
 }
@@ -224,7 +224,7 @@ pub(super) async fn runs(
         let now = context.clock.ages().wall;
         let found = query::runs(&*context.store.reader()?, &filter, &page, now)?;
         let items = found.items.into_iter().map(|row| shown_run(row, now)).collect();
-        Ok(Page { items, next_cursor: found.next })
+        Ok(Page::new(items, found.next))
     };
     Ok(Json(shared.pool.run(work).await?))
 }

@@ -51,7 +51,7 @@ pub(super) async fn list(
     let store = shared.context.store.clone();
     let page = shared.pool.run(move || Ok(query::tokens(&*store.reader()?, &page)?)).await?;
     let items = page.items.into_iter().map(|token| shown(token, now)).collect();
-    Ok(Json(Page { items, next_cursor: page.next }))
+    Ok(Json(Page::new(items, page.next)))
 }
 
 pub(super) async fn revoke(

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use super::query::with_query;
 use super::{Client, ClientError};
 use crate::wire::api::{
-    ApplicationQuery, DeviceQuery, EventQuery, PAGE_ITEMS_MAX, Page, PageQuery, PolicyQuery, RunQuery,
-    TaskQuery,
+    ApplicationQuery, DeletedEvents, DeviceQuery, EventQuery, PAGE_ITEMS_MAX, Page, PageQuery, PolicyQuery,
+    RunQuery, TaskQuery,
 };
 
 /// Items that are asked for at once when the caller names no number.
@@ -45,13 +45,20 @@ pub struct Pages<'c, Q, T> {
     client: &'c mut Client,
     path: &'static str,
     query: Option<Q>,
+    deleted: Option<DeletedEvents>,
     items: PhantomData<T>,
 }
 
 impl<'c, Q: Paged, T> Pages<'c, Q, T> {
     pub(super) fn new(client: &'c mut Client, path: &'static str, mut query: Q) -> Self {
         query.limit().get_or_insert(PAGE_ITEMS);
-        Self { client, path, query: Some(query), items: PhantomData }
+        Self { client, path, query: Some(query), deleted: None, items: PhantomData }
+    }
+
+    /// What is missing of a list of events, as far as it was read, because it was deleted. `None`: nothing.
+    #[must_use]
+    pub fn deleted(&self) -> Option<DeletedEvents> {
+        self.deleted
     }
 }
 
@@ -64,6 +71,7 @@ impl<Q: Paged, T: DeserializeOwned> Iterator for Pages<'_, Q, T> {
         match self.client.ask::<(), Page<T>>("GET", &url, None) {
             Err(error) => Some(Err(error)),
             Ok(page) => {
+                self.deleted = page.deleted.or(self.deleted);
                 if page.next_cursor.is_some() {
                     *query.cursor() = page.next_cursor;
                     self.query = Some(query);

@@ -29,7 +29,7 @@
 //! |---|---|---|
 //! | reactor × R (default: cores) | its listener (`SO_REUSEPORT` among the reactors of one server), its slab of links and their sessions, its timers | sockets; workers, flusher and control through a mailbox and a `mio::Waker` |
 //! | flusher | the duty to make the journal durable, which a reactor takes over for a write that it would only wait for; another one that wants it meanwhile is told when it is free | reactors, by a doorbell |
-//! | preparer | the next segment of the journal, one ahead; retention | the flusher, and its own clock |
+//! | preparer | the next segment of the journal, one ahead; retention, and the copies of warnings that outlive it | the flusher, and its own clock |
 //! | store writer | the one write connection to SQLite | workers, control |
 //! | worker × W | nothing between jobs | reactors, through a bounded channel |
 //! | datagrams | the UDP port; who is called, and how far each call is | sockets; reactors and control through a mailbox |

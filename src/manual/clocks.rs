@@ -23,7 +23,7 @@
 //!
 //! | what | meanwhile | then |
 //! |---|---|---|
-//! | segments of the event log (`retention_age`) | none is deleted for its age; `retention_size` goes on | by the new time |
+//! | segments of the event log (`retention_age`) and of its warnings (`warnings_age`) | none is deleted for its age; `retention_size` goes on | by the new time |
 //! | numbers of the day before ([statistics](super::status)) | none is forgotten | by the new time; those of a time that turns out to be ahead go, but for the last of each |
 //! | join tokens | live on as if there had been no step | are over by the new time |
 //! | runs of [tasks](super::tasks) | none expires or is given up | see there |

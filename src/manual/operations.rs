@@ -1,4 +1,4 @@
-//! Running a server: configuration, backup, full disks, removed devices.
+//! Running a server: configuration, backup, full disks, old warnings, removed devices.
 //!
 //! # Starting and stopping
 //!
@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `identity/` | certificate authority, server certificate, server secret (mode 0600) | every device must enrol again |
 //! | `store/` | SQLite: devices, groups, tokens, inventories | devices must enrol again; inventories come back by themselves. Half of the keys of session tickets, which are of no use alone |
+//! | `warnings/` | warnings and worse of segments that were deleted; made with the first | those warnings are gone |
 //! | `journal/` | the events, in segments | the events are gone; devices still hold what was not acknowledged |
 //! | `admin.sock` | where `musterctl` connects (mode 0600) | made anew at each start |
 //!
@@ -126,6 +127,28 @@
 //! The journal makes its segments one ahead, so a full disk shows there and not in the middle of an append. Events are then not
 //! acknowledged: devices keep them in their spools, `musterctl status` says why, and it goes on by itself when there is room. Retention (by
 //! size and by age, `[journal]` in the configuration) deletes whole segments, the oldest first.
+//!
+//! # Warnings outlive other events
+//!
+//! Many events without weight, of a single device, fill the journal and let retention delete what is older. So
+//! before a segment is deleted, its events of severity warning and worse, those of devices and the server's own,
+//! are copied to a second journal, `warnings/`, and are durable there. It has a bound and an age of its own:
+//! `[journal] warnings_size`, a sixteenth of `retention_size` if nothing is said (1 GiB of 16), and
+//! `warnings_age`, two years. `warnings_size = "0B"` copies nothing: then no event becomes older than
+//! `retention_age`; delete the directory of a stopped server to be rid of what is there.
+//!
+//! `musterctl event list` shows both as one list; an event keeps its position, its times and its device. Where
+//! a list goes further back than events are complete, a line on standard error says from when on they are, and
+//! so does `deleted` in the page that the API answers. `event follow` from a position before that says that
+//! events are gone, and leaves warnings from before to the list. `musterctl status` shows size and age under
+//! 'warnings kept'; `musterd journal verify` and `dump`, backup and restore take both journals.
+//!
+//! A disk that has no room for events has some for warnings for a while: the second journal leaves 32 MiB free, the first
+//! one 64. While warnings can't be copied, their segment waits as long as `retention_size` allows. Then new
+//! events go first, and the segment is deleted with its warnings: the log says so, and `status` counts such
+//! segments.
+//!
+//! # A full database
 //!
 //! The database needs room as well. Without it changes are refused, `musterctl status` says since when, and
 //! it goes on by itself too.

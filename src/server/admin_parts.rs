@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::admin::{EventLog, Gauges, Links, LogRecord, Visit};
-use crate::journal::{Damage, Item, Journal, Position, SegmentInfo, State};
+use super::warnings;
+use crate::admin::{Deleted, EventLog, Gauges, Links, LogRecord, Visit};
+use crate::journal::{Archive, ArchiveStats, Damage, Item, Journal, Position, State, Stats};
 use crate::lane::counters::Counters;
 use crate::lane::permits::Permits;
 use crate::lane::reactors::ReactorLanes;
@@ -15,7 +16,7 @@ use crate::machine::hot::LinkRef;
 use crate::store::Store;
 use crate::wire::api::{
     CloseCount, DatagramTotals, EventTotals, JournalCondition, JournalDamage, JournalStatus, Limit,
-    LinkTotals, Timestamp,
+    LinkTotals, Timestamp, WarningsStatus,
 };
 use crate::wire::datagram::DropReason;
 use crate::wire::id::DeviceId;
@@ -37,20 +38,33 @@ impl Links for OpenLinks {
     }
 }
 
-/// The journal, to be read.
-pub(super) struct StoredEvents(pub(super) Journal);
+/// The journal and its archive, to be read.
+pub(super) struct StoredEvents {
+    pub(super) journal: Journal,
+    pub(super) archive: Archive,
+}
 
 impl EventLog for StoredEvents {
     fn oldest(&self) -> u64 {
-        self.0.reader().oldest().0
+        self.journal.reader().oldest().0
     }
 
     fn durable(&self) -> u64 {
-        self.0.durable().0
+        self.journal.durable().0
+    }
+
+    fn deleted(&self) -> Option<Deleted> {
+        let (before, received_at) = warnings::complete_from(&self.journal.segments())?;
+        let archived = self.archive.stats().journal;
+        Some(Deleted {
+            before: before.0,
+            received_before: received_at,
+            warnings_from: archived.and_then(|stats| stats.oldest_ms).map(WallTime),
+        })
     }
 
     fn forward(&self, from: u64, visit: Visit<'_>) -> Result<(), String> {
-        let mut records = self.0.reader().forward(Position(from));
+        let mut records = self.journal.reader().forward(Position(from));
         while let Some(item) = records.next().map_err(|error| error.to_string())? {
             if show(item, visit).is_break() {
                 break;
@@ -60,35 +74,7 @@ impl EventLog for StoredEvents {
     }
 
     fn backward(&self, before: u64, since: WallTime, visit: Visit<'_>) -> Result<(), String> {
-        let reader = self.0.reader();
-        // By its summary alone: the clock may have been wrong at any of its records, and of one without there
-        // is nothing to go by.
-        let is_wanted =
-            |segment: &SegmentInfo| segment.summary.records == 0 || segment.summary.latest_ms >= since.0;
-        let segments = reader.segments();
-        for stretch in segments.chunk_by(|a, b| is_wanted(a) == is_wanted(b)).rev() {
-            let (Some(first), Some(last)) = (stretch.first(), stretch.last()) else { continue };
-            if !is_wanted(first) || first.base.0 >= before {
-                continue;
-            }
-            let mut records = reader.backward(Position(before.min(last.base.0.saturating_add(last.bytes))));
-            while let Some(item) = records.next().map_err(|error| error.to_string())? {
-                if position_of(&item) < first.base {
-                    break;
-                }
-                if show(item, visit).is_break() {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn position_of(item: &Item<'_>) -> Position {
-    match item {
-        Item::Record(record) => record.position,
-        Item::Damage(damage) => damage.from,
+        warnings::backward(&self.journal, &self.archive, before, since, &mut |item| show(item, visit))
     }
 }
 
@@ -116,6 +102,7 @@ const DAMAGES_SHOWN_MAX: usize = 16;
 pub(super) struct Counted {
     pub(super) counters: Arc<Counters>,
     pub(super) journal: Journal,
+    pub(super) archive: Archive,
     pub(super) permits: Permits,
     pub(super) links_max: Arc<AtomicU64>,
     pub(super) kept_max: Arc<AtomicU64>,
@@ -130,6 +117,23 @@ fn counted<R: Copy>(counts: Vec<(R, u64)>, name: impl Fn(R) -> &'static str) -> 
         occurred.map(|(reason, count)| CloseCount { reason: name(reason).to_owned(), count }).collect();
     counted.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
     counted
+}
+
+impl Counted {
+    fn warnings(&self) -> WarningsStatus {
+        let ArchiveStats { journal, segments_lost, failure } = self.archive.stats();
+        let time = |milliseconds: Option<u64>| milliseconds.map(|ms| Timestamp::from(WallTime(ms)));
+        let is_damaged = |stats: &Stats| !stats.damages.is_empty() || stats.set_aside > 0;
+        WarningsStatus {
+            bytes: journal.as_ref().map_or(0, |stats| stats.bytes),
+            events: journal.as_ref().map_or(0, |stats| stats.records),
+            oldest_at: time(journal.as_ref().and_then(|stats| stats.oldest_ms)),
+            newest_at: time(journal.as_ref().and_then(|stats| stats.newest_ms)),
+            is_damaged: journal.as_ref().is_some_and(is_damaged),
+            segments_lost,
+            reason: failure,
+        }
+    }
 }
 
 impl Gauges for Counted {
@@ -209,6 +213,7 @@ impl Gauges for Counted {
             oldest_at: time(stats.oldest_ms),
             newest_at: time(stats.newest_ms),
             durable_position: stats.durable.0,
+            warnings: self.warnings(),
         }
     }
 

@@ -108,6 +108,15 @@ pub struct SyncConfig {
     pub interval: Duration,
 }
 
+/// Smallest journal of warnings, in bytes.
+const WARNINGS_BYTES_MIN: u64 = 1 << 20;
+
+/// Size of the event log in that of the journal of warnings, when nothing is said.
+const WARNINGS_SHARE: u64 = 16;
+
+/// How old warnings become, when nothing is said: an inspection a year later still finds those of the last one.
+const WARNINGS_AGE: Duration = Duration::from_secs(730 * 86_400);
+
 /// The event log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct JournalConfig {
@@ -117,6 +126,25 @@ pub struct JournalConfig {
     pub retention_bytes: u64,
     /// Segments are deleted when all their events are older than this.
     pub retention_age: Duration,
+    /// Size of the journal of warnings, in bytes; `None`: a sixteenth of `retention_bytes`; 0: nothing is added.
+    pub warnings_bytes: Option<u64>,
+    /// Warnings are deleted when all of their segment are older than this; `None`: two years, or as long as
+    /// other events if that is longer.
+    pub warnings_age: Option<Duration>,
+}
+
+impl JournalConfig {
+    /// Size of the journal of warnings, in bytes. 0: nothing is added to it.
+    #[must_use]
+    pub fn warnings_bytes(&self) -> u64 {
+        self.warnings_bytes.unwrap_or((self.retention_bytes / WARNINGS_SHARE).max(WARNINGS_BYTES_MIN))
+    }
+
+    /// How old warnings become.
+    #[must_use]
+    pub fn warnings_age(&self) -> Duration {
+        self.warnings_age.unwrap_or(self.retention_age.max(WARNINGS_AGE))
+    }
 }
 
 impl Default for Config {
@@ -144,6 +172,8 @@ impl Default for Config {
                 segment_bytes: 64 << 20,
                 retention_bytes: 16 << 30,
                 retention_age: Duration::from_secs(90 * 86_400),
+                warnings_bytes: None,
+                warnings_age: None,
             },
             backup: BackupConfig::default(),
             log_level: log::LevelFilter::Info,
@@ -229,7 +259,10 @@ impl Config {
             ],
         )?;
         let sync = reader.section("sync", &["interval"])?;
-        let journal = reader.section("journal", &["segment_size", "retention_size", "retention_age"])?;
+        let journal = reader.section(
+            "journal",
+            &["segment_size", "retention_size", "retention_age", "warnings_size", "warnings_age"],
+        )?;
         let backup = reader.section("backup", &backup::KEYS)?;
         let log = reader.section("log", &["level"])?;
         let seconds = Duration::from_secs;
@@ -277,6 +310,8 @@ impl Config {
                 retention_age: journal
                     .duration("retention_age", seconds(60)..=seconds(3_650 * 86_400))?
                     .unwrap_or(default.journal.retention_age),
+                warnings_bytes: journal.size("warnings_size", 0..=1 << 50)?,
+                warnings_age: journal.duration("warnings_age", seconds(60)..=seconds(3_650 * 86_400))?,
             },
             backup: BackupConfig::from_section(&backup)?,
             log_level: log_level(&log)?.unwrap_or(default.log_level),
@@ -299,6 +334,12 @@ impl Config {
                 journal.wrong(key, "is not allowed: retention_size must be at least four times segment_size")
             );
         }
+        if self.journal.warnings_bytes.is_some_and(|bytes| (1..WARNINGS_BYTES_MIN).contains(&bytes)) {
+            return Err(journal.wrong(
+                "warnings_size",
+                "is not allowed: it must be at least 1MiB, or 0B for no journal of warnings",
+            ));
+        }
         Ok(())
     }
 
@@ -318,6 +359,12 @@ impl Config {
     #[must_use]
     pub fn journal_directory(&self) -> PathBuf {
         self.data_directory.join("journal")
+    }
+
+    /// The directory of the warnings that outlive the event log.
+    #[must_use]
+    pub fn warnings_directory(&self) -> PathBuf {
+        self.data_directory.join("warnings")
     }
 
     /// The directory of the database.
@@ -342,6 +389,7 @@ impl Config {
             self.identity_directory(),
             self.store_directory(),
             self.journal_directory(),
+            self.warnings_directory(),
         ];
         let mut problems: Vec<_> =
             directories.iter().filter_map(|path| check_directory(DATA_SETTING, path).err()).collect();
@@ -400,6 +448,8 @@ impl Config {
         note(self.journal.segment_bytes != new.journal.segment_bytes, "journal.segment_size", false);
         note(self.journal.retention_bytes != new.journal.retention_bytes, "journal.retention_size", true);
         note(self.journal.retention_age != new.journal.retention_age, "journal.retention_age", true);
+        note(self.journal.warnings_bytes != new.journal.warnings_bytes, "journal.warnings_size", true);
+        note(self.journal.warnings_age != new.journal.warnings_age, "journal.warnings_age", true);
         note(self.backup != new.backup, "backup", true);
         note(self.log_level != new.log_level, "log.level", true);
         diff

@@ -9,9 +9,10 @@ use super::ServerError;
 use super::alarm::Failures;
 use super::config::{Config, JournalConfig};
 use super::sequences;
+use super::warnings;
 use crate::journal::{
-    FileStorage, Flusher, Item, Journal, Notice, Opened, Options, Position, Preparer, RecordView, Retention,
-    Threads,
+    Archive, FileStorage, Flusher, Item, Journal, Notice, Opened, Options, Position, Preparer, RecordView,
+    Retention, Threads,
 };
 use crate::lane::reactors::ReactorLanes;
 use crate::machine::replay::{self, FoundEvent};
@@ -23,14 +24,17 @@ use crate::wire::time::WallTime;
 /// Places of one segment that are logged one by one, in places.
 const DAMAGES_LOGGED_MAX: usize = 8;
 
-/// Opens it, and brings the device table up to date with what the store does not have yet.
-pub(super) fn open(config: &Config, store: &Store, now: WallTime) -> Result<Opened, ServerError> {
+/// Opens it, and brings the device table up to date with what the store does not have yet. The archive is that
+/// of its warnings.
+pub(super) fn open(config: &Config, store: &Store, now: WallTime) -> Result<(Opened, Archive), ServerError> {
+    let archiver = warnings::open(config, now);
     let directory = config.journal_directory();
     let storage = FileStorage::open(&directory)?;
     let options = Options {
         segment_bytes: config.journal.segment_bytes,
         retention: Some(retention(&config.journal)),
-        remembered: Position(sequences::remembered(store)?),
+        // What is in the archive was in the journal.
+        remembered: Position(sequences::remembered(store)?).max(archiver.copied_to()),
         ..Options::server()
     };
     let from = Position(store.journal_position()?);
@@ -51,7 +55,8 @@ pub(super) fn open(config: &Config, store: &Store, now: WallTime) -> Result<Open
     if recovery.has_losses() {
         distrust_lost(table, &opened)?;
     }
-    Ok(opened)
+    let archive = archiver.archive();
+    Ok((Opened { preparer: opened.preparer.with_archiver(archiver), ..opened }, archive))
 }
 
 fn note_found(table: &mut &DeviceTable, view: &RecordView<'_>) {
@@ -126,7 +131,7 @@ pub(super) fn start(
                 log::error!("and {} more places of the journal, see 'musterd journal verify'", damages.len() - DAMAGES_LOGGED_MAX);
             }
         }
-        Notice::Archive(_) => {} // There is no archive.
+        Notice::Archive(trouble) => warnings::tell(&trouble),
         Notice::NotDeleted(error) => log::warn!("an old segment of the journal was not deleted: {error}"),
     })
     .map_err(ServerError::when("start the journal's threads"))?;

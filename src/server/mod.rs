@@ -27,6 +27,7 @@ mod start;
 mod steward;
 mod tickets;
 mod trim;
+pub mod warnings;
 mod workers;
 
 use std::io;
@@ -39,7 +40,7 @@ use crossbeam_channel::Receiver;
 
 use crate::admin::Calls;
 use crate::admin::listen::ListenError;
-use crate::journal::{DirectoryError, Journal, OpenError, ReadError};
+use crate::journal::{Archive, DirectoryError, Journal, OpenError, ReadError};
 use crate::lane::counters::Counters;
 use crate::lane::reactors::{ReactorLanes, ToReactor};
 use crate::paths::{self, PathProblem};
@@ -138,6 +139,7 @@ pub struct Server {
     backend: Arc<LiveBackend>,
     lanes: ReactorLanes,
     journal: Journal,
+    archive: Archive,
     /// How many there are.
     reactors: usize,
     failures: Receiver<String>,
@@ -241,6 +243,7 @@ impl Server {
         let diff = self.config.reload_diff(new);
         let config = self.config.reloaded(new);
         self.store.set_default_interval(event_log::seconds(config.sync.interval))?;
+        self.archive.set_retention(warnings::retention(&config.journal));
         self.journal.set_retention(Some(event_log::retention(&config.journal)))?;
         let links_max = limits::allowed_links(&config.links, self.descriptors, self.reactors);
         self.links_max.store(links_max, Ordering::Relaxed);

@@ -79,7 +79,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     store.on_panic(move |thread| of_store.tell_panic(thread));
     let (clock, clock_change) = clock.watched(store.last_wall_time()?);
     let now = clock.now().wall;
-    let Opened { journal, flusher, preparer, .. } = event_log::open(&config, &store, now)?;
+    let (Opened { journal, flusher, preparer, .. }, archive) = event_log::open(&config, &store, now)?;
 
     let counters = Counters::new();
     let permits = Permits::new(JOBS_MAX);
@@ -192,7 +192,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     workers::spawn(workers, &assignments, &tools, &failures, &mut running.workers)
         .map_err(ServerError::when("start the workers"))?;
     let backups = Arc::new(BackupService::start(ServiceParts {
-        source: Source::of_server(&config, store.clone(), journal.reader()),
+        source: Source::of_server(&config, store.clone(), journal.reader(), archive.clone()),
         config: config.backup.clone(),
         announcer: announcer.clone(),
         clock: || Clock::new().now().wall,
@@ -204,10 +204,11 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         calls: calls.clone(),
         store: store.clone(),
         links: Arc::new(OpenLinks(lanes.clone())),
-        log: Arc::new(StoredEvents(journal.clone())),
+        log: Arc::new(StoredEvents { journal: journal.clone(), archive: archive.clone() }),
         gauges: Arc::new(Counted {
             counters: counters.clone(),
             journal: journal.clone(),
+            archive: archive.clone(),
             permits,
             links_max: links_max.clone(),
             kept_max: shown_kept_max.clone(),
@@ -258,6 +259,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         backend,
         lanes,
         journal,
+        archive,
         reactors: count,
         failures: received,
         counters,

@@ -13,7 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use muster::admin::listen::AdminListener;
 use muster::admin::{
-    AdminContext, Calls, CallsBusy, EventLog, Gauges, Links, LogRecord, Nudge, OutcomeSink, ServerInfo, Visit,
+    AdminContext, Calls, CallsBusy, Deleted, EventLog, Gauges, Links, LogRecord, Nudge, OutcomeSink,
+    ServerInfo, Visit,
 };
 use muster::client::{Address, Client};
 use muster::machine::hot::LinkRef;
@@ -95,6 +96,10 @@ impl EventLog for Log {
 
     fn durable(&self) -> u64 {
         self.records.lock().unwrap().len() as u64 * 100
+    }
+
+    fn deleted(&self) -> Option<Deleted> {
+        None
     }
 
     fn forward(&self, from: u64, visit: Visit<'_>) -> Result<(), String> {
@@ -245,6 +250,7 @@ impl Gauges for Numbers {
             oldest_at: None,
             newest_at: None,
             durable_position: 700,
+            warnings: muster::wire::api::WarningsStatus::default(),
         }
     }
 

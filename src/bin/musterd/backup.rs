@@ -85,12 +85,13 @@ Stop the old server for good before you start this one: devices can't tell them 
 fn summary(contents: &Contents) -> String {
     let (about, journal) = (&contents.about, &contents.journal);
     format!(
-        "made {} by musterd {}: {} devices, {} events up to position {}, {}",
+        "made {} by musterd {}: {} devices, {} events up to position {}, {} kept warnings, {}",
         about.created_at,
         about.muster,
         about.devices,
         journal.records,
         about.journal_position,
+        journal.warnings,
         size(contents.bytes)
     )
 }

@@ -1,12 +1,15 @@
 //! `musterd journal verify|dump`: the event log as an administrator reads it. Changes nothing.
 
 use std::io::Write as _;
+use std::ops::ControlFlow;
+use std::path::Path;
 use std::process::ExitCode;
 
-use muster::journal::{Item, Position, Reader, verify};
+use muster::journal::{Item, Position, Reader, Report, verify};
 use muster::machine::record;
 use muster::server::config::Config;
 use muster::server::data_directory::DataDirectory;
+use muster::server::warnings;
 use muster::wire::event::Event;
 use muster::wire::id::DeviceId;
 use muster::wire::printable::{escaped, escaped_json};
@@ -35,62 +38,68 @@ fn verify_all(place: &JournalPlace) -> Result<ExitCode, Failure> {
     let config = configuration::load(&place.place)?;
     let (_lock, directory) = (locked(&config)?, config.journal_directory());
     let report = verify(&directory).map_err(Failure::refused)?;
-    let summary = report.summary;
-    let damages = &report.damages;
+    let warnings_directory = config.warnings_directory();
+    let warnings = warnings_directory.exists().then(|| verify(&warnings_directory));
+    let warnings = warnings.transpose().map_err(Failure::refused)?;
+    let is_ok = report.is_ok() && warnings.as_ref().is_none_or(Report::is_ok);
     if place.json {
-        let damages: Vec<_> = damages
-            .iter()
-            .map(|damage| json!({ "from": damage.from.0, "to": damage.to.0, "what": damage.what }))
-            .collect();
-        let times = (summary.records > 0)
-            .then(|| (WallTime(summary.earliest_ms).to_string(), WallTime(summary.latest_ms).to_string()));
-        let (first_time, last_time) = times.unzip();
-        println!(
-            "{}",
-            json!({
-                "directory": directory, "segments": report.segments, "records": summary.records,
-                "oldest": report.oldest.0, "durable": report.durable.0,
-                "first_time": first_time, "last_time": last_time, "damages": damages,
-                "set_aside": report.set_aside, "set_aside_bytes": report.set_aside_bytes,
-            })
-        );
+        let mut shown = report_json(&directory, &report);
+        shown["warnings"] = json!(warnings.map(|report| report_json(&warnings_directory, &report)));
+        println!("{shown}");
     } else {
-        println!("{}: {} segments, {} records", directory.display(), report.segments, summary.records);
-        println!("positions {} to {}", report.oldest, report.durable);
-        if summary.records > 0 {
-            println!("from {} to {}", WallTime(summary.earliest_ms), WallTime(summary.latest_ms));
+        print_report(&directory, "records", &report);
+        if let Some(report) = warnings {
+            print_report(&warnings_directory, "kept warnings", &report);
         }
-        for damage in damages {
-            println!("{damage}");
-        }
-        if report.set_aside > 0 {
-            println!(
-                "{} damaged segments are set aside ({} bytes, '*.damaged'): no rule deletes them, move them away once they are \
-                 of no more use",
-                report.set_aside, report.set_aside_bytes
-            );
-        }
-        println!("{}", if report.is_ok() { "ok" } else { "DAMAGED: restore the segments from a backup" });
+        println!("{}", if is_ok { "ok" } else { "DAMAGED: restore the segments from a backup" });
     }
-    Ok(ExitCode::from(u8::from(!report.is_ok())))
+    Ok(ExitCode::from(u8::from(!is_ok)))
+}
+
+fn report_json(directory: &Path, report: &Report) -> serde_json::Value {
+    let summary = report.summary;
+    let damages = report.damages.iter();
+    let damages: Vec<_> = damages
+        .map(|damage| json!({ "from": damage.from.0, "to": damage.to.0, "what": damage.what }))
+        .collect();
+    let times = (summary.records > 0)
+        .then(|| (WallTime(summary.earliest_ms).to_string(), WallTime(summary.latest_ms).to_string()));
+    let (first_time, last_time) = times.unzip();
+    json!({
+        "directory": directory, "segments": report.segments, "records": summary.records,
+        "oldest": report.oldest.0, "durable": report.durable.0,
+        "first_time": first_time, "last_time": last_time, "damages": damages,
+        "set_aside": report.set_aside, "set_aside_bytes": report.set_aside_bytes,
+    })
+}
+
+fn print_report(directory: &Path, records: &str, report: &Report) {
+    let summary = report.summary;
+    println!("{}: {} segments, {} {records}", directory.display(), report.segments, summary.records);
+    println!("positions {} to {}", report.oldest, report.durable);
+    if summary.records > 0 {
+        println!("from {} to {}", WallTime(summary.earliest_ms), WallTime(summary.latest_ms));
+    }
+    for damage in &report.damages {
+        println!("{damage}");
+    }
+    if report.set_aside > 0 {
+        println!(
+            "{} damaged segments are set aside ({} bytes, '*.damaged'): no rule deletes them, move them away once they are \
+             of no more use",
+            report.set_aside, report.set_aside_bytes
+        );
+    }
 }
 
 fn dump(place: &JournalPlace) -> Result<ExitCode, Failure> {
     let config = configuration::load(&place.place)?;
     let (_lock, directory) = (locked(&config)?, config.journal_directory());
     let reader = Reader::open(&directory).map_err(Failure::refused)?;
-    let mut forward = reader.forward(Position(0));
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut is_first = true;
-    let mut write = |line: String| -> std::io::Result<()> {
-        match (place.json, std::mem::replace(&mut is_first, false)) {
-            (true, true) => write!(out, "[{line}"),
-            (true, false) => write!(out, ",\n{line}"),
-            (false, _) => writeln!(out, "{line}"),
-        }
-    };
     let mut code = ExitCode::SUCCESS;
-    while let Some(item) = forward.next().map_err(Failure::refused)? {
+    let mut show = |item: Item<'_>| -> ControlFlow<()> {
         let line = match item {
             Item::Record(view) if place.json => escaped_json(&json_of(&view).to_string()).into_owned(),
             Item::Record(view) => escaped(&line_of(&view)).into_owned(),
@@ -105,15 +114,32 @@ fn dump(place: &JournalPlace) -> Result<ExitCode, Failure> {
                 }
             }
         };
+        let written = match (place.json, std::mem::replace(&mut is_first, false)) {
+            (true, true) => write!(out, "[{line}"),
+            (true, false) => write!(out, ",\n{line}"),
+            (false, _) => writeln!(out, "{line}"),
+        };
         // A reader that closes the pipe (head) has seen enough.
-        if write(line).is_err() {
-            return Ok(code);
+        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    let segments = reader.segments();
+    let kept_until = warnings::complete_from(&segments).map_or(Position(0), |(position, _)| position);
+    let shown = warnings::for_each_archived(&config.warnings_directory(), &mut |item| match item {
+        // Copied, and not deleted yet.
+        Item::Record(view) if view.position >= kept_until => ControlFlow::Continue(()),
+        item => show(item),
+    });
+    let mut is_over = shown.map_err(Failure::refused)?.is_break();
+    let mut forward = reader.forward(Position(0));
+    while !is_over && let Some(item) = forward.next().map_err(Failure::refused)? {
+        is_over = show(item).is_break();
+    }
+    if !is_over {
+        if place.json {
+            let _ = out.write_all(if is_first { b"[]\n" } else { b"]\n" });
         }
+        let _ = out.flush();
     }
-    if place.json {
-        let _ = out.write_all(if is_first { b"[]\n" } else { b"]\n" });
-    }
-    let _ = out.flush();
     Ok(code)
 }
 

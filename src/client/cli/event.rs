@@ -6,7 +6,9 @@ use super::Failure;
 use super::arguments::EventCommand;
 use super::output::{Output, plain, time};
 use crate::client::Client;
-use crate::wire::api::{EventQuery, EventRecord, EventSource, FollowLine, FollowQuery, PAGE_ITEMS_MAX};
+use crate::wire::api::{
+    DeletedEvents, EventQuery, EventRecord, EventSource, FollowLine, FollowQuery, PAGE_ITEMS_MAX,
+};
 use crate::wire::id::DeviceId;
 
 pub(super) fn run(client: &mut Client, output: &mut Output, command: EventCommand) -> Result<(), Failure> {
@@ -22,12 +24,14 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: EventComman
             };
             let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
             let mut events = Vec::new();
-            for page in client.events(query) {
+            let mut pages = client.events(query);
+            for page in pages.by_ref() {
                 events.extend(page?);
                 if events.len() >= wanted {
                     break;
                 }
             }
+            let deleted = pages.deleted();
             // They come newest first; like a log they are read with the newest last.
             events.truncate(wanted);
             events.reverse();
@@ -40,7 +44,11 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: EventComman
                     event.source.name().to_owned(),
                     format!("{} {}: {}", event.application, event.kind, message(event)),
                 ]
-            })
+            })?;
+            if let Some(deleted) = deleted {
+                let _ = writeln!(std::io::stderr(), "musterctl: {}", deleted_text(&deleted));
+            }
+            Ok(())
         }
         EventCommand::Follow { filter, from } => {
             let query = FollowQuery { device: filter.device, severity: filter.severity, from };
@@ -59,7 +67,8 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: EventComman
                     )))?,
                     FollowLine::Reached(_) => {}
                     FollowLine::Gone { from, to } => {
-                        let text = "are gone: they were deleted by age or size";
+                        let text = "are gone: they were deleted by age or size; 'musterctl event list --severity \
+                                    warning' has those that are kept for longer";
                         let _ = writeln!(
                             std::io::stderr(),
                             "musterctl: the events from position {from} to {to} {text}"
@@ -78,6 +87,17 @@ fn device(event: &EventRecord) -> String {
         return "(server)".to_owned();
     }
     event.device.clone().unwrap_or_else(|| event.device_id.to_string())
+}
+
+/// From when on a list of events is complete.
+fn deleted_text(deleted: &DeletedEvents) -> String {
+    let before =
+        deleted.before.map_or(String::new(), |before| format!("received before {} UTC ", time(before)));
+    let warnings = match deleted.warnings_from {
+        Some(from) => format!("warnings and worse are kept from {} UTC on", time(from)),
+        None => "there are no warnings from before that".to_owned(),
+    };
+    format!("info events {before}were deleted by age or size; {warnings}")
 }
 
 fn message(event: &EventRecord) -> String {

@@ -5,6 +5,7 @@ use super::output::{Output, count, duration, size, time, time_or_nothing};
 use crate::client::Client;
 use crate::wire::api::{
     BackupStatus, ClockCondition, ClockStatus, JournalCondition, JournalStatus, StoreCondition, StoreStatus,
+    WarningsStatus,
 };
 
 /// When the last was made and the next is due, and what is wrong.
@@ -59,6 +60,27 @@ fn journal_damage(journal: &JournalStatus) -> String {
         count(journal.set_aside_segments, "segment"),
         size(journal.set_aside_bytes)
     )
+}
+
+/// What of severity warning and worse outlives the event log.
+fn warnings_text(warnings: &WarningsStatus) -> String {
+    let failing = warnings.reason.as_ref().map_or(String::new(), |why| format!("FAILING: {why}; "));
+    let damaged = if warnings.is_damaged { "DAMAGED: see 'musterd journal verify'; " } else { "" };
+    let lost = match warnings.segments_lost {
+        0 => String::new(),
+        lost => format!("; those of {} were lost since the start", count(lost, "segment")),
+    };
+    let held = match (warnings.oldest_at, warnings.newest_at) {
+        (Some(oldest), Some(newest)) => format!(
+            "{} in {}, {} to {} UTC",
+            count(warnings.events, "event"),
+            size(warnings.bytes),
+            time(oldest),
+            time(newest)
+        ),
+        _ => "none yet of deleted segments".into(),
+    };
+    format!("{failing}{damaged}{held}{lost}")
 }
 
 pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failure> {
@@ -170,6 +192,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
                 _ => "nothing yet".into(),
             },
         ),
+        ("warnings kept", warnings_text(&journal.warnings)),
         (
             "store",
             format!(

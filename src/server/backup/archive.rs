@@ -8,7 +8,7 @@ use std::path::Path;
 use aws_lc_rs::digest;
 use serde::de::DeserializeOwned;
 
-use super::{About, BackupError, Contents, FORMAT, JournalPart};
+use super::{About, BackupError, Contents, FORMAT, JournalPart, PARTS};
 
 const ABOUT: &str = "backup.json";
 const JOURNAL: &str = "journal.json";
@@ -146,15 +146,14 @@ pub(super) fn read(
     }
 }
 
-/// A plain name in one of the three directories.
+/// A plain name in one of the directories.
 fn is_of_data_directory(name: &str) -> bool {
     let is_plain = |name: &str| {
         !name.starts_with('.')
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
     };
-    name.split_once('/').is_some_and(|(directory, file)| {
-        ["identity", "store", "journal"].contains(&directory) && !file.is_empty() && is_plain(file)
-    })
+    name.split_once('/')
+        .is_some_and(|(directory, file)| PARTS.contains(&directory) && !file.is_empty() && is_plain(file))
 }
 
 fn text(part: &mut impl Read, bytes: u64) -> io::Result<String> {

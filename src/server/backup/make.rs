@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::archive::ArchiveWriter;
 use super::{About, BackupError, FORMAT, JournalPart};
-use crate::journal::{Reader, verify_image};
+use crate::journal::{Archive, Position, Reader, verify_image};
 use crate::server::config::Config;
 use crate::server::identity::Identity;
 use crate::store::{self, FILE_NAME, StoreError};
@@ -24,16 +24,38 @@ pub struct Source {
     scratch: PathBuf,
     copy_store: CopyStore,
     journal: Reader,
+    warnings: Warnings,
+}
+
+/// The journal of warnings, which may be made while the backup is.
+enum Warnings {
+    Running(Archive),
+    Stopped(Option<Reader>),
+}
+
+impl Warnings {
+    fn reader(&self) -> Option<Reader> {
+        match self {
+            Self::Running(archive) => archive.reader(),
+            Self::Stopped(reader) => reader.clone(),
+        }
+    }
 }
 
 impl Source {
     /// The parts of a running server.
-    pub(in crate::server) fn of_server(config: &Config, store: store::Store, journal: Reader) -> Self {
+    pub(in crate::server) fn of_server(
+        config: &Config,
+        store: store::Store,
+        journal: Reader,
+        warnings: Archive,
+    ) -> Self {
         let scratch = config.store_directory().join(SCRATCH);
         // A server that was killed may have left one.
         let _ = fs::remove_file(&scratch);
         let copy_store = Box::new(move |target: &std::path::Path| store.copy(target));
-        Self { identity: config.identity_directory(), scratch, copy_store, journal }
+        let warnings = Warnings::Running(warnings);
+        Self { identity: config.identity_directory(), scratch, copy_store, journal, warnings }
     }
 
     /// The data directory of a stopped server. The caller has locked the data directory.
@@ -42,10 +64,13 @@ impl Source {
     /// When the journal can't be read.
     pub fn of_stopped(config: &Config) -> Result<Self, BackupError> {
         let directory = config.store_directory();
+        let warnings = config.warnings_directory();
+        let warnings = warnings.exists().then(|| Reader::open(&warnings)).transpose()?;
         Ok(Self {
             identity: config.identity_directory(),
             scratch: directory.join(SCRATCH),
             journal: Reader::open(&config.journal_directory())?,
+            warnings: Warnings::Stopped(warnings),
             copy_store: Box::new(move |target| store::copy_stopped(&directory, target)),
         })
     }
@@ -93,7 +118,7 @@ pub fn make(source: &Source, now: WallTime, out: impl Write) -> Result<(), Backu
 fn fill<W: Write>(
     source: &Source,
     database: &File,
-    until: crate::journal::Position,
+    until: Position,
     archive: &mut ArchiveWriter<W>,
 ) -> Result<JournalPart, BackupError> {
     let directory = &source.identity;
@@ -110,14 +135,33 @@ fn fill<W: Write>(
     let bytes = database.metadata().map_err(BackupError::io("read", &source.scratch))?.len();
     archive.add(&format!("store/{FILE_NAME}"), bytes, database).map_err(BackupError::Output)?;
     let mut part = JournalPart::default();
-    for file in source.journal.files_up_to(until)? {
-        // Deleted meanwhile, and so are all that are older.
-        let Some(image) = source.journal.image(file, until)? else { continue };
-        let report = verify_image(file.base, &image);
-        part.records += report.records;
-        part.damages.extend(report.damages.iter().map(ToString::to_string));
-        let name = format!("journal/{}", image.name);
-        archive.add(&name, image.len() as u64, &*image).map_err(BackupError::Output)?;
+    part.records = add_segments("journal", &source.journal, until, &mut part.damages, archive)?;
+    // After the journal: what was deleted from that meanwhile is in this. What was copied from behind the
+    // journal's part is not.
+    if let Some(warnings) = source.warnings.reader() {
+        let until = Archive::end_of(&warnings, until)?;
+        part.warnings = add_segments("warnings", &warnings, until, &mut part.damages, archive)?;
     }
     Ok(part)
+}
+
+/// Adds what is before `until`, which is durable; how many records that are.
+fn add_segments<W: Write>(
+    directory: &str,
+    journal: &Reader,
+    until: Position,
+    damages: &mut Vec<String>,
+    archive: &mut ArchiveWriter<W>,
+) -> Result<u64, BackupError> {
+    let mut records = 0;
+    for file in journal.files_up_to(until)? {
+        // Deleted meanwhile, and so are all that are older.
+        let Some(image) = journal.image(file, until)? else { continue };
+        let report = verify_image(file.base, &image);
+        records += report.records;
+        damages.extend(report.damages.iter().map(ToString::to_string));
+        let name = format!("{directory}/{}", image.name);
+        archive.add(&name, image.len() as u64, &*image).map_err(BackupError::Output)?;
+    }
+    Ok(records)
 }

@@ -8,7 +8,8 @@
 //! | `identity/…` | keys and certificates |
 //! | `store/muster.db` | the database at one moment, checked with SQLite's `quick_check` |
 //! | `journal/…` | segments, the newest first, up to what was durable after that moment; the last one is cut there |
-//! | `journal.json` | count of the records in them, each of which was checked, and what is damaged in the journal itself |
+//! | `warnings/…` | the journal of warnings, up to what was copied to it from before that |
+//! | `journal.json` | count of the records in both, each of which was checked, and what is damaged in the journal itself |
 //! | `SHA256SUMS` | hashes of all parts above, for `sha256sum -c`; a file without it is not whole |
 //!
 //! The database comes first: whatever it says of an event, the journal that is copied after it holds the
@@ -38,8 +39,14 @@ use crate::store::StoreError;
 use crate::wire::api::Timestamp;
 use crate::wire::id::Epoch;
 
-/// Version of the format that is written here, and the newest that is read.
-pub const FORMAT: u32 = 1;
+/// Version of the format that is written here, and the newest that is read. 1 is without `warnings/`.
+pub const FORMAT: u32 = 2;
+
+/// The parts of a data directory that a backup holds. The last is not in every one.
+const PARTS: [&str; 4] = ["identity", "store", "journal", WARNINGS];
+
+/// The part of the journal of warnings.
+const WARNINGS: &str = "warnings";
 
 /// Why a backup was not made, is of no use, or was not restored.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +138,9 @@ pub struct About {
 pub struct JournalPart {
     /// Records, each of which was checked.
     pub records: u64,
+    /// Records of the journal of warnings, each of which was checked.
+    #[serde(default)]
+    pub warnings: u64,
     /// Damage of the journal that was copied, in lines for people. It is in the backup as it is there.
     pub damages: Vec<String>,
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown};
 use std::path::Path;
 
-use super::{BackupError, Contents, archive};
+use super::{BackupError, Contents, PARTS, WARNINGS, archive};
 use crate::journal::{self, SegmentHeader};
 use crate::server::config::Config;
 use crate::server::data_directory::{DataDirectory, UNFINISHED};
@@ -14,9 +14,6 @@ use crate::store;
 
 /// Zeros that are written at a time behind a segment that was cut, in bytes.
 const ZERO_BYTES: usize = 256 * 1024;
-
-/// The parts of a data directory that a backup holds.
-const PARTS: [&str; 3] = ["identity", "store", "journal"];
 
 /// Makes a data directory of a backup, in an empty or a new directory, and checks all of it. Until it is
 /// whole a server refuses to start there, also after a kill in the middle. A restored server has another
@@ -61,13 +58,21 @@ fn fill(path: &Path, file: &File, directory: &Path) -> Result<Contents, BackupEr
     }
     let contents = archive::read(path, file, |name, _, content| {
         let target = directory.join(name);
-        extract(&target, name.starts_with("journal/"), content).map_err(BackupError::io("write", &target))
+        let is_segment = name.starts_with("journal/") || name.starts_with(WARNINGS);
+        extract(&target, is_segment, content).map_err(BackupError::io("write", &target))
     })?;
     let config = Config::in_directory(directory);
     Identity::open(&config.identity_directory())?;
     store::begin_anew(&config.store_directory())?;
     journal::verify(&config.journal_directory())?;
-    for part in PARTS {
+    if contents.journal.warnings > 0 {
+        journal::verify(&config.warnings_directory())?;
+    } else {
+        // Made with the first warning that is copied to it.
+        let empty = config.warnings_directory();
+        fs::remove_dir_all(&empty).map_err(BackupError::io("remove", &empty))?;
+    }
+    for part in PARTS.into_iter().filter(|part| directory.join(part).exists()) {
         give_to_owner(directory, &directory.join(part))?;
         sync(&directory.join(part))?;
     }

@@ -37,6 +37,11 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
             at: config.backup.at,
             ..BackupConfig::default()
         },
+        journal: JournalConfig {
+            warnings_bytes: Some(Config::default().journal.warnings_bytes()),
+            warnings_age: Some(Config::default().journal.warnings_age()),
+            ..Config::default().journal
+        },
         ..Config::default()
     };
     assert_eq!(config, expected, "values differ from the defaults");
@@ -64,6 +69,8 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
         "segment_size",
         "retention_size",
         "retention_age",
+        "warnings_size",
+        "warnings_age",
         "every",
         "keep",
         "level",
@@ -120,6 +127,10 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
             "musterd.toml:2: journal.retention_size is not allowed: retention_size must be at least four times segment_size",
         ),
         (
+            "[journal]\nwarnings_size = \"64KiB\"",
+            "musterd.toml:2: journal.warnings_size is not allowed: it must be at least 1MiB, or 0B for no journal of warnings",
+        ),
+        (
             "[server]\nlisten = \"muster.example:13000\"",
             "musterd.toml:2: server.listen is not allowed: 'muster.example:13000' is not an address (IP:PORT, such as 0.0.0.0:13000 or [::]:13000)",
         ),
@@ -155,6 +166,18 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
     assert!(error.starts_with("musterd.toml:1: ") && !error.contains('\n'), "{error}");
     let error = parse("[log]\nlevel = \"info\"\nlevel = \"warn\"").unwrap_err();
     assert!(error.starts_with("musterd.toml:3: duplicate key"), "{error}");
+}
+
+#[test]
+fn warnings_are_kept_for_longer_unless_somebody_says_otherwise() {
+    let kept = |text: &str| {
+        let journal = parse(text).unwrap().journal;
+        (journal.warnings_bytes(), journal.warnings_age().as_secs() / 86_400)
+    };
+    assert_eq!(kept(""), (1 << 30, 730));
+    assert_eq!(kept("[journal]\nsegment_size = \"1MiB\"\nretention_size = \"4MiB\""), (1 << 20, 730));
+    assert_eq!(kept("[journal]\nretention_age = \"1000d\""), (1 << 30, 1_000));
+    assert_eq!(kept("[journal]\nwarnings_size = \"0B\"\nwarnings_age = \"30d\""), (0, 30));
 }
 
 #[test]

@@ -63,7 +63,9 @@ pub use device::{
     ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, KeptBy, Link, SectionStatus,
     SettingsStatus, Spool, StatisticSeries, StatusReason, UdpReach,
 };
-pub use event::{CLAIMED_PREFIX, EventQuery, EventRecord, EventSource, FollowLine, FollowQuery};
+pub use event::{
+    CLAIMED_PREFIX, DeletedEvents, EventQuery, EventRecord, EventSource, FollowLine, FollowQuery,
+};
 pub use group::{Group, NewGroup};
 pub use keep::Keep;
 pub use policy::{
@@ -73,7 +75,7 @@ pub use policy::{
 pub use status::{
     BackupStatus, ClockCondition, ClockStatus, CloseCount, DatagramTotals, DeviceCounts, EventTotals,
     JournalCondition, JournalDamage, JournalStatus, Limit, LinkTotals, LogStatus, Status, StoreCondition,
-    StoreStatus,
+    StoreStatus, WarningsStatus,
 };
 pub use task::{
     CreatedTask, LateReport, NewTask, Run, RunCount, RunDetail, RunQuery, RunState, Task, TaskDetail,
@@ -108,6 +110,17 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// Where the next page begins; hand it back as it is. Null: this was the last page.
     pub next_cursor: Option<String>,
+    /// What else would be in a list of events that has come this far, and was deleted. Left out when all is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<DeletedEvents>,
+}
+
+impl<T> Page<T> {
+    /// A page of a list that is whole.
+    #[must_use]
+    pub fn new(items: Vec<T>, next_cursor: Option<String>) -> Self {
+        Self { items, next_cursor, deleted: None }
+    }
 }
 
 /// Asks for a page.

@@ -229,6 +229,29 @@ pub struct JournalStatus {
     pub newest_at: Option<Timestamp>,
     /// Up to which position everything is durable, in bytes.
     pub durable_position: u64,
+    /// Warnings and worse of segments that were deleted.
+    #[serde(default)]
+    pub warnings: WarningsStatus,
+}
+
+/// The journal of warnings: what of severity warning and worse outlives the event log.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WarningsStatus {
+    /// Size on disk, in bytes.
+    pub bytes: u64,
+    /// Events in it, count.
+    pub events: u64,
+    /// When the oldest of them was received; null: it is empty.
+    pub oldest_at: Option<Timestamp>,
+    /// When the newest of them was received; null: it is empty.
+    pub newest_at: Option<Timestamp>,
+    /// Whether something in it is damaged: see `musterd journal verify`.
+    pub is_damaged: bool,
+    /// Segments of the event log that were deleted before their warnings could be copied, since the start.
+    pub segments_lost: u64,
+    /// Why warnings can't be copied now; null when they can.
+    pub reason: Option<String>,
 }
 
 /// Whether the database takes changes.
