@@ -194,11 +194,11 @@ fn the_late_word_of_a_link_that_its_device_has_left_takes_nothing_from_the_new_o
 #[test]
 fn more_devices_than_are_told_in_one_turn_are_all_told_when_to_come_again() {
     let house = House::start();
-    let device = house.enrol("till");
+    let devices: Vec<_> = (0..600).map(|number| house.enrol(&format!("till-{number}"))).collect();
     let mut wires: Vec<_> = (0..1_200)
-        .map(|_| {
-            let mut wire = device.connect(&house);
-            // It takes the device's link from nobody, so that there can be many.
+        .map(|number| {
+            let mut wire = devices[number / 2].connect(&house);
+            // It takes the device's link from nobody, so that there can be two.
             wire.send(&ToServer::Probe(Probe { udp_port: 0 }));
             assert!(matches!(wire.read(), ToAgent::Probed(_)));
             wire

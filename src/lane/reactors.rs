@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::mailbox::Mailbox;
 use crate::machine::close::CloseReason;
 use crate::machine::command::JobOutcome;
+use crate::machine::extra_links::ExtraLinks;
 use crate::machine::hot::LinkRef;
+use crate::wire::id::DeviceId;
 
 /// What an administrator decides about links.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,6 +19,9 @@ pub struct LinkSettings {
     pub links_max: u64,
     /// Links of the whole server that may be open beyond those, in links: handshakes and strangers.
     pub links_beyond_max: u64,
+    /// Most memory that the links of one reactor may hold beside what each takes idle, in bytes
+    /// ([`Holdings`](crate::machine::holdings::Holdings)).
+    pub held_bytes_max: u64,
     /// Places for strangers in one reactor, in links ([`places`](crate::machine::admission::strangers::places)).
     pub stranger_places: u64,
     /// How many microseconds lie between two handshakes of one reactor, on average; zero: as they come.
@@ -38,7 +45,7 @@ pub enum ToReactor {
     Superseded(LinkRef),
     /// The device was removed.
     Removed(LinkRef),
-    /// Close the link for this reason, without a word.
+    /// Close the link for this reason at once, without a word.
     Close(LinkRef, CloseReason),
     /// Other limits are in force for links.
     Settings(LinkSettings),
@@ -46,17 +53,29 @@ pub enum ToReactor {
     Drain,
 }
 
-/// The mailboxes of all reactors. Cheap to clone.
+/// The mailboxes of all reactors, and what they share. Cheap to clone.
 #[derive(Clone)]
 pub struct ReactorLanes {
     mailboxes: Arc<[Mailbox<ToReactor>]>,
+    extra_links: Arc<Mutex<ExtraLinks<LinkRef>>>,
 }
 
 impl ReactorLanes {
     /// The table, by reactor number.
     #[must_use]
     pub fn new(mailboxes: Vec<Mailbox<ToReactor>>) -> Self {
-        Self { mailboxes: mailboxes.into() }
+        Self { mailboxes: mailboxes.into(), extra_links: Arc::default() }
+    }
+
+    /// The device has this link beside its own. The one that is to be closed for it, if any ([`ExtraLinks::enter`]).
+    #[must_use]
+    pub fn enter_extra(&self, device: DeviceId, link: LinkRef) -> Option<LinkRef> {
+        self.extra_links.lock().enter(device, link)
+    }
+
+    /// The link has ended, or has become the device's own.
+    pub fn leave_extra(&self, device: DeviceId, link: LinkRef) {
+        self.extra_links.lock().leave(device, link);
     }
 
     /// The mailbox of the reactor that has the link.

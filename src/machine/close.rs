@@ -51,6 +51,10 @@ reasons! {
         JournalFull = "journal_full",
         /// The peer does not read what it is sent.
         SlowReader = "slow_reader",
+        /// All links together held too much of memory, and this one had the largest part in it.
+        HeldMost = "held_most",
+        /// The device opened more links at a time than it may.
+        ExtraLink = "extra_link",
         /// The server has all the links that it may have.
         TooManyLinks = "too_many_links",
         /// Others waited too long for a device that only comes by to be served now; it comes again.

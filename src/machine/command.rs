@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use super::close::CloseReason;
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch, RunId};
-use crate::wire::inventory::InventoryChange;
+use crate::wire::inventory::{Application, InventoryChange};
+use crate::wire::limits::FRAME_BODY_BYTES_MAX;
 use crate::wire::message::{Enrol, Enrolled, ErrorReport, SyncReason, ToAgent};
 use crate::wire::section::{ApplicationCondition, HostFacts, Section, SectionState};
 use crate::wire::settings::SettingsOrder;
@@ -88,6 +89,16 @@ pub enum Job {
 }
 
 impl Job {
+    /// About how much memory it takes that a device decides about, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Section(update) => update.change.memory_bytes(),
+            Self::Enrol(_) | Self::Runs(..) | Self::Statistics(..) => FRAME_BODY_BYTES_MAX,
+            Self::Orders(_) | Self::MoreOrders(..) => size_of::<Self>(),
+        }
+    }
+
     /// What comes of it when it can't be done now.
     #[must_use]
     pub fn failure(&self) -> JobOutcome {
@@ -152,6 +163,20 @@ pub enum SectionChange {
     Host(HostFacts),
     /// The conditions, whole.
     Conditions(Vec<ApplicationCondition>),
+}
+
+impl SectionChange {
+    /// About how much memory it takes, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Inventory(InventoryChange { added, removed }) => {
+                added.iter().map(Application::memory_bytes).sum::<usize>() + size_of_val(removed.as_slice())
+            }
+            Self::Host(_) => FRAME_BODY_BYTES_MAX,
+            Self::Conditions(conditions) => conditions.iter().map(ApplicationCondition::memory_bytes).sum(),
+        }
+    }
 }
 
 /// What came of a job.

@@ -13,6 +13,8 @@
 //! | [`lateness`] | when deadlines may be judged, after a pause of the process |
 //! | [`record`] | what the journal keeps of an event |
 //! | [`admission`] | which handshakes may begin, and when |
+//! | [`extra_links`] | which links a device may have beside its own |
+//! | [`holdings`] | what all links hold of memory, and which are closed when it is too much |
 //! | [`clones`] | whether two devices use one identity |
 //! | [`close`] | why a link ended |
 //! | [`caller`] | the server calls devices: where each is, how it is reached, what becomes of it |
@@ -31,7 +33,9 @@ pub mod caller;
 pub mod clones;
 pub mod close;
 pub mod command;
+pub mod extra_links;
 pub mod gather;
+pub mod holdings;
 pub mod hot;
 pub mod lateness;
 pub mod random;

@@ -407,6 +407,15 @@ impl Session {
         }
     }
 
+    /// What it holds of memory, in bytes: parts of a section that is not whole yet.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        match &self.state {
+            State::Known { phase: Phase::Syncing(syncing), .. } => syncing.held_bytes(),
+            _ => 0,
+        }
+    }
+
     /// Whether [`Session::sent`] is waited for.
     #[must_use]
     pub fn waits_to_be_sent(&self) -> bool {

@@ -57,6 +57,11 @@
 //! | links of devices | `[links] max` | a device that is not to stay is told to come later |
 //! | handshakes beyond those | 64 | connections wait in the kernel's backlog |
 //! | strangers: links without a device whose handshake is over | one for 32 links, 16 to 256 for the server, 16 for a reactor at least | the oldest is closed, as `stranger_evicted`, those first that were told why they are closed |
+//! | links of one device beside its own, on their way in or out | 2 | the oldest is closed, as `extra_link` |
+//! | what all links hold beside what each takes idle: unsent bytes, frames that are not whole or wait for room, half uploads | `[links] buffer_size`; an eighth of the memory that is free at the start, 64 MiB to 1 GiB; its share for each reactor | those that hold most for longest are closed, as `held_most`, until an eighth is free |
+//! | jobs that wait for a worker | 512, and 64 MiB | the device is told to come later |
+//! | operations of devices that wait for the store's writer | 4,000, and 64 MiB | the same |
+//! | operations of administrators and the server that wait for it | 256 and 32 MiB more | the request is refused as `busy` |
 //! | enrolments that are being worked on | as many again | the request is not read until one has ended |
 //!
 //! The server logs at its start when `net.core.somaxconn` is below 4,096: set it with sysctl, and `net.ipv4.tcp_max_syn_backlog` with it.

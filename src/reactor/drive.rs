@@ -372,6 +372,7 @@ impl<B: Backend> Reactor<B> {
         }
         self.execute(slot, name, device, commands, &mut false);
         self.rearm(slot);
+        self.mark_dirty(slot);
     }
 
     pub(super) fn sync_now(&mut self, name: LinkRef, is_fresh: bool) {
@@ -446,7 +447,16 @@ impl<B: Backend> Reactor<B> {
         while !self.dirty.is_empty() {
             for slot in std::mem::take(&mut self.dirty) {
                 self.write_link(slot);
+                self.note_held(slot);
             }
+        }
+        self.close_holders();
+    }
+
+    /// Every link that has heard or said something in this turn comes by here, when all that could be sent is.
+    fn note_held(&mut self, slot: usize) {
+        if let (Some(name), Some(link)) = (self.links.name(slot), self.links.get(slot)) {
+            self.holdings.note(self.now.moment, name, link.held_bytes());
         }
     }
 

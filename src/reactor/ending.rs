@@ -51,8 +51,9 @@ impl<B: Backend> Reactor<B> {
             CloseReason::PeerClosed
             | CloseReason::EnrolmentDone
             | CloseReason::Stopping
-            // Thousands of them in a second are others waiting, which the counter shows.
+            // Thousands of them in a second are others waiting, or a device that is hostile, which the counter shows.
             | CloseReason::Overloaded
+            | CloseReason::ExtraLink
             | CloseReason::Idle => log::Level::Debug,
             _ => log::Level::Info,
         };
@@ -61,12 +62,9 @@ impl<B: Backend> Reactor<B> {
             log::log!(level, "{}: closed: {reason}", link.who());
         }
         self.counters.closed(reason);
-        let device = match &link.stage {
-            Stage::Live(session) => session.device(),
-            Stage::Handshaking(_) | Stage::Leaving(_) => None,
-        };
+        let device = link.device();
         let deadline = self.now.moment.plus_milliseconds(FAREWELL_MILLISECONDS);
-        link.stage = Stage::Leaving(Box::new(Leaving { discarded: 0, is_sent: false, deadline }));
+        link.stage = Stage::Leaving(Box::new(Leaving { device, discarded: 0, is_sent: false, deadline }));
         if let Some(pending) = &mut link.pending {
             pending.inbox = Vec::new();
         }
@@ -94,13 +92,33 @@ impl<B: Backend> Reactor<B> {
             | CloseReason::HandshakeEvicted
             | CloseReason::SilentStranger
             | CloseReason::StrangerEvicted
+            | CloseReason::ExtraLink
+            | CloseReason::HeldMost
             | CloseReason::Idle => self.forget(slot),
             _ => {
                 self.mark_dirty(slot);
                 self.rearm(slot);
-                if self.links.get(slot).is_some_and(|link| link.place != Place::Device) {
-                    self.leave_as_stranger(slot, name);
+                match device {
+                    Some(device) => self.enter_extra(device, name),
+                    None => self.leave_as_stranger(slot, name),
                 }
+            }
+        }
+    }
+
+    /// Closes a link for a reason without a word, whatever it is at.
+    pub(super) fn cut(&mut self, slot: usize, reason: CloseReason) {
+        match self.links.get(slot).map(|link| &link.stage) {
+            Some(Stage::Leaving(_)) => self.forget(slot),
+            _ => self.leave(slot, reason),
+        }
+    }
+
+    /// Closes the links that have the largest part in it when all together hold too much.
+    pub(super) fn close_holders(&mut self) {
+        for link in self.holdings.to_close(self.now.moment) {
+            if let Some(slot) = self.links.slot_of(link) {
+                self.cut(slot, CloseReason::HeldMost);
             }
         }
     }
@@ -113,10 +131,15 @@ impl<B: Backend> Reactor<B> {
             let _ = link.channel.flush_to(&mut link.socket);
             let _ = self.poll.registry().deregister(&mut link.socket);
             self.counters.links_open.take_one();
-            match (link.place, name) {
-                (Place::Handshake, _) | (_, None) => {}
-                (Place::Device, _) => self.counters.links_of_devices.take_one(),
-                (Place::Stranger, Some(name)) => {
+            let Some(name) = name else { return };
+            self.holdings.forget(name);
+            if let (Some(device), Some(lanes)) = (link.device(), &self.lanes) {
+                lanes.leave_extra(device, name);
+            }
+            match link.place {
+                Place::Handshake => {}
+                Place::Device => self.counters.links_of_devices.take_one(),
+                Place::Stranger => {
                     self.counters.links_of_strangers.take_one();
                     self.strangers.forget(name);
                 }

@@ -10,6 +10,7 @@ use crate::machine::admission::Progress;
 use crate::machine::close::CloseReason;
 use crate::machine::session::Session;
 use crate::machine::slab::place_bytes;
+use crate::wire::id::DeviceId;
 use crate::wire::time::{CoarseMoment, Moment, Now};
 
 /// How long a link that was closed here is kept to hear the peer's own farewell, in milliseconds: a socket that is closed with bytes
@@ -48,6 +49,8 @@ pub(super) struct Arriving {
 }
 
 pub(super) struct Leaving {
+    /// Whose link it was, when it was a device's.
+    pub(super) device: Option<DeviceId>,
     /// Bytes thrown away so far.
     pub(super) discarded: usize,
     /// The last byte is sent, and the peer has been told so (FIN).
@@ -127,6 +130,22 @@ impl Link {
             (None, Some(peer)) => peer.to_string(),
             (None, None) => "a peer that has gone".to_owned(),
         }
+    }
+
+    /// Whose it is.
+    pub(super) fn device(&self) -> Option<DeviceId> {
+        match &self.stage {
+            Stage::Handshaking(_) => None,
+            Stage::Live(session) => session.device(),
+            Stage::Leaving(leaving) => leaving.device,
+        }
+    }
+
+    /// What it holds of memory beside what it takes idle, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        let inbox = self.pending.as_ref().map_or(0, |pending| pending.inbox.capacity());
+        let session = if let Stage::Live(session) = &self.stage { session.held_bytes() } else { 0 };
+        self.channel.held_bytes() + inbox + session
     }
 
     pub(super) fn pending(&mut self) -> &mut Pending {

@@ -21,6 +21,7 @@ use crate::machine::acks::AckQueue;
 use crate::machine::admission::strangers::Strangers;
 use crate::machine::admission::{Admission, HANDSHAKES_UNDER_WAY_MAX};
 use crate::machine::gather::Gather;
+use crate::machine::holdings::Holdings;
 use crate::machine::hot::LinkRef;
 use crate::machine::lateness::Lateness;
 use crate::machine::random::Random;
@@ -80,6 +81,7 @@ pub struct Reactor<B> {
     pub(super) busy_since: Option<Moment>,
     pub(super) admission: Admission<LinkRef>,
     pub(super) strangers: Strangers<LinkRef>,
+    pub(super) holdings: Holdings<LinkRef>,
     /// Of devices that were sent away.
     pub(super) turns: Turns,
     /// Spreads what devices are told to do later.
@@ -159,6 +161,7 @@ impl<B: Backend> Reactor<B> {
             busy_since: None,
             admission,
             strangers: Strangers::new(settings.stranger_places),
+            holdings: Holdings::new(settings.held_bytes_max),
             turns: Turns::default(),
             jitter: Random::new(random()),
             ready: VecDeque::new(),
@@ -286,13 +289,14 @@ impl<B: Backend> Reactor<B> {
                 ToReactor::Removed(link) => self.removed(link),
                 ToReactor::Close(link, reason) => {
                     if let Some(slot) = self.links.slot_of(link) {
-                        self.leave(slot, reason);
+                        self.cut(slot, reason);
                     }
                 }
                 ToReactor::Settings(settings) => {
                     self.settings = settings;
                     self.admission.set_interval(settings.handshake_interval_microseconds);
                     self.strangers.set_places(settings.stranger_places);
+                    self.holdings.set_max(settings.held_bytes_max);
                 }
                 ToReactor::Drain => {
                     self.draining_since.get_or_insert(self.now.moment);

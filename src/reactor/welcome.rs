@@ -65,6 +65,9 @@ impl<B: Backend> Reactor<B> {
             Some(device) => {
                 link.place = Place::Device;
                 self.counters.links_of_devices.add_one();
+                if let Some(name) = self.links.name(slot) {
+                    self.enter_extra(device, name);
+                }
                 if !self.has_room_for(slot, device) || !self.is_let_in(slot, device, peer.cost) {
                     return false;
                 }
@@ -81,7 +84,7 @@ impl<B: Backend> Reactor<B> {
         if let Some(evicted) = self.strangers.enter(name)
             && let Some(slot) = self.links.slot_of(evicted)
         {
-            self.evict_stranger(slot);
+            self.cut(slot, CloseReason::StrangerEvicted);
         }
     }
 
@@ -91,7 +94,7 @@ impl<B: Backend> Reactor<B> {
         if let Some(evicted) = self.strangers.tell(name)
             && let Some(slot) = self.links.slot_of(evicted)
         {
-            self.evict_stranger(slot);
+            self.cut(slot, CloseReason::StrangerEvicted);
         }
     }
 
@@ -103,10 +106,15 @@ impl<B: Backend> Reactor<B> {
         }
     }
 
-    fn evict_stranger(&mut self, slot: usize) {
-        match self.links.get(slot).map(|link| &link.stage) {
-            Some(Stage::Leaving(_)) => self.forget(slot),
-            _ => self.leave(slot, CloseReason::StrangerEvicted),
+    /// The device has this link beside its own, for which another one may have to go.
+    pub(super) fn enter_extra(&mut self, device: DeviceId, name: LinkRef) {
+        let Some(lanes) = &self.lanes else { return };
+        let Some(evicted) = lanes.enter_extra(device, name) else { return };
+        if let Some(slot) = self.links.slot_of(evicted) {
+            self.cut(slot, CloseReason::ExtraLink);
+        } else if !lanes.post(evicted, ToReactor::Close(evicted, CloseReason::ExtraLink)) {
+            // It is found by its own deadline.
+            log::debug!("link {evicted:?} could not be told that its device has too many");
         }
     }
 
@@ -161,6 +169,9 @@ impl<B: Backend> Reactor<B> {
         };
         let Some(Ok(earlier)) = self.backend.with_record(device, claim) else { return };
         link.is_adopted = true;
+        if let Some(lanes) = &self.lanes {
+            lanes.leave_extra(device, name);
+        }
         if let Some(earlier) = earlier {
             let peer = link.peer().map(|peer| peer.ip().to_canonical());
             self.backend.taken_over(&self.now, device, peer);

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
+use super::jobs::JobSender;
 use super::members::Issued;
 use super::presence::Announcer;
 use crate::fleet::pacing;
@@ -33,9 +33,6 @@ use crate::wire::time::{Now, WallTime};
 /// Permits that uploads which have begun may still use when no new ones are let in, in jobs.
 const PERMITS_RESERVED: usize = 32;
 
-/// Work on its way to a worker.
-pub(super) type Assignment = (LinkRef, Job);
-
 thread_local! {
     /// One event's payload, put together for the journal. One for each reactor, for its life.
     static PAYLOAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -45,7 +42,7 @@ thread_local! {
 pub(super) struct LiveBackend {
     pub(super) store: Store,
     pub(super) journal: Journal,
-    pub(super) jobs: Sender<Assignment>,
+    pub(super) jobs: JobSender,
     pub(super) permits: Permits,
     pub(super) members: Arc<Issued>,
     pub(super) announcer: Announcer,
@@ -69,7 +66,7 @@ pub(super) struct LiveBackend {
 pub(super) struct BackendParts {
     pub(super) store: Store,
     pub(super) journal: Journal,
-    pub(super) jobs: Sender<Assignment>,
+    pub(super) jobs: JobSender,
     pub(super) permits: Permits,
     pub(super) members: Arc<Issued>,
     pub(super) announcer: Announcer,
@@ -255,8 +252,7 @@ impl Backend for LiveBackend {
     }
 
     fn submit(&self, link: LinkRef, job: Job) -> bool {
-        // The channel holds as many as there are permits, so it is never full for the holder of one.
-        self.jobs.try_send((link, job)).is_ok()
+        self.jobs.send(link, job)
     }
 
     fn called(&self, device: DeviceId, step: CallStep) {

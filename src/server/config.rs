@@ -99,6 +99,9 @@ pub struct LinksConfig {
     pub keep_unreachable: bool,
     /// How long a peer may leave what we send it unread.
     pub write_deadline: Duration,
+    /// Most memory that all links may hold beside what each takes idle, in bytes; `None`: what the memory that is
+    /// free at the start allows.
+    pub buffer_bytes: Option<u64>,
 }
 
 /// Automatic syncs.
@@ -166,6 +169,7 @@ impl Default for Config {
                 max_kept_connections: None,
                 keep_unreachable: true,
                 write_deadline: Duration::from_secs(30),
+                buffer_bytes: None,
             },
             sync: SyncConfig { interval: Duration::from_secs(900) },
             journal: JournalConfig {
@@ -256,6 +260,7 @@ impl Config {
                 "max_kept_connections",
                 "keep_unreachable",
                 "write_deadline",
+                "buffer_size",
             ],
         )?;
         let sync = reader.section("sync", &["interval"])?;
@@ -291,6 +296,7 @@ impl Config {
                 write_deadline: links
                     .duration("write_deadline", seconds(1)..=seconds(600))?
                     .unwrap_or(default.links.write_deadline),
+                buffer_bytes: links.size("buffer_size", 16 << 20..=1 << 40)?,
             },
             sync: SyncConfig {
                 interval: sync
@@ -444,6 +450,7 @@ impl Config {
         );
         note(self.links.keep_unreachable != new.links.keep_unreachable, "links.keep_unreachable", true);
         note(self.links.write_deadline != new.links.write_deadline, "links.write_deadline", true);
+        note(self.links.buffer_bytes != new.links.buffer_bytes, "links.buffer_size", true);
         note(self.sync.interval != new.sync.interval, "sync.interval", true);
         note(self.journal.segment_bytes != new.journal.segment_bytes, "journal.segment_size", false);
         note(self.journal.retention_bytes != new.journal.retention_bytes, "journal.retention_size", true);

@@ -1,5 +1,7 @@
 //! How many links there may be: what the configuration says, as far as descriptors and memory allow.
 
+use std::ops::RangeInclusive;
+
 use super::config::LinksConfig;
 use crate::lane::reactors::LinkSettings;
 use crate::machine::admission::strangers;
@@ -10,6 +12,12 @@ use crate::reactor::HANDSHAKES_BEYOND_MAX;
 /// have under way.
 const KEPT_LINK_BYTES: u64 = 6 * 1024;
 
+/// How much memory links may hold beside what each takes idle, when nobody says how much, in bytes.
+const HELD_BYTES: RangeInclusive<u64> = 64 << 20..=1 << 30;
+
+/// What the links of one reactor may hold at least, in bytes: the largest inventory of a device, 50,000 entries, takes about 10 MB.
+const HELD_BYTES_MIN: u64 = 16 << 20;
+
 /// Descriptors that are not for links, in descriptors: database, event log, administration, libraries.
 const DESCRIPTOR_RESERVE: u64 = 256;
 
@@ -19,6 +27,7 @@ pub(super) fn link_settings(links: &LinksConfig, links_max: u64, reactors: usize
         links_max,
         links_beyond_max: links_beyond_max(links_max, reactors),
         stranger_places: strangers::places(links_max, reactors),
+        held_bytes_max: held_bytes_max(links, reactors),
         // Each has its share of them: the kernel deals connections out evenly.
         handshake_interval_microseconds: links
             .handshakes_per_second
@@ -27,6 +36,16 @@ pub(super) fn link_settings(links: &LinksConfig, links_max: u64, reactors: usize
         idle_deadline: links.idle_deadline,
         write_deadline: links.write_deadline,
     }
+}
+
+/// How much memory the links of one reactor may hold beside what each takes idle, in bytes. The largest upload of an honest
+/// device fits several times.
+fn held_bytes_max(links: &LinksConfig, reactors: usize) -> u64 {
+    let by_memory = || {
+        memory::available_bytes()
+            .map_or(*HELD_BYTES.start(), |free| (free / 8).clamp(*HELD_BYTES.start(), *HELD_BYTES.end()))
+    };
+    (links.buffer_bytes.unwrap_or_else(by_memory) / reactors as u64).max(HELD_BYTES_MIN)
 }
 
 /// How many links there may be that are no devices': handshakes, strangers, and as many strangers whose enrolment is

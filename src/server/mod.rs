@@ -17,6 +17,7 @@ pub mod data_directory;
 pub mod enrolment;
 mod event_log;
 pub mod identity;
+mod jobs;
 mod limits;
 pub mod members;
 pub mod presence;

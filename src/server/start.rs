@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::Builder;
 
-use crossbeam_channel::bounded;
-
 use super::admin_parts::{Counted, OpenLinks, StoredEvents};
 use super::alarm::{Alarm, Failures};
 use super::backend::{BackendParts, LiveBackend};
@@ -19,6 +17,7 @@ use super::control::{Control, ControlThread};
 use super::data_directory::DataDirectory;
 use super::event_log::{self, seconds};
 use super::identity::Identity;
+use super::jobs::{JOBS_MAX, jobs};
 use super::limits::{allowed_kept, allowed_links, link_settings};
 use super::members::Issued;
 use super::presence::{Announcer, Rounds};
@@ -39,10 +38,6 @@ use crate::reactor::channel::ServerTls;
 use crate::reactor::port::Port;
 use crate::reactor::{Clock, Reactor, listener, random};
 use crate::store::{FILE_NAME, Store};
-
-/// Jobs that may be with workers and the store at a time, in jobs. Each holds an upload of up to a few megabytes; a device that
-/// finds none free is told to come later.
-const JOBS_MAX: usize = 512;
 
 /// Most reactors, in threads: a reactor's number is a byte.
 const REACTORS_MAX: usize = 64;
@@ -83,7 +78,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
 
     let counters = Counters::new();
     let permits = Permits::new(JOBS_MAX);
-    let (jobs, assignments) = bounded(JOBS_MAX);
+    let (jobs, assignments) = jobs();
     let descriptors = descriptors();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = config.reactors.unwrap_or(cores).clamp(1, REACTORS_MAX);

@@ -4,12 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use crossbeam_channel::Receiver;
-
 use super::alarm::{Alarm, Failures};
-use super::backend::Assignment;
 use super::enrolment;
 use super::identity::Identity;
+use super::jobs::JobReceiver;
 use super::steward::Bell;
 use crate::lane::reactors::{ReactorLanes, ToReactor};
 use crate::machine::command::{Job, JobOutcome};
@@ -31,7 +29,7 @@ pub(super) struct Tools {
 /// more.
 pub(super) fn spawn(
     count: usize,
-    assignments: &Receiver<Assignment>,
+    assignments: &JobReceiver,
     tools: &Tools,
     failures: &Failures,
     started: &mut Vec<JoinHandle<()>>,

@@ -12,6 +12,7 @@ use super::error::StoreError;
 use super::group::{self, GroupChange, normal_path};
 use super::kept::{KeptChanges, Reservation};
 use super::orders::{self, OrdersChange};
+use super::writer::Origin;
 use super::{Store, policy, query};
 use crate::machine::hot::HotRecord;
 use crate::wire::id::DeviceId;
@@ -85,6 +86,7 @@ impl Store {
         let default = self.inner.default_interval_seconds.load(Ordering::Relaxed);
         let memberships = Arc::clone(&self.inner.memberships);
         self.submit_of_tokens(
+            Origin::Device,
             move |connection| device::enrol(connection, &enrolment),
             move |result| {
                 if let Ok(enrolled) = &result {

@@ -76,7 +76,7 @@ use checkpoint::Doorbell;
 use connection::Readers;
 use panic_guard::{OnPanic, PanicGuard};
 use table::DeviceTable;
-use writer::{BetweenBatches, WriterLane};
+use writer::{BetweenBatches, Origin, WriterLane};
 
 /// The sync interval when neither device, group nor configuration names one, in seconds.
 pub const DEFAULT_INTERVAL_SECONDS: u32 = crate::fleet::pacing::INTERVAL_SECONDS_DEFAULT;
@@ -260,6 +260,7 @@ impl Store {
         let devices: Vec<DeviceId> = records.iter().map(|record| record.device).collect();
         let table = Arc::clone(&self.inner.table);
         self.lane().submit(
+            Origin::Server,
             bytes,
             move |connection| write_back::record(connection, &records, position),
             move |result| {
@@ -346,7 +347,7 @@ impl Store {
         action: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
         done: impl FnOnce(Result<T, StoreError>) + Send + 'static,
     ) {
-        self.lane().submit(0, action, done);
+        self.lane().submit(Origin::Server, 0, action, done);
     }
 
     /// Hands an operation to the writer and waits for it. Never from a completion: that would wait for itself.
@@ -447,6 +448,7 @@ impl Store {
     /// before `done` is called.
     fn submit_of_tokens<T: Send + 'static>(
         &self,
+        origin: Origin,
         action: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
         done: impl FnOnce(Result<T, StoreError>) + Send + 'static,
     ) {
@@ -455,7 +457,7 @@ impl Store {
             let value = action(connection)?;
             Ok((value, token::open_until(connection)?))
         };
-        self.submit(action, move |result| {
+        self.lane().submit(origin, 0, action, move |result| {
             done(result.map(|(value, until)| {
                 open_until.store(until.0, Ordering::Relaxed);
                 value
@@ -468,7 +470,7 @@ impl Store {
         action: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (sender, receiver) = crossbeam_channel::bounded(1);
-        self.submit_of_tokens(action, move |result| {
+        self.submit_of_tokens(Origin::Server, action, move |result| {
             // The receiver waits below.
             let _ = sender.send(result);
         });
@@ -485,7 +487,8 @@ impl Store {
         now: WallTime,
         done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
-        self.submit_of_tokens(move |connection| token::correct(connection, known, ran, now), done);
+        let origin = Origin::Server;
+        self.submit_of_tokens(origin, move |connection| token::correct(connection, known, ran, now), done);
     }
 
     /// Withdraws a join token: nobody enrols with it any more. Waits until that is durable.

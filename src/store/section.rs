@@ -6,9 +6,9 @@ use super::error::StoreError;
 use super::inventory::{self, Orphans, Prepared, Verdict};
 use super::orders::{self, OrdersChange};
 use super::values::time_to_sql;
+use super::writer::Origin;
 use super::{Store, declaration, desired, device};
 use crate::machine::command::{JobOutcome, SectionChange, SectionUpdate};
-use crate::wire::limits::NAME_BYTES_MAX;
 use crate::wire::message::{ErrorCode, ErrorReport};
 use crate::wire::section::{ApplicationCondition, HostFacts, Section, SectionState};
 
@@ -24,7 +24,7 @@ impl Store {
     /// the writer's thread, or at once by this one. The device table is told before `done` is.
     pub fn apply(&self, mut update: SectionUpdate, done: impl FnOnce(JobOutcome) + Send + 'static) {
         let change = std::mem::replace(&mut update.change, SectionChange::Conditions(Vec::new()));
-        let bytes = bytes_of(&change);
+        let bytes = change.memory_bytes();
         let (number, work) = match self.prepare(&update, change) {
             Ok(prepared) => prepared,
             Err(error) => return done(outcome_of(update.section, Err(error))),
@@ -34,6 +34,7 @@ impl Store {
         let (agent_epoch, state) =
             (update.agent_epoch, SectionState { digest: update.digest, revision: update.revision });
         self.lane().submit(
+            Origin::Device,
             bytes,
             move |connection| write(connection, number, &update, work, &orphans),
             move |result| {
@@ -85,21 +86,6 @@ fn outcome_of(section: Section, result: Result<Verdict, StoreError>) -> JobOutco
         Err(error) => {
             log::warn!("{section} was not stored: {error}");
             JobOutcome::Failed
-        }
-    }
-}
-
-/// About how much memory a change holds.
-fn bytes_of(change: &SectionChange) -> usize {
-    match change {
-        SectionChange::Inventory(change) => {
-            let added: usize =
-                change.added.iter().map(|a| a.name.len() + a.version.len() + a.publisher.len() + 96).sum();
-            added + change.removed.len() * 8
-        }
-        SectionChange::Host(_) => 4 * NAME_BYTES_MAX,
-        SectionChange::Conditions(conditions) => {
-            conditions.iter().map(|c| c.application.len() + c.version.len() + c.detail.len() + 96).sum()
         }
     }
 }

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::error::StoreError;
 use super::values::{time_from_sql, time_to_sql};
+use super::writer::Origin;
 use super::{Store, device};
 use crate::fleet::ring::{Ring, SLOT_MILLISECONDS, SLOTS};
 use crate::machine::command::JobOutcome;
@@ -56,6 +57,7 @@ impl Store {
         let entries = bounded(statistics);
         let bytes = entries.iter().map(|entry| entry.application.len() + entry.name.len() + 96).sum();
         self.lane().submit(
+            Origin::Device,
             bytes,
             move |connection| take(connection, device, &entries, now),
             move |result| {

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::error::StoreError;
 use super::values::{time_from_sql, time_to_sql};
+use super::writer::Origin;
 use super::{OWN_APPLICATION, Store, desired, device, query};
 use crate::fleet::status::{
     DISK_APPLICATION, DISK_STATISTIC, Facts, FailedRun, Reason, Rules, TASK_WITHIN_MS_MAX, UntoldSettings,
@@ -109,7 +110,7 @@ impl Store {
         done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
         let bytes = verdicts.iter().map(|verdict| 64 + verdict.reasons.len() * 256).sum();
-        self.lane().submit(bytes, move |connection| write(connection, &verdicts, now), done);
+        self.lane().submit(Origin::Server, bytes, move |connection| write(connection, &verdicts, now), done);
     }
 }
 

@@ -18,15 +18,43 @@ use super::health::Health;
 /// would wait for the last.
 pub const BATCH_OPERATIONS_MAX: usize = 1_000;
 
-/// Most operations that wait for the writer, in operations. Four batches: about 0.1 s of work.
+/// Most operations of devices that wait for the writer, in operations. Four batches: about 0.1 s of work.
 pub const WAITING_OPERATIONS_MAX: usize = 4_000;
 
-/// Most memory that waiting operations hold, in bytes. Whole inventories are the heavy ones; the largest has 50,000 entries,
+/// Most memory that waiting operations of devices hold, in bytes. Whole inventories are the heavy ones; the largest has 50,000 entries,
 /// about 10 MB.
 pub const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Room beyond that for administrators and the server itself, in operations: whatever devices hand in, there is some.
+pub const RESERVED_OPERATIONS: usize = 256;
+
+/// Room beyond that for administrators and the server itself, in bytes: some of the largest requests, and the write-back of
+/// a hundred thousand devices.
+pub const RESERVED_BYTES: usize = 32 * 1024 * 1024;
+
 /// What an operation holds in memory at least, in bytes; a rough figure.
 pub(super) const SMALL_OPERATION_BYTES: usize = 512;
+
+/// Who wants an operation done: how much of the room it may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Origin {
+    /// A device, or one that wants to become one.
+    Device,
+    /// An administrator, or the server itself.
+    Server,
+}
+
+impl Origin {
+    /// How many operations, and how many bytes, may wait with one of its own.
+    fn limits(self) -> (usize, usize) {
+        match self {
+            Self::Device => (WAITING_OPERATIONS_MAX, WAITING_BYTES_MAX),
+            Self::Server => {
+                (WAITING_OPERATIONS_MAX + RESERVED_OPERATIONS, WAITING_BYTES_MAX + RESERVED_BYTES)
+            }
+        }
+    }
+}
 
 /// Something to do in a transaction, and somebody to tell.
 trait Operation: Send {
@@ -105,7 +133,7 @@ pub(super) struct WriterInbox {
 
 /// A lane and its inbox.
 pub(super) fn lane() -> (WriterLane, WriterInbox) {
-    let (sender, receiver) = crossbeam_channel::bounded(WAITING_OPERATIONS_MAX);
+    let (sender, receiver) = crossbeam_channel::bounded(WAITING_OPERATIONS_MAX + RESERVED_OPERATIONS);
     let counters = Arc::new(WriterCounters::default());
     (WriterLane { sender, counters: Arc::clone(&counters) }, WriterInbox { receiver, counters })
 }
@@ -122,7 +150,7 @@ impl WriterLane {
 
     /// Hands an operation in. `done` is called once in every case: by the writer's thread after the commit, or at once, by this
     /// thread, when there is no room. `bytes`: about how much memory it holds.
-    pub(super) fn submit<T, F, D>(&self, bytes: usize, action: F, done: D)
+    pub(super) fn submit<T, F, D>(&self, origin: Origin, bytes: usize, action: F, done: D)
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -130,9 +158,11 @@ impl WriterLane {
     {
         let bytes = bytes.saturating_add(SMALL_OPERATION_BYTES);
         let operation = Box::new(Pending { action: Some(action), result: None, done });
+        let (operations_max, bytes_max) = origin.limits();
         let before = self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
         // One that is over the limit by itself may still go when nothing else waits.
-        let outcome = if before > 0 && before.saturating_add(bytes) > WAITING_BYTES_MAX {
+        let is_too_much = before > 0 && before.saturating_add(bytes) > bytes_max;
+        let outcome = if is_too_much || self.sender.len() >= operations_max {
             Err((Waiting { operation, bytes }, StoreError::Busy))
         } else {
             self.sender.try_send(Waiting { operation, bytes }).map_err(|error| match error {
@@ -232,4 +262,41 @@ fn transact(connection: &mut Connection, batch: &mut [Waiting]) -> Result<Transa
     }
     transaction.commit()?;
     Ok(transacted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hands in so many that hold so much, and counts those that are turned away.
+    fn turned_away(lane: &WriterLane, origin: Origin, count: usize, bytes: usize) -> u64 {
+        let before = lane.counters.turned_away.load(Ordering::Relaxed);
+        (0..count).for_each(|_| lane.submit(origin, bytes, |_| Ok(()), |_: Result<(), _>| {}));
+        lane.counters.turned_away.load(Ordering::Relaxed) - before
+    }
+
+    #[test]
+    fn devices_leave_room_for_administrators_however_many_operations_they_hand_in() {
+        let (lane, inbox) = lane();
+        assert_eq!(turned_away(&lane, Origin::Device, WAITING_OPERATIONS_MAX + 5, 0), 5);
+        assert_eq!(turned_away(&lane, Origin::Server, RESERVED_OPERATIONS + 3, 0), 3);
+        assert_eq!(lane.waiting(), WAITING_OPERATIONS_MAX + RESERVED_OPERATIONS);
+        drop(inbox);
+    }
+
+    #[test]
+    fn devices_leave_room_for_administrators_however_much_memory_they_hold() {
+        let (lane, inbox) = lane();
+        assert_eq!(
+            turned_away(&lane, Origin::Device, 9, WAITING_BYTES_MAX / 8),
+            2,
+            "one of eight is just too much"
+        );
+        assert_eq!(
+            turned_away(&lane, Origin::Server, 5, RESERVED_BYTES / 2),
+            3,
+            "two halves of what is kept for them"
+        );
+        drop(inbox);
+    }
 }

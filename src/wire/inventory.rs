@@ -26,7 +26,16 @@ pub struct Application {
     pub publisher: String,
 }
 
+/// What an entry with three texts takes of memory beside their bytes, in bytes; a rough figure.
+pub(crate) const ENTRY_BYTES: usize = 96;
+
 impl Application {
+    /// About how much memory it takes, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        ENTRY_BYTES + self.name.len() + self.version.len() + self.publisher.len()
+    }
+
     /// The digest of this entry. An inventory's digest is the sum of its entries' ([`Digest::with`]).
     #[must_use]
     pub fn digest(&self) -> Digest {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounded;
 use super::digest::Digest;
+use super::inventory::ENTRY_BYTES;
 use super::limits::{CONDITIONS_MAX, HOST_ADDRESSES_MAX};
 use super::settings::{Declaration, SettingsReport};
 use super::time::WallTime;
@@ -170,6 +171,14 @@ pub struct ApplicationCondition {
     #[n(5)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<SettingsReport>,
+}
+
+impl ApplicationCondition {
+    /// About how much memory it takes, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        ENTRY_BYTES + self.application.len() + self.version.len() + self.detail.len()
+    }
 }
 
 /// Decodes the conditions of a device, under their limit.

@@ -128,6 +128,11 @@ impl House {
     }
 }
 
+/// The digest that a device of ours names with so many applications.
+pub(crate) fn digest_of_inventory(count: u32) -> Digest {
+    inventory::digest_of(&Device::inventory(count))
+}
+
 fn tls_of(enrolled: &Enrolled, key: &[u8]) -> ClientTls {
     let identity = ClientIdentity { certificate: &enrolled.certificate, private_key: key };
     ClientTls::new(ExpectedServer::Pins(enrolled.pins.clone()), Some(identity)).unwrap()
@@ -196,9 +201,13 @@ impl Wire {
     }
 
     pub(crate) fn send(&mut self, message: &ToServer<'_>) {
+        self.try_send(message).unwrap();
+    }
+
+    pub(crate) fn try_send(&mut self, message: &ToServer<'_>) -> Result<(), ChannelError> {
         let mut bytes = Vec::new();
         message.write_to(&mut bytes);
-        self.send_raw(&bytes);
+        self.try_send_raw(&bytes)
     }
 
     /// Reads once from the socket.
@@ -263,7 +272,7 @@ impl Wire {
         reach: Option<Reach>,
     ) -> ToAgent {
         let _ = device;
-        let digest = inventory::digest_of(&Device::inventory(count));
+        let digest = digest_of_inventory(count);
         let section = NamedSection {
             section: Section::Inventory.number(),
             digest,

@@ -55,6 +55,11 @@ impl Syncing {
         self.jobs
     }
 
+    /// What the parts take that wait for the rest of their section, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.upload.as_ref().map_or(0, Upload::held_bytes)
+    }
+
     /// Whether more is to be told when the socket has taken what was said.
     pub(super) fn waits_to_be_sent(&self) -> bool {
         self.told.is_some()

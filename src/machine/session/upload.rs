@@ -16,6 +16,8 @@ pub(super) struct Upload {
     base: Option<Digest>,
     next_index: u32,
     content: PartContent,
+    /// What the content takes of memory, in bytes.
+    held_bytes: usize,
 }
 
 /// A section of which every part has come.
@@ -49,6 +51,7 @@ impl Upload {
             base: part.base,
             next_index: 0,
             content: PartContent::default(),
+            held_bytes: 0,
         };
         upload.take(part)
     }
@@ -72,12 +75,18 @@ impl Upload {
             return Err(UploadError::TooLarge);
         }
         self.next_index += 1;
+        self.held_bytes += part.content.memory_bytes();
         let PartContent { added, removed, host, conditions } = part.content;
         self.content.added.extend(added);
         self.content.removed.extend(removed);
         self.content.conditions.extend(conditions);
         self.content.host = host.or(self.content.host);
         Ok(self)
+    }
+
+    /// What it takes of memory, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     /// The last part has come.

@@ -193,6 +193,7 @@ impl ServerChannel {
                     if side.sent > side.unsent.len() / 2 {
                         side.unsent.drain(..side.sent);
                         side.sent = 0;
+                        side.unsent.shrink_to(2 * side.unsent.len());
                     }
                     return Ok(false);
                 }
@@ -235,6 +236,12 @@ impl ServerChannel {
     #[must_use]
     pub fn unsent_bytes(&self) -> usize {
         self.side.as_ref().map_or(0, |side| side.unsent.len() - side.sent)
+    }
+
+    /// What it holds of memory beside what it takes idle, in bytes; not what a handshake takes.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.side.as_ref().map_or(0, |side| side.unsent.capacity() + side.received.capacity())
     }
 
     /// Who stands at the other end: once, after the handshake has finished. It is kept until it is asked for.

@@ -29,6 +29,7 @@ use super::error::StoreError;
 use super::orders::{self, OrdersChange};
 use super::table::DeviceTable;
 use super::values::time_to_sql;
+use super::writer::Origin;
 use super::{Store, device};
 use crate::fleet::task::definition::Definition;
 use crate::machine::command::JobOutcome;
@@ -215,7 +216,7 @@ impl Store {
             }
             Ok(step.changes)
         };
-        self.lane().submit(bytes, work, move |result| match result {
+        self.lane().submit(Origin::Device, bytes, work, move |result| match result {
             Ok(changes) => {
                 orders::tell(&told, &changes);
                 told.mark(device);

@@ -9,7 +9,9 @@ use crate::wire::digest::Digest;
 use crate::wire::frame;
 use crate::wire::id::{Epoch, TokenId};
 use crate::wire::inventory::Application;
-use crate::wire::limits::{EVENTS_PER_MESSAGE_MAX, PART_ENTRIES_MAX, SECTIONS_MAX, TOKEN_SECRET_BYTES};
+use crate::wire::limits::{
+    EVENTS_PER_MESSAGE_MAX, FRAME_BODY_BYTES_MAX, PART_ENTRIES_MAX, SECTIONS_MAX, TOKEN_SECRET_BYTES,
+};
 use crate::wire::section::{ApplicationCondition, HostFacts, Section, decode_conditions};
 use crate::wire::settings::SETTINGS_SECTION;
 use crate::wire::statistics::Statistics;
@@ -316,6 +318,17 @@ pub struct PartContent {
     /// Conditions, whole.
     #[cbor(n(3), default, skip_if = "Vec::is_empty", decode_with = "decode_conditions")]
     pub conditions: Vec<ApplicationCondition>,
+}
+
+impl PartContent {
+    /// About how much memory it takes, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let added: usize = self.added.iter().map(Application::memory_bytes).sum();
+        let conditions: usize = self.conditions.iter().map(ApplicationCondition::memory_bytes).sum();
+        let host = self.host.as_ref().map_or(0, |_| FRAME_BODY_BYTES_MAX);
+        added + size_of_val(self.removed.as_slice()) + host + conditions
+    }
 }
 
 /// Events, oldest first.

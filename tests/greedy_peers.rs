@@ -1,4 +1,4 @@
-//! Peers without a certificate: what they hold of the server, and what they are told.
+//! Peers that want more than their part of the server: strangers, who have no certificate, and devices.
 #![cfg(all(feature = "server", feature = "agent"))]
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
@@ -15,7 +15,10 @@ use muster::machine::close::CloseReason;
 use muster::reactor::Clock;
 use muster::reactor::channel::{ClientTls, ExpectedServer};
 use muster::store::NewToken;
-use muster::wire::message::{ErrorCode, Ping, ToServer};
+use muster::wire::id::Epoch;
+use muster::wire::inventory::Application;
+use muster::wire::message::{ErrorCode, Part, PartContent, Ping, ToAgent, ToServer};
+use muster::wire::section::Section;
 use muster::wire::time::WallTime;
 use muster::wire::token::JoinToken;
 use road::{House, Wire, eventually};
@@ -171,4 +174,75 @@ fn a_stranger_that_says_nothing_is_closed_within_seconds_and_one_that_sends_rubb
     }
     eventually("rubbish", || counters.closes(CloseReason::NotTls) == 3 * LINKS_MAX as u64);
     assert!(counters.links_of_strangers.get() <= places(LINKS_MAX as u64, 1));
+}
+
+#[test]
+fn sixty_links_of_one_identity_are_its_own_and_two() {
+    let house = House::start();
+    let device = house.enrol("kiosk");
+    let mut own = device.connect(&house);
+    own.sync_inventory(&device, 1);
+    let counters = house.server.counters();
+    let begun = counters.handshakes_full.get() + counters.handshakes_resumed.get();
+    let mut silent: Vec<_> = (0..60).map(|_| device.connect(&house)).collect();
+    silent.iter_mut().for_each(Wire::shake_hands);
+    eventually("all of them have shaken hands", || {
+        counters.handshakes_full.get() + counters.handshakes_resumed.get() >= begun + 60
+    });
+    eventually("all but the last two have gone", || counters.links_of_devices.get() == 3);
+    assert_eq!(counters.closes(CloseReason::ExtraLink), 58);
+    own.send_events(Epoch(1), 1..=1);
+    own.wait_for_ack(1);
+    drop(silent);
+    eventually("its own is left", || counters.links_of_devices.get() == 1);
+}
+
+/// Begins an upload of about a megabyte, and leaves it there.
+fn half_upload(house: &House, device: &road::Device) -> Wire {
+    let mut wire = device.connect(house);
+    assert!(matches!(wire.sync(device, 7), ToAgent::Want(_)));
+    for index in 0..16 {
+        let entry = |number: u32| Application {
+            name: format!("{index}-{number}-{}", "x".repeat(180)),
+            version: String::new(),
+            publisher: String::new(),
+        };
+        let added: Vec<_> = (0..250).map(entry).collect();
+        let part = Part {
+            section: Section::Inventory,
+            revision: 7,
+            digest: road::digest_of_inventory(7),
+            base: None,
+            index,
+            is_last: false,
+            content: PartContent { added, ..PartContent::default() },
+        };
+        if wire.try_send(&ToServer::Part(Box::new(part))).is_err() {
+            break;
+        }
+    }
+    wire
+}
+
+#[test]
+fn half_uploads_of_many_devices_do_not_use_up_the_memory_and_an_honest_one_lives_on() {
+    const HOSTILE: usize = 40;
+    let house = House::start_with(|config| {
+        config.reactors = Some(1);
+        config.links.buffer_bytes = Some(16 << 20);
+    });
+    let honest = house.enrol("honest");
+    let mut wire = honest.connect(&house);
+    wire.sync_inventory(&honest, 1);
+    let hostile: Vec<_> = (0..HOSTILE).map(|number| house.enrol(&format!("hostile-{number}"))).collect();
+    let wires: Vec<_> = hostile.iter().map(|device| half_upload(&house, device)).collect();
+    let counters = house.server.counters();
+    eventually("those that are too many have gone", || {
+        counters.closes(CloseReason::HeldMost) >= HOSTILE as u64 - 16
+    });
+    wire.sync_inventory(&honest, 300);
+    wire.send_events(Epoch(1), 1..=1);
+    wire.wait_for_ack(1);
+    assert!(counters.links_of_devices.get() <= 17);
+    drop(wires);
 }
