@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use muster::journal::sim::{LossyDisk, WriteFault, split_mix};
 use muster::journal::{
-    AppendError, Archive, ArchiveOptions, Archiver, Item, Journal, Opened, Options, Position, Prepared,
-    Record, Retention, verify_reader,
+    AppendError, Archive, ArchiveOptions, ArchiveTrouble, Archiver, Item, Journal, Notice, Opened, Options,
+    Position, Prepared, Record, Retention, Threads, verify_reader,
 };
 
 const SEGMENT_BYTES: u64 = 64 * 1024;
@@ -323,4 +323,38 @@ fn damage_costs_only_what_is_damaged() {
     acked.remove(&hit);
     site.expect_all_wanted(&acked, "around the damage");
     assert_eq!(site.archive.stats().segments_lost, 0);
+}
+
+#[test]
+fn damage_of_the_archive_is_found_before_somebody_needs_it() {
+    let disk = LossyDisk::new(8, 64 << 20);
+    let (mut site, mut acked) = written(&disk, 64);
+    assert!(site.append(RECORDS * 4..RECORDS * 20, &mut acked));
+    let segments = site.archive.reader().unwrap().segments();
+    let first = segments.first().filter(|_| segments.len() > 2).unwrap();
+    assert!(disk.second_directory().flip_byte(first.base.0, 5_000, 1));
+    let Site { opened, archive } = site;
+    let (tell, told) = std::sync::mpsc::channel();
+    let threads = Threads::spawn("test", opened.flusher, opened.preparer, move |notice| {
+        if let Notice::Archive(ArchiveTrouble::Damaged(damages)) = notice {
+            tell.send(damages).unwrap();
+        }
+    })
+    .unwrap();
+    let damages = told.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+    assert!(
+        damages[0].from.0 <= first.base.0 + 5_000 && first.base.0 + 5_000 < damages[0].to.0,
+        "{damages:?}"
+    );
+    let stats = archive.stats().journal.unwrap();
+    assert_eq!((stats.set_aside, stats.damages), (1, damages));
+    threads.stop().unwrap();
+    // What is whole is still there.
+    let mut records = archive.backward(Position(u64::MAX), 0).unwrap();
+    let mut last = None;
+    while let Some(view) = records.next().unwrap() {
+        last = Some(view.position.0);
+    }
+    let wanted = acked.iter().find(|(_, (sequence, _))| is_wanted(*sequence)).map(|(position, _)| *position);
+    assert_eq!(last, wanted);
 }

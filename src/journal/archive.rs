@@ -12,7 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::files::FileStorage;
-use super::handle::Retention;
+use super::handle::{Journal, Retention};
 use super::layout::{Position, Record, RecordView};
 use super::reader::{Backward, Forward, Item, ReadError, Reader};
 use super::status::{Health, Stats};
@@ -43,7 +43,7 @@ pub struct ArchiveStats {
 }
 
 pub(super) struct Shared<S: Storage> {
-    pub(super) reader: Mutex<Option<Reader<S>>>,
+    pub(super) journal: Mutex<Option<Journal<S>>>,
     pub(super) retention: Mutex<Retention>,
     pub(super) trouble: Mutex<Trouble>,
 }
@@ -63,7 +63,12 @@ impl<S: Storage> Archive<S> {
     /// A reader of its journal, whose positions are the archive's own. `None`: there is none yet.
     #[must_use]
     pub fn reader(&self) -> Option<Reader<S>> {
-        self.shared.reader.lock().clone()
+        self.journal().map(|journal| journal.reader())
+    }
+
+    /// Its journal, if there is one.
+    pub(super) fn journal(&self) -> Option<Journal<S>> {
+        self.shared.journal.lock().clone()
     }
 
     /// Goes backwards from the last record that began before `before` in the journal it was copied from;

@@ -50,6 +50,8 @@ pub enum ArchiveTrouble {
     NotCopied(String),
     /// A segment had to be deleted before they were.
     Lost(String),
+    /// Full segments of the archive are damaged, at positions of its own, and were set aside.
+    Damaged(Vec<Damage>),
 }
 
 /// Its journal, open for appending.
@@ -113,7 +115,7 @@ impl<S: Storage> Archiver<S> {
         is_wanted: impl Fn(&Record<'_>) -> bool + Send + 'static,
     ) -> Self {
         let shared = Shared {
-            reader: Mutex::new(None),
+            journal: Mutex::new(None),
             retention: Mutex::new(options.retention),
             trouble: Mutex::default(),
         };
@@ -179,7 +181,7 @@ impl<S: Storage> Archiver<S> {
                 None => break Position(0),
             }
         };
-        *self.archive.shared.reader.lock() = Some(reader);
+        *self.archive.shared.journal.lock() = Some(journal.clone());
         self.writer = Some(Writer { journal, flusher, preparer });
         Ok(recovery.damages)
     }
@@ -224,7 +226,7 @@ impl<S: Storage> Archiver<S> {
             // Read again from the disk before the next attempt.
             self.writer = None;
             self.is_to_open = true;
-            *self.archive.shared.reader.lock() = None;
+            *self.archive.shared.journal.lock() = None;
         }
         let mut trouble = self.archive.shared.trouble.lock();
         match &copied {

@@ -382,6 +382,15 @@ impl<S: Storage> Journal<S> {
         damages
     }
 
+    /// The same bit by bit: `pace` is told of each piece and says whether to go on, `tell` of what is found.
+    pub(super) fn check_paced(
+        &self,
+        pace: &mut dyn FnMut(usize) -> bool,
+        tell: &mut dyn FnMut(Vec<Damage>),
+    ) -> bool {
+        self.shared.check(pace, tell)
+    }
+
     /// What `status` shows.
     #[must_use]
     pub fn stats(&self) -> Stats {

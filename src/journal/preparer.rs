@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::age::old_segments;
+use super::archive::Archive;
 use super::archiver::{ArchiveTrouble, Archiver, Copied};
 use super::catalog::{Entry, SegmentInfo, SegmentState};
 use super::handle::{Deletable, Shared};
@@ -17,7 +18,7 @@ use crate::machine::wall_clock::AgeTime;
 use crate::wire::time::WallTime;
 
 /// Longest time for which records are copied into an archive before the next segment is made, or segments are
-/// deleted uncopied: a segment of 64 MiB full of what is wanted takes a disk of 15 MiB/s as long.
+/// deleted uncopied: a segment of 64 MiB full of what is wanted takes a disk of 13 MiB/s as long.
 const COPY_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What [`Preparer::prepare_once`] did.
@@ -64,6 +65,11 @@ impl<S: Storage> Preparer<S> {
     #[must_use]
     pub fn with_archiver(self, archiver: Archiver<S>) -> Self {
         Self { archiver: Some(Box::new(archiver)), ..self }
+    }
+
+    /// The archive that it copies into.
+    pub(super) fn archive(&self) -> Option<Archive<S>> {
+        self.archiver.as_ref().map(|archiver| archiver.archive())
     }
 
     /// Makes the next segment, if it is not there: zero-filled and synced, so that a full disk shows here and not in

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::archive::Archive;
 use super::archiver::ArchiveTrouble;
 use super::catalog::{Damage, SegmentInfo};
 use super::duty::Duty;
@@ -98,6 +99,7 @@ impl<S: Storage> Threads<S> {
                 let _guard = PanicGuard(&*of_flusher);
                 run_flusher(&shared, &stopping)
             })?);
+        let archive = preparer.archive();
         let (of_preparer, stopping) = (Arc::clone(&on_notice), Arc::clone(&stop));
         threads.preparer =
             Some(Builder::new().name(format!("{name}-ahead")).stack_size(STACK_BYTES).spawn(move || {
@@ -108,7 +110,7 @@ impl<S: Storage> Threads<S> {
         threads.checker =
             Some(Builder::new().name(format!("{name}-check")).stack_size(STACK_BYTES).spawn(move || {
                 let _guard = PanicGuard(&*on_notice);
-                run_checker(&shared, &stop, &*on_notice);
+                run_checker(&shared, archive.as_ref(), &stop, &*on_notice);
             })?);
         Ok(threads)
     }
@@ -211,7 +213,12 @@ fn run_preparer<S: Storage>(mut preparer: Preparer<S>, stop: &AtomicBool, tell: 
     }
 }
 
-fn run_checker<S: Storage>(shared: &Shared<S>, stop: &AtomicBool, tell: &dyn Fn(Notice)) {
+fn run_checker<S: Storage>(
+    shared: &Shared<S>,
+    archive: Option<&Archive<S>>,
+    stop: &AtomicBool,
+    tell: &dyn Fn(Notice),
+) {
     let is_going_on = || !stop.load(Ordering::Acquire);
     while is_going_on() {
         let mut pace = |bytes| {
@@ -221,6 +228,11 @@ fn run_checker<S: Storage>(shared: &Shared<S>, stop: &AtomicBool, tell: &dyn Fn(
         };
         if shared.check(&mut pace, &mut |damages| tell(Notice::Damaged(damages))) {
             shared.catalog.set_checked(system_time().wall.0);
+            if let Some(journal) = archive.and_then(Archive::journal) {
+                journal.check_paced(&mut pace, &mut |damages| {
+                    tell(Notice::Archive(ArchiveTrouble::Damaged(damages)));
+                });
+            }
             shared.check_bell.wait(Some(CHECK_EVERY));
         }
     }

@@ -141,7 +141,8 @@
 //! a list goes further back than events are complete, a line on standard error says from when on they are, and
 //! so does `deleted` in the page that the API answers. `event follow` from a position before that says that
 //! events are gone, and leaves warnings from before to the list. `musterctl status` shows size and age under
-//! 'warnings kept'; `musterd journal verify` and `dump`, backup and restore take both journals.
+//! 'warnings kept'; `musterd journal verify` and `dump`, backup, restore and the daily reading for damage take both
+//! journals.
 //!
 //! A disk that has no room for events has some for warnings for a while: the second journal leaves 32 MiB free, the first
 //! one 64. While warnings can't be copied, their segment waits as long as `retention_size` allows. Then new

@@ -22,7 +22,7 @@ use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
 /// Places of one segment that are logged one by one, in places.
-const DAMAGES_LOGGED_MAX: usize = 8;
+pub(super) const DAMAGES_LOGGED_MAX: usize = 8;
 
 /// Opens it, and brings the device table up to date with what the store does not have yet. The archive is that
 /// of its warnings.

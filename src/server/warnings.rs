@@ -8,9 +8,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::config::{Config, JournalConfig};
+use super::event_log::DAMAGES_LOGGED_MAX;
 use crate::journal::{
-    Archive, ArchiveOptions, ArchiveTrouble, Archiver, FileStorage, Item, Journal, Position, ReadError,
-    Reader, Record, Retention, SegmentInfo, original,
+    Archive, ArchiveOptions, ArchiveTrouble, Archiver, Damage, FileStorage, Item, Journal, Position,
+    ReadError, Reader, Record, Retention, SegmentInfo, original,
 };
 use crate::machine::record;
 use crate::wire::event::{Event, Severity};
@@ -40,11 +41,7 @@ pub(super) fn open(config: &Config, now: WallTime) -> Archiver {
     let mut archiver = Archiver::new(options, storage, is_kept_longer);
     if is_there {
         match archiver.open(now.0) {
-            Ok(damages) => {
-                for damage in damages {
-                    log::error!("the journal of warnings is damaged: {damage}; see 'musterd journal verify'");
-                }
-            }
+            Ok(damages) => tell_damages(&damages),
             Err(why) => log::error!("the journal of warnings can't be opened: {why}; tried again later"),
         }
     }
@@ -72,6 +69,15 @@ fn is_kept_longer(record: &Record<'_>) -> bool {
     })
 }
 
+fn tell_damages(damages: &[Damage]) {
+    for damage in damages.iter().take(DAMAGES_LOGGED_MAX) {
+        log::error!("the journal of warnings is damaged: {damage}; see 'musterd journal verify'");
+    }
+    if damages.len() > DAMAGES_LOGGED_MAX {
+        log::error!("and {} more places of the journal of warnings", damages.len() - DAMAGES_LOGGED_MAX);
+    }
+}
+
 /// What the log says of it.
 pub(super) fn tell(trouble: &ArchiveTrouble) {
     match trouble {
@@ -82,6 +88,7 @@ pub(super) fn tell(trouble: &ArchiveTrouble) {
             "an old segment of the journal was deleted with its warnings, to make room for new events: they \
              could not be copied to the journal of warnings: {why}; 'musterctl status' counts such segments"
         ),
+        ArchiveTrouble::Damaged(damages) => tell_damages(damages),
     }
 }
 
