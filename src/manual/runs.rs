@@ -42,7 +42,7 @@
 //! | `MUSTER_RUN`, `MUSTER_APPLICATION`, `MUSTER_TASK_KIND` | which run, of what; the rest of its environment is the agent's |
 //! | `HOME`, `USER`, `LOGNAME` | the user's, where one is named |
 //! | its rights | those of the agent's service, which its unit may have to widen; for another user CAP_SETUID, CAP_SETGID and CAP_KILL |
-//! | its process group | one of its own. When it ends by itself, whatever is left in that group is killed; a daemon that has a session of its own goes on |
+//! | its process group | one of its own. When it ends by itself, whatever is left in that group is killed, and the result says so; a daemon that has a session of its own goes on |
 //!
 //! Another user has its own group and no further ones. Only an agent that runs as root can change the user; any other rejects the run.
 //!
@@ -85,6 +85,10 @@
 //! What the server does not want any more is not begun. What runs gets SIGTERM, it and everything that it
 //! started, in whatever process group and session, and after 5 seconds SIGKILL; the same happens to what
 //! takes too long. A program that wants to leave nothing half done has these 5 seconds.
+//!
+//! Processes that had not ended when their program had, and were killed, are part of the result, also of one
+//! that succeeded: `succeeded: 2 processes were left over and ended: sleep (4711), sh (4712)`. At most three are
+//! named. When the program was told to end, what it started gets half a second more than the program itself.
 //!
 //! # What survives what
 //!

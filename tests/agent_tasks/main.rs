@@ -266,6 +266,42 @@ fn what_takes_too_long_is_ended() {
 }
 
 #[test]
+fn what_a_program_left_over_is_ended_and_named() {
+    let script = "begin() { sleep 1000 & until grep -q sleep /proc/$!/comm; do sleep 0.01; done; }\n\
+                  begin; echo $! > $1/child.new; mv $1/child.new $1/child; begin; [ ! -e $1/fail ] || exit 3";
+    let till = Till::new(script, "");
+    let _agent = till.start();
+    for (run, message) in [(1, ""), (2, "exit code 3; ")] {
+        let order = till.order(run);
+        till.desk.order(&order);
+        let last = till.desk.last_word(&till.site, order.run);
+        let child = till.number("child");
+        let expected = format!("{message}2 processes were left over and ended: sleep ({child}), sleep (");
+        assert!(last.message.starts_with(&expected), "{last:?}");
+        eventually("it is ended", || !is_there(child));
+        std::fs::write(till.path("fail"), "").unwrap();
+        std::fs::remove_file(till.path("child")).unwrap();
+    }
+    // What leaves nothing behind has nothing to tell.
+    std::fs::write(till.path("script"), "true").unwrap();
+    till.desk.order(&till.order(3));
+    assert_eq!(till.desk.last_word(&till.site, RunId(3)).message, "");
+}
+
+#[test]
+fn what_outlived_its_program_in_a_run_that_was_ended_is_named() {
+    let script = "(trap '' TERM; echo $$ > $1/child; while :; do sleep 1; done) & wait";
+    let till = Till::new(script, "");
+    let _agent = till.start();
+    let order = RunOrder { timeout_seconds: 1, ..till.order(1) };
+    till.desk.order(&order);
+    let last = till.desk.last_word(&till.site, order.run);
+    assert_eq!(last.stage, RunStage::TimedOut, "{last:?}");
+    assert!(last.message.starts_with("it took longer than 1 s and was ended; "), "{last:?}");
+    assert!(last.message.contains("left over and ended: ") && last.message.contains("sh ("), "{last:?}");
+}
+
+#[test]
 fn not_now_is_no_end() {
     let till =
         Till::new("echo x >> $1/count; [ -e $1/go ] || { echo a sale is on; echo again: 600; exit 75; }", "");

@@ -18,10 +18,21 @@ const STAT_BYTES_MAX: u64 = 4096;
 /// How often processes that were killed are looked for again.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
+/// How many processes that were left over are named, in processes.
+const LEFT_OVER_NAMED_MAX: usize = 3;
+
+/// How long processes that were told to end are waited for before they count as left over, when their program
+/// has ended.
+const END_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// What proc_pid_stat(5) says of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stat {
+    /// Its program's name, cut to 15 bytes by the kernel.
+    name: String,
     parent: i32,
+    /// Its process group.
+    group: i32,
     is_zombie: bool,
     /// When it was started, in ticks since the system booted.
     pub(super) started_ticks: u64,
@@ -32,11 +43,14 @@ pub(super) fn stat(process: i32) -> Option<Stat> {
     let text = open::beginning(Path::new(&format!("/proc/{process}/stat")), STAT_BYTES_MAX).ok()?;
     let text = String::from_utf8_lossy(&text);
     // The second field, the name, may hold blanks and brackets.
-    let (_, behind_name) = text.rsplit_once(')')?;
+    let (before, behind_name) = text.rsplit_once(')')?;
+    let (_, name) = before.split_once('(')?;
     let mut fields = behind_name.split_whitespace();
     let is_zombie = fields.next()? == "Z";
     let parent = fields.next()?.parse().ok()?;
-    Some(Stat { parent, is_zombie, started_ticks: fields.nth(17)?.parse().ok()? })
+    let group = fields.next()?.parse().ok()?;
+    let started_ticks = fields.nth(16)?.parse().ok()?;
+    Some(Stat { name: name.to_owned(), parent, group, is_zombie, started_ticks })
 }
 
 /// From now on processes that lose their parent become this one's children.
@@ -57,9 +71,8 @@ pub(super) fn adopt() -> io::Result<()> {
 /// The processes below this one that have not ended, and its own children that have (zombies).
 fn find() -> (Vec<Pid>, Vec<Pid>) {
     let mut children: BTreeMap<i32, Vec<(i32, bool)>> = BTreeMap::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        let Some((number, stat)) = number.and_then(|number| Some((number, stat(number)?))) else { continue };
+    for number in numbers() {
+        let Some(stat) = stat(number) else { continue };
         children.entry(stat.parent).or_default().push((number, stat.is_zombie));
     }
     let own = getpid().as_raw_nonzero().get();
@@ -76,6 +89,67 @@ fn find() -> (Vec<Pid>, Vec<Pid>) {
         }
     }
     (living, ended)
+}
+
+/// What a program left over.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct LeftOver {
+    processes: usize,
+    /// Some of them, as `name (number)`.
+    named: Vec<String>,
+}
+
+impl LeftOver {
+    fn of(processes: &[Pid]) -> Self {
+        let named = processes.iter().filter_map(|process| {
+            let number = process.as_raw_nonzero().get();
+            stat(number).map(|stat| format!("{} ({number})", stat.name))
+        });
+        Self { processes: processes.len(), named: named.take(LEFT_OVER_NAMED_MAX).collect() }
+    }
+
+    /// What is said of it; `None`: there is nothing to say.
+    pub(super) fn words(&self) -> Option<String> {
+        let were = match self.processes {
+            0 => return None,
+            1 => "1 process was".to_owned(),
+            processes => format!("{processes} processes were"),
+        };
+        let more = if self.processes > self.named.len() { ", …" } else { "" };
+        Some(format!("{were} left over and ended: {}{more}", self.named.join(", ")))
+    }
+}
+
+/// The processes of a group that have not ended, but for its leader.
+pub(super) fn left_in(leader: Pid) -> LeftOver {
+    let number = leader.as_raw_nonzero().get();
+    let is_left = |process: i32| {
+        process != number && stat(process).is_some_and(|stat| stat.group == number && !stat.is_zombie)
+    };
+    let mut left: Vec<i32> = numbers().filter(|process| is_left(*process)).collect();
+    left.sort_unstable();
+    LeftOver::of(&left.into_iter().filter_map(Pid::from_raw).collect::<Vec<_>>())
+}
+
+/// The processes below this one that have not ended, but for the leader. Those that were signalled get a
+/// moment to end first.
+pub(super) fn left_below(leader: Pid) -> LeftOver {
+    let deadline = Instant::now() + END_TIMEOUT;
+    loop {
+        let mut living = find().0;
+        living.retain(|process| *process != leader);
+        if living.is_empty() || Instant::now() >= deadline {
+            living.sort_unstable_by_key(|process| process.as_raw_nonzero());
+            return LeftOver::of(&living);
+        }
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+}
+
+/// The numbers of all processes.
+fn numbers() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// Signals all of them.
@@ -124,9 +198,23 @@ mod tests {
         let own = i32::try_from(std::process::id()).unwrap();
         let stat_of_own = stat(own).unwrap();
         assert!(stat_of_own.started_ticks > 0 && !stat_of_own.is_zombie);
+        assert_eq!(stat_of_own.group, rustix::process::getpgrp().as_raw_nonzero().get());
         let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get());
         assert_eq!(Some(stat_of_own.parent), parent);
         assert_eq!(stat(i32::MAX), None);
+    }
+
+    #[test]
+    fn what_is_left_over_is_said_in_words() {
+        let left = |processes, named: &[&str]| {
+            LeftOver { processes, named: named.iter().map(|name| (*name).to_owned()).collect() }.words()
+        };
+        assert_eq!(left(0, &[]), None);
+        assert_eq!(left(1, &["sleep (7)"]).unwrap(), "1 process was left over and ended: sleep (7)");
+        assert_eq!(
+            left(4, &["a (7)", "b (8)"]).unwrap(),
+            "4 processes were left over and ended: a (7), b (8), …"
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::cgroup::{self, Cgroup};
-use super::descendants;
+use super::descendants::{self, LeftOver};
 use super::files::{self, GROUP, ProcessGroup, SETTINGS};
 use super::plan::Plan;
 use crate::agent::collect::host;
@@ -21,6 +21,14 @@ pub(super) struct Program {
     group: Pid,
     /// `None`: there is none to be had here.
     cgroup: Option<Cgroup>,
+}
+
+/// A program that has ended.
+pub(super) struct Reaped {
+    pub(super) status: std::process::ExitStatus,
+    pub(super) left_over: LeftOver,
+    /// How many processes could not be ended.
+    pub(super) unended: usize,
 }
 
 impl Program {
@@ -102,33 +110,35 @@ impl Program {
         descendants::reap_all_but(self.group);
     }
 
-    /// How it ended; what it left behind in its group is ended. What has left the group, as a daemon does,
-    /// goes on.
+    /// How it ended, and what it left behind in its group, which is ended. What has left the group, as a
+    /// daemon does, goes on.
     ///
     /// # Errors
     /// When the system refuses.
-    pub(super) fn reap(&mut self) -> io::Result<std::process::ExitStatus> {
+    pub(super) fn reap(&mut self) -> io::Result<Reaped> {
+        let left_over = descendants::left_in(self.group);
         self.signal(Signal::KILL);
         let status = self.child.wait();
         self.cgroup.iter().for_each(Cgroup::remove);
-        status
+        Ok(Reaped { status: status?, left_over, unended: 0 })
     }
 
-    /// How it ended; everything that it started is ended, in whatever group and session that is. The second
-    /// is the number of processes that did not end within `timeout`.
+    /// How it ended, and what of that which it started had not; all of it is ended, in whatever group and
+    /// session it is, within `timeout`.
     ///
     /// # Errors
     /// When the system refuses.
-    pub(super) fn reap_all(&mut self, timeout: Duration) -> io::Result<(std::process::ExitStatus, usize)> {
+    pub(super) fn reap_all(&mut self, timeout: Duration) -> io::Result<Reaped> {
+        let left_over = descendants::left_below(self.group);
         self.signal(Signal::KILL);
         let status = self.child.wait()?;
         if let Some(cgroup) = &self.cgroup {
             // The walk below finds the same processes, one by one.
             let _ = cgroup::kill(cgroup.directory());
         }
-        let left = descendants::end(timeout);
+        let unended = descendants::end(timeout);
         self.cgroup.iter().for_each(Cgroup::remove);
-        Ok((status, left))
+        Ok(Reaped { status, left_over, unended })
     }
 }
 

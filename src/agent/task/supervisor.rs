@@ -18,11 +18,14 @@ use rustix::process::Signal;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
+use super::descendants::LeftOver;
 use super::files::{self, CANCEL, Outcome, PLAN, PROGRESS, Progress, RESULT};
 use super::output::{LineFilter, OutputKeeper, again_seconds, clipped};
 use super::plan::Plan;
-use super::program::Program;
+use super::program::{Program, Reaped};
 use crate::agent::sealed;
+use crate::wire::bounded::clip;
+use crate::wire::limits::TEXT_BYTES_MAX;
 use crate::wire::task::RunStage;
 
 /// The hidden command.
@@ -113,7 +116,7 @@ fn supervise(directory: &Path) -> io::Result<()> {
         forget_at: Instant::now(),
         ending: None,
     };
-    let (status, left) = supervision.watch(told, children)?;
+    let Reaped { status, left_over, unended } = supervision.watch(told, children)?;
     let Supervision { keeper, ending, progress_percent, .. } = supervision;
     let is_unwanted = directory.join(CANCEL).exists();
     let outcome = match ending {
@@ -122,22 +125,34 @@ fn supervise(directory: &Path) -> io::Result<()> {
         Some(Ending::Told) => return Ok(()),
         Some(Ending::TimedOut) => Outcome::without_output(
             RunStage::TimedOut,
-            match left {
+            match unended {
                 0 => format!("it took longer than {} s and was ended", plan.timeout_seconds),
-                left => format!(
-                    "it took longer than {} s and was ended, but for {left} processes that could not be",
+                unended => format!(
+                    "it took longer than {} s and was ended, but for {unended} processes that could not be",
                     plan.timeout_seconds
                 ),
             },
         ),
         None => judge(status, &keeper),
     };
+    let outcome = Outcome { message: with_left_over(&outcome.message, &left_over), ..outcome };
     let (head, tail, omitted_bytes) = keeper.finish();
     finish(directory, &Outcome { head, tail, omitted_bytes, progress_percent, ..outcome })
 }
 
 fn finish(directory: &Path, outcome: &Outcome) -> io::Result<()> {
     files::write(directory, RESULT, outcome)
+}
+
+/// A result's message, and behind it what was left over. There is room for that: it is short.
+fn with_left_over(message: &str, left_over: &LeftOver) -> String {
+    match left_over.words() {
+        None => message.to_owned(),
+        Some(words) if message.is_empty() => words,
+        Some(words) => {
+            format!("{}; {words}", clip(message, TEXT_BYTES_MAX.saturating_sub(words.len() + 2)))
+        }
+    }
 }
 
 /// The last word of a run that the server does not want any more.
@@ -196,9 +211,8 @@ struct Supervision<'a> {
 }
 
 impl Supervision<'_> {
-    /// Until the program has ended, and everything that it started when it was made to. The second is how
-    /// many processes could not be ended.
-    fn watch(&mut self, mut told: UnixStream, mut children: UnixStream) -> io::Result<(ExitStatus, usize)> {
+    /// Until the program has ended, and everything that it started when it was made to.
+    fn watch(&mut self, mut told: UnixStream, mut children: UnixStream) -> io::Result<Reaped> {
         let mut ignored = [0; 16];
         while !self.program.has_ended() {
             let now = Instant::now();
@@ -225,7 +239,7 @@ impl Supervision<'_> {
         self.note_progress(progress);
         match self.ending {
             Some(_) => self.program.reap_all(GRACE),
-            None => self.program.reap().map(|status| (status, 0)),
+            None => self.program.reap(),
         }
     }
 
