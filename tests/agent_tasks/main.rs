@@ -260,7 +260,7 @@ fn what_takes_too_long_is_ended() {
     let _agent = till.start();
     till.desk.order(&RunOrder { timeout_seconds: 1, ..till.order(1) });
     let last = till.desk.last_word(&till.site, RunId(1));
-    assert_eq!((last.stage, last.exit_code), (RunStage::TimedOut, None));
+    assert_eq!((last.stage, last.exit_code), (RunStage::TimedOut, None), "{last:?}");
     assert_eq!(last.message, "it took longer than 1 s and was ended");
     assert_eq!(last.output.unwrap().bytes, b"begun\n");
 }
@@ -299,6 +299,21 @@ fn what_outlived_its_program_in_a_run_that_was_ended_is_named() {
     assert_eq!(last.stage, RunStage::TimedOut, "{last:?}");
     assert!(last.message.starts_with("it took longer than 1 s and was ended; "), "{last:?}");
     assert!(last.message.contains("left over and ended: ") && last.message.contains("sh ("), "{last:?}");
+}
+
+#[test]
+fn what_is_ended_here_is_no_run_of_another_agent_with_the_same_number() {
+    let other = Till::new("touch $1/begun; until [ -e $1/go ]; do sleep 0.05; done", "");
+    let _agent_of_other = other.start();
+    other.desk.order(&other.order(1));
+    eventually("it has begun", || other.path("begun").exists());
+    let till = Till::new("sleep 1000", "");
+    let _agent = till.start();
+    till.desk.order(&RunOrder { timeout_seconds: 1, ..till.order(1) });
+    assert_eq!(till.desk.last_word(&till.site, RunId(1)).stage, RunStage::TimedOut);
+    std::fs::write(other.path("go"), "").unwrap();
+    let last = other.desk.last_word(&other.site, RunId(1));
+    assert_eq!(last.stage, RunStage::Succeeded, "{last:?}");
 }
 
 #[test]

@@ -25,19 +25,20 @@ pub(super) struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes one for this run below that of this process, and puts this process into it: what it starts is
-    /// then in it from the beginning. `None` where that is not possible, or not ours to do.
+    /// Makes one for this execution of a run below that of this process, and puts this process into it: what
+    /// it starts is then in it from the beginning. `None` where that is not possible, or not ours to do.
+    ///
+    /// Its name has this process in it: another agent beside this one may have a run with the same number,
+    /// which must not be ended with this one.
     pub(super) fn enter(run: &str) -> Option<Self> {
         let home = own(Path::new("/"))?;
         if Path::new("/run/systemd/system").exists() && !is_delegated(&home) {
             return None;
         }
         remove_empty(&home);
-        let cgroup = Self { directory: home.join(format!("{PREFIX}{run}")), home };
-        match fs::create_dir(&cgroup.directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return None,
-            _ => {}
-        }
+        let cgroup = Self { directory: home.join(format!("{PREFIX}{run}-{}", std::process::id())), home };
+        // One that exists is kept by a daemon of an earlier process with this number.
+        fs::create_dir(&cgroup.directory).ok()?;
         // `cgroup.kill` is of Linux 5.14.
         let is_usable = cgroup.directory.join("cgroup.kill").exists() && move_to(&cgroup.directory).is_ok();
         if !is_usable {

@@ -148,7 +148,8 @@ pub(super) fn end_orphans(directory: &Path) {
     let Some(group) = group.whole() else { return };
     let is_same = group.boot == host::boot_id(Path::new("/"))
         && descendants::stat(group.number).map(|stat| stat.started_ticks) == Some(group.started_ticks);
-    // A control group has the run's name: it is that one whatever became of the processes.
+    // A control group has the names of the run and of its supervisor: it is that one whatever became of the
+    // processes.
     if let Some(cgroup) = group.cgroup.filter(|_| group.boot == host::boot_id(Path::new("/"))) {
         let _ = cgroup::kill(Path::new(&cgroup));
         let _ = std::fs::remove_dir(&cgroup);
