@@ -15,10 +15,11 @@ struct Waiting<K> {
 /// One reactor's acknowledgements, in the order in which their events were appended. `K` names a link.
 ///
 /// While the disk hangs, devices may send again and again what waits already. Above a bound the
-/// entries of one link and epoch become one, which waits for the last position of them: so there are never
-/// more than twice as many entries as links, or that number.
+/// entries of one link become one, which waits for the last position of them: so there are never more than
+/// twice as many entries as links, or that number.
 pub struct AckQueue<K> {
     waiting: VecDeque<Waiting<K>>,
+    entries_max: usize,
     /// How many entries there are when they are looked through for those of one link.
     merges_at: usize,
 }
@@ -26,9 +27,9 @@ pub struct AckQueue<K> {
 /// Entries from which on those of one link are merged, in entries of 40 bytes.
 const ENTRIES_MAX: usize = 65_536;
 
-impl<K> Default for AckQueue<K> {
+impl<K: Copy + Eq + Hash> Default for AckQueue<K> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), merges_at: ENTRIES_MAX }
+        Self::merging_above(ENTRIES_MAX)
     }
 }
 
@@ -37,6 +38,12 @@ impl<K: Copy + Eq + Hash> AckQueue<K> {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A queue in which nothing waits, and whose entries are merged when there are more than this many.
+    #[must_use]
+    pub fn merging_above(entries_max: usize) -> Self {
+        Self { waiting: VecDeque::new(), entries_max, merges_at: entries_max }
     }
 
     /// Once `position` is durable, `through` of the link's device may be acknowledged.
@@ -57,18 +64,22 @@ impl<K: Copy + Eq + Hash> AckQueue<K> {
     }
 
     fn merge(&mut self) {
-        let mut merged: HashMap<(K, Epoch), Waiting<K>> = HashMap::new();
+        let mut merged: HashMap<K, Waiting<K>> = HashMap::new();
         for waiting in self.waiting.drain(..) {
-            let key = (waiting.link, waiting.ack.spool_epoch);
-            let (position, through) = (waiting.position, waiting.ack.through);
-            let entry = merged.entry(key).or_insert(waiting);
+            let Waiting { position, link, ack } = waiting;
+            let entry = merged.entry(link).or_insert(waiting);
             entry.position = entry.position.max(position);
-            entry.ack.through = entry.ack.through.max(through);
+            // A device that has begun another epoch has no use for an acknowledgement of the one before.
+            if ack.spool_epoch > entry.ack.spool_epoch {
+                entry.ack = ack;
+            } else if ack.spool_epoch == entry.ack.spool_epoch {
+                entry.ack.through = entry.ack.through.max(ack.through);
+            }
         }
         let mut merged: Vec<_> = merged.into_values().collect();
         merged.sort_by_key(|waiting| waiting.position);
         self.waiting = merged.into();
-        self.merges_at = ENTRIES_MAX.max(2 * self.waiting.len());
+        self.merges_at = self.entries_max.max(2 * self.waiting.len());
     }
 
     /// Takes out what a durable position releases: for each link and epoch only the highest, in the order in which the links
@@ -85,6 +96,9 @@ impl<K: Copy + Eq + Hash> AckQueue<K> {
                     released.push((waiting.link, waiting.ack));
                 }
             }
+        }
+        if self.waiting.is_empty() {
+            self.merges_at = self.entries_max;
         }
         released
     }
@@ -147,13 +161,28 @@ mod tests {
         assert!(acks.is_empty());
     }
 
+    #[test]
+    fn a_device_that_begins_epochs_while_the_disk_hangs_has_one_entry() {
+        let mut acks = AckQueue::merging_above(8);
+        for number in 1..=1_000_u64 {
+            acks.push(64 * number, 'a', Epoch(number), 1);
+            acks.push(64 * number, 'b', Epoch(1), number);
+            assert!(acks.len() <= 8, "{} entries", acks.len());
+        }
+        let released: Vec<_> = acks.release(64_000).into_iter().collect();
+        let last_of = |link| released.iter().rfind(|(of, _)| *of == link).map(|(_, ack)| *ack);
+        assert_eq!(last_of('a'), Some(Ack { spool_epoch: Epoch(1_000), through: 1 }));
+        assert_eq!(last_of('b'), Some(Ack { spool_epoch: Epoch(1), through: 1_000 }));
+    }
+
     proptest! {
         #[test]
         fn nothing_is_acknowledged_before_it_is_durable(
             entries in prop::collection::vec((1u64..50, 0u8..4), 1..60),
             steps in prop::collection::vec(1u64..80, 1..20),
+            entries_max in 1usize..60,
         ) {
-            let mut queue = AckQueue::new();
+            let mut queue = AckQueue::merging_above(entries_max);
             let (mut position, mut appended) = (0, Vec::new());
             for (number, (length, link)) in (1u64..).zip(entries) {
                 position += length;
