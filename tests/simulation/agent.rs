@@ -47,9 +47,8 @@ impl World {
                 let lives = self.server.opened.is_some() && self.now >= self.partitioned_until;
                 let answer = if lives { Step::Connected(number, link) } else { Step::Refused(number, link) };
                 let ends = self.now + delay;
-                let peer = self.devices[number].address.ip();
-                let ends =
-                    Link { device: number, peer, is_broken: false, to_server_at: ends, to_agent_at: ends };
+                let (device, peer) = (self.devices[number].id, self.devices[number].address.ip());
+                let ends = Link { device, peer, is_broken: false, to_server_at: ends, to_agent_at: ends };
                 self.links.insert(link, ends);
                 self.after(delay, answer);
             }

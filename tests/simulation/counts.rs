@@ -53,6 +53,8 @@ rates! {
     replay: 400,
     /// A datagram of somebody without the key.
     forgery: 400,
+    /// The disk takes nothing for a while.
+    disk_hang: 20,
 }
 
 macro_rules! counts {
@@ -77,7 +79,8 @@ counts! {
     notices_sent, notices_taken, goodbyes, replays, forgeries, datagrams_lost, calls, reports, synced_on_link,
     synced_by_wake, synced_by_itself, unreachable, quiet_points, settings_taken, edits, runs_begun, runs_made,
     runs_cancelled, not_now, recalls, spool_drops, damages, clock_steps, aged, ended_by_time,
-    occurrences,
+    occurrences, hostile_messages, held, hostile_jobs, server_epochs, disk_hangs, links_closed_on_hostile,
+    notices_limited, beside,
 }
 
 /// Datagrams that were dropped, by reason.

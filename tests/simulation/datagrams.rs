@@ -5,10 +5,14 @@ use std::net::SocketAddr;
 
 use muster::wire::datagram::{DATAGRAM_BYTES, DropReason, Notice, NoticeKind, Wake, WakeReason};
 use muster::wire::id::DeviceId;
+use muster::wire::time::Moment;
 
 use crate::device::{notice_key, wake_key};
 use crate::server::Bug;
 use crate::world::{Step, World};
+
+/// What a notice takes of the allowance of its device, in microseconds: `machine::rate` has the figure.
+const NOTICE_MICROSECONDS: u64 = 1_000_000;
 
 /// Where a datagram goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,7 +25,7 @@ pub(crate) enum To {
 #[derive(Default)]
 pub(crate) struct Air {
     captured: Vec<(To, Vec<u8>)>,
-    genuine: BTreeSet<Vec<u8>>,
+    pub(crate) genuine: BTreeSet<Vec<u8>>,
     /// How many of 1,000 notices are lost when no other fault happens any more.
     pub(crate) notice_loss: u64,
 }
@@ -106,15 +110,29 @@ impl World {
             return Ok(());
         }
         let wall = self.server_now().wall;
+        let mut is_limited = false;
         let taken = Notice::claimed(bytes).and_then(|claimed| {
             let record = self.server.records.get_mut(&claimed).ok_or(DropReason::OtherDevice)?;
             let notice = Notice::open(bytes, &notice_key(claimed))?;
             if let Some(device) = self.devices.iter_mut().find(|device| device.id == notice.device) {
                 device.was_heard(notice.counter);
             }
+            if notice.counter > record.notice_counter && self.bug != Bug::NoAllowance {
+                is_limited = !record.allowance.take_notice(Moment(self.now));
+                if is_limited {
+                    return Err(DropReason::Limited);
+                }
+            }
             record.note_notice(notice.kind, notice.counter, notice.boot, wall)?;
+            self.server.spend(self.now, claimed, NOTICE_MICROSECONDS);
             Ok(notice)
         });
+        if is_limited {
+            self.counts.notices_limited += 1;
+            if !self.hostiles.iter().any(|hostile| Ok(hostile.id) == Notice::claimed(bytes)) {
+                return Err("a notice of an honest device was too much".into());
+            }
+        }
         let notice = match taken {
             Ok(notice) => notice,
             Err(reason) => {

@@ -13,6 +13,8 @@ mod counts;
 mod datagrams;
 mod departures;
 mod device;
+mod hostile;
+mod neighbours;
 mod network;
 mod orders;
 mod phases;
@@ -43,6 +45,15 @@ fn device_count(seed: u64) -> usize {
     }
 }
 
+/// Devices that mean no good, in a quarter of the seeds; several of them in some.
+fn hostile_count(seed: u64) -> usize {
+    match (seed / 4 % 4, seed / 16 % 4) {
+        (1, 3) => 3,
+        (1, _) => 1,
+        _ => 0,
+    }
+}
+
 struct Outcome {
     counts: Counts,
     trace: u64,
@@ -50,7 +61,7 @@ struct Outcome {
 }
 
 fn run(seed: u64, bug: Bug, is_shown: bool) -> Outcome {
-    let mut world = World::new(seed, device_count(seed), bug, is_shown);
+    let mut world = World::new(seed, device_count(seed), hostile_count(seed), bug, is_shown);
     let broken = live(&mut world).err();
     Outcome { counts: world.counts, trace: world.trace, broken }
 }
@@ -111,6 +122,8 @@ fn no_acknowledged_event_is_lost_none_is_stored_twice_and_every_device_comes_int
     assert!(
         total.settings_taken > 0 && total.runs_begun > 0 && total.not_now > 0 && total.runs_cancelled > 0
     );
+    assert!(total.held > 0 && total.notices_limited > 0 && total.hostile_jobs > 0 && total.beside > 0);
+    assert!(total.disk_hangs > 0 && total.server_epochs > 0 && total.links_closed_on_hostile > 0);
     for reason in [DropReason::NotOurs, DropReason::OtherDevice, DropReason::Forged, DropReason::Repeated] {
         assert!(total.drops.of(reason) > 0, "nothing was dropped as {reason}");
     }
@@ -137,6 +150,12 @@ fn a_planted_bug_is_found() {
         Bug::AgesByAnyClock,
         Bug::TimesStay,
         Bug::RunTakenTwice,
+        Bug::NoAllowance,
+        Bug::AcksPileUp,
+        Bug::EventForAnother,
+        Bug::EpochAtEachClaim,
+        Bug::LinkOfAnotherEnds,
+        Bug::NoLimitOfUnsent,
     ] {
         let found = (0..64).filter(|seed| run(*seed, bug, false).broken.is_some()).count();
         println!("{bug:?}: found by {found} of 64 seeds");

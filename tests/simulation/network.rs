@@ -7,14 +7,14 @@ use muster::machine::rate;
 use muster::machine::session::{Session, SyncPolicy};
 use muster::wire::datagram::{Wake, WakeReason};
 use muster::wire::frame;
-use muster::wire::id::{DeviceId, Epoch};
-use muster::wire::message::{ToAgent, ToServer};
+use muster::wire::id::DeviceId;
+use muster::wire::message::{MessageError, ToAgent, ToServer};
 use muster::wire::time::Moment;
 
 use crate::server::Bug;
 use crate::world::{Step, World};
 
-fn link_ref(link: u32) -> LinkRef {
+pub(crate) fn link_ref(link: u32) -> LinkRef {
     LinkRef::new(0, link, 1).unwrap()
 }
 
@@ -46,6 +46,8 @@ impl World {
         if !self.server.spoken.insert(link) {
             return Ok(());
         }
+        let is_swapped = self.bug == Bug::LinkOfAnotherEnds && self.device_of(link).is_none();
+        let id = if is_swapped { self.devices[0].id } else { id };
         let Some(record) = self.server.records.get_mut(&id) else { return Ok(()) };
         let Some(old) = record.link.replace(link_ref(link)).map(LinkRef::slot) else { return Ok(()) };
         let mut commands = Vec::new();
@@ -57,10 +59,13 @@ impl World {
 
     fn policy(&mut self, link: u32) -> SyncPolicy {
         let has_room = !(self.has_faults && self.chance(50));
-        let kept = self.device_of(link).is_some_and(|(number, _)| self.devices[number].kept);
+        // Of the hostile ones some are kept as well.
+        let kept = match self.device_of(link) {
+            Some((number, _)) => self.devices[number].kept,
+            None => self.id_of(link).is_some_and(|id| id.0.is_multiple_of(2)),
+        };
         SyncPolicy {
-            // A restore begins another history.
-            server_epoch: Epoch(5 + self.counts.restores),
+            server_epoch: self.server.server_epoch,
             next_seconds: 60 + u32::try_from(self.random.up_to(60)).unwrap_or(0),
             interval_seconds: 120,
             keep_seconds: kept.then_some(20),
@@ -73,35 +78,57 @@ impl World {
     }
 
     pub(crate) fn server_hears(&mut self, link: u32, bytes: &[u8]) -> Result<(), String> {
-        let (now, policy) = (self.server_now(), self.policy(link));
         let Some((number, id)) = self.device_of(link) else { return Ok(()) };
-        if !self.server.sessions.contains_key(&link) {
-            return Ok(());
-        }
         let (body, _) = frame::split(bytes).map_err(|e| e.to_string())?.ok_or("half a frame")?;
         let message = ToServer::from_body(body).map_err(|error| error.to_string())?;
+        if let (ToServer::Goodbye(goodbye), true) = (&message, self.server.sessions.contains_key(&link)) {
+            self.counts.goodbyes += 1;
+            self.devices[number].was_heard(goodbye.counter);
+        }
+        match self.hear(link, id, Ok(message), body.len())? {
+            None => Ok(()),
+            Some(_) => Err(format!("{id} has used up its allowance, and is honest")),
+        }
+    }
+
+    /// A message has come, as a reactor takes it. Until when it waits where it is, when its device has used up
+    /// its allowance.
+    pub(crate) fn hear(
+        &mut self,
+        link: u32,
+        id: DeviceId,
+        message: Result<ToServer<'_>, MessageError>,
+        bytes: usize,
+    ) -> Result<Option<Moment>, String> {
+        let (now, policy) = (self.server_now(), self.policy(link));
+        let cost_microseconds = rate::cost_microseconds(message.as_ref().ok(), bytes);
+        let Some(mut session) = self.server.sessions.remove(&link) else { return Ok(None) };
+        if let Some(record) = self.server.records.get_mut(&id).filter(|_| self.bug != Bug::NoAllowance)
+            && let Err(until) = session.admit(&now, record, cost_microseconds)
+        {
+            self.server.sessions.insert(link, session);
+            return Ok(Some(until));
+        }
+        self.server.spend(self.now, id, cost_microseconds);
+        let mut commands = Vec::new();
+        let message = match message {
+            Ok(message) => message,
+            Err(error) => {
+                session.handle_undecodable(&error, &mut commands);
+                self.server.sessions.insert(link, session);
+                self.execute(link, commands)?;
+                return Ok(None);
+            }
+        };
         // Somebody on the device who looks whether everything works is not the agent.
         if !matches!(message, ToServer::Probe(_)) {
             self.adopt(link, id)?;
         }
         let reach = match &message {
             ToServer::Sync(sync) => sync.reach,
-            ToServer::Goodbye(goodbye) => {
-                self.counts.goodbyes += 1;
-                self.devices[number].was_heard(goodbye.counter);
-                None
-            }
             _ => None,
         };
-        let Some(mut session) = self.server.sessions.remove(&link) else { return Ok(()) };
-        let mut commands = Vec::new();
-        let mut record = self.server.records.get_mut(&id);
-        if let Some(record) = record.as_deref_mut() {
-            let cost_microseconds = rate::cost_microseconds(Some(&message), body.len());
-            if session.admit(&now, record, cost_microseconds).is_err() {
-                return Err(format!("{id} has used up its allowance, and is honest"));
-            }
-        }
+        let record = self.server.records.get_mut(&id);
         let notice_counter = record.as_ref().map_or(0, |record| record.notice_counter);
         session.handle(&now, message, record, &policy, &mut commands);
         self.server.sessions.insert(link, session);
@@ -115,12 +142,14 @@ impl World {
                 record.notice_counter = notice_counter;
             }
         }
-        self.execute(link, commands)
+        self.execute(link, commands)?;
+        Ok(None)
     }
 
     /// Does what a session wants done, in order, as a reactor does.
     pub(crate) fn execute(&mut self, link: u32, commands: Vec<Command<'_>>) -> Result<(), String> {
-        let Some((_, id)) = self.device_of(link) else { return Ok(()) };
+        let Some(id) = self.id_of(link) else { return Ok(()) };
+        let is_honest = self.device_of(link).is_some();
         let mut is_refused = false;
         for command in commands {
             match command {
@@ -128,6 +157,8 @@ impl World {
                 Command::Append { spool_epoch, sequence, body, crc } if !is_refused => {
                     // As the watch shows it: what nobody has looked at yet is in no stamp.
                     let wall = self.server.clock.wall(Moment(self.now));
+                    let is_swapped = self.bug == Bug::EventForAnother && !is_honest;
+                    let id = if is_swapped { self.devices[0].id } else { id };
                     match self.server.append((id, spool_epoch, sequence), body, crc, wall)? {
                         Some(position) => {
                             if let Some(record) = self.server.records.get_mut(&id) {
@@ -157,29 +188,35 @@ impl World {
                         self.release()?;
                     }
                 }
-                Command::Append { .. } | Command::AckWhenDurable | Command::ServerRestored => {}
+                Command::Append { .. } | Command::AckWhenDurable => {}
+                Command::ServerRestored => self.server_restored(id)?,
                 Command::Called(step) => {
                     self.server.caller.step(Moment(self.now), id, step);
                     self.drain_caller()?;
                 }
                 Command::Probe { address, counter } => {
+                    self.server.spend(self.now, id, rate::WAKE_MICROSECONDS);
                     self.send_wake(Wake { device: id, reason: WakeReason::Probe, counter }, address);
                 }
                 Command::Job(job) => {
+                    self.begin_job(link, id, &job)?;
                     let is_failed = self.has_faults && self.chance(30);
                     let outcome = if is_failed { job.failure() } else { self.work(*job)? };
                     let delay = self.random.up_to(50_000);
                     self.after(delay, Step::JobDone(self.server.life, link, Box::new(outcome)));
                 }
                 Command::Synced => self.counts.syncs += 1,
-                Command::Close(_) => self.server_closes(link),
+                Command::Close(reason) => {
+                    self.check_close(link, reason)?;
+                    self.server_closes(link);
+                }
             }
         }
         Ok(())
     }
 
     fn send(&mut self, link: u32, message: &ToAgent) -> Result<(), String> {
-        if let (ToAgent::Ack(ack), Some((_, id))) = (message, self.device_of(link)) {
+        if let (ToAgent::Ack(ack), Some(id)) = (message, self.id_of(link)) {
             let key = (id, ack.spool_epoch, ack.through);
             let position = self.server.appended.get(&key).map(|(at, _)| *at);
             // It may have been there, and gone for its age.
@@ -191,6 +228,9 @@ impl World {
         }
         let mut bytes = Vec::new();
         message.write_to(&mut bytes);
+        if self.device_of(link).is_none() {
+            return self.hostile_is_told(link, message, bytes.len());
+        }
         self.towards_agent(link, Step::ToAgent(link, bytes));
         Ok(())
     }
@@ -214,19 +254,24 @@ impl World {
         })
     }
 
-    fn server_closes(&mut self, link: u32) {
+    pub(crate) fn server_closes(&mut self, link: u32) {
         self.drop_session(link);
         self.towards_agent(link, Step::AgentHearsEnd(link));
     }
 
     pub(crate) fn drop_session(&mut self, link: u32) {
-        self.server.sessions.remove(&link);
+        if self.server.sessions.remove(&link).is_some() {
+            self.server.links_gone += 1;
+        }
         self.server.spoken.remove(&link);
-        if let Some((_, id)) = self.device_of(link)
+        if let Some(id) = self.id_of(link)
             && let Some(record) = self.server.records.get_mut(&id)
             && (record.link == Some(link_ref(link)) || self.bug == Bug::OldEndClearsNewLink)
         {
             record.link = None;
+        }
+        if self.device_of(link).is_none() {
+            self.links.remove(&link);
         }
     }
 
@@ -249,6 +294,15 @@ impl World {
         }
     }
 
+    /// Later, while the disk hangs.
+    pub(crate) fn flush_when_it_goes(&mut self) -> Result<(), String> {
+        if self.now < self.hangs_until {
+            self.at(self.hangs_until, Step::Flush);
+            return Ok(());
+        }
+        self.flush()
+    }
+
     pub(crate) fn flush(&mut self) -> Result<(), String> {
         self.server.is_flush_due = false;
         let Some(opened) = &mut self.server.opened else { return Ok(()) };
@@ -268,6 +322,9 @@ impl World {
                 self.send(link, &ToAgent::Ack(ack))?;
             }
         }
+        if self.server.acks.is_empty() {
+            self.server.links_gone = 0;
+        }
         Ok(())
     }
 
@@ -275,8 +332,9 @@ impl World {
         if life != self.server.life {
             return Ok(());
         }
+        self.server.job_has_ended(link);
         let (now, policy) = (self.server_now(), self.policy(link));
-        let Some((_, id)) = self.device_of(link) else { return Ok(()) };
+        let Some(id) = self.id_of(link) else { return Ok(()) };
         let Some(session) = self.server.sessions.get_mut(&link) else { return Ok(()) };
         let mut commands = Vec::new();
         session.job_done(&now, outcome, self.server.records.get_mut(&id), &policy, &mut commands);

@@ -24,6 +24,7 @@ impl World {
         self.rest(SETTLE_SECONDS)?;
         self.check_presence(true)?;
         self.check_reach()?;
+        self.serve_beside_hostile()?;
 
         self.show("some go");
         self.some_go()?;
@@ -67,7 +68,7 @@ impl World {
         }
     }
 
-    fn rest(&mut self, seconds: u64) -> Result<(), String> {
+    pub(crate) fn rest(&mut self, seconds: u64) -> Result<(), String> {
         let end = self.now + seconds * 1_000_000;
         while self.step(end)? {}
         Ok(())
@@ -109,7 +110,7 @@ impl World {
     }
 
     /// Everybody is called, and what is said of each must be true.
-    fn call_all(&mut self) -> Result<(), String> {
+    pub(crate) fn call_all(&mut self) -> Result<(), String> {
         let reason = if self.chance(500) { WakeReason::Sync } else { WakeReason::Retrieve };
         let then: Vec<_> = self.devices.iter().map(|device| (device.truth, self.is_ahead(device))).collect();
         let asked = self.now;

@@ -12,6 +12,7 @@ use muster::machine::hot::HotRecord;
 use muster::machine::random::Random;
 use muster::machine::record;
 use muster::machine::replay::{self, FoundEvent};
+use muster::machine::restored::RestoreWatch;
 use muster::machine::session::Session;
 use muster::machine::task_clock::{Look, TaskClock, TaskTime};
 use muster::machine::wall_clock::{AgeTime, ClockEvent, STEP_SECONDS, WallClock};
@@ -50,6 +51,18 @@ pub(crate) enum Bug {
     AgesByAnyClock,
     /// Stored times of tasks and runs stay as they are when the clock is set.
     TimesStay,
+    /// Nobody looks at what a device has asked for already.
+    NoAllowance,
+    /// Acknowledgements that wait for the disk are not merged.
+    AcksPileUp,
+    /// An event of a hostile device is stored as that of another.
+    EventForAnother,
+    /// Each claim that the server was restored draws a new epoch.
+    EpochAtEachClaim,
+    /// A link that comes takes over from that of another device.
+    LinkOfAnotherEnds,
+    /// What a device that reads nothing is told waits without a bound.
+    NoLimitOfUnsent,
 }
 
 /// What SQLite would hold of a device. Commits are atomic and durable.
@@ -99,6 +112,8 @@ pub(crate) struct Server {
     pub(crate) written: BTreeMap<DeviceId, HotRecord>,
     /// Every event before this position of the journal is in `written`.
     recorded: u64,
+    /// Which history of the server this is; durable.
+    pub(crate) server_epoch: Epoch,
     pub(crate) caller: Caller,
     /// When this life began, by both clocks.
     pub(crate) started: Now,
@@ -108,6 +123,18 @@ pub(crate) struct Server {
     /// Links on which the device has spoken.
     pub(crate) spoken: BTreeSet<u32>,
     pub(crate) acks: AckQueue<u32>,
+    acks_max: usize,
+    /// Who knows more of the server than itself, in this life.
+    pub(crate) restored: RestoreWatch,
+    /// And by this model's own book.
+    pub(crate) claimants: BTreeSet<DeviceId>,
+    pub(crate) epochs_drawn: u32,
+    /// Until when what each device has cost in this life pays for itself, in microseconds.
+    pub(crate) paid_until: BTreeMap<DeviceId, u64>,
+    /// Links that are gone since acknowledgements were last let go.
+    pub(crate) links_gone: usize,
+    /// Jobs of each link that are with workers.
+    pub(crate) jobs: BTreeMap<u32, u32>,
     /// What was appended in this life or found by its recovery: position past it, CRC.
     pub(crate) appended: BTreeMap<Key, (u64, u32)>,
     /// What was on the medium and was damaged there, as the recovery told.
@@ -144,6 +171,7 @@ pub(crate) struct StoreCopy {
     book: OrderBook,
     written: BTreeMap<DeviceId, HotRecord>,
     recorded: u64,
+    server_epoch: Epoch,
     known: (Option<WallTime>, i64),
 }
 
@@ -151,7 +179,7 @@ pub(crate) struct StoreCopy {
 pub(crate) type JournalCopy = Vec<(u64, Vec<u8>)>;
 
 impl Server {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, bug: Bug) -> Self {
         Self {
             disk: LossyDisk::new(seed, DISK_BYTES),
             opened: None,
@@ -160,12 +188,20 @@ impl Server {
             records: BTreeMap::new(),
             written: BTreeMap::new(),
             recorded: 0,
+            server_epoch: Epoch(5),
             caller: Caller::new(seed),
             started: Now::default(),
             over_through: BTreeMap::new(),
             sessions: BTreeMap::new(),
             spoken: BTreeSet::new(),
-            acks: AckQueue::new(),
+            acks: AckQueue::merging_above(acks_max(bug)),
+            acks_max: acks_max(bug),
+            restored: RestoreWatch::default(),
+            claimants: BTreeSet::new(),
+            epochs_drawn: 0,
+            paid_until: BTreeMap::new(),
+            links_gone: 0,
+            jobs: BTreeMap::new(),
             appended: BTreeMap::new(),
             damaged: BTreeSet::new(),
             is_damaged_anew: false,
@@ -207,6 +243,10 @@ impl Server {
         (self.present_since, self.serving_since) = (now.wall, now.wall);
         self.caller = Caller::new(seed);
         self.over_through.clear();
+        self.restored = RestoreWatch::default();
+        self.claimants.clear();
+        self.epochs_drawn = 0;
+        self.paid_until.clear();
         self.records = devices
             .map(|(device, kept)| {
                 let mut record = HotRecord::new(device, 120);
@@ -285,7 +325,8 @@ impl Server {
         self.opened = None;
         self.sessions.clear();
         self.spoken.clear();
-        self.acks = AckQueue::new();
+        self.acks = AckQueue::merging_above(self.acks_max);
+        self.jobs.clear();
         self.is_flush_due = false;
     }
 
@@ -391,6 +432,7 @@ impl Server {
             book: self.book.clone(),
             written: self.written.clone(),
             recorded: self.recorded,
+            server_epoch: self.server_epoch,
             known: (self.known_wall, self.known_line),
         }
     }
@@ -407,6 +449,23 @@ impl Server {
         (self.store, self.book) = (copy.store, copy.book);
         (self.written, self.recorded) = (copy.written, copy.recorded);
         (self.known_wall, self.known_line) = copy.known;
+        self.server_epoch = copy.server_epoch;
+    }
+
+    pub(crate) fn draw_epoch(&mut self, random: &mut Random) {
+        self.server_epoch = Epoch(random.next_u64() | 1);
+    }
+
+    /// A device has cost this much.
+    pub(crate) fn spend(&mut self, now: u64, device: DeviceId, microseconds: u64) {
+        let until = self.paid_until.entry(device).or_default();
+        *until = now.max(*until) + microseconds;
+    }
+
+    pub(crate) fn job_has_ended(&mut self, link: u32) {
+        if let Some(jobs) = self.jobs.get_mut(&link) {
+            *jobs -= 1;
+        }
     }
 
     /// Looks at the wall clock, as the real server does about once a second.
@@ -489,6 +548,13 @@ impl Server {
         let ages = self.clock.ages(now.moment).wall;
         self.book.correct_tokens(known, self.clock.ran(now.moment), ages);
     }
+}
+
+/// Waiting acknowledgements from which on they are merged, in entries.
+pub(crate) const ACKS_MERGED_ABOVE: usize = 12;
+
+fn acks_max(bug: Bug) -> usize {
+    if bug == Bug::AcksPileUp { usize::MAX } else { ACKS_MERGED_ABOVE }
 }
 
 /// What a start finds in the store of all that is no section and no event.

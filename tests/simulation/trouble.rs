@@ -54,6 +54,10 @@ impl World {
             self.full_until = self.now + self.random.up_to(60_000_000);
             self.server.disk.set_capacity(SEGMENT_BYTES);
         }
+        if self.chance(rates.disk_hang) && self.hangs_until <= self.now {
+            self.counts.disk_hangs += 1;
+            self.hangs_until = self.now + self.random.up_to(20_000_000);
+        }
         if self.chance(rates.clock_jump) {
             self.counts.clock_steps += 1;
             let before = self.server.wall_offset;
@@ -195,6 +199,10 @@ impl World {
 
     /// Nothing more arrives; each end hears of it soon, late, or only from the silence.
     pub(crate) fn break_link(&mut self, link: u32) {
+        if self.device_of(link).is_none() {
+            // A hostile device makes another one at once.
+            return self.drop_session(link);
+        }
         let Some(ends) = self.links.get_mut(&link) else { return };
         if std::mem::replace(&mut ends.is_broken, true) {
             return;
@@ -255,6 +263,8 @@ impl World {
         }
         self.counts.restores += 1;
         self.server.stop();
+        // 'musterd backup restore' puts both parts back and draws another epoch; whoever copies files does not.
+        let has_new_epoch = self.journal_copy.is_some() && self.store_copy.is_some() && self.chance(500);
         if let Some((copy, promised)) = self.journal_copy.take() {
             let seed = self.random.next_u64();
             self.server.restore_journal(&copy, seed);
@@ -266,6 +276,9 @@ impl World {
             self.show("the store is restored");
             self.server.restore_store(copy);
             self.store_restored_at = self.now;
+        }
+        if has_new_epoch {
+            self.server.draw_epoch(&mut self.random);
         }
         self.full_until = 0;
         self.after_stop();
@@ -292,7 +305,9 @@ impl World {
         if self.server.opened.is_some() {
             return Ok(());
         }
-        let devices: Vec<_> = self.devices.iter().map(|device| (device.id, device.kept)).collect();
+        let hostiles = self.hostiles.iter().map(|hostile| (hostile.id, false));
+        let devices: Vec<_> =
+            self.devices.iter().map(|device| (device.id, device.kept)).chain(hostiles).collect();
         let (now, seed) = (self.server_now(), self.random.next_u64());
         self.note_clock_trouble();
         self.server.start(now, seed, devices.into_iter())?;
@@ -318,6 +333,7 @@ impl World {
         self.has_faults = false;
         self.partitioned_until = 0;
         self.full_until = 0;
+        self.hangs_until = 0;
         self.server.disk.set_capacity(DISK_BYTES);
         self.server.disk.fail_after(u64::MAX / 2, WriteFault::Short);
         self.after(0, Step::ServerStart);

@@ -13,6 +13,7 @@ use crate::calls::Desk;
 use crate::counts::{Counts, Rates};
 use crate::datagrams::{Air, To};
 use crate::device::{Device, event};
+use crate::hostile::Hostile;
 use crate::orders::DeskOfRuns;
 use crate::server::{Bug, JournalCopy, Key, Server, StoreCopy};
 
@@ -31,6 +32,8 @@ pub(crate) enum Step {
     JobDone(u32, u32, Box<JobOutcome>),
     SpoolSync(usize),
     Trouble,
+    /// A hostile device does something.
+    Hostile(usize),
     ServerStart,
     AgentStart(usize),
     /// An agent that ends has no more time to deliver events; of this start of it.
@@ -57,7 +60,7 @@ pub(crate) enum Step {
 
 /// A link: both ends, and until when each direction is taken by what is under way, so that nothing overtakes.
 pub(crate) struct Link {
-    pub(crate) device: usize,
+    pub(crate) device: DeviceId,
     /// Where the server sees it come from.
     pub(crate) peer: IpAddr,
     pub(crate) is_broken: bool,
@@ -77,6 +80,9 @@ pub(crate) struct World {
     pub(crate) desk: Desk,
     pub(crate) desk_of_runs: DeskOfRuns,
     pub(crate) devices: Vec<Device>,
+    pub(crate) hostiles: Vec<Hostile>,
+    /// Hostile devices do what they can, and the service of all others is watched.
+    pub(crate) is_beside: bool,
     pub(crate) links: BTreeMap<u32, Link>,
     pub(crate) next_link: u32,
     /// Events of which a device was told that they are safe, so that it forgot them.
@@ -87,6 +93,7 @@ pub(crate) struct World {
     pub(crate) has_faults: bool,
     pub(crate) partitioned_until: u64,
     pub(crate) full_until: u64,
+    pub(crate) hangs_until: u64,
     /// When the server's wall clock was last set.
     pub(crate) clock_stepped_at: u64,
     pub(crate) store_restored_at: u64,
@@ -105,9 +112,10 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, devices: usize, bug: Bug, is_shown: bool) -> Self {
+    pub(crate) fn new(seed: u64, devices: usize, hostiles: usize, bug: Bug, is_shown: bool) -> Self {
         let mut random = Random::new(seed);
         let rates = Rates::draw(&mut random);
+        let hostiles = (devices..devices + hostiles).map(Hostile::new).collect();
         let devices = (0..devices)
             .map(|number| {
                 let (kept, nated) = (random.up_to(2) == 0, random.up_to(2) == 0);
@@ -117,7 +125,7 @@ impl World {
             .collect();
         let mut world = Self {
             now: 1_000_000,
-            server: Server::new(random.next_u64()),
+            server: Server::new(random.next_u64(), bug),
             random,
             rates,
             bug,
@@ -127,6 +135,8 @@ impl World {
             desk: Desk::default(),
             desk_of_runs: DeskOfRuns::default(),
             devices,
+            hostiles,
+            is_beside: false,
             links: BTreeMap::new(),
             next_link: 0,
             promised: BTreeMap::new(),
@@ -135,6 +145,7 @@ impl World {
             has_faults: true,
             partitioned_until: 0,
             full_until: 0,
+            hangs_until: 0,
             clock_stepped_at: 0,
             store_restored_at: 0,
             clock_troubles: 0,
@@ -150,6 +161,9 @@ impl World {
         for number in 0..world.devices.len() {
             let delay = world.random.up_to(5_000_000);
             world.after(delay, Step::AgentStart(number));
+        }
+        for number in 0..world.hostiles.len() {
+            world.after(2_000_000, Step::Hostile(number));
         }
         world.after(1_000_000, Step::Trouble);
         world.after(1_500_000, Step::Attack);
@@ -209,18 +223,19 @@ impl World {
             Step::ToAgent(link, bytes) => self.agent_hears(link, &bytes)?,
             Step::ServerHearsEnd(link) => self.drop_session(link),
             Step::AgentHearsEnd(link) => {
-                if let Some(device) = self.links.get(&link).map(|link| link.device) {
+                if let Some((device, _)) = self.device_of(link) {
                     self.agent_hears_end(device, link, "the link ended")?;
                 }
             }
             Step::SessionTimeout(link) => self.session_timeout(link)?,
-            Step::Flush => self.flush()?,
+            Step::Flush => self.flush_when_it_goes()?,
             Step::JobDone(life, link, outcome) => self.job_done(life, link, *outcome)?,
             Step::SpoolSync(device) => {
                 self.devices[device].sync_spool();
                 self.pump(device)?;
             }
             Step::Trouble => self.trouble()?,
+            Step::Hostile(number) => self.hostile_acts(number)?,
             Step::ServerStart => self.start_server()?,
             Step::AgentStart(device) => {
                 if self.devices[device].may_start() {
@@ -331,8 +346,15 @@ impl World {
         })
     }
 
+    /// The honest device whose link it is.
     pub(crate) fn device_of(&self, link: u32) -> Option<(usize, DeviceId)> {
-        let device = self.links.get(&link)?.device;
-        Some((device, self.devices[device].id))
+        let id = self.id_of(link)?;
+        let number = usize::try_from(id.0).ok()?.checked_sub(1)?;
+        (number < self.devices.len()).then_some((number, id))
+    }
+
+    /// The device whose link it is, hostile ones too.
+    pub(crate) fn id_of(&self, link: u32) -> Option<DeviceId> {
+        self.links.get(&link).map(|link| link.device)
     }
 }

@@ -253,6 +253,16 @@ impl OrderBook {
         Some(format!("run {run} of {}: {:?}", booked.device, booked.run))
     }
 
+    /// A few runs, whosever they are.
+    pub(crate) fn some_runs(&self) -> Vec<RunId> {
+        self.runs.keys().take(4).copied().collect()
+    }
+
+    /// What is known of the runs of all devices but one.
+    pub(crate) fn states_of_others(&self, device: DeviceId) -> Vec<RunState> {
+        self.runs.values().filter(|booked| booked.device != device).map(|booked| booked.run.state).collect()
+    }
+
     /// Of a run that is not known (any more) too: its server was restored.
     pub(crate) fn may_repeat(&self, run: RunId) -> bool {
         self.runs.get(&run).is_none_or(|booked| booked.may_repeat)
