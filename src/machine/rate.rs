@@ -56,8 +56,7 @@ const EVENT_MICROSECONDS: u64 = 5;
 const BYTES_PER_MICROSECOND: u64 = 64;
 
 /// What a message takes of its device's allowance, in microseconds, without the work for the disk that it
-/// brings.
-/// `None`: it could not be decoded.
+/// brings. `None` stands for one that could not be decoded.
 #[must_use]
 pub fn cost_microseconds(message: Option<&ToServer<'_>>, bytes: usize) -> u64 {
     let fixed = match message {

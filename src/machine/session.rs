@@ -16,6 +16,8 @@ mod upload;
 #[cfg(test)]
 mod large_tests;
 #[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::net::{IpAddr, SocketAddr};

@@ -1,5 +1,6 @@
 //! What a device is to be told is more than is said at once.
 
+use super::testing::{DEVICE, now, policy};
 use super::*;
 use crate::machine::command::{Orders, OrdersAfter};
 use crate::wire::digest::Digest;
@@ -9,26 +10,6 @@ use crate::wire::section::{Section, SectionState};
 use crate::wire::settings::{Drift, SETTINGS_SECTION, SettingsOrder};
 use crate::wire::task::{RUNS_SECTION, RunList};
 use crate::wire::time::WallTime;
-
-const DEVICE: DeviceId = DeviceId(7);
-
-fn now(seconds: u64) -> Now {
-    Now { moment: Moment(seconds * 1_000_000), wall: WallTime(1_000_000 + seconds * 1_000) }
-}
-
-fn policy() -> SyncPolicy {
-    SyncPolicy {
-        server_epoch: Epoch(3),
-        next_seconds: 800,
-        interval_seconds: 900,
-        keep_seconds: None,
-        has_room: true,
-        reconnect_seconds: 0,
-        later_seconds: LATER_SECONDS,
-        peer: None,
-        notice_port: None,
-    }
-}
 
 /// A device whose sections are in sync and that lacks what it is to have.
 fn lacking() -> (Session, HotRecord) {

@@ -1,3 +1,4 @@
+use super::testing::{DEVICE, now, policy};
 use super::*;
 use crate::machine::command::{Orders, SectionUpdate};
 use crate::wire::digest::Digest;
@@ -12,26 +13,7 @@ use crate::wire::settings::{Drift, SETTINGS_SECTION, SettingsOrder};
 use crate::wire::task::{RUNS_SECTION, RunAck, RunList, RunUpdates, RunsStored};
 use crate::wire::time::WallTime;
 
-const DEVICE: DeviceId = DeviceId(7);
 const PING: ToServer<'static> = ToServer::Ping(Ping { next_seconds: None });
-
-fn now(seconds: u64) -> Now {
-    Now { moment: Moment(seconds * 1_000_000), wall: WallTime(1_000_000 + seconds * 1_000) }
-}
-
-fn policy() -> SyncPolicy {
-    SyncPolicy {
-        server_epoch: Epoch(3),
-        next_seconds: 800,
-        interval_seconds: 900,
-        keep_seconds: None,
-        has_room: true,
-        reconnect_seconds: 0,
-        later_seconds: LATER_SECONDS,
-        peer: None,
-        notice_port: None,
-    }
-}
 
 fn record() -> HotRecord {
     let mut record = HotRecord::new(DEVICE, 900);

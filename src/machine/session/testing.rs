@@ -1,0 +1,31 @@
+//! What tests of sessions begin with.
+
+use super::{LATER_SECONDS, SyncPolicy};
+use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::time::{Moment, Now, WallTime};
+
+pub(in crate::machine) const DEVICE: DeviceId = DeviceId(7);
+
+/// This long after the server's start, in microseconds.
+pub(in crate::machine) fn at(microseconds: u64) -> Now {
+    Now { moment: Moment(microseconds), wall: WallTime(1_000_000 + microseconds / 1_000) }
+}
+
+/// This long after the server's start, in seconds.
+pub(in crate::machine) fn now(seconds: u64) -> Now {
+    at(seconds * 1_000_000)
+}
+
+pub(in crate::machine) fn policy() -> SyncPolicy {
+    SyncPolicy {
+        server_epoch: Epoch(3),
+        next_seconds: 800,
+        interval_seconds: 900,
+        keep_seconds: None,
+        has_room: true,
+        reconnect_seconds: 0,
+        later_seconds: LATER_SECONDS,
+        peer: None,
+        notice_port: None,
+    }
+}
