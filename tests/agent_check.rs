@@ -175,6 +175,17 @@ fn wakes_that_can_not_be_heard_are_told_from_those_that_are_not_wanted() {
     }
 }
 
+#[test]
+fn a_check_after_too_many_leaves_out_what_it_may_not_ask_for() {
+    let (site, _server) = enrolled();
+    // Six a minute, for as long as it takes to use them up.
+    let is_put_off = |report: &Vec<Line>| report.iter().all(|line| line.0 != "udp_in" || line.1 != "ok");
+    let report = (0..60).map(|_| lines(&site).1).find(is_put_off).unwrap();
+    let reason = "a device may have 6 wakes a minute sent to it for a check: try again in ";
+    assert_line_of(&report, "udp_in", "skipped", reason);
+    assert!(report.iter().all(|line| line.1 != "failed"), "{report:#?}");
+}
+
 /// A check that looks over a running agent's shoulder does not take its link away.
 #[test]
 fn a_check_leaves_the_running_agents_link_alone() {

@@ -85,6 +85,12 @@ impl Line {
         Self { subject, verdict: Verdict::Failed, detail: detail.into() }
     }
 
+    /// Not looked at, for this reason.
+    #[must_use]
+    pub fn put_off(subject: Subject, reason: impl Into<String>) -> Self {
+        Self { subject, verdict: Verdict::Skipped, detail: reason.into() }
+    }
+
     /// Not looked at, because of `cause`.
     #[must_use]
     pub fn skipped(subject: Subject, cause: Subject) -> Self {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mio::{Poll, Token};
 
 use super::line::{Line, Subject};
-use super::road::Road;
+use super::road::{Road, TalkFailure};
 use super::{elapsed, not_told};
 use crate::agent::address::ServerAddress;
 use crate::agent::collect::host;
@@ -19,6 +19,7 @@ use crate::agent::local::client::LocalClient;
 use crate::agent::settings::Settings;
 use crate::reactor::clock::Clock;
 use crate::wire::datagram::{NoticeKind, boot_of};
+use crate::wire::message::ErrorCode;
 
 /// How long a datagram may take. On a road that works it takes milliseconds.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -98,6 +99,10 @@ pub(super) fn inbound(road: &mut Road, prober: &mut dyn Prober) -> Line {
         if asked_at.is_none_or(|at| at.elapsed() >= RESEND_INTERVAL) && begun.elapsed() < ARRIVAL_TIMEOUT {
             let probed = match road.probe(port) {
                 Ok(probed) => probed,
+                // Nothing is known of the way here: the device has had as many wakes as it may.
+                Err(TalkFailure::Refused(ErrorCode::Unexpected, why)) => {
+                    return Line::put_off(Subject::UdpIn, why);
+                }
                 Err(failure) => return failed(failure.detail()),
             };
             let Some(counter) = probed.wake_counter else {
