@@ -119,16 +119,15 @@ fn print_how_to_enrol(config: &Config, port: u16) {
     let token = if std::io::stdout().is_terminal() { first_token(config) } else { None };
     let server = server_name(config, port);
     say!("\nThis is the first start. To enrol a device, run on it:\n");
+    // An argument would be in the process list, and a command line with the token in the shell's history.
+    say!("  muster-agent enroll --server {server} --token-file -\n  muster-agent run\n");
     match token {
         Some(token) => {
-            say!(
-                "  echo {token} | muster-agent enroll --server {server} --token-file -\n  muster-agent run\n"
-            );
-            say!("The token is good for one device, for one hour. For more: {create}");
+            say!("and give it this token when it asks, good for one device, for one hour:\n\n  {token}\n");
+            say!("For more: {create}");
         }
         None => {
-            say!("  echo TOKEN | muster-agent enroll --server {server} --token-file -\n  muster-agent run\n");
-            say!("and make the TOKEN here: {create}");
+            say!("and make the token that it asks for here: {create}");
         }
     }
 }

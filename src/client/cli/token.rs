@@ -18,12 +18,11 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: TokenComman
             output.line(&created.token)?;
             let devices = count(uses.into(), "device");
             output.line(&format!(
-                "\nFor {devices}, until {} UTC, into group {}. Its id is {}. It is not shown again. On a device:\n  \
-                 echo {} | muster-agent enroll --server HOST --token-file -",
+                "\nFor {devices}, until {} UTC, into group {}. Its id is {}. It is not shown again. On a device, \
+                 which asks for it then:\n  muster-agent enroll --server HOST --token-file -",
                 time(created.info.expires_at),
                 created.info.group,
                 created.info.id,
-                created.token,
             ))
         }
         TokenCommand::List => output.list(
