@@ -10,7 +10,7 @@ use super::values::time_to_sql;
 use super::{group, inventory, task, token};
 use crate::wire::id::{CertificateHash, DeviceId, TokenId};
 use crate::wire::limits::{NAME_BYTES_MAX, TOKEN_SECRET_BYTES};
-use crate::wire::printable::{is_device_name, is_hidden};
+use crate::wire::printable::{is_device_name, is_hidden, is_reserved};
 use crate::wire::time::WallTime;
 
 /// What enters a device into the fleet.
@@ -48,7 +48,8 @@ impl std::fmt::Debug for Enrolment {
 pub struct EnrolledDevice {
     /// Its id.
     pub device: DeviceId,
-    /// What it is called: what it asked for, mended when that can be no name, with a number behind it when that was taken.
+    /// What it is called: what it asked for, mended when that can be no name, with a number behind it when
+    /// that was taken.
     pub name: String,
     /// Path of its group.
     pub group: String,
@@ -101,14 +102,14 @@ fn is_taken(connection: &Connection, name: &str) -> Result<bool, StoreError> {
     Ok(statement.exists([name])?)
 }
 
-/// What a device that asks for a name will be called: that name without what can't be seen, as no id, and with a number when it is
-/// taken. Mended and not refused: the name is usually the host name, which a serial number in hexadecimal may be, and nobody stands
-/// beside the device to choose another one.
+/// What a device that asks for a name will be called: that name without what can't be seen, as no id, and
+/// with a number when it is taken. Mended and not refused: the name is usually the host name, which a serial
+/// number in hexadecimal may be, and nobody stands beside the device to choose another one.
 fn free_name(connection: &Connection, wanted: &str) -> Result<String, StoreError> {
     let shown: String = wanted.chars().filter(|character| !is_hidden(*character)).collect();
     let mut stem = shown.trim();
     let marked;
-    if stem.parse::<DeviceId>().is_ok() {
+    if !stem.is_empty() && (stem.parse::<DeviceId>().is_ok() || is_reserved(stem)) {
         marked = format!("device-{stem}");
         stem = &marked;
     }

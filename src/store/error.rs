@@ -61,7 +61,7 @@ pub enum StoreError {
     /// The name is empty, too long, holds characters that are not seen, or could be taken for an id.
     #[error(
         "'{0}' cannot be a device name: 1 to 255 bytes, no control or invisible characters, no space at either end, \
-         and not the form of a device id (16 hexadecimal digits)"
+         and not the form of a device id (16 hexadecimal digits), nor stand in brackets or begin with 'device:'"
     )]
     BadName(String),
     /// More devices would be kept connected than there may be. Nothing was changed.

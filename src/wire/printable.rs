@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
+use super::api::CLAIMED_PREFIX;
 use super::id::DeviceId;
 use super::limits::NAME_BYTES_MAX;
 
@@ -42,10 +43,26 @@ pub fn is_name(text: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&text.len()) && text.trim() == text && !text.contains(is_hidden)
 }
 
-/// Whether the text can be the name of a device: a name that no command takes for a device's id.
+/// Whether the text can be the name of a device: a name that no command takes for a device's id, and that no
+/// reader of a list takes for the server.
 #[must_use]
 pub fn is_device_name(text: &str) -> bool {
-    is_name(text) && text.parse::<DeviceId>().is_err()
+    is_name(text) && text.parse::<DeviceId>().is_err() && !is_reserved(text)
+}
+
+/// Stands in lists where the name of a device would, for the server itself.
+pub const SERVER_PLACE: &str = "(server)";
+
+/// Whether the text says in lists what no device may be called: anything in brackets, as [`SERVER_PLACE`] is,
+/// and what begins as a name that a device has no right to ([`CLAIMED_PREFIX`]).
+///
+/// [`CLAIMED_PREFIX`]: super::api::CLAIMED_PREFIX
+#[must_use]
+pub fn is_reserved(text: &str) -> bool {
+    let is_bracketed = text.starts_with('(') && text.ends_with(')');
+    let has_mark =
+        text.get(..CLAIMED_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(CLAIMED_PREFIX));
+    is_bracketed || has_mark
 }
 
 /// The text in one line, with escapes (`\n`, `\u{202e}`) for what is hidden.
@@ -165,6 +182,16 @@ mod tests {
             prop_assert!(!is_device_name(&id) && !is_device_name(&id.to_uppercase()) && is_name(&id));
             let longer = format!("x{id}");
             prop_assert!(is_device_name(&id[1..]) && is_device_name(&longer));
+        }
+    }
+
+    #[test]
+    fn no_device_is_called_what_stands_for_the_server() {
+        for reserved in [SERVER_PLACE, "(removed)", "device:shop", "Device:"] {
+            assert!(is_name(reserved) && !is_device_name(reserved), "{reserved}");
+        }
+        for name in ["till (old)", "(old) till", "device-7", "muster", "server", "é"] {
+            assert!(is_device_name(name), "{name}");
         }
     }
 

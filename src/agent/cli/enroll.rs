@@ -69,7 +69,7 @@ fn enrol(
 fn other_name(wanted: &str) -> String {
     let why = match (is_name(wanted), is_device_name(wanted)) {
         (true, true) => "was taken",
-        (true, false) => "could be taken for a device's id",
+        (true, false) => "could be taken for a device's id, or for the server",
         (false, _) => "has characters that a name may not have, or is too long",
     };
     format!("the name '{wanted}' {why}")

@@ -10,6 +10,7 @@ use crate::wire::api::{
     DeletedEvents, EventQuery, EventRecord, EventSource, FollowLine, FollowQuery, PAGE_ITEMS_MAX,
 };
 use crate::wire::id::DeviceId;
+use crate::wire::printable::SERVER_PLACE;
 
 pub(super) fn run(client: &mut Client, output: &mut Output, command: EventCommand) -> Result<(), Failure> {
     match command {
@@ -84,7 +85,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: EventComman
 /// Who sent it: the name, or the id of a device that was removed.
 fn device(event: &EventRecord) -> String {
     if event.device_id == DeviceId(0) {
-        return "(server)".to_owned();
+        return SERVER_PLACE.to_owned();
     }
     event.device.clone().unwrap_or_else(|| event.device_id.to_string())
 }

@@ -284,6 +284,14 @@ fn a_name_cannot_take_what_is_meant_for_the_id_of_another_device() {
         assert_eq!(refused, StoreError::BadName(name.to_owned()));
         assert!(refused.to_string().contains("16 hexadecimal digits"), "{refused}");
     }
+    // Nor what stands for the server in lists.
+    assert_eq!(enrol(54, " (server)\n"), "device-(server)");
+    assert_eq!(enrol(55, "Device:shop"), "device-Device:shop");
+    for name in ["(server)", "device:shop"] {
+        let refused = rename(53, name).unwrap_err();
+        assert_eq!(refused, StoreError::BadName(name.to_owned()));
+        assert!(refused.to_string().contains("brackets"), "{refused}");
+    }
 }
 
 #[test]
