@@ -191,18 +191,22 @@ mod tests {
     use super::*;
     use crate::wire::id::Epoch;
 
-    #[test]
-    fn an_event_that_this_version_can_not_read_is_shown_as_a_warning_that_says_so() {
-        let mut payload = Vec::new();
-        record::encode(Epoch(3), b"\xa0", &mut payload);
-        let found = LogRecord {
+    fn found(payload: &[u8]) -> LogRecord<'_> {
+        LogRecord {
             position: 64,
             next_position: 128,
             device: DeviceId(7),
             sequence: 4,
             received_at: WallTime(5_000),
-            payload: &payload,
-        };
+            payload,
+        }
+    }
+
+    #[test]
+    fn an_event_that_this_version_can_not_read_is_shown_as_a_warning_that_says_so() {
+        let mut payload = Vec::new();
+        record::encode(Epoch(3), b"\xa0", &mut payload);
+        let found = found(&payload);
         let shown = Filter::default().pick(found).unwrap();
         assert_eq!((shown.spool_epoch, shown.sequence, shown.severity), (Epoch(3), 4, Severity::Warning));
         assert_eq!((shown.application.as_str(), shown.kind.as_str()), ("muster", "unreadable"));
@@ -226,14 +230,7 @@ mod tests {
             };
             let mut payload = Vec::new();
             record::encode(Epoch(epoch), &event.to_bytes().unwrap(), &mut payload);
-            let shown = Filter::default().pick(LogRecord {
-                position: 64,
-                next_position: 128,
-                device: DeviceId(7),
-                sequence: 4,
-                received_at: WallTime(5_000),
-                payload: &payload,
-            });
+            let shown = Filter::default().pick(found(&payload));
             shown.map(|event| (event.source, event.application)).unwrap()
         };
         assert_eq!(pick(0, "muster"), (EventSource::Server, "muster".to_owned()));

@@ -33,7 +33,8 @@ impl Style {
     }
 
     /// A message with everything before it, and the end of the line. Further lines of the message are
-    /// indented, so that no message can look like another one, and what is not seen or commands a terminal is shown as escapes.
+    /// indented, so that no message can look like another one, and what is not seen or commands a terminal is
+    /// shown as escapes.
     pub(super) fn write(self, out: &mut String, level: Level, target: &str, message: fmt::Arguments<'_>) {
         // Writing to a string does not fail; a value that can't be shown ends its message there.
         let _ = match self {

@@ -34,8 +34,8 @@
 //! them lost. After a start or a sleep all have as long to come as agents take to come back.
 //!
 //! The doubt ends at once when the clock is set back to where it should be, and after the hour otherwise;
-//! another step begins the hour anew, one to a time before all that is known as well. `status` shows it (`clock.condition` is `doubted`), the log says it,
-//! and so does an event of the server itself:
+//! another step begins the hour anew, one to a time before all that is known as well. `status` shows it
+//! (`clock.condition` is `doubted`), the log says it, and so does an event of the server itself:
 //!
 //! | field `change` | means |
 //! |---|---|

@@ -199,20 +199,25 @@
 //!
 //! # Names, and what devices say
 //!
-//! Names of devices, groups, applications and tasks have 1 to 255 bytes, all of them to be seen: no control characters (C0, C1, so no
-//! escape sequences), no bidirectional controls (U+202A to U+202E, U+2066 to U+2069, U+061C, U+200E, U+200F), nothing of zero width
-//! (U+200B to U+200D, U+2060, U+FEFF and their like). That excludes emoji that are joined of several.
+//! Names of devices, groups, applications and tasks have 1 to 255 bytes, all of them to be seen: no control
+//! characters (C0, C1, so no escape sequences), no bidirectional controls (U+202A to U+202E, U+2066 to
+//! U+2069, U+061C, U+200E, U+200F), nothing of zero width (U+200B to U+200D, U+2060, U+FEFF and their like).
+//! That excludes emoji that are joined of several.
 //!
-//! Commands take a device's name or its id. An id comes first, also that of a device that was removed: then the command is refused. No device can
-//! be given a name of the form of an id (16 hexadecimal digits in any case), and no two devices have names that differ only in the case of ASCII
-//! letters; so a text means one device or none. Renaming to such a name is refused. A device that enrols with one is called `device-` and that
-//! text, and what can't be seen is left out: the name is usually the host name, which may be a serial number, and nobody stands beside it to
-//! choose another one. `enroll` says so, and so does the server's log. Tasks, runs and tokens have ids alone, and groups are named where groups
-//! are taken.
+//! Commands take a device's name or its id. An id comes first, also that of a device that was removed: then
+//! the command is refused. No device can be given a name of the form of an id (16 hexadecimal digits in any
+//! case), and no two devices have names that differ only in the case of ASCII letters; so a text means one
+//! device or none. Nor does one have a name in brackets, as `(server)` stands in lists, or one that begins with
+//! `device:`, which marks what a device has no right to. Renaming to such a name is refused. A device that
+//! enrols with one is called `device-` and that text, and what can't be seen is left out: the name is usually
+//! the host name, which may be a serial number, and nobody stands beside it to choose another one. `enroll`
+//! says so, and so does the server's log. Tasks, runs and tokens have ids alone, and groups are named where
+//! groups are taken.
 //!
-//! Everything else that a device says is stored as it came and escaped where it is shown: in tables, details and messages of `musterctl` and
-//! `muster-agent`, in `musterd journal dump` and in log lines as `\u{202e}`, and with `--json` as `\u202e` (RFC 8259 section 7), whether on a
-//! terminal or not; a program that reads the JSON gets the value unchanged.
+//! Everything else that a device says is stored as it came and escaped where it is shown: in tables, details
+//! and messages of `musterctl` and `muster-agent`, in `musterd journal dump` and in log lines as `\u{202e}`,
+//! and with `--json` as `\u202e` (RFC 8259 section 7), whether on a terminal or not; a program that reads the
+//! JSON gets the value unchanged.
 //!
 //! # Removed devices
 //!

@@ -24,7 +24,8 @@ pub struct Group {
 /// Brings a path into its one form: `/` or `/a/b`. A leading slash may be left out, a trailing one is dropped.
 ///
 /// # Errors
-/// When a name is empty, `.` or `..`, longer than 255 bytes, has a control or invisible character, or the tree is too deep.
+/// When a name is empty, `.` or `..`, longer than 255 bytes, has a control or invisible character, or the
+/// tree is too deep.
 pub fn normal_path(path: &str) -> Result<String, StoreError> {
     let bad = || StoreError::BadGroup(path.to_owned());
     let inner = path.strip_prefix('/').unwrap_or(path);

@@ -3,8 +3,8 @@
 //! 0: done. 1: refused, unreachable or not there; one line on standard error says what was wrong and what to do.
 //! 2: bad usage, a wrong configuration among it.
 
-/// Prints a line, or several, on standard output: what comes from a server or an application among it as escapes where it would
-/// command the terminal.
+/// Prints a line, or several, on standard output: what comes from a server or an application among it as
+/// escapes where it would command the terminal.
 macro_rules! say {
     ($($text:tt)*) => {
         println!("{}", crate::wire::printable::escaped_lines(&format!($($text)*)))

@@ -14,7 +14,8 @@ use crate::wire::token::JoinToken;
 /// Longest file of a token, in bytes: a token has about a hundred.
 const FILE_BYTES_MAX: u64 = 4096;
 
-/// Finds the token: the first line of its source, so that all that `musterctl token create` prints may be given.
+/// Finds the token: the first line of its source, so that all that `musterctl token create` prints may be
+/// given.
 pub(super) fn find(source: &TokenSource) -> Result<JoinToken, CommandError> {
     let text = match (&source.token_file, &source.token) {
         (Some(file), _) if file == Path::new("-") => read_typed()?,

@@ -232,7 +232,8 @@ fn fit(wanted: &[u16], terminal: u16) -> Vec<u16> {
     widths
 }
 
-/// Text in one line, with escapes for what would command a terminal: a device that writes a message is not trusted with that.
+/// Text in one line, with escapes for what would command a terminal: a device that writes a message is not
+/// trusted with that.
 pub(super) fn plain(text: &str) -> String {
     printable::escaped(text).into_owned()
 }

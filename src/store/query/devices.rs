@@ -223,8 +223,9 @@ pub(super) fn number_by_key(connection: &Connection, key: &DeviceKey) -> Result<
     let (number, shown) = match key {
         DeviceKey::Id(id) => (by_id(*id)?, id.to_string()),
         DeviceKey::NameOrId(text) => {
-            // An id comes first, that of a removed device as well: a device that was given it as its name by an earlier
-            // version must not take what is meant for another one. Two devices never have one name.
+            // An id comes first, that of a removed device as well: a device that was given it as its name by
+            // an earlier version must not take what is meant for another one. Two devices never have one
+            // name.
             if let Ok(id) = text.parse() {
                 match device::number_of(connection, id) {
                     Err(StoreError::NoDevice(_)) => {}

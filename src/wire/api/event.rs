@@ -39,8 +39,8 @@ pub struct FollowQuery {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventSource {
-    /// The device, or something on it. Its application is prefixed with [`CLAIMED_PREFIX`] when it claims a name of
-    /// the server.
+    /// The device, or something on it. Its application is prefixed with [`CLAIMED_PREFIX`] when it claims a
+    /// name of the server.
     #[default]
     Device,
     /// The server: no device can say this.
