@@ -19,7 +19,7 @@
 //!
 //! # A link without its library
 //!
-//! A handshake belongs to rustls, which needs some 10 KB for it, post-quantum key exchange included (14 with buffers of its own; so it works in what the reactor has
+//! A handshake belongs to rustls, which needs 11 to 12 KB for it, post-quantum key exchange included (14 with buffers of its own; so it works in what the reactor has
 //! just read, and a record or message that is not whole is kept for it); how many are under way is bounded ([`storms`](super::storms)). When it is done, its
 //! traffic secrets go into the table and the library goes away. From then on the records of the link are ours (RFC 8446 section 5): a cipher is set up for
 //! a burst of records, which is little beside the system call that brings or takes them, and is dropped with it. Where there

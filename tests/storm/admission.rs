@@ -1,6 +1,6 @@
 //! Who is let in when more come than can be served at a time.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,8 +10,9 @@ use muster::machine::close::CloseReason;
 use muster::reactor::channel::Channel;
 use muster::wire::message::ToAgent;
 
-use crate::common::{Connection, wait_for};
+use crate::common::{Connection, Device, wait_for};
 use crate::crowd::{deliver, enrol, greet, rush, server};
+use crate::process::Process;
 
 /// Sixty handshakes a second are allowed, and three hundred devices come at once.
 #[test]
@@ -139,4 +140,67 @@ fn a_place_that_becomes_free_elsewhere_is_noticed() {
     wait_for("the connection to be accepted", || (counters.links_accepted.get() == 1).then_some(()));
     drop(waiting);
     running.drain().unwrap();
+}
+
+/// What the handbook says of the memory of handshakes that are left half way, and of connections on which nothing is said.
+#[test]
+fn what_a_half_handshake_takes() {
+    const COUNT: u64 = 400;
+    let directory = tempfile::tempdir().unwrap();
+    let settings = "[server]\nreactors = 1\n[links]\nhandshake_deadline = \"2m\"\n";
+    let server = Process::start(directory.path(), settings);
+    let device = Device::enrol(server.address, &server.token(1), "kiosk").unwrap();
+    greet(&mut Connection::open(server.address, &device.tls));
+    let under_way = |count| {
+        wait_for("handshakes", || (server.status().links.handshakes_under_way == count).then_some(()));
+    };
+    let connect = |count| (0..count).map(|_| TcpStream::connect(server.address).unwrap()).collect::<Vec<_>>();
+    let begin = |socket: &mut TcpStream| {
+        let mut hello = Vec::new();
+        Channel::client(&device.fresh_tls()).unwrap().flush_to(&mut hello).unwrap();
+        socket.write_all(&hello).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        assert!(socket.read(&mut [0; 64]).unwrap() > 0, "the server has answered");
+    };
+    // What is allocated once is there afterwards.
+    let mut first = connect(10);
+    first.iter_mut().for_each(begin);
+    let before = server.resident_bytes();
+    let each = || server.resident_bytes().saturating_sub(before) / COUNT;
+    let mut sockets = connect(COUNT);
+    under_way(COUNT + 10);
+    let silent = each();
+    sockets.iter_mut().for_each(begin);
+    let half = each();
+
+    // The beginning of a message that has as many bytes as TLS allows, in records of 1,000 bytes.
+    let begin_long = |socket: &mut TcpStream, records: usize| {
+        let (record, message) = ([0x16, 3, 1, 3, 0xe8], [1, 0, 0xff, 0xff]);
+        let mut bytes = Vec::new();
+        for number in 0..records {
+            bytes.extend(record);
+            bytes.extend(if number == 0 { &message[..] } else { &[] });
+            bytes.resize((number + 1) * (record.len() + 1_000), 0);
+        }
+        // The server may have had enough.
+        let _ = socket.write_all(&bytes);
+    };
+    let before_long = server.resident_bytes();
+    let mut seven = connect(COUNT);
+    seven.iter_mut().for_each(|socket| begin_long(socket, 7));
+    let grown = |bytes| (server.resident_bytes() > before_long + COUNT * bytes).then_some(());
+    wait_for("it is kept", || grown(7_000));
+    let long = server.resident_bytes().saturating_sub(before_long) / COUNT;
+    drop(seven);
+    under_way(COUNT + 10);
+    let mut whole = connect(COUNT);
+    whole.iter_mut().for_each(|socket| begin_long(socket, 60));
+    let is_over = || (server.status().links.handshakes_under_way == COUNT + 10).then_some(());
+    wait_for("it is refused, or kept", || is_over().or_else(|| grown(40_000)));
+    let longest = server.resident_bytes().saturating_sub(before_long) / COUNT;
+    println!(
+        "in bytes: nothing was said {silent}, half way {half}, beginning of a long message {long}, of the longest {longest}"
+    );
+    assert!(silent < 6_000 && half < 16_000 && long < 27_000, "{silent} {half} {long}");
+    assert!(longest < 27_000, "{longest}");
 }

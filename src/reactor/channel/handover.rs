@@ -39,8 +39,9 @@ use crate::record_layer::{Alert, HEADER_BYTES, SlimLink, Start, Suite};
 const CLIENT_SECRET: &str = "CLIENT_TRAFFIC_SECRET_0";
 const SERVER_SECRET: &str = "SERVER_TRAFFIC_SECRET_0";
 
-/// Most bytes that are kept of messages that are not whole, in bytes. The library allows a message of 64 KiB; a device's longest, with its certificate, has about one.
-const KEPT_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes that are kept of messages that are not whole, in bytes. A device's longest, its first with a hybrid key share and a
+/// ticket, has about three thousand; the library would allow 64 KiB, which anybody could have kept for each handshake.
+const KEPT_BYTES_MAX: usize = 8 * 1024;
 
 thread_local! {
     /// What the library has logged since it was last taken, which is after each step of a handshake: a reactor makes one step at a time.
@@ -84,6 +85,7 @@ impl ServerHandshake {
                 self.kept.extend_from_slice(&piece[used..]);
             } else {
                 let mut kept = std::mem::take(&mut self.kept);
+                kept.reserve_exact(piece.len());
                 kept.extend_from_slice(piece);
                 let used = self.process(&mut kept, out)?;
                 if used < kept.len() {
@@ -166,6 +168,12 @@ impl ServerHandshake {
             return Err(ChannelError::WrongProtocol);
         }
         Ok(link)
+    }
+
+    /// What is kept of messages that are not whole, in bytes.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.kept.capacity()
     }
 
     /// Whether the handshake is finished. Then no more of it is read.

@@ -238,10 +238,12 @@ impl ServerChannel {
         self.side.as_ref().map_or(0, |side| side.unsent.len() - side.sent)
     }
 
-    /// What it holds of memory beside what it takes idle, in bytes; not what a handshake takes.
+    /// What it holds of memory beside what it takes idle, or what a handshake takes at least, in bytes.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.side.as_ref().map_or(0, |side| side.unsent.capacity() + side.received.capacity())
+        let of_handshake =
+            if let Stage::Handshaking(handshake) = &self.stage { handshake.kept_bytes() } else { 0 };
+        of_handshake + self.side.as_ref().map_or(0, |side| side.unsent.capacity() + side.received.capacity())
     }
 
     /// Who stands at the other end: once, after the handshake has finished. It is kept until it is asked for.
