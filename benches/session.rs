@@ -1,4 +1,5 @@
-//! What a sync in which nothing changed costs the server's core: decode, judge, answer. Run: `cargo bench --bench session`.
+//! What a sync in which nothing changed, and events, cost the server's core: decode, judge, answer. Run:
+//! `cargo bench --bench session`.
 #![allow(missing_docs, reason = "the macros of criterion make functions without documentation")]
 
 use std::hint::black_box;
@@ -6,11 +7,13 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use muster::machine::command::Command;
 use muster::machine::hot::HotRecord;
+use muster::machine::rate;
 use muster::machine::session::{Session, SyncPolicy};
 use muster::wire::digest::Digest;
+use muster::wire::event::{Event, Severity};
 use muster::wire::frame;
 use muster::wire::id::{DeviceId, Epoch};
-use muster::wire::message::{NamedSection, Reach, Sync, SyncReason, ToServer};
+use muster::wire::message::{EventItem, Events, NamedSection, Reach, Sync, SyncReason, ToServer};
 use muster::wire::section::{Section, SectionState};
 use muster::wire::settings::SETTINGS_SECTION;
 use muster::wire::statistics::{Number, Statistic, Statistics};
@@ -18,6 +21,78 @@ use muster::wire::task::RUNS_SECTION;
 use muster::wire::time::{Moment, Now, WallTime};
 
 const EPOCH: Epoch = Epoch(u64::MAX / 3);
+
+fn policy() -> SyncPolicy {
+    SyncPolicy {
+        server_epoch: EPOCH,
+        next_seconds: 900,
+        interval_seconds: 900,
+        keep_seconds: Some(180),
+        has_room: true,
+        reconnect_seconds: 120,
+        later_seconds: muster::machine::session::LATER_SECONDS,
+        peer: None,
+        notice_port: None,
+        event_rate: rate::EventRate::default(),
+    }
+}
+
+/// Messages of events, from the bytes to what is to be appended.
+fn events(c: &mut Criterion) {
+    let body = Event {
+        severity: Severity::Info,
+        application: "shop".into(),
+        kind: "payment.declined".into(),
+        message: "The terminal declined a card: the issuer did not answer within eight seconds.".into(),
+        occurred_at: WallTime(1_795_514_400_123),
+        fields: vec![("terminal".into(), "7".into()), ("amount_cents".into(), "1250".into())],
+    }
+    .to_bytes()
+    .expect("within the limits");
+    let policy = policy();
+    for count in [1_u64, 64] {
+        let items = (1..=count).map(|sequence| EventItem { sequence, body: &body }).collect();
+        let mut request = Vec::new();
+        ToServer::Events(Events {
+            spool_epoch: Epoch(1),
+            highest: count,
+            items,
+            acknowledged: None,
+            sent_through: None,
+            begins_again: false,
+        })
+        .write_to(&mut request);
+        let mut now = Now { moment: Moment(1_000_000), wall: WallTime(1_795_514_400_123) };
+        let mut record = HotRecord::new(DeviceId(1), 900);
+        let mut session = Session::new(&now, Some(record.device));
+        c.bench_function(&format!("session/{count} events"), |b| {
+            b.iter(|| {
+                // Three seconds each, so that nothing is held back.
+                now.moment.0 += 3_000_000;
+                (record.last_sequence, record.last_crc) = (0, 0);
+                let mut commands = Vec::new();
+                if let Ok(Some((frame, _))) = frame::split(black_box(&request))
+                    && let Ok(message) = ToServer::from_body(frame)
+                    && session
+                        .admit(&now, &mut record, rate::cost_microseconds(Some(&message), frame.len()))
+                        .is_ok()
+                {
+                    session.handle(&now, message, Some(&mut record), &policy, &mut commands);
+                }
+                let (mut appended, mut bytes) = (0, 0);
+                for command in &commands {
+                    if let Command::Append { spool_epoch, sequence, crc, body } = command {
+                        record.note_appended(*spool_epoch, *sequence, *crc, 0);
+                        (appended, bytes) = (appended + 1, bytes + body.len() as u64);
+                    }
+                }
+                session.note_appended(&now, &mut record, policy.event_rate, appended, bytes);
+                black_box(commands.len())
+            });
+        });
+        assert_eq!(record.last_sequence, count, "all of them are appended");
+    }
+}
 
 fn no_change_sync(c: &mut Criterion) {
     let state = SectionState { digest: Digest(0x0123_4567_89ab_cdef), revision: 17 };
@@ -51,17 +126,7 @@ fn no_change_sync(c: &mut Criterion) {
     };
     let mut request = Vec::new();
     ToServer::Sync(sync).write_to(&mut request);
-    let policy = SyncPolicy {
-        server_epoch: EPOCH,
-        next_seconds: 900,
-        interval_seconds: 900,
-        keep_seconds: Some(180),
-        has_room: true,
-        reconnect_seconds: 120,
-        later_seconds: muster::machine::session::LATER_SECONDS,
-        peer: None,
-        notice_port: None,
-    };
+    let policy = policy();
     let now = Now { moment: Moment(1_000_000), wall: WallTime(1_795_514_400_123) };
     let mut session = Session::new(&now, Some(record.device));
     let mut reply = Vec::new();
@@ -114,5 +179,5 @@ fn no_change_sync(c: &mut Criterion) {
     );
 }
 
-criterion_group!(benches, no_change_sync);
+criterion_group!(benches, no_change_sync, events);
 criterion_main!(benches);

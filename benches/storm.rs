@@ -129,6 +129,7 @@ fn publish(link: &mut Connection, begun: Instant, number: usize, is_over: &Atomi
             items,
             acknowledged: None,
             sent_through: None,
+            begins_again: false,
         }));
         while !matches!(link.receive().unwrap(), ToAgent::Ack(ack) if ack.through >= sequence) {}
         delays.push(due.elapsed());

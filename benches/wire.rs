@@ -93,6 +93,7 @@ fn events(c: &mut Criterion) {
         items,
         acknowledged: None,
         sent_through: None,
+        begins_again: false,
     });
     let bytes = framed(|out| message.write_to(out));
     println!("one event: {} bytes; a message of 64: {} bytes", encoded.len(), bytes.len());

@@ -215,7 +215,14 @@ fn send(connection: &mut Connection, from: u64, to: u64, highest: u64) {
         })
         .collect();
     let items = bodies.iter().map(|(sequence, body)| EventItem { sequence: *sequence, body }).collect();
-    let events = Events { spool_epoch: SPOOL_EPOCH, highest, items, acknowledged: None, sent_through: None };
+    let events = Events {
+        spool_epoch: SPOOL_EPOCH,
+        highest,
+        items,
+        acknowledged: None,
+        sent_through: None,
+        begins_again: false,
+    };
     connection.send(&ToServer::Events(events));
 }
 

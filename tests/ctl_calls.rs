@@ -199,7 +199,7 @@ fn synced(server: &TestServer, device: DeviceId, reach: UdpReach) {
     server.store.table().with(device, |record| {
         record.last_sync = WallTime(now().0 - 60_000);
         record.last_seen = record.last_sync;
-        record.due_seconds = 960;
+        record.set_due_seconds(960);
         record.address = "::ffff:192.0.2.7".parse().unwrap();
         record.udp_port = 15_000;
         record.udp_reach = reach;

@@ -328,7 +328,7 @@ fn what_was_known_of_a_device_is_known_after_a_restart() {
     let mut expected = record;
     expected.wake_counter = till.wake_counter;
     expected.skip_wake_counters();
-    assert!(record.due_seconds > 0 && record.wake_counter == expected.wake_counter);
+    assert!(record.due_seconds() > 0 && record.wake_counter == expected.wake_counter);
     till.send(&house, &notice);
     eventually("a replay is one after the restart, too", || dropped(&house, DropReason::Repeated) == 1);
 }

@@ -71,6 +71,7 @@ fn send_events(connection: &mut Connection, numbers: std::ops::RangeInclusive<u6
         items,
         acknowledged: None,
         sent_through: None,
+        begins_again: false,
     }));
 }
 

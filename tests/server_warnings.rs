@@ -147,8 +147,14 @@ impl<'d> Sender<'d> {
         wait_for("events to be stored", || {
             let items =
                 bodies.iter().map(|(sequence, body)| EventItem { sequence: *sequence, body }).collect();
-            let events =
-                Events { spool_epoch: SPOOL_EPOCH, highest, items, acknowledged: None, sent_through: None };
+            let events = Events {
+                spool_epoch: SPOOL_EPOCH,
+                highest,
+                items,
+                acknowledged: None,
+                sent_through: None,
+                begins_again: false,
+            };
             self.connection.send(&ToServer::Events(events));
             loop {
                 match self.connection.receive() {

@@ -55,7 +55,7 @@ fn shown(context: &AdminContext, row: DeviceRow, record: &HotRecord) -> Device {
         last_seen_at: Timestamp::unless_zero(record.last_seen),
         last_sync_at: Timestamp::unless_zero(record.last_sync),
         keep_connected: record.keep_connected,
-        interval_seconds: record.interval_seconds,
+        interval_seconds: record.interval_seconds(),
         enrolled_at: row.enrolled_at.into(),
     }
 }

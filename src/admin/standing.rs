@@ -35,7 +35,7 @@ pub(super) fn record_of(context: &AdminContext, device: DeviceId) -> HotRecord {
 /// When it was told to come again.
 pub(super) fn next_slot(record: &HotRecord) -> Option<Timestamp> {
     let WallTime(last) = Timestamp::unless_zero(record.last_sync)?.0;
-    Some(WallTime(last.saturating_add(u64::from(record.due_seconds) * 1_000)).into())
+    Some(WallTime(last.saturating_add(u64::from(record.due_seconds()) * 1_000)).into())
 }
 
 pub(super) fn address(record: &HotRecord) -> Option<String> {
@@ -123,31 +123,35 @@ fn explained(context: &AdminContext, name: String) -> Result<Why, ApiError> {
     let signs = signs_of(&record, context.clock.present_since());
     let can_be_lost =
         record.last_seen != WallTime(0) && matches!(record.departure, None | Some(NoticeKind::Reboot));
-    let facts = WhyFacts {
-        name: row.name,
-        asked_at: now.into(),
-        presence: presence(&signs, now),
-        has_link: record.link.is_some(),
-        kept_by: kept_by(context, row.own_keep_connected, &record),
-        waits_for_room: context.store.waits_for_room(row.device),
-        departure: record.departure,
-        is_called: record.is_called,
-        last_seen_at: Timestamp::unless_zero(record.last_seen),
-        last_sync_at: Timestamp::unless_zero(record.last_sync),
-        next_slot_at: next_slot(&record),
-        lost_at: can_be_lost.then(|| lost_at(&signs).into()),
-        interval_seconds: record.interval_seconds,
-        address: address(&record),
-        udp_port: udp_port(&record),
-        udp_reach: udp_reach(&record),
-        settings,
-        runs_waiting,
-        runs_taken,
-        shared_identity: row.standing.reasons.iter().find_map(|reason| {
-            matches!(reason.cause, Cause::SharedIdentity { .. }).then(|| reason.text(now))
-        }),
-        journal: context.gauges.journal().condition,
-        server_started_at: context.clock.present_since().into(),
-    };
+    let facts =
+        WhyFacts {
+            name: row.name,
+            asked_at: now.into(),
+            presence: presence(&signs, now),
+            has_link: record.link.is_some(),
+            kept_by: kept_by(context, row.own_keep_connected, &record),
+            waits_for_room: context.store.waits_for_room(row.device),
+            departure: record.departure,
+            is_called: record.is_called,
+            last_seen_at: Timestamp::unless_zero(record.last_seen),
+            last_sync_at: Timestamp::unless_zero(record.last_sync),
+            next_slot_at: next_slot(&record),
+            lost_at: can_be_lost.then(|| lost_at(&signs).into()),
+            interval_seconds: record.interval_seconds(),
+            address: address(&record),
+            udp_port: udp_port(&record),
+            udp_reach: udp_reach(&record),
+            settings,
+            runs_waiting,
+            runs_taken,
+            shared_identity: row.standing.reasons.iter().find_map(|reason| {
+                matches!(reason.cause, Cause::SharedIdentity { .. }).then(|| reason.text(now))
+            }),
+            events_held: row.standing.reasons.iter().find_map(|reason| {
+                matches!(reason.cause, Cause::EventsHeld { .. }).then(|| reason.text(now))
+            }),
+            journal: context.gauges.journal().condition,
+            server_started_at: context.clock.present_since().into(),
+        };
     Ok(Why { text: explain(&facts), facts })
 }

@@ -65,6 +65,8 @@ pub struct Facts {
     pub clock_ahead_minutes: i16,
     /// Another device seems to use its identity: since when, and where both were heard from.
     pub shared_identity: Option<(WallTime, Vec<String>)>,
+    /// Since when its events wait on it, as it sends more than its rate; `None`: they do not.
+    pub events_held_since: Option<WallTime>,
     /// Why the rules for it can't be read, so that it is judged by the defaults; `None`: they can.
     pub rules_error: Option<String>,
 }
@@ -121,6 +123,9 @@ pub fn judge(facts: &Facts, rules: &Rules, now: WallTime) -> (Status, Vec<Reason
     found.add(level, || Cause::Clock { ahead_minutes: facts.clock_ahead_minutes });
     if let Some((since, addresses)) = &facts.shared_identity {
         found.add(Status::Warning, || Cause::SharedIdentity { since: *since, addresses: addresses.clone() });
+    }
+    if let Some(since) = facts.events_held_since {
+        found.add(Status::Warning, || Cause::EventsHeld { since });
     }
     if let Some(why) = &facts.rules_error {
         found.add(Status::Warning, || Cause::Rules { why: reason::short(why) });

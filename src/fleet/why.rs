@@ -30,6 +30,12 @@ pub fn explain(facts: &WhyFacts) -> String {
     sentences.extend(reach(facts));
     sentences.extend(facts.settings.iter().map(unsettled));
     sentences.extend(runs(facts));
+    sentences.extend(facts.events_held.as_ref().map(|why| {
+        format!(
+            "Of its events: {why}. They come at the rate that journal.device_rate of the server's configuration \
+             allows, and none is lost that the device's spool has room for."
+        )
+    }));
     if facts.is_called {
         sentences.push("It is being called at this moment.".into());
     }

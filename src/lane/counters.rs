@@ -89,6 +89,8 @@ counters! {
     events_repeated,
     /// Events that were not taken because the journal had no room on its disk.
     events_refused,
+    /// Times that a device was told to keep its events, as it had more than its rate.
+    events_held,
     /// Acknowledgements that were sent.
     acks_sent,
     /// Syncs that ended well.

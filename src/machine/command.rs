@@ -34,6 +34,11 @@ pub enum Command<'b> {
     },
     /// When the record's last position is durable, acknowledge through its last sequence number.
     AckWhenDurable,
+    /// The device had more of the log than its rate: it is told to keep its events for so many seconds.
+    EventsHeld {
+        /// How long, in seconds.
+        seconds: u32,
+    },
     /// Have this done by a worker; what comes of it goes to [`Session::job_done`](super::session::Session::job_done).
     Job(Box<Job>),
     /// The device says that it knows more of the server than is stored. When several do, the server was

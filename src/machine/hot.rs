@@ -76,22 +76,24 @@ pub struct HotRecord {
     pub spool_epoch: Epoch,
     /// The highest sequence number that was appended; 0 when there was none.
     pub last_sequence: u64,
-    /// The journal position that must be durable before that event may be acknowledged.
-    pub last_position: u64,
+    /// The journal position that must be durable before that event may be acknowledged, the lowest byte first.
+    last_position: [u8; 6],
     /// When the last sync ended; zero when there was none.
     pub last_sync: WallTime,
     /// When anything was last heard; zero when nothing was.
     pub last_seen: WallTime,
     /// CRC-32C of the last appended event's bytes.
     pub last_crc: u32,
-    /// How often it syncs, in seconds: the effective value.
-    pub interval_seconds: u32,
+    /// How often it syncs, in seconds: the effective value, the lowest byte first.
+    interval_seconds: [u8; 3],
     /// Its link, when it is connected.
     pub link: Option<LinkRef>,
     /// What it may still ask, on whatever link.
     pub allowance: Allowance,
-    /// In how many seconds after the last sync it was told to come again.
-    pub due_seconds: u32,
+    /// What its events may still take of the log ([`EventRate`](super::rate::EventRate)).
+    pub event_allowance: Allowance,
+    /// In how many seconds after the last sync it was told to come again, the lowest byte first.
+    due_seconds: [u8; 3],
     /// Which boot it last spoke of ([`boot_of`](crate::wire::datagram::boot_of)).
     pub boot: u32,
     /// The highest counter among the notices that were heard, or that it said it had sent.
@@ -125,6 +127,13 @@ pub struct HotRecord {
 /// has in five years that changes every ten seconds. Beyond it digests alone say what differs.
 pub const REVISION_MAX: u64 = (1 << 24) - 1;
 
+/// Latest journal position that is told from others, in bytes: 256 TiB. What ends beyond it counts as ending
+/// there.
+const POSITION_MAX: u64 = (1 << 48) - 1;
+
+/// Longest interval that is kept, in seconds: 194 days. A longer one counts as that.
+pub const KEPT_SECONDS_MAX: u32 = (1 << 24) - 1;
+
 /// Largest hot record, in bytes: a hundred thousand devices in 16 MB.
 const HOT_RECORD_BYTES_MAX: usize = 160;
 const _: () = assert!(size_of::<HotRecord>() <= HOT_RECORD_BYTES_MAX);
@@ -155,7 +164,7 @@ impl HotRecord {
     /// A device of which nothing is known but that it exists.
     #[must_use]
     pub fn new(device: DeviceId, interval_seconds: u32) -> Self {
-        Self {
+        let mut record = Self {
             device,
             agent_epoch: Epoch(0),
             digests: [Digest::EMPTY; 3],
@@ -163,14 +172,15 @@ impl HotRecord {
             revisions: [[0; 3]; 3],
             spool_epoch: Epoch(0),
             last_sequence: 0,
-            last_position: 0,
+            last_position: [0; 6],
             last_sync: WallTime(0),
             last_seen: WallTime(0),
             last_crc: 0,
-            interval_seconds,
+            interval_seconds: [0; 3],
             link: None,
             allowance: Allowance::default(),
-            due_seconds: 0,
+            event_allowance: Allowance::default(),
+            due_seconds: [0; 3],
             boot: 0,
             notice_counter: 0,
             wake_counter: 0,
@@ -184,7 +194,44 @@ impl HotRecord {
             keep_connected: false,
             is_called: false,
             has_news: false,
-        }
+        };
+        record.set_interval_seconds(interval_seconds);
+        record
+    }
+
+    /// The journal position that must be durable before the last event may be acknowledged.
+    #[must_use]
+    pub fn last_position(&self) -> u64 {
+        let [a, b, c, d, e, f] = self.last_position;
+        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+    }
+
+    /// Notes that position.
+    pub fn set_last_position(&mut self, position: u64) {
+        let [a, b, c, d, e, f, ..] = position.min(POSITION_MAX).to_le_bytes();
+        self.last_position = [a, b, c, d, e, f];
+    }
+
+    /// How often it syncs, in seconds: the effective value.
+    #[must_use]
+    pub fn interval_seconds(&self) -> u32 {
+        seconds_of(self.interval_seconds)
+    }
+
+    /// Notes how often it syncs, at most every [`KEPT_SECONDS_MAX`].
+    pub fn set_interval_seconds(&mut self, seconds: u32) {
+        self.interval_seconds = kept_seconds(seconds);
+    }
+
+    /// In how many seconds after the last sync it was told to come again.
+    #[must_use]
+    pub fn due_seconds(&self) -> u32 {
+        seconds_of(self.due_seconds)
+    }
+
+    /// Notes in how many seconds it was told to come again, at most in [`KEPT_SECONDS_MAX`].
+    pub fn set_due_seconds(&mut self, seconds: u32) {
+        self.due_seconds = kept_seconds(seconds);
     }
 
     /// The device has said what time it has.
@@ -297,7 +344,7 @@ impl HotRecord {
     /// [`HotRecord::note_found`] tells of it, and the device is asked for what it still has. The epoch stays:
     /// an earlier one was left all the same.
     pub fn distrust_events(&mut self) {
-        (self.last_sequence, self.last_crc, self.last_position) = (0, 0, 0);
+        (self.last_sequence, self.last_crc, self.last_position) = (0, 0, [0; 6]);
         self.has_news = true;
     }
 
@@ -306,8 +353,17 @@ impl HotRecord {
         self.spool_epoch = spool_epoch;
         self.last_sequence = sequence;
         self.last_crc = crc;
-        self.last_position = position;
+        self.set_last_position(position);
     }
+}
+
+fn seconds_of([low, middle, high]: [u8; 3]) -> u32 {
+    u32::from_le_bytes([low, middle, high, 0])
+}
+
+fn kept_seconds(seconds: u32) -> [u8; 3] {
+    let [low, middle, high, _] = seconds.min(KEPT_SECONDS_MAX).to_le_bytes();
+    [low, middle, high]
 }
 
 #[cfg(test)]

@@ -11,9 +11,17 @@
 //! refused with a word instead: each is a datagram to a port of its choosing, somebody waits for the answer,
 //! and events on the same link should not wait behind it.
 //!
+//! What events may take of the log has a rate of its own ([`EventRate`]), as they stay there.
+//!
 //! It is a bucket as in ITU-T I.371 (virtual scheduling) with three heights: wakes that a sync brings with it
 //! may fill the lowest part, those that are asked for the part above it, messages all of it. So wakes never
 //! keep a device from delivering events.
+
+mod events;
+mod held;
+
+pub use events::{BURST_BYTES_DEFAULT, BYTES_PER_SECOND_DEFAULT, EVENT_OVERHEAD_BYTES, EventRate};
+pub use held::HeldWatch;
 
 use crate::wire::message::ToServer;
 use crate::wire::time::{CoarseMoment, Moment};

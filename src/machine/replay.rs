@@ -67,7 +67,7 @@ pub fn note(records: &mut impl DeviceRecords, found: FoundEvent) {
 pub fn distrust(records: &mut impl DeviceRecords, is_lost: impl Fn(u64) -> bool) -> HashSet<DeviceId> {
     let mut distrusted = HashSet::new();
     records.for_each_record(|record| {
-        if is_lost(record.last_position) {
+        if is_lost(record.last_position()) {
             record.distrust_events();
             distrusted.insert(record.device);
         }
@@ -104,7 +104,7 @@ mod tests {
         note(&mut records, found(4, b"four", 300));
         note(&mut records, FoundEvent { device: DeviceId(8), ..found(9, b"of one that is gone", 400) });
         let record = records[&DEVICE];
-        assert_eq!((record.spool_epoch, record.last_sequence, record.last_position), (Epoch(3), 4, 200));
+        assert_eq!((record.spool_epoch, record.last_sequence, record.last_position()), (Epoch(3), 4, 200));
         assert_eq!(record.judge(Epoch(3), 4, crc32c::crc32c(b"four")), EventVerdict::Repeated);
         assert_eq!(records.len(), 1);
     }
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(distrust(&mut records, |position| position > 150), HashSet::from([DEVICE]));
         note(&mut records, found(2, b"two", 100));
         let record = records[&DEVICE];
-        assert_eq!((record.known_through(Epoch(3)), record.last_position), (2, 100));
+        assert_eq!((record.known_through(Epoch(3)), record.last_position()), (2, 100));
         assert_eq!(record.judge(Epoch(3), 4, crc32c::crc32c(b"four")), EventVerdict::Append);
         assert!(record.has_news, "the store has to know it before its positions are used again");
     }

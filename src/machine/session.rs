@@ -10,6 +10,7 @@
 //!
 //! A session of an idle device is a few words; an upload that is under way has a box of its own, for as long as it lasts.
 
+mod events;
 mod sync;
 mod upload;
 
@@ -24,15 +25,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::close::CloseReason;
 use super::command::{Command, Job, JobOutcome};
-use super::hot::{EventVerdict, HotRecord};
-use super::rate::{self, Owed, WAKE_MICROSECONDS};
-use super::record::OWN_EPOCH;
+use super::hot::HotRecord;
+use super::rate::{self, EventRate, Owed, WAKE_MICROSECONDS};
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::message::{
-    ErrorCode, ErrorReport, Events, Goodbye, Later, MessageError, Probe, Probed, Resend, SyncNow, ToAgent,
-    ToServer,
+    ErrorCode, ErrorReport, Goodbye, Later, MessageError, Probe, Probed, SyncNow, ToAgent, ToServer,
 };
 use crate::wire::time::{CoarseMoment, Moment, Now};
+use events::EventFlow;
 use sync::Syncing;
 
 /// How long a device may take to say its first word, in seconds. It speaks at once when it means it.
@@ -83,6 +83,8 @@ pub struct SyncPolicy {
     pub peer: Option<IpAddr>,
     /// The UDP port on which notices are heard, when it is not that of TCP.
     pub notice_port: Option<u16>,
+    /// How much of the log the events of one device may take.
+    pub event_rate: EventRate,
 }
 
 /// The server's half of one link.
@@ -101,15 +103,7 @@ enum State {
     /// Its enrolment is with a worker.
     Enrolling,
     /// A device of the fleet.
-    Known {
-        device: DeviceId,
-        phase: Phase,
-        spoke: bool,
-        reports: u8,
-        /// Events came that lie before the last one stored, and nothing has shown yet that they are the
-        /// stored ones.
-        in_doubt: bool,
-    },
+    Known { device: DeviceId, phase: Phase, spoke: bool, reports: u8, events: EventFlow },
     /// The link is to be closed; whatever still comes is ignored.
     Closing { device: Option<DeviceId> },
 }
@@ -155,10 +149,8 @@ impl Session {
             None => (State::Stranger, STRANGER_SECONDS),
             Some(device) => {
                 let phase = Phase::Resting { heartbeat: None };
-                (
-                    State::Known { device, phase, spoke: false, reports: 0, in_doubt: false },
-                    FIRST_MESSAGE_SECONDS,
-                )
+                let events = EventFlow::default();
+                (State::Known { device, phase, spoke: false, reports: 0, events }, FIRST_MESSAGE_SECONDS)
             }
         };
         let deadline = CoarseMoment::not_before(now.moment.plus_seconds(seconds));
@@ -203,7 +195,7 @@ impl Session {
                 let reason = "the enrolment is still being worked on";
                 return self.report_fault(ErrorCode::Unexpected, reason, out);
             }
-            (State::Known { device, phase, spoke, reports, in_doubt }, message) => {
+            (State::Known { device, phase, spoke, reports, events: flow }, message) => {
                 let Some(record) = record.filter(|record| record.device == *device) else {
                     return self.removed(out);
                 };
@@ -214,7 +206,7 @@ impl Session {
                     ToServer::Sync(sync) => sync::begin(phase, record, &sync, policy, now, out),
                     ToServer::Part(part) => sync::take_part(phase, *part, out),
                     ToServer::Events(events) => {
-                        if let Err(message) = take_events(record, &events, in_doubt, out) {
+                        if let Err(message) = flow.take(record, &events, policy.event_rate, now, out) {
                             // What is still under way on this link counts in the same, contradicted history: the link ends.
                             let code = ErrorCode::SpoolEpochConflict;
                             return self.refuse(code, &message, CloseReason::SpoolEpochConflict, out);
@@ -245,7 +237,8 @@ impl Session {
                         out.push(report(ErrorCode::Unexpected, "this device is enrolled already"));
                     }
                 }
-                let jobs = out[before..].iter().filter(|command| matches!(command, Command::Job(_))).count();
+                let is_work = |it: &&Command<'_>| matches!(it, Command::Job(_) | Command::EventsHeld { .. });
+                let jobs = out[before..].iter().filter(is_work).count();
                 self.owed.take(&mut record.allowance, now.moment, rate::jobs_microseconds(jobs));
             }
         }
@@ -317,11 +310,32 @@ impl Session {
         }
     }
 
+    /// Of the events of the last message so many, with so many bytes together, are in the journal.
+    pub fn note_appended(
+        &mut self,
+        now: &Now,
+        record: &mut HotRecord,
+        rate: EventRate,
+        events: u64,
+        bytes: u64,
+    ) {
+        if let State::Known { events: flow, .. } = &mut self.state {
+            flow.note_appended(now, record, rate, (events, bytes));
+        }
+    }
+
+    /// The message of events that was handled last is looked at once more: what came of it is void.
+    pub fn look_again(&mut self) {
+        if let State::Known { events: flow, .. } = &mut self.state {
+            flow.look_again();
+        }
+    }
+
     /// The journal had no room for an event: the device keeps what was not acknowledged and comes again with it. The link ends:
     /// later events may be under way on it, and were they appended, those without room would count as sent before, and be lost.
     pub fn append_refused(&mut self, seconds: u32, out: &mut Vec<Command<'_>>) {
         if !matches!(self.state, State::Closing { .. }) {
-            out.push(Command::Send(ToAgent::Later(Later { seconds })));
+            out.push(Command::Send(ToAgent::Later(Later::with_all(seconds))));
             self.close(CloseReason::JournalFull, out);
         }
     }
@@ -351,7 +365,7 @@ impl Session {
         if matches!(self.state, State::Closing { .. }) {
             return;
         }
-        out.push(Command::Send(ToAgent::Later(Later { seconds })));
+        out.push(Command::Send(ToAgent::Later(Later::with_all(seconds))));
         self.refuse(ErrorCode::Stopping, "the server stops; come again", CloseReason::Stopping, out);
     }
 
@@ -511,77 +525,4 @@ fn take_report(reports: &mut u8, job: Job, policy: &SyncPolicy, out: &mut Vec<Co
         *reports += 1;
         out.push(Command::Job(Box::new(job)));
     }
-}
-
-/// Judges each event. What is new is appended; the acknowledgement is asked for once, behind the last of
-/// them. An acknowledgement covers all numbers up to the last one stored, so nothing is taken from a device
-/// that was acknowledged more than is known here: it is asked for all that it still has behind that. What an
-/// event says is not looked at: one that this version can't read, as of a newer agent, is stored as it came.
-/// Refused, it would come again for ever.
-///
-/// # Errors
-/// What the device is told when it contradicts what is stored. Nothing of the message is then appended.
-fn take_events<'b>(
-    record: &HotRecord,
-    events: &Events<'b>,
-    in_doubt: &mut bool,
-    out: &mut Vec<Command<'b>>,
-) -> Result<(), String> {
-    let epoch = events.spool_epoch;
-    let conflict = || {
-        format!(
-            "the server has event {} of this device already, and it is another or is left out: the device was rolled back to an older image",
-            record.last_sequence
-        )
-    };
-    if epoch == OWN_EPOCH {
-        return Err("spool epoch 0 is the server's own: begin another".to_owned());
-    }
-    if record.is_rolled_back(epoch, events.highest) {
-        return Err(conflict());
-    }
-    let after = record.known_through(epoch);
-    if events.acknowledged.is_some_and(|acknowledged| acknowledged > after) {
-        out.push(Command::Send(ToAgent::Resend(Resend { spool_epoch: epoch, after })));
-        return Ok(());
-    }
-    let before = out.len();
-    // The record learns of an append when the caller has done it; until then this copy stands for it.
-    let mut ahead = *record;
-    let mut reached_last = false;
-    for item in &events.items {
-        let crc = crc32c::crc32c(item.body);
-        match ahead.judge(epoch, item.sequence, crc) {
-            // The events before it were never shown to be the stored ones, and now can't be.
-            EventVerdict::Append if *in_doubt && epoch == ahead.spool_epoch => {
-                out.truncate(before);
-                return Err(conflict());
-            }
-            EventVerdict::Append => {
-                *in_doubt = false;
-                out.push(Command::Append {
-                    spool_epoch: epoch,
-                    sequence: item.sequence,
-                    body: item.body,
-                    crc,
-                });
-                ahead.note_appended(epoch, item.sequence, crc, 0);
-                reached_last = true;
-            }
-            EventVerdict::Repeated => (reached_last, *in_doubt) = (true, false),
-            EventVerdict::Before => *in_doubt = true,
-            EventVerdict::Conflict => {
-                out.truncate(before);
-                return Err(conflict());
-            }
-        }
-    }
-    if *in_doubt && events.sent_through.is_some_and(|through| through >= ahead.last_sequence) {
-        out.truncate(before);
-        return Err(conflict());
-    }
-    if reached_last {
-        out.push(Command::AckWhenDurable);
-    }
-    Ok(())
 }

@@ -75,6 +75,7 @@
 //! |---|---|
 //! | a device that differs while all workers are busy, before it sends anything | the link stays |
 //! | a device that is not to stay, when only the room that is kept for those is left | `too_many_links` |
+//! | a device with more events than its [rate](super::delivery), of these alone | the link stays; it counts as `events_held` and takes no turn |
 //! | a device that only comes by with a ticket, while connections have waited for ten seconds without a pause | `overloaded` |
 //!
 //! The last one is for those alone whose handshake was cheap, and only while others are about to give up: they have to make another. A device

@@ -36,6 +36,7 @@
 //! Policies are edited, tasks made and cancelled all the while. When all is quiet, each device has in place what a plain reference makes of
 //! the policies, the server knows so, every run has ended, and none was begun twice that may not be.
 //!
+//! In every third seed the log takes few events of a device at a time, so that they wait and come again.
 //! No honest device ever uses up its allowance in the simulation ([`rate`](crate::machine::rate)). What
 //! hostile ones can bring about is bounded by a property: whatever is said, in whatever order, on however
 //! many links that end and come anew, the datagrams, jobs, answers and events in a time stay below what the

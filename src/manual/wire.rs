@@ -48,6 +48,10 @@
 //! `error` (code 2) that names the limit and says in how many seconds to try again. The weights are in
 //! [`rate`](crate::machine::rate).
 //!
+//! What its events may take of the log has a rate besides ([`delivery`](super::delivery)). Above it they are
+//! answered with `later`, which says that only events are to wait; the first `events` message after that time says so
+//! (`begins_again`), and none that was under way is taken.
+//!
 //! A peer without a certificate has eight messages that are not an enrolment, then the connection ends.
 //!
 //! # Datagrams

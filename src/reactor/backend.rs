@@ -73,6 +73,9 @@ pub trait Backend: Send + Sync + 'static {
         body: &[u8],
     ) -> Result<u64, AppendRefusal>;
 
+    /// The device was told to keep its events for so many seconds, as it had more than its rate.
+    fn events_held(&self, now: &Now, device: DeviceId, seconds: u32);
+
     /// Wakes the flusher: called once a turn, when something was appended.
     fn flush(&self);
 

@@ -229,6 +229,12 @@ impl<B: Backend> Reactor<B> {
             session.handle(now, message, record.as_deref_mut(), &policy, &mut commands);
             if let Some(record) = record {
                 tally.append_all(&**backend, now, record, &commands);
+                if tally.appended > 0 {
+                    session.note_appended(now, record, policy.event_rate, tally.appended, tally.bytes);
+                }
+                if tally.refusal == Some(AppendRefusal::Behind) {
+                    session.look_again();
+                }
                 has_settled |= backend.settle(now, record);
                 is_kept = record.keep_connected;
             }
@@ -297,6 +303,12 @@ impl<B: Backend> Reactor<B> {
             match command {
                 Command::Send(message) => self.send(slot, &message),
                 Command::Append { .. } | Command::AckWhenDurable => {}
+                Command::EventsHeld { seconds } => {
+                    self.counters.events_held.add_one();
+                    if let Some(device) = device {
+                        self.backend.events_held(&self.now, device, seconds);
+                    }
+                }
                 Command::Job(job) => {
                     let failure = job.failure();
                     let may = std::mem::take(has_permit) || self.permits.try_take();
@@ -422,7 +434,7 @@ impl<B: Backend> Reactor<B> {
         self.encoded.clear();
         message.write_to(&mut self.encoded);
         self.counters.bytes_sent.add(self.encoded.len() as u64);
-        if matches!(message, ToAgent::Later(_)) {
+        if matches!(message, ToAgent::Later(later) if !later.only_events) {
             self.counters.sent_away.add_one();
             self.turns.take(self.now.moment, self.backend.devices_per_second());
         }
@@ -512,6 +524,8 @@ impl<B: Backend> Reactor<B> {
 #[derive(Default)]
 struct Tally {
     appended: u64,
+    /// Of those that were appended, without what the journal adds.
+    bytes: u64,
     refusal: Option<AppendRefusal>,
     ack: Option<(u64, crate::wire::id::Epoch, u64)>,
 }
@@ -532,13 +546,14 @@ impl Tally {
                         Ok(position) => {
                             record.note_appended(*spool_epoch, *sequence, *crc, position);
                             self.appended += 1;
+                            self.bytes += body.len() as u64;
                         }
                         Err(refusal) => self.refusal = Some(refusal),
                     }
                 }
                 // Only what this server has appended is acknowledged, whatever was refused after it.
                 Command::AckWhenDurable if self.refusal.is_none() || self.appended > 0 => {
-                    self.ack = Some((record.last_position, record.spool_epoch, record.last_sequence));
+                    self.ack = Some((record.last_position(), record.spool_epoch, record.last_sequence));
                 }
                 _ => {}
             }

@@ -150,7 +150,7 @@ impl<B: Backend> Reactor<B> {
 
     fn send_away(&mut self, slot: usize, reason: CloseReason) {
         let seconds = self.later_seconds();
-        self.send(slot, &ToAgent::Later(Later { seconds }));
+        self.send(slot, &ToAgent::Later(Later::with_all(seconds)));
         self.leave(slot, reason);
     }
 

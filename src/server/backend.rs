@@ -18,6 +18,7 @@ use crate::lane::mailbox::Mailbox;
 use crate::lane::permits::Permits;
 use crate::machine::command::{CallStep, Job};
 use crate::machine::hot::{HotRecord, LinkRef};
+use crate::machine::rate::{BURST_BYTES_DEFAULT, BYTES_PER_SECOND_DEFAULT, EventRate};
 use crate::machine::reach::UdpReach;
 use crate::machine::record;
 use crate::machine::restored::{Claim, RestoreWatch, WITNESSES};
@@ -58,6 +59,8 @@ pub(super) struct LiveBackend {
     /// Cores that reactors run on.
     cores: u64,
     reactors: u64,
+    /// Of each device's events: bytes in a second, and at once.
+    event_bytes: (AtomicU64, AtomicU64),
     /// Most handshakes in a second, as an administrator says; `u64::MAX`: nobody does.
     handshakes_per_second: AtomicU64,
 }
@@ -111,6 +114,7 @@ impl LiveBackend {
             kept_max: AtomicU64::default(),
             cores: cores.min(reactors) as u64,
             reactors: reactors.max(1) as u64,
+            event_bytes: (AtomicU64::new(BYTES_PER_SECOND_DEFAULT), AtomicU64::new(BURST_BYTES_DEFAULT)),
             handshakes_per_second: AtomicU64::new(u64::MAX),
         }
     }
@@ -119,6 +123,19 @@ impl LiveBackend {
     pub(super) fn set_handshakes(&self, per_second: Option<usize>) {
         let per_second = per_second.map_or(u64::MAX, |rate| rate as u64);
         self.handshakes_per_second.store(per_second, Ordering::Relaxed);
+    }
+
+    /// How much of the log the events of each device may take from now on.
+    pub(super) fn set_event_rate(&self, rate: EventRate) {
+        self.event_bytes.0.store(rate.bytes_per_second, Ordering::Relaxed);
+        self.event_bytes.1.store(rate.burst_bytes, Ordering::Relaxed);
+    }
+
+    fn event_rate(&self) -> EventRate {
+        EventRate {
+            bytes_per_second: self.event_bytes.0.load(Ordering::Relaxed),
+            burst_bytes: self.event_bytes.1.load(Ordering::Relaxed),
+        }
     }
 
     /// How many devices all reactors together can take in a second.
@@ -182,8 +199,7 @@ impl Backend for LiveBackend {
     }
 
     fn policy(&self, record: Option<&HotRecord>, now: &Now) -> SyncPolicy {
-        let interval_seconds =
-            record.map_or(pacing::INTERVAL_SECONDS_DEFAULT, |record| record.interval_seconds);
+        let interval_seconds = record.map_or(pacing::INTERVAL_SECONDS_DEFAULT, HotRecord::interval_seconds);
         SyncPolicy {
             server_epoch: self.server_epoch(),
             next_seconds: record.map_or(interval_seconds, |record| {
@@ -196,7 +212,7 @@ impl Backend for LiveBackend {
             reconnect_seconds: record.map_or(0, |record| {
                 // No longer than a device takes that finds nobody: after that it counts as lost.
                 let longest =
-                    u64::from(record.interval_seconds).clamp(RECONNECT_SECONDS_MIN, RECONNECT_SECONDS_MAX);
+                    u64::from(record.interval_seconds()).clamp(RECONNECT_SECONDS_MIN, RECONNECT_SECONDS_MAX);
                 self.reconnect_seconds().min(u32::try_from(longest).unwrap_or(u32::MAX))
             }),
             has_room: self.permits.free() > PERMITS_RESERVED,
@@ -204,6 +220,7 @@ impl Backend for LiveBackend {
             later_seconds: LATER_SECONDS,
             peer: None,
             notice_port: self.notice_port,
+            event_rate: self.event_rate(),
         }
     }
 
@@ -229,6 +246,10 @@ impl Backend for LiveBackend {
                 Err(AppendError::Failed) => Err(AppendRefusal::Failed),
             }
         })
+    }
+
+    fn events_held(&self, now: &Now, device: DeviceId, seconds: u32) {
+        self.announcer.note_held(now, device, seconds, self.event_rate());
     }
 
     fn flush_here(&self) -> Flushed {

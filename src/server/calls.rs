@@ -207,7 +207,7 @@ impl CallOwner {
         self.table.with(device, |record| {
             record.is_called = true;
             let signs = signs_of(record, self.clock.present_since());
-            let slot = WallTime(record.last_sync.0.saturating_add(u64::from(record.due_seconds) * 1_000));
+            let slot = WallTime(record.last_sync.0.saturating_add(u64::from(record.due_seconds()) * 1_000));
             Whereabouts {
                 link: record.link,
                 address: record.wake_address(),

@@ -16,6 +16,8 @@ use reader::{Reader, Section};
 use super::process::ProcessOptions;
 use crate::admin::listen::bound_as;
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
+use crate::machine::hot::KEPT_SECONDS_MAX;
+use crate::machine::rate::EventRate;
 use crate::paths::{PathProblem, check_directory, check_socket, check_socket_length};
 
 /// The port of both protocols, when an address names none.
@@ -35,6 +37,8 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Most threads of one kind: what the server starts at most.
 const THREADS_MAX: u64 = 64;
+
+const _: () = assert!(INTERVAL_SECONDS_MAX < KEPT_SECONDS_MAX / 2);
 
 /// Most links that may be allowed, in links: what 64 GiB of socket memory hold.
 const LINKS_MAX: u64 = 4_000_000;
@@ -134,6 +138,8 @@ pub struct JournalConfig {
     /// Warnings are deleted when all of their segment are older than this; `None`: two years, or as long as
     /// other events if that is longer.
     pub warnings_age: Option<Duration>,
+    /// How much of it the events of each device may take: what is above that waits on the device.
+    pub event_rate: EventRate,
 }
 
 impl JournalConfig {
@@ -178,6 +184,7 @@ impl Default for Config {
                 retention_age: Duration::from_secs(90 * 86_400),
                 warnings_bytes: None,
                 warnings_age: None,
+                event_rate: EventRate::default(),
             },
             backup: BackupConfig::default(),
             log_level: log::LevelFilter::Info,
@@ -266,7 +273,15 @@ impl Config {
         let sync = reader.section("sync", &["interval"])?;
         let journal = reader.section(
             "journal",
-            &["segment_size", "retention_size", "retention_age", "warnings_size", "warnings_age"],
+            &[
+                "segment_size",
+                "retention_size",
+                "retention_age",
+                "warnings_size",
+                "warnings_age",
+                "device_rate",
+                "device_burst",
+            ],
         )?;
         let backup = reader.section("backup", &backup::KEYS)?;
         let log = reader.section("log", &["level"])?;
@@ -318,6 +333,14 @@ impl Config {
                     .unwrap_or(default.journal.retention_age),
                 warnings_bytes: journal.size("warnings_size", 0..=1 << 50)?,
                 warnings_age: journal.duration("warnings_age", seconds(60)..=seconds(3_650 * 86_400))?,
+                event_rate: EventRate {
+                    bytes_per_second: journal
+                        .size("device_rate", 1 << 10..=1 << 30)?
+                        .unwrap_or(default.journal.event_rate.bytes_per_second),
+                    burst_bytes: journal
+                        .size("device_burst", 1 << 20..=1 << 30)?
+                        .unwrap_or(default.journal.event_rate.burst_bytes),
+                },
             },
             backup: BackupConfig::from_section(&backup)?,
             log_level: log_level(&log)?.unwrap_or(default.log_level),
@@ -457,6 +480,9 @@ impl Config {
         note(self.journal.retention_age != new.journal.retention_age, "journal.retention_age", true);
         note(self.journal.warnings_bytes != new.journal.warnings_bytes, "journal.warnings_size", true);
         note(self.journal.warnings_age != new.journal.warnings_age, "journal.warnings_age", true);
+        let (rate, new_rate) = (self.journal.event_rate, new.journal.event_rate);
+        note(rate.bytes_per_second != new_rate.bytes_per_second, "journal.device_rate", true);
+        note(rate.burst_bytes != new_rate.burst_bytes, "journal.device_burst", true);
         note(self.backup != new.backup, "backup", true);
         note(self.log_level != new.log_level, "log.level", true);
         diff

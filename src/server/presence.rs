@@ -1,5 +1,6 @@
 //! Changes of presence, put into the log of events: events of the server's own, each under the device that it is about.
 
+mod held;
 mod identity;
 
 use std::collections::HashSet;
@@ -13,6 +14,7 @@ use crate::journal::{AppendError, Journal, Record};
 use crate::lane::counters::Counters;
 use crate::machine::clones::CloneWatch;
 use crate::machine::hot::HotRecord;
+use crate::machine::rate::HeldWatch;
 use crate::machine::record::{self, OWN_EPOCH};
 use crate::reactor::Clock;
 use crate::store::table::{DeviceTable, SHARDS, signs_of};
@@ -52,6 +54,7 @@ pub struct Announcer {
     /// Devices that are elsewhere since somebody asked for them, each once, as far as there is room.
     moved: Arc<Mutex<HashSet<DeviceId>>>,
     pub(super) clones: Arc<Mutex<CloneWatch>>,
+    held: Arc<Mutex<HeldWatch>>,
 }
 
 /// What is to be said of a device's status.
@@ -75,6 +78,7 @@ impl Announcer {
             news: Arc::default(),
             moved: Arc::default(),
             clones: Arc::default(),
+            held: Arc::default(),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::wire::time::WallTime;
 pub fn remembered(store: &Store) -> Result<u64, StoreError> {
     let mut end = store.journal_position()?;
     for shard in 0..SHARDS {
-        store.table().for_each_in(shard, |record| end = end.max(record.last_position));
+        store.table().for_each_in(shard, |record| end = end.max(record.last_position()));
     }
     Ok(end)
 }
@@ -37,7 +37,7 @@ pub struct Round {
 
 impl Round {
     fn new(records: Vec<HotRecord>, recorded: Option<u64>) -> Self {
-        let needs_durable = records.iter().map(|record| record.last_position).max().unwrap_or(0);
+        let needs_durable = records.iter().map(HotRecord::last_position).max().unwrap_or(0);
         Self { records, recorded, needs_durable }
     }
 }

@@ -125,6 +125,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         reactors: count,
     }));
     backend.set_handshakes(config.links.handshakes_per_second);
+    backend.set_event_rate(config.journal.event_rate);
     backend.set_keeping(seconds(config.links.keep_interval), config.links.keep_unreachable, kept_max);
     let members = backend.members.clone();
     let tickets = TicketRounds::start(store.clone(), identity.clone(), clock.known())?;

@@ -47,7 +47,7 @@ impl Store {
         self.inner.default_interval_seconds.store(seconds, Ordering::Relaxed);
         for settings in device::settings_below(&*self.reader()?, "/")? {
             let interval = settings.interval_seconds.unwrap_or(seconds);
-            self.table().with(settings.device, |record| record.interval_seconds = interval);
+            self.table().with(settings.device, |record| record.set_interval_seconds(interval));
         }
         Ok(())
     }
@@ -183,7 +183,7 @@ impl Store {
                 memberships.fetch_add(1, Ordering::Release);
                 for settings in &in_force.settings {
                     let interval = settings.interval_seconds.unwrap_or(default);
-                    table.with(settings.device, |record| record.interval_seconds = interval);
+                    table.with(settings.device, |record| record.set_interval_seconds(interval));
                 }
                 orders::tell(&table, &in_force.orders);
                 let changes = kept.apply(&in_force.settings, reservation);

@@ -34,8 +34,8 @@ pub fn signs_of(record: &HotRecord, server_started: WallTime) -> Signs {
         departure: record.departure,
         last_seen: record.last_seen,
         last_sync: record.last_sync,
-        due_seconds: record.due_seconds,
-        interval_seconds: record.interval_seconds,
+        due_seconds: record.due_seconds(),
+        interval_seconds: record.interval_seconds(),
         server_started,
     }
 }
@@ -259,7 +259,7 @@ impl DeviceTable {
         self.for_each_in(shard, |record| {
             let was_seen = record.last_seen >= since && record.last_seen.0 > 0;
             let has_news = std::mem::take(&mut record.has_news);
-            if record.last_position > recorded || was_seen || has_news {
+            if record.last_position() > recorded || was_seen || has_news {
                 found.push(*record);
             }
         });
@@ -323,7 +323,7 @@ mod tests {
         let table = DeviceTable::new();
         for id in 0..1_000_u64 {
             let mut record = HotRecord::new(DeviceId(id << 32), 900);
-            record.last_position = if id % 10 == 0 { 640 } else { 64 };
+            record.set_last_position(if id % 10 == 0 { 640 } else { 64 });
             table.insert(record, &CertificateHash::of(&id.to_be_bytes()));
         }
         let found: usize =

@@ -39,7 +39,7 @@ pub(super) fn record(
             record.last_crc,
             time_to_sql(record.last_seen),
             time_to_sql(record.last_sync),
-            record.due_seconds,
+            record.due_seconds(),
             record.boot,
             record.notice_counter,
             record.wake_counter,
@@ -49,7 +49,7 @@ pub(super) fn record(
             record.departure.map(NoticeKind::number),
             record.announced.name(),
             record.status.name(),
-            record.last_position.cast_signed(),
+            record.last_position().cast_signed(),
         ])?;
     }
     if let Some(position) = position {
@@ -101,7 +101,7 @@ pub(super) fn load(
         record.last_crc = row.get(15)?;
         record.last_seen = time_from_sql(row.get(16)?);
         record.last_sync = time_from_sql(row.get(17)?);
-        record.last_position = number(row, 29)?;
+        record.set_last_position(number(row, 29)?);
         load_reach(row, &mut record)?;
         record.skip_wake_counters();
         table.insert(record, &certificate);
@@ -111,10 +111,10 @@ pub(super) fn load(
 
 /// How the device is reached, and where it is said to be.
 fn load_reach(row: &Row<'_>, record: &mut HotRecord) -> rusqlite::Result<()> {
-    record.due_seconds = row.get(18)?;
-    if record.due_seconds == 0 && record.last_sync != WallTime(0) {
+    record.set_due_seconds(row.get(18)?);
+    if record.due_seconds() == 0 && record.last_sync != WallTime(0) {
         // Version 1 of the file did not keep it. No slot is farther away than this.
-        record.due_seconds = record.interval_seconds.saturating_add(record.interval_seconds / 2);
+        record.set_due_seconds(record.interval_seconds().saturating_add(record.interval_seconds() / 2));
     }
     record.boot = row.get(19)?;
     record.notice_counter = row.get(20)?;

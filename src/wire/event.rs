@@ -61,6 +61,21 @@ impl Severity {
     /// All of them, mildest first.
     pub const ALL: [Self; 4] = [Self::Info, Self::Warning, Self::Error, Self::Critical];
 
+    /// How bad an encoded event says that it is, without a look at the rest of it; `None` when it does not say
+    /// so where this version looks for it.
+    #[must_use]
+    pub fn of_encoded(event: &[u8]) -> Option<Self> {
+        let mut decoder = Decoder::new(event);
+        let keys = decoder.map().ok()??;
+        for _ in 0..keys {
+            if decoder.u32().ok()? == 0 {
+                return decoder.decode().ok();
+            }
+            decoder.skip().ok()?;
+        }
+        None
+    }
+
     /// Its name, as commands take it and tables show it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -297,6 +312,7 @@ pub(crate) mod tests {
         fn an_event_survives_its_bytes_and_its_json(event in any_event()) {
             let bytes = event.to_bytes().unwrap();
             prop_assert_eq!(&Event::from_bytes(&bytes).unwrap(), &event);
+            prop_assert_eq!(Severity::of_encoded(&bytes), Some(event.severity));
             let json = serde_json::to_string(&event).unwrap();
             prop_assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
         }
@@ -306,6 +322,7 @@ pub(crate) mod tests {
             let mut bytes = event.to_bytes().unwrap();
             let at = at.index(bytes.len());
             bytes[at] = to;
+            let _ = Severity::of_encoded(&bytes);
             if let Ok(event) = Event::from_bytes(&bytes) {
                 prop_assert!(event.fields.len() <= EVENT_FIELDS_MAX);
             }

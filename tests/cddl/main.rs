@@ -139,6 +139,7 @@ fn bodies() -> Vec<Vec<u8>> {
             items: items.clone(),
             acknowledged,
             sent_through: acknowledged,
+            begins_again: acknowledged.is_some(),
         })
     };
     let to_server = [
@@ -200,7 +201,8 @@ fn bodies() -> Vec<Vec<u8>> {
         }),
         ToAgent::Ack(Ack { spool_epoch: Epoch(LARGE), through: LARGE }),
         ToAgent::Resend(Resend { spool_epoch: Epoch(LARGE), after: LARGE }),
-        ToAgent::Later(Later { seconds: 30 }),
+        ToAgent::Later(Later::with_all(30)),
+        ToAgent::Later(Later::with_events(30)),
         ToAgent::Pong,
         ToAgent::SyncNow(SyncNow { is_fresh: true }),
         ToAgent::Probed(Probed {
@@ -288,7 +290,10 @@ fn a_message_that_is_changed_in_kind_or_key_is_no_longer_allowed() {
             // The keys that are bools.
             if !matches!(
                 (*kind, key),
-                (3, Value::Unsigned(5)) | (40, Value::Unsigned(0)) | (43, Value::Unsigned(6))
+                (3 | 4, Value::Unsigned(5))
+                    | (37, Value::Unsigned(1))
+                    | (40, Value::Unsigned(0))
+                    | (43, Value::Unsigned(6))
             ) {
                 assert!(!allows(*kind, wrong), "kind {kind} with a bool as {key:?}");
             }

@@ -332,6 +332,7 @@ impl Wire {
             items,
             acknowledged: None,
             sent_through: None,
+            begins_again: false,
         }));
     }
 

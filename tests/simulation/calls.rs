@@ -129,7 +129,7 @@ impl World {
         let presence = self.presence_of(device)?;
         let record = self.server.records.get_mut(&device)?;
         record.is_called = true;
-        let next_slot_at = WallTime(record.last_sync.0 + u64::from(record.due_seconds) * 1_000);
+        let next_slot_at = WallTime(record.last_sync.0 + u64::from(record.due_seconds()) * 1_000);
         Some(Whereabouts {
             link: record.link,
             address: record.wake_address(),

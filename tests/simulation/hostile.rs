@@ -399,7 +399,16 @@ impl World {
         let acknowledged = (choice == 3).then_some(u64::MAX);
         let sent_through = (choice == 4).then_some(u64::MAX);
         let mut bytes = Vec::new();
-        ToServer::Events(Events { spool_epoch, highest, items, acknowledged, sent_through })
+        // As if it had waited, now and then.
+        let begins_again = highest.is_multiple_of(2);
+        ToServer::Events(Events {
+            spool_epoch,
+            highest,
+            items,
+            acknowledged,
+            sent_through,
+            begins_again,
+        })
             .write_to(&mut bytes);
         hostile.events.clone_from(&bytes);
         bytes

@@ -115,6 +115,7 @@ fn no_acknowledged_event_is_lost_none_is_stored_twice_and_every_device_comes_int
     println!("{seeds} seeds from {first} on: {total:?}");
     assert!(failed.is_empty(), "{} of {seeds} seeds failed:\n{}", failed.len(), failed.join("\n"));
     assert!(total.server_crashes > 0 && total.roll_backs > 0 && total.restores > 0 && total.no_room > 0);
+    assert!(total.events_held > 0);
     assert!(total.damages > 0 && total.recalls > 0 && total.clock_steps > 0);
     assert!(total.ended_by_time > 0 && total.occurrences > 0);
     let roads = [total.synced_on_link, total.synced_by_wake, total.synced_by_itself, total.unreachable];
@@ -144,6 +145,7 @@ fn a_planted_bug_is_found() {
         Bug::AckBeforeDurable,
         Bug::NoDuplicateCheck,
         Bug::NoCloseWithoutRoom,
+        Bug::TakesBehindHeld,
         Bug::WakeReplayed,
         Bug::NoticeOutlivesSync,
         Bug::OldEndClearsNewLink,

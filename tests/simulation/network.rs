@@ -74,6 +74,7 @@ impl World {
             later_seconds: muster::machine::session::LATER_SECONDS,
             peer: self.links.get(&link).map(|link| link.peer),
             notice_port: None,
+            event_rate: self.event_rate,
         }
     }
 
@@ -161,8 +162,12 @@ impl World {
                     let id = if is_swapped { self.devices[0].id } else { id };
                     match self.server.append((id, spool_epoch, sequence), body, crc, wall)? {
                         Some(position) => {
+                            let (now, rate) = (self.server_now(), self.event_rate);
                             if let Some(record) = self.server.records.get_mut(&id) {
                                 record.note_appended(spool_epoch, sequence, crc, position);
+                                if let Some(session) = self.server.sessions.get_mut(&link) {
+                                    session.note_appended(&now, record, rate, 1, body.len() as u64);
+                                }
                             }
                             self.ring();
                         }
@@ -181,11 +186,19 @@ impl World {
                 }
                 Command::AckWhenDurable if !is_refused => {
                     let Some(record) = self.server.records.get(&id) else { continue };
-                    let position = if self.bug == Bug::AckBeforeDurable { 0 } else { record.last_position };
+                    let position = if self.bug == Bug::AckBeforeDurable { 0 } else { record.last_position() };
                     self.server.acks.push(position, link, record.spool_epoch, record.last_sequence);
                     self.ring();
                     if self.bug == Bug::AckBeforeDurable {
                         self.release()?;
+                    }
+                }
+                Command::EventsHeld { .. } => {
+                    self.counts.events_held += 1;
+                    if self.bug == Bug::TakesBehindHeld
+                        && let Some(session) = self.server.sessions.get_mut(&link)
+                    {
+                        session.look_again();
                     }
                 }
                 Command::Append { .. } | Command::AckWhenDurable => {}

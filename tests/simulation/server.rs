@@ -39,6 +39,8 @@ pub(crate) enum Bug {
     NoDuplicateCheck,
     /// Goes on with a link after the journal had no room for one of its events.
     NoCloseWithoutRoom,
+    /// Goes on taking events of a link after one of them was put off.
+    TakesBehindHeld,
     /// An agent that does not look at the counter of a wake.
     WakeReplayed,
     /// A sync in which nobody looks up to where the device's notices are over.
@@ -399,7 +401,7 @@ impl Server {
 
     /// How far the store remembers the journal.
     fn remembered(&self) -> u64 {
-        self.written.values().map(|record| record.last_position).max().unwrap_or(0).max(self.recorded)
+        self.written.values().map(HotRecord::last_position).max().unwrap_or(0).max(self.recorded)
     }
 
     /// A bit of a segment turns over, its file is cut short, or it is gone. While nobody has it open.
@@ -524,13 +526,13 @@ impl Server {
     /// What has news in memory goes to the store, once the events behind it are durable; whether they are.
     pub(crate) fn write_back(&mut self, now: Now) -> bool {
         let durable = self.durable();
-        if self.records.values().any(|record| record.last_position > durable) {
+        if self.records.values().any(|record| record.last_position() > durable) {
             return false;
         }
         for (device, record) in &mut self.records {
             let written = self.written.get(device);
             let is_new = written.is_none_or(|written| {
-                (written.last_seen, written.last_position) != (record.last_seen, record.last_position)
+                (written.last_seen, written.last_position()) != (record.last_seen, record.last_position())
             });
             if std::mem::take(&mut record.has_news) || is_new {
                 self.written.insert(*device, *record);
@@ -561,7 +563,7 @@ fn acks_max(bug: Bug) -> usize {
 fn load(record: &mut HotRecord, written: &HotRecord) {
     record.last_sync = written.last_sync;
     record.last_seen = written.last_seen;
-    record.due_seconds = written.due_seconds;
+    record.set_due_seconds(written.due_seconds());
     record.boot = written.boot;
     record.notice_counter = written.notice_counter;
     record.wake_counter = written.wake_counter;
@@ -570,7 +572,12 @@ fn load(record: &mut HotRecord, written: &HotRecord) {
     record.udp_reach = written.udp_reach;
     record.departure = written.departure;
     record.skip_wake_counters();
-    record.note_appended(written.spool_epoch, written.last_sequence, written.last_crc, written.last_position);
+    record.note_appended(
+        written.spool_epoch,
+        written.last_sequence,
+        written.last_crc,
+        written.last_position(),
+    );
 }
 
 pub(crate) fn content_digest(content: &BTreeMap<u64, Application>) -> Digest {

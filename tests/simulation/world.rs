@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use muster::machine::command::JobOutcome;
 use muster::machine::random::Random;
+use muster::machine::rate::EventRate;
 use muster::wire::id::{DeviceId, RunId};
 use muster::wire::message::SyncReason;
 use muster::wire::time::{Moment, Now, WallTime};
@@ -105,6 +106,8 @@ pub(crate) struct World {
     pub(crate) has_unnoticed: bool,
     /// Since when tasks could be due without a break.
     pub(crate) tasks_from: u64,
+    /// How much of the log the events of a device may take: in every third seed little.
+    pub(crate) event_rate: EventRate,
     pub(crate) next_event: u64,
     pub(crate) counts: Counts,
     pub(crate) trace: u64,
@@ -152,6 +155,10 @@ impl World {
             noticed_troubles: 0,
             has_unnoticed: false,
             tasks_from: 0,
+            event_rate: match seed % 3 {
+                1 => EventRate { bytes_per_second: 8_000, burst_bytes: 300 },
+                _ => EventRate::default(),
+            },
             next_event: 0,
             counts: Counts::default(),
             trace: 0xcbf2_9ce4_8422_2325,

@@ -70,6 +70,7 @@ pub(crate) fn deliver(connection: &mut Connection, sequence: u64) -> Duration {
         items,
         acknowledged: None,
         sent_through: None,
+        begins_again: false,
     }));
     loop {
         match connection.receive().unwrap() {

@@ -198,6 +198,7 @@ impl MusterLink {
             items,
             acknowledged: None,
             sent_through: None,
+            begins_again: false,
         })
         .write_to(out);
     }
@@ -300,7 +301,7 @@ mod tests {
         let take = |message| link().take(&bytes(&[message]), &mut Heard::default(), &mut Vec::new());
         assert!(matches!(take(ack(3, 10)), Err(ProtocolError::Unexpected(_))));
         assert!(matches!(take(ack(2, 4)), Err(ProtocolError::Unexpected(_))), "of another history");
-        let later = take(ToAgent::Later(Later { seconds: 5 }));
+        let later = take(ToAgent::Later(Later::with_all(5)));
         assert_eq!(later, Err(ProtocolError::PutOff { seconds: 5 }));
         let report = ErrorReport { code: ErrorCode::Superseded, message: "another link".into() };
         let refused = take(ToAgent::Error(report)).unwrap_err();

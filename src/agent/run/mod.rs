@@ -405,6 +405,10 @@ impl Agent {
                     self.looking = Some((reason, Wait::ToCollect));
                     self.sections.is_wanted = true;
                 }
+                Action::EventsHeld { seconds } => log::warn!(
+                    "this device has sent more events than the server takes of one device at once: the others \
+                     stay in the spool and are sent at the server's rate, the next in {seconds} s"
+                ),
                 Action::RaiseNoticeCounter { counter } => {
                     self.datagrams.raise_notice(counter);
                     self.machine.set_reach(self.datagrams.reach());

@@ -25,6 +25,12 @@ impl Agent {
         problems.extend(self.spool.damages());
         problems.extend(self.sections.statistics_problem.clone());
         problems.extend(self.datagrams.problem().cloned());
+        problems.extend(machine.events_held_until.map(|until| {
+            format!(
+                "this device sends more events than the server takes of one: the next are sent at {}",
+                wall_of(until, now)
+            )
+        }));
         Ok(Status {
             running: true,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -90,6 +90,11 @@ pub enum Cause {
         /// Where those were heard from.
         addresses: Vec<String>,
     },
+    /// Its events wait on it, as it sends more than its rate.
+    EventsHeld {
+        /// Since when.
+        since: WallTime,
+    },
     /// The rules for the device can't be read.
     Rules {
         /// Why.
@@ -148,6 +153,9 @@ impl Reason {
                     "two devices seem to use this identity {}{from}: enrol one of them anew",
                     lasting(since)
                 )
+            }
+            Cause::EventsHeld { since } => {
+                format!("it sends more events than it may, some wait on it {}", lasting(since))
             }
             Cause::Rules { why } => format!("the rules for its status are wrong: {why}"),
             Cause::Certificate { expires_at } if *expires_at <= now => {

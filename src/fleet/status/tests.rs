@@ -76,6 +76,7 @@ fn reasons_are_told_in_words_the_worst_first() {
         clock_ahead_minutes: 0,
         certificate_expires_at: Some(ago(48)),
         shared_identity: Some((ago(2), vec!["192.0.2.1".into(), "192.0.2.2".into()])),
+        events_held_since: Some(ago(1)),
         rules_error: Some("status.x: there is no such key".into()),
     };
     let (status, found) = texts(&facts, &Rules::default());
@@ -94,6 +95,7 @@ fn reasons_are_told_in_words_the_worst_first() {
             "warning settings of cups pending for 4 h",
             "warning task rotate of nginx failed 60 min ago: exit code 2",
             "warning two devices seem to use this identity for 2 h (heard from 192.0.2.1, 192.0.2.2): enrol one of them anew",
+            "warning it sends more events than it may, some wait on it for 60 min",
             "warning the rules for its status are wrong: status.x: there is no such key",
         ]
     );
@@ -272,6 +274,7 @@ prop_compose! {
                 .collect(),
             disk_free_percent: disk,
             clock_ahead_minutes,
+            events_held_since: None,
             rules_error: None,
             certificate_expires_at: certificate.map(|hours| WallTime(NOW.0 + hours * HOUR - 50 * HOUR)),
         }

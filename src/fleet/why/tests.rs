@@ -31,6 +31,7 @@ fn facts(presence: Presence) -> WhyFacts {
         runs_waiting: 0,
         runs_taken: 0,
         shared_identity: None,
+        events_held: None,
         journal: JournalCondition::Ok,
         server_started_at: Timestamp(WallTime(0)),
     }

@@ -37,6 +37,12 @@ pub(super) struct EventSender {
     in_flight: VecDeque<Batch>,
     in_flight_bytes: usize,
     is_reading: bool,
+    /// Until when nothing is sent, as the server said.
+    held_until: Option<Moment>,
+    /// The next message is the first since then.
+    begins_again: bool,
+    /// The server has said so since all was delivered for the last time.
+    is_slowed: bool,
 }
 
 #[derive(Debug)]
@@ -67,6 +73,9 @@ impl EventSender {
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             is_reading: false,
+            held_until: None,
+            begins_again: false,
+            is_slowed: false,
         }
     }
 
@@ -86,7 +95,10 @@ impl EventSender {
 
     /// What to read next, when there is anything and the window has room.
     pub(super) fn next_read(&mut self) -> Option<u64> {
-        let may = !self.is_reading && self.sent < self.highest && self.in_flight_bytes < EVENT_WINDOW_BYTES;
+        let may = !self.is_reading
+            && self.held_until.is_none()
+            && self.sent < self.highest
+            && self.in_flight_bytes < EVENT_WINDOW_BYTES;
         self.is_reading |= may;
         may.then_some(self.sent)
     }
@@ -130,7 +142,7 @@ impl EventSender {
 
     /// A message without events: only what the server has confirmed, when it has. One that does not know of
     /// it asks for what is left.
-    pub(super) fn claim(&self, events_after: u64) -> Option<Vec<u8>> {
+    pub(super) fn claim(&mut self, events_after: u64) -> Option<Vec<u8>> {
         self.claimed(events_after).map(|_| self.frame(Vec::new(), 64, None, events_after))
     }
 
@@ -140,7 +152,7 @@ impl EventSender {
     }
 
     fn frame(
-        &self,
+        &mut self,
         items: Vec<EventItem<'_>>,
         room: usize,
         sent_through: Option<u64>,
@@ -148,10 +160,34 @@ impl EventSender {
     ) -> Vec<u8> {
         let (spool_epoch, highest) = (self.epoch, self.highest);
         let acknowledged = self.claimed(events_after);
+        let begins_again = self.held_until.is_none() && std::mem::take(&mut self.begins_again);
         let mut frame = Vec::with_capacity(room);
-        ToServer::Events(Events { spool_epoch, highest, items, acknowledged, sent_through })
+        ToServer::Events(Events { spool_epoch, highest, items, acknowledged, sent_through, begins_again })
             .write_to(&mut frame);
         frame
+    }
+
+    /// The server takes no events until then: what is under way is sent again. `true`: it had not said so
+    /// since all was delivered for the last time.
+    pub(super) fn hold(&mut self, until: Moment) -> bool {
+        self.rewind();
+        (self.held_until, self.begins_again) = (Some(until), true);
+        !std::mem::replace(&mut self.is_slowed, true)
+    }
+
+    /// Goes on when the time is over.
+    pub(super) fn go_on(&mut self, now: Moment) {
+        self.held_until.take_if(|until| *until <= now);
+    }
+
+    /// Until when nothing is sent.
+    pub(super) fn held_until(&self) -> Option<Moment> {
+        self.held_until
+    }
+
+    /// From when on there is something to send, or under way; `None` when all is delivered.
+    pub(super) fn pending_at(&self) -> Option<Moment> {
+        self.is_pending().then(|| self.held_until.unwrap_or(Moment(0)))
     }
 
     pub(super) fn acknowledge(&mut self, ack: &Ack) -> AckMeaning {
@@ -169,6 +205,7 @@ impl EventSender {
             return AckMeaning::Nothing;
         }
         self.confirmed = ack.through;
+        self.is_slowed &= self.is_pending();
         AckMeaning::Forget(ack.through)
     }
 

@@ -86,6 +86,7 @@ impl AgentMachine {
 
     /// Does what time and state ask for: at most one step, as actions.
     pub(super) fn advance(&mut self, now: &Now) {
+        self.events.go_on(now.moment);
         match &mut self.link {
             Link::Down => {
                 if self.wants_link(now) && now.moment >= self.earliest() {
@@ -163,7 +164,7 @@ impl AgentMachine {
         };
         match &self.link {
             Link::Down => {
-                let at = if self.is_delivering() { Some(Moment(0)) } else { sync_at };
+                let at = [self.delivers_at(), sync_at].into_iter().flatten().min();
                 at.map(|at| at.max(self.earliest()))
             }
             Link::Connecting { since } => Some(self.judges_from.max(since.plus_seconds(CONNECT_SECONDS_MAX))),
@@ -175,7 +176,11 @@ impl AgentMachine {
                 let done_at = (is_at_rest && self.keep_seconds.is_none()).then_some(up.lingers_until);
                 let report_at =
                     self.reports.is_pending().then(|| self.reports.deadline().unwrap_or(Moment(0)));
-                [sync_at, ping_at, done_at, report_at, self.silence_deadline()].into_iter().flatten().min()
+                let events_at = self.events.held_until().and(self.events.pending_at());
+                [sync_at, ping_at, done_at, report_at, events_at, self.silence_deadline()]
+                    .into_iter()
+                    .flatten()
+                    .min()
             }
         }
     }
@@ -199,9 +204,14 @@ impl AgentMachine {
         self.is_sync_due(now) || self.is_delivering()
     }
 
-    /// Whether there is anything that the server has not acknowledged.
+    /// Whether there is anything that the server has not acknowledged, beside events that are to wait.
     fn is_delivering(&self) -> bool {
-        self.events.is_pending() || self.reports.is_pending()
+        self.delivers_at() == Some(Moment(0))
+    }
+
+    /// From when on there is; `None` when there is nothing.
+    fn delivers_at(&self) -> Option<Moment> {
+        if self.reports.is_pending() { Some(Moment(0)) } else { self.events.pending_at() }
     }
 
     fn earliest(&self) -> Moment {

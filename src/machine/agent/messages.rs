@@ -7,10 +7,10 @@ use super::events::AckMeaning;
 use super::link::{Link, Syncing};
 use super::state::{Action, LinkEnd, SectionContent, SyncResult};
 use super::upload::{Base, Upload};
-use super::{REMOVED_SECONDS, SUPERSEDED_SECONDS};
+use super::{AWAY_SECONDS_MAX, REMOVED_SECONDS, SUPERSEDED_SECONDS};
 use crate::wire::id::Epoch;
 use crate::wire::message::{
-    Ack, ErrorCode, ErrorReport, InSync, MessageError, SyncNow, SyncReason, ToAgent, Want,
+    Ack, ErrorCode, ErrorReport, InSync, Later, MessageError, SyncNow, SyncReason, ToAgent, Want,
 };
 use crate::wire::time::Now;
 
@@ -41,6 +41,7 @@ impl AgentMachine {
                     self.actions.push_back(Action::Recall { after_sequence });
                 }
             }
+            ToAgent::Later(Later { seconds, only_events: true }) => self.hold_events(now, seconds),
             ToAgent::Later(later) => self.later(now, later.seconds),
             ToAgent::Error(report) => self.refused(now, &report),
             ToAgent::Pong => {}
@@ -166,6 +167,14 @@ impl AgentMachine {
                 self.actions.push_back(Action::ForgetThrough { sequence });
             }
             AckMeaning::RolledBack => self.new_spool_epoch(now),
+        }
+    }
+
+    /// Events wait; the link and all else go on.
+    fn hold_events(&mut self, now: &Now, seconds: u32) {
+        let seconds = u64::from(seconds).clamp(1, AWAY_SECONDS_MAX);
+        if self.events.hold(now.moment.plus_seconds(seconds)) {
+            self.actions.push_back(Action::EventsHeld { seconds });
         }
     }
 

@@ -17,6 +17,8 @@ mod state;
 mod upload;
 
 #[cfg(test)]
+mod held_tests;
+#[cfg(test)]
 mod large_tests;
 #[cfg(test)]
 mod return_tests;
@@ -142,6 +144,8 @@ pub struct AgentStatus {
     pub next_sync_at: Option<Moment>,
     /// Sequence numbers given out and not yet acknowledged.
     pub unacknowledged: u64,
+    /// Until when events wait, as the server said, when they do.
+    pub events_held_until: Option<Moment>,
     /// Until when the agent waits before it connects again, when it waits.
     pub waits_until: Option<Moment>,
     /// What went wrong last, until something works again.
@@ -363,6 +367,7 @@ impl AgentMachine {
             is_kept: self.keep_seconds.is_some(),
             next_sync_at: self.next_sync_at,
             unacknowledged: self.events.unacknowledged(),
+            events_held_until: self.events.held_until().filter(|until| *until > now.moment),
             waits_until: (waits_until > now.moment).then_some(waits_until),
             last_error: self.last_error.clone(),
         }

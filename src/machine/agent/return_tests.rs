@@ -87,7 +87,7 @@ fn attempts_that_fail_meanwhile_spread_no_less() {
 #[test]
 fn whose_server_stops_comes_back_when_it_was_told_to() {
     let mut machine = kept(1, Some(60));
-    machine.message(&at(10), ToAgent::Later(Later { seconds: 7 }));
+    machine.message(&at(10), ToAgent::Later(Later::with_all(7)));
     machine
         .message(&at(10), ToAgent::Error(ErrorReport { code: ErrorCode::Stopping, message: "stops".into() }));
     drain(&mut machine, &at(10));

@@ -170,6 +170,11 @@ pub enum Action {
     RunsStored(Vec<RunAck>),
     /// Collect every section anew, then say [`called`](super::AgentMachine::called) with this reason.
     LookAnew(SyncReason),
+    /// The server takes no events for so many seconds, as this device has sent more than its rate.
+    EventsHeld {
+        /// How long, in seconds.
+        seconds: u64,
+    },
     /// The server heard a notice with this counter, above what this device thinks it sent: go on from here, durably.
     RaiseNoticeCounter {
         /// The counter.

@@ -369,7 +369,7 @@ fn a_kept_link_stays_is_pinged_and_given_up_when_silent() {
 fn the_servers_word_delays_even_who_asks_a_failure_does_not() {
     let mut machine = machine(0, 0);
     connect(&mut machine, &at(0));
-    machine.message(&at(0), ToAgent::Later(Later { seconds: 30 }));
+    machine.message(&at(0), ToAgent::Later(Later::with_all(30)));
     let told = [Action::SyncFinished(SyncResult::Later { seconds: 30 }), Action::CloseLink(LinkEnd::Later)];
     assert_eq!(actions(&mut machine, &at(0)), told);
     machine.asked_to_sync(&at(10));
@@ -392,7 +392,7 @@ fn a_wake_overrides_whatever_kept_the_agent_away() {
     assert_eq!(actions(&mut machine, &at(10)), [], "a probe is only noted");
     machine.woken(&at(10), WakeReason::Sync);
     assert_eq!(said(&connect(&mut machine, &at(10))), ["sync Woken"]);
-    machine.message(&at(10), ToAgent::Later(Later { seconds: 600 }));
+    machine.message(&at(10), ToAgent::Later(Later::with_all(600)));
     actions(&mut machine, &at(10));
     machine.woken(&at(20), WakeReason::Stay);
     assert_eq!(said(&connect(&mut machine, &at(20))), ["sync Woken"]);

@@ -86,7 +86,14 @@ fn sync(udp_port: u16) -> ToServer<'static> {
 fn events(from: u64, count: u64) -> ToServer<'static> {
     let items = (from..from + count).map(|sequence| EventItem { sequence, body: b"an event" }).collect();
     let highest = from + count - 1;
-    ToServer::Events(Events { spool_epoch: Epoch(1), highest, items, acknowledged: None, sent_through: None })
+    ToServer::Events(Events {
+        spool_epoch: Epoch(1),
+        highest,
+        items,
+        acknowledged: None,
+        sent_through: None,
+        begins_again: false,
+    })
 }
 
 fn part(index: u32, is_last: bool) -> ToServer<'static> {
@@ -227,6 +234,7 @@ fn hostile() -> impl Strategy<Value = ToServer<'static>> {
                 items: Vec::new(),
                 acknowledged: Some(u64::MAX),
                 sent_through: None,
+                begins_again: false,
             }),
             count => events(from, count),
         }),

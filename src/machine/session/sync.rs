@@ -298,7 +298,7 @@ fn finish(
 ) {
     *phase = Phase::Resting { heartbeat: Heartbeat::told(policy.keep_seconds) };
     record.last_sync = now.wall;
-    record.due_seconds = policy.next_seconds;
+    record.set_due_seconds(policy.next_seconds);
     out.push(Command::Send(ToAgent::InSync(InSync {
         server_epoch: policy.server_epoch,
         next_seconds: policy.next_seconds,
@@ -320,7 +320,7 @@ fn finish(
 /// The device comes again.
 fn put_off(phase: &mut Phase, record: &HotRecord, policy: &SyncPolicy, out: &mut Vec<Command<'_>>) {
     *phase = Phase::Resting { heartbeat: Heartbeat::told(policy.keep_seconds) };
-    out.push(Command::Send(ToAgent::Later(Later { seconds: policy.later_seconds })));
+    out.push(Command::Send(ToAgent::Later(Later::with_all(policy.later_seconds))));
     call_step(record, CallStep::PutOff, out);
 }
 

@@ -1,6 +1,7 @@
 //! What tests of sessions begin with.
 
 use super::{LATER_SECONDS, SyncPolicy};
+use crate::machine::rate::EventRate;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::time::{Moment, Now, WallTime};
 
@@ -27,5 +28,6 @@ pub(in crate::machine) fn policy() -> SyncPolicy {
         later_seconds: LATER_SECONDS,
         peer: None,
         notice_port: None,
+        event_rate: EventRate::default(),
     }
 }

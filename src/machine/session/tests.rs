@@ -6,7 +6,8 @@ use crate::wire::event::{Event, Severity};
 use crate::wire::id::{RunId, TokenId};
 use crate::wire::inventory::{Application, digest_of};
 use crate::wire::message::{
-    Enrol, EventItem, InSync, NamedSection, Part, PartContent, Ping, Sync, SyncReason, Want, WantedSection,
+    Enrol, EventItem, Events, InSync, NamedSection, Part, PartContent, Ping, Resend, Sync, SyncReason, Want,
+    WantedSection,
 };
 use crate::wire::section::{Section, SectionState};
 use crate::wire::settings::{Drift, SETTINGS_SECTION, SettingsOrder};
@@ -193,7 +194,7 @@ fn without_room_a_device_is_sent_away_before_it_sends_anything() {
     let mut out = Vec::new();
     let policy = SyncPolicy { has_room: false, ..policy() };
     session.handle(&now(1), sync_at(Digest(1), 5, Some(4)), Some(&mut record), &policy, &mut out);
-    assert_eq!(out, [Command::Send(ToAgent::Later(Later { seconds: LATER_SECONDS }))]);
+    assert_eq!(out, [Command::Send(ToAgent::Later(Later::with_all(LATER_SECONDS)))]);
 }
 
 fn event_bytes(message: &str) -> Vec<u8> {
@@ -214,7 +215,14 @@ fn events<'b>(highest: u64, items: &[(u64, &'b [u8])]) -> ToServer<'b> {
 
 fn events_behind<'b>(acknowledged: Option<u64>, highest: u64, items: &[(u64, &'b [u8])]) -> ToServer<'b> {
     let items = items.iter().map(|(sequence, body)| EventItem { sequence: *sequence, body }).collect();
-    ToServer::Events(Events { spool_epoch: Epoch(9), highest, items, acknowledged, sent_through: None })
+    ToServer::Events(Events {
+        spool_epoch: Epoch(9),
+        highest,
+        items,
+        acknowledged,
+        sent_through: None,
+        begins_again: false,
+    })
 }
 
 #[test]
@@ -302,6 +310,7 @@ fn a_device_can_not_speak_in_the_servers_own_history() {
         items,
         acknowledged: None,
         sent_through: None,
+        begins_again: false,
     });
     let out = handle(&mut session, &mut record, own);
     assert_eq!(error_code(&out[0]), Some(ErrorCode::SpoolEpochConflict));
@@ -329,7 +338,7 @@ fn events_behind_one_that_had_no_room_are_not_taken_on_the_same_link() {
     handle(&mut session, &mut record, events(1, &[(1, &one)]));
     let mut out = Vec::new();
     session.append_refused(30, &mut out);
-    assert_eq!(out[0], Command::Send(ToAgent::Later(Later { seconds: 30 })));
+    assert_eq!(out[0], Command::Send(ToAgent::Later(Later::with_all(30))));
     assert_eq!(out[1], Command::Close(CloseReason::JournalFull));
     assert_eq!(handle(&mut session, &mut record, events(2, &[(2, &one)])), [], "the first would be lost");
 }
@@ -390,7 +399,7 @@ fn a_stopping_server_says_when_to_come_again() {
     let mut session = Session::new(&now(0), Some(DEVICE));
     let mut out = Vec::new();
     session.stop(17, &mut out);
-    assert_eq!(out[0], Command::Send(ToAgent::Later(Later { seconds: 17 })));
+    assert_eq!(out[0], Command::Send(ToAgent::Later(Later::with_all(17))));
     assert_eq!(out[2], Command::Close(CloseReason::Stopping));
     let mut more = Vec::new();
     session.superseded(&mut more);

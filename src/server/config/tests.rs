@@ -73,6 +73,8 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
         "retention_age",
         "warnings_size",
         "warnings_age",
+        "device_rate",
+        "device_burst",
         "every",
         "keep",
         "level",

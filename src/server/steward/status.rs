@@ -94,6 +94,8 @@ impl Statuses {
             let Some(record) = self.store.table().get(judged.device) else { continue };
             judged.facts.lost_since = self.lost_since(&record, &judged.standing, now, ages.wall);
             judged.facts.shared_identity = self.shared_identity(&judged, now);
+            judged.facts.events_held_since =
+                self.announcer.held_since(judged.device, self.clock.now().moment);
             if ages.may_expire {
                 judged.facts.clock_ahead_minutes = self.clock_of(&record, &judged.standing);
             }

@@ -23,7 +23,7 @@ pub(super) const LEASE_SECONDS: u32 = 300;
 
 /// For how long this device may say nothing of a run that it has, in seconds.
 pub(super) fn lease_seconds(table: &DeviceTable, device: DeviceId) -> u32 {
-    let interval = table.with(device, |record| record.interval_seconds);
+    let interval = table.with(device, |record| record.interval_seconds());
     LEASE_SECONDS.saturating_add(interval.unwrap_or(DEFAULT_INTERVAL_SECONDS))
 }
 

@@ -27,7 +27,7 @@ fn how_a_device_is_reached_survives_a_restart() {
     for (number, (device, address)) in (0u8..).zip(fleet.devices.iter().zip(addresses)) {
         fleet.store.table().with(*device, |record| {
             record.last_sync = WallTime(5_000);
-            record.due_seconds = 1_234 + u32::from(number);
+            record.set_due_seconds(1_234 + u32::from(number));
             record.boot = 0xffff_fff0 + u32::from(number);
             record.notice_counter = u32::MAX;
             record.wake_counter = 1_795_514_400;

@@ -175,16 +175,16 @@ fn a_change_is_in_force_in_the_table_and_after_a_reopening() {
     assert_eq!(fleet.store.change_device(b, change), Err(StoreError::NameTaken("kiosk".into())));
     for _ in 0..2 {
         let record = fleet.store.table().get(a).unwrap();
-        assert_eq!((record.interval_seconds, record.keep_connected), (60, true));
-        assert_eq!(fleet.store.table().get(b).unwrap().interval_seconds, 900);
+        assert_eq!((record.interval_seconds(), record.keep_connected), (60, true));
+        assert_eq!(fleet.store.table().get(b).unwrap().interval_seconds(), 900);
         fleet.reopen();
     }
     fleet.store.set_group("/berlin", interval(None)).unwrap();
     fleet.store.set_default_interval(30).unwrap();
-    assert_eq!(fleet.store.table().get(a).unwrap().interval_seconds, 30);
+    assert_eq!(fleet.store.table().get(a).unwrap().interval_seconds(), 30);
     let own = DeviceChange { interval_seconds: Some(Some(5)), ..DeviceChange::default() };
     fleet.store.change_device(a, own).unwrap();
-    assert_eq!(fleet.store.table().get(a).unwrap().interval_seconds, 5);
+    assert_eq!(fleet.store.table().get(a).unwrap().interval_seconds(), 5);
     let bad = DeviceChange { name: Some(" ".into()), ..DeviceChange::default() };
     assert_eq!(fleet.store.change_device(a, bad), Err(StoreError::BadName(" ".into())));
 }
@@ -225,7 +225,7 @@ fn sequence_numbers_come_back_with_their_position() {
     assert_eq!(fleet.store.journal_position().unwrap(), 600);
     let record = fleet.store.table().get(device).unwrap();
     assert_eq!((record.spool_epoch, record.last_sequence, record.last_crc), (Epoch(4), 17, 0xffff_0001));
-    assert_eq!((record.last_position, record.last_seen), (640, WallTime(99)));
+    assert_eq!((record.last_position(), record.last_seen), (640, WallTime(99)));
 }
 
 #[test]

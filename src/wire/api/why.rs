@@ -74,6 +74,9 @@ pub struct WhyFacts {
     /// Why it seems that another device uses its identity; null: nothing seems so.
     #[serde(default)]
     pub shared_identity: Option<String>,
+    /// Why its events wait on it; null: they do not.
+    #[serde(default)]
+    pub events_held: Option<String>,
     /// Whether the event log takes events.
     pub journal: JournalCondition,
     /// When the server started: nobody could come before.

@@ -98,6 +98,7 @@ fn any_to_server() -> impl Strategy<Value = ToServer<'static>> {
                 items,
                 acknowledged,
                 sent_through: None,
+                begins_again: epoch.is_multiple_of(2),
             })
         },
     );
@@ -180,7 +181,8 @@ fn any_to_agent() -> impl Strategy<Value = ToAgent> {
             .prop_map(|(epoch, through)| ToAgent::Ack(Ack { spool_epoch: Epoch(epoch), through })),
         (any::<u64>(), any::<u64>())
             .prop_map(|(epoch, after)| ToAgent::Resend(Resend { spool_epoch: Epoch(epoch), after })),
-        any::<u32>().prop_map(|seconds| ToAgent::Later(Later { seconds })),
+        (any::<u32>(), any::<bool>())
+            .prop_map(|(seconds, only_events)| ToAgent::Later(Later { seconds, only_events })),
         Just(ToAgent::Pong),
         ("\\PC{0,30}", any::<u64>(), any::<Option<bool>>()).prop_map(|(application, revision, settings)| {
             let settings = settings.map(|value| format!("{{\"a\":{value}}}"));

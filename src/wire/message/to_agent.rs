@@ -269,6 +269,30 @@ pub struct Later {
     /// When to come again, in seconds from now.
     #[n(0)]
     pub seconds: u32,
+    /// Only events are to wait, because the device had more of them stored than its rate; the link stays and
+    /// all else goes on. Events that are under way are not taken: the device sends them again, from the first
+    /// that is not acknowledged, in messages of which the first [says so](super::Events::begins_again). An agent that
+    /// does not know this key waits with everything, on another link.
+    #[cbor(n(1), default, skip_if = "is_false")]
+    pub only_events: bool,
+}
+
+impl Later {
+    /// Everything is to wait for so many seconds.
+    #[must_use]
+    pub fn with_all(seconds: u32) -> Self {
+        Self { seconds, only_events: false }
+    }
+
+    /// Events are to wait for so many seconds.
+    #[must_use]
+    pub fn with_events(seconds: u32) -> Self {
+        Self { seconds, only_events: true }
+    }
+}
+
+pub(super) fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// Why something was refused: for programs.

@@ -2,6 +2,7 @@
 
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
+use super::to_agent::is_false;
 use super::{MessageError, at_end, kind};
 use crate::wire::bounded;
 use crate::wire::datagram::NoticeKind;
@@ -355,6 +356,10 @@ pub struct Events<'b> {
     /// the last ones turn out to be dropped. A server that waits for one of them waits in vain.
     #[n(4)]
     pub sent_through: Option<u64>,
+    /// The first message of events since the server said that they are to
+    /// [wait](super::Later::only_events): what comes from here on was sent behind that.
+    #[cbor(n(5), default, skip_if = "is_false")]
+    pub begins_again: bool,
 }
 
 /// One event under its sequence number.

@@ -311,6 +311,12 @@ impl Agent {
                     machine.set_reach(reach);
                 }
             }
+            Action::EventsHeld { .. } => {
+                count(&cx.counters.later);
+                cx.note_trouble(
+                    "a device has more events than the server takes of one: raise journal.device_rate there",
+                );
+            }
             Action::SyncFinished(result) => self.sync_finished(cx, index, now, &result),
             // It manages no applications, has no disk, keeps nothing that was acknowledged, and its inventory
             // never changes.

@@ -188,7 +188,8 @@ fn everybody_is_judged_once_a_minute_for_time_alone() {
     let mut house = House::new(130);
     let device = house.devices[120];
     house.store.table().with(device, |record| {
-        (record.last_seen, record.last_sync, record.due_seconds) = (NOW, NOW, 900);
+        (record.last_seen, record.last_sync) = (NOW, NOW);
+        record.set_due_seconds(900);
     });
     let lost = 2 * HOUR;
     for second in 0..60 {
@@ -213,7 +214,8 @@ fn a_restart_says_nothing_again_and_leaves_a_lost_device_lost() {
     let mut house = House::new(2);
     let device = house.devices[0];
     house.store.table().with(device, |record| {
-        (record.last_seen, record.last_sync, record.due_seconds) = (NOW, NOW, 900);
+        (record.last_seen, record.last_sync) = (NOW, NOW);
+        record.set_due_seconds(900);
     });
     house.step(at(2 * HOUR));
     assert_eq!(house.shown(device).0, Status::Warning);
@@ -242,7 +244,8 @@ fn a_step_of_the_clock_makes_nobody_lost_and_leaves_who_is_as_long_as_before() {
     let (lost, well) = (house.devices[0], house.devices[1]);
     let seen = |house: &House, device, at| {
         house.store.table().with(device, |record| {
-            (record.last_seen, record.last_sync, record.due_seconds) = (at, at, 900);
+            (record.last_seen, record.last_sync) = (at, at);
+            record.set_due_seconds(900);
         });
     };
     let settle = |house: &mut House, now: WallTime, ages: AgeTime| {
