@@ -15,8 +15,10 @@ pub(super) fn keep(connection: &Connection, declared: &[Declaration]) -> Result<
     // Texts, numbers and bools can always be written.
     let content = serde_json::to_string(declared).unwrap_or_default();
     let digest = Digest::of_bytes(content.as_bytes()).0.cast_signed();
-    let sql = "SELECT id FROM declarations WHERE digest = ?1";
-    let known = connection.prepare_cached(sql)?.query_row([digest], |row| row.get(0)).optional()?;
+    // Another content may have the same digest, made so that others get it.
+    let sql = "SELECT id FROM declarations WHERE digest = ?1 AND content = ?2";
+    let known =
+        connection.prepare_cached(sql)?.query_row(params![digest, content], |row| row.get(0)).optional()?;
     if known.is_some() {
         return Ok(known);
     }
@@ -39,4 +41,38 @@ pub(super) fn may_take_settings(declaration: &Declaration) -> bool {
 /// Reads what [`keep`] wrote. Whoever edited it by hand sees nothing declared until the device declares anew.
 pub(super) fn parse(content: &str) -> Vec<Declaration> {
     serde_json::from_str(content).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{connection, schema};
+
+    #[test]
+    fn what_is_declared_is_never_what_another_device_made_with_the_same_digest() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(connection::FILE_NAME);
+        let mut file = connection::open_writer(&path).unwrap();
+        schema::migrate(&mut file, &path).unwrap();
+        let declare = |schema: &str| Declaration {
+            application: "till".into(),
+            takes_settings: true,
+            settings_schema: schema.into(),
+            kinds: Vec::new(),
+        };
+        let (bad, good) = ([declare("{}")], [declare("{\"type\":\"object\"}")]);
+        let kept = keep(&file, &bad).unwrap().unwrap();
+        // Somebody has it: only what nobody has goes.
+        file.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
+        file.execute("INSERT INTO host_facts SELECT 1, '', '', '', '', '', '', '[]', '', '', ?1", [kept])
+            .unwrap();
+        let digest = Digest::of_bytes(serde_json::to_string(&good).unwrap().as_bytes()).0.cast_signed();
+        assert_eq!(file.execute("UPDATE declarations SET digest = ?1", [digest]).unwrap(), 1);
+        let own = keep(&file, &good).unwrap().unwrap();
+        assert_ne!(own, kept);
+        let sql = "SELECT content FROM declarations WHERE id = ?1";
+        let content: String = file.query_row(sql, [own], |row| row.get(0)).unwrap();
+        assert_eq!(parse(&content), good);
+        assert_eq!(keep(&file, &good).unwrap(), Some(own), "and still once for all that declare the same");
+    }
 }

@@ -91,11 +91,13 @@ CREATE TABLE device_states (
 ) STRICT;
 
 -- What devices declare of their managed applications, once for all that declare the same: a JSON array, as the host facts bring it.
+-- A digest leads to what may be the same: devices can make others with the same one.
 CREATE TABLE declarations (
     id INTEGER PRIMARY KEY,
-    digest INTEGER NOT NULL UNIQUE,
+    digest INTEGER NOT NULL,
     content TEXT NOT NULL
 ) STRICT;
+CREATE INDEX declarations_by_digest ON declarations (digest);
 
 CREATE TABLE host_facts (
     device INTEGER PRIMARY KEY REFERENCES devices (number),
@@ -130,15 +132,17 @@ CREATE TABLE conditions (
 
 -- The dictionary: each application that some device has, once. AUTOINCREMENT: an id is never used again, so what was
 -- prepared with one either still means the same or is seen to be gone.
+-- `digest` leads to the entry, and is not proof of it: a device can make two with the same one.
 -- `difference_devices`: how many devices have it by their difference, less those that lack it by their difference.
 CREATE TABLE applications (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    digest INTEGER NOT NULL UNIQUE,
+    digest INTEGER NOT NULL,
     name TEXT NOT NULL,
     version TEXT NOT NULL,
     publisher TEXT NOT NULL,
     difference_devices INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE INDEX applications_by_digest ON applications (digest);
 CREATE INDEX applications_by_name ON applications (name, version, publisher);
 
 -- Sets that devices share. `content`: the sorted ids of the applications, each as the LEB128 distance from the one before.

@@ -85,23 +85,42 @@ pub(super) fn choose(
             return Ok(Choice::Place(Placement { base: Some(current), added, removed }));
         }
     }
-    let mut statement =
-        connection.prepare_cached("SELECT id FROM inventory_bases WHERE digest = ?1 ORDER BY id LIMIT 1")?;
-    let same: Option<i64> = statement.query_row([digest.0.cast_signed()], |row| row.get(0)).optional()?;
-    let mut candidates: Vec<i64> = same.into_iter().collect();
-    if candidates.is_empty() {
-        candidates = alike(connection, set)?;
+    let mut best = closest(connection, set, with_digest(connection, digest)?, enough)?;
+    if best.is_none() {
+        best = closest(connection, set, alike(connection, set)?, enough)?;
     }
+    Ok(best.map_or(Choice::NewBase, Choice::Place))
+}
+
+/// The bases with this digest: one at most, unless sets were made to have the digest of another. They are
+/// taken for nothing but what is worth a look.
+fn with_digest(connection: &Connection, digest: Digest) -> Result<Vec<i64>, StoreError> {
+    let sql = "SELECT id FROM inventory_bases WHERE digest = ?1 ORDER BY id DESC LIMIT ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let bases = statement.query_map((digest.0.cast_signed(), CANDIDATES_PER_SKETCH), |row| row.get(0))?;
+    Ok(bases.collect::<Result<_, _>>()?)
+}
+
+/// The placement on that of these bases from which the set differs least, if that is little enough.
+fn closest(
+    connection: &Connection,
+    set: &[ApplicationId],
+    bases: Vec<i64>,
+    enough: usize,
+) -> Result<Option<Placement>, StoreError> {
     let mut best: Option<Placement> = None;
-    for base in candidates {
+    for base in bases {
         let Some(content) = content(connection, base)? else { continue };
         let (added, removed) = ids::difference(&content, set);
         let size = added.len() + removed.len();
         if size <= enough && best.as_ref().is_none_or(|best| size < best.added.len() + best.removed.len()) {
             best = Some(Placement { base: Some(base), added, removed });
         }
+        if size == 0 {
+            break;
+        }
     }
-    Ok(best.map_or(Choice::NewBase, Choice::Place))
+    Ok(best)
 }
 
 fn alike(connection: &Connection, set: &[ApplicationId]) -> Result<Vec<i64>, StoreError> {

@@ -7,40 +7,23 @@ use crate::store::error::StoreError;
 use crate::wire::digest::Digest;
 use crate::wire::inventory::Application;
 
-/// The entry with this digest.
-pub(super) fn by_digest(
-    connection: &Connection,
-    digest: Digest,
-) -> Result<Option<ApplicationId>, StoreError> {
+/// The entries with this digest: one, or more when somebody took the trouble to make others.
+pub(super) fn by_digest(connection: &Connection, digest: Digest) -> Result<Vec<ApplicationId>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT id FROM applications WHERE digest = ?1")?;
-    Ok(statement.query_row([digest.0.cast_signed()], |row| row.get(0)).optional()?)
+    let ids = statement.query_map([digest.0.cast_signed()], |row| row.get(0))?;
+    Ok(ids.collect::<Result<_, _>>()?)
 }
 
-/// The entry of an application.
-///
-/// # Errors
-/// When another application has the same digest: by chance once in 10⁹ years, else by a device that wants to be counted as
-/// something that it is not.
+/// The entry of an application. The digest leads to it; that it is the one is seen by all that it says.
 pub(super) fn find(
     connection: &Connection,
     application: &Application,
     digest: Digest,
 ) -> Result<Option<ApplicationId>, StoreError> {
-    let sql = "SELECT id, name = ?2 AND version = ?3 AND publisher = ?4 FROM applications WHERE digest = ?1";
-    let found: Option<(ApplicationId, bool)> = connection
-        .prepare_cached(sql)?
-        .query_row(
-            params![digest.0.cast_signed(), application.name, application.version, application.publisher],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )
-        .optional()?;
-    match found {
-        Some((_, false)) => Err(StoreError::Database(format!(
-            "application '{}' {} has the digest of another: it is not stored",
-            application.name, application.version
-        ))),
-        found => Ok(found.map(|(id, _)| id)),
-    }
+    let sql =
+        "SELECT id FROM applications WHERE digest = ?1 AND name = ?2 AND version = ?3 AND publisher = ?4";
+    let key = params![digest.0.cast_signed(), application.name, application.version, application.publisher];
+    Ok(connection.prepare_cached(sql)?.query_row(key, |row| row.get(0)).optional()?)
 }
 
 /// The entry of an application; made when it isn't there.

@@ -1,6 +1,7 @@
 //! From a change as it came to a set of ids and a place for it.
 
 use std::collections::HashSet;
+use std::hash::Hash;
 
 use rusqlite::Connection;
 
@@ -44,6 +45,10 @@ pub(in crate::store) fn prepare(
     Ok(Prepared { change, digests, planned })
 }
 
+fn has_equals<T: Eq + Hash>(values: &[T]) -> bool {
+    values.iter().collect::<HashSet<_>>().len() < values.len()
+}
+
 /// Plans a change. `may_intern`: entries that the dictionary lacks are made (the writer alone may).
 pub(super) fn plan(
     connection: &Connection,
@@ -62,15 +67,19 @@ pub(super) fn plan(
     let mut sum = update.base.unwrap_or(Digest::EMPTY);
     let mut removed = Vec::with_capacity(change.removed.len());
     for digest in &change.removed {
-        match dictionary::by_digest(connection, *digest)? {
-            Some(id) if start.binary_search(&id).is_ok() => removed.push(id),
-            _ => return Ok(Planned::DigestMismatch),
+        let mut candidates = dictionary::by_digest(connection, *digest)?;
+        candidates.retain(|id| start.binary_search(id).is_ok());
+        match candidates[..] {
+            [id] => removed.push(id),
+            [] => return Ok(Planned::DigestMismatch),
+            // The device has several of which this may mean each: it is asked for the whole.
+            _ => return Ok(Planned::Unknown),
         }
         sum = sum.without(*digest);
     }
     removed.sort_unstable();
     let has_repetitions = removed.windows(2).any(|pair| pair[0] == pair[1])
-        || digests.iter().collect::<HashSet<_>>().len() < digests.len();
+        || (has_equals(digests) && has_equals(&change.added));
     sum = digests.iter().fold(sum, |sum, digest| sum.with(*digest));
     let entries = (start.len() + digests.len()).saturating_sub(removed.len());
     if has_repetitions || sum != update.digest || entries > INVENTORY_ENTRIES_MAX {

@@ -118,6 +118,64 @@ fn kinds_of_device_that_share_most_of_their_applications_get_a_base_each() {
     assert_eq!(fleet.counts().inventory_bases, 30);
 }
 
+/// Two applications that were made to have one digest: 2^32 tries.
+fn colliding() -> [Application; 2] {
+    ["giebokniacgfbjph", "lhcmnihbmadpnncj"].map(|name| Application {
+        name: name.into(),
+        version: "1".into(),
+        publisher: String::new(),
+    })
+}
+
+#[test]
+fn an_application_with_the_digest_of_another_is_stored_beside_it_and_shown_as_what_it_is() {
+    let mut fleet = Fleet::new(3);
+    let [bad, good] = colliding();
+    assert_eq!(bad.digest(), good.digest());
+    let with = |more: &[&Application]| {
+        let mut set: Vec<_> = (0..20).map(application).chain(more.iter().copied().cloned()).collect();
+        set.sort();
+        set
+    };
+    let devices = fleet.devices.clone();
+    let (bad_set, good_set, plain) = (with(&[&bad]), with(&[&good]), with(&[]));
+    let stored = |fleet: &Fleet, update| assert!(matches!(fleet.apply(update), JobOutcome::Stored { .. }));
+    stored(&fleet, update(devices[0], 1, None, &bad_set));
+    stored(&fleet, update(devices[1], 1, None, &plain));
+    stored(&fleet, update(devices[1], 2, Some(&plain), &good_set));
+    assert_eq!(fleet.inventory_of(devices[1]), good_set, "not the other's, though the digests are equal");
+    assert_eq!(fleet.inventory_of(devices[0]), bad_set);
+    // One device has both, and says which one goes by a digest that both have: it is asked for the whole.
+    let both = with(&[&bad, &good]);
+    stored(&fleet, update(devices[2], 1, None, &both));
+    assert_eq!(fleet.inventory_of(devices[2]), both);
+    let less = update(devices[2], 2, Some(&both), &good_set);
+    assert_eq!(fleet.apply(less), JobOutcome::BaseUnknown(Section::Inventory));
+    stored(&fleet, update(devices[2], 2, None, &good_set));
+    stored(&fleet, update(devices[1], 3, Some(&good_set), &plain));
+    let sets = [(devices[0], &bad_set), (devices[1], &plain), (devices[2], &good_set)];
+    fleet.check_counts(&sets.map(|(device, set)| (device, set.iter().cloned().collect())).into());
+    fleet.reopen();
+    assert_eq!((fleet.inventory_of(devices[0]), fleet.inventory_of(devices[2])), (bad_set, good_set));
+}
+
+#[test]
+fn a_set_with_the_sum_of_another_does_not_keep_alike_devices_from_sharing_a_base() {
+    let fleet = Fleet::new(12);
+    let set: Vec<_> = (0..200).map(application).collect();
+    fleet.apply(update(fleet.devices[0], 1, None, &(300..500).map(application).collect::<Vec<_>>()));
+    // Sets of one sum are found in seconds, by their thousands: here the file says that they were.
+    let path = fleet.directory.path().join(crate::store::FILE_NAME);
+    let file = rusqlite::Connection::open(path).unwrap();
+    let digest = digest_of(&set).0.cast_signed();
+    assert_eq!(file.execute("UPDATE inventory_bases SET digest = ?1", [digest]).unwrap(), 1);
+    for device in &fleet.devices[1..] {
+        assert!(matches!(fleet.apply(update(*device, 1, None, &set)), JobOutcome::Stored { .. }));
+    }
+    assert_eq!(fleet.counts().inventory_bases, 2, "one for the first, one for all that are alike");
+    assert_eq!(fleet.inventory_of(fleet.devices[11]), set);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     /// A device has this set now: a range of applications without some, sent whole or as a difference.
