@@ -401,14 +401,7 @@ impl World {
         let mut bytes = Vec::new();
         // As if it had waited, now and then.
         let begins_again = highest.is_multiple_of(2);
-        ToServer::Events(Events {
-            spool_epoch,
-            highest,
-            items,
-            acknowledged,
-            sent_through,
-            begins_again,
-        })
+        ToServer::Events(Events { spool_epoch, highest, items, acknowledged, sent_through, begins_again })
             .write_to(&mut bytes);
         hostile.events.clone_from(&bytes);
         bytes

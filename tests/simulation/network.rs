@@ -325,7 +325,12 @@ impl World {
         if matches!(opened.preparer.prepare_once(0), Prepared::NoRoom(_)) {
             self.after(1_000_000, Step::Flush);
         }
-        self.release()
+        self.release()?;
+        // One write goes to the end of a segment at most: what lies behind it is for the next.
+        if !self.server.acks.is_empty() && !std::mem::replace(&mut self.server.is_flush_due, true) {
+            self.after(100_000, Step::Flush);
+        }
+        Ok(())
     }
 
     fn release(&mut self) -> Result<(), String> {
