@@ -1,8 +1,8 @@
 //! Where the server is.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::{fmt, io};
 
 use crate::paths::SOCKET_PATH_BYTES_MAX;
 
@@ -34,15 +34,20 @@ impl Address {
     /// then the service's.
     #[must_use]
     pub fn of_this_machine() -> Self {
-        Self::first(rustix::process::geteuid().is_root(), Path::exists)
+        Self::first(rustix::process::geteuid().is_root(), Path::metadata)
     }
 
-    fn first(is_root: bool, is_there: impl Fn(&Path) -> bool) -> Self {
+    fn first<T>(is_root: bool, look: impl Fn(&Path) -> io::Result<T>) -> Self {
         let mut sockets = [DEFAULT_SOCKET, SYSTEM_SOCKETS[0], SYSTEM_SOCKETS[1]];
         if is_root {
             sockets.rotate_left(1);
         }
-        let found = sockets.into_iter().find(|socket| is_there(Path::new(socket)));
+        // A service's data directory lets no other user look: connecting says so then.
+        let is_there = |socket: &&str| match look(Path::new(*socket)) {
+            Ok(_) => true,
+            Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+        };
+        let found = sockets.into_iter().find(is_there);
         Self { socket: found.unwrap_or(DEFAULT_SOCKET).into() }
     }
 }
@@ -90,7 +95,10 @@ mod tests {
     #[test]
     fn root_means_the_service_and_others_the_server_beside_them() {
         let first = |is_root, there: &[&str]| {
-            let address = Address::first(is_root, |path| there.iter().any(|one| Path::new(one) == path));
+            let address = Address::first(is_root, |path| {
+                let is_there = there.iter().any(|one| Path::new(one) == path);
+                if is_there { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+            });
             address.socket.to_str().unwrap().to_owned()
         };
         assert_eq!((first(true, &[]), first(false, &[])), (DEFAULT_SOCKET.into(), DEFAULT_SOCKET.into()));
@@ -102,6 +110,16 @@ mod tests {
         for is_root in [true, false] {
             assert_eq!(first(is_root, &all[2..]), SYSTEM_SOCKETS[1]);
         }
+    }
+
+    /// Otherwise an ordinary user was told that no server runs here.
+    #[test]
+    fn a_directory_that_lets_nobody_look_is_the_services() {
+        let address = Address::first(false, |path| -> io::Result<()> {
+            let is_closed = path.starts_with("/var/lib/muster");
+            Err(if is_closed { io::ErrorKind::PermissionDenied } else { io::ErrorKind::NotFound }.into())
+        });
+        assert_eq!(address.socket, Path::new(SYSTEM_SOCKETS[1]));
     }
 
     #[test]

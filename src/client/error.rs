@@ -19,7 +19,7 @@ pub enum ClientError {
         reason: String,
     },
     /// The socket is there, but not for this user.
-    #[error("not allowed to use {address}: run this as the user that runs the server, or as root")]
+    #[error("not allowed to use {address}: run this as root (sudo), or as the user that runs the server")]
     NotAllowed {
         /// Whose socket it is.
         address: Address,
