@@ -4,17 +4,19 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 mod agent_support;
+mod skip;
 
 use std::fs::Permissions;
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use agent_support::{Running, Site, error_of, eventually, free_udp_port};
 use muster::agent::identity::Identity;
 use rustix::fs::{CWD, Mode, mkfifoat};
+use skip::skipped;
 
 /// A server and an enrolled device whose agent does not run yet, with these files in `applications.d`.
 fn site(definitions: &[(&str, String)]) -> (Site, Running) {
@@ -107,7 +109,7 @@ fn neither_link_nor_events_wait_for_a_check_that_takes_long() {
 const NEIGHBOUR: u32 = 12_345;
 
 /// The agent's program where every user can run it.
-fn program_for_all() -> (tempfile::TempDir, std::path::PathBuf) {
+fn program_for_all() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     open_to_all(directory.path());
     let program = directory.path().join("muster-agent");
@@ -117,6 +119,35 @@ fn program_for_all() -> (tempfile::TempDir, std::path::PathBuf) {
 
 fn open_to_all(path: &Path) {
     std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A device whose agent, which does not run yet, will listen for everybody.
+struct Widened {
+    site: Site,
+    _server: Running,
+    _public: tempfile::TempDir,
+    socket: PathBuf,
+    /// What other users' programs read of the configuration.
+    theirs: PathBuf,
+    program: PathBuf,
+}
+
+impl Widened {
+    /// `data`: the data directory that other users are told of; empty: the agent's own.
+    fn new(data: &str) -> Self {
+        let (site, server) = site(&[]);
+        let (public, program) = program_for_all();
+        let socket = public.path().join("agent.sock");
+        let config = site.path("agent/muster-agent.toml");
+        let own = std::fs::read_to_string(&config).unwrap();
+        let wide = format!("[socket]\npath = {socket:?}\nmode = \"0666\"\n");
+        std::fs::write(&config, format!("{own}{wide}")).unwrap();
+        let theirs = public.path().join("muster-agent.toml");
+        let data = if data.is_empty() { site.path("agent") } else { data.into() };
+        std::fs::write(&theirs, format!("data = {data:?}\n{wide}")).unwrap();
+        open_to_all(&theirs);
+        Self { site, _server: server, _public: public, socket, theirs, program }
+    }
 }
 
 /// What `muster-agent` says when another user runs it with the socket widened for all.
@@ -129,19 +160,9 @@ fn as_neighbour(program: &Path, config: &Path, arguments: &[&str]) -> std::proce
 #[test]
 fn other_users_may_emit_through_a_widened_socket_and_nothing_else() {
     if !rustix::process::geteuid().is_root() {
-        return eprintln!("skipped: only root can run a program as another user");
+        return skipped("only root can run a program as another user");
     }
-    let (site, _server) = site(&[]);
-    let (public, program) = program_for_all();
-    let socket = public.path().join("agent.sock");
-    let config = site.path("agent/muster-agent.toml");
-    let own = std::fs::read_to_string(&config).unwrap();
-    let wide = format!("{own}[socket]\npath = \"{}\"\nmode = \"0666\"\n", socket.display());
-    std::fs::write(&config, &wide).unwrap();
-    let theirs = public.path().join("muster-agent.toml");
-    std::fs::write(&theirs, format!("data = \"/nowhere\"\n[socket]\npath = \"{}\"\n", socket.display()))
-        .unwrap();
-    open_to_all(&theirs);
+    let Widened { site, socket, theirs, program, .. } = &Widened::new("/nowhere");
     let _agent = site.agent_process();
     let emit = |field: &str, application: &str| {
         let event = [
@@ -155,18 +176,18 @@ fn other_users_may_emit_through_a_widened_socket_and_nothing_else() {
             "hello",
             "--field",
         ];
-        as_neighbour(&program, &theirs, &[&event[..], &[field]].concat())
+        as_neighbour(program, theirs, &[&event[..], &[field]].concat())
     };
     let emitted = emit("uid=0", "shop");
     assert!(emitted.status.success(), "{}", error_of(&emitted));
-    eventually("the event arrives", || has_arrived(&site, "hello"));
+    eventually("the event arrives", || has_arrived(site, "hello"));
     let events = String::from_utf8(site.ctl(&["event", "list"]).stdout).unwrap().replace(' ', "");
     assert!(events.contains("\"uid\":\"12345\"") && !events.contains("\"uid\":\"0\""), "{events}");
     assert!(error_of(&emit("a=b", "muster-agent")).contains("the name is reserved"));
     for (arguments, command) in
         [(&["sync"][..], "sync"), (&["notice", "suspend"], "suspend"), (&["notice", "resume"], "resume")]
     {
-        let refused = as_neighbour(&program, &theirs, arguments);
+        let refused = as_neighbour(program, theirs, arguments);
         assert!(!refused.status.success());
         let why =
             format!("'{command}' is for root and the agent's own user; user 12345 may emit events alone");
@@ -194,9 +215,28 @@ fn other_users_may_emit_through_a_widened_socket_and_nothing_else() {
         Command::new("python3").args(["-c", &flood]).uid(NEIGHBOUR).gid(NEIGHBOUR).current_dir("/").output();
     match flooded {
         Ok(output) => assert!(output.status.success(), "{}", error_of(&output)),
-        Err(error) => eprintln!("skipped in part: no python3 for a flood: {error}"),
+        Err(error) => skipped(format_args!("in part: no python3 for a flood: {error}")),
     }
     assert_eq!(site.status()["running"], true, "the owner is answered meanwhile");
+}
+
+/// The spool, which the agent's own user turns to meanwhile, is not for other users.
+#[test]
+fn an_event_of_another_user_waits_for_an_agent_that_is_started_anew() {
+    if !rustix::process::geteuid().is_root() {
+        return skipped("only root can run a program as another user");
+    }
+    let Widened { site, theirs, program, .. } = &Widened::new("");
+    let event = ["emit", "--application", "shop", "--severity", "info", "--kind", "test", "patient"];
+    let refused = as_neighbour(program, theirs, &event);
+    let why = error_of(&refused);
+    assert!(!refused.status.success() && why.contains("no agent has listened at"), "{why}");
+    std::thread::scope(|scope| {
+        let emitted = scope.spawn(|| as_neighbour(program, theirs, &event));
+        let _agent = site.agent_process();
+        let emitted = emitted.join().unwrap();
+        assert!(emitted.status.success(), "{}", error_of(&emitted));
+    });
 }
 
 #[test]

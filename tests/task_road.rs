@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 mod agent_support;
+mod skip;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -270,7 +271,7 @@ fn what_leaves_its_session_does_not_survive_its_supervisor_where_there_are_contr
         let number: i32 = std::fs::read_to_string(house.path("escaped")).unwrap().trim().parse().unwrap();
         let process = rustix::process::Pid::from_raw(number).unwrap();
         rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
-        return eprintln!("skipped: no control groups (cgroups(7), version 2) are to be had here");
+        return skip::skipped("no control groups (cgroups(7), version 2) are to be had here");
     }
     let supervisor: i32 = std::fs::read_to_string(run.join("lock")).unwrap().trim().parse().unwrap();
     let supervisor = rustix::process::Pid::from_raw(supervisor).unwrap();

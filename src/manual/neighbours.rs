@@ -12,6 +12,7 @@
 //! | gives a settings file set-user-ID bits | the new file has none: of a mode 0777 is all that is kept |
 //! | has a second name (hard link) for the settings file | the file is replaced, the other name keeps the old content; event and `settings show` say so |
 //! | connects to the agent's socket, where `[socket] mode` lets it | may emit events and nothing else: `status`, `sync`, `notice` and `move` are for root and the agent's own user. Its events carry the field `uid`, which the kernel vouches for (`SO_PEERCRED`), and can't be of `muster` or `muster-agent` |
+//! | emits while the agent is started anew | waits ten seconds for it: the spool, which the agent's own user turns to, is not for others |
 //! | emits without end | 256 KiB in a row, then 4 KiB a second for each user; a line counts as 256 bytes at least. What is above that is refused with the time when it goes again. 16 connections a user, 48 of all of them, 64 with those of root and the agent's own user |
 //! | reads the process list | finds no join token that came by `--token-file`, standard input or `MUSTER_TOKEN` |
 //! | has a task run as itself that calls setsid(2) or forks twice | after its time, or when it is cancelled, everything that the run started is ended all the same, see below |

@@ -1,5 +1,6 @@
 //! Who has the say over the data directory: a running agent, or this command.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::CommandError;
@@ -7,7 +8,8 @@ use super::context::Context;
 use crate::agent::directory::{DirectoryError, Lock};
 use crate::agent::local::client::{LocalClient, LocalError};
 
-/// How long to wait for whoever holds the data directory without listening: an agent that starts, or an `emit`.
+/// How long to wait for whoever holds the data directory without listening: an agent that starts, or an
+/// `emit`; and for an agent that is started anew, when its socket is all that this user may use.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often to look again meanwhile.
@@ -32,13 +34,25 @@ impl Holder {
                 Err(LocalError::NotRunning(_)) => {}
                 Err(error) => return Err(error.into()),
             }
-            match context.directory()?.lock(holder) {
+            let is_over = Instant::now() >= deadline;
+            match context.directory().and_then(|directory| directory.lock(holder)) {
                 Ok(lock) => return Ok(Self::Here(lock)),
-                Err(DirectoryError::InUse { .. }) if Instant::now() < deadline => {
-                    std::thread::sleep(LOOK_INTERVAL);
+                Err(DirectoryError::InUse { .. }) if !is_over => {}
+                Err(DirectoryError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::PermissionDenied =>
+                {
+                    if is_over {
+                        return Err(CommandError::refused(format_args!(
+                            "no agent has listened at {} for {} s, and without it only root and the agent's own user can do this: \
+                             start the agent",
+                            context.socket().display(),
+                            PATIENCE.as_secs()
+                        )));
+                    }
                 }
                 Err(error) => return Err(error.into()),
             }
+            std::thread::sleep(LOOK_INTERVAL);
         }
     }
 }

@@ -16,7 +16,7 @@ const NEIGHBOUR: u32 = 12_345;
 fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
-        eprintln!("skipped: only root can give a file to another user");
+        crate::skip::skipped("only root can give a file to another user");
     }
     is_root
 }
@@ -134,7 +134,10 @@ fn access_lists_and_attributes_stay_with_the_file() {
     fs::write(&file, "old").unwrap();
     for (name, value) in &wanted {
         if let Err(error) = setxattr(&file, *name, value, XattrFlags::empty()) {
-            return eprintln!("skipped: no {name} in {}: {error}", device.directory.path().display());
+            return crate::skip::skipped(format_args!(
+                "no {name} in {}: {error}",
+                device.directory.path().display()
+            ));
         }
     }
     let check = || {
@@ -212,7 +215,7 @@ impl Mount {
             output.is_ok_and(|output| output.status.success())
         };
         if !run(&["--bind", source.to_str().unwrap()]) {
-            eprintln!("skipped: this user may not mount anything here (mount --bind)");
+            crate::skip::skipped("this user may not mount anything here (mount --bind)");
             return None;
         }
         Some(Self(file.to_owned()))
