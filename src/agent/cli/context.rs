@@ -60,12 +60,14 @@ impl Context {
     /// same unless they have a data directory of their own where they are.
     ///
     /// A file that this user may not read and has not named counts as the service's own: programs of other
-    /// users reach its agent by the socket that is meant for them.
+    /// users reach its agent by the socket that is meant for them. Without any file the service is meant when
+    /// its data directory is there and none is where this user is.
     ///
     /// # Errors
     /// When the configuration is wrong, or the named file can't be read.
     pub fn new(common: &Common) -> Result<Self, TomlError> {
-        Self::find(common, Path::new(SYSTEM_CONFIG), rustix::process::geteuid().is_root())
+        let is_root = rustix::process::geteuid().is_root();
+        Self::find(common, Path::new(SYSTEM_CONFIG), Path::new(SYSTEM_DATA), is_root)
     }
 
     /// The same; with a file that is wrong, the last one counts that an agent ran with, and `problem` says
@@ -81,6 +83,11 @@ impl Context {
                 return last_good.ok_or(error);
             }
         };
+        // A service whose file is gone goes on with the last good one, and is to be found all the same.
+        if context.config.is_none() && context.data == Path::new(SYSTEM_DATA) {
+            let last_good = Self::last_good(common, Path::new(SYSTEM_CONFIG), "the file is not there");
+            return Ok(last_good.unwrap_or(context));
+        }
         // It may be read well and still let no agent begin.
         let last_good = match (context.check(), &context.config) {
             (Err(why), Some(file)) => Self::last_good(common, file, &format!("{}: {why}", file.display())),
@@ -110,7 +117,8 @@ impl Context {
         is_there.then_some(Self { settings, config: None, data, text: None, problem: None })
     }
 
-    fn find(common: &Common, system: &Path, is_root: bool) -> Result<Self, TomlError> {
+    /// `system` and `service`: where a service's configuration and its data are.
+    fn find(common: &Common, system: &Path, service: &Path, is_root: bool) -> Result<Self, TomlError> {
         let local = Path::new(DATA_DEFAULT);
         let of = |settings: Box<Settings>, text, file: &Path| {
             let data = common.data.clone().or_else(|| settings.data.clone());
@@ -149,13 +157,14 @@ impl Context {
         {
             return Ok(of(settings, text, &own_file));
         }
+        let is_service = is_private || (is_system_first && !own.is_dir() && service.is_dir());
         let mut settings = Settings::default();
-        if is_private {
+        if is_private || (is_service && Path::new(SYSTEM_SOCKET).exists()) {
             settings.socket.path = Some(SYSTEM_SOCKET.into());
         }
-        let data = match (&common.data, is_private) {
+        let data = match (&common.data, is_service) {
             (Some(data), _) => data.clone(),
-            (None, true) => SYSTEM_DATA.into(),
+            (None, true) => service.to_owned(),
             (None, false) => local.to_owned(),
         };
         Ok(Self { settings, config: None, data, text: None, problem: None })
@@ -248,7 +257,7 @@ mod tests {
         if let Some(text) = system {
             std::fs::write(&file, text).unwrap();
         }
-        Context::find(common, &file, is_root).unwrap()
+        Context::find(common, &file, &directory.path().join("absent"), is_root).unwrap()
     }
 
     #[test]
@@ -274,5 +283,20 @@ mod tests {
         let common = Common { data: Some(directory.path().to_owned()), config: None };
         let found = find(&common, Some(&format!("data = {:?}\n", directory.path())), true);
         assert_eq!(found.config, Some(directory.path().join(FILE_NAME)));
+    }
+
+    /// It runs with the last good one; 'status' looked into the directory where it was called.
+    #[test]
+    fn a_service_without_its_configuration_is_found_by_its_data() {
+        let directory = tempfile::tempdir().unwrap();
+        let service = directory.path();
+        let find = |common: &Common, is_root| {
+            Context::find(common, &service.join("absent.toml"), service, is_root).unwrap().data
+        };
+        for is_root in [true, false] {
+            assert_eq!(find(&Common::default(), is_root), service);
+            let named = Common { data: Some("/srv/another".into()), config: None };
+            assert_eq!(find(&named, is_root), Path::new("/srv/another"));
+        }
     }
 }
