@@ -78,6 +78,22 @@ fn a_service_says_when_it_is_started_and_leaves_no_core() {
     assert_eq!(value(&tool("systemd/musterd.service"), "TimeoutStartSec").as_deref(), Some("infinity"));
 }
 
+/// 'systemctl reload' fails then. The agent is told first, and tells its server.
+#[test]
+fn a_reload_with_a_wrong_configuration_fails() {
+    for (unit, commands) in [
+        ("systemd/musterd.service", ["musterd check-config", "kill -HUP"]),
+        ("systemd/muster-agent.service", ["kill -HUP", "muster-agent check-config"]),
+    ] {
+        let unit = tool(unit);
+        let reload: Vec<_> = unit.lines().filter(|line| line.starts_with("ExecReload=")).collect();
+        assert_eq!(reload.len(), commands.len(), "{reload:?}");
+        for (line, command) in reload.iter().zip(commands) {
+            assert!(line.contains(command), "{line}");
+        }
+    }
+}
+
 /// Otherwise the agent hears of a shutdown from nobody.
 #[test]
 fn the_agent_is_stopped_before_the_bus() {

@@ -43,7 +43,8 @@
 //! Left out, `--config` is `/etc/muster/musterd.toml` for root and `/etc/muster/muster-agent.toml` for
 //! everybody, when it is there; `musterctl` takes the socket of this machine's service.
 //! SIGHUP reads the file again: intervals, limits of links, retention and the log level apply at once, and
-//! the log names the settings that wait for a restart. A wrong file changes nothing then.
+//! the log names the settings that wait for a restart. A wrong file changes nothing then, and `systemctl
+//! reload` fails.
 //!
 //! An agent that is started with a wrong file, or without the one that it had, goes on with the last one that
 //! it ran with, of which it keeps a copy in its data directory: nobody may be near the device. It says so in
