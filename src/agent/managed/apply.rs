@@ -69,6 +69,19 @@ impl From<String> for Stop {
     }
 }
 
+/// Says of which file an error is, unless it says so itself.
+fn named_as(path: &Path, error: &io::Error) -> String {
+    let (path, said) = (path.display().to_string(), error.to_string());
+    let hint = match error.kind() {
+        // What the shipped unit says to all that was not widened (systemd.exec(5), `ProtectSystem=`).
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; if systemd runs the agent: name the directory in ReadWritePaths= of its unit, as muster-agent-settings.conf does"
+        }
+        _ => "",
+    };
+    if said.starts_with(&path) { format!("{said}{hint}") } else { format!("{path}: {said}{hint}") }
+}
+
 /// Puts settings in place. `is_over`: whether the agent ends behind this step; only tests say so.
 pub(super) fn apply(job: &Apply, is_over: &dyn Fn(Step) -> bool) -> Result<Placed, Stop> {
     let at = |step| if is_over(step) { Err(Stop::Interrupted) } else { Ok(()) };
@@ -81,10 +94,9 @@ pub(super) fn apply(job: &Apply, is_over: &dyn Fn(Step) -> bool) -> Result<Place
         .check(&settings)
         .map_err(|violation| violation.to_string())?;
     let text = render::render(&place.format, &settings)?;
-    let named_as = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
-    let held = Held::find(&place.file).map_err(|error| named_as(&place.file, error))?;
+    let held = Held::find(&place.file).map_err(|error| named_as(&place.file, &error))?;
     let target = held.path();
-    let named = |error: io::Error| named_as(target, error);
+    let named = |error: io::Error| named_as(target, &error);
     let (before, names) = file::read(&held).map_err(named)?.unzip();
     let staged = Staged::new(&held, text.as_bytes(), place.mode, before.as_ref()).map_err(named)?;
     if let Some(validate) = &place.validate {
@@ -175,4 +187,21 @@ fn last_words(output: &str) -> String {
     let mut said = lines[lines.len().saturating_sub(REASON_LINES_MAX)..].join("; ");
     said.retain(|character| !character.is_control());
     said.split_off(said.ceil_char_boundary(said.len().saturating_sub(REASON_BYTES_MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_file_once_and_a_sandbox_by_its_setting() {
+        let path = Path::new("/etc/shop/settings.json");
+        let link = io::Error::other("/etc/shop/settings.json is a link of user 1001");
+        assert_eq!(named_as(path, &link), "/etc/shop/settings.json is a link of user 1001");
+        let above = io::Error::other("/etc/shop is a link of user 1001");
+        assert_eq!(named_as(path, &above), "/etc/shop/settings.json: /etc/shop is a link of user 1001");
+        let closed = named_as(path, &io::Error::from_raw_os_error(30));
+        assert!(closed.starts_with("/etc/shop/settings.json: Read-only file system"), "{closed}");
+        assert!(closed.contains("ReadWritePaths="), "{closed}");
+    }
 }
