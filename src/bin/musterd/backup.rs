@@ -85,15 +85,19 @@ Stop the old server for good before you start this one: devices can't tell them 
 fn summary(contents: &Contents) -> String {
     let (about, journal) = (&contents.about, &contents.journal);
     format!(
-        "made {} by musterd {}: {} devices, {} events up to position {}, {} kept warnings, {}",
+        "made {} by musterd {}: {}, {} up to position {}, {}, {}",
         about.created_at,
         about.muster,
-        about.devices,
-        journal.records,
+        count(about.devices, "device"),
+        count(journal.records, "event"),
         about.journal_position,
-        journal.warnings,
+        count(journal.warnings, "kept warning"),
         size(contents.bytes)
     )
+}
+
+fn count(number: u64, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
 fn size(bytes: u64) -> String {
