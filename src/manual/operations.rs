@@ -234,7 +234,8 @@
 //! systemctl disable --now muster-agent
 //! rm -rf /var/lib/muster-agent /run/muster-agent /etc/muster/muster-agent.toml /etc/muster/applications.d
 //! rm -rf /etc/systemd/system/muster-agent.service /etc/systemd/system/muster-agent.service.d
-//! rm -f /etc/systemd/system/muster-agent-sleep.service /usr/local/bin/muster-agent
+//! rm -f /etc/systemd/system/{.,sleep.target.wants}/muster-agent-sleep.service /usr/local/bin/muster-agent
+//! rmdir --ignore-fail-on-non-empty /etc/muster
 //! systemctl daemon-reload
 //! ```
 //!
@@ -244,7 +245,9 @@
 //! ```sh
 //! systemctl disable --now musterd
 //! rm -rf /var/lib/muster /run/muster /etc/muster/musterd.toml
-//! rm -f /etc/systemd/system/musterd.service /usr/local/bin/musterd /usr/local/bin/musterctl
+//! rm -rf /etc/systemd/system/musterd.service /etc/systemd/system/musterd.service.d
+//! rm -f /usr/local/bin/musterd /usr/local/bin/musterctl
+//! rmdir --ignore-fail-on-non-empty /etc/muster
 //! systemctl daemon-reload
 //! userdel muster
 //! ```
