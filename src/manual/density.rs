@@ -70,6 +70,13 @@
 //! serve as many events as seven, with none it was about 5 % fewer. The server does not begin itself again to
 //! have it so: with capabilities of its file, or started through the loader, it can't.
 //!
+//! An idle server shows 15 MiB resident. 3.1 of them are its own; the others are pages of its program and of
+//! the C library as they lie in the page cache, of which the kernel maps sixteen around each one that is used
+//! (fault-around) and which it takes back, without a write, when memory is short. A smaller program changes
+//! little: built for size (`opt-level = "s"`), its code is 13 % smaller and 0.3 MiB more of it is mapped; with
+//! link-time optimisation over everything it is as large as before. Giving its code up by itself
+//! (`MADV_PAGEOUT` and the like) would show 10 MiB, and read it back from the disk under the first load.
+//!
 //! All this is the daemon's ([`ProcessOptions`](crate::server::process::ProcessOptions)): allocator and
 //! limits belong to the whole process, which may be somebody else's.
 #![forbid(unsafe_code)]
