@@ -7,7 +7,6 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
-#[allow(dead_code, reason = "tests kill it and stop it, a bench does not")]
 #[path = "../tests/storm/process.rs"]
 mod process;
 

@@ -88,6 +88,36 @@ impl Connection {
         let _ = self.channel.flush_to(&mut self.socket);
     }
 
+    /// Sends what there is room for and waits for nothing; bytes that find no room are dropped. `false`: the server has hung up.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
+        self.socket.set_write_timeout(Some(Duration::from_millis(5))).unwrap();
+        while self.channel.is_handshaking() {
+            if !self.read_once() {
+                return false;
+            }
+        }
+        if self.channel.unsent_bytes() == 0 {
+            self.sent_bytes += bytes.len();
+            self.channel.write_plain(bytes).unwrap();
+        }
+        self.channel.flush_to(&mut self.socket).is_ok()
+    }
+
+    /// Reads what is there, within 5 ms, and keeps it. `false`: the server has hung up.
+    pub(crate) fn read_once(&mut self) -> bool {
+        let _ = self.channel.flush_to(&mut self.socket);
+        let mut once = Once { socket: &mut self.socket, has_read: false };
+        let outcome = self.channel.read_from(&mut once, &mut self.plain);
+        let _ = self.channel.flush_to(&mut self.socket);
+        matches!(outcome, Ok(outcome) if !matches!(outcome, muster::reactor::channel::ReadOutcome::Closed))
+    }
+
+    /// What the server answers to a message.
+    pub(crate) fn ask(&mut self, message: &ToServer<'_>) -> Result<ToAgent, ChannelError> {
+        self.send(message);
+        self.receive()
+    }
+
     /// The next message, or why there is none.
     pub(crate) fn receive(&mut self) -> Result<ToAgent, ChannelError> {
         let start = Instant::now();

@@ -1,4 +1,5 @@
 //! A server in a process of its own, which can be killed.
+#![allow(dead_code, reason = "each test uses its own part of it")]
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) struct Process {
     child: Child,
+    /// Where it takes TCP and, on the same port, UDP.
     pub(crate) address: SocketAddr,
     socket: PathBuf,
 }
@@ -22,7 +24,7 @@ impl Process {
         let file = directory.join("musterd.toml");
         std::fs::write(&file, settings).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_musterd"))
-            .args(["run", "--listen", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--config"])
+            .args(["run", "--listen", "127.0.0.1:0", "--config"])
             .arg(&file)
             .arg("--data")
             .arg(directory.join("data"))
@@ -46,6 +48,15 @@ impl Process {
 
     pub(crate) fn status(&self) -> Status {
         self.client().status().unwrap()
+    }
+
+    /// `None` while it has no place for one more administrator.
+    pub(crate) fn try_status(&self) -> Option<Status> {
+        self.client().status().ok()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn token(&self, uses: u32) -> JoinToken {

@@ -1,0 +1,57 @@
+//! Security: who is trusted with what, what a stolen thing is good for, and what one of them can consume.
+//!
+//! # Who is trusted with what
+//!
+//! | who | may | may not |
+//! |---|---|---|
+//! | a stranger: anybody who reaches the port | begin a TLS handshake; with a valid join token, enrol | learn anything of the fleet: the server's certificate is all that it shows. While no token is valid a stranger is told so after the handshake, and that is all |
+//! | a device: whoever has a certificate that the server knows | say everything about itself, deliver events under its own name, read the settings, tasks and rules that are meant for it | name another device: the certificate says which it is, a message never does. Events of the server's own application `muster` are marked `device:muster` when a device sends them |
+//! | an administrator: who may open the administration socket (mode 0600, so root or the server's user) | everything: tokens, devices, settings and tasks of the whole fleet, a backup with the private keys in it | be told apart from another one; the socket knows users of the machine, not people |
+//! | the server's user | read the data directory, so all keys | more than its unit allows it on the machine (`tools/systemd/musterd.service`) |
+//! | the server, seen from a device | order what the files in `applications.d` declare; with `[tasks] exec = true` anything | the rest of the device: [`neighbours`](super::neighbours) |
+//!
+//! A device trusts one certificate, that of its server, whose hash came with the join token; no authority of
+//! the Internet can vouch for another. The server trusts the certificates in its database, one look for each
+//! handshake, resumed ones included: `musterctl device remove` takes effect at once and cuts the link.
+//!
+//! # What a stolen thing is good for
+//!
+//! | what | is good for | and then |
+//! |---|---|---|
+//! | a join token | enrolling devices, as many as it has uses left, until it expires, into its group. It can't read or change another device, and its holder can't pose as the server: it holds the hash of a certificate, not a key | `musterctl token revoke ID`; the log names each device that enrolled and when (`device show` too), `musterctl device remove NAME` sends it away |
+//! | a device, or its key file (`muster-agent-data`, mode 0600) | being that device: its settings, tasks and what they hold can be read, its events, inventory and results can be made up. Not another device's, and nothing of what it stored before | `musterctl device remove NAME`, and enrol the real one anew. A copy that runs beside the original is noticed (*two devices seem to use this identity*) |
+//! | the administration socket | the whole fleet, as long as it can be opened; with a backup all keys, for good | as for the server's keys |
+//! | the server's key (`identity/server-key.pem`, or a backup) | posing as the server: whoever can also answer in its place (DNS, routing) orders every device what the server could | every device must enrol anew with a new server: an identity can't be changed yet |
+//! | the authority's key (`ca-key.pem`) | nothing by itself: devices compare the server's certificate, not who signed it, and the server knows its devices by their certificates' hashes | it lies beside the server's key, so act as for that |
+//! | the server's secret (`server-secret.pem`) | forging datagrams: waking devices, and notices that one has shut down, until its next connection. With the database also reading TLS sessions' tickets of the last day and a half | as for the server's key |
+//! | the database alone (`store/`) | reading names, groups, inventories, settings and results, which may hold secrets of applications. Tokens are stored as hashes, certificates are public | settings that hold secrets are changed |
+//! | the event log alone (`journal/`) | reading the events | |
+//!
+//! Recorded traffic is of no use to the thief of any key: every session's key comes from a key exchange of
+//! its own (RFC 8446 section 1.2).
+//!
+//! # Limits
+//!
+//! Nothing that one of them does makes the server grow without a limit, or keeps others from being served.
+//! Each row is tried by `tests/limits`, against a real server, beside an honest device that delivers events
+//! meanwhile.
+//!
+//! | what | limit | when it is reached |
+//! |---|---|---|
+//! | probes of one device | six wakes a minute, to whatever port it names; 4,096 of all devices wait to be sent | refused with a word; a check says *skipped* |
+//! | messages of one device | what keeps one core busy, 75 seconds of it ahead ([`rate`](crate::machine::rate)), all its links together | its links are not read until some has come back; nothing is lost |
+//! | events of one device | 8 KiB of the log a second, 64 MiB at once (`[journal] device_rate`, `device_burst`): [`delivery`](super::delivery) | they wait on the device, which shows as a reason of its status; warnings outlive other events in any case ([`operations`](super::operations)) |
+//! | answers that a device does not read | 1 MiB a link, and `[links] buffer_size` for all of them: an eighth of the memory that is free, 64 MiB to 1 GiB | the link is closed, `slow_reader`; those that have held most for longest, `held_most` |
+//! | uploads that a device does not finish | 1,000 parts of 64 KiB a link, and the same `buffer_size`; 512 jobs of 64 MiB for workers, 4,000 operations of 64 MiB for the store | the device is told to come later; 256 operations and 32 MiB more are there for administrators alone |
+//! | links of one device | the one that serves it, and two on their way in or out | the oldest of the two is closed, `extra_link` |
+//! | epochs of one device | the server begins one epoch a start, and only when three different devices know more than it does | the device is asked for everything anew, alone |
+//! | what can't be decoded | 64 KiB a frame, 8 messages a link | the link is closed: `malformed` |
+//! | connections on which nothing is said | 64 handshakes beside the links of devices, and 2,048 for each thread that serves connections; the rest waits in the kernel | the oldest loses its place after 1.5 seconds when another waits, each after 10 seconds |
+//! | handshakes that stop half-way | the same | the oldest loses its place after 4 seconds when another waits |
+//! | connections without a certificate | one for 32 links, 16 to 256, beside those of devices; 5 seconds for the first word; none while no join token is valid | the oldest makes room, `stranger_evicted`, but not one that is being enrolled, of which there are as many at most |
+//! | guesses of a join token | one for each handshake; a token has 192 random bits | refused with a word, and the connection is closed |
+//! | datagrams | looked at one by one, and dropped unless their authentication holds (`datagrams_dropped`) | the kernel drops what comes faster |
+//! | connections of administrators | 64, of which 16 are for requests that are answered at once | the next waits for 5 seconds and is refused: `busy` |
+//! | followers that do not read | 32, each with 128 events ahead | the stream waits; what retention deletes meanwhile is told as `gone` |
+//! | answers that wait for devices | 16 | refused: `busy` |
+//! | requests of administrators | 16 KiB of head within 15 seconds, 64 KiB of body, 30 seconds without a byte | refused, and the connection is closed |

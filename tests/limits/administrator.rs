@@ -1,0 +1,74 @@
+//! Somebody who may use the administration socket, and uses it without end.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use muster::admin::capacity::WAITS_MAX;
+use muster::wire::event::Severity;
+use muster::wire::id::Epoch;
+
+use crate::scene::{Scene, send_events};
+
+fn open(scene: &Scene) -> Option<UnixStream> {
+    UnixStream::connect(scene.directory.path().join("data/admin.sock")).ok()
+}
+
+/// Sends the head of a request, and what is there of its body.
+fn ask(scene: &Scene, head: &str, announced: usize, body: &[u8]) -> Option<UnixStream> {
+    let mut stream = open(scene)?;
+    let head = format!("{head} HTTP/1.1\r\nhost: x\r\ncontent-length: {announced}\r\n\r\n");
+    let _ = stream.write_all(head.as_bytes());
+    let _ = stream.write_all(body);
+    Some(stream)
+}
+
+pub(crate) fn connections(scene: &Scene) {
+    let streams: Vec<UnixStream> = (0..160).filter_map(|_| open(scene)).collect();
+    std::thread::sleep(Duration::from_secs(3));
+    drop(streams);
+}
+
+pub(crate) fn followers(scene: &Scene) {
+    let streams: Vec<UnixStream> =
+        (0..100).filter_map(|_| ask(scene, "GET /v1/events/follow?from=0", 0, b"")).collect();
+    let mut connection = scene.hostile();
+    for batch in 0..200 {
+        let first = batch * 50 + 1;
+        send_events(&mut connection, Epoch(3), first..=first + 49, Severity::Info, 1_000);
+        connection.read_once();
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    drop(streams);
+}
+
+pub(crate) fn waits(scene: &Scene) {
+    let body = br#"{"all":true,"wait":true,"timeout_seconds":3600}"#;
+    let streams: Vec<UnixStream> =
+        (0..100).filter_map(|_| ask(scene, "POST /v1/syncs", body.len(), body)).collect();
+    std::thread::sleep(Duration::from_secs(3));
+    let status = |mut stream: &UnixStream| {
+        let mut head = [0; 12];
+        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        stream.read_exact(&mut head).ok().map(|()| head)
+    };
+    let heads: Vec<_> = streams.iter().filter_map(status).collect();
+    let waiting = heads.iter().filter(|head| head.ends_with(b"200")).count();
+    assert!((1..=WAITS_MAX).contains(&waiting), "{waiting} wait");
+    assert!(
+        heads.iter().filter(|head| head.ends_with(b"503")).count() > 40,
+        "the others are refused: {heads:?}"
+    );
+}
+
+/// Bodies far above what is taken, and bodies that never end.
+pub(crate) fn bodies(scene: &Scene) {
+    let large = vec![b' '; 8 << 20];
+    for _ in 0..8 {
+        drop(ask(scene, "POST /v1/groups", large.len(), &large));
+    }
+    let streams: Vec<UnixStream> =
+        (0..60).filter_map(|_| ask(scene, "POST /v1/groups", 60_000, &large[..50_000])).collect();
+    std::thread::sleep(Duration::from_secs(3));
+    drop(streams);
+}
