@@ -7,8 +7,8 @@ use muster::wire::datagram::{DATAGRAM_BYTES, DropReason, Notice, NoticeKind, Wak
 use muster::wire::id::DeviceId;
 use muster::wire::time::Moment;
 
+use crate::bug::Bug;
 use crate::device::{notice_key, wake_key};
-use crate::server::Bug;
 use crate::world::{Step, World};
 
 /// What a notice takes of the allowance of its device, in microseconds: `machine::rate` has the figure.

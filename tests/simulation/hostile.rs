@@ -18,9 +18,9 @@ use muster::wire::statistics::Statistics;
 use muster::wire::task::{RUNS_SECTION, RunStage, RunUpdate, RunUpdates};
 use muster::wire::time::{Moment, WallTime};
 
+use crate::bug::Bug;
 use crate::datagrams::To;
 use crate::device::{event, notice_key};
-use crate::server::Bug;
 use crate::world::{Link, Step, World};
 
 /// Links that it has at a time, in links.
@@ -30,10 +30,13 @@ const LINKS_MAX: usize = 2;
 const UNSENT_BYTES_MAX: usize = 1024;
 
 /// Messages and datagrams of one hostile device while there are faults: so that a seed takes no longer.
-const MESSAGES_MAX: u32 = 120;
+const MESSAGES_MAX: u32 = 80;
 
 /// And while the service of the others is watched.
-const MESSAGES_BESIDE_MAX: u32 = 120;
+const MESSAGES_BESIDE_MAX: u32 = 80;
+
+/// Messages of a burst, in messages.
+const MESSAGES_AT_ONCE: u32 = 40;
 
 /// Notices that use up an allowance.
 const NOTICES: u32 = 90;
@@ -126,12 +129,18 @@ impl World {
     /// It says something, several times, and a moment later something else.
     pub(crate) fn hostile_acts(&mut self, number: usize) -> Result<(), String> {
         self.retry_held(number)?;
+        if self.now < self.hangs_until {
+            // Whatever it has said before.
+            self.hostiles[number].left = self.hostiles[number].left.max(MESSAGES_AT_ONCE);
+        }
         if self.hostiles[number].left > 0 && self.server.opened.is_some() {
             let mut act = ACTS[usize::try_from(self.random.up_to(ACTS.len() as u64 - 1)).unwrap_or(0)];
-            let mut times = if self.random.up_to(15) == 0 { 40 } else { 1 + self.random.up_to(3) };
+            let mut times =
+                if self.random.up_to(15) == 0 { MESSAGES_AT_ONCE.into() } else { 1 + self.random.up_to(3) };
             if self.now < self.hangs_until {
                 // What is to be acknowledged waits: as much of it as can be.
-                (act, times) = (if self.random.up_to(2) == 0 { Act::Again } else { Act::OtherEpoch }, 40);
+                act = if self.random.up_to(3) == 0 { Act::Again } else { Act::OtherEpoch };
+                times = MESSAGES_AT_ONCE.into();
             }
             if self.random.up_to(3) == 0 {
                 let hostile = &mut self.hostiles[number];

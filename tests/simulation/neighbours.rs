@@ -8,8 +8,9 @@ use muster::machine::rate::WORK_AHEAD_MICROSECONDS;
 use muster::machine::restored::{Claim, WITNESSES};
 use muster::wire::id::DeviceId;
 
+use crate::bug::Bug;
 use crate::device::Device;
-use crate::server::{ACKS_MERGED_ABOVE, Bug};
+use crate::server::ACKS_MERGED_ABOVE;
 use crate::world::World;
 
 /// What a job takes of its device's allowance, in microseconds: `machine::rate` has the figure.

@@ -11,7 +11,7 @@ use muster::wire::id::DeviceId;
 use muster::wire::message::{MessageError, ToAgent, ToServer};
 use muster::wire::time::Moment;
 
-use crate::server::Bug;
+use crate::bug::Bug;
 use crate::world::{Step, World};
 
 pub(crate) fn link_ref(link: u32) -> LinkRef {

@@ -23,6 +23,7 @@ use muster::wire::section::{ApplicationCondition, Section, SectionState};
 use muster::wire::settings::SettingsReport;
 use muster::wire::time::{Now, WallTime};
 
+use crate::bug::Bug;
 use crate::orders::OrderBook;
 
 pub(crate) const SEGMENT_BYTES: u64 = 64 * 1024;
@@ -30,42 +31,6 @@ pub(crate) const SEGMENT_BYTES: u64 = 64 * 1024;
 const AGE_MILLISECONDS: u64 = 30 * 24 * 3_600_000;
 /// Room for all that a run can produce.
 pub(crate) const DISK_BYTES: u64 = 512 * SEGMENT_BYTES;
-
-/// Something that a server must not do, put in on purpose.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Bug {
-    None,
-    AckBeforeDurable,
-    NoDuplicateCheck,
-    /// Goes on with a link after the journal had no room for one of its events.
-    NoCloseWithoutRoom,
-    /// Goes on taking events of a link after one of them was put off.
-    TakesBehindHeld,
-    /// An agent that does not look at the counter of a wake.
-    WakeReplayed,
-    /// A sync in which nobody looks up to where the device's notices are over.
-    NoticeOutlivesSync,
-    /// A device that does not look whether it has had a run.
-    RunTakenTwice,
-    /// The late end of an old link is taken for that of the device's link.
-    OldEndClearsNewLink,
-    /// Retention by the wall clock as it is, whatever is thought of it.
-    AgesByAnyClock,
-    /// Stored times of tasks and runs stay as they are when the clock is set.
-    TimesStay,
-    /// Nobody looks at what a device has asked for already.
-    NoAllowance,
-    /// Acknowledgements that wait for the disk are not merged.
-    AcksPileUp,
-    /// An event of a hostile device is stored as that of another.
-    EventForAnother,
-    /// Each claim that the server was restored draws a new epoch.
-    EpochAtEachClaim,
-    /// A link that comes takes over from that of another device.
-    LinkOfAnotherEnds,
-    /// What a device that reads nothing is told waits without a bound.
-    NoLimitOfUnsent,
-}
 
 /// What SQLite would hold of a device. Commits are atomic and durable.
 #[derive(Clone, Default)]

@@ -10,13 +10,14 @@ use muster::wire::id::{DeviceId, RunId};
 use muster::wire::message::SyncReason;
 use muster::wire::time::{Moment, Now, WallTime};
 
+use crate::bug::Bug;
 use crate::calls::Desk;
 use crate::counts::{Counts, Rates};
 use crate::datagrams::{Air, To};
 use crate::device::{Device, event};
 use crate::hostile::Hostile;
 use crate::orders::DeskOfRuns;
-use crate::server::{Bug, JournalCopy, Key, Server, StoreCopy};
+use crate::server::{JournalCopy, Key, Server, StoreCopy};
 
 #[derive(Debug)]
 pub(crate) enum Step {

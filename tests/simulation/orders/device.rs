@@ -11,7 +11,7 @@ use muster::wire::task::{RunAck, RunOrder, RunStage, RunUpdate, digest_of};
 use muster::wire::time::WallTime;
 
 use super::APPLICATION;
-use crate::server::Bug;
+use crate::bug::Bug;
 use crate::world::{Step, World};
 
 /// What a device keeps of its orders, durably before it says so.
