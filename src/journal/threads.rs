@@ -233,7 +233,10 @@ fn run_checker<S: Storage>(
                     tell(Notice::Archive(ArchiveTrouble::Damaged(damages)));
                 });
             }
-            shared.check_bell.wait(Some(CHECK_EVERY));
+            // The ring of the stop may have ended a pause of the reading.
+            if is_going_on() {
+                shared.check_bell.wait(Some(CHECK_EVERY));
+            }
         }
     }
 }
