@@ -240,7 +240,13 @@ fn what_leaves_its_session_does_not_survive_the_timeout() {
     let house = House::new(&format!("{ESCAPED}sleep 600"), "timeout_seconds = 3");
     let (_server, _agent) = house.start();
     let run = house.wait_for_state(&house.create(&[]), "timed_out");
-    assert_eq!(run["message"], "it took longer than 3 s and was ended");
+    let message = run["message"].as_str().unwrap();
+    let escaped = std::fs::read_to_string(house.path("escaped")).unwrap();
+    assert!(message.starts_with("it took longer than 3 s and was ended; "), "{message}");
+    assert!(
+        message.contains("left over and ended: ") && message.contains(&format!("({})", escaped.trim())),
+        "{message}"
+    );
     assert!(!is_alive(&house.path("escaped")), "it goes on");
 }
 
