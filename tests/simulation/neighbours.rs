@@ -113,7 +113,9 @@ impl World {
         };
         let is_usual =
             !self.devices[number].kept && matches!(reason, CloseReason::Idle | CloseReason::PeerClosed);
-        if self.is_beside && !is_usual {
+        // It has another one, and came over it.
+        let is_its_own = reason == CloseReason::Superseded && self.devices[number].link != Some(link);
+        if self.is_beside && !is_usual && !is_its_own {
             return Err(format!(
                 "a link of {id}, which is honest, was closed beside hostile devices: {reason:?}"
             ));

@@ -3,6 +3,7 @@
 use muster::journal::sim::WriteFault;
 use muster::machine::wall_clock::{GRACE_SECONDS, STEP_SECONDS};
 
+use crate::device::Truth;
 use crate::orders::STEWARD_SECONDS;
 use crate::server::{DISK_BYTES, SEGMENT_BYTES};
 use crate::world::{Step, World};
@@ -220,6 +221,13 @@ impl World {
     /// The server is killed, or the power goes; it starts again after a while.
     pub(crate) fn crash_server(&mut self) -> Result<(), String> {
         self.counts.server_crashes += 1;
+        // A last word that was taken just now is not in the store yet.
+        for device in &mut self.devices {
+            if let Truth::Said { counter, is_heard, .. } = &mut device.truth {
+                let written = self.server.written.get(&device.id);
+                *is_heard &= written.is_some_and(|written| written.notice_counter >= *counter);
+            }
+        }
         self.server.stop();
         if self.random.up_to(1) == 0 {
             self.server.disk.power_cut();
