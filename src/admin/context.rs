@@ -147,8 +147,8 @@ pub trait EventLog: Send + Sync {
     /// Why it can't be read, in a line.
     fn forward(&self, from: u64, visit: Visit<'_>) -> Result<(), String>;
     /// Shows the records that end at or before `before`, newest first, until `visit` breaks or the oldest is
-    /// reached; of those that were deleted, warnings and worse. Segments in which nothing was received at or after `since` are passed over; records from
-    /// before it are among those that are shown.
+    /// reached; of those that were deleted, warnings and worse. Segments in which nothing was received at or
+    /// after `since` are passed over; records from before it are among those that are shown.
     ///
     /// # Errors
     /// Why it can't be read, in a line.

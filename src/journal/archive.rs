@@ -2,9 +2,9 @@
 //!
 //! Before retention deletes a segment, an [`Archiver`](super::Archiver) appends those of its records that are
 //! wanted for longer to the archive, in order, and makes them durable. After a kill the last position in the
-//! archive tells how far it got: nothing is lost, and nothing is there twice. A record of the archive is that of
-//! the journal with its position (u64, little-endian) before the payload. The archive is made with the first
-//! record that it takes, and costs nothing before.
+//! archive tells how far it got: nothing is lost, and nothing is there twice. A record of the archive is that
+//! of the journal with its position (u64, little-endian) before the payload. The archive is made with the
+//! first record that it takes, and costs nothing before.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;

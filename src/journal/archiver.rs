@@ -144,8 +144,8 @@ impl<S: Storage> Archiver<S> {
         self.copied_to
     }
 
-    /// Opens the archive now, instead of with the first record, and answers what is damaged in it. `now_ms` is
-    /// wall time, in milliseconds since 1970.
+    /// Opens the archive now, instead of with the first record, and answers what is damaged in it. `now_ms`
+    /// is wall time, in milliseconds since 1970.
     ///
     /// # Errors
     /// Why it can't be opened, in a line. It is tried again with each look at retention.

@@ -60,8 +60,8 @@ impl<S: Storage> Preparer<S> {
     }
 
     /// Copies what the archiver wants of a segment into its archive before the segment is deleted. While that
-    /// does not work, the segment waits as long as [`Retention::bytes`](super::Retention::bytes) allows; then it
-    /// is deleted all the same, one for each that is made: new records go first.
+    /// does not work, the segment waits as long as [`Retention::bytes`](super::Retention::bytes) allows; then
+    /// it is deleted all the same, one for each that is made: new records go first.
     #[must_use]
     pub fn with_archiver(self, archiver: Archiver<S>) -> Self {
         Self { archiver: Some(Box::new(archiver)), ..self }

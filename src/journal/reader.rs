@@ -274,8 +274,8 @@ enum Waiting {
 }
 
 impl<S: Storage> Backward<S> {
-    /// Passes over segments in which nothing has a wall time of `wall_ms` or later, by their summary alone: the
-    /// clock may have been wrong at any of their records. One without records is not passed over.
+    /// Passes over segments in which nothing has a wall time of `wall_ms` or later, by their summary alone:
+    /// the clock may have been wrong at any of their records. One without records is not passed over.
     #[must_use]
     pub fn since(self, wall_ms: u64) -> Self {
         Self { since_ms: wall_ms, ..self }

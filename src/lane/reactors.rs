@@ -22,7 +22,8 @@ pub struct LinkSettings {
     /// Most memory that the links of one reactor may hold beside what each takes idle, in bytes
     /// ([`Holdings`](crate::machine::holdings::Holdings)).
     pub held_bytes_max: u64,
-    /// Places for strangers in one reactor, in links ([`places`](crate::machine::admission::strangers::places)).
+    /// Places for strangers in one reactor, in links
+    /// ([`places`](crate::machine::admission::strangers::places)).
     pub stranger_places: u64,
     /// How many microseconds lie between two handshakes of one reactor, on average; zero: as they come.
     pub handshake_interval_microseconds: u64,
@@ -67,7 +68,8 @@ impl ReactorLanes {
         Self { mailboxes: mailboxes.into(), extra_links: Arc::default() }
     }
 
-    /// The device has this link beside its own. The one that is to be closed for it, if any ([`ExtraLinks::enter`]).
+    /// The device has this link beside its own. The one that is to be closed for it, if any
+    /// ([`ExtraLinks::enter`]).
     #[must_use]
     pub fn enter_extra(&self, device: DeviceId, link: LinkRef) -> Option<LinkRef> {
         self.extra_links.lock().enter(device, link)

@@ -13,9 +13,9 @@ use std::collections::BTreeSet;
 
 use crate::wire::time::Moment;
 
-/// Most handshakes of one reactor that are under way, in handshakes. One takes about 3 KiB before its first word, 12 KiB half way and 20 KiB
-/// with a message that is not whole, so 24 MiB, and 40 MiB at worst; with peers half a second away it allows 4,000 handshakes a second,
-/// about what a core can do.
+/// Most handshakes of one reactor that are under way, in handshakes. One takes about 3 KiB before its first
+/// word, 12 KiB half way and 20 KiB with a message that is not whole, so 24 MiB, and 40 MiB at worst; with
+/// peers half a second away it allows 4,000 handshakes a second, about what a core can do.
 pub const HANDSHAKES_UNDER_WAY_MAX: usize = 2_048;
 
 /// How long a connection on which nothing was said has its place for certain, in milliseconds: a device speaks first and at once, so that

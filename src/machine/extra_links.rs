@@ -1,7 +1,9 @@
-//! Links of a device beside the one that is its own: its word has not made them the device's yet, or they are on their way out.
+//! Links of a device beside the one that is its own: its word has not made them the device's yet, or they are
+//! on their way out.
 //!
-//! A device needs one, and for a moment another: while it changes networks, or looks whether everything works. More than that are of a
-//! device that is broken or hostile, and each may hold what waits to be sent on it. So the oldest goes when one more comes.
+//! A device needs one, and for a moment another: while it changes networks, or looks whether everything
+//! works. More than that are of a device that is broken or hostile, and each may hold what waits to be sent
+//! on it. So the oldest goes when one more comes.
 
 use std::collections::BTreeMap;
 

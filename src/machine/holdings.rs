@@ -1,8 +1,9 @@
-//! What links hold of memory beside what each takes idle: bytes that are not sent or not whole yet, parts of uploads.
+//! What links hold of memory beside what each takes idle: bytes that are not sent or not whole yet, parts of
+//! uploads.
 //!
-//! Each of these has a bound for one link, and all of them together have one here. When it is reached, those links are closed that hold
-//! most, by what they hold times how long they have held something without a pause: a peer that reads slowly or not at all
-//! goes before one that has just begun with something large.
+//! Each of these has a bound for one link, and all of them together have one here. When it is reached, those
+//! links are closed that hold most, by what they hold times how long they have held something without a
+//! pause: a peer that reads slowly or not at all goes before one that has just begun with something large.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;

@@ -76,7 +76,8 @@ pub struct HotRecord {
     pub spool_epoch: Epoch,
     /// The highest sequence number that was appended; 0 when there was none.
     pub last_sequence: u64,
-    /// The journal position that must be durable before that event may be acknowledged, the lowest byte first.
+    /// The journal position that must be durable before that event may be acknowledged, the lowest byte
+    /// first.
     last_position: [u8; 6],
     /// When the last sync ended; zero when there was none.
     pub last_sync: WallTime,

@@ -38,8 +38,8 @@ use sync::Syncing;
 /// How long a device may take to say its first word, in seconds. It speaks at once when it means it.
 pub const FIRST_MESSAGE_SECONDS: u64 = 20;
 
-/// How long a peer without a certificate may take to say that it wants to enrol, in seconds: three tries of TCP
-/// (RFC 6298: 1 + 2 s) bring its word here, which it says with the end of its handshake.
+/// How long a peer without a certificate may take to say that it wants to enrol, in seconds: three tries of
+/// TCP (RFC 6298: 1 + 2 s) bring its word here, which it says with the end of its handshake.
 pub const STRANGER_SECONDS: u64 = 5;
 
 /// How long a link that is not kept may be silent, in seconds. An agent closes it after its sync by itself; this is for

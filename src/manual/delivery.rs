@@ -94,18 +94,19 @@
 //! | `device_burst` | 64 MiB | four times what a spool holds by default: a device that was away for weeks brings everything at once |
 //! | `device_rate` | 8 KiB a second | forty events of 200 bytes, day and night; one device alone takes 24 days to fill 16 GiB |
 //!
-//! An event counts with its bytes and 64 for what the log adds. What is above the rate is answered with `Later`,
-//! which names events alone: the link stays, and syncs, tasks and everything else go on. The device keeps its
-//! events and sends them again when it was told, after 5 seconds to 5 minutes, when there is room for as much
-//! as it has under way. Nothing is lost that its spool has room for; what has none is dropped and counted as ever.
-//! Behind an event that was put off none is taken that was under way on the same link, though there be room
-//! again: an acknowledgement covers all numbers before it. The first message after the time says that it is
-//! that. An agent of before knows none of this: it waits with everything, and comes on another link.
+//! An event counts with its bytes and 64 for what the log adds. What is above the rate is answered with
+//! `Later`, which names events alone: the link stays, and syncs, tasks and everything else go on. The device
+//! keeps its events and sends them again when it was told, after 5 seconds to 5 minutes, when there is room
+//! for as much as it has under way. Nothing is lost that its spool has room for; what has none is dropped and
+//! counted as ever. Behind an event that was put off none is taken that was under way on the same link,
+//! though there be room again: an acknowledgement covers all numbers before it. The first message after the
+//! time says that it is that. An agent of before knows none of this: it waits with everything, and comes on
+//! another link.
 //!
-//! Warnings and worse count as well: how bad an event is, is the device's word. They have a reserve of a quarter of the
-//! burst above it: a message with a warning in it is taken up to that warning while info waits. Far behind
-//! info in the spool a warning waits nevertheless, as events are stored in their order; by default that is
-//! 4 MiB of info at most, nine minutes.
+//! Warnings and worse count as well: how bad an event is, is the device's word. They have a reserve of a
+//! quarter of the burst above it: a message with a warning in it is taken up to that warning while info
+//! waits. Far behind info in the spool a warning waits nevertheless, as events are stored in their order; by
+//! default that is 4 MiB of info at most, nine minutes.
 //!
 //! The device's status has the reason 'it sends more events than it may' while this lasts, `musterctl device
 //! why` and `muster-agent status` say it too, and `events_held` among the counters says how often it was said

@@ -19,13 +19,15 @@
 //!
 //! # A link without its library
 //!
-//! A handshake belongs to rustls, which needs 11 to 12 KB for it, post-quantum key exchange included (14 with buffers of its own; so it works in what the reactor has
-//! just read, and a record or message that is not whole is kept for it); how many are under way is bounded ([`storms`](super::storms)). When it is done, its
-//! traffic secrets go into the table and the library goes away. From then on the records of the link are ours (RFC 8446 section 5): a cipher is set up for
-//! a burst of records, which is little beside the system call that brings or takes them, and is dropped with it. Where there
-//! is half a record, half a frame, or something that the socket does not take, it stands in a box that goes when it is empty. Where a peer comes from
-//! is asked of the system when somebody wants to know. Deadlines, and when it was heard, stand there in tenths of a second, four bytes each: a server would have to run for 13 years to
-//! use them up.
+//! A handshake belongs to rustls, which needs 11 to 12 KB for it, post-quantum key exchange included (14 with
+//! buffers of its own; so it works in what the reactor has just read, and a record or message that is not
+//! whole is kept for it); how many are under way is bounded ([`storms`](super::storms)). When it is done, its
+//! traffic secrets go into the table and the library goes away. From then on the records of the link are ours
+//! (RFC 8446 section 5): a cipher is set up for a burst of records, which is little beside the system call
+//! that brings or takes them, and is dropped with it. Where there is half a record, half a frame, or
+//! something that the socket does not take, it stands in a box that goes when it is empty. Where a peer comes
+//! from is asked of the system when somebody wants to know. Deadlines, and when it was heard, stand there in
+//! tenths of a second, four bytes each: a server would have to run for 13 years to use them up.
 //!
 //! AES-128-GCM is preferred, by agents and by the server: with its shorter secret there is room for the key beside it, so that it is not derived again
 //! for each burst, as those of AES-256-GCM and ChaCha20-Poly1305 are.
@@ -73,8 +75,8 @@
 //! An idle server shows 15 MiB resident. 3.1 of them are its own; the others are pages of its program and of
 //! the C library as they lie in the page cache, of which the kernel maps sixteen around each one that is used
 //! (fault-around) and which it takes back, without a write, when memory is short. A smaller program changes
-//! little: built for size (`opt-level = "s"`), its code is 13 % smaller and 0.3 MiB more of it is mapped; with
-//! link-time optimisation over everything it is as large as before. Giving its code up by itself
+//! little: built for size (`opt-level = "s"`), its code is 13 % smaller and 0.3 MiB more of it is mapped;
+//! with link-time optimisation over everything it is as large as before. Giving its code up by itself
 //! (`MADV_PAGEOUT` and the like) would show 10 MiB, and read it back from the disk under the first load.
 //!
 //! All this is the daemon's ([`ProcessOptions`](crate::server::process::ProcessOptions)): allocator and

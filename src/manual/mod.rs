@@ -13,7 +13,7 @@
 //! | [`policies`] | whoever sets applications: policies, locks, own settings, drift |
 //! | [`reach`] | whoever calls devices: wakes, notices, presence, kept connections, firewalls and NAT |
 //! | [`runs`] | whoever offers tasks on a device: what its program gets and may say, and what becomes of it when something dies |
-//! | [`security`] | whoever exposes a server: who is trusted with what, what a stolen thing is good for, and what one of them can consume |
+//! | [`security`] | people who expose a server: who is trusted with what, what a stolen thing is good for, and what one of them can consume |
 //! | [`status`] | whoever wants to know which devices are not well: rules, conditions, statistics |
 //! | [`storms`] | whoever wants to know what happens when everyone comes back at once |
 //! | [`tasks`] | whoever has devices execute something: targets, schedules, windows, what becomes of runs |

@@ -44,8 +44,8 @@
 //! When the run takes too long or is cancelled, all of that gets SIGTERM and, with the program's end or 5
 //! seconds later, SIGKILL; the result says which processes were left over and how many could not be ended.
 //! Where the supervisor may make control groups (cgroups(7), version 2, Linux 5.14; under systemd with
-//! `Delegate=yes` and without `ProtectControlGroups=`), each execution of a run has one of its own: it ends at
-//! once, and also when the supervisor itself was killed. The shipped unit has none. What a program leaves
+//! `Delegate=yes` and without `ProtectControlGroups=`), each execution of a run has one of its own: it ends
+//! at once, and also when the supervisor itself was killed. The shipped unit has none. What a program leaves
 //! behind when it ends by itself goes on if it has left the process group, as a daemon does.
 //!
 //! # Keys

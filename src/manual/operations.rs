@@ -131,24 +131,24 @@
 //!
 //! # Warnings outlive other events
 //!
-//! Many events without weight, of a single device, fill the journal and let retention delete what is older. So
-//! before a segment is deleted, its events of severity warning and worse, those of devices and the server's own,
-//! are copied to a second journal, `warnings/`, and are durable there. It has a bound and an age of its own:
-//! `[journal] warnings_size`, a sixteenth of `retention_size` if nothing is said (1 GiB of 16), and
-//! `warnings_age`, two years. `warnings_size = "0B"` copies nothing: then no event becomes older than
-//! `retention_age`; delete the directory of a stopped server to be rid of what is there.
+//! Many events without weight, of a single device, fill the journal and let retention delete what is older.
+//! So before a segment is deleted, its events of severity warning and worse, those of devices and the
+//! server's own, are copied to a second journal, `warnings/`, and are durable there. It has a bound and an
+//! age of its own: `[journal] warnings_size`, a sixteenth of `retention_size` if nothing is said (1 GiB of
+//! 16), and `warnings_age`, two years. `warnings_size = "0B"` copies nothing: then no event becomes older
+//! than `retention_age`; delete the directory of a stopped server to be rid of what is there.
 //!
-//! `musterctl event list` shows both as one list; an event keeps its position, its times and its device. Where
-//! a list goes further back than events are complete, a line on standard error says from when on they are, and
-//! so does `deleted` in the page that the API answers. `event follow` from a position before that says that
-//! events are gone, and leaves warnings from before to the list. `musterctl status` shows size and age under
-//! 'warnings kept'; `musterd journal verify` and `dump`, backup, restore and the daily reading for damage take both
-//! journals.
+//! `musterctl event list` shows both as one list; an event keeps its position, its times and its device.
+//! Where a list goes further back than events are complete, a line on standard error says from when on they
+//! are, and so does `deleted` in the page that the API answers. `event follow` from a position before that
+//! says that events are gone, and leaves warnings from before to the list. `musterctl status` shows size and
+//! age under 'warnings kept'; `musterd journal verify` and `dump`, backup, restore and the daily reading for
+//! damage take both journals.
 //!
-//! A disk that has no room for events has some for warnings for a while: the second journal leaves 32 MiB free, the first
-//! one 64. While warnings can't be copied, their segment waits as long as `retention_size` allows. Then new
-//! events go first, and the segment is deleted with its warnings: the log says so, and `status` counts such
-//! segments.
+//! A disk that has no room for events has some for warnings for a while: the second journal leaves 32 MiB
+//! free, the first one 64. While warnings can't be copied, their segment waits as long as `retention_size`
+//! allows. Then new events go first, and the segment is deleted with its warnings: the log says so, and
+//! `status` counts such segments.
 //!
 //! # A full database
 //!
@@ -208,12 +208,12 @@
 //! Commands take a device's name or its id. An id comes first, also that of a device that was removed: then
 //! the command is refused. No device can be given a name of the form of an id (16 hexadecimal digits in any
 //! case), and no two devices have names that differ only in the case of ASCII letters; so a text means one
-//! device or none. Nor does one have a name in brackets, as `(server)` stands in lists, or one that begins with
-//! `device:`, which marks what a device has no right to. Renaming to such a name is refused. A device that
-//! enrols with one is called `device-` and that text, and what can't be seen is left out: the name is usually
-//! the host name, which may be a serial number, and nobody stands beside it to choose another one. `enroll`
-//! says so, and so does the server's log. Tasks, runs and tokens have ids alone, and groups are named where
-//! groups are taken.
+//! device or none. Nor does one have a name in brackets, as `(server)` stands in lists, or one that begins
+//! with `device:`, which marks what a device has no right to. Renaming to such a name is refused. A device
+//! that enrols with one is called `device-` and that text, and what can't be seen is left out: the name is
+//! usually the host name, which may be a serial number, and nobody stands beside it to choose another one.
+//! `enroll` says so, and so does the server's log. Tasks, runs and tokens have ids alone, and groups are
+//! named where groups are taken.
 //!
 //! Everything else that a device says is stored as it came and escaped where it is shown: in tables, details
 //! and messages of `musterctl` and `muster-agent`, in `musterd journal dump` and in log lines as `\u{202e}`,

@@ -87,8 +87,9 @@
 //! takes too long. A program that wants to leave nothing half done has these 5 seconds.
 //!
 //! Processes that had not ended when their program had, and were killed, are part of the result, also of one
-//! that succeeded: `succeeded: 2 processes were left over and ended: sleep (4711), sh (4712)`. At most three are
-//! named. When the program was told to end, what it started gets half a second more than the program itself.
+//! that succeeded: `succeeded: 2 processes were left over and ended: sleep (4711), sh (4712)`. At most three
+//! are named. When the program was told to end, what it started gets half a second more than the program
+//! itself.
 //!
 //! # What survives what
 //!

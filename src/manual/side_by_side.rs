@@ -55,11 +55,13 @@
 //!
 //! # Settings
 //!
-//! The output quotes every configuration. What differs from the defaults is in the peers' favour, or needed for the comparison: redis takes no snapshots and
-//! does not rewrite its file in the middle of a load; mosquitto sends small answers at once (`set_tcp_nodelay`) and keeps messages without a
-//! bound; nats-server gives a handshake 30 s instead of 2. Threads are what each server takes by default: redis and mosquitto serve
-//! in one thread (`io-threads` is 1 by default), nats-server and muster on every core. muster runs as it is installed, unless `--reactors` says
-//! otherwise, but for the rate of a device's events (`device_rate`): here one link brings what thousands of devices do.
+//! The output quotes every configuration. What differs from the defaults is in the peers' favour, or needed
+//! for the comparison: redis takes no snapshots and does not rewrite its file in the middle of a load;
+//! mosquitto sends small answers at once (`set_tcp_nodelay`) and keeps messages without a bound; nats-server
+//! gives a handshake 30 s instead of 2. Threads are what each server takes by default: redis and mosquitto
+//! serve in one thread (`io-threads` is 1 by default), nats-server and muster on every core. muster runs as
+//! it is installed, unless `--reactors` says otherwise, but for the rate of a device's events
+//! (`device_rate`): here one link brings what thousands of devices do.
 //!
 //! # What to keep in mind
 //!

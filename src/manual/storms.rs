@@ -83,18 +83,22 @@
 //!
 //! # Attackers
 //!
-//! Connections that say nothing, and handshakes that are left half way, take places. While nobody waits they have until
-//! `[links] handshake_deadline`. When somebody does, the oldest of them loses its place, as `handshake_evicted`: after 1.5 s without a word,
-//! after 4 s half way. To keep devices out they have to come faster than about 1,300 a second for each reactor, half handshakes 500 a second,
-//! which is a matter for a packet filter. A connection on which nothing was said takes 3 KiB of memory, a handshake half way 11 to 12 KiB, and the
-//! beginning of a long message up to 8 KiB more ([`HANDSHAKES_UNDER_WAY_MAX`](crate::machine::admission::HANDSHAKES_UNDER_WAY_MAX) of
-//! them 24 MiB, at worst 40); longer ones are refused. What they cost is charged to the same time as all handshakes, and live links do not feel it.
+//! Connections that say nothing, and handshakes that are left half way, take places. While nobody waits they
+//! have until `[links] handshake_deadline`. When somebody does, the oldest of them loses its place, as
+//! `handshake_evicted`: after 1.5 s without a word, after 4 s half way. To keep devices out they have to come
+//! faster than about 1,300 a second for each reactor, half handshakes 500 a second, which is a matter for a
+//! packet filter. A connection on which nothing was said takes 3 KiB of memory, a handshake half way 11 to 12
+//! KiB, and the beginning of a long message up to 8 KiB more
+//! ([`HANDSHAKES_UNDER_WAY_MAX`](crate::machine::admission::HANDSHAKES_UNDER_WAY_MAX) of them 24 MiB, at
+//! worst 40); longer ones are refused. What they cost is charged to the same time as all handshakes, and live
+//! links do not feel it.
 //!
-//! Peers without a certificate that end their handshake are *strangers*. They have a pool of their own and use up no device's place.
-//! A stranger has 5 s to ask for its enrolment ([`STRANGER_SECONDS`](crate::machine::session::STRANGER_SECONDS)), and is never closed for
-//! another one while that is worked on. While no join token is valid (none was made, or each has expired, is used up or was revoked)
-//! there are none: the peer is told so in words at the end of its handshake, and closed as `no_valid_token`. So revoke a token when the
-//! devices that it is for are there.
+//! Peers without a certificate that end their handshake are *strangers*. They have a pool of their own and
+//! use up no device's place. A stranger has 5 s to ask for its enrolment
+//! ([`STRANGER_SECONDS`](crate::machine::session::STRANGER_SECONDS)), and is never closed for another one
+//! while that is worked on. While no join token is valid (none was made, or each has expired, is used up or
+//! was revoked) there are none: the peer is told so in words at the end of its handshake, and closed as
+//! `no_valid_token`. So revoke a token when the devices that it is for are there.
 //!
 //! # To be seen
 //!

@@ -45,7 +45,8 @@ pub trait Backend: Send + Sync + 'static {
     /// told.
     fn has_issued(&self, certificate: &[u8]) -> bool;
 
-    /// Whether any join token lets a device in at this time, which is one of [`Clock::ages`](super::Clock::ages).
+    /// Whether any join token lets a device in at this time, which is one of
+    /// [`Clock::ages`](super::Clock::ages).
     fn is_enrolment_open(&self, wall: WallTime) -> bool;
 
     /// Shows the device's record; `None` when there is no such device.

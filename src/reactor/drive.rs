@@ -465,7 +465,8 @@ impl<B: Backend> Reactor<B> {
         self.close_holders();
     }
 
-    /// Every link that has heard or said something in this turn comes by here, when all that could be sent is.
+    /// Every link that has heard or said something in this turn comes by here, when all that could be sent
+    /// is.
     fn note_held(&mut self, slot: usize) {
         if let (Some(name), Some(link)) = (self.links.name(slot), self.links.get(slot)) {
             self.holdings.note(self.now.moment, name, link.held_bytes());

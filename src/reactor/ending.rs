@@ -51,7 +51,8 @@ impl<B: Backend> Reactor<B> {
             CloseReason::PeerClosed
             | CloseReason::EnrolmentDone
             | CloseReason::Stopping
-            // Thousands of them in a second are others waiting, or a device that is hostile, which the counter shows.
+            // Thousands of them in a second are others waiting, or a device that is hostile, which the
+            // counter shows.
             | CloseReason::Overloaded
             | CloseReason::ExtraLink
             | CloseReason::Idle => log::Level::Debug,

@@ -103,8 +103,8 @@ pub struct LinksConfig {
     pub keep_unreachable: bool,
     /// How long a peer may leave what we send it unread.
     pub write_deadline: Duration,
-    /// Most memory that all links may hold beside what each takes idle, in bytes; `None`: what the memory that is
-    /// free at the start allows.
+    /// Most memory that all links may hold beside what each takes idle, in bytes; `None`: what the memory
+    /// that is free at the start allows.
     pub buffer_bytes: Option<u64>,
 }
 
@@ -121,7 +121,8 @@ const WARNINGS_BYTES_MIN: u64 = 1 << 20;
 /// Size of the event log in that of the journal of warnings, when nothing is said.
 const WARNINGS_SHARE: u64 = 16;
 
-/// How old warnings become, when nothing is said: an inspection a year later still finds those of the last one.
+/// How old warnings become, when nothing is said: an inspection a year later still finds those of the last
+/// one.
 const WARNINGS_AGE: Duration = Duration::from_secs(730 * 86_400);
 
 /// The event log.
@@ -133,7 +134,8 @@ pub struct JournalConfig {
     pub retention_bytes: u64,
     /// Segments are deleted when all their events are older than this.
     pub retention_age: Duration,
-    /// Size of the journal of warnings, in bytes; `None`: a sixteenth of `retention_bytes`; 0: nothing is added.
+    /// Size of the journal of warnings, in bytes; `None`: a sixteenth of `retention_bytes`; 0: nothing is
+    /// added.
     pub warnings_bytes: Option<u64>,
     /// Warnings are deleted when all of their segment are older than this; `None`: two years, or as long as
     /// other events if that is longer.

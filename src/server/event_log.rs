@@ -24,8 +24,8 @@ use crate::wire::time::WallTime;
 /// Places of one segment that are logged one by one, in places.
 pub(super) const DAMAGES_LOGGED_MAX: usize = 8;
 
-/// Opens it, and brings the device table up to date with what the store does not have yet. The archive is that
-/// of its warnings.
+/// Opens it, and brings the device table up to date with what the store does not have yet. The archive is
+/// that of its warnings.
 pub(super) fn open(config: &Config, store: &Store, now: WallTime) -> Result<(Opened, Archive), ServerError> {
     let archiver = warnings::open(config, now);
     let directory = config.journal_directory();

@@ -8,11 +8,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::machine::command::Job;
 use crate::machine::hot::LinkRef;
 
-/// Most jobs with workers and the store at a time, in jobs. A device that finds none free is told to come later.
+/// Most jobs with workers and the store at a time, in jobs. A device that finds none free is told to come
+/// later.
 pub(super) const JOBS_MAX: usize = 512;
 
-/// Most memory of jobs that wait for a worker, in bytes: as much as waits for the store. One that has more by itself
-/// waits alone.
+/// Most memory of jobs that wait for a worker, in bytes: as much as waits for the store. One that has more by
+/// itself waits alone.
 pub(super) const JOBS_BYTES_MAX: usize = 64 << 20;
 
 /// Where jobs are handed in.
@@ -35,7 +36,8 @@ pub(super) fn jobs() -> (JobSender, JobReceiver) {
 }
 
 impl JobSender {
-    /// Hands one in, for which the caller holds a permit. `false`: too much waits, or no worker is there any more.
+    /// Hands one in, for which the caller holds a permit. `false`: too much waits, or no worker is there any
+    /// more.
     #[must_use]
     pub(super) fn send(&self, link: LinkRef, job: Job) -> bool {
         let bytes = job.memory_bytes();

@@ -15,7 +15,8 @@ const KEPT_LINK_BYTES: u64 = 6 * 1024;
 /// How much memory links may hold beside what each takes idle, when nobody says how much, in bytes.
 const HELD_BYTES: RangeInclusive<u64> = 64 << 20..=1 << 30;
 
-/// What the links of one reactor may hold at least, in bytes: the largest inventory of a device, 50,000 entries, takes about 10 MB.
+/// What the links of one reactor may hold at least, in bytes: the largest inventory of a device, 50,000
+/// entries, takes about 10 MB.
 const HELD_BYTES_MIN: u64 = 16 << 20;
 
 /// Descriptors that are not for links, in descriptors: database, event log, administration, libraries.
@@ -38,8 +39,8 @@ pub(super) fn link_settings(links: &LinksConfig, links_max: u64, reactors: usize
     }
 }
 
-/// How much memory the links of one reactor may hold beside what each takes idle, in bytes. The largest upload of an honest
-/// device fits several times.
+/// How much memory the links of one reactor may hold beside what each takes idle, in bytes. The largest
+/// upload of an honest device fits several times.
 fn held_bytes_max(links: &LinksConfig, reactors: usize) -> u64 {
     let by_memory = || {
         memory::available_bytes()
@@ -48,8 +49,8 @@ fn held_bytes_max(links: &LinksConfig, reactors: usize) -> u64 {
     (links.buffer_bytes.unwrap_or_else(by_memory) / reactors as u64).max(HELD_BYTES_MIN)
 }
 
-/// How many links there may be that are no devices': handshakes, strangers, and as many strangers whose enrolment is
-/// being worked on.
+/// How many links there may be that are no devices': handshakes, strangers, and as many strangers whose
+/// enrolment is being worked on.
 fn links_beyond_max(links_max: u64, reactors: usize) -> u64 {
     HANDSHAKES_BEYOND_MAX + 2 * strangers::places(links_max, reactors) * reactors as u64
 }

@@ -18,14 +18,15 @@ use crate::wire::event::{Event, Severity};
 use crate::wire::limits::EVENT_BYTES_MAX;
 use crate::wire::time::WallTime;
 
-/// Segments of the archive in its bound, count: what one is written into and what is deleted at a time is one.
+/// Segments of the archive in its bound, count: what one is written into and what is deleted at a time is
+/// one.
 const SEGMENTS: u64 = 1024;
 
 /// Smallest and largest segment of the archive, in bytes.
 const SEGMENT_BYTES: (u64, u64) = (64 * 1024, 64 * 1024 * 1024);
 
-/// Bytes of the disk that the archive leaves free: half of what the journal leaves, so that warnings still find
-/// room when events do not.
+/// Bytes of the disk that the archive leaves free: half of what the journal leaves, so that warnings still
+/// find room when events do not.
 const KEEP_FREE_BYTES: u64 = 32 * 1024 * 1024;
 
 /// The archive for the journal of this server, open when there is one.
@@ -134,8 +135,8 @@ pub(super) fn backward(
     }
 }
 
-/// Shows every record of a stopped server's archive, as it was in the journal, oldest first, until `visit` breaks.
-/// There are none without an archive.
+/// Shows every record of a stopped server's archive, as it was in the journal, oldest first, until `visit`
+/// breaks. There are none without an archive.
 ///
 /// # Errors
 /// When the archive can't be read.

@@ -107,7 +107,8 @@ struct Inner {
     memberships_seen: AtomicU64,
     /// Since when devices can be heard, in milliseconds since 1970.
     serving_since: AtomicU64,
-    /// Until when some join token lets a device in, in milliseconds since 1970; 0: none does. As it is on disk.
+    /// Until when some join token lets a device in, in milliseconds since 1970; 0: none does. As it is on
+    /// disk.
     enrolment_open_until: Arc<AtomicU64>,
 }
 
@@ -438,7 +439,8 @@ impl Store {
         self.call_of_tokens(move |connection| token::create(connection, &new))
     }
 
-    /// Whether any join token lets a device in now, by the rule of [`Store::check_token`]. Does not ask the disk.
+    /// Whether any join token lets a device in now, by the rule of [`Store::check_token`]. Does not ask the
+    /// disk.
     #[must_use]
     pub fn is_enrolment_open(&self, now: WallTime) -> bool {
         now.0 < self.inner.enrolment_open_until.load(Ordering::Relaxed)

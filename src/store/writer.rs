@@ -21,15 +21,16 @@ pub const BATCH_OPERATIONS_MAX: usize = 1_000;
 /// Most operations of devices that wait for the writer, in operations. Four batches: about 0.1 s of work.
 pub const WAITING_OPERATIONS_MAX: usize = 4_000;
 
-/// Most memory that waiting operations of devices hold, in bytes. Whole inventories are the heavy ones; the largest has 50,000 entries,
-/// about 10 MB.
+/// Most memory that waiting operations of devices hold, in bytes. Whole inventories are the heavy ones; the
+/// largest has 50,000 entries, about 10 MB.
 pub const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Room beyond that for administrators and the server itself, in operations: whatever devices hand in, there is some.
+/// Room beyond that for administrators and the server itself, in operations: whatever devices hand in, there
+/// is some.
 pub const RESERVED_OPERATIONS: usize = 256;
 
-/// Room beyond that for administrators and the server itself, in bytes: some of the largest requests, and the write-back of
-/// a hundred thousand devices.
+/// Room beyond that for administrators and the server itself, in bytes: some of the largest requests, and the
+/// write-back of a hundred thousand devices.
 pub const RESERVED_BYTES: usize = 32 * 1024 * 1024;
 
 /// What an operation holds in memory at least, in bytes; a rough figure.

@@ -1,9 +1,10 @@
 //! 64-bit digests of sections.
 //!
-//! A digest only has to tell two states of *one* device's section apart; a device that forges one deceives nobody but
-//! itself. So 64 bits of SHA-256 are enough, and a set may be digested as a sum, which lets both sides apply a
-//! difference without hashing the whole set again. Somebody who wants two entries with one digest finds them in
-//! minutes, and two sets with one sum in seconds: between devices a digest may lead to what to compare, and prove nothing.
+//! A digest only has to tell two states of *one* device's section apart; a device that forges one deceives
+//! nobody but itself. So 64 bits of SHA-256 are enough, and a set may be digested as a sum, which lets both
+//! sides apply a difference without hashing the whole set again. Somebody who wants two entries with one
+//! digest finds them in minutes, and two sets with one sum in seconds: between devices a digest may lead to
+//! what to compare, and prove nothing.
 
 use std::fmt;
 

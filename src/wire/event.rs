@@ -61,8 +61,8 @@ impl Severity {
     /// All of them, mildest first.
     pub const ALL: [Self; 4] = [Self::Info, Self::Warning, Self::Error, Self::Critical];
 
-    /// How bad an encoded event says that it is, without a look at the rest of it; `None` when it does not say
-    /// so where this version looks for it.
+    /// How bad an encoded event says that it is, without a look at the rest of it; `None` when it does not
+    /// say so where this version looks for it.
     #[must_use]
     pub fn of_encoded(event: &[u8]) -> Option<Self> {
         let mut decoder = Decoder::new(event);

@@ -88,7 +88,8 @@ impl Connection {
         let _ = self.channel.flush_to(&mut self.socket);
     }
 
-    /// Sends what there is room for and waits for nothing; bytes that find no room are dropped. `false`: the server has hung up.
+    /// Sends what there is room for and waits for nothing; bytes that find no room are dropped. `false`: the
+    /// server has hung up.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
         self.socket.set_write_timeout(Some(Duration::from_millis(5))).unwrap();
         while self.channel.is_handshaking() {

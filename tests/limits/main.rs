@@ -1,8 +1,8 @@
 //! Everything in the handbook's table of limits, and somebody who tries to consume it.
 //!
-//! Each attack meets a server in a process of its own. Meanwhile an honest device delivers events on a link that it keeps
-//! and on new ones, and an administrator asks how things are; afterwards the server's memory must not have grown by more
-//! than the row allows.
+//! Each attack meets a server in a process of its own. Meanwhile an honest device delivers events on a link
+//! that it keeps and on new ones, and an administrator asks how things are; afterwards the server's memory
+//! must not have grown by more than the row allows.
 #![cfg(all(feature = "server", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 

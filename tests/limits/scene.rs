@@ -1,4 +1,5 @@
-//! A server, an honest device, a hostile one, and how the server's memory and the honest device's service are watched.
+//! A server, an honest device, a hostile one, and how the server's memory and the honest device's service are
+//! watched.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -13,7 +13,8 @@ use crate::scene::Scene;
 /// Waits that the server has an answer for are shorter than this.
 const HOLDS: Duration = Duration::from_secs(3);
 
-/// Opens connections as fast as the server takes them up. Those it has no room for are not a failure of the attack.
+/// Opens connections as fast as the server takes them up. Those it has no room for are not a failure of the
+/// attack.
 fn connect(scene: &Scene, count: usize) -> Vec<TcpStream> {
     (0..count).filter_map(|_| TcpStream::connect(scene.server.address).ok()).collect()
 }

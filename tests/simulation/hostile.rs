@@ -1,4 +1,5 @@
-//! Devices that mean no good, or are broken: each says at full speed what no agent says, on one link or two, and as a datagram.
+//! Devices that mean no good, or are broken: each says at full speed what no agent says, on one link or two,
+//! and as a datagram.
 
 use muster::machine::caller::{Ask, NO_OPERATION};
 use muster::machine::session::Session;
@@ -342,7 +343,8 @@ impl World {
         }
     }
 
-    /// Wrong revisions, unknown sections, the same one twice, another epoch; and often that it knows more than the server.
+    /// Wrong revisions, unknown sections, the same one twice, another epoch; and often that it knows more
+    /// than the server.
     fn hostile_sync(&mut self, number: usize) -> Sync {
         let hostile = &mut self.hostiles[number];
         if self.random.up_to(3) == 0 {

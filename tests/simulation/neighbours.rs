@@ -1,5 +1,5 @@
-//! Whether hostile devices have cost the honest ones anything: their records, their links, their service; and whether any queue has
-//! grown beyond its bound.
+//! Whether hostile devices have cost the honest ones anything: their records, their links, their service; and
+//! whether any queue has grown beyond its bound.
 
 use muster::machine::close::CloseReason;
 use muster::machine::command::Job;
@@ -22,10 +22,12 @@ const OVERSHOOT_MICROSECONDS: u64 = 2_000_000;
 /// Jobs of one link that are with workers at most: four reports, three sections.
 const JOBS_PER_LINK_MAX: u32 = 7;
 
-/// In which time an event is durable and acknowledged, and forgotten by its device, in seconds: a link, a write, a few ways.
+/// In which time an event is durable and acknowledged, and forgotten by its device, in seconds: a link, a
+/// write, a few ways.
 const EVENT_SECONDS_MAX: u64 = 5;
 
-/// What a neighbour must not change of a record. Whoever is called while a message is acted on is called for reasons of its own.
+/// What a neighbour must not change of a record. Whoever is called while a message is acted on is called for
+/// reasons of its own.
 fn comparable(record: &HotRecord) -> HotRecord {
     let mut record = *record;
     (record.is_called, record.wake_counter, record.has_news) = (false, 0, false);
@@ -81,7 +83,8 @@ impl World {
         Ok(())
     }
 
-    /// A device knows more of the server than itself: the epoch changes once a start at most, and not for one or two.
+    /// A device knows more of the server than itself: the epoch changes once a start at most, and not for one
+    /// or two.
     pub(crate) fn server_restored(&mut self, id: DeviceId) -> Result<(), String> {
         self.server.claimants.insert(id);
         let claim = self.server.restored.claimed(id);
@@ -105,7 +108,8 @@ impl World {
         Ok(())
     }
 
-    /// The server closes a link: that of an honest device, while nothing but hostile ones troubles it, only when it has nothing to say.
+    /// The server closes a link: that of an honest device, while nothing but hostile ones troubles it, only
+    /// when it has nothing to say.
     pub(crate) fn check_close(&mut self, link: u32, reason: CloseReason) -> Result<(), String> {
         let Some((number, id)) = self.device_of(link) else {
             self.counts.links_closed_on_hostile += 1;
@@ -139,7 +143,8 @@ impl World {
         }
     }
 
-    /// Hostile devices do what they can; an event of each honest one is safe soon all the same, calls are answered, no link ends.
+    /// Hostile devices do what they can; an event of each honest one is safe soon all the same, calls are
+    /// answered, no link ends.
     pub(crate) fn serve_beside_hostile(&mut self) -> Result<(), String> {
         if self.hostiles.is_empty() || self.server.opened.is_none() {
             return Ok(());

@@ -92,8 +92,8 @@ impl World {
         }
     }
 
-    /// A message has come, as a reactor takes it. Until when it waits where it is, when its device has used up
-    /// its allowance.
+    /// A message has come, as a reactor takes it. Until when it waits where it is, when its device has used
+    /// up its allowance.
     pub(crate) fn hear(
         &mut self,
         link: u32,

@@ -271,7 +271,8 @@ impl World {
         }
         self.counts.restores += 1;
         self.server.stop();
-        // 'musterd backup restore' puts both parts back and draws another epoch; whoever copies files does not.
+        // 'musterd backup restore' puts both parts back and draws another epoch; whoever copies files does
+        // not.
         let has_new_epoch = self.journal_copy.is_some() && self.store_copy.is_some() && self.chance(500);
         if let Some((copy, promised)) = self.journal_copy.take() {
             let seed = self.random.next_u64();

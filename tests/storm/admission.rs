@@ -142,7 +142,8 @@ fn a_place_that_becomes_free_elsewhere_is_noticed() {
     running.drain().unwrap();
 }
 
-/// What the handbook says of the memory of handshakes that are left half way, and of connections on which nothing is said.
+/// What the handbook says of the memory of handshakes that are left half way, and of connections on which
+/// nothing is said.
 #[test]
 fn what_a_half_handshake_takes() {
     const COUNT: u64 = 400;

@@ -1,9 +1,9 @@
 //! Links without a device whose handshake is over: how many there may be, and which one goes first.
 //!
-//! Anybody can have such a link, as often as they like. So these links have a small pool of their own and use up no
-//! device's place, and a newcomer always finds room in it: the oldest of those that have been told all there
-//! is to say is closed for it, else the oldest that has asked for nothing yet. One whose enrolment is being worked on is
-//! never closed; there may be as many of those again.
+//! Anybody can have such a link, as often as they like. So these links have a small pool of their own and use
+//! up no device's place, and a newcomer always finds room in it: the oldest of those that have been told all
+//! there is to say is closed for it, else the oldest that has asked for nothing yet. One whose enrolment is
+//! being worked on is never closed; there may be as many of those again.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -16,7 +16,8 @@ const PLACES_MAX: u64 = 256;
 /// One place for this many links that the server may have, in links.
 const LINKS_PER_PLACE: u64 = 32;
 
-/// Places of the pool of each of `reactors`, in links. Enrolments that are being worked on have as many again.
+/// Places of the pool of each of `reactors`, in links. Enrolments that are being worked on have as many
+/// again.
 #[must_use]
 pub fn places(links_max: u64, reactors: usize) -> u64 {
     let all = (links_max / LINKS_PER_PLACE).min(PLACES_MAX);
@@ -50,7 +51,8 @@ impl<K: Ord + Copy> Strangers<K> {
         self.places = usize::try_from(places).unwrap_or(usize::MAX).max(1);
     }
 
-    /// The handshake of a peer without a certificate has ended. The link that the caller closes for it, if any.
+    /// The handshake of a peer without a certificate has ended. The link that the caller closes for it, if
+    /// any.
     #[must_use]
     pub fn enter(&mut self, link: K) -> Option<K> {
         self.waiting.push_back(link);
@@ -69,8 +71,8 @@ impl<K: Ord + Copy> Strangers<K> {
         self.enrolling.insert(link);
     }
 
-    /// A link was told all that there is to say: one of the pool, or one whose handshake has failed. The link that
-    /// the caller closes for it, if any.
+    /// A link was told all that there is to say: one of the pool, or one whose handshake has failed. The link
+    /// that the caller closes for it, if any.
     #[must_use]
     pub fn tell(&mut self, link: K) -> Option<K> {
         self.forget(link);

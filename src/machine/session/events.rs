@@ -13,8 +13,9 @@ pub(super) struct EventFlow {
     /// Events came that lie before the last one stored, and nothing has shown yet that they are the stored
     /// ones.
     in_doubt: bool,
-    /// Events were not taken, and the device was told when to send them again. Until it says that it does, those behind
-    /// them come, which were under way: were one appended, those before it would count as sent, and be lost.
+    /// Events were not taken, and the device was told when to send them again. Until it says that it does,
+    /// those behind them come, which were under way: were one appended, those before it would count as sent,
+    /// and be lost.
     is_held: bool,
     /// What was appended, as far as the device's allowance has not been told yet.
     owed: Owed,
@@ -24,8 +25,8 @@ impl EventFlow {
     /// Judges each event. What is new is appended, as far as the device's rate allows; the acknowledgement is
     /// asked for once, behind the last of them. An acknowledgement covers all numbers up to the last one
     /// stored, so nothing is taken from a device that was acknowledged more than is known here: it is asked
-    /// for all that it still has behind that. What an event says is not looked at: one that this version can't
-    /// read, as of a newer agent, is stored as it came. Refused, it would come again for ever.
+    /// for all that it still has behind that. What an event says is not looked at: one that this version
+    /// can't read, as of a newer agent, is stored as it came. Refused, it would come again for ever.
     ///
     /// # Errors
     /// What the device is told when it contradicts what is stored. Nothing of the message is then appended.

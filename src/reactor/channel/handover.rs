@@ -39,8 +39,9 @@ use crate::record_layer::{Alert, HEADER_BYTES, SlimLink, Start, Suite};
 const CLIENT_SECRET: &str = "CLIENT_TRAFFIC_SECRET_0";
 const SERVER_SECRET: &str = "SERVER_TRAFFIC_SECRET_0";
 
-/// Most bytes that are kept of messages that are not whole, in bytes. A device's longest, its first with a hybrid key share and a
-/// ticket, has about three thousand; the library would allow 64 KiB, which anybody could have kept for each handshake.
+/// Most bytes that are kept of messages that are not whole, in bytes. A device's longest, its first with a
+/// hybrid key share and a ticket, has about three thousand; the library would allow 64 KiB, which anybody
+/// could have kept for each handshake.
 const KEPT_BYTES_MAX: usize = 8 * 1024;
 
 thread_local! {

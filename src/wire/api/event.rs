@@ -98,8 +98,8 @@ pub struct EventRecord {
 /// What is missing of a list of events because of its age, or for want of room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DeletedEvents {
-    /// Events that were received before this were deleted, but for warnings and worse; null: there is none after
-    /// them.
+    /// Events that were received before this were deleted, but for warnings and worse; null: there is none
+    /// after them.
     pub before: Option<Timestamp>,
     /// When the oldest warning was received that was kept for longer than they; null: there is none.
     pub warnings_from: Option<Timestamp>,
@@ -113,8 +113,8 @@ pub enum FollowLine {
     Event(Box<EventRecord>),
     /// Nothing more up to this position: where to go on after a break. Also a sign of life when nothing happens.
     Reached(u64),
-    /// What lay between these two positions is gone: retention deleted it before it was read. Warnings and worse
-    /// among it may still be in the list of events.
+    /// What lay between these two positions is gone: retention deleted it before it was read. Warnings and
+    /// worse among it may still be in the list of events.
     Gone {
         /// Where reading would have gone on.
         from: u64,

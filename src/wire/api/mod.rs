@@ -110,7 +110,8 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// Where the next page begins; hand it back as it is. Null: this was the last page.
     pub next_cursor: Option<String>,
-    /// What else would be in a list of events that has come this far, and was deleted. Left out when all is there.
+    /// What else would be in a list of events that has come this far, and was deleted. Left out when all is
+    /// there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<DeletedEvents>,
 }

@@ -271,8 +271,8 @@ pub struct Later {
     pub seconds: u32,
     /// Only events are to wait, because the device had more of them stored than its rate; the link stays and
     /// all else goes on. Events that are under way are not taken: the device sends them again, from the first
-    /// that is not acknowledged, in messages of which the first [says so](super::Events::begins_again). An agent that
-    /// does not know this key waits with everything, on another link.
+    /// that is not acknowledged, in messages of which the first [says so](super::Events::begins_again). An
+    /// agent that does not know this key waits with everything, on another link.
     #[cbor(n(1), default, skip_if = "is_false")]
     pub only_events: bool,
 }

@@ -1,5 +1,6 @@
 #![no_main]
-//! Texts of devices on a terminal: whatever they are, nothing hidden reaches it, and what is shown says the same.
+//! Texts of devices on a terminal: whatever they are, nothing hidden reaches it, and what is shown says the
+//! same.
 use libfuzzer_sys::fuzz_target;
 use muster::wire::event::is_server_name;
 use muster::wire::id::DeviceId;

@@ -83,7 +83,8 @@ impl Tampering {
     }
 }
 
-/// Whether the version in a record's head is there, of which the second byte means nothing (RFC 8446 section 5.1).
+/// Whether the version in a record's head is there, of which the second byte means nothing (RFC 8446 section
+/// 5.1).
 fn is_version(flight: &[u8], place: usize) -> bool {
     let mut head = 0;
     while head + 2 < place {
