@@ -150,6 +150,25 @@ begin "another user's program emits, though it can't read the configuration"
 } >/tmp/said 2>&1 || failed
 "#;
 
+/// Before the last commands: a unit that is not on every device.
+const SLEEPS: &str = r#"
+begin "a device that sleeps"
+{
+    cp tools/systemd/muster-agent-sleep.service /etc/systemd/system &&
+    mkdir -p /etc/systemd/system/sleep.target.wants &&
+    ln -s ../muster-agent-sleep.service /etc/systemd/system/sleep.target.wants
+} || failed
+"#;
+
+/// When all of it was taken away again. The restored copy of the server is there still.
+const LEFT: &str = r#"
+begin "nothing is left of it"
+{
+    ! find /etc /run /usr/local /var/lib -name '*muster*' ! -path '/var/lib/muster-new*' | grep . &&
+    ! grep muster /etc/passwd /etc/group /etc/shadow
+} >/tmp/said 2>&1 || failed
+"#;
+
 #[test]
 fn every_documented_command_does_what_it_is_there_for() {
     if !rustix::process::geteuid().is_root() {
@@ -217,7 +236,7 @@ fn script() -> String {
         }
     }
     assert!(run > 40, "only {run} commands were found");
-    format!("{script}{PROMISES}{uninstall}echo 'ok everything'\n")
+    format!("{script}{PROMISES}{SLEEPS}{uninstall}{LEFT}echo 'ok everything'\n")
 }
 
 /// The files that are there before anything is installed.

@@ -234,7 +234,8 @@
 //! systemctl disable --now muster-agent
 //! rm -rf /var/lib/muster-agent /run/muster-agent /etc/muster/muster-agent.toml /etc/muster/applications.d
 //! rm -rf /etc/systemd/system/muster-agent.service /etc/systemd/system/muster-agent.service.d
-//! rm -f /etc/systemd/system/{.,sleep.target.wants}/muster-agent-sleep.service /usr/local/bin/muster-agent
+//! rm -f /etc/systemd/system/muster-agent-sleep.service /usr/local/bin/muster-agent
+//! rm -f /etc/systemd/system/sleep.target.wants/muster-agent-sleep.service
 //! rmdir --ignore-fail-on-non-empty /etc/muster
 //! systemctl daemon-reload
 //! ```
@@ -253,6 +254,7 @@
 //! ```
 //!
 //! What agents have set on devices stays there: settings files are not put back.
+//! Backups stay as well, where they were made, and what was logged.
 //!
 //! # When something is wrong
 //!

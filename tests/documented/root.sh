@@ -28,4 +28,5 @@ mkdir -p usr/local/bin
 cp etc/shims/* usr/local/bin/
 chmod 755 usr/local/bin/*
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-exec env -i PATH="$PATH" HOME=/root LC_ALL=C.UTF-8 chroot "$root" /bin/bash -c 'cd /work && exec bash /script.sh'
+# The blocks are for sh(1): what only bash understands is wrong there.
+exec env -i PATH="$PATH" HOME=/root LC_ALL=C.UTF-8 chroot "$root" /bin/bash -c 'cd /work && exec sh /script.sh'
