@@ -141,6 +141,21 @@ fn writable(setting: &str, path: &Path, directory: &Path) -> Result<(), PathProb
     })
 }
 
+/// What a check of paths by root can't see, as a line for people; `None`: it is made by a service manager,
+/// within the bounds of the service, or by an ordinary user. (`$SYSTEMD_EXEC_PID` of systemd.exec(5), since
+/// version 248, tells a command of a unit from what was started by hand.)
+#[must_use]
+pub fn unseen(unit: &str) -> Option<String> {
+    let own = std::process::id().to_string();
+    let is_of_unit = std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|process| process == own);
+    (rustix::process::geteuid().is_root() && !is_of_unit).then(|| {
+        format!(
+            "these paths were tried as root: whether the service may use them, with its user and sandbox (User=, \
+             ProtectSystem=, ReadWritePaths=), shows when it is started, or by 'systemctl reload {unit}'"
+        )
+    })
+}
+
 /// Every problem, in one line.
 #[must_use]
 pub fn line(problems: &[PathProblem]) -> String {

@@ -3,11 +3,13 @@
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
+mod skip;
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 const MUSTERD: &str = env!("CARGO_BIN_EXE_musterd");
 const AGENT: &str = env!("CARGO_BIN_EXE_muster-agent");
@@ -18,19 +20,8 @@ const NOBODY: u32 = 65_534;
 /// Runs a command on a configuration, which must be refused with 1 and one line that holds all of `pieces`.
 #[track_caller]
 fn assert_refused(program: &str, command: &str, directory: &Path, config: &str, pieces: &[&str]) {
-    let file = directory.join("config.toml");
-    fs::write(&file, config).unwrap();
-    // Where it was built, others may not be let in.
-    let here = directory.join(Path::new(program).file_name().unwrap());
-    if !here.exists() && fs::hard_link(program, &here).is_err() {
-        fs::copy(program, &here).unwrap();
-    }
-    let mut process = Command::new(here);
-    process.arg(command).arg("--config").arg(&file).current_dir(directory);
-    if rustix::process::geteuid().is_root() {
-        process.uid(NOBODY).gid(NOBODY);
-    }
-    let output = process.output().unwrap();
+    fs::write(directory.join("config.toml"), config).unwrap();
+    let output = as_nobody(program, command, directory);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
     let lines: Vec<_> = said.lines().filter(|line| line.starts_with("muster")).collect();
@@ -38,6 +29,21 @@ fn assert_refused(program: &str, command: &str, directory: &Path, config: &str, 
     for piece in pieces {
         assert!(lines[0].contains(piece), "no '{piece}': {said}");
     }
+}
+
+/// Runs a command on `config.toml` of a directory, without root's rights.
+fn as_nobody(program: &str, command: &str, directory: &Path) -> Output {
+    // Where it was built, others may not be let in.
+    let here = directory.join(Path::new(program).file_name().unwrap());
+    if !here.exists() && fs::hard_link(program, &here).is_err() {
+        fs::copy(program, &here).unwrap();
+    }
+    let mut process = Command::new(here);
+    process.args([command, "--config", "config.toml"]).current_dir(directory);
+    if rustix::process::geteuid().is_root() {
+        process.uid(NOBODY).gid(NOBODY);
+    }
+    process.output().unwrap()
 }
 
 /// A directory that everybody may work in, with one in it that nobody may write to.
@@ -85,6 +91,48 @@ fn the_servers_paths_are_named_by_check_config_and_at_the_start() {
         }
     }
     assert!(!directory.path().join("muster-data").exists(), "nothing was made");
+}
+
+/// A server starts without a place for its backups, and makes them once there is one: it is no reason to have
+/// none.
+#[test]
+fn a_directory_for_backups_that_can_not_be_written_is_warned_of() {
+    let directory = directory();
+    fs::write(directory.path().join("config.toml"), "[backup]\ndirectory = \"closed/backups\"\n").unwrap();
+    let output = as_nobody(MUSTERD, "check-config", directory.path());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let problem = "backup.directory: closed/backups can't be made: closed can't be written";
+    assert!(said.starts_with(&format!("musterd: warning: config.toml: {problem}")), "{said}");
+    fs::write(directory.path().join("config.toml"), "[backup]\ndirectory = \"backups\"\n").unwrap();
+    assert_eq!(String::from_utf8(as_nobody(MUSTERD, "check-config", directory.path()).stderr).unwrap(), "");
+}
+
+/// Root may write where the service, which is another user in a sandbox, may not.
+#[test]
+fn what_a_check_by_root_does_not_see_is_said() {
+    if !rustix::process::geteuid().is_root() {
+        return skip::skipped("this needs root");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("config.toml"), "").unwrap();
+    for (program, unit) in [(MUSTERD, "musterd"), (AGENT, "muster-agent")] {
+        let check = |begin: &str| {
+            let command = format!("{begin} exec {program} check-config --config config.toml");
+            let output =
+                Command::new("sh").args(["-c", &command]).current_dir(directory.path()).output().unwrap();
+            assert!(output.status.success());
+            String::from_utf8(output.stderr).unwrap()
+        };
+        let said = check("SYSTEMD_EXEC_PID=1");
+        assert!(said.starts_with(&format!("{unit}: these paths were tried as root")), "{said}");
+        assert!(
+            said.contains("ReadWritePaths=") && said.contains(&format!("systemctl reload {unit}")),
+            "{said}"
+        );
+        // Within the unit they were tried as the service has them.
+        assert_eq!(check("SYSTEMD_EXEC_PID=$$"), "");
+    }
 }
 
 #[test]

@@ -40,6 +40,10 @@
 //! its line, the key and what is allowed, and so is a path that can't be used: a directory that is missing or
 //! not this user's to write, a socket's path that is too long (unix(7) allows 107 bytes). `musterd
 //! check-config --config FILE` says so without starting anything, and so does `muster-agent check-config`.
+//! Both try paths as the user who runs them, where they are run: what the service's user and its unit's
+//! sandbox forbid shows only within the unit, where systemd runs the check at each reload, and the server's at
+//! each start. Run by root by hand, they say so. A directory for backups that can't be written is a warning:
+//! the server starts without, and tells of it as of any backup that fails.
 //! Left out, `--config` is `/etc/muster/musterd.toml` for root and `/etc/muster/muster-agent.toml` for
 //! everybody, when it is there; `musterctl` takes the socket of this machine's service.
 //! SIGHUP reads the file again: intervals, limits of links, retention and the log level apply at once, and

@@ -430,6 +430,13 @@ impl Config {
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
+    /// What is wrong with paths that a server starts without, and does without until they can be used.
+    #[must_use]
+    pub fn doubtful_paths(&self) -> Vec<PathProblem> {
+        let directory = self.backup.directory.as_deref();
+        directory.and_then(|path| check_directory("backup.directory", path).err()).into_iter().collect()
+    }
+
     fn check_admin_socket(&self) -> Result<(), PathProblem> {
         let (setting, path) = match &self.admin.socket {
             Some(path) => ("admin.socket", path.clone()),

@@ -10,6 +10,7 @@ use super::holder::Holder;
 use crate::agent::check::check;
 use crate::agent::check::line::{Line, Report};
 use crate::agent::directory::{Directory, DirectoryError};
+use crate::paths;
 use crate::wire::printable;
 
 /// Looks at the configuration and the paths that it names; reading it says what is wrong with the rest.
@@ -19,6 +20,9 @@ pub(super) fn configuration(common: &Common) -> Result<(), CommandError> {
     let file =
         context.config.as_ref().map_or("no configuration file".into(), |file| file.display().to_string());
     say!("{file}: ok (data in {}, socket {})", context.data.display(), context.socket().display());
+    if let Some(unseen) = paths::unseen("muster-agent") {
+        eprintln!("muster-agent: {unseen}");
+    }
     Ok(())
 }
 

@@ -41,11 +41,17 @@ pub(crate) fn check(check: &CheckConfig) -> Result<ExitCode, Failure> {
     config
         .check_paths()
         .map_err(|problems| Failure::refused(format!("{}: {}", path.display(), paths::line(&problems))))?;
+    for problem in config.doubtful_paths() {
+        eprintln!("musterd: warning: {}: {problem}", path.display());
+    }
     println!(
         "{}: ok (data in {}, devices connect to {})",
         path.display(),
         config.data_directory.display(),
         config.listen
     );
+    if let Some(unseen) = paths::unseen("musterd") {
+        eprintln!("musterd: {unseen}");
+    }
     Ok(ExitCode::SUCCESS)
 }
