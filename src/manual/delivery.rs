@@ -3,6 +3,8 @@
 //! # The promises
 //!
 //! 1. `emit` returns when the event is durable in the device's spool. What it returned for survives a power cut.
+//!    One whose agent is killed (SIGKILL) before it answers tries again, and that event may be there twice; an
+//!    agent that is stopped or restarted answers before.
 //! 2. The server acknowledges an event when it is durable in the journal, and not before. The agent deletes nothing that was not
 //!    acknowledged.
 //! 3. An event that comes again, because an acknowledgement was lost or a peer restarted, is acknowledged again and not
