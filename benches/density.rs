@@ -6,7 +6,7 @@
 
 use std::process::{Command, ExitCode, Stdio};
 
-use muster::machine::hot::HotRecord;
+use muster::machine::device_state::DeviceState;
 use muster::machine::session::Session;
 use muster::reactor::channel::ServerChannel;
 use muster::reactor::{DEADLINE_BYTES, LINK_BYTES};
@@ -85,7 +85,7 @@ fn sizes() {
         ("  of it: the session", size_of::<Session>()),
         ("its deadline", DEADLINE_BYTES),
         ("the device's record in the table", RECORD_BYTES),
-        ("  of it: the record", size_of::<HotRecord>()),
+        ("  of it: the record", size_of::<DeviceState>()),
         ("whose certificate it is", CERTIFICATE_BYTES),
     ];
     for (what, bytes) in rows {
@@ -106,7 +106,7 @@ fn table() -> f64 {
         let mut certificate = CertificateHash([0; 32]);
         certificate.0[..8].copy_from_slice(&spread(number).to_be_bytes());
         certificate.0[8..16].copy_from_slice(&number.to_be_bytes());
-        table.insert(HotRecord::new(DeviceId(spread(number)), 900), &certificate);
+        table.insert(DeviceState::new(DeviceId(spread(number)), 900), &certificate);
     }
     assert_eq!(table.len() as u64, TABLE_RECORDS);
     (anonymous_bytes() - before) / TABLE_RECORDS as f64

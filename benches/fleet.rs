@@ -1,4 +1,4 @@
-//! A managed fleet in the store: how large it is on disk, and how fast administration and the steward are answered.
+//! A managed fleet in the store: how large it is on disk, and how fast administration and the scheduler are answered.
 //!
 //! 10,000 devices with 200 applications each (50 kinds of device, each device differs from its kind in four), five managed applications
 //! with policies, 20 tasks that ran everywhere, and a day of twelve numbers of each device. `cargo bench --bench fleet` prints a table.
@@ -42,7 +42,7 @@ use shape::{APPLICATIONS, device, spread};
 
 const GROUPS: u64 = 5;
 const TASKS: u64 = 20;
-const MANAGED: [&str; 5] = ["muster-agent", "nginx", "till", "cups", "openvpn"];
+const MANAGED: [&str; 5] = ["muster-agent", "nginx", "kiosk", "cups", "openvpn"];
 const NOW: WallTime = WallTime(1_795_514_400_000);
 const HOUR: u64 = 3_600_000;
 const QUARTER: u64 = HOUR / 4;
@@ -212,7 +212,7 @@ fn sections(store: &Store, devices: u64) {
             os_version: "12".into(),
             kernel: "Linux 6.1.0-32-amd64".into(),
             architecture: "x86_64".into(),
-            hostname: format!("till-{number}.region-{}.example.org", number % GROUPS),
+            hostname: format!("kiosk-{number}.region-{}.example.org", number % GROUPS),
             addresses: vec![format!("10.{}.{}.7", number / 250, number % 250)],
             boot_id: format!("{:016x}-{number}", spread(number, 6)),
             agent_version: "0.1.0".into(),
@@ -389,7 +389,7 @@ fn main() {
     });
     let rate = devices as f64 / took.as_secs_f64();
     println!("{:<66} {rate:>10.0} /s", "reports of twelve numbers, durable");
-    steward(&store, devices);
+    scheduler(&store, devices);
     change_for_all(&store, devices);
     tasks::task_for_all(&store, devices);
     drop(store);
@@ -402,8 +402,8 @@ fn main() {
     over_http(config, &socket);
 }
 
-/// Judges everybody, as the steward does in a minute.
-fn steward(store: &Store, devices: u64) {
+/// Judges everybody, as the scheduler does in a minute.
+fn scheduler(store: &Store, devices: u64) {
     let judge_all = |verdicts: &mut Vec<Verdict>| {
         let (mut after, mut judged) = (None, 0);
         loop {
@@ -411,7 +411,7 @@ fn steward(store: &Store, devices: u64) {
             for device in slice.devices {
                 let (status, reasons) = judge(&device.facts, &device.rules, NOW);
                 judged += 1;
-                if status != device.standing.status || reasons != device.standing.reasons {
+                if status != device.device_status.status || reasons != device.device_status.reasons {
                     verdicts.push(Verdict { device: device.device, status, reasons });
                 }
             }
@@ -426,7 +426,7 @@ fn steward(store: &Store, devices: u64) {
     let (told, stored) = std::sync::mpsc::channel();
     store.set_statuses(verdicts, NOW, move |result| told.send(result).unwrap());
     stored.recv().unwrap().unwrap();
-    latency("judge every device once (a minute's work of the steward)", 5, || judge_all(&mut Vec::new()));
+    latency("judge every device once (a minute's work of the scheduler)", 5, || judge_all(&mut Vec::new()));
     let some: Vec<_> = (0..devices.min(500)).map(device).collect();
     latency("judge 500 devices of which something is new", 5, || store.facts_of(&some, NOW).unwrap().len());
 }
@@ -439,7 +439,7 @@ fn change_for_all(store: &Store, devices: u64) {
         let settings = serde_json::json!({ "receipt": { "lines": lines } });
         let settings = settings.as_object().unwrap().clone();
         let new = NewSettings { settings, ..NewSettings::default() };
-        let change = store.set_policy("/", "till", new, NOW).unwrap();
+        let change = store.set_policy("/", "kiosk", new, NOW).unwrap();
         assert_eq!(change.devices.len() as u64, devices);
         change.devices.len()
     });

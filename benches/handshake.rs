@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use muster::reactor::channel::{
-    Channel, ClientIdentity, ClientTls, ExpectedServer, HandshakeCost, Membership, ServerChannel, ServerTls,
-    Standing,
+    CertificateStatus, Channel, ClientIdentity, ClientTls, ExpectedServer, HandshakeCost, Membership,
+    ServerChannel, ServerTls,
 };
 use muster::wire::id::{CertificateHash, DeviceId};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ED25519};
@@ -48,8 +48,8 @@ impl Papers {
 struct Everybody;
 
 impl Membership for Everybody {
-    fn standing(&self, _: &CertificateHash) -> Standing {
-        Standing::Known(DeviceId(1))
+    fn certificate_status(&self, _: &CertificateHash) -> CertificateStatus {
+        CertificateStatus::Known(DeviceId(1))
     }
 }
 

@@ -30,7 +30,7 @@ fn append(opened: &mut Opened, sequence: u64, payload: &[u8]) {
     let record = Record { wall_ms: 1, device: 1, sequence, payload };
     if opened.journal.append(&record).is_err() {
         opened.flusher.flush_once().unwrap();
-        opened.preparer.prepare_once(0);
+        opened.preallocator.preallocate_once(0);
         opened.journal.append(&record).unwrap();
     }
 }
@@ -53,7 +53,7 @@ fn appends(criterion: &mut Criterion) {
                 }
                 spent += start.elapsed();
                 opened.flusher.flush_once().unwrap();
-                opened.preparer.prepare_once(0);
+                opened.preallocator.preallocate_once(0);
                 let end = opened.journal.durable();
                 opened.journal.delete_before(end).unwrap();
                 left -= batch;

@@ -3,18 +3,18 @@
 //! `cargo bench --bench reach`. Times of the machine that it runs on; nothing is asserted but that it works.
 #![expect(clippy::unwrap_used, reason = "a bench that can't do its work ends")]
 
-#[allow(dead_code, reason = "the bench lives in a part of the house")]
-#[path = "../tests/road/mod.rs"]
-mod road;
+#[allow(dead_code, reason = "the bench uses a part of the fixture")]
+#[path = "../tests/fixture/mod.rs"]
+mod fixture;
 
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use fixture::Fixture;
 use muster::wire::datagram::{Notice, NoticeKind};
 use muster::wire::message::{Reach, SyncReason};
-use road::House;
 use serde_json::Value;
 
 /// Forced syncs of each kind.
@@ -34,8 +34,8 @@ fn main() {
     }
     let fleet = Fleet::start();
     fleet.forced_syncs("a disconnected agent, by wake", "wake");
-    fleet.ctl(&["device", "set", "till", "--keep-connected", "on"]);
-    wait_for("the kept link", || fleet.ctl(&["device", "show", "till"])["presence"] == "connected");
+    fleet.ctl(&["device", "set", "kiosk", "--keep-connected", "on"]);
+    wait_for("the persistent link", || fleet.ctl(&["device", "show", "kiosk"])["presence"] == "connected");
     fleet.forced_syncs("a connected agent, on its link", "link");
     drop(fleet);
     flood();
@@ -68,11 +68,11 @@ impl Fleet {
         let mut fleet = Self { directory, processes: vec![musterd] };
         wait_for("the server", || fleet.try_ctl(&["status"]).is_some());
         let token = fleet.ctl(&["token", "create"])["token"].as_str().unwrap().to_owned();
-        let enrol = ["enroll", "--server", &listen, "--token", &token, "--name", "till", "--data", &agent];
+        let enrol = ["enroll", "--server", &listen, "--token", &token, "--name", "kiosk", "--data", &agent];
         assert!(spawn(env!("CARGO_BIN_EXE_muster-agent"), &enrol).wait().unwrap().success());
         let run = ["run", "--data", &agent, "--config", &settings];
         fleet.processes.push(spawn(env!("CARGO_BIN_EXE_muster-agent"), &run));
-        wait_for("the first sync", || fleet.ctl(&["device", "show", "till"])["presence"] == "idle");
+        wait_for("the first sync", || fleet.ctl(&["device", "show", "kiosk"])["presence"] == "idle");
         fleet
     }
 
@@ -87,20 +87,20 @@ impl Fleet {
         self.try_ctl(arguments).unwrap()
     }
 
-    fn forced_syncs(&self, what: &str, road: &str) {
+    fn forced_syncs(&self, what: &str, via: &str) {
         let (mut begun, mut synced, mut whole) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let started = Instant::now();
-            let outcome = self.ctl(&["device", "sync", "till", "--wait"])[0].clone();
+            let outcome = self.ctl(&["device", "sync", "kiosk", "--wait"])[0].clone();
             whole.push(u64::try_from(started.elapsed().as_micros()).unwrap());
-            assert_eq!(outcome["by"], road, "{outcome}");
+            assert_eq!(outcome["by"], via, "{outcome}");
             begun.push(outcome["begun_microseconds"].as_u64().unwrap());
             synced.push(outcome["synced_microseconds"].as_u64().unwrap());
             std::thread::sleep(PAUSE);
         }
         println!("forced sync of {what}, {ROUNDS} rounds, from the question at the server's socket:");
         for (name, mut times) in
-            [("sync begun", begun), ("in step", synced), ("musterctl, whole process", whole)]
+            [("sync begun", begun), ("in sync", synced), ("musterctl, whole process", whole)]
         {
             times.sort_unstable();
             let at = |of_hundred: usize| times[(times.len() - 1) * of_hundred / 100] as f64 / 1_000.0;
@@ -141,14 +141,14 @@ fn thread_microseconds(name: &str) -> u64 {
 }
 
 fn flood() {
-    let house = House::start();
-    let till = house.enrol("till");
-    let mut wire = till.connect(&house);
-    wire.sync_inventory(&till, 1);
+    let fixture = Fixture::start();
+    let kiosk = fixture.enrol("kiosk");
+    let mut wire = kiosk.connect(&fixture);
+    wire.sync_inventory(&kiosk, 1);
     let reach = Reach { udp_port: 0, wake_counter: 0, notice_counter: 5, boot: 7 };
-    wire.sync_as(&till, 1, SyncReason::Scheduled, Some(reach));
-    let genuine = Notice { device: till.id, kind: NoticeKind::Shutdown, counter: 4, boot: 7 };
-    let replayed = genuine.seal(&till.enrolled.notice_key);
+    wire.sync_as(&kiosk, 1, SyncReason::Scheduled, Some(reach));
+    let genuine = Notice { device: kiosk.id, kind: NoticeKind::Shutdown, counter: 4, boot: 7 };
+    let replayed = genuine.seal(&kiosk.enrolled.notice_key);
     let mut forged = replayed;
     forged[50] ^= 1;
     let mut of_nobody = replayed;
@@ -158,20 +158,20 @@ fn flood() {
         "datagrams that mean nothing, {FLOOD_PER_SECOND} a second for {FLOOD_SECONDS} s, server CPU each (receiving included):"
     );
     for (name, bytes) in [("replayed", replayed), ("forged", forged), ("of an unknown device", of_nobody)] {
-        let counters = house.server.counters();
+        let counters = fixture.server.counters();
         let (heard, cpu) = (counters.datagrams_received.get(), thread_microseconds("datagrams"));
         let begun = Instant::now();
         for number in 0..FLOOD_PER_SECOND * FLOOD_SECONDS {
             let due = begun + Duration::from_secs(1) * number / FLOOD_PER_SECOND;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            socket.send_to(&bytes, house.server.udp_address()).unwrap();
+            socket.send_to(&bytes, fixture.server.udp_address()).unwrap();
         }
         std::thread::sleep(Duration::from_millis(200));
         let heard = counters.datagrams_received.get() - heard;
         let each = (thread_microseconds("datagrams") - cpu) as f64 / heard as f64;
         println!("  {name:<26} {each:>6.2} µs   ({heard} heard)");
     }
-    assert_eq!(house.server.counters().notices.get(), 0);
-    let record = house.server.store().table().get(till.id).unwrap();
+    assert_eq!(fixture.server.counters().notices.get(), 0);
+    let record = fixture.server.store().table().get(kiosk.id).unwrap();
     assert!(record.link.is_some() && record.departure.is_none());
 }

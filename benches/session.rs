@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use muster::machine::command::Command;
-use muster::machine::hot::HotRecord;
+use muster::machine::device_state::DeviceState;
 use muster::machine::rate;
 use muster::machine::session::{Session, SyncPolicy};
 use muster::wire::digest::Digest;
@@ -63,7 +63,7 @@ fn events(c: &mut Criterion) {
         })
         .write_to(&mut request);
         let mut now = Now { moment: Moment(1_000_000), wall: WallTime(1_795_514_400_123) };
-        let mut record = HotRecord::new(DeviceId(1), 900);
+        let mut record = DeviceState::new(DeviceId(1), 900);
         let mut session = Session::new(&now, Some(record.device));
         c.bench_function(&format!("session/{count} events"), |b| {
             b.iter(|| {
@@ -96,7 +96,7 @@ fn events(c: &mut Criterion) {
 
 fn no_change_sync(c: &mut Criterion) {
     let state = SectionState { digest: Digest(0x0123_4567_89ab_cdef), revision: 17 };
-    let mut record = HotRecord::new(DeviceId(1), 900);
+    let mut record = DeviceState::new(DeviceId(1), 900);
     record.agent_epoch = EPOCH;
     for section in Section::ALL {
         record.set_section(section, state);
@@ -108,15 +108,15 @@ fn no_change_sync(c: &mut Criterion) {
         confirmed_revision: None,
     });
     let settings = Digest(0xfedc_ba98_7654_3210);
-    record.orders = settings;
-    let orders = [(SETTINGS_SECTION, settings), (RUNS_SECTION, Digest::EMPTY)]
+    record.desired_digest = settings;
+    let desired_state = [(SETTINGS_SECTION, settings), (RUNS_SECTION, Digest::EMPTY)]
         .map(|(section, digest)| NamedSection { section, digest, revision: 0, confirmed_revision: None });
     let sync = Sync {
         agent_epoch: EPOCH,
         server_epoch: EPOCH,
         reason: SyncReason::Scheduled,
         clock: WallTime(1_795_514_400_123),
-        sections: sections.into_iter().chain(orders).collect(),
+        sections: sections.into_iter().chain(desired_state).collect(),
         reach: Some(Reach {
             udp_port: 15_000,
             wake_counter: 1_795_514_400,
@@ -171,11 +171,11 @@ fn no_change_sync(c: &mut Criterion) {
         numbers.len() + request.len() + reply.len()
     );
     println!(
-        "no-change sync: {} bytes up, {} bytes down, before TLS; session {} bytes, hot record {} bytes",
+        "no-change sync: {} bytes up, {} bytes down, before TLS; session {} bytes, device state {} bytes",
         request.len(),
         reply.len(),
         size_of::<Session>(),
-        size_of::<HotRecord>()
+        size_of::<DeviceState>()
     );
 }
 

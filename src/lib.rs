@@ -1,13 +1,13 @@
 //! **muster**: a device-fleet administration server.
 //!
-//! The handbook is [`manual`]. The floors of the house, lowest first; a module names only floors below its own
+//! The handbook is [`manual`]. The layers, lowest first; a module names only layers below its own
 //! (`tests/tidy.rs` enforces it):
 //!
-//! | floor | modules | what lives there |
+//! | layer | modules | what lives there |
 //! |---|---|---|
 //! | 0 | [`wire`] | bytes to values and back: no IO, no clock |
 //! | 1 | [`fleet`], [`machine`], [`record_layer`] | pure rules and pure state machines |
-//! | 2 | [`lane`], `logging`, `memory`, `file_locks`, `paths`, `service_manager` | what passes between threads; the log of a program; the process's memory; locks on files; paths of a configuration; what the service manager is told |
+//! | 2 | [`concurrency`], `logging`, `memory`, `file_locks`, `paths`, `service_manager` | what passes between threads; the log of a program; the process's memory; locks on files; paths of a configuration; what the service manager is told |
 //! | 3 | [`journal`], `store`, [`reactor`] | the disk and the sockets |
 //! | 4 | `admin`, `agent`, `client` | the two ends of administration, and the device side |
 //! | 5 | `server` | threads, start, drain: the embeddable server |
@@ -18,11 +18,11 @@ pub mod admin;
 pub mod agent;
 #[cfg(feature = "ctl")]
 pub mod client;
+pub mod concurrency;
 #[cfg(feature = "server")]
 pub mod file_locks;
 pub mod fleet;
 pub mod journal;
-pub mod lane;
 #[cfg(feature = "daemon")]
 pub mod logging;
 pub mod machine;

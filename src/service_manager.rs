@@ -1,4 +1,4 @@
-//! Floor 2: what a daemon tells the service manager that started it (sd_notify(3)).
+//! Layer 2: what a daemon tells the service manager that started it (sd_notify(3)).
 //!
 //! One datagram of `NAME=VALUE` lines to the socket that `NOTIFY_SOCKET` names. Without the variable nothing
 //! is said.

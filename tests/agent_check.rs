@@ -90,12 +90,12 @@ fn everything_is_ok_with_and_without_a_running_agent() {
         }
         // One report for all of them: each has a wake sent, and of those there are six a minute.
         let report = lines(&site).1;
-        assert_line_of(&report, "identity", "ok", "'till'");
+        assert_line_of(&report, "identity", "ok", "'kiosk'");
         assert_line_of(&report, "name", "ok", "127.0.0.1 is an address");
         assert_line_of(&report, "tcp", "ok", &site.address.to_string());
         assert_line_of(&report, "tls", "ok", "TLS 1.3");
         assert_line_of(&report, "pin", "ok", "equals stored copy 1 of");
-        assert_line_of(&report, "device", "ok", "the server knows 'till'");
+        assert_line_of(&report, "device", "ok", "the server knows 'kiosk'");
         assert_line_of(&report, "clock", "ok", "give or take");
         assert_line_of(&report, "udp_out", "ok", "a notice reached UDP 127.0.0.1:");
         assert_line_of(&report, "udp_in", "ok", "a wake reached UDP port");
@@ -111,7 +111,7 @@ fn everything_is_ok_with_and_without_a_running_agent() {
 }
 
 #[test]
-fn each_break_of_the_road_is_named() {
+fn each_break_of_the_path_is_named() {
     let (site, server) = enrolled();
     server_is(&site, "no-such-host.invalid");
     assert_line(&site, "name", "failed", "no-such-host.invalid");
@@ -147,8 +147,8 @@ fn each_break_of_the_road_is_named() {
     assert_skipped_behind(&site, "pin");
 
     std::fs::remove_file(site.path("agent/muster-agent.toml")).unwrap();
-    assert_line(&site, "device", "ok", "'till'");
-    let removed = site.ctl(&["device", "remove", "till"]);
+    assert_line(&site, "device", "ok", "'kiosk'");
+    let removed = site.ctl(&["device", "remove", "kiosk"]);
     assert!(removed.status.success(), "{}", error_of(&removed));
     assert_line(&site, "device", "failed", "enrol again");
     assert_skipped_behind(&site, "device");
@@ -190,14 +190,14 @@ fn a_check_after_too_many_leaves_out_what_it_may_not_ask_for() {
 #[test]
 fn a_check_leaves_the_running_agents_link_alone() {
     let (site, _server) = enrolled();
-    let set = site.ctl(&["device", "set", "till", "--keep-connected", "on"]);
+    let set = site.ctl(&["device", "set", "kiosk", "--keep-connected", "on"]);
     assert!(set.status.success(), "{}", error_of(&set));
     let _agent = site.agent_process();
     assert!(site.agent(&["sync"]).status.success());
     let since = site.status()["connected_since"].clone();
     assert!(since.is_u64(), "{since}");
     for _ in 0..3 {
-        assert_line(&site, "device", "ok", "'till'");
+        assert_line(&site, "device", "ok", "'kiosk'");
     }
     assert_eq!(site.status()["connected_since"], since);
 }

@@ -1,10 +1,10 @@
-//! Wakes and last words of the agent as its user runs it, against a real server: what calls it, what does not, and how it goes.
+//! Wakes and shutdown notices of the agent as its user runs it, against a real server: what calls it, what does not, and how it goes.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 mod agent_support;
 #[allow(dead_code, reason = "only the server of it is needed here")]
-mod road;
+mod fixture;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, UdpSocket};
@@ -12,21 +12,21 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use agent_support::{PATIENCE, Running, Site, error_of, eventually, free_udp_port, stored};
+use agent_support::{Running, Site, TIMEOUT, error_of, eventually, free_udp_port, stored};
+use fixture::Fixture;
 use muster::agent::identity::Identity;
 use muster::agent::local::client::LocalClient;
 use muster::agent::local::protocol::DatagramStatus;
+use muster::concurrency::counters::Counters;
 use muster::fleet::presence::{Presence, presence};
-use muster::lane::counters::Counters;
-use muster::machine::hot::HotRecord;
+use muster::machine::device_state::DeviceState;
 use muster::machine::reach::UdpReach;
 use muster::store::DeviceChange;
 use muster::store::table::signs_of;
-use muster::wire::api::{CallOutcome, Road};
+use muster::wire::api::{CallOutcome, CallVia};
 use muster::wire::datagram::{DATAGRAM_BYTES, DropReason, Notice, NoticeKind, Wake, WakeReason};
 use muster::wire::id::DeviceId;
 use muster::wire::time::WallTime;
-use road::House;
 
 /// Longest end of an agent, whatever its server does. The agent promises two seconds; the machine may be busy.
 const END_SECONDS_MAX: f64 = 3.0;
@@ -35,8 +35,8 @@ const END_SECONDS_MAX: f64 = 3.0;
 const QUIET: Duration = Duration::from_millis(300);
 
 /// A server in this process and an enrolled device, whose keys the test knows.
-struct Till {
-    house: House,
+struct Kiosk {
+    fixture: Fixture,
     site: Site,
     identity: Identity,
     port: u16,
@@ -60,18 +60,18 @@ fn end(agent: Running) {
     assert!(took < END_SECONDS_MAX, "the end took {took:.1} s");
 }
 
-impl Till {
+impl Kiosk {
     fn enrol() -> Self {
-        let house = House::start();
-        let site = Site::at(house.address());
-        let enrolled = site.enroll(&house.token(1).to_string());
+        let fixture = Fixture::start();
+        let site = Site::at(fixture.address());
+        let enrolled = site.enroll(&fixture.token(1).to_string());
         assert!(enrolled.status.success(), "{}", error_of(&enrolled));
         let identity = Identity::read(&site.path("agent")).unwrap().unwrap();
         let port = free_udp_port();
         configure(&site, port, "");
         // Above all that the server has sent: it counts from its clock.
         let counter = u32::try_from(now().0 / 1_000).unwrap() + 10_000;
-        Self { house, site, identity, port, socket: UdpSocket::bind("127.0.0.1:0").unwrap(), counter }
+        Self { fixture, site, identity, port, socket: UdpSocket::bind("127.0.0.1:0").unwrap(), counter }
     }
 
     /// An agent that has synced, is known to hear wakes, and has gone.
@@ -95,11 +95,11 @@ impl Till {
     }
 
     fn counters(&self) -> &Counters {
-        self.house.server.counters()
+        self.fixture.server.counters()
     }
 
-    fn record(&self) -> HotRecord {
-        self.house.server.store().table().get(self.identity.device).unwrap()
+    fn record(&self) -> DeviceState {
+        self.fixture.server.store().table().get(self.identity.device).unwrap()
     }
 
     fn presence(&self) -> Presence {
@@ -126,7 +126,7 @@ impl Till {
     }
 
     fn datagrams(&self) -> DatagramStatus {
-        let mut agent = LocalClient::connect(&self.site.path("agent/agent.sock"), PATIENCE).unwrap();
+        let mut agent = LocalClient::connect(&self.site.path("agent/agent.sock"), TIMEOUT).unwrap();
         agent.status().unwrap().datagrams.unwrap()
     }
 
@@ -190,15 +190,15 @@ fn of_the_future(wake: &[u8; DATAGRAM_BYTES], key: &[u8]) -> [u8; DATAGRAM_BYTES
 
 #[test]
 fn a_wake_calls_the_agent_once_and_what_was_made_of_it_never() {
-    let mut till = Till::enrol();
-    let _agent = till.away();
-    let genuine = till.wake(WakeReason::Sync);
-    till.assert_woken_by(&genuine);
-    assert!(till.site.log("agent.log").contains("woken by the server: Sync"));
+    let mut kiosk = Kiosk::enrol();
+    let _agent = kiosk.away();
+    let genuine = kiosk.wake(WakeReason::Sync);
+    kiosk.assert_woken_by(&genuine);
+    assert!(kiosk.site.log("agent.log").contains("woken by the server: Sync"));
 
-    let connections = till.connections();
-    let (device, counter) = (till.identity.device, till.counter);
-    let (wake_key, notice_key) = (till.identity.wake_key, till.identity.notice_key);
+    let connections = kiosk.connections();
+    let (device, counter) = (kiosk.identity.device, kiosk.counter);
+    let (wake_key, notice_key) = (kiosk.identity.wake_key, kiosk.identity.notice_key);
     let wake = |device, counter| Wake { device, reason: WakeReason::Sync, counter };
     let notice = Notice { device, kind: NoticeKind::Shutdown, counter: 1, boot: 0 };
     let newer = wake(device, counter + 1).seal(&wake_key);
@@ -217,7 +217,7 @@ fn a_wake_calls_the_agent_once_and_what_was_made_of_it_never() {
         (&[&newer[..], &[0]].concat(), DropReason::Length),
         (&[&newer[..], &[0; 1_344]].concat(), DropReason::Length),
     ] {
-        assert_eq!(till.fate(bytes), Some(reason), "{bytes:x?}");
+        assert_eq!(kiosk.fate(bytes), Some(reason), "{bytes:x?}");
     }
     for (bytes, bits) in [(&genuine, [0, 47, 63]), (&newer, [65, 130, 159])] {
         for bit in bits.into_iter().chain([24 * 8, 40 * 8 + 3, DATAGRAM_BYTES * 8 - 1]) {
@@ -226,70 +226,70 @@ fn a_wake_calls_the_agent_once_and_what_was_made_of_it_never() {
                 8..16 => DropReason::OtherDevice,
                 _ => DropReason::Forged,
             };
-            assert_eq!(till.fate(&flipped(bytes, bit)), Some(expected), "bit {bit}");
+            assert_eq!(kiosk.fate(&flipped(bytes, bit)), Some(expected), "bit {bit}");
         }
     }
     for from in ["127.0.0.1:0", "127.0.0.2:0"] {
-        till.socket = UdpSocket::bind(from).unwrap();
-        assert_eq!(till.fate(&genuine), Some(DropReason::Repeated), "from {from}");
+        kiosk.socket = UdpSocket::bind(from).unwrap();
+        assert_eq!(kiosk.fate(&genuine), Some(DropReason::Repeated), "from {from}");
     }
-    till.assert_still(connections);
+    kiosk.assert_still(connections);
     // Nothing of it has used the next one up, wherever it comes from.
-    till.counter = counter;
-    let next = till.wake(WakeReason::Task);
-    till.assert_woken_by(&next);
+    kiosk.counter = counter;
+    let next = kiosk.wake(WakeReason::Task);
+    kiosk.assert_woken_by(&next);
 }
 
 #[test]
 fn the_servers_own_wake_is_taken_and_the_caller_hears_of_the_sync() {
-    let till = Till::enrol();
-    let _agent = till.away();
+    let kiosk = Kiosk::enrol();
+    let _agent = kiosk.away();
     let (sink, mut outcomes) = tokio::sync::mpsc::unbounded_channel();
-    till.house.server.calls().call(&[till.identity.device], WakeReason::Sync, Some(sink)).unwrap();
+    kiosk.fixture.server.calls().call(&[kiosk.identity.device], WakeReason::Sync, Some(sink)).unwrap();
     let (_, outcome) = outcomes.blocking_recv().unwrap();
-    assert!(matches!(outcome, CallOutcome::Synced { by: Road::Wake, .. }), "{outcome:?}");
+    assert!(matches!(outcome, CallOutcome::Synced { by: CallVia::Wake, .. }), "{outcome:?}");
 }
 
 #[test]
 fn a_wake_that_was_taken_is_a_replay_after_a_kill_too() {
-    let mut till = Till::enrol();
-    let agent = till.away();
-    let older = till.wake(WakeReason::Sync);
-    let taken = till.wake(WakeReason::Sync);
-    till.assert_woken_by(&taken);
+    let mut kiosk = Kiosk::enrol();
+    let agent = kiosk.away();
+    let older = kiosk.wake(WakeReason::Sync);
+    let taken = kiosk.wake(WakeReason::Sync);
+    kiosk.assert_woken_by(&taken);
     agent.kill();
-    let _agent = till.away();
-    let connections = till.connections();
-    assert_eq!(till.fate(&taken), Some(DropReason::Repeated));
-    assert_eq!(till.fate(&older), Some(DropReason::Stale));
-    till.assert_still(connections);
-    let next = till.wake(WakeReason::Sync);
-    till.assert_woken_by(&next);
+    let _agent = kiosk.away();
+    let connections = kiosk.connections();
+    assert_eq!(kiosk.fate(&taken), Some(DropReason::Repeated));
+    assert_eq!(kiosk.fate(&older), Some(DropReason::Stale));
+    kiosk.assert_still(connections);
+    let next = kiosk.wake(WakeReason::Sync);
+    kiosk.assert_woken_by(&next);
 }
 
 #[test]
 fn a_flood_of_forged_datagrams_keeps_nobody_from_the_agent() {
-    let mut till = Till::enrol();
-    let _agent = till.away();
-    let connections = till.connections();
-    let genuine = till.wake(WakeReason::Sync);
+    let mut kiosk = Kiosk::enrol();
+    let _agent = kiosk.away();
+    let connections = kiosk.connections();
+    let genuine = kiosk.wake(WakeReason::Sync);
     let forged = flipped(&genuine, 300);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for round in 0..10_000 {
-                till.send(&forged);
+                kiosk.send(&forged);
                 if round % 100 == 0 {
                     std::thread::sleep(Duration::from_millis(10));
                 }
             }
         });
         for _ in 0..10 {
-            assert_eq!(till.site.status()["running"], true);
+            assert_eq!(kiosk.site.status()["running"], true);
         }
     });
-    till.assert_still(connections);
-    assert!(count(&till.datagrams(), DropReason::Forged) >= 1_000, "{:?}", till.datagrams());
-    till.assert_woken_by(&genuine);
+    kiosk.assert_still(connections);
+    assert!(count(&kiosk.datagrams(), DropReason::Forged) >= 1_000, "{:?}", kiosk.datagrams());
+    kiosk.assert_woken_by(&genuine);
 }
 
 /// Wakes at once, in wakes: three times as many as an agent takes.
@@ -297,22 +297,22 @@ const BURST: u64 = 300;
 
 #[test]
 fn wakes_that_come_too_fast_are_dropped_and_taken_when_they_come_again() {
-    let mut till = Till::enrol();
-    let _agent = till.away();
+    let mut kiosk = Kiosk::enrol();
+    let _agent = kiosk.away();
     eventually("a copy of one that came too soon is taken", || {
-        let before = till.datagrams();
+        let before = kiosk.datagrams();
         let mut last = [0; DATAGRAM_BYTES];
         for round in 0..BURST {
-            last = till.wake(WakeReason::Sync);
-            till.send(&last);
+            last = kiosk.wake(WakeReason::Sync);
+            kiosk.send(&last);
             if round % 50 == 0 {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-        let mut after = till.datagrams();
+        let mut after = kiosk.datagrams();
         eventually("it has judged them", || {
             std::thread::sleep(QUIET);
-            std::mem::replace(&mut after, till.datagrams()) == after
+            std::mem::replace(&mut after, kiosk.datagrams()) == after
         });
         let limited = count(&after, DropReason::Limited) - count(&before, DropReason::Limited);
         if after.wakes - before.wakes + limited != BURST {
@@ -322,78 +322,78 @@ fn wakes_that_come_too_fast_are_dropped_and_taken_when_they_come_again() {
         assert!(limited > 0, "{after:?}");
         let mut fate = Some(DropReason::Limited);
         eventually("there is room again", || {
-            fate = till.fate(&last);
+            fate = kiosk.fate(&last);
             fate != Some(DropReason::Limited)
         });
         fate.is_none()
     });
-    till.sync();
+    kiosk.sync();
 }
 
 #[test]
 fn an_agent_that_is_stopped_delivers_what_it_has_and_says_so_once() {
-    let till = Till::enrol();
-    let agent = till.away();
-    let (notices, repeated) = (till.counters().notices.get(), till.dropped_by_server(DropReason::Repeated));
-    assert!(till.site.emit("info", "the last one").status.success());
+    let kiosk = Kiosk::enrol();
+    let agent = kiosk.away();
+    let (notices, repeated) = (kiosk.counters().notices.get(), kiosk.dropped_by_server(DropReason::Repeated));
+    assert!(kiosk.site.emit("info", "the last one").status.success());
     end(agent);
-    eventually("it is known to be stopped", || till.presence() == Presence::AgentStopped);
-    assert_eq!(till.counters().events_appended.get(), 1);
+    eventually("it is known to be stopped", || kiosk.presence() == Presence::AgentStopped);
+    assert_eq!(kiosk.counters().events_appended.get(), 1);
     eventually("each copy has come", || {
-        let again = till.dropped_by_server(DropReason::Repeated) - repeated;
-        again + till.counters().notices.get() - notices == 3
+        let again = kiosk.dropped_by_server(DropReason::Repeated) - repeated;
+        again + kiosk.counters().notices.get() - notices == 3
     });
     // None, if the word on the link was quicker.
-    assert!(till.counters().notices.get() - notices <= 1);
+    assert!(kiosk.counters().notices.get() - notices <= 1);
 }
 
 #[test]
-fn on_a_kept_link_the_last_word_is_said_as_well() {
-    let till = Till::enrol();
-    let agent = till.away();
+fn on_a_persistent_link_the_notice_is_said_as_well() {
+    let kiosk = Kiosk::enrol();
+    let agent = kiosk.away();
     let change = DeviceChange { keep_connected: Some(Some(true)), ..DeviceChange::default() };
-    till.house.server.store().change_device(till.identity.device, change).unwrap();
-    till.sync();
-    eventually("it stays", || till.presence() == Presence::Connected);
-    let connections = till.connections();
+    kiosk.fixture.server.store().change_device(kiosk.identity.device, change).unwrap();
+    kiosk.sync();
+    eventually("it stays", || kiosk.presence() == Presence::Connected);
+    let connections = kiosk.connections();
     end(agent);
-    eventually("it is known to be stopped", || till.presence() == Presence::AgentStopped);
-    eventually("its link has ended", || till.record().link.is_none());
-    till.assert_still(connections);
+    eventually("it is known to be stopped", || kiosk.presence() == Presence::AgentStopped);
+    eventually("its link has ended", || kiosk.record().link.is_none());
+    kiosk.assert_still(connections);
 }
 
 #[test]
 fn every_stop_is_believed_whatever_became_of_the_agent_before() {
-    let till = Till::enrol();
+    let kiosk = Kiosk::enrol();
     let mut counter = 0;
     for is_killed_before in [false, true, false] {
         if is_killed_before {
-            till.away().kill();
+            kiosk.away().kill();
         }
-        let agent = till.away();
-        assert_ne!(till.presence(), Presence::AgentStopped);
+        let agent = kiosk.away();
+        assert_ne!(kiosk.presence(), Presence::AgentStopped);
         end(agent);
-        eventually("the stop is believed", || till.presence() == Presence::AgentStopped);
-        assert!(till.record().notice_counter > counter);
-        counter = till.record().notice_counter;
+        eventually("the stop is believed", || kiosk.presence() == Presence::AgentStopped);
+        assert!(kiosk.record().notice_counter > counter);
+        counter = kiosk.record().notice_counter;
     }
 }
 
 #[test]
 fn a_shutdown_and_a_reboot_are_told_from_a_stop() {
-    let till = Till::enrol();
-    let (program, systemd) = (till.site.path("bin/systemctl"), till.site.path("root/run/systemd/system"));
+    let kiosk = Kiosk::enrol();
+    let (program, systemd) = (kiosk.site.path("bin/systemctl"), kiosk.site.path("root/run/systemd/system"));
     std::fs::create_dir_all(program.parent().unwrap()).unwrap();
     std::fs::create_dir_all(systemd).unwrap();
-    let path = format!("{}:{}", till.site.path("bin").display(), std::env::var("PATH").unwrap());
+    let path = format!("{}:{}", kiosk.site.path("bin").display(), std::env::var("PATH").unwrap());
     for (target, kind) in [("poweroff.target", NoticeKind::Shutdown), ("reboot.target", NoticeKind::Reboot)] {
         std::fs::write(&program, format!("#!/bin/sh\necho '7 {target} start waiting'\n")).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let agent = till.site.agent_process_with(&[("PATH", &path)]);
-        till.settle();
+        let agent = kiosk.site.agent_process_with(&[("PATH", &path)]);
+        kiosk.settle();
         end(agent);
-        eventually("it is shut down", || till.presence() == Presence::ShutDown);
-        assert_eq!(till.record().departure, Some(kind));
+        eventually("it is shut down", || kiosk.presence() == Presence::ShutDown);
+        assert_eq!(kiosk.record().departure, Some(kind));
     }
 }
 
@@ -454,36 +454,36 @@ impl SilentServer {
 
 #[test]
 fn a_device_that_sleeps_is_left_alone_until_it_is_back() {
-    let mut till = Till::enrol();
-    let agent = till.away();
-    assert!(till.site.agent(&["notice", "suspend"]).status.success());
-    eventually("it sleeps", || till.presence() == Presence::Asleep);
-    let connections = till.connections();
+    let mut kiosk = Kiosk::enrol();
+    let agent = kiosk.away();
+    assert!(kiosk.site.agent(&["notice", "suspend"]).status.success());
+    eventually("it sleeps", || kiosk.presence() == Presence::Asleep);
+    let connections = kiosk.connections();
     let (sink, mut outcomes) = tokio::sync::mpsc::unbounded_channel();
-    till.house.server.calls().call(&[till.identity.device], WakeReason::Sync, Some(sink)).unwrap();
+    kiosk.fixture.server.calls().call(&[kiosk.identity.device], WakeReason::Sync, Some(sink)).unwrap();
     assert_eq!(outcomes.blocking_recv().unwrap().1, CallOutcome::Asleep);
-    let wake = till.wake(WakeReason::Sync);
-    assert_eq!(till.fate(&wake), None);
-    till.assert_still(connections);
-    assert_eq!(till.presence(), Presence::Asleep);
+    let wake = kiosk.wake(WakeReason::Sync);
+    assert_eq!(kiosk.fate(&wake), None);
+    kiosk.assert_still(connections);
+    assert_eq!(kiosk.presence(), Presence::Asleep);
 
-    assert!(till.site.agent(&["notice", "resume"]).status.success());
-    eventually("it is back", || matches!(till.presence(), Presence::Idle | Presence::Connected));
-    eventually("it has gone", || till.record().link.is_none());
+    assert!(kiosk.site.agent(&["notice", "resume"]).status.success());
+    eventually("it is back", || matches!(kiosk.presence(), Presence::Idle | Presence::Connected));
+    eventually("it has gone", || kiosk.record().link.is_none());
 
     // The same with nothing in between that would have told the server of the notice's number.
-    assert!(till.site.agent(&["notice", "suspend"]).status.success());
-    eventually("it sleeps again", || till.presence() == Presence::Asleep);
-    assert!(till.site.agent(&["notice", "resume"]).status.success());
-    eventually("it is back again", || matches!(till.presence(), Presence::Idle | Presence::Connected));
-    eventually("it has gone again", || till.record().link.is_none());
+    assert!(kiosk.site.agent(&["notice", "suspend"]).status.success());
+    eventually("it sleeps again", || kiosk.presence() == Presence::Asleep);
+    assert!(kiosk.site.agent(&["notice", "resume"]).status.success());
+    eventually("it is back again", || matches!(kiosk.presence(), Presence::Idle | Presence::Connected));
+    eventually("it has gone again", || kiosk.record().link.is_none());
 
     // A stop while it is about to sleep is a stop, and what came up meanwhile is delivered.
-    assert!(till.site.agent(&["notice", "suspend"]).status.success());
-    assert!(till.site.emit("info", "sleepless").status.success());
+    assert!(kiosk.site.agent(&["notice", "suspend"]).status.success());
+    assert!(kiosk.site.emit("info", "sleepless").status.success());
     end(agent);
-    eventually("it is known to be stopped", || till.presence() == Presence::AgentStopped);
-    assert_eq!(till.counters().events_appended.get(), 1);
+    eventually("it is known to be stopped", || kiosk.presence() == Presence::AgentStopped);
+    assert_eq!(kiosk.counters().events_appended.get(), 1);
 }
 
 /// A local program that says something and reads the answer later.
@@ -492,7 +492,7 @@ struct Speaker(BufReader<UnixStream>);
 impl Speaker {
     fn say(site: &Site, command: &str) -> Self {
         let mut stream = UnixStream::connect(site.path("agent/agent.sock")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         writeln!(stream, "{{\"command\":\"{command}\"}}").unwrap();
         // The agent hears one before the next is said.
         std::thread::sleep(Duration::from_millis(100));
@@ -506,68 +506,68 @@ impl Speaker {
     }
 }
 
-/// With a server that does not answer and an event to deliver, a last word takes more than a second, in which much may happen.
+/// With a server that does not answer and an event to deliver, a shutdown notice takes more than a second, in which much may happen.
 #[test]
 fn whoever_speaks_while_the_device_goes_to_sleep_gets_an_answer() {
-    let till = Till::enrol();
+    let kiosk = Kiosk::enrol();
     let silent = SilentServer::new();
-    configure(&till.site, till.port, &format!("server = \"{}\"", silent.address));
-    let agent = till.site.agent_process();
-    assert!(till.site.emit("info", "waits").status.success());
+    configure(&kiosk.site, kiosk.port, &format!("server = \"{}\"", silent.address));
+    let agent = kiosk.site.agent_process();
+    assert!(kiosk.site.emit("info", "waits").status.success());
 
-    let sleepers = [Speaker::say(&till.site, "suspend"), Speaker::say(&till.site, "suspend")];
+    let sleepers = [Speaker::say(&kiosk.site, "suspend"), Speaker::say(&kiosk.site, "suspend")];
     for sleeper in sleepers {
         assert!(sleeper.answer().contains("noticed"));
     }
-    let sleeper = Speaker::say(&till.site, "suspend");
-    assert!(Speaker::say(&till.site, "resume").answer().contains("resumed"));
+    let sleeper = Speaker::say(&kiosk.site, "suspend");
+    assert!(Speaker::say(&kiosk.site, "resume").answer().contains("resumed"));
     let answer = sleeper.answer();
     assert!(answer.contains("does not sleep after all"), "{answer}");
 
-    let sleeper = Speaker::say(&till.site, "suspend");
+    let sleeper = Speaker::say(&kiosk.site, "suspend");
     end(agent);
     let answer = sleeper.answer();
     assert!(answer.contains("the agent is ending"), "{answer}");
-    let log = till.site.log("agent.log");
-    assert_eq!(log.matches("last word: suspend").count(), 1, "{log}");
-    assert_eq!(log.matches("last word: agent stopped").count(), 1, "{log}");
+    let log = kiosk.site.log("agent.log");
+    assert_eq!(log.matches("shutdown notice: suspend").count(), 1, "{log}");
+    assert_eq!(log.matches("shutdown notice: agent stopped").count(), 1, "{log}");
 }
 
 #[test]
 fn a_port_in_use_is_shown_and_taken_as_soon_as_it_is_free() {
-    let till = Till::enrol();
-    let squatter = UdpSocket::bind(("127.0.0.1", till.port)).unwrap();
-    let agent = till.site.agent_process();
-    till.sync();
-    let status = till.site.status();
+    let kiosk = Kiosk::enrol();
+    let squatter = UdpSocket::bind(("127.0.0.1", kiosk.port)).unwrap();
+    let agent = kiosk.site.agent_process();
+    kiosk.sync();
+    let status = kiosk.site.status();
     assert_eq!(status["datagrams"]["port"], 0);
-    let problem = format!("UDP port {}", till.port);
+    let problem = format!("UDP port {}", kiosk.port);
     assert!(status["problems"].to_string().contains(&problem), "{status}");
-    assert_eq!(till.record().udp_port, 0);
+    assert_eq!(kiosk.record().udp_port, 0);
     drop(squatter);
     let asked = Instant::now();
     agent.hang_up();
-    eventually("the port is open", || till.datagrams().port == till.port);
+    eventually("the port is open", || kiosk.datagrams().port == kiosk.port);
     // By itself the agent tries again after a minute.
     assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
-    assert_eq!(till.site.status()["problems"], serde_json::json!([]));
-    eventually("the server is told without being asked", || till.record().udp_port == till.port);
+    assert_eq!(kiosk.site.status()["problems"], serde_json::json!([]));
+    eventually("the server is told without being asked", || kiosk.record().udp_port == kiosk.port);
 
     let other = free_udp_port();
-    configure(&till.site, other, "");
+    configure(&kiosk.site, other, "");
     agent.hang_up();
-    eventually("the server is told of another port", || till.record().udp_port == other);
-    configure(&till.site, 0, "");
+    eventually("the server is told of another port", || kiosk.record().udp_port == other);
+    configure(&kiosk.site, 0, "");
     agent.hang_up();
-    eventually("the server is told that there is none", || till.record().udp_port == 0);
+    eventually("the server is told that there is none", || kiosk.record().udp_port == 0);
 }
 
 #[test]
 fn check_finds_both_ways_open_with_and_without_a_running_agent() {
-    let till = Till::enrol();
+    let kiosk = Kiosk::enrol();
     for is_running in [false, true, false] {
-        let _agent = is_running.then(|| till.away());
-        let checked = till.site.agent(&["check", "--json"]);
+        let _agent = is_running.then(|| kiosk.away());
+        let checked = kiosk.site.agent(&["check", "--json"]);
         let said = String::from_utf8_lossy(&checked.stdout);
         assert!(checked.status.success(), "{said}");
         assert!(!said.contains("\"skipped\"") && !said.contains("\"failed\""), "{said}");

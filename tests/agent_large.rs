@@ -43,7 +43,7 @@ fn an_inventory_of_12_000_packages_arrives_at_enrolment() {
     let agent = site.agent_process();
     let synced = site.agent(&["sync"]);
     assert!(synced.status.success(), "{}\n{}", error_of(&synced), site.log("agent.log"));
-    let said = site.ctl_json(&["device", "show", "till"]).to_string();
+    let said = site.ctl_json(&["device", "show", "kiosk"]).to_string();
     assert!(said.contains(&format!(":{PACKAGES}")), "{said}");
     assert!(agent.end().success());
     assert!(server.end().success());

@@ -99,12 +99,12 @@ fn a_stopped_device_moves_and_its_events_go_along() {
     let lines = text(&moved);
     let new = two.new.address;
     for expected in [
-        "enrolled as 'till' (".to_owned(),
+        "enrolled as 'kiosk' (".to_owned(),
         format!("{new} answers the device, and its certificate is the one that the token names"),
         format!("ready to leave {}", two.old.address),
         format!("the device belongs to {new} now"),
         "start the agent: muster-agent run --data".to_owned(),
-        "musterctl device remove 'till'".to_owned(),
+        "musterctl device remove 'kiosk'".to_owned(),
     ] {
         assert!(lines.contains(&expected), "{expected}: {lines}");
     }
@@ -112,7 +112,7 @@ fn a_stopped_device_moves_and_its_events_go_along() {
 
     let agent = two.old.agent_process();
     two.old.wait_until_confirmed();
-    assert_eq!(names(&two.new), ["till"]);
+    assert_eq!(names(&two.new), ["kiosk"]);
     assert!(agent.end().success());
     assert!(two.old_server.end().success() && two.new_server.end().success());
     assert_eq!(stored(&two.old), [(1, "before".to_owned())]);
@@ -141,7 +141,7 @@ fn a_running_agent_takes_the_new_server_up_in_place_and_comes_back_again() {
     assert!(status["last_error"].is_null(), "{status}");
     // The new server has everything, and the local program's connection lives on.
     let has_inventory = |site: &Site| {
-        let listed = site.ctl_json(&["application", "list", "--device", "till"]);
+        let listed = site.ctl_json(&["application", "list", "--device", "kiosk"]);
         !listed.as_array().is_none_or(Vec::is_empty)
     };
     assert_eq!(has_inventory(&two.new), has_inventory(&two.old));
@@ -173,10 +173,10 @@ fn what_the_dead_old_server_never_got_reaches_the_new_one_once() {
     let messages: Vec<String> = (0..300).map(|number| format!("event {number}")).collect();
     let promised = program.emit("warning", &messages);
     let address = new.address.to_string();
-    let moved = old.agent(&["move", "--server", &address, "--token", &new.token(), "--name", "till-7"]);
+    let moved = old.agent(&["move", "--server", &address, "--token", &new.token(), "--name", "kiosk-7"]);
     assert!(moved.status.success(), "{}", error_of(&moved));
     old.wait_until_confirmed();
-    assert_eq!(names(&new), ["till-7"]);
+    assert_eq!(names(&new), ["kiosk-7"]);
     assert!(agent.end().success());
     assert!(new_server.end().success());
     let expected: Vec<(u64, String)> = promised.into_iter().zip(messages).collect();
@@ -249,7 +249,7 @@ fn a_killed_move_leaves_one_of_the_two_identities_whole() {
             let target = if two.server() == two.old.address.to_string() { &two.new } else { &two.old };
             let (address, token) = (target.address.to_string(), target.token());
             let mut command =
-                two.old.agent_command(&["move", "--server", &address, "--token", &token, "--name", "till"]);
+                two.old.agent_command(&["move", "--server", &address, "--token", &token, "--name", "kiosk"]);
             let mut lines = BufReader::new(command.stdout.take().unwrap()).lines();
             for _ in 0..steps {
                 lines.next().unwrap().unwrap();

@@ -86,7 +86,7 @@ fn a_fifo_in_place_of_a_file_holds_nothing_up() {
     std::fs::write(&policy, "{\"a\": 1}").unwrap();
     let policy = policy.to_str().unwrap();
     let set =
-        site.ctl(&["settings", "set", "--device", "till", "--application", "numbers", "--file", policy]);
+        site.ctl(&["settings", "set", "--device", "kiosk", "--application", "numbers", "--file", policy]);
     assert!(set.status.success(), "{}", error_of(&set));
     eventually("the settings are refused", || {
         site.agent(&["sync"]);
@@ -247,7 +247,7 @@ fn a_join_token_need_not_stand_in_the_process_list() {
     let enroll = |data: &str, more: &[&str], variable: Option<&str>, input: &str| {
         let data = site.path(data).display().to_string();
         let mut command = Command::new(env!("CARGO_BIN_EXE_muster-agent"));
-        command.args(["enroll", "--server", &address, "--name", "till", "--data", &data]).args(more);
+        command.args(["enroll", "--server", &address, "--name", "kiosk", "--data", &data]).args(more);
         command.env_remove("MUSTER_TOKEN").envs(variable.map(|token| ("MUSTER_TOKEN", token)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

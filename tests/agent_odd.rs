@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use agent_support::{PATIENCE, Site, error_of, eventually, free_udp_port};
+use agent_support::{Site, TIMEOUT, error_of, eventually, free_udp_port};
 use serde_json::Value;
 
 fn copy_directory(from: &Path, to: &Path) {
@@ -121,13 +121,13 @@ fn two_devices_from_one_copied_disk_are_told_of() {
         }
     }
     eventually("its status says so", || {
-        let shown = site.ctl_json(&["device", "show", "till"]);
+        let shown = site.ctl_json(&["device", "show", "kiosk"]);
         shown.to_string().contains("two devices seem to use this identity")
     });
     let shared = events(&site, "identity_shared");
     assert_eq!(shared.len(), 1, "{shared:?}");
     assert_eq!(shared[0]["severity"], "warning");
-    let why = site.ctl_json(&["device", "why", "till"]);
+    let why = site.ctl_json(&["device", "why", "kiosk"]);
     assert!(why["text"].as_str().unwrap().contains("two devices seem to use this identity"), "{why}");
     assert!(why["facts"]["shared_identity"].is_string(), "{why}");
     agents.into_iter().for_each(end);
@@ -141,7 +141,7 @@ fn a_wrong_file_of_an_application_is_seen_at_the_server() {
     assert!(site.enroll(&site.token()).status.success());
     let definitions = site.path("applications.d");
     std::fs::create_dir(&definitions).unwrap();
-    std::fs::write(definitions.join("till.toml"), "name = \"till\"\ncolour = 1\n").unwrap();
+    std::fs::write(definitions.join("kiosk.toml"), "name = \"kiosk\"\ncolour = 1\n").unwrap();
     let own = format!(
         "applications = \"{}\"\n[wake]\nport = {}\n[collect]\ndpkg = false\n",
         definitions.display(),
@@ -150,14 +150,14 @@ fn a_wrong_file_of_an_application_is_seen_at_the_server() {
     std::fs::write(site.path("agent/muster-agent.toml"), own).unwrap();
     let agent = site.agent_process();
     assert!(site.agent(&["sync"]).status.success(), "{}", site.log("agent.log"));
-    let shown = site.ctl_human(&["device", "show", "till"]);
-    assert!(shown.contains("till.toml") && shown.contains("colour"), "{shown}");
+    let shown = site.ctl_human(&["device", "show", "kiosk"]);
+    assert!(shown.contains("kiosk.toml") && shown.contains("colour"), "{shown}");
     // Put right, it is gone.
-    let right = "name = \"till\"\n[condition]\npid_file = \"/nowhere\"\n";
-    std::fs::write(definitions.join("till.toml"), right).unwrap();
+    let right = "name = \"kiosk\"\n[condition]\npid_file = \"/nowhere\"\n";
+    std::fs::write(definitions.join("kiosk.toml"), right).unwrap();
     assert!(site.agent(&["sync"]).status.success(), "{}", site.log("agent.log"));
-    let shown = site.ctl_human(&["device", "show", "till"]);
-    assert!(!shown.contains("till.toml") && shown.contains("/nowhere"), "{shown}");
+    let shown = site.ctl_human(&["device", "show", "kiosk"]);
+    assert!(!shown.contains("kiosk.toml") && shown.contains("/nowhere"), "{shown}");
     assert!(agent.end().success());
     assert!(server.end().success());
 }
@@ -195,7 +195,7 @@ fn events_that_a_full_disk_refuses_are_a_reason_of_the_devices_status() {
     filler.args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}/filler", data.display()));
     let _ = filler.stderr(Stdio::null()).status();
     let stream = UnixStream::connect(site.path("agent/agent.sock")).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let (mut line, mut answers) = (String::new(), BufReader::new(stream.try_clone().unwrap()));
     let text = "x".repeat(4_000);
     let event =
@@ -213,10 +213,10 @@ fn events_that_a_full_disk_refuses_are_a_reason_of_the_devices_status() {
     let server = site.server();
     eventually("its status says so", || {
         site.agent(&["sync"]);
-        site.ctl_json(&["device", "show", "till"]).to_string().contains("the device's disk is full")
+        site.ctl_json(&["device", "show", "kiosk"]).to_string().contains("the device's disk is full")
     });
     eventually("it is a reason", || {
-        let shown = site.ctl_json(&["device", "show", "till"]);
+        let shown = site.ctl_json(&["device", "show", "kiosk"]);
         shown["reasons"].to_string().contains("muster-agent failed")
     });
     drop(agent);

@@ -10,20 +10,20 @@ use std::time::{Duration, Instant};
 use agent_support::{Running, Site, error_of, eventually, free_udp_port};
 use serde_json::{Value, json};
 
-/// How long an order may take on a link that is kept. The next sync by time is a quarter of an hour away.
-const ORDER_PATIENCE: Duration = Duration::from_secs(30);
+/// How long an order may take on a persistent link. The next sync by time is a quarter of an hour away.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the till's own test says of settings without a currency.
-const COMPLAINT: &str = "no currency: a till must have one";
+/// What the kiosk's own test says of settings without a currency.
+const COMPLAINT: &str = "no currency: a kiosk must have one";
 
-/// A device in the group /shops with a till that takes settings, connected.
-struct House {
+/// A device in the group /shops with a kiosk that takes settings, connected.
+struct Fixture {
     site: Site,
     agent: Option<Running>,
     _server: Running,
 }
 
-impl House {
+impl Fixture {
     fn new() -> Self {
         let site = Site::new();
         let server = site.server();
@@ -42,20 +42,20 @@ impl House {
         std::fs::write(site.path("apply"), format!("echo x >> {}\n", site.path("applied").display()))
             .unwrap();
         let at = |name: &str| site.path(name).display().to_string();
-        let till = format!(
-            "name = \"till\"\n[condition]\npid_file = \"/nowhere\"\n[settings]\nfile = \"{}\"\nformat = \"json\"\n\
+        let kiosk = format!(
+            "name = \"kiosk\"\n[condition]\npid_file = \"/nowhere\"\n[settings]\nfile = \"{}\"\nformat = \"json\"\n\
              validate = [\"sh\", \"{}\", \"{{file}}\"]\napply = [\"sh\", \"{}\"]\n",
-            at("till.json"),
+            at("kiosk.json"),
             at("check"),
             at("apply")
         );
-        std::fs::write(definitions.join("till.toml"), till).unwrap();
+        std::fs::write(definitions.join("kiosk.toml"), kiosk).unwrap();
         let agent = Some(site.agent_process());
-        let house = Self { site, agent, _server: server };
-        house.done(&["device", "set", "till", "--group", "/shops", "--keep-connected", "on"]);
-        house.look();
-        eventually("the link is kept", || house.site.status()["state"] == "connected");
-        house
+        let fixture = Self { site, agent, _server: server };
+        fixture.done(&["device", "set", "kiosk", "--group", "/shops", "--keep-connected", "on"]);
+        fixture.look();
+        eventually("the link is kept", || fixture.site.status()["state"] == "connected");
+        fixture
     }
 
     fn done(&self, arguments: &[&str]) {
@@ -71,7 +71,7 @@ impl House {
 
     fn set_policy(&self, settings: &Value, more: &[&str]) {
         let file = self.write("policy.json", settings);
-        let arguments = ["policy", "set", "--group", "/shops", "--application", "till", "--file", &file];
+        let arguments = ["policy", "set", "--group", "/shops", "--application", "kiosk", "--file", &file];
         self.done(&[&arguments, more].concat());
     }
 
@@ -81,25 +81,25 @@ impl House {
         path.display().to_string()
     }
 
-    /// What the till finds in its file.
+    /// What the kiosk finds in its file.
     fn file(&self) -> Value {
         let text = std::fs::read_to_string(self.path()).unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
     }
 
     fn path(&self) -> PathBuf {
-        self.site.path("till.json")
+        self.site.path("kiosk.json")
     }
 
-    /// How often the till was told.
+    /// How often the kiosk was told.
     fn told(&self) -> usize {
         std::fs::read_to_string(self.site.path("applied")).unwrap_or_default().lines().count()
     }
 
-    /// What `musterctl settings show` says of the till.
+    /// What `musterctl settings show` says of the kiosk.
     fn shown(&self) -> Value {
-        let all = self.site.ctl_json(&["settings", "show", "--device", "till"]);
-        let found = all.as_array().unwrap().iter().find(|one| one["application"] == "till");
+        let all = self.site.ctl_json(&["settings", "show", "--device", "kiosk"]);
+        let found = all.as_array().unwrap().iter().find(|one| one["application"] == "kiosk");
         found.cloned().unwrap_or_default()
     }
 
@@ -114,9 +114,9 @@ impl House {
         shown
     }
 
-    /// Messages of this kind that the till's events brought to the server.
+    /// Messages of this kind that the kiosk's events brought to the server.
     fn events(&self, kind: &str) -> Vec<String> {
-        let events = self.site.ctl(&["event", "list", "--device", "till"]);
+        let events = self.site.ctl(&["event", "list", "--device", "kiosk"]);
         assert!(events.status.success(), "{}", error_of(&events));
         let text = String::from_utf8(events.stdout).unwrap();
         let events = serde_json::Deserializer::from_str(&text).into_iter::<Value>().map(Result::unwrap);
@@ -124,81 +124,81 @@ impl House {
             Value::Array(events) => events,
             event => vec![event],
         });
-        let wanted = events.filter(|event| event["application"] == "till" && event["kind"] == kind);
+        let wanted = events.filter(|event| event["application"] == "kiosk" && event["kind"] == kind);
         wanted.map(|event| event["message"].as_str().unwrap().to_owned()).collect()
     }
 }
 
 #[test]
 fn a_policy_is_a_file_on_the_device_within_seconds() {
-    let mut house = House::new();
-    let own = house.write("own.json", &json!({ "currency": "USD", "receipt": { "lines": 60 } }));
-    house.done(&["settings", "set", "--device", "till", "--application", "till", "--file", &own]);
+    let mut fixture = Fixture::new();
+    let own = fixture.write("own.json", &json!({ "currency": "USD", "receipt": { "lines": 60 } }));
+    fixture.done(&["settings", "set", "--device", "kiosk", "--application", "kiosk", "--file", &own]);
     let begun = Instant::now();
     let policy = json!({ "currency": "EUR", "receipt": { "paper": true, "lines": 40 } });
-    house.set_policy(&policy, &["--lock", "currency"]);
+    fixture.set_policy(&policy, &["--lock", "currency"]);
     // The group's with the device's own above them, but for what is locked.
     let effective = json!({ "currency": "EUR", "receipt": { "paper": true, "lines": 60 } });
-    eventually("the till has them", || house.file() == effective);
-    let shown = house.wait_for("applied");
-    assert!(begun.elapsed() < ORDER_PATIENCE, "{:?}", begun.elapsed());
+    eventually("the kiosk has them", || fixture.file() == effective);
+    let shown = fixture.wait_for("applied");
+    assert!(begun.elapsed() < ORDER_TIMEOUT, "{:?}", begun.elapsed());
     assert_eq!(shown["settings"], effective);
     assert_eq!(shown["reported"]["applied_revision"], shown["desired_revision"]);
-    assert!(house.told() >= 1);
+    assert!(fixture.told() >= 1);
 
     // What is set while it is away it has as soon as it is back.
-    house.agent.take().unwrap().kill();
-    house.set_policy(&json!({ "currency": "CHF" }), &[]);
-    house.agent = Some(house.site.agent_process());
+    fixture.agent.take().unwrap().kill();
+    fixture.set_policy(&json!({ "currency": "CHF" }), &[]);
+    fixture.agent = Some(fixture.site.agent_process());
     let effective = json!({ "currency": "USD", "receipt": { "lines": 60 } });
-    eventually("the lock is gone, and the device's own count", || house.file() == effective);
-    house.wait_for("applied");
+    eventually("the lock is gone, and the device's own count", || fixture.file() == effective);
+    fixture.wait_for("applied");
 }
 
 #[test]
 fn a_file_that_somebody_changes_is_put_right_and_told_of() {
-    let house = House::new();
+    let fixture = Fixture::new();
     let policy = json!({ "currency": "EUR" });
-    house.set_policy(&policy, &[]);
-    house.wait_for("applied");
-    let told = house.told();
-    std::fs::write(house.path(), "{\"currency\": \"XXX\"}").unwrap();
-    house.look();
-    eventually("the file is put right, and the till is told", || {
-        house.file() == policy && house.told() == told + 1
+    fixture.set_policy(&policy, &[]);
+    fixture.wait_for("applied");
+    let told = fixture.told();
+    std::fs::write(fixture.path(), "{\"currency\": \"XXX\"}").unwrap();
+    fixture.look();
+    eventually("the file is put right, and the kiosk is told", || {
+        fixture.file() == policy && fixture.told() == told + 1
     });
-    eventually("the server has heard of it", || !house.events("settings_drift").is_empty());
-    house.wait_for("applied");
+    eventually("the server has heard of it", || !fixture.events("settings_drift").is_empty());
+    fixture.wait_for("applied");
     assert_eq!(
-        house.events("settings_drift"),
+        fixture.events("settings_drift"),
         ["the settings file was changed by somebody else; it is put right"]
     );
     // Where the policy only wants to hear of it, it is left alone.
-    house.set_policy(&policy, &["--drift", "report"]);
-    house.wait_for("applied");
-    std::fs::remove_file(house.path()).unwrap();
-    house.look();
-    let shown = house.wait_for("drifted");
+    fixture.set_policy(&policy, &["--drift", "report"]);
+    fixture.wait_for("applied");
+    std::fs::remove_file(fixture.path()).unwrap();
+    fixture.look();
+    let shown = fixture.wait_for("drifted");
     assert_eq!(shown["reported"]["detail"], "the settings file was removed by somebody else");
-    assert!(!house.path().exists());
+    assert!(!fixture.path().exists());
 }
 
 #[test]
 fn what_the_applications_own_test_refuses_changes_nothing_and_says_why() {
-    let house = House::new();
+    let fixture = Fixture::new();
     let good = json!({ "currency": "EUR" });
-    house.set_policy(&good, &[]);
-    let applied = house.wait_for("applied")["reported"]["applied_revision"].clone();
-    let told = house.told();
-    house.set_policy(&json!({ "receipt": { "lines": 1 } }), &[]);
-    let shown = house.wait_for("failed");
+    fixture.set_policy(&good, &[]);
+    let applied = fixture.wait_for("applied")["reported"]["applied_revision"].clone();
+    let told = fixture.told();
+    fixture.set_policy(&json!({ "receipt": { "lines": 1 } }), &[]);
+    let shown = fixture.wait_for("failed");
     let detail = shown["reported"]["detail"].as_str().unwrap();
     assert!(detail.contains(COMPLAINT), "{detail}");
     assert_eq!(shown["reported"]["applied_revision"], applied, "what is in place is said as well");
     assert_ne!(shown["desired_revision"], applied);
-    assert_eq!((house.file(), house.told()), (good.clone(), told));
-    eventually("an event says so", || house.events("settings_failed").len() == 1);
-    house.set_policy(&json!({ "currency": "CHF" }), &[]);
-    house.wait_for("applied");
-    assert_eq!(house.file()["currency"], "CHF");
+    assert_eq!((fixture.file(), fixture.told()), (good.clone(), told));
+    eventually("an event says so", || fixture.events("settings_failed").len() == 1);
+    fixture.set_policy(&json!({ "currency": "CHF" }), &[]);
+    fixture.wait_for("applied");
+    assert_eq!(fixture.file()["currency"], "CHF");
 }

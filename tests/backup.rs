@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use common::{Connection, Device, PATIENCE, wait_for};
+use common::{Connection, Device, TIMEOUT, wait_for};
 use muster::wire::event::{Event, Severity};
 use muster::wire::id::Epoch;
 use muster::wire::message::{EventItem, Events, ToAgent, ToServer};
@@ -336,7 +336,7 @@ fn kill_in_the_middle(child: &mut Child, is_at_it: impl Fn() -> bool) -> bool {
             child.kill().unwrap();
             return !child.wait().unwrap().success();
         }
-        assert!(started.elapsed() < PATIENCE);
+        assert!(started.elapsed() < TIMEOUT);
         std::thread::yield_now();
     }
 }

@@ -93,7 +93,7 @@ fn fill_journal(directory: &Path, segments: usize) {
             Ok(_) => {}
             Err(AppendError::NoRoom(_)) => {
                 opened.flusher.flush_once().unwrap();
-                opened.preparer.prepare_once(now_ms());
+                opened.preallocator.preallocate_once(now_ms());
             }
             Err(error) => panic!("{error}"),
         }
@@ -130,7 +130,7 @@ fn token_state(site: &Site, id: &Value) -> (String, WallTime) {
 }
 
 fn device(site: &Site) -> Value {
-    site.ctl_json(&["device", "show", "till"])
+    site.ctl_json(&["device", "show", "kiosk"])
 }
 
 /// A journal with segments of 1 MiB, of which none is older than a day.

@@ -18,12 +18,12 @@ const LIBRARIES: [&str; 2] = [
 ];
 
 /// A site whose server's clock can be set, beside the system's.
-struct House {
+struct Fixture {
     site: Site,
     library: &'static str,
 }
 
-impl House {
+impl Fixture {
     /// `None`: the library is not there.
     fn new() -> Option<Self> {
         let library = LIBRARIES.into_iter().find(|path| Path::new(path).exists());
@@ -69,40 +69,40 @@ impl House {
 
 #[test]
 fn a_start_with_a_clock_ahead_leaves_no_task_far_away() {
-    let Some(house) = House::new() else { return };
+    let Some(fixture) = Fixture::new() else { return };
     for (ahead, seconds) in [("+3h", 3 * 3_600), ("+10y", 10 * 365 * 86_400)] {
-        house.set("+0");
-        let server = house.server();
-        let tasks = [house.create("every 1h"), house.create("cron 30 * * * *")];
+        fixture.set("+0");
+        let server = fixture.server();
+        let tasks = [fixture.create("every 1h"), fixture.create("cron 30 * * * *")];
         eventually("both have begun, or wait", || {
-            tasks.iter().all(|task| (0..=3_600).contains(&house.due_in(task)))
+            tasks.iter().all(|task| (0..=3_600).contains(&fixture.due_in(task)))
         });
         server.end();
-        house.set(ahead);
-        let server = house.server();
-        let again = house.create("every 1h");
-        eventually("its clock is believed by new tasks", || house.due_in(&again) > seconds);
+        fixture.set(ahead);
+        let server = fixture.server();
+        let again = fixture.create("every 1h");
+        eventually("its clock is believed by new tasks", || fixture.due_in(&again) > seconds);
         if seconds < 86_400 {
             // A long stop looks the same.
-            eventually("and by old ones", || tasks.iter().all(|task| house.due_in(task) > seconds - 3_600));
+            eventually("and by old ones", || tasks.iter().all(|task| fixture.due_in(task) > seconds - 3_600));
         }
         server.end();
-        house.set("+0");
-        let server = house.server();
+        fixture.set("+0");
+        let server = fixture.server();
         for task in tasks.iter().chain([&again]) {
-            eventually("its next time is near again", || (0..=3_600).contains(&house.due_in(task)));
+            eventually("its next time is near again", || (0..=3_600).contains(&fixture.due_in(task)));
         }
-        assert!(house.site.log("server.log").contains("further away than its schedule gives"));
+        assert!(fixture.site.log("server.log").contains("further away than its schedule gives"));
         server.end();
     }
 }
 
 #[test]
 fn a_run_outlives_a_clock_that_is_months_ahead_for_a_moment() {
-    let Some(house) = House::new() else { return };
-    house.set("+0");
-    let site = &house.site;
-    let _server = house.server();
+    let Some(fixture) = Fixture::new() else { return };
+    fixture.set("+0");
+    let site = &fixture.site;
+    let _server = fixture.server();
     let enrolled = site.enroll(&site.token());
     assert!(enrolled.status.success(), "{}", error_of(&enrolled));
     std::fs::create_dir(site.path("applications.d")).unwrap();
@@ -116,17 +116,27 @@ fn a_run_outlives_a_clock_that_is_months_ahead_for_a_moment() {
     std::fs::write(site.path("agent/muster-agent.toml"), settings).unwrap();
     let agent = site.agent_process();
     eventually("the device has said what it offers", || {
-        site.ctl_json(&["device", "show", "till"])["host"]["hostname"].is_string()
+        site.ctl_json(&["device", "show", "kiosk"])["host"]["hostname"].is_string()
     });
     agent.end();
-    let create =
-        ["task", "create", "--application", "shop", "--kind", "work", "--device", "till", "--expires", "48h"];
+    let create = [
+        "task",
+        "create",
+        "--application",
+        "shop",
+        "--kind",
+        "work",
+        "--device",
+        "kiosk",
+        "--expires",
+        "48h",
+    ];
     let made = site.ctl_json(&create);
     let task = made["id"].as_str().unwrap();
     let run = || site.ctl_json(&["task", "show", task])["runs"][0].clone();
     eventually("it waits for its device", || run()["state"] == "pending");
     let until = run()["until"].clone();
-    house.set("+200d");
+    fixture.set("+200d");
     eventually("the step is noticed", || site.log("server.log").contains("the clock was set forward by"));
     // One that is made meanwhile is begun at once, and waits no longer than it should.
     let meanwhile = site.ctl_json(&create);
@@ -134,7 +144,7 @@ fn a_run_outlives_a_clock_that_is_months_ahead_for_a_moment() {
     let second = || site.ctl_json(&["task", "show", meanwhile])["runs"][0].clone();
     eventually("it waits as well", || second()["state"] == "pending");
     assert_eq!((run()["state"].clone(), run()["until"].clone()), (Value::from("pending"), until.clone()));
-    house.set("+0");
+    fixture.set("+0");
     eventually("it is right again", || site.log("server.log").contains("is right again"));
     let seconds = |time: &Value| time.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second();
     eventually("it expires in 48 hours", || seconds(&second()["until"]) - seconds(&until) < 3_600);

@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ctl_support::{SYNCED, TestServer, now};
-use muster::machine::hot::LinkRef;
+use muster::machine::device_state::LinkRef;
 use muster::machine::reach::UdpReach;
-use muster::wire::api::{CallOutcome, Road};
+use muster::wire::api::{CallOutcome, CallVia};
 use muster::wire::datagram::{NoticeKind, WakeReason};
 use muster::wire::id::DeviceId;
 use muster::wire::time::WallTime;
@@ -165,22 +165,22 @@ fn ten_thousand_devices_are_called_quickly_and_only_those_are_listed_that_did_no
 #[test]
 fn a_device_is_retrieved_now_and_then_shown() {
     let server = TestServer::start();
-    let device = server.enrol("till-17");
-    let shown = server.ctl(&["device", "show", "till-17", "--now", "--json"]).json();
-    assert_eq!(shown["name"], "till-17");
+    let device = server.enrol("kiosk-17");
+    let shown = server.ctl(&["device", "show", "kiosk-17", "--now", "--json"]).json();
+    assert_eq!(shown["name"], "kiosk-17");
     assert_eq!(server.calls(), [(vec![device], WakeReason::Retrieve)]);
     server.script(device, unreachable());
-    let ran = server.ctl(&["device", "show", "till-17", "--now"]);
+    let ran = server.ctl(&["device", "show", "kiosk-17", "--now"]);
     assert_eq!(ran.code, 1);
     assert!(ran.out.contains("never seen"), "what is known is shown: {}", ran.out);
     assert!(
-        ran.err.starts_with("musterctl: till-17: unreachable by UDP (6 wakes); next slot"),
+        ran.err.starts_with("musterctl: kiosk-17: unreachable by UDP (6 wakes); next slot"),
         "{}",
         ran.err
     );
     assert_eq!(ran.err.lines().count(), 1);
     server.script(device, None);
-    let ran = server.ctl(&["device", "show", "till-17", "--now", "--timeout", "1s", "--json"]);
+    let ran = server.ctl(&["device", "show", "kiosk-17", "--now", "--timeout", "1s", "--json"]);
     assert_eq!(ran.code, 1);
     assert!(serde_json::from_str::<serde_json::Value>(&ran.out).is_ok());
     assert!(ran.err.contains("no outcome in time"), "{}", ran.err);
@@ -190,7 +190,7 @@ fn a_device_is_retrieved_now_and_then_shown() {
         (1, "", "musterctl: there is no device 'nobody'\n")
     );
     server.calls();
-    server.ctl(&["device", "show", "till-17"]);
+    server.ctl(&["device", "show", "kiosk-17"]);
     assert!(server.calls().is_empty(), "nobody is called unasked");
 }
 
@@ -209,16 +209,16 @@ fn synced(server: &TestServer, device: DeviceId, reach: UdpReach) {
 #[test]
 fn it_is_shown_how_a_device_is_reached() {
     let server = TestServer::start();
-    let device = server.enrol("till 17");
+    let device = server.enrol("kiosk 17");
     let show = |expected: &[&str], never: &[&str]| {
-        let out = server.ctl(&["device", "show", "till 17"]).out;
+        let out = server.ctl(&["device", "show", "kiosk 17"]).out;
         expected.iter().for_each(|part| assert!(out.contains(part), "{part} in {out}"));
         never.iter().for_each(|part| assert!(!out.contains(part), "{part} in {out}"));
     };
     show(&["never seen", "off (inherited)"], &["hint", "UDP"]);
     synced(&server, device, UdpReach::Reached);
     show(&["idle", "wakes reach it: UDP port 15000 at 192.0.2.7"], &["hint"]);
-    let shown = server.ctl(&["device", "show", "till 17", "--json"]).json();
+    let shown = server.ctl(&["device", "show", "kiosk 17", "--json"]).json();
     let (last, next): (WallTime, WallTime) = (
         shown["last_sync_at"].as_str().unwrap().parse().unwrap(),
         shown["next_sync_at"].as_str().unwrap().parse().unwrap(),
@@ -229,7 +229,7 @@ fn it_is_shown_how_a_device_is_reached() {
     // The server of this test keeps those whom wakes do not reach.
     synced(&server, device, UdpReach::Unreached);
     show(&["wakes do not reach it", "off, and kept all the same: wakes do not reach it"], &["hint"]);
-    assert_eq!(server.ctl(&["device", "show", "till 17", "--json"]).json()["kept_by"], "unreachable");
+    assert_eq!(server.ctl(&["device", "show", "kiosk 17", "--json"]).json()["persistent_by"], "unreachable");
     synced(&server, device, UdpReach::Unknown);
     show(&["whether wakes reach it is not known"], &["hint"]);
     for (kind, presence, name) in [
@@ -250,35 +250,37 @@ fn one_that_can_not_be_called_gets_a_hint_where_nobody_is_kept_for_that() {
     server.keeps_unreachable = false;
     server.stop();
     server.resume();
-    let device = server.enrol("till 17");
+    let device = server.enrol("kiosk 17");
     synced(&server, device, UdpReach::Unreached);
-    let out = server.ctl(&["device", "show", "till 17"]).out;
-    assert!(out.contains("musterctl device set 'till 17' --keep-connected on"), "{out}");
-    let why = server.ctl(&["device", "why", "till 17"]);
+    let out = server.ctl(&["device", "show", "kiosk 17"]).out;
+    assert!(out.contains("musterctl device set 'kiosk 17' --keep-connected on"), "{out}");
+    let why = server.ctl(&["device", "why", "kiosk 17"]);
     assert!(
         why.out.contains("Wakes do not reach it") && why.out.contains("--keep-connected on"),
         "{}",
         why.out
     );
-    server.ctl(&["device", "set", "till 17", "--keep-connected", "on"]);
-    assert!(!server.ctl(&["device", "show", "till 17"]).out.contains("hint"));
+    server.ctl(&["device", "set", "kiosk 17", "--keep-connected", "on"]);
+    assert!(!server.ctl(&["device", "show", "kiosk 17"]).out.contains("hint"));
 }
 
 #[test]
 fn why_a_device_is_not_in_sync_is_one_paragraph_or_facts() {
     let server = TestServer::start();
-    let device = server.enrol("till-17");
-    let fresh = server.ctl(&["device", "why", "till-17"]);
-    assert!(fresh.out.starts_with("till-17 has enrolled and was never heard of since"), "{}", fresh.out);
+    let device = server.enrol("kiosk-17");
+    let fresh = server.ctl(&["device", "why", "kiosk-17"]);
+    assert!(fresh.out.starts_with("kiosk-17 has enrolled and was never heard of since"), "{}", fresh.out);
     synced(&server, device, UdpReach::Reached);
     let idle = server.ctl(&["device", "why", &device.to_string()]);
     assert_eq!((idle.code, idle.out.lines().count()), (0, 1));
-    for part in
-        ["till-17 is idle: it synced at ", "its slot in an interval of 15m", "Wakes reach it (UDP port 15000"]
-    {
+    for part in [
+        "kiosk-17 is idle: it synced at ",
+        "its slot in an interval of 15m",
+        "Wakes reach it (UDP port 15000",
+    ] {
         assert!(idle.out.contains(part), "{part} in {}", idle.out);
     }
-    let why = server.ctl(&["device", "why", "till-17", "--json"]).json();
+    let why = server.ctl(&["device", "why", "kiosk-17", "--json"]).json();
     assert_eq!(why["text"], idle.out.trim_end());
     assert_eq!((&why["facts"]["presence"], &why["facts"]["journal"]), (&"idle".into(), &"no_room".into()));
     assert_eq!(why["facts"]["interval_seconds"], 900);
@@ -289,12 +291,12 @@ fn why_a_device_is_not_in_sync_is_one_paragraph_or_facts() {
 fn a_link_that_is_to_stay_is_called_for_and_too_many_are_refused() {
     let server = TestServer::start();
     let [a, b] = ["a", "b"].map(|name| server.enrol(name));
-    server.store.set_kept_max(1).unwrap();
+    server.store.set_persistent_max(1).unwrap();
     let set =
         |name: &str, keep: &str| server.ctl(&["device", "set", name, "--keep-connected", keep, "--json"]);
     let facts = |name: &str| {
         let shown = server.ctl(&["device", "show", name, "--json"]).json();
-        (shown["keep_connected"].clone(), shown["own_keep_connected"].clone(), shown["kept_by"].clone())
+        (shown["keep_connected"].clone(), shown["own_keep_connected"].clone(), shown["persistent_by"].clone())
     };
     assert_eq!(set("a", "on").json()["keep_connected"], true);
     assert_eq!(server.calls(), [(vec![a], WakeReason::Stay)]);
@@ -303,7 +305,7 @@ fn a_link_that_is_to_stay_is_called_for_and_too_many_are_refused() {
     assert_eq!((refused.code, refused.out.as_str()), (1, ""));
     assert_eq!(
         refused.err,
-        "musterctl: 1 device is kept connected and max_kept_connections is 1: raise [links] max_kept_connections or turn it \
+        "musterctl: 1 device is kept connected and max_persistent_connections is 1: raise [links] max_persistent_connections or turn it \
          off for others\n"
     );
     let refused = server.ctl(&["group", "create", "/", "--keep-connected", "on"]);
@@ -317,13 +319,13 @@ fn a_link_that_is_to_stay_is_called_for_and_too_many_are_refused() {
     server.calls();
     set("a", "inherit").json();
     assert_eq!(server.calls(), [(vec![a], WakeReason::Stay)]);
-    server.store.set_kept_max(2).unwrap();
+    server.store.set_persistent_max(2).unwrap();
     server.ctl(&["group", "create", "/", "--keep-connected", "on"]);
     assert_eq!(server.calls(), [(vec![a, b], WakeReason::Stay)]);
     assert_eq!(facts("b"), (true.into(), serde_json::Value::Null, "group".into()));
     let shown = server.ctl(&["device", "show", "b"]).out;
     assert!(shown.contains("on (inherited)"), "{shown}");
-    server.store.set_kept_max(1).unwrap();
+    server.store.set_persistent_max(1).unwrap();
     let shown = server.ctl(&["device", "show", "b"]).out;
     assert!(shown.contains("it waits for room"), "{shown}");
     // Too many calls: the setting is in force all the same.
@@ -332,10 +334,12 @@ fn a_link_that_is_to_stay_is_called_for_and_too_many_are_refused() {
 }
 
 #[test]
-fn a_device_may_come_by_any_road() {
+fn a_device_may_come_by_any_path() {
     let server = TestServer::start();
     let device = server.enrol("a");
-    for (by, words) in [(Road::Link, "by link"), (Road::Wake, "by wake"), (Road::Itself, "came by itself")] {
+    for (by, words) in
+        [(CallVia::Link, "by link"), (CallVia::Wake, "by wake"), (CallVia::Itself, "came by itself")]
+    {
         let CallOutcome::Synced { begun_microseconds, synced_microseconds, .. } = SYNCED else {
             unreachable!()
         };

@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 use ctl_support::{TestServer, ctl};
-use muster::machine::hot::LinkRef;
+use muster::machine::device_state::LinkRef;
 use muster::wire::api::{DeviceQuery, FollowLine, FollowQuery};
 use muster::wire::event::Severity;
 use muster::wire::token::JoinToken;
@@ -42,17 +42,17 @@ fn a_token_is_made_listed_and_revoked() {
 #[test]
 fn a_device_is_listed_shown_changed_and_removed() {
     let server = TestServer::start();
-    let device = server.enrol("till-17");
+    let device = server.enrol("kiosk-17");
     let listed = server.ctl(&["device", "list", "--json"]).json();
     assert_eq!(listed.as_array().unwrap().len(), 1);
-    assert_eq!(listed[0]["name"], "till-17");
+    assert_eq!(listed[0]["name"], "kiosk-17");
     assert_eq!(listed[0]["presence"], "never_seen");
     assert_eq!(listed[0]["last_sync_at"], serde_json::Value::Null);
 
     let changed = server.ctl(&[
         "device",
         "set",
-        "till-17",
+        "kiosk-17",
         "--group",
         "/berlin",
         "--keep-connected",
@@ -66,21 +66,21 @@ fn a_device_is_listed_shown_changed_and_removed() {
     assert_eq!(shown["keep_connected"], true);
     assert_eq!((&shown["interval_seconds"], &shown["own_interval_seconds"]), (&300.into(), &300.into()));
     assert_eq!(shown["sections"].as_array().unwrap().len(), 3);
-    let back = server.ctl(&["device", "set", "till-17", "--interval", "inherit", "--json"]).json();
+    let back = server.ctl(&["device", "set", "kiosk-17", "--interval", "inherit", "--json"]).json();
     assert_eq!(back["interval_seconds"], 900);
     for line in ["name", "presence", "next sync", "SECTION"] {
-        assert!(server.ctl(&["device", "show", "till-17"]).out.contains(line), "{line}");
+        assert!(server.ctl(&["device", "show", "kiosk-17"]).out.contains(line), "{line}");
     }
 
     let link = LinkRef::new(0, 1, 2).unwrap();
     server.store.table().with(device, |record| record.link = Some(link));
     let listed = server.ctl(&["device", "list", "--presence", "connected", "--json"]).json();
     assert_eq!(listed[0]["id"], device.to_string());
-    assert_eq!(server.ctl(&["device", "remove", "till-17", "--json"]).json()["id"], device.to_string());
+    assert_eq!(server.ctl(&["device", "remove", "kiosk-17", "--json"]).json()["id"], device.to_string());
     assert_eq!(*server.links.0.lock().unwrap(), [device], "its open link is closed");
     assert_eq!(server.ctl(&["device", "list", "--json"]).json(), serde_json::json!([]));
-    let gone = server.ctl(&["device", "show", "till-17"]);
-    assert_eq!((gone.code, gone.err.as_str()), (1, "musterctl: there is no device 'till-17'\n"));
+    let gone = server.ctl(&["device", "show", "kiosk-17"]);
+    assert_eq!((gone.code, gone.err.as_str()), (1, "musterctl: there is no device 'kiosk-17'\n"));
 }
 
 #[test]
@@ -141,16 +141,16 @@ fn events_are_listed_newest_last_and_filtered() {
 #[test]
 fn events_of_the_servers_own_are_shown_like_others() {
     let server = TestServer::start();
-    let device = server.enrol("till-17");
+    let device = server.enrol("kiosk-17");
     server.event(device, Severity::Info, "before");
     server.durable_to(server.log.push_lost(device));
     let listed = server.ctl(&["event", "list", "--severity", "warning", "--json"]).json();
     assert_eq!(listed.as_array().unwrap().len(), 1);
     let event = &listed[0];
-    assert_eq!((&event["device"], &event["sequence"]), (&"till-17".into(), &0.into()));
+    assert_eq!((&event["device"], &event["sequence"]), (&"kiosk-17".into(), &0.into()));
     assert_eq!(event["fields"], serde_json::json!({"from": "idle", "to": "lost"}));
-    let shown = server.ctl(&["event", "list", "--device", "till-17"]).out;
-    assert!(shown.ends_with("warning   till-17  server  muster presence: lost (was idle)\n"), "{shown}");
+    let shown = server.ctl(&["event", "list", "--device", "kiosk-17"]).out;
+    assert!(shown.ends_with("warning   kiosk-17  server  muster presence: lost (was idle)\n"), "{shown}");
     assert_eq!(event["source"], "server");
     let follow = server.client().follow(FollowQuery { from: Some(0), ..FollowQuery::default() }).nth(1);
     let Some(Ok(FollowLine::Event(event))) = follow else { panic!("{follow:?}") };
@@ -291,8 +291,8 @@ fn wrong_usage_is_2_and_help_is_0() {
 #[test]
 fn what_a_device_says_reaches_the_terminal_as_escapes_and_a_program_as_it_is() {
     let server = TestServer::start();
-    let device = server.enrol("\u{202e}till-17\u{200b}");
-    assert_eq!(server.ctl(&["device", "list", "--json"]).json()[0]["name"], "till-17");
+    let device = server.enrol("\u{202e}kiosk-17\u{200b}");
+    assert_eq!(server.ctl(&["device", "list", "--json"]).json()[0]["name"], "kiosk-17");
     let message = "\u{1b}[2J\u{9b}31m\u{7f}\u{202e}gnp.exe\u{2066}\u{200b}\n\u{e0041}ü";
     server.event(device, Severity::Warning, message);
     let escaped = r"\u{1b}[2J\u{9b}31m\u{7f}\u{202e}gnp.exe\u{2066}\u{200b}\n\u{e0041}ü";
@@ -305,11 +305,11 @@ fn what_a_device_says_reaches_the_terminal_as_escapes_and_a_program_as_it_is() {
         json.out
     );
     assert_eq!(json.json()[0]["message"], message, "the value is what it was");
-    let refused = server.ctl(&["device", "set", "till-17", "--name", "a\u{202e}b"]);
+    let refused = server.ctl(&["device", "set", "kiosk-17", "--name", "a\u{202e}b"]);
     assert_eq!(refused.code, 2);
     assert!(refused.err.contains(r"'a\u{202e}b' cannot be a device name"), "{:?}", refused.err);
     for name in [device.to_string(), device.to_string().to_uppercase()] {
-        let refused = server.ctl(&["device", "set", "till-17", "--name", &name]);
+        let refused = server.ctl(&["device", "set", "kiosk-17", "--name", &name]);
         assert_eq!(refused.code, 2);
         assert!(refused.err.contains("not the form of a device id"), "{:?}", refused.err);
     }

@@ -13,10 +13,10 @@ use muster::wire::id::{DeviceId, Epoch};
 use muster::wire::section::{HostFacts, Section};
 use muster::wire::settings::Declaration;
 
-/// The device says that it takes settings for the till.
+/// The device says that it takes settings for the kiosk.
 fn declare(server: &TestServer, device: DeviceId) {
     let declaration = Declaration {
-        application: "till".into(),
+        application: "kiosk".into(),
         takes_settings: true,
         settings_schema: r#"{"properties": {"lines": {"type": "integer"}}}"#.into(),
         kinds: Vec::new(),
@@ -36,21 +36,21 @@ fn declare(server: &TestServer, device: DeviceId) {
 }
 
 /// A server with one device in /shops, and a directory with files of settings.
-struct House {
+struct Fixture {
     server: TestServer,
     device: DeviceId,
     files: tempfile::TempDir,
 }
 
-impl House {
+impl Fixture {
     fn new() -> Self {
         let server = TestServer::start();
-        let device = server.enrol("till-17");
+        let device = server.enrol("kiosk-17");
         declare(&server, device);
-        let house = Self { server, device, files: tempfile::tempdir().unwrap() };
-        house.done(&["device", "set", "till-17", "--group", "/shops"]);
-        house.nudged();
-        house
+        let fixture = Self { server, device, files: tempfile::tempdir().unwrap() };
+        fixture.done(&["device", "set", "kiosk-17", "--group", "/shops"]);
+        fixture.notified();
+        fixture
     }
 
     fn file(&self, name: &str, text: &str) -> String {
@@ -73,98 +73,98 @@ impl House {
     }
 
     fn set(&self, file: &str, more: &[&str]) -> String {
-        let head = ["policy", "set", "--group", "/shops", "--application", "till", "--file", file];
+        let head = ["policy", "set", "--group", "/shops", "--application", "kiosk", "--file", file];
         self.done(&[&head, more].concat())
     }
 
     /// Who was to be told since this was asked last.
-    fn nudged(&self) -> Vec<(DeviceId, Option<WakeReason>)> {
-        std::mem::take(&mut *self.server.nudges.nudged.lock().unwrap())
+    fn notified(&self) -> Vec<(DeviceId, Option<WakeReason>)> {
+        std::mem::take(&mut *self.server.notifications.notified.lock().unwrap())
     }
 }
 
 #[test]
 fn a_policy_is_set_explained_listed_and_removed_and_its_devices_are_told() {
-    let house = House::new();
-    let file = house.file("till.json", "{\"currency\": \"EUR\", \"lines\": 40}");
-    let said = house.set(&file, &["--lock", "currency"]);
+    let fixture = Fixture::new();
+    let file = fixture.file("kiosk.json", "{\"currency\": \"EUR\", \"lines\": 40}");
+    let said = fixture.set(&file, &["--lock", "currency"]);
     assert!(said.contains(": 1 device has other settings; those that are connected are asked now"), "{said}");
-    assert_eq!(house.nudged(), [(house.device, None)]);
-    let own = house.file("own.json", "{\"currency\": \"USD\", \"lines\": 60}");
+    assert_eq!(fixture.notified(), [(fixture.device, None)]);
+    let own = fixture.file("own.json", "{\"currency\": \"USD\", \"lines\": 60}");
     let set_own =
-        ["settings", "set", "--device", "till-17", "--application", "till", "--file", &own, "--now"];
-    assert!(house.done(&set_own).contains("; they are asked on their links, or woken"));
-    assert_eq!(house.nudged(), [(house.device, Some(WakeReason::Sync))]);
+        ["settings", "set", "--device", "kiosk-17", "--application", "kiosk", "--file", &own, "--now"];
+    assert!(fixture.done(&set_own).contains("; they are asked on their links, or woken"));
+    assert_eq!(fixture.notified(), [(fixture.device, Some(WakeReason::Sync))]);
 
-    let explain = ["policy", "explain", "--device", "till-17", "--application", "till", "--json"];
-    let keys = house.server.ctl(&explain).json();
+    let explain = ["policy", "explain", "--device", "kiosk-17", "--application", "kiosk", "--json"];
+    let keys = fixture.server.ctl(&explain).json();
     assert_eq!(keys[0]["key"], "currency");
     assert_eq!((&keys[0]["value"], &keys[0]["locked_by"]), (&"EUR".into(), &"/shops".into()));
-    assert_eq!(keys[0]["refused"][0], serde_json::json!({"from": "till-17", "value": "USD"}));
+    assert_eq!(keys[0]["refused"][0], serde_json::json!({"from": "kiosk-17", "value": "USD"}));
     assert_eq!(keys[1]["overrode"][0], serde_json::json!({"from": "/shops", "value": 40}));
-    let shown = house.server.ctl(&["settings", "show", "--device", "till-17", "--json"]).json();
+    let shown = fixture.server.ctl(&["settings", "show", "--device", "kiosk-17", "--json"]).json();
     assert_eq!(shown[0]["settings"], serde_json::json!({"currency": "EUR", "lines": 60}));
     assert!(shown[0]["desired_revision"].as_u64() > Some(0) && shown[0]["reported"].is_null(), "{shown}");
-    let text = house.done(&["settings", "show", "--device", "till-17", "--application", "till"]);
+    let text = fixture.done(&["settings", "show", "--device", "kiosk-17", "--application", "kiosk"]);
     assert!(text.contains("not given yet") && text.contains("what it should have:"), "{text}");
 
-    let listed = house.server.ctl(&["policy", "list", "--json"]).json();
+    let listed = fixture.server.ctl(&["policy", "list", "--json"]).json();
     assert_eq!(
         (listed[0]["group"].as_str(), listed[0]["locks"][0].as_str()),
         (Some("/shops"), Some("currency"))
     );
-    let show = ["policy", "show", "--group", "/shops", "--application", "till"];
-    assert!(house.done(&show).contains("\"lines\": 40"));
-    house.done(&["policy", "remove", "--group", "/shops", "--application", "till"]);
-    assert_eq!(house.refused(1, &show), "nothing is set for 'till' in /shops");
-    house.done(&["settings", "remove", "--device", "till-17", "--application", "till"]);
-    assert!(house.done(&explain[..6]).contains("nobody has set anything for 'till' on till-17"));
-    assert_eq!(house.nudged().len(), 2);
+    let show = ["policy", "show", "--group", "/shops", "--application", "kiosk"];
+    assert!(fixture.done(&show).contains("\"lines\": 40"));
+    fixture.done(&["policy", "remove", "--group", "/shops", "--application", "kiosk"]);
+    assert_eq!(fixture.refused(1, &show), "nothing is set for 'kiosk' in /shops");
+    fixture.done(&["settings", "remove", "--device", "kiosk-17", "--application", "kiosk"]);
+    assert!(fixture.done(&explain[..6]).contains("nobody has set anything for 'kiosk' on kiosk-17"));
+    assert_eq!(fixture.notified().len(), 2);
 }
 
 #[test]
 fn what_is_wrong_with_a_policy_is_said_in_a_line_and_nothing_is_changed() {
-    let house = House::new();
-    let file = |text: &str| house.file("bad.json", text);
+    let fixture = Fixture::new();
+    let file = |text: &str| fixture.file("bad.json", text);
     let set = |group: &str, application: &str, file: &str, lock: &str| {
         ["policy", "set", "--group", group, "--application", application, "--file", file, "--lock", lock]
             .map(str::to_owned)
     };
     let refused =
-        |code, arguments: [String; 10]| house.refused(code, &arguments.each_ref().map(String::as_str));
-    let good = house.file("good.json", "{\"lines\": 1}");
-    let text = refused(2, set("/shops", "till", &file("{\"lines\": 1,\n oops}"), "lines"));
+        |code, arguments: [String; 10]| fixture.refused(code, &arguments.each_ref().map(String::as_str));
+    let good = fixture.file("good.json", "{\"lines\": 1}");
+    let text = refused(2, set("/shops", "kiosk", &file("{\"lines\": 1,\n oops}"), "lines"));
     assert!(text.contains("bad.json: line 2, column 2: "), "{text}");
-    let text = refused(2, set("/shops", "till", &file("[1]"), "lines"));
+    let text = refused(2, set("/shops", "kiosk", &file("[1]"), "lines"));
     assert!(text.ends_with("bad.json: settings are one JSON object, such as {\"port\": 80}"), "{text}");
     assert_eq!(
-        refused(2, set("/shops", "till", &good, "receipt.lines")),
+        refused(2, set("/shops", "kiosk", &good, "receipt.lines")),
         "--lock: 'receipt.lines' can't be locked: the settings have no such key"
     );
-    let nowhere = house.files.path().join("nowhere.json").display().to_string();
-    assert!(refused(2, set("/shops", "till", &nowhere, "lines")).contains("nowhere.json: No such file"));
+    let nowhere = fixture.files.path().join("nowhere.json").display().to_string();
+    assert!(refused(2, set("/shops", "kiosk", &nowhere, "lines")).contains("nowhere.json: No such file"));
     let text = refused(1, set("/shops", "shop", &good, "lines"));
-    assert!(text.contains("no device takes settings for 'shop'; known are: muster, till"), "{text}");
-    let text = refused(1, set("/nowhere", "till", &good, "lines"));
+    assert!(text.contains("no device takes settings for 'shop'; known are: kiosk, muster"), "{text}");
+    let text = refused(1, set("/nowhere", "kiosk", &good, "lines"));
     assert!(text.contains("there is no group '/nowhere'"), "{text}");
-    let text = refused(1, set("/shops", "till", &file("{\"lines\": \"many\"}"), "lines"));
+    let text = refused(1, set("/shops", "kiosk", &file("{\"lines\": \"many\"}"), "lines"));
     assert!(text.contains("'lines': a string is not allowed, integer is"), "{text}");
-    let text = house.refused(1, &["policy", "explain", "--device", "nobody", "--application", "till"]);
+    let text = fixture.refused(1, &["policy", "explain", "--device", "nobody", "--application", "kiosk"]);
     assert!(text.contains("there is no device 'nobody'"), "{text}");
-    assert_eq!(house.server.ctl(&["policy", "list", "--json"]).json(), serde_json::json!([]));
-    assert_eq!(house.nudged(), []);
+    assert_eq!(fixture.server.ctl(&["policy", "list", "--json"]).json(), serde_json::json!([]));
+    assert_eq!(fixture.notified(), []);
 }
 
 #[test]
 fn a_group_is_moved_and_removed_with_word_of_how_many_devices_change_settings() {
-    let house = House::new();
-    house.done(&["group", "create", "/germany"]);
-    let file = house.file("till.json", "{\"lines\": 40}");
-    house.done(&["policy", "set", "--group", "/germany", "--application", "till", "--file", &file]);
-    let would = house.done(&["group", "move", "/shops", "/germany/shops", "--dry-run"]);
+    let fixture = Fixture::new();
+    fixture.done(&["group", "create", "/germany"]);
+    let file = fixture.file("kiosk.json", "{\"lines\": 40}");
+    fixture.done(&["policy", "set", "--group", "/germany", "--application", "kiosk", "--file", &file]);
+    let would = fixture.done(&["group", "move", "/shops", "/germany/shops", "--dry-run"]);
     assert_eq!(would, "1 device would have other settings\n");
-    assert_eq!(house.nudged(), [], "it was only asked");
-    let moved = house.done(&["group", "move", "/shops", "/germany/shops"]);
+    assert_eq!(fixture.notified(), [], "it was only asked");
+    let moved = fixture.done(&["group", "move", "/shops", "/germany/shops"]);
     let mut lines = moved.lines();
     assert_eq!(lines.next(), Some("1 device would have other settings"));
     let done = lines.next().unwrap();
@@ -172,16 +172,19 @@ fn a_group_is_moved_and_removed_with_word_of_how_many_devices_change_settings() 
         done.starts_with("/shops is /germany/shops now; revision ")
             && done.ends_with(": 1 device has other settings")
     );
-    assert_eq!(house.nudged(), [(house.device, None)]);
-    assert_eq!(house.server.ctl(&["device", "show", "till-17", "--json"]).json()["group"], "/germany/shops");
+    assert_eq!(fixture.notified(), [(fixture.device, None)]);
+    assert_eq!(
+        fixture.server.ctl(&["device", "show", "kiosk-17", "--json"]).json()["group"],
+        "/germany/shops"
+    );
 
-    let text = house.refused(1, &["group", "remove", "/germany"]);
+    let text = fixture.refused(1, &["group", "remove", "/germany"]);
     assert!(text.contains("/germany has 1 device and 1 group below it"), "{text}");
-    let text = house.refused(1, &["group", "move", "/germany", "/germany/x"]);
+    let text = fixture.refused(1, &["group", "move", "/germany", "/germany/x"]);
     assert!(text.contains("/germany/x lies within /germany"), "{text}");
-    let changed = house.server.ctl(&["group", "remove", "/germany", "--recursive", "--json"]).json();
+    let changed = fixture.server.ctl(&["group", "remove", "/germany", "--recursive", "--json"]).json();
     assert_eq!((&changed["devices"], changed["revision"].is_u64()), (&1.into(), true));
-    assert_eq!(house.server.ctl(&["device", "show", "till-17", "--json"]).json()["group"], "/");
-    let groups = house.server.ctl(&["group", "list", "--json"]).json();
+    assert_eq!(fixture.server.ctl(&["device", "show", "kiosk-17", "--json"]).json()["group"], "/");
+    let groups = fixture.server.ctl(&["group", "list", "--json"]).json();
     assert_eq!(groups.as_array().unwrap().len(), 1, "{groups}");
 }

@@ -50,7 +50,7 @@ fn failed(application: &str, hours: u64) -> Reason {
 #[test]
 fn statistics_are_plotted_and_listed_with_their_points() {
     let server = TestServer::start();
-    let device = server.enrol("till-17");
+    let device = server.enrol("kiosk-17");
     let begin = WallTime(now().0 - 40 * QUARTER);
     for step in 0..=40_u64 {
         let value = (step % 8) as f64;
@@ -61,7 +61,7 @@ fn statistics_are_plotted_and_listed_with_their_points() {
         ];
         report(&server, device, WallTime(begin.0 + step * QUARTER), entries);
     }
-    let shown = server.ctl(&["device", "show", "till-17", "--json"]).json();
+    let shown = server.ctl(&["device", "show", "kiosk-17", "--json"]).json();
     let statistics = shown["statistics"].as_array().unwrap();
     let names: Vec<_> = statistics.iter().map(|series| series["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["connections", "memory", "rate"]);
@@ -69,7 +69,7 @@ fn statistics_are_plotted_and_listed_with_their_points() {
     let points = statistics[0]["points"].as_array().unwrap();
     assert_eq!((points.len(), &points[0][1], &points[7][1]), (41, &0.0.into(), &7.0.into()));
     assert!(points[0][0].as_str().unwrap() < points[1][0].as_str().unwrap(), "the oldest first");
-    let text = server.ctl(&["device", "show", "till-17"]).out;
+    let text = server.ctl(&["device", "show", "kiosk-17"]).out;
     assert!(text.contains("statistics of nginx, reported "), "{text}");
     let line = |name: &str| text.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
     assert!(line("memory").contains("1.1 GiB") && line("memory").contains("▅▅▅"), "{text}");
@@ -82,7 +82,7 @@ fn statistics_are_plotted_and_listed_with_their_points() {
 #[test]
 fn conditions_are_shown_with_their_settings() {
     let server = TestServer::start();
-    let device = server.enrol("till-17");
+    let device = server.enrol("kiosk-17");
     let conditions = vec![
         ApplicationCondition {
             application: "cups".into(),
@@ -120,13 +120,13 @@ fn conditions_are_shown_with_their_settings() {
     let (done, is_done) = mpsc::channel();
     server.store.apply(update, move |outcome| done.send(outcome).unwrap());
     assert!(matches!(is_done.recv().unwrap(), JobOutcome::Stored { .. }));
-    let text = server.ctl(&["device", "show", "till-17"]).out;
+    let text = server.ctl(&["device", "show", "kiosk-17"]).out;
     for part in
         ["SETTINGS", "failed, revision 6 (revision 5 in place)", "settings: unknown directive", "exit code 3"]
     {
         assert!(text.contains(part), "{part} in {text}");
     }
-    let shown = server.ctl(&["device", "show", "till-17", "--json"]).json();
+    let shown = server.ctl(&["device", "show", "kiosk-17", "--json"]).json();
     assert_eq!(shown["conditions"][0]["settings"], serde_json::Value::Null);
     let settings = &shown["conditions"][1]["settings"];
     assert_eq!((&settings["state"], &settings["applied_revision"]), (&"failed".into(), &5.into()));
@@ -135,7 +135,7 @@ fn conditions_are_shown_with_their_settings() {
 #[test]
 fn devices_are_listed_by_status_with_why() {
     let server = TestServer::start();
-    let names: Vec<String> = (0..30).map(|number| format!("till-{number:02}")).collect();
+    let names: Vec<String> = (0..30).map(|number| format!("kiosk-{number:02}")).collect();
     let devices = server.enrol_many(&names);
     let bad = |device, status, reasons| Verdict { device, status, reasons };
     judge(
@@ -151,7 +151,7 @@ fn devices_are_listed_by_status_with_why() {
     );
     let listed = server.ctl(&["device", "list", "--status", "critical", "--json"]).json();
     assert_eq!(listed.as_array().unwrap().len(), 1);
-    assert_eq!((&listed[0]["name"], &listed[0]["status"]), (&"till-07".into(), &"critical".into()));
+    assert_eq!((&listed[0]["name"], &listed[0]["status"]), (&"kiosk-07".into(), &"critical".into()));
     assert_eq!(listed[0]["reasons"][1], serde_json::json!({"level": "critical", "text": "disk: 4 % free"}));
     let text = server.ctl(&["device", "list", "--status", "critical"]).out;
     assert!(
@@ -167,7 +167,7 @@ fn devices_are_listed_by_status_with_why() {
     let none = server.ctl(&["device", "list", "--status", "warning", "--presence", "lost", "--json"]).json();
     assert_eq!(none, serde_json::json!([]));
 
-    let text = server.ctl(&["device", "show", "till-07"]).out;
+    let text = server.ctl(&["device", "show", "kiosk-07"]).out;
     for part in [
         "critical since ",
         "critical: nginx failed 3 h ago",

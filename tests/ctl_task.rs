@@ -18,7 +18,7 @@ use muster::wire::settings::{Declaration, TaskKind};
 use muster::wire::task::{RunOutput, RunStage, RunUpdate, RunUpdates};
 use serde_json::{Value, json};
 
-/// The device says that it cleans the till, more or less deeply.
+/// The device says that it cleans the kiosk, more or less deeply.
 fn declare(server: &TestServer, device: DeviceId) {
     let clean = TaskKind {
         kind: "clean".into(),
@@ -27,7 +27,7 @@ fn declare(server: &TestServer, device: DeviceId) {
         is_repeatable: true,
     };
     let declaration = Declaration {
-        application: "till".into(),
+        application: "kiosk".into(),
         takes_settings: false,
         settings_schema: String::new(),
         kinds: vec![clean],
@@ -47,15 +47,15 @@ fn declare(server: &TestServer, device: DeviceId) {
 }
 
 /// A server with two devices, and a directory with files of settings.
-struct House {
+struct Fixture {
     server: TestServer,
     files: tempfile::TempDir,
 }
 
-impl House {
+impl Fixture {
     fn new() -> Self {
         let server = TestServer::start();
-        let devices = server.enrol_many(&["till-1".into(), "till-2".into()]);
+        let devices = server.enrol_many(&["kiosk-1".into(), "kiosk-2".into()]);
         devices.iter().for_each(|device| declare(&server, *device));
         Self { server, files: tempfile::tempdir().unwrap() }
     }
@@ -114,7 +114,7 @@ impl House {
     }
 }
 
-const CREATE: &[&str] = &["task", "create", "--application", "till", "--kind", "clean"];
+const CREATE: &[&str] = &["task", "create", "--application", "kiosk", "--kind", "clean"];
 
 fn create<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [CREATE, more].concat()
@@ -126,8 +126,8 @@ fn update(serial: u32, stage: RunStage) -> RunUpdate {
 
 #[test]
 fn a_task_is_made_listed_shown_and_cancelled() {
-    let house = House::new();
-    let file = house.file("clean.json", "{\"level\": 3}");
+    let fixture = Fixture::new();
+    let file = fixture.file("clean.json", "{\"level\": 3}");
     let at = [
         "--schedule",
         "at 2126-11-24T03:00",
@@ -138,8 +138,8 @@ fn a_task_is_made_listed_shown_and_cancelled() {
         "--time-zone",
         "europe/berlin",
     ];
-    let head = [CREATE, &["--device", "till-1", "till-2", "--file", &file, "--retries", "2"]].concat();
-    let said = house.done(&[&head, at.as_slice()].concat());
+    let head = [CREATE, &["--device", "kiosk-1", "kiosk-2", "--file", &file, "--retries", "2"]].concat();
+    let said = fixture.done(&[&head, at.as_slice()].concat());
     let mut lines = said.lines();
     let first = lines.next().unwrap();
     assert!(
@@ -149,25 +149,25 @@ fn a_task_is_made_listed_shown_and_cancelled() {
     let id = first.strip_prefix("task ").unwrap().split(':').next().unwrap();
     assert!(lines.next().unwrap().ends_with(&format!("musterctl task show {id}")), "{said}");
 
-    let listed = house.json(&["task", "list", "--state", "active", "--application", "till"]);
+    let listed = fixture.json(&["task", "list", "--state", "active", "--application", "kiosk"]);
     assert_eq!((&listed[0]["id"], &listed[0]["name"]), (&id.into(), &"spring".into()));
-    assert_eq!(listed[0]["targets"], json!({"devices": ["till-1", "till-2"]}));
+    assert_eq!(listed[0]["targets"], json!({"devices": ["kiosk-1", "kiosk-2"]}));
     assert_eq!((&listed[0]["runs"], &listed[0]["next_at"]), (&json!([]), &"2126-11-24T02:00:00.000Z".into()));
     assert_eq!(listed[0]["next_local"], "2126-11-24T03:00:00+01:00[Europe/Berlin]");
     assert_eq!(listed[0]["time_zone"], "Europe/Berlin");
-    assert_eq!(house.json(&["task", "list", "--application", "shop"]), json!([]));
-    assert_eq!(house.json(&["task", "list", "--state", "done"]), json!([]));
-    let table = house.done(&["task", "list"]);
+    assert_eq!(fixture.json(&["task", "list", "--application", "shop"]), json!([]));
+    assert_eq!(fixture.json(&["task", "list", "--state", "done"]), json!([]));
+    let table = fixture.done(&["task", "list"]);
     assert!(
-        table.contains("till-1, till-2") && table.contains("2126-11-24T03:00:00+01:00[Europe/Berlin]"),
+        table.contains("kiosk-1, kiosk-2") && table.contains("2126-11-24T03:00:00+01:00[Europe/Berlin]"),
         "{table}"
     );
 
-    let shown = house.json(&["task", "show", id]);
+    let shown = fixture.json(&["task", "show", id]);
     assert_eq!(shown["task"]["settings"], json!({"level": 3}));
     assert_eq!((&shown["task"]["retries"], &shown["task"]["expires_seconds"]), (&2.into(), &86_400.into()));
     assert_eq!((&shown["task"]["window"], &shown["runs"]), (&"22:00-05:00".into(), &json!([])));
-    let text = house.done(&["task", "show", id]);
+    let text = fixture.done(&["task", "show", id]);
     for part in [
         "spring",
         "{\"level\":3}",
@@ -179,23 +179,23 @@ fn a_task_is_made_listed_shown_and_cancelled() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    let daily = house.create(&["--all", "--schedule", "cron 0 3 * * *"]);
+    let daily = fixture.create(&["--all", "--schedule", "cron 0 3 * * *"]);
     let of_the_server = jiff::tz::TimeZone::system();
     assert_eq!(daily["time_zone"], of_the_server.iana_name().unwrap_or("UTC"), "the server's, by name");
     let ending = format!("T03:00:00{}", &daily["due_local"].as_str().unwrap()[19..]);
     assert!(daily["due_local"].as_str().unwrap().ends_with(&ending), "{daily}");
-    house.done(&["task", "cancel", daily["id"].as_str().unwrap()]);
-    let said = house.done(&["task", "cancel", id]);
+    fixture.done(&["task", "cancel", daily["id"].as_str().unwrap()]);
+    let said = fixture.done(&["task", "cancel", id]);
     assert_eq!(said, format!("task {id} is cancelled; it has no runs\n"));
-    assert_eq!(house.json(&["task", "show", id])["task"]["state"], "cancelled");
-    assert_eq!(house.json(&["task", "cancel", id])["state"], "cancelled", "once more changes nothing");
+    assert_eq!(fixture.json(&["task", "show", id])["task"]["state"], "cancelled");
+    assert_eq!(fixture.json(&["task", "cancel", id])["state"], "cancelled", "once more changes nothing");
 }
 
 #[test]
 fn what_is_wrong_with_a_task_is_said_and_none_is_made() {
-    let house = House::new();
+    let fixture = Fixture::new();
     let wrong = |code, part: &str, arguments: &[&str]| {
-        let said = house.refused(code, arguments);
+        let said = fixture.refused(code, arguments);
         assert!(said.contains(part), "{arguments:?}: {said}");
     };
     wrong(2, "'daily' is not a schedule ('now', 'at'", &create(&["--all", "--schedule", "daily"]));
@@ -209,74 +209,75 @@ fn what_is_wrong_with_a_task_is_said_and_none_is_made() {
     wrong(2, "required arguments were not provided", &create(&[]));
     wrong(2, "cannot be used with", &create(&["--all", "--group", "/"]));
     wrong(2, "due again and again", &create(&["--all", "--wait", "--schedule", "every 6h"]));
-    let (list, level) = (house.file("list.json", "[1]"), house.file("level.json", "{\"level\": \"high\"}"));
+    let (list, level) =
+        (fixture.file("list.json", "[1]"), fixture.file("level.json", "{\"level\": \"high\"}"));
     wrong(2, "list.json: settings are one JSON object", &create(&["--all", "--file", &list]));
-    wrong(1, "there is no device 'nobody'", &create(&["--device", "till-1", "nobody"]));
+    wrong(1, "there is no device 'nobody'", &create(&["--device", "kiosk-1", "nobody"]));
     wrong(1, "there is no group '/nowhere'", &create(&["--group", "/nowhere"]));
     let refused = |part: &str, arguments: &[&str]| {
-        let ran = house.server.ctl(arguments);
+        let ran = fixture.server.ctl(arguments);
         assert!(ran.code > 0 && ran.err.contains(part) && ran.err.lines().count() == 1, "{}", ran.err);
     };
     refused("'level': a string is not allowed, integer is", &create(&["--all", "--file", &level]));
-    let unknown = ["task", "create", "--application", "till", "--kind", "dance", "--all"];
-    refused("offers no task 'dance' for 'till'; tasks that are offered: till clean", &unknown);
-    assert_eq!(house.json(&["task", "list"]), json!([]));
+    let unknown = ["task", "create", "--application", "kiosk", "--kind", "dance", "--all"];
+    refused("offers no task 'dance' for 'kiosk'; tasks that are offered: kiosk clean", &unknown);
+    assert_eq!(fixture.json(&["task", "list"]), json!([]));
 
     wrong(1, "there is no task", &["task", "show", "0000000000000001"]);
     wrong(1, "there is no task", &["task", "cancel", "0000000000000001"]);
     wrong(2, "'1' is not a task id", &["task", "show", "1"]);
-    let id = house.begun(&["--all"]);
+    let id = fixture.begun(&["--all"]);
     wrong(1, "there is no device 'nobody'", &["task", "show", &id, "--device", "nobody"]);
     wrong(2, "one of scheduled, pending", &["task", "show", &id, "--state", "late"]);
 }
 
 #[test]
 fn runs_are_shown_with_why_they_wait_and_what_they_wrote() {
-    let house = House::new();
-    let id = house.begun(&["--all"]);
-    let runs = house.runs(&id);
-    assert_eq!((&runs[0]["device"], &runs[0]["state"]), (&"till-1".into(), &"pending".into()));
-    let text = house.done(&["device", "show", "till-1"]);
-    assert!(text.contains(&id) && text.contains("till/clean") && text.contains("waits for its device"));
+    let fixture = Fixture::new();
+    let id = fixture.begun(&["--all"]);
+    let runs = fixture.runs(&id);
+    assert_eq!((&runs[0]["device"], &runs[0]["state"]), (&"kiosk-1".into(), &"pending".into()));
+    let text = fixture.done(&["device", "show", "kiosk-1"]);
+    assert!(text.contains(&id) && text.contains("kiosk/clean") && text.contains("waits for its device"));
 
-    house.say(&runs[0], update(1, RunStage::Accepted));
+    fixture.say(&runs[0], update(1, RunStage::Accepted));
     let part = |is_tail, bytes: &str, omitted_bytes| {
         Some(RunOutput { is_tail, bytes: bytes.as_bytes().to_vec(), omitted_bytes })
     };
-    house.say(&runs[0], RunUpdate { output: part(false, "one\ntwo\n", 0), ..update(2, RunStage::Running) });
+    fixture.say(&runs[0], RunUpdate { output: part(false, "one\ntwo\n", 0), ..update(2, RunStage::Running) });
     let ended = RunUpdate {
         exit_code: Some(3),
         message: "no water".into(),
         output: part(true, "\u{1b}[2Jend\n", 1_000),
         ..update(3, RunStage::Failed)
     };
-    house.say(&runs[0], ended);
-    house.say(&runs[1], RunUpdate { progress_percent: Some(40), ..update(1, RunStage::Running) });
+    fixture.say(&runs[0], ended);
+    fixture.say(&runs[1], RunUpdate { progress_percent: Some(40), ..update(1, RunStage::Running) });
 
-    assert!(house.done(&["task", "list"]).contains("1 failed, 1 running"));
-    let text = house.done(&["task", "show", &id]);
+    assert!(fixture.done(&["task", "list"]).contains("1 failed, 1 running"));
+    let text = fixture.done(&["task", "show", &id]);
     let of = |device: &str| text.lines().find(|line| line.starts_with(device)).unwrap();
-    assert!(of("till-1").contains("failed with exit code 3: no water"), "{text}");
-    assert!(of("till-2").contains("running") && of("till-2").contains("40 %"), "{text}");
+    assert!(of("kiosk-1").contains("failed with exit code 3: no water"), "{text}");
+    assert!(of("kiosk-2").contains("running") && of("kiosk-2").contains("40 %"), "{text}");
     assert!(!text.contains("DUE (UTC)"), "it was due once: {text}");
-    let text = house.done(&["task", "show", &id, "--state", "failed", "--output"]);
-    assert!(!text.contains("till-2 "), "{text}");
+    let text = fixture.done(&["task", "show", &id, "--state", "failed", "--output"]);
+    assert!(!text.contains("kiosk-2 "), "{text}");
     let written = "wrote:\n  one\n  two\n  … 1000 bytes left out …\n  \\u{1b}[2Jend\n";
     assert!(text.contains("failed, exit code 3, ") && text.ends_with(written), "{text}");
-    let text = house.done(&["task", "show", &id, "--device", "till-2", "--output"]);
+    let text = fixture.done(&["task", "show", &id, "--device", "kiosk-2", "--output"]);
     assert!(text.ends_with("\nnone of these runs wrote anything\n"), "{text}");
-    let shown = house.json(&["task", "show", &id, "--output"]);
+    let shown = fixture.json(&["task", "show", &id, "--output"]);
     assert_eq!(shown["outputs"][0]["output"]["head"], "one\ntwo\n");
     assert_eq!((shown["runs"].as_array().unwrap().len(), &shown["runs"][0]["exit_code"]), (2, &3.into()));
 
-    assert!(house.done(&["task", "cancel", &id]).contains("; 1 failed, 1 cancelled"));
-    let text = house.done(&["device", "show", "till-1"]);
+    assert!(fixture.done(&["task", "cancel", &id]).contains("; 1 failed, 1 cancelled"));
+    let text = fixture.done(&["device", "show", "kiosk-1"]);
     assert!(text.contains("failed with exit code 3: no water"), "the latest, when none is open: {text}");
 }
 
 /// `musterctl task create --wait`, with settings on its standard input, while `meanwhile` happens to the task.
-fn wait_for(house: &House, more: &[&str], meanwhile: impl FnOnce(&str)) -> Ran {
-    let server = format!("unix:{}", house.server.socket().display());
+fn wait_for(fixture: &Fixture, more: &[&str], meanwhile: impl FnOnce(&str)) -> Ran {
+    let server = format!("unix:{}", fixture.server.socket().display());
     let mut child = Command::new(env!("CARGO_BIN_EXE_musterctl"))
         .env("MUSTER_SERVER", server)
         .args([create(&["--group", "/", "--wait", "--file", "-"]), more.to_vec()].concat())
@@ -286,10 +287,11 @@ fn wait_for(house: &House, more: &[&str], meanwhile: impl FnOnce(&str)) -> Ran {
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(b"{\"level\": 1}").unwrap();
-    let made = std::iter::repeat_with(|| house.json(&["task", "list", "--state", "active"])[0]["id"].clone());
+    let made =
+        std::iter::repeat_with(|| fixture.json(&["task", "list", "--state", "active"])[0]["id"].clone());
     let paced = made.inspect(|_| std::thread::sleep(Duration::from_millis(20)));
     let id = paced.take(1_000).find_map(|id| id.as_str().map(str::to_owned)).unwrap();
-    house.work();
+    fixture.work();
     meanwhile(&id);
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -298,26 +300,26 @@ fn wait_for(house: &House, more: &[&str], meanwhile: impl FnOnce(&str)) -> Ran {
 
 #[test]
 fn a_task_is_waited_for_and_its_end_is_the_exit_code() {
-    let house = House::new();
+    let fixture = Fixture::new();
     let end = |second: RunStage| {
-        let house = &house;
+        let fixture = &fixture;
         move |id: &str| {
-            let runs = house.runs(id);
-            house.say(&runs[0], update(1, RunStage::Succeeded));
-            house.say(&runs[1], update(1, second));
+            let runs = fixture.runs(id);
+            fixture.say(&runs[0], update(1, RunStage::Succeeded));
+            fixture.say(&runs[1], update(1, second));
         }
     };
-    let ran = wait_for(&house, &[], end(RunStage::Succeeded));
+    let ran = wait_for(&fixture, &[], end(RunStage::Succeeded));
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(ran.out.lines().next().unwrap().ends_with(": 2 devices, all of which offer it; due now"));
-    assert!(ran.out.contains("till-2") && ran.out.ends_with(" is done: 2 succeeded\n"), "{}", ran.out);
+    assert!(ran.out.contains("kiosk-2") && ran.out.ends_with(" is done: 2 succeeded\n"), "{}", ran.out);
     assert_eq!(ran.err.lines().last(), Some("2 succeeded"));
-    let ran = wait_for(&house, &["--json"], end(RunStage::Failed));
+    let ran = wait_for(&fixture, &["--json"], end(RunStage::Failed));
     let shown: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((ran.code, &shown["runs"][1]["state"]), (1, &"failed".into()));
     assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
     assert!(ran.err.starts_with("musterctl: 1 of 2 runs did not succeed; 'musterctl task show "));
-    let ran = wait_for(&house, &[], |id| drop(house.done(&["task", "cancel", id])));
+    let ran = wait_for(&fixture, &[], |id| drop(fixture.done(&["task", "cancel", id])));
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("the task was cancelled (cancelled at "), "{}", ran.err);
 }

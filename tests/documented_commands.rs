@@ -118,11 +118,11 @@ begin "the rest of the fleet"
 {
     echo "$TOKEN" >token
     other=$(musterctl token create --group /spare --json | grep -o 'muster1-[A-Za-z0-9_-]*')
-    muster-agent enroll --server muster.example.org --token "$other" --name till-16 --data /srv/till-16 &&
+    muster-agent enroll --server muster.example.org --token "$other" --name kiosk-16 --data /srv/kiosk-16 &&
     musterd run --data /srv/new --listen '[::1]:13000' >/tmp/new.log 2>&1 &
     until_true musterctl --server unix:/srv/new/admin.sock status
     musterctl --server unix:/srv/new/admin.sock token create --json | grep -o 'muster1-[A-Za-z0-9_-]*' >new-token
-    until_true musterctl device show till-16
+    until_true musterctl device show kiosk-16
 } || failed
 "#;
 
@@ -130,7 +130,7 @@ begin "the rest of the fleet"
 const SHOP: &str = r#"
 begin "the application of the example"
 mkdir -p /etc/muster/applications.d /etc/shop && cp /etc/example.toml /etc/muster/applications.d/shop.toml
-until_true sh -c "musterctl device show till-17 --json | grep -q '\"shop\"'"
+until_true sh -c "musterctl device show kiosk-17 --json | grep -q '\"shop\"'"
 "#;
 
 /// What the documentation promises of these commands beyond that they end well.
@@ -250,7 +250,7 @@ fn prepare(system: &Path) {
     put("etc/group", "root:x:0:\nnogroup:x:65534:\n");
     put("etc/shadow", "root:*:19000:0:99999:7:::\n");
     put("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n");
-    put("etc/hosts", "127.0.0.1 localhost till-17 muster.example.org\n::1 new.example.org\n");
+    put("etc/hosts", "127.0.0.1 localhost kiosk-17 muster.example.org\n::1 new.example.org\n");
     put(
         "etc/login.defs",
         "SYS_UID_MIN 101\nSYS_UID_MAX 999\nSYS_GID_MIN 101\nSYS_GID_MAX 999\nUSERGROUPS_ENAB yes\n",

@@ -4,17 +4,17 @@
 
 mod agent_support;
 #[allow(dead_code, reason = "each test uses its own part of it")]
-mod road;
+mod fixture;
 
 use std::time::{Duration, Instant};
 
 use agent_support::{Program, Site, stored};
+use fixture::{Fixture, Wire, eventually};
 use muster::machine::rate::{EVENT_OVERHEAD_BYTES, EventRate};
 use muster::wire::event::{Event, Severity};
 use muster::wire::id::Epoch;
 use muster::wire::message::{EventItem, Events, Later, Ping, ToAgent, ToServer};
 use muster::wire::time::WallTime;
-use road::{House, Wire, eventually};
 
 fn info() -> Vec<u8> {
     let event = Event {
@@ -43,10 +43,10 @@ fn send(wire: &mut Wire, from: u64, body: &[u8], begins_again: bool) {
 #[test]
 fn a_device_that_floods_takes_its_rate_of_the_log_and_others_are_served() {
     let rate = EventRate { bytes_per_second: 16 << 10, burst_bytes: 1 << 20 };
-    let house = House::start_with(|config| config.journal.event_rate = rate);
-    let (bad, good) = (house.enrol("bad"), house.enrol("good"));
-    let (mut flood, mut other) = (bad.connect(&house), good.connect(&house));
-    let (begun, body, counters) = (Instant::now(), info(), house.server.counters());
+    let fixture = Fixture::start_with(|config| config.journal.event_rate = rate);
+    let (bad, good) = (fixture.enrol("bad"), fixture.enrol("good"));
+    let (mut flood, mut other) = (bad.connect(&fixture), good.connect(&fixture));
+    let (begun, body, counters) = (Instant::now(), info(), fixture.server.counters());
     let event_bytes = body.len() as u64 + EVENT_OVERHEAD_BYTES;
     let (mut others, mut told) = (0, 0);
     while begun.elapsed() < Duration::from_secs(4) {
@@ -75,7 +75,7 @@ fn a_device_that_floods_takes_its_rate_of_the_log_and_others_are_served() {
     assert!(stored_bytes <= allowed, "{stored_bytes} of {allowed} bytes");
     assert!(told > 0 && counters.events_held.get() >= told, "{told}");
     assert!(others > 0 && stored_bytes >= rate.burst_bytes - (64 << 10), "{stored_bytes}");
-    house.server.drain().unwrap();
+    fixture.server.drain().unwrap();
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_device_that_sends_too_much_says_so_and_brings_all_of_it_in_its_time() {
     let server = site.server_configured(&["--config", config.to_str().unwrap()], &[]);
     let quiet = Site::at(site.address);
     let own = format!("[wake]\nport = {}\n[collect]\ndpkg = false\n", 0);
-    for (device, name) in [(&site, "till"), (&quiet, "quiet")] {
+    for (device, name) in [(&site, "kiosk"), (&quiet, "quiet")] {
         let token = site.token();
         let address = site.address.to_string();
         let enrolled = device.agent(&["enroll", "--server", &address, "--token", &token, "--name", name]);
@@ -101,9 +101,9 @@ fn a_device_that_sends_too_much_says_so_and_brings_all_of_it_in_its_time() {
             .collect();
         program.emit("info", &messages);
     }
-    let reasons = || site.ctl_json(&["device", "show", "till"])["reasons"].to_string();
+    let reasons = || site.ctl_json(&["device", "show", "kiosk"])["reasons"].to_string();
     eventually("it is a reason of its status", || reasons().contains("it sends more events than it may"));
-    let why = site.ctl_json(&["device", "why", "till"]);
+    let why = site.ctl_json(&["device", "why", "kiosk"]);
     assert!(why["text"].as_str().unwrap().contains("journal.device_rate"), "{why}");
     assert!(why["facts"]["events_held"].is_string(), "{why}");
     let problems = || site.status()["problems"].to_string();

@@ -2,11 +2,12 @@
 #![cfg(all(feature = "server", feature = "agent"))]
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
-#[allow(dead_code, reason = "each test lives in a part of the house")]
-mod road;
+#[allow(dead_code, reason = "each test uses a part of the fixture")]
+mod fixture;
 
 use std::net::TcpStream;
 
+use fixture::{Fixture, Wire, eventually};
 use muster::agent::address::ServerAddress;
 use muster::agent::enroll::enroll;
 use muster::agent::identity::KeyType;
@@ -21,65 +22,64 @@ use muster::wire::message::{ErrorCode, Part, PartContent, Ping, ToAgent, ToServe
 use muster::wire::section::Section;
 use muster::wire::time::WallTime;
 use muster::wire::token::JoinToken;
-use road::{House, Wire, eventually};
 
 /// Most links of the servers here.
 const LINKS_MAX: usize = 40;
 
-fn small_house() -> House {
-    House::start_with(|config| {
+fn small_fixture() -> Fixture {
+    Fixture::start_with(|config| {
         config.links.max = LINKS_MAX;
         config.reactors = Some(1);
     })
 }
 
-fn stranger(house: &House) -> Wire {
-    let tls = ClientTls::new(ExpectedServer::Hash(house.server.certificate()), None).unwrap();
-    Wire::connect(house, &tls)
+fn stranger(fixture: &Fixture) -> Wire {
+    let tls = ClientTls::new(ExpectedServer::Hash(fixture.server.certificate()), None).unwrap();
+    Wire::connect(fixture, &tls)
 }
 
 /// Peers that have shaken hands without a certificate, and say nothing.
-fn strangers(house: &House, count: usize) -> Vec<Wire> {
-    let begun = house.server.counters().handshakes_full.get();
-    let mut wires: Vec<_> = (0..count).map(|_| stranger(house)).collect();
+fn strangers(fixture: &Fixture, count: usize) -> Vec<Wire> {
+    let begun = fixture.server.counters().handshakes_full.get();
+    let mut wires: Vec<_> = (0..count).map(|_| stranger(fixture)).collect();
     wires.iter_mut().for_each(Wire::shake_hands);
     eventually("all of them have shaken hands", || {
-        house.server.counters().handshakes_full.get() >= begun + count as u64
+        fixture.server.counters().handshakes_full.get() >= begun + count as u64
     });
     wires
 }
 
 #[test]
 fn as_many_strangers_as_there_are_links_keep_no_device_out() {
-    let house = small_house();
-    let _valid = house.token(1);
-    let device = house.enrol("kiosk");
-    let strangers = strangers(&house, LINKS_MAX);
-    device.connect(&house).sync_inventory(&device, 1);
+    let fixture = small_fixture();
+    let _valid = fixture.token(1);
+    let device = fixture.enrol("kiosk");
+    let strangers = strangers(&fixture, LINKS_MAX);
+    device.connect(&fixture).sync_inventory(&device, 1);
     drop(strangers);
 }
 
 #[test]
 fn as_many_silent_connections_as_there_are_links_keep_no_device_out() {
-    let house = small_house();
-    let device = house.enrol("kiosk");
-    let silent: Vec<_> = (0..LINKS_MAX).map(|_| TcpStream::connect(house.address()).unwrap()).collect();
-    eventually("they are accepted", || house.server.counters().links_open.get() >= LINKS_MAX as u64);
-    device.connect(&house).sync_inventory(&device, 1);
+    let fixture = small_fixture();
+    let device = fixture.enrol("kiosk");
+    let silent: Vec<_> = (0..LINKS_MAX).map(|_| TcpStream::connect(fixture.address()).unwrap()).collect();
+    eventually("they are accepted", || fixture.server.counters().links_open.get() >= LINKS_MAX as u64);
+    device.connect(&fixture).sync_inventory(&device, 1);
     drop(silent);
 }
 
 #[test]
 fn more_strangers_than_there_are_places_leave_room_for_one_that_enrols() {
-    let house = small_house();
-    let token = house.token(1);
+    let fixture = small_fixture();
+    let token = fixture.token(1);
     let places = places(LINKS_MAX as u64, 1);
     let twice = usize::try_from(2 * places).unwrap();
-    let strangers = strangers(&house, twice);
-    let counters = house.server.counters();
+    let strangers = strangers(&fixture, twice);
+    let counters = fixture.server.counters();
     eventually("the oldest have gone", || counters.closes(CloseReason::StrangerEvicted) >= places);
     assert!(counters.links_of_strangers.get() <= places);
-    house.try_enrol(&token, "kiosk").unwrap();
+    fixture.try_enrol(&token, "kiosk").unwrap();
     drop(strangers);
     eventually("all have gone", || counters.links_of_strangers.get() == 0 && counters.links_open.get() == 0);
     assert_eq!(counters.links_of_devices.get(), 0);
@@ -87,12 +87,12 @@ fn more_strangers_than_there_are_places_leave_room_for_one_that_enrols() {
 
 #[test]
 fn many_devices_enrol_at_once_through_the_smallest_pool() {
-    let house = small_house();
-    let token = house.token(16);
+    let fixture = small_fixture();
+    let token = fixture.token(16);
     std::thread::scope(|scope| {
         let enrol = |number| {
-            let (house, token) = (&house, &token);
-            scope.spawn(move || house.try_enrol(token, &format!("kiosk-{number}")).unwrap())
+            let (fixture, token) = (&fixture, &token);
+            scope.spawn(move || fixture.try_enrol(token, &format!("kiosk-{number}")).unwrap())
         };
         let threads: Vec<_> = (0..16).map(enrol).collect();
         threads.into_iter().for_each(|thread| drop(thread.join().unwrap()));
@@ -100,8 +100,8 @@ fn many_devices_enrol_at_once_through_the_smallest_pool() {
 }
 
 /// What a stranger is told at once, before it has said anything.
-fn refusal(house: &House) -> Option<String> {
-    let mut wire = stranger(house);
+fn refusal(fixture: &Fixture) -> Option<String> {
+    let mut wire = stranger(fixture);
     wire.shake_hands();
     wire.send(&ToServer::Ping(Ping::default()));
     let report = wire.read_error();
@@ -114,42 +114,42 @@ fn refusal(house: &House) -> Option<String> {
 
 #[test]
 fn while_no_join_token_is_valid_a_stranger_is_told_so_at_once() {
-    let mut house = House::start();
-    let words = refusal(&house).unwrap();
+    let mut fixture = Fixture::start();
+    let words = refusal(&fixture).unwrap();
     assert!(words.contains("no join token is valid") && words.contains("musterctl token create"), "{words}");
-    assert_eq!(house.server.counters().closes(CloseReason::NoValidToken), 1);
+    assert_eq!(fixture.server.counters().closes(CloseReason::NoValidToken), 1);
 
-    let token = house.token(2);
-    assert_eq!(refusal(&house), None, "as soon as it is there");
-    house.try_enrol(&token, "one").unwrap();
-    assert_eq!(refusal(&house), None, "it has another use");
-    house.restart();
-    assert_eq!(refusal(&house), None, "after a restart, too");
-    house.try_enrol(&token, "two").unwrap();
-    assert!(refusal(&house).is_some(), "it is used up");
-    house.restart();
-    assert!(refusal(&house).is_some(), "after a restart, too");
+    let token = fixture.token(2);
+    assert_eq!(refusal(&fixture), None, "as soon as it is there");
+    fixture.try_enrol(&token, "one").unwrap();
+    assert_eq!(refusal(&fixture), None, "it has another use");
+    fixture.restart();
+    assert_eq!(refusal(&fixture), None, "after a restart, too");
+    fixture.try_enrol(&token, "two").unwrap();
+    assert!(refusal(&fixture).is_some(), "it is used up");
+    fixture.restart();
+    assert!(refusal(&fixture).is_some(), "after a restart, too");
 
-    let withdrawn = house.token(1);
-    assert_eq!(refusal(&house), None);
-    house.server.store().revoke_token(withdrawn.id, WallTime(5)).unwrap();
-    assert!(refusal(&house).is_some(), "it was revoked");
+    let withdrawn = fixture.token(1);
+    assert_eq!(refusal(&fixture), None);
+    fixture.server.store().revoke_token(withdrawn.id, WallTime(5)).unwrap();
+    assert!(refusal(&fixture).is_some(), "it was revoked");
 
     let now = Clock::new().now().wall;
     let expires_at = WallTime(now.0 + 2_000);
     let short = NewToken { group: "/".into(), created_at: now, expires_at, uses_max: 1 };
-    house.server.store().create_token(short).unwrap();
-    eventually("its time is over", || refusal(&house).is_some());
+    fixture.server.store().create_token(short).unwrap();
+    eventually("its time is over", || refusal(&fixture).is_some());
     assert!(Clock::new().now().wall >= expires_at);
 }
 
 #[test]
 fn an_agent_that_enrols_with_an_old_token_says_what_to_do() {
-    let house = House::start();
-    let old = house.token(1);
-    house.try_enrol(&old, "first").unwrap();
-    let server: ServerAddress = house.address().to_string().parse().unwrap();
-    let old = JoinToken { server_certificate: house.server.certificate(), ..old };
+    let fixture = Fixture::start();
+    let old = fixture.token(1);
+    fixture.try_enrol(&old, "first").unwrap();
+    let server: ServerAddress = fixture.address().to_string().parse().unwrap();
+    let old = JoinToken { server_certificate: fixture.server.certificate(), ..old };
     let error = enroll(&server, &old, "second", KeyType::default(), WallTime(1)).unwrap_err().to_string();
     assert_eq!(
         error,
@@ -160,14 +160,14 @@ fn an_agent_that_enrols_with_an_old_token_says_what_to_do() {
 
 #[test]
 fn a_stranger_that_says_nothing_is_closed_within_seconds_and_one_that_sends_rubbish_leaves_nothing() {
-    let house = small_house();
-    let _valid = house.token(1);
-    let silent = strangers(&house, 3);
-    let counters = house.server.counters();
+    let fixture = small_fixture();
+    let _valid = fixture.token(1);
+    let silent = strangers(&fixture, 3);
+    let counters = fixture.server.counters();
     eventually("silence", || counters.closes(CloseReason::SilentStranger) == 3);
     drop(silent);
     for _ in 0..3 * LINKS_MAX {
-        let mut socket = TcpStream::connect(house.address()).unwrap();
+        let mut socket = TcpStream::connect(fixture.address()).unwrap();
         let _ = std::io::Write::write_all(&mut socket, b"GET / HTTP/1.1\r\n\r\n");
         // The server waits for this end in vain.
         std::mem::forget(socket);
@@ -178,13 +178,13 @@ fn a_stranger_that_says_nothing_is_closed_within_seconds_and_one_that_sends_rubb
 
 #[test]
 fn sixty_links_of_one_identity_are_its_own_and_two() {
-    let house = House::start();
-    let device = house.enrol("kiosk");
-    let mut own = device.connect(&house);
+    let fixture = Fixture::start();
+    let device = fixture.enrol("kiosk");
+    let mut own = device.connect(&fixture);
     own.sync_inventory(&device, 1);
-    let counters = house.server.counters();
+    let counters = fixture.server.counters();
     let begun = counters.handshakes_full.get() + counters.handshakes_resumed.get();
-    let mut silent: Vec<_> = (0..60).map(|_| device.connect(&house)).collect();
+    let mut silent: Vec<_> = (0..60).map(|_| device.connect(&fixture)).collect();
     silent.iter_mut().for_each(Wire::shake_hands);
     eventually("all of them have shaken hands", || {
         counters.handshakes_full.get() + counters.handshakes_resumed.get() >= begun + 60
@@ -198,8 +198,8 @@ fn sixty_links_of_one_identity_are_its_own_and_two() {
 }
 
 /// Begins an upload of about a megabyte, and leaves it there.
-fn half_upload(house: &House, device: &road::Device) -> Wire {
-    let mut wire = device.connect(house);
+fn half_upload(fixture: &Fixture, device: &fixture::Device) -> Wire {
+    let mut wire = device.connect(fixture);
     assert!(matches!(wire.sync(device, 7), ToAgent::Want(_)));
     for index in 0..16 {
         let entry = |number: u32| Application {
@@ -211,7 +211,7 @@ fn half_upload(house: &House, device: &road::Device) -> Wire {
         let part = Part {
             section: Section::Inventory,
             revision: 7,
-            digest: road::digest_of_inventory(7),
+            digest: fixture::digest_of_inventory(7),
             base: None,
             index,
             is_last: false,
@@ -227,16 +227,16 @@ fn half_upload(house: &House, device: &road::Device) -> Wire {
 #[test]
 fn half_uploads_of_many_devices_do_not_use_up_the_memory_and_an_honest_one_lives_on() {
     const HOSTILE: usize = 40;
-    let house = House::start_with(|config| {
+    let fixture = Fixture::start_with(|config| {
         config.reactors = Some(1);
         config.links.buffer_bytes = Some(16 << 20);
     });
-    let honest = house.enrol("honest");
-    let mut wire = honest.connect(&house);
+    let honest = fixture.enrol("honest");
+    let mut wire = honest.connect(&fixture);
     wire.sync_inventory(&honest, 1);
-    let hostile: Vec<_> = (0..HOSTILE).map(|number| house.enrol(&format!("hostile-{number}"))).collect();
-    let wires: Vec<_> = hostile.iter().map(|device| half_upload(&house, device)).collect();
-    let counters = house.server.counters();
+    let hostile: Vec<_> = (0..HOSTILE).map(|number| fixture.enrol(&format!("hostile-{number}"))).collect();
+    let wires: Vec<_> = hostile.iter().map(|device| half_upload(&fixture, device)).collect();
+    let counters = fixture.server.counters();
     eventually("those that are too many have gone", || {
         counters.closes(CloseReason::HeldMost) >= HOSTILE as u64 - 16
     });

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use muster::journal::sim::{LossyDisk, WriteFault, split_mix};
 use muster::journal::{
     AppendError, Archive, ArchiveOptions, ArchiveTrouble, Archiver, Item, Journal, Notice, Opened, Options,
-    Position, Prepared, Record, Retention, Threads, verify_reader,
+    Position, Preallocated, Record, Retention, Threads, verify_reader,
 };
 
 const SEGMENT_BYTES: u64 = 64 * 1024;
@@ -61,7 +61,7 @@ impl Site {
         let options = Options { remembered: archiver.copied_to(), ..options() };
         let opened = Journal::open(disk.clone(), options, Position(0), 0, |_| {}).unwrap();
         assert_eq!(opened.recovery.end, opened.recovery.durable, "what was copied was durable");
-        let opened = Opened { preparer: opened.preparer.with_archiver(archiver), ..opened };
+        let opened = Opened { preallocator: opened.preallocator.with_archiver(archiver), ..opened };
         Self { opened, archive }
     }
 
@@ -94,8 +94,8 @@ impl Site {
         let later = waiting.split_off(&durable.0);
         acked.append(waiting);
         *waiting = later;
-        let is_retained = self.opened.preparer.retain_once(1).is_ok();
-        is_retained && !matches!(self.opened.preparer.prepare_once(1), Prepared::NoRoom(_))
+        let is_retained = self.opened.preallocator.retain_once(1).is_ok();
+        is_retained && !matches!(self.opened.preallocator.preallocate_once(1), Preallocated::NoRoom(_))
     }
 
     /// Every record that can be listed, newest first, as the server merges them.
@@ -253,7 +253,7 @@ fn the_archive_has_an_age_of_its_own() {
     site.archive.set_retention(Retention { bytes: u64::MAX / 2, age_ms: Some(1_000) });
     // Just old enough for the first two.
     let now_ms = segments[1].summary.latest_ms + 1_001;
-    site.opened.preparer.retain_once(now_ms).unwrap();
+    site.opened.preallocator.retain_once(now_ms).unwrap();
     assert_eq!(site.archive.reader().unwrap().segments(), segments[2..]);
     assert!(site.archived().len() < before.len());
     let positions: Vec<u64> = before.into_keys().collect();
@@ -276,14 +276,14 @@ fn without_room_the_segment_waits_and_new_records_go_first() {
     let retention = Retention { bytes: u64::MAX / 2, age_ms: Some(1) };
     site.opened.journal.set_retention(Some(retention)).unwrap();
     let segments = site.opened.journal.segments();
-    assert_eq!(site.opened.preparer.retain_once(u64::MAX).unwrap(), []);
+    assert_eq!(site.opened.preallocator.retain_once(u64::MAX).unwrap(), []);
     assert_eq!(site.opened.journal.segments(), segments);
     drop(site);
     // With room it is copied, and only then deleted.
     let mut site = Site::open(&disk, archive_options(64));
     let left: Records = acked.split_off(&segments[0].base.0);
     site.opened.journal.set_retention(Some(retention)).unwrap();
-    assert!(!site.opened.preparer.retain_once(u64::MAX).unwrap().is_empty());
+    assert!(!site.opened.preallocator.retain_once(u64::MAX).unwrap().is_empty());
     site.expect_all_wanted(&left, "what had waited");
 }
 
@@ -297,9 +297,9 @@ fn a_failed_write_of_the_archive_is_not_one_of_the_journal() {
             site.opened.journal.set_retention(Some(retention)).unwrap();
             // The journal writes nothing meanwhile.
             disk.fail_after(writes, fault);
-            drop(site.opened.preparer.retain_once(u64::MAX));
+            drop(site.opened.preallocator.retain_once(u64::MAX));
             disk.kill();
-            drop(site.opened.preparer.retain_once(u64::MAX).unwrap());
+            drop(site.opened.preallocator.retain_once(u64::MAX).unwrap());
             site.expect_all_wanted(&acked, &format!("{fault:?} at {writes}"));
             assert!(site.append(RECORDS * 4..RECORDS * 5, &mut acked));
             site.expect_all_wanted(&acked, &format!("{fault:?} at {writes}, later"));
@@ -319,7 +319,7 @@ fn damage_costs_only_what_is_damaged() {
     assert!(disk.flip_byte(segments[0].base.0, place, 1));
     let retention = Retention { bytes: 2 * SEGMENT_BYTES, age_ms: None };
     site.opened.journal.set_retention(Some(retention)).unwrap();
-    assert!(!site.opened.preparer.retain_once(1).unwrap().is_empty());
+    assert!(!site.opened.preallocator.retain_once(1).unwrap().is_empty());
     acked.remove(&hit);
     site.expect_all_wanted(&acked, "around the damage");
     assert_eq!(site.archive.stats().segments_lost, 0);
@@ -335,7 +335,7 @@ fn damage_of_the_archive_is_found_before_somebody_needs_it() {
     assert!(disk.second_directory().flip_byte(first.base.0, 5_000, 1));
     let Site { opened, archive } = site;
     let (tell, told) = std::sync::mpsc::channel();
-    let threads = Threads::spawn("test", opened.flusher, opened.preparer, move |notice| {
+    let threads = Threads::spawn("test", opened.flusher, opened.preallocator, move |notice| {
         if let Notice::Archive(ArchiveTrouble::Damaged(damages)) = notice {
             tell.send(damages).unwrap();
         }

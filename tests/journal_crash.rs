@@ -88,7 +88,7 @@ fn work(opened: &mut Opened<LossyDisk>, model: &mut Model, chance: &mut Chance, 
     for _ in 0..steps {
         match chance.below(10) {
             0 => {
-                opened.preparer.prepare_once(0);
+                opened.preallocator.preallocate_once(0);
             }
             1..=3 => {
                 if opened.flusher.flush_once().is_err() {
@@ -115,7 +115,7 @@ fn work(opened: &mut Opened<LossyDisk>, model: &mut Model, chance: &mut Chance, 
                             return;
                         }
                         model.acknowledged = opened.journal.durable().0;
-                        opened.preparer.prepare_once(0);
+                        opened.preallocator.preallocate_once(0);
                     }
                     Err(error) => panic!("{error}"),
                 }
@@ -286,7 +286,7 @@ fn a_reader_follows_on_the_simulated_disk_too() {
     let mut forward = opened.journal.reader().forward(Position(0));
     for sequence in 0..50 {
         let record = Record { wall_ms: 1, device: 1, sequence, payload: &[7; 2000] };
-        opened.preparer.prepare_once(0);
+        opened.preallocator.preallocate_once(0);
         opened.journal.append(&record).unwrap();
         opened.flusher.flush_once().unwrap();
         match forward.next().unwrap() {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use muster::journal::sim::{LossyDisk, split_mix};
 use muster::journal::{
-    AppendError, Damage, Item, Journal, Opened, Options, Position, Prepared, Reader, Record, Retention,
+    AppendError, Damage, Item, Journal, Opened, Options, Position, Preallocated, Reader, Record, Retention,
     SegmentState, Storage, verify_reader,
 };
 
@@ -56,7 +56,7 @@ fn append(opened: &mut Opened<LossyDisk>, sequences: std::ops::Range<u64>, known
                 Ok(end) => break end,
                 Err(AppendError::NoRoom(_)) => {
                     opened.flusher.flush_once().unwrap();
-                    assert!(!matches!(opened.preparer.prepare_once(0), Prepared::NoRoom(_)));
+                    assert!(!matches!(opened.preallocator.preallocate_once(0), Preallocated::NoRoom(_)));
                 }
                 Err(error) => panic!("{error}"),
             }
@@ -74,7 +74,7 @@ fn written(seed: u64, records: u64) -> (LossyDisk, Records, u64) {
     let disk = LossyDisk::new(seed, 256 * SEGMENT_BYTES);
     let (mut opened, mut known) = open(&disk, options(0));
     let end = append(&mut opened, 1..records + 1, &mut known);
-    opened.preparer.prepare_once(0);
+    opened.preallocator.preallocate_once(0);
     (disk, known, end)
 }
 
@@ -102,7 +102,7 @@ fn read(reader: &Reader<LossyDisk>) -> Records {
 fn retain_nothing(opened: &mut Opened<LossyDisk>) {
     let retention = Some(Retention { bytes: 2 * SEGMENT_BYTES, age_ms: Some(1) });
     opened.journal.set_retention(retention).unwrap();
-    opened.preparer.retain_once(u64::MAX).unwrap();
+    opened.preallocator.retain_once(u64::MAX).unwrap();
 }
 
 /// What breaks a disk.
@@ -362,7 +362,7 @@ fn what_was_set_aside_pushes_nothing_out_and_stops_nothing() {
     let limit = Options { limit_bytes: Some(bases.len() as u64 * SEGMENT_BYTES), ..options(end) };
     let retention = Some(Retention { bytes: (bases.len() as u64 - 3) * SEGMENT_BYTES, age_ms: None });
     let (mut opened, _) = open(&disk, Options { retention, ..limit });
-    assert_eq!(opened.preparer.retain_once(0).unwrap(), [], "good segments stay, as many as before");
+    assert_eq!(opened.preallocator.retain_once(0).unwrap(), [], "good segments stay, as many as before");
     let good = |info: &&muster::journal::SegmentInfo| info.state != SegmentState::SetAside;
     assert_eq!(opened.journal.segments().iter().filter(good).count(), bases.len() - 3);
     assert_eq!(opened.journal.stats().bytes, (bases.len() as u64 - 3) * SEGMENT_BYTES);
@@ -381,7 +381,7 @@ fn a_lost_segment_is_told_from_those_that_retention_deleted() {
         }
         let retention = Some(Retention { bytes: 4 * SEGMENT_BYTES, age_ms: None });
         let (mut opened, _) = open(&disk, Options { retention, ..options(end) });
-        assert!(opened.preparer.retain_once(0).unwrap().len() > 2);
+        assert!(opened.preallocator.retain_once(0).unwrap().len() > 2);
         let left: Vec<u64> = disk.list().unwrap().iter().map(|file| file.base).collect();
         assert_eq!(left[..wounds], bases[..wounds]);
         let missing =

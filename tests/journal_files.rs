@@ -4,8 +4,8 @@
 use std::sync::mpsc;
 
 use muster::journal::{
-    AppendError, FileStorage, Flushed, Item, Journal, NoRoom, Notice, Opened, Options, Position, Prepared,
-    Reader, Record, Retention, SegmentState, State, Threads, verify,
+    AppendError, FileStorage, Flushed, Item, Journal, NoRoom, Notice, Opened, Options, Position,
+    Preallocated, Reader, Record, Retention, SegmentState, State, Threads, verify,
 };
 
 fn small() -> Options {
@@ -40,7 +40,7 @@ fn fill(opened: &mut Opened, sequences: std::ops::Range<u64>) -> Position {
         while let Err(error) = opened.journal.append(&record) {
             assert!(matches!(error, AppendError::NoRoom(_)), "{error}");
             opened.flusher.flush_once().unwrap();
-            opened.preparer.prepare_once(0);
+            opened.preallocator.preallocate_once(0);
             attempts += 1;
             assert!(attempts < 3);
         }
@@ -172,7 +172,7 @@ fn a_full_limit_is_a_state_and_passes() {
     let directory = tempfile::tempdir().unwrap();
     let options = Options { limit_bytes: Some(128 * 1024), ..small() };
     let (mut opened, _) = open(directory.path(), options);
-    opened.preparer.prepare_once(1);
+    opened.preallocator.preallocate_once(1);
     let mut sequence = 0;
     let refused = loop {
         let payload = payload(sequence);
@@ -182,7 +182,7 @@ fn a_full_limit_is_a_state_and_passes() {
                 opened.flusher.flush_once().unwrap();
             }
             Err(AppendError::NoRoom(NoRoom::NotReady)) => {
-                assert_ne!(opened.preparer.prepare_once(77), Prepared::Ready);
+                assert_ne!(opened.preallocator.preallocate_once(77), Preallocated::Ready);
             }
             Err(error) => break error,
         }
@@ -193,7 +193,7 @@ fn a_full_limit_is_a_state_and_passes() {
     assert!(no_room.why.contains("limit of 131072 bytes"), "{}", no_room.why);
     opened.flusher.flush_once().unwrap();
     assert_eq!(opened.journal.delete_before(opened.journal.end()).unwrap().len(), 1);
-    assert_eq!(opened.preparer.prepare_once(78), Prepared::Made);
+    assert_eq!(opened.preallocator.preallocate_once(78), Preallocated::Made);
     assert_eq!(opened.journal.state(), State::Ok);
     let payload = payload(sequence);
     opened.journal.append(&record(sequence, &payload)).unwrap();
@@ -205,15 +205,15 @@ fn retention_goes_by_size_and_age() {
     let retention = Some(Retention { bytes: 4 * 64 * 1024, age_ms: None });
     let (mut opened, _) = open(directory.path(), Options { retention, ..small() });
     fill(&mut opened, 0..1500);
-    opened.preparer.prepare_once(0);
-    assert!(!opened.preparer.retain_once(0).unwrap().is_empty());
+    opened.preallocator.preallocate_once(0);
+    assert!(!opened.preallocator.retain_once(0).unwrap().is_empty());
     assert_eq!(opened.journal.stats().bytes, 4 * 64 * 1024);
     let retention = Some(Retention { bytes: u64::MAX / 2, age_ms: Some(1000) });
     opened.journal.set_retention(retention).unwrap();
     assert!(opened.journal.set_retention(Some(Retention { bytes: 1, age_ms: None })).is_err());
     let before = opened.journal.segments().len();
-    assert!(opened.preparer.retain_once(1_001_000).unwrap().is_empty(), "nothing is old yet");
-    opened.preparer.retain_once(u64::MAX).unwrap();
+    assert!(opened.preallocator.retain_once(1_001_000).unwrap().is_empty(), "nothing is old yet");
+    opened.preallocator.retain_once(u64::MAX).unwrap();
     let left = opened.journal.segments();
     assert!(left.len() < before && !left.is_empty());
     assert!(left.iter().all(|segment| segment.state == SegmentState::Open));
@@ -231,12 +231,12 @@ fn what_can_never_fit_is_told_from_what_can_not_now() {
 }
 
 #[test]
-fn threads_flush_when_rung_and_prepare_ahead() {
+fn threads_flush_when_notified_and_preallocate_ahead() {
     let directory = tempfile::tempdir().unwrap();
     let (opened, _) = open(directory.path(), small());
     let journal = opened.journal.clone();
     let (told, hear) = mpsc::channel();
-    let threads = Threads::spawn("test", opened.flusher, opened.preparer, move |notice| {
+    let threads = Threads::spawn("test", opened.flusher, opened.preallocator, move |notice| {
         let _ = told.send(notice);
     })
     .unwrap();
@@ -250,7 +250,7 @@ fn threads_flush_when_rung_and_prepare_ahead() {
                 Err(error) => panic!("{error}"),
             }
         }
-        journal.ring();
+        journal.notify();
     }
     loop {
         match hear.recv().unwrap() {
@@ -269,7 +269,7 @@ fn a_reader_follows_while_pages_are_written_past_the_cache() {
     let directory = tempfile::tempdir().unwrap();
     let (opened, _) = open(directory.path(), small());
     let journal = opened.journal.clone();
-    let threads = Threads::spawn("follow", opened.flusher, opened.preparer, |_| {}).unwrap();
+    let threads = Threads::spawn("follow", opened.flusher, opened.preallocator, |_| {}).unwrap();
     let records = 4_000;
     std::thread::scope(|scope| {
         let reader = journal.reader();
@@ -295,7 +295,7 @@ fn a_reader_follows_while_pages_are_written_past_the_cache() {
                 std::thread::yield_now();
             }
             if journal.flush_here() != Flushed::Done {
-                journal.ring();
+                journal.notify();
             }
         }
     });
@@ -309,7 +309,7 @@ fn many_threads_append_and_each_keeps_its_order() {
     let journal = opened.journal.clone();
     let told = std::sync::Arc::new(std::sync::Mutex::new(Position(0)));
     let tell = told.clone();
-    let threads = Threads::spawn("many", opened.flusher, opened.preparer, move |notice| {
+    let threads = Threads::spawn("many", opened.flusher, opened.preallocator, move |notice| {
         if let Notice::Durable(position) = notice {
             let mut told = tell.lock().unwrap();
             *told = position.max(*told);
@@ -329,7 +329,7 @@ fn many_threads_append_and_each_keeps_its_order() {
                     }
                     // Two leave it to the journal's thread, two do it themselves.
                     if device < 2 || journal.flush_here() != Flushed::Done {
-                        journal.ring();
+                        journal.notify();
                     }
                 }
             });
@@ -408,11 +408,11 @@ fn damage_in_full_segments_is_found_in_the_background_and_stays() {
         let storage = FileStorage::open(directory.path()).unwrap();
         Journal::open(storage, options, end, 0, |_| {}).unwrap()
     };
-    let Opened { journal, flusher, preparer, recovery } = open();
+    let Opened { journal, flusher, preallocator, recovery } = open();
     let told_at_once = recovery.damages.len();
     assert!(told_at_once < 3, "the records in the first are not read at the opening");
     let (told, hear) = mpsc::channel();
-    let threads = Threads::spawn("test", flusher, preparer, move |notice| {
+    let threads = Threads::spawn("test", flusher, preallocator, move |notice| {
         let _ = told.send(notice);
     })
     .unwrap();

@@ -47,7 +47,7 @@ fn the_child_that_is_killed() {
     let Some(directory) = std::env::var_os(CHILD_DIRECTORY).map(PathBuf::from) else { return };
     let (opened, mut sequence) = open(&directory);
     let journal = opened.journal.clone();
-    let _threads = Threads::spawn("kill", opened.flusher, opened.preparer, |notice| {
+    let _threads = Threads::spawn("kill", opened.flusher, opened.preallocator, |notice| {
         if let Notice::Durable(position) = notice {
             let mut out = std::io::stdout().lock();
             if writeln!(out, "durable {position}").and_then(|()| out.flush()).is_err() {
@@ -61,7 +61,7 @@ fn the_child_that_is_killed() {
         match journal.append(&Record { wall_ms: sequence, device: 1, sequence, payload: &payload }) {
             Ok(_) => {
                 sequence += 1;
-                journal.ring();
+                journal.notify();
             }
             Err(AppendError::NoRoom(_)) => std::thread::yield_now(),
             Err(error) => panic!("{error}"),
@@ -144,7 +144,7 @@ fn a_full_file_system_refuses_and_goes_on_when_there_is_room() {
             }
             Err(AppendError::NoRoom(_)) => {
                 opened.flusher.flush_once().unwrap();
-                opened.preparer.prepare_once(5);
+                opened.preallocator.preallocate_once(5);
             }
             Err(error) => panic!("{error}"),
         }
@@ -177,7 +177,7 @@ fn a_full_file_system_refuses_and_goes_on_when_there_is_room() {
 
     let (mut opened, _) = open(&journal_directory);
     std::fs::remove_file(hog).unwrap();
-    opened.preparer.prepare_once(6);
+    opened.preallocator.preallocate_once(6);
     let second = append_until_full(&mut opened);
     assert!(second > first, "it goes on when there is room");
     drop(opened);

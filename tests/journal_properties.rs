@@ -33,7 +33,7 @@ fn use_everything(disk: &LossyDisk) {
     let mut forward = reader.forward_from_time(5).unwrap();
     while forward.next().unwrap().is_some() {}
     let record = Record { wall_ms: 9, device: 9, sequence: 9, payload: b"after" };
-    opened.preparer.prepare_once(0);
+    opened.preallocator.preallocate_once(0);
     if let Ok(end) = opened.journal.append(&record) {
         assert!(opened.flusher.flush_once().unwrap() >= end);
     }
@@ -48,7 +48,7 @@ fn written() -> LossyDisk {
         let record = Record { wall_ms: sequence, device: 1, sequence, payload: &payload };
         if opened.journal.append(&record).is_err() {
             opened.flusher.flush_once().unwrap();
-            opened.preparer.prepare_once(0);
+            opened.preallocator.preallocate_once(0);
             opened.journal.append(&record).unwrap();
         }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// How long anything may take before a test gives up. Generous: the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(240);
+const TIMEOUT: Duration = Duration::from_secs(240);
 
 /// A place for the tool's identities and its servers' data.
 struct Place {
@@ -75,10 +75,10 @@ fn finish(mut child: Child) -> Output {
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > TIMEOUT {
             child.kill().unwrap();
             panic!(
-                "the run did not end within {PATIENCE:?}: {}",
+                "the run did not end within {TIMEOUT:?}: {}",
                 String::from_utf8_lossy(&other.join().unwrap())
             );
         }
@@ -245,7 +245,7 @@ fn a_run_that_is_interrupted_says_what_it_has_and_one_that_is_killed_leaves_noth
     finish(child);
     let begun = Instant::now();
     while std::fs::read_dir(place.scratch()).unwrap().count() > 0 {
-        assert!(begun.elapsed() < PATIENCE, "the server's directory is still there");
+        assert!(begun.elapsed() < TIMEOUT, "the server's directory is still there");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -273,7 +273,7 @@ fn a_server_whose_tool_ends_before_it_is_heard_leaves_nothing() {
     writeln!(child.stdin.take().unwrap(), "{setting}").unwrap();
     let begun = Instant::now();
     while child.try_wait().unwrap().is_none() {
-        assert!(begun.elapsed() < PATIENCE, "it serves nobody, and goes on");
+        assert!(begun.elapsed() < TIMEOUT, "it serves nobody, and goes on");
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!([directory, other, strange].map(|directory| directory.exists()), [false, false, true]);
@@ -287,7 +287,7 @@ fn wait_for_server(scratch: &Path) {
         runs.any(|run| run.path().join("data/admin.sock").exists())
     };
     while !is_there() {
-        assert!(begun.elapsed() < PATIENCE, "no server");
+        assert!(begun.elapsed() < TIMEOUT, "no server");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

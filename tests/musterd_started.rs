@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
-use agent_support::{PATIENCE, Site, eventually};
+use agent_support::{Site, TIMEOUT, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use skip::skipped;
 
@@ -54,7 +54,7 @@ impl Process {
     fn wait_for(&self, text: &str) -> Vec<String> {
         let mut said: Vec<String> = Vec::new();
         while !said.last().is_some_and(|line| line.contains(text)) {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(TIMEOUT) {
                 Ok(line) => said.push(line),
                 Err(error) => panic!("'{text}' was not said ({error}): {said:#?}"),
             }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Connection, Device, PATIENCE, wait_for};
+use common::{Connection, Device, TIMEOUT, wait_for};
 use muster::client::{Address, Client};
 use muster::logging;
 use muster::wire::api::{NewToken, Status};
@@ -90,7 +90,7 @@ impl Server {
     /// Strangers that come and go, some of them with a request that is not TLS.
     fn flood(&self, count: usize) {
         for number in 0..count {
-            let mut stranger = TcpStream::connect_timeout(&self.address, PATIENCE).unwrap();
+            let mut stranger = TcpStream::connect_timeout(&self.address, TIMEOUT).unwrap();
             if number % 3 == 0 {
                 // The server may have closed already.
                 let _ = stranger.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n");

@@ -83,7 +83,7 @@ fn write_events(directory: &Path, events: u64) {
         let record = Record { wall_ms: 1_000 + sequence, device: 0xabc, sequence, payload: &payload };
         while opened.journal.append(&record).is_err() {
             opened.flusher.flush_once().unwrap();
-            opened.preparer.prepare_once(0);
+            opened.preallocator.preallocate_once(0);
         }
     }
     opened.flusher.flush_once().unwrap();

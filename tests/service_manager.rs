@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use agent_support::{PATIENCE, Site, error_of, eventually, free_udp_port, stored};
+use agent_support::{Site, TIMEOUT, error_of, eventually, free_udp_port, stored};
 use muster::wire::id::{CertificateHash, TokenId};
 use muster::wire::limits::TOKEN_SECRET_BYTES;
 use muster::wire::token::JoinToken;
@@ -31,7 +31,7 @@ impl Manager {
     fn new(directory: &Path) -> Self {
         let path = directory.join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         Self { socket, path: path.to_str().unwrap().to_owned() }
     }
 

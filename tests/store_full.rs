@@ -10,7 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longest time before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A small file system in memory. Unmounted when dropped.
 struct SmallDisk<'p>(&'p Path);
@@ -95,7 +95,7 @@ fn status_tells_of_a_store_without_room_and_of_room_again() {
         if !output.status.success() {
             break output;
         }
-        assert!(started.elapsed() < PATIENCE, "tokens are stored on a full disk");
+        assert!(started.elapsed() < TIMEOUT, "tokens are stored on a full disk");
     };
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8(refused.stderr).unwrap();
@@ -110,7 +110,7 @@ fn status_tells_of_a_store_without_room_and_of_room_again() {
     drop(file);
     std::fs::remove_file(&filler).unwrap();
     while store_of(data)["condition"] != "ok" {
-        assert!(started.elapsed() < 2 * PATIENCE, "there is room again, and nobody says so");
+        assert!(started.elapsed() < 2 * TIMEOUT, "there is room again, and nobody says so");
     }
     let output = ctl(data, &["token", "create"]);
     assert!(output.status.success(), "{output:?}");

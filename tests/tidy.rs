@@ -4,42 +4,42 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The floors of the house, lowest first. A module names only floors below its own.
-const FLOORS: [&[&str]; 6] = [
+/// The layers, lowest first. A module names only layers below its own.
+const LAYERS: [&[&str]; 6] = [
     &["wire"],
     &["fleet", "machine", "record_layer"],
-    &["lane", "logging", "memory", "file_locks", "paths", "service_manager"],
+    &["concurrency", "logging", "memory", "file_locks", "paths", "service_manager"],
     &["journal", "store", "reactor"],
     &["admin", "agent", "client"],
     &["server"],
 ];
 
 /// Modules that hold prose only.
-const OUTSIDE_THE_FLOORS: [&str; 1] = ["manual"];
+const OUTSIDE_THE_LAYERS: [&str; 1] = ["manual"];
 
 /// Longest file, in lines. Longer ones are split by responsibility.
 const FILE_LINES_MAX: usize = 600;
 
-/// The pure floors are told bytes, time and randomness; these words would make them ask.
+/// The pure layers are told bytes, time and randomness; these words would make them ask.
 const IMPURE: [(&str, &str); 15] = [
     ("Instant::now", "the clock is an argument"),
     ("SystemTime", "the clock is an argument"),
-    ("std::thread", "the pure floors have no threads"),
-    ("log::", "the pure floors answer with commands, the caller logs"),
-    ("println!", "the pure floors do not print"),
-    ("eprintln!", "the pure floors do not print"),
-    ("std::fs", "the pure floors have no files"),
-    ("File::open", "the pure floors have no files"),
-    ("TcpStream", "the pure floors have no sockets"),
-    ("UdpSocket", "the pure floors have no sockets"),
+    ("std::thread", "the pure layers have no threads"),
+    ("log::", "the pure layers answer with commands, the caller logs"),
+    ("println!", "the pure layers do not print"),
+    ("eprintln!", "the pure layers do not print"),
+    ("std::fs", "the pure layers have no files"),
+    ("File::open", "the pure layers have no files"),
+    ("TcpStream", "the pure layers have no sockets"),
+    ("UdpSocket", "the pure layers have no sockets"),
     ("aws_lc_rs::rand", "randomness is an argument"),
-    ("std::env", "the pure floors have no environment"),
+    ("std::env", "the pure layers have no environment"),
     ("TimeZone::system", "a time zone is an argument"),
     ("TimeZone::try_system", "a time zone is an argument"),
     ("TimeZone::get", "a time zone is an argument: its data is in files"),
 ];
 
-/// Words that would put something unfinished into the house.
+/// Words that would put something unfinished into the source.
 const UNFINISHED: [&str; 4] = ["todo!(", "unimplemented!(", "#[ignore", "dbg!("];
 
 /// A source file: its path from the package's root, with `/`, and its text.
@@ -109,8 +109,8 @@ fn names(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| !line[..at].ends_with(is_part))
 }
 
-fn floor(module: &str) -> Option<usize> {
-    FLOORS.iter().position(|modules| modules.contains(&module))
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|modules| modules.contains(&module))
 }
 
 /// The top-level modules that a line names: `crate::wire::…`, and those in `use crate::{wire, machine::…}`.
@@ -130,21 +130,21 @@ fn named_modules(line: &str) -> Vec<&str> {
     named
 }
 
-fn floors_rule(source: &Source) -> Vec<String> {
+fn layers_rule(source: &Source) -> Vec<String> {
     let Some(own) = source.module().filter(|module| !["lib", "bin"].contains(module)) else {
         return Vec::new();
     };
-    if OUTSIDE_THE_FLOORS.contains(&own) {
+    if OUTSIDE_THE_LAYERS.contains(&own) {
         return Vec::new();
     }
-    let Some(own_floor) = floor(own) else {
-        return vec![source.wrong(1, &format!("'{own}' stands on no floor: give it one in tests/tidy.rs"))];
+    let Some(own_layer) = layer(own) else {
+        return vec![source.wrong(1, &format!("'{own}' stands on no layer: give it one in tests/tidy.rs"))];
     };
     let mut wrong = Vec::new();
     for (number, line) in source.code() {
         for other in named_modules(line) {
-            if other != own && floor(other).is_some_and(|floor| floor >= own_floor) {
-                let why = format!("'{own}' (floor {own_floor}) names '{other}', which is not below it");
+            if other != own && layer(other).is_some_and(|layer| layer >= own_layer) {
+                let why = format!("'{own}' (layer {own_layer}) names '{other}', which is not below it");
                 wrong.push(source.wrong(number, &why));
             }
         }
@@ -293,15 +293,15 @@ fn agent_unit_rule(unit: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_module_names_only_floors_below_its_own() {
-    let planted = |path: &str, text: &str| floors_rule(&Source::planted(path, text)).len();
-    assert_eq!(planted("src/wire/id.rs", "use crate::machine::hot::HotRecord;"), 1, "upwards");
+fn a_module_names_only_layers_below_its_own() {
+    let planted = |path: &str, text: &str| layers_rule(&Source::planted(path, text)).len();
+    assert_eq!(planted("src/wire/id.rs", "use crate::machine::device_state::DeviceState;"), 1, "upwards");
     assert_eq!(planted("src/journal/log.rs", "fn f() { crate::store::open() }"), 1, "sideways");
-    assert_eq!(planted("src/journal/log.rs", "use crate::{lane, reactor::Link};"), 1, "in a list");
-    assert_eq!(planted("src/attic/mod.rs", ""), 1, "on no floor");
+    assert_eq!(planted("src/journal/log.rs", "use crate::{concurrency, reactor::Link};"), 1, "in a list");
+    assert_eq!(planted("src/attic/mod.rs", ""), 1, "on no layer");
     assert_eq!(planted("src/store/mod.rs", "use crate::wire::id::DeviceId; // crate::server"), 0);
     assert_eq!(planted("src/server/mod.rs", "use crate::{admin, store};"), 0);
-    hold(&["src"], floors_rule);
+    hold(&["src"], layers_rule);
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn unsafe_code_is_in_one_file() {
 }
 
 #[test]
-fn the_pure_floors_ask_nobody() {
+fn the_pure_layers_ask_nobody() {
     let planted = |path: &str, text: &str| purity_rule(&Source::planted(path, text)).len();
     for (word, _) in IMPURE {
         assert_eq!(planted("src/machine/x.rs", &format!("    let x = {word}();")), 1, "{word}");

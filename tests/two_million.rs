@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use muster::machine::hot::{HotRecord, LinkRef};
+use muster::machine::device_state::{DeviceState, LinkRef};
 use muster::machine::session::Session;
 use muster::machine::slab::SegmentedSlab;
 use muster::machine::timers::Timers;
@@ -59,7 +59,7 @@ fn two_million_links_have_names_records_and_deadlines() {
     let table = DeviceTable::new();
     measured("device records and certificates", || {
         for number in 0..LINKS {
-            table.insert(HotRecord::new(DeviceId(spread(number)), 900), &certificate(number));
+            table.insert(DeviceState::new(DeviceId(spread(number)), 900), &certificate(number));
         }
     });
     assert_eq!(table.len() as u64, LINKS);

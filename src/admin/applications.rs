@@ -5,7 +5,7 @@ use axum::extract::State;
 
 use super::AdminShared;
 use super::error::ApiError;
-use super::extract::{Asked, page};
+use super::extract::{Query, page};
 use crate::store::query::{self, ApplicationFilter, DeviceKey};
 use crate::wire::api::{ApplicationQuery, Installation, InstalledApplication, Page};
 
@@ -20,34 +20,34 @@ fn filter(asked: &ApplicationQuery) -> Result<ApplicationFilter, ApiError> {
 
 pub(super) async fn list(
     State(shared): State<AdminShared>,
-    Asked(asked): Asked<ApplicationQuery>,
+    Query(asked): Query<ApplicationQuery>,
 ) -> Result<Json<Page<InstalledApplication>>, ApiError> {
     let filter = filter(&asked)?;
     let page = page(asked.limit, asked.cursor)?;
     let store = shared.context.store.clone();
     let page = shared.pool.run(move || Ok(query::applications(&*store.reader()?, &filter, &page)?)).await?;
-    let shown = |row: query::ApplicationRow| InstalledApplication {
+    let to_api = |row: query::ApplicationRow| InstalledApplication {
         name: row.application.name,
         version: row.application.version,
         publisher: row.application.publisher,
         devices: row.devices,
     };
-    Ok(Json(Page::new(page.items.into_iter().map(shown).collect(), page.next)))
+    Ok(Json(Page::new(page.items.into_iter().map(to_api).collect(), page.next)))
 }
 
 pub(super) async fn installations(
     State(shared): State<AdminShared>,
-    Asked(asked): Asked<ApplicationQuery>,
+    Query(asked): Query<ApplicationQuery>,
 ) -> Result<Json<Page<Installation>>, ApiError> {
     let filter = filter(&asked)?;
     let page = page(asked.limit, asked.cursor)?;
     let store = shared.context.store.clone();
     let page = shared.pool.run(move || Ok(query::installations(&*store.reader()?, &filter, &page)?)).await?;
-    let shown = |row: query::InstallationRow| Installation {
+    let to_api = |row: query::InstallationRow| Installation {
         name: row.application.name,
         version: row.application.version,
         device: row.device_name,
         device_id: row.device,
     };
-    Ok(Json(Page::new(page.items.into_iter().map(shown).collect(), page.next)))
+    Ok(Json(Page::new(page.items.into_iter().map(to_api).collect(), page.next)))
 }

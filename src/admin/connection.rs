@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use super::capacity::{CONNECTIONS_MAX, Capacity};
 use super::error::ApiError;
 use super::listen::AdminListener;
-use super::patience::{Patient, STALL_SECONDS_MAX};
+use super::stall::{STALL_SECONDS_MAX, StallGuard};
 use crate::wire::api::{ErrorCode, REQUEST_BODY_BYTES_MAX};
 
 /// How long a request's head may take, in seconds; also how long an idle connection is kept.
@@ -182,7 +182,7 @@ async fn converse(
         .header_read_timeout(Duration::from_secs(head_seconds_max))
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(
-            TokioIo::new(Patient::new(stream, Duration::from_secs(STALL_SECONDS_MAX))),
+            TokioIo::new(StallGuard::new(stream, Duration::from_secs(STALL_SECONDS_MAX))),
             service,
         );
     let mut connection = pin!(connection);

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use axum::body::Bytes;
 use tokio::sync::mpsc::{self, UnboundedSender};
 
-use crate::machine::hot::LinkRef;
+use crate::machine::device_state::LinkRef;
 use crate::reactor::Clock;
 use crate::store::Store;
 use crate::wire::api::{
@@ -26,8 +26,8 @@ pub struct AdminContext {
     pub links: Arc<dyn Links>,
     /// The way to call devices, wherever they are.
     pub calls: Arc<dyn Calls>,
-    /// The way to let devices know that they have other orders.
-    pub nudge: Arc<dyn Nudge>,
+    /// The way to let devices know that they have another desired state.
+    pub device_notifier: Arc<dyn DeviceNotifier>,
     /// The stored events.
     pub log: Arc<dyn EventLog>,
     /// What is counted.
@@ -91,11 +91,11 @@ pub trait Calls: Send + Sync {
     fn cancel(&self, operation: u64);
 }
 
-/// The way to let devices know that they have other orders. Returns at once: it is called on the control thread and by workers.
-pub trait Nudge: Send + Sync {
+/// The way to let devices know that they have another desired state. Returns at once: it is called on the control thread and by workers.
+pub trait DeviceNotifier: Send + Sync {
     /// These devices have other settings or runs now. Those that are connected are asked to sync, paced over the fleet; the others are
     /// woken when `wake` says why, and else hear of it when they come by.
-    fn nudge(&self, devices: &[DeviceId], wake: Option<WakeReason>);
+    fn notify(&self, devices: &[DeviceId], wake: Option<WakeReason>);
 
     /// Tasks were made or have ended: whoever works on them is to look.
     fn tasks_changed(&self);

@@ -6,12 +6,12 @@ use axum::extract::State;
 use super::AdminShared;
 use super::context::AdminContext;
 use super::error::ApiError;
-use super::extract::{Asked, Body, Named, page};
-use super::standing::{address, kept_by, next_slot, record_of, tell_kept, udp_port, udp_reach};
+use super::extract::{Body, Path, Query, page};
 use super::statistics;
+use super::why::{address, next_slot, notify_persistent, persistent_by, record_of, udp_port, udp_reach};
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::fleet::presence::{Presence, presence};
-use crate::machine::hot::HotRecord;
+use crate::machine::device_state::DeviceState;
 use crate::store;
 use crate::store::query::{self, DeviceFilter, DeviceKey, DeviceRow, PageRequest};
 use crate::store::table::signs_of;
@@ -37,16 +37,16 @@ pub(super) fn check_interval(seconds: u32) -> Result<(), ApiError> {
 }
 
 /// The record's presence now.
-pub(super) fn presence_of(context: &AdminContext, record: &HotRecord, now: WallTime) -> Presence {
+pub(super) fn presence_of(context: &AdminContext, record: &DeviceState, now: WallTime) -> Presence {
     presence(&signs_of(record, context.clock.present_since()), now)
 }
 
-fn shown(context: &AdminContext, row: DeviceRow, record: &HotRecord) -> Device {
+fn to_api(context: &AdminContext, row: DeviceRow, record: &DeviceState) -> Device {
     let now = context.clock.now().wall;
-    let reasons = row.standing.reasons.iter();
+    let reasons = row.device_status.reasons.iter();
     Device {
-        status: row.standing.status,
-        status_since: row.standing.since.map(Into::into),
+        status: row.device_status.status,
+        status_since: row.device_status.since.map(Into::into),
         reasons: reasons.map(|r| StatusReason { level: r.level, text: r.text(now) }).collect(),
         id: row.device,
         name: row.name,
@@ -62,7 +62,7 @@ fn shown(context: &AdminContext, row: DeviceRow, record: &HotRecord) -> Device {
 
 pub(super) async fn list(
     State(shared): State<AdminShared>,
-    Asked(asked): Asked<DeviceQuery>,
+    Query(asked): Query<DeviceQuery>,
 ) -> Result<Json<Page<Device>>, ApiError> {
     let page = page(asked.limit, asked.cursor)?;
     let filter = DeviceFilter { group: asked.group, search: asked.search, status: asked.status };
@@ -84,7 +84,7 @@ fn read_page(
         let page = query::devices(&reader, filter, &request)?;
         for row in page.items {
             let record = record_of(context, row.device);
-            let device = shown(context, row, &record);
+            let device = to_api(context, row, &record);
             if wanted.is_none_or(|wanted| wanted == device.presence) {
                 items.push(device);
             }
@@ -99,13 +99,13 @@ fn read_page(
 
 pub(super) async fn show(
     State(shared): State<AdminShared>,
-    Named(name): Named,
+    Path(name): Path,
 ) -> Result<Json<DeviceDetail>, ApiError> {
     let context = shared.context.clone();
-    Ok(Json(shared.pool.run(move || whole(&context, name)).await?))
+    Ok(Json(shared.pool.run(move || load_detail(&context, name)).await?))
 }
 
-fn whole(context: &AdminContext, name: String) -> Result<DeviceDetail, ApiError> {
+fn load_detail(context: &AdminContext, name: String) -> Result<DeviceDetail, ApiError> {
     let detail = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?;
     let record = record_of(context, detail.row.device);
     let sections = Section::ALL.map(|section| {
@@ -117,7 +117,7 @@ fn whole(context: &AdminContext, name: String) -> Result<DeviceDetail, ApiError>
         next_sync_at: next_slot(&record),
         own_interval_seconds: detail.row.own_interval_seconds,
         own_keep_connected: detail.row.own_keep_connected,
-        kept_by: kept_by(context, detail.row.own_keep_connected, &record),
+        persistent_by: persistent_by(context, detail.row.own_keep_connected, &record),
         waits_for_room: context.store.waits_for_room(record.device),
         departure: record.departure,
         address: address(&record),
@@ -135,13 +135,13 @@ fn whole(context: &AdminContext, name: String) -> Result<DeviceDetail, ApiError>
             slot: link.slot(),
             generation: link.generation(),
         }),
-        device: shown(context, detail.row, &record),
+        device: to_api(context, detail.row, &record),
     })
 }
 
 pub(super) async fn change(
     State(shared): State<AdminShared>,
-    Named(name): Named,
+    Path(name): Path,
     Body(change): Body<DeviceChange>,
 ) -> Result<Json<Device>, ApiError> {
     if change.is_empty() {
@@ -164,20 +164,20 @@ pub(super) async fn change(
         let device = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row.device;
         let changed = context.store.change_device(device, change)?;
         context.links.settings_changed(device);
-        tell_kept(&context, &changed.kept);
-        if changed.has_other_orders {
-            context.nudge.nudge(&[device], None);
+        notify_persistent(&context, &changed.persistent);
+        if changed.has_other_desired_state {
+            context.device_notifier.notify(&[device], None);
         }
         let row = query::device(&*context.store.reader()?, &DeviceKey::Id(device))?.row;
         let record = record_of(&context, device);
-        Ok(shown(&context, row, &record))
+        Ok(to_api(&context, row, &record))
     };
     Ok(Json(shared.pool.run(work).await?))
 }
 
 pub(super) async fn remove(
     State(shared): State<AdminShared>,
-    Named(name): Named,
+    Path(name): Path,
 ) -> Result<Json<Device>, ApiError> {
     let context = shared.context.clone();
     let work = move || {
@@ -188,7 +188,7 @@ pub(super) async fn remove(
         if let Some(link) = removed.and_then(|record| record.link) {
             context.links.device_removed(device, link);
         }
-        Ok(shown(&context, row, &record))
+        Ok(to_api(&context, row, &record))
     };
     Ok(Json(shared.pool.run(work).await?))
 }

@@ -47,7 +47,7 @@ impl From<StoreError> for ApiError {
             | StoreError::NoRun(_)
             | StoreError::NoToken(_) => Self::new(ErrorCode::NotFound, message),
             StoreError::NameTaken(_)
-            | StoreError::TooManyKept { .. }
+            | StoreError::TooManyPersistent { .. }
             | StoreError::UnknownApplication { .. }
             | StoreError::BadSettings { .. }
             | StoreError::TooManyTasks { .. }

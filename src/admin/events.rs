@@ -9,7 +9,7 @@ use axum::extract::State;
 use super::AdminShared;
 use super::context::{AdminContext, Deleted, LogRecord};
 use super::error::ApiError;
-use super::extract::{Asked, limit};
+use super::extract::{Query, limit};
 use crate::machine::record::{self, OWN_EPOCH};
 use crate::store::query::{self, DeviceKey};
 use crate::store::{Reader, StoreError};
@@ -119,7 +119,7 @@ pub(super) fn name_devices(reader: &Reader, events: &mut [EventRecord]) -> Resul
 
 pub(super) async fn list(
     State(shared): State<AdminShared>,
-    Asked(asked): Asked<EventQuery>,
+    Query(asked): Query<EventQuery>,
 ) -> Result<Json<Page<EventRecord>>, ApiError> {
     let limit = limit(asked.limit)?;
     let before = match &asked.cursor {
@@ -207,14 +207,14 @@ mod tests {
         let mut payload = Vec::new();
         record::encode(Epoch(3), b"\xa0", &mut payload);
         let found = found(&payload);
-        let shown = Filter::default().pick(found).unwrap();
-        assert_eq!((shown.spool_epoch, shown.sequence, shown.severity), (Epoch(3), 4, Severity::Warning));
-        assert_eq!((shown.application.as_str(), shown.kind.as_str()), ("muster", "unreadable"));
+        let to_api = Filter::default().pick(found).unwrap();
+        assert_eq!((to_api.spool_epoch, to_api.sequence, to_api.severity), (Epoch(3), 4, Severity::Warning));
+        assert_eq!((to_api.application.as_str(), to_api.kind.as_str()), ("muster", "unreadable"));
         let begins = "an event of 1 bytes that this version can't read: not an event: ";
-        assert!(shown.message.starts_with(begins), "{}", shown.message);
+        assert!(to_api.message.starts_with(begins), "{}", to_api.message);
         let errors = Filter { severity: Some(Severity::Error), ..Filter::default() };
         assert!(errors.pick(found).is_none());
-        assert_eq!(shown.source, EventSource::Server, "the words are the server's");
+        assert_eq!(to_api.source, EventSource::Server, "the words are the server's");
     }
 
     #[test]
@@ -230,8 +230,8 @@ mod tests {
             };
             let mut payload = Vec::new();
             record::encode(Epoch(epoch), &event.to_bytes().unwrap(), &mut payload);
-            let shown = Filter::default().pick(found(&payload));
-            shown.map(|event| (event.source, event.application)).unwrap()
+            let to_api = Filter::default().pick(found(&payload));
+            to_api.map(|event| (event.source, event.application)).unwrap()
         };
         assert_eq!(pick(0, "muster"), (EventSource::Server, "muster".to_owned()));
         for claimed in ["muster", "Muster", " MUSTER ", "mu\u{200b}ster", "musterd"] {

@@ -1,7 +1,7 @@
 //! Reads what a request brings, and refuses it in the API's own words.
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{self, FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
@@ -15,14 +15,14 @@ use crate::wire::api::{
 use crate::wire::printable::escaped;
 
 /// A query string.
-pub(super) struct Asked<T>(pub(super) T);
+pub(super) struct Query<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        match Query::<T>::from_request_parts(parts, state).await {
-            Ok(Query(query)) => Ok(Self(query)),
+        match extract::Query::<T>::from_request_parts(parts, state).await {
+            Ok(extract::Query(query)) => Ok(Self(query)),
             Err(rejection) => Err(ApiError::invalid(one_line(&rejection.body_text()))),
         }
     }
@@ -54,14 +54,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 }
 
 /// One segment of the path.
-pub(super) struct Named(pub(super) String);
+pub(super) struct Path(pub(super) String);
 
-impl<S: Send + Sync> FromRequestParts<S> for Named {
+impl<S: Send + Sync> FromRequestParts<S> for Path {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        match Path::<String>::from_request_parts(parts, state).await {
-            Ok(Path(name)) => Ok(Self(name)),
+        match extract::Path::<String>::from_request_parts(parts, state).await {
+            Ok(extract::Path(name)) => Ok(Self(name)),
             Err(rejection) => Err(ApiError::invalid(one_line(&rejection.body_text()))),
         }
     }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::connection::stopped;
 use super::error::ApiError;
 use super::events::{Filter, device_id, name_devices};
-use super::extract::Asked;
+use super::extract::Query;
 use super::lines::{self, LinesSender};
 use super::{AdminShared, Shared};
 use crate::wire::api::{FollowLine, FollowQuery};
@@ -35,7 +35,7 @@ const READ_INTERVAL_MILLISECONDS: u64 = 20;
 
 pub(super) async fn follow(
     State(shared): State<AdminShared>,
-    Asked(asked): Asked<FollowQuery>,
+    Query(asked): Query<FollowQuery>,
 ) -> Result<Response, ApiError> {
     let place = shared.capacity.follower()?;
     let (context, name) = (shared.context.clone(), asked.device);

@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 
 use super::devices::check_interval;
 use super::error::ApiError;
-use super::extract::{Asked, Body, page};
-use super::standing::tell_kept;
+use super::extract::{Body, Query, page};
+use super::why::notify_persistent;
 use super::{AdminContext, AdminShared};
 use crate::store::{self, GroupChange, query};
 use crate::store::{SettingsChange, StoreError};
@@ -29,7 +29,7 @@ pub(super) async fn create(
                 interval_seconds: new.interval_seconds.map(Some),
                 keep_connected: new.keep_connected.map(Keep::own),
             };
-            tell_kept(&context, &context.store.set_group(&path, change)?);
+            notify_persistent(&context, &context.store.set_group(&path, change)?);
             Ok(NewGroup { path, ..new })
         })
         .await?;
@@ -38,18 +38,18 @@ pub(super) async fn create(
 
 pub(super) async fn list(
     State(shared): State<AdminShared>,
-    Asked(asked): Asked<PageQuery>,
+    Query(asked): Query<PageQuery>,
 ) -> Result<Json<Page<Group>>, ApiError> {
     let page = page(asked.limit, asked.cursor)?;
     let store = shared.context.store.clone();
     let page = shared.pool.run(move || Ok(query::groups(&*store.reader()?, &page)?)).await?;
-    let shown = |group: store::Group| Group {
+    let to_api = |group: store::Group| Group {
         path: group.path,
         interval_seconds: group.interval_seconds,
         keep_connected: group.keep_connected,
         devices: group.devices,
     };
-    Ok(Json(Page::new(page.items.into_iter().map(shown).collect(), page.next)))
+    Ok(Json(Page::new(page.items.into_iter().map(to_api).collect(), page.next)))
 }
 
 /// Moves a group, or says how many devices that would give other settings.
@@ -60,7 +60,7 @@ pub(super) async fn rename(
     let context = shared.context.clone();
     let work = move || {
         let moved = context.store.move_group(&asked.from, &asked.to, asked.dry_run);
-        told(&context, moved)
+        notified(&context, moved)
     };
     Ok(Json(shared.pool.run(work).await?))
 }
@@ -74,22 +74,22 @@ pub(super) async fn remove(
     let work = move || {
         let removed =
             context.store.remove_group(&asked.path, asked.recursive, asked.dry_run, context.clock.now().wall);
-        told(&context, removed)
+        notified(&context, removed)
     };
     Ok(Json(shared.pool.run(work).await?))
 }
 
-fn told(
+fn notified(
     context: &AdminContext,
     change: Result<SettingsChange, StoreError>,
 ) -> Result<SettingsChanged, ApiError> {
     match change {
         Ok(change) => {
-            tell_kept(context, &change.kept);
-            context.nudge.nudge(&change.devices, None);
+            notify_persistent(context, &change.persistent);
+            context.device_notifier.notify(&change.devices, None);
             Ok(SettingsChanged { revision: Some(change.revision), devices: change.devices.len() as u64 })
         }
-        Err(StoreError::Rehearsed { devices }) => Ok(SettingsChanged { revision: None, devices }),
+        Err(StoreError::DryRun { devices }) => Ok(SettingsChanged { revision: None, devices }),
         Err(error) => Err(error.into()),
     }
 }

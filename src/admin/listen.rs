@@ -56,18 +56,18 @@ impl AdminListener {
     /// # Errors
     /// [`ListenError`].
     pub async fn open(path: &Path) -> Result<Self, ListenError> {
-        let shown = path.display().to_string();
-        let system = |source| ListenError::System { path: shown.clone(), source };
+        let to_api = path.display().to_string();
+        let system = |source| ListenError::System { path: to_api.clone(), source };
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(system(error)),
             Ok(found) if !found.file_type().is_socket() => {
-                return Err(ListenError::NotASocket { path: shown });
+                return Err(ListenError::NotASocket { path: to_api });
             }
             Ok(_) => match UnixStream::connect(path).await {
-                Ok(_) => return Err(ListenError::InUse { path: shown }),
+                Ok(_) => return Err(ListenError::InUse { path: to_api }),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    log::info!("{shown}: replaced the socket of a server that is gone");
+                    log::info!("{to_api}: replaced the socket of a server that is gone");
                 }
                 Err(error) => return Err(system(error)),
             },

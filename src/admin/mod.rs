@@ -1,7 +1,7 @@
-//! Floor 4: the administration API, HTTP and JSON over a Unix socket.
+//! Layer 4: the administration API, HTTP and JSON over a Unix socket.
 //!
 //! What it answers is described in [`wire::api`](crate::wire::api). It runs on one thread, the control thread's runtime, and
-//! never on a device's road: whatever touches the disk runs on a few blocking threads (`blocking`), a client may be slow or
+//! never on a device's path: whatever touches the disk runs on a few blocking threads (`blocking`), a client may be slow or
 //! silent only so long (`connection`), and there are only so many clients ([`capacity`]).
 //!
 //! ```text
@@ -27,14 +27,14 @@ mod follow;
 mod groups;
 mod lines;
 pub mod listen;
-mod patience;
 mod policies;
 mod rate;
-mod standing;
+mod stall;
 mod statistics;
 mod status;
 mod tasks;
 mod tokens;
+mod why;
 
 use std::io;
 use std::sync::Arc;
@@ -45,8 +45,8 @@ use axum::routing::{delete, get, post};
 
 use crate::wire::api::REQUEST_BODY_BYTES_MAX;
 pub use context::{
-    AdminContext, Backups, BackupsBusy, Calls, CallsBusy, Deleted, EventLog, Gauges, Links, LogRecord, Nudge,
-    OutcomeSink, ServerInfo, Visit,
+    AdminContext, Backups, BackupsBusy, Calls, CallsBusy, Deleted, DeviceNotifier, EventLog, Gauges, Links,
+    LogRecord, OutcomeSink, ServerInfo, Visit,
 };
 use listen::AdminListener;
 
@@ -95,7 +95,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/devices", get(devices::list))
         .route("/v1/devices/{device}", get(devices::show).patch(devices::change).delete(devices::remove))
-        .route("/v1/devices/{device}/why", get(standing::why))
+        .route("/v1/devices/{device}/why", get(why::why))
         .route("/v1/syncs", post(calls::call))
         .route("/v1/applications", get(applications::list))
         .route("/v1/installations", get(applications::installations))

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 
 use super::error::ApiError;
-use super::extract::{Asked, Body, Named, page};
+use super::extract::{Body, Path, Query, page};
 use super::{AdminContext, AdminShared};
 use crate::fleet::settings::{self, Explained, Said, SettingsError};
 use crate::store::query::{self, DeviceKey};
@@ -29,8 +29,8 @@ fn checked(new: &NewPolicy) -> Result<NewSettings, ApiError> {
 }
 
 /// Lets those devices know that have other settings.
-fn told(context: &AdminContext, change: &SettingsChange, wake: bool) -> SettingsChanged {
-    context.nudge.nudge(&change.devices, wake.then_some(WakeReason::Sync));
+fn notified(context: &AdminContext, change: &SettingsChange, wake: bool) -> SettingsChanged {
+    context.device_notifier.notify(&change.devices, wake.then_some(WakeReason::Sync));
     SettingsChanged { revision: Some(change.revision), devices: change.devices.len() as u64 }
 }
 
@@ -47,7 +47,7 @@ pub(super) async fn set(
         let settings = checked(&new)?;
         let now = context.clock.now().wall;
         let change = context.store.set_policy(&new.at, &new.application, settings, now)?;
-        Ok(told(&context, &change, new.wake))
+        Ok(notified(&context, &change, new.wake))
     };
     Ok(Json(shared.pool.run(work).await?))
 }
@@ -59,7 +59,7 @@ pub(super) async fn remove(
     let context = shared.context.clone();
     let work = move || {
         let change = context.store.remove_policy(&asked.at, &asked.application)?;
-        Ok(told(&context, &change, asked.wake))
+        Ok(notified(&context, &change, asked.wake))
     };
     Ok(Json(shared.pool.run(work).await?))
 }
@@ -76,7 +76,7 @@ pub(super) async fn set_own(
         let settings = checked(&new)?;
         let (device, now) = (device_of(&context, new.at)?, context.clock.now().wall);
         let change = context.store.set_own_settings(device, &new.application, settings, now)?;
-        Ok(told(&context, &change, new.wake))
+        Ok(notified(&context, &change, new.wake))
     };
     Ok(Json(shared.pool.run(work).await?))
 }
@@ -89,12 +89,12 @@ pub(super) async fn remove_own(
     let work = move || {
         let device = device_of(&context, asked.at)?;
         let change = context.store.remove_own_settings(device, &asked.application)?;
-        Ok(told(&context, &change, asked.wake))
+        Ok(notified(&context, &change, asked.wake))
     };
     Ok(Json(shared.pool.run(work).await?))
 }
 
-fn shown(policy: SetSettings) -> Policy {
+fn to_api(policy: SetSettings) -> Policy {
     Policy {
         group: policy.from,
         application: policy.application,
@@ -109,7 +109,7 @@ fn shown(policy: SetSettings) -> Policy {
 /// Policies by group and application. A cursor is the last one's group and application, with a line between them.
 pub(super) async fn list(
     State(shared): State<AdminShared>,
-    Asked(asked): Asked<PolicyQuery>,
+    Query(asked): Query<PolicyQuery>,
 ) -> Result<Json<Page<Policy>>, ApiError> {
     let page = page(asked.limit, asked.cursor)?;
     let store = shared.context.store.clone();
@@ -122,7 +122,7 @@ pub(super) async fn list(
         found.retain(|policy| page.cursor.as_ref().is_none_or(|cursor| key(policy) > *cursor));
         let next_cursor = found.get(page.limit).and(found.get(page.limit - 1)).map(key);
         found.truncate(page.limit);
-        Ok(Page::new(found.into_iter().map(shown).collect(), next_cursor))
+        Ok(Page::new(found.into_iter().map(to_api).collect(), next_cursor))
     };
     Ok(Json(shared.pool.run(work).await?))
 }
@@ -130,7 +130,7 @@ pub(super) async fn list(
 /// What a device should have beside what it says it has.
 pub(super) async fn of_device(
     State(shared): State<AdminShared>,
-    Named(name): Named,
+    Path(name): Path,
 ) -> Result<Json<Vec<ApplicationSettings>>, ApiError> {
     let context = shared.context.clone();
     let work = move || {
@@ -155,8 +155,8 @@ pub(super) async fn of_device(
 /// Where each key of a device's settings comes from.
 pub(super) async fn explain(
     State(shared): State<AdminShared>,
-    Named(name): Named,
-    Asked(asked): Asked<ExplainQuery>,
+    Path(name): Path,
+    Query(asked): Query<ExplainQuery>,
 ) -> Result<Json<Vec<ExplainedKey>>, ApiError> {
     let context = shared.context.clone();
     let work = move || {

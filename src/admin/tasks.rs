@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use jiff::tz::TimeZone;
 
 use super::error::ApiError;
-use super::extract::{Asked, Body, Named, page};
+use super::extract::{Body, Path, Query, page};
 use super::{AdminContext, AdminShared};
 use crate::fleet::task::definition::{Definition, Targets};
 use crate::fleet::task::period::zoned_text;
@@ -63,7 +63,7 @@ pub(super) async fn create(
         let (application, kind, settings) = (new.application, new.kind, new.settings);
         let task = store::NewTask { application, kind, settings, definition };
         let created = context.store.create_task(task, context.clock.ages().wall)?;
-        context.nudge.tasks_changed();
+        context.device_notifier.tasks_changed();
         Ok(CreatedTask {
             id: created.id,
             devices: created.devices,
@@ -97,7 +97,7 @@ fn local(time: WallTime, time_zone: &str) -> String {
     zoned_text(time, &zone::find(time_zone).unwrap_or(TimeZone::UTC))
 }
 
-fn shown(store: &Store, row: TaskRow) -> Result<Task, ApiError> {
+fn to_api(store: &Store, row: TaskRow) -> Result<Task, ApiError> {
     Ok(Task {
         id: row.id,
         name: row.definition.name,
@@ -118,14 +118,14 @@ fn shown(store: &Store, row: TaskRow) -> Result<Task, ApiError> {
 
 pub(super) async fn list(
     State(shared): State<AdminShared>,
-    Asked(asked): Asked<TaskQuery>,
+    Query(asked): Query<TaskQuery>,
 ) -> Result<Json<Page<Task>>, ApiError> {
     let page = page(asked.limit, asked.cursor)?;
     let filter = TaskFilter { state: asked.state, application: asked.application };
     let store = shared.context.store.clone();
     let work = move || {
         let found = query::tasks(&*store.reader()?, &filter, &page)?;
-        let items = found.items.into_iter().map(|row| shown(&store, row)).collect::<Result<_, _>>()?;
+        let items = found.items.into_iter().map(|row| to_api(&store, row)).collect::<Result<_, _>>()?;
         Ok(Page::new(items, found.next))
     };
     Ok(Json(shared.pool.run(work).await?))
@@ -133,7 +133,7 @@ pub(super) async fn list(
 
 pub(super) async fn show(
     State(shared): State<AdminShared>,
-    Named(id): Named,
+    Path(id): Path,
 ) -> Result<Json<TaskDetail>, ApiError> {
     let id = task_id(&id)?;
     let store = shared.context.store.clone();
@@ -142,7 +142,7 @@ pub(super) async fn show(
         let definition = row.definition.clone();
         Ok(TaskDetail {
             settings: row.settings.clone(),
-            task: shown(&store, row)?,
+            task: to_api(&store, row)?,
             continuous: definition.is_continuous,
             window: definition.window,
             expires_seconds: definition.expires_seconds,
@@ -159,15 +159,15 @@ pub(super) async fn show(
 /// Ends a task. It is final at once; devices that are at work on it are told.
 pub(super) async fn cancel(
     State(shared): State<AdminShared>,
-    Named(id): Named,
+    Path(id): Path,
 ) -> Result<Json<Task>, ApiError> {
     let id = task_id(&id)?;
     let context = shared.context.clone();
     let work = move || {
         context.store.cancel_task(id, context.clock.ages().wall)?;
-        context.nudge.tasks_changed();
+        context.device_notifier.tasks_changed();
         let row = query::task(&*context.store.reader()?, id)?;
-        shown(&context.store, row)
+        to_api(&context.store, row)
     };
     Ok(Json(shared.pool.run(work).await?))
 }
@@ -211,7 +211,7 @@ fn shown_run(row: RunRow, now: WallTime) -> Run {
 
 pub(super) async fn runs(
     State(shared): State<AdminShared>,
-    Asked(asked): Asked<RunQuery>,
+    Query(asked): Query<RunQuery>,
 ) -> Result<Json<Page<Run>>, ApiError> {
     if asked.task.is_none() && asked.device.is_none() {
         return Err(ApiError::invalid("name a task or a device whose runs are wanted"));
@@ -231,7 +231,7 @@ pub(super) async fn runs(
 
 pub(super) async fn run(
     State(shared): State<AdminShared>,
-    Named(id): Named,
+    Path(id): Path,
 ) -> Result<Json<RunDetail>, ApiError> {
     let id = id.parse().map_err(|error| ApiError::invalid(format!("{error}")))?;
     let context = shared.context.clone();

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 
 use super::AdminShared;
 use super::error::ApiError;
-use super::extract::{Asked, Body, Named, page};
+use super::extract::{Body, Path, Query, page};
 use crate::store::{self, query};
 use crate::wire::api::{
     CreatedToken, NewToken, Page, PageQuery, TOKEN_TTL_SECONDS_DEFAULT, TOKEN_TTL_SECONDS_MAX,
@@ -40,34 +40,34 @@ pub(super) async fn create(
     let (store, server_certificate) = (shared.context.store.clone(), shared.context.info.certificate);
     let made = shared.pool.run(move || Ok(store.create_token(new)?)).await?;
     let token = JoinToken { id: made.token.id, secret: made.secret, server_certificate }.to_string();
-    Ok((StatusCode::CREATED, Json(CreatedToken { info: shown(made.token, now), token })))
+    Ok((StatusCode::CREATED, Json(CreatedToken { info: to_api(made.token, now), token })))
 }
 
 pub(super) async fn list(
     State(shared): State<AdminShared>,
-    Asked(asked): Asked<PageQuery>,
+    Query(asked): Query<PageQuery>,
 ) -> Result<Json<Page<Token>>, ApiError> {
     let (page, now) = (page(asked.limit, asked.cursor)?, shared.context.clock.ages().wall);
     let store = shared.context.store.clone();
     let page = shared.pool.run(move || Ok(query::tokens(&*store.reader()?, &page)?)).await?;
-    let items = page.items.into_iter().map(|token| shown(token, now)).collect();
+    let items = page.items.into_iter().map(|token| to_api(token, now)).collect();
     Ok(Json(Page::new(items, page.next)))
 }
 
 pub(super) async fn revoke(
     State(shared): State<AdminShared>,
-    Named(id): Named,
+    Path(id): Path,
 ) -> Result<Json<Token>, ApiError> {
     let id =
         id.parse().map_err(|error: crate::wire::id::ParseIdError| ApiError::invalid(error.to_string()))?;
     let now = shared.context.clock.now().wall;
     let store = shared.context.store.clone();
     let token = shared.pool.run(move || Ok(store.revoke_token(id, now)?)).await?;
-    Ok(Json(shown(token, now)))
+    Ok(Json(to_api(token, now)))
 }
 
 /// The strongest reason first: whoever revoked a token wants to see that it is.
-fn shown(token: store::Token, now: WallTime) -> Token {
+fn to_api(token: store::Token, now: WallTime) -> Token {
     let state = if token.revoked_at.is_some() {
         TokenState::Revoked
     } else if token.uses >= token.uses_max {

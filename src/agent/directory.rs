@@ -180,7 +180,7 @@ impl Directory {
 
     /// Where ordered settings are kept.
     #[must_use]
-    pub fn orders(&self) -> PathBuf {
+    pub fn ordered(&self) -> PathBuf {
         self.path.join("orders")
     }
 

@@ -1,6 +1,6 @@
 //! Who this device is: its key and certificate, the server it belongs to and the copies of that server's certificates.
 //!
-//! Kept in two slots ([`Slots`]), mode 0600, so that a power cut while it is written can't cost the device its place in
+//! Kept in two slots ([`AbSlots`]), mode 0600, so that a power cut while it is written can't cost the device its place in
 //! the fleet.
 
 use std::path::Path;
@@ -10,7 +10,7 @@ use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
 
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::slots::{SLOT_CONTENT_BYTES_MAX, SlotError, Slots};
+use super::ab_slots::{AbSlots, SLOT_CONTENT_BYTES_MAX, SlotError};
 use crate::wire::bounded;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::limits::{DATAGRAM_KEY_BYTES, PINS_MAX};
@@ -111,7 +111,7 @@ pub enum IdentityError {
     },
     /// The system refused.
     #[error("the device's identity can't be read or written: {0}")]
-    Slots(SlotError),
+    AbSlots(SlotError),
     /// No key or request could be made.
     #[error("no key could be made: {0}")]
     Key(#[from] rcgen::Error),
@@ -132,13 +132,13 @@ impl Identity {
     pub(super) fn read_slots(directory: &Path, name: &'static str) -> Result<Option<Self>, IdentityError> {
         let damaged =
             |what: String| IdentityError::Damaged { directory: directory.display().to_string(), what };
-        match Slots::new(directory, name).read() {
+        match AbSlots::new(directory, name).read() {
             Ok(None) => Ok(None),
             Ok(Some(content)) => {
                 minicbor::decode(&content).map(Some).map_err(|error| damaged(error.to_string()))
             }
             Err(SlotError::Damaged { .. }) => Err(damaged("neither copy is valid".to_owned())),
-            Err(error) => Err(IdentityError::Slots(error)),
+            Err(error) => Err(IdentityError::AbSlots(error)),
         }
     }
 
@@ -156,7 +156,7 @@ impl Identity {
         let mut content = Zeroizing::new(Vec::with_capacity(SLOT_CONTENT_BYTES_MAX));
         // Writing to a vector can't fail.
         let _ = minicbor::encode(self, &mut *content);
-        Slots::new(directory, name).write(&content).map_err(IdentityError::Slots)
+        AbSlots::new(directory, name).write(&content).map_err(IdentityError::AbSlots)
     }
 
     /// The SHA-256 of each stored copy of the server's certificates.
@@ -232,7 +232,7 @@ pub(crate) mod tests {
         Identity {
             server: "localhost:13000".into(),
             device: DeviceId(7),
-            name: "till-17".into(),
+            name: "kiosk-17".into(),
             private_key: vec![1; 48],
             certificate: vec![2; 500],
             pins: vec![vec![3; 400], vec![4; 400]],
@@ -279,7 +279,7 @@ pub(crate) mod tests {
     #[test]
     fn both_kinds_of_key_make_a_request() {
         for key_type in [KeyType::Ed25519, KeyType::P256] {
-            let candidate = Candidate::new(key_type, "till-17").unwrap();
+            let candidate = Candidate::new(key_type, "kiosk-17").unwrap();
             assert!(candidate.request.len() < crate::wire::limits::CERTIFICATE_BYTES_MAX);
             assert!(!candidate.private_key.is_empty());
         }

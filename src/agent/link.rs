@@ -18,7 +18,7 @@ pub enum LinkError {
     /// A message that can't be. An unknown kind is none of these: it is skipped.
     #[error("the server sent what is no message: {0}")]
     Message(MessageError),
-    /// The server said farewell.
+    /// The server said close_notify.
     #[error("the server closed the connection")]
     Closed,
 }
@@ -93,7 +93,7 @@ impl<S: Read + Write> Link<S> {
         Ok(self.channel.write_plain(framed)?)
     }
 
-    /// Says farewell, as far as the socket takes it at once.
+    /// Says close_notify, as far as the socket takes it at once.
     pub fn close(&mut self) {
         self.channel.close_notify();
         let _ = self.channel.flush_to(&mut self.socket);

@@ -1,10 +1,12 @@
-//! Floor 4: the device side. One process on each device: it keeps the device's sections in step with the server,
+//! Layer 4: the device side. One process on each device: it keeps the device's sections in sync with the server,
 //! delivers events, and never loses one that it has accepted.
 #![forbid(unsafe_code)]
 
+pub mod ab_slots;
 pub mod address;
 pub mod application;
 pub mod check;
+pub mod checksummed;
 pub mod cli;
 pub mod collect;
 pub mod datagram;
@@ -20,10 +22,8 @@ pub mod open;
 pub mod process;
 pub mod race;
 pub mod run;
-pub mod sealed;
 pub mod settings;
 pub mod shutdown;
-pub mod slots;
 pub mod spool;
 pub mod talk;
 pub mod task;

@@ -6,12 +6,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::ab_slots::{AbSlots, SlotError, sync_directory};
 use super::address::ServerAddress;
 use super::datagram::counters::forget_wakes;
 use super::directory::{BASE_FILE, Directory, STATE_SLOT};
 use super::enroll::CONNECT_TIMEOUT;
 use super::identity::{Identity, IdentityError};
-use super::slots::{SlotError, Slots, sync_directory};
 use super::talk::{Talk, connect, tls_of};
 use crate::wire::message::{Probe, ToAgent, ToServer};
 
@@ -68,7 +68,7 @@ pub fn staged(directory: &Directory) -> Result<Option<Identity>, IdentityError> 
 /// # Errors
 /// When the system refuses.
 pub fn discard(directory: &Directory) -> Result<(), IdentityError> {
-    Slots::new(directory.path(), STAGE_SLOT).remove().map_err(IdentityError::Slots)
+    AbSlots::new(directory.path(), STAGE_SLOT).remove().map_err(IdentityError::AbSlots)
 }
 
 /// From now on the device is `identity`, which was [staged](stage). The caller holds the directory's lock.
@@ -77,7 +77,7 @@ pub fn discard(directory: &Directory) -> Result<(), IdentityError> {
 /// When the system refuses. The device is then who it was or who it is to be, whole: [`Identity::read`] says which.
 pub fn commit(directory: &Directory, identity: &Identity) -> Result<(), IdentityError> {
     identity.write(directory.path())?;
-    forget_server(directory).map_err(IdentityError::Slots)?;
+    forget_server(directory).map_err(IdentityError::AbSlots)?;
     discard(directory)
 }
 
@@ -88,14 +88,14 @@ pub fn commit(directory: &Directory, identity: &Identity) -> Result<(), Identity
 pub fn settle(directory: &Directory) -> Result<(), IdentityError> {
     let Some(waiting) = staged(directory)? else { return discard(directory) };
     if Identity::read(directory.path()).is_ok_and(|identity| identity == Some(waiting)) {
-        forget_server(directory).map_err(IdentityError::Slots)?;
+        forget_server(directory).map_err(IdentityError::AbSlots)?;
     }
     discard(directory)
 }
 
 /// Forgets what was agreed with the old server: everything is sent whole to the next one. The spool stays.
 fn forget_server(directory: &Directory) -> Result<(), SlotError> {
-    Slots::new(directory.path(), STATE_SLOT).remove()?;
+    AbSlots::new(directory.path(), STATE_SLOT).remove()?;
     forget_wakes(directory.path())?;
     let base = directory.path().join(BASE_FILE);
     match std::fs::remove_file(&base).and_then(|()| sync_directory(directory.path())) {
@@ -128,7 +128,7 @@ mod tests {
             let mut new = example();
             (new.device, new.server) = (DeviceId(99), "new.example.org:13000".into());
             old.write(directory.path()).unwrap();
-            Slots::new(directory.path(), STATE_SLOT).write(b"of the old server").unwrap();
+            AbSlots::new(directory.path(), STATE_SLOT).write(b"of the old server").unwrap();
             std::fs::write(directory.path().join(BASE_FILE), b"of the old server").unwrap();
             stage(&directory, &new).unwrap();
             Self { _outer: outer, directory, old, new }
@@ -139,7 +139,7 @@ mod tests {
         }
 
         fn remembers(&self) -> bool {
-            let state = Slots::new(self.directory.path(), STATE_SLOT).read().unwrap().is_some();
+            let state = AbSlots::new(self.directory.path(), STATE_SLOT).read().unwrap().is_some();
             assert_eq!(state, self.directory.path().join(BASE_FILE).exists());
             state
         }
@@ -186,7 +186,7 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for cut in (0..=whole.len()).step_by(7).chain([whole.len()]) {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            Slots::new(device.directory.path(), STATE_SLOT).write(b"of the old server").unwrap();
+            AbSlots::new(device.directory.path(), STATE_SLOT).write(b"of the old server").unwrap();
             std::fs::write(device.directory.path().join(BASE_FILE), b"of the old server").unwrap();
             stage(&device.directory, &device.new).unwrap();
             settle(&device.directory).unwrap();

@@ -32,7 +32,7 @@ struct Runner {
 }
 
 /// How a race stands.
-pub enum Standing {
+pub enum RaceStatus {
     /// Nobody has answered yet.
     Open,
     /// This one answers.
@@ -56,7 +56,7 @@ impl Race {
         &mut self,
         now: Moment,
         mut connect: impl FnMut(SocketAddr) -> io::Result<TcpStream>,
-    ) -> Standing {
+    ) -> RaceStatus {
         let mut runners = std::mem::take(&mut self.under_way).into_iter();
         while let Some(runner) = runners.next() {
             if let Ok(Some(error)) | Err(error) = runner.stream.take_error() {
@@ -65,7 +65,7 @@ impl Race {
                 // The others are not needed, unless this one is of no use after all.
                 let others = std::mem::take(&mut self.under_way).into_iter().chain(runners);
                 others.for_each(|other| self.waiting.push_front(other.address));
-                return Standing::Won(runner.stream, runner.address);
+                return RaceStatus::Won(runner.stream, runner.address);
             } else if now >= runner.deadline {
                 self.failed(runner.address, &format!("no answer within {ADDRESS_SECONDS_MAX} s"));
             } else {
@@ -83,7 +83,7 @@ impl Race {
                 Err(error) => self.failed(address, &error),
             }
         }
-        if self.under_way.is_empty() { Standing::Lost(self.failures.join(", ")) } else { Standing::Open }
+        if self.under_way.is_empty() { RaceStatus::Lost(self.failures.join(", ")) } else { RaceStatus::Open }
     }
 
     /// This address is of no use, for this reason: the others go on, and the next one at once.
@@ -164,13 +164,13 @@ mod tests {
         TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
     }
 
-    fn run(addresses: &[SocketAddr]) -> (Standing, u64) {
+    fn run(addresses: &[SocketAddr]) -> (RaceStatus, u64) {
         let (clock, mut race) = (Clock::new(), Race::new(addresses, None));
         let begun = clock.now().moment;
         loop {
             let now = clock.now().moment;
             match race.step(now, TcpStream::connect) {
-                Standing::Open => std::thread::sleep(Duration::from_millis(5)),
+                RaceStatus::Open => std::thread::sleep(Duration::from_millis(5)),
                 end => return (end, now.microseconds_since(begun) / 1_000),
             }
         }
@@ -182,7 +182,7 @@ mod tests {
         let lives = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = lives.local_addr().unwrap();
         let (end, milliseconds) = run(&[one.address, two.address, address]);
-        let Standing::Won(_, won) = end else { panic!("nobody won") };
+        let RaceStatus::Won(_, won) = end else { panic!("nobody won") };
         assert_eq!(won, address);
         assert!(
             (2 * STAGGER_MILLISECONDS..ADDRESS_SECONDS_MAX * 1_000).contains(&milliseconds),
@@ -194,11 +194,11 @@ mod tests {
     fn all_reasons_are_named_with_their_addresses() {
         let (one, two) = (dead(), refused());
         let (end, milliseconds) = run(&[one.address, two]);
-        let Standing::Lost(why) = end else { panic!("somebody won") };
+        let RaceStatus::Lost(why) = end else { panic!("somebody won") };
         assert!(why.contains(&format!("{}: no answer within 10 s", one.address)), "{why}");
         assert!(why.contains(&format!("{two}: Connection refused")), "{why}");
         assert!(milliseconds >= ADDRESS_SECONDS_MAX * 1_000);
-        let Standing::Lost(why) = Race::new(&[], None).step(Moment(1), TcpStream::connect) else {
+        let RaceStatus::Lost(why) = Race::new(&[], None).step(Moment(1), TcpStream::connect) else {
             panic!("there was nobody")
         };
         assert_eq!(why, "");

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::identity::Identity;
 use super::link::{Link, LinkError};
-use super::race::{Race, Standing};
+use super::race::{Race, RaceStatus};
 use crate::reactor::channel::{ChannelError, ClientIdentity, ClientTls, ExpectedServer};
 use crate::reactor::clock::Clock;
 use crate::wire::message::{ToAgent, ToServer};
@@ -30,7 +30,7 @@ impl TalkError {
     }
 }
 
-/// A link, and the patience to wait on it.
+/// A link, and the timeout to wait on it.
 #[derive(Debug)]
 pub struct Talk {
     link: Link<TcpStream>,
@@ -46,10 +46,10 @@ pub fn connect(addresses: &[SocketAddr], timeout: Duration) -> Result<(TcpStream
     loop {
         let now = clock.moment();
         match race.step(now, mio::net::TcpStream::connect) {
-            Standing::Won(stream, address) => return Ok((stream.into(), address)),
-            Standing::Lost(why) => return Err(why),
-            Standing::Open if now >= deadline => return Err(race.told()),
-            Standing::Open => {}
+            RaceStatus::Won(stream, address) => return Ok((stream.into(), address)),
+            RaceStatus::Lost(why) => return Err(why),
+            RaceStatus::Open if now >= deadline => return Err(race.told()),
+            RaceStatus::Open => {}
         }
         let until = race.next_timeout().map_or(deadline, |next| next.min(deadline));
         let left = Duration::from_micros(until.microseconds_since(now));
@@ -124,7 +124,7 @@ impl Talk {
         self.link.server_certificate()
     }
 
-    /// Says farewell.
+    /// Says close_notify.
     pub fn close(mut self) {
         self.link.close();
     }

@@ -1,4 +1,4 @@
-//! Floor 4: what `musterctl`, the demo and tests use to talk to `admin`.
+//! Layer 4: what `musterctl`, the demo and tests use to talk to `admin`.
 //!
 //! [`Client`] asks one thing at a time and waits for the answer: a command line needs no more. Lists come page by page
 //! ([`Pages`]), so that neither side ever holds a whole one; [`Follow`] waits for events, [`Sync`] for devices that are called. The values are those of

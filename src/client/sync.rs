@@ -7,7 +7,7 @@ use super::{Client, ClientError};
 use crate::wire::api::{CALL_SECONDS_DEFAULT, CallLine, CallRequest};
 
 /// How much longer than the request's own time its answer may be silent, in seconds.
-const PATIENCE_SECONDS: u64 = 15;
+const TIMEOUT_SECONDS: u64 = 15;
 
 /// What becomes of a request that calls devices. Ends after [`CallLine::Done`], or after the first line when the request does not
 /// wait; an answer that breaks off before is an error. Dropped before its end, it takes back what has not begun.
@@ -27,7 +27,7 @@ impl<'c> Sync<'c> {
         let Client { runtime, connection } = &mut *client;
         let response = runtime.block_on(connection.send("POST", "/v1/syncs", body.into()))?;
         let seconds = u64::from(request.timeout_seconds.unwrap_or(CALL_SECONDS_DEFAULT));
-        let silence = Duration::from_secs(seconds + PATIENCE_SECONDS);
+        let silence = Duration::from_secs(seconds + TIMEOUT_SECONDS);
         let lines = Lines::new(response.into_body());
         Ok(Self { client, lines, waits: request.wait, silence, has_ended: false })
     }

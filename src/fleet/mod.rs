@@ -1,4 +1,4 @@
-//! Floor 1: the rules of a fleet as pure functions.
+//! Layer 1: the rules of a fleet as pure functions.
 //!
 //! | module | what it decides |
 //! |---|---|

@@ -22,7 +22,7 @@ pub struct Signs {
     /// Whether it has a link.
     pub is_connected: bool,
     /// Whether its link is to stay.
-    pub is_kept: bool,
+    pub is_persistent: bool,
     /// What it said would become of it, if it has not synced since.
     pub departure: Option<NoticeKind>,
     /// When it was last heard; zero when it never was.
@@ -56,11 +56,11 @@ pub fn presence(signs: &Signs, now: WallTime) -> Presence {
     if now.0 > lost_at(signs).0 { Presence::Lost } else { Presence::Idle }
 }
 
-/// Where the device is, for the log of events: that a device without a kept link comes by and goes again is no news.
+/// Where the device is, for the log of events: that a device without a persistent link comes by and goes again is no news.
 #[must_use]
 pub fn notable_presence(signs: &Signs, now: WallTime) -> Presence {
     match presence(signs, now) {
-        Presence::Connected if !signs.is_kept => Presence::Idle,
+        Presence::Connected if !signs.is_persistent => Presence::Idle,
         presence => presence,
     }
 }
@@ -69,7 +69,7 @@ pub fn notable_presence(signs: &Signs, now: WallTime) -> Presence {
 ///
 /// It has a slot that the server issued, and a margin behind it. One whose link was to stay has as long as agents take at most to
 /// come back to a server that answers. One that reboots has [`REBOOT_SECONDS_MAX`]. And all of them have as long after a start of the
-/// server as they would have had after their last word: who could not come is not lost.
+/// server as they would have had after their shutdown notice: who could not come is not lost.
 #[must_use]
 pub fn lost_at(signs: &Signs) -> WallTime {
     let interval = u64::from(signs.interval_seconds);
@@ -79,7 +79,7 @@ pub fn lost_at(signs: &Signs) -> WallTime {
     let from = signs.last_seen.max(signs.server_started);
     let at = match signs.departure {
         Some(NoticeKind::Reboot) => plus(from, REBOOT_SECONDS_MAX),
-        _ if signs.is_kept => plus(from, reconnect),
+        _ if signs.is_persistent => plus(from, reconnect),
         _ => {
             let due = plus(signs.last_sync, u64::from(signs.due_seconds));
             // Before its first sync, and after a start of the server behind its slot: it comes as it would come back.
@@ -104,7 +104,7 @@ mod tests {
     fn signs(last_sync_minutes: u64, started_minutes: u64) -> Signs {
         Signs {
             is_connected: false,
-            is_kept: false,
+            is_persistent: false,
             departure: None,
             last_seen: at(last_sync_minutes),
             last_sync: at(last_sync_minutes),
@@ -131,9 +131,9 @@ mod tests {
         let signs = signs(1_000, 5_000);
         assert_eq!(presence(&signs, at(5_017)), Presence::Idle);
         assert_eq!(presence(&signs, at(5_018)), Presence::Lost);
-        let kept = Signs { is_kept: true, ..signs };
-        assert_eq!(presence(&kept, at(5_017)), Presence::Idle);
-        assert_eq!(presence(&kept, at(5_018)), Presence::Lost);
+        let persistent = Signs { is_persistent: true, ..signs };
+        assert_eq!(presence(&persistent, at(5_017)), Presence::Idle);
+        assert_eq!(presence(&persistent, at(5_018)), Presence::Lost);
     }
 
     #[test]
@@ -162,6 +162,6 @@ mod tests {
     fn a_device_that_comes_by_is_no_news_and_one_that_is_to_stay_is() {
         let here = Signs { is_connected: true, ..signs(1_000, 0) };
         assert_eq!(notable_presence(&here, at(1_001)), Presence::Idle);
-        assert_eq!(notable_presence(&Signs { is_kept: true, ..here }, at(1_001)), Presence::Connected);
+        assert_eq!(notable_presence(&Signs { is_persistent: true, ..here }, at(1_001)), Presence::Connected);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::wire::api::{JournalCondition, KeptBy, Timestamp, UdpReach, UnsettledSettings, WhyFacts};
+use crate::wire::api::{JournalCondition, PersistentBy, Timestamp, UdpReach, UnsettledSettings, WhyFacts};
 use crate::wire::datagram::NoticeKind;
 use crate::wire::presence::Presence;
 use crate::wire::units::format_duration;
@@ -56,7 +56,7 @@ fn unsettled(settings: &UnsettledSettings) -> String {
     match reported {
         None => format!("Settings of {application}: it has said nothing of revision {wanted} yet."),
         Some(report) if report.revision != *wanted => format!(
-            "Settings of {application}: it has said nothing of revision {wanted} yet, its last word is revision {} {}.",
+            "Settings of {application}: it has said nothing of revision {wanted} yet, its last report is revision {} {}.",
             report.revision, report.state
         ),
         Some(report) => {
@@ -166,7 +166,7 @@ fn lost(facts: &WhyFacts) -> String {
                 "{name} is lost: it said that it reboots and did not come back; it was last heard {heard}."
             )
         }
-        (_, Some(synced), Some(slot)) if facts.kept_by.is_none() && slot >= facts.server_started_at => {
+        (_, Some(synced), Some(slot)) if facts.persistent_by.is_none() && slot >= facts.server_started_at => {
             format!(
                 "{name} is lost: it synced at {}, should have come again at {} and did not, and said nothing before; it was last \
              heard {heard}.",
@@ -188,15 +188,15 @@ fn lost(facts: &WhyFacts) -> String {
 fn link(facts: &WhyFacts) -> Option<String> {
     if facts.waits_for_room {
         return Some(
-            "Its link should stay open, but as many devices are kept connected as max_kept_connections allows: raise \
-             [links] max_kept_connections, or turn it off for others."
+            "Its link should stay open, but as many devices are kept connected as max_persistent_connections allows: raise \
+             [links] max_persistent_connections, or turn it off for others."
                 .into(),
         );
     }
-    let why = match facts.kept_by? {
-        KeptBy::Device => "because that is set for it",
-        KeptBy::Group => "because that is set for its group",
-        KeptBy::Unreachable => "because wakes do not reach it",
+    let why = match facts.persistent_by? {
+        PersistentBy::Device => "because that is set for it",
+        PersistentBy::Group => "because that is set for its group",
+        PersistentBy::Unreachable => "because wakes do not reach it",
     };
     match facts.presence {
         Presence::Connected => Some(format!("Its link stays open, {why}.")),
@@ -217,7 +217,7 @@ fn reach(facts: &WhyFacts) -> Option<String> {
         Presence::Lost => "a forced sync has to wait until it comes by itself",
         _ => "a forced sync has to wait until it comes by itself, at its slot",
     };
-    let keep = match facts.kept_by {
+    let keep = match facts.persistent_by {
         None if !facts.waits_for_room => {
             format!("; keep it connected with 'musterctl device set {shell_name} --keep-connected on'")
         }

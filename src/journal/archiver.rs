@@ -11,7 +11,7 @@ use super::files::FileStorage;
 use super::flusher::Flusher;
 use super::handle::{Journal, Opened, Options, Retention};
 use super::layout::{Position, Record, RecordView, record_bytes};
-use super::preparer::{Prepared, Preparer};
+use super::preallocator::{Preallocated, Preallocator};
 use super::reader::{Item, Reader};
 use super::storage::Storage;
 use super::tail::{AppendError, NoRoom};
@@ -58,7 +58,7 @@ pub enum ArchiveTrouble {
 struct Writer<S: Storage> {
     journal: Journal<S>,
     flusher: Flusher<S>,
-    preparer: Preparer<S>,
+    preallocator: Preallocator<S>,
 }
 
 impl<S: Storage> Writer<S> {
@@ -69,8 +69,8 @@ impl<S: Storage> Writer<S> {
                 Err(AppendError::NoRoom(NoRoom::FlushBehind)) => self.flush()?,
                 Err(AppendError::NoRoom(NoRoom::NotReady | NoRoom::Full)) => {
                     self.flush()?;
-                    self.preparer.retain(now).map_err(|error| error.to_string())?;
-                    if let Prepared::NoRoom(why) = self.preparer.prepare_once(now.wall.0) {
+                    self.preallocator.retain(now).map_err(|error| error.to_string())?;
+                    if let Preallocated::NoRoom(why) = self.preallocator.preallocate_once(now.wall.0) {
                         return Err(why);
                     }
                 }
@@ -90,7 +90,7 @@ impl<S: Storage> Writer<S> {
 type OpenStorage<S> = Box<dyn FnMut() -> Result<S, String> + Send>;
 
 /// Copies records into an archive, for the one who deletes segments
-/// ([`Preparer::with_archiver`](super::Preparer::with_archiver)). There is one for each archive.
+/// ([`Preallocator::with_archiver`](super::Preallocator::with_archiver)). There is one for each archive.
 pub struct Archiver<S: Storage = FileStorage> {
     archive: Archive<S>,
     options: ArchiveOptions,
@@ -167,7 +167,8 @@ impl<S: Storage> Archiver<S> {
             remembered: Position(0),
         };
         let opened = Journal::open(storage, options, Position(u64::MAX), now_ms, |_| {});
-        let Opened { journal, flusher, preparer, recovery } = opened.map_err(|error| error.to_string())?;
+        let Opened { journal, flusher, preallocator, recovery } =
+            opened.map_err(|error| error.to_string())?;
         let reader = journal.reader();
         let mut records = reader.backward(Position(u64::MAX));
         self.copied_to = loop {
@@ -182,7 +183,7 @@ impl<S: Storage> Archiver<S> {
             }
         };
         *self.archive.shared.journal.lock() = Some(journal.clone());
-        self.writer = Some(Writer { journal, flusher, preparer });
+        self.writer = Some(Writer { journal, flusher, preallocator });
         Ok(recovery.damages)
     }
 
@@ -200,7 +201,7 @@ impl<S: Storage> Archiver<S> {
         let retention = self.retention();
         let Some(writer) = &mut self.writer else { return };
         let done = writer.journal.set_retention(Some(retention)).map_err(|error| error.to_string());
-        let done = done.and_then(|()| writer.preparer.retain(now).map_err(|error| error.to_string()));
+        let done = done.and_then(|()| writer.preallocator.retain(now).map_err(|error| error.to_string()));
         if let Err(why) = done {
             self.archive.shared.trouble.lock().failure = Some(why);
         }

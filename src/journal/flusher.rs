@@ -1,4 +1,4 @@
-//! The duty to make durable: everything that waits, with one write.
+//! Makes durable what waits: everything, with one write.
 #![forbid(unsafe_code)]
 
 use std::io;

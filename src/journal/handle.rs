@@ -8,12 +8,12 @@ use std::sync::atomic::AtomicBool;
 use parking_lot::Mutex;
 
 use super::catalog::{Catalog, Damage, SegmentInfo, SegmentState};
-use super::doorbell::Doorbell;
-use super::duty::{Duty, Flushed, Pace};
 use super::files::FileStorage;
 use super::flusher::Flusher;
 use super::layout::{Position, Record, RecordView, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
-use super::preparer::Preparer;
+use super::leadership::{Flushed, Leadership, Pace};
+use super::notifier::Notifier;
+use super::preallocator::Preallocator;
 use super::reader::Reader;
 use super::recovery::{Known, RecoveryError, records_room, recover};
 use super::region;
@@ -24,7 +24,7 @@ use super::tail::{AppendError, Tail};
 /// Smallest window, in bytes: a record of a few KiB must fit twice.
 const WINDOW_BYTES_MIN: u64 = 16 * 1024;
 
-/// Which whole segments are deleted by the preparer, oldest first. The segments being written are never
+/// Which whole segments are deleted by the preallocator, oldest first. The segments being written are never
 /// deleted, nor those that were set aside, which don't count either.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Retention {
@@ -145,17 +145,17 @@ impl Recovery {
     }
 }
 
-/// An open journal: the handle, and the two duties that someone has to do.
+/// An open journal: the handle, and the two jobs that some thread has to do.
 ///
 /// [`Threads::spawn`](super::Threads::spawn) does them on threads of their own; a simulation calls
-/// [`Flusher::flush_once`] and [`Preparer::prepare_once`] when it pleases.
+/// [`Flusher::flush_once`] and [`Preallocator::preallocate_once`] when it pleases.
 pub struct Opened<S: Storage = FileStorage> {
     /// For appending and asking.
     pub journal: Journal<S>,
     /// Makes durable what was appended.
     pub flusher: Flusher<S>,
     /// Makes segments ahead and deletes old ones.
-    pub preparer: Preparer<S>,
+    pub preallocator: Preallocator<S>,
     /// What was found.
     pub recovery: Recovery,
 }
@@ -172,14 +172,14 @@ pub(crate) struct Shared<S: Storage> {
     pub(crate) retention: Mutex<Option<Retention>>,
     /// The same of the limit.
     pub(crate) limit_bytes: Mutex<Option<u64>>,
-    /// Here while threads do the duties.
-    pub(crate) duty: Mutex<Option<Duty<S>>>,
-    /// Somebody has found the duty taken.
-    pub(crate) is_duty_wanted: AtomicBool,
+    /// Here while threads do the jobs.
+    pub(crate) leadership: Mutex<Option<Leadership<S>>>,
+    /// Somebody has found the leadership taken.
+    pub(crate) is_leadership_wanted: AtomicBool,
     pub(crate) pace: Pace,
-    pub(crate) flush_bell: Doorbell,
-    pub(crate) prepare_bell: Doorbell,
-    pub(crate) check_bell: Doorbell,
+    pub(crate) flush_notifier: Notifier,
+    pub(crate) preallocate_notifier: Notifier,
+    pub(crate) check_notifier: Notifier,
     /// Held while files are made or deleted, so that only one of those who may is at it.
     pub(crate) housekeeping: Mutex<()>,
 }
@@ -238,25 +238,25 @@ impl<S: Storage> Journal<S> {
             lowest_next,
             retention: Mutex::new(options.retention),
             limit_bytes: Mutex::new(options.limit_bytes),
-            duty: Mutex::new(None),
-            is_duty_wanted: AtomicBool::new(false),
+            leadership: Mutex::new(None),
+            is_leadership_wanted: AtomicBool::new(false),
             pace: Pace::default(),
-            flush_bell: Doorbell::default(),
-            prepare_bell: Doorbell::default(),
-            check_bell: Doorbell::default(),
+            flush_notifier: Notifier::default(),
+            preallocate_notifier: Notifier::default(),
+            check_notifier: Notifier::default(),
             housekeeping: Mutex::new(()),
         });
         let flusher = Flusher::new(Arc::clone(&shared), consumer, &head).map_err(OpenError::Window)?;
-        let mut preparer = Preparer::new(Arc::clone(&shared));
+        let mut preallocator = Preallocator::new(Arc::clone(&shared));
         if !has_segment {
-            preparer.prepare_once(now_ms);
+            preallocator.preallocate_once(now_ms);
         }
-        Ok(Opened { journal: Self { shared }, flusher, preparer, recovery })
+        Ok(Opened { journal: Self { shared }, flusher, preallocator, recovery })
     }
 
     /// Takes a record: copies it into the mapped tail, with its CRC, and never touches the disk. Returns the position
     /// just past it: it is durable, and may be acknowledged, once [`durable`](Self::durable) has reached that.
-    /// The caller rings ([`ring`](Self::ring)) when it has appended all it had.
+    /// The caller notifies ([`notify`](Self::notify)) when it has appended all it had.
     ///
     /// # Errors
     /// [`AppendError`]; the record was not taken.
@@ -266,13 +266,13 @@ impl<S: Storage> Journal<S> {
         match result {
             Ok((end, began_segment)) => {
                 if began_segment {
-                    self.shared.prepare_bell.ring();
+                    self.shared.preallocate_notifier.notify();
                 }
                 Ok(Position(end))
             }
             Err(error) => {
                 if matches!(error, AppendError::NoRoom(_)) {
-                    self.shared.flush_bell.ring();
+                    self.shared.flush_notifier.notify();
                 }
                 Err(error)
             }
@@ -280,18 +280,18 @@ impl<S: Storage> Journal<S> {
     }
 
     /// Wakes the flusher. Costs one atomic exchange while the flusher is awake already.
-    pub fn ring(&self) {
-        self.shared.flush_bell.ring();
+    pub fn notify(&self) {
+        self.shared.flush_notifier.notify();
     }
 
-    /// Does the flusher's duty on this thread, for one that has appended and would only wait. Never waits for others: see [`Flushed`]. Where it is not done here,
-    /// [`ring`](Self::ring).
+    /// Flushes on this thread, for one that has appended and would only wait. Never waits for others: see [`Flushed`]. Where it is not done here,
+    /// [`notify`](Self::notify).
     pub fn flush_here(&self) -> Flushed {
         if !self.shared.pace.is_fast() {
             return Flushed::NotHere;
         }
         let wanted = self.end();
-        let Some(held) = self.shared.try_duty() else { return Flushed::ByOthers };
+        let Some(held) = self.shared.try_lead() else { return Flushed::ByOthers };
         if held.is_none() {
             return Flushed::NotHere;
         }
@@ -303,7 +303,7 @@ impl<S: Storage> Journal<S> {
     /// Whether somebody is at it now.
     #[must_use]
     pub fn is_flushing(&self) -> bool {
-        self.shared.duty.is_locked()
+        self.shared.leadership.is_locked()
     }
 
     /// Everything before it is durable.
@@ -345,7 +345,7 @@ impl<S: Storage> Journal<S> {
     pub fn delete_before(&self, position: Position) -> io::Result<Vec<SegmentInfo>> {
         let deleted = self.shared.delete_while(|segment, _| segment.end <= position)?;
         if !deleted.is_empty() {
-            self.shared.prepare_bell.ring();
+            self.shared.preallocate_notifier.notify();
         }
         Ok(deleted)
     }
@@ -357,7 +357,7 @@ impl<S: Storage> Journal<S> {
     pub fn set_retention(&self, retention: Option<Retention>) -> Result<(), OpenError> {
         Options { retention, ..self.shared.options }.check()?;
         *self.shared.retention.lock() = retention;
-        self.shared.prepare_bell.ring();
+        self.shared.preallocate_notifier.notify();
         Ok(())
     }
 
@@ -368,7 +368,7 @@ impl<S: Storage> Journal<S> {
     pub fn set_limit(&self, limit_bytes: Option<u64>) -> Result<(), OpenError> {
         Options { limit_bytes, ..self.shared.options }.check()?;
         *self.shared.limit_bytes.lock() = limit_bytes;
-        self.shared.prepare_bell.ring();
+        self.shared.preallocate_notifier.notify();
         Ok(())
     }
 

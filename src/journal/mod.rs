@@ -1,7 +1,7 @@
-//! Floor 3: the event log of the server and the spool of the agent.
+//! Layer 3: the event log of the server and the spool of the agent.
 //!
 //! [`Journal::append`] copies a record into memory and returns at once; the [`Flusher`] writes all that waits with one
-//! durable write and publishes how far it got; only then may anything be acknowledged. The [`Preparer`] makes segments
+//! durable write and publishes how far it got; only then may anything be acknowledged. The [`Preallocator`] makes segments
 //! one ahead, so that a full disk is a state (no room, until there is), never a fault in the middle of an append.
 //! [`Reader`]s follow by position. A failed write ends the journal: nothing is retried, the process restarts and
 //! reads what is there.
@@ -14,7 +14,7 @@
 //! | `scan` | walks through a segment; finds where its records end |
 //! | `recovery`, `rescue` | the opening: what counts, what was torn, what is damaged, what is found again |
 //! | `tail` | the append cursor, under the one mutex |
-//! | `flusher`, `preparer`, `threads`, `duty` | the two duties, and who does them |
+//! | `flusher`, `preallocator`, `threads`, `leadership` | flushing and preallocating, and the threads that do it |
 //! | `archive`, `archiver` | records that outlive their segments, in a second journal |
 //! | `check` | full segments, looked through again while the journal runs |
 //! | `catalog`, `reader`, `verify`, `image`, `status` | what can be asked, read and copied |
@@ -28,15 +28,15 @@ mod archiver;
 mod catalog;
 mod check;
 mod direct;
-mod doorbell;
-mod duty;
 mod files;
 mod flusher;
 mod handle;
 mod image;
 pub mod layout;
+mod leadership;
+mod notifier;
 mod pages;
-mod preparer;
+mod preallocator;
 mod reader;
 mod recovery;
 mod region;
@@ -54,13 +54,13 @@ pub use archive::{Archive, ArchiveBackward, ArchiveStats, original};
 pub use archiver::{ArchiveOptions, ArchiveTrouble, Archiver};
 pub use catalog::{Damage, SegmentInfo, SegmentState};
 pub use direct::PAGE_BYTES;
-pub use duty::Flushed;
 pub use files::{DirectoryError, FileStorage};
 pub use flusher::{FlushError, Flusher};
 pub use handle::{Journal, OpenError, Opened, Options, Recovery, Retention};
 pub use image::{Image, ImageReport, verify_image};
 pub use layout::{HEADER_BLOCK_BYTES, Position, Record, RecordView, SegmentHeader, Summary};
-pub use preparer::{Prepared, Preparer};
+pub use leadership::Flushed;
+pub use preallocator::{Preallocated, Preallocator};
 pub use reader::{Backward, Forward, Item, ReadError, Reader};
 pub use recovery::RecoveryError;
 pub use region::FileMap;

@@ -1,4 +1,4 @@
-//! Mapped memory: with `memory`, one of the two files of the house with `unsafe`. Two safe types come out of it.
+//! Mapped memory: with `memory`, one of the two files of the crate with `unsafe`. Two safe types come out of it.
 //!
 //! [`ring`] makes the mapped tail: an anonymous map, populated at once so that an append never faults, used as a
 //! ring between the one who appends and the one who flushes. [`FileMap`] is a read-only map of a segment's file.

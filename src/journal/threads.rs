@@ -1,4 +1,4 @@
-//! The two duties on threads of their own, for whoever runs a journal for real.
+//! Flushing and preallocating on threads of their own, for a journal that runs for real.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use super::archive::Archive;
 use super::archiver::ArchiveTrouble;
 use super::catalog::{Damage, SegmentInfo};
-use super::duty::Duty;
 use super::flusher::{FlushError, Flusher};
 use super::handle::Shared;
 use super::layout::Position;
-use super::preparer::{Prepared, Preparer, Turn, system_time};
+use super::leadership::Leadership;
+use super::preallocator::{Preallocated, Preallocator, Turn, system_time};
 use super::storage::Storage;
 
 /// How long to wait before looking again whether a full disk has room, in milliseconds.
@@ -61,19 +61,19 @@ pub enum Notice {
 }
 
 /// A journal's threads: one flushes, one makes segments ahead, one looks through those that are full.
-/// Dropping it stops them too, without a last word on whether the last flush worked.
+/// Dropping it stops them too, without saying whether the last flush worked.
 pub struct Threads<S: Storage> {
     shared: Arc<Shared<S>>,
     stop: Arc<AtomicBool>,
     flusher: Option<JoinHandle<Result<(), FlushError>>>,
-    preparer: Option<JoinHandle<()>>,
+    preallocator: Option<JoinHandle<()>>,
     checker: Option<JoinHandle<()>>,
 }
 
 impl<S: Storage> Threads<S> {
-    /// Starts them: the flusher (woken by [`Journal::ring`](super::Journal::ring), flushes all that waits, no
+    /// Starts them: the flusher (woken by [`Journal::notify`](super::Journal::notify), flushes all that waits, no
     /// lingering; whoever has appended may do it too, see
-    /// [`Journal::flush_here`](super::Journal::flush_here)) and the preparer (woken when the next segment is
+    /// [`Journal::flush_here`](super::Journal::flush_here)) and the preallocator (woken when the next segment is
     /// begun, which it makes in pieces, no faster than is needed; every second while the disk is full; every
     /// minute when retention goes by age), and one that looks through full segments for damage, slowly, from
     /// now on and then once a day. `name` is short: it begins the threads' names.
@@ -83,15 +83,15 @@ impl<S: Storage> Threads<S> {
     pub fn spawn(
         name: &str,
         flusher: Flusher<S>,
-        preparer: Preparer<S>,
+        preallocator: Preallocator<S>,
         on_notice: impl Fn(Notice) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let shared = Arc::clone(&flusher.shared);
         let stop = Arc::new(AtomicBool::new(false));
         let on_notice = Arc::new(on_notice);
-        *shared.duty.lock() = Some(Duty::new(flusher, Arc::clone(&on_notice) as _));
+        *shared.leadership.lock() = Some(Leadership::new(flusher, Arc::clone(&on_notice) as _));
         let mut threads =
-            Self { shared, stop: Arc::clone(&stop), flusher: None, preparer: None, checker: None };
+            Self { shared, stop: Arc::clone(&stop), flusher: None, preallocator: None, checker: None };
         let (shared, stopping) = (Arc::clone(&threads.shared), Arc::clone(&stop));
         let of_flusher = Arc::clone(&on_notice);
         threads.flusher =
@@ -99,12 +99,12 @@ impl<S: Storage> Threads<S> {
                 let _guard = PanicGuard(&*of_flusher);
                 run_flusher(&shared, &stopping)
             })?);
-        let archive = preparer.archive();
-        let (of_preparer, stopping) = (Arc::clone(&on_notice), Arc::clone(&stop));
-        threads.preparer =
+        let archive = preallocator.archive();
+        let (of_preallocator, stopping) = (Arc::clone(&on_notice), Arc::clone(&stop));
+        threads.preallocator =
             Some(Builder::new().name(format!("{name}-ahead")).stack_size(STACK_BYTES).spawn(move || {
-                let _guard = PanicGuard(&*of_preparer);
-                run_preparer(preparer, &stopping, &*of_preparer);
+                let _guard = PanicGuard(&*of_preallocator);
+                run_preallocator(preallocator, &stopping, &*of_preallocator);
             })?);
         let shared = Arc::clone(&threads.shared);
         threads.checker =
@@ -125,17 +125,17 @@ impl<S: Storage> Threads<S> {
 
     fn join(&mut self) -> Result<(), FlushError> {
         self.stop.store(true, Ordering::Release);
-        self.shared.flush_bell.ring();
-        self.shared.prepare_bell.ring();
-        self.shared.check_bell.ring();
+        self.shared.flush_notifier.notify();
+        self.shared.preallocate_notifier.notify();
+        self.shared.check_notifier.notify();
         let end = |thread: Option<JoinHandle<()>>| {
             thread.map_or(Ok(()), |thread| thread.join().map_err(|_| panicked()))
         };
-        let others = end(self.checker.take()).and(end(self.preparer.take()));
+        let others = end(self.checker.take()).and(end(self.preallocator.take()));
         let flushed =
             self.flusher.take().map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| Err(panicked())));
         // It holds the journal that holds it.
-        *self.shared.duty.lock() = None;
+        *self.shared.leadership.lock() = None;
         flushed.and(others)
     }
 }
@@ -163,18 +163,18 @@ impl<S: Storage> Drop for Threads<S> {
 
 fn run_flusher<S: Storage>(shared: &Shared<S>, stop: &AtomicBool) -> Result<(), FlushError> {
     loop {
-        shared.flush_bell.wait(None);
+        shared.flush_notifier.wait(None);
         // Read before the flush: whatever was appended before the stop is in it.
         let stopping = stop.load(Ordering::Acquire);
-        shared.flush(shared.duty.lock(), Position(u64::MAX))?;
+        shared.flush(shared.leadership.lock(), Position(u64::MAX))?;
         if stopping {
             return Ok(());
         }
     }
 }
 
-fn run_preparer<S: Storage>(mut preparer: Preparer<S>, stop: &AtomicBool, tell: &dyn Fn(Notice)) {
-    let shared = Arc::clone(&preparer.shared);
+fn run_preallocator<S: Storage>(mut preallocator: Preallocator<S>, stop: &AtomicBool, tell: &dyn Fn(Notice)) {
+    let shared = Arc::clone(&preallocator.shared);
     let mut full = false;
     while !stop.load(Ordering::Acquire) {
         let mut piece_since = Instant::now();
@@ -187,7 +187,7 @@ fn run_preparer<S: Storage>(mut preparer: Preparer<S>, stop: &AtomicBool, tell: 
             piece_since = Instant::now();
         };
         let is_stopping = || stop.load(Ordering::Acquire);
-        let Turn { deleted, prepared, trouble, is_waiting } = preparer.turn(&mut pace, &is_stopping);
+        let Turn { deleted, preallocated, trouble, is_waiting } = preallocator.turn(&mut pace, &is_stopping);
         if let Some(trouble) = trouble {
             tell(Notice::Archive(trouble));
         }
@@ -197,10 +197,10 @@ fn run_preparer<S: Storage>(mut preparer: Preparer<S>, stop: &AtomicBool, tell: 
             Err(error) => tell(Notice::NotDeleted(error)),
         }
         let was_full = full;
-        full = matches!(prepared, Prepared::NoRoom(_));
-        match prepared {
-            Prepared::NoRoom(why) if !was_full => tell(Notice::NoRoom(why)),
-            Prepared::Made if was_full => tell(Notice::RoomAgain),
+        full = matches!(preallocated, Preallocated::NoRoom(_));
+        match preallocated {
+            Preallocated::NoRoom(why) if !was_full => tell(Notice::NoRoom(why)),
+            Preallocated::Made if was_full => tell(Notice::RoomAgain),
             _ => {}
         }
         let timeout = if full || is_waiting {
@@ -209,7 +209,7 @@ fn run_preparer<S: Storage>(mut preparer: Preparer<S>, stop: &AtomicBool, tell: 
             let by_age = shared.retention.lock().is_some_and(|retention| retention.age_ms.is_some());
             by_age.then(|| Duration::from_secs(AGE_CHECK_SECONDS))
         };
-        shared.prepare_bell.wait(timeout);
+        shared.preallocate_notifier.wait(timeout);
     }
 }
 
@@ -223,7 +223,7 @@ fn run_checker<S: Storage>(
     while is_going_on() {
         let mut pace = |bytes| {
             let pause = Duration::from_secs_f64(bytes as f64 / CHECK_BYTES_PER_SECOND);
-            shared.check_bell.wait(Some(pause));
+            shared.check_notifier.wait(Some(pause));
             is_going_on()
         };
         if shared.check(&mut pace, &mut |damages| tell(Notice::Damaged(damages))) {
@@ -233,9 +233,9 @@ fn run_checker<S: Storage>(
                     tell(Notice::Archive(ArchiveTrouble::Damaged(damages)));
                 });
             }
-            // The ring of the stop may have ended a pause of the reading.
+            // The notification of the stop may have ended a pause of the reading.
             if is_going_on() {
-                shared.check_bell.wait(Some(CHECK_EVERY));
+                shared.check_notifier.wait(Some(CHECK_EVERY));
             }
         }
     }
@@ -253,17 +253,17 @@ mod tests {
     fn a_thread_that_panics_is_a_failure_of_the_journal() {
         let disk = LossyDisk::new(1, 64 << 20);
         let options = Options { keep_free_bytes: 0, ..Options::server() };
-        let Opened { journal, flusher, preparer, .. } =
+        let Opened { journal, flusher, preallocator, .. } =
             Journal::open(disk, options, Position(0), 0, |_| {}).unwrap();
         let (tell, notices) = mpsc::channel();
-        let threads = Threads::spawn("test", flusher, preparer, move |notice| match notice {
+        let threads = Threads::spawn("test", flusher, preallocator, move |notice| match notice {
             Notice::Durable(_) => panic!("as it is meant to"),
             Notice::Failed(error) => tell.send(error).unwrap(),
             _ => {}
         })
         .unwrap();
         journal.append(&Record { wall_ms: 1, device: 1, sequence: 1, payload: b"door open" }).unwrap();
-        journal.ring();
+        journal.notify();
         let error = notices.recv_timeout(Duration::from_secs(60)).unwrap();
         assert!(error.0.contains("panicked"), "{error:?}");
         assert!(threads.stop().is_err());

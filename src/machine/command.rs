@@ -19,7 +19,7 @@ use crate::wire::time::WallTime;
 pub enum Command<'b> {
     /// Send this.
     Send(ToAgent),
-    /// Append this event to the journal, then tell the device's record ([`HotRecord::note_appended`](super::hot::HotRecord::note_appended)).
+    /// Append this event to the journal, then tell the device's record ([`DeviceState::note_appended`](super::device_state::DeviceState::note_appended)).
     /// When there is no room, skip the message's other appends, and tell the session
     /// ([`Session::append_refused`](super::session::Session::append_refused)).
     Append {
@@ -69,7 +69,7 @@ pub enum CallStep {
         /// The highest counter among the wakes that it took; 0 before the first.
         wake_counter: u32,
     },
-    /// Everything is in step.
+    /// Everything is in sync.
     Synced,
     /// The server had no room for its sync: it comes again by itself.
     PutOff,
@@ -84,9 +84,9 @@ pub enum Job {
     /// A section has a new content.
     Section(SectionUpdate),
     /// A device has other settings or runs than it should: work out what it is to be told.
-    Orders(DeviceId),
+    DesiredState(DeviceId),
     /// The device has been sent what it was told so far: work out what comes behind it.
-    MoreOrders(DeviceId, OrdersAfter),
+    MoreDesiredState(DeviceId, DesiredStateAfter),
     /// A device says what has become of runs.
     Runs(DeviceId, RunUpdates),
     /// A device brings its numbers.
@@ -100,7 +100,7 @@ impl Job {
         match self {
             Self::Section(update) => update.change.memory_bytes(),
             Self::Enrol(_) | Self::Runs(..) | Self::Statistics(..) => FRAME_BODY_BYTES_MAX,
-            Self::Orders(_) | Self::MoreOrders(..) => size_of::<Self>(),
+            Self::DesiredState(_) | Self::MoreDesiredState(..) => size_of::<Self>(),
         }
     }
 
@@ -108,7 +108,9 @@ impl Job {
     #[must_use]
     pub fn failure(&self) -> JobOutcome {
         match self {
-            Self::Enrol(_) | Self::Section(_) | Self::Orders(_) | Self::MoreOrders(..) => JobOutcome::Failed,
+            Self::Enrol(_) | Self::Section(_) | Self::DesiredState(_) | Self::MoreDesiredState(..) => {
+                JobOutcome::Failed
+            }
             Self::Runs(..) | Self::Statistics(..) => JobOutcome::ReportLost,
         }
     }
@@ -116,7 +118,7 @@ impl Job {
 
 /// What a device is to be told, so that it has what it should.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Orders {
+pub struct DesiredState {
     /// For each application whose settings it was not given yet, or is to be given no more.
     pub settings: Vec<SettingsOrder>,
     /// Runs that are new to it, as far as the server knows.
@@ -128,7 +130,7 @@ pub struct Orders {
 /// How far a device has been told what it is to have: settings by application first, then runs in the order
 /// of their release.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum OrdersAfter {
+pub enum DesiredStateAfter {
     /// Settings up to this application.
     Application(String),
     /// All settings, and runs up to this one.
@@ -203,10 +205,10 @@ pub enum JobOutcome {
     /// The enrolment was refused.
     Refused(ErrorReport),
     /// What the device is to be told: all of it, or the rest.
-    Orders(Box<Orders>),
+    DesiredState(Box<DesiredState>),
     /// The first of what the device is to be told, at least one thing, without the list. The rest is asked
     /// for when this was sent.
-    SomeOrders(Box<Orders>, OrdersAfter),
+    PartOfDesiredState(Box<DesiredState>, DesiredStateAfter),
     /// What the device said of runs is stored.
     RunsStored(RunsStored),
     /// Statistics are stored; there is no answer.

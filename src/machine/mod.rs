@@ -1,10 +1,10 @@
-//! Floor 1: pure state machines, told bytes, time and randomness; they answer with commands.
+//! Layer 1: pure state machines, told bytes, time and randomness; they answer with commands.
 //!
 //! | module | what it decides |
 //! |---|---|
 //! | [`session`] | the server's half of one link |
 //! | [`agent`] | all that an agent decides |
-//! | [`hot`] | what the server remembers of each device, and whether an event is new |
+//! | [`device_state`] | what the server remembers of each device, and whether an event is new |
 //! | [`replay`] | what a start makes of the journal |
 //! | [`restored`] | whether the server was restored from a copy, or one device only says so |
 //! | [`acks`] | which acknowledgements a durable position releases |
@@ -17,7 +17,7 @@
 //! | [`holdings`] | what all links hold of memory, and which are closed when it is too much |
 //! | [`clones`] | whether two devices use one identity |
 //! | [`close`] | why a link ended |
-//! | [`caller`] | the server calls devices: where each is, how it is reached, what becomes of it |
+//! | [`wake_scheduler`] | the server calls devices: where each is, how it is reached, what becomes of it |
 //! | [`rate`] | how much a device may ask of the server |
 //! | [`reach`] | how a device is reached by datagrams, and which notices count |
 //! | [`task_clock`] | what time tasks go by |
@@ -29,14 +29,13 @@
 pub mod acks;
 pub mod admission;
 pub mod agent;
-pub mod caller;
 pub mod clones;
 pub mod close;
 pub mod command;
+pub mod commit_delay;
+pub mod device_state;
 pub mod extra_links;
-pub mod gather;
 pub mod holdings;
-pub mod hot;
 pub mod lateness;
 pub mod random;
 pub mod rate;
@@ -49,4 +48,5 @@ pub mod slab;
 pub mod task_clock;
 pub mod timers;
 pub mod token;
+pub mod wake_scheduler;
 pub mod wall_clock;

@@ -3,7 +3,7 @@
 //! Each message takes from the device's allowance about what it costs the server, in microseconds of one
 //! core; what an honest device says seldom takes more, so that saying it all the time is no load. A second of
 //! the allowance comes back in a second. The allowance stands in the device's record
-//! ([`HotRecord`](super::hot::HotRecord)), so that all links of one identity share it, and another link is no
+//! ([`DeviceState`](super::device_state::DeviceState)), so that all links of one identity share it, and another link is no
 //! way around it.
 //!
 //! A link whose device has used up its allowance is not read until some has come back: nothing is lost,

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::hot::HotRecord;
+use super::device_state::DeviceState;
 use crate::wire::datagram::{DropReason, NoticeKind};
 use crate::wire::message::Reach;
 use crate::wire::time::WallTime;
@@ -64,7 +64,7 @@ impl fmt::Display for UdpReach {
     }
 }
 
-impl HotRecord {
+impl DeviceState {
     /// Where wakes are sent; `None` when the device hears none, or was never here.
     #[must_use]
     pub fn wake_address(&self) -> Option<SocketAddr> {
@@ -189,8 +189,8 @@ mod tests {
 
     const PEER: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
 
-    fn record() -> HotRecord {
-        HotRecord::new(DeviceId(1), 900)
+    fn record() -> DeviceState {
+        DeviceState::new(DeviceId(1), 900)
     }
 
     fn at(seconds: u64) -> WallTime {
@@ -201,8 +201,8 @@ mod tests {
         Reach { udp_port: 15_000, wake_counter, notice_counter, boot: 3 }
     }
 
-    /// A sync from first to last word; the probe that follows it.
-    fn sync(record: &mut HotRecord, reach: &Reach, seconds: u64) -> Option<u32> {
+    /// A sync from beginning to end; the probe that follows it.
+    fn sync(record: &mut DeviceState, reach: &Reach, seconds: u64) -> Option<u32> {
         record.note_reach(Some(reach), PEER, at(seconds));
         record.last_sync = at(seconds);
         record.next_probe(at(seconds)).map(|(_, counter)| counter)

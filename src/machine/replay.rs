@@ -5,24 +5,24 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::hot::HotRecord;
+use super::device_state::DeviceState;
 use super::record;
 use crate::wire::id::{DeviceId, Epoch};
 
 /// The records of all devices, to be brought up to date.
 pub trait DeviceRecords {
     /// Works on the record of one device, if there is one.
-    fn with_record(&mut self, device: DeviceId, work: impl FnOnce(&mut HotRecord));
+    fn with_record(&mut self, device: DeviceId, work: impl FnOnce(&mut DeviceState));
     /// Works on every record.
-    fn for_each_record(&mut self, work: impl FnMut(&mut HotRecord));
+    fn for_each_record(&mut self, work: impl FnMut(&mut DeviceState));
 }
 
-impl DeviceRecords for BTreeMap<DeviceId, HotRecord> {
-    fn with_record(&mut self, device: DeviceId, work: impl FnOnce(&mut HotRecord)) {
+impl DeviceRecords for BTreeMap<DeviceId, DeviceState> {
+    fn with_record(&mut self, device: DeviceId, work: impl FnOnce(&mut DeviceState)) {
         self.get_mut(&device).map(work);
     }
 
-    fn for_each_record(&mut self, work: impl FnMut(&mut HotRecord)) {
+    fn for_each_record(&mut self, work: impl FnMut(&mut DeviceState)) {
         self.values_mut().for_each(work);
     }
 }
@@ -78,12 +78,12 @@ pub fn distrust(records: &mut impl DeviceRecords, is_lost: impl Fn(u64) -> bool)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::hot::EventVerdict;
+    use crate::machine::device_state::EventVerdict;
 
     const DEVICE: DeviceId = DeviceId(7);
 
-    fn records() -> BTreeMap<DeviceId, HotRecord> {
-        BTreeMap::from([(DEVICE, HotRecord::new(DEVICE, 900))])
+    fn records() -> BTreeMap<DeviceId, DeviceState> {
+        BTreeMap::from([(DEVICE, DeviceState::new(DEVICE, 900))])
     }
 
     fn payload(epoch: u64, event: &[u8]) -> Vec<u8> {

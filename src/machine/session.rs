@@ -25,7 +25,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::close::CloseReason;
 use super::command::{Command, Job, JobOutcome};
-use super::hot::HotRecord;
+use super::device_state::DeviceState;
 use super::rate::{self, EventRate, Owed, WAKE_MICROSECONDS};
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::message::{
@@ -42,14 +42,14 @@ pub const FIRST_MESSAGE_SECONDS: u64 = 20;
 /// TCP (RFC 6298: 1 + 2 s) bring its word here, which it says with the end of its handshake.
 pub const STRANGER_SECONDS: u64 = 5;
 
-/// How long a link that is not kept may be silent, in seconds. An agent closes it after its sync by itself; this is for
+/// How long a link that is not persistent may be silent, in seconds. An agent closes it after its sync by itself; this is for
 /// agents that forget.
 pub const LINGER_SECONDS: u64 = 60;
 
 /// How long a job may take before the link is given up, in seconds. The store answers or fails long before.
 pub const JOB_SECONDS: u64 = 120;
 
-/// How much later than it said a device on a kept link may be heard before the link counts as dead, in seconds: as long again, within
+/// How much later than it said a device on a persistent link may be heard before the link counts as dead, in seconds: as long again, within
 /// these. In that time TCP has sent a lost ping again a few times (RFC 6298).
 const HEARTBEAT_GRACE_SECONDS: std::ops::RangeInclusive<u64> = 10..=60;
 
@@ -119,7 +119,7 @@ enum Phase {
     Syncing(Box<Syncing>),
 }
 
-/// How a device on a kept link shows that it is there.
+/// How a device on a persistent link shows that it is there.
 #[derive(Clone, Copy, Debug)]
 struct Heartbeat {
     /// The ping interval that it was told, in seconds: the longest that it may use.
@@ -163,7 +163,12 @@ impl Session {
     /// # Errors
     /// The allowance is used up: the message waits where it is until this moment, and then is asked for
     /// again.
-    pub fn admit(&mut self, now: &Now, record: &mut HotRecord, cost_microseconds: u64) -> Result<(), Moment> {
+    pub fn admit(
+        &mut self,
+        now: &Now,
+        record: &mut DeviceState,
+        cost_microseconds: u64,
+    ) -> Result<(), Moment> {
         let opens_at = record.allowance.opens_at();
         if opens_at > now.moment {
             return Err(opens_at);
@@ -177,7 +182,7 @@ impl Session {
         &mut self,
         now: &Now,
         message: ToServer<'b>,
-        record: Option<&mut HotRecord>,
+        record: Option<&mut DeviceState>,
         policy: &SyncPolicy,
         out: &mut Vec<Command<'b>>,
     ) {
@@ -275,7 +280,7 @@ impl Session {
         &mut self,
         now: &Now,
         outcome: JobOutcome,
-        record: Option<&mut HotRecord>,
+        record: Option<&mut DeviceState>,
         policy: &SyncPolicy,
         out: &mut Vec<Command<'static>>,
     ) {
@@ -314,7 +319,7 @@ impl Session {
     pub fn note_appended(
         &mut self,
         now: &Now,
-        record: &mut HotRecord,
+        record: &mut DeviceState,
         rate: EventRate,
         events: u64,
         bytes: u64,
@@ -408,7 +413,7 @@ impl Session {
 
     /// Whether the device was told to keep the link, so that its silence is measured by pings.
     #[must_use]
-    pub fn is_kept(&self) -> bool {
+    pub fn is_persistent(&self) -> bool {
         matches!(&self.state, State::Known { phase: Phase::Resting { heartbeat: Some(_) }, .. })
     }
 
@@ -489,7 +494,7 @@ fn report(code: ErrorCode, reason: &str) -> Command<'static> {
 
 /// The answer to a device that looks whether everything works; the wake that it asked for goes ahead of it.
 fn probed(
-    record: &mut HotRecord,
+    record: &mut DeviceState,
     probe: Probe,
     policy: &SyncPolicy,
     now: &Now,

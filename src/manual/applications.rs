@@ -63,7 +63,7 @@
 //!
 //! | what happens | what follows |
 //! |---|---|
-//! | schema, format or `validate` refuses | nothing was touched: *failed*, with the reason in the command's own last words |
+//! | schema, format or `validate` refuses | nothing was touched: *failed*, with the reason in the command's own last lines |
 //! | `validate_in_place` refuses | the old file is put back; the application was told nothing: *failed* |
 //! | `apply` fails or takes too long | the old file is put back, `rollback` is run: *failed* |
 //! | the file can't be replaced (a mount point) | it is written over, and the event says so |

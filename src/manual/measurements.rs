@@ -5,7 +5,7 @@
 //!
 //! | what | figure | command |
 //! |---|---|---|
-//! | sync in which nothing changed, three sections and two of orders, with how the device is reached: 113 bytes up, 29 down, and 3 more when a reconnect window is announced | 145 bytes of TLS payload | `cargo bench --bench session` |
+//! | sync in which nothing changed, three sections and two of desired state, with how the device is reached: 113 bytes up, 29 down, and 3 more when a reconnect window is announced | 145 bytes of TLS payload | `cargo bench --bench session` |
 //! | the agent's own six numbers, which go up beside a sync that is due or asked for | 132 bytes | the same |
 //! | the session's part of such a sync, no socket | 0.52 µs | the same |
 //! | decode the sync; encode the answer | 0.11 µs; 0.06 µs | `cargo bench --bench wire` |
@@ -38,7 +38,7 @@
 //! | forced sync of a connected agent, on its link, the same | p50 0.23 to 0.26 ms, p99 0.32 to 0.40 ms | the same |
 //! | the same two with starting `musterctl` as a process: p50 | 5.2 ms; 2.9 ms | the same |
 //! | a datagram that means nothing, 10,000 a second, server CPU with receiving it: replayed; forged; of an unknown device | 7.3 µs; 7.0 µs; 6.3 µs | the same |
-//! | an agent that is asked to end and has nothing to deliver | 163 ms, of which 150 ms are the three copies of its last word | `cargo run --release -- demo --exit` |
+//! | an agent that is asked to end and has nothing to deliver | 163 ms, of which 150 ms are the three copies of its shutdown notice | `cargo run --release -- demo --exit` |
 //! | the demo, release, each just started: server resident; agent resident | 15.8 MiB; 11.8 MiB | `cargo run --release -- demo --exit` |
 //! | 200 events during an outage: durable on the device, each; all on the server after its restart | 0.22 ms; 272 ms | the same |
 //! | inventories of 100,000 devices × 200 applications, 50 kinds, four differences each | 0.82 bytes an entry on disk | `cargo bench --bench store` |
@@ -53,7 +53,7 @@
 //! | application list --name 'openssl*' --version '<3.0.14', over HTTP | 0.5 ms | the same |
 //! | device show with a day of 12 numbers, over HTTP | 1.2 ms | the same |
 //! | a policy for all 10,000 devices, each of which has other settings then: one transaction | 257 ms | the same |
-//! | judge all 10,000 devices, which the steward does once a minute | 125 ms: 0.2 % of a core | the same |
+//! | judge all 10,000 devices, which the scheduler does once a minute | 125 ms: 0.2 % of a core | the same |
 //! | judge a device of which something is new | 38 µs | the same |
 //! | reports of 12 numbers, durable | 10,500/s | the same |
 //! | task show: the task with 10,000 runs counted; the first page of 500 runs; those that failed | 2.7 ms; 7.0 ms; 1.8 ms | the same |

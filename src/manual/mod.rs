@@ -2,7 +2,7 @@
 //!
 //! | chapter | for whom |
 //! |---|---|
-//! | [`architecture`] | whoever changes muster: floors, threads, roads |
+//! | [`architecture`] | whoever changes muster: layers, threads, paths |
 //! | [`delivery`] | whoever relies on an event arriving: what is promised, and how it is kept |
 //! | [`clocks`] | what a wrong clock does |
 //! | [`applications`] | whoever manages an application: its file on the device, settings, drift, statistics |
@@ -11,7 +11,7 @@
 //! | [`neighbours`] | a device that is shared with other users: what they can do to the agent, and what its sandbox does not stop |
 //! | [`operations`] | whoever runs a server: configuration, backup, full disks, removed devices |
 //! | [`policies`] | whoever sets applications: policies, locks, own settings, drift |
-//! | [`reach`] | whoever calls devices: wakes, notices, presence, kept connections, firewalls and NAT |
+//! | [`reach`] | whoever calls devices: wakes, notices, presence, persistent links, firewalls and NAT |
 //! | [`runs`] | whoever offers tasks on a device: what its program gets and may say, and what becomes of it when something dies |
 //! | [`security`] | people who expose a server: who is trusted with what, what a stolen thing is good for, and what one of them can consume |
 //! | [`status`] | whoever wants to know which devices are not well: rules, conditions, statistics |

@@ -262,8 +262,8 @@
 //!
 //! # When something is wrong
 //!
-//! `musterctl device why NAME` says of one device why it is in step or not and when it will be; `muster-agent check` on the device tries every
-//! road to the server. Every closed link, every refusal and every dropped datagram has a named reason with a counter: `musterctl status` shows them,
+//! `musterctl device why NAME` says of one device why it is in sync or not and when it will be; `muster-agent check` on the device tries every
+//! path to the server. Every closed link, every refusal and every dropped datagram has a named reason with a counter: `musterctl status` shows them,
 //! and `muster-agent status` on the device those of wakes.
 //!
 //! The log goes to standard error, with RFC 3339 times; its level is `[log] level` (`log_level` of the

@@ -7,9 +7,9 @@
 //! ```text
 //! /                  {"currency": "EUR", "receipt": {"lines": 40, "logo": "a"}}   locks currency
 //! /shops             {"receipt": {"lines": 60}}
-//! till-17 (own)      {"currency": "USD", "receipt": {"logo": "b"}}
+//! kiosk-17 (own)      {"currency": "USD", "receipt": {"logo": "b"}}
 //! ─────────────────────────────────────────────────────────────────────────────
-//! till-17 should have {"currency": "EUR", "receipt": {"lines": 60, "logo": "b"}}
+//! kiosk-17 should have {"currency": "EUR", "receipt": {"lines": 60, "logo": "b"}}
 //! ```
 //!
 //! # Locks

@@ -1,4 +1,4 @@
-//! Reaching devices: calls, wakes, notices, presence, kept connections, firewalls and NAT.
+//! Reaching devices: calls, wakes, notices, presence, persistent links, firewalls and NAT.
 //!
 //! # Three ways to be there
 //!
@@ -11,7 +11,7 @@
 //! `musterctl device sync` takes whichever way there is and says of each device what became of it: synced (in how many milliseconds, by link or
 //! by wake), unreachable by UDP with the time of its next slot, asleep, shut down, agent stopped, certificate refused. A device whose link does not
 //! answer in two seconds is woken as well. Calls of a whole fleet begin at most 1,000 a second
-//! ([`caller`](crate::machine::caller)), so that the server is free for everything else. A forced sync is a sync like any other: the
+//! ([`wake_scheduler`](crate::machine::wake_scheduler)), so that the server is free for everything else. A forced sync is a sync like any other: the
 //! same messages, after one of ten bytes on the link or one datagram of 56.
 //!
 //! # Wakes
@@ -65,7 +65,7 @@
 //! nothing.
 //!
 //! Each change is an event of the server's own: application `muster`, kind `presence`, under the device that it is about. That a device without a
-//! kept connection comes by and goes again is none.
+//! persistent link comes by and goes again is none.
 //!
 //! # Kept connections
 //!
@@ -73,7 +73,7 @@
 //! without an answer in 20 seconds ends the link, halves the interval and caps it at three quarters of the silence that was too long. Each ping
 //! says when the next will come, so that the server gives a dead link up soon after that, and not after the longest time that there is.
 //!
-//! There is no limit of 300. `max_kept_connections` is what file descriptors and half of the free memory allow, worked out and logged at start,
+//! There is no limit of 300. `max_persistent_connections` is what file descriptors and half of the free memory allow, worked out and logged at start,
 //! or what the configuration says. At the limit, the flag is refused with the number. Kept devices have their room reserved: when it is all that is
 //! left, others are told to come later.
 //!
@@ -87,5 +87,5 @@
 //!
 //! Wakes come from the server's UDP port 13000, and go to the address that the device's TCP connection comes from. Behind NAT that is the
 //! box's, which does not know whom to give them to: the device is *unreached*, and keeps its connection. `muster-agent check` on the device
-//! tries every road and says of each whether it is open.
+//! tries every path and says of each whether it is open.
 #![forbid(unsafe_code)]

@@ -21,7 +21,7 @@
 //! | load | what is done | what is measured |
 //! |---|---|---|
 //! | `held` | 1,000 and then 9,000 idle connections that have said their protocol's hello | memory that is the process's alone (`smaps_rollup`): slope between the two counts, and what is left 5 s after all have gone |
-//! | `handshakes` | 2,000 full ones, then 2,000 resumed ones, four under way at a time: connect, shake hands, hello, its answer, farewell | the server's CPU each |
+//! | `handshakes` | 2,000 full ones, then 2,000 resumed ones, four under way at a time: connect, shake hands, hello, its answer, goodbye | the server's CPU each |
 //! | `messages` | closed loops, 3 s each after 0.7 s to warm up: 1,000 links with one message in flight each; 64 such links; one link with 64 in flight, what leaves together in one write; the same with a TLS record for each message | messages a second, acknowledgement p50, p99, p99.9, CPU of both ends each |
 //! | `storm` | 64 publishers, 6,400 messages a second in all, open loop, 3 s in quiet and 6 s while 256 full handshakes are under way at any time: one that is done or turned away makes room for the next | rate kept, acknowledgement p50, p99, max |
 //! | `low` | one message at a time on one link, and between two of them one durable write of 4 KiB (`pwritev2` with `RWF_DSYNC`) into a file beside the server's | both medians, and their ratio |

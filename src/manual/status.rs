@@ -45,12 +45,12 @@
 //! is wrong with the agent itself, such as a file in `applications.d`, stands in the detail of `muster-agent`
 //! among the conditions of `device show`.
 //!
-//! For kiosks that are switched off over the weekend, and whose till program matters more than anything else:
+//! For kiosks that are switched off over the weekend, and whose program matters more than anything else:
 //!
 //! ```json
 //! {"status": {
 //!   "lost": {"warning_after": "3d", "critical_after": "off"},
-//!   "applications": {"till": {"stopped": "critical"}, "cups": {"stopped": "off"}}
+//!   "applications": {"kiosk": {"stopped": "critical"}, "cups": {"stopped": "off"}}
 //! }}
 //! ```
 //!

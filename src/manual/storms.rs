@@ -103,5 +103,5 @@
 //! # To be seen
 //!
 //! `musterctl status` shows handshakes, how many resumed, what one has cost on average, how many are under way and how often connections were held back;
-//! closes by reason as above. Embedders find every budget in [`Counters`](crate::lane::counters::Counters).
+//! closes by reason as above. Embedders find every budget in [`Counters`](crate::concurrency::counters::Counters).
 #![forbid(unsafe_code)]

@@ -5,7 +5,7 @@
 //! What a device does with a run is told in [`runs`](super::runs).
 //!
 //! ```sh
-//! musterctl task create --application shop --kind backup --device till-17 --file backup.json
+//! musterctl task create --application shop --kind backup --device kiosk-17 --file backup.json
 //! musterctl task create --application shop --kind backup --group /shops --file backup.json --rate 20 --abort-percent 10
 //! musterctl task create --application shop --kind backup --all --file backup.json --continuous --schedule 'cron 0 3 * * *' --window 02:00-05:00
 //! musterctl task show ID          # every run: how far it is, why it waits, and until when
@@ -90,7 +90,7 @@
 //!
 //! # How fast devices hear of it
 //!
-//! A thread of its own, the steward, makes runs and releases them, 250 in one transaction, so that a task for the whole fleet holds nobody
+//! A thread of its own, the scheduler, makes runs and releases them, 250 in one transaction, so that a task for the whole fleet holds nobody
 //! else up. Devices that are connected are asked on their links, the others woken, a thousand a second ([`reach`](super::reach)); whom a
 //! wake does not reach hears of it at its next sync.
 //!

@@ -5,7 +5,7 @@
 //! | unit and property tests | beside the code | `cargo nextest run --lib` |
 //! | the fleet under a seed | `tests/simulation/` | `cargo nextest run --test simulation`; `SIM_SEED=7` replays one seed with its trace; `SIM_FIRST=5000 SIM_SEEDS=20000` runs that many, best with `cargo test --release` |
 //! | whole binaries as a user runs them | `tests/*.rs` | `cargo nextest run` |
-//! | the rules of the house | `tests/tidy.rs` | `cargo nextest run --test tidy` |
+//! | the conventions | `tests/tidy.rs` | `cargo nextest run --test tidy` |
 //! | everything that a peer can send | `tools/fuzz` | `cargo fuzz run --fuzz-dir tools/fuzz -s none to_server` |
 //! | speed and memory | `benches/` | `cargo bench --bench wire` and so on |
 //!
@@ -20,7 +20,7 @@
 //! in sync. A bug that is planted behind a switch must be found, or the simulation itself is broken.
 //!
 //! Datagrams are lost, repeated, delayed, forged, flipped and replayed, to anybody and long after; devices hide behind NAT, move, sleep, reboot, and
-//! end with and without a last word. At every quiet point the presence of each device is what the model knows to be true, each call has
+//! end with and without a shutdown notice. At every quiet point the presence of each device is what the model knows to be true, each call has
 //! had its one outcome, and what the server learned of UDP is so.
 //!
 //! Sealed segments of the journal are damaged, cut and lost; store and journal are restored alone, or from

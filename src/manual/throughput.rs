@@ -1,6 +1,6 @@
 //! Where the time of an event and of a sync goes, what was done about it, and what was tried and left.
 //!
-//! # The road
+//! # The path
 //!
 //! A reactor reads what is ready, opens records, decodes events and appends them to the journal's memory. When nothing more is there to read it makes all that waits
 //! durable with one write, whoever appended it, and sends the acknowledgements. While there is more to do, or somebody else is writing, or the disk is slow, it rings the journal's own thread
@@ -39,12 +39,12 @@
 //! - **The tail goes past the page cache too** (`journal/direct.rs`). One durable write of 4 to 16 KiB through the cache takes 130 to 147 µs and 50 to 70 µs of the processor;
 //!   past it 108 to 113, and 26 to 29. Two threads that write at the same time in two places get 15,000 of those a second instead of 8,000, which one log can't use:
 //!   the second write would have to begin in a page of its own. Readers map the files and read from the disk what they used to find in the cache.
-//! - **Whoever has appended writes** (`journal/duty.rs`): a group commit with a leader. With 64 in flight that is the same thread from the socket to the disk and back, and 64 events take
+//! - **Whoever has appended writes** (`journal/leadership.rs`): a group commit with a leader. With 64 in flight that is the same thread from the socket to the disk and back, and 64 events take
 //!   two wakings instead of four: 1.5 µs of the processor for each instead of 3.6 in the same minutes, and 30 and 38 % more of them.
 //!   A reactor that finds another one at it goes on reading until that one is done, and is told then: nobody is woken in between, which with two reactors and 64 links takes a tenth to a fifth
 //!   less of the processor than to leave it to the journal's thread.
 //!   Threads that looked out before they slept, which came before it, were for the same purpose; they cost more and are gone.
-//! - **A write waits up to 60 µs for those who were just acknowledged** ([`machine::gather`](crate::machine::gather)), while that proves worth it. In the first trial, which always waited, one reactor with 64 links took
+//! - **A write waits up to 60 µs for those who were just acknowledged** ([`machine::commit_delay`](crate::machine::commit_delay)), while that proves worth it. In the first trial, which always waited, one reactor with 64 links took
 //!   113,000 and 109,000 events a second instead of 94,000 and 99,000.
 //! - **Jitter comes from a stream of the reactor's own.** Each message drew eight bytes from the generator for secrets, in case its device had to be told to come later.
 //! - **A reactor gives its core away after each turn of handshakes** ([`storms`](super::storms)): p99 of acknowledgements among 256 handshakes at a time 8 ms instead of 12.
@@ -58,7 +58,7 @@
 //! - To wait for another reactor that is writing, up to 300 µs, and then write: as many events, and single ones later, as who waits does not read.
 //! - To leave the disk to its own thread and look for nothing but its answer meanwhile: 64 links fell from 88,000 to 82,000 a second, for 12.8 µs each instead of 9.3. Each hand-over costs.
 //! - Short slices for the flusher's thread (`sched_setattr(2)`), and real-time priority: nothing, and a fifth less. More switches, smaller batches.
-//! - To look out without leaving the processor to others, when threads still did: the flusher often ran on the core that its reactor looked out on. 4 durable writes instead of 1.8.
+//! - To spin without leaving the processor to others, when threads still did: the flusher often ran on the core that its reactor was spinning on. 4 durable writes instead of 1.8.
 //! - One unit of code generation for the release build: the same speed and memory, for three times the time to build.
 //! - To give handshakes 50 to 80 % of a reactor's time instead of 90 while events are under way: no difference that could be told from noise.
 //! - To have the kernel write while the reactor reads and sends (io_uring, the same direct write with `RWF_DSYNC`): 64 links and one reactor 78,000 to 89,000 a second, where waiting for the write took
@@ -72,7 +72,7 @@
 //! - Short slices for reactors, against acknowledgements that wait in a storm of handshakes: no difference. A reactor that writes itself while handshakes are ready too: half of
 //!   the acknowledgements in a storm within 1.9 ms instead of 2.4, and 99 % as before; where the devices are elsewhere the handshakes would wait for the disk.
 //! - Another congestion control than the one that this machine's kernel takes (bbr): with cubic or reno 64 links take 3 % more, which is within the noise.
-//! - To gather for 120 and 200 µs instead of 60, and until the devices of all reactors have answered: nothing.
+//! - To wait for 120 and 200 µs instead of 60, and until the devices of all reactors have answered: nothing.
 //!
 //! # What 64 links could do
 //!

@@ -15,12 +15,12 @@
 //! 2. On each connection: compare the server's certificate with the stored copies, byte for byte; present the own one; send `sync` with the
 //!    digest of each section. The answer is `in-sync`, or `want`, which is followed by parts and then by `in-sync`.
 //! 3. Events at any time after that, oldest first; `ack` says through which sequence number they are durable.
-//! 4. On a connection that stays, `ping` says when the next one will come, and `sync-now` asks for a sync at once. `goodbye` is the last word.
+//! 4. On a connection that stays, `ping` says when the next one will come, and `sync-now` asks for a sync at once. `goodbye` ends it.
 //! 5. `in-sync` says when to come again, and whether the connection stays: without `keep` the agent closes it.
 //!
-//! # Orders
+//! # Desired state
 //!
-//! A `sync` that names sections 4 and 5 says that the device takes orders: settings of applications, and runs of tasks. When the sum of
+//! A `sync` that names sections 4 and 5 says that the device takes a desired state: settings of applications, and runs of tasks. When the sum of
 //! both digests is not what the server has for the device, it sends, behind the device's own sections and before `in-sync`, one
 //! `settings-order` for each application that differs from what the device's conditions report, one `run-order` for each run that the
 //! device has not accepted, and one `run-list` with all runs that it is to have. A device keeps an order durably before its next sync

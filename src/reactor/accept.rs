@@ -10,7 +10,7 @@ use super::link::{Arriving, Link, Place, Stage};
 use super::turn::Reactor;
 use crate::machine::admission::Entry;
 use crate::machine::close::CloseReason;
-use crate::machine::hot::LinkRef;
+use crate::machine::device_state::LinkRef;
 use crate::wire::time::CoarseMoment;
 
 /// Links beyond the most that may begin a handshake, in links: there is room for the devices whose links are to stay, and nobody else
@@ -141,7 +141,7 @@ impl<B: Backend> Reactor<B> {
             generation,
             place: Place::Handshake,
             is_adopted: false,
-            is_kept: false,
+            is_persistent: false,
             is_ready: true,
             is_blocked: false,
             is_dirty: false,

@@ -3,13 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::machine::command::{CallStep, Job};
-use crate::machine::hot::{HotRecord, LinkRef};
+use crate::machine::device_state::{DeviceState, LinkRef};
 use crate::machine::session::SyncPolicy;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::message;
 use crate::wire::time::{Now, WallTime};
 
-use super::channel::Standing;
+use super::channel::CertificateStatus;
 use crate::wire::id::CertificateHash;
 
 /// Why the journal did not take an event.
@@ -25,7 +25,7 @@ pub enum AppendRefusal {
     Failed,
 }
 
-/// What became of the wish to make something durable while one waits for it.
+/// What became of the request to make something durable while one waits for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flushed {
     /// It is durable.
@@ -39,7 +39,7 @@ pub enum Flushed {
 /// The rest of the server, as a reactor sees it. Nothing here waits for a disk but [`Backend::flush_here`].
 pub trait Backend: Send + Sync + 'static {
     /// What a certificate means.
-    fn standing(&self, certificate: &CertificateHash) -> Standing;
+    fn certificate_status(&self, certificate: &CertificateHash) -> CertificateStatus;
 
     /// Whether this server has issued a certificate (DER) that it does not know any more; an administrator is
     /// told.
@@ -50,16 +50,16 @@ pub trait Backend: Send + Sync + 'static {
     fn is_enrolment_open(&self, wall: WallTime) -> bool;
 
     /// Shows the device's record; `None` when there is no such device.
-    fn with_record<R>(&self, device: DeviceId, look: impl FnOnce(&mut HotRecord) -> R) -> Option<R>;
+    fn with_record<R>(&self, device: DeviceId, look: impl FnOnce(&mut DeviceState) -> R) -> Option<R>;
 
     /// The device syncs; `record` is what was known of it before.
-    fn syncs(&self, now: &Now, record: &HotRecord, sync: &message::Sync, peer: Option<IpAddr>);
+    fn syncs(&self, now: &Now, record: &DeviceState, sync: &message::Sync, peer: Option<IpAddr>);
 
     /// A link of the device was taken over by another one.
     fn taken_over(&self, now: &Now, device: DeviceId, peer: Option<IpAddr>);
 
     /// What a sync of the device is answered with; `record` is `None` for a peer that is no device.
-    fn policy(&self, record: Option<&HotRecord>, now: &Now) -> SyncPolicy;
+    fn policy(&self, record: Option<&DeviceState>, now: &Now) -> SyncPolicy;
 
     /// Appends an event to the journal. The position at which it is durable.
     ///
@@ -89,7 +89,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Everything before this position is durable.
     fn durable(&self) -> u64;
 
-    /// Hands a job to a worker. The caller holds a permit for it, which comes back with the outcome, in a letter to the link's
+    /// Hands a job to a worker. The caller holds a permit for it, which comes back with the outcome, in a message to the link's
     /// reactor. `false`: no worker is there any more, and the permit is still the caller's.
     #[must_use]
     fn submit(&self, link: LinkRef, job: Job) -> bool;
@@ -97,14 +97,14 @@ pub trait Backend: Send + Sync + 'static {
     /// The device says that it knows more of the server than is stored.
     fn server_restored(&self, device: DeviceId);
 
-    /// Something has become of a device that somebody waits for ([`HotRecord::is_called`]).
+    /// Something has become of a device that somebody waits for ([`DeviceState::is_called`]).
     fn called(&self, device: DeviceId, step: CallStep);
 
     /// Somebody at this address has refused our certificate.
     fn refused_at(&self, peer: IpAddr);
 
     /// How many devices' links are to stay: so much room is theirs.
-    fn kept_devices(&self) -> u64;
+    fn persistent_devices(&self) -> u64;
 
     /// How many devices one reactor can take in a second, full handshakes and resumed ones as they were so far.
     fn devices_per_second(&self) -> u64;
@@ -116,5 +116,5 @@ pub trait Backend: Send + Sync + 'static {
     fn probe(&self, device: DeviceId, address: SocketAddr, counter: u32);
 
     /// The record has changed: when the device is elsewhere now, that is put into the log of events. `true`: something was appended.
-    fn settle(&self, now: &Now, record: &mut HotRecord) -> bool;
+    fn settle(&self, now: &Now, record: &mut DeviceState) -> bool;
 }

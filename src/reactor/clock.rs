@@ -1,10 +1,10 @@
-//! The only place where the road of a device asks what time it is.
+//! The only place where the path of a device asks what time it is.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::lane::wall::Wall;
+use crate::concurrency::wall::Wall;
 use crate::machine::wall_clock::{AgeTime, ClockChange, Doubt, Stretch};
 use crate::wire::time::{Moment, Now, WallTime};
 

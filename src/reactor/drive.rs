@@ -8,7 +8,7 @@ use super::link::{Link, Stage, UntilDrained};
 use super::turn::Reactor;
 use crate::machine::close::CloseReason;
 use crate::machine::command::{Command, JobOutcome};
-use crate::machine::hot::{HotRecord, LinkRef};
+use crate::machine::device_state::{DeviceState, LinkRef};
 use crate::machine::rate;
 use crate::machine::session::{Session, SyncPolicy};
 use crate::wire::frame;
@@ -212,9 +212,9 @@ impl<B: Backend> Reactor<B> {
         };
         let (backend, now) = (&self.backend, &self.now);
         let mut tally = Tally::default();
-        let (mut has_settled, mut is_kept, mut held_until) = (false, false, None);
+        let (mut has_settled, mut is_persistent, mut held_until) = (false, false, None);
         let mut message = Some(message);
-        let mut decide = |mut record: Option<&mut HotRecord>| {
+        let mut decide = |mut record: Option<&mut DeviceState>| {
             let Some(message) = message.take() else { return };
             if let Some(record) = record.as_deref_mut().filter(|_| !is_new) {
                 held_until = session.admit(now, record, cost_microseconds).err();
@@ -236,7 +236,7 @@ impl<B: Backend> Reactor<B> {
                     session.look_again();
                 }
                 has_settled |= backend.settle(now, record);
-                is_kept = record.keep_connected;
+                is_persistent = record.keep_connected;
             }
         };
         let is_known =
@@ -248,11 +248,11 @@ impl<B: Backend> Reactor<B> {
             return Taken::Held(until);
         }
         self.counters.messages_received.add_one();
-        self.count_kept(slot, is_kept);
+        self.count_persistent(slot, is_persistent);
         self.has_appended |= tally.appended > 0 || has_settled;
         self.counters.events_appended.add(tally.appended);
         if let Some((position, epoch, through)) = tally.ack {
-            self.gather.heard();
+            self.commit_delay.heard();
             self.acks.push(position, name, epoch, through);
         }
         match tally.refusal {
@@ -286,7 +286,7 @@ impl<B: Backend> Reactor<B> {
     ) -> Option<Moment> {
         let Some(Link { stage: Stage::Live(session), .. }) = self.links.get(slot) else { return None };
         let now = &self.now;
-        let admit = |record: &mut HotRecord| session.admit(now, record, cost_microseconds).err();
+        let admit = |record: &mut DeviceState| session.admit(now, record, cost_microseconds).err();
         self.backend.with_record(device?, admit)?
     }
 
@@ -338,7 +338,7 @@ impl<B: Backend> Reactor<B> {
                 }
                 Command::Synced => {
                     self.counters.syncs.add_one();
-                    log::debug!("device {}: in step", device.unwrap_or(DeviceId(0)));
+                    log::debug!("device {}: in sync", device.unwrap_or(DeviceId(0)));
                 }
                 Command::Close(reason) => {
                     self.leave(slot, reason);
@@ -372,7 +372,7 @@ impl<B: Backend> Reactor<B> {
         let mut commands = Vec::new();
         let (backend, now) = (&self.backend, &self.now);
         let mut outcome = Some(outcome);
-        let mut decide = |record: Option<&mut HotRecord>| {
+        let mut decide = |record: Option<&mut DeviceState>| {
             let Some(outcome) = outcome.take() else { return };
             let policy = SyncPolicy { later_seconds, ..backend.policy(record.as_deref(), now) };
             session.job_done(now, outcome, record, &policy, &mut commands);
@@ -420,7 +420,7 @@ impl<B: Backend> Reactor<B> {
         for (name, ack) in self.acks.release(self.backend.durable()) {
             let Some(slot) = self.links.slot_of(name) else { continue };
             self.counters.acks_sent.add_one();
-            self.gather.acknowledged();
+            self.commit_delay.acknowledged();
             self.send(slot, &ToAgent::Ack(ack));
         }
     }
@@ -537,7 +537,7 @@ impl Tally {
         &mut self,
         backend: &B,
         now: &crate::wire::time::Now,
-        record: &mut HotRecord,
+        record: &mut DeviceState,
         commands: &[Command<'_>],
     ) {
         for command in commands {

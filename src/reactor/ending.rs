@@ -3,10 +3,10 @@
 use super::backend::Backend;
 use super::channel::ChannelError;
 use super::drive::Taken;
-use super::link::{FAREWELL_MILLISECONDS, Leaving, Place, Stage, reason_of};
+use super::link::{GOODBYE_MILLISECONDS, Leaving, Place, Stage, reason_of};
 use super::turn::Reactor;
 use crate::machine::close::CloseReason;
-use crate::machine::hot::LinkRef;
+use crate::machine::device_state::LinkRef;
 use crate::wire::time::Moment;
 
 /// Entries among the deadlines of links that have gone, beyond as many as there are links, that may wait until they come due, in entries.
@@ -27,7 +27,7 @@ impl<B: Backend> Reactor<B> {
         self.leave(slot, reason_of(error));
     }
 
-    /// Closes a link for a reason: what is ready is still sent, and the peer's farewell awaited for a while.
+    /// Closes a link for a reason: what is ready is still sent, and the peer's goodbye awaited for a while.
     pub(super) fn leave(&mut self, slot: usize, reason: CloseReason) {
         let Some(name) = self.links.name(slot) else { return };
         let Some(link) = self.links.get(slot) else { return };
@@ -64,15 +64,15 @@ impl<B: Backend> Reactor<B> {
         }
         self.counters.closed(reason);
         let device = link.device();
-        let deadline = self.now.moment.plus_milliseconds(FAREWELL_MILLISECONDS);
+        let deadline = self.now.moment.plus_milliseconds(GOODBYE_MILLISECONDS);
         link.stage = Stage::Leaving(Box::new(Leaving { device, discarded: 0, is_sent: false, deadline }));
         if let Some(pending) = &mut link.pending {
             pending.inbox = Vec::new();
         }
         link.tidy();
         link.channel.close_notify();
-        if std::mem::take(&mut link.is_kept) {
-            self.counters.links_kept.take_one();
+        if std::mem::take(&mut link.is_persistent) {
+            self.counters.links_persistent.take_one();
         }
         if let Some(device) = device {
             let (backend, now) = (&self.backend, &self.now);
@@ -128,14 +128,14 @@ impl<B: Backend> Reactor<B> {
     pub(super) fn forget(&mut self, slot: usize) {
         let name = self.links.name(slot);
         if let Some(mut link) = self.links.remove(slot) {
-            // The last words, if the socket takes them; the socket is closed either way.
+            // The last lines, if the socket takes them; the socket is closed either way.
             let _ = link.channel.flush_to(&mut link.socket);
             let _ = self.poll.registry().deregister(&mut link.socket);
             self.counters.links_open.take_one();
             let Some(name) = name else { return };
             self.holdings.forget(name);
-            if let (Some(device), Some(lanes)) = (link.device(), &self.lanes) {
-                lanes.leave_extra(device, name);
+            if let (Some(device), Some(mailboxes)) = (link.device(), &self.mailboxes) {
+                mailboxes.leave_extra(device, name);
             }
             match link.place {
                 Place::Handshake => {}
@@ -154,7 +154,7 @@ impl<B: Backend> Reactor<B> {
         let own = match &link.stage {
             Stage::Handshaking(arriving) => arriving.deadline,
             Stage::Leaving(leaving) => leaving.deadline,
-            Stage::Live(session) => match session.is_kept() || session.has_job() {
+            Stage::Live(session) => match session.is_persistent() || session.has_job() {
                 true => session.deadline(),
                 false => session.deadline().min(link.heard.moment() + idle),
             },

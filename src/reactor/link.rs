@@ -13,12 +13,12 @@ use crate::machine::slab::place_bytes;
 use crate::wire::id::DeviceId;
 use crate::wire::time::{CoarseMoment, Moment, Now};
 
-/// How long a link that was closed here is kept to hear the peer's own farewell, in milliseconds: a socket that is closed with bytes
-/// unread is reset by the kernel, and the peer would lose our last words.
-pub(super) const FAREWELL_MILLISECONDS: u64 = 2_000;
+/// How long a link that was closed here is kept to hear the peer's own goodbye, in milliseconds: a socket that is closed with bytes
+/// unread is reset by the kernel, and the peer would lose our last lines.
+pub(super) const GOODBYE_MILLISECONDS: u64 = 2_000;
 
-/// Most bytes that are read and thrown away while the peer's farewell is waited for, in bytes.
-const FAREWELL_BYTES_MAX: usize = 1024 * 1024;
+/// Most bytes that are read and thrown away while the peer's goodbye is waited for, in bytes.
+const GOODBYE_BYTES_MAX: usize = 1024 * 1024;
 
 /// As what a link is counted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(super) enum Stage {
     Handshaking(Box<Arriving>),
     /// The peer is who it is, and messages are exchanged.
     Live(Session),
-    /// It was closed here; what is ready is still sent, and the peer's farewell awaited.
+    /// It was closed here; what is ready is still sent, and the peer's goodbye awaited.
     Leaving(Box<Leaving>),
 }
 
@@ -84,7 +84,7 @@ pub(super) struct Link {
     /// It has become the device's, with its first word.
     pub(super) is_adopted: bool,
     /// It counts among the links that are to stay.
-    pub(super) is_kept: bool,
+    pub(super) is_persistent: bool,
     /// In the list of links to be read.
     pub(super) is_ready: bool,
     /// In the list of links that wait for room; not read meanwhile.
@@ -181,7 +181,7 @@ impl Link {
                 Ok(0) => return true,
                 Ok(read) => {
                     leaving.discarded += read;
-                    if leaving.discarded > FAREWELL_BYTES_MAX {
+                    if leaving.discarded > GOODBYE_BYTES_MAX {
                         return true;
                     }
                 }

@@ -3,11 +3,11 @@
 use mio::Token;
 
 use super::link::{LINK_BYTES, Link};
-use crate::machine::hot::LinkRef;
+use crate::machine::device_state::LinkRef;
 use crate::machine::slab::SegmentedSlab;
 use crate::wire::time::CoarseMoment;
 
-/// Tokens below it belong to the listener and the doorbell.
+/// Tokens below it belong to the listener and the notifier.
 const FIRST_LINK_TOKEN: usize = 2;
 
 /// A segment of links with what the allocator puts before it, in bytes: whole pages, as it has pages of its own.

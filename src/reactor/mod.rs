@@ -1,10 +1,10 @@
-//! Floor 3: the sockets. Links, the TLS channel, the acceptor and the poll loop that drives them.
+//! Layer 3: the sockets. Links, the TLS channel, the acceptor and the poll loop that drives them.
 //!
 //! A [`Reactor`] owns its listener, its links, their sessions and deadlines, and nobody else touches them. It knows neither the
 //! journal nor the store: what it needs of them is behind [`Backend`].
 //!
 //! Each turn is the same sequence (see [`Reactor::turn`]): wait (`waiting`); read, decode and decide, within a budget; empty the mailbox; flush the
-//! journal once, or wait for whoever is at it, or ring its thread; release the acknowledgements that the durable position allows; write; accept and go on with handshakes, within a budget
+//! journal once, or wait for whoever is at it, or notify its thread; release the acknowledgements that the durable position allows; write; accept and go on with handshakes, within a budget
 //! (`arrivals`); write what came of that; look at deadlines. A reactor that is to end tells its links so, a piece of them in each turn (`stopping`).
 #![forbid(unsafe_code)]
 

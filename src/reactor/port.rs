@@ -1,4 +1,4 @@
-//! The UDP port: one thread that owns the socket and waits for datagrams, letters and time.
+//! The UDP port: one thread that owns the socket and waits for datagrams, messages and time.
 //!
 //! What a datagram means is its owner's to say ([`PortOwner`]). Each turn is the same sequence: wait; hear datagrams, within a budget;
 //! empty the mailbox; send what the owner wants sent. A flood of datagrams costs this thread alone: no link waits for it.
@@ -12,17 +12,17 @@ use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::{Clock, udp};
-use crate::lane::calls::ToCaller;
-use crate::lane::counters::Counters;
-use crate::lane::mailbox::Mailbox;
+use crate::concurrency::calls::ToWakeScheduler;
+use crate::concurrency::counters::Counters;
+use crate::concurrency::mailbox::Mailbox;
 use crate::machine::lateness::Lateness;
 use crate::wire::datagram::DATAGRAM_BYTES_MAX;
 use crate::wire::time::{Moment, Now};
 
 const SOCKET: Token = Token(0);
-const DOORBELL: Token = Token(1);
+const WAKER: Token = Token(1);
 
-/// Datagrams that are heard in one turn, in datagrams, so that letters and timers have their turn in a flood.
+/// Datagrams that are heard in one turn, in datagrams, so that messages and timers have their turn in a flood.
 const DATAGRAMS_PER_TURN: usize = 128;
 
 /// Datagrams that are sent in one turn, in datagrams.
@@ -49,13 +49,13 @@ pub struct Outgoing {
     pub bytes: Vec<u8>,
 }
 
-/// Who says what datagrams and letters mean.
+/// Who says what datagrams and messages mean.
 pub trait PortOwner: Send + 'static {
     /// A datagram has come. It is never answered.
     fn hear(&mut self, now: &Now, bytes: &[u8], from: SocketAddr);
 
-    /// A letter has come. `false`: it was the last one.
-    fn read(&mut self, now: &Now, letter: ToCaller) -> bool;
+    /// A message has come. `false`: it was the last one.
+    fn read(&mut self, now: &Now, message: ToWakeScheduler) -> bool;
 
     /// What to send next; everything else that is due is done on the way.
     fn poll(&mut self, now: &Now) -> Option<Outgoing>;
@@ -72,8 +72,8 @@ pub trait PortOwner: Send + 'static {
 pub struct Port {
     poll: Poll,
     socket: UdpSocket,
-    from_devices: Mailbox<ToCaller>,
-    from_administration: Mailbox<ToCaller>,
+    from_devices: Mailbox<ToWakeScheduler>,
+    from_administration: Mailbox<ToWakeScheduler>,
     clock: Clock,
     counters: Arc<Counters>,
 }
@@ -87,12 +87,12 @@ impl Port {
         let poll = Poll::new()?;
         let mut socket = udp::bind(address)?;
         poll.registry().register(&mut socket, SOCKET, Interest::READABLE)?;
-        let waker = Arc::new(Waker::new(poll.registry(), DOORBELL)?);
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let mailbox = |capacity| {
             let waker = Arc::clone(&waker);
             Mailbox::new(capacity, move || {
                 if let Err(error) = waker.wake() {
-                    log::error!("the doorbell of the UDP port failed: {error}");
+                    log::error!("the notifier of the UDP port failed: {error}");
                 }
             })
         };
@@ -111,23 +111,23 @@ impl Port {
 
     /// Where reactors send what devices bring about.
     #[must_use]
-    pub fn from_devices(&self) -> Mailbox<ToCaller> {
+    pub fn from_devices(&self) -> Mailbox<ToWakeScheduler> {
         self.from_devices.clone()
     }
 
     /// Where calls and the end are sent: read first, and never filled by devices.
     #[must_use]
-    pub fn from_administration(&self) -> Mailbox<ToCaller> {
+    pub fn from_administration(&self) -> Mailbox<ToWakeScheduler> {
         self.from_administration.clone()
     }
 
-    /// Turns until the last letter.
+    /// Turns until the last message.
     ///
     /// # Errors
     /// When the poll fails, which it does not on a healthy system.
     pub fn run(mut self, mut owner: impl PortOwner) -> io::Result<()> {
         let mut events = Events::with_capacity(8);
-        let mut letters = Vec::new();
+        let mut messages = Vec::new();
         let mut has_more = true;
         let mut lateness = Lateness::new(GRACE_SECONDS_MAX);
         let mut now = self.clock.now();
@@ -146,10 +146,10 @@ impl Port {
             }
             // The readiness is edge-triggered: what is left over by a budget is asked for without waiting.
             has_more = self.hear(&now, &mut owner);
-            self.from_administration.take_all(&mut letters);
-            self.from_devices.take_all(&mut letters);
-            for letter in letters.drain(..) {
-                if !owner.read(&now, letter) {
+            self.from_administration.take_all(&mut messages);
+            self.from_devices.take_all(&mut messages);
+            for message in messages.drain(..) {
+                if !owner.read(&now, message) {
                     return Ok(());
                 }
             }
@@ -168,7 +168,7 @@ impl Port {
                     owner.hear(now, &bytes[..length], from);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                // An ICMP message about a datagram of ours (udp(7)): its road is mended or not, the next is tried all the same.
+                // An ICMP message about a datagram of ours (udp(7)): its path is mended or not, the next is tried all the same.
                 Err(error) => log::debug!("the UDP port: {error}"),
             }
         }

@@ -10,7 +10,7 @@ use crate::machine::session::LATER_SECONDS;
 /// milliseconds. Those come again, and are recognised.
 const ACKS_MILLISECONDS: u64 = 3_000;
 
-/// How long a draining reactor waits for jobs and farewells altogether, in milliseconds.
+/// How long a draining reactor waits for jobs and close_notify alerts altogether, in milliseconds.
 const DRAIN_MILLISECONDS: u64 = 8_000;
 
 /// Links that are looked at in one turn, in links: what is said to them takes some 10 ms, in which those who have been told are not

@@ -12,24 +12,24 @@ use super::backend::{Backend, Flushed};
 use super::channel::ServerTls;
 use super::links::Links;
 use super::stopping::Stopping;
+use crate::concurrency::counters::Counters;
+use crate::concurrency::mailbox::Mailbox;
+use crate::concurrency::permits::Permits;
+use crate::concurrency::reactors::{LinkSettings, ReactorMailboxes, ToReactor};
 use crate::fleet::pacing::Turns;
-use crate::lane::counters::Counters;
-use crate::lane::mailbox::Mailbox;
-use crate::lane::permits::Permits;
-use crate::lane::reactors::{LinkSettings, ReactorLanes, ToReactor};
 use crate::machine::acks::AckQueue;
 use crate::machine::admission::strangers::Strangers;
 use crate::machine::admission::{Admission, HANDSHAKES_UNDER_WAY_MAX};
-use crate::machine::gather::Gather;
+use crate::machine::commit_delay::CommitDelay;
+use crate::machine::device_state::LinkRef;
 use crate::machine::holdings::Holdings;
-use crate::machine::hot::LinkRef;
 use crate::machine::lateness::Lateness;
 use crate::machine::random::Random;
 use crate::machine::timers::Timers;
 use crate::wire::time::{CoarseMoment, Moment, Now};
 
 pub(super) const LISTENER: Token = Token(0);
-pub(super) const DOORBELL: Token = Token(1);
+pub(super) const WAKER: Token = Token(1);
 
 /// Readiness that one poll brings, in events.
 const EVENTS_PER_POLL: usize = 1024;
@@ -37,8 +37,8 @@ const EVENTS_PER_POLL: usize = 1024;
 /// Links that are read in one turn, in links. With it the others' acknowledgements never wait longer than this many reads.
 const READS_PER_TURN: usize = 512;
 
-/// Letters to a reactor that may wait besides the outcomes of jobs, in letters.
-const CONTROL_LETTERS_MAX: usize = 65_536;
+/// Messages to a reactor that may wait besides the outcomes of jobs, in messages.
+const CONTROL_MESSAGES_MAX: usize = 65_536;
 
 /// Longest time after a pause of the process in which no deadline is judged, in seconds: a network has
 /// forgotten links that were silent for longer, and their devices come on new ones.
@@ -72,7 +72,7 @@ pub struct Reactor<B> {
     pub(super) backend: Arc<B>,
     pub(super) counters: Arc<Counters>,
     pub(super) permits: Permits,
-    pub(super) lanes: Option<ReactorLanes>,
+    pub(super) mailboxes: Option<ReactorMailboxes>,
     pub(super) can_accept: bool,
     pub(super) accept_again: Option<Moment>,
     /// From when on a connection that can't be accepted is said again.
@@ -97,7 +97,7 @@ pub struct Reactor<B> {
     pub(super) has_appended: bool,
     /// Others made something durable when this reactor wanted to.
     pub(super) waits_to_flush: bool,
-    pub(super) gather: Gather,
+    pub(super) commit_delay: CommitDelay,
     /// Plaintext of the link that is being read; every link in turn.
     pub(super) plain: Vec<u8>,
     /// Encoded messages on their way into a channel.
@@ -134,10 +134,10 @@ impl<B: Backend> Reactor<B> {
         poll.registry()
             .register(&mut listener, LISTENER, Interest::READABLE)
             .map_err(ReactorError::when("watch the listener"))?;
-        let waker = Waker::new(poll.registry(), DOORBELL).map_err(ReactorError::when("make a doorbell"))?;
-        let mailbox = Mailbox::new(CONTROL_LETTERS_MAX + permits.total(), move || {
+        let waker = Waker::new(poll.registry(), WAKER).map_err(ReactorError::when("make a notifier"))?;
+        let mailbox = Mailbox::new(CONTROL_MESSAGES_MAX + permits.total(), move || {
             if let Err(error) = waker.wake() {
-                log::error!("a reactor's doorbell failed: {error}");
+                log::error!("a reactor's notifier failed: {error}");
             }
         });
         let mut admission = Admission::new(HANDSHAKES_UNDER_WAY_MAX);
@@ -154,7 +154,7 @@ impl<B: Backend> Reactor<B> {
             backend,
             counters,
             permits,
-            lanes: None,
+            mailboxes: None,
             can_accept: false,
             accept_again: None,
             warn_again: None,
@@ -171,7 +171,7 @@ impl<B: Backend> Reactor<B> {
             dirty: Vec::new(),
             has_appended: false,
             waits_to_flush: false,
-            gather: Gather::default(),
+            commit_delay: CommitDelay::default(),
             plain: Vec::new(),
             encoded: Vec::new(),
             clock,
@@ -183,18 +183,18 @@ impl<B: Backend> Reactor<B> {
         })
     }
 
-    /// Where letters to this reactor are posted.
+    /// Where messages to this reactor are sent.
     #[must_use]
     pub fn mailbox(&self) -> Mailbox<ToReactor> {
         self.mailbox.clone()
     }
 
-    /// Turns until the reactor is drained. `lanes` are the mailboxes of all reactors.
+    /// Turns until the reactor is drained. `mailboxes` are the mailboxes of all reactors.
     ///
     /// # Errors
     /// When the poll fails, which it does not on a healthy system.
-    pub fn run(mut self, lanes: ReactorLanes) -> Result<(), ReactorError> {
-        self.lanes = Some(lanes);
+    pub fn run(mut self, mailboxes: ReactorMailboxes) -> Result<(), ReactorError> {
+        self.mailboxes = Some(mailboxes);
         while !self.is_drained() {
             self.turn()?;
         }
@@ -209,7 +209,7 @@ impl<B: Backend> Reactor<B> {
         self.wait()?;
         self.counters.turns.add_one();
         self.read();
-        self.gather()?;
+        self.delay_commit()?;
         self.empty_mailbox();
         self.retry_blocked();
         self.flush();
@@ -227,7 +227,7 @@ impl<B: Backend> Reactor<B> {
         if !std::mem::take(&mut self.has_appended) {
             return;
         }
-        self.gather.end();
+        self.commit_delay.end();
         // With nothing else to do it would only wait.
         let is_idle = self.ready.is_empty() && self.arriving.is_empty();
         self.waits_to_flush = false;
@@ -276,10 +276,10 @@ impl<B: Backend> Reactor<B> {
     }
 
     fn empty_mailbox(&mut self) {
-        let mut letters = Vec::new();
-        self.mailbox.take_all(&mut letters);
-        for letter in letters {
-            match letter {
+        let mut messages = Vec::new();
+        self.mailbox.take_all(&mut messages);
+        for message in messages {
+            match message {
                 ToReactor::JobDone(link, outcome) => {
                     self.permits.give_back();
                     self.job_done(link, outcome);

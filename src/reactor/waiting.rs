@@ -1,4 +1,4 @@
-//! How a reactor waits: for sockets, for the disk, for letters and for deadlines; and a moment for more to write at once.
+//! How a reactor waits: for sockets, for the disk, for messages and for deadlines; and a moment for more to write at once.
 
 use std::io;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::backend::Backend;
 use super::link::Stage;
 use super::links::Links;
-use super::turn::{DOORBELL, LISTENER, Reactor, ReactorError};
+use super::turn::{LISTENER, Reactor, ReactorError, WAKER};
 use crate::wire::time::Moment;
 
-/// How long to wait before links without room are tried again, in milliseconds, when no doorbell says so earlier.
+/// How long to wait before links without room are tried again, in milliseconds, when no notifier says so earlier.
 const BLOCKED_RETRY_MILLISECONDS: u64 = 5;
 
 impl<B: Backend> Reactor<B> {
@@ -74,17 +74,17 @@ impl<B: Backend> Reactor<B> {
 
     /// Reads what devices say to the acknowledgements that they have just been sent, for a moment: one durable write serves them with those that have spoken
     /// already. Whoever else wants the processor has it meanwhile.
-    pub(super) fn gather(&mut self) -> Result<(), ReactorError> {
+    pub(super) fn delay_commit(&mut self) -> Result<(), ReactorError> {
         if !self.has_appended || !self.arriving.is_empty() || self.backend.is_flushing() {
             return Ok(());
         }
-        let at_most_microseconds = self.gather.begin();
+        let at_most_microseconds = self.commit_delay.begin();
         if at_most_microseconds == 0 {
             return Ok(());
         }
         let since = self.clock.moment();
         let mut waited_microseconds = 0;
-        while self.gather.is_missing() && waited_microseconds < at_most_microseconds {
+        while self.commit_delay.is_missing() && waited_microseconds < at_most_microseconds {
             self.poll(Some(Duration::ZERO))?;
             if self.events.is_empty() {
                 std::thread::yield_now();
@@ -93,7 +93,7 @@ impl<B: Backend> Reactor<B> {
             self.read();
             waited_microseconds = self.clock.moment().microseconds_since(since);
         }
-        self.gather.has_waited(waited_microseconds);
+        self.commit_delay.has_waited(waited_microseconds);
         Ok(())
     }
 
@@ -101,7 +101,7 @@ impl<B: Backend> Reactor<B> {
         for event in &self.events {
             match event.token() {
                 LISTENER => self.can_accept = true,
-                DOORBELL => {}
+                WAKER => {}
                 token => {
                     let Some(slot) = Links::slot_of_token(token) else { continue };
                     let Some(link) = self.links.get(slot) else { continue };

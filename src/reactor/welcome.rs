@@ -1,12 +1,12 @@
 //! From a finished handshake to a link that is a device's: who it is, whether there is room, what it takes over.
 
 use super::backend::Backend;
-use super::channel::{HandshakeCost, Standing};
+use super::channel::{CertificateStatus, HandshakeCost};
 use super::link::{Place, Stage};
 use super::turn::Reactor;
-use crate::lane::reactors::ToReactor;
+use crate::concurrency::reactors::ToReactor;
 use crate::machine::close::CloseReason;
-use crate::machine::hot::{HotRecord, LinkRef};
+use crate::machine::device_state::{DeviceState, LinkRef};
 use crate::machine::session::Session;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::message::{ErrorCode, ErrorReport, Later, ToAgent, ToServer};
@@ -29,16 +29,16 @@ impl<B: Backend> Reactor<B> {
         }
         let certificate = peer.certificate.as_deref().map(CertificateHash::of);
         // Looked up now, whatever the handshake has seen: a resumed one brings the certificate of an earlier day.
-        let device = match certificate.map(|hash| self.backend.standing(&hash)) {
+        let device = match certificate.map(|hash| self.backend.certificate_status(&hash)) {
             None => None,
-            Some(Standing::Known(device)) => Some(device),
-            Some(Standing::Removed(device)) => {
+            Some(CertificateStatus::Known(device)) => Some(device),
+            Some(CertificateStatus::Removed(device)) => {
                 let who = || format!("device {device} at {}", link.who());
                 self.counters.strangers.note_example(CloseReason::DeviceRemoved, who);
                 self.say_removed(slot);
                 return false;
             }
-            Some(Standing::Unknown) => {
+            Some(CertificateStatus::Unknown) => {
                 // It came with a ticket that was given out here, so that it was enrolled.
                 let _ = peer.certificate.as_deref().is_some_and(|shown| self.backend.has_issued(shown));
                 let message = "this device is not enrolled at this server any more; to come back it has to enrol again with a new token";
@@ -108,11 +108,11 @@ impl<B: Backend> Reactor<B> {
 
     /// The device has this link beside its own, for which another one may have to go.
     pub(super) fn enter_extra(&mut self, device: DeviceId, name: LinkRef) {
-        let Some(lanes) = &self.lanes else { return };
-        let Some(evicted) = lanes.enter_extra(device, name) else { return };
+        let Some(mailboxes) = &self.mailboxes else { return };
+        let Some(evicted) = mailboxes.enter_extra(device, name) else { return };
         if let Some(slot) = self.links.slot_of(evicted) {
             self.cut(slot, CloseReason::ExtraLink);
-        } else if !lanes.post(evicted, ToReactor::Close(evicted, CloseReason::ExtraLink)) {
+        } else if !mailboxes.send(evicted, ToReactor::Close(evicted, CloseReason::ExtraLink)) {
             // It is found by its own deadline.
             log::debug!("link {evicted:?} could not be told that its device has too many");
         }
@@ -121,16 +121,17 @@ impl<B: Backend> Reactor<B> {
     /// Room is kept for devices whose links are to stay; others are sent away when it is all that is left. `false`: the link was
     /// closed.
     fn has_room_for(&mut self, slot: usize, device: DeviceId) -> bool {
-        let kept = self.backend.kept_devices();
-        let reserved = kept.saturating_sub(self.counters.links_kept.get());
+        let persistent = self.backend.persistent_devices();
+        let reserved = persistent.saturating_sub(self.counters.links_persistent.get());
         if self.counters.links_of_devices.get() + reserved <= self.settings.links_max {
             return true;
         }
-        let is_kept = self.backend.with_record(device, |record| record.keep_connected).unwrap_or_default();
-        if !is_kept {
+        let is_persistent =
+            self.backend.with_record(device, |record| record.keep_connected).unwrap_or_default();
+        if !is_persistent {
             self.send_away(slot, CloseReason::TooManyLinks);
         }
-        is_kept
+        is_persistent
     }
 
     /// While others wait for so long that they may give up, a device that only comes by is asked to come again when it is quieter. It
@@ -140,7 +141,7 @@ impl<B: Backend> Reactor<B> {
         if cost != Some(HandshakeCost::Resumed) || !self.is_overloaded() {
             return true;
         }
-        let is_awaited = |record: &mut HotRecord| record.keep_connected || record.is_called;
+        let is_awaited = |record: &mut DeviceState| record.keep_connected || record.is_called;
         if self.backend.with_record(device, is_awaited).unwrap_or_default() {
             return true;
         }
@@ -163,14 +164,14 @@ impl<B: Backend> Reactor<B> {
             return;
         }
         let is_left = link.is_ending;
-        let claim = |record: &mut HotRecord| match record.link {
+        let claim = |record: &mut DeviceState| match record.link {
             Some(_) if is_left => Err(()),
             _ => Ok(record.link.replace(name)),
         };
         let Some(Ok(earlier)) = self.backend.with_record(device, claim) else { return };
         link.is_adopted = true;
-        if let Some(lanes) = &self.lanes {
-            lanes.leave_extra(device, name);
+        if let Some(mailboxes) = &self.mailboxes {
+            mailboxes.leave_extra(device, name);
         }
         if let Some(earlier) = earlier {
             let peer = link.peer().map(|peer| peer.ip().to_canonical());
@@ -180,12 +181,12 @@ impl<B: Backend> Reactor<B> {
     }
 
     /// Whether the link counts among those that are to stay, by what stands in the device's record now.
-    pub(super) fn count_kept(&mut self, slot: usize, is_kept: bool) {
+    pub(super) fn count_persistent(&mut self, slot: usize, is_persistent: bool) {
         let Some(link) = self.links.get(slot) else { return };
-        let is_kept = is_kept && link.is_adopted;
-        match (std::mem::replace(&mut link.is_kept, is_kept), is_kept) {
-            (false, true) => self.counters.links_kept.add_one(),
-            (true, false) => self.counters.links_kept.take_one(),
+        let is_persistent = is_persistent && link.is_adopted;
+        match (std::mem::replace(&mut link.is_persistent, is_persistent), is_persistent) {
+            (false, true) => self.counters.links_persistent.add_one(),
+            (true, false) => self.counters.links_persistent.take_one(),
             _ => {}
         }
     }
@@ -193,8 +194,8 @@ impl<B: Backend> Reactor<B> {
     fn tell_superseded(&mut self, earlier: LinkRef) {
         if self.links.slot_of(earlier).is_some() {
             self.superseded(earlier);
-        } else if let Some(lanes) = &self.lanes
-            && !lanes.post(earlier, ToReactor::Superseded(earlier))
+        } else if let Some(mailboxes) = &self.mailboxes
+            && !mailboxes.send(earlier, ToReactor::Superseded(earlier))
         {
             // It is found by its idle deadline.
             log::debug!("link {earlier:?} could not be told that it was superseded");

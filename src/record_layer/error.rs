@@ -102,7 +102,7 @@ impl From<CryptoFailed> for OpenError {
 /// Why something was not sealed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SealError {
-    /// A last word was said or heard, or the link has failed.
+    /// A closing alert was said or heard, or the link has failed.
     #[error("nothing more may be sent")]
     Closed,
     /// The key has sealed [`super::SEALED_RECORDS_MAX`] records.

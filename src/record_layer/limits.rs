@@ -37,7 +37,7 @@ pub const SEALED_RECORDS_PER_KEY: u64 = 1 << 22;
 /// 2^23 (RFC 9001 section 6.6). ChaCha20-Poly1305 would bear more and is treated alike.
 pub const SEALED_RECORDS_MAX: u64 = 1 << 23;
 
-/// Records of the peer's under one key after which it is asked to renew it, in records. That it does so is its own duty, and what it has
+/// Records of the peer's under one key after which it is asked to renew it, in records. That it does so is its own business, and what it has
 /// sealed too often is not made better by refusing it.
 pub const OPENED_RECORDS_PER_KEY: u64 = 1 << 23;
 

@@ -1,4 +1,4 @@
-//! Floor 1: the records of an established TLS 1.3 connection (RFC 8446 section 5), without the library that made it.
+//! Layer 1: the records of an established TLS 1.3 connection (RFC 8446 section 5), without the library that made it.
 //!
 //! A TLS library keeps kilobytes for a connection, for a handshake that is over and buffers that are empty. What an established
 //! connection needs is little: for each direction a traffic secret and a number. That is a [`SlimLink`]. Everything else is made

@@ -29,7 +29,7 @@ impl<'link> SealingBurst<'link> {
     /// Seals data, in as many records as it takes; none for no data. A KeyUpdate that is owed, or that the key's age demands, goes before it.
     ///
     /// # Errors
-    /// When nothing more may be sent: a last word was said or heard, or the link has failed. What was appended is whole records, and the
+    /// When nothing more may be sent: a closing alert was said or heard, or the link has failed. What was appended is whole records, and the
     /// link must end.
     pub fn data(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), SealError> {
         self.check_open()?;
@@ -62,7 +62,7 @@ impl<'link> SealingBurst<'link> {
     /// # Errors
     /// When it can't be said; nothing was appended.
     pub fn close_notify(self, out: &mut Vec<u8>) -> Result<(), SealError> {
-        self.last_word(Alert::CLOSE_NOTIFY, out)
+        self.close_with(Alert::CLOSE_NOTIFY, out)
     }
 
     /// Ends the connection, and says why. Does nothing when nothing more may be sent.
@@ -70,10 +70,10 @@ impl<'link> SealingBurst<'link> {
     /// # Errors
     /// When it can't be said; nothing was appended.
     pub fn fatal_alert(self, alert: Alert, out: &mut Vec<u8>) -> Result<(), SealError> {
-        self.last_word(alert, out)
+        self.close_with(alert, out)
     }
 
-    fn last_word(mut self, alert: Alert, out: &mut Vec<u8>) -> Result<(), SealError> {
+    fn close_with(mut self, alert: Alert, out: &mut Vec<u8>) -> Result<(), SealError> {
         if self.state.sending == Sending::Closed {
             return Ok(());
         }

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::warnings;
 use crate::admin::{Deleted, EventLog, Gauges, Links, LogRecord, Visit};
+use crate::concurrency::counters::Counters;
+use crate::concurrency::permits::Permits;
+use crate::concurrency::reactors::ReactorMailboxes;
 use crate::journal::{Archive, ArchiveStats, Damage, Item, Journal, Position, State, Stats};
-use crate::lane::counters::Counters;
-use crate::lane::permits::Permits;
-use crate::lane::reactors::ReactorLanes;
 use crate::machine::close::CloseReason;
-use crate::machine::hot::LinkRef;
+use crate::machine::device_state::LinkRef;
 use crate::store::Store;
 use crate::wire::api::{
     CloseCount, DatagramTotals, EventTotals, JournalCondition, JournalDamage, JournalStatus, Limit,
@@ -23,7 +23,7 @@ use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
 /// The way to the open links.
-pub(super) struct OpenLinks(pub(super) ReactorLanes);
+pub(super) struct OpenLinks(pub(super) ReactorMailboxes);
 
 impl Links for OpenLinks {
     /// Settings stand in the device's record, which every message is answered from: there is nobody to be told.
@@ -105,7 +105,7 @@ pub(super) struct Counted {
     pub(super) archive: Archive,
     pub(super) permits: Permits,
     pub(super) links_max: Arc<AtomicU64>,
-    pub(super) kept_max: Arc<AtomicU64>,
+    pub(super) persistent_max: Arc<AtomicU64>,
     pub(super) store: Store,
     pub(super) udp_address: SocketAddr,
 }
@@ -221,7 +221,11 @@ impl Gauges for Counted {
         let limit = |name: &str, value, used| Limit { name: name.to_owned(), value, used: Some(used) };
         vec![
             limit("links", self.links_max.load(Ordering::Relaxed), self.counters.links_of_devices.get()),
-            limit("kept connections", self.kept_max.load(Ordering::Relaxed), self.store.table().kept()),
+            limit(
+                "persistent links",
+                self.persistent_max.load(Ordering::Relaxed),
+                self.store.table().persistent(),
+            ),
             limit("jobs", self.permits.total() as u64, self.permits.taken() as u64),
         ]
     }

@@ -10,20 +10,20 @@ use parking_lot::Mutex;
 use super::jobs::JobSender;
 use super::members::Issued;
 use super::presence::Announcer;
+use crate::concurrency::calls::ToWakeScheduler;
+use crate::concurrency::counters::Counters;
+use crate::concurrency::mailbox::Mailbox;
+use crate::concurrency::permits::Permits;
 use crate::fleet::pacing;
 use crate::journal::{self, AppendError, Journal, NoRoom, Record};
-use crate::lane::calls::ToCaller;
-use crate::lane::counters::Counters;
-use crate::lane::mailbox::Mailbox;
-use crate::lane::permits::Permits;
 use crate::machine::command::{CallStep, Job};
-use crate::machine::hot::{HotRecord, LinkRef};
+use crate::machine::device_state::{DeviceState, LinkRef};
 use crate::machine::rate::{BURST_BYTES_DEFAULT, BYTES_PER_SECOND_DEFAULT, EventRate};
 use crate::machine::reach::UdpReach;
 use crate::machine::record;
 use crate::machine::restored::{Claim, RestoreWatch, WITNESSES};
 use crate::machine::session::{LATER_SECONDS, SyncPolicy};
-use crate::reactor::channel::{Membership as _, Standing};
+use crate::reactor::channel::{CertificateStatus, Membership as _};
 use crate::reactor::{AppendRefusal, Backend, Flushed};
 use crate::store::Store;
 use crate::wire::id::{CertificateHash, DeviceId, Epoch};
@@ -47,7 +47,7 @@ pub(super) struct LiveBackend {
     pub(super) permits: Permits,
     pub(super) members: Arc<Issued>,
     pub(super) announcer: Announcer,
-    caller: Mailbox<ToCaller>,
+    wake_scheduler: Mailbox<ToWakeScheduler>,
     counters: Arc<Counters>,
     /// The UDP port of notices, when it is not that of TCP.
     notice_port: Option<u16>,
@@ -55,7 +55,7 @@ pub(super) struct LiveBackend {
     restored: Arc<Mutex<RestoreWatch>>,
     keep_seconds: AtomicU32,
     pub(super) keep_unreachable: Arc<AtomicBool>,
-    kept_max: AtomicU64,
+    persistent_max: AtomicU64,
     /// Cores that reactors run on.
     cores: u64,
     reactors: u64,
@@ -73,7 +73,7 @@ pub(super) struct BackendParts {
     pub(super) permits: Permits,
     pub(super) members: Arc<Issued>,
     pub(super) announcer: Announcer,
-    pub(super) caller: Mailbox<ToCaller>,
+    pub(super) wake_scheduler: Mailbox<ToWakeScheduler>,
     pub(super) counters: Arc<Counters>,
     pub(super) notice_port: Option<u16>,
     pub(super) server_epoch: Epoch,
@@ -90,7 +90,7 @@ impl LiveBackend {
             permits,
             members,
             announcer,
-            caller,
+            wake_scheduler,
             counters,
             notice_port,
             server_epoch,
@@ -104,14 +104,14 @@ impl LiveBackend {
             permits,
             members,
             announcer,
-            caller,
+            wake_scheduler,
             counters,
             notice_port,
             server_epoch: Arc::new(AtomicU64::new(server_epoch.0)),
             restored: Arc::default(),
             keep_seconds: AtomicU32::default(),
             keep_unreachable: Arc::default(),
-            kept_max: AtomicU64::default(),
+            persistent_max: AtomicU64::default(),
             cores: cores.min(reactors) as u64,
             reactors: reactors.max(1) as u64,
             event_bytes: (AtomicU64::new(BYTES_PER_SECOND_DEFAULT), AtomicU64::new(BURST_BYTES_DEFAULT)),
@@ -147,22 +147,22 @@ impl LiveBackend {
     }
 
     /// Whose links stay and how they show that they are alive, from the next sync of each device.
-    pub(super) fn set_keeping(&self, keep_seconds: u32, keep_unreachable: bool, kept_max: u64) {
+    pub(super) fn set_keeping(&self, keep_seconds: u32, keep_unreachable: bool, persistent_max: u64) {
         self.keep_seconds.store(keep_seconds, Ordering::Relaxed);
         self.keep_unreachable.store(keep_unreachable, Ordering::Relaxed);
-        self.kept_max.store(kept_max, Ordering::Relaxed);
+        self.persistent_max.store(persistent_max, Ordering::Relaxed);
     }
 
     /// Whether the device's link is to stay: an administrator says so, or wakes do not reach it and there is room.
-    fn is_to_stay(&self, record: &HotRecord) -> bool {
+    fn is_to_stay(&self, record: &DeviceState) -> bool {
         let is_unreached =
             record.udp_reach == UdpReach::Unreached && self.keep_unreachable.load(Ordering::Relaxed);
-        let has_room = || self.counters.links_of_devices.get() < self.kept_max.load(Ordering::Relaxed);
+        let has_room = || self.counters.links_of_devices.get() < self.persistent_max.load(Ordering::Relaxed);
         record.keep_connected || (is_unreached && has_room())
     }
 
-    fn tell_caller(&self, letter: ToCaller) {
-        if self.caller.post(letter).is_err() {
+    fn tell_wake_scheduler(&self, message: ToWakeScheduler) {
+        if self.wake_scheduler.send(message).is_err() {
             log::debug!("the UDP port has too much to do: a call will end by its deadline");
         }
     }
@@ -174,8 +174,8 @@ impl LiveBackend {
 }
 
 impl Backend for LiveBackend {
-    fn standing(&self, certificate: &CertificateHash) -> Standing {
-        self.members.standing(certificate)
+    fn certificate_status(&self, certificate: &CertificateHash) -> CertificateStatus {
+        self.members.certificate_status(certificate)
     }
 
     fn has_issued(&self, certificate: &[u8]) -> bool {
@@ -186,11 +186,11 @@ impl Backend for LiveBackend {
         self.store.is_enrolment_open(wall)
     }
 
-    fn with_record<R>(&self, device: DeviceId, look: impl FnOnce(&mut HotRecord) -> R) -> Option<R> {
+    fn with_record<R>(&self, device: DeviceId, look: impl FnOnce(&mut DeviceState) -> R) -> Option<R> {
         self.store.table().with(device, look)
     }
 
-    fn syncs(&self, now: &Now, record: &HotRecord, sync: &Sync, peer: Option<IpAddr>) {
+    fn syncs(&self, now: &Now, record: &DeviceState, sync: &Sync, peer: Option<IpAddr>) {
         self.announcer.note_sync(now.wall, record, sync, peer);
     }
 
@@ -198,8 +198,8 @@ impl Backend for LiveBackend {
         self.announcer.note_taken_over(now.wall, device, peer);
     }
 
-    fn policy(&self, record: Option<&HotRecord>, now: &Now) -> SyncPolicy {
-        let interval_seconds = record.map_or(pacing::INTERVAL_SECONDS_DEFAULT, HotRecord::interval_seconds);
+    fn policy(&self, record: Option<&DeviceState>, now: &Now) -> SyncPolicy {
+        let interval_seconds = record.map_or(pacing::INTERVAL_SECONDS_DEFAULT, DeviceState::interval_seconds);
         SyncPolicy {
             server_epoch: self.server_epoch(),
             next_seconds: record.map_or(interval_seconds, |record| {
@@ -265,7 +265,7 @@ impl Backend for LiveBackend {
     }
 
     fn flush(&self) {
-        self.journal.ring();
+        self.journal.notify();
     }
 
     fn durable(&self) -> u64 {
@@ -277,11 +277,11 @@ impl Backend for LiveBackend {
     }
 
     fn called(&self, device: DeviceId, step: CallStep) {
-        self.tell_caller(ToCaller::Step(device, step));
+        self.tell_wake_scheduler(ToWakeScheduler::Step(device, step));
     }
 
     fn refused_at(&self, peer: IpAddr) {
-        self.tell_caller(ToCaller::RefusedAt(peer));
+        self.tell_wake_scheduler(ToWakeScheduler::RefusedAt(peer));
     }
 
     fn devices_per_second(&self) -> u64 {
@@ -290,19 +290,19 @@ impl Backend for LiveBackend {
 
     fn reconnect_seconds(&self) -> u32 {
         // Those whose links are to stay come back, and so do those who are here, for whatever reason.
-        let devices = self.store.table().kept().max(self.counters.links_of_devices.get());
+        let devices = self.store.table().persistent().max(self.counters.links_of_devices.get());
         pacing::reconnect_seconds(devices, self.capacity())
     }
 
-    fn kept_devices(&self) -> u64 {
-        self.store.table().kept()
+    fn persistent_devices(&self) -> u64 {
+        self.store.table().persistent()
     }
 
     fn probe(&self, device: DeviceId, address: SocketAddr, counter: u32) {
-        self.tell_caller(ToCaller::Probe(device, address, counter));
+        self.tell_wake_scheduler(ToWakeScheduler::Probe(device, address, counter));
     }
 
-    fn settle(&self, now: &Now, record: &mut HotRecord) -> bool {
+    fn settle(&self, now: &Now, record: &mut DeviceState) -> bool {
         self.announcer.settle(now.wall, record)
     }
 

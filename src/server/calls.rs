@@ -1,6 +1,6 @@
-//! Calls of devices and their last words: what the UDP port's thread does with datagrams and letters.
+//! Calls of devices and their shutdown notices: what the UDP port's thread does with datagrams and messages.
 //!
-//! The rules are [`Caller`]'s and the record's ([`machine::reach`](crate::machine::reach)); here they meet keys, table, links and those who wait.
+//! The rules are [`WakeScheduler`]'s and the record's ([`machine::reach`](crate::machine::reach)); here they meet keys, table, links and those who wait.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -12,17 +12,19 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::ServerError;
-use super::alarm::{Alarm, Failures};
 use super::identity::{DatagramPurpose, Identity};
+use super::panic_guard::{Failures, PanicGuard};
 use super::presence::Announcer;
 use crate::admin::{Calls, CallsBusy};
+use crate::concurrency::calls::ToWakeScheduler;
+use crate::concurrency::counters::Counters;
+use crate::concurrency::mailbox::Mailbox;
+use crate::concurrency::reactors::{ReactorMailboxes, ToReactor};
 use crate::fleet::presence::presence;
-use crate::lane::calls::ToCaller;
-use crate::lane::counters::Counters;
-use crate::lane::mailbox::Mailbox;
-use crate::lane::reactors::{ReactorLanes, ToReactor};
-use crate::machine::caller::{Ask, Caller, CallerAction, NO_OPERATION, QUESTIONS_MAX, Whereabouts};
 use crate::machine::reach::UdpReach;
+use crate::machine::wake_scheduler::{
+    Ask, DeviceLocation, NO_OPERATION, QUESTIONS_MAX, WakeAction, WakeScheduler,
+};
 use crate::reactor::Clock;
 use crate::reactor::port::{Outgoing, Port, PortOwner};
 use crate::store::table::{DeviceTable, signs_of};
@@ -42,8 +44,8 @@ struct Waiting {
 }
 
 /// The way to call devices, as administration has it.
-pub(super) struct CallDesk {
-    mailbox: Mailbox<ToCaller>,
+pub(super) struct CallHandle {
+    mailbox: Mailbox<ToWakeScheduler>,
     waiting: Arc<Mutex<Waiting>>,
     next_operation: AtomicU64,
     load: Arc<Load>,
@@ -72,7 +74,7 @@ impl Load {
     }
 }
 
-impl Calls for CallDesk {
+impl Calls for CallHandle {
     fn call(
         &self,
         devices: &[DeviceId],
@@ -91,8 +93,8 @@ impl Calls for CallDesk {
                 operation
             }
         };
-        let letter = ToCaller::Call { operation, devices: devices.to_vec(), reason };
-        self.mailbox.post(letter).map_err(|_| {
+        let message = ToWakeScheduler::Call { operation, devices: devices.to_vec(), reason };
+        self.mailbox.send(message).map_err(|_| {
             self.waiting.lock().sinks.remove(&operation);
             self.load.was_read(count);
             CallsBusy
@@ -102,19 +104,19 @@ impl Calls for CallDesk {
 
     fn cancel(&self, operation: u64) {
         self.waiting.lock().sinks.remove(&operation);
-        if self.mailbox.post(ToCaller::Cancel(operation)).is_err() {
+        if self.mailbox.send(ToWakeScheduler::Cancel(operation)).is_err() {
             log::debug!("operation {operation} could not be cancelled: its calls end by themselves");
         }
     }
 }
 
 /// What the port's thread works on.
-pub(super) struct CallOwner {
-    caller: Caller,
+pub(super) struct CallDriver {
+    wake_scheduler: WakeScheduler,
     table: Arc<DeviceTable>,
     identity: Arc<Identity>,
     announcer: Announcer,
-    lanes: ReactorLanes,
+    mailboxes: ReactorMailboxes,
     counters: Arc<Counters>,
     clock: Clock,
     waiting: Arc<Mutex<Waiting>>,
@@ -128,7 +130,7 @@ pub(super) struct CallTools {
     pub(super) table: Arc<DeviceTable>,
     pub(super) identity: Arc<Identity>,
     pub(super) announcer: Announcer,
-    pub(super) lanes: ReactorLanes,
+    pub(super) mailboxes: ReactorMailboxes,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: Clock,
     pub(super) seed: u64,
@@ -137,41 +139,51 @@ pub(super) struct CallTools {
 
 /// The port's thread, running.
 pub(super) struct CallThread {
-    mailbox: Mailbox<ToCaller>,
+    mailbox: Mailbox<ToWakeScheduler>,
     thread: JoinHandle<()>,
 }
 
 impl CallThread {
-    /// Starts the thread. The desk is administration's way to it.
-    pub(super) fn start(port: Port, tools: CallTools) -> Result<(Self, CallDesk), ServerError> {
+    /// Starts the thread. The handle is administration's way to it.
+    pub(super) fn start(port: Port, tools: CallTools) -> Result<(Self, CallHandle), ServerError> {
         let mailbox = port.from_administration();
         let (waiting, load) = (Arc::<Mutex<Waiting>>::default(), Arc::<Load>::default());
-        let desk = CallDesk {
+        let handle = CallHandle {
             mailbox: mailbox.clone(),
             waiting: waiting.clone(),
             next_operation: AtomicU64::new(NO_OPERATION + 1),
             load: load.clone(),
         };
-        let CallTools { table, identity, announcer, lanes, counters, clock, seed, failures } = tools;
-        let caller = Caller::new(seed);
+        let CallTools { table, identity, announcer, mailboxes, counters, clock, seed, failures } = tools;
+        let wake_scheduler = WakeScheduler::new(seed);
         let probes = VecDeque::new();
-        let owner =
-            CallOwner { caller, table, identity, announcer, lanes, counters, clock, waiting, load, probes };
+        let owner = CallDriver {
+            wake_scheduler,
+            table,
+            identity,
+            announcer,
+            mailboxes,
+            counters,
+            clock,
+            waiting,
+            load,
+            probes,
+        };
         let thread = Builder::new()
             .name("datagrams".into())
             .spawn(move || {
-                let _alarm = Alarm::new("the UDP port", failures.clone());
+                let _guard = PanicGuard::new("the UDP port", failures.clone());
                 if let Err(error) = port.run(owner) {
                     failures.tell(format!("the UDP port has failed: {error}"));
                 }
             })
             .map_err(ServerError::when("start the UDP port's thread"))?;
-        Ok((Self { mailbox, thread }, desk))
+        Ok((Self { mailbox, thread }, handle))
     }
 
     /// Ends the thread; who waits for outcomes hears nothing more.
     pub(super) fn stop(self) {
-        if self.mailbox.post(ToCaller::Stop).is_err() {
+        if self.mailbox.send(ToWakeScheduler::Stop).is_err() {
             // It has all of administration's messages to read before, and ends with the process.
             return log::warn!("the UDP port has too much to do to be told that the server stops");
         }
@@ -181,7 +193,7 @@ impl CallThread {
     }
 }
 
-impl CallOwner {
+impl CallDriver {
     /// Takes a notice.
     fn notice(&self, now: &Now, bytes: &[u8]) -> Result<(DeviceId, NoticeKind), DropReason> {
         let device = Notice::claimed(bytes)?;
@@ -203,12 +215,12 @@ impl CallOwner {
         Ok((device, notice.kind))
     }
 
-    fn look(&self, now: &Now, device: DeviceId) -> Option<Whereabouts> {
+    fn look(&self, now: &Now, device: DeviceId) -> Option<DeviceLocation> {
         self.table.with(device, |record| {
             record.is_called = true;
             let signs = signs_of(record, self.clock.present_since());
             let slot = WallTime(record.last_sync.0.saturating_add(u64::from(record.due_seconds()) * 1_000));
-            Whereabouts {
+            DeviceLocation {
                 link: record.link,
                 address: record.wake_address(),
                 is_unreached: record.udp_reach == UdpReach::Unreached,
@@ -235,12 +247,12 @@ impl CallOwner {
     }
 
     fn note_load(&self) {
-        let (under_way, queued) = self.caller.load();
+        let (under_way, queued) = self.wake_scheduler.load();
         self.load.taken.store((under_way + queued) as u64, Ordering::Relaxed);
     }
 }
 
-impl PortOwner for CallOwner {
+impl PortOwner for CallDriver {
     fn hear(&mut self, now: &Now, bytes: &[u8], from: SocketAddr) {
         match self.notice(now, bytes) {
             Ok((device, kind)) => {
@@ -254,23 +266,23 @@ impl PortOwner for CallOwner {
         }
     }
 
-    fn read(&mut self, now: &Now, letter: ToCaller) -> bool {
-        match letter {
-            ToCaller::Call { operation, devices, reason } => {
+    fn read(&mut self, now: &Now, message: ToWakeScheduler) -> bool {
+        match message {
+            ToWakeScheduler::Call { operation, devices, reason } => {
                 let count = devices.len() as u64;
                 for device in devices {
                     self.counters.calls.add_one();
-                    if !self.caller.ask(now.moment, Ask { operation, device, reason }) {
+                    if !self.wake_scheduler.ask(now.moment, Ask { operation, device, reason }) {
                         self.report(operation, device, CallOutcome::TimedOut);
                     }
                 }
                 self.note_load();
                 self.load.was_read(count);
             }
-            ToCaller::Cancel(operation) => self.caller.cancel(operation),
-            ToCaller::Step(device, step) => self.caller.step(now.moment, device, step),
-            ToCaller::RefusedAt(address) => self.caller.refused_at(now.moment, address),
-            ToCaller::Probe(device, to, counter) => {
+            ToWakeScheduler::Cancel(operation) => self.wake_scheduler.cancel(operation),
+            ToWakeScheduler::Step(device, step) => self.wake_scheduler.step(now.moment, device, step),
+            ToWakeScheduler::RefusedAt(address) => self.wake_scheduler.refused_at(now.moment, address),
+            ToWakeScheduler::Probe(device, to, counter) => {
                 if self.probes.len() < PROBES_MAX {
                     let probe = self.sealed(device, to, WakeReason::Probe, counter);
                     self.probes.push_back(probe);
@@ -278,39 +290,39 @@ impl PortOwner for CallOwner {
                     log::debug!("device {device}: a probe counts as lost, as too many are to be sent");
                 }
             }
-            ToCaller::Stop => return false,
+            ToWakeScheduler::Stop => return false,
         }
         true
     }
 
     fn poll(&mut self, now: &Now) -> Option<Outgoing> {
         // Calls come first: their number in a second is limited.
-        while let Some(action) = self.caller.poll(now.moment) {
+        while let Some(action) = self.wake_scheduler.poll(now.moment) {
             match action {
-                CallerAction::Look(device) => {
+                WakeAction::Look(device) => {
                     let place = self.look(now, device);
-                    self.caller.found(now.moment, device, place);
+                    self.wake_scheduler.found(now.moment, device, place);
                 }
-                CallerAction::OnLink { link, is_fresh } => {
-                    if !self.lanes.post(link, ToReactor::SyncNow(link, is_fresh)) {
+                WakeAction::OnLink { link, is_fresh } => {
+                    if !self.mailboxes.send(link, ToReactor::SyncNow(link, is_fresh)) {
                         log::debug!("{link:?} could not be asked now: the device is woken instead");
                     }
                 }
-                CallerAction::Wake { device, address, reason, counter } => {
+                WakeAction::Wake { device, address, reason, counter } => {
                     self.note_load();
                     let draw = || self.table.with(device, |record| record.next_wake_counter(now.wall));
                     // A device that was removed meanwhile takes no wake.
                     let Some(counter) = counter.or_else(draw) else { continue };
-                    self.caller.drawn(device, counter);
+                    self.wake_scheduler.drawn(device, counter);
                     return Some(self.sealed(device, address, reason, counter));
                 }
-                CallerAction::Learned { device, address, has_come } => {
+                WakeAction::Learned { device, address, has_come } => {
                     self.table.with(device, |record| record.note_called(address, has_come));
                 }
-                CallerAction::Report { operation, device, outcome } => {
+                WakeAction::Report { operation, device, outcome } => {
                     self.report(operation, device, outcome);
                 }
-                CallerAction::Ended(device) => {
+                WakeAction::Ended(device) => {
                     self.table.with(device, |record| record.is_called = false);
                 }
             }
@@ -320,10 +332,10 @@ impl PortOwner for CallOwner {
     }
 
     fn next_timeout(&self) -> Option<Moment> {
-        self.caller.next_timeout()
+        self.wake_scheduler.next_timeout()
     }
 
     fn judge_from(&mut self, moment: Moment) {
-        self.caller.judge_from(moment);
+        self.wake_scheduler.judge_from(moment);
     }
 }

@@ -16,7 +16,7 @@ use reader::{Reader, Section};
 use super::process::ProcessOptions;
 use crate::admin::listen::bound_as;
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
-use crate::machine::hot::KEPT_SECONDS_MAX;
+use crate::machine::device_state::STORED_INTERVAL_SECONDS_MAX;
 use crate::machine::rate::EventRate;
 use crate::paths::{PathProblem, check_directory, check_socket, check_socket_length};
 
@@ -38,7 +38,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Most threads of one kind: what the server starts at most.
 const THREADS_MAX: u64 = 64;
 
-const _: () = assert!(INTERVAL_SECONDS_MAX < KEPT_SECONDS_MAX / 2);
+const _: () = assert!(INTERVAL_SECONDS_MAX < STORED_INTERVAL_SECONDS_MAX / 2);
 
 /// Most links that may be allowed, in links: what 64 GiB of socket memory hold.
 const LINKS_MAX: u64 = 4_000_000;
@@ -95,10 +95,10 @@ pub struct LinksConfig {
     pub handshake_deadline: Duration,
     /// After how long without a word a link is closed that nobody asked to keep.
     pub idle_deadline: Duration,
-    /// How often the agent says on a kept link that it is there, at most: it says so more often where the network forgets sooner.
+    /// How often the agent says on a persistent link that it is there, at most: it says so more often where the network forgets sooner.
     pub keep_interval: Duration,
     /// Most devices whose links may be asked to stay; `None`: what descriptors and memory allow.
-    pub max_kept_connections: Option<usize>,
+    pub max_persistent_connections: Option<usize>,
     /// Whether the link of a device stays by itself while wakes do not reach it.
     pub keep_unreachable: bool,
     /// How long a peer may leave what we send it unread.
@@ -174,7 +174,7 @@ impl Default for Config {
                 handshake_deadline: Duration::from_secs(10),
                 idle_deadline: Duration::from_secs(60),
                 keep_interval: Duration::from_secs(300),
-                max_kept_connections: None,
+                max_persistent_connections: None,
                 keep_unreachable: true,
                 write_deadline: Duration::from_secs(30),
                 buffer_bytes: None,
@@ -266,7 +266,7 @@ impl Config {
                 "handshake_deadline",
                 "idle_deadline",
                 "keep_interval",
-                "max_kept_connections",
+                "max_persistent_connections",
                 "keep_unreachable",
                 "write_deadline",
                 "buffer_size",
@@ -308,7 +308,7 @@ impl Config {
                 keep_interval: links
                     .duration("keep_interval", seconds(5)..=seconds(86_400))?
                     .unwrap_or(default.links.keep_interval),
-                max_kept_connections: links.count("max_kept_connections", 0..=LINKS_MAX)?,
+                max_persistent_connections: links.count("max_persistent_connections", 0..=LINKS_MAX)?,
                 keep_unreachable: links.flag("keep_unreachable")?.unwrap_or(default.links.keep_unreachable),
                 write_deadline: links
                     .duration("write_deadline", seconds(1)..=seconds(600))?
@@ -476,8 +476,8 @@ impl Config {
         note(self.links.idle_deadline != new.links.idle_deadline, "links.idle_deadline", true);
         note(self.links.keep_interval != new.links.keep_interval, "links.keep_interval", true);
         note(
-            self.links.max_kept_connections != new.links.max_kept_connections,
-            "links.max_kept_connections",
+            self.links.max_persistent_connections != new.links.max_persistent_connections,
+            "links.max_persistent_connections",
             true,
         );
         note(self.links.keep_unreachable != new.links.keep_unreachable, "links.keep_unreachable", true);

@@ -9,17 +9,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::ServerError;
-use super::alarm::{Alarm, Failures};
 use super::clock_watch::ClockWatch;
+use super::panic_guard::{Failures, PanicGuard};
 use super::presence::Rounds;
 use super::sequences::{Round, WriteBack};
 use super::tickets::TicketRounds;
 use super::trim::{Trim, Trimmer};
 use crate::admin::listen::AdminListener;
 use crate::admin::{self, AdminContext};
+use crate::concurrency::counters::Counters;
+use crate::concurrency::strangers::StrangerSummary;
 use crate::journal::Journal;
-use crate::lane::counters::Counters;
-use crate::lane::strangers::StrangerSummary;
 use crate::memory;
 use crate::store::Store;
 
@@ -66,7 +66,7 @@ impl ControlThread {
             .name("control".into())
             .spawn(move || {
                 let failures = control.failures.clone();
-                let _alarm = Alarm::new("the control thread", failures.clone());
+                let _guard = PanicGuard::new("the control thread", failures.clone());
                 if let Err(error) = runtime.block_on(control.run(listener, stopping)) {
                     failures.tell(format!("the administration has ended: {error}"));
                 }

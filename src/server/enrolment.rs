@@ -41,10 +41,10 @@ pub fn enrol(
     store.enrol(enrolment, move |result| match result {
         Err(error) => done(outcome_of(&error)),
         Ok(enrolled) => {
-            let wish =
+            let unmet =
                 if wanted == enrolled.name { String::new() } else { format!(" (it asked for '{wanted}')") };
             log::info!(
-                "device {} enrolled as '{}'{wish} into {}",
+                "device {} enrolled as '{}'{unmet} into {}",
                 enrolled.device,
                 enrolled.name,
                 enrolled.group
@@ -108,17 +108,17 @@ mod tests {
 
     const NOW: WallTime = WallTime(1_795_514_400_000);
 
-    struct House {
+    struct Fixture {
         _directory: tempfile::TempDir,
         store: Store,
         identity: Arc<Identity>,
     }
 
-    fn house() -> House {
+    fn fixture() -> Fixture {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let identity = Identity::open_or_create(&directory.path().join("identity"), &[], NOW).unwrap();
-        House { _directory: directory, store, identity: Arc::new(identity) }
+        Fixture { _directory: directory, store, identity: Arc::new(identity) }
     }
 
     fn certificate_request() -> Vec<u8> {
@@ -126,10 +126,10 @@ mod tests {
         CertificateParams::default().serialize_request(&key).unwrap().der().to_vec()
     }
 
-    fn outcome(house: &House, request: Enrol, now: WallTime) -> JobOutcome {
+    fn outcome(fixture: &Fixture, request: Enrol, now: WallTime) -> JobOutcome {
         let (told, outcomes) = mpsc::channel();
         let device = new_device_id().unwrap();
-        enrol(&house.store, &house.identity, request, device, now, move |outcome| {
+        enrol(&fixture.store, &fixture.identity, request, device, now, move |outcome| {
             told.send(outcome).unwrap();
         });
         outcomes.recv().unwrap()
@@ -137,9 +137,9 @@ mod tests {
 
     #[test]
     fn a_token_lets_one_device_in_and_not_a_second_one() {
-        let house = house();
+        let fixture = fixture();
         let expires_at = WallTime(NOW.0 + 60_000);
-        let token = house
+        let token = fixture
             .store
             .create_token(NewToken { group: "/shops".into(), created_at: NOW, expires_at, uses_max: 1 })
             .unwrap();
@@ -147,38 +147,38 @@ mod tests {
             token: token.token.id,
             secret,
             request: certificate_request(),
-            name: "till".into(),
+            name: "kiosk".into(),
         };
 
-        let wrong = outcome(&house, request([0; 24]), NOW);
+        let wrong = outcome(&fixture, request([0; 24]), NOW);
         assert!(matches!(wrong, JobOutcome::Refused(report) if report.code == ErrorCode::TokenUnknown));
         let garbled = Enrol { request: vec![0x30], ..request(token.secret) };
-        let garbled = outcome(&house, garbled, NOW);
+        let garbled = outcome(&fixture, garbled, NOW);
         assert!(matches!(garbled, JobOutcome::Refused(report) if report.code == ErrorCode::Malformed));
 
-        let first = outcome(&house, request(token.secret), NOW);
+        let first = outcome(&fixture, request(token.secret), NOW);
         let JobOutcome::Enrolled(enrolled) = first else { panic!("{first:?}") };
-        assert_eq!(enrolled.name, "till");
+        assert_eq!(enrolled.name, "kiosk");
         let hash = CertificateHash::of(&enrolled.certificate);
-        assert_eq!(house.store.table().by_certificate(&hash), Certificate::Device(enrolled.device));
-        assert_eq!(enrolled.pins, house.identity.pins());
+        assert_eq!(fixture.store.table().by_certificate(&hash), Certificate::Device(enrolled.device));
+        assert_eq!(enrolled.pins, fixture.identity.pins());
         assert_ne!(enrolled.wake_key, enrolled.notice_key);
-        let judged = house.store.facts_of(&[enrolled.device], NOW).unwrap();
+        let judged = fixture.store.facts_of(&[enrolled.device], NOW).unwrap();
         // What stands in the certificate is what is kept: UTCTime of RFC 5280 section 4.1.2.5.1.
         let expires_at = judged[0].facts.certificate_expires_at.unwrap().to_string();
         let written: String = expires_at.chars().skip(2).take(17).filter(char::is_ascii_digit).collect();
         let written = format!("{written}Z");
         assert!(enrolled.certificate.windows(13).any(|bytes| bytes == written.as_bytes()), "{expires_at}");
 
-        let second = outcome(&house, request(token.secret), NOW);
+        let second = outcome(&fixture, request(token.secret), NOW);
         assert!(matches!(second, JobOutcome::Refused(report) if report.code == ErrorCode::TokenUsedUp));
     }
 
     #[test]
     fn a_late_token_is_told_so() {
-        let house = house();
+        let fixture = fixture();
         let expires_at = WallTime(NOW.0 + 60_000);
-        let token = house
+        let token = fixture
             .store
             .create_token(NewToken { group: "/".into(), created_at: NOW, expires_at, uses_max: 5 })
             .unwrap();
@@ -188,7 +188,7 @@ mod tests {
             request: certificate_request(),
             name: String::new(),
         };
-        let late = outcome(&house, request, WallTime(NOW.0 + 60_001));
+        let late = outcome(&fixture, request, WallTime(NOW.0 + 60_001));
         assert!(matches!(late, JobOutcome::Refused(report) if report.code == ErrorCode::TokenExpired));
     }
 }

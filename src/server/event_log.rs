@@ -6,15 +6,15 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::ServerError;
-use super::alarm::Failures;
 use super::config::{Config, JournalConfig};
+use super::panic_guard::Failures;
 use super::sequences;
 use super::warnings;
+use crate::concurrency::reactors::ReactorMailboxes;
 use crate::journal::{
-    Archive, FileStorage, Flusher, Item, Journal, Notice, Opened, Options, Position, Preparer, RecordView,
-    Retention, Threads,
+    Archive, FileStorage, Flusher, Item, Journal, Notice, Opened, Options, Position, Preallocator,
+    RecordView, Retention, Threads,
 };
-use crate::lane::reactors::ReactorLanes;
 use crate::machine::replay::{self, FoundEvent};
 use crate::store::Store;
 use crate::store::table::DeviceTable;
@@ -56,7 +56,7 @@ pub(super) fn open(config: &Config, store: &Store, now: WallTime) -> Result<(Ope
         distrust_lost(table, &opened)?;
     }
     let archive = archiver.archive();
-    Ok((Opened { preparer: opened.preparer.with_archiver(archiver), ..opened }, archive))
+    Ok((Opened { preallocator: opened.preallocator.with_archiver(archiver), ..opened }, archive))
 }
 
 fn note_found(table: &mut &DeviceTable, view: &RecordView<'_>) {
@@ -92,17 +92,17 @@ fn distrust_lost(mut table: &DeviceTable, opened: &Opened) -> Result<(), ServerE
 /// more.
 pub(super) fn start(
     flusher: Flusher<FileStorage>,
-    preparer: Preparer<FileStorage>,
+    preallocator: Preallocator<FileStorage>,
     durable_now: Position,
-    lanes: ReactorLanes,
+    mailboxes: ReactorMailboxes,
     failures: Failures,
 ) -> Result<(Threads<FileStorage>, watch::Receiver<u64>), ServerError> {
     let (durable, durable_seen) = watch::channel(durable_now.0);
     // Gone with a failure: a position that is waited for would never come.
     let durable = Mutex::new(Some(durable));
-    let threads = Threads::spawn("journal", flusher, preparer, move |notice| match notice {
+    let threads = Threads::spawn("journal", flusher, preallocator, move |notice| match notice {
         Notice::Durable(position) => {
-            lanes.ring_waiting();
+            mailboxes.notify_waiting();
             if let Some(durable) = &*durable.lock() {
                 durable.send_if_modified(|known| {
                     let is_further = *known < position.0;
@@ -118,7 +118,7 @@ pub(super) fn start(
         Notice::NoRoom(why) => log::error!("no room for more events, devices keep them: {why}"),
         Notice::RoomAgain => {
             log::info!("there is room for events again");
-            lanes.ring_all();
+            mailboxes.notify_all();
         }
         Notice::Deleted(segments) => {
             log::info!("{} old segments of the journal were deleted", segments.len());

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::machine::command::Job;
-use crate::machine::hot::LinkRef;
+use crate::machine::device_state::LinkRef;
 
 /// Most jobs with workers and the store at a time, in jobs. A device that finds none free is told to come
 /// later.

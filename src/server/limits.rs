@@ -3,14 +3,14 @@
 use std::ops::RangeInclusive;
 
 use super::config::LinksConfig;
-use crate::lane::reactors::LinkSettings;
+use crate::concurrency::reactors::LinkSettings;
 use crate::machine::admission::strangers;
 use crate::memory;
 use crate::reactor::HANDSHAKES_BEYOND_MAX;
 
-/// What a kept link takes, in bytes: half a kilobyte here, four of the kernel's for its socket, and what both
+/// What a persistent link takes, in bytes: half a kilobyte here, four of the kernel's for its socket, and what both
 /// have under way.
-const KEPT_LINK_BYTES: u64 = 6 * 1024;
+const PERSISTENT_LINK_BYTES: u64 = 6 * 1024;
 
 /// How much memory links may hold beside what each takes idle, when nobody says how much, in bytes.
 const HELD_BYTES: RangeInclusive<u64> = 64 << 20..=1 << 30;
@@ -71,19 +71,19 @@ pub(super) fn allowed_links(links: &LinksConfig, descriptors: u64, reactors: usi
 
 /// How many links may be asked to stay: what the configuration says, or what the links and half of the memory
 /// that is free allow.
-pub(super) fn allowed_kept(links: &LinksConfig, links_max: u64) -> u64 {
+pub(super) fn allowed_persistent(links: &LinksConfig, links_max: u64) -> u64 {
     let free = memory::available_bytes();
-    let by_memory = free.map_or(u64::MAX, |bytes| bytes / 2 / KEPT_LINK_BYTES);
+    let by_memory = free.map_or(u64::MAX, |bytes| bytes / 2 / PERSISTENT_LINK_BYTES);
     // Some links are always those of devices that come by.
     let possible = (links_max - links_max / 16).min(by_memory);
-    let allowed = links.max_kept_connections.map_or(possible, |wanted| wanted as u64);
+    let allowed = links.max_persistent_connections.map_or(possible, |wanted| wanted as u64);
     if allowed > possible {
         log::warn!(
-            "links.max_kept_connections is {allowed}, but links and memory allow about {possible} (links.max, LimitNOFILE)"
+            "links.max_persistent_connections is {allowed}, but links and memory allow about {possible} (links.max, LimitNOFILE)"
         );
     }
     log::info!(
-        "max_kept_connections is {allowed}: {links_max} links are allowed, {} MiB of memory are free",
+        "max_persistent_connections is {allowed}: {links_max} links are allowed, {} MiB of memory are free",
         free.map_or("unknown".into(), |bytes| (bytes >> 20).to_string())
     );
     allowed

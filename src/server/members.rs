@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::identity::Identity;
 use super::presence::{APPLICATION, Announcer};
 use crate::reactor::Clock;
-use crate::reactor::channel::{Membership, Standing};
+use crate::reactor::channel::{CertificateStatus, Membership};
 use crate::store::table::{Certificate, DeviceTable};
 use crate::wire::event::{Event, Severity};
 use crate::wire::id::{CertificateHash, DeviceId};
@@ -17,11 +17,11 @@ use crate::wire::id::{CertificateHash, DeviceId};
 struct Members(Arc<DeviceTable>);
 
 impl Membership for Members {
-    fn standing(&self, certificate: &CertificateHash) -> Standing {
+    fn certificate_status(&self, certificate: &CertificateHash) -> CertificateStatus {
         match self.0.by_certificate(certificate) {
-            Certificate::Device(device) => Standing::Known(device),
-            Certificate::Removed(device) => Standing::Removed(device),
-            Certificate::Unknown => Standing::Unknown,
+            Certificate::Device(device) => CertificateStatus::Known(device),
+            Certificate::Removed(device) => CertificateStatus::Removed(device),
+            Certificate::Unknown => CertificateStatus::Unknown,
         }
     }
 }
@@ -79,8 +79,8 @@ impl Issued {
 }
 
 impl Membership for Issued {
-    fn standing(&self, certificate: &CertificateHash) -> Standing {
-        self.members.standing(certificate)
+    fn certificate_status(&self, certificate: &CertificateHash) -> CertificateStatus {
+        self.members.certificate_status(certificate)
     }
 
     fn has_issued(&self, certificate: &[u8]) -> bool {

@@ -1,4 +1,4 @@
-//! Floor 5: assembly of the embeddable server.
+//! Layer 5: assembly of the embeddable server.
 //!
 //! [`Server::start`] opens identity, store and journal, brings the device table up to date, and starts the threads; the handbook's
 //! [architecture](crate::manual::architecture) says who they are. [`Server::drain`] ends them in the order in which data goes
@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 mod admin_parts;
-mod alarm;
 mod backend;
 pub mod backup;
 mod calls;
@@ -20,12 +19,13 @@ pub mod identity;
 mod jobs;
 mod limits;
 pub mod members;
+mod panic_guard;
 pub mod presence;
 pub mod process;
 mod running;
+mod scheduler;
 pub mod sequences;
 mod start;
-mod steward;
 mod tickets;
 mod trim;
 pub mod warnings;
@@ -41,9 +41,9 @@ use crossbeam_channel::Receiver;
 
 use crate::admin::Calls;
 use crate::admin::listen::ListenError;
+use crate::concurrency::counters::Counters;
+use crate::concurrency::reactors::{ReactorMailboxes, ToReactor};
 use crate::journal::{Archive, DirectoryError, Journal, OpenError, ReadError};
-use crate::lane::counters::Counters;
-use crate::lane::reactors::{ReactorLanes, ToReactor};
 use crate::paths::{self, PathProblem};
 use crate::reactor::ReactorError;
 use crate::reactor::channel::ChannelError;
@@ -138,7 +138,7 @@ pub struct Server {
     is_first_start: bool,
     store: Store,
     backend: Arc<LiveBackend>,
-    lanes: ReactorLanes,
+    mailboxes: ReactorMailboxes,
     journal: Journal,
     archive: Archive,
     /// How many there are.
@@ -147,7 +147,7 @@ pub struct Server {
     counters: Arc<Counters>,
     descriptors: u64,
     links_max: Arc<AtomicU64>,
-    kept_max: Arc<AtomicU64>,
+    persistent_max: Arc<AtomicU64>,
     calls: Arc<dyn Calls>,
     udp_address: SocketAddr,
     /// The last field: it ends what the others are handles to, and lets go of the data directory when
@@ -220,8 +220,8 @@ impl Server {
 
     /// The way to the open links.
     #[must_use]
-    pub fn lanes(&self) -> &ReactorLanes {
-        &self.lanes
+    pub fn mailboxes(&self) -> &ReactorMailboxes {
+        &self.mailboxes
     }
 
     /// The way to call devices.
@@ -248,15 +248,15 @@ impl Server {
         self.journal.set_retention(Some(event_log::retention(&config.journal)))?;
         let links_max = limits::allowed_links(&config.links, self.descriptors, self.reactors);
         self.links_max.store(links_max, Ordering::Relaxed);
-        let kept_max = limits::allowed_kept(&config.links, links_max);
-        self.kept_max.store(kept_max, Ordering::Relaxed);
-        self.store.set_kept_max(kept_max)?;
+        let persistent_max = limits::allowed_persistent(&config.links, links_max);
+        self.persistent_max.store(persistent_max, Ordering::Relaxed);
+        self.store.set_persistent_max(persistent_max)?;
         let keep_seconds = event_log::seconds(config.links.keep_interval);
-        self.backend.set_keeping(keep_seconds, config.links.keep_unreachable, kept_max);
+        self.backend.set_keeping(keep_seconds, config.links.keep_unreachable, persistent_max);
         self.backend.set_handshakes(config.links.handshakes_per_second);
         self.backend.set_event_rate(config.journal.event_rate);
         let settings = limits::link_settings(&config.links, links_max, self.reactors);
-        if !self.lanes.tell_all(|| ToReactor::Settings(settings)) {
+        if !self.mailboxes.tell_all(|| ToReactor::Settings(settings)) {
             log::error!("a reactor has too much to do to be told of the new limits: reload again");
         }
         if let Some(backups) = &self.running.backups {

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::concurrency::counters::Counters;
 use crate::fleet::presence::{Presence, notable_presence};
 use crate::journal::{AppendError, Journal, Record};
-use crate::lane::counters::Counters;
 use crate::machine::clones::CloneWatch;
-use crate::machine::hot::HotRecord;
+use crate::machine::device_state::DeviceState;
 use crate::machine::rate::HeldWatch;
 use crate::machine::record::{self, OWN_EPOCH};
 use crate::reactor::Clock;
@@ -84,7 +84,7 @@ impl Announcer {
 
     /// Says where the device is when that has changed. `true`: something was appended to the journal. Without room there, it is said
     /// later.
-    pub fn settle(&self, now: WallTime, record: &mut HotRecord) -> bool {
+    pub fn settle(&self, now: WallTime, record: &mut DeviceState) -> bool {
         let has_appended = self.announce(now, record);
         if has_appended {
             self.note_moved(record.device);
@@ -160,7 +160,7 @@ impl Announcer {
         }
     }
 
-    fn announce(&self, now: WallTime, record: &mut HotRecord) -> bool {
+    fn announce(&self, now: WallTime, record: &mut DeviceState) -> bool {
         let presence = notable_presence(&signs_of(record, self.clock.present_since()), now);
         let before = record.announced;
         if presence == before {
@@ -195,7 +195,7 @@ impl Announcer {
 
     /// Makes what was appended durable.
     pub fn flush(&self) {
-        self.journal.ring();
+        self.journal.notify();
     }
 }
 

@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::alarm::Failures;
 use super::backend::LiveBackend;
 use super::backup::BackupService;
 use super::calls::CallThread;
 use super::control::ControlThread;
 use super::data_directory::DataDirectory;
 use super::event_log::journal_failed;
+use super::panic_guard::Failures;
 use super::presence::Announcer;
-use super::steward::StewardThread;
+use super::scheduler::SchedulerThread;
+use crate::concurrency::reactors::ReactorMailboxes;
 use crate::journal::{FileStorage, Threads};
-use crate::lane::reactors::ReactorLanes;
 
 /// How long to wait until a reactor that has too much to do can be told once more that it is to end.
 const TELL_AGAIN: Duration = Duration::from_millis(10);
@@ -27,9 +27,9 @@ const TELL_AGAIN: Duration = Duration::from_millis(10);
 pub(super) struct Running {
     pub(super) failures: Failures,
     pub(super) announcer: Option<Announcer>,
-    pub(super) lanes: Option<ReactorLanes>,
+    pub(super) mailboxes: Option<ReactorMailboxes>,
     pub(super) reactors: Vec<JoinHandle<()>>,
-    pub(super) steward: Option<StewardThread>,
+    pub(super) scheduler: Option<SchedulerThread>,
     pub(super) call_thread: Option<CallThread>,
     /// The last sender of work when the reactors have ended.
     pub(super) backend: Option<Arc<LiveBackend>>,
@@ -46,9 +46,9 @@ impl Running {
         Self {
             failures,
             announcer: None,
-            lanes: None,
+            mailboxes: None,
             reactors: Vec::new(),
-            steward: None,
+            scheduler: None,
             call_thread: None,
             backend: None,
             workers: Vec::new(),
@@ -65,15 +65,15 @@ impl Running {
         if let Some(announcer) = &self.announcer {
             announcer.stop();
         }
-        if let Some(lanes) = self.lanes.take() {
+        if let Some(mailboxes) = self.mailboxes.take() {
             // One that has ended can't be told, and need not be.
-            while !lanes.drain_all() && !self.reactors.iter().all(JoinHandle::is_finished) {
+            while !mailboxes.drain_all() && !self.reactors.iter().all(JoinHandle::is_finished) {
                 std::thread::sleep(TELL_AGAIN);
             }
         }
         self.join("a reactor", |running| &mut running.reactors);
-        if let Some(steward) = self.steward.take() {
-            steward.stop();
+        if let Some(scheduler) = self.scheduler.take() {
+            scheduler.stop();
         }
         if let Some(call_thread) = self.call_thread.take() {
             call_thread.stop();
@@ -116,19 +116,19 @@ impl Drop for Running {
 
 #[cfg(test)]
 mod tests {
-    use super::super::alarm::Alarm;
+    use super::super::panic_guard::PanicGuard;
     use super::*;
 
     #[test]
     fn a_thread_that_panics_while_the_server_ends_is_its_failure() {
-        for has_alarm in [true, false] {
+        for has_timer in [true, false] {
             let (failures, receiver) = Failures::new();
             // Nobody reads it any more: what happens at the end counts all the same.
             drop(receiver);
             let mut running = Running::nothing(failures.clone());
             let of_thread = failures.clone();
             running.reactors.push(std::thread::spawn(move || {
-                let _alarm = has_alarm.then(|| Alarm::new("a reactor", of_thread));
+                let _guard = has_timer.then(|| PanicGuard::new("a reactor", of_thread));
                 panic!("as it is meant to");
             }));
             drop(running);

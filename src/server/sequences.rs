@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::machine::hot::HotRecord;
+use crate::machine::device_state::DeviceState;
 use crate::store::table::{DeviceTable, SHARDS};
 use crate::store::{Store, StoreError};
 use crate::wire::id::DeviceId;
@@ -28,7 +28,7 @@ pub fn remembered(store: &Store) -> Result<u64, StoreError> {
 
 /// A round of writing back that has begun: what is to be written, and what must be durable before.
 pub struct Round {
-    records: Vec<HotRecord>,
+    records: Vec<DeviceState>,
     /// Everything below this position of the journal is in the store then; `None`: as much as before.
     recorded: Option<u64>,
     /// The journal must be durable up to here before [`WriteBack::write`]: a sequence number must not outlive its event.
@@ -36,8 +36,8 @@ pub struct Round {
 }
 
 impl Round {
-    fn new(records: Vec<HotRecord>, recorded: Option<u64>) -> Self {
-        let needs_durable = records.iter().map(HotRecord::last_position).max().unwrap_or(0);
+    fn new(records: Vec<DeviceState>, recorded: Option<u64>) -> Self {
+        let needs_durable = records.iter().map(DeviceState::last_position).max().unwrap_or(0);
         Self { records, recorded, needs_durable }
     }
 }
@@ -111,7 +111,7 @@ mod tests {
 
     fn table() -> DeviceTable {
         let table = DeviceTable::new();
-        table.insert(HotRecord::new(DeviceId(7), 900), &CertificateHash([1; 32]));
+        table.insert(DeviceState::new(DeviceId(7), 900), &CertificateHash([1; 32]));
         table
     }
 

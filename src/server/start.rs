@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicU64;
 use std::thread::Builder;
 
 use super::admin_parts::{Counted, OpenLinks, StoredEvents};
-use super::alarm::{Alarm, Failures};
 use super::backend::{BackendParts, LiveBackend};
 use super::backup::{BackupService, ServiceParts, Source};
 use super::calls::{CallThread, CallTools};
@@ -18,22 +17,23 @@ use super::data_directory::DataDirectory;
 use super::event_log::{self, seconds};
 use super::identity::Identity;
 use super::jobs::{JOBS_MAX, jobs};
-use super::limits::{allowed_kept, allowed_links, link_settings};
+use super::limits::{allowed_links, allowed_persistent, link_settings};
 use super::members::Issued;
+use super::panic_guard::{Failures, PanicGuard};
 use super::presence::{Announcer, Rounds};
 use super::process::descriptors;
 use super::running::Running;
+use super::scheduler::{SchedulerThread, SchedulerTools};
 use super::sequences::WriteBack;
-use super::steward::{StewardThread, StewardTools};
 use super::tickets::TicketRounds;
 use super::trim::Trimmer;
 use super::workers::{self, Tools};
 use super::{Server, ServerError};
 use crate::admin::{AdminContext, Calls, ServerInfo};
+use crate::concurrency::counters::Counters;
+use crate::concurrency::permits::Permits;
+use crate::concurrency::reactors::ReactorMailboxes;
 use crate::journal::Opened;
-use crate::lane::counters::Counters;
-use crate::lane::permits::Permits;
-use crate::lane::reactors::ReactorLanes;
 use crate::reactor::channel::ServerTls;
 use crate::reactor::port::Port;
 use crate::reactor::{Clock, Reactor, listener, random};
@@ -74,7 +74,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     store.on_panic(move |thread| of_store.tell_panic(thread));
     let (clock, clock_change) = clock.watched(store.last_wall_time()?);
     let now = clock.now().wall;
-    let (Opened { journal, flusher, preparer, .. }, archive) = event_log::open(&config, &store, now)?;
+    let (Opened { journal, flusher, preallocator, .. }, archive) = event_log::open(&config, &store, now)?;
 
     let counters = Counters::new();
     let permits = Permits::new(JOBS_MAX);
@@ -83,10 +83,10 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = config.reactors.unwrap_or(cores).clamp(1, REACTORS_MAX);
     let settings_links_max = allowed_links(&config.links, descriptors, count);
-    let kept_max = allowed_kept(&config.links, settings_links_max);
-    store.set_kept_max(kept_max)?;
-    let (links_max, shown_kept_max) =
-        (Arc::new(AtomicU64::new(settings_links_max)), Arc::new(AtomicU64::new(kept_max)));
+    let persistent_max = allowed_persistent(&config.links, settings_links_max);
+    store.set_persistent_max(persistent_max)?;
+    let (links_max, shown_persistent_max) =
+        (Arc::new(AtomicU64::new(settings_links_max)), Arc::new(AtomicU64::new(persistent_max)));
     let settings = link_settings(&config.links, settings_links_max, count);
     let listeners = listener::bind(config.listen, count).map_err(|error| ServerError::Address {
         protocol: "TCP",
@@ -118,7 +118,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
             announcer.clone(),
             clock.clone(),
         )),
-        caller: port.from_devices(),
+        wake_scheduler: port.from_devices(),
         counters: counters.clone(),
         notice_port: Some(udp_address.port()).filter(|port| *port != tcp_port),
         server_epoch: store.server_epoch()?,
@@ -126,7 +126,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     }));
     backend.set_handshakes(config.links.handshakes_per_second);
     backend.set_event_rate(config.journal.event_rate);
-    backend.set_keeping(seconds(config.links.keep_interval), config.links.keep_unreachable, kept_max);
+    backend.set_keeping(seconds(config.links.keep_interval), config.links.keep_unreachable, persistent_max);
     let members = backend.members.clone();
     let tickets = TicketRounds::start(store.clone(), identity.clone(), clock.known())?;
     let tls = ServerTls::new(identity.server_certificate_der(), identity.server_private_key_der(), members)?
@@ -144,21 +144,21 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
             permits.clone(),
         )?);
     }
-    let lanes = ReactorLanes::new(reactors.iter().map(Reactor::mailbox).collect());
-    (running.backend, running.lanes) = (Some(backend.clone()), Some(lanes.clone()));
+    let mailboxes = ReactorMailboxes::new(reactors.iter().map(Reactor::mailbox).collect());
+    (running.backend, running.mailboxes) = (Some(backend.clone()), Some(mailboxes.clone()));
 
     let ages = clock.clone();
-    let preparer = preparer.with_clock(move || ages.ages());
+    let preallocator = preallocator.with_clock(move || ages.ages());
     let (journal_threads, durable) =
-        event_log::start(flusher, preparer, journal.durable(), lanes.clone(), failures.clone())?;
+        event_log::start(flusher, preallocator, journal.durable(), mailboxes.clone(), failures.clone())?;
     running.journal_threads = Some(journal_threads);
-    let (call_thread, desk) = CallThread::start(
+    let (call_thread, handle) = CallThread::start(
         port,
         CallTools {
             table: store.table().clone(),
             identity: identity.clone(),
             announcer: announcer.clone(),
-            lanes: lanes.clone(),
+            mailboxes: mailboxes.clone(),
             counters: counters.clone(),
             clock: clock.clone(),
             seed,
@@ -166,22 +166,22 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         },
     )?;
     running.call_thread = Some(call_thread);
-    let calls: Arc<dyn Calls> = Arc::new(desk);
+    let calls: Arc<dyn Calls> = Arc::new(handle);
     store.serve_from(now);
-    let steward = StewardThread::start(StewardTools {
+    let scheduler = SchedulerThread::start(SchedulerTools {
         store: store.clone(),
         calls: calls.clone(),
         announcer: announcer.clone(),
         clock: clock.clone(),
         failures: failures.clone(),
     })?;
-    let bell = steward.bell();
-    running.steward = Some(steward);
+    let waker = scheduler.waker();
+    running.scheduler = Some(scheduler);
     let tools = Tools {
         store: store.clone(),
         identity: identity.clone(),
-        lanes: lanes.clone(),
-        bell: bell.clone(),
+        mailboxes: mailboxes.clone(),
+        waker: waker.clone(),
         clock: clock.clone(),
     };
     let workers = config.workers.unwrap_or(cores);
@@ -196,10 +196,10 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     running.backups = Some(backups.clone());
     let context = AdminContext {
         backups,
-        nudge: Arc::new(bell),
+        device_notifier: Arc::new(waker),
         calls: calls.clone(),
         store: store.clone(),
-        links: Arc::new(OpenLinks(lanes.clone())),
+        links: Arc::new(OpenLinks(mailboxes.clone())),
         log: Arc::new(StoredEvents { journal: journal.clone(), archive: archive.clone() }),
         gauges: Arc::new(Counted {
             counters: counters.clone(),
@@ -207,7 +207,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
             archive: archive.clone(),
             permits,
             links_max: links_max.clone(),
-            kept_max: shown_kept_max.clone(),
+            persistent_max: shown_persistent_max.clone(),
             udp_address,
             store: store.clone(),
         }),
@@ -238,10 +238,10 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
 
     // Devices last: whoever connects finds everything there.
     for (number, reactor) in reactors.into_iter().enumerate() {
-        let (lanes, failures) = (lanes.clone(), failures.clone());
+        let (mailboxes, failures) = (mailboxes.clone(), failures.clone());
         let thread = Builder::new().name(format!("reactor-{number}")).spawn(move || {
-            let _alarm = Alarm::new("a reactor", failures.clone());
-            if let Err(error) = reactor.run(lanes) {
+            let _guard = PanicGuard::new("a reactor", failures.clone());
+            if let Err(error) = reactor.run(mailboxes) {
                 failures.tell(format!("a reactor has failed: {error}"));
             }
         });
@@ -253,7 +253,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         is_first_start,
         store,
         backend,
-        lanes,
+        mailboxes,
         journal,
         archive,
         reactors: count,
@@ -261,7 +261,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
         counters,
         descriptors,
         links_max,
-        kept_max: shown_kept_max,
+        persistent_max: shown_persistent_max,
         calls,
         udp_address,
         config,

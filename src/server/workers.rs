@@ -4,14 +4,14 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use super::alarm::{Alarm, Failures};
 use super::enrolment;
 use super::identity::Identity;
 use super::jobs::JobReceiver;
-use super::steward::Bell;
-use crate::lane::reactors::{ReactorLanes, ToReactor};
+use super::panic_guard::{Failures, PanicGuard};
+use super::scheduler::SchedulerWaker;
+use crate::concurrency::reactors::{ReactorMailboxes, ToReactor};
 use crate::machine::command::{Job, JobOutcome};
-use crate::machine::hot::LinkRef;
+use crate::machine::device_state::LinkRef;
 use crate::reactor::Clock;
 use crate::store::Store;
 
@@ -20,8 +20,8 @@ use crate::store::Store;
 pub(super) struct Tools {
     pub(super) store: Store,
     pub(super) identity: Arc<Identity>,
-    pub(super) lanes: ReactorLanes,
-    pub(super) bell: Bell,
+    pub(super) mailboxes: ReactorMailboxes,
+    pub(super) waker: SchedulerWaker,
     pub(super) clock: Clock,
 }
 
@@ -38,7 +38,7 @@ pub(super) fn spawn(
         let (assignments, tools, failures) = (assignments.clone(), tools.clone(), failures.clone());
         started.push(Builder::new().name(format!("worker-{number}")).spawn(move || {
             // The job's device would wait for its outcome, and its permit would be lost.
-            let _alarm = Alarm::new("a worker", failures);
+            let _guard = PanicGuard::new("a worker", failures);
             for (link, job) in assignments {
                 tools.work(link, job);
             }
@@ -49,19 +49,19 @@ pub(super) fn spawn(
 
 impl Tools {
     fn work(&self, link: LinkRef, job: Job) {
-        let lanes = self.lanes.clone();
-        let done = move |outcome| answer(&lanes, link, outcome);
+        let mailboxes = self.mailboxes.clone();
+        let done = move |outcome| answer(&mailboxes, link, outcome);
         match job {
             Job::Section(update) => self.store.apply(update, done),
-            Job::Orders(device) => done(self.store.orders(device, None, self.clock.ages().wall)),
-            Job::MoreOrders(device, after) => {
-                done(self.store.orders(device, Some(after), self.clock.ages().wall));
+            Job::DesiredState(device) => done(self.store.desired_state(device, None, self.clock.ages().wall)),
+            Job::MoreDesiredState(device, after) => {
+                done(self.store.desired_state(device, Some(after), self.clock.ages().wall));
             }
             Job::Runs(device, updates) => {
-                let (bell, now) = (self.bell.clone(), self.clock.ages().wall);
+                let (waker, now) = (self.waker.clone(), self.clock.ages().wall);
                 self.store.take_runs(device, updates, now, move |outcome| {
                     // A run that has ended may be the last of its task, or one too many that failed.
-                    bell.ring();
+                    waker.notify();
                     done(outcome);
                 });
             }
@@ -84,8 +84,8 @@ impl Tools {
 }
 
 /// The mailbox has room for the outcome of every job that has a permit, so it is refused only when the reactor is gone.
-fn answer(lanes: &ReactorLanes, link: LinkRef, outcome: JobOutcome) {
-    if !lanes.post(link, ToReactor::JobDone(link, outcome)) {
+fn answer(mailboxes: &ReactorMailboxes, link: LinkRef, outcome: JobOutcome) {
+    if !mailboxes.send(link, ToReactor::JobDone(link, outcome)) {
         log::debug!("the outcome of a job found no reactor any more");
     }
 }

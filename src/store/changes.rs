@@ -6,15 +6,15 @@ use std::sync::atomic::Ordering;
 
 use rusqlite::Connection;
 
-use super::desired::Merger;
+use super::desired_settings::Merger;
+use super::desired_state::{self, DesiredChange};
 use super::device::{self, DeviceChange, DeviceSettings, EnrolledDevice, Enrolment};
 use super::error::StoreError;
 use super::group::{self, GroupChange, normal_path};
-use super::kept::{KeptChanges, Reservation};
-use super::orders::{self, OrdersChange};
+use super::persistent_links::{PersistentLinkChanges, Reservation};
 use super::writer::Origin;
 use super::{Store, policy, query};
-use crate::machine::hot::HotRecord;
+use crate::machine::device_state::DeviceState;
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
@@ -23,8 +23,8 @@ use crate::wire::time::WallTime;
 pub(super) struct InForce {
     /// For devices whose links or intervals it may concern.
     pub(super) settings: Vec<DeviceSettings>,
-    /// Devices that have other orders.
-    pub(super) orders: Vec<OrdersChange>,
+    /// Devices that have another desired state.
+    pub(super) desired_changes: Vec<DesiredChange>,
 }
 
 /// A device that was changed.
@@ -33,9 +33,9 @@ pub struct DeviceChanged {
     /// What an administrator wants of it now.
     pub settings: DeviceSettings,
     /// Whose links are to stay since, or are not any more.
-    pub kept: KeptChanges,
+    pub persistent: PersistentLinkChanges,
     /// Whether its applications have other settings now, as its group is another.
-    pub has_other_orders: bool,
+    pub has_other_desired_state: bool,
 }
 
 impl Store {
@@ -58,20 +58,20 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be read; the limit is the old one then.
-    pub fn set_kept_max(&self, devices: u64) -> Result<KeptChanges, StoreError> {
-        self.inner.kept.set_max(devices, || query::devices_by_age(&*self.reader()?))
+    pub fn set_persistent_max(&self, devices: u64) -> Result<PersistentLinkChanges, StoreError> {
+        self.inner.persistent_links.set_max(devices, || query::devices_by_age(&*self.reader()?))
     }
 
-    /// Most devices that may be kept connected; how many are says [`DeviceTable::kept`](super::table::DeviceTable::kept).
+    /// Most devices that may be kept connected; how many are says [`DeviceTable::persistent`](super::table::DeviceTable::persistent).
     #[must_use]
-    pub fn kept_max(&self) -> u64 {
-        self.inner.kept.max()
+    pub fn persistent_max(&self) -> u64 {
+        self.inner.persistent_links.max()
     }
 
     /// Whether the device should be kept connected and is not, because there was no room.
     #[must_use]
     pub fn waits_for_room(&self, device: DeviceId) -> bool {
-        self.inner.kept.is_waiting(device)
+        self.inner.persistent_links.is_waiting(device)
     }
 
     /// Uses the token and enters the device, all or nothing. `done` is called when it is durable. A device whose group says that it is
@@ -82,7 +82,7 @@ impl Store {
         done: impl FnOnce(Result<EnrolledDevice, StoreError>) + Send + 'static,
     ) {
         let certificate = enrolment.certificate;
-        let (table, kept) = (Arc::clone(&self.inner.table), Arc::clone(&self.inner.kept));
+        let (table, persistent) = (Arc::clone(&self.inner.table), Arc::clone(&self.inner.persistent_links));
         let default = self.inner.default_interval_seconds.load(Ordering::Relaxed);
         let memberships = Arc::clone(&self.inner.memberships);
         self.submit_of_tokens(
@@ -92,9 +92,9 @@ impl Store {
                 if let Ok(enrolled) = &result {
                     memberships.fetch_add(1, Ordering::Release);
                     let interval = enrolled.interval_seconds.unwrap_or(default);
-                    let mut record = HotRecord::new(enrolled.device, interval);
+                    let mut record = DeviceState::new(enrolled.device, interval);
                     if enrolled.keep_connected {
-                        kept.admit(enrolled.device, |has_room| {
+                        persistent.admit(enrolled.device, |has_room| {
                             record.keep_connected = has_room;
                             table.insert(record, &certificate);
                         });
@@ -115,20 +115,21 @@ impl Store {
     pub fn change_device(&self, device: DeviceId, change: DeviceChange) -> Result<DeviceChanged, StoreError> {
         let is_asked_by_name = change.keep_connected == Some(Some(true));
         let moves = change.group.is_some();
-        let (in_force, kept, orders) = self.change_settings(is_asked_by_name, move |connection| {
-            let settings = vec![device::change(connection, device, &change)?];
-            let mut orders = Vec::new();
-            if moves {
-                let number = device::number_of(connection, device)?;
-                let revision = policy::next_revision(connection)?;
-                orders.extend(Merger::default().renew(connection, number, revision)?);
-            }
-            let has_other_orders = !orders.is_empty();
-            Ok((InForce { settings, orders }, has_other_orders))
-        })?;
+        let (in_force, persistent, desired_changes) =
+            self.change_settings(is_asked_by_name, move |connection| {
+                let settings = vec![device::change(connection, device, &change)?];
+                let mut desired_changes = Vec::new();
+                if moves {
+                    let number = device::number_of(connection, device)?;
+                    let revision = policy::next_revision(connection)?;
+                    desired_changes.extend(Merger::default().renew(connection, number, revision)?);
+                }
+                let has_other_desired_state = !desired_changes.is_empty();
+                Ok((InForce { settings, desired_changes }, has_other_desired_state))
+            })?;
         let settings =
             in_force.settings.first().copied().ok_or_else(|| StoreError::NoDevice(device.to_string()))?;
-        Ok(DeviceChanged { settings, kept, has_other_orders: orders })
+        Ok(DeviceChanged { settings, persistent, has_other_desired_state: desired_changes })
     }
 
     /// Makes a group, with every group above it, or changes it. Waits until it is durable; the table knows then. Whose links are to
@@ -136,14 +137,17 @@ impl Store {
     ///
     /// # Errors
     /// When the path is none, too many devices would be kept connected, or it could not be stored. Then nothing is changed.
-    pub fn set_group(&self, path: &str, change: GroupChange) -> Result<KeptChanges, StoreError> {
+    pub fn set_group(&self, path: &str, change: GroupChange) -> Result<PersistentLinkChanges, StoreError> {
         let path = normal_path(path)?;
         let (_, changes, ()) = self.change_settings(false, move |connection| {
             group::set(connection, &path, change)?;
             if change == GroupChange::default() {
                 return Ok((InForce::default(), ()));
             }
-            Ok((InForce { settings: device::settings_below(connection, &path)?, orders: Vec::new() }, ()))
+            Ok((
+                InForce { settings: device::settings_below(connection, &path)?, desired_changes: Vec::new() },
+                (),
+            ))
         })?;
         Ok(changes)
     }
@@ -153,11 +157,11 @@ impl Store {
     ///
     /// # Errors
     /// When there is no such device, or it could not be stored.
-    pub fn remove_device(&self, device: DeviceId, now: WallTime) -> Result<Option<HotRecord>, StoreError> {
+    pub fn remove_device(&self, device: DeviceId, now: WallTime) -> Result<Option<DeviceState>, StoreError> {
         let orphans = self.inner.orphans.clone();
         self.call(move |connection| device::remove(connection, device, now, &orphans))?;
         let record = self.inner.table.remove(device);
-        self.inner.kept.removed(device);
+        self.inner.persistent_links.removed(device);
         Ok(record)
     }
 
@@ -167,9 +171,9 @@ impl Store {
         &self,
         lets_waiting_in: bool,
         change: impl FnOnce(&Connection) -> Result<(InForce, T), StoreError> + Send + 'static,
-    ) -> Result<(InForce, KeptChanges, T), StoreError> {
-        let (table, kept) = (Arc::clone(&self.inner.table), Arc::clone(&self.inner.kept));
-        let home = Arc::clone(&kept);
+    ) -> Result<(InForce, PersistentLinkChanges, T), StoreError> {
+        let (table, persistent) = (Arc::clone(&self.inner.table), Arc::clone(&self.inner.persistent_links));
+        let home = Arc::clone(&persistent);
         let default = self.inner.default_interval_seconds.load(Ordering::Relaxed);
         let action = move |connection: &Connection| -> Result<(InForce, Reservation, T), StoreError> {
             let (in_force, more) = change(connection)?;
@@ -185,8 +189,8 @@ impl Store {
                     let interval = settings.interval_seconds.unwrap_or(default);
                     table.with(settings.device, |record| record.set_interval_seconds(interval));
                 }
-                orders::tell(&table, &in_force.orders);
-                let changes = kept.apply(&in_force.settings, reservation);
+                desired_state::tell(&table, &in_force.desired_changes);
+                let changes = persistent.apply(&in_force.settings, reservation);
                 (in_force, changes, more)
             });
             // The receiver waits below.

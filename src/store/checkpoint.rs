@@ -38,15 +38,15 @@ const PAUSE_SECONDS_MAX: u64 = 60;
 /// <https://www.sqlite.org/walformat.html#wal_locks>.
 const READ_LOCK_BYTES: std::ops::RangeInclusive<u64> = 123..=127;
 
-/// Rings the checkpointer.
-pub(super) struct Doorbell {
+/// Notifies the checkpointer.
+pub(super) struct Notifier {
     sender: Sender<()>,
     log: PathBuf,
     reported: u64,
 }
 
 /// The checkpointer's end.
-pub(super) struct Rings {
+pub(super) struct Notifications {
     receiver: Receiver<()>,
     path: PathBuf,
 }
@@ -67,14 +67,14 @@ pub(super) fn length(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |file| file.len())
 }
 
-/// A doorbell for the file at `path`.
-pub(super) fn doorbell(path: &Path) -> (Doorbell, Rings) {
+/// A notifier for the file at `path`.
+pub(super) fn notifier(path: &Path) -> (Notifier, Notifications) {
     let (sender, receiver) = crossbeam_channel::bounded(1);
-    (Doorbell { sender, log: log_of(path), reported: 0 }, Rings { receiver, path: path.to_owned() })
+    (Notifier { sender, log: log_of(path), reported: 0 }, Notifications { receiver, path: path.to_owned() })
 }
 
-impl Doorbell {
-    /// After a commit: rings when the log has grown by enough since the last ring. (The write connection cuts a log that begins
+impl Notifier {
+    /// After a commit: notifies when the log has grown by enough since the last notification. (The write connection cuts a log that begins
     /// anew, so that the file's length is the log's.)
     pub(super) fn after_commit(&mut self) {
         let length = length(&self.log);
@@ -91,16 +91,16 @@ impl Doorbell {
     }
 }
 
-/// Works until the doorbell is gone; then copies all of the log back and empties it.
-pub(super) fn run(connection: &Connection, rings: &Rings, counters: &Arc<WriterCounters>) {
+/// Works until the notifier is gone; then copies all of the log back and empties it.
+pub(super) fn run(connection: &Connection, notifications: &Notifications, counters: &Arc<WriterCounters>) {
     let mut checkpointer =
-        Checkpointer { connection, path: &rings.path, log_max: LOG_BYTES_MAX, counters, stuck: None };
+        Checkpointer { connection, path: &notifications.path, log_max: LOG_BYTES_MAX, counters, stuck: None };
     loop {
-        let rung = match &checkpointer.stuck {
-            None => rings.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(stuck) => rings.receiver.recv_deadline(stuck.next_try),
+        let notified = match &checkpointer.stuck {
+            None => notifications.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(stuck) => notifications.receiver.recv_deadline(stuck.next_try),
         };
-        if rung == Err(RecvTimeoutError::Disconnected) {
+        if notified == Err(RecvTimeoutError::Disconnected) {
             break;
         }
         checkpointer.turn(Instant::now());

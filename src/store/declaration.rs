@@ -55,7 +55,7 @@ mod tests {
         let mut file = connection::open_writer(&path).unwrap();
         schema::migrate(&mut file, &path).unwrap();
         let declare = |schema: &str| Declaration {
-            application: "till".into(),
+            application: "kiosk".into(),
             takes_settings: true,
             settings_schema: schema.into(),
             kinds: Vec::new(),

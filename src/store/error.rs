@@ -66,13 +66,13 @@ pub enum StoreError {
     BadName(String),
     /// More devices would be kept connected than there may be. Nothing was changed.
     #[error(
-        "{} kept connected{} and max_kept_connections is {max}: raise [links] max_kept_connections or turn it off for others",
-        if *kept == 1 { "1 device is".to_owned() } else { format!("{kept} devices are") },
+        "{} kept connected{} and max_persistent_connections is {max}: raise [links] max_persistent_connections or turn it off for others",
+        if *persistent == 1 { "1 device is".to_owned() } else { format!("{persistent} devices are") },
         if *more > 1 { format!(", {more} more would be") } else { String::new() }
     )]
-    TooManyKept {
+    TooManyPersistent {
         /// How many are.
-        kept: u64,
+        persistent: u64,
         /// How many more would be.
         more: u64,
         /// How many may be.
@@ -107,7 +107,7 @@ pub enum StoreError {
     GroupRefused(String),
     /// It was only tried, and everything is as it was: so many devices would have other settings.
     #[error("{devices} devices would change settings")]
-    Rehearsed {
+    DryRun {
         /// How many.
         devices: u64,
     },

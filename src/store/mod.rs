@@ -1,8 +1,8 @@
-//! Floor 3: the server's state in SQLite, and its device table in memory.
+//! Layer 3: the server's state in SQLite, and its device table in memory.
 //!
 //! One file, `muster.db`, that any SQLite tool can read (`schema.sql` describes it; the views are for
 //! people). One thread writes ([`writer`]); reads run on connections of their own, on the caller's thread
-//! ([`Store::reader`], [`query`]). What must be answered without the disk, one hot record for each device, is
+//! ([`Store::reader`], [`query`]). What must be answered without the disk, one device state for each device, is
 //! in memory ([`table`]).
 //!
 //! Writes come in two forms: with a completion, which the writer's thread calls after the commit (short work only: it holds up the
@@ -14,7 +14,8 @@ mod checkpoint;
 mod connection;
 mod copy;
 mod declaration;
-mod desired;
+mod desired_settings;
+mod desired_state;
 mod device;
 mod error;
 mod generation;
@@ -22,10 +23,9 @@ mod group;
 mod health;
 mod indexed;
 mod inventory;
-mod kept;
 mod meta;
-mod orders;
 mod panic_guard;
+mod persistent_links;
 mod policy;
 pub mod query;
 mod schema;
@@ -52,31 +52,31 @@ use rusqlite::Connection;
 pub use changes::DeviceChanged;
 pub use connection::{FILE_NAME, Reader};
 pub use copy::{Copied, begin_anew, copy_stopped, seal_copy};
+pub use desired_state::DesiredChange;
 pub use device::{DeviceChange, DeviceSettings, EnrolledDevice, Enrolment};
 pub use error::StoreError;
 pub use group::{GROUP_DEPTH_MAX, Group, GroupChange, normal_path};
 pub use health::{Failing, LogBlocked};
-pub use kept::KeptChanges;
-pub use orders::OrdersChange;
+pub use persistent_links::PersistentLinkChanges;
 pub use policy::{NewSettings, OWN_APPLICATION, SetSettings};
 pub use settings::{DesiredSettings, SettingsChange};
 pub use statistics::{ApplicationStatistics, RINGS_BYTES_MAX};
-pub use status::{Judged, Slice, Standing, Verdict};
+pub use status::{DeviceStatus, Judged, Slice, Verdict};
 pub use task::{CreatedTask, NewTask, TaskStep, TaskTime, TimeChange};
 pub use ticket::{TICKET_NAME_BYTES, TICKET_SEED_BYTES, TicketSeed};
 pub use token::{CreatedToken, NewToken, Token, TokenRefusal};
 pub use writer::WriterCounters;
 
-use crate::machine::hot::HotRecord;
+use crate::machine::device_state::DeviceState;
 use crate::machine::wall_clock::Stretch;
 use crate::wire::id::{DeviceId, Epoch, TokenId};
 use crate::wire::limits::TOKEN_SECRET_BYTES;
 use crate::wire::time::WallTime;
-use checkpoint::Doorbell;
+use checkpoint::Notifier;
 use connection::Readers;
 use panic_guard::{OnPanic, PanicGuard};
 use table::DeviceTable;
-use writer::{BetweenBatches, Origin, WriterLane};
+use writer::{BetweenBatches, Origin, WriterQueue};
 
 /// The sync interval when neither device, group nor configuration names one, in seconds.
 pub const DEFAULT_INTERVAL_SECONDS: u32 = crate::fleet::pacing::INTERVAL_SECONDS_DEFAULT;
@@ -92,11 +92,11 @@ struct Inner {
     path: PathBuf,
     orphans: inventory::Orphans,
     table: Arc<DeviceTable>,
-    kept: Arc<kept::Kept>,
+    persistent_links: Arc<persistent_links::PersistentLinks>,
     /// The interval of devices whose groups name none, in seconds.
     default_interval_seconds: AtomicU32,
-    /// There until the store is dropped: the writer ends when its lane is gone.
-    lane: Option<WriterLane>,
+    /// There until the store is dropped: the writer ends when its queue is gone.
+    queue: Option<WriterQueue>,
     readers: Arc<Readers>,
     are_statements_unwanted: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -114,7 +114,7 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.lane = None;
+        self.queue = None;
         // A completion may hold the last clone: then this is the writer's own thread, which ends by itself, and the checkpointer
         // after it. Waiting for either would be waiting for oneself.
         let current = std::thread::current().id();
@@ -132,7 +132,7 @@ impl Drop for Inner {
 struct Housekeeping {
     /// The writer's statements are to be freed.
     are_statements_unwanted: Arc<AtomicBool>,
-    doorbell: Doorbell,
+    notifier: Notifier,
     generations: generation::Generations,
     collector: inventory::Collector,
 }
@@ -141,7 +141,7 @@ impl BetweenBatches for Housekeeping {
     fn after_batch(&mut self, connection: &mut Connection, is_idle: bool) -> bool {
         let has_more = if is_idle { self.collector.step(connection) } else { self.collector.has_more() };
         self.generations.after_commit(connection);
-        self.doorbell.after_commit();
+        self.notifier.after_commit();
         if self.are_statements_unwanted.swap(false, Ordering::Relaxed) {
             connection.flush_prepared_statement_cache();
         }
@@ -169,14 +169,14 @@ impl Store {
         connection::begin_writing(&connection)?;
         let checkpointer = connection::open_checkpointer(&path)?;
         let readers = Readers::new(path.clone());
-        let (lane, inbox) = writer::lane();
-        let counters = Arc::clone(lane.counters());
-        let (doorbell, rings) = checkpoint::doorbell(&path);
+        let (queue, inbox) = writer::queue();
+        let counters = Arc::clone(queue.counters());
+        let (notifier, notifications) = checkpoint::notifier(&path);
         let orphans = inventory::Orphans::default();
         let are_statements_unwanted = Arc::new(AtomicBool::new(false));
         let housekeeping = Housekeeping {
             are_statements_unwanted: Arc::clone(&are_statements_unwanted),
-            doorbell,
+            notifier,
             generations: generation::Generations::new(&path),
             collector: inventory::Collector::new(orphans.clone()),
         };
@@ -194,17 +194,20 @@ impl Store {
         };
         let threads = vec![
             spawn("store-writer", Box::new(move || writer::run(connection, &inbox, housekeeping)))?,
-            spawn("store-checkpoint", Box::new(move || checkpoint::run(&checkpointer, &rings, &counters)))?,
+            spawn(
+                "store-checkpoint",
+                Box::new(move || checkpoint::run(&checkpointer, &notifications, &counters)),
+            )?,
         ];
         let default_interval_seconds = AtomicU32::new(DEFAULT_INTERVAL_SECONDS);
-        let kept = kept::Kept::new(Arc::clone(&table));
+        let persistent_links = persistent_links::PersistentLinks::new(Arc::clone(&table));
         let inner = Inner {
             path,
             orphans,
             table,
-            kept,
+            persistent_links,
             default_interval_seconds,
-            lane: Some(lane),
+            queue: Some(queue),
             readers,
             are_statements_unwanted,
             threads,
@@ -228,8 +231,8 @@ impl Store {
         &self.inner.orphans
     }
 
-    fn lane(&self) -> &WriterLane {
-        self.inner.lane.as_ref().expect("the lane leaves only when the last store is dropped")
+    fn queue(&self) -> &WriterQueue {
+        self.inner.queue.as_ref().expect("the queue leaves only when the last store is dropped")
     }
 
     /// The device table: filled at open, and told of everything that this store makes durable.
@@ -253,14 +256,14 @@ impl Store {
     /// that could not be written have news again.
     pub fn record_sequences(
         &self,
-        records: Vec<HotRecord>,
+        records: Vec<DeviceState>,
         position: Option<u64>,
         done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
-        let bytes = records.len() * size_of::<HotRecord>();
+        let bytes = records.len() * size_of::<DeviceState>();
         let devices: Vec<DeviceId> = records.iter().map(|record| record.device).collect();
         let table = Arc::clone(&self.inner.table);
-        self.lane().submit(
+        self.queue().submit(
             Origin::Server,
             bytes,
             move |connection| write_back::record(connection, &records, position),
@@ -304,7 +307,7 @@ impl Store {
     /// What the writer has done.
     #[must_use]
     pub fn counters(&self) -> &WriterCounters {
-        self.lane().counters()
+        self.queue().counters()
     }
 
     /// The fault when operations are not stored; `None` once one is again.
@@ -338,7 +341,7 @@ impl Store {
     /// How many operations wait for the writer.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.lane().waiting()
+        self.queue().waiting()
     }
 
     /// Hands an operation to the writer. `done` is called in every case, once: by the writer's thread after the commit, or by this
@@ -348,7 +351,7 @@ impl Store {
         action: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
         done: impl FnOnce(Result<T, StoreError>) + Send + 'static,
     ) {
-        self.lane().submit(Origin::Server, 0, action, done);
+        self.queue().submit(Origin::Server, 0, action, done);
     }
 
     /// Hands an operation to the writer and waits for it. Never from a completion: that would wait for itself.
@@ -459,7 +462,7 @@ impl Store {
             let value = action(connection)?;
             Ok((value, token::open_until(connection)?))
         };
-        self.lane().submit(origin, 0, action, move |result| {
+        self.queue().submit(origin, 0, action, move |result| {
             done(result.map(|(value, until)| {
                 open_until.store(until.0, Ordering::Relaxed);
                 value

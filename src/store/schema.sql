@@ -84,7 +84,7 @@ CREATE TABLE device_states (
     address TEXT, -- where its last sync came from, as people read it; null: not known
     udp_port INTEGER NOT NULL DEFAULT 0, -- where it hears wakes; 0: nowhere
     udp_reach INTEGER NOT NULL DEFAULT 0, -- 0 unknown, 1 probing, 2 reached, 3 unreached
-    departure INTEGER, -- its last word: 1 shuts down, 2 reboots, 3 sleeps, 4 agent stopped
+    departure INTEGER, -- its shutdown notice: 1 shuts down, 2 reboots, 3 sleeps, 4 agent stopped
     presence TEXT NOT NULL DEFAULT 'never_seen', -- as the event log last had it
     orders_digest INTEGER NOT NULL DEFAULT 0, -- the sum of the digests of desired settings and of runs that it is to have
     status TEXT NOT NULL DEFAULT 'ok' -- ok, warning, critical: as the event log last had it

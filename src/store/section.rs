@@ -2,12 +2,12 @@
 
 use rusqlite::{Connection, params};
 
+use super::desired_state::{self, DesiredChange};
 use super::error::StoreError;
 use super::inventory::{self, Orphans, Prepared, Verdict};
-use super::orders::{self, OrdersChange};
 use super::values::time_to_sql;
 use super::writer::Origin;
-use super::{Store, declaration, desired, device};
+use super::{Store, declaration, desired_settings, device};
 use crate::machine::command::{JobOutcome, SectionChange, SectionUpdate};
 use crate::wire::message::{ErrorCode, ErrorReport};
 use crate::wire::section::{ApplicationCondition, HostFacts, Section, SectionState};
@@ -33,7 +33,7 @@ impl Store {
         let (device, section) = (update.device, update.section);
         let (agent_epoch, state) =
             (update.agent_epoch, SectionState { digest: update.digest, revision: update.revision });
-        self.lane().submit(
+        self.queue().submit(
             Origin::Device,
             bytes,
             move |connection| write(connection, number, &update, work, &orphans),
@@ -50,7 +50,7 @@ impl Store {
                     }
                 }
                 if let Ok((_, Some(change))) = &result {
-                    orders::tell(&table, &[*change]);
+                    desired_state::tell(&table, &[*change]);
                 }
                 done(match result {
                     Ok((Verdict::Stored, _)) => JobOutcome::Stored { section, state },
@@ -96,13 +96,13 @@ fn write(
     update: &SectionUpdate,
     work: Work,
     orphans: &Orphans,
-) -> Result<(Verdict, Option<OrdersChange>), StoreError> {
+) -> Result<(Verdict, Option<DesiredChange>), StoreError> {
     // It may have been removed since.
     device::number_of(connection, update.device)?;
     let verdict = match work {
         Work::Inventory(prepared) => inventory::store(connection, number, update, prepared, orphans)?,
         // Host facts and conditions carry their digest unproved: a newer agent may know more keys than are kept here, and could
-        // never be in step if the digest had to be that of what is kept.
+        // never be in sync if the digest had to be that of what is kept.
         Work::Host(facts) => write_host(connection, number, &facts)?,
         Work::Conditions(conditions) => write_conditions(connection, number, &conditions)?,
     };
@@ -111,7 +111,7 @@ fn write(
         write_state(connection, number, update)?;
         if update.section == Section::Host {
             // What it offers may be other applications now.
-            change = desired::renew(connection, number)?;
+            change = desired_settings::renew(connection, number)?;
         }
     }
     Ok((verdict, change))

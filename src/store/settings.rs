@@ -4,10 +4,10 @@
 use rusqlite::Connection;
 
 use super::changes::InForce;
-use super::desired::{self, Merger};
+use super::desired_settings::{self, Merger};
 use super::error::StoreError;
 use super::group::{self, normal_path};
-use super::kept::KeptChanges;
+use super::persistent_links::PersistentLinkChanges;
 use super::policy::{self, NewSettings, SetSettings};
 use super::{Store, device, query, task};
 use crate::fleet::settings::{Explained, Merged};
@@ -22,7 +22,7 @@ pub struct SettingsChange {
     /// Devices that have other settings since.
     pub devices: Vec<DeviceId>,
     /// Whose links are to stay since, or are not any more.
-    pub kept: KeptChanges,
+    pub persistent: PersistentLinkChanges,
 }
 
 /// One application of a device: what it should have.
@@ -52,8 +52,8 @@ impl Store {
         self.change_all(false, move |connection, revision| {
             let group = group::find(connection, &path)?;
             policy::set(connection, group, &application, &new, revision, now)?;
-            let orders = Merger::default().renew_below(connection, &path, revision)?;
-            Ok(InForce { orders, ..InForce::default() })
+            let desired_changes = Merger::default().renew_below(connection, &path, revision)?;
+            Ok(InForce { desired_changes, ..InForce::default() })
         })
     }
 
@@ -65,8 +65,8 @@ impl Store {
         let (path, application) = (normal_path(path)?, application.to_owned());
         self.change_all(false, move |connection, revision| {
             policy::remove(connection, &path, &application)?;
-            let orders = Merger::default().renew_below(connection, &path, revision)?;
-            Ok(InForce { orders, ..InForce::default() })
+            let desired_changes = Merger::default().renew_below(connection, &path, revision)?;
+            Ok(InForce { desired_changes, ..InForce::default() })
         })
     }
 
@@ -85,8 +85,8 @@ impl Store {
         self.change_all(false, move |connection, revision| {
             let number = device::number_of(connection, device)?;
             policy::set_own(connection, number, &application, &new, revision, now)?;
-            let orders = Merger::default().renew(connection, number, revision)?;
-            Ok(InForce { orders: orders.into_iter().collect(), ..InForce::default() })
+            let desired_changes = Merger::default().renew(connection, number, revision)?;
+            Ok(InForce { desired_changes: desired_changes.into_iter().collect(), ..InForce::default() })
         })
     }
 
@@ -104,23 +104,23 @@ impl Store {
             let number = device::number_of(connection, device)?;
             let name = query::device(connection, &query::DeviceKey::Id(device))?.row.name;
             policy::remove_own(connection, number, &name, &application)?;
-            let orders = Merger::default().renew(connection, number, revision)?;
-            Ok(InForce { orders: orders.into_iter().collect(), ..InForce::default() })
+            let desired_changes = Merger::default().renew(connection, number, revision)?;
+            Ok(InForce { desired_changes: desired_changes.into_iter().collect(), ..InForce::default() })
         })
     }
 
-    /// Moves a group, with its devices, policies, tasks and the groups below it. `rehearse`: only says, as
-    /// [`StoreError::Rehearsed`], how many devices would have other settings.
+    /// Moves a group, with its devices, policies, tasks and the groups below it. `dry_run`: only says, as
+    /// [`StoreError::DryRun`], how many devices would have other settings.
     ///
     /// # Errors
     /// When there is no such group, it is the root, the new path is taken or lies within it, or too many devices would be kept connected.
-    pub fn move_group(&self, from: &str, to: &str, rehearse: bool) -> Result<SettingsChange, StoreError> {
+    pub fn move_group(&self, from: &str, to: &str, dry_run: bool) -> Result<SettingsChange, StoreError> {
         let (from, to) = (normal_path(from)?, normal_path(to)?);
-        self.change_all(rehearse, move |connection, revision| {
+        self.change_all(dry_run, move |connection, revision| {
             group::rename(connection, &from, &to)?;
             task::group_moved(connection, &from, &to)?;
-            let orders = Merger::default().renew_below(connection, &to, revision)?;
-            Ok(InForce { settings: device::settings_below(connection, &to)?, orders })
+            let desired_changes = Merger::default().renew_below(connection, &to, revision)?;
+            Ok(InForce { settings: device::settings_below(connection, &to)?, desired_changes })
         })
     }
 
@@ -133,38 +133,38 @@ impl Store {
         &self,
         path: &str,
         is_recursive: bool,
-        rehearse: bool,
+        dry_run: bool,
         now: WallTime,
     ) -> Result<SettingsChange, StoreError> {
         let path = normal_path(path)?;
-        self.change_all(rehearse, move |connection, revision| {
+        self.change_all(dry_run, move |connection, revision| {
             let moved = group::remove(connection, &path, is_recursive)?;
             task::group_removed(connection, &path, now)?;
             let mut merger = Merger::default();
-            let (mut orders, mut settings) = (Vec::new(), Vec::new());
+            let (mut desired_changes, mut settings) = (Vec::new(), Vec::new());
             for number in moved {
-                orders.extend(merger.renew(connection, number, revision)?);
+                desired_changes.extend(merger.renew(connection, number, revision)?);
                 settings.push(device::settings(connection, number)?);
             }
-            Ok(InForce { settings, orders })
+            Ok(InForce { settings, desired_changes })
         })
     }
 
     fn change_all(
         &self,
-        rehearse: bool,
+        dry_run: bool,
         change: impl FnOnce(&Connection, u64) -> Result<InForce, StoreError> + Send + 'static,
     ) -> Result<SettingsChange, StoreError> {
-        let (in_force, kept, revision) = self.change_settings(false, move |connection| {
+        let (in_force, persistent, revision) = self.change_settings(false, move |connection| {
             let revision = policy::next_revision(connection)?;
             let in_force = change(connection, revision)?;
-            if rehearse {
-                return Err(StoreError::Rehearsed { devices: in_force.orders.len() as u64 });
+            if dry_run {
+                return Err(StoreError::DryRun { devices: in_force.desired_changes.len() as u64 });
             }
             Ok((in_force, revision))
         })?;
-        let devices = in_force.orders.into_iter().map(|change| change.device).collect();
-        Ok(SettingsChange { revision, devices, kept })
+        let devices = in_force.desired_changes.into_iter().map(|change| change.device).collect();
+        Ok(SettingsChange { revision, devices, persistent })
     }
 
     /// All policies, or those of one application, by group and application.
@@ -186,7 +186,7 @@ impl Store {
     ) -> Result<Vec<Explained>, StoreError> {
         let reader = self.reader()?;
         let number = device::number_of(&reader, device)?;
-        desired::explained(&reader, number, application)
+        desired_settings::explained(&reader, number, application)
     }
 
     /// What a device should have, by application: those that it takes settings for, and those for which anything was set.
@@ -201,8 +201,8 @@ impl Store {
                 (SELECT 1 FROM desired_settings s WHERE s.device = o.device AND s.application = o.application)
             ORDER BY application";
         let mut all = Vec::new();
-        for (application, revision) in desired::revisions(&reader, sql, number)? {
-            if let Some(merged) = desired::effective(&reader, number, &application)? {
+        for (application, revision) in desired_settings::revisions(&reader, sql, number)? {
+            if let Some(merged) = desired_settings::effective(&reader, number, &application)? {
                 all.push(DesiredSettings { application, revision, merged });
             }
         }

@@ -56,7 +56,7 @@ impl Store {
         let table = Arc::clone(self.table());
         let entries = bounded(statistics);
         let bytes = entries.iter().map(|entry| entry.application.len() + entry.name.len() + 96).sum();
-        self.lane().submit(
+        self.queue().submit(
             Origin::Device,
             bytes,
             move |connection| take(connection, device, &entries, now),

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::error::StoreError;
 use super::values::{time_from_sql, time_to_sql};
 use super::writer::Origin;
-use super::{OWN_APPLICATION, Store, desired, device, query};
+use super::{OWN_APPLICATION, Store, desired_settings, device, query};
 use crate::fleet::status::{
     DISK_APPLICATION, DISK_STATISTIC, Facts, FailedRun, Reason, Rules, TASK_WITHIN_MS_MAX, UntoldSettings,
 };
@@ -20,7 +20,7 @@ use crate::wire::time::WallTime;
 
 /// How a device stands, as it was judged last.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Standing {
+pub struct DeviceStatus {
     /// How well it is.
     pub status: Status,
     /// Since when; `None`: nothing was ever known against it.
@@ -39,7 +39,7 @@ pub struct Judged {
     /// What the store knows of it. Whether it is lost is in the device table.
     pub facts: Facts,
     /// What came of it last time.
-    pub standing: Standing,
+    pub device_status: DeviceStatus,
 }
 
 /// Devices to be judged, and where the next slice begins.
@@ -110,7 +110,7 @@ impl Store {
         done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
         let bytes = verdicts.iter().map(|verdict| 64 + verdict.reasons.len() * 256).sum();
-        self.lane().submit(Origin::Server, bytes, move |connection| write(connection, &verdicts, now), done);
+        self.queue().submit(Origin::Server, bytes, move |connection| write(connection, &verdicts, now), done);
     }
 }
 
@@ -135,10 +135,10 @@ fn write(connection: &Connection, verdicts: &[Verdict], now: WallTime) -> Result
 }
 
 /// A standing in three columns from `at` on, which are null when there is none.
-pub(super) fn standing(row: &Row<'_>, at: usize) -> rusqlite::Result<Standing> {
-    let Some(status) = row.get::<_, Option<String>>(at)? else { return Ok(Standing::default()) };
+pub(super) fn device_status(row: &Row<'_>, at: usize) -> rusqlite::Result<DeviceStatus> {
+    let Some(status) = row.get::<_, Option<String>>(at)? else { return Ok(DeviceStatus::default()) };
     // What a newer muster wrote is judged anew within a minute.
-    Ok(Standing {
+    Ok(DeviceStatus {
         status: status.parse().unwrap_or_default(),
         since: Some(time_from_sql(row.get(at + 1)?)),
         reasons: serde_json::from_str(&row.get::<_, String>(at + 2)?).unwrap_or_default(),
@@ -177,7 +177,7 @@ impl GroupRules {
 
 /// The rules for a device: what the effective settings of the server's own application say.
 fn rules_of(connection: &Connection, number: i64) -> Result<ReadRules, StoreError> {
-    let merged = desired::effective(connection, number, OWN_APPLICATION)?.unwrap_or_default();
+    let merged = desired_settings::effective(connection, number, OWN_APPLICATION)?.unwrap_or_default();
     Ok(match Rules::parse(&Value::Object(merged.settings)) {
         Ok(rules) => (Arc::new(rules), None),
         Err(why) => (Arc::new(Rules::default()), Some(why)),
@@ -205,9 +205,9 @@ fn read(
         let number = row.get(0)?;
         let device = DeviceId(row.get::<_, i64>(1)?.cast_unsigned());
         let (rules, rules_error) = rules.of(connection, number, row.get(2)?, row.get(3)?)?;
-        let standing = standing(row, 4)?;
+        let device_status = device_status(row, 4)?;
         let facts = Facts { rules_error, ..Facts::default() };
-        judged.insert(number, Judged { device, rules, facts, standing });
+        judged.insert(number, Judged { device, rules, facts, device_status });
     }
     let mut with = |number: i64, enter: &mut dyn FnMut(&mut Judged)| {
         if let Some(judged) = judged.get_mut(&number) {

@@ -1,8 +1,8 @@
-//! The device table: one hot record for each device, in memory, and which certificate is whose.
+//! The device table: one device state for each device, in memory, and which certificate is whose.
 //!
 //! Sharded, so that reactors do not meet: a shard's lock is held for one record's work, or for a walk over one shard.
 //!
-//! Two duties of those who use it: an event is appended to the journal and noted in its record under one [`DeviceTable::with`], so that
+//! Two rules for those who use it: an event is appended to the journal and noted in its record under one [`DeviceTable::with`], so that
 //! what [`DeviceTable::unrecorded_in`] sees is never behind a durable position that was read before; and no lock is taken inside another.
 
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::indexed::{Indexed, Keyed};
 use crate::fleet::presence::Signs;
-use crate::machine::hot::HotRecord;
+use crate::machine::device_state::DeviceState;
 use crate::machine::replay::DeviceRecords;
 use crate::machine::slab::place_bytes;
 use crate::wire::id::{CertificateHash, DeviceId};
@@ -27,10 +27,10 @@ const MARKED_MAX: usize = 16_384;
 
 /// What there is to judge a device's presence by.
 #[must_use]
-pub fn signs_of(record: &HotRecord, server_started: WallTime) -> Signs {
+pub fn signs_of(record: &DeviceState, server_started: WallTime) -> Signs {
     Signs {
         is_connected: record.link.is_some(),
-        is_kept: record.keep_connected,
+        is_persistent: record.keep_connected,
         departure: record.departure,
         last_seen: record.last_seen,
         last_sync: record.last_sync,
@@ -41,7 +41,7 @@ pub fn signs_of(record: &HotRecord, server_started: WallTime) -> Signs {
 }
 
 /// What a device's record takes of the table, in bytes, without the index.
-pub const RECORD_BYTES: usize = place_bytes::<HotRecord>();
+pub const RECORD_BYTES: usize = place_bytes::<DeviceState>();
 
 /// What it takes there to know whose a certificate is, in bytes, without the index.
 pub const CERTIFICATE_BYTES: usize = place_bytes::<Owned>();
@@ -57,7 +57,7 @@ pub enum Certificate {
     Unknown,
 }
 
-impl Keyed for HotRecord {
+impl Keyed for DeviceState {
     type Key = u64;
 
     fn key(&self) -> u64 {
@@ -70,7 +70,7 @@ impl Keyed for HotRecord {
 }
 
 // A place that is free takes no byte more than one that is not.
-const _: () = assert!(RECORD_BYTES == size_of::<HotRecord>() && CERTIFICATE_BYTES == size_of::<Owned>());
+const _: () = assert!(RECORD_BYTES == size_of::<DeviceState>() && CERTIFICATE_BYTES == size_of::<Owned>());
 
 /// Whose a certificate is. It is known by the first half of its SHA-256, less a bit: 127 bits are never met by chance, and no device
 /// chooses what its certificate hashes to (the server's signature is in it).
@@ -96,13 +96,13 @@ impl Keyed for Owned {
 
 /// The table. Shared behind an [`Arc`](std::sync::Arc).
 pub struct DeviceTable {
-    records: Vec<Mutex<Indexed<HotRecord>>>,
+    records: Vec<Mutex<Indexed<DeviceState>>>,
     certificates: Vec<Mutex<Indexed<Owned>>>,
     devices: AtomicUsize,
     /// Of these something that their status hangs on has changed.
     marked: Mutex<BTreeSet<DeviceId>>,
     /// Those whose record says that they are kept connected.
-    kept: AtomicU64,
+    persistent: AtomicU64,
 }
 
 fn prefix(certificate: &CertificateHash) -> Prefix {
@@ -126,7 +126,7 @@ impl DeviceTable {
             certificates: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
             devices: AtomicUsize::new(0),
             marked: Mutex::default(),
-            kept: AtomicU64::new(0),
+            persistent: AtomicU64::new(0),
         }
     }
 
@@ -135,7 +135,7 @@ impl DeviceTable {
         (key >> 32) as usize % SHARDS
     }
 
-    fn records_of(&self, device: DeviceId) -> &Mutex<Indexed<HotRecord>> {
+    fn records_of(&self, device: DeviceId) -> &Mutex<Indexed<DeviceState>> {
         &self.records[Self::shard_of(device.0)]
     }
 
@@ -158,41 +158,41 @@ impl DeviceTable {
     }
 
     /// Works on one device's record under its shard's lock; `None` when there is no such device (any more). Short work only.
-    pub fn with<R>(&self, device: DeviceId, work: impl FnOnce(&mut HotRecord) -> R) -> Option<R> {
+    pub fn with<R>(&self, device: DeviceId, work: impl FnOnce(&mut DeviceState) -> R) -> Option<R> {
         self.records_of(device).lock().get_mut(device.0).map(|record| self.counted(record, work))
     }
 
     /// Does some work on a record, and keeps count of those that are kept connected whatever was done.
-    fn counted<R>(&self, record: &mut HotRecord, work: impl FnOnce(&mut HotRecord) -> R) -> R {
-        let was_kept = record.keep_connected;
+    fn counted<R>(&self, record: &mut DeviceState, work: impl FnOnce(&mut DeviceState) -> R) -> R {
+        let was_persistent = record.keep_connected;
         let result = work(record);
-        self.count_kept(was_kept, record.keep_connected);
+        self.count_persistent(was_persistent, record.keep_connected);
         result
     }
 
-    fn count_kept(&self, before: bool, after: bool) {
+    fn count_persistent(&self, before: bool, after: bool) {
         match (before, after) {
-            (false, true) => self.kept.fetch_add(1, Ordering::Relaxed),
-            (true, false) => self.kept.fetch_sub(1, Ordering::Relaxed),
+            (false, true) => self.persistent.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.persistent.fetch_sub(1, Ordering::Relaxed),
             (false, false) | (true, true) => return,
         };
     }
 
     /// A copy of one device's record.
     #[must_use]
-    pub fn get(&self, device: DeviceId) -> Option<HotRecord> {
+    pub fn get(&self, device: DeviceId) -> Option<DeviceState> {
         self.with(device, |record| *record)
     }
 
     /// Enters a device, the record before the certificate, so that its certificate is never taken for a removed device's.
-    pub fn insert(&self, record: HotRecord, certificate: &CertificateHash) {
+    pub fn insert(&self, record: DeviceState, certificate: &CertificateHash) {
         {
             let mut records = self.records_of(record.device).lock();
             let before = records.insert(record);
             if before.is_none() {
                 self.devices.fetch_add(1, Ordering::Relaxed);
             }
-            self.count_kept(before.is_some_and(|before| before.keep_connected), record.keep_connected);
+            self.count_persistent(before.is_some_and(|before| before.keep_connected), record.keep_connected);
         }
         self.note_certificate(record.device, certificate);
     }
@@ -204,11 +204,11 @@ impl DeviceTable {
     }
 
     /// Takes a device out; its certificate stays known as that of a removed device. The record says which link it had.
-    pub fn remove(&self, device: DeviceId) -> Option<HotRecord> {
+    pub fn remove(&self, device: DeviceId) -> Option<DeviceState> {
         let mut records = self.records_of(device).lock();
         let record = records.remove(device.0)?;
         self.devices.fetch_sub(1, Ordering::Relaxed);
-        self.count_kept(record.keep_connected, false);
+        self.count_persistent(record.keep_connected, false);
         Some(record)
     }
 
@@ -234,8 +234,8 @@ impl DeviceTable {
 
     /// How many devices are kept connected.
     #[must_use]
-    pub fn kept(&self) -> u64 {
-        self.kept.load(Ordering::Relaxed)
+    pub fn persistent(&self) -> u64 {
+        self.persistent.load(Ordering::Relaxed)
     }
 
     /// Whether there is no device.
@@ -245,7 +245,7 @@ impl DeviceTable {
     }
 
     /// Walks over one slice of the table: shard `shard`, below [`SHARDS`]. No other record may be asked for meanwhile.
-    pub fn for_each_in(&self, shard: usize, mut work: impl FnMut(&mut HotRecord)) {
+    pub fn for_each_in(&self, shard: usize, mut work: impl FnMut(&mut DeviceState)) {
         if let Some(records) = self.records.get(shard) {
             records.lock().for_each(|record| self.counted(record, &mut work));
         }
@@ -254,7 +254,7 @@ impl DeviceTable {
     /// What of one slice is to be written back: records with events beyond the journal position `recorded`, seen at or after
     /// `since`, or with other news. Their news counts as told.
     #[must_use]
-    pub fn unrecorded_in(&self, shard: usize, recorded: u64, since: WallTime) -> Vec<HotRecord> {
+    pub fn unrecorded_in(&self, shard: usize, recorded: u64, since: WallTime) -> Vec<DeviceState> {
         let mut found = Vec::new();
         self.for_each_in(shard, |record| {
             let was_seen = record.last_seen >= since && record.last_seen.0 > 0;
@@ -268,11 +268,11 @@ impl DeviceTable {
 }
 
 impl DeviceRecords for &DeviceTable {
-    fn with_record(&mut self, device: DeviceId, work: impl FnOnce(&mut HotRecord)) {
+    fn with_record(&mut self, device: DeviceId, work: impl FnOnce(&mut DeviceState)) {
         self.with(device, work);
     }
 
-    fn for_each_record(&mut self, mut work: impl FnMut(&mut HotRecord)) {
+    fn for_each_record(&mut self, mut work: impl FnMut(&mut DeviceState)) {
         (0..SHARDS).for_each(|shard| self.for_each_in(shard, &mut work));
     }
 }
@@ -286,7 +286,7 @@ mod tests {
         let table = DeviceTable::new();
         let (device, certificate) = (DeviceId(5 << 40), CertificateHash::of(b"certificate"));
         assert_eq!(table.by_certificate(&certificate), Certificate::Unknown);
-        table.insert(HotRecord::new(device, 900), &certificate);
+        table.insert(DeviceState::new(device, 900), &certificate);
         assert_eq!((table.by_certificate(&certificate), table.len()), (Certificate::Device(device), 1));
         assert_eq!(table.remove(device).unwrap().device, device);
         assert_eq!((table.by_certificate(&certificate), table.len()), (Certificate::Removed(device), 0));
@@ -294,27 +294,27 @@ mod tests {
     }
 
     #[test]
-    fn those_that_are_kept_are_counted_whatever_is_done_to_them() {
+    fn persistent_links_are_counted_whatever_is_done_to_them() {
         let table = DeviceTable::new();
         let certificate = CertificateHash::of(b"certificate");
         let record = |id: u64, keep_connected| {
-            let mut record = HotRecord::new(DeviceId(id << 32), 900);
+            let mut record = DeviceState::new(DeviceId(id << 32), 900);
             record.keep_connected = keep_connected;
             record
         };
-        for (record, kept) in
+        for (record, persistent) in
             [(record(1, true), 1), (record(2, false), 1), (record(1, true), 1), (record(1, false), 0)]
         {
             table.insert(record, &certificate);
-            assert_eq!(table.kept(), kept);
+            assert_eq!(table.persistent(), persistent);
         }
         table.with(DeviceId(2 << 32), |record| record.keep_connected = true);
-        assert_eq!(table.kept(), 1);
+        assert_eq!(table.persistent(), 1);
         (0..SHARDS).for_each(|shard| table.for_each_in(shard, |record| record.keep_connected = true));
-        assert_eq!(table.kept(), 2);
+        assert_eq!(table.persistent(), 2);
         for _ in 0..2 {
             table.remove(DeviceId(1 << 32));
-            assert_eq!(table.kept(), 1);
+            assert_eq!(table.persistent(), 1);
         }
     }
 
@@ -322,7 +322,7 @@ mod tests {
     fn what_has_news_is_found_slice_by_slice() {
         let table = DeviceTable::new();
         for id in 0..1_000_u64 {
-            let mut record = HotRecord::new(DeviceId(id << 32), 900);
+            let mut record = DeviceState::new(DeviceId(id << 32), 900);
             record.set_last_position(if id % 10 == 0 { 640 } else { 64 });
             table.insert(record, &CertificateHash::of(&id.to_be_bytes()));
         }

@@ -2,7 +2,7 @@
 
 mod crash;
 mod damage;
-mod kept;
+mod persistent_links;
 mod policy;
 mod queries;
 mod reach;

@@ -9,7 +9,7 @@ use super::error::StoreError;
 use super::table::DeviceTable;
 use super::values::{time_from_sql, time_to_sql};
 use super::{group, meta};
-use crate::machine::hot::HotRecord;
+use crate::machine::device_state::DeviceState;
 use crate::machine::reach::UdpReach;
 use crate::wire::datagram::NoticeKind;
 use crate::wire::digest::Digest;
@@ -21,7 +21,7 @@ use crate::wire::time::WallTime;
 /// Writes these records' times, sequence numbers and ways back. Devices that are gone are passed over.
 pub(super) fn record(
     connection: &Connection,
-    records: &[HotRecord],
+    records: &[DeviceState],
     position: Option<u64>,
 ) -> Result<(), StoreError> {
     let sql =
@@ -87,7 +87,7 @@ pub(super) fn load(
         }
         let inherited = given.get(&row.get::<_, i64>(4)?).copied().unwrap_or_default();
         let interval = row.get::<_, Option<u32>>(3)?.or(inherited.interval_seconds);
-        let mut record = HotRecord::new(device, interval.unwrap_or(default_interval_seconds));
+        let mut record = DeviceState::new(device, interval.unwrap_or(default_interval_seconds));
         let keep_connected = row.get::<_, Option<bool>>(5)?.or(inherited.keep_connected);
         record.keep_connected = keep_connected.unwrap_or(false);
         record.agent_epoch = Epoch(number(row, 6)?);
@@ -110,7 +110,7 @@ pub(super) fn load(
 }
 
 /// How the device is reached, and where it is said to be.
-fn load_reach(row: &Row<'_>, record: &mut HotRecord) -> rusqlite::Result<()> {
+fn load_reach(row: &Row<'_>, record: &mut DeviceState) -> rusqlite::Result<()> {
     record.set_due_seconds(row.get(18)?);
     if record.due_seconds() == 0 && record.last_sync != WallTime(0) {
         // Version 1 of the file did not keep it. No slot is farther away than this.
@@ -125,7 +125,7 @@ fn load_reach(row: &Row<'_>, record: &mut HotRecord) -> rusqlite::Result<()> {
     record.departure = row.get::<_, Option<u8>>(25)?.and_then(NoticeKind::from_number);
     // A name that a newer muster gave says at least that it was here.
     record.announced = row.get::<_, String>(26)?.parse().unwrap_or(Presence::Idle);
-    record.orders = Digest(number(row, 27)?);
+    record.desired_digest = Digest(number(row, 27)?);
     record.status = row.get::<_, String>(28)?.parse().unwrap_or_default();
     Ok(())
 }

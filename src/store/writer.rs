@@ -121,7 +121,7 @@ pub struct WriterCounters {
 
 /// Where operations are handed in.
 #[derive(Clone)]
-pub(super) struct WriterLane {
+pub(super) struct WriterQueue {
     sender: Sender<Waiting>,
     counters: Arc<WriterCounters>,
 }
@@ -132,14 +132,14 @@ pub(super) struct WriterInbox {
     counters: Arc<WriterCounters>,
 }
 
-/// A lane and its inbox.
-pub(super) fn lane() -> (WriterLane, WriterInbox) {
+/// A queue and its inbox.
+pub(super) fn queue() -> (WriterQueue, WriterInbox) {
     let (sender, receiver) = crossbeam_channel::bounded(WAITING_OPERATIONS_MAX + RESERVED_OPERATIONS);
     let counters = Arc::new(WriterCounters::default());
-    (WriterLane { sender, counters: Arc::clone(&counters) }, WriterInbox { receiver, counters })
+    (WriterQueue { sender, counters: Arc::clone(&counters) }, WriterInbox { receiver, counters })
 }
 
-impl WriterLane {
+impl WriterQueue {
     pub(super) fn counters(&self) -> &Arc<WriterCounters> {
         &self.counters
     }
@@ -185,7 +185,7 @@ pub(super) trait BetweenBatches {
     fn after_batch(&mut self, connection: &mut Connection, is_idle: bool) -> bool;
 }
 
-/// Works until every lane is gone and nothing waits.
+/// Works until every queue is gone and nothing waits.
 pub(super) fn run(mut connection: Connection, inbox: &WriterInbox, mut between: impl BetweenBatches) {
     let mut batch = Vec::with_capacity(BATCH_OPERATIONS_MAX);
     let mut has_own_work = true;
@@ -270,31 +270,31 @@ mod tests {
     use super::*;
 
     /// Hands in so many that hold so much, and counts those that are turned away.
-    fn turned_away(lane: &WriterLane, origin: Origin, count: usize, bytes: usize) -> u64 {
-        let before = lane.counters.turned_away.load(Ordering::Relaxed);
-        (0..count).for_each(|_| lane.submit(origin, bytes, |_| Ok(()), |_: Result<(), _>| {}));
-        lane.counters.turned_away.load(Ordering::Relaxed) - before
+    fn turned_away(queue: &WriterQueue, origin: Origin, count: usize, bytes: usize) -> u64 {
+        let before = queue.counters.turned_away.load(Ordering::Relaxed);
+        (0..count).for_each(|_| queue.submit(origin, bytes, |_| Ok(()), |_: Result<(), _>| {}));
+        queue.counters.turned_away.load(Ordering::Relaxed) - before
     }
 
     #[test]
     fn devices_leave_room_for_administrators_however_many_operations_they_hand_in() {
-        let (lane, inbox) = lane();
-        assert_eq!(turned_away(&lane, Origin::Device, WAITING_OPERATIONS_MAX + 5, 0), 5);
-        assert_eq!(turned_away(&lane, Origin::Server, RESERVED_OPERATIONS + 3, 0), 3);
-        assert_eq!(lane.waiting(), WAITING_OPERATIONS_MAX + RESERVED_OPERATIONS);
+        let (queue, inbox) = queue();
+        assert_eq!(turned_away(&queue, Origin::Device, WAITING_OPERATIONS_MAX + 5, 0), 5);
+        assert_eq!(turned_away(&queue, Origin::Server, RESERVED_OPERATIONS + 3, 0), 3);
+        assert_eq!(queue.waiting(), WAITING_OPERATIONS_MAX + RESERVED_OPERATIONS);
         drop(inbox);
     }
 
     #[test]
     fn devices_leave_room_for_administrators_however_much_memory_they_hold() {
-        let (lane, inbox) = lane();
+        let (queue, inbox) = queue();
         assert_eq!(
-            turned_away(&lane, Origin::Device, 9, WAITING_BYTES_MAX / 8),
+            turned_away(&queue, Origin::Device, 9, WAITING_BYTES_MAX / 8),
             2,
             "one of eight is just too much"
         );
         assert_eq!(
-            turned_away(&lane, Origin::Server, 5, RESERVED_BYTES / 2),
+            turned_away(&queue, Origin::Server, 5, RESERVED_BYTES / 2),
             3,
             "two halves of what is kept for them"
         );

@@ -75,7 +75,7 @@ pub enum WakeReason {
     Sync,
     /// To do a task.
     Task,
-    /// To stay: its link is to be kept from now on.
+    /// To stay: its link stays from now on.
     Stay,
     /// To learn whether wakes reach it: it notes the counter and does not come.
     Probe,
@@ -88,7 +88,7 @@ impl WakeReason {
         [(Self::Sync, 1), (Self::Task, 2), (Self::Stay, 3), (Self::Probe, 4), (Self::Retrieve, 5)];
 }
 
-/// What becomes of a device that says a last word.
+/// What becomes of a device that sends a shutdown notice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
 #[cbor(index_only)]
 #[serde(rename_all = "snake_case")]
@@ -189,7 +189,7 @@ impl Wake {
     }
 }
 
-/// A device says a last word.
+/// A device sends a shutdown notice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Notice {
     /// Who.

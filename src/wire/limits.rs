@@ -90,7 +90,7 @@ pub const STATISTICS_BYTES_MAX: usize = 32 * 1024;
 
 /// Bytes of settings and runs that a device is told at a time, in bytes; one more of the largest may go
 /// beyond it. The next follow when the socket has taken these.
-pub const ORDERS_BYTES_TARGET: usize = 128 * 1024;
+pub const DESIRED_STATE_BYTES_TARGET: usize = 128 * 1024;
 
 /// Over how many seconds agents that lost their server spread at least when they come back. Both sides go by it: the agent draws its
 /// delay, the server calls nobody lost before.

@@ -9,7 +9,7 @@
 //! [`ToAgent::InSync`]. [`ToServer::Events`] may come at any time once the device is known, and
 //! [`ToAgent::Ack`] when they are durable, or [`ToAgent::Resend`] when the server has lost what it
 //! acknowledged before. On a link that stays, [`ToServer::Ping`] is answered with [`ToAgent::Pong`], and
-//! [`ToAgent::SyncNow`] asks for a sync at once. [`ToServer::Goodbye`] is a device's last word.
+//! [`ToAgent::SyncNow`] asks for a sync at once. [`ToServer::Goodbye`] is a device's goodbye.
 //!
 //! What is ordered travels before [`ToAgent::InSync`]: [`ToAgent::Settings`] and [`ToAgent::Run`], one for each, then the list
 //! [`ToAgent::Runs`]. What becomes of runs comes as [`ToServer::Runs`] at any time, answered with [`ToAgent::RunsStored`];

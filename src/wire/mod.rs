@@ -1,4 +1,4 @@
-//! Floor 0: bytes to values and back. Frames, messages, records, ids, digests, limits; no IO, no clock.
+//! Layer 0: bytes to values and back. Frames, messages, records, ids, digests, limits; no IO, no clock.
 //!
 //! Everything that a peer can send is decoded here, under the limits of [`limits`], and nothing that a peer can send
 //! panics or allocates more than its frame justifies. The messages are described for other languages in

@@ -190,7 +190,7 @@ mod tests {
         for reserved in [SERVER_PLACE, "(removed)", "device:shop", "Device:"] {
             assert!(is_name(reserved) && !is_device_name(reserved), "{reserved}");
         }
-        for name in ["till (old)", "(old) till", "device-7", "muster", "server", "é"] {
+        for name in ["kiosk (old)", "(old) kiosk", "device-7", "muster", "server", "é"] {
             assert!(is_device_name(name), "{name}");
         }
     }
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn what_the_field_names_is_hidden_and_what_people_write_is_not() {
         assert!(NAMED.chars().all(is_hidden));
-        for text in ["till-17", "Kasse Süd", "لوحة", "קופה", "レジ", "☕\u{fe0f}", "a\u{301}"] {
+        for text in ["kiosk-17", "Kasse Süd", "لوحة", "קופה", "レジ", "☕\u{fe0f}", "a\u{301}"] {
             assert!(is_name(text), "{text}");
             assert_eq!(escaped(text), text);
         }

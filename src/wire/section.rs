@@ -1,4 +1,4 @@
-//! Sections: what a sync keeps in step, each with a digest and a revision of its own.
+//! Sections: what a sync keeps in sync, each with a digest and a revision of its own.
 
 use std::fmt;
 

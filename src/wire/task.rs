@@ -136,7 +136,7 @@ pub struct RunUpdate {
     /// With 'not now': in how many seconds to come again; left out: the server decides.
     #[n(6)]
     pub again_seconds: Option<u32>,
-    /// A piece of its output. Both come before, or with, the last word.
+    /// A piece of its output. Both come before, or with, the final report.
     #[n(7)]
     pub output: Option<RunOutput>,
 }

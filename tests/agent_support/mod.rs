@@ -15,13 +15,13 @@ use muster::wire::event::Event;
 use serde_json::Value;
 
 /// How long anything may take before a test gives up. Generous: the machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Waits for a condition.
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        assert!(begun.elapsed() < TIMEOUT, "not within {TIMEOUT:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -229,7 +229,7 @@ impl Site {
 
     pub(crate) fn enroll(&self, token: &str) -> Output {
         let address = self.address.to_string();
-        self.agent(&["enroll", "--server", &address, "--token", token, "--name", "till"])
+        self.agent(&["enroll", "--server", &address, "--token", token, "--name", "kiosk"])
     }
 
     pub(crate) fn emit(&self, severity: &str, message: &str) -> Output {
@@ -286,7 +286,7 @@ pub(crate) struct Program(BufReader<UnixStream>);
 impl Program {
     pub(crate) fn connect(site: &Site) -> Self {
         let stream = UnixStream::connect(site.path("agent/agent.sock")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         Self(BufReader::new(stream))
     }
 

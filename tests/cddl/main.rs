@@ -147,7 +147,7 @@ fn bodies() -> Vec<Vec<u8>> {
             token: TokenId(LARGE),
             secret: [7; 24],
             request: vec![0x30; 300],
-            name: "till-17".into(),
+            name: "kiosk-17".into(),
         }),
         sync(vec![], None),
         sync(vec![named(None), named(Some(6))], Some(reach)),
@@ -185,7 +185,7 @@ fn bodies() -> Vec<Vec<u8>> {
     let mut to_agent = vec![
         ToAgent::Enrolled(Box::new(Enrolled {
             device: DeviceId(LARGE),
-            name: "till-17".into(),
+            name: "kiosk-17".into(),
             certificate: vec![0x30; 400],
             pins: vec![vec![0x30; 400]; 2],
             wake_key: [1; 32],

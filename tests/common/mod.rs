@@ -15,7 +15,7 @@ use muster::wire::token::JoinToken;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 
 /// How long anything may take before a test gives up. Generous: the machine may be busy with other tests.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server in a directory of its own, on a free port.
 pub(crate) fn server(directory: &std::path::Path) -> Server {
@@ -43,7 +43,7 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
         if let Some(found) = look() {
             return found;
         }
-        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        assert!(start.elapsed() < TIMEOUT, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -128,7 +128,7 @@ impl Connection {
                 self.plain.drain(..length);
                 return Ok(message);
             }
-            assert!(start.elapsed() < PATIENCE, "waited in vain for a message");
+            assert!(start.elapsed() < TIMEOUT, "waited in vain for a message");
             let before = self.plain.len();
             let mut once = Once { socket: &mut self.socket, has_read: false };
             let outcome = self.channel.read_from(&mut once, &mut self.plain);

@@ -13,17 +13,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use muster::admin::listen::AdminListener;
 use muster::admin::{
-    AdminContext, Calls, CallsBusy, Deleted, EventLog, Gauges, Links, LogRecord, Nudge, OutcomeSink,
+    AdminContext, Calls, CallsBusy, Deleted, DeviceNotifier, EventLog, Gauges, Links, LogRecord, OutcomeSink,
     ServerInfo, Visit,
 };
 use muster::client::{Address, Client};
-use muster::machine::hot::LinkRef;
+use muster::machine::device_state::LinkRef;
 use muster::machine::record;
 use muster::reactor::Clock;
 use muster::store::{Enrolment, NewToken, Store};
 use muster::wire::api::{
-    CallOutcome, CloseCount, DatagramTotals, EventTotals, JournalCondition, JournalDamage, JournalStatus,
-    Limit, LinkTotals, Road,
+    CallOutcome, CallVia, CloseCount, DatagramTotals, EventTotals, JournalCondition, JournalDamage,
+    JournalStatus, Limit, LinkTotals,
 };
 use muster::wire::datagram::WakeReason;
 use muster::wire::event::{Event, Severity};
@@ -149,19 +149,19 @@ pub(crate) struct Script {
 }
 
 pub(crate) const SYNCED: CallOutcome =
-    CallOutcome::Synced { by: Road::Wake, begun_microseconds: 1_500, synced_microseconds: 4_200 };
+    CallOutcome::Synced { by: CallVia::Wake, begun_microseconds: 1_500, synced_microseconds: 4_200 };
 
-/// Who was to be told of other orders.
+/// Who was to be told of another desired state.
 #[derive(Default)]
-pub(crate) struct Nudges {
-    pub(crate) nudged: Mutex<Vec<(DeviceId, Option<WakeReason>)>>,
+pub(crate) struct Notifications {
+    pub(crate) notified: Mutex<Vec<(DeviceId, Option<WakeReason>)>>,
 }
 
-impl Nudge for Nudges {
+impl DeviceNotifier for Notifications {
     fn tasks_changed(&self) {}
 
-    fn nudge(&self, devices: &[DeviceId], wake: Option<WakeReason>) {
-        self.nudged.lock().unwrap().extend(devices.iter().map(|device| (*device, wake)));
+    fn notify(&self, devices: &[DeviceId], wake: Option<WakeReason>) {
+        self.notified.lock().unwrap().extend(devices.iter().map(|device| (*device, wake)));
     }
 }
 
@@ -282,7 +282,7 @@ pub(crate) struct TestServer {
     pub(crate) log: Arc<Log>,
     pub(crate) links: Arc<ClosedLinks>,
     pub(crate) calls: Arc<Script>,
-    pub(crate) nudges: Arc<Nudges>,
+    pub(crate) notifications: Arc<Notifications>,
     pub(crate) durable: watch::Sender<u64>,
     /// Whether devices that wakes do not reach are kept.
     pub(crate) keeps_unreachable: bool,
@@ -300,7 +300,7 @@ impl TestServer {
             log: Arc::default(),
             links: Arc::default(),
             calls: Arc::default(),
-            nudges: Arc::default(),
+            notifications: Arc::default(),
             durable,
             keeps_unreachable: true,
             running: None,
@@ -323,7 +323,7 @@ impl TestServer {
             store: self.store.clone(),
             links: Arc::clone(&self.links) as Arc<dyn Links>,
             calls: Arc::clone(&self.calls) as Arc<dyn Calls>,
-            nudge: Arc::clone(&self.nudges) as Arc<dyn Nudge>,
+            device_notifier: Arc::clone(&self.notifications) as Arc<dyn DeviceNotifier>,
             log: Arc::clone(&self.log) as Arc<dyn EventLog>,
             gauges: Arc::new(Numbers),
             backups: Arc::new(NoBackups),

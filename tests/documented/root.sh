@@ -6,7 +6,7 @@ set -euo pipefail
 root=$1 programs=$2 tools=$3
 
 mount --make-rprivate /
-hostname till-17
+hostname kiosk-17
 ip link set lo up
 cd "$root"
 mkdir -p usr proc dev tmp var/lib var/backups run/systemd/system root srv local work/target/release work/tools etc/systemd/system

@@ -16,7 +16,7 @@ use serde_json::Value;
 use skip::skipped;
 
 /// How long anything may take before a test gives up. Generous: the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A process that ends with this value.
 struct Process(Child);
@@ -61,11 +61,11 @@ impl Fleet {
             fleet
                 .network
                 .command_in("device", env!("CARGO_BIN_EXE_muster-agent"))
-                .args(["enroll", "--server", SERVER, "--token", &token, "--name", "till", "--data", &data]),
+                .args(["enroll", "--server", SERVER, "--token", &token, "--name", "kiosk", "--data", &data]),
         );
         fleet.agent =
             Some(fleet.process("device", env!("CARGO_BIN_EXE_muster-agent"), &["run", "--data", &data]));
-        fleet.until("the first sync", |fleet| !fleet.till()["last_sync_at"].is_null());
+        fleet.until("the first sync", |fleet| !fleet.kiosk()["last_sync_at"].is_null());
         fleet
     }
 
@@ -103,18 +103,18 @@ impl Fleet {
         self.try_ctl(arguments).unwrap_or_else(|| panic!("{arguments:?}\n{}", self.logs()))
     }
 
-    fn till(&self) -> Value {
-        self.ctl(&["device", "show", "till"])
+    fn kiosk(&self) -> Value {
+        self.ctl(&["device", "show", "kiosk"])
     }
 
     fn forced_sync(&self) -> Value {
-        self.ctl(&["device", "sync", "till", "--wait"])[0].clone()
+        self.ctl(&["device", "sync", "kiosk", "--wait"])[0].clone()
     }
 
     fn until(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
         let begun = Instant::now();
         while !condition(self) {
-            assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}\n{}", self.logs());
+            assert!(begun.elapsed() < TIMEOUT, "not within {TIMEOUT:?}: {what}\n{}", self.logs());
             std::thread::sleep(Duration::from_millis(100));
         }
         println!("{what}: after {:.1} s", begun.elapsed().as_secs_f64());
@@ -145,21 +145,21 @@ fn a_device_behind_nat_is_learned_as_such_and_keeps_its_connection_through_cuts_
         return;
     }
     let fleet = Fleet::start(true);
-    assert_eq!(fleet.till()["address"], BOX_OUTSIDE, "it seems to be where the box is");
-    fleet.until("wakes are known not to reach it", |fleet| fleet.till()["udp_reach"] == "unreached");
-    fleet.until("it keeps its connection", |fleet| fleet.till()["presence"] == "connected");
+    assert_eq!(fleet.kiosk()["address"], BOX_OUTSIDE, "it seems to be where the box is");
+    fleet.until("wakes are known not to reach it", |fleet| fleet.kiosk()["udp_reach"] == "unreached");
+    fleet.until("it keeps its connection", |fleet| fleet.kiosk()["presence"] == "connected");
     let outcome = fleet.forced_sync();
     assert_eq!((&outcome["outcome"], &outcome["by"]), (&"synced".into(), &"link".into()), "{outcome}");
 
     fleet.network.cut();
-    fleet.until("the server finds the link dead", |fleet| fleet.till()["presence"] != "connected");
+    fleet.until("the server finds the link dead", |fleet| fleet.kiosk()["presence"] != "connected");
     fleet.network.mend();
-    fleet.until("it is back", |fleet| fleet.till()["presence"] == "connected");
-    let link = fleet.till()["link"].clone();
+    fleet.until("it is back", |fleet| fleet.kiosk()["presence"] == "connected");
+    let link = fleet.kiosk()["link"].clone();
     fleet.network.change_address();
     fleet.until("it is back from its new address", |fleet| {
-        let till = fleet.till();
-        till["presence"] == "connected" && till["link"] != link
+        let kiosk = fleet.kiosk();
+        kiosk["presence"] == "connected" && kiosk["link"] != link
     });
     assert_eq!(fleet.forced_sync()["outcome"], "synced");
 }
@@ -170,15 +170,15 @@ fn a_device_that_is_reached_is_woken_across_the_network_also_at_its_new_address(
         return;
     }
     let fleet = Fleet::start(false);
-    assert_eq!(fleet.till()["address"], DEVICE);
-    fleet.until("it is away", |fleet| fleet.till()["presence"] == "idle");
+    assert_eq!(fleet.kiosk()["address"], DEVICE);
+    fleet.until("it is away", |fleet| fleet.kiosk()["presence"] == "idle");
     let outcome = fleet.forced_sync();
     assert_eq!((&outcome["outcome"], &outcome["by"]), (&"synced".into(), &"wake".into()), "{outcome}");
-    fleet.until("wakes are known to reach it", |fleet| fleet.till()["udp_reach"] == "reached");
+    fleet.until("wakes are known to reach it", |fleet| fleet.kiosk()["udp_reach"] == "reached");
 
     fleet.network.change_address();
-    fleet.until("it has come from its new address", |fleet| fleet.till()["address"] == DEVICE_LATER);
-    fleet.until("it is away", |fleet| fleet.till()["presence"] == "idle");
+    fleet.until("it has come from its new address", |fleet| fleet.kiosk()["address"] == DEVICE_LATER);
+    fleet.until("it is away", |fleet| fleet.kiosk()["presence"] == "idle");
     let outcome = fleet.forced_sync();
     assert_eq!((&outcome["outcome"], &outcome["by"]), (&"synced".into(), &"wake".into()), "{outcome}");
 }

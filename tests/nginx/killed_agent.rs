@@ -1,4 +1,4 @@
-//! The whole device: a real agent that gets its orders from a real server, and is killed while it puts them in place.
+//! The whole device: a real agent that gets its settings from a real server, and is killed while it puts them in place.
 
 use serde_json::Value;
 
@@ -26,14 +26,14 @@ fn order(site: &Site, answer: &str) {
     let settings = serde_json::json!({ "return": format!("200 \"{answer}\"") });
     std::fs::write(&file, settings.to_string()).unwrap();
     let file = file.display().to_string();
-    let whose = ["--device", "till", "--application", "nginx"];
+    let whose = ["--device", "kiosk", "--application", "nginx"];
     let done = site.ctl(&[&["settings", "set", "--file", &file, "--now"][..], &whose].concat());
     assert!(done.status.success(), "{}", error_of(&done));
 }
 
 /// What the server knows of the device's nginx: what it should have, and what the device reported.
 fn known(site: &Site) -> Value {
-    site.ctl_json(&["settings", "show", "--device", "till"])[0].clone()
+    site.ctl_json(&["settings", "show", "--device", "kiosk"])[0].clone()
 }
 
 fn is_applied(known: &Value) -> bool {
@@ -49,7 +49,7 @@ fn what_a_killed_agent_was_putting_in_place_is_served_and_reported_after_its_nex
     enrol(&site, &nginx);
     let agent = site.agent_process();
     eventually("the device has said what it offers", || {
-        site.ctl_json(&["device", "show", "till"])["host"]["hostname"].is_string()
+        site.ctl_json(&["device", "show", "kiosk"])["host"]["hostname"].is_string()
     });
     order(&site, "green");
     let group = waiting_group(nginx.directory.path());

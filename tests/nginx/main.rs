@@ -27,7 +27,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use skip::skipped;
 
 /// How long nginx may take to serve what it was told.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An nginx of its own, under its own prefix and port.
 struct Nginx {
@@ -81,7 +81,7 @@ impl Nginx {
 
     fn served(&self) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
@@ -94,7 +94,7 @@ impl Nginx {
         let begun = Instant::now();
         while self.served().as_deref() != Some(expected) {
             let log = fs::read_to_string(self.directory.path().join("error.log")).unwrap_or_default();
-            assert!(begun.elapsed() < PATIENCE, "'{expected}' is not served, but {:?}\n{log}", self.served());
+            assert!(begun.elapsed() < TIMEOUT, "'{expected}' is not served, but {:?}\n{log}", self.served());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -181,7 +181,7 @@ fn waiting_group(directory: &Path) -> Pid {
         if let Ok(number) = text.trim().parse() {
             return Pid::from_raw(number).unwrap();
         }
-        assert!(begun.elapsed() < PATIENCE, "the apply has not begun");
+        assert!(begun.elapsed() < TIMEOUT, "the apply has not begun");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -1,4 +1,4 @@
-//! The same against `openssl s_client`, over a socket: another library of another house on the other end.
+//! The same against `openssl s_client`, over a socket: another library on the other end.
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use rustls::ServerConnection;
 use super::pair::{Papers, take_over};
 
 /// How long either side is waited for, in seconds.
-const PATIENCE_SECONDS: u64 = 30;
+const TIMEOUT_SECONDS: u64 = 30;
 
 /// Lines that go to and fro, each a record in each direction.
 const LINES: u32 = 1_500;
@@ -29,7 +29,7 @@ impl Ours {
     /// Accepts, and takes the link over from the library when the handshake is done.
     fn accept(listener: &TcpListener, papers: &Papers) -> Self {
         let (mut socket, _) = listener.accept().unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(PATIENCE_SECONDS))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(TIMEOUT_SECONDS))).unwrap();
         let mut server = ServerConnection::new(papers.server()).unwrap();
         while server.is_handshaking() {
             server.read_tls(&mut OneRecord(&mut socket)).unwrap();
@@ -42,7 +42,7 @@ impl Ours {
         Self { socket, link, arrived: Vec::new(), updates: 0, is_closed: false }
     }
 
-    /// Reads until there is data or the peer's farewell.
+    /// Reads until there is data or the peer's close_notify.
     fn hear(&mut self) -> Vec<u8> {
         self.hear_until(|ours, plain| !plain.is_empty() || ours.is_closed)
     }
@@ -73,7 +73,7 @@ impl Ours {
             if !is_enough(self, &plain) {
                 let mut piece = [0; 4_096];
                 let read = self.socket.read(&mut piece).unwrap();
-                assert!(read > 0, "it says farewell before it goes");
+                assert!(read > 0, "it says close_notify before it goes");
                 self.arrived.extend_from_slice(&piece[..read]);
             }
         }
@@ -181,7 +181,7 @@ fn openssl_and_a_link_exchange_thousands_of_records_and_renew_their_keys() {
         let answers = LINES.div_ceil(50) - 1;
         assert!(ours.updates >= asked + answers, "{} KeyUpdates for {asked} letters", ours.updates);
         drop(theirs.input);
-        assert_eq!((ours.hear(), ours.is_closed), (Vec::new(), true), "its farewell is heard");
+        assert_eq!((ours.hear(), ours.is_closed), (Vec::new(), true), "its close_notify is heard");
         drop(ours);
         theirs.child.wait().unwrap();
     }

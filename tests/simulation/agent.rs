@@ -8,7 +8,7 @@ use muster::wire::time::Moment;
 use crate::world::{Link, Step, World};
 
 impl World {
-    /// Takes the agent's actions until there is none, then sets its alarm.
+    /// Takes the agent's actions until there is none, then sets its timer.
     pub(crate) fn pump(&mut self, number: usize) -> Result<(), String> {
         let now = self.agent_now(number);
         for _ in 0..10_000 {
@@ -17,7 +17,7 @@ impl World {
             let Some(action) = machine.poll(&now) else {
                 let next = machine.next_timeout();
                 if self.devices[number].leaving.is_some() && self.devices[number].has_delivered() {
-                    self.say_last_word(number);
+                    self.say_goodbye(number);
                     return Ok(());
                 }
                 let device = &mut self.devices[number];

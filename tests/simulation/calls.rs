@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster::machine::caller::{Ask, CallerAction, Whereabouts};
 use muster::machine::reach::UdpReach;
-use muster::wire::api::{CallOutcome, Road};
+use muster::machine::wake_scheduler::{Ask, DeviceLocation, WakeAction};
+use muster::wire::api::{CallOutcome, CallVia};
 use muster::wire::datagram::{Wake, WakeReason};
 use muster::wire::id::DeviceId;
 use muster::wire::time::{Moment, WallTime};
@@ -16,10 +16,10 @@ const CALL_SECONDS_MAX: u64 = 400;
 
 /// What was asked and not yet reported in full.
 #[derive(Default)]
-pub(crate) struct Desk {
+pub(crate) struct CallLog {
     operations: BTreeMap<u64, Operation>,
     last: u64,
-    caller_at: Option<u64>,
+    wake_scheduler_at: Option<u64>,
 }
 
 struct Operation {
@@ -53,8 +53,8 @@ impl World {
         numbers: std::ops::Range<usize>,
         reason: WakeReason,
     ) -> Result<u64, String> {
-        self.desk.last += 1;
-        let operation = self.desk.last;
+        self.call_log.last += 1;
+        let operation = self.call_log.last;
         if self.server.opened.is_none() {
             return Ok(operation);
         }
@@ -62,75 +62,75 @@ impl World {
         for device in &waiting {
             self.counts.calls += 1;
             let ask = Ask { operation, device: *device, reason };
-            if !self.server.caller.ask(Moment(self.now), ask) {
+            if !self.server.wake_scheduler.ask(Moment(self.now), ask) {
                 return Err("a question was not taken".into());
             }
         }
         let life = self.server.life;
-        self.desk.operations.insert(operation, Operation { life, waiting, outcomes: BTreeMap::new() });
+        self.call_log.operations.insert(operation, Operation { life, waiting, outcomes: BTreeMap::new() });
         self.after(CALL_SECONDS_MAX * 1_000_000, Step::OperationDue(operation));
-        self.drain_caller()?;
+        self.drain_wake_scheduler()?;
         Ok(operation)
     }
 
-    /// Does what the caller wants done, until there is nothing.
-    pub(crate) fn drain_caller(&mut self) -> Result<(), String> {
+    /// Does what the wake scheduler wants done, until there is nothing.
+    pub(crate) fn drain_wake_scheduler(&mut self) -> Result<(), String> {
         let now = Moment(self.now);
         if self.server.opened.is_none() {
             return Ok(());
         }
-        while let Some(action) = self.server.caller.poll(now) {
+        while let Some(action) = self.server.wake_scheduler.poll(now) {
             match action {
-                CallerAction::Look(device) => {
-                    let place = self.whereabouts(device);
-                    self.server.caller.found(now, device, place);
+                WakeAction::Look(device) => {
+                    let place = self.location_of(device);
+                    self.server.wake_scheduler.found(now, device, place);
                 }
-                CallerAction::OnLink { link, is_fresh } => {
+                WakeAction::OnLink { link, is_fresh } => {
                     let mut commands = Vec::new();
                     if let Some(session) = self.server.sessions.get_mut(&link.slot()) {
                         session.sync_now(is_fresh, &mut commands);
                     }
                     self.execute(link.slot(), commands)?;
                 }
-                CallerAction::Wake { device, address, reason, counter } => {
+                WakeAction::Wake { device, address, reason, counter } => {
                     let wall = self.server_now().wall;
                     let records = &mut self.server.records;
                     let drawn = counter.or_else(|| Some(records.get_mut(&device)?.next_wake_counter(wall)));
                     let Some(counter) = drawn else { continue };
-                    self.server.caller.drawn(device, counter);
+                    self.server.wake_scheduler.drawn(device, counter);
                     self.send_wake(Wake { device, reason, counter }, address);
                 }
-                CallerAction::Learned { device, address, has_come } => {
+                WakeAction::Learned { device, address, has_come } => {
                     if let Some(record) = self.server.records.get_mut(&device) {
                         record.note_called(address, has_come);
                     }
                 }
-                CallerAction::Report { operation, device, outcome } => {
+                WakeAction::Report { operation, device, outcome } => {
                     self.reported(operation, device, outcome)?;
                 }
-                CallerAction::Ended(device) => {
+                WakeAction::Ended(device) => {
                     if let Some(record) = self.server.records.get_mut(&device) {
                         record.is_called = false;
                     }
                 }
             }
         }
-        if let Some(next) = self.server.caller.next_timeout() {
+        if let Some(next) = self.server.wake_scheduler.next_timeout() {
             let next = next.0.max(self.now + 1);
-            if self.desk.caller_at.is_none_or(|at| next < at || at <= self.now) {
-                self.desk.caller_at = Some(next);
-                self.at(next, Step::Caller);
+            if self.call_log.wake_scheduler_at.is_none_or(|at| next < at || at <= self.now) {
+                self.call_log.wake_scheduler_at = Some(next);
+                self.at(next, Step::WakeScheduler);
             }
         }
         Ok(())
     }
 
-    fn whereabouts(&mut self, device: DeviceId) -> Option<Whereabouts> {
+    fn location_of(&mut self, device: DeviceId) -> Option<DeviceLocation> {
         let presence = self.presence_of(device)?;
         let record = self.server.records.get_mut(&device)?;
         record.is_called = true;
         let next_slot_at = WallTime(record.last_sync.0 + u64::from(record.due_seconds()) * 1_000);
-        Some(Whereabouts {
+        Some(DeviceLocation {
             link: record.link,
             address: record.wake_address(),
             is_unreached: record.udp_reach == UdpReach::Unreached,
@@ -142,15 +142,15 @@ impl World {
     fn reported(&mut self, number: u64, device: DeviceId, outcome: CallOutcome) -> Result<(), String> {
         self.counts.reports += 1;
         match &outcome {
-            CallOutcome::Synced { by: Road::Link, .. } => self.counts.synced_on_link += 1,
-            CallOutcome::Synced { by: Road::Wake, .. } => self.counts.synced_by_wake += 1,
-            CallOutcome::Synced { by: Road::Itself, .. } => self.counts.synced_by_itself += 1,
+            CallOutcome::Synced { by: CallVia::Link, .. } => self.counts.synced_on_link += 1,
+            CallOutcome::Synced { by: CallVia::Wake, .. } => self.counts.synced_by_wake += 1,
+            CallOutcome::Synced { by: CallVia::Itself, .. } => self.counts.synced_by_itself += 1,
             CallOutcome::Unreachable { .. } => self.counts.unreachable += 1,
             _ => {}
         }
         self.show(&format!("call {number} of {device}: {outcome:?}"));
         let life = self.server.life;
-        let operation = self.desk.operations.get_mut(&number).filter(|operation| operation.life == life);
+        let operation = self.call_log.operations.get_mut(&number).filter(|operation| operation.life == life);
         let operation = operation.ok_or(format!("operation {number} was reported on in another life"))?;
         if !operation.waiting.remove(&device) {
             return Err(format!("operation {number} was told of {device} twice, or did not ask for it"));
@@ -161,7 +161,7 @@ impl World {
 
     /// A server that died takes its operations with it; any other has reported by now.
     pub(crate) fn operation_due(&mut self, number: u64) -> Result<(), String> {
-        let Some(operation) = self.desk.operations.remove(&number) else { return Ok(()) };
+        let Some(operation) = self.call_log.operations.remove(&number) else { return Ok(()) };
         match operation.waiting.first() {
             Some(device) if operation.life == self.server.life && self.server.opened.is_some() => {
                 Err(format!("operation {number} was not told of {device} in {CALL_SECONDS_MAX} s"))
@@ -172,7 +172,7 @@ impl World {
 
     /// What came of an operation that has ended by now.
     pub(crate) fn outcomes(&mut self, number: u64) -> Result<BTreeMap<DeviceId, CallOutcome>, String> {
-        let operation = self.desk.operations.remove(&number).ok_or("the operation is not known")?;
+        let operation = self.call_log.operations.remove(&number).ok_or("the operation is not known")?;
         match operation.waiting.first() {
             Some(device) => Err(format!("nothing was reported of {device} in time")),
             None => Ok(operation.outcomes),

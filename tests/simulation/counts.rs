@@ -37,7 +37,7 @@ rates! {
     clock_jump: 20,
     /// A device has no room, and drops events that it did not deliver.
     spool_drop: 30,
-    /// A device says a last word and goes, or sleeps.
+    /// A device sends a shutdown notice and goes, or sleeps.
     leave: 20,
     /// A device gets another address, behind another box.
     move_away: 20,

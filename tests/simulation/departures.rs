@@ -29,7 +29,7 @@ impl World {
         self.counts.departures += 1;
         device.leaving = Some(kind);
         if kind == NoticeKind::Suspend {
-            self.say_last_word(number);
+            self.say_goodbye(number);
             return Ok(());
         }
         device.sync_spool();
@@ -43,7 +43,7 @@ impl World {
     }
 
     /// On the link, when there is one, and in datagrams. Behind it the agent is gone or asleep.
-    pub(crate) fn say_last_word(&mut self, number: usize) {
+    pub(crate) fn say_goodbye(&mut self, number: usize) {
         let delay = self.delay();
         let now = self.now;
         let device = &mut self.devices[number];

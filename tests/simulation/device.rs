@@ -13,7 +13,7 @@ use muster::wire::limits::DATAGRAM_KEY_BYTES;
 use muster::wire::message::Reach;
 use muster::wire::time::{Moment, WallTime};
 
-use crate::orders::Kept;
+use crate::desired::Stored;
 
 /// Notice counters that are reserved at a time, in counters: the disk is written once for so many.
 const NOTICE_COUNTERS: u32 = 8;
@@ -24,7 +24,7 @@ pub(crate) enum Truth {
     /// It never ran.
     Never,
     Runs,
-    /// It said a last word, and the server heard it, or not.
+    /// It said a shutdown notice, and the server heard it, or not.
     Said {
         kind: NoticeKind,
         counter: u32,
@@ -51,7 +51,7 @@ pub(crate) struct Disk {
     /// No notice has a higher counter; lower ones may have been used.
     pub(crate) notice_reserved: u32,
     /// What the server ordered.
-    pub(crate) kept: Kept,
+    pub(crate) stored: Stored,
 }
 
 pub(crate) struct Device {
@@ -72,7 +72,7 @@ pub(crate) struct Device {
     pub(crate) link: Option<u32>,
     pub(crate) wake_at: Option<Moment>,
     pub(crate) wall_offset: u64,
-    pub(crate) kept: bool,
+    pub(crate) persistent: bool,
     /// Enrolled, and never switched on.
     pub(crate) never_comes: bool,
     /// Where it hears wakes, and where its links come from.
@@ -96,7 +96,7 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    pub(crate) fn new(number: usize, kept: bool, is_nated: bool, never_comes: bool) -> Self {
+    pub(crate) fn new(number: usize, persistent: bool, is_nated: bool, never_comes: bool) -> Self {
         let disk = Disk {
             epoch: Epoch(1_000),
             highest: 0,
@@ -106,7 +106,7 @@ impl Device {
             base: None,
             wake_counter: 0,
             notice_reserved: 0,
-            kept: Kept::default(),
+            stored: Stored::default(),
         };
         let id = DeviceId(number as u64 + 1);
         Self {
@@ -124,7 +124,7 @@ impl Device {
             link: None,
             wake_at: None,
             wall_offset: 1_795_514_400_000,
-            kept,
+            persistent,
             never_comes,
             address: address(id, 0),
             is_nated,

@@ -1,8 +1,8 @@
 //! Devices that mean no good, or are broken: each says at full speed what no agent says, on one link or two,
 //! and as a datagram.
 
-use muster::machine::caller::{Ask, NO_OPERATION};
 use muster::machine::session::Session;
+use muster::machine::wake_scheduler::{Ask, NO_OPERATION};
 use muster::wire::datagram::{Notice, NoticeKind, WakeReason};
 use muster::wire::digest::Digest;
 use muster::wire::frame;
@@ -160,8 +160,8 @@ impl World {
                     device: self.hostiles[number].id,
                     reason: WakeReason::Sync,
                 };
-                let _ = self.server.caller.ask(Moment(self.now), ask);
-                self.drain_caller()?;
+                let _ = self.server.wake_scheduler.ask(Moment(self.now), ask);
+                self.drain_wake_scheduler()?;
             }
         }
         let pause = if self.is_beside { 100_000 } else { 5_000_000 };

@@ -13,11 +13,11 @@ mod calls;
 mod counts;
 mod datagrams;
 mod departures;
+mod desired;
 mod device;
 mod hostile;
 mod neighbours;
 mod network;
-mod orders;
 mod phases;
 mod server;
 mod trouble;
@@ -105,7 +105,7 @@ fn run_all(first: u64, seeds: u64) -> (Counts, Vec<String>) {
 }
 
 #[test]
-fn no_acknowledged_event_is_lost_none_is_stored_twice_and_every_device_comes_into_step() {
+fn no_acknowledged_event_is_lost_none_is_stored_twice_and_every_device_comes_in_sync() {
     if let Some(seed) = number("SIM_SEED") {
         let outcome = run(seed, Bug::None, true);
         println!("{:?} trace {:016x}", outcome.counts, outcome.trace);
@@ -120,8 +120,8 @@ fn no_acknowledged_event_is_lost_none_is_stored_twice_and_every_device_comes_int
     assert!(total.events_held > 0);
     assert!(total.damages > 0 && total.recalls > 0 && total.clock_steps > 0);
     assert!(total.ended_by_time > 0 && total.occurrences > 0);
-    let roads = [total.synced_on_link, total.synced_by_wake, total.synced_by_itself, total.unreachable];
-    assert!(!roads.contains(&0) && total.notices_taken > 0 && total.goodbyes > 0 && total.resumes > 0);
+    let ways = [total.synced_on_link, total.synced_by_wake, total.synced_by_itself, total.unreachable];
+    assert!(!ways.contains(&0) && total.notices_taken > 0 && total.goodbyes > 0 && total.resumes > 0);
     assert!(
         total.settings_taken > 0 && total.runs_begun > 0 && total.not_now > 0 && total.runs_cancelled > 0
     );

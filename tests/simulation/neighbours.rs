@@ -3,7 +3,7 @@
 
 use muster::machine::close::CloseReason;
 use muster::machine::command::Job;
-use muster::machine::hot::HotRecord;
+use muster::machine::device_state::DeviceState;
 use muster::machine::rate::WORK_AHEAD_MICROSECONDS;
 use muster::machine::restored::{Claim, WITNESSES};
 use muster::wire::id::DeviceId;
@@ -28,7 +28,7 @@ const EVENT_SECONDS_MAX: u64 = 5;
 
 /// What a neighbour must not change of a record. Whoever is called while a message is acted on is called for
 /// reasons of its own.
-fn comparable(record: &HotRecord) -> HotRecord {
+fn comparable(record: &DeviceState) -> DeviceState {
     let mut record = *record;
     (record.is_called, record.wake_counter, record.has_news) = (false, 0, false);
     record
@@ -36,12 +36,12 @@ fn comparable(record: &HotRecord) -> HotRecord {
 
 impl World {
     /// The records of all honest devices.
-    pub(crate) fn honest_records(&self) -> Vec<HotRecord> {
+    pub(crate) fn honest_records(&self) -> Vec<DeviceState> {
         self.devices.iter().filter_map(|device| self.server.records.get(&device.id)).map(comparable).collect()
     }
 
     /// After a message of a hostile device: nothing of the others has changed, and no queue is too long.
-    pub(crate) fn check_neighbours(&self, hostile: DeviceId, before: &[HotRecord]) -> Result<(), String> {
+    pub(crate) fn check_neighbours(&self, hostile: DeviceId, before: &[DeviceState]) -> Result<(), String> {
         let after = self.honest_records();
         if let Some((was, is)) = before.iter().zip(&after).find(|(was, is)| was != is) {
             return Err(format!("{hostile} has changed the record of another: {was:?} became {is:?}"));
@@ -55,7 +55,7 @@ impl World {
         if ahead > WORK_AHEAD_MICROSECONDS + OVERSHOOT_MICROSECONDS {
             return Err(format!("{hostile} has cost {ahead} µs more than its allowance has come back since"));
         }
-        let (calls, questions) = self.server.caller.load();
+        let (calls, questions) = self.server.wake_scheduler.load();
         if calls > self.devices.len() + self.hostiles.len() {
             return Err(format!("{calls} calls are under way, and {questions} questions wait"));
         }
@@ -66,7 +66,7 @@ impl World {
     pub(crate) fn begin_job(&mut self, link: u32, id: DeviceId, job: &Job) -> Result<(), String> {
         let whose = match job {
             Job::Section(update) => update.device,
-            Job::Orders(device) | Job::MoreOrders(device, _) => *device,
+            Job::DesiredState(device) | Job::MoreDesiredState(device, _) => *device,
             Job::Runs(device, _) | Job::Statistics(device, _) => *device,
             Job::Enrol(_) => return Err(format!("{id} is enrolled already")),
         };
@@ -116,7 +116,7 @@ impl World {
             return Ok(());
         };
         let is_usual =
-            !self.devices[number].kept && matches!(reason, CloseReason::Idle | CloseReason::PeerClosed);
+            !self.devices[number].persistent && matches!(reason, CloseReason::Idle | CloseReason::PeerClosed);
         // It has another one, and came over it.
         let is_its_own = reason == CloseReason::Superseded && self.devices[number].link != Some(link);
         if self.is_beside && !is_usual && !is_its_own {

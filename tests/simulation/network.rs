@@ -1,8 +1,8 @@
 //! What passes between the two ends, and what the server does with it.
 
-use muster::journal::Prepared;
+use muster::journal::Preallocated;
 use muster::machine::command::{Command, Job, JobOutcome};
-use muster::machine::hot::LinkRef;
+use muster::machine::device_state::LinkRef;
 use muster::machine::rate;
 use muster::machine::session::{Session, SyncPolicy};
 use muster::wire::datagram::{Wake, WakeReason};
@@ -60,15 +60,15 @@ impl World {
     fn policy(&mut self, link: u32) -> SyncPolicy {
         let has_room = !(self.has_faults && self.chance(50));
         // Of the hostile ones some are kept as well.
-        let kept = match self.device_of(link) {
-            Some((number, _)) => self.devices[number].kept,
+        let persistent = match self.device_of(link) {
+            Some((number, _)) => self.devices[number].persistent,
             None => self.id_of(link).is_some_and(|id| id.0.is_multiple_of(2)),
         };
         SyncPolicy {
             server_epoch: self.server.server_epoch,
             next_seconds: 60 + u32::try_from(self.random.up_to(60)).unwrap_or(0),
             interval_seconds: 120,
-            keep_seconds: kept.then_some(20),
+            keep_seconds: persistent.then_some(20),
             has_room,
             reconnect_seconds: u32::try_from(self.random.up_to(30)).unwrap_or(0),
             later_seconds: muster::machine::session::LATER_SECONDS,
@@ -169,12 +169,12 @@ impl World {
                                     session.note_appended(&now, record, rate, 1, body.len() as u64);
                                 }
                             }
-                            self.ring();
+                            self.notify();
                         }
                         None => {
                             is_refused = true;
                             self.counts.no_room += 1;
-                            self.ring();
+                            self.notify();
                             let mut refused = Vec::new();
                             let is_told = self.bug != Bug::NoCloseWithoutRoom;
                             if let Some(session) = self.server.sessions.get_mut(&link).filter(|_| is_told) {
@@ -188,7 +188,7 @@ impl World {
                     let Some(record) = self.server.records.get(&id) else { continue };
                     let position = if self.bug == Bug::AckBeforeDurable { 0 } else { record.last_position() };
                     self.server.acks.push(position, link, record.spool_epoch, record.last_sequence);
-                    self.ring();
+                    self.notify();
                     if self.bug == Bug::AckBeforeDurable {
                         self.release()?;
                     }
@@ -204,8 +204,8 @@ impl World {
                 Command::Append { .. } | Command::AckWhenDurable => {}
                 Command::ServerRestored => self.server_restored(id)?,
                 Command::Called(step) => {
-                    self.server.caller.step(Moment(self.now), id, step);
-                    self.drain_caller()?;
+                    self.server.wake_scheduler.step(Moment(self.now), id, step);
+                    self.drain_wake_scheduler()?;
                 }
                 Command::Probe { address, counter } => {
                     self.server.spend(self.now, id, rate::WAKE_MICROSECONDS);
@@ -252,18 +252,24 @@ impl World {
     fn work(&mut self, job: Job) -> Result<JobOutcome, String> {
         Ok(match job {
             Job::Section(update) => self.server.apply(update),
-            Job::Orders(device) => {
+            Job::DesiredState(device) => {
                 let reported = self.server.store.get(&device).and_then(|stored| stored.report());
-                JobOutcome::Orders(Box::new(self.server.book.orders(device, reported, self.book_now())))
+                JobOutcome::DesiredState(Box::new(self.server.book.desired_state(
+                    device,
+                    reported,
+                    self.book_now(),
+                )))
             }
             Job::Runs(device, updates) => {
                 let (now, since, heard) = (self.book_now(), self.server.serving_since, self.now);
                 let stored = self.server.book.take(device, &updates, now, since, heard);
-                self.orders_changed(device);
+                self.desired_state_changed(device);
                 JobOutcome::RunsStored(stored)
             }
             Job::Statistics(..) => JobOutcome::Noted,
-            Job::Enrol(_) | Job::MoreOrders(..) => return Err("an enrolment, or a part of few orders".into()),
+            Job::Enrol(_) | Job::MoreDesiredState(..) => {
+                return Err("an enrolment, or a part of a small desired state".into());
+            }
         })
     }
 
@@ -300,7 +306,7 @@ impl World {
         self.execute(link, commands)
     }
 
-    fn ring(&mut self) {
+    fn notify(&mut self) {
         if !std::mem::replace(&mut self.server.is_flush_due, true) {
             let delay = 100 + self.random.up_to(20_000);
             self.after(delay, Step::Flush);
@@ -322,7 +328,7 @@ impl World {
         if opened.flusher.flush_once().is_err() {
             return self.crash_server();
         }
-        if matches!(opened.preparer.prepare_once(0), Prepared::NoRoom(_)) {
+        if matches!(opened.preallocator.preallocate_once(0), Preallocated::NoRoom(_)) {
             self.after(1_000_000, Step::Flush);
         }
         self.release()?;

@@ -5,11 +5,11 @@ use muster::wire::datagram::WakeReason;
 
 use crate::world::{Step, World};
 
-/// How long a healed fleet may take to be in step, in simulated seconds: until a clock that was set is
+/// How long a healed fleet may take to be in sync, in simulated seconds: until a clock that was set is
 /// believed and a run that nobody takes expires, the longest backoff, and a few intervals.
-const IN_STEP_SECONDS: u64 = GRACE_SECONDS + 3_600;
+const IN_SYNC_SECONDS: u64 = GRACE_SECONDS + 3_600;
 
-/// How long the longest road back takes, in simulated seconds: a minute away after another link took over, the longest backoff, three
+/// How long the longest way back takes, in simulated seconds: a minute away after another link took over, the longest backoff, three
 /// intervals to learn what was forgotten on one side.
 const SETTLE_SECONDS: u64 = 480;
 
@@ -20,7 +20,7 @@ impl World {
         self.heal();
         self.restart_server()?;
         self.replay_everything();
-        self.until_in_step()?;
+        self.until_in_sync()?;
         self.rest(SETTLE_SECONDS)?;
         self.check_presence(true)?;
         self.check_reach()?;
@@ -49,20 +49,20 @@ impl World {
         self.check_presence(true)?;
         self.check_reach()?;
         self.call_all()?;
-        self.until_in_step()?;
+        self.until_in_sync()?;
         // What was promised is there after one more power cut.
         self.crash_server()?;
         self.start_server()
     }
 
-    fn until_in_step(&mut self) -> Result<(), String> {
-        let end = self.now + IN_STEP_SECONDS * 1_000_000;
+    fn until_in_sync(&mut self) -> Result<(), String> {
+        let end = self.now + IN_SYNC_SECONDS * 1_000_000;
         loop {
             self.rest(10)?;
             self.check_runs()?;
-            match self.unfinished().or_else(|| self.orders_left()) {
+            match self.unfinished().or_else(|| self.desired_state_left()) {
                 None if self.server.opened.is_some() => return Ok(()),
-                Some(why) if self.now >= end => return Err(format!("not in step after two hours: {why}")),
+                Some(why) if self.now >= end => return Err(format!("not in sync after two hours: {why}")),
                 _ => {}
             }
         }

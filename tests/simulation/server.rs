@@ -6,15 +6,15 @@ use muster::journal::Storage as _;
 use muster::journal::sim::LossyDisk;
 use muster::journal::{Journal, Opened, Options, Position, Record, Retention};
 use muster::machine::acks::AckQueue;
-use muster::machine::caller::Caller;
 use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
-use muster::machine::hot::HotRecord;
+use muster::machine::device_state::DeviceState;
 use muster::machine::random::Random;
 use muster::machine::record;
 use muster::machine::replay::{self, FoundEvent};
 use muster::machine::restored::RestoreWatch;
 use muster::machine::session::Session;
 use muster::machine::task_clock::{Look, TaskClock, TaskTime};
+use muster::machine::wake_scheduler::WakeScheduler;
 use muster::machine::wall_clock::{AgeTime, ClockEvent, STEP_SECONDS, WallClock};
 use muster::wire::digest::Digest;
 use muster::wire::id::{DeviceId, Epoch};
@@ -24,7 +24,7 @@ use muster::wire::settings::SettingsReport;
 use muster::wire::time::{Now, WallTime};
 
 use crate::bug::Bug;
-use crate::orders::OrderBook;
+use crate::desired::OrderBook;
 
 pub(crate) const SEGMENT_BYTES: u64 = 64 * 1024;
 /// What is older goes: longer than any simulation lasts, so that nothing ever is.
@@ -74,14 +74,14 @@ pub(crate) struct Server {
     pub(crate) opened: Option<Opened<LossyDisk>>,
     pub(crate) store: BTreeMap<DeviceId, Stored>,
     pub(crate) book: OrderBook,
-    pub(crate) records: BTreeMap<DeviceId, HotRecord>,
+    pub(crate) records: BTreeMap<DeviceId, DeviceState>,
     /// What the store has of the records: up to ten seconds old.
-    pub(crate) written: BTreeMap<DeviceId, HotRecord>,
+    pub(crate) written: BTreeMap<DeviceId, DeviceState>,
     /// Every event before this position of the journal is in `written`.
     recorded: u64,
     /// Which history of the server this is; durable.
     pub(crate) server_epoch: Epoch,
-    pub(crate) caller: Caller,
+    pub(crate) wake_scheduler: WakeScheduler,
     /// When this life began, by both clocks.
     pub(crate) started: Now,
     /// Notices up to these counters were over when a sync of this life began.
@@ -136,7 +136,7 @@ pub(crate) struct Server {
 pub(crate) struct StoreCopy {
     store: BTreeMap<DeviceId, Stored>,
     book: OrderBook,
-    written: BTreeMap<DeviceId, HotRecord>,
+    written: BTreeMap<DeviceId, DeviceState>,
     recorded: u64,
     server_epoch: Epoch,
     known: (Option<WallTime>, i64),
@@ -156,7 +156,7 @@ impl Server {
             written: BTreeMap::new(),
             recorded: 0,
             server_epoch: Epoch(5),
-            caller: Caller::new(seed),
+            wake_scheduler: WakeScheduler::new(seed),
             started: Now::default(),
             over_through: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -208,24 +208,24 @@ impl Server {
         }
         self.remember_wall(now);
         (self.present_since, self.serving_since) = (now.wall, now.wall);
-        self.caller = Caller::new(seed);
+        self.wake_scheduler = WakeScheduler::new(seed);
         self.over_through.clear();
         self.restored = RestoreWatch::default();
         self.claimants.clear();
         self.epochs_drawn = 0;
         self.paid_until.clear();
         self.records = devices
-            .map(|(device, kept)| {
-                let mut record = HotRecord::new(device, 120);
+            .map(|(device, persistent)| {
+                let mut record = DeviceState::new(device, 120);
                 if let Some(written) = self.written.get(&device) {
                     load(&mut record, written);
                 }
-                record.keep_connected = kept;
+                record.keep_connected = persistent;
                 let stored = self.store.entry(device).or_default();
                 record.agent_epoch = stored.agent_epoch.0;
                 record.set_section(Section::Inventory, stored.state);
                 record.set_section(Section::Conditions, stored.conditions_state);
-                record.orders = self.book.digest(device);
+                record.desired_digest = self.book.digest(device);
                 (device, record)
             })
             .collect();
@@ -366,7 +366,7 @@ impl Server {
 
     /// How far the store remembers the journal.
     fn remembered(&self) -> u64 {
-        self.written.values().map(HotRecord::last_position).max().unwrap_or(0).max(self.recorded)
+        self.written.values().map(DeviceState::last_position).max().unwrap_or(0).max(self.recorded)
     }
 
     /// A bit of a segment turns over, its file is cut short, or it is gone. While nobody has it open.
@@ -479,7 +479,7 @@ impl Server {
             _ => self.clock.ages(now.moment),
         };
         let Some(opened) = &mut self.opened else { return Ok(None) };
-        let deleted = opened.preparer.retain(ages).map_err(|error| error.to_string())?;
+        let deleted = opened.preallocator.retain(ages).map_err(|error| error.to_string())?;
         let end = deleted.iter().map(|segment| segment.end.0).max();
         if let Some(end) = end {
             let gone = self.appended.iter().filter(|(_, (at, _))| *at <= end).map(|(key, _)| *key);
@@ -525,7 +525,7 @@ fn acks_max(bug: Bug) -> usize {
 }
 
 /// What a start finds in the store of all that is no section and no event.
-fn load(record: &mut HotRecord, written: &HotRecord) {
+fn load(record: &mut DeviceState, written: &DeviceState) {
     record.last_sync = written.last_sync;
     record.last_seen = written.last_seen;
     record.set_due_seconds(written.due_seconds());

@@ -3,8 +3,8 @@
 use muster::journal::sim::WriteFault;
 use muster::machine::wall_clock::{GRACE_SECONDS, STEP_SECONDS};
 
+use crate::desired::SCHEDULER_SECONDS;
 use crate::device::Truth;
-use crate::orders::STEWARD_SECONDS;
 use crate::server::{DISK_BYTES, SEGMENT_BYTES};
 use crate::world::{Step, World};
 
@@ -18,7 +18,7 @@ impl World {
             return Ok(());
         }
         self.after(1_000_000, Step::Trouble);
-        self.check_last_words()?;
+        self.check_notices()?;
         if self.full_until != 0 && self.now >= self.full_until {
             self.full_until = 0;
             self.server.disk.set_capacity(DISK_BYTES);
@@ -39,7 +39,7 @@ impl World {
         self.check_runs()?;
         let rates = self.rates.clone();
         if self.server.opened.is_some() {
-            self.change_orders()?;
+            self.change_desired_state()?;
         }
         if self.chance(rates.call) {
             self.call_somebody()?;
@@ -221,7 +221,7 @@ impl World {
     /// The server is killed, or the power goes; it starts again after a while.
     pub(crate) fn crash_server(&mut self) -> Result<(), String> {
         self.counts.server_crashes += 1;
-        // A last word that was taken just now is not in the store yet.
+        // A shutdown notice that was taken just now is not in the store yet.
         for device in &mut self.devices {
             if let Truth::Said { counter, is_heard, .. } = &mut device.truth {
                 let written = self.server.written.get(&device.id);
@@ -316,13 +316,13 @@ impl World {
         }
         let hostiles = self.hostiles.iter().map(|hostile| (hostile.id, false));
         let devices: Vec<_> =
-            self.devices.iter().map(|device| (device.id, device.kept)).chain(hostiles).collect();
+            self.devices.iter().map(|device| (device.id, device.persistent)).chain(hostiles).collect();
         let (now, seed) = (self.server_now(), self.random.next_u64());
         self.note_clock_trouble();
         self.server.start(now, seed, devices.into_iter())?;
         self.noticed_troubles = self.clock_troubles;
         self.after(WRITE_BACK_SECONDS * 1_000_000, Step::WriteBack(self.server.life));
-        self.after(STEWARD_SECONDS * 1_000_000, Step::Steward(self.server.life));
+        self.after(SCHEDULER_SECONDS * 1_000_000, Step::Scheduler(self.server.life));
         self.check_promises()
     }
 

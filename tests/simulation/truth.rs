@@ -3,7 +3,7 @@
 use muster::fleet::presence::{Presence, presence};
 use muster::machine::reach::UdpReach;
 use muster::store::table::signs_of;
-use muster::wire::api::{CallOutcome, Road};
+use muster::wire::api::{CallOutcome, CallVia};
 use muster::wire::datagram::NoticeKind;
 use muster::wire::id::DeviceId;
 
@@ -43,16 +43,16 @@ impl World {
                 let record = &self.server.records[&device.id];
                 return Err(format!(
                     "{}: {:?}, kept {}: the server says {found}, {allowed:?} is true; {record:?}",
-                    device.id, device.truth, device.kept
+                    device.id, device.truth, device.persistent
                 ));
             }
         }
         Ok(())
     }
 
-    /// At any time: whose last word the server has taken is gone for it, until the device is back. Not for one that was rolled back, as
+    /// At any time: whose shutdown notice the server has taken is gone for it, until the device is back. Not for one that was rolled back, as
     /// its counters were used before.
-    pub(crate) fn check_last_words(&self) -> Result<(), String> {
+    pub(crate) fn check_notices(&self) -> Result<(), String> {
         for device in self.devices.iter().filter(|device| !device.was_rolled_back) {
             let Truth::Said { kind, counter, .. } = device.truth else { continue };
             let Some(record) = self.server.records.get(&device.id) else { continue };
@@ -68,8 +68,8 @@ impl World {
         let up = self.now - self.server.started.moment.0;
         match device.truth {
             Truth::Never => vec![Presence::NeverSeen],
-            Truth::Runs if device.kept && is_settled => vec![Presence::Connected],
-            Truth::Runs if device.kept || self.has_session(number) => {
+            Truth::Runs if device.persistent && is_settled => vec![Presence::Connected],
+            Truth::Runs if device.persistent || self.has_session(number) => {
                 vec![Presence::Idle, Presence::Connected]
             }
             Truth::Runs => vec![Presence::Idle],
@@ -133,9 +133,10 @@ impl World {
             let is_ahead = *was_ahead || device.ahead_at.is_some_and(|at| at >= asked);
             let is_right = |truth| is_right(device, truth, is_ahead, outcome);
             if !is_right(*then) && !is_right(device.truth) {
-                let (id, truth, kept, is_nated) = (device.id, device.truth, device.kept, device.is_nated);
+                let (id, truth, persistent, is_nated) =
+                    (device.id, device.truth, device.persistent, device.is_nated);
                 return Err(format!(
-                    "{id}: {truth:?}, kept {kept}, behind a box {is_nated}: the operation was told {outcome:?}"
+                    "{id}: {truth:?}, kept {persistent}, behind a box {is_nated}: the operation was told {outcome:?}"
                 ));
             }
         }
@@ -153,9 +154,9 @@ fn is_right(device: &Device, truth: Truth, is_ahead: bool, outcome: &CallOutcome
     match truth {
         Truth::Never => !has_slot && matches!(outcome, CallOutcome::Unreachable { attempts: 0, .. }),
         Truth::Runs if !device.is_nated => by.is_some() || (is_ahead && has_slot),
-        Truth::Runs if device.kept => by.is_some_and(|by| by != Road::Wake),
+        Truth::Runs if device.persistent => by.is_some_and(|by| by != CallVia::Wake),
         // It may have been on its way.
-        Truth::Runs => has_slot || by.is_some_and(|by| by != Road::Wake),
+        Truth::Runs => has_slot || by.is_some_and(|by| by != CallVia::Wake),
         Truth::Said { kind, is_heard: true, .. } => match kind {
             NoticeKind::Suspend => *outcome == CallOutcome::Asleep,
             NoticeKind::AgentStopped => *outcome == CallOutcome::AgentStopped,

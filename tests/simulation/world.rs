@@ -11,12 +11,12 @@ use muster::wire::message::SyncReason;
 use muster::wire::time::{Moment, Now, WallTime};
 
 use crate::bug::Bug;
-use crate::calls::Desk;
+use crate::calls::CallLog;
 use crate::counts::{Counts, Rates};
 use crate::datagrams::{Air, To};
+use crate::desired::RunLog;
 use crate::device::{Device, event};
 use crate::hostile::Hostile;
-use crate::orders::DeskOfRuns;
 use crate::server::{JournalCopy, Key, Server, StoreCopy};
 
 #[derive(Debug)]
@@ -46,14 +46,14 @@ pub(crate) enum Step {
     Datagram(To, Vec<u8>),
     /// Somebody who sees all datagrams, and has no key, sends some.
     Attack,
-    /// The caller has something to do by itself.
-    Caller,
+    /// The wake scheduler has something to do by itself.
+    WakeScheduler,
     /// By now everybody who was asked for has been reported on.
     OperationDue(u64),
     /// What the server has in memory of its devices goes to its store; in this life of it.
     WriteBack(u32),
     /// The server looks at what is due of its tasks; in this life of it.
-    Steward(u32),
+    Scheduler(u32),
     /// A device's application has taken its settings over; in this start of its agent.
     SettingsApplied(usize, u32),
     RunBegins(usize, u32, RunId),
@@ -79,8 +79,8 @@ pub(crate) struct World {
     queued: u64,
     pub(crate) server: Server,
     pub(crate) air: Air,
-    pub(crate) desk: Desk,
-    pub(crate) desk_of_runs: DeskOfRuns,
+    pub(crate) call_log: CallLog,
+    pub(crate) run_log: RunLog,
     pub(crate) devices: Vec<Device>,
     pub(crate) hostiles: Vec<Hostile>,
     /// Hostile devices do what they can, and the service of all others is watched.
@@ -122,9 +122,9 @@ impl World {
         let hostiles = (devices..devices + hostiles).map(Hostile::new).collect();
         let devices = (0..devices)
             .map(|number| {
-                let (kept, nated) = (random.up_to(2) == 0, random.up_to(2) == 0);
+                let (persistent, nated) = (random.up_to(2) == 0, random.up_to(2) == 0);
                 let never_comes = number > 0 && number + 1 == devices && random.up_to(3) == 0;
-                Device::new(number, kept, nated, never_comes)
+                Device::new(number, persistent, nated, never_comes)
             })
             .collect();
         let mut world = Self {
@@ -136,8 +136,8 @@ impl World {
             queue: BTreeMap::new(),
             queued: 0,
             air: Air::default(),
-            desk: Desk::default(),
-            desk_of_runs: DeskOfRuns::default(),
+            call_log: CallLog::default(),
+            run_log: RunLog::default(),
             devices,
             hostiles,
             is_beside: false,
@@ -249,13 +249,13 @@ impl World {
                 if self.devices[device].may_start() {
                     let seed = self.random.next_u64();
                     self.devices[device].start(seed);
-                    self.tell_kept(device);
+                    self.report_stored(device);
                     self.pump(device)?;
                 }
             }
             Step::LeaveDeadline(device, life) => {
                 if self.devices[device].life == life {
-                    self.say_last_word(device);
+                    self.say_goodbye(device);
                 }
             }
             Step::Resume(device) => self.resume(device)?,
@@ -263,10 +263,10 @@ impl World {
             Step::Datagram(To::Server, bytes) => self.server_hears_datagram(&bytes)?,
             Step::Datagram(To::Address(address), bytes) => self.device_hears_datagram(address, &bytes)?,
             Step::Attack => self.attack(),
-            Step::Caller => self.drain_caller()?,
+            Step::WakeScheduler => self.drain_wake_scheduler()?,
             Step::OperationDue(operation) => self.operation_due(operation)?,
             Step::WriteBack(life) => self.write_back(life),
-            Step::Steward(life) => self.steward(life)?,
+            Step::Scheduler(life) => self.scheduler(life)?,
             Step::SettingsApplied(device, life) => self.settings_applied(device, life)?,
             Step::RunBegins(device, life, run) => self.run_begins(device, life, run)?,
             Step::RunEnds(device, life, run) => self.run_ends(device, life, run)?,
@@ -340,7 +340,7 @@ impl World {
         self.after(delay, Step::SpoolSync(number));
     }
 
-    /// Whether every device is in step and has delivered all it has.
+    /// Whether every device is in sync and has delivered all it has.
     pub(crate) fn unfinished(&self) -> Option<String> {
         self.devices.iter().filter(|device| !device.never_comes).find_map(|device| {
             let stored = self.server.store.get(&device.id)?;
@@ -350,7 +350,7 @@ impl World {
                 device.disk.events.range(device.forgotten_unsynced + 1..).count() + device.unsynced.len();
             let status = device.machine.as_ref().map(|machine| machine.status(&self.server_now()));
             (!same || left > 0)
-                .then(|| format!("{}: in step: {same}, events left: {left}, {status:?}", device.id))
+                .then(|| format!("{}: in sync: {same}, events left: {left}, {status:?}", device.id))
         })
     }
 

@@ -27,7 +27,7 @@ pub(crate) fn server(directory: &std::path::Path, change: impl FnOnce(&mut Confi
 pub(crate) fn enrol(server: &Server, count: usize) -> Vec<Device> {
     let token = token(server, u32::try_from(count).unwrap());
     let address = server.addresses()[0];
-    (0..count).map(|number| Device::enrol(address, &token, &format!("till-{number}")).unwrap()).collect()
+    (0..count).map(|number| Device::enrol(address, &token, &format!("kiosk-{number}")).unwrap()).collect()
 }
 
 /// Says something and waits for the answer.

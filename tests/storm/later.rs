@@ -97,7 +97,7 @@ fn a_server_that_is_stopped_says_when_to_come_again_and_ends_in_time() {
     let token = process.token(u32::try_from(DEVICES).unwrap());
     let address = process.address;
     let devices: Vec<_> = (0..DEVICES)
-        .map(|number| Device::enrol(address, &token, &format!("till-{number}")).unwrap())
+        .map(|number| Device::enrol(address, &token, &format!("kiosk-{number}")).unwrap())
         .collect();
     let mut connections = rush(address, &devices);
     let silent: Vec<_> = (0..300).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();

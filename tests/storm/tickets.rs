@@ -18,7 +18,7 @@ fn visit(server: &Process, device: &Device) -> Option<HandshakeCost> {
 fn a_ticket_is_good_after_the_server_was_killed_and_not_without_its_key() {
     let directory = tempfile::tempdir().unwrap();
     let server = Process::start(directory.path(), "");
-    let device = Device::enrol(server.address, &server.token(1), "till").unwrap();
+    let device = Device::enrol(server.address, &server.token(1), "kiosk").unwrap();
     assert_eq!(visit(&server, &device), Some(HandshakeCost::Full));
     assert_eq!(visit(&server, &device), Some(HandshakeCost::Resumed));
     server.kill();

@@ -12,7 +12,7 @@ use crate::process::Process;
 use crate::swarm::Swarm;
 
 /// How long what is in flight at the end may take to come back.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(20);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How often the loop looks at its clock when nothing happens.
 const LOOK: Duration = Duration::from_millis(50);
@@ -78,7 +78,7 @@ impl ClosedLoop {
         let clock = Stopwatch::start();
         let opens = nanoseconds(self.warm_up);
         let closes = opens + nanoseconds(self.measured);
-        let gives_up = closes + nanoseconds(DRAIN_PATIENCE);
+        let gives_up = closes + nanoseconds(DRAIN_TIMEOUT);
         let mut latencies = Latencies::new()?;
         let mut links: Vec<InFlight> = (0..swarm.len()).map(|_| InFlight::default()).collect();
         let (mut sent, mut back, mut counted) = (0_u64, 0_u64, 0_u64);

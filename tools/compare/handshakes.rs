@@ -18,7 +18,7 @@ use crate::swarm::Swarm;
 const SETTLE: Duration = Duration::from_millis(300);
 
 /// Longest time without any progress before it is given up.
-const STALL_PATIENCE: Duration = Duration::from_secs(30);
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often the loop looks at its clock when nothing happens.
 const LOOK: Duration = Duration::from_millis(20);
@@ -114,8 +114,8 @@ impl<'p> Rotation<'p> {
                     self.begin(place)?;
                 }
             }
-            if progress.elapsed() > STALL_PATIENCE {
-                return Err(Failure(format!("no handshake was done for {STALL_PATIENCE:?}, {done} before")));
+            if progress.elapsed() > STALL_TIMEOUT {
+                return Err(Failure(format!("no handshake was done for {STALL_TIMEOUT:?}, {done} before")));
             }
         }
         self.swarm.close_all();
@@ -132,7 +132,7 @@ pub(crate) struct HandshakeCost {
     pub(crate) used: Use,
 }
 
-/// Measures `count` handshakes, `under_way` at a time, accept, hello and farewell included.
+/// Measures `count` handshakes, `under_way` at a time, accept, hello and close_notify included.
 ///
 /// # Errors
 /// When they can't be made.

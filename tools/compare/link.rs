@@ -258,7 +258,7 @@ impl Link {
         self.flush(shared)
     }
 
-    /// Says farewell as TLS does, as far as the socket takes it, and hangs up.
+    /// Says close_notify as TLS does, as far as the socket takes it, and hangs up.
     pub(crate) fn close(mut self, shared: &mut Shared) {
         self.tls.send_close_notify();
         // The server may have hung up first.

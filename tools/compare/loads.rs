@@ -56,7 +56,7 @@ pub(crate) struct Sizes {
     storm: Duration,
     storm_clients: usize,
     storm_arriving: usize,
-    patience: Duration,
+    timeout: Duration,
     rounds: u64,
 }
 
@@ -75,7 +75,7 @@ impl Sizes {
             storm: Duration::from_secs(6),
             storm_clients: STORM_CLIENTS,
             storm_arriving: STORM_ARRIVING,
-            patience: Duration::from_secs(10),
+            timeout: Duration::from_secs(10),
             rounds: 500,
         }
     }
@@ -94,7 +94,7 @@ impl Sizes {
             storm: Duration::from_secs(2),
             storm_clients: STORM_CLIENTS,
             storm_arriving: STORM_ARRIVING,
-            patience: Duration::from_secs(3),
+            timeout: Duration::from_secs(3),
             rounds: 100,
         }
     }
@@ -197,7 +197,7 @@ pub(crate) fn run(
             per_second: STORM_MESSAGES_PER_SECOND,
             quiet: sizes.quiet,
             storm: sizes.storm,
-            patience: sizes.patience,
+            timeout: sizes.timeout,
             arriving: sizes.storm_arriving,
             clients: sizes.storm_clients,
         };
@@ -274,7 +274,7 @@ mod tests {
             storm: Duration::from_millis(300),
             storm_clients: 16,
             storm_arriving: 8,
-            patience: Duration::from_secs(20),
+            timeout: Duration::from_secs(20),
             rounds: 5,
         };
         let loads = [Load::Held, Load::Handshakes, Load::Messages, Load::Storm, Load::Low];

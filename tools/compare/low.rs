@@ -21,7 +21,7 @@ const WRITE_BYTES: usize = 4096;
 const FILE_BYTES: usize = 1 << 20;
 
 /// How long one acknowledgement may take.
-const ACK_PATIENCE: Duration = Duration::from_secs(10);
+const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What low load measured.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
@@ -49,9 +49,9 @@ pub(crate) fn run(swarm: &mut Swarm<'_>, rounds: u64, directory: &Path) -> Resul
         swarm.send(0, 1, Records::Few)?;
         let mut acks = 0;
         while acks == 0 {
-            swarm.wait(ACK_PATIENCE)?;
+            swarm.wait(ACK_TIMEOUT)?;
             if swarm.ready.is_empty() {
-                return Err(Failure(format!("a message was not acknowledged within {ACK_PATIENCE:?}")));
+                return Err(Failure(format!("a message was not acknowledged within {ACK_TIMEOUT:?}")));
             }
             for index in 0..swarm.ready.len() {
                 acks += swarm.pump_or_fail(swarm.ready[index])?.acks;

@@ -27,7 +27,7 @@ use crate::protocol::{Heard, PAYLOAD_BYTES, Packing, Peer, Protocol, ProtocolErr
 const ENROLLERS: usize = 16;
 
 /// How long one device tries to enrol.
-const ENROL_PATIENCE: Duration = Duration::from_secs(60);
+const ENROL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A muster server and the devices that belong to it.
 pub(crate) struct MusterPeer {
@@ -112,7 +112,7 @@ fn enrol_one(server: &str, token: &JoinToken, number: usize) -> Result<Identity,
         match enroll(&address, token, &format!("device-{number}"), KeyType::Ed25519, WallTime(1)) {
             Ok(identity) => return Ok(identity),
             // It has more to do than it can, and says so or hangs up.
-            Err(EnrollError::Later(_) | EnrollError::Link { .. }) if begun.elapsed() < ENROL_PATIENCE => {
+            Err(EnrollError::Later(_) | EnrollError::Link { .. }) if begun.elapsed() < ENROL_TIMEOUT => {
                 std::thread::sleep(Duration::from_millis(20));
             }
             Err(error) => return Err(Failure(format!("can't enrol device {number}: {error}"))),

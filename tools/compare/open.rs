@@ -23,7 +23,7 @@ pub(crate) struct OpenLoop {
     /// For so long.
     pub(crate) lasts: Duration,
     /// How long what was not acknowledged in time may still take. What does not come then is given up.
-    pub(crate) patience: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// What an open loop measured.
@@ -35,7 +35,7 @@ pub(crate) struct Pace {
     pub(crate) in_time: u64,
     /// As a share of what was due.
     pub(crate) rate_kept: f64,
-    /// Not acknowledged within the patience either.
+    /// Not acknowledged within the timeout either.
     pub(crate) given_up: u64,
     /// From when a message was due until it was acknowledged, or given up.
     pub(crate) ack: Summary,
@@ -67,7 +67,7 @@ impl OpenLoop {
             if now >= lasts && in_time.is_none() {
                 in_time = Some((back, window.close(back)?));
             }
-            if (in_time.is_some() && back >= total) || now >= lasts + nanoseconds(self.patience) {
+            if (in_time.is_some() && back >= total) || now >= lasts + nanoseconds(self.timeout) {
                 break;
             }
             let reached = total.min(now * self.per_second / 1_000_000_000 + 1);

@@ -23,7 +23,7 @@ pub(crate) struct Storm {
     pub(crate) quiet: Duration,
     pub(crate) storm: Duration,
     /// How long acknowledgements may come late.
-    pub(crate) patience: Duration,
+    pub(crate) timeout: Duration,
     /// Handshakes under way at a time.
     pub(crate) arriving: usize,
     /// Clients that take turns in it: numbers from `publishers` on.
@@ -49,7 +49,7 @@ impl Storm {
     pub(crate) fn run(&self, peer: &dyn Peer, server: &Process) -> Result<Weather, Failure> {
         let mut swarm = Swarm::new(peer)?;
         swarm.connect(0, self.publishers, Packing::Each)?;
-        let pace = |lasts| OpenLoop { per_second: self.per_second, lasts, patience: self.patience };
+        let pace = |lasts| OpenLoop { per_second: self.per_second, lasts, timeout: self.timeout };
         let quiet = pace(self.quiet).run(&mut swarm, server)?;
         let mut rotation = Rotation::new(peer, self.publishers, self.clients, self.arriving, Tickets::None)?;
         let stop = AtomicBool::new(false);

@@ -20,10 +20,10 @@ const EVENTS_PER_POLL: usize = 2048;
 const CONNECTING_MAX: usize = 64;
 
 /// How long all links may take to connect, for each of them.
-const CONNECT_PATIENCE_PER_LINK: Duration = Duration::from_millis(20);
+const CONNECT_TIMEOUT_PER_LINK: Duration = Duration::from_millis(20);
 
 /// And at least.
-const CONNECT_PATIENCE_MIN: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT_MIN: Duration = Duration::from_secs(20);
 
 /// How long a link that was turned away waits before it tries again. Real agents wait longer; a load is to begin.
 const TURNED_AWAY_PAUSE: Duration = Duration::from_millis(100);
@@ -95,9 +95,9 @@ impl<'p> Swarm<'p> {
     /// # Errors
     /// When one of them can't be made ready in time.
     pub(crate) fn connect(&mut self, first: usize, count: usize, packing: Packing) -> Result<(), Failure> {
-        let for_each = CONNECT_PATIENCE_PER_LINK * u32::try_from(count).unwrap_or(u32::MAX);
-        let patience = CONNECT_PATIENCE_MIN.max(for_each);
-        let deadline = Instant::now() + patience;
+        let for_each = CONNECT_TIMEOUT_PER_LINK * u32::try_from(count).unwrap_or(u32::MAX);
+        let timeout = CONNECT_TIMEOUT_MIN.max(for_each);
+        let deadline = Instant::now() + timeout;
         let base = self.links.len();
         let mut waiting: VecDeque<usize> = (0..count).collect();
         let mut turned_away: VecDeque<(Instant, usize)> = VecDeque::new();
@@ -105,7 +105,7 @@ impl<'p> Swarm<'p> {
         while done < count {
             let now = Instant::now();
             if now > deadline {
-                return Err(Failure(format!("only {done} of {count} links were ready after {patience:?}")));
+                return Err(Failure(format!("only {done} of {count} links were ready after {timeout:?}")));
             }
             while let Some((_, number)) = turned_away.pop_front_if(|(until, _)| *until <= now) {
                 waiting.push_back(number);

@@ -11,7 +11,7 @@ use crate::certificates::server_name;
 use crate::failure::Failure;
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Longest conversation, in bytes received.
 const RECEIVED_BYTES_MAX: usize = 1 << 20;
@@ -34,7 +34,7 @@ impl Talk {
     ) -> Result<Self, Failure> {
         let reach = || Failure::when(format!("reach the server at {address}"));
         let mut socket = TcpStream::connect(address).map_err(reach())?;
-        socket.set_read_timeout(Some(PATIENCE)).map_err(reach())?;
+        socket.set_read_timeout(Some(TIMEOUT)).map_err(reach())?;
         socket.set_nodelay(true).map_err(reach())?;
         if greets_in_clear {
             let mut byte = [0];
@@ -75,7 +75,7 @@ impl Talk {
                 Ok(0) => return Err(Failure("the server hung up before it answered".into())),
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Err(Failure(format!("the server did not answer within {PATIENCE:?}")));
+                    return Err(Failure(format!("the server did not answer within {TIMEOUT:?}")));
                 }
                 Err(error) => return Err(Failure(format!("can't hear the server: {error}"))),
             };

@@ -1,8 +1,8 @@
 //! `muster-agent check`: everything between this device and its server, looked at one after the other, so that the first line that is not
 //! ok names what is to be mended.
 
+mod connection;
 pub mod line;
-mod road;
 mod spool;
 mod udp;
 
@@ -82,28 +82,28 @@ fn look(
     report: &mut Report<'_>,
 ) {
     use Subject::{Clock, Device, UdpIn, UdpOut};
-    let mut road = match road::open(server, identity, report) {
-        Ok(road) => road,
+    let mut connection = match connection::open(server, identity, report) {
+        Ok(connection) => connection,
         Err(cause) => return report.skip(&[Device, Clock, UdpOut, UdpIn], cause),
     };
-    let device = road::device(&mut road, identity);
+    let device = connection::device(&mut connection, identity);
     let is_known = device.verdict == line::Verdict::Ok;
     report.add(device);
     if !is_known {
         return report.skip(&[Clock, UdpOut, UdpIn], Device);
     }
-    report.add(road::clock(&mut road));
+    report.add(connection::clock(&mut connection));
     match prober {
         Ok(prober) => {
-            report.add(udp::outbound(&mut road, server, prober));
-            report.add(udp::inbound(&mut road, prober));
+            report.add(udp::outbound(&mut connection, server, prober));
+            report.add(udp::inbound(&mut connection, prober));
         }
         Err(why) => {
             report.add(Line::failed(UdpOut, format!("the system refuses: {why}")));
             report.skip(&[UdpIn], UdpOut);
         }
     }
-    road.close();
+    connection.close();
 }
 
 fn not_told(error: &LocalError) -> String {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use mio::{Poll, Token};
 
+use super::connection::{Connection, TalkFailure};
 use super::line::{Line, Subject};
-use super::road::{Road, TalkFailure};
 use super::{elapsed, not_told};
 use crate::agent::address::ServerAddress;
 use crate::agent::collect::host;
@@ -21,7 +21,7 @@ use crate::reactor::clock::Clock;
 use crate::wire::datagram::{NoticeKind, boot_of};
 use crate::wire::message::ErrorCode;
 
-/// How long a datagram may take. On a road that works it takes milliseconds.
+/// How long a datagram may take. On a path that works it takes milliseconds.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often to look meanwhile.
@@ -46,13 +46,13 @@ pub(super) trait Prober {
 }
 
 /// Sends notices until the server says that one has arrived.
-pub(super) fn outbound(road: &mut Road, server: &ServerAddress, prober: &mut dyn Prober) -> Line {
+pub(super) fn outbound(connection: &mut Connection, server: &ServerAddress, prober: &mut dyn Prober) -> Line {
     let failed = |why: String| Line::failed(Subject::UdpOut, why);
     let begun = Instant::now();
-    let mut to = SocketAddr::new(road.address.ip(), server.port);
+    let mut to = SocketAddr::new(connection.address.ip(), server.port);
     let (mut first, mut sent_at) = (None, None::<Instant>);
     loop {
-        let probed = match road.probe(0) {
+        let probed = match connection.probe(0) {
             Ok(probed) => probed,
             Err(failure) => return failed(failure.detail()),
         };
@@ -85,7 +85,7 @@ fn lost_out(to: SocketAddr) -> String {
 }
 
 /// Has the server send wakes until one has arrived.
-pub(super) fn inbound(road: &mut Road, prober: &mut dyn Prober) -> Line {
+pub(super) fn inbound(connection: &mut Connection, prober: &mut dyn Prober) -> Line {
     let failed = |why: String| Line::failed(Subject::UdpIn, why);
     let port = match prober.port() {
         Ok(Some(port)) => port,
@@ -97,7 +97,7 @@ pub(super) fn inbound(road: &mut Road, prober: &mut dyn Prober) -> Line {
     let mut seen = String::new();
     loop {
         if asked_at.is_none_or(|at| at.elapsed() >= RESEND_INTERVAL) && begun.elapsed() < ARRIVAL_TIMEOUT {
-            let probed = match road.probe(port) {
+            let probed = match connection.probe(port) {
                 Ok(probed) => probed,
                 // Nothing is known of the way here: the device has had as many wakes as it may.
                 Err(TalkFailure::Refused(ErrorCode::Unexpected, why)) => {
@@ -129,7 +129,7 @@ pub(super) fn inbound(road: &mut Road, prober: &mut dyn Prober) -> Line {
 fn lost_in(seen: &str, port: u16) -> String {
     format!(
         "no wake reached this device within {} s; the server sends them to {seen}, UDP {port}: let them in here, or, behind NAT, \
-         have the link kept instead (musterctl device set NAME --keep-connected on)",
+         make the link persistent instead (musterctl device set NAME --keep-connected on)",
         ARRIVAL_TIMEOUT.as_secs()
     )
 }
@@ -199,7 +199,7 @@ impl Here {
 
 impl Prober for Here {
     fn notify(&mut self, to: SocketAddr) -> Result<u32, String> {
-        let (word, bytes) = self.datagrams.last_word(NoticeKind::Probe);
+        let (word, bytes) = self.datagrams.next_notice(NoticeKind::Probe);
         (0..COPIES).for_each(|_| self.datagrams.send(&bytes, to));
         Ok(word.counter)
     }

@@ -12,12 +12,12 @@ use crate::wire::event::Severity;
 /// Where the agent keeps its things when nobody says otherwise.
 pub(crate) const DATA_DEFAULT: &str = "./muster-agent-data";
 
-/// Keeps this device in step with its muster server.
+/// Keeps this device in sync with its muster server.
 #[derive(Parser, Debug)]
 #[command(
     name = "muster-agent",
     version,
-    about = "Keeps this device in step with its muster server, and delivers its events",
+    about = "Keeps this device in sync with its muster server, and delivers its events",
     after_help = "Examples:
   muster-agent enroll --server muster.example.org --token-file token
   muster-agent run
@@ -37,7 +37,7 @@ pub enum Command {
     /// Make this device a member of a server's fleet
     #[command(after_help = "Examples:
   muster-agent enroll --server muster.example.org --token-file token
-  muster-agent enroll --server 192.0.2.7:13000 --token-file - --name till-17 --data /var/lib/muster-agent
+  muster-agent enroll --server 192.0.2.7:13000 --token-file - --name kiosk-17 --data /var/lib/muster-agent
 
 Make the token on the server: musterctl token create")]
     Enroll(Enroll),
@@ -68,7 +68,7 @@ when the agent is started.")]
     /// Move this device to another server: only once that one has answered; otherwise everything stays as it is
     #[command(after_help = "Examples:
   muster-agent move --server new.example.org --token-file token
-  muster-agent move --server 192.0.2.8:13000 --token-file - --name till-17
+  muster-agent move --server 192.0.2.8:13000 --token-file - --name kiosk-17
 
 Make the token on the new server: musterctl token create.
 A running agent takes the new server up by itself. Events that the old server does not have yet go to the new one.")]

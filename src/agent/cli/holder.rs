@@ -10,7 +10,7 @@ use crate::agent::local::client::{LocalClient, LocalError};
 
 /// How long to wait for whoever holds the data directory without listening: an agent that starts, or an
 /// `emit`; and for an agent that is started anew, when its socket is all that this user may use.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often to look again meanwhile.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
@@ -27,7 +27,7 @@ impl Holder {
     /// Finds out; waits for whoever only passes by. `holder` is what others are told of this command; a running agent may take
     /// `timeout` for each answer. A program that only may speak to the agent needs no access to the data directory.
     pub(super) fn find(context: &Context, holder: &str, timeout: Duration) -> Result<Self, CommandError> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             match LocalClient::connect(&context.socket(), timeout) {
                 Ok(client) => return Ok(Self::Agent(client)),
@@ -46,7 +46,7 @@ impl Holder {
                             "no agent has listened at {} for {} s, and without it only root and the agent's own user can do this: \
                              start the agent",
                             context.socket().display(),
-                            PATIENCE.as_secs()
+                            TIMEOUT.as_secs()
                         )));
                     }
                 }

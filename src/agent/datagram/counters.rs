@@ -4,7 +4,7 @@ use std::path::Path;
 
 use minicbor::{Decode, Encode};
 
-use crate::agent::slots::{SlotError, Slots};
+use crate::agent::ab_slots::{AbSlots, SlotError};
 use crate::wire::datagram::DropReason;
 use crate::wire::time::WallTime;
 
@@ -29,7 +29,7 @@ struct Saved {
 /// The counters. What is on the disk is never behind what was said or done.
 #[derive(Debug)]
 pub struct Counters {
-    slots: Slots,
+    slots: AbSlots,
     saved: Saved,
     /// Whether the disk has it; otherwise the next use tries again to write it.
     is_on_disk: bool,
@@ -45,7 +45,7 @@ impl Counters {
     /// anew, and the server says where to go on.
     #[must_use]
     pub fn read(directory: &Path, now: WallTime) -> Self {
-        let slots = Slots::new(directory, COUNTER_SLOT);
+        let slots = AbSlots::new(directory, COUNTER_SLOT);
         let saved = match slots.read() {
             Ok(None) => Saved::default(),
             Ok(Some(bytes)) => minicbor::decode(&bytes).unwrap_or_else(|error| {
@@ -137,7 +137,7 @@ impl Counters {
 /// # Errors
 /// When the system refuses.
 pub fn forget_wakes(directory: &Path) -> Result<(), SlotError> {
-    let slots = Slots::new(directory, COUNTER_SLOT);
+    let slots = AbSlots::new(directory, COUNTER_SLOT);
     // Damaged ones are as good as none: the next reading says so.
     let Ok(Some(bytes)) = slots.read() else { return Ok(()) };
     let Ok(saved) = minicbor::decode::<Saved>(&bytes) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Datagrams on the device: wakes that come in, last words that go out.
+//! Datagrams on the device: wakes that come in, shutdown notices that go out.
 //!
 //! What comes is judged in this order, and each step has a reason with a counter: length and head, the code (in constant time), the
 //! rate, the counter, which is on the disk before the wake counts. A wake that comes too soon does not use its counter up, so that its
@@ -33,7 +33,7 @@ const DATAGRAMS_PER_TURN: usize = 64;
 /// How often a forged datagram is worth a line in the log, in milliseconds.
 const WARN_MILLISECONDS: u64 = 60_000;
 
-/// Wakes and last words of this device.
+/// Wakes and shutdown notices of this device.
 #[derive(Debug)]
 pub struct Datagrams {
     device: DeviceId,
@@ -187,8 +187,8 @@ impl Datagrams {
         }
     }
 
-    /// The next last word: on a link, and its copy as a datagram.
-    pub fn last_word(&mut self, kind: NoticeKind) -> (Goodbye, [u8; DATAGRAM_BYTES]) {
+    /// The next shutdown notice: on a link, and its copy as a datagram.
+    pub fn next_notice(&mut self, kind: NoticeKind) -> (Goodbye, [u8; DATAGRAM_BYTES]) {
         let (counter, boot) = (self.counters.next_notice(), self.boot);
         let notice = Notice { device: self.device, kind, counter, boot };
         (Goodbye { kind, counter, boot }, notice.seal(&self.notice_key))

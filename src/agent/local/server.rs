@@ -68,7 +68,7 @@ struct Client {
     output: Vec<u8>,
     /// An answer is owed that can't be given yet; later lines wait.
     owed: bool,
-    /// Its input was full: its socket rings no second time for what is in it already.
+    /// Its input was full: its socket reports no second time for what is in it already.
     throttled: bool,
     /// It has closed its side: answer what is there, then close.
     ended: bool,

@@ -10,8 +10,8 @@ use super::journal::{Journal, Phase, Undone, recover};
 use super::place::Held;
 use super::work::{Apply, Failure, Placed};
 use crate::agent::application::{Program, render};
+use crate::agent::checksummed;
 use crate::agent::process;
-use crate::agent::sealed;
 use crate::fleet::schema::Schema;
 use crate::wire::digest::Digest;
 
@@ -160,11 +160,11 @@ pub(super) fn apply(job: &Apply, is_over: &dyn Fn(Step) -> bool) -> Result<Place
         return Err(undone(&journal, reason));
     }
     at(Step::Told)?;
-    sealed::remove(&job.journal).map_err(|error| format!("{}: {error}", job.journal.display()))?;
+    checksummed::remove(&job.journal).map_err(|error| format!("{}: {error}", job.journal.display()))?;
     Ok(Placed { digest: Digest::of_bytes(text.as_bytes()), note })
 }
 
-/// Runs a command, with the file's path for `{file}`. When it does not end with code 0: why, in its own last words.
+/// Runs a command, with the file's path for `{file}`. When it does not end with code 0: why, in its own last lines.
 pub(super) fn execute(program: &Program, file: &Path) -> Result<(), String> {
     let file = file.to_string_lossy();
     let arguments: Vec<String> =
@@ -177,12 +177,12 @@ pub(super) fn execute(program: &Program, file: &Path) -> Result<(), String> {
         Some(code) => format!("'{name}' ended with code {code}"),
         None => format!("a signal ended '{name}'"),
     };
-    let said = last_words(&String::from_utf8_lossy(&answer.output));
+    let said = last_lines(&String::from_utf8_lossy(&answer.output));
     Err(if said.is_empty() { ended } else { format!("{ended}: {said}") })
 }
 
 /// The last lines of an output, in one line.
-fn last_words(output: &str) -> String {
+fn last_lines(output: &str) -> String {
     let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let mut said = lines[lines.len().saturating_sub(REASON_LINES_MAX)..].join("; ");
     said.retain(|character| !character.is_control());

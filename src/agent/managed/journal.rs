@@ -8,9 +8,9 @@ use minicbor::{Decode, Encode};
 
 use super::file::{self, Before};
 use super::place::Held;
-use super::{apply, kept};
+use super::{apply, stored_settings};
 use crate::agent::application::Program;
-use crate::agent::sealed;
+use crate::agent::checksummed;
 
 /// How far an apply is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -62,7 +62,7 @@ pub enum Undone {
 
 impl Journal {
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
-        sealed::write(path, self)
+        checksummed::write(path, self)
     }
 
     /// Undoes the apply: the old file is back, and the application has been told if it may have been told of the new one. The journal
@@ -80,7 +80,7 @@ impl Journal {
             Ok(())
         };
         // It was told as well as it can be: a rollback that fails fails again.
-        sealed::remove(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        checksummed::remove(path).map_err(|error| format!("{}: {error}", path.display()))?;
         told.map_err(|reason| format!("the old file is back, but rolling back failed: {reason}"))?;
         Ok(undone)
     }
@@ -126,7 +126,7 @@ fn is_changed(error: &io::Error) -> bool {
 
 /// Undoes what a journal tells of, when there is one.
 pub(super) fn recover(path: &Path) -> Result<Undone, String> {
-    match kept::read::<Journal>(path) {
+    match stored_settings::read::<Journal>(path) {
         Ok(None) => Ok(Undone::Restored),
         Ok(Some(journal)) => {
             log::warn!("{}: settings were being put in place when the agent ended", journal.application);
@@ -135,7 +135,7 @@ pub(super) fn recover(path: &Path) -> Result<Undone, String> {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             // Settings files are replaced as a whole: this one is the old one or the new one.
             log::error!("{}: {error}", path.display());
-            sealed::remove(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            checksummed::remove(path).map_err(|error| format!("{}: {error}", path.display()))?;
             Ok(Undone::Restored)
         }
         Err(error) => Err(format!("{}: {error}", path.display())),

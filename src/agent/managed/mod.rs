@@ -19,10 +19,10 @@ mod attributes;
 pub mod declare;
 mod file;
 mod journal;
-pub mod kept;
 pub mod own;
 mod place;
 pub mod statistics;
+pub mod stored_settings;
 mod table;
 pub mod work;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::apply::{Step, apply};
-use super::kept;
+use super::stored_settings;
 use super::tests::Device;
 use crate::wire::settings::{Drift, SettingsState};
 
@@ -27,7 +27,7 @@ fn set(device: &mut Device, revision: u64, settings: &str) {
 }
 
 fn journals(device: &Device) -> Vec<PathBuf> {
-    kept::list(&device.directory.path().join("orders"), "journal").unwrap()
+    stored_settings::list(&device.directory.path().join("orders"), "journal").unwrap()
 }
 
 #[test]

@@ -8,11 +8,11 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::agent::ab_slots::{AbSlots, SlotError};
 use crate::agent::application::check::AGENT_NAME;
 use crate::agent::settings::{
     LogLevel, SPOOL_QUOTA_MEBIBYTES_MAX, SPOOL_QUOTA_MEBIBYTES_MIN, Settings, SpoolSettings,
 };
-use crate::agent::slots::{SlotError, Slots};
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::fleet::schema::Schema;
 use crate::wire::settings::Declaration;
@@ -99,7 +99,7 @@ impl OwnSettings {
     /// What is in force, as `directory` has it. What can't be read is not in force, and the log says why.
     #[must_use]
     pub fn read(directory: &Path) -> Self {
-        let read = match Slots::new(directory, SLOT).read() {
+        let read = match AbSlots::new(directory, SLOT).read() {
             Ok(None) => return Self::default(),
             Ok(Some(bytes)) => Self::parse(&String::from_utf8_lossy(&bytes)),
             Err(error) => Err(error.to_string()),
@@ -115,7 +115,7 @@ impl OwnSettings {
     /// # Errors
     /// When the system refuses.
     pub fn keep(directory: &Path, text: &str) -> Result<(), SlotError> {
-        Slots::new(directory, SLOT).write(text.as_bytes())
+        AbSlots::new(directory, SLOT).write(text.as_bytes())
     }
 
     /// The level of the log, above what the device's file says.

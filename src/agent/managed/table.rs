@@ -5,11 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::journal::Undone;
-use super::kept::{self, KeptState};
+use super::stored_settings::{self, StoredState};
 use super::work::{Apply, Outcome, Work};
 use crate::agent::application::check::AGENT_NAME;
 use crate::agent::application::{Definition, SettingsPlace};
-use crate::agent::sealed;
+use crate::agent::checksummed;
 use crate::wire::bounded::clip;
 use crate::wire::digest::Digest;
 use crate::wire::event::{Event, Severity};
@@ -75,22 +75,23 @@ impl Managed {
     /// # Errors
     /// When the system refuses.
     pub fn open(directory: &Path, now: WallTime) -> io::Result<Self> {
-        kept::make(directory)?;
+        stored_settings::make(directory)?;
         let mut managed = Self {
             directory: directory.to_owned(),
             entries: BTreeMap::new(),
             definitions: None,
-            journals: kept::list(directory, "journal")?,
+            journals: stored_settings::list(directory, "journal")?,
             is_busy: false,
             is_look_wanted: false,
             events: Vec::new(),
         };
-        for order in kept::orders(directory)? {
+        for order in stored_settings::ordered(directory)? {
             let application = order.application.clone();
-            let kept = kept::read::<KeptState>(&managed.path(&application, "state")).unwrap_or_default();
+            let stored = stored_settings::read::<StoredState>(&managed.path(&application, "state"))
+                .unwrap_or_default();
             let mut entry = Entry::new(order, now);
-            if let Some(kept) = kept {
-                entry.take_up(kept);
+            if let Some(stored) = stored {
+                entry.take_up(stored);
             }
             if managed.journals.contains(&managed.path(&application, "journal")) {
                 entry.interrupted += 1;
@@ -102,7 +103,7 @@ impl Managed {
         Ok(managed)
     }
 
-    /// The sum of the digests of the orders that are kept.
+    /// The sum of the digests of the settings that are stored.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.entries.values().fold(Digest::EMPTY, |sum, entry| sum.with(entry.order.digest()))
@@ -115,8 +116,8 @@ impl Managed {
     pub fn take(&mut self, order: &SettingsOrder, now: WallTime) -> io::Result<()> {
         let application = &order.application;
         if order.settings.is_none() {
-            sealed::remove(&self.path(application, "order"))?;
-            sealed::remove(&self.path(application, "state"))?;
+            checksummed::remove(&self.path(application, "order"))?;
+            checksummed::remove(&self.path(application, "state"))?;
             self.entries.remove(application);
             return Ok(());
         }
@@ -127,7 +128,7 @@ impl Managed {
             )));
         }
         let is_same = known.is_some_and(|entry| entry.order.digest() == order.digest());
-        sealed::write(&self.path(application, "order"), order)?;
+        checksummed::write(&self.path(application, "order"), order)?;
         match self.entries.get_mut(application) {
             Some(entry) if is_same => {
                 entry.order.revision = order.revision;
@@ -422,14 +423,14 @@ impl Managed {
     }
 
     fn path(&self, application: &str, ending: &str) -> PathBuf {
-        self.directory.join(format!("{}.{ending}", kept::name_of(application)))
+        self.directory.join(format!("{}.{ending}", stored_settings::name_of(application)))
     }
 
     /// What is lost of it with a crash is found out again.
     fn keep_state(&self, application: &str) {
         let Some(entry) = self.entries.get(application) else { return };
         let path = self.path(application, "state");
-        if let Err(error) = sealed::write(&path, &entry.kept()) {
+        if let Err(error) = checksummed::write(&path, &entry.stored()) {
             log::warn!("{}: {error}", path.display());
         }
     }
@@ -451,15 +452,15 @@ impl Entry {
     }
 
     /// Goes on where the disk says it was.
-    fn take_up(&mut self, kept: KeptState) {
-        self.applied_revision = kept.applied_revision;
-        self.placed = kept.placed;
-        self.definition = kept.definition;
-        if kept.order == self.order.digest() {
-            self.interrupted = kept.interrupted;
-            self.since = kept.since;
-            if kept.state != SettingsState::Failed {
-                (self.state, self.detail) = (kept.state, kept.detail);
+    fn take_up(&mut self, stored: StoredState) {
+        self.applied_revision = stored.applied_revision;
+        self.placed = stored.placed;
+        self.definition = stored.definition;
+        if stored.order == self.order.digest() {
+            self.interrupted = stored.interrupted;
+            self.since = stored.since;
+            if stored.state != SettingsState::Failed {
+                (self.state, self.detail) = (stored.state, stored.detail);
             }
         }
     }
@@ -475,8 +476,8 @@ impl Entry {
         matches!(self.state, SettingsState::Applied | SettingsState::Drifted)
     }
 
-    fn kept(&self) -> KeptState {
-        KeptState {
+    fn stored(&self) -> StoredState {
+        StoredState {
             order: self.order.digest(),
             state: self.state,
             applied_revision: self.applied_revision,

@@ -227,7 +227,9 @@ fn killed_at_any_step_it_is_the_old_file_or_the_new_one_and_then_it_goes_on() {
             device.assert_state(state, "");
             assert_eq!(device.file("shop.conf"), now, "{step:?}");
             assert_eq!(device.file("shop.conf.told").lines().last(), now.lines().last(), "{step:?}");
-            assert!(kept::list(&device.directory.path().join("orders"), "journal").unwrap().is_empty());
+            assert!(
+                stored_settings::list(&device.directory.path().join("orders"), "journal").unwrap().is_empty()
+            );
         }
     }
 }
@@ -327,10 +329,11 @@ fn a_torn_order_is_not_named_and_a_torn_journal_does_no_harm() {
     let mut device = Device::telling();
     device.order(1, "{\"a\":1}", Drift::Repair);
     device.work(2);
-    let orders = device.directory.path().join("orders");
+    let ordered = device.directory.path().join("orders");
     for ending in ["order", "state", "journal"] {
-        let path = kept::list(&orders, ending).unwrap().pop();
-        let path = path.unwrap_or_else(|| orders.join(format!("{}.{ending}", kept::name_of("shop"))));
+        let path = stored_settings::list(&ordered, ending).unwrap().pop();
+        let path =
+            path.unwrap_or_else(|| ordered.join(format!("{}.{ending}", stored_settings::name_of("shop"))));
         let mut bytes = fs::read(&path).unwrap_or_else(|_| vec![1; 40]);
         bytes[30] ^= 1;
         fs::write(&path, bytes).unwrap();

@@ -7,7 +7,7 @@ use mio::{Interest, Registry, Token};
 
 use crate::agent::address::ServerAddress;
 use crate::agent::link::{Link, LinkError};
-use crate::agent::race::{ADDRESS_SECONDS_MAX, Race, Standing};
+use crate::agent::race::{ADDRESS_SECONDS_MAX, Race, RaceStatus};
 use crate::reactor::channel::ClientTls;
 use crate::wire::message::ToAgent;
 use crate::wire::time::Moment;
@@ -163,15 +163,15 @@ impl Connection {
                     return None;
                 }
                 State::Connecting(mut race) => match self.run(&mut race, now, registry) {
-                    Standing::Open => {
+                    RaceStatus::Open => {
                         self.state = State::Connecting(race);
                         return None;
                     }
-                    Standing::Lost(why) if why.is_empty() => {
+                    RaceStatus::Lost(why) if why.is_empty() => {
                         return Some(Progress::Over("the server has no address".to_owned()));
                     }
-                    Standing::Lost(why) => return Some(Progress::Over(why)),
-                    Standing::Won(stream, address) => {
+                    RaceStatus::Lost(why) => return Some(Progress::Over(why)),
+                    RaceStatus::Won(stream, address) => {
                         // Acks and events are small; neither should wait for the other (RFC 896).
                         let _ = stream.set_nodelay(true);
                         keep_little_in_the_system(&stream);
@@ -220,7 +220,7 @@ impl Connection {
         }
     }
 
-    fn run(&mut self, race: &mut Race, now: Moment, registry: &Registry) -> Standing {
+    fn run(&mut self, race: &mut Race, now: Moment, registry: &Registry) -> RaceStatus {
         let (token, last_address) = (self.token, &mut self.last_address);
         race.step(now, |address| {
             *last_address = Some(address);
@@ -230,7 +230,7 @@ impl Connection {
         })
     }
 
-    /// Ends whatever there is, with a farewell when there is somebody to hear it.
+    /// Ends whatever there is, with a goodbye when there is somebody to hear it.
     pub(super) fn close(&mut self) {
         match &mut self.state {
             State::Up(link) => link.close(),

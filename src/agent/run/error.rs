@@ -3,10 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::agent::ab_slots::SlotError;
 use crate::agent::address::AddressError;
 use crate::agent::directory::DirectoryError;
 use crate::agent::identity::IdentityError;
-use crate::agent::slots::SlotError;
 use crate::agent::spool::SpoolError;
 use crate::paths::PathProblem;
 use crate::reactor::channel::ChannelError;

@@ -14,7 +14,7 @@ use crate::wire::time::WallTime;
 
 /// What is kept of ordered settings.
 pub(super) fn open(directory: &Directory, now: WallTime) -> Result<Managed, RunError> {
-    let path = directory.orders();
+    let path = directory.ordered();
     Managed::open(&path, now)
         .map_err(|source| RunError::Directory(DirectoryError::Io { path: path.clone(), source }))
 }
@@ -22,8 +22,8 @@ pub(super) fn open(directory: &Directory, now: WallTime) -> Result<Managed, RunE
 impl Agent {
     /// Hands the next piece of work to a helper, one at a time.
     pub(super) fn manage_when_due(&mut self, now: &Now) {
-        // Before the last word nothing new is begun: it would be interrupted.
-        if self.farewell.is_some() || self.asleep.is_some() {
+        // Before the shutdown notice nothing new is begun: it would be interrupted.
+        if self.leaving.is_some() || self.asleep.is_some() {
             return;
         }
         let Some(work) = self.managed.next_work(now.wall) else { return };

@@ -6,12 +6,12 @@
 
 mod collecting;
 mod connection;
+mod desired;
 mod error;
-mod farewell;
 mod helper;
+mod leaving;
 mod managed;
 mod moving;
-mod orders;
 mod programs;
 mod reload;
 mod sections;
@@ -29,11 +29,12 @@ use mio::{Events, Poll, Token, Waker};
 
 use self::connection::Connection;
 pub use self::error::RunError;
-use self::farewell::{Asleep, Farewell};
 use self::helper::{Helpers, Outcome};
+use self::leaving::{Asleep, Leaving};
 use self::moving::Move;
 use self::sections::Sections;
 use self::signals::Signals;
+use super::ab_slots::{AbSlots, SlotError};
 use super::address::ServerAddress;
 use super::cli::context::Context;
 use super::collect::host;
@@ -47,11 +48,10 @@ use super::managed::own::OwnSettings;
 use super::moving::settle;
 use super::settings::Settings;
 use super::shutdown::bus::ShutdownWatch;
-use super::slots::{SlotError, Slots};
 use super::spool::Spool;
 use super::talk::tls_of;
 use super::task::files::uptime_milliseconds;
-use super::task::kept::Runs;
+use super::task::run_store::Runs;
 use super::watch::Watch;
 use crate::machine::agent::{Action, AgentMachine, AgentStart, AgentState, SpoolState, SyncResult};
 use crate::machine::lateness::Lateness;
@@ -129,7 +129,7 @@ pub struct Agent {
     runs: Runs,
     datagrams: Datagrams,
     shutdown_watch: ShutdownWatch,
-    farewell: Option<Farewell>,
+    leaving: Option<Leaving>,
     asleep: Option<Asleep>,
     /// To another server, as soon as the old one can be left.
     moving: Option<Box<Move>>,
@@ -211,7 +211,7 @@ impl Agent {
             runs,
             datagrams,
             shutdown_watch,
-            farewell: None,
+            leaving: None,
             asleep: None,
             moving: None,
             mover: None,
@@ -236,7 +236,7 @@ impl Agent {
         self.start_watching();
         self.hand_runs_in();
         self.sections.is_wanted = true;
-        self.name_orders();
+        self.name_desired_digests();
         self.set_own_when_ordered(&self.clock.now());
         let mut events = Events::with_capacity(POLL_EVENTS_MAX);
         let (mut lateness, mut woken) = (Lateness::new(GRACE_SECONDS_MAX), self.clock.moment());
@@ -271,7 +271,7 @@ impl Agent {
     fn turn(&mut self, events: &Events) -> Result<bool, RunError> {
         self.has_more = false;
         let now = self.clock.now();
-        let mut asked = signals::Asked::default();
+        let mut asked = signals::Requested::default();
         for event in events {
             match event.token() {
                 WAKER | LINK | WAKES => {}
@@ -320,7 +320,7 @@ impl Agent {
             self.has_more |= self.hear_server(&now);
         }
         self.move_when_ready(&now)?;
-        let is_over = self.go_on_with_farewell(&now)?;
+        let is_over = self.go_on_leaving(&now)?;
         if let Some(clients) = &mut self.clients {
             clients.send();
             self.has_more |= clients.refill();
@@ -333,11 +333,11 @@ impl Agent {
         Ok(is_over)
     }
 
-    /// Before the sections are known, or known to be late, there is nothing to say but events of a farewell;
+    /// Before the sections are known, or known to be late, there is nothing to say but events of a goodbye;
     /// after the shutdown notice and in sleep there is nothing to say at all.
     fn may_act(&self) -> bool {
-        let has_something_to_say = self.sections.is_known || self.sections.is_late || self.farewell.is_some();
-        self.asleep.is_none() && !self.has_said_last_word() && has_something_to_say
+        let has_something_to_say = self.sections.is_known || self.sections.is_late || self.leaving.is_some();
+        self.asleep.is_none() && !self.has_said_goodbye() && has_something_to_say
     }
 
     fn timeout(&self, now: &Now) -> Option<Duration> {
@@ -349,10 +349,10 @@ impl Agent {
             self.connection.next_timeout(),
             self.sections.next_timeout(),
             self.move_timeout(),
-            self.farewell_timeout(now),
+            self.leaving_timeout(now),
             self.sleep_timeout(now),
             self.datagrams.next_timeout(),
-            self.runs.next_timeout().filter(|_| self.farewell.is_none()),
+            self.runs.next_timeout().filter(|_| self.leaving.is_none()),
         ];
         let next = next.into_iter().flatten().min()?;
         Some(Duration::from_micros(next.microseconds_since(now.moment)))
@@ -388,7 +388,7 @@ impl Agent {
                     self.spool.begin_epoch(epoch)?;
                 }
                 Action::SaveState(state) => {
-                    let slots = Slots::new(self.directory.path(), STATE_SLOT);
+                    let slots = AbSlots::new(self.directory.path(), STATE_SLOT);
                     if let Err(error) = slots.write(&state.to_bytes()) {
                         // Without it on the disk nothing may be said: the link ends, and it is tried again later.
                         self.connection.close();
@@ -487,7 +487,7 @@ impl Agent {
 
 /// A machine that goes on from what is on the disk.
 fn machine(directory: &Directory, spool: &Spool, reach: Reach, seed: u64) -> Result<AgentMachine, RunError> {
-    let state = match Slots::new(directory.path(), STATE_SLOT).read() {
+    let state = match AbSlots::new(directory.path(), STATE_SLOT).read() {
         Ok(bytes) => bytes.and_then(|bytes| AgentState::from_bytes(&bytes)),
         Err(SlotError::Damaged { path }) => {
             log::warn!("{} is damaged: everything is sent whole once", path.display());

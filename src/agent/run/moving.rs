@@ -16,7 +16,7 @@ use crate::wire::time::Moment;
 
 /// How long the old server may take to acknowledge what is on its way, in milliseconds. What it does not, the new one gets, so that
 /// both have it.
-const FAREWELL_MILLISECONDS: u64 = 2_000;
+const GOODBYE_MILLISECONDS: u64 = 2_000;
 
 /// A move that has been asked for.
 pub(super) struct Move {
@@ -36,8 +36,8 @@ impl Agent {
         if self.moving.is_some() {
             return Err("a move is under way already".to_owned());
         }
-        if self.farewell.is_some() {
-            return Err("the agent is saying its last word: try again when it has ended".to_owned());
+        if self.leaving.is_some() {
+            return Err("the agent is sending its shutdown notice: try again when it has ended".to_owned());
         }
         if let Some(server) = &self.settings.server {
             return Err(format!(
@@ -50,7 +50,7 @@ impl Agent {
         let server = identity.server.parse().map_err(|error| format!("{error}"))?;
         let tls = tls_of(&identity).map_err(|error| error.to_string())?;
         log::info!("moving to {server}");
-        let until = now.moment.plus_milliseconds(FAREWELL_MILLISECONDS);
+        let until = now.moment.plus_milliseconds(GOODBYE_MILLISECONDS);
         self.machine.end(now);
         self.moving = Some(Box::new(Move { key, identity, server, tls, until }));
         Ok(())
@@ -58,7 +58,7 @@ impl Agent {
 
     /// When the move goes on at the latest.
     pub(super) fn move_timeout(&self) -> Option<Moment> {
-        self.moving.as_ref().filter(|_| self.farewell.is_none()).map(|moving| moving.until)
+        self.moving.as_ref().filter(|_| self.leaving.is_none()).map(|moving| moving.until)
     }
 
     /// Leaves the old server as soon as it has acknowledged what is on its way, or has had its time.
@@ -67,7 +67,7 @@ impl Agent {
     /// When something can't be written: the agent must be started again, and finds out who it is.
     pub(super) fn move_when_ready(&mut self, now: &Now) -> Result<(), RunError> {
         // An agent that ends leaves the commit to the command, which notices.
-        if self.moving.is_none() || self.farewell.is_some() {
+        if self.moving.is_none() || self.leaving.is_some() {
             return Ok(());
         }
         // An acknowledgement that has come is to be heeded before: what it covers is not for the new server.
@@ -103,7 +103,7 @@ impl Agent {
 
     /// The old server hears that no agent of its own runs there any more: it is told the truth, and does not wait.
     fn leave_server(&mut self) {
-        let (goodbye, bytes) = self.datagrams.last_word(NoticeKind::AgentStopped);
+        let (goodbye, bytes) = self.datagrams.next_notice(NoticeKind::AgentStopped);
         if self.machine.is_connected() {
             let mut frame = Vec::new();
             ToServer::Goodbye(goodbye).write_to(&mut frame);

@@ -9,7 +9,7 @@ use signal_hook::low_level::pipe;
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Asked {
+pub(super) struct Requested {
     pub(super) end: bool,
     pub(super) reload: bool,
 }
@@ -35,8 +35,8 @@ impl Signals {
         registry.register(&mut self.reload, token, Interest::READABLE)
     }
 
-    pub(super) fn read(&mut self) -> Asked {
-        Asked { end: drain(&mut self.end), reload: drain(&mut self.reload) }
+    pub(super) fn read(&mut self) -> Requested {
+        Requested { end: drain(&mut self.end), reload: drain(&mut self.reload) }
     }
 }
 

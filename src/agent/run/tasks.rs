@@ -32,7 +32,7 @@ impl Agent {
         self.work_on_runs(now);
     }
 
-    /// Forgets runs whose last word is stored.
+    /// Forgets runs whose final report is stored.
     pub(super) fn runs_stored(&mut self, now: &Now, acks: &[RunAck]) {
         if let Err(error) = self.runs.stored(acks) {
             log::error!("runs that are over can't be forgotten, they are reported again: {error}");
@@ -48,7 +48,7 @@ impl Agent {
     /// Begins and looks at what is due, and has the machine report it.
     pub(super) fn work_on_runs(&mut self, now: &Now) {
         // An agent that is about to end begins nothing; what runs goes on under its supervisor.
-        if self.farewell.is_none() {
+        if self.leaving.is_none() {
             self.runs.note_uptime(uptime_milliseconds(), now);
             self.runs.work(&self.settings, self.poll.registry(), RUNS, now);
         }
@@ -58,17 +58,17 @@ impl Agent {
         let digest = self.runs.digest();
         if digest != self.runs_digest {
             self.runs_digest = digest;
-            self.name_orders();
+            self.name_desired_digests();
         }
     }
 
     /// A machine that has just been made hears what is not yet stored at its server.
     pub(super) fn hand_runs_in(&mut self) {
-        for update in self.runs.all_last_words() {
+        for update in self.runs.final_reports() {
             self.machine.report_run(update);
         }
         self.runs_digest = self.runs.digest();
-        self.name_orders();
+        self.name_desired_digests();
     }
 
     /// For `muster-agent status`.

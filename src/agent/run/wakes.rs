@@ -31,7 +31,7 @@ impl Agent {
 
     /// The next notice, in both of its forms. The next sync says that it was sent before: so it is over then, for the server.
     pub(super) fn next_notice(&mut self, kind: NoticeKind) -> (Goodbye, [u8; DATAGRAM_BYTES]) {
-        let notice = self.datagrams.last_word(kind);
+        let notice = self.datagrams.next_notice(kind);
         self.machine.set_reach(self.datagrams.reach());
         notice
     }

@@ -9,19 +9,19 @@
 //!
 //! One thread uses it: append what there is, [`flush`](Spool::flush) once, then tell those who emitted.
 
-mod lane;
 mod notice;
+mod severity_queue;
 pub mod state;
 
 use std::path::Path;
 
-pub use lane::Spooled;
-use lane::{Lane, Refused};
+pub use severity_queue::Spooled;
+use severity_queue::{Refused, SeverityQueue};
 use state::{PendingDrop, SEVERITIES, SpoolState, StateFile, StateStore};
 
+use super::ab_slots::SlotError;
 use super::local::protocol::{SeverityStatus, SpoolStatus};
 use super::settings::SpoolSettings;
-use super::slots::SlotError;
 use crate::journal::{FileStorage, Storage};
 use crate::wire::event::Severity;
 use crate::wire::id::Epoch;
@@ -54,7 +54,7 @@ impl SpoolError {
 
 /// The spool of a device.
 pub struct Spool<S: Storage = FileStorage, T: StateStore = StateFile> {
-    lanes: [Lane<S>; SEVERITIES],
+    queues: [SeverityQueue<S>; SEVERITIES],
     quotas: [u64; SEVERITIES],
     store: T,
     state: SpoolState,
@@ -111,16 +111,16 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
     ) -> Result<Self, SpoolError> {
         let stored = store.read()?;
         let mut state = stored.clone().unwrap_or_else(|| SpoolState::new(epoch));
-        let mut lanes = Vec::new();
+        let mut queues = Vec::new();
         for (storage, quota) in storages.into_iter().zip(quotas) {
-            lanes.push(Lane::open(storage, quota, state.acked_through, now.0)?);
+            queues.push(SeverityQueue::open(storage, quota, state.acked_through, now.0)?);
         }
-        let lanes: [Lane<S>; SEVERITIES] =
-            lanes.try_into().map_err(|_| SpoolError::Open("not four journals".to_owned()))?;
-        let highest = lanes.iter().map(|lane| lane.last_sequence).max().unwrap_or_default();
+        let queues: [SeverityQueue<S>; SEVERITIES] =
+            queues.try_into().map_err(|_| SpoolError::Open("not four journals".to_owned()))?;
+        let highest = queues.iter().map(|queue| queue.last_sequence).max().unwrap_or_default();
         state.highest_sequence = state.highest_sequence.max(highest);
         let unconfirmed = std::collections::VecDeque::new();
-        let mut spool = Self { lanes, quotas, store, state, read_through: None, unconfirmed };
+        let mut spool = Self { queues, quotas, store, state, read_through: None, unconfirmed };
         if stored.is_none() {
             // The epoch must be on the disk before an event that counts under it leaves.
             spool.store.write(&spool.state)?;
@@ -132,10 +132,10 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
     /// What is damaged, for each severity that has damage.
     #[must_use]
     pub fn damages(&self) -> Vec<String> {
-        let of_lane = |(severity, lane): (Severity, &Lane<S>)| {
-            lane.damages().into_iter().map(move |damage| format!("spool of {severity} events: {damage}"))
+        let of_queue = |(severity, queue): (Severity, &SeverityQueue<S>)| {
+            queue.damages().into_iter().map(move |damage| format!("spool of {severity} events: {damage}"))
         };
-        Severity::ALL.into_iter().zip(&self.lanes).flat_map(of_lane).collect()
+        Severity::ALL.into_iter().zip(&self.queues).flat_map(of_queue).collect()
     }
 
     /// Takes an event and gives it a sequence number. It is durable after the next [`flush`](Self::flush), not before.
@@ -145,7 +145,7 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
     pub fn append(&mut self, severity: Severity, body: &[u8], now: WallTime) -> Result<u64, SpoolError> {
         loop {
             let sequence = self.state.highest_sequence + 1;
-            match self.lanes[place(severity)].append(sequence, now.0, body) {
+            match self.queues[place(severity)].append(sequence, now.0, body) {
                 Ok(()) => {
                     self.state.highest_sequence = sequence;
                     return Ok(sequence);
@@ -169,16 +169,16 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
     /// # Errors
     /// When the disk fails: the process must end, and nothing that was appended since the last flush may be promised.
     pub fn flush(&mut self) -> Result<(), SpoolError> {
-        self.lanes.iter_mut().try_for_each(Lane::flush)
+        self.queues.iter_mut().try_for_each(SeverityQueue::flush)
     }
 
-    /// Makes the next segments where they are needed: after a flush, off the road of those who wait.
+    /// Makes the next segments where they are needed: after a flush, off the path of those who wait.
     ///
     /// # Errors
     /// When the disk fails; a full one is no error here.
     pub fn prepare(&mut self, now: WallTime) -> Result<(), SpoolError> {
-        for lane in &mut self.lanes {
-            lane.prepare(now.0);
+        for queue in &mut self.queues {
+            queue.prepare(now.0);
         }
         match self.append_notice(now) {
             Ok(()) | Err(SpoolError::DiskFull) => Ok(()),
@@ -199,8 +199,8 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
     ) -> Result<Vec<(u64, Vec<u8>)>, SpoolError> {
         let after = after_sequence.max(self.state.acked_through);
         if self.read_through != Some(after) {
-            for lane in &mut self.lanes {
-                lane.rewind(after);
+            for queue in &mut self.queues {
+                queue.rewind(after);
             }
             while self.unconfirmed.back().is_some_and(|(sequence, _)| *sequence > after) {
                 self.unconfirmed.pop_back();
@@ -209,8 +209,8 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         let (mut events, mut bytes, mut through) = (Vec::new(), 0, after);
         while events.len() < max_events {
             let mut oldest: Option<(usize, u64, usize)> = None;
-            for (index, lane) in self.lanes.iter_mut().enumerate() {
-                if let Some(event) = lane.peek(through)?
+            for (index, queue) in self.queues.iter_mut().enumerate() {
+                if let Some(event) = queue.peek(through)?
                     && oldest.is_none_or(|(_, sequence, _)| event.sequence < sequence)
                 {
                     oldest = Some((index, event.sequence, event.body.len()));
@@ -220,7 +220,7 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
             if !events.is_empty() && bytes + length > max_bytes {
                 break;
             }
-            if let Some(event) = self.lanes[index].take() {
+            if let Some(event) = self.queues[index].take() {
                 bytes += length;
                 through = event.sequence;
                 self.unconfirmed.push_back((through, u8::try_from(index).unwrap_or_default()));
@@ -242,18 +242,18 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         }
         self.state.acked_through = sequence;
         while let Some((_, index)) = self.unconfirmed.pop_front_if(|(confirmed, _)| *confirmed <= sequence) {
-            if let Some(lane) = self.lanes.get_mut(usize::from(index)) {
-                lane.waiting = lane.waiting.saturating_sub(1);
+            if let Some(queue) = self.queues.get_mut(usize::from(index)) {
+                queue.waiting = queue.waiting.saturating_sub(1);
             }
         }
         let positions: [Option<u64>; SEVERITIES] =
-            std::array::from_fn(|index| self.lanes[index].confirmed_before(sequence));
+            std::array::from_fn(|index| self.queues[index].confirmed_before(sequence));
         if positions.iter().any(Option::is_some) {
             // Before a segment goes, what it says of the highest number is on the disk elsewhere.
             self.store.write(&self.state)?;
-            for (lane, position) in self.lanes.iter_mut().zip(positions) {
+            for (queue, position) in self.queues.iter_mut().zip(positions) {
                 if let Some(position) = position {
-                    lane.delete_before(position).map_err(|error| SpoolError::Failed(error.to_string()))?;
+                    queue.delete_before(position).map_err(|error| SpoolError::Failed(error.to_string()))?;
                 }
             }
         }
@@ -271,7 +271,7 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
             self.state.acked_through = sequence;
             self.read_through = None;
             self.unconfirmed.clear();
-            self.lanes.iter_mut().try_for_each(|lane| lane.recount(sequence))?;
+            self.queues.iter_mut().try_for_each(|queue| queue.recount(sequence))?;
         }
         Ok(())
     }
@@ -301,7 +301,7 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
     /// When one of them could not hold two segments; those before it are changed then.
     pub fn set_quotas(&mut self, quotas: [u64; SEVERITIES]) -> Result<(), SpoolError> {
         for (index, quota) in quotas.into_iter().enumerate() {
-            self.lanes[index].set_limit(quota)?;
+            self.queues[index].set_limit(quota)?;
             self.quotas[index] = quota;
         }
         Ok(())
@@ -310,7 +310,7 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
     /// What all of it takes on the disk, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.lanes.iter().map(Lane::bytes).sum()
+        self.queues.iter().map(SeverityQueue::bytes).sum()
     }
 
     /// The history that the sequence numbers count in.
@@ -339,13 +339,13 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         let acked = self.state.acked_through;
         let mut severities = Vec::new();
         for (index, severity) in Severity::ALL.into_iter().enumerate() {
-            let lane = &mut self.lanes[index];
+            let queue = &mut self.queues[index];
             severities.push(SeverityStatus {
                 severity,
-                events: lane.waiting,
-                bytes: lane.bytes(),
+                events: queue.waiting,
+                bytes: queue.bytes(),
                 quota_bytes: self.quotas[index],
-                oldest: lane.first_after(acked)?.map(WallTime),
+                oldest: queue.first_after(acked)?.map(WallTime),
                 dropped: self.state.dropped_ever[index],
             });
         }
@@ -360,7 +360,7 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
     /// Drops the oldest segment of a severity: first remembers what goes, then lets it go.
     fn drop_oldest(&mut self, severity: Severity) -> Result<(), SpoolError> {
         let index = place(severity);
-        let Some((end, events)) = self.lanes[index].oldest_segment()? else {
+        let Some((end, events)) = self.queues[index].oldest_segment()? else {
             return Err(SpoolError::DiskFull);
         };
         let mut pending = self.state.pending.take().unwrap_or_else(|| {
@@ -382,9 +382,9 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         pending.delete_before[index] = end;
         self.state.pending = Some(pending);
         self.store.write(&self.state)?;
-        let lane = &mut self.lanes[index];
-        lane.waiting = lane.waiting.saturating_sub(gone);
-        lane.delete_before(end).map_err(|error| SpoolError::Failed(error.to_string()))?;
+        let queue = &mut self.queues[index];
+        queue.waiting = queue.waiting.saturating_sub(gone);
+        queue.delete_before(end).map_err(|error| SpoolError::Failed(error.to_string()))?;
         // What was read of it is not there to be confirmed any more.
         let is_dropped =
             |sequence: &u64| events.binary_search_by_key(sequence, |event| event.sequence).is_ok();
@@ -399,7 +399,7 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
     fn append_notice(&mut self, now: WallTime) -> Result<(), SpoolError> {
         let warnings = place(Severity::Warning);
         while let Some(pending) = &mut self.state.pending {
-            if self.lanes[warnings].last_sequence >= pending.notice_sequence {
+            if self.queues[warnings].last_sequence >= pending.notice_sequence {
                 // It found no room at first, and others have come since: numbers rise within a journal.
                 self.state.highest_sequence += 1;
                 pending.notice_sequence = self.state.highest_sequence;
@@ -415,10 +415,10 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
             let body = notice::event(&dropped, now)
                 .to_bytes()
                 .map_err(|error| SpoolError::Failed(error.to_string()))?;
-            match self.lanes[warnings].append(sequence, now.0, &body) {
+            match self.queues[warnings].append(sequence, now.0, &body) {
                 Ok(()) => {
                     // Forgotten only once the event is durable.
-                    self.lanes[warnings].flush()?;
+                    self.queues[warnings].flush()?;
                     self.state.pending = None;
                     return Ok(self.store.write(&self.state)?);
                 }
@@ -435,11 +435,11 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
     fn finish_drop(&mut self, now: WallTime) -> Result<(), SpoolError> {
         let Some(pending) = self.state.pending.clone() else { return Ok(()) };
         self.state.highest_sequence = self.state.highest_sequence.max(pending.notice_sequence);
-        for (lane, position) in self.lanes.iter_mut().zip(pending.delete_before) {
-            lane.delete_before(position).map_err(|error| SpoolError::Failed(error.to_string()))?;
-            lane.recount(self.state.acked_through)?;
+        for (queue, position) in self.queues.iter_mut().zip(pending.delete_before) {
+            queue.delete_before(position).map_err(|error| SpoolError::Failed(error.to_string()))?;
+            queue.recount(self.state.acked_through)?;
         }
-        if self.lanes[place(Severity::Warning)].holds(pending.notice_sequence)? {
+        if self.queues[place(Severity::Warning)].holds(pending.notice_sequence)? {
             self.state.pending = None;
             return Ok(self.store.write(&self.state)?);
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use minicbor::{Decode, Encode};
 
-use crate::agent::slots::{SlotError, Slots};
+use crate::agent::ab_slots::{AbSlots, SlotError};
 use crate::wire::id::Epoch;
 
 /// Number of severities, each with a journal of its own.
@@ -106,13 +106,13 @@ pub trait StateStore {
 
 /// The state in two slots of a directory.
 #[derive(Debug)]
-pub struct StateFile(Slots);
+pub struct StateFile(AbSlots);
 
 impl StateFile {
     /// The state in `directory`.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
-        Self(Slots::new(directory, "state"))
+        Self(AbSlots::new(directory, "state"))
     }
 }
 

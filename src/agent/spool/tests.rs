@@ -240,8 +240,8 @@ fn a_flood_of_warnings_drops_notices_too_and_their_counts_go_on() {
     spool.flush().unwrap();
     let events = read_all(&mut spool);
     let left = |severity: Severity| {
-        let lane = &spool.lanes[place(severity)];
-        lane.waiting
+        let queue = &spool.queues[place(severity)];
+        queue.waiting
             - if severity == Severity::Warning {
                 events.iter().filter(|(_, body)| notice::read(body).is_some()).count() as u64
             } else {
@@ -364,7 +364,7 @@ fn a_segment_with_a_bad_header_is_delivered_and_never_dropped() {
         assert_eq!(spool.damages().len(), 1, "{:?}", spool.damages());
         let sequences: Vec<u64> = read_all(&mut spool).into_iter().map(|(sequence, _)| sequence).collect();
         assert_eq!(sequences, emitted, "every event is still delivered");
-        spool.lanes[0].marks.front().unwrap().last_sequence
+        spool.queues[0].marks.front().unwrap().last_sequence
     };
     // A flood uses the quota up: what was set aside neither counts nor goes.
     let mut spool = open_with(directory.path(), u64::MAX, 2 * TWO_SEGMENTS).unwrap();

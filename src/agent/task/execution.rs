@@ -12,10 +12,10 @@ use mio::{Interest, Registry, Token};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::files::{self, CANCEL, Look, Outcome, PLAN, PROGRESS, Progress, RESULT, SETTINGS};
-use super::kept::{INTERRUPTED, Run, Runs, Stage};
 use super::plan::{Plan, plan};
+use super::run_store::{INTERRUPTED, Run, Runs, Stage};
 use super::{program, supervisor};
-use crate::agent::sealed::{self, Content};
+use crate::agent::checksummed::{self, Content};
 use crate::agent::settings::{CONCURRENT_RUNS_MAX, Settings};
 use crate::wire::id::RunId;
 use crate::wire::task::RunStage;
@@ -253,7 +253,7 @@ impl Runs {
     pub(super) fn cancel(&mut self, id: RunId, now: &Now) {
         let Some(run) = self.runs.get_mut(&id) else { return };
         // First the reason, then the signal: a signal alone may come from a system that goes down.
-        if let Err(error) = sealed::write_bytes(&run.directory.join(CANCEL), b"") {
+        if let Err(error) = checksummed::write_bytes(&run.directory.join(CANCEL), b"") {
             log::error!("run {id} can't be ended: {error}");
             return;
         }
@@ -294,7 +294,7 @@ fn start(
         plan.attempt = before.attempt.saturating_add(1);
     }
     supervisor::clear(&run.directory)?;
-    sealed::write_bytes(&run.directory.join(SETTINGS), run.order.settings.as_bytes())?;
+    checksummed::write_bytes(&run.directory.join(SETTINGS), run.order.settings.as_bytes())?;
     files::write(&run.directory, PLAN, &plan)?;
     let (own, theirs) = StdStream::pair()?;
     own.set_nonblocking(true)?;

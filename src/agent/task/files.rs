@@ -7,7 +7,7 @@ use std::path::Path;
 
 use minicbor::{Decode, Encode};
 
-use crate::agent::sealed::{self, Content};
+use crate::agent::checksummed::{self, Content};
 use crate::wire::bounded;
 use crate::wire::limits::{RUN_OUTPUT_PART_BYTES_MAX, TASK_SETTINGS_BYTES_MAX};
 use crate::wire::task::{RunOrder, RunStage};
@@ -27,7 +27,7 @@ pub const GROUP: &str = "group";
 pub const PROGRESS: &str = "progress";
 /// Name of the file that says that the run is not wanted any more.
 pub const CANCEL: &str = "cancel";
-/// Name of the file of the last word.
+/// Name of the file of the final report.
 pub const RESULT: &str = "result";
 /// Name of the file of serial numbers.
 pub const REPORTED: &str = "reported";
@@ -112,7 +112,7 @@ pub struct ProcessGroup {
     pub cgroup: Option<String>,
 }
 
-/// `result`: the last word, with the output.
+/// `result`: the final report, with the output.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct Outcome {
@@ -151,7 +151,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The last word of a run of which nothing was executed, or nothing is known.
+    /// The final report of a run of which nothing was executed, or nothing is known.
     #[must_use]
     pub fn without_output(stage: RunStage, message: impl Into<String>) -> Self {
         Self {
@@ -171,10 +171,10 @@ impl Outcome {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct Reported {
-    /// None above this one were used before the last word.
+    /// None above this one were used before the final report.
     #[n(0)]
     pub reserved: u32,
-    /// The serial number of the first of the updates that say the last word: the same numbers after a restart.
+    /// The serial number of the first of the updates that say the final report: the same numbers after a restart.
     #[n(1)]
     pub last_from: Option<u32>,
 }
@@ -184,7 +184,7 @@ pub struct Reported {
 /// # Errors
 /// When the system refuses.
 pub fn write(directory: &Path, name: &str, content: &impl Encode<()>) -> io::Result<()> {
-    sealed::write(&directory.join(name), content)
+    checksummed::write(&directory.join(name), content)
 }
 
 /// Reads a file of a run.
@@ -192,7 +192,7 @@ pub fn write(directory: &Path, name: &str, content: &impl Encode<()>) -> io::Res
 /// # Errors
 /// When the system refuses for another reason than that it is not there.
 pub fn read<T: for<'a> Decode<'a, ()>>(directory: &Path, name: &str) -> io::Result<Content<T>> {
-    sealed::read(&directory.join(name), FILE_BYTES_MAX)
+    checksummed::read(&directory.join(name), FILE_BYTES_MAX)
 }
 
 /// The lock of a run, as somebody who looks at it finds it.

@@ -11,10 +11,10 @@
 //! | `group` | the supervisor | the process group, so that it can be ended when the supervisor was killed |
 //! | `progress` | the supervisor | percent and text |
 //! | `cancel` | the agent | the server does not want it any more |
-//! | `result` | the supervisor; the agent when nothing was executed | the last word, with the output |
+//! | `result` | the supervisor; the agent when nothing was executed | the final report, with the output |
 //! | `reported` | the agent | up to where serial numbers may have been used |
 //!
-//! A run whose last word is stored at the server is remembered among the [`tombstones`], so that it is never executed again.
+//! A run whose final report is stored at the server is remembered among the [`tombstones`], so that it is never executed again.
 //!
 //! The [supervisor] is this program once more, in a session that neither the agent's end nor its death touches. [`kept`] is what the
 //! agent knows, [`plan`] what is executed.
@@ -23,11 +23,11 @@ mod cgroup;
 mod descendants;
 pub mod execution;
 pub mod files;
-pub mod kept;
 pub mod output;
 pub mod plan;
 pub mod program;
 mod report;
+pub mod run_store;
 pub mod supervisor;
 pub mod tombstones;
 pub mod user;

@@ -13,7 +13,7 @@ use super::descendants::{self, LeftOver};
 use super::files::{self, GROUP, ProcessGroup, SETTINGS};
 use super::plan::Plan;
 use crate::agent::collect::host;
-use crate::agent::{open, sealed};
+use crate::agent::{checksummed, open};
 
 /// A program that was started, and what it started.
 pub(super) struct Program {
@@ -84,7 +84,7 @@ impl Program {
         let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.directory().display().to_string());
         let (started_ticks, boot) = (stat.started_ticks, host::boot_id(Path::new("/")));
         let group = ProcessGroup { number, started_ticks, boot, cgroup };
-        sealed::write_loosely(&directory.join(GROUP), &group)
+        checksummed::write_loosely(&directory.join(GROUP), &group)
     }
 
     /// Signals it and what it started.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::files::{self, Outcome, Progress, REPORTED, Reported};
-use crate::agent::sealed::Content;
+use crate::agent::checksummed::Content;
 use crate::wire::id::RunId;
 use crate::wire::task::{RunOutput, RunStage, RunUpdate};
 
@@ -47,7 +47,7 @@ impl Serials {
         self.last
     }
 
-    /// The number of the first update of the last word: the same whenever it is said.
+    /// The number of the first update of the final report: the same whenever it is said.
     pub(super) fn last_from(&mut self, directory: &Path) -> u32 {
         if let Some(from) = self.reported.last_from {
             return from;
@@ -76,8 +76,8 @@ pub(super) fn news(run: RunId, serial: u32, stage: RunStage, progress: &Progress
     }
 }
 
-/// The last word, with the output: one update, or two when the output has a beginning and an end.
-pub(super) fn last_word(run: RunId, from: u32, outcome: Outcome) -> Vec<RunUpdate> {
+/// The final report, with the output: one update, or two when the output has a beginning and an end.
+pub(super) fn final_report(run: RunId, from: u32, outcome: Outcome) -> Vec<RunUpdate> {
     let part = |is_tail, bytes: Vec<u8>, omitted_bytes| {
         (!bytes.is_empty()).then_some(RunOutput { is_tail, bytes, omitted_bytes })
     };
@@ -107,7 +107,7 @@ pub(super) fn last_word(run: RunId, from: u32, outcome: Outcome) -> Vec<RunUpdat
     first.into_iter().chain([last(tail.or(head))]).collect()
 }
 
-/// The serial number of the last update of [`last_word`].
+/// The serial number of the last update of [`final_report`].
 pub(super) fn last_serial(from: u32) -> u32 {
     from.saturating_add(1)
 }

@@ -23,7 +23,7 @@ use super::files::{self, CANCEL, Outcome, PLAN, PROGRESS, Progress, RESULT};
 use super::output::{LineFilter, OutputKeeper, again_seconds, clipped};
 use super::plan::Plan;
 use super::program::{Program, Reaped};
-use crate::agent::sealed;
+use crate::agent::checksummed;
 use crate::wire::bounded::clip;
 use crate::wire::limits::TEXT_BYTES_MAX;
 use crate::wire::task::RunStage;
@@ -155,7 +155,7 @@ fn with_left_over(message: &str, left_over: &LeftOver) -> String {
     }
 }
 
-/// The last word of a run that the server does not want any more.
+/// The final report of a run that the server does not want any more.
 pub(super) fn cancelled() -> Outcome {
     Outcome::without_output(RunStage::Cancelled, "ended, because the server does not want it any more")
 }
@@ -297,7 +297,7 @@ impl Supervision<'_> {
         }
         let Some(progress) = self.progress.take() else { return };
         self.told_at = Some(now);
-        if sealed::write_loosely(&self.directory.join(PROGRESS), &progress).is_ok() {
+        if checksummed::write_loosely(&self.directory.join(PROGRESS), &progress).is_ok() {
             // An agent that is gone, or is behind with reading, needs no byte.
             let _ = io::stdout().write_all(b"\n").and_then(|()| io::stdout().flush());
         }

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::files::{self, ORDER, Outcome, PLAN, REPORTED, RESULT};
-use super::kept::Runs;
 use super::plan::Plan;
+use super::run_store::Runs;
 use crate::agent::settings::Settings;
 use crate::wire::digest::Digest;
 use crate::wire::id::RunId;
@@ -119,12 +119,12 @@ fn a_run_is_accepted_once_and_its_end_outlives_it() {
 }
 
 #[test]
-fn a_last_word_that_was_not_stored_is_the_same_after_a_restart() {
+fn a_notice_that_was_not_stored_is_the_same_after_a_restart() {
     let (device, mut runs) = Device::with_run();
     runs.keep_only(&[], &at(3));
     let said = runs.take_news();
     let mut next = device.start();
-    assert_eq!(next.all_last_words(), [said.last().unwrap().clone()]);
+    assert_eq!(next.final_reports(), [said.last().unwrap().clone()]);
     assert_eq!(next.digest(), digest_of(RUN));
 }
 
@@ -151,7 +151,7 @@ fn serial_numbers_never_go_back() {
 fn a_torn_order_is_an_interruption_and_none_at_all_was_never_accepted() {
     let (device, _) = Device::with_run();
     tear(&device.path(), ORDER);
-    let said = device.start().all_last_words();
+    let said = device.start().final_reports();
     assert_eq!(stages(&said), [RunStage::Failed]);
     assert!(said[0].message.starts_with("interrupted: "), "{said:?}");
 
@@ -253,7 +253,7 @@ fn a_result_counts_and_a_torn_one_does_not() {
     };
     files::write(&device.path(), PLAN, &plan(false, 1)).unwrap();
     files::write(&device.path(), RESULT, &outcome).unwrap();
-    let said = device.start().all_last_words();
+    let said = device.start().final_reports();
     assert_eq!(stages(&said), [RunStage::Running, RunStage::Succeeded], "output in two parts");
     let parts: Vec<_> = said.iter().filter_map(|update| update.output.as_ref()).collect();
     assert_eq!((parts[0].is_tail, parts[0].bytes.as_slice()), (false, &b"head"[..]));

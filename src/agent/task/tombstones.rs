@@ -4,7 +4,7 @@ use std::path::Path;
 
 use minicbor::{Decode, Encode};
 
-use crate::agent::slots::{SlotError, Slots};
+use crate::agent::ab_slots::{AbSlots, SlotError};
 use crate::wire::bounded;
 use crate::wire::id::RunId;
 use crate::wire::task::RunStage;
@@ -24,7 +24,7 @@ pub struct Tombstone {
     /// How it ended. With 'not now' it may be executed when it is ordered again.
     #[n(1)]
     pub stage: RunStage,
-    /// The serial number of the last word.
+    /// The serial number of the final report.
     #[n(2)]
     pub serial: u32,
 }
@@ -39,7 +39,7 @@ struct File {
 /// The last [`TOMBSTONES_MAX`] of them, oldest first.
 #[derive(Debug)]
 pub struct Tombstones {
-    slots: Slots,
+    slots: AbSlots,
     entries: Vec<Tombstone>,
 }
 
@@ -49,7 +49,7 @@ impl Tombstones {
     /// # Errors
     /// When it is there and damaged, or the system refuses.
     pub fn open(directory: &Path) -> Result<Self, SlotError> {
-        let slots = Slots::new(directory, NAME);
+        let slots = AbSlots::new(directory, NAME);
         let damaged = || SlotError::Damaged { path: directory.join(NAME) };
         let entries = match slots.read()? {
             Some(bytes) => minicbor::decode::<File>(&bytes).map_err(|_| damaged())?.entries,
@@ -60,7 +60,7 @@ impl Tombstones {
 
     /// None: what was there is damaged, and is written anew.
     pub(super) fn empty(directory: &Path) -> Self {
-        Self { slots: Slots::new(directory, NAME), entries: Vec::new() }
+        Self { slots: AbSlots::new(directory, NAME), entries: Vec::new() }
     }
 
     /// How a run ended.

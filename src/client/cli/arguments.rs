@@ -26,7 +26,7 @@ use crate::wire::units::parse_duration;
   musterctl token create --uses 20 --group /berlin/kiosks
   musterctl device list --presence lost
   musterctl event list --severity warning --since 1h
-  musterctl --server unix:/var/lib/muster/admin.sock device show till-17 --json
+  musterctl --server unix:/var/lib/muster/admin.sock device show kiosk-17 --json
 
 Exit codes: 0 done, 1 refused or not there, 2 wrong usage."
 )]
@@ -114,7 +114,7 @@ pub(super) enum DeviceCommand {
   musterctl device list
   musterctl device list --group /berlin --presence lost
   musterctl device list --status critical
-  musterctl device list --search till --json | jq -r '.[].name'")]
+  musterctl device list --search kiosk --json | jq -r '.[].name'")]
     List {
         /// Only those of this group and the groups below it
         #[arg(long, value_name = "PATH")]
@@ -131,8 +131,8 @@ pub(super) enum DeviceCommand {
     },
     /// One device, whole
     #[command(after_help = "Examples:
-  musterctl device show till-17
-  musterctl device show till-17 --now
+  musterctl device show kiosk-17
+  musterctl device show kiosk-17 --now
   musterctl device show 00abcdef01234567 --json | jq .host
 
 With --now: exit code 1 when the device could not be brought to sync; what is known of it is shown all the same.")]
@@ -148,7 +148,7 @@ With --now: exit code 1 when the device could not be brought to sync; what is kn
     },
     /// Have devices sync now: on their link, or called by a wake over UDP
     #[command(after_help = "Examples:
-  musterctl device sync till-17 --wait
+  musterctl device sync kiosk-17 --wait
   musterctl device sync --group /berlin/kiosks --wait --timeout 2m
   musterctl device sync --all
   musterctl device sync --all --wait --json | jq -r '.[] | select(.outcome != \"synced\") | .name'
@@ -157,23 +157,23 @@ With --wait: exit code 0 when all of them synced, 1 otherwise; of more than 50 d
     Sync(DeviceSync),
     /// Why a device is in sync or not, and when it will be
     #[command(after_help = "Examples:
-  musterctl device why till-17
-  musterctl device why till-17 --json | jq .facts")]
+  musterctl device why kiosk-17
+  musterctl device why kiosk-17 --json | jq .facts")]
     Why {
         /// Its name or id
         device: String,
     },
     /// Change a device
     #[command(after_help = "Examples:
-  musterctl device set till-17 --group /berlin/kiosks --keep-connected on
-  musterctl device set till-17 --keep-connected inherit
-  musterctl device set till-17 --interval 5m
-  musterctl device set till-17 --interval inherit
-  musterctl device set till-17 --name till-18")]
+  musterctl device set kiosk-17 --group /berlin/kiosks --keep-connected on
+  musterctl device set kiosk-17 --keep-connected inherit
+  musterctl device set kiosk-17 --interval 5m
+  musterctl device set kiosk-17 --interval inherit
+  musterctl device set kiosk-17 --name kiosk-18")]
     Set(DeviceSet),
     /// Remove a device: it is refused from then on, and may enrol again with a new token
     #[command(after_help = "Examples:
-  musterctl device remove till-17")]
+  musterctl device remove kiosk-17")]
     Remove {
         /// Its name or id
         device: String,
@@ -229,7 +229,7 @@ pub(super) enum ApplicationCommand {
     #[command(after_help = "Examples:
   musterctl application list --name 'openssl*'
   musterctl application list --name libssl3 --version '<3.0.14' --devices
-  musterctl application list --device till-17 --json
+  musterctl application list --device kiosk-17 --json
 
 Versions are compared as dpkg compares them.")]
     List {
@@ -253,7 +253,7 @@ pub(super) enum EventCommand {
     /// The newest stored events, the newest last
     #[command(after_help = "Examples:
   musterctl event list
-  musterctl event list --device till-17 --severity warning --since 1h
+  musterctl event list --device kiosk-17 --severity warning --since 1h
   musterctl event list --since 2026-11-24T08:00:00Z --limit 5000 --json")]
     List {
         #[command(flatten)]

@@ -7,8 +7,8 @@ use super::{statistics, sync, task};
 use crate::client::Client;
 use crate::fleet::why::shell_word;
 use crate::wire::api::{
-    ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Keep, KeptBy, Presence, StatusReason,
-    UdpReach,
+    ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Keep, PersistentBy, Presence,
+    StatusReason, UdpReach,
 };
 use crate::wire::datagram::NoticeKind;
 use crate::wire::settings::SettingsState;
@@ -54,10 +54,10 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: DeviceComma
 }
 
 fn row(device: &Device) -> Vec<String> {
-    let kept = if device.keep_connected { " (kept)" } else { "" };
+    let persistent = if device.keep_connected { " (persistent)" } else { "" };
     vec![
         device.name.clone(),
-        format!("{}{kept}", words(device.presence)),
+        format!("{}{persistent}", words(device.presence)),
         device.status.to_string(),
         device.group.clone(),
         time_or_nothing(device.last_sync_at),
@@ -160,9 +160,11 @@ fn presence(detail: &DeviceDetail) -> String {
 /// Whether its link stays open, and why.
 fn keep_connected(detail: &DeviceDetail) -> String {
     let keep = Keep::from(detail.device.keep_connected);
-    match (detail.kept_by, detail.waits_for_room, detail.own_keep_connected) {
-        (_, true, _) => "off: as many are kept as max_kept_connections allows; it waits for room".into(),
-        (Some(KeptBy::Unreachable), ..) => "off, and kept all the same: wakes do not reach it".into(),
+    match (detail.persistent_by, detail.waits_for_room, detail.own_keep_connected) {
+        (_, true, _) => {
+            "off: as many are kept connected as max_persistent_connections allows; it waits for room".into()
+        }
+        (Some(PersistentBy::Unreachable), ..) => "off, and kept all the same: wakes do not reach it".into(),
         (.., Some(_)) => format!("{keep} (its own)"),
         (.., None) => format!("{keep} (inherited)"),
     }
@@ -242,7 +244,7 @@ fn show_facts(output: &mut Output, detail: &DeviceDetail) -> Result<(), Failure>
         ]);
     }
     output.facts(facts)?;
-    if detail.udp_reach == UdpReach::Unreached && detail.kept_by.is_none() && !detail.waits_for_room {
+    if detail.udp_reach == UdpReach::Unreached && detail.persistent_by.is_none() && !detail.waits_for_room {
         output.line(&plain(&format!(
             "\nhint: it can't be called between its syncs; to keep its link open: musterctl device set {} \
              --keep-connected on",

@@ -19,7 +19,7 @@ use crate::wire::settings::Drift;
 pub(super) enum PolicyCommand {
     /// Set a group's policy for an application: settings for all its devices, and those of the groups below it
     #[command(after_help = "Examples:
-  musterctl policy set --group /shops --application till --file till.json
+  musterctl policy set --group /shops --application kiosk --file kiosk.json
   musterctl policy set --group / --application nginx --file nginx.json --lock gzip --lock tls.versions --now
   echo '{\"status\": {\"lost_critical_seconds\": 3600}}' | musterctl policy set --group /shops --application muster --file -
 
@@ -36,7 +36,7 @@ Connected devices learn it at once, a few hundred a second; the others at their 
     },
     /// A group's policy for an application, as it was set
     #[command(after_help = "Examples:
-  musterctl policy show --group /shops --application till")]
+  musterctl policy show --group /shops --application kiosk")]
     Show {
         /// The group
         #[arg(long, value_name = "PATH")]
@@ -59,7 +59,7 @@ Connected devices learn it at once, a few hundred a second; the others at their 
     },
     /// Remove a group's policy for an application
     #[command(after_help = "Examples:
-  musterctl policy remove --group /shops --application till")]
+  musterctl policy remove --group /shops --application kiosk")]
     Remove {
         /// The group
         #[arg(long, value_name = "PATH")]
@@ -73,7 +73,7 @@ Connected devices learn it at once, a few hundred a second; the others at their 
     },
     /// Where each key of a device's settings comes from, who locked it, and what it overrode
     #[command(after_help = "Examples:
-  musterctl policy explain --device till-17 --application till")]
+  musterctl policy explain --device kiosk-17 --application kiosk")]
     Explain {
         /// The device's name or id
         #[arg(long, value_name = "NAME")]
@@ -88,7 +88,7 @@ Connected devices learn it at once, a few hundred a second; the others at their 
 pub(super) enum SettingsCommand {
     /// Set a device's own settings for an application; what groups have locked stays
     #[command(after_help = "Examples:
-  musterctl settings set --device till-17 --application till --file own.json --now")]
+  musterctl settings set --device kiosk-17 --application kiosk --file own.json --now")]
     Set {
         /// The device's name or id
         #[arg(long, value_name = "NAME")]
@@ -98,8 +98,8 @@ pub(super) enum SettingsCommand {
     },
     /// What a device's applications should have, and what the device says that they have
     #[command(after_help = "Examples:
-  musterctl settings show --device till-17
-  musterctl settings show --device till-17 --application till --json | jq '.[0].reported.state'")]
+  musterctl settings show --device kiosk-17
+  musterctl settings show --device kiosk-17 --application kiosk --json | jq '.[0].reported.state'")]
     Show {
         /// The device's name or id
         #[arg(long, value_name = "NAME")]
@@ -110,7 +110,7 @@ pub(super) enum SettingsCommand {
     },
     /// Remove a device's own settings for an application
     #[command(after_help = "Examples:
-  musterctl settings remove --device till-17 --application till")]
+  musterctl settings remove --device kiosk-17 --application kiosk")]
     Remove {
         /// The device's name or id
         #[arg(long, value_name = "NAME")]

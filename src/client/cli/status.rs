@@ -159,7 +159,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
         (
             "datagrams",
             format!(
-                "UDP {}: {} received, {} last words believed, dropped: {}; {} sent for {}",
+                "UDP {}: {} received, {} shutdown notices believed, dropped: {}; {} sent for {}",
                 datagrams.address,
                 datagrams.received,
                 datagrams.notices,

@@ -55,7 +55,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output, sync: DeviceSync) ->
                 let is_listed = called <= LISTED_DEVICES_MAX || !device.outcome.is_synced();
                 listed.extend(is_listed.then_some(device));
             }
-            CallLine::Done { synced: in_step, failed: others } => (synced, failed) = (in_step, others),
+            CallLine::Done { synced: in_sync, failed: others } => (synced, failed) = (in_sync, others),
         }
     }
     bar.finish_and_clear();

@@ -143,7 +143,7 @@ fn a_clock_far_from_the_servers_is_a_reason() {
 #[test]
 fn an_application_may_have_rules_of_its_own() {
     let rules = rules(&json!({
-        "applications": {"cups": {"stopped": "off"}, "till": {"stopped": "critical"}},
+        "applications": {"cups": {"stopped": "off"}, "kiosk": {"stopped": "critical"}},
         "application": {"failed": "warning"},
     }));
     let level = |name, condition| {
@@ -156,7 +156,7 @@ fn an_application_may_have_rules_of_its_own() {
         Status::Warning,
         "what it does not say, the others' rule says"
     );
-    assert_eq!(level("till", Condition::Stopped), Status::Critical);
+    assert_eq!(level("kiosk", Condition::Stopped), Status::Critical);
     assert_eq!(level("nginx", Condition::Stopped), Status::Warning);
 }
 

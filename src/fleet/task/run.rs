@@ -4,7 +4,7 @@
 //! Scheduled ──release──▶ Pending ──Accepted──▶ Delivered ──Running──▶ Running
 //!     ▲ │                 │ ▲ │                  │    │                 │  │
 //!     ├─┼──window closed──┘ │ │                  │    │                 │  │
-//!     │ └──────expiry─────┼─┼─┴──▶ Expired       │    └───last word─────┴──┼──▶ Succeeded, Failed, TimedOut,
+//!     │ └──────expiry─────┼─┼─┴──▶ Expired       │    └──final report───┴──┼──▶ Succeeded, Failed, TimedOut,
 //!     └───────NotNow──────┴─┼────────────────────┴─────────────────────────┤    Rejected, Cancelled
 //!                           └──────Unknown, and it may be repeated─────────┘
 //! ```

@@ -360,7 +360,7 @@ mod tests {
         }
 
         #[test]
-        fn the_next_is_ahead_and_in_step(seconds in 60u64..100_000, occurrence in 0u64..1 << 42, now in 0u64..1 << 42) {
+        fn the_next_is_ahead_and_in_phase(seconds in 60u64..100_000, occurrence in 0u64..1 << 42, now in 0u64..1 << 42) {
             let next = Schedule::Every(seconds).next(WallTime(occurrence), WallTime(now), &UTC).unwrap().0;
             prop_assert!(next > occurrence && next >= now);
             prop_assert_eq!((next - occurrence) % (seconds * 1_000), 0);

@@ -11,11 +11,11 @@ fn at(minutes: u64) -> Timestamp {
 /// Synced at 10:00, told to come again at 10:15, asked about at 10:05.
 fn facts(presence: Presence) -> WhyFacts {
     WhyFacts {
-        name: "till-17".into(),
+        name: "kiosk-17".into(),
         asked_at: at(5),
         presence,
         has_link: presence == Presence::Connected,
-        kept_by: None,
+        persistent_by: None,
         waits_for_room: false,
         departure: None,
         is_called: false,
@@ -53,7 +53,7 @@ fn check(facts: &WhyFacts, says: &[&str], never: &[&str]) {
 fn one_that_is_connected_is_called_on_its_link() {
     let facts = facts(Presence::Connected);
     let says = [
-        "till-17 is connected: it synced at 2026-11-24 10:00:00 UTC",
+        "kiosk-17 is connected: it synced at 2026-11-24 10:00:00 UTC",
         "10:15:00 UTC, its slot in an interval of 15m",
     ];
     check(&facts, &says, &["Wakes", "stays open"]);
@@ -63,13 +63,13 @@ fn one_that_is_connected_is_called_on_its_link() {
         &["has not synced yet"],
         &["synced at"],
     );
-    for (kept_by, why) in [
-        (KeptBy::Device, "set for it."),
-        (KeptBy::Group, "set for its group."),
-        (KeptBy::Unreachable, "wakes do not reach it."),
+    for (persistent_by, why) in [
+        (PersistentBy::Device, "set for it."),
+        (PersistentBy::Group, "set for its group."),
+        (PersistentBy::Unreachable, "wakes do not reach it."),
     ] {
         check(
-            &WhyFacts { kept_by: Some(kept_by), ..facts.clone() },
+            &WhyFacts { persistent_by: Some(persistent_by), ..facts.clone() },
             &["Its link stays open, because", why],
             &[],
         );
@@ -82,9 +82,9 @@ fn one_that_is_idle_comes_at_its_slot_and_can_be_called_if_wakes_reach_it() {
     check(
         &facts,
         &[
-            "till-17 is idle: it synced at",
+            "kiosk-17 is idle: it synced at",
             "comes again at 2026-11-24 10:15:00 UTC",
-            "'musterctl device sync till-17 --wait' calls it",
+            "'musterctl device sync kiosk-17 --wait' calls it",
         ],
         &["keep it connected", "lost"],
     );
@@ -94,14 +94,14 @@ fn one_that_is_idle_comes_at_its_slot_and_can_be_called_if_wakes_reach_it() {
         &[
             "Wakes do not reach it (none that was sent to its UDP port 15000 at 192.0.2.7 brought it)",
             "has to wait until it comes by itself, at its slot",
-            "'musterctl device set till-17 --keep-connected on'",
+            "'musterctl device set kiosk-17 --keep-connected on'",
         ],
         &["calls it at once"],
     );
-    let kept = WhyFacts { kept_by: Some(KeptBy::Unreachable), ..unreached.clone() };
-    check(&kept, &["the device brings it back by itself"], &["keep it connected with"]);
+    let persistent = WhyFacts { persistent_by: Some(PersistentBy::Unreachable), ..unreached.clone() };
+    check(&persistent, &["the device brings it back by itself"], &["keep it connected with"]);
     let waits = WhyFacts { waits_for_room: true, ..unreached };
-    check(&waits, &["raise [links] max_kept_connections"], &["keep it connected with"]);
+    check(&waits, &["raise [links] max_persistent_connections"], &["keep it connected with"]);
     for udp_reach in [UdpReach::Unknown, UdpReach::Probing] {
         check(&WhyFacts { udp_reach, ..facts.clone() }, &["is not known yet", "--wait' tries"], &[]);
     }
@@ -159,8 +159,8 @@ fn one_that_is_lost_should_have_come() {
     );
     let rebooted = WhyFacts { departure: Some(NoticeKind::Reboot), ..lost.clone() };
     check(&rebooted, &["said that it reboots and did not come back"], &["its slot"]);
-    let kept = WhyFacts { kept_by: Some(KeptBy::Device), ..lost.clone() };
-    check(&kept, &["should have come back by itself and did not"], &["10:15:00", "keep it connected"]);
+    let persistent = WhyFacts { persistent_by: Some(PersistentBy::Device), ..lost.clone() };
+    check(&persistent, &["should have come back by itself and did not"], &["10:15:00", "keep it connected"]);
     let restarted = WhyFacts { server_started_at: at(30), ..lost };
     check(&restarted, &["should have come back by itself and did not"], &["10:15:00"]);
 }
@@ -188,7 +188,7 @@ fn one_that_never_came_and_what_else_there_is_to_say() {
 
 #[test]
 fn a_name_can_be_copied_into_a_shell() {
-    assert_eq!(shell_word("till-17.example"), "till-17.example");
+    assert_eq!(shell_word("kiosk-17.example"), "kiosk-17.example");
     assert_eq!(shell_word("Kasse Süd"), "'Kasse Süd'");
     assert_eq!(shell_word("it's; rm -rf /"), "'it'\\''s; rm -rf /'");
 }
@@ -204,18 +204,18 @@ fn what_it_should_have_and_has_not_is_said() {
         detail: detail.into(),
     };
     for (reported, says) in [
-        (None, "Settings of till: it has said nothing of revision 5 yet."),
+        (None, "Settings of kiosk: it has said nothing of revision 5 yet."),
         (
             Some(report(3, SettingsState::Applied, 3, "")),
-            "Settings of till: it has said nothing of revision 5 yet, its last word is revision 3 applied.",
+            "Settings of kiosk: it has said nothing of revision 5 yet, its last report is revision 3 applied.",
         ),
         (
             Some(report(5, SettingsState::Failed, 3, "'grep' ended with code 1")),
-            "Settings of till: revision 5 failed: 'grep' ended with code 1 (revision 3 is in place).",
+            "Settings of kiosk: revision 5 failed: 'grep' ended with code 1 (revision 3 is in place).",
         ),
-        (Some(report(5, SettingsState::Drifted, 5, "")), "Settings of till: revision 5 drifted."),
+        (Some(report(5, SettingsState::Drifted, 5, "")), "Settings of kiosk: revision 5 drifted."),
     ] {
-        let unsettled = UnsettledSettings { application: "till".into(), desired_revision: 5, reported };
+        let unsettled = UnsettledSettings { application: "kiosk".into(), desired_revision: 5, reported };
         check(&WhyFacts { settings: vec![unsettled], ..facts(Presence::Idle) }, &[says], &["runs", "1 run"]);
     }
     for (runs_waiting, runs_taken, says) in [

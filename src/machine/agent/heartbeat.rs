@@ -1,4 +1,4 @@
-//! How often an agent says on a kept link that it is there: as rarely as the network allows.
+//! How often an agent says on a persistent link that it is there: as rarely as the network allows.
 //!
 //! A NAT box or a firewall forgets a connection on which nothing passes for a time that nobody tells. So the interval grows while pings are
 //! answered, up to what the server allows; a ping that stays unanswered says that the silence before it was too long, and the

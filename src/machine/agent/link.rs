@@ -141,7 +141,7 @@ impl AgentMachine {
                 ToServer::Ping(Ping { next_seconds }).write_to(&mut frame);
                 self.send(now, frame);
             }
-            // Whoever ends the agent has a last word to say on it.
+            // Whoever ends the agent has a shutdown notice to say on it.
             None if is_resting
                 && !self.is_delivering()
                 && !self.is_ending
@@ -225,7 +225,7 @@ impl AgentMachine {
         let contents = [0, 1, 2].map(|index| {
             self.contents[index].as_ref().map(|content| (content.clone(), self.state.sections[index]))
         });
-        let ordered = [(SETTINGS_SECTION, self.orders.0), (RUNS_SECTION, self.orders.1)];
+        let ordered = [(SETTINGS_SECTION, self.desired_digests.0), (RUNS_SECTION, self.desired_digests.1)];
         let ordered = ordered.map(|(section, digest)| NamedSection {
             section,
             digest,

@@ -107,7 +107,7 @@ impl AgentMachine {
         (self.state.server_epoch, self.state.notice_port) = told;
         if let Some(counter) = in_sync.notice_counter {
             self.actions.push_back(Action::RaiseNoticeCounter { counter });
-            // For the server the last word still holds: only a sync that names it, or more, takes it back.
+            // For the server the shutdown notice still holds: only a sync that names it, or more, takes it back.
             self.sync_wanted.get_or_insert(SyncReason::Reconnected);
         }
         self.save_state();

@@ -98,7 +98,7 @@ pub struct AgentMachine {
     events: EventSender,
     reports: RunReports,
     /// What it was ordered and has: settings, runs.
-    orders: (Digest, Digest),
+    desired_digests: (Digest, Digest),
     /// Numbers that the server was not told yet.
     statistics: Option<Statistics>,
     /// Before this moment only who asks is told them.
@@ -139,7 +139,7 @@ pub struct AgentStatus {
     /// Whether there is a link.
     pub is_connected: bool,
     /// Whether the server wants it to stay.
-    pub is_kept: bool,
+    pub is_persistent: bool,
     /// When the next sync is due; `None` before the server named a time.
     pub next_sync_at: Option<Moment>,
     /// Sequence numbers given out and not yet acknowledged.
@@ -170,7 +170,7 @@ impl AgentMachine {
             base: start.base.map(Base::new),
             events,
             reports: RunReports::default(),
-            orders: (Digest::EMPTY, Digest::EMPTY),
+            desired_digests: (Digest::EMPTY, Digest::EMPTY),
             statistics: None,
             statistics_at: Moment(0),
             link: Link::Down,
@@ -213,8 +213,8 @@ impl AgentMachine {
 
     /// What was ordered and is here, durably: the sums of the digests of the [settings](crate::wire::settings::SETTINGS_SECTION) and of the
     /// [runs](crate::wire::task::RUNS_SECTION). The next sync says so.
-    pub fn set_orders(&mut self, settings: Digest, runs: Digest) {
-        self.orders = (settings, runs);
+    pub fn set_desired_digests(&mut self, settings: Digest, runs: Digest) {
+        self.desired_digests = (settings, runs);
     }
 
     /// There is news of a run. It is said until [`Action::RunsStored`] names it, over a connection made for it if need be. After a
@@ -313,7 +313,7 @@ impl AgentMachine {
     }
 
     /// The agent is about to end: no more syncs; what is in the spool is still delivered ([`Self::has_delivered`]), and a link that is there
-    /// stays, for a last word. A failure before does not delay it, the server's word does.
+    /// stays, for a shutdown notice. A failure before does not delay it, the server's word does.
     pub fn end(&mut self, now: &Now) {
         self.is_ending = true;
         self.retry_at = self.retry_at.min(now.moment);
@@ -364,7 +364,7 @@ impl AgentMachine {
         let waits_until = self.retry_at.max(self.held_until);
         AgentStatus {
             is_connected: self.is_connected(),
-            is_kept: self.keep_seconds.is_some(),
+            is_persistent: self.keep_seconds.is_some(),
             next_sync_at: self.next_sync_at,
             unacknowledged: self.events.unacknowledged(),
             events_held_until: self.events.held_until().filter(|until| *until > now.moment),

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_of_unsent_progress_is_said_and_the_last_word_always() {
+    fn only_the_last_of_unsent_progress_is_said_and_the_final_report_always() {
         let mut reports = RunReports::default();
         reports.push(update(1, 1, RunStage::Accepted));
         reports.push(update(1, 2, RunStage::Running));

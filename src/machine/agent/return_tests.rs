@@ -11,7 +11,7 @@ fn at(seconds: u64) -> Now {
 }
 
 /// An agent on a link that is to stay, which has been told over how many seconds to spread.
-fn kept(seed: u64, reconnect_seconds: Option<u32>) -> AgentMachine {
+fn persistent(seed: u64, reconnect_seconds: Option<u32>) -> AgentMachine {
     let reach = Reach { udp_port: 0, wake_counter: 0, notice_counter: 0, boot: 0 };
     let spool = SpoolState { epoch: Epoch(1), highest: 0, forgotten_through: 0 };
     let mut machine = AgentMachine::new(AgentStart { state: None, base: None, spool, reach, seed });
@@ -53,7 +53,7 @@ fn a_lost_link_comes_back_within_the_time_that_was_announced_and_spread_over_it(
     let returns = |reconnect_seconds| {
         let mut returns: Vec<f64> = (0..400)
             .map(|seed| {
-                let mut machine = kept(seed, reconnect_seconds);
+                let mut machine = persistent(seed, reconnect_seconds);
                 machine.disconnected(&at(10), "the server was killed");
                 returns_after_seconds(&machine, &at(10))
             })
@@ -74,7 +74,7 @@ fn a_lost_link_comes_back_within_the_time_that_was_announced_and_spread_over_it(
 fn attempts_that_fail_meanwhile_spread_no_less() {
     let mut latest: f64 = 0.0;
     for seed in 0..100 {
-        let mut machine = kept(seed, Some(60));
+        let mut machine = persistent(seed, Some(60));
         machine.disconnected(&at(10), "the server was killed");
         let first = Now { moment: machine.next_timeout().expect("it comes again"), ..at(10) };
         assert!(drain(&mut machine, &first).contains(&Action::Connect));
@@ -86,7 +86,7 @@ fn attempts_that_fail_meanwhile_spread_no_less() {
 
 #[test]
 fn whose_server_stops_comes_back_when_it_was_told_to() {
-    let mut machine = kept(1, Some(60));
+    let mut machine = persistent(1, Some(60));
     machine.message(&at(10), ToAgent::Later(Later::with_all(7)));
     machine
         .message(&at(10), ToAgent::Error(ErrorReport { code: ErrorCode::Stopping, message: "stops".into() }));
@@ -100,7 +100,7 @@ fn whose_server_stops_comes_back_when_it_was_told_to() {
 
 #[test]
 fn what_the_server_refuses_is_said_ever_less_often_though_each_sync_succeeds() {
-    let mut machine = kept(7, None);
+    let mut machine = persistent(7, None);
     machine.report_run(RunUpdate::new(RunId(1), 1, RunStage::Running));
     let (mut links, mut second) = (0, 1);
     let in_sync = InSync {
@@ -129,7 +129,7 @@ fn what_the_server_refuses_is_said_ever_less_often_though_each_sync_succeeds() {
 
 #[test]
 fn events_that_were_dropped_behind_the_last_that_was_acknowledged_make_no_further_link() {
-    let mut machine = kept(7, None);
+    let mut machine = persistent(7, None);
     machine.events_available(4);
     drain(&mut machine, &at(1));
     machine.spool_read(&at(1), &[(2, vec![2])]);

@@ -160,13 +160,13 @@ pub enum Action {
     /// Store this inventory: the server has it, and a later difference may start from it. It may be lost; then the next change travels
     /// whole.
     SaveBase(Arc<[Application]>),
-    /// The server orders settings: keep the order, durably, then say [`set_orders`](super::AgentMachine::set_orders), and put them in place.
+    /// The server orders settings: keep the order, durably, then say [`set_desired_digests`](super::AgentMachine::set_desired_digests), and put them in place.
     TakeSettings(Box<SettingsOrder>),
-    /// The server orders a run: keep the order, durably, say `set_orders`, and execute it, unless the device has or had this run.
+    /// The server orders a run: keep the order, durably, say `set_desired_digests`, and execute it, unless the device has or had this run.
     TakeRun(Box<RunOrder>),
     /// All runs that the device is to have: end those beside them, and report those that the device does not know.
     TakeRunList(Vec<RunId>),
-    /// The server has stored what was said of these runs, up to these serial numbers: what was the last word may be forgotten.
+    /// The server has stored what was said of these runs, up to these serial numbers: what was the final report may be forgotten.
     RunsStored(Vec<RunAck>),
     /// Collect every section anew, then say [`called`](super::AgentMachine::called) with this reason.
     LookAnew(SyncReason),
@@ -202,7 +202,7 @@ pub enum LinkEnd {
 /// How a sync ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SyncResult {
-    /// Everything is in step.
+    /// Everything is in sync.
     InSync {
         /// Which sections travelled.
         uploaded: Vec<Section>,

@@ -352,7 +352,7 @@ fn a_rolled_back_agent_draws_a_new_epoch_and_syncs_on() {
 }
 
 #[test]
-fn a_kept_link_stays_is_pinged_and_given_up_when_silent() {
+fn a_persistent_link_stays_is_pinged_and_given_up_when_silent() {
     let mut machine = machine(0, 0);
     let last = sync(&mut machine, &at(0), Some(60));
     assert!(!last.contains(&Action::CloseLink(LinkEnd::Done)));
@@ -417,7 +417,7 @@ fn the_server_calls_on_the_link_and_a_call_during_a_sync_is_answered_by_the_next
 }
 
 #[test]
-fn an_agent_that_ends_delivers_its_events_and_leaves_the_link_for_a_last_word() {
+fn an_agent_that_ends_delivers_its_events_and_leaves_the_link_for_a_notice() {
     let mut machine = machine(0, 0);
     sync(&mut machine, &at(0), None);
     machine.events_available(1);
@@ -462,7 +462,7 @@ fn another_wake_port_is_said_at_once_though_it_changed_in_the_middle_of_a_sync()
 }
 
 #[test]
-fn a_device_that_was_rolled_back_takes_its_last_word_back_with_a_second_sync() {
+fn a_device_that_was_rolled_back_takes_its_notice_back_with_a_second_sync() {
     let mut machine = machine(0, 0);
     connect(&mut machine, &at(0));
     let ToAgent::InSync(answer) = in_sync(None) else { unreachable!() };
@@ -506,7 +506,7 @@ fn a_report_that_stays_unanswered_is_made_again() {
 #[test]
 fn a_sync_names_what_was_ordered_and_brings_the_numbers_once() {
     let mut machine = machine(0, 0);
-    machine.set_orders(Digest(3), Digest(4));
+    machine.set_desired_digests(Digest(3), Digest(4));
     machine.set_statistics(Statistics::default());
     let first = connect(&mut machine, &at(0));
     let Action::Send(bytes) = &first[first.len() - 1] else { panic!("{first:?}") };
@@ -514,7 +514,7 @@ fn a_sync_names_what_was_ordered_and_brings_the_numbers_once() {
     assert!(matches!(ToServer::from_body(statistics), Ok(ToServer::Statistics(_))));
     let (body, _) = frame::split(&bytes[whole..]).unwrap().unwrap();
     let Ok(ToServer::Sync(sync)) = ToServer::from_body(body) else { panic!("no sync") };
-    assert_eq!(sync.orders(), Some(Digest(7)));
+    assert_eq!(sync.desired_digest(), Some(Digest(7)));
     machine.message(&at(0), in_sync(Some(60)));
     machine.asked_to_sync(&at(1));
     assert_eq!(said(&actions(&mut machine, &at(1))), ["sync Asked"]);
@@ -545,7 +545,7 @@ fn numbers_go_with_what_is_due_or_asked_for_and_otherwise_once_in_an_interval() 
 }
 
 #[test]
-fn orders_are_handed_on_in_their_order_and_the_devices_own_interval_counts_when_it_is_shorter() {
+fn desired_state_is_handed_on_in_their_order_and_the_devices_own_interval_counts_when_it_is_shorter() {
     let mut machine = machine(0, 0);
     machine.set_own_interval(&at(0), Some(60));
     connect(&mut machine, &at(0));
@@ -555,8 +555,8 @@ fn orders_are_handed_on_in_their_order_and_the_devices_own_interval_counts_when_
     machine.message(&at(0), ToAgent::Runs(RunList { runs: vec![RunId(4)] }));
     machine.message(&at(0), in_sync(None));
     let next = actions(&mut machine, &at(0));
-    let orders = [Action::TakeSettings(Box::new(order)), Action::TakeRunList(vec![RunId(4)])];
-    assert_eq!(next[..2], orders);
+    let desired_digests = [Action::TakeSettings(Box::new(order)), Action::TakeRunList(vec![RunId(4)])];
+    assert_eq!(next[..2], desired_digests);
     assert_eq!(machine.next_timeout(), Some(at(60).moment));
 }
 

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::machine::command::Command;
-use crate::machine::hot::HotRecord;
+use crate::machine::device_state::DeviceState;
 use crate::machine::session::testing::{self, DEVICE, at};
 use crate::machine::session::{Session, SyncPolicy};
 use crate::wire::digest::Digest;
@@ -23,7 +23,7 @@ fn policy() -> SyncPolicy {
 
 /// A device, its record and a server that does what its sessions want.
 struct World {
-    record: HotRecord,
+    record: DeviceState,
     sessions: Vec<Session>,
     now: u64,
     datagrams: usize,
@@ -35,7 +35,7 @@ struct World {
 impl World {
     fn new(links: usize) -> Self {
         let sessions = (0..links).map(|_| Session::new(&at(0), Some(DEVICE))).collect();
-        let record = HotRecord::new(DEVICE, 900);
+        let record = DeviceState::new(DEVICE, 900);
         Self { record, sessions, now: 0, datagrams: 0, answers: 0, jobs: 0, events: 0 }
     }
 
@@ -205,7 +205,7 @@ fn notices_are_one_a_second_for_long() {
 
 #[test]
 fn a_link_that_says_little_is_counted_all_the_same() {
-    let mut record = HotRecord::new(DEVICE, 900);
+    let mut record = DeviceState::new(DEVICE, 900);
     let before = record.allowance;
     let mut session = Session::new(&at(SECOND), Some(DEVICE));
     session.admit(&at(SECOND), &mut record, 2).unwrap();

@@ -1,7 +1,7 @@
 //! Events of a device, on one link.
 
 use crate::machine::command::Command;
-use crate::machine::hot::{EventVerdict, HotRecord};
+use crate::machine::device_state::{DeviceState, EventVerdict};
 use crate::machine::rate::{EventRate, Owed};
 use crate::machine::record::OWN_EPOCH;
 use crate::wire::message::{Events, Later, Resend, ToAgent};
@@ -32,7 +32,7 @@ impl EventFlow {
     /// What the device is told when it contradicts what is stored. Nothing of the message is then appended.
     pub(super) fn take<'b>(
         &mut self,
-        record: &HotRecord,
+        record: &DeviceState,
         events: &Events<'b>,
         rate: EventRate,
         now: &Now,
@@ -115,7 +115,7 @@ impl EventFlow {
     pub(super) fn note_appended(
         &mut self,
         now: &Now,
-        record: &mut HotRecord,
+        record: &mut DeviceState,
         rate: EventRate,
         appended: (u64, u64),
     ) {

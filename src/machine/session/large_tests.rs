@@ -2,7 +2,7 @@
 
 use super::testing::{DEVICE, now, policy};
 use super::*;
-use crate::machine::command::{Orders, OrdersAfter};
+use crate::machine::command::{DesiredState, DesiredStateAfter};
 use crate::wire::digest::Digest;
 use crate::wire::id::RunId;
 use crate::wire::message::{NamedSection, Sync, SyncReason};
@@ -12,9 +12,9 @@ use crate::wire::task::{RUNS_SECTION, RunList};
 use crate::wire::time::WallTime;
 
 /// A device whose sections are in sync and that lacks what it is to have.
-fn lacking() -> (Session, HotRecord) {
-    let mut record = HotRecord::new(DEVICE, 900);
-    record.orders = Digest(9);
+fn lacking() -> (Session, DeviceState) {
+    let mut record = DeviceState::new(DEVICE, 900);
+    record.desired_digest = Digest(9);
     let named = |section, digest| NamedSection { section, digest, revision: 4, confirmed_revision: None };
     let mut sections: Vec<_> =
         Section::ALL.map(|section| named(section.number(), Digest(0xd))).into_iter().collect();
@@ -32,7 +32,7 @@ fn lacking() -> (Session, HotRecord) {
     };
     let (mut session, mut out) = (Session::new(&now(0), Some(DEVICE)), Vec::new());
     session.handle(&now(0), ToServer::Sync(sync), Some(&mut record), &policy(), &mut out);
-    assert_eq!(out, [Command::Job(Box::new(Job::Orders(DEVICE)))]);
+    assert_eq!(out, [Command::Job(Box::new(Job::DesiredState(DEVICE)))]);
     (session, record)
 }
 
@@ -46,8 +46,11 @@ fn settings(application: &str) -> SettingsOrder {
 }
 
 fn some(application: &str) -> JobOutcome {
-    let orders = Orders { settings: vec![settings(application)], ..Orders::default() };
-    JobOutcome::SomeOrders(Box::new(orders), OrdersAfter::Application(application.into()))
+    let desired_state = DesiredState { settings: vec![settings(application)], ..DesiredState::default() };
+    JobOutcome::PartOfDesiredState(
+        Box::new(desired_state),
+        DesiredStateAfter::Application(application.into()),
+    )
 }
 
 #[test]
@@ -64,15 +67,21 @@ fn the_next_of_what_a_device_is_told_is_worked_out_when_it_has_been_sent_the_fir
         assert!(session.deadline() > now(1_000).moment);
         let mut out = Vec::new();
         session.sent(&now(1_000), &mut out);
-        let more = Job::MoreOrders(DEVICE, OrdersAfter::Application(application.into()));
+        let more = Job::MoreDesiredState(DEVICE, DesiredStateAfter::Application(application.into()));
         assert_eq!(out, [Command::Job(Box::new(more))]);
         assert!(!session.waits_to_be_sent() && session.has_job());
         session.sent(&now(1_000), &mut out);
         assert_eq!(out.len(), 1, "once");
     }
     let mut out = Vec::new();
-    let rest = Orders { list: vec![RunId(4)], ..Orders::default() };
-    session.job_done(&now(1_001), JobOutcome::Orders(Box::new(rest)), Some(&mut record), &policy(), &mut out);
+    let rest = DesiredState { list: vec![RunId(4)], ..DesiredState::default() };
+    session.job_done(
+        &now(1_001),
+        JobOutcome::DesiredState(Box::new(rest)),
+        Some(&mut record),
+        &policy(),
+        &mut out,
+    );
     assert_eq!(out[0], Command::Send(ToAgent::Runs(RunList { runs: vec![RunId(4)] })));
     assert!(matches!(out[1], Command::Send(ToAgent::InSync(_))), "{out:?}");
     assert!(!session.has_job() && !session.waits_to_be_sent());

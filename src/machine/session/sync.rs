@@ -2,8 +2,10 @@
 
 use super::upload::Upload;
 use super::{Heartbeat, Phase, SyncPolicy};
-use crate::machine::command::{CallStep, Command, Job, JobOutcome, Orders, OrdersAfter, SectionUpdate};
-use crate::machine::hot::{HotRecord, REVISION_MAX};
+use crate::machine::command::{
+    CallStep, Command, DesiredState, DesiredStateAfter, Job, JobOutcome, SectionUpdate,
+};
+use crate::machine::device_state::{DeviceState, REVISION_MAX};
 use crate::machine::record::OWN_EPOCH;
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch, RunId};
@@ -23,15 +25,15 @@ const REQUESTS_PER_SECTION_MAX: u8 = 3;
 pub(super) struct Syncing {
     device: DeviceId,
     agent_epoch: Epoch,
-    /// What the device has of what it was ordered; `None` when it takes no orders, or has been told what it lacks.
-    orders: Option<Digest>,
+    /// What the device has of what it was ordered; `None` when it takes no desired state, or has been told what it lacks.
+    desired_state: Option<Digest>,
     wanted: [Option<Wanted>; 3],
     upload: Option<Upload>,
     jobs: u8,
     answer: Answer,
     /// How far the device has been told what it is to have, while there is more: that waits until the socket
     /// has taken this.
-    told: Option<OrdersAfter>,
+    told: Option<DesiredStateAfter>,
 }
 
 /// What the answer tells beside the policy.
@@ -69,7 +71,7 @@ impl Syncing {
     pub(super) fn sent(&mut self, out: &mut Vec<Command<'_>>) {
         if let Some(told) = self.told.take() {
             self.jobs += 1;
-            out.push(Command::Job(Box::new(Job::MoreOrders(self.device, told))));
+            out.push(Command::Job(Box::new(Job::MoreDesiredState(self.device, told))));
         }
     }
 
@@ -86,7 +88,7 @@ impl Syncing {
 /// The device says where its sections stand.
 pub(super) fn begin(
     phase: &mut Phase,
-    record: &mut HotRecord,
+    record: &mut DeviceState,
     sync: &Sync,
     policy: &SyncPolicy,
     now: &Now,
@@ -113,8 +115,9 @@ pub(super) fn begin(
             named.digest != record.section(*section).digest || record.base(*section).is_none()
         })
         .collect();
-    let has_orders = sync.orders().is_none_or(|orders| orders == record.orders);
-    if differing.is_empty() && has_orders {
+    let has_desired_state =
+        sync.desired_digest().is_none_or(|desired_state| desired_state == record.desired_digest);
+    if differing.is_empty() && has_desired_state {
         return finish(phase, record, answer, policy, now, out);
     }
     let mut was_restored = false;
@@ -148,7 +151,7 @@ pub(super) fn begin(
     let mut syncing = Box::new(Syncing {
         device: record.device,
         agent_epoch: sync.agent_epoch,
-        orders: sync.orders(),
+        desired_state: sync.desired_digest(),
         wanted: [None; 3],
         upload: None,
         jobs: 0,
@@ -163,18 +166,18 @@ pub(super) fn begin(
         }
     }
     if sections.is_empty() {
-        ask_for_orders(&mut syncing, out);
+        ask_for_desired_state(&mut syncing, out);
     } else {
         out.push(Command::Send(ToAgent::Want(Want { sections })));
     }
     *phase = Phase::Syncing(syncing);
 }
 
-/// The sections are in step: what the device is to be told is worked out behind them, as it depends on them.
-fn ask_for_orders(syncing: &mut Syncing, out: &mut Vec<Command<'_>>) {
-    syncing.orders = None;
+/// The sections are in sync: what the device is to be told is worked out behind them, as it depends on them.
+fn ask_for_desired_state(syncing: &mut Syncing, out: &mut Vec<Command<'_>>) {
+    syncing.desired_state = None;
     syncing.jobs += 1;
-    out.push(Command::Job(Box::new(Job::Orders(syncing.device))));
+    out.push(Command::Job(Box::new(Job::DesiredState(syncing.device))));
 }
 
 /// A piece of a section has come.
@@ -226,7 +229,7 @@ pub(super) fn take_part(phase: &mut Phase, part: Part, out: &mut Vec<Command<'_>
 /// A worker is done with a section.
 pub(super) fn job_done(
     phase: &mut Phase,
-    record: &mut HotRecord,
+    record: &mut DeviceState,
     outcome: JobOutcome,
     policy: &SyncPolicy,
     now: &Now,
@@ -240,13 +243,13 @@ pub(super) fn job_done(
             None
         }
         JobOutcome::BaseUnknown(section) | JobOutcome::DigestMismatch(section) => Some(section),
-        JobOutcome::Orders(orders) => {
-            let runs = tell(*orders, out);
+        JobOutcome::DesiredState(desired_state) => {
+            let runs = tell(*desired_state, out);
             out.push(Command::Send(ToAgent::Runs(RunList { runs })));
             None
         }
-        JobOutcome::SomeOrders(orders, told) => {
-            tell(*orders, out);
+        JobOutcome::PartOfDesiredState(desired_state, told) => {
+            tell(*desired_state, out);
             syncing.told = Some(told);
             None
         }
@@ -271,8 +274,8 @@ pub(super) fn job_done(
         return;
     }
     if syncing.wanted.iter().all(Option::is_none) && syncing.jobs == 0 && syncing.told.is_none() {
-        if syncing.orders.is_some_and(|orders| orders != record.orders) {
-            return ask_for_orders(syncing, out);
+        if syncing.desired_state.is_some_and(|desired_state| desired_state != record.desired_digest) {
+            return ask_for_desired_state(syncing, out);
         }
         let answer = syncing.answer;
         finish(phase, record, answer, policy, now, out);
@@ -280,17 +283,17 @@ pub(super) fn job_done(
 }
 
 /// What a device is to have; the list of its runs comes last.
-fn tell(orders: Orders, out: &mut Vec<Command<'_>>) -> Vec<RunId> {
-    let settings = orders.settings.into_iter().map(|order| ToAgent::Settings(Box::new(order)));
-    let runs = orders.runs.into_iter().map(|order| ToAgent::Run(Box::new(order)));
+fn tell(desired_state: DesiredState, out: &mut Vec<Command<'_>>) -> Vec<RunId> {
+    let settings = desired_state.settings.into_iter().map(|order| ToAgent::Settings(Box::new(order)));
+    let runs = desired_state.runs.into_iter().map(|order| ToAgent::Run(Box::new(order)));
     out.extend(settings.chain(runs).map(Command::Send));
-    orders.list
+    desired_state.list
 }
 
-/// Everything is in step.
+/// Everything is in sync.
 fn finish(
     phase: &mut Phase,
-    record: &mut HotRecord,
+    record: &mut DeviceState,
     answer: Answer,
     policy: &SyncPolicy,
     now: &Now,
@@ -318,13 +321,13 @@ fn finish(
 }
 
 /// The device comes again.
-fn put_off(phase: &mut Phase, record: &HotRecord, policy: &SyncPolicy, out: &mut Vec<Command<'_>>) {
+fn put_off(phase: &mut Phase, record: &DeviceState, policy: &SyncPolicy, out: &mut Vec<Command<'_>>) {
     *phase = Phase::Resting { heartbeat: Heartbeat::told(policy.keep_seconds) };
     out.push(Command::Send(ToAgent::Later(Later::with_all(policy.later_seconds))));
     call_step(record, CallStep::PutOff, out);
 }
 
-fn call_step(record: &HotRecord, step: CallStep, out: &mut Vec<Command<'_>>) {
+fn call_step(record: &DeviceState, step: CallStep, out: &mut Vec<Command<'_>>) {
     if record.is_called {
         out.push(Command::Called(step));
     }

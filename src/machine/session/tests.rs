@@ -1,6 +1,6 @@
 use super::testing::{DEVICE, now, policy};
 use super::*;
-use crate::machine::command::{Orders, SectionUpdate};
+use crate::machine::command::{DesiredState, SectionUpdate};
 use crate::wire::digest::Digest;
 use crate::wire::event::{Event, Severity};
 use crate::wire::id::{RunId, TokenId};
@@ -16,8 +16,8 @@ use crate::wire::time::WallTime;
 
 const PING: ToServer<'static> = ToServer::Ping(Ping { next_seconds: None });
 
-fn record() -> HotRecord {
-    let mut record = HotRecord::new(DEVICE, 900);
+fn record() -> DeviceState {
+    let mut record = DeviceState::new(DEVICE, 900);
     record.agent_epoch = Epoch(5);
     for section in Section::ALL {
         record.set_section(section, SectionState { digest: Digest(0xd), revision: 4 });
@@ -42,7 +42,7 @@ fn sync_at(digest: Digest, revision: u64, confirmed_revision: Option<u64>) -> To
     })
 }
 
-fn handle<'b>(session: &mut Session, record: &mut HotRecord, message: ToServer<'b>) -> Vec<Command<'b>> {
+fn handle<'b>(session: &mut Session, record: &mut DeviceState, message: ToServer<'b>) -> Vec<Command<'b>> {
     let mut out = Vec::new();
     session.handle(&now(1), message, Some(record), &policy(), &mut out);
     out
@@ -103,7 +103,7 @@ fn a_stranger_may_enrol_and_nothing_else() {
     assert_eq!(out[1], Command::Close(CloseReason::NotEnrolled));
 
     let mut session = Session::new(&now(0), None);
-    let enrol = Enrol { token: TokenId(1), secret: [0; 24], request: vec![1], name: "till".into() };
+    let enrol = Enrol { token: TokenId(1), secret: [0; 24], request: vec![1], name: "kiosk".into() };
     let mut out = Vec::new();
     session.handle(&now(1), ToServer::Enrol(enrol.clone()), None, &policy(), &mut out);
     assert_eq!(out, [Command::Job(Box::new(Job::Enrol(enrol)))]);
@@ -406,8 +406,8 @@ fn a_stopping_server_says_when_to_come_again() {
     assert_eq!(more, [], "closing once");
 }
 
-/// A sync in which the device's sections are in step, and its orders are those with these digests.
-fn sync_with_orders(settings: u64, runs: u64) -> ToServer<'static> {
+/// A sync in which the device's sections are in sync, and its desired state is that with these digests.
+fn sync_with_desired_digests(settings: u64, runs: u64) -> ToServer<'static> {
     let ToServer::Sync(mut sync) = sync_at(Digest(0xd), 4, None) else { unreachable!() };
     let named = |section, digest| NamedSection {
         section,
@@ -420,23 +420,23 @@ fn sync_with_orders(settings: u64, runs: u64) -> ToServer<'static> {
 }
 
 #[test]
-fn a_device_that_has_its_orders_is_in_step_at_once_and_one_that_takes_none_too() {
+fn a_device_that_has_its_desired_state_is_in_sync_at_once_and_one_that_takes_none_too() {
     let mut record = record();
-    record.orders = Digest(7);
+    record.desired_digest = Digest(7);
     let mut session = Session::new(&now(0), Some(DEVICE));
-    for message in [sync_with_orders(3, 4), sync_at(Digest(0xd), 4, None)] {
+    for message in [sync_with_desired_digests(3, 4), sync_at(Digest(0xd), 4, None)] {
         let out = handle(&mut session, &mut record, message);
         assert!(matches!(out[0], Command::Send(ToAgent::InSync(_))), "{out:?}");
     }
 }
 
 #[test]
-fn a_device_with_other_orders_is_told_them_before_it_is_in_step() {
+fn a_device_with_another_desired_state_gets_it_before_it_is_in_step() {
     let mut record = record();
-    record.orders = Digest(7);
+    record.desired_digest = Digest(7);
     let mut session = Session::new(&now(0), Some(DEVICE));
-    let out = handle(&mut session, &mut record, sync_with_orders(3, 5));
-    assert_eq!(out, [Command::Job(Box::new(Job::Orders(DEVICE)))]);
+    let out = handle(&mut session, &mut record, sync_with_desired_digests(3, 5));
+    assert_eq!(out, [Command::Job(Box::new(Job::DesiredState(DEVICE)))]);
     assert!(session.has_job());
     let settings = SettingsOrder {
         application: "shop".into(),
@@ -444,9 +444,10 @@ fn a_device_with_other_orders_is_told_them_before_it_is_in_step() {
         settings: Some("{}".into()),
         drift: Drift::Repair,
     };
-    let orders = Orders { settings: vec![settings.clone()], runs: Vec::new(), list: vec![RunId(4)] };
+    let desired_state =
+        DesiredState { settings: vec![settings.clone()], runs: Vec::new(), list: vec![RunId(4)] };
     let mut out = Vec::new();
-    let outcome = JobOutcome::Orders(Box::new(orders));
+    let outcome = JobOutcome::DesiredState(Box::new(desired_state));
     session.job_done(&now(2), outcome, Some(&mut record), &policy(), &mut out);
     assert_eq!(out[0], Command::Send(ToAgent::Settings(Box::new(settings))));
     assert_eq!(out[1], Command::Send(ToAgent::Runs(RunList { runs: vec![RunId(4)] })));
@@ -455,10 +456,10 @@ fn a_device_with_other_orders_is_told_them_before_it_is_in_step() {
 }
 
 #[test]
-fn orders_are_worked_out_behind_the_sections_that_they_depend_on() {
+fn desired_state_is_worked_out_behind_the_sections_that_they_depend_on() {
     let mut record = record();
     let mut session = Session::new(&now(0), Some(DEVICE));
-    let ToServer::Sync(mut sync) = sync_with_orders(0, 0) else { unreachable!() };
+    let ToServer::Sync(mut sync) = sync_with_desired_digests(0, 0) else { unreachable!() };
     sync.sections[0].digest = application("a").digest();
     sync.sections[0].revision = 5;
     sync.sections[0].confirmed_revision = Some(4);
@@ -467,12 +468,12 @@ fn orders_are_worked_out_behind_the_sections_that_they_depend_on() {
     let out = handle(&mut session, &mut record, part(Some(Digest(0xd)), digest, 0, true, &["a"]));
     assert!(matches!(&out[0], Command::Job(job) if matches!(**job, Job::Section(_))), "{out:?}");
     // The store has found that other settings are wanted, as the device offers something else now.
-    record.orders = Digest(1);
+    record.desired_digest = Digest(1);
     let mut out = Vec::new();
     let stored =
         JobOutcome::Stored { section: Section::Inventory, state: record.section(Section::Inventory) };
     session.job_done(&now(2), stored, Some(&mut record), &policy(), &mut out);
-    assert_eq!(out, [Command::Job(Box::new(Job::Orders(DEVICE)))]);
+    assert_eq!(out, [Command::Job(Box::new(Job::DesiredState(DEVICE)))]);
 }
 
 #[test]

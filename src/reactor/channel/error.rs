@@ -64,8 +64,8 @@ pub enum ChannelError {
     /// The peer reads too slowly: more waits for it than is kept.
     #[error("the peer does not read what is sent to it")]
     PeerTooSlow,
-    /// The stream ended without a farewell.
-    #[error("the connection ended without a farewell")]
+    /// The stream ended without a close_notify.
+    #[error("the connection ended without a close_notify")]
     Truncated,
     /// The connection was reset or timed out.
     #[error("the connection was reset")]

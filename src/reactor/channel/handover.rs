@@ -4,9 +4,9 @@
 //! ([`record_layer`](crate::record_layer)), and the library's kilobytes are gone. The order matters:
 //!
 //! 1. The library is fed one record at a time, and not a byte behind the one that ends the handshake: whatever the peer has sent with it,
-//!    data, a KeyUpdate, its farewell, is under the new keys, and what the library once has can't be got back.
-//! 2. The secrets are overheard while the library derives them, since it gives away only the keys made of them, and a KeyUpdate needs the
-//!    secrets. That both are the same handshake's is checked: the keys that follow from what was overheard must be those that it gives.
+//!    data, a KeyUpdate, its close_notify, is under the new keys, and what the library once has can't be got back.
+//! 2. The secrets are captured while the library derives them, since it gives away only the keys made of them, and a KeyUpdate needs the
+//!    secrets. That both are the same handshake's is checked: the keys that follow from what was captured must be those that it gives.
 //! 3. Who the peer is, and what the handshake was, is asked before the library goes away.
 //! 4. What it has left to send, the tickets, goes out before anything of ours, and has used up numbers: ours begin after them.
 //! 5. It must hold no plaintext. There is none when 1. was kept and no early data is taken, which is checked.
@@ -46,13 +46,13 @@ const KEPT_BYTES_MAX: usize = 8 * 1024;
 
 thread_local! {
     /// What the library has logged since it was last taken, which is after each step of a handshake: a reactor makes one step at a time.
-    static LOGGED: RefCell<Overheard> = RefCell::default();
+    static LOGGED: RefCell<CapturedSecrets> = RefCell::default();
 }
 
 /// The server's end of a handshake that ends in a [`SlimLink`].
 pub struct ServerHandshake {
     connection: UnbufferedServerConnection,
-    overheard: Overheard,
+    captured: CapturedSecrets,
     cutter: Cutter,
     /// What has arrived and the library can't use yet, as it has left it: it opens records where they stand.
     kept: Vec<u8>,
@@ -66,7 +66,12 @@ impl ServerHandshake {
     pub fn new(tls: &ServerTls) -> Result<Self, ChannelError> {
         let connection = UnbufferedServerConnection::new(tls.config())
             .map_err(|error| ChannelError::from_tls(&error, None))?;
-        Ok(Self { connection, overheard: Overheard::default(), cutter: Cutter::default(), kept: Vec::new() })
+        Ok(Self {
+            connection,
+            captured: CapturedSecrets::default(),
+            cutter: Cutter::default(),
+            kept: Vec::new(),
+        })
     }
 
     /// Takes what has arrived, up to the record that ends the handshake, and appends to `out` what is to be sent. How many bytes that were; what
@@ -123,7 +128,7 @@ impl ServerHandshake {
             };
             used += discard;
             // Also when the step has failed: the next one may be another handshake's.
-            self.overheard.take_logged();
+            self.captured.take_logged();
             match outcome {
                 Ok(true) => {}
                 Ok(false) => return Ok(used),
@@ -162,7 +167,7 @@ impl ServerHandshake {
             .connection
             .dangerous_into_kernel_connection()
             .map_err(|error| internal(&error.to_string()))?;
-        let mut link = self.overheard.link(suite, &extracted)?;
+        let mut link = self.captured.link(suite, &extracted)?;
         if !speaks_ours {
             // Should it fail, the peer is not told, and is left all the same.
             let _ = link.sealing_burst().fatal_alert(Alert::NO_APPLICATION_PROTOCOL, out);
@@ -208,14 +213,14 @@ impl fmt::Debug for ServerHandshake {
     }
 }
 
-/// The traffic secrets of one handshake, overheard where the library would log them. Wiped when they are dropped.
+/// The traffic secrets of one handshake, captured where the library would log them. Wiped when they are dropped.
 #[derive(Default)]
-struct Overheard {
+struct CapturedSecrets {
     client: Zeroizing<Vec<u8>>,
     server: Zeroizing<Vec<u8>>,
 }
 
-impl Overheard {
+impl CapturedSecrets {
     fn place(&mut self, label: &str) -> Option<&mut Zeroizing<Vec<u8>>> {
         match label {
             CLIENT_SECRET => Some(&mut self.client),
@@ -242,19 +247,19 @@ impl Overheard {
             Start { secret: &self.client, sequence: *opened },
             Start { secret: &self.server, sequence: *sealed },
         )
-        .ok_or_else(|| internal("the traffic secrets were not overheard"))?;
+        .ok_or_else(|| internal("the traffic secrets were not captured"))?;
         let is_right = key_of(opening).is_some_and(|(key, iv)| link.opens_with(key, iv))
             && key_of(sealing).is_some_and(|(key, iv)| link.seals_with(key, iv));
-        is_right.then_some(link).ok_or_else(|| internal("the keys are not those of the overheard secrets"))
+        is_right.then_some(link).ok_or_else(|| internal("the keys are not those of the captured secrets"))
     }
 }
 
 /// Hears what the library would log, for the handshake that this thread is about. One for all handshakes: with one for each, each would
 /// need a copy of the whole configuration, and every reactor would count up and down what it refers to.
 #[derive(Debug)]
-pub(super) struct Ear;
+pub(super) struct SecretCapture;
 
-impl KeyLog for Ear {
+impl KeyLog for SecretCapture {
     fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
         LOGGED.with_borrow_mut(|logged| {
             if let Some(place) = logged.place(label) {

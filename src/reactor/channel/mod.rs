@@ -18,7 +18,7 @@ use rustls::{ClientConnection, CommonState, HandshakeKind};
 pub use client::{ClientIdentity, ClientTls, ExpectedServer};
 pub use error::{Blame, ChannelError};
 pub use handover::ServerHandshake;
-pub use server::{Membership, ServerTls, Standing};
+pub use server::{CertificateStatus, Membership, ServerTls};
 pub use server_channel::{Peer, SERVER_CHANNEL_BYTES_MAX, ServerChannel};
 pub use tickets::{TICKET_KEY_BYTES, TICKET_KEY_NAME_BYTES, TicketKey, TicketKeys};
 

@@ -11,7 +11,7 @@ use rustls::{
 };
 
 use super::error::ChannelError;
-use super::handover::Ear;
+use super::handover::SecretCapture;
 use super::{PROTOCOL, TicketKeys, signature};
 use crate::wire::id::{CertificateHash, DeviceId};
 
@@ -20,7 +20,7 @@ const TICKETS_PER_HANDSHAKE: usize = 1;
 
 /// What a certificate means to this server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
+pub enum CertificateStatus {
     /// It belongs to this device of the fleet.
     Known(DeviceId),
     /// It belonged to this device, which an administrator has removed.
@@ -33,7 +33,7 @@ pub enum Standing {
 /// certificate is never an outage.
 pub trait Membership: Send + Sync {
     /// What this certificate means. Called on a reactor thread: it must not wait for a disk.
-    fn standing(&self, certificate: &CertificateHash) -> Standing;
+    fn certificate_status(&self, certificate: &CertificateHash) -> CertificateStatus;
 
     /// Whether this server has issued a certificate (DER) that nobody here has seen: its state was restored
     /// from a copy that is older.
@@ -76,7 +76,7 @@ impl ServerTls {
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(unusable)?;
         config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
         // A link that does without the library needs them.
-        config.key_log = Arc::new(Ear);
+        config.key_log = Arc::new(SecretCapture);
         config.enable_secret_extraction = true;
         Ok(Self { config: Arc::new(config) })
     }
@@ -128,13 +128,13 @@ impl ClientCertVerifier for MemberVerifier {
     ) -> Result<ClientCertVerified, Error> {
         // The errors become the alerts certificate_revoked, access_denied and unknown_ca (RFC 8446 section
         // 6.2).
-        match self.members.standing(&CertificateHash::of(end_entity)) {
-            Standing::Known(_) => Ok(ClientCertVerified::assertion()),
-            Standing::Removed(_) => Err(Error::InvalidCertificate(CertificateError::Revoked)),
-            Standing::Unknown if self.members.has_issued(end_entity) => {
+        match self.members.certificate_status(&CertificateHash::of(end_entity)) {
+            CertificateStatus::Known(_) => Ok(ClientCertVerified::assertion()),
+            CertificateStatus::Removed(_) => Err(Error::InvalidCertificate(CertificateError::Revoked)),
+            CertificateStatus::Unknown if self.members.has_issued(end_entity) => {
                 Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
             }
-            Standing::Unknown => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+            CertificateStatus::Unknown => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
         }
     }
 

@@ -207,7 +207,7 @@ impl ServerChannel {
     }
 
     /// Says that nothing more will be sent (`close_notify`); flush afterwards. Does nothing after a failure, which has said it, and in a handshake, whose keys
-    /// only the library has: it says no farewell there.
+    /// only the library has: it says no close_notify there.
     pub fn close_notify(&mut self) {
         let side = self.side.get_or_insert_default();
         match &mut self.stage {

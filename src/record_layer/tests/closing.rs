@@ -1,4 +1,4 @@
-//! Last words, said and heard.
+//! Closing alerts, said and heard.
 
 use super::reference::{ALERT, Brought, DATA, HANDSHAKE, open_one, peers, sealed};
 use crate::record_layer::{Alert, OpenError, SealError, Suite};
@@ -44,7 +44,7 @@ fn a_handshake_that_is_given_up_too_late_is_nothing() {
 }
 
 #[test]
-fn nothing_is_sealed_after_a_last_word() {
+fn nothing_is_sealed_after_a_closing_alert() {
     for alert in [Alert::CLOSE_NOTIFY, Alert::DECODE_ERROR] {
         let (mut link, mut up, mut down) = peers(Suite::Aes256Gcm);
         let mut out = sealed(&mut link, b"before");

@@ -24,7 +24,7 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
         data_directory: config.data_directory.clone(),
         udp: config.udp,
         links: LinksConfig {
-            max_kept_connections: config.links.max_kept_connections,
+            max_persistent_connections: config.links.max_persistent_connections,
             handshakes_per_second: config.links.handshakes_per_second,
             buffer_bytes: config.links.buffer_bytes,
             ..Config::default().links
@@ -52,7 +52,7 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
             && config.reactors.is_some()
             && config.workers.is_some()
             && config.udp.is_some()
-            && config.links.max_kept_connections.is_some()
+            && config.links.max_persistent_connections.is_some()
             && config.links.handshakes_per_second.is_some()
             && config.links.buffer_bytes.is_some()
             && config.backup.directory.is_some()
@@ -100,7 +100,7 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
         ),
         (
             "[links]\n\ncolour = 1",
-            "musterd.toml:3: links.colour is not known: allowed here: max, handshakes_per_second, handshake_deadline, idle_deadline, keep_interval, max_kept_connections, keep_unreachable, write_deadline, buffer_size",
+            "musterd.toml:3: links.colour is not known: allowed here: max, handshakes_per_second, handshake_deadline, idle_deadline, keep_interval, max_persistent_connections, keep_unreachable, write_deadline, buffer_size",
         ),
         (
             "[synk]",

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{APPLICATION, Announcer};
 use crate::machine::clones::Incarnation;
-use crate::machine::hot::HotRecord;
+use crate::machine::device_state::DeviceState;
 use crate::wire::event::{Event, Severity};
 use crate::wire::id::DeviceId;
 use crate::wire::message::Sync;
@@ -18,7 +18,7 @@ impl Announcer {
     pub(in crate::server) fn note_sync(
         &self,
         now: WallTime,
-        record: &HotRecord,
+        record: &DeviceState,
         sync: &Sync,
         peer: Option<IpAddr>,
     ) {
@@ -81,7 +81,7 @@ impl Announcer {
 }
 
 /// Whether a section has another content in a revision that is stored: one device never says that.
-fn contradicts(record: &HotRecord, sync: &Sync) -> bool {
+fn contradicts(record: &DeviceState, sync: &Sync) -> bool {
     sync.agent_epoch == record.agent_epoch
         && sync.sections.iter().any(|named| {
             named.known().is_some_and(|section| {

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::{Page, PageRequest, cursor};
 use crate::store::error::StoreError;
 use crate::store::values::time_from_sql;
-use crate::store::{ApplicationStatistics, Standing, declaration, device, group, statistics, status};
+use crate::store::{ApplicationStatistics, DeviceStatus, declaration, device, group, statistics, status};
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::section::{ApplicationCondition, Condition, HostFacts, SectionState};
@@ -44,7 +44,7 @@ pub struct DeviceRow {
     /// What the host's system calls itself; empty when it has not said.
     pub os_name: String,
     /// How well it is, and why.
-    pub standing: Standing,
+    pub device_status: DeviceStatus,
 }
 
 /// One device, whole.
@@ -92,7 +92,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
         enrolled_at: time_from_sql(row.get(5)?),
         hostname: row.get(6)?,
         os_name: row.get(7)?,
-        standing: status::standing(row, 8)?,
+        device_status: status::device_status(row, 8)?,
     })
 }
 
@@ -210,7 +210,7 @@ fn like_pattern(text: &str) -> String {
 /// # Errors
 /// When there is no such device, it was removed, or the file cannot be read.
 pub fn device(connection: &Connection, key: &DeviceKey) -> Result<DeviceDetail, StoreError> {
-    whole(connection, number_by_key(connection, key)?)
+    load_detail(connection, number_by_key(connection, key)?)
 }
 
 /// The number of the device that is meant.
@@ -240,7 +240,7 @@ pub(super) fn number_by_key(connection: &Connection, key: &DeviceKey) -> Result<
     number.ok_or(StoreError::NoDevice(shown))
 }
 
-fn whole(connection: &Connection, number: i64) -> Result<DeviceDetail, StoreError> {
+fn load_detail(connection: &Connection, number: i64) -> Result<DeviceDetail, StoreError> {
     let sql = format!(
         "SELECT {COLUMNS}, s.agent_epoch, s.inventory_digest, s.inventory_revision, s.host_digest,
             s.host_revision, s.conditions_digest, s.conditions_revision, coalesce(i.entries, 0)

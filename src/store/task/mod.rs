@@ -25,8 +25,8 @@ use std::sync::atomic::Ordering;
 use rusqlite::{Connection, named_params};
 use serde_json::{Map, Value};
 
+use super::desired_state::{self, DesiredChange};
 use super::error::StoreError;
-use super::orders::{self, OrdersChange};
 use super::table::DeviceTable;
 use super::values::time_to_sql;
 use super::writer::Origin;
@@ -38,7 +38,7 @@ use crate::wire::api::TaskState;
 use crate::wire::id::{DeviceId, TaskId};
 use crate::wire::task::{RunAck, RunUpdate, RunUpdates, RunsStored};
 use crate::wire::time::WallTime;
-pub(super) use run::{COLUMNS, TABLES, digest_of, forget_device, from_row, ids_at, orders_of};
+pub(super) use run::{COLUMNS, TABLES, desired_of, digest_of, forget_device, from_row, ids_at};
 pub(super) use targets::{group_moved, group_removed};
 
 /// Rows that one step works on at most, of each kind of work: together some tens of milliseconds of the writer, which syncs wait for.
@@ -89,7 +89,7 @@ struct Step<'a> {
     time: TaskTime,
     /// Since when devices can be heard.
     serving_since: WallTime,
-    changes: Vec<OrdersChange>,
+    changes: Vec<DesiredChange>,
     has_more: bool,
 }
 
@@ -170,7 +170,7 @@ impl Store {
         };
         self.submit(work, move |result| {
             if let Ok((changes, _)) = &result {
-                orders::tell(&told, changes);
+                desired_state::tell(&told, changes);
             }
             // The receiver waits below.
             let _ = sender.send(result);
@@ -216,9 +216,9 @@ impl Store {
             }
             Ok(step.changes)
         };
-        self.lane().submit(Origin::Device, bytes, work, move |result| match result {
+        self.queue().submit(Origin::Device, bytes, work, move |result| match result {
             Ok(changes) => {
-                orders::tell(&told, &changes);
+                desired_state::tell(&told, &changes);
                 told.mark(device);
                 done(JobOutcome::RunsStored(RunsStored { acks }));
             }

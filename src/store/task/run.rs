@@ -6,11 +6,11 @@ use super::{Step, parse};
 use crate::fleet::task::definition::Definition;
 use crate::fleet::task::retry::next_attempt;
 use crate::fleet::task::run::{Run, RunRules, RunState};
+use crate::store::desired_state::Room;
 use crate::store::error::StoreError;
-use crate::store::orders::Room;
 use crate::store::table::DeviceTable;
 use crate::store::values::{time_from_sql, time_to_sql};
-use crate::store::{DEFAULT_INTERVAL_SECONDS, meta, orders};
+use crate::store::{DEFAULT_INTERVAL_SECONDS, desired_state, meta};
 use crate::wire::api::TaskState;
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, RunId};
@@ -205,7 +205,7 @@ pub(super) fn save(step: &mut Step<'_>, stored: &StoredRun, is_told: bool) -> Re
         step.connection.prepare_cached(sql)?.execute([stored.task])?;
     }
     if stored.before.is_at_device() != run.state.is_at_device() {
-        step.changes.extend(orders::refresh(step.connection, stored.number)?);
+        step.changes.extend(desired_state::refresh(step.connection, stored.number)?);
     }
     Ok(())
 }
@@ -261,7 +261,7 @@ type Place = (WallTime, RunId);
 
 /// Orders for the runs that the device has not accepted yet, in the order of their release, behind `after`,
 /// as far as there is room; and the place of the last one.
-pub(in crate::store) fn orders_of(
+pub(in crate::store) fn desired_of(
     connection: &Connection,
     number: i64,
     after: Option<Place>,

@@ -13,7 +13,7 @@ use crate::store::{FILE_NAME, Store, StoreError};
 const READ_VARIABLE: &str = "MUSTER_TEST_READS";
 
 /// Longest time before a test gives up: the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An SQLite shell that was left open: begins to read, says so, and stays until its input ends.
 #[test]
@@ -45,11 +45,7 @@ fn a_shell_that_was_left_open_is_named_and_costs_no_operation() {
     let started = Instant::now();
     let mut number = 1;
     while fleet.store.log_blocked().is_none() {
-        assert!(
-            started.elapsed() < PATIENCE,
-            "{} bytes of log, and nothing is said",
-            fleet.store.log_bytes()
-        );
+        assert!(started.elapsed() < TIMEOUT, "{} bytes of log, and nothing is said", fleet.store.log_bytes());
         store(number);
         number += 1;
     }
@@ -63,7 +59,7 @@ fn a_shell_that_was_left_open_is_named_and_costs_no_operation() {
     drop(shell.stdin.take());
     assert!(shell.wait().unwrap().success());
     while fleet.store.log_blocked().is_some() || fleet.store.log_bytes() > 64 << 20 {
-        assert!(started.elapsed() < 2 * PATIENCE, "the log does not begin anew");
+        assert!(started.elapsed() < 2 * TIMEOUT, "the log does not begin anew");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -8,7 +8,7 @@ use crate::store::testing::Fleet;
 use crate::store::{DeviceChange, NewSettings, StoreError};
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
-use crate::wire::limits::{ORDERS_BYTES_TARGET, SETTINGS_BYTES_MAX};
+use crate::wire::limits::{DESIRED_STATE_BYTES_TARGET, SETTINGS_BYTES_MAX};
 use crate::wire::section::{ApplicationCondition, Condition, HostFacts, Section};
 use crate::wire::settings::{Declaration, Drift, SettingsOrder, SettingsReport, SettingsState};
 use crate::wire::time::WallTime;
@@ -28,9 +28,9 @@ fn store(fleet: &Fleet, device: DeviceId, section: Section, change: SectionChang
     assert!(matches!(fleet.apply(update), JobOutcome::Stored { .. }));
 }
 
-/// The device says that it takes settings for the till.
+/// The device says that it takes settings for the kiosk.
 fn declare(fleet: &Fleet, device: DeviceId, schema: &str) {
-    declare_as(fleet, device, "till", schema);
+    declare_as(fleet, device, "kiosk", schema);
 }
 
 fn declare_as(fleet: &Fleet, device: DeviceId, application: &str, schema: &str) {
@@ -47,7 +47,7 @@ fn declare_as(fleet: &Fleet, device: DeviceId, application: &str, schema: &str) 
 /// The device says what it was given.
 fn report(fleet: &Fleet, device: DeviceId, order: &SettingsOrder) {
     let condition = ApplicationCondition {
-        application: "till".into(),
+        application: "kiosk".into(),
         condition: Condition::Running,
         since: NOW,
         version: String::new(),
@@ -64,9 +64,9 @@ fn report(fleet: &Fleet, device: DeviceId, order: &SettingsOrder) {
     store(fleet, device, Section::Conditions, SectionChange::Conditions(vec![condition]));
 }
 
-fn orders(fleet: &Fleet, device: DeviceId) -> Vec<SettingsOrder> {
-    match fleet.store.orders(device, None, NOW) {
-        JobOutcome::Orders(orders) => orders.settings,
+fn desired_state(fleet: &Fleet, device: DeviceId) -> Vec<SettingsOrder> {
+    match fleet.store.desired_state(device, None, NOW) {
+        JobOutcome::DesiredState(desired_state) => desired_state.settings,
         other => panic!("{other:?}"),
     }
 }
@@ -91,51 +91,52 @@ fn fleet() -> Fleet {
 fn a_policy_reaches_the_devices_below_it_once_and_is_told_until_they_have_it() {
     let mut fleet = fleet();
     let (a, c) = (fleet.devices[0], fleet.devices[2]);
-    let change = fleet.store.set_policy("/shops", "till", settings(&json!({"lines": 40}), &[]), NOW).unwrap();
+    let change =
+        fleet.store.set_policy("/shops", "kiosk", settings(&json!({"lines": 40}), &[]), NOW).unwrap();
     assert_eq!(change.devices.len(), 2);
     assert!(!change.devices.contains(&c));
-    let [order] = &orders(&fleet, a)[..] else { panic!("one order") };
+    let [order] = &desired_state(&fleet, a)[..] else { panic!("one order") };
     assert_eq!((order.settings.as_deref(), order.revision), (Some("{\"lines\":40}"), change.revision));
-    assert_eq!(fleet.store.table().get(a).unwrap().orders, order.digest());
-    assert_eq!(orders(&fleet, c), []);
+    assert_eq!(fleet.store.table().get(a).unwrap().desired_digest, order.digest());
+    assert_eq!(desired_state(&fleet, c), []);
     report(&fleet, a, order);
-    assert_eq!(orders(&fleet, a), []);
-    let again = fleet.store.set_policy("/shops", "till", settings(&json!({"lines": 40}), &[]), NOW).unwrap();
+    assert_eq!(desired_state(&fleet, a), []);
+    let again = fleet.store.set_policy("/shops", "kiosk", settings(&json!({"lines": 40}), &[]), NOW).unwrap();
     assert_eq!(
         (again.revision, again.devices),
         (change.revision + 1, vec![]),
         "the same settings are no news"
     );
-    let before = fleet.store.table().get(a).unwrap().orders;
+    let before = fleet.store.table().get(a).unwrap().desired_digest;
     fleet.reopen();
-    assert_eq!(fleet.store.table().get(a).unwrap().orders, before);
-    let removed = fleet.store.remove_policy("/shops", "till").unwrap();
+    assert_eq!(fleet.store.table().get(a).unwrap().desired_digest, before);
+    let removed = fleet.store.remove_policy("/shops", "kiosk").unwrap();
     assert_eq!(removed.devices.len(), 2);
-    let [order] = &orders(&fleet, a)[..] else { panic!("one order") };
+    let [order] = &desired_state(&fleet, a)[..] else { panic!("one order") };
     assert_eq!(order.settings, None, "nothing is ordered any more");
-    assert_eq!(fleet.store.table().get(a).unwrap().orders, Digest::EMPTY);
+    assert_eq!(fleet.store.table().get(a).unwrap().desired_digest, Digest::EMPTY);
 }
 
 #[test]
 fn own_settings_come_last_except_what_is_locked() {
     let fleet = fleet();
     let a = fleet.devices[0];
-    fleet.store.set_policy("/", "till", settings(&json!({"currency": "EUR"}), &["currency"]), NOW).unwrap();
+    fleet.store.set_policy("/", "kiosk", settings(&json!({"currency": "EUR"}), &["currency"]), NOW).unwrap();
     let own = settings(&json!({"currency": "USD", "lines": 60}), &[]);
-    let change = fleet.store.set_own_settings(a, "till", own, NOW).unwrap();
+    let change = fleet.store.set_own_settings(a, "kiosk", own, NOW).unwrap();
     assert_eq!(change.devices, [a]);
-    assert_eq!(orders(&fleet, a)[0].settings.as_deref(), Some("{\"currency\":\"EUR\",\"lines\":60}"));
-    let explained = fleet.store.explain_settings(a, "till").unwrap();
+    assert_eq!(desired_state(&fleet, a)[0].settings.as_deref(), Some("{\"currency\":\"EUR\",\"lines\":60}"));
+    let explained = fleet.store.explain_settings(a, "kiosk").unwrap();
     assert_eq!((explained[0].locked_by.as_deref(), explained[0].refused.len()), (Some("/"), 1));
     let desired = fleet.store.desired_settings(a).unwrap();
     assert_eq!((desired.len(), desired[0].revision), (1, change.revision));
     let report_it = NewSettings { drift: Some(Drift::Report), ..settings(&json!({"lines": 60}), &[]) };
-    fleet.store.set_own_settings(a, "till", report_it, NOW).unwrap();
-    assert_eq!(orders(&fleet, a)[0].drift, Drift::Report);
-    fleet.store.remove_own_settings(a, "till").unwrap();
-    assert_eq!(orders(&fleet, a)[0].settings.as_deref(), Some("{\"currency\":\"EUR\"}"));
-    let nothing = fleet.store.remove_own_settings(a, "till").unwrap_err().to_string();
-    assert!(nothing.starts_with("nothing is set for 'till' in "), "{nothing}");
+    fleet.store.set_own_settings(a, "kiosk", report_it, NOW).unwrap();
+    assert_eq!(desired_state(&fleet, a)[0].drift, Drift::Report);
+    fleet.store.remove_own_settings(a, "kiosk").unwrap();
+    assert_eq!(desired_state(&fleet, a)[0].settings.as_deref(), Some("{\"currency\":\"EUR\"}"));
+    let nothing = fleet.store.remove_own_settings(a, "kiosk").unwrap_err().to_string();
+    assert!(nothing.starts_with("nothing is set for 'kiosk' in "), "{nothing}");
 }
 
 #[test]
@@ -146,16 +147,19 @@ fn what_no_device_would_take_is_refused_and_nothing_is_changed() {
         let done = fleet.store.set_policy("/", application, settings(value, &[]), NOW);
         done.map(drop).map_err(|error| error.to_string())
     };
-    assert_eq!(set("till", &json!({})), Err("no device takes settings for 'till'; known are: muster".into()));
+    assert_eq!(
+        set("kiosk", &json!({})),
+        Err("no device takes settings for 'kiosk'; known are: muster".into())
+    );
     declare(&fleet, a, r#"{"properties": {"lines": {"type": "integer"}}, "required": ["currency"]}"#);
     assert_eq!(
-        set("till", &json!({"lines": "many"})),
-        Err("settings of 'till': 'lines': a string is not allowed, integer is".into())
+        set("kiosk", &json!({"lines": "many"})),
+        Err("settings of 'kiosk': 'lines': a string is not allowed, integer is".into())
     );
-    assert_eq!(set("till", &json!({"lines": 4})), Ok(()), "what is required others may bring");
+    assert_eq!(set("kiosk", &json!({"lines": 4})), Ok(()), "what is required others may bring");
     assert_eq!(
         set("shop", &json!({})),
-        Err("no device takes settings for 'shop'; known are: muster, till".into())
+        Err("no device takes settings for 'shop'; known are: kiosk, muster".into())
     );
     assert!(
         set("muster", &json!({"status": {"no_such_rule": 1}}))
@@ -172,25 +176,29 @@ fn a_device_that_declares_the_servers_own_application_gets_none_of_its_settings(
     let rules = settings(&json!({"status": {}}), &[]);
     fleet.store.set_policy("/", "muster", rules, NOW).unwrap();
     declare_as(&fleet, a, "muster", "");
-    assert_eq!(orders(&fleet, a), [], "the rules for devices are the server's");
+    assert_eq!(desired_state(&fleet, a), [], "the rules for devices are the server's");
     declare_as(&fleet, a, "Muster ", "");
     let error = fleet.store.set_policy("/", "Muster ", settings(&json!({}), &[]), NOW).unwrap_err();
-    assert_eq!(error.to_string(), "no device takes settings for 'Muster '; known are: muster, till");
+    assert_eq!(error.to_string(), "no device takes settings for 'Muster '; known are: kiosk, muster");
 }
 
 #[test]
 fn a_group_moves_with_all_that_is_in_it_and_is_removed_safely() {
     let fleet = fleet();
     let a = fleet.devices[0];
-    fleet.store.set_policy("/shops/berlin", "till", settings(&json!({"city": "B"}), &[]), NOW).unwrap();
+    fleet.store.set_policy("/shops/berlin", "kiosk", settings(&json!({"city": "B"}), &[]), NOW).unwrap();
     fleet.store.set_group("/germany", crate::store::GroupChange::default()).unwrap();
-    fleet.store.set_policy("/germany", "till", settings(&json!({"tax": 19}), &[]), NOW).unwrap();
+    fleet.store.set_policy("/germany", "kiosk", settings(&json!({"tax": 19}), &[]), NOW).unwrap();
     let rehearsed = fleet.store.move_group("/shops", "/germany/shops", true);
-    assert_eq!(rehearsed, Err(StoreError::Rehearsed { devices: 2 }));
-    assert_eq!(orders(&fleet, a)[0].settings.as_deref(), Some("{\"city\":\"B\"}"), "it was only tried");
+    assert_eq!(rehearsed, Err(StoreError::DryRun { devices: 2 }));
+    assert_eq!(
+        desired_state(&fleet, a)[0].settings.as_deref(),
+        Some("{\"city\":\"B\"}"),
+        "it was only tried"
+    );
     let moved = fleet.store.move_group("/shops", "/germany/shops", false).unwrap();
     assert_eq!(moved.devices.len(), 2);
-    assert_eq!(orders(&fleet, a)[0].settings.as_deref(), Some("{\"city\":\"B\",\"tax\":19}"));
+    assert_eq!(desired_state(&fleet, a)[0].settings.as_deref(), Some("{\"city\":\"B\",\"tax\":19}"));
     let refused =
         |done: Result<_, StoreError>| done.map(|_: crate::store::SettingsChange| ()).unwrap_err().to_string();
     assert_eq!(
@@ -205,8 +213,8 @@ fn a_group_moves_with_all_that_is_in_it_and_is_removed_safely() {
     );
     let removed = fleet.store.remove_group("/germany/shops", true, false, NOW).unwrap();
     assert_eq!(removed.devices.len(), 2);
-    assert_eq!(orders(&fleet, a)[0].settings.as_deref(), Some("{\"tax\":19}"));
-    assert_eq!(fleet.store.policies(Some("till")).unwrap().len(), 1);
+    assert_eq!(desired_state(&fleet, a)[0].settings.as_deref(), Some("{\"tax\":19}"));
+    assert_eq!(fleet.store.policies(Some("kiosk")).unwrap().len(), 1);
 }
 
 /// Such levels can be set while no device takes them.
@@ -217,10 +225,10 @@ fn a_device_whose_levels_are_too_long_together_says_of_itself_what_it_has_to_say
     declare(&fleet, b, "");
     fleet.store.change_device(a, into("/x")).unwrap();
     let long = |key: &str| settings(&json!({ key: "x".repeat(20_000) }), &[]);
-    fleet.store.set_policy("/", "till", long("a"), NOW).unwrap();
-    fleet.store.set_policy("/x", "till", long("b"), NOW).unwrap();
+    fleet.store.set_policy("/", "kiosk", long("a"), NOW).unwrap();
+    fleet.store.set_policy("/x", "kiosk", long("b"), NOW).unwrap();
     declare(&fleet, a, "");
-    assert_eq!(orders(&fleet, a), []);
+    assert_eq!(desired_state(&fleet, a), []);
     let refused = fleet.store.change_device(b, into("/x")).unwrap_err().to_string();
     assert!(refused.contains("at most 32768 are allowed"), "{refused}");
 }
@@ -230,10 +238,10 @@ fn what_a_device_takes_for_the_first_time_has_the_newest_revision_also_when_it_i
     let fleet = Fleet::new(2);
     let (a, b) = (fleet.devices[0], fleet.devices[1]);
     declare(&fleet, b, "");
-    let change = fleet.store.set_own_settings(a, "till", settings(&json!({"lines": 1}), &[]), NOW).unwrap();
+    let change = fleet.store.set_own_settings(a, "kiosk", settings(&json!({"lines": 1}), &[]), NOW).unwrap();
     assert_eq!(change.devices, []);
     declare(&fleet, a, "");
-    assert_eq!(orders(&fleet, a)[0].revision, change.revision);
+    assert_eq!(desired_state(&fleet, a)[0].revision, change.revision);
 }
 
 #[test]
@@ -255,14 +263,15 @@ fn more_settings_than_are_told_at_a_time_come_in_portions_that_leave_nothing_out
     }
     let (mut after, mut told, mut portions) = (None, Vec::new(), 0);
     loop {
-        let (orders, next) = match fleet.store.orders(device, after.take(), NOW) {
-            JobOutcome::Orders(orders) => (orders, None),
-            JobOutcome::SomeOrders(orders, next) => (orders, Some(next)),
+        let (desired_state, next) = match fleet.store.desired_state(device, after.take(), NOW) {
+            JobOutcome::DesiredState(desired_state) => (desired_state, None),
+            JobOutcome::PartOfDesiredState(desired_state, next) => (desired_state, Some(next)),
             other => panic!("{other:?}"),
         };
-        let bytes: usize = orders.settings.iter().flat_map(|order| &order.settings).map(String::len).sum();
-        assert!(bytes < ORDERS_BYTES_TARGET + SETTINGS_BYTES_MAX, "{bytes}");
-        told.extend(orders.settings.into_iter().map(|order| order.application));
+        let bytes: usize =
+            desired_state.settings.iter().flat_map(|order| &order.settings).map(String::len).sum();
+        assert!(bytes < DESIRED_STATE_BYTES_TARGET + SETTINGS_BYTES_MAX, "{bytes}");
+        told.extend(desired_state.settings.into_iter().map(|order| order.application));
         portions += 1;
         match next {
             Some(next) => after = Some(next),

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use rusqlite::Connection;
 
-use crate::machine::hot::HotRecord;
+use crate::machine::device_state::DeviceState;
 use crate::machine::reach::UdpReach;
 use crate::store::table::SHARDS;
 use crate::store::testing::{Fleet, wait};
@@ -14,7 +14,7 @@ use crate::wire::presence::Presence;
 use crate::wire::status::Status;
 use crate::wire::time::WallTime;
 
-fn news(store: &Store) -> Vec<HotRecord> {
+fn news(store: &Store) -> Vec<DeviceState> {
     (0..SHARDS).flat_map(|shard| store.table().unrecorded_in(shard, 0, WallTime(u64::MAX))).collect()
 }
 

@@ -207,13 +207,13 @@ fn a_status_is_shown_counted_and_looked_for() {
     set(&fleet, vec![verdict(devices[4], ok), verdict(DeviceId(1), critical)], 3_000);
     for _ in 0..2 {
         let reader = fleet.store.reader().unwrap();
-        let standing = |device: DeviceId| {
-            let standing = query::device(&reader, &DeviceKey::Id(device)).unwrap().row.standing;
-            (standing.status, standing.since.map(|since| since.0), standing.reasons.len())
+        let device_status = |device: DeviceId| {
+            let device_status = query::device(&reader, &DeviceKey::Id(device)).unwrap().row.device_status;
+            (device_status.status, device_status.since.map(|since| since.0), device_status.reasons.len())
         };
-        assert_eq!(standing(devices[0]), (ok, None, 0));
-        assert_eq!(standing(devices[1]), (warning, Some(1_000), 1), "since it became so");
-        assert_eq!(standing(devices[4]), (ok, Some(3_000), 0));
+        assert_eq!(device_status(devices[0]), (ok, None, 0));
+        assert_eq!(device_status(devices[1]), (warning, Some(1_000), 1), "since it became so");
+        assert_eq!(device_status(devices[4]), (ok, Some(3_000), 0));
         let with = |status| -> Vec<DeviceId> {
             let filter = DeviceFilter { status: Some(status), ..DeviceFilter::default() };
             let page = query::devices(&reader, &filter, &all()).unwrap();

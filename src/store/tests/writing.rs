@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::machine::hot::HotRecord;
+use crate::machine::device_state::DeviceState;
 use crate::machine::wall_clock::Stretch;
 use crate::store::table::{Certificate, SHARDS};
 use crate::store::testing::{Fleet, enrolment, token, wait};
@@ -214,7 +214,7 @@ fn sequence_numbers_come_back_with_their_position() {
         record.note_appended(Epoch(4), 17, 0xffff_0001, 640);
         record.last_seen = WallTime(99);
     });
-    let unrecorded = |store: &Store| -> Vec<HotRecord> {
+    let unrecorded = |store: &Store| -> Vec<DeviceState> {
         let everywhere = |shard| store.table().unrecorded_in(shard, 0, WallTime(u64::MAX));
         (0..SHARDS).flat_map(everywhere).collect()
     };
@@ -321,9 +321,9 @@ fn an_id_wins_over_the_name_of_another_device_even_when_its_own_device_is_gone()
 fn names_have_nothing_that_is_not_seen() {
     let fleet = Fleet::new(1);
     let token = token(&fleet.store, 20);
-    let wanted = "\u{feff}ti\u{202e}ll\u{1b}[2J\u{2066}\u{200d}\u{9b}7\u{200f}";
+    let wanted = "\u{feff}kio\u{202e}sk\u{1b}[2J\u{2066}\u{200d}\u{9b}7\u{200f}";
     let enrolled = wait(|done| fleet.store.enrol(enrolment(&token, DeviceId(51), wanted), done)).unwrap();
-    assert_eq!(enrolled.name, "till[2J7");
+    assert_eq!(enrolled.name, "kiosk[2J7");
     for hidden in "\0\u{1b}\u{7f}\u{85}\u{9b}\u{61c}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{feff}"
         .chars()
     {

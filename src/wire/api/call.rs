@@ -66,7 +66,7 @@ pub struct CalledDevice {
 /// Which way a device came.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Road {
+pub enum CallVia {
     /// It was asked on the link that it had.
     Link,
     /// A datagram called it.
@@ -79,10 +79,10 @@ pub enum Road {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum CallOutcome {
-    /// Everything is in step.
+    /// Everything is in sync.
     Synced {
         /// Which way it came.
-        by: Road,
+        by: CallVia,
         /// From the question until its sync had begun, in microseconds.
         begun_microseconds: u64,
         /// From the question until it had ended, in microseconds.
@@ -117,7 +117,7 @@ pub enum CallOutcome {
 }
 
 impl CallOutcome {
-    /// Whether everything is in step.
+    /// Whether everything is in sync.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         matches!(self, Self::Synced { .. })
@@ -131,9 +131,9 @@ impl fmt::Display for CallOutcome {
         match self {
             Self::Synced { by, begun_microseconds, synced_microseconds } => {
                 let by = match by {
-                    Road::Link => "by link",
-                    Road::Wake => "by wake",
-                    Road::Itself => "came by itself",
+                    CallVia::Link => "by link",
+                    CallVia::Wake => "by wake",
+                    CallVia::Itself => "came by itself",
                 };
                 let (begun, synced) = (milliseconds(begun_microseconds), milliseconds(synced_microseconds));
                 write!(f, "synced in {synced} ({by}, begun after {begun})")

@@ -43,7 +43,7 @@ pub struct Device {
     pub presence: Presence,
     /// When the server last heard it; null: never.
     pub last_seen_at: Option<Timestamp>,
-    /// When a sync of it last ended with everything in step; null: never.
+    /// When a sync of it last ended with everything in sync; null: never.
     pub last_sync_at: Option<Timestamp>,
     /// Whether its link stays open between syncs because an administrator wants that: the setting that is in force.
     pub keep_connected: bool,
@@ -81,8 +81,8 @@ pub struct DeviceDetail {
     /// Whether its link stays open, as set for this device itself; null: as its group says.
     pub own_keep_connected: Option<bool>,
     /// Why its link stays open; null: it does not.
-    pub kept_by: Option<KeptBy>,
-    /// Whether its link should stay open and does not, because as many are kept as there may be.
+    pub persistent_by: Option<PersistentBy>,
+    /// Whether its link should stay open and does not, because as many are kept connected as there may be.
     pub waits_for_room: bool,
     /// What it last said would become of it, if it has not synced since; null: nothing.
     pub departure: Option<NoticeKind>,
@@ -94,7 +94,7 @@ pub struct DeviceDetail {
     pub udp_reach: UdpReach,
     /// The device's unbroken history that the revisions count in.
     pub agent_epoch: Epoch,
-    /// What is kept in step.
+    /// What is kept in sync.
     pub sections: Vec<SectionStatus>,
     /// What the host says of itself; null: nothing yet.
     pub host: Option<HostFacts>,
@@ -128,7 +128,7 @@ pub enum UdpReach {
 /// Why a link stays open between syncs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum KeptBy {
+pub enum PersistentBy {
     /// It is set for the device itself.
     Device,
     /// It is set for its group, or a group above it.

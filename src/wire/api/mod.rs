@@ -57,11 +57,11 @@ use serde::{Deserialize, Serialize};
 pub use crate::wire::presence::Presence;
 pub use application::{ApplicationQuery, Installation, InstalledApplication};
 pub use call::{
-    CALL_SECONDS_DEFAULT, CALL_SECONDS_MAX, CallLine, CallOutcome, CallRequest, CalledDevice, Road,
+    CALL_SECONDS_DEFAULT, CALL_SECONDS_MAX, CallLine, CallOutcome, CallRequest, CallVia, CalledDevice,
 };
 pub use device::{
-    ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, KeptBy, Link, SectionStatus,
-    SettingsStatus, Spool, StatisticSeries, StatusReason, UdpReach,
+    ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Link, PersistentBy,
+    SectionStatus, SettingsStatus, Spool, StatisticSeries, StatusReason, UdpReach,
 };
 pub use event::{
     CLAIMED_PREFIX, DeletedEvents, EventQuery, EventRecord, EventSource, FollowLine, FollowQuery,

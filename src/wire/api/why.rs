@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{JournalCondition, KeptBy, Timestamp, UdpReach};
+use super::{JournalCondition, PersistentBy, Timestamp, UdpReach};
 use crate::wire::datagram::NoticeKind;
 use crate::wire::presence::Presence;
 use crate::wire::settings::SettingsReport;
@@ -39,7 +39,7 @@ pub struct WhyFacts {
     /// Whether it has a link.
     pub has_link: bool,
     /// Why its link is to stay; null: it is not.
-    pub kept_by: Option<KeptBy>,
+    pub persistent_by: Option<PersistentBy>,
     /// Whether its link should stay and there is no room for that.
     pub waits_for_room: bool,
     /// What it last said would become of it, if it has not synced since.

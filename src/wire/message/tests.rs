@@ -283,7 +283,7 @@ fn a_sync_in_which_nothing_changed_stays_below_its_budget() {
         confirmed_revision: None,
     });
     // Agents name what they were ordered as well.
-    let orders = [4, 5].map(|section| NamedSection {
+    let desired_state = [4, 5].map(|section| NamedSection {
         section,
         digest: Digest(u64::MAX),
         revision: 0,
@@ -295,7 +295,7 @@ fn a_sync_in_which_nothing_changed_stays_below_its_budget() {
         server_epoch: Epoch(u64::MAX),
         reason: SyncReason::Scheduled,
         clock: WallTime(1_795_514_400_123),
-        sections: sections.into_iter().chain(orders).collect(),
+        sections: sections.into_iter().chain(desired_state).collect(),
         reach: Some(Reach {
             udp_port: u16::MAX,
             wake_counter: u32::MAX,

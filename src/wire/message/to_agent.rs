@@ -18,7 +18,7 @@ use crate::wire::time::WallTime;
 pub enum ToAgent {
     /// Kind 33: the device belongs to the fleet now.
     Enrolled(Box<Enrolled>),
-    /// Kind 34: everything is in step.
+    /// Kind 34: everything is in sync.
     InSync(InSync),
     /// Kind 35: these sections differ.
     Want(Want),
@@ -156,7 +156,7 @@ fn decode_pins<Ctx>(
     bounded::list_with(decoder, PINS_MAX, |decoder| bounded::certificate(decoder, context))
 }
 
-/// Everything is in step.
+/// Everything is in sync.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct InSync {

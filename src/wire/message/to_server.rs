@@ -32,7 +32,7 @@ pub enum ToServer<'b> {
     Events(Events<'b>),
     /// Kind 5: the link is alive; answered with a pong.
     Ping(Ping),
-    /// Kind 6: the device's last word on this link.
+    /// Kind 6: the device's goodbye on this link.
     Goodbye(Goodbye),
     /// Kind 7: somebody on the device looks whether everything works.
     Probe(Probe),
@@ -166,9 +166,9 @@ pub struct Sync {
 }
 
 impl Sync {
-    /// The digest of all that the device was ordered and has: settings and runs, as one sum. `None` when it takes no orders.
+    /// The digest of all that the device was ordered and has: settings and runs, as one sum. `None` when it takes no desired state.
     #[must_use]
-    pub fn orders(&self) -> Option<Digest> {
+    pub fn desired_digest(&self) -> Option<Digest> {
         let named =
             |number| self.sections.iter().find(|named| named.section == number).map(|named| named.digest);
         Some(named(SETTINGS_SECTION)?.with(named(RUNS_SECTION)?))
@@ -202,7 +202,7 @@ pub struct Ping {
     pub next_seconds: Option<u32>,
 }
 
-/// The device's last word on this link: the same as a notice, on a road that does not lose it. Nothing follows.
+/// The device's goodbye on this link: the same as a notice, on a path that does not lose it. Nothing follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct Goodbye {

@@ -4,13 +4,13 @@ use libfuzzer_sys::fuzz_target;
 use muster::agent::application::definition;
 use muster::agent::local::peer::Peer;
 use muster::agent::local::protocol;
-use muster::agent::slots;
+use muster::agent::ab_slots;
 use muster::machine::agent::AgentState;
 use muster::wire::time::WallTime;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Some(slot) = slots::decode(bytes) {
-        assert_eq!(slots::decode(&slots::encode(slot.generation, &slot.content)), Some(slot));
+    if let Some(slot) = ab_slots::decode(bytes) {
+        assert_eq!(ab_slots::decode(&ab_slots::encode(slot.generation, &slot.content)), Some(slot));
     }
     let _ = AgentState::from_bytes(bytes);
     let _ = protocol::parse(bytes, WallTime(0), Peer::Other(1_000));

@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use muster::reactor::channel::{
-    Channel, ClientTls, ExpectedServer, Membership, ServerHandshake, ServerTls, Standing,
+    Channel, ClientTls, ExpectedServer, Membership, ServerHandshake, ServerTls, CertificateStatus,
 };
 use muster::wire::id::CertificateHash;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
@@ -12,33 +12,33 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 struct Nobody;
 
 impl Membership for Nobody {
-    fn standing(&self, _: &CertificateHash) -> Standing {
-        Standing::Unknown
+    fn certificate_status(&self, _: &CertificateHash) -> CertificateStatus {
+        CertificateStatus::Unknown
     }
 }
 
-struct House {
+struct Fixture {
     server: ServerTls,
     client: ClientTls,
 }
 
-static HOUSE: LazyLock<House> = LazyLock::new(|| {
+static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
     let certificate = CertificateParams::new(vec!["muster".into()]).expect("a name").self_signed(&key);
     let certificate = certificate.expect("a certificate").der().to_vec();
     let server = ServerTls::new(&certificate, &key.serialize_der(), Arc::new(Nobody)).expect("usable");
     let client = ClientTls::new(ExpectedServer::Pins(vec![certificate]), None).expect("usable");
-    House { server, client }
+    Fixture { server, client }
 });
 
 // The first byte says whether a real hello goes before the rest, which is cut into as many pieces as the second says.
 fuzz_target!(|bytes: &[u8]| {
     let [is_behind_a_hello, pieces, rest @ ..] = bytes else { return };
-    let mut server = ServerHandshake::new(&HOUSE.server).expect("a handshake");
+    let mut server = ServerHandshake::new(&FIXTURE.server).expect("a handshake");
     let mut out = Vec::new();
     if is_behind_a_hello % 2 == 1 {
         let mut hello = Vec::new();
-        let mut client = Channel::client(&HOUSE.client).expect("a client");
+        let mut client = Channel::client(&FIXTURE.client).expect("a client");
         client.flush_to(&mut hello).expect("a vector takes everything");
         server.read(&mut hello, &mut out).expect("a hello");
     }

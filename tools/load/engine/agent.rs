@@ -84,7 +84,7 @@ impl Agent {
         self.drive(cx, index);
     }
 
-    /// Ends it, with a farewell to the server.
+    /// Ends it, with a close_notify to the server.
     pub(crate) fn stop(&mut self, cx: &mut Context) {
         if self.machine.take().is_none() {
             return;

@@ -63,7 +63,7 @@ counters! {
     failed,
     /// Open links that broke, or were closed by the server before their time.
     lost,
-    /// Syncs that ended in step.
+    /// Syncs that ended in sync.
     synced,
     /// Syncs that were due while the device had one under way.
     late,

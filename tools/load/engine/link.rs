@@ -64,7 +64,7 @@ impl Link {
         }
     }
 
-    /// Says farewell, as far as the socket takes it at once, and closes.
+    /// Says close_notify, as far as the socket takes it at once, and closes.
     pub(crate) fn close(&mut self, counters: &Counters) {
         if let Self::Open(open) = self {
             open.channel.close_notify();

@@ -1,14 +1,14 @@
 //! Thousands of simulated devices in one thread: an edge-triggered poll, one heap of timers, a pace for what happens by itself.
 //!
-//! An engine is told [`Order`]s and counts ([`Counters`]); what it timed it tells when it is asked. Each turn goes: orders, sockets,
+//! An engine is told [`EngineCommand`]s and counts ([`Counters`]); what it timed it tells when it is asked. Each turn goes: commands, sockets,
 //! datagrams, timers, what is due at a pace, devices that are to be started.
 
 mod agent;
+pub(crate) mod commands;
 mod context;
 pub(crate) mod counters;
 mod link;
 pub(crate) mod measures;
-pub(crate) mod orders;
 mod pace;
 pub(crate) mod spool;
 mod stream;
@@ -33,10 +33,10 @@ use muster::wire::time::Moment;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use agent::Agent;
+use commands::{EngineCommand, EventLoad, Share};
 use context::{Context, SyncLoad};
 use counters::{Counters, count};
 use measures::{Measures, SentMeasures};
-use orders::{EventLoad, Order, Share};
 use pace::Pace;
 use spool::Paper;
 use visitors::Visitors;
@@ -91,7 +91,7 @@ pub(crate) struct Engine {
     cx: Context,
     share: Share,
     agents: Vec<Agent>,
-    orders: Receiver<Order>,
+    commands: Receiver<EngineCommand>,
     told: Sender<Told>,
     /// So many of the agents, from the first on, run or are to be started.
     wanted: usize,
@@ -113,7 +113,7 @@ impl Engine {
     pub(crate) fn new(
         setting: &Setting,
         counters: Arc<Counters>,
-        orders: Receiver<Order>,
+        commands: Receiver<EngineCommand>,
         told: Sender<Told>,
     ) -> io::Result<(Self, Arc<Waker>)> {
         let poll = Poll::new()?;
@@ -160,7 +160,7 @@ impl Engine {
             cx,
             share: setting.share,
             agents,
-            orders,
+            commands,
             told,
             wanted: 0,
             started: 0,
@@ -181,8 +181,8 @@ impl Engine {
         loop {
             self.wait(&mut events)?;
             loop {
-                match self.orders.try_recv() {
-                    Ok(Order::End) | Err(TryRecvError::Disconnected) => return Ok(()),
+                match self.commands.try_recv() {
+                    Ok(EngineCommand::End) | Err(TryRecvError::Disconnected) => return Ok(()),
                     Ok(order) => self.obey(order),
                     Err(TryRecvError::Empty) => break,
                 }
@@ -307,9 +307,9 @@ impl Engine {
         }
     }
 
-    fn obey(&mut self, order: Order) {
+    fn obey(&mut self, order: EngineCommand) {
         match order {
-            Order::Run { devices, at_a_time, rate } => {
+            EngineCommand::Run { devices, at_a_time, rate } => {
                 let now = self.cx.clock.now().moment;
                 self.starts = rate.map(|rate| Pace::new(now, self.share.rate(rate)));
                 self.wanted = self.share.of_first(devices).min(self.agents.len());
@@ -319,24 +319,24 @@ impl Engine {
                     self.agents[self.started].stop(&mut self.cx);
                 }
             }
-            Order::ForgetTickets => self.agents.iter_mut().for_each(Agent::forget_tickets),
-            Order::Mark => {
+            EngineCommand::ForgetTickets => self.agents.iter_mut().for_each(Agent::forget_tickets),
+            EngineCommand::Mark => {
                 self.cx.mark += 1;
                 self.cx.counters.live.store(0, Ordering::Relaxed);
             }
-            Order::Events(load) => self.begin_events(load),
-            Order::StopEvents => (self.events, self.cx.closed_loop_devices) = (None, 0),
-            Order::Syncs { rate } => self.begin_syncs(rate),
-            Order::StopSyncs => (self.syncs, self.cx.syncs) = (None, SyncLoad::None),
-            Order::Visits(visits) => self.visitors.begin(visits, self.share),
-            Order::StopVisits => self.visitors.stop(&mut self.agents, &mut self.cx),
-            Order::Take => {
+            EngineCommand::Events(load) => self.begin_events(load),
+            EngineCommand::StopEvents => (self.events, self.cx.closed_loop_devices) = (None, 0),
+            EngineCommand::Syncs { rate } => self.begin_syncs(rate),
+            EngineCommand::StopSyncs => (self.syncs, self.cx.syncs) = (None, SyncLoad::None),
+            EngineCommand::Visits(visits) => self.visitors.begin(visits, self.share),
+            EngineCommand::StopVisits => self.visitors.stop(&mut self.agents, &mut self.cx),
+            EngineCommand::Take => {
                 let measures = std::mem::take(&mut self.cx.measures);
                 let troubles = std::mem::take(&mut self.cx.troubles);
                 // Nobody waits for it any more: the end is near.
                 let _ = self.told.send(Told { measures: (&measures).into(), troubles });
             }
-            Order::End => {}
+            EngineCommand::End => {}
         }
     }
 

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use super::agent::Agent;
+use super::commands::{Share, Visits};
 use super::context::Context;
 use super::counters::count;
-use super::orders::{Share, Visits};
 
 /// Visitors that are started in one turn.
 const STARTS_PER_TURN: usize = 32;

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::interval::{Interval, Spent};
-use super::prepare::{Wishes, prepare};
+use super::prepare::{StageRequest, prepare};
 use super::stage::{Stage, Waited, float};
 use crate::arguments::Events;
-use crate::engine::orders::{EventLoad, Order, Visits};
+use crate::engine::commands::{EngineCommand, EventLoad, Visits};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::observe::disk::DiskReference;
@@ -41,15 +41,15 @@ pub(crate) fn run(events: &Events) -> Result<bool, Failure> {
     let at_a_time = events.handshakes.map_or(0, |count| usize::try_from(count).unwrap_or(0));
     // As many wait as are on their way, so that the next one is always there.
     let visitors = at_a_time * 2;
-    let wishes = Wishes {
+    let request = StageRequest {
         devices: publishers + visitors,
         visitors,
-        is_kept: true,
+        is_persistent: true,
         resumes: true,
         event_bytes: usize::try_from(events.bytes).unwrap_or(200),
         wants_starts: false,
     };
-    let mut stage = prepare(common, wishes, Progress::new(common.quiet))?;
+    let mut stage = prepare(common, request, Progress::new(common.quiet))?;
     stage.entitle("events", "Events, durable before they are acknowledged");
     stage.parameter("publishers", publishers);
     stage.parameter("bytes of an event", events.bytes);
@@ -65,17 +65,17 @@ pub(crate) fn run(events: &Events) -> Result<bool, Failure> {
         rate: events.rate,
         in_flight: usize::try_from(events.in_flight).unwrap_or(1),
     };
-    stage.workers.order(Order::Events(load))?;
+    stage.workers.order(EngineCommand::Events(load))?;
     let time = common.seconds(SECONDS_DEFAULT);
     let alone = measure(&mut stage, "", "", time)?;
     if at_a_time > 0 && !interrupt::requested() {
         stage.parameter("handshakes at a time", at_a_time);
-        stage.order_visitors(Order::Visits(Visits { first: 0, devices: visitors, at_a_time }))?;
+        stage.order_visitors(EngineCommand::Visits(Visits { first: 0, devices: visitors, at_a_time }))?;
         let before = stage.visits();
         let during = measure(&mut stage, "storm_", ", during handshakes", time)?;
         // The warming up is in both.
         let visits = stage.visits() - before;
-        stage.order_visitors(Order::StopVisits)?;
+        stage.order_visitors(EngineCommand::StopVisits)?;
         let seconds = during.seconds + WARM_UP.as_secs_f64();
         stage.figure(
             "storm_handshakes_per_second",
@@ -143,7 +143,7 @@ fn measure(stage: &mut Stage, prefix: &str, when: &str, time: Duration) -> Resul
 fn beside_the_disk(stage: &mut Stage, publishers: usize) -> Result<(), Failure> {
     let Some(own) = &stage.subject.own else { return Ok(()) };
     let Ok(mut disk) = DiskReference::create(own.directory.path()) else { return Ok(()) };
-    stage.workers.order(Order::Events(EventLoad {
+    stage.workers.order(EngineCommand::Events(EventLoad {
         devices: publishers,
         rate: Some(LOW_RATE),
         in_flight: 1,
@@ -158,7 +158,7 @@ fn beside_the_disk(stage: &mut Stage, publishers: usize) -> Result<(), Failure> 
         phase.set(begun.elapsed().as_secs());
     }
     drop(phase);
-    stage.workers.order(Order::StopEvents)?;
+    stage.workers.order(EngineCommand::StopEvents)?;
     let measures = stage.take()?;
     let median = |histogram: &hdrhistogram::Histogram<u64>| float(histogram.value_at_quantile(0.5));
     if !measures.ack.is_empty() && !disk.histogram().is_empty() {

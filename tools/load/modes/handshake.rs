@@ -2,7 +2,7 @@
 
 use super::interval::Interval;
 use super::stage::{Stage, Waited};
-use crate::engine::orders::Order;
+use crate::engine::commands::EngineCommand;
 use crate::failure::Failure;
 use crate::report::model::Unit;
 
@@ -26,7 +26,7 @@ pub(crate) fn measure(
     let count = RECONNECTS_MAX.min(devices);
     stage.run(devices - count, at_a_time)?;
     if is_full {
-        stage.workers.order(Order::ForgetTickets)?;
+        stage.workers.order(EngineCommand::ForgetTickets)?;
     }
     stage.watch.rest();
     let interval = Interval::begin(stage);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::density::{self, Point};
 use super::handshake;
-use super::prepare::{Wishes, prepare};
+use super::prepare::{StageRequest, prepare};
 use super::stage::{Stage, Waited, float};
 use super::watch::share;
 use crate::arguments::Hold;
@@ -43,9 +43,15 @@ const CLOSING_SECONDS_MAX: u64 = 60;
 pub(crate) fn run(hold: &Hold) -> Result<bool, Failure> {
     let common = &hold.common;
     let devices = common.devices(DEVICES_DEFAULT);
-    let wishes =
-        Wishes { devices, visitors: 0, is_kept: true, resumes: true, event_bytes: 200, wants_starts: true };
-    let mut stage = prepare(common, wishes, Progress::new(common.quiet))?;
+    let request = StageRequest {
+        devices,
+        visitors: 0,
+        is_persistent: true,
+        resumes: true,
+        event_bytes: 200,
+        wants_starts: true,
+    };
+    let mut stage = prepare(common, request, Progress::new(common.quiet))?;
     stage.entitle("hold", "Devices that stay connected");
     let at_a_time = usize::try_from(hold.at_a_time).unwrap_or(1);
     stage.parameter("connecting at a time", at_a_time);

@@ -32,13 +32,13 @@ const TOKEN_SECONDS: u64 = 6 * 60 * 60;
 
 /// What a command needs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wishes {
+pub(crate) struct StageRequest {
     /// How many devices.
     pub(crate) devices: usize,
     /// The last so many of them visit: threads of their own simulate them, so that their handshakes keep nobody waiting.
     pub(crate) visitors: usize,
     /// Whether their links stay.
-    pub(crate) is_kept: bool,
+    pub(crate) is_persistent: bool,
     /// Whether they keep their tickets.
     pub(crate) resumes: bool,
     /// Bytes of one event.
@@ -47,15 +47,15 @@ pub(crate) struct Wishes {
     pub(crate) wants_starts: bool,
 }
 
-impl Wishes {
+impl StageRequest {
     /// The group of the devices: whether links stay is said of groups.
     fn group(self) -> &'static str {
-        if self.is_kept { "kept" } else { "called" }
+        if self.is_persistent { "kept" } else { "called" }
     }
 }
 
 /// Prepares a run.
-pub(crate) fn prepare(common: &Common, wishes: Wishes, progress: Progress) -> Result<Stage, Failure> {
+pub(crate) fn prepare(common: &Common, request: StageRequest, progress: Progress) -> Result<Stage, Failure> {
     interrupt::listen().map_err(Failure::when("listen for Ctrl-C"))?;
     let descriptors = limits::raise();
     let mut notes = Vec::new();
@@ -65,17 +65,17 @@ pub(crate) fn prepare(common: &Common, wishes: Wishes, progress: Progress) -> Re
     };
     let prepared = match &common.server {
         None => {
-            limits::check_own_server(wishes.devices, descriptors)?;
-            own(common, wishes, cache.as_deref(), progress, &mut notes)?
+            limits::check_own_server(request.devices, descriptors)?;
+            own(common, request, cache.as_deref(), progress, &mut notes)?
         }
-        Some(address) => other(common, address, wishes, cache.as_deref(), progress, &mut notes)?,
+        Some(address) => other(common, address, request, cache.as_deref(), progress, &mut notes)?,
     };
     let Prepared { mut subject, identities, mut file, started } = prepared;
     if interrupt::requested() {
         return Err(Failure::refused("interrupted before anything was measured"));
     }
     let wanted = common.processes.and_then(|count| usize::try_from(count).ok()).unwrap_or(1);
-    let processes = limits::processes(wishes.devices, descriptors, wanted);
+    let processes = limits::processes(request.devices, descriptors, wanted);
     let split = Split { processes, threads: usize::try_from(common.threads).unwrap_or(1) };
     if processes > 1 {
         let why = match processes > wanted {
@@ -94,13 +94,13 @@ pub(crate) fn prepare(common: &Common, wishes: Wishes, progress: Progress) -> Re
     }
     let setting = workers::Common {
         server: subject.address,
-        event_bytes: wishes.event_bytes,
-        resumes: wishes.resumes,
-        hears_wakes: !wishes.is_kept,
+        event_bytes: request.event_bytes,
+        resumes: request.resumes,
+        hears_wakes: !request.is_persistent,
         applications: super::stage::APPLICATIONS,
     };
     let mut devices = identities;
-    let visiting = devices.split_off(devices.len().saturating_sub(wishes.visitors));
+    let visiting = devices.split_off(devices.len().saturating_sub(request.visitors));
     let devices: Arc<[Identity]> = devices.into();
     let workers = Workers::start(&setting, &devices, split, file.as_deref())?;
     let visitors = match visiting.is_empty() {
@@ -127,7 +127,7 @@ struct Prepared {
 /// A server of the tool's own: with the devices of an earlier run, if there was one.
 fn own(
     common: &Common,
-    wishes: Wishes,
+    request: StageRequest,
     cache: Option<&std::path::Path>,
     progress: Progress,
     notes: &mut Vec<String>,
@@ -135,21 +135,21 @@ fn own(
     let reactors = common.reactors.and_then(|count| usize::try_from(count).ok());
     let start = || OwnServer::start(Scratch::make(common.data.as_deref())?, reactors);
     // What few take is less than what else moves in a process.
-    let has_half = density::is_enough(wishes.devices);
+    let has_half = density::is_enough(request.devices);
     let mut started = Vec::new();
-    if wishes.wants_starts && has_half {
+    if request.wants_starts && has_half {
         started.extend(started_again(&mut start()?, notes)?);
     }
-    let folder = cache.map(|cache| template::folder(cache, wishes.group(), wishes.devices));
+    let folder = cache.map(|cache| template::folder(cache, request.group(), request.devices));
     if let Some(folder) = &folder {
         let directory = Scratch::make(common.data.as_deref())?;
         match template::take(folder, &directory.path().join("data")) {
-            Some(identities) if identities.len() == wishes.devices => {
+            Some(identities) if identities.len() == request.devices => {
                 let half = Scratch::make(common.data.as_deref())?;
                 let is_whole = !has_half || template::take_half(folder, &half.path().join("data"));
                 // What a kept server can't do, another version's for instance, a new one can.
                 if is_whole && let Ok(mut server) = OwnServer::start(directory, reactors) {
-                    if wishes.wants_starts && has_half {
+                    if request.wants_starts && has_half {
                         started.extend(started_again(&mut OwnServer::start(half, reactors)?, notes)?);
                         started.extend(started_again(&mut server, notes)?);
                     }
@@ -167,19 +167,19 @@ fn own(
     let (mut identities, mut seconds) = (Vec::new(), 0.0);
     let half = Scratch::make(common.data.as_deref())?;
     if has_half {
-        let first = Wishes { devices: wishes.devices / 2, ..wishes };
+        let first = StageRequest { devices: request.devices / 2, ..request };
         (identities, seconds) = enrol_all(&subject, &address, first, 0, progress)?;
         if let Some(own) = &mut subject.own {
             own.drain()?;
             template::note_half(half.path(), &own.directory.path().join("data"))?;
             own.start_again()?;
-            if wishes.wants_starts {
+            if request.wants_starts {
                 started.extend(started_again(own, notes)?);
             }
             subject.pid = Some(own.pid());
         }
     }
-    let (more, more_seconds) = enrol_all(&subject, &address, wishes, identities.len(), progress)?;
+    let (more, more_seconds) = enrol_all(&subject, &address, request, identities.len(), progress)?;
     identities.extend(more);
     seconds += more_seconds;
     notes.push(format!("{} devices were enrolled in {seconds:.1} s.", identities.len()));
@@ -196,7 +196,7 @@ fn own(
         // A server that has just enrolled thousands is not what one that starts is.
         subject.refresh()?;
     }
-    if let (Some(own), true, true) = (&mut subject.own, wishes.wants_starts, has_half) {
+    if let (Some(own), true, true) = (&mut subject.own, request.wants_starts, has_half) {
         started.extend(started_again(own, notes)?);
         subject.pid = Some(own.pid());
     }
@@ -226,7 +226,7 @@ fn common_address(subject: &Subject) -> ServerAddress {
 fn other(
     common: &Common,
     address: &ServerAddress,
-    wishes: Wishes,
+    request: StageRequest,
     cache: Option<&std::path::Path>,
     progress: Progress,
     notes: &mut Vec<String>,
@@ -234,12 +234,12 @@ fn other(
     let admin = common.admin.clone().unwrap_or_default();
     let subject = Subject::other(address, admin, common.pid)?;
     let mut client = subject.client()?;
-    let token = token(&mut client, wishes)?;
-    let file = cache.map(|cache| cache::file(cache, &token.server_certificate, wishes.group()));
+    let token = token(&mut client, request)?;
+    let file = cache.map(|cache| cache::file(cache, &token.server_certificate, request.group()));
     let mut identities = file.as_deref().and_then(cache::read).unwrap_or_default();
-    if identities.len() < wishes.devices {
+    if identities.len() < request.devices {
         let kept = identities.len();
-        let (more, seconds) = enrol_all(&subject, address, wishes, kept, progress)?;
+        let (more, seconds) = enrol_all(&subject, address, request, kept, progress)?;
         notes.push(format!("{} devices were enrolled in {seconds:.1} s, {kept} were kept.", more.len()));
         identities.extend(more);
         if let Some(file) = &file
@@ -251,19 +251,19 @@ fn other(
         notes.push(format!("The devices were enrolled in an earlier run ({}).", file.display()));
     }
     // Not more than were made, and the file may hold more than this run wants.
-    identities.truncate(wishes.devices);
+    identities.truncate(request.devices);
     let file = file.filter(|file| file.exists());
     Ok(Prepared { subject, identities, file, started: Vec::new() })
 }
 
 /// A token with which devices come into the run's group.
-fn token(client: &mut Client, wishes: Wishes) -> Result<JoinToken, Failure> {
-    let path = format!("/muster-load/{}", wishes.group());
-    let keep_connected = Some(Keep::from(wishes.is_kept));
+fn token(client: &mut Client, request: StageRequest) -> Result<JoinToken, Failure> {
+    let path = format!("/muster-load/{}", request.group());
+    let keep_connected = Some(Keep::from(request.is_persistent));
     client
         .create_group(&NewGroup { path: path.clone(), interval_seconds: None, keep_connected })
         .map_err(Failure::refused)?;
-    let uses = u32::try_from(wishes.devices).unwrap_or(u32::MAX);
+    let uses = u32::try_from(request.devices).unwrap_or(u32::MAX);
     let new = NewToken { ttl_seconds: Some(TOKEN_SECONDS), uses: Some(uses), group: Some(path) };
     let created = client.create_token(&new).map_err(Failure::refused)?;
     created.token.parse().map_err(Failure::refused)
@@ -273,13 +273,13 @@ fn token(client: &mut Client, wishes: Wishes) -> Result<JoinToken, Failure> {
 fn enrol_all(
     subject: &Subject,
     address: &ServerAddress,
-    wishes: Wishes,
+    request: StageRequest,
     kept: usize,
     progress: Progress,
 ) -> Result<(Vec<Identity>, f64), Failure> {
-    let token = token(&mut subject.client()?, wishes)?;
+    let token = token(&mut subject.client()?, request)?;
     let begun = Instant::now();
-    let bar = progress.phase("enrolling", (wishes.devices - kept) as u64);
-    let identities = enrol::enrol(address, &token, kept..wishes.devices, &|done| bar.set(done as u64))?;
+    let bar = progress.phase("enrolling", (request.devices - kept) as u64);
+    let identities = enrol::enrol(address, &token, kept..request.devices, &|done| bar.set(done as u64))?;
     Ok((identities, begun.elapsed().as_secs_f64()))
 }

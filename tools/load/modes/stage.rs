@@ -12,9 +12,9 @@ use muster::reactor::Clock;
 
 use super::watch::Watch;
 use crate::arguments::Common;
+use crate::engine::commands::EngineCommand;
 use crate::engine::counters::Counts;
 use crate::engine::measures::Measures;
-use crate::engine::orders::Order;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::observe::machine::machine;
@@ -185,7 +185,7 @@ impl Stage {
     }
 
     /// Tells the visitors.
-    pub(crate) fn order_visitors(&self, order: Order) -> Result<(), Failure> {
+    pub(crate) fn order_visitors(&self, order: EngineCommand) -> Result<(), Failure> {
         self.visitors.as_ref().map_or(Ok(()), |visitors| visitors.order(order))
     }
 
@@ -237,7 +237,7 @@ impl Stage {
 
     /// So many devices are to run.
     pub(crate) fn run(&self, devices: usize, at_a_time: usize) -> Result<(), Failure> {
-        self.workers.order(Order::Run { devices, at_a_time, rate: self.starts_per_second })
+        self.workers.order(EngineCommand::Run { devices, at_a_time, rate: self.starts_per_second })
     }
 
     /// Starts devices until so many are live, and says why when they do not come.
@@ -245,7 +245,7 @@ impl Stage {
         self.run(devices, at_a_time)?;
         let phase = self.steps.phase("connecting", devices as u64);
         let paced = self.starts_per_second.map_or(0.0, |rate| float(devices as u64) / rate);
-        let limit = patience(devices) + Duration::from_secs_f64(paced);
+        let limit = timeout(devices) + Duration::from_secs_f64(paced);
         let waited = self.wait(&phase, limit, |counts| counts.live, devices as u64)?;
         if waited == Waited::TimedOut {
             let live = self.workers.counts().live;
@@ -283,12 +283,12 @@ impl Stage {
     /// Ends the events, and waits for the last acknowledgements. How many events there were, whether all were acknowledged, and what was
     /// timed since the last time.
     pub(crate) fn end_events(&mut self) -> Result<(u64, Waited, Measures), Failure> {
-        self.workers.order(Order::StopEvents)?;
+        self.workers.order(EngineCommand::StopEvents)?;
         // Who answers has obeyed what came before: no event occurs any more.
         let (mut measures, _) = self.workers.take()?;
         let emitted = self.workers.counts().emitted;
         let phase = self.steps.phase("last acknowledgements", emitted);
-        let waited = self.wait(&phase, patience(0), |counts| counts.acknowledged, emitted)?;
+        let waited = self.wait(&phase, timeout(0), |counts| counts.acknowledged, emitted)?;
         drop(phase);
         let rest = self.take()?;
         measures.add(&(&rest).into());
@@ -330,7 +330,7 @@ pub(crate) fn look_at_start(admin: &Path, watch: &mut Watch) -> Option<Started> 
 }
 
 /// How long so many devices may take to come up: 50 a second, on the slowest machine, and a minute.
-pub(crate) fn patience(devices: usize) -> Duration {
+pub(crate) fn timeout(devices: usize) -> Duration {
     Duration::from_secs(60 + devices as u64 / 50)
 }
 

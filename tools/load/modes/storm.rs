@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::handshake::{self, HandshakeCost};
-use super::prepare::{Wishes, prepare};
-use super::stage::{Stage, Waited, float, patience};
+use super::prepare::{StageRequest, prepare};
+use super::stage::{Stage, Waited, float, timeout};
 use super::verify;
 use super::watch::Watch;
 use crate::arguments::Storm;
-use crate::engine::orders::{EventLoad, Order};
+use crate::engine::commands::{EngineCommand, EventLoad};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::report::model::{Curve, Unit};
@@ -54,15 +54,15 @@ pub(crate) fn run(storm: &Storm) -> Result<bool, Failure> {
     let common = &storm.common;
     common.must_be_own("storm")?;
     let devices = common.devices(DEVICES_DEFAULT);
-    let wishes = Wishes {
+    let request = StageRequest {
         devices,
         visitors: 0,
-        is_kept: true,
+        is_persistent: true,
         resumes: !storm.full,
         event_bytes: 200,
         wants_starts: false,
     };
-    let mut stage = prepare(common, wishes, Progress::new(common.quiet))?;
+    let mut stage = prepare(common, request, Progress::new(common.quiet))?;
     stage.entitle("storm", "A server that was killed, and the return of its devices");
     stage.parameter("events a second", storm.rate);
     stage.parameter(
@@ -76,7 +76,11 @@ pub(crate) fn run(storm: &Storm) -> Result<bool, Failure> {
         false => handshake::measure(&mut stage, devices, AT_A_TIME, false)?,
     };
     stage.take()?;
-    stage.workers.order(Order::Events(EventLoad { devices, rate: Some(storm.rate), in_flight: 1 }))?;
+    stage.workers.order(EngineCommand::Events(EventLoad {
+        devices,
+        rate: Some(storm.rate),
+        in_flight: 1,
+    }))?;
     let time = common.seconds(SECONDS_DEFAULT);
     stage.pass("events before", time)?;
     let before = stage.take()?;
@@ -184,10 +188,10 @@ fn storm_and_after(
 /// Kills the server, starts it again, and watches the devices come back.
 fn recover(stage: &mut Stage, devices: usize) -> Result<Recovery, Failure> {
     // Nobody counts from now on who has not synced after it.
-    stage.workers.order(Order::Mark)?;
+    stage.workers.order(EngineCommand::Mark)?;
     // The order must have reached the engines before the first of them can sync with the new server.
     std::thread::sleep(Duration::from_millis(20));
-    stage.workers.order(Order::Mark)?;
+    stage.workers.order(EngineCommand::Mark)?;
     let phase = stage.steps.phase("coming back", devices as u64);
     let killed = Instant::now();
     let Some(own) = &mut stage.subject.own else {
@@ -199,7 +203,7 @@ fn recover(stage: &mut Stage, devices: usize) -> Result<Recovery, Failure> {
     let (ready, away_seconds) = (Instant::now(), killed.elapsed().as_secs_f64());
     stage.subject.pid = Some(pid);
     stage.watch = Watch::open(Some(pid), &mut stage.report.notes);
-    let until = ready + patience(devices) * 2;
+    let until = ready + timeout(devices) * 2;
     let mut recovery =
         Recovery { points: Vec::new(), reached: Vec::new(), away_seconds, waited: Waited::Done };
     loop {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::interval::Interval;
-use super::prepare::{Wishes, prepare};
+use super::prepare::{StageRequest, prepare};
 use super::stage::float;
 use crate::arguments::Sync;
-use crate::engine::orders::Order;
+use crate::engine::commands::EngineCommand;
 use crate::failure::Failure;
 use crate::report::model::Unit;
 use crate::report::progress::Progress;
@@ -28,21 +28,27 @@ const AT_A_TIME: usize = 64;
 pub(crate) fn run(sync: &Sync) -> Result<bool, Failure> {
     let common = &sync.common;
     let devices = common.devices(DEVICES_DEFAULT);
-    let wishes =
-        Wishes { devices, visitors: 0, is_kept: true, resumes: true, event_bytes: 200, wants_starts: false };
-    let mut stage = prepare(common, wishes, Progress::new(common.quiet))?;
+    let request = StageRequest {
+        devices,
+        visitors: 0,
+        is_persistent: true,
+        resumes: true,
+        event_bytes: 200,
+        wants_starts: false,
+    };
+    let mut stage = prepare(common, request, Progress::new(common.quiet))?;
     stage.entitle("sync", "Syncs in which nothing has changed");
     let pace = sync.rate.map_or("each device again at once".to_owned(), |rate| rate.to_string());
     stage.parameter("syncs a second", pace);
     stage.bring_up(devices, AT_A_TIME)?;
-    stage.workers.order(Order::Syncs { rate: sync.rate })?;
+    stage.workers.order(EngineCommand::Syncs { rate: sync.rate })?;
     stage.pass("warming up", WARM_UP)?;
     stage.take()?;
     let interval = Interval::begin(&mut stage);
     stage.pass("syncing", common.seconds(SECONDS_DEFAULT))?;
     let spent = interval.end(&mut stage);
     let measures = stage.take()?;
-    stage.workers.order(Order::StopSyncs)?;
+    stage.workers.order(EngineCommand::StopSyncs)?;
     let (done, counts) = (spent.counts.synced, spent.counts);
     stage.figure("syncs_per_second", "syncs: ended a second", spent.rate(done), Unit::PerSecond);
     stage.maybe_figure(

@@ -8,11 +8,11 @@ use crossbeam_channel::bounded;
 use hdrhistogram::Histogram;
 use muster::client::Client;
 use muster::machine::random::Random;
-use muster::wire::api::{CallLine, CallOutcome, CallRequest, Road};
+use muster::wire::api::{CallLine, CallOutcome, CallRequest, CallVia};
 
 use super::interval::Interval;
-use super::prepare::{Wishes, prepare};
-use super::stage::{Stage, Waited, float, patience};
+use super::prepare::{StageRequest, prepare};
+use super::stage::{Stage, Waited, float, timeout};
 use crate::arguments::Wake;
 use crate::engine::measures::{histogram, note};
 use crate::failure::Failure;
@@ -51,9 +51,15 @@ struct Outcomes {
 pub(crate) fn run(wake: &Wake) -> Result<bool, Failure> {
     let common = &wake.common;
     let devices = common.devices(DEVICES_DEFAULT);
-    let wishes =
-        Wishes { devices, visitors: 0, is_kept: false, resumes: true, event_bytes: 200, wants_starts: false };
-    let mut stage = prepare(common, wishes, Progress::new(common.quiet))?;
+    let request = StageRequest {
+        devices,
+        visitors: 0,
+        is_persistent: false,
+        resumes: true,
+        event_bytes: 200,
+        wants_starts: false,
+    };
+    let mut stage = prepare(common, request, Progress::new(common.quiet))?;
     stage.entitle("wake", "Devices that are called over UDP");
     stage.parameter("calls a second", wake.rate);
     come_and_go(&mut stage, devices)?;
@@ -105,7 +111,7 @@ pub(crate) fn run(wake: &Wake) -> Result<bool, Failure> {
 fn come_and_go(stage: &mut Stage, devices: usize) -> Result<(), Failure> {
     stage.run(devices, AT_A_TIME)?;
     let phase = stage.steps.phase("connecting", devices as u64);
-    let waited = stage.wait(&phase, patience(devices), |counts| counts.synced, devices as u64)?;
+    let waited = stage.wait(&phase, timeout(devices), |counts| counts.synced, devices as u64)?;
     drop(phase);
     if waited == Waited::TimedOut {
         let synced = stage.workers.counts().synced;
@@ -196,9 +202,9 @@ impl Outcomes {
                 note(&mut self.begun, begun_microseconds);
                 note(&mut self.synced, synced_microseconds);
                 match by {
-                    Road::Wake => "synced by wake",
-                    Road::Link => "synced by link",
-                    Road::Itself => "came by itself",
+                    CallVia::Wake => "synced by wake",
+                    CallVia::Link => "synced by link",
+                    CallVia::Itself => "came by itself",
                 }
             }
             Ok(CallOutcome::Unreachable { .. }) => "unreachable",

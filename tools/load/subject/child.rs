@@ -58,7 +58,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     config.listen = setting.listen;
     config.reactors = setting.reactors;
     config.links.max = LINKS_MAX;
-    config.links.max_kept_connections = Some(LINKS_MAX);
+    config.links.max_persistent_connections = Some(LINKS_MAX);
     // As musterd does.
     config.process = ProcessOptions::DAEMON;
     let server = Server::start(config).map_err(Failure::refused)?;

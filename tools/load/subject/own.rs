@@ -89,7 +89,7 @@ impl OwnServer {
         self.input.is_some() && matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
-    /// What went wrong, with the last words of its log.
+    /// What went wrong, with the last lines of its log.
     pub(crate) fn failure(&self, what: &str) -> Failure {
         failure(what, self.directory.path())
     }

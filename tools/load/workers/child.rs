@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::Common;
 use super::thread::ThreadWorker;
 use crate::engine::Told;
+use crate::engine::commands::EngineCommand;
 use crate::engine::counters::Counts;
-use crate::engine::orders::Order;
 use crate::failure::Failure;
 use crate::fleet::cache;
 use crate::limits;
@@ -41,7 +41,7 @@ pub(crate) struct Setting {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Line {
-    /// It waits for orders.
+    /// It waits for commands.
     Ready,
     /// What its engines count, together, when that has changed.
     Counts(Counts),
@@ -78,10 +78,10 @@ fn serve() -> Result<(), Failure> {
     };
     let workers: Vec<_> = (0..setting.threads).map(start).collect::<Result<_, _>>()?;
     say(&Line::Ready)?;
-    let (sender, orders) = channel();
+    let (sender, commands) = channel();
     std::thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
-            let Ok(order) = serde_json::from_str::<Order>(&line) else { return };
+            let Ok(order) = serde_json::from_str::<EngineCommand>(&line) else { return };
             if sender.send(order).is_err() {
                 return;
             }
@@ -89,11 +89,11 @@ fn serve() -> Result<(), Failure> {
     });
     let mut said = Counts::default();
     loop {
-        match orders.recv_timeout(Duration::from_millis(COUNTS_MILLISECONDS)) {
-            Ok(Order::End) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        match commands.recv_timeout(Duration::from_millis(COUNTS_MILLISECONDS)) {
+            Ok(EngineCommand::End) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
             Ok(order) => {
                 workers.iter().try_for_each(|worker| worker.order(order))?;
-                if order == Order::Take {
+                if order == EngineCommand::Take {
                     let told: Vec<_> = workers.iter().map(ThreadWorker::told).collect::<Result<_, _>>()?;
                     // What was counted by then is known before it.
                     say(&Line::Counts(counts_of(&workers)))?;

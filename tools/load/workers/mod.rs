@@ -11,9 +11,9 @@ use std::sync::Arc;
 use muster::agent::identity::Identity;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::commands::EngineCommand;
 use crate::engine::counters::Counts;
 use crate::engine::measures::Measures;
-use crate::engine::orders::Order;
 use crate::failure::Failure;
 use process::ProcessWorker;
 use thread::ThreadWorker;
@@ -79,7 +79,7 @@ impl Workers {
     }
 
     /// Tells all of them the same.
-    pub(crate) fn order(&self, order: Order) -> Result<(), Failure> {
+    pub(crate) fn order(&self, order: EngineCommand) -> Result<(), Failure> {
         self.workers.iter().try_for_each(|worker| match worker {
             Worker::Thread(worker) => worker.order(order),
             Worker::Process(worker) => worker.order(order),
@@ -97,7 +97,7 @@ impl Workers {
 
     /// What they timed since the last time, and what went wrong, each once.
     pub(crate) fn take(&self) -> Result<(Measures, Vec<String>), Failure> {
-        self.order(Order::Take)?;
+        self.order(EngineCommand::Take)?;
         let (mut measures, mut troubles) = (Measures::default(), Vec::new());
         for worker in &self.workers {
             let told = match worker {

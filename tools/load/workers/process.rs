@@ -11,9 +11,9 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use super::child::{Line, Setting};
 use super::thread::TOLD_SECONDS_MAX;
 use crate::engine::Told;
+use crate::engine::commands::EngineCommand;
 use crate::engine::counters::{Counters, Counts};
 use crate::engine::measures::Measures;
-use crate::engine::orders::Order;
 use crate::failure::Failure;
 
 /// How long a process may take to read its identities and make its engines, in seconds.
@@ -57,7 +57,7 @@ impl ProcessWorker {
         }
     }
 
-    pub(super) fn order(&self, order: Order) -> Result<(), Failure> {
+    pub(super) fn order(&self, order: EngineCommand) -> Result<(), Failure> {
         self.write(&serde_json::to_string(&order).map_err(Failure::refused)?)
     }
 

@@ -9,8 +9,8 @@ use mio::Waker;
 use muster::agent::identity::Identity;
 
 use super::Common;
+use crate::engine::commands::{EngineCommand, Share};
 use crate::engine::counters::{Counters, Counts};
-use crate::engine::orders::{Order, Share};
 use crate::engine::{Engine, Setting, Told};
 use crate::failure::Failure;
 
@@ -19,7 +19,7 @@ pub(super) const TOLD_SECONDS_MAX: u64 = 60;
 
 /// An engine in a thread.
 pub(super) struct ThreadWorker {
-    orders: Sender<Order>,
+    commands: Sender<EngineCommand>,
     told: Receiver<Told>,
     waker: Arc<Waker>,
     counters: Arc<Counters>,
@@ -42,21 +42,21 @@ impl ThreadWorker {
             hears_wakes: common.hears_wakes,
             applications: common.applications,
         };
-        // Orders are few: a person's, or a phase's.
-        let (orders, ordered) = unbounded();
+        // Commands are few: a person's, or a phase's.
+        let (commands, ordered) = unbounded();
         let (tell, told) = unbounded();
         let counters = Arc::new(Counters::default());
         let made = Engine::new(&setting, Arc::clone(&counters), ordered, tell);
         let (engine, waker) = made.map_err(Failure::when("make an engine for simulated devices"))?;
         let thread = std::thread::Builder::new().name(format!("engine-{number}")).spawn(|| engine.run());
         let thread = Some(thread.map_err(Failure::when("start a thread"))?);
-        Ok(Self { orders, told, waker, counters, thread })
+        Ok(Self { commands, told, waker, counters, thread })
     }
 
-    pub(super) fn order(&self, order: Order) -> Result<(), Failure> {
+    pub(super) fn order(&self, order: EngineCommand) -> Result<(), Failure> {
         let ended =
             |_| Failure::refused("a thread of simulated devices has ended: the system refused to poll");
-        self.orders.send(order).map_err(ended)?;
+        self.commands.send(order).map_err(ended)?;
         self.waker.wake().map_err(Failure::when("wake an engine"))
     }
 
@@ -73,7 +73,7 @@ impl ThreadWorker {
 
 impl Drop for ThreadWorker {
     fn drop(&mut self) {
-        let _ = self.order(Order::End);
+        let _ = self.order(EngineCommand::End);
         if let Some(thread) = self.thread.take() {
             // What it had to say of its end is of no interest any more.
             let _ = thread.join();

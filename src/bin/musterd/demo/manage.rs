@@ -14,15 +14,15 @@ use super::process::{run_well, wait_for};
 use super::steps::{DEVICE, Demo, GROUP};
 use super::{Failure, shown};
 
-/// The application that the demo brings: a till. It writes what it has sold, and reads its settings again at SIGHUP, and looks
+/// The application that the demo brings: a kiosk. It writes what it has sold, and reads its settings again at SIGHUP, and looks
 /// at them once a second, should a signal get lost between two commands of the shell.
-const TILL: &str = "till";
+const KIOSK: &str = "kiosk";
 
-/// A till, as a shell script: `$1` is its directory.
-const TILL_SCRIPT: &str = r#"cd "$1" || exit 1
+/// A kiosk, as a shell script: `$1` is its directory.
+const KIOSK_SCRIPT: &str = r#"cd "$1" || exit 1
 take_over() { cp settings.json in-force.json.new && mv in-force.json.new in-force.json; }
 trap take_over HUP
-echo $$ > till.pid
+echo $$ > kiosk.pid
 sold=0
 while :; do
     sold=$((sold + 1))
@@ -43,23 +43,23 @@ while [ "$shelf" -lt "$1" ]; do
 done
 "#;
 
-/// The till, running beside the demo. It is ended when this value goes.
-pub(super) struct Till {
+/// The kiosk, running beside the demo. It is ended when this value goes.
+pub(super) struct Kiosk {
     directory: PathBuf,
     child: Child,
 }
 
-impl Till {
-    /// Writes the till, its definition for the agent into `definitions`, and starts it.
+impl Kiosk {
+    /// Writes the kiosk, its definition for the agent into `definitions`, and starts it.
     pub(super) fn start(directory: &Path, definitions: &Path) -> Result<Self, Failure> {
         let wrong = |error: std::io::Error| Failure::new(format!("{}: {error}", directory.display()));
         fs::create_dir_all(directory).map_err(wrong)?;
         fs::create_dir_all(definitions).map_err(wrong)?;
-        fs::write(directory.join("till.sh"), TILL_SCRIPT).map_err(wrong)?;
+        fs::write(directory.join("kiosk.sh"), KIOSK_SCRIPT).map_err(wrong)?;
         fs::write(directory.join("stocktaking.sh"), STOCKTAKING_SCRIPT).map_err(wrong)?;
-        fs::write(definitions.join("till.toml"), definition(directory)).map_err(wrong)?;
+        fs::write(definitions.join("kiosk.toml"), definition(directory)).map_err(wrong)?;
         let child = Command::new("sh")
-            .arg(directory.join("till.sh"))
+            .arg(directory.join("kiosk.sh"))
             .arg(directory)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -76,7 +76,7 @@ impl Till {
     }
 }
 
-impl Drop for Till {
+impl Drop for Kiosk {
     fn drop(&mut self) {
         // Already ended is as good.
         let _ = self.child.kill();
@@ -84,11 +84,11 @@ impl Drop for Till {
     }
 }
 
-/// What the agent is to know of the till: ten lines, and five for a kind of task.
+/// What the agent is to know of the kiosk: ten lines, and five for a kind of task.
 fn definition(directory: &Path) -> String {
     let at = |name: &str| directory.join(name).display().to_string();
     format!(
-        r#"name = "till"
+        r#"name = "kiosk"
 
 [condition]
 pid_file = "{pid}"
@@ -109,7 +109,7 @@ arguments = {{ type = "object", properties = {{ shelves = {{ type = "integer", m
 timeout_seconds = 60
 "#,
         script = at("stocktaking.sh"),
-        pid = at("till.pid"),
+        pid = at("kiosk.pid"),
         settings = at("settings.json"),
         statistics = at("statistics.json"),
     )
@@ -126,7 +126,7 @@ impl Demo {
             "--group",
             GROUP,
             "--application",
-            TILL,
+            KIOSK,
             "--file",
             &file,
             "--lock",
@@ -136,56 +136,60 @@ impl Demo {
         let report = self
             .wait_for_settings("the policy to be applied", |report| report.state == SettingsState::Applied)?;
         let took = started.elapsed();
-        let in_force = wait_for("the till to take its settings over", || {
-            Ok(self.till.as_ref().map(Till::in_force).filter(|settings| settings["currency"] == "EUR"))
+        let in_force = wait_for("the kiosk to take its settings over", || {
+            Ok(self.kiosk.as_ref().map(Kiosk::in_force).filter(|settings| settings["currency"] == "EUR"))
         })?;
         if in_force["receipt"]["lines"] != 40 {
-            return Err(Failure::new(format!("the till works with other settings: {in_force}")));
+            return Err(Failure::new(format!("the kiosk works with other settings: {in_force}")));
         }
         self.tell(
             "policy",
-            &format!("settings for '{TILL}' in {GROUP}; the device was woken, checked them with the till's own test, put them in place and had the till take them over"),
+            &format!("settings for '{KIOSK}' in {GROUP}; the device was woken, checked them with the kiosk's own test, put them in place and had the kiosk take them over"),
             &[format!("revision {} applied {} after the command", report.applied_revision, shown(took))],
         );
         let own = self.write("own.json", r#"{"currency": "USD", "receipt": {"lines": 60}}"#)?;
-        self.ctl(&["settings", "set", "--device", DEVICE, "--application", TILL, "--file", &own, "--now"])?;
+        self.ctl(&["settings", "set", "--device", DEVICE, "--application", KIOSK, "--file", &own, "--now"])?;
         let revision = report.revision;
         self.wait_for_settings("the device's own settings", |report| {
             report.state == SettingsState::Applied && report.applied_revision > revision
         })?;
-        let settings = wait_for("the till to take them over", || {
-            let settings = self.till.as_ref().map(Till::in_force);
+        let settings = wait_for("the kiosk to take them over", || {
+            let settings = self.kiosk.as_ref().map(Kiosk::in_force);
             Ok(settings.filter(|settings| settings["receipt"]["lines"] == 60))
         })?;
         if settings["currency"] != "EUR" {
             return Err(Failure::new("a locked key was overridden"));
         }
         self.tell("lock", "the device's own settings asked for 60 lines and for US dollars; the currency is locked by the group", &[]);
-        self.show(&["policy", "explain", "--device", DEVICE, "--application", TILL])
+        self.show(&["policy", "explain", "--device", DEVICE, "--application", KIOSK])
     }
 
     pub(super) fn reject_a_broken_policy(&mut self) -> Result<(), Failure> {
         let file = self.write("broken.json", r#"{"receipt": {"lines": 1}}"#)?;
-        self.ctl(&["settings", "remove", "--device", DEVICE, "--application", TILL])?;
-        self.ctl(&["policy", "set", "--group", GROUP, "--application", TILL, "--file", &file, "--now"])?;
+        self.ctl(&["settings", "remove", "--device", DEVICE, "--application", KIOSK])?;
+        self.ctl(&["policy", "set", "--group", GROUP, "--application", KIOSK, "--file", &file, "--now"])?;
         let report = self.wait_for_settings("the refusal", |report| report.state == SettingsState::Failed)?;
-        let in_force = self.till.as_ref().map(Till::in_force).unwrap_or_default();
+        let in_force = self.kiosk.as_ref().map(Kiosk::in_force).unwrap_or_default();
         if in_force["currency"] != "EUR" {
             return Err(Failure::new(format!("the refused settings are in force: {in_force}")));
         }
         self.tell(
             "broken policy",
-            &format!("a policy without a currency was refused by the till's own test; revision {} is still in place", report.applied_revision),
+            &format!("a policy without a currency was refused by the kiosk's own test; revision {} is still in place", report.applied_revision),
             &[],
         );
         self.quote("the device", &report.detail);
         let good = self.path("policy.json");
-        self.ctl(&["policy", "set", "--group", GROUP, "--application", TILL, "--file", &good, "--now"])?;
+        self.ctl(&["policy", "set", "--group", GROUP, "--application", KIOSK, "--file", &good, "--now"])?;
         self.wait_for_settings("the good policy", |report| report.state == SettingsState::Applied).map(drop)
     }
 
     pub(super) fn show_statistics(&mut self) -> Result<(), Failure> {
-        self.tell("statistics", "numbers of the till and of the agent, as they came with the last sync", &[]);
+        self.tell(
+            "statistics",
+            "numbers of the kiosk and of the agent, as they came with the last sync",
+            &[],
+        );
         self.ctl(&["device", "show", DEVICE, "--now"])?;
         self.show(&["device", "show", DEVICE])
     }
@@ -215,7 +219,7 @@ impl Demo {
         let seen: Vec<_> = seen.iter().map(|percent| format!("{percent} %")).collect();
         self.tell(
             "task",
-            &format!("'stocktaking' of '{TILL}', a kind of task that the device's own file declares; the device was woken for it"),
+            &format!("'stocktaking' of '{KIOSK}', a kind of task that the device's own file declares; the device was woken for it"),
             &[began, format!("seen on its way at {}", seen.join(", ")), format!("done after {}", shown(started.elapsed()))],
         );
         self.show(&["task", "show", &task.to_string(), "--output"])?;
@@ -242,7 +246,7 @@ impl Demo {
             "task",
             "create",
             "--application",
-            TILL,
+            KIOSK,
             "--kind",
             "stocktaking",
             "--group",
@@ -276,7 +280,7 @@ impl Demo {
         is_it: impl Fn(&SettingsStatus) -> bool,
     ) -> Result<SettingsStatus, Failure> {
         let find = |conditions: &[ConditionStatus]| {
-            conditions.iter().find(|c| c.application == TILL).and_then(|c| c.settings.clone())
+            conditions.iter().find(|c| c.application == KIOSK).and_then(|c| c.settings.clone())
         };
         let device =
             self.wait_for_device(what, |device| find(&device.conditions).is_some_and(|r| is_it(&r)))?;

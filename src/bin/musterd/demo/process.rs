@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::Failure;
 
 /// How long anything in the demo may take before it counts as failed, in seconds.
-const PATIENCE_SECONDS: u64 = 30;
+const TIMEOUT_SECONDS: u64 = 30;
 
 /// How often a condition is looked at, in milliseconds. What the demo measures is exact to about this.
 const LOOK_MILLISECONDS: u64 = 2;
@@ -118,18 +118,18 @@ pub(super) fn run_well(arguments: &[&str]) -> Result<(Output, Duration), Failure
     Err(Failure::new(format!("'{}' ended: {}\n{}", arguments.join(" "), output.status, errors.trim())))
 }
 
-/// Looks until `look` finds something, with a bound on patience.
+/// Looks until `look` finds something, with a bound on timeout.
 pub(super) fn wait_for<T>(
     what: &str,
     mut look: impl FnMut() -> Result<Option<T>, Failure>,
 ) -> Result<T, Failure> {
-    let deadline = Instant::now() + Duration::from_secs(PATIENCE_SECONDS);
+    let deadline = Instant::now() + Duration::from_secs(TIMEOUT_SECONDS);
     loop {
         if let Some(found) = look()? {
             return Ok(found);
         }
         if Instant::now() >= deadline {
-            return Err(Failure::new(format!("waited {PATIENCE_SECONDS} seconds for {what}, in vain")));
+            return Err(Failure::new(format!("waited {TIMEOUT_SECONDS} seconds for {what}, in vain")));
         }
         std::thread::sleep(Duration::from_millis(LOOK_MILLISECONDS));
     }

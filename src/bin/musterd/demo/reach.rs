@@ -1,8 +1,8 @@
-//! The steps in which the server calls the device, and the device says its last word.
+//! The steps in which the server calls the device, and the device sends its shutdown notice.
 
 use std::time::Instant;
 
-use muster::wire::api::{CallLine, CallOutcome, CallRequest, DeviceChange, Presence, Road};
+use muster::wire::api::{CallLine, CallOutcome, CallRequest, CallVia, DeviceChange, Presence};
 
 use super::process::wait_for;
 use super::steps::{DEVICE, Demo};
@@ -17,7 +17,7 @@ impl Demo {
         for _ in 0..WAKES {
             self.wait_for_presence(Presence::Idle)?;
             let outcome = self.call(false)?;
-            let CallOutcome::Synced { by: Road::Wake, begun_microseconds, synced_microseconds } = outcome
+            let CallOutcome::Synced { by: CallVia::Wake, begun_microseconds, synced_microseconds } = outcome
             else {
                 return Err(Failure::new(format!("the agent was to be woken: {outcome}")));
             };
@@ -29,7 +29,7 @@ impl Demo {
             &format!("the agent was not connected; one authenticated datagram of 56 bytes made it come, {WAKES} times"),
             &[
                 format!("sync begun after {}", spread(&mut begun)),
-                format!("in step after {}", spread(&mut synced)),
+                format!("in sync after {}", spread(&mut synced)),
             ],
         );
         Ok(())
@@ -61,13 +61,13 @@ impl Demo {
         let mut begun = Vec::new();
         for _ in 0..WAKES {
             let outcome = self.call(false)?;
-            let CallOutcome::Synced { by: Road::Link, begun_microseconds, .. } = outcome else {
+            let CallOutcome::Synced { by: CallVia::Link, begun_microseconds, .. } = outcome else {
                 return Err(Failure::new(format!("the agent was to be asked on its link: {outcome}")));
             };
             begun.push(begun_microseconds);
         }
         self.tell(
-            "kept connection",
+            "persistent link",
             "'do not disconnect': the agent was called to stay, and from now on is asked on its link",
             &[
                 format!("stays {} after it was asked to", shown(stays)),
@@ -77,7 +77,7 @@ impl Demo {
         Ok(())
     }
 
-    pub(super) fn hear_the_last_word(&mut self) -> Result<(), Failure> {
+    pub(super) fn hear_the_notice(&mut self) -> Result<(), Failure> {
         let Some(agent) = self.agent.take() else { return Err(Failure::new("there is no agent to stop")) };
         let took = agent.stop()?;
         let device = self.client.device(DEVICE)?;
@@ -98,7 +98,7 @@ impl Demo {
                 .then_some(changes.len()))
         })?;
         self.tell(
-            "last word",
+            "shutdown notice",
             "the agent was asked to end (SIGTERM): it delivered what it had and said so, and the server tells it from a lost one",
             &[
                 format!("ended after {}", shown(took)),

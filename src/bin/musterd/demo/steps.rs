@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use muster::client::Client;
 use muster::wire::api::{DeviceDetail, EventQuery, EventRecord, NewToken};
 
-use super::manage::Till;
+use super::manage::Kiosk;
 use super::process::{Process, free_port, free_udp_port, run, run_well, wait_for};
 use super::{Failure, shown};
 
@@ -35,7 +35,7 @@ pub(super) fn all(directory: &Path, stays: bool) -> Result<(), Failure> {
     demo.wake_the_disconnected_agent()?;
     demo.force_a_fresh_look()?;
     demo.keep_the_connection()?;
-    demo.hear_the_last_word()?;
+    demo.hear_the_notice()?;
     demo.apply_a_policy()?;
     demo.reject_a_broken_policy()?;
     demo.run_a_task()?;
@@ -53,7 +53,7 @@ pub(super) struct Demo {
     server: Process,
     pub(super) agent: Option<Process>,
     pub(super) client: Client,
-    pub(super) till: Option<Till>,
+    pub(super) kiosk: Option<Kiosk>,
     wake_port: u16,
     step: u32,
 }
@@ -66,7 +66,7 @@ impl Demo {
         let client = client(directory)?;
         let (directory, wake_port) = (directory.to_owned(), free_udp_port()?);
         let mut demo =
-            Self { directory, address, server, agent: None, client, till: None, wake_port, step: 0 };
+            Self { directory, address, server, agent: None, client, kiosk: None, wake_port, step: 0 };
         demo.wait_until_the_server_answers()?;
         let memory = demo.server.resident_bytes();
         demo.tell(
@@ -266,8 +266,8 @@ impl Demo {
     pub(super) fn start_agent(&mut self) -> Result<(), Failure> {
         let settings = self.directory.join("agent.toml");
         let applications = self.directory.join("applications.d");
-        if self.till.is_none() {
-            self.till = Some(Till::start(&self.directory.join("till"), &applications)?);
+        if self.kiosk.is_none() {
+            self.kiosk = Some(Kiosk::start(&self.directory.join("kiosk"), &applications)?);
         }
         let text = format!(
             "applications = {:?}\n[wake]\nport = {}\n",

@@ -152,7 +152,7 @@ fn settings(text: &str) -> Result<Map<String, Value>, String> {
     Ok(settings)
 }
 
-/// Checked here, so that what is wrong is said before anybody is asked; the server has the last word.
+/// Checked here, so that what is wrong is said before anybody is asked; the server decides.
 fn schedule(text: &str) -> Result<String, String> {
     text.parse::<Schedule>().map(|_| text.to_owned())
 }
@@ -194,7 +194,7 @@ mod tests {
     use crate::client::cli::task::TaskCommand;
 
     fn parse(more: &[&str]) -> Result<TaskCreate, clap::Error> {
-        let head = ["musterctl", "task", "create", "--application", "till", "--kind", "backup"];
+        let head = ["musterctl", "task", "create", "--application", "kiosk", "--kind", "backup"];
         let parsed = Arguments::try_parse_from(head.iter().chain(more))?;
         let Command::Task(TaskCommand::Create(create)) = parsed.command else { panic!("{parsed:?}") };
         Ok(*create)
@@ -209,7 +209,7 @@ mod tests {
         let new = parse(&["--all"]).unwrap().task().unwrap();
         let written = serde_json::to_value(&new).unwrap();
         let wanted = json!({
-            "application": "till", "kind": "backup", "settings": {}, "targets": "all",
+            "application": "kiosk", "kind": "backup", "settings": {}, "targets": "all",
             "continuous": false, "retries": 0, "may_repeat": false,
         });
         assert_eq!(written, wanted);

@@ -27,11 +27,11 @@ const NAMES_IN_LIST_MAX: usize = 2;
 pub(super) enum TaskCommand {
     /// Make a task: something for devices to execute, now, later or again and again
     #[command(after_help = "Examples:
-  musterctl task create --application till --kind backup --device till-17 till-18 --wait
-  musterctl task create --application till --kind update --group /shops --file update.json --rate 20 --abort-percent 10
-  musterctl task create --application till --kind backup --group /shops --schedule 'cron 0 3 * * *' --time-zone Europe/Berlin --timeout 2h
-  musterctl task create --application till --kind restart --all --schedule 'at 2026-11-24T23:00:00Z' --window 22:00-05:00
-  echo '{\"level\": 3}' | musterctl task create --application till --kind clean --device till-17 --file - --expires 1h
+  musterctl task create --application kiosk --kind backup --device kiosk-17 kiosk-18 --wait
+  musterctl task create --application kiosk --kind update --group /shops --file update.json --rate 20 --abort-percent 10
+  musterctl task create --application kiosk --kind backup --group /shops --schedule 'cron 0 3 * * *' --time-zone Europe/Berlin --timeout 2h
+  musterctl task create --application kiosk --kind restart --all --schedule 'at 2026-11-24T23:00:00Z' --window 22:00-05:00
+  echo '{\"level\": 3}' | musterctl task create --application kiosk --kind clean --device kiosk-17 --file - --expires 1h
 
 A zone is an IANA name. A time that its clocks skip in spring comes at the change, one that they show twice in autumn comes once;
 with '*' in the minute or hour of 'cron' it follows the clocks, as in cron(8).
@@ -41,7 +41,7 @@ With --wait: exit code 0 when every run succeeded, 1 otherwise; of more than 50 
     /// All tasks, the newest first
     #[command(after_help = "Examples:
   musterctl task list
-  musterctl task list --state active --application till
+  musterctl task list --state active --application kiosk
   musterctl task list --json | jq -r '.[] | select(.state == \"aborted\") | .id'")]
     List {
         /// Only those that are active, done, cancelled or aborted
@@ -136,7 +136,7 @@ mod tests {
         Task {
             id: TaskId(0x00ab_cdef_0123_4567),
             name: None,
-            application: "till".into(),
+            application: "kiosk".into(),
             kind: "backup".into(),
             targets: TaskTargets::All,
             schedule: "now".into(),
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn a_task_is_a_line() {
         let row = row(&task(TaskState::Active, &[(RunState::Pending, 3)])).join("|");
-        assert_eq!(row, "00abcdef01234567|-|till|backup|all devices|now|active|3 pending|-");
+        assert_eq!(row, "00abcdef01234567|-|kiosk|backup|all devices|now|active|3 pending|-");
     }
 
     #[test]

@@ -108,7 +108,7 @@ mod tests {
     fn what_has_not_ended_is_shown_before_what_has() {
         let runs = |states: &[(RunState, usize)]| {
             let all = states.iter().flat_map(|(state, times)| std::iter::repeat_n(*state, *times));
-            all.map(|state| runs::tests::run("till-17", state)).collect::<Vec<_>>()
+            all.map(|state| runs::tests::run("kiosk-17", state)).collect::<Vec<_>>()
         };
         let (shown, more) = chosen(runs(&[(RunState::Succeeded, 3), (RunState::Pending, 12)]));
         assert_eq!((shown.len(), more), (OPEN_MAX, 2));

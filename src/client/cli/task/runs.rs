@@ -90,8 +90,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_run_is_a_line() {
-        let mut run = run("till-17", RunState::TimedOut);
-        assert_eq!(row(&run, false).join("|"), "till-17|timed out|1|-|-|2026-11-24 10:00:00|-|for a reason");
+        let mut run = run("kiosk-17", RunState::TimedOut);
+        assert_eq!(row(&run, false).join("|"), "kiosk-17|timed out|1|-|-|2026-11-24 10:00:00|-|for a reason");
         assert_eq!(row(&run, false).len(), heads(false).len());
         (run.attempt, run.progress_percent, run.exit_code) = (2, Some(40), Some(-1));
         let message = "done after all".into();
@@ -99,7 +99,7 @@ pub(super) mod tests {
         let late = "for a reason; its device said later (2026-11-24 10:00:00 UTC): succeeded, done after all";
         assert_eq!(
             row(&run, true).join("|"),
-            format!("2026-11-24 10:00:00|till-17|timed out|2|40 %|-1|2026-11-24 10:00:00|-|{late}")
+            format!("2026-11-24 10:00:00|kiosk-17|timed out|2|40 %|-1|2026-11-24 10:00:00|-|{late}")
         );
         assert_eq!(row(&run, true).len(), heads(true).len());
     }

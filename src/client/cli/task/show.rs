@@ -200,7 +200,7 @@ mod tests {
     use crate::wire::api::TaskState;
 
     fn written(head: &str, omitted_bytes: u64, tail: &str) -> Vec<String> {
-        let mut run = runs::tests::run("till-17", RunState::Failed);
+        let mut run = runs::tests::run("kiosk-17", RunState::Failed);
         run.exit_code = Some(3);
         let output = Some(WrittenOutput { head: head.into(), tail: tail.into(), omitted_bytes });
         text(&RunDetail { run, output })
@@ -208,18 +208,18 @@ mod tests {
 
     #[test]
     fn what_a_program_wrote_can_neither_command_the_terminal_nor_pose_as_a_heading() {
-        let lines = written("a\tb\r\ntill-18, run\n\u{1b}[2J", 1, "end\n");
-        assert_eq!(lines[0], "till-17, run 0000000000000007, failed, exit code 3, wrote:");
+        let lines = written("a\tb\r\nkiosk-18, run\n\u{1b}[2J", 1, "end\n");
+        assert_eq!(lines[0], "kiosk-17, run 0000000000000007, failed, exit code 3, wrote:");
         assert_eq!(
             lines[1..],
-            ["  a    b", "  till-18, run", r"  \u{1b}[2J", "  … 1 byte left out …", "  end"]
+            ["  a    b", "  kiosk-18, run", r"  \u{1b}[2J", "  … 1 byte left out …", "  end"]
         );
     }
 
     #[test]
     fn what_is_whole_is_put_together() {
         assert_eq!(written("one\ntw", 0, "o\n")[1..], ["  one", "  two"]);
-        let run = runs::tests::run("till-17", RunState::Running);
+        let run = runs::tests::run("kiosk-17", RunState::Running);
         assert_eq!(text(&RunDetail { run, output: None })[1], "  … nothing of it came here …");
     }
 

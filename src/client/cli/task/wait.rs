@@ -110,7 +110,7 @@ fn running(task: &Task) -> u64 {
     task.runs.iter().filter(|count| count.state == RunState::Running).map(|count| count.runs).sum()
 }
 
-/// How far it is: `9 succeeded, 2 running: till-17 (40 %), till-18`.
+/// How far it is: `9 succeeded, 2 running: kiosk-17 (40 %), kiosk-18`.
 fn line(task: &Task, shown: &[Run]) -> String {
     if task.runs.is_empty() {
         let due = task.next_at.map_or(String::new(), |at| format!(", due {} UTC", time(at)));

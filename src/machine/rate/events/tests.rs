@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::machine::command::Command;
-use crate::machine::hot::HotRecord;
+use crate::machine::device_state::DeviceState;
 use crate::machine::session::{Session, SyncPolicy, testing};
 use crate::wire::event::Event;
 use crate::wire::id::{DeviceId, Epoch};
@@ -29,7 +29,7 @@ fn event(severity: Severity, bytes: usize) -> Vec<u8> {
 struct World {
     now: u64,
     rate: EventRate,
-    record: HotRecord,
+    record: DeviceState,
     sessions: Vec<Session>,
     stored_bytes: u64,
 }
@@ -41,7 +41,7 @@ impl World {
     fn new(rate: EventRate, links: usize) -> Self {
         let (device, now) = (DeviceId(7), Now { moment: Moment(SECOND), wall: WallTime(1_000) });
         let sessions = (0..links).map(|_| Session::new(&now, Some(device))).collect();
-        Self { now: SECOND, rate, record: HotRecord::new(device, 900), sessions, stored_bytes: 0 }
+        Self { now: SECOND, rate, record: DeviceState::new(device, 900), sessions, stored_bytes: 0 }
     }
 
     fn now(&self) -> Now {

@@ -13,10 +13,10 @@ use rustls::{
     AlertDescription, ClientConfig, ClientConnection, Error, ExtractedSecrets, RootCertStore, version,
 };
 
-use super::{Cutter, Overheard, ServerHandshake};
+use super::{CapturedSecrets, Cutter, ServerHandshake};
 use crate::reactor::channel::{
-    Blame, ChannelError, ClientIdentity, ClientTls, ExpectedServer, HandshakeCost, Membership, PROTOCOL,
-    ServerTls, Standing,
+    Blame, CertificateStatus, ChannelError, ClientIdentity, ClientTls, ExpectedServer, HandshakeCost,
+    Membership, PROTOCOL, ServerTls,
 };
 use crate::record_layer::{Content, Opened, SlimLink, Suite};
 use crate::wire::id::{CertificateHash, DeviceId};
@@ -31,12 +31,16 @@ fn papers(name: &str) -> (Vec<u8>, Vec<u8>) {
 struct Only(CertificateHash);
 
 impl Membership for Only {
-    fn standing(&self, certificate: &CertificateHash) -> Standing {
-        if *certificate == self.0 { Standing::Known(DeviceId(1)) } else { Standing::Unknown }
+    fn certificate_status(&self, certificate: &CertificateHash) -> CertificateStatus {
+        if *certificate == self.0 {
+            CertificateStatus::Known(DeviceId(1))
+        } else {
+            CertificateStatus::Unknown
+        }
     }
 }
 
-struct House {
+struct Fixture {
     server: ServerTls,
     client: ClientTls,
     /// The server's.
@@ -44,7 +48,7 @@ struct House {
     device: Vec<u8>,
 }
 
-impl House {
+impl Fixture {
     fn new() -> Self {
         let (server, device) = (papers("muster"), papers("device"));
         let members = Arc::new(Only(CertificateHash::of(&device.0)));
@@ -121,33 +125,33 @@ fn hear(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<Vec<u8>, Erro
     Ok(plain)
 }
 
-/// What the link makes of these bytes, which are whole records: the data, and how many KeyUpdates and farewells.
+/// What the link makes of these bytes, which are whole records: the data, and how many KeyUpdates and close_notify alerts.
 fn open(link: &mut SlimLink, bytes: &[u8]) -> (Vec<u8>, usize, usize) {
     let mut input = bytes.to_vec();
-    let (mut plain, mut updates, mut farewells, mut consumed) = (Vec::new(), 0, 0, 0);
+    let (mut plain, mut updates, mut close_notifies, mut consumed) = (Vec::new(), 0, 0, 0);
     let mut burst = link.opening_burst();
     while let Opened::Record { bytes, content } = burst.open(&mut input[consumed..]).unwrap() {
         consumed += bytes;
         match content {
             Content::Data(data) => plain.extend_from_slice(data),
             Content::KeyUpdate => updates += 1,
-            Content::CloseNotify => farewells += 1,
+            Content::CloseNotify => close_notifies += 1,
             Content::Nothing | Content::Alert(_) => panic!("{content:?}"),
         }
     }
     assert_eq!(consumed, bytes.len());
-    (plain, updates, farewells)
+    (plain, updates, close_notifies)
 }
 
 #[test]
 fn a_handshake_becomes_a_link() {
-    let house = House::new();
-    let (mut client, mut server) = house.before_the_last_flight();
+    let fixture = Fixture::new();
+    let (mut client, mut server) = fixture.before_the_last_flight();
     let flight = sent_by(&mut client);
     let (taken, mut out) = read(&mut server, &flight);
     assert_eq!(taken.unwrap(), flight.len());
     assert!(server.is_finished());
-    assert_eq!(server.peer_certificate(), Some(&house.device[..]));
+    assert_eq!(server.peer_certificate(), Some(&fixture.device[..]));
     assert_eq!(server.handshake_cost(), Some(HandshakeCost::Full));
     assert_eq!(server.key_exchange().as_deref(), Some("X25519MLKEM768"));
     let mut link = server.finish(&mut out).unwrap();
@@ -162,9 +166,9 @@ fn a_handshake_becomes_a_link() {
 
 #[test]
 fn whatever_comes_with_the_end_of_the_handshake_is_the_links() {
-    let house = House::new();
-    let (mut client, mut server) = house.before_the_last_flight();
-    // In one segment: the last flight, data, a KeyUpdate, data under the new key, another, the farewell.
+    let fixture = Fixture::new();
+    let (mut client, mut server) = fixture.before_the_last_flight();
+    // In one segment: the last flight, data, a KeyUpdate, data under the new key, another, the close_notify.
     client.writer().write_all(b"first").unwrap();
     client.refresh_traffic_keys().unwrap();
     client.writer().write_all(b" second").unwrap();
@@ -184,8 +188,8 @@ fn whatever_comes_with_the_end_of_the_handshake_is_the_links() {
 
 #[test]
 fn a_key_update_right_behind_the_handshake_is_followed() {
-    let house = House::new();
-    let (mut client, mut server) = house.before_the_last_flight();
+    let fixture = Fixture::new();
+    let (mut client, mut server) = fixture.before_the_last_flight();
     client.refresh_traffic_keys().unwrap();
     let segment = sent_by(&mut client);
     let (of_handshake, mut out) = read(&mut server, &segment);
@@ -203,10 +207,10 @@ fn a_key_update_right_behind_the_handshake_is_followed() {
 
 #[test]
 fn the_end_of_the_handshake_is_found_wherever_it_is_cut() {
-    let house = House::new();
+    let fixture = Fixture::new();
     // One byte at a time first, then in two pieces.
     for piece in [1, 2, 3, 5, 7, 64, 400, 1_000, 5_000, 100_000] {
-        let (mut client, mut server) = house.before_the_last_flight();
+        let (mut client, mut server) = fixture.before_the_last_flight();
         client.writer().write_all(b"data").unwrap();
         let segment = sent_by(&mut client);
         let (mut of_handshake, mut out) = (0, Vec::new());
@@ -222,13 +226,13 @@ fn the_end_of_the_handshake_is_found_wherever_it_is_cut() {
 
 #[test]
 fn every_suite_becomes_a_link_in_full_and_resumed() {
-    let house = House::new();
+    let fixture = Fixture::new();
     for suite in Suite::ALL {
-        let config = Arc::new(house.stranger(suite));
+        let config = Arc::new(fixture.stranger(suite));
         for expected in [HandshakeCost::Full, HandshakeCost::Resumed] {
             let name = ServerName::try_from("muster").unwrap();
             let client = ClientConnection::new(Arc::clone(&config), name).unwrap();
-            let (mut client, mut server) = house.with(client);
+            let (mut client, mut server) = fixture.with(client);
             let (taken, mut out) = read(&mut server, &sent_by(&mut client));
             taken.unwrap();
             assert_eq!((server.handshake_cost(), server.peer_certificate()), (Some(expected), None));
@@ -242,12 +246,12 @@ fn every_suite_becomes_a_link_in_full_and_resumed() {
 
 #[test]
 fn a_client_that_guessed_another_key_exchange_becomes_a_link_all_the_same() {
-    let house = House::new();
+    let fixture = Fixture::new();
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.kx_groups = vec![kx_group::MLKEM1024, kx_group::SECP384R1];
     let name = ServerName::try_from("muster").unwrap();
-    let mut client = ClientConnection::new(Arc::new(house.stranger_with(provider)), name).unwrap();
-    let mut server = ServerHandshake::new(&house.server).unwrap();
+    let mut client = ClientConnection::new(Arc::new(fixture.stranger_with(provider)), name).unwrap();
+    let mut server = ServerHandshake::new(&fixture.server).unwrap();
     let mut said = 0;
     let mut out = Vec::new();
     while !server.is_finished() {
@@ -270,12 +274,12 @@ fn a_client_that_guessed_another_key_exchange_becomes_a_link_all_the_same() {
 
 #[test]
 fn who_may_not_come_in_is_told_so() {
-    let house = House::new();
+    let fixture = Fixture::new();
     let (other, key) = papers("stranger");
     let identity = ClientIdentity { certificate: &other, private_key: &key };
-    let tls = ClientTls::new(house.client.expected().clone(), Some(identity)).unwrap();
+    let tls = ClientTls::new(fixture.client.expected().clone(), Some(identity)).unwrap();
     let client = ClientConnection::new(tls.config(), tls.name()).unwrap();
-    let (mut client, mut server) = house.with(client);
+    let (mut client, mut server) = fixture.with(client);
     let (error, out) = read(&mut server, &sent_by(&mut client));
     let error = error.unwrap_err();
     assert_eq!((error.clone(), error.blame()), (ChannelError::ForeignCertificate, Blame::Peer));
@@ -284,11 +288,11 @@ fn who_may_not_come_in_is_told_so() {
 
 #[test]
 fn who_does_not_name_our_protocol_is_told_so() {
-    let house = House::new();
-    let mut config = (*house.client.config()).clone();
+    let fixture = Fixture::new();
+    let mut config = (*fixture.client.config()).clone();
     config.alpn_protocols.clear();
-    let client = ClientConnection::new(Arc::new(config), house.client.name()).unwrap();
-    let (mut client, mut server) = house.with(client);
+    let client = ClientConnection::new(Arc::new(config), fixture.client.name()).unwrap();
+    let (mut client, mut server) = fixture.with(client);
     let (_, mut out) = read(&mut server, &sent_by(&mut client));
     assert_eq!(server.finish(&mut out).unwrap_err(), ChannelError::WrongProtocol);
     let told = Error::AlertReceived(AlertDescription::NoApplicationProtocol);
@@ -297,28 +301,28 @@ fn who_does_not_name_our_protocol_is_told_so() {
 
 #[test]
 fn a_handshake_that_is_not_finished_becomes_no_link() {
-    let house = House::new();
-    let (_, server) = house.before_the_last_flight();
+    let fixture = Fixture::new();
+    let (_, server) = fixture.before_the_last_flight();
     let error = server.finish(&mut Vec::new()).unwrap_err();
     assert_eq!(error.blame(), Blame::Here, "{error}");
-    let mut server = ServerHandshake::new(&house.server).unwrap();
+    let mut server = ServerHandshake::new(&fixture.server).unwrap();
     assert_eq!(read(&mut server, b"GET / HTTP/1.1\r\n").0.unwrap_err(), ChannelError::NotTls);
 }
 
 #[test]
 fn secrets_of_another_handshake_are_noticed() {
-    let house = House::new();
-    let (_, other) = extracted(&house);
-    let (extracted, right) = extracted(&house);
+    let fixture = Fixture::new();
+    let (_, other) = extracted(&fixture);
+    let (extracted, right) = extracted(&fixture);
     assert!(right.link(Suite::Aes128Gcm, &extracted).is_ok());
     // Of either direction, of none, and of the wrong one.
     for (client, server) in [
         (&other.client, &right.server),
         (&right.client, &other.server),
         (&right.server, &right.client),
-        (&right.client, &Overheard::default().server),
+        (&right.client, &CapturedSecrets::default().server),
     ] {
-        let mixed = Overheard { client: client.clone(), server: server.clone() };
+        let mixed = CapturedSecrets { client: client.clone(), server: server.clone() };
         let error = mixed.link(Suite::Aes256Gcm, &extracted).unwrap_err();
         assert_eq!(error.blame(), Blame::Here, "{error}");
     }
@@ -326,10 +330,10 @@ fn secrets_of_another_handshake_are_noticed() {
 
 #[test]
 fn handshakes_that_take_turns_on_a_thread_hear_their_own_secrets() {
-    let house = House::new();
-    let pairs = [0; 3].map(|_| house.before_the_last_flight());
+    let fixture = Fixture::new();
+    let pairs = [0; 3].map(|_| fixture.before_the_last_flight());
     // One that fails after its secrets were logged leaves them to nobody.
-    let (_, mut broken) = house.before_the_last_flight();
+    let (_, mut broken) = fixture.before_the_last_flight();
     let (error, said) = read(&mut broken, &[&[23, 3, 3, 0, 20][..], &[0; 20]].concat());
     assert!(error.unwrap_err().blame() == Blame::Peer && !said.is_empty());
     for (mut client, mut server) in pairs {
@@ -340,11 +344,11 @@ fn handshakes_that_take_turns_on_a_thread_hear_their_own_secrets() {
     }
 }
 
-/// What the library gives of a handshake of its own, and what was overheard of it.
-fn extracted(house: &House) -> (ExtractedSecrets, Overheard) {
-    let (mut client, mut server) = house.before_the_last_flight();
+/// What the library gives of a handshake of its own, and what was captured of it.
+fn extracted(fixture: &Fixture) -> (ExtractedSecrets, CapturedSecrets) {
+    let (mut client, mut server) = fixture.before_the_last_flight();
     read(&mut server, &sent_by(&mut client)).0.unwrap();
-    (server.connection.dangerous_into_kernel_connection().unwrap().0, server.overheard)
+    (server.connection.dangerous_into_kernel_connection().unwrap().0, server.captured)
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::fleet::task::definition::{Definition, Targets};
-use crate::machine::command::{JobOutcome, Orders, SectionChange, SectionUpdate};
+use crate::machine::command::{DesiredState, JobOutcome, SectionChange, SectionUpdate};
 use crate::store::query::{self, RunFilter, RunRow, TaskFilter, TaskRow};
 use crate::store::testing::{Fleet, all, wait};
 use crate::store::{CreatedTask, DeviceChange, GroupChange, NewTask, StoreError, TaskTime, TimeChange};
@@ -26,8 +26,8 @@ use crate::wire::time::WallTime;
 /// A Tuesday, 10:00 UTC.
 const START: WallTime = WallTime(1_795_514_400_000);
 
-/// A fleet whose devices offer the task `clean` of the till, and a clock.
-struct House {
+/// A fleet whose devices offer the task `clean` of the kiosk, and a clock.
+struct Fixture {
     fleet: Fleet,
     seconds: Cell<u64>,
     may_expire: Cell<bool>,
@@ -38,7 +38,7 @@ struct House {
 /// As devices declare it.
 fn kinds() -> Vec<Declaration> {
     vec![Declaration {
-        application: "till".into(),
+        application: "kiosk".into(),
         takes_settings: false,
         settings_schema: String::new(),
         kinds: vec![TaskKind {
@@ -54,18 +54,18 @@ fn all_devices() -> Definition {
     Definition::new(Targets::All)
 }
 
-impl House {
+impl Fixture {
     fn new(devices: u32) -> Self {
-        let house = Self {
+        let fixture = Self {
             fleet: Fleet::new(devices),
             seconds: Cell::new(0),
             may_expire: Cell::new(true),
             holds_before: Cell::new(0),
         };
-        for device in &house.fleet.devices {
-            house.declare(*device, kinds());
+        for device in &fixture.fleet.devices {
+            fixture.declare(*device, kinds());
         }
-        house
+        fixture
     }
 
     fn now(&self) -> WallTime {
@@ -113,7 +113,7 @@ impl House {
         settings: serde_json::Value,
     ) -> Result<CreatedTask, StoreError> {
         let serde_json::Value::Object(settings) = settings else { panic!("an object") };
-        let new = NewTask { application: "till".into(), kind: "clean".into(), settings, definition };
+        let new = NewTask { application: "kiosk".into(), kind: "clean".into(), settings, definition };
         self.fleet.store.create_task(new, self.now())
     }
 
@@ -129,7 +129,7 @@ impl House {
     }
 
     /// How a task stands, and how many of its runs that were due last are in which state.
-    fn standing(&self, id: TaskId) -> (&'static str, Vec<(RunState, u64)>) {
+    fn state_of(&self, id: TaskId) -> (&'static str, Vec<(RunState, u64)>) {
         let task = self.task(id);
         (task.state.name(), task.counts)
     }
@@ -139,20 +139,20 @@ impl House {
         query::runs(&self.fleet.store.reader().unwrap(), &filter, &all(), self.now()).unwrap().items
     }
 
-    fn orders(&self, device: DeviceId) -> Orders {
-        let outcome = self.fleet.store.orders(device, None, self.now());
-        let JobOutcome::Orders(orders) = outcome else { panic!("{outcome:?}") };
-        let digest = orders.list.iter().fold(Digest::EMPTY, |sum, run| sum.with(digest_of(*run)));
-        let said = self.fleet.store.table().with(device, |record| record.orders).unwrap();
+    fn desired_state(&self, device: DeviceId) -> DesiredState {
+        let outcome = self.fleet.store.desired_state(device, None, self.now());
+        let JobOutcome::DesiredState(desired_state) = outcome else { panic!("{outcome:?}") };
+        let digest = desired_state.list.iter().fold(Digest::EMPTY, |sum, run| sum.with(digest_of(*run)));
+        let said = self.fleet.store.table().with(device, |record| record.desired_digest).unwrap();
         assert_eq!(said, digest, "the table knows what a sync is compared with");
-        *orders
+        *desired_state
     }
 
     /// The one run that the device is to begin.
     fn order(&self, device: DeviceId) -> RunId {
-        let orders = self.orders(device);
-        assert_eq!(orders.runs.len(), 1, "{orders:?}");
-        orders.runs[0].run
+        let desired_state = self.desired_state(device);
+        assert_eq!(desired_state.runs.len(), 1, "{desired_state:?}");
+        desired_state.runs[0].run
     }
 
     fn say(&self, device: DeviceId, update: RunUpdate) {

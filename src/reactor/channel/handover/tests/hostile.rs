@@ -10,14 +10,14 @@ const OF_COMPATIBILITY: usize = 6;
 
 #[test]
 fn messages_in_many_small_records_become_a_link() {
-    let house = House::new();
-    let mut config = (*house.client.config()).clone();
+    let fixture = Fixture::new();
+    let mut config = (*fixture.client.config()).clone();
     // The least that the library takes: 27 bytes of content in a record.
     config.max_fragment_size = Some(32);
     let config = Arc::new(config);
     for piece in [1, 7, 32, 33, 300, 100_000] {
-        let mut client = ClientConnection::new(Arc::clone(&config), house.client.name()).unwrap();
-        let mut server = ServerHandshake::new(&house.server).unwrap();
+        let mut client = ClientConnection::new(Arc::clone(&config), fixture.client.name()).unwrap();
+        let mut server = ServerHandshake::new(&fixture.server).unwrap();
         let mut out = Vec::new();
         while !server.is_finished() {
             let flight = sent_by(&mut client);
@@ -27,7 +27,7 @@ fn messages_in_many_small_records_become_a_link() {
             }
             hear(&mut client, &std::mem::take(&mut out)).unwrap();
         }
-        assert_eq!(server.peer_certificate(), Some(&house.device[..]));
+        assert_eq!(server.peer_certificate(), Some(&fixture.device[..]));
         let mut link = server.finish(&mut out).unwrap();
         client.writer().write_all(b"data").unwrap();
         assert_eq!(open(&mut link, &sent_by(&mut client)).0, b"data", "{piece}");
@@ -36,8 +36,8 @@ fn messages_in_many_small_records_become_a_link() {
 
 #[test]
 fn a_message_that_is_drawn_out_is_not_kept_without_end() {
-    let house = House::new();
-    let mut server = ServerHandshake::new(&house.server).unwrap();
+    let fixture = Fixture::new();
+    let mut server = ServerHandshake::new(&fixture.server).unwrap();
     // The longest hello that the library would wait for, a byte of it in each record.
     let message = [1, 0, 255, 255].into_iter().chain(std::iter::repeat(0));
     let mut sent = 0;
@@ -52,11 +52,11 @@ fn a_message_that_is_drawn_out_is_not_kept_without_end() {
 }
 
 #[test]
-fn who_says_farewell_in_the_middle_is_let_go() {
-    let house = House::new();
-    let (_, mut server) = house.before_the_last_flight();
-    let farewell = [21, 3, 3, 0, 2, 1, 0];
-    assert_eq!(read(&mut server, &farewell).0, Err(ChannelError::Refused("CloseNotify".to_owned())));
+fn who_says_goodbye_in_the_middle_is_let_go() {
+    let fixture = Fixture::new();
+    let (_, mut server) = fixture.before_the_last_flight();
+    let close_notify = [21, 3, 3, 0, 2, 1, 0];
+    assert_eq!(read(&mut server, &close_notify).0, Err(ChannelError::Refused("CloseNotify".to_owned())));
 }
 
 /// What is done to a flight on its way, at a place in it.
@@ -112,11 +112,11 @@ proptest! {
         tampering in tampering(),
         piece in 1..2_000_usize,
     ) {
-        let house = House::new();
-        let mut client = ClientConnection::new(house.client.config(), house.client.name()).unwrap();
-        let mut server = ServerHandshake::new(&house.server).unwrap();
+        let fixture = Fixture::new();
+        let mut client = ClientConnection::new(fixture.client.config(), fixture.client.name()).unwrap();
+        let mut server = ServerHandshake::new(&fixture.server).unwrap();
         if is_last {
-            (client, server) = house.with(client);
+            (client, server) = fixture.with(client);
         }
         let flight = sent_by(&mut client);
         let place = if is_last {

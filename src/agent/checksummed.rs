@@ -1,0 +1,131 @@
+//! A small file that is replaced as a whole and has a checksum, so that a reader sees when it is torn or was changed.
+//!
+//! The content is CBOR (RFC 8949) in the layout of one of the [`ab_slots`]. A new content is written beside the file and then
+//! renamed over it (rename(2)): a reader finds the old one or the new one.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use minicbor::{Decode, Encode};
+
+use super::ab_slots::{self, sync_directory};
+use super::open;
+
+/// What a file holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Content<T> {
+    /// There is none.
+    Absent,
+    /// It is torn or was changed.
+    Torn,
+    /// This.
+    Whole(T),
+}
+
+impl<T> Content<T> {
+    /// What it holds, when it is whole.
+    #[must_use]
+    pub fn whole(self) -> Option<T> {
+        match self {
+            Self::Whole(content) => Some(content),
+            Self::Absent | Self::Torn => None,
+        }
+    }
+}
+
+/// Replaces a file. When this returns without an error it is on the medium.
+///
+/// # Errors
+/// When the system refuses.
+pub fn write(path: &Path, content: &impl Encode<()>) -> io::Result<()> {
+    write_bytes(path, &encoded(content)?)
+}
+
+/// Replaces a file with these bytes, without a checksum; durable when this returns.
+///
+/// # Errors
+/// When the system refuses.
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes, true)?;
+    sync_of(path)
+}
+
+/// Replaces a file without waiting for the medium: for what may be lost.
+///
+/// # Errors
+/// When the system refuses.
+pub fn write_loosely(path: &Path, content: &impl Encode<()>) -> io::Result<()> {
+    replace(path, &encoded(content)?, false)
+}
+
+/// Reads a file; of a longer one than `bytes_max` only the beginning, so that it counts as torn.
+///
+/// # Errors
+/// When the system refuses for another reason than that it is not there.
+pub fn read<T: for<'a> Decode<'a, ()>>(path: &Path, bytes_max: u64) -> io::Result<Content<T>> {
+    let bytes = match open::beginning(path, bytes_max) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::Absent),
+        Err(error) => return Err(error),
+    };
+    let content = ab_slots::decode(&bytes).and_then(|slot| minicbor::decode(&slot.content).ok());
+    Ok(content.map_or(Content::Torn, Content::Whole))
+}
+
+/// Removes a file, there or not; durable when this returns.
+///
+/// # Errors
+/// When the system refuses.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_of(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn encoded(content: &impl Encode<()>) -> io::Result<Vec<u8>> {
+    Ok(ab_slots::encode(1, &minicbor::to_vec(content).map_err(io::Error::other)?))
+}
+
+fn replace(path: &Path, bytes: &[u8], is_durable: bool) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(bytes)?;
+    if is_durable {
+        file.sync_all()?;
+    }
+    fs::rename(&new, path)
+}
+
+fn sync_of(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_what_is_torn_or_too_long_is_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("thing");
+        assert_eq!(read::<u64>(&path, 100).unwrap(), Content::Absent);
+        write(&path, &7_u64).unwrap();
+        assert_eq!(read::<u64>(&path, 100).unwrap(), Content::Whole(7));
+        write_loosely(&path, &8_u64).unwrap();
+        assert_eq!(read::<u64>(&path, 100).unwrap().whole(), Some(8));
+        assert_eq!(read::<u64>(&path, 30).unwrap(), Content::Torn);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[20] ^= 1;
+        write_bytes(&path, &bytes).unwrap();
+        assert_eq!(read::<u64>(&path, 100).unwrap(), Content::Torn);
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+        assert_eq!(read::<u64>(&path, 100).unwrap(), Content::Absent);
+    }
+}

@@ -1,0 +1,124 @@
+//! What reactors are told, and the table of their mailboxes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::mailbox::Mailbox;
+use crate::machine::close::CloseReason;
+use crate::machine::command::JobOutcome;
+use crate::machine::device_state::LinkRef;
+use crate::machine::extra_links::ExtraLinks;
+use crate::wire::id::DeviceId;
+
+/// What an administrator decides about links.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkSettings {
+    /// Most links of devices of the whole server, in links.
+    pub links_max: u64,
+    /// Links of the whole server that may be open beyond those, in links: handshakes and strangers.
+    pub links_beyond_max: u64,
+    /// Most memory that the links of one reactor may hold beside what each takes idle, in bytes
+    /// ([`Holdings`](crate::machine::holdings::Holdings)).
+    pub held_bytes_max: u64,
+    /// Places for strangers in one reactor, in links
+    /// ([`places`](crate::machine::admission::strangers::places)).
+    pub stranger_places: u64,
+    /// How many microseconds lie between two handshakes of one reactor, on average; zero: as they come.
+    pub handshake_interval_microseconds: u64,
+    /// How long a handshake may take in all, however its bytes trickle in.
+    pub handshake_deadline: Duration,
+    /// How long a link that is not persistent may be silent.
+    pub idle_deadline: Duration,
+    /// How long a peer may leave unread what is ready for it.
+    pub write_deadline: Duration,
+}
+
+/// A message to a reactor.
+#[derive(Debug)]
+pub enum ToReactor {
+    /// A job of this link's session has come back. Its permit comes with it.
+    JobDone(LinkRef, JobOutcome),
+    /// Somebody waits for the device: its session is to ask it for a sync, for which it is to look at itself anew or not.
+    SyncNow(LinkRef, bool),
+    /// Another link of the same device is there.
+    Superseded(LinkRef),
+    /// The device was removed.
+    Removed(LinkRef),
+    /// Close the link for this reason at once, without a word.
+    Close(LinkRef, CloseReason),
+    /// Other limits are in force for links.
+    Settings(LinkSettings),
+    /// Accept no more links, let those that are there finish, and end.
+    Drain,
+}
+
+/// The mailboxes of all reactors, and what they share. Cheap to clone.
+#[derive(Clone)]
+pub struct ReactorMailboxes {
+    mailboxes: Arc<[Mailbox<ToReactor>]>,
+    extra_links: Arc<Mutex<ExtraLinks<LinkRef>>>,
+}
+
+impl ReactorMailboxes {
+    /// The table, by reactor number.
+    #[must_use]
+    pub fn new(mailboxes: Vec<Mailbox<ToReactor>>) -> Self {
+        Self { mailboxes: mailboxes.into(), extra_links: Arc::default() }
+    }
+
+    /// The device has this link beside its own. The one that is to be closed for it, if any
+    /// ([`ExtraLinks::enter`]).
+    #[must_use]
+    pub fn enter_extra(&self, device: DeviceId, link: LinkRef) -> Option<LinkRef> {
+        self.extra_links.lock().enter(device, link)
+    }
+
+    /// The link has ended, or has become the device's own.
+    pub fn leave_extra(&self, device: DeviceId, link: LinkRef) {
+        self.extra_links.lock().leave(device, link);
+    }
+
+    /// The mailbox of the reactor that has the link.
+    #[must_use]
+    pub fn of(&self, link: LinkRef) -> Option<&Mailbox<ToReactor>> {
+        self.mailboxes.get(usize::from(link.reactor()))
+    }
+
+    /// Tells the device behind a link that it was removed, and closes the link. `false`: the reactor has too much to do; the
+    /// device is refused with its next message all the same.
+    #[must_use]
+    pub fn close_removed(&self, link: LinkRef) -> bool {
+        self.send(link, ToReactor::Removed(link))
+    }
+
+    /// Sends a message to the reactor that has the link.
+    #[must_use]
+    pub fn send(&self, link: LinkRef, message: ToReactor) -> bool {
+        self.of(link).is_some_and(|mailbox| mailbox.send(message).is_ok())
+    }
+
+    /// Notifies those that wait for it: the durable position has moved.
+    pub fn notify_waiting(&self) {
+        self.mailboxes.iter().for_each(Mailbox::notify_if_waiting);
+    }
+
+    /// Notifies all of them.
+    pub fn notify_all(&self) {
+        self.mailboxes.iter().for_each(Mailbox::notify);
+    }
+
+    /// Sends a message to every reactor. `false` when one of them could not be told.
+    #[must_use]
+    pub fn tell_all(&self, message: impl Fn() -> ToReactor) -> bool {
+        // All of them are told, whatever became of the first.
+        self.mailboxes.iter().filter(|mailbox| mailbox.send(message()).is_err()).count() == 0
+    }
+
+    /// Tells all of them to drain. `false` when one of them could not be told.
+    #[must_use]
+    pub fn drain_all(&self) -> bool {
+        self.tell_all(|| ToReactor::Drain)
+    }
+}

@@ -1,0 +1,287 @@
+use std::sync::mpsc;
+
+use super::*;
+use crate::concurrency::counters::Counters;
+use crate::journal::{FileStorage, Flusher, Item, Journal, Opened, Options, Position};
+use crate::machine::command::{JobOutcome, SectionChange, SectionUpdate};
+use crate::machine::record;
+use crate::store::query::{self, DeviceKey};
+use crate::store::{Enrolment, NewToken};
+use crate::wire::event::{Event, Severity};
+use crate::wire::id::{CertificateHash, Epoch};
+use crate::wire::section::{ApplicationCondition, Condition, Section, digest_of};
+use crate::wire::statistics::{Number, Statistic, Statistics};
+use crate::wire::status::Status;
+
+const NOW: WallTime = WallTime(1_795_514_400_000);
+const HOUR: u64 = 3_600_000;
+
+/// A store and a journal in a directory, and the scheduler's part over them.
+struct Fixture {
+    directory: tempfile::TempDir,
+    store: Store,
+    journal: Journal,
+    flusher: Flusher<FileStorage>,
+    statuses: Statuses,
+    devices: Vec<DeviceId>,
+}
+
+fn at(milliseconds: u64) -> WallTime {
+    WallTime(NOW.0 + milliseconds)
+}
+
+fn open(directory: tempfile::TempDir, started: WallTime) -> Fixture {
+    let store = Store::open(directory.path()).unwrap();
+    let storage = FileStorage::open(&directory.path().join("journal")).unwrap();
+    let options = Options { segment_bytes: 1 << 20, retention: None, ..Options::server() };
+    let Opened { journal, flusher, .. } =
+        Journal::open(storage, options, Position(0), started.0, |_| {}).unwrap();
+    let announcer = Announcer::new(journal.clone(), Counters::new(), Clock::since(started));
+    let statuses = Statuses::new(store.clone(), announcer, Clock::since(started));
+    Fixture { directory, store, journal, flusher, statuses, devices: Vec::new() }
+}
+
+impl Fixture {
+    fn new(devices: u64) -> Self {
+        let mut fixture = open(tempfile::tempdir().unwrap(), NOW);
+        let new = NewToken {
+            group: "/".into(),
+            created_at: NOW,
+            expires_at: at(HOUR),
+            uses_max: u32::try_from(devices).unwrap(),
+        };
+        let token = fixture.store.create_token(new).unwrap();
+        for number in 1..=devices {
+            let (told, outcome) = mpsc::channel();
+            let enrolment = Enrolment {
+                token: token.token.id,
+                secret: token.secret,
+                device: DeviceId(number << 33),
+                name: format!("device-{number}"),
+                certificate: CertificateHash::of(&number.to_be_bytes()),
+                expires_at: Some(at(3_650 * 24 * HOUR)),
+                now: NOW,
+            };
+            fixture.store.enrol(enrolment, move |result| told.send(result).unwrap());
+            fixture.devices.push(outcome.recv().unwrap().unwrap().device);
+        }
+        fixture
+    }
+
+    /// Ends everything and starts anew.
+    fn restart(self, started: WallTime) -> Self {
+        let Self { directory, devices, store, journal, flusher, statuses } = self;
+        drop((store, journal, flusher, statuses));
+        Fixture { devices, ..open(directory, started) }
+    }
+
+    fn conditions(&self, device: DeviceId, revision: u64, condition: Condition) {
+        let conditions = vec![ApplicationCondition {
+            application: "nginx".into(),
+            condition,
+            since: NOW,
+            version: "1".into(),
+            detail: "exit code 1".into(),
+            settings: None,
+        }];
+        let update = SectionUpdate {
+            device,
+            section: Section::Conditions,
+            agent_epoch: Epoch(1),
+            revision,
+            digest: digest_of(&conditions),
+            base: None,
+            change: SectionChange::Conditions(conditions),
+        };
+        let (told, outcome) = mpsc::channel();
+        self.store.apply(update, move |outcome| told.send(outcome).unwrap());
+        assert!(matches!(outcome.recv().unwrap(), JobOutcome::Stored { .. }));
+    }
+
+    fn step(&mut self, now: WallTime) {
+        self.step_by(now, now.into());
+    }
+
+    fn step_by(&mut self, now: WallTime, ages: AgeTime) {
+        self.statuses.step(now, ages);
+        // Behind everything that the step has handed in.
+        self.store.set_meta("step", b"").unwrap();
+        self.flusher.flush_once().unwrap();
+    }
+
+    /// The events that are in the journal, by device.
+    fn events(&self) -> Vec<(DeviceId, Event)> {
+        let mut events = Vec::new();
+        let mut records = self.journal.reader().forward(Position(0));
+        while let Some(item) = records.next().unwrap() {
+            let Item::Record(found) = item else { panic!("damaged") };
+            let (epoch, event) = record::decode(found.record.payload).unwrap();
+            assert_eq!(epoch, Epoch(0), "an event of the server's own");
+            events.push((DeviceId(found.record.device), Event::from_bytes(event).unwrap()));
+        }
+        events
+    }
+
+    fn shown(&self, device: DeviceId) -> (Status, Vec<String>) {
+        let detail = query::device(&self.store.reader().unwrap(), &DeviceKey::Id(device)).unwrap();
+        let device_status = detail.row.device_status;
+        (device_status.status, device_status.reasons.iter().map(|reason| reason.text(NOW)).collect())
+    }
+}
+
+#[test]
+fn a_change_is_judged_in_the_next_step_said_once_and_shown() {
+    let mut fixture = Fixture::new(3);
+    let device = fixture.devices[1];
+    fixture.step(NOW);
+    assert!(fixture.events().is_empty(), "nothing is known against them");
+    fixture.conditions(device, 1, Condition::Failed);
+    for seconds in 0..3 {
+        fixture.step(at(seconds * 1_000 + 10));
+    }
+    let events = fixture.events();
+    assert_eq!(events.len(), 1);
+    let (about, event) = &events[0];
+    assert_eq!((*about, event.application.as_str(), event.kind.as_str()), (device, "muster", "status"));
+    assert_eq!(event.severity, Severity::Critical);
+    assert_eq!(event.message, "critical (was ok): nginx failed 0 s ago: exit code 1");
+    assert_eq!(fixture.shown(device).0, Status::Critical);
+    let record = fixture.store.table().get(device).unwrap();
+    assert_eq!((record.status, record.has_news), (Status::Critical, true), "to be written back");
+
+    fixture.conditions(device, 2, Condition::Running);
+    fixture.step(at(5_000));
+    let events = fixture.events();
+    assert_eq!((events.len(), events[1].1.severity), (2, Severity::Info));
+    assert_eq!(events[1].1.message, "ok (was critical)");
+    assert_eq!(fixture.shown(device), (Status::Ok, vec![]));
+}
+
+#[test]
+fn a_low_disk_is_a_warning_and_a_lower_one_is_critical() {
+    let mut fixture = Fixture::new(1);
+    let device = fixture.devices[0];
+    for (step, free, status) in [(1, 9.5, Status::Warning), (2, 4.9, Status::Critical), (3, 60.0, Status::Ok)]
+    {
+        let entries = vec![Statistic {
+            application: "muster-agent".into(),
+            name: "disk_free_percent".into(),
+            unit: "percent".into(),
+            value: Number(free),
+        }];
+        let (told, outcome) = mpsc::channel();
+        let statistics = Statistics { entries };
+        fixture
+            .store
+            .take_statistics(device, statistics, at(step), move |outcome| told.send(outcome).unwrap());
+        assert_eq!(outcome.recv().unwrap(), JobOutcome::Noted);
+        fixture.step(at(step));
+        assert_eq!(fixture.shown(device).0, status);
+    }
+    let messages: Vec<_> = fixture.events().into_iter().map(|(_, event)| event.message).collect();
+    assert_eq!(
+        messages,
+        ["warning (was ok): disk: 9 % free", "critical (was warning): disk: 4 % free", "ok (was critical)"]
+    );
+}
+
+#[test]
+fn everybody_is_judged_once_a_minute_for_time_alone() {
+    let mut fixture = Fixture::new(130);
+    let device = fixture.devices[120];
+    fixture.store.table().with(device, |record| {
+        (record.last_seen, record.last_sync) = (NOW, NOW);
+        record.set_due_seconds(900);
+    });
+    let lost = 2 * HOUR;
+    for second in 0..60 {
+        fixture.step(at(lost + second * 1_000));
+    }
+    assert_eq!(fixture.shown(device).0, Status::Warning);
+    for second in 0..60 {
+        fixture.step(at(lost + 24 * HOUR + second * 1_000));
+    }
+    let events = fixture.events();
+    let told: Vec<_> = events.iter().map(|(about, event)| (*about, event.severity)).collect();
+    assert_eq!(told, [(device, Severity::Warning), (device, Severity::Critical)]);
+    assert!(
+        events[1].1.message.starts_with("critical (was warning): lost for 25 h"),
+        "{}",
+        events[1].1.message
+    );
+}
+
+#[test]
+fn a_restart_says_nothing_again_and_leaves_a_lost_device_lost() {
+    let mut fixture = Fixture::new(2);
+    let device = fixture.devices[0];
+    fixture.store.table().with(device, |record| {
+        (record.last_seen, record.last_sync) = (NOW, NOW);
+        record.set_due_seconds(900);
+    });
+    fixture.step(at(2 * HOUR));
+    assert_eq!(fixture.shown(device).0, Status::Warning);
+    let record = fixture.store.table().get(device).unwrap();
+    let (told, outcome) = mpsc::channel();
+    fixture.store.record_sequences(vec![record], None, move |result| told.send(result).unwrap());
+    outcome.recv().unwrap().unwrap();
+    let before = fixture.events().len();
+    let mut fixture = fixture.restart(at(3 * HOUR));
+    for second in 0..3 {
+        fixture.step(at(3 * HOUR + second * 1_000));
+    }
+    assert_eq!((fixture.events().len(), fixture.shown(device).0), (before, Status::Warning));
+    fixture.store.table().with(device, |record| {
+        (record.last_seen, record.last_sync) = (at(3 * HOUR + 4_000), at(3 * HOUR + 4_000));
+    });
+    for second in 5..8 {
+        fixture.step(at(3 * HOUR + second * 1_000));
+    }
+    assert_eq!(fixture.shown(device), (Status::Ok, vec![]), "it came");
+}
+
+#[test]
+fn a_step_of_the_clock_makes_nobody_lost_and_leaves_who_is_as_long_as_before() {
+    let mut fixture = Fixture::new(2);
+    let (lost, well) = (fixture.devices[0], fixture.devices[1]);
+    let seen = |fixture: &Fixture, device, at| {
+        fixture.store.table().with(device, |record| {
+            (record.last_seen, record.last_sync) = (at, at);
+            record.set_due_seconds(900);
+        });
+    };
+    let settle = |fixture: &mut Fixture, now: WallTime, ages: AgeTime| {
+        for second in 0..3 {
+            fixture.step_by(WallTime(now.0 + second * 1_000), ages);
+        }
+    };
+    seen(&fixture, lost, NOW);
+    seen(&fixture, well, at(2 * HOUR));
+    settle(&mut fixture, at(2 * HOUR), at(2 * HOUR).into());
+    let before = (fixture.shown(lost), fixture.events().len());
+    assert_eq!((before.0.0, fixture.shown(well).0), (Status::Warning, Status::Ok));
+
+    let step = 200 * 24 * HOUR;
+    fixture.store.table().with(lost, |record| {
+        record.follow_clock(step.cast_signed(), step.cast_signed(), at(2 * HOUR + step));
+    });
+    fixture.store.table().with(well, |record| {
+        record.follow_clock(step.cast_signed(), step.cast_signed(), at(2 * HOUR + step));
+    });
+    let doubted = AgeTime { wall: at(2 * HOUR + 60_000), may_expire: false };
+    settle(&mut fixture, at(2 * HOUR + step + 60_000), doubted);
+    assert_eq!((fixture.shown(lost), fixture.events().len()), before);
+    assert_eq!(fixture.shown(well), (Status::Ok, vec![]));
+}
+
+#[test]
+fn a_status_that_could_not_be_stored_is_stored_later() {
+    let mut fixture = Fixture::new(1);
+    let device = fixture.devices[0];
+    // As if the event had been said and the server had ended before the status was stored.
+    fixture.conditions(device, 1, Condition::Stopped);
+    fixture.store.table().with(device, |record| record.status = Status::Warning);
+    fixture.step(NOW);
+    assert!(fixture.events().is_empty());
+    assert_eq!(fixture.shown(device).0, Status::Warning);
+}

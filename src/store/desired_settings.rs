@@ -1,0 +1,288 @@
+//! The settings that each device should have: worked out from policies and its own whenever either, its place or what it declares
+//! changes, and kept as a digest and a revision for each application.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::desired_state::{self, DesiredChange, Room};
+use super::error::StoreError;
+use super::policy::{self, SetSettings};
+use super::{declaration, group};
+use crate::fleet::settings::{Explained, Merged, explain, merge};
+use crate::wire::digest::Digest;
+use crate::wire::limits::SETTINGS_BYTES_MAX;
+use crate::wire::settings::{Drift, SettingsOrder, digest_of as digest_of_settings};
+
+/// The digest of all settings that the device should have.
+pub(super) fn digest_of(connection: &Connection, number: i64) -> Result<Digest, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT digest FROM desired_settings WHERE device = ?1")?;
+    let mut sum = Digest::EMPTY;
+    for digest in statement.query_map([number], |row| row.get::<_, i64>(0))? {
+        sum = sum.with(Digest(digest?.cast_unsigned()));
+    }
+    Ok(sum)
+}
+
+/// What a device's settings come of, as far as it is not its own.
+struct Place {
+    group: String,
+    declarations: Option<i64>,
+    /// Applications for which it has settings of its own.
+    own: Vec<String>,
+}
+
+fn place(connection: &Connection, number: i64) -> Result<Place, StoreError> {
+    let sql = "SELECT g.path, h.declarations FROM devices d JOIN groups g ON g.id = d.group_id
+        LEFT JOIN host_facts h ON h.device = d.number WHERE d.number = ?1";
+    let (group, declarations) =
+        connection.prepare_cached(sql)?.query_row([number], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut statement =
+        connection.prepare_cached("SELECT application FROM own_settings WHERE device = ?1")?;
+    let own = statement.query_map([number], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(Place { group, declarations, own })
+}
+
+/// Merges, and remembers what many devices share.
+#[derive(Default)]
+pub(super) struct Merger {
+    policies: HashMap<String, Rc<[SetSettings]>>,
+    declared: HashMap<i64, Rc<[String]>>,
+    /// By group and application.
+    digests: HashMap<(String, String), Option<Digest>>,
+}
+
+impl Merger {
+    fn policies(
+        &mut self,
+        connection: &Connection,
+        application: &str,
+    ) -> Result<Rc<[SetSettings]>, StoreError> {
+        if let Some(known) = self.policies.get(application) {
+            return Ok(Rc::clone(known));
+        }
+        let found: Rc<[_]> = policy::list(connection, Some(application))?.into();
+        self.policies.insert(application.to_owned(), Rc::clone(&found));
+        Ok(found)
+    }
+
+    /// The applications for which a device takes settings.
+    fn declared(&mut self, connection: &Connection, id: Option<i64>) -> Result<Rc<[String]>, StoreError> {
+        let Some(id) = id else { return Ok(Rc::new([])) };
+        if let Some(known) = self.declared.get(&id) {
+            return Ok(Rc::clone(known));
+        }
+        let sql = "SELECT content FROM declarations WHERE id = ?1";
+        let content: Option<String> =
+            connection.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()?;
+        let all = content.map(|content| declaration::parse(&content)).unwrap_or_default();
+        let names = all.into_iter().filter(declaration::may_take_settings).map(|one| one.application);
+        let names: Rc<[_]> = names.collect();
+        self.declared.insert(id, Rc::clone(&names));
+        Ok(names)
+    }
+
+    /// The levels that count for a group, and then for a device with settings of its own.
+    fn levels(
+        &mut self,
+        connection: &Connection,
+        group: &str,
+        application: &str,
+        own: Option<SetSettings>,
+    ) -> Result<Vec<SetSettings>, StoreError> {
+        let policies = self.policies(connection, application)?;
+        // By path: those above come first.
+        let above = policies.iter().filter(|policy| group::is_within(group, &policy.from)).cloned();
+        Ok(above.chain(own).collect())
+    }
+
+    fn digest(
+        &mut self,
+        connection: &Connection,
+        number: i64,
+        place: &Place,
+        application: &str,
+    ) -> Result<Option<Digest>, StoreError> {
+        if place.own.iter().any(|own| own == application) {
+            let own = policy::own(connection, number, application)?;
+            let levels = self.levels(connection, &place.group, application, own)?;
+            return digest_of_levels(application, &levels);
+        }
+        let key = (place.group.clone(), application.to_owned());
+        if let Some(known) = self.digests.get(&key) {
+            return Ok(*known);
+        }
+        let levels = self.levels(connection, &place.group, application, None)?;
+        let digest = digest_of_levels(application, &levels)?;
+        self.digests.insert(key, digest);
+        Ok(digest)
+    }
+
+    /// Works out anew what a device should have. What changes is of this revision. What the table is to be told, when it does.
+    pub(super) fn renew(
+        &mut self,
+        connection: &Connection,
+        number: i64,
+        revision: u64,
+    ) -> Result<Option<DesiredChange>, StoreError> {
+        let place = place(connection, number)?;
+        let mut before = HashMap::new();
+        let sql = "SELECT application, digest FROM desired_settings WHERE device = ?1";
+        let mut statement = connection.prepare_cached(sql)?;
+        for row in statement.query_map([number], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))? {
+            let (application, digest): (String, i64) = row?;
+            before.insert(application, Digest(digest.cast_unsigned()));
+        }
+        let mut has_changed = false;
+        for application in &*self.declared(connection, place.declarations)? {
+            let Some(digest) = self.digest(connection, number, &place, application)? else { continue };
+            if before.remove(application) != Some(digest) {
+                has_changed = true;
+                let sql = "INSERT OR REPLACE INTO desired_settings (device, application, digest, revision)
+                    VALUES (?1, ?2, ?3, ?4)";
+                connection.prepare_cached(sql)?.execute(params![
+                    number,
+                    application,
+                    digest.0.cast_signed(),
+                    revision.cast_signed()
+                ])?;
+            }
+        }
+        for application in before.keys() {
+            has_changed = true;
+            let sql = "DELETE FROM desired_settings WHERE device = ?1 AND application = ?2";
+            connection.prepare_cached(sql)?.execute(params![number, application])?;
+        }
+        if has_changed { desired_state::refresh(connection, number) } else { Ok(None) }
+    }
+
+    /// As [`Merger::renew`], for every device of a group and of the groups below it.
+    pub(super) fn renew_below(
+        &mut self,
+        connection: &Connection,
+        path: &str,
+        revision: u64,
+    ) -> Result<Vec<DesiredChange>, StoreError> {
+        let (from, to) = group::range_below(path);
+        let sql = "SELECT d.number FROM devices d JOIN groups g ON g.id = d.group_id
+            WHERE (g.path = ?1 OR (g.path >= ?2 AND g.path < ?3)) AND d.removed_at IS NULL";
+        let mut statement = connection.prepare_cached(sql)?;
+        let numbers: Vec<i64> =
+            statement.query_map([path, &from, &to], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let mut changes = Vec::new();
+        for number in numbers {
+            changes.extend(self.renew(connection, number, revision)?);
+        }
+        Ok(changes)
+    }
+}
+
+fn merge_levels(levels: &[SetSettings]) -> Option<Merged> {
+    let levels: Vec<_> = levels.iter().map(SetSettings::level).collect();
+    (!levels.is_empty()).then(|| merge(&levels))
+}
+
+fn digest_of_levels(application: &str, levels: &[SetSettings]) -> Result<Option<Digest>, StoreError> {
+    let Some(merged) = merge_levels(levels) else { return Ok(None) };
+    let text = merged.text();
+    if text.len() > SETTINGS_BYTES_MAX {
+        let reason = format!(
+            "policies and own settings come to {} bytes together, at most {SETTINGS_BYTES_MAX} are allowed",
+            text.len()
+        );
+        return Err(StoreError::BadSettings { application: application.to_owned(), reason });
+    }
+    Ok(Some(digest_of_settings(application, &text, merged.drift)))
+}
+
+/// Works out anew what the device should have, after what it declares changed. What the table is to be told.
+pub(super) fn renew(connection: &Connection, number: i64) -> Result<Option<DesiredChange>, StoreError> {
+    // No new revision: nothing was set. What is new for this device came to be with the newest one at the latest.
+    let newest = policy::newest_revision(connection)?;
+    match Merger::default().renew(connection, number, newest) {
+        // Levels that are too long together could be set while no device took them. What the device says of itself is stored all the same.
+        Err(error @ StoreError::BadSettings { .. }) => {
+            log::warn!("a device takes settings that can't be ordered: {error}");
+            desired_state::refresh(connection, number)
+        }
+        other => other,
+    }
+}
+
+fn levels_of(
+    connection: &Connection,
+    number: i64,
+    application: &str,
+) -> Result<Vec<SetSettings>, StoreError> {
+    let place = place(connection, number)?;
+    let own = policy::own(connection, number, application)?;
+    Merger::default().levels(connection, &place.group, application, own)
+}
+
+/// The settings that are in force for a device and an application; `None` when nobody has set any.
+pub(super) fn effective(
+    connection: &Connection,
+    number: i64,
+    application: &str,
+) -> Result<Option<Merged>, StoreError> {
+    Ok(merge_levels(&levels_of(connection, number, application)?))
+}
+
+/// Where each of those settings comes from.
+pub(super) fn explained(
+    connection: &Connection,
+    number: i64,
+    application: &str,
+) -> Result<Vec<Explained>, StoreError> {
+    let levels = levels_of(connection, number, application)?;
+    Ok(explain(&levels.iter().map(SetSettings::level).collect::<Vec<_>>()))
+}
+
+/// The settings that the device should have and, by its own report, was not given yet; and those that it was given and should not have
+/// any more. In the order of their applications, behind `after`, as far as there is room.
+pub(super) fn desired_of(
+    connection: &Connection,
+    number: i64,
+    after: Option<&str>,
+    room: &mut Room,
+) -> Result<Vec<SettingsOrder>, StoreError> {
+    let sql = "SELECT s.application, s.revision, 1 FROM desired_settings s
+        LEFT JOIN conditions c ON c.device = s.device AND c.application = s.application
+        WHERE s.device = ?1 AND s.application > ?2
+        AND (c.settings_state IS NULL OR c.settings_digest <> s.digest)
+        UNION ALL SELECT application, settings_revision, 0 FROM conditions c
+        WHERE device = ?1 AND application > ?2 AND settings_state IS NOT NULL AND settings_digest <> 0
+        AND NOT EXISTS (SELECT 1 FROM desired_settings s WHERE s.device = c.device AND s.application = c.application)
+        ORDER BY 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![number, after.unwrap_or_default()])?;
+    let mut desired_state = Vec::new();
+    while let Some(row) = rows.next()? {
+        if room.is_used_up() {
+            break;
+        }
+        let application: String = row.get(0)?;
+        let (mut settings, mut drift) = (None, Drift::default());
+        if row.get(2)? {
+            let Some(merged) = effective(connection, number, &application)? else { continue };
+            (settings, drift) = (Some(merged.text()), merged.drift);
+        }
+        room.take(application.len() + settings.as_ref().map_or(0, String::len));
+        let revision = row.get::<_, i64>(1)?.cast_unsigned();
+        desired_state.push(SettingsOrder { application, revision, settings, drift });
+    }
+    Ok(desired_state)
+}
+
+/// Applications of a device, each with a revision.
+pub(super) fn revisions(
+    connection: &Connection,
+    sql: &str,
+    number: i64,
+) -> Result<Vec<(String, u64)>, StoreError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows =
+        statement.query_map([number], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
