@@ -10,7 +10,7 @@ use super::extract::{Body, Query, page};
 use super::why::notify_persistent;
 use super::{AdminContext, AdminShared};
 use crate::store::{self, GroupChange, query};
-use crate::store::{SettingsChange, StoreError};
+use crate::store::{GroupOutcome, StoreError};
 use crate::wire::api::{Group, GroupMove, GroupRemoval, Keep, NewGroup, Page, PageQuery, SettingsChanged};
 
 pub(super) async fn create(
@@ -81,15 +81,14 @@ pub(super) async fn remove(
 
 fn notified(
     context: &AdminContext,
-    change: Result<SettingsChange, StoreError>,
+    outcome: Result<GroupOutcome, StoreError>,
 ) -> Result<SettingsChanged, ApiError> {
-    match change {
-        Ok(change) => {
+    match outcome? {
+        GroupOutcome::Changed(change) => {
             notify_persistent(context, &change.persistent);
             context.device_notifier.notify(&change.devices, None);
             Ok(SettingsChanged { revision: Some(change.revision), devices: change.devices.len() as u64 })
         }
-        Err(StoreError::DryRun { devices }) => Ok(SettingsChanged { revision: None, devices }),
-        Err(error) => Err(error.into()),
+        GroupOutcome::DryRun { devices } => Ok(SettingsChanged { revision: None, devices }),
     }
 }

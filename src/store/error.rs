@@ -105,12 +105,6 @@ pub enum StoreError {
     /// The group can't be moved there, or removed.
     #[error("{0}")]
     GroupRefused(String),
-    /// It was only tried, and everything is as it was: so many devices would have other settings.
-    #[error("{devices} devices would change settings")]
-    DryRun {
-        /// How many.
-        devices: u64,
-    },
     /// There is no such task.
     #[error("there is no task {0}")]
     NoTask(crate::wire::id::TaskId),

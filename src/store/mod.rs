@@ -59,7 +59,7 @@ pub use group::{GROUP_DEPTH_MAX, Group, GroupChange, normal_path};
 pub use health::{Failing, LogBlocked};
 pub use persistent_links::PersistentLinkChanges;
 pub use policy::{NewSettings, OWN_APPLICATION, SetSettings};
-pub use settings::{DesiredSettings, SettingsChange};
+pub use settings::{DesiredSettings, GroupOutcome, SettingsChange};
 pub use statistics::{ApplicationStatistics, RINGS_BYTES_MAX};
 pub use status::{DeviceStatus, Judged, Slice, Verdict};
 pub use task::{CreatedTask, NewTask, TaskStep, TaskTime, TimeChange};

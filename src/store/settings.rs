@@ -25,6 +25,18 @@ pub struct SettingsChange {
     pub persistent: PersistentLinkChanges,
 }
 
+/// What came of a change of groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupOutcome {
+    /// It is done.
+    Changed(SettingsChange),
+    /// It was only tried, and everything is as it was.
+    DryRun {
+        /// How many devices would have other settings.
+        devices: u64,
+    },
+}
+
 /// One application of a device: what it should have.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DesiredSettings {
@@ -49,7 +61,7 @@ impl Store {
         now: WallTime,
     ) -> Result<SettingsChange, StoreError> {
         let (path, application) = (normal_path(path)?, checked_name(application)?);
-        self.change_all(false, move |connection, revision| {
+        self.change_all(move |connection, revision| {
             let group = group::find(connection, &path)?;
             policy::set(connection, group, &application, &new, revision, now)?;
             let desired_changes = Merger::default().renew_below(connection, &path, revision)?;
@@ -63,7 +75,7 @@ impl Store {
     /// When there is none, or it could not be stored.
     pub fn remove_policy(&self, path: &str, application: &str) -> Result<SettingsChange, StoreError> {
         let (path, application) = (normal_path(path)?, application.to_owned());
-        self.change_all(false, move |connection, revision| {
+        self.change_all(move |connection, revision| {
             policy::remove(connection, &path, &application)?;
             let desired_changes = Merger::default().renew_below(connection, &path, revision)?;
             Ok(InForce { desired_changes, ..InForce::default() })
@@ -82,7 +94,7 @@ impl Store {
         now: WallTime,
     ) -> Result<SettingsChange, StoreError> {
         let application = checked_name(application)?;
-        self.change_all(false, move |connection, revision| {
+        self.change_all(move |connection, revision| {
             let number = device::number_of(connection, device)?;
             policy::set_own(connection, number, &application, &new, revision, now)?;
             let desired_changes = Merger::default().renew(connection, number, revision)?;
@@ -100,7 +112,7 @@ impl Store {
         application: &str,
     ) -> Result<SettingsChange, StoreError> {
         let application = application.to_owned();
-        self.change_all(false, move |connection, revision| {
+        self.change_all(move |connection, revision| {
             let number = device::number_of(connection, device)?;
             let name = query::device(connection, &query::DeviceKey::Id(device))?.row.name;
             policy::remove_own(connection, number, &name, &application)?;
@@ -109,14 +121,14 @@ impl Store {
         })
     }
 
-    /// Moves a group, with its devices, policies, tasks and the groups below it. `dry_run`: only says, as
-    /// [`StoreError::DryRun`], how many devices would have other settings.
+    /// Moves a group, with its devices, policies, tasks and the groups below it. `dry_run`: only says
+    /// how many devices would have other settings.
     ///
     /// # Errors
     /// When there is no such group, it is the root, the new path is taken or lies within it, or too many devices would be kept connected.
-    pub fn move_group(&self, from: &str, to: &str, dry_run: bool) -> Result<SettingsChange, StoreError> {
+    pub fn move_group(&self, from: &str, to: &str, dry_run: bool) -> Result<GroupOutcome, StoreError> {
         let (from, to) = (normal_path(from)?, normal_path(to)?);
-        self.change_all(dry_run, move |connection, revision| {
+        self.change_groups(dry_run, move |connection, revision| {
             group::rename(connection, &from, &to)?;
             task::group_moved(connection, &from, &to)?;
             let desired_changes = Merger::default().renew_below(connection, &to, revision)?;
@@ -135,9 +147,9 @@ impl Store {
         is_recursive: bool,
         dry_run: bool,
         now: WallTime,
-    ) -> Result<SettingsChange, StoreError> {
+    ) -> Result<GroupOutcome, StoreError> {
         let path = normal_path(path)?;
-        self.change_all(dry_run, move |connection, revision| {
+        self.change_groups(dry_run, move |connection, revision| {
             let moved = group::remove(connection, &path, is_recursive)?;
             task::group_removed(connection, &path, now)?;
             let mut merger = Merger::default();
@@ -150,18 +162,30 @@ impl Store {
         })
     }
 
-    fn change_all(
+    fn change_groups(
         &self,
         dry_run: bool,
+        change: impl FnOnce(&Connection, u64) -> Result<InForce, StoreError> + Send + 'static,
+    ) -> Result<GroupOutcome, StoreError> {
+        if !dry_run {
+            return self.change_all(change).map(GroupOutcome::Changed);
+        }
+        let in_force = self.call(move |connection| {
+            connection.execute_batch("SAVEPOINT dry_run")?;
+            let result = policy::next_revision(connection).and_then(|revision| change(connection, revision));
+            connection.execute_batch("ROLLBACK TO dry_run; RELEASE dry_run")?;
+            result
+        })?;
+        Ok(GroupOutcome::DryRun { devices: in_force.desired_changes.len() as u64 })
+    }
+
+    fn change_all(
+        &self,
         change: impl FnOnce(&Connection, u64) -> Result<InForce, StoreError> + Send + 'static,
     ) -> Result<SettingsChange, StoreError> {
         let (in_force, persistent, revision) = self.change_settings(false, move |connection| {
             let revision = policy::next_revision(connection)?;
-            let in_force = change(connection, revision)?;
-            if dry_run {
-                return Err(StoreError::DryRun { devices: in_force.desired_changes.len() as u64 });
-            }
-            Ok((in_force, revision))
+            Ok((change(connection, revision)?, revision))
         })?;
         let devices = in_force.desired_changes.into_iter().map(|change| change.device).collect();
         Ok(SettingsChange { revision, devices, persistent })
