@@ -85,8 +85,8 @@ A running agent takes the new server up by itself. Events that the old server do
   muster-agent check-config
   muster-agent check-config --config /etc/muster/muster-agent.toml
 
-Paths are tried as the user who runs this, where it is run. What the unit's sandbox
-(ProtectSystem=, ReadWritePaths=) forbids shows when systemd runs it: at each 'systemctl reload muster-agent'.
+Paths are tried as the user who runs this, where it is run. What the unit's sandbox (ProtectSystem=,
+ReadWritePaths=) forbids shows when systemd runs it: at each 'systemctl reload muster-agent'.
 To look at the connection to the server: muster-agent check")]
     CheckConfig(Common),
     /// Look at everything between this device and its server; each line is ok, or says why not and what to do

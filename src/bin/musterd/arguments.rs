@@ -45,9 +45,10 @@ SIGHUP reads the configuration again. The logging of single modules can be set w
   musterd check-config
   musterd check-config --config /etc/muster/musterd.toml
 
-Paths are tried as the user who runs this, where it is run. What the service's user and its unit's sandbox
-(User=, ProtectSystem=, ReadWritePaths=) forbid shows when systemd runs it: at each start, and at each
-'systemctl reload musterd'. A directory for backups that can't be written is a warning: the server starts without.")]
+Paths are tried as the user who runs this, where it is run. What the service's user and its unit's
+sandbox (User=, ProtectSystem=, ReadWritePaths=) forbid shows when systemd runs it: at each start,
+and at each 'systemctl reload musterd'. A directory for backups that can't be written is a warning:
+the server starts without.")]
     CheckConfig(CheckConfig),
     /// Copy all of a server into one file, also while it runs, and verify the copy
     #[command(after_help = "Examples:
