@@ -130,12 +130,16 @@ pub fn check_readable(setting: &str, path: &Path) -> Result<(), PathProblem> {
 fn writable(setting: &str, path: &Path, directory: &Path) -> Result<(), PathProblem> {
     access(directory, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
         let error = io::Error::from(error);
+        // No owner helps then: a file system is mounted so, or the sandbox of a unit makes it so.
+        let advice = match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => {
+                "in a unit with ProtectSystem=, ReadWritePaths= must name it"
+            }
+            _ => "it must belong to the user that this runs as",
+        };
         let what = match directory == path {
-            true => format!("can't be written: {error}; it must belong to the user that this runs as"),
-            false => format!(
-                "can't be made: {} can't be written: {error}; it must belong to the user that this runs as",
-                directory.display()
-            ),
+            true => format!("can't be written: {error}; {advice}"),
+            false => format!("can't be made: {} can't be written: {error}; {advice}", directory.display()),
         };
         problem(setting, path, what)
     })

@@ -108,6 +108,33 @@ fn a_directory_for_backups_that_can_not_be_written_is_warned_of() {
     assert_eq!(String::from_utf8(as_nobody(MUSTERD, "check-config", directory.path()).stderr).unwrap(), "");
 }
 
+/// As `ProtectSystem=strict` has it: no owner and no mode would help.
+#[test]
+fn what_a_sandbox_makes_read_only_is_told_with_what_to_set() {
+    if !rustix::process::geteuid().is_root() {
+        return skip::skipped("this needs root");
+    }
+    let directory = directory();
+    let config = "[server]\ndata_directory = \"closed/data\"\n[backup]\ndirectory = \"closed/backups\"\n";
+    fs::write(directory.path().join("config.toml"), config).unwrap();
+    let script = "mount --bind closed closed && mount -o remount,bind,ro closed || exit 77
+        exec \"$0\" check-config --config config.toml";
+    let mut command = Command::new("unshare");
+    let output =
+        command.args(["--mount", "sh", "-c", script, MUSTERD]).current_dir(directory.path()).output();
+    let output = output.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    if output.status.code() == Some(77) || said.starts_with("unshare:") {
+        return skip::skipped("nothing can be mounted here");
+    }
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for setting in ["server.data_directory (or --data): closed/data", "backup.directory: closed/backups"] {
+        let line = said.lines().find(|line| line.contains(setting)).unwrap_or_else(|| panic!("{said}"));
+        assert!(line.contains("Read-only file system") && line.contains("ReadWritePaths="), "{said}");
+        assert!(!line.contains("must belong to"), "{said}");
+    }
+}
+
 /// Root may write where the service, which is another user in a sandbox, may not.
 #[test]
 fn what_a_check_by_root_does_not_see_is_said() {

@@ -38,12 +38,12 @@ pub(crate) fn check(check: &CheckConfig) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     };
     let config = Config::load(&path).map_err(Failure::usage)?;
-    config
-        .check_paths()
-        .map_err(|problems| Failure::refused(format!("{}: {}", path.display(), paths::line(&problems))))?;
     for problem in config.doubtful_paths() {
         eprintln!("musterd: warning: {}: {problem}", path.display());
     }
+    config
+        .check_paths()
+        .map_err(|problems| Failure::refused(format!("{}: {}", path.display(), paths::line(&problems))))?;
     println!(
         "{}: ok (data in {}, devices connect to {})",
         path.display(),
