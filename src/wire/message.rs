@@ -3,7 +3,7 @@
 //! A body is a CBOR array (RFC 8949) of two: the kind (unsigned) and a map with integer keys. Unknown keys are ignored;
 //! an unknown kind is answered with an error, not a hang-up, so that either side may be newer than the other.
 //!
-//! Kinds below 32 travel to the server, kinds from 32 on to the agent. One conversation, in order:
+//! Kinds below 33 travel to the server, kinds from 33 on to the agent ([`kind`]). One conversation, in order:
 //! [`ToServer::Enrol`] once in a device's life; then on each connection [`ToServer::Sync`], answered with
 //! [`ToAgent::InSync`], or with [`ToAgent::Want`], which is followed by [`ToServer::Part`]s and then by
 //! [`ToAgent::InSync`]. [`ToServer::Events`] may come at any time once the device is known, and
@@ -15,6 +15,7 @@
 //! [`ToAgent::Runs`]. What becomes of runs comes as [`ToServer::Runs`] at any time, answered with [`ToAgent::RunsStored`];
 //! [`ToServer::Statistics`] come with a sync and are not answered.
 
+pub mod kind;
 mod to_agent;
 mod to_server;
 
@@ -27,7 +28,7 @@ pub use to_server::{
     ToServer,
 };
 
-use minicbor::Decoder;
+use minicbor::{Decoder, Encode, Encoder};
 
 /// Why a body is no message. The link lives on: the peer is told.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,8 +47,15 @@ impl From<minicbor::decode::Error> for MessageError {
     }
 }
 
+/// Writes a message: the array head, the kind and the body.
+fn write(out: &mut Vec<u8>, kind: u32, body: &impl Encode<()>) {
+    let done = Encoder::new(out).array(2).and_then(|e| e.u32(kind)?.encode(body)).map(drop);
+    // A vector can always be written to, and none of our types refuses to be encoded.
+    debug_assert!(done.is_ok());
+}
+
 /// Reads the array head and the kind.
-fn kind(decoder: &mut Decoder<'_>) -> Result<u32, MessageError> {
+fn read_kind(decoder: &mut Decoder<'_>) -> Result<u32, MessageError> {
     match decoder.array()? {
         Some(2) => Ok(decoder.u32()?),
         _ => Err(MessageError::Malformed("a message is an array of two: kind and body".into())),

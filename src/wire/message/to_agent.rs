@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
-use super::{MessageError, at_end, kind};
+use super::{MessageError, at_end, kind, read_kind, write};
 use crate::wire::bounded;
 use crate::wire::digest::Digest;
 use crate::wire::frame;
@@ -49,26 +49,21 @@ pub enum ToAgent {
 impl ToAgent {
     /// Appends the message as a frame.
     pub fn write_to(&self, out: &mut Vec<u8>) {
-        frame::append(out, |out| {
-            let mut encoder = Encoder::new(out);
-            let done = match self {
-                Self::Enrolled(body) => encoder.array(2).and_then(|e| e.u32(33)?.encode(body)).map(drop),
-                Self::InSync(body) => encoder.array(2).and_then(|e| e.u32(34)?.encode(body)).map(drop),
-                Self::Want(body) => encoder.array(2).and_then(|e| e.u32(35)?.encode(body)).map(drop),
-                Self::Ack(body) => encoder.array(2).and_then(|e| e.u32(36)?.encode(body)).map(drop),
-                Self::Later(body) => encoder.array(2).and_then(|e| e.u32(37)?.encode(body)).map(drop),
-                Self::Pong => encoder.array(2).and_then(|e| e.u32(38)?.map(0)).map(drop),
-                Self::Error(body) => encoder.array(2).and_then(|e| e.u32(39)?.encode(body)).map(drop),
-                Self::SyncNow(body) => encoder.array(2).and_then(|e| e.u32(40)?.encode(body)).map(drop),
-                Self::Probed(body) => encoder.array(2).and_then(|e| e.u32(41)?.encode(body)).map(drop),
-                Self::Settings(body) => encoder.array(2).and_then(|e| e.u32(42)?.encode(body)).map(drop),
-                Self::Run(body) => encoder.array(2).and_then(|e| e.u32(43)?.encode(body)).map(drop),
-                Self::Runs(body) => encoder.array(2).and_then(|e| e.u32(44)?.encode(body)).map(drop),
-                Self::RunsStored(body) => encoder.array(2).and_then(|e| e.u32(45)?.encode(body)).map(drop),
-                Self::Resend(body) => encoder.array(2).and_then(|e| e.u32(46)?.encode(body)).map(drop),
-            };
-            // A vector can always be written to, and none of our types refuses to be encoded.
-            debug_assert!(done.is_ok());
+        frame::append(out, |out| match self {
+            Self::Enrolled(body) => write(out, kind::ENROLLED, body),
+            Self::InSync(body) => write(out, kind::IN_SYNC, body),
+            Self::Want(body) => write(out, kind::WANT, body),
+            Self::Ack(body) => write(out, kind::ACK, body),
+            Self::Later(body) => write(out, kind::LATER, body),
+            Self::Pong => write(out, kind::PONG, &NoBody {}),
+            Self::Error(body) => write(out, kind::ERROR, body),
+            Self::SyncNow(body) => write(out, kind::SYNC_NOW, body),
+            Self::Probed(body) => write(out, kind::PROBED, body),
+            Self::Settings(body) => write(out, kind::SETTINGS, body),
+            Self::Run(body) => write(out, kind::RUN, body),
+            Self::Runs(body) => write(out, kind::RUN_LIST, body),
+            Self::RunsStored(body) => write(out, kind::RUNS_STORED, body),
+            Self::Resend(body) => write(out, kind::RESEND, body),
         });
     }
 
@@ -78,30 +73,35 @@ impl ToAgent {
     /// When the kind is unknown, or the body is not what the kind asks for.
     pub fn from_body(body: &[u8]) -> Result<Self, MessageError> {
         let mut decoder = Decoder::new(body);
-        let message = match kind(&mut decoder)? {
-            33 => Self::Enrolled(decoder.decode()?),
-            34 => Self::InSync(decoder.decode()?),
-            35 => Self::Want(decoder.decode()?),
-            36 => Self::Ack(decoder.decode()?),
-            37 => Self::Later(decoder.decode()?),
-            38 => {
+        let message = match read_kind(&mut decoder)? {
+            kind::ENROLLED => Self::Enrolled(decoder.decode()?),
+            kind::IN_SYNC => Self::InSync(decoder.decode()?),
+            kind::WANT => Self::Want(decoder.decode()?),
+            kind::ACK => Self::Ack(decoder.decode()?),
+            kind::LATER => Self::Later(decoder.decode()?),
+            kind::PONG => {
                 decoder.skip()?;
                 Self::Pong
             }
-            39 => Self::Error(decoder.decode()?),
-            40 => Self::SyncNow(decoder.decode()?),
-            41 => Self::Probed(decoder.decode()?),
-            42 => Self::Settings(decoder.decode()?),
-            43 => Self::Run(decoder.decode()?),
-            44 => Self::Runs(decoder.decode()?),
-            45 => Self::RunsStored(decoder.decode()?),
-            46 => Self::Resend(decoder.decode()?),
+            kind::ERROR => Self::Error(decoder.decode()?),
+            kind::SYNC_NOW => Self::SyncNow(decoder.decode()?),
+            kind::PROBED => Self::Probed(decoder.decode()?),
+            kind::SETTINGS => Self::Settings(decoder.decode()?),
+            kind::RUN => Self::Run(decoder.decode()?),
+            kind::RUN_LIST => Self::Runs(decoder.decode()?),
+            kind::RUNS_STORED => Self::RunsStored(decoder.decode()?),
+            kind::RESEND => Self::Resend(decoder.decode()?),
             unknown => return Err(MessageError::UnknownKind(unknown)),
         };
         at_end(&decoder)?;
         Ok(message)
     }
 }
+
+/// The body of a message that says all with its kind.
+#[derive(Encode)]
+#[cbor(map)]
+struct NoBody {}
 
 /// The device belongs to the fleet now. It connects anew, with its certificate.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]

@@ -1,9 +1,9 @@
 //! What an agent says to the server.
 
-use minicbor::{Decode, Decoder, Encode, Encoder};
+use minicbor::{Decode, Decoder, Encode};
 
 use super::to_agent::is_false;
-use super::{MessageError, at_end, kind};
+use super::{MessageError, at_end, kind, read_kind, write};
 use crate::wire::bounded;
 use crate::wire::datagram::NoticeKind;
 use crate::wire::digest::Digest;
@@ -45,21 +45,16 @@ pub enum ToServer<'b> {
 impl<'b> ToServer<'b> {
     /// Appends the message as a frame.
     pub fn write_to(&self, out: &mut Vec<u8>) {
-        frame::append(out, |out| {
-            let mut encoder = Encoder::new(out);
-            let done = match self {
-                Self::Enrol(body) => encoder.array(2).and_then(|e| e.u32(1)?.encode(body)).map(drop),
-                Self::Sync(body) => encoder.array(2).and_then(|e| e.u32(2)?.encode(body)).map(drop),
-                Self::Part(body) => encoder.array(2).and_then(|e| e.u32(3)?.encode(body)).map(drop),
-                Self::Events(body) => encoder.array(2).and_then(|e| e.u32(4)?.encode(body)).map(drop),
-                Self::Ping(body) => encoder.array(2).and_then(|e| e.u32(5)?.encode(body)).map(drop),
-                Self::Goodbye(body) => encoder.array(2).and_then(|e| e.u32(6)?.encode(body)).map(drop),
-                Self::Probe(body) => encoder.array(2).and_then(|e| e.u32(7)?.encode(body)).map(drop),
-                Self::Runs(body) => encoder.array(2).and_then(|e| e.u32(8)?.encode(body)).map(drop),
-                Self::Statistics(body) => encoder.array(2).and_then(|e| e.u32(9)?.encode(body)).map(drop),
-            };
-            // A vector can always be written to, and none of our types refuses to be encoded.
-            debug_assert!(done.is_ok());
+        frame::append(out, |out| match self {
+            Self::Enrol(body) => write(out, kind::ENROL, body),
+            Self::Sync(body) => write(out, kind::SYNC, body),
+            Self::Part(body) => write(out, kind::PART, body),
+            Self::Events(body) => write(out, kind::EVENTS, body),
+            Self::Ping(body) => write(out, kind::PING, body),
+            Self::Goodbye(body) => write(out, kind::GOODBYE, body),
+            Self::Probe(body) => write(out, kind::PROBE, body),
+            Self::Runs(body) => write(out, kind::RUNS, body),
+            Self::Statistics(body) => write(out, kind::STATISTICS, body),
         });
     }
 
@@ -69,16 +64,16 @@ impl<'b> ToServer<'b> {
     /// When the kind is unknown, or the body is not what the kind asks for.
     pub fn from_body(body: &'b [u8]) -> Result<Self, MessageError> {
         let mut decoder = Decoder::new(body);
-        let message = match kind(&mut decoder)? {
-            1 => Self::Enrol(decoder.decode()?),
-            2 => Self::Sync(decoder.decode()?),
-            3 => Self::Part(decoder.decode()?),
-            4 => Self::Events(decoder.decode()?),
-            5 => Self::Ping(decoder.decode()?),
-            6 => Self::Goodbye(decoder.decode()?),
-            7 => Self::Probe(decoder.decode()?),
-            8 => Self::Runs(decoder.decode()?),
-            9 => Self::Statistics(decoder.decode()?),
+        let message = match read_kind(&mut decoder)? {
+            kind::ENROL => Self::Enrol(decoder.decode()?),
+            kind::SYNC => Self::Sync(decoder.decode()?),
+            kind::PART => Self::Part(decoder.decode()?),
+            kind::EVENTS => Self::Events(decoder.decode()?),
+            kind::PING => Self::Ping(decoder.decode()?),
+            kind::GOODBYE => Self::Goodbye(decoder.decode()?),
+            kind::PROBE => Self::Probe(decoder.decode()?),
+            kind::RUNS => Self::Runs(decoder.decode()?),
+            kind::STATISTICS => Self::Statistics(decoder.decode()?),
             unknown => return Err(MessageError::UnknownKind(unknown)),
         };
         at_end(&decoder)?;
