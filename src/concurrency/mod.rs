@@ -4,7 +4,6 @@
 //! |---|---|
 //! | [`mailbox`] | a bounded queue with a notifier |
 //! | [`reactors`] | what reactors are told, and the table of their mailboxes |
-//! | [`permits`] | a bounded right to have work done, taken before the work is accepted |
 //! | [`calls`] | what the owner of the UDP port is told |
 //! | [`counters`] | what the server counts, by name |
 //! | [`strangers`] | connections that ended without a valid identity, for the log |
@@ -14,7 +13,6 @@
 pub mod calls;
 pub mod counters;
 pub mod mailbox;
-pub mod permits;
 pub mod reactors;
 pub mod strangers;
 pub mod wall;

@@ -10,6 +10,7 @@ use crate::machine::close::CloseReason;
 use crate::machine::command::JobOutcome;
 use crate::machine::device_state::LinkRef;
 use crate::machine::extra_links::ExtraLinks;
+use crate::machine::permits::Permit;
 use crate::wire::id::DeviceId;
 
 /// What an administrator decides about links.
@@ -39,7 +40,7 @@ pub struct LinkSettings {
 #[derive(Debug)]
 pub enum ToReactor {
     /// A job of this link's session has come back. Its permit comes with it.
-    JobDone(LinkRef, JobOutcome),
+    JobDone(LinkRef, JobOutcome, Permit),
     /// Somebody waits for the device: its session is to ask it for a sync, for which it is to look at itself anew or not.
     SyncNow(LinkRef, bool),
     /// Another link of the same device is there.

@@ -2,7 +2,7 @@
 
 use crate::wire::id::DeviceId;
 use crate::wire::limits::RECONNECT_SECONDS_MAX;
-use crate::wire::time::{Moment, WallTime};
+use crate::wire::time::WallTime;
 
 /// The shortest sync interval that may be set, in seconds. A device that must be quicker than that keeps its link.
 pub const INTERVAL_SECONDS_MIN: u32 = 10;
@@ -31,14 +31,6 @@ pub fn next_seconds(device: DeviceId, interval_seconds: u32, now: WallTime) -> u
     u32::try_from(next).unwrap_or(interval_seconds)
 }
 
-/// When a device is to come again that was sent away, in seconds: `at_least`, and up to as much again, so that those who
-/// were sent away together do not come back together. `random` is any 64 bits.
-#[must_use]
-pub fn later_seconds(at_least: u32, random: u64) -> u32 {
-    let at_least = at_least.max(1);
-    at_least.saturating_add(u32::try_from(random % u64::from(at_least)).unwrap_or(0))
-}
-
 /// What a handshake costs a server that has seen none, in microseconds: a full one, on a small machine of today.
 const HANDSHAKE_MICROSECONDS_GUESSED: u64 = 200;
 
@@ -63,34 +55,6 @@ pub fn devices_per_second(connections: u64, microseconds: u64, cores: u64) -> u6
 pub fn reconnect_seconds(devices: u64, devices_per_second: u64) -> u32 {
     let seconds = devices.saturating_mul(6) / devices_per_second.max(1).saturating_mul(5);
     u32::try_from(seconds.min(RECONNECT_SECONDS_MAX)).unwrap_or(u32::MAX)
-}
-
-/// How much of what a server can take devices that were sent away may ask for again: one part in so many. Each of them costs a
-/// handshake, whether it is served then or not.
-const RETURNING_PART: u64 = 4;
-
-/// Gives those who are sent away turns, so that they come again no faster than the server can take them, however many they are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Turns {
-    /// When those have come again who have a turn.
-    taken_until: Moment,
-}
-
-impl Turns {
-    /// One more is sent away.
-    pub fn take(&mut self, now: Moment, devices_per_second: u64) {
-        let microseconds = 1_000_000 * RETURNING_PART / devices_per_second.max(1);
-        self.taken_until = Moment(self.taken_until.max(now).0.saturating_add(microseconds));
-    }
-
-    /// When the next one is to come again, in seconds: `at_least`, behind those who have a turn, and up to as much again. `random` is any 64
-    /// bits.
-    #[must_use]
-    pub fn seconds(&self, now: Moment, at_least: u32, random: u64) -> u32 {
-        let ahead = self.taken_until.microseconds_since(now) / 1_000_000;
-        let ahead = u32::try_from(ahead.min(RECONNECT_SECONDS_MAX)).unwrap_or(at_least);
-        later_seconds(at_least.max(ahead), random)
-    }
 }
 
 /// Mixes an id so that ids given out one after the other, in a test or by another server, do not get neighbouring slots
@@ -130,27 +94,6 @@ mod tests {
         assert_eq!(devices_per_second(1_000_000, 0, 1), 20_000, "silence is no measurement");
     }
 
-    #[test]
-    fn those_who_are_sent_away_come_again_no_faster_than_they_can_be_taken() {
-        let mut turns = Turns::default();
-        let mut number = 0;
-        let mut random = || {
-            number += 1;
-            spread(number)
-        };
-        let mut seconds = [0_u32; 200];
-        for _ in 0..100_000 {
-            let again = turns.seconds(Moment(0), 5, random());
-            turns.take(Moment(0), 8_000);
-            seconds[again as usize] += 1;
-        }
-        assert_eq!(seconds[..5], [0; 5]);
-        let busiest = seconds.iter().max().copied().unwrap_or(0);
-        // Those who may come again as soon as possible fall together with the first who have a turn.
-        assert!(busiest <= 4_000, "2,000 a second are meant, 8,000 can be taken, and {busiest} come in one");
-        assert_eq!(turns.seconds(Moment(60_000_000), 5, 0), 5, "they have come by then");
-    }
-
     proptest! {
         #[test]
         fn a_device_comes_at_its_slot_and_neither_too_soon_nor_too_late(id: u64, interval in 10u32..100_000, now in 0u64..1u64 << 42) {
@@ -158,12 +101,6 @@ mod tests {
             prop_assert!(u64::from(next) * 2 >= u64::from(interval) && u64::from(next) * 2 < u64::from(interval) * 3, "{}", next);
             let arrival = WallTime(now + u64::from(next) * 1_000);
             prop_assert_eq!(next_seconds(DeviceId(id), interval, arrival), interval, "on its slot it comes after one interval");
-        }
-
-        #[test]
-        fn nobody_who_was_sent_away_comes_too_soon(at_least in 0u32..1_000, random: u64) {
-            let seconds = later_seconds(at_least, random);
-            prop_assert!(seconds >= at_least.max(1) && seconds < 2 * at_least.max(1));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! | module | what it decides |
 //! |---|---|
 //! | [`session`] | the server's half of one link |
+//! | [`endpoint`] | the server's half of all links of one reactor |
 //! | [`agent`] | all that an agent decides |
 //! | [`device_state`] | what the server remembers of each device, and whether an event is new |
 //! | [`replay`] | what a start makes of the journal |
@@ -22,7 +23,9 @@
 //! | [`reach`] | how a device is reached by datagrams, and which notices count |
 //! | [`task_clock`] | what time tasks go by |
 //! | [`token`] | how long a join token lives |
+//! | [`turns`] | when devices that were sent away come again |
 //! | [`wall_clock`] | whether the wall clock can be believed, and what may go by age |
+//! | [`permits`] | a bounded right to have work done |
 //! | [`random`] | jitter and epochs, from randomness that is handed in |
 #![forbid(unsafe_code)]
 
@@ -34,9 +37,11 @@ pub mod close;
 pub mod command;
 pub mod commit_delay;
 pub mod device_state;
+pub mod endpoint;
 pub mod extra_links;
 pub mod holdings;
 pub mod lateness;
+pub mod permits;
 pub mod random;
 pub mod rate;
 pub mod reach;
@@ -48,5 +53,6 @@ pub mod slab;
 pub mod task_clock;
 pub mod timers;
 pub mod token;
+pub mod turns;
 pub mod wake_scheduler;
 pub mod wall_clock;

@@ -8,7 +8,7 @@
 //! ```text
 //! 0  wire/      bytes <-> values: frames, messages, tokens, ids, digests, limits. No IO, no clock
 //! 1  fleet/     pure rules: policies and locks, schemas, tasks and their runs, status, pacing, presence, versions
-//! 1  machine/   pure state machines: server session, acknowledgements, timers, calls of devices, agent
+//! 1  machine/   pure state machines: the endpoint of all links, its sessions, timers, calls of devices, agent
 //! 1  record_layer/  the records of an established TLS 1.3 connection, from its secrets and numbers alone
 //! 2  concurrency/ what passes between threads: bounded mailboxes with a notifier; counters
 //! 2  memory     the process's memory: what is free is given back
@@ -44,12 +44,20 @@
 //!
 //! [`machine`](crate::machine) and [`fleet`](crate::fleet) are told bytes, time and randomness, and answer with commands.
 //! What that buys: a whole server and hundreds of agents run in one thread under a seed, with a simulated network,
-//! disk and clock ([`testing`](super::testing)). What it costs: the reactor has to carry out each command itself, and a
-//! session is handed the device's record anew with each message.
+//! disk and clock ([`testing`](super::testing)).
+//!
+//! The server's half of its links is one object for each reactor, the [`Endpoint`](crate::machine::endpoint). It owns the
+//! sessions, which link is a device's, the permits of jobs, the acknowledgements that wait for the disk and the order in
+//! which links end when the server stops. The reactor hands it frames, outcomes, the durable position and deadlines, and
+//! then asks what to send, which job to submit, which link to close: what is left to the reactor are sockets, secrets and
+//! time. The simulation drives the same object; a planted bug breaks one of its [`Rule`](crate::machine::endpoint::Rule)s
+//! there, and no copy of it. What the endpoint needs of journal, store and the rest is a trait,
+//! [`Services`](crate::machine::endpoint::Services); a device's record is locked while its message is acted on, so that
+//! an event is appended and noted there as one.
 //!
 //! # The paths
 //!
-//! - **An event**: link → TLS channel → session → `append` into the journal's mapped tail, in the reactor's thread → one
+//! - **An event**: link → TLS channel → endpoint → session → `append` into the journal's mapped tail, in the reactor's thread → one
 //!   durable write for all that waits, by the reactor if it has nothing else to do, else by the flusher → the durable position is published → the reactors send the
 //!   acknowledgements that it releases. [`delivery`](super::delivery) has the promises.
 //! - **A sync in which nothing changed**: the session compares the device's digests with the record in memory and answers.

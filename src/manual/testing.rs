@@ -13,11 +13,12 @@
 //!
 //! # The simulation
 //!
-//! The server's sessions, its records, its acknowledgement queue and the real journal run in one thread with many agent
-//! machines, under a seed. The network breaks links, delays and repeats; disks keep any subset of what was not yet
+//! The server's endpoints ([`Endpoint`](crate::machine::endpoint::Endpoint), two of them, as a machine with two cores has),
+//! its records and the real journal run in one thread with many agent machines, under a seed. The network breaks links, delays and repeats; disks keep any subset of what was not yet
 //! synced; clocks jump; images are rolled back. Beside it runs a reference model. After every step: no acknowledged event is
 //! missing, none is stored twice, and each device's order holds. Then the faults stop, and every device must come to rest
-//! in sync. A bug that is planted behind a switch must be found, or the simulation itself is broken.
+//! in sync. Bugs are planted, most of them by breaking a [`Rule`](crate::machine::endpoint::Rule) of the endpoint that ships; each
+//! must be found, or the simulation itself is broken.
 //!
 //! Datagrams are lost, repeated, delayed, forged, flipped and replayed, to anybody and long after; devices hide behind NAT, move, sleep, reboot, and
 //! end with and without a shutdown notice. At every quiet point the presence of each device is what the model knows to be true, each call has

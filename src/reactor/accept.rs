@@ -6,8 +6,8 @@ use mio::Interest;
 
 use super::backend::Backend;
 use super::channel::ServerChannel;
-use super::link::{Arriving, Link, Place, Stage};
-use super::turn::Reactor;
+use super::link::{Arriving, Link, Pending, Place, Transition};
+use super::turn::{Reactor, token_of};
 use crate::machine::admission::Entry;
 use crate::machine::close::CloseReason;
 use crate::machine::device_state::LinkRef;
@@ -107,7 +107,7 @@ impl<B: Backend> Reactor<B> {
     }
 
     fn evict(&mut self, link: LinkRef) {
-        if let Some(slot) = self.links.slot_of(link) {
+        if let Some(slot) = self.endpoint.slot_of(link) {
             self.leave(slot, CloseReason::HandshakeEvicted);
         }
     }
@@ -120,32 +120,30 @@ impl<B: Backend> Reactor<B> {
         let channel = ServerChannel::new(&self.tls).map_err(|_| CloseReason::Internal)?;
         // Small answers must not wait for more (RFC 896); without it they are only slower.
         let _ = socket.set_nodelay(true);
-        let (slot, token, generation) = self.links.vacancy();
-        let name = self.links.name_of(slot, generation).ok_or(CloseReason::TooManyLinks)?;
+        let name = self.endpoint.vacancy().ok_or(CloseReason::TooManyLinks)?;
+        let slot = name.slot() as usize;
         self.poll
             .registry()
-            .register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)
+            .register(&mut socket, token_of(slot), Interest::READABLE | Interest::WRITABLE)
             .map_err(|_| CloseReason::Internal)?;
         let deadline = self.now.moment + self.settings.handshake_deadline;
         let progress = self.admission.begin(self.now.moment, name);
         self.counters.handshakes_under_way.add_one();
         let mut armed = CoarseMoment::NEVER;
         self.timers.bring_forward(&mut armed, deadline, self.now.moment, name.slot());
-        self.links.insert(Link {
+        self.endpoint.insert(Link {
             channel,
-            stage: Stage::Handshaking(Box::new(Arriving { peer, deadline, progress })),
-            pending: None,
+            pending: Some(Box::new(Pending {
+                transition: Some(Transition::Handshaking(Arriving { peer, deadline, progress })),
+                ..Pending::default()
+            })),
             heard: CoarseMoment::not_before(self.now.moment),
             armed,
             socket,
-            generation,
             place: Place::Handshake,
-            is_adopted: false,
-            is_persistent: false,
             is_ready: true,
             is_blocked: false,
             is_dirty: false,
-            is_ending: false,
         });
         // Its first bytes are often there already.
         self.arriving.push_back(slot);

@@ -7,10 +7,9 @@
 
 use super::backend::Backend;
 use super::clock::thread_microseconds;
-use super::link::{Link, Stage};
+use super::link::Link;
 use super::turn::Reactor;
 use crate::machine::admission::Entry;
-use crate::machine::session::LATER_SECONDS;
 use crate::wire::time::Moment;
 
 /// How much of one turn goes to handshakes, in microseconds: so much longer may an acknowledgement take, once or twice. A turn without
@@ -40,7 +39,7 @@ impl<B: Backend> Reactor<B> {
             has_accepted |= has_worked;
             if let Some(slot) = self.arriving.pop_front() {
                 has_worked = true;
-                if let Some(link) = self.links.get(slot) {
+                if let Some(link) = self.endpoint.connection_at(slot) {
                     link.is_ready = false;
                     self.read_link(slot);
                 }
@@ -90,23 +89,18 @@ impl<B: Backend> Reactor<B> {
         self.busy_since.is_some_and(|since| since.plus_seconds(OVERLOADED_SECONDS) <= self.now.moment)
     }
 
-    /// When the next device that is sent away is to come again, in seconds from now.
-    pub(super) fn later_seconds(&mut self) -> u32 {
-        self.turns.seconds(self.now.moment, LATER_SECONDS, self.jitter.next_u64())
-    }
-
     /// Something has come on a link whose handshake is under way.
     pub(super) fn note_heard(&mut self, slot: usize) {
-        let Some(name) = self.links.name(slot) else { return };
-        if let Some(Link { stage: Stage::Handshaking(arriving), .. }) = self.links.get(slot) {
+        let Some(name) = self.endpoint.name(slot) else { return };
+        if let Some(arriving) = self.endpoint.connection_at(slot).and_then(Link::arriving) {
             arriving.progress = self.admission.heard(self.now.moment, name, arriving.progress);
         }
     }
 
     /// The link's handshake is over, if it was under way.
     pub(super) fn end_arrival(&mut self, slot: usize) {
-        let Some(name) = self.links.name(slot) else { return };
-        if let Some(Link { stage: Stage::Handshaking(arriving), .. }) = self.links.get(slot) {
+        let Some(name) = self.endpoint.name(slot) else { return };
+        if let Some(arriving) = self.endpoint.connection_at(slot).and_then(Link::arriving) {
             self.admission.end(name, arriving.progress);
             self.counters.handshakes_under_way.take_one();
         }

@@ -2,11 +2,11 @@
 
 use super::backend::Backend;
 use super::channel::ChannelError;
-use super::drive::Taken;
-use super::link::{GOODBYE_MILLISECONDS, Leaving, Place, Stage, reason_of};
+use super::link::{GOODBYE_MILLISECONDS, Leaving, Link, Place, Stage, Transition, reason_of};
 use super::turn::Reactor;
 use crate::machine::close::CloseReason;
 use crate::machine::device_state::LinkRef;
+use crate::machine::endpoint::Close;
 use crate::wire::time::Moment;
 
 /// Entries among the deadlines of links that have gone, beyond as many as there are links, that may wait until they come due, in entries.
@@ -14,10 +14,12 @@ const ENTRIES_LEFT_MAX: usize = 1_024;
 
 impl<B: Backend> Reactor<B> {
     pub(super) fn fail(&mut self, slot: usize, error: &ChannelError) {
-        if let Some(link) = self.links.get(slot) {
-            log::debug!("{}: {error}", link.who());
-            match (&link.stage, error) {
-                (Stage::Leaving(_), _) => return self.forget(slot),
+        // It was closed by the endpoint, and can't even be told.
+        let is_closed = self.endpoint.is_closed(slot);
+        if let Some(link) = self.endpoint.look_at(slot) {
+            log::debug!("{}: {error}", self.who(slot));
+            match (link.stage(), error) {
+                _ if is_closed => return self.forget(slot),
                 (Stage::Handshaking(arriving), ChannelError::Refused(_)) => {
                     self.backend.refused_at(arriving.peer.ip());
                 }
@@ -29,22 +31,22 @@ impl<B: Backend> Reactor<B> {
 
     /// Closes a link for a reason: what is ready is still sent, and the peer's goodbye awaited for a while.
     pub(super) fn leave(&mut self, slot: usize, reason: CloseReason) {
-        let Some(name) = self.links.name(slot) else { return };
-        let Some(link) = self.links.get(slot) else { return };
-        if matches!(link.stage, Stage::Leaving(_)) {
-            return;
-        }
+        let Some(name) = self.endpoint.name(slot) else { return };
+        self.endpoint.close(&self.now, name, reason, &*self.backend);
+        self.carry_out();
+    }
+
+    /// The endpoint has closed a link: what was said on it is with the channel.
+    pub(super) fn finish_leaving(&mut self, close: &Close) {
+        let Close { link: name, reason, device, was_arriving } = *close;
+        self.counters.closed(reason);
+        let Some(slot) = self.endpoint.slot_of(name) else { return };
         self.end_arrival(slot);
-        let Some(link) = self.links.get(slot) else { return };
         // Anybody can connect, as often as he likes: their ends are summarised, by reason.
         let is_stranger = !matches!(reason, CloseReason::EnrolmentDone | CloseReason::Stopping)
-            && match &link.stage {
-                Stage::Handshaking(_) => true,
-                Stage::Live(session) => session.device().is_none(),
-                Stage::Leaving(_) => false,
-            };
+            && (was_arriving || device.is_none());
         if is_stranger {
-            self.counters.strangers.ended(reason, || link.who());
+            self.counters.strangers.ended(reason, || self.who(slot));
         }
         let level = match reason {
             _ if is_stranger => log::Level::Debug,
@@ -60,31 +62,14 @@ impl<B: Backend> Reactor<B> {
         };
         // Who it is is asked of the system, and not for nothing.
         if log::log_enabled!(level) {
-            log::log!(level, "{}: closed: {reason}", link.who());
+            log::log!(level, "{}: closed: {reason}", self.who(slot));
         }
-        self.counters.closed(reason);
-        let device = link.device();
+        let Some(link) = self.endpoint.connection_at(slot) else { return };
         let deadline = self.now.moment.plus_milliseconds(GOODBYE_MILLISECONDS);
-        link.stage = Stage::Leaving(Box::new(Leaving { device, discarded: 0, is_sent: false, deadline }));
-        if let Some(pending) = &mut link.pending {
-            pending.inbox = Vec::new();
-        }
-        link.tidy();
+        let pending = link.pending();
+        pending.transition = Some(Transition::Leaving(Leaving { discarded: 0, is_sent: false, deadline }));
+        pending.inbox = Vec::new();
         link.channel.close_notify();
-        if std::mem::take(&mut link.is_persistent) {
-            self.counters.links_persistent.take_one();
-        }
-        if let Some(device) = device {
-            let (backend, now) = (&self.backend, &self.now);
-            // The late end of an old link says nothing of the device.
-            let has_appended = backend.with_record(device, |record| {
-                record.link == Some(name) && {
-                    record.link = None;
-                    backend.settle(now, record)
-                }
-            });
-            self.has_appended |= has_appended == Some(true);
-        }
         match reason {
             // Nobody listens any more, or never did.
             CloseReason::PeerReset
@@ -107,18 +92,30 @@ impl<B: Backend> Reactor<B> {
         }
     }
 
+    /// Who a link's peer is, for the log.
+    pub(super) fn who(&self, slot: usize) -> String {
+        let peer = self.endpoint.look_at(slot).and_then(Link::address);
+        match (self.endpoint.device_at(slot), peer) {
+            (Some(device), Some(peer)) => format!("device {device} at {peer}"),
+            (Some(device), None) => format!("device {device}"),
+            (None, Some(peer)) => peer.to_string(),
+            (None, None) => "a peer that has gone".to_owned(),
+        }
+    }
+
     /// Closes a link for a reason without a word, whatever it is at.
     pub(super) fn cut(&mut self, slot: usize, reason: CloseReason) {
-        match self.links.get(slot).map(|link| &link.stage) {
-            Some(Stage::Leaving(_)) => self.forget(slot),
-            _ => self.leave(slot, reason),
+        if self.endpoint.is_closed(slot) {
+            self.forget(slot);
+        } else {
+            self.leave(slot, reason);
         }
     }
 
     /// Closes the links that have the largest part in it when all together hold too much.
     pub(super) fn close_holders(&mut self) {
         for link in self.holdings.to_close(self.now.moment) {
-            if let Some(slot) = self.links.slot_of(link) {
+            if let Some(slot) = self.endpoint.slot_of(link) {
                 self.cut(slot, CloseReason::HeldMost);
             }
         }
@@ -126,38 +123,40 @@ impl<B: Backend> Reactor<B> {
 
     /// The end of a link that was closed.
     pub(super) fn forget(&mut self, slot: usize) {
-        let name = self.links.name(slot);
-        if let Some(mut link) = self.links.remove(slot) {
-            // The last lines, if the socket takes them; the socket is closed either way.
-            let _ = link.channel.flush_to(&mut link.socket);
-            let _ = self.poll.registry().deregister(&mut link.socket);
-            self.counters.links_open.take_one();
-            let Some(name) = name else { return };
-            self.holdings.forget(name);
-            if let (Some(device), Some(mailboxes)) = (link.device(), &self.mailboxes) {
-                mailboxes.leave_extra(device, name);
-            }
-            match link.place {
-                Place::Handshake => {}
-                Place::Device => self.counters.links_of_devices.take_one(),
-                Place::Stranger => {
-                    self.counters.links_of_strangers.take_one();
-                    self.strangers.forget(name);
-                }
+        let Some(name) = self.endpoint.name(slot) else { return };
+        let device = self.endpoint.device_at(slot);
+        let Some(mut link) = self.endpoint.remove(name) else { return };
+        // What is left to be said, if the socket takes it; the socket is closed either way.
+        let _ = link.channel.flush_to(&mut link.socket);
+        let _ = self.poll.registry().deregister(&mut link.socket);
+        self.counters.links_open.take_one();
+        self.holdings.forget(name);
+        if let (Some(device), Some(mailboxes)) = (device, &self.mailboxes) {
+            mailboxes.leave_extra(device, name);
+        }
+        match link.place {
+            Place::Handshake => {}
+            Place::Device => self.counters.links_of_devices.take_one(),
+            Place::Stranger => {
+                self.counters.links_of_strangers.take_one();
+                self.strangers.forget(name);
             }
         }
     }
 
-    fn deadline(&mut self, slot: usize) -> Option<Moment> {
+    fn deadline(&self, slot: usize) -> Option<Moment> {
         let idle = self.settings.idle_deadline;
-        let link = self.links.get(slot)?;
-        let own = match &link.stage {
+        let link = self.endpoint.look_at(slot)?;
+        let own = match link.stage() {
             Stage::Handshaking(arriving) => arriving.deadline,
             Stage::Leaving(leaving) => leaving.deadline,
-            Stage::Live(session) => match session.is_persistent() || session.has_job() {
-                true => session.deadline(),
-                false => session.deadline().min(link.heard.moment() + idle),
-            },
+            Stage::Live => {
+                let session = self.endpoint.session_at(slot)?;
+                match session.is_persistent() || session.has_job() {
+                    true => session.deadline(),
+                    false => session.deadline().min(link.heard.moment() + idle),
+                }
+            }
         };
         Some(link.write_deadline().map_or(own, |write| write.min(own)))
     }
@@ -165,8 +164,8 @@ impl<B: Backend> Reactor<B> {
     /// The deadline may have moved forward: a later one is found when the earlier comes due.
     pub(super) fn rearm(&mut self, slot: usize) {
         let Some(deadline) = self.deadline(slot) else { return };
-        let Some(name) = self.links.name(slot) else { return };
-        if let Some(link) = self.links.get(slot) {
+        let Some(name) = self.endpoint.name(slot) else { return };
+        if let Some(link) = self.endpoint.connection_at(slot) {
             self.timers.bring_forward(&mut link.armed, deadline, self.now.moment, name.slot());
         }
     }
@@ -176,15 +175,17 @@ impl<B: Backend> Reactor<B> {
             return;
         }
         // Links that have gone leave their entries, for a minute at most: after a storm, or a fleet, those are most of them.
-        if self.timers.len() > 2 * self.links.len() + ENTRIES_LEFT_MAX {
-            let links = &self.links;
-            self.timers.retain(|at, slot| links.armed(slot as usize) == Some(at));
+        if self.timers.len() > 2 * self.endpoint.len() + ENTRIES_LEFT_MAX {
+            let links = &self.endpoint;
+            self.timers.retain(|at, slot| links.look_at(slot as usize).is_some_and(|link| link.armed == at));
         }
         while let Some(at) = self.timers.next() {
             let Some(owner) = self.timers.due(self.now.moment) else { return };
             let slot = owner as usize;
-            let (Some(name), Some(deadline)) = (self.links.name(slot), self.deadline(slot)) else { continue };
-            let Some(link) = self.links.get(slot) else { continue };
+            let (Some(name), Some(deadline)) = (self.endpoint.name(slot), self.deadline(slot)) else {
+                continue;
+            };
+            let Some(link) = self.endpoint.connection_at(slot) else { continue };
             if self.timers.is_over(at, &mut link.armed, deadline, self.now.moment, owner) {
                 self.time_out(slot, name);
             }
@@ -192,18 +193,16 @@ impl<B: Backend> Reactor<B> {
     }
 
     fn time_out(&mut self, slot: usize, name: LinkRef) {
-        let now = self.now;
-        let Some(link) = self.links.get(slot) else { return };
-        let is_stuck = link.write_deadline().is_some_and(|deadline| deadline <= now.moment);
-        match &mut link.stage {
+        let Some(link) = self.endpoint.look_at(slot) else { return };
+        let is_stuck = link.write_deadline().is_some_and(|deadline| deadline <= self.now.moment);
+        match link.stage() {
             Stage::Leaving(_) => self.forget(slot),
             _ if is_stuck => self.leave(slot, CloseReason::SlowReader),
             Stage::Handshaking(_) => self.leave(slot, CloseReason::HandshakeTimeout),
-            Stage::Live(session) => {
-                let mut commands = Vec::new();
-                session.handle_timeout(&now, &mut commands);
-                let device = session.device();
-                if self.execute(slot, name, device, commands, &mut false) == Taken::Done {
+            Stage::Live => {
+                self.endpoint.handle_timeout(&self.now, name, &*self.backend);
+                self.carry_out();
+                if self.endpoint.is_live(slot) {
                     // Our own deadline, shorter than the session's.
                     self.leave(slot, CloseReason::Idle);
                 }

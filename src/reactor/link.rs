@@ -1,17 +1,15 @@
 //! One TCP connection and what belongs to it.
 
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use mio::net::TcpStream;
 
 use super::channel::{ChannelError, ServerChannel};
 use crate::machine::admission::Progress;
 use crate::machine::close::CloseReason;
-use crate::machine::session::Session;
-use crate::machine::slab::place_bytes;
-use crate::wire::id::DeviceId;
-use crate::wire::time::{CoarseMoment, Moment, Now};
+use crate::machine::endpoint::{Connection, entry_bytes};
+use crate::wire::time::{CoarseMoment, Moment};
 
 /// How long a link that was closed here is kept to hear the peer's own goodbye, in milliseconds: a socket that is closed with bytes
 /// unread is reset by the kernel, and the peer would lose our last lines.
@@ -32,13 +30,19 @@ pub(super) enum Place {
 }
 
 /// Where a link stands.
-pub(super) enum Stage {
+pub(super) enum Stage<'a> {
     /// The handshake is under way.
-    Handshaking(Box<Arriving>),
-    /// The peer is who it is, and messages are exchanged.
-    Live(Session),
+    Handshaking(&'a Arriving),
+    /// The peer is known, and messages are exchanged.
+    Live,
     /// It was closed here; what is ready is still sent, and the peer's goodbye awaited.
-    Leaving(Box<Leaving>),
+    Leaving(&'a Leaving),
+}
+
+/// What a link needs before and behind its time.
+pub(super) enum Transition {
+    Handshaking(Arriving),
+    Leaving(Leaving),
 }
 
 pub(super) struct Arriving {
@@ -49,8 +53,6 @@ pub(super) struct Arriving {
 }
 
 pub(super) struct Leaving {
-    /// Whose link it was, when it was a device's.
-    pub(super) device: Option<DeviceId>,
     /// Bytes thrown away so far.
     pub(super) discarded: usize,
     /// The last byte is sent, and the peer has been told so (FIN).
@@ -65,13 +67,14 @@ pub(super) struct Pending {
     pub(super) inbox: Vec<u8>,
     /// The deadline of a peer that takes nothing of what is ready for it.
     pub(super) write_deadline: Option<Moment>,
+    /// There while it is not live.
+    pub(super) transition: Option<Transition>,
 }
 
 /// A link. There is one for each connected device, and most of them are idle: what an idle one does not need is in a box that is not
 /// there, or asked of the system.
 pub(super) struct Link {
     pub(super) channel: ServerChannel,
-    pub(super) stage: Stage,
     /// There while it holds something.
     pub(super) pending: Option<Box<Pending>>,
     /// When something was last heard, or taken after a wait.
@@ -79,20 +82,13 @@ pub(super) struct Link {
     /// Its entry among the timers.
     pub(super) armed: CoarseMoment,
     pub(super) socket: TcpStream,
-    pub(super) generation: u32,
     pub(super) place: Place,
-    /// It has become the device's, with its first word.
-    pub(super) is_adopted: bool,
-    /// It counts among the links that are to stay.
-    pub(super) is_persistent: bool,
     /// In the list of links to be read.
     pub(super) is_ready: bool,
     /// In the list of links that wait for room; not read meanwhile.
     pub(super) is_blocked: bool,
     /// In the list of links to be flushed.
     pub(super) is_dirty: bool,
-    /// The peer or the system has said that the peer has closed, or something is wrong: it is read to its end.
-    pub(super) is_ending: bool,
 }
 
 /// Most memory of a link while it is idle, in bytes: with its deadline, its device's record and the index of both it is to stay below 512.
@@ -104,48 +100,69 @@ const DEBUG_BYTES: usize = if cfg!(debug_assertions) { 16 } else { 0 };
 const _: () = assert!(LINK_BYTES <= LINK_BYTES_MAX);
 
 /// What a link takes of a reactor's table, in bytes.
-pub const LINK_BYTES: usize = place_bytes::<Link>();
+pub const LINK_BYTES: usize = entry_bytes::<Link>();
+
+/// A segment of links with what the allocator puts before it, in bytes: whole pages, as it has pages of its
+/// own.
+const SEGMENT_BYTES: usize = 256 * 1024;
+
+/// What the allocator puts before a segment, in bytes at most.
+const ALLOCATION_BYTES: usize = 32;
+
+/// Links of one segment, in links.
+pub(super) const SEGMENT_LINKS: usize = (SEGMENT_BYTES - ALLOCATION_BYTES) / LINK_BYTES;
 
 /// What its deadline takes beside it, in bytes.
 pub const DEADLINE_BYTES: usize = size_of::<(CoarseMoment, u32)>();
 
+impl Connection for Link {
+    fn peer(&self) -> Option<IpAddr> {
+        // IPv4 as IPv4, whatever the listener makes of it.
+        self.address().map(|address| address.ip().to_canonical())
+    }
+}
+
 impl Link {
+    pub(super) fn stage(&self) -> Stage<'_> {
+        match self.pending.as_ref().and_then(|pending| pending.transition.as_ref()) {
+            None => Stage::Live,
+            Some(Transition::Handshaking(arriving)) => Stage::Handshaking(arriving),
+            Some(Transition::Leaving(leaving)) => Stage::Leaving(leaving),
+        }
+    }
+
+    pub(super) fn arriving(&mut self) -> Option<&mut Arriving> {
+        match self.pending.as_mut()?.transition.as_mut()? {
+            Transition::Handshaking(arriving) => Some(arriving),
+            Transition::Leaving(_) => None,
+        }
+    }
+
+    pub(super) fn leaving(&mut self) -> Option<&mut Leaving> {
+        match self.pending.as_mut()?.transition.as_mut()? {
+            Transition::Leaving(leaving) => Some(leaving),
+            Transition::Handshaking(_) => None,
+        }
+    }
+
+    /// Its handshake has ended.
+    pub(super) fn begin(&mut self) {
+        self.pending().transition = None;
+        self.tidy();
+    }
+
     /// Where it comes from, as far as the system still knows.
-    pub(super) fn peer(&self) -> Option<SocketAddr> {
-        match &self.stage {
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        match self.stage() {
             Stage::Handshaking(arriving) => Some(arriving.peer),
-            Stage::Live(_) | Stage::Leaving(_) => self.socket.peer_addr().ok(),
+            Stage::Live | Stage::Leaving(_) => self.socket.peer_addr().ok(),
         }
     }
 
-    /// Who it is, for the log.
-    pub(super) fn who(&self) -> String {
-        let device = match &self.stage {
-            Stage::Live(session) => session.device(),
-            Stage::Handshaking(_) | Stage::Leaving(_) => None,
-        };
-        match (device, self.peer()) {
-            (Some(device), Some(peer)) => format!("device {device} at {peer}"),
-            (Some(device), None) => format!("device {device}"),
-            (None, Some(peer)) => peer.to_string(),
-            (None, None) => "a peer that has gone".to_owned(),
-        }
-    }
-
-    /// Whose it is.
-    pub(super) fn device(&self) -> Option<DeviceId> {
-        match &self.stage {
-            Stage::Handshaking(_) => None,
-            Stage::Live(session) => session.device(),
-            Stage::Leaving(leaving) => leaving.device,
-        }
-    }
-
-    /// What it holds of memory beside what it takes idle, in bytes.
+    /// What it holds of memory beside what it takes idle and what its session holds, in bytes.
     pub(super) fn held_bytes(&self) -> usize {
         let inbox = self.pending.as_ref().map_or(0, |pending| pending.inbox.capacity());
-        let session = if let Stage::Live(session) = &self.stage { session.held_bytes() } else { 0 };
-        self.channel.held_bytes() + inbox + session
+        self.channel.held_bytes() + inbox
     }
 
     pub(super) fn pending(&mut self) -> &mut Pending {
@@ -160,22 +177,20 @@ impl Link {
         self.pending.as_ref().is_some_and(|pending| !pending.inbox.is_empty())
     }
 
-    /// The peer, which is slow, has taken some of what waited for it: that is a sign of life.
-    pub(super) fn took_some(&mut self, now: &Now) {
-        self.heard = CoarseMoment::not_before(now.moment);
-        if let Stage::Live(session) = &mut self.stage {
-            session.took_some(now);
-        }
-    }
-
     /// Gives the memory back of what is empty.
     pub(super) fn tidy(&mut self) {
-        self.pending.take_if(|pending| pending.inbox.is_empty() && pending.write_deadline.is_none());
+        self.pending.take_if(|pending| {
+            pending.inbox.is_empty() && pending.write_deadline.is_none() && pending.transition.is_none()
+        });
     }
 
     /// What is thrown away after we closed. `true`: the peer has closed too, or will never stop.
     pub(super) fn discard(&mut self, scratch: &mut [u8]) -> bool {
-        let Stage::Leaving(leaving) = &mut self.stage else { return false };
+        let Some(Pending { transition: Some(Transition::Leaving(leaving)), .. }) =
+            self.pending.as_deref_mut()
+        else {
+            return false;
+        };
         loop {
             match self.socket.read(scratch) {
                 Ok(0) => return true,

@@ -1,11 +1,12 @@
 //! Layer 3: the sockets. Links, the TLS channel, the acceptor and the poll loop that drives them.
 //!
-//! A [`Reactor`] owns its listener, its links, their sessions and deadlines, and nobody else touches them. It knows neither the
-//! journal nor the store: what it needs of them is behind [`Backend`].
+//! A [`Reactor`] owns its listener, its links and their deadlines, and nobody else touches them. What is said on them and whose
+//! they are its [`Endpoint`](crate::machine::endpoint::Endpoint) decides; the reactor moves bytes and secrets. It knows neither
+//! the journal nor the store: what it needs of them is behind [`Backend`].
 //!
 //! Each turn is the same sequence (see [`Reactor::turn`]): wait (`waiting`); read, decode and decide, within a budget; empty the mailbox; flush the
 //! journal once, or wait for whoever is at it, or notify its thread; release the acknowledgements that the durable position allows; write; accept and go on with handshakes, within a budget
-//! (`arrivals`); write what came of that; look at deadlines. A reactor that is to end tells its links so, a piece of them in each turn (`stopping`).
+//! (`arrivals`); write what came of that; look at deadlines. A reactor that is to end tells its links so, a piece of them in each turn (`Endpoint::drain`).
 #![forbid(unsafe_code)]
 
 mod accept;
@@ -16,17 +17,15 @@ pub mod clock;
 mod drive;
 mod ending;
 mod link;
-mod links;
 pub mod listener;
 pub mod port;
-mod stopping;
 mod turn;
 pub mod udp;
 mod waiting;
 mod welcome;
 
 pub use accept::HANDSHAKES_BEYOND_MAX;
-pub use backend::{AppendRefusal, Backend, Flushed};
+pub use backend::{Backend, Flushed};
 pub use clock::Clock;
 pub use link::{DEADLINE_BYTES, LINK_BYTES};
 #[cfg(feature = "server")]

@@ -10,26 +10,27 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use super::Clock;
 use super::backend::{Backend, Flushed};
 use super::channel::ServerTls;
-use super::links::Links;
-use super::stopping::Stopping;
+use super::link::{Link, SEGMENT_LINKS};
 use crate::concurrency::counters::Counters;
 use crate::concurrency::mailbox::Mailbox;
-use crate::concurrency::permits::Permits;
 use crate::concurrency::reactors::{LinkSettings, ReactorMailboxes, ToReactor};
-use crate::fleet::pacing::Turns;
 use crate::machine::acks::AckQueue;
 use crate::machine::admission::strangers::Strangers;
 use crate::machine::admission::{Admission, HANDSHAKES_UNDER_WAY_MAX};
 use crate::machine::commit_delay::CommitDelay;
 use crate::machine::device_state::LinkRef;
+use crate::machine::endpoint::{Endpoint, Kept};
 use crate::machine::holdings::Holdings;
 use crate::machine::lateness::Lateness;
-use crate::machine::random::Random;
+use crate::machine::permits::Permits;
 use crate::machine::timers::Timers;
 use crate::wire::time::{CoarseMoment, Moment, Now};
 
 pub(super) const LISTENER: Token = Token(0);
 pub(super) const WAKER: Token = Token(1);
+
+/// Tokens below it belong to the listener and the notifier.
+const FIRST_LINK_TOKEN: usize = 2;
 
 /// Readiness that one poll brings, in events.
 const EVENTS_PER_POLL: usize = 1024;
@@ -62,16 +63,14 @@ impl ReactorError {
 pub struct Reactor<B> {
     pub(super) poll: Poll,
     pub(super) listener: Option<TcpListener>,
-    pub(super) links: Links,
+    pub(super) endpoint: Endpoint<Link, Kept, SEGMENT_LINKS>,
     /// Whose deadline it is says the slot: an entry that an earlier link left there is known by its moment, which is not the one that counts, or else is as good.
     pub(super) timers: Timers<u32, CoarseMoment>,
-    pub(super) acks: AckQueue<LinkRef>,
     pub(super) now: Now,
     pub(super) settings: LinkSettings,
     pub(super) tls: ServerTls,
     pub(super) backend: Arc<B>,
     pub(super) counters: Arc<Counters>,
-    pub(super) permits: Permits,
     pub(super) mailboxes: Option<ReactorMailboxes>,
     pub(super) can_accept: bool,
     pub(super) accept_again: Option<Moment>,
@@ -82,10 +81,6 @@ pub struct Reactor<B> {
     pub(super) admission: Admission<LinkRef>,
     pub(super) strangers: Strangers<LinkRef>,
     pub(super) holdings: Holdings<LinkRef>,
-    /// Of devices that were sent away.
-    pub(super) turns: Turns,
-    /// Spreads what devices are told to do later.
-    pub(super) jitter: Random,
     pub(super) ready: VecDeque<usize>,
     /// Handshakes to go on with.
     pub(super) arriving: VecDeque<usize>,
@@ -106,8 +101,6 @@ pub struct Reactor<B> {
     pub(super) events: Events,
     pub(super) mailbox: Mailbox<ToReactor>,
     pub(super) lateness: Lateness,
-    pub(super) draining_since: Option<Moment>,
-    pub(super) stopping: Stopping,
 }
 
 impl<B: Backend> Reactor<B> {
@@ -145,15 +138,13 @@ impl<B: Backend> Reactor<B> {
         Ok(Self {
             poll,
             listener: Some(listener),
-            links: Links::new(number),
+            endpoint: Endpoint::new(number, permits, AckQueue::new(), random(), Kept),
             timers: Timers::new(),
-            acks: AckQueue::new(),
             now: clock.now(),
             settings,
             tls,
             backend,
             counters,
-            permits,
             mailboxes: None,
             can_accept: false,
             accept_again: None,
@@ -162,8 +153,6 @@ impl<B: Backend> Reactor<B> {
             admission,
             strangers: Strangers::new(settings.stranger_places),
             holdings: Holdings::new(settings.held_bytes_max),
-            turns: Turns::default(),
-            jitter: Random::new(random()),
             ready: VecDeque::new(),
             arriving: VecDeque::new(),
             blocked: VecDeque::new(),
@@ -178,8 +167,6 @@ impl<B: Backend> Reactor<B> {
             events: Events::with_capacity(EVENTS_PER_POLL),
             mailbox,
             lateness: Lateness::new(GRACE_SECONDS_MAX),
-            draining_since: None,
-            stopping: Stopping::default(),
         })
     }
 
@@ -195,7 +182,7 @@ impl<B: Backend> Reactor<B> {
     /// When the poll fails, which it does not on a healthy system.
     pub fn run(mut self, mailboxes: ReactorMailboxes) -> Result<(), ReactorError> {
         self.mailboxes = Some(mailboxes);
-        while !self.is_drained() {
+        while !self.endpoint.is_drained(&self.now) {
             self.turn()?;
         }
         Ok(())
@@ -214,7 +201,8 @@ impl<B: Backend> Reactor<B> {
         self.retry_blocked();
         self.flush();
         self.release_acks();
-        self.drain();
+        self.endpoint.drain(&self.now, &*self.backend);
+        self.carry_out();
         self.write();
         self.shake_hands();
         self.flush();
@@ -242,7 +230,7 @@ impl<B: Backend> Reactor<B> {
     pub(super) fn read(&mut self) {
         for _ in 0..READS_PER_TURN {
             let Some(slot) = self.ready.pop_front() else { return };
-            let Some(link) = self.links.get(slot) else { continue };
+            let Some(link) = self.endpoint.connection_at(slot) else { continue };
             link.is_ready = false;
             if !link.is_blocked {
                 self.read_link(slot);
@@ -268,7 +256,7 @@ impl<B: Backend> Reactor<B> {
     }
 
     fn retry(&mut self, slot: usize) {
-        if let Some(link) = self.links.get(slot)
+        if let Some(link) = self.endpoint.connection_at(slot)
             && std::mem::take(&mut link.is_blocked)
         {
             self.read_link(slot);
@@ -280,15 +268,19 @@ impl<B: Backend> Reactor<B> {
         self.mailbox.take_all(&mut messages);
         for message in messages {
             match message {
-                ToReactor::JobDone(link, outcome) => {
-                    self.permits.give_back();
-                    self.job_done(link, outcome);
+                // Its permit has its end here.
+                ToReactor::JobDone(link, outcome, _) => self.job_done(link, outcome),
+                ToReactor::SyncNow(link, is_fresh) => {
+                    self.endpoint.sync_now(&self.now, link, is_fresh, &*self.backend);
                 }
-                ToReactor::SyncNow(link, is_fresh) => self.sync_now(link, is_fresh),
-                ToReactor::Superseded(link) => self.superseded(link),
-                ToReactor::Removed(link) => self.removed(link),
+                ToReactor::Superseded(link) => {
+                    self.endpoint.supersede(&self.now, link, &*self.backend);
+                }
+                ToReactor::Removed(link) => {
+                    self.endpoint.remove_device(&self.now, link, &*self.backend);
+                }
                 ToReactor::Close(link, reason) => {
-                    if let Some(slot) = self.links.slot_of(link) {
+                    if let Some(slot) = self.endpoint.slot_of(link) {
                         self.cut(slot, reason);
                     }
                 }
@@ -299,7 +291,7 @@ impl<B: Backend> Reactor<B> {
                     self.holdings.set_max(settings.held_bytes_max);
                 }
                 ToReactor::Drain => {
-                    self.draining_since.get_or_insert(self.now.moment);
+                    self.endpoint.begin_drain(&self.now);
                     if let Some(mut listener) = self.listener.take() {
                         // The socket is closed either way.
                         let _ = self.poll.registry().deregister(&mut listener);
@@ -308,7 +300,18 @@ impl<B: Backend> Reactor<B> {
                 }
             }
         }
+        self.carry_out();
     }
+}
+
+/// The token of the link in a slot.
+pub(super) fn token_of(slot: usize) -> Token {
+    Token(slot + FIRST_LINK_TOKEN)
+}
+
+/// The slot of the link that a token is for.
+pub(super) fn slot_of(token: Token) -> Option<usize> {
+    token.0.checked_sub(FIRST_LINK_TOKEN)
 }
 
 /// 64 bits for jitter, never for secrets. Where the system gives no randomness, what was to be spread is not: no reason to stop.

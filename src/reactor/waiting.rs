@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use super::backend::Backend;
 use super::link::Stage;
-use super::links::Links;
-use super::turn::{LISTENER, Reactor, ReactorError, WAKER};
+use super::turn::{LISTENER, Reactor, ReactorError, WAKER, slot_of};
 use crate::wire::time::Moment;
 
 /// How long to wait before links without room are tried again, in milliseconds, when no notifier says so earlier.
@@ -25,11 +24,12 @@ impl<B: Backend> Reactor<B> {
         if let Some((until, _)) = self.held.first() {
             earlier(*until);
         }
-        if !self.blocked.is_empty() || self.draining_since.is_some() {
+        if !self.blocked.is_empty() || self.endpoint.is_draining() {
             earlier(self.now.moment.plus_milliseconds(BLOCKED_RETRY_MILLISECONDS));
         }
-        let is_due =
-            !self.ready.is_empty() || self.is_stopping_links() || next.is_some_and(|moment| moment <= now);
+        let is_due = !self.ready.is_empty()
+            || self.endpoint.is_stopping_links()
+            || next.is_some_and(|moment| moment <= now);
         let timeout = if is_due || self.is_durable_meanwhile() {
             Some(Duration::ZERO)
         } else {
@@ -56,9 +56,7 @@ impl<B: Backend> Reactor<B> {
             late_milliseconds % 1_000
         );
         self.busy_since = None;
-        if let Some(since) = &mut self.draining_since {
-            *since = since.plus_milliseconds(late_milliseconds);
-        }
+        self.endpoint.put_off_drain(late_milliseconds);
     }
 
     fn poll(&mut self, timeout: Option<Duration>) -> Result<(), ReactorError> {
@@ -103,20 +101,22 @@ impl<B: Backend> Reactor<B> {
                 LISTENER => self.can_accept = true,
                 WAKER => {}
                 token => {
-                    let Some(slot) = Links::slot_of_token(token) else { continue };
-                    let Some(link) = self.links.get(slot) else { continue };
+                    let Some(slot) = slot_of(token) else { continue };
+                    let Some(link) = self.endpoint.connection_at(slot) else { continue };
                     let is_ending = event.is_read_closed() || event.is_error();
-                    link.is_ending |= is_ending;
                     if (event.is_readable() || is_ending) && !link.is_ready {
                         link.is_ready = true;
-                        match link.stage {
+                        match link.stage() {
                             Stage::Handshaking(_) => self.arriving.push_back(slot),
-                            Stage::Live(_) | Stage::Leaving(_) => self.ready.push_back(slot),
+                            Stage::Live | Stage::Leaving(_) => self.ready.push_back(slot),
                         }
                     }
                     if event.is_writable() && !link.is_dirty {
                         link.is_dirty = true;
                         self.dirty.push(slot);
+                    }
+                    if is_ending && let Some(name) = self.endpoint.name(slot) {
+                        self.endpoint.note_left(name);
                     }
                 }
             }
@@ -125,11 +125,12 @@ impl<B: Backend> Reactor<B> {
 
     /// Asks to be woken when the durable position moves, or whoever makes it move is done, if anything waits for that. Whether it has come already.
     fn is_durable_meanwhile(&self) -> bool {
-        if self.acks.is_empty() && self.blocked.is_empty() && !self.waits_to_flush {
+        if self.endpoint.acks().is_empty() && self.blocked.is_empty() && !self.waits_to_flush {
             return false;
         }
         self.mailbox.wait_elsewhere();
         let may_flush = self.waits_to_flush && !self.backend.is_flushing();
-        may_flush || self.acks.waits_for().is_some_and(|position| position <= self.backend.durable())
+        may_flush
+            || self.endpoint.acks().waits_for().is_some_and(|position| position <= self.backend.durable())
     }
 }

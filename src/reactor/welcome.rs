@@ -2,14 +2,13 @@
 
 use super::backend::Backend;
 use super::channel::{CertificateStatus, HandshakeCost};
-use super::link::{Place, Stage};
+use super::link::Place;
 use super::turn::Reactor;
 use crate::concurrency::reactors::ToReactor;
 use crate::machine::close::CloseReason;
-use crate::machine::device_state::{DeviceState, LinkRef};
-use crate::machine::session::Session;
+use crate::machine::device_state::LinkRef;
 use crate::wire::id::{CertificateHash, DeviceId};
-use crate::wire::message::{ErrorCode, ErrorReport, Later, ToAgent, ToServer};
+use crate::wire::message::{ErrorCode, ErrorReport, Later, ToAgent};
 
 /// What a peer without a certificate is told while no join token is valid.
 const NO_VALID_TOKEN: &str = "no join token is valid at this server now: those that were made have expired, are used up or were \
@@ -18,7 +17,7 @@ const NO_VALID_TOKEN: &str = "no join token is valid at this server now: those t
 impl<B: Backend> Reactor<B> {
     /// The handshake may have ended: then the link gets its session. `false`: the link was closed.
     pub(super) fn finish_handshake(&mut self, slot: usize) -> bool {
-        let Some(link) = self.links.get(slot) else { return false };
+        let Some(link) = self.endpoint.connection_at(slot) else { return false };
         if link.channel.is_handshaking() {
             return true;
         }
@@ -33,7 +32,7 @@ impl<B: Backend> Reactor<B> {
             None => None,
             Some(CertificateStatus::Known(device)) => Some(device),
             Some(CertificateStatus::Removed(device)) => {
-                let who = || format!("device {device} at {}", link.who());
+                let who = || format!("device {device} at {}", self.who(slot));
                 self.counters.strangers.note_example(CloseReason::DeviceRemoved, who);
                 self.say_removed(slot);
                 return false;
@@ -55,19 +54,22 @@ impl<B: Backend> Reactor<B> {
             return false;
         }
         self.end_arrival(slot);
-        let Some(link) = self.links.get(slot) else { return false };
-        link.stage = Stage::Live(Session::new(&self.now, device));
+        let Some(name) = self.endpoint.name(slot) else { return false };
+        self.endpoint.open(&self.now, name, device);
+        let Some(link) = self.endpoint.connection_at(slot) else { return false };
+        link.begin();
+        if device.is_some() {
+            link.place = Place::Device;
+        }
         if log::log_enabled!(log::Level::Debug) {
-            log::debug!("{}: {}", link.who(), if device.is_some() { "has its link" } else { "a stranger" });
+            let what = if device.is_some() { "has its link" } else { "a stranger" };
+            log::debug!("{}: {what}", self.who(slot));
         }
         match device {
             None => self.enter_as_stranger(slot),
             Some(device) => {
-                link.place = Place::Device;
                 self.counters.links_of_devices.add_one();
-                if let Some(name) = self.links.name(slot) {
-                    self.enter_extra(device, name);
-                }
+                self.enter_extra(device, name);
                 if !self.has_room_for(slot, device) || !self.is_let_in(slot, device, peer.cost) {
                     return false;
                 }
@@ -79,10 +81,10 @@ impl<B: Backend> Reactor<B> {
 
     /// The link has a place among the strangers, for which another one may have to go.
     fn enter_as_stranger(&mut self, slot: usize) {
-        let Some(name) = self.links.name(slot) else { return };
+        let Some(name) = self.endpoint.name(slot) else { return };
         self.count_as_stranger(slot);
         if let Some(evicted) = self.strangers.enter(name)
-            && let Some(slot) = self.links.slot_of(evicted)
+            && let Some(slot) = self.endpoint.slot_of(evicted)
         {
             self.cut(slot, CloseReason::StrangerEvicted);
         }
@@ -92,14 +94,14 @@ impl<B: Backend> Reactor<B> {
     pub(super) fn leave_as_stranger(&mut self, slot: usize, name: LinkRef) {
         self.count_as_stranger(slot);
         if let Some(evicted) = self.strangers.tell(name)
-            && let Some(slot) = self.links.slot_of(evicted)
+            && let Some(slot) = self.endpoint.slot_of(evicted)
         {
             self.cut(slot, CloseReason::StrangerEvicted);
         }
     }
 
     fn count_as_stranger(&mut self, slot: usize) {
-        if let Some(link) = self.links.get(slot)
+        if let Some(link) = self.endpoint.connection_at(slot)
             && std::mem::replace(&mut link.place, Place::Stranger) != Place::Stranger
         {
             self.counters.links_of_strangers.add_one();
@@ -110,7 +112,7 @@ impl<B: Backend> Reactor<B> {
     pub(super) fn enter_extra(&mut self, device: DeviceId, name: LinkRef) {
         let Some(mailboxes) = &self.mailboxes else { return };
         let Some(evicted) = mailboxes.enter_extra(device, name) else { return };
-        if let Some(slot) = self.links.slot_of(evicted) {
+        if let Some(slot) = self.endpoint.slot_of(evicted) {
             self.cut(slot, CloseReason::ExtraLink);
         } else if !mailboxes.send(evicted, ToReactor::Close(evicted, CloseReason::ExtraLink)) {
             // It is found by its own deadline.
@@ -126,8 +128,7 @@ impl<B: Backend> Reactor<B> {
         if self.counters.links_of_devices.get() + reserved <= self.settings.links_max {
             return true;
         }
-        let is_persistent =
-            self.backend.with_record(device, |record| record.keep_connected).unwrap_or_default();
+        let is_persistent = self.backend.record(device).is_some_and(|record| record.keep_connected);
         if !is_persistent {
             self.send_away(slot, CloseReason::TooManyLinks);
         }
@@ -141,8 +142,7 @@ impl<B: Backend> Reactor<B> {
         if cost != Some(HandshakeCost::Resumed) || !self.is_overloaded() {
             return true;
         }
-        let is_awaited = |record: &mut DeviceState| record.keep_connected || record.is_called;
-        if self.backend.with_record(device, is_awaited).unwrap_or_default() {
+        if self.backend.record(device).is_some_and(|record| record.keep_connected || record.is_called) {
             return true;
         }
         self.send_away(slot, CloseReason::Overloaded);
@@ -150,56 +150,12 @@ impl<B: Backend> Reactor<B> {
     }
 
     fn send_away(&mut self, slot: usize, reason: CloseReason) {
-        let seconds = self.later_seconds();
-        self.send(slot, &ToAgent::Later(Later::with_all(seconds)));
+        let seconds = self.endpoint.later_seconds(&self.now);
+        if let Some(name) = self.endpoint.name(slot) {
+            let later = ToAgent::Later(Later::with_all(seconds));
+            self.endpoint.transmit(&self.now, name, later, &*self.backend);
+        }
         self.leave(slot, reason);
-    }
-
-    /// The first word makes the link the device's, and ends the one that it had. A probe is none: whoever looks whether everything
-    /// works takes nothing away. Nor does a link that its device has left already, and whose word was read late: the device may be on another one
-    /// by now, and would stay away for a minute if that one was taken from it.
-    pub(super) fn adopt(&mut self, slot: usize, name: LinkRef, device: DeviceId, message: &ToServer<'_>) {
-        let Some(link) = self.links.get(slot) else { return };
-        if link.is_adopted || matches!(message, ToServer::Probe(_)) {
-            return;
-        }
-        let is_left = link.is_ending;
-        let claim = |record: &mut DeviceState| match record.link {
-            Some(_) if is_left => Err(()),
-            _ => Ok(record.link.replace(name)),
-        };
-        let Some(Ok(earlier)) = self.backend.with_record(device, claim) else { return };
-        link.is_adopted = true;
-        if let Some(mailboxes) = &self.mailboxes {
-            mailboxes.leave_extra(device, name);
-        }
-        if let Some(earlier) = earlier {
-            let peer = link.peer().map(|peer| peer.ip().to_canonical());
-            self.backend.taken_over(&self.now, device, peer);
-            self.tell_superseded(earlier);
-        }
-    }
-
-    /// Whether the link counts among those that are to stay, by what stands in the device's record now.
-    pub(super) fn count_persistent(&mut self, slot: usize, is_persistent: bool) {
-        let Some(link) = self.links.get(slot) else { return };
-        let is_persistent = is_persistent && link.is_adopted;
-        match (std::mem::replace(&mut link.is_persistent, is_persistent), is_persistent) {
-            (false, true) => self.counters.links_persistent.add_one(),
-            (true, false) => self.counters.links_persistent.take_one(),
-            _ => {}
-        }
-    }
-
-    fn tell_superseded(&mut self, earlier: LinkRef) {
-        if self.links.slot_of(earlier).is_some() {
-            self.superseded(earlier);
-        } else if let Some(mailboxes) = &self.mailboxes
-            && !mailboxes.send(earlier, ToReactor::Superseded(earlier))
-        {
-            // It is found by its idle deadline.
-            log::debug!("link {earlier:?} could not be told that it was superseded");
-        }
     }
 
     fn say_removed(&mut self, slot: usize) {

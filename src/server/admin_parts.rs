@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::warnings;
 use crate::admin::{Deleted, EventLog, Gauges, Links, LogRecord, Visit};
 use crate::concurrency::counters::Counters;
-use crate::concurrency::permits::Permits;
 use crate::concurrency::reactors::ReactorMailboxes;
 use crate::journal::{Archive, ArchiveStats, Damage, Item, Journal, Position, State, Stats};
 use crate::machine::close::CloseReason;
 use crate::machine::device_state::LinkRef;
+use crate::machine::permits::Permits;
 use crate::store::Store;
 use crate::wire::api::{
     CloseCount, DatagramTotals, EventTotals, JournalCondition, JournalDamage, JournalStatus, Limit,

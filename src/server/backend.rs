@@ -13,19 +13,21 @@ use super::presence::Announcer;
 use crate::concurrency::calls::ToWakeScheduler;
 use crate::concurrency::counters::Counters;
 use crate::concurrency::mailbox::Mailbox;
-use crate::concurrency::permits::Permits;
 use crate::fleet::pacing;
 use crate::journal::{self, AppendError, Journal, NoRoom, Record};
 use crate::machine::command::{CallStep, Job};
 use crate::machine::device_state::{DeviceState, LinkRef};
+use crate::machine::endpoint::{AppendRefusal, Services};
+use crate::machine::permits::{Permit, Permits};
 use crate::machine::rate::{BURST_BYTES_DEFAULT, BYTES_PER_SECOND_DEFAULT, EventRate};
 use crate::machine::reach::UdpReach;
 use crate::machine::record;
 use crate::machine::restored::{Claim, RestoreWatch, WITNESSES};
 use crate::machine::session::{LATER_SECONDS, SyncPolicy};
 use crate::reactor::channel::{CertificateStatus, Membership as _};
-use crate::reactor::{AppendRefusal, Backend, Flushed};
+use crate::reactor::{Backend, Flushed};
 use crate::store::Store;
+use crate::store::table::RecordGuard;
 use crate::wire::id::{CertificateHash, DeviceId, Epoch};
 use crate::wire::limits::{RECONNECT_SECONDS_MAX, RECONNECT_SECONDS_MIN};
 use crate::wire::message::Sync;
@@ -173,21 +175,11 @@ impl LiveBackend {
     }
 }
 
-impl Backend for LiveBackend {
-    fn certificate_status(&self, certificate: &CertificateHash) -> CertificateStatus {
-        self.members.certificate_status(certificate)
-    }
+impl Services for LiveBackend {
+    type Record<'a> = RecordGuard<'a>;
 
-    fn has_issued(&self, certificate: &[u8]) -> bool {
-        self.members.has_issued(certificate)
-    }
-
-    fn is_enrolment_open(&self, wall: WallTime) -> bool {
-        self.store.is_enrolment_open(wall)
-    }
-
-    fn with_record<R>(&self, device: DeviceId, look: impl FnOnce(&mut DeviceState) -> R) -> Option<R> {
-        self.store.table().with(device, look)
+    fn record(&self, device: DeviceId) -> Option<RecordGuard<'_>> {
+        self.store.table().lock(device)
     }
 
     fn syncs(&self, now: &Now, record: &DeviceState, sync: &Sync, peer: Option<IpAddr>) {
@@ -252,56 +244,6 @@ impl Backend for LiveBackend {
         self.announcer.note_held(now, device, seconds, self.event_rate());
     }
 
-    fn flush_here(&self) -> Flushed {
-        match self.journal.flush_here() {
-            journal::Flushed::Done => Flushed::Done,
-            journal::Flushed::ByOthers => Flushed::ByOthers,
-            journal::Flushed::NotHere => Flushed::NotHere,
-        }
-    }
-
-    fn is_flushing(&self) -> bool {
-        self.journal.is_flushing()
-    }
-
-    fn flush(&self) {
-        self.journal.notify();
-    }
-
-    fn durable(&self) -> u64 {
-        self.journal.durable().0
-    }
-
-    fn submit(&self, link: LinkRef, job: Job) -> bool {
-        self.jobs.send(link, job)
-    }
-
-    fn called(&self, device: DeviceId, step: CallStep) {
-        self.tell_wake_scheduler(ToWakeScheduler::Step(device, step));
-    }
-
-    fn refused_at(&self, peer: IpAddr) {
-        self.tell_wake_scheduler(ToWakeScheduler::RefusedAt(peer));
-    }
-
-    fn devices_per_second(&self) -> u64 {
-        self.capacity() / self.reactors
-    }
-
-    fn reconnect_seconds(&self) -> u32 {
-        // Those whose links are to stay come back, and so do those who are here, for whatever reason.
-        let devices = self.store.table().persistent().max(self.counters.links_of_devices.get());
-        pacing::reconnect_seconds(devices, self.capacity())
-    }
-
-    fn persistent_devices(&self) -> u64 {
-        self.store.table().persistent()
-    }
-
-    fn probe(&self, device: DeviceId, address: SocketAddr, counter: u32) {
-        self.tell_wake_scheduler(ToWakeScheduler::Probe(device, address, counter));
-    }
-
     fn settle(&self, now: &Now, record: &mut DeviceState) -> bool {
         self.announcer.settle(now.wall, record)
     }
@@ -332,5 +274,69 @@ impl Backend for LiveBackend {
                 restored.lock().failed();
             }
         });
+    }
+
+    fn called(&self, device: DeviceId, step: CallStep) {
+        self.tell_wake_scheduler(ToWakeScheduler::Step(device, step));
+    }
+
+    fn probe(&self, device: DeviceId, address: SocketAddr, counter: u32) {
+        self.tell_wake_scheduler(ToWakeScheduler::Probe(device, address, counter));
+    }
+
+    fn devices_per_second(&self) -> u64 {
+        self.capacity() / self.reactors
+    }
+
+    fn reconnect_seconds(&self) -> u32 {
+        // Those whose links are to stay come back, and so do those who are here, for whatever reason.
+        let devices = self.store.table().persistent().max(self.counters.links_of_devices.get());
+        pacing::reconnect_seconds(devices, self.capacity())
+    }
+}
+
+impl Backend for LiveBackend {
+    fn certificate_status(&self, certificate: &CertificateHash) -> CertificateStatus {
+        self.members.certificate_status(certificate)
+    }
+
+    fn has_issued(&self, certificate: &[u8]) -> bool {
+        self.members.has_issued(certificate)
+    }
+
+    fn is_enrolment_open(&self, wall: WallTime) -> bool {
+        self.store.is_enrolment_open(wall)
+    }
+
+    fn flush_here(&self) -> Flushed {
+        match self.journal.flush_here() {
+            journal::Flushed::Done => Flushed::Done,
+            journal::Flushed::ByOthers => Flushed::ByOthers,
+            journal::Flushed::NotHere => Flushed::NotHere,
+        }
+    }
+
+    fn is_flushing(&self) -> bool {
+        self.journal.is_flushing()
+    }
+
+    fn flush(&self) {
+        self.journal.notify();
+    }
+
+    fn durable(&self) -> u64 {
+        self.journal.durable().0
+    }
+
+    fn submit(&self, link: LinkRef, job: Job, permit: Permit) -> bool {
+        self.jobs.send(link, job, permit)
+    }
+
+    fn refused_at(&self, peer: IpAddr) {
+        self.tell_wake_scheduler(ToWakeScheduler::RefusedAt(peer));
+    }
+
+    fn persistent_devices(&self) -> u64 {
+        self.store.table().persistent()
     }
 }

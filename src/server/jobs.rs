@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::machine::command::Job;
 use crate::machine::device_state::LinkRef;
+use crate::machine::permits::Permit;
 
 /// Most jobs with workers and the store at a time, in jobs. A device that finds none free is told to come
 /// later.
@@ -18,14 +19,14 @@ pub(super) const JOBS_BYTES_MAX: usize = 64 << 20;
 
 /// Where jobs are handed in.
 pub(super) struct JobSender {
-    jobs: Sender<(LinkRef, Job)>,
+    jobs: Sender<(LinkRef, Job, Permit)>,
     bytes: Arc<AtomicUsize>,
 }
 
 /// Where workers take them.
 #[derive(Clone)]
 pub(super) struct JobReceiver {
-    jobs: Receiver<(LinkRef, Job)>,
+    jobs: Receiver<(LinkRef, Job, Permit)>,
     bytes: Arc<AtomicUsize>,
 }
 
@@ -36,14 +37,14 @@ pub(super) fn jobs() -> (JobSender, JobReceiver) {
 }
 
 impl JobSender {
-    /// Hands one in, for which the caller holds a permit. `false`: too much waits, or no worker is there any
+    /// Hands one in, with its permit. `false`: too much waits, or no worker is there any
     /// more.
     #[must_use]
-    pub(super) fn send(&self, link: LinkRef, job: Job) -> bool {
+    pub(super) fn send(&self, link: LinkRef, job: Job, permit: Permit) -> bool {
         let bytes = job.memory_bytes();
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let has_room = before == 0 || before.saturating_add(bytes) <= JOBS_BYTES_MAX;
-        let is_sent = has_room && self.jobs.try_send((link, job)).is_ok();
+        let is_sent = has_room && self.jobs.try_send((link, job, permit)).is_ok();
         if !is_sent {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
@@ -52,12 +53,12 @@ impl JobSender {
 }
 
 impl Iterator for JobReceiver {
-    type Item = (LinkRef, Job);
+    type Item = (LinkRef, Job, Permit);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (link, job) = self.jobs.recv().ok()?;
+        let (link, job, permit) = self.jobs.recv().ok()?;
         self.bytes.fetch_sub(job.memory_bytes(), Ordering::Relaxed);
-        Some((link, job))
+        Some((link, job, permit))
     }
 }
 
@@ -65,6 +66,7 @@ impl Iterator for JobReceiver {
 mod tests {
     use super::*;
     use crate::machine::command::{SectionChange, SectionUpdate};
+    use crate::machine::permits::Permits;
     use crate::wire::digest::Digest;
     use crate::wire::id::{DeviceId, Epoch};
     use crate::wire::inventory::{Application, InventoryChange};
@@ -88,13 +90,16 @@ mod tests {
     fn large_jobs_wait_outside_when_they_take_too_much_together_and_go_on_when_some_are_taken() {
         let (sender, mut receiver) = jobs();
         let link = LinkRef::new(0, 1, 1).unwrap();
-        assert!(sender.send(link, upload(2 * JOBS_BYTES_MAX)), "alone, however large");
-        assert!(!sender.send(link, upload(1)));
+        let permits = Permits::new(32);
+        let mut taken = std::iter::from_fn(|| permits.try_take());
+        let mut permit = || taken.next().unwrap();
+        assert!(sender.send(link, upload(2 * JOBS_BYTES_MAX), permit()), "alone, however large");
+        assert!(!sender.send(link, upload(1), permit()));
         receiver.next().unwrap();
-        let sent = (0..20).filter(|_| sender.send(link, upload(JOBS_BYTES_MAX / 8))).count();
+        let sent = (0..20).filter(|_| sender.send(link, upload(JOBS_BYTES_MAX / 8), permit())).count();
         assert_eq!(sent, 7, "each takes a little more than its text");
         receiver.next().unwrap();
-        assert!(sender.send(link, upload(JOBS_BYTES_MAX / 8)));
-        assert!(!sender.send(link, upload(JOBS_BYTES_MAX / 8)));
+        assert!(sender.send(link, upload(JOBS_BYTES_MAX / 8), permit()));
+        assert!(!sender.send(link, upload(JOBS_BYTES_MAX / 8), permit()));
     }
 }

@@ -12,6 +12,7 @@ use super::scheduler::SchedulerWaker;
 use crate::concurrency::reactors::{ReactorMailboxes, ToReactor};
 use crate::machine::command::{Job, JobOutcome};
 use crate::machine::device_state::LinkRef;
+use crate::machine::permits::Permit;
 use crate::reactor::Clock;
 use crate::store::Store;
 
@@ -37,10 +38,10 @@ pub(super) fn spawn(
     for number in 0..count.max(1) {
         let (assignments, tools, failures) = (assignments.clone(), tools.clone(), failures.clone());
         started.push(Builder::new().name(format!("worker-{number}")).spawn(move || {
-            // The job's device would wait for its outcome, and its permit would be lost.
+            // The job's device would wait for its outcome.
             let _guard = PanicGuard::new("a worker", failures);
-            for (link, job) in assignments {
-                tools.work(link, job);
+            for (link, job, permit) in assignments {
+                tools.work(link, job, permit);
             }
         })?);
     }
@@ -48,9 +49,9 @@ pub(super) fn spawn(
 }
 
 impl Tools {
-    fn work(&self, link: LinkRef, job: Job) {
+    fn work(&self, link: LinkRef, job: Job, permit: Permit) {
         let mailboxes = self.mailboxes.clone();
-        let done = move |outcome| answer(&mailboxes, link, outcome);
+        let done = move |outcome| answer(&mailboxes, link, outcome, permit);
         match job {
             Job::Section(update) => self.store.apply(update, done),
             Job::DesiredState(device) => done(self.store.desired_state(device, None, self.clock.ages().wall)),
@@ -84,8 +85,8 @@ impl Tools {
 }
 
 /// The mailbox has room for the outcome of every job that has a permit, so it is refused only when the reactor is gone.
-fn answer(mailboxes: &ReactorMailboxes, link: LinkRef, outcome: JobOutcome) {
-    if !mailboxes.send(link, ToReactor::JobDone(link, outcome)) {
+fn answer(mailboxes: &ReactorMailboxes, link: LinkRef, outcome: JobOutcome, permit: Permit) {
+    if !mailboxes.send(link, ToReactor::JobDone(link, outcome, permit)) {
         log::debug!("the outcome of a job found no reactor any more");
     }
 }

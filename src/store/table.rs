@@ -7,9 +7,10 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::indexed::{Indexed, Keyed};
 use crate::fleet::presence::Signs;
@@ -105,6 +106,33 @@ pub struct DeviceTable {
     persistent: AtomicU64,
 }
 
+/// One device's record, and its shard's lock. Those that are kept connected are counted whatever is done to it.
+pub struct RecordGuard<'a> {
+    record: MappedMutexGuard<'a, DeviceState>,
+    was_persistent: bool,
+    table: &'a DeviceTable,
+}
+
+impl Deref for RecordGuard<'_> {
+    type Target = DeviceState;
+
+    fn deref(&self) -> &DeviceState {
+        &self.record
+    }
+}
+
+impl DerefMut for RecordGuard<'_> {
+    fn deref_mut(&mut self) -> &mut DeviceState {
+        &mut self.record
+    }
+}
+
+impl Drop for RecordGuard<'_> {
+    fn drop(&mut self) {
+        self.table.count_persistent(self.was_persistent, self.record.keep_connected);
+    }
+}
+
 fn prefix(certificate: &CertificateHash) -> Prefix {
     let half =
         |at: usize| certificate.0[at..at + 8].iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
@@ -159,15 +187,15 @@ impl DeviceTable {
 
     /// Works on one device's record under its shard's lock; `None` when there is no such device (any more). Short work only.
     pub fn with<R>(&self, device: DeviceId, work: impl FnOnce(&mut DeviceState) -> R) -> Option<R> {
-        self.records_of(device).lock().get_mut(device.0).map(|record| self.counted(record, work))
+        self.lock(device).map(|mut record| work(&mut record))
     }
 
-    /// Does some work on a record, and keeps count of those that are kept connected whatever was done.
-    fn counted<R>(&self, record: &mut DeviceState, work: impl FnOnce(&mut DeviceState) -> R) -> R {
-        let was_persistent = record.keep_connected;
-        let result = work(record);
-        self.count_persistent(was_persistent, record.keep_connected);
-        result
+    /// One device's record, with its shard's lock; `None` when there is no such device (any more). For short work
+    /// only.
+    pub fn lock(&self, device: DeviceId) -> Option<RecordGuard<'_>> {
+        let shard = self.records_of(device).lock();
+        let record = MutexGuard::try_map(shard, |records| records.get_mut(device.0)).ok()?;
+        Some(RecordGuard { was_persistent: record.keep_connected, record, table: self })
     }
 
     fn count_persistent(&self, before: bool, after: bool) {
@@ -247,7 +275,11 @@ impl DeviceTable {
     /// Walks over one slice of the table: shard `shard`, below [`SHARDS`]. No other record may be asked for meanwhile.
     pub fn for_each_in(&self, shard: usize, mut work: impl FnMut(&mut DeviceState)) {
         if let Some(records) = self.records.get(shard) {
-            records.lock().for_each(|record| self.counted(record, &mut work));
+            records.lock().for_each(|record| {
+                let was_persistent = record.keep_connected;
+                work(record);
+                self.count_persistent(was_persistent, record.keep_connected);
+            });
         }
     }
 

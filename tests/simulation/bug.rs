@@ -1,5 +1,7 @@
 //! Faults that are put in on purpose, so that the simulation shows that it would find them.
 
+use muster::machine::endpoint::Rule;
+
 /// Something that a server must not do, put in on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Bug {
@@ -32,11 +34,33 @@ pub(crate) enum Bug {
     EpochAtEachClaim,
     /// A link that comes takes over from that of another device.
     LinkOfAnotherEnds,
+    /// The link that a device had stays when another one takes over.
+    EarlierLinkStays,
+    /// The permit of a job that did not come about is lost.
+    PermitIsLost,
+    /// A link is told that the server stops while a job of it is under way.
+    StopsBeforeJobs,
     /// What a device that reads nothing is told waits without a bound.
     NoLimitOfUnsent,
 }
 
 impl Bug {
+    /// The rule of the endpoint that it breaks.
+    pub(crate) fn broken_rule(self) -> Option<Rule> {
+        Some(match self {
+            Self::AckBeforeDurable => Rule::AckWhenDurable,
+            Self::NoCloseWithoutRoom => Rule::RefusalIsTold,
+            Self::TakesBehindHeld => Rule::NothingBehindHeld,
+            Self::OldEndClearsNewLink => Rule::OnlyItsOwnEnd,
+            Self::NoAllowance => Rule::AllowanceIsAsked,
+            Self::LinkOfAnotherEnds => Rule::AdoptedByItsDevice,
+            Self::EarlierLinkStays => Rule::EarlierLinkEnds,
+            Self::PermitIsLost => Rule::PermitComesBack,
+            Self::StopsBeforeJobs => Rule::DrainWaitsForJobs,
+            _ => return None,
+        })
+    }
+
     /// Whether it shows only beside hostile devices.
     pub(crate) fn is_of_hostile(self) -> bool {
         matches!(

@@ -86,11 +86,7 @@ impl World {
                     self.server.wake_scheduler.found(now, device, place);
                 }
                 WakeAction::OnLink { link, is_fresh } => {
-                    let mut commands = Vec::new();
-                    if let Some(session) = self.server.sessions.get_mut(&link.slot()) {
-                        session.sync_now(is_fresh, &mut commands);
-                    }
-                    self.execute(link.slot(), commands)?;
+                    self.sync_on(link, is_fresh)?;
                 }
                 WakeAction::Wake { device, address, reason, counter } => {
                     let wall = self.server_now().wall;

@@ -80,7 +80,7 @@ counts! {
     synced_by_wake, synced_by_itself, unreachable, quiet_points, settings_taken, edits, runs_begun, runs_made,
     runs_cancelled, not_now, recalls, spool_drops, damages, clock_steps, aged, ended_by_time,
     occurrences, hostile_messages, held, hostile_jobs, server_epochs, disk_hangs, links_closed_on_hostile,
-    notices_limited, beside, events_held,
+    notices_limited, beside, events_held, waits_for_room, superseded_elsewhere,
 }
 
 /// Datagrams that were dropped, by reason.

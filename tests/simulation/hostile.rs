@@ -1,7 +1,8 @@
 //! Devices that mean no good, or are broken: each says at full speed what no agent says, on one link or two,
 //! and as a datagram.
 
-use muster::machine::session::Session;
+use muster::machine::close::CloseReason;
+use muster::machine::endpoint::Taken;
 use muster::machine::wake_scheduler::{Ask, NO_OPERATION};
 use muster::wire::datagram::{Notice, NoticeKind, WakeReason};
 use muster::wire::digest::Digest;
@@ -134,7 +135,7 @@ impl World {
             // Whatever it has said before.
             self.hostiles[number].left = self.hostiles[number].left.max(MESSAGES_AT_ONCE);
         }
-        if self.hostiles[number].left > 0 && self.server.opened.is_some() {
+        if self.hostiles[number].left > 0 && self.server.is_serving() {
             let mut act = ACTS[usize::try_from(self.random.up_to(ACTS.len() as u64 - 1)).unwrap_or(0)];
             let mut times =
                 if self.random.up_to(15) == 0 { MESSAGES_AT_ONCE.into() } else { 1 + self.random.up_to(3) };
@@ -201,9 +202,9 @@ impl World {
 
     /// One of its links, the one that it has or another one.
     fn any_hostile_link(&mut self, number: usize) -> u32 {
-        let sessions = &self.server.sessions;
+        let names = &self.server.names;
         let hostile = &mut self.hostiles[number];
-        hostile.links.retain(|link| sessions.contains_key(link));
+        hostile.links.retain(|link| names.contains_key(link));
         let choice = usize::try_from(self.random.up_to(LINKS_MAX as u64 * 4)).unwrap_or(0);
         if let Some(link) = hostile.links.get(choice % LINKS_MAX) {
             return *link;
@@ -218,9 +219,7 @@ impl World {
         ));
         let ends = Link { device, peer, is_broken: false, to_server_at: self.now, to_agent_at: self.now };
         self.links.insert(link, ends);
-        let session = Session::new(&self.server_now(), Some(device));
-        self.at(session.deadline().0, Step::SessionTimeout(link));
-        self.server.sessions.insert(link, session);
+        self.open(link, device, peer);
         link
     }
 
@@ -228,15 +227,20 @@ impl World {
         let id = self.hostiles[number].id;
         let before = self.honest_records();
         let (body, _) = frame::split(&bytes).map_err(|e| e.to_string())?.ok_or("half a frame")?;
-        let message = ToServer::from_body(body);
-        let is_of_runs = matches!(message, Ok(ToServer::Runs(_)));
+        let is_of_runs = matches!(ToServer::from_body(body), Ok(ToServer::Runs(_)));
         let runs = is_of_runs.then(|| self.server.book.states_of_others(id));
-        if let Some(until) = self.hear(link, id, message, body.len())? {
-            self.counts.held += 1;
-            self.hostiles[number].held = Some((link, bytes, until));
-        } else {
-            self.counts.hostile_messages += 1;
-            self.hostiles[number].left = self.hostiles[number].left.saturating_sub(1);
+        match self.hear(link, id, &bytes)? {
+            Taken::Held(until) => {
+                self.counts.held += 1;
+                self.hostiles[number].held = Some((link, bytes, until));
+            }
+            Taken::NoRoom => {
+                self.hostiles[number].held = Some((link, bytes, Moment(self.now + 50_000)));
+            }
+            Taken::Done | Taken::Closed => {
+                self.counts.hostile_messages += 1;
+                self.hostiles[number].left = self.hostiles[number].left.saturating_sub(1);
+            }
         }
         if runs.is_some_and(|runs| runs != self.server.book.states_of_others(id)) {
             return Err(format!("{id} has changed a run of another device"));
@@ -246,7 +250,7 @@ impl World {
 
     fn retry_held(&mut self, number: usize) -> Result<(), String> {
         match self.hostiles[number].held.take() {
-            Some((link, bytes, _)) if self.server.sessions.contains_key(&link) => {
+            Some((link, bytes, _)) if self.server.names.contains_key(&link) => {
                 self.hostile_says(number, link, bytes)
             }
             _ => Ok(()),
@@ -269,7 +273,7 @@ impl World {
                 return Err(format!("{unsent_bytes} bytes wait for {id}, which reads nothing"));
             }
             if unsent_bytes > UNSENT_BYTES_MAX && self.bug != Bug::NoLimitOfUnsent {
-                self.server_closes(link);
+                return self.close(link, CloseReason::HeldMost);
             }
         } else if let ToAgent::Want(want) = message {
             hostile.wanted.clone_from(&want.sections);

@@ -10,6 +10,7 @@ use muster::wire::id::DeviceId;
 
 use crate::bug::Bug;
 use crate::device::Device;
+use crate::endpoint::ENDPOINTS;
 use crate::server::ACKS_MERGED_ABOVE;
 use crate::world::World;
 
@@ -46,8 +47,8 @@ impl World {
         if let Some((was, is)) = before.iter().zip(&after).find(|(was, is)| was != is) {
             return Err(format!("{hostile} has changed the record of another: {was:?} became {is:?}"));
         }
-        let (acks, links) = (self.server.acks.len(), self.server.sessions.len() + self.server.links_gone);
-        if acks > ACKS_MERGED_ABOVE.max(2 * links) {
+        let (acks, links) = (self.server.acks(), self.server.names.len() + self.server.links_gone);
+        if acks > usize::from(ENDPOINTS) * ACKS_MERGED_ABOVE.max(2 * links) {
             return Err(format!("{acks} acknowledgements of {links} links wait"));
         }
         let paid_until = self.server.paid_until.get(&hostile).copied().unwrap_or(0);
@@ -111,6 +112,9 @@ impl World {
     /// The server closes a link: that of an honest device, while nothing but hostile ones troubles it, only
     /// when it has nothing to say.
     pub(crate) fn check_close(&mut self, link: u32, reason: CloseReason) -> Result<(), String> {
+        if reason == CloseReason::Stopping && self.server.jobs.get(&link).is_some_and(|jobs| *jobs > 0) {
+            return Err("a link was told that the server stops before the outcome of its job".into());
+        }
         let Some((number, id)) = self.device_of(link) else {
             self.counts.links_closed_on_hostile += 1;
             return Ok(());

@@ -1,34 +1,40 @@
 //! What passes between the two ends, and what the server does with it.
 
 use muster::journal::Preallocated;
-use muster::machine::command::{Command, Job, JobOutcome};
+use muster::machine::close::CloseReason;
+use muster::machine::command::{Job, JobOutcome};
 use muster::machine::device_state::LinkRef;
+use muster::machine::endpoint::{Close, Notice, Taken};
+use muster::machine::permits::Permit;
 use muster::machine::rate;
-use muster::machine::session::{Session, SyncPolicy};
 use muster::wire::datagram::{Wake, WakeReason};
 use muster::wire::frame;
 use muster::wire::id::DeviceId;
-use muster::wire::message::{MessageError, ToAgent, ToServer};
+use muster::wire::message::{ToAgent, ToServer};
 use muster::wire::time::Moment;
 
 use crate::bug::Bug;
 use crate::world::{Step, World};
 
-pub(crate) fn link_ref(link: u32) -> LinkRef {
-    LinkRef::new(0, link, 1).unwrap()
-}
+/// When a link is tried again whose work had no room, in microseconds.
+const RETRY_MICROSECONDS: u64 = 50_000;
+
+/// Until when a link has ended that another one took over from, in microseconds: it may be another endpoint's.
+const SUPERSEDED_MICROSECONDS: u64 = 10_000;
+
+/// How often a server that stops looks whether its links have ended, in microseconds.
+const DRAIN_MICROSECONDS: u64 = 100_000;
 
 impl World {
     /// Both ends know of the link: the newest of a device wins.
     pub(crate) fn connected(&mut self, number: usize, link: u32) -> Result<(), String> {
         let is_wanted = self.devices[number].link == Some(link) && !self.devices[number].is_asleep;
-        if !is_wanted || self.server.opened.is_none() {
+        let peer = self.links.get(&link).map(|link| link.peer);
+        let Some(peer) = peer.filter(|_| is_wanted && self.server.is_serving()) else {
             return self.agent_hears_end(number, link, "the server is gone");
-        }
-        let (id, now) = (self.devices[number].id, self.server_now());
-        let session = Session::new(&now, Some(id));
-        self.at(session.deadline().0, Step::SessionTimeout(link));
-        self.server.sessions.insert(link, session);
+        };
+        let id = self.devices[number].id;
+        self.open(link, id, peer);
         if self.bug == Bug::NoDuplicateCheck
             && let Some(record) = self.server.records.get_mut(&id)
         {
@@ -41,194 +47,180 @@ impl World {
         self.pump(number)
     }
 
-    /// A device speaks on a link for the first time: from now on it is the device's, and the one before ends.
-    fn adopt(&mut self, link: u32, id: DeviceId) -> Result<(), String> {
-        if !self.server.spoken.insert(link) {
+    /// Bytes have come on a link of an honest device.
+    pub(crate) fn server_hears(&mut self, link: u32, bytes: Vec<u8>) -> Result<(), String> {
+        if self.device_of(link).is_none() {
             return Ok(());
         }
-        let is_swapped = self.bug == Bug::LinkOfAnotherEnds && self.device_of(link).is_none();
-        let id = if is_swapped { self.devices[0].id } else { id };
-        let Some(record) = self.server.records.get_mut(&id) else { return Ok(()) };
-        let Some(old) = record.link.replace(link_ref(link)).map(LinkRef::slot) else { return Ok(()) };
-        let mut commands = Vec::new();
-        if let Some(session) = self.server.sessions.get_mut(&old) {
-            session.superseded(&mut commands);
-        }
-        self.execute(old, commands)
+        let Some(end) = self.end_of(link) else { return Ok(()) };
+        end.inbox.push_back(bytes);
+        if end.is_blocked { Ok(()) } else { self.read(link) }
     }
 
-    fn policy(&mut self, link: u32) -> SyncPolicy {
-        let has_room = !(self.has_faults && self.chance(50));
-        // Of the hostile ones some are kept as well.
-        let persistent = match self.device_of(link) {
-            Some((number, _)) => self.devices[number].persistent,
-            None => self.id_of(link).is_some_and(|id| id.0.is_multiple_of(2)),
+    /// There may be room again for what an honest device has said.
+    pub(crate) fn retry(&mut self, name: LinkRef) -> Result<(), String> {
+        let Some(link) = self.link_of(name) else { return Ok(()) };
+        if let Some(end) = self.end_of(link) {
+            end.is_blocked = false;
+        }
+        self.read(link)
+    }
+
+    /// Acts on what has come on a link, as far as there is room.
+    fn read(&mut self, link: u32) -> Result<(), String> {
+        let (Some((number, id)), Some(name)) = (self.device_of(link), self.name_of(link)) else {
+            return Ok(());
         };
-        SyncPolicy {
-            server_epoch: self.server.server_epoch,
-            next_seconds: 60 + u32::try_from(self.random.up_to(60)).unwrap_or(0),
-            interval_seconds: 120,
-            keep_seconds: persistent.then_some(20),
-            has_room,
-            reconnect_seconds: u32::try_from(self.random.up_to(30)).unwrap_or(0),
-            later_seconds: muster::machine::session::LATER_SECONDS,
-            peer: self.links.get(&link).map(|link| link.peer),
-            notice_port: None,
-            event_rate: self.event_rate,
-        }
-    }
-
-    pub(crate) fn server_hears(&mut self, link: u32, bytes: &[u8]) -> Result<(), String> {
-        let Some((number, id)) = self.device_of(link) else { return Ok(()) };
-        let (body, _) = frame::split(bytes).map_err(|e| e.to_string())?.ok_or("half a frame")?;
-        let message = ToServer::from_body(body).map_err(|error| error.to_string())?;
-        if let (ToServer::Goodbye(goodbye), true) = (&message, self.server.sessions.contains_key(&link)) {
-            self.counts.goodbyes += 1;
-            self.devices[number].was_heard(goodbye.counter);
-        }
-        match self.hear(link, id, Ok(message), body.len())? {
-            None => Ok(()),
-            Some(_) => Err(format!("{id} has used up its allowance, and is honest")),
-        }
-    }
-
-    /// A message has come, as a reactor takes it. Until when it waits where it is, when its device has used
-    /// up its allowance.
-    pub(crate) fn hear(
-        &mut self,
-        link: u32,
-        id: DeviceId,
-        message: Result<ToServer<'_>, MessageError>,
-        bytes: usize,
-    ) -> Result<Option<Moment>, String> {
-        let (now, policy) = (self.server_now(), self.policy(link));
-        let cost_microseconds = rate::cost_microseconds(message.as_ref().ok(), bytes);
-        let Some(mut session) = self.server.sessions.remove(&link) else { return Ok(None) };
-        if let Some(record) = self.server.records.get_mut(&id).filter(|_| self.bug != Bug::NoAllowance)
-            && let Err(until) = session.admit(&now, record, cost_microseconds)
-        {
-            self.server.sessions.insert(link, session);
-            return Ok(Some(until));
-        }
-        self.server.spend(self.now, id, cost_microseconds);
-        let mut commands = Vec::new();
-        let message = match message {
-            Ok(message) => message,
-            Err(error) => {
-                session.handle_undecodable(&error, &mut commands);
-                self.server.sessions.insert(link, session);
-                self.execute(link, commands)?;
-                return Ok(None);
+        while let Some(bytes) = self.end_of(link).and_then(|end| end.inbox.pop_front()) {
+            let (body, _) = frame::split(&bytes).map_err(|e| e.to_string())?.ok_or("half a frame")?;
+            let message = ToServer::from_body(body).map_err(|error| error.to_string())?;
+            if let ToServer::Goodbye(goodbye) = &message {
+                self.counts.goodbyes += 1;
+                self.devices[number].was_heard(goodbye.counter);
             }
-        };
-        // Somebody on the device who looks whether everything works is not the agent.
-        if !matches!(message, ToServer::Probe(_)) {
-            self.adopt(link, id)?;
-        }
-        let reach = match &message {
-            ToServer::Sync(sync) => sync.reach,
-            _ => None,
-        };
-        let record = self.server.records.get_mut(&id);
-        let notice_counter = record.as_ref().map_or(0, |record| record.notice_counter);
-        session.handle(&now, message, record, &policy, &mut commands);
-        self.server.sessions.insert(link, session);
-        let is_refused = matches!(commands.first(), Some(Command::Send(ToAgent::Error(_))));
-        if let Some(reach) = reach.filter(|_| !is_refused) {
-            let over = self.server.over_through.entry(id).or_default();
-            *over = (*over).max(reach.notice_counter);
-            if let Some(record) = self.server.records.get_mut(&id)
-                && self.bug == Bug::NoticeOutlivesSync
-            {
-                record.notice_counter = notice_counter;
+            match self.hear(link, id, &bytes)? {
+                Taken::Done => self.note_word(id, link),
+                Taken::Closed => return Ok(()),
+                Taken::Held(_) => return Err(format!("{id} has used up its allowance, and is honest")),
+                Taken::NoRoom => {
+                    self.counts.waits_for_room += 1;
+                    if let Some(end) = self.end_of(link) {
+                        end.inbox.push_front(bytes);
+                        end.is_blocked = true;
+                    }
+                    self.after(RETRY_MICROSECONDS, Step::Retry(name));
+                    return Ok(());
+                }
             }
         }
-        self.execute(link, commands)?;
-        Ok(None)
+        match self.end_of(link) {
+            Some(end) if end.is_left => self.close(link, CloseReason::PeerClosed),
+            _ => Ok(()),
+        }
     }
 
-    /// Does what a session wants done, in order, as a reactor does.
-    pub(crate) fn execute(&mut self, link: u32, commands: Vec<Command<'_>>) -> Result<(), String> {
-        let Some(id) = self.id_of(link) else { return Ok(()) };
-        let is_honest = self.device_of(link).is_some();
-        let mut is_refused = false;
-        for command in commands {
-            match command {
-                Command::Send(message) => self.send(link, &message)?,
-                Command::Append { spool_epoch, sequence, body, crc } if !is_refused => {
-                    // As the watch shows it: what nobody has looked at yet is in no stamp.
-                    let wall = self.server.clock.wall(Moment(self.now));
-                    let is_swapped = self.bug == Bug::EventForAnother && !is_honest;
-                    let id = if is_swapped { self.devices[0].id } else { id };
-                    match self.server.append((id, spool_epoch, sequence), body, crc, wall)? {
-                        Some(position) => {
-                            let (now, rate) = (self.server_now(), self.event_rate);
-                            if let Some(record) = self.server.records.get_mut(&id) {
-                                record.note_appended(spool_epoch, sequence, crc, position);
-                                if let Some(session) = self.server.sessions.get_mut(&link) {
-                                    session.note_appended(&now, record, rate, 1, body.len() as u64);
-                                }
-                            }
-                            self.notify();
-                        }
-                        None => {
-                            is_refused = true;
-                            self.counts.no_room += 1;
-                            self.notify();
-                            let mut refused = Vec::new();
-                            let is_told = self.bug != Bug::NoCloseWithoutRoom;
-                            if let Some(session) = self.server.sessions.get_mut(&link).filter(|_| is_told) {
-                                session.append_refused(5, &mut refused);
-                            }
-                            self.execute(link, refused)?;
-                        }
-                    }
-                }
-                Command::AckWhenDurable if !is_refused => {
-                    let Some(record) = self.server.records.get(&id) else { continue };
-                    let position = if self.bug == Bug::AckBeforeDurable { 0 } else { record.last_position() };
-                    self.server.acks.push(position, link, record.spool_epoch, record.last_sequence);
-                    self.notify();
-                    if self.bug == Bug::AckBeforeDurable {
-                        self.release()?;
-                    }
-                }
-                Command::EventsHeld { .. } => {
-                    self.counts.events_held += 1;
-                    if self.bug == Bug::TakesBehindHeld
-                        && let Some(session) = self.server.sessions.get_mut(&link)
-                    {
-                        session.look_again();
-                    }
-                }
-                Command::Append { .. } | Command::AckWhenDurable => {}
-                Command::ServerRestored => self.server_restored(id)?,
-                Command::Called(step) => {
-                    self.server.wake_scheduler.step(Moment(self.now), id, step);
-                    self.drain_wake_scheduler()?;
-                }
-                Command::Probe { address, counter } => {
-                    self.server.spend(self.now, id, rate::WAKE_MICROSECONDS);
-                    self.send_wake(Wake { device: id, reason: WakeReason::Probe, counter }, address);
-                }
-                Command::Job(job) => {
-                    self.begin_job(link, id, &job)?;
-                    let is_failed = self.has_faults && self.chance(30);
-                    let outcome = if is_failed { job.failure() } else { self.work(*job)? };
-                    let delay = self.random.up_to(50_000);
-                    self.after(delay, Step::JobDone(self.server.life, link, Box::new(outcome)));
-                }
-                Command::Synced => self.counts.syncs += 1,
-                Command::Close(reason) => {
-                    self.check_close(link, reason)?;
-                    self.server_closes(link);
-                }
+    /// A device has spoken on a link: on the first word the one before is to end.
+    fn note_word(&mut self, id: DeviceId, link: u32) {
+        let Some(name) = self.name_of(link).filter(|_| self.end_of(link).is_some_and(|end| !end.is_left))
+        else {
+            return;
+        };
+        if let Some(before) = self.server.links.insert(id, name).filter(|before| *before != name) {
+            self.server.superseded.push((before, self.now));
+        }
+    }
+
+    /// Once a second: each device has one link, and its record knows it.
+    pub(crate) fn check_links(&mut self) -> Result<(), String> {
+        for (name, since) in std::mem::take(&mut self.server.superseded) {
+            if self.now < since + SUPERSEDED_MICROSECONDS {
+                self.server.superseded.push((name, since));
+            } else if self.link_of(name).is_some() {
+                return Err(format!("{name:?} is there, though its device has another link"));
+            }
+        }
+        for (id, name) in self.server.links.clone() {
+            let known = self.server.records.get(&id).and_then(|record| record.link);
+            if self.link_of(name).is_some() && known != Some(name) {
+                return Err(format!("{id} has {name:?}, and its record says {known:?}"));
             }
         }
         Ok(())
     }
 
-    fn send(&mut self, link: u32, message: &ToAgent) -> Result<(), String> {
+    /// A message has come, as a reactor takes it.
+    pub(crate) fn hear(&mut self, link: u32, id: DeviceId, bytes: &[u8]) -> Result<Taken, String> {
+        let (body, _) = frame::split(bytes).map_err(|e| e.to_string())?.ok_or("half a frame")?;
+        let Some(name) = self.name_of(link) else { return Ok(Taken::Closed) };
+        let cost_microseconds = rate::cost_microseconds(ToServer::from_body(body).ok().as_ref(), body.len());
+        let notice_counter = self.server.records.get(&id).map_or(0, |record| record.notice_counter);
+        let number = usize::from(name.reactor());
+        let (taken, said) = self.with_endpoint(number, |endpoint, now, services| {
+            endpoint.handle_frame(now, name, body, true, services)
+        })?;
+        let taken = taken.unwrap_or(Taken::Closed);
+        if matches!(taken, Taken::Done | Taken::Closed) {
+            self.server.spend(self.now, id, cost_microseconds);
+        }
+        if self.bug == Bug::NoticeOutlivesSync
+            && let Some(record) = self.server.records.get_mut(&id)
+            && matches!(ToServer::from_body(body), Ok(ToServer::Sync(_)))
+        {
+            record.notice_counter = notice_counter;
+        }
+        self.carry_out(number, said, Some(link))?;
+        self.release(number)?;
+        Ok(taken)
+    }
+
+    /// Jobs, what concerns other links, and ends.
+    pub(crate) fn carry_out_rest(&mut self, number: usize) -> Result<(), String> {
+        loop {
+            let Some(endpoint) = self.server.endpoints.get_mut(number) else { return Ok(()) };
+            if let Some((name, job, permit)) = endpoint.poll_job() {
+                self.begin(name, *job, permit)?;
+            } else if let Some(notice) = endpoint.poll_notice() {
+                if let Notice::Superseded(name) = notice {
+                    self.counts.superseded_elsewhere += 1;
+                    let delay = self.random.up_to(2_000);
+                    self.after(delay, Step::Superseded(name));
+                }
+            } else if let Some(close) = endpoint.poll_close() {
+                self.finish_close(&close)?;
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    fn begin(&mut self, name: LinkRef, job: Job, permit: Permit) -> Result<(), String> {
+        let Some(link) = self.link_of(name) else { return Ok(()) };
+        let Some(id) = self.id_of(link) else { return Ok(()) };
+        self.begin_job(link, id, &job)?;
+        let is_failed = self.has_faults && self.chance(30);
+        let outcome = if is_failed { job.failure() } else { self.work(job)? };
+        // Now and then the disk is slow.
+        let slowest = if self.chance(100) { 3_000_000 } else { 50_000 };
+        let delay = self.random.up_to(slowest);
+        self.after(delay, Step::JobDone(self.server.life, name, link, Box::new(outcome), permit));
+        Ok(())
+    }
+
+    pub(crate) fn job_done(
+        &mut self,
+        life: u32,
+        name: LinkRef,
+        link: u32,
+        outcome: JobOutcome,
+    ) -> Result<(), String> {
+        if life != self.server.life {
+            return Ok(());
+        }
+        self.server.job_has_ended(link);
+        self.tell_endpoint(usize::from(name.reactor()), |endpoint, now, services| {
+            endpoint.handle_outcome(now, name, outcome, services);
+        })
+    }
+
+    pub(crate) fn superseded(&mut self, name: LinkRef) -> Result<(), String> {
+        self.tell_endpoint(usize::from(name.reactor()), |endpoint, now, services| {
+            endpoint.supersede(now, name, services);
+        })
+    }
+
+    /// Somebody waits for the device: it is asked to sync on its link.
+    pub(crate) fn sync_on(&mut self, name: LinkRef, is_fresh: bool) -> Result<(), String> {
+        self.tell_endpoint(usize::from(name.reactor()), |endpoint, now, services| {
+            endpoint.sync_now(now, name, is_fresh, services);
+        })
+    }
+
+    pub(crate) fn probe(&mut self, device: DeviceId, address: std::net::SocketAddr, counter: u32) {
+        self.server.spend(self.now, device, rate::WAKE_MICROSECONDS);
+        self.send_wake(Wake { device, reason: WakeReason::Probe, counter }, address);
+    }
+
+    pub(crate) fn send(&mut self, link: u32, message: &ToAgent) -> Result<(), String> {
         if let (ToAgent::Ack(ack), Some(id)) = (message, self.id_of(link)) {
             let key = (id, ack.spool_epoch, ack.through);
             let position = self.server.appended.get(&key).map(|(at, _)| *at);
@@ -273,40 +265,72 @@ impl World {
         })
     }
 
-    pub(crate) fn server_closes(&mut self, link: u32) {
-        self.drop_session(link);
-        self.towards_agent(link, Step::AgentHearsEnd(link));
+    /// The server ends a link for a reason of its owner's.
+    pub(crate) fn close(&mut self, link: u32, reason: CloseReason) -> Result<(), String> {
+        let Some(name) = self.name_of(link) else { return Ok(()) };
+        self.tell_endpoint(usize::from(name.reactor()), |endpoint, now, services| {
+            endpoint.close(now, name, reason, services);
+        })
     }
 
-    pub(crate) fn drop_session(&mut self, link: u32) {
-        if self.server.sessions.remove(&link).is_some() {
-            self.server.links_gone += 1;
+    /// An endpoint has closed a link.
+    fn finish_close(&mut self, close: &Close) -> Result<(), String> {
+        let Close { link: name, reason, .. } = *close;
+        let Some(link) = self.link_of(name) else { return Ok(()) };
+        let is_left = self.end_of(link).is_some_and(|end| end.is_left);
+        if !is_left {
+            self.check_close(link, reason)?;
+            self.towards_agent(link, Step::AgentHearsEnd(link));
         }
-        self.server.spoken.remove(&link);
-        if let Some(id) = self.id_of(link)
-            && let Some(record) = self.server.records.get_mut(&id)
-            && (record.link == Some(link_ref(link)) || self.bug == Bug::OldEndClearsNewLink)
-        {
-            record.link = None;
+        self.forget_link(link);
+        Ok(())
+    }
+
+    fn forget_link(&mut self, link: u32) {
+        let Some(name) = self.server.names.remove(&link) else { return };
+        if let Some(endpoint) = self.server.endpoints.get_mut(usize::from(name.reactor())) {
+            endpoint.remove(name);
         }
+        self.server.links_gone += 1;
         if self.device_of(link).is_none() {
             self.links.remove(&link);
         }
     }
 
-    pub(crate) fn session_timeout(&mut self, link: u32) -> Result<(), String> {
-        let now = self.server_now();
-        let Some(session) = self.server.sessions.get_mut(&link) else { return Ok(()) };
-        let mut commands = Vec::new();
-        session.handle_timeout(&now, &mut commands);
-        let deadline = session.deadline().0;
-        if commands.is_empty() {
-            self.at(deadline.max(self.now + 1), Step::SessionTimeout(link));
+    /// The peer of a link is gone: what it has said before is still taken, as far as there is room.
+    pub(crate) fn server_hears_end(&mut self, link: u32) -> Result<(), String> {
+        let Some(name) = self.name_of(link) else {
+            return Ok(());
+        };
+        if let Some(endpoint) = self.server.endpoints.get_mut(usize::from(name.reactor())) {
+            endpoint.note_left(name);
         }
-        self.execute(link, commands)
+        let Some(end) = self.end_of(link) else { return Ok(()) };
+        end.is_left = true;
+        if end.inbox.is_empty() { self.close(link, CloseReason::PeerClosed) } else { Ok(()) }
     }
 
-    fn notify(&mut self) {
+    pub(crate) fn session_timeout(&mut self, name: LinkRef) -> Result<(), String> {
+        self.tell_endpoint(usize::from(name.reactor()), |endpoint, now, services| {
+            endpoint.handle_timeout(now, name, services);
+        })?;
+        if let Some(link) = self.link_of(name) {
+            self.watch_session(link);
+        }
+        Ok(())
+    }
+
+    /// A link's session is to be looked at when its deadline comes.
+    pub(crate) fn watch_session(&mut self, link: u32) {
+        let Some(name) = self.name_of(link) else { return };
+        let endpoint = self.server.endpoints.get(usize::from(name.reactor()));
+        let deadline = endpoint.and_then(|endpoint| endpoint.deadline_at(name.slot() as usize));
+        if let Some(Moment(deadline)) = deadline {
+            self.at(deadline.max(self.now + 1), Step::SessionTimeout(name));
+        }
+    }
+
+    pub(crate) fn flush_soon(&mut self) {
         if !std::mem::replace(&mut self.server.is_flush_due, true) {
             let delay = 100 + self.random.up_to(20_000);
             self.after(delay, Step::Flush);
@@ -331,37 +355,62 @@ impl World {
         if matches!(opened.preallocator.preallocate_once(0), Preallocated::NoRoom(_)) {
             self.after(1_000_000, Step::Flush);
         }
-        self.release()?;
+        for number in 0..self.server.endpoints.len() {
+            self.release(number)?;
+        }
+        if self.server.acks() == 0 {
+            self.server.links_gone = 0;
+        }
         // One write goes to the end of a segment at most: what lies behind it is for the next.
-        if !self.server.acks.is_empty() && !std::mem::replace(&mut self.server.is_flush_due, true) {
+        if self.server.acks() > 0 && !std::mem::replace(&mut self.server.is_flush_due, true) {
             self.after(100_000, Step::Flush);
         }
         Ok(())
     }
 
-    fn release(&mut self) -> Result<(), String> {
+    /// Once a turn: acknowledges what is durable by now.
+    fn release(&mut self, number: usize) -> Result<(), String> {
         let durable = self.server.durable();
-        for (link, ack) in self.server.acks.release(durable) {
-            if self.server.sessions.contains_key(&link) {
-                self.send(link, &ToAgent::Ack(ack))?;
-            }
-        }
-        if self.server.acks.is_empty() {
-            self.server.links_gone = 0;
-        }
-        Ok(())
+        self.tell_endpoint(number, |endpoint, now, services| {
+            endpoint.handle_durable(now, durable, services);
+        })
     }
 
-    pub(crate) fn job_done(&mut self, life: u32, link: u32, outcome: JobOutcome) -> Result<(), String> {
-        if life != self.server.life {
+    /// An administrator stops the server: every link is told, nothing is lost, and it starts again after a
+    /// while.
+    pub(crate) fn stop_server(&mut self) -> Result<(), String> {
+        if !self.server.is_serving() {
             return Ok(());
         }
-        self.server.job_has_ended(link);
-        let (now, policy) = (self.server_now(), self.policy(link));
-        let Some(id) = self.id_of(link) else { return Ok(()) };
-        let Some(session) = self.server.sessions.get_mut(&link) else { return Ok(()) };
-        let mut commands = Vec::new();
-        session.job_done(&now, outcome, self.server.records.get_mut(&id), &policy, &mut commands);
-        self.execute(link, commands)
+        self.counts.server_stops += 1;
+        self.server.is_draining = true;
+        let now = self.server_now();
+        self.server.endpoints.iter_mut().for_each(|endpoint| endpoint.begin_drain(&now));
+        self.flush_soon();
+        self.drain(self.server.life)
+    }
+
+    /// Goes on stopping; only in the life in which it was begun.
+    pub(crate) fn drain(&mut self, life: u32) -> Result<(), String> {
+        if life != self.server.life || !self.server.is_draining {
+            return Ok(());
+        }
+        for number in 0..self.server.endpoints.len() {
+            self.tell_endpoint(number, |endpoint, now, services| endpoint.drain(now, services))?;
+        }
+        let now = self.server_now();
+        if !self.server.endpoints.iter().all(|endpoint| endpoint.is_drained(&now)) {
+            self.after(DRAIN_MICROSECONDS, Step::Drain(life));
+            return Ok(());
+        }
+        self.flush()?;
+        if self.server.opened.is_some() && self.server.is_draining {
+            let now = self.server_now();
+            self.server.write_back(now);
+            self.server.stop();
+            self.server.disk.kill();
+            self.after_stop();
+        }
+        Ok(())
     }
 }

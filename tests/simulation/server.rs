@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster::journal::Storage as _;
 use muster::journal::sim::LossyDisk;
-use muster::journal::{Journal, Opened, Options, Position, Record, Retention};
+use muster::journal::{AppendError, Journal, NoRoom, Opened, Options, Position, Record, Retention};
 use muster::machine::acks::AckQueue;
 use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
-use muster::machine::device_state::DeviceState;
+use muster::machine::device_state::{DeviceState, LinkRef};
+use muster::machine::endpoint::AppendRefusal;
+use muster::machine::permits::Permits;
 use muster::machine::random::Random;
 use muster::machine::record;
 use muster::machine::replay::{self, FoundEvent};
 use muster::machine::restored::RestoreWatch;
-use muster::machine::session::Session;
 use muster::machine::task_clock::{Look, TaskClock, TaskTime};
 use muster::machine::wake_scheduler::WakeScheduler;
 use muster::machine::wall_clock::{AgeTime, ClockEvent, STEP_SECONDS, WallClock};
@@ -25,6 +26,7 @@ use muster::wire::time::{Now, WallTime};
 
 use crate::bug::Bug;
 use crate::desired::OrderBook;
+use crate::endpoint::{ENDPOINTS, Planted, ServerEndpoint};
 
 pub(crate) const SEGMENT_BYTES: u64 = 64 * 1024;
 /// What is older goes: longer than any simulation lasts, so that nothing ever is.
@@ -86,11 +88,17 @@ pub(crate) struct Server {
     pub(crate) started: Now,
     /// Notices up to these counters were over when a sync of this life began.
     pub(crate) over_through: BTreeMap<DeviceId, u32>,
-    pub(crate) sessions: BTreeMap<u32, Session>,
-    /// Links on which the device has spoken.
-    pub(crate) spoken: BTreeSet<u32>,
-    pub(crate) acks: AckQueue<u32>,
-    acks_max: usize,
+    pub(crate) endpoints: Vec<ServerEndpoint>,
+    /// What the endpoints call the links that they have.
+    pub(crate) names: BTreeMap<u32, LinkRef>,
+    /// The link on which each device has spoken last.
+    pub(crate) links: BTreeMap<DeviceId, LinkRef>,
+    /// Links that are to have ended, and since when.
+    pub(crate) superseded: Vec<(LinkRef, u64)>,
+    pub(crate) permits: Permits,
+    pub(crate) planted: Planted,
+    /// It stops: no link comes any more.
+    pub(crate) is_draining: bool,
     /// Who knows more of the server than itself, in this life.
     pub(crate) restored: RestoreWatch,
     /// And by this model's own book.
@@ -146,7 +154,7 @@ pub(crate) struct StoreCopy {
 pub(crate) type JournalCopy = Vec<(u64, Vec<u8>)>;
 
 impl Server {
-    pub(crate) fn new(seed: u64, bug: Bug) -> Self {
+    pub(crate) fn new(seed: u64, bug: Bug, honest: u64) -> Self {
         Self {
             disk: LossyDisk::new(seed, DISK_BYTES),
             opened: None,
@@ -159,10 +167,13 @@ impl Server {
             wake_scheduler: WakeScheduler::new(seed),
             started: Now::default(),
             over_through: BTreeMap::new(),
-            sessions: BTreeMap::new(),
-            spoken: BTreeSet::new(),
-            acks: AckQueue::merging_above(acks_max(bug)),
-            acks_max: acks_max(bug),
+            endpoints: Vec::new(),
+            names: BTreeMap::new(),
+            links: BTreeMap::new(),
+            superseded: Vec::new(),
+            permits: Permits::new(PERMITS),
+            planted: Planted { bug, honest },
+            is_draining: false,
             restored: RestoreWatch::default(),
             claimants: BTreeSet::new(),
             epochs_drawn: 0,
@@ -196,6 +207,13 @@ impl Server {
     ) -> Result<(), String> {
         self.life += 1;
         self.started = now;
+        // Jobs of the life before have its permits.
+        self.permits = Permits::new(PERMITS);
+        let endpoint = |number| {
+            let acks = AckQueue::merging_above(acks_max(self.planted.bug));
+            ServerEndpoint::new(number, self.permits.clone(), acks, seed, self.planted)
+        };
+        self.endpoints = (0..ENDPOINTS).map(endpoint).collect();
         let (clock, change) = WallClock::start(now, 0, self.known_wall);
         self.clock = clock;
         self.clock_changes = u64::from(change.is_some());
@@ -290,30 +308,48 @@ impl Server {
     /// Dies. Whatever was in memory is gone.
     pub(crate) fn stop(&mut self) {
         self.opened = None;
-        self.sessions.clear();
-        self.spoken.clear();
-        self.acks = AckQueue::merging_above(self.acks_max);
+        self.endpoints.clear();
+        self.names.clear();
+        self.links.clear();
+        self.superseded.clear();
+        self.is_draining = false;
         self.jobs.clear();
         self.is_flush_due = false;
     }
 
-    /// Appends an event. `Ok(None)`: there is no room. `Err`: it is in the journal already, or in the wrong order.
+    /// Appends an event. `Ok(Err)`: it was not taken. `Err`: it is in the journal already, or in the wrong order.
     pub(crate) fn append(
         &mut self,
         key: Key,
         body: &[u8],
         crc: u32,
         wall: WallTime,
-    ) -> Result<Option<u64>, String> {
-        let Some(opened) = &self.opened else { return Ok(None) };
+    ) -> Result<Result<u64, AppendRefusal>, String> {
+        let Some(opened) = &self.opened else { return Ok(Err(AppendRefusal::Failed)) };
         let (device, epoch, sequence) = key;
         let mut payload = Vec::new();
         record::encode(epoch, body, &mut payload);
         let entry = Record { wall_ms: wall.0, device: device.0, sequence, payload: &payload };
-        let Ok(end) = opened.journal.append(&entry) else { return Ok(None) };
+        let end = match opened.journal.append(&entry) {
+            Ok(end) => end,
+            Err(AppendError::NoRoom(NoRoom::Full)) => return Ok(Err(AppendRefusal::Full)),
+            Err(AppendError::NoRoom(_)) => return Ok(Err(AppendRefusal::Behind)),
+            Err(AppendError::TooLarge { .. }) => return Ok(Err(AppendRefusal::TooLarge)),
+            Err(AppendError::Failed) => return Ok(Err(AppendRefusal::Failed)),
+        };
         let problem = out_of_order(&self.appended, key);
         self.appended.insert(key, (end.0, crc));
-        problem.map_or(Ok(Some(end.0)), Err)
+        problem.map_or(Ok(Ok(end.0)), Err)
+    }
+
+    /// Whether devices can come.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.opened.is_some() && !self.is_draining
+    }
+
+    /// Acknowledgements that wait.
+    pub(crate) fn acks(&self) -> usize {
+        self.endpoints.iter().map(|endpoint| endpoint.acks().len()).sum()
     }
 
     pub(crate) fn durable(&self) -> u64 {
@@ -516,6 +552,9 @@ impl Server {
         self.book.correct_tokens(known, self.clock.ran(now.moment), ages);
     }
 }
+
+/// Jobs that may be with workers at a time.
+const PERMITS: usize = 16;
 
 /// Waiting acknowledgements from which on they are merged, in entries.
 pub(crate) const ACKS_MERGED_ABOVE: usize = 12;

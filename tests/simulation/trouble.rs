@@ -18,6 +18,7 @@ impl World {
             return Ok(());
         }
         self.after(1_000_000, Step::Trouble);
+        self.check_links()?;
         self.check_notices()?;
         if self.full_until != 0 && self.now >= self.full_until {
             self.full_until = 0;
@@ -202,7 +203,8 @@ impl World {
     pub(crate) fn break_link(&mut self, link: u32) {
         if self.device_of(link).is_none() {
             // A hostile device makes another one at once.
-            return self.drop_session(link);
+            let _ = self.server_hears_end(link);
+            return;
         }
         let Some(ends) = self.links.get_mut(&link) else { return };
         if std::mem::replace(&mut ends.is_broken, true) {
@@ -239,27 +241,6 @@ impl World {
             self.counts.damages += u64::from(self.server.damage_journal(&mut self.random));
         }
         self.after_stop();
-        Ok(())
-    }
-
-    /// An administrator stops the server: everybody is told, nothing is lost, and it starts again after a while.
-    pub(crate) fn stop_server(&mut self) -> Result<(), String> {
-        self.counts.server_stops += 1;
-        for link in self.server.sessions.keys().copied().collect::<Vec<_>>() {
-            let (mut commands, seconds) = (Vec::new(), u32::try_from(self.random.up_to(30)).unwrap_or(0));
-            if let Some(session) = self.server.sessions.get_mut(&link) {
-                session.stop(seconds, &mut commands);
-            }
-            self.execute(link, commands)?;
-        }
-        self.flush()?;
-        if self.server.opened.is_some() {
-            let now = self.server_now();
-            self.server.write_back(now);
-            self.server.stop();
-            self.server.disk.kill();
-            self.after_stop();
-        }
         Ok(())
     }
 
@@ -301,7 +282,7 @@ impl World {
         Ok(())
     }
 
-    fn after_stop(&mut self) {
+    pub(crate) fn after_stop(&mut self) {
         for link in self.links.keys().copied().collect::<Vec<_>>() {
             self.break_link(link);
         }

@@ -96,7 +96,7 @@ impl World {
     }
 
     fn has_session(&self, number: usize) -> bool {
-        self.server.sessions.keys().any(|link| self.device_of(*link).is_some_and(|(of, _)| of == number))
+        self.server.names.keys().any(|link| self.device_of(*link).is_some_and(|(of, _)| of == number))
     }
 
     /// After a few syncs the server knows whom wakes reach.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use muster::machine::command::JobOutcome;
+use muster::machine::device_state::LinkRef;
+use muster::machine::permits::Permit;
 use muster::machine::random::Random;
 use muster::machine::rate::EventRate;
 use muster::wire::id::{DeviceId, RunId};
@@ -29,9 +31,15 @@ pub(crate) enum Step {
     /// The server hears that the agent's end is gone, and the other way round.
     ServerHearsEnd(u32),
     AgentHearsEnd(u32),
-    SessionTimeout(u32),
+    SessionTimeout(LinkRef),
+    /// Another link of the same device took over, which is another endpoint's.
+    Superseded(LinkRef),
+    /// There may be room again for what was said on a link.
+    Retry(LinkRef),
+    /// The server stops; in this life of it.
+    Drain(u32),
     Flush,
-    JobDone(u32, u32, Box<JobOutcome>),
+    JobDone(u32, LinkRef, u32, Box<JobOutcome>, Permit),
     SpoolSync(usize),
     Trouble,
     /// A hostile device does something.
@@ -120,7 +128,7 @@ impl World {
         let mut random = Random::new(seed);
         let rates = Rates::draw(&mut random);
         let hostiles = (devices..devices + hostiles).map(Hostile::new).collect();
-        let devices = (0..devices)
+        let devices: Vec<Device> = (0..devices)
             .map(|number| {
                 let (persistent, nated) = (random.up_to(2) == 0, random.up_to(2) == 0);
                 let never_comes = number > 0 && number + 1 == devices && random.up_to(3) == 0;
@@ -129,7 +137,7 @@ impl World {
             .collect();
         let mut world = Self {
             now: 1_000_000,
-            server: Server::new(random.next_u64(), bug),
+            server: Server::new(random.next_u64(), bug, devices.len() as u64),
             random,
             rates,
             bug,
@@ -227,17 +235,23 @@ impl World {
             }
             Step::Connected(device, link) => self.connected(device, link)?,
             Step::Refused(device, link) => self.agent_hears_end(device, link, "connection refused")?,
-            Step::ToServer(link, bytes) => self.server_hears(link, &bytes)?,
+            Step::ToServer(link, bytes) => self.server_hears(link, bytes)?,
             Step::ToAgent(link, bytes) => self.agent_hears(link, &bytes)?,
-            Step::ServerHearsEnd(link) => self.drop_session(link),
+            Step::ServerHearsEnd(link) => self.server_hears_end(link)?,
             Step::AgentHearsEnd(link) => {
                 if let Some((device, _)) = self.device_of(link) {
                     self.agent_hears_end(device, link, "the link ended")?;
                 }
             }
-            Step::SessionTimeout(link) => self.session_timeout(link)?,
+            Step::SessionTimeout(name) => self.session_timeout(name)?,
+            Step::Superseded(name) => self.superseded(name)?,
+            Step::Retry(name) => self.retry(name)?,
+            Step::Drain(life) => self.drain(life)?,
             Step::Flush => self.flush_when_it_goes()?,
-            Step::JobDone(life, link, outcome) => self.job_done(life, link, *outcome)?,
+            Step::JobDone(life, name, link, outcome, permit) => {
+                drop(permit);
+                self.job_done(life, name, link, *outcome)?;
+            }
             Step::SpoolSync(device) => {
                 self.devices[device].sync_spool();
                 self.pump(device)?;

@@ -8,7 +8,6 @@ mod truth;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster::machine::device_state::LinkRef;
 use muster::wire::id::{DeviceId, RunId};
 
 use crate::world::{Step, World};
@@ -74,13 +73,10 @@ impl World {
 
     /// A device that is connected is asked to sync; the others come by themselves.
     fn notify_device(&mut self, device: DeviceId) -> Result<(), String> {
-        let link = self.server.records.get(&device).and_then(|record| record.link).map(LinkRef::slot);
-        let mut commands = Vec::new();
-        let Some(link) = link else { return Ok(()) };
-        if let Some(session) = self.server.sessions.get_mut(&link) {
-            session.sync_now(false, &mut commands);
+        match self.server.records.get(&device).and_then(|record| record.link) {
+            Some(link) => self.sync_on(link, false),
+            None => Ok(()),
         }
-        self.execute(link, commands)
     }
 
     /// Only in the life of the server in which it was due.

@@ -3,11 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// So many permits; whoever takes one gives it back. Cheap to clone; clones share them.
+/// A number of permits. Cheap to clone; clones share them.
 #[derive(Clone, Debug)]
 pub struct Permits {
     free: Arc<AtomicUsize>,
     total: usize,
+}
+
+/// The right to have one job done. It travels with the job and comes back with its outcome; dropped, it is
+/// free again, whatever became of the job.
+pub struct Permit {
+    free: Arc<AtomicUsize>,
 }
 
 impl Permits {
@@ -19,15 +25,10 @@ impl Permits {
 
     /// Takes one, if one is free.
     #[must_use]
-    pub fn try_take(&self) -> bool {
+    pub fn try_take(&self) -> Option<Permit> {
         let less_one = |free: usize| free.checked_sub(1);
-        self.free.fetch_update(Ordering::AcqRel, Ordering::Relaxed, less_one).is_ok()
-    }
-
-    /// Gives one back.
-    pub fn give_back(&self) {
-        let before = self.free.fetch_add(1, Ordering::AcqRel);
-        debug_assert!(before < self.total, "a permit was given back that nobody took");
+        self.free.fetch_update(Ordering::AcqRel, Ordering::Relaxed, less_one).ok()?;
+        Some(Permit { free: Arc::clone(&self.free) })
     }
 
     /// How many are free.
@@ -49,6 +50,18 @@ impl Permits {
     }
 }
 
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.free.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl std::fmt::Debug for Permit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Permit")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,8 +69,9 @@ mod tests {
     #[test]
     fn there_are_never_more_than_there_are() {
         let permits = Permits::new(2);
-        assert!(permits.try_take() && permits.try_take() && !permits.try_take());
-        permits.give_back();
+        let (first, second) = (permits.try_take(), permits.try_take());
+        assert!(first.is_some() && second.is_some() && permits.try_take().is_none());
+        drop(first);
         assert_eq!((permits.free(), permits.taken()), (1, 1));
     }
 }

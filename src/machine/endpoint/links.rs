@@ -1,0 +1,128 @@
+//! The links of one endpoint: a slab whose slots are told apart by generation.
+
+use crate::machine::device_state::LinkRef;
+use crate::machine::session::Session;
+use crate::machine::slab::{SegmentedSlab, place_bytes};
+use crate::wire::id::DeviceId;
+
+/// How far a link is.
+pub(super) enum Stage {
+    /// Its handshake is under way.
+    Arriving,
+    /// Messages are exchanged.
+    Live(Session),
+    /// It was closed, and was this device's: its owner says goodbye.
+    Closed(Option<DeviceId>),
+}
+
+/// One link, with what its owner needs of it.
+pub(super) struct Entry<C> {
+    pub(super) stage: Stage,
+    pub(super) connection: C,
+    generation: u32,
+    /// It has become the device's, with its first word.
+    pub(super) is_adopted: bool,
+    /// It counts among the links that are to stay.
+    pub(super) is_persistent: bool,
+    /// The peer has closed it, or something is wrong with it; what it has said before may not be read yet.
+    pub(super) is_left: bool,
+}
+
+impl<C> Entry<C> {
+    /// Whose it is.
+    pub(super) fn device(&self) -> Option<DeviceId> {
+        match &self.stage {
+            Stage::Arriving => None,
+            Stage::Live(session) => session.device(),
+            Stage::Closed(device) => *device,
+        }
+    }
+}
+
+/// What a link takes of the table, in bytes.
+#[must_use]
+pub const fn entry_bytes<C>() -> usize {
+    place_bytes::<Entry<C>>()
+}
+
+pub(super) struct Links<C, const SEGMENT: usize> {
+    slab: SegmentedSlab<Entry<C>, SEGMENT>,
+    reactor: u8,
+    generation: u32,
+}
+
+impl<C, const SEGMENT: usize> Links<C, SEGMENT> {
+    pub(super) fn new(reactor: u8) -> Self {
+        Self { slab: SegmentedSlab::new(), reactor, generation: 0 }
+    }
+
+    /// The name of the link that comes next; `None` when there are as many as can be named.
+    pub(super) fn vacancy(&self) -> Option<LinkRef> {
+        // Zero is no generation.
+        let generation = self.generation.wrapping_add(1).max(1);
+        LinkRef::new(self.reactor, u32::try_from(self.slab.vacant_slot()).ok()?, generation)
+    }
+
+    /// Puts in the link that [`Links::vacancy`] has named.
+    pub(super) fn insert(&mut self, connection: C) {
+        self.generation = self.generation.wrapping_add(1).max(1);
+        let generation = self.generation;
+        let stage = Stage::Arriving;
+        self.slab.insert(Entry {
+            stage,
+            connection,
+            generation,
+            is_adopted: false,
+            is_persistent: false,
+            is_left: false,
+        });
+    }
+
+    pub(super) fn remove(&mut self, link: LinkRef) -> Option<Entry<C>> {
+        self.slab.remove(self.slot_of(link)?)
+    }
+
+    pub(super) fn get(&mut self, link: LinkRef) -> Option<&mut Entry<C>> {
+        let slot = usize::try_from(link.slot()).ok()?;
+        let entry = self.slab.get_mut(slot)?;
+        (link.reactor() == self.reactor && entry.generation == link.generation()).then_some(entry)
+    }
+
+    /// Its session, while messages are exchanged.
+    pub(super) fn session(&mut self, link: LinkRef) -> Option<&mut Session> {
+        match &mut self.get(link)?.stage {
+            Stage::Live(session) => Some(session),
+            Stage::Arriving | Stage::Closed(_) => None,
+        }
+    }
+
+    pub(super) fn at(&self, slot: usize) -> Option<&Entry<C>> {
+        self.slab.get(slot)
+    }
+
+    pub(super) fn at_mut(&mut self, slot: usize) -> Option<&mut Entry<C>> {
+        self.slab.get_mut(slot)
+    }
+
+    /// The slot of a link, if it is still the same link.
+    pub(super) fn slot_of(&self, link: LinkRef) -> Option<usize> {
+        let slot = usize::try_from(link.slot()).ok()?;
+        let is_same = link.reactor() == self.reactor && self.slab.get(slot)?.generation == link.generation();
+        is_same.then_some(slot)
+    }
+
+    /// How many links there are.
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// The name of the link in a slot.
+    pub(super) fn name(&self, slot: usize) -> Option<LinkRef> {
+        LinkRef::new(self.reactor, u32::try_from(slot).ok()?, self.slab.get(slot)?.generation)
+    }
+
+    /// The first link's slot that is not below this one.
+    pub(super) fn next_from(&self, slot: usize) -> Option<usize> {
+        self.slab.next_from(slot)
+    }
+}

@@ -1,0 +1,248 @@
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::*;
+use crate::machine::command::CallStep;
+use crate::machine::device_state::DeviceState;
+use crate::machine::session::SyncPolicy;
+use crate::machine::session::testing::{DEVICE, policy};
+use crate::wire::frame;
+use crate::wire::id::{Epoch, TokenId};
+use crate::wire::limits::TOKEN_SECRET_BYTES;
+use crate::wire::message::{Enrol, EventItem, Events, Ping, Probe, Sync, ToServer};
+
+#[derive(Default)]
+struct Fake {
+    records: RefCell<BTreeMap<DeviceId, DeviceState>>,
+    appended: Cell<u64>,
+    refusal: Cell<Option<AppendRefusal>>,
+    taken_over: Cell<u32>,
+}
+
+impl Services for Fake {
+    type Record<'a> = RefMut<'a, DeviceState>;
+
+    fn record(&self, device: DeviceId) -> Option<RefMut<'_, DeviceState>> {
+        RefMut::filter_map(self.records.borrow_mut(), |records| records.get_mut(&device)).ok()
+    }
+
+    fn syncs(&self, _: &Now, _: &DeviceState, _: &Sync, _: Option<IpAddr>) {}
+
+    fn taken_over(&self, _: &Now, _: DeviceId, _: Option<IpAddr>) {
+        self.taken_over.set(self.taken_over.get() + 1);
+    }
+
+    fn policy(&self, _: Option<&DeviceState>, _: &Now) -> SyncPolicy {
+        policy()
+    }
+
+    fn append(&self, _: &Now, _: DeviceId, _: Epoch, _: u64, body: &[u8]) -> Result<u64, AppendRefusal> {
+        if let Some(refusal) = self.refusal.get() {
+            return Err(refusal);
+        }
+        self.appended.set(self.appended.get() + body.len() as u64);
+        Ok(self.appended.get())
+    }
+
+    fn events_held(&self, _: &Now, _: DeviceId, _: u32) {}
+
+    fn settle(&self, _: &Now, _: &mut DeviceState) -> bool {
+        false
+    }
+
+    fn server_restored(&self, _: DeviceId) {}
+
+    fn called(&self, _: DeviceId, _: CallStep) {}
+
+    fn probe(&self, _: DeviceId, _: SocketAddr, _: u32) {}
+
+    fn devices_per_second(&self) -> u64 {
+        100
+    }
+
+    fn reconnect_seconds(&self) -> u32 {
+        10
+    }
+}
+
+impl Connection for () {
+    fn peer(&self) -> Option<IpAddr> {
+        None
+    }
+}
+
+struct TaskServer {
+    services: Fake,
+    endpoint: Endpoint<()>,
+    permits: Permits,
+    now: Now,
+}
+
+impl TaskServer {
+    fn new() -> Self {
+        let services = Fake::default();
+        services.records.borrow_mut().insert(DEVICE, DeviceState::new(DEVICE, 60));
+        let permits = Permits::new(2);
+        let endpoint = Endpoint::new(0, permits.clone(), AckQueue::new(), 1, Kept);
+        Self { services, endpoint, permits, now: Now::default() }
+    }
+
+    fn link(&mut self, device: Option<DeviceId>) -> LinkRef {
+        let link = self.endpoint.vacancy().unwrap();
+        self.endpoint.insert(());
+        self.endpoint.open(&self.now, link, device);
+        link
+    }
+
+    fn hear(&mut self, link: LinkRef, message: &ToServer<'_>) -> Taken {
+        let mut bytes = Vec::new();
+        message.write_to(&mut bytes);
+        let (body, _) = frame::split(&bytes).unwrap().unwrap();
+        self.endpoint.handle_frame(&self.now, link, body, true, &self.services)
+    }
+
+    fn ping(&mut self, link: LinkRef) -> Taken {
+        self.hear(link, &ToServer::Ping(Ping { next_seconds: None }))
+    }
+
+    fn emit(&mut self, link: LinkRef, sequence: u64) -> Taken {
+        let items = vec![EventItem { sequence, body: b"event" }];
+        let (spool_epoch, highest) = (Epoch(9), sequence);
+        let events = Events {
+            spool_epoch,
+            highest,
+            items,
+            acknowledged: None,
+            sent_through: None,
+            begins_again: false,
+        };
+        self.hear(link, &ToServer::Events(events))
+    }
+
+    fn said(&mut self) -> Vec<(LinkRef, ToAgent)> {
+        std::iter::from_fn(|| self.endpoint.poll_transmit()).collect()
+    }
+
+    fn closed(&mut self) -> Vec<(LinkRef, CloseReason)> {
+        std::iter::from_fn(|| self.endpoint.poll_close()).map(|close| (close.link, close.reason)).collect()
+    }
+
+    fn record(&self) -> DeviceState {
+        self.services.records.borrow()[&DEVICE]
+    }
+}
+
+fn enrol() -> ToServer<'static> {
+    ToServer::Enrol(Enrol {
+        token: TokenId(1),
+        secret: [0; TOKEN_SECRET_BYTES],
+        request: vec![0; 8],
+        name: "kiosk-17".into(),
+    })
+}
+
+#[test]
+fn the_first_word_makes_a_link_the_devices_and_ends_the_one_before() {
+    let mut desk = TaskServer::new();
+    let (first, second) = (desk.link(Some(DEVICE)), desk.link(Some(DEVICE)));
+    assert_eq!(desk.ping(first), Taken::Done);
+    assert_eq!(desk.hear(second, &ToServer::Probe(Probe { udp_port: 0 })), Taken::Done);
+    assert_eq!(desk.record().link, Some(first), "a probe only looks");
+    assert_eq!(desk.ping(second), Taken::Done);
+    assert_eq!(desk.record().link, Some(second));
+    assert_eq!(desk.closed(), [(first, CloseReason::Superseded)]);
+    assert_eq!(desk.services.taken_over.get(), 1);
+    // The late end of the old one changes nothing.
+    desk.endpoint.close(&desk.now, first, CloseReason::PeerClosed, &desk.services);
+    assert_eq!(desk.record().link, Some(second));
+    desk.endpoint.close(&desk.now, second, CloseReason::PeerClosed, &desk.services);
+    assert_eq!(desk.record().link, None);
+}
+
+#[test]
+fn a_link_that_its_device_has_left_takes_nothing_over_and_one_elsewhere_is_told() {
+    let mut desk = TaskServer::new();
+    let elsewhere = LinkRef::new(3, 5, 1).unwrap();
+    desk.services.records.borrow_mut().get_mut(&DEVICE).unwrap().link = Some(elsewhere);
+    let late = desk.link(Some(DEVICE));
+    desk.endpoint.note_left(late);
+    desk.ping(late);
+    assert_eq!(desk.record().link, Some(elsewhere));
+    let next = desk.link(Some(DEVICE));
+    desk.ping(next);
+    assert_eq!(desk.record().link, Some(next));
+    let notices: Vec<_> = std::iter::from_fn(|| desk.endpoint.poll_notice()).collect();
+    assert_eq!(notices, [Notice::Adopted(next, DEVICE), Notice::Superseded(elsewhere)]);
+}
+
+#[test]
+fn an_event_is_acknowledged_when_it_is_durable_and_only_then() {
+    let mut desk = TaskServer::new();
+    let link = desk.link(Some(DEVICE));
+    assert_eq!(desk.emit(link, 1), Taken::Done);
+    desk.endpoint.handle_durable(&desk.now, 4, &desk.services);
+    assert_eq!(desk.said(), []);
+    desk.endpoint.handle_durable(&desk.now, 5, &desk.services);
+    assert!(matches!(&desk.said()[..], [(of, ToAgent::Ack(ack))] if *of == link && ack.through == 1));
+    let tally = desk.endpoint.take_tally();
+    assert_eq!((tally.events_appended, tally.acks_sent, tally.has_appended), (1, 1, true));
+}
+
+#[test]
+fn a_journal_that_is_behind_leaves_the_frame_and_one_that_is_full_sends_the_device_away() {
+    let mut desk = TaskServer::new();
+    let link = desk.link(Some(DEVICE));
+    desk.services.refusal.set(Some(AppendRefusal::Behind));
+    assert_eq!(desk.emit(link, 1), Taken::NoRoom);
+    assert_eq!((desk.said(), desk.closed()), (vec![], vec![]));
+    desk.services.refusal.set(Some(AppendRefusal::Full));
+    assert_eq!(desk.emit(link, 1), Taken::Closed);
+    assert!(matches!(&desk.said()[..], [(_, ToAgent::Later(_))]));
+    assert_eq!(desk.closed(), [(link, CloseReason::JournalFull)]);
+}
+
+#[test]
+fn a_permit_comes_before_the_work_and_back_with_its_outcome() {
+    let mut desk = TaskServer::new();
+    let links = [desk.link(None), desk.link(None), desk.link(None)];
+    assert_eq!(desk.hear(links[0], &enrol()), Taken::Done);
+    assert_eq!(desk.hear(links[1], &enrol()), Taken::Done);
+    assert_eq!(desk.hear(links[2], &enrol()), Taken::NoRoom);
+    let (link, job, permit) = desk.endpoint.poll_job().unwrap();
+    assert_eq!((link, desk.permits.free()), (links[0], 0));
+    desk.endpoint.handle_outcome(&desk.now, link, job.failure(), &desk.services);
+    drop(permit);
+    assert_eq!(desk.closed(), [(links[0], CloseReason::EnrolmentDone)]);
+    assert_eq!(desk.hear(links[2], &enrol()), Taken::Done);
+    // Without work to do it is free again at once.
+    let device = desk.link(Some(DEVICE));
+    drop(desk.endpoint.poll_job());
+    assert_eq!(desk.hear(device, &enrol()), Taken::Done);
+    assert_eq!(desk.permits.free(), 1);
+}
+
+#[test]
+fn a_server_that_stops_tells_each_link_and_one_with_a_job_when_that_is_done() {
+    let mut desk = TaskServer::new();
+    let (idle, busy) = (desk.link(Some(DEVICE)), desk.link(None));
+    desk.hear(busy, &enrol());
+    desk.emit(idle, 1);
+    desk.endpoint.begin_drain(&desk.now);
+    desk.endpoint.drain(&desk.now, &desk.services);
+    assert_eq!(desk.said(), [], "an event waits for the journal");
+    desk.endpoint.handle_durable(&desk.now, 5, &desk.services);
+    desk.endpoint.drain(&desk.now, &desk.services);
+    assert_eq!(desk.closed(), [(idle, CloseReason::Stopping)]);
+    assert!(matches!(
+        &desk.said()[..],
+        [(_, ToAgent::Ack(_)), (_, ToAgent::Later(_)), (_, ToAgent::Error(_))]
+    ));
+    let (_, job, _) = desk.endpoint.poll_job().unwrap();
+    desk.endpoint.handle_outcome(&desk.now, busy, job.failure(), &desk.services);
+    assert_eq!(desk.closed(), [(busy, CloseReason::EnrolmentDone)]);
+    desk.endpoint.remove(idle);
+    assert!(!desk.endpoint.is_drained(&desk.now));
+    desk.endpoint.remove(busy);
+    assert!(desk.endpoint.is_drained(&desk.now));
+}
