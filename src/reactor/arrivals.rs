@@ -27,17 +27,17 @@ const OVERLOADED_SECONDS: u64 = 10;
 impl<B: Backend> Reactor<B> {
     /// Goes on with handshakes, and begins new ones, as far as the budgets reach.
     pub(super) fn shake_hands(&mut self) {
-        let has_work = self.can_accept || !self.arriving.is_empty();
+        let has_work = self.acceptor.can_accept || !self.acceptor.arriving.is_empty();
         let processor = has_work.then(thread_microseconds);
         let begun = self.clock.moment();
         let mut before = begun;
         let mut has_accepted = false;
-        while self.admission.opens_at() <= before {
+        while self.acceptor.admission.opens_at() <= before {
             // One is accepted in each turn whatever is ready, so that peers whose handshakes trickle do not keep others out.
-            let may_accept = !has_accepted || self.arriving.len() < READY_TO_ACCEPT_MAX;
+            let may_accept = !has_accepted || self.acceptor.arriving.len() < READY_TO_ACCEPT_MAX;
             let mut has_worked = may_accept && self.accept_one();
             has_accepted |= has_worked;
-            if let Some(slot) = self.arriving.pop_front() {
+            if let Some(slot) = self.acceptor.arriving.pop_front() {
                 has_worked = true;
                 if let Some(link) = self.endpoint.connection_at(slot) {
                     link.is_ready = false;
@@ -50,7 +50,7 @@ impl<B: Backend> Reactor<B> {
             let now = self.clock.moment();
             let spent_microseconds = now.microseconds_since(before);
             before = now;
-            self.admission.spend(now, spent_microseconds);
+            self.acceptor.admission.spend(now, spent_microseconds);
             if now.microseconds_since(begun) >= HANDSHAKE_MICROSECONDS_PER_TURN {
                 self.counters.handshake_budget_exhausted.add_one();
                 // A thread that is woken, as the journal's is for each acknowledgement, waits until whoever has its core gives it away or has had
@@ -63,22 +63,24 @@ impl<B: Backend> Reactor<B> {
             // What they cost, and not how long they took: while others have the processor, a handshake is no dearer.
             self.counters.handshake_microseconds.add(thread_microseconds().saturating_sub(before));
         }
-        if self.can_accept {
+        if self.acceptor.can_accept {
             self.counters.handshakes_held_back.add_one();
-            self.busy_since.get_or_insert(self.now.moment);
+            self.acceptor.busy_since.get_or_insert(self.now.moment);
         }
     }
 
     /// When handshakes have something to do; in the past: now. `None`: when something happens.
     pub(super) fn arrivals_at(&self, now: Moment) -> Option<Moment> {
-        let goes_on_at = (!self.arriving.is_empty()).then(|| self.admission.opens_at());
-        let accepts_at = (self.can_accept && self.listener.is_some()).then(|| {
-            let pause_ends_at = self.accept_again.unwrap_or_default();
-            match self.admission.entry(now, self.has_room_to_accept()) {
+        let goes_on_at = (!self.acceptor.arriving.is_empty()).then(|| self.acceptor.admission.opens_at());
+        let accepts_at = (self.acceptor.can_accept).then(|| {
+            let pause_ends_at = self.acceptor.accept_again.unwrap_or_default();
+            match self.acceptor.admission.entry(now, self.has_room_to_accept()) {
                 Entry::Now => pause_ends_at,
                 Entry::At(moment) => moment.max(pause_ends_at),
                 // Links have an end in other reactors too, which is not told here: after a pause it is looked at again.
-                Entry::Full(moment) => self.accept_again.unwrap_or(moment).max(self.lateness.judges_from()),
+                Entry::Full(moment) => {
+                    self.acceptor.accept_again.unwrap_or(moment).max(self.lateness.judges_from())
+                }
             }
         });
         goes_on_at.into_iter().chain(accepts_at).min()
@@ -86,14 +88,16 @@ impl<B: Backend> Reactor<B> {
 
     /// Whether devices wait for so long to be accepted that they may give up.
     pub(super) fn is_overloaded(&self) -> bool {
-        self.busy_since.is_some_and(|since| since.plus_seconds(OVERLOADED_SECONDS) <= self.now.moment)
+        self.acceptor
+            .busy_since
+            .is_some_and(|since| since.plus_seconds(OVERLOADED_SECONDS) <= self.now.moment)
     }
 
     /// Something has come on a link whose handshake is under way.
     pub(super) fn note_heard(&mut self, slot: usize) {
         let Some(name) = self.endpoint.name(slot) else { return };
         if let Some(arriving) = self.endpoint.connection_at(slot).and_then(Link::arriving) {
-            arriving.progress = self.admission.heard(self.now.moment, name, arriving.progress);
+            arriving.progress = self.acceptor.admission.heard(self.now.moment, name, arriving.progress);
         }
     }
 
@@ -101,7 +105,7 @@ impl<B: Backend> Reactor<B> {
     pub(super) fn end_arrival(&mut self, slot: usize) {
         let Some(name) = self.endpoint.name(slot) else { return };
         if let Some(arriving) = self.endpoint.connection_at(slot).and_then(Link::arriving) {
-            self.admission.end(name, arriving.progress);
+            self.acceptor.admission.end(name, arriving.progress);
             self.counters.handshakes_under_way.take_one();
         }
     }

@@ -63,10 +63,8 @@ impl<B: Backend> Reactor<B> {
             Ok(ReadOutcome::More) => {
                 if taken.1 == Taken::Done
                     && let Some(link) = self.endpoint.connection_at(slot)
-                    && !link.is_ready
                 {
-                    link.is_ready = true;
-                    self.ready.push_back(slot);
+                    self.queues.read(slot, link);
                 }
             }
             Ok(ReadOutcome::Closed) => self.leave(slot, CloseReason::PeerClosed),
@@ -91,14 +89,8 @@ impl<B: Backend> Reactor<B> {
             }
             link.tidy();
             match end {
-                Taken::NoRoom if !link.is_blocked => {
-                    link.is_blocked = true;
-                    self.blocked.push_back(slot);
-                    self.counters.waits_for_room.add_one();
-                }
-                Taken::Held(until) if !link.is_blocked => {
-                    link.is_blocked = true;
-                    self.held.insert((until, slot));
+                Taken::NoRoom if self.queues.block(slot, link) => self.counters.waits_for_room.add_one(),
+                Taken::Held(until) if self.queues.hold(slot, link, until) => {
                     self.counters.waits_for_rate.add_one();
                 }
                 _ => {}
@@ -195,9 +187,11 @@ impl<B: Backend> Reactor<B> {
 
     fn note_tally(&mut self) {
         let tally = self.endpoint.take_tally();
-        self.has_appended |= tally.has_appended;
-        (0..tally.acks_queued).for_each(|_| self.commit_delay.heard());
-        (0..tally.acks_sent).for_each(|_| self.commit_delay.acknowledged());
+        if tally.has_appended {
+            self.commit.note_appended();
+        }
+        (0..tally.acks_queued).for_each(|_| self.commit.delay.heard());
+        (0..tally.acks_sent).for_each(|_| self.commit.delay.acknowledged());
         let counters = &self.counters;
         let counted = [
             (&counters.messages_received, tally.messages),
@@ -254,19 +248,20 @@ impl<B: Backend> Reactor<B> {
     }
 
     pub(super) fn mark_dirty(&mut self, slot: usize) {
-        if let Some(link) = self.endpoint.connection_at(slot)
-            && !link.is_dirty
-        {
-            link.is_dirty = true;
-            self.dirty.push(slot);
+        if let Some(link) = self.endpoint.connection_at(slot) {
+            self.queues.write(slot, link);
         }
     }
 
     /// Writes what is ready, as far as the sockets take it, and what sessions have to say when they have
     /// taken it.
     pub(super) fn write(&mut self) {
-        while !self.dirty.is_empty() {
-            for slot in std::mem::take(&mut self.dirty) {
+        loop {
+            let slots = self.queues.take_to_write();
+            if slots.is_empty() {
+                break;
+            }
+            for slot in slots {
                 self.write_link(slot);
                 self.note_held(slot);
             }

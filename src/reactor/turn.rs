@@ -1,6 +1,5 @@
 //! The poll loop: one turn, always in the same order.
 
-use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -8,23 +7,24 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::Clock;
-use super::backend::{Backend, Flushed};
+use super::accept::Acceptor;
+use super::backend::Backend;
 use super::channel::ServerTls;
+use super::commit::Commit;
 use super::link::{Link, SEGMENT_LINKS};
+use super::queues::Queues;
 use crate::concurrency::counters::Counters;
 use crate::concurrency::mailbox::Mailbox;
 use crate::concurrency::reactors::{LinkSettings, ReactorMailboxes, ToReactor};
 use crate::machine::acks::AckQueue;
 use crate::machine::admission::strangers::Strangers;
-use crate::machine::admission::{Admission, HANDSHAKES_UNDER_WAY_MAX};
-use crate::machine::commit_delay::CommitDelay;
 use crate::machine::device_state::LinkRef;
 use crate::machine::endpoint::{Endpoint, Kept};
 use crate::machine::holdings::Holdings;
 use crate::machine::lateness::Lateness;
 use crate::machine::permits::Permits;
 use crate::machine::timers::Timers;
-use crate::wire::time::{CoarseMoment, Moment, Now};
+use crate::wire::time::{CoarseMoment, Now};
 
 pub(super) const LISTENER: Token = Token(0);
 pub(super) const WAKER: Token = Token(1);
@@ -62,37 +62,19 @@ impl ReactorError {
 /// One thread's share of the links, and everything about them.
 pub struct Reactor<B> {
     pub(super) poll: Poll,
-    pub(super) listener: Option<TcpListener>,
     pub(super) endpoint: Endpoint<Link, Kept, SEGMENT_LINKS>,
     /// Whose deadline it is says the slot: an entry that an earlier link left there is known by its moment, which is not the one that counts, or else is as good.
     pub(super) timers: Timers<u32, CoarseMoment>,
     pub(super) now: Now,
     pub(super) settings: LinkSettings,
-    pub(super) tls: ServerTls,
     pub(super) backend: Arc<B>,
     pub(super) counters: Arc<Counters>,
     pub(super) mailboxes: Option<ReactorMailboxes>,
-    pub(super) can_accept: bool,
-    pub(super) accept_again: Option<Moment>,
-    /// From when on a connection that can't be accepted is said again.
-    pub(super) warn_again: Option<Moment>,
-    /// Since when connections have waited without a pause.
-    pub(super) busy_since: Option<Moment>,
-    pub(super) admission: Admission<LinkRef>,
+    pub(super) acceptor: Acceptor,
     pub(super) strangers: Strangers<LinkRef>,
     pub(super) holdings: Holdings<LinkRef>,
-    pub(super) ready: VecDeque<usize>,
-    /// Handshakes to go on with.
-    pub(super) arriving: VecDeque<usize>,
-    pub(super) blocked: VecDeque<usize>,
-    /// Links whose devices have used up their allowance, by when they are read again. At most one entry for a
-    /// link.
-    pub(super) held: BTreeSet<(Moment, usize)>,
-    pub(super) dirty: Vec<usize>,
-    pub(super) has_appended: bool,
-    /// Others made something durable when this reactor wanted to.
-    pub(super) waits_to_flush: bool,
-    pub(super) commit_delay: CommitDelay,
+    pub(super) queues: Queues,
+    pub(super) commit: Commit,
     /// Plaintext of the link that is being read; every link in turn.
     pub(super) plain: Vec<u8>,
     /// Encoded messages on their way into a channel.
@@ -133,34 +115,20 @@ impl<B: Backend> Reactor<B> {
                 log::error!("a reactor's notifier failed: {error}");
             }
         });
-        let mut admission = Admission::new(HANDSHAKES_UNDER_WAY_MAX);
-        admission.set_interval(settings.handshake_interval_microseconds);
         Ok(Self {
             poll,
-            listener: Some(listener),
             endpoint: Endpoint::new(number, permits, AckQueue::new(), random(), Kept),
             timers: Timers::new(),
             now: clock.now(),
             settings,
-            tls,
             backend,
             counters,
             mailboxes: None,
-            can_accept: false,
-            accept_again: None,
-            warn_again: None,
-            busy_since: None,
-            admission,
+            acceptor: Acceptor::new(listener, tls, settings.handshake_interval_microseconds),
             strangers: Strangers::new(settings.stranger_places),
             holdings: Holdings::new(settings.held_bytes_max),
-            ready: VecDeque::new(),
-            arriving: VecDeque::new(),
-            blocked: VecDeque::new(),
-            held: BTreeSet::new(),
-            dirty: Vec::new(),
-            has_appended: false,
-            waits_to_flush: false,
-            commit_delay: CommitDelay::default(),
+            queues: Queues::default(),
+            commit: Commit::default(),
             plain: Vec::new(),
             encoded: Vec::new(),
             clock,
@@ -212,45 +180,28 @@ impl<B: Backend> Reactor<B> {
     }
 
     fn flush(&mut self) {
-        if !std::mem::take(&mut self.has_appended) {
-            return;
-        }
-        self.commit_delay.end();
         // With nothing else to do it would only wait.
-        let is_idle = self.ready.is_empty() && self.arriving.is_empty();
-        self.waits_to_flush = false;
-        match is_idle.then(|| self.backend.flush_here()) {
-            Some(Flushed::Done) => {}
-            // They wake this one when they are done. What comes until then goes with it.
-            Some(Flushed::ByOthers) => (self.waits_to_flush, self.has_appended) = (true, true),
-            Some(Flushed::NotHere) | None => self.backend.flush(),
-        }
+        let is_idle = self.queues.is_read_done() && self.acceptor.arriving.is_empty();
+        self.commit.flush(&*self.backend, is_idle);
     }
 
     pub(super) fn read(&mut self) {
         for _ in 0..READS_PER_TURN {
-            let Some(slot) = self.ready.pop_front() else { return };
+            let Some(slot) = self.queues.next_to_read() else { return };
             let Some(link) = self.endpoint.connection_at(slot) else { continue };
             link.is_ready = false;
             if !link.is_blocked {
                 self.read_link(slot);
             }
         }
-        if !self.ready.is_empty() {
+        if !self.queues.is_read_done() {
             self.counters.read_budget_exhausted.add_one();
         }
     }
 
     /// Links that had no room are tried again, once each, and those that were held and need not be any more.
     fn retry_blocked(&mut self) {
-        while let Some((until, slot)) = self.held.first().copied()
-            && until <= self.now.moment
-        {
-            self.held.pop_first();
-            self.retry(slot);
-        }
-        for _ in 0..self.blocked.len() {
-            let Some(slot) = self.blocked.pop_front() else { return };
+        for slot in self.queues.take_to_retry(self.now.moment) {
             self.retry(slot);
         }
     }
@@ -286,17 +237,13 @@ impl<B: Backend> Reactor<B> {
                 }
                 ToReactor::Settings(settings) => {
                     self.settings = settings;
-                    self.admission.set_interval(settings.handshake_interval_microseconds);
+                    self.acceptor.admission.set_interval(settings.handshake_interval_microseconds);
                     self.strangers.set_places(settings.stranger_places);
                     self.holdings.set_max(settings.held_bytes_max);
                 }
                 ToReactor::Drain => {
                     self.endpoint.begin_drain(&self.now);
-                    if let Some(mut listener) = self.listener.take() {
-                        // The socket is closed either way.
-                        let _ = self.poll.registry().deregister(&mut listener);
-                    }
-                    self.can_accept = false;
+                    self.acceptor.close(self.poll.registry());
                 }
             }
         }

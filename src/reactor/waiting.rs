@@ -21,13 +21,13 @@ impl<B: Backend> Reactor<B> {
         if let Some(moment) = self.arrivals_at(now) {
             earlier(moment);
         }
-        if let Some((until, _)) = self.held.first() {
-            earlier(*until);
+        if let Some(until) = self.queues.held_until() {
+            earlier(until);
         }
-        if !self.blocked.is_empty() || self.endpoint.is_draining() {
+        if self.queues.is_any_blocked() || self.endpoint.is_draining() {
             earlier(self.now.moment.plus_milliseconds(BLOCKED_RETRY_MILLISECONDS));
         }
-        let is_due = !self.ready.is_empty()
+        let is_due = !self.queues.is_read_done()
             || self.endpoint.is_stopping_links()
             || next.is_some_and(|moment| moment <= now);
         let timeout = if is_due || self.is_durable_meanwhile() {
@@ -55,7 +55,7 @@ impl<B: Backend> Reactor<B> {
             late_milliseconds / 1_000,
             late_milliseconds % 1_000
         );
-        self.busy_since = None;
+        self.acceptor.busy_since = None;
         self.endpoint.put_off_drain(late_milliseconds);
     }
 
@@ -73,16 +73,16 @@ impl<B: Backend> Reactor<B> {
     /// Reads what devices say to the acknowledgements that they have just been sent, for a moment: one durable write serves them with those that have spoken
     /// already. Whoever else wants the processor has it meanwhile.
     pub(super) fn delay_commit(&mut self) -> Result<(), ReactorError> {
-        if !self.has_appended || !self.arriving.is_empty() || self.backend.is_flushing() {
+        if !self.commit.is_due() || !self.acceptor.arriving.is_empty() || self.backend.is_flushing() {
             return Ok(());
         }
-        let at_most_microseconds = self.commit_delay.begin();
+        let at_most_microseconds = self.commit.delay.begin();
         if at_most_microseconds == 0 {
             return Ok(());
         }
         let since = self.clock.moment();
         let mut waited_microseconds = 0;
-        while self.commit_delay.is_missing() && waited_microseconds < at_most_microseconds {
+        while self.commit.delay.is_missing() && waited_microseconds < at_most_microseconds {
             self.poll(Some(Duration::ZERO))?;
             if self.events.is_empty() {
                 std::thread::yield_now();
@@ -91,29 +91,27 @@ impl<B: Backend> Reactor<B> {
             self.read();
             waited_microseconds = self.clock.moment().microseconds_since(since);
         }
-        self.commit_delay.has_waited(waited_microseconds);
+        self.commit.delay.has_waited(waited_microseconds);
         Ok(())
     }
 
     fn note_readiness(&mut self) {
         for event in &self.events {
             match event.token() {
-                LISTENER => self.can_accept = true,
+                LISTENER => self.acceptor.can_accept = true,
                 WAKER => {}
                 token => {
                     let Some(slot) = slot_of(token) else { continue };
                     let Some(link) = self.endpoint.connection_at(slot) else { continue };
                     let is_ending = event.is_read_closed() || event.is_error();
-                    if (event.is_readable() || is_ending) && !link.is_ready {
-                        link.is_ready = true;
+                    if event.is_readable() || is_ending {
                         match link.stage() {
-                            Stage::Handshaking(_) => self.arriving.push_back(slot),
-                            Stage::Live | Stage::Leaving(_) => self.ready.push_back(slot),
+                            Stage::Handshaking(_) => self.acceptor.go_on(slot, link),
+                            Stage::Live | Stage::Leaving(_) => self.queues.read(slot, link),
                         }
                     }
-                    if event.is_writable() && !link.is_dirty {
-                        link.is_dirty = true;
-                        self.dirty.push(slot);
+                    if event.is_writable() {
+                        self.queues.write(slot, link);
                     }
                     if is_ending && let Some(name) = self.endpoint.name(slot) {
                         self.endpoint.note_left(name);
@@ -125,11 +123,12 @@ impl<B: Backend> Reactor<B> {
 
     /// Asks to be woken when the durable position moves, or whoever makes it move is done, if anything waits for that. Whether it has come already.
     fn is_durable_meanwhile(&self) -> bool {
-        if self.endpoint.acks().is_empty() && self.blocked.is_empty() && !self.waits_to_flush {
+        if self.endpoint.acks().is_empty() && !self.queues.is_any_blocked() && !self.commit.is_behind_others()
+        {
             return false;
         }
         self.mailbox.wait_elsewhere();
-        let may_flush = self.waits_to_flush && !self.backend.is_flushing();
+        let may_flush = self.commit.is_behind_others() && !self.backend.is_flushing();
         may_flush
             || self.endpoint.acks().waits_for().is_some_and(|position| position <= self.backend.durable())
     }
