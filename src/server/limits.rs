@@ -2,7 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::config::LinksConfig;
+use super::config::{Config, LinksConfig};
+use super::process::descriptors;
 use crate::concurrency::reactors::LinkSettings;
 use crate::machine::admission::strangers;
 use crate::memory;
@@ -87,4 +88,34 @@ pub(super) fn allowed_persistent(links: &LinksConfig, links_max: u64) -> u64 {
         free.map_or("unknown".into(), |bytes| (bytes >> 20).to_string())
     );
     allowed
+}
+
+/// Most reactors, in threads: a reactor's number is a byte.
+const REACTORS_MAX: usize = 64;
+
+/// How much of everything there is to be.
+pub(super) struct Sizes {
+    pub(super) reactors: usize,
+    pub(super) workers: usize,
+    pub(super) descriptors: u64,
+    pub(super) links_max: u64,
+    pub(super) persistent_max: u64,
+    pub(super) links: LinkSettings,
+}
+
+impl Sizes {
+    pub(super) fn of(config: &Config) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let reactors = config.reactors.unwrap_or(cores).clamp(1, REACTORS_MAX);
+        let descriptors = descriptors();
+        let links_max = allowed_links(&config.links, descriptors, reactors);
+        Self {
+            reactors,
+            workers: config.workers.unwrap_or(cores),
+            descriptors,
+            links_max,
+            persistent_max: allowed_persistent(&config.links, links_max),
+            links: link_settings(&config.links, links_max, reactors),
+        }
+    }
 }

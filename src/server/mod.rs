@@ -20,6 +20,7 @@ mod jobs;
 mod limits;
 pub mod members;
 mod panic_guard;
+mod ports;
 pub mod presence;
 pub mod process;
 mod running;
