@@ -22,7 +22,7 @@ use muster::client::{Address, Client};
 use muster::fleet::ring::Ring;
 use muster::fleet::status::judge;
 use muster::fleet::task::definition::{Definition, Targets};
-use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
+use muster::machine::command::{SectionChange, SectionOutcome, SectionUpdate, StatisticsOutcome};
 use muster::server::Server;
 use muster::server::config::Config;
 use muster::store::query::{self, ApplicationFilter, DeviceFilter, PageRequest, RunFilter, TaskFilter};
@@ -164,7 +164,7 @@ fn apply(
         change,
     };
     store.apply(update, move |outcome| {
-        assert!(matches!(outcome, JobOutcome::Stored { .. }), "{outcome:?}");
+        assert!(matches!(outcome, SectionOutcome::Stored(_)), "{outcome:?}");
         done.fetch_add(1, Ordering::Release);
     });
 }
@@ -383,7 +383,7 @@ fn main() {
         });
         let statistics = Statistics { entries: entries.collect() };
         store.take_statistics(device(number), statistics, NOW, move |outcome| {
-            assert_eq!(outcome, JobOutcome::Noted);
+            assert_eq!(outcome, StatisticsOutcome::Stored);
             done.fetch_add(1, Ordering::Release);
         });
     });

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
+use muster::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
 use muster::store::query::{self, ApplicationFilter, DeviceFilter, PageRequest};
 use muster::store::{Enrolment, FILE_NAME, NewToken, Store};
 use muster::wire::id::{CertificateHash, Epoch};
@@ -76,7 +76,7 @@ fn apply(store: &Store, number: u64, old: Option<&[Application]>, new: &[Applica
         change: SectionChange::Inventory(InventoryChange::between(old.unwrap_or_default(), new)),
     };
     store.apply(update, move |outcome| {
-        assert!(matches!(outcome, JobOutcome::Stored { .. }), "{outcome:?}");
+        assert!(matches!(outcome, SectionOutcome::Stored(_)), "{outcome:?}");
         done.fetch_add(1, Ordering::Release);
     });
 }

@@ -6,7 +6,7 @@ mod ctl_support;
 use std::sync::mpsc;
 
 use ctl_support::TestServer;
-use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
+use muster::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
 use muster::wire::datagram::WakeReason;
 use muster::wire::digest::Digest;
 use muster::wire::id::{DeviceId, Epoch};
@@ -32,7 +32,7 @@ fn declare(server: &TestServer, device: DeviceId) {
     };
     let (done, is_done) = mpsc::channel();
     server.store.apply(update, move |outcome| done.send(outcome).unwrap());
-    assert!(matches!(is_done.recv().unwrap(), JobOutcome::Stored { .. }));
+    assert!(matches!(is_done.recv().unwrap(), SectionOutcome::Stored(_)));
 }
 
 /// A server with one device in /shops, and a directory with files of settings.

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 
 use ctl_support::{TestServer, ctl, now};
 use muster::fleet::status::{Cause, Reason};
-use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
+use muster::machine::command::{SectionChange, SectionOutcome, SectionUpdate, StatisticsOutcome};
 use muster::store::Verdict;
 use muster::wire::digest::Digest;
 use muster::wire::id::{DeviceId, Epoch};
@@ -24,7 +24,7 @@ fn report(server: &TestServer, device: DeviceId, at: WallTime, entries: Vec<Stat
     server
         .store
         .take_statistics(device, Statistics { entries }, at, move |outcome| done.send(outcome).unwrap());
-    assert_eq!(is_done.recv().unwrap(), JobOutcome::Noted);
+    assert_eq!(is_done.recv().unwrap(), StatisticsOutcome::Stored);
 }
 
 fn statistic(name: &str, unit: &str, value: f64) -> Statistic {
@@ -119,7 +119,7 @@ fn conditions_are_shown_with_their_settings() {
     };
     let (done, is_done) = mpsc::channel();
     server.store.apply(update, move |outcome| done.send(outcome).unwrap());
-    assert!(matches!(is_done.recv().unwrap(), JobOutcome::Stored { .. }));
+    assert!(matches!(is_done.recv().unwrap(), SectionOutcome::Stored(_)));
     let text = server.ctl(&["device", "show", "kiosk-17"]).out;
     for part in
         ["SETTINGS", "failed, revision 6 (revision 5 in place)", "settings: unknown directive", "exit code 3"]

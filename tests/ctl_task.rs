@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use ctl_support::{Ran, TestServer, now};
-use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
+use muster::machine::command::{RunsOutcome, SectionChange, SectionOutcome, SectionUpdate};
 use muster::store::TaskTime;
 use muster::wire::digest::Digest;
 use muster::wire::id::{DeviceId, Epoch, RunId};
@@ -43,7 +43,7 @@ fn declare(server: &TestServer, device: DeviceId) {
     };
     let (done, is_done) = mpsc::channel();
     server.store.apply(update, move |outcome| done.send(outcome).unwrap());
-    assert!(matches!(is_done.recv().unwrap(), JobOutcome::Stored { .. }));
+    assert!(matches!(is_done.recv().unwrap(), SectionOutcome::Stored(_)));
 }
 
 /// A server with two devices, and a directory with files of settings.
@@ -105,7 +105,7 @@ impl Fixture {
         let (done, is_done) = mpsc::channel();
         let device = DeviceId(id("device_id"));
         self.server.store.take_runs(device, updates, now(), move |outcome| done.send(outcome).unwrap());
-        assert!(matches!(is_done.recv().unwrap(), JobOutcome::RunsStored(_)));
+        assert!(matches!(is_done.recv().unwrap(), RunsOutcome::Stored(_)));
         self.work();
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use muster::fleet::task::definition::{Definition, Targets};
-use muster::machine::command::JobOutcome;
+use muster::machine::command::RunsOutcome;
 use muster::store::query::{self, PageRequest, RunFilter};
 use muster::store::{NewTask, Store, TaskTime};
 use muster::wire::task::{RunStage, RunUpdate, RunUpdates};
@@ -58,7 +58,7 @@ pub(crate) fn task_for_all(store: &Store, devices: u64) {
         let update = |(serial, stage)| RunUpdate::new(runs[&device(number)], serial, stage);
         let updates = RunUpdates { updates: (1..).zip(stages).map(update).collect() };
         store.take_runs(device(number), updates, NOW, move |outcome| {
-            assert!(matches!(outcome, JobOutcome::RunsStored(_)));
+            assert!(matches!(outcome, RunsOutcome::Stored(_)));
             done.fetch_add(1, Ordering::Release);
         });
     });

@@ -108,10 +108,13 @@ impl Job {
     #[must_use]
     pub fn failure(&self) -> JobOutcome {
         match self {
-            Self::Enrol(_) | Self::Section(_) | Self::DesiredState(_) | Self::MoreDesiredState(..) => {
-                JobOutcome::Failed
+            Self::Enrol(_) => JobOutcome::Enrolment(EnrolmentOutcome::Failed),
+            Self::Section(update) => JobOutcome::Section(update.section, SectionOutcome::Failed),
+            Self::DesiredState(_) | Self::MoreDesiredState(..) => {
+                JobOutcome::DesiredState(DesiredStateOutcome::Failed)
             }
-            Self::Runs(..) | Self::Statistics(..) => JobOutcome::ReportLost,
+            Self::Runs(..) => JobOutcome::Runs(RunsOutcome::Lost),
+            Self::Statistics(..) => JobOutcome::Statistics(StatisticsOutcome::Lost),
         }
     }
 }
@@ -186,35 +189,74 @@ impl SectionChange {
     }
 }
 
-/// What came of a job.
+/// What came of a job, by kind of job.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum JobOutcome {
-    /// The section is stored. The device's record must have been told before the session is.
-    Stored {
-        /// Which section.
-        section: Section,
-        /// Where it stands now.
-        state: SectionState,
-    },
-    /// The base of the difference is not what is stored: the section is needed whole.
-    BaseUnknown(Section),
-    /// The change does not lead to the digest that was claimed.
-    DigestMismatch(Section),
+    /// Of an enrolment.
+    Enrolment(EnrolmentOutcome),
+    /// Of a section's new content.
+    Section(Section, SectionOutcome),
+    /// Of working out what the device is to be told.
+    DesiredState(DesiredStateOutcome),
+    /// Of what the device said of runs.
+    Runs(RunsOutcome),
+    /// Of the device's numbers.
+    Statistics(StatisticsOutcome),
+}
+
+/// What came of an enrolment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum EnrolmentOutcome {
     /// The device belongs to the fleet now.
     Enrolled(Box<Enrolled>),
-    /// The enrolment was refused.
+    /// It was refused.
     Refused(ErrorReport),
-    /// What the device is to be told: all of it, or the rest.
-    DesiredState(Box<DesiredState>),
-    /// The first of what the device is to be told, at least one thing, without the list. The rest is asked
-    /// for when this was sent.
-    PartOfDesiredState(Box<DesiredState>, DesiredStateAfter),
-    /// What the device said of runs is stored.
-    RunsStored(RunsStored),
-    /// Statistics are stored; there is no answer.
-    Noted,
-    /// What the device reported could not be stored: of runs it says it again, its next statistics come by themselves.
-    ReportLost,
+    /// The store could not do it now (a full disk, an error).
+    Failed,
+}
+
+/// What came of a section's new content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SectionOutcome {
+    /// It is stored, and stands here now. The device's record must have been told before the session is.
+    Stored(SectionState),
+    /// The base of the difference is not what is stored: the section is needed whole.
+    BaseUnknown,
+    /// The change does not lead to the digest that was claimed.
+    DigestMismatch,
+    /// The device was removed meanwhile.
+    DeviceRemoved,
     /// The store could not do it now (a full disk, an error): the device is to come again.
     Failed,
+}
+
+/// What a device is to be told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DesiredStateOutcome {
+    /// All of it, or the rest.
+    All(Box<DesiredState>),
+    /// The first of it, at least one thing, without the list. The rest is asked for when this was sent.
+    Part(Box<DesiredState>, DesiredStateAfter),
+    /// The device was removed meanwhile.
+    DeviceRemoved,
+    /// The store could not do it now: the device is to come again.
+    Failed,
+}
+
+/// What came of what a device said of runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RunsOutcome {
+    /// It is stored.
+    Stored(RunsStored),
+    /// It could not be stored: the device says it again.
+    Lost,
+}
+
+/// What came of a device's numbers. There is no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StatisticsOutcome {
+    /// They are stored.
+    Stored,
+    /// They could not be stored: the next ones come by themselves.
+    Lost,
 }

@@ -24,7 +24,9 @@ mod tests;
 use std::net::{IpAddr, SocketAddr};
 
 use super::close::CloseReason;
-use super::command::{Command, Job, JobOutcome};
+use super::command::{
+    Command, DesiredStateOutcome, EnrolmentOutcome, Job, JobOutcome, RunsOutcome, SectionOutcome,
+};
 use super::device_state::DeviceState;
 use super::rate::{self, EventRate, Owed, WAKE_MICROSECONDS};
 use crate::wire::id::{DeviceId, Epoch};
@@ -285,33 +287,45 @@ impl Session {
         out: &mut Vec<Command<'static>>,
     ) {
         match (&mut self.state, outcome) {
-            (State::Enrolling, JobOutcome::Enrolled(enrolled)) => {
-                out.push(Command::Send(ToAgent::Enrolled(enrolled)));
+            (State::Enrolling, JobOutcome::Enrolment(outcome)) => {
+                match outcome {
+                    EnrolmentOutcome::Enrolled(enrolled) => {
+                        out.push(Command::Send(ToAgent::Enrolled(enrolled)));
+                    }
+                    EnrolmentOutcome::Refused(report) => out.push(Command::Send(ToAgent::Error(report))),
+                    EnrolmentOutcome::Failed => {
+                        let reason = "the server could not store the enrolment; its log says why. Try again";
+                        self.report(ErrorCode::Internal, reason, out);
+                    }
+                }
                 self.close(CloseReason::EnrolmentDone, out);
             }
-            (State::Enrolling, JobOutcome::Refused(report)) => {
-                out.push(Command::Send(ToAgent::Error(report)));
-                self.close(CloseReason::EnrolmentDone, out);
-            }
-            (State::Enrolling, _) => {
-                let reason = "the server could not store the enrolment; its log says why. Try again";
-                self.refuse(ErrorCode::Internal, reason, CloseReason::EnrolmentDone, out);
-            }
-            (State::Known { reports, .. }, JobOutcome::RunsStored(stored)) => {
+            (State::Known { reports, .. }, JobOutcome::Runs(outcome)) => {
                 *reports = reports.saturating_sub(1);
-                out.push(Command::Send(ToAgent::RunsStored(stored)));
+                if let RunsOutcome::Stored(stored) = outcome {
+                    out.push(Command::Send(ToAgent::RunsStored(stored)));
+                }
             }
-            (State::Known { reports, .. }, JobOutcome::Noted | JobOutcome::ReportLost) => {
+            (State::Known { reports, .. }, JobOutcome::Statistics(_)) => {
                 *reports = reports.saturating_sub(1);
             }
-            (State::Known { phase, .. }, outcome) => {
+            (
+                State::Known { .. },
+                JobOutcome::Section(_, SectionOutcome::DeviceRemoved)
+                | JobOutcome::DesiredState(DesiredStateOutcome::DeviceRemoved),
+            ) => self.removed(out),
+            (
+                State::Known { phase, .. },
+                outcome @ (JobOutcome::Section(..) | JobOutcome::DesiredState(_)),
+            ) => {
                 let Some(record) = record else {
                     return self.removed(out);
                 };
                 sync::job_done(phase, record, outcome, policy, now, out);
                 self.extend_deadline(now);
             }
-            (State::Stranger | State::Closing { .. }, _) => {}
+            // A job of a link that has ended, or none that such a link has.
+            (State::Stranger | State::Closing { .. } | State::Enrolling | State::Known { .. }, _) => {}
         }
     }
 

@@ -8,7 +8,7 @@ use super::link::{Stage, UntilDrained};
 use super::turn::Reactor;
 use crate::concurrency::reactors::ToReactor;
 use crate::machine::close::CloseReason;
-use crate::machine::command::JobOutcome;
+use crate::machine::command::{EnrolmentOutcome, JobOutcome};
 use crate::machine::device_state::LinkRef;
 use crate::machine::endpoint::{Notice, Taken};
 use crate::machine::session::Session;
@@ -212,8 +212,8 @@ impl<B: Backend> Reactor<B> {
 
     pub(super) fn job_done(&mut self, name: LinkRef, outcome: JobOutcome) {
         match &outcome {
-            JobOutcome::Enrolled(_) => self.counters.enrolments.add_one(),
-            JobOutcome::Refused(_) => self.counters.enrolments_refused.add_one(),
+            JobOutcome::Enrolment(EnrolmentOutcome::Enrolled(_)) => self.counters.enrolments.add_one(),
+            JobOutcome::Enrolment(EnrolmentOutcome::Refused(_)) => self.counters.enrolments_refused.add_one(),
             _ => {}
         }
         self.endpoint.handle_outcome(&self.now, name, outcome, &*self.backend);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::identity::{self, DatagramPurpose, Identity};
-use crate::machine::command::JobOutcome;
+use crate::machine::command::EnrolmentOutcome;
 use crate::store::{Enrolment, Store, StoreError, TokenRefusal};
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::message::{Enrol, Enrolled, ErrorCode, ErrorReport};
@@ -18,7 +18,7 @@ pub fn enrol(
     request: Enrol,
     device: DeviceId,
     now: WallTime,
-    done: impl FnOnce(JobOutcome) + Send + 'static,
+    done: impl FnOnce(EnrolmentOutcome) + Send + 'static,
 ) {
     if let Err(error) = store.check_token(request.token, &request.secret, now) {
         return done(outcome_of(&error));
@@ -49,7 +49,7 @@ pub fn enrol(
                 enrolled.name,
                 enrolled.group
             );
-            done(JobOutcome::Enrolled(Box::new(Enrolled {
+            done(EnrolmentOutcome::Enrolled(Box::new(Enrolled {
                 device: enrolled.device,
                 name: enrolled.name,
                 certificate,
@@ -76,12 +76,12 @@ pub fn new_device_id() -> Result<DeviceId, aws_lc_rs::error::Unspecified> {
     }
 }
 
-fn refused(code: ErrorCode, message: String) -> JobOutcome {
+fn refused(code: ErrorCode, message: String) -> EnrolmentOutcome {
     log::warn!("an enrolment was refused: {message}");
-    JobOutcome::Refused(ErrorReport { code, message })
+    EnrolmentOutcome::Refused(ErrorReport { code, message })
 }
 
-fn outcome_of(error: &StoreError) -> JobOutcome {
+fn outcome_of(error: &StoreError) -> EnrolmentOutcome {
     let code = match error {
         StoreError::Token(TokenRefusal::Unknown) => ErrorCode::TokenUnknown,
         StoreError::Token(TokenRefusal::Expired) => ErrorCode::TokenExpired,
@@ -90,7 +90,7 @@ fn outcome_of(error: &StoreError) -> JobOutcome {
         StoreError::BadName(_) => ErrorCode::Malformed,
         other => {
             log::error!("an enrolment failed: {other}");
-            return JobOutcome::Failed;
+            return EnrolmentOutcome::Failed;
         }
     };
     refused(code, error.to_string())
@@ -126,7 +126,7 @@ mod tests {
         CertificateParams::default().serialize_request(&key).unwrap().der().to_vec()
     }
 
-    fn outcome(fixture: &Fixture, request: Enrol, now: WallTime) -> JobOutcome {
+    fn outcome(fixture: &Fixture, request: Enrol, now: WallTime) -> EnrolmentOutcome {
         let (told, outcomes) = mpsc::channel();
         let device = new_device_id().unwrap();
         enrol(&fixture.store, &fixture.identity, request, device, now, move |outcome| {
@@ -151,13 +151,13 @@ mod tests {
         };
 
         let wrong = outcome(&fixture, request([0; 24]), NOW);
-        assert!(matches!(wrong, JobOutcome::Refused(report) if report.code == ErrorCode::TokenUnknown));
+        assert!(matches!(wrong, EnrolmentOutcome::Refused(report) if report.code == ErrorCode::TokenUnknown));
         let garbled = Enrol { request: vec![0x30], ..request(token.secret) };
         let garbled = outcome(&fixture, garbled, NOW);
-        assert!(matches!(garbled, JobOutcome::Refused(report) if report.code == ErrorCode::Malformed));
+        assert!(matches!(garbled, EnrolmentOutcome::Refused(report) if report.code == ErrorCode::Malformed));
 
         let first = outcome(&fixture, request(token.secret), NOW);
-        let JobOutcome::Enrolled(enrolled) = first else { panic!("{first:?}") };
+        let EnrolmentOutcome::Enrolled(enrolled) = first else { panic!("{first:?}") };
         assert_eq!(enrolled.name, "kiosk");
         let hash = CertificateHash::of(&enrolled.certificate);
         assert_eq!(fixture.store.table().by_certificate(&hash), Certificate::Device(enrolled.device));
@@ -171,7 +171,7 @@ mod tests {
         assert!(enrolled.certificate.windows(13).any(|bytes| bytes == written.as_bytes()), "{expires_at}");
 
         let second = outcome(&fixture, request(token.secret), NOW);
-        assert!(matches!(second, JobOutcome::Refused(report) if report.code == ErrorCode::TokenUsedUp));
+        assert!(matches!(second, EnrolmentOutcome::Refused(report) if report.code == ErrorCode::TokenUsedUp));
     }
 
     #[test]
@@ -189,6 +189,6 @@ mod tests {
             name: String::new(),
         };
         let late = outcome(&fixture, request, WallTime(NOW.0 + 60_001));
-        assert!(matches!(late, JobOutcome::Refused(report) if report.code == ErrorCode::TokenExpired));
+        assert!(matches!(late, EnrolmentOutcome::Refused(report) if report.code == ErrorCode::TokenExpired));
     }
 }

@@ -10,11 +10,12 @@ use super::jobs::JobReceiver;
 use super::panic_guard::{Failures, PanicGuard};
 use super::scheduler::SchedulerWaker;
 use crate::concurrency::reactors::{ReactorMailboxes, ToReactor};
-use crate::machine::command::{Job, JobOutcome};
+use crate::machine::command::{DesiredStateAfter, EnrolmentOutcome, Job, JobOutcome};
 use crate::machine::device_state::LinkRef;
 use crate::machine::permits::Permit;
 use crate::reactor::Clock;
 use crate::store::Store;
+use crate::wire::id::DeviceId;
 
 /// What every worker has.
 #[derive(Clone)]
@@ -53,34 +54,41 @@ impl Tools {
         let mailboxes = self.mailboxes.clone();
         let done = move |outcome| answer(&mailboxes, link, outcome, permit);
         match job {
-            Job::Section(update) => self.store.apply(update, done),
-            Job::DesiredState(device) => done(self.store.desired_state(device, None, self.clock.ages().wall)),
-            Job::MoreDesiredState(device, after) => {
-                done(self.store.desired_state(device, Some(after), self.clock.ages().wall));
+            Job::Section(update) => {
+                let section = update.section;
+                self.store.apply(update, move |outcome| done(JobOutcome::Section(section, outcome)));
             }
+            Job::DesiredState(device) => done(self.desired_state(device, None)),
+            Job::MoreDesiredState(device, after) => done(self.desired_state(device, Some(after))),
             Job::Runs(device, updates) => {
                 let (waker, now) = (self.waker.clone(), self.clock.ages().wall);
                 self.store.take_runs(device, updates, now, move |outcome| {
                     // A run that has ended may be the last of its task, or one too many that failed.
                     waker.notify();
-                    done(outcome);
+                    done(JobOutcome::Runs(outcome));
                 });
             }
             Job::Statistics(device, statistics) => {
+                let done = move |outcome| done(JobOutcome::Statistics(outcome));
                 self.store.take_statistics(device, statistics, self.clock.ages(), done);
             }
             Job::Enrol(request) => match enrolment::new_device_id() {
                 Ok(device) => {
                     // What a token's life is judged by: a step of the clock does not end it.
                     let now = self.clock.ages().wall;
+                    let done = move |outcome| done(JobOutcome::Enrolment(outcome));
                     enrolment::enrol(&self.store, &self.identity, request, device, now, done);
                 }
                 Err(_) => {
                     log::error!("the system gives no randomness: an enrolment was put off");
-                    done(JobOutcome::Failed);
+                    done(JobOutcome::Enrolment(EnrolmentOutcome::Failed));
                 }
             },
         }
+    }
+
+    fn desired_state(&self, device: DeviceId, after: Option<DesiredStateAfter>) -> JobOutcome {
+        JobOutcome::DesiredState(self.store.desired_state(device, after, self.clock.ages().wall))
     }
 }
 

@@ -8,11 +8,10 @@ use rusqlite::{Connection, params};
 use super::error::StoreError;
 use super::table::DeviceTable;
 use super::{Store, desired_settings, device, task};
-use crate::machine::command::{DesiredState, DesiredStateAfter, JobOutcome};
+use crate::machine::command::{DesiredState, DesiredStateAfter, DesiredStateOutcome};
 use crate::wire::digest::Digest;
 use crate::wire::id::DeviceId;
 use crate::wire::limits::DESIRED_STATE_BYTES_TARGET;
-use crate::wire::message::{ErrorCode, ErrorReport};
 use crate::wire::time::WallTime;
 
 /// A device whose desired state is another now.
@@ -55,21 +54,14 @@ impl Store {
         device: DeviceId,
         after: Option<DesiredStateAfter>,
         now: WallTime,
-    ) -> JobOutcome {
+    ) -> DesiredStateOutcome {
         match self.desired_of(device, after, now) {
-            Ok((desired_state, None)) => JobOutcome::DesiredState(Box::new(desired_state)),
-            Ok((desired_state, Some(after))) => {
-                JobOutcome::PartOfDesiredState(Box::new(desired_state), after)
-            }
-            Err(error @ (StoreError::DeviceRemoved(_) | StoreError::NoDevice(_))) => {
-                JobOutcome::Refused(ErrorReport {
-                    code: ErrorCode::DeviceRemoved,
-                    message: error.to_string(),
-                })
-            }
+            Ok((desired_state, None)) => DesiredStateOutcome::All(Box::new(desired_state)),
+            Ok((desired_state, Some(after))) => DesiredStateOutcome::Part(Box::new(desired_state), after),
+            Err(StoreError::DeviceRemoved(_) | StoreError::NoDevice(_)) => DesiredStateOutcome::DeviceRemoved,
             Err(error) => {
                 log::warn!("device {device}: its desired state could not be read: {error}");
-                JobOutcome::Failed
+                DesiredStateOutcome::Failed
             }
         }
     }

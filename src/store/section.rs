@@ -8,8 +8,7 @@ use super::inventory::{self, Orphans, Prepared, Verdict};
 use super::values::time_to_sql;
 use super::writer::Origin;
 use super::{Store, declaration, desired_settings, device};
-use crate::machine::command::{JobOutcome, SectionChange, SectionUpdate};
-use crate::wire::message::{ErrorCode, ErrorReport};
+use crate::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
 use crate::wire::section::{ApplicationCondition, HostFacts, Section, SectionState};
 
 /// A change, as far as it could be worked on without the writer.
@@ -22,7 +21,7 @@ enum Work {
 impl Store {
     /// Stores a section's new content. Called on a worker's thread, which does the heavy part; `done` is called when it is durable, by
     /// the writer's thread, or at once by this one. The device table is told before `done` is.
-    pub fn apply(&self, mut update: SectionUpdate, done: impl FnOnce(JobOutcome) + Send + 'static) {
+    pub fn apply(&self, mut update: SectionUpdate, done: impl FnOnce(SectionOutcome) + Send + 'static) {
         let change = std::mem::replace(&mut update.change, SectionChange::Conditions(Vec::new()));
         let bytes = change.memory_bytes();
         let (number, work) = match self.prepare(&update, change) {
@@ -53,7 +52,7 @@ impl Store {
                     desired_state::tell(&table, &[*change]);
                 }
                 done(match result {
-                    Ok((Verdict::Stored, _)) => JobOutcome::Stored { section, state },
+                    Ok((Verdict::Stored, _)) => SectionOutcome::Stored(state),
                     other => outcome_of(section, other.map(|(verdict, _)| verdict)),
                 });
             },
@@ -74,18 +73,16 @@ impl Store {
     }
 }
 
-/// What is not [`JobOutcome::Stored`].
-fn outcome_of(section: Section, result: Result<Verdict, StoreError>) -> JobOutcome {
+/// What is not [`SectionOutcome::Stored`].
+fn outcome_of(section: Section, result: Result<Verdict, StoreError>) -> SectionOutcome {
     match result {
-        Ok(Verdict::BaseUnknown) => JobOutcome::BaseUnknown(section),
-        Ok(Verdict::DigestMismatch) => JobOutcome::DigestMismatch(section),
-        Err(error @ (StoreError::DeviceRemoved(_) | StoreError::NoDevice(_))) => {
-            JobOutcome::Refused(ErrorReport { code: ErrorCode::DeviceRemoved, message: error.to_string() })
-        }
-        Ok(Verdict::Stored) => JobOutcome::Failed,
+        Ok(Verdict::BaseUnknown) => SectionOutcome::BaseUnknown,
+        Ok(Verdict::DigestMismatch) => SectionOutcome::DigestMismatch,
+        Err(StoreError::DeviceRemoved(_) | StoreError::NoDevice(_)) => SectionOutcome::DeviceRemoved,
+        Ok(Verdict::Stored) => SectionOutcome::Failed,
         Err(error) => {
             log::warn!("{section} was not stored: {error}");
-            JobOutcome::Failed
+            SectionOutcome::Failed
         }
     }
 }

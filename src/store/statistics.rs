@@ -12,7 +12,7 @@ use super::values::{time_from_sql, time_to_sql};
 use super::writer::Origin;
 use super::{Store, device};
 use crate::fleet::ring::{Ring, SLOT_MILLISECONDS, SLOTS};
-use crate::machine::command::JobOutcome;
+use crate::machine::command::StatisticsOutcome;
 use crate::machine::wall_clock::AgeTime;
 use crate::wire::id::DeviceId;
 use crate::wire::limits::{NAME_BYTES_MAX, STATISTICS_MAX};
@@ -50,7 +50,7 @@ impl Store {
         device: DeviceId,
         statistics: Statistics,
         now: impl Into<AgeTime>,
-        done: impl FnOnce(JobOutcome) + Send + 'static,
+        done: impl FnOnce(StatisticsOutcome) + Send + 'static,
     ) {
         let now = now.into();
         let table = Arc::clone(self.table());
@@ -64,11 +64,11 @@ impl Store {
                 done(match result {
                     Ok(()) => {
                         table.mark(device);
-                        JobOutcome::Noted
+                        StatisticsOutcome::Stored
                     }
                     Err(error) => {
                         log::warn!("statistics of device {device} were not stored: {error}");
-                        JobOutcome::ReportLost
+                        StatisticsOutcome::Lost
                     }
                 });
             },

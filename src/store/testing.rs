@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::query::{self, ApplicationFilter, DeviceKey, FleetCounts, PageRequest};
 use super::{CreatedToken, Enrolment, NewToken, Store};
-use crate::machine::command::{JobOutcome, SectionUpdate};
+use crate::machine::command::{SectionOutcome, SectionUpdate};
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::inventory::Application;
 use crate::wire::time::WallTime;
@@ -72,7 +72,7 @@ impl Fleet {
         self.store = Store::open(self.directory.path()).unwrap();
     }
 
-    pub(super) fn apply(&self, update: SectionUpdate) -> JobOutcome {
+    pub(super) fn apply(&self, update: SectionUpdate) -> SectionOutcome {
         wait(|done| self.store.apply(update, done))
     }
 

@@ -2,7 +2,7 @@
 
 use muster::journal::Preallocated;
 use muster::machine::close::CloseReason;
-use muster::machine::command::{Job, JobOutcome};
+use muster::machine::command::{DesiredStateOutcome, Job, JobOutcome, RunsOutcome, StatisticsOutcome};
 use muster::machine::device_state::LinkRef;
 use muster::machine::endpoint::{Close, Notice, Taken};
 use muster::machine::permits::Permit;
@@ -243,22 +243,19 @@ impl World {
     /// What a worker and the store make of a job.
     fn work(&mut self, job: Job) -> Result<JobOutcome, String> {
         Ok(match job {
-            Job::Section(update) => self.server.apply(update),
+            Job::Section(update) => JobOutcome::Section(update.section, self.server.apply(update)),
             Job::DesiredState(device) => {
                 let reported = self.server.store.get(&device).and_then(|stored| stored.report());
-                JobOutcome::DesiredState(Box::new(self.server.book.desired_state(
-                    device,
-                    reported,
-                    self.book_now(),
-                )))
+                let desired = self.server.book.desired_state(device, reported, self.book_now());
+                JobOutcome::DesiredState(DesiredStateOutcome::All(Box::new(desired)))
             }
             Job::Runs(device, updates) => {
                 let (now, since, heard) = (self.book_now(), self.server.serving_since, self.now);
                 let stored = self.server.book.take(device, &updates, now, since, heard);
                 self.desired_state_changed(device);
-                JobOutcome::RunsStored(stored)
+                JobOutcome::Runs(RunsOutcome::Stored(stored))
             }
-            Job::Statistics(..) => JobOutcome::Noted,
+            Job::Statistics(..) => JobOutcome::Statistics(StatisticsOutcome::Stored),
             Job::Enrol(_) | Job::MoreDesiredState(..) => {
                 return Err("an enrolment, or a part of a small desired state".into());
             }

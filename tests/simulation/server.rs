@@ -6,7 +6,7 @@ use muster::journal::Storage as _;
 use muster::journal::sim::LossyDisk;
 use muster::journal::{AppendError, Journal, NoRoom, Opened, Options, Position, Record, Retention};
 use muster::machine::acks::AckQueue;
-use muster::machine::command::{JobOutcome, SectionChange, SectionUpdate};
+use muster::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
 use muster::machine::device_state::{DeviceState, LinkRef};
 use muster::machine::endpoint::AppendRefusal;
 use muster::machine::permits::Permits;
@@ -357,7 +357,7 @@ impl Server {
     }
 
     /// What the store makes of a section.
-    pub(crate) fn apply(&mut self, update: SectionUpdate) -> JobOutcome {
+    pub(crate) fn apply(&mut self, update: SectionUpdate) -> SectionOutcome {
         let section = update.section;
         let stored = self.store.entry(update.device).or_default();
         let change = match update.change {
@@ -372,21 +372,21 @@ impl Server {
                     }
                     record.set_section(section, state);
                 }
-                return JobOutcome::Stored { section, state };
+                return SectionOutcome::Stored(state);
             }
-            SectionChange::Host(_) => return JobOutcome::Failed,
+            SectionChange::Host(_) => return SectionOutcome::Failed,
         };
         let mut content = match update.base {
             None => BTreeMap::new(),
             Some(base) if base == stored.state.digest => stored.content.clone(),
-            Some(_) => return JobOutcome::BaseUnknown(section),
+            Some(_) => return SectionOutcome::BaseUnknown,
         };
         for gone in &change.removed {
             content.remove(&gone.0);
         }
         content.extend(change.added.into_iter().map(|application| (application.digest().0, application)));
         if content_digest(&content) != update.digest {
-            return JobOutcome::DigestMismatch(section);
+            return SectionOutcome::DigestMismatch;
         }
         let state = SectionState { digest: update.digest, revision: update.revision };
         stored.begin_epoch(update.agent_epoch);
@@ -397,7 +397,7 @@ impl Server {
             }
             record.set_section(section, state);
         }
-        JobOutcome::Stored { section, state }
+        SectionOutcome::Stored(state)
     }
 
     /// How far the store remembers the journal.

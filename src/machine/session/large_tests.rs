@@ -47,10 +47,8 @@ fn settings(application: &str) -> SettingsOrder {
 
 fn some(application: &str) -> JobOutcome {
     let desired_state = DesiredState { settings: vec![settings(application)], ..DesiredState::default() };
-    JobOutcome::PartOfDesiredState(
-        Box::new(desired_state),
-        DesiredStateAfter::Application(application.into()),
-    )
+    let told = DesiredStateAfter::Application(application.into());
+    JobOutcome::DesiredState(DesiredStateOutcome::Part(Box::new(desired_state), told))
 }
 
 #[test]
@@ -77,7 +75,7 @@ fn the_next_of_what_a_device_is_told_is_worked_out_when_it_has_been_sent_the_fir
     let rest = DesiredState { list: vec![RunId(4)], ..DesiredState::default() };
     session.job_done(
         &now(1_001),
-        JobOutcome::DesiredState(Box::new(rest)),
+        JobOutcome::DesiredState(DesiredStateOutcome::All(Box::new(rest))),
         Some(&mut record),
         &policy(),
         &mut out,

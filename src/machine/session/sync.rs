@@ -3,7 +3,8 @@
 use super::upload::Upload;
 use super::{Heartbeat, Phase, SyncPolicy};
 use crate::machine::command::{
-    CallStep, Command, DesiredState, DesiredStateAfter, Job, JobOutcome, SectionUpdate,
+    CallStep, Command, DesiredState, DesiredStateAfter, DesiredStateOutcome, Job, JobOutcome, SectionOutcome,
+    SectionUpdate,
 };
 use crate::machine::device_state::{DeviceState, REVISION_MAX};
 use crate::machine::record::OWN_EPOCH;
@@ -238,27 +239,25 @@ pub(super) fn job_done(
     let Phase::Syncing(syncing) = phase else { return };
     syncing.jobs = syncing.jobs.saturating_sub(1);
     let again = match outcome {
-        JobOutcome::Stored { section, .. } => {
+        JobOutcome::Section(section, SectionOutcome::Stored(_)) => {
             syncing.wanted[section.index()] = None;
             None
         }
-        JobOutcome::BaseUnknown(section) | JobOutcome::DigestMismatch(section) => Some(section),
-        JobOutcome::DesiredState(desired_state) => {
+        JobOutcome::Section(section, SectionOutcome::BaseUnknown | SectionOutcome::DigestMismatch) => {
+            Some(section)
+        }
+        JobOutcome::DesiredState(DesiredStateOutcome::All(desired_state)) => {
             let runs = tell(*desired_state, out);
             out.push(Command::Send(ToAgent::Runs(RunList { runs })));
             None
         }
-        JobOutcome::PartOfDesiredState(desired_state, told) => {
+        JobOutcome::DesiredState(DesiredStateOutcome::Part(desired_state, told)) => {
             tell(*desired_state, out);
             syncing.told = Some(told);
             None
         }
-        JobOutcome::Failed
-        | JobOutcome::Enrolled(_)
-        | JobOutcome::Refused(_)
-        | JobOutcome::RunsStored(_)
-        | JobOutcome::Noted
-        | JobOutcome::ReportLost => return put_off(phase, record, policy, out),
+        // The rest is the session's, or failed.
+        _ => return put_off(phase, record, policy, out),
     };
     if let Some(section) = again {
         let requests = syncing.wanted[section.index()].map_or(0, |wanted| wanted.requests);

@@ -109,7 +109,7 @@ fn a_stranger_may_enrol_and_nothing_else() {
     assert_eq!(out, [Command::Job(Box::new(Job::Enrol(enrol)))]);
     assert!(session.has_job());
     let mut out = Vec::new();
-    session.job_done(&now(2), JobOutcome::Failed, None, &policy(), &mut out);
+    session.job_done(&now(2), JobOutcome::Enrolment(EnrolmentOutcome::Failed), None, &policy(), &mut out);
     assert_eq!(out[1], Command::Close(CloseReason::EnrolmentDone));
 }
 
@@ -139,7 +139,7 @@ fn a_changed_section_is_asked_for_as_a_difference_and_stored() {
 
     let state = SectionState { digest, revision: 5 };
     let mut out = Vec::new();
-    let stored = JobOutcome::Stored { section: Section::Inventory, state };
+    let stored = JobOutcome::Section(Section::Inventory, SectionOutcome::Stored(state));
     session.job_done(&now(2), stored, Some(&mut record), &policy(), &mut out);
     assert_eq!(out, [Command::Send(in_sync(&policy())), Command::Synced]);
 }
@@ -153,7 +153,7 @@ fn a_difference_that_does_not_fit_is_asked_for_whole_but_not_for_ever() {
         let base = (round == 0).then_some(Digest(0xd));
         handle(&mut session, &mut record, part(base, digest, 0, true, &["a"]));
         let mut out = Vec::new();
-        let outcome = JobOutcome::DigestMismatch(Section::Inventory);
+        let outcome = JobOutcome::Section(Section::Inventory, SectionOutcome::DigestMismatch);
         session.job_done(&now(2), outcome, Some(&mut record), &policy(), &mut out);
         match round {
             2 => assert_eq!(error_code(&out[0]), Some(ErrorCode::Malformed)),
@@ -447,7 +447,7 @@ fn a_device_with_another_desired_state_gets_it_before_it_is_in_step() {
     let desired_state =
         DesiredState { settings: vec![settings.clone()], runs: Vec::new(), list: vec![RunId(4)] };
     let mut out = Vec::new();
-    let outcome = JobOutcome::DesiredState(Box::new(desired_state));
+    let outcome = JobOutcome::DesiredState(DesiredStateOutcome::All(Box::new(desired_state)));
     session.job_done(&now(2), outcome, Some(&mut record), &policy(), &mut out);
     assert_eq!(out[0], Command::Send(ToAgent::Settings(Box::new(settings))));
     assert_eq!(out[1], Command::Send(ToAgent::Runs(RunList { runs: vec![RunId(4)] })));
@@ -471,7 +471,7 @@ fn desired_state_is_worked_out_behind_the_sections_that_they_depend_on() {
     record.desired_digest = Digest(1);
     let mut out = Vec::new();
     let stored =
-        JobOutcome::Stored { section: Section::Inventory, state: record.section(Section::Inventory) };
+        JobOutcome::Section(Section::Inventory, SectionOutcome::Stored(record.section(Section::Inventory)));
     session.job_done(&now(2), stored, Some(&mut record), &policy(), &mut out);
     assert_eq!(out, [Command::Job(Box::new(Job::DesiredState(DEVICE)))]);
 }
@@ -486,11 +486,31 @@ fn reports_are_stored_beside_a_sync_and_let_go_without_room() {
     assert!(session.has_job());
     let stored = RunsStored { acks: vec![RunAck { run: RunId(1), serial: 2 }] };
     let mut out = Vec::new();
-    session.job_done(&now(1), JobOutcome::RunsStored(stored.clone()), Some(&mut record), &policy(), &mut out);
+    session.job_done(
+        &now(1),
+        JobOutcome::Runs(RunsOutcome::Stored(stored.clone())),
+        Some(&mut record),
+        &policy(),
+        &mut out,
+    );
     assert_eq!(out, [Command::Send(ToAgent::RunsStored(stored))]);
     assert!(!session.has_job());
     let mut out = Vec::new();
     let full = SyncPolicy { has_room: false, ..policy() };
     session.handle(&now(2), report(), Some(&mut record), &full, &mut out);
     assert_eq!((out.len(), session.has_job()), (0, false));
+}
+
+#[test]
+fn a_device_that_was_removed_meanwhile_hears_that_and_not_to_come_later() {
+    for outcome in [
+        JobOutcome::Section(Section::Inventory, SectionOutcome::DeviceRemoved),
+        JobOutcome::DesiredState(DesiredStateOutcome::DeviceRemoved),
+    ] {
+        let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+        let mut out = Vec::new();
+        session.job_done(&now(2), outcome, Some(&mut record), &policy(), &mut out);
+        assert_eq!(error_code(&out[0]), Some(ErrorCode::DeviceRemoved));
+        assert_eq!(out[1], Command::Close(CloseReason::DeviceRemoved));
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use crate::machine::command::{JobOutcome, SectionChange, SectionUpdate};
+use crate::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
 use crate::store::testing::{Fleet, application};
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
@@ -37,8 +37,8 @@ fn a_set_is_stored_whole_then_by_difference() {
     new.retain(|entry| entry.name != old[7].name);
     new.push(application(500));
     new.sort();
-    assert!(matches!(fleet.apply(update(device, 1, None, &old)), JobOutcome::Stored { .. }));
-    assert!(matches!(fleet.apply(update(device, 2, Some(&old), &new)), JobOutcome::Stored { .. }));
+    assert!(matches!(fleet.apply(update(device, 1, None, &old)), SectionOutcome::Stored(_)));
+    assert!(matches!(fleet.apply(update(device, 2, Some(&old), &new)), SectionOutcome::Stored(_)));
     assert_eq!(fleet.inventory_of(device), new);
     let record = fleet.store.table().get(device).unwrap();
     assert_eq!(record.section(Section::Inventory).digest, digest_of(&new));
@@ -50,9 +50,9 @@ fn a_difference_from_another_base_is_told_so() {
     let fleet = Fleet::new(1);
     let device = fleet.devices[0];
     let sets: Vec<Vec<_>> = [3, 4, 5].map(|count| (0..count).map(application).collect()).into();
-    assert!(matches!(fleet.apply(update(device, 1, None, &sets[0])), JobOutcome::Stored { .. }));
+    assert!(matches!(fleet.apply(update(device, 1, None, &sets[0])), SectionOutcome::Stored(_)));
     let outcome = fleet.apply(update(device, 2, Some(&sets[1]), &sets[2]));
-    assert_eq!(outcome, JobOutcome::BaseUnknown(Section::Inventory));
+    assert_eq!(outcome, SectionOutcome::BaseUnknown);
     assert_eq!(fleet.inventory_of(device), sets[0]);
 }
 
@@ -78,11 +78,11 @@ fn what_does_not_lead_to_its_digest_is_not_stored() {
     let already = InventoryChange { added: vec![application(5)], removed: vec![] };
     let out_twice = InventoryChange { added: vec![], removed: vec![application(5).digest(); 2] };
     for bad in [wrong_digest, with(stranger), with(twice), with(already), with(out_twice)] {
-        assert_eq!(fleet.apply(bad), JobOutcome::DigestMismatch(Section::Inventory));
+        assert_eq!(fleet.apply(bad), SectionOutcome::DigestMismatch);
     }
     assert_eq!(fleet.inventory_of(device), old);
     fleet.check_counts(&BTreeMap::from([(device, old.into_iter().collect())]));
-    assert!(matches!(fleet.apply(good), JobOutcome::Stored { .. }));
+    assert!(matches!(fleet.apply(good), SectionOutcome::Stored(_)));
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn an_application_with_the_digest_of_another_is_stored_beside_it_and_shown_as_wh
     };
     let devices = fleet.devices.clone();
     let (bad_set, good_set, plain) = (with(&[&bad]), with(&[&good]), with(&[]));
-    let stored = |fleet: &Fleet, update| assert!(matches!(fleet.apply(update), JobOutcome::Stored { .. }));
+    let stored = |fleet: &Fleet, update| assert!(matches!(fleet.apply(update), SectionOutcome::Stored(_)));
     stored(&fleet, update(devices[0], 1, None, &bad_set));
     stored(&fleet, update(devices[1], 1, None, &plain));
     stored(&fleet, update(devices[1], 2, Some(&plain), &good_set));
@@ -150,7 +150,7 @@ fn an_application_with_the_digest_of_another_is_stored_beside_it_and_shown_as_wh
     stored(&fleet, update(devices[2], 1, None, &both));
     assert_eq!(fleet.inventory_of(devices[2]), both);
     let less = update(devices[2], 2, Some(&both), &good_set);
-    assert_eq!(fleet.apply(less), JobOutcome::BaseUnknown(Section::Inventory));
+    assert_eq!(fleet.apply(less), SectionOutcome::BaseUnknown);
     stored(&fleet, update(devices[2], 2, None, &good_set));
     stored(&fleet, update(devices[1], 3, Some(&good_set), &plain));
     let sets = [(devices[0], &bad_set), (devices[1], &plain), (devices[2], &good_set)];
@@ -170,7 +170,7 @@ fn a_set_with_the_sum_of_another_does_not_keep_alike_devices_from_sharing_a_base
     let digest = digest_of(&set).0.cast_signed();
     assert_eq!(file.execute("UPDATE inventory_bases SET digest = ?1", [digest]).unwrap(), 1);
     for device in &fleet.devices[1..] {
-        assert!(matches!(fleet.apply(update(*device, 1, None, &set)), JobOutcome::Stored { .. }));
+        assert!(matches!(fleet.apply(update(*device, 1, None, &set)), SectionOutcome::Stored(_)));
     }
     assert_eq!(fleet.counts().inventory_bases, 2, "one for the first, one for all that are alike");
     assert_eq!(fleet.inventory_of(fleet.devices[11]), set);
@@ -219,7 +219,7 @@ proptest! {
                     let old: Vec<_> = model.entry(device).or_default().iter().cloned().collect();
                     let base = (!is_whole).then_some(old.as_slice());
                     let outcome = fleet.apply(update(device, revision, base, &sorted));
-                    let is_stored = matches!(outcome, JobOutcome::Stored { .. });
+                    let is_stored = matches!(outcome, SectionOutcome::Stored(_));
                     prop_assert!(is_stored, "{:?}", outcome);
                     model.insert(device, new);
                 }

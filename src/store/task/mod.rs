@@ -32,7 +32,7 @@ use super::values::time_to_sql;
 use super::writer::Origin;
 use super::{Store, device};
 use crate::fleet::task::definition::Definition;
-use crate::machine::command::JobOutcome;
+use crate::machine::command::RunsOutcome;
 pub use crate::machine::task_clock::{TaskTime, TimeChange};
 use crate::wire::api::TaskState;
 use crate::wire::id::{DeviceId, TaskId};
@@ -200,7 +200,7 @@ impl Store {
         device: DeviceId,
         updates: RunUpdates,
         now: WallTime,
-        done: impl FnOnce(JobOutcome) + Send + 'static,
+        done: impl FnOnce(RunsOutcome) + Send + 'static,
     ) {
         let (table, told) = (Arc::clone(self.table()), Arc::clone(self.table()));
         let serving_since = self.serving_since();
@@ -220,11 +220,11 @@ impl Store {
             Ok(changes) => {
                 desired_state::tell(&told, &changes);
                 told.mark(device);
-                done(JobOutcome::RunsStored(RunsStored { acks }));
+                done(RunsOutcome::Stored(RunsStored { acks }));
             }
             Err(error) => {
                 log::warn!("device {device}: what it said of runs was not stored: {error}");
-                done(JobOutcome::ReportLost);
+                done(RunsOutcome::Lost);
             }
         });
     }

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::machine::command::{JobOutcome, SectionChange, SectionUpdate};
+use crate::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
 use crate::store::testing::{Fleet, application, enrolment, token, wait};
 use crate::store::{FILE_NAME, Store, StoreError};
 use crate::wire::id::{DeviceId, Epoch};
@@ -44,7 +44,7 @@ fn child_of_the_kill_test() {
             // Not in a completion: applying prepares on the caller's thread.
             std::thread::spawn(move || {
                 applied.apply(whole(device, &set_of(number)), move |outcome| {
-                    assert!(matches!(outcome, JobOutcome::Stored { .. }));
+                    assert!(matches!(outcome, SectionOutcome::Stored(_)));
                     println!("durable {number}");
                 });
             });

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::fleet::settings::{parse, parse_locks};
-use crate::machine::command::{JobOutcome, SectionChange, SectionUpdate};
+use crate::machine::command::{DesiredStateOutcome, SectionChange, SectionOutcome, SectionUpdate};
 use crate::store::testing::Fleet;
 use crate::store::{DeviceChange, GroupOutcome, NewSettings, StoreError};
 use crate::wire::digest::Digest;
@@ -25,7 +25,7 @@ fn store(fleet: &Fleet, device: DeviceId, section: Section, change: SectionChang
     let digest = Digest(device.0 ^ 0x5eed);
     let update =
         SectionUpdate { device, section, agent_epoch: Epoch(3), revision: 1, digest, base: None, change };
-    assert!(matches!(fleet.apply(update), JobOutcome::Stored { .. }));
+    assert!(matches!(fleet.apply(update), SectionOutcome::Stored(_)));
 }
 
 /// The device says that it takes settings for the kiosk.
@@ -66,7 +66,7 @@ fn report(fleet: &Fleet, device: DeviceId, order: &SettingsOrder) {
 
 fn desired_state(fleet: &Fleet, device: DeviceId) -> Vec<SettingsOrder> {
     match fleet.store.desired_state(device, None, NOW) {
-        JobOutcome::DesiredState(desired_state) => desired_state.settings,
+        DesiredStateOutcome::All(desired_state) => desired_state.settings,
         other => panic!("{other:?}"),
     }
 }
@@ -263,8 +263,8 @@ fn more_settings_than_are_told_at_a_time_come_in_portions_that_leave_nothing_out
     let (mut after, mut told, mut portions) = (None, Vec::new(), 0);
     loop {
         let (desired_state, next) = match fleet.store.desired_state(device, after.take(), NOW) {
-            JobOutcome::DesiredState(desired_state) => (desired_state, None),
-            JobOutcome::PartOfDesiredState(desired_state, next) => (desired_state, Some(next)),
+            DesiredStateOutcome::All(desired_state) => (desired_state, None),
+            DesiredStateOutcome::Part(desired_state, next) => (desired_state, Some(next)),
             other => panic!("{other:?}"),
         };
         let bytes: usize =

@@ -1,6 +1,6 @@
 //! What administration reads.
 
-use crate::machine::command::{JobOutcome, SectionChange, SectionUpdate};
+use crate::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
 use crate::store::query::{self, ApplicationFilter, DeviceFilter, DeviceKey, Page, PageRequest};
 use crate::store::testing::{Fleet, all, application};
 use crate::store::{DeviceChange, StoreError};
@@ -93,7 +93,7 @@ fn a_device_is_shown_whole() {
         let (agent_epoch, revision) = (Epoch(3), 5);
         let update = SectionUpdate { device, section, agent_epoch, revision, digest, base: None, change };
         let outcome = fleet.apply(update);
-        assert!(matches!(outcome, JobOutcome::Stored { .. }), "{outcome:?}");
+        assert!(matches!(outcome, SectionOutcome::Stored(_)), "{outcome:?}");
     }
     let reader = fleet.store.reader().unwrap();
     let shown = query::device(&reader, &DeviceKey::NameOrId("DEVICE-2".into())).unwrap();

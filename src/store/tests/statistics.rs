@@ -1,7 +1,7 @@
 //! A device's numbers, from a report to what is shown.
 
 use crate::fleet::ring::{SLOT_MILLISECONDS, SLOTS};
-use crate::machine::command::JobOutcome;
+use crate::machine::command::StatisticsOutcome;
 use crate::machine::wall_clock::AgeTime;
 use crate::store::query::{self, DeviceKey};
 use crate::store::testing::{Fleet, wait};
@@ -21,7 +21,7 @@ fn entry(application: &str, name: &str, unit: &str, value: f64) -> Statistic {
     Statistic { application: application.into(), name: name.into(), unit: unit.into(), value: Number(value) }
 }
 
-fn report(fleet: &Fleet, at: WallTime, entries: Vec<Statistic>) -> JobOutcome {
+fn report(fleet: &Fleet, at: WallTime, entries: Vec<Statistic>) -> StatisticsOutcome {
     wait(|done| fleet.store.take_statistics(fleet.devices[0], Statistics { entries }, at, done))
 }
 
@@ -43,7 +43,7 @@ fn numbers_are_kept_for_a_day_and_the_latest_exactly() {
     let rounded = 16_777_216.0_f32;
     for quarter in 0..200 {
         let entries = vec![entry("nginx", "requests", "requests/s", quarter as f64)];
-        assert_eq!(report(&fleet, after(15 * quarter), entries), JobOutcome::Noted);
+        assert_eq!(report(&fleet, after(15 * quarter), entries), StatisticsOutcome::Stored);
     }
     report(&fleet, after(15 * 199 + 1), vec![entry("nginx", "requests", "requests/s", exact)]);
     for _ in 0..2 {
@@ -69,7 +69,7 @@ fn what_is_no_number_or_no_name_is_passed_over() {
         entry("a", "huge", "", 1e300),
         entry("b", "twice", "", 2.0),
     ];
-    assert_eq!(report(&fleet, BEGIN, entries), JobOutcome::Noted);
+    assert_eq!(report(&fleet, BEGIN, entries), StatisticsOutcome::Stored);
     let [a, b] = &shown(&fleet)[..] else { panic!() };
     assert_eq!(a.latest, [("huge".into(), String::new(), Some(1e300))]);
     assert_eq!(column(a, "huge"), [0.0_f32; 0], "too large for a plot, and nothing worse");
@@ -109,7 +109,7 @@ fn a_devices_rings_are_bounded_however_much_it_reports() {
         let entries = (0..256)
             .map(|number| entry(&format!("a{:02}", number % 8), &format!("n{number}"), "", noise(number)))
             .collect();
-        assert_eq!(report(&fleet, at, entries), JobOutcome::Noted);
+        assert_eq!(report(&fleet, at, entries), StatisticsOutcome::Stored);
     }
     let reader = fleet.store.reader().unwrap();
     let bytes: i64 =
@@ -156,10 +156,10 @@ fn a_device_that_is_gone_loses_its_numbers_and_cant_bring_any() {
     report(&fleet, BEGIN, vec![entry("nginx", "a", "", 1.0)]);
     fleet.store.remove_device(fleet.devices[0], BEGIN).unwrap();
     let entries = vec![entry("nginx", "a", "", 1.0)];
-    assert_eq!(report(&fleet, BEGIN, entries), JobOutcome::ReportLost);
+    assert_eq!(report(&fleet, BEGIN, entries), StatisticsOutcome::Lost);
     let reader = fleet.store.reader().unwrap();
     let rows: i64 = reader.query_row("SELECT count(*) FROM statistics", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 0);
     let nobody = wait(|done| fleet.store.take_statistics(DeviceId(1), Statistics::default(), BEGIN, done));
-    assert_eq!(nobody, JobOutcome::ReportLost);
+    assert_eq!(nobody, StatisticsOutcome::Lost);
 }

@@ -3,7 +3,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::concurrency::counters::Counters;
 use crate::journal::{FileStorage, Flusher, Item, Journal, Opened, Options, Position};
-use crate::machine::command::{JobOutcome, SectionChange, SectionUpdate};
+use crate::machine::command::{SectionChange, SectionOutcome, SectionUpdate, StatisticsOutcome};
 use crate::machine::record;
 use crate::store::query::{self, DeviceKey};
 use crate::store::{Enrolment, NewToken};
@@ -95,7 +95,7 @@ impl Fixture {
         };
         let (told, outcome) = mpsc::channel();
         self.store.apply(update, move |outcome| told.send(outcome).unwrap());
-        assert!(matches!(outcome.recv().unwrap(), JobOutcome::Stored { .. }));
+        assert!(matches!(outcome.recv().unwrap(), SectionOutcome::Stored(_)));
     }
 
     fn step(&mut self, now: WallTime) {
@@ -174,7 +174,7 @@ fn a_low_disk_is_a_warning_and_a_lower_one_is_critical() {
         fixture
             .store
             .take_statistics(device, statistics, at(step), move |outcome| told.send(outcome).unwrap());
-        assert_eq!(outcome.recv().unwrap(), JobOutcome::Noted);
+        assert_eq!(outcome.recv().unwrap(), StatisticsOutcome::Stored);
         fixture.step(at(step));
         assert_eq!(fixture.shown(device).0, status);
     }

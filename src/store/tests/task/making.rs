@@ -306,11 +306,11 @@ fn more_runs_than_are_told_at_a_time_come_in_portions_in_their_order() {
     let (mut after, mut told, mut portions) = (None, Vec::new(), 0);
     let list = loop {
         match fixture.fleet.store.desired_state(device, after.take(), fixture.now()) {
-            JobOutcome::DesiredState(desired_state) => {
+            DesiredStateOutcome::All(desired_state) => {
                 told.extend(desired_state.runs.iter().map(|run| run.run));
                 break desired_state.list;
             }
-            JobOutcome::PartOfDesiredState(desired_state, next) => {
+            DesiredStateOutcome::Part(desired_state, next) => {
                 assert!(
                     desired_state.runs.len() < 11 && desired_state.list.is_empty(),
                     "{}",

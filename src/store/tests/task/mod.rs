@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::fleet::task::definition::{Definition, Targets};
-use crate::machine::command::{DesiredState, JobOutcome, SectionChange, SectionUpdate};
+use crate::machine::command::{
+    DesiredState, DesiredStateOutcome, RunsOutcome, SectionChange, SectionOutcome, SectionUpdate,
+};
 use crate::store::query::{self, RunFilter, RunRow, TaskFilter, TaskRow};
 use crate::store::testing::{Fleet, all, wait};
 use crate::store::{CreatedTask, DeviceChange, GroupChange, NewTask, StoreError, TaskTime, TimeChange};
@@ -104,7 +106,7 @@ impl Fixture {
         let change = SectionChange::Host(HostFacts { declarations, ..HostFacts::default() });
         let (section, agent_epoch) = (Section::Host, Epoch(3));
         let update = SectionUpdate { device, section, agent_epoch, revision: 1, digest, base: None, change };
-        assert!(matches!(self.fleet.apply(update), JobOutcome::Stored { .. }));
+        assert!(matches!(self.fleet.apply(update), SectionOutcome::Stored(_)));
     }
 
     fn try_create(
@@ -141,7 +143,7 @@ impl Fixture {
 
     fn desired_state(&self, device: DeviceId) -> DesiredState {
         let outcome = self.fleet.store.desired_state(device, None, self.now());
-        let JobOutcome::DesiredState(desired_state) = outcome else { panic!("{outcome:?}") };
+        let DesiredStateOutcome::All(desired_state) = outcome else { panic!("{outcome:?}") };
         let digest = desired_state.list.iter().fold(Digest::EMPTY, |sum, run| sum.with(digest_of(*run)));
         let said = self.fleet.store.table().with(device, |record| record.desired_digest).unwrap();
         assert_eq!(said, digest, "the table knows what a sync is compared with");
@@ -158,7 +160,7 @@ impl Fixture {
     fn say(&self, device: DeviceId, update: RunUpdate) {
         let updates = RunUpdates { updates: vec![update] };
         let done = wait(|done| self.fleet.store.take_runs(device, updates, self.now(), done));
-        assert!(matches!(done, JobOutcome::RunsStored(stored) if stored.acks.len() == 1));
+        assert!(matches!(done, RunsOutcome::Stored(stored) if stored.acks.len() == 1));
     }
 
     /// The device takes its one run and ends it so.
