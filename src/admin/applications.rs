@@ -24,8 +24,9 @@ pub(super) async fn list(
 ) -> Result<Json<Page<InstalledApplication>>, ApiError> {
     let filter = filter(&asked)?;
     let page = page(asked.limit, asked.cursor)?;
-    let store = shared.context.store.clone();
-    let page = shared.pool.run(move || Ok(query::applications(&*store.reader()?, &filter, &page)?)).await?;
+    let page = shared
+        .run(move |context| Ok(query::applications(&*context.store.reader()?, &filter, &page)?))
+        .await?;
     let to_api = |row: query::ApplicationRow| InstalledApplication {
         name: row.application.name,
         version: row.application.version,
@@ -41,8 +42,9 @@ pub(super) async fn installations(
 ) -> Result<Json<Page<Installation>>, ApiError> {
     let filter = filter(&asked)?;
     let page = page(asked.limit, asked.cursor)?;
-    let store = shared.context.store.clone();
-    let page = shared.pool.run(move || Ok(query::installations(&*store.reader()?, &filter, &page)?)).await?;
+    let page = shared
+        .run(move |context| Ok(query::installations(&*context.store.reader()?, &filter, &page)?))
+        .await?;
     let to_api = |row: query::InstallationRow| Installation {
         name: row.application.name,
         version: row.application.version,

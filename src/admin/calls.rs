@@ -37,8 +37,7 @@ pub(super) async fn call(
     let seconds = check(&request)?;
     let (reason, waits) = (reason(&request), request.wait);
     let place = if waits { Some(shared.capacity.wait()?) } else { None };
-    let context = shared.context.clone();
-    let devices = shared.pool.run(move || find(&context, &request)).await?;
+    let devices = shared.run(move |context| find(context, &request)).await?;
     let (sink, outcomes) = mpsc::unbounded_channel();
     let mut operation = None;
     if !devices.is_empty() {
@@ -174,8 +173,7 @@ async fn tell_outcomes(
     outcomes: Vec<(DeviceId, CallOutcome)>,
     lines: &LinesSender,
 ) -> Result<(), Gone> {
-    let context = shared.context.clone();
-    let work = move || {
+    let work = move |context: &AdminContext| {
         let reader = context.store.reader()?;
         let mut devices = Vec::with_capacity(outcomes.len());
         for (id, outcome) in outcomes {
@@ -185,7 +183,7 @@ async fn tell_outcomes(
         Ok(devices)
     };
     // A store that can't be asked ends the answer, which says by its missing end that it is not whole.
-    let devices = shared.pool.run(work).await.map_err(|_| Gone)?;
+    let devices = shared.run(work).await.map_err(|_| Gone)?;
     let mut piece = Vec::new();
     for device in devices {
         write(&mut piece, &CallLine::Device(device))?;

@@ -66,9 +66,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page<Device>>, ApiError> {
     let page = page(asked.limit, asked.cursor)?;
     let filter = DeviceFilter { group: asked.group, search: asked.search, status: asked.status };
-    let context = shared.context.clone();
-    let page = shared.pool.run(move || read_page(&context, &filter, asked.presence, page)).await?;
-    Ok(Json(page))
+    shared.answer(move |context| read_page(context, &filter, asked.presence, page)).await
 }
 
 fn read_page(
@@ -101,8 +99,7 @@ pub(super) async fn show(
     State(shared): State<AdminShared>,
     Path(name): Path,
 ) -> Result<Json<DeviceDetail>, ApiError> {
-    let context = shared.context.clone();
-    Ok(Json(shared.pool.run(move || load_detail(&context, name)).await?))
+    shared.answer(move |context| load_detail(context, name)).await
 }
 
 fn load_detail(context: &AdminContext, name: String) -> Result<DeviceDetail, ApiError> {
@@ -159,36 +156,34 @@ pub(super) async fn change(
             Interval::Inherited => None,
         }),
     };
-    let context = shared.context.clone();
-    let work = move || {
+    let work = move |context: &AdminContext| {
         let device = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row.device;
         let changed = context.store.change_device(device, change)?;
         context.links.settings_changed(device);
-        notify_persistent(&context, &changed.persistent);
+        notify_persistent(context, &changed.persistent);
         if changed.has_other_desired_state {
             context.device_notifier.notify(&[device], None);
         }
         let row = query::device(&*context.store.reader()?, &DeviceKey::Id(device))?.row;
-        let record = record_of(&context, device);
-        Ok(to_api(&context, row, &record))
+        let record = record_of(context, device);
+        Ok(to_api(context, row, &record))
     };
-    Ok(Json(shared.pool.run(work).await?))
+    shared.answer(work).await
 }
 
 pub(super) async fn remove(
     State(shared): State<AdminShared>,
     Path(name): Path,
 ) -> Result<Json<Device>, ApiError> {
-    let context = shared.context.clone();
-    let work = move || {
+    let work = move |context: &AdminContext| {
         let row = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row;
         let device = row.device;
-        let record = record_of(&context, device);
+        let record = record_of(context, device);
         let removed = context.store.remove_device(device, context.clock.now().wall)?;
         if let Some(link) = removed.and_then(|record| record.link) {
             context.links.device_removed(device, link);
         }
-        Ok(to_api(&context, row, &record))
+        Ok(to_api(context, row, &record))
     };
-    Ok(Json(shared.pool.run(work).await?))
+    shared.answer(work).await
 }

@@ -126,16 +126,15 @@ pub(super) async fn list(
         None => None,
         Some(cursor) => Some(parse_cursor(cursor)?),
     };
-    let context = shared.context.clone();
-    let work = move || {
+    let work = move |context: &AdminContext| {
         let filter = Filter {
-            device: asked.device.map(|name| device_id(&context, &name)).transpose()?,
+            device: asked.device.map(|name| device_id(context, &name)).transpose()?,
             severity: asked.severity,
             since: asked.since.map_or(WallTime(0), |Timestamp(since)| since),
         };
         read_page(&context, &filter, before, limit)
     };
-    Ok(Json(shared.pool.run(work).await?))
+    shared.answer(work).await
 }
 
 fn read_page(

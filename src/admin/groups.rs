@@ -41,8 +41,7 @@ pub(super) async fn list(
     Query(asked): Query<PageQuery>,
 ) -> Result<Json<Page<Group>>, ApiError> {
     let page = page(asked.limit, asked.cursor)?;
-    let store = shared.context.store.clone();
-    let page = shared.pool.run(move || Ok(query::groups(&*store.reader()?, &page)?)).await?;
+    let page = shared.run(move |context| Ok(query::groups(&*context.store.reader()?, &page)?)).await?;
     let to_api = |group: store::Group| Group {
         path: group.path,
         interval_seconds: group.interval_seconds,
@@ -57,12 +56,11 @@ pub(super) async fn rename(
     State(shared): State<AdminShared>,
     Body(asked): Body<GroupMove>,
 ) -> Result<Json<SettingsChanged>, ApiError> {
-    let context = shared.context.clone();
-    let work = move || {
+    let work = move |context: &AdminContext| {
         let moved = context.store.move_group(&asked.from, &asked.to, asked.dry_run);
-        notified(&context, moved)
+        notified(context, moved)
     };
-    Ok(Json(shared.pool.run(work).await?))
+    shared.answer(work).await
 }
 
 /// Removes a group, or says how many devices that would give other settings.
@@ -70,13 +68,12 @@ pub(super) async fn remove(
     State(shared): State<AdminShared>,
     Body(asked): Body<GroupRemoval>,
 ) -> Result<Json<SettingsChanged>, ApiError> {
-    let context = shared.context.clone();
-    let work = move || {
+    let work = move |context: &AdminContext| {
         let removed =
             context.store.remove_group(&asked.path, asked.recursive, asked.dry_run, context.clock.now().wall);
-        notified(&context, removed)
+        notified(context, removed)
     };
-    Ok(Json(shared.pool.run(work).await?))
+    shared.answer(work).await
 }
 
 fn notified(

@@ -39,15 +39,16 @@ mod why;
 use std::io;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
+use axum::{Json, Router};
 
 use crate::wire::api::REQUEST_BODY_BYTES_MAX;
 pub use context::{
     AdminContext, Backups, BackupsBusy, Calls, CallsBusy, Deleted, DeviceNotifier, EventLog, Gauges, Links,
     LogRecord, OutcomeSink, ServerInfo, Visit,
 };
+use error::ApiError;
 use listen::AdminListener;
 
 /// What handlers share.
@@ -60,6 +61,25 @@ struct Shared {
 }
 
 type AdminShared = Arc<Shared>;
+
+impl Shared {
+    /// Has some work done that may touch the disk.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&AdminContext) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let context = self.context.clone();
+        self.pool.run(move || work(&context)).await
+    }
+
+    /// The same, when what comes of it is the answer.
+    async fn answer<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&AdminContext) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<Json<T>, ApiError> {
+        Ok(Json(self.run(work).await?))
+    }
+}
 
 /// Serves the administration API until `stopping` becomes true (or its sender is gone), then lets requests in flight end.
 ///

@@ -42,26 +42,24 @@ pub(super) async fn set(
     State(shared): State<AdminShared>,
     Body(new): Body<NewPolicy>,
 ) -> Result<Json<SettingsChanged>, ApiError> {
-    let context = shared.context.clone();
-    let work = move || {
+    let work = move |context: &AdminContext| {
         let settings = checked(&new)?;
         let now = context.clock.now().wall;
         let change = context.store.set_policy(&new.at, &new.application, settings, now)?;
-        Ok(notified(&context, &change, new.wake))
+        Ok(notified(context, &change, new.wake))
     };
-    Ok(Json(shared.pool.run(work).await?))
+    shared.answer(work).await
 }
 
 pub(super) async fn remove(
     State(shared): State<AdminShared>,
     Body(asked): Body<PolicyRemoval>,
 ) -> Result<Json<SettingsChanged>, ApiError> {
-    let context = shared.context.clone();
-    let work = move || {
+    let work = move |context: &AdminContext| {
         let change = context.store.remove_policy(&asked.at, &asked.application)?;
-        Ok(notified(&context, &change, asked.wake))
+        Ok(notified(context, &change, asked.wake))
     };
-    Ok(Json(shared.pool.run(work).await?))
+    shared.answer(work).await
 }
 
 pub(super) async fn set_own(
@@ -71,27 +69,25 @@ pub(super) async fn set_own(
     if !new.locks.is_empty() {
         return Err(ApiError::invalid("a device's own settings have no locks: nothing lies below them"));
     }
-    let context = shared.context.clone();
-    let work = move || {
+    let work = move |context: &AdminContext| {
         let settings = checked(&new)?;
-        let (device, now) = (device_of(&context, new.at)?, context.clock.now().wall);
+        let (device, now) = (device_of(context, new.at)?, context.clock.now().wall);
         let change = context.store.set_own_settings(device, &new.application, settings, now)?;
-        Ok(notified(&context, &change, new.wake))
+        Ok(notified(context, &change, new.wake))
     };
-    Ok(Json(shared.pool.run(work).await?))
+    shared.answer(work).await
 }
 
 pub(super) async fn remove_own(
     State(shared): State<AdminShared>,
     Body(asked): Body<PolicyRemoval>,
 ) -> Result<Json<SettingsChanged>, ApiError> {
-    let context = shared.context.clone();
-    let work = move || {
-        let device = device_of(&context, asked.at)?;
+    let work = move |context: &AdminContext| {
+        let device = device_of(context, asked.at)?;
         let change = context.store.remove_own_settings(device, &asked.application)?;
-        Ok(notified(&context, &change, asked.wake))
+        Ok(notified(context, &change, asked.wake))
     };
-    Ok(Json(shared.pool.run(work).await?))
+    shared.answer(work).await
 }
 
 fn to_api(policy: SetSettings) -> Policy {
@@ -112,8 +108,8 @@ pub(super) async fn list(
     Query(asked): Query<PolicyQuery>,
 ) -> Result<Json<Page<Policy>>, ApiError> {
     let page = page(asked.limit, asked.cursor)?;
-    let store = shared.context.store.clone();
-    let work = move || {
+    let work = move |context: &AdminContext| {
+        let store = &context.store;
         let group = asked.group.as_deref().map(store::normal_path).transpose()?;
         let key = |policy: &SetSettings| format!("{}\n{}", policy.from, policy.application);
         let mut found = store.policies(asked.application.as_deref())?;
@@ -124,7 +120,7 @@ pub(super) async fn list(
         found.truncate(page.limit);
         Ok(Page::new(found.into_iter().map(to_api).collect(), next_cursor))
     };
-    Ok(Json(shared.pool.run(work).await?))
+    shared.answer(work).await
 }
 
 /// What a device should have beside what it says it has.
@@ -132,8 +128,7 @@ pub(super) async fn of_device(
     State(shared): State<AdminShared>,
     Path(name): Path,
 ) -> Result<Json<Vec<ApplicationSettings>>, ApiError> {
-    let context = shared.context.clone();
-    let work = move || {
+    let work = move |context: &AdminContext| {
         let detail = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?;
         let desired = context.store.desired_settings(detail.row.device)?;
         let reported = |application: &str| {
@@ -149,7 +144,7 @@ pub(super) async fn of_device(
         };
         Ok(desired.into_iter().map(one).collect())
     };
-    Ok(Json(shared.pool.run(work).await?))
+    shared.answer(work).await
 }
 
 /// Where each key of a device's settings comes from.
@@ -158,9 +153,8 @@ pub(super) async fn explain(
     Path(name): Path,
     Query(asked): Query<ExplainQuery>,
 ) -> Result<Json<Vec<ExplainedKey>>, ApiError> {
-    let context = shared.context.clone();
-    let work = move || {
-        let device = device_of(&context, name)?;
+    let work = move |context: &AdminContext| {
+        let device = device_of(context, name)?;
         let said = |said: Said| LevelValue { from: said.from, value: said.value };
         let one = |one: Explained| ExplainedKey {
             key: one.key.to_string(),
@@ -173,5 +167,5 @@ pub(super) async fn explain(
         let keys = context.store.explain_settings(device, &asked.application)?;
         Ok(keys.into_iter().map(one).collect())
     };
-    Ok(Json(shared.pool.run(work).await?))
+    shared.answer(work).await
 }

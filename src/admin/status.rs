@@ -5,9 +5,9 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::State;
 
-use super::AdminShared;
 use super::devices::presence_of;
 use super::error::ApiError;
+use super::{AdminContext, AdminShared};
 use crate::logging;
 use crate::reactor::Clock;
 use crate::store::query::{self, FleetCounts};
@@ -47,16 +47,15 @@ fn store_status(store: &Store, counts: &FleetCounts, now: WallTime) -> StoreStat
 }
 
 pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Status>, ApiError> {
-    let context = shared.context.clone();
-    let stored_per_second = shared.rate.per_second(context.gauges.events_stored());
+    let stored_per_second = shared.rate.per_second(shared.context.gauges.events_stored());
     let capacity = shared.capacity.limits();
-    let work = move || {
+    let work = move |context: &AdminContext| {
         let now = context.clock.now().wall;
         let mut devices = DeviceCounts::default();
         for shard in 0..SHARDS {
             context.store.table().for_each_in(shard, |record| {
                 devices.known += 1;
-                *match presence_of(&context, record, now) {
+                *match presence_of(context, record, now) {
                     Presence::Connected => &mut devices.connected,
                     Presence::Idle => &mut devices.idle,
                     Presence::Asleep => &mut devices.asleep,
@@ -90,7 +89,7 @@ pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Statu
             limits,
         })
     };
-    Ok(Json(shared.pool.run(work).await?))
+    shared.answer(work).await
 }
 
 fn clock_of(clock: &Clock) -> ClockStatus {

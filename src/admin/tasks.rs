@@ -57,8 +57,7 @@ pub(super) async fn create(
     State(shared): State<AdminShared>,
     Body(new): Body<NewTask>,
 ) -> Result<(StatusCode, Json<CreatedTask>), ApiError> {
-    let context = shared.context.clone();
-    let work = move || {
+    let work = move |context: &AdminContext| {
         let definition = definition(&context.store, &new)?;
         let (application, kind, settings) = (new.application, new.kind, new.settings);
         let task = store::NewTask { application, kind, settings, definition };
@@ -73,7 +72,7 @@ pub(super) async fn create(
             time_zone: created.time_zone,
         })
     };
-    Ok((StatusCode::CREATED, Json(shared.pool.run(work).await?)))
+    Ok((StatusCode::CREATED, Json(shared.run(work).await?)))
 }
 
 /// The names of the devices that a task names; those that are gone by their ids.
@@ -122,13 +121,13 @@ pub(super) async fn list(
 ) -> Result<Json<Page<Task>>, ApiError> {
     let page = page(asked.limit, asked.cursor)?;
     let filter = TaskFilter { state: asked.state, application: asked.application };
-    let store = shared.context.store.clone();
-    let work = move || {
+    let work = move |context: &AdminContext| {
+        let store = &context.store;
         let found = query::tasks(&*store.reader()?, &filter, &page)?;
-        let items = found.items.into_iter().map(|row| to_api(&store, row)).collect::<Result<_, _>>()?;
+        let items = found.items.into_iter().map(|row| to_api(store, row)).collect::<Result<_, _>>()?;
         Ok(Page::new(items, found.next))
     };
-    Ok(Json(shared.pool.run(work).await?))
+    shared.answer(work).await
 }
 
 pub(super) async fn show(
@@ -136,13 +135,13 @@ pub(super) async fn show(
     Path(id): Path,
 ) -> Result<Json<TaskDetail>, ApiError> {
     let id = task_id(&id)?;
-    let store = shared.context.store.clone();
-    let work = move || {
+    let work = move |context: &AdminContext| {
+        let store = &context.store;
         let row = query::task(&*store.reader()?, id)?;
         let definition = row.definition.clone();
         Ok(TaskDetail {
             settings: row.settings.clone(),
-            task: to_api(&store, row)?,
+            task: to_api(store, row)?,
             continuous: definition.is_continuous,
             window: definition.window,
             expires_seconds: definition.expires_seconds,
@@ -153,7 +152,7 @@ pub(super) async fn show(
             may_repeat: definition.may_repeat,
         })
     };
-    Ok(Json(shared.pool.run(work).await?))
+    shared.answer(work).await
 }
 
 /// Ends a task. It is final at once; devices that are at work on it are told.
@@ -162,14 +161,13 @@ pub(super) async fn cancel(
     Path(id): Path,
 ) -> Result<Json<Task>, ApiError> {
     let id = task_id(&id)?;
-    let context = shared.context.clone();
-    let work = move || {
+    let work = move |context: &AdminContext| {
         context.store.cancel_task(id, context.clock.ages().wall)?;
         context.device_notifier.tasks_changed();
         let row = query::task(&*context.store.reader()?, id)?;
         to_api(&context.store, row)
     };
-    Ok(Json(shared.pool.run(work).await?))
+    shared.answer(work).await
 }
 
 fn why(row: &RunRow, now: WallTime) -> String {
@@ -217,8 +215,7 @@ pub(super) async fn runs(
         return Err(ApiError::invalid("name a task or a device whose runs are wanted"));
     }
     let page = page(asked.limit, asked.cursor)?;
-    let context: AdminContext = shared.context.clone();
-    let work = move || {
+    let work = move |context: &AdminContext| {
         let device = asked.device.as_deref().map(|name| device_of(&context.store, name)).transpose()?;
         let filter = RunFilter { task: asked.task, device, state: asked.state };
         let now = context.clock.ages().wall;
@@ -226,7 +223,7 @@ pub(super) async fn runs(
         let items = found.items.into_iter().map(|row| shown_run(row, now)).collect();
         Ok(Page::new(items, found.next))
     };
-    Ok(Json(shared.pool.run(work).await?))
+    shared.answer(work).await
 }
 
 pub(super) async fn run(
@@ -234,8 +231,7 @@ pub(super) async fn run(
     Path(id): Path,
 ) -> Result<Json<RunDetail>, ApiError> {
     let id = id.parse().map_err(|error| ApiError::invalid(format!("{error}")))?;
-    let context = shared.context.clone();
-    let work = move || {
+    let work = move |context: &AdminContext| {
         let now = context.clock.ages().wall;
         let detail = query::run(&*context.store.reader()?, id, now)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -246,5 +242,5 @@ pub(super) async fn run(
         });
         Ok(RunDetail { run: shown_run(detail.row, now), output })
     };
-    Ok(Json(shared.pool.run(work).await?))
+    shared.answer(work).await
 }

@@ -37,8 +37,8 @@ pub(super) async fn create(
         expires_at: WallTime(now.0.saturating_add(ttl_seconds * 1_000)),
         uses_max,
     };
-    let (store, server_certificate) = (shared.context.store.clone(), shared.context.info.certificate);
-    let made = shared.pool.run(move || Ok(store.create_token(new)?)).await?;
+    let server_certificate = shared.context.info.certificate;
+    let made = shared.run(move |context| Ok(context.store.create_token(new)?)).await?;
     let token = JoinToken { id: made.token.id, secret: made.secret, server_certificate }.to_string();
     Ok((StatusCode::CREATED, Json(CreatedToken { info: to_api(made.token, now), token })))
 }
@@ -48,8 +48,7 @@ pub(super) async fn list(
     Query(asked): Query<PageQuery>,
 ) -> Result<Json<Page<Token>>, ApiError> {
     let (page, now) = (page(asked.limit, asked.cursor)?, shared.context.clock.ages().wall);
-    let store = shared.context.store.clone();
-    let page = shared.pool.run(move || Ok(query::tokens(&*store.reader()?, &page)?)).await?;
+    let page = shared.run(move |context| Ok(query::tokens(&*context.store.reader()?, &page)?)).await?;
     let items = page.items.into_iter().map(|token| to_api(token, now)).collect();
     Ok(Json(Page::new(items, page.next)))
 }
@@ -61,8 +60,7 @@ pub(super) async fn revoke(
     let id =
         id.parse().map_err(|error: crate::wire::id::ParseIdError| ApiError::invalid(error.to_string()))?;
     let now = shared.context.clock.now().wall;
-    let store = shared.context.store.clone();
-    let token = shared.pool.run(move || Ok(store.revoke_token(id, now)?)).await?;
+    let token = shared.run(move |context| Ok(context.store.revoke_token(id, now)?)).await?;
     Ok(Json(to_api(token, now)))
 }
 

@@ -88,8 +88,7 @@ pub(super) fn notify_persistent(context: &AdminContext, changes: &PersistentLink
 }
 
 pub(super) async fn why(State(shared): State<AdminShared>, Path(name): Path) -> Result<Json<Why>, ApiError> {
-    let context = shared.context.clone();
-    Ok(Json(shared.pool.run(move || explained(&context, name)).await?))
+    shared.answer(move |context| explained(context, name)).await
 }
 
 /// Applications whose settings the device has not put in place as they should be.
