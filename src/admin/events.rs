@@ -132,7 +132,7 @@ pub(super) async fn list(
             severity: asked.severity,
             since: asked.since.map_or(WallTime(0), |Timestamp(since)| since),
         };
-        read_page(&context, &filter, before, limit)
+        read_page(context, &filter, before, limit)
     };
     shared.answer(work).await
 }
