@@ -19,7 +19,7 @@ const NOT_RUN: [(&str, &str); 6] = [
     ("cargo build", "the programs of this build are installed"),
     ("cargo run --release -- demo", "continuous integration runs it"),
     ("cargo nextest run", "this is a test"),
-    ("muster-load", "thousands of devices: tests/load_tool.rs runs each command with a few"),
+    ("muster-load", "thousands of devices: tools/load/tests/load_tool.rs runs each command with a few"),
     ("tools/side-by-side", "needs three other servers, and minutes"),
     ("musterd restore /var/backups/muster.tar --data /var/lib/muster-new", "the README's is run with sudo"),
 ];

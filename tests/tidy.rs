@@ -268,6 +268,33 @@ fn manifest_rule(manifest: &str, exists: impl Fn(&str) -> bool, benches: &[Strin
     wrong
 }
 
+/// The members that the root's `Cargo.toml` names are there, and every package under `tools/` is one of them or a workspace of its own.
+fn members_rule(root_manifest: &str, packages: &[(String, String)]) -> Vec<String> {
+    let manifest: toml::Table = root_manifest.parse().unwrap();
+    let members = members(&manifest);
+    let is_package = |member: &String| packages.iter().any(|(path, _)| path == member);
+    let missing = members.iter().filter(|member| *member != "." && !is_package(member));
+    let mut wrong: Vec<String> = missing.map(|member| format!("the member {member} is not there")).collect();
+    for (path, text) in packages {
+        let package: toml::Table = text.parse().unwrap();
+        if !members.contains(path) && !package.contains_key("workspace") {
+            wrong.push(format!("{path} is no member of the workspace, so nobody builds it"));
+        }
+    }
+    let built: Option<&str> = manifest["workspace"].get("default-members").and_then(|list| {
+        list.as_array()?.as_slice().split_first().filter(|(_, more)| more.is_empty())?.0.as_str()
+    });
+    if built != Some(".") {
+        wrong.push("default-members is not [\".\"]: who builds the daemon would build the tools".into());
+    }
+    wrong
+}
+
+fn members(manifest: &toml::Table) -> Vec<String> {
+    let members = manifest["workspace"]["members"].as_array().unwrap();
+    members.iter().map(|member| member.as_str().unwrap().to_owned()).collect()
+}
+
 /// What the agent's unit must say for its runs: they outlive it, and become the users that their definitions name.
 fn agent_unit_rule(unit: &str) -> Vec<String> {
     let said = |key: &str| -> Vec<&str> {
@@ -370,15 +397,37 @@ fn what_the_manifest_names_is_there_and_no_bench_is_forgotten() {
     let planted = "[[bin]]\nname = \"ghost\"\npath = \"src/bin/ghost.rs\"\n[[bench]]\nname = \"wire\"";
     let wrong = manifest_rule(planted, |path| path == "benches/wire.rs", &["benches/lost.rs".into()]);
     assert_eq!(wrong.len(), 2, "{wrong:?}");
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let benches: Vec<String> = fs::read_dir(root().join("benches"))
-        .into_iter()
-        .flatten()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .map(|path| format!("benches/{}", path.file_name().unwrap().to_string_lossy()))
+    for member in members(&fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap()) {
+        let member = root().join(member);
+        let manifest = fs::read_to_string(member.join("Cargo.toml")).unwrap();
+        let benches: Vec<String> = fs::read_dir(member.join("benches"))
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+            .map(|path| format!("benches/{}", path.file_name().unwrap().to_string_lossy()))
+            .collect();
+        let wrong = manifest_rule(&manifest, |path| member.join(path).exists(), &benches);
+        assert!(wrong.is_empty(), "{}:\n{}\n", member.display(), wrong.join("\n"));
+    }
+}
+
+#[test]
+fn tools_are_members_that_only_those_build_who_ask_for_them() {
+    let package = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+    let packages = [package("tools/a", ""), package("tools/b", ""), package("tools/c", "[workspace]")];
+    let planted = "[workspace]\nmembers = [\".\", \"tools/a\", \"tools/ghost\"]";
+    let wrong = members_rule(planted, &packages);
+    assert_eq!(wrong.len(), 3, "a ghost, b is forgotten, all are built: {wrong:?}");
+    let folders = fs::read_dir(root().join("tools")).unwrap().map(|entry| entry.unwrap());
+    let packages: Vec<(String, String)> = folders
+        .filter_map(|folder| {
+            let text = fs::read_to_string(folder.path().join("Cargo.toml")).ok()?;
+            Some((format!("tools/{}", folder.file_name().to_string_lossy()), text))
+        })
         .collect();
-    let wrong = manifest_rule(&manifest, |path| root().join(path).exists(), &benches);
+    assert!(packages.len() >= 3, "{packages:?}");
+    let wrong = members_rule(&fs::read_to_string(root().join("Cargo.toml")).unwrap(), &packages);
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The kernel takes about 4 KB for a socket, whoever opens it. A TLS library that keeps its connection takes 4 to 8 KB more, a server in a language
 //! with a runtime 20 to 150. Here a link is 224 bytes and what the tables hold of a connected device is below 512, so that what is left is
-//! the kernel's. `cargo bench --bench density` prints the sizes and measures what a whole server grows by for each device
+//! the kernel's. `cargo bench -p muster-load --bench density` prints the sizes and measures what a whole server grows by for each device
 //! ([`measurements`](super::measurements) has the figures); it runs with the checks of every change. What comes once, with the first few hundred visits, is no part
 //! of that: one to two megabytes of buffers, prepared statements, pages of the database, and of what the allocator can't give back between them.
 //!

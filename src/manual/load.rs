@@ -3,6 +3,7 @@
 //! The tool simulates devices: the real agent's decisions ([`crate::machine::agent`]), the real wire and TLS, thousands in one thread; what a device has
 //! on its disk is left out. It looks at the server from outside: processor time and memory of its process, the kernel's memory for sockets, bytes at its own
 //! sockets. Without `--server` it starts a server of its own on loopback, in a process of its own, and removes everything afterwards.
+//! It is a package of its own (`tools/load`): `cargo build --release -p muster-load`.
 //!
 //! ```sh
 //! muster-load hold --devices 10000                     # what a connected device takes; ends with how many fit

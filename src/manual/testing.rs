@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | unit and property tests | beside the code | `cargo nextest run --lib` |
 //! | the fleet under a seed | `tests/simulation/` | `cargo nextest run --test simulation`; `SIM_SEED=7` replays one seed with its trace; `SIM_FIRST=5000 SIM_SEEDS=20000` runs that many, best with `cargo test --release` |
-//! | whole binaries as a user runs them | `tests/*.rs` | `cargo nextest run` |
-//! | the conventions | `tests/tidy.rs` | `cargo nextest run --test tidy` |
+//! | whole binaries as a user runs them | `tests/*.rs` | `cargo nextest run`; with `--workspace` those of the load tool and the comparison too |
+//! | the conventions | `tests/tidy.rs`; `tests/dependencies.rs` | `cargo nextest run --test tidy --test dependencies` |
 //! | everything that a peer can send | `tools/fuzz` | `cargo fuzz run --fuzz-dir tools/fuzz -s none to_server` |
 //! | speed and memory | `benches/` | `cargo bench --bench wire` and so on |
 //!
@@ -57,7 +57,7 @@
 //!
 //! # How much, and how many
 //!
-//! `tests/load_tool.rs` runs every command of `muster-load` in small; `benches/density.rs` holds 2,000 devices and says what one takes of the
+//! `tools/load/tests/load_tool.rs` runs every command of `muster-load` in small; `tools/load/benches/density.rs` holds 2,000 devices and says what one takes of the
 //! memory; `tests/two_million.rs` fills the tables and timers with two million entries; `tests/storm.rs` has hundreds of devices come back at once, with
 //! attackers among them. How fast something is, is never asserted: [`measurements`](super::measurements) and [`side_by_side`](super::side_by_side) say how to see it.
 //!

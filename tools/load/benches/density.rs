@@ -1,6 +1,6 @@
 //! What a connected device costs a server in memory: the sizes of what stands in the tables, and the slope that the load tool measures.
 //!
-//! `cargo bench --bench density` holds 2,000 devices and fails when one takes more than 640 bytes; `cargo bench --bench density -- 2000 10000
+//! `cargo bench -p muster-load --bench density` holds 2,000 devices and fails when one takes more than 640 bytes; `cargo bench -p muster-load --bench density -- 2000 10000
 //! 18000` measures larger fleets too, of which 512 are allowed, and what everything grows by between the first of them and the last.
 #![expect(clippy::unwrap_used, reason = "a bench that can't do its work ends")]
 

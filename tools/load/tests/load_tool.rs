@@ -1,7 +1,6 @@
 //! `muster-load` as a user runs it, with small numbers: every command ends, finds what it looks for, and leaves nothing behind.
 //! Nothing here depends on how fast the machine is.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
-#![cfg(feature = "load")]
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
