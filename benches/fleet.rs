@@ -1,8 +1,10 @@
-//! A managed fleet in the store: how large it is on disk, and how fast administration and the scheduler are answered.
+//! A managed fleet in the store: how large it is on disk, and how fast administration and the scheduler are
+//! answered.
 //!
-//! 10,000 devices with 200 applications each (50 kinds of device, each device differs from its kind in four), five managed applications
-//! with policies, 20 tasks that ran everywhere, and a day of twelve numbers of each device. `cargo bench --bench fleet` prints a table.
-//! `MUSTER_BENCH_DEVICES` sets another number; run as a test it takes 300.
+//! 10,000 devices with 200 applications each (50 kinds of device, each device differs from its kind in four),
+//! five managed applications with policies, 20 tasks that ran everywhere, and a day of twelve numbers of each
+//! device. `cargo bench --bench fleet` prints a table. `MUSTER_BENCH_DEVICES` sets another number; run as a
+//! test it takes 300.
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
@@ -131,7 +133,8 @@ fn statistics(number: u64, quarter: u64) -> [Numbers; 2] {
     [("muster-agent", agent), ("nginx", nginx)]
 }
 
-/// Hands in work for every device, twice as fast as it can be done at most; how long until all of it was durable.
+/// Hands in work for every device, twice as fast as it can be done at most; how long until all of it was
+/// durable.
 fn for_all(store: &Store, devices: u64, each: impl Fn(u64, Arc<AtomicU64>)) -> Duration {
     let (start, done) = (Instant::now(), Arc::new(AtomicU64::new(0)));
     for number in 0..devices {
@@ -227,7 +230,7 @@ fn sections(store: &Store, devices: u64) {
     });
 }
 
-/// What policies, tasks and a day of reports leave in the file, as it would stand there.
+/// Rows that policies, tasks and a day of reports leave in the file, as they would stand there.
 fn history(path: &Path, devices: u64) {
     let mut connection = Connection::open(path).unwrap();
     let transaction = connection.transaction().unwrap();

@@ -1,6 +1,6 @@
-//! What a handshake costs through our channel, beside the bare TLS library with the same suites and keys and its own chain
-//! verification, and what an established link holds in memory. Both ends run in one thread, so that each figure is client and
-//! server together.
+//! Cost of a handshake through our channel, beside the bare TLS library with the same suites and keys and its
+//! own chain verification, and the memory of an established link. Both ends run in one thread, so that each
+//! figure is client and server together.
 #![expect(clippy::unwrap_used, reason = "a bench that can't set its peers up has nothing to measure")]
 
 use std::io::{self, Read, Write};
@@ -19,7 +19,7 @@ use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection, version,
 };
 
-/// Links that are held while their memory is measured, in links.
+/// Links that are held while their memory is measured.
 const LINKS_HELD: usize = 2_000;
 
 /// Certificates and keys of both sides, under one authority.
@@ -218,7 +218,7 @@ fn handshakes(criterion: &mut Criterion) {
 
 /// Memory of the server's ends alone: each client is gone before the next comes.
 fn print_bytes_each(what: &str, mut make: impl FnMut() -> ServerChannel) {
-    // What comes with the first is not theirs.
+    // One-time costs of the first are not theirs.
     drop(make());
     let Some(before) = resident_bytes() else {
         return println!("bytes per {what}: skipped: needs /proc/self/statm");

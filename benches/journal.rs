@@ -1,4 +1,4 @@
-//! What the journal costs on this machine's disk: append, flush, recovery; and the way not taken beside it.
+//! Cost of the journal on this machine's disk: append, flush, recovery; and the way not taken beside it.
 //!
 //! `cargo bench --bench journal`. The temporary directory must be on a real disk (`TMPDIR`).
 #![allow(clippy::unwrap_used, reason = "a bench that can't go on panics")]
@@ -12,7 +12,7 @@ use memmap2::MmapMut;
 use muster::journal::layout::{SegmentHeader, encode_record_header, padding, record_bytes};
 use muster::journal::{FileStorage, Journal, Opened, Options, Position, Record};
 
-/// Payload of a usual event with its frame, in bytes.
+/// Payload of a usual event with its frame.
 const PAYLOAD_BYTES: usize = 200;
 
 const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;

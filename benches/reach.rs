@@ -1,4 +1,4 @@
-//! How quickly a device is reached, and what strangers' datagrams cost: real processes and sockets on loopback.
+//! Speed of reaching a device, and cost of strangers' datagrams: real processes and sockets on loopback.
 //!
 //! `cargo bench --bench reach`. Times of the machine that it runs on; nothing is asserted but that it works.
 #![expect(clippy::unwrap_used, reason = "a bench that can't do its work ends")]
@@ -128,7 +128,7 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// CPU time of the thread with this name in this process, in microseconds (proc_pid_task(5), `schedstat`).
+/// CPU time of the thread with this name in this process (proc_pid_task(5), `schedstat`).
 fn thread_microseconds(name: &str) -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let of_thread = |path: std::path::PathBuf| {

@@ -1,4 +1,4 @@
-//! What a sync in which nothing changed, and events, cost the server's core: decode, judge, answer. Run:
+//! Cost of a sync in which nothing changed, and of events, to the server's core: decode, judge, answer. Run:
 //! `cargo bench --bench session`.
 #![allow(missing_docs, reason = "the macros of criterion make functions without documentation")]
 
@@ -37,7 +37,7 @@ fn policy() -> SyncPolicy {
     }
 }
 
-/// Messages of events, from the bytes to what is to be appended.
+/// Messages of events, from the bytes to the records to append.
 fn events(c: &mut Criterion) {
     let body = Event {
         severity: Severity::Info,
@@ -148,7 +148,7 @@ fn no_change_sync(c: &mut Criterion) {
         });
     });
     assert!(!reply.is_empty(), "a sync was answered");
-    // What an agent says of itself with such a sync: see agent::managed::statistics.
+    // An agent's numbers of itself with such a sync: see agent::managed::statistics.
     let own = [
         ("disk_free", "bytes", 61_203.0 * 1_048_576.0),
         ("disk_free_percent", "%", 43.0),

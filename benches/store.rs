@@ -1,7 +1,9 @@
-//! The store under a generated fleet: what inventories cost on disk, how fast they are stored durably, how fast questions are answered.
+//! The store under a generated fleet: what inventories cost on disk, how fast they are stored durably, how
+//! fast questions are answered.
 //!
-//! 100,000 devices of 50 kinds; each kind has 200 applications (160 of them on every kind), each device differs from its kind in four.
-//! `cargo bench --bench store` prints a table. `MUSTER_BENCH_DEVICES` sets another number; run as a test it takes 1,000.
+//! 100,000 devices of 50 kinds; each kind has 200 applications (160 of them on every kind), each device
+//! differs from its kind in four. `cargo bench --bench store` prints a table. `MUSTER_BENCH_DEVICES` sets
+//! another number; run as a test it takes 1,000.
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
@@ -42,7 +44,8 @@ fn inventory(number: u64, generation: u64) -> Vec<Application> {
     applications
 }
 
-/// Hands in work for every device from as many threads as the server has workers; how long until all of it was durable.
+/// Hands in work for every device from as many threads as the server has workers; how long until all of it
+/// was durable.
 fn for_all(store: &Store, devices: u64, each: impl Fn(&Store, u64, Arc<AtomicU64>) + Sync) -> Duration {
     let (start, done) = (Instant::now(), Arc::new(AtomicU64::new(0)));
     std::thread::scope(|scope| {
@@ -50,7 +53,8 @@ fn for_all(store: &Store, devices: u64, each: impl Fn(&Store, u64, Arc<AtomicU64
             let (each, done) = (&each, &done);
             scope.spawn(move || {
                 for number in (worker..devices).step_by(WORKERS as usize) {
-                    // Beyond about 2,000 whole inventories the store's limit on waiting bytes turns them away.
+                    // Beyond about 2,000 whole inventories the store's limit on waiting bytes turns them
+                    // away.
                     while store.waiting() > 1_000 {
                         std::thread::sleep(Duration::from_micros(200));
                     }

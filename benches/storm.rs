@@ -1,8 +1,10 @@
-//! What live links feel of a storm of handshakes, and what those cost. Run: `cargo bench --bench storm`.
+//! Effect of a storm of handshakes on live links, and the cost of the storm. Run: `cargo bench --bench
+//! storm`.
 //!
-//! 64 devices each deliver an event every 100 ms and wait until it is durable; meanwhile 256 handshakes at a time arrive, one after the
-//! other, in full and resumed. The clients need more of the cores than the server, which is a process of its own. A delay counts from when
-//! its event was to be sent, so that a client that is late hides nothing.
+//! 64 devices each deliver an event every 100 ms and wait until it is durable; meanwhile 256 handshakes at a
+//! time arrive, one after the other, in full and resumed. The clients need more of the cores than the server,
+//! which is a process of its own. A delay counts from when its event was to be sent, so that a client that is
+//! late hides nothing.
 #![expect(clippy::unwrap_used, reason = "a bench that can't set its peers up has nothing to measure")]
 
 #[path = "../tests/common/mod.rs"]
@@ -24,17 +26,17 @@ use process::Process;
 /// Devices that deliver events, in devices.
 const PUBLISHERS: usize = 64;
 
-/// How often each of them does.
+/// Interval of each of them.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Threads that make handshakes, and how many each has under way.
 const STORMERS: usize = 4;
 const UNDER_WAY: usize = 64;
 
-/// How long each part takes.
+/// Length of each part.
 const PART: Duration = Duration::from_secs(8);
 
-/// What the storm is made of.
+/// Kind of a storm.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Storm {
     Nothing,
@@ -103,7 +105,8 @@ fn run(server: &Process, links: &mut [Connection], stormers: &[Device], storm: S
     );
 }
 
-/// Delivers events at their times, until it is over. How long after its time each was acknowledged.
+/// Delivers events at their times, until it is over. Returns the delay of each acknowledgement behind its
+/// time.
 fn publish(link: &mut Connection, begun: Instant, number: usize, is_over: &AtomicBool) -> Vec<Duration> {
     // Each part has a history of its own, higher than the one before; and the links do not beat together.
     let epoch = Epoch(muster::reactor::Clock::new().now().wall.0);

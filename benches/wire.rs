@@ -1,4 +1,4 @@
-//! What it costs to turn frames and messages into bytes and back. Run: `cargo bench --bench wire`.
+//! Cost of turning frames and messages into bytes and back. Run: `cargo bench --bench wire`.
 #![allow(missing_docs, reason = "the macros of criterion make functions without documentation")]
 
 use std::hint::black_box;

@@ -6,7 +6,7 @@ use std::fs::Metadata;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt as _;
 
-/// Longest table of locks that is read, in bytes: a machine with more of them names nobody.
+/// Longest table of locks that is read: a machine with more of them names nobody.
 const TABLE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Kind of a lock.

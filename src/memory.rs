@@ -1,18 +1,20 @@
-//! Layer 2: the memory of the whole process. What is called here concerns everything in it, so that only the
+//! Layer 2: the memory of the whole process. A call here concerns everything in it, so that only the
 //! program's owner may decide about it. One of two files with `unsafe`: the C library has calls that nothing
 //! wraps.
 
-/// Memory at the end of a heap that is kept for what comes next, and the size from which a block has pages of its own, in bytes. Left alone,
-/// the C library raises both with every large block that is freed, up to 64 MB for each thread, and gives nothing back below.
+/// Memory at the end of a heap that is kept for what comes next, and the size from which a block has pages of
+/// its own. Left alone, the C library raises both with every large block that is freed, up to 64 MB for each
+/// thread, and gives nothing back below.
 #[cfg(target_env = "gnu")]
 const KEPT_BYTES: libc::c_int = 128 * 1024;
 
-/// Heaps at least, in heaps.
+/// Heaps at least.
 #[cfg(target_env = "gnu")]
 const HEAPS_MIN: usize = 2;
 
-/// Asks the allocator to keep little of what is freed, and to make no more heaps than threads can run at a time: left alone it makes one
-/// for each thread, and each keeps pages in which something small lives on. Before any other thread is started.
+/// Asks the allocator to keep little of what is freed, and to make no more heaps than threads can run at a
+/// time: left alone it makes one for each thread, and each keeps pages in which something small lives on.
+/// Before any other thread is started.
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "the C library has no other way, and no crate wraps it")]
 pub fn keep_little() {
@@ -35,11 +37,13 @@ pub fn keep_little() {
 #[cfg(not(target_env = "gnu"))]
 pub fn keep_little() {}
 
-/// Gives free pages back to the system. Threads that allocate meanwhile wait for it: some milliseconds with a hundred megabytes.
+/// Gives free pages back to the system. Threads that allocate meanwhile wait for it: some milliseconds with a
+/// hundred megabytes.
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "the C library has no other way, and no crate wraps it")]
 pub fn give_back() {
-    // SAFETY: malloc_trim(3) takes no pointer, may be called from any thread (MT-Safe), and changes nothing that is in use.
+    // SAFETY: malloc_trim(3) takes no pointer, may be called from any thread (MT-Safe), and changes nothing
+    // that is in use.
     unsafe { libc::malloc_trim(0) };
 }
 
@@ -47,7 +51,7 @@ pub fn give_back() {
 #[cfg(not(target_env = "gnu"))]
 pub fn give_back() {}
 
-/// `MemAvailable` of proc_meminfo(5), in bytes; `None` on systems without it.
+/// `MemAvailable` of proc_meminfo(5); `None` on systems without it.
 pub fn available_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

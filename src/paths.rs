@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-/// Longest path of a Unix socket, in bytes: `sun_path` of unix(7), 108 bytes on Linux, without the zero byte
-/// at its end.
+/// Longest path of a Unix socket: `sun_path` of unix(7), 108 bytes on Linux, without the zero byte at its
+/// end.
 pub const SOCKET_PATH_BYTES_MAX: usize =
     if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
 
-/// What is wrong with a path, and what to do. Names the setting.
+/// The fault of a path, and the remedy. Names the setting.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PathProblem(String);
 
@@ -145,9 +145,9 @@ fn writable(setting: &str, path: &Path, directory: &Path) -> Result<(), PathProb
     })
 }
 
-/// What a check of paths by root can't see, as a line for people; `None`: it is made by a service manager,
-/// within the bounds of the service, or by an ordinary user. (`$SYSTEMD_EXEC_PID` of systemd.exec(5), since
-/// version 248, tells a command of a unit from what was started by hand.)
+/// Faults that a check of paths by root can't see, as a line for people; `None`: it is made by a service
+/// manager, within the bounds of the service, or by an ordinary user. (`$SYSTEMD_EXEC_PID` of
+/// systemd.exec(5), since version 248, tells a command of a unit from what was started by hand.)
 #[must_use]
 pub fn unseen(unit: &str) -> Option<String> {
     let own = std::process::id().to_string();

@@ -29,7 +29,7 @@ pub fn stopping() {
     say("STOPPING=1");
 }
 
-/// How it is doing, for people, in one line; `systemctl status` shows it.
+/// Its state, for people, in one line; `systemctl status` shows it.
 pub fn status(text: &str) {
     say(&format!("STATUS={}", text.replace('\n', "; ")));
 }

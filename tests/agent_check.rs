@@ -1,4 +1,5 @@
-//! `muster-agent check` against a real server: what is ok says so, and what is not is named on the line that it belongs to.
+//! `muster-agent check` against a real server: what is ok says so, and what is not is named on the line that
+//! it belongs to.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 

@@ -1,4 +1,5 @@
-//! Wakes and shutdown notices of the agent as its user runs it, against a real server: what calls it, what does not, and how it goes.
+//! Wakes and shutdown notices of the agent as its user runs it, against a real server: what calls it, what
+//! does not, and how it goes.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
@@ -28,10 +29,11 @@ use muster::wire::datagram::{DATAGRAM_BYTES, DropReason, Notice, NoticeKind, Wak
 use muster::wire::id::DeviceId;
 use muster::wire::time::WallTime;
 
-/// Longest end of an agent, whatever its server does. The agent promises two seconds; the machine may be busy.
+/// Longest end of an agent, whatever its server does. The agent promises two seconds; the machine may be
+/// busy.
 const END_SECONDS_MAX: f64 = 3.0;
 
-/// How long nothing may happen before a test believes that nothing will.
+/// Time in which nothing may happen before a test believes that nothing will.
 const QUIET: Duration = Duration::from_millis(300);
 
 /// A server in this process and an enrolled device, whose keys the test knows.
@@ -506,7 +508,8 @@ impl Speaker {
     }
 }
 
-/// With a server that does not answer and an event to deliver, a shutdown notice takes more than a second, in which much may happen.
+/// With a server that does not answer and an event to deliver, a shutdown notice takes more than a second, in
+/// which much may happen.
 #[test]
 fn whoever_speaks_while_the_device_goes_to_sleep_gets_an_answer() {
     let kiosk = Kiosk::enrol();

@@ -1,4 +1,5 @@
-//! The agent as its user runs it, against the real server: enrol, sync, emit, and what a kill of either may not cost.
+//! The agent as its user runs it, against the real server: enrol, sync, emit, and what a kill of either may
+//! not cost.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
@@ -161,7 +162,8 @@ fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
     assert!(status.success());
 }
 
-/// A ticket is used up by the connection on which it is shown. An attempt that finds nobody shows it to nobody.
+/// A ticket is used up by the connection on which it is shown. An attempt that finds nobody shows it to
+/// nobody.
 #[test]
 fn attempts_that_find_no_server_cost_no_ticket() {
     let site = Site::new();
@@ -183,8 +185,8 @@ fn attempts_that_find_no_server_cost_no_ticket() {
     assert!(server.end().success());
 }
 
-/// The server is killed again and again while events flow; the agent is killed once, too. Nothing that was promised to the program is
-/// missing, nothing is there twice, and the order holds.
+/// The server is killed again and again while events flow; the agent is killed once, too. Nothing that was
+/// promised to the program is missing, nothing is there twice, and the order holds.
 #[test]
 fn kills_under_load_lose_nothing_and_double_nothing() {
     const KILLS: usize = 5;
@@ -248,7 +250,8 @@ fn a_server_with_another_certificate_is_not_spoken_to_and_the_agent_says_which_i
     eventually("the log says it", || site.log("agent.log").contains("the server showed certificate"));
 }
 
-/// Prints what an idle agent costs. What it measures is not judged here beyond plain absurdity: machines differ.
+/// Prints what an idle agent costs. Its measurement is not judged here beyond plain absurdity: machines
+/// differ.
 #[test]
 fn an_idle_agent_is_small() {
     let site = Site::new();
@@ -265,8 +268,8 @@ fn an_idle_agent_is_small() {
     }
 }
 
-/// An installation is noticed by itself, and so is a managed application whose condition changes, a file that is wrong, and a
-/// configuration that is read again.
+/// An installation is noticed by itself, and so is a managed application whose condition changes, a file that
+/// is wrong, and a configuration that is read again.
 #[test]
 fn what_changes_on_the_device_reaches_the_server_by_itself() {
     let site = Site::new();

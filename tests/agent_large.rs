@@ -1,5 +1,5 @@
-//! What is larger than a link keeps for its peer arrives all the same, in both directions: real server, real
-//! agent.
+//! Messages that are larger than a link keeps for its peer arrive all the same, in both directions: real
+//! server, real agent.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 

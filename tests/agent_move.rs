@@ -1,4 +1,5 @@
-//! A device that moves from one real server to another: verified first, then committed, and as it was in every other case.
+//! A device that moves from one real server to another: verified first, then committed, and as it was in
+//! every other case.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
@@ -63,7 +64,8 @@ fn names(site: &Site) -> Vec<String> {
     devices.iter().map(|device| device["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Leads the first connection to the first of `targets`, the next to the next, and refuses those behind the last.
+/// Leads the first connection to the first of `targets`, the next to the next, and refuses those behind the
+/// last.
 fn detour(targets: Vec<SocketAddr>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -237,8 +239,8 @@ fn a_device_stays_where_it_is_when_the_new_server_is_not_as_it_should_be() {
     two.assert_stays(&two.move_by(two.new.address), "remove that line first");
 }
 
-/// The command is killed behind each of its steps, with the agent stopped and running. Whatever is left is one of the two devices, whole;
-/// and a later move works.
+/// The command is killed behind each of its steps, with the agent stopped and running. Whatever is left is
+/// one of the two devices, whole; and a later move works.
 #[test]
 fn a_killed_move_leaves_one_of_the_two_identities_whole() {
     for is_running in [false, true] {

@@ -127,7 +127,7 @@ struct Widened {
     _server: Running,
     _public: tempfile::TempDir,
     socket: PathBuf,
-    /// What other users' programs read of the configuration.
+    /// The part of the configuration that other users' programs read.
     theirs: PathBuf,
     program: PathBuf,
 }
@@ -150,7 +150,7 @@ impl Widened {
     }
 }
 
-/// What `muster-agent` says when another user runs it with the socket widened for all.
+/// Output of `muster-agent` for another user with the socket widened for all.
 fn as_neighbour(program: &Path, config: &Path, arguments: &[&str]) -> std::process::Output {
     let config = ["--config", config.to_str().unwrap()];
     let mut command = Command::new(program);
@@ -278,7 +278,7 @@ fn a_join_token_need_not_stand_in_the_process_list() {
     );
 }
 
-/// How often these bytes are in a process's memory that can be written to.
+/// Number of times that these bytes are in a process's memory that can be written to.
 fn occurrences(process: u32, wanted: &[u8]) -> usize {
     let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
     let memory = std::fs::File::open(format!("/proc/{process}/mem")).unwrap();

@@ -1,4 +1,5 @@
-//! The shutdown notice of the agent as it is on the wire: what stands in for the server is a UDP socket, and nobody answers.
+//! The shutdown notice of the agent as it is on the wire: what stands in for the server is a UDP socket, and
+//! nobody answers.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
@@ -12,10 +13,11 @@ use agent_support::{Running, Site, TIMEOUT, error_of, free_udp_port};
 use muster::agent::identity::Identity;
 use muster::wire::datagram::{DATAGRAM_BYTES_MAX, Notice, NoticeKind, boot_of};
 
-/// How long nothing may come before a test believes that nothing will.
+/// Time in which nothing may come before a test believes that nothing will.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// Longest end of an agent, whatever its server does. The agent promises two seconds; the machine may be busy.
+/// Longest end of an agent, whatever its server does. The agent promises two seconds; the machine may be
+/// busy.
 const END_SECONDS_MAX: f64 = 3.0;
 
 const BOOT_ID: &str = "0b5e9a1c-4c1d-4b7e-9f0a-3d2c1b0a9f8e";
@@ -37,7 +39,8 @@ impl Kiosk {
         Self { site, identity }
     }
 
-    /// The agent's host is a made-up one, and one application takes so long to be looked at that the agent does not come to connect.
+    /// The agent's host is a made-up one, and one application takes so long to be looked at that the agent
+    /// does not come to connect.
     fn configure(&self, is_slow: bool) {
         let (root, applications) = (self.site.path("root"), self.site.path("applications.d"));
         let boot_id = root.join("proc/sys/kernel/random/boot_id");
@@ -54,7 +57,7 @@ impl Kiosk {
         std::fs::write(self.site.path("agent/muster-agent.toml"), text).unwrap();
     }
 
-    /// Where the server heard notices: the number of its TCP port.
+    /// The socket at which the server heard notices: the number of its TCP port.
     fn notice_socket(&self) -> UdpSocket {
         let socket = UdpSocket::bind(self.site.address).unwrap();
         socket.set_read_timeout(Some(TIMEOUT)).unwrap();

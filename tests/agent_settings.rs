@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use agent_support::{Running, Site, error_of, eventually, free_udp_port};
 use serde_json::{Value, json};
 
-/// How long an order may take on a persistent link. The next sync by time is a quarter of an hour away.
+/// Longest time of an order on a persistent link. The next sync by time is a quarter of an hour away.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the kiosk's own test says of settings without a currency.
+/// Message of the kiosk's own test for settings without a currency.
 const COMPLAINT: &str = "no currency: a kiosk must have one";
 
 /// A device in the group /shops with a kiosk that takes settings, connected.
@@ -81,7 +81,7 @@ impl Fixture {
         path.display().to_string()
     }
 
-    /// What the kiosk finds in its file.
+    /// Contents of the kiosk's file.
     fn file(&self) -> Value {
         let text = std::fs::read_to_string(self.path()).unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
@@ -91,12 +91,12 @@ impl Fixture {
         self.site.path("kiosk.json")
     }
 
-    /// How often the kiosk was told.
+    /// Number of times that the kiosk was told.
     fn told(&self) -> usize {
         std::fs::read_to_string(self.site.path("applied")).unwrap_or_default().lines().count()
     }
 
-    /// What `musterctl settings show` says of the kiosk.
+    /// Output of `musterctl settings show` for the kiosk.
     fn shown(&self) -> Value {
         let all = self.site.ctl_json(&["settings", "show", "--device", "kiosk"]);
         let found = all.as_array().unwrap().iter().find(|one| one["application"] == "kiosk");
@@ -146,7 +146,7 @@ fn a_policy_is_a_file_on_the_device_within_seconds() {
     assert_eq!(shown["reported"]["applied_revision"], shown["desired_revision"]);
     assert!(fixture.told() >= 1);
 
-    // What is set while it is away it has as soon as it is back.
+    // Settings that are made while it is away it has as soon as it is back.
     fixture.agent.take().unwrap().kill();
     fixture.set_policy(&json!({ "currency": "CHF" }), &[]);
     fixture.agent = Some(fixture.site.agent_process());
@@ -173,7 +173,7 @@ fn a_file_that_somebody_changes_is_put_right_and_told_of() {
         fixture.events("settings_drift"),
         ["the settings file was changed by somebody else; it is put right"]
     );
-    // Where the policy only wants to hear of it, it is left alone.
+    // When the policy only wants to hear of it, it is left alone.
     fixture.set_policy(&policy, &["--drift", "report"]);
     fixture.wait_for("applied");
     std::fs::remove_file(fixture.path()).unwrap();

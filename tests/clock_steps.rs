@@ -1,5 +1,5 @@
 //! Real processes whose wall clock steps while they run, the monotonic clock left alone: libfaketime moves
-//! it. Where that is missing the tests say so and pass.
+//! it. If that is missing the tests say so and pass.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
@@ -20,8 +20,8 @@ use skip::skipped;
 
 const DAY_SECONDS: i64 = 86_400;
 
-/// Where Debian's package libfaketime puts the library for programs with threads, below the directory of the
-/// architecture.
+/// Path at which Debian's package libfaketime puts the library for programs with threads, below the directory
+/// of the architecture.
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
 /// A wall clock that a test sets while a process runs.
@@ -109,7 +109,7 @@ fn wait_for_clock(site: &Site, condition: &str) {
     eventually("the server notices what its clock does", || status(site)["clock"]["condition"] == condition);
 }
 
-/// What the server's events say of its clock, the oldest first.
+/// The server's events about its clock, the oldest first.
 fn clock_events(site: &Site) -> Vec<String> {
     let events = site.ctl_json(&["event", "list", "--limit", "1000"]);
     let of_clock = events.as_array().unwrap().iter().filter(|event| event["kind"] == "clock");

@@ -77,7 +77,7 @@ impl Fixture {
         self.done(&[&head, more].concat())
     }
 
-    /// Who was to be told since this was asked last.
+    /// Devices that were notified since this was asked last.
     fn notified(&self) -> Vec<(DeviceId, Option<WakeReason>)> {
         std::mem::take(&mut *self.server.notifications.notified.lock().unwrap())
     }

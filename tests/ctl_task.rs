@@ -98,7 +98,7 @@ impl Fixture {
         while self.server.store.step_tasks(TaskTime::certain(now())).unwrap().has_more {}
     }
 
-    /// What a device says of a run of the list that `task show --json` has.
+    /// A device's update of a run of the list that `task show --json` has.
     fn say(&self, run: &Value, update: RunUpdate) {
         let id = |name: &str| u64::from_str_radix(run[name].as_str().unwrap(), 16).unwrap();
         let updates = RunUpdates { updates: vec![RunUpdate { run: RunId(id("id")), ..update }] };
@@ -275,7 +275,8 @@ fn runs_are_shown_with_why_they_wait_and_what_they_wrote() {
     assert!(text.contains("failed with exit code 3: no water"), "the latest, when none is open: {text}");
 }
 
-/// `musterctl task create --wait`, with settings on its standard input, while `meanwhile` happens to the task.
+/// `musterctl task create --wait`, with settings on its standard input, while `meanwhile` happens to the
+/// task.
 fn wait_for(fixture: &Fixture, more: &[&str], meanwhile: impl FnOnce(&str)) -> Ran {
     let server = format!("unix:{}", fixture.server.socket().display());
     let mut child = Command::new(env!("CARGO_BIN_EXE_musterctl"))

@@ -1,10 +1,11 @@
-//! What comes with each part of the package, as `cargo tree` says it.
+//! Dependencies of each part of the package, as `cargo tree` says them.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// The crates that a build with these arguments of cargo compiles for the product itself; tests and build scripts are left out.
+/// The crates that a build with these arguments of cargo compiles for the product itself; tests and build
+/// scripts are left out.
 fn crates(arguments: &str) -> BTreeSet<String> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let output = Command::new(cargo)
@@ -18,7 +19,8 @@ fn crates(arguments: &str) -> BTreeSet<String> {
     text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
 
-/// Fails with the crates of `unwanted` that come with `arguments`. `wanted` shows that the question was understood.
+/// Fails with the crates of `unwanted` that come with `arguments`. `wanted` shows that the question was
+/// understood.
 fn has_not(arguments: &str, wanted: &str, unwanted: &[&str]) {
     let crates = crates(arguments);
     assert!(crates.contains(wanted), "{arguments}: without {wanted}: {crates:?}");

@@ -27,7 +27,7 @@ const NOT_RUN: [(&str, &str); 6] = [
 /// Commands that end when somebody ends them.
 const ENDLESS: [&str; 1] = ["musterctl event follow"];
 
-/// What stands for something that a reader fills in, and where the test has it from.
+/// Placeholders that a reader fills in, and the test's sources for them.
 const PLACEHOLDERS: [(&str, &str); 2] =
     [("task show ID", "task show \"$ID\""), ("task cancel ID", "task cancel \"$ID\"")];
 
@@ -101,7 +101,7 @@ fn step(line: &Line) -> Option<String> {
     Some(format!("begin {:?}\n{{\n{text}\n}} </dev/null >/tmp/said 2>&1 || failed\ndone_with\n", line.place))
 }
 
-/// What the steps share, the fleet around the device of the examples, and what has to be so at the end.
+/// State that the steps share, the fleet around the device of the examples, and the conditions at the end.
 const PRELUDE: &str = r#"
 begin() { place=$1; }
 failed() { code=$?; echo "FAILED at $place with code $code:"; cat /tmp/said; tail -n 30 /tmp/*.log; exit 1; }
@@ -133,7 +133,7 @@ mkdir -p /etc/muster/applications.d /etc/shop && cp /etc/example.toml /etc/muste
 until_true sh -c "musterctl device show kiosk-17 --json | grep -q '\"shop\"'"
 "#;
 
-/// What the documentation promises of these commands beyond that they end well.
+/// Promises of the documentation about these commands beyond that they end well.
 const PROMISES: &str = r#"
 begin "a backup is for its owner alone"
 [ "$(stat -c %a /var/backups/muster.tar)" = 600 ] || failed

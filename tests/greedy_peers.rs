@@ -99,7 +99,7 @@ fn many_devices_enrol_at_once_through_the_smallest_pool() {
     });
 }
 
-/// What a stranger is told at once, before it has said anything.
+/// The message that a stranger gets at once, before it has said anything.
 fn refusal(fixture: &Fixture) -> Option<String> {
     let mut wire = stranger(fixture);
     wire.shake_hands();

@@ -88,7 +88,7 @@ impl Site {
         self.turn(&mut waiting, acked)
     }
 
-    /// What the threads do. `false`: the disk is down.
+    /// Does the threads' work. `false`: the disk is down.
     fn turn(&mut self, waiting: &mut Records, acked: &mut Records) -> bool {
         let Ok(durable) = self.opened.flusher.flush_once() else { return false };
         let later = waiting.split_off(&durable.0);
@@ -117,7 +117,7 @@ impl Site {
         found
     }
 
-    /// How often each is in the archive.
+    /// Number of times that each is in the archive.
     fn archived(&self) -> BTreeMap<u64, u32> {
         let mut counts = BTreeMap::new();
         let mut archived = self.archive.backward(Position(u64::MAX), 0).unwrap();
@@ -349,7 +349,7 @@ fn damage_of_the_archive_is_found_before_somebody_needs_it() {
     let stats = archive.stats().journal.unwrap();
     assert_eq!((stats.set_aside, stats.damages), (1, damages));
     threads.stop().unwrap();
-    // What is whole is still there.
+    // Whole records are still there.
     let mut records = archive.backward(Position(u64::MAX), 0).unwrap();
     let mut last = None;
     while let Some(view) = records.next().unwrap() {

@@ -33,7 +33,7 @@ impl Chance {
     }
 }
 
-/// What was appended, by position; and up to where it was told to be durable.
+/// The appended records, by position; and the position up to which they were told to be durable.
 #[derive(Default)]
 struct Model {
     appended: BTreeMap<u64, (u64, Vec<u8>)>,
@@ -41,7 +41,7 @@ struct Model {
     next_sequence: u64,
 }
 
-/// How a run broke its promise.
+/// A run's broken promise.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Broken {
     lost: u64,
@@ -83,7 +83,7 @@ fn open(disk: &LossyDisk) -> (Opened<LossyDisk>, Found) {
     (opened, found)
 }
 
-/// Appends and flushes until something breaks, or so many steps are done.
+/// Appends and flushes until something breaks, or `steps` steps are done.
 fn work(opened: &mut Opened<LossyDisk>, model: &mut Model, chance: &mut Chance, steps: u64) {
     for _ in 0..steps {
         match chance.below(10) {

@@ -1,5 +1,5 @@
-//! A journal whose medium breaks: bytes flip, files are cut short and go. What is whole is found, what is not
-//! is told, and what was set aside stays.
+//! A journal whose medium breaks: bytes flip, files are cut short and go. Whole records are found, broken
+//! ones are told, and segments that were set aside stay.
 //!
 //! `JOURNAL_SEED=n` replays one run.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
@@ -105,7 +105,7 @@ fn retain_nothing(opened: &mut Opened<LossyDisk>) {
     opened.preallocator.retain_once(u64::MAX).unwrap();
 }
 
-/// What breaks a disk.
+/// A wound of a disk.
 #[derive(Debug)]
 enum Wound {
     Flip { base: u64, offset: usize },
@@ -172,7 +172,7 @@ fn what_is_whole_is_found_what_is_not_is_told_and_what_was_set_aside_stays() {
             }
         }
         let case = format!("JOURNAL_SEED={seed}, {wounds:?}");
-        // What retention would have deleted is not missed.
+        // Segments that retention would have deleted are not missed.
         let first = disk.list().unwrap().first().map_or(0, |file| file.base);
         let (mut opened, found) = open(&disk, options(end));
         let damages = opened.recovery.damages.clone();

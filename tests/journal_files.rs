@@ -337,7 +337,7 @@ fn many_threads_append_and_each_keeps_its_order() {
     });
     threads.stop().unwrap();
     assert_eq!(journal.durable(), journal.end(), "the last flush took everything");
-    assert_eq!(*told.lock().unwrap(), journal.durable(), "and it was told of, whoever flushed");
+    assert_eq!(*told.lock().unwrap(), journal.durable(), "and it was told of, by either thread");
     let mut next = [0; 4];
     let mut forward = journal.reader().forward(Position(0));
     while let Some(item) = forward.next().unwrap() {
@@ -402,7 +402,7 @@ fn damage_in_full_segments_is_found_in_the_background_and_stays() {
         bytes[offset] ^= 1;
         std::fs::write(&path, bytes).unwrap();
     }
-    // What the store remembers lets the opening pass over all that.
+    // The store's memory lets the opening pass over all that.
     let options = Options { remembered: end, ..small() };
     let open = || {
         let storage = FileStorage::open(directory.path()).unwrap();

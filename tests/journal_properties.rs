@@ -1,4 +1,5 @@
-//! Whatever the bytes on the disk: no decoder, no opening and no reader panics, and what was written comes back.
+//! Whatever the bytes on the disk: no decoder, no opening and no reader panics, and what was written comes
+//! back.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 use muster::journal::layout::{

@@ -59,7 +59,8 @@ fn help_shows_examples_everywhere() {
     }
 }
 
-/// A journal that the library wrote, read with the command: an event, and a record that this version can't read.
+/// A journal that the library wrote, read with the command: an event, and a record that this version can't
+/// read.
 #[test]
 fn a_journal_is_verified_and_dumped_and_damage_is_told() {
     use muster::journal::{FileStorage, Journal, Options, Position, Record};

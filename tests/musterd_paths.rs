@@ -33,7 +33,7 @@ fn assert_refused(program: &str, command: &str, directory: &Path, config: &str, 
 
 /// Runs a command on `config.toml` of a directory, without root's rights.
 fn as_nobody(program: &str, command: &str, directory: &Path) -> Output {
-    // Where it was built, others may not be let in.
+    // The place where it was built may not let others in.
     let here = directory.join(Path::new(program).file_name().unwrap());
     if !here.exists() && fs::hard_link(program, &here).is_err() {
         fs::copy(program, &here).unwrap();

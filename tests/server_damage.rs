@@ -64,7 +64,7 @@ fn json(data: &Path, arguments: &[&str]) -> serde_json::Value {
     serde_json::from_slice(&ctl(data, &[arguments, &["--json"]].concat()).stdout).unwrap()
 }
 
-/// So many events in segments of 1 MiB, each of 4 KiB.
+/// `events` events in segments of 1 MiB, each of 4 KiB.
 fn write_events(directory: &Path, events: u64) {
     let storage = FileStorage::open(directory).unwrap();
     let options = Options { segment_bytes: 1 << 20, ..Options::server() };

@@ -1,4 +1,5 @@
-//! Calls, wakes, notices and presence on real sockets: a server in this process, and a device of our own making with a UDP port.
+//! Calls, wakes, notices and presence on real sockets: a server in this process, and a device of our own
+//! making with a UDP port.
 #![cfg(feature = "server")]
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
@@ -337,7 +338,7 @@ fn what_was_known_of_a_device_is_known_after_a_restart() {
     eventually("a replay is one after the restart, too", || dropped(&fixture, DropReason::Repeated) == 1);
 }
 
-/// What it costs is measured by `benches/reach.rs`.
+/// Its cost is measured by `benches/reach.rs`.
 #[test]
 fn a_flood_of_forged_and_replayed_datagrams_changes_nothing() {
     let fixture = Fixture::start();
@@ -376,7 +377,8 @@ fn a_flood_of_forged_and_replayed_datagrams_changes_nothing() {
     });
 }
 
-/// Two links are all that there may be, and one device is to be kept: whoever comes by finds one place, and the kept device its own.
+/// Two links are all that there may be, and one device is kept connected: a visitor finds one place, and the
+/// persistent device its own.
 #[test]
 fn room_for_a_persistent_device_is_never_given_to_others() {
     let fixture = Fixture::start_with(|config| config.links.max = 2);
@@ -462,7 +464,7 @@ fn a_flood_of_probes_sends_few_datagrams_and_administrators_are_served_meanwhile
     (1..FLOOD_FRAMES).for_each(|_| ToServer::Probe(Probe { udp_port }).write_to(&mut frames));
     let counters = fixture.server.counters();
     let sent_before = counters.datagrams_sent.get();
-    // What the socket takes is there; nobody reads the answers.
+    // Bytes that the socket takes are there; nobody reads the answers.
     flood.send_raw(&frames);
     eventually("its link is held", || counters.waits_for_rate.get() > 0);
     let mut outcomes = call(&fixture, kiosk.device.id, WakeReason::Sync);

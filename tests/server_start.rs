@@ -1,5 +1,5 @@
-//! What is left of a server that could not start, and of one that was dropped: nothing. One test a process,
-//! as threads are counted.
+//! Remains of a server that could not start, and of one that was dropped: none. One test a process, as
+//! threads are counted.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 use std::collections::BTreeSet;

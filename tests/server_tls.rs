@@ -1,4 +1,5 @@
-//! The real path, on real sockets: a server in this process, and a small device of our own making that speaks the wire.
+//! The real path, on real sockets: a server in this process, and a small device of our own making that speaks
+//! the wire.
 #![cfg(feature = "server")]
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
@@ -218,7 +219,8 @@ fn more_devices_than_are_told_in_one_turn_are_all_told_when_to_come_again() {
     drop(directory);
 }
 
-/// Runs `s_client` against the server; its standard input stays open until the server hangs up or `timeout` is over.
+/// Runs `s_client` against the server; its standard input stays open until the server hangs up or `timeout`
+/// is over.
 fn openssl(fixture: &Fixture, arguments: &[&str]) -> Option<()> {
     let address = fixture.address().to_string();
     let child = Command::new("openssl")

@@ -172,7 +172,7 @@ impl<'d> Sender<'d> {
     }
 }
 
-/// Events without weight from many devices, until so many segments more were deleted.
+/// Events without weight from many devices, until `segments` more segments were deleted.
 fn flood(server: &Server, devices: &[Device], sequence: u64, segments: u64) {
     let mut senders: Vec<_> =
         devices.iter().map(|device| Sender::connect(server, device, sequence)).collect();
@@ -272,7 +272,7 @@ fn a_flood_of_info_events_does_not_wash_warnings_away() {
     assert_eq!(server.events(&["--severity", "warning"]), wanted, "after a restore");
 }
 
-/// What is said on standard error of events from a position on.
+/// The line on standard error about events from a position on.
 fn musterctl_follow(server: &Server, from: u64) -> String {
     let address = format!("unix:{}", server.data.join("admin.sock").display());
     let mut follower = Command::new(env!("CARGO_BIN_EXE_musterctl"))

@@ -21,7 +21,7 @@ use skip::skipped;
 
 const AGENT: &str = env!("CARGO_BIN_EXE_muster-agent");
 
-/// What stands in for the service manager.
+/// A stand-in for the service manager.
 struct Manager {
     socket: UnixDatagram,
     path: String,

@@ -49,7 +49,7 @@ fn the_sockets_that_the_configurations_advise_have_a_directory() {
     }
 }
 
-/// What reloading nginx and giving files back to their owners takes: neither all of /run nor the right to
+/// Rights for reloading nginx and giving files back to their owners: neither all of /run nor the right to
 /// write everything.
 #[test]
 fn the_drop_in_for_settings_gives_no_more_than_they_need() {
@@ -60,7 +60,7 @@ fn the_drop_in_for_settings_gives_no_more_than_they_need() {
     assert!(!tool("applications.d/nginx.toml").lines().any(|line| line.starts_with("validate")));
 }
 
-/// What the handbook promises of memory and of the queue of connections is read from there.
+/// The handbook's promises of memory and of the queue of connections are read from there.
 #[test]
 fn the_server_sees_how_much_memory_there_is() {
     let unit = tool("systemd/musterd.service");
@@ -124,7 +124,7 @@ fn systemd_finds_nothing_wrong() {
     put("systemd/muster-agent-settings.conf", directory.path().join("muster-agent.service.d/settings.conf"));
     let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&units).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    // What it says of others' units is the machine's.
+    // Its words on others' units are the machine's.
     let ours: Vec<_> = said.lines().filter(|line| line.contains("muster")).collect();
     assert!(ours.is_empty() && output.status.success(), "{said}");
 }

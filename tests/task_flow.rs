@@ -1,4 +1,5 @@
-//! Tasks as their user has them executed: musterctl, the real server, the real agent, real programs; and what a kill of any of them does.
+//! Tasks as their user has them executed: musterctl, the real server, the real agent, real programs; and what
+//! a kill of any of them does.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
@@ -11,10 +12,11 @@ use std::time::{Duration, Instant};
 use agent_support::{Running, Site, error_of, eventually, free_udp_port};
 use serde_json::Value;
 
-/// How long a device may take to answer on its link before it is sent a datagram as well.
+/// Longest time of a device's answer on its link before it is sent a datagram as well.
 const LINK_ANSWER: Duration = Duration::from_secs(2);
 
-/// A server and a device whose agent offers the task `work` of the shop: a script, whose argument is the directory of the test.
+/// A server and a device whose agent offers the task `work` of the shop: a script, whose argument is the
+/// directory of the test.
 struct Fixture {
     site: Site,
 }

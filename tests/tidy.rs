@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 6] = [
 /// Modules that hold prose only.
 const OUTSIDE_THE_LAYERS: [&str; 1] = ["manual"];
 
-/// Longest file, in lines. Longer ones are split by responsibility.
+/// Longest file. Longer ones are split by responsibility.
 const FILE_LINES_MAX: usize = 600;
 
 /// The pure layers are told bytes, time and randomness; these words would make them ask.
@@ -245,7 +245,8 @@ fn unfinished_rule(source: &Source) -> Vec<String> {
     wrong
 }
 
-/// What a `Cargo.toml` names must be there, and every bench must be named (benches are not found by themselves).
+/// Files that a `Cargo.toml` names must be there, and every bench must be named (benches are not found by
+/// themselves).
 fn manifest_rule(manifest: &str, exists: impl Fn(&str) -> bool, benches: &[String]) -> Vec<String> {
     let manifest: toml::Table = manifest.parse().unwrap();
     let list = |key: &str| manifest.get(key).and_then(toml::Value::as_array).cloned().unwrap_or_default();
@@ -268,7 +269,8 @@ fn manifest_rule(manifest: &str, exists: impl Fn(&str) -> bool, benches: &[Strin
     wrong
 }
 
-/// The members that the root's `Cargo.toml` names are there, and every package under `tools/` is one of them or a workspace of its own.
+/// The members that the root's `Cargo.toml` names are there, and every package under `tools/` is one of them
+/// or a workspace of its own.
 fn members_rule(root_manifest: &str, packages: &[(String, String)]) -> Vec<String> {
     let manifest: toml::Table = root_manifest.parse().unwrap();
     let members = members(&manifest);
@@ -295,7 +297,8 @@ fn members(manifest: &toml::Table) -> Vec<String> {
     members.iter().map(|member| member.as_str().unwrap().to_owned()).collect()
 }
 
-/// What the agent's unit must say for its runs: they outlive it, and become the users that their definitions name.
+/// Settings that the agent's unit must have for its runs: they outlive it, and become the users that their
+/// definitions name.
 fn agent_unit_rule(unit: &str) -> Vec<String> {
     let said = |key: &str| -> Vec<&str> {
         let values = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));

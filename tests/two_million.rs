@@ -1,6 +1,6 @@
-//! The tables and timers of a server with two million links, without their sockets: nothing in the code is to assume fewer. What they take is
-//! printed (`cargo test --release --test two_million -- --nocapture`); what must hold is that they work, and that growing never takes a
-//! multiple of what is there.
+//! The tables and timers of a server with two million links, without their sockets: nothing in the code is to
+//! assume fewer. Their cost is printed (`cargo test --release --test two_million -- --nocapture`); the test
+//! holds that they work, and that growing never takes a multiple of what is there.
 #![cfg(feature = "server")]
 
 use std::time::Instant;
@@ -115,5 +115,5 @@ fn two_million_links_have_names_records_and_deadlines() {
     assert_eq!(links.capacity(), 0);
 }
 
-/// What a link has besides its records and its session, in bytes.
+/// Bytes that a link has besides its records and its session.
 const LINK_REST: usize = LINK_BYTES - size_of::<SlimLink>() - size_of::<Session>();

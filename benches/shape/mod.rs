@@ -1,5 +1,5 @@
-//! The shape of a generated fleet, for benches: 50 kinds of device; each has 200 applications, 160 of them on every kind, and each device
-//! differs from its kind in four.
+//! The shape of a generated fleet, for benches: 50 kinds of device; each has 200 applications, 160 of them on
+//! every kind, and each device differs from its kind in four.
 
 use muster::wire::id::DeviceId;
 

@@ -13,7 +13,8 @@ use muster::wire::task::{RunStage, RunUpdate, RunUpdates};
 use super::shape::device;
 use super::{NOW, for_all};
 
-/// A task for the whole fleet: made, ordered of everybody, told of by everybody, and another one that is cancelled.
+/// A task for the whole fleet: made, ordered of everybody, told of by everybody, and another one that is
+/// cancelled.
 pub(crate) fn task_for_all(store: &Store, devices: u64) {
     let new = || NewTask {
         application: "nginx".into(),

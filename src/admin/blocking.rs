@@ -8,10 +8,11 @@ use tokio::sync::Semaphore;
 use super::error::ApiError;
 use crate::wire::api::ErrorCode;
 
-/// Blocking threads that administration uses at once, in threads. A small server's disk gives no more to more, and devices go first.
+/// Blocking threads that administration uses at once. A small server's disk gives no more to more, and
+/// devices go first.
 const THREADS_MAX: usize = 4;
 
-/// How long a request waits for a thread, in seconds. The client's own timeout is longer, so that it hears why.
+/// Longest wait of a request for a thread. The client's own timeout is longer, so that it hears why.
 const WAIT_SECONDS_MAX: u64 = 10;
 
 /// The permits for blocking threads.

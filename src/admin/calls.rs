@@ -1,7 +1,8 @@
 //! Forced syncs: devices are called, and what becomes of each is told as it becomes known.
 //!
-//! One task for each client that waits. What it holds of a device that has not answered is its id; names are looked up for a piece
-//! of the answer at a time. When the time is over, or the client goes away, what has not begun is taken back.
+//! One task for each client that waits. Of a device that has not answered it holds the id; names are looked
+//! up for a piece of the answer at a time. When the time is over, or the client goes away, what has not begun
+//! is taken back.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::wire::api::{
 use crate::wire::datagram::WakeReason;
 use crate::wire::id::DeviceId;
 
-/// Outcomes in one piece of the answer, in outcomes: some hundred kilobytes at most.
+/// Outcomes in one piece of the answer: some hundred kilobytes at most.
 const PIECE_OUTCOMES_MAX: usize = 512;
 
 pub(super) async fn call(
@@ -61,7 +62,7 @@ pub(super) async fn call(
     Ok(answer)
 }
 
-/// How long to wait, in seconds, when the request can be understood.
+/// Time to wait, in seconds, when the request can be understood.
 fn check(request: &CallRequest) -> Result<u64, ApiError> {
     let given = [!request.devices.is_empty(), request.group.is_some(), request.all];
     if given.iter().filter(|is_given| **is_given).count() != 1 {
@@ -79,7 +80,7 @@ fn reason(request: &CallRequest) -> WakeReason {
     if request.is_fresh { WakeReason::Retrieve } else { WakeReason::Sync }
 }
 
-/// Who is called, each once. A name that nobody has is refused before anybody is.
+/// The devices to call, each once. A name that nobody has is refused before anybody is.
 fn find(context: &AdminContext, request: &CallRequest) -> Result<Vec<DeviceId>, ApiError> {
     let reader = context.store.reader()?;
     if request.devices.is_empty() {
@@ -111,7 +112,7 @@ impl Drop for Operation {
     }
 }
 
-/// What is waited for.
+/// State of a client's wait.
 struct Wait {
     called: u64,
     /// In the order in which they were called.
@@ -156,7 +157,8 @@ async fn tell(shared: &Arc<Shared>, waits: bool, wait: Wait, lines: &LinesSender
         }
         let late: Vec<DeviceId> =
             devices.into_iter().filter(|device| operation.waiting.contains(device)).collect();
-        // What has not begun by now is not to begin behind the back of those who were told that it did not.
+        // A call that has not begun by now must not begin behind the back of those who were told that it did
+        // not.
         drop(operation);
         for some in late.chunks(PIECE_OUTCOMES_MAX) {
             let some = some.iter().map(|device| (*device, CallOutcome::TimedOut)).collect();

@@ -13,11 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::error::ApiError;
 use crate::wire::api::{ErrorCode, Limit};
 
-/// Clients at once, in connections. Each costs a few kilobytes; people and scripts need a handful, followers
-/// one each.
+/// Clients at once. Each costs a few kilobytes; people and scripts need a handful, followers one each.
 pub const CONNECTIONS_MAX: usize = 64;
 
-/// Followers of events at once, in followers: programs that pass events on, and people who watch.
+/// Followers of events at once: programs that pass events on, and people who watch.
 pub const FOLLOWERS_MAX: usize = 32;
 
 /// Requests that wait for devices at once, in requests.

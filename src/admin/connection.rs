@@ -1,4 +1,4 @@
-//! Connections of administrators: HTTP/1.1 with deadlines, only so many at once.
+//! Connections of administrators: HTTP/1.1 with deadlines, a bounded number at once.
 
 use std::io;
 use std::pin::pin;
@@ -23,29 +23,29 @@ use super::listen::AdminListener;
 use super::stall::{STALL_SECONDS_MAX, StallGuard};
 use crate::wire::api::{ErrorCode, REQUEST_BODY_BYTES_MAX};
 
-/// How long a request's head may take, in seconds; also how long an idle connection is kept.
+/// Longest time of a request's head; also the time that an idle connection is kept.
 const HEAD_SECONDS_MAX: u64 = 15;
 
-/// Most of a head that is kept, in bytes.
+/// Most of a head that is kept.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// How long a request may take until its answer begins, its body's arrival included, in seconds. A client waits a little longer.
+/// Longest time of a request until its answer begins, its body's arrival included. A client waits a little
+/// longer.
 const ANSWER_SECONDS_MAX: u64 = 25;
 
-/// Time that a client waits for a place before it is refused, in seconds: a burst of short requests is served
-/// in it.
+/// Time that a client waits for a place before it is refused: a burst of short requests is served in it.
 const PLACE_SECONDS_MAX: u64 = 5;
 
 /// Clients at once that are told so, in connections beside the others.
 const REFUSALS_MAX: usize = 8;
 
-/// Time that the head of a request may take that is refused, in seconds.
+/// Time that the head of a request may take that is refused.
 const REFUSED_HEAD_SECONDS_MAX: u64 = 2;
 
-/// How long requests in flight may take when the server stops, in seconds.
+/// Longest time of requests in flight when the server stops.
 const STOP_SECONDS_MAX: u64 = 3;
 
-/// Pause after accept(2) failed for want of something, such as descriptors, in milliseconds.
+/// Pause after accept(2) failed for want of something, such as descriptors.
 const ACCEPT_PAUSE_MILLISECONDS: u64 = 100;
 
 /// Accepts and serves until `stopping`, then lets what is in flight end.

@@ -1,4 +1,4 @@
-//! What administration is given of the server: plain parts, so that it can be tested without one.
+//! Administration's view of the server: plain parts, so that it can be tested without one.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -30,31 +30,31 @@ pub struct AdminContext {
     pub device_notifier: Arc<dyn DeviceNotifier>,
     /// The stored events.
     pub log: Arc<dyn EventLog>,
-    /// What is counted.
+    /// The counts.
     pub gauges: Arc<dyn Gauges>,
     /// The way to backups.
     pub backups: Arc<dyn Backups>,
-    /// What does not change while the server runs.
+    /// Facts that do not change while the server runs.
     pub info: ServerInfo,
     /// The journal's durable position, sent whenever it rises: wakes followers.
     pub durable: tokio::sync::watch::Receiver<u64>,
-    /// Whether a device that wakes do not reach is kept connected though nobody set that (`[links] keep_unreachable`); changes with a
-    /// reload.
+    /// Whether a device that wakes do not reach is kept connected though nobody set that (`[links]
+    /// keep_unreachable`); changes with a reload.
     pub keep_unreachable: Arc<AtomicBool>,
-    /// What time it is, and since when the server is there.
+    /// The time, and the time since which the server is there.
     pub clock: Clock,
 }
 
-/// What does not change while the server runs.
+/// Facts that do not change while the server runs.
 #[derive(Clone, Debug)]
 pub struct ServerInfo {
     /// Version of the server.
     pub version: &'static str,
     /// Hash of its certificate: what join tokens carry.
     pub certificate: CertificateHash,
-    /// Where it listens for devices.
+    /// Addresses at which it listens for devices.
     pub addresses: Vec<String>,
-    /// The interval of syncs where neither device nor group has one, in seconds.
+    /// The interval of syncs where neither device nor group has one.
     pub interval_seconds: u32,
 }
 
@@ -71,13 +71,15 @@ pub trait Links: Send + Sync {
 #[error("too many devices are being called already: try again in a moment")]
 pub struct CallsBusy;
 
-/// Told what becomes of devices that are called: each of them once. Holds at most one outcome for each, so it needs no bound of its own.
+/// Told what becomes of devices that are called: each of them once. Holds at most one outcome for each, so it
+/// needs no bound of its own.
 pub type OutcomeSink = UnboundedSender<(DeviceId, CallOutcome)>;
 
 /// The way to call devices.
 pub trait Calls: Send + Sync {
-    /// Calls these devices, each of which is named once. What becomes of each is sent to `sink`, once for each. The operation's
-    /// number, for [`Calls::cancel`]. Returns at once: it is called on the control thread.
+    /// Calls these devices, each of which is named once. The outcome of each is sent to `sink`, once for
+    /// each. The operation's number, for [`Calls::cancel`]. Returns at once: it is called on the control
+    /// thread.
     ///
     /// # Errors
     /// Too many calls wait already; then none of these devices is called.
@@ -91,26 +93,27 @@ pub trait Calls: Send + Sync {
     fn cancel(&self, operation: u64);
 }
 
-/// The way to let devices know that they have another desired state. Returns at once: it is called on the control thread and by workers.
+/// The way to let devices know that they have another desired state. Returns at once: it is called on the
+/// control thread and by workers.
 pub trait DeviceNotifier: Send + Sync {
-    /// These devices have other settings or runs now. Those that are connected are asked to sync, paced over the fleet; the others are
-    /// woken when `wake` says why, and else hear of it when they come by.
+    /// These devices have other settings or runs now. Those that are connected are asked to sync, paced over
+    /// the fleet; the others are woken when `wake` says why, and else hear of it when they come by.
     fn notify(&self, devices: &[DeviceId], wake: Option<WakeReason>);
 
-    /// Tasks were made or have ended: whoever works on them is to look.
+    /// Tasks were made or have ended: the scheduler should look at them.
     fn tasks_changed(&self);
 }
 
 /// One record of the event log.
 #[derive(Clone, Copy, Debug)]
 pub struct LogRecord<'a> {
-    /// Where it begins.
+    /// Its position.
     pub position: u64,
-    /// Where the next one begins.
+    /// Position of the next one.
     pub next_position: u64,
     /// When the server received it.
     pub received_at: WallTime,
-    /// Who sent it.
+    /// The device that sent it.
     pub device: DeviceId,
     /// The device's number for it.
     pub sequence: u64,
@@ -138,10 +141,10 @@ pub trait EventLog: Send + Sync {
     fn oldest(&self) -> u64;
     /// The position up to which everything is durable.
     fn durable(&self) -> u64;
-    /// What retention has deleted. `None`: nothing.
+    /// The part that retention has deleted. `None`: nothing.
     fn deleted(&self) -> Option<Deleted>;
-    /// Shows the records from the first one at or behind `from` on, oldest first, until `visit` breaks or the durable end is
-    /// reached.
+    /// Shows the records from the first one at or behind `from` on, oldest first, until `visit` breaks or the
+    /// durable end is reached.
     ///
     /// # Errors
     /// Why it can't be read, in a line.
@@ -155,11 +158,11 @@ pub trait EventLog: Send + Sync {
     fn backward(&self, before: u64, since: WallTime, visit: Visit<'_>) -> Result<(), String>;
 }
 
-/// What the server counts.
+/// The server's counts.
 pub trait Gauges: Send + Sync {
     /// Events stored since the start.
     fn events_stored(&self) -> u64;
-    /// Events since the start; the rate is filled in by whoever asks.
+    /// Events since the start; the rate is filled in by the reader.
     fn events(&self) -> EventTotals;
     /// Links since the start.
     fn links(&self) -> LinkTotals;
@@ -167,7 +170,7 @@ pub trait Gauges: Send + Sync {
     fn journal(&self) -> JournalStatus;
     /// Datagrams since the start.
     fn datagrams(&self) -> DatagramTotals;
-    /// What is allowed at most.
+    /// The limits.
     fn limits(&self) -> Vec<Limit>;
 }
 

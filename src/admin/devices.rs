@@ -23,8 +23,8 @@ use crate::wire::id::Epoch;
 use crate::wire::section::Section;
 use crate::wire::time::WallTime;
 
-/// Pages of the store that one request reads when a filter lets few devices through, in pages. The answer then has a cursor and
-/// fewer items than asked for.
+/// Pages of the store that one request reads when a filter lets few devices through. The answer then has a
+/// cursor and fewer items than asked for.
 const PAGES_PER_REQUEST_MAX: usize = 10;
 
 pub(super) fn check_interval(seconds: u32) -> Result<(), ApiError> {

@@ -20,8 +20,8 @@ use crate::wire::event::{Event, EventError, SERVER_NAME, Severity, is_server_nam
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
-/// Records that one request looks at, in records: some milliseconds of reading. A filter that lets few through gets a cursor and
-/// fewer items than it asked for.
+/// Records that one request looks at: some milliseconds of reading. A filter that lets few through gets a
+/// cursor and fewer items than it asked for.
 const SCAN_RECORDS_MAX: u32 = 50_000;
 
 /// Which events are wanted.
@@ -73,7 +73,7 @@ impl Filter {
     }
 }
 
-/// What is shown in place of an event that this version can't read: it was stored as it came.
+/// The text in place of an event that this version can't read: it was stored as it came.
 fn unreadable(received_at: WallTime, body: &[u8], error: &EventError) -> Event {
     Event {
         severity: Severity::Warning,

@@ -46,7 +46,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let body = axum::Json::<T>::from_bytes(&bytes);
         let axum::Json(body) =
             body.map_err(|rejection| ApiError::invalid(one_line(&rejection.body_text())))?;
-        // What is stored must be what was written.
+        // The stored text must be the one that was written.
         let text = std::str::from_utf8(&bytes).unwrap_or_default();
         strict::check(text).map_err(|error| ApiError::invalid(error.to_string()))?;
         Ok(Self(body))
@@ -71,7 +71,7 @@ fn one_line(text: &str) -> String {
     escaped(text).chars().take(300).collect()
 }
 
-/// How many items a page is to have.
+/// Number of items of a page.
 pub(super) fn limit(limit: Option<u32>) -> Result<usize, ApiError> {
     let limit = limit.unwrap_or(PAGE_ITEMS_DEFAULT);
     if !(1..=PAGE_ITEMS_MAX).contains(&limit) {

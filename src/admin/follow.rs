@@ -1,7 +1,7 @@
 //! Events as they become durable: newline-delimited JSON, without end.
 //!
-//! One task a follower. It reads a batch from the log, hands it to the connection, and reads the next only when that was taken: a
-//! slow follower costs one batch of memory, however far behind it is.
+//! One task a follower. It reads a batch from the log, hands it to the connection, and reads the next only
+//! when that was taken: a slow follower costs one batch of memory, however far behind it is.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -20,17 +20,17 @@ use super::lines::{self, LinesSender};
 use super::{AdminShared, Shared};
 use crate::wire::api::{FollowLine, FollowQuery};
 
-/// Records that one read looks at, in records.
+/// Records that one read looks at.
 const BATCH_RECORDS_MAX: usize = 4_096;
 
-/// Events that one read collects, in events: what a follower may hold in memory is this many, 8 KiB each at most.
+/// Events that one read collects: what a follower may hold in memory is this many, 8 KiB each at most.
 const BATCH_EVENTS_MAX: usize = 128;
 
-/// How long nothing is said, in seconds, before a sign of life tells both sides whether the other is still there.
+/// Silence, after which a sign of life tells both sides whether the other is still there.
 const SIGN_OF_LIFE_SECONDS: u64 = 15;
 
-/// Shortest time between two reads of the log for one follower, in milliseconds: the flusher may publish a position ten thousand
-/// times a second, and people don't read that fast.
+/// Shortest time between two reads of the log for one follower: the flusher may publish a position ten
+/// thousand times a second, and people don't read that fast.
 const READ_INTERVAL_MILLISECONDS: u64 = 20;
 
 pub(super) async fn follow(
@@ -60,7 +60,7 @@ pub(super) async fn follow(
     Ok(answer)
 }
 
-/// What was read in one go.
+/// Records that were read in one go.
 struct Batch {
     lines: VecDeque<FollowLine>,
     reached: u64,

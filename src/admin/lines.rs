@@ -1,4 +1,5 @@
-//! An answer that comes line by line: newline-delimited JSON, of which no more is in memory than the client has room for.
+//! An answer that comes line by line: newline-delimited JSON, of which no more is in memory than the client
+//! has room for.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -10,7 +11,8 @@ use axum::response::{IntoResponse as _, Response};
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-/// The way into the answer: takes a piece when the client has taken the one before. Closed when the client goes away.
+/// The way into the answer: takes a piece when the client has taken the one before. Closed when the client
+/// goes away.
 pub(super) type LinesSender = mpsc::Sender<Bytes>;
 
 /// An answer, and the way into it. The answer ends when the sender is dropped.

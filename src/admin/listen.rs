@@ -25,7 +25,7 @@ pub enum ListenError {
     /// Something that is no socket lies there.
     #[error("{path} is there and is no socket: move it away, or use another data directory")]
     NotASocket {
-        /// What lies there.
+        /// Path of the file that lies there.
         path: String,
     },
     /// The system refused.
@@ -50,8 +50,8 @@ pub struct AdminListener {
 impl AdminListener {
     /// Opens the socket at `path`. The socket of a server that died is replaced, that of a living one is not.
     ///
-    /// The socket is made in a directory of its own that only this user may enter (mode 0700), gets its mode there, and is then
-    /// moved to `path`: at no moment can anyone else connect.
+    /// The socket is made in a directory of its own that only this user may enter (mode 0700), gets its mode
+    /// there, and is then moved to `path`: at no moment can anyone else connect.
     ///
     /// # Errors
     /// [`ListenError`].
@@ -81,7 +81,7 @@ impl AdminListener {
         Ok(Self { socket, identity: identity(path), path: path.to_owned() })
     }
 
-    /// Where the socket is.
+    /// Path of the socket.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -96,7 +96,7 @@ impl Drop for AdminListener {
     }
 }
 
-/// Where a socket for `path` is bound before it is moved there.
+/// Path at which a socket for `path` is bound before it is moved there.
 #[must_use]
 pub fn bound_as(path: &Path) -> PathBuf {
     nursery(path).join("s")

@@ -1,15 +1,17 @@
 //! Layer 4: the administration API, HTTP and JSON over a Unix socket.
 //!
-//! What it answers is described in [`wire::api`](crate::wire::api). It runs on one thread, the control thread's runtime, and
-//! never on a device's path: whatever touches the disk runs on a few blocking threads (`blocking`), a client may be slow or
-//! silent only so long (`connection`), and there are only so many clients ([`capacity`]).
+//! Its answers are described in [`wire::api`](crate::wire::api). It runs on one thread, the control thread's
+//! runtime, and never on a device's path: everything that touches the disk runs on a few blocking threads
+//! (`blocking`), the time that a client may be slow or silent is bounded (`connection`), and so is the number
+//! of clients ([`capacity`]).
 //!
 //! ```text
 //! socket ── accept ── HTTP/1.1 ── router ── handler ──┬── blocking thread: store, event log
 //!           (permit)  (deadlines)                     └── counters: memory
 //! ```
 //!
-//! Who may connect is who may open the socket: it is made with mode 0600. There is no listener on TCP in this version.
+//! Everybody who may open the socket may connect: it is made with mode 0600. There is no listener on TCP in
+//! this version.
 #![forbid(unsafe_code)]
 
 mod applications;
@@ -51,7 +53,7 @@ pub use context::{
 use error::ApiError;
 use listen::AdminListener;
 
-/// What handlers share.
+/// State that handlers share.
 struct Shared {
     context: AdminContext,
     pool: blocking::Pool,
@@ -81,7 +83,8 @@ impl Shared {
     }
 }
 
-/// Serves the administration API until `stopping` becomes true (or its sender is gone), then lets requests in flight end.
+/// Serves the administration API until `stopping` becomes true (or its sender is gone), then lets requests in
+/// flight end.
 ///
 /// Runs on a current-thread runtime with IO and time; open the listener there too.
 ///

@@ -102,7 +102,8 @@ fn to_api(policy: SetSettings) -> Policy {
     }
 }
 
-/// Policies by group and application. A cursor is the last one's group and application, with a line between them.
+/// Policies by group and application. A cursor is the last one's group and application, with a line between
+/// them.
 pub(super) async fn list(
     State(shared): State<AdminShared>,
     Query(asked): Query<PolicyQuery>,
@@ -123,7 +124,7 @@ pub(super) async fn list(
     shared.answer(work).await
 }
 
-/// What a device should have beside what it says it has.
+/// Settings that a device should have beside those that it says it has.
 pub(super) async fn of_device(
     State(shared): State<AdminShared>,
     Path(name): Path,
@@ -147,7 +148,7 @@ pub(super) async fn of_device(
     shared.answer(work).await
 }
 
-/// Where each key of a device's settings comes from.
+/// Origin of each key of a device's settings.
 pub(super) async fn explain(
     State(shared): State<AdminShared>,
     Path(name): Path,

@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use super::Shared;
 
-/// How often the counter is sampled, in seconds. Rare enough that an idle server sleeps.
+/// Interval of the counter's samples. Rare enough that an idle server sleeps.
 const SAMPLE_SECONDS: u64 = 5;
 
-/// Samples that are kept, in samples: the oldest is five to ten seconds old.
+/// Samples that are kept: the oldest is five to ten seconds old.
 const SAMPLES_MAX: usize = 2;
 
 /// Samples of a counter.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// How long a client may refuse to read what it asked for, in seconds.
+/// Time that a client may refuse to read what it asked for.
 pub(super) const STALL_SECONDS_MAX: u64 = 30;
 
 /// A stream with a deadline on every stalled write.
@@ -111,7 +111,7 @@ mod tests {
             let mut context = Context::from_waker(Waker::noop());
             assert!(guarded.judge::<()>(&mut context, Poll::Pending).is_pending(), "it waits at first");
             assert!(guarded.judge(&mut context, Poll::Ready(Ok(()))).is_ready());
-            assert!(guarded.stalled.is_none(), "whoever reads again has all the time again");
+            assert!(guarded.stalled.is_none(), "a client that reads again has all the time again");
             guarded.stalled = Some(Box::pin(sleep(Duration::ZERO)));
             sleep(Duration::from_millis(2)).await;
             let judged = guarded.judge::<()>(&mut context, Poll::Pending);

@@ -10,7 +10,8 @@ pub(super) fn series(statistics: Vec<ApplicationStatistics>) -> Vec<StatisticSer
     statistics.into_iter().flat_map(of_application).collect()
 }
 
-/// The number that people would write for it, to the four digits that are kept: 0.1, where the bits alone say 0.10000610352.
+/// The number that people would write for it, to the four digits that are kept: 0.1, where the bits alone say
+/// 0.10000610352.
 fn widened(value: f32) -> f64 {
     format!("{value:.3e}").parse().unwrap_or(value.into())
 }

@@ -64,7 +64,7 @@ pub(super) async fn revoke(
     Ok(Json(to_api(token, now)))
 }
 
-/// The strongest reason first: whoever revoked a token wants to see that it is.
+/// The strongest reason first: an administrator who revoked a token wants to see that it is.
 fn to_api(token: store::Token, now: WallTime) -> Token {
     let state = if token.revoked_at.is_some() {
         TokenState::Revoked

@@ -1,4 +1,4 @@
-//! How a device stands to the server, as administration shows it: how it is reached, why its link stays, why it is in sync or not.
+//! Why a device is as it is: how it is reached, why its link stays, why it is in sync or not.
 
 use std::sync::atomic::Ordering;
 
@@ -25,7 +25,7 @@ use crate::wire::id::DeviceId;
 use crate::wire::settings::SettingsState;
 use crate::wire::time::WallTime;
 
-/// What is kept of the device in memory.
+/// The device's state in memory.
 pub(super) fn record_of(context: &AdminContext, device: DeviceId) -> DeviceState {
     // Enrolled or removed this very moment: on disk, not in memory.
     let record = context.store.table().get(device);
@@ -71,8 +71,9 @@ pub(super) fn persistent_by(
     }
 }
 
-/// Those whose links are to stay from now on are called, so that they come; those who have one that need not stay any more, so
-/// that they learn it. Nobody waits for that: whoever is not reached learns it with its next sync.
+/// Those whose links are to stay from now on are called, so that they come; those who have one that need not
+/// stay any more, so that they learn it. Nobody waits for that: a device that is not reached learns it with
+/// its next sync.
 pub(super) fn notify_persistent(context: &AdminContext, changes: &PersistentLinkChanges) {
     let has_link = |device: &&DeviceId| record_of(context, **device).link.is_some();
     let devices: Vec<DeviceId> =

@@ -1,7 +1,7 @@
 //! A small file that is replaced as a whole and survives being torn: two slots, `NAME.a` and `NAME.b`.
 //!
-//! A write goes to the slot that does not hold the newest valid content, so that the newest one stays untouched until its
-//! successor is whole on the medium. Layout of a slot, integers big-endian:
+//! A write goes to the slot that does not hold the newest valid content, so that the newest one stays
+//! untouched until its successor is whole on the medium. Layout of a slot, integers big-endian:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -11,8 +11,8 @@
 //! | 20.. | content |
 //! | then 32 | SHA-256 of everything before it |
 //!
-//! Bytes after that are left from an earlier, longer content and mean nothing. A reader takes the valid slot of the
-//! higher generation.
+//! Bytes after that are left from an earlier, longer content and mean nothing. A reader takes the valid slot
+//! of the higher generation.
 
 use std::fs::File;
 use std::io;
@@ -27,7 +27,7 @@ use super::open;
 const MAGIC: &[u8; 8] = b"muster\0\x01";
 const HEADER_BYTES: usize = 20;
 
-/// Largest content of a slot, in bytes: the largest is an identity, whose certificates are bounded by the wire.
+/// Largest content of a slot: the largest is an identity, whose certificates are bounded by the wire.
 pub const SLOT_CONTENT_BYTES_MAX: usize = 64 * 1024;
 
 /// Why slots could not be read or written.
@@ -44,7 +44,7 @@ pub enum SlotError {
     Io {
         /// Which file.
         path: PathBuf,
-        /// What it said.
+        /// The system's error.
         source: io::Error,
     },
     /// The content is larger than [`SLOT_CONTENT_BYTES_MAX`].
@@ -59,12 +59,12 @@ pub struct AbSlots {
     name: &'static str,
 }
 
-/// What a slot holds.
+/// Contents of a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
     /// Counts the writes: of two valid slots the higher counts.
     pub generation: u64,
-    /// What was written. Wiped when it is dropped: it may be a key.
+    /// The contents. Wiped when it is dropped: it may be a key.
     pub content: Zeroizing<Vec<u8>>,
 }
 
@@ -90,8 +90,8 @@ impl AbSlots {
             .ok_or_else(|| SlotError::Damaged { path: self.directory.join(self.name) })
     }
 
-    /// Replaces the content. When this returns without an error the new content is on the medium; otherwise the old
-    /// one still counts, or the new one does, never a mixture.
+    /// Replaces the content. When this returns without an error the new content is on the medium; otherwise
+    /// the old one still counts, or the new one does, never a mixture.
     ///
     /// # Errors
     /// When the content is too large or the system refuses.
@@ -114,7 +114,8 @@ impl AbSlots {
         if is_new { sync_directory(&self.directory).map_err(wrap) } else { Ok(()) }
     }
 
-    /// Removes what was written; durable when this returns. A crash on the way leaves what was there, or nothing.
+    /// Removes what was written; durable when this returns. A crash on the way leaves what was there, or
+    /// nothing.
     ///
     /// # Errors
     /// When the system refuses.
@@ -179,7 +180,7 @@ pub fn encode(generation: u64, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What the bytes of a slot hold; `None` when they are torn, changed, or never were a slot.
+/// Decodes a slot; `None` when the bytes are torn, changed, or never were a slot.
 #[must_use]
 pub fn decode(bytes: &[u8]) -> Option<Slot> {
     let (magic, rest) = bytes.split_first_chunk::<8>()?;
@@ -225,8 +226,8 @@ mod tests {
         assert_eq!(std::fs::metadata(slots.path("a")).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
-    /// A write that is torn at any byte, over what was there or over a file that ends there, leaves the content before
-    /// it, or the new one when it was whole.
+    /// A write that is torn at any byte, over what was there or over a file that ends there, leaves the
+    /// content before it, or the new one when it was whole.
     #[test]
     fn a_torn_write_leaves_the_content_before_it() {
         let (_directory, slots) = slots();

@@ -1,4 +1,4 @@
-//! Where the server is: a host and a port.
+//! Address of the server: a host and a port.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs as _};

@@ -1,7 +1,8 @@
-//! A small file that is replaced as a whole and has a checksum, so that a reader sees when it is torn or was changed.
+//! A small file that is replaced as a whole and has a checksum, so that a reader sees when it is torn or was
+//! changed.
 //!
-//! The content is CBOR (RFC 8949) in the layout of one of the [`ab_slots`]. A new content is written beside the file and then
-//! renamed over it (rename(2)): a reader finds the old one or the new one.
+//! The content is CBOR (RFC 8949) in the layout of one of the [`ab_slots`]. A new content is written beside
+//! the file and then renamed over it (rename(2)): a reader finds the old one or the new one.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -13,7 +14,7 @@ use minicbor::{Decode, Encode};
 use super::ab_slots::{self, sync_directory};
 use super::open;
 
-/// What a file holds.
+/// Content of a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Content<T> {
     /// There is none.
@@ -25,7 +26,7 @@ pub enum Content<T> {
 }
 
 impl<T> Content<T> {
-    /// What it holds, when it is whole.
+    /// Returns the content, when it is whole.
     #[must_use]
     pub fn whole(self) -> Option<T> {
         match self {

@@ -6,10 +6,10 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long to wait for a command that holds the lock for a moment, such as an `emit`.
+/// Time to wait for a command that holds the lock for a moment, such as an `emit`.
 const PASSING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often to try meanwhile: more often than commands do that wait for the same.
+/// Interval of tries meanwhile: shorter than that of commands that wait for the same.
 const RETRY_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A running agent, as it describes itself to the others.
@@ -32,7 +32,7 @@ pub enum DirectoryError {
     Io {
         /// Which file or directory.
         path: PathBuf,
-        /// What it said.
+        /// The system's error.
         source: io::Error,
     },
     /// It is not there.
@@ -43,7 +43,7 @@ pub enum DirectoryError {
     InUse {
         /// Which directory.
         path: PathBuf,
-        /// Who says to hold it.
+        /// The holder, as it says.
         holder: String,
     },
 }
@@ -54,8 +54,8 @@ pub struct Directory {
     path: PathBuf,
 }
 
-/// While it lives, no other agent and no other `emit` uses the spool of this directory. The kernel takes it back when the
-/// process ends in whatever way.
+/// While it lives, no other agent and no other `emit` uses the spool of this directory. The kernel takes it
+/// back when the process ends in whatever way.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -95,7 +95,7 @@ impl Directory {
         Ok(Self { path: path.to_owned() })
     }
 
-    /// Takes the lock for this process, described as `holder` to whoever finds it taken.
+    /// Takes the lock for this process, described as `holder` to others that find it taken.
     ///
     /// # Errors
     /// When another process holds it, or the system refuses.
@@ -166,25 +166,25 @@ impl Directory {
         let _ = std::fs::remove_dir(&self.path);
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where the spool is.
+    /// Directory of the spool.
     #[must_use]
     pub fn spool(&self) -> PathBuf {
         self.path.join("spool")
     }
 
-    /// Where ordered settings are kept.
+    /// Directory of ordered settings.
     #[must_use]
     pub fn ordered(&self) -> PathBuf {
         self.path.join("orders")
     }
 
-    /// Where the running agent listens for local programs, unless the configuration names another place.
+    /// Path at which the running agent listens for local programs, unless the configuration names another.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.path.join("agent.sock")

@@ -1,6 +1,7 @@
 //! Enrolment: with a join token the device becomes a member of a server's fleet.
 //!
-//! The token carries the SHA-256 of the server's certificate, so that the device knows the server before it says anything.
+//! The token carries the SHA-256 of the server's certificate, so that the device knows the server before it
+//! says anything.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,10 @@ use crate::wire::message::{Enrol, ErrorCode, ErrorReport, ToAgent, ToServer};
 use crate::wire::time::WallTime;
 use crate::wire::token::JoinToken;
 
-/// How long one address of the server may take to accept a connection: three tries of TCP (RFC 6298: 1 + 2 + 4 s).
+/// Time of one address of the server to accept a connection: three tries of TCP (RFC 6298: 1 + 2 + 4 s).
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(7);
 
-/// How long the server may take from the first byte to the certificate: it may be busy enrolling others.
+/// Time of the server from the first byte to the certificate: it may be busy enrolling others.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Why a device did not enrol.
@@ -30,9 +31,9 @@ pub enum EnrollError {
         "no connection to {server}: {what} (is musterd running there, and does a firewall let TCP {port} through?)"
     )]
     Unreachable {
-        /// Where.
+        /// The server.
         server: String,
-        /// What the system said.
+        /// The system's message.
         what: String,
         /// The port.
         port: u16,
@@ -45,7 +46,7 @@ pub enum EnrollError {
     /// The link failed.
     #[error("the connection to {server} failed: {error}")]
     Link {
-        /// Where.
+        /// The server.
         server: String,
         /// Why.
         error: LinkError,
@@ -68,7 +69,7 @@ pub enum EnrollError {
 }
 
 impl EnrollError {
-    /// What ended a conversation with `server`.
+    /// The end of a conversation with `server`, as an error.
     pub(super) fn talk(server: &ServerAddress, error: TalkError) -> Self {
         match error {
             TalkError::TimedOut => Self::TimedOut(server.to_string()),
@@ -86,7 +87,7 @@ impl EnrollError {
     }
 }
 
-/// What to do about a refusal, unless the server has said that.
+/// Advice about a refusal, unless the server has given it.
 fn advice(report: &ErrorReport) -> &'static str {
     match report.code {
         ErrorCode::TokenUnknown if report.message.contains("musterctl") => "",

@@ -1,7 +1,8 @@
-//! Who this device is: its key and certificate, the server it belongs to and the copies of that server's certificates.
+//! Identity of this device: its key and certificate, the server it belongs to and the copies of that server's
+//! certificates.
 //!
-//! Kept in two slots ([`AbSlots`]), mode 0600, so that a power cut while it is written can't cost the device its place in
-//! the fleet.
+//! Kept in two slots ([`AbSlots`]), mode 0600, so that a power cut while it is written can't cost the device
+//! its place in the fleet.
 
 use std::path::Path;
 
@@ -37,7 +38,7 @@ impl KeyType {
     }
 }
 
-/// Who this device is.
+/// Identity of this device.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Identity {
@@ -104,9 +105,9 @@ pub enum IdentityError {
         "the device's identity in {directory} is damaged ({what}): enrol again with 'muster-agent enroll --force' and a new token, and remove the old device on the server"
     )]
     Damaged {
-        /// Where it is kept.
+        /// Its directory.
         directory: String,
-        /// What was found.
+        /// The fault.
         what: String,
     },
     /// The system refused.
@@ -251,8 +252,8 @@ pub(crate) mod tests {
         assert!(!format!("{:?}", example()).contains("key"));
     }
 
-    /// Every byte of either slot may be damaged and the identity is still there; with both damaged the error says what
-    /// to do.
+    /// Every byte of either slot may be damaged and the identity is still there; with both damaged the error
+    /// says what to do.
     #[test]
     fn a_damaged_slot_costs_nothing_and_two_are_named() {
         let directory = tempfile::tempdir().unwrap();

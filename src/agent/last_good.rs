@@ -15,7 +15,7 @@ const FILE_NAME: &str = "muster-agent.toml.last-good";
 /// The directory that a service manager gives a service (systemd.exec(5), `StateDirectory=`).
 const STATE_VARIABLE: &str = "STATE_DIRECTORY";
 
-/// Where a service's data is, as the unit and the configuration that come with it say.
+/// Data directory of a service, as the unit and the configuration that come with it say.
 pub const SYSTEM_DATA: &str = "/var/lib/muster-agent";
 
 fn heading(of: &Path) -> String {
@@ -39,7 +39,7 @@ pub fn keep(directory: &Path, of: &Path, text: &str) -> io::Result<()> {
     std::fs::rename(&new, &path)
 }
 
-/// What is kept of `of`, and in which data directory: the one that was named, the one that the wrong file
+/// The last good copy of `of`, and its data directory: the one that was named, the one that the wrong file
 /// still says, the service's.
 #[must_use]
 pub fn find(named: Option<&Path>, of: &Path) -> Option<(PathBuf, Settings)> {

@@ -72,7 +72,7 @@ impl<S: Read + Write> Link<S> {
         self.channel.wants_write()
     }
 
-    /// What the socket has not taken yet, in bytes.
+    /// Bytes that the socket has not taken yet.
     #[must_use]
     pub fn unsent_bytes(&self) -> usize {
         self.channel.unsent_bytes()
@@ -99,8 +99,8 @@ impl<S: Read + Write> Link<S> {
         let _ = self.channel.flush_to(&mut self.socket);
     }
 
-    /// Reads and writes as much as the socket gives and takes. Returns whether there may be more to read though the socket
-    /// won't say so again.
+    /// Reads and writes as much as the socket gives and takes. Returns whether there may be more to read
+    /// though the socket won't say so again.
     pub fn pump(&mut self) -> bool {
         let has_more = self.read();
         self.flush();
@@ -125,7 +125,8 @@ impl<S: Read + Write> Link<S> {
         }
     }
 
-    /// The next message that has arrived; `None` when there is none yet. A kind that this version does not know is skipped.
+    /// The next message that has arrived; `None` when there is none yet. A kind that this version does not
+    /// know is skipped.
     ///
     /// # Errors
     /// Once everything that came has been handed out: why nothing more will.

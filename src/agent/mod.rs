@@ -1,5 +1,5 @@
-//! Layer 4: the device side. One process on each device: it keeps the device's sections in sync with the server,
-//! delivers events, and never loses one that it has accepted.
+//! Layer 4: the device side. One process on each device: it keeps the device's sections in sync with the
+//! server, delivers events, and never loses one that it has accepted.
 #![forbid(unsafe_code)]
 
 pub mod ab_slots;

@@ -1,8 +1,9 @@
 //! To another server, and only once that one has proved itself.
 //!
-//! The new identity waits beside the one that counts, in slots of its own, until the new server has answered it. The commit is one
-//! atomic write of the identity; what the device remembers of the old server is forgotten after it. The waiting copy is removed last, so
-//! that whoever finds it knows whether a commit was interrupted: it equals the identity when it was, and means nothing otherwise.
+//! The new identity waits beside the one that counts, in slots of its own, until the new server has answered
+//! it. The commit is one atomic write of the identity; what the device remembers of the old server is
+//! forgotten after it. The waiting copy is removed last, so that the next start knows whether a commit was
+//! interrupted: it equals the identity when it was, and means nothing otherwise.
 
 use std::time::{Duration, Instant};
 
@@ -15,10 +16,10 @@ use super::identity::{Identity, IdentityError};
 use super::talk::{Talk, connect, tls_of};
 use crate::wire::message::{Probe, ToAgent, ToServer};
 
-/// Where the identity waits.
+/// Slot of the identity that waits.
 const STAGE_SLOT: &str = "identity-next";
 
-/// How long the new server may take from the first byte to its answer: it may be busy with others.
+/// Time of the new server from the first byte to its answer: it may be busy with others.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Opens a link with the new identity and has the server answer on it.
@@ -74,14 +75,16 @@ pub fn discard(directory: &Directory) -> Result<(), IdentityError> {
 /// From now on the device is `identity`, which was [staged](stage). The caller holds the directory's lock.
 ///
 /// # Errors
-/// When the system refuses. The device is then who it was or who it is to be, whole: [`Identity::read`] says which.
+/// When the system refuses. The device then has its old or its new identity, whole: [`Identity::read`] says
+/// which.
 pub fn commit(directory: &Directory, identity: &Identity) -> Result<(), IdentityError> {
     identity.write(directory.path())?;
     forget_server(directory).map_err(IdentityError::AbSlots)?;
     discard(directory)
 }
 
-/// Finishes a commit that was interrupted, and removes an identity that waits for nothing. The caller holds the directory's lock.
+/// Finishes a commit that was interrupted, and removes an identity that waits for nothing. The caller holds
+/// the directory's lock.
 ///
 /// # Errors
 /// When the system refuses.
@@ -176,8 +179,8 @@ mod tests {
         assert_eq!(staged(&device.directory).unwrap(), None);
     }
 
-    /// Whatever part of the identity's new slot reached the medium, the device is one of the two, whole, and remembers a server only
-    /// when it still belongs to it.
+    /// Whatever part of the identity's new slot reached the medium, the device is one of the two, whole, and
+    /// remembers a server only when it still belongs to it.
     #[test]
     fn a_torn_commit_leaves_one_of_the_two_whole() {
         let device = Device::new();

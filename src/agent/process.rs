@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// What a program answered.
+/// Answer of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Its exit code; `None` when a signal ended it.
     pub code: Option<i32>,
-    /// What it wrote to its standard output, up to the limit.
+    /// Its standard output, up to the limit.
     pub output: Vec<u8>,
 }
 
@@ -27,7 +27,7 @@ pub enum ProcessError {
     Io {
         /// Which program.
         program: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// It took too long and was ended.
@@ -35,7 +35,7 @@ pub enum ProcessError {
     TimedOut {
         /// Which program.
         program: String,
-        /// How long it was given.
+        /// Its time.
         timeout: Duration,
     },
     /// It said more than it may and was ended.
@@ -43,22 +43,23 @@ pub enum ProcessError {
     TooMuch {
         /// Which program.
         program: String,
-        /// How much it might have written, in bytes.
+        /// Most bytes that it might have written.
         output_bytes_max: usize,
     },
 }
 
-/// How often a program that has closed its output is asked whether it has ended.
+/// Interval at which a program that has closed its output is asked whether it has ended.
 const EXIT_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How long a program's output is waited for before it is asked whether it has ended.
+/// Time that a program's output is waited for before it is asked whether it has ended.
 const OUTPUT_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Runs a program to its end, with nothing to read and a process group of its own. Blocks for `timeout` at most.
+/// Runs a program to its end, with nothing to read and a process group of its own. Blocks for `timeout` at
+/// most.
 ///
 /// # Errors
-/// When it is not there, takes longer than `timeout` or writes more than `output_bytes_max`. It and what it started have been
-/// ended then.
+/// When it is not there, takes longer than `timeout` or writes more than `output_bytes_max`. It and what it
+/// started have been ended then.
 pub fn run(
     program: &str,
     arguments: &[&str],
@@ -98,8 +99,9 @@ pub fn run(
     }
 }
 
-/// Runs a program, its name first, until it has ended itself: what it started may go on, as a daemon does. Its answer holds the end of
-/// what it wrote to its standard output and standard error, up to `output_bytes_max`. Blocks for `timeout` at most.
+/// Runs a program, its name first, until it has ended itself: what it started may go on, as a daemon does.
+/// Its answer holds the end of what it wrote to its standard output and standard error, up to
+/// `output_bytes_max`. Blocks for `timeout` at most.
 ///
 /// # Errors
 /// When it is not there or takes longer than `timeout`. It and what it started have been ended then.
@@ -236,7 +238,7 @@ mod tests {
         let answer = to_end("echo out; echo err >&2; exit 3", LONG, 100).unwrap();
         assert_eq!(answer, Answer { code: Some(3), output: b"out\nerr\n".to_vec() });
         assert_eq!(to_end("seq 1 9999", LONG, 5).unwrap().output, b"9999\n");
-        // What it started holds the pipe open for longer than anybody waits.
+        // Its child holds the pipe open for longer than anybody waits.
         let answer = to_end("sleep 600 & echo $!", LONG, 100).unwrap();
         let daemon: i32 = String::from_utf8(answer.output).unwrap().trim().parse().unwrap();
         let daemon = rustix::process::Pid::from_raw(daemon).unwrap();

@@ -10,11 +10,11 @@ use mio::net::TcpStream;
 
 use crate::wire::time::Moment;
 
-/// How long after one address the next one is tried too, in milliseconds (RFC 8305 section 5).
+/// Delay of the next address behind one (RFC 8305 section 5).
 const STAGGER_MILLISECONDS: u64 = 250;
 
-/// How long one address may take, in seconds, for the connection and again for the handshake. In that time
-/// TCP has asked four times (RFC 6298).
+/// Time of one address, for the connection and again for the handshake. In that time TCP has asked four times
+/// (RFC 6298).
 pub const ADDRESS_SECONDS_MAX: u64 = 10;
 
 /// Addresses that are tried, and those that are left.
@@ -31,7 +31,7 @@ struct Runner {
     deadline: Moment,
 }
 
-/// How a race stands.
+/// State of a race.
 pub enum RaceStatus {
     /// Nobody has answered yet.
     Open,

@@ -14,26 +14,26 @@ pub const FILE_NAME: &str = "muster-agent.toml";
 /// The UDP port on which wakes are heard when nobody says otherwise.
 pub const WAKE_PORT_DEFAULT: u16 = 15_000;
 
-/// Smallest quota of one severity, in mebibytes: two segments, one to write and one to drop.
+/// Smallest quota of one severity: two segments, one to write and one to drop.
 pub const SPOOL_QUOTA_MEBIBYTES_MIN: u32 = 1;
 
-/// Largest quota of one severity, in mebibytes: a device that was cut off for years fits.
+/// Largest quota of one severity: a device that was cut off for years fits.
 pub const SPOOL_QUOTA_MEBIBYTES_MAX: u32 = 1024;
 
-/// Most runs at a time that may be allowed, in runs.
+/// Most runs at a time that may be allowed.
 pub const CONCURRENT_RUNS_MAX: usize = 16;
 
-/// What may be set. Everything has a default.
+/// The settings. Everything has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Data directory.
     #[serde(deserialize_with = "some_path")]
     pub data: Option<PathBuf>,
-    /// The server's address (`HOST` or `HOST:PORT`), instead of the one the device enrolled with. The certificate must
-    /// match all the same.
+    /// The server's address (`HOST` or `HOST:PORT`), instead of the one the device enrolled with. The
+    /// certificate must match all the same.
     pub server: Option<String>,
-    /// How much is logged.
+    /// Level of the log.
     pub log_level: LogLevel,
     /// Kind of the key that the next enrolment makes.
     pub key_type: KeyType,
@@ -46,13 +46,13 @@ pub struct Settings {
     pub spool: SpoolSettings,
     /// Wakes of the server.
     pub wake: WakeSettings,
-    /// What is collected, and where from.
+    /// Sources of collections.
     pub collect: CollectSettings,
     /// Execution of tasks.
     pub tasks: TaskSettings,
 }
 
-/// How much is logged.
+/// Level of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
@@ -60,9 +60,9 @@ pub enum LogLevel {
     Error,
     /// Something is odd.
     Warn,
-    /// What happens.
+    /// Events of the agent's life.
     Info,
-    /// How.
+    /// Their details.
     Debug,
 }
 
@@ -81,8 +81,9 @@ impl From<LogLevel> for log::LevelFilter {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SocketSettings {
-    /// Where it is; in the data directory (`agent.sock`) unless said otherwise. The data directory is for the agent's
-    /// user alone: to let other users' programs emit events, put the socket elsewhere and widen its mode.
+    /// Its path; in the data directory (`agent.sock`) unless said otherwise. The data directory is for the
+    /// agent's user alone: to let other users' programs emit events, put the socket elsewhere and widen its
+    /// mode.
     #[serde(deserialize_with = "some_path")]
     pub path: Option<PathBuf>,
     /// Its permission bits, as chmod(1) writes them.
@@ -98,26 +99,26 @@ pub struct WakeSettings {
     pub port: u16,
 }
 
-/// The spool: how much of the device's disk the events of each severity may take while they can't be delivered. When it
-/// is used up the oldest events of that severity go, and an event says how many.
+/// The spool: how much of the device's disk the events of each severity may take while they can't be
+/// delivered. When it is used up the oldest events of that severity go, and an event says how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpoolSettings {
-    /// For info events, in mebibytes.
+    /// For info events.
     #[serde(deserialize_with = "quota")]
     pub info_mebibytes: u32,
-    /// For warnings, in mebibytes.
+    /// For warnings.
     #[serde(deserialize_with = "quota")]
     pub warning_mebibytes: u32,
-    /// For errors, in mebibytes.
+    /// For errors.
     #[serde(deserialize_with = "quota")]
     pub error_mebibytes: u32,
-    /// For critical events, in mebibytes.
+    /// For critical events.
     #[serde(deserialize_with = "quota")]
     pub critical_mebibytes: u32,
 }
 
-/// What is collected, and where from.
+/// Sources of collections.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CollectSettings {
@@ -136,7 +137,8 @@ pub struct CollectSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TaskSettings {
-    /// Whether the server may have any command executed (kind `exec` of `muster-agent`), beside what the applications' files declare.
+    /// Whether the server may have any command executed (kind `exec` of `muster-agent`), beside what the
+    /// applications' files declare.
     pub exec: bool,
     /// Most runs at a time, 1 to [`CONCURRENT_RUNS_MAX`]; one at a time for each application.
     #[serde(deserialize_with = "concurrent")]
@@ -191,13 +193,13 @@ impl Default for CollectSettings {
 }
 
 impl SpoolSettings {
-    /// What the events of each severity may take, in bytes, mildest first.
+    /// Quotas of the events of each severity, mildest first.
     #[must_use]
     pub fn quotas_bytes(&self) -> [u64; 4] {
         Severity::ALL.map(|severity| self.quota_bytes(severity))
     }
 
-    /// What the events of one severity may take, in bytes.
+    /// Quota of the events of one severity.
     #[must_use]
     pub fn quota_bytes(&self, severity: Severity) -> u64 {
         let mebibytes = match severity {
@@ -214,7 +216,8 @@ impl Settings {
     /// Reads a configuration.
     ///
     /// # Errors
-    /// When the file can't be read, or says something that is not allowed: with the line, the key and what is allowed.
+    /// When the file can't be read, or says something that is not allowed: with the line, the key and what is
+    /// allowed.
     pub fn read(path: &Path) -> Result<Self, TomlError> {
         toml_file::read(path)
     }

@@ -1,5 +1,5 @@
-//! One conversation with the server outside the agent's loop: it blocks, and every step of it has an end in time. Enrolment, the
-//! look whether a new server answers, and `muster-agent check` speak like this.
+//! One conversation with the server outside the agent's loop: it blocks, and every step of it has an end in
+//! time. Enrolment, the look whether a new server answers, and `muster-agent check` speak like this.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -83,7 +83,7 @@ impl Talk {
         loop {
             let has_more = talk.link.pump();
             if talk.link.is_open() {
-                // What else has come stays for the first answer.
+                // Other bytes that have come stay for the first answer.
                 return Ok(talk);
             }
             talk.link.next_message()?;

@@ -1,4 +1,5 @@
-//! TOML files that people write: a wrong one is answered with the line, the key and what is allowed, in one line.
+//! TOML files that people write: a wrong one is answered with the line, the key and what is allowed, in one
+//! line.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::open;
 
-/// Largest configuration file, in bytes: what is larger was not written by hand for us.
+/// Largest configuration file: what is larger was not written by hand for us.
 pub const TOML_BYTES_MAX: u64 = 256 * 1024;
 
 /// Why a file is not the configuration that it should be.
@@ -18,7 +19,7 @@ pub enum TomlError {
     Io {
         /// Which file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// It says something that is not allowed.
@@ -26,11 +27,11 @@ pub enum TomlError {
     Wrong {
         /// Which file.
         path: PathBuf,
-        /// Where, counted from 1.
+        /// The line, counted from 1.
         line: usize,
         /// Which key, when the line has one.
         key: Option<String>,
-        /// What is wrong and what is allowed.
+        /// The fault, and what is allowed.
         message: String,
     },
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::collect::inventory;
 use super::settings::Settings;
 
-/// What has changed.
+/// The changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Noticed {
     /// A package database.
@@ -28,7 +28,7 @@ impl Noticed {
     }
 }
 
-/// What matters of a directory.
+/// Entries of a directory that matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Wanted {
     /// These files of a package database.
@@ -75,7 +75,7 @@ mod system {
 
     use super::{Noticed, Settings, Wanted, places};
 
-    /// What inotify watches.
+    /// The paths that inotify watches.
     #[derive(Debug)]
     pub struct Watch {
         inotify: OwnedFd,
@@ -109,7 +109,7 @@ mod system {
             Ok(Self { inotify, watched })
         }
 
-        /// What has changed since the last time.
+        /// Returns the changes since the last time.
         pub fn read(&mut self) -> Noticed {
             let mut noticed = Noticed::default();
             let mut buffer = [MaybeUninit::uninit(); 4096];

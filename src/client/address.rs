@@ -1,4 +1,4 @@
-//! Where the server is.
+//! Address of the server.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,10 +12,10 @@ pub const SERVER_VARIABLE: &str = "MUSTER_SERVER";
 /// The server's socket when nothing names one: where a server puts it that was started in the same directory.
 pub const DEFAULT_SOCKET: &str = "./muster-data/admin.sock";
 
-/// Where the socket of a service is: as its configuration suggests, and as it is when nothing is set.
+/// Socket of a service: as its configuration suggests, and as it is when nothing is set.
 pub(super) const SYSTEM_SOCKETS: [&str; 2] = ["/run/muster/admin.sock", "/var/lib/muster/admin.sock"];
 
-/// Where the server's administration API is: `unix:PATH`.
+/// Address of the server's administration API: `unix:PATH`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Address {
     /// Path of the Unix socket.

@@ -7,7 +7,7 @@ use hyper::body::{Bytes, Incoming};
 
 use super::{Client, ClientError};
 
-/// Longest silence of the server, in seconds: it copies and checks its database before the first piece.
+/// Longest silence of the server: it copies and checks its database before the first piece.
 const SILENCE_SECONDS_MAX: u64 = 600;
 
 /// A backup that is being received, piece by piece. Whether it is whole is in the backup itself.

@@ -17,10 +17,10 @@ use super::address::Address;
 use super::error::ClientError;
 use crate::wire::api::ErrorBody;
 
-/// How long an answer may take to begin, in seconds. The server's own budget for one request is shorter.
+/// Longest time until an answer begins. The server's own budget for one request is shorter.
 const ANSWER_SECONDS_MAX: u64 = 30;
 
-/// Longest answer that is read into memory, in bytes. A full page of the longest items stays below it.
+/// Longest answer that is read into memory. A full page of the longest items stays below it.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The connection to the server, open or not.

@@ -1,4 +1,4 @@
-//! What can go wrong between a client and the server.
+//! Faults between a client and the server.
 
 use std::io;
 
@@ -13,9 +13,9 @@ pub enum ClientError {
         "no server at {address} ({reason}): start one with 'musterd', or name its socket with --server unix:PATH or {SERVER_VARIABLE}"
     )]
     NotRunning {
-        /// Where it should be.
+        /// The address that was tried.
         address: Address,
-        /// What the system said.
+        /// The system's message.
         reason: String,
     },
     /// The socket is there, but not for this user.
@@ -39,15 +39,15 @@ pub enum ClientError {
     Broken {
         /// Whom it was to.
         address: Address,
-        /// What happened.
+        /// The fault.
         reason: String,
     },
     /// The server took too long.
     #[error("the server at {address} did not answer within {seconds} s: try again, and look at its log")]
     TimedOut {
-        /// Who did not answer.
+        /// The address that did not answer.
         address: Address,
-        /// How long it was waited for, in seconds.
+        /// Time for which it was waited.
         seconds: u64,
     },
     /// The answer is not what the request asks for.

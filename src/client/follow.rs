@@ -9,14 +9,14 @@ use super::query::with_query;
 use super::{Client, ClientError};
 use crate::wire::api::{FollowLine, FollowQuery};
 
-/// How long the server may say nothing, in seconds. It gives a sign of life three times as often.
+/// Longest silence of the server. It gives a sign of life three times as often.
 const SILENCE_SECONDS_MAX: u64 = 45;
 
-/// How long to wait before a server that went away is asked again, in milliseconds.
+/// Pause before a server that went away is asked again.
 const RETRY_MILLISECONDS: u64 = 500;
 
-/// Follows the events of a server. Goes on at the same place when the server restarts; what can't pass by itself is
-/// an error, and the end.
+/// Follows the events of a server. Goes on at the same place when the server restarts; what can't pass by
+/// itself is an error, and the end.
 #[derive(Debug)]
 pub struct Follow<'c> {
     client: &'c mut Client,

@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use super::ClientError;
 
-/// Longest line, in bytes. The longest event is 8 KiB of CBOR, which JSON's escapes can make six times as long.
+/// Longest line. The longest event is 8 KiB of CBOR, which JSON's escapes can make six times as long.
 const LINE_BYTES_MAX: usize = 128 * 1024;
 
 /// An answer that is being read.
@@ -23,14 +23,14 @@ impl Lines {
         Self { body, buffer: Vec::new() }
     }
 
-    /// The next whole line without its end; nothing when the stream has ended, broke, or was silent for so long: to whoever reads
-    /// that is the same.
+    /// The next whole line without its end; nothing when the stream has ended, broke, or was silent for too
+    /// long: to a reader that is the same.
     pub(super) fn next(
         &mut self,
         runtime: &Runtime,
         silence: Duration,
     ) -> Result<Option<Vec<u8>>, ClientError> {
-        // What was looked at already holds no end of a line.
+        // The bytes that were looked at hold no end of a line.
         let mut looked_at = 0;
         loop {
             if let Some(end) = self.buffer[looked_at..].iter().position(|byte| *byte == b'\n') {

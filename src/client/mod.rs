@@ -1,8 +1,8 @@
 //! Layer 4: what `musterctl`, the demo and tests use to talk to `admin`.
 //!
-//! [`Client`] asks one thing at a time and waits for the answer: a command line needs no more. Lists come page by page
-//! ([`Pages`]), so that neither side ever holds a whole one; [`Follow`] waits for events, [`Sync`] for devices that are called. The values are those of
-//! [`wire::api`](crate::wire::api).
+//! [`Client`] asks one thing at a time and waits for the answer: a command line needs no more. Lists come
+//! page by page ([`Pages`]), so that neither side ever holds a whole one; [`Follow`] waits for events,
+//! [`Sync`] for devices that are called. The values are those of [`wire::api`](crate::wire::api).
 //!
 //! ```no_run
 //! use muster::client::{Address, Client};
@@ -131,11 +131,11 @@ impl Client {
         self.ask("GET", &format!("{}/why", query::path("/v1/devices", name_or_id)), None::<&()>)
     }
 
-    /// Has devices sync now. What becomes of them comes line by line.
+    /// Has devices sync now. Their outcomes come line by line.
     ///
     /// # Errors
-    /// When the server can't be reached or refuses; `not_found` when there is no such device or group, and `busy` when too many
-    /// are called already: then none is called.
+    /// When the server can't be reached or refuses; `not_found` when there is no such device or group, and
+    /// `busy` when too many are called already: then none is called.
     pub fn sync(&mut self, request: &CallRequest) -> Result<Sync<'_>, ClientError> {
         Sync::new(self, request)
     }
@@ -143,8 +143,8 @@ impl Client {
     /// Changes a device; by name or id.
     ///
     /// # Errors
-    /// When the server can't be reached or refuses; `not_found` when there is no such device, `conflict` when the new
-    /// name is taken.
+    /// When the server can't be reached or refuses; `not_found` when there is no such device, `conflict` when
+    /// the new name is taken.
     pub fn change_device(&mut self, name_or_id: &str, change: &DeviceChange) -> Result<Device, ClientError> {
         self.ask("PATCH", &query::path("/v1/devices", name_or_id), Some(change))
     }
@@ -180,7 +180,8 @@ impl Client {
         Follow::new(self, query)
     }
 
-    /// Makes a group, with every group above it that doesn't exist; one that exists gets the settings that are named.
+    /// Makes a group, with every group above it that doesn't exist; one that exists gets the settings that
+    /// are named.
     ///
     /// # Errors
     /// When the server can't be reached or refuses.
@@ -246,7 +247,7 @@ impl Client {
         self.ask("POST", "/v1/settings/remove", Some(asked))
     }
 
-    /// What a device should have, by application, and what it says of it; by name or id.
+    /// Settings that a device should have, by application, and its report of them; by name or id.
     ///
     /// # Errors
     /// When the server can't be reached or refuses; `not_found` when there is no such device.
@@ -254,7 +255,7 @@ impl Client {
         self.ask("GET", &format!("{}/settings", query::path("/v1/devices", name_or_id)), None::<&()>)
     }
 
-    /// Where each key of a device's settings comes from; by name or id.
+    /// Origin of each key of a device's settings; by name or id.
     ///
     /// # Errors
     /// When the server can't be reached or refuses; `not_found` when there is no such device.
@@ -285,7 +286,8 @@ impl Client {
         self.ask("GET", &format!("/v1/tasks/{id}"), None::<&()>)
     }
 
-    /// Cancels a task, and those of its runs that have not ended. What a device executes already it is told to end.
+    /// Cancels a task, and those of its runs that have not ended. A device is told to end a run that it
+    /// executes already.
     ///
     /// # Errors
     /// When the server can't be reached or refuses; `not_found` when there is no such task.

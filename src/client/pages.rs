@@ -17,7 +17,7 @@ const PAGE_ITEMS: u32 = PAGE_ITEMS_MAX / 2;
 
 /// A query that is answered in pages.
 pub trait Paged: Serialize {
-    /// Where the page begins.
+    /// Begin of the page.
     fn cursor(&mut self) -> &mut Option<String>;
     /// Most items of the page.
     fn limit(&mut self) -> &mut Option<u32>;
@@ -55,7 +55,7 @@ impl<'c, Q: Paged, T> Pages<'c, Q, T> {
         Self { client, path, query: Some(query), deleted: None, items: PhantomData }
     }
 
-    /// What is missing of a list of events, as far as it was read, because it was deleted. `None`: nothing.
+    /// Events that are missing of a list, as far as it was read, because they were deleted. `None`: nothing.
     #[must_use]
     pub fn deleted(&self) -> Option<DeletedEvents> {
         self.deleted

@@ -6,11 +6,12 @@ use super::lines::Lines;
 use super::{Client, ClientError};
 use crate::wire::api::{CALL_SECONDS_DEFAULT, CallLine, CallRequest};
 
-/// How much longer than the request's own time its answer may be silent, in seconds.
+/// Silence of an answer beyond the request's own time.
 const TIMEOUT_SECONDS: u64 = 15;
 
-/// What becomes of a request that calls devices. Ends after [`CallLine::Done`], or after the first line when the request does not
-/// wait; an answer that breaks off before is an error. Dropped before its end, it takes back what has not begun.
+/// Answer to a request that calls devices. Ends after [`CallLine::Done`], or after the first line when the
+/// request does not wait; an answer that breaks off before is an error. Dropped before its end, it takes back
+/// what has not begun.
 #[derive(Debug)]
 pub struct Sync<'c> {
     client: &'c mut Client,
@@ -62,7 +63,7 @@ impl Iterator for Sync<'_> {
 
 impl Drop for Sync<'_> {
     fn drop(&mut self) {
-        // What is left of the answer must not be taken for the next one; and the server sees that nobody waits.
+        // The rest of the answer must not be taken for the next one; and the server sees that nobody waits.
         self.client.connection.close();
     }
 }

@@ -1,4 +1,4 @@
-//! What the owner of the UDP port is told, who calls devices.
+//! Messages to the owner of the UDP port, which calls devices.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,7 +11,7 @@ use crate::wire::id::DeviceId;
 pub enum ToWakeScheduler {
     /// Somebody wants these devices to come.
     Call {
-        /// Who is told of the outcomes.
+        /// The operation that is told of the outcomes.
         operation: u64,
         /// Whom to call.
         devices: Vec<DeviceId>,

@@ -1,4 +1,4 @@
-//! What the server counts, by name. Everything only rises, except the few that say so.
+//! The server's counters, by name. Everything only rises, except the few that say so.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ impl Counter {
         self.add(1);
     }
 
-    /// Adds so many.
+    /// Adds `amount`.
     pub fn add(&self, amount: u64) {
         self.0.fetch_add(amount, Ordering::Relaxed);
     }
@@ -27,7 +27,7 @@ impl Counter {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// What was counted.
+    /// The count.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -36,7 +36,7 @@ impl Counter {
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What the server counts since its start.
+        /// The counts since the server's start.
         #[derive(Debug)]
         pub struct Counters {
             $($(#[$doc])* pub $name: Counter,)*
@@ -107,7 +107,7 @@ counters! {
     waits_for_rate,
     /// Handshakes that are under way now.
     handshakes_under_way,
-    /// Processor time that handshakes took, in microseconds.
+    /// Processor time that handshakes took.
     handshake_microseconds,
     /// Turns that ended because handshakes had their time.
     handshake_budget_exhausted,
@@ -145,7 +145,7 @@ impl Counters {
         }
     }
 
-    /// How many datagrams were dropped, for each reason.
+    /// Datagrams that were dropped, for each reason.
     #[must_use]
     pub fn all_drops(&self) -> Vec<(DropReason, u64)> {
         DropReason::ALL.iter().zip(&self.drops).map(|(reason, counter)| (*reason, counter.get())).collect()
@@ -158,13 +158,13 @@ impl Counters {
         }
     }
 
-    /// How many links were closed for one reason.
+    /// Links that were closed for one reason.
     #[must_use]
     pub fn closes(&self, reason: CloseReason) -> u64 {
         self.closes.get(reason.index()).map_or(0, Counter::get)
     }
 
-    /// How many links were closed, for each reason.
+    /// Links that were closed, for each reason.
     #[must_use]
     pub fn all_closes(&self) -> Vec<(CloseReason, u64)> {
         CloseReason::ALL.iter().map(|reason| (*reason, self.closes(*reason))).collect()

@@ -12,12 +12,13 @@ struct Shared<T> {
     messages: Mutex<VecDeque<T>>,
     capacity: usize,
     is_notified: AtomicBool,
-    /// The owner waits for something that is to be seen elsewhere.
+    /// The owner waits for something that shows elsewhere.
     waits: AtomicBool,
     wake: Wake,
 }
 
-/// A bounded queue with a notifier. Cheap to clone; every clone is the same mailbox. Any thread sends, one empties it.
+/// A bounded queue with a notifier. Cheap to clone; every clone is the same mailbox. Any thread sends, one
+/// empties it.
 pub struct Mailbox<T> {
     shared: Arc<Shared<T>>,
 }
@@ -29,8 +30,8 @@ impl<T> Clone for Mailbox<T> {
 }
 
 impl<T> Mailbox<T> {
-    /// A mailbox for at most `capacity` messages; `wake` wakes its owner, and is called once for all that is sent until the owner
-    /// looks.
+    /// A mailbox for at most `capacity` messages; `wake` wakes its owner, and is called once for all that is
+    /// sent until the owner looks.
     #[must_use]
     pub fn new(capacity: usize, wake: impl Fn() + Send + Sync + 'static) -> Self {
         let shared = Shared {
@@ -66,15 +67,17 @@ impl<T> Mailbox<T> {
         }
     }
 
-    /// Says that the owner waits for something that is to be seen elsewhere: the next [`Mailbox::notify_if_waiting`] wakes it. The owner looks once
-    /// more before it sleeps, as what it waits for may have come just before.
+    /// Says that the owner waits for something that shows elsewhere: the next [`Mailbox::notify_if_waiting`]
+    /// wakes it. The owner looks once more before it sleeps, as what it waits for may have come just before.
     pub fn wait_elsewhere(&self) {
         self.shared.waits.store(true, Ordering::Relaxed);
-        // With the one below: either the notifier sees that somebody waits, or the owner's look sees what the notifier has done.
+        // With the one below: either the notifier sees that somebody waits, or the owner's look sees what the
+        // notifier has done.
         fence(Ordering::SeqCst);
     }
 
-    /// Wakes the owner if it waits for something elsewhere, after that was done. One who does not is left asleep.
+    /// Wakes the owner if it waits for something elsewhere, after that was done. One who does not is left
+    /// asleep.
     pub fn notify_if_waiting(&self) {
         fence(Ordering::SeqCst);
         if self.shared.waits.load(Ordering::Relaxed) && self.shared.waits.swap(false, Ordering::Relaxed) {
@@ -89,7 +92,7 @@ impl<T> Mailbox<T> {
         into.extend(self.shared.messages.lock().drain(..));
     }
 
-    /// How many messages wait.
+    /// Number of messages that wait.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shared.messages.lock().len()

@@ -1,4 +1,4 @@
-//! What reactors are told, and the table of their mailboxes.
+//! Messages to reactors, and the table of their mailboxes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,26 +13,26 @@ use crate::machine::extra_links::ExtraLinks;
 use crate::machine::permits::Permit;
 use crate::wire::id::DeviceId;
 
-/// What an administrator decides about links.
+/// An administrator's decisions about links.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LinkSettings {
-    /// Most links of devices of the whole server, in links.
+    /// Most links of devices of the whole server.
     pub links_max: u64,
-    /// Links of the whole server that may be open beyond those, in links: handshakes and strangers.
+    /// Links of the whole server that may be open beyond those: handshakes and strangers.
     pub links_beyond_max: u64,
-    /// Most memory that the links of one reactor may hold beside what each takes idle, in bytes
+    /// Most memory that the links of one reactor may hold beside what each takes idle
     /// ([`Holdings`](crate::machine::holdings::Holdings)).
     pub held_bytes_max: u64,
     /// Places for strangers in one reactor, in links
     /// ([`places`](crate::machine::admission::strangers::places)).
     pub stranger_places: u64,
-    /// How many microseconds lie between two handshakes of one reactor, on average; zero: as they come.
+    /// Microseconds between two handshakes of one reactor, on average; zero: as they come.
     pub handshake_interval_microseconds: u64,
-    /// How long a handshake may take in all, however its bytes trickle in.
+    /// Time that a handshake may take in all, however its bytes trickle in.
     pub handshake_deadline: Duration,
-    /// How long a link that is not persistent may be silent.
+    /// Time that a link that is not persistent may be silent.
     pub idle_deadline: Duration,
-    /// How long a peer may leave unread what is ready for it.
+    /// Time that a peer may leave unread what is ready for it.
     pub write_deadline: Duration,
 }
 
@@ -41,7 +41,8 @@ pub struct LinkSettings {
 pub enum ToReactor {
     /// A job of this link's session has come back. Its permit comes with it.
     JobDone(LinkRef, JobOutcome, Permit),
-    /// Somebody waits for the device: its session is to ask it for a sync, for which it is to look at itself anew or not.
+    /// Somebody waits for the device: its session is to ask it for a sync, for which it is to look at itself
+    /// anew or not.
     SyncNow(LinkRef, bool),
     /// Another link of the same device is there.
     Superseded(LinkRef),
@@ -69,7 +70,7 @@ impl ReactorMailboxes {
         Self { mailboxes: mailboxes.into(), extra_links: Arc::default() }
     }
 
-    /// The device has this link beside its own. The one that is to be closed for it, if any
+    /// The device has this link beside its own. Returns the one to close for it, if any
     /// ([`ExtraLinks::enter`]).
     #[must_use]
     pub fn enter_extra(&self, device: DeviceId, link: LinkRef) -> Option<LinkRef> {
@@ -87,8 +88,8 @@ impl ReactorMailboxes {
         self.mailboxes.get(usize::from(link.reactor()))
     }
 
-    /// Tells the device behind a link that it was removed, and closes the link. `false`: the reactor has too much to do; the
-    /// device is refused with its next message all the same.
+    /// Tells the device behind a link that it was removed, and closes the link. `false`: the reactor has too
+    /// much to do; the device is refused with its next message all the same.
     #[must_use]
     pub fn close_removed(&self, link: LinkRef) -> bool {
         self.send(link, ToReactor::Removed(link))

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use super::counters::Counter;
 use crate::machine::close::CloseReason;
 
-/// Longest pause between two lines about the same reason, in seconds. It doubles from one second on for as
-/// long as the reason goes on.
+/// Longest pause between two lines about the same reason. It doubles from one second on for as long as the
+/// reason goes on.
 const PAUSE_SECONDS_MAX: u64 = 60;
 
 /// The count of one reason.

@@ -11,7 +11,7 @@ use crate::wire::time::{Moment, Now, WallTime};
 
 /// The watched wall clock. Cheap to clone; clones share it.
 ///
-/// What it says changes only while [`Wall::observe`] runs. Whether something may expire is withdrawn before a
+/// Its answers change only while [`Wall::observe`] runs. Whether something may expire is withdrawn before a
 /// step forward is seen, so that no thread ever has the time behind a step together with a permission from
 /// before it.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ impl Wall {
         change
     }
 
-    /// What time it is.
+    /// The time of day.
     #[must_use]
     pub fn wall(&self, moment: Moment) -> WallTime {
         on_line(self.0.shown.load(Ordering::Acquire), moment)
@@ -98,8 +98,8 @@ impl Wall {
         self.0.present_since.store(since.0, Ordering::Relaxed);
     }
 
-    /// How often the clock has changed otherwise than by passing, the start included. When it is another
-    /// number than before, stored moments of the future are to be computed anew.
+    /// Number of times that the clock has changed otherwise than by passing, the start included. When it is
+    /// another number than before, stored moments of the future are to be computed anew.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.0.changes.load(Ordering::Acquire)

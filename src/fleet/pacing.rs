@@ -4,13 +4,13 @@ use crate::wire::id::DeviceId;
 use crate::wire::limits::RECONNECT_SECONDS_MAX;
 use crate::wire::time::WallTime;
 
-/// The shortest sync interval that may be set, in seconds. A device that must be quicker than that keeps its link.
+/// The shortest sync interval that may be set. A device that must be quicker than that keeps its link.
 pub const INTERVAL_SECONDS_MIN: u32 = 10;
 
-/// The longest sync interval that may be set, in seconds: a week.
+/// The longest sync interval that may be set: a week.
 pub const INTERVAL_SECONDS_MAX: u32 = 7 * 24 * 3_600;
 
-/// The sync interval of a device for which nobody said otherwise, in seconds.
+/// The sync interval of a device for which nobody said otherwise.
 pub const INTERVAL_SECONDS_DEFAULT: u32 = 15 * 60;
 
 const _: () = assert!(INTERVAL_SECONDS_MIN <= INTERVAL_SECONDS_DEFAULT);
@@ -18,9 +18,10 @@ const _: () = assert!(INTERVAL_SECONDS_DEFAULT <= INTERVAL_SECONDS_MAX);
 
 /// When a device that is in sync now is to come again, in seconds from now.
 ///
-/// Each device has a slot of its own in the interval, taken from its id, and comes at that slot whatever brought it here now.
-/// So a fleet that came all at once, after an outage, is spread again with its next sync. Never sooner than half an
-/// interval and never later than one and a half, so that nobody comes twice in a row or stays away.
+/// Each device has a slot of its own in the interval, taken from its id, and comes at that slot whatever
+/// brought it here now. So a fleet that came all at once, after an outage, is spread again with its next
+/// sync. Never sooner than half an interval and never later than one and a half, so that nobody comes twice
+/// in a row or stays away.
 #[must_use]
 pub fn next_seconds(device: DeviceId, interval_seconds: u32, now: WallTime) -> u32 {
     let interval = u64::from(interval_seconds.clamp(INTERVAL_SECONDS_MIN, INTERVAL_SECONDS_MAX));
@@ -31,17 +32,18 @@ pub fn next_seconds(device: DeviceId, interval_seconds: u32, now: WallTime) -> u
     u32::try_from(next).unwrap_or(interval_seconds)
 }
 
-/// What a handshake costs a server that has seen none, in microseconds: a full one, on a small machine of today.
+/// Cost of a handshake to a server that has seen none: a full one, on a small machine of today.
 const HANDSHAKE_MICROSECONDS_GUESSED: u64 = 200;
 
-/// Connections that the guess counts for, in connections: after some hundreds what was measured counts.
+/// Connections that the guess counts for: after some hundreds what was measured counts.
 const CONNECTIONS_GUESSED: u64 = 100;
 
-/// What a connection costs at least and at most, in microseconds, whatever was measured: connections on which nothing was said and a
-/// clock that stood still say nothing of the fleet.
+/// Least and greatest cost of a connection, whatever was measured: connections on which nothing was said and
+/// a clock that stood still say nothing of the fleet.
 const HANDSHAKE_MICROSECONDS: std::ops::RangeInclusive<u64> = 50..=20_000;
 
-/// How many devices a server can take in a second, on this many cores, when `connections` took it so many microseconds altogether.
+/// Number of devices that a server can take in a second, on this many cores, when `connections` cost it
+/// `microseconds` altogether.
 #[must_use]
 pub fn devices_per_second(connections: u64, microseconds: u64, cores: u64) -> u64 {
     let all = microseconds.saturating_add(CONNECTIONS_GUESSED * HANDSHAKE_MICROSECONDS_GUESSED);
@@ -49,16 +51,17 @@ pub fn devices_per_second(connections: u64, microseconds: u64, cores: u64) -> u6
     cores.max(1) * 1_000_000 / each.clamp(*HANDSHAKE_MICROSECONDS.start(), *HANDSHAKE_MICROSECONDS.end())
 }
 
-/// Over how many seconds so many devices are to spread when they come back together; 0: they may come at once. A fifth more than the
-/// server needs for them, so that none has to wait long for its turn, and no more, so that all are back soon.
+/// Seconds over which `devices` devices should spread when they come back together; 0: they may come at once.
+/// A fifth more than the server needs for them, so that none has to wait long for its turn, and no more, so
+/// that all are back soon.
 #[must_use]
 pub fn reconnect_seconds(devices: u64, devices_per_second: u64) -> u32 {
     let seconds = devices.saturating_mul(6) / devices_per_second.max(1).saturating_mul(5);
     u32::try_from(seconds.min(RECONNECT_SECONDS_MAX)).unwrap_or(u32::MAX)
 }
 
-/// Mixes an id so that ids given out one after the other, in a test or by another server, do not get neighbouring slots
-/// (the finaliser of SplitMix64; Steele, Lea and Flood, 2014).
+/// Mixes an id so that ids given out one after the other, in a test or by another server, do not get
+/// neighbouring slots (the finaliser of SplitMix64; Steele, Lea and Flood, 2014).
 fn spread(id: u64) -> u64 {
     let mixed = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,4 +1,4 @@
-//! Where a device is, as far as the server can honestly tell.
+//! Presence of a device, as far as the server can honestly tell.
 
 pub use crate::wire::presence::Presence;
 
@@ -6,24 +6,24 @@ use crate::wire::datagram::NoticeKind;
 use crate::wire::limits::{RECONNECT_SECONDS_MAX, RECONNECT_SECONDS_MIN};
 use crate::wire::time::WallTime;
 
-/// How much later than its slot a device may be before it counts as lost, in seconds at most: a handshake, a slow network. Half an
+/// Longest delay of a device behind its slot before it counts as lost: a handshake, a slow network. Half an
 /// interval, when that is less.
 pub const MARGIN_SECONDS_MAX: u64 = 120;
 
-/// And at least, in seconds.
+/// And at least.
 pub const MARGIN_SECONDS_MIN: u64 = 10;
 
-/// How long a reboot may take before the device counts as lost, in seconds: a server's firmware takes minutes.
+/// Longest time of a reboot before the device counts as lost: a server's firmware takes minutes.
 pub const REBOOT_SECONDS_MAX: u64 = 900;
 
-/// What there is to judge by.
+/// Signs to judge by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Signs {
     /// Whether it has a link.
     pub is_connected: bool,
     /// Whether its link is to stay.
     pub is_persistent: bool,
-    /// What it said would become of it, if it has not synced since.
+    /// Its announced departure, if it has not synced since.
     pub departure: Option<NoticeKind>,
     /// When it was last heard; zero when it never was.
     pub last_seen: WallTime,
@@ -31,13 +31,13 @@ pub struct Signs {
     pub last_sync: WallTime,
     /// In how many seconds after that sync it was told to come again.
     pub due_seconds: u32,
-    /// How often it syncs, in seconds.
+    /// Its sync interval.
     pub interval_seconds: u32,
     /// When this server process started: before, nobody could come, so nobody is lost for not having come.
     pub server_started: WallTime,
 }
 
-/// Where the device is now.
+/// Presence of the device now.
 #[must_use]
 pub fn presence(signs: &Signs, now: WallTime) -> Presence {
     if signs.is_connected && signs.departure.is_none() {
@@ -56,7 +56,8 @@ pub fn presence(signs: &Signs, now: WallTime) -> Presence {
     if now.0 > lost_at(signs).0 { Presence::Lost } else { Presence::Idle }
 }
 
-/// Where the device is, for the log of events: that a device without a persistent link comes by and goes again is no news.
+/// Presence of the device for the log of events: that a device without a persistent link comes by and goes
+/// again is no news.
 #[must_use]
 pub fn notable_presence(signs: &Signs, now: WallTime) -> Presence {
     match presence(signs, now) {
@@ -67,9 +68,10 @@ pub fn notable_presence(signs: &Signs, now: WallTime) -> Presence {
 
 /// When the device counts as lost unless it is heard of before.
 ///
-/// It has a slot that the server issued, and a margin behind it. One whose link was to stay has as long as agents take at most to
-/// come back to a server that answers. One that reboots has [`REBOOT_SECONDS_MAX`]. And all of them have as long after a start of the
-/// server as they would have had after their shutdown notice: who could not come is not lost.
+/// It has a slot that the server issued, and a margin behind it. One whose link was to stay has as long as
+/// agents take at most to come back to a server that answers. One that reboots has [`REBOOT_SECONDS_MAX`].
+/// And all of them have as long after a start of the server as they would have had after their shutdown
+/// notice: who could not come is not lost.
 #[must_use]
 pub fn lost_at(signs: &Signs) -> WallTime {
     let interval = u64::from(signs.interval_seconds);
@@ -82,7 +84,8 @@ pub fn lost_at(signs: &Signs) -> WallTime {
         _ if signs.is_persistent => plus(from, reconnect),
         _ => {
             let due = plus(signs.last_sync, u64::from(signs.due_seconds));
-            // Before its first sync, and after a start of the server behind its slot: it comes as it would come back.
+            // Before its first sync, and after a start of the server behind its slot: it comes as it would
+            // come back.
             let due = due.max(plus(signs.server_started, reconnect - margin));
             due.max(from.0).saturating_add(margin * 1_000)
         }

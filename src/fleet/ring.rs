@@ -1,7 +1,8 @@
 //! A day of an application's numbers, in little room.
 //!
-//! Time is counted in slots of five minutes since 1970; a ring holds at most one point for each slot of a day. A point has one value for
-//! each number (a column), as the upper 21 bits of an `f32`: four digits are more than a plot can show.
+//! Time is counted in slots of five minutes since 1970; a ring holds at most one point for each slot of a
+//! day. A point has one value for each number (a column), as the upper 21 bits of an `f32`: four digits are
+//! more than a plot can show.
 //!
 //! ```text
 //! version (1 byte) | columns (LEB128) | slot of the newest point (LEB128)
@@ -10,20 +11,21 @@
 //!     for each column: its 21 bits, exclusive or'ed with those in the point before it (LEB128); NaN: no value
 //! ```
 //!
-//! A value that does not change takes one byte a point, none takes more than three. The newest come first so that a ring that would be too long loses its oldest
-//! points, and nothing has to be written twice to find out how many.
+//! A value that does not change takes one byte a point, none takes more than three. The newest come first so
+//! that a ring that would be too long loses its oldest points, and nothing has to be written twice to find
+//! out how many.
 
 use crate::wire::time::WallTime;
 
-/// Length of a slot, in milliseconds.
+/// Length of a slot.
 pub const SLOT_MILLISECONDS: u64 = 300_000;
 
-/// Slots in a ring, in slots: a day of them.
+/// Slots in a ring: a day of them.
 pub const SLOTS: u64 = 24 * 60 * 60 * 1_000 / SLOT_MILLISECONDS;
 
 const VERSION: u8 = 1;
 
-/// Bits of an `f32` that are not kept, in bits: of its 23 bits of fraction 12 are.
+/// Bits of an `f32` that are not kept: of its 23 bits of fraction 12 are.
 const DROPPED_BITS: u32 = 11;
 
 /// The nearest number that is kept as it is; NaN for what is not finite.
@@ -67,13 +69,13 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// An empty ring of so many columns.
+    /// An empty ring of `columns` columns.
     #[must_use]
     pub fn new(columns: usize) -> Self {
         Self { columns, points: Vec::new() }
     }
 
-    /// How many columns it has.
+    /// Number of its columns.
     #[must_use]
     pub fn columns(&self) -> usize {
         self.columns
@@ -85,7 +87,8 @@ impl Ring {
         &self.points
     }
 
-    /// The same points with other columns: for each new one, which of the old ones it is; `None`: it has no values yet.
+    /// The same points with other columns: for each new one, which of the old ones it is; `None`: it has no
+    /// values yet.
     #[must_use]
     pub fn with_columns(&self, from: &[Option<usize>]) -> Self {
         let value = |point: &Point, column: &Option<usize>| {
@@ -104,7 +107,8 @@ impl Ring {
         self.points.iter().any(|point| point.values.get(column).is_some_and(|value| value.is_finite()))
     }
 
-    /// Forgets what is older than a day, and what is newer than now, which a clock that was set back has left.
+    /// Forgets what is older than a day, and what is newer than now, which a clock that was set back has
+    /// left.
     pub fn forget(&mut self, now: WallTime) {
         let slot = slot_of(now);
         self.points.retain(|point| point.slot <= slot && slot - point.slot < SLOTS);

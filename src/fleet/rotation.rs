@@ -1,39 +1,42 @@
 //! When the keys of TLS session tickets come and go.
 //!
-//! A ticket lets a device come back without the signatures of a full handshake, for as long as the server has the key that sealed it. So
-//! that a fleet comes back cheaply after a restart the keys outlive the process; so that a key that leaks is of use for a day and not
-//! for ever, they are replaced. Both are counted by the wall clock, which may be wrong: then keys go sooner or later than they should, but
-//! never all at once because a clock without a battery starts in 1970, and none stays for ever.
+//! A ticket lets a device come back without the signatures of a full handshake, for as long as the server has
+//! the key that sealed it. So that a fleet comes back cheaply after a restart the keys outlive the process;
+//! so that a key that leaks is of use for a day and not for ever, they are replaced. Both are counted by the
+//! wall clock, which may be wrong: then keys go sooner or later than they should, but never all at once
+//! because a clock without a battery starts in 1970, and none stays for ever.
 
 use crate::wire::time::WallTime;
 
-/// How long one key seals tickets, in seconds.
+/// Time for which one key seals tickets.
 pub const KEY_SECONDS: u32 = 12 * 3_600;
 
-/// Keys whose tickets are accepted, in keys: the one that seals, and those before it.
+/// Keys whose tickets are accepted: the one that seals, and those before it.
 pub const KEYS_MAX: usize = 3;
 
-/// How long a ticket is good, in seconds: what is left of its key's time when the key seals its last ticket.
+/// Time for which a ticket is good: what is left of its key's time when the key seals its last ticket.
 pub const TICKET_SECONDS: u32 = 2 * KEY_SECONDS;
 
-/// How long a key's tickets are accepted, in seconds.
+/// Time for which a key's tickets are accepted.
 const ACCEPTED_SECONDS: u32 = KEY_SECONDS + TICKET_SECONDS;
 
-/// How far a key may lie in the future before the clock counts as set back, in seconds: a time server's small corrections are none.
+/// Distance that a key may lie in the future before the clock counts as set back: a time server's small
+/// corrections are none.
 const CLOCK_SLACK_SECONDS: u64 = 300;
 
 // RFC 8446 section 4.6.1: at most seven days.
 const _: () = assert!(TICKET_SECONDS <= 7 * 86_400);
 const _: () = assert!(ACCEPTED_SECONDS as usize == KEYS_MAX * KEY_SECONDS as usize);
 
-/// Whether a key is to go, whatever others there are. One from the future stays: it goes when enough have followed it.
+/// Whether a key is to go, whatever others there are. One from the future stays: it goes when enough have
+/// followed it.
 #[must_use]
 pub fn has_expired(made_at: WallTime, now: WallTime) -> bool {
     now.0.saturating_sub(made_at.0) >= u64::from(ACCEPTED_SECONDS) * 1_000
 }
 
-/// Whether a new key is due after the newest: when there is none, when it has sealed long enough, and when the clock was set back behind
-/// it, since nobody knows then how old it is.
+/// Whether a new key is due after the newest: when there is none, when it has sealed long enough, and when
+/// the clock was set back behind it, since nobody knows then how old it is.
 #[must_use]
 pub fn is_due(newest: Option<WallTime>, now: WallTime) -> bool {
     let Some(made_at) = newest else { return true };
@@ -41,8 +44,8 @@ pub fn is_due(newest: Option<WallTime>, now: WallTime) -> bool {
     is_from_future || now.0.saturating_sub(made_at.0) >= u64::from(KEY_SECONDS) * 1_000
 }
 
-/// Makes one round: what has expired goes, and when one is due, `make` gives it and the oldest make room. Keys stand in the order in
-/// which they were made. Whether anything has changed.
+/// Makes one round: what has expired goes, and when one is due, `make` gives it and the oldest make room.
+/// Keys stand in the order in which they were made. Whether anything has changed.
 ///
 /// # Errors
 /// When `make` fails; what has expired is gone then, too.

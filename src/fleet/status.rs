@@ -33,7 +33,7 @@ pub struct FailedRun {
     pub kind: String,
     /// When it ended.
     pub at: WallTime,
-    /// What was said of it last; may be empty.
+    /// Its last message; may be empty.
     pub message: String,
 }
 
@@ -46,7 +46,7 @@ pub struct UntoldSettings {
     pub since: WallTime,
 }
 
-/// What is known of a device. Applications of which nothing bad is known may be left out.
+/// Known facts about a device. Applications of which nothing bad is known may be left out.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Facts {
     /// Since when it counts as lost; `None`: it does not.
@@ -57,11 +57,11 @@ pub struct Facts {
     pub untold: Vec<UntoldSettings>,
     /// Tasks whose latest run failed.
     pub failed_runs: Vec<FailedRun>,
-    /// How much of its disk is free, in percent; `None`: it has not said.
+    /// Free share of its disk; `None`: it has not said.
     pub disk_free_percent: Option<f64>,
     /// Until when its certificate is good; `None`: not known.
     pub certificate_expires_at: Option<WallTime>,
-    /// How far its clock is ahead of the server's, in minutes; negative: behind.
+    /// Distance by which its clock is ahead of the server's; negative: behind.
     pub clock_ahead_minutes: i16,
     /// Another device seems to use its identity: since when, and where both were heard from.
     pub shared_identity: Option<(WallTime, Vec<String>)>,

@@ -1,9 +1,10 @@
-//! Versions, compared as dpkg compares them (Debian policy 5.6.12, deb-version(7)), and expressions over them.
+//! Versions, compared as dpkg compares them (Debian policy 5.6.12, deb-version(7)), and expressions over
+//! them.
 //!
-//! A version is `[epoch:]upstream[-revision]`. Parts are compared piece by piece: a run without digits, then a run of digits, in turn.
-//! Among non-digits, `~` sorts before everything, even the end; letters before everything else. Runs of digits compare as numbers of
-//! any length. Any text is a version here, so that versions of other package systems have an order as well, and one that never
-//! fails.
+//! A version is `[epoch:]upstream[-revision]`. Parts are compared piece by piece: a run without digits, then
+//! a run of digits, in turn. Among non-digits, `~` sorts before everything, even the end; letters before
+//! everything else. Runs of digits compare as numbers of any length. Any text is a version here, so that
+//! versions of other package systems have an order as well, and one that never fails.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -11,7 +12,7 @@ use std::str::FromStr;
 
 use crate::wire::inventory::version_alone;
 
-/// Longest expression, in comparisons.
+/// Longest expression.
 const COMPARISONS_MAX: usize = 16;
 
 /// Compares two versions. A total order; different texts may be equal (`1.0` and `1.00`, `1` and `0:1-0`).
@@ -30,13 +31,13 @@ struct Parts<'a> {
 }
 
 fn parts(version: &str) -> Parts<'_> {
-    // What is not wholly installed is still of this version.
+    // A package that is not wholly installed is still of this version.
     let version = version_alone(version.trim());
     let (epoch, rest) = match version.split_once(':') {
         Some((epoch, rest)) if !epoch.is_empty() && epoch.bytes().all(|byte| byte.is_ascii_digit()) => {
             (epoch, rest)
         }
-        // What stands before the colon is no epoch: then it is part of the version, as in other package systems.
+        // A text before the colon that is no epoch is part of the version, as in other package systems.
         _ => ("", version),
     };
     let (upstream, revision) = rest.rsplit_once('-').unwrap_or((rest, ""));
@@ -50,7 +51,7 @@ fn compare_number(a: &[u8], b: &[u8]) -> Ordering {
     a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
-/// Where a non-digit stands in the order; the end of the part stands at 0.
+/// Rank of a non-digit in the order; the end of the part is 0.
 fn weight(byte: Option<&u8>) -> u32 {
     match byte {
         Some(b'~') => 0,
@@ -66,7 +67,8 @@ fn compare_part(mut a: &[u8], mut b: &[u8]) -> Ordering {
     while !a.is_empty() || !b.is_empty() {
         while is_non_digit(a) || is_non_digit(b) {
             match weight(a.first()).cmp(&weight(b.first())) {
-                // Equal weights are equal bytes here: the end and a digit meet only when neither is a non-digit.
+                // Equal weights are equal bytes here: the end and a digit meet only when neither is a
+                // non-digit.
                 Ordering::Equal => (a, b) = (&a[1..], &b[1..]),
                 unequal => return unequal,
             }
@@ -106,7 +108,7 @@ const OPERATORS: [(&str, Operator); 8] = [
     ("=", Operator::Equal),
 ];
 
-/// What a version must be: comparisons, separated by commas, that must all hold, such as `>=3.0,<3.0.14`.
+/// Condition on a version: comparisons, separated by commas, that must all hold, such as `>=3.0,<3.0.14`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionExpression {
     comparisons: Vec<(Operator, String)>,

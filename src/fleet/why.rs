@@ -7,7 +7,8 @@ use crate::wire::datagram::NoticeKind;
 use crate::wire::presence::Presence;
 use crate::wire::units::format_duration;
 
-/// The paragraph: where the device stands and since when, when it comes, whether it can be called before, and what could be done.
+/// The paragraph: where the device stands and since when, when it comes, whether it can be called before, and
+/// what could be done.
 #[must_use]
 pub fn explain(facts: &WhyFacts) -> String {
     let mut sentences = vec![match facts.presence {
@@ -50,7 +51,7 @@ pub fn explain(facts: &WhyFacts) -> String {
     sentences.join(" ")
 }
 
-/// What is not as it should be of an application's settings.
+/// The part of an application's settings that is not as it should be.
 fn unsettled(settings: &UnsettledSettings) -> String {
     let UnsettledSettings { application, desired_revision: wanted, reported } = settings;
     match reported {
@@ -72,7 +73,7 @@ fn unsettled(settings: &UnsettledSettings) -> String {
     }
 }
 
-/// What it is to execute, or is at.
+/// Runs that it should execute, or does.
 fn runs(facts: &WhyFacts) -> Option<String> {
     let count = |runs: u64| if runs == 1 { "1 run".to_owned() } else { format!("{runs} runs") };
     let verb = |runs: u64| if runs == 1 { "waits" } else { "wait" };
@@ -184,7 +185,7 @@ fn lost(facts: &WhyFacts) -> String {
     )
 }
 
-/// What there is to say of its link.
+/// Facts about its link.
 fn link(facts: &WhyFacts) -> Option<String> {
     if facts.waits_for_room {
         return Some(
@@ -264,7 +265,8 @@ pub fn shell_word(name: &str) -> String {
     if name.chars().all(is_plain) && !name.starts_with('-') {
         return name.to_owned();
     }
-    // Within single quotes a quote can't stand: they are closed, a quoted quote follows, and they are opened again.
+    // Within single quotes a quote can't stand: they are closed, a quoted quote follows, and they are opened
+    // again.
     format!("'{}'", name.replace('\'', "'\\''"))
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Trouble {
     pub(super) is_loss_told: bool,
 }
 
-/// What `status` shows of an archive.
+/// An archive, as `status` shows it.
 #[derive(Clone, Debug)]
 pub struct ArchiveStats {
     /// That of its journal. `None`: there is none yet.
@@ -102,7 +102,7 @@ impl<S: Storage> Archive<S> {
         *self.shared.retention.lock() = retention;
     }
 
-    /// What `status` shows.
+    /// The figures for `status`.
     #[must_use]
     pub fn stats(&self) -> ArchiveStats {
         let journal = self.reader().map(|reader| Stats::of(&reader.catalog, Health::default()));
@@ -119,7 +119,7 @@ pub fn original<'a>(view: &RecordView<'a>) -> Option<RecordView<'a>> {
     Some(RecordView { position: Position(u64::from_le_bytes(*position)), record, ..*view })
 }
 
-/// Where the next record of a walk began in the journal.
+/// The journal's position of the first record of a walk.
 fn first_position<S: Storage>(mut records: Forward<S>) -> Result<Option<Position>, ReadError> {
     while let Some(item) = records.next()? {
         if let Item::Record(view) = item

@@ -17,24 +17,24 @@ use super::storage::Storage;
 use super::tail::{AppendError, NoRoom};
 use crate::machine::wall_clock::AgeTime;
 
-/// Memory for records that wait to be written, in bytes; the longest payload is half of it.
+/// Memory for records that wait to be written; the longest payload is half of it.
 const WINDOW_BYTES: u64 = 32 * 1024;
 
 /// Records that are looked at between two questions whether to go on.
 const RECORDS_BETWEEN: u32 = 64;
 
-/// How an archive is laid out.
+/// Layout of an archive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ArchiveOptions {
-    /// Length of a segment's file, in bytes; a multiple of 4,096.
+    /// Length of a segment's file; a multiple of 4,096.
     pub segment_bytes: u64,
-    /// What is deleted from it, two segments at least being left. 0 bytes: nothing is added.
+    /// Rule by which its segments are deleted; at least two stay. 0 bytes: nothing is added.
     pub retention: Retention,
     /// Bytes of the disk that are left free for others.
     pub keep_free_bytes: u64,
 }
 
-/// What became of a segment's records.
+/// Outcome of copying a segment's records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Copied {
     /// All that are wanted are durable in the archive.
@@ -43,7 +43,7 @@ pub(crate) enum Copied {
     Part,
 }
 
-/// What is to be told of an archive that does not take records.
+/// The report of an archive that does not take records.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ArchiveTrouble {
     /// Records could not be copied; tried again.
@@ -107,7 +107,8 @@ pub struct Archiver<S: Storage = FileStorage> {
 }
 
 impl<S: Storage> Archiver<S> {
-    /// `open` gives the place, and makes it; `is_wanted` says of a record whether it is to be copied.
+    /// `open` gives the place, and makes it; `is_wanted` says of a record whether it belongs into the
+    /// archive.
     #[must_use]
     pub fn new(
         options: ArchiveOptions,
@@ -251,7 +252,7 @@ impl<S: Storage> Archiver<S> {
         let mut since_asked = 0;
         let mut reached = segment.end;
         let mut copied = Copied::All;
-        // What is damaged can't be copied; those who read the journal are told of it there.
+        // Damaged records can't be copied; readers of the journal are told of them there.
         while let Some(item) = records.next().map_err(|error| error.to_string())? {
             let Item::Record(view) = item else { continue };
             if view.position >= segment.end {
@@ -297,7 +298,7 @@ impl<S: Storage> Archiver<S> {
         self.archive.shared.trouble.lock().segments_lost += 1;
     }
 
-    /// What is to be told now, once until records are copied again.
+    /// The trouble to report now, once until records are copied again.
     pub(crate) fn trouble(&mut self) -> Option<ArchiveTrouble> {
         let mut trouble = self.archive.shared.trouble.lock();
         let why = || trouble.failure.clone();

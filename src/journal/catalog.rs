@@ -1,4 +1,4 @@
-//! What readers, `status` and retention know of the segments: shared by all who hold the journal.
+//! The segments as readers, `status` and retention know them: shared by all who hold the journal.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::storage::SegmentFile;
 /// aside all the same.
 const DAMAGES_MAX: usize = 4096;
 
-/// What state a segment is in.
+/// State of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SegmentState {
     /// Records are being appended to it, or will be.
@@ -32,9 +32,9 @@ pub struct SegmentInfo {
     pub base: Position,
     /// The position just past its last durable record.
     pub end: Position,
-    /// Length of its file, in bytes.
+    /// Length of its file.
     pub bytes: u64,
-    /// What state it is in.
+    /// Its state.
     pub state: SegmentState,
     /// Count and times of its durable records.
     pub summary: Summary,
@@ -45,9 +45,9 @@ pub struct SegmentInfo {
 pub struct Damage {
     /// The first position without a valid record.
     pub from: Position,
-    /// Where valid records begin again, or had to reach.
+    /// Position at which valid records begin again, or had to reach.
     pub to: Position,
-    /// What is wrong there.
+    /// The kind of damage.
     pub what: &'static str,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Entry {
     pub(crate) file: SegmentFile,
     /// `None`: the header is damaged and could not be found again, so nothing in it can be read.
     pub(crate) header: Option<SegmentHeader>,
-    /// Where the next segment begins at the earliest: the file may have been cut short.
+    /// The earliest position at which the next segment can begin: the file may have been cut short.
     pub(crate) next_base: u64,
     pub(crate) state: SegmentState,
     /// The position just past the last durable record.
@@ -121,7 +121,8 @@ impl<S> Catalog<S> {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// Tells readers of records that became durable in the segment at `base`, then of the new durable position.
+    /// Tells readers of records that became durable in the segment at `base`, then of the new durable
+    /// position.
     pub(crate) fn publish(&self, base: u64, end: u64, summary: &Summary, index: &[IndexEntry]) {
         self.with_entry(base, |entry| {
             entry.end = end;
@@ -154,7 +155,7 @@ impl<S> Catalog<S> {
         self.damages.lock().clone()
     }
 
-    /// What is set aside: files, count, and their bytes.
+    /// The files that were set aside: their number, and their bytes.
     pub(crate) fn set_aside(&self) -> (usize, u64) {
         let entries = self.entries.lock();
         let files = entries.iter().map(|entry| &entry.file).chain(&self.beside).filter(|file| file.set_aside);
@@ -194,7 +195,7 @@ impl<S> Catalog<S> {
         self.entries.lock().iter().rev().find(|entry| entry.file.base < position).cloned()
     }
 
-    /// Where the last segment ends; 0 when there is none.
+    /// End of the last segment; 0 when there is none.
     pub(crate) fn next_base(&self) -> u64 {
         self.entries.lock().last().map_or(0, |last| last.next_base)
     }

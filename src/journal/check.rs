@@ -15,14 +15,14 @@ use super::layout::{
 use super::scan::{Step, Walk};
 use super::storage::Storage;
 
-/// Read at once, in bytes.
+/// Read at once.
 pub(crate) const PIECE_BYTES: usize = 256 * 1024;
 
 const RECORD_BYTES_MAX: usize = record_bytes(PAYLOAD_BYTES_MAX);
 
 const _: () = assert!(RECORD_BYTES_MAX.is_multiple_of(8) && PIECE_BYTES > 2 * RECORD_BYTES_MAX);
 
-/// What a check of one segment found.
+/// Findings of a check of one segment.
 #[derive(Default)]
 struct Findings {
     damages: Vec<Damage>,
@@ -76,7 +76,7 @@ impl<S: Storage> Shared<S> {
         }
         let read =
             |at: u64, window: &mut [u8]| self.catalog.storage.read(entry.file, at - header.base, window);
-        // Where the hole begins that the place to read next lies in.
+        // Begin of the hole in which the place to read next lies.
         let mut hole = None;
         let mut at = header.first();
         while at < entry.end {

@@ -1,5 +1,6 @@
-//! A file that is written past the page cache, where its file system lets it be: zeros that nobody reads, and the journal's tail, which is read from memory or
-//! later. A durable write so takes half as much of the processor, and one command of the disk less where that knows a write that is durable by itself.
+//! A file that is written past the page cache, where its file system lets it be: zeros that nobody reads, and
+//! the journal's tail, which is read from memory or later. A durable write so takes half as much of the
+//! processor, and one command of the disk less where that knows a write that is durable by itself.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
@@ -10,10 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags, openat};
 
-/// What a write begins with, ends with and lies in memory at a multiple of, in bytes: a page of the page cache, and at least the block of any disk.
+/// Alignment of a write's begin, end and address in memory: a page of the page cache, and at least the block
+/// of any disk.
 pub const PAGE_BYTES: usize = 4096;
 
-/// A file for writing. Whatever is written must begin and end with a page, in the file and in memory ([`Pages`](super::pages::Pages)).
+/// A file for writing. Whatever is written must begin and end with a page, in the file and in memory
+/// ([`Pages`](super::pages::Pages)).
 pub(crate) struct DirectFile {
     file: File,
     is_cached: AtomicBool,
@@ -41,9 +44,9 @@ impl DirectFile {
         self.is_cached.load(Ordering::Relaxed)
     }
 
-    /// Writes pages at `offset` and makes them durable, in one call to the kernel where it has one. Returns the bytes written; fewer than
-    /// given means that the rest was not. Never tried again here, not even after EINTR: after a failed sync the next
-    /// one answers ok though pages are lost.
+    /// Writes pages at `offset` and makes them durable, in one call to the kernel where it has one. Returns
+    /// the bytes written; fewer than given means that the rest was not. Never tried again here, not even
+    /// after EINTR: after a failed sync the next one answers ok though pages are lost.
     ///
     /// # Errors
     /// Whatever `pwritev2(2)`, or `pwrite(2)` and `fdatasync(2)`, answer.
@@ -71,7 +74,8 @@ impl DirectFile {
         debug_assert!(pages.as_ptr().addr().is_multiple_of(PAGE_BYTES), "pages begin with one in memory");
         debug_assert!(pages.len().is_multiple_of(PAGE_BYTES), "pages are whole");
         match write(&self.file) {
-            // A file system that lets a file be opened so need not let it be written so. It refuses before it writes anything.
+            // A file system that lets a file be opened so need not let it be written so. It refuses before it
+            // writes anything.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput && !self.is_cached() => {
                 use_cache(&self.file)?;
                 self.is_cached.store(true, Ordering::Relaxed);

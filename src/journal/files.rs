@@ -39,7 +39,7 @@ pub enum DirectoryError {
 /// The directory is opened once, and every file by that: a directory that is moved away, with another one in
 /// its place, is still the one that is written to. So two journals never mix.
 pub struct FileStorage {
-    /// Where it was when it was opened, for people.
+    /// Its path when it was opened, for people.
     path: PathBuf,
     /// The directory, which carries the lock: a copy of the files can be read without one.
     directory: File,
@@ -87,13 +87,13 @@ impl FileStorage {
         Ok(Self { path: path.to_owned(), directory, writing: Mutex::new(None) })
     }
 
-    /// Where the directory was when it was opened.
+    /// The directory's path when it was opened.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.path
     }
 
-    /// What is in the directory and belongs to a journal.
+    /// The files in the directory that belong to a journal.
     fn names(&self) -> io::Result<Vec<Name>> {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.directory)? {
@@ -163,8 +163,9 @@ impl FileStorage {
 impl Storage for FileStorage {
     type View = FileMap;
 
-    /// A shared map shows the page cache, and a write past that drops what it holds of the place, before and after: `filemap_invalidate_pages` of
-    /// Linux, which file systems on disks use. Readers stay before the durable position, so that nothing they look at is being written.
+    /// A shared map shows the page cache, and a write past that drops what it holds of the place, before and
+    /// after: `filemap_invalidate_pages` of Linux, which file systems on disks use. Readers stay before the
+    /// durable position, so that nothing they look at is being written.
     const VIEWS_FOLLOW_WRITES: bool = true;
 
     fn list(&self) -> io::Result<Vec<SegmentFile>> {

@@ -13,10 +13,10 @@ use super::region::Consumer;
 use super::storage::Storage;
 use super::tail::Extent;
 
-/// Written with one durable write at most, in bytes. More than that waits only behind a slow disk.
+/// Written with one durable write at most. More than that waits only behind a slow disk.
 const WRITE_BYTES_MAX: usize = 256 * 1024;
 
-/// Room for one durable write at least, in bytes: the longest trailer, and the page it begins in.
+/// Room for one durable write at least: the longest trailer, and the page it begins in.
 const WRITE_BYTES_MIN: usize = 32 * 1024;
 
 const _: () = assert!(
@@ -26,7 +26,8 @@ const _: () = assert!(
 
 static ZERO_PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 
-/// A write failed. The journal is over: what the medium holds is unknown until it is read again at the next start.
+/// A write failed. The journal is over: what the medium holds is unknown until it is read again at the next
+/// start.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
     "journal: {0}: stopping, for a failed write must not be tried again; restart to read what is on the disk"
@@ -37,7 +38,8 @@ pub struct FlushError(pub String);
 pub struct Flusher<S: Storage> {
     pub(crate) shared: Arc<Shared<S>>,
     consumer: Consumer,
-    /// What is written is put together here. Its front holds what is on the disk already of the page that the next write begins in.
+    /// The buffer in which a write is put together. Its front holds what is on the disk already of the page
+    /// that the next write begins in.
     pages: Pages,
     /// Swapped with what waits, so that a flush allocates nothing.
     taken: Vec<Extent>,
@@ -62,7 +64,8 @@ impl<S: Storage> Flusher<S> {
     }
 
     /// Writes everything that waits, makes it durable, and publishes the durable position, which it returns.
-    /// One durable write, as long as the disk keeps up; when a segment got full meanwhile, two more: its trailer, and what the next one holds.
+    /// One durable write, as long as the disk keeps up; when a segment got full meanwhile, two more: its
+    /// trailer, and what the next one holds.
     ///
     /// # Errors
     /// [`FlushError`] when a write fails or is short; from then on always, and nothing is appended any more.
@@ -121,7 +124,8 @@ impl<S: Storage> Flusher<S> {
         let bytes = trailer.encode(header);
         let offset = header.bytes - bytes.len() as u64;
         let begun = in_page(offset);
-        // The last records may reach into the page in which the trailer begins: those stand at the front already.
+        // The last records may reach into the page in which the trailer begins: those stand at the front
+        // already.
         let end = trailer.end - header.base;
         let kept = if end > offset - begun as u64 { in_page(end) } else { 0 };
         let pages = self.pages.fill(kept, [&ZERO_PAGE[kept..begun], &bytes]);
@@ -135,7 +139,7 @@ impl<S: Storage> Flusher<S> {
     }
 }
 
-/// How far into its page a place in a segment is, in bytes.
+/// Offset of a place in a segment within its page, in bytes.
 fn in_page(offset: u64) -> usize {
     usize::try_from(offset % PAGE_BYTES as u64).unwrap_or_default()
 }

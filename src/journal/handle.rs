@@ -21,7 +21,7 @@ use super::status::{Health, State, Stats};
 use super::storage::Storage;
 use super::tail::{AppendError, Tail};
 
-/// Smallest window, in bytes: a record of a few KiB must fit twice.
+/// Smallest window: a record of a few KiB must fit twice.
 const WINDOW_BYTES_MIN: u64 = 16 * 1024;
 
 /// Which whole segments are deleted by the preallocator, oldest first. The segments being written are never
@@ -34,27 +34,29 @@ pub struct Retention {
     pub age_ms: Option<u64>,
 }
 
-/// How a journal is laid out.
+/// Layout and limits of a journal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// Length of a segment's file, in bytes; a multiple of 4,096.
+    /// Length of a segment's file; a multiple of 4,096.
     pub segment_bytes: u64,
-    /// Memory for records that wait for the flusher, in bytes. It is resident all the time.
+    /// Memory for records that wait for the flusher. It is resident all the time.
     pub window_bytes: u64,
-    /// What is deleted on its own. `None`: nothing; see [`Journal::delete_before`].
+    /// The rule by which segments are deleted without being asked for. `None`: nothing; see
+    /// [`Journal::delete_before`].
     pub retention: Option<Retention>,
-    /// Most bytes on disk: beyond it there is no room. `None`: whatever the disk has. What was set aside does
-    /// not count.
+    /// Most bytes on disk: beyond it there is no room. `None`: whatever the disk has. Segments that were set
+    /// aside do not count.
     pub limit_bytes: Option<u64>,
     /// Bytes of the disk that are left free for others, such as the database beside it.
     pub keep_free_bytes: u64,
     /// Somebody else, such as the database beside it, remembers that everything before this position was
-    /// durable. What is missing of it is damage, and new positions begin at it or beyond.
+    /// durable. Missing bytes before it are damage, and new positions begin at it or beyond.
     pub remembered: Position,
 }
 
 impl Options {
-    /// For a server: segments of 64 MiB, a window that holds 10 ms of 100,000 events of 1 KiB a second, 64 MiB left free.
+    /// For a server: segments of 64 MiB, a window that holds 10 ms of 100,000 events of 1 KiB a second, 64
+    /// MiB left free.
     #[must_use]
     pub fn server() -> Self {
         Self {
@@ -115,13 +117,13 @@ pub enum OpenError {
     Window(io::Error),
 }
 
-/// What the opening found.
+/// Findings of the opening.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Recovery {
     /// Everything before it was durable, now or once: what is missing of it is in `damages`. New positions
     /// begin at it or beyond.
     pub durable: Position,
-    /// Where what was found ends. Less than `durable` when the journal does not reach as far as
+    /// End of the records that were found. Less than `durable` when the journal does not reach as far as
     /// [`Options::remembered`] says.
     pub end: Position,
     /// Bytes of torn batches, never acknowledged, that were wiped.
@@ -156,11 +158,11 @@ pub struct Opened<S: Storage = FileStorage> {
     pub flusher: Flusher<S>,
     /// Makes segments ahead and deletes old ones.
     pub preallocator: Preallocator<S>,
-    /// What was found.
+    /// The findings.
     pub recovery: Recovery,
 }
 
-/// What all parts of an open journal share.
+/// State that all parts of an open journal share.
 pub(crate) struct Shared<S: Storage> {
     pub(crate) tail: Mutex<Tail>,
     pub(crate) catalog: Arc<Catalog<S>>,
@@ -168,7 +170,7 @@ pub(crate) struct Shared<S: Storage> {
     pub(crate) options: Options,
     /// No position before it is given out: it was used once, though nothing of it is there.
     pub(crate) lowest_next: u64,
-    /// What the options say of it, or what was set since.
+    /// The rule of the options, or the one that was set since.
     pub(crate) retention: Mutex<Option<Retention>>,
     /// The same of the limit.
     pub(crate) limit_bytes: Mutex<Option<u64>>,
@@ -254,9 +256,9 @@ impl<S: Storage> Journal<S> {
         Ok(Opened { journal: Self { shared }, flusher, preallocator, recovery })
     }
 
-    /// Takes a record: copies it into the mapped tail, with its CRC, and never touches the disk. Returns the position
-    /// just past it: it is durable, and may be acknowledged, once [`durable`](Self::durable) has reached that.
-    /// The caller notifies ([`notify`](Self::notify)) when it has appended all it had.
+    /// Takes a record: copies it into the mapped tail, with its CRC, and never touches the disk. Returns the
+    /// position just past it: it is durable, and may be acknowledged, once [`durable`](Self::durable) has
+    /// reached that. The caller notifies ([`notify`](Self::notify)) when it has appended all it had.
     ///
     /// # Errors
     /// [`AppendError`]; the record was not taken.
@@ -284,8 +286,8 @@ impl<S: Storage> Journal<S> {
         self.shared.flush_notifier.notify();
     }
 
-    /// Flushes on this thread, for one that has appended and would only wait. Never waits for others: see [`Flushed`]. Where it is not done here,
-    /// [`notify`](Self::notify).
+    /// Flushes on this thread, for one that has appended and would only wait. Never waits for others: see
+    /// [`Flushed`]. When it is not done here, call [`notify`](Self::notify).
     pub fn flush_here(&self) -> Flushed {
         if !self.shared.pace.is_fast() {
             return Flushed::NotHere;
@@ -295,7 +297,7 @@ impl<S: Storage> Journal<S> {
         if held.is_none() {
             return Flushed::NotHere;
         }
-        // Whoever had it last may have written this too. A failure is told of, once, and ends the process.
+        // The holder before may have written this too. A failure is told of, once, and ends the process.
         let _ = self.shared.flush(held, wanted);
         Flushed::Done
     }
@@ -319,7 +321,7 @@ impl<S: Storage> Journal<S> {
         Position(end.unwrap_or(0).max(self.shared.catalog.durable()))
     }
 
-    /// Longest payload that is taken, in bytes.
+    /// Longest payload that is taken.
     #[must_use]
     pub fn payload_bytes_max(&self) -> usize {
         self.shared.tail.lock().payload_bytes_max()
@@ -337,8 +339,8 @@ impl<S: Storage> Journal<S> {
         self.shared.catalog.infos()
     }
 
-    /// Deletes whole segments of which nothing at or past `position` is left, oldest first, never the ones being
-    /// written or set aside. Returns what it deleted. Touches the disk.
+    /// Deletes whole segments of which nothing at or past `position` is left, oldest first, never the ones
+    /// being written or set aside. Returns what it deleted. Touches the disk.
     ///
     /// # Errors
     /// Whatever the medium answers; what was deleted before stays deleted.
@@ -361,7 +363,8 @@ impl<S: Storage> Journal<S> {
         Ok(())
     }
 
-    /// Changes how much there may be on the disk, from now on. What is there already stays until it is deleted.
+    /// Changes how much there may be on the disk, from now on. Segments that are there already stay until
+    /// they are deleted.
     ///
     /// # Errors
     /// [`OpenError::Options`] when it could not hold two segments; nothing changes then.
@@ -391,7 +394,7 @@ impl<S: Storage> Journal<S> {
         self.shared.check(pace, tell)
     }
 
-    /// What `status` shows.
+    /// The figures for `status`.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let health = self.shared.health.lock().clone();
@@ -408,9 +411,9 @@ impl<S: Storage> Journal<S> {
 /// A segment that may be deleted.
 pub(crate) struct Deletable {
     pub(crate) segment: SegmentInfo,
-    /// Where the one behind it begins.
+    /// Begin of the one behind it.
     pub(crate) next: Position,
-    /// Size of all segments, in bytes.
+    /// Size of all segments.
     pub(crate) bytes: u64,
 }
 
@@ -438,7 +441,8 @@ impl<S: Storage> Shared<S> {
     }
 
     /// The oldest segment that may be deleted. The last one always stays: the next segment's position comes
-    /// from it. What was set aside stays and does not count: it is all that is left of what was acknowledged.
+    /// from it. Segments that were set aside stay and do not count: they are all that is left of acknowledged
+    /// data.
     pub(crate) fn deletable(&self) -> Option<Deletable> {
         let needed = self.tail.lock().oldest_needed().unwrap_or(u64::MAX);
         let mut infos = self.catalog.infos();

@@ -1,10 +1,10 @@
 //! The bytes of a journal, and nothing else: this page is the one place where they are described.
 //!
-//! A journal is a run of **positions**, counted in bytes from 0 and never used twice. It is cut into **segments**,
-//! one file each, named after the position at which it begins (`00000000000067108864.journal`; a segment that was set
-//! aside because acknowledged data in it is damaged ends in `.damaged`). A segment covers the positions
-//! `base .. base + segment bytes`, so a byte's place in its file is its position less the base. All integers are
-//! little-endian. Rows are 8 bytes.
+//! A journal is a run of **positions**, counted in bytes from 0 and never used twice. It is cut into
+//! **segments**, one file each, named after the position at which it begins (`00000000000067108864.journal`;
+//! a segment that was set aside because acknowledged data in it is damaged ends in `.damaged`). A segment
+//! covers the positions `base .. base + segment bytes`, so a byte's place in its file is its position less
+//! the base. All integers are little-endian. Rows are 8 bytes.
 //!
 //! ```text
 //! segment = header block | records … | zeros | trailer room
@@ -45,23 +45,25 @@
 //!   The CRC begins with the epoch and base, then covers the entries, rows 0 to 6 and the number of entries.
 //! ```
 //!
-//! # What is assumed of the medium
+//! # Assumptions about the medium
 //!
-//! 1. A sector of 512 bytes is written whole or not at all when power fails, and rewriting one with the same bytes in
-//!    some places leaves those places alone.
-//! 2. A write that was reported durable (`RWF_DSYNC`, `fdatasync`) survives a power cut. A drive that lies about its
-//!    cache breaks this, and nothing in software can mend it.
-//! 3. Between two durable writes, the sectors of a write in flight reach the medium in any order, any subset of them.
-//! 4. Overwriting zeros that were written and synced earlier needs no room. (A copy-on-write file system may need
-//!    some; an error there is a failed write, see below.)
-//! 5. Nobody shortens or rewrites the files while a process has them open. A lock on the directory keeps a second
-//!    journal out.
+//! 1. A sector of 512 bytes is written whole or not at all when power fails, and rewriting one with the same
+//!    bytes in some places leaves those places alone.
+//! 2. A write that was reported durable (`RWF_DSYNC`, `fdatasync`) survives a power cut. A drive that lies
+//!    about its cache breaks this, and nothing in software can mend it.
+//! 3. Between two durable writes, the sectors of a write in flight reach the medium in any order, any subset
+//!    of them.
+//! 4. Overwriting zeros that were written and synced earlier needs no room. (A copy-on-write file system may
+//!    need some; an error there is a failed write, see below.)
+//! 5. Nobody shortens or rewrites the files while a process has them open. A lock on the directory keeps a
+//!    second journal out.
 //!
-//! # What can be torn, and what is made of it
+//! # Torn writes, and how they are read
 //!
-//! Order of writing: a segment is zero-filled, given its header and synced before it gets its name. Records are
-//! written in order, in whole pages, each write durable before the next begins: with what stands in the first page already,
-//! and zeros up to the end of the last. The trailer is written once all of the segment's records are durable. The next segment gets its first record once the trailer is durable.
+//! Order of writing: a segment is zero-filled, given its header and synced before it gets its name. Records
+//! are written in order, in whole pages, each write durable before the next begins: with what stands in the
+//! first page already, and zeros up to the end of the last. The trailer is written once all of the segment's
+//! records are durable. The next segment gets its first record once the trailer is durable.
 //!
 //! | found at the opening | what happened | what is done |
 //! |---|---|---|
@@ -83,16 +85,16 @@
 //! journal without it, as when there was no room for it, a gap is a loss only behind a segment that retention
 //! would have deleted first, and it is made anew from the first segment that is there.
 //!
-//! What was set aside is deleted by no rule of age or size, and counts towards no limit of size: `status`
-//! shows how much it is. A second file of the same name that is set aside later leaves the first one as
+//! Segments that were set aside are deleted by no rule of age or size, and count towards no limit of size:
+//! `status` shows their size. A second file of the same name that is set aside later leaves the first one as
 //! `*.damaged.1`.
 //!
 //! An archive (`archive` in this module) is a second journal of the same form, with positions of its own. The
 //! payload of its records begins with the position (8 bytes) that the record had in the first.
 //!
-//! A recycled block of an older segment never passes for a record: its CRC was seeded with another epoch, and its
-//! position is another. The epoch never leaves the server, so a peer can't forge a record inside a payload either,
-//! but for one chance in 2³² for each try, and only if the record around it is torn.
+//! A recycled block of an older segment never passes for a record: its CRC was seeded with another epoch, and
+//! its position is another. The epoch never leaves the server, so a peer can't forge a record inside a
+//! payload either, but for one chance in 2³² for each try, and only if the record around it is torn.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -116,7 +118,8 @@ impl fmt::Debug for Position {
 /// Version of this layout.
 pub const VERSION: u32 = 1;
 
-/// Bytes at the start of a segment that hold the header alone: one page, so that an append never rewrites its sector.
+/// Bytes at the start of a segment that hold the header alone: one page, so that an append never rewrites its
+/// sector.
 pub const HEADER_BLOCK_BYTES: u64 = 4096;
 
 /// Bytes of the header itself.
@@ -125,13 +128,13 @@ pub const HEADER_BYTES: usize = 64;
 /// Bytes of a record before its payload.
 pub const RECORD_HEADER_BYTES: usize = 48;
 
-/// Largest payload, in bytes: what one frame of the wire holds, so that whatever arrives can be kept.
+/// Largest payload: what one frame of the wire holds, so that whatever arrives can be kept.
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Smallest segment, in bytes: header, sixteen records of a few KiB, trailer.
+/// Smallest segment: header, sixteen records of a few KiB, trailer.
 pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 
-/// Largest segment, in bytes: recovery reads the last one whole, so it bounds the time of a start.
+/// Largest segment: recovery reads the last one whole, so it bounds the time of a start.
 pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// Bytes of the footer at the end of a sealed segment.
@@ -140,10 +143,10 @@ pub const FOOTER_BYTES: usize = 64;
 /// Bytes of one index entry.
 pub const INDEX_ENTRY_BYTES: usize = 16;
 
-/// Most index entries in a segment, in entries: 16 KiB of memory for the segment that is being written.
+/// Most index entries in a segment: 16 KiB of memory for the segment that is being written.
 pub const INDEX_ENTRIES_MAX: u64 = 1024;
 
-/// Least distance between index entries, in bytes: what a reader walks through to find one record.
+/// Least distance between index entries: what a reader walks through to find one record.
 pub const INDEX_STRIDE_BYTES_MIN: u64 = 4096;
 
 const HEADER_MAGIC: [u8; 8] = *b"mustrjnl";
@@ -152,14 +155,14 @@ const FOOTER_MAGIC: [u8; 8] = *b"mustrend";
 const _: () = assert!(SEGMENT_BYTES_MIN.is_multiple_of(4096) && SEGMENT_BYTES_MAX.is_multiple_of(4096));
 const _: () = assert!(SEGMENT_BYTES_MAX < u32::MAX as u64);
 
-/// What the header of a segment says.
+/// Header of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SegmentHeader {
     /// Random, drawn when the segment was made; seeds every CRC in it.
     pub epoch: u64,
     /// Position of the segment's first byte.
     pub base: u64,
-    /// Length of the segment's file, in bytes.
+    /// Length of the segment's file.
     pub bytes: u64,
 }
 
@@ -217,38 +220,38 @@ impl SegmentHeader {
         self.base + self.bytes
     }
 
-    /// What every CRC in this segment begins with.
+    /// Seed of every CRC in this segment.
     #[must_use]
     pub fn seed(&self) -> u32 {
         crc32c::crc32c_append(crc32c::crc32c(&self.epoch.to_le_bytes()), &self.base.to_le_bytes())
     }
 }
 
-/// Distance between index entries in a segment of so many bytes.
+/// Distance between index entries in a segment of this size.
 #[must_use]
 pub fn index_stride(segment_bytes: u64) -> u64 {
     segment_bytes.div_ceil(INDEX_ENTRIES_MAX).max(INDEX_STRIDE_BYTES_MIN)
 }
 
-/// Most index entries of a segment of so many bytes.
+/// Most index entries of a segment of this size.
 #[must_use]
 pub fn index_entries_max(segment_bytes: u64) -> u64 {
     segment_bytes.div_ceil(index_stride(segment_bytes))
 }
 
-/// Bytes kept free for the trailer at the end of a segment of so many bytes.
+/// Bytes kept free for the trailer at the end of a segment of this size.
 #[must_use]
 pub fn trailer_room(segment_bytes: u64) -> u64 {
     FOOTER_BYTES as u64 + index_entries_max(segment_bytes) * INDEX_ENTRY_BYTES as u64
 }
 
-/// Bytes that a record with a payload of so many bytes takes.
+/// Bytes that a record with a payload of this size takes.
 #[must_use]
 pub const fn record_bytes(payload_bytes: usize) -> usize {
     RECORD_HEADER_BYTES + payload_bytes.next_multiple_of(8)
 }
 
-/// What is appended: an event, or what else is to be kept in order and for sure.
+/// A record to append: an event, or anything else that has to be kept in order and for sure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record<'a> {
     /// Wall time, milliseconds since 1970.
@@ -264,16 +267,17 @@ pub struct Record<'a> {
 /// A record as it stands in the journal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RecordView<'a> {
-    /// Where it begins.
+    /// Its position.
     pub position: Position,
     /// The durable position when it was written.
     pub watermark: Position,
-    /// What was appended.
+    /// The record.
     pub record: Record<'a>,
 }
 
 impl RecordView<'_> {
-    /// The position just past it: once the durable position is there, it is durable; a reader goes on from here.
+    /// The position just past it: once the durable position is there, it is durable; a reader goes on from
+    /// here.
     #[must_use]
     pub fn end(&self) -> Position {
         Position(self.position.0 + record_bytes(self.record.payload.len()) as u64)
@@ -302,7 +306,7 @@ pub fn encode_record_header(
     out
 }
 
-/// The zeros that follow a payload of so many bytes.
+/// The zeros that follow a payload of this size.
 #[must_use]
 pub fn padding(payload_bytes: usize) -> &'static [u8] {
     const ZEROS: [u8; 8] = [0; 8];
@@ -348,13 +352,14 @@ pub fn decode_record(seed: u32, position: u64, bytes: &[u8]) -> Option<RecordVie
 /// An entry of a segment's sparse index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IndexEntry {
-    /// Where a record begins.
+    /// Position of the record.
     pub position: u64,
-    /// Latest wall time among the segment's records before it, in milliseconds since 1970; 0 when it is the first.
+    /// Latest wall time among the segment's records before it, in milliseconds since 1970; 0 when it is the
+    /// first.
     pub latest_before_ms: u64,
 }
 
-/// What is known of the records of a segment, or of a part of one.
+/// Summary of the records of a segment, or of a part of one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Summary {
     /// Records, count.

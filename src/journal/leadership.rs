@@ -1,7 +1,8 @@
-//! Who flushes: the journal's own thread, or one that has appended and would only wait for it.
+//! Flush leadership: the journal's own thread flushes, or one that has appended and would only wait for it.
 //!
-//! To wake another thread and to be woken by it takes as long as the write itself where processors sleep meanwhile. So whoever has nothing else to do takes the
-//! leadership over for one write, and what others append meanwhile goes with the next: a group commit with a leader.
+//! To wake another thread and to be woken by it takes as long as the write itself where processors sleep
+//! meanwhile. So a thread that has nothing else to do takes the leadership for one write, and records that
+//! others append meanwhile go with the next: a group commit with a leader.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -16,23 +17,25 @@ use super::layout::Position;
 use super::storage::Storage;
 use super::threads::Notice;
 
-/// A durable write that takes no longer than this, in microseconds, is waited for by whoever appended. While it takes longer, a thread with sockets has something
-/// better to do.
+/// The appending thread waits for a durable write that takes no longer than this. While it takes longer, a
+/// thread with sockets has something better to do.
 const FAST_MICROSECONDS_MAX: u64 = 500;
 
-/// What became of the request to flush here.
+/// Outcome of a request to flush on the calling thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Flushed {
-    /// What was appended before is durable, or the journal has failed; whoever is told of notices was told.
+    /// All that was appended before is durable, or the journal has failed; the callback was called.
     Done,
-    /// Others are at it, perhaps without what was appended last. When they are done there is a notice ([`Notice::Durable`]): then it can be tried again.
+    /// Others are at it, perhaps without what was appended last. When they are done there is a notice
+    /// ([`Notice::Durable`]): then it can be tried again.
     ByOthers,
-    /// It is not done: the disk takes its time, or nobody has the leadership. The journal's thread is for that.
+    /// It is not done: the disk takes its time, or nobody has the leadership. The journal's thread is for
+    /// that.
     NotHere,
 }
 
-/// The flusher, and whom to tell. Whoever holds it flushes.
+/// The flusher, and whom to tell. Its holder flushes.
 pub(crate) struct Leadership<S: Storage> {
     flusher: Flusher<S>,
     on_notice: Arc<dyn Fn(Notice) + Send + Sync>,
@@ -43,7 +46,7 @@ impl<S: Storage> Leadership<S> {
         Self { flusher, on_notice }
     }
 
-    /// Flushes once. What is to be told of it.
+    /// Flushes once. Returns the notice to give of it.
     fn flush(&mut self) -> (Result<(), FlushError>, Option<Notice>) {
         let (before, had_failed) = (self.flusher.shared.catalog.durable(), self.flusher.has_failed());
         let since = Instant::now();
@@ -59,18 +62,19 @@ impl<S: Storage> Leadership<S> {
 }
 
 impl<S: Storage> Shared<S> {
-    /// Takes the leadership, if nobody has it. Whoever has it hears of it otherwise, and tells when it is free.
+    /// Takes the leadership, if nobody has it. Otherwise asks to be notified when it is free.
     pub(crate) fn try_lead(&self) -> Option<MutexGuard<'_, Option<Leadership<S>>>> {
         self.leadership.try_lock().or_else(|| {
             self.is_leadership_wanted.store(true, Ordering::Relaxed);
-            // With the one below: either this sees that the leadership is free, or who gives it back sees that it is wanted.
+            // With the one below: either this sees that the leadership is free, or who gives it back sees
+            // that it is wanted.
             fence(Ordering::SeqCst);
             self.leadership.try_lock()
         })
     }
 
-    /// Flushes once, unless everything before `wanted` is durable, and tells of it when the next one can have the leadership: who has found it taken and is
-    /// told so finds it free.
+    /// Flushes once, unless everything before `wanted` is durable, and tells of it when the next one can have
+    /// the leadership: who has found it taken and is told so finds it free.
     pub(crate) fn flush(
         &self,
         mut held: MutexGuard<'_, Option<Leadership<S>>>,
@@ -93,14 +97,15 @@ impl<S: Storage> Shared<S> {
     }
 }
 
-/// How long durable writes take, by the last ones.
+/// Duration of durable writes, by the last ones.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     microseconds: AtomicU64,
 }
 
 impl Pace {
-    /// A write has taken so long. One of forty times the usual counts for the next dozen; those who note are one at a time.
+    /// A write has taken so long. One of forty times the usual counts for the next dozen; those who note are
+    /// one at a time.
     pub(crate) fn note(&self, microseconds: u64) {
         let before = self.microseconds.load(Ordering::Relaxed);
         self.microseconds.store(before.saturating_mul(7).saturating_add(microseconds) / 8, Ordering::Relaxed);

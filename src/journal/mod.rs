@@ -1,10 +1,10 @@
 //! Layer 3: the event log of the server and the spool of the agent.
 //!
-//! [`Journal::append`] copies a record into memory and returns at once; the [`Flusher`] writes all that waits with one
-//! durable write and publishes how far it got; only then may anything be acknowledged. The [`Preallocator`] makes segments
-//! one ahead, so that a full disk is a state (no room, until there is), never a fault in the middle of an append.
-//! [`Reader`]s follow by position. A failed write ends the journal: nothing is retried, the process restarts and
-//! reads what is there.
+//! [`Journal::append`] copies a record into memory and returns at once; the [`Flusher`] writes all that waits
+//! with one durable write and publishes how far it got; only then may anything be acknowledged. The
+//! [`Preallocator`] makes segments one ahead, so that a full disk is a state (no room, until there is), never
+//! a fault in the middle of an append. [`Reader`]s follow by position. A failed write ends the journal:
+//! nothing is retried, the process restarts and reads what is there.
 //!
 //! The bytes are described in [`layout`], and only there.
 //!

@@ -22,7 +22,8 @@ impl Notifier {
         }
     }
 
-    /// Waits until it has been notified since the last wait, or the time is over. Only one thread ever waits on a notifier.
+    /// Waits until it has been notified since the last wait, or the time is over. Only one thread ever waits
+    /// on a notifier.
     pub(crate) fn wait(&self, timeout: Option<Duration>) {
         self.waiting.get_or_init(thread::current);
         // It is cleared before the caller looks at what there is to do: the other order loses wake-ups.

@@ -7,13 +7,14 @@ use memmap2::MmapMut;
 
 use super::direct::PAGE_BYTES;
 
-/// A buffer that begins with a page, as direct writes want it (open(2), O_DIRECT). It takes memory only as far as it was ever filled.
+/// A buffer that begins with a page, as direct writes want it (open(2), O_DIRECT). It takes memory only as
+/// far as it was ever filled.
 pub(crate) struct Pages {
     map: MmapMut,
 }
 
 impl Pages {
-    /// A buffer that holds at least so many bytes.
+    /// A buffer of at least `bytes` bytes.
     ///
     /// # Errors
     /// Whatever `mmap(2)` answers, most likely that there is no memory.
@@ -31,8 +32,8 @@ impl Pages {
         &self.map[..bytes.min(self.map.len())]
     }
 
-    /// Puts the parts behind the first `kept` bytes, zeros behind them up to the end of the page, and lends it all.
-    /// The caller sees to it that there is room.
+    /// Puts the parts behind the first `kept` bytes, zeros behind them up to the end of the page, and lends
+    /// it all. The caller sees to it that there is room.
     pub(crate) fn fill(&mut self, kept: usize, parts: [&[u8]; 2]) -> &[u8] {
         let mut at = kept;
         for part in parts {
@@ -44,7 +45,8 @@ impl Pages {
         &self.map[..end]
     }
 
-    /// Moves what stands in the last page of the first `length` bytes to the front: the next write begins with that page again.
+    /// Moves what stands in the last page of the first `length` bytes to the front: the next write begins
+    /// with that page again.
     pub(crate) fn keep_last(&mut self, length: usize) {
         self.map.copy_within(length / PAGE_BYTES * PAGE_BYTES..length, 0);
     }

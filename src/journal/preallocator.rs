@@ -21,7 +21,7 @@ use crate::wire::time::WallTime;
 /// deleted uncopied: a segment of 64 MiB full of what is wanted takes a disk of 13 MiB/s as long.
 const COPY_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// What [`Preallocator::preallocate_once`] did.
+/// Outcome of [`Preallocator::preallocate_once`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Preallocated {
     /// The next segment was there already.
@@ -39,12 +39,12 @@ pub struct Preallocator<S: Storage> {
     archiver: Option<Box<Archiver<S>>>,
 }
 
-/// What a turn of the preallocator did.
+/// Outcome of a turn of the preallocator.
 pub(crate) struct Turn {
     pub(crate) deleted: io::Result<Vec<SegmentInfo>>,
     pub(crate) preallocated: Preallocated,
     pub(crate) trouble: Option<ArchiveTrouble>,
-    /// A segment that is to be deleted waits for the archive.
+    /// A segment that retention lets go waits for the archive.
     pub(crate) is_waiting: bool,
 }
 
@@ -72,8 +72,9 @@ impl<S: Storage> Preallocator<S> {
         self.archiver.as_ref().map(|archiver| archiver.archive())
     }
 
-    /// Makes the next segment, if it is not there: zero-filled and synced, so that a full disk shows here and not in
-    /// an append. `now_ms` (wall time, milliseconds since 1970) is what `status` shows as the beginning of a full disk.
+    /// Makes the next segment, if it is not there: zero-filled and synced, so that a full disk shows here and
+    /// not in an append. `now_ms` (wall time, milliseconds since 1970) is what `status` shows as the
+    /// beginning of a full disk.
     pub fn preallocate_once(&mut self, now_ms: u64) -> Preallocated {
         self.preallocate(now_ms, &mut |_| {})
     }

@@ -1,4 +1,5 @@
-//! Readers: forwards from a position, backwards from one, from a time; up to the durable position, never beyond.
+//! Readers: forwards from a position, backwards from one, from a time; up to the durable position, never
+//! beyond.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -26,7 +27,7 @@ pub enum ReadError {
     Segment(Position, #[source] io::Error),
 }
 
-/// What a reader comes across.
+/// One item of a reader's walk.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Item<'a> {
     /// A record.
@@ -35,7 +36,8 @@ pub enum Item<'a> {
     Damage(Damage),
 }
 
-/// Reads a journal that is being written by this process, or that of a stopped one. Cheap to clone; holds no file open.
+/// Reads a journal that is being written by this process, or that of a stopped one. Cheap to clone; holds no
+/// file open.
 pub struct Reader<S: Storage = FileStorage> {
     pub(super) catalog: Arc<Catalog<S>>,
 }
@@ -64,7 +66,8 @@ impl<S: Storage> Reader<S> {
     /// Reads what is on `storage`, changing nothing. Nobody else may be writing to it.
     ///
     /// # Errors
-    /// [`RecoveryError`] when the segments can't be read. Damage is not an error: see [`damages`](Self::damages).
+    /// [`RecoveryError`] when the segments can't be read. Damage is not an error: see
+    /// [`damages`](Self::damages).
     pub fn over(storage: S) -> Result<Self, RecoveryError> {
         let found = recover(&storage, Known::READ_ONLY, &mut |_| {})?;
         Ok(Self::new(Arc::new(Catalog::new(Arc::new(storage), found))))
@@ -76,7 +79,7 @@ impl<S: Storage> Reader<S> {
         self.catalog.infos()
     }
 
-    /// Where the oldest segment begins: before it, nothing is left.
+    /// Begin of the oldest segment: before it, nothing is left.
     #[must_use]
     pub fn oldest(&self) -> Position {
         Position(self.catalog.oldest().map_or(0, |entry| entry.file.base))
@@ -107,8 +110,8 @@ impl<S: Storage> Reader<S> {
         Forward { reader: self.clone(), at: from.0, open: None }
     }
 
-    /// Goes forwards from a place before which no record has a wall time of `wall_ms` or later, and that is close to the
-    /// first such record. Wall time can jump back, so the caller still compares.
+    /// Goes forwards from a place before which no record has a wall time of `wall_ms` or later, and that is
+    /// close to the first such record. Wall time can jump back, so the caller still compares.
     ///
     /// # Errors
     /// [`ReadError::Segment`].
@@ -147,7 +150,7 @@ impl<S: Storage> Reader<S> {
 struct Source<V> {
     view: V,
     header: SegmentHeader,
-    /// Where its records ended when it was opened.
+    /// End of its records when it was opened.
     end: u64,
     next_base: u64,
     sealed: bool,
@@ -171,7 +174,8 @@ impl<V: std::ops::Deref<Target = [u8]>> Source<V> {
     }
 }
 
-/// Goes through a journal forwards. At the end it can be asked again later, and goes on with what became durable.
+/// Goes through a journal forwards. At the end it can be asked again later, and goes on with what became
+/// durable.
 pub struct Forward<S: Storage = FileStorage> {
     reader: Reader<S>,
     at: u64,
@@ -179,7 +183,7 @@ pub struct Forward<S: Storage = FileStorage> {
 }
 
 impl<S: Storage> Forward<S> {
-    /// Where the next item begins, as far as is known.
+    /// Position of the next item, as far as is known.
     #[must_use]
     pub fn position(&self) -> Position {
         Position(self.at)
@@ -257,7 +261,7 @@ impl<S: Storage> Forward<S> {
     }
 }
 
-/// Goes through a journal backwards, newest first. What becomes durable after it began is not in it.
+/// Goes through a journal backwards, newest first. Records that become durable after it began are not in it.
 pub struct Backward<S: Storage = FileStorage> {
     reader: Reader<S>,
     /// Everything from here on was seen.

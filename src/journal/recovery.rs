@@ -16,7 +16,7 @@ use super::rescue::{Identity, identify};
 use super::scan::{Hole, Step, Survey, Walk, nonzero_end, survey};
 use super::storage::{SegmentFile, Storage};
 
-/// What is written in one piece when a tail is written again or wiped, in bytes.
+/// Size of one write when a tail is written again or wiped.
 const REPAIR_PIECE_BYTES: usize = 256 * 1024;
 
 const MISSING: &str = "what was there is missing";
@@ -37,12 +37,12 @@ pub struct RecoveryError {
 pub(crate) struct OpenSegment {
     pub(crate) header: SegmentHeader,
     pub(crate) end: u64,
-    /// What stands before the end in its page, which the next write begins with again.
+    /// The bytes before the end in its page, with which the next write begins.
     pub(crate) head: Vec<u8>,
     pub(crate) builder: IndexBuilder,
 }
 
-/// What was found, and made good.
+/// Recovered state of a journal.
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
     pub(crate) entries: Vec<Entry>,
@@ -51,7 +51,7 @@ pub(crate) struct Recovered {
     pub(crate) open: Option<OpenSegment>,
     pub(crate) next: Option<SegmentHeader>,
     pub(crate) durable: u64,
-    /// Where what was found ends: less than `durable` when more is remembered.
+    /// End of what was found: less than `durable` when more is remembered.
     pub(crate) end: u64,
     /// No position before it may be given out.
     pub(crate) lowest_next: u64,
@@ -60,14 +60,14 @@ pub(crate) struct Recovered {
     pub(crate) wiped_bytes: u64,
 }
 
-/// What is known beforehand of the journal that is opened.
+/// Facts about the journal that are known before it is opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
     /// Records before it need not be told of.
     pub(crate) from: u64,
     /// Somebody remembers that everything before it was durable.
     pub(crate) remembered: u64,
-    /// How long a segment is whose file was cut short, when nothing else says it.
+    /// Length of a segment whose file was cut short, when nothing else tells it.
     pub(crate) segment_bytes: u64,
     /// Nothing may be changed.
     pub(crate) read_only: bool,
@@ -84,7 +84,7 @@ struct Found<V> {
     view: V,
     /// `None`: nothing in it can be read.
     header: Option<SegmentHeader>,
-    /// What is wrong with the header, or the file's length.
+    /// The flaw in the header, or in the file's length.
     flaw: Option<&'static str>,
     trailer: Option<Trailer>,
     /// Anything was ever written behind the header, as far as the bytes tell.
@@ -114,9 +114,9 @@ impl<V: std::ops::Deref<Target = [u8]>> Found<V> {
     }
 }
 
-/// Sets where each segment ends and the next one begins. Where only the file's length could tell, it may have
-/// been cut short: the segment is then taken to be as long as others are, and ends where the next one begins
-/// at the latest.
+/// Sets where each segment ends and the next one begins. A segment of which only the file's length could tell
+/// may have been cut short: it is taken to be as long as others are, and ends at the latest at the begin of
+/// the next one.
 fn set_ends<V>(found: &mut [Found<V>], segment_bytes: u64) {
     let whole = found.iter().filter(|segment| segment.flaw.is_none());
     let usual = whole.filter_map(|segment| segment.segment_bytes).max().unwrap_or(0).max(segment_bytes);
@@ -191,7 +191,8 @@ impl<S: Storage> Recovery<'_, S> {
         }
     }
 
-    /// Compares where a segment begins with where the one before it ended. `false`: it overlaps and can't be used.
+    /// Compares where a segment begins with where the one before it ended. `false`: it overlaps and can't be
+    /// used.
     fn continues(&mut self, segment: &Found<S::View>, has_live: bool) -> Result<bool, RecoveryError> {
         let base = segment.file.base;
         let last = self.result.entries.last().map(|last| (last.file.base, last.next_base));
@@ -200,7 +201,7 @@ impl<S: Storage> Recovery<'_, S> {
             self.damage(hole, "a segment begins inside the one before it");
             return Ok(false);
         }
-        // Retention deletes the oldest and passes over what was set aside. Where it is not known how far that
+        // Retention deletes the oldest and passes over what was set aside. While it is not known how far that
         // went, only a gap behind a segment that it would have deleted first is surely a loss.
         let from = match (last, self.oldest) {
             (last, Some(oldest)) => last.map_or(oldest, |(_, expected)| expected.max(oldest)),
@@ -390,7 +391,7 @@ impl<S: Storage> Recovery<'_, S> {
         for hole in &holes {
             self.damage(*hole, "records are damaged");
         }
-        // What is known to have been there, and is not.
+        // The part that is known to have been there, and is missing.
         let expected = if all_durable { segment.next_base } else { self.known.remembered };
         if segment.is_cut() {
             self.tell_of_cut(segment, end);
@@ -448,8 +449,9 @@ impl<S: Storage> Recovery<'_, S> {
         self.storage.set_aside(base).map_err(|error| RecoveryError { base, doing: "setting it aside", error })
     }
 
-    /// Writes the pages of `from .. to` again: as they were read before `end`, and zeros from there on. A process that was killed, or ended by a failed
-    /// write, may have left pages that look written and are not on the medium; a sync alone would answer ok for those.
+    /// Writes the pages of `from .. to` again: as they were read before `end`, and zeros from there on. A
+    /// process that was killed, or ended by a failed write, may have left pages that look written and are not
+    /// on the medium; a sync alone would answer ok for those.
     fn write_again(
         &mut self,
         segment: &Found<S::View>,

@@ -1,7 +1,9 @@
-//! Mapped memory: with `memory`, one of the two files of the crate with `unsafe`. Two safe types come out of it.
+//! Mapped memory: with `memory`, one of the two files of the crate with `unsafe`. Two safe types come out of
+//! it.
 //!
-//! [`ring`] makes the mapped tail: an anonymous map, populated at once so that an append never faults, used as a
-//! ring between the one who appends and the one who flushes. [`FileMap`] is a read-only map of a segment's file.
+//! [`ring`] makes the mapped tail: an anonymous map, populated at once so that an append never faults, used
+//! as a ring between the one who appends and the one who flushes. [`FileMap`] is a read-only map of a
+//! segment's file.
 
 use std::io;
 use std::ops::Deref;
@@ -10,8 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{Mmap, MmapMut, MmapOptions};
 
-/// The memory both halves share. Bytes in `read .. written` (counted without end, taken modulo the length) belong to
-/// the consumer, all others to the producer; only the consumer moves `read`, only the producer moves `written`.
+/// The memory both halves share. Bytes in `read .. written` (counted without end, taken modulo the length)
+/// belong to the consumer, all others to the producer; only the consumer moves `read`, only the producer
+/// moves `written`.
 struct Ring {
     /// Keeps the mapping alive; touched through `start` alone.
     _map: MmapMut,
@@ -21,15 +24,15 @@ struct Ring {
     read: AtomicU64,
 }
 
-// SAFETY: `start` points into `_map`, which lives and moves with the struct; the mapping is not tied to a thread. Access
-// to the bytes is divided between the two halves by `written` and `read` as said above.
+// SAFETY: `start` points into `_map`, which lives and moves with the struct; the mapping is not tied to a
+// thread. Access to the bytes is divided between the two halves by `written` and `read` as said above.
 #[expect(unsafe_code, reason = "a raw pointer into a mapping is not Send by itself")]
 unsafe impl Send for Ring {}
 // SAFETY: as above: the counters are atomic, and no byte is ever open to both halves at once.
 #[expect(unsafe_code, reason = "a raw pointer into a mapping is not Sync by itself")]
 unsafe impl Sync for Ring {}
 
-/// Makes a ring of so many bytes (rounded up to whole pages by the kernel, not used beyond `bytes`).
+/// Makes a ring of `bytes` bytes (rounded up to whole pages by the kernel, not used beyond `bytes`).
 ///
 /// # Errors
 /// Whatever `mmap` answers, most likely that there is no memory.
@@ -90,10 +93,11 @@ impl Producer {
     fn copy_in(&mut self, at: u64, bytes: &[u8]) {
         let offset = usize::try_from(at % self.ring.bytes).unwrap_or(0);
         assert!(offset as u64 + bytes.len() as u64 <= self.ring.bytes, "a copy stays inside the ring");
-        // SAFETY: `offset + len` lies inside the mapping (asserted above). These bytes are at or past `written`, and
-        // `push` checked that they end before `read + bytes`, so the consumer does not look at them until `written`
-        // is stored with Release; `&mut self` on the only producer keeps other writers out. The source is a borrowed
-        // slice, which can't lie in the ring: the ring hands out slices only through the consumer, below `written`.
+        // SAFETY: `offset + len` lies inside the mapping (asserted above). These bytes are at or past
+        // `written`, and `push` checked that they end before `read + bytes`, so the consumer does not look at
+        // them until `written` is stored with Release; `&mut self` on the only producer keeps other writers
+        // out. The source is a borrowed slice, which can't lie in the ring: the ring hands out slices only
+        // through the consumer, below `written`.
         #[expect(unsafe_code, reason = "copy into the producer's part of the ring")]
         unsafe {
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.ring.start.add(offset), bytes.len());
@@ -101,14 +105,14 @@ impl Producer {
     }
 }
 
-/// The half that flushes. There is one, and looking needs it mutably, so that what it lends is given back before
-/// it is consumed.
+/// The half that flushes. There is one, and looking needs it mutably, so that what it lends is given back
+/// before it is consumed.
 pub(crate) struct Consumer {
     ring: Arc<Ring>,
 }
 
 impl Consumer {
-    /// The oldest `length` bytes, in two slices because they may wrap. `None`: not so many have been pushed.
+    /// The oldest `length` bytes, in two slices because they may wrap. `None`: fewer have been pushed.
     pub(crate) fn front(&mut self, length: u64) -> Option<(&[u8], &[u8])> {
         let read = self.ring.read.load(Ordering::Relaxed);
         if self.ring.written.load(Ordering::Acquire) - read < length {
@@ -129,9 +133,10 @@ impl Consumer {
         let offset = usize::try_from(at % self.ring.bytes).unwrap_or(0);
         let length = usize::try_from(length).unwrap_or(0);
         assert!(offset as u64 + length as u64 <= self.ring.bytes, "a slice stays inside the ring");
-        // SAFETY: the range lies inside the mapping (asserted above), which lives as long as the ring that `self` holds.
-        // Its bytes lie in `read .. written`, loaded with Acquire, so they are initialised and the producer leaves
-        // them alone until `consume`, which needs `&mut self` and hence the end of this borrow.
+        // SAFETY: the range lies inside the mapping (asserted above), which lives as long as the ring that
+        // `self` holds. Its bytes lie in `read .. written`, loaded with Acquire, so they are initialised and
+        // the producer leaves them alone until `consume`, which needs `&mut self` and hence the end of this
+        // borrow.
         #[expect(unsafe_code, reason = "look at the consumer's part of the ring")]
         unsafe {
             std::slice::from_raw_parts(self.ring.start.add(offset), length)
@@ -139,7 +144,7 @@ impl Consumer {
     }
 }
 
-/// A read-only map of a whole file. What it shows is untrusted: every reader checks what it reads.
+/// A read-only map of a whole file. Its bytes are untrusted: every reader checks what it reads.
 ///
 /// It outlives the file's deletion (the kernel keeps the data while it is mapped).
 pub struct FileMap {
@@ -155,11 +160,11 @@ impl FileMap {
         if file.metadata()?.len() == 0 {
             return Ok(Self { map: None }); // mmap refuses a length of 0
         }
-        // SAFETY: the file is a segment in a directory that the journal's lock guards. No one shortens a segment: it is
-        // created at its full length before it gets its name, and goes by being unlinked, which leaves the mapping
-        // whole. While it is mapped, only the flusher writes to it, and only past the durable position, which no
-        // reader looks beyond. Bytes that a faulty medium changes are caught by CRC; nothing here relies on
-        // them being valid.
+        // SAFETY: the file is a segment in a directory that the journal's lock guards. No one shortens a
+        // segment: it is created at its full length before it gets its name, and goes by being unlinked,
+        // which leaves the mapping whole. While it is mapped, only the flusher writes to it, and only past
+        // the durable position, which no reader looks beyond. Bytes that a faulty medium changes are caught
+        // by CRC; nothing here relies on them being valid.
         #[expect(unsafe_code, reason = "map a file read-only")]
         let map = unsafe { Mmap::map(file)? };
         Ok(Self { map: Some(map) })

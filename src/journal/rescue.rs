@@ -16,18 +16,18 @@ use super::layout::{
 use super::scan::{Walk, nonzero_end};
 use super::storage::SegmentFile;
 
-/// Most seeds that are weighed against each other, in seeds: damaged records give a different one each.
+/// Most seeds that are weighed against each other: damaged records give a different one each.
 const SEEDS_MAX: usize = 64 * 1024;
 
-/// What is told of a segment whose header is damaged and was found again.
+/// The report of a segment whose header is damaged and was found again.
 const FOUND_AGAIN: &str = "the header is damaged; the records were found by their own checksums";
 
-/// What a segment's file turns out to be.
+/// Identity of a segment's file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Identity {
     /// `None`: nothing in it can be read.
     pub(crate) header: Option<SegmentHeader>,
-    /// What is wrong with the header or the file's length. `None`: nothing.
+    /// The flaw in the header or in the file's length. `None`: nothing.
     pub(crate) flaw: Option<&'static str>,
     /// Bytes that the segment takes. `None`: only the file's length tells.
     pub(crate) bytes: Option<u64>,

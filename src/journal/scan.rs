@@ -5,7 +5,7 @@ use super::layout::{
     IndexBuilder, IndexEntry, RECORD_HEADER_BYTES, RecordView, SegmentHeader, Summary, decode_record, get_u64,
 };
 
-/// What a walk comes across.
+/// One step of a walk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Step<'a> {
     /// A valid record.
@@ -53,7 +53,7 @@ impl<'a> Walk<'a> {
         Self { reaches_limit: true, ..Self::new(header, bytes, from, limit) }
     }
 
-    /// Where the next step begins; once there is none, where the records end.
+    /// Begin of the next step; once there is none, the end of the records.
     pub(crate) fn at(&self) -> u64 {
         self.at
     }
@@ -83,7 +83,8 @@ impl<'a> Walk<'a> {
         offset(at).zip(offset(self.limit)).and_then(|(from, to)| self.bytes.get(from..to)).unwrap_or_default()
     }
 
-    /// The first valid record past the current place. Every record says where it is, which is cheap to compare.
+    /// The first valid record past the current place. Every record says where it is, which is cheap to
+    /// compare.
     fn next_valid(&self) -> Option<u64> {
         let mut at = self.at + 8;
         let mut rest = self.slice_from(at.min(self.limit));
@@ -98,7 +99,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// What an unsealed segment holds.
+/// Contents of an unsealed segment.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Survey {
     /// The position just past the last record that counts.
@@ -111,7 +112,7 @@ pub(crate) struct Survey {
     pub(crate) summary: Summary,
     /// Sparse index of the records that count.
     pub(crate) index: Vec<IndexEntry>,
-    /// Where the index goes on.
+    /// The index, to go on with.
     pub(crate) builder: IndexBuilder,
 }
 
@@ -169,9 +170,10 @@ pub(crate) fn survey(header: &SegmentHeader, bytes: &[u8], durable: u64) -> Surv
     whole
 }
 
-/// Where the last byte that is not zero ends, in bytes from the start of the slice; 0 when all are zero.
+/// End of the last byte that is not zero, in bytes from the start of the slice; 0 when all are zero.
 pub(crate) fn nonzero_end(bytes: &[u8]) -> usize {
-    // A page at a time from the back: folding over a whole page is what the compiler turns into wide instructions.
+    // A page at a time from the back: folding over a whole page is what the compiler turns into wide
+    // instructions.
     let mut end = bytes.len();
     while end > 0 {
         let start = (end - 1) / 4096 * 4096;
@@ -206,7 +208,8 @@ mod tests {
         bytes
     }
 
-    /// Surveys it with some records broken: how many records reach to the end, how many holes, how many were proven.
+    /// Surveys it with some records broken: how many records reach to the end, how many holes, how many were
+    /// proven.
     fn survey_with(watermarks: &[u64], broken: &[usize], durable: u64) -> (u64, usize, u64) {
         let mut bytes = segment(watermarks);
         for place in broken {

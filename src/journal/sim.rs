@@ -1,7 +1,8 @@
 //! A disk that forgets, lies and fills up, under a seed: for tests, here and wherever a journal is simulated.
 //!
-//! It holds what a real disk holds: for every file what a process sees (the page cache) and what is on the medium, and
-//! which sectors differ for want of a sync. [`LossyDisk::power_cut`] lets any subset of those sectors survive.
+//! It holds what a real disk holds: for every file what a process sees (the page cache) and what is on the
+//! medium, and which sectors differ for want of a sync. [`LossyDisk::power_cut`] lets any subset of those
+//! sectors survive.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,15 +15,17 @@ use super::direct::PAGE_BYTES;
 use super::layout::SegmentHeader;
 use super::storage::{SegmentFile, Storage};
 
-/// What a medium writes whole or not at all, in bytes.
+/// Unit that a medium writes whole or not at all.
 pub const SECTOR_BYTES: usize = 512;
 
-/// What goes wrong with a durable write, and how.
+/// Fault of a durable write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WriteFault {
-    /// Power goes while it is under way: all of it is in the cache, nothing was synced, nobody hears an answer.
+    /// Power goes while it is under way: all of it is in the cache, nothing was synced, nobody hears an
+    /// answer.
     PowerCut,
-    /// The sync fails with EIO. The cache then takes its pages for clean (so does Linux): a later sync answers ok.
+    /// The sync fails with EIO. The cache then takes its pages for clean (so does Linux): a later sync
+    /// answers ok.
     SyncError,
     /// Only a part is written, which is durable.
     Short,
@@ -70,7 +73,7 @@ pub struct LossyDisk {
 }
 
 impl LossyDisk {
-    /// An empty disk with room for so many bytes, whose chances come from `seed`.
+    /// An empty disk with room for `capacity` bytes, whose chances come from `seed`.
     #[must_use]
     pub fn new(seed: u64, capacity_bytes: u64) -> Self {
         let disk = Disk {
@@ -93,7 +96,7 @@ impl LossyDisk {
         Self { directory: 1, ..self.clone() }
     }
 
-    /// The power goes with the change after so many more: a write, a file made or deleted, a note.
+    /// The power fails with the change after this many more: a write, a file made or deleted, a note.
     pub fn cut_after(&self, changes: u64) {
         let mut disk = self.disk.lock();
         disk.last_change = Some(disk.changes + changes + 1);
@@ -104,13 +107,13 @@ impl LossyDisk {
         self.disk.lock().lies = true;
     }
 
-    /// The durable write after so many more goes wrong.
+    /// The durable write after `writes` more goes wrong.
     pub fn fail_after(&self, writes: u64, fault: WriteFault) {
         let mut disk = self.disk.lock();
         disk.fault = Some((disk.writes + writes, fault));
     }
 
-    /// How much the disk holds at most, from now on.
+    /// Sets the capacity of the disk from now on.
     pub fn set_capacity(&self, bytes: u64) {
         self.disk.lock().capacity_bytes = bytes;
     }
@@ -156,7 +159,7 @@ impl LossyDisk {
         })
     }
 
-    /// Cuts a segment's file to so many bytes, set aside or not. `false`: there is none, or it is no longer
+    /// Cuts a segment's file to `bytes` bytes, set aside or not. `false`: there is none, or it is no longer
     /// than that.
     pub fn cut(&self, base: u64, bytes: usize) -> bool {
         self.change(base, |sectors| {

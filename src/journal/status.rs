@@ -1,4 +1,4 @@
-//! What `status` shows of a journal.
+//! A journal, as `status` shows it.
 #![forbid(unsafe_code)]
 
 use super::catalog::{Catalog, Damage, SegmentState};
@@ -9,7 +9,7 @@ use super::layout::Position;
 pub struct WithoutRoom {
     /// Wall time of the first attempt that failed, in milliseconds since 1970.
     pub since_ms: u64,
-    /// What is full, and what to do.
+    /// The full disk or limit, and the remedy.
     pub why: String,
 }
 
@@ -18,8 +18,8 @@ pub struct WithoutRoom {
 pub enum State {
     /// Yes.
     Ok,
-    /// The next segment can't be made. Appends go on while the current one has room, then they are refused, until there
-    /// is room again.
+    /// The next segment can't be made. Appends go on while the current one has room, then they are refused,
+    /// until there is room again.
     NoRoom(WithoutRoom),
     /// A write failed; nothing is appended any more, and the process must end.
     Failed(String),
@@ -52,11 +52,11 @@ pub struct Stats {
     pub segments: usize,
     /// Segments that were set aside, count.
     pub set_aside: usize,
-    /// What those hold, in bytes. No rule deletes them, and no limit counts them.
+    /// Size of those. No rule deletes them, and no limit counts them.
     pub set_aside_bytes: u64,
     /// Durable records, count.
     pub records: u64,
-    /// Where the oldest segment begins.
+    /// Begin of the oldest segment.
     pub oldest: Position,
     /// Wall time of the earliest record, in milliseconds since 1970. `None`: there are no records.
     pub oldest_ms: Option<u64>,

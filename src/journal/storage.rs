@@ -1,4 +1,4 @@
-//! What the journal asks of a disk: one small interface, so that a simulated disk can stand in for the real one.
+//! The journal's view of a disk: one small interface, so that a simulated disk can stand in for the real one.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -11,18 +11,20 @@ use super::layout::SegmentHeader;
 pub struct SegmentFile {
     /// Position of its first byte, from its name.
     pub base: u64,
-    /// Its length, in bytes.
+    /// Its length.
     pub bytes: u64,
     /// Set aside, because acknowledged data in it is damaged.
     pub set_aside: bool,
 }
 
-/// A place for segments. Every method that changes something returns only once the change survives a power cut.
+/// A place for segments. Every method that changes something returns only once the change survives a power
+/// cut.
 pub trait Storage: Send + Sync + 'static {
     /// A segment's bytes for reading; stays whole when the segment is deleted. Its bytes are untrusted.
     type View: Deref<Target = [u8]> + Send + Sync + 'static;
 
-    /// Whether a view shows what is written after it was opened. If not, a reader that follows opens it again.
+    /// Whether a view shows what is written after it was opened. If not, a reader that follows opens it
+    /// again.
     const VIEWS_FOLLOW_WRITES: bool = false;
 
     /// All segments, in order of their base.
@@ -31,18 +33,21 @@ pub trait Storage: Send + Sync + 'static {
     /// Whatever the medium answers.
     fn list(&self) -> io::Result<Vec<SegmentFile>>;
 
-    /// Makes a segment of `header.bytes` bytes: zeros but for the header. It is there wholly or not at all. `pace` is told after each piece how
-    /// many bytes are made, and returns when the next may begin, so that a whole segment does not get in the way of small writes.
+    /// Makes a segment of `header.bytes` bytes: zeros but for the header. It is there wholly or not at all.
+    /// `pace` is told after each piece how many bytes are made, and returns when the next may begin, so that
+    /// a whole segment does not get in the way of small writes.
     ///
     /// # Errors
-    /// `StorageFull` or `QuotaExceeded` when there is no room, else whatever the medium answers; nothing is left behind.
+    /// `StorageFull` or `QuotaExceeded` when there is no room, else whatever the medium answers; nothing is
+    /// left behind.
     fn create(&self, header: &SegmentHeader, pace: &mut dyn FnMut(u64)) -> io::Result<()>;
 
-    /// Writes pages at `offset` in the segment at `base`, and returns how many bytes are durable. Fewer than asked for is a short write, which the
-    /// journal treats as a failure. `offset` and length are multiples of [`PAGE_BYTES`](super::PAGE_BYTES), and the bytes lie at one in memory.
+    /// Writes pages at `offset` in the segment at `base`, and returns how many bytes are durable. Fewer than
+    /// asked for is a short write, which the journal treats as a failure. `offset` and length are multiples
+    /// of [`PAGE_BYTES`](super::PAGE_BYTES), and the bytes lie at one in memory.
     ///
     /// # Errors
-    /// Whatever the medium answers. What the medium then holds is unknown.
+    /// Whatever the medium answers. The medium's content is then unknown.
     fn write_durable(&self, base: u64, offset: u64, pages: &[u8]) -> io::Result<usize>;
 
     /// Opens a segment for reading.
@@ -78,7 +83,7 @@ pub trait Storage: Send + Sync + 'static {
     /// Whatever the medium answers.
     fn note_missing(&self, from: u64, to: u64) -> io::Result<()>;
 
-    /// Where the journal begins: before that segments may have been deleted as old. `None`: it is not known.
+    /// Begin of the journal: before that, segments may have been deleted as old. `None`: it is not known.
     ///
     /// # Errors
     /// Whatever the medium answers.

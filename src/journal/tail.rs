@@ -1,5 +1,5 @@
-//! The append cursor: where the next record goes, and what waits for the flusher. Guarded by one mutex, under which
-//! bytes are copied and summed, and nothing else.
+//! The append cursor: where the next record goes, and what waits for the flusher. Guarded by one mutex, under
+//! which bytes are copied and summed, and nothing else.
 #![forbid(unsafe_code)]
 
 use super::layout::{
@@ -9,7 +9,8 @@ use super::layout::{
 use super::recovery::OpenSegment;
 use super::region::Producer;
 
-/// Why a record was not taken. Nothing of it was kept, so it must not be acknowledged; only the first kind passes.
+/// Why a record was not taken. Nothing of it was kept, so it must not be acknowledged; only the first kind
+/// passes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AppendError {
     /// There is no room now; try again when there is.
@@ -18,7 +19,7 @@ pub enum AppendError {
     /// The record can never be taken.
     #[error("record of {bytes} bytes, the journal takes at most {max}")]
     TooLarge {
-        /// Length of the payload, in bytes.
+        /// Length of the payload.
         bytes: usize,
         /// Longest payload that is taken, in bytes.
         max: usize,
@@ -28,7 +29,7 @@ pub enum AppendError {
     Failed,
 }
 
-/// Where there is no room, and hence what has to happen first.
+/// The lack of room, and hence the thing that has to happen first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NoRoom {
     /// In memory: the flusher has not yet written what waits. Passes with the next durable position.
@@ -79,7 +80,8 @@ impl Tail {
         next: Option<SegmentHeader>,
         records_room: u64,
     ) -> Self {
-        // Half of the ring and of a segment, so that there is always room for one more once the flusher is through.
+        // Half of the ring and of a segment, so that there is always room for one more once the flusher is
+        // through.
         let half = usize::try_from(producer.capacity().min(records_room) / 2).unwrap_or(usize::MAX);
         let payload_bytes_max = PAYLOAD_BYTES_MAX.min(half.saturating_sub(record_bytes(8)));
         let current = open.map(|open| Current {
@@ -91,7 +93,7 @@ impl Tail {
         Self { producer, current, next, extents: Vec::new(), payload_bytes_max, full: false, failed: false }
     }
 
-    /// Longest payload that is taken, in bytes.
+    /// Longest payload that is taken.
     pub(crate) fn payload_bytes_max(&self) -> usize {
         self.payload_bytes_max
     }
@@ -134,7 +136,8 @@ impl Tail {
         waiting.or(current).or(self.next.map(|next| next.base))
     }
 
-    /// What waits for the flusher, oldest first; `spare` takes its place, so that nothing is allocated.
+    /// Takes the records that wait for the flusher, oldest first; `spare` takes their place, so that nothing
+    /// is allocated.
     pub(crate) fn take_extents(&mut self, spare: &mut Vec<Extent>) {
         std::mem::swap(&mut self.extents, spare);
     }

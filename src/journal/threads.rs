@@ -17,32 +17,36 @@ use super::leadership::Leadership;
 use super::preallocator::{Preallocated, Preallocator, Turn, system_time};
 use super::storage::Storage;
 
-/// How long to wait before looking again whether a full disk has room, in milliseconds.
+/// Time to wait before looking again whether a full disk has room.
 const FULL_RETRY_MILLISECONDS: u64 = 1_000;
 
-/// How often retention by age is looked at, in seconds.
+/// Interval of retention by age.
 const AGE_CHECK_SECONDS: u64 = 60;
 
-/// How long the disk is left to the flusher after each piece of the next segment, in times what the piece took; and at most.
+/// Pause after each piece of the next segment, which leaves the disk to the flusher: in times what the piece
+/// took; and at most.
 const PAUSE: u32 = 4;
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 
-/// As long as so many times as much of the next segment is made as of the current one is used, it will be there in time.
+/// While this many times as much of the next segment is made as of the current one is used, it will be there
+/// in time.
 const LEAD: u64 = 2;
 
-/// How fast full segments are looked through, in bytes per second: a fraction of what any disk reads.
+/// Rate at which full segments are looked through, in bytes per second: a fraction of what any disk reads.
 const CHECK_BYTES_PER_SECOND: f64 = 8.0 * 1024.0 * 1024.0;
 
-/// How long after a check of all segments the next one begins.
+/// Pause between two checks of all segments.
 const CHECK_EVERY: Duration = Duration::from_secs(24 * 3600);
 
-/// Stack of a journal's thread, in bytes; they call nothing deep.
+/// Stack of a journal's thread; they call nothing deep.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// What a journal's threads tell, and those who flush for them, each from its own thread. Whoever is told must not wait there.
+/// News from a journal's threads, and from those that flush for them, each from its own thread. The receiver
+/// must not wait there.
 #[derive(Debug)]
 pub enum Notice {
-    /// Everything before it is durable now: release the acknowledgements. Of two who flush one after the other the second may be the first to tell.
+    /// Everything before it is durable now: release the acknowledgements. Of two who flush one after the
+    /// other the second may be the first to tell.
     Durable(Position),
     /// A write failed, or a thread panicked. Nothing is made durable any more: end the process.
     Failed(FlushError),
@@ -71,11 +75,11 @@ pub struct Threads<S: Storage> {
 }
 
 impl<S: Storage> Threads<S> {
-    /// Starts them: the flusher (woken by [`Journal::notify`](super::Journal::notify), flushes all that waits, no
-    /// lingering; whoever has appended may do it too, see
-    /// [`Journal::flush_here`](super::Journal::flush_here)) and the preallocator (woken when the next segment is
+    /// Starts them: the flusher (woken by [`Journal::notify`](super::Journal::notify), flushes all that
+    /// waits, no lingering; a thread that has appended may do it too, see
+    /// [`Journal::flush_here`](super::Journal::flush_here)); the preallocator (woken when the next segment is
     /// begun, which it makes in pieces, no faster than is needed; every second while the disk is full; every
-    /// minute when retention goes by age), and one that looks through full segments for damage, slowly, from
+    /// minute when retention goes by age); and one that looks through full segments for damage, slowly, from
     /// now on and then once a day. `name` is short: it begins the threads' names.
     ///
     /// # Errors

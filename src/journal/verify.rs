@@ -8,20 +8,20 @@ use super::layout::{Position, Summary};
 use super::reader::{Item, ReadError, Reader};
 use super::storage::Storage;
 
-/// What `musterd journal verify` tells.
+/// Result of `musterd journal verify`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
     /// Segments, count.
     pub segments: usize,
     /// Those that were set aside, count, because of damage that was found before.
     pub set_aside: usize,
-    /// What those hold, in bytes.
+    /// Size of those.
     pub set_aside_bytes: u64,
     /// Valid records and their times.
     pub summary: Summary,
-    /// Where the oldest segment begins.
+    /// Begin of the oldest segment.
     pub oldest: Position,
-    /// Where the records end.
+    /// End of the records.
     pub durable: Position,
     /// Acknowledged data that is not there any more, in order.
     pub damages: Vec<Damage>,

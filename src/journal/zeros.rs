@@ -1,7 +1,9 @@
-//! A new file full of zeros, all of its room taken: so that a full disk shows here and not later, and a write into it changes nothing but data.
+//! A new file full of zeros, all of its room taken: so that a full disk shows here and not later, and a write
+//! into it changes nothing but data.
 //!
-//! The zeros go past the page cache where the system allows it: nobody reads them, and to copy a segment of them into the cache and write it from there
-//! took six times as much of the processor ([`throughput`](crate::manual::throughput)).
+//! The zeros go past the page cache where the system allows it: nobody reads them, and to copy a segment of
+//! them into the cache and write it from there took six times as much of the processor
+//! ([`throughput`](crate::manual::throughput)).
 #![forbid(unsafe_code)]
 
 use std::fs::File;
@@ -16,15 +18,16 @@ use super::pages::Pages;
 /// Bytes that are written at once: some 0.2 ms of a disk's time.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// What went through the page cache is synced each time so many bytes have been written: else a whole segment of zeros goes to the disk at once, and
-/// the flusher's small writes wait behind it.
+/// Zeros in the page cache are synced each time this many bytes have been written: else a whole segment of
+/// them goes to the disk at once, and the flusher's small writes wait behind it.
 const CACHED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Makes a file of `bytes` zeros (a multiple of 4,096) by its name in a directory, for its owner alone, and
 /// returns it open for writing. Not synced. `pace` is told after each piece how many bytes are written.
 ///
 /// # Errors
-/// `StorageFull` or `QuotaExceeded` when there is no room, else whatever the system answers. What is there of the file is left behind.
+/// `StorageFull` or `QuotaExceeded` when there is no room, else whatever the system answers. On failure the
+/// part that exists of the file is left behind.
 pub(crate) fn create(
     directory: impl AsFd,
     name: &str,
@@ -51,7 +54,8 @@ pub(crate) fn create(
     Ok(file)
 }
 
-/// Has the file system find the room at once, in one piece if it can. One that can't will find it piece by piece.
+/// Has the file system find the room at once, in one piece if it can. One that can't will find it piece by
+/// piece.
 #[cfg(target_os = "linux")]
 fn take_room(file: &File, bytes: u64) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
@@ -81,7 +85,7 @@ mod tests {
         for directory in directories() {
             for bytes in [4096, PIECE_BYTES as u64, 3 * PIECE_BYTES as u64 + 8192] {
                 let path = directory.path().join(bytes.to_string());
-                // What is left of an earlier attempt does not shine through.
+                // The rest of an earlier attempt does not shine through.
                 std::fs::write(&path, vec![0xff; 5000]).unwrap();
                 let mut told = Vec::new();
                 let file =

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use log::Level;
 
-/// Lines that one place in the program may write in a second, in lines: what comes with each of many devices
-/// is said of some of them, and the others are counted.
+/// Lines that one place in the program may write in a second: what comes with each of many devices is said of
+/// some of them, and the others are counted.
 pub const LINES_PER_SECOND_MAX: u32 = 50;
 
 /// When what was left out is summarised.

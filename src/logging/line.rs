@@ -7,7 +7,7 @@ use log::Level;
 
 use crate::wire::printable::is_hidden;
 
-/// Longest message, in bytes. The rest is cut off.
+/// Longest message. The rest is cut off.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
 /// The form of lines.

@@ -30,11 +30,11 @@ use limit::{Place, Places};
 use line::Style;
 use queue::Queue;
 
-/// Longest time that the end of the process waits for the queue to be written, in milliseconds.
+/// Longest time that the end of the process waits for the queue to be written.
 const END_MILLISECONDS_MAX: u64 = 2_000;
 
-/// Longest time that a thread that panics waits for its message to be written, in milliseconds: the process
-/// may be aborted next.
+/// Longest time that a thread that panics waits for its message to be written: the process may be aborted
+/// next.
 const PANIC_MILLISECONDS_MAX: u64 = 500;
 
 /// Libraries that say more than anybody wants to know.

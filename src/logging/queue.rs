@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use log::Level;
 use parking_lot::{Condvar, Mutex};
 
-/// Most bytes that wait, in bytes; as many again may be with the thread that writes.
+/// Most bytes that wait; as many again may be with the thread that writes.
 const QUEUE_BYTES_MAX: usize = 256 * 1024;
 
-/// Share of it for warnings and errors alone, in bytes: a flood of information must not hide them.
+/// Share of it for warnings and errors alone: a flood of information must not hide them.
 const RESERVE_BYTES: usize = 64 * 1024;
 
-/// Memory that is kept when nothing waits, in bytes.
+/// Memory that is kept when nothing waits.
 const KEPT_BYTES: usize = 4 * 1024;
 
-/// Pause before another try with a standard error that somebody made non-blocking, in milliseconds.
+/// Pause before another try with a standard error that somebody made non-blocking.
 const RETRY_MILLISECONDS: u64 = 20;
 
 #[derive(Default)]
@@ -80,8 +80,8 @@ impl Queue {
         }
     }
 
-    /// Writes what comes, for as long as the process lives. `more` says what is to be added: given how many
-    /// lines were dropped behind what was just taken, and whether it is time for summaries.
+    /// Writes what comes, for as long as the process lives. `more` says which lines to add: given how many
+    /// lines were dropped behind those that were just taken, and whether it is time for summaries.
     pub(super) fn write(&self, mut out: impl Write, more: impl Fn(u64, bool) -> String) {
         let mut bytes = Vec::new();
         loop {

@@ -20,7 +20,7 @@ struct Waiting<K> {
 pub struct AckQueue<K> {
     waiting: VecDeque<Waiting<K>>,
     entries_max: usize,
-    /// How many entries there are when they are looked through for those of one link.
+    /// Number of entries at which they are looked through for those of one link.
     merges_at: usize,
 }
 
@@ -82,8 +82,8 @@ impl<K: Copy + Eq + Hash> AckQueue<K> {
         self.merges_at = self.entries_max.max(2 * self.waiting.len());
     }
 
-    /// Takes out what a durable position releases: for each link and epoch only the highest, in the order in which the links
-    /// began to wait.
+    /// Takes out what a durable position releases: for each link and epoch only the highest, in the order in
+    /// which the links began to wait.
     pub fn release(&mut self, durable: u64) -> Vec<(K, Ack)> {
         let mut released: Vec<(K, Ack)> = Vec::new();
         let mut place: HashMap<(K, Epoch), usize> = HashMap::new();
@@ -109,7 +109,7 @@ impl<K: Copy + Eq + Hash> AckQueue<K> {
         self.waiting.front().map(|first| first.position)
     }
 
-    /// How many entries wait.
+    /// Number of entries that wait.
     #[must_use]
     pub fn len(&self) -> usize {
         self.waiting.len()

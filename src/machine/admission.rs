@@ -1,11 +1,14 @@
 //! Which handshakes may begin, and when.
 //!
-//! A handshake is the dearest thing that a stranger can ask for, and nobody is known before its end. So a reactor takes up no more of them than it can work on, and leaves the others in the kernel's backlog, where they cost nothing. There
-//! are three limits, each with its own answer to "when then": how many may be under way, how much of the reactor's time they
-//! may take together, and, when an administrator has set one, how many may begin in a second.
+//! A handshake is the dearest thing that a stranger can ask for, and nobody is known before its end. So a
+//! reactor takes up no more of them than it can work on, and leaves the others in the kernel's backlog, where
+//! they cost nothing. There are three limits, each with its own answer to "when then": how many may be under
+//! way, how much of the reactor's time they may take together, and, when an administrator has set one, how
+//! many may begin in a second.
 //!
-//! Whoever does not get on with its handshake loses its place to somebody who waits, the oldest first: those soonest who have not said
-//! a word, for they have not cost anything yet; then those who began and fell silent. While nobody waits they may take their time.
+//! A handshake that does not get on loses its place to one that waits, the oldest first: those soonest that
+//! have not said a word, for they have not cost anything yet; then those that began and fell silent. While
+//! nobody waits they may take their time.
 
 pub mod strangers;
 
@@ -13,29 +16,32 @@ use std::collections::BTreeSet;
 
 use crate::wire::time::Moment;
 
-/// Most handshakes of one reactor that are under way, in handshakes. One takes about 3 KiB before its first
-/// word, 12 KiB half way and 20 KiB with a message that is not whole, so 24 MiB, and 40 MiB at worst; with
-/// peers half a second away it allows 4,000 handshakes a second, about what a core can do.
+/// Most handshakes of one reactor that are under way. One takes about 3 KiB before its first word, 12 KiB
+/// half way and 20 KiB with a message that is not whole, so 24 MiB, and 40 MiB at worst; with peers half a
+/// second away it allows 4,000 handshakes a second, about what a core can do.
 pub const HANDSHAKES_UNDER_WAY_MAX: usize = 2_048;
 
-/// How long a connection on which nothing was said has its place for certain, in milliseconds: a device speaks first and at once, so that
-/// this is its way here, twice if a packet is lost on it.
+/// Time that a connection on which nothing was said has its place for certain: a device speaks first and at
+/// once, so that this is its way here, twice if a packet is lost on it.
 const SILENT_MILLISECONDS: u64 = 1_500;
 
-/// How long a handshake that has begun has its place for certain, in milliseconds: time for a slow device to sign, on a slow network.
+/// Time that a handshake that has begun has its place for certain: a slow device has to sign, on a slow
+/// network.
 const HALF_MILLISECONDS: u64 = 4_000;
 
-/// How much of a reactor's time handshakes may take together, in percent. The rest is for the threads that share its core, the journal's
-/// first: were it all, acknowledgements would wait for a core.
+/// Share of a reactor's time that handshakes may take together. The rest is for the threads that share its
+/// core, the journal's first: were it all, acknowledgements would wait for a core.
 const SHARE_PERCENT: u64 = 90;
 
-/// How much time handshakes may take in one go after a while without any, in microseconds.
+/// Time that handshakes may take in one go after a while without any.
 const SHARE_BURST_MICROSECONDS: u64 = 20_000;
 
-/// Over how long handshakes that are limited in number may be bunched, in microseconds: a tenth of what a second allows may begin at once.
+/// Over how long handshakes that are limited in number may be bunched: a tenth of what a second allows may
+/// begin at once.
 const RATE_BURST_MICROSECONDS: u64 = 100_000;
 
-/// A bucket of tokens, kept as the moment until which what was taken pays for itself (the virtual scheduling algorithm of ITU-T I.371).
+/// A bucket of tokens, kept as the moment until which what was taken pays for itself (the virtual scheduling
+/// algorithm of ITU-T I.371).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bucket {
     paid_until: Moment,
@@ -49,7 +55,7 @@ impl Bucket {
         Self { paid_until: Moment(0), burst_microseconds }
     }
 
-    /// Takes what so many microseconds bring. It may be more than there is: then the bucket stays closed for longer.
+    /// Takes the cost of a handshake. It may be more than there is: then the bucket stays closed for longer.
     pub fn take(&mut self, now: Moment, microseconds: u64) {
         let from = self.paid_until.max(now);
         self.paid_until = Moment(from.0.saturating_add(microseconds));
@@ -75,8 +81,8 @@ pub enum Entry {
     Now,
     /// Not before this moment: the bucket is empty.
     At(Moment),
-    /// As many as may be are under way, and each has its place for certain: at this moment the first has not any more, unless one ends
-    /// before.
+    /// As many as may be are under way, and each has its place for certain: at this moment the first has not
+    /// any more, unless one ends before.
     Full(Moment),
 }
 
@@ -96,7 +102,7 @@ pub struct Admission<K> {
     silent: BTreeSet<(Moment, K)>,
     half: BTreeSet<(Moment, K)>,
     rate: Bucket,
-    /// What one handshake takes of `rate`; zero when their number is not limited.
+    /// The share of `rate` that one handshake takes; zero when their number is not limited.
     interval_microseconds: u64,
     time: Bucket,
 }
@@ -115,7 +121,7 @@ impl<K: Ord + Copy> Admission<K> {
         }
     }
 
-    /// One is to begin only so many microseconds after the other, on average; zero: as they come.
+    /// Microseconds between the begin of two, on average; zero: as they come.
     pub fn set_interval(&mut self, microseconds: u64) {
         self.interval_microseconds = microseconds;
     }
@@ -184,7 +190,7 @@ impl<K: Ord + Copy> Admission<K> {
         self.time.opens_at()
     }
 
-    /// How many are under way.
+    /// Number of handshakes under way.
     #[must_use]
     pub fn under_way(&self) -> usize {
         self.silent.len() + self.half.len()
@@ -268,8 +274,8 @@ mod tests {
         assert_eq!(admission.entry(Moment(0), false), Entry::Full(Moment(u64::MAX)));
     }
 
-    /// Connections that say nothing come all the time, ten times as many as could wait for the handshake's deadline of 10 s, and a device each
-    /// second.
+    /// Connections that say nothing come all the time, ten times as many as could wait for the handshake's
+    /// deadline of 10 s, and a device each second.
     #[test]
     fn a_flood_of_silence_does_not_lock_devices_out() {
         const MAX: usize = 60;

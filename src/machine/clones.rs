@@ -2,8 +2,8 @@
 //!
 //! No message says so; the device's own history does. A boot that was followed by another never comes back,
 //! nor does an agent epoch that was given up; a section has one content in each revision; and a link is
-//! seldom taken over by another one. What contradicts that once may be a virtual machine that was set back;
-//! again and again it is two.
+//! seldom taken over by another one. A single contradiction may be a virtual machine that was set back; again
+//! and again it is two.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,20 +22,20 @@ const TAKEN_OVER_MIN: usize = 6;
 /// See [`TAKEN_OVER_MIN`]; in milliseconds: an hour.
 const TAKEN_OVER_MILLISECONDS: u64 = 3_600_000;
 
-/// How long a suspicion lasts without another sign, in milliseconds: a day.
+/// Time that a suspicion lasts without another sign: a day.
 pub const LASTS_MILLISECONDS: u64 = 86_400_000;
 
 /// Incarnations that are remembered of one device, in incarnations.
 const REMEMBERED_MAX: usize = 4;
 
-/// Addresses that are named of one device, in addresses.
+/// Addresses that are named of one device.
 const ADDRESSES_MAX: usize = 4;
 
-/// Devices that are watched, in devices: those that changed lately. What is beyond is not noticed until
-/// others have been forgotten.
+/// Devices that are watched: those that changed lately. Devices beyond it are not noticed until others have
+/// been forgotten.
 const DEVICES_MAX: usize = 8_192;
 
-/// What one life of a device has and no other: its boot, and the history in which its revisions count.
+/// Marks of one life of a device that no other has: its boot, and the history in which its revisions count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Incarnation {
     /// The boot ([`boot_of`](crate::wire::datagram::boot_of)); 0: not known.
@@ -49,7 +49,7 @@ pub struct Incarnation {
 pub struct Suspicion {
     /// Since when there are signs of it.
     pub since: WallTime,
-    /// Where those came from whose signs these are, sorted.
+    /// Addresses that the signs came from, sorted.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -118,7 +118,7 @@ impl CloneWatch {
         is_often && seen.sign(now)
     }
 
-    /// What is suspected of a device.
+    /// The suspicion of a device.
     #[must_use]
     pub fn suspicion(&self, device: DeviceId, now: WallTime) -> Option<Suspicion> {
         let seen = self.devices.get(&device)?;

@@ -13,7 +13,7 @@ reasons! {
         HandshakeTimeout = "handshake_timeout",
         /// The handshake did not get on, and somebody else waited for its place.
         HandshakeEvicted = "handshake_evicted",
-        /// What came is not TLS.
+        /// The peer's bytes are not TLS.
         NotTls = "not_tls",
         /// The peer does not speak TLS 1.3.
         TlsVersion = "tls_version",

@@ -1,4 +1,4 @@
-//! What a session wants done, and what comes back of it.
+//! A session's commands, and the outcomes that come back.
 
 use std::net::SocketAddr;
 
@@ -19,8 +19,9 @@ use crate::wire::time::WallTime;
 pub enum Command<'b> {
     /// Send this.
     Send(ToAgent),
-    /// Append this event to the journal, then tell the device's record ([`DeviceState::note_appended`](super::device_state::DeviceState::note_appended)).
-    /// When there is no room, skip the message's other appends, and tell the session
+    /// Append this event to the journal, then tell the device's record
+    /// ([`DeviceState::note_appended`](super::device_state::DeviceState::note_appended)). When there is no
+    /// room, skip the message's other appends, and tell the session
     /// ([`Session::append_refused`](super::session::Session::append_refused)).
     Append {
         /// The history that the sequence number counts in.
@@ -34,12 +35,13 @@ pub enum Command<'b> {
     },
     /// When the record's last position is durable, acknowledge through its last sequence number.
     AckWhenDurable,
-    /// The device had more of the log than its rate: it is told to keep its events for so many seconds.
+    /// The device had more of the log than its rate: it is told to keep its events for a while.
     EventsHeld {
-        /// How long, in seconds.
+        /// Its length.
         seconds: u32,
     },
-    /// Have this done by a worker; what comes of it goes to [`Session::job_done`](super::session::Session::job_done).
+    /// Have this done by a worker; what comes of it goes to
+    /// [`Session::job_done`](super::session::Session::job_done).
     Job(Box<Job>),
     /// The device says that it knows more of the server than is stored. When several do, the server was
     /// restored from a copy ([`restored`](super::restored)).
@@ -50,7 +52,7 @@ pub enum Command<'b> {
     Called(CallStep),
     /// Send the device a wake of the kind probe.
     Probe {
-        /// Where to.
+        /// The destination.
         address: SocketAddr,
         /// Its counter.
         counter: u32,
@@ -59,7 +61,7 @@ pub enum Command<'b> {
     Close(CloseReason),
 }
 
-/// How far a device is that somebody waits for.
+/// Progress of a device that a call waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CallStep {
     /// It is here, and its sync has begun.
@@ -83,7 +85,7 @@ pub enum Job {
     Enrol(Enrol),
     /// A section has a new content.
     Section(SectionUpdate),
-    /// A device has other settings or runs than it should: work out what it is to be told.
+    /// A device has other settings or runs than it should: work out the difference.
     DesiredState(DeviceId),
     /// The device has been sent what it was told so far: work out what comes behind it.
     MoreDesiredState(DeviceId, DesiredStateAfter),
@@ -94,7 +96,7 @@ pub enum Job {
 }
 
 impl Job {
-    /// About how much memory it takes that a device decides about, in bytes.
+    /// About how much memory it takes that a device decides about.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         match self {
@@ -104,7 +106,7 @@ impl Job {
         }
     }
 
-    /// What comes of it when it can't be done now.
+    /// Its outcome when it can't be done now.
     #[must_use]
     pub fn failure(&self) -> JobOutcome {
         match self {
@@ -119,10 +121,10 @@ impl Job {
     }
 }
 
-/// What a device is to be told, so that it has what it should.
+/// Settings and runs that a device is sent, so that it has what it should.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DesiredState {
-    /// For each application whose settings it was not given yet, or is to be given no more.
+    /// For each application whose settings it was not given yet, or must give up.
     pub settings: Vec<SettingsOrder>,
     /// Runs that are new to it, as far as the server knows.
     pub runs: Vec<RunOrder>,
@@ -130,8 +132,8 @@ pub struct DesiredState {
     pub list: Vec<RunId>,
 }
 
-/// How far a device has been told what it is to have: settings by application first, then runs in the order
-/// of their release.
+/// Progress through a device's desired state: settings by application first, then runs in the order of their
+/// release.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DesiredStateAfter {
     /// Settings up to this application.
@@ -164,7 +166,7 @@ pub struct SectionUpdate {
     pub change: SectionChange,
 }
 
-/// What changes, by section.
+/// Change of a section.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SectionChange {
     /// A difference from the base, or from nothing.
@@ -176,7 +178,7 @@ pub enum SectionChange {
 }
 
 impl SectionChange {
-    /// About how much memory it takes, in bytes.
+    /// About how much memory it takes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         match self {
@@ -189,14 +191,14 @@ impl SectionChange {
     }
 }
 
-/// What came of a job, by kind of job.
+/// Outcome of a job, by kind of job.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum JobOutcome {
     /// Of an enrolment.
     Enrolment(EnrolmentOutcome),
     /// Of a section's new content.
     Section(Section, SectionOutcome),
-    /// Of working out what the device is to be told.
+    /// Of working out the desired state that the device lacks.
     DesiredState(DesiredStateOutcome),
     /// Of what the device said of runs.
     Runs(RunsOutcome),
@@ -204,7 +206,7 @@ pub enum JobOutcome {
     Statistics(StatisticsOutcome),
 }
 
-/// What came of an enrolment.
+/// Outcome of an enrolment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum EnrolmentOutcome {
     /// The device belongs to the fleet now.
@@ -215,7 +217,7 @@ pub enum EnrolmentOutcome {
     Failed,
 }
 
-/// What came of a section's new content.
+/// Outcome of a section's new content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SectionOutcome {
     /// It is stored, and stands here now. The device's record must have been told before the session is.
@@ -230,7 +232,7 @@ pub enum SectionOutcome {
     Failed,
 }
 
-/// What a device is to be told.
+/// Outcome of a desired state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DesiredStateOutcome {
     /// All of it, or the rest.
@@ -243,7 +245,7 @@ pub enum DesiredStateOutcome {
     Failed,
 }
 
-/// What came of what a device said of runs.
+/// Outcome of a device's reports of runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RunsOutcome {
     /// It is stored.
@@ -252,7 +254,7 @@ pub enum RunsOutcome {
     Lost,
 }
 
-/// What came of a device's numbers. There is no answer.
+/// Outcome of a device's numbers. There is no answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StatisticsOutcome {
     /// They are stored.

@@ -1,29 +1,33 @@
 //! Whether a thread that has something for the disk waits a moment for more.
 //!
-//! A durable write costs the same for one event as for fifty, and devices that were just acknowledged often have more to say at once. Waiting for them delays those
-//! who have spoken already, so it is done only where it was worth it the last times.
+//! A durable write costs the same for one event as for fifty, and devices that were just acknowledged often
+//! have more to say at once. Waiting for them delays those who have spoken already, so it is done only where
+//! it was worth it the last times.
 #![forbid(unsafe_code)]
 
-/// How long to wait for more at most, in microseconds: half of what a good disk takes for one durable write.
+/// Longest wait for more: half of what a good disk takes for one durable write.
 const WAIT_MICROSECONDS_MAX: u64 = 60;
 
-/// It was worth it when at least so many came, in devices: then there is a crowd that answers as fast as it is acknowledged...
+/// It was worth it when at least this many devices came: then there is a crowd that answers as fast as it is
+/// acknowledged...
 const CROWD: u32 = 4;
 
-/// ... or one for each so many that had to wait for it, in devices: each of those lost half of a write, and who came late would have waited for the next one.
+/// ... or one for each this many devices that had to wait for it: each of those lost half of a write, and a
+/// late one would have waited for the next.
 const WAITED_FOR_ONE: u32 = 2;
 
-/// How sure one can be that it is worth it, in steps, and from where on it is done.
+/// Confidence that it is worth it, in steps, and the step from which on it is done.
 const TRUST_MAX: u8 = 3;
 const TRUST_ENOUGH: u8 = 2;
 
-/// Who waited so much longer than was meant, in microseconds, had lent the processor to others, who did not give it back for a while.
+/// A thread that waited this much longer than was meant, had lent the processor to others, which did not give
+/// it back for a while.
 const LATE_MICROSECONDS: u64 = 200;
 
-/// Without trust it is tried once in so many times.
+/// Without trust it is tried once in this many times.
 const TRIAL_EVERY: u8 = 32;
 
-/// What one thread knows of it.
+/// A thread's experience with it.
 #[derive(Clone, Debug, Default)]
 pub struct CommitDelay {
     /// Devices that were acknowledged since the last write.
@@ -47,7 +51,7 @@ impl CommitDelay {
         self.heard = self.heard.saturating_add(1);
     }
 
-    /// How long to wait for more from now on, in microseconds at most; 0: not at all.
+    /// Longest wait for more from now on, in microseconds; 0: none.
     pub fn begin(&mut self) -> u64 {
         if !self.is_missing() {
             return 0;
@@ -69,7 +73,8 @@ impl CommitDelay {
         self.heard < self.acknowledged
     }
 
-    /// So long it has waited, in microseconds. Beside others who want the processor it is not worth it, whatever came.
+    /// So long it has waited, in microseconds. Beside others who want the processor it is not worth it,
+    /// whatever came.
     pub fn has_waited(&mut self, microseconds: u64) {
         if microseconds > WAIT_MICROSECONDS_MAX + LATE_MICROSECONDS {
             self.trust = 0;
@@ -77,7 +82,7 @@ impl CommitDelay {
         }
     }
 
-    /// What was gathered is written now.
+    /// The records that came together are written now.
     pub fn end(&mut self) {
         if let Some(at_once) = self.heard_at_once.take() {
             let came = self.heard - at_once;
@@ -93,7 +98,8 @@ impl CommitDelay {
 mod tests {
     use super::*;
 
-    /// Rounds in which so many are acknowledged, so many of them speak at once, and so many more while it is waited: how often it was waited.
+    /// Rounds in which `acknowledged` devices are acknowledged, `at_once` of them speak at once, and more
+    /// while it is waited; returns the number of waits.
     fn waits(rounds: u32, acknowledged: u32, at_once: u32, more: impl Fn(u32) -> u32) -> u32 {
         let mut commit_delay = CommitDelay::default();
         let mut waited = 0;

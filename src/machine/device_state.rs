@@ -1,4 +1,4 @@
-//! What the server keeps in memory of each device that it knows, and the rule that makes an event stored once.
+//! State in memory of each device that the server knows, and the rule that makes an event stored once.
 
 use std::net::Ipv6Addr;
 use std::num::NonZeroU64;
@@ -13,16 +13,19 @@ use crate::wire::section::{Section, SectionState};
 use crate::wire::status::Status;
 use crate::wire::time::WallTime;
 
-/// Most slots of one reactor's slab, in slots: what [`LinkRef`] can name, and eight times what one process was ever meant to hold.
+/// Most slots of one reactor's slab: what [`LinkRef`] can name, and eight times what one process was ever
+/// meant to hold.
 pub const SLOTS_MAX: u32 = 1 << 24;
 
-/// Names a link: which reactor, which slot of its slab, and the generation that tells it from an earlier link there. Packed into
-/// 64 bits that are never all zero, as every device's record holds one or none: 8 bits reactor, 24 bits slot, 32 bits generation.
+/// Names a link: which reactor, which slot of its slab, and the generation that tells it from an earlier link
+/// there. Packed into 64 bits that are never all zero, as every device's record holds one or none: 8 bits
+/// reactor, 24 bits slot, 32 bits generation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkRef(NonZeroU64);
 
 impl LinkRef {
-    /// The name of a link; `None` when the slot is not below [`SLOTS_MAX`] or the generation, which counts from 1, is 0.
+    /// The name of a link; `None` when the slot is not below [`SLOTS_MAX`] or the generation, which counts
+    /// from 1, is 0.
     #[must_use]
     pub fn new(reactor: u8, slot: u32, generation: u32) -> Option<Self> {
         if slot >= SLOTS_MAX || generation == 0 {
@@ -61,7 +64,7 @@ impl std::fmt::Debug for LinkRef {
 /// One device, in memory: a sync in which nothing changed and an event need nothing else.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DeviceState {
-    /// Who it is.
+    /// Its id.
     pub device: DeviceId,
     /// The history in which the sections' revisions count.
     pub agent_epoch: Epoch,
@@ -85,13 +88,13 @@ pub struct DeviceState {
     pub last_seen: WallTime,
     /// CRC-32C of the last appended event's bytes.
     pub last_crc: u32,
-    /// How often it syncs, in seconds: the effective value, the lowest byte first.
+    /// Its sync interval: the effective value, the lowest byte first.
     interval_seconds: [u8; 3],
     /// Its link, when it is connected.
     pub link: Option<LinkRef>,
-    /// What it may still ask, on whatever link.
+    /// Its allowance, on whatever link.
     pub allowance: Allowance,
-    /// What its events may still take of the log ([`EventRate`](super::rate::EventRate)).
+    /// Its events' allowance of the log ([`EventRate`](super::rate::EventRate)).
     pub event_allowance: Allowance,
     /// In how many seconds after the last sync it was told to come again, the lowest byte first.
     due_seconds: [u8; 3],
@@ -101,19 +104,19 @@ pub struct DeviceState {
     pub notice_counter: u32,
     /// The highest counter among the wakes that were sent to it, or that it said it had taken.
     pub wake_counter: u32,
-    /// Where its last sync came from, IPv4 addresses mapped (RFC 4291 section 2.5.5.2); unspecified before.
+    /// Address of its last sync, IPv4 addresses mapped (RFC 4291 section 2.5.5.2); unspecified before.
     pub address: Ipv6Addr,
-    /// Where it hears wakes; 0: nowhere.
+    /// Port at which it hears wakes; 0: none.
     pub udp_port: u16,
     /// Whether wakes reach it.
     pub udp_reach: UdpReach,
-    /// What became of it, by its last notice, until it syncs again.
+    /// Its departure, by its last notice, until it syncs again.
     pub departure: Option<NoticeKind>,
-    /// Where it was when that was last put into the log of events.
+    /// Its presence when that was last put into the log of events.
     pub announced: Presence,
     /// Whether it is well, as was last put into the log of events.
     pub status: Status,
-    /// How far its clock was ahead of the server's at its last sync, in minutes; negative: behind. As far as
+    /// Distance by which its clock was ahead of the server's at its last sync; negative: behind. As far as
     /// the number goes.
     pub clock_ahead_minutes: i16,
     /// Whether its link is to stay after a sync.
@@ -128,19 +131,18 @@ pub struct DeviceState {
 /// has in five years that changes every ten seconds. Beyond it digests alone say what differs.
 pub const REVISION_MAX: u64 = (1 << 24) - 1;
 
-/// Latest journal position that is told from others, in bytes: 256 TiB. What ends beyond it counts as ending
-/// there.
+/// Latest journal position that is told from others, in bytes: 256 TiB. A later end counts as this one.
 const POSITION_MAX: u64 = (1 << 48) - 1;
 
-/// Longest interval that is kept, in seconds: 194 days. A longer one counts as that.
+/// Longest interval that is kept: 194 days. A longer one counts as that.
 pub const STORED_INTERVAL_SECONDS_MAX: u32 = (1 << 24) - 1;
 
-/// Largest device state, in bytes: a hundred thousand devices in 16 MB.
+/// Largest device state: a hundred thousand devices in 16 MB.
 const DEVICE_STATE_BYTES_MAX: usize = 160;
 const _: () = assert!(size_of::<DeviceState>() <= DEVICE_STATE_BYTES_MAX);
 
-/// Times this little ahead of a change of the clock were noted by the new time, in milliseconds: a reactor's
-/// turn is far shorter, and the clock is looked at every second.
+/// Times this little ahead of a change of the clock were noted by the new time: a reactor's turn is far
+/// shorter, and the clock is looked at every second.
 const NOTED_SINCE_MILLISECONDS: u64 = 10_000;
 
 fn clamped(minutes: i64) -> i16 {
@@ -148,14 +150,15 @@ fn clamped(minutes: i64) -> i16 {
     i16::try_from(minutes.clamp(least, most)).unwrap_or_default()
 }
 
-/// What is to be done with an event.
+/// Verdict on an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EventVerdict {
     /// It is new: append it.
     Append,
     /// It is the last one again: acknowledge it, as soon as it is durable.
     Repeated,
-    /// It lies before the last one. Not acknowledged until the last one has come again and proves the same history.
+    /// It lies before the last one. Not acknowledged until the last one has come again and proves the same
+    /// history.
     Before,
     /// It has the last one's number and is another event: the device was rolled back.
     Conflict,
@@ -213,7 +216,7 @@ impl DeviceState {
         self.last_position = [a, b, c, d, e, f];
     }
 
-    /// How often it syncs, in seconds: the effective value.
+    /// Its sync interval: the effective value.
     #[must_use]
     pub fn interval_seconds(&self) -> u32 {
         seconds_of(self.interval_seconds)
@@ -264,7 +267,7 @@ impl DeviceState {
         }
     }
 
-    /// What is stored of a section.
+    /// Stored state of a section.
     #[must_use]
     pub fn section(&self, section: Section) -> SectionState {
         let index = section.index();
@@ -273,7 +276,7 @@ impl DeviceState {
         SectionState { digest: self.digests[index], revision }
     }
 
-    /// What is stored of each section, by [`Section::index`].
+    /// Stored state of each section, by [`Section::index`].
     #[must_use]
     pub fn sections(&self) -> [SectionState; 3] {
         Section::ALL.map(|section| self.section(section))
@@ -286,7 +289,8 @@ impl DeviceState {
         self.revisions[section.index()] = [low, middle, high];
     }
 
-    /// The device has begun another history: the revisions mean nothing any more, beyond that there is content.
+    /// The device has begun another history: the revisions mean nothing any more, beyond that there is
+    /// content.
     pub fn begin_epoch(&mut self, agent_epoch: Epoch) {
         self.agent_epoch = agent_epoch;
         for revision in &mut self.revisions {
@@ -301,10 +305,11 @@ impl DeviceState {
         (state.revision > 0).then_some(state.digest)
     }
 
-    /// Whether the device's epoch or highest number contradicts what is stored: it was rolled back to an older image.
+    /// Whether the device's epoch or highest number contradicts what is stored: it was rolled back to an
+    /// older image.
     ///
-    /// Spool epochs rise: a lower one was left for the one that is known here. Were it taken for a new one, its events would be
-    /// stored a second time under the same key.
+    /// Spool epochs rise: a lower one was left for the one that is known here. Were it taken for a new one,
+    /// its events would be stored a second time under the same key.
     #[must_use]
     pub fn is_rolled_back(&self, spool_epoch: Epoch, highest: u64) -> bool {
         spool_epoch < self.spool_epoch || (spool_epoch == self.spool_epoch && highest < self.last_sequence)
@@ -317,7 +322,7 @@ impl DeviceState {
         if spool_epoch == self.spool_epoch { self.last_sequence } else { 0 }
     }
 
-    /// What is to be done with an event. See the handbook's chapter on delivery.
+    /// Judges an event. See the handbook's chapter on delivery.
     #[must_use]
     pub fn judge(&self, spool_epoch: Epoch, sequence: u64, crc: u32) -> EventVerdict {
         if spool_epoch < self.spool_epoch {
@@ -342,8 +347,8 @@ impl DeviceState {
 
     /// The event behind the last sequence number is not in the journal: a part of it is gone, or it was
     /// restored from an older copy than this record. Nothing of the history is known until
-    /// [`DeviceState::note_found`] tells of it, and the device is asked for what it still has. The epoch stays:
-    /// an earlier one was left all the same.
+    /// [`DeviceState::note_found`] tells of it, and the device is asked for what it still has. The epoch
+    /// stays: an earlier one was left all the same.
     pub fn distrust_events(&mut self) {
         (self.last_sequence, self.last_crc, self.last_position) = (0, 0, [0; 6]);
         self.has_news = true;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::wire::id::DeviceId;
 
-/// Most links of one device beside its own, in links: one on its way in, and one on its way out.
+/// Most links of one device beside its own: one on its way in, and one on its way out.
 pub const EXTRA_LINKS_MAX: usize = 2;
 
 /// The extra links of all devices. `K` names a link. A device without one takes nothing.
@@ -47,7 +47,7 @@ impl<K: Copy + Eq> ExtraLinks<K> {
         }
     }
 
-    /// How many devices have some.
+    /// Number of devices that have some.
     #[must_use]
     pub fn devices(&self) -> usize {
         self.by_device.len()

@@ -1,4 +1,4 @@
-//! What links hold of memory beside what each takes idle: bytes that are not sent or not whole yet, parts of
+//! Memory that links hold beside what each takes idle: bytes that are not sent or not whole yet, parts of
 //! uploads.
 //!
 //! Each of these has a bound for one link, and all of them together have one here. When it is reached, those
@@ -11,20 +11,20 @@ use std::hash::Hash;
 
 use crate::wire::time::Moment;
 
-/// What a link counts for that holds anything, in bytes: boxes and what the allocator adds.
+/// Bytes that a link counts for that holds anything: boxes, and the allocator's part.
 const LEAST_BYTES: usize = 256;
 
 /// After links were closed this much of the limit is free again, as a fraction of it.
 const FREED: usize = 8;
 
-/// What one link holds.
+/// Memory that one link holds.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     bytes: usize,
     since: Moment,
 }
 
-/// What the links of one reactor hold. `K` names a link. One that holds nothing takes nothing here.
+/// Memory that the links of one reactor hold. `K` names a link. One that holds nothing takes nothing here.
 #[derive(Debug)]
 pub struct Holdings<K> {
     bytes_max: usize,
@@ -91,7 +91,7 @@ impl<K: Copy + Eq + Hash + Ord> Holdings<K> {
         closed
     }
 
-    /// What all of them hold, in bytes.
+    /// Bytes that all of them hold.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -8,8 +8,7 @@
 
 use crate::wire::time::Moment;
 
-/// From which delay on a turn is late, in milliseconds: a loaded machine is late by tens of them all the
-/// time.
+/// From which delay on a turn is late: a loaded machine is late by tens of them all the time.
 const LATE_MILLISECONDS_MIN: u64 = 1_000;
 
 /// When deadlines may be judged, in a loop that takes turns.

@@ -31,19 +31,19 @@ impl Permits {
         Some(Permit { free: Arc::clone(&self.free) })
     }
 
-    /// How many are free.
+    /// Number of free permits.
     #[must_use]
     pub fn free(&self) -> usize {
         self.free.load(Ordering::Relaxed)
     }
 
-    /// How many are taken.
+    /// Number of taken permits.
     #[must_use]
     pub fn taken(&self) -> usize {
         self.total.saturating_sub(self.free())
     }
 
-    /// How many there are.
+    /// Number of permits, free or taken.
     #[must_use]
     pub fn total(&self) -> usize {
         self.total

@@ -1,7 +1,8 @@
-//! Randomness that is handed in: a seed goes in once, a stream comes out. The same seed gives the same stream.
+//! Randomness that is handed in: a seed goes in once, a stream comes out. The same seed gives the same
+//! stream.
 
-/// `SplitMix64` (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014). For jitter and epochs, not for
-/// secrets: whoever runs it seeds it from the system's source of randomness.
+/// `SplitMix64` (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014). For jitter
+/// and epochs, not for secrets: its owner seeds it from the system's source of randomness.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 

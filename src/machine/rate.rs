@@ -3,15 +3,15 @@
 //! Each message takes from the device's allowance about what it costs the server, in microseconds of one
 //! core; what an honest device says seldom takes more, so that saying it all the time is no load. A second of
 //! the allowance comes back in a second. The allowance stands in the device's record
-//! ([`DeviceState`](super::device_state::DeviceState)), so that all links of one identity share it, and another link is no
-//! way around it.
+//! ([`DeviceState`](super::device_state::DeviceState)), so that all links of one identity share it, and
+//! another link is no way around it.
 //!
 //! A link whose device has used up its allowance is not read until some has come back: nothing is lost,
 //! nothing grows, and the device waits as it does for a slow network. Wakes that a device asks for are
 //! refused with a word instead: each is a datagram to a port of its choosing, somebody waits for the answer,
 //! and events on the same link should not wait behind it.
 //!
-//! What events may take of the log has a rate of its own ([`EventRate`]), as they stay there.
+//! The events' share of the log has a rate of its own ([`EventRate`]), as they stay there.
 //!
 //! It is a bucket as in ITU-T I.371 (virtual scheduling) with three heights: wakes that a sync brings with it
 //! may fill the lowest part, those that are asked for the part above it, messages all of it. So wakes never
@@ -26,45 +26,45 @@ pub use held::HeldWatch;
 use crate::wire::message::ToServer;
 use crate::wire::time::{CoarseMoment, Moment};
 
-/// What the allowance is counted in, in microseconds: one step of [`CoarseMoment`].
+/// Unit of the allowance: one step of [`CoarseMoment`].
 const STEP_MICROSECONDS: u64 = 100_000;
 
-/// Messages may use up the allowance of this much time ahead, in microseconds.
+/// Messages may use up the allowance of this much time ahead.
 pub const WORK_AHEAD_MICROSECONDS: u64 = 75_000_000;
 
-/// Wakes that the device asks for may use up the allowance of this much time ahead, in microseconds.
+/// Wakes that the device asks for may use up the allowance of this much time ahead.
 pub const WAKES_AHEAD_MICROSECONDS: u64 = 60_000_000;
 
-/// Wakes that go behind a sync may use up the allowance of this much time ahead, in microseconds.
+/// Wakes that go behind a sync may use up the allowance of this much time ahead.
 const SYNC_WAKES_AHEAD_MICROSECONDS: u64 = 30_000_000;
 
-/// A datagram to a port of the device's choosing, in microseconds: six a minute.
+/// A datagram to a port of the device's choosing: six a minute.
 pub const WAKE_MICROSECONDS: u64 = 10_000_000;
 
-/// A notice, which may change the device's presence and the log with it, in microseconds: one a second.
+/// A notice, which may change the device's presence and the log with it: one a second.
 const NOTICE_MICROSECONDS: u64 = 1_000_000;
 
-/// An answer that an honest device asks for now and then, in microseconds: a hundred a second.
+/// An answer that an honest device asks for now and then: a hundred a second.
 const ANSWER_MICROSECONDS: u64 = 10_000;
 
-/// A message that is cheap and seldom, in microseconds: a thousand a second.
+/// A message that is cheap and seldom: a thousand a second.
 const MESSAGE_MICROSECONDS: u64 = 1_000;
 
-/// A ping and its answer, in microseconds: ten thousand a second.
+/// A ping and its answer: ten thousand a second.
 const PING_MICROSECONDS: u64 = 100;
 
-/// Work for a thread that goes to the disk, in microseconds: fifty a second.
+/// Work for a thread that goes to the disk: fifty a second.
 const JOB_MICROSECONDS: u64 = 20_000;
 
 /// Events may come at the full speed of the server, in microseconds for a message and for each event in it.
 const EVENTS_MICROSECONDS: u64 = 10;
 const EVENT_MICROSECONDS: u64 = 5;
 
-/// Bytes of a message that take a microsecond to decode, in bytes.
+/// Bytes of a message that take a microsecond to decode.
 const BYTES_PER_MICROSECOND: u64 = 64;
 
-/// What a message takes of its device's allowance, in microseconds, without the work for the disk that it
-/// brings. `None` stands for one that could not be decoded.
+/// Cost of a message, without the work for the disk that it brings. `None` stands for one that could not be
+/// decoded.
 #[must_use]
 pub fn cost_microseconds(message: Option<&ToServer<'_>>, bytes: usize) -> u64 {
     let fixed = match message {
@@ -86,13 +86,13 @@ pub fn cost_microseconds(message: Option<&ToServer<'_>>, bytes: usize) -> u64 {
     fixed + bytes as u64 / BYTES_PER_MICROSECOND
 }
 
-/// What jobs take of the allowance, in microseconds.
+/// Cost of jobs.
 #[must_use]
 pub(super) fn jobs_microseconds(jobs: usize) -> u64 {
     JOB_MICROSECONDS * jobs as u64
 }
 
-/// What a device may still ask: kept as the moment until which what was taken pays for itself, in four bytes.
+/// Allowance of a device: kept as the moment until which its costs pay for themselves, in four bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Allowance {
     paid_until: CoarseMoment,
@@ -160,8 +160,8 @@ fn units(microseconds: u64) -> u16 {
     u16::try_from(microseconds / OWED_UNIT_MICROSECONDS).unwrap_or(u16::MAX)
 }
 
-/// What one link has cost that its device's allowance has not been told yet, as that counts in steps. A link
-/// begins with nearly a step, so that short ones do not go uncounted. Two microseconds a unit, in two bytes.
+/// Cost of one link that its device's allowance has not been told yet, as that counts in steps. A link begins
+/// with nearly a step, so that short ones do not go uncounted. Two microseconds a unit, in two bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Owed(u16);
 

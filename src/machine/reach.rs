@@ -1,8 +1,9 @@
-//! How a device is reached by datagrams: what its record keeps of the wakes that it is sent and the notices that it sends.
+//! Reach of a device by datagrams: its record of the wakes that it is sent and the notices that it sends.
 //!
-//! Nobody says whether a datagram arrived. The server learns it from the next sync, in which a device names the highest counter among
-//! the wakes that it took. A device of which that is not known yet is sent one wake of the kind *probe* behind a sync; one that wakes
-//! do not reach gets one behind every sync, so that a mended firewall shows by itself.
+//! Nobody says whether a datagram arrived. The server learns it from the next sync, in which a device names
+//! the highest counter among the wakes that it took. A device of which that is not known yet is sent one wake
+//! of the kind *probe* behind a sync; one that wakes do not reach gets one behind every sync, so that a
+//! mended firewall shows by itself.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -12,15 +13,16 @@ use crate::wire::datagram::{DropReason, NoticeKind};
 use crate::wire::message::Reach;
 use crate::wire::time::WallTime;
 
-/// How long a probe may be under way before a sync that does not know of it says that it was lost, in milliseconds.
+/// Time that a probe may be under way before a sync that does not know of it says that it was lost.
 const PROBE_MILLISECONDS: u64 = 5_000;
 
-/// How far the clock takes the counter of the wakes, in seconds since 1970: until the year 2097. One that is set beyond it, for however
-/// short a time, leaves room for 2^28 wakes of a device, as a counter never falls.
+/// Limit to which the clock takes the counter of the wakes, in seconds since 1970: until the year 2097. One
+/// that is set beyond it, for however short a time, leaves room for 2^28 wakes of a device, as a counter
+/// never falls.
 const WAKE_COUNTER_CLOCK_MAX: u32 = u32::MAX - (1 << 28);
 
-/// Wakes of one device that a server may have sent without a record of them when it ended, in wakes: records
-/// are stored every few seconds, and a wake is not repeated under a counter of its own.
+/// Wakes of one device that a server may have sent without a record of them when it ended: records are stored
+/// every few seconds, and a wake is not repeated under a counter of its own.
 const WAKES_UNRECORDED_MAX: u32 = 1 << 10;
 
 /// Whether wakes reach a device.
@@ -46,7 +48,7 @@ impl UdpReach {
         self as u8
     }
 
-    /// What has this number; [`UdpReach::Unknown`] for any other.
+    /// The variant of this number; [`UdpReach::Unknown`] for any other.
     #[must_use]
     pub fn from_number(number: u8) -> Self {
         Self::ALL.into_iter().find(|reach| reach.number() == number).unwrap_or_default()
@@ -65,15 +67,16 @@ impl fmt::Display for UdpReach {
 }
 
 impl DeviceState {
-    /// Where wakes are sent; `None` when the device hears none, or was never here.
+    /// Address of wakes; `None` when the device hears none, or was never here.
     #[must_use]
     pub fn wake_address(&self) -> Option<SocketAddr> {
         let is_known = self.udp_port != 0 && !self.address.is_unspecified();
         is_known.then(|| SocketAddr::new(IpAddr::V6(self.address).to_canonical(), self.udp_port))
     }
 
-    /// The counter of the next wake: higher than all before. It follows the clock, in seconds, so that a server whose state was
-    /// restored from a copy is not taken for a replay; a clock that was far ahead once does not use up what there is.
+    /// The counter of the next wake: higher than all before. It follows the clock, in seconds, so that a
+    /// server whose state was restored from a copy is not taken for a replay; a clock that was far ahead once
+    /// does not use up what there is.
     pub fn next_wake_counter(&mut self, wall: WallTime) -> u32 {
         let seconds = u32::try_from(wall.0 / 1_000).unwrap_or(u32::MAX).min(WAKE_COUNTER_CLOCK_MAX);
         self.wake_counter = self.wake_counter.saturating_add(1).max(seconds);
@@ -90,8 +93,8 @@ impl DeviceState {
         }
     }
 
-    /// A sync begins: the device is here, whatever it said before it went. `peer` is where its link comes from; `None` when that is
-    /// not known.
+    /// A sync begins: the device is here, whatever it said before it went. `peer` is where its link comes
+    /// from; `None` when that is not known.
     pub fn note_reach(&mut self, reach: Option<&Reach>, peer: Option<IpAddr>, wall: WallTime) {
         let Some(reach) = reach else {
             self.depart(None);
@@ -112,7 +115,7 @@ impl DeviceState {
         let was_taken = self.wake_counter > 0 && reach.wake_counter == self.wake_counter;
         let had_time = wall.0.saturating_sub(self.last_sync.0) >= PROBE_MILLISECONDS;
         if is_elsewhere {
-            // What it took, it took at the address before.
+            // Wakes that it took, it took at the address before.
             (self.address, self.udp_port, self.udp_reach) = (address, reach.udp_port, UdpReach::Unknown);
         } else if was_taken && self.udp_reach != UdpReach::Unknown {
             self.udp_reach = UdpReach::Reached;
@@ -123,7 +126,7 @@ impl DeviceState {
         self.has_news |= before != (self.address, self.udp_port, self.udp_reach);
     }
 
-    /// A sync has ended: whether a probe is to be sent now.
+    /// A sync has ended: whether a probe is due now.
     #[must_use]
     pub fn wants_probe(&self) -> bool {
         self.wake_address().is_some() && matches!(self.udp_reach, UdpReach::Unknown | UdpReach::Unreached)
@@ -294,7 +297,7 @@ mod tests {
         assert_eq!(record.departure, Some(NoticeKind::Shutdown));
         assert_eq!(record.note_notice(NoticeKind::Shutdown, 5, 3, at(2)), Err(DropReason::Repeated));
         assert_eq!(record.note_notice(NoticeKind::Suspend, 4, 3, at(2)), Err(DropReason::Stale));
-        // What was sent before the notice and arrives behind it takes nothing back.
+        // A wake that was sent before the notice and arrives behind it takes nothing back.
         record.note_reach(Some(&reach(0, 4)), PEER, at(3));
         assert_eq!(record.departure, Some(NoticeKind::Shutdown));
         record.note_reach(Some(&reach(0, 5)), PEER, at(4));

@@ -1,8 +1,8 @@
-//! What the journal keeps of an event: the spool epoch (u64, big-endian), then the event's bytes as they came.
+//! An event in the journal: the spool epoch (u64, big-endian), then the event's bytes as they came.
 
 use crate::wire::id::Epoch;
 
-/// Bytes before the event, in bytes.
+/// Bytes before the event.
 pub const PREFIX_BYTES: usize = 8;
 
 /// The spool epoch of the server's own events: no device has it, its session refuses it.

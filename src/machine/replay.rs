@@ -1,4 +1,4 @@
-//! What a start makes of the journal: up to where the events of each device are known.
+//! A start's walk through the journal: up to where the events of each device are known.
 //!
 //! First every event behind what the store has goes to [`note`]; then, when a part of the journal is lost,
 //! [`distrust`] goes through all records and tells of which devices the whole journal goes to [`note`] again.

@@ -16,7 +16,7 @@ pub struct RestoreWatch {
     is_told: bool,
 }
 
-/// What follows from a device's word.
+/// Consequence of a device's word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// It was heard before, or enough were.

@@ -1,14 +1,15 @@
 //! The server's half of one link.
 //!
-//! A session is told what arrives, with the time and the device's record, and answers with [`Command`]s. It never waits: work
-//! that needs the disk leaves as a [`Job`] and comes back as a [`JobOutcome`].
+//! A session is told what arrives, with the time and the device's record, and answers with [`Command`]s. It
+//! never waits: work that needs the disk leaves as a [`Job`] and comes back as a [`JobOutcome`].
 //!
 //! ```text
 //! Stranger ── Enrol ──▶ Enrolling ── outcome ──▶ (closed; the device connects anew)
 //! Known(Resting) ── Sync, digests differ ──▶ Known(Syncing) ── every section stored ──▶ Known(Resting)
 //! ```
 //!
-//! A session of an idle device is a few words; an upload that is under way has a box of its own, for as long as it lasts.
+//! A session of an idle device is a few words; an upload that is under way has a box of its own, for as long
+//! as it lasts.
 
 mod events;
 mod sync;
@@ -37,55 +38,58 @@ use crate::wire::time::{CoarseMoment, Moment, Now};
 use events::EventFlow;
 use sync::Syncing;
 
-/// How long a device may take to say its first word, in seconds. It speaks at once when it means it.
+/// Longest time until a device says its first word. It speaks at once when it means it.
 pub const FIRST_MESSAGE_SECONDS: u64 = 20;
 
-/// How long a peer without a certificate may take to say that it wants to enrol, in seconds: three tries of
-/// TCP (RFC 6298: 1 + 2 s) bring its word here, which it says with the end of its handshake.
+/// Longest time until a peer without a certificate says that it wants to enrol: three tries of TCP (RFC 6298:
+/// 1 + 2 s) bring its word here, which it says with the end of its handshake.
 pub const STRANGER_SECONDS: u64 = 5;
 
-/// How long a link that is not persistent may be silent, in seconds. An agent closes it after its sync by itself; this is for
+/// Longest silence of a link that is not persistent. An agent closes it after its sync by itself; this is for
 /// agents that forget.
 pub const LINGER_SECONDS: u64 = 60;
 
-/// How long a job may take before the link is given up, in seconds. The store answers or fails long before.
+/// Longest time of a job before the link is given up. The store answers or fails long before.
 pub const JOB_SECONDS: u64 = 120;
 
-/// How much later than it said a device on a persistent link may be heard before the link counts as dead, in seconds: as long again, within
-/// these. In that time TCP has sent a lost ping again a few times (RFC 6298).
+/// Delay, beyond its word, with which a device on a persistent link may be heard before the link counts as
+/// dead: as long again, within these. In that time TCP has sent a lost ping again a few times (RFC 6298).
 const HEARTBEAT_GRACE_SECONDS: std::ops::RangeInclusive<u64> = 10..=60;
 
-/// Reports of one link that may be with workers at a time, in reports: an agent waits for the answer to one before it makes the next.
+/// Reports of one link that may be with workers at a time: an agent waits for the answer to one before it
+/// makes the next.
 const REPORTS_MAX: u8 = 4;
 
-/// How many messages may fail to decode before the link is closed. One may come of a newer version; this many come of a fault.
+/// Messages that may fail to decode before the link is closed. One may come of a newer version; this many
+/// come of a fault.
 pub const MALFORMED_MAX: u8 = 8;
 
 /// When a device is to come again that could not be served, in seconds at least: the caller spreads it.
 pub const LATER_SECONDS: u32 = 5;
 
-/// What the server answers a sync with, worked out by the caller from the device's record and the time.
+/// Answer of the server to a sync, worked out by the caller from the device's record and the time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SyncPolicy {
     /// The server's history.
     pub server_epoch: Epoch,
-    /// When the device is to come again, in seconds: its slot.
+    /// When the device is to come again: its slot.
     pub next_seconds: u32,
-    /// The device's interval, in seconds.
+    /// The device's interval.
     pub interval_seconds: u32,
-    /// How often the agent pings when its link stays, in seconds; `None` when the link does not stay.
+    /// Interval of the agent's pings when its link stays; `None` when the link does not stay.
     pub keep_seconds: Option<u32>,
-    /// Whether there is room for more jobs. Without it a device that differs is told to come later, before it sends anything.
+    /// Whether there is room for more jobs. Without it a device that differs is told to come later, before it
+    /// sends anything.
     pub has_room: bool,
     /// Over how many seconds devices are to spread when they lose the server; 0: they may come at once.
     pub reconnect_seconds: u32,
-    /// When a device is to come again that can't be served now, in seconds; spread, so that not all of them come at once.
+    /// When a device is to come again that can't be served now; spread, so that not all of them come at once.
     pub later_seconds: u32,
-    /// Where the device's link comes from; `None` when that is not known.
+    /// Address that the device's link comes from; `None` when that is not known.
     pub peer: Option<IpAddr>,
     /// The UDP port on which notices are heard, when it is not that of TCP.
     pub notice_port: Option<u16>,
-    /// How much of the log the events of one device may take.
+    /// Share of the log that the events of one device may take.
     pub event_rate: EventRate,
 }
 
@@ -106,7 +110,7 @@ enum State {
     Enrolling,
     /// A device of the fleet.
     Known { device: DeviceId, phase: Phase, spoke: bool, reports: u8, events: EventFlow },
-    /// The link is to be closed; whatever still comes is ignored.
+    /// The link is about to close; whatever still comes is ignored.
     Closing { device: Option<DeviceId> },
 }
 
@@ -114,17 +118,17 @@ enum State {
 enum Phase {
     /// Nothing is under way.
     Resting {
-        /// How the device shows that it is there; `None` when its link does not stay.
+        /// The device's signs of life; `None` when its link does not stay.
         heartbeat: Option<Heartbeat>,
     },
     /// The device's sections are being brought over.
     Syncing(Box<Syncing>),
 }
 
-/// How a device on a persistent link shows that it is there.
+/// Signs of life of a device on a persistent link.
 #[derive(Clone, Copy, Debug)]
 struct Heartbeat {
-    /// The ping interval that it was told, in seconds: the longest that it may use.
+    /// The ping interval that it was told: the longest that it may use.
     told_seconds: u32,
     /// In how many seconds it said it would be heard again.
     next_seconds: u32,
@@ -143,8 +147,8 @@ impl Heartbeat {
 }
 
 impl Session {
-    /// A session on a link whose handshake has just ended. `device` is who the certificate says it is; `None` when there was
-    /// no certificate.
+    /// A session on a link whose handshake has just ended. `device` is who the certificate says it is; `None`
+    /// when there was no certificate.
     #[must_use]
     pub fn new(now: &Now, device: Option<DeviceId>) -> Self {
         let (state, seconds) = match device {
@@ -214,7 +218,8 @@ impl Session {
                     ToServer::Part(part) => sync::take_part(phase, *part, out),
                     ToServer::Events(events) => {
                         if let Err(message) = flow.take(record, &events, policy.event_rate, now, out) {
-                            // What is still under way on this link counts in the same, contradicted history: the link ends.
+                            // Events that are still under way on this link count in the same, contradicted
+                            // history: the link ends.
                             let code = ErrorCode::SpoolEpochConflict;
                             return self.refuse(code, &message, CloseReason::SpoolEpochConflict, out);
                         }
@@ -329,7 +334,7 @@ impl Session {
         }
     }
 
-    /// Of the events of the last message so many, with so many bytes together, are in the journal.
+    /// Of the events of the last message `events`, with `bytes` bytes together, are in the journal.
     pub fn note_appended(
         &mut self,
         now: &Now,
@@ -350,8 +355,9 @@ impl Session {
         }
     }
 
-    /// The journal had no room for an event: the device keeps what was not acknowledged and comes again with it. The link ends:
-    /// later events may be under way on it, and were they appended, those without room would count as sent before, and be lost.
+    /// The journal had no room for an event: the device keeps what was not acknowledged and comes again with
+    /// it. The link ends: later events may be under way on it, and were they appended, those without room
+    /// would count as sent before, and be lost.
     pub fn append_refused(&mut self, seconds: u32, out: &mut Vec<Command<'_>>) {
         if !matches!(self.state, State::Closing { .. }) {
             out.push(Command::Send(ToAgent::Later(Later::with_all(seconds))));
@@ -359,7 +365,8 @@ impl Session {
         }
     }
 
-    /// Somebody waits for the device: it is to sync at once. What is under way is not waited for, as it may have begun before.
+    /// Somebody waits for the device: it is to sync at once. A sync that is under way is not waited for, as
+    /// it may have begun before.
     pub fn sync_now(&mut self, is_fresh: bool, out: &mut Vec<Command<'_>>) {
         if matches!(self.state, State::Known { .. }) {
             out.push(Command::Send(ToAgent::SyncNow(SyncNow { is_fresh })));
@@ -388,7 +395,7 @@ impl Session {
         self.refuse(ErrorCode::Stopping, "the server stops; come again", CloseReason::Stopping, out);
     }
 
-    /// When [`Session::handle_timeout`] is to be called, unless something comes before.
+    /// Time of the next call of [`Session::handle_timeout`], unless something comes before.
     #[must_use]
     pub fn deadline(&self) -> Moment {
         self.deadline.moment()
@@ -409,7 +416,7 @@ impl Session {
         }
     }
 
-    /// Who the link belongs to.
+    /// The device that the link belongs to.
     #[must_use]
     pub fn device(&self) -> Option<DeviceId> {
         match &self.state {
@@ -442,7 +449,7 @@ impl Session {
         }
     }
 
-    /// What it holds of memory, in bytes: parts of a section that is not whole yet.
+    /// Memory that it holds: parts of a section that is not whole yet.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         match &self.state {
@@ -457,8 +464,8 @@ impl Session {
         matches!(&self.state, State::Known { phase: Phase::Syncing(syncing), .. } if syncing.waits_to_be_sent())
     }
 
-    /// The socket has taken all that was said. What does not go out at once is worked out only then, so that
-    /// a device costs the same memory however much it is to be told.
+    /// The socket has taken all that was said. A message that does not go out at once is worked out only
+    /// then, so that a device costs the same memory however much there is to say.
     pub fn sent(&mut self, now: &Now, out: &mut Vec<Command<'_>>) {
         if let State::Known { phase: Phase::Syncing(syncing), .. } = &mut self.state {
             syncing.sent(out);
@@ -538,7 +545,8 @@ fn probed(
     })
 }
 
-/// Has what a device reports stored. Without room it is let go: what matters is said again until it is acknowledged.
+/// Has what a device reports stored. Without room it is let go: what matters is said again until it is
+/// acknowledged.
 fn take_report(reports: &mut u8, job: Job, policy: &SyncPolicy, out: &mut Vec<Command<'_>>) {
     if policy.has_room && *reports < REPORTS_MAX {
         *reports += 1;

@@ -1,8 +1,8 @@
 //! A table whose places are named by numbers, in segments.
 //!
-//! A table that doubles copies itself, and for a moment a large server would need its memory twice; this one grows by a segment, moves
-//! nothing, and gives a segment back when its last entry goes. Free places are filled from the front, so that what a storm made long
-//! becomes short again.
+//! A table that doubles copies itself, and for a moment a large server would need its memory twice; this one
+//! grows by a segment, moves nothing, and gives a segment back when its last entry goes. Free places are
+//! filled from the front, so that what a storm made long becomes short again.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +34,8 @@ enum Place<T> {
 /// Ends the list of free places.
 const NO_PLACE: u16 = u16::MAX;
 
-/// What an entry takes, in bytes: as much as an `Option` of it, when it has a value that it never has beside some bytes that are free then.
+/// Bytes that an entry takes: as much as an `Option` of it, when it has a value that it never has beside some
+/// bytes that are free then.
 #[must_use]
 pub const fn place_bytes<T>() -> usize {
     size_of::<Place<T>>()
@@ -171,7 +172,7 @@ impl<T, const LENGTH: usize> SegmentedSlab<T, LENGTH> {
         None
     }
 
-    /// How many entries there are.
+    /// Number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries
@@ -183,7 +184,7 @@ impl<T, const LENGTH: usize> SegmentedSlab<T, LENGTH> {
         self.entries == 0
     }
 
-    /// How many places there is memory for.
+    /// Number of places that there is memory for.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.segments.iter().map(|segment| segment.places.capacity()).sum()

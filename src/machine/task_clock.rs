@@ -7,15 +7,14 @@
 use super::wall_clock::{AgeTime, Doubt, STEP_SECONDS};
 use crate::wire::time::{Moment, WallTime};
 
-/// How far ahead of the last time on disk a start is at which nothing begins that was made before, in
-/// milliseconds: that a day is over is less likely than that the clock is wrong, and waits until it is
-/// believed.
+/// Distance ahead of the last time on disk at which a start begins nothing that was made before: that a day
+/// is over is less likely than that the clock is wrong, and waits until it is believed.
 const HELD_MILLISECONDS_MIN: u64 = 86_400_000;
 
 /// The time that tasks go by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TaskTime {
-    /// What time it is.
+    /// The time.
     pub now: WallTime,
     /// Whether what is over by it may end for good: runs that wait, devices that are silent, what is kept of
     /// old tasks.
@@ -32,10 +31,10 @@ impl TaskTime {
     }
 }
 
-/// How the time that tasks go by has changed.
+/// Change of the time that tasks go by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TimeChange {
-    /// How far it has gone forward beyond what passed, in milliseconds: stored times of runs go along.
+    /// Distance that it has gone forward beyond what passed: stored times of runs go along.
     pub forward_milliseconds: u64,
     /// Whether it was set back although it had been right.
     pub was_right: bool,
@@ -44,7 +43,7 @@ pub struct TimeChange {
 /// The clock, as it was looked at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
-    /// How often it had changed otherwise than by passing, the start included.
+    /// Number of times that it had changed otherwise than by passing, the start included.
     pub changes: u64,
     /// When that was.
     pub moment: Moment,
@@ -53,7 +52,7 @@ pub struct Look {
 }
 
 impl Look {
-    /// How the time has changed, beyond what has passed, until another look.
+    /// Change of the time, beyond what has passed, until another look.
     fn change_until(&self, later: &Self) -> TimeChange {
         let passed = later.moment.microseconds_since(self.moment) / 1_000;
         let expected = self.ages.wall.0.saturating_add(passed);
@@ -100,7 +99,7 @@ impl TaskClock {
         TaskTime { now: look.ages.wall, may_expire: look.ages.may_expire, holds_before }
     }
 
-    /// What stored times are to be put right for before anything else is done, if they are.
+    /// Change for which stored times must be corrected before anything else is done, if there is one.
     #[must_use]
     pub fn change(&self, look: &Look) -> Option<TimeChange> {
         match self.seen {

@@ -2,14 +2,14 @@
 
 use crate::wire::time::{CoarseMoment, Moment};
 
-/// How far ahead an entry of [`Timers::bring_forward`] lies at most, in seconds: a device that was told to be heard within a quarter of an
-/// hour soon says that it will be heard within a minute, and its deadline moves forward.
+/// Longest distance of an entry of [`Timers::bring_forward`]: a device that was told to be heard within a
+/// quarter of an hour soon says that it will be heard within a minute, and its deadline moves forward.
 const AHEAD_SECONDS_MAX: u64 = 60;
 
-/// Entries of one segment, in entries: 8 KiB with the deadlines of links.
+/// Entries of one segment: 8 KiB with the deadlines of links.
 const SEGMENT_ENTRIES: usize = 1_024;
 
-/// What deadlines are kept as.
+/// Representation of deadlines.
 pub trait Deadline: Ord + Copy {
     /// Later than any.
     const NEVER: Self;
@@ -47,12 +47,14 @@ impl Deadline for CoarseMoment {
 
 /// Deadlines, the earliest first. `K` names whose it is, `D` is what they are kept as.
 ///
-/// A deadline that only moves back, as an idle link's does with each message, costs nothing here: the entry stays, and when it
-/// comes due its owner says what the deadline is by now ([`Timers::due`]). So there is one entry for each owner, however
-/// often it moves. One that moves forward leaves its entry behind; an owner that keeps the moment of the entry that counts
-/// ([`Timers::bring_forward`], [`Timers::is_over`]) has one entry again when the one that was left behind comes due.
+/// A deadline that only moves back, as an idle link's does with each message, costs nothing here: the entry
+/// stays, and when it comes due its owner says what the deadline is by now ([`Timers::due`]). So there is one
+/// entry for each owner, however often it moves. One that moves forward leaves its entry behind; an owner
+/// that keeps the moment of the entry that counts ([`Timers::bring_forward`], [`Timers::is_over`]) has one
+/// entry again when the one that was left behind comes due.
 ///
-/// A binary heap in segments: with two million entries, one in a single piece would need its memory twice whenever it grows.
+/// A binary heap in segments: with two million entries, one in a single piece would need its memory twice
+/// whenever it grows.
 pub struct Timers<K, D = Moment> {
     segments: Vec<Vec<Entry<K, D>>>,
     entries: usize,
@@ -67,7 +69,7 @@ impl<K, D> Default for Timers<K, D> {
 }
 
 impl<K: Ord + Copy, D: Deadline> Timers<K, D> {
-    /// What is armed for an owner without an entry.
+    /// Deadline that is armed for an owner without an entry.
     pub const NEVER: D = D::NEVER;
 
     /// No deadlines yet.
@@ -94,8 +96,9 @@ impl<K: Ord + Copy, D: Deadline> Timers<K, D> {
         }
     }
 
-    /// Arms an owner's deadline when it lies before the entry that counts, which is `armed`; [`Timers::NEVER`] for an owner without one. A
-    /// deadline farther ahead than a minute is looked at again then, so that it seldom moves before its entry and leaves one behind.
+    /// Arms an owner's deadline when it lies before the entry that counts, which is `armed`;
+    /// [`Timers::NEVER`] for an owner without one. A deadline farther ahead than a minute is looked at again
+    /// then, so that it seldom moves before its entry and leaves one behind.
     pub fn bring_forward(&mut self, armed: &mut D, deadline: Moment, now: Moment, owner: K) {
         let at = D::not_before(deadline.min(now.plus_seconds(AHEAD_SECONDS_MAX)));
         if at < *armed {
@@ -104,8 +107,9 @@ impl<K: Ord + Copy, D: Deadline> Timers<K, D> {
         }
     }
 
-    /// An owner's entry has come due at `at`: whether the owner's deadline has. When it lies ahead it is armed again. An entry that is not
-    /// the one that counts is forgotten: armed again it would stay for as long as its owner, beside the other.
+    /// An owner's entry has come due at `at`: whether the owner's deadline has. When it lies ahead it is
+    /// armed again. An entry that is not the one that counts is forgotten: armed again it would stay for as
+    /// long as its owner, beside the other.
     pub fn is_over(&mut self, at: D, armed: &mut D, deadline: Moment, now: Moment, owner: K) -> bool {
         if at != *armed {
             return false;
@@ -118,8 +122,8 @@ impl<K: Ord + Copy, D: Deadline> Timers<K, D> {
         true
     }
 
-    /// The next owner whose entry has come due. The owner compares with its own deadline: when that lies ahead it is armed again,
-    /// when it has none, or is gone, the entry is forgotten.
+    /// The next owner whose entry has come due. The owner compares with its own deadline: when that lies
+    /// ahead it is armed again, when it has none, or is gone, the entry is forgotten.
     pub fn due(&mut self, now: Moment) -> Option<K> {
         if self.next()?.moment() > now {
             return None;
@@ -133,7 +137,8 @@ impl<K: Ord + Copy, D: Deadline> Timers<K, D> {
         Some(owner)
     }
 
-    /// Forgets the entries that are not to be kept: those of owners who have gone stay until they come due, as long as nobody looks.
+    /// Forgets the entries that are not to be kept: those of owners who have gone stay until they come due,
+    /// as long as nobody looks.
     pub fn retain(&mut self, mut is_kept: impl FnMut(D, K) -> bool) {
         let mut kept = 0;
         for at in 0..self.entries {
@@ -157,7 +162,7 @@ impl<K: Ord + Copy, D: Deadline> Timers<K, D> {
         (self.entries > 0).then(|| self.at(0).0)
     }
 
-    /// How many entries there are.
+    /// Number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries
@@ -249,7 +254,8 @@ mod tests {
                 assert!(armed <= deadline && *deadline > now, "nobody is forgotten");
             }
         }
-        // Nobody moves forward any more: what was left behind has gone when it would have come due, long before the deadlines.
+        // Nobody moves forward any more: what was left behind has gone when it would have come due, long
+        // before the deadlines.
         for (owner, (armed, deadline)) in owners.iter_mut().enumerate() {
             *deadline = Moment(now.0 + 1_000);
             timers.bring_forward(armed, *deadline, now, owner);

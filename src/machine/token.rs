@@ -1,4 +1,4 @@
-//! How long a join token lives.
+//! Life of a join token.
 
 use super::wall_clock::Stretch;
 use crate::wire::time::WallTime;

@@ -3,7 +3,7 @@
 use crate::wire::limits::RECONNECT_SECONDS_MAX;
 use crate::wire::time::Moment;
 
-/// When a device is to come again that was sent away, in seconds: `at_least`, and up to as much again, so that those who
+/// When a device is to come again that was sent away: `at_least`, and up to as much again, so that those who
 /// were sent away together do not come back together. `random` is any 64 bits.
 #[must_use]
 fn later_seconds(at_least: u32, random: u64) -> u32 {
@@ -11,11 +11,12 @@ fn later_seconds(at_least: u32, random: u64) -> u32 {
     at_least.saturating_add(u32::try_from(random % u64::from(at_least)).unwrap_or(0))
 }
 
-/// How much of what a server can take devices that were sent away may ask for again: one part in so many. Each of them costs a
-/// handshake, whether it is served then or not.
+/// Share of a server's capacity that devices that were sent away may ask for again: this part of it. Each of
+/// them costs a handshake, whether it is served then or not.
 const RETURNING_PART: u64 = 4;
 
-/// Gives those who are sent away turns, so that they come again no faster than the server can take them, however many they are.
+/// Gives those who are sent away turns, so that they come again no faster than the server can take them,
+/// however many they are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Turns {
     /// When those have come again who have a turn.
@@ -29,8 +30,8 @@ impl Turns {
         self.taken_until = Moment(self.taken_until.max(now).0.saturating_add(microseconds));
     }
 
-    /// When the next one is to come again, in seconds: `at_least`, behind those who have a turn, and up to as much again. `random` is any 64
-    /// bits.
+    /// When the next one is to come again: `at_least`, behind those who have a turn, and up to as much again.
+    /// `random` is any 64 bits.
     #[must_use]
     pub fn seconds(&self, now: Moment, at_least: u32, random: u64) -> u32 {
         let ahead = self.taken_until.microseconds_since(now) / 1_000_000;

@@ -1,8 +1,9 @@
 //! The server calls devices: where is each, how is it reached, has it come, what is the asker told.
 //!
-//! One [`WakeScheduler`] has every call that is under way. It is told who is to be called ([`WakeScheduler::ask`]), where devices are
-//! ([`WakeScheduler::found`]), and what sessions see of them ([`WakeScheduler::step`]); it answers with [`WakeAction`]s from [`WakeScheduler::poll`], and wants to
-//! be polled again at [`WakeScheduler::next_timeout`].
+//! One [`WakeScheduler`] has every call that is under way. Its inputs are the devices to call
+//! ([`WakeScheduler::ask`]), their places ([`WakeScheduler::found`]), and what sessions see of them
+//! ([`WakeScheduler::step`]); it answers with [`WakeAction`]s from [`WakeScheduler::poll`], and wants to be
+//! polled again at [`WakeScheduler::next_timeout`].
 //!
 //! ```text
 //! queued ── its turn ──▶ Looking ──┬── has a link ──▶ Asked ──────────┬── sync begins ──▶ Begun ── in sync ──▶ reported
@@ -11,8 +12,8 @@
 //!                          └───────── no answer on the link ── Asked
 //! ```
 //!
-//! Calls begin at a bounded rate and so many are under way at most, so that a call of the whole fleet leaves the server free for
-//! everything else.
+//! Calls begin at a bounded rate, and a bounded number is under way, so that a call of the whole fleet leaves
+//! the server free for everything else.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -28,32 +29,33 @@ use crate::wire::message::SyncReason;
 use crate::wire::presence::Presence;
 use crate::wire::time::{Moment, WallTime};
 
-/// Most calls under way at a time, in calls. One that waits for an answer costs a few hundred bytes and now and then a datagram.
+/// Most calls under way at a time. One that waits for an answer costs a few hundred bytes and now and then a
+/// datagram.
 pub const CALLS_MAX: usize = 4_096;
 
 /// Calls that begin in a second at most. Each may bring a handshake of 0.2 ms at worst: a fifth of one core.
 pub const CALLS_PER_SECOND: u64 = 1_000;
 
-/// Most questions that wait for their turn, in questions: a fleet of a million, once.
+/// Most questions that wait for their turn: a fleet of a million, once.
 pub const QUESTIONS_MAX: usize = 1_000_000;
 
-/// How long the answer on a link may take before the device is looked for elsewhere, in milliseconds.
+/// Longest time of the answer on a link before the device is looked for elsewhere.
 const LINK_MILLISECONDS: u64 = 2_000;
 
-/// How long until the second wake, in milliseconds. It doubles with every further one.
+/// Time until the second wake. It doubles with every further one.
 const WAKE_MILLISECONDS_FIRST: u64 = 150;
 
-/// Wakes that are sent before a device is given up, in datagrams: the last one waits for an answer about as long as all before it, nearly ten
-/// seconds in all.
+/// Wakes that are sent before a device is given up, in datagrams: the last one waits for an answer about as
+/// long as all before it, nearly ten seconds in all.
 pub const WAKES_MAX: u32 = 6;
 
 /// And of a device that wakes are known not to reach: enough to notice that they do again.
 pub const WAKES_MAX_UNREACHED: u32 = 3;
 
-/// Time that a device has to look at itself, in milliseconds, when it is asked to do so before it syncs.
+/// Time that a device has to look at itself, when it is asked to do so before it syncs.
 const FRESH_MILLISECONDS: u64 = 15_000;
 
-/// How long a sync may take, in milliseconds: as long as the agent waits for it.
+/// Longest time of a sync: as long as the agent waits for it.
 const SYNC_MILLISECONDS: u64 = 150_000;
 
 /// The operation of those for whom nobody waits.
@@ -62,7 +64,7 @@ pub const NO_OPERATION: u64 = 0;
 /// Somebody wants a device to come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ask {
-    /// Who is told of the outcome; [`NO_OPERATION`]: nobody.
+    /// The operation that is told of the outcome; [`NO_OPERATION`]: none.
     pub operation: u64,
     /// Whom to call.
     pub device: DeviceId,
@@ -70,22 +72,22 @@ pub struct Ask {
     pub reason: WakeReason,
 }
 
-/// Where a device is, when it is looked for.
+/// Place and reach of a device, when it is looked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DeviceLocation {
     /// Its link.
     pub link: Option<LinkRef>,
-    /// Where it hears wakes.
+    /// Address at which it hears wakes.
     pub address: Option<SocketAddr>,
     /// Whether wakes are known not to reach it.
     pub is_unreached: bool,
-    /// Where it is.
+    /// Its presence.
     pub presence: Presence,
     /// When it comes by itself.
     pub next_slot_at: Option<WallTime>,
 }
 
-/// What a caller wants done.
+/// An action that the wake scheduler wants done.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WakeAction {
     /// Look where the device is, note that it is called, and say so: [`WakeScheduler::found`].
@@ -101,12 +103,13 @@ pub enum WakeAction {
     Wake {
         /// Whom.
         device: DeviceId,
-        /// Where to.
+        /// The destination.
         address: SocketAddr,
         /// Why.
         reason: WakeReason,
-        /// Its counter; `None` for the first of a call: draw one, and say which ([`WakeScheduler::drawn`]). The others are copies of it. None
-        /// is drawn before it is needed: a device that is asked on its link would seem not to have taken it.
+        /// Its counter; `None` for the first of a call: draw one, and say which ([`WakeScheduler::drawn`]).
+        /// The others are copies of it. None is drawn before it is needed: a device that is asked on its link
+        /// would seem not to have taken it.
         counter: Option<u32>,
     },
     /// Whether wakes reach the device is known now.
@@ -120,11 +123,11 @@ pub enum WakeAction {
     },
     /// Tell who asked.
     Report {
-        /// Who is told.
+        /// The operation that is told.
         operation: u64,
         /// Which device.
         device: DeviceId,
-        /// What became of it.
+        /// The outcome.
         outcome: CallOutcome,
     },
     /// Nobody waits for the device any more.
@@ -287,7 +290,8 @@ impl WakeScheduler {
         }
     }
 
-    /// Somebody at this address has refused our certificate. When just one device there is being woken, it was that one.
+    /// Somebody at this address has refused our certificate. When just one device there is being woken, it
+    /// was that one.
     pub fn refused_at(&mut self, now: Moment, address: IpAddr) {
         let is_there = |call: &Call| matches!(&call.stage, Stage::Waking { address: there, .. } if there.ip() == address.to_canonical());
         let mut there = self.calls.iter().filter(|(_, call)| is_there(call)).map(|(device, _)| *device);
@@ -296,7 +300,7 @@ impl WakeScheduler {
         }
     }
 
-    /// What to do next.
+    /// Returns the next action.
     pub fn poll(&mut self, now: Moment) -> Option<WakeAction> {
         if self.actions.is_empty() {
             self.look_at_deadlines(now);
@@ -321,7 +325,7 @@ impl WakeScheduler {
         [begins_at, deadline].into_iter().flatten().min()
     }
 
-    /// How many calls are under way, and how many questions wait.
+    /// Number of calls under way, and of questions that wait.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
         (self.calls.len(), self.queue.len())
@@ -391,7 +395,8 @@ impl WakeScheduler {
         let Some(call) = self.calls.get_mut(&device) else { return };
         let Stage::Waking { address, counter, attempts, attempts_max, .. } = &mut call.stage else { return };
         let wait = WAKE_MILLISECONDS_FIRST << *attempts;
-        // A quarter more or less, so that the wakes of many devices, sent together, are not repeated together.
+        // A quarter more or less, so that the wakes of many devices, sent together, are not repeated
+        // together.
         let mut wait = wait - wait / 4 + self.random.up_to(wait / 2);
         *attempts += 1;
         if attempts == attempts_max {

@@ -2,7 +2,7 @@
 //!
 //! Told both clocks regularly, and at the start the last wall time that is known from disk, it says when the
 //! wall clock has stepped, and whether what can't be undone may be done by age now. Three lines run with the
-//! monotonic clock, each so many milliseconds from it:
+//! monotonic clock, each a number of milliseconds from it:
 //!
 //! | line | is |
 //! |---|---|
@@ -16,22 +16,22 @@
 
 use crate::wire::time::{Moment, Now, WallTime};
 
-/// How far the wall clock may come off the monotonic one within [`WINDOW_SECONDS`] before that is a step, in
-/// seconds: time servers correct some seconds at a time, and what goes by age here goes by hours and more.
+/// Distance that the wall clock may come off the monotonic one within [`WINDOW_SECONDS`] before that is a
+/// step: time servers correct some seconds at a time, and ages here are counted in hours and more.
 pub const STEP_SECONDS: u64 = 60;
 
-/// Within which time small corrections are added up, in seconds.
+/// Within which time small corrections are added up.
 pub const WINDOW_SECONDS: u64 = 3_600;
 
-/// How long nothing is done by age that can't be undone, in seconds of running after the last step forward:
-/// long enough for a time server, or a person, to correct a clock that was set wrong.
+/// Time during which nothing is done by age that can't be undone, in seconds of running after the last step
+/// forward: long enough for a time server, or a person, to correct a clock that was set wrong.
 pub const GRACE_SECONDS: u64 = 3_600;
 
-/// How far ahead of the last time on disk a start may find the wall clock without doubt, in seconds: a
-/// restart takes less.
+/// Distance ahead of the last time on disk at which a start may find the wall clock without doubt: a restart
+/// takes less.
 pub const STOP_SECONDS: u64 = 900;
 
-/// What has become of the wall clock.
+/// Event of the wall clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClockEvent {
     /// At the start it is far ahead of the last time on disk: a long stop, or a wrong clock.
@@ -53,18 +53,17 @@ pub enum ClockEvent {
 /// A change of the wall clock, as it was noticed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ClockChange {
-    /// What it is.
+    /// The event.
     pub event: ClockEvent,
-    /// How far the clock is from where it was expected, in milliseconds; negative: behind. After
-    /// [`ClockEvent::Slept`], how long the machine slept; after [`ClockEvent::Believed`], how far the clock
-    /// was ahead all the time.
+    /// Distance of the clock from its expected time; negative: behind. After [`ClockEvent::Slept`], how long
+    /// the machine slept; after [`ClockEvent::Believed`], how far the clock was ahead all the time.
     pub by_milliseconds: i64,
-    /// How far the clock has moved against the monotonic one since it was looked at last, in milliseconds:
-    /// what stamps of this process must be moved by to keep their age. Zero at a start and after a sleep.
+    /// Distance that the clock has moved against the monotonic one since it was looked at last: stamps of
+    /// this process must be moved by it to keep their age. Zero at a start and after a sleep.
     pub moved_milliseconds: i64,
-    /// What the clock says now.
+    /// The clock's time now.
     pub now: WallTime,
-    /// What it would be by all that was known before: what had expired by this time had expired.
+    /// The time by all that was known before: what had expired by it had expired.
     pub known: WallTime,
     /// For how long the time by which ages are judged had only passed before this.
     pub ran: Stretch,
@@ -99,7 +98,7 @@ impl From<WallTime> for AgeTime {
 /// Why nothing is done by age.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Doubt {
-    /// How far the wall clock is ahead of what is known, in milliseconds.
+    /// Distance of the wall clock ahead of what is known.
     pub ahead_milliseconds: u64,
     /// When the doubt ends unless something happens before.
     pub until: Moment,
@@ -111,10 +110,10 @@ pub struct WallClock {
     shown: i64,
     ages: i64,
     known: i64,
-    /// Where the line that is shown was when the window began in which small corrections are added up.
+    /// The line that is shown, at the begin of the window in which small corrections are added up.
     window_line: i64,
     window_since: Moment,
-    /// How long the machine had slept at the last look.
+    /// The machine's sleep until the last look.
     asleep_milliseconds: u64,
     doubted_until: Option<Moment>,
     /// Since when the line of ages was not moved.
@@ -128,7 +127,7 @@ fn moment_milliseconds(moment: Moment) -> i64 {
     (moment.0 / 1_000).cast_signed()
 }
 
-/// How far the wall clock is from the monotonic one. Times beyond 146 million years count as that.
+/// Distance of the wall clock from the monotonic one. Times beyond 146 million years count as that.
 fn line_through(now: Now) -> i64 {
     let wall = now.wall.0.min(u64::MAX / 4).cast_signed();
     wall.saturating_sub(moment_milliseconds(now.moment))
@@ -178,7 +177,7 @@ impl WallClock {
         (clock, Some(change))
     }
 
-    /// Looks at both clocks. What has changed, if anything has; the earlier it is looked, the sooner a step
+    /// Looks at both clocks. Returns the change, if there is one; the earlier it is looked, the sooner a step
     /// is noticed.
     pub fn observe(&mut self, now: Now, asleep_milliseconds: u64) -> Option<ClockChange> {
         let slept = self.note_sleep(asleep_milliseconds);
@@ -216,13 +215,13 @@ impl WallClock {
         on_line(self.shown, moment)
     }
 
-    /// How far that is from the monotonic clock, in milliseconds.
+    /// Distance of that from the monotonic clock, in milliseconds.
     #[must_use]
     pub fn shown_line(&self) -> i64 {
         self.shown
     }
 
-    /// How far the time of [`ages`](Self::ages) is from the monotonic clock, in milliseconds.
+    /// Distance of the time of [`ages`](Self::ages) from the monotonic clock, in milliseconds.
     #[must_use]
     pub fn ages_line(&self) -> i64 {
         self.ages
@@ -246,7 +245,7 @@ impl WallClock {
         self.doubted_until.is_none()
     }
 
-    /// The time that is known for certain: what is to be on disk, for the next start.
+    /// The time that is known for certain, to be put on disk for the next start.
     #[must_use]
     pub fn known(&self, moment: Moment) -> WallTime {
         on_line(self.known, moment)
@@ -260,8 +259,8 @@ impl WallClock {
         Some(Doubt { ahead_milliseconds: u64::try_from(ahead).unwrap_or(0), until })
     }
 
-    /// The time that the machine slept did pass, by a clock that can't be set either. How long it was since
-    /// the last look.
+    /// The time that the machine slept did pass, by a clock that can't be set either. Returns its length
+    /// since the last look.
     fn note_sleep(&mut self, asleep_milliseconds: u64) -> i64 {
         let slept =
             asleep_milliseconds.saturating_sub(self.asleep_milliseconds).min(u64::MAX / 4).cast_signed();

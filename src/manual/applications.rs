@@ -2,9 +2,10 @@
 //!
 //! # One file for each
 //!
-//! The agent reads `applications.d/*.toml` (`/etc/muster/applications.d`, or where `applications` in `muster-agent.toml` says), and reads it
-//! again whenever a file changes. The server can order only what these files declare. A wrong file is named in the log and in `muster-agent
-//! status`, with line, key and what is allowed; the others count.
+//! The agent reads `applications.d/*.toml` (`/etc/muster/applications.d`, or where `applications` in
+//! `muster-agent.toml` says), and reads it again whenever a file changes. The server can order only what
+//! these files declare. A wrong file is named in the log and in `muster-agent status`, with line, key and
+//! what is allowed; the others count.
 //!
 //! ```toml
 //! name = "shop"
@@ -50,15 +51,17 @@
 //! [`neighbours`](super::neighbours) says what the unit does not stop. `tools/applications.d/` has nginx as
 //! Debian packages it, and an example.
 //!
-//! In `key_value`, objects within objects are written with dotted keys, and a list as a line for each of its values. Line breaks and control
-//! characters in a value, the end of a line in it, and the separator or blanks in a key are refused: no value can become a line of its own.
-//! What a directive may do is for `schema` to say.
+//! In `key_value`, objects within objects are written with dotted keys, and a list as a line for each of its
+//! values. Line breaks and control characters in a value, the end of a line in it, and the separator or
+//! blanks in a key are refused: no value can become a line of its own. The effect of a directive is for
+//! `schema` to judge.
 //!
 //! # From an order to a file
 //!
-//! The order is kept durably under `orders/` in the data directory before a sync says that it is there. One application at a time, a helper
-//! checks the schema, writes the candidate, runs `validate`, remembers what was there before in a journal, renames the candidate into place, runs
-//! `validate_in_place`, then `apply`. The conditions say how far it is, and so do events of the application: `settings_applied` (info),
+//! The order is kept durably under `orders/` in the data directory before a sync says that it is there. One
+//! application at a time, a helper checks the schema, writes the candidate, runs `validate`, remembers what
+//! was there before in a journal, renames the candidate into place, runs `validate_in_place`, then `apply`.
+//! The conditions say how far it is, and so do events of the application: `settings_applied` (info),
 //! `settings_failed` (error), `settings_drift` (warning).
 //!
 //! | what happens | what follows |
@@ -72,23 +75,25 @@
 //! | that happens three times in a row | it is given up: *failed* |
 //! | nothing defines the application, or it takes no settings | *failed*, until its file says otherwise |
 //!
-//! What failed stays failed until the order or the definition changes, and is tried once more when the agent is started again. When the
-//! server orders nothing any more, the file stays as it is.
+//! Settings that failed stay failed until the order or the definition changes, and are tried once more when
+//! the agent is started again. When the server orders nothing any more, the file stays as it is.
 //!
 //! # Drift
 //!
-//! At each look, once a minute, the file is compared with what was put in place. By policy a changed file is put right (`repair`), at most three
-//! times an hour, then it is left as *drifted*; or it is only told (`report`), and *drifted* until somebody puts it right.
+//! At each look, once a minute, the file is compared with what was put in place. By policy a changed file is
+//! put right (`repair`), at most three times an hour, then it is left as *drifted*; or it is only told
+//! (`report`), and *drifted* until somebody puts it right.
 //!
 //! # The agent itself
 //!
-//! It is one of the applications, `muster-agent`, and takes settings: `{"interval_seconds": 600, "log_level": "debug", "spool":
-//! {"info_mebibytes": 8}}`. They lie above what `muster-agent.toml` says, are in force at once, and from the start on after a restart. Unknown
-//! keys are refused. Its numbers are the device's: `disk_free` and `disk_free_percent` of the file system that the data directory is on,
-//! `memory_available`, `load_1m`, `uptime` (of the system), `spool`.
+//! It is one of the applications, `muster-agent`, and takes settings: `{"interval_seconds": 600, "log_level":
+//! "debug", "spool": {"info_mebibytes": 8}}`. They lie above what `muster-agent.toml` says, are in force at
+//! once, and from the start on after a restart. Unknown keys are refused. Its numbers are the device's:
+//! `disk_free` and `disk_free_percent` of the file system that the data directory is on, `memory_available`,
+//! `load_1m`, `uptime` (of the system), `spool`.
 //!
 //! # Statistics
 //!
-//! Numbers are asked for at each look and go up with the next sync that is due or asked for, the newest only; with one that only says what
-//! has changed, once in an interval at most. At most 256 of a device are sent.
+//! Numbers are asked for at each look and go up with the next sync that is due or asked for, the newest only;
+//! with one that only says what has changed, once in an interval at most. At most 256 of a device are sent.
 #![forbid(unsafe_code)]

@@ -2,13 +2,13 @@
 //!
 //! A wall clock can lie at any moment: a battery that is empty starts it in 1970, a time server or a person
 //! sets it wrong, a machine that was paused wakes with the time of before. Deadlines and lengths of time go
-//! by the monotonic clock, which can't be set; order comes from positions and sequence numbers. What remains
-//! are ages and dates, and for those the server watches its wall clock.
+//! by the monotonic clock, which can't be set; order comes from positions and sequence numbers. Ages and
+//! dates remain, and for those the server watches its wall clock.
 //!
-//! # What counts as a step
+//! # Steps of the clock
 //!
-//! Once a second the wall clock's progress is compared with the monotonic clock's. What a time server
-//! corrects, up to 60 seconds within an hour, is followed and is no step. More is one. The time that a
+//! Once a second the wall clock's progress is compared with the monotonic clock's. A time server's
+//! corrections, up to 60 seconds within an hour, are followed and are no step. More is one. The time that a
 //! machine sleeps is known to it (`CLOCK_BOOTTIME`, clock_gettime(2)) and is no step; a pause that only the
 //! host of a virtual machine knows of looks like a step forward, and is treated as one.
 //!
@@ -50,9 +50,9 @@
 //!
 //! # A step back
 //!
-//! Nothing is older than it was, so nothing is suspended unless the clock was doubted before. What lies in
-//! the future by the new time is brought near: a device that was last heard in the future was heard now, a
-//! token that was made in the future lives from now on as long as it was given, and the next times of tasks
+//! Nothing is older than it was, so nothing is suspended unless the clock was doubted before. Times that lie
+//! in the future by the new time are brought near: a device that was last heard in the future was heard now,
+//! a token that was made in the future lives from now on as long as it was given, and the next times of tasks
 //! are computed anew. A token that was over by a clock that was right stays over, whatever the clock says
 //! later, and so does one that lived all its time without a step: that is stored with it, every ten minutes
 //! and at each step.
@@ -66,10 +66,10 @@
 //!
 //! - `event list --since` looks at every segment whose own summary says that it may hold such a record, and
 //!   passes over single records.
-//! - A segment's age comes from its stamps and from those around it. A stamp of the future says nothing; records
-//!   are no older than those before them; and before a gap that is longer than `retention_age` (a long stop, or a
-//!   clock that began in 1970) they count as written at its end.
-//!   So events are rather kept too long than too short.
+//! - A segment's age comes from its stamps and from those around it. A stamp of the future says nothing;
+//!   records are no older than those before them; and before a gap that is longer than `retention_age` (a
+//!   long stop, or a clock that began in 1970) they count as written at its end. So events are rather kept
+//!   too long than too short.
 //!
 //! # Devices
 //!

@@ -1,10 +1,12 @@
-//! What a connected device costs in memory, where it stands, and what keeps it small.
+//! The memory of a connected device: its parts, and the means that keep it small.
 //!
-//! The kernel takes about 4 KB for a socket, whoever opens it. A TLS library that keeps its connection takes 4 to 8 KB more, a server in a language
-//! with a runtime 20 to 150. Here a link is 224 bytes and what the tables hold of a connected device is below 512, so that what is left is
-//! the kernel's. `cargo bench -p muster-load --bench density` prints the sizes and measures what a whole server grows by for each device
-//! ([`measurements`](super::measurements) has the figures); it runs with the checks of every change. What comes once, with the first few hundred visits, is no part
-//! of that: one to two megabytes of buffers, prepared statements, pages of the database, and of what the allocator can't give back between them.
+//! The kernel takes about 4 KB for a socket, in any program. A TLS library that keeps its connection takes 4
+//! to 8 KB more, a server in a language with a runtime 20 to 150. Here a link is 224 bytes and what the
+//! tables hold of a connected device is below 512, so that what is left is the kernel's. `cargo bench -p
+//! muster-load --bench density` prints the sizes and measures what a whole server grows by for each device
+//! ([`measurements`](super::measurements) has the figures); it runs with the checks of every change. One-time
+//! costs of the first few hundred visits are no part of that: one to two megabytes of buffers, prepared
+//! statements, pages of the database, and of what the allocator can't give back between them.
 //!
 //! | bytes | what | where |
 //! |---|---|---|
@@ -24,15 +26,16 @@
 //! whole is kept for it); how many are under way is bounded ([`storms`](super::storms)). When it is done, its
 //! traffic secrets go into the table and the library goes away. From then on the records of the link are ours
 //! (RFC 8446 section 5): a cipher is set up for a burst of records, which is little beside the system call
-//! that brings or takes them, and is dropped with it. Where there is half a record, half a frame, or
-//! something that the socket does not take, it stands in a box that goes when it is empty. Where a peer comes
-//! from is asked of the system when somebody wants to know. Deadlines, and when it was heard, stand there in
-//! tenths of a second, four bytes each: a server would have to run for 13 years to use them up.
+//! that brings or takes them, and is dropped with it. Half a record, half a frame, or bytes that the socket
+//! does not take stand in a box that goes when it is empty. A peer's address is asked of the system when
+//! somebody wants to know. Deadlines, and when it was heard, stand there in tenths of a second, four bytes
+//! each: a server would have to run for 13 years to use them up.
 //!
-//! AES-128-GCM is preferred, by agents and by the server: with its shorter secret there is room for the key beside it, so that it is not derived again
-//! for each burst, as those of AES-256-GCM and ChaCha20-Poly1305 are.
+//! AES-128-GCM is preferred, by agents and by the server: with its shorter secret there is room for the key
+//! beside it, so that it is not derived again for each burst, as those of AES-256-GCM and ChaCha20-Poly1305
+//! are.
 //!
-//! What could go wrong, and what is done about it:
+//! Risks, and their remedies:
 //!
 //! | trap | answer |
 //! |---|---|
@@ -47,12 +50,15 @@
 //!
 //! # Tables that grow by a piece
 //!
-//! A table that doubles needs its memory twice for a moment, which for a large server is the moment at which it ends. Links, records, certificates and
-//! deadlines stand in segments instead: nothing moves, and a segment is given back when it is empty. Places are filled from the front, so that
-//! what a storm made long becomes short again; free ones name each other, so that the list of them takes nothing. A link has one deadline, which lies a minute
-//! ahead at most: it seldom moves before that and leaves an entry behind, and those of links that have gone are forgotten when they are most. `tests/two_million.rs` does it all with two million entries, without sockets.
+//! A table that doubles needs its memory twice for a moment, which for a large server is the moment at which
+//! it ends. Links, records, certificates and deadlines stand in segments instead: nothing moves, and a
+//! segment is given back when it is empty. Places are filled from the front, so that what a storm made long
+//! becomes short again; free ones name each other, so that the list of them takes nothing. A link has one
+//! deadline, which lies a minute ahead at most: it seldom moves before that and leaves an entry behind, and
+//! those of links that have gone are forgotten when they are most. `tests/two_million.rs` does it all with
+//! two million entries, without sockets.
 //!
-//! # What comes back
+//! # Memory that comes back
 //!
 //! The allocator keeps what a storm took. When handshakes have been made by the hundred, or links have gone,
 //! and things are quiet again, the server closes connections to the database that nobody uses, frees
@@ -67,8 +73,8 @@
 //! A thread keeps some free blocks of each small size for itself (glibc's tcache, 7 of each by default), and
 //! each holds a page that can't be given back for its sake: with the very same blocks in use as when it was
 //! started, a server that 18,000 devices had visited takes 2 to 2.7 MiB more than with two of each. There is
-//! no call for it: the C library takes the number from the environment before the program begins. Where the
-//! 1.5 MiB matter, `GLIBC_TUNABLES=glibc.malloc.tcache_count=2` in the unit (`Environment=`) saves them; two
+//! no call for it: the C library takes the number from the environment before the program begins. If the 1.5
+//! MiB matter, `GLIBC_TUNABLES=glibc.malloc.tcache_count=2` in the unit (`Environment=`) saves them; two
 //! serve as many events as seven, with none it was about 5 % fewer. The server does not begin itself again to
 //! have it so: with capabilities of its file, or started through the loader, it can't.
 //!

@@ -1,7 +1,7 @@
-//! What was measured, how, and on what.
+//! Measurements: figures, methods, and machines.
 //!
-//! Machine: 2 cores, 24 GiB, Debian 12, Linux 6.18, Rust 1.95; a shared virtual machine, so that single figures are noisy and
-//! ratios within one run are what counts. Each figure names its command.
+//! Machine: 2 cores, 24 GiB, Debian 12, Linux 6.18, Rust 1.95; a shared virtual machine, so that single
+//! figures are noisy and ratios within one run are what counts. Each figure names its command.
 //!
 //! | what | figure | command |
 //! |---|---|---|
@@ -61,15 +61,18 @@
 //! | runs accepted, begun and ended, durable | 3,800/s | the same |
 //! | a task for all cancelled: final for every run; written down for every run | 18 ms; 1.7 s | the same |
 //!
-//! The forced syncs are of four runs. In a fifth, three of 200 rounds took 130 ms: about as long as until the second copy of a wake, so that the
-//! first was late or lost. Why is not known; a wake is on the agent's disk before it counts, and this disk stalls at times.
+//! The forced syncs are of four runs. In a fifth, three of 200 rounds took 130 ms: about as long as until the
+//! second copy of a wake, so that the first was late or lost. Why is not known; a wake is on the agent's disk
+//! before it counts, and this disk stalls at times.
 //!
-//! The storm's figures are of one run in which the machine had little else to do (load 1.6 before it); its clients share the two cores with the
-//! server. In five others, while other builds ran, single acknowledgements took hundreds of milliseconds without any storm as well.
+//! The storm's figures are of one run in which the machine had little else to do (load 1.6 before it); its
+//! clients share the two cores with the server. In five others, while other builds ran, single
+//! acknowledgements took hundreds of milliseconds without any storm as well.
 //!
-//! Beside other builds the return of 5,000 devices took 1.86 s, with the last tenth a second
-//! behind the others, as when a SYN is repeated; on a quiet machine that did not happen. Where the server's time goes that it takes for a
-//! handshake with a ticket (191 µs of its reactors, by samples of a storm of 5,000): 40 % cryptography, a third of that X25519; 27 % the kernel, half of it for sending; 14 %
-//! allocation and copying; 7 % the TLS library's own code; 6 % ours.
+//! Beside other builds the return of 5,000 devices took 1.86 s, with the last tenth a second behind the
+//! others, as when a SYN is repeated; on a quiet machine that did not happen. The server's time for a
+//! handshake with a ticket (191 µs of its reactors, by samples of a storm of 5,000) goes: 40 % into
+//! cryptography, a third of that X25519; 27 % into the kernel, half of it for sending; 14 % into allocation
+//! and copying; 7 % into the TLS library's own code; 6 % into ours.
 //!
 //! The store's, the demo's and the tasks' figures were taken while other builds ran on the same two cores.

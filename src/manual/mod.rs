@@ -2,29 +2,30 @@
 //!
 //! | chapter | for whom |
 //! |---|---|
-//! | [`architecture`] | whoever changes muster: layers, threads, paths |
-//! | [`delivery`] | whoever relies on an event arriving: what is promised, and how it is kept |
+//! | [`architecture`] | people who change muster: layers, threads, paths |
+//! | [`delivery`] | people who rely on an event arriving: the promise, and how it is kept |
 //! | [`clocks`] | what a wrong clock does |
-//! | [`applications`] | whoever manages an application: its file on the device, settings, drift, statistics |
-//! | [`density`] | whoever asks where the memory is: a link without its library, tables that grow by a piece |
-//! | [`load`] | whoever sizes a server: `muster-load`, and what its figures mean |
+//! | [`applications`] | people who manage an application: its file on the device, settings, drift, statistics |
+//! | [`density`] | people who ask about memory: a link without its library, tables that grow by a piece |
+//! | [`load`] | people who size a server: `muster-load`, and the meaning of its figures |
 //! | [`neighbours`] | a device that is shared with other users: what they can do to the agent, and what its sandbox does not stop |
-//! | [`operations`] | whoever runs a server: configuration, backup, full disks, removed devices |
-//! | [`policies`] | whoever sets applications: policies, locks, own settings, drift |
-//! | [`reach`] | whoever calls devices: wakes, notices, presence, persistent links, firewalls and NAT |
-//! | [`runs`] | whoever offers tasks on a device: what its program gets and may say, and what becomes of it when something dies |
+//! | [`operations`] | people who run a server: configuration, backup, full disks, removed devices |
+//! | [`glossary`] | people who meet a word for the first time: muster's own terms, each in one sentence |
+//! | [`policies`] | people who set applications: policies, locks, own settings, drift |
+//! | [`reach`] | people who call devices: wakes, notices, presence, persistent links, firewalls and NAT |
+//! | [`runs`] | people who offer tasks on a device: the program's input and output, and its fate when something dies |
 //! | [`security`] | people who expose a server: who is trusted with what, what a stolen thing is good for, and what one of them can consume |
-//! | [`status`] | whoever wants to know which devices are not well: rules, conditions, statistics |
-//! | [`storms`] | whoever wants to know what happens when everyone comes back at once |
-//! | [`tasks`] | whoever has devices execute something: targets, schedules, windows, what becomes of runs |
-//! | [`throughput`] | whoever asks where the time of an event goes, and what was done about it |
-//! | [`wire`] | whoever writes an agent in another language |
-//! | [`measurements`] | whoever sizes a server: what was measured, and how |
-//! | [`side_by_side`] | whoever chooses a server: the same loads against muster, mosquitto, nats-server and redis |
-//! | [`testing`] | whoever wants to see that it holds |
+//! | [`status`] | people who want to know which devices are not well: rules, conditions, statistics |
+//! | [`storms`] | people who want to know what happens when everyone comes back at once |
+//! | [`tasks`] | people who have devices execute something: targets, schedules, windows, the fate of runs |
+//! | [`throughput`] | people who ask about the time of an event: its parts, and the means that made it short |
+//! | [`wire`] | people who write an agent in another language |
+//! | [`measurements`] | people who size a server: figures, and methods |
+//! | [`side_by_side`] | people who choose a server: the same loads against muster, mosquitto, nats-server and redis |
+//! | [`testing`] | people who want to see that it holds |
 //!
-//! The layout of the journal on disk is documented where it is read and written, in [`crate::journal`]; the messages are
-//! documented in [`crate::wire::message`] and, for other languages, in `src/wire/muster.cddl`.
+//! The layout of the journal on disk is documented where it is read and written, in [`crate::journal`]; the
+//! messages are documented in [`crate::wire::message`] and, for other languages, in `src/wire/muster.cddl`.
 #![forbid(unsafe_code)]
 
 pub mod applications;
@@ -32,6 +33,7 @@ pub mod architecture;
 pub mod clocks;
 pub mod delivery;
 pub mod density;
+pub mod glossary;
 pub mod load;
 pub mod measurements;
 pub mod neighbours;

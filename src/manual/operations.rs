@@ -2,7 +2,8 @@
 //!
 //! # Starting and stopping
 //!
-//! `musterd run` needs a data directory and one port, TCP and UDP. A first start makes the directory (mode 0700) and in it:
+//! `musterd run` needs a data directory and one port, TCP and UDP. A first start makes the directory (mode
+//! 0700) and in it:
 //!
 //! | what | holds | when it is lost |
 //! |---|---|---|
@@ -41,25 +42,25 @@
 //! not this user's to write, a socket's path that is too long (unix(7) allows 107 bytes). `musterd
 //! check-config --config FILE` says so without starting anything, and so does `muster-agent check-config`.
 //! Both try paths as the user who runs them, where they are run: what the service's user and its unit's
-//! sandbox forbid shows only within the unit, where systemd runs the check at each reload, and the server's at
-//! each start. Run by root by hand, they say so. A directory for backups that can't be written is a warning:
-//! the server starts without, and tells of it as of any backup that fails.
-//! Left out, `--config` is `/etc/muster/musterd.toml` for root and `/etc/muster/muster-agent.toml` for
-//! everybody, when it is there; `musterctl` takes the socket of this machine's service.
-//! SIGHUP reads the file again: intervals, limits of links, retention and the log level apply at once, and
-//! the log names the settings that wait for a restart. A wrong file changes nothing then, and `systemctl
-//! reload` fails.
+//! sandbox forbid shows only within the unit, where systemd runs the check at each reload, and the server's
+//! at each start. Run by root by hand, they say so. A directory for backups that can't be written is a
+//! warning: the server starts without, and tells of it as of any backup that fails. Left out, `--config` is
+//! `/etc/muster/musterd.toml` for root and `/etc/muster/muster-agent.toml` for everybody, when it is there;
+//! `musterctl` takes the socket of this machine's service. SIGHUP reads the file again: intervals, limits of
+//! links, retention and the log level apply at once, and the log names the settings that wait for a restart.
+//! A wrong file changes nothing then, and `systemctl reload` fails.
 //!
 //! An agent that is started with a wrong file, or without the one that it had, goes on with the last one that
 //! it ran with, of which it keeps a copy in its data directory: nobody may be near the device. It says so in
 //! the log, in `muster-agent status` and `systemctl status`, and with an event of the kind
 //! `configuration_refused`. A server with a wrong file is not started.
 //!
-//! `[server] listen` and `udp` are the two addresses; left alone, UDP has the number of TCP. [`reach`](super::reach) has a table of what a
-//! firewall has to let through.
+//! `[server] listen` and `udp` are the two addresses; left alone, UDP has the number of TCP.
+//! [`reach`](super::reach) has a table of what a firewall has to let through.
 //!
-//! Each link takes a file descriptor. The server raises its soft limit to the hard one; `LimitNOFILE` in the unit sets that. What else a large
-//! fleet needs of the system when all of it comes back at once is in [`storms`](super::storms).
+//! Each link takes a file descriptor. The server raises its soft limit to the hard one; `LimitNOFILE` in the
+//! unit sets that. A large fleet's other demands on the system when all of it comes back at once are in
+//! [`storms`](super::storms).
 //!
 //! The units in `tools/systemd` have systemd wait until the daemon says that it is up (`Type=notify`,
 //! sd_notify(3)): a server then answers `musterctl` and devices, an agent takes events. They start a server
@@ -92,14 +93,16 @@
 //!
 //! `musterd restore` takes an empty or a new directory only, checks every hash, the database and every
 //! record, and gives everything to the owner of the directory. Until all of it is there no server starts on
-//! it. It draws a new server epoch, and says what is to be expected:
+//! it. It draws a new server epoch, and says the consequences:
 //!
 //! - Devices come by themselves: certificate and keys are the same. Nobody has to enrol again but those that
 //!   enrolled after the backup.
 //! - Sections that differ are brought over whole once.
-//! - Devices send the events again that they still have and the server has not ([`delivery`](super::delivery)). What was acknowledged after the
-//!   backup and is no longer on a device is gone.
-//! - What administrators did after the backup has not happened: removed devices are back, withdrawn join tokens are good again.
+//! - Devices send the events again that they still have and the server has not
+//!   ([`delivery`](super::delivery)). An event that was acknowledged after the backup and is no longer on a
+//!   device is gone.
+//! - Administrators' changes after the backup have not happened: removed devices are back, withdrawn join
+//!   tokens are good again.
 //!
 //! A server whose files were put back in another way, as with the image of a virtual machine, draws its new
 //! epoch when three devices know more of it than it does. The log names the first ones, and each is brought
@@ -129,9 +132,10 @@
 //!
 //! # A full disk
 //!
-//! The journal makes its segments one ahead, so a full disk shows there and not in the middle of an append. Events are then not
-//! acknowledged: devices keep them in their spools, `musterctl status` says why, and it goes on by itself when there is room. Retention (by
-//! size and by age, `[journal]` in the configuration) deletes whole segments, the oldest first.
+//! The journal makes its segments one ahead, so a full disk shows there and not in the middle of an append.
+//! Events are then not acknowledged: devices keep them in their spools, `musterctl status` says why, and it
+//! goes on by itself when there is room. Retention (by size and by age, `[journal]` in the configuration)
+//! deletes whole segments, the oldest first.
 //!
 //! # Warnings outlive other events
 //!
@@ -142,11 +146,11 @@
 //! 16), and `warnings_age`, two years. `warnings_size = "0B"` copies nothing: then no event becomes older
 //! than `retention_age`; delete the directory of a stopped server to be rid of what is there.
 //!
-//! `musterctl event list` shows both as one list; an event keeps its position, its times and its device.
-//! Where a list goes further back than events are complete, a line on standard error says from when on they
-//! are, and so does `deleted` in the page that the API answers. `event follow` from a position before that
-//! says that events are gone, and leaves warnings from before to the list. `musterctl status` shows size and
-//! age under 'warnings kept'; `musterd journal verify` and `dump`, backup, restore and the daily reading for
+//! `musterctl event list` shows both as one list; an event keeps its position, its times and its device. When
+//! a list goes further back than events are complete, a line on standard error says from when on they are,
+//! and so does `deleted` in the page that the API answers. `event follow` from a position before that says
+//! that events are gone, and leaves warnings from before to the list. `musterctl status` shows size and age
+//! under 'warnings kept'; `musterd journal verify` and `dump`, backup, restore and the daily reading for
 //! damage take both journals.
 //!
 //! A disk that has no room for events has some for warnings for a while: the second journal leaves 32 MiB
@@ -226,8 +230,9 @@
 //!
 //! # Removed devices
 //!
-//! `musterctl device remove NAME` closes the device's link and refuses its certificate from then on, on resumed TLS sessions too. Its
-//! events stay in the journal. To come back it must enrol again with a new token, and is a new device then.
+//! `musterctl device remove NAME` closes the device's link and refuses its certificate from then on, on
+//! resumed TLS sessions too. Its events stay in the journal. To come back it must enrol again with a new
+//! token, and is a new device then.
 //!
 //! # Uninstalling
 //!
@@ -257,14 +262,15 @@
 //! userdel muster
 //! ```
 //!
-//! What agents have set on devices stays there: settings files are not put back.
-//! Backups stay as well, where they were made, and what was logged.
+//! Settings that agents have put on devices stay there: settings files are not put back. Backups stay as
+//! well, where they were made, and what was logged.
 //!
 //! # When something is wrong
 //!
-//! `musterctl device why NAME` says of one device why it is in sync or not and when it will be; `muster-agent check` on the device tries every
-//! path to the server. Every closed link, every refusal and every dropped datagram has a named reason with a counter: `musterctl status` shows them,
-//! and `muster-agent status` on the device those of wakes.
+//! `musterctl device why NAME` says of one device why it is in sync or not and when it will be; `muster-agent
+//! check` on the device tries every path to the server. Every closed link, every refusal and every dropped
+//! datagram has a named reason with a counter: `musterctl status` shows them, and `muster-agent status` on
+//! the device those of wakes.
 //!
 //! The log goes to standard error, with RFC 3339 times; its level is `[log] level` (`log_level` of the
 //! agent), and `RUST_LOG` sets it for single modules. Under systemd, which names the journal in

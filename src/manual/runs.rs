@@ -1,12 +1,13 @@
 //! Runs: what a device does with a task that it is to execute.
 //!
-//! Which tasks there are, when they are due and what becomes of them at the server is told in [`tasks`](super::tasks). The device's side
-//! is [`agent::task`](crate::agent::task), which has the files of a run as well.
+//! Which tasks there are, when they are due and what becomes of them at the server is told in
+//! [`tasks`](super::tasks). The device's side is [`agent::task`](crate::agent::task), which has the files of
+//! a run as well.
 //!
-//! # What a device offers
+//! # A device's offer
 //!
-//! A `[[task]]` table in the application's file ([`applications`](super::applications)) is a kind of task. Program and arguments are the
-//! file's; the server gives settings and no more.
+//! A `[[task]]` table in the application's file ([`applications`](super::applications)) is a kind of task.
+//! Program and arguments are the file's; the server gives settings and no more.
 //!
 //! ```toml
 //! [[task]]
@@ -27,14 +28,16 @@
 //! | `directory` | where it runs; left out: `/` |
 //! | `repeatable` | `true`: it does no harm to execute it twice |
 //!
-//! `{level}` in an argument is that setting: a text, a number or a truth value. It stays within its argument, whatever is in it. A text that
-//! begins with `-` is refused where the argument begins with it, so that it is never taken for an option; a placeholder whose setting
-//! is missing is refused as well. None is allowed in the program's name. A brace itself is written twice.
+//! `{level}` in an argument is that setting: a text, a number or a truth value. It stays within its argument,
+//! whatever is in it. A text that begins with `-` is refused where the argument begins with it, so that it is
+//! never taken for an option; a placeholder whose setting is missing is refused as well. None is allowed in
+//! the program's name. A brace itself is written twice.
 //!
-//! Only where `muster-agent.toml` says so (`[tasks]`, `exec = true`), the agent offers a kind of its own: `exec` of `muster-agent` executes
-//! any command, `{"command": ["ls", "/tmp"], "user": "nobody", "directory": "/tmp"}`. Without it the server can't choose a program.
+//! Only where `muster-agent.toml` says so (`[tasks]`, `exec = true`), the agent offers a kind of its own:
+//! `exec` of `muster-agent` executes any command, `{"command": ["ls", "/tmp"], "user": "nobody", "directory":
+//! "/tmp"}`. Without it the server can't choose a program.
 //!
-//! # What the program gets
+//! # The program's input
 //!
 //! | what | is |
 //! |---|---|
@@ -44,68 +47,78 @@
 //! | its rights | those of the agent's service, which its unit may have to widen; for another user CAP_SETUID, CAP_SETGID and CAP_KILL |
 //! | its process group | one of its own. When it ends by itself, whatever is left in that group is killed, and the result says so; a daemon that has a session of its own goes on |
 //!
-//! Another user has its own group and no further ones. Only an agent that runs as root can change the user; any other rejects the run.
+//! Another user has its own group and no further ones. Only an agent that runs as root can change the user;
+//! any other rejects the run.
 //!
-//! # What the program may say
+//! # The program's output
 //!
 //! | it | says |
 //! |---|---|
 //! | writes `progress: 40 copying files` | 40 % done, and what it is doing; `progress: - waiting` when it can't tell how much. At most 1 KiB, and no part of the output |
 //! | writes anything else, on either output | output: the first 32 KiB and the last are kept, and how much lies between them |
 //! | ends with 0 | *succeeded* |
-//! | ends with 75 (EX_TEMPFAIL, sysexits.h) | *not now*: nothing was done. `again: 600` as one of its last two lines: come again in so many seconds |
+//! | ends with 75 (EX_TEMPFAIL, sysexits.h) | *not now*: nothing was done. `again: 600` as one of its last two lines: come again in that many seconds |
 //! | ends with another code | *failed*; its last line is the reason |
 //! | is ended by a signal | *failed* |
 //!
-//! Without `again` the server comes again after five minutes, never sooner than after 5 seconds or later than after a day. It is the same run: it
-//! may come again until it expires, and 'not now' is neither an end nor an attempt.
+//! Without `again` the server comes again after five minutes, never sooner than after 5 seconds or later than
+//! after a day. It is the same run: it may come again until it expires, and 'not now' is neither an end nor
+//! an attempt.
 //!
 //! # From an order to a program
 //!
-//! 1. What the device does not do is *rejected* at once, with the reason: no such kind, settings that its schema refuses, a user that is not there.
-//! 2. Anything else is written down under `runs/` in the data directory and is then *accepted*. The same order may come again; it is answered and
-//!    not executed twice. What is over is remembered, the last 1,000, and is not executed again either.
-//! 3. It waits for its turn: oldest first, one at a time for each application, and four in all (`[tasks]`, `concurrent`, 1 to 16). What has
-//!    no turn in the time that the server gave it, until its window closes or it expires, is *not now*. That time is a length and not a moment: it is
-//!    measured by the system's uptime, sleep included, whatever the device's clock says; only over a reboot that clock is asked as well.
-//! 4. Command and settings are worked out anew by what the files say then, and written down. A supervisor, `muster-agent supervise-run`, starts the
-//!    program: a process of its own, which needs neither the agent nor the server.
-//! 5. The supervisor writes how it ended, with the output. The agent reports it until the server has stored it, and then forgets all but its id.
+//! 1. A run that the device does not execute is *rejected* at once, with the reason: no such kind, settings
+//!    that its schema refuses, a user that is not there.
+//! 2. Anything else is written down under `runs/` in the data directory and is then *accepted*. The same
+//!    order may come again; it is answered and not executed twice. Runs that are over are remembered, the
+//!    last 1,000, and are not executed again either.
+//! 3. It waits for its turn: oldest first, one at a time for each application, and four in all (`[tasks]`,
+//!    `concurrent`, 1 to 16). A run that has no turn in the time that the server gave it, until its window
+//!    closes or it expires, is *not now*. That time is a length and not a moment: it is measured by the
+//!    system's uptime, sleep included, whatever the device's clock says; only over a reboot that clock is
+//!    asked as well.
+//! 4. Command and settings are worked out anew by what the files say then, and written down. A supervisor,
+//!    `muster-agent supervise-run`, starts the program: a process of its own, which needs neither the agent
+//!    nor the server.
+//! 5. The supervisor writes how it ended, with the output. The agent reports it until the server has stored
+//!    it, and then forgets all but its id.
 //!
-//! How long it may take is what the task says or what the kind says, whichever is less. Beyond that it is ended, *timed_out*.
+//! Its longest execution is the task's or the kind's, the shorter of the two. Beyond that it is ended,
+//! *timed_out*.
 //!
-//! # How often it is told
+//! # Executions of a run
 //!
-//! Progress is read once a second and reported every two at most. While nothing changes a run is reported once a minute, so that the server
-//! knows that its device lives. An agent that was started later than the run looks after it once a second. `muster-agent status` shows the
-//! runs that are here.
+//! Progress is read once a second and reported every two at most. While nothing changes a run is reported
+//! once a minute, so that the server knows that its device lives. An agent that was started later than the
+//! run looks after it once a second. `muster-agent status` shows the runs that are here.
 //!
 //! # Ending one
 //!
-//! What the server does not want any more is not begun. What runs gets SIGTERM, it and everything that it
-//! started, in whatever process group and session, and after 5 seconds SIGKILL; the same happens to what
-//! takes too long. A program that wants to leave nothing half done has these 5 seconds.
+//! A run that the server does not want any more is not begun. A running program gets SIGTERM, it and
+//! everything that it started, in whatever process group and session, and after 5 seconds SIGKILL; so does
+//! one that takes too long. A program that wants to leave nothing half done has these 5 seconds.
 //!
 //! Processes that had not ended when their program had, and were killed, are part of the result, also of one
 //! that succeeded: `succeeded: 2 processes were left over and ended: sleep (4711), sh (4712)`. At most three
 //! are named. When the program was told to end, what it started gets half a second more than the program
 //! itself.
 //!
-//! # What survives what
+//! # Survival
 //!
 //! | what happens | the run |
 //! |---|---|
 //! | the server is away | goes on; what was said last is said again when it is back |
-//! | the agent is stopped, killed or replaced | goes on under its supervisor, and may end under it; the next agent finds it and reports. What waits begins only then |
+//! | the agent is stopped, killed or replaced | goes on under its supervisor, and may end under it; the next agent finds it and reports. Waiting runs begin only then |
 //! | its supervisor is killed | what is left of the program is killed; it was *interrupted* |
 //! | the device is shut down, reboots or loses its power | what ran was *interrupted*; what waited, waits on, and the time without the device counts |
 //! | the file that says what was ordered is damaged | *failed* |
 //! | the one that says how it ended is damaged | it was *interrupted* |
 //! | the data directory is lost, or an older one comes back | the device says that it does not know the run; the server ends it or, with `--may-repeat`, orders it again |
 //!
-//! That a run survives its agent takes a service that ends only the agent: `KillMode=process`, as in `tools/systemd/muster-agent.service`.
+//! That a run survives its agent takes a service that ends only the agent: `KillMode=process`, as in
+//! `tools/systemd/muster-agent.service`.
 //!
-//! Nobody can tell how far an interrupted run came. It has *failed*, with that reason; but when both the task (`--may-repeat`) and the kind
-//! (`repeatable`) say that it does no harm, the device executes it again, three times in all. `exec` counts as repeatable: there the task
-//! alone decides.
+//! Nobody can tell how far an interrupted run came. It has *failed*, with that reason; but when both the task
+//! (`--may-repeat`) and the kind (`repeatable`) say that it does no harm, the device executes it again, three
+//! times in all. `exec` counts as repeatable: there the task alone decides.
 #![forbid(unsafe_code)]

@@ -1,6 +1,6 @@
 //! Security: who is trusted with what, what a stolen thing is good for, and what one of them can consume.
 //!
-//! # Who is trusted with what
+//! # Trust
 //!
 //! | who | may | may not |
 //! |---|---|---|
@@ -14,7 +14,7 @@
 //! the Internet can vouch for another. The server trusts the certificates in its database, one look for each
 //! handshake, resumed ones included: `musterctl device remove` takes effect at once and cuts the link.
 //!
-//! # What a stolen thing is good for
+//! # Use of stolen things
 //!
 //! | what | is good for | and then |
 //! |---|---|---|

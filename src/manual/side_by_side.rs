@@ -1,4 +1,5 @@
-//! The same loads against muster, mosquitto, nats-server and redis, in one run: how, what is fair about it, and what is not.
+//! The same loads against muster, mosquitto, nats-server and redis, in one run: how, what is fair about it,
+//! and what is not.
 //!
 //! ```text
 //! tools/side-by-side                                          all servers that are installed, all loads: about five minutes
@@ -9,12 +10,14 @@
 //! tools/side-by-side --reactors 1                             muster in one thread for links, as redis and mosquitto
 //! ```
 //!
-//! On Debian: `apt-get install mosquitto nats-server redis-server`, and `systemctl disable --now` for each: services that run are left alone,
-//! but they take time from the ones that are measured. A server that is not installed is named and left out.
+//! On Debian: `apt-get install mosquitto nats-server redis-server`, and `systemctl disable --now` for each:
+//! services that run are left alone, but they take time from the ones that are measured. A server that is not
+//! installed is named and left out.
 //!
-//! The script (Python, standard library) builds `musterd` and the driver `muster-compare` (`tools/compare/`) in release, starts one
-//! server at a time as a process of its own with a configuration in a temporary directory, has the driver run the loads against it, kills
-//! it, and goes on to the next. Whatever ends the script ends its children. Nothing leaves loopback.
+//! The script (Python, standard library) builds `musterd` and the driver `muster-compare` (`tools/compare/`)
+//! in release, starts one server at a time as a process of its own with a configuration in a temporary
+//! directory, has the driver run the loads against it, kills it, and goes on to the next. Whatever ends the
+//! script ends its children. Nothing leaves loopback.
 //!
 //! # The loads
 //!
@@ -26,11 +29,11 @@
 //! | `storm` | 64 publishers, 6,400 messages a second in all, open loop, 3 s in quiet and 6 s while 256 full handshakes are under way at any time: one that is done or turned away makes room for the next | rate kept, acknowledgement p50, p99, max |
 //! | `low` | one message at a time on one link, and between two of them one durable write of 4 KiB (`pwritev2` with `RWF_DSYNC`) into a file beside the server's | both medians, and their ratio |
 //!
-//! In the open loop a message's latency counts from when it was *due*, not from when the client came to send it, so that a server that
-//! stalls is charged for all that should have left meanwhile; what is given up 10 s after the end counts with the time that it has waited. How
-//! late the client itself was stands beside it.
+//! In the open loop a message's latency counts from when it was *due*, not from when the client came to send
+//! it, so that a server that stalls is charged for all that should have left meanwhile; what is given up 10 s
+//! after the end counts with the time that it has waited. The client's own delay stands beside it.
 //!
-//! # What an acknowledgement means
+//! # Meaning of an acknowledgement
 //!
 //! | server | message | its acknowledgement |
 //! |---|---|---|
@@ -41,21 +44,24 @@
 //!
 //! So redis is the bar for durable messages. The other two promise less and are the bar for speed.
 //!
-//! # What is the same for all
+//! # Common conditions
 //!
-//! - Mutual TLS 1.3 with AES-128-GCM and X25519, as OpenSSL 3.0 and Go 1.19 know no post-quantum key exchange. muster prefers one: the run
-//!   says what it costs. Certificates are Ed25519 on both sides; as libraries are not equally quick in every kind, the others' handshakes are
-//!   measured with ECDSA on P-256 too and printed below the table.
-//! - The client: one thread with one poll and rustls, the same code for all but the bytes of the protocol; the storm comes from a second
-//!   thread. It runs on the same cores as the server. It counts its own CPU, and a figure for which it was busy for 90 % of a core or more is
-//!   marked as the client's.
-//! - Messages carry 200 bytes: for muster an encoded event of 200 bytes, which it decodes and checks; for the others any bytes. Answers are checked: a
-//!   refusal, an acknowledgement out of order or a link that ends ends the run with its reason. At the end every server is asked what it holds
-//!   (`XLEN`, the stream's information, `musterctl status`, `$SYS`, which counts some statistics of its own), and that must not be less than what it acknowledged.
+//! - Mutual TLS 1.3 with AES-128-GCM and X25519, as OpenSSL 3.0 and Go 1.19 know no post-quantum key
+//!   exchange. muster prefers one: the run says what it costs. Certificates are Ed25519 on both sides; as
+//!   libraries are not equally quick in every kind, the others' handshakes are measured with ECDSA on P-256
+//!   too and printed below the table.
+//! - The client: one thread with one poll and rustls, the same code for all but the bytes of the protocol;
+//!   the storm comes from a second thread. It runs on the same cores as the server. It counts its own CPU,
+//!   and a figure for which it was busy for 90 % of a core or more is marked as the client's.
+//! - Messages carry 200 bytes: for muster an encoded event of 200 bytes, which it decodes and checks; for the
+//!   others any bytes. Answers are checked: a refusal, an acknowledgement out of order or a link that ends
+//!   ends the run with its reason. At the end every server is asked what it holds (`XLEN`, the stream's
+//!   information, `musterctl status`, `$SYS`, which counts some statistics of its own), and that must not be
+//!   less than what it acknowledged.
 //!
 //! # Settings
 //!
-//! The output quotes every configuration. What differs from the defaults is in the peers' favour, or needed
+//! The output quotes every configuration. Differences from the defaults are in the peers' favour, or needed
 //! for the comparison: redis takes no snapshots and does not rewrite its file in the middle of a load;
 //! mosquitto sends small answers at once (`set_tcp_nodelay`) and keeps messages without a bound; nats-server
 //! gives a handshake 30 s instead of 2. Threads are what each server takes by default: redis and mosquitto
@@ -63,21 +69,23 @@
 //! it is installed, unless `--reactors` says otherwise, but for the rate of a device's events
 //! (`device_rate`): here one link brings what thousands of devices do.
 //!
-//! # What to keep in mind
+//! # Caveats
 //!
-//! - Client and server share the cores. With one message in flight on each link, most of a message's time is the kernel's, on both
-//!   sides; the client takes about as much of it as the server.
-//! - nats-server's clients hear a line in clear before TLS begins, and its handshake has a round trip more. Its memory depends on when its
-//!   garbage collector ran last.
-//! - muster's memory for a connection includes what it takes to know one more device, which has enrolled and is in its database.
-//!   The others' clients share a certificate and are known to nobody.
-//! - A machine that does something else spoils it: latencies and rates above all, and CPU each is too high. The run warns of it; the load average before each
-//!   server's loads is printed. Compare within one run, and take the medians of three.
+//! - Client and server share the cores. With one message in flight on each link, most of a message's time is
+//!   the kernel's, on both sides; the client takes about as much of it as the server.
+//! - nats-server's clients hear a line in clear before TLS begins, and its handshake has a round trip more.
+//!   Its memory depends on when its garbage collector ran last.
+//! - muster's memory for a connection includes what it takes to know one more device, which has enrolled and
+//!   is in its database. The others' clients share a certificate and are known to nobody.
+//! - A machine that does something else spoils it: latencies and rates above all, and CPU each is too high.
+//!   The run warns of it; the load average before each server's loads is printed. Compare within one run, and
+//!   take the medians of three.
 //!
-//! # What came of it
+//! # Results
 //!
-//! One round on the machine of [`measurements`](super::measurements), which did nothing else of its own: muster 0.1.0, redis 7.0.15, nats-server 2.9.10, mosquitto 2.0.11 of Debian 12.
-//! A single round: take the ratios, and expect others elsewhere.
+//! One round on the machine of [`measurements`](super::measurements), which did nothing else of its own:
+//! muster 0.1.0, redis 7.0.15, nats-server 2.9.10, mosquitto 2.0.11 of Debian 12. A single round: take the
+//! ratios, and expect others elsewhere.
 //!
 //! | | muster | redis | nats-server | mosquitto | muster to the best |
 //! |---|---|---|---|---|---|
@@ -98,7 +106,8 @@
 //! | one at a time: acknowledgement p50 ÷ durable write | 1.13 | 1.72 | 0.62 | 0.14 | |
 //! | memory a while after 9,000 connections have gone, MiB; before | 12.8; 16.2 | 155; 10.5 | 374; 11.6 | 161; 7.4 | |
 //!
-//! The client takes a core of the two, so that muster's two reactors share the other with what the kernel does for the disk. With `--reactors 1`, which leaves each end a core as redis and mosquitto do, right
+//! The client takes a core of the two, so that muster's two reactors share the other with what the kernel
+//! does for the disk. With `--reactors 1`, which leaves each end a core as redis and mosquitto do, right
 //! after it:
 //!
 //! | | muster, one reactor | redis | mosquitto | muster to the best |
@@ -109,10 +118,12 @@
 //! | 64 in flight, a record each, messages a second | 256,878 | 4,196 | 127,834 | 2.01 |
 //! | 64 in flight, as an agent sends them, messages a second; µs of server CPU each | 323,159; 1.4 | | | |
 //!
-//! What 64 links could do at all is in [`throughput`](super::throughput). p99 in the storm differs from run to run: with two reactors 6.7 to 12.2 ms in 16 runs of `muster-load` within
-//! three hours, 7.4 in the middle, below 10 in 13. What mosquitto takes over 64 links does too: 98,455 to 129,168 in four comparisons.
+//! The limit of 64 links is in [`throughput`](super::throughput). p99 in the storm differs from run to run:
+//! with two reactors 6.7 to 12.2 ms in 16 runs of `muster-load` within three hours, 7.4 in the middle, below
+//! 10 in 13. The figures of mosquitto over 64 links vary too: 98,455 to 129,168 in four comparisons.
 //!
-//! Of the 1,122 bytes 873 are for knowing the device, which has enrolled and is in the database; the figure counts pages of the program and the first visits'
-//! buffers as well (what a device takes by itself is in [`density`](super::density)). Of the two that answer when a message is synced, muster takes 1.9 times as
+//! Of the 1,122 bytes 873 are for knowing the device, which has enrolled and is in the database; the figure
+//! counts pages of the program and the first visits' buffers as well (what a device takes by itself is in
+//! [`density`](super::density)). Of the two that answer when a message is synced, muster takes 1.9 times as
 //! many over 1,000 links, 1.5 to 2.0 times over 64, and 1.9 to 2.1 times with 64 in flight.
 #![forbid(unsafe_code)]

@@ -1,18 +1,20 @@
 //! Whether devices are well: conditions, statistics, and the rules that make a status of them.
 //!
-//! # What is seen
+//! # Observations
 //!
-//! `musterctl device list` has a status and the worst reason for it; `--status critical` lists only those (it works at the server, page by
-//! page). `musterctl device show NAME` has all reasons with the time since when it is so, each managed application with its condition,
-//! version and settings, and each statistic with its present value and a day of it in one line. `--json` has the same, and the points of
-//! the plots. `musterctl status` counts devices by status. A change of status is an event about the device, of application `muster` and kind `status`,
-//! with the severity info, warning or critical, and the reasons in its message.
+//! `musterctl device list` has a status and the worst reason for it; `--status critical` lists only those (it
+//! works at the server, page by page). `musterctl device show NAME` has all reasons with the time since when
+//! it is so, each managed application with its condition, version and settings, and each statistic with its
+//! present value and a day of it in one line. `--json` has the same, and the points of the plots. `musterctl
+//! status` counts devices by status. A change of status is an event about the device, of application `muster`
+//! and kind `status`, with the severity info, warning or critical, and the reasons in its message.
 //!
 //! # The rules
 //!
-//! They are settings of the server's own application `muster`, under the key `status`, and so are set as all settings are: by policies of
-//! groups, with inheritance and locks, or for one device. What is not set has its default. A level is `"warning"`, `"critical"` or `"off"`;
-//! a limit that is `"off"` never speaks. Unknown keys and wrong values are refused with their path.
+//! They are settings of the server's own application `muster`, under the key `status`, and so are set as all
+//! settings are: by policies of groups, with inheritance and locks, or for one device. A rule that is not set
+//! has its default. A level is `"warning"`, `"critical"` or `"off"`; a limit that is `"off"` never speaks.
+//! Unknown keys and wrong values are refused with their path.
 //!
 //! | key below `status` | default | a reason, when |
 //! |---|---|---|
@@ -56,27 +58,31 @@
 //!
 //! `musterctl policy set --group /shops/kiosks --application muster --file kiosks.json`
 //!
-//! The worst reason is the status; a device against which nothing is known is ok. At most sixteen reasons are kept for one, the worst first.
+//! The worst reason is the status; a device against which nothing is known is ok. At most sixteen reasons are
+//! kept for one, the worst first.
 //!
 //! # When a device is judged
 //!
-//! Within a second or two after something changed that its status hangs on: a condition, a report of settings or of a run, statistics, what
-//! it should have, where it is. And with all others once a minute, because some things change by time alone; where thousands change at once, most of them
-//! are judged then. Judging costs a few questions to the
-//! store for some hundred devices at a time, whose answers name only what speaks against one ([`measurements`](super::measurements)).
+//! Within a second or two after something changed that its status hangs on: a condition, a report of settings
+//! or of a run, statistics, what it should have, where it is. And with all others once a minute, because some
+//! things change by time alone; where thousands change at once, most of them are judged then. Judging costs a
+//! few questions to the store for some hundred devices at a time, whose answers name only what speaks against
+//! one ([`measurements`](super::measurements)).
 //!
-//! The event comes first; the status that `musterctl` shows is stored behind it. A server that ends in between says nothing twice and
-//! stores the status when it is back. A device that was lost before a restart of the server stays so until it comes.
+//! The event comes first; the status that `musterctl` shows is stored behind it. A server that ends in
+//! between says nothing twice and stores the status when it is back. A device that was lost before a restart
+//! of the server stays so until it comes.
 //!
 //! # Statistics
 //!
-//! An application's file on the device says where its numbers come from; the agent brings all of them with each sync. They are not
-//! acknowledged and may be lost: the next ones come with the next sync. A device has at most 256 numbers; those that are not finite, or have no
-//! name, are passed over.
+//! An application's file on the device says where its numbers come from; the agent brings all of them with
+//! each sync. They are not acknowledged and may be lost: the next ones come with the next sync. A device has
+//! at most 256 numbers; those that are not finite, or have no name, are passed over.
 //!
-//! The server keeps, in one row for each application of a device, the latest report as it came, and a day of values in a ring: at most one
-//! point for five minutes, 288 in all, to four digits. A value that does not change takes a byte, none takes more than three; with a sync every
-//! quarter of an hour, a day of twelve numbers of which half change all the time takes about 2.5 KB. All rings of a device together stay below 24 KiB: where that
-//! is not enough, the oldest points go first. A number that is not reported any more stays until the day has no value of it.
-//! The layout is documented in [`fleet::ring`](crate::fleet::ring).
+//! The server keeps, in one row for each application of a device, the latest report as it came, and a day of
+//! values in a ring: at most one point for five minutes, 288 in all, to four digits. A value that does not
+//! change takes a byte, none takes more than three; with a sync every quarter of an hour, a day of twelve
+//! numbers of which half change all the time takes about 2.5 KB. All rings of a device together stay below 24
+//! KiB: where that is not enough, the oldest points go first. A number that is not reported any more stays
+//! until the day has no value of it. The layout is documented in [`fleet::ring`](crate::fleet::ring).
 #![forbid(unsafe_code)]

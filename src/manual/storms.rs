@@ -1,51 +1,61 @@
 //! When everyone comes back at once: what the server does, which numbers decide, and why.
 //!
-//! A server that was away, or a network between it and its devices, comes back to a fleet that wants to be served now. The session's part of
-//! a sync in which nothing changed takes half a microsecond; the handshake before it takes more than a hundred, and nobody is known before its
-//! end ([`measurements`](super::measurements)). So everything here is about handshakes: to make them cheap, to spread them, to keep them from the links that live, and to let nobody use them as a weapon.
+//! A server that was away, or a network between it and its devices, comes back to a fleet that wants to be
+//! served now. The session's part of a sync in which nothing changed takes half a microsecond; the handshake
+//! before it takes more than a hundred, and nobody is known before its end
+//! ([`measurements`](super::measurements)). So everything here is about handshakes: to make them cheap, to
+//! spread them, to keep them from the links that live, and to let nobody use them as a weapon.
 //!
 //! # Cheap: tickets outlive the server
 //!
-//! A device that comes back with a session ticket (RFC 8446 section 4.6.1) is spared the signatures of both sides: about a third of the work. The
-//! keys of tickets are in the store, so that this holds after a restart, after `kill -9` and after a power cut. A new key is drawn every 12 hours
-//! and the last three open, so that a ticket is good for a day ([`rotation`](crate::fleet::rotation)). What the store has is half of each key; the other
-//! half is the server secret in `identity/`, so that a copy of the database alone opens nothing and makes no tickets. A clock that starts in 1970
-//! takes no key away; a ticket that does not open costs a full handshake and nothing else.
+//! A device that comes back with a session ticket (RFC 8446 section 4.6.1) is spared the signatures of both
+//! sides: about a third of the work. The keys of tickets are in the store, so that this holds after a
+//! restart, after `kill -9` and after a power cut. A new key is drawn every 12 hours and the last three open,
+//! so that a ticket is good for a day ([`rotation`](crate::fleet::rotation)). The store has half of each key;
+//! the other half is the server secret in `identity/`, so that a copy of the database alone opens nothing and
+//! makes no tickets. A clock that starts in 1970 takes no key away; a ticket that does not open costs a full
+//! handshake and nothing else.
 //!
-//! A device has one ticket at a time, and the connection that offers it uses it up (RFC 8446, appendix C.4: whoever watches could tell by a ticket
-//! that is offered twice that both connections are one device's). So the TLS client is made when TCP has connected and not before: an
-//! attempt that is refused, or whose SYN is not answered, costs no ticket. One that breaks off behind its ClientHello does, and the next handshake
-//! is full: in storms of 18,000 devices 16 to 78 of them, at most two of 5,000. A second ticket for them would be made, sent and kept with every handshake; so
-//! there is none.
+//! A device has one ticket at a time, and the connection that offers it uses it up (RFC 8446, appendix C.4:
+//! an observer could tell by a ticket that is offered twice that both connections are one device's). So the
+//! TLS client is made when TCP has connected and not before: an attempt that is refused, or whose SYN is not
+//! answered, costs no ticket. One that breaks off behind its ClientHello does, and the next handshake is
+//! full: in storms of 18,000 devices 16 to 78 of them, at most two of 5,000. A second ticket for them would
+//! be made, sent and kept with every handshake; so there is none.
 //!
 //! Whether a device still belongs to the fleet is looked up on resumed sessions as on others.
 //!
 //! # Spread: the reconnect window
 //!
-//! With each sync the server says over how many seconds the device is to spread its return when it loses the server (`in-sync`, key 6 in
-//! `muster.cddl`):
+//! With each sync the server says over how many seconds the device is to spread its return when it loses the
+//! server (`in-sync`, key 6 in `muster.cddl`):
 //!
 //! ```text
 //! window = 1.2 × devices ÷ devices that can be taken in a second
 //! ```
 //!
-//! Devices are those whose links are to stay, or all that are connected when those are more. What can be taken is what the handshakes so far have cost
-//! the reactors in processor time, on as many cores as they have, and no more than `[links] handshakes_per_second`. A fifth more than needed, so that few have to wait
-//! and all are back soon; nothing below one second, so that a small fleet is back at once; never more than the device's interval (30 s to 15 min), after which
-//! it would count as lost. With 100 µs a handshake and two cores 10,000 devices come back within a second, and 1,000,000 within a minute.
+//! Devices are those whose links are to stay, or all that are connected when those are more. The capacity is
+//! computed from the reactors' processor time for the handshakes so far, on as many cores as they have, and
+//! is no more than `[links] handshakes_per_second`. A fifth more than needed, so that few have to wait and
+//! all are back soon; nothing below one second, so that a small fleet is back at once; never more than the
+//! device's interval (30 s to 15 min), after which it would count as lost. With 100 µs a handshake and two
+//! cores 10,000 devices come back within a second, and 1,000,000 within a minute.
 //!
-//! The agent draws its first attempt from the whole window, and each one after it from the larger of the window and the time for which the server
-//! has been away by then: full jitter *after* the cap, so that there is no crowd at its end. A server that was away for a moment has back within
-//! the window those too who came too early, and after a longer outage nobody stays away for more than as long again.
+//! The agent draws its first attempt from the whole window, and each one after it from the larger of the
+//! window and the time for which the server has been away by then: full jitter *after* the cap, so that there
+//! is no crowd at its end. A server that was away for a moment has back within the window those too who came
+//! too early, and after a longer outage nobody stays away for more than as long again.
 //!
-//! A server that is stopped (SIGTERM) tells each device when to come again, drawn from the same window, or from five seconds when that is longer, as
-//! a start takes a few. Who does not listen is waited for two seconds, a worker's answer for eight, and then the server ends.
+//! A server that is stopped (SIGTERM) tells each device when to come again, drawn from the same window, or
+//! from five seconds when that is longer, as a start takes a few. A peer that does not listen is waited for
+//! two seconds, a worker's answer for eight, and then the server ends.
 //!
 //! # Held back: what may begin
 //!
-//! Each reactor works in turns, and in each turn live links are read, answered and written first. Then handshakes get half a millisecond,
-//! so that an acknowledgement waits that long for them and not for all that are ready. And then the reactor gives its core away: kernels
-//! without preemption leave a core to whoever has it for milliseconds, and each acknowledgement needs three other threads in turn. Beyond that
+//! Each reactor works in turns, and in each turn live links are read, answered and written first. Then
+//! handshakes get half a millisecond, so that an acknowledgement waits that long for them and not for all
+//! that are ready. And then the reactor gives its core away: kernels without preemption leave a core to its
+//! present thread for milliseconds, and each acknowledgement needs three other threads in turn. Beyond that
 //! ([`admission`](crate::machine::admission)):
 //!
 //! | limit | value | when it is reached |
@@ -64,12 +74,14 @@
 //! | operations of administrators and the server that wait for it | 256 and 32 MiB more | the request is refused as `busy` |
 //! | enrolments that are being worked on | as many again | the request is not read until one has ended |
 //!
-//! The server logs at its start when `net.core.somaxconn` is below 4,096: set it with sysctl, and `net.ipv4.tcp_max_syn_backlog` with it.
+//! The server logs at its start when `net.core.somaxconn` is below 4,096: set it with sysctl, and
+//! `net.ipv4.tcp_max_syn_backlog` with it.
 //!
 //! # Sent away: `Later`
 //!
-//! Whoever can't be served is told when to come again, in turns: no faster than a quarter of what the server can take, however many they are,
-//! since each costs a handshake when it comes. It begins with 5 to 10 seconds and grows with those who have been sent away before.
+//! A device that can't be served is told when to come again, in turns: no faster than a quarter of what the
+//! server can take, however many they are, since each costs a handshake when it comes. It begins with 5 to 10
+//! seconds and grows with those who have been sent away before.
 //!
 //! | told so | closed as |
 //! |---|---|
@@ -78,8 +90,9 @@
 //! | a device with more events than its [rate](super::delivery), of these alone | the link stays; it counts as `events_held` and takes no turn |
 //! | a device that only comes by with a ticket, while connections have waited for ten seconds without a pause | `overloaded` |
 //!
-//! The last one is for those alone whose handshake was cheap, and only while others are about to give up: they have to make another. A device
-//! whose link is to stay would only come again the sooner, and one that somebody waits for is let in.
+//! The last one is for those alone whose handshake was cheap, and only while others are about to give up:
+//! they have to make another. A device whose link is to stay would only come again the sooner, and one that
+//! somebody waits for is let in.
 //!
 //! # Attackers
 //!
@@ -90,7 +103,7 @@
 //! packet filter. A connection on which nothing was said takes 3 KiB of memory, a handshake half way 11 to 12
 //! KiB, and the beginning of a long message up to 8 KiB more
 //! ([`HANDSHAKES_UNDER_WAY_MAX`](crate::machine::admission::HANDSHAKES_UNDER_WAY_MAX) of them 24 MiB, at
-//! worst 40); longer ones are refused. What they cost is charged to the same time as all handshakes, and live
+//! worst 40); longer ones are refused. Their cost is charged to the same time as all handshakes, and live
 //! links do not feel it.
 //!
 //! Peers without a certificate that end their handshake are *strangers*. They have a pool of their own and
@@ -102,6 +115,7 @@
 //!
 //! # To be seen
 //!
-//! `musterctl status` shows handshakes, how many resumed, what one has cost on average, how many are under way and how often connections were held back;
-//! closes by reason as above. Embedders find every budget in [`Counters`](crate::concurrency::counters::Counters).
+//! `musterctl status` shows handshakes, how many resumed, what one has cost on average, how many are under
+//! way and how often connections were held back; closes by reason as above. Embedders find every budget in
+//! [`Counters`](crate::concurrency::counters::Counters).
 #![forbid(unsafe_code)]

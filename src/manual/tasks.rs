@@ -1,8 +1,9 @@
 //! Tasks: something for devices to execute, and what becomes of it on each of them.
 //!
-//! A *task* names an application, a kind of task that devices declare for it, settings for that, and says on which devices, when and how
-//! fast. A *run* is the task on one device for one time that it was due; one that failed may have further *attempts*, each a run of its own.
-//! What a device does with a run is told in [`runs`](super::runs).
+//! A *task* names an application, a kind of task that devices declare for it, settings for that, and says on
+//! which devices, when and how fast. A *run* is the task on one device for one time that it was due; one that
+//! failed may have further *attempts*, each a run of its own. A device's part in a run is told in
+//! [`runs`](super::runs).
 //!
 //! ```sh
 //! musterctl task create --application shop --kind backup --device kiosk-17 --file backup.json
@@ -11,10 +12,11 @@
 //! musterctl task show ID          # every run: how far it is, why it waits, and until when
 //! ```
 //!
-//! # What may be asked for
+//! # Definition
 //!
-//! The server can only start what devices declare: each kind has a schema for its settings, and settings that no device takes, or a kind that
-//! none offers, are refused when the task is made, with what is offered. Where only some devices offer it the others reject their run.
+//! The server can only start what devices declare: each kind has a schema for its settings, and settings that
+//! no device takes, or a kind that none offers, are refused when the task is made, with what is offered. If
+//! only some devices offer it the others reject their run.
 //!
 //! | option | left out | says |
 //! |---|---|---|
@@ -57,7 +59,7 @@
 //! | the server's clock | tasks and runs |
 //! |---|---|
 //! | steps forward | go on as if it had not. When it is believed, what was missed meanwhile begins once, and lengths of time that have begun (`--expires`, `--timeout`, waiting for a silent device) stay as long as they are |
-//! | steps back, or was ahead at the last start | every stored time is brought as near as its rule gives it from now on, which is logged; what began too early begins again at its time. Where the clock had been right, a `cron` without `*` is not begun again within three hours, as in cron(8) |
+//! | steps back, or was ahead at the last start | every stored time is brought as near as its rule gives it from now on, which is logged; what began too early begins again at its time. If the clock had been right, a `cron` without `*` is not begun again within three hours, as in cron(8) |
 //! | is ahead at a start | looks as after a long stop: what is due by it begins. Only when it is a day or more ahead of when the server last ran, nothing begins that was made before, until the clock is set right or believed |
 //! | is doubted | no run expires, no device is given up, nothing old is cleared away |
 //!
@@ -71,31 +73,36 @@
 //! | running | it is being executed; with progress | it ends, or the device is silent for so long, or beyond its timeout |
 //! | succeeded, failed, timed_out, rejected, cancelled, expired | final | |
 //!
-//! Nothing waits for ever: each state that is not final has a time at which it ends by itself, and `task show` says which (UNTIL). A final
-//! state never changes: what a device says later is kept beside it as late. A device that can't do it now, or had
-//! no turn for it before its window closed, answers 'not now' and gets the same run again, when it said or after five minutes, if there is
-//! a window for it before it expires. A device has 64 runs at most; more wait.
+//! Nothing waits for ever: each state that is not final has a time at which it ends by itself, and `task
+//! show` says which (UNTIL). A final state never changes: what a device says later is kept beside it as late.
+//! A device that can't do it now, or had no turn for it before its window closed, answers 'not now' and gets
+//! the same run again, when it said or after five minutes, if there is a window for it before it expires. A
+//! device has 64 runs at most; more wait.
 //!
-//! When a recurring task is due again, a run that its device has not accepted gives way to the new one, and a device that is still at work
-//! on the last one is left out this time, which is shown as an expired run that says so. Times that passed while the server was not there are
-//! not made up for. And while the server is not there nobody is given up: from its start on, devices have the same time to be heard as before.
+//! When a recurring task is due again, a run that its device has not accepted gives way to the new one, and a
+//! device that is still at work on the last one is left out this time, which is shown as an expired run that
+//! says so. Times that passed while the server was not there are not made up for. And while the server is not
+//! there nobody is given up: from its start on, devices have the same time to be heard as before.
 //!
-//! A task for a group follows it when it is moved. When the group is removed, a task that waits for newcomers is cancelled, and one for a
-//! snapshot goes on with the devices that it was for.
+//! A task for a group follows it when it is moved. When the group is removed, a task that waits for newcomers
+//! is cancelled, and one for a snapshot goes on with the devices that it was for.
 //!
 //! # Cancelling
 //!
-//! `musterctl task cancel` is final for every run at the moment at which the command returns. Devices are told on their links, or woken, and
-//! end what they are at (SIGTERM, then SIGKILL to the whole group of processes). A task that aborts cancels what has not begun and lets end what runs.
+//! `musterctl task cancel` is final for every run at the moment at which the command returns. Devices are
+//! told on their links, or woken, and end what they are at (SIGTERM, then SIGKILL to the whole group of
+//! processes). A task that aborts cancels what has not begun and lets end what runs.
 //!
-//! # How fast devices hear of it
+//! # Notification of devices
 //!
-//! A thread of its own, the scheduler, makes runs and releases them, 250 in one transaction, so that a task for the whole fleet holds nobody
-//! else up. Devices that are connected are asked on their links, the others woken, a thousand a second ([`reach`](super::reach)); whom a
-//! wake does not reach hears of it at its next sync.
+//! A thread of its own, the scheduler, makes runs and releases them, 250 in one transaction, so that a task
+//! for the whole fleet holds nobody else up. Devices that are connected are asked on their links, the others
+//! woken, a thousand a second ([`reach`](super::reach)); whom a wake does not reach hears of it at its next
+//! sync.
 //!
-//! # What is kept
+//! # Retention
 //!
-//! Of a program's output the first 32 KiB and the last. Of a recurring task the ten latest times of each device; of a task that has ended
-//! everything for 30 days, of 1,000 tasks at most. At most 1,000 tasks are active.
+//! Of a program's output the first 32 KiB and the last. Of a recurring task the ten latest times of each
+//! device; of a task that has ended everything for 30 days, of 1,000 tasks at most. At most 1,000 tasks are
+//! active.
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! How muster is tested, and how to run one test again.
+//! Tests of muster, and the way to run one again.
 //!
 //! | what | where | how to run it |
 //! |---|---|---|
@@ -9,57 +9,65 @@
 //! | everything that a peer can send | `tools/fuzz` | `cargo fuzz run --fuzz-dir tools/fuzz -s none to_server` |
 //! | speed and memory | `benches/` | `cargo bench --bench wire` and so on |
 //!
-//! Tests never measure time: the machines that run them are shared. Speed is shown by benches, as ratios in one run.
+//! Tests never measure time: the machines that run them are shared. Speed is shown by benches, as ratios in
+//! one run.
 //!
 //! # The simulation
 //!
-//! The server's endpoints ([`Endpoint`](crate::machine::endpoint::Endpoint), two of them, as a machine with two cores has),
-//! its records and the real journal run in one thread with many agent machines, under a seed. The network breaks links, delays and repeats; disks keep any subset of what was not yet
-//! synced; clocks jump; images are rolled back. Beside it runs a reference model. After every step: no acknowledged event is
-//! missing, none is stored twice, and each device's order holds. Then the faults stop, and every device must come to rest
-//! in sync. Bugs are planted, most of them by breaking a [`Rule`](crate::machine::endpoint::Rule) of the endpoint that ships; each
-//! must be found, or the simulation itself is broken.
+//! The server's endpoints ([`Endpoint`](crate::machine::endpoint::Endpoint), two of them, as a machine with
+//! two cores has), its records and the real journal run in one thread with many agent machines, under a seed.
+//! The network breaks links, delays and repeats; disks keep any subset of what was not yet synced; clocks
+//! jump; images are rolled back. Beside it runs a reference model. After every step: no acknowledged event is
+//! missing, none is stored twice, and each device's order holds. Then the faults stop, and every device must
+//! come to rest in sync. Bugs are planted, most of them by breaking a
+//! [`Rule`](crate::machine::endpoint::Rule) of the endpoint that ships; each must be found, or the simulation
+//! itself is broken.
 //!
-//! Datagrams are lost, repeated, delayed, forged, flipped and replayed, to anybody and long after; devices hide behind NAT, move, sleep, reboot, and
-//! end with and without a shutdown notice. At every quiet point the presence of each device is what the model knows to be true, each call has
-//! had its one outcome, and what the server learned of UDP is so.
+//! Datagrams are lost, repeated, delayed, forged, flipped and replayed, to anybody and long after; devices
+//! hide behind NAT, move, sleep, reboot, and end with and without a shutdown notice. At every quiet point the
+//! presence of each device is what the model knows to be true, each call has had its one outcome, and what
+//! the server learned of UDP is so.
 //!
 //! Sealed segments of the journal are damaged, cut and lost; store and journal are restored alone, or from
-//! copies of different moments. What the recovery tells as damaged may be missing, and no other event may.
-//! The server's clock is set to any year and some minutes off, with the shipped watch over it and a retention
-//! by age: nothing is deleted until the clock has run for an hour since. Tasks that come again and again,
-//! join tokens and runs go by that clock, with the shipped rules; a judge who knows the time in truth finds
-//! tasks that come too late or too often, runs that end early, tokens that are refused early or live again. A
-//! start whose clock is ahead excuses some of that, for it can't be told from a long stop. Devices drop
-//! events for want of room. No acknowledgement covers an event that the server does not have, the device did
-//! not drop and the recovery did not tell of.
+//! copies of different moments. Events that the recovery tells as damaged may be missing, and no other event
+//! may. The server's clock is set to any year and some minutes off, with the shipped watch over it and a
+//! retention by age: nothing is deleted until the clock has run for an hour since. Tasks that come again and
+//! again, join tokens and runs go by that clock, with the shipped rules; a judge who knows the time in truth
+//! finds tasks that come too late or too often, runs that end early, tokens that are refused early or live
+//! again. A start whose clock is ahead excuses some of that, for it can't be told from a long stop. Devices
+//! drop events for want of room. No acknowledgement covers an event that the server does not have, the device
+//! did not drop and the recovery did not tell of.
 //!
-//! Policies are edited, tasks made and cancelled all the while. When all is quiet, each device has in place what a plain reference makes of
-//! the policies, the server knows so, every run has ended, and none was begun twice that may not be.
+//! Policies are edited, tasks made and cancelled all the while. When all is quiet, each device has in place
+//! what a plain reference makes of the policies, the server knows so, every run has ended, and none was begun
+//! twice that may not be.
 //!
-//! In every third seed the log takes few events of a device at a time, so that they wait and come again.
-//! No honest device ever uses up its allowance in the simulation ([`rate`](crate::machine::rate)). What
-//! hostile ones can bring about is bounded by a property: whatever is said, in whatever order, on however
-//! many links that end and come anew, the datagrams, jobs, answers and events in a time stay below what the
-//! allowance has. `tests/server_reach.rs` floods a real server with probes, counts the datagrams, and has a
-//! device called meanwhile.
+//! In every third seed the log takes few events of a device at a time, so that they wait and come again. No
+//! honest device ever uses up its allowance in the simulation ([`rate`](crate::machine::rate)). The effect of
+//! hostile ones is bounded by a property: whatever is said, in whatever order, on however many links that end
+//! and come anew, the datagrams, jobs, answers and events in a time stay below what the allowance has.
+//! `tests/server_reach.rs` floods a real server with probes, counts the datagrams, and has a device called
+//! meanwhile.
 //!
 //! # Real applications
 //!
-//! `tests/nginx` puts settings into a real nginx of the distribution's: served after the reload, refused by its own test, recovered after
-//! a kill in the middle, of the engine alone and of the whole agent under a real server. `tests/agent_tasks` has the real agent execute runs that a hand-made server orders.
+//! `tests/nginx` puts settings into a real nginx of the distribution's: served after the reload, refused by
+//! its own test, recovered after a kill in the middle, of the engine alone and of the whole agent under a
+//! real server. `tests/agent_tasks` has the real agent execute runs that a hand-made server orders.
 //!
 //! # Across a network
 //!
-//! `tests/nat` makes three hosts of network namespaces, a server, a NAT box or router, and a device, with real processes on them: a device behind NAT is
-//! learned as such and keeps its connection through a cut and a new address; one that is reached is woken across the router. It needs
-//! root, `ip` and `nft`.
+//! `tests/nat` makes three hosts of network namespaces, a server, a NAT box or router, and a device, with
+//! real processes on them: a device behind NAT is learned as such and keeps its connection through a cut and
+//! a new address; one that is reached is woken across the router. It needs root, `ip` and `nft`.
 //!
-//! # How much, and how many
+//! # Numbers
 //!
-//! `tools/load/tests/load_tool.rs` runs every command of `muster-load` in small; `tools/load/benches/density.rs` holds 2,000 devices and says what one takes of the
-//! memory; `tests/two_million.rs` fills the tables and timers with two million entries; `tests/storm.rs` has hundreds of devices come back at once, with
-//! attackers among them. How fast something is, is never asserted: [`measurements`](super::measurements) and [`side_by_side`](super::side_by_side) say how to see it.
+//! `tools/load/tests/load_tool.rs` runs every command of `muster-load` in small;
+//! `tools/load/benches/density.rs` holds 2,000 devices and says what one takes of the memory;
+//! `tests/two_million.rs` fills the tables and timers with two million entries; `tests/storm.rs` has hundreds
+//! of devices come back at once, with attackers among them. Speed is never asserted:
+//! [`measurements`](super::measurements) and [`side_by_side`](super::side_by_side) say how to see it.
 //!
 //! # Peers that nobody here wrote
 //!

@@ -1,8 +1,9 @@
-//! What travels, for whoever writes an agent in another language.
+//! The wire protocol, for people who write an agent in another language.
 //!
-//! Transport is TLS 1.3 with ALPN `muster/1` on TCP port 13000. Inside, each frame is a length (u32, big-endian) and a body of at most
-//! 64 KiB; a body is one CBOR value (RFC 8949): an array of the kind and a map with integer keys. The description in CDDL (RFC 8610) is
-//! `src/wire/muster.cddl`, and `tests/cddl` holds real messages against it:
+//! Transport is TLS 1.3 with ALPN `muster/1` on TCP port 13000. Inside, each frame is a length (u32,
+//! big-endian) and a body of at most 64 KiB; a body is one CBOR value (RFC 8949): an array of the kind and a
+//! map with integer keys. The description in CDDL (RFC 8610) is `src/wire/muster.cddl`, and `tests/cddl`
+//! holds real messages against it:
 //!
 //! ```text
 #![doc = include_str!("../wire/muster.cddl")]
@@ -20,24 +21,26 @@
 //!
 //! # Desired state
 //!
-//! A `sync` that names sections 4 and 5 says that the device takes a desired state: settings of applications, and runs of tasks. When the sum of
-//! both digests is not what the server has for the device, it sends, behind the device's own sections and before `in-sync`, one
-//! `settings-order` for each application that differs from what the device's conditions report, one `run-order` for each run that the
-//! device has not accepted, and one `run-list` with all runs that it is to have. A device keeps an order durably before its next sync
-//! names it; it executes a run once, however often it is ordered, and says 'not now' of one that it could not begin with in time; it ends
-//! runs that the list lacks and reports those that it does not know.
-//! `run-updates` go up at any time and are repeated until `runs-stored` names their serial number. `statistics` go up just before a
-//! `sync` that is due or asked for. What may be ordered the device declares with its host facts.
+//! A `sync` that names sections 4 and 5 says that the device takes a desired state: settings of applications,
+//! and runs of tasks. When the sum of both digests is not what the server has for the device, it sends,
+//! behind the device's own sections and before `in-sync`, one `settings-order` for each application that
+//! differs from what the device's conditions report, one `run-order` for each run that the device has not
+//! accepted, and one `run-list` with all runs that it is to have. A device keeps an order durably before its
+//! next sync names it; it executes a run once, however often it is ordered, and says 'not now' of one that it
+//! could not begin with in time; it ends runs that the list lacks and reports those that it does not know.
+//! `run-updates` go up at any time and are repeated until `runs-stored` names their serial number.
+//! `statistics` go up just before a `sync` that is due or asked for. The device declares with its host facts
+//! which orders it takes.
 //!
-//! What is long is said as the socket takes it, on both sides: a part of a section is made when less than 128 KiB wait to be sent, and
-//! what a device is to have is worked out in portions of that size, each when the socket has taken the one before. So neither side's
-//! memory depends on how much there is. A peer that takes some of what waits for it is slow; one that takes nothing for
-//! `write_deadline` is gone.
+//! A long message is said as the socket takes it, on both sides: a part of a section is made when less than
+//! 128 KiB wait to be sent, and a device's desired state is worked out in portions of that size, each when
+//! the socket has taken the one before. So neither side's memory depends on how much there is. A peer that
+//! takes some of what waits for it is slow; one that takes nothing for `write_deadline` is gone.
 //!
 //! The version of a package that is there and not wholly installed is followed by its state in parentheses (`1.2-3 (half-configured)`,
 //! `2.0 (triggers-pending)`, `9 (to be reinstalled)`), which no version has: versions are compared without it.
 //!
-//! # How much a device may ask
+//! # A device's allowance
 //!
 //! Everything that a device says takes from one allowance, whatever the number of its links: about what it
 //! costs the server, and more for what an honest device says seldom. A second of it comes back in a second,
@@ -48,9 +51,9 @@
 //! `error` (code 2) that names the limit and says in how many seconds to try again. The weights are in
 //! [`rate`](crate::machine::rate).
 //!
-//! What its events may take of the log has a rate besides ([`delivery`](super::delivery)). Above it they are
-//! answered with `later`, which says that only events are to wait; the first `events` message after that time says so
-//! (`begins_again`), and none that was under way is taken.
+//! Its events' share of the log has a rate besides ([`delivery`](super::delivery)). Above it they are
+//! answered with `later`, which says that only events are to wait; the first `events` message after that time
+//! says so (`begins_again`), and none that was under way is taken.
 //!
 //! A peer without a certificate has eight messages that are not an enrolment, then the connection ends.
 //!

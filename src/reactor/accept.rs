@@ -15,15 +15,15 @@ use crate::machine::close::CloseReason;
 use crate::machine::device_state::LinkRef;
 use crate::wire::time::{CoarseMoment, Moment};
 
-/// Links beyond the most that may begin a handshake, in links: there is room for the devices whose links are to stay, and nobody else
-/// may take it, but nobody is known before.
+/// Links beyond the most that may begin a handshake, in links: there is room for the devices whose links are
+/// to stay, and nobody else may take it, but nobody is known before.
 pub const HANDSHAKES_BEYOND_MAX: u64 = 64;
 
-/// How long accepting pauses when there are no descriptors, no memory or no links left, in milliseconds: the connection stays in the
-/// backlog, and what ends elsewhere in the process is not told here.
+/// Time that accepting pauses when there are no descriptors, no memory or no links left: the connection stays
+/// in the backlog, and nothing here hears of what ends elsewhere in the process.
 const ACCEPT_PAUSE_MILLISECONDS: u64 = 100;
 
-/// Shortest time between two warnings that connections can't be accepted, in seconds. The counter goes on.
+/// Shortest time between two warnings that connections can't be accepted. The counter goes on.
 const WARN_AGAIN_SECONDS: u64 = 10;
 
 /// New connections and their handshakes: what may begin, what is under way.

@@ -1,9 +1,10 @@
 //! Handshakes: they come behind everything that live links need, and within a budget.
 //!
-//! A step of a handshake takes up to 160 µs here and ten times as much on a small machine, and cannot be interrupted. With a few hundred of
-//! them ready, as when a fleet comes back, whoever worked them off first would keep an acknowledgement waiting for all of them. So live
-//! links are read, answered and written first in every turn, then handshakes get [`HANDSHAKE_MICROSECONDS_PER_TURN`], and then
-//! the next turn begins. What comes beyond that waits in the kernel's backlog ([`admission`](crate::machine::admission)).
+//! A step of a handshake takes up to 160 µs here and ten times as much on a small machine, and cannot be
+//! interrupted. With a few hundred of them ready, as when a fleet comes back, working them off first would
+//! keep an acknowledgement waiting for all of them. So live links are read, answered and written first in
+//! every turn, then handshakes get [`HANDSHAKE_MICROSECONDS_PER_TURN`], and then the next turn begins.
+//! Connections beyond that wait in the kernel's backlog ([`admission`](crate::machine::admission)).
 
 use super::backend::Backend;
 use super::clock::thread_microseconds;
@@ -12,16 +13,16 @@ use super::turn::Reactor;
 use crate::machine::admission::Entry;
 use crate::wire::time::Moment;
 
-/// How much of one turn goes to handshakes, in microseconds: so much longer may an acknowledgement take, once or twice. A turn without
-/// anything else to do costs a few microseconds, so that less would gain nothing.
+/// Share of one turn that goes to handshakes: an acknowledgement may take this much longer, once or twice. A
+/// turn without anything else to do costs a few microseconds, so that less would gain nothing.
 const HANDSHAKE_MICROSECONDS_PER_TURN: u64 = 500;
 
-/// Handshakes that may be ready to go on while another is accepted, in handshakes: those that have begun end first, and the others wait in
-/// the backlog, where they cost nothing.
+/// Handshakes that may be ready to go on while another is accepted, in handshakes: those that have begun end
+/// first, and the others wait in the backlog, where they cost nothing.
 const READY_TO_ACCEPT_MAX: usize = 16;
 
-/// How long connections have waited without a pause when the server counts as overloaded, in seconds: a third of the time that a device
-/// gives its attempt.
+/// Time for which connections have waited without a pause when the server counts as overloaded: a third of
+/// the time that a device gives its attempt.
 const OVERLOADED_SECONDS: u64 = 10;
 
 impl<B: Backend> Reactor<B> {
@@ -33,7 +34,8 @@ impl<B: Backend> Reactor<B> {
         let mut before = begun;
         let mut has_accepted = false;
         while self.acceptor.admission.opens_at() <= before {
-            // One is accepted in each turn whatever is ready, so that peers whose handshakes trickle do not keep others out.
+            // One is accepted in each turn whatever is ready, so that peers whose handshakes trickle do not
+            // keep others out.
             let may_accept = !has_accepted || self.acceptor.arriving.len() < READY_TO_ACCEPT_MAX;
             let mut has_worked = may_accept && self.accept_one();
             has_accepted |= has_worked;
@@ -53,14 +55,16 @@ impl<B: Backend> Reactor<B> {
             self.acceptor.admission.spend(now, spent_microseconds);
             if now.microseconds_since(begun) >= HANDSHAKE_MICROSECONDS_PER_TURN {
                 self.counters.handshake_budget_exhausted.add_one();
-                // A thread that is woken, as the journal's is for each acknowledgement, waits until whoever has its core gives it away or has had
-                // some milliseconds of it: in a storm that would be this one, turn after turn.
+                // A thread that is woken, as the journal's is for each acknowledgement, waits until its core
+                // is given away or its predecessor there has had some milliseconds of it: in a storm that
+                // would be this one, turn after turn.
                 std::thread::yield_now();
                 break;
             }
         }
         if let Some(before) = processor {
-            // What they cost, and not how long they took: while others have the processor, a handshake is no dearer.
+            // Their cost counts, not their duration: while others have the processor, a handshake is no
+            // dearer.
             self.counters.handshake_microseconds.add(thread_microseconds().saturating_sub(before));
         }
         if self.acceptor.can_accept {
@@ -77,7 +81,8 @@ impl<B: Backend> Reactor<B> {
             match self.acceptor.admission.entry(now, self.has_room_to_accept()) {
                 Entry::Now => pause_ends_at,
                 Entry::At(moment) => moment.max(pause_ends_at),
-                // Links have an end in other reactors too, which is not told here: after a pause it is looked at again.
+                // Links have an end in other reactors too, which is not told here: after a pause it is looked
+                // at again.
                 Entry::Full(moment) => {
                     self.acceptor.accept_again.unwrap_or(moment).max(self.lateness.judges_from())
                 }

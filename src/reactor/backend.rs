@@ -1,4 +1,4 @@
-//! What a reactor needs of the rest of the server.
+//! The rest of the server, as a reactor sees it.
 
 use std::net::IpAddr;
 
@@ -10,12 +10,12 @@ use crate::machine::permits::Permit;
 use crate::wire::id::CertificateHash;
 use crate::wire::time::WallTime;
 
-/// What became of the request to make something durable while one waits for it.
+/// Outcome of a request to make something durable while the reactor waits for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flushed {
     /// It is durable.
     Done,
-    /// Others are at it. They wake whoever waits for something elsewhere when they are done.
+    /// Others are at it. They wake a reactor that waits elsewhere when they are done.
     ByOthers,
     /// It is not a matter of a moment.
     NotHere,
@@ -23,7 +23,7 @@ pub enum Flushed {
 
 /// The rest of the server, as a reactor sees it. Nothing here waits for a disk but [`Backend::flush_here`].
 pub trait Backend: Services + Send + Sync + 'static {
-    /// What a certificate means.
+    /// Returns the status of a certificate.
     fn certificate_status(&self, certificate: &CertificateHash) -> CertificateStatus;
 
     /// Whether this server has issued a certificate (DER) that it does not know any more; an administrator is
@@ -54,6 +54,6 @@ pub trait Backend: Services + Send + Sync + 'static {
     /// Somebody at this address has refused our certificate.
     fn refused_at(&self, peer: IpAddr);
 
-    /// How many devices' links are to stay: so much room is theirs.
+    /// Number of devices whose links are to stay: room for as many is theirs.
     fn persistent_devices(&self) -> u64;
 }

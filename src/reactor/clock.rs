@@ -37,8 +37,8 @@ impl Clock {
     }
 
     /// The same clock, its wall clock [watched](Wall) from now on: somebody must call
-    /// [`observe`](Self::observe) regularly. `last` is the last wall time on disk. What there is to be said
-    /// of the start, if anything is.
+    /// [`observe`](Self::observe) regularly. `last` is the last wall time on disk. The report of the start,
+    /// if there is one.
     #[must_use]
     pub fn watched(mut self, last: Option<WallTime>) -> (Self, Option<ClockChange>) {
         let (wall, change) = Wall::start(self.system_now(), asleep_milliseconds(), last);
@@ -46,20 +46,19 @@ impl Clock {
         (self, change)
     }
 
-    /// Compares the wall clock with the monotonic one. What has changed, if anything has; nothing without a
-    /// watch.
+    /// Compares the wall clock with the monotonic one. The change, if there is one; nothing without a watch.
     #[must_use]
     pub fn observe(&self) -> Option<ClockChange> {
         self.wall.as_ref()?.observe(self.system_now(), asleep_milliseconds())
     }
 
-    /// The moment alone, for whoever looks often.
+    /// The moment alone, for callers that look often.
     #[must_use]
     pub fn moment(&self) -> Moment {
         Moment(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
-    /// What time it is.
+    /// The time.
     #[must_use]
     pub fn now(&self) -> Now {
         let moment = self.moment();
@@ -75,7 +74,7 @@ impl Clock {
         }
     }
 
-    /// How long this clock runs, in seconds.
+    /// Uptime of this clock.
     #[must_use]
     pub fn uptime_seconds(&self) -> u64 {
         self.start.elapsed().as_secs()
@@ -104,7 +103,7 @@ impl Clock {
         }
     }
 
-    /// How often the wall clock has changed otherwise than by passing ([`Wall::changes`]).
+    /// Number of times that the wall clock has changed otherwise than by passing ([`Wall::changes`]).
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.wall.as_ref().map_or(0, Wall::changes)
@@ -142,8 +141,8 @@ fn system_wall() -> WallTime {
     WallTime(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// How long the machine has slept since its boot, in milliseconds: `CLOCK_MONOTONIC` stops in a sleep,
-/// `CLOCK_BOOTTIME` does not (clock_gettime(2)). Zero where the system does not tell.
+/// Time that the machine has slept since its boot: `CLOCK_MONOTONIC` stops in a sleep, `CLOCK_BOOTTIME` does
+/// not (clock_gettime(2)). Zero where the system does not tell.
 #[cfg(target_os = "linux")]
 fn asleep_milliseconds() -> u64 {
     let milliseconds = |clock| {
@@ -161,7 +160,7 @@ fn asleep_milliseconds() -> u64 {
     0
 }
 
-/// The processor time of the calling thread, in microseconds (`CLOCK_THREAD_CPUTIME_ID`, clock_gettime(2)). A system call.
+/// The processor time of the calling thread (`CLOCK_THREAD_CPUTIME_ID`, clock_gettime(2)). A system call.
 pub(super) fn thread_microseconds() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();

@@ -3,7 +3,7 @@
 use super::backend::{Backend, Flushed};
 use crate::machine::commit_delay::CommitDelay;
 
-/// What a reactor has to do with the journal, and whether it waits a moment for more.
+/// A reactor's work for the journal, and its wait for more.
 #[derive(Default)]
 pub(super) struct Commit {
     state: State,
@@ -30,7 +30,7 @@ impl Commit {
         }
     }
 
-    /// Whether something is to be made durable.
+    /// Whether something has to be made durable.
     pub(super) fn is_due(&self) -> bool {
         self.state != State::Nothing
     }
@@ -40,8 +40,8 @@ impl Commit {
         self.state == State::BehindOthers
     }
 
-    /// Makes durable what was appended: in this thread if that is a matter of a moment and the thread has nothing
-    /// else to do, else in the journal's.
+    /// Makes durable what was appended: in this thread if that is a matter of a moment and the thread has
+    /// nothing else to do, else in the journal's.
     pub(super) fn flush(&mut self, backend: &impl Backend, is_idle: bool) {
         if std::mem::take(&mut self.state) == State::Nothing {
             return;

@@ -1,4 +1,4 @@
-//! What a reactor does with one link: bytes to frames to its endpoint, and what comes of them to bytes.
+//! A reactor's work for one link: bytes to frames to its endpoint, and the endpoint's messages to bytes.
 
 use std::net::Shutdown;
 
@@ -17,7 +17,7 @@ use crate::wire::limits::FRAME_BODY_BYTES_MAX;
 use crate::wire::message::{ErrorCode, ErrorReport, ToAgent};
 use crate::wire::time::CoarseMoment;
 
-/// Memory of the shared buffers that is kept between turns, in bytes.
+/// Memory of the shared buffers that is kept between turns.
 const SHARED_BUFFER_BYTES_MAX: usize = 4 * (READ_BYTES_BUDGET + FRAME_BODY_BYTES_MAX);
 
 impl<B: Backend> Reactor<B> {
@@ -104,7 +104,8 @@ impl<B: Backend> Reactor<B> {
         }
     }
 
-    /// Acts on every whole frame in `plain`. How many bytes are done with, and how it ended.
+    /// Acts on every whole frame in `plain`. Returns the number of bytes that are done with, and the end of
+    /// it.
     fn take_frames(&mut self, slot: usize, plain: &[u8]) -> (usize, Taken) {
         let Some(name) = self.endpoint.name(slot) else { return (0, Taken::Closed) };
         let mut consumed = 0;

@@ -1,4 +1,4 @@
-//! How links end: by failure, by decision, by deadline.
+//! Ends of links: by failure, by decision, by deadline.
 
 use super::backend::Backend;
 use super::channel::ChannelError;
@@ -9,7 +9,8 @@ use crate::machine::device_state::LinkRef;
 use crate::machine::endpoint::Close;
 use crate::wire::time::Moment;
 
-/// Entries among the deadlines of links that have gone, beyond as many as there are links, that may wait until they come due, in entries.
+/// Entries among the deadlines of links that have gone, beyond as many as there are links, that may wait
+/// until they come due.
 const ENTRIES_LEFT_MAX: usize = 1_024;
 
 impl<B: Backend> Reactor<B> {
@@ -60,7 +61,7 @@ impl<B: Backend> Reactor<B> {
             | CloseReason::Idle => log::Level::Debug,
             _ => log::Level::Info,
         };
-        // Who it is is asked of the system, and not for nothing.
+        // The address is asked of the system, and not for nothing.
         if log::log_enabled!(level) {
             log::log!(level, "{}: closed: {reason}", self.who(slot));
         }
@@ -92,7 +93,7 @@ impl<B: Backend> Reactor<B> {
         }
     }
 
-    /// Who a link's peer is, for the log.
+    /// Name of a link's peer, for the log.
     pub(super) fn who(&self, slot: usize) -> String {
         let peer = self.endpoint.look_at(slot).and_then(Link::address);
         match (self.endpoint.device_at(slot), peer) {
@@ -126,7 +127,7 @@ impl<B: Backend> Reactor<B> {
         let Some(name) = self.endpoint.name(slot) else { return };
         let device = self.endpoint.device_at(slot);
         let Some(mut link) = self.endpoint.remove(name) else { return };
-        // What is left to be said, if the socket takes it; the socket is closed either way.
+        // The last bytes, if the socket takes them; the socket is closed either way.
         let _ = link.channel.flush_to(&mut link.socket);
         let _ = self.poll.registry().deregister(&mut link.socket);
         self.counters.links_open.take_one();
@@ -174,7 +175,8 @@ impl<B: Backend> Reactor<B> {
         if self.now.moment < self.lateness.judges_from() {
             return;
         }
-        // Links that have gone leave their entries, for a minute at most: after a storm, or a fleet, those are most of them.
+        // Links that have gone leave their entries, for a minute at most: after a storm, or a fleet, those
+        // are most of them.
         if self.timers.len() > 2 * self.endpoint.len() + ENTRIES_LEFT_MAX {
             let links = &self.endpoint;
             self.timers.retain(|at, slot| links.look_at(slot as usize).is_some_and(|link| link.armed == at));

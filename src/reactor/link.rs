@@ -11,11 +11,11 @@ use crate::machine::close::CloseReason;
 use crate::machine::endpoint::{Connection, entry_bytes};
 use crate::wire::time::{CoarseMoment, Moment};
 
-/// How long a link that was closed here is kept to hear the peer's own goodbye, in milliseconds: a socket that is closed with bytes
-/// unread is reset by the kernel, and the peer would lose our last lines.
+/// Time that a link that was closed here stays to hear the peer's own goodbye: a socket that is closed with
+/// bytes unread is reset by the kernel, and the peer would lose our last bytes.
 pub(super) const GOODBYE_MILLISECONDS: u64 = 2_000;
 
-/// Most bytes that are read and thrown away while the peer's goodbye is waited for, in bytes.
+/// Most bytes that are read and thrown away while the peer's goodbye is waited for.
 const GOODBYE_BYTES_MAX: usize = 1024 * 1024;
 
 /// As what a link is counted.
@@ -29,7 +29,7 @@ pub(super) enum Place {
     Stranger,
 }
 
-/// Where a link stands.
+/// Stage of a link.
 pub(super) enum Stage<'a> {
     /// The handshake is under way.
     Handshaking(&'a Arriving),
@@ -39,7 +39,7 @@ pub(super) enum Stage<'a> {
     Leaving(&'a Leaving),
 }
 
-/// What a link needs before and behind its time.
+/// State of a link before and behind its time.
 pub(super) enum Transition {
     Handshaking(Arriving),
     Leaving(Leaving),
@@ -48,7 +48,7 @@ pub(super) enum Transition {
 pub(super) struct Arriving {
     pub(super) peer: SocketAddr,
     pub(super) deadline: Moment,
-    /// How far it is, for [`Admission`](crate::machine::admission::Admission).
+    /// Progress of it, for [`Admission`](crate::machine::admission::Admission).
     pub(super) progress: Progress,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Leaving {
     pub(super) deadline: Moment,
 }
 
-/// What a link has that is not idle.
+/// State of a link that is not idle.
 #[derive(Default)]
 pub(super) struct Pending {
     /// Bytes of a frame that is not whole, or that there was no room for.
@@ -71,8 +71,8 @@ pub(super) struct Pending {
     pub(super) transition: Option<Transition>,
 }
 
-/// A link. There is one for each connected device, and most of them are idle: what an idle one does not need is in a box that is not
-/// there, or asked of the system.
+/// A link. There is one for each connected device, and most of them are idle: what an idle one does not need
+/// is in a box that is not there, or asked of the system.
 pub(super) struct Link {
     pub(super) channel: ServerChannel,
     /// There while it holds something.
@@ -91,28 +91,29 @@ pub(super) struct Link {
     pub(super) is_dirty: bool,
 }
 
-/// Most memory of a link while it is idle, in bytes: with its deadline, its device's record and the index of both it is to stay below 512.
+/// Most memory of a link while it is idle: with its deadline, its device's record and the index of both it is
+/// to stay below 512.
 pub(super) const LINK_BYTES_MAX: usize = 224 + DEBUG_BYTES;
 
-/// What a socket takes more in builds with debug assertions, where it remembers its poll, with what that takes for alignment, in bytes.
+/// Bytes that a socket takes more in builds with debug assertions, in which it remembers its poll, with its
+/// alignment.
 const DEBUG_BYTES: usize = if cfg!(debug_assertions) { 16 } else { 0 };
 
 const _: () = assert!(LINK_BYTES <= LINK_BYTES_MAX);
 
-/// What a link takes of a reactor's table, in bytes.
+/// Bytes that a link takes of a reactor's table.
 pub const LINK_BYTES: usize = entry_bytes::<Link>();
 
-/// A segment of links with what the allocator puts before it, in bytes: whole pages, as it has pages of its
-/// own.
+/// A segment of links with what the allocator puts before it: whole pages, as it has pages of its own.
 const SEGMENT_BYTES: usize = 256 * 1024;
 
-/// What the allocator puts before a segment, in bytes at most.
+/// Most bytes that the allocator puts before a segment.
 const ALLOCATION_BYTES: usize = 32;
 
-/// Links of one segment, in links.
+/// Links of one segment.
 pub(super) const SEGMENT_LINKS: usize = (SEGMENT_BYTES - ALLOCATION_BYTES) / LINK_BYTES;
 
-/// What its deadline takes beside it, in bytes.
+/// Bytes that its deadline takes beside it.
 pub const DEADLINE_BYTES: usize = size_of::<(CoarseMoment, u32)>();
 
 impl Connection for Link {
@@ -151,7 +152,7 @@ impl Link {
         self.tidy();
     }
 
-    /// Where it comes from, as far as the system still knows.
+    /// Its address, as far as the system still knows.
     pub(super) fn address(&self) -> Option<SocketAddr> {
         match self.stage() {
             Stage::Handshaking(arriving) => Some(arriving.peer),
@@ -159,7 +160,7 @@ impl Link {
         }
     }
 
-    /// What it holds of memory beside what it takes idle and what its session holds, in bytes.
+    /// Memory that it holds beside what it takes idle and what its session holds.
     pub(super) fn held_bytes(&self) -> usize {
         let inbox = self.pending.as_ref().map_or(0, |pending| pending.inbox.capacity());
         self.channel.held_bytes() + inbox
@@ -184,7 +185,7 @@ impl Link {
         });
     }
 
-    /// What is thrown away after we closed. `true`: the peer has closed too, or will never stop.
+    /// Reads and throws away after we closed. `true`: the peer has closed too, or will never stop.
     pub(super) fn discard(&mut self, scratch: &mut [u8]) -> bool {
         let Some(Pending { transition: Some(Transition::Leaving(leaving)), .. }) =
             self.pending.as_deref_mut()
@@ -208,8 +209,9 @@ impl Link {
     }
 }
 
-/// A socket until it has nothing more. A read that does not fill its buffer has emptied it (epoll(7), question 9), so that no other is
-/// made to hear that; what comes later is reported anew. Only an end that was reported before is read for until it is found.
+/// A socket until it has nothing more. A read that does not fill its buffer has emptied it (epoll(7),
+/// question 9), so that no other is made to hear that; what comes later is reported anew. Only an end that
+/// was reported before is read for until it is found.
 pub(super) struct UntilDrained<'a> {
     socket: &'a mut TcpStream,
     to_its_end: bool,

@@ -1,4 +1,5 @@
-//! Listening sockets: one for each reactor, all on the same address (SO_REUSEPORT, socket(7)); the kernel deals connections out.
+//! Listening sockets: one for each reactor, all on the same address (SO_REUSEPORT, socket(7)); the kernel
+//! deals connections out.
 //!
 //! Another server with the same option would have its share of the devices without a word to anybody. So the
 //! first socket is bound, and listens, without it: while anybody else listens that fails, and while it
@@ -13,15 +14,17 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that the kernel holds until they are accepted, for each listener, in connections, where it does not say how many it would:
-/// a fleet that comes back at once must not be turned away.
+/// Connections that the kernel holds until they are accepted, for each listener, in connections, where it
+/// does not say how many it would: a fleet that comes back at once must not be turned away.
 const BACKLOG: u32 = 4_096;
 
-/// Longest backlog that is asked for, in connections. Who waits at its end is served within a quarter of a minute, before it gives up.
+/// Longest backlog that is asked for, in connections. A connection at its end is served within a quarter of a
+/// minute, before the device gives up.
 const BACKLOG_MAX: u32 = 65_535;
 
-/// How many connections may wait to be accepted, for each listener: as many as the kernel allows (`net.core.somaxconn`, listen(2)). What
-/// comes beyond them is not refused, but has to ask again, after one second, then two, then four.
+/// Connections that may wait to be accepted, for each listener: as many as the kernel allows
+/// (`net.core.somaxconn`, listen(2)). Those beyond them are not refused, but have to ask again, after one
+/// second, then two, then four.
 #[must_use]
 pub fn backlog() -> u32 {
     let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok();

@@ -1,12 +1,15 @@
 //! Layer 3: the sockets. Links, the TLS channel, the acceptor and the poll loop that drives them.
 //!
-//! A [`Reactor`] owns its listener, its links and their deadlines, and nobody else touches them. What is said on them and whose
-//! they are its [`Endpoint`](crate::machine::endpoint::Endpoint) decides; the reactor moves bytes and secrets. It knows neither
-//! the journal nor the store: what it needs of them is behind [`Backend`].
+//! A [`Reactor`] owns its listener, its links and their deadlines, and nobody else touches them. Their
+//! messages and their owners are its [`Endpoint`](crate::machine::endpoint::Endpoint)'s to decide; the
+//! reactor moves bytes and secrets. It knows neither the journal nor the store: what it needs of them is
+//! behind [`Backend`].
 //!
-//! Each turn is the same sequence (see [`Reactor::turn`]): wait (`waiting`); read, decode and decide, within a budget; empty the mailbox; flush the
-//! journal once, or wait for whoever is at it, or notify its thread; release the acknowledgements that the durable position allows; write; accept and go on with handshakes, within a budget
-//! (`arrivals`); write what came of that; look at deadlines. A reactor that is to end tells its links so, a piece of them in each turn (`Endpoint::drain`).
+//! Each turn is the same sequence (see [`Reactor::turn`]): wait (`waiting`); read, decode and decide, within
+//! a budget; empty the mailbox; flush the journal once, or wait for the thread that does, or notify the
+//! flusher; release the acknowledgements that the durable position allows; write; accept and go on with
+//! handshakes, within a budget (`arrivals`); write what came of that; look at deadlines. A reactor that is to
+//! end tells its links so, a piece of them in each turn (`Endpoint::drain`).
 #![forbid(unsafe_code)]
 
 mod accept;

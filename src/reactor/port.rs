@@ -1,7 +1,8 @@
 //! The UDP port: one thread that owns the socket and waits for datagrams, messages and time.
 //!
-//! What a datagram means is its owner's to say ([`PortOwner`]). Each turn is the same sequence: wait; hear datagrams, within a budget;
-//! empty the mailbox; send what the owner wants sent. A flood of datagrams costs this thread alone: no link waits for it.
+//! The meaning of a datagram is its owner's to say ([`PortOwner`]). Each turn is the same sequence: wait;
+//! hear datagrams, within a budget; empty the mailbox; send what the owner wants sent. A flood of datagrams
+//! costs this thread alone: no link waits for it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,34 +23,34 @@ use crate::wire::time::{Moment, Now};
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
 
-/// Datagrams that are heard in one turn, in datagrams, so that messages and timers have their turn in a flood.
+/// Datagrams that are heard in one turn, so that messages and timers have their turn in a flood.
 const DATAGRAMS_PER_TURN: usize = 128;
 
 /// Datagrams that are sent in one turn, in datagrams.
 const SENDS_PER_TURN: usize = 256;
 
-/// Messages of reactors that may wait, in messages. One that finds no room is a step of a call, which then
-/// ends by its own deadline, or a probe, which counts as lost.
+/// Messages of reactors that may wait. One that finds no room is a step of a call, which then ends by its own
+/// deadline, or a probe, which counts as lost.
 const DEVICE_MESSAGES_MAX: usize = 65_536;
 
-/// Messages of administrators and of the server itself that may wait, in messages, however many of the others
-/// there are. A call that finds no room is answered with that.
+/// Messages of administrators and of the server itself that may wait, however many of the others there are. A
+/// call that finds no room is answered with that.
 const ADMINISTRATION_MESSAGES_MAX: usize = 1_024;
 
-/// Longest time after a pause of the process in which nothing is judged, in seconds: links are read and
-/// answer within one.
+/// Longest time after a pause of the process in which nothing is judged: links are read and answer within
+/// one.
 const GRACE_SECONDS_MAX: u64 = 2;
 
 /// A datagram on its way out.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
-    /// Where to.
+    /// Its destination.
     pub to: SocketAddr,
     /// Its bytes.
     pub bytes: Vec<u8>,
 }
 
-/// Who says what datagrams and messages mean.
+/// Gives datagrams and messages their meaning.
 pub trait PortOwner: Send + 'static {
     /// A datagram has come. It is never answered.
     fn hear(&mut self, now: &Now, bytes: &[u8], from: SocketAddr);
@@ -57,7 +58,7 @@ pub trait PortOwner: Send + 'static {
     /// A message has come. `false`: it was the last one.
     fn read(&mut self, now: &Now, message: ToWakeScheduler) -> bool;
 
-    /// What to send next; everything else that is due is done on the way.
+    /// Returns the next datagram to send; everything else that is due is done on the way.
     fn poll(&mut self, now: &Now) -> Option<Outgoing>;
 
     /// When to poll again by itself.
@@ -101,7 +102,7 @@ impl Port {
         Ok(Self { poll, socket, from_devices, from_administration, clock, counters })
     }
 
-    /// Where it is; with port 0 asked for, the port that the system gave.
+    /// Its address; with port 0 asked for, the port that the system gave.
     ///
     /// # Errors
     /// When the system does not say.
@@ -109,13 +110,13 @@ impl Port {
         self.socket.local_addr()
     }
 
-    /// Where reactors send what devices bring about.
+    /// The mailbox for what devices bring about.
     #[must_use]
     pub fn from_devices(&self) -> Mailbox<ToWakeScheduler> {
         self.from_devices.clone()
     }
 
-    /// Where calls and the end are sent: read first, and never filled by devices.
+    /// The mailbox for calls and the end: read first, and never filled by devices.
     #[must_use]
     pub fn from_administration(&self) -> Mailbox<ToWakeScheduler> {
         self.from_administration.clone()
@@ -168,14 +169,15 @@ impl Port {
                     owner.hear(now, &bytes[..length], from);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                // An ICMP message about a datagram of ours (udp(7)): its path is mended or not, the next is tried all the same.
+                // An ICMP message about a datagram of ours (udp(7)): its path is mended or not, the next is
+                // tried all the same.
                 Err(error) => log::debug!("the UDP port: {error}"),
             }
         }
         true
     }
 
-    /// Sends what is to be sent, within the budget. Whether there may be more.
+    /// Sends the datagrams that are due, within the budget. Whether there may be more.
     fn send(&mut self, now: &Now, owner: &mut impl PortOwner) -> bool {
         for _ in 0..SENDS_PER_TURN {
             let Some(Outgoing { to, bytes }) = owner.poll(now) else { return false };

@@ -19,14 +19,14 @@ pub(super) struct Queues {
 }
 
 impl Queues {
-    /// The link is to be read.
+    /// The link has to be read.
     pub(super) fn read(&mut self, slot: usize, link: &mut Link) {
         if !std::mem::replace(&mut link.is_ready, true) {
             self.ready.push_back(slot);
         }
     }
 
-    /// The link is to be written.
+    /// The link has to be written.
     pub(super) fn write(&mut self, slot: usize, link: &mut Link) {
         if !std::mem::replace(&mut link.is_dirty, true) {
             self.dirty.push(slot);

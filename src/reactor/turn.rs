@@ -32,17 +32,18 @@ pub(super) const WAKER: Token = Token(1);
 /// Tokens below it belong to the listener and the notifier.
 const FIRST_LINK_TOKEN: usize = 2;
 
-/// Readiness that one poll brings, in events.
+/// Readiness that one poll brings.
 const EVENTS_PER_POLL: usize = 1024;
 
-/// Links that are read in one turn, in links. With it the others' acknowledgements never wait longer than this many reads.
+/// Links that are read in one turn, in links. With it the others' acknowledgements never wait longer than
+/// this many reads.
 const READS_PER_TURN: usize = 512;
 
-/// Messages to a reactor that may wait besides the outcomes of jobs, in messages.
+/// Messages to a reactor that may wait besides the outcomes of jobs.
 const CONTROL_MESSAGES_MAX: usize = 65_536;
 
-/// Longest time after a pause of the process in which no deadline is judged, in seconds: a network has
-/// forgotten links that were silent for longer, and their devices come on new ones.
+/// Longest time after a pause of the process in which no deadline is judged: a network has forgotten links
+/// that were silent for longer, and their devices come on new ones.
 const GRACE_SECONDS_MAX: u64 = 60;
 
 /// A reactor could not start, or can't go on.
@@ -63,7 +64,8 @@ impl ReactorError {
 pub struct Reactor<B> {
     pub(super) poll: Poll,
     pub(super) endpoint: Endpoint<Link, Kept, SEGMENT_LINKS>,
-    /// Whose deadline it is says the slot: an entry that an earlier link left there is known by its moment, which is not the one that counts, or else is as good.
+    /// Whose deadline it is says the slot: an entry that an earlier link left there is known by its moment,
+    /// which is not the one that counts, or else is as good.
     pub(super) timers: Timers<u32, CoarseMoment>,
     pub(super) now: Now,
     pub(super) settings: LinkSettings,
@@ -138,7 +140,7 @@ impl<B: Backend> Reactor<B> {
         })
     }
 
-    /// Where messages to this reactor are sent.
+    /// The mailbox for messages to this reactor.
     #[must_use]
     pub fn mailbox(&self) -> Mailbox<ToReactor> {
         self.mailbox.clone()
@@ -261,7 +263,8 @@ pub(super) fn slot_of(token: Token) -> Option<usize> {
     token.0.checked_sub(FIRST_LINK_TOKEN)
 }
 
-/// 64 bits for jitter, never for secrets. Where the system gives no randomness, what was to be spread is not: no reason to stop.
+/// 64 bits for jitter, never for secrets. Without randomness from the system, nothing is spread: no reason to
+/// stop.
 pub(crate) fn random() -> u64 {
     let mut bytes = [0; 8];
     let _ = aws_lc_rs::rand::fill(&mut bytes);

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use mio::net::UdpSocket;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Opens a socket that does not block. On an IPv6 address it serves IPv4 as well, whatever the system's default is.
+/// Opens a socket that does not block. On an IPv6 address it serves IPv4 as well, whatever the system's
+/// default is.
 ///
 /// # Errors
 /// When the address can't be had.
@@ -42,7 +43,7 @@ mod tests {
             .iter()
             .filter_map(|address| std::net::UdpSocket::bind(address).ok())
             .collect();
-        // Where the system has no IPv6 there is one family, and one socket for it.
+        // On a system without IPv6 there is one family, and one socket for it.
         let socket = bind("[::]:0".parse().unwrap()).or_else(|_| bind("0.0.0.0:0".parse().unwrap())).unwrap();
         for hears in hears {
             send(&socket, b"hello", hears.local_addr().unwrap()).unwrap();

@@ -1,4 +1,5 @@
-//! How a reactor waits: for sockets, for the disk, for messages and for deadlines; and a moment for more to write at once.
+//! A reactor's wait: for sockets, for the disk, for messages and for deadlines; and a moment for more to
+//! write at once.
 
 use std::io;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use super::link::Stage;
 use super::turn::{LISTENER, Reactor, ReactorError, WAKER, slot_of};
 use crate::wire::time::Moment;
 
-/// How long to wait before links without room are tried again, in milliseconds, when no notifier says so earlier.
+/// Pause before links without room are tried again when no notification comes earlier.
 const BLOCKED_RETRY_MILLISECONDS: u64 = 5;
 
 impl<B: Backend> Reactor<B> {
@@ -33,8 +34,8 @@ impl<B: Backend> Reactor<B> {
         let timeout = if is_due || self.is_durable_meanwhile() {
             Some(Duration::ZERO)
         } else {
-            // The poll waits for whole milliseconds. One more microsecond: a deadline that is polled for too early would be polled
-            // for again.
+            // The poll waits for whole milliseconds. One more microsecond: a deadline that is polled for too
+            // early would be polled for again.
             next.map(|moment| Duration::from_micros(moment.microseconds_since(now) + 1))
         };
         self.poll(timeout)?;
@@ -70,8 +71,9 @@ impl<B: Backend> Reactor<B> {
         }
     }
 
-    /// Reads what devices say to the acknowledgements that they have just been sent, for a moment: one durable write serves them with those that have spoken
-    /// already. Whoever else wants the processor has it meanwhile.
+    /// Reads what devices say to the acknowledgements that they have just been sent, for a moment: one
+    /// durable write serves them with those that have spoken already. Other threads have the processor
+    /// meanwhile.
     pub(super) fn delay_commit(&mut self) -> Result<(), ReactorError> {
         if !self.commit.is_due() || !self.acceptor.arriving.is_empty() || self.backend.is_flushing() {
             return Ok(());
@@ -121,7 +123,8 @@ impl<B: Backend> Reactor<B> {
         }
     }
 
-    /// Asks to be woken when the durable position moves, or whoever makes it move is done, if anything waits for that. Whether it has come already.
+    /// Asks to be woken when the durable position moves, or the flush leadership is free, if anything waits
+    /// for that. Whether it has come already.
     fn is_durable_meanwhile(&self) -> bool {
         if self.endpoint.acks().is_empty() && !self.queues.is_any_blocked() && !self.commit.is_behind_others()
         {

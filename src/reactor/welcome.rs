@@ -1,4 +1,5 @@
-//! From a finished handshake to a link that is a device's: who it is, whether there is room, what it takes over.
+//! From a finished handshake to a link that is a device's: who it is, whether there is room, what it takes
+//! over.
 
 use super::backend::Backend;
 use super::channel::{CertificateStatus, HandshakeCost};
@@ -10,7 +11,7 @@ use crate::machine::device_state::LinkRef;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::message::{ErrorCode, ErrorReport, Later, ToAgent};
 
-/// What a peer without a certificate is told while no join token is valid.
+/// Time that a peer without a certificate is told while no join token is valid.
 const NO_VALID_TOKEN: &str = "no join token is valid at this server now: those that were made have expired, are used up or were \
      revoked; make one with 'musterctl token create'";
 
@@ -27,7 +28,8 @@ impl<B: Backend> Reactor<B> {
             _ => self.counters.handshakes_full.add_one(),
         }
         let certificate = peer.certificate.as_deref().map(CertificateHash::of);
-        // Looked up now, whatever the handshake has seen: a resumed one brings the certificate of an earlier day.
+        // Looked up now, whatever the handshake has seen: a resumed one brings the certificate of an earlier
+        // day.
         let device = match certificate.map(|hash| self.backend.certificate_status(&hash)) {
             None => None,
             Some(CertificateStatus::Known(device)) => Some(device),
@@ -120,8 +122,8 @@ impl<B: Backend> Reactor<B> {
         }
     }
 
-    /// Room is kept for devices whose links are to stay; others are sent away when it is all that is left. `false`: the link was
-    /// closed.
+    /// Room is kept for devices whose links are to stay; others are sent away when it is all that is left.
+    /// `false`: the link was closed.
     fn has_room_for(&mut self, slot: usize, device: DeviceId) -> bool {
         let persistent = self.backend.persistent_devices();
         let reserved = persistent.saturating_sub(self.counters.links_persistent.get());
@@ -135,9 +137,10 @@ impl<B: Backend> Reactor<B> {
         is_persistent
     }
 
-    /// While others wait for so long that they may give up, a device that only comes by is asked to come again when it is quieter. It
-    /// needs another handshake then, so that this is for those whose handshake was cheap; and whoever is to stay, or is waited for, would
-    /// only come again the sooner. `false`: the link was closed.
+    /// While others wait for so long that they may give up, a device that only comes by is asked to come
+    /// again when it is quieter. It needs another handshake then, so that this is for those whose handshake
+    /// was cheap; and a device that has to stay, or is waited for, would only come again the sooner. `false`:
+    /// the link was closed.
     fn is_let_in(&mut self, slot: usize, device: DeviceId, cost: Option<HandshakeCost>) -> bool {
         if cost != Some(HandshakeCost::Resumed) || !self.is_overloaded() {
             return true;

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// An alert's description. Its level says nothing that the description does not, and is ignored (RFC 8446 section 6).
+/// An alert's description. Its level says nothing that the description does not, and is ignored (RFC 8446
+/// section 6).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Alert(pub u8);
 

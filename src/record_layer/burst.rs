@@ -8,8 +8,8 @@ use super::half::Half;
 use super::limits::{HEADER_BYTES, SEALED_RECORDS_MAX};
 use super::suite::Suite;
 
-/// One half at work. It holds the half and counts in it, and has no number of its own: whatever becomes of a burst, dropped, forgotten or
-/// left by a panic, the half knows every number that was used.
+/// One half at work. It holds the half and counts in it, and has no number of its own: whatever becomes of a
+/// burst, dropped, forgotten or left by a panic, the half knows every number that was used.
 pub(super) struct Burst<'link> {
     suite: Suite,
     half: &'link mut Half,

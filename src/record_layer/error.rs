@@ -1,4 +1,4 @@
-//! What can go wrong, and the alert that says so.
+//! Faults, and the alerts that say so.
 
 use super::alert::Alert;
 
@@ -22,13 +22,14 @@ pub enum OpenError {
     /// The header names less than an authentication tag has.
     #[error("a record is too short")]
     RecordTooShort,
-    /// It is not what the peer sealed as its next record: changed, repeated, out of order, or somebody else's.
+    /// It is not what the peer sealed as its next record: changed, repeated, out of order, or somebody
+    /// else's.
     #[error("a record is not authentic")]
     Forged,
-    /// What was sealed is longer than is allowed.
+    /// The sealed content is longer than is allowed.
     #[error("a record's content is too long")]
     ContentTooLong,
-    /// What was sealed is nothing but padding.
+    /// The sealed content is nothing but padding.
     #[error("a record has no content type")]
     NoContentType,
     /// The content is of a kind that does not exist, or has no place here.
@@ -70,7 +71,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// What the peer is told.
+    /// Returns the alert for the peer.
     #[must_use]
     pub fn alert(self) -> Alert {
         match self {

@@ -6,15 +6,16 @@ use super::error::CryptoFailed;
 use super::secret::Secret;
 use super::suite::Suite;
 
-/// One direction of a link. Numbers are only ever taken from it, so that none is used twice (RFC 8446 section 5.3).
+/// One direction of a link. Numbers are only ever taken from it, so that none is used twice (RFC 8446 section
+/// 5.3).
 #[derive(Debug)]
 pub(super) struct Half {
     secret: Secret,
     sequence: Sequence,
 }
 
-/// A number of 64 bits, upper half first, that does not ask for eight bytes' alignment: between a secret and the next one it would cost four bytes
-/// for each half of each link.
+/// A number of 64 bits, upper half first, that does not ask for eight bytes' alignment: between a secret and
+/// the next one it would cost four bytes for each half of each link.
 #[derive(Clone, Copy)]
 struct Sequence([u32; 2]);
 
@@ -71,7 +72,8 @@ impl Half {
         self.sequence.number()
     }
 
-    /// Whether these are the key and the initialization vector of its present generation. Compared in constant time.
+    /// Whether these are the key and the initialization vector of its present generation. Compared in
+    /// constant time.
     #[must_use]
     pub(super) fn has_key(&self, suite: Suite, key: &[u8], iv: &[u8]) -> bool {
         self.secret.traffic_key(suite).is_ok_and(|derived| derived.is(key, iv))

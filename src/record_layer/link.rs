@@ -7,12 +7,13 @@ use super::sealing::SealingBurst;
 use super::secret::Secret;
 use super::suite::Suite;
 
-/// Most memory of a link's records, in bytes. It is the larger part of what an idle link may cost.
+/// Most memory of a link's records. It is the larger part of what an idle link may cost.
 pub const SLIM_LINK_BYTES_MAX: usize = 144;
 
 const _: () = assert!(size_of::<SlimLink>() <= SLIM_LINK_BYTES_MAX);
 
-/// Where one direction begins: its traffic secret, as long as the suite's hash, and the number of its next record. Whoever hands the secret over wipes it.
+/// Begin of one direction: its traffic secret, as long as the suite's hash, and the number of its next
+/// record. The caller that hands the secret over wipes it.
 #[derive(Clone, Copy)]
 pub struct Start<'a> {
     /// The traffic secret.
@@ -21,10 +22,11 @@ pub struct Start<'a> {
     pub sequence: u64,
 }
 
-/// One end of an established connection: a secret and a number for each direction, and what it must remember of the peer.
+/// One end of an established connection: a secret and a number for each direction, and what it must remember
+/// of the peer.
 ///
-/// It owns no key and no buffer. A key is made for a burst of records and dropped with it, and a burst holds the link, so that no
-/// other can be under way.
+/// It owns no key and no buffer. A key is made for a burst of records and dropped with it, and a burst holds
+/// the link, so that no other can be under way.
 #[derive(Debug)]
 pub struct SlimLink {
     opening: Half,
@@ -33,7 +35,7 @@ pub struct SlimLink {
     state: State,
 }
 
-/// What a link remembers besides its secrets and numbers.
+/// State of a link besides its secrets and numbers.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) receiving: Receiving,
@@ -94,7 +96,7 @@ impl SlimLink {
         SealingBurst::new(self.suite, &mut self.sealing, &mut self.state, opened)
     }
 
-    /// How records are protected.
+    /// Protection of its records.
     #[must_use]
     pub fn suite(&self) -> Suite {
         self.suite
@@ -106,19 +108,22 @@ impl SlimLink {
         (self.opening.sequence(), self.sealing.sequence())
     }
 
-    /// Whether this key and initialization vector are those that records are opened with. Compared in constant time.
+    /// Whether this key and initialization vector are those that records are opened with. Compared in
+    /// constant time.
     #[must_use]
     pub fn opens_with(&self, key: &[u8], iv: &[u8]) -> bool {
         self.opening.has_key(self.suite, key, iv)
     }
 
-    /// Whether this key and initialization vector are those that records are sealed with. Compared in constant time.
+    /// Whether this key and initialization vector are those that records are sealed with. Compared in
+    /// constant time.
     #[must_use]
     pub fn seals_with(&self, key: &[u8], iv: &[u8]) -> bool {
         self.sealing.has_key(self.suite, key, iv)
     }
 
-    /// Whether the peer waits for a KeyUpdate of ours. It is sealed before the next data without being asked for.
+    /// Whether the peer waits for a KeyUpdate of ours. It is sealed before the next data without being asked
+    /// for.
     #[must_use]
     pub fn owes_key_update(&self) -> bool {
         self.state.owes_key_update

@@ -1,23 +1,26 @@
-//! Layer 1: the records of an established TLS 1.3 connection (RFC 8446 section 5), without the library that made it.
+//! Layer 1: the records of an established TLS 1.3 connection (RFC 8446 section 5), without the library that
+//! made it.
 //!
-//! A TLS library keeps kilobytes for a connection, for a handshake that is over and buffers that are empty. What an established
-//! connection needs is little: for each direction a traffic secret and a number. That is a [`SlimLink`]. Everything else is made
-//! when bytes come or go, in a burst, and dropped with it:
+//! A TLS library keeps kilobytes for a connection, for a handshake that is over and buffers that are empty.
+//! An established connection needs little: for each direction a traffic secret and a number. That is a
+//! [`SlimLink`]. Everything else is made when bytes come or go, in a burst, and dropped with it:
 //!
 //! ```text
 //!  bytes -> OpeningBurst::open -> data, close_notify, an alert, or a named OpenError with the alert that it deserves
 //!  data  -> SealingBurst::data -> records, and before them the KeyUpdate that is owed or due
 //! ```
 //!
-//! What holds, whatever arrives and whatever the caller does:
+//! Guarantees, whatever arrives and whatever the caller does:
 //!
-//! - No number is used twice under one key. A burst borrows the half and counts in it; the number is used up before the cipher is called.
+//! - No number is used twice under one key. A burst borrows the half and counts in it; the number is used up
+//!   before the cipher is called.
 //! - A link that failed fails in the same way ever after; one that was closed says so.
 //! - A key is never older than [`SEALED_RECORDS_PER_KEY`] records when data is sealed.
 //! - Nothing that arrives panics, or makes anything be allocated beyond one key's worth.
 //!
-//! The price: a burst derives its key anew, in one to four microseconds, most with SHA-384, where a record of 100 bytes takes a fifth of one;
-//! and the crypto library keeps a key on the heap while it lasts. A busy link pays once for all records that one read brings.
+//! The price: a burst derives its key anew, in one to four microseconds, most with SHA-384, where a record of
+//! 100 bytes takes a fifth of one; and the crypto library keeps a key on the heap while it lasts. A busy link
+//! pays once for all records that one read brings.
 #![forbid(unsafe_code)]
 
 mod alert;

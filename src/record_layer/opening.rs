@@ -12,23 +12,24 @@ use super::link::{Receiving, Sending, State};
 use super::record::{self, ContentType};
 use super::suite::Suite;
 
-/// What the beginning of the input is.
+/// The beginning of the input.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Opened<'b> {
-    /// Not a whole record: at least so many bytes are missing. Nothing was consumed.
+    /// Not a whole record: at least this many bytes are missing. Nothing was consumed.
     NeedMore(usize),
     /// A record.
     Record {
-        /// Its length in the input, in bytes.
+        /// Its length in the input.
         bytes: usize,
-        /// What it brings.
+        /// Its content.
         content: Content<'b>,
     },
-    /// The peer has said that nothing more comes. Whatever comes nevertheless is to be ignored (RFC 8446 section 6.1).
+    /// The peer has said that nothing more comes. Records that come nevertheless must be ignored (RFC 8446
+    /// section 6.1).
     Closed,
 }
 
-/// What a record brings.
+/// Content of a record.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Content<'b> {
     /// At least one byte, deciphered in place.
@@ -39,7 +40,7 @@ pub enum Content<'b> {
     KeyUpdate,
     /// The peer will send nothing more (`close_notify`).
     CloseNotify,
-    /// The peer ended the connection. Nothing more is to be sent or received.
+    /// The peer ended the connection. Nothing more may be sent or received.
     Alert(Alert),
 }
 
@@ -57,8 +58,8 @@ impl<'link> OpeningBurst<'link> {
     /// Opens the record that the input begins with, in place.
     ///
     /// # Errors
-    /// When the peer breaks the protocol, or somebody else has sent what arrived. The link must end, with the error's alert; whatever is
-    /// opened afterwards fails in the same way.
+    /// When the peer breaks the protocol, or somebody else has sent what arrived. The link must end, with the
+    /// error's alert; whatever is opened afterwards fails in the same way.
     pub fn open<'b>(&mut self, input: &'b mut [u8]) -> Result<Opened<'b>, OpenError> {
         match self.state.receiving {
             Receiving::Open => {}

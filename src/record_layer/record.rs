@@ -10,7 +10,7 @@ const VERSION: [u8; 2] = [3, 3];
 /// The handshake message KeyUpdate (RFC 8446 section 4.6.3).
 const KEY_UPDATE: u8 = 24;
 
-/// What a record may bring once the handshake is over.
+/// Kind of content that a record may bring once the handshake is over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ContentType {
     Alert,
@@ -44,12 +44,12 @@ pub(super) fn check_beginning(input: &[u8]) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// How many bytes follow a header.
+/// Returns the number of bytes behind a header.
 pub(super) fn length([.., high, low]: [u8; HEADER_BYTES]) -> usize {
     usize::from(u16::from_be_bytes([high, low]))
 }
 
-/// The header of a protected record that so many bytes follow.
+/// The header of a protected record of `length` bytes.
 pub(super) fn header(length: u16) -> [u8; HEADER_BYTES] {
     let [high, low] = length.to_be_bytes();
     [ContentType::ApplicationData.number(), VERSION[0], VERSION[1], high, low]
@@ -70,8 +70,8 @@ pub(super) fn parse_alert(content: &[u8]) -> Result<Alert, OpenError> {
     }
 }
 
-/// Whether the KeyUpdate wants one in return. Nothing but a KeyUpdate, whole and alone, is taken: a client has nothing else to say once its
-/// handshake is over, when it offers no authentication after it.
+/// Whether the KeyUpdate wants one in return. Nothing but a KeyUpdate, whole and alone, is taken: a client
+/// has nothing else to say once its handshake is over, when it offers no authentication after it.
 pub(super) fn parse_key_update(content: &[u8]) -> Result<bool, OpenError> {
     match *content {
         [] => Err(OpenError::EmptyMessage),

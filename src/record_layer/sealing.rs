@@ -1,4 +1,4 @@
-//! From what is to be said to records that may leave.
+//! From plaintext to records that may leave.
 
 use super::alert::Alert;
 use super::burst::Burst;
@@ -12,8 +12,8 @@ use super::link::{Receiving, Sending, State};
 use super::record::{self, ContentType};
 use super::suite::Suite;
 
-/// Seals records. What it appends must leave in the order in which it was appended; what is thrown away is missed by the peer, and the link
-/// is of no more use.
+/// Seals records. Appended records must leave in the order in which they were appended; the peer misses one
+/// that is thrown away, and the link is of no more use.
 pub struct SealingBurst<'link> {
     burst: Burst<'link>,
     state: &'link mut State,
@@ -26,11 +26,12 @@ impl<'link> SealingBurst<'link> {
         Self { burst: Burst::new(suite, half), state, opened }
     }
 
-    /// Seals data, in as many records as it takes; none for no data. A KeyUpdate that is owed, or that the key's age demands, goes before it.
+    /// Seals data, in as many records as it takes; none for no data. A KeyUpdate that is owed, or that the
+    /// key's age demands, goes before it.
     ///
     /// # Errors
-    /// When nothing more may be sent: a closing alert was said or heard, or the link has failed. What was appended is whole records, and the
-    /// link must end.
+    /// When nothing more may be sent: a closing alert was said or heard, or the link has failed. The appended
+    /// bytes are whole records, and the link must end.
     pub fn data(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), SealError> {
         self.check_open()?;
         for fragment in plain.chunks(FRAGMENT_BYTES_MAX) {
@@ -40,7 +41,8 @@ impl<'link> SealingBurst<'link> {
         Ok(())
     }
 
-    /// Seals a KeyUpdate, and goes on under the next key. It answers what is owed; otherwise the peer is asked for one where `wants_one` says so.
+    /// Seals a KeyUpdate, and goes on under the next key. It answers what is owed; otherwise the peer is
+    /// asked for one where `wants_one` says so.
     ///
     /// # Errors
     /// As of [`SealingBurst::data`].
@@ -83,7 +85,7 @@ impl<'link> SealingBurst<'link> {
 
     fn check_open(&self) -> Result<(), SealError> {
         match (self.state.sending, self.state.receiving) {
-            // Who breaks the protocol is told so, and nothing else.
+            // A peer that breaks the protocol is told so, and nothing else.
             (Sending::Closed, _) | (_, Receiving::Failed(_)) => Err(SealError::Closed),
             (Sending::Open, Receiving::Open | Receiving::Closed) => Ok(()),
         }

@@ -9,23 +9,25 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::error::CryptoFailed;
 use super::suite::Suite;
 
-/// Longest traffic secret, in bytes: SHA-384 gives it.
+/// Longest traffic secret: SHA-384 gives it.
 pub(super) const SECRET_BYTES_MAX: usize = 48;
 
-/// Longest key of a suite, in bytes.
+/// Longest key of a suite.
 pub(super) const KEY_BYTES_MAX: usize = 32;
 
-// `HkdfLabel` (RFC 8446 section 7.1) between its length and its empty context: how long the label is, and the label.
+// `HkdfLabel` (RFC 8446 section 7.1) between its length and its empty context: how long the label is, and the
+// label.
 const KEY: &[u8] = b"\x09tls13 key";
 const IV: &[u8] = b"\x08tls13 iv";
 const NEXT: &[u8] = b"\x11tls13 traffic upd";
 
-/// A traffic secret. It is not copied, not shown, and wiped when it is dropped; who moves it leaves a copy behind on the stack,
-/// which nothing in safe code can help.
+/// A traffic secret. It is not copied, not shown, and wiped when it is dropped; who moves it leaves a copy
+/// behind on the stack, which nothing in safe code can help.
 ///
-/// Room for the longest is kept in place. The suite that both ends prefer leaves 16 bytes of it unused, as many as its key has: the key stands
-/// there with its initialization vector, so that a burst need not derive them, which is most of what a burst of one record takes. The
-/// others derive theirs each time, since room for their keys would cost every link as much.
+/// Room for the longest is kept in place. The suite that both ends prefer leaves 16 bytes of it unused, as
+/// many as its key has: the key stands there with its initialization vector, so that a burst need not derive
+/// them, which is most of what a burst of one record takes. The others derive theirs each time, since room
+/// for their keys would cost every link as much.
 pub(super) struct Secret {
     /// The secret, and behind it the key, where there is one.
     bytes: [u8; SECRET_BYTES_MAX],
@@ -37,7 +39,8 @@ pub(super) struct Secret {
 const KEPT: Suite = Suite::Aes128Gcm;
 
 impl Secret {
-    /// From its bytes. `None` when there are not as many as the suite's secrets have, or when its key can't be derived.
+    /// From its bytes. `None` when there are not as many as the suite's secrets have, or when its key can't
+    /// be derived.
     #[must_use]
     pub(super) fn new(suite: Suite, bytes: &[u8]) -> Option<Self> {
         if bytes.len() != suite.secret_bytes() {
@@ -49,7 +52,8 @@ impl Secret {
         Some(secret)
     }
 
-    /// Becomes the secret of the next generation (`application_traffic_secret_N+1`, RFC 8446 section 7.2). There is no way back.
+    /// Becomes the secret of the next generation (`application_traffic_secret_N+1`, RFC 8446 section 7.2).
+    /// There is no way back.
     pub(super) fn advance(&mut self, suite: Suite) -> Result<(), CryptoFailed> {
         let mut next = Zeroizing::new([0; SECRET_BYTES_MAX]);
         let next = &mut next[..suite.secret_bytes()];

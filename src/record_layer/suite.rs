@@ -2,7 +2,7 @@
 
 use aws_lc_rs::{aead, hkdf};
 
-/// How records are protected and secrets expanded.
+/// Protection of records, and expansion of secrets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Suite {
     /// `TLS_AES_128_GCM_SHA256`.
@@ -33,7 +33,7 @@ impl Suite {
         }
     }
 
-    /// Length of a traffic secret, in bytes: what the suite's hash gives.
+    /// Length of a traffic secret: what the suite's hash gives.
     #[must_use]
     pub fn secret_bytes(self) -> usize {
         match self {

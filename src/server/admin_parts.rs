@@ -26,7 +26,8 @@ use crate::wire::time::WallTime;
 pub(super) struct OpenLinks(pub(super) ReactorMailboxes);
 
 impl Links for OpenLinks {
-    /// Settings stand in the device's record, which every message is answered from: there is nobody to be told.
+    /// Settings stand in the device's record, which every message is answered from: there is nobody to be
+    /// told.
     fn settings_changed(&self, _device: DeviceId) {}
 
     fn device_removed(&self, device: DeviceId, link: LinkRef) {
@@ -98,7 +99,7 @@ fn show(item: Item<'_>, visit: Visit<'_>) -> ControlFlow<()> {
 /// Places of the journal that `status` names one by one, in places.
 const DAMAGES_SHOWN_MAX: usize = 16;
 
-/// What the server counts.
+/// The server's counters, as administration reads them.
 pub(super) struct Counted {
     pub(super) counters: Arc<Counters>,
     pub(super) journal: Journal,
@@ -110,7 +111,7 @@ pub(super) struct Counted {
     pub(super) udp_address: SocketAddr,
 }
 
-/// What occurred, the most frequent first.
+/// The reasons that occurred, the most frequent first.
 fn counted<R: Copy>(counts: Vec<(R, u64)>, name: impl Fn(R) -> &'static str) -> Vec<CloseCount> {
     let occurred = counts.into_iter().filter(|(_, count)| *count > 0);
     let mut counted: Vec<_> =

@@ -1,4 +1,5 @@
-//! The rest of the server as a reactor sees it: the device table, the journal, the workers. Nothing here waits for a disk but a flush that is a matter of a moment.
+//! The rest of the server as a reactor sees it: the device table, the journal, the workers. Nothing here
+//! waits for a disk but a flush that is a matter of a moment.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
@@ -41,7 +42,7 @@ thread_local! {
     static PAYLOAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What reactors are given.
+/// The server behind the reactors.
 pub(super) struct LiveBackend {
     pub(super) store: Store,
     pub(super) journal: Journal,
@@ -67,7 +68,7 @@ pub(super) struct LiveBackend {
     handshakes_per_second: AtomicU64,
 }
 
-/// What a backend is made of.
+/// The parts of a backend.
 pub(super) struct BackendParts {
     pub(super) store: Store,
     pub(super) journal: Journal,
@@ -127,7 +128,7 @@ impl LiveBackend {
         self.handshakes_per_second.store(per_second, Ordering::Relaxed);
     }
 
-    /// How much of the log the events of each device may take from now on.
+    /// Sets the share of the log that the events of each device may take from now on.
     pub(super) fn set_event_rate(&self, rate: EventRate) {
         self.event_bytes.0.store(rate.bytes_per_second, Ordering::Relaxed);
         self.event_bytes.1.store(rate.burst_bytes, Ordering::Relaxed);
@@ -140,7 +141,7 @@ impl LiveBackend {
         }
     }
 
-    /// How many devices all reactors together can take in a second.
+    /// Devices that all reactors together can take in a second.
     fn capacity(&self) -> u64 {
         let (connections, microseconds) =
             (self.counters.links_accepted.get(), self.counters.handshake_microseconds.get());
@@ -155,7 +156,8 @@ impl LiveBackend {
         self.persistent_max.store(persistent_max, Ordering::Relaxed);
     }
 
-    /// Whether the device's link is to stay: an administrator says so, or wakes do not reach it and there is room.
+    /// Whether the device's link is to stay: an administrator says so, or wakes do not reach it and there is
+    /// room.
     fn is_to_stay(&self, record: &DeviceState) -> bool {
         let is_unreached =
             record.udp_reach == UdpReach::Unreached && self.keep_unreachable.load(Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! Calls of devices and their shutdown notices: what the UDP port's thread does with datagrams and messages.
 //!
-//! The rules are [`WakeScheduler`]'s and the record's ([`machine::reach`](crate::machine::reach)); here they meet keys, table, links and those who wait.
+//! The rules are [`WakeScheduler`]'s and the record's ([`machine::reach`](crate::machine::reach)); here they
+//! meet keys, table, links and those who wait.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -37,7 +38,7 @@ use crate::wire::time::{Moment, Now, WallTime};
 /// that finds no room counts as lost.
 const PROBES_MAX: usize = 4_096;
 
-/// Who waits for outcomes.
+/// The receivers of outcomes.
 #[derive(Default)]
 struct Waiting {
     sinks: HashMap<u64, (UnboundedSender<(DeviceId, CallOutcome)>, usize)>,
@@ -51,7 +52,7 @@ pub(super) struct CallHandle {
     load: Arc<Load>,
 }
 
-/// How much is called, so that a call that would be too much is refused before it is sent.
+/// The load of calls, so that a call that would be too much is refused before it is sent.
 #[derive(Default)]
 struct Load {
     /// Devices in messages that were not read yet.
@@ -110,7 +111,7 @@ impl Calls for CallHandle {
     }
 }
 
-/// What the port's thread works on.
+/// Owner of the UDP port: drives the wake scheduler on the port's thread.
 pub(super) struct CallDriver {
     wake_scheduler: WakeScheduler,
     table: Arc<DeviceTable>,
@@ -125,7 +126,7 @@ pub(super) struct CallDriver {
     probes: VecDeque<Outgoing>,
 }
 
-/// What the owner of the port is given.
+/// The parts of a [`CallDriver`].
 pub(super) struct CallTools {
     pub(super) table: Arc<DeviceTable>,
     pub(super) identity: Arc<Identity>,
@@ -197,7 +198,7 @@ impl CallDriver {
     /// Takes a notice.
     fn notice(&self, now: &Now, bytes: &[u8]) -> Result<(DeviceId, NoticeKind), DropReason> {
         let device = Notice::claimed(bytes)?;
-        // Whoever invents ids costs one look into the table, and no key is worked out for them.
+        // An invented id costs one look into the table, and no key is worked out for it.
         self.table.with(device, |_| ()).ok_or(DropReason::OtherDevice)?;
         let key = self.identity.datagram_key(DatagramPurpose::Notice, device);
         let notice = Notice::open(bytes, &key)?;
@@ -238,7 +239,7 @@ impl CallDriver {
     fn report(&self, operation: u64, device: DeviceId, outcome: CallOutcome) {
         let mut waiting = self.waiting.lock();
         let Some((sink, left)) = waiting.sinks.get_mut(&operation) else { return };
-        // Whoever waited may have gone.
+        // The receiver may have gone.
         let _ = sink.send((device, outcome));
         *left = left.saturating_sub(1);
         if *left == 0 {

@@ -12,17 +12,17 @@ use crate::store::table::SHARDS;
 use crate::wire::event::{Event, Severity};
 use crate::wire::time::{Moment, WallTime};
 
-/// What kind of events they are that speak of the server's clock.
+/// Kind of the events about the server's clock.
 const CLOCK_KIND: &str = "clock";
 
-/// How often the wall time is written down for the next start, in seconds; after every change besides, and at
-/// the end.
+/// Interval at which the wall time is written down for the next start; besides after every change, and at the
+/// end.
 const REMEMBER_SECONDS: u64 = 600;
 
 // After a kill and a quick start nothing is doubted.
 const _: () = assert!(REMEMBER_SECONDS < STOP_SECONDS);
 
-/// Steps as short as this are not followed, in milliseconds.
+/// Steps as short as this are not followed.
 const MOVED_LITTLE_MILLISECONDS: u64 = 20_000;
 
 /// Most events that wait for room in the journal, in events: more steps than that are only in the log.
@@ -38,7 +38,7 @@ pub(super) struct ClockWatch {
     /// A step that the devices' times are to follow with the next look, when nobody works with the time
     /// before it any more; and since when devices could come, by the time before it.
     followed_next: Option<(ClockChange, WallTime)>,
-    /// How far the devices' times were moved ahead, in milliseconds, and may be moved back.
+    /// Distance by which the devices' times were moved ahead, in milliseconds, and may be moved back.
     moved_ahead: i64,
 }
 
@@ -54,7 +54,7 @@ impl ClockWatch {
             followed_next: None,
             moved_ahead: 0,
         };
-        // What the last start's clock left behind, whether it is known to have been wrong or not.
+        // The time that the last start's clock left behind, whether it is known to have been wrong or not.
         let known = change.map_or_else(|| watch.clock.known(), |change| change.known);
         watch.correct_tokens(known, watch.clock.ran());
         if let Some(change) = change {
@@ -163,7 +163,7 @@ fn own_event(
     }
 }
 
-/// What a change is called in an event's field `change`.
+/// Name of a change in an event's field `change`.
 fn name(event: ClockEvent) -> &'static str {
     match event {
         ClockEvent::StartedAhead => "started_ahead",

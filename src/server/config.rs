@@ -23,16 +23,16 @@ use crate::paths::{PathProblem, check_directory, check_socket, check_socket_leng
 /// The port of both protocols, when an address names none.
 pub const DEFAULT_PORT: u16 = 13_000;
 
-/// Where the data is when nobody says otherwise: beside whoever starts the server.
+/// The data directory when nothing names another: beside the server's working directory.
 pub const DEFAULT_DATA_DIRECTORY: &str = "./muster-data";
 
-/// How the data directory is named where something is wrong with it.
+/// Name of the data directory in messages about it.
 const DATA_SETTING: &str = "server.data_directory (or --data)";
 
-/// How the administration socket is named that the configuration leaves out.
+/// Name of the administration socket in messages, when the configuration leaves it out.
 const DEFAULT_SOCKET_SETTING: &str = "admin.socket (left out: in the data directory)";
 
-/// Largest configuration file, in bytes: a mistaken path to a log or an image is not read into memory.
+/// Largest configuration file: a mistaken path to a log or an image is not read into memory.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Most threads of one kind: what the server starts at most.
@@ -40,16 +40,16 @@ const THREADS_MAX: u64 = 64;
 
 const _: () = assert!(INTERVAL_SECONDS_MAX < STORED_INTERVAL_SECONDS_MAX / 2);
 
-/// Most links that may be allowed, in links: what 64 GiB of socket memory hold.
+/// Most links that may be allowed: what 64 GiB of socket memory hold.
 const LINKS_MAX: u64 = 4_000_000;
 
-/// Most handshakes in a second that a limit may name, in handshakes: what a hundred cores do.
+/// Most handshakes in a second that a limit may name: what a hundred cores do.
 const HANDSHAKES_PER_SECOND_MAX: u64 = 1_000_000;
 
 /// Everything that an administrator may decide about a server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// Where identity, store and journal are.
+    /// Directory of identity, store and journal.
     pub data_directory: PathBuf,
     /// TCP address that devices connect to.
     pub listen: SocketAddr,
@@ -61,7 +61,7 @@ pub struct Config {
     pub reactors: Option<usize>,
     /// Threads that do the work of syncs; `None`: one for each core.
     pub workers: Option<usize>,
-    /// How administrators reach the server.
+    /// The administrators' ways to the server.
     pub admin: AdminConfig,
     /// Links of devices.
     pub links: LinksConfig,
@@ -71,13 +71,13 @@ pub struct Config {
     pub journal: JournalConfig,
     /// Scheduled backups.
     pub backup: BackupConfig,
-    /// What goes to standard error.
+    /// Lowest level of the lines on standard error.
     pub log_level: log::LevelFilter,
-    /// What the server sets for its whole process. Not in the file: the program decides.
+    /// Settings for the whole process. Not in the file: the program decides.
     pub process: ProcessOptions,
 }
 
-/// How administrators reach the server.
+/// The administrators' ways to the server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AdminConfig {
     /// Unix socket, mode 0600; `None`: `admin.sock` in the data directory.
@@ -89,69 +89,69 @@ pub struct AdminConfig {
 pub struct LinksConfig {
     /// Most links at a time, in links. More are closed at once, and counted.
     pub max: usize,
-    /// Most TLS handshakes that begin in a second, in handshakes; `None`: as many as most of the reactors' time allows.
+    /// Most TLS handshakes that begin in a second; `None`: as many as most of the reactors' time allows.
     pub handshakes_per_second: Option<usize>,
     /// Until when a new connection must have finished its TLS handshake.
     pub handshake_deadline: Duration,
     /// After how long without a word a link is closed that nobody asked to keep.
     pub idle_deadline: Duration,
-    /// How often the agent says on a persistent link that it is there, at most: it says so more often where the network forgets sooner.
+    /// Longest interval at which the agent says on a persistent link that it is there: it says so more often
+    /// where the network forgets sooner.
     pub keep_interval: Duration,
     /// Most devices whose links may be asked to stay; `None`: what descriptors and memory allow.
     pub max_persistent_connections: Option<usize>,
     /// Whether the link of a device stays by itself while wakes do not reach it.
     pub keep_unreachable: bool,
-    /// How long a peer may leave what we send it unread.
+    /// Time that a peer may leave what we send it unread.
     pub write_deadline: Duration,
-    /// Most memory that all links may hold beside what each takes idle, in bytes; `None`: what the memory
-    /// that is free at the start allows.
+    /// Most memory that all links may hold beside what each takes idle; `None`: what the memory that is free
+    /// at the start allows.
     pub buffer_bytes: Option<u64>,
 }
 
 /// Automatic syncs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SyncConfig {
-    /// How often a device syncs when neither it nor its groups say otherwise.
+    /// Sync interval of a device when neither it nor its groups say otherwise.
     pub interval: Duration,
 }
 
-/// Smallest journal of warnings, in bytes.
+/// Smallest journal of warnings.
 const WARNINGS_BYTES_MIN: u64 = 1 << 20;
 
 /// Size of the event log in that of the journal of warnings, when nothing is said.
 const WARNINGS_SHARE: u64 = 16;
 
-/// How old warnings become, when nothing is said: an inspection a year later still finds those of the last
+/// Age that warnings reach when nothing is said: an inspection a year later still finds those of the last
 /// one.
 const WARNINGS_AGE: Duration = Duration::from_secs(730 * 86_400);
 
 /// The event log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct JournalConfig {
-    /// Size of one segment, in bytes; a multiple of 4 KiB.
+    /// Size of one segment; a multiple of 4 KiB.
     pub segment_bytes: u64,
-    /// Oldest segments are deleted when the journal is larger than this, in bytes.
+    /// Oldest segments are deleted when the journal is larger than this.
     pub retention_bytes: u64,
     /// Segments are deleted when all their events are older than this.
     pub retention_age: Duration,
-    /// Size of the journal of warnings, in bytes; `None`: a sixteenth of `retention_bytes`; 0: nothing is
-    /// added.
+    /// Size of the journal of warnings; `None`: a sixteenth of `retention_bytes`; 0: nothing is added.
     pub warnings_bytes: Option<u64>,
     /// Warnings are deleted when all of their segment are older than this; `None`: two years, or as long as
     /// other events if that is longer.
     pub warnings_age: Option<Duration>,
-    /// How much of it the events of each device may take: what is above that waits on the device.
+    /// Share of it that the events of each device may take: what is above that waits on the device.
     pub event_rate: EventRate,
 }
 
 impl JournalConfig {
-    /// Size of the journal of warnings, in bytes. 0: nothing is added to it.
+    /// Size of the journal of warnings. 0: nothing is added to it.
     #[must_use]
     pub fn warnings_bytes(&self) -> u64 {
         self.warnings_bytes.unwrap_or((self.retention_bytes / WARNINGS_SHARE).max(WARNINGS_BYTES_MIN))
     }
 
-    /// How old warnings become.
+    /// Age that warnings reach.
     #[must_use]
     pub fn warnings_age(&self) -> Duration {
         self.warnings_age.unwrap_or(self.retention_age.max(WARNINGS_AGE))
@@ -203,7 +203,7 @@ pub enum ConfigError {
     Unreadable {
         /// Which file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's message.
         error: String,
     },
     /// A line is wrong.
@@ -352,7 +352,7 @@ impl Config {
         Ok(config)
     }
 
-    /// What no single setting can say.
+    /// Checks of several settings against each other.
     fn check_relations(&self, journal: &Section<'_, '_>) -> Result<(), (usize, String)> {
         let segment = self.journal.segment_bytes;
         if !segment.is_multiple_of(4096) {
@@ -413,7 +413,7 @@ impl Config {
     /// Looks whether the paths that are named can be used by this user. Changes nothing.
     ///
     /// # Errors
-    /// What is wrong, with the settings' names.
+    /// With the faults, and the settings' names.
     pub fn check_paths(&self) -> Result<(), Vec<PathProblem>> {
         let directories = [
             self.data_directory.clone(),
@@ -424,13 +424,13 @@ impl Config {
         ];
         let mut problems: Vec<_> =
             directories.iter().filter_map(|path| check_directory(DATA_SETTING, path).err()).collect();
-        // What is wrong with a directory is wrong with what is in it.
+        // A fault of a directory is a fault of everything in it.
         problems.truncate(1);
         problems.extend(self.check_admin_socket().err());
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
-    /// What is wrong with paths that a server starts without, and does without until they can be used.
+    /// Faults of paths that a server starts without, and does without until they can be used.
     #[must_use]
     pub fn doubtful_paths(&self) -> Vec<PathProblem> {
         let directory = self.backup.directory.as_deref();

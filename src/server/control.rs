@@ -1,4 +1,4 @@
-//! The control thread: the administration API, and what is to be done now and then.
+//! The control thread: the administration API, and periodic work.
 
 use std::io;
 use std::path::PathBuf;
@@ -23,15 +23,15 @@ use crate::journal::Journal;
 use crate::memory;
 use crate::store::Store;
 
-/// How often sequence numbers and times are written back to the store, in seconds. What lies between is replayed from the journal at
-/// start; only the times a device was last seen can be lost.
+/// Interval at which sequence numbers and times are written back to the store. Changes in between are
+/// replayed from the journal at start; only the times a device was last seen can be lost.
 const WRITE_BACK_SECONDS: u64 = 10;
 
-/// How often it is looked whether a new key of session tickets is due, in seconds. Where one can't be stored it is tried again as often,
-/// and each time is a line in the log.
+/// Interval at which it is checked whether a new key of session tickets is due. A key that can't be stored is
+/// tried again as often, and each time is a line in the log.
 const TICKET_LOOK_SECONDS: u64 = 60;
 
-/// What the control thread works on.
+/// The parts of the control thread.
 pub(super) struct Control {
     pub(super) socket: PathBuf,
     pub(super) context: AdminContext,
@@ -75,8 +75,8 @@ impl ControlThread {
         Ok(Self { stop, thread })
     }
 
-    /// Lets requests in flight end, writes back once more, and ends the thread. Call it when the reactors are gone, so that
-    /// nothing more arrives.
+    /// Lets requests in flight end, writes back once more, and ends the thread. Call it when the reactors are
+    /// gone, so that nothing more arrives.
     pub(super) fn stop(self) {
         // Without a receiver the thread is gone already.
         let _ = self.stop.send(true);
@@ -147,12 +147,14 @@ impl Control {
         self.finish(round).await;
     }
 
-    /// Ends a round. What must be durable first nearly always is; otherwise the round waits for it.
+    /// Ends a round. The positions that must be durable first nearly always are; otherwise the round waits
+    /// for them.
     async fn finish(&mut self, round: Round) {
         let store: &Store = &self.context.store;
         let mut durable = self.context.durable.clone();
         let needed = round.needs_durable;
-        // The sender goes when the journal does; then nothing more becomes durable and nothing may be written.
+        // The sender goes when the journal does; then nothing more becomes durable and nothing may be
+        // written.
         if durable.wait_for(|durable| *durable >= needed).await.is_ok() {
             self.write_back.write(store, round);
         }

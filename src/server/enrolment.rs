@@ -1,5 +1,6 @@
-//! A device joins the fleet: the token is judged, the request signed, the device stored, and all of that in this order, so that
-//! a foreign token costs no signature and a device that is told its certificate is in the store.
+//! A device joins the fleet: the token is judged, the request signed, the device stored, and all of that in
+//! this order, so that a foreign token costs no signature and a device that is told its certificate is in the
+//! store.
 
 use std::sync::Arc;
 
@@ -10,8 +11,8 @@ use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::message::{Enrol, Enrolled, ErrorCode, ErrorReport};
 use crate::wire::time::WallTime;
 
-/// Works on one enrolment, on a worker's thread. `done` is called once: here when it is refused, otherwise on the store's
-/// writer, after the commit.
+/// Works on one enrolment, on a worker's thread. `done` is called once: here when it is refused, otherwise on
+/// the store's writer, after the commit.
 pub fn enrol(
     store: &Store,
     identity: &Arc<Identity>,
@@ -164,7 +165,7 @@ mod tests {
         assert_eq!(enrolled.pins, fixture.identity.pins());
         assert_ne!(enrolled.wake_key, enrolled.notice_key);
         let judged = fixture.store.facts_of(&[enrolled.device], NOW).unwrap();
-        // What stands in the certificate is what is kept: UTCTime of RFC 5280 section 4.1.2.5.1.
+        // The certificate has the same time that is stored: UTCTime of RFC 5280 section 4.1.2.5.1.
         let expires_at = judged[0].facts.certificate_expires_at.unwrap().to_string();
         let written: String = expires_at.chars().skip(2).take(17).filter(char::is_ascii_digit).collect();
         let written = format!("{written}Z");

@@ -33,7 +33,7 @@ pub(super) fn open(config: &Config, store: &Store, now: WallTime) -> Result<(Ope
     let options = Options {
         segment_bytes: config.journal.segment_bytes,
         retention: Some(retention(&config.journal)),
-        // What is in the archive was in the journal.
+        // Everything in the archive was in the journal.
         remembered: Position(sequences::remembered(store)?).max(archiver.copied_to()),
         ..Options::server()
     };
@@ -138,8 +138,8 @@ pub(super) fn start(
     Ok((threads, durable_seen))
 }
 
-/// What the end of a server says that can't make events durable any more. What it acknowledged is on disk;
-/// the rest the devices still have.
+/// The log's last line of a server that can't make events durable any more. Events that it acknowledged are
+/// on disk; the devices still have the rest.
 pub(super) fn journal_failed(error: &str) -> String {
     format!("the journal failed: {error}; start the server again, it reads what is there")
 }
@@ -149,7 +149,7 @@ pub(super) fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
-/// What the journal keeps.
+/// The journal's retention.
 pub(super) fn retention(config: &JournalConfig) -> Retention {
     Retention { bytes: config.retention_bytes, age_ms: u64::try_from(config.retention_age.as_millis()).ok() }
 }

@@ -1,8 +1,10 @@
-//! Who the server is: its certificate authority, its certificate, and the secret from which the keys of datagrams and tickets come.
+//! The server's identity: its certificate authority, its certificate, and the secret from which the keys of
+//! datagrams and tickets come.
 //!
-//! Five PEM files (RFC 7468) of mode 0600 in a directory of mode 0700, written whole or not at all: the directory is
-//! filled under another name, made durable, and renamed. Losing or changing them locks the whole fleet out, because every
-//! device has stored the server certificate; so nothing here is ever made anew while anything of an older server is there.
+//! Five PEM files (RFC 7468) of mode 0600 in a directory of mode 0700, written whole or not at all: the
+//! directory is filled under another name, made durable, and renamed. Losing or changing them locks the whole
+//! fleet out, because every device has stored the server certificate; so nothing here is ever made anew while
+//! anything of an older server is there.
 //!
 //! | file | what |
 //! |---|---|
@@ -29,13 +31,13 @@ use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::limits::DATAGRAM_KEY_BYTES;
 use crate::wire::time::WallTime;
 
-/// Length of the server secret, in bytes: the block that HKDF-SHA256 yields (RFC 5869).
+/// Length of the server secret: the block that HKDF-SHA256 yields (RFC 5869).
 const SERVER_SECRET_BYTES: usize = 32;
 
 /// The first part of HKDF's `info` for keys of session tickets. None of the datagrams' begins with it.
 const TICKET_LABEL: &[u8] = b"muster ticket v1";
 
-/// What a datagram key is for. Keys of different purpose have nothing to do with each other.
+/// Purpose of a datagram key. Keys of different purpose have nothing to do with each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DatagramPurpose {
     /// Datagrams in which the server calls a device.
@@ -60,11 +62,11 @@ pub enum IdentityError {
     /// The operating system refused.
     #[error("can't {what} {}: {error}", path.display())]
     Io {
-        /// What was tried.
+        /// The attempt.
         what: &'static str,
         /// On which file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
     /// Others than the owner may read or change it.
@@ -92,9 +94,9 @@ pub enum IdentityError {
         directory.display(), evidence.display()
     )]
     Lost {
-        /// Where the identity should be.
+        /// The identity's directory.
         directory: PathBuf,
-        /// What shows that there was one.
+        /// The file that shows that there was one.
         evidence: PathBuf,
     },
     /// A file does not hold what it should.
@@ -102,7 +104,7 @@ pub enum IdentityError {
     Damaged {
         /// Which file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         what: &'static str,
     },
     /// The cryptographic library failed.
@@ -121,12 +123,13 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Opens the identity in `directory`, or makes one when there is none. `evidence` are paths (database, journal) of which
-    /// the first one that exists proves that there was an identity before: then none is made.
+    /// Opens the identity in `directory`, or makes one when there is none. `evidence` are paths (database,
+    /// journal) of which the first one that exists proves that there was an identity before: then none is
+    /// made.
     ///
     /// # Errors
-    /// When a file is missing, damaged or open to others, when there is evidence of a lost identity, or when the system
-    /// refuses to read or write.
+    /// When a file is missing, damaged or open to others, when there is evidence of a lost identity, or when
+    /// the system refuses to read or write.
     pub fn open_or_create(
         directory: &Path,
         evidence: &[&Path],
@@ -188,8 +191,8 @@ impl Identity {
         vec![self.server_certificate_der.clone()]
     }
 
-    /// Issues a device's certificate, DER. Of the request (PKCS #10, RFC 2986, DER) only the public key is used; the subject
-    /// is the device's id.
+    /// Issues a device's certificate, DER. Of the request (PKCS #10, RFC 2986, DER) only the public key is
+    /// used; the subject is the device's id.
     ///
     /// # Errors
     /// When it is no request, its signature is not by its own key, or the key is neither Ed25519 nor P-256.
@@ -197,8 +200,8 @@ impl Identity {
         certificates::issue(&self.issuer, request_der, device, now)
     }
 
-    /// The key of the datagrams of one purpose to or from one device: HKDF-SHA256 (RFC 5869) of the server secret, without
-    /// salt, with `purpose label ‖ device id (u64, big-endian)` as info.
+    /// The key of the datagrams of one purpose to or from one device: HKDF-SHA256 (RFC 5869) of the server
+    /// secret, without salt, with `purpose label ‖ device id (u64, big-endian)` as info.
     #[must_use]
     pub fn datagram_key(&self, purpose: DatagramPurpose, device: DeviceId) -> [u8; DATAGRAM_KEY_BYTES] {
         let mut key = [0; DATAGRAM_KEY_BYTES];
@@ -209,8 +212,8 @@ impl Identity {
         key
     }
 
-    /// The key of session tickets that a seed stands for: HKDF-SHA256 (RFC 5869) of the server secret, without salt, with
-    /// `label ‖ seed` as info.
+    /// The key of session tickets that a seed stands for: HKDF-SHA256 (RFC 5869) of the server secret,
+    /// without salt, with `label ‖ seed` as info.
     #[must_use]
     pub fn ticket_key(&self, seed: &[u8; TICKET_SEED_BYTES]) -> Zeroizing<[u8; TICKET_KEY_BYTES]> {
         let mut key = Zeroizing::new([0; TICKET_KEY_BYTES]);

@@ -9,21 +9,20 @@ use crate::machine::command::Job;
 use crate::machine::device_state::LinkRef;
 use crate::machine::permits::Permit;
 
-/// Most jobs with workers and the store at a time, in jobs. A device that finds none free is told to come
-/// later.
+/// Most jobs with workers and the store at a time. A device that finds none free is told to come later.
 pub(super) const JOBS_MAX: usize = 512;
 
-/// Most memory of jobs that wait for a worker, in bytes: as much as waits for the store. One that has more by
-/// itself waits alone.
+/// Most memory of jobs that wait for a worker: as much as waits for the store. One that has more by itself
+/// waits alone.
 pub(super) const JOBS_BYTES_MAX: usize = 64 << 20;
 
-/// Where jobs are handed in.
+/// The end at which jobs are handed in.
 pub(super) struct JobSender {
     jobs: Sender<(LinkRef, Job, Permit)>,
     bytes: Arc<AtomicUsize>,
 }
 
-/// Where workers take them.
+/// The end from which workers take them.
 #[derive(Clone)]
 pub(super) struct JobReceiver {
     jobs: Receiver<(LinkRef, Job, Permit)>,

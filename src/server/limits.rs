@@ -1,4 +1,4 @@
-//! How many links there may be: what the configuration says, as far as descriptors and memory allow.
+//! Most links: the configuration's number, as far as descriptors and memory allow.
 
 use std::ops::RangeInclusive;
 
@@ -9,21 +9,21 @@ use crate::machine::admission::strangers;
 use crate::memory;
 use crate::reactor::HANDSHAKES_BEYOND_MAX;
 
-/// What a persistent link takes, in bytes: half a kilobyte here, four of the kernel's for its socket, and what both
-/// have under way.
+/// Bytes that a persistent link takes: half a kilobyte here, four of the kernel's for its socket, and what
+/// both have under way.
 const PERSISTENT_LINK_BYTES: u64 = 6 * 1024;
 
-/// How much memory links may hold beside what each takes idle, when nobody says how much, in bytes.
+/// Memory that links may hold beside what each takes idle, when the configuration does not say.
 const HELD_BYTES: RangeInclusive<u64> = 64 << 20..=1 << 30;
 
-/// What the links of one reactor may hold at least, in bytes: the largest inventory of a device, 50,000
-/// entries, takes about 10 MB.
+/// Least memory that the links of one reactor may hold: the largest inventory of a device, 50,000 entries,
+/// takes about 10 MB.
 const HELD_BYTES_MIN: u64 = 16 << 20;
 
 /// Descriptors that are not for links, in descriptors: database, event log, administration, libraries.
 const DESCRIPTOR_RESERVE: u64 = 256;
 
-/// What reactors are told of the configuration.
+/// The reactors' settings, from the configuration.
 pub(super) fn link_settings(links: &LinksConfig, links_max: u64, reactors: usize) -> LinkSettings {
     LinkSettings {
         links_max,
@@ -40,8 +40,8 @@ pub(super) fn link_settings(links: &LinksConfig, links_max: u64, reactors: usize
     }
 }
 
-/// How much memory the links of one reactor may hold beside what each takes idle, in bytes. The largest
-/// upload of an honest device fits several times.
+/// Memory that the links of one reactor may hold beside what each takes idle. The largest upload of an honest
+/// device fits several times.
 fn held_bytes_max(links: &LinksConfig, reactors: usize) -> u64 {
     let by_memory = || {
         memory::available_bytes()
@@ -50,13 +50,13 @@ fn held_bytes_max(links: &LinksConfig, reactors: usize) -> u64 {
     (links.buffer_bytes.unwrap_or_else(by_memory) / reactors as u64).max(HELD_BYTES_MIN)
 }
 
-/// How many links there may be that are no devices': handshakes, strangers, and as many strangers whose
-/// enrolment is being worked on.
+/// Most links that are no devices': handshakes, strangers, and as many strangers whose enrolment is being
+/// worked on.
 fn links_beyond_max(links_max: u64, reactors: usize) -> u64 {
     HANDSHAKES_BEYOND_MAX + 2 * strangers::places(links_max, reactors) * reactors as u64
 }
 
-/// How many links of devices there may be: what the configuration says, as far as there are descriptors.
+/// Most links of devices: the configuration's number, as far as there are descriptors.
 pub(super) fn allowed_links(links: &LinksConfig, descriptors: u64, reactors: usize) -> u64 {
     let wanted = links.max as u64;
     let reserve = DESCRIPTOR_RESERVE + links_beyond_max(wanted.min(descriptors), reactors);
@@ -70,7 +70,7 @@ pub(super) fn allowed_links(links: &LinksConfig, descriptors: u64, reactors: usi
     wanted.min(possible)
 }
 
-/// How many links may be asked to stay: what the configuration says, or what the links and half of the memory
+/// Most links that may be asked to stay: the configuration's number, or what the links and half of the memory
 /// that is free allow.
 pub(super) fn allowed_persistent(links: &LinksConfig, links_max: u64) -> u64 {
     let free = memory::available_bytes();
@@ -93,7 +93,7 @@ pub(super) fn allowed_persistent(links: &LinksConfig, links_max: u64) -> u64 {
 /// Most reactors, in threads: a reactor's number is a byte.
 const REACTORS_MAX: usize = 64;
 
-/// How much of everything there is to be.
+/// Sizes of the parts of a server.
 pub(super) struct Sizes {
     pub(super) reactors: usize,
     pub(super) workers: usize,

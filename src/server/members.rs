@@ -1,4 +1,4 @@
-//! Who may come in: the device table, as TLS asks for it.
+//! Membership: the device table, as TLS asks for it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::store::table::{Certificate, DeviceTable};
 use crate::wire::event::{Event, Severity};
 use crate::wire::id::{CertificateHash, DeviceId};
 
-/// The fleet's certificates. Asked in the middle of a handshake, and again by whoever takes a resumed session.
+/// The fleet's certificates. Asked in the middle of a handshake, and again when a session is resumed.
 struct Members(Arc<DeviceTable>);
 
 impl Membership for Members {

@@ -1,8 +1,9 @@
 //! Layer 5: assembly of the embeddable server.
 //!
-//! [`Server::start`] opens identity, store and journal, brings the device table up to date, and starts the threads; the handbook's
-//! [architecture](crate::manual::architecture) says who they are. [`Server::drain`] ends them in the order in which data goes
-//! round, so that nothing that was begun is lost. Signals are the caller's: an embedder has its own.
+//! [`Server::start`] opens identity, store and journal, brings the device table up to date, and starts the
+//! threads; the handbook's [architecture](crate::manual::architecture) says who they are. [`Server::drain`]
+//! ends them in the order in which data goes round, so that nothing that was begun is lost. Signals are the
+//! caller's: an embedder has its own.
 #![forbid(unsafe_code)]
 
 mod admin_parts;
@@ -62,7 +63,7 @@ pub enum ServerError {
     /// The system refused something.
     #[error("can't {what}: {error}")]
     System {
-        /// What was to be done.
+        /// The attempt.
         what: String,
         /// Why it could not.
         error: io::Error,
@@ -119,7 +120,7 @@ impl ServerError {
     }
 }
 
-/// What to do about an address that can't be had.
+/// Advice about an address that can't be had.
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
@@ -142,7 +143,7 @@ pub struct Server {
     mailboxes: ReactorMailboxes,
     journal: Journal,
     archive: Archive,
-    /// How many there are.
+    /// Number of reactors.
     reactors: usize,
     failures: Receiver<String>,
     counters: Arc<Counters>,
@@ -165,13 +166,13 @@ impl Server {
         start::start(config)
     }
 
-    /// Where devices connect to. With port 0 in the configuration, the port that the system gave.
+    /// Addresses that devices connect to. With port 0 in the configuration, the port that the system gave.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Where devices send notices to, and where wakes come from.
+    /// Address that devices send notices to, and that wakes come from.
     #[must_use]
     pub fn udp_address(&self) -> SocketAddr {
         self.udp_address
@@ -213,7 +214,7 @@ impl Server {
         &self.journal
     }
 
-    /// What is counted, by name.
+    /// The counters, by name.
     #[must_use]
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
@@ -237,10 +238,12 @@ impl Server {
         &self.failures
     }
 
-    /// Takes over another configuration, as far as a running server can. What it says needs a restart has not changed.
+    /// Takes over another configuration, as far as a running server can. Settings that need a restart have
+    /// not changed.
     ///
     /// # Errors
-    /// When the store can't be asked for the devices that a new interval concerns; the old configuration is in force then.
+    /// When the store can't be asked for the devices that a new interval concerns; the old configuration is
+    /// in force then.
     pub fn reload(&mut self, new: &Config) -> Result<ReloadDiff, ServerError> {
         let diff = self.config.reload_diff(new);
         let config = self.config.reloaded(new);
@@ -267,8 +270,8 @@ impl Server {
         Ok(diff)
     }
 
-    /// Ends the server: no more links are accepted, what is in flight is finished, devices are told to come again, the journal is made
-    /// durable. Takes a few seconds at most.
+    /// Ends the server: no more links are accepted, what is in flight is finished, devices are told to come
+    /// again, the journal is made durable. Takes a few seconds at most.
     ///
     /// # Errors
     /// When anything failed that the server could not go on without, while it ran or now: what failed first.

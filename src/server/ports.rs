@@ -9,7 +9,7 @@ use crate::concurrency::counters::Counters;
 use crate::reactor::port::Port;
 use crate::reactor::{Clock, listener};
 
-/// Where devices come to.
+/// Ports that devices come to.
 pub(super) struct Ports {
     pub(super) listeners: Vec<std::net::TcpListener>,
     pub(super) addresses: Vec<SocketAddr>,

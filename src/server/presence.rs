@@ -1,4 +1,5 @@
-//! Changes of presence, put into the log of events: events of the server's own, each under the device that it is about.
+//! Changes of presence, put into the log of events: events of the server's own, each under the device that it
+//! is about.
 
 mod held;
 mod identity;
@@ -23,23 +24,23 @@ use crate::wire::id::DeviceId;
 use crate::wire::status::Status;
 use crate::wire::time::WallTime;
 
-/// What the events name as their application.
+/// Name of the application in the events.
 pub const APPLICATION: &str = SERVER_NAME;
 
-/// What kind of events they are.
+/// Kind of the events.
 pub const KIND: &str = "presence";
 
-/// What kind of events those are that say how well a device is.
+/// Kind of the events about a device's status.
 pub const STATUS_KIND: &str = "status";
 
-/// Most reasons that such an event names, in reasons: with all of them it would be too long for a line.
+/// Most reasons that such an event names: with all of them it would be too long for a line.
 const REASONS_IN_EVENT_MAX: usize = 5;
 
-/// Shards of the device table that one round looks at, in shards: a round every second has seen everybody after eight.
+/// Shards of the device table that one round looks at: a round every second has seen everybody after eight.
 const SHARDS_PER_ROUND: usize = SHARDS / 8;
 
-/// Most devices that are remembered as having moved, in devices. When a whole fleet comes or goes, what is beyond is judged with all others,
-/// within a minute.
+/// Most devices that are remembered as having moved, in devices. When a whole fleet comes or goes, what is
+/// beyond is judged with all others, within a minute.
 const MOVED_MAX: usize = 1_024;
 
 /// Notices when a device is elsewhere than where it was last said to be. Cheap to clone.
@@ -57,7 +58,7 @@ pub struct Announcer {
     held: Arc<Mutex<HeldWatch>>,
 }
 
-/// What is to be said of a device's status.
+/// Change of a device's status.
 pub(super) struct StatusChange {
     pub(super) device: DeviceId,
     pub(super) to: Status,
@@ -82,8 +83,8 @@ impl Announcer {
         }
     }
 
-    /// Says where the device is when that has changed. `true`: something was appended to the journal. Without room there, it is said
-    /// later.
+    /// Says where the device is when that has changed. `true`: something was appended to the journal. Without
+    /// room there, it is said later.
     pub fn settle(&self, now: WallTime, record: &mut DeviceState) -> bool {
         let has_appended = self.announce(now, record);
         if has_appended {
@@ -95,7 +96,7 @@ impl Announcer {
         has_appended
     }
 
-    /// The device is to be judged soon.
+    /// Marks the device for a judgement soon.
     fn note_moved(&self, device: DeviceId) {
         let mut moved = self.moved.lock();
         if moved.len() < MOVED_MAX {
@@ -113,8 +114,8 @@ impl Announcer {
         std::mem::take(&mut *self.moved.lock())
     }
 
-    /// Says how well a device is when that is not what was said last. `true`: it is said now, or was. Without room in the journal it
-    /// is to be said later.
+    /// Says how well a device is when that is not what was said last. `true`: it is said now, or was. Without
+    /// room in the journal it is said later.
     pub(super) fn say_status(&self, now: WallTime, table: &DeviceTable, change: &StatusChange) -> bool {
         let said = table.with(change.device, |record| {
             if record.status == change.to {
@@ -166,8 +167,8 @@ impl Announcer {
         if presence == before {
             return false;
         }
-        // When the server ends or starts nobody is connected: that says nothing of a device whose link is to stay, unless it does not
-        // come back.
+        // When the server ends or starts nobody is connected: that says nothing of a device whose link is to
+        // stay, unless it does not come back.
         let is_own_restart =
             record.last_seen < self.clock.started_at() || self.is_stopping.load(Ordering::Relaxed);
         if is_own_restart && (before, presence) == (Presence::Connected, Presence::Idle) {
@@ -199,7 +200,7 @@ impl Announcer {
     }
 }
 
-/// What became of an event that was to be put into the journal.
+/// Outcome of putting an event into the journal.
 enum Appended {
     Yes,
     NotNow,

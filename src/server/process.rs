@@ -1,10 +1,10 @@
-//! What a server may set for the whole process that it runs in.
+//! Settings that a server makes for the whole process that it runs in.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::memory;
 
-/// What a server may set for the whole process, other threads and libraries in it included. Nothing by
+/// Settings that a server makes for the whole process, other threads and libraries in it included. Nothing by
 /// default: a program that embeds a server has its own mind about its process. `musterd run` asks for [all of
 /// it](Self::DAEMON).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -26,7 +26,7 @@ impl ProcessOptions {
     pub const DAEMON: Self =
         Self { forbid_core_dumps: true, raise_descriptor_limit: true, keep_memory_small: true };
 
-    /// Sets what is to be set. Before any secret is read and any thread started.
+    /// Makes the settings. Before any secret is read and any thread started.
     pub(super) fn apply(self) {
         if self.forbid_core_dumps {
             forbid_core_dumps();
@@ -58,7 +58,7 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// How many files this process may have open.
+/// Number of files that this process may have open.
 pub(super) fn descriptors() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

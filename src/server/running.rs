@@ -1,5 +1,5 @@
-//! What of a server runs: each part from the moment it was started, and the end of all of them in the order
-//! in which data goes round.
+//! The running parts of a server: each from the moment it was started, and the end of all of them in the
+//! order in which data goes round.
 //!
 //! A start puts every part in here at once. When the next one can't be started, what is dropped ends the
 //! parts that were, as a drain does.
@@ -20,7 +20,7 @@ use super::scheduler::SchedulerThread;
 use crate::concurrency::reactors::ReactorMailboxes;
 use crate::journal::{FileStorage, Threads};
 
-/// How long to wait until a reactor that has too much to do can be told once more that it is to end.
+/// Pause until a reactor that has too much to do is told once more to end.
 const TELL_AGAIN: Duration = Duration::from_millis(10);
 
 /// The parts that run. Dropping it ends them.
@@ -60,7 +60,7 @@ impl Running {
     }
 
     /// Ends what runs: no more links are accepted, what is in flight is finished, devices are told to come
-    /// again, the journal is made durable. What failed meanwhile is with the failures.
+    /// again, the journal is made durable. Failures meanwhile are with the others.
     pub(super) fn end(&mut self) {
         if let Some(announcer) = &self.announcer {
             announcer.stop();

@@ -1,8 +1,9 @@
 //! The highest sequence number of each device, across restarts.
 //!
-//! In memory it stands in the device's record, which is what makes an event stored once. At times the records are written back to
-//! the store with a journal position; at start the table is as it was written, and the journal is replayed from that position.
-//! So a heartbeat or an event never writes a row, and a start does not read the whole journal.
+//! In memory it stands in the device's record, which is what makes an event stored once. At times the records
+//! are written back to the store with a journal position; at start the table is as it was written, and the
+//! journal is replayed from that position. So a heartbeat or an event never writes a row, and a start does
+//! not read the whole journal.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::store::{Store, StoreError};
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
-/// How far the journal was durable when something that rests on it was written to the store.
+/// The durable position of the journal when something that rests on it was written to the store.
 ///
 /// # Errors
 /// When the store can't be read.
@@ -26,12 +27,13 @@ pub fn remembered(store: &Store) -> Result<u64, StoreError> {
     Ok(end)
 }
 
-/// A round of writing back that has begun: what is to be written, and what must be durable before.
+/// A round of writing back that has begun: the rows to write, and the position that must be durable before.
 pub struct Round {
     records: Vec<DeviceState>,
     /// Everything below this position of the journal is in the store then; `None`: as much as before.
     recorded: Option<u64>,
-    /// The journal must be durable up to here before [`WriteBack::write`]: a sequence number must not outlive its event.
+    /// The journal must be durable up to here before [`WriteBack::write`]: a sequence number must not outlive
+    /// its event.
     pub needs_durable: u64,
 }
 
@@ -42,7 +44,7 @@ impl Round {
     }
 }
 
-/// What of the table is in the store.
+/// The part of the table that is in the store.
 pub struct WriteBack {
     recorded: Arc<Mutex<u64>>,
     last_round: WallTime,
@@ -60,8 +62,8 @@ impl WriteBack {
         self.last_round = WallTime(0);
     }
 
-    /// Begins a round: collects, slice by slice, what is new. `durable` is the journal's durable position now, read before the
-    /// table is: everything below it is in the table by then.
+    /// Begins a round: collects, slice by slice, what is new. `durable` is the journal's durable position
+    /// now, read before the table is: everything below it is in the table by then.
     pub fn begin(&mut self, table: &DeviceTable, durable: u64, now: WallTime) -> Round {
         let recorded = *self.recorded.lock();
         let mut records = Vec::new();
@@ -84,7 +86,8 @@ impl WriteBack {
         Round::new(devices.into_iter().filter_map(take).collect(), None)
     }
 
-    /// Ends a round, once the journal is durable far enough. When the store refuses, the next round brings the same again.
+    /// Ends a round, once the journal is durable far enough. When the store refuses, the next round brings
+    /// the same again.
     pub fn write(&self, store: &Store, round: Round) {
         let is_known = round.recorded.is_none_or(|position| position == *self.recorded.lock());
         if round.records.is_empty() && is_known {

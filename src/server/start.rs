@@ -59,7 +59,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     parts.spawn(config, &sizes, seed, running, received)
 }
 
-/// What is on disk, open.
+/// The open files of a server.
 struct Stored {
     is_first_start: bool,
     identity: Arc<Identity>,
@@ -82,8 +82,8 @@ impl Stored {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.data_directory).map_err(
             ServerError::when(format!("make the data directory {}", config.data_directory.display())),
         )?;
-        // Before anything in it is opened: a newer server would bring the database of one that runs to its own
-        // version.
+        // Before anything in it is opened: a newer server would bring the database of one that runs to its
+        // own version.
         running.data_directory = Some(DataDirectory::lock(&config.data_directory)?);
         // Then the identity: without it nothing else may be made, or the next start would take the directory
         // for a damaged one.
@@ -299,7 +299,7 @@ impl Parts {
             failures: failures.clone(),
         })?);
 
-        // Devices last: whoever connects finds everything there.
+        // Devices last: one that connects finds everything there.
         for (number, reactor) in reactors.into_iter().enumerate() {
             let (mailboxes, failures) = (mailboxes.clone(), failures.clone());
             let thread = Builder::new().name(format!("reactor-{number}")).spawn(move || {

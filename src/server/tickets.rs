@@ -1,6 +1,7 @@
 //! The keys of session tickets: drawn now and then, kept in the store, and in force once they are durable.
 //!
-//! What the store has is half of a key. The other half is the secret in `identity/`, so that a copy of the database makes nobody a ticket.
+//! The store has half of a key. The other half is the secret in `identity/`, so that a copy of the database
+//! makes nobody a ticket.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,13 +25,13 @@ pub(super) struct TicketRounds {
     seeds: Vec<TicketSeed>,
     /// Something is being stored.
     is_storing: Arc<AtomicBool>,
-    /// What was to be stored was not.
+    /// The last write failed.
     has_failed: Arc<AtomicBool>,
 }
 
 impl TicketRounds {
-    /// With the keys of the run before, as far as they are still good, and a new one when it is due. Waits until that is durable: the
-    /// first devices are given tickets, too.
+    /// With the keys of the run before, as far as they are still good, and a new one when it is due. Waits
+    /// until that is durable: the first devices are given tickets, too.
     pub(super) fn start(store: Store, identity: Arc<Identity>, now: WallTime) -> Result<Self, StoreError> {
         let seeds = store.ticket_seeds()?;
         let mut rounds = Self {
@@ -49,7 +50,7 @@ impl TicketRounds {
         Ok(rounds)
     }
 
-    /// What reactors seal with and open with.
+    /// The keys that reactors seal with and open with.
     pub(super) fn keys(&self) -> TicketKeys {
         self.keys.clone()
     }
@@ -78,7 +79,8 @@ impl TicketRounds {
         }
     }
 
-    /// A key is used once it is durable: a ticket that nobody could open after a restart would be the dearer way.
+    /// A key is used once it is durable: a ticket that nobody could open after a restart would be the dearer
+    /// way.
     fn put_in_force(&mut self, before: Vec<TicketSeed>, now: WallTime, done: impl FnOnce() + Send + 'static) {
         self.is_storing.store(true, Ordering::Release);
         let (keys, identity, seeds) = (self.keys.clone(), self.identity.clone(), self.seeds.clone());
@@ -90,7 +92,7 @@ impl TicketRounds {
                     log::warn!(
                         "the new key of session tickets could not be stored, the old ones stay: {error}"
                     );
-                    // What has expired goes all the same.
+                    // Expired keys go all the same.
                     keys.replace(derive(&identity, &before, now));
                     has_failed.store(true, Ordering::Release);
                 }

@@ -1,20 +1,20 @@
 //! When free memory is given back.
 
-/// Links that must have gone, or handshakes that must have been made, before it is worth looking for free memory, in links: each handshake
-/// takes about 10 KB for as long as it lasts.
+/// Links that must have gone, or handshakes that must have been made, before it is worth looking for free
+/// memory: each handshake takes about 10 KB for as long as it lasts.
 const LINKS_MIN: u64 = 128;
 
 /// Handshakes, and links that end, in a second in which nothing much goes on, at most.
 const QUIET_MAX: u64 = 32;
 
-/// When a start is over, in looks: what it needed of memory is given back then.
+/// When a start is over: what it needed of memory is given back then.
 const START_LOOKS: u32 = 2;
 
 /// After how many looks memory is given back once more: by then what the end of a storm itself needed is free
 /// too.
 const AFTERMATH_LOOKS: u32 = 2;
 
-/// What is to be done about memory now.
+/// The next step of giving memory back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Trim {
     Nothing,
@@ -25,8 +25,9 @@ pub(super) enum Trim {
 
 /// When to give memory back.
 ///
-/// The allocator keeps what a storm of handshakes or a fleet of links took, since its heaps end where the last thing that is still in use
-/// lies. When the storm is over, its free pages are given back to the system at once. Told once a second.
+/// The allocator keeps what a storm of handshakes or a fleet of links took, since its heaps end where the
+/// last thing that is still in use lies. When the storm is over, its free pages are given back to the system
+/// at once. Told once a second.
 #[derive(Default)]
 pub(super) struct Trimmer {
     links_most: u64,
@@ -37,14 +38,14 @@ pub(super) struct Trimmer {
     stage: Stage,
 }
 
-/// How far giving back has come.
+/// Progress of giving memory back.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum Stage {
     #[default]
     Done,
     /// Caches were told to empty themselves.
     Emptied,
-    /// It was given back, and will be once more after so many looks.
+    /// It was given back, and will be once more after this many looks.
     Aftermath(u32),
 }
 

@@ -22,7 +22,7 @@ use crate::wire::time::WallTime;
 /// one.
 const SEGMENTS: u64 = 1024;
 
-/// Smallest and largest segment of the archive, in bytes.
+/// Smallest and largest segment of the archive.
 const SEGMENT_BYTES: (u64, u64) = (64 * 1024, 64 * 1024 * 1024);
 
 /// Bytes of the disk that the archive leaves free: half of what the journal leaves, so that warnings still
@@ -54,7 +54,7 @@ fn segment_bytes(config: &JournalConfig) -> u64 {
     (config.warnings_bytes() / SEGMENTS).next_multiple_of(4096).clamp(least, most)
 }
 
-/// What the archive keeps.
+/// The archive's retention.
 pub(super) fn retention(config: &JournalConfig) -> Retention {
     Retention {
         bytes: config.warnings_bytes(),
@@ -79,7 +79,7 @@ fn tell_damages(damages: &[Damage]) {
     }
 }
 
-/// What the log says of it.
+/// Logs the trouble.
 pub(super) fn tell(trouble: &ArchiveTrouble) {
     match trouble {
         ArchiveTrouble::NotCopied(why) => {
@@ -119,7 +119,7 @@ pub(super) fn backward(
             Some(item) => {
                 let from = match &item {
                     Item::Record(view) => view.position,
-                    // What of a damaged place was copied is from within it.
+                    // Records of a damaged place were copied from within it.
                     Item::Damage(damage) => Position(damage.from.0.saturating_sub(1)),
                 };
                 while let Some(view) = archived.next_behind(from).map_err(why)? {
@@ -163,7 +163,7 @@ pub fn for_each_archived(
     Ok(ControlFlow::Continue(()))
 }
 
-/// Where the events begin of which all are there, when others were deleted before them.
+/// First position from which on all warnings are there, when events before them were deleted.
 #[must_use]
 pub fn complete_from(segments: &[SegmentInfo]) -> Option<(Position, Option<WallTime>)> {
     let last = segments.last()?;

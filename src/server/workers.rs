@@ -17,7 +17,7 @@ use crate::reactor::Clock;
 use crate::store::Store;
 use crate::wire::id::DeviceId;
 
-/// What every worker has.
+/// The parts that every worker has.
 #[derive(Clone)]
 pub(super) struct Tools {
     pub(super) store: Store,
@@ -64,7 +64,7 @@ impl Tools {
                 let (waker, now) = (self.waker.clone(), self.clock.ages().wall);
                 self.store.take_runs(device, updates, now, move |outcome| {
                     // A run that has ended may be the last of its task, or one too many that failed.
-                    waker.notify();
+                    waker.wake();
                     done(JobOutcome::Runs(outcome));
                 });
             }
@@ -74,7 +74,7 @@ impl Tools {
             }
             Job::Enrol(request) => match enrolment::new_device_id() {
                 Ok(device) => {
-                    // What a token's life is judged by: a step of the clock does not end it.
+                    // The time by which a token's life is judged: a step of the clock does not end it.
                     let now = self.clock.ages().wall;
                     let done = move |outcome| done(JobOutcome::Enrolment(outcome));
                     enrolment::enrol(&self.store, &self.identity, request, device, now, done);
@@ -92,7 +92,8 @@ impl Tools {
     }
 }
 
-/// The mailbox has room for the outcome of every job that has a permit, so it is refused only when the reactor is gone.
+/// The mailbox has room for the outcome of every job that has a permit, so it is refused only when the
+/// reactor is gone.
 fn answer(mailboxes: &ReactorMailboxes, link: LinkRef, outcome: JobOutcome, permit: Permit) {
     if !mailboxes.send(link, ToReactor::JobDone(link, outcome, permit)) {
         log::debug!("the outcome of a job found no reactor any more");

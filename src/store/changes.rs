@@ -1,5 +1,6 @@
-//! What administration changes: devices, groups, and what is in force for them then. Every method waits until it is durable; the
-//! device table is told by the writer's thread, in the order in which changes were stored.
+//! Administration's changes: of devices, of groups, and of the settings in force for them then. Every method
+//! waits until it is durable; the device table is told by the writer's thread, in the order in which changes
+//! were stored.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +19,7 @@ use crate::machine::device_state::DeviceState;
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
-/// What is in force after a change.
+/// Settings in force after a change.
 #[derive(Debug, Default)]
 pub(super) struct InForce {
     /// For devices whose links or intervals it may concern.
@@ -30,7 +31,7 @@ pub(super) struct InForce {
 /// A device that was changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceChanged {
-    /// What an administrator wants of it now.
+    /// An administrator's settings for it now.
     pub settings: DeviceSettings,
     /// Whose links are to stay since, or are not any more.
     pub persistent: PersistentLinkChanges,
@@ -52,9 +53,9 @@ impl Store {
         Ok(())
     }
 
-    /// Most devices that may be kept connected at a time; without a limit until this is called. When there are more, those that
-    /// enrolled first stay kept and the others wait for room; when there is room, those who wait are let in. The table knows when this
-    /// returns.
+    /// Most devices that may be kept connected at a time; without a limit until this is called. When there
+    /// are more, those that enrolled first stay kept and the others wait for room; when there is room, those
+    /// who wait are let in. The table knows when this returns.
     ///
     /// # Errors
     /// When the file cannot be read; the limit is the old one then.
@@ -62,7 +63,8 @@ impl Store {
         self.inner.persistent_links.set_max(devices, || query::devices_by_age(&*self.reader()?))
     }
 
-    /// Most devices that may be kept connected; how many are says [`DeviceTable::persistent`](super::table::DeviceTable::persistent).
+    /// Most devices that may be kept connected; how many are says
+    /// [`DeviceTable::persistent`](super::table::DeviceTable::persistent).
     #[must_use]
     pub fn persistent_max(&self) -> u64 {
         self.inner.persistent_links.max()
@@ -74,8 +76,8 @@ impl Store {
         self.inner.persistent_links.is_waiting(device)
     }
 
-    /// Uses the token and enters the device, all or nothing. `done` is called when it is durable. A device whose group says that it is
-    /// to be kept connected enrols whether there is room for that or not.
+    /// Uses the token and enters the device, all or nothing. `done` is called when it is durable. A device
+    /// whose group keeps its devices connected enrols whether there is room for that or not.
     pub fn enrol(
         &self,
         enrolment: Enrolment,
@@ -107,11 +109,12 @@ impl Store {
         );
     }
 
-    /// Changes a device; waits until that is durable. What an administrator wants of it then, and whose links are to stay since.
+    /// Changes a device; waits until that is durable. An administrator's settings for it then, and the
+    /// devices whose links are to stay since.
     ///
     /// # Errors
-    /// When there is no such device, the name is taken or none, the group's path is none, too many devices would be kept
-    /// connected, or it could not be stored. Then nothing is changed.
+    /// When there is no such device, the name is taken or none, the group's path is none, too many devices
+    /// would be kept connected, or it could not be stored. Then nothing is changed.
     pub fn change_device(&self, device: DeviceId, change: DeviceChange) -> Result<DeviceChanged, StoreError> {
         let is_asked_by_name = change.keep_connected == Some(Some(true));
         let moves = change.group.is_some();
@@ -132,11 +135,12 @@ impl Store {
         Ok(DeviceChanged { settings, persistent, has_other_desired_state: desired_changes })
     }
 
-    /// Makes a group, with every group above it, or changes it. Waits until it is durable; the table knows then. Whose links are to
-    /// stay since.
+    /// Makes a group, with every group above it, or changes it. Waits until it is durable; the table knows
+    /// then. Whose links are to stay since.
     ///
     /// # Errors
-    /// When the path is none, too many devices would be kept connected, or it could not be stored. Then nothing is changed.
+    /// When the path is none, too many devices would be kept connected, or it could not be stored. Then
+    /// nothing is changed.
     pub fn set_group(&self, path: &str, change: GroupChange) -> Result<PersistentLinkChanges, StoreError> {
         let path = normal_path(path)?;
         let (_, changes, ()) = self.change_settings(false, move |connection| {
@@ -153,7 +157,7 @@ impl Store {
     }
 
     /// Removes a device; waits until that is durable. Its name is free, its certificate is refused from then
-    /// on. The record as it was last says which link is to be closed.
+    /// on. The last record says which link to close.
     ///
     /// # Errors
     /// When there is no such device, or it could not be stored.
@@ -165,8 +169,9 @@ impl Store {
         Ok(record)
     }
 
-    /// Stores a change of settings, unless it would keep too many devices connected, and brings the settings that come of it into
-    /// force. Room is looked for inside the transaction, on the writer's thread: no two changes can take the same.
+    /// Stores a change of settings, unless it would keep too many devices connected, and brings the settings
+    /// that come of it into force. Room is looked for inside the transaction, on the writer's thread: no two
+    /// changes can take the same.
     pub(super) fn change_settings<T: Send + 'static>(
         &self,
         lets_waiting_in: bool,

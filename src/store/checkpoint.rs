@@ -1,5 +1,5 @@
-//! Checkpoints: the write-ahead log goes back into the file, on a connection and a thread of their own, so that no commit waits for
-//! it (<https://www.sqlite.org/wal.html>).
+//! Checkpoints: the write-ahead log goes back into the file, on a connection and a thread of their own, so
+//! that no commit waits for it (<https://www.sqlite.org/wal.html>).
 //!
 //! A passive checkpoint takes no lock that a writer wants, but the log begins anew only when nobody reads it
 //! any more. That takes the write lock; it is asked for only when everything is copied back already, waits
@@ -18,20 +18,20 @@ use super::health::LogBlocked;
 use super::writer::WriterCounters;
 use crate::file_locks::{self, Kind};
 
-/// Length of the log from which on it is copied back, in bytes: about 1,000 pages, SQLite's own default.
+/// Length of the log from which on it is copied back: about 1,000 pages, SQLite's own default.
 const LOG_BYTES_TARGET: u64 = 4 * 1024 * 1024;
 
-/// Length of the log from which on it is made to begin anew, in bytes. Reached only when some reader was
-/// always in the way.
+/// Length of the log from which on it is made to begin anew. Reached only when some reader was always in the
+/// way.
 const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Longest wait of a checkpoint for readers while it has the write lock, in milliseconds.
+/// Longest wait of a checkpoint for readers while it has the write lock.
 pub(super) const LOCK_MILLISECONDS_MAX: u64 = 50;
 
-/// Pause after the log could not begin anew, in seconds; doubled each time, up to [`PAUSE_SECONDS_MAX`].
+/// Pause after the log could not begin anew; doubled each time, up to [`PAUSE_SECONDS_MAX`].
 const PAUSE_SECONDS_MIN: u64 = 1;
 
-/// Longest such pause, in seconds.
+/// Longest such pause.
 const PAUSE_SECONDS_MAX: u64 = 60;
 
 /// The bytes of the `-shm` file that readers of the log lock: WAL_READ_LOCK(0) to (4) of
@@ -74,8 +74,8 @@ pub(super) fn notifier(path: &Path) -> (Notifier, Notifications) {
 }
 
 impl Notifier {
-    /// After a commit: notifies when the log has grown by enough since the last notification. (The write connection cuts a log that begins
-    /// anew, so that the file's length is the log's.)
+    /// After a commit: notifies when the log has grown by enough since the last notification. (The write
+    /// connection cuts a log that begins anew, so that the file's length is the log's.)
     pub(super) fn after_commit(&mut self) {
         let length = length(&self.log);
         if length < self.reported {

@@ -17,23 +17,25 @@ use super::generation;
 /// Name of the file in the data directory.
 pub const FILE_NAME: &str = "muster.db";
 
-/// Prepared statements that each connection keeps, in statements: all that this module has.
+/// Prepared statements that each connection keeps: all that this module has.
 const STATEMENTS_MAX: usize = 128;
 
-/// Pages that the write connection keeps in memory while there is something to write, in KiB (negative: SQLite's sign for KiB). The dictionary's
-/// pages that are used again and again fit; what it misses the system's page cache has. When nothing waits to be written they are freed: a
-/// fleet's times, written back every few seconds, fill whatever is allowed here.
+/// Pages that the write connection keeps in memory while there is something to write, in KiB (negative:
+/// SQLite's sign for KiB). The dictionary's pages that are used again and again fit; what it misses the
+/// system's page cache has. When nothing waits to be written they are freed: a fleet's times, written back
+/// every few seconds, fill whatever is allowed here.
 const WRITER_CACHE_KIBIBYTES: i64 = -4 * 1024;
 
-/// The same while the device table is loaded, in KiB, negative as above. Each page is read once; what was kept of them would stand between the pieces of
-/// the table, where its memory can't be given back.
+/// The same while the device table is loaded, in KiB, negative as above. Each page is read once; what was
+/// kept of them would stand between the pieces of the table, where its memory can't be given back.
 const LOAD_CACHE_KIBIBYTES: i64 = -256;
 
-/// Pages that each read connection keeps in memory, in KiB. Small: what it misses the system's page cache has.
+/// Pages that each read connection keeps in memory, in KiB. Small: what it misses the system's page cache
+/// has.
 const READER_CACHE_KIBIBYTES: i64 = -256;
 
-/// Longest wait of a connection for another one's lock, in milliseconds. Only an administrator's own tool
-/// holds one for long; a checkpoint does so for [`LOCK_MILLISECONDS_MAX`] at most.
+/// Longest wait of a connection for another one's lock. Only an administrator's own tool holds one for long;
+/// a checkpoint does so for [`LOCK_MILLISECONDS_MAX`] at most.
 const LOCK_WAIT_MILLISECONDS: u64 = 5_000;
 
 /// Idle read connections that are kept, in connections: more than workers and administration use at once.
@@ -88,7 +90,8 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StoreErr
     if found == "ok" { Ok(()) } else { Err(damaged(found.replace('\n', " "))) }
 }
 
-/// What was read once at the start has been read: from now on the writer works with the same pages again and again.
+/// Pages that were read once at the start have been read: from now on the writer works with the same pages
+/// again and again.
 pub(super) fn begin_writing(connection: &Connection) -> Result<(), StoreError> {
     connection.pragma_update(None, "cache_size", WRITER_CACHE_KIBIBYTES)?;
     Ok(())
@@ -130,8 +133,8 @@ impl Readers {
         Arc::new(Self { path, idle: Mutex::new(Vec::new()) })
     }
 
-    /// Closes those that nobody uses now: each has a third of a megabyte of the file, its schema and its statements in memory. Who needs one
-    /// opens it again, in less than a millisecond.
+    /// Closes those that nobody uses now: each has a third of a megabyte of the file, its schema and its
+    /// statements in memory. A connection that is needed is opened again, in less than a millisecond.
     pub(super) fn close_idle(&self) {
         let idle = std::mem::take(&mut *self.idle.lock());
         // Closed without the lock.
@@ -152,7 +155,8 @@ impl Readers {
     }
 }
 
-/// A read connection. It sees what is committed, and goes back to the store when dropped. For one thread at a time.
+/// A read connection. It sees what is committed, and goes back to the store when dropped. For one thread at a
+/// time.
 #[derive(Debug)]
 pub struct Reader {
     /// There until it is dropped.

@@ -1,4 +1,4 @@
-//! What devices declare of their managed applications, kept once for all that declare the same.
+//! Devices' declarations of their managed applications, kept once for all that declare the same.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -7,7 +7,8 @@ use crate::wire::digest::Digest;
 use crate::wire::event::{SERVER_NAME, looks_like};
 use crate::wire::settings::Declaration;
 
-/// Keeps what is declared; its id, or `None` when nothing is. What no device declares any more goes.
+/// Keeps what is declared; its id, or `None` when nothing is. A declaration that no device makes any more
+/// goes.
 pub(super) fn keep(connection: &Connection, declared: &[Declaration]) -> Result<Option<i64>, StoreError> {
     if declared.is_empty() {
         return Ok(None);
@@ -38,7 +39,8 @@ pub(super) fn may_take_settings(declaration: &Declaration) -> bool {
     declaration.takes_settings && !looks_like(&declaration.application, SERVER_NAME)
 }
 
-/// Reads what [`keep`] wrote. Whoever edited it by hand sees nothing declared until the device declares anew.
+/// Reads what [`keep`] wrote. After an edit by hand nothing counts as declared until the device declares
+/// anew.
 pub(super) fn parse(content: &str) -> Vec<Declaration> {
     serde_json::from_str(content).unwrap_or_default()
 }

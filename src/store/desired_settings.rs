@@ -1,5 +1,5 @@
-//! The settings that each device should have: worked out from policies and its own whenever either, its place or what it declares
-//! changes, and kept as a digest and a revision for each application.
+//! The settings that each device should have: worked out from policies and its own whenever either, its place
+//! or what it declares changes, and kept as a digest and a revision for each application.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -25,7 +25,7 @@ pub(super) fn digest_of(connection: &Connection, number: i64) -> Result<Digest, 
     Ok(sum)
 }
 
-/// What a device's settings come of, as far as it is not its own.
+/// Sources of a device's settings, as far as they are not its own.
 struct Place {
     group: String,
     declarations: Option<i64>,
@@ -119,7 +119,8 @@ impl Merger {
         Ok(digest)
     }
 
-    /// Works out anew what a device should have. What changes is of this revision. What the table is to be told, when it does.
+    /// Works out anew what a device should have. Changed settings are of this revision. Returns the table's
+    /// change, when there is one.
     pub(super) fn renew(
         &mut self,
         connection: &Connection,
@@ -196,12 +197,13 @@ fn digest_of_levels(application: &str, levels: &[SetSettings]) -> Result<Option<
     Ok(Some(digest_of_settings(application, &text, merged.drift)))
 }
 
-/// Works out anew what the device should have, after what it declares changed. What the table is to be told.
+/// Works out anew what the device should have, after what it declares changed. Returns the table's change.
 pub(super) fn renew(connection: &Connection, number: i64) -> Result<Option<DesiredChange>, StoreError> {
-    // No new revision: nothing was set. What is new for this device came to be with the newest one at the latest.
+    // No new revision: nothing was set. News for this device came to be with the newest one at the latest.
     let newest = policy::newest_revision(connection)?;
     match Merger::default().renew(connection, number, newest) {
-        // Levels that are too long together could be set while no device took them. What the device says of itself is stored all the same.
+        // Levels that are too long together could be set while no device took them. The device's report of
+        // itself is stored all the same.
         Err(error @ StoreError::BadSettings { .. }) => {
             log::warn!("a device takes settings that can't be ordered: {error}");
             desired_state::refresh(connection, number)
@@ -229,7 +231,7 @@ pub(super) fn effective(
     Ok(merge_levels(&levels_of(connection, number, application)?))
 }
 
-/// Where each of those settings comes from.
+/// Origin of each of those settings.
 pub(super) fn explained(
     connection: &Connection,
     number: i64,
@@ -239,8 +241,9 @@ pub(super) fn explained(
     Ok(explain(&levels.iter().map(SetSettings::level).collect::<Vec<_>>()))
 }
 
-/// The settings that the device should have and, by its own report, was not given yet; and those that it was given and should not have
-/// any more. In the order of their applications, behind `after`, as far as there is room.
+/// The settings that the device should have and, by its own report, was not given yet; and those that it was
+/// given and should not have any more. In the order of their applications, behind `after`, as far as there is
+/// room.
 pub(super) fn desired_of(
     connection: &Connection,
     number: i64,

@@ -1,7 +1,8 @@
-//! What a device is to have beyond what it says of itself: settings, and runs of tasks.
+//! Desired state of a device beyond what it says of itself: settings, and runs of tasks.
 //!
-//! All of it is one digest, in the device's record and in its row, which a sync compares with what the device says it has. Whatever
-//! changes what a device is to have calls [`refresh`] in the same transaction, and tells the table after the commit.
+//! All of it is one digest, in the device's record and in its row, which a sync compares with what the device
+//! says it has. Whatever changes what a device is to have calls [`refresh`] in the same transaction, and
+//! tells the table after the commit.
 
 use rusqlite::{Connection, params};
 
@@ -23,7 +24,8 @@ pub struct DesiredChange {
     pub digest: Digest,
 }
 
-/// Works the digest out anew and writes it into the device's row; what the table is to be told when it is another.
+/// Works the digest out anew and writes it into the device's row; returns the table's change when it is
+/// another.
 pub(super) fn refresh(connection: &Connection, number: i64) -> Result<Option<DesiredChange>, StoreError> {
     let settings = desired_settings::digest_of(connection, number)?;
     let digest = settings.with(task::digest_of(connection, number)?);
@@ -46,8 +48,8 @@ pub(super) fn tell(table: &DeviceTable, changes: &[DesiredChange]) {
 }
 
 impl Store {
-    /// What a device is to be told so that it has what it should, behind what it was told already: as much as
-    /// is said at a time. Called on a worker's thread.
+    /// The part of the desired state that a device lacks, behind what it was told already: as much as is said
+    /// at a time. Called on a worker's thread.
     #[must_use]
     pub fn desired_state(
         &self,
@@ -104,7 +106,7 @@ impl Store {
     }
 }
 
-/// What may still be said at a time, in bytes.
+/// Bytes that may still be said at a time.
 pub(super) struct Room(usize);
 
 impl Room {

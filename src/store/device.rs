@@ -13,7 +13,7 @@ use crate::wire::limits::{NAME_BYTES_MAX, TOKEN_SECRET_BYTES};
 use crate::wire::printable::{is_device_name, is_hidden, is_reserved};
 use crate::wire::time::WallTime;
 
-/// What enters a device into the fleet.
+/// Facts by which a device enters the fleet.
 #[derive(Clone)]
 pub struct Enrolment {
     /// Which token invites it.
@@ -22,7 +22,7 @@ pub struct Enrolment {
     pub secret: [u8; TOKEN_SECRET_BYTES],
     /// Its id, drawn at random by the caller, who has named it in the certificate.
     pub device: DeviceId,
-    /// What it would like to be called.
+    /// The name that it would like.
     pub name: String,
     /// Its certificate.
     pub certificate: CertificateHash,
@@ -48,39 +48,39 @@ impl std::fmt::Debug for Enrolment {
 pub struct EnrolledDevice {
     /// Its id.
     pub device: DeviceId,
-    /// What it is called: what it asked for, mended when that can be no name, with a number behind it when
-    /// that was taken.
+    /// Its name: the one it asked for, mended when that can be no name, with a number behind it when that was
+    /// taken.
     pub name: String,
     /// Path of its group.
     pub group: String,
-    /// The interval that its group gives it, in seconds; `None`: that of the server.
+    /// The interval that its group gives it; `None`: that of the server.
     pub interval_seconds: Option<u32>,
     /// Whether its group wants its link to stay open between syncs.
     pub keep_connected: bool,
 }
 
-/// What an administrator changes of a device. `None` leaves things as they are.
+/// An administrator's change of a device. `None` leaves things as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeviceChange {
-    /// What it is called.
+    /// Its name.
     pub name: Option<String>,
     /// Path of its group; made when it isn't there.
     pub group: Option<String>,
     /// Whether its link stays open between syncs; `Some(None)`: as its group says.
     pub keep_connected: Option<Option<bool>>,
-    /// Its own sync interval, in seconds; `Some(None)`: that of its group.
+    /// Its own sync interval; `Some(None)`: that of its group.
     pub interval_seconds: Option<Option<u32>>,
 }
 
-/// What is in force for a device after a change.
+/// Settings in force for a device after a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceSettings {
     /// Which device.
     pub device: DeviceId,
-    /// Whether its link is to stay open between syncs: its own setting or its group's. Whether it does says its record: there
-    /// may be no room ([`Store::waits_for_room`](super::Store::waits_for_room)).
+    /// Whether its link is to stay open between syncs: its own setting or its group's. Whether it does says
+    /// its record: there may be no room ([`Store::waits_for_room`](super::Store::waits_for_room)).
     pub keep_connected: bool,
-    /// Its sync interval, in seconds: its own or its group's; `None`: that of the server.
+    /// Its sync interval: its own or its group's; `None`: that of the server.
     pub interval_seconds: Option<u32>,
 }
 
@@ -102,9 +102,9 @@ fn is_taken(connection: &Connection, name: &str) -> Result<bool, StoreError> {
     Ok(statement.exists([name])?)
 }
 
-/// What a device that asks for a name will be called: that name without what can't be seen, as no id, and
-/// with a number when it is taken. Mended and not refused: the name is usually the host name, which a serial
-/// number in hexadecimal may be, and nobody stands beside the device to choose another one.
+/// Name that a device that asks for one gets: that name without what can't be seen, as no id, and with a
+/// number when it is taken. Mended and not refused: the name is usually the host name, which a serial number
+/// in hexadecimal may be, and nobody stands beside the device to choose another one.
 fn free_name(connection: &Connection, wanted: &str) -> Result<String, StoreError> {
     let shown: String = wanted.chars().filter(|character| !is_hidden(*character)).collect();
     let mut stem = shown.trim();
@@ -123,8 +123,8 @@ fn free_name(connection: &Connection, wanted: &str) -> Result<String, StoreError
     if !is_taken(connection, stem)? {
         return Ok(stem.to_owned());
     }
-    // Ten thousand devices of one image all ask for the same name: double until a number is free, then halve the gap between a
-    // taken and a free one. Any free number will do.
+    // Ten thousand devices of one image all ask for the same name: double until a number is free, then halve
+    // the gap between a taken and a free one. Any free number will do.
     let numbered = |number: u32| format!("{stem}-{number}");
     let (mut taken, mut free) = (1_u32, 2_u32);
     while is_taken(connection, &numbered(free))? {
@@ -207,7 +207,7 @@ pub(super) fn change(
     settings(connection, number)
 }
 
-/// What is in force for a device.
+/// Settings in force for a device.
 pub(super) fn settings(connection: &Connection, number: i64) -> Result<DeviceSettings, StoreError> {
     let mut statement = connection.prepare_cached(&format!("{SETTINGS} WHERE d.number = ?1"))?;
     let own = statement.query_row([number], own_settings)?;
@@ -216,7 +216,7 @@ pub(super) fn settings(connection: &Connection, number: i64) -> Result<DeviceSet
 
 const SETTINGS: &str = "SELECT d.id, d.keep_connected, d.interval_seconds, d.group_id FROM devices d";
 
-/// What is set for a device itself.
+/// Settings of a device itself.
 struct OwnSettings {
     device: DeviceId,
     keep_connected: Option<bool>,
@@ -241,7 +241,7 @@ fn effective(own: &OwnSettings, inherited: Inherited) -> DeviceSettings {
     }
 }
 
-/// What is in force for every device of a group and the groups below it, those first that enrolled first.
+/// Settings in force for every device of a group and the groups below it, those first that enrolled first.
 pub(super) fn settings_below(connection: &Connection, path: &str) -> Result<Vec<DeviceSettings>, StoreError> {
     let (from, to) = group::range_below(path);
     let sql = format!(
@@ -262,7 +262,7 @@ pub(super) fn settings_below(connection: &Connection, path: &str) -> Result<Vec<
     Ok(settings)
 }
 
-/// What is known of a device beside its inventory: tables with a column `device`.
+/// Facts about a device beside its inventory: tables with a column `device`.
 const DEVICE_TABLES: [&str; 7] = [
     "host_facts",
     "conditions",
@@ -273,7 +273,8 @@ const DEVICE_TABLES: [&str; 7] = [
     "status_reasons",
 ];
 
-/// Removes a device: what is known of it goes, its name is free, its certificate stays known as that of a removed device.
+/// Removes a device: what is known of it goes, its name is free, its certificate stays known as that of a
+/// removed device.
 pub(super) fn remove(
     connection: &Connection,
     device: DeviceId,

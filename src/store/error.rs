@@ -1,8 +1,9 @@
-//! What can go wrong in the store.
+//! Errors of the store.
 
 use rusqlite::ErrorCode;
 
-/// Why the store did not do what it was asked. Each says what was wrong and, where anything can be done, what.
+/// Why the store did not do what it was asked. Each says what was wrong and, where anything can be done,
+/// what.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// SQLite refused or failed; nothing was changed.
@@ -46,7 +47,7 @@ pub enum StoreError {
     Open {
         /// The file.
         path: String,
-        /// What the system or SQLite said.
+        /// The message of the system or of SQLite.
         reason: String,
     },
     /// No device has that name or id.
@@ -71,11 +72,11 @@ pub enum StoreError {
         if *more > 1 { format!(", {more} more would be") } else { String::new() }
     )]
     TooManyPersistent {
-        /// How many are.
+        /// Number of devices that are.
         persistent: u64,
-        /// How many more would be.
+        /// Number of devices that would be, beside them.
         more: u64,
-        /// How many may be.
+        /// The limit.
         max: u64,
     },
     /// No device takes settings for the application.
@@ -91,7 +92,7 @@ pub enum StoreError {
     BadSettings {
         /// The application.
         application: String,
-        /// Where, and what is allowed.
+        /// The place, and what is allowed.
         reason: String,
     },
     /// Nothing was set there.
@@ -117,7 +118,7 @@ pub enum StoreError {
     /// As many tasks are active as there may be.
     #[error("{active} tasks are active, as many as there may be: cancel one first")]
     TooManyTasks {
-        /// How many.
+        /// Their number.
         active: u64,
     },
     /// There is no such group.

@@ -13,15 +13,17 @@ pub const GROUP_DEPTH_MAX: usize = 16;
 pub struct Group {
     /// Its path.
     pub path: String,
-    /// The sync interval set for it, in seconds; `None`: that of the group above it, or of the server.
+    /// The sync interval set for it; `None`: that of the group above it, or of the server.
     pub interval_seconds: Option<u32>,
-    /// Whether the links of its devices stay open between syncs; `None`: as the group above it says, off at the root.
+    /// Whether the links of its devices stay open between syncs; `None`: as the group above it says, off at
+    /// the root.
     pub keep_connected: Option<bool>,
     /// Devices in it, without those of the groups below it.
     pub devices: u64,
 }
 
-/// Brings a path into its one form: `/` or `/a/b`. A leading slash may be left out, a trailing one is dropped.
+/// Brings a path into its one form: `/` or `/a/b`. A leading slash may be left out, a trailing one is
+/// dropped.
 ///
 /// # Errors
 /// When a name is empty, `.` or `..`, longer than 255 bytes, has a control or invisible character, or the
@@ -54,7 +56,8 @@ pub(super) fn is_within(path: &str, above: &str) -> bool {
     path == above || above == "/" || path.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// The least text that is greater than every path below `path`: paths below it lie in `below(path)..end_of(path)`.
+/// The least text that is greater than every path below `path`: paths below it lie in
+/// `below(path)..end_of(path)`.
 pub(super) fn range_below(path: &str) -> (String, String) {
     let stem = if path == "/" { "" } else { path };
     // '0' follows '/' in ASCII.
@@ -88,16 +91,16 @@ pub(super) fn find_or_create(connection: &Connection, path: &str) -> Result<i64,
     find(connection, &path)
 }
 
-/// What a group gives its devices: its own settings, or those of the nearest group above it that has them.
+/// Settings that a group gives its devices: its own, or those of the nearest group above it that has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Inherited {
-    /// The sync interval, in seconds; `None`: that of the server.
+    /// The sync interval; `None`: that of the server.
     pub(super) interval_seconds: Option<u32>,
     /// Whether links stay open between syncs; `None`: nobody said so, so they don't.
     pub(super) keep_connected: Option<bool>,
 }
 
-/// What a group gives its devices.
+/// Settings that a group gives its devices.
 pub(super) fn inherited(connection: &Connection, group: i64) -> Result<Inherited, StoreError> {
     let mut statement = connection.prepare_cached("SELECT path FROM groups WHERE id = ?1")?;
     let path: String = statement.query_row([group], |row| row.get(0))?;
@@ -118,10 +121,11 @@ pub(super) fn inherited(connection: &Connection, group: i64) -> Result<Inherited
     Ok(found)
 }
 
-/// What an administrator changes of a group. `None` leaves things as they are, `Some(None)` makes them those of the group above.
+/// An administrator's change of a group. `None` leaves things as they are, `Some(None)` makes them those of
+/// the group above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GroupChange {
-    /// The sync interval of its devices, in seconds.
+    /// The sync interval of its devices.
     pub interval_seconds: Option<Option<u32>>,
     /// Whether the links of its devices stay open between syncs.
     pub keep_connected: Option<Option<bool>>,
@@ -143,7 +147,8 @@ pub(super) fn set(connection: &Connection, path: &str, change: GroupChange) -> R
     Ok(id)
 }
 
-/// Gives a group, and those below it, another path. The groups above the new one are made when they aren't there.
+/// Gives a group, and those below it, another path. The groups above the new one are made when they aren't
+/// there.
 pub(super) fn rename(connection: &Connection, from: &str, to: &str) -> Result<(), StoreError> {
     find(connection, from)?;
     if from == "/" {

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::error::StoreError;
 
-/// Pause before the log repeats that nothing can be stored, in seconds.
+/// Pause before the log repeats that nothing can be stored.
 const REPEAT_SECONDS: u64 = 10;
 
 /// The store can't store.

@@ -1,18 +1,18 @@
 //! Entries that are found by a key of their own, in little more memory than they take.
 //!
-//! A hash map moves its entries when it grows, and keeps an eighth to more than half of its room free. Here it holds numbers of four bytes, and
-//! the entries stand in a slab of segments.
+//! A hash map moves its entries when it grows, and keeps an eighth to more than half of its room free. Here
+//! it holds numbers of four bytes, and the entries stand in a slab of segments.
 
 use hashbrown::HashTable;
 
 use crate::machine::slab::SegmentedSlab;
 
-/// Places of one segment, in places. Half a segment is empty in each of many shards, so that it is not to be long.
+/// Places of one segment. Half a segment is empty in each of many shards, so that it is not to be long.
 const SEGMENT_PLACES: usize = 16;
 
 /// An entry that knows its key.
 pub(super) trait Keyed {
-    /// What it is found by.
+    /// The key by which it is found.
     type Key: Copy + PartialEq;
 
     /// Its key.

@@ -1,4 +1,4 @@
-//! What the server remembers of itself, by key.
+//! The server's memory of itself, by key.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 

@@ -2,11 +2,12 @@
 //!
 //! One file, `muster.db`, that any SQLite tool can read (`schema.sql` describes it; the views are for
 //! people). One thread writes ([`writer`]); reads run on connections of their own, on the caller's thread
-//! ([`Store::reader`], [`query`]). What must be answered without the disk, one device state for each device, is
-//! in memory ([`table`]).
+//! ([`Store::reader`], [`query`]). Questions that must be answered without the disk are answered by a device
+//! state in memory ([`table`]).
 //!
-//! Writes come in two forms: with a completion, which the writer's thread calls after the commit (short work only: it holds up the
-//! next batch), and waiting (`Store::call` and the methods built on it), for administration.
+//! Writes come in two forms: with a completion, which the writer's thread calls after the commit (short work
+//! only: it holds up the next batch), and waiting (`Store::call` and the methods built on it), for
+//! administration.
 #![forbid(unsafe_code)]
 
 mod changes;
@@ -78,7 +79,7 @@ use panic_guard::{OnPanic, PanicGuard};
 use table::DeviceTable;
 use writer::{BetweenBatches, Origin, WriterQueue};
 
-/// The sync interval when neither device, group nor configuration names one, in seconds.
+/// The sync interval when neither device, group nor configuration names one.
 pub const DEFAULT_INTERVAL_SECONDS: u32 = crate::fleet::pacing::INTERVAL_SECONDS_DEFAULT;
 
 /// The store. Cheap to clone; the last clone that is dropped waits until everything handed in is written.
@@ -93,7 +94,7 @@ struct Inner {
     orphans: inventory::Orphans,
     table: Arc<DeviceTable>,
     persistent_links: Arc<persistent_links::PersistentLinks>,
-    /// The interval of devices whose groups name none, in seconds.
+    /// The interval of devices whose groups name none.
     default_interval_seconds: AtomicU32,
     /// There until the store is dropped: the writer ends when its queue is gone.
     queue: Option<WriterQueue>,
@@ -115,8 +116,8 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.queue = None;
-        // A completion may hold the last clone: then this is the writer's own thread, which ends by itself, and the checkpointer
-        // after it. Waiting for either would be waiting for oneself.
+        // A completion may hold the last clone: then this is the writer's own thread, which ends by itself,
+        // and the checkpointer after it. Waiting for either would be waiting for oneself.
         let current = std::thread::current().id();
         if self.threads.iter().any(|thread| thread.thread().id() == current) {
             return;
@@ -153,8 +154,8 @@ impl BetweenBatches for Housekeeping {
 }
 
 impl Store {
-    /// Opens the store in a data directory; makes it when it isn't there. Devices for which nobody set an interval have
-    /// [`DEFAULT_INTERVAL_SECONDS`] until [`Store::set_default_interval`] says otherwise.
+    /// Opens the store in a data directory; makes it when it isn't there. Devices for which nobody set an
+    /// interval have [`DEFAULT_INTERVAL_SECONDS`] until [`Store::set_default_interval`] says otherwise.
     ///
     /// # Errors
     /// When the file cannot be opened, is not muster's, is newer than this muster, or is damaged.
@@ -241,8 +242,8 @@ impl Store {
         &self.inner.table
     }
 
-    /// The journal position before which every event's sequence number is in the table as it was loaded: at start, the journal is
-    /// replayed from there, by the same rule as for events that arrive.
+    /// The journal position before which every event's sequence number is in the table as it was loaded: at
+    /// start, the journal is replayed from there, by the same rule as for events that arrive.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -250,10 +251,11 @@ impl Store {
         meta::journal_position(&*self.reader()?)
     }
 
-    /// Writes records' times and sequence numbers back. The order of a round: read the journal's durable position P; collect
-    /// [`DeviceTable::unrecorded_in`] of every shard; wait until the journal is durable up to the highest `last_position` among
-    /// them (else a sequence number could outlive its event); hand them in, shard by shard, the last call with `Some(P)`. Records
-    /// that could not be written have news again.
+    /// Writes records' times and sequence numbers back. The order of a round: read the journal's durable
+    /// position P; collect [`DeviceTable::unrecorded_in`] of every shard; wait until the journal is durable
+    /// up to the highest `last_position` among them (else a sequence number could outlive its event); hand
+    /// them in, shard by shard, the last call with `Some(P)`. Records that could not be written have news
+    /// again.
     pub fn record_sequences(
         &self,
         records: Vec<DeviceState>,
@@ -269,7 +271,7 @@ impl Store {
             move |connection| write_back::record(connection, &records, position),
             move |result| {
                 if result.is_err() {
-                    // What they had to tell counted as told when it was collected.
+                    // Their news counted as told when it was collected.
                     for device in devices {
                         table.with(device, |record| record.has_news = true);
                     }
@@ -296,7 +298,8 @@ impl Store {
         copy::copy(&*self.reader()?, target)
     }
 
-    /// Frees what SQLite keeps in memory between questions: connections that nobody uses, and statements. Done soon after the call.
+    /// Frees what SQLite keeps in memory between questions: connections that nobody uses, and statements.
+    /// Done soon after the call.
     pub fn release_memory(&self) {
         self.inner.are_statements_unwanted.store(true, Ordering::Relaxed);
         // Something that does nothing, so that the writer looks.
@@ -304,7 +307,7 @@ impl Store {
         self.inner.readers.close_idle();
     }
 
-    /// What the writer has done.
+    /// The writer's counters.
     #[must_use]
     pub fn counters(&self) -> &WriterCounters {
         self.queue().counters()
@@ -322,7 +325,7 @@ impl Store {
         self.counters().health.log_blocked()
     }
 
-    /// Length of the write-ahead log, in bytes.
+    /// Length of the write-ahead log.
     #[must_use]
     pub fn log_bytes(&self) -> u64 {
         checkpoint::length(&checkpoint::log_of(&self.inner.path))
@@ -338,14 +341,14 @@ impl Store {
         });
     }
 
-    /// How many operations wait for the writer.
+    /// Number of operations that wait for the writer.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.queue().waiting()
     }
 
-    /// Hands an operation to the writer. `done` is called in every case, once: by the writer's thread after the commit, or by this
-    /// thread at once when there is no room ([`StoreError::Busy`]).
+    /// Hands an operation to the writer. `done` is called in every case, once: by the writer's thread after
+    /// the commit, or by this thread at once when there is no room ([`StoreError::Busy`]).
     fn submit<T: Send + 'static>(
         &self,
         action: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -354,7 +357,8 @@ impl Store {
         self.queue().submit(Origin::Server, 0, action, done);
     }
 
-    /// Hands an operation to the writer and waits for it. Never from a completion: that would wait for itself.
+    /// Hands an operation to the writer and waits for it. Never from a completion: that would wait for
+    /// itself.
     fn call<T: Send + 'static>(
         &self,
         action: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -375,7 +379,8 @@ impl Store {
         meta::server_epoch(&*self.reader()?)
     }
 
-    /// Draws a new server epoch: the server has noticed that its state was restored from a copy. `done` gets it when it is durable.
+    /// Draws a new server epoch: the server has noticed that its state was restored from a copy. `done` gets
+    /// it when it is durable.
     pub fn renew_server_epoch(&self, done: impl FnOnce(Result<Epoch, StoreError>) + Send + 'static) {
         self.submit(meta::renew_server_epoch, done);
     }
@@ -417,7 +422,7 @@ impl Store {
         );
     }
 
-    /// What the keys of session tickets are derived from, in the order in which they were made.
+    /// Seeds of the keys of session tickets, in the order in which they were made.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -425,7 +430,8 @@ impl Store {
         ticket::all(&*self.reader()?)
     }
 
-    /// These are the seeds from now on; those that are not among them are overwritten and forgotten. `done` is told when it is durable.
+    /// These are the seeds from now on; those that are not among them are overwritten and forgotten. `done`
+    /// is told when it is durable.
     pub fn set_ticket_seeds(
         &self,
         seeds: Vec<TicketSeed>,

@@ -1,10 +1,13 @@
-//! Kept connections: how many devices there may be whose links are to stay, and who waits for room among them.
+//! Kept connections: how many devices there may be whose links are to stay, and who waits for room among
+//! them.
 //!
-//! Whether a device is to be kept connected is decided by an administrator and stands in the file. Whether it *is* kept connected stands in its record
-//! ([`DeviceState::keep_connected`](crate::machine::device_state::DeviceState::keep_connected)), and never are more kept connected than the limit allows. A
-//! change that would keep too many is refused before it is stored: on the writer's thread room is reserved for it, which its
-//! application to the table uses up and its failure gives back. An enrolment is not refused for that; its device waits, and so do
-//! those for which a lowered limit left no room. Who waits is let in, first come first, as soon as there is room.
+//! An administrator decides whether a device should be kept connected, and the file says so. Whether it *is*
+//! kept connected stands in its record
+//! ([`DeviceState::keep_connected`](crate::machine::device_state::DeviceState::keep_connected)), and never
+//! are more kept connected than the limit allows. A change that would keep too many is refused before it is
+//! stored: on the writer's thread room is reserved for it, which its application to the table uses up and its
+//! failure gives back. An enrolment is not refused for that; its device waits, and so do those for which a
+//! lowered limit left no room. A device that waits is let in, first come first, as soon as there is room.
 //!
 //! Locks: this one first, then a shard's of the table; never the other way round.
 
@@ -27,7 +30,7 @@ pub struct PersistentLinkChanges {
     pub off: Vec<DeviceId>,
 }
 
-/// Who is kept connected.
+/// The devices that are kept connected.
 pub(super) struct PersistentLinks {
     table: Arc<DeviceTable>,
     state: Mutex<State>,
@@ -136,7 +139,8 @@ impl PersistentLinks {
         changes
     }
 
-    /// A device that has just enrolled into a group whose devices are kept connected: whether there is room for it. If not, it waits.
+    /// A device that has just enrolled into a group whose devices are kept connected: whether there is room
+    /// for it. If not, it waits.
     pub(super) fn admit(&self, device: DeviceId, insert: impl FnOnce(bool)) {
         let mut state = self.state.lock();
         let has_room = self.table.persistent() + state.reserved < state.max;
@@ -158,8 +162,8 @@ impl PersistentLinks {
         self.let_in(&mut state, &mut PersistentLinkChanges::default());
     }
 
-    /// Another limit. When more are kept connected than it allows, those stay that enrolled first (`by_age`, asked only then), and the others
-    /// wait.
+    /// Another limit. When more are kept connected than it allows, those stay that enrolled first (`by_age`,
+    /// asked only then), and the others wait.
     ///
     /// # Errors
     /// When `by_age` fails; the limit is the old one then.

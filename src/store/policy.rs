@@ -15,7 +15,8 @@ use crate::wire::printable::is_hidden;
 use crate::wire::settings::{Declaration, Drift};
 use crate::wire::time::WallTime;
 
-/// The server's own application: its settings are the rules that devices are judged by. They are never sent to a device.
+/// The server's own application: its settings are the rules that devices are judged by. They are never sent
+/// to a device.
 pub const OWN_APPLICATION: &str = SERVER_NAME;
 
 /// Most applications that a refusal names, in applications.
@@ -28,7 +29,7 @@ pub struct NewSettings {
     pub settings: Map<String, Value>,
     /// Which of its keys levels below may not change; a device's own settings have none.
     pub locks: Vec<KeyPath>,
-    /// What devices do when somebody else changes them; `None`: what the level above says.
+    /// Reaction of devices when somebody else changes them; `None`: as the level above says.
     pub drift: Option<Drift>,
 }
 
@@ -39,7 +40,7 @@ pub struct SetSettings {
     pub from: String,
     /// The application.
     pub application: String,
-    /// What was set.
+    /// The settings.
     pub set: NewSettings,
     /// The revision in which that was.
     pub revision: u64,
@@ -71,7 +72,8 @@ fn drift_from(name: Option<&str>) -> Option<Drift> {
     }
 }
 
-/// A row of: where it comes from, application, settings, locks, drift, revision, changed_at. What somebody broke by hand is empty.
+/// A row of: where it comes from, application, settings, locks, drift, revision, changed_at. A row that was
+/// broken by hand is empty.
 fn from_row(row: &Row<'_>) -> rusqlite::Result<SetSettings> {
     let settings = serde_json::from_str(&row.get::<_, String>(2)?).unwrap_or_default();
     let locks: Vec<String> = serde_json::from_str(&row.get::<_, String>(3)?).unwrap_or_default();
@@ -136,7 +138,7 @@ fn check(connection: &Connection, application: &str, new: &NewSettings) -> Resul
     Err(StoreError::UnknownApplication { application: application.to_owned(), known: names.join(", ") })
 }
 
-/// What any device declares.
+/// Declarations of all devices.
 fn declared(connection: &Connection) -> Result<Vec<Declaration>, StoreError> {
     let sql = "SELECT content FROM declarations c
         WHERE EXISTS (SELECT 1 FROM host_facts h WHERE h.declarations = c.id)";

@@ -7,8 +7,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::copy;
 use super::error::StoreError;
 
-/// The steps from each version to the next; the first makes an empty file version 1. A step is never changed once
-/// released: a new one is added.
+/// The steps from each version to the next; the first makes an empty file version 1. A step is never changed
+/// once released: a new one is added.
 const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
 
 /// Marks the file as muster's: `application_id`, "mstr" in ASCII.

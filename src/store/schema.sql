@@ -22,7 +22,7 @@ CREATE TABLE groups (
 ) STRICT;
 INSERT INTO groups (id, path) VALUES (1, '/');
 
--- Join tokens. Of the secret only its SHA-256 is kept: whoever reads this file cannot enrol a device.
+-- Join tokens. Of the secret only its SHA-256 is kept: a reader of this file cannot enrol a device.
 CREATE TABLE tokens (
     id INTEGER PRIMARY KEY,
     secret_hash BLOB NOT NULL,
@@ -268,7 +268,7 @@ CREATE TABLE runs (
     begin_by INTEGER NOT NULL DEFAULT 0, -- until when it is ordered: its window closes, or it expires
     released_at INTEGER, -- when it was ordered last
     began_at INTEGER, -- when the server first heard that it is being executed
-    lease_until INTEGER, -- until when its device is to be heard of
+    lease_until INTEGER, -- until when its device must be heard of
     wake_at INTEGER, -- when the state changes by time alone; null: it is a final one
     serial INTEGER NOT NULL DEFAULT 0, -- of the last report
     progress_percent INTEGER,

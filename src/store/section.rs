@@ -19,8 +19,9 @@ enum Work {
 }
 
 impl Store {
-    /// Stores a section's new content. Called on a worker's thread, which does the heavy part; `done` is called when it is durable, by
-    /// the writer's thread, or at once by this one. The device table is told before `done` is.
+    /// Stores a section's new content. Called on a worker's thread, which does the heavy part; `done` is
+    /// called when it is durable, by the writer's thread, or at once by this one. The device table is told
+    /// before `done` is.
     pub fn apply(&self, mut update: SectionUpdate, done: impl FnOnce(SectionOutcome) + Send + 'static) {
         let change = std::mem::replace(&mut update.change, SectionChange::Conditions(Vec::new()));
         let bytes = change.memory_bytes();
@@ -73,7 +74,7 @@ impl Store {
     }
 }
 
-/// What is not [`SectionOutcome::Stored`].
+/// An outcome other than [`SectionOutcome::Stored`].
 fn outcome_of(section: Section, result: Result<Verdict, StoreError>) -> SectionOutcome {
     match result {
         Ok(Verdict::BaseUnknown) => SectionOutcome::BaseUnknown,
@@ -98,8 +99,8 @@ fn write(
     device::number_of(connection, update.device)?;
     let verdict = match work {
         Work::Inventory(prepared) => inventory::store(connection, number, update, prepared, orphans)?,
-        // Host facts and conditions carry their digest unproved: a newer agent may know more keys than are kept here, and could
-        // never be in sync if the digest had to be that of what is kept.
+        // Host facts and conditions carry their digest unproved: a newer agent may know more keys than are
+        // kept here, and could never be in sync if the digest had to be that of what is kept.
         Work::Host(facts) => write_host(connection, number, &facts)?,
         Work::Conditions(conditions) => write_conditions(connection, number, &conditions)?,
     };
@@ -107,7 +108,7 @@ fn write(
     if verdict == Verdict::Stored {
         write_state(connection, number, update)?;
         if update.section == Section::Host {
-            // What it offers may be other applications now.
+            // Its offer may be other applications now.
             change = desired_settings::renew(connection, number)?;
         }
     }

@@ -1,5 +1,5 @@
-//! What administration changes of settings and of the tree of groups. Every method waits until it is durable; the table knows then, and
-//! the caller lets those devices know that have other settings.
+//! Administration's changes of settings and of the tree of groups. Every method waits until it is durable;
+//! the table knows then, and the caller lets those devices know that have other settings.
 
 use rusqlite::Connection;
 
@@ -14,7 +14,7 @@ use crate::fleet::settings::{Explained, Merged};
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
-/// What came of a change of settings.
+/// Result of a change of settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SettingsChange {
     /// The revision that it is.
@@ -25,14 +25,14 @@ pub struct SettingsChange {
     pub persistent: PersistentLinkChanges,
 }
 
-/// What came of a change of groups.
+/// Result of a change of groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupOutcome {
     /// It is done.
     Changed(SettingsChange),
     /// It was only tried, and everything is as it was.
     DryRun {
-        /// How many devices would have other settings.
+        /// Number of devices that would have other settings.
         devices: u64,
     },
 }
@@ -52,7 +52,8 @@ impl Store {
     /// Sets a group's policy for an application.
     ///
     /// # Errors
-    /// When there is no such group, no device takes settings for the application or none would take these, or they could not be stored.
+    /// When there is no such group, no device takes settings for the application or none would take these, or
+    /// they could not be stored.
     pub fn set_policy(
         &self,
         path: &str,
@@ -125,7 +126,8 @@ impl Store {
     /// how many devices would have other settings.
     ///
     /// # Errors
-    /// When there is no such group, it is the root, the new path is taken or lies within it, or too many devices would be kept connected.
+    /// When there is no such group, it is the root, the new path is taken or lies within it, or too many
+    /// devices would be kept connected.
     pub fn move_group(&self, from: &str, to: &str, dry_run: bool) -> Result<GroupOutcome, StoreError> {
         let (from, to) = (normal_path(from)?, normal_path(to)?);
         self.change_groups(dry_run, move |connection, revision| {
@@ -136,8 +138,9 @@ impl Store {
         })
     }
 
-    /// Removes a group with its policies. One that has devices or groups is refused, unless `is_recursive`: then its groups go as well, and
-    /// all their devices and tokens belong to the group above it, and tasks that took their newcomers along are cancelled.
+    /// Removes a group with its policies. One that has devices or groups is refused, unless `is_recursive`:
+    /// then its groups go as well, and all their devices and tokens belong to the group above it, and tasks
+    /// that took their newcomers along are cancelled.
     ///
     /// # Errors
     /// As [`Store::move_group`].
@@ -199,7 +202,7 @@ impl Store {
         policy::list(&*self.reader()?, application)
     }
 
-    /// Where each key of a device's effective settings comes from.
+    /// Origin of each key of a device's effective settings.
     ///
     /// # Errors
     /// When there is no such device, or the file cannot be read.
@@ -213,7 +216,8 @@ impl Store {
         desired_settings::explained(&reader, number, application)
     }
 
-    /// What a device should have, by application: those that it takes settings for, and those for which anything was set.
+    /// Settings that a device should have, by application: those that it takes settings for, and those for
+    /// which anything was set.
     ///
     /// # Errors
     /// When there is no such device, or the file cannot be read.

@@ -1,7 +1,8 @@
 //! Statistics: the latest numbers of each device, and a day of them.
 //!
-//! One row for each application of a device. What an application reported last stands in it exactly; the day before in a
-//! [ring](crate::fleet::ring), which all rings of a device together keep below [`RINGS_BYTES_MAX`].
+//! One row for each application of a device. The last report of an application stands in it exactly; the day
+//! before in a [ring](crate::fleet::ring), which all rings of a device together keep below
+//! [`RINGS_BYTES_MAX`].
 
 use std::sync::Arc;
 
@@ -19,16 +20,17 @@ use crate::wire::limits::{NAME_BYTES_MAX, STATISTICS_MAX};
 use crate::wire::statistics::{Statistic, Statistics};
 use crate::wire::time::WallTime;
 
-/// Most bytes of all rings of a device, in bytes: a day of eighty numbers every quarter of an hour that change all the time.
+/// Most bytes of all rings of a device: a day of eighty numbers every quarter of an hour that change all the
+/// time.
 pub const RINGS_BYTES_MAX: usize = 24 * 1024;
 
-/// How long what is not reported any more is kept, in milliseconds.
+/// Time for which a number is kept that is not reported any more.
 const KEPT_MILLISECONDS: u64 = SLOTS * SLOT_MILLISECONDS;
 
 /// A number as it stands in the column `latest`: name, unit, value.
 type Latest = (String, String, Option<f64>);
 
-/// What is kept of one application's numbers.
+/// Kept numbers of one application.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApplicationStatistics {
     /// The application.
@@ -76,7 +78,7 @@ impl Store {
     }
 }
 
-/// What of a report can be kept, sorted by application and name, each once.
+/// The part of a report that can be kept, sorted by application and name, each once.
 fn bounded(statistics: Statistics) -> Vec<Statistic> {
     let is_name = |name: &str| !name.is_empty() && name.len() <= NAME_BYTES_MAX;
     let mut entries = statistics.entries;
@@ -136,7 +138,8 @@ fn take(
     Ok(())
 }
 
-/// What was there and what is new, as one. Numbers that were not reported stay as long as the day has a value of them.
+/// The numbers from before and the new ones, as one. Numbers that were not reported stay as long as the day
+/// has a value of them.
 fn merged(before: Option<(Vec<Latest>, Ring)>, entries: &[Statistic], now: AgeTime) -> (Vec<Latest>, Ring) {
     let (known, mut ring) = before.unwrap_or_default();
     if now.may_expire {
@@ -178,7 +181,7 @@ fn read(
     Ok(row.map(|(latest, ring)| parse(&latest, &ring)))
 }
 
-/// What was written here; whoever edited it by hand loses a day's numbers.
+/// Only this store writes it; an edit by hand loses a day's numbers.
 fn parse(latest: &str, ring: &[u8]) -> (Vec<Latest>, Ring) {
     let latest: Vec<Latest> = serde_json::from_str(latest).unwrap_or_default();
     let ring = Ring::decode(ring).filter(|ring| ring.columns() == latest.len());

@@ -18,10 +18,10 @@ use crate::wire::id::{DeviceId, TaskId};
 use crate::wire::status::Status;
 use crate::wire::time::WallTime;
 
-/// How a device stands, as it was judged last.
+/// Status of a device, as it was judged last.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DeviceStatus {
-    /// How well it is.
+    /// Its level.
     pub status: Status,
     /// Since when; `None`: nothing was ever known against it.
     pub since: Option<WallTime>,
@@ -36,9 +36,9 @@ pub struct Judged {
     pub device: DeviceId,
     /// By what.
     pub rules: Arc<Rules>,
-    /// What the store knows of it. Whether it is lost is in the device table.
+    /// Facts that the store knows of it. Whether it is lost is in the device table.
     pub facts: Facts,
-    /// What came of it last time.
+    /// Result of the last judgement.
     pub device_status: DeviceStatus,
 }
 
@@ -51,25 +51,25 @@ pub struct Slice {
     pub next: Option<i64>,
 }
 
-/// What became of a device's status.
+/// A device's new status.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     /// Which device.
     pub device: DeviceId,
-    /// How well it is.
+    /// Its level.
     pub status: Status,
     /// Why.
     pub reasons: Vec<Reason>,
 }
 
 impl Store {
-    /// Devices whose facts changed since this was asked last, at most so many; the others come next time.
+    /// Devices whose facts changed since this was asked last, at most `most`; the others come next time.
     #[must_use]
     pub fn take_changed(&self, most: usize) -> Vec<DeviceId> {
         self.table().take_marked(most)
     }
 
-    /// What there is to judge these devices by. Those that are gone are left out.
+    /// Facts by which these devices are judged. Those that are gone are left out.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -137,7 +137,7 @@ fn write(connection: &Connection, verdicts: &[Verdict], now: WallTime) -> Result
 /// A standing in three columns from `at` on, which are null when there is none.
 pub(super) fn device_status(row: &Row<'_>, at: usize) -> rusqlite::Result<DeviceStatus> {
     let Some(status) = row.get::<_, Option<String>>(at)? else { return Ok(DeviceStatus::default()) };
-    // What a newer muster wrote is judged anew within a minute.
+    // A status that a newer muster wrote is judged anew within a minute.
     Ok(DeviceStatus {
         status: status.parse().unwrap_or_default(),
         since: Some(time_from_sql(row.get(at + 1)?)),
@@ -184,8 +184,8 @@ fn rules_of(connection: &Connection, number: i64) -> Result<ReadRules, StoreErro
     })
 }
 
-/// What there is to judge the devices by whose numbers lie in the range: a few questions for all of them, whose answers name only what
-/// speaks against one.
+/// Facts by which the devices whose numbers lie in the range are judged: a few questions for all of them,
+/// whose answers name only what speaks against one.
 fn read(
     connection: &Connection,
     range: RangeInclusive<i64>,

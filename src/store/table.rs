@@ -1,9 +1,11 @@
 //! The device table: one device state for each device, in memory, and which certificate is whose.
 //!
-//! Sharded, so that reactors do not meet: a shard's lock is held for one record's work, or for a walk over one shard.
+//! Sharded, so that reactors do not meet: a shard's lock is held for one record's work, or for a walk over
+//! one shard.
 //!
-//! Two rules for those who use it: an event is appended to the journal and noted in its record under one [`DeviceTable::with`], so that
-//! what [`DeviceTable::unrecorded_in`] sees is never behind a durable position that was read before; and no lock is taken inside another.
+//! Two rules for those who use it: an event is appended to the journal and noted in its record under one
+//! [`DeviceTable::with`], so that what [`DeviceTable::unrecorded_in`] sees is never behind a durable position
+//! that was read before; and no lock is taken inside another.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
@@ -20,13 +22,14 @@ use crate::machine::slab::place_bytes;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::time::WallTime;
 
-/// Shards of the table, in shards: with a hundred thousand devices a walk holds one lock for 400 records.
+/// Shards of the table: with a hundred thousand devices a walk holds one lock for 400 records.
 pub const SHARDS: usize = 256;
 
-/// Most devices that are remembered as changed, in devices. What is beyond is judged with all others, within a minute.
+/// Most devices that are remembered as changed, in devices. Devices beyond it are judged with all others,
+/// within a minute.
 const MARKED_MAX: usize = 16_384;
 
-/// What there is to judge a device's presence by.
+/// Signs by which a device's presence is judged.
 #[must_use]
 pub fn signs_of(record: &DeviceState, server_started: WallTime) -> Signs {
     Signs {
@@ -41,10 +44,10 @@ pub fn signs_of(record: &DeviceState, server_started: WallTime) -> Signs {
     }
 }
 
-/// What a device's record takes of the table, in bytes, without the index.
+/// Bytes that a device's record takes of the table, without the index.
 pub const RECORD_BYTES: usize = place_bytes::<DeviceState>();
 
-/// What it takes there to know whose a certificate is, in bytes, without the index.
+/// Bytes that a certificate's owner takes there, without the index.
 pub const CERTIFICATE_BYTES: usize = place_bytes::<Owned>();
 
 /// Whose certificate it is.
@@ -73,8 +76,8 @@ impl Keyed for DeviceState {
 // A place that is free takes no byte more than one that is not.
 const _: () = assert!(RECORD_BYTES == size_of::<DeviceState>() && CERTIFICATE_BYTES == size_of::<Owned>());
 
-/// Whose a certificate is. It is known by the first half of its SHA-256, less a bit: 127 bits are never met by chance, and no device
-/// chooses what its certificate hashes to (the server's signature is in it).
+/// Whose a certificate is. It is known by the first half of its SHA-256, less a bit: 127 bits are never met
+/// by chance, and no device chooses what its certificate hashes to (the server's signature is in it).
 struct Owned {
     prefix: Prefix,
     device: DeviceId,
@@ -106,7 +109,8 @@ pub struct DeviceTable {
     persistent: AtomicU64,
 }
 
-/// One device's record, and its shard's lock. Those that are kept connected are counted whatever is done to it.
+/// One device's record, and its shard's lock. Those that are kept connected are counted whatever is done to
+/// it.
 pub struct RecordGuard<'a> {
     record: MappedMutexGuard<'a, DeviceState>,
     was_persistent: bool,
@@ -185,13 +189,14 @@ impl DeviceTable {
         }
     }
 
-    /// Works on one device's record under its shard's lock; `None` when there is no such device (any more). Short work only.
+    /// Works on one device's record under its shard's lock; `None` when there is no such device (any more).
+    /// Short work only.
     pub fn with<R>(&self, device: DeviceId, work: impl FnOnce(&mut DeviceState) -> R) -> Option<R> {
         self.lock(device).map(|mut record| work(&mut record))
     }
 
-    /// One device's record, with its shard's lock; `None` when there is no such device (any more). For short work
-    /// only.
+    /// One device's record, with its shard's lock; `None` when there is no such device (any more). For short
+    /// work only.
     pub fn lock(&self, device: DeviceId) -> Option<RecordGuard<'_>> {
         let shard = self.records_of(device).lock();
         let record = MutexGuard::try_map(shard, |records| records.get_mut(device.0)).ok()?;
@@ -212,7 +217,8 @@ impl DeviceTable {
         self.with(device, |record| *record)
     }
 
-    /// Enters a device, the record before the certificate, so that its certificate is never taken for a removed device's.
+    /// Enters a device, the record before the certificate, so that its certificate is never taken for a
+    /// removed device's.
     pub fn insert(&self, record: DeviceState, certificate: &CertificateHash) {
         {
             let mut records = self.records_of(record.device).lock();
@@ -231,7 +237,8 @@ impl DeviceTable {
         self.certificates_of(prefix).lock().insert(Owned { prefix, device });
     }
 
-    /// Takes a device out; its certificate stays known as that of a removed device. The record says which link it had.
+    /// Takes a device out; its certificate stays known as that of a removed device. The record says which
+    /// link it had.
     pub fn remove(&self, device: DeviceId) -> Option<DeviceState> {
         let mut records = self.records_of(device).lock();
         let record = records.remove(device.0)?;
@@ -248,19 +255,19 @@ impl DeviceTable {
         }
     }
 
-    /// Takes out those that are marked, at most so many.
+    /// Takes out those that are marked, at most `most`.
     pub(super) fn take_marked(&self, most: usize) -> Vec<DeviceId> {
         let mut marked = self.marked.lock();
         std::iter::from_fn(|| marked.pop_first()).take(most).collect()
     }
 
-    /// How many devices there are.
+    /// Number of devices.
     #[must_use]
     pub fn len(&self) -> usize {
         self.devices.load(Ordering::Relaxed)
     }
 
-    /// How many devices are kept connected.
+    /// Number of devices that are kept connected.
     #[must_use]
     pub fn persistent(&self) -> u64 {
         self.persistent.load(Ordering::Relaxed)
@@ -272,7 +279,8 @@ impl DeviceTable {
         self.len() == 0
     }
 
-    /// Walks over one slice of the table: shard `shard`, below [`SHARDS`]. No other record may be asked for meanwhile.
+    /// Walks over one slice of the table: shard `shard`, below [`SHARDS`]. No other record may be asked for
+    /// meanwhile.
     pub fn for_each_in(&self, shard: usize, mut work: impl FnMut(&mut DeviceState)) {
         if let Some(records) = self.records.get(shard) {
             records.lock().for_each(|record| {
@@ -283,8 +291,8 @@ impl DeviceTable {
         }
     }
 
-    /// What of one slice is to be written back: records with events beyond the journal position `recorded`, seen at or after
-    /// `since`, or with other news. Their news counts as told.
+    /// Records of one slice that have to be written back: with events beyond the journal position `recorded`,
+    /// seen at or after `since`, or with other news. Their news counts as told.
     #[must_use]
     pub fn unrecorded_in(&self, shard: usize, recorded: u64, since: WallTime) -> Vec<DeviceState> {
         let mut found = Vec::new();

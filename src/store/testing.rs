@@ -99,7 +99,8 @@ impl Fleet {
         panic!("it did not come to that: {:?}", self.counts());
     }
 
-    /// Which application is on how many devices, and on which: by the store's counts, by its inverse, and by the model.
+    /// Which application is on how many devices, and on which: by the store's counts, by its inverse, and by
+    /// the model.
     pub(super) fn check_counts(&self, model: &BTreeMap<DeviceId, BTreeSet<Application>>) {
         let mut expected: BTreeMap<Application, BTreeSet<DeviceId>> = BTreeMap::new();
         for (device, set) in model {

@@ -1,4 +1,4 @@
-//! What the keys of session tickets are derived from.
+//! Seeds of the keys of session tickets.
 
 use std::fmt;
 
@@ -8,16 +8,16 @@ use zeroize::Zeroizing;
 use super::error::StoreError;
 use crate::wire::time::WallTime;
 
-/// Length of the name that a key's tickets begin with, in bytes.
+/// Length of the name that a key's tickets begin with.
 pub const TICKET_NAME_BYTES: usize = 16;
 
-/// Length of a seed, in bytes: that of the key which comes of it.
+/// Length of a seed: that of the key which comes of it.
 pub const TICKET_SEED_BYTES: usize = 32;
 
-/// What a key of session tickets is derived from. Wiped when it is dropped.
+/// Seed of a key of session tickets. Wiped when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TicketSeed {
-    /// What the key's tickets begin with.
+    /// First bytes of the key's tickets.
     pub name: [u8; TICKET_NAME_BYTES],
     /// Random bytes.
     pub seed: Zeroizing<[u8; TICKET_SEED_BYTES]>,

@@ -11,7 +11,7 @@ use crate::wire::id::TokenId;
 use crate::wire::limits::TOKEN_SECRET_BYTES;
 use crate::wire::time::WallTime;
 
-/// How long a token is kept after its time is over, in milliseconds: a late device is told that it expired, not that it never
+/// Time that a token is kept after it has expired: a late device is told that it expired, not that it never
 /// was. 30 days.
 const KEPT_AFTER_EXPIRY_MILLISECONDS: u64 = 30 * 24 * 3_600 * 1_000;
 
@@ -32,7 +32,7 @@ pub enum TokenRefusal {
     Revoked,
 }
 
-/// What a new token allows.
+/// Limits of a new token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewToken {
     /// Path of the group that its devices join; made when it isn't there.
@@ -41,7 +41,7 @@ pub struct NewToken {
     pub created_at: WallTime,
     /// When its time is over.
     pub expires_at: WallTime,
-    /// How many devices may enrol with it.
+    /// Number of devices that may enrol with it.
     pub uses_max: u32,
 }
 
@@ -56,9 +56,9 @@ pub struct Token {
     pub created_at: WallTime,
     /// When its time is over.
     pub expires_at: WallTime,
-    /// How many devices may enrol with it.
+    /// Number of devices that may enrol with it.
     pub uses_max: u32,
-    /// How many have.
+    /// Number of devices that have.
     pub uses: u32,
     /// When an administrator withdrew it.
     pub revoked_at: Option<WallTime>,
@@ -181,7 +181,7 @@ pub(super) fn check(
     let mut rows = statement.query([id.0.cast_signed()])?;
     let Some(row) = rows.next()? else { return Err(TokenRefusal::Unknown.into()) };
     let stored: Vec<u8> = row.get(0)?;
-    // Whoever has not the secret learns nothing of the token.
+    // A peer without the secret learns nothing of the token.
     if aws_lc_rs::constant_time::verify_slices_are_equal(&stored, hash(secret).as_ref()).is_err() {
         return Err(TokenRefusal::Unknown.into());
     }

@@ -1,8 +1,9 @@
-//! How values stand in columns.
+//! Values in columns.
 
 use crate::wire::time::WallTime;
 
-/// A time beyond what SQLite's integers hold (the year 292 million) is the last that they hold, so that times keep their order.
+/// A time beyond what SQLite's integers hold (the year 292 million) is the last that they hold, so that times
+/// keep their order.
 pub(super) fn time_to_sql(time: WallTime) -> i64 {
     i64::try_from(time.0).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,5 @@
-//! What lives in memory, written back in batches: when devices were last seen, how they are reached, and the last sequence number of
-//! each. And the way back, at start.
+//! State that lives in memory, written back in batches: when devices were last seen, how they are reached,
+//! and the last sequence number of each. And the way back, at start.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -109,7 +109,7 @@ pub(super) fn load(
     Ok(())
 }
 
-/// How the device is reached, and where it is said to be.
+/// Reach of the device, and its announced presence.
 fn load_reach(row: &Row<'_>, record: &mut DeviceState) -> rusqlite::Result<()> {
     record.set_due_seconds(row.get(18)?);
     if record.due_seconds() == 0 && record.last_sync != WallTime(0) {

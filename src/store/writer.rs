@@ -1,9 +1,10 @@
 //! The one thread that writes.
 //!
-//! It takes everything that waits, up to [`BATCH_OPERATIONS_MAX`], into one transaction, each operation under a savepoint
-//! of its own, so that one that fails takes no other with it; commits, which makes all of them durable with one sync; then runs the
-//! completions. A commit that fails fails all of the batch: each is told, nothing of it is kept, and the next batch begins
-//! anew. Reads are done elsewhere ([`Reader`](super::Reader)).
+//! It takes everything that waits, up to [`BATCH_OPERATIONS_MAX`], into one transaction, each operation under
+//! a savepoint of its own, so that one that fails takes no other with it; commits, which makes all of them
+//! durable with one sync; then runs the completions. A commit that fails fails all of the batch: each is
+//! told, nothing of it is kept, and the next batch begins anew. Reads are done elsewhere
+//! ([`Reader`](super::Reader)).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,29 +15,28 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::error::StoreError;
 use super::health::Health;
 
-/// Most operations in one transaction, in operations. Beyond a thousand the sync no longer weighs, and the first of the batch
-/// would wait for the last.
+/// Most operations in one transaction. Beyond a thousand the sync no longer weighs, and the first of the
+/// batch would wait for the last.
 pub const BATCH_OPERATIONS_MAX: usize = 1_000;
 
-/// Most operations of devices that wait for the writer, in operations. Four batches: about 0.1 s of work.
+/// Most operations of devices that wait for the writer. Four batches: about 0.1 s of work.
 pub const WAITING_OPERATIONS_MAX: usize = 4_000;
 
-/// Most memory that waiting operations of devices hold, in bytes. Whole inventories are the heavy ones; the
-/// largest has 50,000 entries, about 10 MB.
+/// Most memory that waiting operations of devices hold. Whole inventories are the heavy ones; the largest has
+/// 50,000 entries, about 10 MB.
 pub const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Room beyond that for administrators and the server itself, in operations: whatever devices hand in, there
-/// is some.
+/// Room beyond that for administrators and the server itself: whatever devices hand in, there is some.
 pub const RESERVED_OPERATIONS: usize = 256;
 
-/// Room beyond that for administrators and the server itself, in bytes: some of the largest requests, and the
+/// Room beyond that for administrators and the server itself: some of the largest requests, and the
 /// write-back of a hundred thousand devices.
 pub const RESERVED_BYTES: usize = 32 * 1024 * 1024;
 
-/// What an operation holds in memory at least, in bytes; a rough figure.
+/// Least memory that an operation holds; a rough figure.
 pub(super) const SMALL_OPERATION_BYTES: usize = 512;
 
-/// Who wants an operation done: how much of the room it may use.
+/// Origin of an operation: how much of the room it may use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Origin {
     /// A device, or one that wants to become one.
@@ -46,7 +46,7 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    /// How many operations, and how many bytes, may wait with one of its own.
+    /// Numbers of operations, and of bytes, that may wait with one of its own.
     fn limits(self) -> (usize, usize) {
         match self {
             Self::Device => (WAITING_OPERATIONS_MAX, WAITING_BYTES_MAX),
@@ -87,7 +87,7 @@ where
 
     fn complete(self: Box<Self>, failure: Option<&StoreError>) {
         let result = match (self.result, failure) {
-            // What failed by itself keeps its own reason.
+            // An operation that failed by itself keeps its own reason.
             (Some(Err(error)), _) => Err(error),
             (_, Some(failure)) => Err(failure.clone()),
             (Some(Ok(value)), None) => Ok(value),
@@ -102,7 +102,7 @@ struct Waiting {
     bytes: usize,
 }
 
-/// What the writer has done, for status and tests.
+/// The writer's counters, for status and tests.
 #[derive(Debug, Default)]
 pub struct WriterCounters {
     /// Transactions that were committed.
@@ -119,7 +119,7 @@ pub struct WriterCounters {
     bytes: AtomicUsize,
 }
 
-/// Where operations are handed in.
+/// The end at which operations are handed in.
 #[derive(Clone)]
 pub(super) struct WriterQueue {
     sender: Sender<Waiting>,
@@ -144,13 +144,13 @@ impl WriterQueue {
         &self.counters
     }
 
-    /// How many operations wait.
+    /// Number of operations that wait.
     pub(super) fn waiting(&self) -> usize {
         self.sender.len()
     }
 
-    /// Hands an operation in. `done` is called once in every case: by the writer's thread after the commit, or at once, by this
-    /// thread, when there is no room. `bytes`: about how much memory it holds.
+    /// Hands an operation in. `done` is called once in every case: by the writer's thread after the commit,
+    /// or at once, by this thread, when there is no room. `bytes`: about how much memory it holds.
     pub(super) fn submit<T, F, D>(&self, origin: Origin, bytes: usize, action: F, done: D)
     where
         T: Send + 'static,
@@ -179,7 +179,7 @@ impl WriterQueue {
     }
 }
 
-/// What the thread does besides operations.
+/// Work of the thread besides operations.
 pub(super) trait BetweenBatches {
     /// After each batch, with whether anything waits. Whether there is more to do of its own.
     fn after_batch(&mut self, connection: &mut Connection, is_idle: bool) -> bool;
@@ -269,7 +269,7 @@ fn transact(connection: &mut Connection, batch: &mut [Waiting]) -> Result<Transa
 mod tests {
     use super::*;
 
-    /// Hands in so many that hold so much, and counts those that are turned away.
+    /// Hands in `count` operations that hold `bytes` each, and counts those that are turned away.
     fn turned_away(queue: &WriterQueue, origin: Origin, count: usize, bytes: usize) -> u64 {
         let before = queue.counters.turned_away.load(Ordering::Relaxed);
         (0..count).for_each(|_| queue.submit(origin, bytes, |_| Ok(()), |_: Result<(), _>| {}));

@@ -12,7 +12,7 @@ static BUNDLED: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bun
 /// not known.
 const NO_ZONES: [&str; 4] = ["localtime", "posixrules", "factory", "etc/unknown"];
 
-/// Finds a zone; capitals don't matter. [`TimeZone::iana_name`] is the name as it is to be written.
+/// Finds a zone; capitals don't matter. [`TimeZone::iana_name`] is the name in its proper spelling.
 ///
 /// # Errors
 /// When there is none of that name. The error names it, and what is allowed.

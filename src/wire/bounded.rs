@@ -1,13 +1,15 @@
 //! Bounded decoders: a CBOR text, byte string or list (RFC 8949) that may not exceed its limit.
 //!
-//! Each is used in a `#[cbor(decode_with = …)]`. The error names the limit, so that the peer's log says what to change.
+//! Each is used in a `#[cbor(decode_with = …)]`. The error names the limit, so that the peer's log says what
+//! to change.
 
 use minicbor::Decoder;
 use minicbor::decode::Error;
 
 use super::limits;
 
-/// The beginning of a text: at most so many bytes, cut between characters. For senders, so that what they say is within the limits.
+/// The beginning of a text: at most `bytes` bytes, cut between characters. For senders, so that what they say
+/// is within the limits.
 #[must_use]
 pub fn clip(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
@@ -69,7 +71,8 @@ pub fn certificate<Ctx>(decoder: &mut Decoder<'_>, context: &mut Ctx) -> Result<
     bytes::<Ctx, { limits::CERTIFICATE_BYTES_MAX }>(decoder, context)
 }
 
-/// Decodes a list of at most `max` items with `item`. Allocates as items arrive, never from the announced length.
+/// Decodes a list of at most `max` items with `item`. Allocates as items arrive, never from the announced
+/// length.
 ///
 /// # Errors
 /// When it is no array, longer than `max`, or when an item does not decode.

@@ -1,4 +1,5 @@
-//! Datagrams: the server wakes a device, a device says that it goes. Fixed layout, authenticated, never answered with a datagram.
+//! Datagrams: the server wakes a device, a device says that it goes. Fixed layout, authenticated, never
+//! answered with a datagram.
 //!
 //! Integers are big-endian. In rows of 8 bytes:
 //!
@@ -10,12 +11,14 @@
 //! 56  end
 //! ```
 //!
-//! *purpose* is 1 for a wake and 2 for a notice; *code* is the wake's reason or the notice's kind. *boot* is 0 in a wake. The two purposes
-//! have keys of their own, so that neither side's datagrams mean anything when they are sent back.
+//! *purpose* is 1 for a wake and 2 for a notice; *code* is the wake's reason or the notice's kind. *boot* is
+//! 0 in a wake. The two purposes have keys of their own, so that neither side's datagrams mean anything when
+//! they are sent back.
 //!
-//! A receiver looks at length and head, then at the code in constant time, and believes nothing before that. The counter rises strictly
-//! with each wake or notice of a device, over restarts of both sides: whoever remembers the highest one that was taken tells a
-//! replay without a clock. Copies of one datagram are the same bytes.
+//! A receiver looks at length and head, then at the code in constant time, and believes nothing before that.
+//! The counter rises strictly with each wake or notice of a device, over restarts of both sides: a receiver
+//! that remembers the highest one that was taken tells a replay without a clock. Copies of one datagram are
+//! the same bytes.
 
 use std::fmt;
 
@@ -27,14 +30,14 @@ use super::id::DeviceId;
 use super::limits::DATAGRAM_KEY_BYTES;
 use super::reasons::reasons;
 
-/// Length of every datagram, in bytes.
+/// Length of every datagram.
 pub const DATAGRAM_BYTES: usize = 56;
 
-/// Longest datagram that any version may send, in bytes: with the headers it passes the smallest links without being cut up, and
-/// nobody can use us to amplify anything.
+/// Longest datagram that any version may send: with the headers it passes the smallest links without being
+/// cut up, and nobody can use us to amplify anything.
 pub const DATAGRAM_BYTES_MAX: usize = 128;
 
-/// What is authenticated, in bytes.
+/// The authenticated part.
 const HEAD_BYTES: usize = 24;
 const MAGIC: &[u8; 4] = b"mstr";
 const VERSION: u8 = 1;
@@ -88,7 +91,7 @@ impl WakeReason {
         [(Self::Sync, 1), (Self::Task, 2), (Self::Stay, 3), (Self::Probe, 4), (Self::Retrieve, 5)];
 }
 
-/// What becomes of a device that sends a shutdown notice.
+/// Kind of a shutdown notice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
 #[cbor(index_only)]
 #[serde(rename_all = "snake_case")]
@@ -165,7 +168,8 @@ impl Wake {
         seal(PURPOSE_WAKE, code, self.device, self.counter, 0, key)
     }
 
-    /// Who the bytes claim to be for: not to be believed, but needed to find the key where one port serves many devices.
+    /// The device that the bytes claim to be for: not to be believed, but needed to find the key where one
+    /// port serves many devices.
     ///
     /// # Errors
     /// Why they are dropped already.
@@ -192,9 +196,9 @@ impl Wake {
 /// A device sends a shutdown notice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Notice {
-    /// Who.
+    /// The device.
     pub device: DeviceId,
-    /// What becomes of it.
+    /// Its departure.
     pub kind: NoticeKind,
     /// Rises strictly with each notice of this device.
     pub counter: u32,
@@ -209,7 +213,7 @@ impl Notice {
         seal(PURPOSE_NOTICE, self.kind.number(), self.device, self.counter, self.boot, key)
     }
 
-    /// Who the bytes claim to be of: not to be believed, but needed to find the key.
+    /// The device that the bytes claim to be of: not to be believed, but needed to find the key.
     ///
     /// # Errors
     /// Why they are dropped already.
@@ -229,7 +233,8 @@ impl Notice {
     }
 }
 
-/// A boot as notices and syncs name it: the first 32 bits of the SHA-256 of its id (random(4)); 0 when the system tells none.
+/// A boot as notices and syncs name it: the first 32 bits of the SHA-256 of its id (random(4)); 0 when the
+/// system tells none.
 #[must_use]
 pub fn boot_of(boot_id: &str) -> u32 {
     if boot_id.is_empty() {

@@ -36,7 +36,7 @@ pub fn is_server_name(application: &str) -> bool {
     SERVER_NAMES.iter().any(|name| looks_like(application, name))
 }
 
-/// How bad an event is. Ordered: `Info < Critical`.
+/// Severity of an event. Ordered: `Info < Critical`.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize,
 )]
@@ -61,8 +61,8 @@ impl Severity {
     /// All of them, mildest first.
     pub const ALL: [Self; 4] = [Self::Info, Self::Warning, Self::Error, Self::Critical];
 
-    /// How bad an encoded event says that it is, without a look at the rest of it; `None` when it does not
-    /// say so where this version looks for it.
+    /// Severity of an encoded event, without a look at the rest of it; `None` when it is not where this
+    /// version looks for it.
     #[must_use]
     pub fn of_encoded(event: &[u8]) -> Option<Self> {
         let mut decoder = Decoder::new(event);
@@ -105,20 +105,21 @@ impl FromStr for Severity {
     }
 }
 
-/// One event. Its encoding is what the spool keeps, what travels, and what the server's journal stores: the same bytes.
+/// One event. Its encoding is what the spool keeps, what travels, and what the server's journal stores: the
+/// same bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
 #[cbor(map)]
 pub struct Event {
-    /// How bad it is.
+    /// Its severity.
     #[n(0)]
     pub severity: Severity,
     /// Which application it is about, such as `nginx`.
     #[cbor(n(1), decode_with = "bounded::name")]
     pub application: String,
-    /// What kind of thing happened, such as `backup.failed`; for programs.
+    /// Its kind, such as `backup.failed`; for programs.
     #[cbor(n(2), decode_with = "bounded::name")]
     pub kind: String,
-    /// What happened, in a sentence; for people.
+    /// Its message, a sentence; for people.
     #[cbor(n(3), decode_with = "bounded::message")]
     pub message: String,
     /// When it happened, by the device's clock.
@@ -144,9 +145,9 @@ pub enum EventError {
     TooLong {
         /// Which part.
         what: &'static str,
-        /// Its length, in bytes.
+        /// Its length.
         bytes: usize,
-        /// What is allowed, in bytes.
+        /// The limit, in bytes.
         max: usize,
     },
     /// The application or the kind is empty.
@@ -225,7 +226,7 @@ fn decode_fields<Ctx>(
     Ok(fields)
 }
 
-/// How many fields follow.
+/// Number of fields that follow.
 fn count_fields(decoder: &mut Decoder<'_>) -> Result<u64, DecodeError> {
     let position = decoder.position();
     if decoder.datatype()? != Type::Map {

@@ -2,7 +2,7 @@
 
 use super::limits::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES};
 
-/// What is wrong with a frame's length. Either ends the link: nothing after it can be trusted to be a frame.
+/// Fault of a frame's length. Either ends the link: nothing after it can be trusted to be a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The length field names more than [`FRAME_BODY_BYTES_MAX`].
@@ -16,8 +16,8 @@ pub enum FrameError {
     Empty,
 }
 
-/// Finds the first whole frame in `bytes`: its body, and how many bytes the frame takes in all. `None` when more bytes
-/// are needed. The length is judged as soon as its four bytes are there.
+/// Finds the first whole frame in `bytes`: its body, and how many bytes the frame takes in all. `None` when
+/// more bytes are needed. The length is judged as soon as its four bytes are there.
 ///
 /// # Errors
 /// When the announced length is zero or too large.
@@ -37,8 +37,8 @@ pub fn split(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, FrameError> {
 /// Appends a frame to `out`: `write` appends the body, whose length is then filled in.
 ///
 /// # Panics
-/// When the body is empty or larger than [`FRAME_BODY_BYTES_MAX`]: senders split before they encode, so that is a bug of
-/// ours, never a peer's doing.
+/// When the body is empty or larger than [`FRAME_BODY_BYTES_MAX`]: senders split before they encode, so that
+/// is a bug of ours, never a peer's doing.
 pub fn append(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; FRAME_HEADER_BYTES]);

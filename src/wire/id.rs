@@ -58,7 +58,8 @@ macro_rules! hex_id {
 }
 
 hex_id! {
-    /// A device: a random number given at enrolment, never used again for another. Shown as 16 hexadecimal digits.
+    /// A device: a random number given at enrolment, never used again for another. Shown as 16 hexadecimal
+    /// digits.
     DeviceId, "a device id (16 hexadecimal digits)"
 }
 
@@ -73,8 +74,8 @@ hex_id! {
 }
 
 hex_id! {
-    /// One execution of a task on one device: a random number, never used again, so that a device knows one that it has had. Shown as 16
-    /// hexadecimal digits.
+    /// One execution of a task on one device: a random number, never used again, so that a device knows one
+    /// that it has had. Shown as 16 hexadecimal digits.
     RunId, "a run id (16 hexadecimal digits)"
 }
 

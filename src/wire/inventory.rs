@@ -7,7 +7,7 @@ use super::bounded;
 use super::digest::{Digest, Hasher};
 use super::limits::NAME_BYTES_MAX;
 
-/// Longest state of a package, in bytes: dpkg's longest is 17.
+/// Longest state of a package: dpkg's longest is 17.
 const STATE_BYTES_MAX: usize = 64;
 
 /// One installed application, as the system's own package database names it.
@@ -21,16 +21,16 @@ pub struct Application {
     /// installed stands its state in parentheses, such as `1.2-3 (half-configured)` ([`version_in_state`]).
     #[cbor(n(1), decode_with = "bounded::name")]
     pub version: String,
-    /// Who publishes it: maintainer, vendor or packager. May be empty.
+    /// Its publisher: maintainer, vendor or packager. May be empty.
     #[cbor(n(2), decode_with = "bounded::name")]
     pub publisher: String,
 }
 
-/// What an entry with three texts takes of memory beside their bytes, in bytes; a rough figure.
+/// Memory that an entry with three texts takes beside their bytes; a rough figure.
 pub(crate) const ENTRY_BYTES: usize = 96;
 
 impl Application {
-    /// About how much memory it takes, in bytes.
+    /// About how much memory it takes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         ENTRY_BYTES + self.name.len() + self.version.len() + self.publisher.len()

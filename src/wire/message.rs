@@ -1,7 +1,8 @@
 //! Messages: what a frame's body says.
 //!
-//! A body is a CBOR array (RFC 8949) of two: the kind (unsigned) and a map with integer keys. Unknown keys are ignored;
-//! an unknown kind is answered with an error, not a hang-up, so that either side may be newer than the other.
+//! A body is a CBOR array (RFC 8949) of two: the kind (unsigned) and a map with integer keys. Unknown keys
+//! are ignored; an unknown kind is answered with an error, not a hang-up, so that either side may be newer
+//! than the other.
 //!
 //! Kinds below 33 travel to the server, kinds from 33 on to the agent ([`kind`]). One conversation, in order:
 //! [`ToServer::Enrol`] once in a device's life; then on each connection [`ToServer::Sync`], answered with
@@ -11,9 +12,9 @@
 //! acknowledged before. On a link that stays, [`ToServer::Ping`] is answered with [`ToAgent::Pong`], and
 //! [`ToAgent::SyncNow`] asks for a sync at once. [`ToServer::Goodbye`] is a device's goodbye.
 //!
-//! What is ordered travels before [`ToAgent::InSync`]: [`ToAgent::Settings`] and [`ToAgent::Run`], one for each, then the list
-//! [`ToAgent::Runs`]. What becomes of runs comes as [`ToServer::Runs`] at any time, answered with [`ToAgent::RunsStored`];
-//! [`ToServer::Statistics`] come with a sync and are not answered.
+//! Orders travel before [`ToAgent::InSync`]: [`ToAgent::Settings`] and [`ToAgent::Run`], one for each, then
+//! the list [`ToAgent::Runs`]. Reports of runs come as [`ToServer::Runs`] at any time, answered with
+//! [`ToAgent::RunsStored`]; [`ToServer::Statistics`] come with a sync and are not answered.
 
 pub mod kind;
 mod to_agent;

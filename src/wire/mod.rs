@@ -1,8 +1,8 @@
 //! Layer 0: bytes to values and back. Frames, messages, records, ids, digests, limits; no IO, no clock.
 //!
-//! Everything that a peer can send is decoded here, under the limits of [`limits`], and nothing that a peer can send
-//! panics or allocates more than its frame justifies. The messages are described for other languages in
-//! `muster.cddl` (RFC 8610), beside this file.
+//! Everything that a peer can send is decoded here, under the limits of [`limits`], and nothing that a peer
+//! can send panics or allocates more than its frame justifies. The messages are described for other languages
+//! in `muster.cddl` (RFC 8610), beside this file.
 #![forbid(unsafe_code)]
 
 pub mod api;

@@ -1,11 +1,12 @@
-//! Where a device is, by name: on the wire of administration, in the store, in the log of events.
+//! Presence of a device, by name: on the wire of administration, in the store, in the log of events.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a device is, as far as the server can honestly tell. The rules are in [`fleet::presence`](crate::fleet::presence).
+/// Presence of a device, as far as the server can honestly tell. The rules are in
+/// [`fleet::presence`](crate::fleet::presence).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {

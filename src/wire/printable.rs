@@ -13,8 +13,9 @@ use super::api::CLAIMED_PREFIX;
 use super::id::DeviceId;
 use super::limits::NAME_BYTES_MAX;
 
-/// What is not seen, or changes how what stands beside it is seen; without what [`char::is_control`] knows.
-/// Variation selectors, which choose between two looks of a visible character, are not among them.
+/// Characters that are not seen, or change how their neighbours are seen; without those that
+/// [`char::is_control`] knows. Variation selectors, which choose between two looks of a visible character,
+/// are not among them.
 const HIDDEN: [RangeInclusive<char>; 12] = [
     '\u{ad}'..='\u{ad}',       // soft hyphen
     '\u{61c}'..='\u{61c}',     // Arabic letter mark
@@ -126,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// What the field names: C0 and C1 controls, bidirectional controls, zero width.
+    /// Characters that the field names: C0 and C1 controls, bidirectional controls, zero width.
     const NAMED: &str = "\0\u{1b}\r\u{7f}\u{85}\u{9b}\u{61c}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\
         \u{202d}\u{202e}\u{2060}\u{2066}\u{2067}\u{2068}\u{2069}\u{feff}";
 

@@ -1,4 +1,5 @@
-//! Named reasons: why a link was closed, why a datagram was dropped. Each has a place, for its counter, and a name, for logs and people.
+//! Named reasons: why a link was closed, why a datagram was dropped. Each has a place, for its counter, and a
+//! name, for logs and people.
 
 /// Makes an enum of reasons, each with its name, that lists them and shows them.
 macro_rules! reasons {

@@ -1,10 +1,10 @@
-//! How far a run of a task is, as the server sees it.
+//! State of a run of a task, as the server sees it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How far a run is, as the server sees it.
+/// State of a run, as the server sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {

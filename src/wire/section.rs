@@ -12,8 +12,8 @@ use super::limits::{CONDITIONS_MAX, HOST_ADDRESSES_MAX};
 use super::settings::{Declaration, SettingsReport};
 use super::time::WallTime;
 
-/// A section that travels from the device to the server. Settings ([4](super::settings::SETTINGS_SECTION)) and runs of tasks
-/// ([5](super::task::RUNS_SECTION)) travel the other way.
+/// A section that travels from the device to the server. Settings ([4](super::settings::SETTINGS_SECTION))
+/// and runs of tasks ([5](super::task::RUNS_SECTION)) travel the other way.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize,
 )]
@@ -23,7 +23,7 @@ pub enum Section {
     /// The installed applications.
     #[n(1)]
     Inventory,
-    /// What the host says of itself.
+    /// The host's facts.
     #[n(2)]
     Host,
     /// The condition of each managed application.
@@ -56,7 +56,7 @@ impl fmt::Display for Section {
     }
 }
 
-/// Where a section stands.
+/// State of a section.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SectionState {
     /// Digest of the content; [`Digest::EMPTY`] when there never was any.
@@ -65,7 +65,7 @@ pub struct SectionState {
     pub revision: u64,
 }
 
-/// What the host says of itself. Everything may be empty when the system does not tell.
+/// A host's facts about itself. Everything may be empty when the system does not tell.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode, Serialize, Deserialize)]
 #[cbor(map)]
 pub struct HostFacts {
@@ -96,7 +96,7 @@ pub struct HostFacts {
     /// The agent's own version.
     #[cbor(n(8), decode_with = "bounded::name")]
     pub agent_version: String,
-    /// What may be ordered of its managed applications, sorted by name.
+    /// Orders that its managed applications take, sorted by name.
     #[cbor(
         n(9),
         default,
@@ -167,14 +167,14 @@ pub struct ApplicationCondition {
     /// Why, when it does not run; empty when there is nothing to say.
     #[cbor(n(4), decode_with = "bounded::message")]
     pub detail: String,
-    /// How far its settings are; left out when the server ordered none.
+    /// State of its settings; left out when the server ordered none.
     #[n(5)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<SettingsReport>,
 }
 
 impl ApplicationCondition {
-    /// About how much memory it takes, in bytes.
+    /// About how much memory it takes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         ENTRY_BYTES + self.application.len() + self.version.len() + self.detail.len()

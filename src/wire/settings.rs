@@ -8,11 +8,11 @@ use super::digest::{Digest, Hasher};
 use super::limits::{SCHEMA_BYTES_MAX, SETTINGS_BYTES_MAX, TASK_KINDS_MAX};
 use super::time::WallTime;
 
-/// Number of the section of settings. It travels from the server to the device; its digest is the sum ([`Digest::with`]) of
-/// [`SettingsOrder::digest`] over the applications whose settings the device was given.
+/// Number of the section of settings. It travels from the server to the device; its digest is the sum
+/// ([`Digest::with`]) of [`SettingsOrder::digest`] over the applications whose settings the device was given.
 pub const SETTINGS_SECTION: u32 = 4;
 
-/// What the device does when somebody else changed an application's settings file.
+/// The device's reaction when somebody else changed an application's settings file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Encode, Decode, Serialize, Deserialize)]
 #[cbor(index_only)]
 #[serde(rename_all = "snake_case")]
@@ -36,17 +36,18 @@ pub struct SettingsOrder {
     /// The server's revision in which these settings came to be.
     #[n(1)]
     pub revision: u64,
-    /// The settings: one JSON object (RFC 8259), keys sorted, without blanks. Left out: the server orders nothing for this
-    /// application any more; what is in place stays.
+    /// The settings: one JSON object (RFC 8259), keys sorted, without blanks. Left out: the server orders
+    /// nothing for this application any more; what is in place stays.
     #[cbor(n(2), decode_with = "decode_settings")]
     pub settings: Option<String>,
-    /// What to do when somebody else changes them.
+    /// Reaction when somebody else changes them.
     #[n(3)]
     pub drift: Drift,
 }
 
 impl SettingsOrder {
-    /// What tells this order from another for the same device; [`Digest::EMPTY`] when nothing is ordered.
+    /// Digest that tells this order from another for the same device; [`Digest::EMPTY`] when nothing is
+    /// ordered.
     #[must_use]
     pub fn digest(&self) -> Digest {
         match &self.settings {
@@ -56,8 +57,8 @@ impl SettingsOrder {
     }
 }
 
-/// The digest of one application's ordered settings. The revision is not in it: the same settings are the same, however often they
-/// were set.
+/// The digest of one application's ordered settings. The revision is not in it: the same settings are the
+/// same, however often they were set.
 #[must_use]
 pub fn digest_of(application: &str, settings: &str, drift: Drift) -> Digest {
     let drift: &[u8] = match drift {
@@ -69,7 +70,7 @@ pub fn digest_of(application: &str, settings: &str, drift: Drift) -> Digest {
     hasher.finish()
 }
 
-/// How far an order for settings is.
+/// State of an order for settings.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
 #[cbor(index_only)]
 #[serde(rename_all = "snake_case")]
@@ -115,7 +116,7 @@ impl std::fmt::Display for SettingsState {
     }
 }
 
-/// What a device says of the settings that it was given for one application.
+/// A device's report of the settings that it was given for one application.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
 #[cbor(map)]
 pub struct SettingsReport {
@@ -126,7 +127,7 @@ pub struct SettingsReport {
     #[n(1)]
     #[serde(skip)]
     pub digest: Digest,
-    /// How far that is.
+    /// The state of that.
     #[n(2)]
     pub state: SettingsState,
     /// The revision that is in place; 0: none of the server's.
@@ -140,7 +141,7 @@ pub struct SettingsReport {
     pub detail: String,
 }
 
-/// What a device offers of one managed application. What is not declared can't be ordered.
+/// A device's offer of one managed application. An application that is not declared can't be ordered.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
 #[cbor(map)]
 pub struct Declaration {
@@ -150,7 +151,7 @@ pub struct Declaration {
     /// Whether it takes settings.
     #[n(1)]
     pub takes_settings: bool,
-    /// What its settings must look like: a JSON Schema ([`fleet::schema`](crate::fleet::schema)); empty: any object.
+    /// Shape of its settings: a JSON Schema ([`fleet::schema`](crate::fleet::schema)); empty: any object.
     #[cbor(n(2), decode_with = "bounded::text::<Ctx, SCHEMA_BYTES_MAX>")]
     pub settings_schema: String,
     /// The kinds of task that it offers.
@@ -162,13 +163,13 @@ pub struct Declaration {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
 #[cbor(map)]
 pub struct TaskKind {
-    /// What it is called.
+    /// Its name.
     #[cbor(n(0), decode_with = "bounded::name")]
     pub kind: String,
-    /// What its settings must look like: a JSON Schema ([`fleet::schema`](crate::fleet::schema)).
+    /// Shape of its settings: a JSON Schema ([`fleet::schema`](crate::fleet::schema)).
     #[cbor(n(1), decode_with = "bounded::text::<Ctx, SCHEMA_BYTES_MAX>")]
     pub schema: String,
-    /// How long it may take at most, in seconds, whatever the task says.
+    /// Longest time that it may take, whatever the task says.
     #[n(2)]
     pub timeout_seconds: u32,
     /// Whether it does no harm to execute it twice.

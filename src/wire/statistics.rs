@@ -1,7 +1,7 @@
 //! Statistics: named numbers of an application, with their units.
 //!
-//! They go up with every sync that is due by time, most of which have nothing else to say: each application is named once, units that
-//! everybody has are numbers, and values take as few bytes as they need.
+//! They go up with every sync that is due by time, most of which have nothing else to say: each application
+//! is named once, units that everybody has are numbers, and values take as few bytes as they need.
 
 use minicbor::data::Type;
 use minicbor::decode::Error;
@@ -59,16 +59,16 @@ impl<'b, C> Decode<'b, C> for Number {
 pub struct Statistic {
     /// The application.
     pub application: String,
-    /// What is measured, such as `requests`.
+    /// Name of the measured value, such as `requests`.
     pub name: String,
     /// Its unit, such as `bytes`, `seconds` or `requests/s`; empty when it has none.
     pub unit: String,
-    /// How much; a finite number.
+    /// The value; a finite number.
     pub value: Number,
 }
 
-/// All numbers of a device, as they are now. They come with a sync, are not acknowledged, and may be lost: the next ones come with the
-/// next sync.
+/// All numbers of a device, as they are now. They come with a sync, are not acknowledged, and may be lost:
+/// the next ones come with the next sync.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct Statistics {

@@ -10,8 +10,9 @@ use super::limits::{
     RUN_OUTPUT_PART_BYTES_MAX, RUNS_PER_DEVICE_MAX, RUNS_PER_MESSAGE_MAX, TASK_SETTINGS_BYTES_MAX,
 };
 
-/// Number of the section of runs. It travels from the server to the device; its digest is the sum ([`Digest::with`]) of [`digest_of`]
-/// over the runs that the device has, and has not finished as far as the server is concerned.
+/// Number of the section of runs. It travels from the server to the device; its digest is the sum
+/// ([`Digest::with`]) of [`digest_of`] over the runs that the device has, and has not finished as far as the
+/// server is concerned.
 pub const RUNS_SECTION: u32 = 5;
 
 /// The digest of one run.
@@ -22,8 +23,8 @@ pub fn digest_of(run: RunId) -> Digest {
     hasher.finish()
 }
 
-/// Something to execute on one device. The same run may be ordered again when the server has not heard that it arrived: a device
-/// executes it once.
+/// Something to execute on one device. The same run may be ordered again when the server has not heard that
+/// it arrived: a device executes it once.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct RunOrder {
@@ -39,10 +40,11 @@ pub struct RunOrder {
     /// The task's settings: one JSON object (RFC 8259).
     #[cbor(n(3), decode_with = "bounded::text::<Ctx, TASK_SETTINGS_BYTES_MAX>")]
     pub settings: String,
-    /// How long its execution may take, in seconds; the device's own limit counts when it is lower.
+    /// Longest execution; the device's own limit counts when it is lower.
     #[n(4)]
     pub timeout_seconds: u32,
-    /// Within how many seconds from now it must have begun; later the device does not begin with it and says 'not now'.
+    /// Within how many seconds from now it must have begun; later the device does not begin with it and says
+    /// 'not now'.
     #[n(5)]
     pub start_within_seconds: u32,
     /// Whether it may be executed again when the device can't tell whether it was executed to its end.
@@ -50,7 +52,7 @@ pub struct RunOrder {
     pub may_repeat: bool,
 }
 
-/// How far a run is, as its device says.
+/// Stage of a run, as its device says.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
 #[cbor(index_only)]
 #[serde(rename_all = "snake_case")]
@@ -106,12 +108,12 @@ pub struct RunOutput {
         decode_with = "bounded::bytes::<Ctx, RUN_OUTPUT_PART_BYTES_MAX>"
     )]
     pub bytes: Vec<u8>,
-    /// How many bytes lie between the beginning and the end, and were not kept.
+    /// Bytes between the beginning and the end that were not kept.
     #[n(2)]
     pub omitted_bytes: u64,
 }
 
-/// What a device says of one run.
+/// A device's report of one run.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct RunUpdate {
@@ -121,10 +123,10 @@ pub struct RunUpdate {
     /// Counts what the device says of this run, from 1: a lower number is older news.
     #[n(1)]
     pub serial: u32,
-    /// How far it is.
+    /// Its stage.
     #[n(2)]
     pub stage: RunStage,
-    /// How much of it is done, in percent; left out when that is not known.
+    /// Its progress; left out when that is not known.
     #[n(3)]
     pub progress_percent: Option<u8>,
     /// The program's exit code; left out when there is none, also when a signal ended it.
@@ -188,8 +190,8 @@ pub struct RunsStored {
     pub acks: Vec<RunAck>,
 }
 
-/// All runs that the device is to have. Those that it has beside them it ends; those that it does not know it reports as
-/// [`RunStage::Unknown`].
+/// All runs that the device is to have. Those that it has beside them it ends; those that it does not know it
+/// reports as [`RunStage::Unknown`].
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct RunList {

@@ -7,7 +7,8 @@ use std::str::FromStr;
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-/// Wall-clock time: milliseconds since 1970-01-01T00:00:00Z. May jump; never used to measure how long something took.
+/// Wall-clock time: milliseconds since 1970-01-01T00:00:00Z. May jump; never used to measure how long
+/// something took.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize, Deserialize,
 )]
@@ -44,35 +45,37 @@ impl FromStr for WallTime {
     }
 }
 
-/// Monotonic time: microseconds since some moment of the process's (or the simulation's) own. Never jumps back.
+/// Monotonic time: microseconds since some moment of the process's (or the simulation's) own. Never jumps
+/// back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Moment(pub u64);
 
 impl Moment {
-    /// How many microseconds have passed since `earlier`; zero when it is later.
+    /// Microseconds since `earlier`; zero when it is later.
     #[must_use]
     pub fn microseconds_since(self, earlier: Moment) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// This moment and so many milliseconds.
+    /// This moment and `milliseconds` milliseconds.
     #[must_use]
     pub fn plus_milliseconds(self, milliseconds: u64) -> Self {
         Self(self.0.saturating_add(milliseconds.saturating_mul(1_000)))
     }
 
-    /// This moment and so many seconds.
+    /// This moment and `seconds` seconds.
     #[must_use]
     pub fn plus_seconds(self, seconds: u64) -> Self {
         self.plus_milliseconds(seconds.saturating_mul(1_000))
     }
 }
 
-/// Ticks of [`CoarseMoment`] in a second, in ticks.
+/// Ticks of [`CoarseMoment`] in a second.
 const TICKS_PER_SECOND: u64 = 10;
 
-/// A moment in four bytes, for deadlines and the like that stand in the tables once for each link: in tenths of a second, the next whole one. It ends 13.6
-/// years after moments began to count; what comes later is [`CoarseMoment::NEVER`].
+/// A moment in four bytes, for deadlines and the like that stand in the tables once for each link: in tenths
+/// of a second, the next whole one. It ends 13.6 years after moments began to count; what comes later is
+/// [`CoarseMoment::NEVER`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CoarseMoment(u32);
 
@@ -80,7 +83,8 @@ impl CoarseMoment {
     /// Later than any.
     pub const NEVER: Self = Self(u32::MAX);
 
-    /// The first tenth of a second that is not before a moment: a deadline is kept up to a tenth of a second later, and never earlier.
+    /// The first tenth of a second that is not before a moment: a deadline is kept up to a tenth of a second
+    /// later, and never earlier.
     #[must_use]
     pub fn not_before(moment: Moment) -> Self {
         let ticks = moment.0.div_ceil(1_000_000 / TICKS_PER_SECOND);

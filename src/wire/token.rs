@@ -27,7 +27,7 @@ const BODY_BYTES: usize = 8 + TOKEN_SECRET_BYTES + 32;
 pub struct JoinToken {
     /// Names the token at the server.
     pub id: TokenId,
-    /// Known to the server and whoever holds the token.
+    /// Known to the server and the token's holder.
     pub secret: [u8; TOKEN_SECRET_BYTES],
     /// The only certificate that the enrolling device accepts.
     pub server_certificate: CertificateHash,

@@ -10,17 +10,19 @@ const TIME_UNITS: [(&str, u64); 6] =
 const SIZE_UNITS: [(&str, u64); 5] =
     [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// Reads a duration: whole numbers with a unit (`w`, `d`, `h`, `m`, `s`, `ms`), one or several after each other.
+/// Reads a duration: whole numbers with a unit (`w`, `d`, `h`, `m`, `s`, `ms`), one or several after each
+/// other.
 ///
 /// # Errors
-/// When it is none, or longer than a `u64` of milliseconds holds. The error names the text and what is allowed.
+/// When it is none, or longer than a `u64` of milliseconds holds. The error names the text and what is
+/// allowed.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     parse(text, &TIME_UNITS)
         .map(Duration::from_millis)
         .ok_or_else(|| format!("'{text}' is not a duration (a number with w, d, h, m, s or ms, such as 15m)"))
 }
 
-/// Writes a duration so that [`parse_duration`] reads it: `1h30m`. What is below a millisecond is left out.
+/// Writes a duration so that [`parse_duration`] reads it: `1h30m`. Fractions of a millisecond are left out.
 #[must_use]
 pub fn format_duration(duration: Duration) -> String {
     let mut left = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

@@ -14,7 +14,7 @@ use muster::machine::record;
 use muster::wire::event::Event;
 use serde_json::Value;
 
-/// How long anything may take before a test gives up. Generous: the machine may be busy.
+/// Time of anything before a test gives up. Generous: the machine may be busy.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Waits for a condition.
@@ -92,7 +92,8 @@ impl Drop for Running {
     }
 }
 
-/// A UDP port that nobody has, below those that the system gives out by itself (ip(7)): it stays free between two lives of an agent.
+/// A UDP port that nobody has, below those that the system gives out by itself (ip(7)): it stays free between
+/// two lives of an agent.
 pub(crate) fn free_udp_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() * 41 % 12_000).unwrap();
@@ -211,7 +212,7 @@ impl Site {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// What a person is shown.
+    /// The output for a person.
     pub(crate) fn ctl_human(&self, arguments: &[&str]) -> String {
         let socket = format!("unix:{}", self.text("server/admin.sock"));
         let output = Command::new(env!("CARGO_BIN_EXE_musterctl"))

@@ -1,4 +1,5 @@
-//! Runs on a real agent, ordered by a server of the test's own making: what is executed, once, and what no kill may change.
+//! Runs on a real agent, ordered by a server of the test's own making: what is executed, once, and what no
+//! kill may change.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
@@ -244,7 +245,7 @@ fn a_killed_supervisor_is_an_interruption_and_its_program_ends() {
     assert_eq!((last.stage, last.progress_percent), (RunStage::Failed, Some(30)), "{last:?}");
     assert!(last.message.starts_with("interrupted: "), "{last:?}");
     eventually("its program is gone", || !is_there(program));
-    // What may repeat is executed again.
+    // A run that may repeat is executed again.
     std::fs::remove_file(kiosk.path("program")).unwrap();
     kiosk.server.order(&RunOrder { may_repeat: true, ..kiosk.order(2) });
     kiosk.number("program");
@@ -282,7 +283,7 @@ fn what_a_program_left_over_is_ended_and_named() {
         std::fs::write(kiosk.path("fail"), "").unwrap();
         std::fs::remove_file(kiosk.path("child")).unwrap();
     }
-    // What leaves nothing behind has nothing to tell.
+    // A program that leaves nothing behind has nothing to tell.
     std::fs::write(kiosk.path("script"), "true").unwrap();
     kiosk.server.order(&kiosk.order(3));
     assert_eq!(kiosk.server.final_report(&kiosk.site, RunId(3)).message, "");

@@ -1,4 +1,5 @@
-//! A server of the test's own making that gives runs to one device: TLS with the real server's certificate, and no store behind it.
+//! A server of the test's own making that gives runs to one device: TLS with the real server's certificate,
+//! and no store behind it.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -20,7 +21,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::agent_support::{Site, eventually};
 
-/// What the server has to say and what it has heard.
+/// The server's messages to come, and those that it has heard.
 #[derive(Default)]
 struct Book {
     /// Runs that the device is to have.
@@ -28,7 +29,7 @@ struct Book {
     /// To be sent on the open link at once.
     to_send: Vec<ToAgent>,
     heard: Vec<RunUpdate>,
-    /// What the last sync said of runs.
+    /// The last sync's digest of runs.
     digest: Digest,
     syncs: u32,
     links: u32,
@@ -75,7 +76,8 @@ impl TaskServer {
         self.book.lock().unwrap()
     }
 
-    /// Orders a run: on the open link at once, and with each sync that does not name it until it is over or cancelled.
+    /// Orders a run: on the open link at once, and with each sync that does not name it until it is over or
+    /// cancelled.
     pub(crate) fn order(&self, order: &RunOrder) {
         let mut book = self.book();
         book.runs.push(order.clone());
@@ -94,7 +96,7 @@ impl TaskServer {
         self.book().is_deaf = is_deaf;
     }
 
-    /// What was said of a run, in the order in which it came.
+    /// Updates of a run, in the order in which they came.
     pub(crate) fn heard(&self, run: RunId) -> Vec<RunUpdate> {
         self.book().heard.iter().filter(|update| update.run == run).cloned().collect()
     }

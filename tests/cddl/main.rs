@@ -1,6 +1,7 @@
 //! `src/wire/muster.cddl` is what others write agents from: real messages are checked against it.
 //!
-//! With `MUSTER_WIRE_DUMP` set to a directory, each message's body is written there for an independent decoder to read.
+//! With `MUSTER_WIRE_DUMP` set to a directory, each message's body is written there for an independent
+//! decoder to read.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 mod schema;

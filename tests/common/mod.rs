@@ -14,7 +14,7 @@ use muster::wire::time::WallTime;
 use muster::wire::token::JoinToken;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 
-/// How long anything may take before a test gives up. Generous: the machine may be busy with other tests.
+/// Time of anything before a test gives up. Generous: the machine may be busy with other tests.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server in a directory of its own, on a free port.
@@ -113,7 +113,7 @@ impl Connection {
         matches!(outcome, Ok(outcome) if !matches!(outcome, muster::reactor::channel::ReadOutcome::Closed))
     }
 
-    /// What the server answers to a message.
+    /// The server's answer to a message.
     pub(crate) fn ask(&mut self, message: &ToServer<'_>) -> Result<ToAgent, ChannelError> {
         self.send(message);
         self.receive()
@@ -144,7 +144,8 @@ impl Connection {
     }
 }
 
-/// A socket of which each call reads once, and then says that there is no more for now: its timeout is waited for only when there is nothing.
+/// A socket of which each call reads once, and then says that there is no more for now: its timeout is waited
+/// for only when there is nothing.
 struct Once<'a> {
     socket: &'a mut TcpStream,
     has_read: bool,

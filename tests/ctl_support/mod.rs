@@ -1,4 +1,5 @@
-//! An administration API over a real store and a real Unix socket; events, links and counters are simple stand-ins.
+//! An administration API over a real store and a real Unix socket; events, links and counters are simple
+//! stand-ins.
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
@@ -135,23 +136,24 @@ impl Links for ClosedLinks {
     }
 }
 
-/// What devices do that are called: each what the script says of it, the others sync. Remembers who was called and why.
+/// Devices that are called: each behaves as the script says of it, the others sync. Remembers who was called
+/// and why.
 #[derive(Default)]
 pub(crate) struct Script {
     pub(crate) is_busy: AtomicBool,
-    /// What becomes of a device; `None`: nothing is ever heard of it.
+    /// Outcome of a device; `None`: nothing is ever heard of it.
     pub(crate) outcomes: Mutex<HashMap<DeviceId, Option<CallOutcome>>>,
     pub(crate) called: Mutex<Vec<(Vec<DeviceId>, WakeReason)>>,
     pub(crate) cancelled: Mutex<Vec<u64>>,
     operations: AtomicU64,
-    /// Of those of whom nothing is heard: whoever waits for them waits.
+    /// Devices of which nothing is heard: a client that waits for them waits.
     waiting: Mutex<Vec<OutcomeSink>>,
 }
 
 pub(crate) const SYNCED: CallOutcome =
     CallOutcome::Synced { by: CallVia::Wake, begun_microseconds: 1_500, synced_microseconds: 4_200 };
 
-/// Who was to be told of another desired state.
+/// Devices that were notified of another desired state.
 #[derive(Default)]
 pub(crate) struct Notifications {
     pub(crate) notified: Mutex<Vec<(DeviceId, Option<WakeReason>)>>,
@@ -182,7 +184,7 @@ impl Calls for Script {
             let outcomes = self.outcomes.lock().unwrap();
             for device in devices {
                 if let Some(outcome) = outcomes.get(device).cloned().unwrap_or(Some(SYNCED)) {
-                    // Whoever has gone away is told nothing.
+                    // A client that has gone away is told nothing.
                     let _ = sink.send((*device, outcome));
                 }
             }
@@ -406,17 +408,17 @@ impl TestServer {
         self.durable.send_replace(durable);
     }
 
-    /// What the log holds is durable up to here.
+    /// The log's events are durable up to here.
     pub(crate) fn durable_to(&self, position: u64) {
         self.durable.send_replace(position);
     }
 
-    /// Who was called since this was asked last, and why.
+    /// Devices that were called since this was asked last, and the reason.
     pub(crate) fn calls(&self) -> Vec<(Vec<DeviceId>, WakeReason)> {
         std::mem::take(&mut *self.calls.called.lock().unwrap())
     }
 
-    /// What becomes of a device that is called; `None`: nothing is heard of it.
+    /// Outcome of a device that is called; `None`: nothing is heard of it.
     pub(crate) fn script(&self, device: DeviceId, outcome: Option<CallOutcome>) {
         self.calls.outcomes.lock().unwrap().insert(device, outcome);
     }
@@ -433,7 +435,7 @@ impl Drop for TestServer {
     }
 }
 
-/// What a command did.
+/// Result of a command.
 pub(crate) struct Ran {
     pub(crate) code: i32,
     pub(crate) out: String,

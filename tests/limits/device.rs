@@ -16,7 +16,7 @@ use muster::wire::time::WallTime;
 use crate::common::Connection;
 use crate::scene::{Scene, send_events};
 
-/// How long an attack goes on.
+/// Length of an attack.
 const LASTS: Duration = Duration::from_secs(4);
 
 /// Sends frames again and again, as fast as they are taken, and reads nothing.
@@ -59,7 +59,7 @@ pub(crate) fn events(scene: &Scene) {
     assert!(stored < 4 << 20, "{stored} bytes of a device that may bring 1 MiB at once");
 }
 
-/// What the event log has taken, in bytes. Segments are made whole: one may be begun, and one waits.
+/// Size of the event log. Segments are made whole: one may be begun, and one waits.
 fn journal_bytes(scene: &Scene) -> u64 {
     let files = std::fs::read_dir(scene.directory.path().join("data/journal")).unwrap();
     files.map(|file| file.unwrap().metadata().unwrap().len()).sum()

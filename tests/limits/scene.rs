@@ -60,7 +60,7 @@ impl Scene {
     }
 }
 
-/// Sends events of one spool, whose messages have so many bytes.
+/// Sends events of one spool, in messages of `bytes` bytes.
 pub(crate) fn send_events(
     connection: &mut Connection,
     spool_epoch: Epoch,
@@ -84,7 +84,7 @@ pub(crate) fn send_events(
     connection.send(&ToServer::Events(events));
 }
 
-/// What the attack may not disturb, until it is over. Gives how often an event was acknowledged.
+/// Service that the attack may not disturb, until it is over. Gives how often an event was acknowledged.
 fn be_served(scene: &Scene, is_over: &AtomicBool, asks: bool) -> u64 {
     let mut kept = Connection::open(scene.server.address, &scene.honest.tls);
     let mut sequence = 0;
@@ -138,7 +138,7 @@ impl Drop for SetAtEnd<'_> {
     }
 }
 
-/// Memory of the server that no file stands behind, `RssAnon` of proc_pid_status(5), in bytes.
+/// Memory of the server that no file stands behind, `RssAnon` of proc_pid_status(5).
 fn anonymous_bytes(scene: &Scene) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{}/status", scene.server.id())).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();

@@ -1,4 +1,4 @@
-//! Strangers: whoever has no certificate of this server.
+//! Strangers: peers without a certificate of this server.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};

@@ -1,5 +1,5 @@
-//! A device behind a NAT box, and one behind a router: three hosts on this machine, real processes on them. Needs root and the programs
-//! `ip` and `nft`; where they are missing it says so and passes.
+//! A device behind a NAT box, and one behind a router: three hosts on this machine, real processes on them.
+//! Needs root and the programs `ip` and `nft`; where they are missing it says so and passes.
 #![cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
@@ -15,7 +15,7 @@ use network::{BOX_OUTSIDE, DEVICE, DEVICE_LATER, Network, SERVER, missing, succe
 use serde_json::Value;
 use skip::skipped;
 
-/// How long anything may take before a test gives up. Generous: the machine may be busy.
+/// Time of anything before a test gives up. Generous: the machine may be busy.
 const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A process that ends with this value.
@@ -87,7 +87,7 @@ impl Fleet {
         Process(child)
     }
 
-    /// What `musterctl --json` prints; `None` when it did not exit with 0 or 1.
+    /// Output of `musterctl --json`; `None` when it did not exit with 0 or 1.
     fn try_ctl(&self, arguments: &[&str]) -> Option<Value> {
         let socket = format!("unix:{}", Path::new(&self.path("server")).join("admin.sock").display());
         let output = Command::new(env!("CARGO_BIN_EXE_musterctl"))

@@ -1,4 +1,5 @@
-//! Three hosts on this machine, each a network namespace (network_namespaces(7)): a server, a router or NAT box, a device behind it.
+//! Three hosts on this machine, each a network namespace (network_namespaces(7)): a server, a router or NAT
+//! box, a device behind it.
 
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};

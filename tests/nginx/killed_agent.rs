@@ -1,4 +1,5 @@
-//! The whole device: a real agent that gets its settings from a real server, and is killed while it puts them in place.
+//! The whole device: a real agent that gets its settings from a real server, and is killed while it puts them
+//! in place.
 
 use serde_json::Value;
 
@@ -31,7 +32,7 @@ fn order(site: &Site, answer: &str) {
     assert!(done.status.success(), "{}", error_of(&done));
 }
 
-/// What the server knows of the device's nginx: what it should have, and what the device reported.
+/// The server's knowledge of the device's nginx: the settings that it should have, and the device's report.
 fn known(site: &Site) -> Value {
     site.ctl_json(&["settings", "show", "--device", "kiosk"])[0].clone()
 }
@@ -69,7 +70,7 @@ fn what_a_killed_agent_was_putting_in_place_is_served_and_reported_after_its_nex
     });
     assert_eq!(nginx.file(), "return 200 \"green\";\n");
 
-    // What comes next finds nothing left of it.
+    // The next order finds nothing left of it.
     order(&site, "red");
     nginx.until_served("red");
 }

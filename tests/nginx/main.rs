@@ -1,4 +1,5 @@
-//! A real nginx whose settings the device puts in place. Needs the program `nginx`; where it is missing it says so and passes.
+//! A real nginx whose settings the device puts in place. Needs the program `nginx`; where it is missing it
+//! says so and passes.
 #![cfg(feature = "agent")]
 #![expect(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
@@ -26,7 +27,7 @@ use muster::wire::time::WallTime;
 use rustix::process::{Pid, Signal, kill_process_group};
 use skip::skipped;
 
-/// How long nginx may take to serve what it was told.
+/// Time of nginx to serve what it was told.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An nginx of its own, under its own prefix and port.
@@ -167,7 +168,7 @@ fn definition(prefix: &Path, before_reload: &str) -> String {
     text
 }
 
-/// What an apply command does first that is to be killed on its way: it says who it is and waits, the first time.
+/// First act of an apply command that is killed on its way: it says who it is and waits, the first time.
 fn wait_once(directory: &Path) -> String {
     let begun = directory.join("begun").display().to_string();
     format!("[ -e {begun} ] || {{ echo $$ > {begun}; sleep 600; }}")

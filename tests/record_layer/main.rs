@@ -1,5 +1,5 @@
-//! The record layer against a client that nobody here wrote: rustls as it is. The handshake is rustls's on both sides; then the server's
-//! end is taken from it, and the client notices nothing.
+//! The record layer against a client that nobody here wrote: rustls as it is. The handshake is rustls's on
+//! both sides; then the server's end is taken from it, and the client notices nothing.
 #![cfg(feature = "server")]
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 

@@ -10,7 +10,7 @@ use rustls::ServerConnection;
 
 use super::pair::{Papers, take_over};
 
-/// How long either side is waited for, in seconds.
+/// Time that either side is waited for.
 const TIMEOUT_SECONDS: u64 = 30;
 
 /// Lines that go to and fro, each a record in each direction.
@@ -167,7 +167,8 @@ fn openssl_and_a_link_exchange_thousands_of_records_and_renew_their_keys() {
             }
             if matches!(number % 50, 7 | 19) {
                 asked += 1;
-                // The command reads its input in pieces, and a letter counts at the beginning of one: the line must come later.
+                // The command reads its input in pieces, and a letter counts at the beginning of one: the
+                // line must come later.
                 let heard = ours.updates;
                 ours.hear_updates(heard + 1);
             }

@@ -26,7 +26,7 @@ impl KeyLog for Logged {
     }
 }
 
-/// What both sides keep between connections.
+/// State that both sides keep between connections.
 pub(super) struct Papers {
     suite: Suite,
     client: Arc<ClientConfig>,
@@ -44,7 +44,7 @@ impl Papers {
         Self::of(suite, provider(suite), change)
     }
 
-    /// With a client that holds its keys for worn after so many records.
+    /// With a client that holds its keys for worn after `records` records.
     pub(super) fn with_worn_keys_after(suite: Suite, records: u64) -> Self {
         let mut provider = provider(suite);
         for known in &mut provider.cipher_suites {
@@ -55,7 +55,7 @@ impl Papers {
         Self::of(suite, provider, |_| {})
     }
 
-    /// What the server's end of a handshake needs.
+    /// Configuration of the server's end of a handshake.
     pub(super) fn server(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server)
     }
@@ -191,7 +191,7 @@ impl Pair {
         Ok(plain)
     }
 
-    /// The same in pieces of so many bytes, each opened in bursts of its own.
+    /// The same in pieces of `piece` bytes, each opened in bursts of its own.
     pub(super) fn heard_by_link_in_pieces(&mut self, piece: usize) -> Result<Vec<u8>, OpenError> {
         let bytes = self.taken_from_client();
         let (mut buffer, mut plain) = (Vec::new(), Vec::new());

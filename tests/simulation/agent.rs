@@ -12,7 +12,7 @@ impl World {
     pub(crate) fn pump(&mut self, number: usize) -> Result<(), String> {
         let now = self.agent_now(number);
         for _ in 0..10_000 {
-            // Who sleeps does nothing.
+            // A device that sleeps does nothing.
             let Some(machine) = self.devices[number].awake() else { return Ok(()) };
             let Some(action) = machine.poll(&now) else {
                 let next = machine.next_timeout();
@@ -129,8 +129,8 @@ impl World {
             if is_dropped || self.server.damaged.contains(&key) || device.gone.contains(&(epoch, *sequence)) {
                 continue;
             }
-            // What was acknowledged before the spool began another epoch may come again in that one, after a
-            // crash that undid the forgetting. It is where it was.
+            // An event that was acknowledged before the spool began another epoch may come again in that one,
+            // after a crash that undid the forgetting. It is where it was.
             let Some(stored) = self.server.stored_as(key, crc) else {
                 return Err(format!("{key:?} was acknowledged and is not in the journal"));
             };
@@ -155,7 +155,7 @@ impl World {
     pub(crate) fn agent_hears_end(&mut self, number: usize, link: u32, reason: &str) -> Result<(), String> {
         let now = self.agent_now(number);
         let device = &mut self.devices[number];
-        // Who sleeps finds out when it wakes up.
+        // A device that sleeps finds out when it wakes up.
         if device.link != Some(link) || device.is_asleep {
             return Ok(());
         }

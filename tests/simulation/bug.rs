@@ -40,7 +40,7 @@ pub(crate) enum Bug {
     PermitIsLost,
     /// A link is told that the server stops while a job of it is under way.
     StopsBeforeJobs,
-    /// What a device that reads nothing is told waits without a bound.
+    /// Messages for a device that reads nothing wait without a bound.
     NoLimitOfUnsent,
 }
 

@@ -11,10 +11,10 @@ use muster::wire::time::{Moment, WallTime};
 
 use crate::world::{Step, World};
 
-/// How long a call may take at most, in seconds: each stage's longest time, twice, as who asks during a sync waits for the next.
+/// Longest call: each stage's longest time, twice, as one that asks during a sync waits for the next.
 const CALL_SECONDS_MAX: u64 = 400;
 
-/// What was asked and not yet reported in full.
+/// Calls that were asked for and not yet reported in full.
 #[derive(Default)]
 pub(crate) struct CallLog {
     operations: BTreeMap<u64, Operation>,
@@ -166,7 +166,7 @@ impl World {
         }
     }
 
-    /// What came of an operation that has ended by now.
+    /// Outcomes of an operation that has ended by now.
     pub(crate) fn outcomes(&mut self, number: u64) -> Result<BTreeMap<DeviceId, CallOutcome>, String> {
         let operation = self.call_log.operations.remove(&number).ok_or("the operation is not known")?;
         match operation.waiting.first() {

@@ -1,4 +1,4 @@
-//! How often things go wrong, and how often they did.
+//! Rates of faults, and their counts.
 
 use std::fmt;
 
@@ -7,11 +7,12 @@ use muster::wire::datagram::DropReason;
 
 macro_rules! rates {
     ($($(#[$doc:meta])* $name:ident: $most:literal,)*) => {
-        /// How often things go wrong, each drawn anew for each seed (a swarm): out of 1,000 chances. Half of them never do.
+        /// Rates of faults, each drawn anew for each seed (a swarm): out of 1,000 chances. Half of them never
+        /// do.
         #[derive(Clone, Debug)]
         pub(crate) struct Rates {
             $($(#[$doc])* pub(crate) $name: u64,)*
-            /// Longest way of a message, in microseconds.
+            /// Longest way of a message.
             pub(crate) delay_microseconds: u64,
         }
 
@@ -31,7 +32,7 @@ rates! {
     roll_back: 15,
     restore: 15,
     disk_full: 20,
-    /// A part of the journal is damaged while the server is down, after so many of 100 crashes.
+    /// A part of the journal is damaged while the server is down, after this many of 100 crashes.
     damage: 20,
     partition: 20,
     clock_jump: 20,

@@ -1,4 +1,5 @@
-//! Datagrams: a network that loses, copies, delays and overtakes, and somebody who sees them all and has no key.
+//! Datagrams: a network that loses, copies, delays and overtakes, and somebody who sees them all and has no
+//! key.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,10 +12,10 @@ use crate::bug::Bug;
 use crate::device::{notice_key, wake_key};
 use crate::world::{Step, World};
 
-/// What a notice takes of the allowance of its device, in microseconds: `machine::rate` has the figure.
+/// Share of its device's allowance that a notice takes: `machine::rate` has the figure.
 const NOTICE_MICROSECONDS: u64 = 1_000_000;
 
-/// Where a datagram goes.
+/// Destination of a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum To {
     Server,
@@ -26,7 +27,7 @@ pub(crate) enum To {
 pub(crate) struct Air {
     captured: Vec<(To, Vec<u8>)>,
     pub(crate) genuine: BTreeSet<Vec<u8>>,
-    /// How many of 1,000 notices are lost when no other fault happens any more.
+    /// Number of 1,000 notices that are lost when no other fault happens any more.
     pub(crate) notice_loss: u64,
 }
 
@@ -168,7 +169,7 @@ impl World {
         }
     }
 
-    /// Everything that was ever sent, once more: behind this, whoever has synced knows of all of it.
+    /// Everything that was ever sent, once more: a device that has synced after that knows of all of it.
     pub(crate) fn replay_everything(&mut self) {
         for (to, bytes) in self.air.captured.clone() {
             self.counts.replays += 1;

@@ -1,4 +1,4 @@
-//! How a device goes with a word and comes back, as the agent's runtime does it.
+//! Departures with a word and returns of devices, as the agent's runtime does it.
 
 use muster::machine::agent::AgentMachine;
 use muster::wire::datagram::{Notice, NoticeKind};
@@ -7,7 +7,7 @@ use muster::wire::message::{Goodbye, SyncReason, ToServer};
 use crate::device::Truth;
 use crate::world::{Step, World};
 
-/// How long an agent that ends goes on delivering its events, in microseconds.
+/// Time for which an agent that ends goes on delivering its events.
 const DELIVERY_MICROSECONDS: u64 = 1_500_000;
 
 impl World {
@@ -20,7 +20,8 @@ impl World {
         }
     }
 
-    /// The agent delivers what it has, for a while, and then says that it goes. Before a sleep there is no time for that.
+    /// The agent delivers what it has, for a while, and then says that it goes. Before a sleep there is no
+    /// time for that.
     pub(crate) fn leave(&mut self, number: usize, kind: NoticeKind) -> Result<(), String> {
         let device = &mut self.devices[number];
         if !device.runs() {

@@ -15,10 +15,11 @@ use muster::wire::time::{Moment, WallTime};
 
 use crate::desired::Stored;
 
-/// Notice counters that are reserved at a time, in counters: the disk is written once for so many.
+/// Notice counters that are reserved at a time: the disk is written once for all of them.
 const NOTICE_COUNTERS: u32 = 8;
 
-/// Where a device is in truth, whatever the server thinks of it. Times are of the simulation, in microseconds.
+/// Presence of a device in truth, whatever the server thinks of it. Times are of the simulation, in
+/// microseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Truth {
     /// It never ran.
@@ -37,7 +38,7 @@ pub(crate) enum Truth {
     },
 }
 
-/// What is on the device's disk. A copy of it is an image that the device may be rolled back to.
+/// Contents of the device's disk. A copy of it is an image that the device may be rolled back to.
 #[derive(Clone)]
 pub(crate) struct Disk {
     pub(crate) epoch: Epoch,
@@ -50,7 +51,7 @@ pub(crate) struct Disk {
     pub(crate) wake_counter: u32,
     /// No notice has a higher counter; lower ones may have been used.
     pub(crate) notice_reserved: u32,
-    /// What the server ordered.
+    /// The server's orders.
     pub(crate) stored: Stored,
 }
 
@@ -62,9 +63,11 @@ pub(crate) struct Device {
     pub(crate) unsynced: Vec<Vec<u8>>,
     /// A forgetting that is not synced yet.
     pub(crate) forgotten_unsynced: u64,
-    /// What it dropped, and said so. An older image may have it again: it is accounted for all the same.
+    /// Events that it dropped, and said so. An older image may have it again: it is accounted for all the
+    /// same.
     pub(crate) dropped: BTreeSet<(Epoch, u64, u32)>,
-    /// What it had no more when a restored server asked for it: gone on both sides, though an older image may have it.
+    /// Events that it had no more when a restored server asked for them: gone on both sides, though an older
+    /// image may have them.
     pub(crate) gone: BTreeSet<(Epoch, u64)>,
     pub(crate) image: Option<Disk>,
     pub(crate) was_rolled_back: bool,
@@ -75,7 +78,7 @@ pub(crate) struct Device {
     pub(crate) persistent: bool,
     /// Enrolled, and never switched on.
     pub(crate) never_comes: bool,
-    /// Where it hears wakes, and where its links come from.
+    /// Address at which it hears wakes, and from which its links come.
     pub(crate) address: SocketAddr,
     /// Whether a box in front of it lets no datagram in.
     pub(crate) is_nated: bool,
@@ -239,7 +242,8 @@ impl Device {
         self.boots += 1;
     }
 
-    /// The agent or the device dies: `chance` says of each unsynced event whether it survives; a prefix does, as in any log.
+    /// The agent or the device dies: `chance` says of each unsynced event whether it survives; a prefix does,
+    /// as in any log.
     pub(crate) fn crash(&mut self, at: u64, mut chance: impl FnMut() -> bool) {
         self.dies(at);
         if chance() {
@@ -262,7 +266,7 @@ impl Device {
         self.machine = None;
         self.link = None;
         self.leaving = None;
-        // Whoever dies in its sleep has said before that it sleeps.
+        // A device that dies in its sleep has said before that it sleeps.
         if !std::mem::take(&mut self.is_asleep) {
             self.truth = Truth::Silent { at };
         }

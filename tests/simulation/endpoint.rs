@@ -1,5 +1,5 @@
-//! The server's endpoints in this world: what they need of the rest of the server, and the rules that a planted
-//! bug breaks.
+//! The server's endpoints in this world: what they need of the rest of the server, and the rules that a
+//! planted bug breaks.
 
 use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, VecDeque};
@@ -23,7 +23,7 @@ pub(crate) const ENDPOINTS: u8 = 2;
 pub(crate) struct End {
     pub(crate) link: u32,
     pub(crate) peer: IpAddr,
-    /// What has come and was not taken yet, as there was no room.
+    /// Messages that have come and were not taken yet, as there was no room.
     pub(crate) inbox: VecDeque<Vec<u8>>,
     /// The peer is gone: so far as it goes, what is in the inbox is still taken.
     pub(crate) is_left: bool,
@@ -56,7 +56,7 @@ impl Rules for Planted {
     }
 }
 
-/// What a call of an endpoint brings about elsewhere; done when it has returned.
+/// Effects of an endpoint's call elsewhere; done when it has returned.
 enum Effect {
     Restored(DeviceId),
     Called(DeviceId, CallStep),
@@ -145,7 +145,7 @@ impl Services for SimServices<'_> {
     }
 }
 
-/// What came of one call: what is to be sent, and to whom it was refused.
+/// Effects of one call: the messages to send, and the device to which it was refused.
 pub(crate) struct Said {
     transmits: Vec<(u32, ToAgent)>,
     tally: Tally,
@@ -192,7 +192,7 @@ impl World {
         if number >= self.server.endpoints.len() {
             return Ok((None, nothing));
         }
-        // What the endpoint is lent of the world comes back behind the call.
+        // The parts of the world that the endpoint is lent come back behind the call.
         let blank = ServerEndpoint::new(
             0,
             self.server.permits.clone(),
@@ -258,7 +258,7 @@ impl World {
         self.carry_out_rest(number)
     }
 
-    /// What a sync is answered with.
+    /// Answer to a sync.
     fn policy(&mut self, record: Option<&DeviceState>) -> SyncPolicy {
         let has_room = !(self.has_faults && self.chance(50)) && self.server.permits.free() > 2;
         let device = record.map_or(DeviceId(0), |record| record.device);

@@ -25,10 +25,10 @@ use crate::datagrams::To;
 use crate::device::{event, notice_key};
 use crate::world::{Link, Step, World};
 
-/// Links that it has at a time, in links.
+/// Links that it has at a time.
 const LINKS_MAX: usize = 2;
 
-/// What waits for a peer that reads nothing before its link ends, in bytes: the reactor's rule, with less.
+/// Bytes that wait for a peer that reads nothing before its link ends: the reactor's rule, with less.
 const UNSENT_BYTES_MAX: usize = 1024;
 
 /// Messages and datagrams of one hostile device while there are faults: so that a seed takes no longer.
@@ -37,7 +37,7 @@ const MESSAGES_MAX: u32 = 80;
 /// And while the service of the others is watched.
 const MESSAGES_BESIDE_MAX: u32 = 80;
 
-/// Messages of a burst, in messages.
+/// Messages of a burst.
 const MESSAGES_AT_ONCE: u32 = 40;
 
 /// Notices that use up an allowance.
@@ -46,7 +46,7 @@ const NOTICES: u32 = 90;
 pub(crate) struct Hostile {
     pub(crate) id: DeviceId,
     links: Vec<u32>,
-    /// What the server does not read before some of the allowance has come back.
+    /// Messages that the server does not read before some of the allowance has come back.
     held: Option<(u32, Vec<u8>, Moment)>,
     agent_epoch: Epoch,
     spool_epoch: Epoch,
@@ -80,7 +80,7 @@ impl Hostile {
     }
 }
 
-/// What it says for a while.
+/// Its act for a while.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Act {
     Probe,
@@ -140,7 +140,7 @@ impl World {
             let mut times =
                 if self.random.up_to(15) == 0 { MESSAGES_AT_ONCE.into() } else { 1 + self.random.up_to(3) };
             if self.now < self.hangs_until {
-                // What is to be acknowledged waits: as much of it as can be.
+                // Acknowledgements wait: as many of them as can be.
                 act = if self.random.up_to(3) == 0 { Act::Again } else { Act::OtherEpoch };
                 times = MESSAGES_AT_ONCE.into();
             }
@@ -213,7 +213,7 @@ impl World {
         hostile.links.push(link);
         hostile.unsent_bytes = 0;
         self.next_link += 1;
-        // Where it comes from; nobody hears its datagrams.
+        // Its address; nobody hears its datagrams.
         let peer = std::net::IpAddr::V4(std::net::Ipv4Addr::from_bits(
             0xc000_0200 | u32::try_from(device.0).unwrap_or(0),
         ));

@@ -1,8 +1,10 @@
-//! The server and its fleet in one thread under a seed: real sessions, records, calls, acknowledgements and journal, real agent machines and
-//! datagrams; a simulated network, disk and clock, and everything that can go wrong with them.
+//! The server and its fleet in one thread under a seed: real sessions, records, calls, acknowledgements and
+//! journal, real agent machines and datagrams; a simulated network, disk and clock, and everything that can
+//! go wrong with them.
 //!
-//! First everything goes wrong (`trouble`); then the faults stop, an attacker's datagrams do not, and at quiet points what the server
-//! thinks of every device is held against the truth (`phases`, `truth`). Each planted bug must be found.
+//! First everything goes wrong (`trouble`); then the faults stop, an attacker's datagrams do not, and at
+//! quiet points what the server thinks of every device is held against the truth (`phases`, `truth`). Each
+//! planted bug must be found.
 //!
 //! `SIM_SEED=n` replays one seed and prints its trace; `SIM_SEEDS=n` runs n of them, from `SIM_FIRST=n` on.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
@@ -40,7 +42,7 @@ const SEEDS_TO_FIND: usize = 256;
 /// Seeds in CI.
 const SEEDS: u64 = 256;
 
-/// How long faults go on, in simulated seconds.
+/// Time for which faults go on, in simulated seconds.
 const SAFETY_SECONDS: u64 = 180;
 
 /// Few devices in most seeds, so that many seeds fit; a crowd in some.
@@ -169,7 +171,7 @@ fn a_planted_bug_is_found() {
         Bug::PermitIsLost,
         Bug::StopsBeforeJobs,
     ] {
-        // Where there is nobody to show it, nobody looks.
+        // If there is nobody to show it, nobody looks.
         let shows = |seed: &u64| !bug.is_of_hostile() || hostile_count(*seed) > 0;
         let mut seeds = (0..).filter(shows).take(SEEDS_TO_FIND);
         let found = seeds.position(|seed| run(seed, bug, false).broken.is_some());

@@ -14,21 +14,21 @@ use crate::endpoint::ENDPOINTS;
 use crate::server::ACKS_MERGED_ABOVE;
 use crate::world::World;
 
-/// What a job takes of its device's allowance, in microseconds: `machine::rate` has the figure.
+/// Share of its device's allowance that a job takes: `machine::rate` has the figure.
 const JOB_MICROSECONDS: u64 = 20_000;
 
-/// What may come beyond the allowance, in microseconds: the last message, which may be a notice, and steps.
+/// Amount that may come beyond the allowance: the last message, which may be a notice, and steps.
 const OVERSHOOT_MICROSECONDS: u64 = 2_000_000;
 
 /// Jobs of one link that are with workers at most: four reports, three sections.
 const JOBS_PER_LINK_MAX: u32 = 7;
 
-/// In which time an event is durable and acknowledged, and forgotten by its device, in seconds: a link, a
-/// write, a few ways.
+/// In which time an event is durable and acknowledged, and forgotten by its device: a link, a write, a few
+/// ways.
 const EVENT_SECONDS_MAX: u64 = 5;
 
-/// What a neighbour must not change of a record. Whoever is called while a message is acted on is called for
-/// reasons of its own.
+/// Fields of a record that a neighbour must not change. A device that is called while a message is acted on
+/// is called for reasons of its own.
 fn comparable(record: &DeviceState) -> DeviceState {
     let mut record = *record;
     (record.is_called, record.wake_counter, record.has_news) = (false, 0, false);

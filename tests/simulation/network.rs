@@ -1,4 +1,4 @@
-//! What passes between the two ends, and what the server does with it.
+//! Messages between the two ends, and the server's handling of them.
 
 use muster::journal::Preallocated;
 use muster::machine::close::CloseReason;
@@ -16,13 +16,13 @@ use muster::wire::time::Moment;
 use crate::bug::Bug;
 use crate::world::{Step, World};
 
-/// When a link is tried again whose work had no room, in microseconds.
+/// When a link is tried again whose work had no room.
 const RETRY_MICROSECONDS: u64 = 50_000;
 
-/// Until when a link has ended that another one took over from, in microseconds: it may be another endpoint's.
+/// Until when a link has ended that another one took over from: it may be another endpoint's.
 const SUPERSEDED_MICROSECONDS: u64 = 10_000;
 
-/// How often a server that stops looks whether its links have ended, in microseconds.
+/// Interval at which a server that stops looks whether its links have ended.
 const DRAIN_MICROSECONDS: u64 = 100_000;
 
 impl World {
@@ -240,7 +240,7 @@ impl World {
         Ok(())
     }
 
-    /// What a worker and the store make of a job.
+    /// A worker's and the store's outcome of a job.
     fn work(&mut self, job: Job) -> Result<JobOutcome, String> {
         Ok(match job {
             Job::Section(update) => JobOutcome::Section(update.section, self.server.apply(update)),
@@ -317,7 +317,7 @@ impl World {
         Ok(())
     }
 
-    /// A link's session is to be looked at when its deadline comes.
+    /// A link's session gets a look when its deadline comes.
     pub(crate) fn watch_session(&mut self, link: u32) {
         let Some(name) = self.name_of(link) else { return };
         let endpoint = self.server.endpoints.get(usize::from(name.reactor()));

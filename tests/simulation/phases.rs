@@ -5,12 +5,12 @@ use muster::wire::datagram::WakeReason;
 
 use crate::world::{Step, World};
 
-/// How long a healed fleet may take to be in sync, in simulated seconds: until a clock that was set is
-/// believed and a run that nobody takes expires, the longest backoff, and a few intervals.
+/// Longest time until a healed fleet is in sync, in simulated seconds: until a clock that was set is believed
+/// and a run that nobody takes expires, the longest backoff, and a few intervals.
 const IN_SYNC_SECONDS: u64 = GRACE_SECONDS + 3_600;
 
-/// How long the longest way back takes, in simulated seconds: a minute away after another link took over, the longest backoff, three
-/// intervals to learn what was forgotten on one side.
+/// Time of the longest way back, in simulated seconds: a minute away after another link took over, the
+/// longest backoff, three intervals to learn what was forgotten on one side.
 const SETTLE_SECONDS: u64 = 480;
 
 impl World {
@@ -50,7 +50,7 @@ impl World {
         self.check_reach()?;
         self.call_all()?;
         self.until_in_sync()?;
-        // What was promised is there after one more power cut.
+        // Promised events are there after one more power cut.
         self.crash_server()?;
         self.start_server()
     }

@@ -29,12 +29,12 @@ use crate::desired::OrderBook;
 use crate::endpoint::{ENDPOINTS, Planted, ServerEndpoint};
 
 pub(crate) const SEGMENT_BYTES: u64 = 64 * 1024;
-/// What is older goes: longer than any simulation lasts, so that nothing ever is.
+/// Age beyond which records go: longer than any simulation lasts, so that nothing ever is.
 const AGE_MILLISECONDS: u64 = 30 * 24 * 3_600_000;
 /// Room for all that a run can produce.
 pub(crate) const DISK_BYTES: u64 = 512 * SEGMENT_BYTES;
 
-/// What SQLite would hold of a device. Commits are atomic and durable.
+/// SQLite's part of a device. Commits are atomic and durable.
 #[derive(Clone, Default)]
 pub(crate) struct Stored {
     pub(crate) agent_epoch: Epoch0,
@@ -77,7 +77,7 @@ pub(crate) struct Server {
     pub(crate) store: BTreeMap<DeviceId, Stored>,
     pub(crate) book: OrderBook,
     pub(crate) records: BTreeMap<DeviceId, DeviceState>,
-    /// What the store has of the records: up to ten seconds old.
+    /// The records in the store: up to ten seconds old.
     pub(crate) written: BTreeMap<DeviceId, DeviceState>,
     /// Every event before this position of the journal is in `written`.
     recorded: u64,
@@ -89,7 +89,7 @@ pub(crate) struct Server {
     /// Notices up to these counters were over when a sync of this life began.
     pub(crate) over_through: BTreeMap<DeviceId, u32>,
     pub(crate) endpoints: Vec<ServerEndpoint>,
-    /// What the endpoints call the links that they have.
+    /// The endpoints' names of the links that they have.
     pub(crate) names: BTreeMap<u32, LinkRef>,
     /// The link on which each device has spoken last.
     pub(crate) links: BTreeMap<DeviceId, LinkRef>,
@@ -99,7 +99,7 @@ pub(crate) struct Server {
     pub(crate) planted: Planted,
     /// It stops: no link comes any more.
     pub(crate) is_draining: bool,
-    /// Who knows more of the server than itself, in this life.
+    /// Signs that others know more of the server than itself, in this life.
     pub(crate) restored: RestoreWatch,
     /// And by this model's own book.
     pub(crate) claimants: BTreeSet<DeviceId>,
@@ -110,9 +110,9 @@ pub(crate) struct Server {
     pub(crate) links_gone: usize,
     /// Jobs of each link that are with workers.
     pub(crate) jobs: BTreeMap<u32, u32>,
-    /// What was appended in this life or found by its recovery: position past it, CRC.
+    /// Records that were appended in this life or found by its recovery: position past it, CRC.
     pub(crate) appended: BTreeMap<Key, (u64, u32)>,
-    /// What was on the medium and was damaged there, as the recovery told.
+    /// Records that were on the medium and were damaged there, as the recovery told.
     pub(crate) damaged: BTreeSet<Key>,
     /// Since the last start somebody has changed the medium.
     is_damaged_anew: bool,
@@ -124,11 +124,11 @@ pub(crate) struct Server {
     pub(crate) wall_offset: u64,
     /// The watch over the wall clock, in this life.
     pub(crate) clock: WallClock,
-    /// What of it is in the store.
+    /// The known wall time in the store.
     known_wall: Option<WallTime>,
-    /// How far it was from the time in truth, which started at zero, in milliseconds.
+    /// Its distance from the time in truth, which started at zero, in milliseconds.
     known_line: i64,
-    /// How often it has changed otherwise than by passing, in this life.
+    /// Number of times that it has changed otherwise than by passing, in this life.
     clock_changes: u64,
     task_clock: TaskClock,
     /// Since when devices can be heard, by the wall clock.
@@ -317,7 +317,8 @@ impl Server {
         self.is_flush_due = false;
     }
 
-    /// Appends an event. `Ok(Err)`: it was not taken. `Err`: it is in the journal already, or in the wrong order.
+    /// Appends an event. `Ok(Err)`: it was not taken. `Err`: it is in the journal already, or in the wrong
+    /// order.
     pub(crate) fn append(
         &mut self,
         key: Key,
@@ -356,7 +357,7 @@ impl Server {
         self.opened.as_ref().map_or(0, |opened| opened.journal.durable().0)
     }
 
-    /// What the store makes of a section.
+    /// The store's outcome of a section.
     pub(crate) fn apply(&mut self, update: SectionUpdate) -> SectionOutcome {
         let section = update.section;
         let stored = self.store.entry(update.device).or_default();
@@ -400,7 +401,7 @@ impl Server {
         SectionOutcome::Stored(state)
     }
 
-    /// How far the store remembers the journal.
+    /// The journal position that the store remembers.
     fn remembered(&self) -> u64 {
         self.written.values().map(DeviceState::last_position).max().unwrap_or(0).max(self.recorded)
     }
@@ -508,7 +509,7 @@ impl Server {
         time
     }
 
-    /// Deletes what is too old. How far the journal goes then.
+    /// Deletes what is too old. Returns the journal's begin then.
     pub(crate) fn retain(&mut self, now: Now, bug: Bug) -> Result<Option<u64>, String> {
         let ages = match bug {
             Bug::AgesByAnyClock => AgeTime { wall: now.wall, may_expire: true },
@@ -524,7 +525,7 @@ impl Server {
         Ok(end)
     }
 
-    /// What has news in memory goes to the store, once the events behind it are durable; whether they are.
+    /// News in memory goes to the store, once the events behind it are durable; whether they are.
     pub(crate) fn write_back(&mut self, now: Now) -> bool {
         let durable = self.durable();
         if self.records.values().any(|record| record.last_position() > durable) {
@@ -563,7 +564,7 @@ fn acks_max(bug: Bug) -> usize {
     if bug == Bug::AcksPileUp { usize::MAX } else { ACKS_MERGED_ABOVE }
 }
 
-/// What a start finds in the store of all that is no section and no event.
+/// Contents of the store at a start, without sections and events.
 fn load(record: &mut DeviceState, written: &DeviceState) {
     record.last_sync = written.last_sync;
     record.last_seen = written.last_seen;

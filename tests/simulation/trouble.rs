@@ -1,4 +1,4 @@
-//! What goes wrong, and the work that goes on meanwhile.
+//! Faults, and the work that goes on meanwhile.
 
 use muster::journal::sim::WriteFault;
 use muster::machine::wall_clock::{GRACE_SECONDS, STEP_SECONDS};
@@ -8,7 +8,7 @@ use crate::device::Truth;
 use crate::server::{DISK_BYTES, SEGMENT_BYTES};
 use crate::world::{Step, World};
 
-/// How often the server writes back what it has in memory of its devices, in seconds.
+/// Interval at which the server writes back what it has in memory of its devices.
 const WRITE_BACK_SECONDS: u64 = 10;
 
 impl World {
@@ -103,7 +103,7 @@ impl World {
         self.tasks_from = self.now;
     }
 
-    /// What goes by age: nothing may, while the clock is not to be believed.
+    /// Work by age: none may happen, while the clock is not to be believed.
     pub(crate) fn watch_clock(&mut self) -> Result<(), String> {
         let now = self.server_now();
         self.server.watch_clock(now);
@@ -244,16 +244,15 @@ impl World {
         Ok(())
     }
 
-    /// An administrator puts old copies in the place of what there is. What was stored since is gone, and
-    /// nobody promised otherwise.
+    /// An administrator puts old copies in the place of what there is. Records that were stored since are
+    /// gone, and nobody promised otherwise.
     fn restore_server(&mut self) -> Result<(), String> {
         if self.journal_copy.is_none() && self.store_copy.is_none() {
             return Ok(());
         }
         self.counts.restores += 1;
         self.server.stop();
-        // 'musterd backup restore' puts both parts back and draws another epoch; whoever copies files does
-        // not.
+        // 'musterd backup restore' puts both parts back and draws another epoch; a copy of files does not.
         let has_new_epoch = self.journal_copy.is_some() && self.store_copy.is_some() && self.chance(500);
         if let Some((copy, promised)) = self.journal_copy.take() {
             let seed = self.random.next_u64();

@@ -12,28 +12,31 @@ use crate::world::World;
 
 const SECOND: u64 = 1_000_000;
 
-/// A device that went without a word is not lost before its slot, which lies ahead, and the margin; less what a message takes.
+/// A device that went without a word is not lost before its slot, which lies ahead, and the margin; less what
+/// a message takes.
 const LOST_SECONDS_MIN: u64 = 55;
 
-/// And it is lost by then: the longest way to its slot (120 s), or to a reconnection, and the margin (60 s), and a link that had to fall
-/// silent first.
+/// And it is lost by then: the longest way to its slot (120 s), or to a reconnection, and the margin (60 s),
+/// and a link that had to fall silent first.
 const LOST_SECONDS_MAX: u64 = 245;
 
-/// Within this time after a start of the server nobody is lost: the window (120 s) and the margin, less what a message takes.
+/// Within this time after a start of the server nobody is lost: the window (120 s) and the margin, less what
+/// a message takes.
 const WINDOW_SECONDS: u64 = 175;
 
-/// Until a link on which nothing more comes is given up, in seconds.
+/// Until a link on which nothing more comes is given up.
 const LINK_SECONDS_MAX: u64 = 65;
 
 impl World {
-    /// Where the server says that the device is.
+    /// Presence of the device, as the server says.
     pub(crate) fn presence_of(&self, device: DeviceId) -> Option<Presence> {
         let record = self.server.records.get(&device)?;
         let signs = signs_of(record, self.server.present_since);
         Some(presence(&signs, self.server_now().wall))
     }
 
-    /// Holds every device's presence against the truth. `is_settled`: everybody who runs has had the time to come.
+    /// Holds every device's presence against the truth. `is_settled`: everybody who runs has had the time to
+    /// come.
     pub(crate) fn check_presence(&mut self, is_settled: bool) -> Result<(), String> {
         self.counts.quiet_points += 1;
         for (number, device) in self.devices.iter().enumerate() {
@@ -50,8 +53,8 @@ impl World {
         Ok(())
     }
 
-    /// At any time: whose shutdown notice the server has taken is gone for it, until the device is back. Not for one that was rolled back, as
-    /// its counters were used before.
+    /// At any time: whose shutdown notice the server has taken is gone for it, until the device is back. Not
+    /// for one that was rolled back, as its counters were used before.
     pub(crate) fn check_notices(&self) -> Result<(), String> {
         for device in self.devices.iter().filter(|device| !device.was_rolled_back) {
             let Truth::Said { kind, counter, .. } = device.truth else { continue };
@@ -119,8 +122,8 @@ impl World {
         record.is_some_and(|record| device.disk.wake_counter > record.wake_counter)
     }
 
-    /// Holds what an operation was told of every device against the truth, as it was when they were asked and as it is now: a notice that was
-    /// lost may have come in between, from the attacker.
+    /// Holds what an operation was told of every device against the truth, as it was when they were asked and
+    /// as it is now: a notice that was lost may have come in between, from the attacker.
     pub(crate) fn check_outcomes(
         &mut self,
         operation: u64,

@@ -58,7 +58,7 @@ pub(crate) enum Step {
     WakeScheduler,
     /// By now everybody who was asked for has been reported on.
     OperationDue(u64),
-    /// What the server has in memory of its devices goes to its store; in this life of it.
+    /// The server's news in memory goes to its store; in this life of it.
     WriteBack(u32),
     /// The server looks at what is due of its tasks; in this life of it.
     Scheduler(u32),
@@ -71,7 +71,7 @@ pub(crate) enum Step {
 /// A link: both ends, and until when each direction is taken by what is under way, so that nothing overtakes.
 pub(crate) struct Link {
     pub(crate) device: DeviceId,
-    /// Where the server sees it come from.
+    /// Address at which the server sees it.
     pub(crate) peer: IpAddr,
     pub(crate) is_broken: bool,
     pub(crate) to_server_at: u64,
@@ -107,7 +107,7 @@ pub(crate) struct World {
     /// When the server's wall clock was last set.
     pub(crate) clock_stepped_at: u64,
     pub(crate) store_restored_at: u64,
-    /// How often it was set, or the server started and may have taken it from somebody.
+    /// Number of times that it was set, or that the server started and may have taken it from somebody.
     pub(crate) clock_troubles: u64,
     /// And how often when the server last looked.
     pub(crate) noticed_troubles: u64,
@@ -115,7 +115,7 @@ pub(crate) struct World {
     pub(crate) has_unnoticed: bool,
     /// Since when tasks could be due without a break.
     pub(crate) tasks_from: u64,
-    /// How much of the log the events of a device may take: in every third seed little.
+    /// Share of the log that the events of a device may take: in every third seed little.
     pub(crate) event_rate: EventRate,
     pub(crate) next_event: u64,
     pub(crate) counts: Counts,
@@ -195,7 +195,7 @@ impl World {
         self.queue.insert((at.max(self.now), self.queued), step);
     }
 
-    /// One out of 1,000 chances, so many times.
+    /// A chance of `of_thousand` in 1,000.
     pub(crate) fn chance(&mut self, of_thousand: u64) -> bool {
         self.random.up_to(999) < of_thousand
     }

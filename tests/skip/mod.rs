@@ -15,6 +15,6 @@ pub(crate) fn skipped(why: impl Display) {
     let Ok(program) = std::env::current_exe() else { return };
     let Some(directory) = program.ancestors().nth(2) else { return };
     let file = std::fs::File::options().create(true).append(true).open(directory.join("skipped-tests"));
-    // Where nothing can be written, the line above is all there is.
+    // If nothing can be written, the line above is all there is.
     let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
 }

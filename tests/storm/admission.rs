@@ -1,4 +1,4 @@
-//! Who is let in when more come than can be served at a time.
+//! Admission when more come than can be served at a time.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -55,7 +55,8 @@ fn everybody_gets_in_and_a_live_link_is_served_meanwhile() {
             delays[delays.len() * 99 / 100],
             delays[delays.len() - 1]
         );
-        // What a tenth of a second allows may come at once, and the two reactors have not the same number of devices.
+        // The allowance of a tenth of a second may come at once, and the two reactors have not the same
+        // number of devices.
         assert!(
             took > Duration::from_secs_f64(0.8 * DEVICES as f64 / PER_SECOND as f64),
             "the limit was kept"
@@ -94,7 +95,8 @@ fn silent_connections_do_not_lock_a_device_out() {
     running.drain().unwrap();
 }
 
-/// Handshakes that are left half way hold no place for ever either, and the one that is whole does not suffer.
+/// Handshakes that are left half way hold no place for ever either, and the one that is whole does not
+/// suffer.
 #[test]
 fn half_handshakes_lose_their_place_to_a_device() {
     let directory = tempfile::tempdir().unwrap();
@@ -123,7 +125,8 @@ fn half_handshakes_lose_their_place_to_a_device() {
     running.drain().unwrap();
 }
 
-/// No place is left, and the last one that becomes free does so where the reactor that has a connection waiting is not told.
+/// No place is left, and the last one that becomes free does so where the reactor that has a connection
+/// waiting is not told.
 #[test]
 fn a_place_that_becomes_free_elsewhere_is_noticed() {
     let directory = tempfile::tempdir().unwrap();
@@ -142,7 +145,7 @@ fn a_place_that_becomes_free_elsewhere_is_noticed() {
     running.drain().unwrap();
 }
 
-/// What the handbook says of the memory of handshakes that are left half way, and of connections on which
+/// The handbook's figures for the memory of handshakes that are left half way, and of connections on which
 /// nothing is said.
 #[test]
 fn what_a_half_handshake_takes() {
@@ -163,7 +166,7 @@ fn what_a_half_handshake_takes() {
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         assert!(socket.read(&mut [0; 64]).unwrap() > 0, "the server has answered");
     };
-    // What is allocated once is there afterwards.
+    // Memory that is allocated once is there afterwards.
     let mut first = connect(10);
     first.iter_mut().for_each(begin);
     let before = server.resident_bytes();

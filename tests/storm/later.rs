@@ -1,4 +1,4 @@
-//! Who is asked to come again later, and when.
+//! Devices that are asked to come again later, and their times.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -22,8 +22,8 @@ fn seconds_of(answer: &ToAgent) -> Option<u32> {
     }
 }
 
-/// Twenty handshakes a second are allowed, and devices for fifteen seconds come at once, with tickets. Those that have waited for ten are
-/// asked to come later, but not the one whose link is to stay.
+/// Twenty handshakes a second are allowed, and devices for fifteen seconds come at once, with tickets. Those
+/// that have waited for ten are asked to come later, but not the one whose link is to stay.
 #[test]
 fn an_overloaded_server_sends_those_away_who_only_come_by() {
     const DEVICES: usize = 300;
@@ -88,7 +88,8 @@ fn a_device_hears_over_how_many_seconds_to_spread_and_nothing_when_it_may_come_a
     running.drain().unwrap();
 }
 
-/// Every device is told when to come again, and those that do not listen, or never said a word, do not hold the end up.
+/// Every device is told when to come again, and those that do not listen, or never said a word, do not hold
+/// the end up.
 #[test]
 fn a_server_that_is_stopped_says_when_to_come_again_and_ends_in_time() {
     const DEVICES: usize = 150;

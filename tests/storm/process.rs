@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) struct Process {
     child: Child,
-    /// Where it takes TCP and, on the same port, UDP.
+    /// Address at which it takes TCP and, on the same port, UDP.
     pub(crate) address: SocketAddr,
     socket: PathBuf,
 }
@@ -64,7 +64,7 @@ impl Process {
         self.client().create_token(&new).unwrap().token.parse().unwrap()
     }
 
-    /// What of it is in memory, in bytes.
+    /// Its memory.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

@@ -29,7 +29,8 @@ fn a_ticket_is_good_after_the_server_was_killed_and_not_without_its_key() {
     assert_eq!((links.handshakes, links.handshakes_resumed), (1, 1), "the server says so too");
     server.kill();
 
-    // The same identity and devices, with a ticket key of its own: the handshake is a full one, and nothing fails.
+    // The same identity and devices, with a ticket key of its own: the handshake is a full one, and nothing
+    // fails.
     let database = directory.path().join("data/store/muster.db");
     let sql = "DELETE FROM ticket_seeds";
     rusqlite::Connection::open(&database).unwrap().execute(sql, []).unwrap();

@@ -1,4 +1,5 @@
-//! What a definition says beyond the condition: the version, where settings go, and where statistics come from.
+//! Parts of a definition beyond the condition: the version, the place of settings, and the source of
+//! statistics.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,16 +11,16 @@ use super::render::Format;
 use crate::fleet::schema::Schema;
 use crate::wire::limits::SCHEMA_BYTES_MAX;
 
-/// How long the version's and the statistics' command may take when the file does not say, in seconds.
+/// Time of the version's and the statistics' command when the file does not say.
 const QUESTION_SECONDS_DEFAULT: u64 = 10;
 
-/// And at most, in seconds: they hold up the look at all the others.
+/// And at most: they hold up the look at all the others.
 const QUESTION_SECONDS_MAX: u64 = 60;
 
-/// How long each command around settings may take when the file does not say, in seconds.
+/// Time of each command around settings when the file does not say.
 const SETTINGS_SECONDS_DEFAULT: u64 = 30;
 
-/// And at most, in seconds: settings of others wait for it.
+/// And at most: settings of others wait for it.
 pub const SETTINGS_SECONDS_MAX: u64 = 600;
 
 /// A program, its arguments, and how long it may take.
@@ -27,16 +28,16 @@ pub const SETTINGS_SECONDS_MAX: u64 = 600;
 pub struct Program {
     /// The program, then its arguments.
     pub arguments: Vec<String>,
-    /// How long it may take.
+    /// Its time.
     pub timeout: Duration,
 }
 
-/// Where the settings of an application go, and what is done around it.
+/// Place of an application's settings, and the commands around it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsPlace {
     /// The file that holds them, and nothing else.
     pub file: PathBuf,
-    /// How they are written.
+    /// Their format.
     pub format: Format,
     /// Permission bits; `None`: those of the file before, or 0644.
     pub mode: Option<u32>,
@@ -52,7 +53,7 @@ pub struct SettingsPlace {
     pub rollback: Option<Program>,
 }
 
-/// Where the numbers of an application come from.
+/// Source of an application's numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatisticsSource {
     /// A program prints them.
@@ -185,7 +186,7 @@ impl SettingsTable {
     }
 }
 
-/// What stands between or behind keys and values: a few characters on one line.
+/// Text between or behind keys and values: a few characters on one line.
 fn piece(key: &str, text: Option<String>, default: &str, min: usize) -> Result<String, String> {
     let text = text.unwrap_or_else(|| default.to_owned());
     let is_printable = text.chars().all(|character| !character.is_control() || character == '\t');

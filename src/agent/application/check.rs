@@ -14,26 +14,26 @@ use crate::wire::limits::TEXT_BYTES_MAX;
 use crate::wire::section::{ApplicationCondition, Condition};
 use crate::wire::time::WallTime;
 
-/// What the agent calls itself among the applications.
+/// The agent's name among the applications.
 pub const AGENT_NAME: &str = "muster-agent";
 
-/// How long systemctl may take: systemd answers in milliseconds unless it is stuck.
+/// Time of systemctl: systemd answers in milliseconds unless it is stuck.
 const SYSTEMCTL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Most that a check may say, in bytes.
+/// Most that a check may say.
 const OUTPUT_BYTES_MAX: usize = 16 * 1024;
 
-/// Most of a pid file that is read, in bytes.
+/// Most of a pid file that is read.
 const PID_BYTES_MAX: u64 = 32;
 
-/// What was seen of one application.
+/// Observation of one application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
     /// Whether it does its work.
     pub condition: Condition,
     /// Why, when it does not; empty when there is nothing to say.
     pub detail: String,
-    /// What it says of its version; `None`: its package says that. Empty when it is unknown.
+    /// Its version, as it says; `None`: its package says that. Empty when it is unknown.
     pub version: Option<String>,
 }
 
@@ -66,7 +66,7 @@ fn systemd_unit(unit: &str) -> Observed {
     }
 }
 
-/// What the properties of a unit say.
+/// Judges the properties of a unit.
 pub(super) fn judge_unit(properties: &str) -> Observed {
     let property = |name: &str| {
         let line = properties.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
@@ -107,8 +107,8 @@ fn pid_file(path: &Path) -> Observed {
     }
 }
 
-/// The exit codes of an init script's `status` (Linux Standard Base Core 5.0, section 22.2): 0 runs, 3 does not, 4 can't be told;
-/// others failed. The last line that it wrote says why.
+/// The exit codes of an init script's `status` (Linux Standard Base Core 5.0, section 22.2): 0 runs, 3 does
+/// not, 4 can't be told; others failed. The last line that it wrote says why.
 fn command(arguments: &[String], timeout: Duration) -> Observed {
     let Some((program, arguments)) = arguments.split_first() else {
         return Observed::new(Condition::Unknown, "no command");
@@ -132,7 +132,8 @@ fn command(arguments: &[String], timeout: Duration) -> Observed {
     }
 }
 
-/// The conditions of all applications and of the agent itself, by name: what goes to the server. `before` is what was said last: an unchanged condition keeps its `since`.
+/// The conditions of all applications and of the agent itself, by name: what goes to the server. `before` is
+/// what was said last: an unchanged condition keeps its `since`.
 #[must_use]
 pub fn section(
     observed: &[(Definition, Observed)],

@@ -16,10 +16,10 @@ use crate::agent::toml_file;
 use crate::wire::event::{SERVER_NAME, looks_like};
 use crate::wire::limits::{CONDITIONS_MAX, NAME_BYTES_MAX, TASK_KINDS_MAX};
 
-/// How long a `command` may take when its file does not say, in seconds.
+/// Time of a `command` when its file does not say.
 pub const COMMAND_TIMEOUT_SECONDS_DEFAULT: u64 = 10;
 
-/// How long a `command` may be given, in seconds: a check that takes longer holds up all the others.
+/// Most time of a `command`: a check that takes longer holds up all the others.
 pub const COMMAND_TIMEOUT_SECONDS_MAX: u64 = 60;
 
 /// Most arguments of a `command`.
@@ -32,13 +32,13 @@ pub struct Definition {
     pub name: String,
     /// The package whose version is its version.
     pub package: String,
-    /// How to tell whether it does its work.
+    /// The way to tell whether it does its work.
     pub probe: Probe,
     /// Tells the version, instead of the package.
     pub version: Option<Program>,
-    /// Where its settings go; `None`: it takes none.
+    /// Place of its settings; `None`: it takes none.
     pub settings: Option<SettingsPlace>,
-    /// Where its numbers come from.
+    /// Source of its numbers.
     pub statistics: Option<StatisticsSource>,
     /// The kinds of task that it offers.
     pub tasks: Vec<TaskKind>,
@@ -52,7 +52,7 @@ impl Definition {
     }
 }
 
-/// How to tell whether an application does its work.
+/// A way to tell whether an application does its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
     /// Ask systemd for this unit.
@@ -63,12 +63,12 @@ pub enum Probe {
     Command {
         /// Program and arguments.
         arguments: Vec<String>,
-        /// How long it may take.
+        /// Its time.
         timeout: Duration,
     },
 }
 
-/// What the directory says.
+/// Definitions in the directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Definitions {
     /// The applications, by name.

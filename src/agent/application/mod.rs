@@ -1,5 +1,5 @@
-//! Managed applications: which there are (`applications.d/*.toml`, one file each), whether each does its work, and what else its file
-//! says of it.
+//! Managed applications: which there are (`applications.d/*.toml`, one file each), whether each does its
+//! work, and what else its file says of it.
 
 pub mod adapter;
 pub mod check;

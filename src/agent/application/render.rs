@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// How the settings are written.
+/// Format of the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Format {
     /// JSON (RFC 8259), indented.
     Json,
     /// TOML 1.0.
     Toml,
-    /// A line for each value. Objects within objects are written with dotted keys, a list as a line for each of its values.
+    /// A line for each value. Objects within objects are written with dotted keys, a list as a line for each
+    /// of its values.
     KeyValue {
         /// Between key and value.
         separator: String,

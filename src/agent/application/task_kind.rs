@@ -1,7 +1,8 @@
-//! Kinds of task that a device offers: what a file in `applications.d/` says of them, and the command that comes of one run's settings.
+//! Kinds of task that a device offers: what a file in `applications.d/` says of them, and the command that
+//! comes of one run's settings.
 //!
-//! The server names a kind and gives settings; program and arguments are the file's. A setting gets into an argument only where the
-//! file has a placeholder for it, stays within that argument, and no shell sees it.
+//! The server names a kind and gives settings; program and arguments are the file's. A setting gets into an
+//! argument only where the file has a placeholder for it, stays within that argument, and no shell sees it.
 
 use std::fmt::Write as _;
 
@@ -14,42 +15,43 @@ use crate::fleet::schema::Schema;
 use crate::wire::limits::{NAME_BYTES_MAX, SCHEMA_BYTES_MAX};
 use crate::wire::settings;
 
-/// The kind of the agent itself that executes any command. Exists only where the device's configuration says `[tasks] exec = true`.
+/// The kind of the agent itself that executes any command. Exists only where the device's configuration says
+/// `[tasks] exec = true`.
 pub const EXEC_KIND: &str = "exec";
 
-/// How long a run may take when its file does not say, in seconds.
+/// Time of a run when its file does not say.
 pub const TASK_TIMEOUT_SECONDS_DEFAULT: u32 = 600;
 
-/// How long a run may take at most, in seconds: a day.
+/// Most time of a run: a day.
 pub const TASK_TIMEOUT_SECONDS_MAX: u32 = 86_400;
 
 /// A kind of task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskKind {
-    /// What it is called.
+    /// Its name.
     pub kind: String,
     /// Program and arguments, with placeholders; `None`: the settings name the command (`exec`).
     pub command: Option<Vec<String>>,
-    /// What its settings must look like: a JSON Schema.
+    /// Shape of its settings: a JSON Schema.
     pub schema: String,
-    /// How long a run may take at most, in seconds.
+    /// Most time of a run.
     pub timeout_seconds: u32,
     /// The user to run as; `None`: the agent's.
     pub user: Option<String>,
     /// Whether it does no harm to execute it twice.
     pub is_repeatable: bool,
-    /// Where it runs; `None`: in `/`.
+    /// Its working directory; `None`: `/`.
     pub directory: Option<String>,
 }
 
-/// What is to be executed for one run.
+/// The program, arguments and input of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
     /// Program and arguments.
     pub command: Vec<String>,
     /// The user to run as; `None`: the agent's.
     pub user: Option<String>,
-    /// Where it runs.
+    /// Its working directory.
     pub directory: String,
 }
 
@@ -76,7 +78,7 @@ impl TaskTable {
     /// Looks whether it makes sense.
     ///
     /// # Errors
-    /// What does not, and what is allowed.
+    /// With the fault, and what is allowed.
     pub(super) fn checked(self) -> Result<TaskKind, String> {
         if self.kind.is_empty() || self.kind.len() > NAME_BYTES_MAX {
             return Err(format!("[[task]]: kind must have 1 to {NAME_BYTES_MAX} bytes"));
@@ -165,7 +167,7 @@ impl TaskKind {
         }
     }
 
-    /// What is to be executed with these settings, one JSON object.
+    /// Returns the program and arguments for these settings, one JSON object.
     ///
     /// # Errors
     /// Why they are not what this kind takes.
@@ -195,7 +197,7 @@ impl TaskKind {
     }
 }
 
-/// What is said of kinds to the server.
+/// Declares kinds to the server.
 #[must_use]
 pub fn declare(kinds: &[TaskKind]) -> Vec<settings::TaskKind> {
     kinds
@@ -265,7 +267,7 @@ fn filled(argument: &str, settings: &Map<String, Value>) -> Result<String, Strin
             Piece::Setting(name) => name,
         };
         match settings.get(name) {
-            // Where the argument begins with it, the setting must not look like an option to the program.
+            // In an argument that begins with it, the setting must not look like an option to the program.
             Some(Value::String(value)) if text.is_empty() && value.starts_with('-') => {
                 return Err(format!("'{name}': a text that begins with '-' is not allowed here"));
             }

@@ -4,10 +4,11 @@ use super::adapter::Program;
 use crate::agent::process;
 use crate::wire::limits::NAME_BYTES_MAX;
 
-/// Most of what a program says of its version that is looked at, in bytes.
+/// Most of what a program says of its version that is looked at.
 const OUTPUT_BYTES_MAX: usize = 16 * 1024;
 
-/// Asks the program; empty when it says nothing that looks like a version. Takes as long as it may: not for the loop's thread.
+/// Asks the program; empty when it says nothing that looks like a version. Takes as long as it may: not for
+/// the loop's thread.
 #[must_use]
 pub fn ask(program: &Program) -> String {
     match process::run_to_end(&program.arguments, program.timeout, OUTPUT_BYTES_MAX) {
@@ -19,7 +20,8 @@ pub fn ask(program: &Program) -> String {
     }
 }
 
-/// The first word that begins with a digit, be it after a `v` or a `/`: of `nginx version: nginx/1.22.1` it is `1.22.1`.
+/// The first word that begins with a digit, be it after a `v` or a `/`: of `nginx version: nginx/1.22.1` it
+/// is `1.22.1`.
 pub(super) fn find(output: &str) -> String {
     let found = output.split_whitespace().find_map(|word| {
         let word = word.rsplit('/').next().unwrap_or_default();

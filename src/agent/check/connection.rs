@@ -1,4 +1,5 @@
-//! The connection to the server: its name, TCP, TLS, its certificate, whether it knows the device, and its clock.
+//! The connection to the server: its name, TCP, TLS, its certificate, whether it knows the device, and its
+//! clock.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::channel;
@@ -16,13 +17,13 @@ use crate::wire::id::CertificateHash;
 use crate::wire::message::{ErrorCode, Probe, Probed, ToAgent, ToServer};
 use crate::wire::time::WallTime;
 
-/// How far the clocks may be apart, in milliseconds. Nothing breaks beyond it, but events carry times that mislead.
+/// Greatest distance of the clocks. Nothing breaks beyond it, but events carry times that mislead.
 const CLOCK_MILLISECONDS_MAX: u64 = 60_000;
 
 /// A link to the server that only asks.
 pub(super) struct Connection {
     talk: Talk,
-    /// Where the server answered.
+    /// Address at which the server answered.
     pub(super) address: SocketAddr,
 }
 
@@ -75,7 +76,8 @@ impl TalkFailure {
     }
 }
 
-/// Looks at everything up to the certificate; otherwise the first thing on the way that is not as it should be.
+/// Looks at everything up to the certificate; otherwise the first thing on the way that is not as it should
+/// be.
 pub(super) fn open(
     server: &ServerAddress,
     identity: &Identity,
@@ -239,7 +241,8 @@ fn connect_all(
     streams
 }
 
-/// Whether the server knows the device; looked at before its clock, as the first answer waits for its side of the handshake.
+/// Whether the server knows the device; looked at before its clock, as the first answer waits for its side of
+/// the handshake.
 pub(super) fn device(connection: &mut Connection, identity: &Identity) -> Line {
     match connection.probe(0) {
         Ok(probed) => {
@@ -263,7 +266,7 @@ pub(super) fn clock(connection: &mut Connection) -> Line {
     }
 }
 
-/// What the clocks say: the server read its own somewhere within the round trip.
+/// Compares the clocks: the server read its own somewhere within the round trip.
 fn clock_line(before: WallTime, round_trip: Duration, server: WallTime) -> Line {
     let half = round_trip / 2;
     let half_milliseconds = u64::try_from(half.as_millis()).unwrap_or(u64::MAX);

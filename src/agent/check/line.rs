@@ -1,10 +1,10 @@
-//! What a check found, one line for each thing that was looked at.
+//! Results of a check, one line for each thing that was looked at.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// How one thing stands.
+/// Verdict on one thing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -16,7 +16,7 @@ pub enum Verdict {
     Skipped,
 }
 
-/// What was looked at, in this order.
+/// Things that are looked at, in this order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
@@ -64,11 +64,11 @@ impl Subject {
 /// One line of the report.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Line {
-    /// What was looked at.
+    /// The thing.
     pub subject: Subject,
-    /// How it stands.
+    /// Its verdict.
     pub verdict: Verdict,
-    /// What was seen; when it is not as it should be, why and what to do.
+    /// The observation; when it is not as it should be, why and what to do.
     pub detail: String,
 }
 
@@ -110,7 +110,7 @@ impl fmt::Display for Line {
     }
 }
 
-/// All lines so far; whoever shows them is told of each as it comes.
+/// All lines so far; the callback gets each as it comes.
 pub struct Report<'a> {
     lines: Vec<Line>,
     show: &'a mut dyn FnMut(&Line),
@@ -141,7 +141,7 @@ impl<'a> Report<'a> {
         &self.lines
     }
 
-    /// How many lines are not ok.
+    /// Number of lines that are not ok.
     #[must_use]
     pub fn problems(&self) -> usize {
         self.lines.iter().filter(|line| line.verdict == Verdict::Failed).count()

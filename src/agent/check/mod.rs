@@ -1,5 +1,5 @@
-//! `muster-agent check`: everything between this device and its server, looked at one after the other, so that the first line that is not
-//! ok names what is to be mended.
+//! `muster-agent check`: everything between this device and its server, looked at one after the other, so
+//! that the first line that is not ok names the thing to mend.
 
 mod connection;
 pub mod line;
@@ -16,10 +16,11 @@ use super::identity::Identity;
 use super::local::client::{LocalClient, LocalError};
 use super::settings::Settings;
 
-/// How long each single step may take: a healthy one takes a thousandth of it.
+/// Time of each single step: a healthy one takes a thousandth of it.
 const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Looks at everything, with the running agent's help when there is one; otherwise the caller holds the directory's lock.
+/// Looks at everything, with the running agent's help when there is one; otherwise the caller holds the
+/// directory's lock.
 pub fn check(
     directory: &Directory,
     settings: &Settings,
@@ -56,7 +57,7 @@ pub fn check(
     });
 }
 
-/// Who the device is and where its server; otherwise the line that says why not.
+/// The device's identity and its server; otherwise the line that says why not.
 fn who(
     directory: &Directory,
     settings: &Settings,

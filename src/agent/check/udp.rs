@@ -1,5 +1,5 @@
-//! Datagrams, both ways. Nobody answers one with another, so the link says what has arrived at the server, and the device looks itself
-//! what has arrived here.
+//! Datagrams, both ways. Nobody answers one with another, so the link says what has arrived at the server,
+//! and the device looks itself what has arrived here.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,19 +21,19 @@ use crate::reactor::clock::Clock;
 use crate::wire::datagram::{NoticeKind, boot_of};
 use crate::wire::message::ErrorCode;
 
-/// How long a datagram may take. On a path that works it takes milliseconds.
+/// Time of a datagram. On a path that works it takes milliseconds.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often to look meanwhile.
+/// Interval of looking meanwhile.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Copies of a notice, in datagrams: a single loss says nothing.
 const COPIES: usize = 3;
 
-/// How long to wait before a datagram is taken for lost, and another one sent.
+/// Time until a datagram is taken for lost, and another one sent.
 const RESEND_INTERVAL: Duration = Duration::from_millis(700);
 
-/// Who sends and hears datagrams for this device.
+/// Sends and hears datagrams for this device.
 pub(super) trait Prober {
     /// Sends a notice of the kind probe, to `to` unless it knows better; its counter.
     fn notify(&mut self, to: SocketAddr) -> Result<u32, String>;
@@ -191,7 +191,8 @@ impl Here {
         let boot = boot_of(&host::boot_id(&settings.collect.root));
         let mut datagrams =
             Datagrams::new(identity, directory.path(), boot, settings.wake.port, Token(0), now.wall);
-        // The socket is looked at again and again, and needs no poll; it only wants to be registered with one.
+        // The socket is looked at again and again, and needs no poll; it only wants to be registered with
+        // one.
         datagrams.open_when_due(&now, Poll::new()?.registry());
         Ok(Self { datagrams, clock })
     }
@@ -213,7 +214,7 @@ impl Prober for Here {
     }
 
     fn heard(&mut self) -> Result<u32, String> {
-        // Whoever calls in earnest meanwhile is heard as well; the agent that would come does not run.
+        // A call in earnest meanwhile is heard as well; the agent that would come does not run.
         self.datagrams.hear(&self.clock.now(), &mut Vec::new());
         Ok(self.datagrams.probe_state(0).probe_counter)
     }

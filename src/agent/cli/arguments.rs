@@ -1,4 +1,4 @@
-//! What the command line may say.
+//! The agent's command line.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::wire::event::Severity;
 
-/// Where the agent keeps its things when nobody says otherwise.
+/// The agent's data directory when nothing names another.
 pub(crate) const DATA_DEFAULT: &str = "./muster-agent-data";
 
 /// Keeps this device in sync with its muster server.
@@ -26,7 +26,7 @@ pub(crate) const DATA_DEFAULT: &str = "./muster-agent-data";
   muster-agent sync"
 )]
 pub struct Arguments {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -65,7 +65,8 @@ when the agent is started.")]
     #[command(after_help = "Examples:
   muster-agent sync")]
     Sync(Common),
-    /// Move this device to another server: only once that one has answered; otherwise everything stays as it is
+    /// Move this device to another server: only once that one has answered; otherwise everything stays as it
+    /// is
     #[command(after_help = "Examples:
   muster-agent move --server new.example.org --token-file token
   muster-agent move --server 192.0.2.8:13000 --token-file - --name kiosk-17
@@ -73,7 +74,8 @@ when the agent is started.")]
 Make the token on the new server: musterctl token create.
 A running agent takes the new server up by itself. Events that the old server does not have yet go to the new one.")]
     Move(Move),
-    /// Tell the agent that the device goes to sleep, or has woken up; for the service manager (muster-agent-sleep.service)
+    /// Tell the agent that the device goes to sleep, or has woken up; for the service manager
+    /// (muster-agent-sleep.service)
     #[command(after_help = "Examples:
   muster-agent notice suspend
   muster-agent notice resume
@@ -117,7 +119,7 @@ impl Command {
     }
 }
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Args, Debug, Clone, Default)]
 pub struct Common {
     /// Data directory [default: what the configuration says, otherwise ./muster-agent-data]
@@ -129,7 +131,7 @@ pub struct Common {
     pub config: Option<PathBuf>,
 }
 
-/// Where a join token comes from. Left out altogether: the variable `MUSTER_TOKEN`.
+/// Source of a join token. Left out altogether: the variable `MUSTER_TOKEN`.
 #[derive(Args, Debug, Clone, Default)]
 pub struct TokenSource {
     /// A file that holds the join token, '-' for standard input [default: the token is in the variable
@@ -154,10 +156,11 @@ pub struct Enroll {
     /// The join token, as 'musterctl token create' printed it.
     #[command(flatten)]
     pub token: TokenSource,
-    /// What the device is to be called [default: its host name]
+    /// Name that the device would like [default: its host name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Replace an identity that is already there; the old device stays in the server's list until it is removed there
+    /// Replace an identity that is already there; the old device stays in the server's list until it is
+    /// removed there
     #[arg(long)]
     pub force: bool,
     /// Data directory and configuration.
@@ -174,7 +177,7 @@ pub struct Move {
     /// A join token of the new server, as 'musterctl token create' printed it there.
     #[command(flatten)]
     pub token: TokenSource,
-    /// What the device is to be called there [default: as it is called now]
+    /// Name that the device would like there [default: its present name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// Data directory and configuration.
@@ -185,7 +188,7 @@ pub struct Move {
 /// `notice`
 #[derive(Args, Debug)]
 pub struct Notice {
-    /// What happens to the device
+    /// Event that the device is about to have
     #[arg(value_enum)]
     pub what: NoticeWhat,
     /// Data directory and configuration.
@@ -193,7 +196,7 @@ pub struct Notice {
     pub common: Common,
 }
 
-/// What happens to the device.
+/// Event that a device is about to have.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoticeWhat {
     /// It goes to sleep
@@ -216,13 +219,13 @@ pub struct Emit {
     /// Which application it is about
     #[arg(long, value_name = "NAME")]
     pub application: String,
-    /// How bad it is: info, warning, error or critical
+    /// Severity: info, warning, error or critical
     #[arg(long, value_name = "SEVERITY", value_parser = |text: &str| text.parse::<Severity>())]
     pub severity: Severity,
-    /// What kind of thing happened, such as backup.failed
+    /// Kind of the event, such as backup.failed
     #[arg(long, value_name = "KIND")]
     pub kind: String,
-    /// What happened, in a sentence
+    /// Message of the event, a sentence
     #[arg(value_name = "MESSAGE")]
     pub message: OsString,
     /// A further fact; may be given more than once

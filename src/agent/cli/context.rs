@@ -1,4 +1,4 @@
-//! Where a command works: the configuration and the data directory.
+//! Configuration and data directory of a command.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,16 +14,17 @@ use crate::agent::toml_file::{self, TomlError};
 use crate::paths::{self, PathProblem, check_directory, check_readable, check_socket, check_socket_length};
 use crate::wire::time::WallTime;
 
-/// Where a service's configuration is.
+/// Configuration of a service.
 pub const SYSTEM_CONFIG: &str = "/etc/muster/muster-agent.toml";
 
-/// Where a service listens for other users' programs, as the configuration that comes with it suggests.
+/// Path at which a service listens for other users' programs, as the configuration that comes with it
+/// suggests.
 const SYSTEM_SOCKET: &str = "/run/muster-agent/agent.sock";
 
 /// The configuration and where it came from.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// What is set.
+    /// The settings.
     pub settings: Settings,
     /// The file it came from, when there was one or one was asked for.
     pub config: Option<PathBuf>,
@@ -31,11 +32,11 @@ pub struct Context {
     pub data: PathBuf,
     /// The file as it was read; `None` when it is not what counts.
     pub text: Option<String>,
-    /// What is wrong with the file, so that the last good one counts.
+    /// The fault of the file, so that the last good one counts.
     pub problem: Option<String>,
 }
 
-/// What became of a file that may be the configuration.
+/// State of a file that may be the configuration.
 enum Found {
     Read(Box<Settings>, String),
     Absent,
@@ -83,7 +84,7 @@ impl Context {
                 return last_good.ok_or(error);
             }
         };
-        // A service whose file is gone goes on with the last good one, and is to be found all the same.
+        // A service whose file is gone goes on with the last good one, and can be found all the same.
         if context.config.is_none() && context.data == Path::new(SYSTEM_DATA) {
             let last_good = Self::last_good(common, Path::new(SYSTEM_CONFIG), "the file is not there");
             return Ok(last_good.unwrap_or(context));
@@ -96,7 +97,7 @@ impl Context {
         Ok(last_good.filter(|last_good| last_good.check().is_ok()).unwrap_or(context))
     }
 
-    /// What an agent ran with before `file` went wrong in the way that `why` says.
+    /// The configuration with which an agent ran before `file` went wrong in the way that `why` says.
     fn last_good(common: &Common, file: &Path, why: &str) -> Option<Self> {
         let (directory, settings) = last_good::find(common.data.as_deref(), file)?;
         let problem = format!(
@@ -107,8 +108,8 @@ impl Context {
         Some(Self { settings, config: Some(file.to_owned()), data, text: None, problem: Some(problem) })
     }
 
-    /// What is known of a service whose configuration can't be read: where its agent listens for programs, if
-    /// it does.
+    /// Known facts about a service whose configuration can't be read: the place where its agent listens for
+    /// programs, if it does.
     pub(crate) fn of_service(common: &Common) -> Option<Self> {
         let mut settings = Settings::default();
         settings.socket.path = Some(SYSTEM_SOCKET.into());
@@ -178,7 +179,7 @@ impl Context {
         Directory::open(&self.data)
     }
 
-    /// Where the running agent listens for local programs.
+    /// Path at which the running agent listens for local programs.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.settings.socket.path.clone().unwrap_or_else(|| Path::new(&self.data).join("agent.sock"))
@@ -187,7 +188,7 @@ impl Context {
     /// Looks whether an agent can begin with this: what is wrong is the configuration's fault.
     ///
     /// # Errors
-    /// What is wrong.
+    /// With the fault.
     pub(crate) fn check(&self) -> Result<(), String> {
         if let Some(server) = &self.settings.server {
             server.parse::<ServerAddress>().map_err(|error| error.to_string())?;
@@ -198,7 +199,7 @@ impl Context {
     /// Looks whether the paths that are named can be used by this user. Changes nothing.
     ///
     /// # Errors
-    /// What is wrong, with the settings' names.
+    /// With the faults, and the settings' names.
     pub fn check_paths(&self) -> Result<(), Vec<PathProblem>> {
         let mut problems = Vec::new();
         problems.extend(check_directory("data (or --data)", &self.data).err());
@@ -214,7 +215,7 @@ impl Context {
     /// Everything that is wrong with it, for one who asks.
     ///
     /// # Errors
-    /// What is wrong.
+    /// With the fault.
     pub fn check_all(&self) -> Result<(), String> {
         self.check_paths().map_err(|problems| paths::line(&problems))?;
         self.check()

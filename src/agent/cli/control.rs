@@ -16,10 +16,10 @@ use crate::wire::printable;
 use crate::wire::section::ApplicationCondition;
 use crate::wire::time::WallTime;
 
-/// How long the agent may take to answer: it answers between two turns of its loop.
+/// Time of the agent's answer: it answers between two turns of its loop.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a sync may take: connecting, an upload on a slow line, a busy server.
+/// Time of a sync: connecting, an upload on a slow line, a busy server.
 pub(super) const SYNC_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Has the agent sync now.

@@ -1,4 +1,4 @@
-//! Who has the say over the data directory: a running agent, or this command.
+//! Holder of the data directory: a running agent, or this command.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -8,14 +8,14 @@ use super::context::Context;
 use crate::agent::directory::{DirectoryError, Lock};
 use crate::agent::local::client::{LocalClient, LocalError};
 
-/// How long to wait for whoever holds the data directory without listening: an agent that starts, or an
+/// Time to wait for a process that holds the data directory without listening: an agent that starts, or an
 /// `emit`; and for an agent that is started anew, when its socket is all that this user may use.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often to look again meanwhile.
+/// Interval of looking again meanwhile.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Who has the say over the data directory.
+/// Holder of the data directory.
 pub(super) enum Holder {
     /// This command, as long as it keeps the lock.
     Here(Lock),
@@ -24,8 +24,9 @@ pub(super) enum Holder {
 }
 
 impl Holder {
-    /// Finds out; waits for whoever only passes by. `holder` is what others are told of this command; a running agent may take
-    /// `timeout` for each answer. A program that only may speak to the agent needs no access to the data directory.
+    /// Finds out; waits for one that only passes by. `holder` is what others are told of this command; a
+    /// running agent may take `timeout` for each answer. A program that only may speak to the agent needs no
+    /// access to the data directory.
     pub(super) fn find(context: &Context, holder: &str, timeout: Duration) -> Result<Self, CommandError> {
         let deadline = Instant::now() + TIMEOUT;
         loop {

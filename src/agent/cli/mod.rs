@@ -1,7 +1,7 @@
 //! The command line of `muster-agent`: arguments in, exit code out.
 //!
-//! 0: done. 1: refused, unreachable or not there; one line on standard error says what was wrong and what to do.
-//! 2: bad usage, a wrong configuration among it.
+//! 0: done. 1: refused, unreachable or not there; one line on standard error says what was wrong and what to
+//! do. 2: bad usage, a wrong configuration among it.
 
 /// Prints a line, or several, on standard output: what comes from a server or an application among it as
 /// escapes where it would command the terminal.

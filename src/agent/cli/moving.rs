@@ -17,10 +17,10 @@ use crate::agent::local::client::LocalError;
 use crate::agent::moving;
 use crate::wire::limits::NAME_BYTES_MAX;
 
-/// What is said of this command to whoever finds the data directory in use.
+/// Name of this command for those that find the data directory in use.
 const HOLDER: &str = "a move to another server";
 
-/// How long a running agent may take to leave its old server and be in sync with the new one.
+/// Time of a running agent to leave its old server and be in sync with the new one.
 const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(30 + SYNC_TIMEOUT.as_secs());
 
 /// Enrols at the new server, looks whether it answers, and only then makes the device its own.

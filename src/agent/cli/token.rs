@@ -11,7 +11,7 @@ use super::CommandError;
 use super::arguments::{TOKEN_VARIABLE, TokenSource};
 use crate::wire::token::JoinToken;
 
-/// Longest file of a token, in bytes: a token has about a hundred.
+/// Longest file of a token: a token has about a hundred.
 const FILE_BYTES_MAX: u64 = 4096;
 
 /// Finds the token: the first line of its source, so that all that `musterctl token create` prints may be

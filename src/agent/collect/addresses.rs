@@ -1,7 +1,8 @@
 //! The addresses of the interfaces that are up, loopback and link-local ones left out.
 //!
-//! On Linux they are in `/proc/net/fib_trie` and `/proc/net/if_inet6`, which any user may read. Elsewhere the system is asked
-//! which address it would speak from: that is one address and not all, but it is the one that counts.
+//! On Linux they are in `/proc/net/fib_trie` and `/proc/net/if_inet6`, which any user may read. Elsewhere the
+//! system is asked which address it would speak from: that is one address and not all, but it is the one that
+//! counts.
 
 use std::io::{BufReader, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -11,8 +12,8 @@ use super::lines::each_line;
 use crate::agent::open;
 use crate::wire::limits::HOST_ADDRESSES_MAX;
 
-/// Most of either file that is read, in bytes. A router that carries the internet's routes has more; its own addresses may
-/// then be incomplete.
+/// Most of either file that is read. A router that carries the internet's routes has more; its own addresses
+/// may then be incomplete.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// The addresses, sorted, at most [`HOST_ADDRESSES_MAX`].
@@ -33,7 +34,8 @@ pub fn collect(root: &Path) -> Vec<String> {
     found.iter().map(IpAddr::to_string).collect()
 }
 
-/// An address line is `|-- ADDRESS`; the line after it says `/32 host LOCAL` when the address is this host's own.
+/// An address line is `|-- ADDRESS`; the line after it says `/32 host LOCAL` when the address is this host's
+/// own.
 pub(super) fn parse_fib_trie(reader: impl std::io::BufRead) -> Vec<Ipv4Addr> {
     let mut found = Vec::new();
     let mut last = None;
@@ -72,8 +74,8 @@ pub(super) fn parse_if_inet6(reader: impl std::io::BufRead) -> Vec<Ipv6Addr> {
     found
 }
 
-/// The address that the system would speak from. Connecting a datagram socket sends nothing; the peers are of the blocks
-/// for documentation (RFC 5737, RFC 3849).
+/// The address that the system would speak from. Connecting a datagram socket sends nothing; the peers are of
+/// the blocks for documentation (RFC 5737, RFC 3849).
 fn spoken_from() -> Vec<IpAddr> {
     let ask = |from: &str, to: &str| {
         let socket = UdpSocket::bind(from).ok()?;

@@ -1,5 +1,5 @@
-//! What apk installed: `/lib/apk/db/installed`, one letter and a colon before each value, an empty line after each package
-//! (the format of APKINDEX).
+//! Packages that apk installed: `/lib/apk/db/installed`, one letter and a colon before each value, an empty
+//! line after each package (the format of APKINDEX).
 
 use std::io::{self, BufRead};
 
@@ -8,7 +8,7 @@ use super::lines::each_line;
 use crate::wire::inventory::Application;
 use crate::wire::limits::INVENTORY_ENTRIES_MAX;
 
-/// Where the database is, under the root.
+/// Path of the database, under the root.
 pub const INSTALLED_FILE: &str = "lib/apk/db/installed";
 
 /// Reads an installed file. At most [`INVENTORY_ENTRIES_MAX`] packages are read, the rest is left out.

@@ -1,5 +1,5 @@
-//! What dpkg installed: `/var/lib/dpkg/status`, stanzas in the format of deb822(5), and what a dpkg that was
-//! cut off has noted beside it.
+//! Packages that dpkg installed: `/var/lib/dpkg/status`, stanzas in the format of deb822(5), and the notes
+//! beside it of a dpkg that was cut off.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,12 +12,12 @@ use crate::agent::open;
 use crate::wire::inventory::{Application, version_in_state};
 use crate::wire::limits::INVENTORY_ENTRIES_MAX;
 
-/// Where the database is, under the root.
+/// Path of the database, under the root.
 pub const STATUS_FILE: &str = "var/lib/dpkg/status";
 
-/// Where dpkg notes each step that is not in [`STATUS_FILE`] yet, under the root: files whose names are
-/// digits, each with the stanza of one package as it is now. They are there while dpkg runs, and after a
-/// power cut until it runs again.
+/// Directory in which dpkg notes each step that is not in [`STATUS_FILE`] yet, under the root: files whose
+/// names are digits, each with the stanza of one package as it is now. They are there while dpkg runs, and
+/// after a power cut until it runs again.
 pub const UPDATES_DIRECTORY: &str = "var/lib/dpkg/updates";
 
 /// Most notes that are read, in files: dpkg merges them into the status file after 250.
@@ -38,7 +38,7 @@ impl Stanza {
     }
 }
 
-/// How far a package is installed.
+/// Degree to which a package is installed.
 #[derive(Default)]
 enum Status {
     /// Nothing of it is there, or its configuration files alone.
@@ -50,7 +50,7 @@ enum Status {
 }
 
 /// Reads what is installed under `root`, whatever was selected for it (`hold ok installed` is installed too).
-/// What is there and not wholly installed is named with its state behind its version, such as `1.2-3
+/// A package that is not wholly installed is named with its state behind its version, such as `1.2-3
 /// (half-configured)`. A package of another architecture than the machine's own is named `name:architecture`;
 /// the machine's own is that of dpkg itself.
 ///

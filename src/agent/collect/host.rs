@@ -37,10 +37,10 @@ pub fn hostname() -> String {
     clipped(&rustix::system::uname().nodename().to_string_lossy())
 }
 
-/// Most of an os-release file that is read, in bytes; Debian's has 270.
+/// Most of an os-release file that is read; Debian's has 270.
 const OS_RELEASE_BYTES_MAX: u64 = 64 * 1024;
 
-/// What of os-release(5) is of use here.
+/// The part of os-release(5) that is of use here.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct OsRelease {
     pub(super) id: String,
@@ -51,7 +51,7 @@ pub(super) struct OsRelease {
 /// Reads os-release(5): shell-like assignments.
 pub(super) fn os_release(reader: impl std::io::BufRead) -> OsRelease {
     let mut release = OsRelease { id: "linux".to_owned(), ..OsRelease::default() };
-    // What could not be read stays empty.
+    // Values that could not be read stay empty.
     let _ = each_line(reader, |line| {
         let Some((name, value)) = line.split_once('=') else { return };
         let value = clipped(&unquoted(value.trim()));

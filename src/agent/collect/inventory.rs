@@ -11,7 +11,7 @@ use crate::agent::settings::CollectSettings;
 use crate::wire::inventory::Application;
 use crate::wire::limits::INVENTORY_ENTRIES_MAX;
 
-/// What tells one state of a file from another without reading it: changed when it was replaced, written or resized.
+/// Fingerprint of a file's state, without reading it: changed when it was replaced, written or resized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     inode: u64,
@@ -36,7 +36,7 @@ pub fn database_files(settings: &CollectSettings) -> Vec<PathBuf> {
     if settings.rpm {
         for file in rpm::DATABASE_FILES {
             files.push(settings.root.join(file));
-            // What SQLite has not yet moved into its file.
+            // SQLite may not yet have moved all into its file.
             if file.ends_with(".sqlite") {
                 files.push(settings.root.join(format!("{file}-wal")));
             }
@@ -63,12 +63,13 @@ pub fn fingerprint(settings: &CollectSettings) -> Fingerprint {
         .collect()
 }
 
-/// What was found, sorted and each once, and what could not be read.
+/// The entries, sorted and each once, and the sources that could not be read.
 #[derive(Debug, Default)]
 pub struct Collected {
     /// The applications.
     pub applications: Vec<Application>,
-    /// For each database that could not be read: why. Whoever has one of these must not take the rest for all there is.
+    /// For each database that could not be read: why. With one of these the rest must not be taken for all
+    /// there is.
     pub problems: Vec<String>,
 }
 

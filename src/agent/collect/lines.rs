@@ -2,11 +2,12 @@
 
 use std::io::{self, BufRead};
 
-/// Longest line that is looked at, in bytes; the rest of a longer one is skipped. The fields that we read are names and
+/// Longest line that is looked at; the rest of a longer one is skipped. The fields that we read are names and
 /// versions; what is long are dependencies and descriptions.
 pub(super) const LINE_BYTES_MAX: usize = 4096;
 
-/// Hands each line, without its end and cut at [`LINE_BYTES_MAX`], to `each`. Bytes that are not UTF-8 are replaced.
+/// Hands each line, without its end and cut at [`LINE_BYTES_MAX`], to `each`. Bytes that are not UTF-8 are
+/// replaced.
 pub(super) fn each_line(mut reader: impl BufRead, mut each: impl FnMut(&str)) -> io::Result<()> {
     let mut line = Vec::new();
     loop {

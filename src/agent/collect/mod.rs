@@ -1,5 +1,5 @@
-//! Collectors: what is installed, and what the host says of itself. They read what others wrote, so nothing in it is
-//! trusted: every reader is bounded and none panics.
+//! Collectors: what is installed, and what the host says of itself. They read what others wrote, so nothing
+//! in it is trusted: every reader is bounded and none panics.
 
 pub mod addresses;
 pub mod apk;

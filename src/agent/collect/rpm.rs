@@ -1,4 +1,5 @@
-//! What rpm installed. Its database has several formats, and librpm is their keeper: so rpm itself is asked.
+//! Packages that rpm installed. Its database has several formats, and librpm is their keeper: so rpm itself
+//! is asked.
 
 use std::io;
 use std::path::Path;
@@ -10,7 +11,8 @@ use crate::agent::process::{self, ProcessError};
 use crate::wire::inventory::Application;
 use crate::wire::limits::INVENTORY_ENTRIES_MAX;
 
-/// Where a database may be, under the root: each format has its own name, each age of rpm its own place.
+/// Paths at which a database may be, under the root: each format has its own name, each age of rpm its own
+/// place.
 pub const DATABASE_FILES: [&str; 6] = [
     "var/lib/rpm/rpmdb.sqlite",
     "var/lib/rpm/Packages.db",
@@ -20,10 +22,10 @@ pub const DATABASE_FILES: [&str; 6] = [
     "usr/lib/sysimage/rpm/Packages",
 ];
 
-/// How long rpm may take. It reads some megabytes; what takes longer waits for a lock.
+/// Time of rpm. It reads some megabytes; what takes longer waits for a lock.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Most that rpm may say, in bytes: [`INVENTORY_ENTRIES_MAX`] packages of 200 bytes.
+/// Most that rpm may say: [`INVENTORY_ENTRIES_MAX`] packages of 200 bytes.
 const OUTPUT_BYTES_MAX: usize = INVENTORY_ENTRIES_MAX * 200;
 
 const QUERY_FORMAT: &str =
@@ -35,11 +37,13 @@ const QUERY_FORMAT: &str =
 /// When rpm is not there, takes too long or fails.
 pub fn query(root: &Path, database: &str) -> Result<Vec<Application>, ProcessError> {
     let root = root.to_string_lossy();
-    // The very database that was found: rpm's own setting may name another, as on systems where rpm is a guest.
+    // The very database that was found: rpm's own setting may name another, as on systems where rpm is a
+    // guest.
     let directory = database.rsplit_once('/').map_or("/", |(directory, _)| directory);
     let directory = format!("/{directory}");
     let arguments = ["--root", &root, "--dbpath", &directory, "-qa", "--queryformat", QUERY_FORMAT];
-    // `--root` makes rpm change its root directory, which only the superuser may do: leave it out where it says nothing.
+    // `--root` makes rpm change its root directory, which only the superuser may do: leave it out where it
+    // says nothing.
     let arguments = if root == "/" { &arguments[2..] } else { &arguments[..] };
     let answer = process::run("rpm", arguments, TIMEOUT, OUTPUT_BYTES_MAX)?;
     let failed =

@@ -1,4 +1,5 @@
-//! The counters of datagrams, over restarts: which wakes were taken, which numbers of notices may have been used.
+//! The counters of datagrams, over restarts: which wakes were taken, which numbers of notices may have been
+//! used.
 
 use std::path::Path;
 
@@ -11,8 +12,8 @@ use crate::wire::time::WallTime;
 /// Name of the slots that hold them.
 pub const COUNTER_SLOT: &str = "datagram-counters";
 
-/// Notice numbers that are set aside at a time, in numbers: whatever happens to the agent, none of them is used again, and writing one
-/// file is enough for all of them.
+/// Notice numbers that are set aside at a time, in numbers: whatever happens to the agent, none of them is
+/// used again, and writing one file is enough for all of them.
 const NOTICES_RESERVED: u32 = 16;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
@@ -26,7 +27,7 @@ struct Saved {
     notices_through: u32,
 }
 
-/// The counters. What is on the disk is never behind what was said or done.
+/// The counters. The disk is never behind what was said or done.
 #[derive(Debug)]
 pub struct Counters {
     slots: AbSlots,
@@ -40,9 +41,9 @@ pub struct Counters {
 impl Counters {
     /// Reads the counters of a data directory.
     ///
-    /// When both copies are damaged, wakes are taken from `now` on, in seconds of the wall clock, as the server counts them: what was
-    /// sent before is a replay. If this clock is wrong, the next sync tells the server to go on above it. The numbers of notices begin
-    /// anew, and the server says where to go on.
+    /// When both copies are damaged, wakes are taken from `now` on, in seconds of the wall clock, as the
+    /// server counts them: what was sent before is a replay. If this clock is wrong, the next sync tells the
+    /// server to go on above it. The numbers of notices begin anew, and the server says where to go on.
     #[must_use]
     pub fn read(directory: &Path, now: WallTime) -> Self {
         let slots = AbSlots::new(directory, COUNTER_SLOT);
@@ -125,8 +126,8 @@ impl Counters {
         let written = self.slots.write(&bytes);
         self.is_on_disk = written.is_ok();
         if let Err(error) = written {
-            // A full disk must not make a device that nobody can call. What is at stake is that a wake of now counts once more after a
-            // restart, or a notice as a repetition.
+            // A full disk must not make a device that nobody can call. The risk is that a wake of now counts
+            // once more after a restart, or a notice as a repetition.
             log::warn!("the counters of datagrams can't be written: {error}");
         }
     }

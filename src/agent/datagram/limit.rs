@@ -1,4 +1,4 @@
-//! How often a device may be woken.
+//! Limit of wakes.
 
 use crate::wire::time::Moment;
 
@@ -8,7 +8,7 @@ const BURST: u64 = 100;
 /// Wakes that may come in a second for long, in wakes. Each costs a device a handshake, about a millisecond.
 const PER_SECOND: u64 = 10;
 
-/// What one wake costs, in microseconds of waiting.
+/// Cost of one wake, in microseconds of waiting.
 const COST_MICROSECONDS: u64 = 1_000_000 / PER_SECOND;
 
 /// A token bucket: full at first, filled at a steady rate.

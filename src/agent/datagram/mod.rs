@@ -1,8 +1,8 @@
 //! Datagrams on the device: wakes that come in, shutdown notices that go out.
 //!
-//! What comes is judged in this order, and each step has a reason with a counter: length and head, the code (in constant time), the
-//! rate, the counter, which is on the disk before the wake counts. A wake that comes too soon does not use its counter up, so that its
-//! repetition is taken. Nothing is ever answered.
+//! A datagram is judged in this order, and each step has a reason with a counter: length and head, the code
+//! (in constant time), the rate, the counter, which is on the disk before the wake counts. A wake that comes
+//! too soon does not use its counter up, so that its repetition is taken. Nothing is ever answered.
 
 pub mod counters;
 mod limit;
@@ -27,10 +27,10 @@ use crate::wire::id::DeviceId;
 use crate::wire::message::{Goodbye, Reach};
 use crate::wire::time::{Now, WallTime};
 
-/// Datagrams that are heard in one turn, in datagrams.
+/// Datagrams that are heard in one turn.
 const DATAGRAMS_PER_TURN: usize = 64;
 
-/// How often a forged datagram is worth a line in the log, in milliseconds.
+/// Shortest interval of lines in the log about forged datagrams.
 const WARN_MILLISECONDS: u64 = 60_000;
 
 /// Wakes and shutdown notices of this device.
@@ -51,7 +51,7 @@ pub struct Datagrams {
     warned_at: WallTime,
 }
 
-/// What a local program that looks whether everything works is told.
+/// The answer to a local program that checks whether everything works.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ProbeState {
     /// The number of the notice that was sent.
@@ -65,7 +65,8 @@ pub struct ProbeState {
 }
 
 impl Datagrams {
-    /// Those of a device. Its port is opened by [`Datagrams::open_when_due`]; 0 means that no wakes are wanted.
+    /// Those of a device. Its port is opened by [`Datagrams::open_when_due`]; 0 means that no wakes are
+    /// wanted.
     #[must_use]
     pub fn new(
         identity: &Identity,
@@ -122,7 +123,7 @@ impl Datagrams {
         self.port.problem.as_ref()
     }
 
-    /// How the device is reached now.
+    /// Reach of the device now.
     #[must_use]
     pub fn reach(&self) -> Reach {
         Reach {
@@ -138,7 +139,7 @@ impl Datagrams {
         self.counters.raise_notice(counter);
     }
 
-    /// Hears what has come, within a budget. What counts goes to `woken`; whether there may be more.
+    /// Hears what has come, within a budget. Wakes that count go to `woken`; whether there may be more.
     pub fn hear(&mut self, now: &Now, woken: &mut Vec<WakeReason>) -> bool {
         // One byte more than any datagram has: a longer one is cut, and recognised by its length.
         let mut bytes = [0; DATAGRAM_BYTES_MAX + 1];
@@ -199,7 +200,7 @@ impl Datagrams {
         port::send(self.port.socket(), bytes, to);
     }
 
-    /// For whoever looks whether everything works; `counter` is that of the notice that was sent for it.
+    /// For a check of whether everything works; `counter` is that of the notice that was sent for it.
     #[must_use]
     pub fn probe_state(&self, counter: u32) -> ProbeState {
         let (probes, probe_counter) = (self.probes, self.probe_counter);

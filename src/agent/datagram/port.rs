@@ -9,10 +9,10 @@ use mio::{Interest, Registry, Token};
 use crate::reactor::udp;
 use crate::wire::time::Moment;
 
-/// How long after a port could not be had it is tried again, in seconds.
+/// Pause after which a port that could not be had is tried again.
 const RETRY_SECONDS: u64 = 60;
 
-/// How the problem begins that no wakes are heard, though they are wanted.
+/// Begin of the problem that no wakes are heard, though they are wanted.
 pub const NO_WAKES: &str = "no wakes are heard";
 
 /// The port: open, to be opened, or not wanted.
@@ -31,7 +31,8 @@ impl WakePort {
         Self { wanted, token, socket: None, retry_at: Some(Moment(0)), problem: None }
     }
 
-    /// This port is wanted. One that could not be had is tried again at once: somebody may have made room for it.
+    /// This port is wanted. One that could not be had is tried again at once: somebody may have made room for
+    /// it.
     pub(super) fn set(&mut self, wanted: u16) {
         if wanted != self.wanted {
             *self = Self::new(wanted, self.token);
@@ -66,7 +67,7 @@ impl WakePort {
         }
     }
 
-    /// When it is to be tried again.
+    /// Time of the next try.
     pub(super) fn next_timeout(&self) -> Option<Moment> {
         self.retry_at.filter(|_| self.wanted != 0 && self.socket.is_none())
     }

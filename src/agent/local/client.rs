@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::protocol::Status;
 use crate::paths::{PathProblem, check_socket_length};
 
-/// Longest answer, in bytes.
+/// Longest answer.
 const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Why the agent could not be asked.
@@ -28,7 +28,7 @@ pub enum LocalError {
     Io {
         /// The socket.
         path: PathBuf,
-        /// What it said.
+        /// The system's error.
         source: io::Error,
     },
     /// No socket can be there.
@@ -113,8 +113,8 @@ impl LocalClient {
         serde_json::from_value(answer).map_err(|error| LocalError::Answer(error.to_string()))
     }
 
-    /// Has the agent take up the identity that was staged, and waits until it is in sync with its server, or has failed to be: then
-    /// the reason is returned, though the device has moved.
+    /// Has the agent take up the identity that was staged, and waits until it is in sync with its server, or
+    /// has failed to be: then the reason is returned, though the device has moved.
     ///
     /// # Errors
     /// As [`ask`](Self::ask). When the agent refused, nothing has changed.

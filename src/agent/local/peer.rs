@@ -1,4 +1,4 @@
-//! Who is at the other end of the socket, and how much of it they may use.
+//! The user at the other end of the socket, and the share that they may use.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,14 +6,14 @@ use std::os::fd::AsFd;
 
 use crate::wire::time::Moment;
 
-/// What a user may emit in a row, in bytes of lines: some thousand events.
+/// Burst that a user may emit, in bytes of lines: some thousand events.
 const BURST_BYTES: u64 = 256 * 1024;
 
-/// What it may emit all the time, in bytes a second: a spool of the default size then holds a severity for a
-/// quarter of an hour, however loud one user is.
+/// Rate at which it may emit all the time, in bytes a second: a spool of the default size then holds a
+/// severity for a quarter of an hour, however loud one user is.
 const REFILL_BYTES_PER_SECOND: u64 = 4 * 1024;
 
-/// What a line counts at least, in bytes: a record of the spool and its handling.
+/// Least cost of a line: a record of the spool and its handling.
 const LINE_BYTES_MIN: u64 = 256;
 
 /// Most users that are remembered: a user is forgotten once its whole burst is there again, a minute after
@@ -51,7 +51,7 @@ impl Peer {
     }
 }
 
-/// What each user may still emit.
+/// Allowances of users.
 #[derive(Debug, Default)]
 pub struct Allowances(BTreeMap<u32, Allowance>);
 
@@ -63,7 +63,7 @@ struct Allowance {
 }
 
 impl Allowances {
-    /// Takes a line of so many bytes.
+    /// Takes a line of `bytes` bytes.
     ///
     /// # Errors
     /// When that is more than the user may have now: in how many seconds it may.
@@ -98,7 +98,7 @@ impl Allowance {
         let passed = now.microseconds_since(self.at);
         let bytes = passed.saturating_mul(REFILL_BYTES_PER_SECOND) / 1_000_000;
         self.left_bytes = self.left_bytes.saturating_add(bytes).min(BURST_BYTES);
-        // What was too little for a byte counts the next time.
+        // A remainder of less than a byte counts the next time.
         self.at = Moment(self.at.0.saturating_add(bytes * 1_000_000 / REFILL_BYTES_PER_SECOND));
     }
 }

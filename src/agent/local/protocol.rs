@@ -1,4 +1,4 @@
-//! What local programs may say, and what they hear.
+//! Requests of local programs, and the answers.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,15 +10,15 @@ use crate::wire::section::ApplicationCondition;
 use crate::wire::task::RunStage;
 use crate::wire::time::WallTime;
 
-/// Longest line, in bytes: the largest event with every character escaped (`\u00e9`) fits.
+/// Longest line: the largest event with every character escaped (`\u00e9`) fits.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
 
-/// What a local program asks for.
+/// Request of a local program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// Put this event into the spool: its bytes, within all limits.
     Emit {
-        /// How bad it is.
+        /// Its severity.
         severity: Severity,
         /// The encoded [`Event`].
         body: Vec<u8>,
@@ -49,7 +49,7 @@ pub enum RequestError {
     /// Only root and the agent's own user may ask for that.
     #[error("'{command}' is for root and the agent's own user; user {user} may emit events alone")]
     NotAllowed {
-        /// What was asked for.
+        /// The command.
         command: String,
         /// By which user.
         user: u32,
@@ -125,7 +125,7 @@ pub fn parse(line: &[u8], now: WallTime, peer: Peer) -> Result<Request, RequestE
         if is_reserved(&line.application) {
             return Err(RequestError::Reserved { application: line.application, user });
         }
-        // What it says of itself is not what counts.
+        // Its own word on its user does not count.
         fields.retain(|(name, _)| name != USER_FIELD);
         fields.push((USER_FIELD.to_owned(), user.to_string()));
     }
@@ -137,7 +137,7 @@ pub fn parse(line: &[u8], now: WallTime, peer: Peer) -> Result<Request, RequestE
         occurred_at: now,
         fields,
     };
-    // What a program says on its way down may be anything: it is kept, as far as it travels.
+    // A program's words on its way down may be anything: they are kept, as far as they travel.
     let event = event.mended();
     Ok(Request::Emit { severity: event.severity, body: event.to_bytes()? })
 }
@@ -202,7 +202,7 @@ pub struct Status {
     pub last_sync: Option<WallTime>,
     /// When the next sync or try is due.
     pub next_sync: Option<WallTime>,
-    /// What went wrong last, when nothing has gone right since.
+    /// The last fault, when nothing has gone right since.
     pub last_error: Option<String>,
     /// When it went wrong.
     pub last_error_at: Option<WallTime>,
@@ -217,7 +217,7 @@ pub struct Status {
     /// The runs of tasks that are here; only a running agent knows.
     #[serde(default)]
     pub runs: Vec<RunStatus>,
-    /// What could not be read or is wrong on the device, such as a package database or an application's file.
+    /// Faults of the device, such as a package database or an application's file that can't be read.
     pub problems: Vec<String>,
 }
 
@@ -230,17 +230,17 @@ pub struct RunStatus {
     pub application: String,
     /// The kind of task.
     pub kind: String,
-    /// How far it is.
+    /// Its stage.
     pub stage: RunStage,
     /// When it was ordered, by the device's clock.
     pub accepted_at: WallTime,
-    /// How much of it is done, in percent.
+    /// Its progress.
     pub progress_percent: Option<u8>,
-    /// What it is doing; may be empty.
+    /// Its present activity; may be empty.
     pub message: String,
 }
 
-/// What came in by datagram.
+/// Datagrams that came in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatagramStatus {
     /// The UDP port on which wakes are heard; 0: none.
@@ -249,20 +249,20 @@ pub struct DatagramStatus {
     pub wakes: u64,
     /// When the last one was.
     pub last_wake: Option<WallTime>,
-    /// What was dropped since then, for each reason that occurred.
+    /// Datagrams that were dropped since then, for each reason that occurred.
     pub dropped: Vec<DropCount>,
 }
 
-/// How many datagrams were dropped for one reason.
+/// Number of datagrams that were dropped for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DropCount {
     /// Name of the reason ([`DropReason`](crate::wire::datagram::DropReason)).
     pub reason: String,
-    /// How many.
+    /// Their number.
     pub count: u64,
 }
 
-/// How the spool stands.
+/// State of the spool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpoolStatus {
     /// The history that the sequence numbers count in.
@@ -275,16 +275,16 @@ pub struct SpoolStatus {
     pub severities: Vec<SeverityStatus>,
 }
 
-/// How the spool of one severity stands.
+/// State of the spool of one severity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeverityStatus {
     /// Which.
     pub severity: Severity,
     /// Events that the server has not yet confirmed.
     pub events: u64,
-    /// What the spool takes on the disk, in bytes.
+    /// Size of the spool on the disk.
     pub bytes: u64,
-    /// What it may take, in bytes.
+    /// Most that it may take.
     pub quota_bytes: u64,
     /// When the oldest unconfirmed event was spooled.
     pub oldest: Option<WallTime>,

@@ -1,5 +1,5 @@
-//! The listening side: clients in a slab, each with bounded buffers. The loop reads what there is, makes it durable, and
-//! only then lets the answers out.
+//! The listening side: clients in a slab, each with bounded buffers. The loop reads what there is, makes it
+//! durable, and only then lets the answers out.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +13,7 @@ use super::peer::Peer;
 use super::protocol::LINE_BYTES_MAX;
 use crate::paths;
 
-/// Where a socket for `path` is bound before it is moved there.
+/// Path at which a socket for `path` is bound before it is moved there.
 #[must_use]
 pub fn bound_as(path: &Path) -> PathBuf {
     paths::with_suffix(path, ".new")
@@ -33,8 +33,8 @@ const _: () = assert!(OTHERS_OF_ONE_USER_MAX < OTHERS_MAX && OTHERS_MAX < CLIENT
 /// Most lines of one program that are answered before the others have their turn.
 pub const LINES_PER_TURN_MAX: usize = 256;
 
-/// Most of a program's input and of the answers it has not taken that are held, in bytes. A program that does not read its
-/// answers is not read from, and is closed when they don't fit.
+/// Most of a program's input and of the answers it has not taken that are held. A program that does not read
+/// its answers is not read from, and is closed when they don't fit.
 pub const BUFFER_BYTES_MAX: usize = 2 * LINE_BYTES_MAX;
 
 const _: () = assert!(LINES_PER_TURN_MAX * 64 < BUFFER_BYTES_MAX);
@@ -87,8 +87,8 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Listens at `path` with permission bits `mode`. What an earlier agent left there is replaced: the caller holds the
-    /// data directory's lock. The listener gets `first_token`, clients the ones after it.
+    /// Listens at `path` with permission bits `mode`. The socket of an earlier agent is replaced: the caller
+    /// holds the data directory's lock. The listener gets `first_token`, clients the ones after it.
     ///
     /// # Errors
     /// When the system refuses.
@@ -115,7 +115,7 @@ impl Clients {
         })
     }
 
-    /// How many are connected.
+    /// Number of clients.
     #[must_use]
     pub fn len(&self) -> usize {
         self.clients.len()
@@ -272,8 +272,8 @@ impl Clients {
         }
     }
 
-    /// Lets the answers out, as far as the clients take them, and closes those that are done. Everything that an answer
-    /// promises must be durable by now.
+    /// Lets the answers out, as far as the clients take them, and closes those that are done. Everything that
+    /// an answer promises must be durable by now.
     pub fn send(&mut self) {
         let mut closing = Vec::new();
         for (place, client) in &mut self.clients {
@@ -297,7 +297,8 @@ impl Clients {
                 closing.push((place, ClientClose::Gone));
                 continue;
             }
-            // With the poll's edges every change of interest also looks again, so nothing that came meanwhile is missed.
+            // With the poll's edges every change of interest also looks again, so nothing that came meanwhile
+            // is missed.
             let wanted = match (client.output.is_empty(), client.ended) {
                 (false, _) => Interest::READABLE | Interest::WRITABLE,
                 (true, _) => Interest::READABLE,
@@ -315,7 +316,8 @@ impl Clients {
         }
     }
 
-    /// Reads on at clients whose input was full. Returns whether there was one with room again: it may have lines.
+    /// Reads on at clients whose input was full. Returns whether there was one with room again: it may have
+    /// lines.
     pub fn refill(&mut self) -> bool {
         let places: Vec<usize> = self
             .clients

@@ -1,4 +1,5 @@
-//! Putting settings in place, step by step, so that whenever it ends the file is the old one or the new one, whole.
+//! Putting settings in place, step by step, so that whenever it ends the file is the old one or the new one,
+//! whole.
 
 use std::io;
 use std::path::Path;
@@ -15,14 +16,14 @@ use crate::agent::process;
 use crate::fleet::schema::Schema;
 use crate::wire::digest::Digest;
 
-/// Most of a command's output that is kept for the reason of its failure, in bytes.
+/// Most of a command's output that is kept for the reason of its failure.
 const OUTPUT_BYTES_MAX: usize = 4 * 1024;
 
 /// Most lines of it, and most bytes of those.
 const REASON_LINES_MAX: usize = 4;
 const REASON_BYTES_MAX: usize = 1_000;
 
-/// Where an apply may be interrupted: behind each of these.
+/// Places at which an apply may be interrupted: behind each of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     /// The candidate was judged good.
@@ -73,7 +74,7 @@ impl From<String> for Stop {
 fn named_as(path: &Path, error: &io::Error) -> String {
     let (path, said) = (path.display().to_string(), error.to_string());
     let hint = match error.kind() {
-        // What the shipped unit says to all that was not widened (systemd.exec(5), `ProtectSystem=`).
+        // The shipped unit's word about all that was not widened (systemd.exec(5), `ProtectSystem=`).
         io::ErrorKind::ReadOnlyFilesystem => {
             "; if systemd runs the agent: name the directory in ReadWritePaths= of its unit, as muster-agent-settings.conf does"
         }
@@ -164,7 +165,8 @@ pub(super) fn apply(job: &Apply, is_over: &dyn Fn(Step) -> bool) -> Result<Place
     Ok(Placed { digest: Digest::of_bytes(text.as_bytes()), note })
 }
 
-/// Runs a command, with the file's path for `{file}`. When it does not end with code 0: why, in its own last lines.
+/// Runs a command, with the file's path for `{file}`. When it does not end with code 0: why, in its own last
+/// lines.
 pub(super) fn execute(program: &Program, file: &Path) -> Result<(), String> {
     let file = file.to_string_lossy();
     let arguments: Vec<String> =

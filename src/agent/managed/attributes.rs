@@ -6,7 +6,7 @@ use std::io;
 
 use minicbor::{Decode, Encode};
 
-/// Most of one file's attributes, names and values together, in bytes: more is refused, not cut.
+/// Most of one file's attributes, names and values together: more is refused, not cut.
 #[cfg(target_os = "linux")]
 const BYTES_MAX: usize = 256 * 1024;
 
@@ -15,7 +15,7 @@ const BYTES_MAX: usize = 256 * 1024;
 #[cfg(target_os = "linux")]
 const ACCESS_LIST: &str = "system.posix_acl_access";
 
-/// What the kernel says of the content: another content has others.
+/// The kernel's attributes of the content: another content has others.
 #[cfg(target_os = "linux")]
 const OF_CONTENT: [&str; 2] = ["security.ima", "security.evm"];
 

@@ -1,4 +1,4 @@
-//! What the device offers: the server orders nothing else.
+//! The device's offer: the server orders nothing else.
 
 use super::own;
 use crate::agent::application::Definition;
@@ -6,10 +6,10 @@ use crate::agent::application::task_kind::{declare, own_kinds};
 use crate::wire::limits::DECLARATIONS_BYTES_MAX;
 use crate::wire::settings::{Declaration, TaskKind};
 
-/// What each entry takes beside its texts, in bytes of CBOR, generously.
+/// Bytes that each entry takes beside its texts, in CBOR, generously.
 const ENTRY_BYTES: usize = 32;
 
-/// What the definitions and the agent itself offer, by name, and a line for each that found no room.
+/// Offers of the definitions and of the agent itself, by name, and a line for each that found no room.
 #[must_use]
 pub fn declarations(definitions: &[Definition], is_exec_allowed: bool) -> (Vec<Declaration>, Vec<String>) {
     let own = Declaration { kinds: declare(&own_kinds(is_exec_allowed)), ..own::declaration() };

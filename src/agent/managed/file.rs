@@ -14,7 +14,7 @@ use super::place::{Held, open_directory, remove_all};
 use crate::agent::open;
 use crate::wire::digest::Digest;
 
-/// Largest settings file that is replaced, in bytes: the old content is kept until the new one is applied.
+/// Largest settings file that is replaced: the old content is kept until the new one is applied.
 pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Permission bits of a file that was not there before, unless its definition says otherwise.
@@ -99,7 +99,7 @@ pub(super) fn is_mixture(now: &[u8], before: &[u8], candidate: &[u8]) -> bool {
     let is_of_either = |(index, byte): (usize, &u8)| {
         before.get(index) == Some(byte)
             || candidate.get(index) == Some(byte)
-            // What a file grew by and was not written yet.
+            // A file may have grown by bytes that were not written yet.
             || (*byte == 0 && index >= before.len())
     };
     lengths.contains(&now.len()) && now.iter().enumerate().all(is_of_either)
@@ -116,7 +116,7 @@ fn scratch(held: &Held) -> PathBuf {
 pub(super) struct Staged<'a> {
     held: &'a Held,
     scratch: OwnedFd,
-    /// Where it is.
+    /// Its path.
     pub(super) path: PathBuf,
 }
 

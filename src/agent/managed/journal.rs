@@ -1,4 +1,5 @@
-//! What an apply must remember while it is under way: enough to undo it, whatever became of the agent and of the definition.
+//! Memory of an apply while it is under way: enough to undo it, whatever became of the agent and of the
+//! definition.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use super::{apply, stored_settings};
 use crate::agent::application::Program;
 use crate::agent::checksummed;
 
-/// How far an apply is.
+/// Progress of an apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub(super) enum Phase {
@@ -24,7 +25,8 @@ pub(super) enum Phase {
     Applying,
 }
 
-/// An apply that is under way. Its file is there from before the settings file is touched until everything is done or undone.
+/// An apply that is under way. Its file is there from before the settings file is touched until everything is
+/// done or undone.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub(super) struct Journal {
@@ -35,15 +37,15 @@ pub(super) struct Journal {
     pub(super) file: String,
     #[n(2)]
     pub(super) phase: Phase,
-    /// What was there before; `None`: nothing.
+    /// The file from before; `None`: there was none.
     #[n(3)]
     pub(super) before: Option<Before>,
-    /// How the application is told that it is there again; empty: it is not told.
+    /// Command that tells the application that it is there again; empty: it is not told.
     #[n(4)]
     pub(super) rollback: Vec<String>,
     #[n(5)]
     pub(super) timeout_seconds: u64,
-    /// What is put in place; `None` in a journal of an older agent.
+    /// The new content; `None` in a journal of an older agent.
     #[cbor(n(6), with = "minicbor::bytes", default)]
     pub(super) candidate: Option<Vec<u8>>,
     /// The file can't be replaced, and is written over.
@@ -51,7 +53,7 @@ pub(super) struct Journal {
     pub(super) is_in_place: bool,
 }
 
-/// What became of an apply that was not to stay.
+/// Outcome of undoing an apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Undone {
     /// The file is as it was before.
@@ -65,8 +67,9 @@ impl Journal {
         checksummed::write(path, self)
     }
 
-    /// Undoes the apply: the old file is back, and the application has been told if it may have been told of the new one. The journal
-    /// stays until then. A file that is neither the old nor the new one is left alone.
+    /// Undoes the apply: the old file is back, and the application has been told if it may have been told of
+    /// the new one. The journal stays until then. A file that is neither the old nor the new one is left
+    /// alone.
     pub(super) fn undo(&self, path: &Path) -> Result<Undone, String> {
         let undone = self.put_back().map_err(|error| {
             format!("{} can't be put back as it was ({error}): it is tried again later", self.file)

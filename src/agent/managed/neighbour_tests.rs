@@ -257,7 +257,7 @@ fn a_file_that_is_a_mount_point_is_written_over() {
     device.work(4);
     assert_eq!(device.kinds(), ["settings_applied"], "what a crash left is no hand edit");
     assert_eq!(device.file("source"), "a=good and long\n");
-    // Where it can't be written to, nothing is left behind, and what somebody writes later stays.
+    // In a place that can't be written to, nothing is left behind, and what somebody writes later stays.
     mount.read_only();
     device.order(5, "{\"a\":5}", Drift::Repair);
     device.work(6);

@@ -1,7 +1,7 @@
 //! The agent as one of its own managed applications: what the server may set of it.
 //!
-//! The device's `muster-agent.toml` is the ground; what the server sets lies above it. It is kept in the data directory, and in force from
-//! the agent's start on.
+//! The device's `muster-agent.toml` is the ground; what the server sets lies above it. It is kept in the data
+//! directory, and in force from the agent's start on.
 
 use std::path::Path;
 
@@ -20,19 +20,19 @@ use crate::wire::settings::Declaration;
 /// Name of the slots that hold what is in force.
 const SLOT: &str = "own-settings";
 
-/// What the server set of the agent. What it did not set is as the device says.
+/// The server's settings of the agent. Settings that it did not make are as the device says.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OwnSettings {
-    /// The longest between two syncs, in seconds.
+    /// The longest between two syncs.
     pub interval_seconds: Option<u32>,
-    /// How much is logged.
+    /// The log's level.
     pub log_level: Option<LogLevel>,
     /// The spool's quotas.
     pub spool: OwnSpool,
 }
 
-/// How much disk the events of each severity may take, in mebibytes.
+/// Disk space that the events of each severity may take, in mebibytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OwnSpool {
@@ -46,7 +46,7 @@ pub struct OwnSpool {
     pub critical_mebibytes: Option<u32>,
 }
 
-/// What may be set, as a JSON Schema.
+/// The settings, as a JSON Schema.
 #[must_use]
 pub fn schema() -> String {
     let quota = serde_json::json!({
@@ -73,7 +73,7 @@ pub fn schema() -> String {
     .to_string()
 }
 
-/// What the agent offers of itself.
+/// The agent's offer of itself.
 #[must_use]
 pub fn declaration() -> Declaration {
     Declaration {
@@ -96,7 +96,8 @@ impl OwnSettings {
         serde_json::from_value(value).map_err(|error| error.to_string())
     }
 
-    /// What is in force, as `directory` has it. What can't be read is not in force, and the log says why.
+    /// The settings in force, as `directory` has them. Settings that can't be read are not in force, and the
+    /// log says why.
     #[must_use]
     pub fn read(directory: &Path) -> Self {
         let read = match AbSlots::new(directory, SLOT).read() {

@@ -1,4 +1,4 @@
-//! Where a settings file is: a directory that is held open, and a name in it.
+//! Place of a settings file: a directory that is held open, and a name in it.
 //!
 //! The directory may belong to a less privileged user, who can put a symbolic link in place of anything in it
 //! at any moment. So a path is walked once, and only links are followed that root or the agent's own user
@@ -104,7 +104,7 @@ fn remove_to_depth(directory: BorrowedFd<'_>, name: &Path, depth: usize) -> io::
     Ok(unlinkat(directory, name, AtFlags::REMOVEDIR)?)
 }
 
-/// How a directory is held that is only a step on the way: where there is O_PATH, no right to read it is
+/// Flags with which a directory is held that is only a step on the way: with O_PATH, no right to read it is
 /// needed.
 #[cfg(target_os = "linux")]
 const HOLDING: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -125,7 +125,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// What is left of the way begins with this path.
+    /// The rest of the way begins with this path.
     fn add(&mut self, path: &Path) {
         self.left.extend(path.components().rev().map(|component| component.as_os_str().to_owned()));
     }

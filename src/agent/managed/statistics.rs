@@ -10,14 +10,14 @@ use crate::agent::{open, process};
 use crate::wire::limits::{NAME_BYTES_MAX, STATISTICS_BYTES_MAX, STATISTICS_MAX};
 use crate::wire::statistics::{Number, Statistic, Statistics};
 
-/// Most that an application may say of its numbers, in bytes.
+/// Most that an application may say of its numbers.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 
 /// Asks an application for its numbers; one that has none says none. Takes as long as its command may: not
 /// for the loop's thread.
 ///
 /// # Errors
-/// What could not be read or understood.
+/// With the part that could not be read or understood.
 pub fn ask(definition: &Definition) -> Result<Vec<Statistic>, String> {
     let Some(source) = &definition.statistics else { return Ok(Vec::new()) };
     let name = &definition.name;
@@ -87,8 +87,9 @@ fn number_of(application: &str, name: &str, unit: &str, value: f64) -> Statistic
     }
 }
 
-/// What the agent says of the device: disk, memory, load, how long it has been up. What the system does not tell is left out. All of it is
-/// rounded down, to what anybody may want to know: it is to cost little in a sync that has nothing else to say.
+/// The agent's numbers of the device: disk, memory, load, uptime. Numbers that the system does not tell are
+/// left out. All of it is rounded down, to what anybody may want to know: it is to cost little in a sync that
+/// has nothing else to say.
 #[must_use]
 pub fn own(data: &Path, root: &Path) -> Vec<Statistic> {
     let mut numbers = Vec::new();
@@ -97,7 +98,7 @@ pub fn own(data: &Path, root: &Path) -> Vec<Statistic> {
     };
     if let Ok(disk) = rustix::fs::statvfs(data) {
         let bytes = whole_mebibytes(disk.f_bavail.saturating_mul(disk.f_frsize));
-        // What df(1) reckons with: blocks that only root may use are no part of it.
+        // As df(1) reckons: blocks that only root may use are no part of it.
         let usable = float(disk.f_blocks.saturating_sub(disk.f_bfree).saturating_add(disk.f_bavail));
         add("disk_free", "bytes", Some(bytes));
         let percent = (usable > 0.0).then(|| (float(disk.f_bavail) * 100.0 / usable).floor());
@@ -118,7 +119,8 @@ fn memory_available(text: &str) -> Option<f64> {
     Some(whole_mebibytes(kibibytes.saturating_mul(1024)))
 }
 
-/// Bytes, less what is no whole mebibyte: it changes all the time, means nothing, and would cost four bytes more on the wire.
+/// Bytes, less what is no whole mebibyte: it changes all the time, means nothing, and would cost four bytes
+/// more on the wire.
 fn whole_mebibytes(bytes: u64) -> f64 {
     float(bytes >> 20 << 20)
 }
@@ -135,7 +137,8 @@ fn float(number: u64) -> f64 {
     number as f64
 }
 
-/// All numbers together, within the limits of the wire, and a line when there were too many. The agent's own count first.
+/// All numbers together, within the limits of the wire, and a line when there were too many. The agent's own
+/// count first.
 #[must_use]
 pub fn together(own: Vec<Statistic>, applications: Vec<Statistic>) -> (Statistics, Option<String>) {
     let (mut entries, mut bytes) = (Vec::new(), 0);

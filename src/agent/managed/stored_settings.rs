@@ -13,14 +13,14 @@ use crate::wire::digest::Digest;
 use crate::wire::settings::{SettingsOrder, SettingsState};
 use crate::wire::time::WallTime;
 
-/// Largest file here, in bytes: a journal with the largest settings file that it may keep, its attributes,
-/// and what replaces it.
+/// Largest file here: a journal with the largest settings file that it may keep, its attributes, and what
+/// replaces it.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Most characters of an application's name within the name of a file.
 const NAME_CHARACTERS_MAX: usize = 40;
 
-/// What an application's order has come to, as the disk has it. May be older than the order; then it does not count.
+/// State of an application's order, as the disk has it. May be older than the order; then it does not count.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub(super) struct StoredState {
@@ -41,7 +41,7 @@ pub(super) struct StoredState {
     /// Under which definition it was tried.
     #[n(6)]
     pub(super) definition: Digest,
-    /// How often the agent was ended in the middle of it, in a row.
+    /// Number of times in a row that the agent was ended in the middle of it.
     #[n(7)]
     pub(super) interrupted: u32,
 }
@@ -65,7 +65,8 @@ pub(super) fn make(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// What a file holds; `None` when it is not there. A damaged one is an error of the kind [`io::ErrorKind::InvalidData`].
+/// Reads a file; `None` when it is not there. A damaged one is an error of the kind
+/// [`io::ErrorKind::InvalidData`].
 pub(super) fn read<T: for<'b> Decode<'b, ()>>(path: &Path) -> io::Result<Option<T>> {
     match checksummed::read(path, FILE_BYTES_MAX)? {
         Content::Absent => Ok(None),

@@ -1,4 +1,4 @@
-//! Which settings were ordered, how far each is, and what is to be done next.
+//! Ordered settings, their states, and the next piece of work.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -17,17 +17,17 @@ use crate::wire::limits::{CONDITIONS_MAX, TEXT_BYTES_MAX};
 use crate::wire::settings::{Drift, SettingsOrder, SettingsReport, SettingsState};
 use crate::wire::time::WallTime;
 
-/// How often a file that somebody else changed is put right within [`REPAIRS_MILLISECONDS`], in times.
+/// Times that a file that somebody else changed is put right within [`REPAIRS_MILLISECONDS`].
 pub(super) const REPAIRS_MAX: usize = 3;
 
-/// See [`REPAIRS_MAX`], in milliseconds: two programs that both insist on a file must not keep a device busy.
+/// See [`REPAIRS_MAX`]: two programs that both insist on a file must not keep a device busy.
 pub(super) const REPAIRS_MILLISECONDS: u64 = 3_600_000;
 
-/// How often in a row an apply may be interrupted by the agent's end before it is given up, in times: one that ends the agent by itself
-/// must not do so forever.
+/// Times in a row that an apply may be interrupted by the agent's end before it is given up: one that ends
+/// the agent by itself must not do so forever.
 pub(super) const INTERRUPTIONS_MAX: u32 = 3;
 
-/// What is said when a file was changed before an apply was done or undone.
+/// Message when a file was changed before an apply was done or undone.
 const CHANGED_MEANWHILE: &str =
     "the settings file was changed by somebody else while settings were being put in place";
 
@@ -46,7 +46,7 @@ struct Entry {
     repairs: VecDeque<WallTime>,
 }
 
-/// What the device's files say of an application's settings.
+/// An application's settings, by the device's files.
 #[derive(Debug)]
 enum Place {
     Here(Box<SettingsPlace>),
@@ -60,7 +60,7 @@ enum Place {
 pub struct Managed {
     directory: PathBuf,
     entries: BTreeMap<String, Entry>,
-    /// What is defined; `None`: not known yet.
+    /// The definitions; `None`: not known yet.
     definitions: Option<BTreeMap<String, Option<SettingsPlace>>>,
     /// Applies that the agent's last end interrupted.
     journals: Vec<PathBuf>,
@@ -70,7 +70,8 @@ pub struct Managed {
 }
 
 impl Managed {
-    /// What is kept in `directory`, made when it is not there. What had failed is tried once more.
+    /// Opens the settings that are kept in `directory`, made when it is not there. Settings that had failed
+    /// are tried once more.
     ///
     /// # Errors
     /// When the system refuses.
@@ -112,7 +113,8 @@ impl Managed {
     /// Keeps an order; durable when this returns. The same settings again are not put in place again.
     ///
     /// # Errors
-    /// When the system refuses, or there are too many: the order is not kept then, and the server will order it again.
+    /// When the system refuses, or there are too many: the order is not kept then, and the server will order
+    /// it again.
     pub fn take(&mut self, order: &SettingsOrder, now: WallTime) -> io::Result<()> {
         let application = &order.application;
         if order.settings.is_none() {
@@ -151,7 +153,8 @@ impl Managed {
         Ok(())
     }
 
-    /// The device's files say this now. What failed under another definition is tried again, and so is what was put elsewhere.
+    /// The device's files say this now. Settings that failed under another definition are tried again, and so
+    /// are those that were put elsewhere.
     pub fn defined(&mut self, definitions: &[Definition], now: WallTime) {
         let places = definitions.iter().map(|known| (known.name.clone(), known.settings.clone()));
         self.definitions = Some(places.collect());
@@ -171,7 +174,7 @@ impl Managed {
         }
     }
 
-    /// What is to be done next, one piece at a time: [`Self::done`] must be told what became of it.
+    /// Returns the next piece of work, one at a time: [`Self::done`] must be told its outcome.
     pub fn next_work(&mut self, now: WallTime) -> Option<Work> {
         if self.is_busy {
             return None;
@@ -184,7 +187,8 @@ impl Managed {
         work
     }
 
-    /// What [`Self::next_work`] said could not be begun: it comes again with the next look at the definitions.
+    /// Work that [`Self::next_work`] returned could not be begun: it comes again with the next look at the
+    /// definitions.
     pub fn put_off(&mut self, work: Work) {
         self.is_busy = false;
         match work {
@@ -262,7 +266,7 @@ impl Managed {
                     }
                     (Err(reason), found) => {
                         log::error!("{}: {reason}", journal.display());
-                        // Where the old file is back, what is ordered is tried again all the same.
+                        // After the old file is back, the order is tried again all the same.
                         if let Some(application) = found.filter(|_| journal.exists()) {
                             self.fail(&application, &reason, now);
                         }
@@ -323,19 +327,19 @@ impl Managed {
         self.event(application, Severity::Info, "settings_applied", message, now);
     }
 
-    /// What is ordered of the agent itself and waits.
+    /// Settings of the agent itself that were ordered and wait.
     #[must_use]
     pub fn own_pending(&self) -> Option<&str> {
         let entry = self.entries.get(AGENT_NAME).filter(|entry| entry.state == SettingsState::Pending)?;
         entry.order.settings.as_deref()
     }
 
-    /// What is said of each order, by application.
+    /// Report of each order, by application.
     pub fn reports(&self) -> impl Iterator<Item = (&str, SettingsReport)> {
         self.entries.iter().map(|(application, entry)| (application.as_str(), entry.report()))
     }
 
-    /// What happened since this was asked last.
+    /// Events since this was asked last.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
@@ -426,7 +430,7 @@ impl Managed {
         self.directory.join(format!("{}.{ending}", stored_settings::name_of(application)))
     }
 
-    /// What is lost of it with a crash is found out again.
+    /// State that a crash loses is found out again.
     fn keep_state(&self, application: &str) {
         let Some(entry) = self.entries.get(application) else { return };
         let path = self.path(application, "state");
@@ -502,7 +506,7 @@ impl Entry {
 }
 
 impl Place {
-    /// What tells it from another: settings that failed there may do elsewhere.
+    /// Fingerprint of a place: settings that failed there may do elsewhere.
     fn fingerprint(&self) -> Digest {
         Digest::of_bytes(format!("{self:?}").as_bytes())
     }

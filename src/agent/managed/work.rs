@@ -1,4 +1,4 @@
-//! What a helper thread does for managed applications, one piece at a time.
+//! Work of a helper thread for managed applications, one piece at a time.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::wire::digest::Digest;
 pub enum Work {
     /// Undo what this journal tells of.
     Recover {
-        /// Where it is.
+        /// Its path.
         journal: PathBuf,
     },
     /// Put settings in place.
@@ -32,22 +32,22 @@ pub struct Apply {
     pub order: Digest,
     /// Its revision.
     pub revision: u64,
-    /// What tells the definition from another.
+    /// Fingerprint of the definition.
     pub definition: Digest,
     /// The settings, as JSON.
     pub settings: String,
-    /// Where they go.
+    /// Their place.
     pub place: SettingsPlace,
-    /// Where what was there before is remembered meanwhile.
+    /// Journal in which the old file is remembered meanwhile.
     pub journal: PathBuf,
 }
 
-/// What was put in place.
+/// The settings in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
     /// The digest of the file.
     pub digest: Digest,
-    /// What people should know of it; may be empty.
+    /// A note for people; may be empty.
     pub note: String,
 }
 
@@ -66,19 +66,19 @@ impl From<String> for Failure {
     }
 }
 
-/// What became of it.
+/// Outcome of a piece of work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Of [`Work::Recover`].
     Recovered {
-        /// Where the journal is, or was.
+        /// Path of the journal.
         journal: PathBuf,
         /// Why it could not be undone.
         result: Result<Undone, String>,
     },
     /// Of [`Work::Apply`].
     Applied {
-        /// What was asked for.
+        /// The job.
         job: Box<Apply>,
         /// The file, or why it is the old one.
         result: Result<Placed, Failure>,
@@ -88,7 +88,7 @@ pub enum Outcome {
 }
 
 impl Apply {
-    /// How long all of its programs may take.
+    /// Time of all of its programs.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         let place = &self.place;

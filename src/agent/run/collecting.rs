@@ -1,6 +1,6 @@
-//! What a collection does, piece by piece. A piece is a thread with a deadline: what hangs (a file system
-//! that does not answer, say) is told and left behind, the other pieces go on, and it is not begun again
-//! before it has come back.
+//! A collection, piece by piece. A piece is a thread with a deadline: what hangs (a file system that does not
+//! answer, say) is told and left behind, the other pieces go on, and it is not begun again before it has come
+//! back.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,23 +17,23 @@ use crate::agent::settings::Settings;
 use crate::wire::section::{Condition, HostFacts};
 use crate::wire::statistics::Statistic;
 
-/// Stack of a thread that does slow work, in bytes: the resolver of the C library wants some.
+/// Stack of a thread that does slow work: the resolver of the C library wants some.
 pub(super) const STACK_BYTES: usize = 256 * 1024;
 
-/// How long a piece may take that reads files, beside the time that its commands are given.
+/// Time of a piece that reads files, beside the time that its commands are given.
 const FILES_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long reading the package databases may take: rpm alone is given a minute.
+/// Time of reading the package databases: rpm alone is given a minute.
 const INVENTORY_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// How long putting settings in place may take, beside the time that its commands are given: files are
-/// written to disks.
+/// Time of putting settings in place, beside the time that its commands are given: files are written to
+/// disks.
 const SETTINGS_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a rollback command may be given at most.
+/// Most time of a rollback command.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(SETTINGS_SECONDS_MAX);
 
-/// What was collected.
+/// Result of a collection.
 pub(super) struct Collected {
     /// State of the databases before they were read.
     pub(super) fingerprint: inventory::Fingerprint,
@@ -46,7 +46,7 @@ pub(super) struct Collected {
     /// The numbers of the device, and those of the applications.
     pub(super) own_statistics: Vec<Statistic>,
     pub(super) statistics: Vec<Statistic>,
-    /// What is wrong with the definitions, and what hangs.
+    /// Faults of the definitions, and pieces that hang.
     pub(super) problems: Vec<String>,
 }
 

@@ -12,11 +12,11 @@ use crate::reactor::channel::ClientTls;
 use crate::wire::message::ToAgent;
 use crate::wire::time::Moment;
 
-/// What the system keeps of a link beyond what it can send now, in bytes.
+/// Bytes that the system keeps of a link beyond those that it can send now.
 #[cfg(target_os = "linux")]
 const NOT_SENT_BYTES: u32 = 32 * 1024;
 
-/// What has become of the connection since the last look.
+/// Progress of the connection since the last look.
 pub(super) enum Progress {
     /// The link stands, and the server is the right one.
     Open,
@@ -48,9 +48,9 @@ pub(super) struct Connection {
     tls: ClientTls,
     state: State,
     token: Token,
-    /// Where the server was reached last.
+    /// Address at which the server was reached last.
     reached: Option<SocketAddr>,
-    /// Where it was last tried to be reached, or where its name leads.
+    /// Address at which it was last tried to be reached, or to which its name leads.
     last_address: Option<SocketAddr>,
     has_more: bool,
 }
@@ -72,8 +72,8 @@ impl Connection {
         self.server = server;
     }
 
-    /// Where the server was last reached, or tried to be: known without asking the resolver, which may be gone when the system
-    /// shuts down.
+    /// Address at which the server was last reached, or tried to be: known without asking the resolver, which
+    /// may be gone when the system shuts down.
     pub(super) fn last_address(&self) -> Option<SocketAddr> {
         self.reached.or(self.last_address)
     }
@@ -136,7 +136,7 @@ impl Connection {
         }
     }
 
-    /// Offers the socket what waits for it. What is left then, in bytes.
+    /// Offers the socket what waits for it. Returns the bytes that are left then.
     pub(super) fn flush(&mut self) -> usize {
         match &mut self.state {
             State::Up(link) => {
@@ -147,7 +147,7 @@ impl Connection {
         }
     }
 
-    /// What the socket has not taken, in bytes.
+    /// Bytes that the socket has not taken.
     pub(super) fn unsent_bytes(&self) -> usize {
         if let State::Up(link) = &self.state { link.unsent_bytes() } else { 0 }
     }
@@ -243,8 +243,8 @@ impl Connection {
 }
 
 /// Has the system take no more than a little beyond what it can send now (tcp(7), TCP_NOTSENT_LOWAT): on a
-/// slow network what waits is then seen to wait, instead of megabytes of it counting as sent. Where there is
-/// no such option it takes what it likes.
+/// slow network what waits is then seen to wait, instead of megabytes of it counting as sent. A system
+/// without such an option takes what it likes.
 #[cfg(target_os = "linux")]
 fn keep_little_in_the_system(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT_BYTES);

@@ -12,7 +12,7 @@ impl Agent {
     /// Keeps ordered settings, and has them put in place.
     pub(super) fn take_settings(&mut self, now: &Now, order: &SettingsOrder) {
         if let Err(error) = self.managed.take(order, now.wall) {
-            // What is not kept is not named: the server orders it again.
+            // Settings that are not kept are not named: the server orders them again.
             log::error!("{}: ordered settings can't be kept: {error}", order.application);
             return;
         }

@@ -46,7 +46,7 @@ pub enum RunError {
     /// The socket for local programs can't be opened.
     #[error("the socket {}: {source} (set another with [socket] path)", path.display())]
     Socket {
-        /// Where.
+        /// The path.
         path: PathBuf,
         /// Why.
         source: io::Error,

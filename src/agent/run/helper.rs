@@ -1,5 +1,5 @@
-//! What would block the loop is done by short threads, one of each kind at a time: asking the resolver, and collecting (which may
-//! run other programs, each with a bound on its time).
+//! Work that would block the loop is done by short threads, one of each kind at a time: asking the resolver,
+//! and collecting (which may run other programs, each with a bound on its time).
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,14 +18,14 @@ use crate::agent::settings::Settings;
 use crate::agent::shutdown;
 use crate::wire::datagram::NoticeKind;
 
-/// What a helper found out.
+/// Result of a helper.
 pub(super) enum Outcome {
     /// The addresses of this server.
     Resolved(ServerAddress, Result<Vec<SocketAddr>, String>),
     Collected(Box<Collected>),
     /// Why the agent ends.
     Why(NoticeKind),
-    /// What became of a piece of work on settings.
+    /// Outcome of a piece of work on settings.
     Managed(managed::Outcome),
     /// The helper of this name has panicked.
     Panicked(&'static str),
@@ -35,7 +35,7 @@ pub(super) struct Helpers {
     sender: Sender<Outcome>,
     receiver: Receiver<Outcome>,
     waker: Arc<Waker>,
-    /// What collections left behind.
+    /// State that collections left behind.
     pieces: Pieces,
 }
 

@@ -1,8 +1,9 @@
 //! Shutdown notices: what the agent does before it ends, and before the device sleeps.
 //!
-//! What the spool holds is delivered first, as far as there is time; then the shutdown notice is sent on the link if there is one, and in three
-//! copies of a datagram. Nobody answers it, so nothing is waited for. All of it together takes less than two seconds, with the server
-//! away too: a machine that shuts down must not wait for us.
+//! The events in the spool are delivered first, as far as there is time; then the shutdown notice is sent on
+//! the link if there is one, and in three copies of a datagram. Nobody answers it, so nothing is waited for.
+//! All of it together takes less than two seconds, with the server away too: a machine that shuts down must
+//! not wait for us.
 
 use super::{Agent, Now, RunError, refusal};
 use crate::agent::local::server::ClientKey;
@@ -12,23 +13,23 @@ use crate::wire::datagram::{DATAGRAM_BYTES, NoticeKind};
 use crate::wire::message::ToServer;
 use crate::wire::time::Moment;
 
-/// How long the delivery of events may take, in milliseconds.
+/// Time of the delivery of events.
 const DELIVERY_MILLISECONDS: u64 = 1_200;
 
-/// How long the service manager may take to say what is coming, in milliseconds: all that the notice
-/// leaves of two seconds. It is busiest when a shutdown begins.
+/// Time of the service manager to say what is coming: all that the notice leaves of two seconds. It is
+/// busiest when a shutdown begins.
 const KIND_MILLISECONDS: u64 = 1_700;
 
-/// How long the resolver may take to say where the server is when that is not known yet, in milliseconds.
+/// Time of the resolver to say where the server is when that is not known yet.
 const RESOLVER_MILLISECONDS: u64 = 500;
 
-/// When the copies of the datagram leave, after the first, in milliseconds.
+/// When the copies of the datagram leave, after the first.
 const COPIES_MILLISECONDS: [u64; 3] = [0, 70, 150];
 
-/// How much further the wall clock may get than the other one before the device counts as having slept, in seconds.
+/// Distance that the wall clock may get beyond the other one before the device counts as having slept.
 const SLEPT_SECONDS: u64 = 20;
 
-/// How long the device may be about to sleep before the agent goes on, in seconds: it does not sleep after all.
+/// Time that the device may be about to sleep before the agent goes on: it does not sleep after all.
 const AWAKE_SECONDS: u64 = 60;
 
 const _: () = assert!(RESOLVER_MILLISECONDS <= DELIVERY_MILLISECONDS);
@@ -37,7 +38,7 @@ const _: () = assert!(QUESTION_TIMEOUT.as_millis() < KIND_MILLISECONDS as u128);
 const _: () = assert!(KIND_MILLISECONDS + COPIES_MILLISECONDS[2] < 2_000);
 const _: () = assert!(COPIES_MILLISECONDS[2] <= 200);
 
-/// What follows the shutdown notice.
+/// The state behind the shutdown notice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Then {
     /// The agent ends.
@@ -114,7 +115,7 @@ impl Agent {
 
     fn begin_leaving(&mut self, now: &Now, then: Then, kind: Option<NoticeKind>) {
         self.machine.end(now);
-        // Who has something to say is awake.
+        // A device that has something to say is awake.
         self.asleep = None;
         // An agent that was only just started has not asked yet.
         if self.connection.last_address().is_none()
@@ -212,7 +213,8 @@ impl Agent {
     }
 
     fn say_goodbye(&mut self, now: &Now, kind: NoticeKind) -> Result<(), RunError> {
-        // An acknowledgement that has come is to be heeded before: what it covers need not be sent again.
+        // An acknowledgement that has come must be heeded before: events that it covers need not be sent
+        // again.
         self.act(now)?;
         let (goodbye, bytes) = self.next_notice(kind);
         if self.machine.is_connected() {
@@ -260,7 +262,8 @@ impl Agent {
         self.asleep.map(|_| now.moment.plus_seconds(1))
     }
 
-    /// The device has woken up, or does not sleep after all: somebody says so, or the clocks do, of which one stands still in sleep.
+    /// The device has woken up, or does not sleep after all: somebody says so, or the clocks do, of which one
+    /// stands still in sleep.
     pub(super) fn wake_up_when_due(&mut self, now: &Now, is_said: bool) {
         let Some(Asleep { since }) = self.asleep else {
             match &mut self.leaving {

@@ -12,7 +12,7 @@ use crate::wire::section::{ApplicationCondition, Condition};
 use crate::wire::statistics::Statistic;
 use crate::wire::time::WallTime;
 
-/// What is kept of ordered settings.
+/// Opens the ordered settings that are kept.
 pub(super) fn open(directory: &Directory, now: WallTime) -> Result<Managed, RunError> {
     let path = directory.ordered();
     Managed::open(&path, now)
@@ -55,7 +55,8 @@ impl Agent {
         }
     }
 
-    /// The conditions, with how far the settings are; an application that has an order and no definition is among them.
+    /// The conditions, with how far the settings are; an application that has an order and no definition is
+    /// among them.
     pub(super) fn conditions(&self) -> Vec<ApplicationCondition> {
         let mut conditions = self.sections.conditions.clone();
         if let Some(own) = conditions.iter_mut().find(|one| one.application == AGENT_NAME) {

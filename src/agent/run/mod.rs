@@ -1,8 +1,8 @@
 //! `muster-agent run`: one thread, one poll.
 //!
-//! Each turn has a fixed order: hear everything (signals, watches, helpers, local programs, the server), make what was
-//! taken durable with one flush, let the [machine](crate::machine::agent) decide, send, and only then answer the local
-//! programs. An idle agent sleeps until its own next timer.
+//! Each turn has a fixed order: hear everything (signals, watches, helpers, local programs, the server), make
+//! what was taken durable with one flush, let the [machine](crate::machine::agent) decide, send, and only
+//! then answer the local programs. An idle agent sleeps until its own next timer.
 
 mod collecting;
 mod connection;
@@ -75,13 +75,13 @@ const LOCAL: usize = 24;
 /// Most actions of the machine in one turn: more wait until everybody else was heard.
 const ACTIONS_PER_TURN_MAX: usize = 256;
 
-/// Longest time after a pause of the agent in which the server's silence is not judged, in seconds.
+/// Longest time after a pause of the agent in which the server's silence is not judged.
 const GRACE_SECONDS_MAX: u64 = 60;
 
 /// Most readiness events of one poll: a link, a few files, some local programs.
 const POLL_EVENTS_MAX: usize = 64;
 
-/// How far a sync is that a local program waits for.
+/// Progress of a sync that a local program waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wait {
     /// The sections are to be collected first.
@@ -114,13 +114,13 @@ pub struct Agent {
     connected_since: Option<WallTime>,
     last_sync: Option<WallTime>,
     last_error_at: Option<WallTime>,
-    /// Who waits for a sync, and how far it is.
+    /// Clients that wait for a sync, and its progress.
     waiting: Vec<(ClientKey, Wait)>,
     /// The server wants news: why, and how far their collection is.
     looking: Option<(SyncReason, Wait)>,
     /// The settings that the server ordered.
     managed: Managed,
-    /// What the server set of the agent itself.
+    /// The server's settings of the agent itself.
     own: OwnSettings,
     /// The sum of the digests of the ordered settings that are kept here.
     settings_digest: Digest,
@@ -133,7 +133,7 @@ pub struct Agent {
     asleep: Option<Asleep>,
     /// To another server, as soon as the old one can be left.
     moving: Option<Box<Move>>,
-    /// Who of those who wait is to be told of a move.
+    /// The client among those that wait that is told of a move.
     mover: Option<ClientKey>,
     /// Something was appended to the spool since the last flush.
     is_spool_dirty: bool,
@@ -316,7 +316,7 @@ impl Agent {
         }
         if self.may_act() {
             self.act(&now)?;
-            // What follows from it must not wait for the next thing that happens.
+            // Its consequences must not wait for the next thing that happens.
             self.has_more |= self.hear_server(&now);
         }
         self.move_when_ready(&now)?;
@@ -390,7 +390,8 @@ impl Agent {
                 Action::SaveState(state) => {
                     let slots = AbSlots::new(self.directory.path(), STATE_SLOT);
                     if let Err(error) = slots.write(&state.to_bytes()) {
-                        // Without it on the disk nothing may be said: the link ends, and it is tried again later.
+                        // Without it on the disk nothing may be said: the link ends, and it is tried again
+                        // later.
                         self.connection.close();
                         self.lost(now, &format!("the agent's state can't be written: {error}"));
                     }
@@ -401,7 +402,7 @@ impl Agent {
                 Action::TakeRunList(runs) => self.take_run_list(now, &runs),
                 Action::RunsStored(acks) => self.runs_stored(now, &acks),
                 Action::LookAnew(reason) => {
-                    // What is being collected was begun before the question.
+                    // The collection under way was begun before the question.
                     self.looking = Some((reason, Wait::ToCollect));
                     self.sections.is_wanted = true;
                 }
@@ -456,7 +457,7 @@ impl Agent {
                 b"{\"synced\":true}".to_vec()
             }
             SyncResult::Later { seconds } => {
-                // Whoever was sent away for another reason than the server's load has been told which.
+                // A device that was sent away for another reason than the server's load has been told which.
                 let why = self.machine.status(now).last_error;
                 let why = why.unwrap_or_else(|| "the server is busy".to_owned());
                 refusal(&format!("no sync now: {why}; the agent comes again by itself in {seconds} s"))

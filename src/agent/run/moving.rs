@@ -1,5 +1,6 @@
-//! To another server while the agent runs: `muster-agent move` has enrolled, looked whether the new server answers, and staged the new
-//! identity; here the old server is left, and the new one taken up, in the same process.
+//! To another server while the agent runs: `muster-agent move` has enrolled, looked whether the new server
+//! answers, and staged the new identity; here the old server is left, and the new one taken up, in the same
+//! process.
 
 use super::connection::Connection;
 use super::{Agent, LINK, Now, RunError, Wait, random};
@@ -14,8 +15,8 @@ use crate::wire::datagram::NoticeKind;
 use crate::wire::message::ToServer;
 use crate::wire::time::Moment;
 
-/// How long the old server may take to acknowledge what is on its way, in milliseconds. What it does not, the new one gets, so that
-/// both have it.
+/// Time of the old server to acknowledge what is on its way. Events that it does not acknowledge go to the
+/// new one, so that both have them.
 const GOODBYE_MILLISECONDS: u64 = 2_000;
 
 /// A move that has been asked for.
@@ -70,7 +71,8 @@ impl Agent {
         if self.moving.is_none() || self.leaving.is_some() {
             return Ok(());
         }
-        // An acknowledgement that has come is to be heeded before: what it covers is not for the new server.
+        // An acknowledgement that has come must be heeded before: events that it covers are not for the new
+        // server.
         if self.may_act() {
             self.act(now)?;
         }
@@ -101,7 +103,8 @@ impl Agent {
         Ok(())
     }
 
-    /// The old server hears that no agent of its own runs there any more: it is told the truth, and does not wait.
+    /// The old server hears that no agent of its own runs there any more: it is told the truth, and does not
+    /// wait.
     fn leave_server(&mut self) {
         let (goodbye, bytes) = self.datagrams.next_notice(NoticeKind::AgentStopped);
         if self.machine.is_connected() {
@@ -115,7 +118,7 @@ impl Agent {
     }
 }
 
-/// What the command that moved the device is told when the first sync with the new server has ended.
+/// The answer to the command that moved the device when the first sync with the new server has ended.
 pub(super) fn answer(result: &SyncResult) -> Vec<u8> {
     let problem = match result {
         SyncResult::InSync { .. } => return b"{\"moved\":true,\"synced\":true}".to_vec(),

@@ -16,24 +16,23 @@ use crate::wire::limits::{INVENTORY_ENTRIES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX}
 use crate::wire::section::{ApplicationCondition, Condition};
 use crate::wire::time::{Moment, WallTime};
 
-/// How long after a package database was touched it is read, in milliseconds: an installation touches it several times.
+/// Time after which a package database is read that was touched: an installation touches it several times.
 const SETTLE_MILLISECONDS: u64 = 500;
 
-/// How often conditions, host facts and the databases' states are looked at, in seconds: the only timer of an idle agent
-/// beside the server's.
+/// Interval at which conditions, host facts and the databases' states are looked at: the only timer of an
+/// idle agent beside the server's.
 const CHECK_INTERVAL_SECONDS: u64 = 60;
 
-/// How long the first collection may take before the agent connects and delivers events without it, in
-/// seconds.
+/// Time of the first collection before the agent connects and delivers events without it.
 const LATE_SECONDS: u64 = 10;
 
-/// How long a sync that was asked for waits for a collection, in seconds: then it goes with what is known.
+/// Time that a sync that was asked for waits for a collection: then it goes with what is known.
 const OVERDUE_SECONDS: u64 = 60;
 
-/// Largest stored inventory, in bytes: each entry has three names.
+/// Largest stored inventory: each entry has three names.
 const BASE_BYTES_MAX: u64 = (INVENTORY_ENTRIES_MAX * (3 * NAME_BYTES_MAX + 32)) as u64;
 
-/// What is known of the sections.
+/// Known state of the sections.
 #[derive(Default)]
 pub(super) struct Sections {
     /// Collected once at least, the applications' conditions among them.
@@ -52,7 +51,7 @@ pub(super) struct Sections {
     pub(super) fingerprint: Option<inventory::Fingerprint>,
     inventory: Arc<[Application]>,
     pub(super) conditions: Vec<ApplicationCondition>,
-    /// What could not be read or is wrong.
+    /// Sources that could not be read or are wrong.
     pub(super) problems: Vec<String>,
     inventory_problems: Vec<String>,
     pub(super) statistics_problem: Option<String>,
@@ -61,7 +60,7 @@ pub(super) struct Sections {
     full: Option<(WallTime, Moment)>,
 }
 
-/// How long a full disk is told of after the last event that found no room, in seconds.
+/// Time that a full disk is told of after the last event that found no room.
 const FULL_SECONDS: u64 = 600;
 
 impl Sections {
@@ -75,7 +74,7 @@ impl Sections {
         was_full == has_room
     }
 
-    /// What is wrong with the agent itself stands with its own condition, so that an administrator sees it.
+    /// A fault of the agent itself stands with its own condition, so that an administrator sees it.
     pub(super) fn add_own_problems(&self, own: &mut ApplicationCondition) {
         let full = self.full.map(|(since, _)| {
             (own.condition, own.since) = (Condition::Failed, since);
@@ -131,7 +130,7 @@ impl Agent {
         match self.helpers.collect(&self.settings, self.directory.path(), sections.fingerprint.clone()) {
             Ok(()) => {
                 sections.collecting_since = Some(now.moment);
-                // Who asked before it began gets what it finds.
+                // A question from before it began gets its findings.
                 let looking = self.looking.as_mut().map(|(_, wait)| wait);
                 let waits = self.waiting.iter_mut().map(|(_, wait)| wait).chain(looking);
                 for wait in waits.filter(|wait| **wait == Wait::ToCollect) {
@@ -160,7 +159,8 @@ impl Agent {
                 sections.inventory = found.applications.into();
                 self.machine.section_changed(SectionContent::Inventory(Arc::clone(&sections.inventory)));
             }
-            // What could not be read whole is not reported: half a list would look like removed packages. It is tried again.
+            // A list that could not be read whole is not reported: half of one would look like removed
+            // packages. It is tried again.
             sections.inventory_problems = found.problems;
         }
         for problem in collected.problems.iter().filter(|problem| !sections.problems.contains(problem)) {
@@ -171,7 +171,7 @@ impl Agent {
         if let Some(host) = collected.host {
             self.machine.section_changed(SectionContent::Host(Arc::new(host)));
         }
-        // Where the definitions hang, what was said of the applications stands.
+        // While the definitions hang, the last report of the applications stands.
         if let Some(observed) = collected.observed {
             sections.conditions =
                 check::section(&observed, &sections.inventory, self.started, now.wall, &sections.conditions);
@@ -202,7 +202,8 @@ impl Agent {
     }
 }
 
-/// The inventory that the server was said to have; `None` when that is not known (any more): then all of it travels once.
+/// The inventory that the server was said to have; `None` when that is not known (any more): then all of it
+/// travels once.
 pub(super) fn read_base(directory: &Directory) -> Option<Arc<[Application]>> {
     let bytes = open::bytes(&directory.path().join(BASE_FILE), BASE_BYTES_MAX).ok()?;
     let mut decoder = minicbor::Decoder::new(&bytes);

@@ -28,7 +28,7 @@ impl Agent {
         true
     }
 
-    /// The socket was offered all, and left so many bytes.
+    /// The socket was offered all, and left `bytes` bytes.
     fn note_unsent(&mut self, now: &Now, bytes: usize) {
         let had_room = self.machine.has_room();
         self.machine.set_unsent(now, bytes);
@@ -75,7 +75,7 @@ impl Agent {
         }
     }
 
-    /// Sends a frame. What is long comes in many of them: the socket is offered what has come together,
+    /// Sends a frame. A long message comes in many of them: the socket is offered what has come together,
     /// before the machine makes more.
     pub(super) fn send(&mut self, now: &Now, frame: &[u8]) {
         if let Err(error) = self.connection.send(frame) {

@@ -1,4 +1,5 @@
-//! Signals, as something that the loop can poll: SIGTERM and SIGINT end the agent, SIGHUP has it read its configuration again.
+//! Signals, as something that the loop can poll: SIGTERM and SIGINT end the agent, SIGHUP has it read its
+//! configuration again.
 
 use std::io::{self, Read as _};
 
@@ -7,7 +8,7 @@ use mio::{Interest, Registry, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
-/// What was asked for.
+/// The requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Requested {
     pub(super) end: bool,
@@ -22,7 +23,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Catches the signals from now on. What comes before the loop polls is found there.
+    /// Catches the signals from now on. Signals from before the loop polls are found there.
     ///
     /// # Errors
     /// When the system gives no pipe or no handler.

@@ -1,4 +1,4 @@
-//! What `muster-agent status` is told.
+//! The answer to `muster-agent status`.
 
 use super::{Agent, Now, wall_of};
 use crate::agent::local::protocol::Status;
@@ -6,7 +6,7 @@ use crate::agent::spool::SpoolError;
 use crate::wire::section::Section;
 
 impl Agent {
-    /// How the agent is doing.
+    /// State of the agent.
     pub(super) fn status(&mut self, now: &Now) -> Result<Status, SpoolError> {
         let machine = self.machine.status(now);
         let next = match (machine.next_sync_at, machine.waits_until) {

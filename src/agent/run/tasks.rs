@@ -13,7 +13,7 @@ const _: () = assert!(RUNS + CONCURRENT_RUNS_MAX <= super::LOCAL);
 impl Agent {
     /// Keeps an ordered run, and has it executed.
     pub(super) fn take_run(&mut self, now: &Now, order: &RunOrder) {
-        // What this device does not do is refused at once, and not when its turn would come.
+        // A run that this device does not execute is refused at once, and not when its turn would come.
         let rejection = plan(&self.settings, order).err();
         self.machine.forget_run(order.run);
         if let Err(error) = self.runs.accept(order, now, rejection) {

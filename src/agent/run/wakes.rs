@@ -29,14 +29,15 @@ impl Agent {
         }
     }
 
-    /// The next notice, in both of its forms. The next sync says that it was sent before: so it is over then, for the server.
+    /// The next notice, in both of its forms. The next sync says that it was sent before: so it is over then,
+    /// for the server.
     pub(super) fn next_notice(&mut self, kind: NoticeKind) -> (Goodbye, [u8; DATAGRAM_BYTES]) {
         let notice = self.datagrams.next_notice(kind);
         self.machine.set_reach(self.datagrams.reach());
         notice
     }
 
-    /// Sends a notice that means nothing, and says which, so that whoever asks can see whether it arrives.
+    /// Sends a notice that means nothing, and says which, so that the asker can see whether it arrives.
     pub(super) fn probe(&mut self) -> Vec<u8> {
         let (goodbye, bytes) = self.next_notice(NoticeKind::Probe);
         (0..PROBE_COPIES).for_each(|_| self.send_notice(&bytes));

@@ -1,9 +1,9 @@
-//! What systemd is about to do, heard on the system bus before anybody is stopped.
+//! The system's shutdown, heard on the system bus before anybody is stopped.
 //!
 //! systemd announces each job as it is queued (`JobNew` of org.freedesktop.systemd1(5)), those of
 //! `reboot.target` and its like before it stops the first service. The bus is asked for these few signals
-//! alone, so that nothing wakes the agent until a shutdown. Where there is no bus, the list of jobs is asked
-//! for when the agent is stopped.
+//! alone, so that nothing wakes the agent until a shutdown. On a system without a bus, the list of jobs is
+//! asked for when the agent is stopped.
 
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,13 +14,13 @@ use mio::{Interest, Registry, Token};
 use super::dbus::{Call, Message, next_message};
 use crate::wire::datagram::NoticeKind;
 
-/// Where the bus listens (D-Bus Specification, "Well-known Message Bus Instances").
+/// Address of the bus (D-Bus Specification, "Well-known Message Bus Instances").
 const SOCKET: &str = "run/dbus/system_bus_socket";
 
 /// There when systemd is the service manager (sd_booted(3)).
 const BOOTED: &str = "run/systemd/system";
 
-/// Most that is held of what the bus says, in bytes: its messages to us have some hundred.
+/// Most that is held of what the bus says: its messages to us have some hundred.
 const INPUT_BYTES_MAX: usize = 64 * 1024;
 
 /// Targets whose jobs mean that the system ends (systemd.special(7)), and what they lead to.
@@ -61,7 +61,7 @@ impl ShutdownWatch {
         }
     }
 
-    /// What is coming, when systemd has begun it.
+    /// The kind of shutdown, when systemd has begun it.
     #[must_use]
     pub fn announced(&self) -> Option<NoticeKind> {
         self.announced

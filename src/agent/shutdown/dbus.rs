@@ -77,7 +77,7 @@ fn string(bytes: &mut Vec<u8>, text: &str) {
     bytes.push(0);
 }
 
-/// What is read of a message: empty unless it is a signal.
+/// The parts of a message that are read: empty unless it is a signal.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Message {
     pub(super) member: String,

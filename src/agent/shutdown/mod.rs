@@ -10,11 +10,11 @@ use std::time::Duration;
 use super::{open, process};
 use crate::wire::datagram::NoticeKind;
 
-/// How long the question may take: the device is not to wait for it. systemd answers in some milliseconds,
-/// and in a second while it begins a shutdown.
+/// Time of the question: the device should not wait for it. systemd answers in some milliseconds, and in a
+/// second while it begins a shutdown.
 pub const QUESTION_TIMEOUT: Duration = Duration::from_millis(1_600);
 
-/// Most that the service manager may answer, in bytes.
+/// Most that the service manager may answer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Asks the service manager: systemd where it runs, runlevel(8) otherwise. Blocks for [`QUESTION_TIMEOUT`] at

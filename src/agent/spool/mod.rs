@@ -1,11 +1,12 @@
 //! The spool: events that the server does not have yet, on the device's disk.
 //!
-//! One [journal](crate::journal) for each severity, merged by sequence number when read, so that a flood of info events can
-//! never push out a critical one: each severity has a quota of its own, and what goes when it is used up is its own
-//! oldest segment. How many events went, and which, becomes an event itself (`muster-agent` / `spool.dropped`).
+//! One [journal](crate::journal) for each severity, merged by sequence number when read, so that a flood of
+//! info events can never push out a critical one: each severity has a quota of its own, and what goes when it
+//! is used up is its own oldest segment. Number and severities of the events that went become an event itself
+//! (`muster-agent` / `spool.dropped`).
 //!
-//! Sequence numbers count under one epoch and are never used twice: after a restart they go on behind the highest one in
-//! the journals and in the stored state.
+//! Sequence numbers count under one epoch and are never used twice: after a restart they go on behind the
+//! highest one in the journals and in the stored state.
 //!
 //! One thread uses it: append what there is, [`flush`](Spool::flush) once, then tell those who emitted.
 
@@ -58,9 +59,10 @@ pub struct Spool<S: Storage = FileStorage, T: StateStore = StateFile> {
     quotas: [u64; SEVERITIES],
     store: T,
     state: SpoolState,
-    /// What was read last; reading goes on behind it.
+    /// The last event that was read; reading goes on behind it.
     read_through: Option<u64>,
-    /// Sequence numbers and severities of what was read and not confirmed: tells how many of each a confirmation covers.
+    /// Sequence numbers and severities of what was read and not confirmed: tells how many of each a
+    /// confirmation covers.
     unconfirmed: std::collections::VecDeque<(u64, u8)>,
 }
 
@@ -98,7 +100,8 @@ impl Spool {
 }
 
 impl<S: Storage, T: StateStore> Spool<S, T> {
-    /// Opens a spool on the given storages, mildest severity first. A drop that a crash interrupted is finished.
+    /// Opens a spool on the given storages, mildest severity first. A drop that a crash interrupted is
+    /// finished.
     ///
     /// # Errors
     /// When something can't be read or made good.
@@ -129,7 +132,7 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         Ok(spool)
     }
 
-    /// What is damaged, for each severity that has damage.
+    /// Damage, for each severity that has some.
     #[must_use]
     pub fn damages(&self) -> Vec<String> {
         let of_queue = |(severity, queue): (Severity, &SeverityQueue<S>)| {
@@ -138,7 +141,8 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         Severity::ALL.into_iter().zip(&self.queues).flat_map(of_queue).collect()
     }
 
-    /// Takes an event and gives it a sequence number. It is durable after the next [`flush`](Self::flush), not before.
+    /// Takes an event and gives it a sequence number. It is durable after the next [`flush`](Self::flush),
+    /// not before.
     ///
     /// # Errors
     /// [`SpoolError::DiskFull`] passes; after anything else the process must end.
@@ -167,7 +171,8 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
     /// Makes everything that was appended durable, with one write for each severity that has something.
     ///
     /// # Errors
-    /// When the disk fails: the process must end, and nothing that was appended since the last flush may be promised.
+    /// When the disk fails: the process must end, and nothing that was appended since the last flush may be
+    /// promised.
     pub fn flush(&mut self) -> Result<(), SpoolError> {
         self.queues.iter_mut().try_for_each(SeverityQueue::flush)
     }
@@ -186,8 +191,8 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         }
     }
 
-    /// Events behind `after_sequence`, oldest first: at least one when there is one, and then not more than `max_bytes` of bodies and
-    /// `max_events`. Everything that was appended must have been flushed.
+    /// Events behind `after_sequence`, oldest first: at least one when there is one, and then not more than
+    /// `max_bytes` of bodies and `max_events`. Everything that was appended must have been flushed.
     ///
     /// # Errors
     /// When the disk fails.
@@ -231,8 +236,8 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         Ok(events)
     }
 
-    /// The server has everything up to `sequence`: it may go. Whole segments are deleted; the state is stored when one is, so
-    /// after a crash some events may be sent again, which the server notices.
+    /// The server has everything up to `sequence`: it may go. Whole segments are deleted; the state is stored
+    /// when one is, so after a crash some events may be sent again, which the server notices.
     ///
     /// # Errors
     /// When the disk fails.
@@ -276,7 +281,8 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         Ok(())
     }
 
-    /// From now on everything that is left counts under a new epoch, under its old numbers; durable when this returns.
+    /// From now on everything that is left counts under a new epoch, under its old numbers; durable when this
+    /// returns.
     ///
     /// # Errors
     /// When the system refuses.
@@ -295,7 +301,8 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         Ok(self.store.write(&self.state)?)
     }
 
-    /// Changes the quotas, mildest severity first. Events that are above a lower one go with the next one that needs a new segment.
+    /// Changes the quotas, mildest severity first. Events that are above a lower one go with the next one
+    /// that needs a new segment.
     ///
     /// # Errors
     /// When one of them could not hold two segments; those before it are changed then.
@@ -307,7 +314,7 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         Ok(())
     }
 
-    /// What all of it takes on the disk, in bytes.
+    /// Size of all of it on the disk.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.queues.iter().map(SeverityQueue::bytes).sum()
@@ -331,7 +338,7 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         self.state.acked_through
     }
 
-    /// How the spool stands.
+    /// State of the spool.
     ///
     /// # Errors
     /// When the disk fails.
@@ -385,7 +392,7 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         let queue = &mut self.queues[index];
         queue.waiting = queue.waiting.saturating_sub(gone);
         queue.delete_before(end).map_err(|error| SpoolError::Failed(error.to_string()))?;
-        // What was read of it is not there to be confirmed any more.
+        // Events of it that were read are not there to be confirmed any more.
         let is_dropped =
             |sequence: &u64| events.binary_search_by_key(sequence, |event| event.sequence).is_ok();
         self.unconfirmed.retain(|(sequence, of)| usize::from(*of) != index || !is_dropped(sequence));
@@ -394,8 +401,8 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         Ok(())
     }
 
-    /// Appends the event that tells of the pending drop. Where warnings have no room themselves, their oldest go as well and
-    /// the event tells of them too.
+    /// Appends the event that tells of the pending drop. When warnings have no room themselves, their oldest
+    /// go as well and the event tells of them too.
     fn append_notice(&mut self, now: WallTime) -> Result<(), SpoolError> {
         let warnings = place(Severity::Warning);
         while let Some(pending) = &mut self.state.pending {
@@ -430,8 +437,8 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         Ok(())
     }
 
-    /// Finishes a drop that a crash interrupted: what was to go goes, and the event that tells of it is appended unless it
-    /// is there.
+    /// Finishes a drop that a crash interrupted: what was to go goes, and the event that tells of it is
+    /// appended unless it is there.
     fn finish_drop(&mut self, now: WallTime) -> Result<(), SpoolError> {
         let Some(pending) = self.state.pending.clone() else { return Ok(()) };
         self.state.highest_sequence = self.state.highest_sequence.max(pending.notice_sequence);

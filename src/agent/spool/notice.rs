@@ -34,7 +34,7 @@ pub(super) fn event(dropped: &[Dropped; SEVERITIES], now: WallTime) -> Event {
     }
 }
 
-/// What such an event tells, when these are its bytes: when it is dropped itself, its counts go on in the next one.
+/// Counts in the bytes of such an event: when it is dropped itself, they go on in the next one.
 #[must_use]
 pub(super) fn read(bytes: &[u8]) -> Option<[Dropped; SEVERITIES]> {
     let event = Event::from_bytes(bytes).ok()?;

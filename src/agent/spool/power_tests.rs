@@ -1,4 +1,5 @@
-//! The spool on simulated disks: power cuts that let any subset of unsynced sectors survive, and disks without room.
+//! The spool on simulated disks: power cuts that let any subset of unsynced sectors survive, and disks
+//! without room.
 
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ const NOW: WallTime = WallTime(1_795_514_400_000);
 const SEGMENT_BYTES: u64 = 256 * 1024;
 const ROOM: u64 = 64 << 20;
 
-/// The state's two slots as they are proved to behave: a write that is cut leaves the old content or the new one.
+/// The state's two slots as they are proved to behave: a write that is cut leaves the old content or the new
+/// one.
 #[derive(Clone, Default)]
 struct MemoryState(Arc<Mutex<Slot>>);
 
@@ -98,8 +100,8 @@ fn read_all(spool: &mut Spool<LossyDisk, MemoryState>) -> Vec<(u64, Vec<u8>)> {
     }
 }
 
-/// Three lives, each ended by a power cut. After each: what was promised is there or counted as dropped, exactly, under numbers
-/// that were never given twice.
+/// Three lives, each ended by a power cut. After each: what was promised is there or counted as dropped,
+/// exactly, under numbers that were never given twice.
 #[test]
 fn power_cuts_lose_nothing_that_was_promised_and_counts_stay_exact() {
     let mut cuts = 0;
@@ -140,7 +142,7 @@ fn power_cuts_lose_nothing_that_was_promised_and_counts_stay_exact() {
                 let told: u64 = notices.iter().map(|told| told[index].count).sum();
                 let is_there =
                     |sequence: &u64| events.binary_search_by_key(sequence, |(known, _)| *known).is_ok();
-                // What was appended and not flushed when the power went was promised to nobody.
+                // Events that were appended and not flushed when the power went were promised to nobody.
                 appended[index].retain(|sequence| *sequence <= promised_through || is_there(sequence));
                 let first = appended[index].iter().position(is_there).unwrap_or(appended[index].len());
                 drops += told;

@@ -1,4 +1,4 @@
-//! The journal of one severity, used from one thread: whoever appends also flushes and makes room.
+//! The journal of one severity, used from one thread, which appends, flushes and makes room.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,7 +9,7 @@ use crate::journal::{
     AppendError, Forward, Item, Journal, NoRoom, Opened, Options, Position, Record, SegmentState, Storage,
 };
 
-/// Where one segment ends, in sequence numbers.
+/// End of one segment, in sequence numbers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mark {
     base: u64,
@@ -46,8 +46,7 @@ pub(super) struct SeverityQueue<S: Storage> {
     /// Read and not yet taken.
     ahead: Option<Spooled>,
     pub(super) marks: VecDeque<Mark>,
-    /// Where the segments begin that were set aside: nothing deletes them, what is whole in them is
-    /// delivered.
+    /// Begins of the segments that were set aside: nothing deletes them, whole records in them are delivered.
     set_aside: Vec<u64>,
     /// Events that the server has not confirmed.
     pub(super) waiting: u64,
@@ -84,7 +83,7 @@ impl<S: Storage> SeverityQueue<S> {
         })
     }
 
-    /// What of this queue is damaged: acknowledged to whoever emitted it, and gone.
+    /// Damage of this queue: events that were acknowledged to their emitters, and are gone.
     pub(super) fn damages(&self) -> Vec<String> {
         self.opened.recovery.damages.iter().map(ToString::to_string).collect()
     }
@@ -138,7 +137,7 @@ impl<S: Storage> SeverityQueue<S> {
         Ok(())
     }
 
-    /// What counts towards the quota: not what was set aside, which nothing deletes.
+    /// Size that counts towards the quota: without what was set aside, which nothing deletes.
     pub(super) fn bytes(&self) -> u64 {
         self.opened.journal.stats().bytes
     }

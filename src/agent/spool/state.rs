@@ -1,5 +1,5 @@
-//! What the spool must remember beside its events: the epoch, what is confirmed, the highest sequence number, and a drop that
-//! is under way.
+//! The spool's memory beside its events: the epoch, the confirmed numbers, the highest sequence number, and a
+//! drop that is under way.
 
 use std::path::Path;
 
@@ -11,11 +11,11 @@ use crate::wire::id::Epoch;
 /// Number of severities, each with a journal of its own.
 pub const SEVERITIES: usize = 4;
 
-/// What was dropped of one severity.
+/// Dropped events of one severity.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
 #[cbor(array)]
 pub struct Dropped {
-    /// How many events.
+    /// Their number.
     #[n(0)]
     pub count: u64,
     /// The lowest sequence number among them.
@@ -43,15 +43,15 @@ impl Dropped {
     }
 }
 
-/// A drop that was decided: remembered before anything is deleted, forgotten once the event that tells of it is durable. So
-/// the count is exact, wherever a crash falls.
+/// A drop that was decided: remembered before anything is deleted, forgotten once the event that tells of it
+/// is durable. So the count is exact, wherever a crash falls.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
 #[cbor(array)]
 pub struct PendingDrop {
     /// Sequence number of the event that tells of it.
     #[n(0)]
     pub notice_sequence: u64,
-    /// What is dropped, of each severity.
+    /// Dropped events, of each severity.
     #[n(1)]
     pub dropped: [Dropped; SEVERITIES],
     /// For each severity: everything before this position of its journal goes.
@@ -59,15 +59,15 @@ pub struct PendingDrop {
     pub delete_before: [u64; SEVERITIES],
 }
 
-/// What the spool remembers.
+/// The spool's memory.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct SpoolState {
     /// The history that the sequence numbers count in.
     #[n(0)]
     pub epoch: Epoch,
-    /// Every event up to this one is durable at the server. May lag behind: then some are sent again, and the server
-    /// knows them.
+    /// Every event up to this one is durable at the server. May lag behind: then some are sent again, and the
+    /// server knows them.
     #[n(1)]
     pub acked_through: u64,
     /// No sequence number up to this one is given out again, whatever the journals still hold.
@@ -89,7 +89,7 @@ impl SpoolState {
     }
 }
 
-/// Where the state is kept. A trait so that a simulation can cut the power between any two steps.
+/// Store of the state. A trait so that a simulation can cut the power between any two steps.
 pub trait StateStore {
     /// The newest state; `None` when there never was one.
     ///
@@ -117,8 +117,8 @@ impl StateFile {
 }
 
 impl StateStore for StateFile {
-    /// A damaged state is none: the journals say what there is, and a new epoch keeps the server from taking new events for
-    /// repeated ones.
+    /// A damaged state is none: the journals say what there is, and a new epoch keeps the server from taking
+    /// new events for repeated ones.
     fn read(&self) -> Result<Option<SpoolState>, SlotError> {
         match self.0.read() {
             Ok(content) => Ok(content.and_then(|content| minicbor::decode(&content).ok())),

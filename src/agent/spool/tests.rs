@@ -13,7 +13,7 @@ const NOW: WallTime = WallTime(1_795_514_400_000);
 const TWO_SEGMENTS: u64 = 512 * 1024;
 const BODY_BYTES: usize = 7 * 1024;
 
-/// Lets so many steps that touch the disk through, and then none: what a process does that is killed there.
+/// Lets this many steps that touch the disk through, and then none: as for a process that is killed there.
 #[derive(Clone)]
 struct Budget(Arc<AtomicU64>);
 
@@ -252,8 +252,8 @@ fn a_flood_of_warnings_drops_notices_too_and_their_counts_go_on() {
     assert_eq!(told(&events, Severity::Info), emitted[1] - left(Severity::Info));
 }
 
-/// The process is killed before every single step that touches the disk. Whatever was promised is there afterwards or is counted
-/// as dropped, exactly; no number is used twice.
+/// The process is killed before every single step that touches the disk. Whatever was promised is there
+/// afterwards or is counted as dropped, exactly; no number is used twice.
 #[test]
 fn a_kill_at_any_step_loses_nothing_and_counts_exactly() {
     let mut kills = 0;

@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 
 use crate::agent::open;
 
-/// Longest list of mounts that is read, in bytes.
+/// Longest list of mounts that is read.
 const MOUNTS_BYTES_MAX: u64 = 1 << 20;
 
-/// Longest other file, in bytes.
+/// Longest other file.
 const FILE_BYTES_MAX: u64 = 4096;
 
-/// What the names of runs' control groups begin with.
+/// Prefix of the names of runs' control groups.
 const PREFIX: &str = "muster-run-";
 
 /// A run's control group.
 #[derive(Debug)]
 pub(super) struct Cgroup {
-    /// Where this process was before.
+    /// The group of this process before.
     home: PathBuf,
     directory: PathBuf,
 }

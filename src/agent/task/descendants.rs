@@ -12,20 +12,20 @@ use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
 
 use crate::agent::open;
 
-/// Longest `/proc/PID/stat`, in bytes: some fifty numbers and a name.
+/// Longest `/proc/PID/stat`: some fifty numbers and a name.
 const STAT_BYTES_MAX: u64 = 4096;
 
-/// How often processes that were killed are looked for again.
+/// Interval at which processes that were killed are looked for again.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How many processes that were left over are named, in processes.
+/// Most processes that were left over that are named.
 const LEFT_OVER_NAMED_MAX: usize = 3;
 
-/// How long processes that were told to end are waited for before they count as left over, when their program
-/// has ended.
+/// Time that processes that were told to end are waited for before they count as left over, when their
+/// program has ended.
 const END_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What proc_pid_stat(5) says of a process.
+/// A process, by proc_pid_stat(5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stat {
     /// Its program's name, cut to 15 bytes by the kernel.
@@ -91,7 +91,7 @@ fn find() -> (Vec<Pid>, Vec<Pid>) {
     (living, ended)
 }
 
-/// What a program left over.
+/// Processes that a program left over.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct LeftOver {
     processes: usize,
@@ -108,7 +108,7 @@ impl LeftOver {
         Self { processes: processes.len(), named: named.take(LEFT_OVER_NAMED_MAX).collect() }
     }
 
-    /// What is said of it; `None`: there is nothing to say.
+    /// Its text; `None`: there is nothing to say.
     pub(super) fn words(&self) -> Option<String> {
         let were = match self.processes {
             0 => return None,

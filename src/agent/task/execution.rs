@@ -21,16 +21,16 @@ use crate::wire::id::RunId;
 use crate::wire::task::RunStage;
 use crate::wire::time::{Moment, Now};
 
-/// A running run is reported this often at least, in seconds: the server's lease on it is renewed.
+/// A running run is reported this often at least: the server's lease on it is renewed.
 const LEASE_SECONDS: u64 = 60;
 
-/// Progress is reported this often at most, in seconds.
+/// Progress is reported this often at most.
 const PROGRESS_SECONDS: u64 = 2;
 
-/// How often a run that an earlier agent began is looked at, in seconds: no line leads to its supervisor.
+/// Interval at which a run that an earlier agent began is looked at: no line leads to its supervisor.
 const LOOK_SECONDS: u64 = 1;
 
-/// How often a run that may be repeated is executed, in times: one that ends its own device must not do so for ever.
+/// Times that a run that may be repeated is executed: one that ends its own device must not do so for ever.
 const ATTEMPTS_MAX: u32 = 3;
 
 /// A run that is being executed.
@@ -39,7 +39,7 @@ pub(super) struct Execution {
     /// `None`: an earlier agent began it.
     line: Option<Line>,
     progress: Progress,
-    /// What was said of it last, and when.
+    /// Its last report, and its time.
     said: Progress,
     said_at: Moment,
     look_at: Moment,
@@ -67,13 +67,13 @@ impl Execution {
         &self.progress
     }
 
-    /// When something is to be said: progress soon, and otherwise that it goes on.
+    /// Time of the next report: progress soon, and otherwise that it goes on.
     fn say_at(&self) -> Moment {
         let seconds = if self.progress == self.said { LEASE_SECONDS } else { PROGRESS_SECONDS };
         self.said_at.plus_seconds(seconds)
     }
 
-    /// When something is to be said or looked at.
+    /// Time of the next report or look.
     fn due(&self) -> Moment {
         if self.line.is_some() { self.say_at() } else { self.say_at().min(self.look_at) }
     }
@@ -107,7 +107,8 @@ impl Runs {
                 && self.running().count() < settings.tasks.concurrent.min(CONCURRENT_RUNS_MAX);
             let is_late = matches!(run.stage, Stage::Waiting { begin_by } if now.moment >= begin_by);
             if is_late {
-                // Not rejected, which is for what this device never does: the server knows whether there is another time for it.
+                // Not rejected, which is for what this device never does: the server knows whether there is
+                // another time for it.
                 let message = format!("did not begin within {} s", run.order.start_within_seconds);
                 self.end(id, Outcome::without_output(RunStage::NotNow, message));
             } else if is_free {
@@ -260,7 +261,7 @@ impl Runs {
         match files::look(&run.directory) {
             Ok(Look::Held(number)) => {
                 if let Some(number) = Pid::from_raw(number).filter(|_| number > 1) {
-                    // Who is gone needs none.
+                    // A process that is gone needs none.
                     let _ = kill_process(number, Signal::TERM);
                 }
             }

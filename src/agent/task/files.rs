@@ -32,7 +32,7 @@ pub const RESULT: &str = "result";
 /// Name of the file of serial numbers.
 pub const REPORTED: &str = "reported";
 
-/// Largest file of a run, in bytes: a result with all its output, or an order with the longest settings.
+/// Largest file of a run: a result with all its output, or an order with the longest settings.
 const FILE_BYTES_MAX: u64 = (2 * RUN_OUTPUT_PART_BYTES_MAX + TASK_SETTINGS_BYTES_MAX + 64 * 1024) as u64;
 
 /// `order`: what was ordered, and when.
@@ -48,7 +48,7 @@ pub struct Accepted {
     /// In which boot of the system it came; left out by older agents, empty where the system does not tell.
     #[n(2)]
     pub boot: Option<String>,
-    /// How long the system had been up then, in milliseconds, sleep included: a clock that can't be set.
+    /// Uptime of the system then, sleep included: a clock that can't be set.
     #[n(3)]
     pub uptime_milliseconds: Option<u64>,
     /// Higher than that of any order that came before and is still here; left out by older agents.
@@ -57,8 +57,8 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    /// How long ago it came, in milliseconds. Within one boot that is certain; over a reboot it is what the
-    /// wall clock says, which may be wrong, and at least the time since the boot.
+    /// Age of its arrival. Within one boot that is certain; over a reboot it is what the wall clock says,
+    /// which may be wrong, and at least the time since the boot.
     #[must_use]
     pub fn age_milliseconds(&self, wall: WallTime, boot: &str, uptime_milliseconds: u64) -> u64 {
         let by_wall = wall.0.saturating_sub(self.at.0);
@@ -70,7 +70,7 @@ impl Accepted {
     }
 }
 
-/// How long the system has been up, in milliseconds, sleep included (`CLOCK_BOOTTIME`, clock_gettime(2)).
+/// Uptime of the system, sleep included (`CLOCK_BOOTTIME`, clock_gettime(2)).
 #[must_use]
 pub fn uptime_milliseconds() -> u64 {
     #[cfg(target_os = "linux")]
@@ -86,10 +86,10 @@ pub fn uptime_milliseconds() -> u64 {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct Progress {
-    /// How much is done, in percent; `None`: not known.
+    /// Its progress; `None`: not known.
     #[n(0)]
     pub percent: Option<u8>,
-    /// What it is doing.
+    /// Its present activity.
     #[n(1)]
     pub message: String,
 }
@@ -116,7 +116,7 @@ pub struct ProcessGroup {
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct Outcome {
-    /// How it ended.
+    /// Its end.
     #[n(0)]
     pub stage: RunStage,
     /// The program's exit code.
@@ -145,7 +145,7 @@ pub struct Outcome {
     /// Bytes between the two that were not kept.
     #[n(6)]
     pub omitted_bytes: u64,
-    /// How far it came, in percent; `None`: not known.
+    /// Its progress; `None`: not known.
     #[n(7)]
     pub progress_percent: Option<u8>,
 }
@@ -174,7 +174,8 @@ pub struct Reported {
     /// None above this one were used before the final report.
     #[n(0)]
     pub reserved: u32,
-    /// The serial number of the first of the updates that say the final report: the same numbers after a restart.
+    /// The serial number of the first of the updates that say the final report: the same numbers after a
+    /// restart.
     #[n(1)]
     pub last_from: Option<u32>,
 }

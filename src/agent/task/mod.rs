@@ -1,6 +1,8 @@
-//! Runs of tasks on the device: kept on the disk, executed under a supervisor of their own, reported until the server has stored it.
+//! Runs of tasks on the device: kept on the disk, executed under a supervisor of their own, reported until
+//! the server has stored it.
 //!
-//! Each run has a directory, `runs/ID` in the data directory. Every file in it is replaced as a whole ([`files`]):
+//! Each run has a directory, `runs/ID` in the data directory. Every file in it is replaced as a whole
+//! ([`files`]):
 //!
 //! | file | who writes it | what |
 //! |---|---|---|
@@ -14,10 +16,11 @@
 //! | `result` | the supervisor; the agent when nothing was executed | the final report, with the output |
 //! | `reported` | the agent | up to where serial numbers may have been used |
 //!
-//! A run whose final report is stored at the server is remembered among the [`tombstones`], so that it is never executed again.
+//! A run whose final report is stored at the server is remembered among the [`tombstones`], so that it is
+//! never executed again.
 //!
-//! The [supervisor] is this program once more, in a session that neither the agent's end nor its death touches. [`kept`] is what the
-//! agent knows, [`plan`] what is executed.
+//! The [supervisor] is this program once more, in a session that neither the agent's end nor its death
+//! touches. [`kept`] is what the agent knows, [`plan`] what is executed.
 
 mod cgroup;
 mod descendants;

@@ -1,4 +1,4 @@
-//! What a run's program writes: its beginning and its end are kept, lines of progress are taken out.
+//! Output of a run's program: its beginning and its end are kept, lines of progress are taken out.
 
 use std::collections::VecDeque;
 
@@ -6,13 +6,13 @@ use super::files::Progress;
 use crate::wire::bounded::clip;
 use crate::wire::limits::{RUN_OUTPUT_PART_BYTES_MAX, TEXT_BYTES_MAX};
 
-/// What a line of progress begins with.
+/// Prefix of a line of progress.
 const PROGRESS_PREFIX: &[u8] = b"progress: ";
 
-/// Longest line of progress, in bytes; a longer one is output.
+/// Longest line of progress; a longer one is output.
 const PROGRESS_LINE_BYTES_MAX: usize = 1024;
 
-/// How much of the end is looked through for the last line, in bytes.
+/// Part of the end that is looked through for the last line.
 const LAST_LINE_BYTES_MAX: usize = 4 * 1024;
 
 /// The first and the last bytes of an output.

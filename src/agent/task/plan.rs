@@ -1,4 +1,4 @@
-//! What is executed for a run.
+//! Plan of a run.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::wire::task::RunOrder;
 /// The system's users.
 const PASSWD: &str = "/etc/passwd";
 
-/// What the supervisor executes.
+/// Plan of a run, which the supervisor executes.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct Plan {
@@ -31,13 +31,13 @@ pub struct Plan {
     /// Program and arguments.
     #[n(3)]
     pub command: Vec<String>,
-    /// Where it runs.
+    /// Its working directory.
     #[n(4)]
     pub directory: String,
     /// Whom it runs as; `None`: as the agent.
     #[n(5)]
     pub user: Option<User>,
-    /// How long it may take, in seconds.
+    /// Its time.
     #[n(6)]
     pub timeout_seconds: u32,
     /// Whether it is executed again when it was interrupted.

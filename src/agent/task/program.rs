@@ -27,7 +27,7 @@ pub(super) struct Program {
 pub(super) struct Reaped {
     pub(super) status: std::process::ExitStatus,
     pub(super) left_over: LeftOver,
-    /// How many processes could not be ended.
+    /// Number of processes that could not be ended.
     pub(super) unended: usize,
 }
 
@@ -58,7 +58,7 @@ impl Program {
                 command.uid(user.user).gid(user.group);
             }
         }
-        // What it starts is to stay below this process, and in the control group from its first moment on.
+        // Its children stay below this process, and in the control group from their first moment on.
         descendants::adopt()?;
         let cgroup = Cgroup::enter(&plan.run.to_string());
         let child = command.spawn();
@@ -89,11 +89,12 @@ impl Program {
 
     /// Signals it and what it started.
     pub(super) fn signal(&self, signal: Signal) {
-        // Who has ended needs none.
+        // A group that has ended needs none.
         let _ = kill_process_group(self.group, signal);
     }
 
-    /// Whether it has ended. Its number stays taken until [`Self::reap`], so that the group can still be signalled.
+    /// Whether it has ended. Its number stays taken until [`Self::reap`], so that the group can still be
+    /// signalled.
     pub(super) fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         !matches!(waitid(WaitId::Pid(self.group), options), Ok(None))
@@ -110,8 +111,8 @@ impl Program {
         descendants::reap_all_but(self.group);
     }
 
-    /// How it ended, and what it left behind in its group, which is ended. What has left the group, as a
-    /// daemon does, goes on.
+    /// Returns its end, and what it left behind in its group, which is ended. A process that has left the
+    /// group, as a daemon does, goes on.
     ///
     /// # Errors
     /// When the system refuses.
@@ -123,8 +124,8 @@ impl Program {
         Ok(Reaped { status: status?, left_over, unended: 0 })
     }
 
-    /// How it ended, and what of that which it started had not; all of it is ended, in whatever group and
-    /// session it is, within `timeout`.
+    /// Returns its end, and which of its descendants had not ended; all of them are ended, in whatever group
+    /// and session they are, within `timeout`.
     ///
     /// # Errors
     /// When the system refuses.

@@ -1,4 +1,4 @@
-//! What is said of a run, and the numbers that it is said under.
+//! Reports of a run, and their numbers.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use crate::agent::checksummed::Content;
 use crate::wire::id::RunId;
 use crate::wire::task::{RunOutput, RunStage, RunUpdate};
 
-/// How many serial numbers are reserved with one write.
+/// Serial numbers that are reserved with one write.
 const RESERVED_AT_ONCE: u32 = 32;
 
-/// Where the numbers go on when nobody knows which were used: above all that a run could have used.
+/// First number when nobody knows which were used: above all that a run could have used.
 const SERIAL_AFTER_LOSS: u32 = 1 << 24;
 
 /// The serial numbers of one run. They never go back, over restarts either.

@@ -1,4 +1,5 @@
-//! The runs that this device has: accepted, waiting, being executed, or over and not yet stored at the server.
+//! The runs that this device has: accepted, waiting, being executed, or over and not yet stored at the
+//! server.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
@@ -19,10 +20,10 @@ use crate::wire::limits::RUNS_PER_DEVICE_MAX;
 use crate::wire::task::{RunAck, RunOrder, RunStage, RunUpdate, digest_of};
 use crate::wire::time::{Moment, Now, WallTime};
 
-/// The least that counts as the system's sleep, in milliseconds.
+/// The least that counts as the system's sleep.
 const SLEPT_MILLISECONDS_MIN: u64 = 1_000;
 
-/// What is said of a run that nobody knows the end of.
+/// Message of a run of which nobody knows the end.
 pub(super) const INTERRUPTED: &str = "interrupted: the device or its agent was stopped while it ran";
 
 /// The runs of this device. The one owner of `runs/`.
@@ -31,8 +32,8 @@ pub struct Runs {
     directory: PathBuf,
     /// Which boot of the system this is; empty where it does not tell.
     boot: String,
-    /// How far the system's uptime is ahead of the moments that this is told, in milliseconds: more after
-    /// each sleep.
+    /// Distance by which the system's uptime is ahead of the moments that this is told, in milliseconds: more
+    /// after each sleep.
     uptime_ahead: u64,
     tombstones: Tombstones,
     pub(super) runs: BTreeMap<RunId, Run>,
@@ -171,7 +172,7 @@ impl Runs {
         if was_begun && !is_damaged {
             self.look(run, now)?;
         }
-        // What is over is said with everything else by `final_reports`.
+        // Runs that are over are reported with everything else by `final_reports`.
         self.news.clear();
         Ok(())
     }
@@ -197,7 +198,7 @@ impl Runs {
         }
     }
 
-    /// What is known of all runs that are over, for a server that may not have heard it.
+    /// Reports of all runs that are over, for a server that may not have heard them.
     pub fn final_reports(&mut self) -> Vec<RunUpdate> {
         let over = self.runs.iter().filter(|(_, run)| matches!(run.stage, Stage::Over { .. }));
         let over: Vec<RunId> = over.map(|(id, _)| *id).collect();
@@ -249,7 +250,7 @@ impl Runs {
         Ok(())
     }
 
-    /// What is to be said of a run that the server asks about.
+    /// Reports of a run that the server asks about.
     fn said(&mut self, id: RunId) -> Vec<RunUpdate> {
         let Some(run) = self.runs.get_mut(&id) else {
             let (serial, stage) = match self.tombstones.find(id) {
@@ -306,7 +307,8 @@ impl Runs {
         }
     }
 
-    /// The server has stored these: runs whose final report is among them are forgotten, but for their tombstones.
+    /// The server has stored these: runs whose final report is among them are forgotten, but for their
+    /// tombstones.
     ///
     /// # Errors
     /// When the system refuses; they stay, and are reported again.
@@ -340,7 +342,7 @@ impl Runs {
         self.runs.keys().fold(Digest::EMPTY, |sum, run| sum.with(digest_of(*run)))
     }
 
-    /// What is to be reported since the last call.
+    /// Reports since the last call.
     pub fn take_news(&mut self) -> Vec<RunUpdate> {
         std::mem::take(&mut self.news)
     }

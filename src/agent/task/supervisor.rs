@@ -1,7 +1,8 @@
 //! `muster-agent supervise-run DIR`: executes one run to its end, whatever becomes of the agent meanwhile.
 //!
-//! Started by the agent, never by hand. Its standard output leads to the agent, which reads no more from it than that there is
-//! something new: a byte for each progress, and its end. An agent that was started later has no such line and looks at the lock.
+//! Started by the agent, never by hand. Its standard output leads to the agent, which reads no more from it
+//! than that there is something new: a byte for each progress, and its end. An agent that was started later
+//! has no such line and looks at the lock.
 
 use std::ffi::OsString;
 use std::fs;
@@ -34,7 +35,7 @@ pub const COMMAND: &str = "supervise-run";
 /// Exit code of a program that can't do it now (EX_TEMPFAIL, sysexits.h): nothing was done.
 pub const EXIT_NOT_NOW: i32 = 75;
 
-/// How long a program that was told to end may take, in seconds.
+/// Time of a program that was told to end.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Progress is passed on this often at most.
@@ -44,10 +45,10 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// at for it.
 const FORGET_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is read of the output at a time, in bytes.
+/// Bytes of the output that are read at a time.
 const READ_BYTES: usize = 16 * 1024;
 
-/// How much is read at most once the program has ended, in reads: what it left running may write for ever.
+/// Most reads once the program has ended: its children may write for ever.
 const LAST_READS_MAX: usize = 64;
 
 /// Runs the hidden command with what follows it.
@@ -160,7 +161,7 @@ pub(super) fn cancelled() -> Outcome {
     Outcome::without_output(RunStage::Cancelled, "ended, because the server does not want it any more")
 }
 
-/// What a program's end means.
+/// Meaning of a program's end.
 fn judge(status: ExitStatus, keeper: &OutputKeeper) -> Outcome {
     let lines = keeper.last_lines();
     let Some(code) = status.code() else {
@@ -266,7 +267,7 @@ impl Supervision<'_> {
         }
     }
 
-    /// Takes what was written, in so many reads at most.
+    /// Takes the output, in `reads_max` reads at most.
     fn read(&mut self, reads_max: usize) -> io::Result<()> {
         let mut buffer = [0; READ_BYTES];
         for _ in 0..reads_max {

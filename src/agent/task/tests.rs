@@ -1,4 +1,4 @@
-//! What is on the disk decides, whatever became of the agent: no program is started here.
+//! The disk decides, whatever became of the agent: no program is started here.
 
 use std::fs;
 use std::path::{Path, PathBuf};

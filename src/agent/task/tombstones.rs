@@ -9,7 +9,8 @@ use crate::wire::bounded;
 use crate::wire::id::RunId;
 use crate::wire::task::RunStage;
 
-/// Most runs that are remembered. The server orders 64 at a time and repeats one only until it has heard of it: this is history enough.
+/// Most runs that are remembered. The server orders 64 at a time and repeats one only until it has heard of
+/// it: this is history enough.
 pub const TOMBSTONES_MAX: usize = 1_000;
 
 const NAME: &str = "done";
@@ -21,7 +22,7 @@ pub struct Tombstone {
     /// Which.
     #[n(0)]
     pub run: RunId,
-    /// How it ended. With 'not now' it may be executed when it is ordered again.
+    /// Its end. With 'not now' it may be executed when it is ordered again.
     #[n(1)]
     pub stage: RunStage,
     /// The serial number of the final report.
@@ -44,7 +45,7 @@ pub struct Tombstones {
 }
 
 impl Tombstones {
-    /// What is on the disk.
+    /// Opens the file on the disk.
     ///
     /// # Errors
     /// When it is there and damaged, or the system refuses.
@@ -63,7 +64,7 @@ impl Tombstones {
         Self { slots: AbSlots::new(directory, NAME), entries: Vec::new() }
     }
 
-    /// How a run ended.
+    /// End of a run.
     #[must_use]
     pub fn find(&self, run: RunId) -> Option<Tombstone> {
         self.entries.iter().rev().find(|entry| entry.run == run).copied()

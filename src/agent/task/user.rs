@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 
 use crate::agent::open;
 
-/// Largest list of users that is read, in bytes: some ten thousand of them.
+/// Largest list of users that is read: some ten thousand of them.
 const PASSWD_BYTES_MAX: u64 = 4 << 20;
 
 /// A user of this system, as passwd(5) has it.

@@ -1,4 +1,4 @@
-//! What the command line may say.
+//! The server's command line.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -21,10 +21,10 @@ use muster::server::config::{DEFAULT_PORT, parse_address};
   musterd journal verify --data /srv/muster"
 )]
 pub(crate) struct Arguments {
-    /// What to do; run, when nothing is said.
+    /// The command; `run`, when nothing is said.
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-    /// What `run` takes.
+    /// Options of `run`.
     #[command(flatten)]
     pub(crate) run: Run,
 }
@@ -89,7 +89,7 @@ DIR must be empty or not there yet. It says at the end what devices will do.")]
     },
 }
 
-/// Where the configuration and the data are.
+/// Places of the configuration and of the data.
 #[derive(Args, Debug, Clone, Default)]
 pub(crate) struct Place {
     /// Configuration file [default: none; for root /etc/muster/musterd.toml, when it is there]
@@ -109,7 +109,8 @@ pub(crate) struct Run {
     /// TCP address that devices connect to [default: what the configuration says, otherwise 0.0.0.0:13000]
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) listen: Option<SocketAddr>,
-    /// UDP address of shutdown notices and wakes [default: what the configuration says, otherwise that of --listen]
+    /// UDP address of shutdown notices and wakes [default: what the configuration says, otherwise that of
+    /// --listen]
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) udp: Option<SocketAddr>,
 }

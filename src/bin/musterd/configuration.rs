@@ -9,7 +9,7 @@ use muster::server::config::Config;
 use crate::Failure;
 use crate::arguments::{CheckConfig, Place};
 
-/// Where a service's configuration is.
+/// Configuration of a service.
 const SYSTEM_CONFIG: &str = "/etc/muster/musterd.toml";
 
 /// The file to read: the one that was named, or for root the system's, when it is there.

@@ -23,7 +23,7 @@ macro_rules! say {
     }};
 }
 
-/// What is caught: until then these end the process, whatever they ask for.
+/// The signals that are caught: until then these end the process, whatever they ask for.
 pub(crate) fn catch_signals() -> std::io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP])
 }
@@ -108,8 +108,8 @@ fn reload(run: &Run, server: &mut Server) {
     }
 }
 
-/// What a newcomer does next. At a terminal with a token that is ready; a service's output is kept in logs that are no place
-/// for secrets.
+/// Prints a newcomer's next steps. At a terminal with a token that is ready; a service's output is kept in
+/// logs that are no place for secrets.
 fn print_how_to_enrol(config: &Config, port: u16) {
     let socket = config.admin_socket();
     let create = match Address::of_this_machine().socket == socket {
@@ -138,8 +138,8 @@ fn first_token(config: &Config) -> Option<String> {
     created.map(|created| created.token).inspect_err(|error| log::warn!("no token was made: {error}")).ok()
 }
 
-/// Under which name a device may reach the server: the one that was configured, the address that it listens on, or this
-/// machine's name.
+/// Under which name a device may reach the server: the one that was configured, the address that it listens
+/// on, or this machine's name.
 fn server_name(config: &Config, port: u16) -> String {
     let host = match (config.host_names.first(), config.listen.ip()) {
         (Some(name), _) => name.clone(),

@@ -1,4 +1,4 @@
-//! What the command line may say.
+//! The command line of `musterctl`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,7 +31,7 @@ use crate::wire::units::parse_duration;
 Exit codes: 0 done, 1 refused or not there, 2 wrong usage."
 )]
 pub(super) struct Arguments {
-    /// Where the server is: its admin socket [default: $MUSTER_SERVER; otherwise the service's (/run/muster,
+    /// The server's admin socket [default: $MUSTER_SERVER; otherwise the service's (/run/muster,
     /// /var/lib/muster) for root, unix:./muster-data/admin.sock for others]
     #[arg(long, global = true, value_name = "unix:PATH")]
     pub(super) server: Option<Address>,
@@ -83,10 +83,10 @@ pub(super) enum TokenCommand {
   musterctl token create --ttl 24h --uses 200 --group /berlin/kiosks
   musterctl token create | ssh root@DEVICE muster-agent enroll --server HOST --token-file -")]
     Create {
-        /// How long it may be used, such as 30m, 1h or 7d
+        /// Time for which it may be used, such as 30m, 1h or 7d
         #[arg(long, default_value = "1h", value_parser = seconds)]
         ttl: u64,
-        /// How many devices may enrol with it
+        /// Number of devices that may enrol with it
         #[arg(long, default_value_t = 1)]
         uses: u32,
         /// The group that the devices come into; made when it doesn't exist
@@ -142,7 +142,7 @@ With --now: exit code 1 when the device could not be brought to sync; what is kn
         /// Retrieve it now: have the device look at itself and sync, then show it
         #[arg(long)]
         now: bool,
-        /// How long to wait for it, with --now
+        /// Longest wait for it, with --now
         #[arg(long, default_value = "30s", value_parser = timeout)]
         timeout: u32,
     },
@@ -195,7 +195,7 @@ pub(super) struct DeviceSync {
     /// Wait for what becomes of each
     #[arg(long)]
     pub(super) wait: bool,
-    /// How long to wait at most, with --wait
+    /// Longest wait, with --wait
     #[arg(long, default_value = "30s", value_parser = timeout)]
     pub(super) timeout: u32,
     /// Have the devices look at themselves anew before they sync
@@ -218,7 +218,7 @@ pub(super) struct DeviceSet {
     /// The interval of its syncs, such as 15m, or 'inherit' for that of its group
     #[arg(long, value_parser = interval)]
     pub(super) interval: Option<Interval>,
-    /// What it is called from now on
+    /// Its name from now on
     #[arg(long, value_name = "NEW")]
     pub(super) name: Option<String>,
 }
@@ -261,7 +261,7 @@ pub(super) enum EventCommand {
         /// Only those that the server received since then: a time (RFC 3339) or so long ago, such as 1h
         #[arg(long, value_name = "TIME", value_parser = since)]
         since: Option<Timestamp>,
-        /// At most so many, the newest ones
+        /// Most events to list, the newest ones
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         limit: u32,
     },
@@ -303,7 +303,8 @@ pub(super) enum GroupCommand {
         /// The interval of its devices' syncs, such as 15m
         #[arg(long, value_parser = interval_seconds)]
         interval: Option<u32>,
-        /// Whether the links of its devices stay open between syncs: on, off, or 'inherit' for what the group above it says
+        /// Whether the links of its devices stay open between syncs: on, off, or 'inherit' for what the group
+        /// above it says
         #[arg(long, value_name = "on|off|inherit")]
         keep_connected: Option<Keep>,
     },
@@ -356,7 +357,7 @@ fn interval_seconds(text: &str) -> Result<u32, String> {
     u32::try_from(seconds(text)?).map_err(|_| format!("'{text}' is too long"))
 }
 
-/// How long to wait for devices, in seconds.
+/// Time to wait for devices, in seconds.
 fn timeout(text: &str) -> Result<u32, String> {
     let seconds = interval_seconds(text)?;
     if (1..=CALL_SECONDS_MAX).contains(&seconds) {

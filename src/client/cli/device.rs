@@ -88,7 +88,7 @@ fn status(device: &Device) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// How far an application's settings are.
+/// State of an application's settings.
 fn settings(condition: &ConditionStatus) -> String {
     let Some(settings) = &condition.settings else { return NOTHING_THERE.into() };
     let applied = match settings.applied_revision {
@@ -104,7 +104,7 @@ fn settings(condition: &ConditionStatus) -> String {
     }
 }
 
-/// What is said of an application, and of its settings.
+/// Text about an application, and about its settings.
 fn detail(condition: &ConditionStatus) -> String {
     let of_settings = condition.settings.as_ref().map_or("", |settings| settings.detail.as_str());
     match (condition.detail.as_str(), of_settings) {
@@ -147,7 +147,7 @@ fn change(client: &mut Client, output: &mut Output, set: DeviceSet) -> Result<()
     ))
 }
 
-/// Where it is, and what it said of that.
+/// Its presence, and its own word on that.
 fn presence(detail: &DeviceDetail) -> String {
     let said = match (detail.device.presence, detail.departure) {
         (Presence::ShutDown, Some(NoticeKind::Reboot)) => " (it said that it reboots)",
@@ -170,7 +170,7 @@ fn keep_connected(detail: &DeviceDetail) -> String {
     }
 }
 
-/// Where it hears wakes, and whether they reach it.
+/// Address at which it hears wakes, and whether they reach it.
 fn wakes(detail: &DeviceDetail) -> String {
     let Some(port) = detail.udp_port else {
         return match &detail.address {

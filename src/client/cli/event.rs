@@ -82,7 +82,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: EventComman
     }
 }
 
-/// Who sent it: the name, or the id of a device that was removed.
+/// The device that sent it: the name, or the id of a device that was removed.
 fn device(event: &EventRecord) -> String {
     if event.device_id == DeviceId(0) {
         return SERVER_PLACE.to_owned();

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::Failure;
 use crate::wire::limits::SETTINGS_BYTES_MAX;
 
-/// Most that is read of a file, in bytes: blanks do not count against the limit of what is set.
+/// Most that is read of a file: blanks do not count against the limit of what is set.
 const FILE_BYTES_MAX: u64 = 16 * SETTINGS_BYTES_MAX as u64;
 
 /// Reads the JSON object of a file, or of standard input when its name is '-', as `parse` takes it.

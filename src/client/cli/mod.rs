@@ -1,7 +1,7 @@
 //! The commands of `musterctl`: arguments in, one or several questions to the server, a table or JSON out.
 //!
-//! Exit codes: 0 done; 1 the server refused, can't be reached, the thing is not there, a device was not reached, or a run did not
-//! succeed; 2 wrong usage.
+//! Exit codes: 0 done; 1 the server refused, can't be reached, the thing is not there, a device was not
+//! reached, or a run did not succeed; 2 wrong usage.
 
 mod application;
 mod arguments;
@@ -63,7 +63,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version go to standard output and are no failure; whoever closed it has seen enough.
+            // Help and version go to standard output and are no failure; a reader that has closed it has seen
+            // enough.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE));
         }

@@ -11,16 +11,16 @@ use crate::client::ClientError;
 use crate::wire::api::Timestamp;
 use crate::wire::printable;
 
-/// What is shown where there is nothing to show.
+/// Placeholder in an empty cell.
 pub(super) const NOTHING_THERE: &str = "-";
 
-/// Narrowest width that a table is fitted to, in columns: below it every cell would be one letter wide.
+/// Narrowest width that a table is fitted to: below it every cell would be one letter wide.
 const TABLE_COLUMNS_MIN: u16 = 40;
 
-/// Space around a cell's text, in columns.
+/// Space around a cell's text.
 const CELL_PADDING_COLUMNS: u16 = 2;
 
-/// Widest column that is not narrowed while there is another way, in columns: a time has 19, an id 16.
+/// Widest column that is not narrowed while there is another way: a time has 19, an id 16.
 const KEPT_COLUMNS_MAX: u16 = 20;
 
 /// Standard output.
@@ -115,7 +115,8 @@ impl Output {
         Ok(self.out.write_all(end)?)
     }
 
-    /// Rows under heads. Later pages keep at least the widths of the first, so that columns stay where they are.
+    /// Rows under heads. Later pages keep at least the widths of the first, so that columns stay where they
+    /// are.
     fn page(
         &mut self,
         heads: &[&str],
@@ -210,8 +211,8 @@ impl Members<'_> {
     }
 }
 
-/// The widths of columns in a terminal: narrow ones (times, ids, numbers) keep theirs, wide ones share what is left, so that texts
-/// are wrapped and times are not.
+/// The widths of columns in a terminal: narrow ones (times, ids, numbers) keep theirs, wide ones share what
+/// is left, so that texts are wrapped and times are not.
 fn fit(wanted: &[u16], terminal: u16) -> Vec<u16> {
     let padding = u16::try_from(wanted.len()).unwrap_or(u16::MAX).saturating_mul(CELL_PADDING_COLUMNS);
     let mut left = terminal.saturating_sub(padding);

@@ -17,7 +17,8 @@ use crate::wire::settings::Drift;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum PolicyCommand {
-    /// Set a group's policy for an application: settings for all its devices, and those of the groups below it
+    /// Set a group's policy for an application: settings for all its devices, and those of the groups below
+    /// it
     #[command(after_help = "Examples:
   musterctl policy set --group /shops --application kiosk --file kiosk.json
   musterctl policy set --group / --application nginx --file nginx.json --lock gzip --lock tls.versions --now
@@ -71,7 +72,7 @@ Connected devices learn it at once, a few hundred a second; the others at their 
         #[arg(long)]
         now: bool,
     },
-    /// Where each key of a device's settings comes from, who locked it, and what it overrode
+    /// Origin of each key of a device's settings, who locked it, and what it overrode
     #[command(after_help = "Examples:
   musterctl policy explain --device kiosk-17 --application kiosk")]
     Explain {
@@ -96,7 +97,7 @@ pub(super) enum SettingsCommand {
         #[command(flatten)]
         what: What,
     },
-    /// What a device's applications should have, and what the device says that they have
+    /// Settings that a device's applications should have, and those that the device says that they have
     #[command(after_help = "Examples:
   musterctl settings show --device kiosk-17
   musterctl settings show --device kiosk-17 --application kiosk --json | jq '.[0].reported.state'")]
@@ -124,7 +125,7 @@ pub(super) enum SettingsCommand {
     },
 }
 
-/// What is set.
+/// Place of the settings, and the settings.
 #[derive(Args, Debug)]
 pub(super) struct What {
     /// The application
@@ -133,7 +134,8 @@ pub(super) struct What {
     /// A file with one JSON object; '-' reads standard input
     #[arg(long, value_name = "F.json")]
     file: PathBuf,
-    /// What a device does when somebody else changes the settings [default: what the level above says, repair at the root]
+    /// Reaction of a device when somebody else changes the settings [default: as the level above says, repair
+    /// at the root]
     #[arg(long)]
     drift: Option<DriftArgument>,
     /// Wake devices that are not connected

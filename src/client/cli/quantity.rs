@@ -40,7 +40,7 @@ fn whole(value: f64) -> Option<u64> {
     (0.0..MAX).contains(&value).then_some(value as u64)
 }
 
-/// What is plotted: one line, and what its least and its most stand for.
+/// A plot: one line, and the values of its lowest and its highest mark.
 #[derive(Debug, PartialEq)]
 pub(super) struct Plot {
     pub(super) line: String,
@@ -48,8 +48,8 @@ pub(super) struct Plot {
     pub(super) most: f64,
 }
 
-/// Plots values over time: so many columns for the `length` milliseconds up to `end`, in each the mean of its values, or a space when
-/// there is none. `None`: there is nothing to plot.
+/// Plots values over time: in `columns` columns for the `length` milliseconds up to `end`, in each the mean
+/// of its values, or a space when there is none. `None`: there is nothing to plot.
 pub(super) fn plot(
     points: impl Iterator<Item = (u64, f64)>,
     end: u64,
@@ -75,7 +75,7 @@ pub(super) fn plot(
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of seven")]
 fn block(value: f64, least: f64, most: f64) -> char {
-    // What does not change lies in the middle.
+    // A value that does not change lies in the middle.
     let share = if most > least { (value - least) / (most - least) } else { 0.5 };
     let place = (share * 7.0).round().clamp(0.0, 7.0) as usize;
     BLOCKS.get(place).copied().unwrap_or(' ')

@@ -5,7 +5,7 @@ use super::output::{NOTHING_THERE, Output, plain, time};
 use super::quantity::{plot, quantity};
 use crate::wire::api::StatisticSeries;
 
-/// What a plot covers, in milliseconds: 24 hours.
+/// Length of a plot: 24 hours.
 const PLOT_MILLISECONDS: u64 = 24 * 60 * 60 * 1_000;
 
 /// Columns of a plot: one for half an hour.
@@ -14,7 +14,7 @@ const COLUMNS: usize = 48;
 /// Columns of a plot in a narrow terminal: one for an hour.
 const COLUMNS_NARROW: usize = 24;
 
-/// Below so many columns a terminal is narrow.
+/// Below this many columns a terminal is narrow.
 const WIDE_COLUMNS_MIN: u16 = 120;
 
 /// Shows statistics, application by application.

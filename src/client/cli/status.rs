@@ -42,7 +42,7 @@ fn store_condition(store: &StoreStatus) -> String {
     text + "; "
 }
 
-/// What of it is damaged, and what to do.
+/// Damage of it, and the remedy.
 fn journal_damage(journal: &JournalStatus) -> String {
     if journal.damages_total == 0 && journal.set_aside_segments == 0 {
         return String::new();
@@ -62,7 +62,7 @@ fn journal_damage(journal: &JournalStatus) -> String {
     )
 }
 
-/// What of severity warning and worse outlives the event log.
+/// Events of severity warning and worse that outlive the event log.
 fn warnings_text(warnings: &WarningsStatus) -> String {
     let failing = warnings.reason.as_ref().map_or(String::new(), |why| format!("FAILING: {why}; "));
     let damaged = if warnings.is_damaged { "DAMAGED: see 'musterd journal verify'; " } else { "" };

@@ -11,10 +11,10 @@ use super::output::{Output, count};
 use crate::client::{Client, ClientError};
 use crate::wire::api::{CallLine, CallOutcome, CallRequest, CalledDevice};
 
-/// Devices that are all listed, in devices: a screen or two. Of more only those are listed that did not sync.
+/// Devices that are all listed: a screen or two. Of more only those are listed that did not sync.
 const LISTED_DEVICES_MAX: u64 = 50;
 
-/// Devices from which on progress is shown, in devices: of one, its outcome is all there is to see.
+/// Devices from which on progress is shown: of one, its outcome is all there is to see.
 const PROGRESS_DEVICES_MIN: u64 = 2;
 
 const HEADS: &[&str] = &["DEVICE", "OUTCOME"];
@@ -130,7 +130,8 @@ fn judge(failed: u64, called: u64) -> Result<(), Failure> {
     }
 }
 
-/// On standard error, so that what is on standard output can be read by a program; nowhere when that is no terminal.
+/// On standard error, so that what is on standard output can be read by a program; nowhere when that is no
+/// terminal.
 fn progress(devices: u64) -> ProgressBar {
     if devices < PROGRESS_DEVICES_MIN || !std::io::stderr().is_terminal() {
         return ProgressBar::with_draw_target(Some(devices), ProgressDrawTarget::hidden());

@@ -68,7 +68,7 @@ fn object(
             reason: "it is required and not there".to_owned(),
         });
     }
-    // What is missing may be brought by others, what is too much may not.
+    // Other levels may bring what is missing, but may not take away what is too much.
     let bounds = if needs_required { schema.entries } else { Bounds { least: None, ..schema.entries } };
     if let Some(reason) = count(map.len(), bounds, "keys") {
         return Err(Violation { path: path.to_owned(), reason });

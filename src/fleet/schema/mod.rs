@@ -1,10 +1,11 @@
-//! What settings must look like: a small part of JSON Schema (draft 2020-12, json-schema.org), which devices declare and both sides
-//! check by.
+//! Shape of settings: a small part of JSON Schema (draft 2020-12, json-schema.org), which devices declare and
+//! both sides check by.
 //!
-//! Known are `type`, `enum`, `const`, `properties`, `required`, `additionalProperties`, `minProperties`, `maxProperties`, `items`,
-//! `minItems`, `maxItems`, `minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum`, `minLength`, `maxLength`, and the annotations
-//! `title`, `description`, `default`, `examples`, `$schema`, `$comment`. Anything else is refused when the schema is read: a rule that
-//! would not be kept must not look as if it were.
+//! Known are `type`, `enum`, `const`, `properties`, `required`, `additionalProperties`, `minProperties`,
+//! `maxProperties`, `items`, `minItems`, `maxItems`, `minimum`, `maximum`, `exclusiveMinimum`,
+//! `exclusiveMaximum`, `minLength`, `maxLength`, and the annotations `title`, `description`, `default`,
+//! `examples`, `$schema`, `$comment`. Anything else is refused when the schema is read: a rule that would not
+//! be kept must not look as if it were.
 
 mod check;
 mod parse;
@@ -14,7 +15,7 @@ mod tests;
 
 use serde_json::Value;
 
-/// How deep a schema may be nested, in levels; a value can't be checked deeper than its schema goes.
+/// Deepest nesting of a schema, in levels; a value can't be checked deeper than its schema goes.
 pub const DEPTH_MAX: usize = 32;
 
 /// A schema that was read.
@@ -37,7 +38,7 @@ pub struct Schema {
     number_exclusive: Bounds<f64>,
 }
 
-/// What an object may have beside its `properties`.
+/// Members that an object may have beside its `properties`.
 #[derive(Clone, PartialEq, Debug, Default)]
 enum Additional {
     #[default]
@@ -94,19 +95,19 @@ impl Type {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("schema{}: {reason}", if path.is_empty() { String::new() } else { format!(" at '{path}'") })]
 pub struct SchemaError {
-    /// Where in the schema, as a dotted path; empty at its root.
+    /// Place in the schema, as a dotted path; empty at its root.
     pub path: String,
-    /// What is wrong there.
+    /// The fault.
     pub reason: String,
 }
 
-/// What a value has that its schema does not allow.
+/// Violation of a schema by a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{reason}", if path.is_empty() { String::new() } else { format!("'{path}': ") })]
 pub struct Violation {
-    /// Where in the value, as a dotted path; empty at its root.
+    /// Place in the value, as a dotted path; empty at its root.
     pub path: String,
-    /// What is wrong there, and what is allowed.
+    /// The fault, and what is allowed.
     pub reason: String,
 }
 

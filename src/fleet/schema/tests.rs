@@ -89,7 +89,8 @@ fn any_value() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    /// Whatever is declared, reading it and holding something against it ends without a panic; what passes whole passes in part.
+    /// Whatever is declared, reading it and holding something against it ends without a panic; what passes
+    /// whole passes in part.
     #[test]
     fn nothing_that_is_declared_or_set_panics(declared in any_value(), value in any_value()) {
         if let Ok(schema) = Schema::from_value(&declared)

@@ -1,4 +1,4 @@
-//! Where each key of effective settings comes from.
+//! Origin of each key of effective settings.
 
 use std::collections::BTreeMap;
 
@@ -25,9 +25,9 @@ pub struct Explained {
     pub said: Said,
     /// The level that locked it; `None`: it is not locked.
     pub locked_by: Option<String>,
-    /// What levels above had for it, the outermost first.
+    /// Values that levels above had for it, the outermost first.
     pub overrode: Vec<Said>,
-    /// What levels below would have had for it, were it not locked.
+    /// Values that levels below would have had for it, were it not locked.
     pub refused: Vec<Said>,
 }
 
@@ -46,7 +46,8 @@ pub fn explain(levels: &[Level<'_>]) -> Vec<Explained> {
     };
     keys.into_iter()
         .map(|(key, Key { said, overrode })| {
-            // A refused object concerns the keys within it, and one that would have replaced an object those within that.
+            // A refused object concerns the keys within it, and one that would have replaced an object those
+            // within that.
             let concerns =
                 |names: &[String]| key.names().starts_with(names) || names.starts_with(key.names());
             let refused = refused.iter().filter(|(names, _)| concerns(names)).map(|(_, said)| said.clone());
@@ -60,7 +61,7 @@ struct Key {
     overrode: Vec<Said>,
 }
 
-/// What happened to each key so far.
+/// History of each key so far.
 struct History<'a> {
     levels: &'a [Level<'a>],
     keys: BTreeMap<KeyPath, Key>,

@@ -1,4 +1,4 @@
-//! What comes of several levels.
+//! The result of several levels.
 
 use serde_json::{Map, Value};
 
@@ -10,7 +10,7 @@ use crate::wire::settings::Drift;
 pub struct Merged {
     /// The settings.
     pub settings: Map<String, Value>,
-    /// What the device does when somebody else changes them.
+    /// The device's reaction when somebody else changes them.
     pub drift: Drift,
 }
 
@@ -51,7 +51,7 @@ pub(super) fn merge_watched(levels: &[Level<'_>], watcher: &mut impl Watcher) ->
     for (number, level) in levels.iter().enumerate() {
         let mut step = Step { level: number, locked: &locked, path: Vec::new(), watcher: &mut *watcher };
         step.lay_over(&mut merged.settings, level.settings);
-        // What does not exist can't be frozen; a policy is refused that would lock it.
+        // A key that does not exist can't be frozen; a policy is refused that would lock it.
         locked.extend(level.locks.iter().filter(|lock| lock.find(&merged.settings).is_some()));
         merged.drift = level.drift.unwrap_or(merged.drift);
     }

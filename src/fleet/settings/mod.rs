@@ -1,7 +1,9 @@
-//! Effective settings: policies of groups from the root down, each over the one above it, then the device's own; except what is locked.
+//! Effective settings: policies of groups from the root down, each over the one above it, then the device's
+//! own; except what is locked.
 //!
-//! Objects are merged key by key; everything else is replaced as a whole. A lock freezes a key, and all below it, as it is at the level
-//! that locks it: levels below can neither change it, nor add to it, nor replace an object that it is in.
+//! Objects are merged key by key; everything else is replaced as a whole. A lock freezes a key, and all below
+//! it, as it is at the level that locks it: levels below can neither change it, nor add to it, nor replace an
+//! object that it is in.
 
 mod explain;
 mod merge;
@@ -20,13 +22,13 @@ pub use path::{BadPath, KeyPath};
 use crate::wire::limits::SETTINGS_BYTES_MAX;
 use crate::wire::settings::Drift;
 
-/// How deep settings may be nested, in levels.
+/// Deepest nesting of settings, in levels.
 pub const DEPTH_MAX: usize = 32;
 
-/// Most locks of one policy, in locks.
+/// Most locks of one policy.
 pub const LOCKS_MAX: usize = 256;
 
-/// What one level says: a group's policy, or a device's own settings.
+/// Settings of one level: a group's policy, or a device's own.
 #[derive(Clone, Copy, Debug)]
 pub struct Level<'a> {
     /// The group's path, or what stands for the device.
@@ -35,7 +37,7 @@ pub struct Level<'a> {
     pub settings: &'a Map<String, Value>,
     /// Keys of its settings that levels below may not change.
     pub locks: &'a [KeyPath],
-    /// What it says of drift; `None`: nothing.
+    /// Its rule for drift; `None`: it has none.
     pub drift: Option<Drift>,
 }
 
@@ -49,7 +51,7 @@ pub enum SettingsError {
         line: usize,
         /// Column, from 1.
         column: usize,
-        /// What is wrong there.
+        /// The fault.
         reason: String,
     },
     /// JSON, and no object.
@@ -58,7 +60,7 @@ pub enum SettingsError {
     /// Too much.
     #[error("{bytes} bytes of settings, at most {SETTINGS_BYTES_MAX} are allowed")]
     TooLarge {
-        /// How much, in bytes of JSON without blanks.
+        /// Its size, in bytes of JSON without blanks.
         bytes: usize,
     },
     /// Nested too deep.

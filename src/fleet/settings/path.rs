@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
-/// Names a key within settings: `receipt.lines`. A dot or backslash that belongs to a name has a backslash before it.
+/// Names a key within settings: `receipt.lines`. A dot or backslash that belongs to a name has a backslash
+/// before it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct KeyPath(Vec<String>);
 
@@ -27,7 +28,7 @@ impl KeyPath {
         Self(names.to_vec())
     }
 
-    /// What is there.
+    /// Returns the value there.
     #[must_use]
     pub fn find<'v>(&self, settings: &'v Map<String, Value>) -> Option<&'v Value> {
         let (first, rest) = self.0.split_first()?;

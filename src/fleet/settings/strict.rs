@@ -49,7 +49,7 @@ impl Scan<'_> {
             self.at += if *byte == b'\\' { 2 } else { 1 };
         }
         self.at += 1;
-        // What follows a key, and nothing else, is a colon.
+        // A key is followed by a colon, and by nothing else.
         let rest = self.text.get(self.at..).unwrap_or_default();
         if !rest.trim_start().starts_with(':') {
             return Ok(());

@@ -162,7 +162,7 @@ proptest! {
         prop_assert_eq!(path.to_string().parse::<KeyPath>().unwrap(), path);
     }
 
-    /// What a level locks stays as it was at that level, whatever stands below.
+    /// A key that a level locks stays as it was at that level, whatever stands below.
     #[test]
     fn a_locked_key_never_changes_below_its_lock(
         above in prop::collection::vec(any_level(), 1..4), below in prop::collection::vec(any_level(), 0..4),
@@ -176,7 +176,8 @@ proptest! {
         }
     }
 
-    /// The same levels have the same text, and so the same digest, in whatever order their keys and locks were written down.
+    /// The same levels have the same text, and so the same digest, in whatever order their keys and locks
+    /// were written down.
     #[test]
     fn the_merge_does_not_depend_on_the_order_of_edits(levels in prop::collection::vec(any_level(), 0..4)) {
         let again: Vec<Owned> = levels

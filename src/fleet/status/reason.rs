@@ -1,4 +1,5 @@
-//! Why a device's status is what it is: kept as facts, so that it changes only when they do, and told in words when somebody asks.
+//! Why a device's status is what it is: kept as facts, so that it changes only when they do, and told in
+//! words when somebody asks.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,23 +9,23 @@ use crate::wire::settings::SettingsState;
 use crate::wire::status::Status;
 use crate::wire::time::WallTime;
 
-/// Most reasons that are kept for one device, in reasons: whoever has looked into sixteen asks the device.
+/// Most reasons that are kept for one device: after sixteen an administrator asks the device.
 pub const REASONS_MAX: usize = 16;
 
-/// Longest detail that is repeated in a reason, in bytes; the whole of it stands with what it is about.
+/// Longest detail that is repeated in a reason; the whole of it stands with what it is about.
 const DETAIL_BYTES_MAX: usize = 160;
 
 /// One thing that is against a device.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Reason {
-    /// How bad it is.
+    /// Its level.
     pub level: Status,
-    /// What it is.
+    /// Its cause.
     #[serde(flatten)]
     pub cause: Cause,
 }
 
-/// What is against a device.
+/// Cause against a device.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "cause", rename_all = "snake_case")]
 pub enum Cause {
@@ -37,7 +38,7 @@ pub enum Cause {
     Application {
         /// Which.
         application: String,
-        /// What it does.
+        /// Its condition.
         condition: Condition,
         /// Since when, by the device's clock.
         since: WallTime,
@@ -54,14 +55,14 @@ pub enum Cause {
         kind: String,
         /// When the run ended.
         at: WallTime,
-        /// What was said of it last; may be empty.
+        /// Its last message; may be empty.
         message: String,
     },
     /// Settings are not in place.
     Settings {
         /// Of which application.
         application: String,
-        /// How far they are.
+        /// Their state.
         state: SettingsState,
         /// Since when.
         since: WallTime,
@@ -70,7 +71,7 @@ pub enum Cause {
     },
     /// The disk is nearly full.
     Disk {
-        /// How much of it is free, in whole percent.
+        /// Its free share, in whole percent.
         free_percent: f64,
     },
     /// The device's certificate is near its end, or past it.
@@ -80,14 +81,14 @@ pub enum Cause {
     },
     /// The device's clock is far from the server's.
     Clock {
-        /// How far it is ahead, in minutes; negative: behind. As far as the number goes.
+        /// Distance by which it is ahead; negative: behind. As far as the number goes.
         ahead_minutes: i16,
     },
     /// Two devices seem to use one identity.
     SharedIdentity {
         /// Since when there are signs of it.
         since: WallTime,
-        /// Where those were heard from.
+        /// Addresses from which those were heard.
         addresses: Vec<String>,
     },
     /// Its events wait on it, as it sends more than its rate.

@@ -1,4 +1,5 @@
-//! The rules that devices are judged by: the key `status` of the effective settings of the server's own application `muster`.
+//! The rules that devices are judged by: the key `status` of the effective settings of the server's own
+//! application `muster`.
 
 use std::collections::BTreeMap;
 
@@ -50,7 +51,7 @@ impl Default for LostRules {
     }
 }
 
-/// How bad it is that an application is in a condition.
+/// Levels of an application's conditions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ApplicationRules {
     /// It failed.
@@ -74,7 +75,7 @@ impl Default for ApplicationRules {
     }
 }
 
-/// How bad a failed task is.
+/// Level of a failed task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TaskRules {
     /// The latest run of a task failed or took too long.
@@ -89,7 +90,7 @@ impl Default for TaskRules {
     }
 }
 
-/// How bad it is that settings are not in place.
+/// Levels of settings that are not in place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SettingsRules {
     /// They could not be applied.
@@ -113,7 +114,7 @@ impl Default for SettingsRules {
     }
 }
 
-/// How much of the disk must be free, in percent.
+/// Share of the disk that must be free, in percent.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct DiskRules {
     /// Less is a warning.
@@ -128,7 +129,7 @@ impl Default for DiskRules {
     }
 }
 
-/// How long before its end a certificate is worth a word, in milliseconds.
+/// Time before its end at which a certificate is worth a word, in milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CertificateRules {
     /// Less is a warning.
@@ -143,7 +144,7 @@ impl Default for CertificateRules {
     }
 }
 
-/// How far a device's clock may be from the server's, in milliseconds.
+/// Greatest distance of a device's clock from the server's, in milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ClockRules {
     /// More is a warning.
@@ -159,7 +160,8 @@ impl Default for ClockRules {
 }
 
 impl Rules {
-    /// Reads the rules from the settings of `muster`: an object in whose key `status` they are. What is left out has its default.
+    /// Reads the rules from the settings of `muster`: an object in whose key `status` they are. Keys that are
+    /// left out have their defaults.
     ///
     /// # Errors
     /// When a key is unknown or a value is not allowed: its dotted path, and what is allowed.

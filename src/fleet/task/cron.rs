@@ -1,8 +1,9 @@
 //! Times that recur, as crontab(5) writes them: minute, hour, day of month, month and day of week, by the
 //! clocks of a time zone.
 //!
-//! A field is `*`, a number, a range `1-5`, either with a step (`*/15`, `8-18/2`), or several of these with commas. Sunday is 0 or 7.
-//! As in crontab(5), when neither day field begins with `*` a day matches that matches either of them.
+//! A field is `*`, a number, a range `1-5`, either with a step (`*/15`, `8-18/2`), or several of these with
+//! commas. Sunday is 0 or 7. As in crontab(5), when neither day field begins with `*` a day matches that
+//! matches either of them.
 //!
 //! When clocks are put forward or back by less than three hours, cron(8) is followed: a time that is skipped
 //! comes at the change, and one that is shown twice comes the first time only. With a `*` in the minute or
@@ -18,11 +19,10 @@ use jiff::tz::{Offset, TimeZone};
 use super::period::Period;
 use crate::wire::time::WallTime;
 
-/// The longest expression, in bytes.
+/// The longest expression.
 pub const CRON_BYTES_MAX: usize = 256;
 
-/// How far the next match is searched for, in milliseconds: 8 years, the longest time between two 29ths of
-/// February.
+/// Range in which the next match is searched for: 8 years, the longest time between two 29ths of February.
 const SEARCHED_MILLISECONDS_MAX: i64 = 8 * 366 * 86_400_000;
 
 const MINUTE_MILLISECONDS: i64 = 60_000;
@@ -83,7 +83,8 @@ impl Cron {
         self.is_wildcard
     }
 
-    /// The first match behind this time; `None` when there is none within 8 years, or time itself ends before.
+    /// The first match behind this time; `None` when there is none within 8 years, or time itself ends
+    /// before.
     #[must_use]
     pub fn next_after(&self, time: WallTime, zone: &TimeZone) -> Option<WallTime> {
         let mut from = i64::try_from(time.0).ok()?.checked_add(1)?;

@@ -1,4 +1,4 @@
-//! What a task asks for: on which devices it runs, when, how fast, and when it is to stop.
+//! Definition of a task: the devices on which it runs, its times, its rate, and its end.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,10 +8,10 @@ use crate::wire::id::DeviceId;
 use crate::wire::limits::NAME_BYTES_MAX;
 use crate::wire::printable::is_name;
 
-/// How many devices a task may name; more of them are a group.
+/// Most devices that a task may name; more of them are a group.
 pub const DEVICES_MAX: usize = 1_000;
 
-/// For how long a run waits for its device, in seconds, when the task says nothing: a day.
+/// For how long a run waits for its device, when the task says nothing: a day.
 pub const EXPIRES_SECONDS: u32 = 86_400;
 
 /// And at least.
@@ -20,28 +20,28 @@ pub const EXPIRES_SECONDS_MIN: u32 = 60;
 /// And at most: 30 days.
 pub const EXPIRES_SECONDS_MAX: u32 = 30 * 86_400;
 
-/// How long an execution may take, in seconds, when the task says nothing.
+/// Longest execution when the task says nothing.
 pub const TIMEOUT_SECONDS: u32 = 600;
 
 /// And at most: a day.
 pub const TIMEOUT_SECONDS_MAX: u32 = 86_400;
 
-/// How often a run that failed is tried again at most.
+/// Most retries of a run that failed.
 pub const RETRIES_MAX: u32 = 20;
 
-/// How many runs a minute a task may begin at most.
+/// Most runs that a task may begin in a minute.
 pub const RATE_PER_MINUTE_MAX: u32 = 60_000;
 
-/// How long the first retry waits at most, in seconds; each one after it waits for twice as long.
+/// Longest wait for the first retry; each one after it waits for twice as long.
 pub const RETRY_SECONDS: u64 = 30;
 
-/// How long any retry waits at most, in seconds.
+/// Longest wait for any retry.
 pub const RETRY_SECONDS_MAX: u64 = 3_600;
 
-/// How many runs have to be finished before a share of them says something.
+/// Number of runs that must be finished before a share of them says something.
 pub const ABORT_FINISHED_MIN: u64 = 5;
 
-/// The highest share of failed runs that a task may bear, in percent: more than 100 % never fail.
+/// The highest share of failed runs that a task may bear: more than 100 % never fail.
 pub const ABORT_PERCENT_MAX: u32 = 99;
 
 /// On which devices a task runs.
@@ -56,7 +56,7 @@ pub enum Targets {
     All,
 }
 
-/// What a task asks for.
+/// Definition of a task.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Definition {
@@ -81,17 +81,18 @@ pub struct Definition {
     /// For how long a run waits for its device.
     #[serde(default = "expires_seconds")]
     pub expires_seconds: u32,
-    /// How long an execution may take.
+    /// Longest execution.
     #[serde(default = "timeout_seconds")]
     pub timeout_seconds: u32,
-    /// How often a run that failed is tried again.
+    /// Number of retries of a run that failed.
     #[serde(default)]
     pub retries: u32,
-    /// How many runs begin within a minute at most; left out: as many as there are.
+    /// Most runs that begin within a minute; left out: as many as there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_minute: Option<u32>,
-    /// Above which share of failed runs the task ends: 0 ends it with the first that counts, and with 99 all have to fail. Never more
-    /// than all of them can fail, so there is no 100: leave it out, and none ends it.
+    /// Above which share of failed runs the task ends: 0 ends it with the first that counts, and with 99 all
+    /// have to fail. Never more than all of them can fail, so there is no 100: leave it out, and none ends
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abort_percent: Option<u32>,
     /// Whether a run may be executed again when nobody can tell whether it was executed to its end.
@@ -203,10 +204,10 @@ fn within(part: &str, value: u32, lowest: u32, highest: u32) -> Result<(), Strin
     Err(format!("'{part}' is {value}, and has to be from {lowest} to {highest}"))
 }
 
-/// How long to wait after the attempt of that number (from 1) failed, in seconds. `random`: any number, drawn anew each time.
+/// Wait after the attempt of that number (from 1) failed. `random`: any number, drawn anew each time.
 ///
-/// Exponential backoff with jitter, so that what failed together does not come back together; at least a quarter of the longest wait,
-/// so that no retry follows at once.
+/// Exponential backoff with jitter, so that what failed together does not come back together; at least a
+/// quarter of the longest wait, so that no retry follows at once.
 #[must_use]
 pub fn retry_delay_seconds(attempt: u32, random: u64) -> u64 {
     let doublings = attempt.saturating_sub(1).min(32);
@@ -215,13 +216,14 @@ pub fn retry_delay_seconds(attempt: u32, random: u64) -> u64 {
     shortest + random % (longest - shortest + 1)
 }
 
-/// How many more runs may begin now.
+/// Number of runs that may begin now.
 #[must_use]
 pub fn rollout(rate_per_minute: Option<u32>, released_in_last_minute: u32) -> u32 {
     rate_per_minute.map_or(u32::MAX, |rate| rate.saturating_sub(released_in_last_minute))
 }
 
-/// Whether so many runs have failed that the task is to stop: more than that share of those that have finished, and enough have, or all.
+/// Whether the failed runs are too many for the task to go on: more than that share of those that have
+/// finished, and enough have, or all.
 ///
 /// A threshold is what is borne: with 10 one of ten may fail, with 0 none may, and with 100 it never stops.
 #[must_use]

@@ -7,8 +7,8 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 
 use crate::wire::time::WallTime;
 
-/// How far a zone's clocks may be put forward or back so that the times of tasks follow, in milliseconds: as
-/// in cron(8), a change of three hours or more is a correction, and the new time counts at once.
+/// Distance by which a zone's clocks may be put forward or back so that the times of tasks follow: as in
+/// cron(8), a change of three hours or more is a correction, and the new time counts at once.
 pub(super) const SHIFT_MILLISECONDS_MAX: i64 = 3 * 3_600_000;
 
 /// A period in which a zone has one offset from UTC. Times are milliseconds since 1970 in UTC; local ones are
@@ -19,10 +19,10 @@ pub(super) struct Period {
     pub(super) since: i64,
     /// When the next one begins; `i64::MAX`: never.
     pub(super) until: i64,
-    /// What is added to UTC.
+    /// Difference to UTC.
     pub(super) offset: i64,
-    /// How far clocks were put forward when it began; negative: back. 0 where there was no change, or one
-    /// that is a correction.
+    /// Distance by which clocks were put forward when it began; negative: back. 0 where there was no change,
+    /// or one that is a correction.
     pub(super) shift: i64,
 }
 
@@ -51,7 +51,7 @@ impl Period {
         if self.until == i64::MAX { None } else { Self::at(zone, self.until) }
     }
 
-    /// What local clocks show.
+    /// Time of local clocks.
     pub(super) fn local(&self, milliseconds: i64) -> i64 {
         milliseconds.saturating_add(self.offset)
     }

@@ -5,11 +5,11 @@ use super::run::Run;
 use crate::wire::run_state::RunState;
 use crate::wire::time::WallTime;
 
-/// The attempt that follows one that has just ended, if there is to be one: a run of its own, which expires when the first one would have.
-/// `random`: any number, drawn anew each time.
+/// The attempt that follows one that has just ended, if one does: a run of its own, which expires when the
+/// first one would have. `random`: any number, drawn anew each time.
 ///
-/// `is_told`: its device said how it ended. When it did not, the program may still be at work there, or may have done its work: then it is
-/// only tried again when the task may be repeated.
+/// `is_told`: its device said how it ended. When it did not, the program may still be at work there, or may
+/// have done its work: then it is only tried again when the task may be repeated.
 #[must_use]
 pub fn next_attempt(
     definition: &Definition,

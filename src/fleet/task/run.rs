@@ -1,4 +1,5 @@
-//! One run of a task on one device: what its device says, what the server wants and what time alone makes of it.
+//! One run of a task on one device: what its device says, what the server wants and what time alone makes of
+//! it.
 //!
 //! ```text
 //! Scheduled ──release──▶ Pending ──Accepted──▶ Delivered ──Running──▶ Running
@@ -25,29 +26,29 @@ use crate::wire::units::format_duration;
 /// In how many seconds a run is ordered again when its device said 'not now' and not until when.
 pub const AGAIN_SECONDS: u32 = 300;
 
-/// The shortest time after which it is ordered again, in seconds, whatever the device asked for.
+/// The shortest time after which it is ordered again, whatever the device asked for.
 pub const AGAIN_SECONDS_MIN: u32 = 5;
 
-/// And the longest, in seconds.
+/// And the longest.
 pub const AGAIN_SECONDS_MAX: u32 = 86_400;
 
-/// What a device said of a run after its state was final.
+/// A device's report of a run after its state was final.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Late {
-    /// How far it was, as the device said.
+    /// Its stage, as the device said.
     pub stage: RunStage,
-    /// What the device said of it. May be empty.
+    /// The device's message. May be empty.
     pub message: String,
     /// When the server heard it.
     pub at: WallTime,
 }
 
-/// What a task says of its runs.
+/// A task's rules for its runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RunRules {
-    /// How long its execution may take, in seconds.
+    /// Longest execution.
     pub timeout_seconds: u32,
-    /// For how long a device that has it may say nothing of it, in seconds.
+    /// For how long a device that has it may say nothing of it.
     pub lease_seconds: u32,
     /// Whether it may be executed again when nobody can tell whether it was executed to its end.
     pub may_repeat: bool,
@@ -55,23 +56,23 @@ pub struct RunRules {
     pub deaf_until: WallTime,
 }
 
-/// How late the times of a run can be that is made, or changed, now.
+/// Latest times of a run that is made, or changed, now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Latest {
-    /// What time it is.
+    /// The time.
     pub now: WallTime,
     /// When it would expire.
     pub expires_at: WallTime,
     /// When its task's window closes, if it has one: at once when it is not open.
     pub closes_at: Option<WallTime>,
-    /// For how long a device that has it may say nothing of it, in seconds.
+    /// For how long a device that has it may say nothing of it.
     pub lease_seconds: u32,
 }
 
 /// One run.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Run {
-    /// How far it is.
+    /// Its state.
     pub state: RunState,
     /// Which attempt it is, from 1.
     pub attempt: u32,
@@ -83,17 +84,17 @@ pub struct Run {
     pub begin_by: WallTime,
     /// When the server first heard that it is being executed.
     pub began_at: Option<WallTime>,
-    /// Until when its device is to be heard of.
+    /// End of the time in which its device must be heard of.
     pub lease_until: Option<WallTime>,
     /// Of the last report; zero when there was none since it was ordered.
     pub serial: u32,
-    /// How much of it is done, in percent, when that is known.
+    /// Its progress, when that is known.
     pub progress_percent: Option<u8>,
     /// The program's exit code, when there is one.
     pub exit_code: Option<i32>,
-    /// What the device, or the server, said last. At most [`TEXT_BYTES_MAX`] bytes.
+    /// The last message of the device, or of the server. At most [`TEXT_BYTES_MAX`] bytes.
     pub message: String,
-    /// What the device said last after the state was final.
+    /// The device's last report after the state was final.
     pub late: Option<Late>,
 }
 
@@ -117,8 +118,9 @@ impl Run {
         }
     }
 
-    /// Orders it of its device, when its time has come and has not passed. `closes_at`: when its task's window closes, if it has one:
-    /// then it waits again unless its device has accepted it. Returns whether it did.
+    /// Orders it of its device, when its time has come and has not passed. `closes_at`: when its task's
+    /// window closes, if it has one: then it waits again unless its device has accepted it. Returns whether
+    /// it did.
     pub fn release(&mut self, closes_at: Option<WallTime>, now: WallTime) -> bool {
         let is_due = self.state == RunState::Scheduled && now >= self.not_before && now < self.expires_at;
         if is_due {
@@ -129,7 +131,8 @@ impl Run {
         is_due
     }
 
-    /// Puts it off until then, unless it has been released: it waits for something, and the message says for what.
+    /// Puts it off until then, unless it has been released: it waits for something, and the message says for
+    /// what.
     pub fn put_off(&mut self, until: WallTime, message: String) {
         if self.state == RunState::Scheduled {
             self.not_before = until;
@@ -146,7 +149,8 @@ impl Run {
 
     /// Takes what its device says of it. Returns whether that changed something.
     ///
-    /// What is not newer than the last report changes nothing, and neither does what a device says of a run that it was not told.
+    /// A report that is not newer than the last one changes nothing, and neither does one of a run that the
+    /// device was not told.
     pub fn report(&mut self, update: &RunUpdate, rules: &RunRules, now: WallTime) -> bool {
         if update.stage == RunStage::Unknown {
             return self.lose(rules);
@@ -200,9 +204,10 @@ impl Run {
         is_open
     }
 
-    /// Does what time alone does to it: expires it, or gives its device up. Returns whether that changed something.
+    /// Does what time alone does to it: expires it, or gives its device up. Returns whether that changed
+    /// something.
     ///
-    /// What is final waits for a time without doubt (`may_expire`); a window closes by any.
+    /// A final change waits for a time without doubt (`may_expire`); a window closes by any.
     pub fn tick(&mut self, rules: &RunRules, may_expire: bool, now: WallTime) -> bool {
         if self.ends_by_itself_at(rules).is_none_or(|at| now < at) {
             return false;
@@ -249,7 +254,8 @@ impl Run {
     }
 
     /// Puts right what a clock that was ahead has put further away than it can be now; `changed_at` is when
-    /// its state changed last. Returns whether that changed something. What has ended stays as it ended.
+    /// its state changed last. Returns whether that changed something. A run that has ended stays as it
+    /// ended.
     pub fn bring_near(&mut self, changed_at: WallTime, latest: &Latest) -> bool {
         if self.state.is_final() {
             return false;
@@ -270,9 +276,9 @@ impl Run {
         (self.not_before, self.expires_at, self.begin_by, self.began_at, self.lease_until)
     }
 
-    /// When [`Run::release`] or [`Run::tick`] is to be called next; never, once it is final.
+    /// Time of the next call of [`Run::release`] or [`Run::tick`]; never, once it is final.
     ///
-    /// What is due to be released and has to wait for its turn shows a time that has passed.
+    /// A run that is due and has to wait for its turn shows a time that has passed.
     #[must_use]
     pub fn wake_at(&self, rules: &RunRules) -> Option<WallTime> {
         let end = self.ends_by_itself_at(rules)?;
@@ -285,7 +291,8 @@ impl Run {
         let (longest, lease_until) = match self.state {
             RunState::Scheduled => return Some(self.expires_at),
             RunState::Pending => return Some(self.begin_by),
-            // A device begins before the expiry or not at all: that it still only has it, long after, is no use.
+            // A device begins before the expiry or not at all: that it still only has it, long after, is no
+            // use.
             RunState::Delivered => (plus_seconds(self.expires_at, lease), self.lease_until),
             RunState::Running => {
                 let began = self.began_at.unwrap_or(self.expires_at);
@@ -361,7 +368,7 @@ impl Run {
     }
 
     fn lease(&self) -> String {
-        self.lease_until.map(|at| format!(" and is to be heard of by {at}")).unwrap_or_default()
+        self.lease_until.map(|at| format!(" and must be heard of by {at}")).unwrap_or_default()
     }
 }
 

@@ -12,13 +12,13 @@ use super::period::{SHIFT_MILLISECONDS_MAX, first_at};
 use crate::wire::time::WallTime;
 use crate::wire::units::{format_duration, parse_duration};
 
-/// How often a task may be due at most, in seconds: more often, a run would meet the one before it.
+/// Shortest period of a task: with a shorter one, a run would meet the one before it.
 pub const EVERY_SECONDS_MIN: u64 = 60;
 
-/// And how seldom, in seconds.
+/// And how seldom.
 pub const EVERY_SECONDS_MAX: u64 = 366 * 86_400;
 
-/// How far a clock may be set back without being noticed, in milliseconds.
+/// Distance by which a clock may be set back without being noticed.
 const UNNOTICED_MILLISECONDS: u64 = 60_000;
 
 /// When a task is due.
@@ -30,7 +30,7 @@ pub enum Schedule {
     At(WallTime),
     /// Once, when the clocks of its zone show that.
     AtLocal(DateTime),
-    /// From when it is made, again and again after so many seconds.
+    /// From when it is made, again and again after this many seconds.
     Every(u64),
     /// Again and again, as a cron expression says.
     Cron(Cron),
@@ -48,7 +48,8 @@ impl Schedule {
         }
     }
 
-    /// When it is due next after that occurrence; `None` when never again. Never before `now`: what was missed is not made up for.
+    /// When it is due next after that occurrence; `None` when never again. Never before `now`: what was
+    /// missed is not made up for.
     #[must_use]
     pub fn next(&self, occurrence: WallTime, now: WallTime, zone: &TimeZone) -> Option<WallTime> {
         match self {
@@ -282,7 +283,7 @@ mod tests {
             ("every 1d", "2036-11-24T10:20:00Z", None, false, "2026-11-24T10:00:00.000Z"),
             ("now", "2036-11-24T10:20:00Z", None, false, "2026-11-24T10:00:00.000Z"),
             ("at 2036-11-24T10:20:00Z", "2036-11-24T10:20:00Z", None, false, "2036-11-24T10:20:00.000Z"),
-            // What is over is due.
+            // A time that is over is due.
             ("cron 0 3 * * *", "2026-11-24T03:00:00Z", None, false, "2026-11-24T03:00:00.000Z"),
             (
                 "every 1h",

@@ -12,8 +12,8 @@ const DAY_MINUTES: i64 = 1_440;
 const MINUTE_MILLISECONDS: i64 = 60_000;
 const DAY_MILLISECONDS: i64 = DAY_MINUTES * MINUTE_MILLISECONDS;
 
-/// How many changes of a zone's offset are looked through for an edge of a window, in changes: there are two
-/// a year, and an edge every day.
+/// Most changes of a zone's offset that are looked through for an edge of a window: there are two a year, and
+/// an edge every day.
 const PERIODS_SEARCHED_MAX: usize = 8;
 
 /// Hours of each day: from one minute to before another, over midnight when that is the earlier one. They
@@ -58,8 +58,8 @@ impl Window {
         })
     }
 
-    /// What `find` finds in the period of that time or in one after it, from its beginning; the end of time
-    /// when there is nothing.
+    /// The first result of `find` in the period of that time or in one after it, from its beginning; the end
+    /// of time when there is none.
     fn first(&self, time: WallTime, zone: &TimeZone, find: impl Fn(&Period, i64) -> Option<i64>) -> WallTime {
         let mut at = milliseconds(time);
         let mut period = Period::at(zone, at);

@@ -3,7 +3,7 @@ use crate::wire::digest::Digest;
 use crate::wire::settings::{SettingsReport, SettingsState};
 use crate::wire::time::WallTime;
 
-/// 2026-11-24 10:00 UTC and so many minutes.
+/// 2026-11-24 10:00 UTC and `minutes` minutes.
 fn at(minutes: u64) -> Timestamp {
     Timestamp(WallTime(1_795_514_400_000 + minutes * 60_000))
 }

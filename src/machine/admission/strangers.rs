@@ -13,7 +13,7 @@ const PLACES_MIN: u64 = 16;
 /// Most places of all pools together, in links, while reactors have more than [`PLACES_MIN`] each.
 const PLACES_MAX: u64 = 256;
 
-/// One place for this many links that the server may have, in links.
+/// One place for this many links that the server may have.
 const LINKS_PER_PLACE: u64 = 32;
 
 /// Places of the pool of each of `reactors`, in links. Enrolments that are being worked on have as many
@@ -88,7 +88,7 @@ impl<K: Ord + Copy> Strangers<K> {
         }
     }
 
-    /// How many links are in the pool, with those that enrol.
+    /// Number of links in the pool, with those that enrol.
     #[must_use]
     pub fn len(&self) -> usize {
         self.waiting.len() + self.enrolling.len() + self.told.len()

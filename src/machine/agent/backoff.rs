@@ -4,18 +4,20 @@ use crate::machine::random::Random;
 use crate::wire::limits::{RECONNECT_SECONDS_MAX, RECONNECT_SECONDS_MIN};
 use crate::wire::time::Moment;
 
-/// Shortest window, in milliseconds.
+/// Shortest window.
 const WINDOW_MILLISECONDS_MIN: u64 = 1_000;
 
-/// Draws a delay from zero to the window, *after* the window was capped: a fleet that lost its server together comes back spread over the
-/// whole of it, and not in a crowd at its end.
+/// Draws a delay from zero to the window, *after* the window was capped: a fleet that lost its server
+/// together comes back spread over the whole of it, and not in a crowd at its end.
 ///
-/// Nor is the window ever smaller than the one that the server announced: whoever has 100,000 devices can't take them all within the
-/// first second, and how often each of them has failed by the time it is back says nothing of that.
+/// Nor is the window ever smaller than the one that the server announced: a server of 100,000 devices can't
+/// take them all within the first second, and the number of a device's failures by the time it is back says
+/// nothing of that.
 ///
-/// The window is as long as the server has been away, so that attempts thin out as they do when a window doubles with each of them. But it
-/// is the outage that counts and not the failures: a server that was away for a moment has everybody back within the window, also those who
-/// came too early, and whatever the outage, nobody stays away for more than as long again.
+/// The window is as long as the server has been away, so that attempts thin out as they do when a window
+/// doubles with each of them. But it is the outage that counts and not the failures: a server that was away
+/// for a moment has everybody back within the window, also those who came too early, and whatever the outage,
+/// nobody stays away for more than as long again.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failing_since: Option<Moment>,
@@ -74,7 +76,8 @@ mod tests {
         assert!((400..600).contains(&early), "{early} of 1,000 in the first half");
     }
 
-    /// How long after its server a device is back that was away for so long, in milliseconds, and how often it has tried in vain.
+    /// Delay of a device behind its server that was away for this long, in milliseconds, and the number of
+    /// its attempts in vain.
     fn back_after(away_milliseconds: u64, random: &mut Random) -> (u64, u32) {
         let back = Moment(0).plus_milliseconds(away_milliseconds);
         let (mut backoff, mut now, mut failures) = (Backoff::default(), Moment(0), 0);

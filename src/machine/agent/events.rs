@@ -8,14 +8,14 @@ use crate::wire::limits::{EVENT_BYTES_MAX, EVENTS_PER_MESSAGE_MAX, FRAME_BODY_BY
 use crate::wire::message::{Ack, EventItem, Events, Resend, ToServer};
 use crate::wire::time::Moment;
 
-/// Bytes of event bodies in one message, in bytes; leaves room for the frame's other keys.
+/// Bytes of event bodies in one message; leaves room for the frame's other keys.
 pub const EVENT_BATCH_BYTES_TARGET: usize = 32 * 1024;
 
-/// Bytes of event bodies that were sent and not acknowledged yet, in bytes: 256 KiB in a round trip of 100 ms are 2.5 MB/s, more than
-/// any device has to say.
+/// Bytes of event bodies that were sent and not acknowledged yet: 256 KiB in a round trip of 100 ms are 2.5
+/// MB/s, more than any device has to say.
 pub const EVENT_WINDOW_BYTES: usize = 256 * 1024;
 
-/// Bytes that CBOR may need around one event body, in bytes: array head, sequence number, byte string head.
+/// Bytes that CBOR may need around one event body: array head, sequence number, byte string head.
 const ITEM_OVERHEAD_BYTES: usize = 16;
 
 const _: () = assert!(
@@ -52,7 +52,7 @@ struct Batch {
     sent_at: Moment,
 }
 
-/// What an acknowledgement means.
+/// Meaning of an acknowledgement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum AckMeaning {
     /// Of another epoch, or nothing new.
@@ -88,12 +88,12 @@ impl EventSender {
         self.unacknowledged() > 0
     }
 
-    /// How many numbers lie between what is delivered or dropped and what was given out.
+    /// Number of events between those that are delivered or dropped and the last one that was given out.
     pub(super) fn unacknowledged(&self) -> u64 {
         self.highest - if self.in_flight.is_empty() { self.sent } else { self.confirmed }
     }
 
-    /// What to read next, when there is anything and the window has room.
+    /// The next events to read, when there are any and the window has room.
     pub(super) fn next_read(&mut self) -> Option<u64> {
         let may = !self.is_reading
             && self.held_until.is_none()
@@ -103,8 +103,8 @@ impl EventSender {
         may.then_some(self.sent)
     }
 
-    /// What was read. Answers with the message to send, and whether everything that was handed over fits into it (what does not is
-    /// read again).
+    /// Takes events that were read. Answers with the message to send, and whether everything that was handed
+    /// over fits into it (what does not is read again).
     pub(super) fn read(
         &mut self,
         now: Moment,
@@ -119,7 +119,8 @@ impl EventSender {
             if bytes >= EVENT_BATCH_BYTES_TARGET {
                 break;
             }
-            // What the wire would refuse can't be in a spool that checks what it takes; it is passed over rather than sent for ever.
+            // An event that the wire would refuse can't be in a spool that checks what it takes; it is passed
+            // over rather than sent for ever.
             if *sequence > self.sent && *sequence <= self.highest && body.len() <= EVENT_BYTES_MAX {
                 bytes += body.len();
                 self.sent = *sequence;
@@ -146,7 +147,7 @@ impl EventSender {
         self.claimed(events_after).map(|_| self.frame(Vec::new(), 64, None, events_after))
     }
 
-    /// What this server has confirmed under this epoch; `None` when that is nothing.
+    /// The number that this server has confirmed under this epoch; `None` when that is nothing.
     fn claimed(&self, events_after: u64) -> Option<u64> {
         Some(self.confirmed).filter(|confirmed| *confirmed > events_after)
     }
@@ -221,7 +222,7 @@ impl EventSender {
         Some(after)
     }
 
-    /// The link is gone: what was not acknowledged is sent again. What was dropped is not looked for again.
+    /// The link is gone: what was not acknowledged is sent again. Dropped events are not looked for again.
     pub(super) fn rewind(&mut self) {
         if !self.in_flight.is_empty() {
             self.sent = self.confirmed;

@@ -1,25 +1,27 @@
-//! How often an agent says on a persistent link that it is there: as rarely as the network allows.
+//! Interval of an agent's signs of life on a persistent link: as long as the network allows.
 //!
-//! A NAT box or a firewall forgets a connection on which nothing passes for a time that nobody tells. So the interval grows while pings are
-//! answered, up to what the server allows; a ping that stays unanswered says that the silence before it was too long, and the
-//! interval falls back to half of it and for a while grows no further than three quarters. Each ping tells the server when it will next hear
-//! of the device, so that it neither waits longer than it must nor gives up a link that is well.
+//! A NAT box or a firewall forgets a connection on which nothing passes for a time that nobody tells. So the
+//! interval grows while pings are answered, up to what the server allows; a ping that stays unanswered says
+//! that the silence before it was too long, and the interval falls back to half of it and for a while grows
+//! no further than three quarters. Each ping tells the server when it will next hear of the device, so that
+//! it neither waits longer than it must nor gives up a link that is well.
 
 use crate::wire::time::Moment;
 
-/// First interval on a network of which nothing is known, in seconds.
+/// First interval on a network of which nothing is known.
 const FIRST_SECONDS: u32 = 30;
 
-/// Shortest interval, in seconds, unless the server allows only less.
+/// Shortest interval, unless the server allows only less.
 const SHORTEST_SECONDS: u32 = 10;
 
-/// How long the answer to a ping may take, in seconds. In that time TCP has sent it again four or five times (RFC 6298).
+/// Longest time of the answer to a ping. In that time TCP has sent it again four or five times (RFC 6298).
 pub(super) const PONG_SECONDS_MAX: u64 = 20;
 
 /// Pings that must have been answered before the interval grows, in pings.
 const ANSWERS_TO_GROW: u32 = 2;
 
-/// Pings that must have been answered at the ceiling before it is tried to be raised, in pings: networks change.
+/// Pings that must have been answered at the ceiling before it is tried to be raised, in pings: networks
+/// change.
 const ANSWERS_TO_RAISE: u32 = 24;
 
 #[derive(Debug)]
@@ -104,7 +106,8 @@ mod tests {
 
     use super::*;
 
-    /// Lives for so many pings behind a box that forgets after `forgets_seconds`; the longest interval that worked, and how many links broke.
+    /// Lives for `pings` pings behind a box that forgets after `forgets_seconds`; returns the longest
+    /// interval that worked, and the number of links that broke.
     fn live(heartbeat: &mut Heartbeat, forgets_seconds: u32, pings: u32) -> (u32, u32) {
         let (mut now, mut longest, mut broken) = (Moment(0), 0, 0);
         for _ in 0..pings {
@@ -157,7 +160,8 @@ mod tests {
     }
 
     proptest! {
-        /// The server gives up a link when it hears nothing for the announced time and a grace of ten seconds at least.
+        /// The server gives up a link when it hears nothing for the announced time and a grace of ten seconds
+        /// at least.
         #[test]
         fn a_ping_is_never_later_than_the_one_before_it_said(
             most in 1u32..1_000, steps in prop::collection::vec(0u8..8, 1..80),

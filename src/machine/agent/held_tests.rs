@@ -75,7 +75,7 @@ fn events_wait_for_the_time_that_was_said_and_all_else_goes_on_on_the_same_link(
     machine.message(&at(0), ToAgent::Later(Later::with_events(32)));
     let (actions, said) = doing(&mut machine, &at(0));
     assert!(said.is_empty() && actions == [Action::EventsHeld { seconds: 32 }], "{actions:?}");
-    // What was taken before the one that was put off.
+    // Those before the one that was put off were taken.
     machine.message(&at(1), ack(4));
     assert_eq!(doing(&mut machine, &at(1)).0, [Action::ForgetThrough { sequence: 4 }]);
     let status = machine.status(&at(1));

@@ -1,4 +1,4 @@
-//! What is longer than the socket takes at once.
+//! Messages that are longer than the socket takes at once.
 
 use std::sync::Arc;
 

@@ -11,8 +11,8 @@ use crate::wire::settings::SETTINGS_SECTION;
 use crate::wire::task::RUNS_SECTION;
 use crate::wire::time::{Moment, Now};
 
-/// How long a link that is not to stay is left open after events were acknowledged, in milliseconds: events come in bursts, and the next
-/// would need a handshake.
+/// Time that a link that is not to stay is left open after events were acknowledged: events come in bursts,
+/// and the next would need a handshake.
 const LINGER_MILLISECONDS: u64 = 1_000;
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) struct Up {
     pub(super) last_sent: Moment,
     /// Until when the link is left open for further events, after some were acknowledged.
     pub(super) lingers_until: Moment,
-    /// How often the server contradicted the agent epoch on this link.
+    /// Number of times that the server contradicted the agent epoch on this link.
     pub(super) epoch_conflicts: u8,
 }
 
@@ -141,7 +141,7 @@ impl AgentMachine {
                 ToServer::Ping(Ping { next_seconds }).write_to(&mut frame);
                 self.send(now, frame);
             }
-            // Whoever ends the agent has a shutdown notice to say on it.
+            // An agent that ends has a shutdown notice to send on it.
             None if is_resting
                 && !self.is_delivering()
                 && !self.is_ending
@@ -191,7 +191,7 @@ impl AgentMachine {
         let answer = up.syncing.as_ref().map(|syncing| syncing.since.plus_seconds(ANSWER_SECONDS_MAX));
         let ack = self.events.oldest_sent_at().map(|at| at.plus_seconds(ACK_SECONDS_MAX));
         let deadline = [answer, ack, self.heartbeat.deadline()].into_iter().flatten().min()?;
-        // What waited for the socket is behind it only now.
+        // Messages that waited for the socket are behind it only now.
         Some(deadline.max(self.judges_from).max(self.taken_at.plus_seconds(ACK_SECONDS_MAX)))
     }
 

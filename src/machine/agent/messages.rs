@@ -1,4 +1,4 @@
-//! What the server says, and what follows from it.
+//! The server's messages, and their consequences.
 
 use std::sync::Arc;
 
@@ -14,11 +14,12 @@ use crate::wire::message::{
 };
 use crate::wire::time::Now;
 
-/// How often the server may contradict the agent epoch on one link before the agent gives up and comes again.
+/// Number of times that the server may contradict the agent epoch on one link before the agent gives up and
+/// comes again.
 const EPOCH_CONFLICTS_MAX: u8 = 3;
 
-/// A new spool epoch lies at most so far above the old one. Two that were drawn from the same one differ all but surely, either may be the
-/// higher, and 2^24 of them fit.
+/// A new spool epoch lies at most so far above the old one. Two that were drawn from the same one differ all
+/// but surely, either may be the higher, and 2^24 of them fit.
 const EPOCH_STEP_MAX: u64 = 1 << 40;
 
 impl AgentMachine {
@@ -107,7 +108,8 @@ impl AgentMachine {
         (self.state.server_epoch, self.state.notice_port) = told;
         if let Some(counter) = in_sync.notice_counter {
             self.actions.push_back(Action::RaiseNoticeCounter { counter });
-            // For the server the shutdown notice still holds: only a sync that names it, or more, takes it back.
+            // For the server the shutdown notice still holds: only a sync that names it, or more, takes it
+            // back.
             self.sync_wanted.get_or_insert(SyncReason::Reconnected);
         }
         self.save_state();
@@ -190,8 +192,8 @@ impl AgentMachine {
             // The link is to stay, and comes back whenever the server lets it.
             self.sync_wanted.get_or_insert(SyncReason::Reconnected);
         }
-        // Without a sync it is the events that the server has no room for, or the server stops: they are sent again from the first, on a
-        // new link.
+        // Without a sync it is the events that the server has no room for, or the server stops: they are sent
+        // again from the first, on a new link.
         if self.keep_seconds.is_none() || syncing.is_none() {
             self.actions.push_back(Action::CloseLink(LinkEnd::Later));
             self.drop_link();

@@ -1,7 +1,8 @@
 //! All that an agent decides: when to connect, what to sync, which events to send, when to let go.
 //!
-//! The caller tells what happened ([`AgentMachine::connected`], [`AgentMachine::message`], …), then takes [`Action`]s from
-//! [`AgentMachine::poll`] until there is none, then sleeps until [`AgentMachine::next_timeout`]. Time that has passed is noticed by `poll`.
+//! The caller tells what happened ([`AgentMachine::connected`], [`AgentMachine::message`], …), then takes
+//! [`Action`]s from [`AgentMachine::poll`] until there is none, then sleeps until
+//! [`AgentMachine::next_timeout`]. Time that has passed is noticed by `poll`.
 //!
 //! ```text
 //! Down ── something to say ──▶ Connecting ──▶ Up(Resting) ── Sync ──▶ Up(Syncing) ── InSync ──▶ Up(Resting) ──▶ Down, or kept
@@ -47,42 +48,44 @@ use crate::wire::statistics::Statistics;
 use crate::wire::task::RunUpdate;
 use crate::wire::time::{Moment, Now};
 
-/// How long a connection attempt may take (name, TCP, TLS), in seconds.
+/// Longest connection attempt (name, TCP, TLS).
 pub const CONNECT_SECONDS_MAX: u64 = 30;
 
-/// How long the server's answer in a sync may take, in seconds: longer than it gives its own store, so that its word comes first.
+/// Longest time of the server's answer in a sync: longer than it gives its own store, so that its word comes
+/// first.
 pub const ANSWER_SECONDS_MAX: u64 = 150;
 
-/// How long the acknowledgement of the oldest events may take, in seconds.
+/// Longest time until the oldest events are acknowledged.
 pub const ACK_SECONDS_MAX: u64 = 60;
 
-/// Bytes that wait for the socket from which on nothing more is said, in bytes: what is long is produced as
-/// the socket takes it.
+/// Bytes that wait for the socket from which on nothing more is said: what is long is produced as the socket
+/// takes it.
 pub const UNSENT_BYTES_TARGET: usize = 128 * 1024;
 
-/// How long an agent stays away when another one took over its identity, in seconds: two that fight for it must not storm.
+/// Time that an agent stays away when another one took over its identity: two that fight for it must not
+/// storm.
 pub const SUPERSEDED_SECONDS: u64 = 60;
 
-/// How long an agent stays away after the server said that it does not belong to the fleet, in seconds. Only an administrator can
-/// change that.
+/// Time that an agent stays away after the server said that it does not belong to the fleet. Only an
+/// administrator can change that.
 pub const REMOVED_SECONDS: u64 = 3_600;
 
-/// Longest time away that a server may order, in seconds: a day, whatever it says.
+/// Longest time away that a server may order: a day, whatever it says.
 const AWAY_SECONDS_MAX: u64 = 86_400;
 
-/// Interval before the server has named one, in seconds.
+/// Interval before the server has named one.
 const INTERVAL_SECONDS_DEFAULT: u32 = 900;
 
-/// What an agent is told when it starts.
+/// Facts that an agent starts with.
 #[derive(Clone, Debug)]
 pub struct AgentStart {
-    /// What it saved; `None` when it never did, or when it is damaged.
+    /// Its saved state; `None` when it never saved one, or when that is damaged.
     pub state: Option<AgentState>,
     /// The inventory that it saved as the server's, if any.
     pub base: Option<Arc<[Application]>>,
-    /// What its spool holds.
+    /// State of its spool.
     pub spool: SpoolState,
-    /// How it is reached by datagrams.
+    /// The ways in which datagrams reach it.
     pub reach: Reach,
     /// Randomness for epochs and jitter: 64 fresh bits.
     pub seed: u64,
@@ -97,7 +100,7 @@ pub struct AgentMachine {
     base: Option<Base>,
     events: EventSender,
     reports: RunReports,
-    /// What it was ordered and has: settings, runs.
+    /// Digests of the orders that it has: settings, runs.
     desired_digests: (Digest, Digest),
     /// Numbers that the server was not told yet.
     statistics: Option<Statistics>,
@@ -123,7 +126,7 @@ pub struct AgentMachine {
     heartbeat: Heartbeat,
     /// Before it no silence of the server is judged.
     judges_from: Moment,
-    /// What the socket left when it was last offered all.
+    /// Bytes that the socket left when it was last offered all.
     unsent_bytes: usize,
     /// When it last took some of what it had left before: a slow network is no dead one.
     taken_at: Moment,
@@ -133,7 +136,7 @@ pub struct AgentMachine {
     last_error: Option<String>,
 }
 
-/// What `muster-agent status` shows of the machine.
+/// State of the machine, as `muster-agent status` shows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AgentStatus {
     /// Whether there is a link.
@@ -148,12 +151,13 @@ pub struct AgentStatus {
     pub events_held_until: Option<Moment>,
     /// Until when the agent waits before it connects again, when it waits.
     pub waits_until: Option<Moment>,
-    /// What went wrong last, until something works again.
+    /// The last fault, until something works again.
     pub last_error: Option<String>,
 }
 
 impl AgentMachine {
-    /// An agent that has just started. It wants to sync at once: tell it the sections ([`Self::section_changed`]) first.
+    /// An agent that has just started. It wants to sync at once: tell it the sections
+    /// ([`Self::section_changed`]) first.
     #[must_use]
     pub fn new(start: AgentStart) -> Self {
         let mut random = Random::new(start.seed);
@@ -211,14 +215,15 @@ impl AgentMachine {
         self.contents[index] = Some(content);
     }
 
-    /// What was ordered and is here, durably: the sums of the digests of the [settings](crate::wire::settings::SETTINGS_SECTION) and of the
+    /// Notes the orders that are here, durably: the sums of the digests of the
+    /// [settings](crate::wire::settings::SETTINGS_SECTION) and of the
     /// [runs](crate::wire::task::RUNS_SECTION). The next sync says so.
     pub fn set_desired_digests(&mut self, settings: Digest, runs: Digest) {
         self.desired_digests = (settings, runs);
     }
 
-    /// There is news of a run. It is said until [`Action::RunsStored`] names it, over a connection made for it if need be. After a
-    /// restart, what was not acknowledged is handed in again.
+    /// There is news of a run. It is said until [`Action::RunsStored`] names it, over a connection made for
+    /// it if need be. After a restart, what was not acknowledged is handed in again.
     pub fn report_run(&mut self, update: RunUpdate) {
         self.reports.push(update);
     }
@@ -228,13 +233,14 @@ impl AgentMachine {
         self.reports.forget(run);
     }
 
-    /// The device's numbers, as they are now. They go with a sync that is due or asked for, and otherwise once in an interval at most: a
-    /// device whose sections change all the time does not repeat them each time. Until then newer ones replace them.
+    /// The device's numbers, as they are now. They go with a sync that is due or asked for, and otherwise
+    /// once in an interval at most: a device whose sections change all the time does not repeat them each
+    /// time. Until then newer ones replace them.
     pub fn set_statistics(&mut self, statistics: Statistics) {
         self.statistics = Some(statistics);
     }
 
-    /// Syncs are at most so many seconds apart, whatever the server says; `None`: as the server says.
+    /// Syncs are at most this many seconds apart, whatever the server says; `None`: as the server says.
     pub fn set_own_interval(&mut self, now: &Now, seconds: Option<u32>) {
         self.own_interval_seconds = seconds;
         if let (Some(at), Some(seconds)) = (self.next_sync_at, seconds) {
@@ -247,7 +253,8 @@ impl AgentMachine {
         self.events.available(highest_sequence);
     }
 
-    /// Somebody on the device wants a sync now; [`Action::SyncFinished`] will follow. A failure before does not delay it, the server's word does.
+    /// Somebody on the device wants a sync now; [`Action::SyncFinished`] will follow. A failure before does
+    /// not delay it, the server's word does.
     pub fn asked_to_sync(&mut self, now: &Now) {
         self.sync_wanted = Some(SyncReason::Asked);
         self.retry_at = now.moment;
@@ -258,7 +265,8 @@ impl AgentMachine {
         }
     }
 
-    /// The server calls: a sync at once, whatever kept the agent away. What it calls for during a sync is answered by the next one.
+    /// The server calls: a sync at once, whatever kept the agent away. A wish for a sync during one is
+    /// answered by the next.
     pub fn called(&mut self, now: &Now, reason: SyncReason) {
         self.sync_wanted = Some(reason);
         self.retry_at = now.moment;
@@ -274,7 +282,8 @@ impl AgentMachine {
         }
     }
 
-    /// The device was asleep: the link that it had is of no more use, and the server is to know that the device is back.
+    /// The device was asleep: the link that it had is of no more use, and the server is to know that the
+    /// device is back.
     pub fn resumed(&mut self, now: &Now) {
         self.is_ending = false;
         if !matches!(self.link, Link::Down) {
@@ -289,7 +298,7 @@ impl AgentMachine {
         self.judges_from = self.judges_from.max(moment);
     }
 
-    /// The socket was offered all that was to be sent, and left so many bytes. To be told whenever more than
+    /// The socket was offered all that was ready, and left `bytes` bytes. To be told whenever more than
     /// [`UNSENT_BYTES_TARGET`] wait to be offered, and whenever the socket takes more.
     pub fn set_unsent(&mut self, now: &Now, bytes: usize) {
         if bytes < std::mem::replace(&mut self.unsent_bytes, bytes) {
@@ -304,7 +313,8 @@ impl AgentMachine {
         self.unsent_bytes < UNSENT_BYTES_TARGET
     }
 
-    /// How the device is reached by datagrams now: the next sync says so. It is due at once when wakes go elsewhere from now on.
+    /// The ways in which datagrams reach the device now: the next sync says so. It is due at once when wakes
+    /// go elsewhere from now on.
     pub fn set_reach(&mut self, reach: Reach) {
         if reach.udp_port != self.reach.udp_port {
             self.sync_wanted.get_or_insert(SyncReason::Changed);
@@ -312,8 +322,9 @@ impl AgentMachine {
         self.reach = reach;
     }
 
-    /// The agent is about to end: no more syncs; what is in the spool is still delivered ([`Self::has_delivered`]), and a link that is there
-    /// stays, for a shutdown notice. A failure before does not delay it, the server's word does.
+    /// The agent is about to end: no more syncs; what is in the spool is still delivered
+    /// ([`Self::has_delivered`]), and a link that is there stays, for a shutdown notice. A failure before
+    /// does not delay it, the server's word does.
     pub fn end(&mut self, now: &Now) {
         self.is_ending = true;
         self.retry_at = self.retry_at.min(now.moment);
@@ -331,7 +342,8 @@ impl AgentMachine {
         matches!(self.link, Link::Up(_))
     }
 
-    /// The UDP port on which the server hears notices, as it last said; `None` when it has the number of the TCP port.
+    /// The UDP port on which the server hears notices, as it last said; `None` when it has the number of the
+    /// TCP port.
     #[must_use]
     pub fn notice_port(&self) -> Option<u16> {
         self.state.notice_port
@@ -343,14 +355,14 @@ impl AgentMachine {
         self.sync_wanted.is_some()
     }
 
-    /// What [`Action::ReadSpool`] found; empty when everything behind the number was dropped.
+    /// Takes the answer to [`Action::ReadSpool`]; empty when everything behind the number was dropped.
     pub fn spool_read(&mut self, now: &Now, events: &[(u64, Vec<u8>)]) {
         if let Some(frame) = self.events.read(now.moment, events, self.state.events_after) {
             self.send(now, frame);
         }
     }
 
-    /// What to do next; `None` until something happens or [`Self::next_timeout`] comes.
+    /// Returns the next action; `None` until something happens or [`Self::next_timeout`] comes.
     pub fn poll(&mut self, now: &Now) -> Option<Action> {
         if self.actions.is_empty() {
             self.advance(now);
@@ -358,7 +370,7 @@ impl AgentMachine {
         self.actions.pop_front()
     }
 
-    /// How it stands.
+    /// Returns its state.
     #[must_use]
     pub fn status(&self, now: &Now) -> AgentStatus {
         let waits_until = self.retry_at.max(self.held_until);

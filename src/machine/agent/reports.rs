@@ -1,4 +1,4 @@
-//! What becomes of runs, on its way to the server: said until it is acknowledged, in order.
+//! Reports of runs, on their way to the server: said until they are acknowledged, in order.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use crate::wire::message::ToServer;
 use crate::wire::task::{RunAck, RunUpdate, RunUpdates, RunsStored};
 use crate::wire::time::Moment;
 
-/// How long the server may take to acknowledge, in seconds: without room it lets reports go, and they are said again.
+/// Longest time until the server acknowledges: without room it lets reports go, and they are said again.
 const AGAIN_SECONDS: u64 = 30;
 
 /// The sending half of the reports.

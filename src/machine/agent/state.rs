@@ -1,4 +1,4 @@
-//! What an agent remembers over a restart, and what its machine is told and asks for.
+//! An agent's memory over a restart, and its machine's inputs and actions.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::wire::section::{self, ApplicationCondition, HostFacts, Section};
 use crate::wire::settings::SettingsOrder;
 use crate::wire::task::{RunAck, RunOrder};
 
-/// What the caller stores, durably, whenever it is asked to. A few dozen bytes.
+/// State that the caller stores, durably, whenever it is asked to. A few dozen bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct AgentState {
@@ -34,7 +34,7 @@ pub struct AgentState {
     pub events_after: u64,
 }
 
-/// Where a section stands, here and at the server.
+/// State of a section, here and at the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
 #[cbor(array)]
 pub struct SavedSection {
@@ -81,7 +81,7 @@ impl AgentState {
 pub enum SectionContent {
     /// The installed applications, sorted, each once.
     Inventory(Arc<[Application]>),
-    /// What the host says of itself.
+    /// The host's facts.
     Host(Arc<HostFacts>),
     /// The condition of each managed application.
     Conditions(Arc<[ApplicationCondition]>),
@@ -109,7 +109,7 @@ impl SectionContent {
     }
 }
 
-/// What the spool holds when the agent starts.
+/// State of the spool when the agent starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SpoolState {
     /// The history that its sequence numbers count in.
@@ -120,21 +120,22 @@ pub struct SpoolState {
     pub forgotten_through: u64,
 }
 
-/// What the machine wants done, in order, by [`AgentMachine::poll`](super::AgentMachine::poll).
+/// An action that the machine wants done, in order, by [`AgentMachine::poll`](super::AgentMachine::poll).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
     /// Connect to the server; answer with `connected` or `disconnected`.
     Connect,
     /// Send these bytes: whole frames.
     Send(Vec<u8>),
-    /// Close the link, or give up connecting, after what was to be sent before. `disconnected` is not called for it.
+    /// Close the link, or give up connecting, after what was to be sent before. `disconnected` is not called
+    /// for it.
     CloseLink(LinkEnd),
-    /// Read events behind this sequence number, oldest first; answer with `spool_read`, whatever is there. At least one event when
-    /// there is one, and then no more than `max_bytes` of bodies and `max_events`.
+    /// Read events behind this sequence number, oldest first; answer with `spool_read`, whatever is there. At
+    /// least one event when there is one, and then no more than `max_bytes` of bodies and `max_events`.
     ReadSpool {
         /// Events with a higher number are wanted.
         after_sequence: u64,
-        /// Most bytes of event bodies, in bytes.
+        /// Most bytes of event bodies.
         max_bytes: usize,
         /// Most events.
         max_events: usize,
@@ -150,37 +151,43 @@ pub enum Action {
         /// The sequence number.
         after_sequence: u64,
     },
-    /// Everything that the spool still holds counts in this epoch from now on, under its old numbers. Durable before anything else is done.
+    /// Everything that the spool still holds counts in this epoch from now on, under its old numbers. Durable
+    /// before anything else is done.
     NewSpoolEpoch {
         /// The new epoch, higher than the one before.
         epoch: Epoch,
     },
     /// Store this, durably, before anything else is done.
     SaveState(Box<AgentState>),
-    /// Store this inventory: the server has it, and a later difference may start from it. It may be lost; then the next change travels
-    /// whole.
+    /// Store this inventory: the server has it, and a later difference may start from it. It may be lost;
+    /// then the next change travels whole.
     SaveBase(Arc<[Application]>),
-    /// The server orders settings: keep the order, durably, then say [`set_desired_digests`](super::AgentMachine::set_desired_digests), and put them in place.
+    /// The server orders settings: keep the order, durably, then say
+    /// [`set_desired_digests`](super::AgentMachine::set_desired_digests), and put them in place.
     TakeSettings(Box<SettingsOrder>),
-    /// The server orders a run: keep the order, durably, say `set_desired_digests`, and execute it, unless the device has or had this run.
+    /// The server orders a run: keep the order, durably, say `set_desired_digests`, and execute it, unless
+    /// the device has or had this run.
     TakeRun(Box<RunOrder>),
-    /// All runs that the device is to have: end those beside them, and report those that the device does not know.
+    /// All runs that the device is to have: end those beside them, and report those that the device does not
+    /// know.
     TakeRunList(Vec<RunId>),
-    /// The server has stored what was said of these runs, up to these serial numbers: what was the final report may be forgotten.
+    /// The server has stored what was said of these runs, up to these serial numbers: what was the final
+    /// report may be forgotten.
     RunsStored(Vec<RunAck>),
     /// Collect every section anew, then say [`called`](super::AgentMachine::called) with this reason.
     LookAnew(SyncReason),
-    /// The server takes no events for so many seconds, as this device has sent more than its rate.
+    /// The server takes no events for a while, as this device has sent more than its rate.
     EventsHeld {
-        /// How long, in seconds.
+        /// Its length.
         seconds: u64,
     },
-    /// The server heard a notice with this counter, above what this device thinks it sent: go on from here, durably.
+    /// The server heard a notice with this counter, above what this device thinks it sent: go on from here,
+    /// durably.
     RaiseNoticeCounter {
         /// The counter.
         counter: u32,
     },
-    /// A sync has ended; whoever waits for one is told.
+    /// A sync has ended; those that wait for one are told.
     SyncFinished(SyncResult),
 }
 
@@ -199,7 +206,7 @@ pub enum LinkEnd {
     NewSpoolEpoch,
 }
 
-/// How a sync ended.
+/// End of a sync.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SyncResult {
     /// Everything is in sync.

@@ -38,7 +38,7 @@ fn actions(machine: &mut AgentMachine, now: &Now) -> Vec<Action> {
     std::iter::from_fn(|| machine.poll(now)).collect()
 }
 
-/// What is said in these actions, by kind and number.
+/// The messages in these actions, by kind and number.
 fn said(actions: &[Action]) -> Vec<String> {
     let sent = actions.iter().filter_map(|action| match action {
         Action::Send(bytes) => Some(bytes),
@@ -229,7 +229,8 @@ fn what_was_dropped_meanwhile_does_not_keep_the_agent_awake() {
     assert_eq!(actions(&mut machine, &at(6)), []);
 }
 
-/// What the one message among the actions, of events, says was acknowledged, and its events' numbers.
+/// Of the one message of events among the actions, the number that it says was acknowledged, and its events'
+/// numbers.
 fn claimed(actions: &[Action]) -> (Option<u64>, Vec<u64>) {
     let [Action::Send(bytes), ..] = actions else { panic!("{actions:?}") };
     let (body, _) = frame::split(bytes).unwrap().unwrap();

@@ -9,7 +9,7 @@ use crate::wire::limits::{PART_CONTENT_BYTES_TARGET, PART_ENTRIES_MAX};
 use crate::wire::message::{Part, PartContent, ToServer};
 use crate::wire::section::ApplicationCondition;
 
-/// Bytes that CBOR needs around the texts of one entry, in bytes, at most.
+/// Bytes that CBOR needs around the texts of one entry, at most.
 const ENTRY_OVERHEAD_BYTES: usize = 32;
 
 /// An inventory that the server has, so that a difference may start from it.
@@ -25,7 +25,8 @@ impl Base {
     }
 }
 
-/// One section that the server wants. Its content is what it was when the sync began, whatever has changed since.
+/// One section that the server wants. Its content is what it was when the sync began, whatever has changed
+/// since.
 #[derive(Debug)]
 pub(super) struct Upload {
     head: Part,
@@ -96,8 +97,8 @@ impl Upload {
     }
 }
 
-/// Takes entries from the front while there is room, at most [`PART_ENTRIES_MAX`]. The last one may exceed the room: an entry is small
-/// beside what a frame has left.
+/// Takes entries from the front while there is room, at most [`PART_ENTRIES_MAX`]. The last one may exceed
+/// the room: an entry is small beside what a frame has left.
 fn take_front<T>(entries: &mut Vec<T>, room: &mut usize, bytes: impl Fn(&T) -> usize) -> Vec<T> {
     let mut count = 0;
     while *room > 0 && count < PART_ENTRIES_MAX && count < entries.len() {

@@ -8,8 +8,9 @@ use crate::wire::time::Now;
 
 impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
     /// A device speaks on a link. A probe is no word: it only looks whether everything works, and takes
-    /// nothing away. Nor does a link take over that its device has left already, and whose word was read late:
-    /// the device may be on another one by now, and would stay away for a minute if that was taken from it.
+    /// nothing away. Nor does a link take over that its device has left already, and whose word was read
+    /// late: the device may be on another one by now, and would stay away for a minute if that was taken from
+    /// it.
     pub(super) fn adopt<S: Services>(
         &mut self,
         now: &Now,

@@ -7,23 +7,23 @@ use crate::machine::device_state::LinkRef;
 use crate::machine::session::LATER_SECONDS;
 use crate::wire::time::{Moment, Now};
 
-/// How long a draining endpoint waits for the journal before it lets go of links whose events are not
-/// acknowledged yet, in milliseconds. Those come again, and are recognised.
+/// Time that a draining endpoint waits for the journal before it lets go of links whose events are not
+/// acknowledged yet. Those come again, and are recognised.
 const ACKS_MILLISECONDS: u64 = 3_000;
 
-/// How long a draining endpoint waits for jobs and goodbyes altogether, in milliseconds.
+/// Time that a draining endpoint waits for jobs and goodbyes altogether.
 const DRAIN_MILLISECONDS: u64 = 8_000;
 
-/// Links that are looked at in one turn, in links: what is said to them takes some 10 ms, in which those that
-/// have been told are not heard and those that have a job do not get its outcome.
+/// Links that are looked at in one turn: what is said to them takes some 10 ms, in which those that have been
+/// told are not heard and those that have a job do not get its outcome.
 const LINKS_PER_TURN: usize = 512;
 
-/// Shortest time over which devices spread that are told to come again when the server stops, in seconds: it
-/// takes a few to start again.
+/// Shortest time over which devices spread that are told to come again when the server stops: it takes a few
+/// to start again.
 const SPREAD_SECONDS_MIN: u64 = 5;
 
-/// How far a draining endpoint is. No link comes any more, so that each is looked at once; one that has a job
-/// then is told with its outcome.
+/// Progress of a drain. No link comes any more, so that each is looked at once; one that has a job then is
+/// told with its outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Progress {
     /// Not yet: events wait for the journal.
@@ -43,7 +43,7 @@ pub(super) struct Drain {
 }
 
 impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
-    /// The server stops: from now on [`Endpoint::drain`] is to be called in each turn.
+    /// The server stops: from now on each turn calls [`Endpoint::drain`].
     pub fn begin_drain(&mut self, now: &Now) {
         self.drain.since.get_or_insert(now.moment);
     }

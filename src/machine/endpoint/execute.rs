@@ -1,4 +1,4 @@
-//! What a session wants done.
+//! Execution of a session's commands.
 
 use super::{Connection, Endpoint, Rule, Rules, Services};
 use crate::machine::command::Command;
@@ -9,8 +9,8 @@ use crate::wire::id::DeviceId;
 use crate::wire::time::Now;
 
 impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
-    /// Does what a session wants done, in order. Appends have been done while the record was at hand. `permit`
-    /// is for its first job; the others take one of their own.
+    /// Does what a session wants done, in order. Appends have been done while the record was at hand.
+    /// `permit` is for its first job; the others take one of their own.
     pub(super) fn execute<S: Services>(
         &mut self,
         now: &Now,

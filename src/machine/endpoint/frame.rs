@@ -10,7 +10,7 @@ use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::message::{MessageError, ToServer, kind};
 use crate::wire::time::{Moment, Now};
 
-/// What became of one frame.
+/// Outcome of one frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Taken {
     /// It is done with.
@@ -23,7 +23,7 @@ pub enum Taken {
     Closed,
 }
 
-/// What came of the events of one message.
+/// Outcome of the events of one message.
 #[derive(Default)]
 struct Appended {
     events: u64,
@@ -33,9 +33,9 @@ struct Appended {
     ack: Option<(u64, Epoch, u64)>,
 }
 
-/// Whether a frame's body asks for a worker: an array of two that begins with the kind of an enrolment or of a
-/// part. CBOR allows longer ways to write these numbers; a frame that uses them is served without a permit held
-/// ahead, and answered with `Later` when there is none.
+/// Whether a frame's body asks for a worker: an array of two that begins with the kind of an enrolment or of
+/// a part. CBOR allows longer ways to write these numbers; a frame that uses them is served without a permit
+/// held ahead, and answered with `Later` when there is none.
 fn asks_for_worker(body: &[u8]) -> bool {
     matches!(body, [0x82, number, ..] if matches!(u32::from(*number), kind::ENROL | kind::PART))
 }
@@ -126,7 +126,7 @@ impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
             self.acks.push(position, link, epoch, through);
         }
         match appended.refusal {
-            // What was appended is recognised when the frame is looked at again.
+            // Appended events are recognised when the frame is looked at again.
             Some(AppendRefusal::Behind) => return Taken::NoRoom,
             Some(AppendRefusal::Failed) => {
                 self.close(now, link, CloseReason::Internal, services);

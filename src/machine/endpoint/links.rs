@@ -5,7 +5,7 @@ use crate::machine::session::Session;
 use crate::machine::slab::{SegmentedSlab, place_bytes};
 use crate::wire::id::DeviceId;
 
-/// How far a link is.
+/// Stage of a link.
 pub(super) enum Stage {
     /// Its handshake is under way.
     Arriving,
@@ -39,7 +39,7 @@ impl<C> Entry<C> {
     }
 }
 
-/// What a link takes of the table, in bytes.
+/// Bytes that a link takes of the table.
 #[must_use]
 pub const fn entry_bytes<C>() -> usize {
     place_bytes::<Entry<C>>()
@@ -111,7 +111,7 @@ impl<C, const SEGMENT: usize> Links<C, SEGMENT> {
         is_same.then_some(slot)
     }
 
-    /// How many links there are.
+    /// Number of links.
     pub(super) fn len(&self) -> usize {
         self.slab.len()
     }

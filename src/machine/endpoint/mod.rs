@@ -2,12 +2,12 @@
 //!
 //! An [`Endpoint`] is told what its owner hears ([`handle_frame`](Endpoint::handle_frame),
 //! [`handle_outcome`](Endpoint::handle_outcome), [`handle_durable`](Endpoint::handle_durable),
-//! [`handle_timeout`](Endpoint::handle_timeout)), and asked afterwards what is to be done
+//! [`handle_timeout`](Endpoint::handle_timeout)), and asked afterwards what to do
 //! ([`poll_transmit`](Endpoint::poll_transmit), [`poll_job`](Endpoint::poll_job),
 //! [`poll_notice`](Endpoint::poll_notice), [`poll_close`](Endpoint::poll_close), in this order). It owns the
-//! sessions, the acknowledgements that wait for the disk, which link is a device's, the permits of jobs and the
-//! order in which links end when the server stops; its owner moves bytes, and keeps with each link what that
-//! takes (`C`).
+//! sessions, the acknowledgements that wait for the disk, which link is a device's, the permits of jobs and
+//! the order in which links end when the server stops; its owner moves bytes, and keeps with each link what
+//! that takes (`C`).
 //!
 //! The rest of the server is behind [`Services`]. The simulation drives the same object.
 
@@ -41,10 +41,10 @@ pub use frame::Taken;
 pub use links::entry_bytes;
 pub use services::{AppendRefusal, Connection, Kept, Notice, Rule, Rules, Services};
 
-/// Links of one segment of the table unless its owner says otherwise, in links.
+/// Links of one segment of the table unless its owner says otherwise.
 const SEGMENT_LINKS_DEFAULT: usize = 64;
 
-/// What has happened since it was last asked for.
+/// Counts since they were last asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Tally {
     /// Messages that were acted on.
@@ -84,8 +84,8 @@ pub struct Close {
     pub was_arriving: bool,
 }
 
-/// The server's half of all links of one reactor. `C` is what its owner keeps with each link, `SEGMENT` the number
-/// of links by which its table grows.
+/// The server's half of all links of one reactor. `C` is what its owner keeps with each link, `SEGMENT` the
+/// number of links by which its table grows.
 pub struct Endpoint<C, R = Kept, const SEGMENT: usize = SEGMENT_LINKS_DEFAULT> {
     links: Links<C, SEGMENT>,
     acks: AckQueue<LinkRef>,
@@ -142,7 +142,8 @@ impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
         }
     }
 
-    /// The peer has closed a link, or something is wrong with it. What it has said before may still come.
+    /// The peer has closed a link, or something is wrong with it. Messages that it has sent before may still
+    /// come.
     pub fn note_left(&mut self, link: LinkRef) {
         if let Some(entry) = self.links.get(link) {
             entry.is_left = true;
@@ -171,7 +172,7 @@ impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
         self.jobs.pop_front()
     }
 
-    /// What concerns others than the link.
+    /// Returns the next news for others than the link.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
     }
@@ -181,17 +182,17 @@ impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
         self.closes.pop_front()
     }
 
-    /// What has happened since the last call.
+    /// Returns the counts since the last call.
     pub fn take_tally(&mut self) -> Tally {
         std::mem::take(&mut self.tally)
     }
 
-    /// What the owner keeps with a link.
+    /// Returns the owner's part of a link.
     pub fn connection(&mut self, link: LinkRef) -> Option<&mut C> {
         self.links.get(link).map(|entry| &mut entry.connection)
     }
 
-    /// What the owner keeps with the link in a slot.
+    /// Returns the owner's part of the link in a slot.
     pub fn connection_at(&mut self, slot: usize) -> Option<&mut C> {
         self.links.at_mut(slot).map(|entry| &mut entry.connection)
     }
@@ -241,7 +242,7 @@ impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
         }
     }
 
-    /// How many links there are.
+    /// Number of links.
     #[must_use]
     pub fn len(&self) -> usize {
         self.links.len()
@@ -305,7 +306,7 @@ impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
         }
     }
 
-    /// What has become of a job. The record was told before.
+    /// Takes the outcome of a job. The record was told before.
     pub fn handle_outcome<S: Services>(
         &mut self,
         now: &Now,
@@ -359,7 +360,7 @@ impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
         self.closes.push_back(Close { link, reason, device, was_arriving });
     }
 
-    /// When a link's session is to be looked at.
+    /// Time at which a link's session wants a look.
     #[must_use]
     pub fn deadline_at(&self, slot: usize) -> Option<Moment> {
         self.session_at(slot).map(Session::deadline)

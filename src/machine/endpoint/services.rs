@@ -1,4 +1,4 @@
-//! What an endpoint needs of the rest of the server, and of the connection under each link.
+//! An endpoint's view of the rest of the server, and of the connection under each link.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::DerefMut;
@@ -39,7 +39,7 @@ pub trait Services {
     /// A link of the device was taken over by another one.
     fn taken_over(&self, now: &Now, device: DeviceId, peer: Option<IpAddr>);
 
-    /// What a sync of the device is answered with; `record` is `None` for a peer that is no device.
+    /// Returns the answer to a sync of the device; `record` is `None` for a peer that is no device.
     fn policy(&self, record: Option<&DeviceState>, now: &Now) -> SyncPolicy;
 
     /// Appends an event to the journal. The position at which it is durable. The device's record is held
@@ -56,7 +56,7 @@ pub trait Services {
         body: &[u8],
     ) -> Result<u64, AppendRefusal>;
 
-    /// The device was told to keep its events for so many seconds, as it had more than its rate.
+    /// The device was told to keep its events for `seconds` seconds, as it had more than its rate.
     fn events_held(&self, now: &Now, device: DeviceId, seconds: u32);
 
     /// The record has changed: when the device is elsewhere now, that is put into the log of events. `true`:
@@ -72,16 +72,16 @@ pub trait Services {
     /// Sends a wake of the kind probe; it may be lost.
     fn probe(&self, device: DeviceId, address: SocketAddr, counter: u32);
 
-    /// How many devices one endpoint can take in a second.
+    /// Devices that one endpoint can take in a second.
     fn devices_per_second(&self) -> u64;
 
     /// Over how many seconds devices are to spread when they lose the server; 0: they may come at once.
     fn reconnect_seconds(&self) -> u32;
 }
 
-/// What an endpoint asks of the connection under a link.
+/// An endpoint's view of the connection under a link.
 pub trait Connection {
-    /// Where it comes from, as far as that is still known.
+    /// Returns its address, as far as that is still known.
     fn peer(&self) -> Option<IpAddr>;
 }
 
@@ -100,7 +100,7 @@ pub enum Rule {
     RefusalIsTold,
     /// Behind an event that was put off, no other of the link is taken.
     NothingBehindHeld,
-    /// What a device asks for is taken from its allowance.
+    /// A device's request is taken from its allowance.
     AllowanceIsAsked,
     /// A job has a permit, which is free again when its outcome is there.
     PermitComesBack,
@@ -130,12 +130,12 @@ impl Rules for Kept {
     }
 }
 
-/// What an endpoint tells its owner beside messages, jobs and ends.
+/// News of an endpoint for its owner beside messages, jobs and ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Notice {
     /// The link has become the device's own.
     Adopted(LinkRef, DeviceId),
-    /// The link, which is another endpoint's, is to be told that it was superseded.
+    /// The link, which is another endpoint's, was superseded and has to be told.
     Superseded(LinkRef),
     /// The enrolment of a stranger begins.
     Enrols(LinkRef),

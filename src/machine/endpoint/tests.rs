@@ -72,14 +72,14 @@ impl Connection for () {
     }
 }
 
-struct TaskServer {
+struct EndpointOwner {
     services: Fake,
     endpoint: Endpoint<()>,
     permits: Permits,
     now: Now,
 }
 
-impl TaskServer {
+impl EndpointOwner {
     fn new() -> Self {
         let services = Fake::default();
         services.records.borrow_mut().insert(DEVICE, DeviceState::new(DEVICE, 60));
@@ -144,105 +144,105 @@ fn enrol() -> ToServer<'static> {
 
 #[test]
 fn the_first_word_makes_a_link_the_devices_and_ends_the_one_before() {
-    let mut desk = TaskServer::new();
-    let (first, second) = (desk.link(Some(DEVICE)), desk.link(Some(DEVICE)));
-    assert_eq!(desk.ping(first), Taken::Done);
-    assert_eq!(desk.hear(second, &ToServer::Probe(Probe { udp_port: 0 })), Taken::Done);
-    assert_eq!(desk.record().link, Some(first), "a probe only looks");
-    assert_eq!(desk.ping(second), Taken::Done);
-    assert_eq!(desk.record().link, Some(second));
-    assert_eq!(desk.closed(), [(first, CloseReason::Superseded)]);
-    assert_eq!(desk.services.taken_over.get(), 1);
+    let mut owner = EndpointOwner::new();
+    let (first, second) = (owner.link(Some(DEVICE)), owner.link(Some(DEVICE)));
+    assert_eq!(owner.ping(first), Taken::Done);
+    assert_eq!(owner.hear(second, &ToServer::Probe(Probe { udp_port: 0 })), Taken::Done);
+    assert_eq!(owner.record().link, Some(first), "a probe only looks");
+    assert_eq!(owner.ping(second), Taken::Done);
+    assert_eq!(owner.record().link, Some(second));
+    assert_eq!(owner.closed(), [(first, CloseReason::Superseded)]);
+    assert_eq!(owner.services.taken_over.get(), 1);
     // The late end of the old one changes nothing.
-    desk.endpoint.close(&desk.now, first, CloseReason::PeerClosed, &desk.services);
-    assert_eq!(desk.record().link, Some(second));
-    desk.endpoint.close(&desk.now, second, CloseReason::PeerClosed, &desk.services);
-    assert_eq!(desk.record().link, None);
+    owner.endpoint.close(&owner.now, first, CloseReason::PeerClosed, &owner.services);
+    assert_eq!(owner.record().link, Some(second));
+    owner.endpoint.close(&owner.now, second, CloseReason::PeerClosed, &owner.services);
+    assert_eq!(owner.record().link, None);
 }
 
 #[test]
 fn a_link_that_its_device_has_left_takes_nothing_over_and_one_elsewhere_is_told() {
-    let mut desk = TaskServer::new();
+    let mut owner = EndpointOwner::new();
     let elsewhere = LinkRef::new(3, 5, 1).unwrap();
-    desk.services.records.borrow_mut().get_mut(&DEVICE).unwrap().link = Some(elsewhere);
-    let late = desk.link(Some(DEVICE));
-    desk.endpoint.note_left(late);
-    desk.ping(late);
-    assert_eq!(desk.record().link, Some(elsewhere));
-    let next = desk.link(Some(DEVICE));
-    desk.ping(next);
-    assert_eq!(desk.record().link, Some(next));
-    let notices: Vec<_> = std::iter::from_fn(|| desk.endpoint.poll_notice()).collect();
+    owner.services.records.borrow_mut().get_mut(&DEVICE).unwrap().link = Some(elsewhere);
+    let late = owner.link(Some(DEVICE));
+    owner.endpoint.note_left(late);
+    owner.ping(late);
+    assert_eq!(owner.record().link, Some(elsewhere));
+    let next = owner.link(Some(DEVICE));
+    owner.ping(next);
+    assert_eq!(owner.record().link, Some(next));
+    let notices: Vec<_> = std::iter::from_fn(|| owner.endpoint.poll_notice()).collect();
     assert_eq!(notices, [Notice::Adopted(next, DEVICE), Notice::Superseded(elsewhere)]);
 }
 
 #[test]
 fn an_event_is_acknowledged_when_it_is_durable_and_only_then() {
-    let mut desk = TaskServer::new();
-    let link = desk.link(Some(DEVICE));
-    assert_eq!(desk.emit(link, 1), Taken::Done);
-    desk.endpoint.handle_durable(&desk.now, 4, &desk.services);
-    assert_eq!(desk.said(), []);
-    desk.endpoint.handle_durable(&desk.now, 5, &desk.services);
-    assert!(matches!(&desk.said()[..], [(of, ToAgent::Ack(ack))] if *of == link && ack.through == 1));
-    let tally = desk.endpoint.take_tally();
+    let mut owner = EndpointOwner::new();
+    let link = owner.link(Some(DEVICE));
+    assert_eq!(owner.emit(link, 1), Taken::Done);
+    owner.endpoint.handle_durable(&owner.now, 4, &owner.services);
+    assert_eq!(owner.said(), []);
+    owner.endpoint.handle_durable(&owner.now, 5, &owner.services);
+    assert!(matches!(&owner.said()[..], [(of, ToAgent::Ack(ack))] if *of == link && ack.through == 1));
+    let tally = owner.endpoint.take_tally();
     assert_eq!((tally.events_appended, tally.acks_sent, tally.has_appended), (1, 1, true));
 }
 
 #[test]
 fn a_journal_that_is_behind_leaves_the_frame_and_one_that_is_full_sends_the_device_away() {
-    let mut desk = TaskServer::new();
-    let link = desk.link(Some(DEVICE));
-    desk.services.refusal.set(Some(AppendRefusal::Behind));
-    assert_eq!(desk.emit(link, 1), Taken::NoRoom);
-    assert_eq!((desk.said(), desk.closed()), (vec![], vec![]));
-    desk.services.refusal.set(Some(AppendRefusal::Full));
-    assert_eq!(desk.emit(link, 1), Taken::Closed);
-    assert!(matches!(&desk.said()[..], [(_, ToAgent::Later(_))]));
-    assert_eq!(desk.closed(), [(link, CloseReason::JournalFull)]);
+    let mut owner = EndpointOwner::new();
+    let link = owner.link(Some(DEVICE));
+    owner.services.refusal.set(Some(AppendRefusal::Behind));
+    assert_eq!(owner.emit(link, 1), Taken::NoRoom);
+    assert_eq!((owner.said(), owner.closed()), (vec![], vec![]));
+    owner.services.refusal.set(Some(AppendRefusal::Full));
+    assert_eq!(owner.emit(link, 1), Taken::Closed);
+    assert!(matches!(&owner.said()[..], [(_, ToAgent::Later(_))]));
+    assert_eq!(owner.closed(), [(link, CloseReason::JournalFull)]);
 }
 
 #[test]
 fn a_permit_comes_before_the_work_and_back_with_its_outcome() {
-    let mut desk = TaskServer::new();
-    let links = [desk.link(None), desk.link(None), desk.link(None)];
-    assert_eq!(desk.hear(links[0], &enrol()), Taken::Done);
-    assert_eq!(desk.hear(links[1], &enrol()), Taken::Done);
-    assert_eq!(desk.hear(links[2], &enrol()), Taken::NoRoom);
-    let (link, job, permit) = desk.endpoint.poll_job().unwrap();
-    assert_eq!((link, desk.permits.free()), (links[0], 0));
-    desk.endpoint.handle_outcome(&desk.now, link, job.failure(), &desk.services);
+    let mut owner = EndpointOwner::new();
+    let links = [owner.link(None), owner.link(None), owner.link(None)];
+    assert_eq!(owner.hear(links[0], &enrol()), Taken::Done);
+    assert_eq!(owner.hear(links[1], &enrol()), Taken::Done);
+    assert_eq!(owner.hear(links[2], &enrol()), Taken::NoRoom);
+    let (link, job, permit) = owner.endpoint.poll_job().unwrap();
+    assert_eq!((link, owner.permits.free()), (links[0], 0));
+    owner.endpoint.handle_outcome(&owner.now, link, job.failure(), &owner.services);
     drop(permit);
-    assert_eq!(desk.closed(), [(links[0], CloseReason::EnrolmentDone)]);
-    assert_eq!(desk.hear(links[2], &enrol()), Taken::Done);
+    assert_eq!(owner.closed(), [(links[0], CloseReason::EnrolmentDone)]);
+    assert_eq!(owner.hear(links[2], &enrol()), Taken::Done);
     // Without work to do it is free again at once.
-    let device = desk.link(Some(DEVICE));
-    drop(desk.endpoint.poll_job());
-    assert_eq!(desk.hear(device, &enrol()), Taken::Done);
-    assert_eq!(desk.permits.free(), 1);
+    let device = owner.link(Some(DEVICE));
+    drop(owner.endpoint.poll_job());
+    assert_eq!(owner.hear(device, &enrol()), Taken::Done);
+    assert_eq!(owner.permits.free(), 1);
 }
 
 #[test]
 fn a_server_that_stops_tells_each_link_and_one_with_a_job_when_that_is_done() {
-    let mut desk = TaskServer::new();
-    let (idle, busy) = (desk.link(Some(DEVICE)), desk.link(None));
-    desk.hear(busy, &enrol());
-    desk.emit(idle, 1);
-    desk.endpoint.begin_drain(&desk.now);
-    desk.endpoint.drain(&desk.now, &desk.services);
-    assert_eq!(desk.said(), [], "an event waits for the journal");
-    desk.endpoint.handle_durable(&desk.now, 5, &desk.services);
-    desk.endpoint.drain(&desk.now, &desk.services);
-    assert_eq!(desk.closed(), [(idle, CloseReason::Stopping)]);
+    let mut owner = EndpointOwner::new();
+    let (idle, busy) = (owner.link(Some(DEVICE)), owner.link(None));
+    owner.hear(busy, &enrol());
+    owner.emit(idle, 1);
+    owner.endpoint.begin_drain(&owner.now);
+    owner.endpoint.drain(&owner.now, &owner.services);
+    assert_eq!(owner.said(), [], "an event waits for the journal");
+    owner.endpoint.handle_durable(&owner.now, 5, &owner.services);
+    owner.endpoint.drain(&owner.now, &owner.services);
+    assert_eq!(owner.closed(), [(idle, CloseReason::Stopping)]);
     assert!(matches!(
-        &desk.said()[..],
+        &owner.said()[..],
         [(_, ToAgent::Ack(_)), (_, ToAgent::Later(_)), (_, ToAgent::Error(_))]
     ));
-    let (_, job, _) = desk.endpoint.poll_job().unwrap();
-    desk.endpoint.handle_outcome(&desk.now, busy, job.failure(), &desk.services);
-    assert_eq!(desk.closed(), [(busy, CloseReason::EnrolmentDone)]);
-    desk.endpoint.remove(idle);
-    assert!(!desk.endpoint.is_drained(&desk.now));
-    desk.endpoint.remove(busy);
-    assert!(desk.endpoint.is_drained(&desk.now));
+    let (_, job, _) = owner.endpoint.poll_job().unwrap();
+    owner.endpoint.handle_outcome(&owner.now, busy, job.failure(), &owner.services);
+    assert_eq!(owner.closed(), [(busy, CloseReason::EnrolmentDone)]);
+    owner.endpoint.remove(idle);
+    assert!(!owner.endpoint.is_drained(&owner.now));
+    owner.endpoint.remove(busy);
+    assert!(owner.endpoint.is_drained(&owner.now));
 }

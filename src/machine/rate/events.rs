@@ -11,7 +11,7 @@
 //! device's word. A warning that stands far behind info in the device's spool waits until that was taken, as
 //! events of one device are stored in their order.
 //!
-//! What is above the rate stays in the spool: the device is told when to send it again.
+//! Events above the rate stay in the spool: the device is told when to send them again.
 
 use super::{Allowance, Owed};
 use crate::wire::event::Severity;
@@ -25,27 +25,27 @@ pub const BYTES_PER_SECOND_DEFAULT: u64 = 8 << 10;
 /// Events that a device may bring at once, in bytes of the log: four times what its spool holds by default.
 pub const BURST_BYTES_DEFAULT: u64 = 64 << 20;
 
-/// What an event takes of the log beside its own bytes, in bytes: the record's head, the spool epoch, and
-/// zeros up to the next multiple of eight.
+/// Bytes that an event takes of the log beside its own: the record's head, the spool epoch, and zeros up to
+/// the next multiple of eight.
 pub const EVENT_OVERHEAD_BYTES: u64 = 64;
 
-/// The reserve of warnings and worse, as a part of the burst: one of so many.
+/// The reserve of warnings and worse: this part of the burst.
 const RESERVE_DIVISOR: u64 = 4;
 
-/// What is to have come back before a device is to send again, in bytes: as much as an agent has under way,
-/// so that it is not sent in vain.
+/// Bytes that must have come back before a device sends again: as much as an agent has under way, so that it
+/// does not send in vain.
 const AGAIN_BYTES: u64 = 256 << 10;
 
-/// How long a device is told to keep its events, in seconds: not so short that it asks all the time, not so
-/// long that it looks as if they were lost.
+/// Time that a device is told to keep its events: not so short that it asks all the time, not so long that it
+/// looks as if they were lost.
 const HELD_SECONDS: std::ops::RangeInclusive<u64> = 5..=300;
 
-/// How many bytes of events a device may have stored.
+/// Bytes of events that a device may have stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EventRate {
     /// For as long as it likes, in bytes in a second; at least 1.
     pub bytes_per_second: u64,
-    /// At once, in bytes.
+    /// At once.
     pub burst_bytes: u64,
 }
 
@@ -65,7 +65,7 @@ impl EventRate {
         allowance.paid_until.moment().0.saturating_sub(ahead_microseconds) <= now.0
     }
 
-    /// How many of the events of a message, from the first on, may be stored now.
+    /// Number of the events of a message, from the first on, that may be stored now.
     pub(in crate::machine) fn admits(
         self,
         allowance: Allowance,
@@ -91,7 +91,7 @@ impl EventRate {
         u32::try_from(seconds.clamp(*HELD_SECONDS.start(), *HELD_SECONDS.end())).unwrap_or(u32::MAX)
     }
 
-    /// So many events, with so many bytes together, were stored.
+    /// `events` events, with `bytes` bytes together, were stored.
     pub(in crate::machine) fn take(
         self,
         owed: &mut Owed,

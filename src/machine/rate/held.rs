@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use crate::wire::id::DeviceId;
 use crate::wire::time::{Moment, Now, WallTime};
 
-/// Devices that are remembered, in devices. What is beyond waits as well, and nobody is told of it.
+/// Devices that are remembered. Devices beyond it wait as well, and nothing tells of them.
 const DEVICES_MAX: usize = 8_192;
 
-/// How long a device counts as held beyond twice the time that it was told, in seconds: it is late, or had
-/// less to send this time.
+/// Time that a device counts as held beyond twice the time that it was told: it is late, or had less to send
+/// this time.
 const GRACE_SECONDS: u64 = 10;
 
 /// Remembers which devices were told to keep their events for a while.
@@ -25,7 +25,7 @@ struct Held {
 }
 
 impl HeldWatch {
-    /// The device was told to keep its events for so many seconds. `true`: it was not held before.
+    /// The device was told to keep its events for `seconds` seconds. `true`: it was not held before.
     pub fn held(&mut self, device: DeviceId, now: &Now, seconds: u32) -> bool {
         let since = self.since(device, now.moment);
         if !self.devices.contains_key(&device) && self.devices.len() >= DEVICES_MAX {

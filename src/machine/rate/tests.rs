@@ -255,7 +255,7 @@ proptest! {
         is_used_up in any::<bool>(),
     ) {
         let mut world = World::new(8);
-        // What is cheap takes too many messages to use the allowance up: then notices have done so before.
+        // Cheap messages are too many to use the allowance up: then notices have done so before.
         let mut ahead_microseconds = WORK_AHEAD_MICROSECONDS;
         while is_used_up && world.record.allowance.take_notice(Moment(0)) {
             ahead_microseconds = 0;

@@ -7,7 +7,7 @@ use crate::machine::record::OWN_EPOCH;
 use crate::wire::message::{Events, Later, Resend, ToAgent};
 use crate::wire::time::Now;
 
-/// What a link knows of the events that come on it.
+/// A link's knowledge of the events that come on it.
 #[derive(Debug, Default)]
 pub(super) struct EventFlow {
     /// Events came that lie before the last one stored, and nothing has shown yet that they are the stored
@@ -17,19 +17,19 @@ pub(super) struct EventFlow {
     /// those behind them come, which were under way: were one appended, those before it would count as sent,
     /// and be lost.
     is_held: bool,
-    /// What was appended, as far as the device's allowance has not been told yet.
+    /// Cost of what was appended, as far as the device's allowance has not been told yet.
     owed: Owed,
 }
 
 impl EventFlow {
-    /// Judges each event. What is new is appended, as far as the device's rate allows; the acknowledgement is
+    /// Judges each event. New events are appended, as far as the device's rate allows; the acknowledgement is
     /// asked for once, behind the last of them. An acknowledgement covers all numbers up to the last one
     /// stored, so nothing is taken from a device that was acknowledged more than is known here: it is asked
-    /// for all that it still has behind that. What an event says is not looked at: one that this version
+    /// for all that it still has behind that. Contents of events are not looked at: one that this version
     /// can't read, as of a newer agent, is stored as it came. Refused, it would come again for ever.
     ///
     /// # Errors
-    /// What the device is told when it contradicts what is stored. Nothing of the message is then appended.
+    /// With the answer to a device that contradicts what is stored. Nothing of the message is then appended.
     pub(super) fn take<'b>(
         &mut self,
         record: &DeviceState,
@@ -111,7 +111,7 @@ impl EventFlow {
         Ok(())
     }
 
-    /// Events are in the journal: so many, with so many bytes together.
+    /// `events` events, with `bytes` bytes together, are in the journal.
     pub(super) fn note_appended(
         &mut self,
         now: &Now,

@@ -1,4 +1,4 @@
-//! What a device is to be told is more than is said at once.
+//! A desired state that is more than is said at once.
 
 use super::testing::{DEVICE, now, policy};
 use super::*;

@@ -17,8 +17,8 @@ use crate::wire::section::Section;
 use crate::wire::task::RunList;
 use crate::wire::time::Now;
 
-/// How often one section may be asked for in one sync, in times: as a difference, whole, and once more when the content
-/// changed in between. What then still does not fit never will.
+/// Times that one section may be asked for in one sync: as a difference, whole, and once more when the
+/// content changed in between. Content that then still does not fit never will.
 const REQUESTS_PER_SECTION_MAX: u8 = 3;
 
 /// A sync that is under way.
@@ -26,18 +26,18 @@ const REQUESTS_PER_SECTION_MAX: u8 = 3;
 pub(super) struct Syncing {
     device: DeviceId,
     agent_epoch: Epoch,
-    /// What the device has of what it was ordered; `None` when it takes no desired state, or has been told what it lacks.
+    /// The orders that the device has; `None` when it takes no desired state, or has been told what it lacks.
     desired_state: Option<Digest>,
     wanted: [Option<Wanted>; 3],
     upload: Option<Upload>,
     jobs: u8,
     answer: Answer,
-    /// How far the device has been told what it is to have, while there is more: that waits until the socket
-    /// has taken this.
+    /// Progress through the device's desired state, while there is more: that waits until the socket has
+    /// taken this.
     told: Option<DesiredStateAfter>,
 }
 
-/// What the answer tells beside the policy.
+/// Contents of the answer beside the policy.
 #[derive(Clone, Copy, Debug)]
 struct Answer {
     /// The notice counter that the device is to go on from, when it was rolled back.
@@ -53,17 +53,17 @@ struct Wanted {
 }
 
 impl Syncing {
-    /// How many jobs are with workers.
+    /// Number of jobs with workers.
     pub(super) fn jobs(&self) -> u8 {
         self.jobs
     }
 
-    /// What the parts take that wait for the rest of their section, in bytes.
+    /// Bytes of the parts that wait for the rest of their section.
     pub(super) fn held_bytes(&self) -> usize {
         self.upload.as_ref().map_or(0, Upload::held_bytes)
     }
 
-    /// Whether more is to be told when the socket has taken what was said.
+    /// Whether more follows when the socket has taken what was said.
     pub(super) fn waits_to_be_sent(&self) -> bool {
         self.told.is_some()
     }
@@ -98,7 +98,7 @@ pub(super) fn begin(
     if let Phase::Syncing(syncing) = phase
         && syncing.jobs > 0
     {
-        // What is with the workers would come back into another sync.
+        // Jobs with the workers would come back into another sync.
         return report(ErrorCode::Unexpected, "the sync before is still being worked on".into(), out);
     }
     record.note_reach(sync.reach.as_ref(), policy.peer, now.wall);
@@ -174,7 +174,7 @@ pub(super) fn begin(
     *phase = Phase::Syncing(syncing);
 }
 
-/// The sections are in sync: what the device is to be told is worked out behind them, as it depends on them.
+/// The sections are in sync: the desired state is worked out behind them, as it depends on them.
 fn ask_for_desired_state(syncing: &mut Syncing, out: &mut Vec<Command<'_>>) {
     syncing.desired_state = None;
     syncing.jobs += 1;
@@ -281,7 +281,7 @@ pub(super) fn job_done(
     }
 }
 
-/// What a device is to have; the list of its runs comes last.
+/// Says a desired state; the list of its runs comes last.
 fn tell(desired_state: DesiredState, out: &mut Vec<Command<'_>>) -> Vec<RunId> {
     let settings = desired_state.settings.into_iter().map(|order| ToAgent::Settings(Box::new(order)));
     let runs = desired_state.runs.into_iter().map(|order| ToAgent::Run(Box::new(order)));

@@ -1,4 +1,4 @@
-//! What tests of sessions begin with.
+//! Fixtures of the tests of sessions.
 
 use super::{LATER_SECONDS, SyncPolicy};
 use crate::machine::rate::EventRate;

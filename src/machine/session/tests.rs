@@ -431,7 +431,7 @@ fn a_device_that_has_its_desired_state_is_in_sync_at_once_and_one_that_takes_non
 }
 
 #[test]
-fn a_device_with_another_desired_state_gets_it_before_it_is_in_step() {
+fn a_device_with_another_desired_state_gets_it_before_it_is_in_sync() {
     let mut record = record();
     record.desired_digest = Digest(7);
     let mut session = Session::new(&now(0), Some(DEVICE));

@@ -16,7 +16,7 @@ pub(super) struct Upload {
     base: Option<Digest>,
     next_index: u32,
     content: PartContent,
-    /// What the content takes of memory, in bytes.
+    /// Memory that the content takes.
     held_bytes: usize,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Finished {
     pub(super) change: SectionChange,
 }
 
-/// What is wrong with a part.
+/// Fault of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UploadError {
     #[error("part {got} came where part {wanted} was due")]
@@ -84,7 +84,7 @@ impl Upload {
         Ok(self)
     }
 
-    /// What it takes of memory, in bytes.
+    /// Memory that it takes.
     pub(super) fn held_bytes(&self) -> usize {
         self.held_bytes
     }

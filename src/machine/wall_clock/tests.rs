@@ -167,7 +167,7 @@ fn small_corrections_do_not_hide_a_step() {
     }
 }
 
-/// What happens to a machine.
+/// An event in a machine's life.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Pass(u64),

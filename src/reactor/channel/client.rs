@@ -58,7 +58,7 @@ impl fmt::Debug for ExpectedServer {
     }
 }
 
-/// What the device shows of itself.
+/// The device's part of the handshake.
 pub struct ClientIdentity<'a> {
     /// Its certificate, DER.
     pub certificate: &'a [u8],
@@ -66,7 +66,8 @@ pub struct ClientIdentity<'a> {
     pub private_key: &'a [u8],
 }
 
-/// Everything that the device's end of a channel needs, and the tickets it was given. Cheap to clone; clones share the tickets.
+/// Everything that the device's end of a channel needs, and the tickets it was given. Cheap to clone; clones
+/// share the tickets.
 #[derive(Clone)]
 pub struct ClientTls {
     config: Arc<ClientConfig>,

@@ -1,4 +1,4 @@
-//! What can go wrong on a channel, and who is to blame.
+//! Faults of a channel, and their blame.
 
 use std::io;
 
@@ -7,12 +7,12 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerInco
 use super::client::ExpectedServer;
 use crate::wire::id::CertificateHash;
 
-/// Who has to change something.
+/// The side that has to change something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Blame {
     /// The other side.
     Peer,
-    /// What lies between.
+    /// The network between.
     Network,
     /// This side: its configuration, or a bug of ours.
     Here,
@@ -46,7 +46,7 @@ pub enum ChannelError {
     WrongServer {
         /// SHA-256 of the certificate that the server showed.
         seen: CertificateHash,
-        /// What was expected, in words.
+        /// The protocol that was expected, in words.
         expected: String,
     },
     /// The peer does not hold the private key of the certificate that it shows.
@@ -55,7 +55,7 @@ pub enum ChannelError {
     /// The peer ended the handshake or the connection with a fatal alert (RFC 8446 section 6.2).
     #[error("the peer refused the connection: TLS alert {0}")]
     Refused(String),
-    /// What the peer sent is not TLS.
+    /// The peer's bytes are not TLS.
     #[error("what the peer sends is not TLS")]
     NotTls,
     /// The peer breaks the protocol in another way.
@@ -82,7 +82,7 @@ pub enum ChannelError {
 }
 
 impl ChannelError {
-    /// Who is to blame.
+    /// Returns the side to blame.
     #[must_use]
     pub fn blame(&self) -> Blame {
         match self {

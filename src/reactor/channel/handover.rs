@@ -1,21 +1,25 @@
 //! From a handshake of the TLS library to a link that does without it.
 //!
-//! The library makes the handshake and hands its traffic secrets over; from then on the link's records are ours
-//! ([`record_layer`](crate::record_layer)), and the library's kilobytes are gone. The order matters:
+//! The library makes the handshake and hands its traffic secrets over; from then on the link's records are
+//! ours ([`record_layer`](crate::record_layer)), and the library's kilobytes are gone. The order matters:
 //!
-//! 1. The library is fed one record at a time, and not a byte behind the one that ends the handshake: whatever the peer has sent with it,
-//!    data, a KeyUpdate, its close_notify, is under the new keys, and what the library once has can't be got back.
-//! 2. The secrets are captured while the library derives them, since it gives away only the keys made of them, and a KeyUpdate needs the
-//!    secrets. That both are the same handshake's is checked: the keys that follow from what was captured must be those that it gives.
-//! 3. Who the peer is, and what the handshake was, is asked before the library goes away.
-//! 4. What it has left to send, the tickets, goes out before anything of ours, and has used up numbers: ours begin after them.
+//! 1. The library is fed one record at a time, and not a byte behind the one that ends the handshake:
+//!    whatever the peer has sent with it, data, a KeyUpdate, its close_notify, is under the new keys, and
+//!    what the library once has can't be got back.
+//! 2. The secrets are captured while the library derives them, since it gives away only the keys made of
+//!    them, and a KeyUpdate needs the secrets. That both are the same handshake's is checked: the keys that
+//!    follow from what was captured must be those that it gives.
+//! 3. The peer and the cost of the handshake are asked for before the library goes away.
+//! 4. Its tickets, which it has left to send, go out before anything of ours, and have used up numbers: ours
+//!    begin after them.
 //! 5. It must hold no plaintext. There is none when 1. was kept and no early data is taken, which is checked.
 //!
-//! The library keeps no bytes of its own ([`rustls::unbuffered`]): it works in what a reactor has just read, and only what it can't use yet, a record or a message
-//! that is not whole, is kept for it here.
+//! The library keeps no bytes of its own ([`rustls::unbuffered`]): it works in what a reactor has just read,
+//! and only what it can't use yet, a record or a message that is not whole, is kept for it here.
 //!
-//! [`ServerChannel`](super::ServerChannel) takes it from here: what has arrived behind the handshake is opened in the same turn, for the poll
-//! does not report it again, and what is sealed is never thrown away while the link lives.
+//! [`ServerChannel`](super::ServerChannel) takes it from here: what has arrived behind the handshake is
+//! opened in the same turn, for the poll does not report it again, and what is sealed is never thrown away
+//! while the link lives.
 
 #[cfg(test)]
 #[cfg(feature = "server")] // it makes certificates
@@ -39,13 +43,14 @@ use crate::record_layer::{Alert, HEADER_BYTES, SlimLink, Start, Suite};
 const CLIENT_SECRET: &str = "CLIENT_TRAFFIC_SECRET_0";
 const SERVER_SECRET: &str = "SERVER_TRAFFIC_SECRET_0";
 
-/// Most bytes that are kept of messages that are not whole, in bytes. A device's longest, its first with a
-/// hybrid key share and a ticket, has about three thousand; the library would allow 64 KiB, which anybody
-/// could have kept for each handshake.
+/// Most bytes that are kept of messages that are not whole. A device's longest, its first with a hybrid key
+/// share and a ticket, has about three thousand; the library would allow 64 KiB, which anybody could have
+/// kept for each handshake.
 const KEPT_BYTES_MAX: usize = 8 * 1024;
 
 thread_local! {
-    /// What the library has logged since it was last taken, which is after each step of a handshake: a reactor makes one step at a time.
+    /// The library's log since it was last taken, which is after each step of a handshake: a reactor makes
+    /// one step at a time.
     static LOGGED: RefCell<CapturedSecrets> = RefCell::default();
 }
 
@@ -54,7 +59,8 @@ pub struct ServerHandshake {
     connection: UnbufferedServerConnection,
     captured: CapturedSecrets,
     cutter: Cutter,
-    /// What has arrived and the library can't use yet, as it has left it: it opens records where they stand.
+    /// Bytes that have arrived and that the library can't use yet, as it has left them: it opens records in
+    /// place.
     kept: Vec<u8>,
 }
 
@@ -74,11 +80,13 @@ impl ServerHandshake {
         })
     }
 
-    /// Takes what has arrived, up to the record that ends the handshake, and appends to `out` what is to be sent. How many bytes that were; what
-    /// follows them is the link's. What they are afterwards is of no use.
+    /// Takes the bytes that have arrived, up to the record that ends the handshake, and appends to `out` the
+    /// bytes to send. Returns the number of those bytes; the ones after them are the link's. Their content is
+    /// of no use afterwards.
     ///
     /// # Errors
-    /// When the peer misbehaves or may not come in. An alert that says so is then the last of `out`; nothing else may be done.
+    /// When the peer misbehaves or may not come in. An alert that says so is then the last of `out`; nothing
+    /// else may be done.
     pub fn read(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Result<usize, ChannelError> {
         let mut consumed = 0;
         while consumed < input.len() && !self.is_finished() {
@@ -108,7 +116,8 @@ impl ServerHandshake {
         Ok(consumed)
     }
 
-    /// Has the library take what it can of these bytes, and appends what it says. How many at the front it does not need any more.
+    /// Has the library take what it can of these bytes, and appends what it says. Returns how many bytes at
+    /// the front it does not need any more.
     fn process(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) -> Result<usize, ChannelError> {
         let mut used = 0;
         loop {
@@ -140,7 +149,8 @@ impl ServerHandshake {
         }
     }
 
-    /// Appends what the library has to say of a failure. It is asked for nothing else: what it would make of further bytes then is not known.
+    /// Appends what the library has to say of a failure. It is asked for nothing else: what it would make of
+    /// further bytes then is not known.
     fn say_why(&mut self, out: &mut Vec<u8>) {
         while self.connection.wants_write()
             && let Ok(ConnectionState::EncodeTlsData(said)) =
@@ -152,7 +162,8 @@ impl ServerHandshake {
     /// Ends the handshake, which must be finished: gives what its connection becomes.
     ///
     /// # Errors
-    /// When the peer did not name our protocol, which is then said at the end of `out`, and when the library gives something else than expected.
+    /// When the peer did not name our protocol, which is then said at the end of `out`, and when the library
+    /// gives something else than expected.
     pub fn finish(self, out: &mut Vec<u8>) -> Result<SlimLink, ChannelError> {
         if !self.kept.is_empty() {
             return Err(internal("the library holds data of a link that is to do without it"));
@@ -176,7 +187,7 @@ impl ServerHandshake {
         Ok(link)
     }
 
-    /// What is kept of messages that are not whole, in bytes.
+    /// Bytes that are held of messages that are not whole.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
         self.kept.capacity()
@@ -194,7 +205,7 @@ impl ServerHandshake {
         peer_certificate(&self.connection)
     }
 
-    /// What the handshake was, once it is finished.
+    /// The cost of the handshake, once it is finished.
     #[must_use]
     pub fn handshake_cost(&self) -> Option<HandshakeCost> {
         handshake_cost(&self.connection)
@@ -213,7 +224,8 @@ impl fmt::Debug for ServerHandshake {
     }
 }
 
-/// The traffic secrets of one handshake, captured where the library would log them. Wiped when they are dropped.
+/// The traffic secrets of one handshake, captured where the library would log them. Wiped when they are
+/// dropped.
 #[derive(Default)]
 struct CapturedSecrets {
     client: Zeroizing<Vec<u8>>,
@@ -254,8 +266,9 @@ impl CapturedSecrets {
     }
 }
 
-/// Hears what the library would log, for the handshake that this thread is about. One for all handshakes: with one for each, each would
-/// need a copy of the whole configuration, and every reactor would count up and down what it refers to.
+/// Hears what the library would log, for the handshake that this thread is about. One for all handshakes:
+/// with one for each, each would need a copy of the whole configuration, and every reactor would count up and
+/// down what it refers to.
 #[derive(Debug)]
 pub(super) struct SecretCapture;
 
@@ -310,7 +323,8 @@ struct Cutter {
 }
 
 impl Cutter {
-    /// How many of these bytes, of which there must be some, belong to the record that is under way, or begins with them. At least one.
+    /// Returns how many of these bytes, of which there must be some, belong to the record that is under way,
+    /// or begins with them. At least one.
     fn cut(&mut self, bytes: &[u8]) -> usize {
         let of_header = (HEADER_BYTES - self.known).min(bytes.len());
         self.header[self.known..self.known + of_header].copy_from_slice(&bytes[..of_header]);

@@ -1,7 +1,8 @@
 //! The protected channel of one link: plaintext on this side, TLS 1.3 records on the other.
 //!
-//! Nothing outside this folder knows what stands behind [`Channel`], the device's end, and [`ServerChannel`]. They own no socket: they are
-//! handed one for each read and each flush, so that the same types serve the reactor, the agent and the tests.
+//! Nothing outside this folder knows what stands behind [`Channel`], the device's end, and [`ServerChannel`].
+//! They own no socket: they are handed one for each read and each flush, so that the same types serve the
+//! reactor, the agent and the tests.
 
 mod client;
 mod error;
@@ -25,16 +26,16 @@ pub use tickets::{TICKET_KEY_BYTES, TICKET_KEY_NAME_BYTES, TicketKey, TicketKeys
 /// The application protocol that both sides must name (ALPN, RFC 7301).
 pub const PROTOCOL: &[u8] = b"muster/1";
 
-/// Most bytes that a channel keeps for a peer that does not read, in bytes: sixteen of the largest frames.
-/// What is long is produced as the socket takes it, far below this; beyond it is a peer that asks and does
-/// not read.
+/// Most bytes that a channel keeps for a peer that does not read: sixteen of the largest frames. A long
+/// answer is produced as the socket takes it, far below this; beyond it is a peer that asks and does not
+/// read.
 pub const UNSENT_BYTES_MAX: usize = 1024 * 1024;
 
-/// Most plaintext that one call of [`Channel::read_from`] brings, in bytes, so that one busy peer does not keep its
+/// Most plaintext that one call of [`Channel::read_from`] brings, so that one busy peer does not keep its
 /// reactor from the others. A record (16 KiB) may go beyond it.
 pub const READ_BYTES_BUDGET: usize = 64 * 1024;
 
-/// How a read ended.
+/// End of a read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReadOutcome {
     /// The socket has no more for now.
@@ -45,7 +46,7 @@ pub enum ReadOutcome {
     Closed,
 }
 
-/// What a finished handshake was.
+/// Cost class of a finished handshake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HandshakeCost {
     /// With certificates and signatures.
@@ -59,7 +60,7 @@ pub struct Channel {
     connection: ClientConnection,
     expected: ExpectedServer,
     failed: bool,
-    /// What was handed over and the socket has not taken, in bytes; what protection adds is not counted.
+    /// Bytes that were handed over and that the socket has not taken; protection is not counted.
     unsent_bytes: usize,
 }
 
@@ -78,8 +79,8 @@ impl Channel {
     /// Reads what the socket has, up to [`READ_BYTES_BUDGET`], and appends the plaintext to `plain`.
     ///
     /// # Errors
-    /// When the peer misbehaves, is not who it must be, or the socket fails. An alert that says so is then ready to be
-    /// flushed; nothing else may be done with the channel.
+    /// When the peer misbehaves, is not who it must be, or the socket fails. An alert that says so is then
+    /// ready to be flushed; nothing else may be done with the channel.
     pub fn read_from(
         &mut self,
         socket: &mut dyn Read,
@@ -121,7 +122,8 @@ impl Channel {
         }
     }
 
-    /// The stream ended without `close_notify`: a reset in good manners, or a truncation. Either way nothing more comes.
+    /// The stream ended without `close_notify`: a reset in good manners, or a truncation. Either way nothing
+    /// more comes.
     fn at_end_of_stream(&mut self) -> Result<ReadOutcome, ChannelError> {
         // Judge what is left, so that a peer that closed properly is not called truncated.
         match self.connection.process_new_packets() {
@@ -130,10 +132,12 @@ impl Channel {
         }
     }
 
-    /// Protects `plain` and keeps it until it is flushed. Before the handshake is finished it is kept as it is.
+    /// Protects `plain` and keeps it until it is flushed. Before the handshake is finished it is kept as it
+    /// is.
     ///
     /// # Errors
-    /// [`ChannelError::PeerTooSlow`] when [`UNSENT_BYTES_MAX`] wait already: then only part of it was taken, and the link must end.
+    /// [`ChannelError::PeerTooSlow`] when [`UNSENT_BYTES_MAX`] wait already: then only part of it was taken,
+    /// and the link must end.
     pub fn write_plain(&mut self, plain: &[u8]) -> Result<(), ChannelError> {
         self.unsent_bytes += plain.len();
         match self.connection.writer().write(plain) {
@@ -160,13 +164,14 @@ impl Channel {
         Ok(true)
     }
 
-    /// What was handed over and the socket has not taken yet, in bytes, give or take what protects it.
+    /// Bytes that were handed over and that the socket has not taken yet, give or take their protection.
     #[must_use]
     pub fn unsent_bytes(&self) -> usize {
         self.unsent_bytes
     }
 
-    /// Says that nothing more will be sent (`close_notify`); flush afterwards. Does nothing after a failure, which has said it.
+    /// Says that nothing more will be sent (`close_notify`); flush afterwards. Does nothing after a failure,
+    /// which has said it.
     pub fn close_notify(&mut self) {
         if !self.failed {
             self.connection.send_close_notify();
@@ -185,14 +190,14 @@ impl Channel {
         self.connection.wants_write()
     }
 
-    /// The peer's certificate, DER; on a resumed session the one that the ticket was given for. `None` while it is not known
-    /// and when the peer has none.
+    /// The peer's certificate, DER; on a resumed session the one that the ticket was given for. `None` while
+    /// it is not known and when the peer has none.
     #[must_use]
     pub fn peer_certificate(&self) -> Option<&[u8]> {
         peer_certificate(&self.connection)
     }
 
-    /// What the handshake was, once it is finished.
+    /// The cost of the handshake, once it is finished.
     #[must_use]
     pub fn handshake_cost(&self) -> Option<HandshakeCost> {
         handshake_cost(&self.connection)

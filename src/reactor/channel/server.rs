@@ -15,10 +15,11 @@ use super::handover::SecretCapture;
 use super::{PROTOCOL, TicketKeys, signature};
 use crate::wire::id::{CertificateHash, DeviceId};
 
-/// Tickets given out with each handshake: a device has one connection, and each handshake brings it a new ticket.
+/// Tickets given out with each handshake: a device has one connection, and each handshake brings it a new
+/// ticket.
 const TICKETS_PER_HANDSHAKE: usize = 1;
 
-/// What a certificate means to this server.
+/// Status of a certificate at this server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CertificateStatus {
     /// It belongs to this device of the fleet.
@@ -29,10 +30,10 @@ pub enum CertificateStatus {
     Unknown,
 }
 
-/// Looks certificates up. Being in the table is the only authority: no chain is built and no clock is asked, so that an expired
-/// certificate is never an outage.
+/// Looks certificates up. Being in the table is the only authority: no chain is built and no clock is asked,
+/// so that an expired certificate is never an outage.
 pub trait Membership: Send + Sync {
-    /// What this certificate means. Called on a reactor thread: it must not wait for a disk.
+    /// Returns the status of this certificate. Called on a reactor thread: it must not wait for a disk.
     fn certificate_status(&self, certificate: &CertificateHash) -> CertificateStatus;
 
     /// Whether this server has issued a certificate (DER) that nobody here has seen: its state was restored
@@ -50,8 +51,9 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
-    /// From the server's certificate (DER) and private key (PKCS #8, RFC 5958, DER). Tickets are encrypted with a key that is
-    /// drawn here, rotated every six hours, and never leaves this process; see [`ServerTls::with_tickets`].
+    /// From the server's certificate (DER) and private key (PKCS #8, RFC 5958, DER). Tickets are encrypted
+    /// with a key that is drawn here, rotated every six hours, and never leaves this process; see
+    /// [`ServerTls::with_tickets`].
     ///
     /// # Errors
     /// When certificate and key can't be used.
@@ -81,7 +83,8 @@ impl ServerTls {
         Ok(Self { config: Arc::new(config) })
     }
 
-    /// With tickets that are sealed with these keys, and are good as long as those are there: after a restart, too.
+    /// With tickets that are sealed with these keys, and are good as long as those are there: after a
+    /// restart, too.
     #[must_use]
     pub fn with_tickets(self, keys: TicketKeys) -> Self {
         let mut config = (*self.config).clone();
@@ -100,7 +103,7 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-/// Lets in whoever is in the table, and whoever shows no certificate at all: that one may only enrol.
+/// Lets in a peer that is in the table, and one that shows no certificate at all: that one may only enrol.
 struct MemberVerifier {
     members: Arc<dyn Membership>,
 }

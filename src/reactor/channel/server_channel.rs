@@ -10,20 +10,21 @@ use super::{HandshakeCost, READ_BYTES_BUDGET, ReadOutcome, ServerTls, UNSENT_BYT
 use crate::record_layer::{Content, OpenError, Opened, RECORD_BYTES_MAX, SealError, SlimLink};
 
 thread_local! {
-    /// What one read brings, behind what an earlier one left. One for each reactor, for its life.
+    /// Bytes of one read, behind those that an earlier one left. One for each reactor, for its life.
     static ARRIVED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The server's end of a protected connection.
 ///
-/// While nothing is under way it is the secrets of the link and nothing else: no buffer, no key, nothing on the heap.
+/// While nothing is under way it is the secrets of the link and nothing else: no buffer, no key, nothing on
+/// the heap.
 pub struct ServerChannel {
     stage: Stage,
     /// There while it holds something.
     side: Option<Box<Side>>,
 }
 
-/// Most memory of an idle link's channel, in bytes.
+/// Most memory of an idle link's channel.
 pub const SERVER_CHANNEL_BYTES_MAX: usize = 152;
 
 const _: () = assert!(size_of::<ServerChannel>() <= SERVER_CHANNEL_BYTES_MAX);
@@ -45,12 +46,12 @@ struct Side {
     peer: Option<Peer>,
 }
 
-/// Who stands at the other end, and how that was found out.
+/// The peer at the other end, and how it was identified.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Peer {
     /// Its certificate, DER; on a resumed session the one that the ticket was given for. `None`: it has none.
     pub certificate: Option<Vec<u8>>,
-    /// What the handshake was.
+    /// The cost of the handshake.
     pub cost: Option<HandshakeCost>,
     /// The name of the key exchange that was agreed on, such as `X25519MLKEM768`.
     pub key_exchange: Option<String>,
@@ -68,8 +69,8 @@ impl ServerChannel {
     /// Reads what the socket has, up to [`READ_BYTES_BUDGET`], and appends the plaintext to `plain`.
     ///
     /// # Errors
-    /// When the peer misbehaves, may not come in, or the socket fails. An alert that says so is then ready to be flushed;
-    /// nothing else may be done with the channel.
+    /// When the peer misbehaves, may not come in, or the socket fails. An alert that says so is then ready to
+    /// be flushed; nothing else may be done with the channel.
     pub fn read_from(
         &mut self,
         socket: &mut dyn Read,
@@ -110,7 +111,8 @@ impl ServerChannel {
         Ok(ReadOutcome::More)
     }
 
-    /// Takes what has arrived, and keeps a record that is not whole. Whether the peer has said that nothing more comes.
+    /// Takes what has arrived, and keeps a record that is not whole. Whether the peer has said that nothing
+    /// more comes.
     fn take(&mut self, arrived: &mut [u8], plain: &mut Vec<u8>) -> Result<bool, ChannelError> {
         let of_handshake = self.shake_hands(arrived)?;
         let arrived = &mut arrived[of_handshake..];
@@ -134,7 +136,7 @@ impl ServerChannel {
         }
     }
 
-    /// Goes on with the handshake, if it is not finished. How many of the bytes that has taken.
+    /// Goes on with the handshake, if it is not finished. Returns the number of bytes that it has taken.
     fn shake_hands(&mut self, arrived: &mut [u8]) -> Result<usize, ChannelError> {
         let Stage::Handshaking(handshake) = &mut self.stage else { return Ok(0) };
         let side = self.side.get_or_insert_default();
@@ -162,8 +164,8 @@ impl ServerChannel {
     /// Protects `plain` and keeps it until it is flushed.
     ///
     /// # Errors
-    /// [`ChannelError::PeerTooSlow`] when [`UNSENT_BYTES_MAX`] would wait then, and an error when the handshake is not finished or the link
-    /// has failed: then the link must end.
+    /// [`ChannelError::PeerTooSlow`] when [`UNSENT_BYTES_MAX`] would wait then, and an error when the
+    /// handshake is not finished or the link has failed: then the link must end.
     pub fn write_plain(&mut self, plain: &[u8]) -> Result<(), ChannelError> {
         let Stage::Established(link) = &mut self.stage else {
             return Err(ChannelError::Internal("there is no link yet, or no more".into()));
@@ -189,7 +191,7 @@ impl ServerChannel {
                 Ok(0) => return Err(ChannelError::Reset),
                 Ok(written) => side.sent += written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // What has left is forgotten when it is most of what is kept.
+                    // Sent bytes are dropped when they are most of the buffer.
                     if side.sent > side.unsent.len() / 2 {
                         side.unsent.drain(..side.sent);
                         side.sent = 0;
@@ -206,8 +208,8 @@ impl ServerChannel {
         Ok(true)
     }
 
-    /// Says that nothing more will be sent (`close_notify`); flush afterwards. Does nothing after a failure, which has said it, and in a handshake, whose keys
-    /// only the library has: it says no close_notify there.
+    /// Says that nothing more will be sent (`close_notify`); flush afterwards. Does nothing after a failure,
+    /// which has said it, and in a handshake, whose keys only the library has: it says no close_notify there.
     pub fn close_notify(&mut self) {
         let side = self.side.get_or_insert_default();
         match &mut self.stage {
@@ -232,13 +234,13 @@ impl ServerChannel {
         self.unsent_bytes() > 0
     }
 
-    /// What the socket has not taken yet, in protected bytes.
+    /// Protected bytes that the socket has not taken yet.
     #[must_use]
     pub fn unsent_bytes(&self) -> usize {
         self.side.as_ref().map_or(0, |side| side.unsent.len() - side.sent)
     }
 
-    /// What it holds of memory beside what it takes idle, or what a handshake takes at least, in bytes.
+    /// Memory that it holds beside what it takes idle, or what a handshake takes at least.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let of_handshake =
@@ -246,7 +248,7 @@ impl ServerChannel {
         of_handshake + self.side.as_ref().map_or(0, |side| side.unsent.capacity() + side.received.capacity())
     }
 
-    /// Who stands at the other end: once, after the handshake has finished. It is kept until it is asked for.
+    /// The peer at the other end: once, after the handshake has finished. It is kept until it is asked for.
     pub fn take_peer(&mut self) -> Option<Peer> {
         let peer = self.side.as_mut()?.peer.take();
         self.tidy();
@@ -280,7 +282,8 @@ impl From<Failure> for ChannelError {
     }
 }
 
-/// Opens every whole record. How many bytes those were; `None`: the peer has said that nothing more comes.
+/// Opens every whole record. Returns the number of those bytes; `None`: the peer has said that nothing more
+/// comes.
 fn open_all(link: &mut SlimLink, arrived: &mut [u8], plain: &mut Vec<u8>) -> Result<Option<usize>, Failure> {
     let mut burst = link.opening_burst();
     let mut at = 0;

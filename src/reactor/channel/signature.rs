@@ -1,4 +1,5 @@
-//! What both sides share: the crypto provider, cut down to TLS 1.3, and the check of a handshake's signature.
+//! Parts that both sides share: the crypto provider, cut down to TLS 1.3, and the check of a handshake's
+//! signature.
 
 use std::sync::{Arc, OnceLock};
 
@@ -7,8 +8,9 @@ use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, DigitallySignedStruct, Error, PeerIncompatible, SignatureScheme};
 
-/// The provider: aws-lc-rs, X25519MLKEM768 preferred, TLS 1.3 suites alone, that with AES-128 first: a link's keys are made anew for each
-/// burst of records, and its take a third of the time that those of AES-256 with SHA-384 take.
+/// The provider: aws-lc-rs, X25519MLKEM768 preferred, TLS 1.3 suites alone, that with AES-128 first: a link's
+/// keys are made anew for each burst of records, and its take a third of the time that those of AES-256 with
+/// SHA-384 take.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     PROVIDER
@@ -24,7 +26,8 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
         .clone()
 }
 
-/// Checks that the peer holds the key of the certificate that it shows (CertificateVerify, RFC 8446 section 4.4.3).
+/// Checks that the peer holds the key of the certificate that it shows (CertificateVerify, RFC 8446 section
+/// 4.4.3).
 pub(super) fn verify(
     message: &[u8],
     certificate: &CertificateDer<'_>,

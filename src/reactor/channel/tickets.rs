@@ -1,5 +1,5 @@
-//! Session tickets (RFC 8446 section 4.6.1) that outlive the process: their keys are handed in, so that whoever keeps them decides for
-//! how long.
+//! Session tickets (RFC 8446 section 4.6.1) that outlive the process: their keys are handed in, so that their
+//! keeper decides for how long.
 //!
 //! A ticket is sealed with AES-256-GCM:
 //!
@@ -7,9 +7,10 @@
 //! name of the key (16) │ nonce (12) │ state of the session, sealed │ tag (16)
 //! ```
 //!
-//! The name is authenticated with the state. A nonce is drawn for each ticket, so that two processes that have the same key, as after a
-//! restore from a copy, need not know of each other: with 2^28 tickets of one key, 6,000 a second for its twelve hours, two of them
-//! have the same nonce with a probability of 2^-41. What does not open is no error: the handshake is a full one.
+//! The name is authenticated with the state. A nonce is drawn for each ticket, so that two processes that
+//! have the same key, as after a restore from a copy, need not know of each other: with 2^28 tickets of one
+//! key, 6,000 a second for its twelve hours, two of them have the same nonce with a probability of 2^-41. A
+//! ticket that does not open is no error: the handshake is a full one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,18 +22,18 @@ use zeroize::Zeroizing;
 
 use crate::fleet::rotation::TICKET_SECONDS;
 
-/// Length of a key's name, in bytes (as in RFC 5077 section 4).
+/// Length of a key's name (as in RFC 5077 section 4).
 pub const TICKET_KEY_NAME_BYTES: usize = 16;
 
-/// Length of a key, in bytes: AES-256.
+/// Length of a key: AES-256.
 pub const TICKET_KEY_BYTES: usize = 32;
 
-/// Largest ticket that is looked at, in bytes: several times what one with a device's certificate has.
+/// Largest ticket that is looked at: several times what one with a device's certificate has.
 const TICKET_BYTES_MAX: usize = 8 * 1024;
 
 /// A key of tickets. Wiped when it is dropped.
 pub struct TicketKey {
-    /// What its tickets begin with. No secret.
+    /// First bytes of its tickets. No secret.
     pub name: [u8; TICKET_KEY_NAME_BYTES],
     /// The key itself.
     pub key: Zeroizing<[u8; TICKET_KEY_BYTES]>,

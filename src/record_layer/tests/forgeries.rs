@@ -1,4 +1,4 @@
-//! What somebody in between can do to records: the link ends, and never takes it for what the peer said.
+//! Attacks on records by somebody in between: the link ends, and never takes them for what the peer said.
 
 use super::reference::{Brought, DATA, Reference, open_one, peers};
 use crate::record_layer::{Alert, OpenError, Suite};

@@ -1,4 +1,4 @@
-//! What a peer may not do too often, and what we may not.
+//! Acts that a peer may not do too often, and those that we may not.
 
 use super::reference::{ALERT, Brought, DATA, HANDSHAKE, Reference, open_one, peers, peers_at, sealed};
 use crate::record_layer::{

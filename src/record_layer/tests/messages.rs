@@ -1,4 +1,4 @@
-//! What authentic records may bring, and what they may not.
+//! Contents that authentic records may bring, and those that they may not.
 
 use super::reference::{ALERT, Brought, DATA, HANDSHAKE, open_one, peers, sealed};
 use crate::record_layer::{Alert, OpenError, Suite};
@@ -46,7 +46,8 @@ fn alerts_are_two_bytes() {
 
 #[test]
 fn handshake_messages_other_than_a_key_update_are_refused() {
-    // A ClientHello, a NewSessionTicket, a Certificate, a CertificateRequest, a Finished, and what does not exist.
+    // A ClientHello, a NewSessionTicket, a Certificate, a CertificateRequest, a Finished, and what does not
+    // exist.
     for kind in (0..=u8::MAX).filter(|kind| *kind != 24) {
         assert_eq!(refusal(HANDSHAKE, &[kind, 0, 0, 1, 0]), OpenError::UnexpectedHandshake, "{kind}");
         assert_eq!(refusal(HANDSHAKE, &[kind]), OpenError::UnexpectedHandshake, "{kind}");

@@ -1,5 +1,5 @@
-//! The record layer said once more, plainly and slowly, so that the other one is not its own judge. It seals whatever it is told
-//! to, right or wrong.
+//! The record layer said once more, plainly and slowly, so that the other one is not its own judge. It seals
+//! whatever it is told to, right or wrong.
 
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
@@ -22,7 +22,8 @@ impl Reference {
         Self { suite, secret: secret.to_vec(), number }
     }
 
-    /// HKDF-Expand-Label (RFC 8446 section 7.1) by HMAC (RFC 5869 section 2.3); one block is enough for all that TLS expands.
+    /// HKDF-Expand-Label (RFC 8446 section 7.1) by HMAC (RFC 5869 section 2.3); one block is enough for all
+    /// that TLS expands.
     fn expand(&self, label: &str, length: usize) -> Vec<u8> {
         let hash = if self.suite == Suite::Aes256Gcm { hmac::HMAC_SHA384 } else { hmac::HMAC_SHA256 };
         let label = format!("tls13 {label}");
@@ -119,7 +120,8 @@ pub(super) fn peers(suite: Suite) -> (SlimLink, Reference, Reference) {
     peers_at(suite, 0, 0)
 }
 
-/// Opens one whole record in a burst of its own, and gives what it brings: data in a vector, or else by `Err` of the content.
+/// Opens one whole record in a burst of its own, and gives what it brings: data in a vector, or else by `Err`
+/// of the content.
 pub(super) fn open_one(link: &mut SlimLink, record: &[u8]) -> Result<Brought, OpenError> {
     let mut input = record.to_vec();
     match link.opening_burst().open(&mut input)? {
@@ -138,7 +140,7 @@ pub(super) fn open_one(link: &mut SlimLink, record: &[u8]) -> Result<Brought, Op
     }
 }
 
-/// What a record brought, on its own.
+/// Content of a record, on its own.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Brought {
     Data(Vec<u8>),
@@ -149,7 +151,7 @@ pub(super) enum Brought {
     Ignored,
 }
 
-/// What sealing appends.
+/// The bytes that sealing appends.
 pub(super) fn sealed(link: &mut SlimLink, plain: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     link.sealing_burst().data(plain, &mut out).unwrap();

@@ -16,10 +16,10 @@ const SUMS: &str = "SHA256SUMS";
 /// Stands in place of [`SUMS`] when the server could not go on, and says why.
 const FAILED: &str = "FAILED";
 
-/// Longest part that is read into memory, in bytes: a hundred thousand segments have their hashes in it.
+/// Longest part that is read into memory: a hundred thousand segments have their hashes in it.
 const LISTING_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Size of one read from the file, in bytes.
+/// Size of one read from the file.
 const READ_BYTES: usize = 256 * 1024;
 
 /// Writes the parts of a backup.

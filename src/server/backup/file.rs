@@ -10,7 +10,7 @@ use rustix::fs::{Advice, OFlags, fadvise};
 use super::{BackupError, Contents, archive};
 use crate::wire::time::WallTime;
 
-/// Size of one write, in bytes.
+/// Size of one write.
 const WRITE_BYTES: usize = 256 * 1024;
 
 /// End of a backup's name until it is whole and verified.

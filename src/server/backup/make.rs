@@ -136,8 +136,8 @@ fn fill<W: Write>(
     archive.add(&format!("store/{FILE_NAME}"), bytes, database).map_err(BackupError::Output)?;
     let mut part = JournalPart::default();
     part.records = add_segments("journal", &source.journal, until, &mut part.damages, archive)?;
-    // After the journal: what was deleted from that meanwhile is in this. What was copied from behind the
-    // journal's part is not.
+    // After the journal: what was deleted from that meanwhile is in this. Records that were copied from
+    // behind the journal's part are not.
     if let Some(warnings) = source.warnings.reader() {
         let until = Archive::end_of(&warnings, until)?;
         part.warnings = add_segments("warnings", &warnings, until, &mut part.damages, archive)?;

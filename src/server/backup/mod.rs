@@ -152,6 +152,6 @@ pub struct Contents {
     pub about: About,
     /// That of the journal.
     pub journal: JournalPart,
-    /// Size of all parts, in bytes.
+    /// Size of all parts.
     pub bytes: u64,
 }

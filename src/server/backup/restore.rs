@@ -12,7 +12,7 @@ use crate::server::data_directory::{DataDirectory, UNFINISHED};
 use crate::server::identity::Identity;
 use crate::store;
 
-/// Zeros that are written at a time behind a segment that was cut, in bytes.
+/// Zeros that are written at a time behind a segment that was cut.
 const ZERO_BYTES: usize = 256 * 1024;
 
 /// Makes a data directory of a backup, in an empty or a new directory, and checks all of it. Until it is

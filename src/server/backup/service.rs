@@ -21,23 +21,23 @@ use crate::wire::api::BackupStatus;
 use crate::wire::event::{Event, Severity};
 use crate::wire::time::WallTime;
 
-/// Size of the pieces that go to a client, in bytes. Three of them are in memory at most.
+/// Size of the pieces that go to a client. Three of them are in memory at most.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// Pause after a backup that failed, in seconds.
+/// Pause after a backup that failed.
 const RETRY_SECONDS: u64 = 600;
 
-/// Pause between two looks whether a backup is due, in seconds.
+/// Pause between two looks whether a backup is due.
 const LOOK_SECONDS: u64 = 20;
 
 /// Time between backups that are made at a time of day; when the last is older at start, the next is due at
 /// once.
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Longest message of such an event, in characters: a path can be long.
+/// Longest message of such an event: a path can be long.
 const MESSAGE_CHARACTERS_MAX: usize = 500;
 
-/// A minute, in milliseconds.
+/// A minute.
 const MINUTE_MILLISECONDS: u64 = 60_000;
 
 /// Kind of the events that say whether scheduled backups are made.

@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::{DEFAULT_PORT, parse_address};
 use crate::wire::units::{format_duration, format_size, parse_duration, parse_size};
 
-/// Where in the text (a byte offset), and what is wrong.
+/// Place in the text (a byte offset), and the fault.
 type Wrong = (usize, String);
 
 /// A whole document.
@@ -181,7 +181,8 @@ fn known(key: &Spanned<std::borrow::Cow<'_, str>>, prefix: &str, allowed: &[&str
     ))
 }
 
-/// How many letters must change to make one word of the other (Levenshtein). Long words are cut: a key has few letters.
+/// Number of letters that must change to make one word of the other (Levenshtein). Long words are cut: a key
+/// has few letters.
 fn distance(a: &str, b: &str) -> usize {
     const LETTERS_MAX: usize = 40;
     let b: Vec<char> = b.chars().take(LETTERS_MAX).collect();

@@ -15,17 +15,19 @@ use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::limits::CERTIFICATE_BYTES_MAX;
 use crate::wire::time::WallTime;
 
-/// How long a device's certificate is valid, in days. The server knows devices by the hash of their certificate and
-/// withdraws them by removing the device, so this is a bound against forgotten keys, not the means of revocation.
+/// Validity of a device's certificate. The server knows devices by the hash of their certificate and
+/// withdraws them by removing the device, so this is a bound against forgotten keys, not the means of
+/// revocation.
 pub const DEVICE_CERTIFICATE_DAYS: i64 = 3_650;
 
-/// How much earlier than now a certificate's validity begins, in days: a device's clock may be behind ours.
+/// Days by which a certificate's validity begins before now: a device's clock may be behind ours.
 const BACKDATED_DAYS: i64 = 1;
 
 /// DER of an Ed25519 SubjectPublicKeyInfo up to the key (RFC 8410 section 4).
 const ED25519_KEY_INFO: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// DER of a certificate's signature algorithm, Ed25519, and of its signature up to the 64 bytes (RFC 8410 section 6).
+/// DER of a certificate's signature algorithm, Ed25519, and of its signature up to the 64 bytes (RFC 8410
+/// section 6).
 const ED25519_SIGNATURE_HEAD: [u8; 10] = [0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x41, 0x00];
 
 /// Why no certificate was issued. The text is for the device's log.
@@ -52,15 +54,16 @@ fn crypto(error: impl std::fmt::Display) -> IdentityError {
     IdentityError::Crypto(error.to_string())
 }
 
-/// Until when a device's certificate is good that is issued now: the beginning of a day (UTC), as its last moment is written.
+/// Until when a device's certificate is good that is issued now: the beginning of a day (UTC), as its last
+/// moment is written.
 pub fn expiry_of_issued(now: WallTime) -> WallTime {
     const DAY_MILLISECONDS: u64 = 86_400_000;
     let days = now.0 / DAY_MILLISECONDS + DEVICE_CERTIFICATE_DAYS.unsigned_abs();
     WallTime(days.saturating_mul(DAY_MILLISECONDS))
 }
 
-/// Year, month and day so many days from now. A clock beyond the calendar is taken for the year 5000: a wrong clock is a
-/// status, never a reason not to start.
+/// Year, month and day `days` days from now. A clock beyond the calendar is taken for the year 5000: a wrong
+/// clock is a status, never a reason not to start.
 fn date(now: WallTime, days: i64) -> (i32, u8, u8) {
     let seconds = i64::try_from(now.0 / 1_000).unwrap_or(i64::MAX);
     let moved = seconds.saturating_add(days.saturating_mul(86_400));
@@ -82,7 +85,7 @@ fn random_serial() -> Result<SerialNumber, aws_lc_rs::error::Unspecified> {
     Ok(SerialNumber::from_slice(&bytes))
 }
 
-/// What every certificate of ours has in common. `until` is a date.
+/// Properties that all certificates of ours share. `until` is a date.
 fn parameters(
     name: &str,
     now: WallTime,
@@ -101,8 +104,8 @@ fn parameters(
     Ok(parameters)
 }
 
-/// No end: the date that means so (RFC 5280 section 4.1.2.5). Devices compare the certificate with their copy, byte for
-/// byte, so its age proves nothing, and a fleet must not stop on a day that nobody remembers.
+/// No end: the date that means so (RFC 5280 section 4.1.2.5). Devices compare the certificate with their
+/// copy, byte for byte, so its age proves nothing, and a fleet must not stop on a day that nobody remembers.
 const NO_END: (i32, u8, u8) = (9999, 12, 31);
 
 /// Makes a whole new identity.
@@ -193,8 +196,9 @@ fn names_key(certificate: &[u8], public_key: &[u8]) -> bool {
     certificate.windows(info.len()).any(|window| window == info)
 }
 
-/// Whether an Ed25519 authority with this public key signed the certificate (RFC 5280 section 4.1): what is signed is its
-/// first element, and after it nothing but the signature may stand, so that no changed byte passes.
+/// Whether an Ed25519 authority with this public key signed the certificate (RFC 5280 section 4.1): what is
+/// signed is its first element, and after it nothing but the signature may stand, so that no changed byte
+/// passes.
 fn is_signed_by(certificate: &[u8], public_key: &[u8]) -> bool {
     let signed = der_content(certificate).and_then(|(content, rest)| {
         let (_, after) = der_content(content)?;

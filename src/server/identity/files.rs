@@ -13,13 +13,13 @@ use super::IdentityError;
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
-/// Largest file that is read, in bytes. Ours are below 1,000.
+/// Largest file that is read. Ours are below 1,000.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Characters in a line of PEM (RFC 7468 section 2).
 const PEM_LINE_CHARACTERS: usize = 64;
 
-/// What the five files hold: DER, or for the secret its bytes and their check.
+/// Contents of the five files: DER, or for the secret its bytes and their check.
 pub(super) struct Contents {
     pub(super) ca_certificate: Vec<u8>,
     pub(super) ca_key: Vec<u8>,

@@ -150,7 +150,7 @@ fn a_request_that_does_not_prove_its_key_is_refused() {
     for at in 0..request.len() {
         let mut changed = request.clone();
         changed[at] ^= 1;
-        // What the signature does not cover (its own unused bits) may differ; the key may not.
+        // The bits that the signature does not cover (its own unused ones) may differ; the key may not.
         if let Ok(certificate) = identity.issue(&changed, DeviceId(1), NOW) {
             assert!(certificate.windows(raw.len()).any(|window| window == raw), "byte {at}");
         }

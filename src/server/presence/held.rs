@@ -7,7 +7,7 @@ use crate::wire::time::{Moment, Now, WallTime};
 use crate::wire::units::format_size;
 
 impl Announcer {
-    /// The device was told to keep its events for so many seconds.
+    /// The device was told to keep its events for `seconds` seconds.
     pub(in crate::server) fn note_held(&self, now: &Now, device: DeviceId, seconds: u32, rate: EventRate) {
         if !self.held.lock().held(device, now, seconds) {
             return;

@@ -1,4 +1,4 @@
-//! What a device says when it syncs, as far as it shows that another one uses its identity.
+//! Signs in a device's sync that another one uses its identity.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use crate::wire::id::DeviceId;
 use crate::wire::message::Sync;
 use crate::wire::time::WallTime;
 
-/// What kind of event it is when two devices seem to use one identity.
+/// Kind of the event that two devices seem to use one identity.
 const SHARED_KIND: &str = "identity_shared";
 
 impl Announcer {

@@ -1,7 +1,8 @@
-//! The scheduler: what is to be done for devices by time alone, on a thread of its own.
+//! The scheduler: work for devices that time alone brings, on a thread of its own.
 //!
-//! Once a second, or sooner when it is woken, it works on [tasks], [judges devices](status), and lets those know that have
-//! [another desired state](notifications) now. It may wait for the store, and nobody waits for it.
+//! Once a second, or sooner when it is woken, it works on [tasks], [judges devices](status), and lets those
+//! know that have [another desired state](notifications) now. It may wait for the store, and nobody waits for
+//! it.
 
 mod notifications;
 mod status;
@@ -26,13 +27,13 @@ use crate::store::Store;
 use crate::wire::datagram::WakeReason;
 use crate::wire::id::DeviceId;
 
-/// How long the scheduler rests when nobody wakes it, in milliseconds.
+/// Rest of the scheduler when nobody wakes it.
 const REST_MILLISECONDS: u64 = 1_000;
 
-/// How long it rests while devices wait to be told, in milliseconds.
+/// Rest while devices wait to be notified.
 const NOTIFY_REST_MILLISECONDS: u64 = 100;
 
-/// What the scheduler works on.
+/// The parts of the scheduler.
 pub(super) struct SchedulerTools {
     pub(super) store: Store,
     pub(super) calls: Arc<dyn Calls>,
@@ -56,7 +57,7 @@ pub(super) struct SchedulerWaker {
 }
 
 impl SchedulerWaker {
-    pub(super) fn notify(&self) {
+    pub(super) fn wake(&self) {
         // When one wake waits already, that is enough.
         let _ = self.wakes.try_send(());
     }
@@ -65,11 +66,11 @@ impl SchedulerWaker {
 impl DeviceNotifier for SchedulerWaker {
     fn notify(&self, devices: &[DeviceId], wake: Option<WakeReason>) {
         self.notifications.add(devices, wake);
-        self.notify();
+        self.wake();
     }
 
     fn tasks_changed(&self) {
-        self.notify();
+        self.wake();
     }
 }
 
@@ -107,7 +108,7 @@ impl SchedulerThread {
     pub(super) fn stop(self) {
         self.is_stopping.store(true, Ordering::Relaxed);
         // It rests a second at most, whether this wake reaches it or not.
-        self.waker.notify();
+        self.waker.wake();
         if self.thread.join().is_err() {
             log::error!("the scheduler panicked");
         }

@@ -1,4 +1,5 @@
-//! Devices that have another desired state now, on their way to be told: a thousand a second, so that a change for the whole fleet is no storm.
+//! Devices that have another desired state now, on their way to be told: a thousand a second, so that a
+//! change for the whole fleet is no storm.
 
 use std::collections::BTreeMap;
 
@@ -9,20 +10,21 @@ use crate::store::table::DeviceTable;
 use crate::wire::datagram::WakeReason;
 use crate::wire::id::DeviceId;
 
-/// Devices that are told at once, in devices: with ten rounds a second, as many a second as the caller begins calls.
+/// Devices that are told at once: with ten rounds a second, as many a second as the caller begins calls.
 const DEVICES_PER_ROUND: usize = 100;
 
-/// A device that is to be told, and why it is woken when it is not connected, if it is.
+/// A device to notify, and the reason for a wake when it is not connected, if it is woken.
 type Waiting = (DeviceId, Option<WakeReason>);
 
-/// Who is to be told. At most every device once.
+/// The devices to notify. At most every device once.
 #[derive(Default)]
 pub(super) struct Notifications {
     waiting: Mutex<BTreeMap<DeviceId, Option<WakeReason>>>,
 }
 
 impl Notifications {
-    /// These have another desired state now. `wake`: those that are not connected are woken for it; else they hear of it when they come.
+    /// These have another desired state now. `wake`: those that are not connected are woken for it; else they
+    /// hear of it when they come.
     pub(super) fn add(&self, devices: &[DeviceId], wake: Option<WakeReason>) {
         let mut waiting = self.waiting.lock();
         for device in devices {
@@ -68,7 +70,7 @@ mod tests {
     use crate::machine::device_state::{DeviceState, LinkRef};
     use crate::wire::id::CertificateHash;
 
-    /// Who was called, or nobody while it is busy.
+    /// The devices that were called; none while it is busy.
     #[derive(Default)]
     struct Called(Mutex<Vec<(DeviceId, WakeReason)>>, AtomicBool);
 

@@ -1,7 +1,8 @@
 //! Statuses: whether devices are well.
 //!
-//! A device is judged soon after something changed that its status hangs on, and with all others once a minute, because time changes
-//! things too. Both read from the store, for many devices with a few questions, only what speaks against one.
+//! A device is judged soon after something changed that its status hangs on, and with all others once a
+//! minute, because time changes things too. Both read from the store, for many devices with a few questions,
+//! only what speaks against one.
 
 use std::collections::BTreeSet;
 
@@ -20,17 +21,18 @@ use crate::wire::time::WallTime;
 /// Devices of which something is new that one step judges, in devices.
 const CHANGED_PER_STEP_MAX: usize = 500;
 
-/// Most devices of which something is new that wait to be judged, in devices: as many as are judged in two or three steps. What is beyond is judged
-/// with all others.
+/// Most devices of which something is new that wait to be judged, in devices: as many as are judged in two or
+/// three steps. Devices beyond it are judged with all others.
 const CHANGED_MAX: usize = 1_024;
 
-/// In how many slices all devices are judged, in slices: one a second.
+/// In how many slices all devices are judged: one a second.
 const SLICES: usize = 60;
 
-/// Most devices in a slice, in devices: with more than sixty times as many, a round takes longer than a minute.
+/// Most devices in a slice, in devices: with more than sixty times as many, a round takes longer than a
+/// minute.
 const SLICE_MAX: usize = 5_000;
 
-/// How far apart slices are, in milliseconds.
+/// Pause between slices.
 const SLICE_MILLISECONDS: u64 = 1_000;
 
 /// Judges devices.
@@ -104,7 +106,7 @@ impl Statuses {
                 let texts = reasons.iter().map(|reason| reason.text(ages.wall)).collect();
                 let change = StatusChange { device: judged.device, to: status, reasons: texts };
                 if !self.announcer.say_status(now, self.store.table(), &change) {
-                    // What administration is shown changes when the log of events says so.
+                    // The status that administration shows changes when the log of events says so.
                     continue;
                 }
                 has_said = true;
@@ -125,8 +127,8 @@ impl Statuses {
         }
     }
 
-    /// Since when the device counts as lost. One that was lost before the server started still is, until it comes: that others have
-    /// time to come back says nothing of it.
+    /// Since when the device counts as lost. One that was lost before the server started still is, until it
+    /// comes: that others have time to come back says nothing of it.
     fn lost_since(
         &self,
         record: &DeviceState,
@@ -165,7 +167,8 @@ impl Statuses {
         before.filter(|_| is_new)
     }
 
-    /// How far the device's clock is ahead: as it said since the server started, or as was found before.
+    /// Distance by which the device's clock is ahead: as it said since the server started, or as was found
+    /// before.
     fn clock_of(&self, record: &DeviceState, device_status: &DeviceStatus) -> i16 {
         if record.last_sync >= self.clock.started_at() {
             return record.clock_ahead_minutes;

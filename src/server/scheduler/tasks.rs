@@ -35,8 +35,8 @@ impl Tasks {
         Self { store, clock, time, has_failed: false }
     }
 
-    /// Does a piece of what is due; whether more is to be done at once. Devices that have something to execute, or are to end something,
-    /// are woken for it.
+    /// Does a piece of the work that is due; whether more is. Devices that have something to execute, or are
+    /// to end something, are woken for it.
     pub(super) fn step(&mut self, notifications: &Notifications) -> bool {
         match self.try_step() {
             Ok(step) => {

@@ -1,8 +1,9 @@
 //! Bases: the sets that devices share, and which one suits a set.
 //!
-//! A base never changes, and its id is never used again, so that a choice made outside the writer's transaction is either still right or
-//! seen to be gone. Alike sets are found by sketches, each made of some min-hashes: for a hash function, the least hash of all entries. Two
-//! sets that share a fraction *j* of their entries (Jaccard) agree in each with probability *j* (Broder 1997, "On the resemblance and
+//! A base never changes, and its id is never used again, so that a choice made outside the writer's
+//! transaction is either still right or seen to be gone. Alike sets are found by sketches, each made of some
+//! min-hashes: for a hash function, the least hash of all entries. Two sets that share a fraction *j* of
+//! their entries (Jaccard) agree in each with probability *j* (Broder 1997, "On the resemblance and
 //! containment of documents").
 
 use std::collections::HashMap;
@@ -13,12 +14,13 @@ use super::ids::{self, ApplicationId};
 use crate::store::error::StoreError;
 use crate::wire::digest::Digest;
 
-/// Sketches of a base, in sketches.
+/// Sketches of a base.
 const SKETCHES: u64 = 8;
 
-/// Min-hashes that one sketch is made of, in hashes. A single one is not enough: most kinds of device share most of their
-/// applications, and would be candidates for each other. Sets that share 96 % meet in a sketch with probability 0.78 and in none of eight
-/// once in 180,000 times; sets that share 65 % meet in a sketch with probability 0.08.
+/// Min-hashes that one sketch is made of. A single one is not enough: most kinds of device share most of
+/// their applications, and would be candidates for each other. Sets that share 96 % meet in a sketch with
+/// probability 0.78 and in none of eight once in 180,000 times; sets that share 65 % meet in a sketch with
+/// probability 0.08.
 const MIN_HASHES: u64 = 6;
 
 /// Bases looked at for one sketch, in bases; the newest, because fleets drift forward.
@@ -27,7 +29,7 @@ const CANDIDATES_PER_SKETCH: i64 = 16;
 /// Bases whose content is compared, in bases.
 const COMPARED_MAX: usize = 4;
 
-/// A difference of so many entries is always kept, in entries: a base of its own would cost more.
+/// A difference of this many entries is always kept: a base of its own would cost more.
 const DIFFERENCE_ENTRIES_MIN: usize = 8;
 
 /// Beyond this part of the set (1/16), a device gets another base.
@@ -44,7 +46,7 @@ pub(super) struct Placement {
     pub(super) removed: Vec<ApplicationId>,
 }
 
-/// Where a set is to be placed.
+/// Place of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Choice {
     Place(Placement),

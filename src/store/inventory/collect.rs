@@ -1,4 +1,5 @@
-//! Entries of the dictionary that no set has any more are removed in the background, a few at a time, when nothing else waits.
+//! Entries of the dictionary that no set has any more are removed in the background, a few at a time, when
+//! nothing else waits.
 
 use std::sync::Arc;
 
@@ -9,10 +10,11 @@ use super::dictionary;
 use super::ids::ApplicationId;
 use crate::store::error::StoreError;
 
-/// Entries looked at in one transaction, in entries: about a millisecond that a write may have to wait.
+/// Entries looked at in one transaction: about a millisecond that a write may have to wait.
 const STEP_ENTRIES: usize = 256;
 
-/// Entries remembered as perhaps of no use, in entries. What is forgotten is found at the next start.
+/// Entries remembered as perhaps of no use, in entries. Sets that are passed over are found at the next
+/// start.
 const ORPHANS_MAX: usize = 65_536;
 
 /// Entries that some set has lost: perhaps of no use now.
@@ -43,7 +45,7 @@ impl Orphans {
 /// Removes what is of no use: once everything, after the start, then what sets have lost.
 pub(in crate::store) struct Collector {
     orphans: Orphans,
-    /// Where the walk over everything stands; `None`: it is done.
+    /// Progress of the walk over everything; `None`: it is done.
     walk: Option<ApplicationId>,
 }
 
@@ -80,7 +82,7 @@ impl Collector {
             Ok(())
         })();
         if let Err(error) = outcome {
-            // What is left is found at the next start; trying at once again would only spin.
+            // The rest is found at the next start; trying at once again would only spin.
             log::warn!("unused applications were not removed: {error}");
             self.walk = None;
         }

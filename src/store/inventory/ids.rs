@@ -3,8 +3,8 @@
 /// Number of an entry of the dictionary.
 pub(in crate::store) type ApplicationId = u32;
 
-/// Codes a sorted set: each id as its distance from the one before (the first from 0), in LEB128 (7 bits a byte, lowest first, the
-/// eighth bit says that more follows).
+/// Codes a sorted set: each id as its distance from the one before (the first from 0), in LEB128 (7 bits a
+/// byte, lowest first, the eighth bit says that more follows).
 pub(super) fn encode(ids: &[ApplicationId]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(ids.len() + ids.len() / 2);
     let mut before = 0;
@@ -43,7 +43,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Vec<ApplicationId>> {
     (shift == 0).then_some(ids)
 }
 
-/// What is in `new` and not in `old`, and what is in `old` and not in `new`. All sorted.
+/// Ids in `new` and not in `old`, and in `old` and not in `new`. All sorted.
 pub(super) fn difference(
     old: &[ApplicationId],
     new: &[ApplicationId],

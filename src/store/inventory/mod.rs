@@ -1,11 +1,12 @@
 //! Inventories: what is installed on each device, content-addressed.
 //!
-//! A dictionary names each application once ([`dictionary`]); a device's set is a small difference from a base that it shares with
-//! devices like it ([`base`]). "Which devices have X" is answered from the bases that contain X and from the differences that name
-//! it, without reading any set.
+//! A dictionary names each application once ([`dictionary`]); a device's set is a small difference from a
+//! base that it shares with devices like it ([`base`]). "Which devices have X" is answered from the bases
+//! that contain X and from the differences that name it, without reading any set.
 //!
-//! The heavy part, resolving a change and choosing a base, is done on the caller's thread ([`prepare`]); the writer checks that
-//! nothing it rests on has changed, and does it again itself when something has ([`store`]).
+//! The heavy part, resolving a change and choosing a base, is done on the caller's thread ([`prepare`]); the
+//! writer checks that nothing it rests on has changed, and does it again itself when something has
+//! ([`store`]).
 
 mod base;
 mod collect;
@@ -25,7 +26,7 @@ use crate::wire::digest::Digest;
 use base::{Choice, Placement};
 use plan::Planned;
 
-/// What the writer found.
+/// The writer's verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The set is stored.
@@ -109,7 +110,8 @@ pub(super) fn store(
     Ok(Verdict::Stored)
 }
 
-/// Whether everything that a plan rests on is still there. Ids are never used again and bases never change, so being there is enough.
+/// Whether everything that a plan rests on is still there. Ids are never used again and bases never change,
+/// so being there is enough.
 fn still_holds(
     connection: &Connection,
     set: &[ApplicationId],

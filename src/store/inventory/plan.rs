@@ -14,7 +14,7 @@ use crate::wire::digest::Digest;
 use crate::wire::inventory::{Application, InventoryChange};
 use crate::wire::limits::INVENTORY_ENTRIES_MAX;
 
-/// What is known of a change before the writer sees it.
+/// Facts about a change before the writer sees it.
 pub(in crate::store) struct Prepared {
     pub(super) change: InventoryChange,
     /// Of `change.added`, in its order.

@@ -36,11 +36,11 @@ pub struct InstallationRow {
     pub application: Application,
     /// The device.
     pub device: DeviceId,
-    /// What it is called.
+    /// Its name.
     pub device_name: String,
 }
 
-/// How many devices have the application `a`: the maintained counts, no set is read.
+/// Number of devices that have the application `a`: the maintained counts, no set is read.
 const DEVICES: &str = "a.difference_devices + coalesce((SELECT sum(b.devices) FROM base_applications x
     JOIN inventory_bases b ON b.id = x.base WHERE x.application = a.id), 0)";
 
@@ -59,7 +59,8 @@ fn key(application: &Application) -> [&str; 3] {
     [&application.name, &application.version, &application.publisher]
 }
 
-/// Walks over what the filter lets through, by name, version (as text) and publisher, from behind `after` on, until `each` has enough.
+/// Walks over what the filter lets through, by name, version (as text) and publisher, from behind `after` on,
+/// until `each` has enough.
 fn walk(
     connection: &Connection,
     filter: &ApplicationFilter,
@@ -145,7 +146,8 @@ fn walk_set(
     Ok(())
 }
 
-/// The applications that the filter lets through, with how many devices have each, by name and version (as text).
+/// The applications that the filter lets through, with how many devices have each, by name and version (as
+/// text).
 ///
 /// # Errors
 /// When there is no such device, the cursor is none, or the file cannot be read.
@@ -164,8 +166,8 @@ pub fn applications(
     Ok(page.page(items, |row| cursor::write('a', &key(&row.application))))
 }
 
-/// Which devices have the applications that the filter lets through: by application, then in the order of enrolment. No device's set is
-/// read.
+/// Which devices have the applications that the filter lets through: by application, then in the order of
+/// enrolment. No device's set is read.
 ///
 /// # Errors
 /// When there is no such device, the cursor is none, or the file cannot be read.

@@ -24,33 +24,33 @@ pub struct DeviceFilter {
     pub status: Option<Status>,
 }
 
-/// One device, in a list. What changes with every sync is in the device table.
+/// One device, in a list. Values that change with every sync are in the device table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceRow {
     /// Its id.
     pub device: DeviceId,
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// Path of its group.
     pub group: String,
     /// Its own setting of whether its link stays open between syncs; `None`: as its group says.
     pub own_keep_connected: Option<bool>,
-    /// Its own sync interval, in seconds; `None`: that of its group or of the server.
+    /// Its own sync interval; `None`: that of its group or of the server.
     pub own_interval_seconds: Option<u32>,
     /// When it enrolled.
     pub enrolled_at: WallTime,
-    /// What the host calls itself; empty when it has not said.
+    /// The host's name; empty when it has not said.
     pub hostname: String,
-    /// What the host's system calls itself; empty when it has not said.
+    /// Name of the host's system; empty when it has not said.
     pub os_name: String,
-    /// How well it is, and why.
+    /// Its status, and the reasons.
     pub device_status: DeviceStatus,
 }
 
 /// One device, whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceDetail {
-    /// What the list shows of it.
+    /// Its row of the list.
     pub row: DeviceRow,
     /// The history that its revisions count in.
     pub agent_epoch: Epoch,
@@ -62,11 +62,11 @@ pub struct DeviceDetail {
     pub conditions: Vec<ApplicationCondition>,
     /// The numbers of its applications, by name.
     pub statistics: Vec<ApplicationStatistics>,
-    /// How many applications are installed.
+    /// Number of applications that are installed.
     pub applications: u64,
 }
 
-/// How a device is named by people.
+/// A person's name for a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceKey {
     /// By its id.
@@ -155,8 +155,9 @@ pub(in crate::store) fn devices_by_age(connection: &Connection) -> Result<Vec<De
     Ok(ids.collect::<Result<_, _>>()?)
 }
 
-/// The ids of the devices of a group and the groups below it; of all devices, when there is none. In order of enrolment. Ids are short:
-/// a hundred thousand of them take less than a megabyte, and whoever calls a whole group needs them at once.
+/// The ids of the devices of a group and the groups below it; of all devices, when there is none. In order of
+/// enrolment. Ids are short: a hundred thousand of them take less than a megabyte, and a call of a whole
+/// group needs them at once.
 ///
 /// # Errors
 /// When there is no such group, or the file cannot be read.
@@ -183,7 +184,7 @@ pub fn device_id(connection: &Connection, name_or_id: &str) -> Result<DeviceId, 
     Ok(statement.query_row([number], |row| Ok(DeviceId(row.get::<_, i64>(0)?.cast_unsigned())))?)
 }
 
-/// What a device is called, or was called when it was removed; `None`: there was never such a device.
+/// Name of a device, or its name when it was removed; `None`: there was never such a device.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -282,7 +283,7 @@ fn host(connection: &Connection, number: i64) -> Result<Option<HostFacts>, Store
             kernel: row.get(3)?,
             architecture: row.get(4)?,
             hostname: row.get(5)?,
-            // Written by this store alone; whoever edited it by hand sees no addresses until the next change.
+            // Only this store writes it; after an edit by hand it shows no addresses until the next change.
             addresses: serde_json::from_str(&addresses).unwrap_or_default(),
             boot_id: row.get(7)?,
             agent_version: row.get(8)?,
@@ -295,8 +296,8 @@ fn host(connection: &Connection, number: i64) -> Result<Option<HostFacts>, Store
     Ok(connection.prepare_cached(sql)?.query_row([number], read).optional()?)
 }
 
-/// The conditions of the devices whose numbers lie between these two, by device and application. `only_bad`: without those in which
-/// nothing is wrong.
+/// The conditions of the devices whose numbers lie between these two, by device and application. `only_bad`:
+/// without those in which nothing is wrong.
 pub(in crate::store) fn conditions_in(
     connection: &Connection,
     [first, last]: [i64; 2],
@@ -324,7 +325,7 @@ pub(in crate::store) fn conditions_in(
     Ok(())
 }
 
-/// What the device says of its settings, in the six columns from `at` on.
+/// The device's report of its settings, in the six columns from `at` on.
 fn settings_report(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<SettingsReport>> {
     let Some(state) = row.get::<_, Option<String>>(at)? else { return Ok(None) };
     Ok(Some(SettingsReport {

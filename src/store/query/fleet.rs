@@ -8,7 +8,7 @@ use crate::store::group::Group;
 use crate::store::token::{self, Token};
 use crate::wire::id::TokenId;
 
-/// How much there is of what.
+/// Counts of a fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FleetCounts {
     /// Devices, without removed ones.
@@ -21,7 +21,7 @@ pub struct FleetCounts {
     pub applications: u64,
     /// Sets that inventories share.
     pub inventory_bases: u64,
-    /// Length of the file, in bytes, without its write-ahead log.
+    /// Length of the file, without its write-ahead log.
     pub file_bytes: u64,
 }
 
@@ -46,7 +46,7 @@ pub fn counts(connection: &Connection) -> Result<FleetCounts, StoreError> {
     })?)
 }
 
-/// How many devices are how well.
+/// Numbers of devices by status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StatusCounts {
     /// Nothing is known against them.

@@ -1,5 +1,5 @@
-//! What administration reads: pages of lists, one device whole, counts. Nothing here loads a whole list, but for
-//! the ids of devices.
+//! Reads of administration: pages of lists, one device whole, counts. Nothing here loads a whole list, but
+//! for the ids of devices.
 
 mod applications;
 mod cursor;
@@ -16,7 +16,7 @@ pub use fleet::{FleetCounts, StatusCounts, counts, groups, status_counts, tokens
 
 pub use tasks::{RunDetail, RunFilter, RunRow, TaskFilter, TaskRow, open_runs, run, runs, task, tasks};
 
-/// Most items of one page, in items.
+/// Most items of one page.
 pub const PAGE_ITEMS_MAX: usize = 1_000;
 
 /// A piece of a list.
@@ -24,7 +24,7 @@ pub const PAGE_ITEMS_MAX: usize = 1_000;
 pub struct Page<T> {
     /// The items, in the list's order.
     pub items: Vec<T>,
-    /// Where the next page begins; `None`: this is the last.
+    /// Begin of the next page; `None`: this is the last.
     pub next: Option<String>,
 }
 

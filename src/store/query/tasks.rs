@@ -35,9 +35,9 @@ pub struct TaskRow {
     pub kind: String,
     /// Its settings.
     pub settings: Map<String, Value>,
-    /// What it asks for.
+    /// Its definition.
     pub definition: Definition,
-    /// How it stands.
+    /// Its state.
     pub state: TaskState,
     /// Why, or what its runs wait for.
     pub why: String,
@@ -47,7 +47,7 @@ pub struct TaskRow {
     pub due_at: Option<WallTime>,
     /// When it is due next; `None`: never again.
     pub next_at: Option<WallTime>,
-    /// How many of the runs that were due last are in which state; of several attempts on a device the last one counts.
+    /// Number of the runs that were due last, by state; of several attempts on a device the last one counts.
     pub counts: Vec<(RunState, u64)>,
 }
 
@@ -75,11 +75,11 @@ pub struct RunRow {
     pub device_name: String,
     /// When the task was due.
     pub due_at: WallTime,
-    /// How far it is.
+    /// Its progress.
     pub run: Run,
     /// When it came into its state.
     pub changed_at: WallTime,
-    /// What runs of the task wait for that are due; may be empty.
+    /// Reason for which runs of the task that are due wait; may be empty.
     pub task_why: String,
     /// Whether its program wrote anything.
     pub has_output: bool,
@@ -89,13 +89,13 @@ pub struct RunRow {
 /// One run with what its program wrote.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunDetail {
-    /// What the list shows of it.
+    /// Its row of the list.
     pub row: RunRow,
     /// The first part.
     pub head: Vec<u8>,
     /// The last part.
     pub tail: Vec<u8>,
-    /// How much was left out between them, in bytes.
+    /// Bytes that were left out between them.
     pub omitted_bytes: u64,
 }
 
@@ -103,8 +103,8 @@ const TASK_COLUMNS: &str =
     "t.id, t.application, t.kind, t.settings, t.definition, t.state, t.why, t.created_at,
     nullif(t.due_at, 0), t.next_at, t.number";
 
-/// A run's state: when its task has ended and takes it along that counts before it is written down. Made of columns that the index by
-/// task has, so that runs are counted without being looked at.
+/// A run's state: when its task has ended and takes it along that counts before it is written down. Made of
+/// columns that the index by task has, so that runs are counted without being looked at.
 const STATE: &str = "CASE WHEN t.state = 'cancelled' AND r.state IN ('scheduled', 'pending', 'delivered', 'running') THEN 'cancelled'
     WHEN t.state = 'aborted' AND r.state IN ('scheduled', 'pending', 'delivered') THEN 'cancelled' ELSE r.state END";
 
@@ -273,7 +273,7 @@ pub fn runs(
     }))
 }
 
-/// How many runs wait for a device to take them, and how many it has and has not ended.
+/// Number of runs that wait for a device to take them, and of those that it has and has not ended.
 ///
 /// # Errors
 /// When there is no such device, or the file cannot be read.

@@ -20,7 +20,7 @@ use crate::store::zone;
 use crate::wire::id::{DeviceId, TaskId};
 use crate::wire::time::WallTime;
 
-/// How long ago runs are put whose release lies ahead, in milliseconds: no rate counts them any more.
+/// Age that runs are given whose release lies ahead: no rate counts them any more.
 const LONG_AGO_MILLISECONDS: u64 = 60_000;
 
 /// A task with a next time.
@@ -109,7 +109,7 @@ fn near(
     Ok(task.definition.schedule().map_err(bad)?.bring_near(stored, last, was_right, now, zone))
 }
 
-/// How late the times of a task's runs can be.
+/// Latest time of the runs of a task.
 fn latest(now: WallTime, definition: &Definition, next_at: Option<WallTime>) -> Result<Latest, StoreError> {
     let expires_at = in_seconds(now, definition.expires_seconds);
     let hours = definition.window().map_err(bad)?.zip(zone::find(&definition.time_zone).ok());
@@ -121,8 +121,8 @@ fn latest(now: WallTime, definition: &Definition, next_at: Option<WallTime>) -> 
     })
 }
 
-/// Runs that have not ended. What is changed is looked at anew in the next steps, which say when each is to
-/// be looked at after that.
+/// Runs that have not ended. Changed runs are looked at anew in the next steps, which say when each is due
+/// after that.
 fn correct_runs(
     connection: &Connection,
     table: &DeviceTable,

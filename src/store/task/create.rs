@@ -13,10 +13,10 @@ use crate::wire::id::TaskId;
 use crate::wire::limits::TASK_SETTINGS_BYTES_MAX;
 use crate::wire::time::WallTime;
 
-/// Most tasks that are active at a time, in tasks.
+/// Most tasks that are active at a time.
 const ACTIVE_TASKS_MAX: i64 = 1_000;
 
-/// How many kinds a refusal names at most, in kinds.
+/// Most kinds that a refusal names.
 const KINDS_NAMED_MAX: usize = 10;
 
 pub(super) fn create(
@@ -85,8 +85,8 @@ pub(super) fn create(
     Ok(CreatedTask { id, devices, offered, due_at, time_zone: definition.time_zone })
 }
 
-/// How many devices offer the task. Refused when none does, for a mistake is likelier than a fleet that is about to learn it; unless some
-/// have not said what they offer yet, or others are to come.
+/// Number of devices that offer the task. Refused when none does, for a mistake is likelier than a fleet that
+/// is about to learn it; unless some have not said what they offer yet, or others are to come.
 fn offered(connection: &Connection, task: i64, new: &NewTask, settings: &Value) -> Result<u64, StoreError> {
     let mut statement = connection.prepare_cached("SELECT device FROM task_targets WHERE task = ?1")?;
     let mut rows = statement.query([task])?;

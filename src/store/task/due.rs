@@ -1,4 +1,5 @@
-//! Begins occurrences of tasks that are due, and makes a run of each for every device, some hundred at a time.
+//! Begins occurrences of tasks that are due, and makes a run of each for every device, some hundred at a
+//! time.
 
 use rusqlite::params;
 
@@ -13,10 +14,10 @@ use crate::store::zone;
 use crate::wire::api::TaskState;
 use crate::wire::time::WallTime;
 
-/// Occurrences that one step begins at most, in tasks.
+/// Occurrences that one step begins at most.
 const TASKS_PER_STEP_MAX: usize = 50;
 
-/// How many occurrences of a task are kept of each device, in runs: those before them go when the next one is made.
+/// Occurrences of a task that are kept of each device: those before them go when the next one is made.
 const OCCURRENCES_KEPT: usize = 10;
 
 /// Begins what is due. An occurrence whose runs are not all made yet is not overtaken by the next.
@@ -79,7 +80,7 @@ pub(super) fn make(step: &mut Step<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Makes at most so many runs of a task; how many it made.
+/// Makes at most `most` runs of a task; returns how many it made.
 fn make_for(
     step: &Step<'_>,
     task: i64,

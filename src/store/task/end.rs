@@ -1,4 +1,5 @@
-//! What ends: runs whose time has passed or whose device is silent, tasks that are done or of which too much failed, and what is old.
+//! Ends: of runs whose time has passed or whose device is silent, of tasks that are done or of which too much
+//! failed, and of old ones.
 
 use rusqlite::{Connection, named_params, params};
 
@@ -11,10 +12,10 @@ use crate::store::values::time_to_sql;
 use crate::wire::api::TaskState;
 use crate::wire::time::WallTime;
 
-/// For how long a task that has ended is kept, in milliseconds: 30 days.
+/// For how long a task that has ended is kept: 30 days.
 const KEPT_MILLISECONDS: u64 = 30 * 86_400_000;
 
-/// How many of them are kept at most, in tasks: the oldest go.
+/// Most of them that are kept: the oldest go.
 const ENDED_TASKS_KEPT: usize = 1_000;
 
 /// Tasks that have ended and have runs that are to end with them.
@@ -100,7 +101,7 @@ pub(super) fn settle(step: &mut Step<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// How the runs of an occurrence ended so far.
+/// Results so far of the runs of an occurrence.
 #[derive(Default)]
 struct Counts {
     total: u64,

@@ -1,5 +1,5 @@
-//! Tasks and their runs: what was asked for, and what time and devices make of it. What is decided is decided by
-//! [`fleet::task`](crate::fleet::task); here it is looked up and written down.
+//! Tasks and their runs: what was asked for, and what time and devices make of it. The rules are those of
+//! [`fleet::task`](crate::fleet::task); here their facts are looked up and their decisions written down.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -41,10 +41,11 @@ use crate::wire::time::WallTime;
 pub(super) use run::{COLUMNS, TABLES, desired_of, digest_of, forget_device, from_row, ids_at};
 pub(super) use targets::{group_moved, group_removed};
 
-/// Rows that one step works on at most, of each kind of work: together some tens of milliseconds of the writer, which syncs wait for.
+/// Rows that one step works on at most, of each kind of work: together some tens of milliseconds of the
+/// writer, which syncs wait for.
 const ROWS_PER_STEP_MAX: usize = 250;
 
-/// What a new task is.
+/// A new task.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewTask {
     /// The application.
@@ -53,7 +54,7 @@ pub struct NewTask {
     pub kind: String,
     /// Its settings.
     pub settings: Map<String, Value>,
-    /// What it asks for.
+    /// Its definition.
     pub definition: Definition,
 }
 
@@ -62,9 +63,9 @@ pub struct NewTask {
 pub struct CreatedTask {
     /// Its id.
     pub id: TaskId,
-    /// How many devices it is for, as things stand.
+    /// Number of devices that it is for, as things stand.
     pub devices: u64,
-    /// How many of them offer it, and take its settings.
+    /// Number of them that offer it, and take its settings.
     pub offered: u64,
     /// When it is due first.
     pub due_at: WallTime,
@@ -72,16 +73,16 @@ pub struct CreatedTask {
     pub time_zone: String,
 }
 
-/// What a step did.
+/// Result of a step.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct TaskStep {
     /// Devices that have something to execute now, or are to end something.
     pub devices: Vec<DeviceId>,
-    /// Whether more is to be done at once.
+    /// Whether more is due at once.
     pub has_more: bool,
 }
 
-/// What a step has at hand, and what came of it so far.
+/// Tools of a step, and its results so far.
 struct Step<'a> {
     connection: &'a Connection,
     table: &'a DeviceTable,
@@ -103,14 +104,15 @@ impl<'a> Step<'a> {
         Self { connection, table, now: time.now, time, serving_since, changes: Vec::new(), has_more: false }
     }
 
-    /// Notes that so many rows were found; whether there may be more than a step works on.
+    /// Notes that `rows` rows were found; whether there may be more than a step works on.
     fn found(&mut self, rows: usize) {
         self.has_more |= rows >= ROWS_PER_STEP_MAX;
     }
 }
 
 impl Store {
-    /// Devices can be heard from now on: those that have runs are not given up before they could have said something.
+    /// Devices can be heard from now on: those that have runs are not given up before they could have said
+    /// something.
     pub fn serve_from(&self, now: WallTime) {
         self.inner.serving_since.store(now.0, Ordering::Relaxed);
     }
@@ -122,13 +124,14 @@ impl Store {
     /// Makes a task; waits until that is durable. Its runs are made by [`Store::step_tasks`].
     ///
     /// # Errors
-    /// When a part of it is not allowed, no device that it is for offers it, too many tasks are active, or it could not be stored.
+    /// When a part of it is not allowed, no device that it is for offers it, too many tasks are active, or it
+    /// could not be stored.
     pub fn create_task(&self, new: NewTask, now: WallTime) -> Result<CreatedTask, StoreError> {
         self.call(move |connection| create::create(connection, &new, now))
     }
 
-    /// Cancels a task; waits until that is durable. It is final for every run of it from then on; devices are told by
-    /// [`Store::step_tasks`]. One that has ended stays as it ended.
+    /// Cancels a task; waits until that is durable. It is final for every run of it from then on; devices are
+    /// told by [`Store::step_tasks`]. One that has ended stays as it ended.
     ///
     /// # Errors
     /// When there is no such task, or it could not be stored.
@@ -183,7 +186,7 @@ impl Store {
     }
 
     /// Puts stored times of tasks and runs right after the time that they go by has changed, and at a start;
-    /// waits until that is durable. How many tasks are due sooner than was stored.
+    /// waits until that is durable. Number of tasks that are due sooner than was stored.
     ///
     /// # Errors
     /// When the file cannot be read, or it could not be stored.

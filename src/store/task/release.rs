@@ -1,4 +1,5 @@
-//! Orders runs of their devices: within the task's window, not faster than it allows, and not more of them than a device holds.
+//! Orders runs of their devices: within the task's window, not faster than it allows, and not more of them
+//! than a device holds.
 
 use jiff::tz::TimeZone;
 use rusqlite::params;
@@ -16,13 +17,13 @@ use crate::store::zone;
 use crate::wire::limits::RUNS_PER_DEVICE_MAX;
 use crate::wire::time::WallTime;
 
-/// How long a run is put off whose device has as many as it holds, or has not said yet what it offers, in milliseconds.
+/// Delay of a run whose device has as many as it holds, or has not said yet what it offers.
 const PUT_OFF_MILLISECONDS: u64 = 10_000;
 
-/// After how long a task is looked at again whose time zone is not known, in milliseconds.
+/// After how long a task is looked at again whose time zone is not known.
 const ZONE_MILLISECONDS: u64 = 3_600_000;
 
-/// What a rate counts in, in milliseconds.
+/// Unit of a rate.
 const MINUTE_MILLISECONDS: u64 = 60_000;
 
 /// A task of which runs may be due.
@@ -64,7 +65,7 @@ pub(super) fn release(step: &mut Step<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Releases at most so many runs of a task; how many it looked at.
+/// Releases at most `most` runs of a task; returns how many it looked at.
 fn release_of(step: &mut Step<'_>, due: &Due, offers: &mut Offers, most: usize) -> Result<usize, StoreError> {
     let now = step.now;
     let hours = match hours(&due.definition) {
@@ -143,7 +144,7 @@ fn release_one(
     Ok(())
 }
 
-/// How many runs of a task were released within the last minute.
+/// Number of runs of a task that were released within the last minute.
 fn released_lately(step: &Step<'_>, due: &Due) -> Result<u32, StoreError> {
     if due.definition.rate_per_minute.is_none() {
         return Ok(0);

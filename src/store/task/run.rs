@@ -18,10 +18,10 @@ use crate::wire::limits::RUNS_PER_DEVICE_MAX;
 use crate::wire::task::{RunOrder, RunOutput, RunStage, RunUpdate, digest_of as digest_of_run};
 use crate::wire::time::WallTime;
 
-/// For how long a device that has a run may say nothing of it beyond its sync interval, in seconds.
+/// For how long a device that has a run may say nothing of it beyond its sync interval.
 pub(super) const LEASE_SECONDS: u32 = 300;
 
-/// For how long this device may say nothing of a run that it has, in seconds.
+/// For how long this device may say nothing of a run that it has.
 pub(super) fn lease_seconds(table: &DeviceTable, device: DeviceId) -> u32 {
     let interval = table.with(device, |record| record.interval_seconds());
     LEASE_SECONDS.saturating_add(interval.unwrap_or(DEFAULT_INTERVAL_SECONDS))
@@ -51,7 +51,7 @@ pub(in crate::store) struct StoredRun {
 }
 
 impl StoredRun {
-    /// What is in force for it.
+    /// Rules in force for it.
     pub(super) fn rules(&self, step: &Step<'_>) -> RunRules {
         let lease_seconds = lease_seconds(step.table, self.device);
         RunRules {
@@ -62,8 +62,8 @@ impl StoredRun {
         }
     }
 
-    /// Ends it when its task has ended and takes it along: that is final from the moment at which the task ended, though it is written down
-    /// for one run after the other.
+    /// Ends it when its task has ended and takes it along: that is final from the moment at which the task
+    /// ended, though it is written down for one run after the other.
     pub(in crate::store) fn follow_task(&mut self, now: WallTime) {
         let is_taken_along = match self.task_state {
             TaskState::Active | TaskState::Done => false,
@@ -210,7 +210,8 @@ pub(super) fn save(step: &mut Step<'_>, stored: &StoredRun, is_told: bool) -> Re
     Ok(())
 }
 
-/// Takes what a device says of a run. What it says of one that is none of its is passed over: it was removed here, or made up there.
+/// Takes what a device says of a run. A report of a run that is none of its is passed over: it was removed
+/// here, or made up there.
 pub(super) fn take(step: &mut Step<'_>, number: i64, update: &RunUpdate) -> Result<(), StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM {TABLES} WHERE r.id = ?1 AND r.device = ?2");
     let mut found = all(step.connection, &sql, params![update.run.0.cast_signed(), number])?;
@@ -238,7 +239,7 @@ fn keep_output(connection: &Connection, run: RunId, output: &RunOutput) -> Resul
     Ok(())
 }
 
-/// How many runs the device has, or is to have.
+/// Number of runs that the device has, or should have.
 pub(super) fn count_at(connection: &Connection, number: i64) -> Result<usize, StoreError> {
     Ok(ids_at(connection, number)?.len())
 }

@@ -15,7 +15,7 @@ use crate::wire::api::TaskState;
 use crate::wire::settings::Declaration;
 use crate::wire::time::WallTime;
 
-/// Enters the devices that a task is for and that are not among its targets yet. How many those were.
+/// Enters the devices that a task is for and that are not among its targets yet. Returns their number.
 pub(super) fn enter(connection: &Connection, task: i64, targets: &Targets) -> Result<usize, StoreError> {
     let into = "INSERT OR IGNORE INTO task_targets (task, device)";
     Ok(match targets {
@@ -82,8 +82,8 @@ pub(in crate::store) fn group_moved(connection: &Connection, from: &str, to: &st
     Ok(())
 }
 
-/// A group was removed, with those below it: nobody will come there any more, so tasks that wait for newcomers end. Those for a snapshot
-/// go on with the devices that they are for.
+/// A group was removed, with those below it: nobody will come there any more, so tasks that wait for
+/// newcomers end. Those for a snapshot go on with the devices that they are for.
 pub(in crate::store) fn group_removed(
     connection: &Connection,
     removed: &str,
@@ -98,8 +98,8 @@ pub(in crate::store) fn group_removed(
     Ok(())
 }
 
-/// Devices that became targets of continuous tasks since: they get a run of those that are due once, and take part in the others from the
-/// next time on.
+/// Devices that became targets of continuous tasks since: they get a run of those that are due once, and take
+/// part in the others from the next time on.
 pub(super) fn find_newcomers(step: &mut Step<'_>) -> Result<(), StoreError> {
     let sql = "SELECT number, definition FROM tasks
         WHERE state = 'active' AND is_continuous <> 0 AND next_at IS NULL AND due_at > 0";
@@ -115,7 +115,7 @@ pub(super) fn find_newcomers(step: &mut Step<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What a device would say to a task.
+/// A device's answer to a task.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Answer {
     /// It offers it, and takes the settings.
@@ -128,7 +128,7 @@ pub(super) enum Answer {
     Unknown,
 }
 
-/// What devices would say, each set of declarations read once.
+/// Answers of devices, each set of declarations read once.
 #[derive(Default)]
 pub(super) struct Offers {
     declared: HashMap<i64, Vec<Declaration>>,
@@ -136,7 +136,8 @@ pub(super) struct Offers {
 }
 
 impl Offers {
-    /// What a device would say to a task. `task` stands for the application, kind and settings that are asked about.
+    /// A device's answer to a task. `task` stands for the application, kind and settings that are asked
+    /// about.
     pub(super) fn of(
         &mut self,
         connection: &Connection,
@@ -181,7 +182,7 @@ impl Offers {
     }
 }
 
-/// What a device that declares this says to a task.
+/// The answer to a task of a device that declares this.
 fn answer(declared: &[Declaration], application: &str, kind: &str, settings: &Value) -> Answer {
     let Some(declared) = declared.iter().find(|declared| declared.application == application) else {
         return Answer::NotOffered(format!("the device has no application '{application}'"));

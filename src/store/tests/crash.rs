@@ -1,4 +1,4 @@
-//! What a kill in the middle of a batch and a full disk leave behind.
+//! A kill in the middle of a batch and a full disk, and their traces.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -30,7 +30,8 @@ fn whole(device: DeviceId, set: &[Application]) -> SectionUpdate {
     }
 }
 
-/// The child of the test below: enrols devices and stores their sets, and says of each when it is durable, until it is killed.
+/// The child of the test below: enrols devices and stores their sets, and says of each when it is durable,
+/// until it is killed.
 #[test]
 fn child_of_the_kill_test() {
     let Some(directory) = std::env::var_os(CHILD) else { return };
@@ -71,7 +72,7 @@ fn a_kill_in_the_middle_of_a_batch_loses_nothing_that_was_told() {
         let mut told: Vec<u64> = lines.by_ref().filter_map(number).take(told_before_kill).collect();
         child.kill().unwrap();
         child.wait().unwrap();
-        // What was in the pipe was told as well; the last line may be cut off.
+        // Lines in the pipe were told as well; the last one may be cut off.
         told.extend(lines.filter_map(|line| line.ends_with(char::is_numeric).then(|| number(line))?));
         assert!(told.len() >= told_before_kill);
         told.truncate(told.len().saturating_sub(1).max(told_before_kill));

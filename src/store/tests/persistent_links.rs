@@ -1,4 +1,4 @@
-//! Who is kept connected: own setting, group's setting, and the limit.
+//! Devices that are kept connected: own setting, group's setting, and the limit.
 
 use std::sync::atomic::Ordering;
 
@@ -95,7 +95,7 @@ fn what_would_keep_too_many_is_refused_before_anything_is_stored() {
         fleet.reopen();
         fleet.store.set_persistent_max(2).unwrap();
     }
-    // Who is kept connected already may change, and what makes room may take it.
+    // A device that is kept connected already may change, and a change that makes room may take it.
     fleet.store.change_device(devices[1], into("/persistent")).unwrap();
     fleet.store.change_device(devices[0], keep(Some(false))).unwrap();
     fleet.store.change_device(devices[2], keep(Some(true))).unwrap();
@@ -133,7 +133,7 @@ fn a_device_that_enrols_when_there_is_no_room_waits_for_it() {
         fleet.reopen();
         fleet.store.set_persistent_max(1).unwrap();
     }
-    // Whoever came first is let in first: by a higher limit, when another is turned off, when one is removed.
+    // The first to come is let in first: by a higher limit, when another is turned off, when one is removed.
     assert_eq!(fleet.store.set_persistent_max(2).unwrap().on, [late]);
     assert_eq!(persistent(&fleet.store, &all), [true, true, false]);
     let changes = fleet.store.change_device(old, keep(None)).unwrap().persistent;

@@ -1,4 +1,4 @@
-//! What administration reads.
+//! Reads of administration.
 
 use crate::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
 use crate::store::query::{self, ApplicationFilter, DeviceFilter, DeviceKey, Page, PageRequest};

@@ -1,4 +1,4 @@
-//! How a device is reached, across restarts.
+//! Reach of a device, across restarts.
 
 use std::net::Ipv6Addr;
 

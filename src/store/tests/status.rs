@@ -1,4 +1,4 @@
-//! What devices are judged by, and what came of it.
+//! Facts that devices are judged by, and the verdicts.
 
 use rusqlite::Connection;
 

@@ -16,7 +16,7 @@ pub struct ApplicationQuery {
     pub version: Option<String>,
     /// Most items of the page.
     pub limit: Option<u32>,
-    /// Where the page begins.
+    /// Begin of the page.
     pub cursor: Option<String>,
 }
 
@@ -27,7 +27,7 @@ pub struct InstalledApplication {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// Who publishes it; may be empty.
+    /// Its publisher; may be empty.
     pub publisher: String,
     /// On how many devices it is installed.
     pub devices: u64,

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::Timestamp;
 use crate::wire::id::DeviceId;
 
-/// How long the outcomes of calls are waited for when the request does not say, in seconds.
+/// Time for which the outcomes of calls are waited for when the request does not say.
 pub const CALL_SECONDS_DEFAULT: u32 = 30;
 
-/// And at most, in seconds: an hour. Whoever waits holds a connection of the administration.
+/// And at most: an hour. A client that waits holds a connection of the administration.
 pub const CALL_SECONDS_MAX: u32 = 3_600;
 
 /// Calls devices: `POST /v1/syncs`. Exactly one of `devices`, `group` and `all` is given.
@@ -27,7 +27,8 @@ pub struct CallRequest {
     pub is_fresh: bool,
     /// Whether the answer brings the outcome of each device, as they come.
     pub wait: bool,
-    /// How long the outcomes are waited for, in seconds, 1 to [`CALL_SECONDS_MAX`]; left out: [`CALL_SECONDS_DEFAULT`].
+    /// Time for which the outcomes are waited for, 1 to [`CALL_SECONDS_MAX`]; left out:
+    /// [`CALL_SECONDS_DEFAULT`].
     pub timeout_seconds: Option<u32>,
 }
 
@@ -35,30 +36,30 @@ pub struct CallRequest {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallLine {
-    /// First: so many devices are called.
+    /// First: the number of devices that are called.
     Called {
-        /// How many.
+        /// Their number.
         devices: u64,
     },
     /// Then, when it was asked to wait: what became of one device.
     Device(CalledDevice),
     /// Last, when it was asked to wait.
     Done {
-        /// How many synced.
+        /// Number of devices that synced.
         synced: u64,
-        /// How many did not.
+        /// Number of devices that did not.
         failed: u64,
     },
 }
 
-/// What became of one device that was called.
+/// Outcome for one device that was called.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CalledDevice {
     /// Its id.
     pub id: DeviceId,
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// What became of the call.
+    /// The outcome.
     #[serde(flatten)]
     pub outcome: CallOutcome,
 }
@@ -75,7 +76,7 @@ pub enum CallVia {
     Itself,
 }
 
-/// What became of a call.
+/// Outcome of a call.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum CallOutcome {
@@ -83,14 +84,14 @@ pub enum CallOutcome {
     Synced {
         /// Which way it came.
         by: CallVia,
-        /// From the question until its sync had begun, in microseconds.
+        /// From the question until its sync had begun.
         begun_microseconds: u64,
-        /// From the question until it had ended, in microseconds.
+        /// From the question until it had ended.
         synced_microseconds: u64,
     },
-    /// It did not come: no datagram of so many brought it.
+    /// It did not come: none of the datagrams brought it.
     Unreachable {
-        /// How many datagrams were sent; 0: nowhere is known to send one.
+        /// Number of datagrams that were sent; 0: no address is known to send one to.
         attempts: u32,
         /// When it will come by itself; null: not known.
         next_slot_at: Option<Timestamp>,
@@ -107,7 +108,7 @@ pub enum CallOutcome {
     PutOff,
     /// Its sync has begun and has not ended.
     Unfinished {
-        /// From the question until its sync had begun, in microseconds.
+        /// From the question until its sync had begun.
         begun_microseconds: u64,
     },
     /// It was removed meanwhile.

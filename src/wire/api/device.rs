@@ -26,7 +26,7 @@ pub struct DeviceQuery {
     pub status: Option<Status>,
     /// Most items of the page.
     pub limit: Option<u32>,
-    /// Where the page begins.
+    /// Begin of the page.
     pub cursor: Option<String>,
 }
 
@@ -35,23 +35,24 @@ pub struct DeviceQuery {
 pub struct Device {
     /// Never changes, never used again.
     pub id: DeviceId,
-    /// What it is called; unique among the devices that are not removed.
+    /// Its name; unique among the devices that are not removed.
     pub name: String,
     /// Path of its group.
     pub group: String,
-    /// Where it stands.
+    /// Its presence.
     pub presence: Presence,
     /// When the server last heard it; null: never.
     pub last_seen_at: Option<Timestamp>,
     /// When a sync of it last ended with everything in sync; null: never.
     pub last_sync_at: Option<Timestamp>,
-    /// Whether its link stays open between syncs because an administrator wants that: the setting that is in force.
+    /// Whether its link stays open between syncs because an administrator wants that: the setting that is in
+    /// force.
     pub keep_connected: bool,
-    /// The interval of its syncs that is in force, in seconds.
+    /// The interval of its syncs that is in force.
     pub interval_seconds: u32,
     /// When it enrolled.
     pub enrolled_at: Timestamp,
-    /// How well it is, by the rules of its group.
+    /// Its status, by the rules of its group.
     pub status: Status,
     /// Since when; null: nothing was ever known against it.
     pub status_since: Option<Timestamp>,
@@ -62,21 +63,21 @@ pub struct Device {
 /// One thing that is against a device.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StatusReason {
-    /// How bad it is.
+    /// Its level.
     pub level: Status,
-    /// What it is; for people.
+    /// Its text, for people.
     pub text: String,
 }
 
 /// One device, whole.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DeviceDetail {
-    /// What the list shows of it.
+    /// Its row of the list.
     #[serde(flatten)]
     pub device: Device,
     /// When it was told to come again: its slot; null: it never synced.
     pub next_sync_at: Option<Timestamp>,
-    /// The interval set for this device itself, in seconds; null: that of its group or of the server.
+    /// The interval set for this device itself; null: that of its group or of the server.
     pub own_interval_seconds: Option<u32>,
     /// Whether its link stays open, as set for this device itself; null: as its group says.
     pub own_keep_connected: Option<bool>,
@@ -84,9 +85,9 @@ pub struct DeviceDetail {
     pub persistent_by: Option<PersistentBy>,
     /// Whether its link should stay open and does not, because as many are kept connected as there may be.
     pub waits_for_room: bool,
-    /// What it last said would become of it, if it has not synced since; null: nothing.
+    /// Its announced departure, if it has not synced since; null: none.
     pub departure: Option<NoticeKind>,
-    /// Where its last sync came from; null: not known.
+    /// Address of its last sync; null: not known.
     pub address: Option<String>,
     /// The port on which it hears wakes; null: it has named none.
     pub udp_port: Option<u16>,
@@ -94,18 +95,18 @@ pub struct DeviceDetail {
     pub udp_reach: UdpReach,
     /// The device's unbroken history that the revisions count in.
     pub agent_epoch: Epoch,
-    /// What is kept in sync.
+    /// The sections that are kept in sync.
     pub sections: Vec<SectionStatus>,
-    /// What the host says of itself; null: nothing yet.
+    /// The host's facts; null: none yet.
     pub host: Option<HostFacts>,
     /// Conditions of its managed applications.
     pub conditions: Vec<ConditionStatus>,
     /// The numbers of its applications, by application and name, with a day of each.
     #[serde(default)]
     pub statistics: Vec<StatisticSeries>,
-    /// How many applications are installed.
+    /// Number of applications that are installed.
     pub applications: u64,
-    /// What the server has stored of its events.
+    /// Its events at the server.
     pub events: Spool,
     /// Its open link; null: none.
     pub link: Option<Link>,
@@ -137,7 +138,7 @@ pub enum PersistentBy {
     Unreachable,
 }
 
-/// Where one section stands at the server.
+/// State of one section at the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SectionStatus {
     /// Which.
@@ -162,14 +163,14 @@ pub struct ConditionStatus {
     pub version: String,
     /// Why, when it does not run; empty when there is nothing to say.
     pub detail: String,
-    /// How far its settings are, as the device says; null: it was given none.
+    /// State of its settings, as the device says; null: it was given none.
     pub settings: Option<SettingsStatus>,
 }
 
-/// What a device says of an application's settings.
+/// A device's report of an application's settings.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SettingsStatus {
-    /// How far they are.
+    /// Their state.
     pub state: SettingsState,
     /// The revision that it was given last.
     pub revision: u64,
@@ -198,7 +199,7 @@ impl From<SettingsReport> for SettingsStatus {
 pub struct StatisticSeries {
     /// The application.
     pub application: String,
-    /// What is measured.
+    /// Name of the measured value.
     pub name: String,
     /// Its unit; empty when it has none.
     pub unit: String,
@@ -223,7 +224,7 @@ impl From<ApplicationCondition> for ConditionStatus {
     }
 }
 
-/// What the server has stored of a device's events.
+/// A device's events at the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Spool {
     /// The history that the sequence numbers count in.
@@ -247,7 +248,7 @@ pub struct Link {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeviceChange {
-    /// What it is called.
+    /// Its name.
     pub name: Option<String>,
     /// Path of its group; made when it doesn't exist.
     pub group: Option<String>,
@@ -269,7 +270,7 @@ impl DeviceChange {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Interval {
-    /// One's own, in seconds.
+    /// One's own.
     Seconds(u32),
     /// That of the group, of a group above it, or of the server.
     Inherited,

@@ -18,7 +18,7 @@ pub struct EventQuery {
     pub since: Option<Timestamp>,
     /// Most items of the page.
     pub limit: Option<u32>,
-    /// Where the page begins.
+    /// Begin of the page.
     pub cursor: Option<String>,
 }
 
@@ -30,8 +30,8 @@ pub struct FollowQuery {
     pub device: Option<String>,
     /// Only those at least this bad.
     pub severity: Option<Severity>,
-    /// Begins with the record at this position of the journal: a `next_position`, or a `reached`. Left out: begins with
-    /// what comes from now on.
+    /// Begins with the record at this position of the journal: a `next_position`, or a `reached`. Left out:
+    /// begins with what comes from now on.
     pub from: Option<u64>,
 }
 
@@ -64,9 +64,9 @@ pub const CLAIMED_PREFIX: &str = "device:";
 /// One event.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct EventRecord {
-    /// Where it lies in the journal, in bytes since the journal's beginning. Rises from event to event.
+    /// Its position in the journal, in bytes since the journal's beginning. Rises from event to event.
     pub position: u64,
-    /// Where the next record begins, in the same unit.
+    /// Position of the next record, in the same unit.
     pub next_position: u64,
     /// Name of the device that it comes from; null: the device is removed.
     pub device: Option<String>,
@@ -83,19 +83,19 @@ pub struct EventRecord {
     pub received_at: Timestamp,
     /// When it happened, by the device's clock.
     pub occurred_at: Timestamp,
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
     /// Which application it is about.
     pub application: String,
-    /// What kind of thing happened; for programs.
+    /// Its kind; for programs.
     pub kind: String,
-    /// What happened; for people.
+    /// Its message; for people.
     pub message: String,
     /// Further facts, by name.
     pub fields: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What is missing of a list of events because of its age, or for want of room.
+/// Events that are missing of a list because of their age, or for want of room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DeletedEvents {
     /// Events that were received before this were deleted, but for warnings and worse; null: there is none
@@ -111,14 +111,15 @@ pub struct DeletedEvents {
 pub enum FollowLine {
     /// An event.
     Event(Box<EventRecord>),
-    /// Nothing more up to this position: where to go on after a break. Also a sign of life when nothing happens.
+    /// Nothing more up to this position: where to go on after a break. Also a sign of life when nothing
+    /// happens.
     Reached(u64),
-    /// What lay between these two positions is gone: retention deleted it before it was read. Warnings and
-    /// worse among it may still be in the list of events.
+    /// Events between these two positions are gone: retention deleted them before they were read. Warnings
+    /// and worse among it may still be in the list of events.
     Gone {
-        /// Where reading would have gone on.
+        /// Position at which reading would have gone on.
         from: u64,
-        /// Where it goes on.
+        /// Position at which it goes on.
         to: u64,
     },
 }

@@ -11,10 +11,11 @@ use super::Keep;
 pub struct NewGroup {
     /// Its path, such as `/berlin/kiosks`.
     pub path: String,
-    /// The interval of its devices' syncs, in seconds; left out: that of the group above it, or of the server.
+    /// The interval of its devices' syncs; left out: that of the group above it, or of the server.
     #[serde(default)]
     pub interval_seconds: Option<u32>,
-    /// Whether the links of its devices stay open between syncs; left out: as it is, and with a new group as the one above it says.
+    /// Whether the links of its devices stay open between syncs; left out: as it is, and with a new group as
+    /// the one above it says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_connected: Option<Keep>,
 }
@@ -24,10 +25,11 @@ pub struct NewGroup {
 pub struct Group {
     /// Its path.
     pub path: String,
-    /// The interval set for it, in seconds; null: that of the group above it, or of the server.
+    /// The interval set for it; null: that of the group above it, or of the server.
     pub interval_seconds: Option<u32>,
-    /// Whether the links of its devices stay open between syncs; null: as the group above it says, off at the root.
+    /// Whether the links of its devices stay open between syncs; null: as the group above it says, off at the
+    /// root.
     pub keep_connected: Option<bool>,
-    /// How many devices are in it, those of groups below it not counted.
+    /// Number of devices in it, those of groups below it not counted.
     pub devices: u64,
 }

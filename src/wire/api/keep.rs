@@ -6,8 +6,8 @@ use std::str::FromStr;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Whether links stay open between syncs: one's own setting, or the one above. In JSON `true`, `false` or `"inherit"`; `"on"` and
-/// `"off"`, as commands have it, are understood too.
+/// Whether links stay open between syncs: one's own setting, or the one above. In JSON `true`, `false` or
+/// `"inherit"`; `"on"` and `"off"`, as commands have it, are understood too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Keep {
     /// They do.

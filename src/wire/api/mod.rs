@@ -1,4 +1,5 @@
-//! The administration API as values: what `admin` answers, what `client` asks, what `musterctl --json` prints.
+//! The administration API as values: what `admin` answers, what `client` asks, what `musterctl --json`
+//! prints.
 //!
 //! HTTP/1.1 with JSON bodies, paths under `/v1`:
 //!
@@ -35,7 +36,8 @@
 //! | `GET /v1/runs` | [`RunQuery`] | [`Page`] of [`Run`], those that were due last first |
 //! | `GET /v1/runs/{id}` | | [`RunDetail`] |
 //!
-//! Every answer that is no success is an [`ErrorBody`]. A list is a [`Page`] with an opaque cursor to the next one.
+//! Every answer that is no success is an [`ErrorBody`]. A list is a [`Page`] with an opaque cursor to the
+//! next one.
 
 mod application;
 mod call;
@@ -94,10 +96,10 @@ pub const PAGE_ITEMS_MAX: u32 = 1_000;
 /// Items of a page when the query names no limit.
 pub const PAGE_ITEMS_DEFAULT: u32 = 100;
 
-/// Longest request body, in bytes. The longest request names a device, a group and a few settings.
+/// Longest request body. The longest request names a device, a group and a few settings.
 pub const REQUEST_BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Longest cursor, in bytes. A cursor holds at most three names and a number, in base64.
+/// Longest cursor. A cursor holds at most three names and a number, in base64.
 pub const CURSOR_BYTES_MAX: usize = 2_048;
 
 const _: () = assert!(PAGE_ITEMS_DEFAULT <= PAGE_ITEMS_MAX);
@@ -108,10 +110,9 @@ const _: () = assert!(CURSOR_BYTES_MAX > (3 * super::limits::NAME_BYTES_MAX + 32
 pub struct Page<T> {
     /// The items, at most as many as the query's limit. May be fewer, even none, with more pages to come.
     pub items: Vec<T>,
-    /// Where the next page begins; hand it back as it is. Null: this was the last page.
+    /// Begin of the next page; hand it back as it is. Null: this was the last page.
     pub next_cursor: Option<String>,
-    /// What else would be in a list of events that has come this far, and was deleted. Left out when all is
-    /// there.
+    /// Events that would be in a list that has come this far, and were deleted. Left out when all is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<DeletedEvents>,
 }
@@ -137,11 +138,11 @@ pub struct PageQuery {
 /// The body of every answer that is no success.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// What went wrong.
+    /// The error.
     pub error: ErrorDetail,
 }
 
-/// What went wrong.
+/// An error.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ErrorDetail {
     /// For programs.

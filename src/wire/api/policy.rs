@@ -19,7 +19,7 @@ pub struct NewPolicy {
     /// Dotted paths of keys that levels below may not change; a device's own settings have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub locks: Vec<String>,
-    /// What devices do when somebody else changes the settings; left out: what the level above says.
+    /// The devices' reaction when somebody else changes the settings; left out: as the level above says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<Drift>,
     /// Whether devices that are not connected are woken for it.
@@ -40,12 +40,12 @@ pub struct PolicyRemoval {
     pub wake: bool,
 }
 
-/// What came of a change of settings.
+/// Result of a change of settings.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SettingsChanged {
     /// The revision that it is; null: nothing was changed, it was only asked what would.
     pub revision: Option<u64>,
-    /// How many devices have other settings since, or would have.
+    /// Number of devices that have other settings since, or would have.
     pub devices: u64,
 }
 
@@ -78,7 +78,7 @@ pub struct Policy {
     pub settings: Map<String, Value>,
     /// Dotted paths of keys that levels below may not change.
     pub locks: Vec<String>,
-    /// What devices do when somebody else changes the settings; null: what the level above says.
+    /// The devices' reaction when somebody else changes the settings; null: as the level above says.
     pub drift: Option<Drift>,
     /// The revision in which it was set.
     pub revision: u64,
@@ -86,18 +86,19 @@ pub struct Policy {
     pub changed_at: Timestamp,
 }
 
-/// What one application of a device should have, and what the device says of it.
+/// Settings that one application of a device should have, and the device's report of them.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ApplicationSettings {
     /// The application.
     pub application: String,
-    /// The revision in which the settings came to be what they should be; null: the device takes none for this application.
+    /// The revision in which the settings came to be what they should be; null: the device takes none for
+    /// this application.
     pub desired_revision: Option<u64>,
     /// The effective settings.
     pub settings: Map<String, Value>,
-    /// What the device does when somebody else changes them.
+    /// The device's reaction when somebody else changes them.
     pub drift: Drift,
-    /// What the device says; null: nothing yet.
+    /// The device's report; null: none yet.
     pub reported: Option<SettingsReport>,
 }
 
@@ -118,7 +119,7 @@ pub struct LevelValue {
     pub value: Value,
 }
 
-/// Where one key of a device's effective settings comes from.
+/// Origin of one key of a device's effective settings.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ExplainedKey {
     /// The key, as a dotted path.
@@ -129,9 +130,9 @@ pub struct ExplainedKey {
     pub from: String,
     /// The level that locked it; null: it is not locked.
     pub locked_by: Option<String>,
-    /// What levels above have for it, the outermost first.
+    /// Values that levels above have for it, the outermost first.
     pub overrode: Vec<LevelValue>,
-    /// What levels below have for it, in vain.
+    /// Values that levels below have for it, in vain.
     pub refused: Vec<LevelValue>,
 }
 

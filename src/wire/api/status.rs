@@ -12,13 +12,13 @@ pub struct Status {
     pub version: String,
     /// When it started.
     pub started_at: Timestamp,
-    /// How long it runs, in seconds.
+    /// Its uptime.
     pub uptime_seconds: u64,
     /// The server's unbroken history: another one after a restore from a copy.
     pub server_epoch: Epoch,
     /// SHA-256 of the server's certificate, in hexadecimal.
     pub certificate_sha256: String,
-    /// Where it listens for devices.
+    /// Addresses at which it listens for devices.
     pub addresses: Vec<String>,
     /// Whether the server's wall clock is believed.
     #[serde(default)]
@@ -41,7 +41,7 @@ pub struct Status {
     /// Scheduled backups.
     #[serde(default)]
     pub backup: BackupStatus,
-    /// What is allowed at most.
+    /// The limits.
     pub limits: Vec<Limit>,
 }
 
@@ -57,7 +57,7 @@ pub struct LogStatus {
 pub struct ClockStatus {
     /// Whether something is wrong with it.
     pub condition: ClockCondition,
-    /// How far it is ahead of what was expected, in seconds; null when it is believed.
+    /// Distance by which it is ahead of what was expected; null when it is believed.
     pub ahead_seconds: Option<u64>,
     /// In how many seconds it is believed unless it steps again; null when it is.
     pub believed_in_seconds: Option<u64>,
@@ -118,10 +118,10 @@ pub struct LinkTotals {
     /// Handshakes that are under way now.
     #[serde(default)]
     pub handshakes_under_way: u64,
-    /// How much of the reactors' processor time a handshake took on average, in microseconds; 0: there was none.
+    /// Processor time of the reactors that a handshake took on average; 0: there was none.
     #[serde(default)]
     pub handshake_microseconds: u64,
-    /// How often connections had to wait because no more handshakes may begin.
+    /// Number of times that connections had to wait because no more handshakes may begin.
     #[serde(default)]
     pub held_back: u64,
     /// Connections that ended without a valid identity.
@@ -131,25 +131,26 @@ pub struct LinkTotals {
     pub closes: Vec<CloseCount>,
 }
 
-/// How many links ended for one reason.
+/// Number of links that ended for one reason.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CloseCount {
     /// Name of the reason.
     pub reason: String,
-    /// How many.
+    /// Their number.
     pub count: u64,
 }
 
 /// Datagrams since the server started, and what became of them.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct DatagramTotals {
-    /// Where notices are heard, and wakes come from.
+    /// Address at which notices are heard, and from which wakes come.
     pub address: String,
     /// Those that came in.
     pub received: u64,
     /// Notices that were believed.
     pub notices: u64,
-    /// Those that came in and were dropped, most frequent reason first; reasons that did not occur are left out.
+    /// Those that came in and were dropped, most frequent reason first; reasons that did not occur are left
+    /// out.
     pub dropped: Vec<CloseCount>,
     /// Those that were sent: wakes.
     pub sent: u64,
@@ -190,7 +191,7 @@ pub struct JournalDamage {
     pub from: u64,
     /// The position behind it.
     pub to: u64,
-    /// What is wrong there.
+    /// The fault.
     pub what: String,
 }
 
@@ -203,18 +204,18 @@ pub struct JournalStatus {
     pub since: Option<Timestamp>,
     /// Why, when it takes none; null when it does.
     pub reason: Option<String>,
-    /// Size on disk, in bytes, without what was set aside.
+    /// Size on disk, without what was set aside.
     pub bytes: u64,
     /// Number of segments.
     pub segments: u64,
-    /// How many of them were set aside because they are damaged: no rule deletes those, and no limit counts
-    /// them.
+    /// Number of them that were set aside because they are damaged: no rule deletes those, and no limit
+    /// counts them.
     #[serde(default)]
     pub set_aside_segments: u64,
-    /// Their size, in bytes.
+    /// Their size.
     #[serde(default)]
     pub set_aside_bytes: u64,
-    /// How many stretches are damaged or missing, as far as is known.
+    /// Number of stretches that are damaged or missing, as far as is known.
     #[serde(default)]
     pub damages_total: u64,
     /// The first of them.
@@ -238,7 +239,7 @@ pub struct JournalStatus {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WarningsStatus {
-    /// Size on disk, in bytes.
+    /// Size on disk.
     pub bytes: u64,
     /// Events in it, count.
     pub events: u64,
@@ -279,9 +280,9 @@ pub struct StoreStatus {
     /// Why, when it takes none; null when it does.
     #[serde(default)]
     pub reason: Option<String>,
-    /// Size on disk, write-ahead log included, in bytes.
+    /// Size on disk, write-ahead log included.
     pub bytes: u64,
-    /// Size of the write-ahead log, in bytes.
+    /// Size of the write-ahead log.
     #[serde(default)]
     pub log_bytes: u64,
     /// Since when the write-ahead log can't begin anew because somebody reads the database and does not end;
@@ -306,7 +307,7 @@ pub struct BackupStatus {
     pub last_at: Option<Timestamp>,
     /// Its file; null: there is none.
     pub last_file: Option<String>,
-    /// Its size, in bytes; null: there is none.
+    /// Its size; null: there is none.
     pub last_bytes: Option<u64>,
     /// Since when none can be made; null: they can.
     pub failing_since: Option<Timestamp>,
@@ -316,13 +317,13 @@ pub struct BackupStatus {
     pub next_at: Option<Timestamp>,
 }
 
-/// What is allowed at most.
+/// A limit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Limit {
-    /// What is limited, with its unit: `links`, `frame_bytes`.
+    /// Its name, with its unit: `links`, `frame_bytes`.
     pub name: String,
-    /// How much is allowed.
+    /// The most that is allowed.
     pub value: u64,
-    /// How much there is now; null: not counted.
+    /// The present use; null: not counted.
     pub used: Option<u64>,
 }

@@ -50,19 +50,19 @@ pub struct NewTask {
     /// server's, as it is now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// For how long a run waits for its device, in seconds; left out: a day.
+    /// For how long a run waits for its device; left out: a day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_seconds: Option<u32>,
-    /// How long an execution may take, in seconds; left out: ten minutes.
+    /// Longest execution; left out: ten minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<u32>,
-    /// How often a run that failed is tried again.
+    /// Number of retries of a run that failed.
     #[serde(default)]
     pub retries: u32,
     /// On how many devices it begins within a minute at most; left out: on as many as there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_minute: Option<u32>,
-    /// It stops when a larger share of its runs fails, in percent; left out: it never does.
+    /// It stops when a larger share of its runs fails; left out: it never does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abort_percent: Option<u32>,
     /// Whether a run may be executed again when nobody can tell whether it was executed to its end.
@@ -75,9 +75,9 @@ pub struct NewTask {
 pub struct CreatedTask {
     /// Its id.
     pub id: TaskId,
-    /// How many devices it is for, as things stand.
+    /// Number of devices that it is for, as things stand.
     pub devices: u64,
-    /// How many of them offer it, and take its settings, as things stand.
+    /// Number of them that offer it, and take its settings, as things stand.
     pub offered: u64,
     /// When it is due first.
     pub due_at: Timestamp,
@@ -88,7 +88,7 @@ pub struct CreatedTask {
     pub time_zone: String,
 }
 
-/// How a task stands.
+/// State of a task.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
@@ -156,7 +156,7 @@ pub struct Task {
     pub targets: TaskTargets,
     /// When, as it was said.
     pub schedule: String,
-    /// How it stands.
+    /// Its state.
     pub state: TaskState,
     /// Why; for people. Empty when there is nothing to say.
     pub why: String,
@@ -171,23 +171,24 @@ pub struct Task {
     pub next_local: Option<String>,
     /// When it was due last: the counts are of these runs; null: not yet.
     pub due_at: Option<Timestamp>,
-    /// How many runs are in which state, of those that were due last; of several attempts on a device the last one counts.
+    /// Number of runs by state, of those that were due last; of several attempts on a device the last one
+    /// counts.
     pub runs: Vec<RunCount>,
 }
 
-/// How many runs are in a state.
+/// Number of runs in a state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RunCount {
     /// The state.
     pub state: RunState,
-    /// How many.
+    /// Their number.
     pub runs: u64,
 }
 
 /// One task, whole but for its runs.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct TaskDetail {
-    /// What the list shows of it.
+    /// Its row of the list.
     #[serde(flatten)]
     pub task: Task,
     /// Its settings.
@@ -196,15 +197,15 @@ pub struct TaskDetail {
     pub continuous: bool,
     /// In which hours of a day runs may begin; null: in all.
     pub window: Option<String>,
-    /// For how long a run waits for its device, in seconds.
+    /// For how long a run waits for its device.
     pub expires_seconds: u32,
-    /// How long an execution may take, in seconds.
+    /// Longest execution.
     pub timeout_seconds: u32,
-    /// How often a run that failed is tried again.
+    /// Number of retries of a run that failed.
     pub retries: u32,
     /// On how many devices it begins within a minute at most; null: on as many as there are.
     pub rate_per_minute: Option<u32>,
-    /// It stops when a larger share of its runs fails, in percent; null: never.
+    /// It stops when a larger share of its runs fails; null: never.
     pub abort_percent: Option<u32>,
     /// Whether a run may be executed again when nobody can tell whether it was executed to its end.
     pub may_repeat: bool,
@@ -242,11 +243,11 @@ pub struct Run {
     pub device: String,
     /// The device.
     pub device_id: DeviceId,
-    /// How far it is.
+    /// Its state.
     pub state: RunState,
     /// Why it is there, and what it waits for; for people.
     pub why: String,
-    /// Until when it waits at most, or is to be heard of; null: it has ended.
+    /// End of the time for which it waits, or in which it must be heard of; null: it has ended.
     pub until: Option<Timestamp>,
     /// When the task was due for which it was made.
     pub due_at: Timestamp,
@@ -256,24 +257,24 @@ pub struct Run {
     pub changed_at: Timestamp,
     /// When the server first heard that it is being executed; null: it did not.
     pub began_at: Option<Timestamp>,
-    /// How much of it is done, in percent; null: not known.
+    /// Its progress; null: not known.
     pub progress_percent: Option<u8>,
     /// The program's exit code; null: there is none.
     pub exit_code: Option<i32>,
-    /// What the device, or the server, said last. May be empty.
+    /// The last message of the device, or of the server. May be empty.
     pub message: String,
-    /// What the device said after the run had ended for the server; null: nothing.
+    /// The device's report after the run had ended for the server; null: none.
     pub late: Option<LateReport>,
     /// Whether the program wrote anything.
     pub has_output: bool,
 }
 
-/// What a device said of a run that had ended for the server.
+/// A device's report of a run that had ended for the server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LateReport {
-    /// How far it was, as the device said.
+    /// Its stage, as the device said.
     pub stage: RunStage,
-    /// What the device said of it. May be empty.
+    /// The device's message. May be empty.
     pub message: String,
     /// When the server heard it.
     pub at: Timestamp,
@@ -282,20 +283,21 @@ pub struct LateReport {
 /// One run, with what its program wrote.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RunDetail {
-    /// What the list shows of it.
+    /// Its row of the list.
     #[serde(flatten)]
     pub run: Run,
-    /// What its program wrote; null: nothing that came here.
+    /// Its program's output; null: none that came here.
     pub output: Option<WrittenOutput>,
 }
 
-/// What a run's program wrote: the first part and the last. What is not UTF-8 (RFC 3629) is shown as U+FFFD.
+/// Output of a run's program: the first part and the last. Bytes that are not UTF-8 (RFC 3629) are shown as
+/// U+FFFD.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct WrittenOutput {
     /// The first part.
     pub head: String,
     /// The last part; empty when the first one is all.
     pub tail: String,
-    /// How much was left out between them, in bytes.
+    /// Bytes that were left out between them.
     pub omitted_bytes: u64,
 }

@@ -6,12 +6,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::wire::time::WallTime;
 
-/// The latest time that RFC 3339 can write with four digits of year in every time zone, in milliseconds since 1970.
+/// The latest time that RFC 3339 can write with four digits of year in every time zone, in milliseconds since
+/// 1970.
 const LATEST: WallTime = WallTime(253_402_207_200_000);
 
 /// A wall-clock time, in JSON a text of RFC 3339 in UTC, to the millisecond.
 ///
-/// Devices report times by their own clock, which may be absurd: what lies beyond the year 9999 is written as its end.
+/// Devices report times by their own clock, which may be absurd: what lies beyond the year 9999 is written as
+/// its end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Timestamp(pub WallTime);
 

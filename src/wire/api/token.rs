@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::Timestamp;
 use crate::wire::id::TokenId;
 
-/// How long a join token lives when nobody says so, in seconds: long enough to walk to a device.
+/// Life of a join token when the request does not say: long enough to walk to a device.
 pub const TOKEN_TTL_SECONDS_DEFAULT: u64 = 60 * 60;
 
-/// Longest life of a join token, in seconds. A token is an open door: a year is already long.
+/// Longest life of a join token. A token is an open door: a year is already long.
 pub const TOKEN_TTL_SECONDS_MAX: u64 = 366 * 24 * 60 * 60;
 
 /// Most uses of one join token: more than any fleet that one server holds.
@@ -18,9 +18,10 @@ pub const TOKEN_USES_MAX: u32 = 10_000_000;
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewToken {
-    /// How long it may be used, in seconds, 1 to [`TOKEN_TTL_SECONDS_MAX`]; left out: [`TOKEN_TTL_SECONDS_DEFAULT`].
+    /// Time for which it may be used, 1 to [`TOKEN_TTL_SECONDS_MAX`]; left out:
+    /// [`TOKEN_TTL_SECONDS_DEFAULT`].
     pub ttl_seconds: Option<u64>,
-    /// How many devices may enrol with it, 1 to [`TOKEN_USES_MAX`]; left out: 1.
+    /// Number of devices that may enrol with it, 1 to [`TOKEN_USES_MAX`]; left out: 1.
     pub uses: Option<u32>,
     /// Path of the group that the devices come into; left out: the root, `/`. Made when it doesn't exist.
     pub group: Option<String>,
@@ -62,9 +63,9 @@ pub struct Token {
     pub state: TokenState,
     /// Path of the group that its devices come into.
     pub group: String,
-    /// How many devices may enrol with it.
+    /// Number of devices that may enrol with it.
     pub uses: u32,
-    /// How many have.
+    /// Number of devices that have.
     pub used: u32,
     /// When it was made.
     pub created_at: Timestamp,
@@ -78,7 +79,7 @@ pub struct CreatedToken {
     /// The token as the list shows it.
     #[serde(flatten)]
     pub info: Token,
-    /// What to hand to the devices, secret included: shown this once.
+    /// The text to hand to the devices, secret included: shown this once.
     pub token: String,
 }
 

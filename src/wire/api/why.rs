@@ -23,18 +23,18 @@ pub struct UnsettledSettings {
     pub application: String,
     /// The revision in which they came to be what they should be.
     pub desired_revision: u64,
-    /// What the device says; null: nothing yet.
+    /// The device's report; null: none yet.
     pub reported: Option<SettingsReport>,
 }
 
-/// What is known of a device's way to the server.
+/// Known facts about a device's way to the server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct WhyFacts {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// When this was so.
     pub asked_at: Timestamp,
-    /// Where it stands.
+    /// Its presence.
     pub presence: Presence,
     /// Whether it has a link.
     pub has_link: bool,
@@ -42,7 +42,7 @@ pub struct WhyFacts {
     pub persistent_by: Option<PersistentBy>,
     /// Whether its link should stay and there is no room for that.
     pub waits_for_room: bool,
-    /// What it last said would become of it, if it has not synced since.
+    /// Its announced departure, if it has not synced since.
     pub departure: Option<NoticeKind>,
     /// Whether somebody waits for it to come at this moment.
     pub is_called: bool,
@@ -54,9 +54,9 @@ pub struct WhyFacts {
     pub next_slot_at: Option<Timestamp>,
     /// When it counts as lost unless it is heard before; null: it was never heard, or said goodbye.
     pub lost_at: Option<Timestamp>,
-    /// How often it syncs, in seconds.
+    /// Its sync interval.
     pub interval_seconds: u32,
-    /// Where its last sync came from; null: not known.
+    /// Address of its last sync; null: not known.
     pub address: Option<String>,
     /// The port on which it hears wakes; null: it has named none.
     pub udp_port: Option<u16>,
@@ -65,10 +65,10 @@ pub struct WhyFacts {
     /// Applications whose settings are not as they should be.
     #[serde(default)]
     pub settings: Vec<UnsettledSettings>,
-    /// How many runs of tasks wait for it to take them.
+    /// Number of runs of tasks that wait for it to take them.
     #[serde(default)]
     pub runs_waiting: u64,
-    /// How many it has and has not ended.
+    /// Number of runs that it has and has not ended.
     #[serde(default)]
     pub runs_taken: u64,
     /// Why it seems that another device uses its identity; null: nothing seems so.

@@ -7,10 +7,10 @@ use crate::wire::limits::{EVENT_BYTES_MAX, EVENT_FIELDS_MAX, NAME_BYTES_MAX, TEX
 /// The field that says what was mended of an event.
 pub const MENDED_FIELD: &str = "muster.mended";
 
-/// What the mark says of bytes that are no text.
+/// Text of the mark for bytes that are no text.
 pub const NOT_UTF8: &str = "bytes that are not UTF-8 were replaced";
 
-/// Longest mark, in bytes.
+/// Longest mark.
 const MARK_BYTES_MAX: usize = 400;
 
 impl Event {

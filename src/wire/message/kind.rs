@@ -1,4 +1,4 @@
-//! What the first number of a message says: its kind. Kinds below 33 go to the server, the others to an agent.
+//! Kind of a message: its first number. Kinds below 33 go to the server, the others to an agent.
 
 /// [`ToServer::Enrol`](super::ToServer::Enrol).
 pub const ENROL: u32 = 1;

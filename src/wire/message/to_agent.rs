@@ -1,4 +1,4 @@
-//! What the server says to an agent.
+//! The server's messages to an agent.
 
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
@@ -107,10 +107,10 @@ struct NoBody {}
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Enrolled {
-    /// Who it is.
+    /// Its id.
     #[n(0)]
     pub device: DeviceId,
-    /// What it is called; differs from what it asked for when that name was taken.
+    /// Its name; differs from what it asked for when that name was taken.
     #[cbor(n(1), decode_with = "bounded::name")]
     pub name: String,
     /// Its certificate, DER.
@@ -166,21 +166,21 @@ pub struct InSync {
     /// When to come again, in seconds from now: this device's slot, already spread.
     #[n(1)]
     pub next_seconds: u32,
-    /// How long all devices take to come by once, in seconds: what attempts that fail spread over in the end.
+    /// Time in which all devices can come by once: attempts that fail spread over it in the end.
     #[n(2)]
     pub interval_seconds: u32,
-    /// When there, the link stays, and the agent pings at this interval, in seconds. Otherwise the agent closes the link.
+    /// When there, the link stays, and the agent pings at this interval. Otherwise the agent closes the link.
     #[n(3)]
     pub keep_seconds: Option<u32>,
     /// The UDP port on which the server hears notices; left out when it has the number of the TCP port.
     #[n(4)]
     pub notice_port: Option<u16>,
-    /// The highest counter of a notice that the server heard, when the device's own lies below: it was rolled back, and goes on from
-    /// here.
+    /// The highest counter of a notice that the server heard, when the device's own lies below: it was rolled
+    /// back, and goes on from here.
     #[n(5)]
     pub notice_counter: Option<u32>,
-    /// Over how many seconds the device is to spread its return when the link or the server is lost; left out when the fleet is so small
-    /// that all of it may come at once.
+    /// Over how many seconds the device is to spread its return when the link or the server is lost; left out
+    /// when the fleet is so small that all of it may come at once.
     #[n(6)]
     pub reconnect_seconds: Option<u32>,
 }
@@ -207,7 +207,7 @@ pub struct Probed {
     /// The counter of the wake that was sent; left out when none was.
     #[n(2)]
     pub wake_counter: Option<u32>,
-    /// Where the link comes from, as the server sees it: an IP address.
+    /// Address that the link comes from, as the server sees it: an IP address.
     #[cbor(n(3), decode_with = "bounded::name")]
     pub address: String,
     /// The UDP port on which the server hears notices; left out when it has the number of the TCP port.
@@ -219,7 +219,7 @@ pub struct Probed {
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct Want {
-    /// What is wanted, in the order in which it is to be sent.
+    /// The wanted sections, in the order in which they should be sent.
     #[cbor(n(0), decode_with = "bounded::list::<Ctx, WantedSection, SECTIONS_MAX>")]
     pub sections: Vec<WantedSection>,
 }
@@ -231,7 +231,8 @@ pub struct WantedSection {
     /// Which.
     #[n(0)]
     pub section: Section,
-    /// What the server has: a device that still has that content may send the difference. Left out: send it whole.
+    /// The server's digest: a device that still has that content may send the difference. Left out: send it
+    /// whole.
     #[n(1)]
     pub base: Option<Digest>,
 }
@@ -278,13 +279,13 @@ pub struct Later {
 }
 
 impl Later {
-    /// Everything is to wait for so many seconds.
+    /// Everything waits for `seconds` seconds.
     #[must_use]
     pub fn with_all(seconds: u32) -> Self {
         Self { seconds, only_events: false }
     }
 
-    /// Events are to wait for so many seconds.
+    /// Events wait for `seconds` seconds.
     #[must_use]
     pub fn with_events(seconds: u32) -> Self {
         Self { seconds, only_events: true }
@@ -329,11 +330,12 @@ pub enum ErrorCode {
     /// Another link of the same device took over.
     #[n(9)]
     Superseded,
-    /// The sequence numbers contradict what the server has stored: the device was rolled back and must draw a new
-    /// spool epoch and send again.
+    /// The sequence numbers contradict what the server has stored: the device was rolled back and must draw a
+    /// new spool epoch and send again.
     #[n(10)]
     SpoolEpochConflict,
-    /// The revisions contradict what the server has stored: the device was rolled back and must draw a new agent epoch.
+    /// The revisions contradict what the server has stored: the device was rolled back and must draw a new
+    /// agent epoch.
     #[n(11)]
     AgentEpochConflict,
     /// Something failed at the server; it has the reason in its log.

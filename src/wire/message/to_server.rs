@@ -1,4 +1,4 @@
-//! What an agent says to the server.
+//! An agent's messages to the server.
 
 use minicbor::{Decode, Decoder, Encode};
 
@@ -58,7 +58,8 @@ impl<'b> ToServer<'b> {
         });
     }
 
-    /// Decodes a frame's body. Event bodies stay where they are, so that they reach the journal with one copy.
+    /// Decodes a frame's body. Event bodies stay where they are, so that they reach the journal with one
+    /// copy.
     ///
     /// # Errors
     /// When the kind is unknown, or the body is not what the kind asks for.
@@ -94,7 +95,7 @@ pub struct Enrol {
     /// PKCS #10 request (RFC 2986), DER. Only its public key is used.
     #[cbor(n(2), encode_with = "minicbor::bytes::encode", decode_with = "bounded::certificate")]
     pub request: Vec<u8>,
-    /// What the device would like to be called; the server may add a number to keep names apart.
+    /// The name that the device would like; the server may add a number to keep names apart.
     #[cbor(n(3), decode_with = "bounded::name")]
     pub name: String,
 }
@@ -136,7 +137,7 @@ pub enum SyncReason {
     Resumed,
 }
 
-/// Where the device's sections stand.
+/// State of the device's sections.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct Sync {
@@ -152,16 +153,18 @@ pub struct Sync {
     /// The device's clock, so that the server can tell when it is wrong.
     #[n(3)]
     pub clock: WallTime,
-    /// One entry for each section that the device has, and one each for the settings and the runs that it was ordered.
+    /// One entry for each section that the device has, and one each for the settings and the runs that it was
+    /// ordered.
     #[cbor(n(4), decode_with = "bounded::list::<Ctx, NamedSection, SECTIONS_MAX>")]
     pub sections: Vec<NamedSection>,
-    /// How the device is reached by datagrams; left out by agents that do not know of them.
+    /// The device's reach by datagrams; left out by agents that do not know of them.
     #[n(5)]
     pub reach: Option<Reach>,
 }
 
 impl Sync {
-    /// The digest of all that the device was ordered and has: settings and runs, as one sum. `None` when it takes no desired state.
+    /// The digest of all that the device was ordered and has: settings and runs, as one sum. `None` when it
+    /// takes no desired state.
     #[must_use]
     pub fn desired_digest(&self) -> Option<Digest> {
         let named =
@@ -170,7 +173,7 @@ impl Sync {
     }
 }
 
-/// How a device is reached by datagrams, and which of them were exchanged.
+/// Reach of a device by datagrams, and the counters of those that were exchanged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct Reach {
@@ -192,7 +195,8 @@ pub struct Reach {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct Ping {
-    /// In how many seconds at the latest the device will be heard again on this link; left out: the interval that it was told.
+    /// In how many seconds at the latest the device will be heard again on this link; left out: the interval
+    /// that it was told.
     #[n(0)]
     pub next_seconds: Option<u32>,
 }
@@ -201,7 +205,7 @@ pub struct Ping {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct Goodbye {
-    /// What becomes of the device.
+    /// The device's departure.
     #[n(0)]
     pub kind: NoticeKind,
     /// Counts with the notices.
@@ -212,17 +216,17 @@ pub struct Goodbye {
     pub boot: u32,
 }
 
-/// Somebody on the device looks whether everything works. Answered with a [`Probed`](super::Probed); the link does not become the
-/// device's, so that it takes over from no other.
+/// Somebody on the device looks whether everything works. Answered with a [`Probed`](super::Probed); the link
+/// does not become the device's, so that it takes over from no other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct Probe {
-    /// Where a wake of the kind probe is to be sent, at the address that the link comes from; 0: nowhere.
+    /// Port for a wake of the kind probe, at the address that the link comes from; 0: none.
     #[n(0)]
     pub udp_port: u16,
 }
 
-/// Where one section stands on the device.
+/// State of one section on the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(array)]
 pub struct NamedSection {
@@ -235,8 +239,8 @@ pub struct NamedSection {
     /// Its revision.
     #[n(2)]
     pub revision: u64,
-    /// The revision that the server last said it has; left out when it is `revision`. A server that has less than
-    /// it once said was restored from a copy.
+    /// The revision that the server last said it has; left out when it is `revision`. A server that has less
+    /// than it once said was restored from a copy.
     #[n(3)]
     pub confirmed_revision: Option<u64>,
 }
@@ -283,7 +287,7 @@ pub struct Part {
     /// Whether it is the last.
     #[n(5)]
     pub is_last: bool,
-    /// What it brings.
+    /// Its content.
     #[n(6)]
     pub content: PartContent,
 }
@@ -317,7 +321,7 @@ pub struct PartContent {
 }
 
 impl PartContent {
-    /// About how much memory it takes, in bytes.
+    /// About how much memory it takes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let added: usize = self.added.iter().map(Application::memory_bytes).sum();
@@ -331,15 +335,16 @@ impl PartContent {
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct Events<'b> {
-    /// The history that the sequence numbers count in. A later history has a higher number, so that the server tells one that
-    /// was left from one that is new.
+    /// The history that the sequence numbers count in. A later history has a higher number, so that the
+    /// server tells one that was left from one that is new.
     #[n(0)]
     pub spool_epoch: Epoch,
-    /// The highest sequence number that the device has given out. A server that has stored a higher one knows that the
-    /// device was rolled back.
+    /// The highest sequence number that the device has given out. A server that has stored a higher one knows
+    /// that the device was rolled back.
     #[n(1)]
     pub highest: u64,
-    /// The events, by rising sequence number. Gaps are allowed: they were dropped by the device, which says so.
+    /// The events, by rising sequence number. Gaps are allowed: they were dropped by the device, which says
+    /// so.
     #[cbor(b(2), decode_with = "bounded::list::<Ctx, EventItem<'b>, EVENTS_PER_MESSAGE_MAX>")]
     pub items: Vec<EventItem<'b>>,
     /// The highest sequence number of this history that the device was told is durable; left out when it was

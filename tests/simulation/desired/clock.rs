@@ -1,5 +1,5 @@
-//! What goes by the server's clock: tasks that come again and again, join tokens, runs; by the real rules,
-//! with a judge beside them who knows what time it is in truth.
+//! Things that go by the server's clock: tasks that come again and again, join tokens, runs; by the real
+//! rules, with a judge beside them that knows the true time.
 
 use jiff::tz::TimeZone;
 use muster::fleet::task::run::RunState;
@@ -26,10 +26,10 @@ const SCHEDULES: [(&str, u64); 6] = [
     ("cron 0 3 * * *", 86_400),
 ];
 
-/// How far a clock that was right may be set back without a run being repeated, in seconds (cron(8)).
+/// Distance by which a clock that was right may be set back without a run being repeated (cron(8)).
 const SHIFT_SECONDS: u64 = 3 * 3_600;
 
-/// How far a clock may be off without anybody noticing, and as long as it takes to notice, in seconds.
+/// Distance by which a clock may be off without anybody noticing, and the time that it takes to notice.
 const UNNOTICED_SECONDS: u64 = 70;
 
 const TASKS_MAX: usize = 6;
@@ -52,7 +52,7 @@ pub(crate) struct BookedTask {
     due_at: Option<WallTime>,
     next_at: WallTime,
     made: Made,
-    /// How often it was begun, and when last, in truth.
+    /// Number of times that it was begun, and the last time, in truth.
     begun: u64,
     begun_at: u64,
 }
@@ -129,7 +129,7 @@ impl World {
         Made { at: self.now, troubles: self.noticed_troubles }
     }
 
-    /// How far time may be off in the life of what was made then, in seconds.
+    /// Distance by which time may be off in the life of what was made then.
     fn slack_seconds(&self, made: Made) -> u64 {
         (1 + self.clock_troubles - made.troubles) * UNNOTICED_SECONDS
     }
@@ -155,7 +155,7 @@ impl World {
         Ok(())
     }
 
-    /// What would be said to a device that comes with each of them.
+    /// Messages to a device that comes with each of them.
     fn try_tokens(&mut self, now: WallTime) -> Result<(), String> {
         for token in &self.server.book.tokens {
             let lived = (self.now - token.made.at) / SECOND;

@@ -1,4 +1,5 @@
-//! A device that is given a desired state: settings that it puts in place after a while, runs that it executes, and what it remembers of both.
+//! A device that is given a desired state: settings that it puts in place after a while, runs that it
+//! executes, and what it remembers of both.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use super::APPLICATION;
 use crate::bug::Bug;
 use crate::world::{Step, World};
 
-/// What a device keeps of its desired state, durably before it says so.
+/// A device's copy of its desired state, durable before it says so.
 #[derive(Clone, Default)]
 pub(crate) struct Stored {
     settings: Option<SettingsOrder>,
@@ -45,7 +46,7 @@ impl Stored {
         self.runs.is_empty()
     }
 
-    /// What the device says of its settings.
+    /// The device's report of its settings.
     fn condition(&self) -> ApplicationCondition {
         let settings = self.settings.as_ref().map(|order| {
             let is_applied = self.applied.as_ref().map(|(_, text)| text) == order.settings.as_ref();
@@ -74,7 +75,8 @@ fn first_word(run: RunId, stage: RunStage) -> RunUpdate {
 }
 
 impl World {
-    /// The agent has just started: what its disk holds is told to the machine, and what was interrupted is decided.
+    /// The agent has just started: what its disk holds is told to the machine, and what was interrupted is
+    /// decided.
     pub(crate) fn report_stored(&mut self, number: usize) {
         let device = &mut self.devices[number];
         let mut begin = Vec::new();
@@ -130,7 +132,7 @@ impl World {
             return Ok(());
         }
         if device.awake().is_none() {
-            // Who sleeps goes on where it was.
+            // A device that sleeps goes on where it was.
             self.after(5_000_000, Step::SettingsApplied(number, life));
             return Ok(());
         }
@@ -195,7 +197,8 @@ impl World {
     pub(crate) fn run_ends(&mut self, number: usize, life: u32, run: RunId) -> Result<(), String> {
         let has_failed = self.chance(200);
         let device = &mut self.devices[number];
-        // A program goes on while the device's agent is away, and not through its crash: a supervisor would have to be modelled.
+        // A program goes on while the device's agent is away, and not through its crash: a supervisor would
+        // have to be modelled.
         if device.life != life {
             return Ok(());
         }

@@ -1,5 +1,5 @@
-//! Orders: policies with locks and the settings that come of them, tasks and their runs; at the server by the real rules, on devices
-//! as simply as can be, and beside both a reference that knows nothing of either.
+//! Orders: policies with locks and the settings that come of them, tasks and their runs; at the server by the
+//! real rules, on devices as simply as can be, and beside both a reference that knows nothing of either.
 
 mod clock;
 mod device;
@@ -18,10 +18,10 @@ pub(crate) use server::OrderBook;
 /// The one application that devices offer.
 pub(crate) const APPLICATION: &str = "shop";
 
-/// How often the server looks at what is due of its tasks, in seconds.
+/// Interval at which the server looks at what is due of its tasks.
 pub(crate) const SCHEDULER_SECONDS: u64 = 5;
 
-/// What one level says: the root group, a group below it, or a device.
+/// Settings of one level: the root group, a group below it, or a device.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Level {
     pub(crate) values: BTreeMap<String, u64>,
@@ -29,10 +29,10 @@ pub(crate) struct Level {
     pub(crate) locks: BTreeSet<String>,
 }
 
-/// What nobody in the simulation sees but its judge.
+/// Facts that nobody in the simulation sees but its judge.
 #[derive(Default)]
 pub(crate) struct RunLog {
-    /// How often each run was begun.
+    /// Number of times that each run was begun.
     pub(crate) begun: BTreeMap<(DeviceId, RunId), u32>,
 }
 

@@ -1,4 +1,5 @@
-//! The server's store of desired state: policies, runs, and what each device is to be told, by the real rules.
+//! The server's store of desired state: policies, runs, and the state that each device lacks, by the real
+//! rules.
 
 use std::collections::BTreeMap;
 
@@ -17,16 +18,16 @@ use serde_json::{Map, Value};
 use super::clock::{BookedTask, BookedToken, Made};
 use super::{APPLICATION, Level};
 
-/// How long a run may wait for its device, in milliseconds.
+/// Longest wait of a run for its device.
 pub(super) const EXPIRY_MILLISECONDS: u64 = 1_200_000;
 
 /// Most runs of one device that have not ended.
 const OPEN_RUNS_MAX: usize = 8;
 
-/// How long its execution may take, in seconds.
+/// Longest execution.
 pub(super) const TIMEOUT_SECONDS: u32 = 600;
 
-/// How long a device that has it may say nothing of it, in seconds.
+/// Longest silence of a device that has it.
 pub(super) const LEASE_SECONDS: u32 = 420;
 
 #[derive(Clone)]
@@ -103,7 +104,7 @@ impl OrderBook {
         }
     }
 
-    /// What the real rules make of the levels; `None` when nobody has set anything.
+    /// The levels, merged by the real rules; `None` when nobody has set anything.
     fn desired(&self, device: DeviceId) -> Option<String> {
         let owned = |level: &&Level| -> (Map<String, Value>, Vec<KeyPath>) {
             let settings = level.values.iter().map(|(key, value)| (key.clone(), Value::from(*value)));
@@ -132,7 +133,7 @@ impl OrderBook {
         self.open_runs(device).fold(settings, |sum, (run, _)| sum.with(digest_of_run(run)))
     }
 
-    /// What the device is to be told, given what it says of its settings.
+    /// The messages that the device lacks, given its report of its settings.
     pub(crate) fn desired_state(
         &self,
         device: DeviceId,
@@ -187,7 +188,8 @@ impl OrderBook {
         booked.run.cancel(now).then_some(booked.device)
     }
 
-    /// What time does to runs; the devices whose desired state is another then, and the runs that it has ended.
+    /// Effects of time on runs; the devices whose desired state is another then, and the runs that it has
+    /// ended.
     pub(crate) fn step(&mut self, time: TaskTime, serving_since: WallTime) -> (Vec<DeviceId>, Vec<RunId>) {
         let (mut changed, mut ended) = (Vec::new(), Vec::new());
         for (id, booked) in &mut self.runs {
@@ -258,7 +260,7 @@ impl OrderBook {
         self.runs.keys().take(4).copied().collect()
     }
 
-    /// What is known of the runs of all devices but one.
+    /// States of the runs of all devices but one.
     pub(crate) fn states_of_others(&self, device: DeviceId) -> Vec<RunState> {
         self.runs.values().filter(|booked| booked.device != device).map(|booked| booked.run.state).collect()
     }

@@ -19,7 +19,8 @@ fn effective(levels: &[&Level]) -> BTreeMap<String, u64> {
 }
 
 impl World {
-    /// Why the desired state is not reached yet; `None` when every device has what it should and every run has ended.
+    /// Why the desired state is not reached yet; `None` when every device has what it should and every run
+    /// has ended.
     pub(crate) fn desired_state_left(&self) -> Option<String> {
         if let Some(open) = self.server.book.open_run() {
             return Some(format!("{open} has not ended"));
@@ -29,10 +30,11 @@ impl World {
             let wanted = effective(&levels);
             let text = serde_json::to_string(&wanted).unwrap_or_default();
             let has = device.disk.stored.applied.as_ref().map(|(_, text)| text.as_str());
-            // What nobody orders any more stays as it is.
+            // Settings that nobody orders any more stay as they are.
             let is_ordered = levels.iter().any(|level| !level.values.is_empty());
             let is_right = !is_ordered || has == Some(text.as_str());
-            // What the server knows is what the device says: the revision that is in place, of the order that it was given last.
+            // The server knows what the device says: the revision that is in place, of the order that it was
+            // given last.
             let report = self.server.store.get(&device.id).and_then(|stored| stored.report());
             let says = report.map(|report| (report.state, report.applied_revision));
             let revision = device.disk.stored.applied.as_ref().map(|(revision, _)| *revision);
@@ -43,7 +45,8 @@ impl World {
         })
     }
 
-    /// No run was begun twice that may not be, whatever went wrong; but a device that was rolled back knows nothing of what it did.
+    /// No run was begun twice that may not be, whatever went wrong; but a device that was rolled back knows
+    /// nothing of what it did.
     pub(crate) fn check_runs(&self) -> Result<(), String> {
         for ((id, run), times) in &self.run_log.begun {
             let was_rolled_back =

@@ -59,7 +59,8 @@ impl Keys {
     }
 }
 
-/// Makes the files that the peers' configurations name: `ca.pem`, `server.pem`, `server-key.pem`, `client.pem`, `client-key.pem`.
+/// Makes the files that the peers' configurations name: `ca.pem`, `server.pem`, `server-key.pem`,
+/// `client.pem`, `client-key.pem`.
 ///
 /// # Errors
 /// When a key can't be made or a file not be written.
@@ -100,7 +101,7 @@ fn key_pem(der: &[u8]) -> String {
     format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
 }
 
-/// Who a client is, and which server it accepts.
+/// Identity of a client, and the server that it accepts.
 #[derive(Clone)]
 pub(crate) struct ClientFiles {
     server: Arc<Vec<CertificateDer<'static>>>,
@@ -192,7 +193,8 @@ pub(crate) fn server_name() -> ServerName<'static> {
     ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into())
 }
 
-/// Accepts the servers whose certificates it was given. The client's work is no part of the comparison; it is the same for all.
+/// Accepts the servers whose certificates it was given. The client's work is no part of the comparison; it is
+/// the same for all.
 #[derive(Debug)]
 struct OnlyServer {
     accepted: Arc<Vec<CertificateDer<'static>>>,

@@ -1,4 +1,5 @@
-//! The closed loop: every link keeps so many messages in flight; what one turn brings back is sent again as one write.
+//! The closed loop: every link keeps a number of messages in flight; the answers of one turn are sent again
+//! as one write.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,10 +12,10 @@ use crate::measure::{Latencies, Stopwatch, Summary, Use, Window, nanoseconds};
 use crate::process::Process;
 use crate::swarm::Swarm;
 
-/// How long what is in flight at the end may take to come back.
+/// Longest time until the messages in flight at the end come back.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How often the loop looks at its clock when nothing happens.
+/// Interval at which the loop looks at its clock when nothing happens.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// One closed loop.
@@ -22,15 +23,15 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(crate) struct ClosedLoop {
     /// Messages in flight on each link.
     pub(crate) in_flight: usize,
-    /// How those that leave together are cut into records.
+    /// Records into which messages that leave together are cut.
     pub(crate) records: Records,
-    /// What is not counted at the start.
+    /// Time at the start that is not counted.
     pub(crate) warm_up: Duration,
-    /// What is.
+    /// Time that is.
     pub(crate) measured: Duration,
 }
 
-/// What a closed loop measured.
+/// Result of a closed loop.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub(crate) struct Throughput {
     pub(crate) links: usize,
@@ -51,7 +52,7 @@ impl InFlight {
         self.0.push_back((at, count));
     }
 
-    /// So many came back, oldest first; `note` is told how long and how many.
+    /// `count` messages came back, oldest first; `note` is told how long and how many.
     fn returned(&mut self, now: u64, mut count: u64, mut note: impl FnMut(u64, u64)) -> Result<(), Failure> {
         while count > 0 {
             let Some((at, waiting)) = self.0.front_mut() else {

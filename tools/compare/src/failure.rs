@@ -1,4 +1,4 @@
-//! What ends a run: one line that says what was wrong, and where.
+//! The end of a run: one line that says what was wrong, and where.
 
 use std::fmt::Display;
 

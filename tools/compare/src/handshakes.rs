@@ -1,4 +1,5 @@
-//! Links that come and go: connect, shake hands, say hello, hear the answer, leave; so many under way at a time.
+//! Links that come and go: connect, shake hands, say hello, hear the answer, leave; a fixed number under way
+//! at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,13 +15,13 @@ use crate::process::Process;
 use crate::protocol::{Packing, Peer, ProtocolError, Tickets};
 use crate::swarm::Swarm;
 
-/// How long the server may take to let go of the last links before its processor time is read.
+/// Time of the server to let go of the last links before its processor time is read.
 const SETTLE: Duration = Duration::from_millis(300);
 
 /// Longest time without any progress before it is given up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often the loop looks at its clock when nothing happens.
+/// Interval at which the loop looks at its clock when nothing happens.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Links that come and go.
@@ -33,7 +34,7 @@ pub(crate) struct Rotation<'p> {
     clock: Stopwatch,
 }
 
-/// What came of them.
+/// Result of them.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub(crate) struct Rotated {
     pub(crate) done: u64,
@@ -47,7 +48,8 @@ pub(crate) struct Rotated {
 }
 
 impl<'p> Rotation<'p> {
-    /// `under_way` links at a time, of as many clients or more: with as many, each place has a client of its own, whose tickets it uses.
+    /// `under_way` links at a time, of as many clients or more: with as many, each place has a client of its
+    /// own, whose tickets it uses.
     ///
     /// # Errors
     /// When a client's TLS can't be made.
@@ -123,7 +125,7 @@ impl<'p> Rotation<'p> {
     }
 }
 
-/// What handshakes cost the server.
+/// Cost of handshakes to the server.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub(crate) struct HandshakeCost {
     #[serde(flatten)]

@@ -1,4 +1,5 @@
-//! Connections held: what an idle link costs the server in memory of its own, as the slope between two counts.
+//! Connections held: what an idle link costs the server in memory of its own, as the slope between two
+//! counts.
 
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use crate::process::Process;
 use crate::protocol::{Packing, Peer};
 use crate::swarm::Swarm;
 
-/// How long the server may settle before its memory is read.
+/// Time of the server to settle before its memory is read.
 const SETTLE: Duration = Duration::from_millis(1_500);
 
-/// What held connections cost.
+/// Cost of held connections.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub(crate) struct Held {
     pub(crate) fewer: usize,
@@ -29,8 +30,8 @@ pub(crate) struct Held {
     pub(crate) private_bytes_after: u64,
 }
 
-/// Holds `fewer` and then `more` connections. The server is made ready for each of them in between, so that what it knows of a client
-/// is part of the cost.
+/// Holds `fewer` and then `more` connections. The server is made ready for each of them in between, so that
+/// what it knows of a client is part of the cost.
 ///
 /// # Errors
 /// When they can't be made, or the server ends some of them.

@@ -9,10 +9,10 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 use crate::certificates::server_name;
 use crate::protocol::{Heard, Packing, Peer, Protocol, ProtocolError};
 
-/// What one read takes from a socket, in bytes: all that a server sends at a time.
+/// Bytes that one read takes from a socket: all that a server sends at a time.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Longest greeting in clear, in bytes: nats-server's has some 500.
+/// Longest greeting in clear: nats-server's has some 500.
 const GREETING_BYTES_MAX: usize = 64 * 1024;
 
 /// Why a link ended.
@@ -46,7 +46,7 @@ impl Default for Shared {
     }
 }
 
-/// How far a link is.
+/// Stage of a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
     /// Waits for the server's greeting in clear.
@@ -68,7 +68,7 @@ impl Stage {
     }
 }
 
-/// How messages that leave together are cut into TLS records.
+/// Records into which messages that leave together are cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Records {
     /// As few records as hold them.
@@ -106,7 +106,7 @@ impl Link {
         socket.set_nodelay(true).map_err(failed)?;
         let mut tls = ClientConnection::new(Arc::clone(config), server_name())
             .map_err(|error| LinkError::Tls("connecting", error))?;
-        // What is to leave is bounded by what is in flight.
+        // Bytes to send are bounded by those in flight.
         tls.set_buffer_limit(None);
         Ok(Self {
             socket,
@@ -231,7 +231,7 @@ impl Link {
         Ok(())
     }
 
-    /// Sends so many messages in one write.
+    /// Sends `count` messages in one write.
     ///
     /// # Errors
     /// When the link has ended.
@@ -269,14 +269,15 @@ impl Link {
         self.tls.writer().write_all(bytes).map_err(|error| LinkError::Socket(self.stage.name(), error))
     }
 
-    /// Writes what is ready, in one piece: that is cheaper than one piece for each record, and the same for every server.
+    /// Writes what is ready, in one piece: that is cheaper than one piece for each record, and the same for
+    /// every server.
     fn flush(&mut self, shared: &mut Shared) -> Result<(), LinkError> {
         let is_empty = !self.tls.wants_write() && self.outbox.is_empty();
         if is_empty || self.stage == Stage::Greeting {
             return Ok(());
         }
         let stage = self.stage.name();
-        // What the socket did not take before goes first.
+        // Bytes that the socket did not take before go first.
         let mut out =
             std::mem::take(if self.outbox.is_empty() { &mut shared.sealed } else { &mut self.outbox });
         while self.tls.wants_write() {

@@ -42,7 +42,7 @@ pub(crate) enum Load {
     Low,
 }
 
-/// How large the loads are.
+/// Sizes of the loads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
     held_fewer: usize,
@@ -100,7 +100,7 @@ impl Sizes {
     }
 }
 
-/// What was measured on one server.
+/// Measurements of one server.
 #[derive(Serialize, Default)]
 pub(crate) struct Report {
     server_threads: usize,
@@ -251,7 +251,8 @@ mod tests {
     use crate::certificates::KeyExchange;
     use crate::muster::MusterPeer;
 
-    /// Every load, small, against a server in this process: what the engines count must be what the server has stored.
+    /// Every load, small, against a server in this process: what the engines count must be what the server
+    /// has stored.
     #[test]
     fn all_loads_run_and_the_server_holds_what_it_acknowledged() {
         let directory = tempfile::tempdir().unwrap();

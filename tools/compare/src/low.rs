@@ -1,5 +1,5 @@
-//! Low load: one message at a time on one link, and between two of them a durable write to the same disk, so that both see the disk
-//! as it is at the time.
+//! Low load: one message at a time on one link, and between two of them a durable write to the same disk, so
+//! that both see the disk as it is at the time.
 
 use std::fs::File;
 use std::io::{IoSlice, Write as _};
@@ -14,16 +14,17 @@ use crate::link::Records;
 use crate::measure::{Latencies, Stopwatch, Summary};
 use crate::swarm::Swarm;
 
-/// Size of one durable write, in bytes: a page.
+/// Size of one durable write: a page.
 const WRITE_BYTES: usize = 4096;
 
-/// Size of the file that is written over and over, in bytes: allocated and synced before, so that a write changes no metadata.
+/// Size of the file that is written over and over: allocated and synced before, so that a write changes no
+/// metadata.
 const FILE_BYTES: usize = 1 << 20;
 
-/// How long one acknowledgement may take.
+/// Longest time of one acknowledgement.
 const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What low load measured.
+/// Result at low load.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub(crate) struct LowLoad {
     pub(crate) ack: Summary,

@@ -1,7 +1,9 @@
-//! The same loads against muster and against other servers: `tools/side-by-side` starts the servers and calls this driver for each.
+//! The same loads against muster and against other servers: `tools/side-by-side` starts the servers and calls
+//! this driver for each.
 //!
-//! One thread drives all links of a load (a storm has a second one), and counts its own processor time, so that a figure that is the
-//! client's rather than the server's is marked. What a load measures is printed as one JSON document.
+//! One thread drives all links of a load (a storm has a second one), and counts its own processor time, so
+//! that a figure that is the client's rather than the server's is marked. The result of a load is printed as
+//! one JSON document.
 #![forbid(unsafe_code)]
 
 mod certificates;
@@ -49,7 +51,7 @@ struct Arguments {
 enum Command {
     /// Make the certificates that the servers' configurations name
     Certificates {
-        /// Where to
+        /// Destination
         #[arg(long)]
         directory: PathBuf,
         /// Of which kind
@@ -65,13 +67,13 @@ struct Run {
     /// Which protocol it speaks
     #[arg(long)]
     protocol: ProtocolName,
-    /// Where it listens
+    /// Address at which it listens
     #[arg(long)]
     address: SocketAddr,
     /// Its process, whose memory and processor time are read
     #[arg(long)]
     pid: u32,
-    /// Where the certificates are, on the disk that the server writes to
+    /// Directory of the certificates, on the disk that the server writes to
     #[arg(long)]
     directory: PathBuf,
     /// muster's administrators' socket, unix:PATH

@@ -1,4 +1,4 @@
-//! What a load measured: latencies, and processor time of both ends.
+//! Result of a load: latencies, and processor time of both ends.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::process::Process;
 
-/// Longest latency that is told apart, in nanoseconds: two minutes.
+/// Longest latency that is told apart: two minutes.
 const LATENCY_NANOSECONDS_MAX: u64 = 120_000_000_000;
 
 /// Digits that a latency is kept to.
@@ -29,7 +29,7 @@ impl Latencies {
             .map_err(Failure::when("make a histogram"))
     }
 
-    /// Takes in so many times the same.
+    /// Takes in the same value `count` times.
     pub(crate) fn record(&mut self, nanoseconds: u64, count: u64) {
         self.0.saturating_record_n(nanoseconds.max(1), count);
     }
@@ -126,7 +126,7 @@ impl Window {
     }
 }
 
-/// What was done in a window, and the processor time that it took.
+/// Work done in a window, and the processor time that it took.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub(crate) struct Use {
     pub(crate) seconds: f64,

@@ -1,5 +1,5 @@
-//! mosquitto: MQTT 3.1.1, QoS 1. The acknowledgement means that the broker has the message in memory, where it waits for a subscriber
-//! that is away; with persistence it is written to a file now and then.
+//! mosquitto: MQTT 3.1.1, QoS 1. The acknowledgement means that the broker has the message in memory, where
+//! it waits for a subscriber that is away; with persistence it is written to a file now and then.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -14,20 +14,20 @@ use crate::talk::Talk;
 /// The topic that everybody publishes to.
 const TOPIC: &str = "m";
 
-/// How many messages the broker holds; it says so once a second, and to a new subscriber at once.
+/// Number of messages that the broker holds; it says so once a second, and to a new subscriber at once.
 const STORED_TOPIC: &str = "$SYS/broker/store/messages/count";
 
-/// How often a client must be heard, in seconds: longer than any load.
+/// Longest silence of a client: longer than any load.
 const KEEP_ALIVE_SECONDS: u16 = 600;
 
-/// Longest packet to a client that is taken for one, in bytes.
+/// Longest packet to a client that is taken for one.
 const PACKET_BYTES_MAX: usize = 64 * 1024;
 
 /// A mosquitto broker.
 pub(crate) struct MqttPeer {
     address: SocketAddr,
     files: ClientFiles,
-    /// What the broker held before the first of our messages: its own statistics.
+    /// Messages that the broker held before the first of ours: its own statistics.
     before: OnceLock<u64>,
 }
 
@@ -158,7 +158,7 @@ fn whole(kind: u8, body: &[u8]) -> Vec<u8> {
 struct Mqtt {
     client: usize,
     message: Vec<u8>,
-    /// Where the packet identifier stands in it.
+    /// Offset of the packet identifier in it.
     identifier_at: usize,
     next: u16,
     acknowledged: u16,

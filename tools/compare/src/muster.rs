@@ -1,5 +1,5 @@
-//! muster: a fleet of devices that enrolled beforehand, and say their events as agents do. The acknowledgement means that the event's
-//! journal write is synced.
+//! muster: a fleet of devices that enrolled beforehand, and say their events as agents do. The
+//! acknowledgement means that the event's journal write is synced.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::protocol::{Heard, PAYLOAD_BYTES, Packing, Peer, Protocol, ProtocolErr
 /// Devices that enrol at a time, in threads: they wait for the server's disk, not for a core.
 const ENROLLERS: usize = 16;
 
-/// How long one device tries to enrol.
+/// Time for which one device tries to enrol.
 const ENROL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A muster server and the devices that belong to it.
@@ -72,7 +72,7 @@ impl MusterPeer {
             return Ok(());
         }
         // One that is hung up on may have spent a use.
-        let uses = u32::try_from(2 * (count - first)).map_err(Failure::when("enrol so many devices"))?;
+        let uses = u32::try_from(2 * (count - first)).map_err(Failure::when("enrol that many devices"))?;
         let new = NewToken { uses: Some(uses), ..NewToken::default() };
         let token = self.client()?.create_token(&new).map_err(Failure::when("make a join token"))?.token;
         let token: JoinToken = token.parse().map_err(Failure::when("read the join token"))?;

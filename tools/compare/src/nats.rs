@@ -1,5 +1,5 @@
-//! nats-server: publishing to a JetStream with a reply subject, on which the stream's acknowledgement comes: written to the
-//! stream's file, not synced.
+//! nats-server: publishing to a JetStream with a reply subject, on which the stream's acknowledgement comes:
+//! written to the stream's file, not synced.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::protocol::{Heard, PAYLOAD_BYTES, Packing, Peer, Protocol, ProtocolError, Tickets, line, shown};
 use crate::talk::Talk;
 
-/// Longest message to a client that is taken for one, in bytes: a description of the stream has some 600.
+/// Longest message to a client that is taken for one: a description of the stream has some 600.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
 const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"tls_required\":true,\"lang\":\"rust\",\
@@ -132,13 +132,14 @@ impl Protocol for Nats {
     }
 }
 
-/// What JetStream says of a message that it has taken: its stream and number. An error comes in the same place.
+/// JetStream's answer to a message that it has taken: its stream and number. An error comes in the same
+/// place.
 fn is_ack(body: &[u8]) -> bool {
     const ERROR: &[u8] = b"\"error\"";
     body.starts_with(b"{\"stream\":") && !body.windows(ERROR.len()).any(|window| window == ERROR)
 }
 
-/// What the server says.
+/// Message of the server.
 #[derive(PartialEq, Eq, Debug)]
 enum Word<'a> {
     /// The body of a message to this client.

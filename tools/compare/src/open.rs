@@ -1,5 +1,5 @@
-//! The open loop: messages leave when they are due, whatever has become of those before, and latency counts from when they were due
-//! (no coordinated omission).
+//! The open loop: messages leave when they are due, whatever has become of those before, and latency counts
+//! from when they were due (no coordinated omission).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::measure::{Latencies, Stopwatch, Summary, Use, Window, nanoseconds};
 use crate::process::Process;
 use crate::swarm::Swarm;
 
-/// How often the loop looks at its clock when nothing is due.
+/// Interval at which the loop looks at its clock when nothing is due.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// One open loop.
@@ -22,11 +22,12 @@ pub(crate) struct OpenLoop {
     pub(crate) per_second: u64,
     /// For so long.
     pub(crate) lasts: Duration,
-    /// How long what was not acknowledged in time may still take. What does not come then is given up.
+    /// Time that a message may still take that was not acknowledged in time. A message that does not come
+    /// then is given up.
     pub(crate) timeout: Duration,
 }
 
-/// What an open loop measured.
+/// Result of an open loop.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub(crate) struct Pace {
     pub(crate) links: usize,
@@ -102,7 +103,7 @@ impl OpenLoop {
                 back += acks;
             }
         }
-        // What was given up has waited at least so long.
+        // A message that was given up has waited at least this long.
         let now = clock.nanoseconds();
         due.iter().flatten().for_each(|due| latencies.record(now.saturating_sub(*due), 1));
         let (in_time, used) = in_time.ok_or_else(|| Failure("the loop ended before its time".into()))?;

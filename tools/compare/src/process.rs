@@ -1,4 +1,4 @@
-//! What a process has used, seen from outside: processor time and memory, as Linux says it (proc(5)).
+//! Use of a process, seen from outside: processor time and memory, as Linux says it (proc(5)).
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ impl Process {
         Self { directory: Path::new("/proc").join(id.to_string()) }
     }
 
-    /// Processor time of all its threads that live, in nanoseconds: user and system.
+    /// Processor time of all its threads that live: user and system.
     ///
     /// # Errors
     /// When the process is gone.
@@ -33,7 +33,7 @@ impl Process {
         Ok(sum)
     }
 
-    /// Processor time of the calling thread, in nanoseconds.
+    /// Processor time of the calling thread.
     ///
     /// # Errors
     /// When the system does not tell.
@@ -43,7 +43,7 @@ impl Process {
         Ok(text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0))
     }
 
-    /// Memory that is the process's alone, in bytes.
+    /// Memory that is the process's alone.
     ///
     /// # Errors
     /// When the process is gone.
@@ -54,7 +54,7 @@ impl Process {
         private_bytes_in(&text).ok_or_else(|| Failure(format!("{} names no private memory", path.display())))
     }
 
-    /// How many threads it has.
+    /// Number of its threads.
     ///
     /// # Errors
     /// When the process is gone.

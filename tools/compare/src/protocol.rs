@@ -1,6 +1,8 @@
-//! What the loads know of a protocol: bytes to begin with, bytes of one more message, and how many acknowledgements bytes hold.
+//! The loads' view of a protocol: bytes to begin with, bytes of one more message, and the number of
+//! acknowledgements in bytes.
 //!
-//! One value speaks for one link. It is told plaintext and answers with plaintext; it knows no socket, no TLS and no clock.
+//! One value speaks for one link. It is told plaintext and answers with plaintext; it knows no socket, no TLS
+//! and no clock.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,10 +11,10 @@ use rustls::ClientConfig;
 
 use crate::failure::Failure;
 
-/// What a message carries, in bytes: the size that the issue compares.
+/// Payload of a message: the size that the comparison asks for.
 pub(crate) const PAYLOAD_BYTES: usize = 200;
 
-/// What was heard on a link.
+/// Messages that were heard on a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Heard {
     /// Messages that were acknowledged.
@@ -33,7 +35,7 @@ pub(crate) enum ProtocolError {
         /// When to come again.
         seconds: u32,
     },
-    /// What came is not what the protocol allows.
+    /// The bytes are not what the protocol allows.
     #[error("the server said something that was not due: {0}")]
     Unexpected(String),
 }
@@ -46,14 +48,15 @@ pub(crate) trait Protocol: Send {
     /// Appends one message that asks for an acknowledgement.
     fn message(&mut self, out: &mut Vec<u8>);
 
-    /// Appends so many messages.
+    /// Appends `count` messages.
     fn messages(&mut self, count: usize, out: &mut Vec<u8>) {
         for _ in 0..count {
             self.message(out);
         }
     }
 
-    /// Takes what has come, up to the last whole word of it, and returns how many bytes that were. `answer` is to be sent back.
+    /// Takes what has come, up to the last whole word of it, and returns how many bytes that were. `answer`
+    /// gets the bytes to send back.
     ///
     /// # Errors
     /// When the server refuses, or says what it may not say.
@@ -70,7 +73,7 @@ pub(crate) enum Tickets {
     Kept,
 }
 
-/// How messages that may leave together are put into frames.
+/// Frames into which messages that may leave together are put.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Packing {
     /// Each in a frame, command or packet of its own.
@@ -81,15 +84,15 @@ pub(crate) enum Packing {
 
 /// One server under comparison: how to reach it, who connects, and what it says it has stored.
 pub(crate) trait Peer: Sync {
-    /// Where it listens.
+    /// Address at which it listens.
     fn address(&self) -> SocketAddr;
 
-    /// Whether it speaks first, in clear, before TLS begins.
+    /// Whether it speaks first, before TLS begins.
     fn greets_in_clear(&self) -> bool {
         false
     }
 
-    /// Makes the server ready for so many clients with numbers from 0; what an earlier call did stays.
+    /// Makes the server ready for `clients` clients with numbers from 0; the state of an earlier call stays.
     ///
     /// # Errors
     /// When the server refuses.
@@ -109,7 +112,7 @@ pub(crate) trait Peer: Sync {
         false
     }
 
-    /// How many messages the server says it holds; `None` when it can't tell.
+    /// Number of messages that the server says it holds; `None` when it can't tell.
     ///
     /// # Errors
     /// When it does not answer.
@@ -131,7 +134,8 @@ pub(crate) fn shown(bytes: &[u8]) -> String {
 pub(crate) mod tests {
     use super::*;
 
-    /// Feeds bytes in two pieces, cut at every place, and returns what was heard in all; it must be the same at every cut.
+    /// Feeds bytes in two pieces, cut at every place, and returns what was heard in all; it must be the same
+    /// at every cut.
     pub(crate) fn heard_at_every_cut(
         bytes: &[u8],
         make: impl Fn() -> Box<dyn Protocol>,

@@ -1,4 +1,5 @@
-//! redis: RESP2, `XADD` to one stream. With `appendfsync always` the answer comes after the append-only file is synced.
+//! redis: RESP2, `XADD` to one stream. With `appendfsync always` the answer comes after the append-only file
+//! is synced.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::talk::Talk;
 /// The stream that everybody adds to.
 const STREAM: &str = "s";
 
-/// Longest answer that is taken for one, in bytes: entry names have some 20.
+/// Longest answer that is taken for one: entry names have some 20.
 const BULK_BYTES_MAX: usize = 4096;
 
 /// A redis server.

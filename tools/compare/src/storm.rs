@@ -1,4 +1,5 @@
-//! A storm of full handshakes beside live links: publishers at a steady rate, first in quiet, then while others arrive.
+//! A storm of full handshakes beside live links: publishers at a steady rate, first in quiet, then while
+//! others arrive.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::process::Process;
 use crate::protocol::{Packing, Peer, Tickets};
 use crate::swarm::Swarm;
 
-/// How long the storm blows before the publishers begin to count.
+/// Time for which the storm blows before the publishers begin to count.
 const STORM_AHEAD: Duration = Duration::from_millis(500);
 
 /// The publishers and the storm.
@@ -22,7 +23,7 @@ pub(crate) struct Storm {
     pub(crate) per_second: u64,
     pub(crate) quiet: Duration,
     pub(crate) storm: Duration,
-    /// How long acknowledgements may come late.
+    /// Time for which acknowledgements may come late.
     pub(crate) timeout: Duration,
     /// Handshakes under way at a time.
     pub(crate) arriving: usize,
@@ -30,7 +31,7 @@ pub(crate) struct Storm {
     pub(crate) clients: usize,
 }
 
-/// What the publishers saw.
+/// Observations of the publishers.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub(crate) struct Weather {
     pub(crate) quiet: Pace,

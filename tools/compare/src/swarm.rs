@@ -13,19 +13,19 @@ use crate::failure::Failure;
 use crate::link::{Link, LinkError, Records, Shared};
 use crate::protocol::{Heard, Packing, Peer, ProtocolError, Tickets};
 
-/// Readiness that one poll brings, in events.
+/// Readiness that one poll brings.
 const EVENTS_PER_POLL: usize = 2048;
 
 /// Links that connect at a time: few, so that no server's backlog overflows (mosquitto's holds 100).
 const CONNECTING_MAX: usize = 64;
 
-/// How long all links may take to connect, for each of them.
+/// Time of all links to connect, for each of them.
 const CONNECT_TIMEOUT_PER_LINK: Duration = Duration::from_millis(20);
 
 /// And at least.
 const CONNECT_TIMEOUT_MIN: Duration = Duration::from_secs(20);
 
-/// How long a link that was turned away waits before it tries again. Real agents wait longer; a load is to begin.
+/// Pause of a link that was turned away before it tries again. Real agents wait longer; a load is to begin.
 const TURNED_AWAY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The links of one thread, by their place.
@@ -55,7 +55,7 @@ impl<'p> Swarm<'p> {
         })
     }
 
-    /// How many places there are.
+    /// Number of places.
     pub(crate) fn len(&self) -> usize {
         self.links.len()
     }
@@ -89,8 +89,8 @@ impl<'p> Swarm<'p> {
         Ok(())
     }
 
-    /// Connects clients with numbers from `first` on, a link for each, in the places that follow, and waits until all are ready. One that
-    /// the server turns away, because it admits no more at a time, tries again.
+    /// Connects clients with numbers from `first` on, a link for each, in the places that follow, and waits
+    /// until all are ready. One that the server turns away, because it admits no more at a time, tries again.
     ///
     /// # Errors
     /// When one of them can't be made ready in time.
@@ -141,7 +141,8 @@ impl<'p> Swarm<'p> {
         Ok(())
     }
 
-    /// Waits for something to happen, to the microsecond: the poll itself counts in milliseconds, and rounds up.
+    /// Waits for something to happen, to the microsecond: the poll itself counts in milliseconds, and rounds
+    /// up.
     ///
     /// # Errors
     /// When the poll fails.

@@ -1,4 +1,5 @@
-//! One conversation that blocks: to make a server ready, and to ask it what it has stored. No load goes this way.
+//! One conversation that blocks: to make a server ready, and to ask it what it has stored. No load goes this
+//! way.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +11,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use crate::certificates::server_name;
 use crate::failure::Failure;
 
-/// How long an answer may take.
+/// Time of an answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Longest conversation, in bytes received.

@@ -1,5 +1,5 @@
 #![no_main]
-//! What package databases say, and the versions that they name.
+//! Package databases, and the versions that they name.
 use libfuzzer_sys::fuzz_target;
 use muster::agent::collect::{apk, dpkg, rpm};
 use muster::fleet::version::{VersionExpression, compare};

@@ -1,5 +1,6 @@
 #![no_main]
-//! Datagrams: whatever comes is dropped for a reason or is authentic, and what is authentic is the very bytes that its owner seals.
+//! Datagrams: whatever comes is dropped for a reason or is authentic, and what is authentic is the very bytes
+//! that its owner seals.
 use libfuzzer_sys::fuzz_target;
 use muster::wire::datagram::{DATAGRAM_BYTES, Notice, Wake};
 use muster::wire::id::DeviceId;

@@ -1,5 +1,6 @@
 #![no_main]
-//! What a device keeps and is handed: slots, saved state, application files, and lines of local programs.
+//! Files that a device keeps and is handed: slots, saved state, application files, and lines of local
+//! programs.
 use libfuzzer_sys::fuzz_target;
 use muster::agent::application::definition;
 use muster::agent::local::peer::Peer;

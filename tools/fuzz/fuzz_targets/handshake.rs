@@ -1,5 +1,6 @@
 #![no_main]
-//! Handshakes: whatever a peer sends before anybody knows it is refused or waited for, and no more of it is kept than is allowed.
+//! Handshakes: whatever a peer sends before anybody knows it is refused or waited for, and no more of it is
+//! kept than is allowed.
 use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
@@ -31,7 +32,8 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     Fixture { server, client }
 });
 
-// The first byte says whether a real hello goes before the rest, which is cut into as many pieces as the second says.
+// The first byte says whether a real hello goes before the rest, which is cut into as many pieces as the
+// second says.
 fuzz_target!(|bytes: &[u8]| {
     let [is_behind_a_hello, pieces, rest @ ..] = bytes else { return };
     let mut server = ServerHandshake::new(&FIXTURE.server).expect("a handshake");

@@ -1,5 +1,6 @@
 #![no_main]
-//! Records: whatever a peer seals, and whatever somebody in between sends after it, is taken or refused, and a refusal is the end.
+//! Records: whatever a peer seals, and whatever somebody in between sends after it, is taken or refused, and
+//! a refusal is the end.
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
 use libfuzzer_sys::fuzz_target;
@@ -35,7 +36,8 @@ impl Peer {
     }
 }
 
-// Each sealed record is a length in two bytes and its content, content type and padding; what is left after the last is sent as it is.
+// Each sealed record is a length in two bytes and its content, content type and padding; what is left after
+// the last is sent as it is.
 fuzz_target!(|bytes: &[u8]| {
     let secret = [7; 32];
     let start = Start { secret: &secret, sequence: 0 };

@@ -1,7 +1,9 @@
-//! What a connected device costs a server in memory: the sizes of what stands in the tables, and the slope that the load tool measures.
+//! Memory that a connected device costs a server: the sizes of its parts in the tables, and the slope that
+//! the load tool measures.
 //!
-//! `cargo bench -p muster-load --bench density` holds 2,000 devices and fails when one takes more than 640 bytes; `cargo bench -p muster-load --bench density -- 2000 10000
-//! 18000` measures larger fleets too, of which 512 are allowed, and what everything grows by between the first of them and the last.
+//! `cargo bench -p muster-load --bench density` holds 2,000 devices and fails when one takes more than 640
+//! bytes; `cargo bench -p muster-load --bench density -- 2000 10000 18000` measures larger fleets too, of
+//! which 512 are allowed, and what everything grows by between the first of them and the last.
 #![expect(clippy::unwrap_used, reason = "a bench that can't do its work ends")]
 
 use std::process::{Command, ExitCode, Stdio};
@@ -15,22 +17,23 @@ use muster::store::table::{CERTIFICATE_BYTES, DeviceTable, RECORD_BYTES};
 use muster::wire::id::{CertificateHash, DeviceId};
 use serde_json::Value;
 
-/// Most memory of a connected device, in bytes: the target.
+/// Most memory of a connected device: the target.
 const DEVICE_BYTES_MAX: f64 = 512.0;
 
-/// The same with fewer devices than [`MANY_DEVICES`], in bytes: what else moves in a process is a fifth of what so few take.
+/// The same with fewer devices than [`MANY_DEVICES`]: what else moves in a process is a fifth of what so few
+/// take.
 const FEW_DEVICE_BYTES_MAX: f64 = 640.0;
 
-/// Records with which the device table is measured on its own, in records.
+/// Records with which the device table is measured on its own.
 const TABLE_RECORDS: u64 = 200_000;
 
-/// From so many devices on a slope is good for the target, in devices.
+/// From this many devices on a slope is good for the target.
 const MANY_DEVICES: f64 = 10_000.0;
 
 /// Devices where nobody says how many.
 const DEVICES_DEFAULT: &str = "2000";
 
-/// How long all of them are held, in seconds.
+/// Time for which all of them are held.
 const HOLD_SECONDS: &str = "1";
 
 fn main() -> ExitCode {
@@ -52,7 +55,8 @@ fn main() -> ExitCode {
     for fleet in &fleets {
         let mut found = hold(fleet, table);
         if found.is_too_much() {
-            // What else moves in a process, or on a busy machine, comes on top; what a device takes is there the second time too.
+            // Other memory that moves in a process, or on a busy machine, comes on top; a device's is there
+            // the second time too.
             let again = hold(fleet, table);
             found = if again.each < found.each { again } else { found };
         }
@@ -95,7 +99,8 @@ fn sizes() {
     println!("{sum:>5}  together, and 11 to 23 of the two indexes");
 }
 
-/// What the device table grows by for each device, in bytes: `Anonymous` of this process, as the load tool looks at servers.
+/// Growth of the device table for each device, in bytes: `Anonymous` of this process, as the load tool looks
+/// at servers.
 fn table() -> f64 {
     let spread = |number: u64| {
         number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
@@ -118,7 +123,7 @@ fn anonymous_bytes() -> f64 {
     line.trim().trim_end_matches("kB").trim().parse::<f64>().unwrap() * 1_024.0
 }
 
-/// What was seen of one fleet.
+/// Observation of one fleet.
 struct Held {
     devices: f64,
     /// Bytes of a connected device.
@@ -137,8 +142,9 @@ impl Held {
     }
 }
 
-/// Private memory of a server and of each device, as the load tool measures them from outside. A server that knows few devices has them
-/// where something else was, so that a device counts with no less than the `table` takes for it.
+/// Private memory of a server and of each device, as the load tool measures them from outside. A server that
+/// knows few devices has them where something else was, so that a device counts with no less than the `table`
+/// takes for it.
 fn hold(devices: &str, table: f64) -> Held {
     let arguments =
         ["hold", "--self", "--no-cache", "--json", "--seconds", HOLD_SECONDS, "--devices", devices];

@@ -1,4 +1,4 @@
-//! What the command line says.
+//! The command line of `muster-load`.
 
 use std::path::PathBuf;
 
@@ -9,13 +9,13 @@ use muster::client::Address;
 use crate::engine::spool::EVENT_BYTES_MIN;
 use crate::failure::Failure;
 
-/// Most devices of one run, in devices.
+/// Most devices of one run.
 const DEVICES_MAX: u64 = 4_000_000;
 
-/// Longest measurement, in seconds: a day.
+/// Longest measurement: a day.
 const SECONDS_MAX: u64 = 86_400;
 
-/// Largest event that is sent, in bytes: its text is limited on the wire.
+/// Largest event that is sent: its text is limited on the wire.
 const EVENT_BYTES_MAX: u64 = 4_000;
 
 const EXAMPLES: &str = "\
@@ -101,13 +101,13 @@ pub(crate) enum Command {
     Clients,
 }
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
-    /// How many devices are simulated
+    /// Number of devices that are simulated
     #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..=DEVICES_MAX))]
     pub(crate) devices: Option<u64>,
-    /// How long is measured, in seconds
+    /// Length of the measurement
     #[arg(long, short = 's', value_name = "S", value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     pub(crate) seconds: Option<u64>,
     /// Starts a server for the run, on loopback, in a directory that is removed afterwards (the default)
@@ -125,7 +125,8 @@ pub(crate) struct Common {
     /// Reactor threads of the server of --self [default: one for each core]
     #[arg(long, value_name = "N", conflicts_with = "server", value_parser = clap::value_parser!(u64).range(1..=64))]
     pub(crate) reactors: Option<u64>,
-    /// Where the server of --self has its data for the run: the disk that is measured [default: the system's place for such things]
+    /// Directory of the data of the server of --self for the run: the disk that is measured [default: the
+    /// system's place for such things]
     #[arg(long, value_name = "DIR", conflicts_with = "server")]
     pub(crate) data: Option<PathBuf>,
     /// Threads that simulate devices, in each process
@@ -134,7 +135,8 @@ pub(crate) struct Common {
     /// Processes that simulate devices [default: as many as the limit of open files asks for]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
     pub(crate) processes: Option<u64>,
-    /// Where identities are kept for the next run [default: $XDG_CACHE_HOME/muster-load or ~/.cache/muster-load]
+    /// Directory of identities for the next run [default: $XDG_CACHE_HOME/muster-load or
+    /// ~/.cache/muster-load]
     #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
     pub(crate) cache: Option<PathBuf>,
     /// Keeps no identities, and uses none that were kept
@@ -204,7 +206,7 @@ pub(crate) struct Events {
     /// Bytes of one event
     #[arg(long, value_name = "B", default_value_t = 200, value_parser = clap::value_parser!(u64).range(EVENT_BYTES_MIN as u64..=EVENT_BYTES_MAX))]
     pub(crate) bytes: u64,
-    /// Measures twice: alone, and while so many other devices at a time shake hands in full
+    /// Measures twice: alone, and while this many other devices at a time shake hands in full
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) handshakes: Option<u64>,
 }
@@ -220,12 +222,12 @@ pub(crate) struct Wake {
 }
 
 impl Common {
-    /// How many devices, when the command has this default.
+    /// Number of devices, when the command has this default.
     pub(crate) fn devices(&self, default: u64) -> usize {
         usize::try_from(self.devices.unwrap_or(default)).unwrap_or(usize::MAX)
     }
 
-    /// How long, when the command has this default.
+    /// Length, when the command has this default.
     pub(crate) fn seconds(&self, default: u64) -> std::time::Duration {
         std::time::Duration::from_secs(self.seconds.unwrap_or(default))
     }

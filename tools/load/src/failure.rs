@@ -22,7 +22,7 @@ impl Failure {
         Self { message: message.to_string(), code: 2 }
     }
 
-    /// What the system refused.
+    /// The refusal of the system, as a failure.
     pub(crate) fn when(what: impl fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
         move |error| Self::refused(format!("can't {what}: {error}"))
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// How often a wait looks whether it was interrupted, in milliseconds.
+/// Interval at which a wait looks whether it was interrupted.
 const LOOK_MILLISECONDS: u64 = 20;
 
 static ASKED: OnceLock<Arc<AtomicBool>> = OnceLock::new();

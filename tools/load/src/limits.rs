@@ -1,4 +1,4 @@
-//! Descriptors: each link takes one, and a process has only so many.
+//! Descriptors: each link takes one, and those of a process are limited.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -7,7 +7,8 @@ use crate::failure::Failure;
 /// Descriptors of a process that are not for links: polls, files, pipes, libraries.
 const RESERVE: usize = 256;
 
-/// What a server of this program keeps for itself of its descriptors: files, administration, handshakes beyond its limit.
+/// Descriptors that a server of this program keeps for itself: files, administration, handshakes beyond its
+/// limit.
 const SERVER_RESERVE: usize = 1_000;
 
 /// Raises the soft limit of open files to the hard one, and answers with it.
@@ -18,7 +19,7 @@ pub(crate) fn raise() -> usize {
     getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
-/// How many client processes there must be for so many links.
+/// Number of client processes for this many links.
 pub(crate) fn processes(devices: usize, descriptors: usize, wanted: usize) -> usize {
     devices.div_ceil(descriptors.saturating_sub(RESERVE).max(1)).max(wanted).max(1)
 }

@@ -1,5 +1,5 @@
-//! `muster-load` as a user runs it, with small numbers: every command ends, finds what it looks for, and leaves nothing behind.
-//! Nothing here depends on how fast the machine is.
+//! `muster-load` as a user runs it, with small numbers: every command ends, finds what it looks for, and
+//! leaves nothing behind. Nothing here depends on how fast the machine is.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 use std::io::{Read as _, Write as _};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// How long anything may take before a test gives up. Generous: the machine may be busy.
+/// Time of anything before a test gives up. Generous: the machine may be busy.
 const TIMEOUT: Duration = Duration::from_secs(240);
 
 /// A place for the tool's identities and its servers' data.

@@ -40,7 +40,7 @@ fn daemon(root: &Path) -> Option<Daemon> {
     Some(daemon)
 }
 
-/// What systemd says when a job of `unit` is queued or gone.
+/// Announces as systemd does that a job of `unit` is queued or gone.
 fn announce(bus: &mut Bus, member: &str, unit: &str) {
     bus.0.write_all(&signal(member, unit)).unwrap();
 }

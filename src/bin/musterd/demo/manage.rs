@@ -14,8 +14,8 @@ use super::process::{run_well, wait_for};
 use super::steps::{DEVICE, Demo, GROUP};
 use super::{Failure, shown};
 
-/// The application that the demo brings: a kiosk. It writes what it has sold, and reads its settings again at SIGHUP, and looks
-/// at them once a second, should a signal get lost between two commands of the shell.
+/// The application that the demo brings: a kiosk. It writes what it has sold, and reads its settings again at
+/// SIGHUP, and looks at them once a second, should a signal get lost between two commands of the shell.
 const KIOSK: &str = "kiosk";
 
 /// A kiosk, as a shell script: `$1` is its directory.
@@ -33,7 +33,7 @@ while :; do
 done
 "#;
 
-/// Takes stock of so many shelves, as a shell script, and says how far it is.
+/// Takes stock of some shelves, as a shell script, and says its progress.
 const STOCKTAKING_SCRIPT: &str = r#"shelf=0
 while [ "$shelf" -lt "$1" ]; do
     shelf=$((shelf + 1))
@@ -84,7 +84,7 @@ impl Drop for Kiosk {
     }
 }
 
-/// What the agent is to know of the kiosk: ten lines, and five for a kind of task.
+/// The agent's definition of the kiosk: ten lines, and five for a kind of task.
 fn definition(directory: &Path) -> String {
     let at = |name: &str| directory.join(name).display().to_string();
     format!(

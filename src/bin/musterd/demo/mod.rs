@@ -1,7 +1,7 @@
 //! `musterd demo`: the main job, on this machine, with a real server process and a real agent process.
 //!
-//! Every step uses what a user would use, the commands and the administration API, and prints what it measured. A step
-//! that does not do what it says ends the demo with exit code 1.
+//! Every step uses what a user would use, the commands and the administration API, and prints what it
+//! measured. A step that does not do what it says ends the demo with exit code 1.
 
 mod manage;
 mod process;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-/// What the demo takes.
+/// Options of the demo.
 #[derive(Args, Debug)]
 pub(crate) struct DemoArguments {
     /// Keep everything in this directory [default: a directory of its own, removed at the end]
@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: &DemoArguments) -> ExitCode {
     }
 }
 
-/// Where the demo keeps its things.
+/// Directory of the demo.
 struct Directory {
     path: PathBuf,
     is_ours: bool,

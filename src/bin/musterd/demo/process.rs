@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::Failure;
 
-/// How long anything in the demo may take before it counts as failed, in seconds.
+/// Time of anything in the demo before it counts as failed.
 const TIMEOUT_SECONDS: u64 = 30;
 
-/// How often a condition is looked at, in milliseconds. What the demo measures is exact to about this.
+/// Interval at which a condition is looked at. The demo's measurements are exact to about this.
 const LOOK_MILLISECONDS: u64 = 2;
 
 /// A child process whose output goes to a file. It is ended when this value goes.
@@ -72,7 +72,7 @@ impl Process {
         Ok(started.elapsed())
     }
 
-    /// Resident memory of the process, in bytes (`VmRSS`, proc_pid_status(5)); `None` where the system does not tell.
+    /// Resident memory of the process (`VmRSS`, proc_pid_status(5)); `None` where the system does not tell.
     pub(super) fn resident_bytes(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

@@ -8,7 +8,7 @@ use super::process::wait_for;
 use super::steps::{DEVICE, Demo};
 use super::{Failure, shown};
 
-/// Wakes that are timed, in wakes: one alone says little.
+/// Wakes that are timed: one alone says little.
 const WAKES: usize = 10;
 
 impl Demo {

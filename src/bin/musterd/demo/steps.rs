@@ -129,7 +129,8 @@ impl Demo {
         self.wait_for_device("the first sync", |device| {
             device.device.last_sync_at.is_some() && device.host.is_some()
         })?;
-        // Asked for again: an answer that was put together while the sync ended may have the applications of before.
+        // Asked for again: an answer that was put together while the sync ended may have the applications of
+        // before.
         let device = self.client.device(DEVICE)?;
         let memory = self.agent.as_ref().and_then(Process::resident_bytes);
         let system = device.host.map(|host| format!("{}, {}", host.os_name, host.kernel)).unwrap_or_default();
@@ -262,7 +263,8 @@ impl Demo {
         Ok(())
     }
 
-    /// The agent hears wakes on a port that is free, so that the demo does not disturb an agent that runs here already.
+    /// The agent hears wakes on a port that is free, so that the demo does not disturb an agent that runs
+    /// here already.
     pub(super) fn start_agent(&mut self) -> Result<(), Failure> {
         let settings = self.directory.join("agent.toml");
         let applications = self.directory.join("applications.d");

@@ -19,7 +19,7 @@ use crate::wire::api::{NewTask, TaskTargets};
 use crate::wire::limits::TASK_SETTINGS_BYTES_MAX;
 use crate::wire::units::{format_duration, parse_duration};
 
-/// What is to be executed, where and when.
+/// A task to create: its program, devices and times.
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("whom").required(true).args(["device", "group", "all"]))]
 pub(in crate::client::cli) struct TaskCreate {
@@ -47,13 +47,13 @@ pub(in crate::client::cli) struct TaskCreate {
     /// For how long a run waits for its device, 1m to 30d [default: 24h]
     #[arg(long, value_name = "DURATION", value_parser = expires)]
     expires: Option<u32>,
-    /// How long an execution may take, at most 24h [default: 10m]
+    /// Longest execution, at most 24h [default: 10m]
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
     timeout: Option<u32>,
-    /// How often a run that failed is tried again
+    /// Number of retries of a run that failed
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = up_to(0, RETRIES_MAX))]
     retries: u32,
-    /// What it is called, for people
+    /// Its name, for people
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
     /// In which hours of a day runs may begin, such as 22:00-05:00 [default: in all]
@@ -140,7 +140,8 @@ fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
     json_file::read(path, settings)
 }
 
-/// A task's settings are not merged with others: all that is asked of them is that they are one object, and not too large.
+/// A task's settings are not merged with others: all that is asked of them is that they are one object, and
+/// not too large.
 fn settings(text: &str) -> Result<Map<String, Value>, String> {
     let settings = settings::parse_object(text).map_err(|error| error.to_string())?;
     let bytes = serde_json::to_string(&settings).map_or(usize::MAX, |text| text.len());
@@ -169,7 +170,7 @@ fn timeout(text: &str) -> Result<u32, String> {
     seconds(text, 1, TIMEOUT_SECONDS_MAX)
 }
 
-/// A duration, in seconds.
+/// A duration.
 fn seconds(text: &str, least: u32, most: u32) -> Result<u32, String> {
     let duration = parse_duration(text)?;
     let seconds = u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);

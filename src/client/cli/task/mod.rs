@@ -20,7 +20,7 @@ pub(super) use on_device::on_device;
 use create::TaskCreate;
 use show::TaskShow;
 
-/// Devices of a task that a line names, in names.
+/// Devices of a task that a line names.
 const NAMES_IN_LIST_MAX: usize = 2;
 
 #[derive(Subcommand, Debug)]
@@ -102,7 +102,7 @@ fn row(task: &Task) -> Vec<String> {
     ]
 }
 
-/// What became of a task that was to be cancelled.
+/// Outcome of cancelling a task.
 fn cancelled(task: &Task) -> String {
     let said = match task.state {
         TaskState::Cancelled => "is cancelled".into(),

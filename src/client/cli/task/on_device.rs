@@ -24,7 +24,7 @@ pub(in crate::client::cli) struct OnDevice {
     runs: Vec<Run>,
     /// Application and kind.
     tasks: HashMap<TaskId, String>,
-    /// How many more have not ended.
+    /// Number of others that have not ended.
     more: usize,
 }
 
@@ -78,7 +78,8 @@ impl OnDevice {
     }
 }
 
-/// Those that have not ended and how many more of these there are, or else the latest. They come with the latest first.
+/// Those that have not ended and how many more of these there are, or else the latest. They come with the
+/// latest first.
 fn chosen(latest: Vec<Run>) -> (Vec<Run>, usize) {
     let (mut open, mut ended): (Vec<_>, Vec<_>) = latest.into_iter().partition(|run| !run.state.is_final());
     if open.is_empty() {

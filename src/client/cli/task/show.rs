@@ -13,7 +13,7 @@ use crate::wire::printable;
 /// Runs whose output is shown, in runs: each may have written 64 KiB that are kept.
 const OUTPUTS_MAX: usize = 20;
 
-/// Devices of a task that are named, in names.
+/// Devices of a task that are named.
 const NAMES_MAX: usize = 20;
 
 /// Columns of a tab in what a program wrote.
@@ -30,7 +30,7 @@ pub(in crate::client::cli) struct TaskShow {
     /// Only runs on this device (name or id)
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
-    /// What the runs' programs wrote as well
+    /// Also the output of the runs' programs
     #[arg(long)]
     output: bool,
 }
@@ -74,7 +74,7 @@ pub(super) fn json(
 ) -> Result<(), Failure> {
     let mut written = Written::default();
     let mut pages = client.runs(query);
-    // Before anything is printed: whoever asks for a device that is not there sees that, and nothing else.
+    // Before anything is printed: one who asks for a device that is not there sees that, and nothing else.
     let first = pages.next().transpose()?.unwrap_or_default();
     let mut members = output.object();
     members.value("task", task)?;
@@ -86,7 +86,7 @@ pub(super) fn json(
     members.end()
 }
 
-/// What is known of the task, and its runs as they come. Returns which of them wrote something.
+/// Facts about the task, and its runs as they come. Returns which of them wrote something.
 fn tables(
     client: &mut Client,
     output: &mut Output,
@@ -96,7 +96,8 @@ fn tables(
     let mut written = Written::default();
     let mut pages = client.runs(query);
     let first = pages.next().transpose()?.unwrap_or_default();
-    // A task that recurs has runs of several occurrences sooner or later, perhaps on a page that is still to come.
+    // A task that recurs has runs of several occurrences sooner or later, perhaps on a page that is still to
+    // come.
     let shows_due = runs::are_of_several(&first) || create::recurs(&task.task.schedule);
     output.facts(facts(task))?;
     output.line("")?;
@@ -105,7 +106,7 @@ fn tables(
     Ok(written)
 }
 
-/// What is known of a task, beside its runs.
+/// Facts about a task, beside its runs.
 fn facts(detail: &TaskDetail) -> Vec<(&'static str, String)> {
     let task = &detail.task;
     let nothing = || NOTHING_THERE.to_owned();
@@ -144,7 +145,7 @@ fn rollout(rate_per_minute: u32) -> String {
     format!("on {} a minute", count(rate_per_minute.into(), "device"))
 }
 
-/// What programs wrote, run by run.
+/// Shows the programs' output, run by run.
 pub(super) fn show_written(
     client: &mut Client,
     output: &mut Output,
@@ -169,7 +170,8 @@ pub(super) fn show_written(
     }
 }
 
-/// What one run's program wrote, line by line below a heading: what is indented is the program's own, whatever it says.
+/// Output of one run's program, line by line below a heading: indented lines are the program's own, whatever
+/// they say.
 fn text(detail: &RunDetail) -> Vec<String> {
     let run = &detail.run;
     let exit = run.exit_code.map_or(String::new(), |code| format!(", exit code {code}"));

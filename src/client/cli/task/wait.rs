@@ -12,16 +12,16 @@ use crate::client::{Client, ClientError};
 use crate::wire::api::{Run, RunQuery, RunState, Task, TaskDetail, TaskState};
 use crate::wire::id::TaskId;
 
-/// How long to wait before the task is looked at again, in milliseconds.
+/// Pause before the task is looked at again.
 const LOOK_MILLISECONDS: u64 = 1_000;
 
-/// For how long a server that does not answer is asked again, in seconds: a restart is over by then.
+/// For how long a server that does not answer is asked again: a restart is over by then.
 const UNANSWERED_SECONDS_MAX: u64 = 300;
 
-/// Devices that are named while they execute it, in devices: more do not fit a line.
+/// Devices that are named while they execute it: more do not fit a line.
 const NAMED_DEVICES_MAX: u32 = 3;
 
-/// Runs that are all listed at the end, in runs: a screen or two. Of more only those are listed that did not succeed.
+/// Runs that are all listed at the end: a screen or two. Of more only those are listed that did not succeed.
 const LISTED_RUNS_MAX: u64 = 50;
 
 /// Follows a task until it has ended, then shows its runs and what their programs wrote.
@@ -60,7 +60,8 @@ pub(super) fn until_ended(client: &mut Client, output: &mut Output, id: TaskId) 
     judge(&detail.task).map_err(Failure::NotReached)
 }
 
-/// Looks at the task until it has ended. A server that restarts meanwhile is waited for: the task is as durable as it is.
+/// Looks at the task until it has ended. A server that restarts meanwhile is waited for: the task is as
+/// durable as it is.
 fn follow(client: &mut Client, id: TaskId, progress: &mut Progress) -> Result<TaskDetail, ClientError> {
     let mut unanswered_since = None;
     loop {
@@ -101,7 +102,8 @@ fn look(client: &mut Client, id: TaskId) -> Result<(TaskDetail, Vec<Run>), Clien
     Ok((detail, runs))
 }
 
-/// Whether nothing comes of it any more. A task that was aborted lets its devices end what they are executing.
+/// Whether nothing comes of it any more. A task that was aborted lets its devices end what they are
+/// executing.
 fn has_ended(task: &Task) -> bool {
     task.state != TaskState::Active && task.runs.iter().all(|count| count.runs == 0 || count.state.is_final())
 }
@@ -110,7 +112,7 @@ fn running(task: &Task) -> u64 {
     task.runs.iter().filter(|count| count.state == RunState::Running).map(|count| count.runs).sum()
 }
 
-/// How far it is: `9 succeeded, 2 running: kiosk-17 (40 %), kiosk-18`.
+/// Its progress: `9 succeeded, 2 running: kiosk-17 (40 %), kiosk-18`.
 fn line(task: &Task, shown: &[Run]) -> String {
     if task.runs.is_empty() {
         let due = task.next_at.map_or(String::new(), |at| format!(", due {} UTC", time(at)));
@@ -128,7 +130,7 @@ fn line(task: &Task, shown: &[Run]) -> String {
     format!("{}{names}{more}", words::summary(&task.runs))
 }
 
-/// How many runs there are, and how many of them succeeded.
+/// Number of runs, and of those that succeeded.
 fn ended(task: &Task) -> (u64, u64) {
     let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0, u64::saturating_add);
     let succeeded = task.runs.iter().filter(|count| count.state == RunState::Succeeded);
@@ -156,8 +158,8 @@ fn judge(task: &Task) -> Result<(), String> {
     Err(format!("{said}; 'musterctl task show {} --output' tells more", task.id))
 }
 
-/// How far the task is, on standard error: on a terminal one line that is rewritten, elsewhere a line when something changed.
-/// Programs that read JSON are told nothing meanwhile.
+/// Progress of the task, on standard error: on a terminal one line that is rewritten, elsewhere a line when
+/// something changed. Programs that read JSON are told nothing meanwhile.
 enum Progress {
     Rewritten(ProgressBar),
     Lines { last: String },
@@ -186,7 +188,7 @@ impl Progress {
                 bar.tick();
             }
             Self::Lines { last } if *last != line => {
-                // Whoever does not read it any more still wants the exit code.
+                // One who does not read it any more still wants the exit code.
                 let _ = writeln!(io::stderr(), "{line}");
                 *last = line;
             }

@@ -26,7 +26,7 @@ pub(super) fn state(state: RunState) -> &'static str {
     }
 }
 
-/// How many runs are in which state: `9 succeeded, 1 failed, 2 running`.
+/// Number of runs by state: `9 succeeded, 1 failed, 2 running`.
 pub(super) fn summary(counts: &[RunCount]) -> String {
     let of = |state: RunState| -> u64 {
         counts
@@ -43,7 +43,7 @@ pub(super) fn summary(counts: &[RunCount]) -> String {
     if parts.is_empty() { NOTHING_THERE.into() } else { parts.join(", ") }
 }
 
-/// On which devices: at most so many of their names.
+/// Its devices: at most `names_max` of their names.
 pub(super) fn targets(targets: &TaskTargets, names_max: usize) -> String {
     match targets {
         TaskTargets::All => "all devices".into(),
@@ -59,7 +59,7 @@ pub(super) fn targets(targets: &TaskTargets, names_max: usize) -> String {
     }
 }
 
-/// What a task was made for: `12 devices, 10 of which offer it; due now`.
+/// Targets of a task when it was made: `12 devices, 10 of which offer it; due now`.
 pub(super) fn created(created: &CreatedTask, schedule: Option<&str>) -> String {
     let devices = count(created.devices, "device");
     let offered = match (created.devices, created.offered) {

@@ -304,7 +304,7 @@ proptest! {
             prop_assert!(!run.why(now).is_empty());
             prop_assert!(run.state.is_at_device() || run.lease_until.is_none());
         }
-        // Whoever follows `wake_at` and nothing else sees the end.
+        // A caller that follows `wake_at` and nothing else sees the end.
         for _ in 0..4 {
             let Some(wake_at) = run.wake_at(&rules) else { break };
             let now = wake_at.max(at(seconds));

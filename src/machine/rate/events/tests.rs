@@ -34,7 +34,7 @@ struct World {
     stored_bytes: u64,
 }
 
-/// What the server has made of a message: which events it stored, and for how long it takes no more.
+/// The server's answer to a message: the events that it stored, and the time for which it takes no more.
 type Taken = (Vec<u64>, Option<u32>);
 
 impl World {
@@ -136,7 +136,7 @@ fn behind_an_event_that_was_put_off_none_is_taken_until_the_device_begins_again(
     let (mut world, body) = (World::new(RATE, 2), event(Severity::Info, 200));
     let seconds = world.fill(Severity::Info);
     let next = world.record.last_sequence + 1;
-    // What was under way comes when there is room again: the network is slow.
+    // Events that were under way come when there is room again: the network is slow.
     world.now += u64::from(seconds + 100) * SECOND;
     assert_eq!(world.send(0, next + 64, &[&body], false), (vec![], None), "{next} would be lost");
     assert_eq!(world.send(0, next, &[&body], true), (vec![next], None));

@@ -1,4 +1,5 @@
-//! Handshakes with clients of the library's own, cut in any way, and what becomes of what comes right behind them.
+//! Handshakes with clients of the library's own, cut in any way, and what becomes of what comes right behind
+//! them.
 
 mod hostile;
 
@@ -61,14 +62,14 @@ impl Fixture {
         }
     }
 
-    /// What a client needs that shows no certificate and knows no other suite.
+    /// Configuration of a client that shows no certificate and knows no other suite.
     fn stranger(&self, suite: Suite) -> ClientConfig {
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
         provider.cipher_suites.retain(|known| u16::from(known.suite()) == suite.number());
         self.stranger_with(provider)
     }
 
-    /// What a client needs that shows no certificate.
+    /// Configuration of a client that shows no certificate.
     fn stranger_with(&self, provider: CryptoProvider) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(self.certificate.clone())).unwrap();
@@ -98,7 +99,7 @@ impl Fixture {
     }
 }
 
-/// What the server makes of some bytes, and what it says to them.
+/// The server's reading of some bytes, and its answer.
 fn read(server: &mut ServerHandshake, bytes: &[u8]) -> (Result<usize, ChannelError>, Vec<u8>) {
     let mut out = Vec::new();
     let taken = server.read(&mut bytes.to_vec(), &mut out);
@@ -125,7 +126,8 @@ fn hear(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<Vec<u8>, Erro
     Ok(plain)
 }
 
-/// What the link makes of these bytes, which are whole records: the data, and how many KeyUpdates and close_notify alerts.
+/// The link's reading of these bytes, which are whole records: the data, and the number of KeyUpdates and
+/// close_notify alerts.
 fn open(link: &mut SlimLink, bytes: &[u8]) -> (Vec<u8>, usize, usize) {
     let mut input = bytes.to_vec();
     let (mut plain, mut updates, mut close_notifies, mut consumed) = (Vec::new(), 0, 0, 0);
@@ -344,7 +346,7 @@ fn handshakes_that_take_turns_on_a_thread_hear_their_own_secrets() {
     }
 }
 
-/// What the library gives of a handshake of its own, and what was captured of it.
+/// The library's secrets of a handshake of its own, and those that were captured of it.
 fn extracted(fixture: &Fixture) -> (ExtractedSecrets, CapturedSecrets) {
     let (mut client, mut server) = fixture.before_the_last_flight();
     read(&mut server, &sent_by(&mut client)).0.unwrap();

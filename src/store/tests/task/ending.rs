@@ -1,4 +1,4 @@
-//! How tasks and runs end.
+//! Ends of tasks and runs.
 
 use super::*;
 use crate::fleet::task::definition::EXPIRES_SECONDS;

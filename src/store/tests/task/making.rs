@@ -1,4 +1,4 @@
-//! What is made of a task, and when.
+//! Runs that are made of a task, and their times.
 
 use jiff::tz::TimeZone;
 

@@ -130,7 +130,7 @@ impl Fixture {
         query::task(&self.fleet.store.reader().unwrap(), id).unwrap()
     }
 
-    /// How a task stands, and how many of its runs that were due last are in which state.
+    /// State of a task, and number of its runs that were due last, by state.
     fn state_of(&self, id: TaskId) -> (&'static str, Vec<(RunState, u64)>) {
         let task = self.task(id);
         (task.state.name(), task.counts)

@@ -1,4 +1,4 @@
-//! How fast a task spreads: windows, rates, full devices, 'not now'.
+//! Speed at which a task spreads: windows, rates, full devices, 'not now'.
 
 use super::*;
 use crate::wire::limits::RUNS_PER_DEVICE_MAX;
@@ -7,7 +7,7 @@ fn count(fixture: &Fixture, task: TaskId, state: RunState) -> u64 {
     fixture.state_of(task).1.into_iter().find(|(known, _)| *known == state).map_or(0, |(_, runs)| runs)
 }
 
-/// The time of day, so many seconds after a test has begun.
+/// The time of day, `seconds` seconds after a test has begun.
 fn clock(seconds: u64) -> String {
     WallTime(START.0 + seconds * 1_000).to_string()[11..16].to_owned()
 }

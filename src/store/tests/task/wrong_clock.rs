@@ -1,4 +1,4 @@
-//! What a clock that was wrong leaves of tasks and runs: nothing.
+//! Traces that a wrong clock leaves of tasks and runs: none.
 
 use super::*;
 
@@ -110,7 +110,7 @@ fn what_was_made_by_a_clock_ahead_lasts_no_longer_than_it_should() {
         (run.began_at, run.lease_until),
         (Some(fixture.now()), Some(WallTime(fixture.now().0 + 1_200_000)))
     );
-    // What was released ahead of time counts for no rate.
+    // A run that was released ahead of time counts for no rate.
     let next = fixture.create(Definition { rate_per_minute: Some(2), ..all_devices() });
     assert_eq!(fixture.state_of(next).1, [(RunState::Pending, 2)]);
     fixture.pass(1_200);

@@ -1,4 +1,5 @@
-//! One simulated device: the real agent machine, a link, a spool that remembers times. It owns no file and no thread.
+//! One simulated device: the real agent machine, a link, a spool that remembers times. It owns no file and no
+//! thread.
 
 use muster::machine::agent::{
     Action, AgentMachine, AgentStart, AgentState, LinkEnd, SectionContent, SyncResult,
@@ -17,7 +18,7 @@ use super::measures::note;
 use super::spool::Spool;
 use super::stream;
 
-/// Most actions of one device before others have their turn, in actions.
+/// Most actions of one device before others have their turn.
 const ACTIONS_MAX: usize = 1_000;
 
 /// One simulated device.
@@ -98,7 +99,8 @@ impl Agent {
         uncount(&cx.counters.running);
     }
 
-    /// Forgets the tickets that the server gave it, unless it runs: then its next handshake is nobody's doing but the server's.
+    /// Forgets the tickets that the server gave it, unless it runs: then its next handshake is nobody's doing
+    /// but the server's.
     pub(crate) fn forget_tickets(&mut self) {
         if !self.is_running() {
             self.tls = None;
@@ -222,7 +224,7 @@ impl Agent {
         if let Link::Open(open) = &mut self.link
             && let Err(error) = open.flush(&cx.counters)
         {
-            // What it had to read is lost with it; the machine says it again.
+            // Events that it had to read are lost with it; the machine says it again.
             self.link_ended(cx);
             self.link = Link::Down;
             count(&cx.counters.lost);
@@ -368,7 +370,7 @@ impl Agent {
         self.drive(cx, index);
     }
 
-    /// So many events happen.
+    /// `events` events happen.
     pub(crate) fn emit(&mut self, cx: &mut Context, index: u32, events: usize, at: Moment) {
         let Some(machine) = &mut self.machine else { return };
         (0..events).for_each(|_| self.spool.push(at));

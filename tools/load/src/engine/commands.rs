@@ -1,4 +1,4 @@
-//! What an engine is told to do. The same words go to a thread and, as a line of JSON, to another process.
+//! Commands to an engine. The same words go to a thread and, as a line of JSON, to another process.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// How many of the first `devices` devices are this engine's.
+    /// Number of the first `devices` devices that are this engine's.
     pub(crate) fn of_first(self, devices: usize) -> usize {
         (devices + self.of - 1 - self.number) / self.of
     }
@@ -33,12 +33,12 @@ impl Share {
 /// Events that devices have from now on.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct EventLoad {
-    /// The first so many devices have them.
+    /// The first `devices` devices have them.
     pub(crate) devices: usize,
-    /// A second in all, spread evenly in time, over random devices, whatever becomes of earlier ones; left out: each device has
-    /// `in_flight` of them under way.
+    /// A second in all, spread evenly in time, over random devices, whatever becomes of earlier ones; left
+    /// out: each device has `in_flight` of them under way.
     pub(crate) rate: Option<f64>,
-    /// How many each device has under way, without a rate.
+    /// Number that each device has under way, without a rate.
     pub(crate) in_flight: usize,
 }
 
@@ -47,35 +47,35 @@ pub(crate) struct EventLoad {
 pub(crate) struct Visits {
     /// The first device that visits.
     pub(crate) first: usize,
-    /// How many take turns.
+    /// Number of those that take turns.
     pub(crate) devices: usize,
-    /// How many are on their way at a time.
+    /// Number of those on their way at a time.
     pub(crate) at_a_time: usize,
 }
 
-/// What an engine is told to do. Numbers of devices are of the whole fleet; an engine works out its share.
+/// Command to an engine. Numbers of devices are of the whole fleet; an engine works out its share.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EngineCommand {
-    /// The first so many devices are to run; others end.
+    /// The first `devices` devices run; others end.
     Run {
-        /// How many.
+        /// Their number.
         devices: usize,
-        /// How many may be on their way to their first sync at a time.
+        /// Number of those that may be on their way to their first sync at a time.
         at_a_time: usize,
-        /// How many may be started a second in all; left out: as many as there is room for.
+        /// Number of those that may be started a second in all; left out: as many as there is room for.
         rate: Option<f64>,
     },
-    /// Devices that do not run forget the tickets that they were given: their next handshakes are full ones. Those that run keep theirs for
-    /// when they lose the server.
+    /// Devices that do not run forget the tickets that they were given: their next handshakes are full ones.
+    /// Those that run keep theirs for when they lose the server.
     ForgetTickets,
-    /// A fleet comes back: whoever syncs from now on counts as live, nobody else.
+    /// A fleet comes back: a device that syncs from now on counts as live, no other does.
     Mark,
     /// Events begin.
     Events(EventLoad),
     /// No new events.
     StopEvents,
-    /// The running devices sync, so many a second in all, or each again as soon as it is done.
+    /// The running devices sync, at a rate a second in all, or each again as soon as it is done.
     Syncs {
         /// A second in all.
         rate: Option<f64>,

@@ -1,4 +1,4 @@
-//! What the devices of one engine share: the poll, the clock, the counters, the buffers.
+//! State that the devices of one engine share: the poll, the clock, the counters, the buffers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::spool::Paper;
 /// Different troubles that are kept for the report.
 const TROUBLES_MAX: usize = 8;
 
-/// How syncs are asked for, beside those that are due.
+/// Way in which syncs are asked for, beside those that are due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SyncLoad {
     /// Not at all.
@@ -32,7 +32,7 @@ pub(crate) enum SyncLoad {
     AgainAtOnce,
 }
 
-/// What the devices of one engine share.
+/// State that the devices of one engine share.
 pub(crate) struct Context {
     pub(crate) registry: Registry,
     pub(crate) clock: Clock,
@@ -44,28 +44,29 @@ pub(crate) struct Context {
     /// Every device has the same few applications.
     pub(crate) inventory: Arc<[Application]>,
     pub(crate) random: Random,
-    /// What has just been read.
+    /// Bytes that were just read.
     pub(crate) plain: Vec<u8>,
     pub(crate) timers: Timers<u32>,
-    /// Where this engine hears wakes; 0: it does not.
+    /// Port at which this engine hears wakes; 0: none.
     pub(crate) udp_port: u16,
     /// Whether devices keep their tickets.
     pub(crate) resumes: bool,
-    /// Counts the marks; whoever has synced under this one is live.
+    /// Counts the marks; a device that has synced under this one is live.
     pub(crate) mark: u32,
     /// Devices on their way to their first sync.
     pub(crate) starting: usize,
-    /// The first so many devices of this engine have a new event for each that is acknowledged.
+    /// The first devices of this engine, this many, have a new event for each that is acknowledged.
     pub(crate) closed_loop_devices: usize,
     pub(crate) syncs: SyncLoad,
     /// Visitors that are done.
     pub(crate) leaving: Vec<u32>,
-    /// What went wrong, each once.
+    /// Faults, each once.
     pub(crate) troubles: Vec<String>,
 }
 
 impl Context {
-    /// The device's TLS configuration: kept with its tickets when it resumes, made anew for each link otherwise.
+    /// The device's TLS configuration: kept with its tickets when it resumes, made anew for each link
+    /// otherwise.
     pub(crate) fn tls(
         &self,
         device: usize,

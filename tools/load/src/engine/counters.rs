@@ -1,4 +1,4 @@
-//! What an engine counts while it runs, for whoever watches it from another thread or process.
+//! Counters of an engine while it runs, for a reader in another thread or process.
 
 use std::ops::Add;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,7 +40,7 @@ macro_rules! counters {
         }
 
         impl Counts {
-            /// What was counted since an earlier look; gauges may have fallen, and are then 0.
+            /// Counts since an earlier look; gauges may have fallen, and are then 0.
             pub(crate) fn since(&self, earlier: &Self) -> Self {
                 Self { $($name: self.$name.saturating_sub(earlier.$name),)* }
             }
@@ -67,7 +67,7 @@ counters! {
     synced,
     /// Syncs that were due while the device had one under way.
     late,
-    /// How often the server said that it is busy.
+    /// Number of times that the server said that it is busy.
     later,
     /// Events that happened.
     emitted,
@@ -92,7 +92,7 @@ pub(crate) fn count(counter: &AtomicU64) {
     add(counter, 1);
 }
 
-/// Counts so many more.
+/// Counts `more` more.
 pub(crate) fn add(counter: &AtomicU64, more: u64) {
     counter.fetch_add(more, Ordering::Relaxed);
 }

@@ -68,7 +68,7 @@ impl Link {
     pub(crate) fn close(&mut self, counters: &Counters) {
         if let Self::Open(open) = self {
             open.channel.close_notify();
-            // Whoever does not hear it sees the end of the connection.
+            // A server that does not hear it sees the end of the connection.
             let _ = open.flush(counters);
         }
         *self = Self::Down;
@@ -76,7 +76,8 @@ impl Link {
 }
 
 impl Open {
-    /// Reads what there is behind the beginning of a message that came before, and answers with how that ended.
+    /// Reads what there is behind the beginning of a message that came before, and answers with how that
+    /// ended.
     pub(crate) fn read(
         &mut self,
         plain: &mut Vec<u8>,
@@ -100,7 +101,7 @@ impl Open {
         self.partial = rest.to_vec();
     }
 
-    /// What the handshake was, when it has just been finished.
+    /// Cost of the handshake, when it has just been finished.
     pub(crate) fn came_up(&mut self) -> Option<HandshakeCost> {
         if self.is_up || self.channel.is_handshaking() {
             return None;

@@ -1,4 +1,4 @@
-//! How long things took: histograms in microseconds, which travel between processes as pairs of value and count.
+//! Durations: histograms in microseconds, which travel between processes as pairs of value and count.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ pub(crate) fn note(histogram: &mut Histogram<u64>, microseconds: u64) {
     let _ = histogram.record(microseconds);
 }
 
-/// What an engine has timed since it was last asked.
+/// Durations that an engine has timed since it was last asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Measures {
     /// From the moment an event happened, or was to happen, to its acknowledgement.

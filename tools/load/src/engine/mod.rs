@@ -1,7 +1,9 @@
-//! Thousands of simulated devices in one thread: an edge-triggered poll, one heap of timers, a pace for what happens by itself.
+//! Thousands of simulated devices in one thread: an edge-triggered poll, one heap of timers, a pace for what
+//! happens by itself.
 //!
-//! An engine is told [`EngineCommand`]s and counts ([`Counters`]); what it timed it tells when it is asked. Each turn goes: commands, sockets,
-//! datagrams, timers, what is due at a pace, devices that are to be started.
+//! An engine is told [`EngineCommand`]s and counts ([`Counters`]); what it timed it tells when it is asked.
+//! Each turn goes: commands, sockets, datagrams, timers, what is due at a pace, devices that are to be
+//! started.
 
 mod agent;
 pub(crate) mod commands;
@@ -48,7 +50,7 @@ const POLL_EVENTS_MAX: usize = 1_024;
 /// Devices that are started in one turn, so that the ones that run are not kept waiting.
 const STARTS_PER_TURN: usize = 16;
 
-/// Longest sleep, in milliseconds.
+/// Longest sleep.
 const SLEEP_MILLISECONDS_MAX: u64 = 1_000;
 
 /// Devices that are looked at to find one that is at rest.
@@ -57,10 +59,10 @@ const SEARCH_MAX: usize = 64;
 const WAKER: Token = Token(usize::MAX);
 const WAKES: Token = Token(usize::MAX - 1);
 
-/// What an engine is made for.
+/// Setting of an engine.
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
-    /// Where the server is.
+    /// Address of the server.
     pub(crate) server: SocketAddr,
     /// All devices of the fleet; an engine runs its share of them.
     pub(crate) devices: Arc<[Identity]>,
@@ -76,12 +78,12 @@ pub(crate) struct Setting {
     pub(crate) applications: usize,
 }
 
-/// What an engine tells when it is asked.
+/// Answer of an engine when it is asked.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Told {
-    /// What it timed since the last time.
+    /// Durations that it timed since the last time.
     pub(crate) measures: SentMeasures,
-    /// What went wrong, each once.
+    /// Faults, each once.
     pub(crate) troubles: Vec<String>,
 }
 
@@ -93,16 +95,16 @@ pub(crate) struct Engine {
     agents: Vec<Agent>,
     commands: Receiver<EngineCommand>,
     told: Sender<Told>,
-    /// So many of the agents, from the first on, run or are to be started.
+    /// Number of the agents, from the first on, that run or should.
     wanted: usize,
     started: usize,
     at_a_time: usize,
     /// The pace at which they are started, when there is one.
     starts: Option<Pace>,
-    /// Events that happen by themselves, to the first so many devices.
+    /// Events that happen by themselves, to the first devices, this many.
     events: Option<(Pace, usize)>,
     syncs: Option<Pace>,
-    /// Where the search for a device that may sync goes on.
+    /// Place at which the search for a device that may sync goes on.
     next_to_sync: usize,
     visitors: Visitors,
     wakes: Option<WakePort>,
@@ -202,7 +204,8 @@ impl Engine {
         }
     }
 
-    /// Sleeps until a socket is ready or something is due. A poll alone sleeps whole milliseconds, which is too long for a pace.
+    /// Sleeps until a socket is ready or something is due. A poll alone sleeps whole milliseconds, which is
+    /// too long for a pace.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let left = Duration::from_micros(self.next().microseconds_since(self.cx.clock.now().moment));
         if !left.is_zero() {
@@ -233,7 +236,7 @@ impl Engine {
         paced.chain(self.cx.timers.next()).min().unwrap_or(never)
     }
 
-    /// What does not wait for a socket.
+    /// Work that does not wait for a socket.
     fn go_on(&mut self) {
         let now = self.cx.clock.now().moment;
         while let Some(index) = self.cx.timers.due(now) {

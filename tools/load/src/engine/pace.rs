@@ -1,9 +1,9 @@
-//! Things that happen by themselves, so many a second, whatever becomes of the ones before.
+//! Things that happen by themselves, at a rate a second, whatever becomes of the ones before.
 
 use muster::wire::time::Moment;
 
-/// A steady pace. What was not done in time is due still, with the moment at which it was due: a tool that waits for a slow server
-/// before it asks again would measure only when the server is quick.
+/// A steady pace. A thing that was not done in time is due still, with the moment at which it was due: a tool
+/// that waits for a slow server before it asks again would measure only when the server is quick.
 #[derive(Debug)]
 pub(crate) struct Pace {
     begun: Moment,

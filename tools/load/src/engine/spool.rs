@@ -1,4 +1,5 @@
-//! A device's events that are not acknowledged yet: only when each happened. What is said of them is the same for all.
+//! A device's events that are not acknowledged yet: only when each happened. Their contents are the same for
+//! all.
 
 use std::collections::VecDeque;
 
@@ -8,7 +9,7 @@ use muster::wire::id::Epoch;
 use muster::wire::limits::EVENTS_PER_MESSAGE_MAX;
 use muster::wire::time::{Moment, Now, WallTime};
 
-/// What the shortest event takes, in bytes, whatever is asked for.
+/// Size of the shortest event, whatever is asked for.
 pub(crate) const EVENT_BYTES_MIN: usize = 64;
 
 /// The kind of the simulated devices' events.
@@ -61,14 +62,15 @@ impl Spool {
         self.happened.iter().skip(passed).copied()
     }
 
-    /// What is left counts in another epoch.
+    /// The rest counts in another epoch.
     pub(crate) fn begin_epoch(&mut self, epoch: Epoch) {
         self.epoch = epoch;
     }
 }
 
-/// What events are made of: one buffer for all devices of an engine. The same event has the same bytes however often it is sent: a server
-/// that finds others under its number takes the device for one that was rolled back.
+/// Contents of events: one buffer for all devices of an engine. The same event has the same bytes however
+/// often it is sent: a server that finds others under its number takes the device for one that was rolled
+/// back.
 #[derive(Debug)]
 pub(crate) struct Paper {
     body: Vec<u8>,
@@ -78,7 +80,7 @@ pub(crate) struct Paper {
 }
 
 impl Paper {
-    /// For events of so many bytes, by a clock that shows this now.
+    /// For events of `bytes` bytes, by a clock that shows this now.
     pub(crate) fn new(bytes: usize, now: &Now) -> Self {
         let wall_zero = now.wall.0.saturating_sub(now.moment.0 / 1_000);
         Self { body: body(bytes), wall_zero, items: Vec::new() }
@@ -107,7 +109,8 @@ impl Paper {
     }
 }
 
-/// One event of so many bytes, as it travels. Its time is the last field: eight bytes, as a time of our days takes (RFC 8949 section 3.1).
+/// One event of `bytes` bytes, as it travels. Its time is the last field: eight bytes, as a time of our days
+/// takes (RFC 8949 section 3.1).
 fn body(bytes: usize) -> Vec<u8> {
     let event = |padding: usize| Event {
         severity: Severity::Info,

@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Where a device's link comes from when the server is on this machine: every device has an address of its own in 127.0.0.0/8, so that
-/// neither ports run out (28,000 for one address) nor the server takes the fleet for one host. `None`: as the system likes.
+/// Address of a device's link when the server is on this machine: every device has an address of its own in
+/// 127.0.0.0/8, so that neither ports run out (28,000 for one address) nor the server takes the fleet for one
+/// host. `None`: as the system likes.
 pub(crate) fn source(server: SocketAddr, device: usize) -> Option<Ipv4Addr> {
     let IpAddr::V4(address) = server.ip() else { return None };
     // From 127.1.0.1 on, and round again after 16 million.
@@ -32,8 +33,8 @@ pub(crate) fn connect(server: SocketAddr, from: Option<Ipv4Addr>) -> io::Result<
     Ok(TcpStream::from_std(socket.into()))
 }
 
-/// A socket for the length of one turn: counts what passes, and does not ask again after a read that the socket could not fill (epoll(7),
-/// question 9: with an edge-triggered poll it has no more).
+/// A socket for the length of one turn: counts what passes, and does not ask again after a read that the
+/// socket could not fill (epoll(7), question 9: with an edge-triggered poll it has no more).
 pub(crate) struct Counted<'s> {
     socket: &'s mut TcpStream,
     is_drained: bool,

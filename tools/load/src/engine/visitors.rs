@@ -1,4 +1,5 @@
-//! Devices that come with a full handshake, sync, and go again, so many at a time: handshakes that live links must not feel.
+//! Devices that come with a full handshake, sync, and go again, a fixed number at a time: handshakes that
+//! live links must not feel.
 
 use std::collections::VecDeque;
 

@@ -8,7 +8,7 @@ use mio::{Interest, Registry, Token};
 use muster::wire::datagram::{DATAGRAM_BYTES_MAX, Wake};
 use muster::wire::id::DeviceId;
 
-/// Datagrams that the kernel is asked to keep until they are read, in bytes: a fleet is called at once.
+/// Datagrams that the kernel is asked to keep until they are read: a fleet is called at once.
 const RECEIVE_BYTES: usize = 4 * 1024 * 1024;
 
 /// The port.
@@ -44,7 +44,7 @@ impl WakePort {
         self.number
     }
 
-    /// The next datagram that is for one of the devices; whether it is to be believed is the device's to judge.
+    /// The next datagram that is for one of the devices; the device judges whether to believe it.
     pub(crate) fn receive(&mut self) -> Option<(u32, Vec<u8>)> {
         let mut bytes = [0; DATAGRAM_BYTES_MAX + 1];
         loop {

@@ -1,7 +1,7 @@
 //! Identities that outlive a run: a second run against the same server enrols nobody again.
 //!
-//! A file for each server and group, mode 0600, since it holds keys. It is written beside and put in place whole; one that is damaged is worth
-//! nothing and costs an enrolment.
+//! A file for each server and group, mode 0600, since it holds keys. It is written beside and put in place
+//! whole; one that is damaged is worth nothing and costs an enrolment.
 //!
 //! | bytes | what |
 //! |---|---|
@@ -20,8 +20,8 @@ use crate::failure::Failure;
 
 const MAGIC: &[u8; 16] = b"muster-load id 1";
 
-/// Where caches are when nobody says otherwise: `$XDG_CACHE_HOME/muster-load` or `~/.cache/muster-load` (XDG Base Directory
-/// Specification).
+/// Directory of caches when nothing names another: `$XDG_CACHE_HOME/muster-load` or `~/.cache/muster-load`
+/// (XDG Base Directory Specification).
 pub(crate) fn default_directory() -> Option<PathBuf> {
     let named =
         |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());

@@ -13,7 +13,8 @@ use muster::wire::token::JoinToken;
 use crate::failure::Failure;
 use crate::interrupt;
 
-/// Enrolments that are under way at a time. The server's store takes what waits in one transaction, so that many cost little more than one.
+/// Enrolments that are under way at a time. The server's store takes what waits in one transaction, so that
+/// many cost little more than one.
 const AT_A_TIME: usize = 64;
 
 /// Attempts for one device: a server that is busy says so.

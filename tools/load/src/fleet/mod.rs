@@ -4,7 +4,7 @@ pub(crate) mod cache;
 pub(crate) mod enrol;
 pub(crate) mod template;
 
-/// What a device is called.
+/// Name of a device.
 pub(crate) fn name(device: usize) -> String {
     format!("load-{device:06}")
 }

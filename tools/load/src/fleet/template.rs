@@ -1,8 +1,8 @@
-//! What a server of `--self` had after its devices were enrolled, kept for the next run: identity and database, before the first event,
-//! and the devices' identities beside them. Each run works on a copy.
+//! Data of a server of `--self` after its devices were enrolled, kept for the next run: identity and
+//! database, before the first event, and the devices' identities beside them. Each run works on a copy.
 //!
-//! A kept server has exactly as many devices as the run: one that knows more of them plans for more, and would tell those that are there to spread
-//! over a longer time.
+//! A kept server has exactly as many devices as the run: one that knows more of them plans for more, and
+//! would tell those that are there to spread over a longer time.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use muster::agent::identity::Identity;
 use super::cache;
 use crate::failure::Failure;
 
-/// What is kept of a server's data directory. The journal is empty, and made again.
+/// Parts of a server's data directory that are kept. The journal is empty, and made again.
 const PARTS: [&str; 2] = ["identity", "store"];
 
 /// The folder with what the same server had when half of the devices were enrolled.
@@ -20,19 +20,20 @@ const HALF: &str = "half";
 
 const IDENTITIES: &str = "devices.identities";
 
-/// How all folders begin.
+/// Prefix of all folders.
 const PREFIX: &str = "self-";
 
 /// Servers that are kept at most, the newest; the largest take some 14 MB.
 const KEPT_MAX: usize = 6;
 
-/// Where the kept server with so many devices of one group is.
+/// Folder of the kept server with `devices` devices of one group.
 pub(crate) fn folder(cache: &Path, group: &str, devices: usize) -> PathBuf {
     // A later version may store what this one does not understand.
     cache.join(format!("{PREFIX}{}-{group}-{devices}", env!("CARGO_PKG_VERSION")))
 }
 
-/// Puts the kept server's data where a new one looks for it. Its devices; `None` when there is none, or it is damaged.
+/// Puts the kept server's data where a new one looks for it. Its devices; `None` when there is none, or it is
+/// damaged.
 pub(crate) fn take(folder: &Path, data: &Path) -> Option<Vec<Identity>> {
     let identities = cache::read(&folder.join(IDENTITIES))?;
     copy_parts(folder, data).ok()?;
@@ -49,7 +50,8 @@ pub(crate) fn note_half(folder: &Path, data: &Path) -> Result<(), Failure> {
     copy_parts(data, folder).map_err(Failure::when(format!("write {}", folder.display())))
 }
 
-/// Keeps a server that was ended in order, and its devices; `half`: where [`note_half`] has put what it had with half of them.
+/// Keeps a server that was ended in order, and its devices; `half`: where [`note_half`] has put what it had
+/// with half of them.
 pub(crate) fn keep(
     folder: &Path,
     data: &Path,
@@ -72,7 +74,8 @@ pub(crate) fn keep(
     written
 }
 
-/// Removes the oldest beside `folder` until no more are left than are kept. What can't be looked at stays.
+/// Removes the oldest beside `folder` until no more are left than are kept. A folder that can't be looked at
+/// stays.
 fn forget_oldest(folder: &Path) {
     let Some(entries) = folder.parent().and_then(|cache| std::fs::read_dir(cache).ok()) else { return };
     let mut kept: Vec<_> = entries

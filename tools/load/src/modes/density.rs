@@ -1,7 +1,8 @@
-//! What a connected device costs in memory, and how many there can be.
+//! Memory of a connected device, and the number of devices that there can be.
 //!
-//! Two slopes: of servers that know half and all of the devices, each just started, and of one server over its links. What comes once, with the
-//! first devices, is in neither: caches, statements and buffers that have a limit.
+//! Two slopes: of servers that know half and all of the devices, each just started, and of one server over
+//! its links. One-time costs of the first devices are in neither: caches, statements and buffers that have a
+//! limit.
 
 use super::stage::{Stage, Started, float};
 use crate::observe::capacity::capacity;
@@ -14,7 +15,7 @@ const SLOPE_DEVICES_MIN: usize = 1_000;
 
 const GIBIBYTE: f64 = 1_073_741_824.0;
 
-/// Whether so many devices are enough to say what one takes.
+/// Whether `devices` devices are enough to say what one takes.
 pub(crate) fn is_enough(devices: usize) -> bool {
     devices >= SLOPE_DEVICES_MIN
 }
@@ -32,7 +33,7 @@ impl Point {
     /// Waits until the server has given back what it does not need, and looks at it.
     pub(crate) fn take(stage: &mut Stage, links: usize) -> Self {
         let watch = &mut stage.watch;
-        // Where no slope is made of it nobody need wait.
+        // If no slope is made of it nobody need wait.
         let sample = if is_enough(stage.devices.len()) { watch.quiet() } else { watch.rest() };
         let (private_bytes, resident_bytes) =
             sample.map_or((0, 0), |sample| (sample.private_bytes, sample.resident_bytes));
@@ -96,7 +97,8 @@ pub(crate) fn report(stage: &mut Stage, points: &[Point], asked_gib: Option<f64>
     }
 }
 
-/// What a device takes that the server knows, in bytes: by how much two of the servers that were started differ.
+/// Memory of a device that the server knows, in bytes: the difference between two of the servers that were
+/// started.
 fn known(started: &[Started]) -> Option<f64> {
     let (last, others) = started.split_last()?;
     let half = others.iter().rfind(|other| other.devices > 0 && other.devices < last.devices)?;
@@ -104,7 +106,7 @@ fn known(started: &[Started]) -> Option<f64> {
     Some(bytes / float(last.devices - half.devices))
 }
 
-/// Adds the slopes to the report. What a connected device takes; `None` when there are too few to tell.
+/// Adds the slopes to the report. Memory of a connected device; `None` when there are too few to tell.
 fn slope(stage: &mut Stage, points: &[Point], known: Option<f64>) -> Option<f64> {
     let last = points.last()?;
     let measured: Vec<_> =

@@ -1,4 +1,5 @@
-//! `muster-load events`: events that are durable before they are acknowledged; alone, and while others shake hands.
+//! `muster-load events`: events that are durable before they are acknowledged; alone, and while others shake
+//! hands.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +17,10 @@ use crate::report::progress::Progress;
 /// Devices when nobody says how many.
 const DEVICES_DEFAULT: u64 = 64;
 
-/// How long is measured, in seconds.
+/// Length of the measurement.
 const SECONDS_DEFAULT: u64 = 10;
 
-/// How long a load goes on before it counts: buffers grow, a first segment is made.
+/// Time for which a load goes on before it counts: buffers grow, a first segment is made.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 /// Devices that are brought up at a time.
@@ -28,10 +29,11 @@ const AT_A_TIME: usize = 64;
 /// Events a second of the low load beside which the disk is looked at.
 const LOW_RATE: f64 = 50.0;
 
-/// How long that takes, in seconds.
+/// Length of that.
 const LOW_SECONDS: u64 = 3;
 
-/// A durable write of the tool between the low load's: at another beat, or the two would always meet, or never.
+/// A durable write of the tool between the low load's: at another beat, or the two would always meet, or
+/// never.
 const DISK_EVERY: Duration = Duration::from_millis(27);
 
 /// Runs the command. Whether nothing was missed.
@@ -139,7 +141,8 @@ fn measure(stage: &mut Stage, prefix: &str, when: &str, time: Duration) -> Resul
     Ok(spent)
 }
 
-/// A few events, one at a time, and durable writes of the same disk in between: what an acknowledgement costs beyond the write.
+/// A few events, one at a time, and durable writes of the same disk in between: what an acknowledgement costs
+/// beyond the write.
 fn beside_the_disk(stage: &mut Stage, publishers: usize) -> Result<(), Failure> {
     let Some(own) = &stage.subject.own else { return Ok(()) };
     let Ok(mut disk) = DiskReference::create(own.directory.path()) else { return Ok(()) };
@@ -179,7 +182,8 @@ fn beside_the_disk(stage: &mut Stage, publishers: usize) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Waits for the last acknowledgements and compares what was acknowledged with what is stored. Whether that is the same.
+/// Waits for the last acknowledgements and compares what was acknowledged with what is stored. Whether that
+/// is the same.
 fn settle(stage: &mut Stage, stored_before: u64) -> Result<bool, Failure> {
     let (emitted, waited, _) = stage.end_events()?;
     let counts = stage.workers.counts();

@@ -1,4 +1,4 @@
-//! What a handshake costs: devices that are known come back, and nothing has changed.
+//! Cost of a handshake: devices that are known come back, and nothing has changed.
 
 use super::interval::Interval;
 use super::stage::{Stage, Waited};
@@ -9,7 +9,8 @@ use crate::report::model::Unit;
 /// Devices that shake hands again, in devices.
 const RECONNECTS_MAX: usize = 1_000;
 
-/// What one costs, in microseconds of processor time, to a live session: the first sync, in which nothing has changed, is part of it.
+/// Cost of one, in microseconds of processor time, to a live session: the first sync, in which nothing has
+/// changed, is part of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HandshakeCost {
     pub(crate) server: f64,
@@ -33,7 +34,8 @@ pub(crate) fn measure(
     if stage.bring_up(devices, at_a_time)? != Waited::Done {
         return Ok(None);
     }
-    // Not a moment later: while one waits for quiet, the pings of thousands of others and the looks at the server's memory add up.
+    // Not a moment later: while one waits for quiet, the pings of thousands of others and the looks at the
+    // server's memory add up.
     let spent = interval.end(stage);
     let done = if is_full { spent.counts.full } else { spent.counts.resumed };
     // The others' pings are in it, a few.

@@ -1,7 +1,8 @@
 //! `muster-load hold`: devices that stay connected, and what each of them costs.
 //!
-//! First all come and go, with their first upload and once more: what visits take once is no part of a link. Then they connect in
-//! steps, and at each the tool waits until the server has given back what it does not need.
+//! First all come and go, with their first upload and once more: what visits take once is no part of a link.
+//! Then they connect in steps, and at each the tool waits until the server has given back what it does not
+//! need.
 
 use std::time::{Duration, Instant};
 
@@ -21,22 +22,22 @@ use crate::report::progress::Progress;
 /// Devices when nobody says how many.
 const DEVICES_DEFAULT: u64 = 1_000;
 
-/// How long the links are held, in seconds.
+/// Time for which the links are held.
 const SECONDS_DEFAULT: u64 = 10;
 
-/// At so many numbers of links the memory is looked at.
+/// Number of steps at which the memory is looked at.
 const STEPS: usize = 6;
 
 /// The same where there are too few devices for a slope.
 const STEPS_OF_FEW: usize = 1;
 
-/// How long memory may take to come back, in seconds.
+/// Time of memory to come back.
 const BACK_SECONDS: u64 = 5;
 
-/// What memory may be above what it was then, as a share.
+/// Share by which memory may be above its value then.
 const BACK_SHARE_MAX: f64 = 0.10;
 
-/// How long links may take to close, in seconds.
+/// Time of links to close.
 const CLOSING_SECONDS_MAX: u64 = 60;
 
 /// Runs the command. Whether nothing was missed.
@@ -125,7 +126,8 @@ fn visit(stage: &mut Stage, devices: usize, at_a_time: usize) -> Result<Waited, 
     if !density::is_enough(devices) {
         return Ok(waited);
     }
-    // Once more, as they will come from now on: with tickets, and with nothing to tell. Buffers and heaps have seen all of it then.
+    // Once more, as they will come from now on: with tickets, and with nothing to tell. Buffers and heaps
+    // have seen all of it then.
     stage.watch.rest();
     let waited = stage.bring_up(devices, at_a_time)?;
     close(stage)?;
@@ -148,7 +150,7 @@ fn climb(
         }
         points.push(Point::take(stage, devices * step / steps));
     }
-    // How long it took to come again is another figure.
+    // Time to come again is another figure.
     stage.take()?;
     Ok(Waited::Done)
 }

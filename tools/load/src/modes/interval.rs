@@ -1,4 +1,4 @@
-//! What was done, and what it cost, between two moments.
+//! Work done, and its cost, between two moments.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ pub(crate) struct Interval {
     client_cpu: u64,
 }
 
-/// What happened in between.
+/// Work in between.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spent {
     pub(crate) seconds: f64,
@@ -50,12 +50,12 @@ impl Interval {
 }
 
 impl Spent {
-    /// How many a second.
+    /// Rate a second.
     pub(crate) fn rate(&self, count: u64) -> f64 {
         float(count) / self.seconds.max(1e-9)
     }
 
-    /// What one of so many cost the server, in microseconds; nothing when there were none.
+    /// Cost of one of `count` to the server, in microseconds; nothing when there were none.
     pub(crate) fn server_each(&self, count: u64) -> Option<f64> {
         self.server_cpu.filter(|_| count > 0).map(|cpu| cpu / float(count))
     }
@@ -65,7 +65,7 @@ impl Spent {
         (count > 0).then(|| self.client_cpu / float(count))
     }
 
-    /// How busy both sides were, of one core each.
+    /// Load of both sides, of one core each.
     pub(crate) fn report_shares(&self, stage: &mut Stage, prefix: &str, group: &str) {
         let percent = |microseconds: f64| 100.0 * microseconds / 1e6 / self.seconds.max(1e-9);
         let server = self.server_cpu.map(percent);

@@ -1,4 +1,4 @@
-//! What must be there before a load begins: a server, devices that it knows, and engines that simulate them.
+//! Preparation of a load: a server, devices that it knows, and engines that simulate them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,18 +24,19 @@ use crate::subject::directory::Scratch;
 use crate::subject::own::OwnServer;
 use crate::workers::{self, Split, Workers};
 
-/// How often a server is started to see what it takes then.
+/// Number of times that a server is started to see what it takes then.
 const STARTS: usize = 3;
 
-/// How long the token of a run lives, in seconds: a large fleet takes its time to enrol.
+/// Life of the token of a run: a large fleet takes its time to enrol.
 const TOKEN_SECONDS: u64 = 6 * 60 * 60;
 
-/// What a command needs.
+/// Needs of a command.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StageRequest {
-    /// How many devices.
+    /// Number of devices.
     pub(crate) devices: usize,
-    /// The last so many of them visit: threads of their own simulate them, so that their handshakes keep nobody waiting.
+    /// The last of them, this many, visit: threads of their own simulate them, so that their handshakes keep
+    /// nobody waiting.
     pub(crate) visitors: usize,
     /// Whether their links stay.
     pub(crate) is_persistent: bool,
@@ -118,9 +119,9 @@ pub(crate) fn prepare(common: &Common, request: StageRequest, progress: Progress
 struct Prepared {
     subject: Subject,
     identities: Vec<Identity>,
-    /// Where the identities are, when they are in a file.
+    /// File of the identities, when they are in one.
     file: Option<PathBuf>,
-    /// What was seen of servers that know fewer devices.
+    /// Observations of servers that know fewer devices.
     started: Vec<Started>,
 }
 
@@ -134,7 +135,7 @@ fn own(
 ) -> Result<Prepared, Failure> {
     let reactors = common.reactors.and_then(|count| usize::try_from(count).ok());
     let start = || OwnServer::start(Scratch::make(common.data.as_deref())?, reactors);
-    // What few take is less than what else moves in a process.
+    // Memory of few is less than what else moves in a process.
     let has_half = density::is_enough(request.devices);
     let mut started = Vec::new();
     if request.wants_starts && has_half {
@@ -147,7 +148,7 @@ fn own(
             Some(identities) if identities.len() == request.devices => {
                 let half = Scratch::make(common.data.as_deref())?;
                 let is_whole = !has_half || template::take_half(folder, &half.path().join("data"));
-                // What a kept server can't do, another version's for instance, a new one can.
+                // A new server can do what a kept one can't, another version's for instance.
                 if is_whole && let Ok(mut server) = OwnServer::start(directory, reactors) {
                     if request.wants_starts && has_half {
                         started.extend(started_again(&mut OwnServer::start(half, reactors)?, notes)?);
@@ -203,8 +204,9 @@ fn own(
     Ok(Prepared { subject, identities, file: None, started })
 }
 
-/// What a server takes that has been started again: the first start makes keys and files, and is not what later ones are. The least of some
-/// starts: what lies between the pieces of the tables differs by a hundred kilobytes from one to the next, and comes on top.
+/// Memory of a server that has been started again: the first start makes keys and files, and is not what
+/// later ones are. The least of some starts: what lies between the pieces of the tables differs by a hundred
+/// kilobytes from one to the next, and comes on top.
 fn started_again(server: &mut OwnServer, notes: &mut Vec<String>) -> Result<Option<Started>, Failure> {
     let mut least: Option<Started> = None;
     for _ in 0..STARTS {

@@ -29,7 +29,7 @@ use crate::workers::Workers;
 /// Applications that each simulated device has installed.
 pub(crate) const APPLICATIONS: usize = 8;
 
-/// How often counters are looked at, in milliseconds.
+/// Interval at which counters are looked at.
 const LOOK_MILLISECONDS: u64 = 10;
 
 /// A prepared run.
@@ -42,10 +42,11 @@ pub(crate) struct Stage {
     pub(crate) devices: Arc<[Identity]>,
     pub(crate) watch: Watch,
     pub(crate) steps: Progress,
-    /// Servers that were looked at before the run, each just started, the one that knows fewest devices first.
+    /// Servers that were looked at before the run, each just started, the one that knows fewest devices
+    /// first.
     pub(crate) started: Vec<Started>,
     pub(crate) report: Report,
-    /// How many devices may be started a second.
+    /// Number of devices that may be started a second.
     pub(crate) starts_per_second: Option<f64>,
     /// Threads that simulate devices, in all processes.
     pub(crate) engines: usize,
@@ -59,13 +60,13 @@ pub(crate) struct Stage {
 /// A server that has just been started, without a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Started {
-    /// How many devices it knows.
+    /// Number of devices that it knows.
     pub(crate) devices: u64,
     pub(crate) private_bytes: u64,
     pub(crate) resident_bytes: u64,
 }
 
-/// What a stage is made of.
+/// Parts of a stage.
 pub(crate) struct Parts {
     pub(crate) subject: Subject,
     pub(crate) devices: Arc<[Identity]>,
@@ -73,17 +74,17 @@ pub(crate) struct Parts {
     pub(crate) visitors: Option<Workers>,
     pub(crate) watch: Watch,
     pub(crate) progress: Progress,
-    /// What a reader must know of the preparation.
+    /// Notes on the preparation for a reader.
     pub(crate) notes: Vec<String>,
     pub(crate) started: Vec<Started>,
-    /// What is removed at the end.
+    /// Files that are removed at the end.
     pub(crate) scratch: Option<Scratch>,
 }
 
-/// How a wait ended.
+/// End of a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Waited {
-    /// What was waited for is there.
+    /// The awaited state is there.
     Done,
     /// The time was up.
     TimedOut,
@@ -189,7 +190,7 @@ impl Stage {
         self.visitors.as_ref().map_or(Ok(()), |visitors| visitors.order(order))
     }
 
-    /// How many visits there were.
+    /// Number of visits.
     pub(crate) fn visits(&self) -> u64 {
         self.visitors.as_ref().map_or(0, |visitors| visitors.counts().visits)
     }
@@ -235,12 +236,12 @@ impl Stage {
         Ok(true)
     }
 
-    /// So many devices are to run.
+    /// Has `devices` devices run.
     pub(crate) fn run(&self, devices: usize, at_a_time: usize) -> Result<(), Failure> {
         self.workers.order(EngineCommand::Run { devices, at_a_time, rate: self.starts_per_second })
     }
 
-    /// Starts devices until so many are live, and says why when they do not come.
+    /// Starts devices until `devices` are live, and says why when they do not come.
     pub(crate) fn bring_up(&mut self, devices: usize, at_a_time: usize) -> Result<Waited, Failure> {
         self.run(devices, at_a_time)?;
         let phase = self.steps.phase("connecting", devices as u64);
@@ -254,7 +255,7 @@ impl Stage {
         Ok(waited)
     }
 
-    /// What went wrong with links, to be added to a sentence.
+    /// Faults of links, to be added to a sentence.
     pub(crate) fn why(&mut self) -> Result<String, Failure> {
         let (_, troubles) = self.workers.take()?;
         let mut why = String::new();
@@ -271,7 +272,7 @@ impl Stage {
         Ok(why)
     }
 
-    /// What was timed since the last time; troubles become notes.
+    /// Durations that were timed since the last time; troubles become notes.
     pub(crate) fn take(&mut self) -> Result<Measures, Failure> {
         let (measures, troubles) = self.workers.take()?;
         for trouble in troubles {
@@ -280,11 +281,11 @@ impl Stage {
         Ok(measures)
     }
 
-    /// Ends the events, and waits for the last acknowledgements. How many events there were, whether all were acknowledged, and what was
-    /// timed since the last time.
+    /// Ends the events, and waits for the last acknowledgements. Number of events, whether all were
+    /// acknowledged, and the durations that were timed since the last time.
     pub(crate) fn end_events(&mut self) -> Result<(u64, Waited, Measures), Failure> {
         self.workers.order(EngineCommand::StopEvents)?;
-        // Who answers has obeyed what came before: no event occurs any more.
+        // An engine that answers has obeyed what came before: no event occurs any more.
         let (mut measures, _) = self.workers.take()?;
         let emitted = self.workers.counts().emitted;
         let phase = self.steps.phase("last acknowledgements", emitted);
@@ -329,7 +330,7 @@ pub(crate) fn look_at_start(admin: &Path, watch: &mut Watch) -> Option<Started> 
     Some(Started { devices, private_bytes: sample.private_bytes, resident_bytes: sample.resident_bytes })
 }
 
-/// How long so many devices may take to come up: 50 a second, on the slowest machine, and a minute.
+/// Time of `devices` devices to come up: 50 a second, on the slowest machine, and a minute.
 pub(crate) fn timeout(devices: usize) -> Duration {
     Duration::from_secs(60 + devices as u64 / 50)
 }

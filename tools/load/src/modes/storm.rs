@@ -17,19 +17,19 @@ use crate::report::progress::Progress;
 /// Devices when nobody says how many.
 const DEVICES_DEFAULT: u64 = 1_000;
 
-/// How long events occur before the server is killed and after everybody is back, in seconds.
+/// Time for which events occur before the server is killed and after everybody is back.
 const SECONDS_DEFAULT: u64 = 2;
 
 /// Devices that are brought up at a time.
 const AT_A_TIME: usize = 64;
 
-/// How often is looked who is back, in milliseconds.
+/// Interval at which is looked who is back.
 const LOOK_MILLISECONDS: u64 = 5;
 
 /// The shares whose return is timed, in percent.
 const SHARES: [u64; 4] = [50, 90, 99, 100];
 
-/// What the return of 99 % may take, as a multiple of the handshakes' processor time.
+/// Time of the return of 99 %, as a multiple of the handshakes' processor time.
 const TARGET_FACTOR: f64 = 1.5;
 
 /// From this share of the time on the devices' own thread is part of what is measured.
@@ -38,13 +38,13 @@ const BUSY_SHARE: f64 = 0.5;
 /// Points of the curve, at most: more are not to be seen.
 const POINTS_MAX: usize = 400;
 
-/// Who was back when.
+/// Return of devices over time.
 struct Recovery {
     /// Seconds since the server was there again, and devices.
     points: Vec<(f64, f64)>,
     /// When each share was reached.
     reached: Vec<(u64, f64)>,
-    /// From the kill until the server was there again, in seconds.
+    /// From the kill until the server was there again.
     away_seconds: f64,
     waited: Waited,
 }
@@ -310,7 +310,7 @@ fn target(
     ));
 }
 
-/// Every so many-th point, the last one included.
+/// Some of the points, at most `most`, the last one included.
 fn thin(points: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
     let step = points.len().div_ceil(most.max(1)).max(1);
     let mut thin: Vec<_> = points.iter().step_by(step).copied().collect();

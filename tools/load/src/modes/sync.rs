@@ -15,10 +15,10 @@ use crate::report::text::quantity;
 /// Devices when nobody says how many.
 const DEVICES_DEFAULT: u64 = 1_000;
 
-/// How long is measured, in seconds.
+/// Length of the measurement.
 const SECONDS_DEFAULT: u64 = 10;
 
-/// How long a load goes on before it counts.
+/// Time for which a load goes on before it counts.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 /// Devices that are brought up at a time.

@@ -9,7 +9,7 @@ use super::stage::Stage;
 use crate::engine::spool::EVENT_KIND;
 use crate::failure::Failure;
 
-/// What the server has stored.
+/// Events that the server has stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Stored {
     /// Different events.

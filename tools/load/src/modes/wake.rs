@@ -24,22 +24,23 @@ use crate::report::text::quantity;
 /// Devices when nobody says how many.
 const DEVICES_DEFAULT: u64 = 200;
 
-/// How long devices are called, in seconds.
+/// Time for which devices are called.
 const SECONDS_DEFAULT: u64 = 10;
 
 /// Calls that wait for their outcome at a time: each holds a connection of the administration.
 const CALLERS: usize = 16;
 
-/// How long one call waits for its outcome, in seconds.
+/// Time that one call waits for its outcome.
 const OUTCOME_SECONDS_MAX: u32 = 30;
 
-/// How long devices may take to go once they have synced, in seconds: those whose wakes the server tries first stay a little longer.
+/// Time of devices to go once they have synced: those whose wakes the server tries first stay a little
+/// longer.
 const GO_SECONDS_MAX: u64 = 60;
 
 /// Devices that are brought up at a time.
 const AT_A_TIME: usize = 64;
 
-/// What came of the calls.
+/// Outcomes of the calls.
 struct Outcomes {
     begun: Histogram<u64>,
     synced: Histogram<u64>,
@@ -130,7 +131,8 @@ fn come_and_go(stage: &mut Stage, devices: usize) -> Result<(), Failure> {
     stage.take().map(drop)
 }
 
-/// Calls random devices at a pace. What came of it, and how many calls could not be made in time.
+/// Calls random devices at a pace. Returns the outcomes, and the number of calls that could not be made in
+/// time.
 fn call(stage: &mut Stage, rate: f64, time: Duration) -> Result<(Outcomes, u64), Failure> {
     let clients = (0..CALLERS).map(|_| stage.subject.client()).collect::<Result<Vec<_>, _>>()?;
     let outcomes = Mutex::new(Outcomes {

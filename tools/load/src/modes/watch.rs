@@ -5,23 +5,23 @@ use std::time::{Duration, Instant};
 use crate::interrupt;
 use crate::observe::process::{ProcessSample, ServerProcess};
 
-/// How often is looked whether a process is quiet, in milliseconds.
+/// Interval at which is looked whether a process is quiet.
 const LOOK_MILLISECONDS: u64 = 250;
 
-/// How long a process must be quiet before its memory is what it will be, in looks: what a storm of handshakes took is given back up to three
-/// seconds after its end, and once more two seconds later.
+/// Time for which a process must be quiet before its memory is what it will be: what a storm of handshakes
+/// took is given back up to three seconds after its end, and once more two seconds later.
 const QUIET_LOOKS: u32 = 21;
 
-/// How long it must be quiet when only its processor time is of interest, in looks.
+/// Time for which it must be quiet when only its processor time is of interest.
 const RESTED_LOOKS: u32 = 3;
 
-/// How long is waited for that at most, in seconds.
+/// Longest wait for that.
 const QUIET_SECONDS_MAX: u64 = 10;
 
 /// A process is quiet when it uses less of one processor than this.
 const QUIET_CPU_SHARE: f64 = 0.03;
 
-/// And when its private memory moves by less than this, in bytes.
+/// And when its private memory moves by less than this.
 const QUIET_BYTES: u64 = 128 * 1024;
 
 /// The server's process, if it can be seen.
@@ -45,7 +45,8 @@ impl Watch {
         self.process.as_mut()?.sample()
     }
 
-    /// How many files the server may have open, and with that how many links; `None` when that is not known or without a limit.
+    /// Number of files that the server may have open, and with that of links; `None` when that is not known
+    /// or without a limit.
     pub(crate) fn descriptors_max(&self) -> Option<u64> {
         self.process.as_ref()?.descriptors_max()
     }
@@ -55,8 +56,9 @@ impl Watch {
         self.sample().map(|sample| sample.cpu_microseconds())
     }
 
-    /// Waits until the server has given back what it does not need, for a few seconds at most. What it has then; of private memory the least that it had
-    /// meanwhile: caches that come and go by themselves, some hundred KiB, are there at one moment and not at another.
+    /// Waits until the server has given back what it does not need, for a few seconds at most. Its use then;
+    /// of private memory the least that it had meanwhile: caches that come and go by themselves, some hundred
+    /// KiB, are there at one moment and not at another.
     pub(crate) fn quiet(&mut self) -> Option<ProcessSample> {
         let mut private_bytes = u64::MAX;
         let last =
@@ -64,7 +66,7 @@ impl Watch {
         Some(ProcessSample { private_bytes, ..last })
     }
 
-    /// Waits until the server has nothing to do, for a few seconds at most. What it has then.
+    /// Waits until the server has nothing to do, for a few seconds at most. Its use then.
     pub(crate) fn rest(&mut self) -> Option<ProcessSample> {
         self.quiet_for(RESTED_LOOKS, |_| ())
     }
@@ -90,7 +92,7 @@ impl Watch {
     }
 }
 
-/// Which part of one processor so many microseconds are.
+/// Share of one processor that `microseconds` are.
 #[expect(clippy::cast_precision_loss, reason = "microseconds of a run")]
 pub(crate) fn share(microseconds: u64, seconds: f64) -> f64 {
     microseconds as f64 / 1e6 / seconds.max(1e-9)

@@ -1,22 +1,22 @@
-//! How many devices a server can hold: the sentence that a run of `hold` ends with.
+//! Number of devices that a server can hold: the sentence that a run of `hold` ends with.
 
 use std::fmt;
 
 use crate::report::text::grouped;
 
-/// Least memory left to the system, in bytes: kernel, page cache for the store and the journal, a login.
+/// Least memory left to the system: kernel, page cache for the store and the journal, a login.
 const RESERVE_BYTES_MIN: f64 = 256.0 * MEBIBYTE;
 
 /// Share of the memory that is left to the system: page tables and bookkeeping grow with the machine.
 const RESERVE_SHARE: f64 = 0.10;
 
-/// Most memory left to the system, in bytes: a large machine's system needs no more.
+/// Most memory left to the system: a large machine's system needs no more.
 const RESERVE_BYTES_MAX: f64 = 4.0 * GIBIBYTE;
 
 const MEBIBYTE: f64 = 1_048_576.0;
 const GIBIBYTE: f64 = 1_073_741_824.0;
 
-/// How many devices fit into a memory, and what that was computed with.
+/// Number of devices that fit into a memory, and the figures that it was computed with.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Capacity {
     pub(crate) devices: u64,
@@ -29,8 +29,9 @@ pub(crate) struct Capacity {
     pub(crate) kernel_bytes_per_socket: f64,
 }
 
-/// How many devices that are always connected fit into a memory. A device has one socket. Slopes below zero, or not a number, are
-/// taken as nothing; without any cost there is no limit to compute, and the answer is 0.
+/// Number of devices that are always connected that fit into a memory. A device has one socket. Slopes below
+/// zero, or not a number, are taken as nothing; without any cost there is no limit to compute, and the answer
+/// is 0.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -57,7 +58,7 @@ pub(crate) fn capacity(
 }
 
 impl Capacity {
-    /// How the number came about.
+    /// Derivation of the number.
     pub(crate) fn explanation(&self) -> String {
         format!(
             "Capacity: {} of memory, less {:.0} MiB left to the system and {:.1} MiB of the idle server, divided by {:.0} bytes a \

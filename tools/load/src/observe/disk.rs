@@ -1,5 +1,6 @@
-//! What the disk is good for: the time of one durable write, made the way most programs make it, through the page cache. (The journal's own go past it, and are
-//! shorter; the same reference for all servers and all versions is worth more.)
+//! Speed of the disk: the time of one durable write, made the way most programs make it, through the page
+//! cache. (The journal's own go past it, and are shorter; the same reference for all servers and all versions
+//! is worth more.)
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -9,13 +10,14 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
-/// One write, in bytes: the block that a drive writes at least.
+/// One write: the block that a drive writes at least.
 const WRITE_BYTES: usize = 4_096;
 
-/// The file that is written to, in bytes. Filled and synced before, as the journal's segments are, so that a write allocates nothing.
+/// The file that is written to. Filled and synced before, as the journal's segments are, so that a write
+/// allocates nothing.
 const FILE_BYTES: usize = 4 << 20;
 
-/// Longest write that is told from a longer one, in microseconds: a minute.
+/// Longest write that is told from a longer one: a minute.
 const WRITE_MICROSECONDS_MAX: u64 = 60_000_000;
 
 /// A file to time durable writes with. Removed when dropped.
@@ -42,7 +44,8 @@ impl DiskReference {
         filled.map(|()| reference)
     }
 
-    /// One durable write of 4 KiB, timed. A caller interleaves these with what it measures: a disk is not the same all day.
+    /// One durable write of 4 KiB, timed. A caller interleaves these with what it measures: a disk is not the
+    /// same all day.
     pub(crate) fn write(&mut self) -> io::Result<Duration> {
         let block = [0x5a; WRITE_BYTES];
         let started = Instant::now();
@@ -59,7 +62,7 @@ impl DiskReference {
         &self.histogram
     }
 
-    /// How the writes were made durable.
+    /// Way in which the writes were made durable.
     pub(crate) fn method(&self) -> &'static str {
         if self.has_dsync { "pwritev2 with RWF_DSYNC" } else { "pwrite and fdatasync" }
     }

@@ -1,18 +1,19 @@
-//! The kernel's memory for TCP sockets: buffers from `/proc/net/sockstat`, objects from `/proc/slabinfo` (which only root may read).
+//! The kernel's memory for TCP sockets: buffers from `/proc/net/sockstat`, objects from `/proc/slabinfo`
+//! (which only root may read).
 //!
-//! Two samples with sockets opened in between give bytes a socket. With both ends on this machine both ends' sockets are in both
-//! differences, so that the quotient is the share of one end.
+//! Two samples with sockets opened in between give bytes a socket. With both ends on this machine both ends'
+//! sockets are in both differences, so that the quotient is the share of one end.
 
 use std::fs;
 use std::io::ErrorKind;
 
 use super::proc_text::{self, SocketStatistics};
 
-/// The kernel's bytes for one socket of a server, used where they can't be measured: what this project measured with 2,000 to
-/// 18,000 idle mutual-TLS connections.
+/// The kernel's bytes for one socket of a server, used where they can't be measured: what this project
+/// measured with 2,000 to 18,000 idle mutual-TLS connections.
 pub(crate) const SOCKET_BYTES_DEFAULT: f64 = 4_030.0;
 
-/// Sockets that must have come between two samples, in sockets: below that what else the machine does outweighs them.
+/// Sockets that must have come between two samples: below that what else the machine does outweighs them.
 const SOCKETS_MIN: u64 = 500;
 
 /// Slab caches that only network sockets use: their difference is taken as it is.
@@ -27,11 +28,12 @@ const SOCKET_CACHES: [&str; 8] = [
     "request_sock_TCPv6",
 ];
 
-/// Slab caches that every open file uses, or that the kernel gives back late. A socket in a poll has one object of each.
+/// Slab caches that every open file uses, or that the kernel gives back late. A socket in a poll has one
+/// object of each.
 const FILE_CACHES: [&str; 3] = ["eventpoll_epi", "filp", "dentry"];
 
-/// Least growth of the caches of TCP sockets, as a share of one object for each socket that came. Less means that slabs were there from
-/// before, and that what came can't be told.
+/// Least growth of the caches of TCP sockets, as a share of one object for each socket that came. Less means
+/// that slabs were there from before, and that what came can't be told.
 const GROWTH_MIN: f64 = 0.75;
 
 /// Most growth of a cache that is taken for one object a socket, in objects: slabs are filled in part.
@@ -45,22 +47,22 @@ const LEFT_OUT: &str = "kmalloc-* is left out: everything in the kernel allocate
 pub(crate) struct KernelSample {
     /// TCP sockets of this network namespace, over IPv4 and IPv6, both ends of a connection on this machine.
     pub(crate) tcp_sockets: u64,
-    /// Pages with data that waits in sockets, in bytes.
+    /// Pages with data that waits in sockets.
     pub(crate) tcp_buffer_bytes: u64,
-    /// What slabs take, or why that can't be said.
+    /// Memory of slabs, or why that can't be said.
     pub(crate) slabs: Result<SlabMemory, String>,
 }
 
-/// What slab caches take.
+/// Memory of slab caches.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct SlabMemory {
     /// Bytes by cache: whole slabs, used or not.
     pub(crate) caches: Vec<(&'static str, u64)>,
-    /// Size of an object by cache, in bytes.
+    /// Size of an object by cache.
     object_bytes: Vec<(&'static str, u64)>,
 }
 
-/// What the kernel takes for one socket, and how that is known.
+/// The kernel's memory for one socket, and how that is known.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct SocketMemory {
     pub(crate) bytes: f64,
@@ -117,7 +119,8 @@ fn slab_memory(text: &str, page_bytes: u64) -> Option<SlabMemory> {
     caches.iter().any(|(name, _)| name.starts_with("TCP")).then_some(SlabMemory { caches, object_bytes })
 }
 
-/// What the kernel takes for a socket, from the sockets that came between two samples; the default where that can't be known.
+/// The kernel's memory for a socket, from the sockets that came between two samples; the default when that
+/// can't be known.
 pub(crate) fn socket_memory(before: Option<&KernelSample>, after: Option<&KernelSample>) -> SocketMemory {
     let (Some(before), Some(after)) = (before, after) else {
         return not_measured("/proc/net/sockstat can't be read");
@@ -176,7 +179,7 @@ fn not_measured(why: &str) -> SocketMemory {
     }
 }
 
-/// Bytes that came, for each socket. What others gave back meanwhile is no gain of a socket's.
+/// Bytes that came, for each socket. Memory that others gave back meanwhile is no gain of a socket's.
 fn growth(after: u64, before: u64, sockets: u64) -> f64 {
     after.saturating_sub(before) as f64 / sockets as f64
 }

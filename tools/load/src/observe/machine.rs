@@ -6,10 +6,10 @@ use std::thread;
 use super::proc_text;
 use crate::report::model::Machine;
 
-/// What is shown of what the system does not say.
+/// Text in place of what the system does not say.
 const UNKNOWN: &str = "unknown";
 
-/// Looks at this machine. What the system does not say is `unknown` or 0.
+/// Looks at this machine. Facts that the system does not say are `unknown` or 0.
 pub(crate) fn machine() -> Machine {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let system = rustix::system::uname();

@@ -1,4 +1,4 @@
-//! What can be seen of the server and of the machine from outside, in `/proc`.
+//! Facts about the server and the machine from outside, in `/proc`.
 #![forbid(unsafe_code)]
 
 pub(crate) mod capacity;

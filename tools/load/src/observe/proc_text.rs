@@ -1,9 +1,10 @@
-//! The texts of `/proc`, understood (proc(5), slabinfo(5)). What is not as described there is `None`, never a zero.
+//! The texts of `/proc`, understood (proc(5), slabinfo(5)). A value that is not as described there is `None`,
+//! never a zero.
 
 /// Microseconds in a second.
 const MICROSECONDS_PER_SECOND: u64 = 1_000_000;
 
-/// What matters in `/proc/PID/stat`.
+/// The part of `/proc/PID/stat` that matters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Stat {
     pub(super) user_ticks: u64,
@@ -51,7 +52,7 @@ pub(super) fn schedstat(text: &str) -> Option<u64> {
     (fields.count() == 2).then_some(nanoseconds)
 }
 
-/// What matters in `/proc/PID/smaps_rollup`.
+/// The part of `/proc/PID/smaps_rollup` that matters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Memory {
     pub(super) private_bytes: u64,
@@ -62,9 +63,10 @@ pub(super) struct Memory {
 pub(super) fn smaps_rollup(text: &str) -> Option<Memory> {
     let kibibytes = |name| kibibytes(text, name);
     Some(Memory {
-        // The rest is files', most of it the program's own: it comes and goes with what is executed, and costs nobody memory that is needed
-        // elsewhere. Nor is `Private_Dirty` what the process has written: pages of a file count as dirty until the system has stored them,
-        // for instance those of a program that was built a moment ago.
+        // The rest is files', most of it the program's own: it comes and goes with what is executed, and
+        // costs nobody memory that is needed elsewhere. Nor is `Private_Dirty` what the process has written:
+        // pages of a file count as dirty until the system has stored them, for instance those of a program
+        // that was built a moment ago.
         private_bytes: kibibytes("Anonymous")?,
         resident_bytes: kibibytes("Rss")?,
     })
@@ -83,7 +85,7 @@ pub(super) fn descriptors_max(text: &str) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// What matters in `/proc/net/sockstat`.
+/// The part of `/proc/net/sockstat` that matters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct SocketStatistics {
     /// TCP sockets of this network namespace, without those that wait for their end.

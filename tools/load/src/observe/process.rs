@@ -1,8 +1,9 @@
 //! A process, seen from outside: processor time, memory, descriptors and threads.
 //!
-//! Processor time comes from two places. `/proc/PID/stat` counts whole ticks (10 ms): it has the threads that ended, and says how
-//! much was spent in the kernel. `/proc/PID/task/*/schedstat` counts nanoseconds, of living threads only. The sum is the
-//! latter, with what threads had when they were last seen, so that a microsecond per event can be told from two.
+//! Processor time comes from two places. `/proc/PID/stat` counts whole ticks (10 ms): it has the threads that
+//! ended, and says how much was spent in the kernel. `/proc/PID/task/*/schedstat` counts nanoseconds, of
+//! living threads only. The sum is the latter, with what threads had when they were last seen, so that a
+//! microsecond per event can be told from two.
 
 use std::collections::HashMap;
 use std::fs;
@@ -25,7 +26,7 @@ pub(crate) enum ProcessError {
     NotUnderstood(PathBuf),
 }
 
-/// What a process used up to a moment.
+/// Use of a process up to a moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProcessSample {
     pub(crate) at: Instant,
@@ -40,7 +41,7 @@ pub(crate) struct ProcessSample {
 }
 
 impl ProcessSample {
-    /// User and system time together, in microseconds.
+    /// User and system time together.
     pub(crate) fn cpu_microseconds(&self) -> u64 {
         self.cpu_user_microseconds.saturating_add(self.cpu_system_microseconds)
     }
@@ -67,12 +68,12 @@ impl ServerProcess {
         Ok(process)
     }
 
-    /// What it used so far; `None` when it is gone, or is no longer to be read.
+    /// Its use so far; `None` when it is gone, or can no longer be read.
     pub(crate) fn sample(&mut self) -> Option<ProcessSample> {
         self.try_sample().ok()
     }
 
-    /// What it used so far, or why that can't be said.
+    /// Its use so far, or why that can't be said.
     pub(crate) fn try_sample(&mut self) -> Result<ProcessSample, ProcessError> {
         let stat = self.stat()?;
         // The processor first: reading the memory map of a large process takes long.
@@ -101,7 +102,7 @@ impl ServerProcess {
         })
     }
 
-    /// How many descriptors it may have open; `None` when it is gone, or there is no limit.
+    /// Number of descriptors that it may have open; `None` when it is gone, or there is no limit.
     pub(crate) fn descriptors_max(&self) -> Option<u64> {
         let text = read(self.pid, &self.folder.join("limits")).ok()?;
         proc_text::descriptors_max(&text)
@@ -147,7 +148,7 @@ struct ThreadTimes {
     seen: Option<HashMap<u32, u64>>,
     /// Nanoseconds of threads that ended.
     ended: u64,
-    /// What was answered last: time does not go back.
+    /// The last answer: time does not go back.
     last_microseconds: u64,
 }
 

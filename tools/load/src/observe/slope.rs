@@ -7,7 +7,7 @@ pub(crate) struct Line {
     pub(crate) intercept: f64,
     /// Root of the mean square of what the line is off by, in units of y.
     pub(crate) residual: f64,
-    /// How many points it goes through.
+    /// Number of points that it goes through.
     pub(crate) points: usize,
 }
 

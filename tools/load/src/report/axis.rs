@@ -2,13 +2,13 @@
 
 use super::text::{byte_scale, duration, number};
 
-/// Most ticks of an axis, in ticks: more labels than that touch each other.
+/// Most ticks of an axis: more labels than that touch each other.
 const TICKS_MAX: f64 = 7.0;
 
-/// Most decades that are shown with ticks at 2 and 5 as well, in decades.
+/// Most decades that are shown with ticks at 2 and 5 as well.
 const FINE_DECADES_MAX: f64 = 2.5;
 
-/// How values are spread, and what they are.
+/// Spread and kind of values.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Scale {
     /// Numbers, in even steps.
@@ -34,7 +34,8 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// An axis that is wide enough for the values. With `zero` it begins at zero, so that a height is a share.
+    /// An axis that is wide enough for the values. With `zero` it begins at zero, so that a height is a
+    /// share.
     pub(super) fn around(scale: Scale, values: impl Iterator<Item = f64>, zero: bool) -> Self {
         let is_log = scale == Scale::LogMicroseconds;
         let range = values.filter(|value| value.is_finite() && (!is_log || *value > 0.0));
@@ -110,7 +111,7 @@ impl Axis {
         Self { scale: Scale::Quantile, least: 0.0, most, ticks }
     }
 
-    /// Where a value stands, from 0 at the beginning to 1 at the end. Never outside.
+    /// Place of a value, from 0 at the beginning to 1 at the end. Never outside.
     pub(super) fn place(&self, value: f64) -> f64 {
         let on = |value: f64| match self.scale {
             Scale::LogMicroseconds => value.max(f64::MIN_POSITIVE).log10(),

@@ -10,7 +10,7 @@ use super::text::{by_group, bytes, capitalised, duration, moment, quantity};
 
 const STYLE: &str = include_str!("page.css");
 
-/// What the page may do, should a text ever get out of its place: nothing but be styled.
+/// Rights of the page, should a text ever get out of its place: none but to be styled.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
 /// The page.

@@ -1,4 +1,4 @@
-//! How a run is shown: while it goes on, and what it found.
+//! The display of a run: while it goes on, and of its results.
 #![forbid(unsafe_code)]
 
 mod axis;

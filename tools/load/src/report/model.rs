@@ -1,8 +1,8 @@
-//! What a run found: the one value that the table, the JSON document and the HTML page are made of.
+//! Results of a run: the one value that the table, the JSON document and the HTML page are made of.
 
 use hdrhistogram::Histogram;
 
-/// A run and what it found. Texts are plain; whoever renders them escapes them.
+/// A run and what it found. Texts are plain; each renderer escapes them.
 pub(crate) struct Report {
     /// The subcommand: `hold`.
     pub(crate) command: String,
@@ -18,7 +18,7 @@ pub(crate) struct Report {
     pub(crate) figures: Vec<Figure>,
     pub(crate) latencies: Vec<Latency>,
     pub(crate) curves: Vec<Curve>,
-    /// What a reader must know to judge the figures, a sentence each.
+    /// Notes for judging the figures, a sentence each.
     pub(crate) notes: Vec<String>,
     /// The sentence to remember.
     pub(crate) conclusion: Option<String>,
@@ -42,14 +42,14 @@ pub(crate) struct Machine {
 pub(crate) struct Figure {
     /// The key in the JSON document: snake_case, the unit last.
     pub(crate) name: String,
-    /// What a person reads. `group: label` puts it below that group's heading.
+    /// Label for people. `group: label` puts it below that group's heading.
     pub(crate) label: String,
     pub(crate) value: f64,
     pub(crate) unit: Unit,
     pub(crate) note: Option<String>,
 }
 
-/// What a figure counts.
+/// Unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Unit {
     Count,
@@ -61,7 +61,7 @@ pub(crate) enum Unit {
     Ratio,
 }
 
-/// How long something took, each time.
+/// Durations of something, each time.
 pub(crate) struct Latency {
     /// The key in the JSON document, in snake_case.
     pub(crate) name: String,

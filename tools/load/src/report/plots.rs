@@ -6,16 +6,17 @@ use super::axis::{Axis, Scale};
 use super::model::{Curve, Latency};
 use super::svg::{Draw, Plot, Series};
 
-/// Bars of a latency histogram for a factor of ten, in bars.
+/// Bars of a latency histogram for a factor of ten.
 const BARS_PER_DECADE: i32 = 20;
 
-/// Points of a percentile curve for a factor of ten that is left above, in points.
+/// Points of a percentile curve for a factor of ten that is left above.
 const POINTS_PER_DECADE: f64 = 20.0;
 
-/// Most points that a series may have to be taken for a computed line, in points.
+/// Most points that a series may have to be taken for a computed line.
 const COMPUTED_POINTS_MAX: usize = 2;
 
-/// A curve, with an axis of bytes when its label says so. A series of two points beside a longer one is a line that was fitted.
+/// A curve, with an axis of bytes when its label says so. A series of two points beside a longer one is a
+/// line that was fitted.
 pub(super) fn curve(curve: &Curve) -> Plot {
     let points = || curve.series.iter().flat_map(|(_, points)| points);
     let (x_scale, x_label) = scale(&curve.x_label);
@@ -38,7 +39,7 @@ pub(super) fn curve(curve: &Curve) -> Plot {
     }
 }
 
-/// How values with such a label are shown, and the label without the unit that the ticks then have.
+/// Format of values with such a label, and the label without the unit that the ticks then have.
 fn scale(label: &str) -> (Scale, String) {
     for (unit, scale) in [("bytes", Scale::Bytes), ("percent", Scale::Percent)] {
         if let Some(rest) = label.strip_suffix(unit) {
@@ -87,7 +88,7 @@ fn percentile_points(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
     points
 }
 
-/// How latencies are spread: the share that each bar has of all. `None`: nothing was measured.
+/// Spread of latencies: the share that each bar has of all. `None`: nothing was measured.
 pub(super) fn spread(latencies: &[Latency]) -> Option<Plot> {
     let least = measured(latencies).map(|latency| latency.histogram.min()).min()?;
     let most = measured(latencies).map(|latency| latency.histogram.max()).max()?;
@@ -109,7 +110,8 @@ pub(super) fn spread(latencies: &[Latency]) -> Option<Plot> {
     })
 }
 
-/// Edges of bars from below the least to above the most value: whole microseconds, so that no bar is between two of them.
+/// Edges of bars from below the least to above the most value: whole microseconds, so that no bar is between
+/// two of them.
 fn edges(least: u64, most: u64) -> Vec<u64> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 1 to below 2^64")]
     let edge = |place: i32| 10_f64.powf(f64::from(place) / f64::from(BARS_PER_DECADE)).round() as u64;
@@ -121,8 +123,8 @@ fn edges(least: u64, most: u64) -> Vec<u64> {
     edges.drain(begin..end).collect()
 }
 
-/// The left edge of each bar and its share in percent; last the right edge of the last bar. From the first bar that is not empty to the
-/// last one.
+/// The left edge of each bar and its share in percent; last the right edge of the last bar. From the first
+/// bar that is not empty to the last one.
 fn bars(histogram: &Histogram<u64>, edges: &[u64]) -> Vec<(f64, f64)> {
     let mut counts = vec![0_u64; edges.len()];
     for value in histogram.iter_recorded() {

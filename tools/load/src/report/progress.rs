@@ -1,4 +1,4 @@
-//! What is seen while a run goes on, on standard error: bars on a terminal, otherwise a plain line now and then.
+//! Display while a run goes on, on standard error: bars on a terminal, otherwise a plain line now and then.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,15 +8,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::text::{duration, grouped, plain};
 
-/// Time between two plain lines of a phase, in milliseconds: a log stays readable, and somebody who waits sees that it goes on.
+/// Time between two plain lines of a phase: a log stays readable, and somebody who waits sees that it goes
+/// on.
 const LINE_MILLISECONDS: u64 = 5_000;
 
-/// How often a bar is drawn while nothing else moves it, in milliseconds: its clock goes on.
+/// Interval at which a bar is drawn while nothing else moves it: its clock goes on.
 const TICK_MILLISECONDS: u64 = 200;
 
 const BAR: &str = "{prefix:<24} {bar:32} {human_pos:>9} of {human_len} {elapsed:>5}";
 
-/// How progress is shown.
+/// Display of progress.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Progress {
     Bars,
@@ -34,7 +35,7 @@ impl Progress {
         }
     }
 
-    /// A phase of so many steps begins. It ends when it is dropped.
+    /// A phase of `total` steps begins. It ends when it is dropped.
     pub(crate) fn phase(self, name: &str, total: u64) -> Phase {
         let shown = match self {
             Self::Bars => Shown::Bar(bar(name, total)),
@@ -57,7 +58,7 @@ enum Shown {
 }
 
 impl Phase {
-    /// So many steps are done.
+    /// `done` steps are done.
     pub(crate) fn set(&self, done: u64) {
         match &self.shown {
             Shown::Bar(bar) => bar.set_position(done),

@@ -18,10 +18,11 @@ const BOTTOM: f64 = 52.0;
 /// Space between labels on the x axis so that they can be told apart, in the picture's units.
 const LABEL_GAP: f64 = 10.0;
 
-/// Width of a letter of a tick's label, in the picture's units: an upper estimate for the font size of the page's style.
+/// Width of a letter of a tick's label, in the picture's units: an upper estimate for the font size of the
+/// page's style.
 const LETTER: f64 = 7.0;
 
-/// Most points of a series that are drawn, in points: the picture is no wider, and the page stays small.
+/// Most points of a series that are drawn: the picture is no wider, and the page stays small.
 const POINTS_MAX: usize = 600;
 
 /// Most points that are marked with a dot, in points.
@@ -30,7 +31,7 @@ const DOTS_MAX: usize = 60;
 /// Colours of the page's style. Series beyond begin again.
 pub(super) const COLOURS: usize = 8;
 
-/// How a series is drawn.
+/// Style of a series.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Draw {
     /// A line through points that were measured.
@@ -78,7 +79,7 @@ impl Plot {
         svg
     }
 
-    /// What each colour stands for.
+    /// Meaning of each colour.
     pub(super) fn legend(&self) -> String {
         let mut legend = String::from("<ul class=\"legend\">");
         for (place, series) in self.series.iter().enumerate() {
@@ -118,7 +119,7 @@ impl Plot {
             let _ =
                 writeln!(labels, "<text class=\"tick end\" x=\"{x}\" y=\"{y:.1}\">{}</text>", escape(label));
         }
-        // Where the label before ends: labels that would touch it are left out, their grid lines are not.
+        // End of the label before: labels that would touch it are left out, their grid lines are not.
         let mut taken = f64::NEG_INFINITY;
         for (value, label) in &self.x.ticks {
             let x = self.x(*value);

@@ -12,13 +12,13 @@ use super::text::{
     sparkline,
 };
 
-/// Narrowest width that a table is fitted to, in columns.
+/// Narrowest width that a table is fitted to.
 const TABLE_COLUMNS_MIN: u16 = 40;
 
-/// Width of a curve, in columns: beside its two values it fits a terminal of 80.
+/// Width of a curve: beside its two values it fits a terminal of 80.
 const CURVE_COLUMNS: usize = 48;
 
-/// Least points that make a curve, in points: a fitted line has two and shows nothing in one line of text.
+/// Least points that make a curve: a fitted line has two and shows nothing in one line of text.
 const CURVE_POINTS_MIN: usize = 5;
 
 /// Heads of a table of latencies.
@@ -36,7 +36,7 @@ pub(crate) fn print(report: &Report) -> io::Result<()> {
     stdout.flush()
 }
 
-/// The report as text, in so many columns; `None` wraps nothing.
+/// The report as text, in `columns` columns; `None` wraps nothing.
 pub(crate) fn render(report: &Report, width: Option<u16>) -> String {
     let mut page = Page { text: String::new(), width: width.map(|width| width.max(TABLE_COLUMNS_MIN)) };
     page.line(&report.title);
@@ -184,7 +184,7 @@ impl Page {
             table.add_row(latency_row(latency).map(|cell| plain(&cell)));
         }
         for column in table.column_iter_mut().skip(1) {
-            // What is to be broken is the label.
+            // The label is the cell to break.
             column.set_cell_alignment(CellAlignment::Right);
             column.set_constraint(ColumnConstraint::ContentWidth);
         }

@@ -2,7 +2,7 @@
 
 use super::model::Unit;
 
-/// What is shown where there is no number.
+/// Placeholder for a number.
 pub(crate) const NOTHING_THERE: &str = "-";
 
 /// Sizes up to this many bytes are shown in bytes: what a device costs is looked at closely.
@@ -46,7 +46,7 @@ pub(crate) fn bytes(bytes: f64) -> String {
     format!("{} {unit}", number(bytes / scale))
 }
 
-/// The unit that keeps sizes of about so many bytes short, and its bytes.
+/// The unit that keeps sizes of about `bytes` bytes short, and its bytes.
 pub(crate) fn byte_scale(bytes: f64) -> (f64, &'static str) {
     const UNITS: [(f64, &str); 4] =
         [(1_099_511_627_776.0, "TiB"), (1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1_024.0, "KiB")];
@@ -101,7 +101,8 @@ pub(crate) fn group_of(label: &str) -> (Option<&str>, &str) {
 /// The name of a group, if it has one, and its members with what their label says besides.
 pub(crate) type Group<'i, T> = (Option<&'i str>, Vec<(&'i str, &'i T)>);
 
-/// Items by the group that their label names, groups in the order in which they first occur; those of no group first.
+/// Items by the group that their label names, groups in the order in which they first occur; those of no
+/// group first.
 pub(crate) fn by_group<'i, T>(items: &'i [T], label: impl Fn(&'i T) -> &'i str) -> Vec<Group<'i, T>> {
     let mut groups: Vec<Group<'i, T>> = Vec::new();
     for item in items {
@@ -139,7 +140,8 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || is_override(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// A curve in one line: `columns` blocks from the first x to the last, a space where there is no point. `None`: nothing to show.
+/// A curve in one line: `columns` blocks from the first x to the last, a space where there is no point.
+/// `None`: nothing to show.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -163,7 +165,7 @@ pub(crate) fn sparkline(points: &[(f64, f64)], columns: usize) -> Option<String>
         if *count == 0.0 {
             return ' ';
         }
-        // What does not change lies in the middle.
+        // A value that does not change lies in the middle.
         let share = if most > least { (sum / count - least) / (most - least) } else { 0.5 };
         BLOCKS[(share * 7.0).round().clamp(0.0, 7.0) as usize]
     };

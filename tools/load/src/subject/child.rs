@@ -1,5 +1,5 @@
-//! The server of `--self`: this program started again, so that no second one need be built, as a process of its own, so that it can be
-//! measured from outside and killed. It ends with whoever started it.
+//! The server of `--self`: this program started again, so that no second one need be built, as a process of
+//! its own, so that it can be measured from outside and killed. It ends with its parent.
 
 use std::io::{BufRead as _, Write as _};
 use std::net::SocketAddr;
@@ -18,33 +18,33 @@ use crate::failure::Failure;
 /// Links that are allowed: as many as the system gives descriptors for.
 const LINKS_MAX: usize = 4_000_000;
 
-/// How often its directory is removed at most, and how long it waits in between.
+/// Number of times that its directory is removed at most, and the pause in between.
 const REMOVALS_MAX: usize = 100;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
 
-/// What the server is told, as the first line of its standard input.
+/// Setting of the server, as the first line of its standard input.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct ChildSetting {
-    /// Where its data is.
+    /// Its data directory.
     pub(crate) data: PathBuf,
-    /// Where it listens; port 0: the system chooses.
+    /// Address at which it listens; port 0: the system chooses.
     pub(crate) listen: SocketAddr,
     /// Threads that serve links; none: one for each core.
     pub(crate) reactors: Option<usize>,
-    /// What it removes when it was left alone.
+    /// Directory that it removes when it was left alone.
     pub(crate) remove: PathBuf,
 }
 
-/// What it says when it serves.
+/// Its line when it serves.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Serving {
-    /// Where devices connect to.
+    /// Address that devices connect to.
     pub(crate) address: SocketAddr,
-    /// Where administrators do.
+    /// Address for administrators.
     pub(crate) admin: PathBuf,
 }
 
-/// What ends it with everything in order; the end of its input ends it at once.
+/// Line that ends it with everything in order; the end of its input ends it at once.
 pub(crate) const DRAIN: &str = "drain";
 
 /// The hidden command `server`.
@@ -84,7 +84,8 @@ pub(crate) fn run() -> Result<(), Failure> {
     leave_nothing(&setting.remove)
 }
 
-/// Whoever started this server is gone, and nothing of it shall be left: what else it had made beside this directory has nobody else any more.
+/// The parent of this server is gone, and nothing of it shall be left: what else it had made beside this
+/// directory has nobody else any more.
 fn leave_nothing(directory: &Path) -> ! {
     let is_removed = |directory: &PathBuf| match std::fs::remove_dir_all(directory) {
         // The server goes on meanwhile, and may have made another file.

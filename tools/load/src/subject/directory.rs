@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::failure::Failure;
 
-/// What the names of such directories begin with, before the number of the process that made them.
+/// Prefix of the names of such directories, before the number of the process that made them.
 const PREFIX: &str = "muster-load-";
 
 /// A directory for one run, removed when it is dropped.

@@ -17,9 +17,9 @@ use own::OwnServer;
 pub(crate) struct Subject {
     /// The tool's own, with `--self`.
     pub(crate) own: Option<OwnServer>,
-    /// Where devices connect to.
+    /// Address that devices connect to.
     pub(crate) address: SocketAddr,
-    /// Where administrators do.
+    /// Address for administrators.
     pub(crate) admin: Address,
     /// Its process, when it runs on this machine.
     pub(crate) pid: Option<u32>,
@@ -48,7 +48,8 @@ impl Subject {
         Client::new(self.admin.clone()).map_err(Failure::refused)
     }
 
-    /// Ends the tool's own server and starts it again on its data, so that its memory is that of a start. Does nothing to another's.
+    /// Ends the tool's own server and starts it again on its data, so that its memory is that of a start.
+    /// Does nothing to another's.
     pub(crate) fn refresh(&mut self) -> Result<(), Failure> {
         let Some(own) = &mut self.own else { return Ok(()) };
         own.drain()?;

@@ -13,10 +13,10 @@ use super::child::{ChildSetting, DRAIN, Serving};
 use super::directory::Scratch;
 use crate::failure::Failure;
 
-/// How long the server may take to start, in seconds: a large database is read.
+/// Time of the server to start: a large database is read.
 const START_SECONDS_MAX: u64 = 60;
 
-/// How long it may take to end in order, in seconds.
+/// Time of it to end in order.
 const DRAIN_SECONDS_MAX: u64 = 60;
 
 /// Lines of its log that are shown when it failed.
@@ -89,7 +89,7 @@ impl OwnServer {
         self.input.is_some() && matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
-    /// What went wrong, with the last lines of its log.
+    /// A failure, with the last lines of its log.
     pub(crate) fn failure(&self, what: &str) -> Failure {
         failure(what, self.directory.path())
     }

@@ -1,4 +1,5 @@
-//! The client side in a process of its own, where one process may not open enough connections. Lines of JSON go both ways.
+//! The client side in a process of its own, where one process may not open enough connections. Lines of JSON
+//! go both ways.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
@@ -18,16 +19,16 @@ use crate::failure::Failure;
 use crate::fleet::cache;
 use crate::limits;
 
-/// How often it says what it counts, in milliseconds.
+/// Interval at which it says its counts.
 const COUNTS_MILLISECONDS: u64 = 20;
 
-/// What the process is told first.
+/// First line to the process.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Setting {
     pub(crate) common: Common,
-    /// Where the identities are.
+    /// File of the identities.
     pub(crate) identities: PathBuf,
-    /// The first so many of them are the fleet.
+    /// The first of them, this many, are the fleet.
     pub(crate) devices: usize,
     /// Which of the processes it is.
     pub(crate) number: usize,
@@ -37,15 +38,15 @@ pub(crate) struct Setting {
     pub(crate) threads: usize,
 }
 
-/// What it says.
+/// Line of its output.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Line {
     /// It waits for commands.
     Ready,
-    /// What its engines count, together, when that has changed.
+    /// Counts of its engines, together, when they have changed.
     Counts(Counts),
-    /// What one of its engines timed; one line for each.
+    /// Durations of one of its engines; one line for each.
     Told(Told),
     /// It can't go on.
     Failed(String),
@@ -95,7 +96,7 @@ fn serve() -> Result<(), Failure> {
                 workers.iter().try_for_each(|worker| worker.order(order))?;
                 if order == EngineCommand::Take {
                     let told: Vec<_> = workers.iter().map(ThreadWorker::told).collect::<Result<_, _>>()?;
-                    // What was counted by then is known before it.
+                    // Counts by then are known before it.
                     say(&Line::Counts(counts_of(&workers)))?;
                     told.into_iter().try_for_each(|told| say(&Line::Told(told)))?;
                 }

@@ -18,10 +18,10 @@ use crate::failure::Failure;
 use process::ProcessWorker;
 use thread::ThreadWorker;
 
-/// What all engines of a run have in common.
+/// Setting that all engines of a run have in common.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Common {
-    /// Where the server is.
+    /// Address of the server.
     pub(crate) server: SocketAddr,
     /// Bytes of one event.
     pub(crate) event_bytes: usize,
@@ -33,7 +33,7 @@ pub(crate) struct Common {
     pub(crate) applications: usize,
 }
 
-/// How the work is shared out.
+/// Division of the work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Split {
     /// Processes; 1: this one alone.
@@ -86,7 +86,7 @@ impl Workers {
         })
     }
 
-    /// What they count, together.
+    /// Their counts, together.
     pub(crate) fn counts(&self) -> Counts {
         let counts = self.workers.iter().map(|worker| match worker {
             Worker::Thread(worker) => worker.counts(),
@@ -95,7 +95,7 @@ impl Workers {
         counts.fold(Counts::default(), |all, one| all + one)
     }
 
-    /// What they timed since the last time, and what went wrong, each once.
+    /// Durations that they timed since the last time, and faults, each once.
     pub(crate) fn take(&self) -> Result<(Measures, Vec<String>), Failure> {
         self.order(EngineCommand::Take)?;
         let (mut measures, mut troubles) = (Measures::default(), Vec::new());

@@ -16,7 +16,7 @@ use crate::engine::counters::{Counters, Counts};
 use crate::engine::measures::Measures;
 use crate::failure::Failure;
 
-/// How long a process may take to read its identities and make its engines, in seconds.
+/// Time of a process to read its identities and make its engines.
 const READY_SECONDS_MAX: u64 = 60;
 
 /// Engines in another process.
@@ -72,7 +72,7 @@ impl ProcessWorker {
         self.counters.read()
     }
 
-    /// What its engines timed, together.
+    /// Durations of its engines, together.
     pub(super) fn told(&self) -> Result<Told, Failure> {
         let (mut measures, mut troubles) = (Measures::default(), Vec::new());
         for _ in 0..self.threads {

@@ -14,7 +14,7 @@ use crate::engine::counters::{Counters, Counts};
 use crate::engine::{Engine, Setting, Told};
 use crate::failure::Failure;
 
-/// How long an engine may take to tell what it timed, in seconds: it may be shaking hands with thousands.
+/// Time of an engine to tell what it timed: it may be shaking hands with thousands.
 pub(super) const TOLD_SECONDS_MAX: u64 = 60;
 
 /// An engine in a thread.
@@ -75,7 +75,7 @@ impl Drop for ThreadWorker {
     fn drop(&mut self) {
         let _ = self.order(EngineCommand::End);
         if let Some(thread) = self.thread.take() {
-            // What it had to say of its end is of no interest any more.
+            // The way of its end is of no interest any more.
             let _ = thread.join();
         }
     }

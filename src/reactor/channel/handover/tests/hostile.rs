@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::reactor::channel::handover::KEPT_BYTES_MAX;
 
-/// A `change_cipher_spec` record, which a client sends before its last flight and means nothing (RFC 8446 appendix D.4).
+/// A `change_cipher_spec` record, which a client sends before its last flight and means nothing (RFC 8446
+/// appendix D.4).
 const OF_COMPATIBILITY: usize = 6;
 
 #[test]
@@ -59,7 +60,7 @@ fn who_says_goodbye_in_the_middle_is_let_go() {
     assert_eq!(read(&mut server, &close_notify).0, Err(ChannelError::Refused("CloseNotify".to_owned())));
 }
 
-/// What is done to a flight on its way, at a place in it.
+/// A change of a flight on its way, at a place in it.
 #[derive(Clone, Copy, Debug)]
 enum Tampering {
     Flip(u8),
@@ -140,7 +141,7 @@ proptest! {
                 }
             }
         }
-        // What was repeated or put in behind the last byte of it is the link's to refuse.
+        // Bytes that were repeated or put in behind the last byte of it are the link's to refuse.
         let is_whole = changed.starts_with(&flight);
         prop_assert!(!server.is_finished() || failed || is_whole);
     }
