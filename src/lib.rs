@@ -16,7 +16,7 @@
 pub mod admin;
 #[cfg(feature = "agent")]
 pub mod agent;
-#[cfg(feature = "ctl")]
+#[cfg(feature = "client")]
 pub mod client;
 pub mod concurrency;
 #[cfg(feature = "server")]
@@ -29,7 +29,7 @@ pub mod machine;
 pub mod manual;
 #[cfg(feature = "server")]
 pub mod memory;
-#[cfg(any(feature = "server", feature = "agent", feature = "ctl"))]
+#[cfg(any(feature = "server", feature = "agent", feature = "client"))]
 pub mod paths;
 pub mod reactor;
 pub mod record_layer;

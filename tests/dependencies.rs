@@ -36,6 +36,19 @@ fn the_tools_come_only_with_themselves() {
 }
 
 #[test]
+fn an_embedded_server_comes_without_command_line_and_log() {
+    let program = ["clap", "env_filter", "env_logger", "signal-hook", "comfy-table", "indicatif"];
+    has_not("--package musterd --no-default-features --features server", "rusqlite", &program);
+    assert!(crates("--package musterd --no-default-features --features musterd").contains("clap"));
+}
+
+#[test]
+fn a_client_comes_without_command_line_and_server() {
+    let others = ["clap", "comfy-table", "indicatif", "rusqlite", "axum", "rcgen"];
+    has_not("--package musterd --no-default-features --features client", "hyper", &others);
+}
+
+#[test]
 fn an_agent_comes_without_the_server() {
     has_not(
         "--no-default-features --features agent",

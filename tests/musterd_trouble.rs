@@ -1,7 +1,7 @@
 //! `musterd` and `muster-agent` as processes in trouble: a log that nobody reads, floods of strangers, a
 //! pause.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
-#![cfg(feature = "server")]
+#![cfg(feature = "musterd")]
 
 mod common;
 

@@ -8,7 +8,6 @@ use axum::extract::State;
 use super::devices::presence_of;
 use super::error::ApiError;
 use super::{AdminContext, AdminShared};
-use crate::logging;
 use crate::reactor::Clock;
 use crate::store::query::{self, FleetCounts};
 use crate::store::table::SHARDS;
@@ -85,11 +84,19 @@ pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Statu
             journal: context.gauges.journal(),
             store: store_status(&context.store, &counts, now),
             backup: context.backups.status(),
-            log: LogStatus { lines_dropped: logging::lines_dropped() },
+            log: LogStatus { lines_dropped: log_lines_dropped() },
             limits,
         })
     };
     shared.answer(work).await
+}
+
+/// Lines that the log has dropped; 0 where the program that embeds this has a log of its own.
+fn log_lines_dropped() -> u64 {
+    #[cfg(feature = "daemon")]
+    return crate::logging::lines_dropped();
+    #[cfg(not(feature = "daemon"))]
+    0
 }
 
 fn clock_of(clock: &Clock) -> ClockStatus {

@@ -19,6 +19,7 @@
 
 mod address;
 mod backup;
+#[cfg(feature = "ctl")]
 pub mod cli;
 mod connection;
 mod error;

@@ -1,5 +1,6 @@
 //! The server's command line.
 
+#[cfg(feature = "demo")]
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -68,11 +69,13 @@ DIR must be empty or not there yet. It says at the end what devices will do.")]
     /// Read the event log; changes nothing
     #[command(subcommand)]
     Journal(JournalCommand),
+    #[cfg(feature = "demo")]
     /// Show the main job on this machine, with a real server and a real agent
     #[command(after_help = "Examples:
   musterd demo
   musterd demo --exit")]
     Demo(crate::demo::DemoArguments),
+    #[cfg(feature = "demo")]
     /// The agent, for the demo: the real one is muster-agent
     #[command(hide = true, disable_help_flag = true)]
     Agent {
@@ -80,6 +83,7 @@ DIR must be empty or not there yet. It says at the end what devices will do.")]
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    #[cfg(feature = "demo")]
     /// The control command, for the demo: the real one is musterctl
     #[command(hide = true, disable_help_flag = true)]
     Ctl {

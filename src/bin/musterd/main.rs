@@ -4,6 +4,7 @@
 mod arguments;
 mod backup;
 mod configuration;
+#[cfg(feature = "demo")]
 mod demo;
 mod journal;
 mod run;
@@ -66,15 +67,18 @@ fn dispatch(
     match arguments.command {
         None => run::command(&arguments.run, signals),
         Some(Command::Run(run)) => run::command(&run, signals),
+        #[cfg(feature = "demo")]
         Some(Command::Demo(arguments)) => Ok(demo::run(&arguments)),
         Some(Command::Journal(command)) => journal::command(&command),
         Some(Command::Backup(arguments)) => backup::command(&arguments),
         Some(Command::Restore(arguments)) => backup::restore(&arguments),
         Some(Command::CheckConfig(check)) => configuration::check(&check),
         // clap takes the first for the program's name.
+        #[cfg(feature = "demo")]
         Some(Command::Agent { arguments }) => {
             Ok(muster::agent::cli::main(std::iter::once("muster-agent".into()).chain(arguments)))
         }
+        #[cfg(feature = "demo")]
         Some(Command::Ctl { arguments }) => {
             Ok(muster::client::cli::main(std::iter::once("musterctl".into()).chain(arguments)))
         }
