@@ -20,7 +20,7 @@
 //! never executed again.
 //!
 //! The [supervisor] is this program once more, in a session that neither the agent's end nor its death
-//! touches. [`kept`] is what the agent knows, [`plan`] what is executed.
+//! touches. [`run_store`] is what the agent knows, [`plan`] what is executed.
 
 mod cgroup;
 mod descendants;
