@@ -15,13 +15,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Commands that are not run here: how they begin, and why not.
-const NOT_RUN: [(&str, &str); 6] = [
+const NOT_RUN: [(&str, &str); 5] = [
     ("cargo build", "the programs of this build are installed"),
     ("cargo run --release -- demo", "continuous integration runs it"),
     ("cargo nextest run", "this is a test"),
     ("muster-load", "thousands of devices: tools/load/tests/load_tool.rs runs each command with a few"),
     ("tools/side-by-side", "needs three other servers, and minutes"),
-    ("musterd restore /var/backups/muster.tar --data /var/lib/muster-new", "the README's is run with sudo"),
 ];
 
 /// Commands that end when somebody ends them.
@@ -260,7 +259,7 @@ fn prepare(system: &Path) {
         let text = fs::read_to_string(root().join("tests/documented").join(shim)).unwrap();
         put(&format!("etc/shims/{shim}"), &text);
     }
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let example: String = blocks(&readme, "toml").into_iter().map(|(_, text)| text).collect();
+    let chapter = fs::read_to_string(root().join("src/manual/administration.rs")).unwrap();
+    let example: String = blocks(&chapter, "toml").into_iter().map(|(_, text)| text).collect();
     put("etc/example.toml", &example);
 }

@@ -1,6 +1,11 @@
 //! A test over the sources: the conventions that matter, each proved able to fail on a planted snippet.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
+#[path = "tidy/lives.rs"]
+mod lives;
+#[path = "tidy/words.rs"]
+mod words;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,39 +1,56 @@
 //! The handbook.
 //!
-//! | chapter | for whom |
+//! # Running it
+//!
+//! | chapter | about |
 //! |---|---|
-//! | [`architecture`] | people who change muster: layers, threads, paths |
-//! | [`delivery`] | people who rely on an event arriving: the promise, and how it is kept |
-//! | [`clocks`] | what a wrong clock does |
-//! | [`applications`] | people who manage an application: its file on the device, settings, drift, statistics |
-//! | [`density`] | people who ask about memory: a link without its library, tables that grow by a piece |
-//! | [`load`] | people who size a server: `muster-load`, and the meaning of its figures |
+//! | [`administration`] | the first day with a server: enrolment, events, devices, calls, an application of your own |
+//! | [`applications`] | managed applications: their file on the device, settings, drift, statistics |
+//! | [`policies`] | what applications are set to: policies, locks, own settings |
+//! | [`status`] | which devices are not well: rules, conditions, statistics |
+//! | [`tasks`] | having devices execute something: targets, schedules, windows, what becomes of runs |
+//! | [`runs`] | offering tasks on a device: what a program gets and may say, and what becomes of it when something dies |
+//! | [`reach`] | calling devices: wakes, notices, presence, persistent links, firewalls and NAT |
+//! | [`operations`] | running a server: configuration, backup, full disks, removed devices |
+//! | [`upgrades`] | replacing versions: what an older and a newer one make of each other, on the wire and on the disk |
+//! | [`security`] | exposing a server: who is trusted with what, what a stolen thing is good for, what each can consume |
 //! | [`neighbours`] | a device that is shared with other users: what they can do to the agent, and what its sandbox does not stop |
-//! | [`operations`] | people who run a server: configuration, backup, full disks, removed devices |
-//! | [`glossary`] | people who meet a word for the first time: muster's own terms, each in one sentence |
-//! | [`policies`] | people who set applications: policies, locks, own settings, drift |
-//! | [`reach`] | people who call devices: wakes, notices, presence, persistent links, firewalls and NAT |
-//! | [`runs`] | people who offer tasks on a device: the program's input and output, and its fate when something dies |
-//! | [`security`] | people who expose a server: who is trusted with what, what a stolen thing is good for, and what one of them can consume |
-//! | [`status`] | people who want to know which devices are not well: rules, conditions, statistics |
-//! | [`storms`] | people who want to know what happens when everyone comes back at once |
-//! | [`tasks`] | people who have devices execute something: targets, schedules, windows, the fate of runs |
-//! | [`throughput`] | people who ask about the time of an event: its parts, and the means that made it short |
-//! | [`wire`] | people who write an agent in another language |
-//! | [`measurements`] | people who size a server: figures, and methods |
-//! | [`side_by_side`] | people who choose a server: the same loads against muster, mosquitto, nats-server and redis |
-//! | [`testing`] | people who want to see that it holds |
+//!
+//! # Its inside
+//!
+//! | chapter | about |
+//! |---|---|
+//! | [`architecture`] | layers, threads, queues with their bounds, paths |
+//! | [`lives`] | reading along in the source: the functions through which an event, a sync, a task and a wake go |
+//! | [`glossary`] | muster's own terms, each in one sentence |
+//! | [`delivery`] | an event's arrival: what is promised, and how it is kept |
+//! | [`clocks`] | what a wrong clock does, and what it does not |
+//! | [`storms`] | everyone comes back at once |
+//! | [`wire`] | writing an agent in another language |
+//! | [`testing`] | seeing that it holds |
+//!
+//! # Measured
+//!
+//! | chapter | about |
+//! |---|---|
+//! | [`measurements`] | every figure, with the command that brings it |
+//! | [`load`] | sizing a server with `muster-load`, and what its figures mean |
+//! | [`density`] | where the memory is: a link without its library, tables that grow by a piece |
+//! | [`throughput`] | where the time of an event goes, what was done about it, what was tried and left |
+//! | [`side_by_side`] | the same loads against muster, mosquitto, nats-server and redis |
 //!
 //! The layout of the journal on disk is documented where it is read and written, in [`crate::journal`]; the
 //! messages are documented in [`crate::wire::message`] and, for other languages, in `src/wire/muster.cddl`.
 #![forbid(unsafe_code)]
 
+pub mod administration;
 pub mod applications;
 pub mod architecture;
 pub mod clocks;
 pub mod delivery;
 pub mod density;
 pub mod glossary;
+pub mod lives;
 pub mod load;
 pub mod measurements;
 pub mod neighbours;
@@ -48,4 +65,5 @@ pub mod storms;
 pub mod tasks;
 pub mod testing;
 pub mod throughput;
+pub mod upgrades;
 pub mod wire;

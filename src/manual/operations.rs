@@ -20,7 +20,7 @@
 //!
 //! A newer `musterd` brings the database to its own version at its first start, wholly or not at all. A copy
 //! of what it was is kept beside it (`store/muster.db.version-N`) and is yours to delete; an older `musterd`
-//! refuses a newer database.
+//! refuses a newer database ([`upgrades`](super::upgrades)).
 //!
 //! `musterd run` forbids core dumps, raises its limit of open files and has the allocator keep little
 //! ([`ProcessOptions`](crate::server::process::ProcessOptions)); a program that embeds a server sets none of
@@ -72,8 +72,8 @@
 //! # Backup and restore
 //!
 //! ```sh
-//! musterd backup /var/backups/muster.tar --data /var/lib/muster
-//! musterd restore /var/backups/muster.tar --data /var/lib/muster-new
+//! sudo musterd backup /var/backups/muster.tar --config /etc/muster/musterd.toml     # while it runs: one file, consistent, verified
+//! sudo musterd restore /var/backups/muster.tar --data /var/lib/muster-new           # into an empty directory
 //! ```
 //!
 //! `musterd backup` makes one file of everything: keys, database, events. The server may run: then it is the

@@ -94,8 +94,24 @@
 //! | device → server | UDP 13000 | notices | no: without it a device that shuts down while it has no link is lost after its slot |
 //! | server → device | UDP 15000 | wakes | no: without it a device keeps its connection, or comes at its slot |
 //!
+//! On the server: `nft add rule inet filter input tcp dport 13000 accept` and the same for `udp dport 13000`.
+//! On a device: `nft add rule inet filter input ip saddr SERVER udp dport 15000 accept`. The ports are
+//! settings (`listen` and `udp` in `musterd.toml`, `[wake] port` in `muster-agent.toml`); devices and server
+//! tell each other what they are.
+//!
 //! Wakes come from the server's UDP port 13000, and go to the address that the device's TCP connection comes
-//! from. Behind NAT that is the box's, which does not know whom to give them to: the device is *unreached*,
-//! and keeps its connection. `muster-agent check` on the device tries every path and says of each whether it
-//! is open.
+//! from. Behind NAT that is the box's, which does not know to which device it should give them. The server
+//! finds that out by itself (the probe behind the first sync from each new address), shows it (`musterctl
+//! device show`: *wakes do not reach it*) and lets such a device keep its connection (`keep_unreachable` in
+//! `musterd.toml`), so that it can be called all the same. The agent's pings find out how long the NAT box
+//! remembers a connection. A port forward to the device's UDP port makes wakes work: set `[wake] port` to the
+//! forwarded number. Forged, replayed and foreign datagrams are dropped and counted (`musterctl status`,
+//! `muster-agent status`).
+//!
+//! On the device:
+//!
+//! ```sh
+//! sudo muster-agent check                                    # name, TCP, TLS, certificate, clock, UDP both ways, spool: ok or why not
+//! sudo muster-agent move --server new.example.org --token-file new-token  # to another server; stays with the old one unless the new one has answered
+//! ```
 #![forbid(unsafe_code)]

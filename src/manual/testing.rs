@@ -65,7 +65,7 @@
 //!
 //! `tools/load/tests/load_tool.rs` runs every command of `muster-load` in small;
 //! `tools/load/benches/density.rs` holds 2,000 devices and says what one takes of the memory;
-//! `tests/two_million.rs` fills the tables and timers with two million entries; `tests/storm.rs` has hundreds
+//! `tests/two_million.rs` fills the tables and timers with two million entries; `tests/storm/` has hundreds
 //! of devices come back at once, with attackers among them. Speed is never asserted:
 //! [`measurements`](super::measurements) and [`side_by_side`](super::side_by_side) say how to see it.
 //!
@@ -81,5 +81,6 @@
 //! # As it is written
 //!
 //! `tests/documented_commands.rs` takes every command line of the README and of this handbook and runs it as
-//! it stands, as root of a system of its own; what is not run is named there with the reason.
+//! it stands, as root of a system of its own; what is not run is named there with the reason. `tests/tidy`
+//! looks whether the functions and constants are there that this handbook names by their file.
 //! `tests/service_manager.rs` is what a service manager asks of server and agent.

@@ -1,0 +1,130 @@
+//! The first day with a server: enrolment, events, devices, calls, an application of your own.
+//!
+//! The README installs both sides. This chapter goes on from there, with a device `kiosk-17` in
+//! `/shops/berlin`.
+//!
+//! # Access
+//!
+//! `musterctl` speaks to the server through a socket that is for root and the server's user alone; the
+//! examples of the handbook leave `sudo` out. Another server than this machine's service is named with
+//! `--server unix:PATH` or in `MUSTER_SERVER`. Every command takes `--json` and `--help`. Exit codes: 0 done,
+//! 1 refused or not there, 2 bad usage.
+//!
+//! # Tokens
+//!
+//! A join token names the server's certificate, has a life, a number of uses and a group. The device reads it
+//! from a file, or `--token-file -` asks for it, or `MUSTER_TOKEN` has it: as an argument every user of the
+//! device could read it, and in a command line it stays in the shell's history. An agent alone, without the
+//! server's dependencies, is built with `cargo build --release --no-default-features --features agent`;
+//! `--features musterd` builds the server without agent and control command.
+//!
+//! On a device that sleeps, `tools/systemd/muster-agent-sleep.service` tells the server so. The agent syncs
+//! at the interval that the server names, and at once when something is installed or removed.
+//!
+//! # Events
+//!
+//! ```sh
+//! sudo muster-agent emit --application backup --severity error --kind backup.failed "the disk is full" --field disk=sdb
+//! ```
+//!
+//! `emit` returns once the event is in the device's spool, on its disk. It travels at once when the device is
+//! connected, and otherwise as soon as it can. Programs may write to the agent's Unix socket instead, one
+//! JSON line an event; `[socket]` in `muster-agent.toml` lets those of other users in, and `emit` with them;
+//! theirs waits ten seconds for an agent that is started anew. On the server:
+//!
+//! ```sh
+//! musterctl event list --severity error --limit 20
+//! musterctl event follow
+//! ```
+//!
+//! Warnings and worse are kept for longer than other events (`[journal]` in `musterd.toml`), so that a device
+//! that floods the log does not wash them away. The promises about events: [`delivery`](super::delivery).
+//!
+//! # Devices
+//!
+//! ```sh
+//! musterctl status                                      # the server at a glance
+//! musterctl device list --group /shops --search kiosk
+//! musterctl device show kiosk-17
+//! musterctl device set kiosk-17 --interval 5m --keep-connected on
+//! musterctl application list --name 'openssl*' --version '<3.0.14'
+//! musterctl device remove kiosk-16                       # refused from now on, also on resumed connections
+//! ```
+//!
+//! # Calls
+//!
+//! ```sh
+//! musterctl device sync kiosk-17 --wait                  # now, whether it is connected or not; says what became of it
+//! musterctl device sync --group /shops --wait           # everybody there, with progress; of whom it could not reach, why and until when
+//! musterctl device show kiosk-17 --now                   # has it look at itself anew first
+//! musterctl device why kiosk-17                          # why is it in sync or not, and when will it be?
+//! musterctl device set kiosk-17 --keep-connected on      # its connection stays; also for a group: group create /shops --keep-connected on
+//! ```
+//!
+//! A connected device is asked on its connection, any other is woken: one authenticated UDP datagram, upon
+//! which the agent connects to its own server's address and checks the certificate as always. A device that
+//! shuts down, sleeps or whose agent is stopped says so, so that `device list` tells *shut down* from *lost*;
+//! `musterctl event list` has each change.
+//!
+//! Ways to reach devices, and the ports that they take: [`reach`](super::reach).
+//!
+//! # An application of your own, in ten lines
+//!
+//! On the device, one file says what may be set of an application, and how:
+//!
+//! ```toml
+//! # /etc/muster/applications.d/shop.toml
+//! name = "shop"
+//! [condition]
+//! systemd_unit = "shop.service"
+//! [settings]
+//! file = "/etc/shop/settings.json"
+//! format = "json"
+//! validate = ["shop", "--check", "{file}"]
+//! apply = ["systemctl", "reload", "shop"]
+//! [statistics]
+//! file = "/run/shop/statistics.json"
+//! ```
+//!
+//! On the server, a policy for a group, and its outcome:
+//!
+//! ```sh
+//! echo '{"currency": "EUR", "receipt": {"lines": 40}}' > shop.json
+//! musterctl policy set --group /shops --application shop --file shop.json --lock currency --now
+//! musterctl policy explain --device kiosk-17 --application shop    # each key: value, which group, locked by whom, what it overrode
+//! musterctl settings show --device kiosk-17                        # what it should have, what it says it has, and why not
+//! musterctl group move /shops/berlin /shops/potsdam               # says first how many devices would have other settings
+//! musterctl device list --status critical                         # who is not well, and why
+//! musterctl device show kiosk-17                                   # conditions, settings, a day of numbers as a plot
+//! ```
+//!
+//! The shipped service may write nothing but its own data: `tools/systemd/muster-agent-settings.conf` is a
+//! drop-in that lets it write settings files of nginx; name the directories of yours there instead. Settings
+//! that the application's own check refuses never get into place; a file that somebody changes by hand is put
+//! right or reported. `tools/applications.d` has nginx. More: [`applications`](super::applications),
+//! [`policies`](super::policies), [`status`](super::status).
+//!
+//! The application's tasks are declared in the same file, and nothing else can be started from
+//! the server:
+//!
+//! ```toml
+//! [[task]]
+//! kind = "backup"
+//! command = ["shop", "backup", "--level", "{level}"]
+//! arguments = { type = "object", properties = { level = { type = "integer", maximum = 9 } }, required = ["level"] }
+//! timeout_seconds = 1800
+//! ```
+//!
+//! ```sh
+//! echo '{"level": 3}' > backup.json
+//! musterctl task create --application shop --kind backup --device kiosk-17 --file backup.json --wait    # with progress and output
+//! musterctl task create --application shop --kind backup --group /shops --file backup.json \
+//!     --schedule 'cron 0 3 * * *' --time-zone Europe/Berlin --continuous --rate 20 --retries 2 --abort-percent 10
+//! musterctl task show ID                                          # every run: how far it is, why it waits, until when
+//! musterctl task cancel ID                                        # final at once; ends the program on devices that can be reached
+//! ```
+//!
+//! Every run ends: it expires, times out, or its device says how it went. It is executed at most once unless
+//! it says that it may repeat, whatever dies in between. More: [`tasks`](super::tasks),
+//! [`runs`](super::runs).
+#![forbid(unsafe_code)]
