@@ -1,5 +1,23 @@
 //! **muster**: a device-fleet administration server.
 //!
+//! A program embeds the server with [`Server`] and [`Config`], and administers one with [`Client`]:
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! let mut config = muster::Config::in_directory(directory.path());
+//! config.listen = "127.0.0.1:0".parse()?;
+//! let server = muster::Server::start(config)?;
+//! assert!(server.is_first_start());
+//!
+//! let mut client = muster::Client::new(muster::client::Address { socket: server.admin_socket() })?;
+//! let created = client.create_token(&Default::default())?;
+//! assert!(created.token.starts_with("muster1-"));
+//! server.drain()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The handbook is [`manual`]. The layers, lowest first; a module names only layers below its own
 //! (`tests/tidy.rs` enforces it):
 //!
@@ -45,6 +63,13 @@ pub mod service_manager;
 #[cfg(feature = "server")]
 pub mod store;
 pub mod wire;
+
+#[cfg(feature = "client")]
+pub use client::{Client, ClientError};
+#[cfg(feature = "server")]
+pub use server::config::{Config, ConfigError};
+#[cfg(feature = "server")]
+pub use server::{FailureWatch, Server, ServerError};
 
 #[cfg(test)]
 #[path = "../tests/skip/mod.rs"]

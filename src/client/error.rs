@@ -7,6 +7,7 @@ use crate::wire::api::ErrorCode;
 
 /// Why a request was not fulfilled. Its text is one line: what was wrong and what to do.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ClientError {
     /// Nothing listens there.
     #[error(

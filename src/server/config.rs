@@ -197,6 +197,7 @@ impl Default for Config {
 
 /// Why a configuration was refused. One line that says where, what, and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// The file could not be read.
     #[error("can't read the configuration {}: {error}", path.display())]
@@ -514,6 +515,7 @@ impl Config {
 
 /// In which settings two configurations differ, by their names in the file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct ReloadDiff {
     /// A running server takes these over.
     pub applied: Vec<&'static str>,

@@ -15,6 +15,7 @@ pub(super) const UNFINISHED: &str = "restore.unfinished";
 
 /// Why a data directory can't be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DataDirectoryError {
     /// Another process uses it.
     #[error(

@@ -58,6 +58,7 @@ impl DatagramPurpose {
 
 /// Why there is no identity to start with. Each says what to do.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum IdentityError {
     /// The operating system refused.
     #[error("can't {what} {}: {error}", path.display())]

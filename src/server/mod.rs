@@ -59,6 +59,7 @@ use running::Running;
 
 /// Why a server did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ServerError {
     /// The system refused something.
     #[error("can't {what}: {error}")]
@@ -128,6 +129,19 @@ fn advice(error: &io::Error) -> &'static str {
              --listen and --udp)"
         }
         _ => " (set another with [server] listen and udp, or --listen and --udp)",
+    }
+}
+
+/// The way to hear of the failure that a server can't go on after. Outlives the server; of several clones one
+/// gets the failure.
+#[derive(Clone, Debug)]
+pub struct FailureWatch(Receiver<String>);
+
+impl FailureWatch {
+    /// Blocks until the server can't go on: why, in a line. `None`: it has ended.
+    #[must_use]
+    pub fn wait(&self) -> Option<String> {
+        self.0.recv().ok()
     }
 }
 
@@ -232,10 +246,10 @@ impl Server {
         &self.calls
     }
 
-    /// Something comes out of it when the server can't go on, such as a journal that failed: drain it then.
+    /// The way to hear that the server can't go on, such as when its journal has failed: drain it then.
     #[must_use]
-    pub fn failures(&self) -> &Receiver<String> {
-        &self.failures
+    pub fn failures(&self) -> FailureWatch {
+        FailureWatch(self.failures.clone())
     }
 
     /// Takes over another configuration, as far as a running server can. Settings that need a restart have

@@ -5,6 +5,7 @@ use rusqlite::ErrorCode;
 /// Why the store did not do what it was asked. Each says what was wrong and, where anything can be done,
 /// what.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// SQLite refused or failed; nothing was changed.
     #[error("the store failed: {0}")]

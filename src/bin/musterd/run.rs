@@ -48,10 +48,9 @@ pub(crate) fn command(run: &Run, signals: Option<std::io::Result<Signals>>) -> R
         print_how_to_enrol(&config, devices.port());
     }
     // A failure ends the wait for signals; the drain says which it was.
-    let (failures, handle) = (server.failures().clone(), signals.handle());
+    let (failures, handle) = (server.failures(), signals.handle());
     std::thread::spawn(move || {
-        // Without a sender the server has ended.
-        let _ = failures.recv();
+        let _ = failures.wait();
         handle.close();
     });
     for signal in signals.forever() {

@@ -50,6 +50,7 @@ const WARNINGS: &str = "warnings";
 
 /// Why a backup was not made, is of no use, or was not restored.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BackupError {
     /// The system refused something.
     #[error("can't {what} {}: {error}", path.display())]

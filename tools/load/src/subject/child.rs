@@ -69,9 +69,9 @@ pub(crate) fn run() -> Result<(), Failure> {
         // Nobody listens any more.
         leave_nothing(&setting.remove);
     }
-    let failures = server.failures().clone();
+    let failures = server.failures();
     std::thread::spawn(move || {
-        if let Ok(failure) = failures.recv() {
+        if let Some(failure) = failures.wait() {
             logging::last_line(&failure);
             std::process::exit(1);
         }
