@@ -3,7 +3,7 @@
 pub use crate::wire::presence::Presence;
 
 use crate::wire::datagram::NoticeKind;
-use crate::wire::limits::{RECONNECT_SECONDS_MAX, RECONNECT_SECONDS_MIN};
+use crate::wire::limits::{REBOOT_SECONDS_MAX, RECONNECT_SECONDS_MAX, RECONNECT_SECONDS_MIN};
 use crate::wire::time::WallTime;
 
 /// Longest delay of a device behind its slot before it counts as lost: a handshake, a slow network. Half an
@@ -12,9 +12,6 @@ pub const MARGIN_SECONDS_MAX: u64 = 120;
 
 /// And at least.
 pub const MARGIN_SECONDS_MIN: u64 = 10;
-
-/// Longest time of a reboot before the device counts as lost: a server's firmware takes minutes.
-pub const REBOOT_SECONDS_MAX: u64 = 900;
 
 /// Signs to judge by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

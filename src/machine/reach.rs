@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::device_state::DeviceState;
 use crate::wire::datagram::{DropReason, NoticeKind};
+use crate::wire::limits::REBOOT_SECONDS_MAX;
 use crate::wire::message::Reach;
 use crate::wire::time::WallTime;
 
@@ -169,12 +170,22 @@ impl DeviceState {
             _ => self.notice_counter = counter,
         }
         self.has_news = true;
-        self.last_seen = wall;
+        self.note_seen(wall);
         if kind != NoticeKind::Probe {
             self.boot = boot;
             self.depart(Some(kind));
         }
         Ok(())
+    }
+
+    /// Something was heard of the device. A word that comes later than any reboot takes is none from before
+    /// it, and from then on the device is not about to come back: it is here, though it has not synced yet.
+    pub fn note_seen(&mut self, wall: WallTime) {
+        let away_milliseconds = wall.0.saturating_sub(self.last_seen.0);
+        if self.departure == Some(NoticeKind::Reboot) && away_milliseconds > REBOOT_SECONDS_MAX * 1_000 {
+            self.depart(None);
+        }
+        self.last_seen = wall;
     }
 
     fn depart(&mut self, kind: Option<NoticeKind>) {
@@ -305,6 +316,30 @@ mod tests {
         // One that was said before the sync and comes late.
         record.note_reach(Some(&reach(0, 9)), PEER, at(5));
         assert_eq!(record.note_notice(NoticeKind::Reboot, 8, 3, at(6)), Err(DropReason::Stale));
+    }
+
+    /// Otherwise it would count as shut down from its first word to its sync, however long it was lost
+    /// before.
+    #[test]
+    fn a_reboot_that_took_too_long_is_over_with_the_first_word() {
+        let rebooted = |heard_after_seconds| {
+            let mut record = record();
+            record.note_notice(NoticeKind::Reboot, 5, 3, at(0)).unwrap();
+            record.note_seen(at(heard_after_seconds));
+            assert_eq!(record.last_seen, at(heard_after_seconds));
+            record
+        };
+        let within = rebooted(REBOOT_SECONDS_MAX);
+        assert_eq!(within.departure, Some(NoticeKind::Reboot), "it may have been under way");
+        let mut late = rebooted(REBOOT_SECONDS_MAX + 1);
+        assert_eq!(late.departure, None);
+        late.note_notice(NoticeKind::Reboot, 6, 4, at(5_000)).unwrap();
+        assert_eq!(late.departure, Some(NoticeKind::Reboot), "what it says then is new");
+        late.note_notice(NoticeKind::Probe, 7, 5, at(9_000)).unwrap();
+        assert_eq!(late.departure, None);
+        late.note_notice(NoticeKind::Shutdown, 8, 5, at(9_001)).unwrap();
+        late.note_seen(at(99_000));
+        assert_eq!(late.departure, Some(NoticeKind::Shutdown), "it holds until a sync");
     }
 
     #[test]

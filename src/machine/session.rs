@@ -210,7 +210,7 @@ impl Session {
                 let Some(record) = record.filter(|record| record.device == *device) else {
                     return self.removed(out);
                 };
-                record.last_seen = now.wall;
+                record.note_seen(now.wall);
                 *spoke = true;
                 let before = out.len();
                 match message {

@@ -104,6 +104,9 @@ pub const RECONNECT_SECONDS_MIN: u64 = 30;
 pub const RECONNECT_SECONDS_MAX: u64 = 900;
 
 const _: () = assert!(RECONNECT_SECONDS_MIN <= RECONNECT_SECONDS_MAX);
+
+/// Longest time of a reboot before the device counts as lost: a server's firmware takes minutes.
+pub const REBOOT_SECONDS_MAX: u64 = 900;
 const _: () = assert!(EVENT_BYTES_MAX * 7 < FRAME_BODY_BYTES_MAX);
 const _: () = assert!(TEXT_BYTES_MAX + 4 * NAME_BYTES_MAX < EVENT_BYTES_MAX);
 const _: () = assert!(PART_CONTENT_BYTES_TARGET + 4 * NAME_BYTES_MAX < FRAME_BODY_BYTES_MAX);
