@@ -233,6 +233,38 @@ fn a_notice_is_believed_once_and_only_when_it_is_authentic_and_new() {
     eventually("each change is in the log of events, once it is durable", || changes(&fixture) == said);
 }
 
+/// It said that it reboots, and was lost when the server started.
+#[test]
+fn a_device_that_was_lost_stays_so_until_it_comes_and_is_not_shut_down_then() {
+    let fixture = Fixture::start();
+    let mut kiosk = Reachable::enrol(&fixture, "kiosk");
+    let mut wire = kiosk.device.connect(&fixture);
+    kiosk.first_sync(&mut wire);
+    wire.leave();
+    let notice = kiosk.notice(NoticeKind::Reboot);
+    kiosk.send(&fixture, &notice);
+    eventually("it is shut down", || kiosk.presence(&fixture) == Presence::ShutDown);
+    fixture.server.store().table().with(kiosk.device.id, |record| {
+        record.last_seen = WallTime(now().0 - 1_000_000);
+        record.announced = Presence::Lost;
+        // Put right when all devices are looked at.
+        record.last_sync = WallTime(now().0 + 3_600_000);
+    });
+    eventually("it is looked at", || kiosk.record(&fixture).last_sync <= now());
+    assert_eq!(kiosk.record(&fixture).announced, Presence::Lost, "nothing was heard of it");
+
+    let mut wire = kiosk.device.connect(&fixture);
+    wire.send(&ToServer::Ping(Ping { next_seconds: None }));
+    assert_eq!(wire.read(), ToAgent::Pong);
+    assert_eq!(kiosk.record(&fixture).announced, Presence::Idle);
+    kiosk.sync(&mut wire, SyncReason::Started);
+    let is_status = |change: &String| change.contains("ok") || change.contains("warning");
+    let presence =
+        || -> Vec<_> { changes(&fixture).into_iter().filter(|change| !is_status(change)).collect() };
+    eventually("the event is durable", || presence().last().is_some_and(|change| change == "lost-idle"));
+    assert_eq!(presence(), ["never_seen-idle", "idle-shut_down", "lost-idle"]);
+}
+
 #[test]
 fn a_notice_on_the_link_is_as_good_as_a_datagram() {
     let fixture = Fixture::start();

@@ -167,10 +167,14 @@ impl Announcer {
         if presence == before {
             return false;
         }
+        let has_come = record.last_seen >= self.clock.started_at();
+        // A start of the server brings no lost device back.
+        if !has_come && before == Presence::Lost {
+            return false;
+        }
         // When the server ends or starts nobody is connected: that says nothing of a device whose link is to
         // stay, unless it does not come back.
-        let is_own_restart =
-            record.last_seen < self.clock.started_at() || self.is_stopping.load(Ordering::Relaxed);
+        let is_own_restart = !has_come || self.is_stopping.load(Ordering::Relaxed);
         if is_own_restart && (before, presence) == (Presence::Connected, Presence::Idle) {
             return false;
         }
