@@ -153,5 +153,8 @@ mod tests {
         assert_eq!(bytes(&at("file"), 9).unwrap_err().to_string(), "it has more than 9 bytes");
         assert!(text(Path::new("/proc/self/stat"), 4096).is_ok());
         assert!(super::directory(&at("file")).is_err());
+        // No program that is started inherits it.
+        let flags = rustix::io::fcntl_getfd(file(&at("file")).unwrap()).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "{flags:?}");
     }
 }

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::apply::{Step, apply};
+#[cfg(target_os = "linux")]
+use super::attributes;
 use super::stored_settings;
 use super::tests::Device;
 use crate::wire::settings::{Drift, SettingsState};
+use crate::wire::time::WallTime;
 
 /// The user of an application, as far as these tests go.
 const NEIGHBOUR: u32 = 12_345;
@@ -46,28 +49,58 @@ fn links_of_other_users_are_not_followed() {
     set(&mut device, 1, "{\"a\":1}");
     device.assert_state(SettingsState::Failed, "shop.conf is a link of user 12345: only links of root");
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
-    // In place of the directory, and while the settings are in place already.
-    let inner = device.directory.path().join("inner");
-    fs::create_dir(&inner).unwrap();
-    let text = format!(
-        "name = \"shop\"\n[condition]\npid_file = \"/x\"\n[settings]\nfile = \"{}/shop.conf\"\nformat = \"key_value\"\n",
-        inner.display()
-    );
-    device.definition = crate::agent::application::definition::parse(&text, Path::new("x.toml")).unwrap();
-    device.look(2);
-    device.assert_state(SettingsState::Applied, "");
-    fs::remove_dir_all(&inner).unwrap();
-    symlink(victims.path(), &inner).unwrap();
-    lchown(&inner, Some(NEIGHBOUR), Some(NEIGHBOUR)).unwrap();
-    set(&mut device, 3, "{\"a\":2}");
-    device.assert_state(SettingsState::Failed, "inner is a link of user 12345");
-    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
-    // Links of root are followed, wherever they are.
-    lchown(&inner, Some(0), Some(0)).unwrap();
-    set(&mut device, 4, "{\"a\":3}");
-    device.assert_state(SettingsState::Applied, "");
-    assert_eq!(fs::read_to_string(&victim).unwrap(), "a=3\n");
-    assert!(fs::symlink_metadata(&inner).unwrap().is_symlink());
+    // In place of the directory or of one above it, and while the settings are in place already.
+    for below in ["", "below"] {
+        let victim = victims.path().join(below).join("shop.conf");
+        fs::create_dir_all(victim.parent().unwrap()).unwrap();
+        fs::write(&victim, "precious").unwrap();
+        let inner = device.directory.path().join("inner");
+        fs::create_dir_all(inner.join(below)).unwrap();
+        device.put_into(&inner.join(below));
+        device.look(2);
+        device.assert_state(SettingsState::Applied, "");
+        fs::remove_dir_all(&inner).unwrap();
+        symlink(victims.path(), &inner).unwrap();
+        lchown(&inner, Some(NEIGHBOUR), Some(NEIGHBOUR)).unwrap();
+        set(&mut device, 3, "{\"a\":2}");
+        device.assert_state(SettingsState::Failed, "inner is a link of user 12345");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        // Links of root are followed, wherever they are.
+        lchown(&inner, Some(0), Some(0)).unwrap();
+        set(&mut device, 4, "{\"a\":3}");
+        device.assert_state(SettingsState::Applied, "");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "a=3\n");
+        assert!(fs::symlink_metadata(&inner).unwrap().is_symlink());
+        fs::remove_file(&inner).unwrap();
+    }
+}
+
+/// What was found is held open: a link that is put in its place later leads nowhere.
+#[test]
+fn a_directory_that_is_exchanged_meanwhile_is_the_one_that_was_found() {
+    let mut device = Device::telling();
+    let at = |name: &str| device.directory.path().join(name);
+    let (inner, moved, victims) = (at("inner"), at("moved"), at("victims"));
+    let waiting = victims.join(".shop.conf.muster");
+    for directory in [&inner, &waiting] {
+        fs::create_dir_all(directory).unwrap();
+    }
+    fs::write(victims.join("shop.conf"), "precious").unwrap();
+    fs::write(waiting.join("shop.conf"), "a=theirs\n").unwrap();
+    device.put_into(&inner);
+    device.order(1, "{\"a\":1}", Drift::Repair);
+    device.managed.defined(std::slice::from_ref(&device.definition), WallTime(1));
+    let job = device.apply_job();
+    let exchange = |step| {
+        if step == Step::Validated {
+            fs::rename(&inner, &moved).unwrap();
+            symlink(&victims, &inner).unwrap();
+        }
+        false
+    };
+    apply(&job, &exchange).unwrap();
+    assert_eq!(fs::read_to_string(victims.join("shop.conf")).unwrap(), "precious");
+    assert_eq!(fs::read_to_string(moved.join("shop.conf")).unwrap(), "a=1\n");
 }
 
 #[test]
@@ -161,6 +194,42 @@ fn access_lists_and_attributes_stay_with_the_file() {
     check();
 }
 
+/// A list that a new file has from its directory is not the list of the file before.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_without_an_access_list_gets_none() {
+    use rustix::fs::{XattrFlags, getxattr, setxattr};
+    let mut device = Device::telling();
+    let file = device.directory.path().join("shop.conf");
+    fs::write(&file, "old").unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+    let of_new_files = "system.posix_acl_default";
+    if let Err(error) = setxattr(device.directory.path(), of_new_files, &access_list(), XattrFlags::empty()) {
+        let at = device.directory.path().display();
+        return crate::skip::skipped(format_args!("no {of_new_files} at {at}: {error}"));
+    }
+    set(&mut device, 1, "{\"a\":1}");
+    device.assert_state(SettingsState::Applied, "");
+    let found = getxattr(&file, "system.posix_acl_access", &mut [0; 256][..]);
+    assert_eq!(found, Err(rustix::io::Errno::NODATA));
+    assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o640);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_attribute_that_can_not_be_carried_over_is_a_refusal() {
+    use rustix::fs::{XattrFlags, fsetxattr};
+    let file = tempfile::tempfile().unwrap();
+    if let Err(error) = fsetxattr(&file, "user.label", b"a label", XattrFlags::empty()) {
+        return crate::skip::skipped(format_args!("no attributes of files here: {error}"));
+    }
+    let found = attributes::read(&file).unwrap();
+    // Such attributes are of regular files and directories alone (xattr(7)).
+    let other = fs::File::options().write(true).open("/dev/null").unwrap();
+    let error = attributes::give(&other, &found).unwrap_err().to_string();
+    assert!(error.starts_with("its attribute 'user.label' can't be carried over: "), "{error}");
+}
+
 #[test]
 fn other_names_of_the_file_are_told() {
     let mut device = Device::telling();
@@ -202,6 +271,20 @@ fn a_hand_edit_is_not_undone_whenever_the_agent_ended() {
             }
         }
     }
+}
+
+#[test]
+fn a_hand_edit_is_not_undone_when_the_application_refuses() {
+    let mut device = Device::new(
+        "apply = [\"sh\", \"-c\", 'grep -q good \"$1\" || { echo a=by hand > \"$1\"; exit 1; }', \"-\", \"{file}\"]",
+    );
+    set(&mut device, 1, "{\"a\":\"good\"}");
+    device.assert_state(SettingsState::Applied, "");
+    device.kinds();
+    set(&mut device, 2, "{\"a\":\"bad\"}");
+    device.assert_state(SettingsState::Failed, "ended with code 1");
+    assert_eq!(device.kinds(), ["settings_drift", "settings_failed"]);
+    assert_eq!((device.file("shop.conf").as_str(), journals(&device).len()), ("a=by hand\n", 0));
 }
 
 /// A file that is a mount point, as a container's single file is.
@@ -257,9 +340,17 @@ fn a_file_that_is_a_mount_point_is_written_over() {
     device.work(4);
     assert_eq!(device.kinds(), ["settings_applied"], "what a crash left is no hand edit");
     assert_eq!(device.file("source"), "a=good and long\n");
+    // Another name of it may be somebody else's file: that is not written to.
+    let other = device.directory.path().join("other");
+    fs::hard_link(&source, &other).unwrap();
+    device.order(5, "{\"a\":4}", Drift::Repair);
+    device.work(5);
+    device.assert_state(SettingsState::Failed, "is not written to because it has 2 names (hard links)");
+    assert_eq!((device.file("other").as_str(), journals(&device).len()), ("a=good and long\n", 0));
+    fs::remove_file(&other).unwrap();
     // In a place that can't be written to, nothing is left behind, and what somebody writes later stays.
     mount.read_only();
-    device.order(5, "{\"a\":5}", Drift::Repair);
+    device.order(6, "{\"a\":5}", Drift::Repair);
     device.work(6);
     device.assert_state(SettingsState::Failed, "Read-only file system");
     assert!(!device.report().detail.contains("put back"), "{:?}", device.report());

@@ -34,6 +34,11 @@ impl Device {
         Self::new("apply = [\"sh\", \"-c\", 'cat \"$1\" >> \"$1.told\"', \"-\", \"{file}\"]")
     }
 
+    /// From the next look on, its settings are in this directory.
+    pub(super) fn put_into(&mut self, directory: &Path) {
+        self.definition = define(directory, "");
+    }
+
     pub(super) fn order(&mut self, revision: u64, settings: &str, drift: Drift) {
         self.managed.take(&order(revision, settings, drift), WallTime(revision)).unwrap();
     }
