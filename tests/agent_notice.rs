@@ -5,8 +5,10 @@
 
 mod agent_support;
 
+use std::io::Write as _;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use agent_support::{Running, Site, TIMEOUT, error_of, free_udp_port};
@@ -55,6 +57,17 @@ impl Kiosk {
         let text =
             format!("applications = {applications:?}\n[wake]\nport = {port}\n[collect]\nroot = {root:?}\n");
         std::fs::write(self.site.path("agent/muster-agent.toml"), text).unwrap();
+    }
+
+    /// systemd runs, and systemctl(1) is these lines of a shell. The `PATH` on which it is found.
+    fn with_systemctl(&self, lines: &str) -> String {
+        std::fs::create_dir_all(self.site.path("root/run/systemd/system")).unwrap();
+        let programs = self.site.path("programs");
+        std::fs::create_dir_all(&programs).unwrap();
+        let systemctl = programs.join("systemctl");
+        std::fs::write(&systemctl, format!("#!/bin/sh\n{lines}\n")).unwrap();
+        std::fs::set_permissions(&systemctl, std::fs::Permissions::from_mode(0o755)).unwrap();
+        format!("{}:{}", programs.display(), std::env::var("PATH").unwrap())
     }
 
     /// The socket at which the server heard notices: the number of its TCP port.
@@ -121,20 +134,86 @@ fn an_agent_that_never_came_to_connect_finds_the_server_for_its_notice() {
 fn a_reboot_is_told_as_one_though_the_service_manager_is_busy() {
     let kiosk = Kiosk::enrol();
     kiosk.configure(false);
-    std::fs::create_dir_all(kiosk.site.path("root/run/systemd/system")).unwrap();
-    let programs = kiosk.site.path("programs");
-    std::fs::create_dir_all(&programs).unwrap();
-    let systemctl = programs.join("systemctl");
-    let text = "#!/bin/sh\nsleep 0.8\necho '1234 reboot.target start waiting'\n";
-    std::fs::write(&systemctl, text).unwrap();
-    std::fs::set_permissions(&systemctl, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let path = kiosk.with_systemctl("sleep 0.8; echo '1234 reboot.target start waiting'");
     let socket = kiosk.notice_socket();
     let agent = kiosk.site.agent_process_with(&[("PATH", &path)]);
     let begun = Instant::now();
     assert!(agent.end().success());
     assert!(begun.elapsed().as_secs_f64() < END_SECONDS_MAX);
     assert_eq!(kiosk.notice(&socket).kind, NoticeKind::Reboot);
+}
+
+/// Nobody asks for the list of jobs then: it would say that nothing but the agent is stopped.
+#[test]
+fn a_reboot_that_systemd_has_announced_is_told_as_one() {
+    let kiosk = Kiosk::enrol();
+    kiosk.configure(false);
+    let path = kiosk.with_systemctl("true");
+    let bus = kiosk.site.path("root/run/dbus/system_bus_socket");
+    std::fs::create_dir_all(bus.parent().unwrap()).unwrap();
+    let bus = UnixListener::bind(bus).unwrap();
+    let socket = kiosk.notice_socket();
+    let agent = kiosk.site.agent_process_with(&[("PATH", &path)]);
+    let mut agents_end = bus.accept().unwrap().0;
+    agents_end.write_all(b"OK 0123456789abcdef0123456789abcdef\r\n").unwrap();
+    agents_end.write_all(&job_new("reboot.target")).unwrap();
+    // It hears the bus before it answers this.
+    assert_eq!(kiosk.site.status()["running"], true);
+    assert!(agent.end().success());
+    assert_eq!(kiosk.notice(&socket).kind, NoticeKind::Reboot, "{}", kiosk.site.log("agent.log"));
+}
+
+/// The signal JobNew of org.freedesktop.systemd1(5), as D-Bus writes it (D-Bus Specification 0.41).
+fn job_new(unit: &str) -> Vec<u8> {
+    fn text(bytes: &mut Vec<u8>, text: &str) {
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend(u32::try_from(text.len()).unwrap().to_le_bytes());
+        bytes.extend(text.bytes().chain([0]));
+    }
+    let mut fields = Vec::new();
+    for (code, kind, value) in [
+        (1, b'o', "/org/freedesktop/systemd1"),
+        (2, b's', "org.freedesktop.systemd1.Manager"),
+        (3, b's', "JobNew"),
+    ] {
+        fields.resize(fields.len().next_multiple_of(8), 0);
+        fields.extend([code, 1, kind, 0]);
+        text(&mut fields, value);
+    }
+    fields.resize(fields.len().next_multiple_of(8), 0);
+    fields.extend(b"\x08\x01g\0\x03uos\0");
+    let mut body = 1234_u32.to_le_bytes().to_vec();
+    text(&mut body, "/org/freedesktop/systemd1/job/1234");
+    text(&mut body, unit);
+    let lengths = [body.len(), 1, fields.len()].map(|number| u32::try_from(number).unwrap().to_le_bytes());
+    let mut bytes = [&[b'l', 4, 0, 1][..], lengths.as_flattened(), &fields].concat();
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    bytes.extend(body);
+    bytes
+}
+
+/// At a level that is seen, and with the time that it had.
+#[test]
+fn a_service_manager_that_does_not_answer_in_time_is_named_in_the_log() {
+    let kiosk = Kiosk::enrol();
+    kiosk.configure(false);
+    let path = kiosk.with_systemctl("sleep 60");
+    let socket = kiosk.notice_socket();
+    let mut log = String::new();
+    // The agent may end a moment before the one who asks has given up.
+    for _ in 0..10 {
+        let agent = kiosk.site.agent_process_with(&[("PATH", &path)]);
+        let begun = Instant::now();
+        assert!(agent.end().success());
+        assert!(begun.elapsed().as_secs_f64() < END_SECONDS_MAX);
+        assert_eq!(kiosk.notice(&socket).kind, NoticeKind::AgentStopped);
+        log = kiosk.site.log("agent.log");
+        if log.contains("whether the system shuts down is not known") {
+            break;
+        }
+    }
+    let said = log.lines().find(|line| line.contains("'systemctl' took longer than 1.6 s and was ended"));
+    assert!(said.is_some_and(|line| line.contains(" WARN ")), "{log}");
 }
 
 /// With a server that does not answer and an event to deliver, a shutdown notice is more than a second away.
