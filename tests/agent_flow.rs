@@ -324,3 +324,26 @@ fn what_changes_on_the_device_reaches_the_server_by_itself() {
     });
     assert!(agent.end().success());
 }
+
+/// Before, only the look that the agent takes each minute found it.
+#[test]
+fn a_directory_of_applications_that_is_made_later_is_noticed_at_once() {
+    const LOOK_SECONDS: u64 = 60;
+    let site = Site::new();
+    let _server = site.server();
+    assert!(site.enroll(&site.token()).status.success());
+    let directory = site.path("etc/muster/applications.d");
+    let settings = format!("applications = {directory:?}\n[collect]\ndpkg = false\n");
+    std::fs::write(site.path("agent/muster-agent.toml"), settings).unwrap();
+    let _agent = site.agent_process();
+    eventually("it has looked", || !site.status()["last_sync"].is_null());
+    let begun = std::time::Instant::now();
+    // The second one when the directory itself is watched.
+    for name in ["shop", "door"] {
+        std::fs::create_dir_all(&directory).unwrap();
+        let text = format!("name = {name:?}\n[condition]\ncommand = [\"true\"]\n");
+        std::fs::write(directory.join(format!("{name}.toml")), text).unwrap();
+        eventually("it is found", || site.status()["applications"].to_string().contains(name));
+    }
+    assert!(begun.elapsed().as_secs() < LOOK_SECONDS / 2, "{:?}", begun.elapsed());
+}

@@ -198,6 +198,9 @@ fn what_the_applications_own_test_refuses_changes_nothing_and_says_why() {
     assert_ne!(shown["desired_revision"], applied);
     assert_eq!((fixture.file(), fixture.told()), (good.clone(), told));
     eventually("an event says so", || fixture.events("settings_failed").len() == 1);
+    let log = fixture.site.log("agent.log");
+    let said = log.lines().find(|line| line.contains(COMPLAINT));
+    assert!(said.is_some_and(|line| line.contains(" ERROR ")), "{log}");
     fixture.set_policy(&json!({ "currency": "CHF" }), &[]);
     fixture.wait_for("applied");
     assert_eq!(fixture.file()["currency"], "CHF");
