@@ -3,6 +3,8 @@
 
 #[path = "tidy/lives.rs"]
 mod lives;
+#[allow(dead_code, reason = "no test is skipped here")]
+mod skip;
 #[path = "tidy/words.rs"]
 mod words;
 
@@ -447,4 +449,16 @@ fn runs_outlive_the_agents_unit_and_have_their_users() {
     let unit = fs::read_to_string(root().join("tools/systemd/muster-agent.service")).unwrap();
     let wrong = agent_unit_rule(&unit);
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// A test runner shows it as passed: the line is what tells.
+#[test]
+fn a_skipped_test_leaves_a_line_with_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    for why in ["no control groups", "no IPv6"] {
+        skip::leave(directory.path(), &skip::line(why)).unwrap();
+    }
+    let name = "SKIPPED a_skipped_test_leaves_a_line_with_its_name";
+    let left = std::fs::read_to_string(directory.path().join("skipped-tests")).unwrap();
+    assert_eq!(left, format!("{name}: no control groups\n{name}: no IPv6\n"));
 }
