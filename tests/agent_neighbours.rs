@@ -197,6 +197,7 @@ fn other_users_may_emit_through_a_widened_socket_and_nothing_else() {
     // process's place.
     let flood = format!(
         "import socket, json\n\
+         socket.setdefaulttimeout(100)\n\
          conns = [socket.socket(socket.AF_UNIX) for _ in range(40)]\n\
          for c in conns: c.connect('{}')\n\
          said = [c.recv(4096) for c in conns[16:]]\n\
