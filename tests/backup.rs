@@ -5,22 +5,19 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use common::process::{Process, musterd, send_events, wait_for_acknowledgement};
 use common::{Connection, Device, TIMEOUT, wait_for};
 use muster::wire::event::{Event, Severity};
-use muster::wire::id::Epoch;
-use muster::wire::message::{EventItem, Events, ToAgent, ToServer};
 use muster::wire::time::WallTime;
-use muster::wire::token::JoinToken;
 use serde_json::Value;
 
 /// Devices that send events.
@@ -32,88 +29,32 @@ const EVENTS_PER_SECOND: u64 = 250;
 /// Events in one message.
 const EVENTS_PER_MESSAGE: u64 = 25;
 
-/// The history that the devices' numbers count in.
-const SPOOL_EPOCH: Epoch = Epoch(5);
-
 /// Attempts to kill something in the middle of its work.
 const ATTEMPTS: usize = 20;
 
-/// A musterd process. Killed when dropped.
-struct Server {
-    child: Child,
-    /// Kept open: it prints more than the first line.
-    _out: BufReader<ChildStdout>,
-    data: PathBuf,
-    address: SocketAddr,
+/// A server with a small journal.
+fn serve(directory: &Path, data: &Path, configuration: &str) -> Process {
+    Process::start(directory, data, &configured(configuration))
 }
 
-impl Server {
-    fn start(directory: &Path, data: &Path, configuration: &str) -> Self {
-        let file = directory.join("musterd.toml");
-        let small = "[journal]\nsegment_size = \"1MiB\"\nretention_size = \"64MiB\"\n";
-        std::fs::write(&file, format!("{small}{configuration}")).unwrap();
-        let mut child = command(&["run", "--listen", "127.0.0.1:0", "--udp", "127.0.0.1:0"])
-            .arg("--config")
-            .arg(&file)
-            .arg("--data")
-            .arg(data)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut first_line = String::new();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
-        out.read_line(&mut first_line).unwrap();
-        let address = first_line.split("devices connect to ").nth(1).and_then(|rest| rest.split(',').next());
-        let address = address.unwrap_or_else(|| panic!("it did not start: '{first_line}'")).parse().unwrap();
-        Self { child, _out: out, data: data.to_owned(), address }
-    }
-
-    fn ctl(&self, arguments: &[&str]) -> Value {
-        let server = format!("unix:{}", self.data.join("admin.sock").display());
-        let output = Command::new(env!("CARGO_BIN_EXE_musterctl"))
-            .args(["--server", &server, "--json"])
-            .args(arguments)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    fn enrol(&self) -> Vec<Device> {
-        let created = self.ctl(&["token", "create", "--uses", &DEVICES.to_string()]);
-        let token: JoinToken = created["token"].as_str().unwrap().parse().unwrap();
-        let enrol = |number| Device::enrol(self.address, &token, &format!("kiosk-{number}")).unwrap();
-        (0..DEVICES).map(enrol).collect()
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
+fn configured(more: &str) -> String {
+    format!("[journal]\nsegment_size = \"1MiB\"\nretention_size = \"64MiB\"\n{more}")
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_musterd"));
-    command.args(arguments).env_remove("RUST_LOG").stdin(Stdio::null());
-    command
+fn enrol(server: &Process) -> Vec<Device> {
+    let token = server.token(DEVICES);
+    let enrol = |number| Device::enrol(server.address, &token, &format!("kiosk-{number}")).unwrap();
+    (0..DEVICES).map(enrol).collect()
 }
 
 fn backup(file: &Path, data: &Path) -> Command {
-    let mut backup = command(&["backup"]);
+    let mut backup = musterd(&["backup"]);
     backup.arg(file).arg("--data").arg(data);
     backup
 }
 
 fn restore(file: &Path, data: &Path) -> Command {
-    let mut restore = command(&["restore"]);
+    let mut restore = musterd(&["restore"]);
     restore.arg(file).arg("--data").arg(data);
     restore
 }
@@ -156,7 +97,7 @@ impl Load {
                         std::thread::sleep(Duration::from_millis(1));
                     }
                     let to = sent + EVENTS_PER_MESSAGE;
-                    match send_events(&mut connection, sent + 1, to) {
+                    match send_and_wait(&mut connection, sent + 1, to) {
                         Some(reached) => through.store(reached, Ordering::Relaxed),
                         // The server is behind, or has gone.
                         None => match Connection::try_open(address, &tls) {
@@ -194,55 +135,29 @@ impl Load {
 }
 
 /// Sends events and waits until they are acknowledged; `None`: the server has gone, or has too much to do.
-fn send_events(connection: &mut Connection, from: u64, to: u64) -> Option<u64> {
+fn send_and_wait(connection: &mut Connection, from: u64, to: u64) -> Option<u64> {
     send(connection, from, to, to);
     wait_for_acknowledgement(connection, to)
 }
 
 /// Sends events of a device that has given out the numbers up to `highest`.
 fn send(connection: &mut Connection, from: u64, to: u64, highest: u64) {
-    let bodies: Vec<(u64, Vec<u8>)> = (from..=to)
-        .map(|number| {
-            let event = Event {
-                severity: Severity::Info,
-                application: "test".into(),
-                kind: "test.event".into(),
-                message: format!("number {number}"),
-                occurred_at: WallTime(number),
-                fields: vec![],
-            };
-            (number, event.to_bytes().unwrap())
-        })
-        .collect();
-    let items = bodies.iter().map(|(sequence, body)| EventItem { sequence: *sequence, body }).collect();
-    let events = Events {
-        spool_epoch: SPOOL_EPOCH,
-        highest,
-        items,
-        acknowledged: None,
-        sent_through: None,
-        begins_again: false,
+    let event = |number| Event {
+        severity: Severity::Info,
+        application: "test".into(),
+        kind: "test.event".into(),
+        message: format!("number {number}"),
+        occurred_at: WallTime(number),
+        fields: vec![],
     };
-    connection.send(&ToServer::Events(events));
-}
-
-fn wait_for_acknowledgement(connection: &mut Connection, to: u64) -> Option<u64> {
-    loop {
-        match connection.receive() {
-            Ok(ToAgent::Ack(ack)) if ack.through >= to => return Some(ack.through),
-            Ok(ToAgent::Ack(_)) => {}
-            Ok(ToAgent::Later(_)) => return None,
-            Ok(other) => panic!("an acknowledgement was due, {other:?} came"),
-            Err(_) => return None,
-        }
-    }
+    send_events(connection, highest, (from..=to).map(|number| (number, event(number))));
 }
 
 /// The events of each device in a stopped server's journal; damage fails.
 fn stored(data: &Path) -> BTreeMap<String, BTreeSet<u64>> {
-    let verified = succeed(command(&["journal", "verify", "--json", "--data"]).arg(data));
+    let verified = succeed(musterd(&["journal", "verify", "--json", "--data"]).arg(data));
     assert_eq!(serde_json::from_str::<Value>(&verified).unwrap()["damages"], serde_json::json!([]));
-    let dumped = succeed(command(&["journal", "dump", "--json", "--data"]).arg(data));
+    let dumped = succeed(musterd(&["journal", "dump", "--json", "--data"]).arg(data));
     let mut stored: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
     for record in serde_json::from_str::<Vec<Value>>(&dumped).unwrap() {
         let sequence = record["sequence"].as_u64().unwrap();
@@ -266,9 +181,9 @@ fn check_stored(data: &Path, devices: &[Device], acknowledged: &[u64]) {
 }
 
 /// A server on `data` below the directory, with devices that have brought 500 events at least and go on.
-fn loaded(directory: &Path) -> (Server, Vec<Device>, Load) {
-    let server = Server::start(directory, &directory.join("data"), "");
-    let devices = server.enrol();
+fn loaded(directory: &Path) -> (Process, Vec<Device>, Load) {
+    let server = serve(directory, &directory.join("data"), "");
+    let devices = enrol(&server);
     let load = Load::start(server.address, &devices);
     load.wait_for_more(500);
     (server, devices, load)
@@ -294,7 +209,7 @@ fn a_backup_under_load_is_whole_and_is_served_elsewhere() {
     let refused = fail(&mut restore(&at("backup.tar"), &at("restored")));
     assert!(refused.contains("is not empty"), "{refused}");
 
-    let server = Server::start(directory.path(), &at("restored"), "");
+    let server = serve(directory.path(), &at("restored"), "");
     let status = server.ctl(&["status"]);
     assert_eq!(status["devices"]["known"], DEVICES);
     assert_ne!(status["server_epoch"], epoch, "it is another one");
@@ -390,7 +305,7 @@ fn kills_in_the_middle_leave_the_old_backup_or_none() {
             break;
         }
         std::fs::write(at("backup.tar"), &old).unwrap();
-        server = Server::start(directory.path(), &at("data"), "");
+        server = serve(directory.path(), &at("data"), "");
     }
     assert!(has_failed, "it was always done before the server could be killed");
     assert_eq!(std::fs::read(at("backup.tar")).unwrap(), old);
@@ -418,14 +333,14 @@ fn a_half_restored_directory_is_no_server() {
         std::fs::remove_dir_all(&half).unwrap();
     }
     assert!(was_killed, "it was always done before it could be killed");
-    let refused = fail(command(&["run", "--listen", "127.0.0.1:0", "--data"]).arg(&half));
+    let refused = fail(musterd(&["run", "--listen", "127.0.0.1:0", "--data"]).arg(&half));
     assert!(refused.contains("half is only half restored: delete it and restore again"), "{refused}");
     let refused = fail(&mut restore(&at("backup.tar"), &half));
     assert!(refused.contains("is not empty"), "{refused}");
     std::fs::remove_dir_all(&half).unwrap();
     succeed(&mut restore(&at("backup.tar"), &half));
     check_stored(&half, &devices, &[500; DEVICES]);
-    let server = Server::start(directory.path(), &half, "");
+    let server = serve(directory.path(), &half, "");
     assert_eq!(server.ctl(&["status"])["devices"]["known"], DEVICES);
 }
 
@@ -433,7 +348,7 @@ fn a_half_restored_directory_is_no_server() {
 fn what_is_no_whole_backup_is_refused_and_makes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let server = Server::start(directory.path(), &at("data"), "");
+    let server = serve(directory.path(), &at("data"), "");
     succeed(&mut backup(&at("backup.tar"), &at("data")));
     server.kill();
     let whole = std::fs::read(at("backup.tar")).unwrap();
@@ -476,7 +391,7 @@ fn scheduled_backups_are_made_kept_and_their_failures_told() {
     std::fs::write(kept.join("muster-20240104T000000Z.tar.partial"), b"killed").unwrap();
     let settings =
         |directory: &Path| format!("[backup]\ndirectory = \"{}\"\nkeep = 2\n", directory.display());
-    let server = Server::start(directory.path(), &at("data"), &settings(&kept));
+    let server = serve(directory.path(), &at("data"), &settings(&kept));
     let made = wait_for("a scheduled backup", || {
         let status = server.ctl(&["status"])["backup"].clone();
         let last = status["last_file"].as_str().filter(|file| !file.contains("2024"))?.to_owned();
@@ -498,17 +413,8 @@ fn scheduled_backups_are_made_kept_and_their_failures_told() {
 
     // A failure is told.
     std::fs::write(at("no-directory"), b"").unwrap();
-    let file = directory.path().join("musterd.toml");
-    std::fs::write(
-        &file,
-        format!(
-            "[journal]\nsegment_size = \"1MiB\"\nretention_size = \"64MiB\"\n{}",
-            settings(&at("no-directory"))
-        ),
-    )
-    .unwrap();
-    let process = rustix::process::Pid::from_raw(server.child.id().cast_signed()).unwrap();
-    rustix::process::kill_process(process, rustix::process::Signal::HUP).unwrap();
+    std::fs::write(at("musterd.toml"), configured(&settings(&at("no-directory")))).unwrap();
+    server.signal(rustix::process::Signal::HUP);
     let status = wait_for("a failure", || {
         let status = server.ctl(&["status"])["backup"].clone();
         status["failing_since"].is_string().then_some(status)

@@ -1,6 +1,9 @@
 //! A device in a few lines, for tests that speak to a real server over a real socket.
 #![allow(dead_code, reason = "each test uses its own part of it")]
 
+#[cfg(all(feature = "server", feature = "agent", feature = "ctl"))]
+pub(crate) mod process;
+
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
