@@ -75,7 +75,7 @@ fn links_of_other_users_are_not_followed() {
     }
 }
 
-/// What was found is held open: a link that is put in its place later leads nowhere.
+/// The directory that was found is held open: a link that is put in its place later leads nowhere.
 #[test]
 fn a_directory_that_is_exchanged_meanwhile_is_the_one_that_was_found() {
     let mut device = Device::telling();

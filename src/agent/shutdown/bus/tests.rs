@@ -177,7 +177,7 @@ fn a_reboot_is_heard_as_it_is_queued_and_nothing_else_is() {
     let mut other = Bus::own(root.path(), "org.example.Other");
     announce(&mut other, "JobNew", "reboot.target");
     other.sync();
-    // What was passed on is read before what comes now, in another turn.
+    // The message that was passed on is read before the next one, in another turn.
     watch.ready(&registry);
     assert_eq!(watch.announced(), None, "it is not systemd's");
     announce(&mut systemd, "JobNew", "shop.service");
