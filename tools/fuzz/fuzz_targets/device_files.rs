@@ -2,10 +2,10 @@
 //! Files that a device keeps and is handed: slots, saved state, application files, and lines of local
 //! programs.
 use libfuzzer_sys::fuzz_target;
+use muster::agent::ab_slots;
 use muster::agent::application::definition;
 use muster::agent::local::peer::Peer;
 use muster::agent::local::protocol;
-use muster::agent::ab_slots;
 use muster::machine::agent::AgentState;
 use muster::wire::time::WallTime;
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use muster::reactor::channel::{
-    Channel, ClientTls, ExpectedServer, Membership, ServerHandshake, ServerTls, CertificateStatus,
+    CertificateStatus, Channel, ClientTls, ExpectedServer, Membership, ServerHandshake, ServerTls,
 };
 use muster::wire::id::CertificateHash;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
