@@ -24,6 +24,8 @@ mod large_tests;
 #[cfg(test)]
 mod return_tests;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;

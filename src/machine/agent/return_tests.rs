@@ -1,14 +1,10 @@
 //! When an agent comes back to a server that it has lost.
 
+use super::testing::{actions as drain, at, told};
 use super::*;
 use crate::wire::id::RunId;
 use crate::wire::message::{Ack, ErrorCode, ErrorReport, InSync, Later, ToAgent};
 use crate::wire::task::RunStage;
-use crate::wire::time::WallTime;
-
-fn at(seconds: u64) -> Now {
-    Now { moment: Moment(0).plus_seconds(seconds), wall: WallTime(1_000_000 + seconds * 1_000) }
-}
 
 /// An agent on a link that is to stay, which has been told over how many seconds to spread.
 fn persistent(seed: u64, reconnect_seconds: Option<u32>) -> AgentMachine {
@@ -16,24 +12,9 @@ fn persistent(seed: u64, reconnect_seconds: Option<u32>) -> AgentMachine {
     let spool = SpoolState { epoch: Epoch(1), highest: 0, forgotten_through: 0 };
     let mut machine = AgentMachine::new(AgentStart { state: None, base: None, spool, reach, seed });
     connect(&mut machine, &at(0));
-    machine.message(
-        &at(0),
-        ToAgent::InSync(InSync {
-            server_epoch: Epoch(5),
-            next_seconds: 900,
-            interval_seconds: 900,
-            keep_seconds: Some(300),
-            notice_port: None,
-            notice_counter: None,
-            reconnect_seconds,
-        }),
-    );
+    machine.message(&at(0), ToAgent::InSync(InSync { reconnect_seconds, ..told(Some(300)) }));
     drain(&mut machine, &at(0));
     machine
-}
-
-fn drain(machine: &mut AgentMachine, now: &Now) -> Vec<Action> {
-    std::iter::from_fn(|| machine.poll(now)).collect()
 }
 
 fn connect(machine: &mut AgentMachine, now: &Now) {

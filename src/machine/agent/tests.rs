@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::testing::{actions, at, in_sync, said, told};
 use super::*;
 use crate::wire::frame;
 use crate::wire::id::RunId;
@@ -11,14 +12,6 @@ use crate::wire::message::{
 use crate::wire::section::Section;
 use crate::wire::settings::{Drift, SettingsOrder};
 use crate::wire::task::{RunAck, RunList, RunStage, RunsStored};
-use crate::wire::time::WallTime;
-
-fn at(seconds: u64) -> Now {
-    Now {
-        moment: Moment(0).plus_seconds(1_000 + seconds),
-        wall: WallTime(1_795_514_400_000 + seconds * 1_000),
-    }
-}
 
 fn inventory(names: &[&str]) -> SectionContent {
     let application =
@@ -32,58 +25,6 @@ fn machine(highest: u64, forgotten_through: u64) -> AgentMachine {
         AgentMachine::new(AgentStart { state: None, base: None, spool, reach: Reach::default(), seed: 1 });
     machine.section_changed(inventory(&["a", "b"]));
     machine
-}
-
-fn actions(machine: &mut AgentMachine, now: &Now) -> Vec<Action> {
-    std::iter::from_fn(|| machine.poll(now)).collect()
-}
-
-/// The messages in these actions, by kind and number.
-fn said(actions: &[Action]) -> Vec<String> {
-    let sent = actions.iter().filter_map(|action| match action {
-        Action::Send(bytes) => Some(bytes),
-        _ => None,
-    });
-    sent.map(|bytes| {
-        let (body, _) = frame::split(bytes).unwrap().unwrap();
-        match ToServer::from_body(body).unwrap() {
-            ToServer::Sync(sync) => format!("sync {:?}", sync.reason),
-            ToServer::Part(part) => {
-                format!("{} +{} -{}", part.section, part.content.added.len(), part.content.removed.len())
-            }
-            ToServer::Events(events) => {
-                let numbers: Vec<_> = events.items.iter().map(|item| item.sequence).collect();
-                format!("events {numbers:?} of {:?}", events.spool_epoch.0)
-            }
-            ToServer::Ping(ping) => format!("ping {:?}", ping.next_seconds),
-            ToServer::Goodbye(_) => "goodbye".into(),
-            ToServer::Probe(_) => "probe".into(),
-            ToServer::Enrol(_) => "enrol".into(),
-            ToServer::Runs(updates) => {
-                let said: Vec<_> =
-                    updates.updates.iter().map(|update| (update.run.0, update.serial)).collect();
-                format!("runs {said:?}")
-            }
-            ToServer::Statistics(statistics) => format!("statistics {}", statistics.entries.len()),
-        }
-    })
-    .collect()
-}
-
-fn in_sync(keep_seconds: Option<u32>) -> ToAgent {
-    ToAgent::InSync(told(keep_seconds))
-}
-
-fn told(keep_seconds: Option<u32>) -> InSync {
-    InSync {
-        server_epoch: Epoch(5),
-        next_seconds: 900,
-        interval_seconds: 900,
-        keep_seconds,
-        notice_port: None,
-        notice_counter: None,
-        reconnect_seconds: None,
-    }
 }
 
 fn want(base: Option<Digest>) -> ToAgent {
