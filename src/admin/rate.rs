@@ -3,10 +3,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::Shared;
 
@@ -26,18 +25,18 @@ impl Rate {
         Self { samples: Mutex::new(VecDeque::from([(Instant::now(), count)])) }
     }
 
-    fn note(&self, count: u64) {
+    fn note(&self, now: Instant, count: u64) {
         let mut samples = self.samples.lock();
-        samples.push_back((Instant::now(), count));
+        samples.push_back((now, count));
         while samples.len() > SAMPLES_MAX {
             samples.pop_front();
         }
     }
 
     /// The mean per second since the oldest sample; zero in the first tenth of a second, which tells nothing.
-    pub(super) fn per_second(&self, count: u64) -> f64 {
+    pub(super) fn per_second(&self, now: Instant, count: u64) -> f64 {
         let Some((since, before)) = self.samples.lock().front().copied() else { return 0.0 };
-        let seconds = since.elapsed().as_secs_f64();
+        let seconds = now.duration_since(since).as_secs_f64();
         if seconds < 0.1 {
             return 0.0;
         }
@@ -52,6 +51,29 @@ pub(super) async fn sample(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(SAMPLE_SECONDS));
     loop {
         ticks.tick().await;
-        shared.rate.note(shared.context.gauges.events_stored());
+        shared.rate.note(Instant::now(), shared.context.gauges.events_stored());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_that_has_ended_is_seen_to_have_ended_within_ten_seconds() {
+        let rate = Rate::new(0);
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        // A hundred a second, for a minute.
+        for sample in 1..=12 {
+            rate.note(at(sample * SAMPLE_SECONDS), sample * SAMPLE_SECONDS * 100);
+        }
+        let shown = rate.per_second(at(64), 6_400);
+        assert!((99.0..=101.0).contains(&shown), "{shown}");
+        for sample in 13..=14 {
+            rate.note(at(sample * SAMPLE_SECONDS), 6_000);
+        }
+        let shown = rate.per_second(at(70), 6_000);
+        assert!(shown < f64::EPSILON, "{shown} ten seconds after the end");
     }
 }

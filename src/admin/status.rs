@@ -46,7 +46,7 @@ fn store_status(store: &Store, counts: &FleetCounts, now: WallTime) -> StoreStat
 }
 
 pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Status>, ApiError> {
-    let stored_per_second = shared.rate.per_second(shared.context.gauges.events_stored());
+    let stored_per_second = shared.rate.per_second(Instant::now(), shared.context.gauges.events_stored());
     let capacity = shared.capacity.limits();
     let work = move |context: &AdminContext| {
         let now = context.clock.now().wall;
