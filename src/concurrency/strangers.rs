@@ -146,6 +146,7 @@ mod tests {
         for second in 3..603 {
             strangers.ended(CloseReason::PeerReset, || "192.0.2.3:9".into());
             if let Some(line) = summary.line(&strangers, second) {
+                assert!(line.ends_with(" (such as 192.0.2.3:9)"), "with an example of its own: {line}");
                 counted += line.split(' ').next().unwrap().parse::<u64>().unwrap();
                 lines.push(second);
             }

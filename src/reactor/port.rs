@@ -195,3 +195,47 @@ fn timeout(owner: &impl PortOwner, now: Moment) -> Option<Duration> {
     // One more microsecond: a deadline that is polled for too early would be polled for again.
     owner.next_timeout().map(|at| Duration::from_micros(at.microseconds_since(now) + 1))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    /// Takes one message, and ends with it.
+    struct First(std::sync::mpsc::Sender<ToWakeScheduler>);
+
+    impl PortOwner for First {
+        fn hear(&mut self, _: &Now, _: &[u8], _: SocketAddr) {}
+
+        fn read(&mut self, _: &Now, message: ToWakeScheduler) -> bool {
+            self.0.send(message).unwrap();
+            false
+        }
+
+        fn poll(&mut self, _: &Now) -> Option<Outgoing> {
+            None
+        }
+
+        fn next_timeout(&self) -> Option<Moment> {
+            None
+        }
+
+        fn judge_from(&mut self, _: Moment) {}
+    }
+
+    #[test]
+    fn whatever_devices_bring_about_a_call_finds_room_and_is_read_first() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let port = Port::open(address, Clock::new(), Counters::new()).unwrap();
+        let (devices, administration) = (port.from_devices(), port.from_administration());
+        let of_device = || ToWakeScheduler::RefusedAt(address.ip());
+        let waiting = std::iter::repeat_with(|| devices.send(of_device())).take_while(Result::is_ok).count();
+        assert_eq!(waiting, DEVICE_MESSAGES_MAX);
+        assert!(administration.send(ToWakeScheduler::Cancel(7)).is_ok());
+        let (tell, told) = std::sync::mpsc::channel();
+        port.run(First(tell)).unwrap();
+        let first = told.recv().unwrap();
+        assert!(matches!(first, ToWakeScheduler::Cancel(7)), "{first:?}");
+    }
+}

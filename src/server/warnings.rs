@@ -180,3 +180,31 @@ pub fn complete_from(segments: &[SegmentInfo]) -> Option<(Position, Option<WallT
         received.filter(|summary| summary.records > 0).map(|summary| WallTime(summary.earliest_ms));
     (base > Position(0)).then(|| (base, received.min()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::id::Epoch;
+
+    #[test]
+    fn what_is_shown_as_a_warning_or_worse_is_kept_longer() {
+        let is_kept = |body: &[u8]| {
+            let mut payload = Vec::new();
+            record::encode(Epoch(3), body, &mut payload);
+            is_kept_longer(&Record { wall_ms: 1, device: 7, sequence: 4, payload: &payload })
+        };
+        for severity in Severity::ALL {
+            let event = Event {
+                severity,
+                application: "shop".into(),
+                kind: "test".into(),
+                message: String::new(),
+                occurred_at: WallTime(1),
+                fields: Vec::new(),
+            };
+            assert_eq!(is_kept(&event.to_bytes().unwrap()), severity != Severity::Info, "{severity}");
+        }
+        assert!(is_kept(b"\xa0"), "what this version can't read is shown as a warning");
+        assert!(!is_kept(&[0xa0; EVENT_BYTES_MAX + 1]), "but for what is no event of any version");
+    }
+}

@@ -29,6 +29,25 @@ fn an_emit_is_read_whole() {
 }
 
 #[test]
+fn an_emit_that_is_no_text_is_sent_mended_and_marked() {
+    use std::ffi::{OsStr, OsString};
+    use std::os::unix::ffi::OsStrExt as _;
+    let start = "muster-agent emit --application shop --severity error --kind order.lost";
+    let line = |more: &[&[u8]]| {
+        let more = more.iter().map(|bytes| OsStr::from_bytes(bytes).to_owned());
+        let arguments = start.split(' ').map(OsString::from).chain(more);
+        let Command::Emit(emit) = Arguments::try_parse_from(arguments).unwrap().command else { panic!() };
+        control::event_line(&emit)
+    };
+    let odd = line(&[b"--field", b"file=caf\xe9", b"gone: \xff"]);
+    assert_eq!((&odd["message"], &odd["fields"]["file"]), (&"gone: \u{fffd}".into(), &"caf\u{fffd}".into()));
+    assert_eq!(odd["fields"]["muster.mended"], "bytes that are not UTF-8 were replaced");
+    let long = line(&["x".repeat(10_000).as_bytes()]);
+    assert_eq!(long["fields"]["muster.mended"], "the message was cut, it had 10000 bytes");
+    assert_eq!(line(&[b"gone"])["fields"], serde_json::json!({}));
+}
+
+#[test]
 fn bad_usage_names_what_is_allowed() {
     let error = parse("muster-agent emit --application a --severity bad --kind k m").unwrap_err();
     assert!(error.contains("info, warning, error or critical"), "{error}");

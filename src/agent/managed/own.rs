@@ -170,6 +170,17 @@ mod tests {
     }
 
     #[test]
+    fn an_interval_that_the_server_takes_is_taken_here_and_no_other() {
+        let parsed = |seconds: u32| OwnSettings::parse(&format!("{{\"interval_seconds\":{seconds}}}"));
+        for seconds in [INTERVAL_SECONDS_MIN, INTERVAL_SECONDS_MAX] {
+            assert_eq!(parsed(seconds).unwrap().interval_seconds, Some(seconds));
+        }
+        for seconds in [INTERVAL_SECONDS_MIN - 1, INTERVAL_SECONDS_MAX + 1] {
+            assert!(parsed(seconds).unwrap_err().contains("interval_seconds"), "{seconds}");
+        }
+    }
+
+    #[test]
     fn what_is_kept_is_in_force_again() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(OwnSettings::read(directory.path()), OwnSettings::default());

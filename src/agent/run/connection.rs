@@ -252,3 +252,76 @@ fn keep_little_in_the_system(stream: &TcpStream) {
 
 #[cfg(not(target_os = "linux"))]
 fn keep_little_in_the_system(_: &TcpStream) {}
+
+#[cfg(test)]
+#[cfg(feature = "server")]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
+
+    use super::*;
+    use crate::reactor::Clock;
+    use crate::reactor::channel::{
+        CertificateStatus, ExpectedServer, Membership, ReadOutcome, ServerChannel, ServerTls,
+    };
+    use crate::wire::id::CertificateHash;
+
+    struct Nobody;
+
+    impl Membership for Nobody {
+        fn certificate_status(&self, _: &CertificateHash) -> CertificateStatus {
+            CertificateStatus::Unknown
+        }
+    }
+
+    /// A server that shakes hands, and how to know it.
+    fn serve() -> (SocketAddr, ClientTls) {
+        let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+        let certificate = CertificateParams::new(vec!["muster".into()]).unwrap().self_signed(&key).unwrap();
+        let certificate = certificate.der().to_vec();
+        let tls = ServerTls::new(&certificate, &key.serialize_der(), Arc::new(Nobody)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, mut plain) = (stream.unwrap(), Vec::new());
+                stream.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+                let mut channel = ServerChannel::new(&tls).unwrap();
+                while channel
+                    .read_from(&mut stream, &mut plain)
+                    .is_ok_and(|outcome| !matches!(outcome, ReadOutcome::Closed))
+                {
+                    let _ = channel.flush_to(&mut stream);
+                }
+            }
+        });
+        (address, ClientTls::new(ExpectedServer::Pins(vec![certificate]), None).unwrap())
+    }
+
+    #[test]
+    fn the_next_attempt_begins_where_the_server_was_reached() {
+        let (address, tls) = serve();
+        let (poll, clock) = (mio::Poll::new().unwrap(), Clock::new());
+        let mut connection = Connection::new("server.example.org:1".parse().unwrap(), tls, Token(1));
+        let mut attempt = |addresses: &[SocketAddr]| {
+            connection.connect(addresses);
+            loop {
+                match connection.progress(clock.now().moment, poll.registry()) {
+                    Some(Progress::Open) => break,
+                    Some(Progress::Over(why)) => panic!("{why}"),
+                    _ => std::thread::sleep(Duration::from_millis(1)),
+                }
+            }
+            connection.close();
+        };
+        attempt(&[address]);
+        // One that is there, and comes first in the name's addresses now.
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        other.set_nonblocking(true).unwrap();
+        attempt(&[other.local_addr().unwrap(), address]);
+        assert_eq!(other.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it was not asked");
+    }
+}

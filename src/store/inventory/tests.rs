@@ -161,7 +161,7 @@ fn an_application_with_the_digest_of_another_is_stored_beside_it_and_shown_as_wh
 
 #[test]
 fn a_set_with_the_sum_of_another_does_not_keep_alike_devices_from_sharing_a_base() {
-    let fleet = Fleet::new(12);
+    let fleet = Fleet::new(13);
     let set: Vec<_> = (0..200).map(application).collect();
     fleet.apply(update(fleet.devices[0], 1, None, &(300..500).map(application).collect::<Vec<_>>()));
     // Sets of one sum are found in seconds, by their thousands: here the file says that they were.
@@ -169,11 +169,19 @@ fn a_set_with_the_sum_of_another_does_not_keep_alike_devices_from_sharing_a_base
     let file = rusqlite::Connection::open(path).unwrap();
     let digest = digest_of(&set).0.cast_signed();
     assert_eq!(file.execute("UPDATE inventory_bases SET digest = ?1", [digest]).unwrap(), 1);
-    for device in &fleet.devices[1..] {
+    for device in &fleet.devices[1..12] {
         assert!(matches!(fleet.apply(update(*device, 1, None, &set)), SectionOutcome::Stored(_)));
     }
     assert_eq!(fleet.counts().inventory_bases, 2, "one for the first, one for all that are alike");
     assert_eq!(fleet.inventory_of(fleet.devices[11]), set);
+    // Nor from sharing that of others who have nearly the same.
+    let (other, nearly) = (fleet.devices[12], &set[1..]);
+    let digest = digest_of(nearly).0.cast_signed();
+    let first = "UPDATE inventory_bases SET digest = ?1 WHERE id = (SELECT min(id) FROM inventory_bases)";
+    assert_eq!(file.execute(first, [digest]).unwrap(), 1);
+    assert!(matches!(fleet.apply(update(other, 1, None, nearly)), SectionOutcome::Stored(_)));
+    assert_eq!(fleet.counts().inventory_bases, 2);
+    assert_eq!(fleet.inventory_of(other), nearly);
 }
 
 #[derive(Debug, Clone)]

@@ -161,6 +161,7 @@ fn what_no_device_would_take_is_refused_and_nothing_is_changed() {
         set("shop", &json!({})),
         Err("no device takes settings for 'shop'; known are: kiosk, muster".into())
     );
+    assert!(set("ti\u{202e}ll", &json!({})).unwrap_err().contains("no control or invisible characters"));
     assert!(
         set("muster", &json!({"status": {"no_such_rule": 1}}))
             .unwrap_err()
