@@ -107,6 +107,16 @@ impl Connection {
         self.channel.flush_to(&mut self.socket).is_ok()
     }
 
+    /// Reads and sends until the socket has taken everything. `false`: the server has hung up.
+    pub(crate) fn send_all(&mut self) -> bool {
+        while self.channel.is_handshaking() || self.channel.unsent_bytes() > 0 {
+            if !self.read_once() {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Reads what is there, within 5 ms, and keeps it. `false`: the server has hung up.
     pub(crate) fn read_once(&mut self) -> bool {
         let _ = self.channel.flush_to(&mut self.socket);
@@ -114,6 +124,16 @@ impl Connection {
         let outcome = self.channel.read_from(&mut once, &mut self.plain);
         let _ = self.channel.flush_to(&mut self.socket);
         matches!(outcome, Ok(outcome) if !matches!(outcome, muster::reactor::channel::ReadOutcome::Closed))
+    }
+
+    /// Takes the whole messages that were read, unseen: how many.
+    pub(crate) fn take_frames(&mut self) -> u64 {
+        let mut frames = 0;
+        while let Some((_, length)) = frame::split(&self.plain).unwrap() {
+            self.plain.drain(..length);
+            frames += 1;
+        }
+        frames
     }
 
     /// The server's answer to a message.

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use muster::admin::capacity::WAITS_MAX;
+use muster::admin::capacity::{CONNECTIONS_MAX, FOLLOWERS_MAX, WAITS_MAX};
 use muster::wire::event::Severity;
 use muster::wire::id::Epoch;
 
@@ -23,10 +23,26 @@ fn ask(scene: &Scene, head: &str, announced: usize, body: &[u8]) -> Option<UnixS
     Some(stream)
 }
 
+/// How many were answered, and how many refused because there is no place.
+fn served_and_refused(streams: &[UnixStream]) -> (usize, usize) {
+    let status = |mut stream: &UnixStream| {
+        let mut head = [0; 12];
+        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        stream.read_exact(&mut head).ok().map(|()| head)
+    };
+    let heads: Vec<_> = streams.iter().filter_map(status).collect();
+    let count = |code: &[u8]| heads.iter().filter(|head| head.ends_with(code)).count();
+    (count(b"200"), count(b"503"))
+}
+
+/// Connections that stay when they have had their answer.
 pub(crate) fn connections(scene: &Scene) {
-    let streams: Vec<UnixStream> = (0..160).filter_map(|_| open(scene)).collect();
-    std::thread::sleep(Duration::from_secs(3));
-    drop(streams);
+    let streams: Vec<UnixStream> =
+        (0..CONNECTIONS_MAX + 40).filter_map(|_| ask(scene, "GET /v1/status", 0, b"")).collect();
+    // The first that finds no place waits for one, and is refused before those that have one lose it.
+    std::thread::sleep(Duration::from_secs(6));
+    let (served, refused) = served_and_refused(&streams);
+    assert!((1..=CONNECTIONS_MAX).contains(&served) && refused > 0, "{served} served, {refused} refused");
 }
 
 pub(crate) fn followers(scene: &Scene) {
@@ -36,10 +52,11 @@ pub(crate) fn followers(scene: &Scene) {
     for batch in 0..200 {
         let first = batch * 50 + 1;
         send_events(&mut connection, Epoch(3), first..=first + 49, Severity::Info, 1_000);
-        connection.read_once();
+        assert!(connection.send_all());
     }
     std::thread::sleep(Duration::from_secs(3));
-    drop(streams);
+    let (followed, refused) = served_and_refused(&streams);
+    assert!((1..=FOLLOWERS_MAX).contains(&followed) && refused > 0, "{followed} follow, {refused} refused");
 }
 
 pub(crate) fn waits(scene: &Scene) {
@@ -47,18 +64,8 @@ pub(crate) fn waits(scene: &Scene) {
     let streams: Vec<UnixStream> =
         (0..100).filter_map(|_| ask(scene, "POST /v1/syncs", body.len(), body)).collect();
     std::thread::sleep(Duration::from_secs(3));
-    let status = |mut stream: &UnixStream| {
-        let mut head = [0; 12];
-        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        stream.read_exact(&mut head).ok().map(|()| head)
-    };
-    let heads: Vec<_> = streams.iter().filter_map(status).collect();
-    let waiting = heads.iter().filter(|head| head.ends_with(b"200")).count();
-    assert!((1..=WAITS_MAX).contains(&waiting), "{waiting} wait");
-    assert!(
-        heads.iter().filter(|head| head.ends_with(b"503")).count() > 40,
-        "the others are refused: {heads:?}"
-    );
+    let (waiting, refused) = served_and_refused(&streams);
+    assert!((1..=WAITS_MAX).contains(&waiting) && refused > 40, "{waiting} wait, {refused} refused");
 }
 
 /// Bodies far above what is taken, and bodies that never end.

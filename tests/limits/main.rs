@@ -15,15 +15,16 @@ mod process;
 mod scene;
 mod stranger;
 
-use scene::consume;
+use scene::{By, consume};
 
-/// One test for each row: its first column, how much the server's memory may grow, in MiB, and who tries.
+/// One test for each row: its first column, the peer that it limits, how much the server's memory may grow, in
+/// MiB, and the attempt.
 macro_rules! attacks {
-    ($($name:ident: $row:literal, $mebibytes:literal, $attack:path;)*) => {
+    ($($name:ident: $row:literal, $by:ident, $mebibytes:literal, $attack:path;)*) => {
         $(
             #[test]
             fn $name() {
-                consume($row, $mebibytes, $attack);
+                consume($row, By::$by, $mebibytes, $attack);
             }
         )*
 
@@ -36,21 +37,21 @@ macro_rules! attacks {
 }
 
 attacks! {
-    probes: "probes of one device", 8, device::probes;
-    pings: "messages of one device", 8, device::pings;
-    events: "events of one device", 24, device::events;
-    unread: "answers that a device does not read", 8, device::unread;
-    uploads: "uploads that a device does not finish", 8, device::uploads;
-    links: "links of one device", 4, device::links;
-    epochs: "epochs of one device", 4, device::epochs;
-    undecodable: "what can't be decoded", 4, device::undecodable;
-    silent: "connections on which nothing is said", 4, stranger::silent;
-    half: "handshakes that stop half-way", 8, stranger::half;
-    idle: "connections without a certificate", 4, stranger::idle;
-    guesses: "guesses of a join token", 4, stranger::guesses;
-    datagrams: "datagrams", 4, stranger::datagrams;
-    connections: "connections of administrators", 4, administrator::connections;
-    followers: "followers that do not read", 48, administrator::followers;
-    waits: "answers that wait for devices", 4, administrator::waits;
-    bodies: "requests of administrators", 12, administrator::bodies;
+    probes: "probes of one device", Device, 8, device::probes;
+    messages: "messages of one device", Device, 8, device::messages;
+    events: "events of one device", Device, 24, device::events;
+    unread: "answers that a device does not read", Device, 8, device::unread;
+    uploads: "uploads that a device does not finish", Device, 32, device::uploads;
+    links: "links of one device", Device, 4, device::links;
+    epochs: "epochs of one device", Device, 4, device::epochs;
+    undecodable: "what can't be decoded", Device, 4, device::undecodable;
+    silent: "connections on which nothing is said", Stranger, 4, stranger::silent;
+    half: "handshakes that stop half-way", Stranger, 8, stranger::half;
+    idle: "connections without a certificate", Stranger, 4, stranger::idle;
+    guesses: "guesses of a join token", Stranger, 4, stranger::guesses;
+    datagrams: "datagrams", Stranger, 4, stranger::datagrams;
+    connections: "connections of administrators", Administrator, 4, administrator::connections;
+    followers: "followers that do not read", Administrator, 48, administrator::followers;
+    waits: "answers that wait for devices", Administrator, 4, administrator::waits;
+    bodies: "requests of administrators", Administrator, 12, administrator::bodies;
 }

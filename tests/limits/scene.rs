@@ -14,6 +14,15 @@ use muster::wire::token::JoinToken;
 use crate::common::{Connection, Device, wait_for};
 use crate::process::Process;
 
+/// The peer that a row limits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    Device,
+    Stranger,
+    /// While one of them uses up what they have together, no other one is served.
+    Administrator,
+}
+
 /// Connections at most, so that the attacks that open many meet a limit of few.
 pub(crate) const LINKS_MAX: usize = 40;
 
@@ -23,7 +32,7 @@ pub(crate) struct Scene {
     /// One that is valid.
     pub(crate) token: JoinToken,
     pub(crate) directory: tempfile::TempDir,
-    honest: Device,
+    pub(crate) honest: Device,
     /// Comes by now and then, on a new link each time.
     visitor: Device,
 }
@@ -104,13 +113,12 @@ fn be_served(scene: &Scene, is_over: &AtomicBool, asks: bool) -> u64 {
 }
 
 /// Lets somebody try to consume what a row limits.
-pub(crate) fn consume(row: &str, mebibytes: u64, attack: fn(&Scene)) {
+pub(crate) fn consume(row: &str, by: By, mebibytes: u64, attack: fn(&Scene)) {
     let scene = Scene::new();
-    let is_administrator = row.contains("administrator") || row.contains("follower") || row.contains("wait");
     let before = anonymous_bytes(&scene);
     let (is_over, most) = (AtomicBool::new(false), AtomicU64::new(before));
     let served = std::thread::scope(|scope| {
-        let honest = scope.spawn(|| be_served(&scene, &is_over, !is_administrator));
+        let honest = scope.spawn(|| be_served(&scene, &is_over, by != By::Administrator));
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 most.fetch_max(anonymous_bytes(&scene), Ordering::Relaxed);

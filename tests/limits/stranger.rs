@@ -5,9 +5,11 @@ use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
 use muster::reactor::channel::{ClientTls, ExpectedServer};
+use muster::wire::datagram::{Notice, NoticeKind};
+use muster::wire::limits::DATAGRAM_KEY_BYTES;
 use muster::wire::message::{Enrol, ToAgent, ToServer};
 
-use crate::common::Connection;
+use crate::common::{Connection, wait_for};
 use crate::scene::Scene;
 
 /// Waits that the server has an answer for are shorter than this.
@@ -67,18 +69,21 @@ pub(crate) fn idle(scene: &Scene) {
 
 pub(crate) fn guesses(scene: &Scene) {
     let tls = without_certificate(scene);
-    for number in 0..300_u64 {
-        let Ok(mut connection) = Connection::try_open(scene.server.address, &tls) else { continue };
+    let guess = |number: u64| {
         let mut secret = scene.token.secret;
         secret[..8].copy_from_slice(&number.to_le_bytes());
-        connection.send(&ToServer::Enrol(Enrol {
-            token: scene.token.id,
-            secret,
-            request: vec![0; 1_000],
-            name: "guess".into(),
-        }));
+        let (token, request, name) = (scene.token.id, vec![0; 1_000], "guess".into());
+        ToServer::Enrol(Enrol { token, secret, request, name })
+    };
+    for number in 0..300 {
+        let Ok(mut connection) = Connection::try_open(scene.server.address, &tls) else { continue };
+        connection.send(&guess(number));
         let answer = connection.receive();
         assert!(matches!(answer, Ok(ToAgent::Error(_) | ToAgent::Later(_)) | Err(_)), "{answer:?}");
+        // A second one on the same connection.
+        connection.send(&guess(number + 1_000));
+        let answer = connection.receive();
+        assert!(answer.is_err(), "one for each handshake: {answer:?}");
     }
 }
 
@@ -89,4 +94,15 @@ pub(crate) fn datagrams(scene: &Scene) {
         bytes[..8].copy_from_slice(&number.to_le_bytes());
         let _ = socket.send_to(&bytes, scene.server.address);
     }
+    // What the honest device would send, but for its key.
+    let device = scene.honest.enrolled.device;
+    let mut counter = 0;
+    wait_for("datagrams that were made up to be dropped", || {
+        counter += 1;
+        let notice = Notice { device, kind: NoticeKind::Shutdown, counter, boot: 7 };
+        let _ = socket.send_to(&notice.seal(&[7; DATAGRAM_KEY_BYTES]), scene.server.address);
+        let seen = scene.server.status().datagrams;
+        assert_eq!(seen.notices, 0, "{seen:?}");
+        seen.dropped.iter().any(|dropped| dropped.reason == "forged").then_some(())
+    });
 }
