@@ -246,3 +246,75 @@ fn half_uploads_of_many_devices_do_not_use_up_the_memory_and_an_honest_one_lives
     assert!(counters.links_of_devices.get() <= 17);
     drop(wires);
 }
+
+/// A device that reads nothing from now on. Little of what it is sent lies in the kernel: its segments are
+/// short, and so is its window.
+fn deaf(fixture: &Fixture, device: &fixture::Device) -> Wire {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_tcp_mss(536).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.connect(&fixture.address().into()).unwrap();
+    let mut wire = Wire::over(socket.into(), &device.fresh_tls());
+    wire.shake_hands();
+    wire
+}
+
+#[test]
+fn devices_that_ask_for_much_and_read_nothing_are_closed_oldest_first_beside_an_honest_one() {
+    const DEAF: usize = 28;
+    const REQUESTS: u64 = 10_000;
+    let fixture = Fixture::start_with(|config| {
+        config.reactors = Some(1);
+        config.links.buffer_bytes = Some(16 << 20);
+    });
+    let honest = fixture.enrol("honest");
+    let mut wire = honest.connect(&fixture);
+    wire.sync_inventory(&honest, 1);
+    let counters = fixture.server.counters();
+    // Nobody has asked for it, so that each is answered with words.
+    let part = Part {
+        section: Section::Inventory,
+        revision: 7,
+        digest: fixture::digest_of_inventory(7),
+        base: None,
+        index: 0,
+        is_last: false,
+        content: PartContent::default(),
+    };
+    let mut frames = Vec::new();
+    (0..1_000).for_each(|_| ToServer::Part(Box::new(part.clone())).write_to(&mut frames));
+    let (mut wires, mut devices) = (Vec::new(), Vec::new());
+    for number in 1..=DEAF as u64 {
+        let device = fixture.enrol(&format!("deaf-{number}"));
+        let mut deaf = deaf(&fixture, &device);
+        let before = counters.messages_received.get();
+        for _ in 0..REQUESTS / 1_000 {
+            // One that was closed asks in vain.
+            let _ = deaf.try_send_raw(&frames);
+        }
+        eventually("its requests are worked on", || {
+            counters.messages_received.get() >= before + REQUESTS || !has_link(&fixture, &device)
+        });
+        wire.send_events(Epoch(1), number..=number);
+        wire.wait_for_ack(number);
+        wires.push(deaf);
+        devices.push(device);
+    }
+    let open = || -> Vec<bool> { devices.iter().map(|device| has_link(&fixture, device)).collect() };
+    eventually("those that held most for longest have gone", || {
+        counters.closes(CloseReason::HeldMost) >= 8 && open().iter().filter(|open| !**open).count() >= 8
+    });
+    let open = open();
+    let is_in_order = open[..6].iter().all(|open| !open) && open[DEAF - 8..].iter().all(|open| *open);
+    assert!(is_in_order, "the oldest first, the newest not: {open:?}");
+    assert_eq!(counters.closes(CloseReason::SlowReader), 0);
+    let last = DEAF as u64 + 1;
+    wire.send_events(Epoch(1), last..=last);
+    wire.wait_for_ack(last);
+    drop(wires);
+}
+
+fn has_link(fixture: &Fixture, device: &fixture::Device) -> bool {
+    fixture.server.store().table().get(device.id).unwrap().link.is_some()
+}
