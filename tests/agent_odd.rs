@@ -5,9 +5,11 @@
 mod agent_support;
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use agent_support::{Site, TIMEOUT, error_of, eventually, free_udp_port};
 use serde_json::Value;
@@ -221,4 +223,45 @@ fn events_that_a_full_disk_refuses_are_a_reason_of_the_devices_status() {
     });
     drop(agent);
     assert!(server.end().success());
+}
+
+/// An address that answers to nobody: its queue is full (listen(2)).
+fn dead() -> (socket2::Socket, Vec<TcpStream>, SocketAddr) {
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let mut full = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+        full.push(stream);
+    }
+    (listener, full, address)
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_named_in_the_log_with_its_address_once() {
+    let site = Site::new();
+    let server = site.server();
+    assert!(site.enroll(&site.token()).status.success());
+    assert!(server.end().success());
+    let (_listener, _full, address) = dead();
+    for name in [address.to_string(), format!("localhost:{}", address.port())] {
+        let own =
+            format!("server = \"{name}\"\n[wake]\nport = {}\n[collect]\ndpkg = false\n", free_udp_port());
+        std::fs::write(site.path("agent/muster-agent.toml"), own).unwrap();
+        let before = site.log("agent.log").len();
+        let agent = site.agent_process();
+        let why = format!("{address}: no answer within 10 s");
+        let mut said = String::new();
+        eventually("it is said", || {
+            let log = site.log("agent.log");
+            let line = log[before..].lines().find(|line| line.contains(&why));
+            said = line.unwrap_or_default().to_owned();
+            line.is_some()
+        });
+        assert!(said.contains(" WARN "), "{said}");
+        assert!(name.starts_with("127.") || said.contains(&format!("{name}: ")), "{said}");
+        assert_eq!(said.matches(&address.to_string()).count(), 1, "{said}");
+        agent.kill();
+    }
 }

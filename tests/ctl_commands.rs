@@ -314,3 +314,33 @@ fn what_a_device_says_reaches_the_terminal_as_escapes_and_a_program_as_it_is() {
         assert!(refused.err.contains("not the form of a device id"), "{:?}", refused.err);
     }
 }
+
+#[test]
+fn every_list_of_json_ends_with_a_newline() {
+    let server = TestServer::start();
+    let lists: [&[&str]; 7] = [
+        &["device", "list"],
+        &["application", "list"],
+        &["event", "list"],
+        &["group", "list"],
+        &["policy", "list"],
+        &["task", "list"],
+        &["token", "list"],
+    ];
+    let check = || {
+        for list in lists {
+            let text = server.ctl(&[list, &["--json"]].concat()).out;
+            assert!(text.starts_with('[') && text.ends_with("]\n"), "{list:?}: {text:?}");
+        }
+    };
+    check();
+    let device = server.enrol("till-17");
+    server.event(device, Severity::Info, "something");
+    server.ctl(&["group", "create", "/shops"]);
+    server.ctl(&["token", "create"]);
+    check();
+    for object in [&["device", "show", "till-17"][..], &["status"]] {
+        let text = server.ctl(&[object, &["--json"]].concat()).out;
+        assert!(text.ends_with("}\n"), "{object:?}: {text:?}");
+    }
+}

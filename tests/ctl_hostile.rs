@@ -102,6 +102,22 @@ fn every_refusal_is_json_with_its_status() {
 }
 
 #[test]
+fn a_body_with_a_key_twice_or_a_number_that_would_change_is_refused_with_the_place() {
+    let server = TestServer::start();
+    for (settings, why) in [
+        (r#"{"a":1,"a":2}"#, "line 1, column 50: the key \"a\" is there already"),
+        (r#"{"a":18446744073709551616}"#, "line 1, column 48: the number 18446744073709551616 does not fit"),
+    ] {
+        let body = format!(r#"{{"at":"/","application":"till","settings":{settings}}}"#);
+        let answer = ask(&server, "POST /v1/policies", &body);
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        let json: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        let message = json["error"]["message"].as_str().unwrap();
+        assert!(message.contains(why), "{message}");
+    }
+}
+
+#[test]
 fn a_client_that_reads_no_outcomes_costs_nothing_and_its_call_is_taken_back() {
     let server = TestServer::start();
     let device = server.enrol("silent");

@@ -306,7 +306,8 @@ fn a_task_is_waited_for_and_its_end_is_the_exit_code() {
         let fixture = &fixture;
         move |id: &str| {
             let runs = fixture.runs(id);
-            fixture.say(&runs[0], update(1, RunStage::Succeeded));
+            let output = RunOutput { is_tail: false, bytes: b"clean\nat last\n".to_vec(), omitted_bytes: 0 };
+            fixture.say(&runs[0], RunUpdate { output: Some(output), ..update(1, RunStage::Succeeded) });
             fixture.say(&runs[1], update(1, second));
         }
     };
@@ -314,6 +315,7 @@ fn a_task_is_waited_for_and_its_end_is_the_exit_code() {
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(ran.out.lines().next().unwrap().ends_with(": 2 devices, all of which offer it; due now"));
     assert!(ran.out.contains("kiosk-2") && ran.out.ends_with(" is done: 2 succeeded\n"), "{}", ran.out);
+    assert!(ran.out.contains(" wrote:\n  clean\n  at last\n"), "what the README promises: {}", ran.out);
     assert_eq!(ran.err.lines().last(), Some("2 succeeded"));
     let ran = wait_for(&fixture, &["--json"], end(RunStage::Failed));
     let shown: Value = serde_json::from_str(&ran.out).unwrap();

@@ -75,7 +75,7 @@ fn a_journal_is_verified_and_dumped_and_damage_is_told() {
     let event = Event {
         severity: Severity::Error,
         application: "backup".into(),
-        kind: "backup.failed".into(),
+        kind: "backup.failed\u{1b}[2J".into(),
         message: "no \"room\"".into(),
         occurred_at: WallTime(1),
         fields: vec![("disk".into(), "sdb".into())],
@@ -107,7 +107,7 @@ fn a_journal_is_verified_and_dumped_and_damage_is_told() {
     let lines: Vec<&str> = lines.lines().collect();
     assert!(
         lines[0].ends_with(
-            " 1970-01-01T00:00:01.000Z 0000000000000abc #1 error backup backup.failed \"no \\\"room\\\"\" disk=\"sdb\""
+            " 1970-01-01T00:00:01.000Z 0000000000000abc #1 error backup backup.failed\\u{1b}[2J \"no \\\"room\\\"\" disk=\"sdb\""
         ),
         "{lines:?}"
     );
