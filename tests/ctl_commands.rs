@@ -334,12 +334,12 @@ fn every_list_of_json_ends_with_a_newline() {
         }
     };
     check();
-    let device = server.enrol("till-17");
+    let device = server.enrol("kiosk-17");
     server.event(device, Severity::Info, "something");
     server.ctl(&["group", "create", "/shops"]);
     server.ctl(&["token", "create"]);
     check();
-    for object in [&["device", "show", "till-17"][..], &["status"]] {
+    for object in [&["device", "show", "kiosk-17"][..], &["status"]] {
         let text = server.ctl(&[object, &["--json"]].concat()).out;
         assert!(text.ends_with("}\n"), "{object:?}: {text:?}");
     }

@@ -105,10 +105,10 @@ fn every_refusal_is_json_with_its_status() {
 fn a_body_with_a_key_twice_or_a_number_that_would_change_is_refused_with_the_place() {
     let server = TestServer::start();
     for (settings, why) in [
-        (r#"{"a":1,"a":2}"#, "line 1, column 50: the key \"a\" is there already"),
-        (r#"{"a":18446744073709551616}"#, "line 1, column 48: the number 18446744073709551616 does not fit"),
+        (r#"{"a":1,"a":2}"#, "line 1, column 51: the key \"a\" is there already"),
+        (r#"{"a":18446744073709551616}"#, "line 1, column 49: the number 18446744073709551616 does not fit"),
     ] {
-        let body = format!(r#"{{"at":"/","application":"till","settings":{settings}}}"#);
+        let body = format!(r#"{{"at":"/","application":"kiosk","settings":{settings}}}"#);
         let answer = ask(&server, "POST /v1/policies", &body);
         assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
         let json: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();

@@ -23,7 +23,7 @@ fn ask(scene: &Scene, head: &str, announced: usize, body: &[u8]) -> Option<UnixS
     Some(stream)
 }
 
-/// How many were answered, and how many refused because there is no place.
+/// The number of those that were answered, and of those that were refused because there is no place.
 fn served_and_refused(streams: &[UnixStream]) -> (usize, usize) {
     let status = |mut stream: &UnixStream| {
         let mut head = [0; 12];

@@ -42,8 +42,8 @@ pub(crate) fn probes(scene: &Scene) {
     assert!(datagrams <= 12, "{datagrams} datagrams to a port of its choosing");
 }
 
-/// What a check asks for, again and again, and reads the answers: each takes a hundredth of a second of the
-/// device's allowance, of which 75 seconds may be used ahead.
+/// Asks for what a check asks for, again and again, and reads the answers: each takes a hundredth of a second
+/// of the device's allowance, of which 75 seconds may be used ahead.
 pub(crate) fn messages(scene: &Scene) {
     flood(scene, &ToServer::Ping(Ping::default()));
     let mut frames = Vec::new();

@@ -17,8 +17,8 @@ mod stranger;
 
 use scene::{By, consume};
 
-/// One test for each row: its first column, the peer that it limits, how much the server's memory may grow, in
-/// MiB, and the attempt.
+/// One test for each row: its first column, the peer that it limits, by how many MiB the server's memory may
+/// grow, and the attempt.
 macro_rules! attacks {
     ($($name:ident: $row:literal, $by:ident, $mebibytes:literal, $attack:path;)*) => {
         $(

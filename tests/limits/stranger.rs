@@ -94,7 +94,7 @@ pub(crate) fn datagrams(scene: &Scene) {
         bytes[..8].copy_from_slice(&number.to_le_bytes());
         let _ = socket.send_to(&bytes, scene.server.address);
     }
-    // What the honest device would send, but for its key.
+    // As the honest device would send it, but for its key.
     let device = scene.honest.enrolled.device;
     let mut counter = 0;
     wait_for("datagrams that were made up to be dropped", || {

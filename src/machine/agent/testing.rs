@@ -1,4 +1,4 @@
-//! What tests of the agent's machine begin with.
+//! The beginning of tests of the agent's machine.
 
 use super::*;
 use crate::wire::frame;

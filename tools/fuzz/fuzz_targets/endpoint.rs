@@ -1,5 +1,5 @@
-//! Frames of any content on several links of two devices and strangers, with outcomes, durable positions, deadlines and a stop
-//! in between: nothing panics, no permit is lost, a device's link is one that is there.
+//! Frames of any content on several links of two devices and strangers, with outcomes, durable positions,
+//! deadlines and a stop in between: nothing panics, no permit is lost, a device's link is one that is there.
 #![no_main]
 
 use std::cell::{Cell, RefCell, RefMut};
