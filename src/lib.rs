@@ -1,6 +1,6 @@
 //! **muster**: a device-fleet administration server.
 //!
-//! A program embeds the server with [`Server`] and [`Config`], and administers one with [`Client`]:
+//! A program embeds the server with `Server` and `Config`, and administers one with `Client`:
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
