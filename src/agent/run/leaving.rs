@@ -77,11 +77,13 @@ pub(super) struct Asleep {
 impl Agent {
     /// The agent is to end. Whether it was asked before: then at once.
     pub(super) fn begin_end(&mut self, now: &Now) -> bool {
-        if self.leaving.as_ref().is_some_and(|leaving| leaving.then == Then::End) {
+        if self.mode.leaving().is_some_and(|leaving| leaving.then == Then::End) {
             return true;
         }
         service_manager::stopping();
-        if let Some(sleep) = self.leaving.take() {
+        if self.mode.is_leaving()
+            && let Some(sleep) = self.mode.resume()
+        {
             self.answer_sleepers(&sleep.sleepers, &refusal(&"the agent is ending"));
             if sleep.copies.is_some() {
                 // Its link was closed for the shutdown notice.
@@ -104,26 +106,27 @@ impl Agent {
     /// # Errors
     /// Why it is not told of it.
     pub(super) fn begin_sleep(&mut self, now: &Now, key: ClientKey) -> Result<(), &'static str> {
-        match &mut self.leaving {
+        match self.mode.leaving_mut() {
             None => self.begin_leaving(now, Then::Sleep, Some(NoticeKind::Suspend)),
             Some(leaving) if leaving.then == Then::End => return Err("the agent is ending"),
             Some(leaving) => leaving.then = Then::Sleep,
         }
-        self.leaving.iter_mut().for_each(|leaving| leaving.sleepers.push(key));
+        if let Some(leaving) = self.mode.leaving_mut() {
+            leaving.sleepers.push(key);
+        }
         Ok(())
     }
 
     fn begin_leaving(&mut self, now: &Now, then: Then, kind: Option<NoticeKind>) {
         self.machine.end(now);
-        // A device that has something to say is awake.
-        self.asleep = None;
         // An agent that was only just started has not asked yet.
         if self.connection.last_address().is_none()
             && let Err(error) = self.helpers.resolve(self.connection.server())
         {
             log::debug!("no thread to resolve the server's name: {error}");
         }
-        self.leaving = Some(Leaving { then, kind, since: now.moment, copies: None, sleepers: Vec::new() });
+        let sleepers = Vec::new();
+        self.mode.leave(Leaving { then, kind, since: now.moment, copies: None, sleepers });
     }
 
     fn answer_sleepers(&mut self, sleepers: &[ClientKey], answer: &[u8]) {
@@ -134,7 +137,7 @@ impl Agent {
 
     /// The service manager has said what is coming.
     pub(super) fn heard_why(&mut self, why: NoticeKind) {
-        if let Some(leaving) = &mut self.leaving {
+        if let Some(leaving) = self.mode.leaving_mut() {
             leaving.kind.get_or_insert(why);
         }
     }
@@ -149,7 +152,7 @@ impl Agent {
 
     /// When the goodbye goes on by itself.
     pub(super) fn leaving_timeout(&self, now: &Now) -> Option<Moment> {
-        let leaving = self.leaving.as_ref()?;
+        let leaving = self.mode.leaving()?;
         Some(match &leaving.copies {
             Some(copies) => {
                 let next = COPIES_MILLISECONDS.get(copies.sent).copied().unwrap_or_default();
@@ -166,7 +169,7 @@ impl Agent {
 
     /// Whether the shutdown notice has been sent, so that nothing may follow it.
     pub(super) fn has_said_goodbye(&self) -> bool {
-        self.leaving.as_ref().is_some_and(|leaving| leaving.copies.is_some())
+        self.mode.leaving().is_some_and(|leaving| leaving.copies.is_some())
     }
 
     /// Goes on with the goodbye. Whether the agent is to end now.
@@ -174,7 +177,7 @@ impl Agent {
     /// # Errors
     /// When the spool fails.
     pub(super) fn go_on_leaving(&mut self, now: &Now) -> Result<bool, RunError> {
-        let Some(leaving) = &self.leaving else { return Ok(false) };
+        let Some(leaving) = self.mode.leaving() else { return Ok(false) };
         if leaving.then == Then::Stay {
             self.stay(now);
             return Ok(false);
@@ -190,7 +193,7 @@ impl Agent {
             let Some(kind) = kind.filter(|_| has_delivered && has_address) else { return Ok(false) };
             self.say_goodbye(now, kind)?;
         }
-        let Some(leaving) = &mut self.leaving else { return Ok(false) };
+        let Some(leaving) = self.mode.leaving_mut() else { return Ok(false) };
         let Some(copies) = &mut leaving.copies else { return Ok(false) };
         let elapsed = now.moment.microseconds_since(copies.since) / 1_000;
         let mut due = Vec::new();
@@ -204,8 +207,7 @@ impl Agent {
         }
         if is_over && then == Then::Sleep {
             self.machine.disconnected(now, "the device goes to sleep");
-            self.asleep = Some(Asleep { since: *now });
-            if let Some(leaving) = self.leaving.take() {
+            if let Some(leaving) = self.mode.sleep(Asleep { since: *now }) {
                 self.answer_sleepers(&leaving.sleepers, b"{\"noticed\":true}");
             }
         }
@@ -225,7 +227,7 @@ impl Agent {
         }
         self.connection.close();
         self.connected_since = None;
-        if let Some(leaving) = &mut self.leaving {
+        if let Some(leaving) = self.mode.leaving_mut() {
             leaving.copies = Some(Copies { bytes, sent: 0, since: now.moment });
         }
         log::info!("shutdown notice: {kind}");
@@ -234,7 +236,7 @@ impl Agent {
 
     /// The device does not sleep after all.
     fn stay(&mut self, now: &Now) {
-        if let Some(leaving) = self.leaving.take() {
+        if let Some(leaving) = self.mode.resume() {
             self.answer_sleepers(&leaving.sleepers, &refusal(&"the device does not sleep after all"));
         }
         self.back(now);
@@ -259,14 +261,14 @@ impl Agent {
 
     /// When to look whether the device has woken up.
     pub(super) fn sleep_timeout(&self, now: &Now) -> Option<Moment> {
-        self.asleep.map(|_| now.moment.plus_seconds(1))
+        self.mode.asleep().map(|_| now.moment.plus_seconds(1))
     }
 
     /// The device has woken up, or does not sleep after all: somebody says so, or the clocks do, of which one
     /// stands still in sleep.
     pub(super) fn wake_up_when_due(&mut self, now: &Now, is_said: bool) {
-        let Some(Asleep { since }) = self.asleep else {
-            match &mut self.leaving {
+        let Some(Asleep { since }) = self.mode.asleep() else {
+            match self.mode.leaving_mut() {
                 // It ends all the same.
                 Some(leaving) if leaving.then == Then::End => {}
                 Some(leaving) if is_said => leaving.then = Then::Stay,
@@ -280,7 +282,7 @@ impl Agent {
         let has_slept = passed_seconds > awake_seconds + SLEPT_SECONDS;
         if is_said || has_slept || awake_seconds >= AWAKE_SECONDS {
             log::info!("back: the device was asleep, or was about to be");
-            self.asleep = None;
+            self.mode.resume();
             self.back(now);
         }
     }

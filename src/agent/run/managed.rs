@@ -23,7 +23,7 @@ impl Agent {
     /// Hands the next piece of work to a helper, one at a time.
     pub(super) fn manage_when_due(&mut self, now: &Now) {
         // Before the shutdown notice nothing new is begun: it would be interrupted.
-        if self.leaving.is_some() || self.asleep.is_some() {
+        if self.mode.is_leaving() || self.mode.asleep().is_some() {
             return;
         }
         let Some(work) = self.managed.next_work(now.wall) else { return };

@@ -11,6 +11,7 @@ mod error;
 mod helper;
 mod leaving;
 mod managed;
+mod mode;
 mod moving;
 mod programs;
 mod reload;
@@ -30,8 +31,7 @@ use mio::{Events, Poll, Token, Waker};
 use self::connection::Connection;
 pub use self::error::RunError;
 use self::helper::{Helpers, Outcome};
-use self::leaving::{Asleep, Leaving};
-use self::moving::Move;
+use self::mode::Mode;
 use self::sections::Sections;
 use self::signals::Signals;
 use super::ab_slots::{AbSlots, SlotError};
@@ -92,6 +92,14 @@ enum Wait {
     Asked,
 }
 
+/// A local program that waits for a sync.
+struct Waiter {
+    key: ClientKey,
+    wait: Wait,
+    /// It has moved the device, and is told so.
+    is_mover: bool,
+}
+
 /// The agent while it runs.
 pub struct Agent {
     context: Context,
@@ -115,7 +123,7 @@ pub struct Agent {
     last_sync: Option<WallTime>,
     last_error_at: Option<WallTime>,
     /// Clients that wait for a sync, and its progress.
-    waiting: Vec<(ClientKey, Wait)>,
+    waiting: Vec<Waiter>,
     /// The server wants news: why, and how far their collection is.
     looking: Option<(SyncReason, Wait)>,
     /// The settings that the server ordered.
@@ -129,12 +137,7 @@ pub struct Agent {
     runs: Runs,
     datagrams: Datagrams,
     shutdown_watch: ShutdownWatch,
-    leaving: Option<Leaving>,
-    asleep: Option<Asleep>,
-    /// To another server, as soon as the old one can be left.
-    moving: Option<Box<Move>>,
-    /// The client among those that wait that is told of a move.
-    mover: Option<ClientKey>,
+    mode: Mode,
     /// Something was appended to the spool since the last flush.
     is_spool_dirty: bool,
     /// Something could not be finished in this turn: the next one begins at once.
@@ -211,10 +214,7 @@ impl Agent {
             runs,
             datagrams,
             shutdown_watch,
-            leaving: None,
-            asleep: None,
-            moving: None,
-            mover: None,
+            mode: Mode::default(),
             is_spool_dirty: false,
             has_more: false,
         })
@@ -336,8 +336,8 @@ impl Agent {
     /// Before the sections are known, or known to be late, there is nothing to say but events of a goodbye;
     /// after the shutdown notice and in sleep there is nothing to say at all.
     fn may_act(&self) -> bool {
-        let has_something_to_say = self.sections.is_known || self.sections.is_late || self.leaving.is_some();
-        self.asleep.is_none() && !self.has_said_goodbye() && has_something_to_say
+        let has_something_to_say = self.sections.is_known || self.sections.is_late || self.mode.is_leaving();
+        self.mode.asleep().is_none() && !self.has_said_goodbye() && has_something_to_say
     }
 
     fn timeout(&self, now: &Now) -> Option<Duration> {
@@ -352,7 +352,7 @@ impl Agent {
             self.leaving_timeout(now),
             self.sleep_timeout(now),
             self.datagrams.next_timeout(),
-            self.runs.next_timeout().filter(|_| self.leaving.is_none()),
+            self.runs.next_timeout().filter(|_| !self.mode.is_leaving()),
         ];
         let next = next.into_iter().flatten().min()?;
         Some(Duration::from_micros(next.microseconds_since(now.moment)))
@@ -472,14 +472,11 @@ impl Agent {
             return;
         }
         let Some(clients) = &mut self.clients else { return };
-        let mover = self.mover;
-        self.waiting.retain(|(key, wait)| {
-            let is_answered = *wait == Wait::Asked;
-            if is_answered && mover == Some(*key) {
-                self.mover = None;
-                clients.answer_owed(*key, &moving::answer(result));
-            } else if is_answered {
-                clients.answer_owed(*key, &answer);
+        self.waiting.retain(|waiter| {
+            let is_answered = waiter.wait == Wait::Asked;
+            if is_answered {
+                let answer = if waiter.is_mover { &moving::answer(result) } else { &answer };
+                clients.answer_owed(waiter.key, answer);
             }
             !is_answered
         });

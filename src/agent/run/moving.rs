@@ -3,7 +3,8 @@
 //! process.
 
 use super::connection::Connection;
-use super::{Agent, LINK, Now, RunError, Wait, random};
+use super::mode::Mode;
+use super::{Agent, LINK, Now, RunError, Wait, Waiter, random};
 use crate::agent::address::ServerAddress;
 use crate::agent::identity::Identity;
 use crate::agent::local::server::ClientKey;
@@ -34,11 +35,16 @@ impl Agent {
     /// # Errors
     /// Why nothing was changed.
     pub(super) fn begin_move(&mut self, now: &Now, key: ClientKey) -> Result<(), String> {
-        if self.moving.is_some() {
-            return Err("a move is under way already".to_owned());
-        }
-        if self.leaving.is_some() {
-            return Err("the agent is sending its shutdown notice: try again when it has ended".to_owned());
+        match &self.mode {
+            Mode::Moving(_) | Mode::Asleep(_, Some(_)) => {
+                return Err("a move is under way already".to_owned());
+            }
+            Mode::Leaving(..) => {
+                return Err(
+                    "the agent is sending its shutdown notice: try again when it has ended".to_owned()
+                );
+            }
+            Mode::Working | Mode::Asleep(_, None) => {}
         }
         if let Some(server) = &self.settings.server {
             return Err(format!(
@@ -53,13 +59,17 @@ impl Agent {
         log::info!("moving to {server}");
         let until = now.moment.plus_milliseconds(GOODBYE_MILLISECONDS);
         self.machine.end(now);
-        self.moving = Some(Box::new(Move { key, identity, server, tls, until }));
+        // A device on which somebody moves it is awake.
+        self.mode = Mode::Moving(Box::new(Move { key, identity, server, tls, until }));
         Ok(())
     }
 
     /// When the move goes on at the latest.
     pub(super) fn move_timeout(&self) -> Option<Moment> {
-        self.moving.as_ref().filter(|_| self.leaving.is_none()).map(|moving| moving.until)
+        match &self.mode {
+            Mode::Moving(moving) => Some(moving.until),
+            Mode::Working | Mode::Leaving(..) | Mode::Asleep(..) => None,
+        }
     }
 
     /// Leaves the old server as soon as it has acknowledged what is on its way, or has had its time.
@@ -68,18 +78,17 @@ impl Agent {
     /// When something can't be written: the agent must be started again, and finds out who it is.
     pub(super) fn move_when_ready(&mut self, now: &Now) -> Result<(), RunError> {
         // An agent that ends leaves the commit to the command, which notices.
-        if self.moving.is_none() || self.leaving.is_some() {
-            return Ok(());
-        }
+        let Mode::Moving(moving) = &self.mode else { return Ok(()) };
+        let until = moving.until;
         // An acknowledgement that has come must be heeded before: events that it covers are not for the new
         // server.
         if self.may_act() {
             self.act(now)?;
         }
-        let is_waiting = |moving: &mut Box<Move>| {
-            self.machine.is_connected() && !self.machine.has_delivered() && now.moment < moving.until
-        };
-        let Some(moving) = self.moving.take_if(|moving| !is_waiting(moving)) else { return Ok(()) };
+        if self.machine.is_connected() && !self.machine.has_delivered() && now.moment < until {
+            return Ok(());
+        }
+        let Mode::Moving(moving) = std::mem::take(&mut self.mode) else { return Ok(()) };
         let Move { key, identity, server, tls, .. } = *moving;
         self.spool.close()?;
         self.leave_server();
@@ -94,11 +103,8 @@ impl Agent {
         (self.connected_since, self.last_sync, self.last_error_at) = (None, None, None);
         self.sections.begin_anew();
         self.looking = None;
-        for (_, wait) in &mut self.waiting {
-            *wait = Wait::ToCollect;
-        }
-        self.waiting.push((key, Wait::ToCollect));
-        self.mover = Some(key);
+        self.waiting.iter_mut().for_each(|waiter| waiter.wait = Wait::ToCollect);
+        self.waiting.push(Waiter { key, wait: Wait::ToCollect, is_mover: true });
         self.has_more = true;
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Local programs: what they ask, and what they are told.
 
-use super::{Agent, Now, RunError, Wait, refusal};
+use super::{Agent, Now, RunError, Wait, Waiter, refusal};
 use crate::agent::local::peer::Peer;
 use crate::agent::local::protocol::{Request, parse};
 
@@ -23,7 +23,7 @@ impl Agent {
                     Err(error) => refusal(&error),
                 },
                 Ok(Request::Sync) => {
-                    self.waiting.push((key, Wait::ToCollect));
+                    self.waiting.push(Waiter { key, wait: Wait::ToCollect, is_mover: false });
                     self.sections.is_wanted = true;
                     return false;
                 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use super::collecting::Collected;
-use super::{Agent, Now, Wait};
+use super::{Agent, Now, Wait, Waiter};
 use crate::agent::application::check;
 use crate::agent::collect::inventory;
 use crate::agent::directory::{BASE_FILE, Directory};
@@ -132,7 +132,7 @@ impl Agent {
                 sections.collecting_since = Some(now.moment);
                 // A question from before it began gets its findings.
                 let looking = self.looking.as_mut().map(|(_, wait)| wait);
-                let waits = self.waiting.iter_mut().map(|(_, wait)| wait).chain(looking);
+                let waits = self.waiting.iter_mut().map(|waiter| &mut waiter.wait).chain(looking);
                 for wait in waits.filter(|wait| **wait == Wait::ToCollect) {
                     *wait = Wait::Collecting;
                 }
@@ -189,7 +189,7 @@ impl Agent {
             self.machine.called(now, reason);
         }
         let mut is_asked = false;
-        for (_, wait) in &mut self.waiting {
+        for Waiter { wait, .. } in &mut self.waiting {
             if *wait == Wait::Asked || !is_due(*wait) {
                 continue;
             }

@@ -48,7 +48,7 @@ impl Agent {
     /// Begins and looks at what is due, and has the machine report it.
     pub(super) fn work_on_runs(&mut self, now: &Now) {
         // An agent that is about to end begins nothing; what runs goes on under its supervisor.
-        if self.leaving.is_none() {
+        if !self.mode.is_leaving() {
             self.runs.note_uptime(uptime_milliseconds(), now);
             self.runs.work(&self.settings, self.poll.registry(), RUNS, now);
         }
