@@ -58,6 +58,14 @@ impl<B: Backend> Reactor<B> {
         if taken.1 == Taken::Closed {
             return;
         }
+        // It may be read again before the turn ends: what an upload holds counts at once.
+        if self.endpoint.session_at(slot).is_some_and(|session| session.held_bytes() > 0) {
+            self.note_held(slot);
+            self.close_holders();
+            if self.endpoint.slot_of(name).is_none() {
+                return;
+            }
+        }
         match outcome {
             Ok(ReadOutcome::Drained) => {}
             Ok(ReadOutcome::More) => {
