@@ -1,9 +1,9 @@
-//! What the agent is at beside its usual work: one thing at a time.
+//! The one thing that the agent is at beside its usual work.
 
 use super::leaving::{Asleep, Leaving};
 use super::moving::Move;
 
-/// What the agent is at. A move that is under way when the device goes to sleep goes on when it is back.
+/// One thing at a time. A move that is under way when the device goes to sleep goes on when it is back.
 #[derive(Default)]
 pub(super) enum Mode {
     /// Its usual work.
