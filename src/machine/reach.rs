@@ -10,8 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::device_state::DeviceState;
 use crate::wire::datagram::{DropReason, NoticeKind};
-use crate::wire::limits::REBOOT_SECONDS_MAX;
 use crate::wire::message::Reach;
+use crate::wire::presence::Presence;
 use crate::wire::time::WallTime;
 
 /// Time that a probe may be under way before a sync that does not know of it says that it was lost.
@@ -178,11 +178,11 @@ impl DeviceState {
         Ok(())
     }
 
-    /// Something was heard of the device. A word that comes later than any reboot takes is none from before
-    /// it, and from then on the device is not about to come back: it is here, though it has not synced yet.
+    /// Something was heard of the device. One that was told as lost behind a reboot is not about to come back
+    /// any more: it is here, though it has not synced yet. Whether it was is no question of the clock, which
+    /// may have been set meanwhile.
     pub fn note_seen(&mut self, wall: WallTime) {
-        let away_milliseconds = wall.0.saturating_sub(self.last_seen.0);
-        if self.departure == Some(NoticeKind::Reboot) && away_milliseconds > REBOOT_SECONDS_MAX * 1_000 {
+        if self.departure == Some(NoticeKind::Reboot) && self.announced == Presence::Lost {
             self.depart(None);
         }
         self.last_seen = wall;
@@ -318,27 +318,27 @@ mod tests {
         assert_eq!(record.note_notice(NoticeKind::Reboot, 8, 3, at(6)), Err(DropReason::Stale));
     }
 
-    /// Otherwise it would count as shut down from its first word to its sync, however long it was lost
+    /// Otherwise it would count as shut down from its first word to its sync, though it was told as lost
     /// before.
     #[test]
-    fn a_reboot_that_took_too_long_is_over_with_the_first_word() {
-        let rebooted = |heard_after_seconds| {
+    fn a_reboot_of_a_device_that_was_told_as_lost_is_over_with_the_first_word() {
+        let rebooted = |announced| {
             let mut record = record();
             record.note_notice(NoticeKind::Reboot, 5, 3, at(0)).unwrap();
-            record.note_seen(at(heard_after_seconds));
-            assert_eq!(record.last_seen, at(heard_after_seconds));
+            record.announced = announced;
+            // The clock has been set by a year meanwhile.
+            record.note_seen(at(31_536_000));
+            assert_eq!(record.last_seen, at(31_536_000));
             record
         };
-        let within = rebooted(REBOOT_SECONDS_MAX);
-        assert_eq!(within.departure, Some(NoticeKind::Reboot), "it may have been under way");
-        let mut late = rebooted(REBOOT_SECONDS_MAX + 1);
+        let within = rebooted(Presence::ShutDown);
+        assert_eq!(within.departure, Some(NoticeKind::Reboot), "it may be under way");
+        let mut late = rebooted(Presence::Lost);
         assert_eq!(late.departure, None);
-        late.note_notice(NoticeKind::Reboot, 6, 4, at(5_000)).unwrap();
+        late.note_notice(NoticeKind::Reboot, 6, 4, at(31_536_001)).unwrap();
         assert_eq!(late.departure, Some(NoticeKind::Reboot), "what it says then is new");
-        late.note_notice(NoticeKind::Probe, 7, 5, at(9_000)).unwrap();
-        assert_eq!(late.departure, None);
-        late.note_notice(NoticeKind::Shutdown, 8, 5, at(9_001)).unwrap();
-        late.note_seen(at(99_000));
+        late.note_notice(NoticeKind::Shutdown, 7, 5, at(31_536_002)).unwrap();
+        late.note_seen(at(31_536_003));
         assert_eq!(late.departure, Some(NoticeKind::Shutdown), "it holds until a sync");
     }
 

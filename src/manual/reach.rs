@@ -69,8 +69,9 @@
 //!
 //! The slot is the one that the server itself gave the device with its last sync. After a start of the server
 //! nobody is lost before they could have come, and nothing is said of a device that was lost before until it
-//! is heard. A word that comes later than a reboot may take ends the reboot, before the sync as well. A link
-//! becomes the device's with the first word on it; the end of an older link, however late, changes nothing.
+//! is heard. The first word of a device that was told as lost behind a reboot ends the reboot, before the
+//! sync as well. A link becomes the device's with the first word on it; the end of an older link, however
+//! late, changes nothing.
 //!
 //! Each change is an event of the server's own: application `muster`, kind `presence`, under the device that
 //! it is about. That a device without a persistent link comes by and goes again is none.
