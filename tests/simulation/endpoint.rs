@@ -28,6 +28,8 @@ pub(crate) struct End {
     /// The peer is gone: so far as it goes, what is in the inbox is still taken.
     pub(crate) is_left: bool,
     pub(crate) is_blocked: bool,
+    /// Its first word has been heard.
+    pub(crate) has_spoken: bool,
 }
 
 impl Connection for End {
@@ -175,7 +177,7 @@ impl World {
         let Some(endpoint) = self.server.endpoints.get_mut(number) else { return };
         let Some(name) = endpoint.vacancy() else { return };
         let inbox = VecDeque::new();
-        endpoint.insert(End { link, peer, inbox, is_left: false, is_blocked: false });
+        endpoint.insert(End { link, peer, inbox, is_left: false, is_blocked: false, has_spoken: false });
         endpoint.open(&now, name, Some(device));
         self.server.names.insert(link, name);
         self.watch_session(link);

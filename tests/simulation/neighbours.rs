@@ -112,7 +112,7 @@ impl World {
     /// The server closes a link: that of an honest device, while nothing but hostile ones troubles it, only
     /// when it has nothing to say.
     pub(crate) fn check_close(&mut self, link: u32, reason: CloseReason) -> Result<(), String> {
-        if reason == CloseReason::Stopping && self.server.jobs.get(&link).is_some_and(|jobs| *jobs > 0) {
+        if reason == CloseReason::Stopping && self.server.busy.contains(&link) {
             return Err("a link was told that the server stops before the outcome of its job".into());
         }
         let Some((number, id)) = self.device_of(link) else {

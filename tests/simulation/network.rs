@@ -7,6 +7,7 @@ use muster::machine::device_state::LinkRef;
 use muster::machine::endpoint::{Close, Notice, Taken};
 use muster::machine::permits::Permit;
 use muster::machine::rate;
+use muster::machine::session::Session;
 use muster::wire::datagram::{Wake, WakeReason};
 use muster::wire::frame;
 use muster::wire::id::DeviceId;
@@ -14,6 +15,7 @@ use muster::wire::message::{ToAgent, ToServer};
 use muster::wire::time::Moment;
 
 use crate::bug::Bug;
+use crate::endpoint::End;
 use crate::world::{Step, World};
 
 /// When a link is tried again whose work had no room.
@@ -101,10 +103,11 @@ impl World {
 
     /// A device has spoken on a link: on the first word the one before is to end.
     fn note_word(&mut self, id: DeviceId, link: u32) {
-        let Some(name) = self.name_of(link).filter(|_| self.end_of(link).is_some_and(|end| !end.is_left))
-        else {
+        let Some(name) = self.name_of(link) else { return };
+        let is_first = |end: &mut End| !std::mem::replace(&mut end.has_spoken, true) && !end.is_left;
+        if !self.end_of(link).is_some_and(is_first) {
             return;
-        };
+        }
         if let Some(before) = self.server.links.insert(id, name).filter(|before| *before != name) {
             self.server.superseded.push((before, self.now));
         }
@@ -392,8 +395,19 @@ impl World {
         if life != self.server.life || !self.server.is_draining {
             return Ok(());
         }
+        let names = self.server.names.clone();
         for number in 0..self.server.endpoints.len() {
+            // As its session counts: one that has begun another sync meanwhile does not wait for the jobs of
+            // the one before.
+            let endpoint = &self.server.endpoints[number];
+            let has_job = |name: LinkRef| {
+                let session = endpoint.session_at(name.slot() as usize);
+                usize::from(name.reactor()) == number && session.is_some_and(Session::has_job)
+            };
+            let busy = names.iter().filter(|(_, name)| has_job(**name)).map(|(link, _)| *link);
+            self.server.busy = busy.collect();
             self.tell_endpoint(number, |endpoint, now, services| endpoint.drain(now, services))?;
+            self.server.busy.clear();
         }
         let now = self.server_now();
         if !self.server.endpoints.iter().all(|endpoint| endpoint.is_drained(&now)) {

@@ -93,6 +93,8 @@ pub(crate) struct Server {
     pub(crate) names: BTreeMap<u32, LinkRef>,
     /// The link on which each device has spoken last.
     pub(crate) links: BTreeMap<DeviceId, LinkRef>,
+    /// Links that have a job while the server tells others that it stops.
+    pub(crate) busy: BTreeSet<u32>,
     /// Links that are to have ended, and since when.
     pub(crate) superseded: Vec<(LinkRef, u64)>,
     pub(crate) permits: Permits,
@@ -170,6 +172,7 @@ impl Server {
             endpoints: Vec::new(),
             names: BTreeMap::new(),
             links: BTreeMap::new(),
+            busy: BTreeSet::new(),
             superseded: Vec::new(),
             permits: Permits::new(PERMITS),
             planted: Planted { bug, honest },
