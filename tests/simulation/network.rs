@@ -82,7 +82,11 @@ impl World {
             }
             match self.hear(link, id, &bytes)? {
                 Taken::Done => self.note_word(id, link),
-                Taken::Closed => return Ok(()),
+                Taken::Closed => {
+                    // It may have been the device's link for as long as its last message took.
+                    self.server.links.remove(&id);
+                    return Ok(());
+                }
                 Taken::Held(_) => return Err(format!("{id} has used up its allowance, and is honest")),
                 Taken::NoRoom => {
                     self.counts.waits_for_room += 1;
