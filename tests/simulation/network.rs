@@ -328,7 +328,8 @@ impl World {
     pub(crate) fn watch_session(&mut self, link: u32) {
         let Some(name) = self.name_of(link) else { return };
         let endpoint = self.server.endpoints.get(usize::from(name.reactor()));
-        let deadline = endpoint.and_then(|endpoint| endpoint.deadline_at(name.slot() as usize));
+        let session = endpoint.and_then(|endpoint| endpoint.session_at(name.slot() as usize));
+        let deadline = session.map(Session::deadline);
         if let Some(Moment(deadline)) = deadline {
             self.at(deadline.max(self.now + 1), Step::SessionTimeout(name));
         }

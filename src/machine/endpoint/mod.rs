@@ -31,11 +31,11 @@ use super::command::{Job, JobOutcome};
 use super::device_state::LinkRef;
 use super::permits::{Permit, Permits};
 use super::random::Random;
-use super::session::{LATER_SECONDS, Session};
+use super::session::{LATER_SECONDS, Session, SyncPolicy};
 use super::turns::Turns;
 use crate::wire::id::DeviceId;
 use crate::wire::message::ToAgent;
-use crate::wire::time::{Moment, Now};
+use crate::wire::time::Now;
 
 pub use frame::Taken;
 pub use links::entry_bytes;
@@ -320,7 +320,7 @@ impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
         let mut commands = Vec::new();
         let mut record = device.and_then(|device| services.record(device));
         let policy = services.policy(record.as_deref(), now);
-        let policy = super::session::SyncPolicy { later_seconds, ..policy };
+        let policy = SyncPolicy { later_seconds, ..policy };
         session.job_done(now, outcome, record.as_deref_mut(), &policy, &mut commands);
         drop(record);
         self.execute(now, link, device, commands, None, services);
@@ -358,11 +358,5 @@ impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
             self.tally.has_appended |= services.settle(now, &mut record);
         }
         self.closes.push_back(Close { link, reason, device, was_arriving });
-    }
-
-    /// Time at which a link's session wants a look.
-    #[must_use]
-    pub fn deadline_at(&self, slot: usize) -> Option<Moment> {
-        self.session_at(slot).map(Session::deadline)
     }
 }
