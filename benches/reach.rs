@@ -3,7 +3,6 @@
 //! `cargo bench --bench reach`. Times of the machine that it runs on; nothing is asserted but that it works.
 #![expect(clippy::unwrap_used, reason = "a bench that can't do its work ends")]
 
-#[allow(dead_code, reason = "the bench uses a part of the fixture")]
 #[path = "../tests/fixture/mod.rs"]
 mod fixture;
 

@@ -9,7 +9,7 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
-#[path = "../tests/storm/process.rs"]
+#[path = "../tests/server/storm/process.rs"]
 mod process;
 
 use std::net::SocketAddr;

@@ -1,6 +1,8 @@
 //! A test over the sources: the conventions that matter, each proved able to fail on a planted snippet.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
+#[path = "tidy/dependencies.rs"]
+mod dependencies;
 #[path = "tidy/lives.rs"]
 mod lives;
 #[allow(dead_code, reason = "no test is skipped here")]

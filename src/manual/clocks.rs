@@ -77,4 +77,4 @@
 //! [status](super::status) (`clock.warning_beyond`), until a sync finds it right. While the server's own
 //! clock is doubted no device is judged by it.
 //!
-//! The tests move the clock of real processes with libfaketime (`tests/clock_steps.rs`).
+//! The tests move the clock of real processes with libfaketime (`tests/system/clock_steps.rs`).

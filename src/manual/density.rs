@@ -55,8 +55,8 @@
 //! segment is given back when it is empty. Places are filled from the front, so that what a storm made long
 //! becomes short again; free ones name each other, so that the list of them takes nothing. A link has one
 //! deadline, which lies a minute ahead at most: it seldom moves before that and leaves an entry behind, and
-//! those of links that have gone are forgotten when they are most. `tests/two_million.rs` does it all with
-//! two million entries, without sockets.
+//! those of links that have gone are forgotten when they are most. `tests/library/two_million.rs` does it all
+//! with two million entries, without sockets.
 //!
 //! # Memory that comes back
 //!

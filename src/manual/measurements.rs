@@ -44,7 +44,7 @@
 //! | of it with 18,000: for a link (slope over six steps); for a device that it knows (slope between 9,000 and 18,000); the kernel's, for a socket | 228 to 232 bytes; 193 to 223; 3,849 to 3,905 | `muster-load hold --devices 18000` |
 //! | what the whole server grew by from 2,000 connected devices to 18,000, whatever came once in it, for each | 447 and 451 bytes | two of these runs |
 //! | resident memory five seconds after 18,000 links have closed, of that when all devices had been there and gone; of that of the server before the first link; three runs, and six of builds of the same day | 0.67 to 0.98, 0.69 to 0.97; 0.77 to 1.05, 0.73 to 1.06; since the server lets its own code be, one run: 0.97; 1.13 | `muster-load hold --devices 18000` |
-//! | the tables alone at two million entries: records and certificates; links, in a debug build, in which sockets are larger; deadlines | 212; 244; 8 bytes each | `cargo test --test two_million -- --nocapture` |
+//! | the tables alone at two million entries: records and certificates; links, in a debug build, in which sockets are larger; deadlines | 212; 244; 8 bytes each | `cargo test --test library two_million -- --nocapture` |
 //! | idle server without devices, 60 s after its start, three starts: anonymous memory; with the pages of its program and libraries that the page cache has as well; with a build that gave up its code, in the same minutes | 3.1 MiB; 15.8 to 16.1 MiB; 3.2 and 9.7 to 10.0 | `musterd run`, `/proc/PID/smaps_rollup` |
 //!
 //! # Events and the journal

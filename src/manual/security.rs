@@ -33,8 +33,8 @@
 //! # Limits
 //!
 //! Nothing that one of them does makes the server grow without a limit, or keeps others from being served.
-//! Each row is tried by `tests/limits`, against a real server, beside an honest device that delivers events
-//! meanwhile.
+//! Each row is tried by `tests/server/limits`, against a real server, beside an honest device that delivers
+//! events meanwhile.
 //!
 //! | what | limit | when it is reached |
 //! |---|---|---|

@@ -4,10 +4,19 @@
 //! |---|---|---|
 //! | unit and property tests | beside the code | `cargo nextest run --lib` |
 //! | the fleet under a seed | `tests/simulation/` | `cargo nextest run --test simulation`; `SIM_SEED=7` replays one seed with its trace; `SIM_FIRST=5000 SIM_SEEDS=20000` runs that many, best with `cargo test --release` |
-//! | whole binaries as a user runs them | `tests/*.rs` | `cargo nextest run`; with `--workspace` those of the load tool and the comparison too |
-//! | the conventions | `tests/tidy.rs`; `tests/dependencies.rs` | `cargo nextest run --test tidy --test dependencies` |
+//! | the library without a process: journal, record layer, wire, tables | `tests/library/` | `cargo nextest run --test library` |
+//! | the server, in the test's process and as `musterd` | `tests/server/` | `cargo nextest run --test server` |
+//! | the agent as its user runs it | `tests/agent/` | `cargo nextest run --test agent` |
+//! | `musterctl` on an API that follows a script | `tests/ctl/` | `cargo nextest run --test ctl` |
+//! | the programs on a system: service manager, clock, network, nginx, documents | `tests/system/` | `cargo nextest run --test system` |
+//! | the load tool and the comparison | `tools/*/tests/` | `cargo nextest run --workspace` |
+//! | the conventions; dependencies of each part | `tests/tidy.rs`, `tests/tidy/` | `cargo nextest run --test tidy` |
 //! | everything that a peer can send | `tools/fuzz` | `cargo fuzz run --fuzz-dir tools/fuzz -s none to_server` |
 //! | speed and memory | `benches/` | `cargo bench --bench wire` and so on |
+//!
+//! Each of these folders is one program, because linking takes longer than most tests; a test is
+//! `--test server` with a part of its name (`-E 'test(storm::)'`). nextest gives each test a process of its
+//! own, `cargo test` a thread: a test that needs a process for itself starts its program again.
 //!
 //! Tests never measure time: the machines that run them are shared. Speed is shown by benches, as ratios in
 //! one run.
@@ -46,41 +55,41 @@
 //! honest device ever uses up its allowance in the simulation ([`rate`](crate::machine::rate)). The effect of
 //! hostile ones is bounded by a property: whatever is said, in whatever order, on however many links that end
 //! and come anew, the datagrams, jobs, answers and events in a time stay below what the allowance has.
-//! `tests/server_reach.rs` floods a real server with probes, counts the datagrams, and has a device called
+//! `tests/server/reach.rs` floods a real server with probes, counts the datagrams, and has a device called
 //! meanwhile.
 //!
 //! # Real applications
 //!
-//! `tests/nginx` puts settings into a real nginx of the distribution's: served after the reload, refused by
-//! its own test, recovered after a kill in the middle, of the engine alone and of the whole agent under a
-//! real server. `tests/agent_tasks` has the real agent execute runs that a hand-made server orders.
+//! `tests/system/nginx` puts settings into a real nginx of the distribution's: served after the reload,
+//! refused by its own test, recovered after a kill in the middle, of the engine alone and of the whole agent
+//! under a real server. `tests/agent/tasks` has the real agent execute runs that a hand-made server orders.
 //!
 //! # Across a network
 //!
-//! `tests/nat` makes three hosts of network namespaces, a server, a NAT box or router, and a device, with
-//! real processes on them: a device behind NAT is learned as such and keeps its connection through a cut and
-//! a new address; one that is reached is woken across the router. It needs root, `ip` and `nft`.
+//! `tests/system/nat` makes three hosts of network namespaces, a server, a NAT box or router, and a device,
+//! with real processes on them: a device behind NAT is learned as such and keeps its connection through a cut
+//! and a new address; one that is reached is woken across the router. It needs root, `ip` and `nft`.
 //!
 //! # Numbers
 //!
 //! `tools/load/tests/load_tool.rs` runs every command of `muster-load` in small;
 //! `tools/load/benches/density.rs` holds 2,000 devices and says what one takes of the memory;
-//! `tests/two_million.rs` fills the tables and timers with two million entries; `tests/storm/` has hundreds
-//! of devices come back at once, with attackers among them. Speed is never asserted:
+//! `tests/library/two_million.rs` fills the tables and timers with two million entries; `tests/server/storm`
+//! has hundreds of devices come back at once, with attackers among them. Speed is never asserted:
 //! [`measurements`](super::measurements) and [`side_by_side`](super::side_by_side) say how to see it.
 //!
 //! # Peers that nobody here wrote
 //!
 //! `openssl s_client` for the handshake; the same and an unmodified client of rustls for the record layer
-//! (`tests/record_layer`: thousands of records each, with KeyUpdates of both kinds from both sides); the
-//! machine's own package database and `dpkg-query` for the inventory. A test that needs something which the
-//! machine does not have says `SKIPPED` with its name and what it needs, leaves the same line in
+//! (`tests/library/record_layer`: thousands of records each, with KeyUpdates of both kinds from both sides);
+//! the machine's own package database and `dpkg-query` for the inventory. A test that needs something which
+//! the machine does not have says `SKIPPED` with its name and what it needs, leaves the same line in
 //! `target/debug/skipped-tests`, and passes; `.ci/run` has everything installed and prints the lines that are
 //! left.
 //!
 //! # As it is written
 //!
-//! `tests/documented_commands.rs` takes every command line of the README and of this handbook and runs it as
-//! it stands, as root of a system of its own; what is not run is named there with the reason. `tests/tidy`
-//! looks whether the functions and constants are there that this handbook names by their file.
-//! `tests/service_manager.rs` is what a service manager asks of server and agent.
+//! `tests/system/documented_commands.rs` takes every command line of the README and of this handbook and runs
+//! it as it stands, as root of a system of its own; what is not run is named there with the reason.
+//! `tests/tidy` looks whether the functions and constants are there that this handbook names by their file.
+//! `tests/system/service_manager.rs` is what a service manager asks of server and agent.

@@ -2,8 +2,8 @@
 //!
 //! Transport is TLS 1.3 with ALPN `muster/1` on TCP port 13000. Inside, each frame is a length (u32,
 //! big-endian) and a body of at most 64 KiB; a body is one CBOR value (RFC 8949): an array of the kind and a
-//! map with integer keys. The description in CDDL (RFC 8610) is `src/wire/muster.cddl`, and `tests/cddl`
-//! holds real messages against it:
+//! map with integer keys. The description in CDDL (RFC 8610) is `src/wire/muster.cddl`, and
+//! `tests/library/cddl` holds real messages against it:
 //!
 //! ```text
 #![doc = include_str!("../wire/muster.cddl")]

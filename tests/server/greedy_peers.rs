@@ -1,0 +1,315 @@
+//! Peers that want more than their part of the server: strangers, who have no certificate, and devices.
+
+use std::net::TcpStream;
+
+use crate::fixture::{Fixture, Wire, eventually};
+use muster::agent::address::ServerAddress;
+use muster::agent::enroll::enroll;
+use muster::agent::identity::KeyType;
+use muster::machine::admission::strangers::places;
+use muster::machine::close::CloseReason;
+use muster::reactor::Clock;
+use muster::reactor::channel::{ClientTls, ExpectedServer};
+use muster::store::NewToken;
+use muster::wire::id::Epoch;
+use muster::wire::inventory::Application;
+use muster::wire::message::{ErrorCode, Part, PartContent, Ping, ToAgent, ToServer};
+use muster::wire::section::Section;
+use muster::wire::time::WallTime;
+use muster::wire::token::JoinToken;
+
+/// Most links of the servers here.
+const LINKS_MAX: usize = 40;
+
+fn small_fixture() -> Fixture {
+    Fixture::start_with(|config| {
+        config.links.max = LINKS_MAX;
+        config.reactors = Some(1);
+    })
+}
+
+fn stranger(fixture: &Fixture) -> Wire {
+    let tls = ClientTls::new(ExpectedServer::Hash(fixture.server.certificate()), None).unwrap();
+    Wire::connect(fixture, &tls)
+}
+
+/// Peers that have shaken hands without a certificate, and say nothing.
+fn strangers(fixture: &Fixture, count: usize) -> Vec<Wire> {
+    let begun = fixture.server.counters().handshakes_full.get();
+    let mut wires: Vec<_> = (0..count).map(|_| stranger(fixture)).collect();
+    wires.iter_mut().for_each(Wire::shake_hands);
+    eventually("all of them have shaken hands", || {
+        fixture.server.counters().handshakes_full.get() >= begun + count as u64
+    });
+    wires
+}
+
+#[test]
+fn as_many_strangers_as_there_are_links_keep_no_device_out() {
+    let fixture = small_fixture();
+    let _valid = fixture.token(1);
+    let device = fixture.enrol("kiosk");
+    let strangers = strangers(&fixture, LINKS_MAX);
+    device.connect(&fixture).sync_inventory(&device, 1);
+    drop(strangers);
+}
+
+#[test]
+fn as_many_silent_connections_as_there_are_links_keep_no_device_out() {
+    let fixture = small_fixture();
+    let device = fixture.enrol("kiosk");
+    let silent: Vec<_> = (0..LINKS_MAX).map(|_| TcpStream::connect(fixture.address()).unwrap()).collect();
+    eventually("they are accepted", || fixture.server.counters().links_open.get() >= LINKS_MAX as u64);
+    device.connect(&fixture).sync_inventory(&device, 1);
+    drop(silent);
+}
+
+#[test]
+fn more_strangers_than_there_are_places_leave_room_for_one_that_enrols() {
+    let fixture = small_fixture();
+    let token = fixture.token(1);
+    let places = places(LINKS_MAX as u64, 1);
+    let twice = usize::try_from(2 * places).unwrap();
+    let strangers = strangers(&fixture, twice);
+    let counters = fixture.server.counters();
+    eventually("the oldest have gone", || counters.closes(CloseReason::StrangerEvicted) >= places);
+    assert!(counters.links_of_strangers.get() <= places);
+    fixture.try_enrol(&token, "kiosk").unwrap();
+    drop(strangers);
+    eventually("all have gone", || counters.links_of_strangers.get() == 0 && counters.links_open.get() == 0);
+    assert_eq!(counters.links_of_devices.get(), 0);
+}
+
+#[test]
+fn many_devices_enrol_at_once_through_the_smallest_pool() {
+    let fixture = small_fixture();
+    let token = fixture.token(16);
+    std::thread::scope(|scope| {
+        let enrol = |number| {
+            let (fixture, token) = (&fixture, &token);
+            scope.spawn(move || fixture.try_enrol(token, &format!("kiosk-{number}")).unwrap())
+        };
+        let threads: Vec<_> = (0..16).map(enrol).collect();
+        threads.into_iter().for_each(|thread| drop(thread.join().unwrap()));
+    });
+}
+
+/// The message that a stranger gets at once, before it has said anything.
+fn refusal(fixture: &Fixture) -> Option<String> {
+    let mut wire = stranger(fixture);
+    wire.shake_hands();
+    wire.send(&ToServer::Ping(Ping::default()));
+    let report = wire.read_error();
+    match report.code {
+        ErrorCode::TokenUnknown => Some(report.message),
+        ErrorCode::NotEnrolled => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn while_no_join_token_is_valid_a_stranger_is_told_so_at_once() {
+    let mut fixture = Fixture::start();
+    let words = refusal(&fixture).unwrap();
+    assert!(words.contains("no join token is valid") && words.contains("musterctl token create"), "{words}");
+    assert_eq!(fixture.server.counters().closes(CloseReason::NoValidToken), 1);
+
+    let token = fixture.token(2);
+    assert_eq!(refusal(&fixture), None, "as soon as it is there");
+    fixture.try_enrol(&token, "one").unwrap();
+    assert_eq!(refusal(&fixture), None, "it has another use");
+    fixture.restart();
+    assert_eq!(refusal(&fixture), None, "after a restart, too");
+    fixture.try_enrol(&token, "two").unwrap();
+    assert!(refusal(&fixture).is_some(), "it is used up");
+    fixture.restart();
+    assert!(refusal(&fixture).is_some(), "after a restart, too");
+
+    let withdrawn = fixture.token(1);
+    assert_eq!(refusal(&fixture), None);
+    fixture.server.store().revoke_token(withdrawn.id, WallTime(5)).unwrap();
+    assert!(refusal(&fixture).is_some(), "it was revoked");
+
+    let now = Clock::new().now().wall;
+    let expires_at = WallTime(now.0 + 2_000);
+    let short = NewToken { group: "/".into(), created_at: now, expires_at, uses_max: 1 };
+    fixture.server.store().create_token(short).unwrap();
+    eventually("its time is over", || refusal(&fixture).is_some());
+    assert!(Clock::new().now().wall >= expires_at);
+}
+
+#[test]
+fn an_agent_that_enrols_with_an_old_token_says_what_to_do() {
+    let fixture = Fixture::start();
+    let old = fixture.token(1);
+    fixture.try_enrol(&old, "first").unwrap();
+    let server: ServerAddress = fixture.address().to_string().parse().unwrap();
+    let old = JoinToken { server_certificate: fixture.server.certificate(), ..old };
+    let error = enroll(&server, &old, "second", KeyType::default(), WallTime(1)).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the server refused: no join token is valid at this server now: those that were made have expired, are \
+         used up or were revoked; make one with 'musterctl token create'"
+    );
+}
+
+#[test]
+fn a_stranger_that_says_nothing_is_closed_within_seconds_and_one_that_sends_rubbish_leaves_nothing() {
+    let fixture = small_fixture();
+    let _valid = fixture.token(1);
+    let silent = strangers(&fixture, 3);
+    let counters = fixture.server.counters();
+    eventually("silence", || counters.closes(CloseReason::SilentStranger) == 3);
+    drop(silent);
+    for _ in 0..3 * LINKS_MAX {
+        let mut socket = TcpStream::connect(fixture.address()).unwrap();
+        let _ = std::io::Write::write_all(&mut socket, b"GET / HTTP/1.1\r\n\r\n");
+        // The server waits for this end in vain.
+        std::mem::forget(socket);
+    }
+    eventually("rubbish", || counters.closes(CloseReason::NotTls) == 3 * LINKS_MAX as u64);
+    assert!(counters.links_of_strangers.get() <= places(LINKS_MAX as u64, 1));
+}
+
+#[test]
+fn sixty_links_of_one_identity_are_its_own_and_two() {
+    let fixture = Fixture::start();
+    let device = fixture.enrol("kiosk");
+    let mut own = device.connect(&fixture);
+    own.sync_inventory(&device, 1);
+    let counters = fixture.server.counters();
+    let begun = counters.handshakes_full.get() + counters.handshakes_resumed.get();
+    let mut silent: Vec<_> = (0..60).map(|_| device.connect(&fixture)).collect();
+    silent.iter_mut().for_each(Wire::shake_hands);
+    eventually("all of them have shaken hands", || {
+        counters.handshakes_full.get() + counters.handshakes_resumed.get() >= begun + 60
+    });
+    eventually("all but the last two have gone", || counters.links_of_devices.get() == 3);
+    assert_eq!(counters.closes(CloseReason::ExtraLink), 58);
+    own.send_events(Epoch(1), 1..=1);
+    own.wait_for_ack(1);
+    drop(silent);
+    eventually("its own is left", || counters.links_of_devices.get() == 1);
+}
+
+/// Begins an upload of about a megabyte, and leaves it there.
+fn half_upload(fixture: &Fixture, device: &crate::fixture::Device) -> Wire {
+    let mut wire = device.connect(fixture);
+    assert!(matches!(wire.sync(device, 7), ToAgent::Want(_)));
+    for index in 0..16 {
+        let entry = |number: u32| Application {
+            name: format!("{index}-{number}-{}", "x".repeat(180)),
+            version: String::new(),
+            publisher: String::new(),
+        };
+        let added: Vec<_> = (0..250).map(entry).collect();
+        let part = Part {
+            section: Section::Inventory,
+            revision: 7,
+            digest: crate::fixture::digest_of_inventory(7),
+            base: None,
+            index,
+            is_last: false,
+            content: PartContent { added, ..PartContent::default() },
+        };
+        if wire.try_send(&ToServer::Part(Box::new(part))).is_err() {
+            break;
+        }
+    }
+    wire
+}
+
+#[test]
+fn half_uploads_of_many_devices_do_not_use_up_the_memory_and_an_honest_one_lives_on() {
+    const HOSTILE: usize = 40;
+    let fixture = Fixture::start_with(|config| {
+        config.reactors = Some(1);
+        config.links.buffer_bytes = Some(16 << 20);
+    });
+    let honest = fixture.enrol("honest");
+    let mut wire = honest.connect(&fixture);
+    wire.sync_inventory(&honest, 1);
+    let hostile: Vec<_> = (0..HOSTILE).map(|number| fixture.enrol(&format!("hostile-{number}"))).collect();
+    let wires: Vec<_> = hostile.iter().map(|device| half_upload(&fixture, device)).collect();
+    let counters = fixture.server.counters();
+    eventually("those that are too many have gone", || {
+        counters.closes(CloseReason::HeldMost) >= HOSTILE as u64 - 16
+    });
+    wire.sync_inventory(&honest, 300);
+    wire.send_events(Epoch(1), 1..=1);
+    wire.wait_for_ack(1);
+    assert!(counters.links_of_devices.get() <= 17);
+    drop(wires);
+}
+
+/// A device that reads nothing from now on. Little of what it is sent lies in the kernel: its segments are
+/// short, and so is its window.
+fn deaf(fixture: &Fixture, device: &crate::fixture::Device) -> Wire {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_tcp_mss(536).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.connect(&fixture.address().into()).unwrap();
+    let mut wire = Wire::over(socket.into(), &device.fresh_tls());
+    wire.shake_hands();
+    wire
+}
+
+#[test]
+fn devices_that_ask_for_much_and_read_nothing_are_closed_oldest_first_beside_an_honest_one() {
+    const DEAF: usize = 28;
+    const REQUESTS: u64 = 10_000;
+    let fixture = Fixture::start_with(|config| {
+        config.reactors = Some(1);
+        config.links.buffer_bytes = Some(16 << 20);
+    });
+    let honest = fixture.enrol("honest");
+    let mut wire = honest.connect(&fixture);
+    wire.sync_inventory(&honest, 1);
+    let counters = fixture.server.counters();
+    // Nobody has asked for it, so that each is answered with words.
+    let part = Part {
+        section: Section::Inventory,
+        revision: 7,
+        digest: crate::fixture::digest_of_inventory(7),
+        base: None,
+        index: 0,
+        is_last: false,
+        content: PartContent::default(),
+    };
+    let mut frames = Vec::new();
+    (0..1_000).for_each(|_| ToServer::Part(Box::new(part.clone())).write_to(&mut frames));
+    let (mut wires, mut devices) = (Vec::new(), Vec::new());
+    for number in 1..=DEAF as u64 {
+        let device = fixture.enrol(&format!("deaf-{number}"));
+        let mut deaf = deaf(&fixture, &device);
+        let before = counters.messages_received.get();
+        for _ in 0..REQUESTS / 1_000 {
+            // One that was closed asks in vain.
+            let _ = deaf.try_send_raw(&frames);
+        }
+        eventually("its requests are worked on", || {
+            counters.messages_received.get() >= before + REQUESTS || !has_link(&fixture, &device)
+        });
+        wire.send_events(Epoch(1), number..=number);
+        wire.wait_for_ack(number);
+        wires.push(deaf);
+        devices.push(device);
+    }
+    let open = || -> Vec<bool> { devices.iter().map(|device| has_link(&fixture, device)).collect() };
+    eventually("those that held most for longest have gone", || {
+        counters.closes(CloseReason::HeldMost) >= 8 && open().iter().filter(|open| !**open).count() >= 8
+    });
+    let open = open();
+    let is_in_order = open[..6].iter().all(|open| !open) && open[DEAF - 8..].iter().all(|open| *open);
+    assert!(is_in_order, "the oldest first, the newest not: {open:?}");
+    assert_eq!(counters.closes(CloseReason::SlowReader), 0);
+    let last = DEAF as u64 + 1;
+    wire.send_events(Epoch(1), last..=last);
+    wire.wait_for_ack(last);
+    drop(wires);
+}
+
+fn has_link(fixture: &Fixture, device: &crate::fixture::Device) -> bool {
+    fixture.server.store().table().get(device.id).unwrap().link.is_some()
+}

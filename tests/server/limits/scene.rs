@@ -1,0 +1,163 @@
+//! A server, an honest device, a hostile one, and how the server's memory and the honest device's service are
+//! watched.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use muster::wire::event::{Event, Severity};
+use muster::wire::id::Epoch;
+use muster::wire::message::{EventItem, Events, Ping, ToAgent, ToServer};
+use muster::wire::time::WallTime;
+use muster::wire::token::JoinToken;
+
+use crate::common::{Connection, Device, wait_for};
+use crate::storm::process::Process;
+
+/// The peer that a row limits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    Device,
+    Stranger,
+    /// While one of them uses up what they have together, no other one is served.
+    Administrator,
+}
+
+/// Connections at most, so that the attacks that open many meet a limit of few.
+pub(crate) const LINKS_MAX: usize = 40;
+
+pub(crate) struct Scene {
+    pub(crate) server: Process,
+    pub(crate) hostile: Device,
+    /// One that is valid.
+    pub(crate) token: JoinToken,
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) honest: Device,
+    /// Comes by now and then, on a new link each time.
+    visitor: Device,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = format!(
+            "[links]\nmax = {LINKS_MAX}\nbuffer_size = \"16MiB\"\n[journal]\nsegment_size = \"1MiB\"\n\
+             device_burst = \"1MiB\"\n"
+        );
+        let server = Process::start(directory.path(), &settings);
+        let token = server.token(1_000);
+        let enrol = |name| Device::enrol(server.address, &token, name).unwrap();
+        let (honest, visitor, hostile) = (enrol("honest"), enrol("visitor"), enrol("hostile"));
+        Self { server, hostile, token, directory, honest, visitor }
+    }
+
+    /// A link of the hostile device.
+    pub(crate) fn hostile(&self) -> Connection {
+        Connection::open(self.server.address, &self.hostile.tls)
+    }
+
+    /// Delivers an event and waits until it is on disk.
+    fn deliver(connection: &mut Connection, sequence: u64) {
+        send_events(connection, Epoch(7), sequence..=sequence, Severity::Info, 20);
+        loop {
+            match connection.receive().unwrap() {
+                ToAgent::Ack(ack) if ack.through >= sequence => return,
+                ToAgent::Ack(_) | ToAgent::SyncNow(_) => {}
+                other => panic!("the honest device is told {other:?}"),
+            }
+        }
+    }
+}
+
+/// Sends events of one spool, in messages of `bytes` bytes.
+pub(crate) fn send_events(
+    connection: &mut Connection,
+    spool_epoch: Epoch,
+    sequences: std::ops::RangeInclusive<u64>,
+    severity: Severity,
+    bytes: usize,
+) {
+    let event = Event {
+        severity,
+        application: "shop".into(),
+        kind: "test".into(),
+        message: "x".repeat(bytes),
+        occurred_at: WallTime(1),
+        fields: Vec::new(),
+    };
+    let body = event.to_bytes().unwrap();
+    let highest = *sequences.end();
+    let items = sequences.map(|sequence| EventItem { sequence, body: &body }).collect();
+    let events =
+        Events { spool_epoch, highest, items, acknowledged: None, sent_through: None, begins_again: false };
+    connection.send(&ToServer::Events(events));
+}
+
+/// Service that the attack may not disturb, until it is over. Gives how often an event was acknowledged.
+fn be_served(scene: &Scene, is_over: &AtomicBool, asks: bool) -> u64 {
+    let mut kept = Connection::open(scene.server.address, &scene.honest.tls);
+    let mut sequence = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        sequence += 1;
+        Scene::deliver(&mut kept, sequence);
+        if sequence % 16 == 1 {
+            let mut visit = Connection::open(scene.server.address, &scene.visitor.tls);
+            assert_eq!(visit.ask(&ToServer::Ping(Ping::default())).unwrap(), ToAgent::Pong);
+            if asks {
+                scene.server.status();
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    sequence
+}
+
+/// Lets somebody try to consume what a row limits.
+pub(crate) fn consume(row: &str, by: By, mebibytes: u64, attack: fn(&Scene)) {
+    let scene = Scene::new();
+    let before = anonymous_bytes(&scene);
+    let (is_over, most) = (AtomicBool::new(false), AtomicU64::new(before));
+    let served = std::thread::scope(|scope| {
+        let honest = scope.spawn(|| be_served(&scene, &is_over, by != By::Administrator));
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                most.fetch_max(anonymous_bytes(&scene), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let ends = SetAtEnd(&is_over);
+        attack(&scene);
+        drop(ends);
+        honest.join().unwrap()
+    });
+    assert!(served > 0);
+    wait_for("the administrator is served afterwards", || scene.server.try_status());
+    let grown = most.into_inner() - before;
+    println!("{row}: {} KiB more, {served} events of another device acknowledged meanwhile", grown >> 10);
+    assert!(grown <= mebibytes << 20, "{row}: {} KiB more than {} KiB before", grown >> 10, before >> 10);
+}
+
+/// Ends the other threads, also when the attack panics.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Memory of the server that no file stands behind, `RssAnon` of proc_pid_status(5).
+fn anonymous_bytes(scene: &Scene) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/status", scene.server.id())).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+}
+
+/// The first column of the handbook's table of limits.
+pub(crate) fn rows() -> BTreeSet<&'static str> {
+    let chapter = include_str!("../../../src/manual/security.rs");
+    let table = chapter.split("# Limits").nth(1).unwrap();
+    let lines = table.lines().skip(1).map_while(|line| line.strip_prefix("//!"));
+    let rows = lines.filter_map(|line| line.trim().strip_prefix("| ")?.split(" | ").next());
+    rows.filter(|first| !first.starts_with("--") && *first != "what").collect()
+}
