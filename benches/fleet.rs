@@ -166,7 +166,7 @@ fn apply(
         base: None,
         change,
     };
-    store.apply(update, move |outcome| {
+    store.inventory().apply(update, move |outcome| {
         assert!(matches!(outcome, SectionOutcome::Stored(_)), "{outcome:?}");
         done.fetch_add(1, Ordering::Release);
     });
@@ -181,7 +181,7 @@ fn enrol(store: &Store, devices: u64) {
                 expires_at: WallTime(u64::MAX),
                 uses_max: u32::MAX,
             };
-            store.create_token(new).unwrap()
+            store.devices().create_token(new).unwrap()
         })
         .collect();
     for_all(store, devices, |number, done| {
@@ -195,7 +195,7 @@ fn enrol(store: &Store, devices: u64) {
             expires_at: Some(WallTime(NOW.0 + 3_650 * 24 * HOUR)),
             now: WallTime(NOW.0 - 500 * HOUR),
         };
-        store.enrol(enrolment, move |outcome| {
+        store.devices().enrol(enrolment, move |outcome| {
             outcome.unwrap();
             done.fetch_add(1, Ordering::Release);
         });
@@ -385,7 +385,7 @@ fn main() {
             })
         });
         let statistics = Statistics { entries: entries.collect() };
-        store.take_statistics(device(number), statistics, NOW, move |outcome| {
+        store.inventory().take_statistics(device(number), statistics, NOW, move |outcome| {
             assert_eq!(outcome, StatisticsOutcome::Stored);
             done.fetch_add(1, Ordering::Release);
         });
@@ -410,7 +410,7 @@ fn scheduler(store: &Store, devices: u64) {
     let judge_all = |verdicts: &mut Vec<Verdict>| {
         let (mut after, mut judged) = (None, 0);
         loop {
-            let slice = store.facts_behind(after, (devices as usize).div_ceil(60), NOW).unwrap();
+            let slice = store.devices().facts_behind(after, (devices as usize).div_ceil(60), NOW).unwrap();
             for device in slice.devices {
                 let (status, reasons) = judge(&device.facts, &device.rules, NOW);
                 judged += 1;
@@ -427,11 +427,13 @@ fn scheduler(store: &Store, devices: u64) {
     let mut verdicts = Vec::new();
     judge_all(&mut verdicts);
     let (told, stored) = std::sync::mpsc::channel();
-    store.set_statuses(verdicts, NOW, move |result| told.send(result).unwrap());
+    store.devices().set_statuses(verdicts, NOW, move |result| told.send(result).unwrap());
     stored.recv().unwrap().unwrap();
     latency("judge every device once (a minute's work of the scheduler)", 5, || judge_all(&mut Vec::new()));
     let some: Vec<_> = (0..devices.min(500)).map(device).collect();
-    latency("judge 500 devices of which something is new", 5, || store.facts_of(&some, NOW).unwrap().len());
+    latency("judge 500 devices of which something is new", 5, || {
+        store.devices().facts_of(&some, NOW).unwrap().len()
+    });
 }
 
 /// A policy of the root: one transaction that works out what every device should have.
@@ -442,7 +444,7 @@ fn change_for_all(store: &Store, devices: u64) {
         let settings = serde_json::json!({ "receipt": { "lines": lines } });
         let settings = settings.as_object().unwrap().clone();
         let new = NewSettings { settings, ..NewSettings::default() };
-        let change = store.set_policy("/", "kiosk", new, NOW).unwrap();
+        let change = store.policies().set("/", "kiosk", new, NOW).unwrap();
         assert_eq!(change.devices.len() as u64, devices);
         change.devices.len()
     });

@@ -79,7 +79,7 @@ fn apply(store: &Store, number: u64, old: Option<&[Application]>, new: &[Applica
         base: old.map(digest_of),
         change: SectionChange::Inventory(InventoryChange::between(old.unwrap_or_default(), new)),
     };
-    store.apply(update, move |outcome| {
+    store.inventory().apply(update, move |outcome| {
         assert!(matches!(outcome, SectionOutcome::Stored(_)), "{outcome:?}");
         done.fetch_add(1, Ordering::Release);
     });
@@ -122,6 +122,7 @@ fn main() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();
     let token = store
+        .devices()
         .create_token(NewToken {
             group: "/".into(),
             created_at: WallTime(1),
@@ -141,7 +142,7 @@ fn main() {
             expires_at: None,
             now: WallTime(2),
         };
-        store.enrol(enrolment, move |outcome| {
+        store.devices().enrol(enrolment, move |outcome| {
             outcome.unwrap();
             done.fetch_add(1, Ordering::Release);
         });

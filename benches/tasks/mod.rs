@@ -26,7 +26,7 @@ pub(crate) fn task_for_all(store: &Store, devices: u64) {
         let (mut longest, mut called) = (Duration::ZERO, 0);
         loop {
             let start = Instant::now();
-            let step = store.step_tasks(TaskTime::certain(NOW)).unwrap();
+            let step = store.tasks().step(TaskTime::certain(NOW)).unwrap();
             longest = longest.max(start.elapsed());
             called += step.devices.len() as u64;
             if !step.has_more {
@@ -35,7 +35,7 @@ pub(crate) fn task_for_all(store: &Store, devices: u64) {
         }
     };
     let start = Instant::now();
-    let created = store.create_task(new(), NOW).unwrap();
+    let created = store.tasks().create(new(), NOW).unwrap();
     line("task for the whole fleet: made", start.elapsed());
     assert_eq!(created.offered, devices);
     let start = Instant::now();
@@ -58,7 +58,7 @@ pub(crate) fn task_for_all(store: &Store, devices: u64) {
         let stages = [RunStage::Accepted, RunStage::Running, RunStage::Succeeded];
         let update = |(serial, stage)| RunUpdate::new(runs[&device(number)], serial, stage);
         let updates = RunUpdates { updates: (1..).zip(stages).map(update).collect() };
-        store.take_runs(device(number), updates, NOW, move |outcome| {
+        store.tasks().take_runs(device(number), updates, NOW, move |outcome| {
             assert!(matches!(outcome, RunsOutcome::Stored(_)));
             done.fetch_add(1, Ordering::Release);
         });
@@ -66,10 +66,10 @@ pub(crate) fn task_for_all(store: &Store, devices: u64) {
     let rate = devices as f64 / took.as_secs_f64();
     println!("{:<66} {rate:>10.0} /s", "    runs accepted, begun and ended, durable");
     step_all();
-    let cancelled = store.create_task(new(), NOW).unwrap().id;
+    let cancelled = store.tasks().create(new(), NOW).unwrap().id;
     step_all();
     let start = Instant::now();
-    store.cancel_task(cancelled, NOW).unwrap();
+    store.tasks().cancel(cancelled, NOW).unwrap();
     line("    another one: cancelled, final for every run", start.elapsed());
     let start = Instant::now();
     let (longest, called) = step_all();

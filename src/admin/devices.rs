@@ -115,7 +115,7 @@ fn load_detail(context: &AdminContext, name: String) -> Result<DeviceDetail, Api
         own_interval_seconds: detail.row.own_interval_seconds,
         own_keep_connected: detail.row.own_keep_connected,
         persistent_by: persistent_by(context, detail.row.own_keep_connected, &record),
-        waits_for_room: context.store.waits_for_room(record.device),
+        waits_for_room: context.store.devices().waits_for_room(record.device),
         departure: record.departure,
         address: address(&record),
         udp_port: udp_port(&record),
@@ -158,7 +158,7 @@ pub(super) async fn change(
     };
     let work = move |context: &AdminContext| {
         let device = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row.device;
-        let changed = context.store.change_device(device, change)?;
+        let changed = context.store.devices().change(device, change)?;
         context.links.settings_changed(device);
         notify_persistent(context, &changed.persistent);
         if changed.has_other_desired_state {
@@ -179,7 +179,7 @@ pub(super) async fn remove(
         let row = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row;
         let device = row.device;
         let record = record_of(context, device);
-        let removed = context.store.remove_device(device, context.clock.now().wall)?;
+        let removed = context.store.devices().remove(device, context.clock.now().wall)?;
         if let Some(link) = removed.and_then(|record| record.link) {
             context.links.device_removed(device, link);
         }

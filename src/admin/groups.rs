@@ -29,7 +29,7 @@ pub(super) async fn create(
                 interval_seconds: new.interval_seconds.map(Some),
                 keep_connected: new.keep_connected.map(Keep::own),
             };
-            notify_persistent(&context, &context.store.set_group(&path, change)?);
+            notify_persistent(&context, &context.store.devices().set_group(&path, change)?);
             Ok(NewGroup { path, ..new })
         })
         .await?;
@@ -57,7 +57,7 @@ pub(super) async fn rename(
     Body(asked): Body<GroupMove>,
 ) -> Result<Json<SettingsChanged>, ApiError> {
     let work = move |context: &AdminContext| {
-        let moved = context.store.move_group(&asked.from, &asked.to, asked.dry_run);
+        let moved = context.store.devices().move_group(&asked.from, &asked.to, asked.dry_run);
         notified(context, moved)
     };
     shared.answer(work).await
@@ -69,8 +69,12 @@ pub(super) async fn remove(
     Body(asked): Body<GroupRemoval>,
 ) -> Result<Json<SettingsChanged>, ApiError> {
     let work = move |context: &AdminContext| {
-        let removed =
-            context.store.remove_group(&asked.path, asked.recursive, asked.dry_run, context.clock.now().wall);
+        let removed = context.store.devices().remove_group(
+            &asked.path,
+            asked.recursive,
+            asked.dry_run,
+            context.clock.now().wall,
+        );
         notified(context, removed)
     };
     shared.answer(work).await

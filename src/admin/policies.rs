@@ -45,7 +45,7 @@ pub(super) async fn set(
     let work = move |context: &AdminContext| {
         let settings = checked(&new)?;
         let now = context.clock.now().wall;
-        let change = context.store.set_policy(&new.at, &new.application, settings, now)?;
+        let change = context.store.policies().set(&new.at, &new.application, settings, now)?;
         Ok(notified(context, &change, new.wake))
     };
     shared.answer(work).await
@@ -56,7 +56,7 @@ pub(super) async fn remove(
     Body(asked): Body<PolicyRemoval>,
 ) -> Result<Json<SettingsChanged>, ApiError> {
     let work = move |context: &AdminContext| {
-        let change = context.store.remove_policy(&asked.at, &asked.application)?;
+        let change = context.store.policies().remove(&asked.at, &asked.application)?;
         Ok(notified(context, &change, asked.wake))
     };
     shared.answer(work).await
@@ -72,7 +72,7 @@ pub(super) async fn set_own(
     let work = move |context: &AdminContext| {
         let settings = checked(&new)?;
         let (device, now) = (device_of(context, new.at)?, context.clock.now().wall);
-        let change = context.store.set_own_settings(device, &new.application, settings, now)?;
+        let change = context.store.policies().set_own(device, &new.application, settings, now)?;
         Ok(notified(context, &change, new.wake))
     };
     shared.answer(work).await
@@ -84,7 +84,7 @@ pub(super) async fn remove_own(
 ) -> Result<Json<SettingsChanged>, ApiError> {
     let work = move |context: &AdminContext| {
         let device = device_of(context, asked.at)?;
-        let change = context.store.remove_own_settings(device, &asked.application)?;
+        let change = context.store.policies().remove_own(device, &asked.application)?;
         Ok(notified(context, &change, asked.wake))
     };
     shared.answer(work).await
@@ -113,7 +113,7 @@ pub(super) async fn list(
         let store = &context.store;
         let group = asked.group.as_deref().map(store::normal_path).transpose()?;
         let key = |policy: &SetSettings| format!("{}\n{}", policy.from, policy.application);
-        let mut found = store.policies(asked.application.as_deref())?;
+        let mut found = store.policies().list(asked.application.as_deref())?;
         found.retain(|policy| group.as_ref().is_none_or(|group| *group == policy.from));
         found.sort_by_key(key);
         found.retain(|policy| page.cursor.as_ref().is_none_or(|cursor| key(policy) > *cursor));
@@ -131,7 +131,7 @@ pub(super) async fn of_device(
 ) -> Result<Json<Vec<ApplicationSettings>>, ApiError> {
     let work = move |context: &AdminContext| {
         let detail = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?;
-        let desired = context.store.desired_settings(detail.row.device)?;
+        let desired = context.store.policies().desired(detail.row.device)?;
         let reported = |application: &str| {
             let condition = detail.conditions.iter().find(|condition| condition.application == application);
             condition.and_then(|condition| condition.settings.clone())
@@ -165,7 +165,7 @@ pub(super) async fn explain(
             overrode: one.overrode.into_iter().map(said).collect(),
             refused: one.refused.into_iter().map(said).collect(),
         };
-        let keys = context.store.explain_settings(device, &asked.application)?;
+        let keys = context.store.policies().explain(device, &asked.application)?;
         Ok(keys.into_iter().map(one).collect())
     };
     shared.answer(work).await

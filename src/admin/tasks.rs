@@ -61,7 +61,7 @@ pub(super) async fn create(
         let definition = definition(&context.store, &new)?;
         let (application, kind, settings) = (new.application, new.kind, new.settings);
         let task = store::NewTask { application, kind, settings, definition };
-        let created = context.store.create_task(task, context.clock.ages().wall)?;
+        let created = context.store.tasks().create(task, context.clock.ages().wall)?;
         context.device_notifier.tasks_changed();
         Ok(CreatedTask {
             id: created.id,
@@ -162,7 +162,7 @@ pub(super) async fn cancel(
 ) -> Result<Json<Task>, ApiError> {
     let id = task_id(&id)?;
     let work = move |context: &AdminContext| {
-        context.store.cancel_task(id, context.clock.ages().wall)?;
+        context.store.tasks().cancel(id, context.clock.ages().wall)?;
         context.device_notifier.tasks_changed();
         let row = query::task(&*context.store.reader()?, id)?;
         to_api(&context.store, row)

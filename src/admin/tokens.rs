@@ -38,7 +38,7 @@ pub(super) async fn create(
         uses_max,
     };
     let server_certificate = shared.context.info.certificate;
-    let made = shared.run(move |context| Ok(context.store.create_token(new)?)).await?;
+    let made = shared.run(move |context| Ok(context.store.devices().create_token(new)?)).await?;
     let token = JoinToken { id: made.token.id, secret: made.secret, server_certificate }.to_string();
     Ok((StatusCode::CREATED, Json(CreatedToken { info: to_api(made.token, now), token })))
 }
@@ -60,7 +60,7 @@ pub(super) async fn revoke(
     let id =
         id.parse().map_err(|error: crate::wire::id::ParseIdError| ApiError::invalid(error.to_string()))?;
     let now = shared.context.clock.now().wall;
-    let token = shared.run(move |context| Ok(context.store.revoke_token(id, now)?)).await?;
+    let token = shared.run(move |context| Ok(context.store.devices().revoke_token(id, now)?)).await?;
     Ok(Json(to_api(token, now)))
 }
 

@@ -97,7 +97,7 @@ fn unsettled(
     context: &AdminContext,
     detail: &query::DeviceDetail,
 ) -> Result<Vec<UnsettledSettings>, ApiError> {
-    let desired = context.store.desired_settings(detail.row.device)?;
+    let desired = context.store.policies().desired(detail.row.device)?;
     let unsettled = desired.into_iter().filter(|desired| desired.revision > 0).map(|desired| {
         let condition = detail.conditions.iter().find(|known| known.application == desired.application);
         UnsettledSettings {
@@ -130,7 +130,7 @@ fn explained(context: &AdminContext, name: String) -> Result<Why, ApiError> {
             presence: presence(&signs, now),
             has_link: record.link.is_some(),
             persistent_by: persistent_by(context, row.own_keep_connected, &record),
-            waits_for_room: context.store.waits_for_room(row.device),
+            waits_for_room: context.store.devices().waits_for_room(row.device),
             departure: record.departure,
             is_called: record.is_called,
             last_seen_at: Timestamp::unless_zero(record.last_seen),

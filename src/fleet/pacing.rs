@@ -1,5 +1,6 @@
 //! When a device is to come: the server decides, so that a fleet is spread and never comes in a wave.
 
+use crate::wire::digest::mix;
 use crate::wire::id::DeviceId;
 use crate::wire::limits::RECONNECT_SECONDS_MAX;
 use crate::wire::time::WallTime;
@@ -25,7 +26,8 @@ const _: () = assert!(INTERVAL_SECONDS_DEFAULT <= INTERVAL_SECONDS_MAX);
 #[must_use]
 pub fn next_seconds(device: DeviceId, interval_seconds: u32, now: WallTime) -> u32 {
     let interval = u64::from(interval_seconds.clamp(INTERVAL_SECONDS_MIN, INTERVAL_SECONDS_MAX));
-    let slot = spread(device.0) % interval;
+    // Mixed, so that ids given out one after the other do not get neighbouring slots.
+    let slot = mix(device.0) % interval;
     let into_interval = (now.0 / 1_000) % interval;
     let until_slot = (slot + interval - into_interval) % interval;
     let next = if until_slot * 2 < interval { until_slot + interval } else { until_slot };
@@ -58,14 +60,6 @@ pub fn devices_per_second(connections: u64, microseconds: u64, cores: u64) -> u6
 pub fn reconnect_seconds(devices: u64, devices_per_second: u64) -> u32 {
     let seconds = devices.saturating_mul(6) / devices_per_second.max(1).saturating_mul(5);
     u32::try_from(seconds.min(RECONNECT_SECONDS_MAX)).unwrap_or(u32::MAX)
-}
-
-/// Mixes an id so that ids given out one after the other, in a test or by another server, do not get
-/// neighbouring slots (the finaliser of SplitMix64; Steele, Lea and Flood, 2014).
-fn spread(id: u64) -> u64 {
-    let mixed = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Randomness that is handed in: a seed goes in once, a stream comes out. The same seed gives the same
 //! stream.
 
+pub use crate::wire::digest::mix;
+
 /// `SplitMix64` (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014). For jitter
 /// and epochs, not for secrets: its owner seeds it from the system's source of randomness.
 #[derive(Clone, Debug)]
@@ -27,14 +29,6 @@ impl Random {
             None => self.next_u64(),
         }
     }
-}
-
-/// Mixes the bits of a number so that neighbours are far apart.
-#[must_use]
-pub fn mix(number: u64) -> u64 {
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
 }
 
 #[cfg(test)]

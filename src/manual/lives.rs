@@ -51,7 +51,7 @@
 //! 10. `machine/rate.rs::cost_microseconds` says what it takes from its device's allowance.
 //! 11. `machine/endpoint/adopt.rs::adopt` makes the link the device's, with its first word.
 //! 12. `server/backend.rs::record` gets the device's record.
-//! 13. `store/table.rs::lock` locks it until what follows is appended and noted.
+//! 13. `store/devices/table.rs::lock` locks it until what follows is appended and noted.
 //! 14. `machine/session.rs::handle` looks whether the message fits the state of the link.
 //! 15. `machine/session/events.rs::take` judges each event: new, repeated, contradicted, held back.
 //! 16. `machine/rate/events.rs::admits` says how many of them the device's rate of the log lets in.
@@ -111,7 +111,7 @@
 //! 3. `machine/rate.rs::cost_microseconds` says what it costs.
 //! 4. `machine/endpoint/adopt.rs::adopt` makes the link the device's.
 //! 5. `server/backend.rs::record` gets the record,
-//! 6. `store/table.rs::lock` locked.
+//! 6. `store/devices/table.rs::lock` locked.
 //! 7. `server/backend.rs::syncs` notes the sync,
 //! 8. `server/presence/identity.rs::note_sync` to see when two devices have one identity.
 //! 9. `server/backend.rs::policy` works out what is answered: interval, slot, whether the link stays.
@@ -127,7 +127,7 @@
 //!
 //! # A sync in which the inventory changed
 //!
-//! 22 files, 10 returns: on the server, from the sync to the answer.
+//! 21 files, 11 returns: on the server, from the sync to the answer.
 //!
 //! 1. `machine/endpoint/frame.rs::handle_frame` takes the frame,
 //! 2. `wire/message/to_server.rs::from_body` decodes it.
@@ -143,15 +143,15 @@
 //! 12. `server/backend.rs::submit` hands it in.
 //! 13. `server/jobs.rs::send` has room for 512 jobs and 64 MiB.
 //! 14. `server/workers.rs::work` runs on a worker.
-//! 15. `store/section.rs::apply` does the heavy part there.
-//! 16. `store/inventory/plan.rs::prepare` proves the digest and works out the new set,
+//! 15. `store/inventory/mod.rs::apply` does the heavy part there.
+//! 16. `store/inventory/set.rs::prepare` proves the digest and works out the new set,
 //! 17. `store/inventory/base.rs::choose` and the stored one that it differs from least.
 //! 18. `store/writer.rs::submit` queues the rest for the store's writer.
 //! 19. `store/writer.rs::commit` has everything that waits in one transaction.
-//! 20. `store/section.rs::write` writes the section's row.
-//! 21. `store/inventory/mod.rs::store` writes the set.
+//! 20. `store/inventory/mod.rs::write` writes the section's row.
+//! 21. `store/inventory/set.rs::store` writes the set.
 //! 22. `store/writer.rs::complete` is called after the commit.
-//! 23. `store/table.rs::with` tells the record of the new digest.
+//! 23. `store/devices/table.rs::with` tells the record of the new digest.
 //! 24. `server/workers.rs::answer` sends the outcome, and the permit with it.
 //! 25. `concurrency/reactors.rs::send` finds the link's reactor.
 //! 26. `concurrency/mailbox.rs::send` queues and wakes.
@@ -174,16 +174,16 @@
 //! 4. `admin/connection.rs::converse` serves one connection.
 //! 5. `admin/tasks.rs::create` is the handler.
 //! 6. `admin/blocking.rs::run` takes one of four threads that may wait.
-//! 7. `store/task/mod.rs::create_task` waits for the writer.
-//! 8. `store/task/create.rs::create` checks it by what devices declare, and writes it.
+//! 7. `store/tasks/mod.rs::create` waits for the writer.
+//! 8. `store/tasks/create.rs::create` checks it by what devices declare, and writes it.
 //! 9. `server/scheduler/mod.rs::tasks_changed` wakes the scheduler.
 //! 10. `server/scheduler/tasks.rs::step` asks the store to do what is due.
-//! 11. `store/task/mod.rs::step_tasks` does it in one transaction: so
-//! 12. `store/task/due.rs::begin` finds tasks whose time has come,
-//! 13. `store/task/due.rs::make` makes their runs, 250 in a step,
-//! 14. `store/task/release.rs::release` releases them, as window and rate allow,
+//! 11. `store/tasks/mod.rs::step` does it in one transaction: so
+//! 12. `store/tasks/due.rs::begin` finds tasks whose time has come,
+//! 13. `store/tasks/due.rs::make` makes their runs, 250 in a step,
+//! 14. `store/tasks/release.rs::release` releases them, as window and rate allow,
 //! 15. `fleet/task/run.rs::release` by the rules of a run's life,
-//! 16. `store/task/run.rs::save` writes the run,
+//! 16. `store/tasks/run.rs::save` writes the run,
 //! 17. `store/desired_state.rs::refresh` and the device's new digest of what it is to have.
 //! 18. `server/scheduler/notifications.rs::add` takes the device among those to be told.
 //! 19. `server/scheduler/notifications.rs::send` calls a hundred in a round.
@@ -191,7 +191,7 @@
 //! 21. `machine/session/sync.rs::begin` sees that the digest differs.
 //! 22. `server/workers.rs::work` works out what to tell,
 //! 23. `store/desired_state.rs::desired_state` in portions of 128 KiB,
-//! 24. `store/task/run.rs::desired_of` the runs among it.
+//! 24. `store/tasks/run.rs::desired_of` the runs among it.
 //! 25. `machine/session/sync.rs::job_done` says them, and the list of all.
 //! 26. `machine/agent/messages.rs::message` hears it on the device.
 //! 27. `agent/run/mod.rs::act` hands it on.
@@ -218,9 +218,9 @@
 //! 48. `machine/session.rs::take_report` up to four of a link.
 //! 49. `machine/endpoint/execute.rs::execute` puts it out, with a permit.
 //! 50. `server/workers.rs::work` hands it to the store.
-//! 51. `store/task/mod.rs::take_runs` queues it.
+//! 51. `store/tasks/mod.rs::take_runs` queues it.
 //! 52. `store/writer.rs::commit` runs it in a transaction.
-//! 53. `store/task/run.rs::take` finds the run,
+//! 53. `store/tasks/run.rs::take` finds the run,
 //! 54. `fleet/task/run.rs::report` and says what the report changes.
 //! 55. `server/workers.rs::answer` sends the outcome.
 //! 56. `concurrency/mailbox.rs::send` wakes the reactor.

@@ -307,7 +307,7 @@ impl Backend for LiveBackend {
     }
 
     fn is_enrolment_open(&self, wall: WallTime) -> bool {
-        self.store.is_enrolment_open(wall)
+        self.store.devices().is_enrolment_open(wall)
     }
 
     fn flush_here(&self) -> Flushed {

@@ -112,7 +112,7 @@ impl ClockWatch {
     }
 
     fn correct_tokens(&self, known: WallTime, ran: Stretch) {
-        self.store.correct_tokens(known, ran, self.clock.ages().wall, |result| {
+        self.store.devices().correct_tokens(known, ran, self.clock.ages().wall, |result| {
             if let Err(error) = result {
                 log::warn!("join tokens were not put right after a change of the clock: {error}");
             }

@@ -21,7 +21,7 @@ pub fn enrol(
     now: WallTime,
     done: impl FnOnce(EnrolmentOutcome) + Send + 'static,
 ) {
-    if let Err(error) = store.check_token(request.token, &request.secret, now) {
+    if let Err(error) = store.devices().check_token(request.token, &request.secret, now) {
         return done(outcome_of(&error));
     }
     let certificate = match identity.issue(&request.request, device, now) {
@@ -39,7 +39,7 @@ pub fn enrol(
         now,
     };
     let (identity, wanted) = (identity.clone(), enrolment.name.clone());
-    store.enrol(enrolment, move |result| match result {
+    store.devices().enrol(enrolment, move |result| match result {
         Err(error) => done(outcome_of(&error)),
         Ok(enrolled) => {
             let unmet =
@@ -142,6 +142,7 @@ mod tests {
         let expires_at = WallTime(NOW.0 + 60_000);
         let token = fixture
             .store
+            .devices()
             .create_token(NewToken { group: "/shops".into(), created_at: NOW, expires_at, uses_max: 1 })
             .unwrap();
         let request = |secret| Enrol {
@@ -164,7 +165,7 @@ mod tests {
         assert_eq!(fixture.store.table().by_certificate(&hash), Certificate::Device(enrolled.device));
         assert_eq!(enrolled.pins, fixture.identity.pins());
         assert_ne!(enrolled.wake_key, enrolled.notice_key);
-        let judged = fixture.store.facts_of(&[enrolled.device], NOW).unwrap();
+        let judged = fixture.store.devices().facts_of(&[enrolled.device], NOW).unwrap();
         // The certificate has the same time that is stored: UTCTime of RFC 5280 section 4.1.2.5.1.
         let expires_at = judged[0].facts.certificate_expires_at.unwrap().to_string();
         let written: String = expires_at.chars().skip(2).take(17).filter(char::is_ascii_digit).collect();
@@ -181,6 +182,7 @@ mod tests {
         let expires_at = WallTime(NOW.0 + 60_000);
         let token = fixture
             .store
+            .devices()
             .create_token(NewToken { group: "/".into(), created_at: NOW, expires_at, uses_max: 5 })
             .unwrap();
         let request = Enrol {

@@ -37,7 +37,7 @@ pub(super) fn open(config: &Config, store: &Store, now: WallTime) -> Result<(Ope
         remembered: Position(sequences::remembered(store)?).max(archiver.copied_to()),
         ..Options::server()
     };
-    let from = Position(store.journal_position()?);
+    let from = Position(store.devices().journal_position()?);
     let mut table: &DeviceTable = store.table();
     let opened = Journal::open(storage, options, from, now.0, |view| note_found(&mut table, &view))?;
     let recovery = &opened.recovery;

@@ -261,14 +261,14 @@ impl Server {
     pub fn reload(&mut self, new: &Config) -> Result<ReloadDiff, ServerError> {
         let diff = self.config.reload_diff(new);
         let config = self.config.reloaded(new);
-        self.store.set_default_interval(event_log::seconds(config.sync.interval))?;
+        self.store.devices().set_default_interval(event_log::seconds(config.sync.interval))?;
         self.archive.set_retention(warnings::retention(&config.journal));
         self.journal.set_retention(Some(event_log::retention(&config.journal)))?;
         let links_max = limits::allowed_links(&config.links, self.descriptors, self.reactors);
         self.links_max.store(links_max, Ordering::Relaxed);
         let persistent_max = limits::allowed_persistent(&config.links, links_max);
         self.persistent_max.store(persistent_max, Ordering::Relaxed);
-        self.store.set_persistent_max(persistent_max)?;
+        self.store.devices().set_persistent_max(persistent_max)?;
         let keep_seconds = event_log::seconds(config.links.keep_interval);
         self.backend.set_keeping(keep_seconds, config.links.keep_unreachable, persistent_max);
         self.backend.set_handshakes(config.links.handshakes_per_second);

@@ -20,7 +20,7 @@ use crate::wire::time::WallTime;
 /// # Errors
 /// When the store can't be read.
 pub fn remembered(store: &Store) -> Result<u64, StoreError> {
-    let mut end = store.journal_position()?;
+    let mut end = store.devices().journal_position()?;
     for shard in 0..SHARDS {
         store.table().for_each_in(shard, |record| end = end.max(record.last_position()));
     }
@@ -94,14 +94,16 @@ impl WriteBack {
             return;
         }
         let (recorded, position) = (self.recorded.clone(), round.recorded);
-        store.record_sequences(round.records, position, move |result: Result<(), StoreError>| match result {
-            Ok(()) => {
-                if let Some(position) = position {
-                    *recorded.lock() = position;
+        store.devices().record_sequences(round.records, position, move |result: Result<(), StoreError>| {
+            match result {
+                Ok(()) => {
+                    if let Some(position) = position {
+                        *recorded.lock() = position;
+                    }
                 }
-            }
-            Err(error) => {
-                log::warn!("sequence numbers were not written back, the next round will: {error}");
+                Err(error) => {
+                    log::warn!("sequence numbers were not written back, the next round will: {error}");
+                }
             }
         });
     }
@@ -130,7 +132,7 @@ mod tests {
         write_back.write(&store, round);
         drop(store);
         let store = Store::open(directory.path()).unwrap();
-        assert_eq!((store.journal_position().unwrap(), remembered(&store).unwrap()), (150, 150));
+        assert_eq!((store.devices().journal_position().unwrap(), remembered(&store).unwrap()), (150, 150));
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     let mut running = Running::nothing(failures);
     let stored = Stored::open(&config, &mut running)?;
     let sizes = Sizes::of(&config);
-    stored.store.set_persistent_max(sizes.persistent_max)?;
+    stored.store.devices().set_persistent_max(sizes.persistent_max)?;
     let ports = Ports::listen(&config, sizes.reactors, &stored.clock)?;
     let parts = Parts::build(&config, stored, ports, &sizes, &mut running)?;
     parts.spawn(config, &sizes, seed, running, received)
@@ -229,7 +229,7 @@ impl Parts {
         )?;
         running.call_thread = Some(call_thread);
         let calls: Arc<dyn Calls> = Arc::new(handle);
-        store.serve_from(now);
+        store.tasks().serve_from(now);
         let scheduler = SchedulerThread::start(SchedulerTools {
             store: store.clone(),
             calls: calls.clone(),
@@ -284,7 +284,7 @@ impl Parts {
             keep_unreachable: backend.keep_unreachable.clone(),
             clock: clock.clone(),
         };
-        let write_back = WriteBack::new(store.journal_position()?, now);
+        let write_back = WriteBack::new(store.devices().journal_position()?, now);
         running.control = Some(ControlThread::start(Control {
             socket: config.admin_socket(),
             context,
@@ -338,6 +338,6 @@ fn open_store(config: &Config) -> Result<Store, ServerError> {
     std::fs::create_dir_all(&directory)
         .map_err(ServerError::when(format!("make {}", directory.display())))?;
     let store = Store::open(&directory)?;
-    store.set_default_interval(seconds(config.sync.interval))?;
+    store.devices().set_default_interval(seconds(config.sync.interval))?;
     Ok(store)
 }

@@ -56,13 +56,15 @@ impl Tools {
         match job {
             Job::Section(update) => {
                 let section = update.section;
-                self.store.apply(update, move |outcome| done(JobOutcome::Section(section, outcome)));
+                self.store
+                    .inventory()
+                    .apply(update, move |outcome| done(JobOutcome::Section(section, outcome)));
             }
             Job::DesiredState(device) => done(self.desired_state(device, None)),
             Job::MoreDesiredState(device, after) => done(self.desired_state(device, Some(after))),
             Job::Runs(device, updates) => {
                 let (waker, now) = (self.waker.clone(), self.clock.ages().wall);
-                self.store.take_runs(device, updates, now, move |outcome| {
+                self.store.tasks().take_runs(device, updates, now, move |outcome| {
                     // A run that has ended may be the last of its task, or one too many that failed.
                     waker.wake();
                     done(JobOutcome::Runs(outcome));
@@ -70,7 +72,7 @@ impl Tools {
             }
             Job::Statistics(device, statistics) => {
                 let done = move |outcome| done(JobOutcome::Statistics(outcome));
-                self.store.take_statistics(device, statistics, self.clock.ages(), done);
+                self.store.inventory().take_statistics(device, statistics, self.clock.ages(), done);
             }
             Job::Enrol(request) => match enrolment::new_device_id() {
                 Ok(device) => {

@@ -4,11 +4,10 @@
 //! says it has. Whatever changes what a device is to have calls [`refresh`] in the same transaction, and
 //! tells the table after the commit.
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::error::StoreError;
-use super::table::DeviceTable;
-use super::{Store, desired_settings, device, task};
+use super::{Store, devices, policies, tasks};
 use crate::machine::command::{DesiredState, DesiredStateAfter, DesiredStateOutcome};
 use crate::wire::digest::Digest;
 use crate::wire::id::DeviceId;
@@ -27,24 +26,9 @@ pub struct DesiredChange {
 /// Works the digest out anew and writes it into the device's row; returns the table's change when it is
 /// another.
 pub(super) fn refresh(connection: &Connection, number: i64) -> Result<Option<DesiredChange>, StoreError> {
-    let settings = desired_settings::digest_of(connection, number)?;
-    let digest = settings.with(task::digest_of(connection, number)?);
-    let sql = "UPDATE device_states SET orders_digest = ?2 WHERE device = ?1 AND orders_digest <> ?2";
-    let changed = connection.prepare_cached(sql)?.execute(params![number, digest.0.cast_signed()])?;
-    if changed == 0 {
-        return Ok(None);
-    }
-    let mut statement = connection.prepare_cached("SELECT id FROM devices WHERE number = ?1")?;
-    let device = DeviceId(statement.query_row([number], |row| row.get::<_, i64>(0))?.cast_unsigned());
-    Ok(Some(DesiredChange { device, digest }))
-}
-
-/// Tells the table. Called after the commit, by the writer's thread.
-pub(super) fn tell(table: &DeviceTable, changes: &[DesiredChange]) {
-    for change in changes {
-        table.with(change.device, |record| record.desired_digest = change.digest);
-        table.mark(change.device);
-    }
+    let digest = policies::digest_of(connection, number)?.with(tasks::digest_of(connection, number)?);
+    let device = devices::set_desired_digest(connection, number, digest)?;
+    Ok(device.map(|device| DesiredChange { device, digest }))
 }
 
 impl Store {
@@ -75,7 +59,7 @@ impl Store {
         now: WallTime,
     ) -> Result<(DesiredState, Option<DesiredStateAfter>), StoreError> {
         let reader = self.reader()?;
-        let number = device::number_of(&reader, device)?;
+        let number = devices::number_of(&reader, device)?;
         let (mut desired_state, mut room) = (DesiredState::default(), Room(DESIRED_STATE_BYTES_TARGET));
         let after_run = match after {
             Some(DesiredStateAfter::Run { released_at, run }) => Some((released_at, run)),
@@ -84,8 +68,7 @@ impl Store {
                     DesiredStateAfter::Application(name) => Some(name),
                     DesiredStateAfter::Run { .. } => None,
                 });
-                desired_state.settings =
-                    desired_settings::desired_of(&reader, number, after.as_deref(), &mut room)?;
+                desired_state.settings = policies::desired_of(&reader, number, after.as_deref(), &mut room)?;
                 None
             }
         };
@@ -93,7 +76,7 @@ impl Store {
             let last = desired_state.settings.last().map(|order| order.application.clone());
             return Ok((desired_state, last.map(DesiredStateAfter::Application)));
         }
-        let (runs, last) = task::desired_of(&reader, number, after_run, now, &mut room)?;
+        let (runs, last) = tasks::desired_of(&reader, number, after_run, now, &mut room)?;
         desired_state.runs = runs;
         if room.is_used_up() {
             return Ok((
@@ -101,7 +84,7 @@ impl Store {
                 last.map(|(released_at, run)| DesiredStateAfter::Run { released_at, run }),
             ));
         }
-        desired_state.list = task::ids_at(&reader, number)?;
+        desired_state.list = tasks::ids_at(&reader, number)?;
         Ok((desired_state, None))
     }
 }

@@ -133,7 +133,7 @@ pub enum StoreError {
     NoToken(crate::wire::id::TokenId),
     /// The token does not let the device in.
     #[error(transparent)]
-    Token(#[from] super::token::TokenRefusal),
+    Token(#[from] super::devices::TokenRefusal),
     /// A cursor that this store did not hand out.
     #[error("'{0}' is not a cursor of this list: begin without one")]
     BadCursor(String),

@@ -34,7 +34,7 @@ pub(super) fn wait<T: Send + 'static>(submit: impl FnOnce(Box<dyn FnOnce(T) + Se
 pub(super) fn token(store: &Store, uses_max: u32) -> CreatedToken {
     let new =
         NewToken { group: "/".into(), created_at: WallTime(1_000), expires_at: WallTime(2_000), uses_max };
-    store.create_token(new).unwrap()
+    store.devices().create_token(new).unwrap()
 }
 
 pub(super) fn enrolment(token: &CreatedToken, device: DeviceId, name: &str) -> Enrolment {
@@ -61,7 +61,7 @@ impl Fleet {
         let token = token(&store, devices.max(1));
         let devices = (1..=u64::from(devices)).map(|id| DeviceId(id << 33)).collect::<Vec<_>>();
         for device in &devices {
-            wait(|done| store.enrol(enrolment(&token, *device, "device"), done)).unwrap();
+            wait(|done| store.devices().enrol(enrolment(&token, *device, "device"), done)).unwrap();
         }
         Self { store, devices, directory }
     }
@@ -73,7 +73,7 @@ impl Fleet {
     }
 
     pub(super) fn apply(&self, update: SectionUpdate) -> SectionOutcome {
-        wait(|done| self.store.apply(update, done))
+        wait(|done| self.store.inventory().apply(update, done))
     }
 
     pub(super) fn inventory_of(&self, device: DeviceId) -> Vec<Application> {

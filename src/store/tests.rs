@@ -8,6 +8,6 @@ mod queries;
 mod reach;
 mod statistics;
 mod status;
-mod task;
+mod tasks;
 mod ticket;
 mod writing;

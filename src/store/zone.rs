@@ -12,16 +12,19 @@ static BUNDLED: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bun
 /// not known.
 const NO_ZONES: [&str; 4] = ["localtime", "posixrules", "factory", "etc/unknown"];
 
+/// There is no zone of that name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a time zone (an IANA name, such as Europe/Berlin, America/New_York or UTC)")]
+pub struct UnknownZone(pub String);
+
 /// Finds a zone; capitals don't matter. [`TimeZone::iana_name`] is the name in its proper spelling.
 ///
 /// # Errors
-/// When there is none of that name. The error names it, and what is allowed.
-pub fn find(name: &str) -> Result<TimeZone, String> {
+/// When there is none of that name.
+pub fn find(name: &str) -> Result<TimeZone, UnknownZone> {
     let is_none = NO_ZONES.contains(&name.to_ascii_lowercase().as_str());
     let found = if is_none { None } else { db().get(name).or_else(|_| BUNDLED.get(name)).ok() };
-    found.ok_or_else(|| {
-        format!("'{name}' is not a time zone (an IANA name, such as Europe/Berlin, America/New_York or UTC)")
-    })
+    found.ok_or_else(|| UnknownZone(name.to_owned()))
 }
 
 /// The name of the system's zone: the environment's `TZ`, else that which `/etc/localtime` leads to. UTC when
@@ -61,7 +64,7 @@ mod tests {
             "+01:00",
             "Etc/Unknown",
         ] {
-            let said = find(name).unwrap_err();
+            let said = find(name).unwrap_err().to_string();
             assert!(
                 said.starts_with(&format!("'{name}' is not a time zone")) && said.contains("Europe/Berlin"),
                 "{said}"

@@ -85,6 +85,15 @@ impl Hasher {
     }
 }
 
+/// Mixes the bits of a number so that neighbours are far apart: the finaliser of `SplitMix64` (Steele, Lea,
+/// Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014).
+#[must_use]
+pub fn mix(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -348,7 +348,7 @@ fn on_a_persistent_link_the_notice_is_said_as_well() {
     let kiosk = Kiosk::enrol();
     let agent = kiosk.away();
     let change = DeviceChange { keep_connected: Some(Some(true)), ..DeviceChange::default() };
-    kiosk.fixture.server.store().change_device(kiosk.identity.device, change).unwrap();
+    kiosk.fixture.server.store().devices().change(kiosk.identity.device, change).unwrap();
     kiosk.sync();
     eventually("it stays", || kiosk.presence() == Presence::Connected);
     let connections = kiosk.connections();

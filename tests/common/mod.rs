@@ -35,7 +35,7 @@ pub(crate) fn token(server: &Server, uses: u32) -> JoinToken {
     let now = muster::reactor::Clock::new().now().wall;
     let expires_at = WallTime(now.0 + 600_000);
     let new = NewToken { group: "/test".into(), created_at: now, expires_at, uses_max: uses };
-    let created = server.store().create_token(new).unwrap();
+    let created = server.store().devices().create_token(new).unwrap();
     JoinToken { id: created.token.id, secret: created.secret, server_certificate: server.certificate() }
 }
 

@@ -48,7 +48,7 @@ fn what_becomes_of_each_device_is_told() {
     let gone = server.ctl(&["device", "sync", "c", "--wait"]);
     assert_eq!((gone.code, gone.err.lines().count()), (1, 1));
     assert!(server.calls.cancelled.lock().unwrap().is_empty(), "all of them were heard of");
-    server.store.remove_device(c, now()).unwrap();
+    server.store.devices().remove(c, now()).unwrap();
     assert_eq!(server.ctl(&["device", "sync", "--all", "--wait", "--json"]).code, 1);
     assert_eq!(server.calls(), [(vec![c], WakeReason::Sync), (vec![a, b], WakeReason::Sync)]);
 }
@@ -288,7 +288,7 @@ fn why_a_device_is_not_in_sync_is_one_paragraph_or_facts() {
 fn a_link_that_is_to_stay_is_called_for_and_too_many_are_refused() {
     let server = TestServer::start();
     let [a, b] = ["a", "b"].map(|name| server.enrol(name));
-    server.store.set_persistent_max(1).unwrap();
+    server.store.devices().set_persistent_max(1).unwrap();
     let set =
         |name: &str, keep: &str| server.ctl(&["device", "set", name, "--keep-connected", keep, "--json"]);
     let facts = |name: &str| {
@@ -316,13 +316,13 @@ fn a_link_that_is_to_stay_is_called_for_and_too_many_are_refused() {
     server.calls();
     set("a", "inherit").json();
     assert_eq!(server.calls(), [(vec![a], WakeReason::Stay)]);
-    server.store.set_persistent_max(2).unwrap();
+    server.store.devices().set_persistent_max(2).unwrap();
     server.ctl(&["group", "create", "/", "--keep-connected", "on"]);
     assert_eq!(server.calls(), [(vec![a, b], WakeReason::Stay)]);
     assert_eq!(facts("b"), (true.into(), serde_json::Value::Null, "group".into()));
     let shown = server.ctl(&["device", "show", "b"]).out;
     assert!(shown.contains("on (inherited)"), "{shown}");
-    server.store.set_persistent_max(1).unwrap();
+    server.store.devices().set_persistent_max(1).unwrap();
     let shown = server.ctl(&["device", "show", "b"]).out;
     assert!(shown.contains("it waits for room"), "{shown}");
     // Too many calls: the setting is in force all the same.

@@ -28,7 +28,7 @@ fn declare(server: &TestServer, device: DeviceId) {
         change: SectionChange::Host(HostFacts { declarations: vec![declaration], ..HostFacts::default() }),
     };
     let (done, is_done) = mpsc::channel();
-    server.store.apply(update, move |outcome| done.send(outcome).unwrap());
+    server.store.inventory().apply(update, move |outcome| done.send(outcome).unwrap());
     assert!(matches!(is_done.recv().unwrap(), SectionOutcome::Stored(_)));
 }
 

@@ -20,6 +20,7 @@ fn report(server: &TestServer, device: DeviceId, at: WallTime, entries: Vec<Stat
     let (done, is_done) = mpsc::channel();
     server
         .store
+        .inventory()
         .take_statistics(device, Statistics { entries }, at, move |outcome| done.send(outcome).unwrap());
     assert_eq!(is_done.recv().unwrap(), StatisticsOutcome::Stored);
 }
@@ -30,7 +31,7 @@ fn statistic(name: &str, unit: &str, value: f64) -> Statistic {
 
 fn judge(server: &TestServer, verdicts: Vec<Verdict>) {
     let (done, is_done) = mpsc::channel();
-    server.store.set_statuses(verdicts, now(), move |result| done.send(result).unwrap());
+    server.store.devices().set_statuses(verdicts, now(), move |result| done.send(result).unwrap());
     is_done.recv().unwrap().unwrap();
 }
 
@@ -115,7 +116,7 @@ fn conditions_are_shown_with_their_settings() {
         change: SectionChange::Conditions(conditions),
     };
     let (done, is_done) = mpsc::channel();
-    server.store.apply(update, move |outcome| done.send(outcome).unwrap());
+    server.store.inventory().apply(update, move |outcome| done.send(outcome).unwrap());
     assert!(matches!(is_done.recv().unwrap(), SectionOutcome::Stored(_)));
     let text = server.ctl(&["device", "show", "kiosk-17"]).out;
     for part in

@@ -39,7 +39,7 @@ fn declare(server: &TestServer, device: DeviceId) {
         change: SectionChange::Host(HostFacts { declarations: vec![declaration], ..HostFacts::default() }),
     };
     let (done, is_done) = mpsc::channel();
-    server.store.apply(update, move |outcome| done.send(outcome).unwrap());
+    server.store.inventory().apply(update, move |outcome| done.send(outcome).unwrap());
     assert!(matches!(is_done.recv().unwrap(), SectionOutcome::Stored(_)));
 }
 
@@ -92,7 +92,7 @@ impl Fixture {
 
     /// Does what is due at the server.
     fn work(&self) {
-        while self.server.store.step_tasks(TaskTime::certain(now())).unwrap().has_more {}
+        while self.server.store.tasks().step(TaskTime::certain(now())).unwrap().has_more {}
     }
 
     /// A device's update of a run of the list that `task show --json` has.
@@ -101,7 +101,10 @@ impl Fixture {
         let updates = RunUpdates { updates: vec![RunUpdate { run: RunId(id("id")), ..update }] };
         let (done, is_done) = mpsc::channel();
         let device = DeviceId(id("device_id"));
-        self.server.store.take_runs(device, updates, now(), move |outcome| done.send(outcome).unwrap());
+        self.server
+            .store
+            .tasks()
+            .take_runs(device, updates, now(), move |outcome| done.send(outcome).unwrap());
         assert!(matches!(is_done.recv().unwrap(), RunsOutcome::Stored(_)));
         self.work();
     }

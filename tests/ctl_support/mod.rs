@@ -378,7 +378,7 @@ impl TestServer {
             expires_at: WallTime(now().0 + 60_000),
             uses_max: u32::try_from(names.len()).unwrap(),
         };
-        let token = self.store.create_token(new).unwrap();
+        let token = self.store.devices().create_token(new).unwrap();
         let first = 0x1000 + self.store.table().len() as u64;
         let (done, is_done) = mpsc::channel();
         for (device, name) in (first..).map(DeviceId).zip(names) {
@@ -394,7 +394,7 @@ impl TestServer {
                 now: now(),
             };
             let done = done.clone();
-            self.store.enrol(enrolment, move |result| done.send(result).unwrap());
+            self.store.devices().enrol(enrolment, move |result| done.send(result).unwrap());
         }
         let mut enrolled: Vec<_> = names.iter().map(|_| is_done.recv().unwrap().unwrap()).collect();
         // In the order of their names, whatever order they became durable in.

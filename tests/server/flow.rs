@@ -154,7 +154,7 @@ fn a_removed_device_is_refused_on_a_full_and_on_a_resumed_handshake() {
     let mut open = Connection::open(address, &device.tls);
     open.send(&ToServer::Ping(muster::wire::message::Ping::default()));
     assert_eq!(open.receive().unwrap(), ToAgent::Pong);
-    running.store().remove_device(device.enrolled.device, WallTime(1)).unwrap();
+    running.store().devices().remove(device.enrolled.device, WallTime(1)).unwrap();
 
     // On the link that is open, with a ticket, and (the ticket being used up or not) again.
     open.send(&ToServer::Ping(muster::wire::message::Ping::default()));

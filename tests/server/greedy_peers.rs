@@ -127,13 +127,13 @@ fn while_no_join_token_is_valid_a_stranger_is_told_so_at_once() {
 
     let withdrawn = fixture.token(1);
     assert_eq!(refusal(&fixture), None);
-    fixture.server.store().revoke_token(withdrawn.id, WallTime(5)).unwrap();
+    fixture.server.store().devices().revoke_token(withdrawn.id, WallTime(5)).unwrap();
     assert!(refusal(&fixture).is_some(), "it was revoked");
 
     let now = Clock::new().now().wall;
     let expires_at = WallTime(now.0 + 2_000);
     let short = NewToken { group: "/".into(), created_at: now, expires_at, uses_max: 1 };
-    fixture.server.store().create_token(short).unwrap();
+    fixture.server.store().devices().create_token(short).unwrap();
     eventually("its time is over", || refusal(&fixture).is_some());
     assert!(Clock::new().now().wall >= expires_at);
 }

@@ -412,7 +412,7 @@ fn room_for_a_persistent_device_is_never_given_to_others() {
     let persistent = fixture.enrol("kept");
     let others = [fixture.enrol("one"), fixture.enrol("two")];
     let keep = DeviceChange { keep_connected: Some(Some(true)), ..DeviceChange::default() };
-    fixture.server.store().change_device(persistent.id, keep).unwrap();
+    fixture.server.store().devices().change(persistent.id, keep).unwrap();
     assert_eq!(fixture.server.store().table().persistent(), 1);
     let counters = fixture.server.counters();
     eventually("the enrolments are over", || counters.links_open.get() == 0);
@@ -446,8 +446,8 @@ fn at_the_limit_of_persistent_connections_the_flag_is_refused_with_the_number() 
     let fixture = Fixture::start_with(|config| config.links.max_persistent_connections = Some(1));
     let (one, two) = (fixture.enrol("one"), fixture.enrol("two"));
     let keep = DeviceChange { keep_connected: Some(Some(true)), ..DeviceChange::default() };
-    fixture.server.store().change_device(one.id, keep.clone()).unwrap();
-    let refused = fixture.server.store().change_device(two.id, keep).unwrap_err().to_string();
+    fixture.server.store().devices().change(one.id, keep.clone()).unwrap();
+    let refused = fixture.server.store().devices().change(two.id, keep).unwrap_err().to_string();
     assert!(refused.contains("max_persistent_connections is 1"), "{refused}");
     assert_eq!(fixture.server.store().table().persistent(), 1);
 }

@@ -111,7 +111,7 @@ fn a_removed_device_is_refused_on_its_link_in_full_and_resumed() {
     let mut wire = device.connect(&fixture);
     wire.sync_inventory(&device, 1);
 
-    let record = fixture.server.store().remove_device(device.id, WallTime(1)).unwrap().unwrap();
+    let record = fixture.server.store().devices().remove(device.id, WallTime(1)).unwrap().unwrap();
     assert!(fixture.server.mailboxes().close_removed(record.link.expect("it is connected")));
     let error = wire.read_error();
     assert_eq!(error.code, ErrorCode::DeviceRemoved, "the open link is told");

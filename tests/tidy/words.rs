@@ -47,7 +47,8 @@ const RETIRED: [(&str, &str); 36] = [
 ];
 
 /// Names of which a part is one of those and means what everybody means by it.
-const PLAIN: [(&str, &str); 2] = [("src/journal/reader.rs", "gather"), ("src/store/write_back.rs", "orders")];
+const PLAIN: [(&str, &str); 2] =
+    [("src/journal/reader.rs", "gather"), ("src/store/devices/states.rs", "orders")];
 
 /// Words in comments and texts that the field calls otherwise, or that make riddles of sentences.
 const PHRASES: [(&str, &str); 20] = [

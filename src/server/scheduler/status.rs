@@ -59,7 +59,7 @@ impl Statuses {
         let room = CHANGED_MAX.saturating_sub(self.changed.len());
         self.changed.extend(self.announcer.take_moved().into_iter().take(room));
         let room = CHANGED_PER_STEP_MAX.saturating_sub(self.changed.len());
-        self.changed.extend(self.store.take_changed(room));
+        self.changed.extend(self.store.devices().take_changed(room));
         if let Err(error) = self.judge_changed(now, ages).and_then(|()| self.judge_slice(now, ages)) {
             log::warn!("devices were not judged, they will be in a minute: {error}");
         }
@@ -69,7 +69,7 @@ impl Statuses {
         let changed: Vec<_> =
             std::iter::from_fn(|| self.changed.pop_first()).take(CHANGED_PER_STEP_MAX).collect();
         if !changed.is_empty() {
-            self.settle(self.store.facts_of(&changed, ages.wall)?, now, ages);
+            self.settle(self.store.devices().facts_of(&changed, ages.wall)?, now, ages);
         }
         Ok(())
     }
@@ -81,7 +81,7 @@ impl Statuses {
         }
         self.last_slice = now;
         let most = self.store.table().len().div_ceil(SLICES).clamp(1, SLICE_MAX);
-        let slice = self.store.facts_behind(self.after, most, ages.wall)?;
+        let slice = self.store.devices().facts_behind(self.after, most, ages.wall)?;
         self.after = slice.next;
         self.settle(slice.devices, now, ages);
         Ok(())
@@ -119,7 +119,7 @@ impl Statuses {
             self.announcer.flush();
         }
         if !verdicts.is_empty() {
-            self.store.set_statuses(verdicts, now, |result| {
+            self.store.devices().set_statuses(verdicts, now, |result| {
                 if let Err(error) = result {
                     log::warn!("statuses were not stored, they will be in a minute: {error}");
                 }

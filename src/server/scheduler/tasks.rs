@@ -58,9 +58,9 @@ impl Tasks {
         let look = look(&self.clock);
         let time = self.time.time(&look, self.clock.doubted().is_some(), self.clock.started_at());
         if let Some(change) = self.time.change(&look) {
-            self.store.correct_task_times(time, change)?;
+            self.store.tasks().correct_times(time, change)?;
             self.time.note_right(look);
         }
-        self.store.step_tasks(time)
+        self.store.tasks().step(time)
     }
 }

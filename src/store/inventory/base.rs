@@ -8,10 +8,12 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
 use super::ids::{self, ApplicationId};
+use crate::machine::random::Random;
 use crate::store::error::StoreError;
+use crate::store::sql::Sql as _;
 use crate::wire::digest::Digest;
 
 /// Sketches of a base.
@@ -59,8 +61,8 @@ fn difference_max(entries: usize) -> usize {
 }
 
 pub(super) fn content(connection: &Connection, base: i64) -> Result<Option<Vec<ApplicationId>>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT content FROM inventory_bases WHERE id = ?1")?;
-    let bytes: Option<Vec<u8>> = statement.query_row([base], |row| row.get(0)).optional()?;
+    let sql = "SELECT content FROM inventory_bases WHERE id = ?1";
+    let bytes: Option<Vec<u8>> = connection.perhaps(sql, [base], |row| row.get(0))?;
     bytes.map(|bytes| ids::decode(&bytes).ok_or_else(|| damaged("inventory_bases", base))).transpose()
 }
 
@@ -98,9 +100,7 @@ pub(super) fn choose(
 /// taken for nothing but what is worth a look.
 fn with_digest(connection: &Connection, digest: Digest) -> Result<Vec<i64>, StoreError> {
     let sql = "SELECT id FROM inventory_bases WHERE digest = ?1 ORDER BY id DESC LIMIT ?2";
-    let mut statement = connection.prepare_cached(sql)?;
-    let bases = statement.query_map((digest.0.cast_signed(), CANDIDATES_PER_SKETCH), |row| row.get(0))?;
-    Ok(bases.collect::<Result<_, _>>()?)
+    connection.all(sql, (digest, CANDIDATES_PER_SKETCH), |row| row.get(0))
 }
 
 /// The placement on that of these bases from which the set differs least, if that is little enough.
@@ -128,10 +128,9 @@ fn closest(
 fn alike(connection: &Connection, set: &[ApplicationId]) -> Result<Vec<i64>, StoreError> {
     let mut votes: HashMap<i64, usize> = HashMap::new();
     let sql = "SELECT base FROM base_sketches WHERE sketch = ?1 ORDER BY base DESC LIMIT ?2";
-    let mut statement = connection.prepare_cached(sql)?;
     for sketch in sketches(set) {
-        for base in statement.query_map([sketch, CANDIDATES_PER_SKETCH], |row| row.get(0))? {
-            *votes.entry(base?).or_default() += 1;
+        for base in connection.all(sql, [sketch, CANDIDATES_PER_SKETCH], |row| row.get(0))? {
+            *votes.entry(base).or_default() += 1;
         }
     }
     let mut votes: Vec<(usize, i64)> = votes.into_iter().map(|(base, votes)| (votes, base)).collect();
@@ -151,12 +150,8 @@ fn sketches(set: &[ApplicationId]) -> impl Iterator<Item = i64> {
     })
 }
 
-/// The finaliser of splitmix64 (Steele, Lea, Flood 2014).
 fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
+    Random::new(value).next_u64()
 }
 
 /// Makes a base of a set.
@@ -167,32 +162,29 @@ pub(super) fn create(
 ) -> Result<i64, StoreError> {
     let sql = "INSERT INTO inventory_bases (digest, entries, content) VALUES (?1, ?2, ?3)";
     let entries = i64::try_from(set.len()).unwrap_or(i64::MAX);
-    connection.prepare_cached(sql)?.execute(params![digest.0.cast_signed(), entries, ids::encode(set)])?;
+    connection.run(sql, (digest, entries, ids::encode(set)))?;
     let base = connection.last_insert_rowid();
     let sql = "INSERT INTO base_applications (application, base) VALUES (?1, ?2)";
     let mut statement = connection.prepare_cached(sql)?;
     for id in set {
         statement.execute(params![id, base])?;
     }
-    let mut statement =
-        connection.prepare_cached("INSERT INTO base_sketches (sketch, base) VALUES (?1, ?2)")?;
     for sketch in sketches(set) {
-        statement.execute([sketch, base])?;
+        connection.run("INSERT INTO base_sketches (sketch, base) VALUES (?1, ?2)", [sketch, base])?;
     }
     Ok(base)
 }
 
-/// One device more has this base; whether it is there.
-pub(super) fn take(connection: &Connection, base: i64) -> Result<bool, StoreError> {
+/// One device more has this base.
+pub(super) fn take(connection: &Connection, base: i64) -> Result<(), StoreError> {
     let sql = "UPDATE inventory_bases SET devices = devices + 1 WHERE id = ?1";
-    Ok(connection.prepare_cached(sql)?.execute([base])? == 1)
+    connection.run(sql, [base]).map(drop)
 }
 
 /// One device less has this base; the last one takes it along. The entries that may be of no use now.
 pub(super) fn release(connection: &Connection, base: i64) -> Result<Vec<ApplicationId>, StoreError> {
     let sql = "UPDATE inventory_bases SET devices = devices - 1 WHERE id = ?1 RETURNING devices";
-    let left: Option<i64> = connection.prepare_cached(sql)?.query_row([base], |row| row.get(0)).optional()?;
-    if left != Some(0) {
+    if connection.perhaps(sql, [base], |row| row.get(0))? != Some(0) {
         return Ok(Vec::new());
     }
     let set = content(connection, base)?.unwrap_or_default();
@@ -201,16 +193,14 @@ pub(super) fn release(connection: &Connection, base: i64) -> Result<Vec<Applicat
     for id in &set {
         statement.execute(params![id, base])?;
     }
-    let mut statement =
-        connection.prepare_cached("DELETE FROM base_sketches WHERE sketch = ?1 AND base = ?2")?;
     for sketch in sketches(&set) {
-        statement.execute([sketch, base])?;
+        connection.run("DELETE FROM base_sketches WHERE sketch = ?1 AND base = ?2", [sketch, base])?;
     }
-    connection.prepare_cached("DELETE FROM inventory_bases WHERE id = ?1")?.execute([base])?;
+    connection.run("DELETE FROM inventory_bases WHERE id = ?1", [base])?;
     Ok(set)
 }
 
 /// Whether a base is still there.
 pub(super) fn exists(connection: &Connection, base: i64) -> Result<bool, StoreError> {
-    Ok(connection.prepare_cached("SELECT 1 FROM inventory_bases WHERE id = ?1")?.exists([base])?)
+    connection.has_row("SELECT 1 FROM inventory_bases WHERE id = ?1", [base])
 }

@@ -98,7 +98,7 @@ fn alike_devices_share_a_base_and_the_last_takes_it_along() {
     let counts = fleet.counts();
     assert_eq!((counts.inventory_bases, counts.applications), (1, 350));
     for device in &fleet.devices {
-        fleet.store.remove_device(*device, crate::wire::time::WallTime(1)).unwrap();
+        fleet.store.devices().remove(*device, crate::wire::time::WallTime(1)).unwrap();
     }
     fleet.wait_until(|counts| counts.inventory_bases == 0 && counts.applications == 0);
 }

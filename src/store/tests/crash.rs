@@ -40,11 +40,11 @@ fn child_of_the_kill_test() {
     for number in 1..10_000_u64 {
         let device = DeviceId(number << 32);
         let applied = store.clone();
-        store.enrol(enrolment(&token, device, "d"), move |outcome| {
+        store.devices().enrol(enrolment(&token, device, "d"), move |outcome| {
             outcome.unwrap();
             // Not in a completion: applying prepares on the caller's thread.
             std::thread::spawn(move || {
-                applied.apply(whole(device, &set_of(number)), move |outcome| {
+                applied.inventory().apply(whole(device, &set_of(number)), move |outcome| {
                     assert!(matches!(outcome, SectionOutcome::Stored(_)));
                     println!("durable {number}");
                 });
@@ -151,18 +151,18 @@ fn a_full_disk_is_told_and_the_store_goes_on_when_there_is_room() {
     let refusal = loop {
         let device = DeviceId(stored.len() as u64 + 1);
         assert!(stored.len() < 10_000, "the disk never filled");
-        match wait(|done| store.enrol(enrolment(&token, device, "d"), done)) {
+        match wait(|done| store.devices().enrol(enrolment(&token, device, "d"), done)) {
             Ok(_) => stored.push(device),
             Err(error) => break error,
         }
     };
     assert_eq!(refusal, StoreError::Full);
     // It stays so, answers reads, and has lost nothing.
-    let again = wait(|done| store.enrol(enrolment(&token, DeviceId(u64::MAX), "d"), done));
+    let again = wait(|done| store.devices().enrol(enrolment(&token, DeviceId(u64::MAX), "d"), done));
     assert_eq!(again, Err(StoreError::Full));
     assert!(store.server_epoch().is_ok());
     std::fs::remove_file(&ballast).unwrap();
-    wait(|done| store.enrol(enrolment(&token, DeviceId(u64::MAX), "d"), done)).unwrap();
+    wait(|done| store.devices().enrol(enrolment(&token, DeviceId(u64::MAX), "d"), done)).unwrap();
     check(&store);
     assert_eq!(store.table().len(), stored.len() + 1);
     drop(store);

@@ -119,7 +119,11 @@ fn a_store_without_room_says_so_until_there_is_room() {
     let fleet = Fleet::new(0);
     assert!(fleet.store.failing().is_none());
     // The connection that writes has this limit, not the file.
-    fleet.store.call(|connection| Ok(connection.pragma_update(None, "max_page_count", 1)?)).unwrap();
+    fleet
+        .store
+        .database()
+        .call(|connection| Ok(connection.pragma_update(None, "max_page_count", 1)?))
+        .unwrap();
     for number in 0..3_u32 {
         let outcome = fleet.store.set_meta(&format!("large-{number}"), &[7; 1 << 20]);
         assert_eq!(outcome, Err(StoreError::Full));
@@ -129,7 +133,11 @@ fn a_store_without_room_says_so_until_there_is_room() {
     fleet.store.probe();
     assert!(fleet.store.failing().is_none(), "something small still fits");
     assert!(fleet.store.set_meta("large", &[7; 1 << 20]).is_err());
-    fleet.store.call(|connection| Ok(connection.pragma_update(None, "max_page_count", 1 << 30)?)).unwrap();
+    fleet
+        .store
+        .database()
+        .call(|connection| Ok(connection.pragma_update(None, "max_page_count", 1 << 30)?))
+        .unwrap();
     assert!(fleet.store.failing().is_none(), "it was the next to be stored");
     fleet.store.set_meta("large", &[7; 1 << 20]).unwrap();
 }

@@ -30,9 +30,9 @@ fn devices_are_listed_by_name_in_pages_of_any_size() {
     let fleet = Fleet::new(25);
     for device in &fleet.devices[..10] {
         let change = DeviceChange { group: Some("/berlin/kiosks".into()), ..DeviceChange::default() };
-        fleet.store.change_device(*device, change).unwrap();
+        fleet.store.devices().change(*device, change).unwrap();
     }
-    fleet.store.remove_device(fleet.devices[0], WallTime(1)).unwrap();
+    fleet.store.devices().remove(fleet.devices[0], WallTime(1)).unwrap();
     let reader = fleet.store.reader().unwrap();
     let names = |limit, filter: &DeviceFilter| -> Vec<String> {
         pages(limit, |page| query::devices(&reader, filter, page)).into_iter().map(|row| row.name).collect()

@@ -47,7 +47,7 @@ fn how_a_device_is_reached_survives_a_restart() {
     }
     let records = news(&fleet.store);
     assert_eq!((records.len(), news(&fleet.store).len()), (3, 0), "news is told once");
-    wait(|done| fleet.store.record_sequences(records, None, done)).unwrap();
+    wait(|done| fleet.store.devices().record_sequences(records, None, done)).unwrap();
     let shown: String = fleet
         .store
         .reader()
@@ -73,6 +73,6 @@ fn news_that_could_not_be_written_is_told_again() {
     let records = news(&fleet.store);
     let broken = Connection::open(fleet.directory.path().join(FILE_NAME)).unwrap();
     broken.execute_batch("ALTER TABLE device_states RENAME TO elsewhere").unwrap();
-    assert!(wait(|done| fleet.store.record_sequences(records, None, done)).is_err());
+    assert!(wait(|done| fleet.store.devices().record_sequences(records, None, done)).is_err());
     assert_eq!(news(&fleet.store).len(), 1);
 }

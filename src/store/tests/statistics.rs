@@ -22,7 +22,7 @@ fn entry(application: &str, name: &str, unit: &str, value: f64) -> Statistic {
 }
 
 fn report(fleet: &Fleet, at: WallTime, entries: Vec<Statistic>) -> StatisticsOutcome {
-    wait(|done| fleet.store.take_statistics(fleet.devices[0], Statistics { entries }, at, done))
+    wait(|done| fleet.store.inventory().take_statistics(fleet.devices[0], Statistics { entries }, at, done))
 }
 
 fn shown(fleet: &Fleet) -> Vec<ApplicationStatistics> {
@@ -127,7 +127,9 @@ fn a_clock_that_is_doubted_takes_no_numbers_away() {
     let ahead = after(200 * 24 * 60);
     let entries = vec![entry("nginx", "a", "", 3.0)];
     let doubted = AgeTime { wall: ahead, may_expire: false };
-    wait(|done| fleet.store.take_statistics(fleet.devices[0], Statistics { entries }, doubted, done));
+    wait(|done| {
+        fleet.store.inventory().take_statistics(fleet.devices[0], Statistics { entries }, doubted, done);
+    });
     let statistics = shown(&fleet);
     assert_eq!(statistics.len(), 2, "one of them was not reported for 200 days");
     assert_eq!(column(&statistics[0], "a"), [3.0, 1.0]);
@@ -154,12 +156,13 @@ fn what_was_reported_last_while_the_clock_was_ahead_goes_a_day_after_it_was_set_
 fn a_device_that_is_gone_loses_its_numbers_and_cant_bring_any() {
     let fleet = Fleet::new(1);
     report(&fleet, BEGIN, vec![entry("nginx", "a", "", 1.0)]);
-    fleet.store.remove_device(fleet.devices[0], BEGIN).unwrap();
+    fleet.store.devices().remove(fleet.devices[0], BEGIN).unwrap();
     let entries = vec![entry("nginx", "a", "", 1.0)];
     assert_eq!(report(&fleet, BEGIN, entries), StatisticsOutcome::Lost);
     let reader = fleet.store.reader().unwrap();
     let rows: i64 = reader.query_row("SELECT count(*) FROM statistics", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 0);
-    let nobody = wait(|done| fleet.store.take_statistics(DeviceId(1), Statistics::default(), BEGIN, done));
+    let nobody =
+        wait(|done| fleet.store.inventory().take_statistics(DeviceId(1), Statistics::default(), BEGIN, done));
     assert_eq!(nobody, StatisticsOutcome::Lost);
 }

@@ -34,7 +34,7 @@ fn an_overloaded_server_sends_those_away_who_only_come_by() {
     devices.iter().for_each(|device| greet(&mut Connection::open(address, &device.tls)));
     let keep = DeviceChange { keep_connected: Some(Some(true)), ..DeviceChange::default() };
     let kept = devices.last().unwrap().enrolled.device;
-    running.store().change_device(kept, keep).unwrap();
+    running.store().devices().change(kept, keep).unwrap();
     let mut config = running.config().clone();
     config.links.handshakes_per_second = Some(20);
     running.reload(&config).unwrap();

@@ -50,7 +50,7 @@ impl Fixture {
             expires_at: at(HOUR),
             uses_max: u32::try_from(devices).unwrap(),
         };
-        let token = fixture.store.create_token(new).unwrap();
+        let token = fixture.store.devices().create_token(new).unwrap();
         for number in 1..=devices {
             let (told, outcome) = mpsc::channel();
             let enrolment = Enrolment {
@@ -62,7 +62,7 @@ impl Fixture {
                 expires_at: Some(at(3_650 * 24 * HOUR)),
                 now: NOW,
             };
-            fixture.store.enrol(enrolment, move |result| told.send(result).unwrap());
+            fixture.store.devices().enrol(enrolment, move |result| told.send(result).unwrap());
             fixture.devices.push(outcome.recv().unwrap().unwrap().device);
         }
         fixture
@@ -94,7 +94,7 @@ impl Fixture {
             change: SectionChange::Conditions(conditions),
         };
         let (told, outcome) = mpsc::channel();
-        self.store.apply(update, move |outcome| told.send(outcome).unwrap());
+        self.store.inventory().apply(update, move |outcome| told.send(outcome).unwrap());
         assert!(matches!(outcome.recv().unwrap(), SectionOutcome::Stored(_)));
     }
 
@@ -173,6 +173,7 @@ fn a_low_disk_is_a_warning_and_a_lower_one_is_critical() {
         let statistics = Statistics { entries };
         fixture
             .store
+            .inventory()
             .take_statistics(device, statistics, at(step), move |outcome| told.send(outcome).unwrap());
         assert_eq!(outcome.recv().unwrap(), StatisticsOutcome::Stored);
         fixture.step(at(step));
@@ -223,7 +224,7 @@ fn a_restart_says_nothing_again_and_leaves_a_lost_device_lost() {
     assert_eq!(fixture.shown(device).0, Status::Warning);
     let record = fixture.store.table().get(device).unwrap();
     let (told, outcome) = mpsc::channel();
-    fixture.store.record_sequences(vec![record], None, move |result| told.send(result).unwrap());
+    fixture.store.devices().record_sequences(vec![record], None, move |result| told.send(result).unwrap());
     outcome.recv().unwrap().unwrap();
     let before = fixture.events().len();
     let mut fixture = fixture.restart(at(3 * HOUR));

@@ -1,0 +1,282 @@
+//! Join tokens: who may enrol, until when, how often, into which group.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rusqlite::{Connection, Row};
+
+use super::{Devices, InMemory, group};
+use crate::machine::token::TokenLife;
+use crate::machine::wall_clock::Stretch;
+use crate::store::error::StoreError;
+use crate::store::meta;
+use crate::store::sql::Sql as _;
+use crate::wire::id::TokenId;
+use crate::wire::limits::TOKEN_SECRET_BYTES;
+use crate::wire::time::WallTime;
+
+/// Time that a token is kept after it has expired: a late device is told that it expired, not that it never
+/// was. 30 days.
+const KEPT_AFTER_EXPIRY_MILLISECONDS: u64 = 30 * 24 * 3_600 * 1_000;
+
+/// Why a token lets nobody in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum TokenRefusal {
+    /// No such token, or its secret is another.
+    #[error("the join token is not known here: make one with 'musterctl token create'")]
+    Unknown,
+    /// Its time is over.
+    #[error("the join token has expired: make another with 'musterctl token create --ttl …'")]
+    Expired,
+    /// It was used as often as it may be.
+    #[error("the join token is used up: make another with 'musterctl token create --uses …'")]
+    UsedUp,
+    /// An administrator withdrew it.
+    #[error("the join token was revoked: ask for another one")]
+    Revoked,
+}
+
+/// Limits of a new token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewToken {
+    /// Path of the group that its devices join; made when it isn't there.
+    pub group: String,
+    /// When it is made.
+    pub created_at: WallTime,
+    /// When its time is over.
+    pub expires_at: WallTime,
+    /// Number of devices that may enrol with it.
+    pub uses_max: u32,
+}
+
+/// A token as it is stored: without its secret, of which only a hash is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Its id.
+    pub id: TokenId,
+    /// Path of the group that its devices join.
+    pub group: String,
+    /// When it was made.
+    pub created_at: WallTime,
+    /// When its time is over.
+    pub expires_at: WallTime,
+    /// Number of devices that may enrol with it.
+    pub uses_max: u32,
+    /// Number of devices that have.
+    pub uses: u32,
+    /// When an administrator withdrew it.
+    pub revoked_at: Option<WallTime>,
+    /// Whether its time was over once, by a clock that was right then: it stays over when the clock is set
+    /// back.
+    pub is_over: bool,
+}
+
+/// A token that was just made: the only time that its secret is seen.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CreatedToken {
+    /// As it is stored.
+    pub token: Token,
+    /// Its secret, for [`JoinToken`](crate::wire::token::JoinToken).
+    pub secret: [u8; TOKEN_SECRET_BYTES],
+}
+
+impl std::fmt::Debug for CreatedToken {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CreatedToken").field("token", &self.token).finish_non_exhaustive()
+    }
+}
+
+impl InMemory {
+    /// A change of join tokens is stored: until when one of them lets a device in is known from now on.
+    pub(super) fn tokens_changed<T>(&self, (value, open_until): (T, WallTime)) -> T {
+        self.enrolment_open_until.store(open_until.0, Ordering::Relaxed);
+        value
+    }
+}
+
+impl Devices {
+    /// Makes a join token. Waits until it is durable.
+    ///
+    /// # Errors
+    /// When the group's path is none, or it could not be stored.
+    pub fn create_token(&self, new: NewToken) -> Result<CreatedToken, StoreError> {
+        self.change_tokens(move |connection| create(connection, &new))
+    }
+
+    /// Whether any join token lets a device in now, by the rule of [`Devices::check_token`]. Does not ask the
+    /// disk.
+    #[must_use]
+    pub fn is_enrolment_open(&self, now: WallTime) -> bool {
+        now.0 < self.memory.enrolment_open_until.load(Ordering::Relaxed)
+    }
+
+    /// Puts join tokens right after a change of the clock, as [`TokenLife::correct`] says. `done` is called
+    /// when that is durable.
+    pub fn correct_tokens(
+        &self,
+        known: WallTime,
+        ran: Stretch,
+        now: WallTime,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) {
+        let memory = Arc::clone(&self.memory);
+        let action =
+            move |connection: &Connection| with_open_until(connection, |c| correct(c, known, ran, now));
+        self.database
+            .submit(action, move |result| done(result.map(|changed| memory.tokens_changed(changed))));
+    }
+
+    /// Withdraws a join token: nobody enrols with it any more. Waits until that is durable.
+    ///
+    /// # Errors
+    /// When there is no such token, or it could not be stored.
+    pub fn revoke_token(&self, id: TokenId, now: WallTime) -> Result<Token, StoreError> {
+        self.change_tokens(move |connection| revoke(connection, id, now))
+    }
+
+    /// Whether the token would let a device in now. Uses nothing up: [`Devices::enrol`] decides.
+    ///
+    /// # Errors
+    /// [`StoreError::Token`] with the refusal, or when the file cannot be read.
+    pub fn check_token(
+        &self,
+        id: TokenId,
+        secret: &[u8; TOKEN_SECRET_BYTES],
+        now: WallTime,
+    ) -> Result<(), StoreError> {
+        check(&*self.database.reader()?, id, secret, now).map(drop)
+    }
+
+    fn change_tokens<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let memory = Arc::clone(&self.memory);
+        let action = move |connection: &Connection| with_open_until(connection, change);
+        self.database.call_then(action, move |changed| memory.tokens_changed(changed))
+    }
+}
+
+/// Changes join tokens; with until when one of them lets a device in then.
+pub(super) fn with_open_until<T>(
+    connection: &Connection,
+    change: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<(T, WallTime), StoreError> {
+    Ok((change(connection)?, open_until(connection)?))
+}
+
+pub(super) const COLUMNS: &str =
+    "t.id, g.path, t.created_at, t.expires_at, t.uses_max, t.uses, t.revoked_at, t.is_over";
+
+pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Token> {
+    Ok(Token {
+        id: row.get(0)?,
+        group: row.get(1)?,
+        created_at: row.get(2)?,
+        expires_at: row.get(3)?,
+        uses_max: row.get(4)?,
+        uses: row.get(5)?,
+        revoked_at: row.get(6)?,
+        is_over: row.get(7)?,
+    })
+}
+
+fn hash(secret: &[u8; TOKEN_SECRET_BYTES]) -> aws_lc_rs::digest::Digest {
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret)
+}
+
+fn create(connection: &Connection, new: &NewToken) -> Result<CreatedToken, StoreError> {
+    // By the clock that was right last: what goes is gone.
+    let known = meta::wall_time(connection)?.unwrap_or(new.created_at).min(new.created_at);
+    let long_over = known.0.saturating_sub(KEPT_AFTER_EXPIRY_MILLISECONDS);
+    connection.run("DELETE FROM tokens WHERE expires_at < ?1", [WallTime(long_over)])?;
+    let group = group::find_or_create(connection, &new.group)?;
+    let id = TokenId(meta::random_number()?);
+    let mut secret = [0; TOKEN_SECRET_BYTES];
+    aws_lc_rs::rand::fill(&mut secret)
+        .map_err(|_| StoreError::Database("the system gives no random numbers".into()))?;
+    let sql = "INSERT INTO tokens (id, secret_hash, group_id, created_at, expires_at, uses_max)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
+    let hash = hash(&secret);
+    let values = (id, hash.as_ref(), group, new.created_at, new.expires_at, new.uses_max);
+    if connection.run(sql, values)? == 0 {
+        return Err(StoreError::IdTaken);
+    }
+    Ok(CreatedToken { token: get(connection, id)?, secret })
+}
+
+fn get(connection: &Connection, id: TokenId) -> Result<Token, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM tokens t JOIN groups g ON g.id = t.group_id WHERE t.id = ?1");
+    connection.perhaps(&sql, [id], from_row)?.ok_or(StoreError::NoToken(id))
+}
+
+/// Withdraws a token. One that was withdrawn before keeps its time.
+fn revoke(connection: &Connection, id: TokenId, now: WallTime) -> Result<Token, StoreError> {
+    connection.run("UPDATE tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL", (id, now))?;
+    get(connection, id)
+}
+
+/// Puts right what the clock has made wrong ([`TokenLife::correct`]).
+fn correct(connection: &Connection, known: WallTime, ran: Stretch, now: WallTime) -> Result<(), StoreError> {
+    let sql = "SELECT id, created_at, expires_at FROM tokens
+        WHERE is_over = 0 AND (expires_at <= ?1 OR created_at > ?2)";
+    let lives: Vec<(TokenId, WallTime, WallTime)> =
+        connection.all(sql, (known.max(ran.until), now), |row| row.try_into())?;
+    let sql = "UPDATE tokens SET created_at = ?2, expires_at = ?3, is_over = ?4 WHERE id = ?1";
+    for (id, created_at, expires_at) in lives {
+        let mut life = TokenLife { created_at, expires_at, is_over: false };
+        life.correct(known, ran, now);
+        connection.run(sql, (id, life.created_at, life.expires_at, life.is_over))?;
+    }
+    Ok(())
+}
+
+/// The group that the token lets a device join, if it lets it in. Uses nothing up.
+fn check(
+    connection: &Connection,
+    id: TokenId,
+    secret: &[u8; TOKEN_SECRET_BYTES],
+    now: WallTime,
+) -> Result<i64, StoreError> {
+    let sql = "SELECT secret_hash, group_id, expires_at, uses_max, uses, revoked_at, is_over, created_at FROM tokens WHERE id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([id])?;
+    let Some(row) = rows.next()? else { return Err(TokenRefusal::Unknown.into()) };
+    let stored: Vec<u8> = row.get(0)?;
+    // A peer without the secret learns nothing of the token.
+    if aws_lc_rs::constant_time::verify_slices_are_equal(&stored, hash(secret).as_ref()).is_err() {
+        return Err(TokenRefusal::Unknown.into());
+    }
+    let (uses_max, uses): (u32, u32) = (row.get(3)?, row.get(4)?);
+    let life = TokenLife { created_at: row.get(7)?, expires_at: row.get(2)?, is_over: row.get(6)? };
+    if row.get::<_, Option<i64>>(5)?.is_some() {
+        Err(TokenRefusal::Revoked.into())
+    } else if life.is_over_at(now) {
+        Err(TokenRefusal::Expired.into())
+    } else if uses >= uses_max {
+        Err(TokenRefusal::UsedUp.into())
+    } else {
+        Ok(row.get(1)?)
+    }
+}
+
+/// Until when some token lets a device in, by the same rule as [`check`]; zero: none does.
+pub(super) fn open_until(connection: &Connection) -> Result<WallTime, StoreError> {
+    let sql =
+        "SELECT max(expires_at) FROM tokens WHERE is_over = 0 AND revoked_at IS NULL AND uses < uses_max";
+    let latest: Option<WallTime> = connection.one(sql, [], |row| row.get(0))?;
+    Ok(latest.unwrap_or(WallTime(0)))
+}
+
+/// Checks the token and uses it once. The group to join.
+pub(super) fn take(
+    connection: &Connection,
+    id: TokenId,
+    secret: &[u8; TOKEN_SECRET_BYTES],
+    now: WallTime,
+) -> Result<i64, StoreError> {
+    let group = check(connection, id, secret, now)?;
+    connection.run("UPDATE tokens SET uses = uses + 1 WHERE id = ?1", [id])?;
+    Ok(group)
+}

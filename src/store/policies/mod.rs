@@ -1,0 +1,180 @@
+//! Policies of groups and settings of devices: what was set, and what each device should have for it.
+//!
+//! Changes wait until they are durable; the table knows then, and the caller lets those devices know that
+//! have other settings.
+
+mod merger;
+mod rows;
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+pub(super) use merger::{declared_anew, desired_of, digest_of, effective, forget_device, renew, untold};
+pub use rows::{NewSettings, OWN_APPLICATION, SetSettings};
+pub(super) use rows::{group_removed, is_name, next_revision};
+
+use super::desired_state::DesiredChange;
+use super::devices::{self, Devices, PersistentLinkChanges, normal_path};
+use super::error::StoreError;
+use super::query;
+use crate::fleet::settings::{Explained, Merged};
+use crate::wire::id::DeviceId;
+use crate::wire::time::WallTime;
+
+/// The policies of groups, and the settings of devices.
+pub struct Policies {
+    devices: Devices,
+}
+
+/// Result of a change of settings.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SettingsChange {
+    /// The revision that it is.
+    pub revision: u64,
+    /// Devices that have other settings since.
+    pub devices: Vec<DeviceId>,
+    /// Whose links are to stay since, or are not any more.
+    pub persistent: PersistentLinkChanges,
+}
+
+/// One application of a device: what it should have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DesiredSettings {
+    /// The application.
+    pub application: String,
+    /// The revision in which it came to be so; 0: the device takes no settings for it.
+    pub revision: u64,
+    /// The settings.
+    pub merged: Merged,
+}
+
+impl Policies {
+    pub(super) fn new(devices: Devices) -> Self {
+        Self { devices }
+    }
+
+    /// Sets a group's policy for an application.
+    ///
+    /// # Errors
+    /// When there is no such group, no device takes settings for the application or none would take these, or
+    /// they could not be stored.
+    pub fn set(
+        &self,
+        path: &str,
+        application: &str,
+        new: NewSettings,
+        now: WallTime,
+    ) -> Result<SettingsChange, StoreError> {
+        let (path, application) = (normal_path(path)?, checked_name(application)?);
+        self.change(move |connection, revision| {
+            let group = devices::find_group(connection, &path)?;
+            rows::set(connection, group, &application, &new, revision, now)?;
+            renew(connection, devices::members(connection, &path)?, revision)
+        })
+    }
+
+    /// Removes a group's policy for an application.
+    ///
+    /// # Errors
+    /// When there is none, or it could not be stored.
+    pub fn remove(&self, path: &str, application: &str) -> Result<SettingsChange, StoreError> {
+        let (path, application) = (normal_path(path)?, application.to_owned());
+        self.change(move |connection, revision| {
+            rows::remove(connection, &path, &application)?;
+            renew(connection, devices::members(connection, &path)?, revision)
+        })
+    }
+
+    /// Sets a device's own settings for an application.
+    ///
+    /// # Errors
+    /// As [`Policies::set`]; and when there is no such device.
+    pub fn set_own(
+        &self,
+        device: DeviceId,
+        application: &str,
+        new: NewSettings,
+        now: WallTime,
+    ) -> Result<SettingsChange, StoreError> {
+        let application = checked_name(application)?;
+        self.change(move |connection, revision| {
+            let number = devices::number_of(connection, device)?;
+            rows::set_own(connection, number, &application, &new, revision, now)?;
+            renew(connection, [number], revision)
+        })
+    }
+
+    /// Removes a device's own settings for an application.
+    ///
+    /// # Errors
+    /// When there are none, or it could not be stored.
+    pub fn remove_own(&self, device: DeviceId, application: &str) -> Result<SettingsChange, StoreError> {
+        let application = application.to_owned();
+        self.change(move |connection, revision| {
+            let number = devices::number_of(connection, device)?;
+            let name = query::name_of(connection, device)?.unwrap_or_default();
+            rows::remove_own(connection, number, &name, &application)?;
+            renew(connection, [number], revision)
+        })
+    }
+
+    fn change(
+        &self,
+        change: impl FnOnce(&Connection, u64) -> Result<Vec<DesiredChange>, StoreError> + Send + 'static,
+    ) -> Result<SettingsChange, StoreError> {
+        let memory = Arc::clone(self.devices.memory());
+        let action = move |connection: &Connection| {
+            let revision = next_revision(connection)?;
+            Ok((revision, change(connection, revision)?))
+        };
+        self.devices.database().call_then(action, move |(revision, changes)| {
+            memory.tell(&changes);
+            let devices = changes.into_iter().map(|change| change.device).collect();
+            SettingsChange { revision, devices, persistent: PersistentLinkChanges::default() }
+        })
+    }
+
+    /// All policies, or those of one application, by group and application.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn list(&self, application: Option<&str>) -> Result<Vec<SetSettings>, StoreError> {
+        rows::list(&*self.devices.database().reader()?, application)
+    }
+
+    /// Origin of each key of a device's effective settings.
+    ///
+    /// # Errors
+    /// When there is no such device, or the file cannot be read.
+    pub fn explain(&self, device: DeviceId, application: &str) -> Result<Vec<Explained>, StoreError> {
+        let reader = self.devices.database().reader()?;
+        merger::explained(&reader, devices::number_of(&reader, device)?, application)
+    }
+
+    /// Settings that a device should have, by application: those that it takes settings for, and those for
+    /// which anything was set.
+    ///
+    /// # Errors
+    /// When there is no such device, or the file cannot be read.
+    pub fn desired(&self, device: DeviceId) -> Result<Vec<DesiredSettings>, StoreError> {
+        let reader = self.devices.database().reader()?;
+        let number = devices::number_of(&reader, device)?;
+        let mut all = Vec::new();
+        for (application, revision) in merger::revisions(&reader, number)? {
+            if let Some(merged) = effective(&reader, number, &application)? {
+                all.push(DesiredSettings { application, revision, merged });
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn checked_name(application: &str) -> Result<String, StoreError> {
+    if is_name(application) {
+        return Ok(application.to_owned());
+    }
+    let reason =
+        "the name of an application has 1 to 255 bytes, and no control or invisible characters".to_owned();
+    Err(StoreError::BadSettings { application: application.to_owned(), reason })
+}

@@ -1,0 +1,129 @@
+//! Values in columns, and how statements are run.
+
+use std::borrow::Borrow;
+
+use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row};
+
+use super::error::StoreError;
+use crate::wire::digest::Digest;
+use crate::wire::id::{CertificateHash, DeviceId, Epoch, RunId, TaskId, TokenId};
+use crate::wire::time::WallTime;
+
+/// All 64 bits of a number, as SQLite's integers have a sign.
+macro_rules! columns_of_64_bits {
+    ($($name:ty),*) => {$(
+        impl ToSql for $name {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                Ok(self.0.cast_signed().into())
+            }
+        }
+
+        impl FromSql for $name {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                i64::column_result(value).map(|number| Self(number.cast_unsigned()))
+            }
+        }
+    )*};
+}
+
+columns_of_64_bits!(DeviceId, TaskId, RunId, TokenId, Epoch, Digest);
+
+impl ToSql for WallTime {
+    /// A time beyond what SQLite's integers hold (the year 292 million) is the last that they hold, so that
+    /// times keep their order.
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(i64::try_from(self.0).unwrap_or(i64::MAX).into())
+    }
+}
+
+impl FromSql for WallTime {
+    /// One before 1970 is 1970.
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        i64::column_result(value).map(|milliseconds| Self(u64::try_from(milliseconds).unwrap_or(0)))
+    }
+}
+
+impl ToSql for CertificateHash {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        self.0.to_sql()
+    }
+}
+
+impl FromSql for CertificateHash {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        FromSql::column_result(value).map(Self)
+    }
+}
+
+/// Columns of a row.
+pub(super) trait Columns {
+    /// All 64 bits of a number.
+    fn number(&self, at: usize) -> rusqlite::Result<u64>;
+}
+
+impl Columns for Row<'_> {
+    fn number(&self, at: usize) -> rusqlite::Result<u64> {
+        self.get::<_, i64>(at).map(i64::cast_unsigned)
+    }
+}
+
+/// Statements, each prepared once for its connection.
+pub(super) trait Sql: Borrow<Connection> {
+    /// Executes one; the number of rows that it changed.
+    fn run(&self, sql: &str, values: impl Params) -> Result<usize, StoreError> {
+        Ok(self.borrow().prepare_cached(sql)?.execute(values)?)
+    }
+
+    /// The first row.
+    fn one<T>(
+        &self,
+        sql: &str,
+        values: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        Ok(self.borrow().prepare_cached(sql)?.query_row(values, read)?)
+    }
+
+    /// The first row, if there is any.
+    fn perhaps<T>(
+        &self,
+        sql: &str,
+        values: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, StoreError> {
+        Ok(self.borrow().prepare_cached(sql)?.query_row(values, read).optional()?)
+    }
+
+    /// Whether there is any row.
+    fn has_row(&self, sql: &str, values: impl Params) -> Result<bool, StoreError> {
+        Ok(self.borrow().prepare_cached(sql)?.exists(values)?)
+    }
+
+    /// All rows.
+    fn all<T>(
+        &self,
+        sql: &str,
+        values: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        Ok(self.borrow().prepare_cached(sql)?.query_map(values, read)?.collect::<Result<_, _>>()?)
+    }
+
+    /// One row after the other.
+    fn each(
+        &self,
+        sql: &str,
+        values: impl Params,
+        mut read: impl FnMut(&Row<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut statement = self.borrow().prepare_cached(sql)?;
+        let mut rows = statement.query(values)?;
+        while let Some(row) = rows.next()? {
+            read(row)?;
+        }
+        Ok(())
+    }
+}
+
+impl Sql for Connection {}

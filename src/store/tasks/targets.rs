@@ -1,0 +1,193 @@
+//! Which devices a task is for, and whether they would do it.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use rusqlite::{Connection, named_params};
+use serde_json::Value;
+
+use super::{Step, bad, end, parse};
+use crate::fleet::schema::Schema;
+use crate::fleet::task::definition::{Definition, Targets};
+use crate::store::devices::MEMBERS;
+use crate::store::error::StoreError;
+use crate::store::sql::Sql as _;
+use crate::store::{devices, inventory};
+use crate::wire::api::TaskState;
+use crate::wire::settings::Declaration;
+use crate::wire::time::WallTime;
+
+/// Enters the devices that a task is for and that are not among its targets yet. Returns their number.
+pub(super) fn enter(connection: &Connection, task: i64, targets: &Targets) -> Result<usize, StoreError> {
+    let into = "INSERT OR IGNORE INTO task_targets (task, device)";
+    Ok(match targets {
+        Targets::All => {
+            let sql = format!("{into} SELECT ?1, number FROM devices WHERE removed_at IS NULL");
+            connection.run(&sql, [task])?
+        }
+        Targets::Group(path) => {
+            let (from, to) = devices::range_below(path);
+            let sql = format!("{into} SELECT :task, number FROM ({MEMBERS})");
+            let values = named_params! { ":task": task, ":path": path, ":from": from, ":to": to };
+            connection.run(&sql, values)?
+        }
+        Targets::Devices(devices) => {
+            let sql = format!("{into} SELECT ?1, number FROM devices WHERE id = ?2 AND removed_at IS NULL");
+            let mut entered = 0;
+            for device in devices {
+                entered += connection.run(&sql, (task, device))?;
+            }
+            entered
+        }
+    })
+}
+
+/// Brings the devices of a task into line with what its group is now: those that left are none any more.
+pub(super) fn renew(connection: &Connection, task: i64, targets: &Targets) -> Result<(), StoreError> {
+    if let Targets::Group(path) = targets {
+        let (from, to) = devices::range_below(path);
+        let sql = format!("DELETE FROM task_targets WHERE task = :task AND device NOT IN ({MEMBERS})");
+        let values = named_params! { ":task": task, ":path": path, ":from": from, ":to": to };
+        connection.run(&sql, values)?;
+    }
+    enter(connection, task, targets).map(drop)
+}
+
+/// The groups that active tasks are for.
+fn groups_of_tasks(connection: &Connection) -> Result<Vec<(i64, Definition, String)>, StoreError> {
+    let sql = "SELECT number, definition FROM tasks WHERE state = 'active'";
+    let mut found = Vec::new();
+    connection.each(sql, [], |row| {
+        let definition = parse(&row.get::<_, String>(1)?)?;
+        if let Targets::Group(path) = &definition.targets {
+            let path = path.clone();
+            found.push((row.get(0)?, definition, path));
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// A group was moved: tasks for it, and for those below it, follow.
+pub(in crate::store) fn group_moved(connection: &Connection, from: &str, to: &str) -> Result<(), StoreError> {
+    for (task, mut definition, path) in groups_of_tasks(connection)? {
+        let Some(below) = path.strip_prefix(from).filter(|_| devices::is_within(&path, from)) else {
+            continue;
+        };
+        definition.targets = Targets::Group(format!("{to}{below}"));
+        let text = serde_json::to_string(&definition).map_err(|error| bad(error.to_string()))?;
+        let sql = "UPDATE tasks SET definition = ?2 WHERE number = ?1";
+        connection.run(sql, (task, text))?;
+    }
+    Ok(())
+}
+
+/// A group was removed, with those below it: nobody will come there any more, so tasks that wait for
+/// newcomers end. Those for a snapshot go on with the devices that they are for.
+pub(in crate::store) fn group_removed(
+    connection: &Connection,
+    removed: &str,
+    now: WallTime,
+) -> Result<(), StoreError> {
+    for (task, definition, path) in groups_of_tasks(connection)? {
+        if definition.is_continuous && devices::is_within(&path, removed) {
+            let why = format!("its group {path} was removed at {now}");
+            end::end_task(connection, task, TaskState::Cancelled, &why, now)?;
+        }
+    }
+    Ok(())
+}
+
+/// Devices that became targets of continuous tasks since: they get a run of those that are due once, and take
+/// part in the others from the next time on.
+pub(super) fn find_newcomers(step: &mut Step<'_>) -> Result<(), StoreError> {
+    let sql = "SELECT number, definition FROM tasks
+        WHERE state = 'active' AND is_continuous <> 0 AND next_at IS NULL AND due_at > 0";
+    let continuous: Vec<(i64, String)> = step.connection.all(sql, [], |row| row.try_into())?;
+    for (task, definition) in continuous {
+        if enter(step.connection, task, &parse(&definition)?.targets)? > 0 {
+            let sql = "UPDATE tasks SET is_making = 1 WHERE number = ?1";
+            step.connection.run(sql, [task])?;
+        }
+    }
+    Ok(())
+}
+
+/// A device's answer to a task.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Answer {
+    /// It offers it, and takes the settings.
+    Offered,
+    /// It does not offer it, and why.
+    NotOffered(String),
+    /// It does not take the settings, and why.
+    WrongSettings(String),
+    /// It has said nothing of what it offers yet.
+    Unknown,
+}
+
+/// Answers of devices, each set of declarations read once.
+#[derive(Default)]
+pub(super) struct Offers {
+    declared: HashMap<i64, Vec<Declaration>>,
+    answers: HashMap<(i64, i64), Answer>,
+}
+
+impl Offers {
+    /// A device's answer to a task. `task` stands for the application, kind and settings that are asked
+    /// about.
+    pub(super) fn of(
+        &mut self,
+        connection: &Connection,
+        device: i64,
+        task: i64,
+        (application, kind, settings): (&str, &str, &Value),
+    ) -> Result<Answer, StoreError> {
+        let Some(id) = inventory::declarations_of(connection, device)? else { return Ok(Answer::Unknown) };
+        if let Some(answer) = self.answers.get(&(task, id)) {
+            return Ok(answer.clone());
+        }
+        let answer = answer(self.declared(connection, id)?, application, kind, settings);
+        self.answers.insert((task, id), answer.clone());
+        Ok(answer)
+    }
+
+    fn declared(&mut self, connection: &Connection, id: i64) -> Result<&[Declaration], StoreError> {
+        Ok(match self.declared.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(inventory::declarations(connection, id)?),
+        })
+    }
+
+    /// The kinds of task that the devices offer that were asked, as `application kind`.
+    pub(super) fn kinds(&self) -> Vec<String> {
+        let of = |one: &Declaration| {
+            let names = one.kinds.iter().map(|kind| format!("{} {}", one.application, kind.kind));
+            names.collect::<Vec<_>>()
+        };
+        let mut kinds: Vec<String> = self.declared.values().flatten().flat_map(of).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
+    }
+}
+
+/// The answer to a task of a device that declares this.
+fn answer(declared: &[Declaration], application: &str, kind: &str, settings: &Value) -> Answer {
+    let Some(declared) = declared.iter().find(|declared| declared.application == application) else {
+        return Answer::NotOffered(format!("the device has no application '{application}'"));
+    };
+    let Some(offered) = declared.kinds.iter().find(|offered| offered.kind == kind) else {
+        return Answer::NotOffered(format!("the device offers no task '{kind}' for '{application}'"));
+    };
+    if offered.schema.is_empty() {
+        return Answer::Offered;
+    }
+    match Schema::parse(&offered.schema) {
+        Err(error) => Answer::NotOffered(format!("the device's schema for '{kind}' is none: {error}")),
+        Ok(schema) => match schema.check(settings) {
+            Ok(()) => Answer::Offered,
+            Err(violation) => Answer::WrongSettings(format!("settings of '{kind}': {violation}")),
+        },
+    }
+}
