@@ -72,5 +72,5 @@ pub use server::config::{Config, ConfigError};
 pub use server::{FailureWatch, Server, ServerError};
 
 #[cfg(test)]
-#[path = "../tests/skip/mod.rs"]
+#[path = "../tests/kit/skip.rs"]
 mod skip;
