@@ -10,7 +10,7 @@
 //! let server = muster::Server::start(config)?;
 //! assert!(server.is_first_start());
 //!
-//! let mut client = muster::Client::new(muster::client::Address { socket: server.admin_socket() })?;
+//! let mut client = muster::Client::new(muster::Address { socket: server.admin_socket() })?;
 //! let created = client.create_token(&Default::default())?;
 //! assert!(created.token.starts_with("muster1-"));
 //! server.drain()?;
@@ -29,48 +29,121 @@
 //! | 3 | [`journal`], `store`, [`reactor`] | the disk and the sockets |
 //! | 4 | `admin`, `agent`, `client` | the two ends of administration, and the device side |
 //! | 5 | `server` | threads, start, drain: the embeddable server |
+//! | 6 | `musterd` | the program around it |
 
-#[cfg(feature = "server")]
+// `pub` in a private module says what its neighbours use, and its front names what tests use: rustc can judge
+// both with `internals` only, and dead code without it, in a build of all programs.
+#![cfg_attr(
+    not(feature = "internals"),
+    allow(
+        unreachable_pub,
+        unused_imports,
+        rustdoc::private_intra_doc_links,
+        reason = "judged with `internals`"
+    )
+)]
+#![cfg_attr(
+    not(any(feature = "internals", feature = "demo")),
+    allow(dead_code, reason = "a part does not use all that the parts share")
+)]
+
+#[cfg(all(feature = "server", not(feature = "internals")))]
+mod admin;
+#[cfg(all(feature = "server", feature = "internals"))]
 pub mod admin;
-#[cfg(feature = "agent")]
+#[cfg(all(feature = "agent", not(feature = "internals")))]
+mod agent;
+#[cfg(all(feature = "agent", feature = "internals"))]
 pub mod agent;
-#[cfg(feature = "client")]
+#[cfg(all(feature = "client", not(feature = "internals")))]
+mod client;
+#[cfg(all(feature = "client", feature = "internals"))]
 pub mod client;
+#[cfg(not(feature = "internals"))]
+mod concurrency;
+#[cfg(feature = "internals")]
 pub mod concurrency;
-#[cfg(feature = "server")]
+#[cfg(all(feature = "server", not(feature = "internals")))]
+mod file_locks;
+#[cfg(all(feature = "server", feature = "internals"))]
 pub mod file_locks;
+#[cfg(not(feature = "internals"))]
+mod fleet;
+#[cfg(feature = "internals")]
 pub mod fleet;
+#[cfg(not(feature = "internals"))]
+mod journal;
+#[cfg(feature = "internals")]
 pub mod journal;
-#[cfg(feature = "daemon")]
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod logging;
+#[cfg(all(feature = "daemon", feature = "internals"))]
 pub mod logging;
+#[cfg(not(feature = "internals"))]
+mod machine;
+#[cfg(feature = "internals")]
 pub mod machine;
+#[cfg(all(feature = "server", not(feature = "internals")))]
+mod memory;
+#[cfg(all(feature = "server", feature = "internals"))]
+pub mod memory;
+#[cfg(all(feature = "musterd", not(feature = "internals")))]
+mod musterd;
+#[cfg(all(feature = "musterd", feature = "internals"))]
+pub mod musterd;
+#[cfg(all(any(feature = "server", feature = "agent", feature = "client"), not(feature = "internals")))]
+mod paths;
+#[cfg(all(any(feature = "server", feature = "agent", feature = "client"), feature = "internals"))]
+pub mod paths;
+#[cfg(not(feature = "internals"))]
+mod reactor;
+#[cfg(feature = "internals")]
+pub mod reactor;
+#[cfg(not(feature = "internals"))]
+mod record_layer;
+#[cfg(feature = "internals")]
+pub mod record_layer;
+#[cfg(all(feature = "server", not(feature = "internals")))]
+mod server;
+#[cfg(all(feature = "server", feature = "internals"))]
+pub mod server;
+#[cfg(all(feature = "daemon", not(feature = "internals")))]
+mod service_manager;
+#[cfg(all(feature = "daemon", feature = "internals"))]
+pub mod service_manager;
+#[cfg(all(feature = "server", not(feature = "internals")))]
+mod store;
+#[cfg(all(feature = "server", feature = "internals"))]
+pub mod store;
+#[cfg(not(feature = "internals"))]
+mod wire;
+#[cfg(feature = "internals")]
+pub mod wire;
 // A build with parts of the crate has the whole handbook, and no links to what is not in it.
 #[cfg_attr(
     not(all(feature = "server", feature = "agent", feature = "ctl")),
     allow(rustdoc::broken_intra_doc_links, reason = "the handbook is about all parts")
 )]
 pub mod manual;
-#[cfg(feature = "server")]
-pub mod memory;
-#[cfg(any(feature = "server", feature = "agent", feature = "client"))]
-pub mod paths;
-pub mod reactor;
-pub mod record_layer;
-#[cfg(feature = "server")]
-pub mod server;
-#[cfg(feature = "daemon")]
-pub mod service_manager;
-#[cfg(feature = "server")]
-pub mod store;
-pub mod wire;
 
 #[cfg(feature = "client")]
-pub use client::{Client, ClientError};
+pub use client::{Address, BackupPieces, Client, ClientError, Follow, Paged, Pages, Sync};
 #[cfg(feature = "server")]
-pub use server::config::{Config, ConfigError};
+pub use server::config::{self, Config, ConfigError};
 #[cfg(feature = "server")]
 pub use server::{FailureWatch, Server, ServerError};
+pub use wire::api;
+
+/// The programs of this package, for a program that is all of them: arguments in, exit code out.
+pub mod programs {
+    #[cfg(feature = "agent")]
+    pub use crate::agent::cli::main as muster_agent;
+    #[cfg(feature = "ctl")]
+    pub use crate::client::cli::main as musterctl;
+    #[cfg(feature = "musterd")]
+    pub use crate::musterd::main as musterd;
+}
 
 #[cfg(test)]
-#[path = "../tests/kit/skip.rs"]
+#[path = "../tests/skip/mod.rs"]
 mod skip;

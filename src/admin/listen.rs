@@ -80,12 +80,6 @@ impl AdminListener {
         let socket = made.map_err(system)?;
         Ok(Self { socket, identity: identity(path), path: path.to_owned() })
     }
-
-    /// Path of the socket.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 impl Drop for AdminListener {

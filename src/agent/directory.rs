@@ -183,12 +183,6 @@ impl Directory {
     pub fn ordered(&self) -> PathBuf {
         self.path.join("orders")
     }
-
-    /// Path at which the running agent listens for local programs, unless the configuration names another.
-    #[must_use]
-    pub fn socket(&self) -> PathBuf {
-        self.path.join("agent.sock")
-    }
 }
 
 #[cfg(test)]

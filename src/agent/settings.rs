@@ -1,11 +1,10 @@
 //! `muster-agent.toml`: what an administrator may set on the device.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
 use super::identity::KeyType;
-use super::toml_file::{self, TomlError};
 use crate::wire::event::Severity;
 
 /// Name of the configuration file that is looked for in the data directory.
@@ -212,16 +211,7 @@ impl SpoolSettings {
     }
 }
 
-impl Settings {
-    /// Reads a configuration.
-    ///
-    /// # Errors
-    /// When the file can't be read, or says something that is not allowed: with the line, the key and what is
-    /// allowed.
-    pub fn read(path: &Path) -> Result<Self, TomlError> {
-        toml_file::read(path)
-    }
-}
+impl Settings {}
 
 fn quota<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let value = i64::deserialize(deserializer)?;
@@ -270,7 +260,8 @@ mod tests {
     use super::*;
 
     fn settings(text: &str) -> Result<Settings, String> {
-        toml_file::parse(text, Path::new("muster-agent.toml")).map_err(|error| error.to_string())
+        crate::agent::toml_file::parse(text, std::path::Path::new("muster-agent.toml"))
+            .map_err(|error| error.to_string())
     }
 
     #[test]

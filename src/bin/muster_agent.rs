@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    muster::agent::cli::main(std::env::args_os())
+    muster::programs::muster_agent(std::env::args_os())
 }

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    muster::client::cli::main(std::env::args_os())
+    muster::programs::musterctl(std::env::args_os())
 }

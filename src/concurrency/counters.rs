@@ -56,6 +56,7 @@ macro_rules! counters {
             }
 
             /// Every counter but the closes, by name.
+            #[cfg(any(test, feature = "internals"))]
             #[must_use]
             pub fn all(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name.get()),)*]

@@ -91,18 +91,6 @@ impl<T> Mailbox<T> {
         self.shared.is_notified.store(false, Ordering::Release);
         into.extend(self.shared.messages.lock().drain(..));
     }
-
-    /// Number of messages that wait.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.shared.messages.lock().len()
-    }
-
-    /// Whether none waits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 #[cfg(test)]

@@ -115,6 +115,7 @@ impl Ring {
     }
 
     /// Enters the values of now and forgets what is older than a day.
+    #[cfg(any(test, feature = "internals"))]
     pub fn push(&mut self, now: WallTime, values: Vec<f32>) {
         self.forget(now);
         self.enter(now, values);

@@ -180,7 +180,7 @@ impl<S: Storage> ArchiveBackward<S> {
     ///
     /// # Errors
     /// [`ReadError::Segment`] when a segment can't be opened.
-    #[expect(clippy::should_implement_trait, reason = "what it lends lives in it, which Iterator can't say")]
+    #[allow(clippy::should_implement_trait, reason = "what it lends lives in it, which Iterator can't say")]
     pub fn next(&mut self) -> Result<Option<RecordView<'_>>, ReadError> {
         self.next_position()?;
         let payload = self.payload.as_slice();

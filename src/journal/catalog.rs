@@ -204,10 +204,4 @@ impl<S> Catalog<S> {
     pub(crate) fn oldest(&self) -> Option<Entry> {
         self.entries.lock().first().cloned()
     }
-
-    /// The first segment with a record at or after a wall time, as far as its summary tells.
-    pub(crate) fn reaching_time(&self, wall_ms: u64) -> Option<Entry> {
-        let entries = self.entries.lock();
-        entries.iter().find(|entry| entry.summary.records > 0 && entry.summary.latest_ms >= wall_ms).cloned()
-    }
 }

@@ -39,8 +39,6 @@ pub enum DirectoryError {
 /// The directory is opened once, and every file by that: a directory that is moved away, with another one in
 /// its place, is still the one that is written to. So two journals never mix.
 pub struct FileStorage {
-    /// Its path when it was opened, for people.
-    path: PathBuf,
     /// The directory, which carries the lock: a copy of the files can be read without one.
     directory: File,
     /// The file written last, kept open; segments are written one after the other.
@@ -84,13 +82,7 @@ impl FileStorage {
     fn over(path: &Path) -> Result<Self, DirectoryError> {
         let wrong = |error| DirectoryError::Io(path.to_owned(), error);
         let directory = File::open(path).map_err(wrong)?;
-        Ok(Self { path: path.to_owned(), directory, writing: Mutex::new(None) })
-    }
-
-    /// The directory's path when it was opened.
-    #[must_use]
-    pub fn directory(&self) -> &Path {
-        &self.path
+        Ok(Self { directory, writing: Mutex::new(None) })
     }
 
     /// The files in the directory that belong to a journal.

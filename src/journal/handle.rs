@@ -323,6 +323,7 @@ impl<S: Storage> Journal<S> {
 
     /// Longest payload that is taken.
     #[must_use]
+    #[cfg(any(test, feature = "internals"))]
     pub fn payload_bytes_max(&self) -> usize {
         self.shared.tail.lock().payload_bytes_max()
     }
@@ -378,6 +379,7 @@ impl<S: Storage> Journal<S> {
     /// Looks through every full segment at once, as [`Threads`](super::Threads) do in the background, sets
     /// aside those that are damaged, and answers what was not known before. `now_ms` is wall time, in
     /// milliseconds since 1970.
+    #[cfg(any(test, feature = "internals"))]
     pub fn check(&self, now_ms: u64) -> Vec<Damage> {
         let mut damages = Vec::new();
         self.shared.check(&mut |_| true, &mut |found| damages.extend(found));
@@ -403,6 +405,7 @@ impl<S: Storage> Journal<S> {
 
     /// Whether all is well.
     #[must_use]
+    #[cfg(any(test, feature = "internals"))]
     pub fn state(&self) -> State {
         self.shared.health.lock().state()
     }

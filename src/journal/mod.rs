@@ -42,6 +42,7 @@ mod recovery;
 mod region;
 mod rescue;
 mod scan;
+#[cfg(any(test, feature = "internals"))]
 pub mod sim;
 mod status;
 mod storage;

@@ -150,6 +150,7 @@ impl<S: Storage> Preallocator<S> {
     ///
     /// # Errors
     /// Whatever the medium answers; what was deleted before stays deleted.
+    #[cfg(any(test, feature = "internals"))]
     pub fn retain_once(&mut self, now_ms: u64) -> io::Result<Vec<SegmentInfo>> {
         self.retain(AgeTime { wall: WallTime(now_ms), may_expire: true })
     }

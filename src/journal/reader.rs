@@ -110,20 +110,6 @@ impl<S: Storage> Reader<S> {
         Forward { reader: self.clone(), at: from.0, open: None }
     }
 
-    /// Goes forwards from a place before which no record has a wall time of `wall_ms` or later, and that is
-    /// close to the first such record. Wall time can jump back, so the caller still compares.
-    ///
-    /// # Errors
-    /// [`ReadError::Segment`].
-    pub fn forward_from_time(&self, wall_ms: u64) -> Result<Forward<S>, ReadError> {
-        let Some(entry) = self.catalog.reaching_time(wall_ms) else {
-            return Ok(self.forward(self.durable()));
-        };
-        let Some(source) = self.source(entry)? else { return Ok(self.forward(self.durable())) };
-        let entry = source.index.iter().rev().find(|entry| entry.latest_before_ms < wall_ms);
-        Ok(self.forward(Position(entry.map_or(source.header.base, |entry| entry.position))))
-    }
-
     /// Goes backwards from the last record that begins before `from`, which may be any number.
     #[must_use]
     pub fn backward(&self, from: Position) -> Backward<S> {
@@ -183,18 +169,12 @@ pub struct Forward<S: Storage = FileStorage> {
 }
 
 impl<S: Storage> Forward<S> {
-    /// Position of the next item, as far as is known.
-    #[must_use]
-    pub fn position(&self) -> Position {
-        Position(self.at)
-    }
-
     /// The next item. `None`: nothing more is durable yet. A segment that retention deleted is skipped
     /// ([`Reader::oldest`] tells), one that is being read is read to its end.
     ///
     /// # Errors
     /// [`ReadError::Segment`] when a segment can't be opened.
-    #[expect(clippy::should_implement_trait, reason = "what it lends lives in it, which Iterator can't say")]
+    #[allow(clippy::should_implement_trait, reason = "what it lends lives in it, which Iterator can't say")]
     pub fn next(&mut self) -> Result<Option<Item<'_>>, ReadError> {
         let step = loop {
             let durable = self.reader.catalog.durable();
@@ -289,7 +269,7 @@ impl<S: Storage> Backward<S> {
     ///
     /// # Errors
     /// [`ReadError::Segment`] when a segment can't be opened.
-    #[expect(clippy::should_implement_trait, reason = "what it lends lives in it, which Iterator can't say")]
+    #[allow(clippy::should_implement_trait, reason = "what it lends lives in it, which Iterator can't say")]
     pub fn next(&mut self) -> Result<Option<Item<'_>>, ReadError> {
         while self.waiting.is_empty() {
             if !self.gather()? {

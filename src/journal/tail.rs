@@ -94,6 +94,7 @@ impl Tail {
     }
 
     /// Longest payload that is taken.
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn payload_bytes_max(&self) -> usize {
         self.payload_bytes_max
     }

@@ -111,6 +111,7 @@ impl<K: Copy + Eq + Hash> AckQueue<K> {
 
     /// Number of entries that wait.
     #[must_use]
+    #[cfg(any(test, feature = "internals"))]
     pub fn len(&self) -> usize {
         self.waiting.len()
     }

@@ -66,12 +66,6 @@ impl Bucket {
     pub fn opens_at(&self) -> Moment {
         Moment(self.paid_until.0.saturating_sub(self.burst_microseconds))
     }
-
-    /// Whether something may be taken.
-    #[must_use]
-    pub fn is_open(&self, now: Moment) -> bool {
-        self.opens_at() <= now
-    }
 }
 
 /// Whether the next handshake may begin.

@@ -278,6 +278,7 @@ impl DeviceState {
 
     /// Stored state of each section, by [`Section::index`].
     #[must_use]
+    #[cfg(any(test, feature = "internals"))]
     pub fn sections(&self) -> [SectionState; 3] {
         Section::ALL.map(|section| self.section(section))
     }

@@ -49,6 +49,7 @@ impl<K: Copy + Eq> ExtraLinks<K> {
 
     /// Number of devices that have some.
     #[must_use]
+    #[cfg(test)]
     pub fn devices(&self) -> usize {
         self.by_device.len()
     }

@@ -93,6 +93,7 @@ impl<K: Copy + Eq + Hash + Ord> Holdings<K> {
 
     /// Bytes that all of them hold.
     #[must_use]
+    #[cfg(test)]
     pub fn bytes(&self) -> usize {
         self.bytes
     }

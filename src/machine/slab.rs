@@ -151,6 +151,7 @@ impl<T, const LENGTH: usize> SegmentedSlab<T, LENGTH> {
     }
 
     /// Places and entries, from the front.
+    #[cfg(test)]
     pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         self.segments.iter().enumerate().flat_map(|(number, segment)| {
             let entries = segment.places.iter().enumerate();
@@ -178,14 +179,9 @@ impl<T, const LENGTH: usize> SegmentedSlab<T, LENGTH> {
         self.entries
     }
 
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries == 0
-    }
-
     /// Number of places that there is memory for.
     #[must_use]
+    #[cfg(any(test, feature = "internals"))]
     pub fn capacity(&self) -> usize {
         self.segments.iter().map(|segment| segment.places.capacity()).sum()
     }

@@ -211,6 +211,7 @@ impl WallClock {
 
     /// The time that the wall clock says, as of the last look.
     #[must_use]
+    #[cfg(any(test, feature = "internals"))]
     pub fn wall(&self, moment: Moment) -> WallTime {
         on_line(self.shown, moment)
     }
@@ -229,6 +230,7 @@ impl WallClock {
 
     /// The time by which ages are judged, and whether what they say may be done.
     #[must_use]
+    #[cfg(any(test, feature = "internals"))]
     pub fn ages(&self, moment: Moment) -> AgeTime {
         AgeTime { wall: on_line(self.ages, moment), may_expire: self.may_expire() }
     }

@@ -32,6 +32,7 @@ impl Clock {
 
     /// A clock that says it began to run then.
     #[must_use]
+    #[cfg(test)]
     pub fn since(started_at: WallTime) -> Self {
         Self { started_at, ..Self::new() }
     }

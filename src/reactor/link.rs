@@ -114,6 +114,7 @@ const ALLOCATION_BYTES: usize = 32;
 pub(super) const SEGMENT_LINKS: usize = (SEGMENT_BYTES - ALLOCATION_BYTES) / LINK_BYTES;
 
 /// Bytes that its deadline takes beside it.
+#[cfg(feature = "internals")]
 pub const DEADLINE_BYTES: usize = size_of::<(CoarseMoment, u32)>();
 
 impl Connection for Link {

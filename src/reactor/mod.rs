@@ -32,7 +32,9 @@ mod welcome;
 pub use accept::HANDSHAKES_BEYOND_MAX;
 pub use backend::{Backend, Flushed};
 pub use clock::Clock;
-pub use link::{DEADLINE_BYTES, LINK_BYTES};
+#[cfg(feature = "internals")]
+pub use link::DEADLINE_BYTES;
+pub use link::LINK_BYTES;
 #[cfg(feature = "server")]
 pub(crate) use turn::random;
 pub use turn::{Reactor, ReactorError};

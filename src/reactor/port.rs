@@ -73,8 +73,8 @@ pub trait PortOwner: Send + 'static {
 pub struct Port {
     poll: Poll,
     socket: UdpSocket,
-    from_devices: Mailbox<ToWakeScheduler>,
-    from_administration: Mailbox<ToWakeScheduler>,
+    mailbox_of_devices: Mailbox<ToWakeScheduler>,
+    mailbox_of_administration: Mailbox<ToWakeScheduler>,
     clock: Clock,
     counters: Arc<Counters>,
 }
@@ -97,9 +97,9 @@ impl Port {
                 }
             })
         };
-        let from_devices = mailbox(DEVICE_MESSAGES_MAX);
-        let from_administration = mailbox(ADMINISTRATION_MESSAGES_MAX);
-        Ok(Self { poll, socket, from_devices, from_administration, clock, counters })
+        let mailbox_of_devices = mailbox(DEVICE_MESSAGES_MAX);
+        let mailbox_of_administration = mailbox(ADMINISTRATION_MESSAGES_MAX);
+        Ok(Self { poll, socket, mailbox_of_devices, mailbox_of_administration, clock, counters })
     }
 
     /// Its address; with port 0 asked for, the port that the system gave.
@@ -112,14 +112,14 @@ impl Port {
 
     /// The mailbox for what devices bring about.
     #[must_use]
-    pub fn from_devices(&self) -> Mailbox<ToWakeScheduler> {
-        self.from_devices.clone()
+    pub fn mailbox_of_devices(&self) -> Mailbox<ToWakeScheduler> {
+        self.mailbox_of_devices.clone()
     }
 
     /// The mailbox for calls and the end: read first, and never filled by devices.
     #[must_use]
-    pub fn from_administration(&self) -> Mailbox<ToWakeScheduler> {
-        self.from_administration.clone()
+    pub fn mailbox_of_administration(&self) -> Mailbox<ToWakeScheduler> {
+        self.mailbox_of_administration.clone()
     }
 
     /// Turns until the last message.
@@ -147,8 +147,8 @@ impl Port {
             }
             // The readiness is edge-triggered: what is left over by a budget is asked for without waiting.
             has_more = self.hear(&now, &mut owner);
-            self.from_administration.take_all(&mut messages);
-            self.from_devices.take_all(&mut messages);
+            self.mailbox_of_administration.take_all(&mut messages);
+            self.mailbox_of_devices.take_all(&mut messages);
             for message in messages.drain(..) {
                 if !owner.read(&now, message) {
                     return Ok(());
@@ -228,7 +228,7 @@ mod tests {
     fn whatever_devices_bring_about_a_call_finds_room_and_is_read_first() {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let port = Port::open(address, Clock::new(), Counters::new()).unwrap();
-        let (devices, administration) = (port.from_devices(), port.from_administration());
+        let (devices, administration) = (port.mailbox_of_devices(), port.mailbox_of_administration());
         let of_device = || ToWakeScheduler::RefusedAt(address.ip());
         let waiting = std::iter::repeat_with(|| devices.send(of_device())).take_while(Result::is_ok).count();
         assert_eq!(waiting, DEVICE_MESSAGES_MAX);

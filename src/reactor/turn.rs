@@ -221,8 +221,10 @@ impl<B: Backend> Reactor<B> {
         self.mailbox.take_all(&mut messages);
         for message in messages {
             match message {
-                // Its permit has its end here.
-                ToReactor::JobDone(link, outcome, _) => self.job_done(link, outcome),
+                ToReactor::JobDone(link, outcome, permit) => {
+                    self.job_done(link, outcome);
+                    drop(permit); // what it was for has ended
+                }
                 ToReactor::SyncNow(link, is_fresh) => {
                     self.endpoint.sync_now(&self.now, link, is_fresh, &*self.backend);
                 }

@@ -98,12 +98,14 @@ impl SlimLink {
 
     /// Protection of its records.
     #[must_use]
+    #[cfg(test)]
     pub fn suite(&self) -> Suite {
         self.suite
     }
 
     /// The numbers of the next record to be opened and of the next to be sealed.
     #[must_use]
+    #[cfg(any(test, feature = "internals"))]
     pub fn sequences(&self) -> (u64, u64) {
         (self.opening.sequence(), self.sealing.sequence())
     }
@@ -125,6 +127,7 @@ impl SlimLink {
     /// Whether the peer waits for a KeyUpdate of ours. It is sealed before the next data without being asked
     /// for.
     #[must_use]
+    #[cfg(any(test, feature = "internals"))]
     pub fn owes_key_update(&self) -> bool {
         self.state.owes_key_update
     }

@@ -51,7 +51,7 @@ pub(super) struct LiveBackend {
     pub(super) members: Arc<Issued>,
     pub(super) announcer: Announcer,
     wake_scheduler: Mailbox<ToWakeScheduler>,
-    counters: Arc<Counters>,
+    pub(super) counters: Arc<Counters>,
     /// The UDP port of notices, when it is not that of TCP.
     notice_port: Option<u16>,
     server_epoch: Arc<AtomicU64>,

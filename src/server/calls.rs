@@ -147,7 +147,7 @@ pub(super) struct CallThread {
 impl CallThread {
     /// Starts the thread. The handle is administration's way to it.
     pub(super) fn start(port: Port, tools: CallTools) -> Result<(Self, CallHandle), ServerError> {
-        let mailbox = port.from_administration();
+        let mailbox = port.mailbox_of_administration();
         let (waiting, load) = (Arc::<Mutex<Waiting>>::default(), Arc::<Load>::default());
         let handle = CallHandle {
             mailbox: mailbox.clone(),

@@ -116,7 +116,6 @@ pub enum IdentityError {
 /// The server's identity, in memory. Can be shared between threads.
 pub struct Identity {
     issuer: Issuer<'static, KeyPair>,
-    ca_certificate_der: Vec<u8>,
     server_key: KeyPair,
     server_certificate_der: Vec<u8>,
     certificate_hash: CertificateHash,
@@ -172,12 +171,6 @@ impl Identity {
     #[must_use]
     pub fn server_private_key_der(&self) -> &[u8] {
         self.server_key.serialized_der()
-    }
-
-    /// The authority's certificate, DER.
-    #[must_use]
-    pub fn ca_certificate_der(&self) -> &[u8] {
-        &self.ca_certificate_der
     }
 
     /// SHA-256 of the server's certificate: what join tokens carry.

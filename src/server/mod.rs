@@ -41,8 +41,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::Receiver;
 
+#[cfg(feature = "internals")]
 use crate::admin::Calls;
 use crate::admin::listen::ListenError;
+#[cfg(feature = "internals")]
 use crate::concurrency::counters::Counters;
 use crate::concurrency::reactors::{ReactorMailboxes, ToReactor};
 use crate::journal::{Archive, DirectoryError, Journal, OpenError, ReadError};
@@ -160,15 +162,48 @@ pub struct Server {
     /// Number of reactors.
     reactors: usize,
     failures: Receiver<String>,
-    counters: Arc<Counters>,
     descriptors: u64,
     links_max: Arc<AtomicU64>,
     persistent_max: Arc<AtomicU64>,
-    calls: Arc<dyn Calls>,
     udp_address: SocketAddr,
+    #[cfg(feature = "internals")]
+    calls: Arc<dyn Calls>,
     /// The last field: it ends what the others are handles to, and lets go of the data directory when
     /// everything in it is closed.
     running: Running,
+}
+
+#[cfg(feature = "internals")]
+impl Server {
+    /// The state on disk.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The log of events.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The way to call devices.
+    #[must_use]
+    pub fn calls(&self) -> &Arc<dyn Calls> {
+        &self.calls
+    }
+
+    /// The counters, by name.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.backend.counters
+    }
+
+    /// The way to the open links.
+    #[must_use]
+    pub fn mailboxes(&self) -> &ReactorMailboxes {
+        &self.mailboxes
+    }
 }
 
 impl Server {
@@ -214,36 +249,6 @@ impl Server {
     #[must_use]
     pub fn is_first_start(&self) -> bool {
         self.is_first_start
-    }
-
-    /// The state on disk.
-    #[must_use]
-    pub fn store(&self) -> &Store {
-        &self.store
-    }
-
-    /// The log of events.
-    #[must_use]
-    pub fn journal(&self) -> &Journal {
-        &self.journal
-    }
-
-    /// The counters, by name.
-    #[must_use]
-    pub fn counters(&self) -> &Arc<Counters> {
-        &self.counters
-    }
-
-    /// The way to the open links.
-    #[must_use]
-    pub fn mailboxes(&self) -> &ReactorMailboxes {
-        &self.mailboxes
-    }
-
-    /// The way to call devices.
-    #[must_use]
-    pub fn calls(&self) -> &Arc<dyn Calls> {
-        &self.calls
     }
 
     /// The way to hear that the server can't go on, such as when its journal has failed: drain it then.

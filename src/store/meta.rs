@@ -63,18 +63,11 @@ impl Store {
         self.database().submit(renew_server_epoch, done);
     }
 
-    /// A value that the server remembers under a key.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        get(&*self.reader()?, key)
-    }
-
     /// Remembers a value under a key. Waits until it is durable.
     ///
     /// # Errors
     /// When it could not be stored.
+    #[cfg(any(test, feature = "internals"))]
     pub fn set_meta(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
         let (key, value) = (key.to_owned(), value.to_owned());
         self.database().call(move |connection| set(connection, &key, &value))

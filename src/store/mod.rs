@@ -197,6 +197,7 @@ impl Store {
 
     /// Number of operations that wait for the writer.
     #[must_use]
+    #[cfg(any(test, feature = "internals"))]
     pub fn waiting(&self) -> usize {
         self.database().writer.waiting()
     }

@@ -145,6 +145,7 @@ impl WriterQueue {
     }
 
     /// Number of operations that wait.
+    #[cfg(any(test, feature = "internals"))]
     pub(super) fn waiting(&self) -> usize {
         self.sender.len()
     }

@@ -173,6 +173,7 @@ impl Wake {
     ///
     /// # Errors
     /// Why they are dropped already.
+    #[cfg(any(test, feature = "internals"))]
     pub fn claimed(bytes: &[u8]) -> Result<DeviceId, DropReason> {
         head(bytes, PURPOSE_WAKE).map(|head| head.device)
     }

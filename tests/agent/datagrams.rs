@@ -7,7 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use crate::kit::{Fixture, Running, Site, TIMEOUT, error_of, eventually, free_udp_port, now, stored};
+use crate::agent_support::{Running, Site, TIMEOUT, error_of, eventually, free_udp_port, stored};
+use crate::fixture::Fixture;
 use muster::agent::identity::Identity;
 use muster::agent::local::client::LocalClient;
 use muster::agent::local::protocol::DatagramStatus;
@@ -43,7 +44,8 @@ struct Kiosk {
 fn configure(site: &Site, port: u16, settings: &str) {
     let root = site.path("root");
     std::fs::create_dir_all(&root).unwrap();
-    site.configure(&format!("{settings}\n[wake]\nport = {port}\n[collect]\nroot = {root:?}\n"));
+    let text = format!("{settings}\n[wake]\nport = {port}\n[collect]\nroot = {root:?}\n");
+    std::fs::write(site.path("agent/muster-agent.toml"), text).unwrap();
 }
 
 /// Ends the agent; no server may hold it up.
@@ -84,7 +86,8 @@ impl Kiosk {
     }
 
     fn sync(&self) {
-        self.site.sync();
+        let synced = self.site.agent(&["sync"]);
+        assert!(synced.status.success(), "{}\n{}", error_of(&synced), self.site.log("agent.log"));
     }
 
     fn counters(&self) -> &Counters {
@@ -154,6 +157,10 @@ impl Kiosk {
         std::thread::sleep(QUIET);
         assert_eq!(self.connections(), connections, "{}", self.site.log("agent.log"));
     }
+}
+
+fn now() -> WallTime {
+    muster::reactor::Clock::new().now().wall
 }
 
 fn count(status: &DatagramStatus, reason: DropReason) -> u64 {
@@ -389,7 +396,9 @@ fn a_shutdown_and_a_reboot_are_told_from_a_stop() {
 /// Neither a server that is gone nor one that does not answer may hold up a machine that shuts down.
 #[test]
 fn a_server_that_is_away_holds_nobody_up_and_loses_nothing() {
-    let (site, server) = Site::enrolled();
+    let site = Site::new();
+    let server = site.server();
+    assert!(site.enroll(&site.token()).status.success());
     let port = free_udp_port();
     configure(&site, port, "");
     let agent = site.agent_process();

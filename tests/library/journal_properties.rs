@@ -30,7 +30,7 @@ fn use_everything(disk: &LossyDisk) {
         steps += 1;
         assert!(steps < 100_000, "a reader comes to an end");
     }
-    let mut forward = reader.forward_from_time(5).unwrap();
+    let mut forward = reader.forward(Position(0));
     while forward.next().unwrap().is_some() {}
     let record = Record { wall_ms: 9, device: 9, sequence: 9, payload: b"after" };
     opened.preallocator.preallocate_once(0);

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 #[cfg(feature = "server")]
-#[path = "../kit/alone.rs"]
+#[path = "../alone/mod.rs"]
 mod alone;
 mod cddl;
 mod journal_archive;
@@ -13,7 +13,7 @@ mod journal_kill;
 mod journal_properties;
 #[cfg(feature = "server")]
 mod record_layer;
-#[path = "../kit/skip.rs"]
+#[path = "../skip/mod.rs"]
 mod skip;
 #[cfg(feature = "server")]
 mod two_million;

@@ -1,11 +1,9 @@
 //! The commands of `musterd` that need no running server, as a user runs them.
 
-use std::process::Output;
-
-use crate::kit;
+use std::process::{Command, Output};
 
 fn musterd(arguments: &[&str]) -> Output {
-    kit::musterd(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_musterd")).args(arguments).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -101,23 +101,7 @@ Works while the agent runs and while it does not. Ends with 0 only when everythi
     Check(Check),
 }
 
-impl Command {
-    /// Its name on the command line.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Enroll(_) => "enroll",
-            Self::Run(_) => "run",
-            Self::Emit(_) => "emit",
-            Self::Status(_) => "status",
-            Self::Sync(_) => "sync",
-            Self::Move(_) => "move",
-            Self::Notice(_) => "notice",
-            Self::Check(_) => "check",
-            Self::CheckConfig(_) => "check-config",
-        }
-    }
-}
+impl Command {}
 
 /// Options of every command.
 #[derive(Args, Debug, Clone, Default)]

@@ -67,6 +67,7 @@ pub fn read(root: &Path) -> io::Result<Vec<Application>> {
 ///
 /// # Errors
 /// As [`read`].
+#[cfg(test)]
 pub fn parse(reader: impl BufRead) -> io::Result<Vec<Application>> {
     merge(reader, Vec::new())
 }

@@ -117,14 +117,9 @@ impl Clients {
 
     /// Number of clients.
     #[must_use]
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.clients.len()
-    }
-
-    /// Whether none is connected.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.clients.is_empty()
     }
 
     /// Something happened at this token, which is the listener's or a client's.

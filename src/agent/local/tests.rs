@@ -191,7 +191,7 @@ fn a_client_that_ends_gets_its_answers_first() {
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     loop {
         fixture.turn();
-        if fixture.clients.is_empty() {
+        if fixture.clients.len() == 0 {
             break;
         }
     }
@@ -212,7 +212,7 @@ fn a_line_without_end_is_closed() {
     });
     loop {
         fixture.turn();
-        if fixture.clients.is_empty() {
+        if fixture.clients.len() == 0 {
             break;
         }
     }

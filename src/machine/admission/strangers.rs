@@ -90,14 +90,9 @@ impl<K: Ord + Copy> Strangers<K> {
 
     /// Number of links in the pool, with those that enrol.
     #[must_use]
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.waiting.len() + self.enrolling.len() + self.told.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     fn evict_for(&self, newcomer: K) -> Option<K> {

@@ -9,9 +9,7 @@ use super::state::{Action, LinkEnd, SectionContent, SyncResult};
 use super::upload::{Base, Upload};
 use super::{AWAY_SECONDS_MAX, REMOVED_SECONDS, SUPERSEDED_SECONDS};
 use crate::wire::id::Epoch;
-use crate::wire::message::{
-    Ack, ErrorCode, ErrorReport, InSync, Later, MessageError, SyncNow, SyncReason, ToAgent, Want,
-};
+use crate::wire::message::{Ack, ErrorCode, ErrorReport, InSync, Later, SyncNow, SyncReason, ToAgent, Want};
 use crate::wire::time::Now;
 
 /// Number of times that the server may contradict the agent epoch on one link before the agent gives up and
@@ -61,13 +59,6 @@ impl AgentMachine {
             }
             // Enrolment and probes have links and conversations of their own.
             ToAgent::Enrolled(_) | ToAgent::Probed(_) => {}
-        }
-    }
-
-    /// A frame of the server did not decode. An unknown kind is a newer server's; the rest ends the link.
-    pub fn undecodable(&mut self, now: &Now, error: &MessageError) {
-        if matches!(error, MessageError::Malformed(_)) {
-            self.end_link(now, LinkEnd::Refused, &format!("the server sent something strange: {error}"));
         }
     }
 

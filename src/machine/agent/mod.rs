@@ -387,18 +387,6 @@ impl AgentMachine {
         }
     }
 
-    /// The digest of a section as it is now; [`Digest::EMPTY`] when it has none.
-    #[must_use]
-    pub fn section_digest(&self, section: crate::wire::section::Section) -> Digest {
-        self.state.sections[section.index()].digest
-    }
-
-    /// The history that the spool's sequence numbers count in.
-    #[must_use]
-    pub fn spool_epoch(&self) -> Epoch {
-        self.events.epoch()
-    }
-
     fn save_state(&mut self) {
         if !std::mem::replace(&mut self.is_state_saved, true) {
             self.actions.push_back(Action::SaveState(Box::new(self.state.clone())));

@@ -198,6 +198,7 @@ impl Channel {
     }
 
     /// The cost of the handshake, once it is finished.
+    #[cfg(any(test, feature = "internals"))]
     #[must_use]
     pub fn handshake_cost(&self) -> Option<HandshakeCost> {
         handshake_cost(&self.connection)

@@ -177,15 +177,13 @@ pub(super) fn check(directory: &Path, contents: Contents) -> Result<Identity, Id
         .map(|(secret, _)| secret)
         .ok_or_else(|| damaged(files::SERVER_SECRET, "its check does not match"))?;
     let datagram_root = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(secret);
-    let ca_certificate_der = contents.ca_certificate;
-    let issuer = Issuer::from_ca_cert_der(&ca_certificate_der.as_slice().into(), ca_key)
+    let issuer = Issuer::from_ca_cert_der(&contents.ca_certificate.as_slice().into(), ca_key)
         .map_err(|_| damaged(files::CA_CERTIFICATE, "it is not a certificate"))?;
     Ok(Identity {
         issuer,
         server_key,
         certificate_hash: CertificateHash::of(&contents.server_certificate),
         server_certificate_der: contents.server_certificate,
-        ca_certificate_der,
         datagram_root,
     })
 }

@@ -182,13 +182,6 @@ impl Devices {
         self.memory.persistent_links.set_max(devices, by_age)
     }
 
-    /// Most devices that may be kept connected; how many are says
-    /// [`DeviceTable::persistent`](table::DeviceTable::persistent).
-    #[must_use]
-    pub fn persistent_max(&self) -> u64 {
-        self.memory.persistent_links.max()
-    }
-
     /// Whether the device should be kept connected and is not, because there was no room.
     #[must_use]
     pub fn waits_for_room(&self, device: DeviceId) -> bool {

@@ -67,10 +67,6 @@ impl PersistentLinks {
         Arc::new(Self { table, state: Mutex::new(state) })
     }
 
-    pub(super) fn max(&self) -> u64 {
-        self.state.lock().max
-    }
-
     pub(super) fn is_waiting(&self, device: DeviceId) -> bool {
         self.state.lock().waiting.contains(&device)
     }

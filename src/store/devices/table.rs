@@ -273,12 +273,6 @@ impl DeviceTable {
         self.persistent.load(Ordering::Relaxed)
     }
 
-    /// Whether there is no device.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Walks over one slice of the table: shard `shard`, below [`SHARDS`]. No other record may be asked for
     /// meanwhile.
     pub fn for_each_in(&self, shard: usize, mut work: impl FnMut(&mut DeviceState)) {

@@ -56,7 +56,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::wire::digest::Digest;
+pub use crate::wire::event::Severity;
+pub use crate::wire::id::{DeviceId, Epoch, RunId, TaskId, TokenId};
 pub use crate::wire::presence::Presence;
+pub use crate::wire::section::{ApplicationCondition, Condition, HostFacts};
+pub use crate::wire::settings::{Drift, SettingsReport, SettingsState};
+pub use crate::wire::statistics::Number;
+pub use crate::wire::time::WallTime;
 pub use application::{ApplicationQuery, Installation, InstalledApplication};
 pub use call::{
     CALL_SECONDS_DEFAULT, CALL_SECONDS_MAX, CallLine, CallOutcome, CallRequest, CallVia, CalledDevice,

@@ -4,4 +4,5 @@
 mod admission;
 mod crowd;
 mod later;
+pub(crate) mod process;
 mod tickets;

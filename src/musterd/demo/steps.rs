@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use muster::client::Client;
-use muster::wire::api::{DeviceDetail, EventQuery, EventRecord, NewToken};
+use crate::client::Client;
+use crate::wire::api::{DeviceDetail, EventQuery, EventRecord, NewToken};
 
 use super::manage::Kiosk;
 use super::process::{Process, free_port, free_udp_port, run, run_well, wait_for};
@@ -255,7 +255,7 @@ impl Demo {
             // The command prints by itself, through the same standard output.
             let _ = std::io::stdout().flush();
             let arguments = ["musterctl", "--server", &server].into_iter().chain(command.iter().copied());
-            if muster::client::cli::main(arguments.map(Into::into)) != std::process::ExitCode::SUCCESS {
+            if crate::client::cli::main(arguments.map(Into::into)) != std::process::ExitCode::SUCCESS {
                 return Err(Failure::new(format!("'musterctl {}' failed", command.join(" "))));
             }
         }

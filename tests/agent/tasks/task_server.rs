@@ -19,7 +19,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use super::{Site, eventually};
+use crate::agent_support::{Site, eventually};
 
 /// The server's messages to come, and those that it has heard.
 #[derive(Default)]
@@ -52,7 +52,8 @@ impl TaskServer {
     /// Enrols the site's device at the real server, and takes that server's place.
     pub(crate) fn open(site: &Site) -> Self {
         let server = site.server();
-        site.enrol();
+        let enrolled = site.enroll(&site.token());
+        assert!(enrolled.status.success(), "{}", crate::agent_support::error_of(&enrolled));
         assert!(server.end().success());
         let config = config(&site.path("server"));
         let listener = TcpListener::bind(site.address).unwrap();

@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::server::config::{DEFAULT_PORT, parse_address};
 use clap::{Args, Parser, Subcommand};
-use muster::server::config::{DEFAULT_PORT, parse_address};
 
 /// The muster server: knows every device, what is installed on it, and what happened there.
 #[derive(Parser, Debug)]
@@ -74,7 +74,7 @@ DIR must be empty or not there yet. It says at the end what devices will do.")]
     #[command(after_help = "Examples:
   musterd demo
   musterd demo --exit")]
-    Demo(crate::demo::DemoArguments),
+    Demo(super::demo::DemoArguments),
     #[cfg(feature = "demo")]
     /// The agent, for the demo: the real one is muster-agent
     #[command(hide = true, disable_help_flag = true)]

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use muster::wire::api::{CallLine, CallOutcome, CallRequest, CallVia, DeviceChange, Presence};
+use crate::wire::api::{CallLine, CallOutcome, CallRequest, CallVia, DeviceChange, Presence};
 
 use super::process::wait_for;
 use super::steps::{DEVICE, Demo};

@@ -1,4 +1,4 @@
-//! The server: arguments in, one call, exit code out.
+//! Layer 6: the program `musterd`: arguments in, one call, exit code out.
 #![forbid(unsafe_code)]
 
 mod arguments;
@@ -13,8 +13,8 @@ use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
+use crate::logging;
 use clap::Parser as _;
-use muster::logging;
 
 use arguments::{Arguments, Command};
 
@@ -37,10 +37,12 @@ impl Failure {
     }
 }
 
-fn main() -> ExitCode {
+/// Runs the program with these arguments, the first of which is its name.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
     // Before anything that takes time.
-    let signals = is_run(std::env::args_os().nth(1)).then(run::catch_signals);
-    let arguments = Arguments::parse();
+    let signals = is_run(arguments.get(1)).then(run::catch_signals);
+    let arguments = Arguments::parse_from(arguments);
     let panicked = |_| Err(Failure::refused("it has panicked; the log says where"));
     // Nothing is used after a panic: what it unwinds through ends the server's parts.
     match catch_unwind(AssertUnwindSafe(|| dispatch(arguments, signals))).unwrap_or_else(panicked) {
@@ -56,7 +58,7 @@ fn main() -> ExitCode {
 }
 
 /// Whether the first argument leaves it at `run`, or says so.
-fn is_run(first: Option<OsString>) -> bool {
+fn is_run(first: Option<&OsString>) -> bool {
     first.is_none_or(|first| first == "run" || first.as_encoded_bytes().starts_with(b"-"))
 }
 
@@ -76,11 +78,11 @@ fn dispatch(
         // clap takes the first for the program's name.
         #[cfg(feature = "demo")]
         Some(Command::Agent { arguments }) => {
-            Ok(muster::agent::cli::main(std::iter::once("muster-agent".into()).chain(arguments)))
+            Ok(crate::agent::cli::main(std::iter::once("muster-agent".into()).chain(arguments)))
         }
         #[cfg(feature = "demo")]
         Some(Command::Ctl { arguments }) => {
-            Ok(muster::client::cli::main(std::iter::once("musterctl".into()).chain(arguments)))
+            Ok(crate::client::cli::main(std::iter::once("musterctl".into()).chain(arguments)))
         }
     }
 }

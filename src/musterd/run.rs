@@ -3,18 +3,18 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use muster::client::{Address, Client};
-use muster::logging;
-use muster::server::Server;
-use muster::server::config::{Config, DEFAULT_PORT};
-use muster::server::process::ProcessOptions;
-use muster::service_manager;
-use muster::wire::api::NewToken;
+use crate::client::{Address, Client};
+use crate::logging;
+use crate::server::Server;
+use crate::server::config::{Config, DEFAULT_PORT};
+use crate::server::process::ProcessOptions;
+use crate::service_manager;
+use crate::wire::api::NewToken;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::arguments::Run;
-use crate::{Failure, configuration};
+use super::arguments::Run;
+use super::{Failure, configuration};
 
 /// Prints a line for the one who started the server. A standard output that is closed is no reason to end.
 macro_rules! say {

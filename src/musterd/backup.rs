@@ -3,14 +3,14 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use muster::client::{Address, Client};
-use muster::reactor::Clock;
-use muster::server::backup::{self, BackupError, Contents, Source};
-use muster::server::config::Config;
-use muster::server::data_directory::{DataDirectory, DataDirectoryError};
+use crate::client::{Address, Client};
+use crate::reactor::Clock;
+use crate::server::backup::{self, BackupError, Contents, Source};
+use crate::server::config::Config;
+use crate::server::data_directory::{DataDirectory, DataDirectoryError};
 
-use crate::arguments::{Backup, Restore};
-use crate::{Failure, configuration};
+use super::arguments::{Backup, Restore};
+use super::{Failure, configuration};
 
 /// `musterd backup`
 pub(crate) fn command(arguments: &Backup) -> Result<ExitCode, Failure> {

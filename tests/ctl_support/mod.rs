@@ -1,5 +1,7 @@
 //! An administration API over a real store and a real Unix socket; events, links and counters are simple
 //! stand-ins.
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -8,6 +10,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use muster::admin::listen::AdminListener;
 use muster::admin::{
@@ -28,8 +31,6 @@ use muster::wire::event::{Event, Severity};
 use muster::wire::id::{CertificateHash, DeviceId, Epoch};
 use muster::wire::time::WallTime;
 use tokio::sync::watch;
-
-use super::now;
 
 /// A stored event: position, the next one's position, when, who, its number, its payload.
 type Stored = (u64, u64, WallTime, DeviceId, u64, Vec<u8>);
@@ -272,8 +273,12 @@ impl Gauges for Numbers {
     }
 }
 
+pub(crate) fn now() -> WallTime {
+    WallTime(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap())
+}
+
 /// A running administration API.
-pub(crate) struct AdminServer {
+pub(crate) struct TestServer {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) store: Store,
     pub(crate) log: Arc<Log>,
@@ -286,7 +291,7 @@ pub(crate) struct AdminServer {
     running: Option<(watch::Sender<bool>, JoinHandle<()>)>,
 }
 
-impl AdminServer {
+impl TestServer {
     pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
@@ -424,7 +429,7 @@ impl AdminServer {
     }
 }
 
-impl Drop for AdminServer {
+impl Drop for TestServer {
     fn drop(&mut self) {
         self.stop();
     }

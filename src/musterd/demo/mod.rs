@@ -42,8 +42,8 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<muster::client::ClientError> for Failure {
-    fn from(error: muster::client::ClientError) -> Self {
+impl From<crate::client::ClientError> for Failure {
+    fn from(error: crate::client::ClientError) -> Self {
         Self(error.to_string())
     }
 }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use muster::wire::api::{ConditionStatus, CreatedTask, Run, RunQuery, RunState, SettingsStatus};
-use muster::wire::id::TaskId;
-use muster::wire::settings::SettingsState;
+use crate::wire::api::{ConditionStatus, CreatedTask, Run, RunQuery, RunState, SettingsStatus};
+use crate::wire::id::TaskId;
+use crate::wire::settings::SettingsState;
 
 use super::process::{run_well, wait_for};
 use super::steps::{DEVICE, Demo, GROUP};

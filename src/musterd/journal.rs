@@ -5,19 +5,19 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 
-use muster::journal::{Item, Position, Reader, Report, verify};
-use muster::machine::record;
-use muster::server::config::Config;
-use muster::server::data_directory::DataDirectory;
-use muster::server::warnings;
-use muster::wire::event::Event;
-use muster::wire::id::DeviceId;
-use muster::wire::printable::{escaped, escaped_json};
-use muster::wire::time::WallTime;
+use crate::journal::{Item, Position, Reader, Report, verify};
+use crate::machine::record;
+use crate::server::config::Config;
+use crate::server::data_directory::DataDirectory;
+use crate::server::warnings;
+use crate::wire::event::Event;
+use crate::wire::id::DeviceId;
+use crate::wire::printable::{escaped, escaped_json};
+use crate::wire::time::WallTime;
 use serde_json::json;
 
-use crate::arguments::{JournalCommand, JournalPlace};
-use crate::{Failure, configuration};
+use super::arguments::{JournalCommand, JournalPlace};
+use super::{Failure, configuration};
 
 /// `musterd journal …`
 pub(crate) fn command(command: &JournalCommand) -> Result<ExitCode, Failure> {
@@ -143,7 +143,7 @@ fn dump(place: &JournalPlace) -> Result<ExitCode, Failure> {
     Ok(code)
 }
 
-fn json_of(view: &muster::journal::RecordView<'_>) -> serde_json::Value {
+fn json_of(view: &crate::journal::RecordView<'_>) -> serde_json::Value {
     let decoded = record::decode(view.record.payload);
     json!({
         "position": view.position.0,
@@ -156,7 +156,7 @@ fn json_of(view: &muster::journal::RecordView<'_>) -> serde_json::Value {
     })
 }
 
-fn line_of(view: &muster::journal::RecordView<'_>) -> String {
+fn line_of(view: &crate::journal::RecordView<'_>) -> String {
     let record = &view.record;
     let start = format!(
         "{} {} {} #{}",

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use muster::paths;
-use muster::server::config::Config;
+use crate::paths;
+use crate::server::config::Config;
 
-use crate::Failure;
-use crate::arguments::{CheckConfig, Place};
+use super::Failure;
+use super::arguments::{CheckConfig, Place};
 
 /// Configuration of a service.
 const SYSTEM_CONFIG: &str = "/etc/muster/musterd.toml";
