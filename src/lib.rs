@@ -25,7 +25,7 @@
 //! |---|---|---|
 //! | 0 | [`wire`] | bytes to values and back: no IO, no clock |
 //! | 1 | [`fleet`], [`machine`], [`record_layer`] | pure rules and pure state machines |
-//! | 2 | [`concurrency`], `logging`, `memory`, `file_locks`, `paths`, `service_manager` | what passes between threads; the log of a program; the process's memory; locks on files; paths of a configuration; what the service manager is told |
+//! | 2 | [`concurrency`], `logging`, `memory`, `file_locks`, `configuration`, `paths`, `service_manager` | what passes between threads; the log of a program; the process's memory; locks on files; configurations and the paths that they name; what the service manager is told |
 //! | 3 | [`journal`], `store`, [`reactor`] | the disk and the sockets |
 //! | 4 | `admin`, `agent`, `client` | the two ends of administration, and the device side |
 //! | 5 | `server` | threads, start, drain: the embeddable server |
@@ -63,6 +63,10 @@ pub mod client;
 mod concurrency;
 #[cfg(feature = "internals")]
 pub mod concurrency;
+#[cfg(all(any(feature = "server", feature = "agent"), not(feature = "internals")))]
+mod configuration;
+#[cfg(all(any(feature = "server", feature = "agent"), feature = "internals"))]
+pub mod configuration;
 #[cfg(all(feature = "server", not(feature = "internals")))]
 mod file_locks;
 #[cfg(all(feature = "server", feature = "internals"))]

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 7] = [
     &["wire"],
     &["fleet", "machine", "record_layer"],
-    &["concurrency", "logging", "memory", "file_locks", "paths", "service_manager"],
+    &["concurrency", "logging", "memory", "file_locks", "paths", "configuration", "service_manager"],
     &["journal", "store", "reactor"],
     &["admin", "agent", "client"],
     &["server"],

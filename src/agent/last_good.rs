@@ -6,8 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::settings::Settings;
-use super::toml_file;
+use super::settings::{self, Settings};
 
 /// Its name in the data directory.
 const FILE_NAME: &str = "muster-agent.toml.last-good";
@@ -29,7 +28,7 @@ fn heading(of: &Path) -> String {
 pub fn keep(directory: &Path, of: &Path, text: &str) -> io::Result<()> {
     let whole = heading(of) + text;
     let path = directory.join(FILE_NAME);
-    if toml_file::text(&path).is_ok_and(|kept| kept == whole) {
+    if settings::text(&path).is_ok_and(|kept| kept == whole) {
         return Ok(());
     }
     let new = directory.join(format!("{FILE_NAME}.new"));
@@ -43,14 +42,14 @@ pub fn keep(directory: &Path, of: &Path, text: &str) -> io::Result<()> {
 /// still says, the service's.
 #[must_use]
 pub fn find(named: Option<&Path>, of: &Path) -> Option<(PathBuf, Settings)> {
-    let said = toml_file::text(of).ok().and_then(|text| data_of(&text));
+    let said = settings::text(of).ok().and_then(|text| data_of(&text));
     let given = std::env::var_os(STATE_VARIABLE).map(PathBuf::from);
     let places = [named.map(Path::to_owned), said, given, Some(SYSTEM_DATA.into())];
     places.into_iter().flatten().chain(of.parent().map(Path::to_owned)).find_map(|directory| {
         let path = directory.join(FILE_NAME);
-        let text = toml_file::text(&path).ok()?;
+        let text = settings::text(&path).ok()?;
         let text = text.strip_prefix(&heading(of))?;
-        let settings = toml_file::parse(text, &path).ok()?;
+        let settings = Settings::parse(text, &path).ok()?;
         Some((directory, settings))
     })
 }

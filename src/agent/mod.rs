@@ -27,5 +27,4 @@ pub mod shutdown;
 pub mod spool;
 pub mod talk;
 pub mod task;
-pub mod toml_file;
 pub mod watch;

@@ -1,10 +1,12 @@
 //! `muster-agent.toml`: what an administrator may set on the device.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::identity::KeyType;
+use super::open;
+use crate::configuration::{self, ConfigError, Source, count};
 use crate::wire::event::Severity;
 
 /// Name of the configuration file that is looked for in the data directory.
@@ -14,10 +16,10 @@ pub const FILE_NAME: &str = "muster-agent.toml";
 pub const WAKE_PORT_DEFAULT: u16 = 15_000;
 
 /// Smallest quota of one severity: two segments, one to write and one to drop.
-pub const SPOOL_QUOTA_MEBIBYTES_MIN: u32 = 1;
+pub const SPOOL_QUOTA_MEBIBYTES_MIN: u64 = 1;
 
 /// Largest quota of one severity: a device that was cut off for years fits.
-pub const SPOOL_QUOTA_MEBIBYTES_MAX: u32 = 1024;
+pub const SPOOL_QUOTA_MEBIBYTES_MAX: u64 = 1024;
 
 /// Most runs at a time that may be allowed.
 pub const CONCURRENT_RUNS_MAX: usize = 16;
@@ -27,7 +29,7 @@ pub const CONCURRENT_RUNS_MAX: usize = 16;
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Data directory.
-    #[serde(deserialize_with = "some_path")]
+    #[serde(deserialize_with = "configuration::path")]
     pub data: Option<PathBuf>,
     /// The server's address (`HOST` or `HOST:PORT`), instead of the one the device enrolled with. The
     /// certificate must match all the same.
@@ -37,7 +39,7 @@ pub struct Settings {
     /// Kind of the key that the next enrolment makes.
     pub key_type: KeyType,
     /// Directory of the files that say which applications are managed.
-    #[serde(deserialize_with = "path")]
+    #[serde(deserialize_with = "configuration::path")]
     pub applications: PathBuf,
     /// The socket for local programs.
     pub socket: SocketSettings,
@@ -83,7 +85,7 @@ pub struct SocketSettings {
     /// Its path; in the data directory (`agent.sock`) unless said otherwise. The data directory is for the
     /// agent's user alone: to let other users' programs emit events, put the socket elsewhere and widen its
     /// mode.
-    #[serde(deserialize_with = "some_path")]
+    #[serde(deserialize_with = "configuration::path")]
     pub path: Option<PathBuf>,
     /// Its permission bits, as chmod(1) writes them.
     #[serde(deserialize_with = "mode")]
@@ -95,6 +97,7 @@ pub struct SocketSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct WakeSettings {
     /// The UDP port on which they are heard; 0: none are. The server is told with each sync.
+    #[serde(deserialize_with = "count::<0, 65_535, _, u16, _>")]
     pub port: u16,
 }
 
@@ -104,16 +107,16 @@ pub struct WakeSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct SpoolSettings {
     /// For info events.
-    #[serde(deserialize_with = "quota")]
+    #[serde(deserialize_with = "count::<SPOOL_QUOTA_MEBIBYTES_MIN, SPOOL_QUOTA_MEBIBYTES_MAX, _, u32, _>")]
     pub info_mebibytes: u32,
     /// For warnings.
-    #[serde(deserialize_with = "quota")]
+    #[serde(deserialize_with = "count::<SPOOL_QUOTA_MEBIBYTES_MIN, SPOOL_QUOTA_MEBIBYTES_MAX, _, u32, _>")]
     pub warning_mebibytes: u32,
     /// For errors.
-    #[serde(deserialize_with = "quota")]
+    #[serde(deserialize_with = "count::<SPOOL_QUOTA_MEBIBYTES_MIN, SPOOL_QUOTA_MEBIBYTES_MAX, _, u32, _>")]
     pub error_mebibytes: u32,
     /// For critical events.
-    #[serde(deserialize_with = "quota")]
+    #[serde(deserialize_with = "count::<SPOOL_QUOTA_MEBIBYTES_MIN, SPOOL_QUOTA_MEBIBYTES_MAX, _, u32, _>")]
     pub critical_mebibytes: u32,
 }
 
@@ -128,7 +131,7 @@ pub struct CollectSettings {
     /// Packages that rpm installed.
     pub rpm: bool,
     /// Directory that the package databases and the host's files are looked for under.
-    #[serde(deserialize_with = "path")]
+    #[serde(deserialize_with = "configuration::path")]
     pub root: PathBuf,
 }
 
@@ -140,7 +143,7 @@ pub struct TaskSettings {
     /// applications' files declare.
     pub exec: bool,
     /// Most runs at a time, 1 to [`CONCURRENT_RUNS_MAX`]; one at a time for each application.
-    #[serde(deserialize_with = "concurrent")]
+    #[serde(deserialize_with = "count::<1, { CONCURRENT_RUNS_MAX as u64 }, _, usize, _>")]
     pub concurrent: usize,
 }
 
@@ -211,47 +214,33 @@ impl SpoolSettings {
     }
 }
 
-impl Settings {}
+/// Largest configuration file: what is larger was not written by hand for us.
+const FILE_BYTES_MAX: u64 = 256 * 1024;
 
-fn quota<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    let value = i64::deserialize(deserializer)?;
-    let allowed = SPOOL_QUOTA_MEBIBYTES_MIN..=SPOOL_QUOTA_MEBIBYTES_MAX;
-    u32::try_from(value).ok().filter(|value| allowed.contains(value)).ok_or_else(|| {
-        serde::de::Error::custom(format!(
-            "{value} is not allowed, {SPOOL_QUOTA_MEBIBYTES_MIN} to {SPOOL_QUOTA_MEBIBYTES_MAX} mebibytes are"
-        ))
-    })
+/// Reads a file that somebody wrote for the agent.
+///
+/// # Errors
+/// When it can't be read, is no regular file, or is larger than any that was written by hand.
+pub fn text(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+    open::text(path, FILE_BYTES_MAX).map_err(unreadable)
 }
 
-fn concurrent<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-    let value = i64::deserialize(deserializer)?;
-    let value = usize::try_from(value).ok().filter(|value| (1..=CONCURRENT_RUNS_MAX).contains(value));
-    value.ok_or_else(|| {
-        serde::de::Error::custom(format!("1 to {CONCURRENT_RUNS_MAX} runs at a time are allowed"))
-    })
-}
-
-fn path<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-    let path = PathBuf::deserialize(deserializer)?;
-    if path.starts_with("~") {
-        let why = "begins with ~, which only a shell replaces: write the whole path";
-        return Err(serde::de::Error::custom(format!("{} {why}", path.display())));
+impl Settings {
+    /// Reads a configuration, which is said to be from `path`.
+    ///
+    /// # Errors
+    /// When it says something that is not allowed: with the line, the key and what is allowed.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        Source { text, path }.parse()
     }
-    Ok(path)
-}
-
-fn some_path<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
-    path(deserializer).map(Some)
 }
 
 pub(super) fn mode<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
-    let mode = is_octal.then(|| u32::from_str_radix(&text, 8).ok()).flatten().filter(|mode| *mode <= 0o777);
-    mode.ok_or_else(|| {
-        serde::de::Error::custom(format!(
-            "'{text}' is not a mode (permission bits in octal, such as \"0660\")"
-        ))
+    let expected = "permission bits in octal, such as \"0660\"";
+    configuration::text(deserializer, expected.into(), |text| {
+        let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+        u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o777)
     })
 }
 
@@ -260,8 +249,7 @@ mod tests {
     use super::*;
 
     fn settings(text: &str) -> Result<Settings, String> {
-        crate::agent::toml_file::parse(text, std::path::Path::new("muster-agent.toml"))
-            .map_err(|error| error.to_string())
+        Settings::parse(text, Path::new("muster-agent.toml")).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -283,19 +271,33 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_line_and_key_and_what_is_allowed() {
         let cases = [
-            ("\nsevrer = \"x\"", "line 2, key 'sevrer'", "expected one of `data`, `server`"),
-            ("key_type = \"rsa\"", "line 1, key 'key_type'", "`ed25519` or `p256`"),
-            ("[spool]\ninfo_mebibytes = 0", "line 2, key 'info_mebibytes'", "1 to 1024 mebibytes"),
-            ("[socket]\nmode = \"rw\"", "line 2, key 'mode'", "\"0660\""),
-            ("[collect]\n\ndpkg = 3", "line 3, key 'dpkg'", "expected a boolean"),
-            ("[tasks]\nconcurrent = 17", "line 2, key 'concurrent'", "1 to 16 runs"),
-            ("data = [", "line 1", ""),
-            ("data = \"~/x\"", "line 1, key 'data'", "~/x begins with ~, which only a shell replaces"),
+            ("\nsevrer = \"x\"", 2, "sevrer is not known: did you mean server? allowed here: data, server,"),
+            ("key_type = \"rsa\"", 1, "key_type = \"rsa\" is not allowed: \"ed25519\" or \"p256\""),
+            ("key_type = 3", 1, "key_type is an integer, it must be a text in quotation marks"),
+            (
+                "[spool]\ninfo_mebibytes = 0",
+                2,
+                "spool.info_mebibytes = 0 is not allowed: a whole number from 1 to 1024",
+            ),
+            (
+                "[socket]\nmode = \"rw\"",
+                2,
+                "socket.mode = \"rw\" is not allowed: permission bits in octal, such as \"0660\"",
+            ),
+            ("[collect]\n\ndpkg = 3", 3, "collect.dpkg is an integer, it must be true or false"),
+            ("[wake]\nport = 70000", 2, "wake.port = 70000 is not allowed: a whole number from 0 to 65535"),
+            (
+                "[tasks]\nconcurrent = 17",
+                2,
+                "tasks.concurrent = 17 is not allowed: a whole number from 1 to 16",
+            ),
+            ("data = [", 1, ""),
+            ("data = \"~/x\"", 1, "data begins with ~, which only a shell replaces: write the whole path"),
         ];
-        for (text, place, allowed) in cases {
+        for (text, line, why) in cases {
             let error = settings(text).unwrap_err();
-            assert!(error.starts_with("muster-agent.toml, ") && !error.contains('\n'), "{error}");
-            assert!(error.contains(place) && error.contains(allowed), "{error}");
+            assert!(error.starts_with(&format!("muster-agent.toml:{line}: {why}")), "{error}");
+            assert!(!error.contains('\n'), "{error}");
         }
     }
 }

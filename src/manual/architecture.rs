@@ -25,6 +25,7 @@
 //! 1  record_layer/  the records of an established TLS 1.3 connection, from its secrets and numbers alone
 //! 2  concurrency/  what passes between threads: bounded mailboxes with a notifier; counters
 //! 2  memory     the process's memory: what is free is given back
+//! 2  configuration  files that people write: read, and refused with line, key and what is allowed
 //! 2  paths      paths that a configuration names, looked at before they are used
 //! 3  journal/   the event log of the server and the spool of the agent; beside one call in `memory` the one module with unsafe
 //! 3  store/     SQLite: devices, groups, tokens, inventory, policies, statistics; the device table in memory

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::server::config::{DEFAULT_PORT, parse_address};
+use crate::server::config::{AddressProblem, DEFAULT_PORT, parse_address};
 use clap::{Args, Parser, Subcommand};
 
 /// The muster server: knows every device, what is installed on it, and what happened there.
@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     pub(crate) command: Option<Command>,
     /// Options of `run`.
     #[command(flatten)]
-    pub(crate) run: Run,
+    pub(crate) run: RunArguments,
 }
 
 /// The commands.
@@ -40,7 +40,7 @@ pub(crate) enum Command {
 
 SIGTERM and SIGINT drain: no new connections, what is in flight ends, the journal is made durable, exit 0.
 SIGHUP reads the configuration again. The logging of single modules can be set with RUST_LOG (RUST_LOG=muster::reactor=debug).")]
-    Run(Run),
+    Run(RunArguments),
     /// Check a configuration file, and change nothing
     #[command(after_help = "Examples:
   musterd check-config
@@ -106,7 +106,7 @@ pub(crate) struct Place {
 
 /// `run`
 #[derive(Args, Debug, Clone, Default)]
-pub(crate) struct Run {
+pub(crate) struct RunArguments {
     /// Configuration and data.
     #[command(flatten)]
     pub(crate) place: Place,
@@ -175,6 +175,6 @@ pub(crate) struct JournalPlace {
     pub(crate) json: bool,
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
+fn address(text: &str) -> Result<SocketAddr, AddressProblem> {
     parse_address(text, DEFAULT_PORT)
 }

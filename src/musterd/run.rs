@@ -13,7 +13,7 @@ use crate::wire::api::NewToken;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::arguments::Run;
+use super::arguments::RunArguments;
 use super::{Failure, configuration};
 
 /// Prints a line for the one who started the server. A standard output that is closed is no reason to end.
@@ -29,7 +29,10 @@ pub(crate) fn catch_signals() -> std::io::Result<Signals> {
 }
 
 /// `musterd run`. `signals`: caught since the process began.
-pub(crate) fn command(run: &Run, signals: Option<std::io::Result<Signals>>) -> Result<ExitCode, Failure> {
+pub(crate) fn command(
+    run: &RunArguments,
+    signals: Option<std::io::Result<Signals>>,
+) -> Result<ExitCode, Failure> {
     let mut signals = signals
         .unwrap_or_else(catch_signals)
         .map_err(|error| Failure::refused(format!("can't handle signals: {error}")))?;
@@ -70,7 +73,7 @@ pub(crate) fn command(run: &Run, signals: Option<std::io::Result<Signals>>) -> R
 }
 
 /// The file's settings, and over them the command line's.
-fn settings(run: &Run) -> Result<Config, Failure> {
+fn settings(run: &RunArguments) -> Result<Config, Failure> {
     let mut config = configuration::load(&run.place)?;
     config.process = ProcessOptions::DAEMON;
     if let Some(listen) = run.listen {
@@ -82,7 +85,7 @@ fn settings(run: &Run) -> Result<Config, Failure> {
     Ok(config)
 }
 
-fn reload(run: &Run, server: &mut Server) {
+fn reload(run: &RunArguments, server: &mut Server) {
     let new = match settings(run) {
         Ok(new) => new,
         Err(failure) => {

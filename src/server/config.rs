@@ -2,19 +2,22 @@
 //! `tools/musterd.toml`. A wrong file is refused with the line, the key and what is allowed.
 
 mod backup;
-mod reader;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer};
+
 pub use backup::BackupConfig;
-use reader::{Reader, Section};
 
 use super::process::ProcessOptions;
 use crate::admin::listen::bound_as;
+use crate::configuration::{self, Source, address, count, duration, size};
+pub use crate::configuration::{AddressProblem, ConfigError, parse_address};
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::machine::device_state::STORED_INTERVAL_SECONDS_MAX;
 use crate::machine::rate::EventRate;
@@ -39,6 +42,12 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 const THREADS_MAX: u64 = 64;
 
 const _: () = assert!(INTERVAL_SECONDS_MAX < STORED_INTERVAL_SECONDS_MAX / 2);
+
+/// Longest age that events may reach: ten years.
+const AGE_SECONDS_MAX: u64 = 3_650 * 86_400;
+
+/// Largest journal that may be allowed: 1 PiB.
+const JOURNAL_BYTES_MAX: u64 = 1 << 50;
 
 /// Most links that may be allowed: what 64 GiB of socket memory hold.
 const LINKS_MAX: u64 = 4_000_000;
@@ -77,42 +86,93 @@ pub struct Config {
     pub process: ProcessOptions,
 }
 
+/// The file; the rest is as in [`Config::default`].
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    server: ServerSection,
+    admin: AdminConfig,
+    links: LinksConfig,
+    sync: SyncConfig,
+    journal: JournalConfig,
+    backup: BackupConfig,
+    log: LogSection,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ServerSection {
+    #[serde(deserialize_with = "configuration::path")]
+    data_directory: PathBuf,
+    #[serde(deserialize_with = "address::<DEFAULT_PORT, _, _>")]
+    listen: SocketAddr,
+    #[serde(deserialize_with = "address::<DEFAULT_PORT, _, _>")]
+    udp: Option<SocketAddr>,
+    host_names: Vec<String>,
+    #[serde(deserialize_with = "count::<1, THREADS_MAX, _, usize, _>")]
+    reactors: Option<usize>,
+    #[serde(deserialize_with = "count::<1, THREADS_MAX, _, usize, _>")]
+    workers: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct LogSection {
+    #[serde(deserialize_with = "log_level")]
+    level: log::LevelFilter,
+}
+
 /// The administrators' ways to the server.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct AdminConfig {
     /// Unix socket, mode 0600; `None`: `admin.sock` in the data directory.
+    #[serde(deserialize_with = "configuration::path")]
     pub socket: Option<PathBuf>,
 }
 
 /// Links of devices.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct LinksConfig {
     /// Most links at a time, in links. More are closed at once, and counted.
+    #[serde(deserialize_with = "count::<1, LINKS_MAX, _, usize, _>")]
     pub max: usize,
     /// Most TLS handshakes that begin in a second; `None`: as many as most of the reactors' time allows.
+    #[serde(deserialize_with = "count::<1, HANDSHAKES_PER_SECOND_MAX, _, usize, _>")]
     pub handshakes_per_second: Option<usize>,
     /// Until when a new connection must have finished its TLS handshake.
+    #[serde(deserialize_with = "duration::<1, 120, _, _>")]
     pub handshake_deadline: Duration,
     /// After how long without a word a link is closed that nobody asked to keep.
+    #[serde(deserialize_with = "duration::<5, 3_600, _, _>")]
     pub idle_deadline: Duration,
     /// Longest interval at which the agent says on a persistent link that it is there: it says so more often
     /// where the network forgets sooner.
+    #[serde(deserialize_with = "duration::<5, 86_400, _, _>")]
     pub keep_interval: Duration,
     /// Most devices whose links may be asked to stay; `None`: what descriptors and memory allow.
+    #[serde(deserialize_with = "count::<0, LINKS_MAX, _, usize, _>")]
     pub max_persistent_connections: Option<usize>,
     /// Whether the link of a device stays by itself while wakes do not reach it.
     pub keep_unreachable: bool,
     /// Time that a peer may leave what we send it unread.
+    #[serde(deserialize_with = "duration::<1, 600, _, _>")]
     pub write_deadline: Duration,
     /// Most memory that all links may hold beside what each takes idle; `None`: what the memory that is free
     /// at the start allows.
+    #[serde(rename = "buffer_size", deserialize_with = "size::<{ 16 << 20 }, { 1 << 40 }, _, _>")]
     pub buffer_bytes: Option<u64>,
 }
 
 /// Automatic syncs.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SyncConfig {
     /// Sync interval of a device when neither it nor its groups say otherwise.
+    #[serde(
+        deserialize_with = "duration::<{ INTERVAL_SECONDS_MIN as u64 }, { INTERVAL_SECONDS_MAX as u64 }, _, _>"
+    )]
     pub interval: Duration,
 }
 
@@ -127,24 +187,40 @@ const WARNINGS_SHARE: u64 = 16;
 const WARNINGS_AGE: Duration = Duration::from_secs(730 * 86_400);
 
 /// The event log.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct JournalConfig {
     /// Size of one segment; a multiple of 4 KiB.
+    #[serde(rename = "segment_size", deserialize_with = "size::<{ 1 << 20 }, { 1 << 30 }, _, _>")]
     pub segment_bytes: u64,
     /// Oldest segments are deleted when the journal is larger than this.
+    #[serde(rename = "retention_size", deserialize_with = "size::<{ 4 << 20 }, JOURNAL_BYTES_MAX, _, _>")]
     pub retention_bytes: u64,
     /// Segments are deleted when all their events are older than this.
+    #[serde(deserialize_with = "duration::<60, AGE_SECONDS_MAX, _, _>")]
     pub retention_age: Duration,
     /// Size of the journal of warnings; `None`: a sixteenth of `retention_bytes`; 0: nothing is added.
+    #[serde(rename = "warnings_size", deserialize_with = "size::<0, JOURNAL_BYTES_MAX, _, _>")]
     pub warnings_bytes: Option<u64>,
     /// Warnings are deleted when all of their segment are older than this; `None`: two years, or as long as
     /// other events if that is longer.
+    #[serde(deserialize_with = "duration::<60, AGE_SECONDS_MAX, _, _>")]
     pub warnings_age: Option<Duration>,
-    /// Share of it that the events of each device may take: what is above that waits on the device.
-    pub event_rate: EventRate,
+    /// Bytes of events that a device may add in a second, over time: what is above that waits on the device.
+    #[serde(deserialize_with = "size::<{ 1 << 10 }, { 1 << 30 }, _, _>")]
+    pub device_rate: u64,
+    /// Bytes of events that it may add at once.
+    #[serde(deserialize_with = "size::<{ 1 << 20 }, { 1 << 30 }, _, _>")]
+    pub device_burst: u64,
 }
 
 impl JournalConfig {
+    /// Share of it that the events of each device may take.
+    #[must_use]
+    pub fn event_rate(&self) -> EventRate {
+        EventRate { bytes_per_second: self.device_rate, burst_bytes: self.device_burst }
+    }
+
     /// Size of the journal of warnings. 0: nothing is added to it.
     #[must_use]
     pub fn warnings_bytes(&self) -> u64 {
@@ -156,9 +232,29 @@ impl JournalConfig {
     pub fn warnings_age(&self) -> Duration {
         self.warnings_age.unwrap_or(self.retention_age.max(WARNINGS_AGE))
     }
+
+    /// Checks settings against each other.
+    fn check(&self, source: Source<'_>) -> Result<(), ConfigError> {
+        let segment = self.segment_bytes;
+        if !segment.is_multiple_of(4096) {
+            return Err(source.wrong("journal.segment_size", "is not allowed: it must be a multiple of 4KiB"));
+        }
+        // One is written, one is ready, and retention can only delete whole ones.
+        if self.retention_bytes < 4 * segment {
+            let retention = "journal.retention_size";
+            let key = if source.has(retention) { retention } else { "journal.segment_size" };
+            let why = "is not allowed: retention_size must be at least four times segment_size";
+            return Err(source.wrong(key, why));
+        }
+        if self.warnings_bytes.is_some_and(|bytes| (1..WARNINGS_BYTES_MIN).contains(&bytes)) {
+            let why = "is not allowed: it must be at least 1MiB, or 0B for no journal of warnings";
+            return Err(source.wrong("journal.warnings_size", why));
+        }
+        Ok(())
+    }
 }
 
-impl Default for Config {
+impl Default for ServerSection {
     fn default() -> Self {
         Self {
             data_directory: DEFAULT_DATA_DIRECTORY.into(),
@@ -167,56 +263,77 @@ impl Default for Config {
             host_names: Vec::new(),
             reactors: None,
             workers: None,
-            admin: AdminConfig { socket: None },
-            links: LinksConfig {
-                max: 100_000,
-                handshakes_per_second: None,
-                handshake_deadline: Duration::from_secs(10),
-                idle_deadline: Duration::from_secs(60),
-                keep_interval: Duration::from_secs(300),
-                max_persistent_connections: None,
-                keep_unreachable: true,
-                write_deadline: Duration::from_secs(30),
-                buffer_bytes: None,
-            },
-            sync: SyncConfig { interval: Duration::from_secs(900) },
-            journal: JournalConfig {
-                segment_bytes: 64 << 20,
-                retention_bytes: 16 << 30,
-                retention_age: Duration::from_secs(90 * 86_400),
-                warnings_bytes: None,
-                warnings_age: None,
-                event_rate: EventRate::default(),
-            },
-            backup: BackupConfig::default(),
-            log_level: log::LevelFilter::Info,
-            process: ProcessOptions::default(),
         }
     }
 }
 
-/// Why a configuration was refused. One line that says where, what, and what is allowed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The file could not be read.
-    #[error("can't read the configuration {}: {error}", path.display())]
-    Unreadable {
-        /// Which file.
-        path: PathBuf,
-        /// The system's message.
-        error: String,
-    },
-    /// A line is wrong.
-    #[error("{}:{line}: {message}", path.display())]
-    Wrong {
-        /// Which file.
-        path: PathBuf,
-        /// Which line, from 1.
-        line: usize,
-        /// Key, and what is allowed.
-        message: String,
-    },
+impl Default for LinksConfig {
+    fn default() -> Self {
+        Self {
+            max: 100_000,
+            handshakes_per_second: None,
+            handshake_deadline: Duration::from_secs(10),
+            idle_deadline: Duration::from_secs(60),
+            keep_interval: Duration::from_secs(300),
+            max_persistent_connections: None,
+            keep_unreachable: true,
+            write_deadline: Duration::from_secs(30),
+            buffer_bytes: None,
+        }
+    }
+}
+
+impl Default for SyncConfig {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(900) }
+    }
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        let EventRate { bytes_per_second, burst_bytes } = EventRate::default();
+        Self {
+            segment_bytes: 64 << 20,
+            retention_bytes: 16 << 30,
+            retention_age: Duration::from_secs(90 * 86_400),
+            warnings_bytes: None,
+            warnings_age: None,
+            device_rate: bytes_per_second,
+            device_burst: burst_bytes,
+        }
+    }
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self { level: log::LevelFilter::Info }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        File::default().into()
+    }
+}
+
+impl From<File> for Config {
+    fn from(File { server, admin, links, sync, journal, backup, log }: File) -> Self {
+        Self {
+            data_directory: server.data_directory,
+            listen: server.listen,
+            udp: server.udp,
+            host_names: server.host_names,
+            reactors: server.reactors,
+            workers: server.workers,
+            admin,
+            links,
+            sync,
+            journal,
+            backup,
+            log_level: log.level,
+            process: ProcessOptions::default(),
+        }
+    }
 }
 
 impl Config {
@@ -231,13 +348,13 @@ impl Config {
     /// # Errors
     /// When it can't be read, or holds anything that is not allowed.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let unreadable = |error: String| ConfigError::Unreadable { path: path.to_owned(), error };
-        let length = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
+        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let length = std::fs::metadata(path).map_err(unreadable)?.len();
         if length > FILE_BYTES_MAX {
-            return Err(unreadable(format!("it has {length} bytes, at most {FILE_BYTES_MAX} are allowed")));
+            let error = format!("it has {length} bytes, at most {FILE_BYTES_MAX} are allowed");
+            return Err(unreadable(io::Error::other(error)));
         }
-        let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
-        Self::parse(&text, path)
+        Self::parse(&std::fs::read_to_string(path).map_err(unreadable)?, path)
     }
 
     /// Reads a configuration. `path` is only for the error.
@@ -245,134 +362,11 @@ impl Config {
     /// # Errors
     /// When it holds anything that is not allowed.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let wrong = |(offset, message): (usize, String)| ConfigError::Wrong {
-            path: path.to_owned(),
-            line: 1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count(),
-            message,
-        };
-        Reader::parse(text).and_then(|reader| Self::from_reader(&reader)).map_err(wrong)
-    }
-
-    fn from_reader(reader: &Reader<'_>) -> Result<Self, (usize, String)> {
-        let default = Self::default();
-        reader.only_sections(&["server", "admin", "links", "sync", "journal", "backup", "log"])?;
-        let server = reader
-            .section("server", &["data_directory", "listen", "udp", "host_names", "reactors", "workers"])?;
-        let admin = reader.section("admin", &["socket"])?;
-        let links = reader.section(
-            "links",
-            &[
-                "max",
-                "handshakes_per_second",
-                "handshake_deadline",
-                "idle_deadline",
-                "keep_interval",
-                "max_persistent_connections",
-                "keep_unreachable",
-                "write_deadline",
-                "buffer_size",
-            ],
-        )?;
-        let sync = reader.section("sync", &["interval"])?;
-        let journal = reader.section(
-            "journal",
-            &[
-                "segment_size",
-                "retention_size",
-                "retention_age",
-                "warnings_size",
-                "warnings_age",
-                "device_rate",
-                "device_burst",
-            ],
-        )?;
-        let backup = reader.section("backup", &backup::KEYS)?;
-        let log = reader.section("log", &["level"])?;
-        let seconds = Duration::from_secs;
-        let config = Self {
-            data_directory: server.path("data_directory")?.unwrap_or(default.data_directory),
-            listen: server.address("listen")?.unwrap_or(default.listen),
-            udp: server.address("udp")?,
-            host_names: server.texts("host_names")?.unwrap_or_default(),
-            reactors: server.count("reactors", 1..=THREADS_MAX)?,
-            workers: server.count("workers", 1..=THREADS_MAX)?,
-            admin: AdminConfig { socket: admin.path("socket")? },
-            links: LinksConfig {
-                max: links.count("max", 1..=LINKS_MAX)?.unwrap_or(default.links.max),
-                handshakes_per_second: links.count("handshakes_per_second", 1..=HANDSHAKES_PER_SECOND_MAX)?,
-                handshake_deadline: links
-                    .duration("handshake_deadline", seconds(1)..=seconds(120))?
-                    .unwrap_or(default.links.handshake_deadline),
-                idle_deadline: links
-                    .duration("idle_deadline", seconds(5)..=seconds(3_600))?
-                    .unwrap_or(default.links.idle_deadline),
-                keep_interval: links
-                    .duration("keep_interval", seconds(5)..=seconds(86_400))?
-                    .unwrap_or(default.links.keep_interval),
-                max_persistent_connections: links.count("max_persistent_connections", 0..=LINKS_MAX)?,
-                keep_unreachable: links.flag("keep_unreachable")?.unwrap_or(default.links.keep_unreachable),
-                write_deadline: links
-                    .duration("write_deadline", seconds(1)..=seconds(600))?
-                    .unwrap_or(default.links.write_deadline),
-                buffer_bytes: links.size("buffer_size", 16 << 20..=1 << 40)?,
-            },
-            sync: SyncConfig {
-                interval: sync
-                    .duration(
-                        "interval",
-                        seconds(INTERVAL_SECONDS_MIN.into())..=seconds(INTERVAL_SECONDS_MAX.into()),
-                    )?
-                    .unwrap_or(default.sync.interval),
-            },
-            journal: JournalConfig {
-                segment_bytes: journal
-                    .size("segment_size", 1 << 20..=1 << 30)?
-                    .unwrap_or(default.journal.segment_bytes),
-                retention_bytes: journal
-                    .size("retention_size", 4 << 20..=1 << 50)?
-                    .unwrap_or(default.journal.retention_bytes),
-                retention_age: journal
-                    .duration("retention_age", seconds(60)..=seconds(3_650 * 86_400))?
-                    .unwrap_or(default.journal.retention_age),
-                warnings_bytes: journal.size("warnings_size", 0..=1 << 50)?,
-                warnings_age: journal.duration("warnings_age", seconds(60)..=seconds(3_650 * 86_400))?,
-                event_rate: EventRate {
-                    bytes_per_second: journal
-                        .size("device_rate", 1 << 10..=1 << 30)?
-                        .unwrap_or(default.journal.event_rate.bytes_per_second),
-                    burst_bytes: journal
-                        .size("device_burst", 1 << 20..=1 << 30)?
-                        .unwrap_or(default.journal.event_rate.burst_bytes),
-                },
-            },
-            backup: BackupConfig::from_section(&backup)?,
-            log_level: log_level(&log)?.unwrap_or(default.log_level),
-            process: default.process,
-        };
-        config.check_relations(&journal)?;
+        let source = Source { text, path };
+        let config = Self::from(source.parse::<File>()?);
+        config.journal.check(source)?;
+        config.backup.check(source)?;
         Ok(config)
-    }
-
-    /// Checks of several settings against each other.
-    fn check_relations(&self, journal: &Section<'_, '_>) -> Result<(), (usize, String)> {
-        let segment = self.journal.segment_bytes;
-        if !segment.is_multiple_of(4096) {
-            return Err(journal.wrong("segment_size", "is not allowed: it must be a multiple of 4KiB"));
-        }
-        // One is written, one is ready, and retention can only delete whole ones.
-        if self.journal.retention_bytes < 4 * segment {
-            let key = if journal.has("retention_size") { "retention_size" } else { "segment_size" };
-            return Err(
-                journal.wrong(key, "is not allowed: retention_size must be at least four times segment_size")
-            );
-        }
-        if self.journal.warnings_bytes.is_some_and(|bytes| (1..WARNINGS_BYTES_MIN).contains(&bytes)) {
-            return Err(journal.wrong(
-                "warnings_size",
-                "is not allowed: it must be at least 1MiB, or 0B for no journal of warnings",
-            ));
-        }
-        Ok(())
     }
 
     /// The UDP address of notices and wakes.
@@ -490,9 +484,8 @@ impl Config {
         note(self.journal.retention_age != new.journal.retention_age, "journal.retention_age", true);
         note(self.journal.warnings_bytes != new.journal.warnings_bytes, "journal.warnings_size", true);
         note(self.journal.warnings_age != new.journal.warnings_age, "journal.warnings_age", true);
-        let (rate, new_rate) = (self.journal.event_rate, new.journal.event_rate);
-        note(rate.bytes_per_second != new_rate.bytes_per_second, "journal.device_rate", true);
-        note(rate.burst_bytes != new_rate.burst_bytes, "journal.device_burst", true);
+        note(self.journal.device_rate != new.journal.device_rate, "journal.device_rate", true);
+        note(self.journal.device_burst != new.journal.device_burst, "journal.device_burst", true);
         note(self.backup != new.backup, "backup", true);
         note(self.log_level != new.log_level, "log.level", true);
         diff
@@ -523,22 +516,7 @@ pub struct ReloadDiff {
     pub needs_restart: Vec<&'static str>,
 }
 
-fn log_level(log: &Section<'_, '_>) -> Result<Option<log::LevelFilter>, (usize, String)> {
-    log.text("level")?
-        .map(|text| {
-            text.parse()
-                .map_err(|_| log.wrong("level", "is not allowed: off, error, warn, info, debug or trace"))
-        })
-        .transpose()
-}
-
-/// Reads a socket address; a missing port is `default_port`.
-///
-/// # Errors
-/// When it is no IP address. Names are not resolved: a server listens on addresses.
-pub fn parse_address(text: &str, default_port: u16) -> Result<SocketAddr, String> {
-    let bare = text.trim_start_matches('[').trim_end_matches(']');
-    text.parse()
-        .or_else(|_| bare.parse().map(|address| SocketAddr::new(address, default_port)))
-        .map_err(|_| format!("'{text}' is not an address (IP:PORT, such as 0.0.0.0:13000 or [::]:13000)"))
+fn log_level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<log::LevelFilter, D::Error> {
+    let allowed = "off, error, warn, info, debug or trace";
+    configuration::text(deserializer, allowed.into(), |text| text.parse().ok())
 }

@@ -157,7 +157,7 @@ impl Parts {
             reactors: sizes.reactors,
         }));
         backend.set_handshakes(config.links.handshakes_per_second);
-        backend.set_event_rate(config.journal.event_rate);
+        backend.set_event_rate(config.journal.event_rate());
         let keep_seconds = seconds(config.links.keep_interval);
         backend.set_keeping(keep_seconds, config.links.keep_unreachable, sizes.persistent_max);
         let tickets = TicketRounds::start(store.clone(), identity.clone(), clock.known())?;

@@ -37,7 +37,9 @@ fn send(wire: &mut Wire, from: u64, body: &[u8], begins_again: bool) {
 #[test]
 fn a_device_that_floods_takes_its_rate_of_the_log_and_others_are_served() {
     let rate = EventRate { bytes_per_second: 16 << 10, burst_bytes: 1 << 20 };
-    let fixture = Fixture::start_with(|config| config.journal.event_rate = rate);
+    let fixture = Fixture::start_with(|config| {
+        (config.journal.device_rate, config.journal.device_burst) = (rate.bytes_per_second, rate.burst_bytes);
+    });
     let (bad, good) = (fixture.enrol("bad"), fixture.enrol("good"));
     let (mut flood, mut other) = (bad.connect(&fixture), good.connect(&fixture));
     let (begun, body, counters) = (Instant::now(), info(), fixture.server.counters());

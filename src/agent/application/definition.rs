@@ -12,7 +12,8 @@ use super::adapter::{
 };
 use super::check::AGENT_NAME;
 use super::task_kind::{TaskKind, TaskTable};
-use crate::agent::toml_file;
+use crate::agent::settings;
+use crate::configuration::Source;
 use crate::wire::event::{SERVER_NAME, looks_like};
 use crate::wire::limits::{CONDITIONS_MAX, NAME_BYTES_MAX, TASK_KINDS_MAX};
 
@@ -154,8 +155,7 @@ fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn parse_file(path: &Path) -> Result<Definition, String> {
-    let file: File = toml_file::read(path).map_err(|error| error.to_string())?;
-    definition(file).map_err(|problem| format!("{}: {problem}", path.display()))
+    parse(&settings::text(path).map_err(|error| error.to_string())?, path)
 }
 
 /// Decodes the text of a definition, said to be from `path`.
@@ -164,7 +164,7 @@ fn parse_file(path: &Path) -> Result<Definition, String> {
 /// When it says something that is not allowed; names the line and what is allowed.
 #[cfg(any(test, feature = "internals"))]
 pub fn parse(text: &str, path: &Path) -> Result<Definition, String> {
-    let file: File = toml_file::parse(text, path).map_err(|error| error.to_string())?;
+    let file: File = Source { text, path }.parse().map_err(|error| error.to_string())?;
     definition(file).map_err(|problem| format!("{}: {problem}", path.display()))
 }
 

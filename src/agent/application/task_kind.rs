@@ -295,11 +295,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::agent::toml_file;
+    use crate::configuration::Source;
 
     fn kind(text: &str) -> Result<TaskKind, String> {
         let table: TaskTable =
-            toml_file::parse(text, Path::new("x.toml")).map_err(|error| error.to_string())?;
+            Source { text, path: Path::new("x.toml") }.parse().map_err(|error| error.to_string())?;
         table.checked()
     }
 
@@ -359,7 +359,10 @@ mod tests {
                 "does not choose programs",
             ),
             ("kind = \"a\"\ncommand = [\"a\"]\narguments = { pattern = \"x\" }", "arguments: schema"),
-            ("kind = \"a\"\ncommand = [\"a\"]\nshell = true", "key 'shell'"),
+            (
+                "kind = \"a\"\ncommand = [\"a\"]\nshell = true",
+                "x.toml:3: shell is not known: allowed here: kind",
+            ),
         ];
         for (text, what) in cases {
             let error = kind(text).unwrap_err();

@@ -47,7 +47,7 @@ Make the token on the server: musterctl token create")]
   muster-agent run --config /etc/muster/muster-agent.toml
 
 SIGTERM and SIGINT end it cleanly, SIGHUP makes it read its configuration again.")]
-    Run(Run),
+    Run(RunArguments),
     /// Put an event into the spool; returns once it is durable there
     #[command(after_help = "Examples:
   muster-agent emit --application nginx --severity warning --kind config.changed \"nginx.conf was edited\"
@@ -191,7 +191,7 @@ pub enum NoticeWhat {
 
 /// `run`
 #[derive(Args, Debug)]
-pub struct Run {
+pub struct RunArguments {
     /// Data directory and configuration.
     #[command(flatten)]
     pub common: Common,

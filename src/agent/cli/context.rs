@@ -9,8 +9,8 @@ use crate::agent::address::ServerAddress;
 use crate::agent::directory::{Directory, DirectoryError};
 use crate::agent::last_good::{self, SYSTEM_DATA};
 use crate::agent::local::server::bound_as;
-use crate::agent::settings::{FILE_NAME, Settings};
-use crate::agent::toml_file::{self, TomlError};
+use crate::agent::settings::{self, FILE_NAME, Settings};
+use crate::configuration::ConfigError;
 use crate::paths::{self, PathProblem, check_directory, check_readable, check_socket, check_socket_length};
 use crate::wire::time::WallTime;
 
@@ -44,11 +44,11 @@ enum Found {
     Private,
 }
 
-fn look(file: &Path) -> Result<Found, TomlError> {
-    match toml_file::text(file) {
-        Ok(text) => Ok(Found::Read(Box::new(toml_file::parse(&text, file)?), text)),
-        Err(TomlError::Io { source, .. }) if is_absent(&source) => Ok(Found::Absent),
-        Err(TomlError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+fn look(file: &Path) -> Result<Found, ConfigError> {
+    match settings::text(file) {
+        Ok(text) => Ok(Found::Read(Box::new(Settings::parse(&text, file)?), text)),
+        Err(ConfigError::Unreadable { source, .. }) if is_absent(&source) => Ok(Found::Absent),
+        Err(ConfigError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
             Ok(Found::Private)
         }
         Err(error) => Err(error),
@@ -66,7 +66,7 @@ impl Context {
     ///
     /// # Errors
     /// When the configuration is wrong, or the named file can't be read.
-    pub fn new(common: &Common) -> Result<Self, TomlError> {
+    pub fn new(common: &Common) -> Result<Self, ConfigError> {
         let is_root = rustix::process::geteuid().is_root();
         Self::find(common, Path::new(SYSTEM_CONFIG), Path::new(SYSTEM_DATA), is_root)
     }
@@ -76,7 +76,7 @@ impl Context {
     ///
     /// # Errors
     /// When the configuration is wrong and there is no last good one.
-    pub fn or_last_good(common: &Common) -> Result<Self, TomlError> {
+    pub fn or_last_good(common: &Common) -> Result<Self, ConfigError> {
         let context = match Self::new(common) {
             Ok(context) => context,
             Err(error) => {
@@ -119,7 +119,7 @@ impl Context {
     }
 
     /// `system` and `service`: where a service's configuration and its data are.
-    fn find(common: &Common, system: &Path, service: &Path, is_root: bool) -> Result<Self, TomlError> {
+    fn find(common: &Common, system: &Path, service: &Path, is_root: bool) -> Result<Self, ConfigError> {
         let local = Path::new(DATA_DEFAULT);
         let of = |settings: Box<Settings>, text, file: &Path| {
             let data = common.data.clone().or_else(|| settings.data.clone());
@@ -127,8 +127,8 @@ impl Context {
             Self { settings: *settings, config: Some(file.to_owned()), data, text: Some(text), problem: None }
         };
         if let Some(file) = &common.config {
-            let text = toml_file::text(file)?;
-            let settings = Box::new(toml_file::parse(&text, file)?);
+            let text = settings::text(file)?;
+            let settings = Box::new(Settings::parse(&text, file)?);
             return Ok(of(settings, text, file));
         }
         let own = common.data.as_deref().unwrap_or(local);

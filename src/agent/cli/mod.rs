@@ -29,7 +29,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 pub use arguments::{
-    Arguments, Check, Command, Common, Emit, Enroll, Move, Notice, NoticeWhat, Run, Status, TokenSource,
+    Arguments, Check, Command, Common, Emit, Enroll, Move, Notice, NoticeWhat, RunArguments, Status,
+    TokenSource,
 };
 
 use crate::agent::directory::DirectoryError;
@@ -38,7 +39,7 @@ use crate::agent::identity::IdentityError;
 use crate::agent::local::client::LocalError;
 use crate::agent::run::signals::Signals;
 use crate::agent::task::supervisor;
-use crate::agent::toml_file::TomlError;
+use crate::configuration::ConfigError;
 use crate::logging;
 
 /// Why a command did not do what it was asked, and its exit code.
@@ -60,8 +61,8 @@ impl CommandError {
     }
 }
 
-impl From<TomlError> for CommandError {
-    fn from(error: TomlError) -> Self {
+impl From<ConfigError> for CommandError {
+    fn from(error: ConfigError) -> Self {
         Self::usage(error)
     }
 }

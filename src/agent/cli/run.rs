@@ -3,14 +3,17 @@
 use std::io;
 
 use super::CommandError;
-use super::arguments::Run;
+use super::arguments::RunArguments;
 use super::context::Context;
 use crate::agent::run::Agent;
 use crate::agent::run::signals::Signals;
 use crate::logging;
 
 /// Runs the agent until a signal asks for the end. `signals`: caught since the process began.
-pub(super) fn command(arguments: &Run, signals: Option<io::Result<Signals>>) -> Result<(), CommandError> {
+pub(super) fn command(
+    arguments: &RunArguments,
+    signals: Option<io::Result<Signals>>,
+) -> Result<(), CommandError> {
     let signals = signals
         .unwrap_or_else(Signals::catch)
         .map_err(|error| CommandError::refused(format!("can't handle signals: {error}")))?;

@@ -7,25 +7,29 @@ use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
-use super::reader::Section;
-use crate::wire::time::WallTime;
+use serde::{Deserialize, Deserializer};
 
-/// The settings.
-pub(super) const KEYS: [&str; 4] = ["directory", "every", "at", "keep"];
+use crate::configuration::{self, ConfigError, Source, count, duration};
+use crate::wire::time::WallTime;
 
 /// Most backups that may be kept, in backups.
 const KEEP_MAX: u64 = 1_000;
 
 /// Scheduled backups.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct BackupConfig {
     /// Their directory; `None`: none are made.
+    #[serde(deserialize_with = "configuration::path")]
     pub directory: Option<PathBuf>,
     /// Time from one to the next; does not count when they are made at a time of day.
+    #[serde(deserialize_with = "duration::<60, { 365 * 86_400 }, _, _>")]
     pub every: Duration,
     /// Time of day at which one is made, in this machine's time zone.
+    #[serde(deserialize_with = "time_of_day")]
     pub at: Option<Time>,
     /// Backups that are kept, count.
+    #[serde(deserialize_with = "count::<1, KEEP_MAX, _, usize, _>")]
     pub keep: usize,
 }
 
@@ -36,30 +40,14 @@ impl Default for BackupConfig {
 }
 
 impl BackupConfig {
-    pub(super) fn from_section(section: &Section<'_, '_>) -> Result<Self, (usize, String)> {
-        let default = Self::default();
-        let range = Duration::from_secs(60)..=Duration::from_secs(365 * 86_400);
-        let at = section
-            .text("at")?
-            .map(|text| {
-                let why = "is not allowed: a time of day, such as \"03:15\"";
-                Time::strptime("%H:%M", text).map_err(|_| section.wrong("at", why))
-            })
-            .transpose()?;
-        let config = Self {
-            directory: section.path("directory")?,
-            every: section.duration("every", range)?.unwrap_or(default.every),
-            at,
-            keep: section.count("keep", 1..=KEEP_MAX)?.unwrap_or(default.keep),
-        };
-        if config.directory.is_none()
-            && let Some(key) = KEYS.into_iter().find(|key| section.has(key))
-        {
-            return Err(
-                section.wrong(key, "is not allowed without directory: without one no backups are made")
-            );
+    pub(super) fn check(&self, source: Source<'_>) -> Result<(), ConfigError> {
+        let given = ["backup.every", "backup.at", "backup.keep"].into_iter().find(|key| source.has(key));
+        match given.filter(|_| self.directory.is_none()) {
+            Some(key) => {
+                Err(source.wrong(key, "is not allowed without directory: without one no backups are made"))
+            }
+            None => Ok(()),
         }
-        Ok(config)
     }
 
     /// The time until that time of day; `None`: no time of day is set.
@@ -79,6 +67,11 @@ impl BackupConfig {
         let next = if today.timestamp() > now { today } else { on(&zoned.tomorrow().ok()?)? };
         Duration::try_from(next.timestamp().duration_since(now)).ok()
     }
+}
+
+fn time_of_day<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
+    let expected = "a time of day, such as \"03:15\"";
+    configuration::text(deserializer, expected.into(), |text| Time::strptime("%H:%M", text).ok()).map(Some)
 }
 
 #[cfg(test)]

@@ -152,11 +152,11 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
         ),
         (
             "[log]\nlevel = \"loud\"",
-            "musterd.toml:2: log.level is not allowed: off, error, warn, info, debug or trace",
+            "musterd.toml:2: log.level = \"loud\" is not allowed: off, error, warn, info, debug or trace",
         ),
         (
             "[backup]\ndirectory = \"b\"\nat = \"3 am\"",
-            "musterd.toml:3: backup.at is not allowed: a time of day, such as \"03:15\"",
+            "musterd.toml:3: backup.at = \"3 am\" is not allowed: a time of day, such as \"03:15\"",
         ),
         (
             "[backup]\nkeep = 3",
