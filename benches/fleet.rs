@@ -23,13 +23,12 @@ use std::time::{Duration, Instant};
 use muster::client::{Address, Client};
 use muster::fleet::ring::Ring;
 use muster::fleet::status::judge;
-use muster::fleet::task::definition::{Definition, Targets};
 use muster::machine::command::{SectionChange, SectionOutcome, SectionUpdate, StatisticsOutcome};
 use muster::server::Server;
 use muster::server::config::Config;
 use muster::store::query::{self, ApplicationFilter, DeviceFilter, PageRequest, RunFilter, TaskFilter};
 use muster::store::{Enrolment, FILE_NAME, NewSettings, NewToken, Store, Verdict};
-use muster::wire::api::{ApplicationQuery, DeviceQuery};
+use muster::wire::api::{ApplicationQuery, DeviceQuery, TaskDefinition, TaskTargets};
 use muster::wire::digest::Digest;
 use muster::wire::id::{CertificateHash, Epoch, TaskId};
 use muster::wire::inventory::{Application, InventoryChange, digest_of};
@@ -259,7 +258,7 @@ fn history(path: &Path, devices: u64) {
     for task in 1..=TASKS {
         let sql = "INSERT INTO tasks (number, id, application, kind, settings, definition, state, created_at, due_at, ended_at)
             VALUES (?1, ?2, 'nginx', 'rotate-logs', '{\"keep\":7}', ?4, 'done', ?3, ?3, ?3)";
-        let definition = serde_json::to_string(&Definition::new(Targets::All)).unwrap();
+        let definition = serde_json::to_string(&TaskDefinition::new(TaskTargets::All)).unwrap();
         let due_at = (NOW.0 - task * HOUR).cast_signed();
         transaction.execute(sql, params![task.cast_signed(), task_id(task), due_at, definition]).unwrap();
         let sql = "INSERT INTO runs (id, task, device, due_at, state, changed_at, not_before, expires_at, begin_by, released_at,
@@ -479,7 +478,7 @@ fn questions(store: &Store) {
     });
     let task = TaskId(task_id(7).cast_unsigned());
     latency("task show: the task, with its runs counted", 21, || {
-        query::task(&reader, task).unwrap().counts.iter().map(|(_, runs)| *runs as usize).sum()
+        query::task(&reader, task).unwrap().task.runs.iter().map(|count| count.runs as usize).sum()
     });
     let runs = |state| {
         let filter = RunFilter { task: Some(task), device: None, state };

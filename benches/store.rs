@@ -215,7 +215,7 @@ fn main() {
         loop {
             let found = query::devices(&reader, &DeviceFilter::default(), &page(cursor)).unwrap();
             items += found.items.len();
-            cursor = found.next;
+            cursor = found.next_cursor;
             if cursor.is_none() {
                 return items;
             }

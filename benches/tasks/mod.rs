@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use muster::fleet::task::definition::{Definition, Targets};
 use muster::machine::command::RunsOutcome;
 use muster::store::query::{self, PageRequest, RunFilter};
-use muster::store::{NewTask, Store, TaskTime};
+use muster::store::{Store, TaskTime};
+use muster::wire::api::{NewTask, TaskDefinition, TaskTargets};
 use muster::wire::task::{RunStage, RunUpdate, RunUpdates};
 
 use super::shape::device;
@@ -20,7 +20,7 @@ pub(crate) fn task_for_all(store: &Store, devices: u64) {
         application: "nginx".into(),
         kind: "rotate-logs".into(),
         settings: serde_json::Map::new(),
-        definition: Definition::new(Targets::All),
+        definition: TaskDefinition::new(TaskTargets::All),
     };
     let step_all = || {
         let (mut longest, mut called) = (Duration::ZERO, 0);
@@ -48,8 +48,8 @@ pub(crate) fn task_for_all(store: &Store, devices: u64) {
     let mut runs = HashMap::new();
     loop {
         let found = query::runs(&store.reader().unwrap(), &filter, &page, NOW).unwrap();
-        runs.extend(found.items.iter().map(|row| (row.device, row.id)));
-        page.cursor = found.next;
+        runs.extend(found.items.iter().map(|row| (row.device_id, row.id)));
+        page.cursor = found.next_cursor;
         if page.cursor.is_none() {
             break;
         }

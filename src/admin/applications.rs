@@ -24,16 +24,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page<InstalledApplication>>, ApiError> {
     let filter = filter(&asked)?;
     let page = page(asked.limit, asked.cursor)?;
-    let page = shared
-        .run(move |context| Ok(query::applications(&*context.store.reader()?, &filter, &page)?))
-        .await?;
-    let to_api = |row: query::ApplicationRow| InstalledApplication {
-        name: row.application.name,
-        version: row.application.version,
-        publisher: row.application.publisher,
-        devices: row.devices,
-    };
-    Ok(Json(Page::new(page.items.into_iter().map(to_api).collect(), page.next)))
+    shared.answer(move |context| Ok(query::applications(&*context.store.reader()?, &filter, &page)?)).await
 }
 
 pub(super) async fn installations(
@@ -42,14 +33,5 @@ pub(super) async fn installations(
 ) -> Result<Json<Page<Installation>>, ApiError> {
     let filter = filter(&asked)?;
     let page = page(asked.limit, asked.cursor)?;
-    let page = shared
-        .run(move |context| Ok(query::installations(&*context.store.reader()?, &filter, &page)?))
-        .await?;
-    let to_api = |row: query::InstallationRow| Installation {
-        name: row.application.name,
-        version: row.application.version,
-        device: row.device_name,
-        device_id: row.device,
-    };
-    Ok(Json(Page::new(page.items.into_iter().map(to_api).collect(), page.next)))
+    shared.answer(move |context| Ok(query::installations(&*context.store.reader()?, &filter, &page)?)).await
 }

@@ -8,7 +8,7 @@ use super::context::AdminContext;
 use super::error::ApiError;
 use super::extract::{Body, Path, Query, page};
 use super::statistics;
-use super::why::{address, next_slot, notify_persistent, persistent_by, record_of, udp_port, udp_reach};
+use super::why::{address, next_slot, notify_persistent, persistent_by, record_of, udp_port};
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::fleet::presence::{Presence, presence};
 use crate::machine::device_state::DeviceState;
@@ -87,7 +87,7 @@ fn read_page(
                 items.push(device);
             }
         }
-        request.cursor = page.next;
+        request.cursor = page.next_cursor;
         if request.cursor.is_none() || items.len() == limit {
             break;
         }
@@ -119,7 +119,7 @@ fn load_detail(context: &AdminContext, name: String) -> Result<DeviceDetail, Api
         departure: record.departure,
         address: address(&record),
         udp_port: udp_port(&record),
-        udp_reach: udp_reach(&record),
+        udp_reach: record.udp_reach,
         agent_epoch: if detail.agent_epoch == Epoch(0) { record.agent_epoch } else { detail.agent_epoch },
         sections: sections.to_vec(),
         host: detail.host,

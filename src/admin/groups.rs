@@ -20,20 +20,16 @@ pub(super) async fn create(
     if let Some(seconds) = new.interval_seconds {
         check_interval(seconds)?;
     }
-    let context = shared.context.clone();
-    let group = shared
-        .pool
-        .run(move || {
-            let path = store::normal_path(&new.path)?;
-            let change = GroupChange {
-                interval_seconds: new.interval_seconds.map(Some),
-                keep_connected: new.keep_connected.map(Keep::own),
-            };
-            notify_persistent(&context, &context.store.devices().set_group(&path, change)?);
-            Ok(NewGroup { path, ..new })
-        })
-        .await?;
-    Ok((StatusCode::CREATED, Json(group)))
+    let work = move |context: &AdminContext| {
+        let path = store::normal_path(&new.path)?;
+        let change = GroupChange {
+            interval_seconds: new.interval_seconds.map(Some),
+            keep_connected: new.keep_connected.map(Keep::own),
+        };
+        notify_persistent(context, &context.store.devices().set_group(&path, change)?);
+        Ok(NewGroup { path, ..new })
+    };
+    Ok((StatusCode::CREATED, Json(shared.run(work).await?)))
 }
 
 pub(super) async fn list(
@@ -41,14 +37,7 @@ pub(super) async fn list(
     Query(asked): Query<PageQuery>,
 ) -> Result<Json<Page<Group>>, ApiError> {
     let page = page(asked.limit, asked.cursor)?;
-    let page = shared.run(move |context| Ok(query::groups(&*context.store.reader()?, &page)?)).await?;
-    let to_api = |group: store::Group| Group {
-        path: group.path,
-        interval_seconds: group.interval_seconds,
-        keep_connected: group.keep_connected,
-        devices: group.devices,
-    };
-    Ok(Json(Page::new(page.items.into_iter().map(to_api).collect(), page.next)))
+    shared.answer(move |context| Ok(query::groups(&*context.store.reader()?, &page)?)).await
 }
 
 /// Moves a group, or says how many devices that would give other settings.

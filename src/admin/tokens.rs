@@ -10,7 +10,7 @@ use super::extract::{Body, Path, Query, page};
 use crate::store::{self, query};
 use crate::wire::api::{
     CreatedToken, NewToken, Page, PageQuery, TOKEN_TTL_SECONDS_DEFAULT, TOKEN_TTL_SECONDS_MAX,
-    TOKEN_USES_MAX, Token, TokenState,
+    TOKEN_USES_MAX, Token,
 };
 use crate::wire::time::WallTime;
 use crate::wire::token::JoinToken;
@@ -40,7 +40,7 @@ pub(super) async fn create(
     let server_certificate = shared.context.info.certificate;
     let made = shared.run(move |context| Ok(context.store.devices().create_token(new)?)).await?;
     let token = JoinToken { id: made.token.id, secret: made.secret, server_certificate }.to_string();
-    Ok((StatusCode::CREATED, Json(CreatedToken { info: to_api(made.token, now), token })))
+    Ok((StatusCode::CREATED, Json(CreatedToken { info: made.token, token })))
 }
 
 pub(super) async fn list(
@@ -48,9 +48,7 @@ pub(super) async fn list(
     Query(asked): Query<PageQuery>,
 ) -> Result<Json<Page<Token>>, ApiError> {
     let (page, now) = (page(asked.limit, asked.cursor)?, shared.context.clock.ages().wall);
-    let page = shared.run(move |context| Ok(query::tokens(&*context.store.reader()?, &page)?)).await?;
-    let items = page.items.into_iter().map(|token| to_api(token, now)).collect();
-    Ok(Json(Page::new(items, page.next)))
+    shared.answer(move |context| Ok(query::tokens(&*context.store.reader()?, &page, now)?)).await
 }
 
 pub(super) async fn revoke(
@@ -60,28 +58,5 @@ pub(super) async fn revoke(
     let id =
         id.parse().map_err(|error: crate::wire::id::ParseIdError| ApiError::invalid(error.to_string()))?;
     let now = shared.context.clock.now().wall;
-    let token = shared.run(move |context| Ok(context.store.devices().revoke_token(id, now)?)).await?;
-    Ok(Json(to_api(token, now)))
-}
-
-/// The strongest reason first: an administrator who revoked a token wants to see that it is.
-fn to_api(token: store::Token, now: WallTime) -> Token {
-    let state = if token.revoked_at.is_some() {
-        TokenState::Revoked
-    } else if token.uses >= token.uses_max {
-        TokenState::UsedUp
-    } else if token.is_over || token.expires_at <= now {
-        TokenState::Expired
-    } else {
-        TokenState::Valid
-    };
-    Token {
-        id: token.id,
-        state,
-        group: token.group,
-        uses: token.uses_max,
-        used: token.uses,
-        created_at: token.created_at.into(),
-        expires_at: token.expires_at.into(),
-    }
+    shared.answer(move |context| Ok(context.store.devices().revoke_token(id, now)?)).await
 }

@@ -15,7 +15,6 @@ use crate::fleet::presence::{lost_at, presence};
 use crate::fleet::status::Cause;
 use crate::fleet::why::explain;
 use crate::machine::device_state::DeviceState;
-use crate::machine::reach;
 use crate::store::PersistentLinkChanges;
 use crate::store::query::{self, DeviceKey};
 use crate::store::table::signs_of;
@@ -47,22 +46,13 @@ pub(super) fn udp_port(record: &DeviceState) -> Option<u16> {
     (record.udp_port != 0).then_some(record.udp_port)
 }
 
-pub(super) fn udp_reach(record: &DeviceState) -> UdpReach {
-    match record.udp_reach {
-        reach::UdpReach::Unknown => UdpReach::Unknown,
-        reach::UdpReach::Probing => UdpReach::Probing,
-        reach::UdpReach::Reached => UdpReach::Reached,
-        reach::UdpReach::Unreached => UdpReach::Unreached,
-    }
-}
-
 /// Why its link is to stay, when it is.
 pub(super) fn persistent_by(
     context: &AdminContext,
     own: Option<bool>,
     record: &DeviceState,
 ) -> Option<PersistentBy> {
-    let is_unreached = record.udp_reach == reach::UdpReach::Unreached;
+    let is_unreached = record.udp_reach == UdpReach::Unreached;
     match (record.keep_connected, own) {
         (true, Some(_)) => Some(PersistentBy::Device),
         (true, None) => Some(PersistentBy::Group),
@@ -140,7 +130,7 @@ fn explained(context: &AdminContext, name: String) -> Result<Why, ApiError> {
             interval_seconds: record.interval_seconds(),
             address: address(&record),
             udp_port: udp_port(&record),
-            udp_reach: udp_reach(&record),
+            udp_reach: record.udp_reach,
             settings,
             runs_waiting,
             runs_taken,

@@ -36,8 +36,8 @@ use crate::wire::api::{
     ApplicationQuery, ApplicationSettings, CallRequest, CreatedTask, CreatedToken, Device, DeviceChange,
     DeviceDetail, DeviceQuery, EventQuery, EventRecord, ExplainQuery, ExplainedKey, FollowQuery, Group,
     GroupMove, GroupRemoval, Installation, InstalledApplication, NewGroup, NewPolicy, NewTask, NewToken,
-    PageQuery, Policy, PolicyQuery, PolicyRemoval, Run, RunDetail, RunQuery, SettingsChanged, Status, Task,
-    TaskDetail, TaskQuery, Token, Why,
+    PageQuery, Policy, PolicyQuery, PolicyRemoval, RunDetail, RunQuery, SettingsChanged, Status, Task,
+    TaskDetail, TaskQuery, TaskRun, Token, Why,
 };
 use crate::wire::id::{RunId, TaskId, TokenId};
 
@@ -297,7 +297,7 @@ impl Client {
     }
 
     /// Runs of a task or on a device, those that were due last first; the query has to name one of the two.
-    pub fn runs(&mut self, query: RunQuery) -> Pages<'_, RunQuery, Run> {
+    pub fn runs(&mut self, query: RunQuery) -> Pages<'_, RunQuery, TaskRun> {
         Pages::new(self, "/v1/runs", query)
     }
 

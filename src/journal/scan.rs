@@ -122,11 +122,11 @@ pub(crate) struct Survey {
 /// already. Everything before `durable` is known to have been durable, whatever the records say: `u64::MAX`
 /// when a later segment holds something. Then every valid record counts.
 pub(crate) fn survey(header: &SegmentHeader, bytes: &[u8], durable: u64) -> Survey {
-    struct Run {
+    struct Stretch {
         survey: Survey,
         hole: Option<Hole>,
     }
-    let mut runs: Vec<Run> = Vec::new();
+    let mut runs: Vec<Stretch> = Vec::new();
     let mut current = Survey { end: header.first(), proven: header.first(), ..Survey::default() };
     let mut walk = Walk::new(header, bytes, header.first(), header.records_limit());
     while let Some(step) = walk.next() {
@@ -141,11 +141,11 @@ pub(crate) fn survey(header: &SegmentHeader, bytes: &[u8], durable: u64) -> Surv
             }
             Step::Hole(hole) => {
                 let next = Survey { builder: current.builder.clone(), ..Survey::default() };
-                runs.push(Run { survey: std::mem::replace(&mut current, next), hole: Some(hole) });
+                runs.push(Stretch { survey: std::mem::replace(&mut current, next), hole: Some(hole) });
             }
         }
     }
-    runs.push(Run { survey: current, hole: None });
+    runs.push(Stretch { survey: current, hole: None });
 
     // From the back: a run counts if it proves, or a later one does, that the hole before it was durable.
     let mut latest_proof = durable;

@@ -5,10 +5,10 @@
 //! of the kind *probe* behind a sync; one that wakes do not reach gets one behind every sync, so that a
 //! mended firewall shows by itself.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::device_state::DeviceState;
+pub use crate::wire::api::UdpReach;
 use crate::wire::datagram::{DropReason, NoticeKind};
 use crate::wire::message::Reach;
 use crate::wire::presence::Presence;
@@ -25,47 +25,6 @@ const WAKE_COUNTER_CLOCK_MAX: u32 = u32::MAX - (1 << 28);
 /// Wakes of one device that a server may have sent without a record of them when it ended: records are stored
 /// every few seconds, and a wake is not repeated under a counter of its own.
 const WAKES_UNRECORDED_MAX: u32 = 1 << 10;
-
-/// Whether wakes reach a device.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum UdpReach {
-    /// Nothing is known: it has not said a port, or its address is new.
-    #[default]
-    Unknown,
-    /// A probe is under way.
-    Probing,
-    /// They did, when that was looked at last.
-    Reached,
-    /// They did not.
-    Unreached,
-}
-
-impl UdpReach {
-    const ALL: [Self; 4] = [Self::Unknown, Self::Probing, Self::Reached, Self::Unreached];
-
-    /// Its number in the store.
-    #[must_use]
-    pub fn number(self) -> u8 {
-        self as u8
-    }
-
-    /// The variant of this number; [`UdpReach::Unknown`] for any other.
-    #[must_use]
-    pub fn from_number(number: u8) -> Self {
-        Self::ALL.into_iter().find(|reach| reach.number() == number).unwrap_or_default()
-    }
-}
-
-impl fmt::Display for UdpReach {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Unknown => "unknown",
-            Self::Probing => "probing",
-            Self::Reached => "reached",
-            Self::Unreached => "unreached",
-        })
-    }
-}
 
 impl DeviceState {
     /// Address of wakes; `None` when the device hears none, or was never here.

@@ -47,15 +47,15 @@ pub use copy::{Copied, begin_anew, copy_stopped, seal_copy};
 pub use desired_state::DesiredChange;
 pub use devices::{
     CreatedToken, DeviceChange, DeviceChanged, DeviceSettings, DeviceStatus, Devices, EnrolledDevice,
-    Enrolment, GROUP_DEPTH_MAX, Group, GroupChange, GroupOutcome, Judged, NewToken, PersistentLinkChanges,
-    Slice, Token, TokenRefusal, Verdict, normal_path, table,
+    Enrolment, GROUP_DEPTH_MAX, GroupChange, GroupOutcome, Judged, NewToken, PersistentLinkChanges, Slice,
+    TokenRefusal, Verdict, normal_path, table,
 };
 pub use error::StoreError;
 pub use health::{Failing, LogBlocked};
 pub use inventory::{ApplicationStatistics, Inventory, RINGS_BYTES_MAX};
 pub use meta::{TICKET_NAME_BYTES, TICKET_SEED_BYTES, TicketSeed};
 pub use policies::{DesiredSettings, NewSettings, OWN_APPLICATION, Policies, SetSettings, SettingsChange};
-pub use tasks::{CreatedTask, NewTask, TaskStep, TaskTime, Tasks, TimeChange};
+pub use tasks::{TaskStep, TaskTime, Tasks, TimeChange};
 pub use writer::WriterCounters;
 
 use database::{Database, Threads};

@@ -4,25 +4,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::error::StoreError;
+pub use crate::wire::api::Page;
 
 /// Most items of one page.
 pub const PAGE_ITEMS_MAX: usize = 1_000;
-
-/// A piece of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page<T> {
-    /// The items, in the list's order.
-    pub items: Vec<T>,
-    /// Begin of the next page; `None`: this is the last.
-    pub next: Option<String>,
-}
 
 /// Which piece of a list is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRequest {
     /// Most items, from 1 to [`PAGE_ITEMS_MAX`]; anything else is brought into these bounds.
     pub limit: usize,
-    /// [`Page::next`] of the page before; `None`: from the beginning.
+    /// [`Page::next_cursor`] of the page before; `None`: from the beginning.
     pub cursor: Option<String>,
 }
 
@@ -41,7 +33,7 @@ impl PageRequest {
         let is_last = items.len() <= self.items();
         items.truncate(self.items());
         let next = items.last().filter(|_| !is_last).map(|last| write_cursor(list, key(last)));
-        Page { items, next }
+        Page::new(items, next)
     }
 
     /// The key behind which the page begins, in a cursor of this list.
@@ -57,13 +49,6 @@ impl PageRequest {
     /// The cursor is none of this list's.
     pub(super) fn bad_cursor(&self) -> StoreError {
         StoreError::BadCursor(self.cursor.iter().flat_map(|text| text.chars()).take(64).collect())
-    }
-}
-
-impl<T> Page<T> {
-    /// The same page of other items.
-    pub(super) fn map<U>(self, each: impl FnMut(T) -> U) -> Page<U> {
-        Page { items: self.items.into_iter().map(each).collect(), next: self.next }
     }
 }
 

@@ -10,13 +10,9 @@ pub use super::devices::list::{
     DeviceDetail, DeviceFilter, DeviceKey, DeviceRow, device, device_id, device_ids, devices, groups,
     name_of, tokens,
 };
-pub use super::inventory::applications::{
-    ApplicationFilter, ApplicationRow, InstallationRow, applications, installations,
-};
+pub use super::inventory::applications::{ApplicationFilter, applications, installations};
 pub use super::page::{PAGE_ITEMS_MAX, Page, PageRequest};
-pub use super::tasks::list::{
-    RunDetail, RunFilter, RunRow, TaskFilter, TaskRow, open_runs, run, runs, task, tasks,
-};
+pub use super::tasks::list::{RunFilter, TaskFilter, open_runs, run, runs, task, tasks};
 
 /// Counts of a fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

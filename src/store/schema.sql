@@ -227,7 +227,7 @@ CREATE TABLE tasks (
     kind TEXT NOT NULL,
     settings TEXT NOT NULL, -- JSON object
     definition TEXT NOT NULL,
-    is_continuous INTEGER NOT NULL DEFAULT 0, -- as in the definition
+    continuous INTEGER NOT NULL DEFAULT 0, -- as in the definition
     state TEXT NOT NULL, -- active, done, cancelled, aborted
     why TEXT NOT NULL DEFAULT '', -- of the state, or of what its runs wait for, for people
     created_at INTEGER NOT NULL,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::query::{self, ApplicationFilter, DeviceKey, FleetCounts, PageRequest};
 use super::{CreatedToken, Enrolment, NewToken, Store};
 use crate::machine::command::{SectionOutcome, SectionUpdate};
+use crate::wire::api::InstalledApplication;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::inventory::Application;
 use crate::wire::time::WallTime;
@@ -81,7 +82,7 @@ impl Fleet {
         let filter =
             ApplicationFilter { device: Some(DeviceKey::Id(device)), ..ApplicationFilter::default() };
         let page = query::applications(&reader, &filter, &all()).unwrap();
-        page.items.into_iter().map(|row| row.application).collect()
+        page.items.into_iter().map(application_of).collect()
     }
 
     pub(super) fn counts(&self) -> FleetCounts {
@@ -110,7 +111,8 @@ impl Fleet {
         }
         let reader = self.store.reader().unwrap();
         let listed = query::applications(&reader, &ApplicationFilter::default(), &all()).unwrap().items;
-        let listed: BTreeMap<_, _> = listed.into_iter().map(|row| (row.application, row.devices)).collect();
+        let listed: BTreeMap<_, _> =
+            listed.into_iter().map(|row| (application_of(row.clone()), row.devices)).collect();
         let counts: BTreeMap<_, _> =
             expected.iter().map(|(key, devices)| (key.clone(), devices.len() as u64)).collect();
         assert_eq!(listed, counts);
@@ -118,8 +120,12 @@ impl Fleet {
             let filter =
                 ApplicationFilter { name: Some(application.name.clone()), ..ApplicationFilter::default() };
             let found = query::installations(&reader, &filter, &all()).unwrap().items;
-            let found: BTreeSet<DeviceId> = found.into_iter().map(|row| row.device).collect();
+            let found: BTreeSet<DeviceId> = found.into_iter().map(|row| row.device_id).collect();
             assert_eq!(found, devices, "{application:?}");
         }
     }
+}
+
+fn application_of(row: InstalledApplication) -> Application {
+    Application { name: row.name, version: row.version, publisher: row.publisher }
 }

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::files::{self, CANCEL, Look, Outcome, PLAN, PROGRESS, Progress, RESULT, SETTINGS};
 use super::plan::{Plan, plan};
-use super::run_store::{INTERRUPTED, Run, Runs, Stage};
+use super::run_store::{DeviceRun, INTERRUPTED, Runs, Stage};
 use super::{program, supervisor};
 use crate::agent::checksummed::{self, Content};
 use crate::agent::settings::{CONCURRENT_RUNS_MAX, Settings};
@@ -97,7 +97,7 @@ impl Runs {
         for id in running {
             self.attend(id, now);
         }
-        let mut waiting: Vec<&Run> =
+        let mut waiting: Vec<&DeviceRun> =
             self.runs.values().filter(|run| matches!(run.stage, Stage::Waiting { .. })).collect();
         waiting.sort_by_key(|run| run.came());
         let waiting: Vec<RunId> = waiting.into_iter().map(|run| run.order.run).collect();
@@ -117,7 +117,7 @@ impl Runs {
         }
     }
 
-    fn running(&self) -> impl Iterator<Item = &Run> {
+    fn running(&self) -> impl Iterator<Item = &DeviceRun> {
         self.runs.values().filter(|run| matches!(run.stage, Stage::Running(_)))
     }
 
@@ -161,7 +161,8 @@ impl Runs {
             _ => None,
         });
         let Some(id) = found else { return };
-        let Some(Run { stage: Stage::Running(execution), directory, .. }) = self.runs.get_mut(&id) else {
+        let Some(DeviceRun { stage: Stage::Running(execution), directory, .. }) = self.runs.get_mut(&id)
+        else {
             return;
         };
         let Some(line) = &mut execution.line else { return };
@@ -190,7 +191,7 @@ impl Runs {
 
     /// Says or looks at what is due.
     fn attend(&mut self, id: RunId, now: &Now) {
-        let Some(Run { stage: Stage::Running(execution), .. }) = self.runs.get_mut(&id) else {
+        let Some(DeviceRun { stage: Stage::Running(execution), .. }) = self.runs.get_mut(&id) else {
             return;
         };
         if now.moment < execution.due() {
@@ -285,7 +286,7 @@ impl Execution {
 
 /// Writes down what is executed, and starts a supervisor for it.
 fn start(
-    run: &Run,
+    run: &DeviceRun,
     mut plan: Plan,
     slot: usize,
     registry: &Registry,

@@ -36,14 +36,14 @@ pub struct Runs {
     /// after each sleep.
     uptime_ahead: u64,
     tombstones: Tombstones,
-    pub(super) runs: BTreeMap<RunId, Run>,
+    pub(super) runs: BTreeMap<RunId, DeviceRun>,
     /// To be reported.
     pub(super) news: Vec<RunUpdate>,
 }
 
-/// One of them.
+/// A run that the device has accepted.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(super) struct DeviceRun {
     pub(super) order: RunOrder,
     pub(super) at: WallTime,
     /// In which order they came; by no clock.
@@ -66,7 +66,7 @@ pub(super) enum Stage {
     },
 }
 
-impl Run {
+impl DeviceRun {
     /// Its place among those that came before and after it.
     pub(super) fn came(&self) -> (u64, WallTime, RunId) {
         (self.number, self.at, self.order.run)
@@ -150,7 +150,7 @@ impl Runs {
         let Accepted { order, at, .. } = accepted;
         let left = (u64::from(order.start_within_seconds) * 1_000).saturating_sub(age);
         let begin_by = now.moment.plus_milliseconds(left);
-        let mut kept = Run {
+        let mut kept = DeviceRun {
             order,
             at,
             number,
@@ -241,7 +241,7 @@ impl Runs {
         sync_directory(&self.directory)?;
         let begin_by = now.moment.plus_seconds(u64::from(order.start_within_seconds));
         let stage = Stage::Waiting { begin_by };
-        let mut run = Run { order: accepted.order, at: accepted.at, number, directory, serials, stage };
+        let mut run = DeviceRun { order: accepted.order, at: accepted.at, number, directory, serials, stage };
         match rejection {
             Some(why) => self.news.extend(run.end(Outcome::without_output(RunStage::Rejected, why))),
             None => self.news.push(run.say(RunStage::Accepted, &Progress::default())),
@@ -315,7 +315,7 @@ impl Runs {
     pub fn stored(&mut self, acks: &[RunAck]) -> Result<(), SlotError> {
         let mut over = Vec::new();
         for ack in acks {
-            if let Some(Run { stage: Stage::Over { stage, from }, .. }) = self.runs.get(&ack.run)
+            if let Some(DeviceRun { stage: Stage::Over { stage, from }, .. }) = self.runs.get(&ack.run)
                 && ack.serial >= last_serial(*from)
             {
                 over.push(Tombstone { run: ack.run, stage: *stage, serial: last_serial(*from) });

@@ -1,7 +1,8 @@
 //! Whether a run that failed is tried again, and when.
 
-use super::definition::{Definition, retry_delay_seconds};
-use super::run::Run;
+use super::definition::retry_delay_seconds;
+use super::run::RunProgress;
+use crate::wire::api::TaskDefinition;
 use crate::wire::run_state::RunState;
 use crate::wire::time::WallTime;
 
@@ -12,35 +13,35 @@ use crate::wire::time::WallTime;
 /// have done its work: then it is only tried again when the task may be repeated.
 #[must_use]
 pub fn next_attempt(
-    definition: &Definition,
-    ended: &Run,
+    definition: &TaskDefinition,
+    ended: &RunProgress,
     is_told: bool,
     random: u64,
     now: WallTime,
-) -> Option<Run> {
+) -> Option<RunProgress> {
     let has_failed = matches!(ended.state, RunState::Failed | RunState::TimedOut);
     if !has_failed || ended.attempt > definition.retries || !(is_told || definition.may_repeat) {
         return None;
     }
     let wait_milliseconds = retry_delay_seconds(ended.attempt, random).saturating_mul(1_000);
     let not_before = WallTime(now.0.saturating_add(wait_milliseconds));
-    (not_before < ended.expires_at).then(|| Run::new(ended.attempt + 1, not_before, ended.expires_at))
+    (not_before < ended.expires_at).then(|| RunProgress::new(ended.attempt + 1, not_before, ended.expires_at))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::definition::Targets;
     use super::*;
+    use crate::wire::api::TaskTargets;
 
     const NOW: WallTime = WallTime(1_000_000);
 
-    fn ended(state: RunState, attempt: u32) -> Run {
-        Run { state, ..Run::new(attempt, WallTime(0), WallTime(3_600_000)) }
+    fn ended(state: RunState, attempt: u32) -> RunProgress {
+        RunProgress { state, ..RunProgress::new(attempt, WallTime(0), WallTime(3_600_000)) }
     }
 
     #[test]
     fn what_failed_is_tried_as_often_as_the_task_says() {
-        let definition = Definition { retries: 2, ..Definition::new(Targets::All) };
+        let definition = TaskDefinition { retries: 2, ..TaskDefinition::new(TaskTargets::All) };
         let next = next_attempt(&definition, &ended(RunState::Failed, 1), true, 7, NOW).unwrap();
         assert_eq!((next.attempt, next.state), (2, RunState::Scheduled));
         assert!(next.not_before > NOW && next.expires_at == WallTime(3_600_000), "it gets no new time");
@@ -53,7 +54,7 @@ mod tests {
 
     #[test]
     fn what_may_still_be_at_work_is_only_tried_again_when_it_may_be_repeated() {
-        let mut definition = Definition { retries: 1, ..Definition::new(Targets::All) };
+        let mut definition = TaskDefinition { retries: 1, ..TaskDefinition::new(TaskTargets::All) };
         let lost = ended(RunState::TimedOut, 1);
         assert_eq!(next_attempt(&definition, &lost, false, 7, NOW), None);
         definition.may_repeat = true;
@@ -62,7 +63,7 @@ mod tests {
 
     #[test]
     fn there_is_no_attempt_that_would_come_too_late() {
-        let definition = Definition { retries: 9, ..Definition::new(Targets::All) };
+        let definition = TaskDefinition { retries: 9, ..TaskDefinition::new(TaskTargets::All) };
         let late = WallTime(3_600_000 - 1_000);
         assert_eq!(next_attempt(&definition, &ended(RunState::Failed, 1), true, 7, late), None);
     }

@@ -71,7 +71,7 @@ pub struct Latest {
 
 /// One run.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Run {
+pub struct RunProgress {
     /// Its state.
     pub state: RunState,
     /// Which attempt it is, from 1.
@@ -98,7 +98,7 @@ pub struct Run {
     pub late: Option<Late>,
 }
 
-impl Run {
+impl RunProgress {
     /// A run that waits for its time.
     #[must_use]
     pub fn new(attempt: u32, not_before: WallTime, expires_at: WallTime) -> Self {
@@ -276,7 +276,7 @@ impl Run {
         (self.not_before, self.expires_at, self.begin_by, self.began_at, self.lease_until)
     }
 
-    /// Time of the next call of [`Run::release`] or [`Run::tick`]; never, once it is final.
+    /// Time of the next call of [`RunProgress::release`] or [`RunProgress::tick`]; never, once it is final.
     ///
     /// A run that is due and has to wait for its turn shows a time that has passed.
     #[must_use]

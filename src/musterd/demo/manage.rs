@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use crate::wire::api::{ConditionStatus, CreatedTask, Run, RunQuery, RunState, SettingsStatus};
+use crate::wire::api::{ConditionStatus, CreatedTask, RunQuery, RunState, SettingsStatus, TaskRun};
 use crate::wire::id::TaskId;
 use crate::wire::settings::SettingsState;
 
@@ -265,8 +265,8 @@ impl Demo {
         &mut self,
         what: &str,
         task: TaskId,
-        mut is_there: impl FnMut(&Run) -> bool,
-    ) -> Result<Run, Failure> {
+        mut is_there: impl FnMut(&TaskRun) -> bool,
+    ) -> Result<TaskRun, Failure> {
         wait_for(what, || {
             let query = RunQuery { task: Some(task), ..RunQuery::default() };
             let found = self.client.runs(query).next().transpose()?.unwrap_or_default();

@@ -13,20 +13,6 @@ use crate::wire::time::WallTime;
 /// Deepest group, in names. Deeper trees are a mistake, and effective settings are looked up along the path.
 pub const GROUP_DEPTH_MAX: usize = 16;
 
-/// A group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
-    /// Its path.
-    pub path: String,
-    /// The sync interval set for it; `None`: that of the group above it, or of the server.
-    pub interval_seconds: Option<u32>,
-    /// Whether the links of its devices stay open between syncs; `None`: as the group above it says, off at
-    /// the root.
-    pub keep_connected: Option<bool>,
-    /// Devices in it, without those of the groups below it.
-    pub devices: u64,
-}
-
 /// An administrator's change of a group. `None` leaves things as they are, `Some(None)` makes them those of
 /// the group above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -2,14 +2,15 @@
 
 use rusqlite::{Connection, Row, params};
 
-use super::group::{self, Group};
+use super::group;
 use super::rows::{self, number_by_name, number_of};
 use super::status::{self, DeviceStatus};
-use super::token::{self, Token};
+use super::token;
 use crate::store::error::StoreError;
 use crate::store::inventory::{self, ApplicationStatistics};
 use crate::store::page::{Page, PageRequest};
 use crate::store::sql::{Columns as _, Sql as _};
+use crate::wire::api::{Group, Token};
 use crate::wire::id::{DeviceId, Epoch, TokenId};
 use crate::wire::section::{ApplicationCondition, HostFacts, SectionState};
 use crate::wire::status::Status;
@@ -267,11 +268,11 @@ pub fn groups(connection: &Connection, page: &PageRequest) -> Result<Page<Group>
     Ok(page.page('g', groups, |group| [group.path.clone()]))
 }
 
-/// The join tokens, by id.
+/// The join tokens, by id, as they are `now`.
 ///
 /// # Errors
 /// When the cursor is none, or the file cannot be read.
-pub fn tokens(connection: &Connection, page: &PageRequest) -> Result<Page<Token>, StoreError> {
+pub fn tokens(connection: &Connection, page: &PageRequest, now: WallTime) -> Result<Page<Token>, StoreError> {
     let after = page.after('t')?.map(|[id]| id.parse::<TokenId>()).transpose();
     let after = after.map_err(|_| page.bad_cursor())?;
     let sql = format!(
@@ -279,6 +280,6 @@ pub fn tokens(connection: &Connection, page: &PageRequest) -> Result<Page<Token>
          WHERE ?1 IS NULL OR t.id > ?1 ORDER BY t.id LIMIT ?2",
         token::COLUMNS
     );
-    let tokens = connection.all(&sql, params![after, page.limit()], token::from_row)?;
+    let tokens = connection.all(&sql, params![after, page.limit()], |row| token::from_row(row, now))?;
     Ok(page.page('t', tokens, |token| [token.id.to_string()]))
 }

@@ -18,14 +18,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rusqlite::Connection;
 
-pub use group::{GROUP_DEPTH_MAX, Group, GroupChange, GroupOutcome, normal_path};
+pub use group::{GROUP_DEPTH_MAX, GroupChange, GroupOutcome, normal_path};
 pub(super) use group::{MEMBERS, find as find_group, is_within, members, range_below};
 pub use persistent_links::PersistentLinkChanges;
 pub use rows::{DeviceChange, DeviceSettings, EnrolledDevice, Enrolment};
 pub(super) use rows::{id_of, number_of};
 pub(super) use states::{set_desired_digest, set_section};
 pub use status::{DeviceStatus, Judged, Slice, Verdict};
-pub use token::{CreatedToken, NewToken, Token, TokenRefusal};
+pub use token::{CreatedToken, NewToken, TokenRefusal};
 
 use super::DEFAULT_INTERVAL_SECONDS;
 use super::database::Database;

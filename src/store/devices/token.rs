@@ -11,6 +11,7 @@ use crate::machine::wall_clock::Stretch;
 use crate::store::error::StoreError;
 use crate::store::meta;
 use crate::store::sql::Sql as _;
+use crate::wire::api::{Token, TokenState};
 use crate::wire::id::TokenId;
 use crate::wire::limits::TOKEN_SECRET_BYTES;
 use crate::wire::time::WallTime;
@@ -47,28 +48,6 @@ pub struct NewToken {
     pub expires_at: WallTime,
     /// Number of devices that may enrol with it.
     pub uses_max: u32,
-}
-
-/// A token as it is stored: without its secret, of which only a hash is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Token {
-    /// Its id.
-    pub id: TokenId,
-    /// Path of the group that its devices join.
-    pub group: String,
-    /// When it was made.
-    pub created_at: WallTime,
-    /// When its time is over.
-    pub expires_at: WallTime,
-    /// Number of devices that may enrol with it.
-    pub uses_max: u32,
-    /// Number of devices that have.
-    pub uses: u32,
-    /// When an administrator withdrew it.
-    pub revoked_at: Option<WallTime>,
-    /// Whether its time was over once, by a clock that was right then: it stays over when the clock is set
-    /// back.
-    pub is_over: bool,
 }
 
 /// A token that was just made: the only time that its secret is seen.
@@ -169,17 +148,22 @@ pub(super) fn with_open_until<T>(
 pub(super) const COLUMNS: &str =
     "t.id, g.path, t.created_at, t.expires_at, t.uses_max, t.uses, t.revoked_at, t.is_over";
 
-pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Token> {
-    Ok(Token {
-        id: row.get(0)?,
-        group: row.get(1)?,
-        created_at: row.get(2)?,
-        expires_at: row.get(3)?,
-        uses_max: row.get(4)?,
-        uses: row.get(5)?,
-        revoked_at: row.get(6)?,
-        is_over: row.get(7)?,
-    })
+/// The token, without its secret, as it is `now`. Of several reasons that close it the strongest is named: an
+/// administrator who revoked it wants to see that it is.
+pub(super) fn from_row(row: &Row<'_>, now: WallTime) -> rusqlite::Result<Token> {
+    let (created_at, expires_at): (WallTime, WallTime) = (row.get(2)?, row.get(3)?);
+    let (uses, used): (u32, u32) = (row.get(4)?, row.get(5)?);
+    let state = if row.get::<_, Option<WallTime>>(6)?.is_some() {
+        TokenState::Revoked
+    } else if used >= uses {
+        TokenState::UsedUp
+    } else if row.get(7)? || expires_at <= now {
+        TokenState::Expired
+    } else {
+        TokenState::Valid
+    };
+    let (created_at, expires_at) = (created_at.into(), expires_at.into());
+    Ok(Token { id: row.get(0)?, state, group: row.get(1)?, uses, used, created_at, expires_at })
 }
 
 fn hash(secret: &[u8; TOKEN_SECRET_BYTES]) -> aws_lc_rs::digest::Digest {
@@ -203,18 +187,18 @@ fn create(connection: &Connection, new: &NewToken) -> Result<CreatedToken, Store
     if connection.run(sql, values)? == 0 {
         return Err(StoreError::IdTaken);
     }
-    Ok(CreatedToken { token: get(connection, id)?, secret })
+    Ok(CreatedToken { token: get(connection, id, new.created_at)?, secret })
 }
 
-fn get(connection: &Connection, id: TokenId) -> Result<Token, StoreError> {
+fn get(connection: &Connection, id: TokenId, now: WallTime) -> Result<Token, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM tokens t JOIN groups g ON g.id = t.group_id WHERE t.id = ?1");
-    connection.perhaps(&sql, [id], from_row)?.ok_or(StoreError::NoToken(id))
+    connection.perhaps(&sql, [id], |row| from_row(row, now))?.ok_or(StoreError::NoToken(id))
 }
 
 /// Withdraws a token. One that was withdrawn before keeps its time.
 fn revoke(connection: &Connection, id: TokenId, now: WallTime) -> Result<Token, StoreError> {
     connection.run("UPDATE tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL", (id, now))?;
-    get(connection, id)
+    get(connection, id, now)
 }
 
 /// Puts right what the clock has made wrong ([`TokenLife::correct`]).

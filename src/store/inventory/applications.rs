@@ -8,8 +8,7 @@ use crate::store::devices::list::{DeviceKey, number_by_key};
 use crate::store::error::StoreError;
 use crate::store::page::{Page, PageRequest};
 use crate::store::sql::{Columns as _, Sql as _};
-use crate::wire::id::DeviceId;
-use crate::wire::inventory::Application;
+use crate::wire::api::{Installation, InstalledApplication};
 
 /// Which applications are wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,42 +21,25 @@ pub struct ApplicationFilter {
     pub version: Option<VersionExpression>,
 }
 
-/// One application in one version, and how far it is spread.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApplicationRow {
-    /// Name, version, publisher.
-    pub application: Application,
-    /// On how many devices it is installed.
-    pub devices: u64,
-}
-
-/// One application on one device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InstallationRow {
-    /// Name, version, publisher.
-    pub application: Application,
-    /// The device.
-    pub device: DeviceId,
-    /// Its name.
-    pub device_name: String,
-}
-
 /// Number of devices that have the application `a`: the maintained counts, no set is read.
 const DEVICES: &str = "a.difference_devices + coalesce((SELECT sum(b.devices) FROM base_applications x
     JOIN inventory_bases b ON b.id = x.base WHERE x.application = a.id), 0)";
 
 struct Entry {
     id: u32,
-    row: ApplicationRow,
+    row: InstalledApplication,
 }
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
-    let application = Application { name: row.get(1)?, version: row.get(2)?, publisher: row.get(3)? };
-    Ok(Entry { id: row.get(0)?, row: ApplicationRow { application, devices: row.number(4)? } })
+    let (name, version, publisher) = (row.get(1)?, row.get(2)?, row.get(3)?);
+    Ok(Entry {
+        id: row.get(0)?,
+        row: InstalledApplication { name, version, publisher, devices: row.number(4)? },
+    })
 }
 
-fn key(application: &Application) -> [&str; 3] {
-    [&application.name, &application.version, &application.publisher]
+fn key(row: &InstalledApplication) -> [&str; 3] {
+    [&row.name, &row.version, &row.publisher]
 }
 
 /// Walks over what the filter lets through, by name, version (as text) and publisher, from behind `after` on,
@@ -127,12 +109,12 @@ fn walk_set(
     for id in ids {
         entries.extend(connection.perhaps(&sql, params![id, filter.name], entry)?);
     }
-    entries.sort_by(|a, b| key(&a.row.application).cmp(&key(&b.row.application)));
+    entries.sort_by(|a, b| key(&a.row).cmp(&key(&b.row)));
     let from = [from[0].as_str(), from[1].as_str(), from[2].as_str()];
     for entry in entries {
-        let key = key(&entry.row.application);
+        let key = key(&entry.row);
         let is_wanted = (key > from || (is_from_included && key == from))
-            && filter.version.as_ref().is_none_or(|e| e.holds_for(&entry.row.application.version));
+            && filter.version.as_ref().is_none_or(|e| e.holds_for(&entry.row.version));
         if is_wanted && !each(entry)? {
             break;
         }
@@ -149,7 +131,7 @@ pub fn applications(
     connection: &Connection,
     filter: &ApplicationFilter,
     page: &PageRequest,
-) -> Result<Page<ApplicationRow>, StoreError> {
+) -> Result<Page<InstalledApplication>, StoreError> {
     let after = page.after('a')?;
     let is_first = after.is_none();
     let mut items = Vec::new();
@@ -157,7 +139,7 @@ pub fn applications(
         items.push(entry.row);
         Ok(items.len() <= page.items())
     })?;
-    Ok(page.page('a', items, |row: &ApplicationRow| key(&row.application).map(str::to_owned)))
+    Ok(page.page('a', items, |row| key(row).map(str::to_owned)))
 }
 
 /// Which devices have the applications that the filter lets through: by application, then in the order of
@@ -169,7 +151,7 @@ pub fn installations(
     connection: &Connection,
     filter: &ApplicationFilter,
     page: &PageRequest,
-) -> Result<Page<InstallationRow>, StoreError> {
+) -> Result<Page<Installation>, StoreError> {
     let (mut from, mut after) = (<[String; 3]>::default(), 0_i64);
     if let Some([name, version, publisher, number]) = page.after('i')? {
         after = number.parse().map_err(|_| page.bad_cursor())?;
@@ -177,9 +159,9 @@ pub fn installations(
     }
     let only = filter.device.as_ref().map(|key| number_by_key(connection, key)).transpose()?;
     let first = from.clone();
-    let mut items: Vec<(i64, InstallationRow)> = Vec::new();
+    let mut items: Vec<(i64, String, Installation)> = Vec::new();
     walk(connection, filter, &from, true, |entry| {
-        let application = entry.row.application;
+        let application = entry.row;
         let behind = if key(&application)[..] == first[..] { after } else { 0 };
         let room = page.items() + 1 - items.len();
         let numbers = match only {
@@ -188,16 +170,17 @@ pub fn installations(
         };
         let sql = "SELECT id, name FROM devices WHERE number = ?1";
         for number in numbers.into_iter().take(room) {
-            let (device, device_name) = connection.one(sql, [number], |row| row.try_into())?;
-            items.push((number, InstallationRow { application: application.clone(), device, device_name }));
+            let (device_id, device) = connection.one(sql, [number], |row| row.try_into())?;
+            let (name, version) = (application.name.clone(), application.version.clone());
+            let installation = Installation { name, version, device, device_id };
+            items.push((number, application.publisher.clone(), installation));
         }
         Ok(items.len() <= page.items())
     })?;
-    let found = page.page('i', items, |(number, row)| {
-        let [name, version, publisher] = key(&row.application).map(str::to_owned);
-        [name, version, publisher, number.to_string()]
+    let found = page.page('i', items, |(number, publisher, row)| {
+        [row.name.clone(), row.version.clone(), publisher.clone(), number.to_string()]
     });
-    Ok(found.map(|(_, row)| row))
+    Ok(found.map(|(_, _, row)| row))
 }
 
 /// The numbers of the first `most` devices beyond `after` that have an application.

@@ -9,13 +9,13 @@ use rusqlite::{Connection, named_params, params};
 
 use super::run::{LEASE_SECONDS, lease_seconds};
 use super::{TimeChange, bad, parse};
-use crate::fleet::task::definition::Definition;
 use crate::fleet::task::period::zoned_text;
-use crate::fleet::task::run::{Latest, Run, RunState};
+use crate::fleet::task::run::{Latest, RunProgress, RunState};
 use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
 use crate::store::table::DeviceTable;
 use crate::store::zone;
+use crate::wire::api::TaskDefinition;
 use crate::wire::id::TaskId;
 use crate::wire::time::WallTime;
 
@@ -26,7 +26,7 @@ const LONG_AGO_MILLISECONDS: u64 = 60_000;
 struct Waiting {
     number: i64,
     id: TaskId,
-    definition: Definition,
+    definition: TaskDefinition,
     due_at: WallTime,
     next_at: WallTime,
 }
@@ -73,7 +73,7 @@ fn bring_tasks_near(connection: &Connection, now: WallTime, was_right: bool) -> 
     let mut sooner = 0;
     for task in waiting {
         // Without its zone nobody can say: it is ended when it is due.
-        let Ok(zone) = zone::find(&task.definition.time_zone) else { continue };
+        let Ok(zone) = zone::find(task.definition.time_zone()) else { continue };
         let stored = task.next_at;
         let last = (task.due_at > WallTime(0)).then_some(task.due_at);
         let schedule = task.definition.schedule().map_err(bad)?;
@@ -97,9 +97,13 @@ fn bring_tasks_near(connection: &Connection, now: WallTime, was_right: bool) -> 
 }
 
 /// Latest time of the runs of a task.
-fn latest(now: WallTime, definition: &Definition, next_at: Option<WallTime>) -> Result<Latest, StoreError> {
+fn latest(
+    now: WallTime,
+    definition: &TaskDefinition,
+    next_at: Option<WallTime>,
+) -> Result<Latest, StoreError> {
     let expires_at = in_seconds(now, definition.expires_seconds);
-    let hours = definition.window().map_err(bad)?.zip(zone::find(&definition.time_zone).ok());
+    let hours = definition.window().map_err(bad)?.zip(zone::find(definition.time_zone()).ok());
     Ok(Latest {
         now,
         expires_at: next_at.map_or(expires_at, |next_at| expires_at.min(next_at.max(now))),
@@ -131,11 +135,11 @@ fn correct_runs(
         ":closes": latest.closes_at,
         ":lease": in_seconds(latest.now, latest.lease_seconds),
     };
-    let mut corrected: Vec<(i64, Run)> = Vec::new();
+    let mut corrected: Vec<(i64, RunProgress)> = Vec::new();
     connection.each(sql, values, |row| {
         let state = RunState::from_name(&row.get::<_, String>(3)?);
         let state = state.ok_or_else(|| StoreError::Database("a run's state is damaged".into()))?;
-        let mut run = Run::new(1, row.get(4)?, row.get(5)?);
+        let mut run = RunProgress::new(1, row.get(4)?, row.get(5)?);
         (run.state, run.begin_by) = (state, row.get(6)?);
         (run.began_at, run.lease_until) = (row.get(7)?, row.get(8)?);
         let latest = Latest { lease_seconds: lease_seconds(table, row.get(1)?), ..latest };

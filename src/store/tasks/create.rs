@@ -3,12 +3,13 @@
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
+use super::bad;
 use super::targets::{Answer, Offers, enter};
-use super::{CreatedTask, NewTask, bad};
-use crate::fleet::task::definition::Targets;
+use crate::fleet::task::period::zoned_text;
 use crate::store::error::StoreError;
 use crate::store::sql::{Columns as _, Sql as _};
 use crate::store::{devices, meta, policies, zone};
+use crate::wire::api::{CreatedTask, NewTask, TaskTargets};
 use crate::wire::id::TaskId;
 use crate::wire::limits::TASK_SETTINGS_BYTES_MAX;
 use crate::wire::time::WallTime;
@@ -27,18 +28,19 @@ pub(super) fn create(
     let mut definition = new.definition.clone();
     definition.validate().map_err(bad)?;
     match &mut definition.targets {
-        Targets::Group(path) => {
+        TaskTargets::Group(path) => {
             *path = devices::normal_path(path)?;
             devices::find_group(connection, path)?;
         }
-        Targets::Devices(named) => {
+        TaskTargets::Devices(named) => {
             named.sort_unstable();
             named.dedup();
             for device in named {
-                devices::number_of(connection, *device)?;
+                let id = device.parse().map_err(|error| bad(format!("'targets': {error}")))?;
+                devices::number_of(connection, id)?;
             }
         }
-        Targets::All => {}
+        TaskTargets::All => {}
     }
     for (part, name) in [("application", &new.application), ("kind", &new.kind)] {
         if !policies::is_name(name) {
@@ -53,8 +55,9 @@ pub(super) fn create(
         let bytes = settings_text.len();
         return Err(bad(format!("the settings have {bytes} bytes, and may have {TASK_SETTINGS_BYTES_MAX}")));
     }
-    let zone = zone::find(&definition.time_zone).map_err(|error| bad(format!("'time_zone': {error}")))?;
-    definition.time_zone = zone.iana_name().unwrap_or(&definition.time_zone).to_owned();
+    let zone = zone::find(definition.time_zone()).map_err(|error| bad(format!("'time_zone': {error}")))?;
+    let time_zone = zone.iana_name().unwrap_or(definition.time_zone()).to_owned();
+    definition.time_zone = Some(time_zone.clone());
     let due_at = definition.schedule().map_err(bad)?.first(now, &zone);
     let due_at = due_at.ok_or_else(|| bad(format!("'{}' is never due", definition.schedule)))?;
     let sql = "SELECT count(*) FROM tasks WHERE state = 'active'";
@@ -64,7 +67,7 @@ pub(super) fn create(
     }
     let id = TaskId(meta::random_number()?);
     let definition_text = serde_json::to_string(&definition).map_err(|error| bad(error.to_string()))?;
-    let sql = "INSERT INTO tasks (id, application, kind, settings, definition, is_continuous, state, created_at, next_at)
+    let sql = "INSERT INTO tasks (id, application, kind, settings, definition, continuous, state, created_at, next_at)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'active', ?7, ?8) ON CONFLICT DO NOTHING";
     let values = params![
         id,
@@ -72,7 +75,7 @@ pub(super) fn create(
         new.kind,
         settings_text,
         definition_text,
-        definition.is_continuous,
+        definition.continuous,
         now,
         due_at,
     ];
@@ -82,7 +85,8 @@ pub(super) fn create(
     let task = connection.last_insert_rowid();
     let devices = enter(connection, task, &definition.targets)? as u64;
     let offered = offered(connection, task, new, &settings)?;
-    Ok(CreatedTask { id, devices, offered, due_at, time_zone: definition.time_zone })
+    let due_local = zoned_text(due_at, &zone);
+    Ok(CreatedTask { id, devices, offered, due_at: due_at.into(), due_local, time_zone })
 }
 
 /// Number of devices that offer the task. Refused when none does, for a mistake is likelier than a fleet that
@@ -90,7 +94,7 @@ pub(super) fn create(
 fn offered(connection: &Connection, task: i64, new: &NewTask, settings: &Value) -> Result<u64, StoreError> {
     let mut offers = Offers::default();
     let (mut offered, mut wrong_settings, mut not_offered) = (0, None, None);
-    let mut may_come = new.definition.is_continuous;
+    let mut may_come = new.definition.continuous;
     connection.each("SELECT device FROM task_targets WHERE task = ?1", [task], |row| {
         match offers.of(connection, row.get(0)?, task, (&new.application, &new.kind, settings))? {
             Answer::Offered => offered += 1,

@@ -4,12 +4,11 @@
 use super::end::end_task;
 use super::run::insert;
 use super::{ROWS_PER_STEP_MAX, Step, bad, parse, targets};
-use crate::fleet::task::definition::Definition;
-use crate::fleet::task::run::{Run, RunState};
+use crate::fleet::task::run::{RunProgress, RunState};
 use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
 use crate::store::zone;
-use crate::wire::api::TaskState;
+use crate::wire::api::{TaskDefinition, TaskState};
 use crate::wire::time::WallTime;
 
 /// Occurrences that one step begins at most.
@@ -28,10 +27,10 @@ pub(super) fn begin(step: &mut Step<'_>) -> Result<(), StoreError> {
     for (task, definition, due_at) in due {
         let definition = parse(&definition)?;
         let schedule = definition.schedule().map_err(bad)?;
-        if definition.is_continuous {
+        if definition.continuous {
             targets::renew(step.connection, task, &definition.targets)?;
         }
-        let zone = match zone::find(&definition.time_zone) {
+        let zone = match zone::find(definition.time_zone()) {
             Ok(zone) => zone,
             Err(why) => {
                 let why = format!("nobody knows when it is due: {why}");
@@ -72,7 +71,7 @@ pub(super) fn make(step: &mut Step<'_>) -> Result<(), StoreError> {
 fn make_for(
     step: &Step<'_>,
     task: i64,
-    definition: &Definition,
+    definition: &TaskDefinition,
     due_at: WallTime,
     next_at: Option<WallTime>,
     most: usize,
@@ -85,7 +84,7 @@ fn make_for(
     let expires_at = next_at.map_or(expires_at, |next_at| expires_at.min(next_at.max(step.now)));
     let is_recurring = definition.schedule().map_err(bad)?.is_recurring();
     for device in &devices {
-        let mut run = Run::new(1, due_at, expires_at);
+        let mut run = RunProgress::new(1, due_at, expires_at);
         if is_recurring {
             forget_old(step, task, *device)?;
             if has_open_run(step, task, *device)? {

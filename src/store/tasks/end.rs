@@ -25,7 +25,7 @@ pub(super) const ENDED_WITH_OPEN_RUNS: &str = "SELECT t.number FROM tasks t
 
 /// Active tasks that have nothing left to do.
 pub(super) const DONE_TASKS: &str = "SELECT number FROM tasks t
-    WHERE state = 'active' AND next_at IS NULL AND is_making = 0 AND is_continuous = 0
+    WHERE state = 'active' AND next_at IS NULL AND is_making = 0 AND continuous = 0
     AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.task = t.number AND r.wake_at IS NOT NULL)";
 
 /// Tasks that ended before `:old`, or of which there are too many.

@@ -1,19 +1,21 @@
 //! Tasks, newest first, and runs, those that were due last first.
 
+use jiff::tz::TimeZone;
 use rusqlite::{Connection, Row, params};
-use serde_json::{Map, Value};
 
 use super::run::{COLUMNS, TABLES, from_row};
 use super::{number_of, parse};
-use crate::fleet::task::definition::Definition;
-use crate::fleet::task::run::Run;
-use crate::store::devices;
+use crate::fleet::task::period::zoned_text;
+use crate::store::devices::list::name_of;
 use crate::store::error::StoreError;
 use crate::store::page::{Page, PageRequest};
 use crate::store::sql::{Columns as _, Sql as _};
-use crate::wire::api::TaskState;
+use crate::store::{devices, zone};
+use crate::wire::api::{
+    LateReport, RunCount, RunDetail, RunState, Task, TaskDetail, TaskRun, TaskState, TaskTargets,
+    WrittenOutput,
+};
 use crate::wire::id::{DeviceId, RunId, TaskId};
-use crate::wire::run_state::RunState;
 use crate::wire::time::WallTime;
 
 /// Which tasks are wanted.
@@ -23,33 +25,6 @@ pub struct TaskFilter {
     pub state: Option<TaskState>,
     /// Only those for this application.
     pub application: Option<String>,
-}
-
-/// A task.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TaskRow {
-    /// Its id.
-    pub id: TaskId,
-    /// The application.
-    pub application: String,
-    /// The kind of task.
-    pub kind: String,
-    /// Its settings.
-    pub settings: Map<String, Value>,
-    /// Its definition.
-    pub definition: Definition,
-    /// Its state.
-    pub state: TaskState,
-    /// Why, or what its runs wait for.
-    pub why: String,
-    /// When it was made.
-    pub created_at: WallTime,
-    /// When it was due last; `None`: not yet.
-    pub due_at: Option<WallTime>,
-    /// When it is due next; `None`: never again.
-    pub next_at: Option<WallTime>,
-    /// Number of the runs that were due last, by state; of several attempts on a device the last one counts.
-    pub counts: Vec<(RunState, u64)>,
 }
 
 /// Which runs are wanted.
@@ -63,43 +38,6 @@ pub struct RunFilter {
     pub state: Option<RunState>,
 }
 
-/// A run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RunRow {
-    /// Its id.
-    pub id: RunId,
-    /// The task.
-    pub task: TaskId,
-    /// The device.
-    pub device: DeviceId,
-    /// Its name.
-    pub device_name: String,
-    /// When the task was due.
-    pub due_at: WallTime,
-    /// Its progress.
-    pub run: Run,
-    /// When it came into its state.
-    pub changed_at: WallTime,
-    /// Reason for which runs of the task that are due wait; may be empty.
-    pub task_why: String,
-    /// Whether its program wrote anything.
-    pub has_output: bool,
-    key: [i64; 4],
-}
-
-/// One run with what its program wrote.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RunDetail {
-    /// Its row of the list.
-    pub row: RunRow,
-    /// The first part.
-    pub head: Vec<u8>,
-    /// The last part.
-    pub tail: Vec<u8>,
-    /// Bytes that were left out between them.
-    pub omitted_bytes: u64,
-}
-
 const TASK_COLUMNS: &str =
     "t.id, t.application, t.kind, t.settings, t.definition, t.state, t.why, t.created_at,
     nullif(t.due_at, 0), t.next_at, t.number";
@@ -109,33 +47,47 @@ const TASK_COLUMNS: &str =
 const STATE: &str = "CASE WHEN t.state = 'cancelled' AND r.state IN ('scheduled', 'pending', 'delivered', 'running') THEN 'cancelled'
     WHEN t.state = 'aborted' AND r.state IN ('scheduled', 'pending', 'delivered') THEN 'cancelled' ELSE r.state END";
 
-fn task_from_row(connection: &Connection, row: &Row<'_>) -> Result<TaskRow, StoreError> {
+fn task_from_row(connection: &Connection, row: &Row<'_>) -> Result<Task, StoreError> {
     let state = TaskState::from_name(&row.get::<_, String>(5)?)
         .ok_or_else(|| StoreError::Database("a task's state is damaged".into()))?;
-    Ok(TaskRow {
+    let mut definition = parse(&row.get::<_, String>(4)?)?;
+    // Shown by name; those that are gone by their ids.
+    if let TaskTargets::Devices(devices) = &mut definition.targets {
+        for device in devices {
+            let id = device.parse().ok();
+            if let Some(name) = id.map(|id| name_of(connection, id)).transpose()?.flatten() {
+                *device = name;
+            }
+        }
+    }
+    // UTC when nobody knows the zone any more.
+    let zone = zone::find(definition.time_zone()).unwrap_or(TimeZone::UTC);
+    let next_at: Option<WallTime> = row.get(9)?;
+    Ok(Task {
         id: row.get(0)?,
         application: row.get(1)?,
         kind: row.get(2)?,
-        settings: serde_json::from_str(&row.get::<_, String>(3)?).unwrap_or_default(),
-        definition: parse(&row.get::<_, String>(4)?)?,
+        definition,
         state,
         why: row.get(6)?,
-        created_at: row.get(7)?,
-        due_at: row.get(8)?,
-        next_at: row.get(9)?,
-        counts: counts(connection, row.get(10)?)?,
+        created_at: row.get::<_, WallTime>(7)?.into(),
+        next_at: next_at.map(Into::into),
+        next_local: next_at.map(|at| zoned_text(at, &zone)),
+        due_at: row.get::<_, Option<WallTime>>(8)?.map(Into::into),
+        runs: counts(connection, row.get(10)?)?,
     })
 }
 
-fn counts(connection: &Connection, task: i64) -> Result<Vec<(RunState, u64)>, StoreError> {
+/// Number of the runs that were due last, by state; of several attempts on a device the last one counts.
+fn counts(connection: &Connection, task: i64) -> Result<Vec<RunCount>, StoreError> {
     let sql = format!(
         "SELECT {STATE} s, count(*) FROM tasks t JOIN runs r ON r.task = t.number AND r.due_at = t.due_at
         WHERE t.number = ?1 AND r.is_retried = 0 GROUP BY s"
     );
     let counts = connection.all(&sql, [task], |row| Ok((row.get::<_, String>(0)?, row.number(1)?)))?;
-    let known = counts.into_iter().filter_map(|(state, runs)| Some((RunState::from_name(&state)?, runs)));
-    let mut counts: Vec<_> = known.collect();
-    counts.sort_by_key(|(state, _)| RunState::ALL.iter().position(|known| known == state));
+    let known = |(state, runs): (String, u64)| Some(RunCount { state: RunState::from_name(&state)?, runs });
+    let mut counts: Vec<_> = counts.into_iter().filter_map(known).collect();
+    counts.sort_by_key(|count| RunState::ALL.iter().position(|known| *known == count.state));
     Ok(counts)
 }
 
@@ -147,7 +99,7 @@ pub fn tasks(
     connection: &Connection,
     filter: &TaskFilter,
     page: &PageRequest,
-) -> Result<Page<TaskRow>, StoreError> {
+) -> Result<Page<Task>, StoreError> {
     let before = match page.after('t')? {
         Some([number]) => number.parse().map_err(|_| page.bad_cursor())?,
         None => i64::MAX,
@@ -157,7 +109,7 @@ pub fn tasks(
         AND (?3 IS NULL OR t.application = ?3) ORDER BY t.number DESC LIMIT ?4"
     );
     let values = params![before, filter.state.map(TaskState::name), filter.application, page.limit()];
-    let mut found: Vec<(i64, TaskRow)> = Vec::new();
+    let mut found: Vec<(i64, Task)> = Vec::new();
     connection.each(&sql, values, |row| {
         found.push((row.get(10)?, task_from_row(connection, row)?));
         Ok(())
@@ -169,34 +121,60 @@ pub fn tasks(
 ///
 /// # Errors
 /// When there is no such task, or the file cannot be read.
-pub fn task(connection: &Connection, id: TaskId) -> Result<TaskRow, StoreError> {
+pub fn task(connection: &Connection, id: TaskId) -> Result<TaskDetail, StoreError> {
     let sql = format!("SELECT {TASK_COLUMNS} FROM tasks t WHERE t.id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([id])?;
     let row = rows.next()?.ok_or(StoreError::NoTask(id))?;
-    task_from_row(connection, row)
+    let settings = serde_json::from_str(&row.get::<_, String>(3)?).unwrap_or_default();
+    Ok(TaskDetail { task: task_from_row(connection, row)?, settings })
 }
 
 const RUN_COLUMNS: &str =
     "t.id, d.name, r.changed_at, t.why, EXISTS (SELECT 1 FROM run_outputs o WHERE o.run = r.id)";
 
-/// Reads [`COLUMNS`] and then [`RUN_COLUMNS`].
-fn run_from_row(row: &Row<'_>, now: WallTime) -> Result<RunRow, StoreError> {
+/// Reads [`COLUMNS`] and then [`RUN_COLUMNS`]; the run, with its place in the list.
+fn run_from_row(row: &Row<'_>, now: WallTime) -> Result<([i64; 4], TaskRun), StoreError> {
     let mut stored = from_row(row)?;
     stored.follow_task(now);
     let at = COLUMNS.matches(',').count() + 1;
-    Ok(RunRow {
-        key: [row.get(6)?, stored.task, stored.number, i64::from(stored.run.attempt)],
+    let run = stored.run;
+    let key = [row.get(6)?, stored.task, stored.number, i64::from(run.attempt)];
+    let until = match run.state {
+        RunState::Scheduled => Some(run.expires_at),
+        RunState::Pending => Some(run.begin_by),
+        RunState::Delivered | RunState::Running => run.lease_until,
+        _ => None,
+    };
+    let mut why = run.why(now);
+    let task_why: String = row.get(at + 3)?;
+    // The reason for which runs of the task that are due wait.
+    if run.state == RunState::Scheduled && run.not_before <= now && !task_why.is_empty() {
+        why = format!("{why}: {task_why}");
+    }
+    let run = TaskRun {
         id: stored.id,
         task: row.get(at)?,
-        device: stored.device,
-        device_name: row.get(at + 1)?,
-        due_at: stored.due_at,
-        run: stored.run,
-        changed_at: row.get(at + 2)?,
-        task_why: row.get(at + 3)?,
+        device: row.get(at + 1)?,
+        device_id: stored.device,
+        state: run.state,
+        why,
+        until: until.map(Into::into),
+        due_at: stored.due_at.into(),
+        attempt: run.attempt,
+        changed_at: row.get::<_, WallTime>(at + 2)?.into(),
+        began_at: run.began_at.map(Into::into),
+        progress_percent: run.progress_percent,
+        exit_code: run.exit_code,
+        message: run.message,
+        late: run.late.map(|late| LateReport {
+            stage: late.stage,
+            message: late.message,
+            at: late.at.into(),
+        }),
         has_output: row.get(at + 4)?,
-    })
+    };
+    Ok((key, run))
 }
 
 /// The runs that the filter lets through: those that were due last first, then by task, device and attempt.
@@ -208,7 +186,7 @@ pub fn runs(
     filter: &RunFilter,
     page: &PageRequest,
     now: WallTime,
-) -> Result<Page<RunRow>, StoreError> {
+) -> Result<Page<TaskRun>, StoreError> {
     let after = page.after('r')?.map(|key| key.map(|number| number.parse::<i64>().ok()));
     let after = after.unwrap_or([Some(i64::MAX); 4]);
     let [Some(due_at), Some(task), Some(device), Some(attempt)] = after else {
@@ -232,12 +210,12 @@ pub fn runs(
     );
     let state = filter.state.map(RunState::name);
     let values = params![of_task, of_device, due_at, task, device, attempt, state, page.limit()];
-    let mut found = Vec::new();
+    let mut found: Vec<([i64; 4], TaskRun)> = Vec::new();
     connection.each(&sql, values, |row| {
         found.push(run_from_row(row, now)?);
         Ok(())
     })?;
-    Ok(page.page('r', found, |run: &RunRow| run.key.map(|part| part.to_string())))
+    Ok(page.page('r', found, |(key, _)| key.map(|part| part.to_string())).map(|(_, run)| run))
 }
 
 /// Number of runs that wait for a device to take them, and of those that it has and has not ended.
@@ -259,9 +237,12 @@ pub fn run(connection: &Connection, id: RunId, now: WallTime) -> Result<RunDetai
     let sql = format!("SELECT {COLUMNS}, {RUN_COLUMNS} FROM {TABLES} WHERE r.id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([id])?;
-    let row = run_from_row(rows.next()?.ok_or(StoreError::NoRun(id))?, now)?;
+    let (_, run) = run_from_row(rows.next()?.ok_or(StoreError::NoRun(id))?, now)?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     let sql = "SELECT head, tail, omitted_bytes FROM run_outputs WHERE run = ?1";
-    let output = connection.perhaps(sql, [id], |row| Ok((row.get(0)?, row.get(1)?, row.number(2)?)))?;
-    let (head, tail, omitted_bytes) = output.unwrap_or_default();
-    Ok(RunDetail { row, head, tail, omitted_bytes })
+    let output = connection.perhaps(sql, [id], |row| {
+        let omitted_bytes = row.number(2)?;
+        Ok(WrittenOutput { head: text(row.get(0)?), tail: text(row.get(1)?), omitted_bytes })
+    })?;
+    Ok(RunDetail { run, output })
 }

@@ -25,7 +25,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::{Connection, named_params};
-use serde_json::{Map, Value};
 
 use super::desired_state::DesiredChange;
 use super::devices::{self, Devices};
@@ -33,10 +32,9 @@ use super::error::StoreError;
 use super::sql::Sql as _;
 use super::table::DeviceTable;
 use super::writer::Origin;
-use crate::fleet::task::definition::Definition;
 use crate::machine::command::RunsOutcome;
 pub use crate::machine::task_clock::{TaskTime, TimeChange};
-use crate::wire::api::TaskState;
+use crate::wire::api::{CreatedTask, NewTask, TaskDefinition, TaskState};
 use crate::wire::id::{DeviceId, TaskId};
 use crate::wire::task::{RunAck, RunUpdate, RunUpdates, RunsStored};
 use crate::wire::time::WallTime;
@@ -54,34 +52,6 @@ pub struct Tasks {
     memberships_seen: AtomicU64,
     /// Since when devices can be heard, in milliseconds since 1970.
     serving_since: AtomicU64,
-}
-
-/// A new task.
-#[derive(Clone, PartialEq, Debug)]
-pub struct NewTask {
-    /// The application.
-    pub application: String,
-    /// The kind of task, as devices declare it.
-    pub kind: String,
-    /// Its settings.
-    pub settings: Map<String, Value>,
-    /// Its definition.
-    pub definition: Definition,
-}
-
-/// A task that was made.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct CreatedTask {
-    /// Its id.
-    pub id: TaskId,
-    /// Number of devices that it is for, as things stand.
-    pub devices: u64,
-    /// Number of them that offer it, and take its settings.
-    pub offered: u64,
-    /// When it is due first.
-    pub due_at: WallTime,
-    /// By which zone's clocks it goes: the IANA name.
-    pub time_zone: String,
 }
 
 /// Result of a step.
@@ -269,7 +239,7 @@ fn is_anything_due(connection: &Connection, time: TaskTime) -> Result<bool, Stor
     connection.one(&sql, values, |row| row.get(0))
 }
 
-fn parse(definition: &str) -> Result<Definition, StoreError> {
+fn parse(definition: &str) -> Result<TaskDefinition, StoreError> {
     serde_json::from_str(definition)
         .map_err(|error| StoreError::Database(format!("a task's definition is damaged: {error}")))
 }

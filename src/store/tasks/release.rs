@@ -8,12 +8,13 @@ use serde_json::Value;
 use super::run::{self, StoredRun, save};
 use super::targets::{Answer, Offers};
 use super::{ROWS_PER_STEP_MAX, Step, parse};
-use crate::fleet::task::definition::{Definition, rollout};
+use crate::fleet::task::definition::rollout;
 use crate::fleet::task::period::zoned_text;
 use crate::fleet::task::window::Window;
 use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
 use crate::store::zone;
+use crate::wire::api::TaskDefinition;
 use crate::wire::limits::RUNS_PER_DEVICE_MAX;
 use crate::wire::time::WallTime;
 
@@ -32,7 +33,7 @@ struct Due {
     application: String,
     kind: String,
     settings: Value,
-    definition: Definition,
+    definition: TaskDefinition,
 }
 
 /// Releases runs of tasks that have some to release, as many as one step may.
@@ -111,11 +112,10 @@ fn release_of(step: &mut Step<'_>, due: &Due, offers: &mut Offers, most: usize) 
 }
 
 /// In which hours runs of a task may begin, by which clocks; `None`: in all.
-fn hours(definition: &Definition) -> Result<Option<(Window, TimeZone)>, String> {
+fn hours(definition: &TaskDefinition) -> Result<Option<(Window, TimeZone)>, String> {
     let window = definition.window()?;
-    window
-        .map(|window| Ok((window, zone::find(&definition.time_zone).map_err(|error| error.to_string())?)))
-        .transpose()
+    let zone = || zone::find(definition.time_zone()).map_err(|error| error.to_string());
+    window.map(|window| Ok((window, zone()?))).transpose()
 }
 
 fn release_one(

@@ -4,15 +4,14 @@ use rusqlite::{Connection, Row, params};
 
 use super::{Step, parse};
 use crate::fleet::status::{FailedRun, TASK_WITHIN_MS_MAX};
-use crate::fleet::task::definition::Definition;
 use crate::fleet::task::retry::next_attempt;
-use crate::fleet::task::run::{Run, RunRules, RunState};
+use crate::fleet::task::run::{RunProgress, RunRules, RunState};
 use crate::store::desired_state::Room;
 use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
 use crate::store::table::DeviceTable;
 use crate::store::{DEFAULT_INTERVAL_SECONDS, desired_state, meta};
-use crate::wire::api::TaskState;
+use crate::wire::api::{TaskDefinition, TaskState};
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, RunId, TaskId};
 use crate::wire::limits::RUNS_PER_DEVICE_MAX;
@@ -43,10 +42,10 @@ pub(in crate::store) struct StoredRun {
     /// The device's number in the file.
     pub(in crate::store) number: i64,
     pub(in crate::store) device: DeviceId,
-    pub(super) definition: Definition,
+    pub(super) definition: TaskDefinition,
     pub(in crate::store) task_state: TaskState,
     pub(in crate::store) due_at: WallTime,
-    pub(in crate::store) run: Run,
+    pub(in crate::store) run: RunProgress,
     /// Its state as it is in the file.
     pub(super) before: RunState,
 }
@@ -91,7 +90,7 @@ pub(in crate::store) fn from_row(row: &Row<'_>) -> Result<StoredRun, StoreError>
         task_state,
         due_at: row.get(6)?,
         before: state,
-        run: Run {
+        run: RunProgress {
             state,
             attempt: row.get(8)?,
             not_before: row.get(9)?,
@@ -128,7 +127,7 @@ pub(super) fn insert(
     task: i64,
     number: i64,
     due_at: WallTime,
-    run: &Run,
+    run: &RunProgress,
     now: WallTime,
 ) -> Result<(), StoreError> {
     let sql = "INSERT INTO runs (id, task, device, due_at, attempt, state, changed_at, not_before, expires_at, begin_by, wake_at, message)

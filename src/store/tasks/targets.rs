@@ -8,34 +8,35 @@ use serde_json::Value;
 
 use super::{Step, bad, end, parse};
 use crate::fleet::schema::Schema;
-use crate::fleet::task::definition::{Definition, Targets};
 use crate::store::devices::MEMBERS;
 use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
 use crate::store::{devices, inventory};
-use crate::wire::api::TaskState;
+use crate::wire::api::{TaskDefinition, TaskState, TaskTargets};
+use crate::wire::id::DeviceId;
 use crate::wire::settings::Declaration;
 use crate::wire::time::WallTime;
 
 /// Enters the devices that a task is for and that are not among its targets yet. Returns their number.
-pub(super) fn enter(connection: &Connection, task: i64, targets: &Targets) -> Result<usize, StoreError> {
+pub(super) fn enter(connection: &Connection, task: i64, targets: &TaskTargets) -> Result<usize, StoreError> {
     let into = "INSERT OR IGNORE INTO task_targets (task, device)";
     Ok(match targets {
-        Targets::All => {
+        TaskTargets::All => {
             let sql = format!("{into} SELECT ?1, number FROM devices WHERE removed_at IS NULL");
             connection.run(&sql, [task])?
         }
-        Targets::Group(path) => {
+        TaskTargets::Group(path) => {
             let (from, to) = devices::range_below(path);
             let sql = format!("{into} SELECT :task, number FROM ({MEMBERS})");
             let values = named_params! { ":task": task, ":path": path, ":from": from, ":to": to };
             connection.run(&sql, values)?
         }
-        Targets::Devices(devices) => {
+        TaskTargets::Devices(devices) => {
             let sql = format!("{into} SELECT ?1, number FROM devices WHERE id = ?2 AND removed_at IS NULL");
             let mut entered = 0;
             for device in devices {
-                entered += connection.run(&sql, (task, device))?;
+                let Ok(id) = device.parse::<DeviceId>() else { continue };
+                entered += connection.run(&sql, (task, id))?;
             }
             entered
         }
@@ -43,8 +44,8 @@ pub(super) fn enter(connection: &Connection, task: i64, targets: &Targets) -> Re
 }
 
 /// Brings the devices of a task into line with what its group is now: those that left are none any more.
-pub(super) fn renew(connection: &Connection, task: i64, targets: &Targets) -> Result<(), StoreError> {
-    if let Targets::Group(path) = targets {
+pub(super) fn renew(connection: &Connection, task: i64, targets: &TaskTargets) -> Result<(), StoreError> {
+    if let TaskTargets::Group(path) = targets {
         let (from, to) = devices::range_below(path);
         let sql = format!("DELETE FROM task_targets WHERE task = :task AND device NOT IN ({MEMBERS})");
         let values = named_params! { ":task": task, ":path": path, ":from": from, ":to": to };
@@ -54,12 +55,12 @@ pub(super) fn renew(connection: &Connection, task: i64, targets: &Targets) -> Re
 }
 
 /// The groups that active tasks are for.
-fn groups_of_tasks(connection: &Connection) -> Result<Vec<(i64, Definition, String)>, StoreError> {
+fn groups_of_tasks(connection: &Connection) -> Result<Vec<(i64, TaskDefinition, String)>, StoreError> {
     let sql = "SELECT number, definition FROM tasks WHERE state = 'active'";
     let mut found = Vec::new();
     connection.each(sql, [], |row| {
         let definition = parse(&row.get::<_, String>(1)?)?;
-        if let Targets::Group(path) = &definition.targets {
+        if let TaskTargets::Group(path) = &definition.targets {
             let path = path.clone();
             found.push((row.get(0)?, definition, path));
         }
@@ -74,7 +75,7 @@ pub(in crate::store) fn group_moved(connection: &Connection, from: &str, to: &st
         let Some(below) = path.strip_prefix(from).filter(|_| devices::is_within(&path, from)) else {
             continue;
         };
-        definition.targets = Targets::Group(format!("{to}{below}"));
+        definition.targets = TaskTargets::Group(format!("{to}{below}"));
         let text = serde_json::to_string(&definition).map_err(|error| bad(error.to_string()))?;
         let sql = "UPDATE tasks SET definition = ?2 WHERE number = ?1";
         connection.run(sql, (task, text))?;
@@ -90,7 +91,7 @@ pub(in crate::store) fn group_removed(
     now: WallTime,
 ) -> Result<(), StoreError> {
     for (task, definition, path) in groups_of_tasks(connection)? {
-        if definition.is_continuous && devices::is_within(&path, removed) {
+        if definition.continuous && devices::is_within(&path, removed) {
             let why = format!("its group {path} was removed at {now}");
             end::end_task(connection, task, TaskState::Cancelled, &why, now)?;
         }
@@ -102,7 +103,7 @@ pub(in crate::store) fn group_removed(
 /// part in the others from the next time on.
 pub(super) fn find_newcomers(step: &mut Step<'_>) -> Result<(), StoreError> {
     let sql = "SELECT number, definition FROM tasks
-        WHERE state = 'active' AND is_continuous <> 0 AND next_at IS NULL AND due_at > 0";
+        WHERE state = 'active' AND continuous <> 0 AND next_at IS NULL AND due_at > 0";
     let continuous: Vec<(i64, String)> = step.connection.all(sql, [], |row| row.try_into())?;
     for (task, definition) in continuous {
         if enter(step.connection, task, &parse(&definition)?.targets)? > 0 {

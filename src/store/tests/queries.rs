@@ -18,7 +18,7 @@ fn pages<T>(limit: usize, read: impl Fn(&PageRequest) -> Result<Page<T>, StoreEr
         let page = read(&PageRequest { limit, cursor }).unwrap();
         assert!(page.items.len() <= limit);
         items.extend(page.items);
-        cursor = page.next;
+        cursor = page.next_cursor;
         if cursor.is_none() {
             return items;
         }
@@ -54,7 +54,7 @@ fn devices_are_listed_by_name_in_pages_of_any_size() {
     let counts: Vec<_> = pages(2, |page| query::groups(&reader, page));
     let counts: Vec<_> = counts.into_iter().map(|group| (group.path, group.devices)).collect();
     assert_eq!(counts, [("/".into(), 15), ("/berlin".into(), 0), ("/berlin/kiosks".into(), 9)]);
-    assert_eq!(pages(1, |page| query::tokens(&reader, page)).len(), 1);
+    assert_eq!(pages(1, |page| query::tokens(&reader, page, WallTime(1))).len(), 1);
     let foreign = PageRequest { limit: 1, cursor: Some("nonsense".into()) };
     assert!(matches!(query::devices(&reader, &search(""), &foreign), Err(StoreError::BadCursor(_))));
 }
@@ -180,9 +180,9 @@ fn applications_are_found_by_name_and_version() {
         let found = who(limit, &by_glob);
         let expected: u64 = everything[20..30].iter().map(|row| row.devices).sum();
         assert_eq!(found.len() as u64, expected);
-        assert!(found.is_sorted_by_key(|row| (row.application.clone(), row.device)));
+        assert!(found.is_sorted_by_key(|row| (row.name.clone(), row.version.clone(), row.device_id)));
     }
     on_device.name = Some("package-0010".into());
     let found = who(5, &on_device);
-    assert_eq!((found.len(), found[0].device), (1, fleet.devices[0]));
+    assert_eq!((found.len(), found[0].device_id), (1, fleet.devices[0]));
 }

@@ -247,7 +247,7 @@ fn a_status_is_looked_for_page_by_page() {
         let page = query::devices(&reader, &filter, &PageRequest { limit: 2, cursor }).unwrap();
         assert!(page.items.len() <= 2);
         found.extend(page.items.into_iter().map(|row| row.device));
-        cursor = page.next;
+        cursor = page.next_cursor;
         if cursor.is_none() {
             break;
         }

@@ -12,6 +12,7 @@ use crate::store::{
     CreatedToken, DeviceChange, EnrolledDevice, FILE_NAME, GroupChange, NewToken, Store, StoreError,
     TokenRefusal, query,
 };
+use crate::wire::api::TokenState;
 use crate::wire::id::{CertificateHash, DeviceId, Epoch, TokenId};
 use crate::wire::time::WallTime;
 
@@ -71,7 +72,7 @@ fn a_token_lets_in_until_its_time_its_uses_or_an_administrator_end_it() {
     fleet.store.devices().revoke_token(other.token.id, WallTime(1_600)).unwrap();
     assert!(!is_open(1_500));
     let revoked = fleet.store.devices().revoke_token(token.token.id, WallTime(1_600)).unwrap();
-    assert_eq!((revoked.uses, revoked.revoked_at), (1, Some(WallTime(1_600))));
+    assert_eq!((revoked.used, revoked.state), (1, TokenState::Revoked));
     assert_eq!(check(&token.secret, 1_500), refused(TokenRefusal::Revoked));
     let missing = fleet.store.devices().revoke_token(TokenId(7), WallTime(1));
     assert_eq!(missing, Err(StoreError::NoToken(TokenId(7))));
@@ -148,7 +149,7 @@ fn one_that_fails_takes_no_other_with_it() {
         let expected = if number % 2 == 0 { Err(StoreError::IdTaken) } else { Ok(()) };
         assert_eq!(outcome, expected, "{number}");
     }
-    let uses = fleet.store.devices().revoke_token(token.token.id, WallTime(1)).unwrap().uses;
+    let uses = fleet.store.devices().revoke_token(token.token.id, WallTime(1)).unwrap().used;
     assert_eq!((uses, fleet.store.table().len()), (20, 21));
     assert_eq!(fleet.store.counters().refused.load(Ordering::Relaxed), 20);
 }

@@ -1,5 +1,7 @@
 //! Devices.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Keep, Timestamp};
@@ -113,10 +115,11 @@ pub struct DeviceDetail {
 }
 
 /// Whether wakes, which are UDP datagrams, reach a device.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UdpReach {
     /// Nothing is known: it has named no port, or its address is new.
+    #[default]
     Unknown,
     /// One was sent to learn it; the next sync tells.
     Probing,
@@ -124,6 +127,33 @@ pub enum UdpReach {
     Reached,
     /// They did not.
     Unreached,
+}
+
+impl UdpReach {
+    const ALL: [Self; 4] = [Self::Unknown, Self::Probing, Self::Reached, Self::Unreached];
+
+    /// Its number in the store.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The variant of this number; [`UdpReach::Unknown`] for any other.
+    #[must_use]
+    pub fn from_number(number: u8) -> Self {
+        Self::ALL.into_iter().find(|reach| reach.number() == number).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for UdpReach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Unknown => "unknown",
+            Self::Probing => "probing",
+            Self::Reached => "reached",
+            Self::Unreached => "unreached",
+        })
+    }
 }
 
 /// Why a link stays open between syncs.

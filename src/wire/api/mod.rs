@@ -33,7 +33,7 @@
 //! | `GET /v1/tasks` | [`TaskQuery`] | [`Page`] of [`Task`], newest first |
 //! | `GET /v1/tasks/{id}` | | [`TaskDetail`] |
 //! | `POST /v1/tasks/{id}/cancel` | | [`Task`] |
-//! | `GET /v1/runs` | [`RunQuery`] | [`Page`] of [`Run`], those that were due last first |
+//! | `GET /v1/runs` | [`RunQuery`] | [`Page`] of [`TaskRun`], those that were due last first |
 //! | `GET /v1/runs/{id}` | | [`RunDetail`] |
 //!
 //! Every answer that is no success is an [`ErrorBody`]. A list is a [`Page`] with an opaque cursor to the
@@ -87,8 +87,9 @@ pub use status::{
     StoreStatus, WarningsStatus,
 };
 pub use task::{
-    CreatedTask, LateReport, NewTask, Run, RunCount, RunDetail, RunQuery, RunState, Task, TaskDetail,
-    TaskQuery, TaskState, TaskTargets, WrittenOutput,
+    CreatedTask, LateReport, NewTask, RunCount, RunDetail, RunQuery, RunState, TASK_EXPIRES_SECONDS_DEFAULT,
+    TASK_TIMEOUT_SECONDS_DEFAULT, Task, TaskDefinition, TaskDetail, TaskQuery, TaskRun, TaskState,
+    TaskTargets, WrittenOutput,
 };
 pub use timestamp::Timestamp;
 pub use token::{
@@ -129,6 +130,12 @@ impl<T> Page<T> {
     #[must_use]
     pub fn new(items: Vec<T>, next_cursor: Option<String>) -> Self {
         Self { items, next_cursor, deleted: None }
+    }
+
+    /// The same page of what `each` makes of its items.
+    pub fn map<U>(self, each: impl FnMut(T) -> U) -> Page<U> {
+        let Self { items, next_cursor, deleted } = self;
+        Page { items: items.into_iter().map(each).collect(), next_cursor, deleted }
     }
 }
 
@@ -203,5 +210,7 @@ impl fmt::Display for ErrorDetail {
     }
 }
 
+#[cfg(test)]
+mod snapshots;
 #[cfg(test)]
 mod tests;

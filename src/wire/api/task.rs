@@ -12,7 +12,7 @@ use crate::wire::task::RunStage;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskTargets {
-    /// These, by name or id.
+    /// These, by name or id; stored by id.
     Devices(Vec<String>),
     /// Those of the group with this path, and of the groups below it.
     Group(String),
@@ -20,13 +20,100 @@ pub enum TaskTargets {
     All,
 }
 
+/// For how long a run waits for its device when the task says nothing: a day.
+pub const TASK_EXPIRES_SECONDS_DEFAULT: u32 = 86_400;
+
+/// Longest execution when the task says nothing.
+pub const TASK_TIMEOUT_SECONDS_DEFAULT: u32 = 600;
+
+/// Definition of a task: the devices on which it runs, its times, its rate, and its end. Its rules are those
+/// of [`fleet::task::definition`](crate::fleet::task::definition).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskDefinition {
+    /// For people; null: it has none.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// On which devices.
+    pub targets: TaskTargets,
+    /// Whether devices that become one of the targets later run it too.
+    #[serde(default)]
+    pub continuous: bool,
+    /// When: `now`, `at` and a time, `every` and a duration, or `cron` and five fields. A time without an
+    /// offset is one of `time_zone`.
+    #[serde(default = "now")]
+    pub schedule: String,
+    /// In which hours of a day runs may begin, such as `22:00-05:00`; null: in all.
+    #[serde(default)]
+    pub window: Option<String>,
+    /// By which zone's clocks schedule and window go: its IANA name, such as `Europe/Berlin`; null in a
+    /// request: the server's, as it is now.
+    #[serde(default)]
+    pub time_zone: Option<String>,
+    /// For how long a run waits for its device.
+    #[serde(default = "expires_seconds")]
+    pub expires_seconds: u32,
+    /// Longest execution.
+    #[serde(default = "timeout_seconds")]
+    pub timeout_seconds: u32,
+    /// Number of retries of a run that failed.
+    #[serde(default)]
+    pub retries: u32,
+    /// On how many devices it begins within a minute at most; null: on as many as there are.
+    #[serde(default)]
+    pub rate_per_minute: Option<u32>,
+    /// Above which share of failed runs the task ends: 0 ends it with the first that counts, and with 99 all
+    /// have to fail; null: it never ends for that.
+    #[serde(default)]
+    pub abort_percent: Option<u32>,
+    /// Whether a run may be executed again when nobody can tell whether it was executed to its end.
+    #[serde(default)]
+    pub may_repeat: bool,
+}
+
+fn now() -> String {
+    "now".into()
+}
+
+fn expires_seconds() -> u32 {
+    TASK_EXPIRES_SECONDS_DEFAULT
+}
+
+fn timeout_seconds() -> u32 {
+    TASK_TIMEOUT_SECONDS_DEFAULT
+}
+
+impl TaskDefinition {
+    /// A task that runs now, once, on these.
+    #[must_use]
+    pub fn new(targets: TaskTargets) -> Self {
+        Self {
+            name: None,
+            targets,
+            continuous: false,
+            schedule: now(),
+            window: None,
+            time_zone: None,
+            expires_seconds: TASK_EXPIRES_SECONDS_DEFAULT,
+            timeout_seconds: TASK_TIMEOUT_SECONDS_DEFAULT,
+            retries: 0,
+            rate_per_minute: None,
+            abort_percent: None,
+            may_repeat: false,
+        }
+    }
+
+    /// By which zone's clocks it goes; UTC when it was stored without one.
+    #[must_use]
+    pub fn time_zone(&self) -> &str {
+        self.time_zone.as_deref().unwrap_or("UTC")
+    }
+}
+
 /// Makes a task.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewTask {
-    /// For people; left out: it has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
     /// The application whose task it is.
     pub application: String,
     /// The kind of task, as devices declare it.
@@ -34,40 +121,9 @@ pub struct NewTask {
     /// The task's settings.
     #[serde(default)]
     pub settings: Map<String, Value>,
-    /// On which devices.
-    pub targets: TaskTargets,
-    /// Whether devices that become one of the targets later are to run it too.
-    #[serde(default)]
-    pub continuous: bool,
-    /// When: `now`, `at` and a time, `every` and a duration, or `cron` and five fields; left out: now. A time
-    /// without an offset is one of `time_zone`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<String>,
-    /// In which hours of a day runs may begin, such as `22:00-05:00`; left out: in all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub window: Option<String>,
-    /// By which zone's clocks schedule and window go: its IANA name, such as `Europe/Berlin`; left out: the
-    /// server's, as it is now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub time_zone: Option<String>,
-    /// For how long a run waits for its device; left out: a day.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_seconds: Option<u32>,
-    /// Longest execution; left out: ten minutes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_seconds: Option<u32>,
-    /// Number of retries of a run that failed.
-    #[serde(default)]
-    pub retries: u32,
-    /// On how many devices it begins within a minute at most; left out: on as many as there are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate_per_minute: Option<u32>,
-    /// It stops when a larger share of its runs fails; left out: it never does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub abort_percent: Option<u32>,
-    /// Whether a run may be executed again when nobody can tell whether it was executed to its end.
-    #[serde(default)]
-    pub may_repeat: bool,
+    /// Its devices, times and limits.
+    #[serde(flatten)]
+    pub definition: TaskDefinition,
 }
 
 /// A task that was made.
@@ -146,24 +202,19 @@ pub struct TaskQuery {
 pub struct Task {
     /// Its id.
     pub id: TaskId,
-    /// For people; null: it has none.
-    pub name: Option<String>,
     /// The application.
     pub application: String,
     /// The kind of task.
     pub kind: String,
-    /// On which devices.
-    pub targets: TaskTargets,
-    /// When, as it was said.
-    pub schedule: String,
+    /// Its devices, times and limits.
+    #[serde(flatten)]
+    pub definition: TaskDefinition,
     /// Its state.
     pub state: TaskState,
     /// Why; for people. Empty when there is nothing to say.
     pub why: String,
     /// When it was made.
     pub created_at: Timestamp,
-    /// By which zone's clocks it goes: the IANA name.
-    pub time_zone: String,
     /// When it is due next; null: never again.
     pub next_at: Option<Timestamp>,
     /// The same by the clocks of its time zone (RFC 9557), such as
@@ -193,22 +244,6 @@ pub struct TaskDetail {
     pub task: Task,
     /// Its settings.
     pub settings: Map<String, Value>,
-    /// Whether devices that become one of the targets later run it too.
-    pub continuous: bool,
-    /// In which hours of a day runs may begin; null: in all.
-    pub window: Option<String>,
-    /// For how long a run waits for its device.
-    pub expires_seconds: u32,
-    /// Longest execution.
-    pub timeout_seconds: u32,
-    /// Number of retries of a run that failed.
-    pub retries: u32,
-    /// On how many devices it begins within a minute at most; null: on as many as there are.
-    pub rate_per_minute: Option<u32>,
-    /// It stops when a larger share of its runs fails; null: never.
-    pub abort_percent: Option<u32>,
-    /// Whether a run may be executed again when nobody can tell whether it was executed to its end.
-    pub may_repeat: bool,
 }
 
 /// Which runs are asked for; a task or a device has to be named.
@@ -234,7 +269,7 @@ pub struct RunQuery {
 
 /// A run, in a list.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Run {
+pub struct TaskRun {
     /// Its id.
     pub id: RunId,
     /// The task.
@@ -285,7 +320,7 @@ pub struct LateReport {
 pub struct RunDetail {
     /// Its row of the list.
     #[serde(flatten)]
-    pub run: Run,
+    pub run: TaskRun,
     /// Its program's output; null: none that came here.
     pub output: Option<WrittenOutput>,
 }

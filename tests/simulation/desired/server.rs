@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use muster::fleet::settings::{self, KeyPath, merge};
-use muster::fleet::task::run::{Latest, Run, RunRules, RunState};
+use muster::fleet::task::run::{Latest, RunProgress, RunRules, RunState};
 use muster::machine::command::DesiredState;
 use muster::machine::random::Random;
 use muster::machine::task_clock::{TaskTime, TimeChange};
@@ -33,7 +33,7 @@ pub(super) const LEASE_SECONDS: u32 = 420;
 #[derive(Clone)]
 pub(super) struct BookedRun {
     device: DeviceId,
-    pub(super) run: Run,
+    pub(super) run: RunProgress,
     may_repeat: bool,
     /// When its state changed last, by the server's clock.
     changed_at: WallTime,
@@ -156,7 +156,7 @@ impl OrderBook {
             start_within_seconds: 600,
             may_repeat: booked.may_repeat,
         };
-        let is_ordered = |run: &Run| run.state == RunState::Pending && run.begin_by > now;
+        let is_ordered = |run: &RunProgress| run.state == RunState::Pending && run.begin_by > now;
         let pending = self.open_runs(device).filter(|(_, booked)| is_ordered(&booked.run));
         DesiredState {
             settings: (order.digest() != reported).then_some(order).into_iter().collect(),
@@ -168,7 +168,7 @@ impl OrderBook {
     /// Somebody makes a task for a device.
     pub(crate) fn add_run(&mut self, random: &mut Random, device: DeviceId, now: WallTime, made: Made) {
         if self.open_runs(device).count() < OPEN_RUNS_MAX {
-            let run = Run::new(1, now, WallTime(now.0 + EXPIRY_MILLISECONDS));
+            let run = RunProgress::new(1, now, WallTime(now.0 + EXPIRY_MILLISECONDS));
             let may_repeat = random.up_to(3) == 0;
             let booked = BookedRun { device, run, may_repeat, changed_at: now, made, heard: made.at };
             self.runs.insert(RunId(random.next_u64()), booked);

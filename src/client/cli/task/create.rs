@@ -15,7 +15,7 @@ use crate::fleet::task::definition::{
 };
 use crate::fleet::task::schedule::Schedule;
 use crate::fleet::task::window::Window;
-use crate::wire::api::{NewTask, TaskTargets};
+use crate::wire::api::{NewTask, TaskDefinition, TaskTargets};
 use crate::wire::limits::TASK_SETTINGS_BYTES_MAX;
 use crate::wire::units::{format_duration, parse_duration};
 
@@ -41,15 +41,15 @@ pub(in crate::client::cli) struct TaskCreate {
     /// A file with the task's settings, one JSON object; '-' reads standard input [default: {}]
     #[arg(long, value_name = "F.json")]
     file: Option<PathBuf>,
-    /// When: 'now', 'at' and a time, 'every' and a duration, or 'cron' and five fields [default: now]
-    #[arg(long, value_name = "SPEC", value_parser = schedule)]
-    schedule: Option<String>,
-    /// For how long a run waits for its device, 1m to 30d [default: 24h]
-    #[arg(long, value_name = "DURATION", value_parser = expires)]
-    expires: Option<u32>,
-    /// Longest execution, at most 24h [default: 10m]
-    #[arg(long, value_name = "DURATION", value_parser = timeout)]
-    timeout: Option<u32>,
+    /// When: 'now', 'at' and a time, 'every' and a duration, or 'cron' and five fields
+    #[arg(long, value_name = "SPEC", default_value = "now", value_parser = schedule)]
+    schedule: String,
+    /// For how long a run waits for its device, 1m to 30d
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = expires)]
+    expires: u32,
+    /// Longest execution, at most 24h
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = timeout)]
+    timeout: u32,
     /// Number of retries of a run that failed
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = up_to(0, RETRIES_MAX))]
     retries: u32,
@@ -87,7 +87,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output, asked: TaskCreate) -
     let id = created.id;
     if waits {
         if !output.is_json {
-            output.line(&format!("task {id}: {}", words::created(&created, new.schedule.as_deref())))?;
+            output.line(&format!("task {id}: {}", words::created(&created, &new.definition.schedule)))?;
         }
         return wait::until_ended(client, output, id);
     }
@@ -96,14 +96,13 @@ pub(super) fn run(client: &mut Client, output: &mut Output, asked: TaskCreate) -
     }
     output.line(&format!(
         "task {id}: {}\nwhat becomes of it: musterctl task show {id}",
-        words::created(&created, new.schedule.as_deref())
+        words::created(&created, &new.definition.schedule)
     ))
 }
 
 impl TaskCreate {
     fn task(self) -> Result<NewTask, Failure> {
-        let recurs = self.schedule.as_deref().is_some_and(recurs);
-        if self.wait && recurs {
+        if self.wait && recurs(&self.schedule) {
             return Err(Failure::Usage("--wait: a task that is due again and again does not end".into()));
         }
         let targets = match (self.all, self.group) {
@@ -111,11 +110,9 @@ impl TaskCreate {
             (false, Some(path)) => TaskTargets::Group(path),
             (false, None) => TaskTargets::Devices(self.device),
         };
-        Ok(NewTask {
+        let settings = self.file.as_deref().map_or_else(|| Ok(Map::new()), read)?;
+        let definition = TaskDefinition {
             name: self.name,
-            application: self.application,
-            kind: self.kind,
-            settings: self.file.as_deref().map_or_else(|| Ok(Map::new()), read)?,
             targets,
             continuous: self.continuous,
             schedule: self.schedule,
@@ -127,7 +124,8 @@ impl TaskCreate {
             rate_per_minute: self.rate,
             abort_percent: self.abort_percent,
             may_repeat: self.may_repeat,
-        })
+        };
+        Ok(NewTask { application: self.application, kind: self.kind, settings, definition })
     }
 }
 
@@ -206,13 +204,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_is_left_to_the_server() {
+    fn what_is_not_said_is_the_default() {
         let new = parse(&["--all"]).unwrap().task().unwrap();
         let written = serde_json::to_value(&new).unwrap();
         let wanted = json!({
-            "application": "kiosk", "kind": "backup", "settings": {}, "targets": "all",
-            "continuous": false, "retries": 0, "may_repeat": false,
+            "application": "kiosk", "kind": "backup", "settings": {}, "targets": "all", "name": null,
+            "continuous": false, "schedule": "now", "window": null, "time_zone": null,
+            "expires_seconds": 86_400, "timeout_seconds": 600, "retries": 0, "rate_per_minute": null,
+            "abort_percent": null, "may_repeat": false,
         });
+        let default = serde_json::to_value(TaskDefinition::new(TaskTargets::All)).unwrap();
+        assert!(default.as_object().unwrap().iter().all(|(key, value)| written[key] == *value));
         assert_eq!(written, wanted);
     }
 
@@ -222,12 +224,12 @@ mod tests {
                     --abort-percent 10 --continuous --may-repeat";
         let mut more: Vec<&str> = more.split_whitespace().collect();
         more.extend(["--schedule", "cron 0 3 * * *"]);
-        let new = parse(&more).unwrap().task().unwrap();
+        let new = parse(&more).unwrap().task().unwrap().definition;
         assert_eq!(new.targets, TaskTargets::Group("/shops".into()));
-        assert_eq!((new.expires_seconds, new.timeout_seconds, new.retries), (Some(86_400), Some(600), 3));
+        assert_eq!((new.expires_seconds, new.timeout_seconds, new.retries), (86_400, 600, 3));
         assert_eq!((new.name.as_deref(), new.window.as_deref()), (Some("n"), Some("22:00-05:00")));
         assert_eq!((new.rate_per_minute, new.abort_percent), (Some(60), Some(10)));
-        assert_eq!(new.schedule.as_deref(), Some("cron 0 3 * * *"));
+        assert_eq!(new.schedule, "cron 0 3 * * *");
         assert!(new.continuous && new.may_repeat);
     }
 

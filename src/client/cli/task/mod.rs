@@ -91,11 +91,11 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: TaskCommand
 fn row(task: &Task) -> Vec<String> {
     vec![
         task.id.to_string(),
-        task.name.clone().unwrap_or_else(|| NOTHING_THERE.into()),
+        task.definition.name.clone().unwrap_or_else(|| NOTHING_THERE.into()),
         task.application.clone(),
         task.kind.clone(),
-        words::targets(&task.targets, NAMES_IN_LIST_MAX),
-        task.schedule.clone(),
+        words::targets(&task.definition.targets, NAMES_IN_LIST_MAX),
+        task.definition.schedule.clone(),
         task.state.name().to_owned(),
         words::summary(&task.runs),
         task.next_local.clone().unwrap_or_else(|| NOTHING_THERE.into()),
@@ -129,21 +129,18 @@ fn run_state(text: &str) -> Result<RunState, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::api::{RunCount, TaskTargets, Timestamp};
+    use crate::wire::api::{RunCount, TaskDefinition, TaskTargets, Timestamp};
     use crate::wire::time::WallTime;
 
     pub(super) fn task(state: TaskState, runs: &[(RunState, u64)]) -> Task {
         Task {
             id: TaskId(0x00ab_cdef_0123_4567),
-            name: None,
             application: "kiosk".into(),
             kind: "backup".into(),
-            targets: TaskTargets::All,
-            schedule: "now".into(),
+            definition: TaskDefinition::new(TaskTargets::All),
             state,
             why: String::new(),
             created_at: Timestamp(WallTime(1_795_514_400_000)),
-            time_zone: "Europe/Berlin".into(),
             next_at: None,
             next_local: None,
             due_at: None,

@@ -6,7 +6,7 @@ use super::{runs, words};
 use crate::client::cli::Failure;
 use crate::client::cli::output::{Output, count, time};
 use crate::client::{Client, ClientError};
-use crate::wire::api::{ErrorCode, Run, RunQuery};
+use crate::wire::api::{ErrorCode, RunQuery, TaskRun};
 use crate::wire::id::{DeviceId, TaskId};
 
 /// Runs that are looked through for those that have not ended, in runs: a device has fewer at a time.
@@ -21,7 +21,7 @@ const ENDED_MAX: usize = 5;
 /// Runs of a device, with what their tasks are.
 #[derive(Default)]
 pub(in crate::client::cli) struct OnDevice {
-    runs: Vec<Run>,
+    runs: Vec<TaskRun>,
     /// Application and kind.
     tasks: HashMap<TaskId, String>,
     /// Number of others that have not ended.
@@ -80,7 +80,7 @@ impl OnDevice {
 
 /// Those that have not ended and how many more of these there are, or else the latest. They come with the
 /// latest first.
-fn chosen(latest: Vec<Run>) -> (Vec<Run>, usize) {
+fn chosen(latest: Vec<TaskRun>) -> (Vec<TaskRun>, usize) {
     let (mut open, mut ended): (Vec<_>, Vec<_>) = latest.into_iter().partition(|run| !run.state.is_final());
     if open.is_empty() {
         ended.truncate(ENDED_MAX);

@@ -2,7 +2,7 @@
 
 use super::words;
 use crate::client::cli::output::{NOTHING_THERE, time, time_or_nothing};
-use crate::wire::api::Run;
+use crate::wire::api::TaskRun;
 use crate::wire::task::RunStage;
 
 const HEADS: &[&str] =
@@ -18,7 +18,7 @@ pub(super) fn heads(shows_due: bool) -> &'static [&'static str] {
 }
 
 /// A run in it.
-pub(super) fn row(run: &Run, shows_due: bool) -> Vec<String> {
+pub(super) fn row(run: &TaskRun, shows_due: bool) -> Vec<String> {
     let mut row = if shows_due { vec![time(run.due_at)] } else { Vec::new() };
     row.extend([
         run.device.clone(),
@@ -34,12 +34,12 @@ pub(super) fn row(run: &Run, shows_due: bool) -> Vec<String> {
 }
 
 /// Whether the runs are of more than one occurrence of their task.
-pub(super) fn are_of_several(runs: &[Run]) -> bool {
+pub(super) fn are_of_several(runs: &[TaskRun]) -> bool {
     runs.windows(2).any(|pair| pair[0].due_at != pair[1].due_at)
 }
 
 /// Why a run is where it is, and what its device said when that could not change anything any more.
-pub(super) fn why(run: &Run) -> String {
+pub(super) fn why(run: &TaskRun) -> String {
     let Some(late) = &run.late else { return run.why.clone() };
     let message = if late.message.is_empty() { String::new() } else { format!(", {}", late.message) };
     format!("{}; its device said later ({} UTC): {}{message}", run.why, time(late.at), stage(late.stage))
@@ -66,9 +66,9 @@ pub(super) mod tests {
     use crate::wire::id::{DeviceId, RunId, TaskId};
     use crate::wire::time::WallTime;
 
-    pub(in crate::client::cli::task) fn run(device: &str, state: RunState) -> Run {
+    pub(in crate::client::cli::task) fn run(device: &str, state: RunState) -> TaskRun {
         let at = Timestamp(WallTime(1_795_514_400_000));
-        Run {
+        TaskRun {
             id: RunId(7),
             task: TaskId(1),
             device: device.into(),

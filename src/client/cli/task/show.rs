@@ -6,7 +6,7 @@ use super::{create, run_state, runs, words};
 use crate::client::cli::Failure;
 use crate::client::cli::output::{NOTHING_THERE, Output, count, duration, plain, time, time_or_nothing};
 use crate::client::{Client, ClientError};
-use crate::wire::api::{Run, RunDetail, RunQuery, RunState, TaskDetail, WrittenOutput};
+use crate::wire::api::{RunDetail, RunQuery, RunState, TaskDetail, TaskRun, WrittenOutput};
 use crate::wire::id::{RunId, TaskId};
 use crate::wire::printable;
 
@@ -54,7 +54,7 @@ pub(super) struct Written {
 }
 
 impl Written {
-    pub(super) fn note(&mut self, page: &Result<Vec<Run>, ClientError>) {
+    pub(super) fn note(&mut self, page: &Result<Vec<TaskRun>, ClientError>) {
         for run in page.iter().flatten().filter(|run| run.has_output) {
             self.all += 1;
             if self.first.len() < OUTPUTS_MAX {
@@ -98,7 +98,7 @@ fn tables(
     let first = pages.next().transpose()?.unwrap_or_default();
     // A task that recurs has runs of several occurrences sooner or later, perhaps on a page that is still to
     // come.
-    let shows_due = runs::are_of_several(&first) || create::recurs(&task.task.schedule);
+    let shows_due = runs::are_of_several(&first) || create::recurs(&task.task.definition.schedule);
     output.facts(facts(task))?;
     output.line("")?;
     let pages = std::iter::once(Ok(first)).chain(pages).inspect(|page| written.note(page));
@@ -109,30 +109,34 @@ fn tables(
 /// Facts about a task, beside its runs.
 fn facts(detail: &TaskDetail) -> Vec<(&'static str, String)> {
     let task = &detail.task;
+    let definition = &task.definition;
     let nothing = || NOTHING_THERE.to_owned();
-    let later = if detail.continuous { ", and those that come later" } else { "" };
+    let later = if definition.continuous { ", and those that come later" } else { "" };
     let why = if task.why.is_empty() { String::new() } else { format!(": {}", task.why) };
     vec![
         ("id", task.id.to_string()),
-        ("name", task.name.clone().unwrap_or_else(nothing)),
+        ("name", definition.name.clone().unwrap_or_else(nothing)),
         ("application", task.application.clone()),
         ("kind", task.kind.clone()),
         ("settings", printable::json(&detail.settings).unwrap_or_default()),
-        ("targets", format!("{}{later}", words::targets(&task.targets, NAMES_MAX))),
-        ("schedule", task.schedule.clone()),
-        ("window", detail.window.clone().unwrap_or_else(|| "all hours".into())),
-        ("time zone", task.time_zone.clone()),
-        ("expires", format!("a run waits for its device for {}", duration(detail.expires_seconds.into()))),
-        ("timeout", duration(detail.timeout_seconds.into())),
-        ("retries", detail.retries.to_string()),
-        ("rollout", detail.rate_per_minute.map_or_else(|| "on all devices at once".into(), rollout)),
+        ("targets", format!("{}{later}", words::targets(&definition.targets, NAMES_MAX))),
+        ("schedule", definition.schedule.clone()),
+        ("window", definition.window.clone().unwrap_or_else(|| "all hours".into())),
+        ("time zone", definition.time_zone().to_owned()),
+        (
+            "expires",
+            format!("a run waits for its device for {}", duration(definition.expires_seconds.into())),
+        ),
+        ("timeout", duration(definition.timeout_seconds.into())),
+        ("retries", definition.retries.to_string()),
+        ("rollout", definition.rate_per_minute.map_or_else(|| "on all devices at once".into(), rollout)),
         (
             "aborts",
-            detail
+            definition
                 .abort_percent
                 .map_or_else(|| "never".into(), |share| format!("when more than {share} % of its runs fail")),
         ),
-        ("may repeat", if detail.may_repeat { "yes" } else { "no" }.to_owned()),
+        ("may repeat", if definition.may_repeat { "yes" } else { "no" }.to_owned()),
         ("state", format!("{}{why}", task.state.name())),
         ("created", time(task.created_at)),
         ("last due", time_or_nothing(task.due_at)),
@@ -199,6 +203,7 @@ fn written_lines(output: &WrittenOutput) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::api::TaskDefinition;
     use crate::wire::api::TaskState;
 
     fn written(head: &str, omitted_bytes: u64, tail: &str) -> Vec<String> {
@@ -241,14 +246,13 @@ mod tests {
         let mut detail = TaskDetail {
             task: super::super::tests::task(TaskState::Aborted, &[(RunState::Failed, 5)]),
             settings: serde_json::Map::new(),
+        };
+        detail.task.definition = TaskDefinition {
             continuous: true,
-            window: None,
-            expires_seconds: 86_400,
-            timeout_seconds: 600,
             retries: 2,
             rate_per_minute: Some(1),
             abort_percent: Some(10),
-            may_repeat: false,
+            ..detail.task.definition
         };
         detail.task.why = "5 of 5 failed".into();
         let facts = facts(&detail);

@@ -9,7 +9,7 @@ use super::{runs, show, words};
 use crate::client::cli::Failure;
 use crate::client::cli::output::{Output, count, plain, time};
 use crate::client::{Client, ClientError};
-use crate::wire::api::{Run, RunQuery, RunState, Task, TaskDetail, TaskState};
+use crate::wire::api::{RunQuery, RunState, Task, TaskDetail, TaskRun, TaskState};
 use crate::wire::id::TaskId;
 
 /// Pause before the task is looked at again.
@@ -87,7 +87,7 @@ fn follow(client: &mut Client, id: TaskId, progress: &mut Progress) -> Result<Ta
 }
 
 /// The task, and some of the runs that are being executed.
-fn look(client: &mut Client, id: TaskId) -> Result<(TaskDetail, Vec<Run>), ClientError> {
+fn look(client: &mut Client, id: TaskId) -> Result<(TaskDetail, Vec<TaskRun>), ClientError> {
     let detail = client.task(id)?;
     if running(&detail.task) == 0 {
         return Ok((detail, Vec::new()));
@@ -113,7 +113,7 @@ fn running(task: &Task) -> u64 {
 }
 
 /// Its progress: `9 succeeded, 2 running: kiosk-17 (40 %), kiosk-18`.
-fn line(task: &Task, shown: &[Run]) -> String {
+fn line(task: &Task, shown: &[TaskRun]) -> String {
     if task.runs.is_empty() {
         let due = task.next_at.map_or(String::new(), |at| format!(", due {} UTC", time(at)));
         return format!("no runs yet{due}");

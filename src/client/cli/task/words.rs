@@ -60,7 +60,7 @@ pub(super) fn targets(targets: &TaskTargets, names_max: usize) -> String {
 }
 
 /// Targets of a task when it was made: `12 devices, 10 of which offer it; due now`.
-pub(super) fn created(created: &CreatedTask, schedule: Option<&str>) -> String {
+pub(super) fn created(created: &CreatedTask, schedule: &str) -> String {
     let devices = count(created.devices, "device");
     let offered = match (created.devices, created.offered) {
         (0, _) => " as things stand".into(),
@@ -71,7 +71,7 @@ pub(super) fn created(created: &CreatedTask, schedule: Option<&str>) -> String {
         (all, offered) if offered >= all => ", all of which offer it".into(),
         (_, offered) => format!(", {offered} of which offer it"),
     };
-    let due = match schedule.map_or(Ok(Schedule::Now), str::parse) {
+    let due = match schedule.parse() {
         Ok(Schedule::Now) => "due now".into(),
         Ok(every @ Schedule::Every(_)) => format!("due now, and {every}"),
         Ok(Schedule::At(_) | Schedule::AtLocal(_) | Schedule::Cron(_)) | Err(_) => {
@@ -126,13 +126,13 @@ mod tests {
             let time_zone = "Europe/Berlin".into();
             created(&CreatedTask { id: TaskId(1), devices, offered, due_at, due_local, time_zone }, schedule)
         };
-        assert_eq!(text(12, 10, None), "12 devices, 10 of which offer it; due now");
-        assert_eq!(text(12, 12, Some("now")), "12 devices, all of which offer it; due now");
-        assert_eq!(text(12, 1, None), "12 devices, 1 of which offers it; due now");
-        assert_eq!(text(1, 1, None), "1 device, which offers it; due now");
-        assert_eq!(text(1, 0, None), "1 device, which does not offer it; due now");
-        assert_eq!(text(0, 0, Some("every 360m")), "0 devices as things stand; due now, and every 6h");
-        let cron = text(2, 0, Some("cron 0 3 * * *"));
+        assert_eq!(text(12, 10, "now"), "12 devices, 10 of which offer it; due now");
+        assert_eq!(text(12, 12, "now"), "12 devices, all of which offer it; due now");
+        assert_eq!(text(12, 1, "now"), "12 devices, 1 of which offers it; due now");
+        assert_eq!(text(1, 1, "now"), "1 device, which offers it; due now");
+        assert_eq!(text(1, 0, "now"), "1 device, which does not offer it; due now");
+        assert_eq!(text(0, 0, "every 360m"), "0 devices as things stand; due now, and every 6h");
+        let cron = text(2, 0, "cron 0 3 * * *");
         assert_eq!(cron, "2 devices, none of which offers it; due 2026-11-24T11:00:00+01:00[Europe/Berlin]");
     }
 }

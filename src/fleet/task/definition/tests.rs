@@ -1,71 +1,81 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::id::DeviceId;
 
-fn everywhere() -> Definition {
-    Definition::new(Targets::All)
+fn everywhere() -> TaskDefinition {
+    TaskDefinition::new(TaskTargets::All)
 }
 
 #[test]
 fn what_is_left_out_has_its_default() {
-    let read: Definition = serde_json::from_str(r#"{"targets":"all"}"#).unwrap();
+    let read: TaskDefinition = serde_json::from_str(r#"{"targets":"all"}"#).unwrap();
     assert_eq!(read, everywhere());
     assert_eq!(read.validate(), Ok(()));
     assert_eq!((read.schedule(), read.window()), (Ok(Schedule::Now), Ok(None)));
     for text in ["{}", r#"{"targets":"all","retrys":3}"#, r#"{"targets":"some"}"#] {
-        assert!(serde_json::from_str::<Definition>(text).is_err(), "{text}");
+        assert!(serde_json::from_str::<TaskDefinition>(text).is_err(), "{text}");
     }
 }
 
 #[test]
 fn a_definition_survives_its_text() {
-    let text = r#"{"name":"night update","targets":{"group":"europe/shops"},"is_continuous":true,"schedule":"cron 0 3 * * *","window":"22:00-05:00","time_zone":"Europe/Berlin","expires_seconds":3600,"timeout_seconds":60,"retries":3,"rate_per_minute":20,"abort_percent":10,"may_repeat":true}"#;
-    let definition: Definition = serde_json::from_str(text).unwrap();
+    let text = r#"{"name":"night update","targets":{"group":"europe/shops"},"continuous":true,"schedule":"cron 0 3 * * *","window":"22:00-05:00","time_zone":"Europe/Berlin","expires_seconds":3600,"timeout_seconds":60,"retries":3,"rate_per_minute":20,"abort_percent":10,"may_repeat":true}"#;
+    let definition: TaskDefinition = serde_json::from_str(text).unwrap();
     assert_eq!(definition.validate(), Ok(()));
     assert_eq!(serde_json::to_string(&definition).unwrap(), text);
-    let older: Definition =
+    let older: TaskDefinition =
         serde_json::from_str(&text.replace(r#""time_zone":"Europe/Berlin","#, "")).unwrap();
-    assert_eq!(older, Definition { time_zone: "UTC".into(), ..definition }, "made when there was no choice");
-    let devices = Definition::new(Targets::Devices(vec![DeviceId(7)]));
+    assert_eq!(older, TaskDefinition { time_zone: None, ..definition }, "made when there was no choice");
+    let devices = TaskDefinition::new(TaskTargets::Devices(vec![DeviceId(7).to_string()]));
     let text = serde_json::to_string(&devices).unwrap();
     assert!(text.contains(r#""targets":{"devices":["0000000000000007"]}"#), "{text}");
-    assert_eq!(serde_json::from_str::<Definition>(&text).unwrap(), devices);
+    assert_eq!(serde_json::from_str::<TaskDefinition>(&text).unwrap(), devices);
 }
 
 #[test]
 fn what_is_not_allowed_is_named() {
-    let devices = |count: u64| Targets::Devices((0..count).map(DeviceId).collect());
+    let devices = |count: u64| TaskTargets::Devices((0..count).map(|id| DeviceId(id).to_string()).collect());
     for (definition, error) in [
-        (Definition { name: Some(" ".into()), ..everywhere() }, "'name' is not a name"),
-        (Definition { name: Some("a\nb".into()), ..everywhere() }, "'name' is not a name"),
-        (Definition::new(devices(0)), "'targets' names no device"),
-        (Definition::new(devices(1_001)), "'targets' names 1001 devices: at most 1000"),
-        (Definition { is_continuous: true, ..Definition::new(devices(1)) }, "'is_continuous' is for a group"),
-        (Definition::new(Targets::Group(String::new())), "'targets: group' is not a name"),
-        (Definition { schedule: "daily".into(), ..everywhere() }, "'schedule': 'daily' is not a schedule"),
-        (Definition { time_zone: "x".repeat(256), ..everywhere() }, "'time_zone' is not a name"),
-        (Definition { window: Some("night".into()), ..everywhere() }, "'window': 'night' is not a window"),
+        (TaskDefinition { name: Some(" ".into()), ..everywhere() }, "'name' is not a name"),
+        (TaskDefinition { name: Some("a\nb".into()), ..everywhere() }, "'name' is not a name"),
+        (TaskDefinition::new(devices(0)), "'targets' names no device"),
+        (TaskDefinition::new(devices(1_001)), "'targets' names 1001 devices: at most 1000"),
         (
-            Definition { expires_seconds: 59, ..everywhere() },
+            TaskDefinition { continuous: true, ..TaskDefinition::new(devices(1)) },
+            "'continuous' is for a group",
+        ),
+        (TaskDefinition::new(TaskTargets::Group(String::new())), "'targets: group' is not a name"),
+        (
+            TaskDefinition { schedule: "daily".into(), ..everywhere() },
+            "'schedule': 'daily' is not a schedule",
+        ),
+        (TaskDefinition { time_zone: Some("x".repeat(256)), ..everywhere() }, "'time_zone' is not a name"),
+        (
+            TaskDefinition { window: Some("night".into()), ..everywhere() },
+            "'window': 'night' is not a window",
+        ),
+        (
+            TaskDefinition { expires_seconds: 59, ..everywhere() },
             "'expires_seconds' is 59, and has to be from 60 to",
         ),
-        (Definition { expires_seconds: 2_592_001, ..everywhere() }, "'expires_seconds' is 2592001"),
-        (Definition { timeout_seconds: 0, ..everywhere() }, "'timeout_seconds' is 0"),
-        (Definition { timeout_seconds: 86_401, ..everywhere() }, "'timeout_seconds' is 86401"),
-        (Definition { retries: 21, ..everywhere() }, "'retries' is 21, and has to be from 0 to 20"),
-        (Definition { rate_per_minute: Some(0), ..everywhere() }, "'rate_per_minute' is 0"),
-        (Definition { rate_per_minute: Some(60_001), ..everywhere() }, "'rate_per_minute' is 60001"),
+        (TaskDefinition { expires_seconds: 2_592_001, ..everywhere() }, "'expires_seconds' is 2592001"),
+        (TaskDefinition { timeout_seconds: 0, ..everywhere() }, "'timeout_seconds' is 0"),
+        (TaskDefinition { timeout_seconds: 86_401, ..everywhere() }, "'timeout_seconds' is 86401"),
+        (TaskDefinition { retries: 21, ..everywhere() }, "'retries' is 21, and has to be from 0 to 20"),
+        (TaskDefinition { rate_per_minute: Some(0), ..everywhere() }, "'rate_per_minute' is 0"),
+        (TaskDefinition { rate_per_minute: Some(60_001), ..everywhere() }, "'rate_per_minute' is 60001"),
         (
-            Definition { abort_percent: Some(100), ..everywhere() },
+            TaskDefinition { abort_percent: Some(100), ..everywhere() },
             "'abort_percent' is 100, and has to be from 0 to 99",
         ),
     ] {
         let said = definition.validate().unwrap_err();
         assert!(said.starts_with(error), "{said}");
     }
-    assert_eq!(Definition::new(devices(1_000)).validate(), Ok(()));
+    assert_eq!(TaskDefinition::new(devices(1_000)).validate(), Ok(()));
     for abort_percent in [Some(0), Some(99), None] {
-        assert_eq!(Definition { abort_percent, ..everywhere() }.validate(), Ok(()));
+        assert_eq!(TaskDefinition { abort_percent, ..everywhere() }.validate(), Ok(()));
     }
 }
 

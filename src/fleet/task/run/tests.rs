@@ -11,11 +11,11 @@ fn at(seconds: u64) -> WallTime {
     WallTime(START + seconds * 1_000)
 }
 
-fn run() -> Run {
-    Run::new(1, at(10), at(1_000))
+fn run() -> RunProgress {
+    RunProgress::new(1, at(10), at(1_000))
 }
 
-fn pending() -> Run {
+fn pending() -> RunProgress {
     let mut run = run();
     assert!(run.release(None, at(10)));
     run
@@ -296,7 +296,7 @@ proptest! {
             }
             if before.state.is_final() {
                 let late = run.late.clone();
-                prop_assert_eq!(&run, &Run { late, serial: run.serial, ..before });
+                prop_assert_eq!(&run, &RunProgress { late, serial: run.serial, ..before });
             }
             was_released |= run.state == RunState::Pending;
             prop_assert!(was_released || run.state != RunState::Running);

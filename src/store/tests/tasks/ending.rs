@@ -1,7 +1,7 @@
 //! Ends of tasks and runs.
 
 use super::*;
-use crate::fleet::task::definition::EXPIRES_SECONDS;
+use crate::wire::api::{TASK_EXPIRES_SECONDS_DEFAULT, WrittenOutput};
 use crate::wire::task::RunOutput;
 
 #[test]
@@ -19,10 +19,10 @@ fn a_cancelled_task_is_final_at_once_and_what_comes_later_is_kept_as_late() {
         ("cancelled", counts.clone()),
         "before anything was written down of runs"
     );
-    assert_eq!(fixture.runs(task)[1].run.state, RunState::Cancelled);
+    assert_eq!(fixture.runs(task)[1].state, RunState::Cancelled);
     assert_eq!(fixture.desired_state(third).runs, []);
     fixture.say(second, RunUpdate::new(run, 2, RunStage::Succeeded));
-    assert_eq!(fixture.runs(task)[1].run.late.as_ref().unwrap().stage, RunStage::Succeeded);
+    assert_eq!(fixture.runs(task)[1].late.as_ref().unwrap().stage, RunStage::Succeeded);
     assert_eq!(fixture.work(), [third], "the second was told with its report");
     assert_eq!((fixture.desired_state(second).list, fixture.desired_state(third).list), (vec![], vec![]));
     assert_eq!(fixture.state_of(task), ("cancelled", counts));
@@ -35,7 +35,7 @@ fn a_cancelled_task_is_final_at_once_and_what_comes_later_is_kept_as_late() {
 fn nothing_waits_for_ever() {
     let fixture = Fixture::new(3);
     let [first, second, third] = fixture.fleet.devices[..] else { panic!() };
-    let task = fixture.create(Definition { retries: 3, ..all_devices() });
+    let task = fixture.create(TaskDefinition { retries: 3, ..all_devices() });
     fixture.say(second, RunUpdate::new(fixture.order(second), 1, RunStage::Accepted));
     fixture.say(third, RunUpdate::new(fixture.order(third), 1, RunStage::Running));
     fixture.pass(300 + 900);
@@ -45,7 +45,7 @@ fn nothing_waits_for_ever() {
         (&[RunState::TimedOut][..], &[RunState::TimedOut][..])
     );
     assert_eq!(fixture.desired_state(second).list, [], "when it comes again it is told that nobody wants it");
-    fixture.pass(u64::from(EXPIRES_SECONDS));
+    fixture.pass(u64::from(TASK_EXPIRES_SECONDS_DEFAULT));
     assert_eq!(fixture.states(task)[&first], [RunState::Expired]);
     assert_eq!(fixture.state_of(task).0, "done");
 }
@@ -74,7 +74,7 @@ fn who_could_not_be_heard_while_the_server_was_away_is_not_given_up() {
 fn a_task_of_which_too_much_fails_stops_and_lets_end_what_runs() {
     let fixture = Fixture::new(12);
     let abort_percent = Some(40);
-    let definition = Definition { abort_percent, rate_per_minute: Some(6), ..all_devices() };
+    let definition = TaskDefinition { abort_percent, rate_per_minute: Some(6), ..all_devices() };
     let task = fixture.create(definition);
     // Whose turn comes first is drawn by lot.
     let mut devices = fixture.fleet.devices.clone();
@@ -109,7 +109,7 @@ fn what_a_device_lost_is_repeated_only_when_it_may_be() {
     for may_repeat in [false, true] {
         let fixture = Fixture::new(1);
         let device = fixture.fleet.devices[0];
-        let task = fixture.create(Definition { may_repeat, ..all_devices() });
+        let task = fixture.create(TaskDefinition { may_repeat, ..all_devices() });
         let run = fixture.order(device);
         fixture.say(device, RunUpdate::new(run, 5, RunStage::Running));
         fixture.say(device, RunUpdate::new(run, 1, RunStage::Unknown));
@@ -132,11 +132,9 @@ fn what_a_program_wrote_is_kept_and_others_cannot_speak_for_a_device() {
         fixture.say(first, RunUpdate { output, ..RunUpdate::new(run, serial, RunStage::Running) });
     }
     let detail = query::run(&fixture.fleet.store.reader().unwrap(), run, fixture.now()).unwrap();
-    assert_eq!(
-        (detail.head, detail.tail, detail.omitted_bytes),
-        (b"begins well".to_vec(), b"ends".to_vec(), 7)
-    );
-    assert!(detail.row.has_output);
+    let written = WrittenOutput { head: "begins well".into(), tail: "ends".into(), omitted_bytes: 7 };
+    assert_eq!(detail.output, Some(written));
+    assert!(detail.run.has_output);
     let error = query::run(&fixture.fleet.store.reader().unwrap(), RunId(7), fixture.now()).unwrap_err();
     assert_eq!(error.to_string(), "there is no run 0000000000000007");
 }

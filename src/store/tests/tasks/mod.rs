@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::fleet::task::definition::{Definition, Targets};
 use crate::machine::command::{
     DesiredState, DesiredStateOutcome, RunsOutcome, SectionChange, SectionOutcome, SectionUpdate,
 };
-use crate::store::query::{self, RunFilter, RunRow, TaskFilter, TaskRow};
+use crate::store::query::{self, RunFilter, TaskFilter};
 use crate::store::testing::{Fleet, all, wait};
-use crate::store::{CreatedTask, DeviceChange, GroupChange, NewTask, StoreError, TaskTime, TimeChange};
+use crate::store::{DeviceChange, GroupChange, StoreError, TaskTime, TimeChange};
+use crate::wire::api::{CreatedTask, NewTask, Task, TaskDefinition, TaskRun, TaskTargets};
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch, RunId, TaskId};
 use crate::wire::run_state::RunState;
@@ -52,8 +52,8 @@ fn kinds() -> Vec<Declaration> {
     }]
 }
 
-fn all_devices() -> Definition {
-    Definition::new(Targets::All)
+fn all_devices() -> TaskDefinition {
+    TaskDefinition::new(TaskTargets::All)
 }
 
 impl Fixture {
@@ -111,7 +111,7 @@ impl Fixture {
 
     fn try_create(
         &self,
-        definition: Definition,
+        definition: TaskDefinition,
         settings: serde_json::Value,
     ) -> Result<CreatedTask, StoreError> {
         let serde_json::Value::Object(settings) = settings else { panic!("an object") };
@@ -120,23 +120,23 @@ impl Fixture {
     }
 
     /// Makes a task and does what is due then.
-    fn create(&self, definition: Definition) -> TaskId {
+    fn create(&self, definition: TaskDefinition) -> TaskId {
         let created = self.try_create(definition, json!({"deep": true})).unwrap();
         self.work();
         created.id
     }
 
-    fn task(&self, id: TaskId) -> TaskRow {
-        query::task(&self.fleet.store.reader().unwrap(), id).unwrap()
+    fn task(&self, id: TaskId) -> Task {
+        query::task(&self.fleet.store.reader().unwrap(), id).unwrap().task
     }
 
     /// State of a task, and number of its runs that were due last, by state.
     fn state_of(&self, id: TaskId) -> (&'static str, Vec<(RunState, u64)>) {
         let task = self.task(id);
-        (task.state.name(), task.counts)
+        (task.state.name(), task.runs.iter().map(|count| (count.state, count.runs)).collect())
     }
 
-    fn runs(&self, id: TaskId) -> Vec<RunRow> {
+    fn runs(&self, id: TaskId) -> Vec<TaskRun> {
         let filter = RunFilter { task: Some(id), ..RunFilter::default() };
         query::runs(&self.fleet.store.reader().unwrap(), &filter, &all(), self.now()).unwrap().items
     }
@@ -175,7 +175,7 @@ impl Fixture {
     fn states(&self, id: TaskId) -> BTreeMap<DeviceId, Vec<RunState>> {
         let mut states: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for row in self.runs(id) {
-            states.entry(row.device).or_default().push(row.run.state);
+            states.entry(row.device_id).or_default().push(row.state);
         }
         states
     }

@@ -20,7 +20,7 @@ impl Fixture {
     }
 
     fn next(&self, task: TaskId) -> u64 {
-        (self.task(task).next_at.unwrap().0 - START.0) / 1_000
+        (self.task(task).next_at.unwrap().0.0 - START.0) / 1_000
     }
 }
 
@@ -29,7 +29,8 @@ fn a_start_with_a_clock_ahead_puts_no_task_off() {
     for ahead in [2 * HOUR + 60, YEARS + 60] {
         let fixture = Fixture::new(1);
         let device = fixture.fleet.devices[0];
-        let of = |schedule: &str| fixture.create(Definition { schedule: schedule.into(), ..all_devices() });
+        let of =
+            |schedule: &str| fixture.create(TaskDefinition { schedule: schedule.into(), ..all_devices() });
         // It is 10:00.
         let (daily, hourly, every) = (of("cron 0 11 * * *"), of("cron 0 * * * *"), of("every 6h"));
         fixture.finish(device, RunStage::Succeeded);
@@ -54,7 +55,7 @@ fn a_start_with_a_clock_ahead_puts_no_task_off() {
 fn what_is_begun_is_not_begun_again_when_a_clock_that_was_right_is_set_back_a_little() {
     let fixture = Fixture::new(1);
     let device = fixture.fleet.devices[0];
-    let of = |schedule: &str| fixture.create(Definition { schedule: schedule.into(), ..all_devices() });
+    let of = |schedule: &str| fixture.create(TaskDefinition { schedule: schedule.into(), ..all_devices() });
     let (daily, hourly) = (of("cron 0 11 * * *"), of("cron 0 * * * *"));
     fixture.pass(HOUR);
     for order in fixture.desired_state(device).runs {
@@ -68,7 +69,7 @@ fn what_is_begun_is_not_begun_again_when_a_clock_that_was_right_is_set_back_a_li
 fn nothing_expires_and_no_device_is_given_up_while_the_clock_is_doubted() {
     let fixture = Fixture::new(2);
     let [waits, runs] = fixture.fleet.devices[..] else { panic!() };
-    let task = fixture.create(Definition { expires_seconds: 172_800, ..all_devices() });
+    let task = fixture.create(TaskDefinition { expires_seconds: 172_800, ..all_devices() });
     fixture.say(runs, RunUpdate::new(fixture.order(runs), 1, RunStage::Running));
     let old = fixture.create(all_devices());
     fixture.fleet.store.tasks().cancel(old, fixture.now()).unwrap();
@@ -99,19 +100,22 @@ fn what_was_made_by_a_clock_ahead_lasts_no_longer_than_it_should() {
     let fixture = Fixture::new(2);
     let [waits, runs] = fixture.fleet.devices[..] else { panic!() };
     fixture.start_at(YEARS);
-    let task =
-        fixture.create(Definition { expires_seconds: 172_800, rate_per_minute: Some(2), ..all_devices() });
+    let task = fixture.create(TaskDefinition {
+        expires_seconds: 172_800,
+        rate_per_minute: Some(2),
+        ..all_devices()
+    });
     fixture.say(runs, RunUpdate::new(fixture.order(runs), 1, RunStage::Running));
     fixture.start_at(60);
-    let lasts = fixture.runs(task).into_iter().find(|row| row.device == waits).unwrap().run;
-    assert_eq!((lasts.expires_at.0 - fixture.now().0) / 1_000, 172_800);
-    let run = fixture.runs(task).into_iter().find(|row| row.device == runs).unwrap().run;
+    let lasts = fixture.runs(task).into_iter().find(|row| row.device_id == waits).unwrap();
+    assert_eq!((lasts.until.unwrap().0.0 - fixture.now().0) / 1_000, 172_800);
+    let run = fixture.runs(task).into_iter().find(|row| row.device_id == runs).unwrap();
     assert_eq!(
-        (run.began_at, run.lease_until),
-        (Some(fixture.now()), Some(WallTime(fixture.now().0 + 1_200_000)))
+        (run.began_at, run.until),
+        (Some(fixture.now().into()), Some(WallTime(fixture.now().0 + 1_200_000).into()))
     );
     // A run that was released ahead of time counts for no rate.
-    let next = fixture.create(Definition { rate_per_minute: Some(2), ..all_devices() });
+    let next = fixture.create(TaskDefinition { rate_per_minute: Some(2), ..all_devices() });
     assert_eq!(fixture.state_of(next).1, [(RunState::Pending, 2)]);
     fixture.pass(1_200);
     assert_eq!(fixture.states(task)[&runs], [RunState::TimedOut], "silent for its lease");
@@ -124,11 +128,11 @@ fn a_retry_and_a_window_of_a_clock_ahead_come_when_they_would_have_come() {
     let fixture = Fixture::new(1);
     let device = fixture.fleet.devices[0];
     fixture.start_at(2 * HOUR);
-    let task = fixture.create(Definition { retries: 1, ..all_devices() });
+    let task = fixture.create(TaskDefinition { retries: 1, ..all_devices() });
     fixture.finish(device, RunStage::Failed);
     // By that clock it is 12:00, and the window open.
     let window = Some("11:30-12:30".into());
-    let hours = fixture.create(Definition { window, ..all_devices() });
+    let hours = fixture.create(TaskDefinition { window, ..all_devices() });
     fixture.start_at(60);
     assert_eq!(fixture.states(hours)[&device], [RunState::Scheduled], "it is 10:01");
     fixture.pass(30);
@@ -142,7 +146,7 @@ fn lengths_of_time_stay_when_a_step_forward_is_believed() {
     let fixture = Fixture::new(2);
     let [waits, runs] = fixture.fleet.devices[..] else { panic!() };
     let task =
-        fixture.create(Definition { expires_seconds: 172_800, timeout_seconds: 7_200, ..all_devices() });
+        fixture.create(TaskDefinition { expires_seconds: 172_800, timeout_seconds: 7_200, ..all_devices() });
     fixture.say(runs, RunUpdate::new(fixture.order(runs), 1, RunStage::Running));
     let by = 200 * DAY;
     fixture.set(by + 600, TimeChange { forward_milliseconds: by * 1_000, ..TimeChange::default() });
@@ -159,7 +163,7 @@ fn lengths_of_time_stay_when_a_step_forward_is_believed() {
 #[test]
 fn what_was_made_before_a_start_that_is_far_ahead_does_not_begin_and_what_is_made_now_does() {
     let fixture = Fixture::new(1);
-    let at = fixture.create(Definition { schedule: "at 2027-11-24T10:00:00Z".into(), ..all_devices() });
+    let at = fixture.create(TaskDefinition { schedule: "at 2027-11-24T10:00:00Z".into(), ..all_devices() });
     fixture.holds_before.set(YEARS);
     fixture.start_at(YEARS);
     assert_eq!(fixture.states(at).len(), 0, "a year is not over");
@@ -189,7 +193,7 @@ fn a_window_that_closes_while_the_clock_is_doubted_ends_no_run() {
     let fixture = Fixture::new(1);
     let device = fixture.fleet.devices[0];
     let window = Some("09:30-10:30".into());
-    let task = fixture.create(Definition { window, expires_seconds: 172_800, ..all_devices() });
+    let task = fixture.create(TaskDefinition { window, expires_seconds: 172_800, ..all_devices() });
     assert_eq!(fixture.states(task)[&device], [RunState::Pending]);
     fixture.may_expire.set(false);
     fixture.start_at(200 * DAY + 5 * HOUR);
