@@ -24,7 +24,7 @@
 //! | layer | modules | what lives there |
 //! |---|---|---|
 //! | 0 | [`wire`] | bytes to values and back: no IO, no clock |
-//! | 1 | [`fleet`], [`machine`], [`record_layer`] | pure rules and pure state machines |
+//! | 1 | [`fleet`], [`machine`], [`record_layer`], `sync` | pure rules and pure state machines; locks and atomics, which loom replaces in its tests |
 //! | 2 | [`concurrency`], `logging`, `memory`, `file_locks`, `configuration`, `paths`, `service_manager` | what passes between threads; the log of a program; the process's memory; locks on files; configurations and the paths that they name; what the service manager is told |
 //! | 3 | [`journal`], `store`, [`reactor`] | the disk and the sockets |
 //! | 4 | `admin`, `agent`, `client` | the two ends of administration, and the device side |
@@ -129,6 +129,7 @@ pub mod wire;
     allow(rustdoc::broken_intra_doc_links, reason = "the handbook is about all parts")
 )]
 pub mod manual;
+mod sync;
 
 #[cfg(feature = "client")]
 pub use client::{Address, BackupPieces, Client, ClientError, Follow, Paged, Pages, Sync};

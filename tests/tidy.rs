@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// The layers, lowest first. A module names only layers below its own.
 const LAYERS: [&[&str]; 7] = [
     &["wire"],
-    &["fleet", "machine", "record_layer"],
+    &["fleet", "machine", "record_layer", "sync"],
     &["concurrency", "logging", "memory", "file_locks", "paths", "configuration", "service_manager"],
     &["journal", "store", "reactor"],
     &["admin", "agent", "client"],

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use axum::body::Bytes;
 use tokio::sync::mpsc::{self, UnboundedSender};
 
+use crate::journal::ReadError;
 use crate::machine::device_state::LinkRef;
 use crate::reactor::Clock;
 use crate::store::Store;
@@ -147,15 +148,15 @@ pub trait EventLog: Send + Sync {
     /// durable end is reached.
     ///
     /// # Errors
-    /// Why it can't be read, in a line.
-    fn forward(&self, from: u64, visit: Visit<'_>) -> Result<(), String>;
+    /// [`ReadError`] when it can't be read.
+    fn forward(&self, from: u64, visit: Visit<'_>) -> Result<(), ReadError>;
     /// Shows the records that end at or before `before`, newest first, until `visit` breaks or the oldest is
     /// reached; of those that were deleted, warnings and worse. Segments in which nothing was received at or
     /// after `since` are passed over; records from before it are among those that are shown.
     ///
     /// # Errors
-    /// Why it can't be read, in a line.
-    fn backward(&self, before: u64, since: WallTime, visit: Visit<'_>) -> Result<(), String>;
+    /// [`ReadError`] when it can't be read.
+    fn backward(&self, before: u64, since: WallTime, visit: Visit<'_>) -> Result<(), ReadError>;
 }
 
 /// The server's counts.

@@ -18,6 +18,7 @@ use super::events::{Filter, device_id, name_devices};
 use super::extract::Query;
 use super::lines::{self, LinesSender};
 use super::{AdminShared, Shared};
+use crate::journal::ReadError;
 use crate::wire::api::{FollowLine, FollowQuery};
 
 /// Records that one read looks at.
@@ -125,7 +126,7 @@ async fn wait(durable: &mut watch::Receiver<u64>, shared: &Shared, lines: &Lines
     }
 }
 
-fn read(log: &dyn super::EventLog, filter: &Filter, from: u64) -> Result<Batch, String> {
+fn read(log: &dyn super::EventLog, filter: &Filter, from: u64) -> Result<Batch, ReadError> {
     let mut batch = Batch { lines: VecDeque::new(), reached: from, is_at_end: true };
     let oldest = log.oldest();
     if from < oldest {

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::Ordering;
 
-use parking_lot::Mutex;
+use crate::sync::{AtomicBool, Mutex, fence};
 
 type Wake = Box<dyn Fn() + Send + Sync>;
 
@@ -87,27 +87,31 @@ impl<T> Mailbox<T> {
 
     /// Moves every message to `into`, the oldest first. For the owner only.
     pub fn take_all(&self, into: &mut Vec<T>) {
-        // The notifier is cleared before the messages are taken: the other order loses wake-ups.
-        self.shared.is_notified.store(false, Ordering::Release);
+        // Cleared before the messages are taken: the other order loses wake-ups. By an exchange: what was done
+        // elsewhere before a notification that this takes is seen by the owner.
+        self.shared.is_notified.swap(false, Ordering::AcqRel);
         into.extend(self.shared.messages.lock().drain(..));
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
 
+    fn counted(capacity: usize) -> (Mailbox<u8>, Arc<AtomicUsize>) {
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&wakes);
+        let wake = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        };
+        (Mailbox::new(capacity, wake), wakes)
+    }
+
     #[test]
     fn many_messages_notify_once_until_somebody_looks() {
-        let wakes = Arc::new(AtomicUsize::new(0));
-        let mailbox = Mailbox::new(2, {
-            let wakes = Arc::clone(&wakes);
-            move || {
-                wakes.fetch_add(1, Ordering::Relaxed);
-            }
-        });
+        let (mailbox, wakes) = counted(2);
         assert_eq!((mailbox.send(1), mailbox.send(2), mailbox.send(3)), (Ok(()), Ok(()), Err(3)));
         assert_eq!(wakes.load(Ordering::Relaxed), 1);
         let mut messages = Vec::new();
@@ -118,53 +122,90 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_nothing_is_left_asleep_and_who_waits_is_never_left() {
-        let (sender, woken) = std::sync::mpsc::channel();
-        let mailbox: Mailbox<()> = Mailbox::new(1, move || {
-            let _ = sender.send(());
-        });
+    fn an_owner_that_waits_for_nothing_is_left_asleep() {
+        let (mailbox, wakes) = counted(1);
         mailbox.notify_if_waiting();
-        assert!(woken.try_recv().is_err(), "nobody waits");
-        let position = Arc::new(AtomicUsize::new(0));
-        let (notifier, seen) = (mailbox.clone(), Arc::clone(&position));
-        const LAST: usize = 20_000;
-        let flusher = std::thread::spawn(move || {
-            for next in 1..=LAST {
-                seen.store(next, Ordering::Release);
-                notifier.notify_if_waiting();
-            }
-        });
-        let mut last = 0;
-        while last < LAST {
-            mailbox.wait_elsewhere();
-            if position.load(Ordering::Acquire) == last {
-                woken.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
-                mailbox.take_all(&mut Vec::new());
-            }
-            last = position.load(Ordering::Acquire);
-        }
-        flusher.join().unwrap();
+        assert_eq!(wakes.load(Ordering::Relaxed), 0);
+        mailbox.wait_elsewhere();
+        mailbox.notify_if_waiting();
+        mailbox.notify_if_waiting();
+        assert_eq!(wakes.load(Ordering::Relaxed), 1);
+    }
+}
+
+/// Every order of threads and every value that memory may show: a wake-up that is lost is a deadlock.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::sync::Notify;
+    use loom::sync::atomic::AtomicUsize;
+    use loom::thread;
+
+    use super::*;
+
+    fn mailbox() -> (Mailbox<u8>, Arc<Notify>) {
+        let woken = Arc::new(Notify::new());
+        let wake = Arc::clone(&woken);
+        (Mailbox::new(usize::MAX, move || wake.notify()), woken)
     }
 
     #[test]
     fn no_message_is_overlooked_by_an_owner_that_only_looks_when_notified() {
-        let (sender, woken) = std::sync::mpsc::channel();
-        let mailbox = Mailbox::new(usize::MAX, move || {
-            let _ = sender.send(());
-        });
-        let threads: Vec<_> = (0..4)
-            .map(|thread| {
+        loom::model(|| {
+            let (mailbox, woken) = mailbox();
+            let senders = [1, 2].map(|message| {
                 let mailbox = mailbox.clone();
-                std::thread::spawn(move || {
-                    (0..500).for_each(|message| mailbox.send((thread, message)).unwrap());
-                })
-            })
-            .collect();
-        let mut messages = Vec::new();
-        while messages.len() < 2_000 {
-            woken.recv().unwrap();
-            mailbox.take_all(&mut messages);
-        }
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+                thread::spawn(move || mailbox.send(message).unwrap())
+            });
+            let mut messages = Vec::new();
+            while messages.len() < 2 {
+                woken.wait();
+                mailbox.take_all(&mut messages);
+            }
+            senders.into_iter().for_each(|sender| sender.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn what_is_done_elsewhere_before_a_notification_is_seen_behind_it() {
+        loom::model(|| {
+            let (mailbox, woken) = mailbox();
+            let is_done = Arc::new(AtomicBool::new(false));
+            let (notifier, done) = (mailbox.clone(), Arc::clone(&is_done));
+            let thread = thread::spawn(move || {
+                notifier.notify();
+                done.store(true, Ordering::Relaxed);
+                notifier.notify();
+            });
+            while !is_done.load(Ordering::Relaxed) {
+                woken.wait();
+                mailbox.take_all(&mut Vec::new());
+            }
+            thread.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn an_owner_that_waits_elsewhere_is_never_left_asleep() {
+        loom::model(|| {
+            let (mailbox, woken) = mailbox();
+            let position = Arc::new(AtomicUsize::new(0));
+            let (notifier, moved) = (mailbox.clone(), Arc::clone(&position));
+            let flusher = thread::spawn(move || {
+                for next in 1..=2 {
+                    moved.store(next, Ordering::Relaxed);
+                    notifier.notify_if_waiting();
+                }
+            });
+            let mut last = 0;
+            while last < 2 {
+                mailbox.wait_elsewhere();
+                if position.load(Ordering::Relaxed) == last {
+                    woken.wait();
+                    mailbox.take_all(&mut Vec::new());
+                }
+                last = position.load(Ordering::Relaxed);
+            }
+            flusher.join().unwrap();
+        });
     }
 }

@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::core::Retention;
 use super::files::FileStorage;
-use super::handle::{Journal, Retention};
+use super::handle::Journal;
 use super::layout::{Position, Record, RecordView};
 use super::reader::{Backward, Forward, Item, ReadError, Reader};
 use super::status::{Health, Stats};

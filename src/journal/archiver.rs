@@ -1,20 +1,23 @@
 //! Copies records into an [archive](super::archive), before the segments that they are in are deleted.
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::archive::{Archive, Shared, Trouble, original};
 use super::catalog::{Damage, SegmentInfo};
-use super::files::FileStorage;
-use super::flusher::Flusher;
-use super::handle::{Journal, Opened, Options, Retention};
+use super::core::{OpenError, Options, Retention};
+use super::files::{DirectoryError, FileStorage};
+use super::handle::{Journal, Opened};
 use super::layout::{Position, Record, RecordView, record_bytes};
+use super::leader::Flusher;
 use super::preallocator::{Preallocated, Preallocator};
-use super::reader::{Item, Reader};
+use super::reader::{Item, ReadError, Reader};
 use super::storage::Storage;
 use super::tail::{AppendError, NoRoom};
+use super::tail_writer::FlushError;
 use crate::machine::wall_clock::AgeTime;
 
 /// Memory for records that wait to be written; the longest payload is half of it.
@@ -35,12 +38,38 @@ pub struct ArchiveOptions {
 }
 
 /// Outcome of copying a segment's records.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Copied {
     /// All that are wanted are durable in the archive.
     All,
     /// It was told to stop before the last; it goes on there.
     Part,
+}
+
+/// Why records can't be copied into an archive.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// Its directory can't be opened or made.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// Its journal can't be opened, or takes no other retention.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A segment can't be read, there or in the journal.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// An old segment of it can't be deleted.
+    #[error(transparent)]
+    Delete(#[from] io::Error),
+    /// There is no room for its next segment; why.
+    #[error("{0}")]
+    NoRoom(String),
+    /// It does not take a record.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// A write failed: it is read again from the disk before the next attempt.
+    #[error("{}", .0.0)]
+    Flush(#[from] FlushError),
 }
 
 /// The report of an archive that does not take records.
@@ -62,32 +91,23 @@ struct Writer<S: Storage> {
 }
 
 impl<S: Storage> Writer<S> {
-    fn append(&mut self, record: &Record<'_>, now: AgeTime) -> Result<(), String> {
-        loop {
-            match self.journal.append(record) {
-                Ok(_) => return Ok(()),
-                Err(AppendError::NoRoom(NoRoom::FlushBehind)) => self.flush()?,
-                Err(AppendError::NoRoom(NoRoom::NotReady | NoRoom::Full)) => {
-                    self.flush()?;
-                    self.preallocator.retain(now).map_err(|error| error.to_string())?;
-                    if let Preallocated::NoRoom(why) = self.preallocator.preallocate_once(now.wall.0) {
-                        return Err(why);
-                    }
-                }
-                Err(error @ (AppendError::TooLarge { .. } | AppendError::Failed)) => {
-                    return Err(error.to_string());
+    fn append(&mut self, record: &Record<'_>, now: AgeTime) -> Result<(), ArchiveError> {
+        while let Err(error) = self.journal.append(record) {
+            let AppendError::NoRoom(missing) = error else { return Err(error.into()) };
+            self.flusher.flush_once()?;
+            if missing != NoRoom::FlushBehind {
+                self.preallocator.retain(now)?;
+                if let Preallocated::NoRoom(why) = self.preallocator.preallocate_once(now.wall.0) {
+                    return Err(ArchiveError::NoRoom(why));
                 }
             }
         }
-    }
-
-    fn flush(&mut self) -> Result<(), String> {
-        self.flusher.flush_once().map(drop).map_err(|error| error.0)
+        Ok(())
     }
 }
 
 /// Opens the place of an archive, and makes it if need be.
-type OpenStorage<S> = Box<dyn FnMut() -> Result<S, String> + Send>;
+type OpenStorage<S> = Box<dyn FnMut() -> Result<S, DirectoryError> + Send>;
 
 /// Copies records into an archive, for the one who deletes segments
 /// ([`Preallocator::with_archiver`](super::Preallocator::with_archiver)). There is one for each archive.
@@ -112,7 +132,7 @@ impl<S: Storage> Archiver<S> {
     #[must_use]
     pub fn new(
         options: ArchiveOptions,
-        open: impl FnMut() -> Result<S, String> + Send + 'static,
+        open: impl FnMut() -> Result<S, DirectoryError> + Send + 'static,
         is_wanted: impl Fn(&Record<'_>) -> bool + Send + 'static,
     ) -> Self {
         let shared = Shared {
@@ -149,15 +169,15 @@ impl<S: Storage> Archiver<S> {
     /// is wall time, in milliseconds since 1970.
     ///
     /// # Errors
-    /// Why it can't be opened, in a line. It is tried again with each look at retention.
-    pub fn open(&mut self, now_ms: u64) -> Result<Vec<Damage>, String> {
+    /// [`ArchiveError`]; it is tried again with each look at retention.
+    pub fn open(&mut self, now_ms: u64) -> Result<Vec<Damage>, ArchiveError> {
         let opened = self.try_open(now_ms);
         self.is_to_open = opened.is_err();
-        self.archive.shared.trouble.lock().failure = opened.as_ref().err().cloned();
+        self.archive.shared.trouble.lock().failure = opened.as_ref().err().map(ToString::to_string);
         opened
     }
 
-    fn try_open(&mut self, now_ms: u64) -> Result<Vec<Damage>, String> {
+    fn try_open(&mut self, now_ms: u64) -> Result<Vec<Damage>, ArchiveError> {
         let storage = (self.open)()?;
         let options = Options {
             segment_bytes: self.options.segment_bytes,
@@ -167,13 +187,12 @@ impl<S: Storage> Archiver<S> {
             keep_free_bytes: self.options.keep_free_bytes,
             remembered: Position(0),
         };
-        let opened = Journal::open(storage, options, Position(u64::MAX), now_ms, |_| {});
         let Opened { journal, flusher, preallocator, recovery } =
-            opened.map_err(|error| error.to_string())?;
+            Journal::open(storage, options, Position(u64::MAX), now_ms, |_| {})?;
         let reader = journal.reader();
         let mut records = reader.backward(Position(u64::MAX));
         self.copied_to = loop {
-            match records.next().map_err(|error| error.to_string())? {
+            match records.next()? {
                 Some(Item::Record(view)) => {
                     if let Some(copied) = original(&view) {
                         break copied.end();
@@ -201,24 +220,23 @@ impl<S: Storage> Archiver<S> {
         }
         let retention = self.retention();
         let Some(writer) = &mut self.writer else { return };
-        let done = writer.journal.set_retention(Some(retention)).map_err(|error| error.to_string());
-        let done = done.and_then(|()| writer.preallocator.retain(now).map_err(|error| error.to_string()));
-        if let Err(why) = done {
-            self.archive.shared.trouble.lock().failure = Some(why);
+        let done = writer.journal.set_retention(Some(retention)).map_err(ArchiveError::from);
+        if let Err(why) = done.and_then(|()| Ok(writer.preallocator.retain(now)?)) {
+            self.archive.shared.trouble.lock().failure = Some(why.to_string());
         }
     }
 
     /// Copies what is wanted of a segment, from where it was before, until `may_go_on` says no.
     ///
     /// # Errors
-    /// Why records can't be copied, in a line. It may be tried again.
+    /// [`ArchiveError`]; it may be tried again.
     pub(crate) fn copy(
         &mut self,
         reader: &Reader<S>,
         segment: &SegmentInfo,
         now: AgeTime,
         may_go_on: &dyn Fn() -> bool,
-    ) -> Result<Copied, String> {
+    ) -> Result<Copied, ArchiveError> {
         let is_off = self.archive.shared.retention.lock().bytes == 0;
         if is_off || segment.end <= self.seen_to {
             return Ok(Copied::All);
@@ -236,7 +254,7 @@ impl<S: Storage> Archiver<S> {
                 *trouble = Trouble { segments_lost: trouble.segments_lost, ..Trouble::default() };
             }
             Ok(Copied::Part) => {}
-            Err(why) => trouble.failure = Some(why.clone()),
+            Err(why) => trouble.failure = Some(why.to_string()),
         }
         copied
     }
@@ -247,13 +265,13 @@ impl<S: Storage> Archiver<S> {
         segment: &SegmentInfo,
         now: AgeTime,
         may_go_on: &dyn Fn() -> bool,
-    ) -> Result<Copied, String> {
+    ) -> Result<Copied, ArchiveError> {
         let mut records = reader.forward(segment.base.max(self.seen_to));
         let mut since_asked = 0;
         let mut reached = segment.end;
         let mut copied = Copied::All;
         // Damaged records can't be copied; readers of the journal are told of them there.
-        while let Some(item) = records.next().map_err(|error| error.to_string())? {
+        while let Some(item) = records.next()? {
             let Item::Record(view) = item else { continue };
             if view.position >= segment.end {
                 break;
@@ -271,13 +289,13 @@ impl<S: Storage> Archiver<S> {
             }
         }
         if let Some(writer) = &mut self.writer {
-            writer.flush()?;
+            writer.flusher.flush_once()?;
         }
         self.seen_to = self.seen_to.max(reached);
         Ok(copied)
     }
 
-    fn append(&mut self, view: &RecordView<'_>, now: AgeTime) -> Result<(), String> {
+    fn append(&mut self, view: &RecordView<'_>, now: AgeTime) -> Result<(), ArchiveError> {
         if self.writer.is_none() {
             self.open(now.wall.0)?;
         }

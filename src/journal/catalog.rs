@@ -2,13 +2,12 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
+use std::sync::atomic::Ordering;
 
 use super::layout::{IndexEntry, Position, SegmentHeader, Summary};
 use super::recovery::Recovered;
 use super::storage::SegmentFile;
+use crate::sync::{AtomicU64, Mutex};
 
 /// Most damages that are remembered of what is found while the journal runs, in places. The segments are set
 /// aside all the same.

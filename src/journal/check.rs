@@ -8,7 +8,7 @@
 use std::io;
 
 use super::catalog::{Damage, Entry, SegmentState};
-use super::handle::Shared;
+use super::core::Core;
 use super::layout::{
     HEADER_BYTES, PAYLOAD_BYTES_MAX, Position, SegmentHeader, Trailer, record_bytes, trailer_room,
 };
@@ -36,7 +36,7 @@ impl Findings {
     }
 }
 
-impl<S: Storage> Shared<S> {
+impl<S: Storage> Core<S> {
     /// Looks through every segment that is full or was set aside, those that were set aside first, and tells
     /// what was not known before. A segment with damage is set aside. `pace` is told after each piece how
     /// many bytes were read; `false` ends the check.

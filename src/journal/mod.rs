@@ -13,8 +13,9 @@
 //! | [`layout`] | bytes to values and back |
 //! | `scan` | walks through a segment; finds where its records end |
 //! | `recovery`, `rescue` | the opening: what counts, what was torn, what is damaged, what is found again |
-//! | `tail` | the append cursor, under the one mutex |
-//! | `flusher`, `preallocator`, `threads`, `leadership` | flushing and preallocating, and the threads that do it |
+//! | `core`, `tail` | the state of an open journal; the append cursor, under the one mutex |
+//! | `tail_writer`, `leader` | one durable write of all that waits; who does it |
+//! | `preallocator`, `threads` | segments ahead, retention; the threads for both |
 //! | `archive`, `archiver` | records that outlive their segments, in a second journal |
 //! | `check` | full segments, looked through again while the journal runs |
 //! | `catalog`, `reader`, `verify`, `image`, `status` | what can be asked, read and copied |
@@ -27,14 +28,13 @@ mod archive;
 mod archiver;
 mod catalog;
 mod check;
+mod core;
 mod direct;
 mod files;
-mod flusher;
 mod handle;
 mod image;
 pub mod layout;
-mod leadership;
-mod notifier;
+mod leader;
 mod pages;
 mod preallocator;
 mod reader;
@@ -47,26 +47,28 @@ pub mod sim;
 mod status;
 mod storage;
 mod tail;
+mod tail_writer;
 mod threads;
 mod verify;
 mod zeros;
 
+pub use self::core::{OpenError, Options, Retention};
 pub use archive::{Archive, ArchiveBackward, ArchiveStats, original};
-pub use archiver::{ArchiveOptions, ArchiveTrouble, Archiver};
+pub use archiver::{ArchiveError, ArchiveOptions, ArchiveTrouble, Archiver};
 pub use catalog::{Damage, SegmentInfo, SegmentState};
 pub use direct::PAGE_BYTES;
 pub use files::{DirectoryError, FileStorage};
-pub use flusher::{FlushError, Flusher};
-pub use handle::{Journal, OpenError, Opened, Options, Recovery, Retention};
+pub use handle::{Journal, Opened, Recovery};
 pub use image::{Image, ImageReport, verify_image};
 pub use layout::{HEADER_BLOCK_BYTES, Position, Record, RecordView, SegmentHeader, Summary};
-pub use leadership::Flushed;
+pub use leader::{Flushed, Flusher};
 pub use preallocator::{Preallocated, Preallocator};
 pub use reader::{Backward, Forward, Item, ReadError, Reader};
 pub use recovery::RecoveryError;
 pub use region::FileMap;
-pub use status::{State, Stats, WithoutRoom};
+pub use status::{Notice, State, Stats, WithoutRoom};
 pub use storage::{SegmentFile, Storage};
 pub use tail::{AppendError, NoRoom};
-pub use threads::{Notice, Threads};
+pub use tail_writer::FlushError;
+pub use threads::Threads;
 pub use verify::{Report, verify, verify_reader};

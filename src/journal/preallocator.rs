@@ -9,7 +9,7 @@ use super::age::old_segments;
 use super::archive::Archive;
 use super::archiver::{ArchiveTrouble, Archiver, Copied};
 use super::catalog::{Entry, SegmentInfo, SegmentState};
-use super::handle::{Deletable, Shared};
+use super::core::{Core, Deletable};
 use super::layout::SegmentHeader;
 use super::reader::Reader;
 use super::status::WithoutRoom;
@@ -34,7 +34,7 @@ pub enum Preallocated {
 
 /// The one that makes segments ahead. There is one for each journal.
 pub struct Preallocator<S: Storage> {
-    pub(crate) shared: Arc<Shared<S>>,
+    core: Arc<Core<S>>,
     clock: Box<dyn Fn() -> AgeTime + Send>,
     archiver: Option<Box<Archiver<S>>>,
 }
@@ -49,8 +49,8 @@ pub(crate) struct Turn {
 }
 
 impl<S: Storage> Preallocator<S> {
-    pub(crate) fn new(shared: Arc<Shared<S>>) -> Self {
-        Self { shared, clock: Box::new(system_time), archiver: None }
+    pub(crate) fn new(core: Arc<Core<S>>) -> Self {
+        Self { core, clock: Box::new(system_time), archiver: None }
     }
 
     /// Goes by this clock instead of the system's when it works on a [thread](super::Threads::spawn).
@@ -80,20 +80,20 @@ impl<S: Storage> Preallocator<S> {
     }
 
     fn preallocate(&mut self, now_ms: u64, pace: &mut dyn FnMut(u64)) -> Preallocated {
-        if !self.shared.tail.lock().wants_next() {
+        if !self.core.tail.lock().wants_next() {
             return Preallocated::Ready;
         }
-        let _housekeeping = self.shared.housekeeping.lock();
+        let _housekeeping = self.core.housekeeping.lock();
         match self.make_next(pace) {
             Ok(header) => {
-                self.shared.catalog.add(Entry::empty(&header));
-                self.shared.tail.lock().give_next(header);
-                self.shared.health.lock().no_room = None;
+                self.core.catalog.add(Entry::empty(&header));
+                self.core.tail.lock().give_next(header);
+                self.core.health.lock().no_room = None;
                 Preallocated::Made
             }
             Err(why) => {
-                self.shared.tail.lock().set_full();
-                let mut health = self.shared.health.lock();
+                self.core.tail.lock().set_full();
+                let mut health = self.core.health.lock();
                 let since_ms = health.no_room.as_ref().map_or(now_ms, |no_room| no_room.since_ms);
                 health.no_room = Some(WithoutRoom { since_ms, why: why.clone() });
                 Preallocated::NoRoom(why)
@@ -102,13 +102,13 @@ impl<S: Storage> Preallocator<S> {
     }
 
     fn make_next(&self, pace: &mut dyn FnMut(u64)) -> Result<SegmentHeader, String> {
-        let options = &self.shared.options;
-        let catalog = &self.shared.catalog;
+        let options = &self.core.options;
+        let catalog = &self.core.catalog;
         let infos = catalog.infos();
         let bytes = options.segment_bytes;
         let counts = |info: &&SegmentInfo| info.state != SegmentState::SetAside;
         let used: u64 = infos.iter().filter(counts).map(|info| info.bytes).sum();
-        let limit = *self.shared.limit_bytes.lock();
+        let limit = *self.core.limit_bytes.lock();
         if let Some(limit) = limit
             && used + bytes > limit
         {
@@ -129,7 +129,7 @@ impl<S: Storage> Preallocator<S> {
             ));
         }
         // Rounded up, because a damaged file may have any length.
-        let lowest = catalog.next_base().max(self.shared.lowest_next);
+        let lowest = catalog.next_base().max(self.core.lowest_next);
         let base = lowest
             .checked_next_multiple_of(4096)
             .filter(|base| base.checked_add(bytes).is_some())
@@ -173,16 +173,16 @@ impl<S: Storage> Preallocator<S> {
         if let Some(archiver) = &mut self.archiver {
             archiver.retain(now);
         }
-        let retention = *self.shared.retention.lock();
+        let retention = *self.core.retention.lock();
         let Some(retention) = retention else { return (Ok(deleted), false) };
-        let wants_next = self.shared.tail.lock().wants_next();
-        let next = if wants_next { self.shared.options.segment_bytes } else { 0 };
+        let wants_next = self.core.tail.lock().wants_next();
+        let next = if wants_next { self.core.options.segment_bytes } else { 0 };
         let age_ms = retention.age_ms.filter(|_| now.may_expire);
-        let old = age_ms
-            .map_or(Vec::new(), |age_ms| old_segments(&self.shared.catalog.infos(), age_ms, now.wall.0));
+        let old =
+            age_ms.map_or(Vec::new(), |age_ms| old_segments(&self.core.catalog.infos(), age_ms, now.wall.0));
         let since = Instant::now();
         let may_go_on = || since.elapsed() < COPY_TIME_MAX && !is_stopping();
-        while let Some(Deletable { segment, bytes, .. }) = self.shared.deletable() {
+        while let Some(Deletable { segment, bytes, .. }) = self.core.deletable() {
             let is_over = bytes + next > retention.bytes;
             if !is_over && old.binary_search(&segment.base.0).is_err() {
                 break;
@@ -191,7 +191,7 @@ impl<S: Storage> Preallocator<S> {
             if !is_copied && (!is_over || !wants_next || is_stopping()) {
                 return (Ok(deleted), true);
             }
-            match self.shared.delete_while(|info, _| info.base == segment.base) {
+            match self.core.delete_while(|info, _| info.base == segment.base) {
                 Ok(gone) if gone.is_empty() => break,
                 Ok(gone) => deleted.extend(gone),
                 Err(error) => return (Err(error), false),
@@ -207,21 +207,21 @@ impl<S: Storage> Preallocator<S> {
     /// Whether everything that is wanted of a segment is in the archive.
     fn copy(&mut self, segment: &SegmentInfo, now: AgeTime, may_go_on: &dyn Fn() -> bool) -> bool {
         let Some(archiver) = &mut self.archiver else { return true };
-        let reader = Reader::new(Arc::clone(&self.shared.catalog));
-        archiver.copy(&reader, segment, now, may_go_on) == Ok(Copied::All)
+        let reader = Reader::new(Arc::clone(&self.core.catalog));
+        matches!(archiver.copy(&reader, segment, now, may_go_on), Ok(Copied::All))
     }
 
     /// Copies what will be deleted when the next segment is begun, so that nothing waits for it then.
     fn copy_ahead(&mut self, now: AgeTime, is_stopping: &dyn Fn() -> bool) {
-        let retention = *self.shared.retention.lock();
+        let retention = *self.core.retention.lock();
         let (Some(retention), Some(_)) = (retention, &self.archiver) else { return };
-        let mut segments = self.shared.catalog.infos();
+        let mut segments = self.core.catalog.infos();
         segments.retain(|segment| segment.state != SegmentState::SetAside);
         let mut bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
-        let shared = Arc::clone(&self.shared);
-        let may_go_on = || !shared.tail.lock().wants_next() && !is_stopping();
+        let core = Arc::clone(&self.core);
+        let may_go_on = || !core.tail.lock().wants_next() && !is_stopping();
         for segment in segments.iter().filter(|segment| segment.state == SegmentState::Sealed) {
-            let is_next = bytes + self.shared.options.segment_bytes > retention.bytes;
+            let is_next = bytes + self.core.options.segment_bytes > retention.bytes;
             if !is_next || !may_go_on() || !self.copy(segment, now, &may_go_on) {
                 return;
             }

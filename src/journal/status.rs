@@ -1,8 +1,12 @@
-//! A journal, as `status` shows it.
+//! What a journal tells: its figures, as `status` shows them, and its news.
 #![forbid(unsafe_code)]
 
-use super::catalog::{Catalog, Damage, SegmentState};
+use std::io;
+
+use super::archiver::ArchiveTrouble;
+use super::catalog::{Catalog, Damage, SegmentInfo, SegmentState};
 use super::layout::Position;
+use super::tail_writer::FlushError;
 
 /// Since when, and why, the next segment can't be made.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,4 +97,27 @@ impl Stats {
             checked_ms: Some(catalog.checked_ms()).filter(|ms| *ms > 0),
         }
     }
+}
+
+/// News from a journal's threads, and from those that flush for them, each from its own thread. The receiver
+/// must not wait there.
+#[derive(Debug)]
+pub enum Notice {
+    /// Everything before it is durable now: release the acknowledgements. Of two who flush one after the
+    /// other the second may be the first to tell.
+    Durable(Position),
+    /// A write failed, or a thread panicked. Nothing is made durable any more: end the process.
+    Failed(FlushError),
+    /// There is no room for the next segment; why. Told once, until there is room again.
+    NoRoom(String),
+    /// There is room again: what was refused may be tried again.
+    RoomAgain,
+    /// Retention deleted these segments.
+    Deleted(Vec<SegmentInfo>),
+    /// Retention could not delete; tried again later.
+    NotDeleted(io::Error),
+    /// The archive does not take records. Told once, until it does again.
+    Archive(ArchiveTrouble),
+    /// Segments that were full and whole are damaged, and were set aside.
+    Damaged(Vec<Damage>),
 }

@@ -9,13 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::archive::Archive;
 use super::archiver::ArchiveTrouble;
-use super::catalog::{Damage, SegmentInfo};
-use super::flusher::{FlushError, Flusher};
-use super::handle::Shared;
-use super::layout::Position;
-use super::leadership::Leadership;
+use super::leader::{Flusher, Leader};
 use super::preallocator::{Preallocated, Preallocator, Turn, system_time};
+use super::status::Notice;
 use super::storage::Storage;
+use super::tail_writer::FlushError;
 
 /// Time to wait before looking again whether a full disk has room.
 const FULL_RETRY_MILLISECONDS: u64 = 1_000;
@@ -41,33 +39,10 @@ const CHECK_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Stack of a journal's thread; they call nothing deep.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// News from a journal's threads, and from those that flush for them, each from its own thread. The receiver
-/// must not wait there.
-#[derive(Debug)]
-pub enum Notice {
-    /// Everything before it is durable now: release the acknowledgements. Of two who flush one after the
-    /// other the second may be the first to tell.
-    Durable(Position),
-    /// A write failed, or a thread panicked. Nothing is made durable any more: end the process.
-    Failed(FlushError),
-    /// There is no room for the next segment; why. Told once, until there is room again.
-    NoRoom(String),
-    /// There is room again: what was refused may be tried again.
-    RoomAgain,
-    /// Retention deleted these segments.
-    Deleted(Vec<SegmentInfo>),
-    /// Retention could not delete; tried again later.
-    NotDeleted(io::Error),
-    /// The archive does not take records. Told once, until it does again.
-    Archive(ArchiveTrouble),
-    /// Segments that were full and whole are damaged, and were set aside.
-    Damaged(Vec<Damage>),
-}
-
 /// A journal's threads: one flushes, one makes segments ahead, one looks through those that are full.
 /// Dropping it stops them too, without saying whether the last flush worked.
 pub struct Threads<S: Storage> {
-    shared: Arc<Shared<S>>,
+    leader: Arc<Leader<S>>,
     stop: Arc<AtomicBool>,
     flusher: Option<JoinHandle<Result<(), FlushError>>>,
     preallocator: Option<JoinHandle<()>>,
@@ -90,31 +65,32 @@ impl<S: Storage> Threads<S> {
         preallocator: Preallocator<S>,
         on_notice: impl Fn(Notice) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let shared = Arc::clone(&flusher.shared);
+        let Flusher { leader } = flusher;
         let stop = Arc::new(AtomicBool::new(false));
         let on_notice = Arc::new(on_notice);
-        *shared.leadership.lock() = Some(Leadership::new(flusher, Arc::clone(&on_notice) as _));
+        leader.tell(Some(Arc::clone(&on_notice) as _));
         let mut threads =
-            Self { shared, stop: Arc::clone(&stop), flusher: None, preallocator: None, checker: None };
-        let (shared, stopping) = (Arc::clone(&threads.shared), Arc::clone(&stop));
+            Self { leader, stop: Arc::clone(&stop), flusher: None, preallocator: None, checker: None };
+        let (leader, stopping) = (Arc::clone(&threads.leader), Arc::clone(&stop));
         let of_flusher = Arc::clone(&on_notice);
         threads.flusher =
             Some(Builder::new().name(format!("{name}-flush")).stack_size(STACK_BYTES).spawn(move || {
                 let _guard = PanicGuard(&*of_flusher);
-                run_flusher(&shared, &stopping)
+                run_flusher(&leader, &stopping)
             })?);
         let archive = preallocator.archive();
-        let (of_preallocator, stopping) = (Arc::clone(&on_notice), Arc::clone(&stop));
+        let (leader, of_preallocator, stopping) =
+            (Arc::clone(&threads.leader), Arc::clone(&on_notice), Arc::clone(&stop));
         threads.preallocator =
             Some(Builder::new().name(format!("{name}-ahead")).stack_size(STACK_BYTES).spawn(move || {
                 let _guard = PanicGuard(&*of_preallocator);
-                run_preallocator(preallocator, &stopping, &*of_preallocator);
+                run_preallocator(&leader, preallocator, &stopping, &*of_preallocator);
             })?);
-        let shared = Arc::clone(&threads.shared);
+        let leader = Arc::clone(&threads.leader);
         threads.checker =
             Some(Builder::new().name(format!("{name}-check")).stack_size(STACK_BYTES).spawn(move || {
                 let _guard = PanicGuard(&*on_notice);
-                run_checker(&shared, archive.as_ref(), &stop, &*on_notice);
+                run_checker(&leader, archive.as_ref(), &stop, &*on_notice);
             })?);
         Ok(threads)
     }
@@ -129,17 +105,16 @@ impl<S: Storage> Threads<S> {
 
     fn join(&mut self) -> Result<(), FlushError> {
         self.stop.store(true, Ordering::Release);
-        self.shared.flush_notifier.notify();
-        self.shared.preallocate_notifier.notify();
-        self.shared.check_notifier.notify();
+        self.leader.flush.notify();
+        self.leader.preallocate.notify();
+        self.leader.check.notify();
         let end = |thread: Option<JoinHandle<()>>| {
             thread.map_or(Ok(()), |thread| thread.join().map_err(|_| panicked()))
         };
         let others = end(self.checker.take()).and(end(self.preallocator.take()));
         let flushed =
             self.flusher.take().map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| Err(panicked())));
-        // It holds the journal that holds it.
-        *self.shared.leadership.lock() = None;
+        self.leader.tell(None);
         flushed.and(others)
     }
 }
@@ -165,26 +140,30 @@ impl<S: Storage> Drop for Threads<S> {
     }
 }
 
-fn run_flusher<S: Storage>(shared: &Shared<S>, stop: &AtomicBool) -> Result<(), FlushError> {
+fn run_flusher<S: Storage>(leader: &Leader<S>, stop: &AtomicBool) -> Result<(), FlushError> {
     loop {
-        shared.flush_notifier.wait(None);
+        leader.flush.wait(None);
         // Read before the flush: whatever was appended before the stop is in it.
         let stopping = stop.load(Ordering::Acquire);
-        shared.flush(shared.leadership.lock(), Position(u64::MAX))?;
+        leader.flush_all()?;
         if stopping {
             return Ok(());
         }
     }
 }
 
-fn run_preallocator<S: Storage>(mut preallocator: Preallocator<S>, stop: &AtomicBool, tell: &dyn Fn(Notice)) {
-    let shared = Arc::clone(&preallocator.shared);
+fn run_preallocator<S: Storage>(
+    leader: &Leader<S>,
+    mut preallocator: Preallocator<S>,
+    stop: &AtomicBool,
+    tell: &dyn Fn(Notice),
+) {
+    let core = Arc::clone(&leader.core);
     let mut full = false;
     while !stop.load(Ordering::Acquire) {
         let mut piece_since = Instant::now();
         let mut pace = |made_bytes| {
-            let is_urgent =
-                stop.load(Ordering::Acquire) || made_bytes / LEAD < shared.tail.lock().used_bytes();
+            let is_urgent = stop.load(Ordering::Acquire) || made_bytes / LEAD < core.tail.lock().used_bytes();
             if !is_urgent {
                 thread::sleep((piece_since.elapsed() * PAUSE).min(PAUSE_MAX));
             }
@@ -210,15 +189,15 @@ fn run_preallocator<S: Storage>(mut preallocator: Preallocator<S>, stop: &Atomic
         let timeout = if full || is_waiting {
             Some(Duration::from_millis(FULL_RETRY_MILLISECONDS))
         } else {
-            let by_age = shared.retention.lock().is_some_and(|retention| retention.age_ms.is_some());
+            let by_age = core.retention.lock().is_some_and(|retention| retention.age_ms.is_some());
             by_age.then(|| Duration::from_secs(AGE_CHECK_SECONDS))
         };
-        shared.preallocate_notifier.wait(timeout);
+        leader.preallocate.wait(timeout);
     }
 }
 
 fn run_checker<S: Storage>(
-    shared: &Shared<S>,
+    leader: &Leader<S>,
     archive: Option<&Archive<S>>,
     stop: &AtomicBool,
     tell: &dyn Fn(Notice),
@@ -227,11 +206,11 @@ fn run_checker<S: Storage>(
     while is_going_on() {
         let mut pace = |bytes| {
             let pause = Duration::from_secs_f64(bytes as f64 / CHECK_BYTES_PER_SECOND);
-            shared.check_notifier.wait(Some(pause));
+            leader.check.wait(Some(pause));
             is_going_on()
         };
-        if shared.check(&mut pace, &mut |damages| tell(Notice::Damaged(damages))) {
-            shared.catalog.set_checked(system_time().wall.0);
+        if leader.core.check(&mut pace, &mut |damages| tell(Notice::Damaged(damages))) {
+            leader.core.catalog.set_checked(system_time().wall.0);
             if let Some(journal) = archive.and_then(Archive::journal) {
                 journal.check_paced(&mut pace, &mut |damages| {
                     tell(Notice::Archive(ArchiveTrouble::Damaged(damages)));
@@ -239,7 +218,7 @@ fn run_checker<S: Storage>(
             }
             // The notification of the stop may have ended a pause of the reading.
             if is_going_on() {
-                shared.check_notifier.wait(Some(CHECK_EVERY));
+                leader.check.wait(Some(CHECK_EVERY));
             }
         }
     }
@@ -250,7 +229,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::super::sim::LossyDisk;
-    use super::super::{Journal, Opened, Options, Record};
+    use super::super::{Journal, Opened, Options, Position, Record};
     use super::*;
 
     #[test]

@@ -50,7 +50,7 @@
 //! |---|---|---|
 //! | **journal** | `Journal` | The append-only log of events in segments, on the server and under the spool. |
 //! | **position** | `Position` | A byte offset in the journal since its beginning, which never names another record. |
-//! | **flush leadership** | `Leadership` | The right to flush: its holder makes durable what all have appended (group commit with a leader). |
+//! | **flush leadership** | `Leader` | The right to flush: its holder makes durable what all have appended (group commit with a leader). |
 //! | **commit delay** | `CommitDelay` | The wait before a flush for more to write at once, as long as it proves worth it. |
 //! | **preallocator** | `Preallocator` | The thread that makes the next segment before it is needed and deletes those that retention lets go. |
 //! | **set aside** | `SetAside` | State of a damaged segment that is kept for people and read by no rule of age or size. |

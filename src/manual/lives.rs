@@ -21,7 +21,7 @@
 //! 7. `agent/spool/severity_queue.rs::append` is the queue of that severity, a journal as the server's.
 //! 8. `journal/handle.rs::append` copies it into the tail.
 //! 9. `agent/spool/mod.rs::flush` comes once a turn, for everything that was appended.
-//! 10. `journal/flusher.rs::flush_once` makes it durable.
+//! 10. `journal/tail_writer.rs::flush_once` makes it durable.
 //! 11. `agent/local/server.rs::send` answers the program. `emit` returns.
 //! 12. `machine/agent/mod.rs::events_available` tells the machine of the number.
 //! 13. `machine/agent/link.rs::advance` connects, if there is no link.
@@ -69,14 +69,14 @@
 //! 28. `reactor/turn.rs::flush` comes behind all reads of the turn, for all that was appended.
 //! 29. `reactor/commit.rs::flush` does it in this thread if that would only wait.
 //! 30. `server/backend.rs::flush_here` calls the journal.
-//! 31. `journal/handle.rs::flush_here` asks whether the disk is quick.
-//! 32. `journal/leadership.rs::try_lead` takes flush leadership, unless another thread has it and tells when
+//! 31. `journal/leader.rs::flush_here` asks whether the disk is quick.
+//! 32. `journal/leader.rs::try_lead` takes flush leadership, unless another thread has it and tells when
 //!     it ends.
-//! 33. `journal/flusher.rs::flush_once` takes all that waits, of every thread.
+//! 33. `journal/tail_writer.rs::flush_once` takes all that waits, of every thread.
 //! 34. `journal/files.rs::write_durable` finds the segment's file.
 //! 35. `journal/direct.rs::write_durable` is one direct `pwritev2` with `RWF_DSYNC`.
 //! 36. `journal/catalog.rs::publish` publishes the durable position.
-//! 37. `journal/leadership.rs::flush` gives leadership back, and tells.
+//! 37. `journal/leader.rs::flush` gives leadership back, and tells.
 //! 38. `server/event_log.rs::start` has been told where: its closure passes it on.
 //! 39. `concurrency/reactors.rs::notify_waiting` goes through the reactors.
 //! 40. `concurrency/mailbox.rs::notify_if_waiting` wakes those that wait for the position.

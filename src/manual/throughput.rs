@@ -49,7 +49,7 @@
 //!   29. Two threads that write at the same time in two places get 15,000 of those a second instead of 8,000,
 //!   which one log can't use: the second write would have to begin in a page of its own. Readers map the
 //!   files and read from the disk what they used to find in the cache.
-//! - **The thread that has appended writes** (`journal/leadership.rs`): a group commit with a leader. With 64
+//! - **The thread that has appended writes** (`journal/leader.rs`): a group commit with a leader. With 64
 //!   in flight that is the same thread from the socket to the disk and back, and 64 events take two wakings
 //!   instead of four: 1.5 µs of the processor for each instead of 3.6 in the same minutes, and 30 and 38 %
 //!   more of them. A reactor that finds another one at it goes on reading until that one is done, and is told

@@ -9,7 +9,7 @@ use super::warnings;
 use crate::admin::{Deleted, EventLog, Gauges, Links, LogRecord, Visit};
 use crate::concurrency::counters::Counters;
 use crate::concurrency::reactors::ReactorMailboxes;
-use crate::journal::{Archive, ArchiveStats, Damage, Item, Journal, Position, State, Stats};
+use crate::journal::{Archive, ArchiveStats, Damage, Item, Journal, Position, ReadError, State, Stats};
 use crate::machine::close::CloseReason;
 use crate::machine::device_state::LinkRef;
 use crate::machine::permits::Permits;
@@ -64,9 +64,9 @@ impl EventLog for StoredEvents {
         })
     }
 
-    fn forward(&self, from: u64, visit: Visit<'_>) -> Result<(), String> {
+    fn forward(&self, from: u64, visit: Visit<'_>) -> Result<(), ReadError> {
         let mut records = self.journal.reader().forward(Position(from));
-        while let Some(item) = records.next().map_err(|error| error.to_string())? {
+        while let Some(item) = records.next()? {
             if show(item, visit).is_break() {
                 break;
             }
@@ -74,7 +74,7 @@ impl EventLog for StoredEvents {
         Ok(())
     }
 
-    fn backward(&self, before: u64, since: WallTime, visit: Visit<'_>) -> Result<(), String> {
+    fn backward(&self, before: u64, since: WallTime, visit: Visit<'_>) -> Result<(), ReadError> {
         warnings::backward(&self.journal, &self.archive, before, since, &mut |item| show(item, visit))
     }
 }

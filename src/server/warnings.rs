@@ -38,7 +38,7 @@ pub(super) fn open(config: &Config, now: WallTime) -> Archiver {
         retention: retention(&config.journal),
         keep_free_bytes: KEEP_FREE_BYTES,
     };
-    let storage = move || FileStorage::open(&directory).map_err(|error| error.to_string());
+    let storage = move || FileStorage::open(&directory);
     let mut archiver = Archiver::new(options, storage, is_kept_longer);
     if is_there {
         match archiver.open(now.0) {
@@ -101,15 +101,14 @@ pub(super) fn backward(
     before: u64,
     since: WallTime,
     show: &mut dyn FnMut(Item<'_>) -> ControlFlow<()>,
-) -> Result<(), String> {
-    let why = |error: ReadError| error.to_string();
+) -> Result<(), ReadError> {
     let mut records = journal.reader().backward(Position(before)).since(since.0);
-    let mut archived = archive.backward(Position(before), since.0).map_err(why)?;
+    let mut archived = archive.backward(Position(before), since.0)?;
     loop {
-        let item = records.next().map_err(why)?;
+        let item = records.next()?;
         match item {
             None => {
-                while let Some(view) = archived.next().map_err(why)? {
+                while let Some(view) = archived.next()? {
                     if show(Item::Record(view)).is_break() {
                         break;
                     }
@@ -122,7 +121,7 @@ pub(super) fn backward(
                     // Records of a damaged place were copied from within it.
                     Item::Damage(damage) => Position(damage.from.0.saturating_sub(1)),
                 };
-                while let Some(view) = archived.next_behind(from).map_err(why)? {
+                while let Some(view) = archived.next_behind(from)? {
                     if show(Item::Record(view)).is_break() {
                         return Ok(());
                     }

@@ -18,6 +18,7 @@ use muster::admin::{
     ServerInfo, Visit,
 };
 use muster::client::{Address, Client};
+use muster::journal::ReadError;
 use muster::machine::device_state::LinkRef;
 use muster::machine::record;
 use muster::reactor::Clock;
@@ -103,7 +104,7 @@ impl EventLog for Log {
         None
     }
 
-    fn forward(&self, from: u64, visit: Visit<'_>) -> Result<(), String> {
+    fn forward(&self, from: u64, visit: Visit<'_>) -> Result<(), ReadError> {
         let records = self.records.lock().unwrap().clone();
         for stored in records.iter().filter(|stored| stored.0 >= from) {
             if visit(shown(stored)) == ControlFlow::Break(()) {
@@ -113,7 +114,7 @@ impl EventLog for Log {
         Ok(())
     }
 
-    fn backward(&self, before: u64, _: WallTime, visit: Visit<'_>) -> Result<(), String> {
+    fn backward(&self, before: u64, _: WallTime, visit: Visit<'_>) -> Result<(), ReadError> {
         let records = self.records.lock().unwrap().clone();
         for stored in records.iter().rev().filter(|stored| stored.1 <= before) {
             if visit(shown(stored)) == ControlFlow::Break(()) {

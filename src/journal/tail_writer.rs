@@ -5,8 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use super::catalog::SegmentState;
+use super::core::Core;
 use super::direct::PAGE_BYTES;
-use super::handle::Shared;
 use super::layout::{FOOTER_BYTES, INDEX_ENTRIES_MAX, INDEX_ENTRY_BYTES, Position, SegmentHeader, Trailer};
 use super::pages::Pages;
 use super::region::Consumer;
@@ -34,9 +34,9 @@ static ZERO_PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 )]
 pub struct FlushError(pub String);
 
-/// The one that flushes. There is one for each journal.
-pub struct Flusher<S: Storage> {
-    pub(crate) shared: Arc<Shared<S>>,
+/// Writes the tail to its segments. There is one for each journal.
+pub(crate) struct TailWriter<S: Storage> {
+    core: Arc<Core<S>>,
     consumer: Consumer,
     /// The buffer in which a write is put together. Its front holds what is on the disk already of the page
     /// that the next write begins in.
@@ -46,16 +46,16 @@ pub struct Flusher<S: Storage> {
     failed: Option<FlushError>,
 }
 
-impl<S: Storage> Flusher<S> {
+impl<S: Storage> TailWriter<S> {
     /// `head` is what stands in the last page of what is on the disk.
     ///
     /// # Errors
     /// When there is no memory for what is written.
-    pub(crate) fn new(shared: Arc<Shared<S>>, consumer: Consumer, head: &[u8]) -> io::Result<Self> {
-        let window = usize::try_from(shared.options.window_bytes).unwrap_or(usize::MAX);
+    pub(crate) fn new(core: Arc<Core<S>>, consumer: Consumer, head: &[u8]) -> io::Result<Self> {
+        let window = usize::try_from(core.options.window_bytes).unwrap_or(usize::MAX);
         let mut pages = Pages::new(window.clamp(WRITE_BYTES_MIN, WRITE_BYTES_MAX))?;
         pages.fill(0, [head, &[]]);
-        Ok(Self { shared, consumer, pages, taken: Vec::new(), failed: None })
+        Ok(Self { core, consumer, pages, taken: Vec::new(), failed: None })
     }
 
     /// Whether a write has failed, and the journal is over.
@@ -69,19 +69,19 @@ impl<S: Storage> Flusher<S> {
     ///
     /// # Errors
     /// [`FlushError`] when a write fails or is short; from then on always, and nothing is appended any more.
-    pub fn flush_once(&mut self) -> Result<Position, FlushError> {
+    pub(crate) fn flush_once(&mut self) -> Result<Position, FlushError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
         let mut taken = std::mem::take(&mut self.taken);
-        self.shared.tail.lock().take_extents(&mut taken);
+        self.core.tail.lock().take_extents(&mut taken);
         let result = taken.drain(..).try_for_each(|extent| self.flush(&extent));
         self.taken = taken;
         match result {
-            Ok(()) => Ok(Position(self.shared.catalog.durable())),
+            Ok(()) => Ok(Position(self.core.catalog.durable())),
             Err(error) => {
-                self.shared.tail.lock().fail();
-                self.shared.health.lock().failed = Some(error.0.clone());
+                self.core.tail.lock().fail();
+                self.core.health.lock().failed = Some(error.0.clone());
                 self.failed = Some(error.clone());
                 Err(error)
             }
@@ -99,20 +99,20 @@ impl<S: Storage> Flusher<S> {
                 return Err(FlushError("the window holds less than was appended".to_owned()));
             };
             let pages = self.pages.fill(kept, [first, second]);
-            let written = self.shared.catalog.storage.write_durable(header.base, offset - kept as u64, pages);
+            let written = self.core.catalog.storage.write_durable(header.base, offset - kept as u64, pages);
             check(&header, at, pages.len(), written)?;
             self.pages.keep_last(kept + first.len() + second.len());
             self.consumer.consume(length);
             at += length;
         }
         if from < to {
-            self.shared.catalog.publish(header.base, to, &extent.summary, &extent.index);
+            self.core.catalog.publish(header.base, to, &extent.summary, &extent.index);
         }
         if extent.seal { self.seal(&header) } else { Ok(()) }
     }
 
     fn seal(&mut self, header: &SegmentHeader) -> Result<(), FlushError> {
-        let catalog = &self.shared.catalog;
+        let catalog = &self.core.catalog;
         let trailer = catalog.with_entry(header.base, |entry| Trailer {
             end: entry.end,
             summary: entry.summary,
