@@ -11,6 +11,8 @@
 //! | the programs on a system: service manager, clock, network, nginx, documents | `tests/system/` | `cargo nextest run --test system` |
 //! | the load tool and the comparison | `tools/*/tests/` | `cargo nextest run --workspace` |
 //! | the conventions; dependencies of each part | `tests/tidy.rs`, `tests/tidy/` | `cargo nextest run --test tidy` |
+//! | every order of threads at hand-made fences | `src/concurrency/mailbox.rs`, `src/journal/leader.rs` | `RUSTFLAGS="--cfg loom" cargo test --no-default-features --lib -- loom_tests`: loom in the place of locks and atomics (`src/sync.rs`) |
+//! | what it is built from | `deny.toml` | `tests/tidy/dependencies.rs`, or `cargo deny check bans licenses sources` |
 //! | everything that a peer can send | `tools/fuzz` | `cargo fuzz run --fuzz-dir tools/fuzz -s none to_server` |
 //! | speed and memory | `benches/` | `cargo bench --bench wire` and so on |
 //!
