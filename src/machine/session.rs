@@ -17,8 +17,8 @@ mod upload;
 
 #[cfg(test)]
 mod large_tests;
-#[cfg(test)]
-pub(super) mod testing;
+#[doc(hidden)]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -8,7 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use muster::machine::command::CallStep;
 use muster::machine::device_state::{DeviceState, LinkRef};
 use muster::machine::endpoint::{AppendRefusal, Connection, Endpoint, Rule, Rules, Services, Tally};
-use muster::machine::session::{LATER_SECONDS, SyncPolicy};
+use muster::machine::session::SyncPolicy;
+use muster::machine::session::testing::policy;
 use muster::wire::id::{DeviceId, Epoch};
 use muster::wire::message::{Reach, Sync, ToAgent};
 use muster::wire::time::{Moment, Now};
@@ -105,7 +106,7 @@ impl Services for SimServices<'_> {
     ) -> Result<u64, AppendRefusal> {
         let world = &mut *self.world.borrow_mut();
         // As the watch shows it: what nobody has looked at yet is in no stamp.
-        let wall = world.server.clock.wall(Moment(world.now));
+        let wall = world.server.clock.watch.wall(Moment(world.now));
         let is_swapped = world.bug == Bug::EventForAnother && device.0 > world.devices.len() as u64;
         let device = if is_swapped { world.devices[0].id } else { device };
         let crc = crc32c::crc32c(body);
@@ -195,14 +196,7 @@ impl World {
             return Ok((None, nothing));
         }
         // The parts of the world that the endpoint is lent come back behind the call.
-        let blank = ServerEndpoint::new(
-            0,
-            self.server.permits.clone(),
-            muster::machine::acks::AckQueue::new(),
-            0,
-            self.server.planted,
-        );
-        let mut endpoint = std::mem::replace(&mut self.server.endpoints[number], blank);
+        let mut endpoint = self.server.endpoints.remove(number);
         let records = RefCell::new(std::mem::take(&mut self.server.records));
         let services = SimServices { world: RefCell::new(self), records, effects: RefCell::default() };
         let result = work(&mut endpoint, &now, &services);
@@ -213,7 +207,7 @@ impl World {
         }
         let tally = endpoint.take_tally();
         self.server.records = records.into_inner();
-        self.server.endpoints[number] = endpoint;
+        self.server.endpoints.insert(number, endpoint);
         Ok((Some(result), Said { transmits, tally, effects: effects.into_inner() }))
     }
 
@@ -277,10 +271,8 @@ impl World {
             keep_seconds: persistent.then_some(20),
             has_room,
             reconnect_seconds: u32::try_from(self.random.up_to(30)).unwrap_or(0),
-            later_seconds: LATER_SECONDS,
-            peer: None,
-            notice_port: None,
             event_rate: self.event_rate,
+            ..policy()
         }
     }
 }

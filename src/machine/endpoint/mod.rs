@@ -17,7 +17,8 @@ mod execute;
 mod frame;
 mod links;
 mod services;
-
+#[doc(hidden)]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -1,79 +1,14 @@
-use std::cell::{Cell, RefCell, RefMut};
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-
+use super::testing::FakeServices;
 use super::*;
-use crate::machine::command::CallStep;
 use crate::machine::device_state::DeviceState;
-use crate::machine::session::SyncPolicy;
-use crate::machine::session::testing::{DEVICE, policy};
+use crate::machine::session::testing::DEVICE;
 use crate::wire::frame;
 use crate::wire::id::{Epoch, TokenId};
 use crate::wire::limits::TOKEN_SECRET_BYTES;
-use crate::wire::message::{Enrol, EventItem, Events, Ping, Probe, Sync, ToServer};
-
-#[derive(Default)]
-struct Fake {
-    records: RefCell<BTreeMap<DeviceId, DeviceState>>,
-    appended: Cell<u64>,
-    refusal: Cell<Option<AppendRefusal>>,
-    taken_over: Cell<u32>,
-}
-
-impl Services for Fake {
-    type Record<'a> = RefMut<'a, DeviceState>;
-
-    fn record(&self, device: DeviceId) -> Option<RefMut<'_, DeviceState>> {
-        RefMut::filter_map(self.records.borrow_mut(), |records| records.get_mut(&device)).ok()
-    }
-
-    fn syncs(&self, _: &Now, _: &DeviceState, _: &Sync, _: Option<IpAddr>) {}
-
-    fn taken_over(&self, _: &Now, _: DeviceId, _: Option<IpAddr>) {
-        self.taken_over.set(self.taken_over.get() + 1);
-    }
-
-    fn policy(&self, _: Option<&DeviceState>, _: &Now) -> SyncPolicy {
-        policy()
-    }
-
-    fn append(&self, _: &Now, _: DeviceId, _: Epoch, _: u64, body: &[u8]) -> Result<u64, AppendRefusal> {
-        if let Some(refusal) = self.refusal.get() {
-            return Err(refusal);
-        }
-        self.appended.set(self.appended.get() + body.len() as u64);
-        Ok(self.appended.get())
-    }
-
-    fn events_held(&self, _: &Now, _: DeviceId, _: u32) {}
-
-    fn settle(&self, _: &Now, _: &mut DeviceState) -> bool {
-        false
-    }
-
-    fn server_restored(&self, _: DeviceId) {}
-
-    fn called(&self, _: DeviceId, _: CallStep) {}
-
-    fn probe(&self, _: DeviceId, _: SocketAddr, _: u32) {}
-
-    fn devices_per_second(&self) -> u64 {
-        100
-    }
-
-    fn reconnect_seconds(&self) -> u32 {
-        10
-    }
-}
-
-impl Connection for () {
-    fn peer(&self) -> Option<IpAddr> {
-        None
-    }
-}
+use crate::wire::message::{Enrol, EventItem, Events, Ping, Probe, ToServer};
 
 struct EndpointOwner {
-    services: Fake,
+    services: FakeServices,
     endpoint: Endpoint<()>,
     permits: Permits,
     now: Now,
@@ -81,8 +16,7 @@ struct EndpointOwner {
 
 impl EndpointOwner {
     fn new() -> Self {
-        let services = Fake::default();
-        services.records.borrow_mut().insert(DEVICE, DeviceState::new(DEVICE, 60));
+        let services = FakeServices::new([DEVICE]);
         let permits = Permits::new(2);
         let endpoint = Endpoint::new(0, permits.clone(), AckQueue::new(), 1, Kept);
         Self { services, endpoint, permits, now: Now::default() }

@@ -1,23 +1,25 @@
-//! Fixtures of the tests of sessions.
+//! Fixtures of tests, here, of fuzzing and of the simulation.
 
 use super::{LATER_SECONDS, SyncPolicy};
 use crate::machine::rate::EventRate;
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::time::{Moment, Now, WallTime};
 
-pub(in crate::machine) const DEVICE: DeviceId = DeviceId(7);
+/// The device of these tests.
+pub const DEVICE: DeviceId = DeviceId(7);
 
 /// This long after the server's start, in microseconds.
-pub(in crate::machine) fn at(microseconds: u64) -> Now {
+pub fn at(microseconds: u64) -> Now {
     Now { moment: Moment(microseconds), wall: WallTime(1_000_000 + microseconds / 1_000) }
 }
 
 /// This long after the server's start, in seconds.
-pub(in crate::machine) fn now(seconds: u64) -> Now {
+pub fn now(seconds: u64) -> Now {
     at(seconds * 1_000_000)
 }
 
-pub(in crate::machine) fn policy() -> SyncPolicy {
+/// The answer to a sync of a device that comes again and again.
+pub fn policy() -> SyncPolicy {
     SyncPolicy {
         server_epoch: Epoch(3),
         next_seconds: 800,
