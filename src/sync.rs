@@ -47,9 +47,7 @@ mod tried {
     }
 
     /// The time is over at once.
-    pub(crate) fn park_timeout(_: Duration) {
-        loom::thread::yield_now();
-    }
+    pub(crate) fn park_timeout(_: Duration) {}
 
     /// No time passes: every run of a test is the same.
     pub(crate) struct Instant;

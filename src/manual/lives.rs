@@ -37,7 +37,7 @@
 //!
 //! # An event on the server
 //!
-//! 34 files, 16 returns: from the socket to the acknowledgement on it.
+//! 34 files, 15 returns: from the socket to the acknowledgement on it.
 //!
 //! 1. `reactor/waiting.rs::wait` polls, and notes which links are ready.
 //! 2. `reactor/turn.rs::read` goes through them, 512 in a turn.

@@ -12,6 +12,7 @@
 mod agent;
 mod bug;
 mod calls;
+mod clock;
 mod counts;
 mod datagrams;
 mod departures;

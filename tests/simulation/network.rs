@@ -257,7 +257,7 @@ impl World {
                 JobOutcome::DesiredState(DesiredStateOutcome::All(Box::new(desired)))
             }
             Job::Runs(device, updates) => {
-                let (now, since, heard) = (self.book_now(), self.server.serving_since, self.now);
+                let (now, since, heard) = (self.book_now(), self.server.clock.serving_since, self.now);
                 let stored = self.server.book.take(device, &updates, now, since, heard);
                 self.desired_state_changed(device);
                 JobOutcome::Runs(RunsOutcome::Stored(stored))

@@ -14,9 +14,8 @@ use muster::machine::random::Random;
 use muster::machine::record;
 use muster::machine::replay::{self, FoundEvent};
 use muster::machine::restored::RestoreWatch;
-use muster::machine::task_clock::{Look, TaskClock, TaskTime};
+use muster::machine::task_clock::TaskTime;
 use muster::machine::wake_scheduler::WakeScheduler;
-use muster::machine::wall_clock::{AgeTime, ClockEvent, STEP_SECONDS, WallClock};
 use muster::wire::digest::Digest;
 use muster::wire::id::{DeviceId, Epoch};
 use muster::wire::inventory::{Application, digest_of};
@@ -25,6 +24,7 @@ use muster::wire::settings::SettingsReport;
 use muster::wire::time::{Now, WallTime};
 
 use crate::bug::Bug;
+use crate::clock::{Known, ServerClock};
 use crate::desired::OrderBook;
 use crate::endpoint::{ENDPOINTS, Planted, ServerEndpoint};
 
@@ -37,7 +37,8 @@ pub(crate) const DISK_BYTES: u64 = 512 * SEGMENT_BYTES;
 /// SQLite's part of a device. Commits are atomic and durable.
 #[derive(Clone, Default)]
 pub(crate) struct Stored {
-    pub(crate) agent_epoch: Epoch0,
+    /// The number of an epoch.
+    agent_epoch: u64,
     pub(crate) state: SectionState,
     pub(crate) content: BTreeMap<u64, Application>,
     pub(crate) conditions_state: SectionState,
@@ -47,8 +48,8 @@ pub(crate) struct Stored {
 impl Stored {
     /// Revisions of another history mean nothing any more.
     fn begin_epoch(&mut self, agent_epoch: Epoch) {
-        if self.agent_epoch.0 != agent_epoch {
-            self.agent_epoch = Epoch0(agent_epoch);
+        if self.agent_epoch != agent_epoch.0 {
+            self.agent_epoch = agent_epoch.0;
             self.state.revision = self.state.revision.min(1);
             self.conditions_state.revision = self.conditions_state.revision.min(1);
         }
@@ -56,15 +57,6 @@ impl Stored {
 
     pub(crate) fn report(&self) -> Option<&SettingsReport> {
         self.conditions.first()?.settings.as_ref()
-    }
-}
-
-/// An epoch that has a default.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Epoch0(pub(crate) Epoch);
-impl Default for Epoch0 {
-    fn default() -> Self {
-        Self(Epoch(0))
     }
 }
 
@@ -123,22 +115,7 @@ pub(crate) struct Server {
     /// Counts lives, so that what comes back from an earlier one is not heard.
     pub(crate) life: u32,
     pub(crate) is_flush_due: bool,
-    pub(crate) wall_offset: u64,
-    /// The watch over the wall clock, in this life.
-    pub(crate) clock: WallClock,
-    /// The known wall time in the store.
-    known_wall: Option<WallTime>,
-    /// Its distance from the time in truth, which started at zero, in milliseconds.
-    known_line: i64,
-    /// Number of times that it has changed otherwise than by passing, in this life.
-    clock_changes: u64,
-    task_clock: TaskClock,
-    /// Since when devices can be heard, by the wall clock.
-    pub(crate) serving_since: WallTime,
-    /// When, in truth, a start was last ahead of what was known, or a clock that was ahead was believed.
-    pub(crate) misled_at: Option<u64>,
-    /// Since when devices could come without a break, by the wall clock.
-    pub(crate) present_since: WallTime,
+    pub(crate) clock: ServerClock,
 }
 
 /// A copy of the server's database.
@@ -149,7 +126,7 @@ pub(crate) struct StoreCopy {
     written: BTreeMap<DeviceId, DeviceState>,
     recorded: u64,
     server_epoch: Epoch,
-    known: (Option<WallTime>, i64),
+    clock: Known,
 }
 
 /// A copy of the journal's segments.
@@ -189,15 +166,7 @@ impl Server {
             may_be_damaged: false,
             life: 0,
             is_flush_due: false,
-            wall_offset: 1_795_514_400_000,
-            clock: WallClock::start(Now::default(), 0, None).0,
-            known_wall: None,
-            known_line: 0,
-            clock_changes: 0,
-            task_clock: TaskClock::start(None),
-            serving_since: WallTime(0),
-            misled_at: None,
-            present_since: WallTime(0),
+            clock: ServerClock::new(),
         }
     }
 
@@ -217,18 +186,7 @@ impl Server {
             ServerEndpoint::new(number, self.permits.clone(), acks, seed, self.planted)
         };
         self.endpoints = (0..ENDPOINTS).map(endpoint).collect();
-        let (clock, change) = WallClock::start(now, 0, self.known_wall);
-        self.clock = clock;
-        self.clock_changes = u64::from(change.is_some());
-        self.task_clock = TaskClock::start(self.clock.doubted());
-        let known = change.map_or_else(|| self.clock.known(now.moment), |change| change.known);
-        self.book.correct_tokens(known, self.clock.ran(now.moment), now.wall);
-        let line = now.wall.0.cast_signed() - (now.moment.0 / 1_000).cast_signed();
-        if self.known_wall.is_some() && line - self.known_line > STEP_SECONDS.cast_signed() * 1_000 {
-            self.misled_at = Some(now.moment.0);
-        }
-        self.remember_wall(now);
-        (self.present_since, self.serving_since) = (now.wall, now.wall);
+        self.clock.start(now, &mut self.book);
         self.wake_scheduler = WakeScheduler::new(seed);
         self.over_through.clear();
         self.restored = RestoreWatch::default();
@@ -243,7 +201,7 @@ impl Server {
                 }
                 record.keep_connected = persistent;
                 let stored = self.store.entry(device).or_default();
-                record.agent_epoch = stored.agent_epoch.0;
+                record.agent_epoch = Epoch(stored.agent_epoch);
                 record.set_section(Section::Inventory, stored.state);
                 record.set_section(Section::Conditions, stored.conditions_state);
                 record.desired_digest = self.book.digest(device);
@@ -362,44 +320,34 @@ impl Server {
 
     /// The store's outcome of a section.
     pub(crate) fn apply(&mut self, update: SectionUpdate) -> SectionOutcome {
-        let section = update.section;
         let stored = self.store.entry(update.device).or_default();
-        let change = match update.change {
-            SectionChange::Inventory(change) => change,
+        let state = SectionState { digest: update.digest, revision: update.revision };
+        match update.change {
+            SectionChange::Inventory(change) => {
+                let mut content = match update.base {
+                    None => BTreeMap::new(),
+                    Some(base) if base == stored.state.digest => stored.content.clone(),
+                    Some(_) => return SectionOutcome::BaseUnknown,
+                };
+                content.retain(|digest, _| !change.removed.contains(&Digest(*digest)));
+                content.extend(change.added.into_iter().map(|one| (one.digest().0, one)));
+                if content_digest(&content) != update.digest {
+                    return SectionOutcome::DigestMismatch;
+                }
+                stored.begin_epoch(update.agent_epoch);
+                (stored.state, stored.content) = (state, content);
+            }
             SectionChange::Conditions(conditions) => {
-                let state = SectionState { digest: update.digest, revision: update.revision };
                 stored.begin_epoch(update.agent_epoch);
                 (stored.conditions, stored.conditions_state) = (conditions, state);
-                if let Some(record) = self.records.get_mut(&update.device) {
-                    if record.agent_epoch != update.agent_epoch {
-                        record.begin_epoch(update.agent_epoch);
-                    }
-                    record.set_section(section, state);
-                }
-                return SectionOutcome::Stored(state);
             }
             SectionChange::Host(_) => return SectionOutcome::Failed,
-        };
-        let mut content = match update.base {
-            None => BTreeMap::new(),
-            Some(base) if base == stored.state.digest => stored.content.clone(),
-            Some(_) => return SectionOutcome::BaseUnknown,
-        };
-        for gone in &change.removed {
-            content.remove(&gone.0);
         }
-        content.extend(change.added.into_iter().map(|application| (application.digest().0, application)));
-        if content_digest(&content) != update.digest {
-            return SectionOutcome::DigestMismatch;
-        }
-        let state = SectionState { digest: update.digest, revision: update.revision };
-        stored.begin_epoch(update.agent_epoch);
-        (stored.state, stored.content) = (state, content);
         if let Some(record) = self.records.get_mut(&update.device) {
             if record.agent_epoch != update.agent_epoch {
                 record.begin_epoch(update.agent_epoch);
             }
-            record.set_section(section, state);
+            record.set_section(update.section, state);
         }
         SectionOutcome::Stored(state)
     }
@@ -440,7 +388,7 @@ impl Server {
             written: self.written.clone(),
             recorded: self.recorded,
             server_epoch: self.server_epoch,
-            known: (self.known_wall, self.known_line),
+            clock: self.clock.known(),
         }
     }
 
@@ -455,7 +403,7 @@ impl Server {
     pub(crate) fn restore_store(&mut self, copy: StoreCopy) {
         (self.store, self.book) = (copy.store, copy.book);
         (self.written, self.recorded) = (copy.written, copy.recorded);
-        (self.known_wall, self.known_line) = copy.known;
+        self.clock.restore(copy.clock);
         self.server_epoch = copy.server_epoch;
     }
 
@@ -477,47 +425,22 @@ impl Server {
 
     /// Looks at the wall clock, as the real server does about once a second.
     pub(crate) fn watch_clock(&mut self, now: Now) {
-        let Some(change) = self.clock.observe(now, 0) else { return };
-        self.clock_changes += 1;
-        if change.event == ClockEvent::Believed {
-            self.misled_at = Some(now.moment.0);
-        }
-        self.book.correct_tokens(change.known, change.ran, self.clock.ages(now.moment).wall);
-        self.remember_wall(now);
+        let Some(change) = self.clock.observe(now, &mut self.book) else { return };
         let moved = change.moved_milliseconds;
         for record in self.records.values_mut() {
             record.follow_clock(moved, moved, change.now);
             record.forget_future(change.now);
         }
-        self.present_since = WallTime(self.present_since.0.saturating_add_signed(moved));
     }
 
     /// The time that tasks go by; stored times are right by it.
-    pub(crate) fn task_time(&mut self, now: Now, bug: Bug) -> TaskTime {
-        let ages = match bug {
-            Bug::AgesByAnyClock => AgeTime { wall: now.wall, may_expire: true },
-            _ => self.clock.ages(now.moment),
-        };
-        let look = Look { changes: self.clock_changes, moment: now.moment, ages };
-        let started_at = self.clock.wall(self.started.moment);
-        let time = self.task_clock.time(&look, self.clock.doubted().is_some(), started_at);
-        if let Some(change) = self.task_clock.change(&look) {
-            if bug != Bug::TimesStay {
-                self.book.correct_tasks(time.now, change.was_right);
-                self.book.correct_runs(time.now, change);
-                self.serving_since = self.serving_since.min(time.now);
-            }
-            self.task_clock.note_right(look);
-        }
-        time
+    pub(crate) fn task_time(&mut self, now: Now) -> TaskTime {
+        self.clock.task_time(now, self.started, self.planted.bug, &mut self.book)
     }
 
     /// Deletes what is too old. Returns the journal's begin then.
-    pub(crate) fn retain(&mut self, now: Now, bug: Bug) -> Result<Option<u64>, String> {
-        let ages = match bug {
-            Bug::AgesByAnyClock => AgeTime { wall: now.wall, may_expire: true },
-            _ => self.clock.ages(now.moment),
-        };
+    pub(crate) fn retain(&mut self, now: Now) -> Result<Option<u64>, String> {
+        let ages = self.clock.ages(now, self.planted.bug);
         let Some(opened) = &mut self.opened else { return Ok(None) };
         let deleted = opened.preallocator.retain(ages).map_err(|error| error.to_string())?;
         let end = deleted.iter().map(|segment| segment.end.0).max();
@@ -544,16 +467,8 @@ impl Server {
             }
         }
         self.recorded = durable;
-        self.remember_wall(now);
+        self.clock.remember(now, &mut self.book);
         true
-    }
-
-    fn remember_wall(&mut self, now: Now) {
-        let known = self.clock.known(now.moment);
-        self.known_line = known.0.cast_signed() - (now.moment.0 / 1_000).cast_signed();
-        self.known_wall = Some(known);
-        let ages = self.clock.ages(now.moment).wall;
-        self.book.correct_tokens(known, self.clock.ran(now.moment), ages);
     }
 }
 

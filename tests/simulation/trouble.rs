@@ -62,10 +62,10 @@ impl World {
         }
         if self.chance(rates.clock_jump) {
             self.counts.clock_steps += 1;
-            let before = self.server.wall_offset;
-            self.server.wall_offset = self.any_step(before);
-            self.show(&format!("the clock is set from {before} to {}", self.server.wall_offset));
-            self.has_unnoticed |= self.server.wall_offset.abs_diff(before) <= STEP_SECONDS * 1_000;
+            let before = self.server.clock.offset;
+            self.server.clock.offset = self.any_step(before);
+            self.show(&format!("the clock is set from {before} to {}", self.server.clock.offset));
+            self.has_unnoticed |= self.server.clock.offset.abs_diff(before) <= STEP_SECONDS * 1_000;
             self.clock_stepped_at = self.now;
             self.note_clock_trouble();
         }
@@ -108,7 +108,7 @@ impl World {
         let now = self.server_now();
         self.server.watch_clock(now);
         self.noticed_troubles = self.clock_troubles;
-        if let Some(end) = self.server.retain(now, self.bug)? {
+        if let Some(end) = self.server.retain(now)? {
             let believed_at = self.clock_stepped_at + GRACE_SECONDS * 1_000_000;
             // A store that was put back remembers another time: a step before the next start may be hidden by
             // it.

@@ -31,7 +31,7 @@ impl World {
     /// Presence of the device, as the server says.
     pub(crate) fn presence_of(&self, device: DeviceId) -> Option<Presence> {
         let record = self.server.records.get(&device)?;
-        let signs = signs_of(record, self.server.present_since);
+        let signs = signs_of(record, self.server.clock.present_since);
         Some(presence(&signs, self.server_now().wall))
     }
 

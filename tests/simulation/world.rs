@@ -206,7 +206,7 @@ impl World {
     }
 
     pub(crate) fn server_now(&self) -> Now {
-        let wall = WallTime(self.server.wall_offset + self.now / 1_000);
+        let wall = WallTime(self.server.clock.offset + self.now / 1_000);
         Now { moment: Moment(self.now), wall }
     }
 

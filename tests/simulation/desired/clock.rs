@@ -137,7 +137,7 @@ impl World {
     /// Since it was made the clock was ahead at a start, which can't be told from a long stop, or was
     /// believed after a long time.
     fn is_excused(&self, made: Made) -> bool {
-        self.server.misled_at.is_some_and(|at| at >= made.at)
+        self.server.clock.misled_at.is_some_and(|at| at >= made.at)
     }
 
     /// By chance, somebody makes a task that comes again and again, or a token, or tries one.
@@ -190,12 +190,12 @@ impl World {
     /// Does what is due of tasks and runs, and judges it. The devices whose desired state is another then.
     pub(crate) fn step_book(&mut self) -> Result<Vec<muster::wire::id::DeviceId>, String> {
         let now = self.server_now();
-        let time = self.server.task_time(now, self.bug);
+        let time = self.server.task_time(now);
         if time.holds_before != WallTime(0) {
             self.tasks_from = self.now;
         }
         self.server.book.begin_tasks(time, self.now);
-        let (changed, ended) = self.server.book.step(time, self.server.serving_since);
+        let (changed, ended) = self.server.book.step(time, self.server.clock.serving_since);
         for run in ended {
             self.judge_end(run)?;
         }
@@ -248,6 +248,6 @@ impl World {
 
     /// The time that tasks go by, as of the server's last look.
     pub(crate) fn book_now(&self) -> WallTime {
-        self.server.clock.ages(Moment(self.now)).wall
+        self.server.clock.watch.ages(Moment(self.now)).wall
     }
 }

@@ -13,6 +13,7 @@ use muster::wire::time::WallTime;
 
 use super::APPLICATION;
 use crate::bug::Bug;
+use crate::device::Device;
 use crate::world::{Step, World};
 
 /// A device's copy of its desired state, durable before it says so.
@@ -74,10 +75,20 @@ fn first_word(run: RunId, stage: RunStage) -> RunUpdate {
     RunUpdate::new(run, 1, stage)
 }
 
+impl Device {
+    /// A run that has not ended. A program goes on while the device's agent is away, and not through its
+    /// crash: a supervisor would have to be modelled.
+    fn open_run(&mut self, life: u32, run: RunId) -> Option<&mut StoredRun> {
+        let is_open = |stored: &&mut StoredRun| !stored.last.stage.is_last();
+        self.disk.stored.runs.get_mut(&run).filter(is_open).filter(|_| self.life == life)
+    }
+}
+
 impl World {
     /// The agent has just started: what its disk holds is told to the machine, and what was interrupted is
     /// decided.
     pub(crate) fn report_stored(&mut self, number: usize) {
+        self.name_desired_digests(number);
         let device = &mut self.devices[number];
         let mut begin = Vec::new();
         for (run, stored) in &mut device.disk.stored.runs {
@@ -89,16 +100,11 @@ impl World {
                 (true, true) | (false, _) if !stored.last.stage.is_last() => begin.push(*run),
                 _ => {}
             }
-        }
-        let stored = device.disk.stored.clone();
-        let life = device.life;
-        if let Some(machine) = &mut device.machine {
-            machine.set_desired_digests(stored.settings_digest(), stored.runs_digest());
-            machine.section_changed(SectionContent::Conditions(vec![stored.condition()].into()));
-            for stored in stored.runs.values() {
+            if let Some(machine) = &mut device.machine {
                 machine.report_run(stored.last.clone());
             }
         }
+        let life = device.life;
         for run in begin {
             let delay = self.random.up_to(2_000_000);
             self.after(delay, Step::RunBegins(number, life, run));
@@ -171,14 +177,7 @@ impl World {
         let not_now = self.has_faults && self.chance(100);
         let takes = self.random.up_to(60_000_000);
         let device = &mut self.devices[number];
-        if device.life != life {
-            return Ok(());
-        }
-        let Some(stored) =
-            device.disk.stored.runs.get_mut(&run).filter(|stored| !stored.last.stage.is_last())
-        else {
-            return Ok(());
-        };
+        let Some(stored) = device.open_run(life, run) else { return Ok(()) };
         stored.last.serial += 1;
         if not_now && !stored.has_begun {
             self.counts.not_now += 1;
@@ -196,17 +195,7 @@ impl World {
 
     pub(crate) fn run_ends(&mut self, number: usize, life: u32, run: RunId) -> Result<(), String> {
         let has_failed = self.chance(200);
-        let device = &mut self.devices[number];
-        // A program goes on while the device's agent is away, and not through its crash: a supervisor would
-        // have to be modelled.
-        if device.life != life {
-            return Ok(());
-        }
-        let Some(stored) =
-            device.disk.stored.runs.get_mut(&run).filter(|stored| !stored.last.stage.is_last())
-        else {
-            return Ok(());
-        };
+        let Some(stored) = self.devices[number].open_run(life, run) else { return Ok(()) };
         stored.last.serial += 1;
         stored.last.stage = if has_failed { RunStage::Failed } else { RunStage::Succeeded };
         stored.last.exit_code = Some(i32::from(has_failed));
