@@ -13,14 +13,16 @@ mod shipped {
     pub(crate) use std::thread::{Thread, current, park, park_timeout};
     pub(crate) use std::time::Instant;
 
-    pub(crate) use parking_lot::{Mutex, MutexGuard};
+    pub(crate) use parking_lot::{Mutex, Mutex as TryLock, MutexGuard as TryLockGuard};
 }
 
 #[cfg(loom)]
 mod tried {
+    use std::ops::{Deref, DerefMut};
+    use std::sync::atomic::Ordering;
     use std::time::Duration;
 
-    pub(crate) use loom::sync::MutexGuard;
+    use loom::sync::MutexGuard;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, fence};
     pub(crate) use loom::thread::{Thread, current, park};
 
@@ -34,15 +36,58 @@ mod tried {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            self.0.lock().expect("loom's locks are never poisoned")
+            self.0.lock().expect("never poisoned")
+        }
+    }
+
+    /// A lock that others try. loom does not take an attempt and a release for things whose order matters:
+    /// both touch the same number, so that it comes to attempts while the lock is held.
+    pub(crate) struct TryLock<T> {
+        touched: AtomicU64,
+        lock: loom::sync::Mutex<T>,
+    }
+
+    impl<T> TryLock<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self { touched: AtomicU64::new(0), lock: loom::sync::Mutex::new(value) }
         }
 
-        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-            self.0.try_lock().ok()
+        pub(crate) fn lock(&self) -> TryLockGuard<'_, T> {
+            TryLockGuard { touched: &self.touched, guard: self.lock.lock().expect("never poisoned") }
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<TryLockGuard<'_, T>> {
+            self.touched.fetch_add(1, Ordering::Relaxed);
+            Some(TryLockGuard { touched: &self.touched, guard: self.lock.try_lock().ok()? })
         }
 
         pub(crate) fn is_locked(&self) -> bool {
             self.try_lock().is_none()
+        }
+    }
+
+    pub(crate) struct TryLockGuard<'l, T> {
+        touched: &'l AtomicU64,
+        guard: MutexGuard<'l, T>,
+    }
+
+    impl<T> Deref for TryLockGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            &self.guard
+        }
+    }
+
+    impl<T> DerefMut for TryLockGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            &mut self.guard
+        }
+    }
+
+    impl<T> Drop for TryLockGuard<'_, T> {
+        fn drop(&mut self) {
+            self.touched.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -87,8 +87,8 @@ impl<T> Mailbox<T> {
 
     /// Moves every message to `into`, the oldest first. For the owner only.
     pub fn take_all(&self, into: &mut Vec<T>) {
-        // Cleared before the messages are taken: the other order loses wake-ups. By an exchange: what was done
-        // elsewhere before a notification that this takes is seen by the owner.
+        // Cleared before the messages are taken: the other order loses wake-ups. By an exchange, so
+        // that the owner sees all that was done elsewhere before the notification that it clears.
         self.shared.is_notified.swap(false, Ordering::AcqRel);
         into.extend(self.shared.messages.lock().drain(..));
     }

@@ -1,4 +1,5 @@
-//! The journal without its threads: what appenders touch, the segments, and the rule by which they are deleted.
+//! The journal without its threads: what appenders touch, the segments, and the rule by which they are
+//! deleted.
 #![forbid(unsafe_code)]
 
 use std::io;

@@ -14,7 +14,7 @@ use super::layout::Position;
 use super::status::Notice;
 use super::storage::Storage;
 use super::tail_writer::{FlushError, TailWriter};
-use crate::sync::{self, AtomicBool, AtomicU64, Instant, Mutex, MutexGuard, Thread, fence};
+use crate::sync::{self, AtomicBool, AtomicU64, Instant, Thread, TryLock, TryLockGuard, fence};
 
 /// The appending thread waits for a durable write that takes no longer than this. While it takes longer, a
 /// thread with sockets has something better to do.
@@ -41,9 +41,9 @@ pub struct Flusher<S: Storage> {
 }
 
 impl<S: Storage> Flusher<S> {
-    /// Writes everything that waits, makes it durable, and returns the durable position. One durable write, as
-    /// long as the disk keeps up; when a segment got full meanwhile, two more: its trailer, and what the next
-    /// one holds.
+    /// Writes everything that waits, makes it durable, and returns the durable position. One durable write,
+    /// as long as the disk keeps up; when a segment got full meanwhile, two more: its trailer, and what the
+    /// next one holds.
     ///
     /// # Errors
     /// [`FlushError`] when a write fails or is short; from then on always, and nothing is appended any more.
@@ -70,7 +70,7 @@ struct Led<S: Storage> {
 /// Decides who flushes, above the core; wakes the journal's threads.
 pub(crate) struct Leader<S: Storage> {
     pub(super) core: Arc<Core<S>>,
-    led: Mutex<Led<S>>,
+    led: TryLock<Led<S>>,
     /// Somebody has found the leadership taken.
     is_wanted: AtomicBool,
     pace: Pace,
@@ -84,7 +84,7 @@ impl<S: Storage> Leader<S> {
     pub(super) fn new(core: Arc<Core<S>>, writer: TailWriter<S>) -> Self {
         Self {
             core,
-            led: Mutex::new(Led { writer, on_notice: None }),
+            led: TryLock::new(Led { writer, on_notice: None }),
             is_wanted: AtomicBool::new(false),
             pace: Pace::default(),
             flush: Notifier::default(),
@@ -124,7 +124,7 @@ impl<S: Storage> Leader<S> {
     }
 
     /// Takes the leadership, if nobody has it. Otherwise asks to be notified when it is free.
-    fn try_lead(&self) -> Option<MutexGuard<'_, Led<S>>> {
+    fn try_lead(&self) -> Option<TryLockGuard<'_, Led<S>>> {
         self.led.try_lock().or_else(|| {
             self.is_wanted.store(true, Ordering::Relaxed);
             // With the one below: either this sees that the leadership is free, or the one that gives it back
@@ -136,7 +136,7 @@ impl<S: Storage> Leader<S> {
 
     /// Flushes once, unless everything before `wanted` is durable, and tells of it when the next one can have
     /// the leadership: one that has found it taken and is told so finds it free.
-    fn flush(&self, mut led: MutexGuard<'_, Led<S>>, wanted: Position) -> Result<(), FlushError> {
+    fn flush(&self, mut led: TryLockGuard<'_, Led<S>>, wanted: Position) -> Result<(), FlushError> {
         let on_notice = led.on_notice.clone();
         let is_durable = self.core.catalog.durable() >= wanted.0;
         let (result, notice) = if is_durable { (Ok(()), None) } else { self.write(&mut led.writer) };
@@ -213,7 +213,7 @@ impl Notifier {
             match timeout {
                 Some(timeout) => {
                     sync::park_timeout(timeout);
-                    // What was done before a notification that this takes is seen by the caller.
+                    // By an exchange: the caller sees all that was done before the notification.
                     self.is_notified.swap(false, Ordering::AcqRel);
                     return;
                 }

@@ -1,4 +1,4 @@
-//! What a journal tells: its figures, as `status` shows them, and its news.
+//! The figures of a journal, as `status` shows them, and its news.
 #![forbid(unsafe_code)]
 
 use std::io;

@@ -90,7 +90,7 @@ fn an_expression_is_met_by_what_is_allowed() {
     }
 }
 
-/// What `cargo deny check bans licenses sources` says, where that is not installed.
+/// The same as `cargo deny check bans licenses sources`, where that is not installed.
 #[test]
 fn all_that_is_built_from_is_allowed_by_deny_toml() {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deny.toml")).unwrap();
