@@ -41,7 +41,8 @@ mod tried {
     }
 
     /// A lock that others try. loom does not take an attempt and a release for things whose order matters:
-    /// both touch the same number, so that it comes to attempts while the lock is held.
+    /// here one reads what the other writes, so that it comes to attempts while the lock is held. Neither
+    /// shows the other anything that was done before.
     pub(crate) struct TryLock<T> {
         touched: AtomicU64,
         lock: loom::sync::Mutex<T>,
@@ -57,7 +58,7 @@ mod tried {
         }
 
         pub(crate) fn try_lock(&self) -> Option<TryLockGuard<'_, T>> {
-            self.touched.fetch_add(1, Ordering::Relaxed);
+            self.touched.load(Ordering::Relaxed);
             Some(TryLockGuard { touched: &self.touched, guard: self.lock.try_lock().ok()? })
         }
 
@@ -87,7 +88,7 @@ mod tried {
 
     impl<T> Drop for TryLockGuard<'_, T> {
         fn drop(&mut self) {
-            self.touched.fetch_add(1, Ordering::Relaxed);
+            self.touched.store(1, Ordering::Relaxed);
         }
     }
 

@@ -17,7 +17,7 @@ mod upload;
 
 #[cfg(test)]
 mod large_tests;
-#[doc(hidden)]
+#[cfg(any(test, feature = "internals"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;

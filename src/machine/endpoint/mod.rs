@@ -17,7 +17,7 @@ mod execute;
 mod frame;
 mod links;
 mod services;
-#[doc(hidden)]
+#[cfg(any(test, feature = "internals"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
