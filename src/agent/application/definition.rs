@@ -162,7 +162,6 @@ fn parse_file(path: &Path) -> Result<Definition, String> {
 ///
 /// # Errors
 /// When it says something that is not allowed; names the line and what is allowed.
-#[cfg(any(test, feature = "internals"))]
 pub fn parse(text: &str, path: &Path) -> Result<Definition, String> {
     let file: File = Source { text, path }.parse().map_err(|error| error.to_string())?;
     definition(file).map_err(|problem| format!("{}: {problem}", path.display()))
