@@ -3,15 +3,14 @@
 //! `cargo bench --bench reach`. Times of the machine that it runs on; nothing is asserted but that it works.
 #![expect(clippy::unwrap_used, reason = "a bench that can't do its work ends")]
 
-#[path = "../tests/fixture/mod.rs"]
-mod fixture;
+#[path = "../tests/kit/mod.rs"]
+mod kit;
 
 use std::net::UdpSocket;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fixture::Fixture;
+use kit::{Fixture, eventually, musterctl};
 use muster::wire::datagram::{Notice, NoticeKind};
 use muster::wire::message::{Reach, SyncReason};
 use serde_json::Value;
@@ -34,7 +33,7 @@ fn main() {
     let fleet = Fleet::start();
     fleet.forced_syncs("a disconnected agent, by wake", "wake");
     fleet.ctl(&["device", "set", "kiosk", "--keep-connected", "on"]);
-    wait_for("the persistent link", || fleet.ctl(&["device", "show", "kiosk"])["presence"] == "connected");
+    eventually("the persistent link", || fleet.ctl(&["device", "show", "kiosk"])["presence"] == "connected");
     fleet.forced_syncs("a connected agent, on its link", "link");
     drop(fleet);
     flood();
@@ -65,20 +64,19 @@ impl Fleet {
         std::fs::write(&settings, format!("[wake]\nport = {wake_port}\n")).unwrap();
         let musterd = spawn(env!("CARGO_BIN_EXE_musterd"), &["run", "--data", &server, "--listen", &listen]);
         let mut fleet = Self { directory, processes: vec![musterd] };
-        wait_for("the server", || fleet.try_ctl(&["status"]).is_some());
+        eventually("the server", || fleet.try_ctl(&["status"]).is_some());
         let token = fleet.ctl(&["token", "create"])["token"].as_str().unwrap().to_owned();
         let enrol = ["enroll", "--server", &listen, "--token", &token, "--name", "kiosk", "--data", &agent];
         assert!(spawn(env!("CARGO_BIN_EXE_muster-agent"), &enrol).wait().unwrap().success());
         let run = ["run", "--data", &agent, "--config", &settings];
         fleet.processes.push(spawn(env!("CARGO_BIN_EXE_muster-agent"), &run));
-        wait_for("the first sync", || fleet.ctl(&["device", "show", "kiosk"])["presence"] == "idle");
+        eventually("the first sync", || fleet.ctl(&["device", "show", "kiosk"])["presence"] == "idle");
         fleet
     }
 
     fn try_ctl(&self, arguments: &[&str]) -> Option<Value> {
-        let socket = format!("unix:{}", Path::new(self.directory.path()).join("server/admin.sock").display());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_musterctl"));
-        let output = command.args(["--server", &socket, "--json"]).args(arguments).output().unwrap();
+        let mut command = musterctl(&self.directory.path().join("server"), arguments);
+        let output = command.arg("--json").output().unwrap();
         serde_json::from_slice(&output.stdout).ok()
     }
 
@@ -119,14 +117,6 @@ fn spawn(program: &str, arguments: &[&str]) -> Child {
     command.spawn().unwrap()
 }
 
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// CPU time of the thread with this name in this process (proc_pid_task(5), `schedstat`).
 fn thread_microseconds(name: &str) -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
@@ -143,9 +133,9 @@ fn flood() {
     let fixture = Fixture::start();
     let kiosk = fixture.enrol("kiosk");
     let mut wire = kiosk.connect(&fixture);
-    wire.sync_inventory(&kiosk, 1);
+    wire.sync_inventory(1);
     let reach = Reach { udp_port: 0, wake_counter: 0, notice_counter: 5, boot: 7 };
-    wire.sync_as(&kiosk, 1, SyncReason::Scheduled, Some(reach));
+    wire.sync_as(1, SyncReason::Scheduled, Some(reach));
     let genuine = Notice { device: kiosk.id, kind: NoticeKind::Shutdown, counter: 4, boot: 7 };
     let replayed = genuine.seal(&kiosk.enrolled.notice_key);
     let mut forged = replayed;

@@ -7,21 +7,17 @@
 //! late hides nothing.
 #![expect(clippy::unwrap_used, reason = "a bench that can't set its peers up has nothing to measure")]
 
-#[path = "../tests/common/mod.rs"]
-mod common;
-#[path = "../tests/server/storm/process.rs"]
-mod process;
+#[path = "../tests/kit/mod.rs"]
+mod kit;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Connection, Device};
-use muster::wire::event::{Event, Severity};
+use kit::{Connection, Device, Musterd, event};
+use muster::wire::event::Severity;
 use muster::wire::id::Epoch;
-use muster::wire::message::{EventItem, Events, Ping, ToAgent, ToServer};
-use muster::wire::time::WallTime;
-use process::Process;
+use muster::wire::message::{Ping, ToAgent, ToServer};
 
 /// Devices that deliver events, in devices.
 const PUBLISHERS: usize = 64;
@@ -50,7 +46,7 @@ fn main() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let server = Process::start(directory.path(), "");
+    let server = Musterd::start(directory.path(), "");
     let token = server.token(u32::try_from(PUBLISHERS + STORMERS * UNDER_WAY).unwrap());
     let enrol = |name: String| Device::enrol(server.address, &token, &name).unwrap();
     let publishers: Vec<_> = (0..PUBLISHERS).map(|number| enrol(format!("publisher-{number}"))).collect();
@@ -63,7 +59,7 @@ fn main() {
     }
 }
 
-fn run(server: &Process, links: &mut [Connection], stormers: &[Device], storm: Storm) {
+fn run(server: &Musterd, links: &mut [Connection], stormers: &[Device], storm: Storm) {
     let before = server.status().links;
     let is_over = AtomicBool::new(false);
     let begun = Instant::now();
@@ -115,24 +111,7 @@ fn publish(link: &mut Connection, begun: Instant, number: usize, is_over: &Atomi
     while !is_over.load(Ordering::Relaxed) {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let sequence = delays.len() as u64 + 1;
-        let event = Event {
-            severity: Severity::Info,
-            application: "bench".into(),
-            kind: "bench.event".into(),
-            message: "x".repeat(160),
-            occurred_at: WallTime(sequence),
-            fields: vec![],
-        };
-        let body = event.to_bytes().unwrap();
-        let items = vec![EventItem { sequence, body: &body }];
-        link.send(&ToServer::Events(Events {
-            spool_epoch: epoch,
-            highest: sequence,
-            items,
-            acknowledged: None,
-            sent_through: None,
-            begins_again: false,
-        }));
+        link.send_copies(epoch, sequence..=sequence, &event(Severity::Info, "x".repeat(160)));
         while !matches!(link.receive().unwrap(), ToAgent::Ack(ack) if ack.through >= sequence) {}
         delays.push(due.elapsed());
         due += INTERVAL;

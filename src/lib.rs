@@ -150,5 +150,5 @@ pub mod programs {
 }
 
 #[cfg(test)]
-#[path = "../tests/skip/mod.rs"]
+#[path = "../tests/kit/skip.rs"]
 mod skip;

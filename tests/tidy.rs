@@ -6,6 +6,7 @@ mod dependencies;
 #[path = "tidy/lives.rs"]
 mod lives;
 #[allow(dead_code, reason = "no test is skipped here")]
+#[path = "kit/skip.rs"]
 mod skip;
 #[path = "tidy/words.rs"]
 mod words;

@@ -3,7 +3,7 @@
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
-use crate::agent_support::{Running, Site, error_of, eventually};
+use crate::kit::{Running, Site, error_of, eventually};
 use serde_json::Value;
 
 /// Subject, verdict and detail of a line.
@@ -51,7 +51,7 @@ fn assert_skipped_behind(site: &Site, subject: &str) {
 }
 
 fn configure(site: &Site, settings: &str) {
-    std::fs::write(site.path("agent/muster-agent.toml"), settings).unwrap();
+    site.write("agent/muster-agent.toml", settings);
 }
 
 /// The device's server is said to be elsewhere.
@@ -61,9 +61,7 @@ fn server_is(site: &Site, address: &str) {
 
 /// A server and a device of it, with a wake port of its own.
 fn enrolled() -> (Site, Running) {
-    let site = Site::new();
-    let server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
+    let (site, server) = Site::enrolled();
     let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     configure(&site, &format!("[wake]\nport = {port}\n"));
     (site, server)
@@ -145,8 +143,7 @@ fn each_break_of_the_path_is_named() {
 
     std::fs::remove_file(site.path("agent/muster-agent.toml")).unwrap();
     assert_line(&site, "device", "ok", "'kiosk'");
-    let removed = site.ctl(&["device", "remove", "kiosk"]);
-    assert!(removed.status.success(), "{}", error_of(&removed));
+    site.ctl_json(&["device", "remove", "kiosk"]);
     assert_line(&site, "device", "failed", "enrol again");
     assert_skipped_behind(&site, "device");
     server.kill();
@@ -187,10 +184,9 @@ fn a_check_after_too_many_leaves_out_what_it_may_not_ask_for() {
 #[test]
 fn a_check_leaves_the_running_agents_link_alone() {
     let (site, _server) = enrolled();
-    let set = site.ctl(&["device", "set", "kiosk", "--keep-connected", "on"]);
-    assert!(set.status.success(), "{}", error_of(&set));
+    site.ctl_json(&["device", "set", "kiosk", "--keep-connected", "on"]);
     let _agent = site.agent_process();
-    assert!(site.agent(&["sync"]).status.success());
+    site.sync();
     let since = site.status()["connected_since"].clone();
     assert!(since.is_u64(), "{since}");
     for _ in 0..3 {

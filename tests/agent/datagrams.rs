@@ -7,8 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use crate::agent_support::{Running, Site, TIMEOUT, error_of, eventually, free_udp_port, stored};
-use crate::fixture::Fixture;
+use crate::kit::{Fixture, Running, Site, TIMEOUT, error_of, eventually, free_udp_port, now, stored};
 use muster::agent::identity::Identity;
 use muster::agent::local::client::LocalClient;
 use muster::agent::local::protocol::DatagramStatus;
@@ -44,8 +43,7 @@ struct Kiosk {
 fn configure(site: &Site, port: u16, settings: &str) {
     let root = site.path("root");
     std::fs::create_dir_all(&root).unwrap();
-    let text = format!("{settings}\n[wake]\nport = {port}\n[collect]\nroot = {root:?}\n");
-    std::fs::write(site.path("agent/muster-agent.toml"), text).unwrap();
+    site.configure(&format!("{settings}\n[wake]\nport = {port}\n[collect]\nroot = {root:?}\n"));
 }
 
 /// Ends the agent; no server may hold it up.
@@ -86,8 +84,7 @@ impl Kiosk {
     }
 
     fn sync(&self) {
-        let synced = self.site.agent(&["sync"]);
-        assert!(synced.status.success(), "{}\n{}", error_of(&synced), self.site.log("agent.log"));
+        self.site.sync();
     }
 
     fn counters(&self) -> &Counters {
@@ -157,10 +154,6 @@ impl Kiosk {
         std::thread::sleep(QUIET);
         assert_eq!(self.connections(), connections, "{}", self.site.log("agent.log"));
     }
-}
-
-fn now() -> WallTime {
-    muster::reactor::Clock::new().now().wall
 }
 
 fn count(status: &DatagramStatus, reason: DropReason) -> u64 {
@@ -396,9 +389,7 @@ fn a_shutdown_and_a_reboot_are_told_from_a_stop() {
 /// Neither a server that is gone nor one that does not answer may hold up a machine that shuts down.
 #[test]
 fn a_server_that_is_away_holds_nobody_up_and_loses_nothing() {
-    let site = Site::new();
-    let server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
+    let (site, server) = Site::enrolled();
     let port = free_udp_port();
     configure(&site, port, "");
     let agent = site.agent_process();

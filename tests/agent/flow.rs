@@ -1,9 +1,7 @@
 //! The agent as its user runs it, against the real server: enrol, sync, emit, and what a kill of either may
 //! not cost.
 
-use crate::agent_support::{Program, Site, error_of, eventually, stored};
-use crate::skip::skipped;
-
+use crate::kit::{Program, Site, copy_directory, error_of, eventually, skipped, stored};
 #[test]
 fn a_device_enrols_syncs_its_real_packages_and_delivers_events() {
     let site = Site::new();
@@ -25,8 +23,7 @@ fn a_device_enrols_syncs_its_real_packages_and_delivers_events() {
     assert_eq!(second.status.code(), Some(1));
     assert!(error_of(&second).contains("in use by a running agent"), "{}", error_of(&second));
 
-    let synced = site.agent(&["sync"]);
-    assert!(synced.status.success(), "{}\n{}", error_of(&synced), site.log("agent.log"));
+    site.sync();
     let status = site.status();
     assert_eq!((status["name"].as_str(), status["running"].as_bool()), (Some("kiosk"), Some(true)));
     assert!(
@@ -34,7 +31,7 @@ fn a_device_enrols_syncs_its_real_packages_and_delivers_events() {
         "{status}"
     );
 
-    let shown = site.ctl_json(&["device", "show", "kiosk"]);
+    let shown = site.shown();
     if let Ok(answer) =
         std::process::Command::new("dpkg-query").args(["-W", "-f=${db:Status-Abbrev}\n"]).output()
     {
@@ -93,9 +90,7 @@ fn a_token_that_is_used_up_mistyped_or_of_another_server_is_refused_with_what_to
 
 #[test]
 fn events_wait_in_the_spool_while_nobody_runs_and_while_the_server_is_away() {
-    let site = Site::new();
-    let server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
+    let (site, server) = Site::enrolled();
     server.kill();
 
     let emitted = site.emit("error", "nobody runs");
@@ -121,9 +116,7 @@ fn events_wait_in_the_spool_while_nobody_runs_and_while_the_server_is_away() {
 /// A copy of the directory, put back after more was acknowledged: the device still has that.
 #[test]
 fn a_restored_server_is_sent_again_what_it_had_acknowledged() {
-    let site = Site::new();
-    let server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
+    let (site, server) = Site::enrolled();
     let agent = site.agent_process();
     let deliver = |messages: &[&str]| {
         for message in messages {
@@ -152,18 +145,11 @@ fn a_restored_server_is_sent_again_what_it_had_acknowledged() {
     assert!(site.log("agent.log").contains("does not know events behind 1"), "{}", site.log("agent.log"));
 }
 
-fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
-    let status = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
-    assert!(status.success());
-}
-
 /// A ticket is used up by the connection on which it is shown. An attempt that finds nobody shows it to
 /// nobody.
 #[test]
 fn attempts_that_find_no_server_cost_no_ticket() {
-    let site = Site::new();
-    let server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
+    let (site, server) = Site::enrolled();
     let agent = site.agent_process();
     assert!(site.agent(&["sync"]).status.success(), "in full, and a ticket is given out");
     server.kill();
@@ -171,7 +157,7 @@ fn attempts_that_find_no_server_cost_no_ticket() {
         assert_eq!(site.agent(&["sync"]).status.code(), Some(1), "attempt {attempt}");
     }
     let server = site.server();
-    assert!(site.agent(&["sync"]).status.success());
+    site.sync();
     let links = &site.ctl_json(&["status"])["links"];
     let handshakes = |field: &str| links[field].as_u64().unwrap();
     assert!(handshakes("handshakes") >= 1, "{links}");
@@ -188,7 +174,7 @@ fn kills_under_load_lose_nothing_and_double_nothing() {
     const BATCH: usize = 40;
     let site = Site::new();
     let mut server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
+    site.enrol();
     let mut agent = site.agent_process();
     let mut promised: Vec<(u64, String)> = Vec::new();
     let emit_some = |promised: &mut Vec<(u64, String)>, batches: usize| {
@@ -229,9 +215,7 @@ fn kills_under_load_lose_nothing_and_double_nothing() {
 
 #[test]
 fn a_server_with_another_certificate_is_not_spoken_to_and_the_agent_says_which_it_saw() {
-    let site = Site::new();
-    let server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
+    let (site, server) = Site::enrolled();
     server.kill();
     // The same address, another server.
     std::fs::rename(site.path("server"), site.path("old")).unwrap();
@@ -249,11 +233,9 @@ fn a_server_with_another_certificate_is_not_spoken_to_and_the_agent_says_which_i
 /// differ.
 #[test]
 fn an_idle_agent_is_small() {
-    let site = Site::new();
-    let _server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
+    let (site, _server) = Site::enrolled();
     let agent = site.agent_process();
-    assert!(site.agent(&["sync"]).status.success());
+    site.sync();
     let status = std::fs::read_to_string(format!("/proc/{}/status", agent.id())).unwrap_or_default();
     for line in status
         .lines()
@@ -267,9 +249,7 @@ fn an_idle_agent_is_small() {
 /// is wrong, and a configuration that is read again.
 #[test]
 fn what_changes_on_the_device_reaches_the_server_by_itself() {
-    let site = Site::new();
-    let _server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
+    let (site, _server) = Site::enrolled();
     let root = site.path("root");
     let status_file = root.join("var/lib/dpkg/status");
     std::fs::create_dir_all(status_file.parent().unwrap()).unwrap();
@@ -283,7 +263,7 @@ fn what_changes_on_the_device_reaches_the_server_by_itself() {
     install(&["first"]);
     let settings =
         format!("applications = {:?}\n[collect]\nroot = {:?}\n", site.path("applications.d"), root);
-    std::fs::write(site.path("agent/muster-agent.toml"), &settings).unwrap();
+    site.write("agent/muster-agent.toml", &settings);
     let agent = site.agent_process();
     let listed =
         |name: &str| site.ctl_json(&["application", "list", "--device", "kiosk"]).to_string().contains(name);
@@ -301,12 +281,12 @@ fn what_changes_on_the_device_reaches_the_server_by_itself() {
         "name = \"shop\"\n[condition]\ncommand = [\"sh\", \"-c\", \"echo no disk; exit 1\"]\n",
     );
     define("wrong.toml", "name = \"wrong\"\n[condition]\nunit = \"x\"\n");
-    let shown = || site.ctl_json(&["device", "show", "kiosk"]).to_string();
+    let shown = || site.shown().to_string();
     eventually("the condition is shown", || shown().contains("code 1: no disk"));
     let problems = site.status()["problems"].to_string();
     assert!(problems.contains("wrong.toml:3: condition.unit is not known"), "{problems}");
 
-    std::fs::write(site.path("agent/muster-agent.toml"), format!("nonsense = 1\n{settings}")).unwrap();
+    site.write("agent/muster-agent.toml", format!("nonsense = 1\n{settings}"));
     agent.hang_up();
     eventually("the wrong configuration is refused", || {
         site.log("agent.log").contains("the configuration stays as it was")
@@ -324,12 +304,10 @@ fn what_changes_on_the_device_reaches_the_server_by_itself() {
 #[test]
 fn a_directory_of_applications_that_is_made_later_is_noticed_at_once() {
     const LOOK_SECONDS: u64 = 60;
-    let site = Site::new();
-    let _server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
+    let (site, _server) = Site::enrolled();
     let directory = site.path("etc/muster/applications.d");
     let settings = format!("applications = {directory:?}\n[collect]\ndpkg = false\n");
-    std::fs::write(site.path("agent/muster-agent.toml"), settings).unwrap();
+    site.write("agent/muster-agent.toml", settings);
     let _agent = site.agent_process();
     eventually("it has looked", || !site.status()["last_sync"].is_null());
     let begun = std::time::Instant::now();

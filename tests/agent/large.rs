@@ -3,8 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::agent_support::{Site, error_of, eventually, free_udp_port};
-
+use crate::kit::{Site, eventually};
 /// Packages of a large Debian installation.
 const PACKAGES: usize = 12_000;
 
@@ -13,16 +12,9 @@ const PACKAGES: usize = 12_000;
 const APPLICATIONS: usize = 45;
 const SETTINGS_BYTES: usize = 31_000;
 
-fn configure(site: &Site, more: &str) {
-    let own = format!("[wake]\nport = {}\n{more}", free_udp_port());
-    std::fs::write(site.path("agent/muster-agent.toml"), own).unwrap();
-}
-
 #[test]
 fn an_inventory_of_12_000_packages_arrives_at_enrolment() {
-    let site = Site::new();
-    let server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
+    let (site, server) = Site::enrolled();
     let mut status = String::new();
     for number in 0..PACKAGES {
         let publisher = "Maintainers of a distribution with a long name <packages@lists.example.org>";
@@ -33,13 +25,11 @@ fn an_inventory_of_12_000_packages_arrives_at_enrolment() {
         )
         .unwrap();
     }
-    std::fs::create_dir_all(site.path("root/var/lib/dpkg")).unwrap();
-    std::fs::write(site.path("root/var/lib/dpkg/status"), status).unwrap();
-    configure(&site, &format!("[collect]\nroot = \"{}\"\n", site.path("root").display()));
+    site.write("root/var/lib/dpkg/status", status);
+    site.configure(&format!("[collect]\nroot = {:?}\n", site.path("root")));
     let agent = site.agent_process();
-    let synced = site.agent(&["sync"]);
-    assert!(synced.status.success(), "{}\n{}", error_of(&synced), site.log("agent.log"));
-    let said = site.ctl_json(&["device", "show", "kiosk"]).to_string();
+    site.sync();
+    let said = site.shown().to_string();
     assert!(said.contains(&format!(":{PACKAGES}")), "{said}");
     assert!(agent.end().success());
     assert!(server.end().success());
@@ -47,39 +37,28 @@ fn an_inventory_of_12_000_packages_arrives_at_enrolment() {
 
 #[test]
 fn settings_of_45_applications_arrive_in_one_sync() {
-    let site = Site::new();
-    let server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
-    let definitions = site.path("applications.d");
-    std::fs::create_dir(&definitions).unwrap();
+    let (site, server) = Site::enrolled();
     let file = |number: usize| site.path(&format!("settings-{number}.json"));
     for number in 0..APPLICATIONS {
         let definition = format!(
             "name = \"app-{number}\"\n[condition]\npid_file = \"/nowhere\"\n[settings]\nfile = \"{}\"\nformat = \"json\"\n",
             file(number).display()
         );
-        std::fs::write(definitions.join(format!("app-{number}.toml")), definition).unwrap();
+        site.write(&format!("applications.d/app-{number}.toml"), definition);
     }
-    configure(&site, "[collect]\ndpkg = false\n");
-    let own = site.path("agent/muster-agent.toml");
-    let text = std::fs::read_to_string(&own).unwrap();
-    std::fs::write(&own, format!("applications = \"{}\"\n{text}", definitions.display())).unwrap();
+    site.configure("");
     let agent = site.agent_process();
-    let synced = site.agent(&["sync"]);
-    assert!(synced.status.success(), "{}\n{}", error_of(&synced), site.log("agent.log"));
+    site.sync();
     // The policies are set while it is away, so that it is told of all of them at once.
     assert!(agent.end().success());
     for number in 0..APPLICATIONS {
         let policy = serde_json::json!({ "number": number, "text": "x".repeat(SETTINGS_BYTES) });
-        let path = site.path("policy.json").display().to_string();
-        std::fs::write(&path, policy.to_string()).unwrap();
+        let path = site.write("policy.json", policy.to_string());
         let name = format!("app-{number}");
-        let set = site.ctl(&["policy", "set", "--group", "/", "--application", &name, "--file", &path]);
-        assert!(set.status.success(), "{}", error_of(&set));
+        site.ctl_json(&["policy", "set", "--group", "/", "--application", &name, "--file", &path]);
     }
     let agent = site.agent_process();
-    let synced = site.agent(&["sync"]);
-    assert!(synced.status.success(), "{}\n{}", error_of(&synced), site.log("agent.log"));
+    site.sync();
     let log = site.log("agent.log");
     assert!(!log.contains("the server closed the connection"), "{log}");
     eventually("every application has its settings", || {

@@ -6,8 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Output;
 
-use crate::agent_support::{Program, Running, Site, error_of, eventually, stored};
-
+use crate::kit::{Program, Running, Site, error_of, eventually, stored};
 /// Two servers; the device is the first one's.
 struct Two {
     old: Site,
@@ -20,7 +19,7 @@ impl Two {
     fn new() -> Self {
         let (old, new) = (Site::new(), Site::new());
         let (old_server, new_server) = (old.server(), new.server());
-        assert!(old.enroll(&old.token()).status.success());
+        old.enrol();
         Self { old, new, old_server, new_server }
     }
 
@@ -45,8 +44,7 @@ impl Two {
         assert!(error.contains(why), "{error}");
         assert_eq!(self.server(), self.old.address.to_string());
         assert!(!self.old.path("agent/identity-next.a").exists());
-        let synced = self.old.agent(&["sync"]);
-        assert!(synced.status.success(), "{}", error_of(&synced));
+        self.old.sync();
     }
 }
 
@@ -121,7 +119,7 @@ fn a_stopped_device_moves_and_its_events_go_along() {
 fn a_running_agent_takes_the_new_server_up_in_place_and_comes_back_again() {
     let two = Two::new();
     let agent = two.old.agent_process();
-    assert!(two.old.agent(&["sync"]).status.success());
+    two.old.sync();
     let process = agent.id();
     let mut program = Program::connect(&two.old);
     program.emit("info", &["to the old server".to_owned()]);
@@ -165,7 +163,7 @@ fn a_running_agent_takes_the_new_server_up_in_place_and_comes_back_again() {
 fn what_the_dead_old_server_never_got_reaches_the_new_one_once() {
     let Two { old, new, old_server, new_server } = Two::new();
     let agent = old.agent_process();
-    assert!(old.agent(&["sync"]).status.success());
+    old.sync();
     old_server.kill();
     let mut program = Program::connect(&old);
     let messages: Vec<String> = (0..300).map(|number| format!("event {number}")).collect();
@@ -213,7 +211,7 @@ fn while_events_flow_none_is_lost_between_the_two() {
 fn a_device_stays_where_it_is_when_the_new_server_is_not_as_it_should_be() {
     let two = Two::new();
     let _agent = two.old.agent_process();
-    assert!(two.old.agent(&["sync"]).status.success());
+    two.old.sync();
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     two.assert_stays(&two.move_by(nobody), "no connection to");
     // The new server's token at another server's address.
@@ -246,8 +244,9 @@ fn a_killed_move_leaves_one_of_the_two_identities_whole() {
         for steps in 1..=4 {
             let target = if two.server() == two.old.address.to_string() { &two.new } else { &two.old };
             let (address, token) = (target.address.to_string(), target.token());
-            let mut command =
-                two.old.agent_command(&["move", "--server", &address, "--token", &token, "--name", "kiosk"]);
+            let mut command = two
+                .old
+                .start_agent_command(&["move", "--server", &address, "--token", &token, "--name", "kiosk"]);
             let mut lines = BufReader::new(command.stdout.take().unwrap()).lines();
             for _ in 0..steps {
                 lines.next().unwrap().unwrap();

@@ -8,28 +8,17 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::agent_support::{Running, Site, error_of, eventually, free_udp_port};
-use crate::skip::skipped;
+use crate::kit::{AGENT, Running, Site, error_of, eventually, skipped};
 use muster::agent::identity::Identity;
 use rustix::fs::{CWD, Mode, mkfifoat};
 
 /// A server and an enrolled device whose agent does not run yet, with these files in `applications.d`.
 fn site(definitions: &[(&str, String)]) -> (Site, Running) {
-    let site = Site::new();
-    let server = site.server();
-    let enrolled = site.enroll(&site.token());
-    assert!(enrolled.status.success(), "{}", error_of(&enrolled));
-    let directory = site.path("applications.d");
-    std::fs::create_dir(&directory).unwrap();
+    let (site, server) = Site::enrolled();
     for (name, text) in definitions {
-        std::fs::write(directory.join(name), text).unwrap();
+        site.write(&format!("applications.d/{name}"), text);
     }
-    let own = format!(
-        "applications = \"{}\"\n[wake]\nport = {}\n[collect]\ndpkg = false\n",
-        directory.display(),
-        free_udp_port()
-    );
-    std::fs::write(site.path("agent/muster-agent.toml"), own).unwrap();
+    site.configure("");
     (site, server)
 }
 
@@ -108,7 +97,7 @@ fn program_for_all() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     open_to_all(directory.path());
     let program = directory.path().join("muster-agent");
-    std::fs::copy(env!("CARGO_BIN_EXE_muster-agent"), &program).unwrap();
+    std::fs::copy(AGENT, &program).unwrap();
     (directory, program)
 }
 
@@ -242,7 +231,7 @@ fn a_join_token_need_not_stand_in_the_process_list() {
     let address = site.address.to_string();
     let enroll = |data: &str, more: &[&str], variable: Option<&str>, input: &str| {
         let data = site.path(data).display().to_string();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_muster-agent"));
+        let mut command = Command::new(AGENT);
         command.args(["enroll", "--server", &address, "--name", "kiosk", "--data", &data]).args(more);
         command.env_remove("MUSTER_TOKEN").envs(variable.map(|token| ("MUSTER_TOKEN", token)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use crate::agent_support::{Running, Site, TIMEOUT, error_of, free_udp_port};
+use crate::kit::{Site, TIMEOUT};
 use muster::agent::identity::Identity;
 use muster::wire::datagram::{DATAGRAM_BYTES_MAX, Notice, NoticeKind, boot_of};
 
@@ -28,10 +28,7 @@ struct Kiosk {
 
 impl Kiosk {
     fn enrol() -> Self {
-        let site = Site::new();
-        let server = site.server();
-        let enrolled = site.enroll(&site.token());
-        assert!(enrolled.status.success(), "{}", error_of(&enrolled));
+        let (site, server) = Site::enrolled();
         server.kill();
         let identity = Identity::read(&site.path("agent")).unwrap().unwrap();
         Self { site, identity }
@@ -49,10 +46,7 @@ impl Kiosk {
             let text = "name = \"slow\"\n[condition]\ncommand = [\"sleep\", \"30\"]\ntimeout_seconds = 60\n";
             std::fs::write(applications.join("slow.toml"), text).unwrap();
         }
-        let port = free_udp_port();
-        let text =
-            format!("applications = {applications:?}\n[wake]\nport = {port}\n[collect]\nroot = {root:?}\n");
-        std::fs::write(self.site.path("agent/muster-agent.toml"), text).unwrap();
+        self.site.configure(&format!("[collect]\nroot = {root:?}\n"));
     }
 
     /// systemd runs, and systemctl(1) is these lines of a shell. The `PATH` on which it is found.
@@ -89,11 +83,6 @@ impl Kiosk {
         assert_eq!((notice.device, notice.boot), (self.identity.device, boot_of(BOOT_ID)));
         notice
     }
-}
-
-fn terminate(agent: &Running) {
-    let id = rustix::process::Pid::from_raw(i32::try_from(agent.id()).unwrap()).unwrap();
-    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
 }
 
 #[test]
@@ -221,7 +210,7 @@ fn who_asks_twice_does_not_want_to_wait() {
     let _silent = TcpListener::bind(kiosk.site.address).unwrap();
     let agent = kiosk.site.agent_process();
     assert!(kiosk.site.emit("info", "waits").status.success());
-    terminate(&agent);
+    agent.signal(rustix::process::Signal::TERM);
     // The agent hears of the one before the other comes.
     std::thread::sleep(Duration::from_millis(200));
     assert!(agent.end().success());

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::agent_support::{Running, Site, error_of, eventually, free_udp_port};
+use crate::kit::{Running, Site, eventually};
 use serde_json::{Value, json};
 
 /// Longest time of an order on a persistent link. The next sync by time is a quarter of an hour away.
@@ -21,20 +21,10 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let site = Site::new();
-        let server = site.server();
-        let enrolled = site.enroll(&site.token());
-        assert!(enrolled.status.success(), "{}", error_of(&enrolled));
-        let definitions = site.path("applications.d");
-        std::fs::create_dir(&definitions).unwrap();
-        let own = format!(
-            "applications = \"{}\"\n[wake]\nport = {}\n[collect]\ndpkg = false\n",
-            definitions.display(),
-            free_udp_port()
-        );
-        std::fs::write(site.path("agent/muster-agent.toml"), own).unwrap();
+        let (site, server) = Site::enrolled();
+        site.configure("");
         let check = format!("grep -q currency \"$1\" || {{ echo '{COMPLAINT}'; exit 1; }}\n");
-        std::fs::write(site.path("check"), check).unwrap();
+        site.write("check", check);
         std::fs::write(site.path("apply"), format!("echo x >> {}\n", site.path("applied").display()))
             .unwrap();
         let at = |name: &str| site.path(name).display().to_string();
@@ -45,36 +35,19 @@ impl Fixture {
             at("check"),
             at("apply")
         );
-        std::fs::write(definitions.join("kiosk.toml"), kiosk).unwrap();
+        site.write("applications.d/kiosk.toml", kiosk);
         let agent = Some(site.agent_process());
         let fixture = Self { site, agent, _server: server };
-        fixture.done(&["device", "set", "kiosk", "--group", "/shops", "--keep-connected", "on"]);
-        fixture.look();
+        fixture.site.ctl_json(&["device", "set", "kiosk", "--group", "/shops", "--keep-connected", "on"]);
+        fixture.site.sync();
         eventually("the link is kept", || fixture.site.status()["state"] == "connected");
         fixture
     }
 
-    fn done(&self, arguments: &[&str]) {
-        let output = self.site.ctl(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", error_of(&output));
-    }
-
-    /// Has the agent look at everything now, as it does once a minute, and sync.
-    fn look(&self) {
-        let synced = self.site.agent(&["sync"]);
-        assert!(synced.status.success(), "{}\n{}", error_of(&synced), self.site.log("agent.log"));
-    }
-
     fn set_policy(&self, settings: &Value, more: &[&str]) {
-        let file = self.write("policy.json", settings);
+        let file = self.site.write("policy.json", settings.to_string());
         let arguments = ["policy", "set", "--group", "/shops", "--application", "kiosk", "--file", &file];
-        self.done(&[&arguments, more].concat());
-    }
-
-    fn write(&self, name: &str, settings: &Value) -> String {
-        let path = self.site.path(name);
-        std::fs::write(&path, settings.to_string()).unwrap();
-        path.display().to_string()
+        self.site.ctl_json(&[&arguments, more].concat());
     }
 
     /// Contents of the kiosk's file.
@@ -112,24 +85,26 @@ impl Fixture {
 
     /// Messages of this kind that the kiosk's events brought to the server.
     fn events(&self, kind: &str) -> Vec<String> {
-        let events = self.site.ctl(&["event", "list", "--device", "kiosk"]);
-        assert!(events.status.success(), "{}", error_of(&events));
-        let text = String::from_utf8(events.stdout).unwrap();
-        let events = serde_json::Deserializer::from_str(&text).into_iter::<Value>().map(Result::unwrap);
-        let events = events.flat_map(|value| match value {
-            Value::Array(events) => events,
-            event => vec![event],
-        });
-        let wanted = events.filter(|event| event["application"] == "kiosk" && event["kind"] == kind);
-        wanted.map(|event| event["message"].as_str().unwrap().to_owned()).collect()
+        let events = self.site.events("kiosk", kind).into_iter();
+        events.map(|event| event["message"].as_str().unwrap().to_owned()).collect()
     }
 }
 
 #[test]
 fn a_policy_is_a_file_on_the_device_within_seconds() {
     let mut fixture = Fixture::new();
-    let own = fixture.write("own.json", &json!({ "currency": "USD", "receipt": { "lines": 60 } }));
-    fixture.done(&["settings", "set", "--device", "kiosk", "--application", "kiosk", "--file", &own]);
+    let own =
+        fixture.site.write("own.json", json!({ "currency": "USD", "receipt": { "lines": 60 } }).to_string());
+    fixture.site.ctl_json(&[
+        "settings",
+        "set",
+        "--device",
+        "kiosk",
+        "--application",
+        "kiosk",
+        "--file",
+        &own,
+    ]);
     let begun = Instant::now();
     let policy = json!({ "currency": "EUR", "receipt": { "paper": true, "lines": 40 } });
     fixture.set_policy(&policy, &["--lock", "currency"]);
@@ -159,7 +134,7 @@ fn a_file_that_somebody_changes_is_put_right_and_told_of() {
     fixture.wait_for("applied");
     let told = fixture.told();
     std::fs::write(fixture.path(), "{\"currency\": \"XXX\"}").unwrap();
-    fixture.look();
+    fixture.site.sync();
     eventually("the file is put right, and the kiosk is told", || {
         fixture.file() == policy && fixture.told() == told + 1
     });
@@ -173,7 +148,7 @@ fn a_file_that_somebody_changes_is_put_right_and_told_of() {
     fixture.set_policy(&policy, &["--drift", "report"]);
     fixture.wait_for("applied");
     std::fs::remove_file(fixture.path()).unwrap();
-    fixture.look();
+    fixture.site.sync();
     let shown = fixture.wait_for("drifted");
     assert_eq!(shown["reported"]["detail"], "the settings file was removed by somebody else");
     assert!(!fixture.path().exists());

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::agent_support::{Running, Site, error_of, eventually, free_udp_port};
+use crate::kit::{Running, Site, error_of, eventually, skipped};
 use serde_json::Value;
 
 /// Longest time of a device's answer on its link before it is sent a datagram as well.
@@ -26,8 +26,7 @@ impl Fixture {
             fixture.path("script").display(),
             fixture.site.directory.path().display(),
         );
-        std::fs::create_dir(fixture.path("applications.d")).unwrap();
-        std::fs::write(fixture.path("applications.d/shop.toml"), text).unwrap();
+        fixture.site.write("applications.d/shop.toml", text);
         std::fs::write(fixture.path("settings.json"), r#"{"times": 5}"#).unwrap();
         fixture
     }
@@ -39,17 +38,11 @@ impl Fixture {
     /// Starts both; the device has enrolled and has said what it offers.
     fn start(&self) -> (Running, Running) {
         let server = self.site.server();
-        let enrolled = self.site.enroll(&self.site.token());
-        assert!(enrolled.status.success(), "{}", error_of(&enrolled));
-        let text = format!(
-            "applications = \"{}\"\n[wake]\nport = {}\n[collect]\ndpkg = false\n",
-            self.path("applications.d").display(),
-            free_udp_port()
-        );
-        std::fs::write(self.path("agent/muster-agent.toml"), text).unwrap();
+        self.site.enrol();
+        self.site.configure("");
         let agent = self.site.agent_process();
         eventually("the device has said what it offers", || {
-            self.site.ctl_json(&["device", "show", "kiosk"])["host"]["hostname"].is_string()
+            self.site.shown()["host"]["hostname"].is_string()
         });
         (server, agent)
     }
@@ -126,7 +119,7 @@ fn a_device_whose_link_stays_is_asked_on_it() {
     let fixture = Fixture::new(SLOW, "");
     let (_server, _agent) = fixture.start();
     fixture.site.ctl_json(&["device", "set", "kiosk", "--keep-connected", "on"]);
-    let is_connected = || fixture.site.ctl_json(&["device", "show", "kiosk"])["presence"] == "connected";
+    let is_connected = || fixture.site.shown()["presence"] == "connected";
     eventually("its link stays", is_connected);
     let sent = || fixture.site.ctl_json(&["status"])["datagrams"]["sent"].as_u64().unwrap();
     fixture.go_on();
@@ -274,7 +267,7 @@ fn what_leaves_its_session_does_not_survive_its_supervisor_where_there_are_contr
         let number: i32 = std::fs::read_to_string(fixture.path("escaped")).unwrap().trim().parse().unwrap();
         let process = rustix::process::Pid::from_raw(number).unwrap();
         rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
-        return crate::skip::skipped("no control groups (cgroups(7), version 2) are to be had here");
+        return skipped("no control groups (cgroups(7), version 2) are to be had here");
     }
     let supervisor: i32 = std::fs::read_to_string(run.join("lock")).unwrap().trim().parse().unwrap();
     let supervisor = rustix::process::Pid::from_raw(supervisor).unwrap();

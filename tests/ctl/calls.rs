@@ -4,7 +4,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::ctl_support::{SYNCED, TestServer, now};
+use crate::kit::{
+    admin::{AdminServer, SYNCED},
+    now,
+};
 use muster::machine::device_state::LinkRef;
 use muster::machine::reach::UdpReach;
 use muster::wire::api::{CallOutcome, CallVia};
@@ -20,7 +23,7 @@ fn unreachable() -> Option<CallOutcome> {
 
 #[test]
 fn what_becomes_of_each_device_is_told() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let [a, b, c] = ["a", "b", "c"].map(|name| server.enrol(name));
     server.script(b, unreachable());
     server.script(c, Some(CallOutcome::Asleep));
@@ -55,7 +58,7 @@ fn what_becomes_of_each_device_is_told() {
 
 #[test]
 fn nobody_is_waited_for_without_wait() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let devices = [server.enrol("a"), server.enrol("b")];
     devices.iter().for_each(|device| server.script(*device, None));
     server.ctl(&["device", "set", "b", "--group", "/berlin/kiosks"]);
@@ -69,7 +72,7 @@ fn nobody_is_waited_for_without_wait() {
 
 #[test]
 fn nobody_is_called_when_the_request_is_wrong_or_there_is_nobody() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     server.enrol("a");
     server.ctl(&["group", "create", "/empty"]);
     let unknown = server.ctl(&["device", "sync", "a", "nobody", "--wait"]);
@@ -91,7 +94,7 @@ fn nobody_is_called_when_the_request_is_wrong_or_there_is_nobody() {
 
 #[test]
 fn one_of_whom_nothing_is_heard_is_given_up_when_the_time_is_over() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let [a, b] = ["a", "b"].map(|name| server.enrol(name));
     server.script(b, None);
     let began = Instant::now();
@@ -106,7 +109,7 @@ fn one_of_whom_nothing_is_heard_is_given_up_when_the_time_is_over() {
 
 #[test]
 fn whoever_stops_waiting_takes_the_call_back() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let device = server.enrol("a");
     server.script(device, None);
     let mut waiting = Command::new(env!("CARGO_BIN_EXE_musterctl"))
@@ -129,7 +132,7 @@ fn whoever_stops_waiting_takes_the_call_back() {
 
 #[test]
 fn ten_thousand_devices_are_called_quickly_and_only_those_are_listed_that_did_not_sync() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let names: Vec<String> = (0..10_000).map(|number| format!("device-{number:05}")).collect();
     let devices = server.enrol_many(&names);
     server.script(devices[17], unreachable());
@@ -161,7 +164,7 @@ fn ten_thousand_devices_are_called_quickly_and_only_those_are_listed_that_did_no
 
 #[test]
 fn a_device_is_retrieved_now_and_then_shown() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let device = server.enrol("kiosk-17");
     let shown = server.ctl(&["device", "show", "kiosk-17", "--now", "--json"]).json();
     assert_eq!(shown["name"], "kiosk-17");
@@ -192,7 +195,7 @@ fn a_device_is_retrieved_now_and_then_shown() {
 }
 
 /// A device that synced a minute ago and is to come again in a quarter of an hour.
-fn synced(server: &TestServer, device: DeviceId, reach: UdpReach) {
+fn synced(server: &AdminServer, device: DeviceId, reach: UdpReach) {
     server.store.table().with(device, |record| {
         record.last_sync = WallTime(now().0 - 60_000);
         record.last_seen = record.last_sync;
@@ -205,7 +208,7 @@ fn synced(server: &TestServer, device: DeviceId, reach: UdpReach) {
 
 #[test]
 fn it_is_shown_how_a_device_is_reached() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let device = server.enrol("kiosk 17");
     let show = |expected: &[&str], never: &[&str]| {
         let out = server.ctl(&["device", "show", "kiosk 17"]).out;
@@ -243,7 +246,7 @@ fn it_is_shown_how_a_device_is_reached() {
 
 #[test]
 fn one_that_can_not_be_called_gets_a_hint_where_nobody_is_kept_for_that() {
-    let mut server = TestServer::start();
+    let mut server = AdminServer::start();
     server.keeps_unreachable = false;
     server.stop();
     server.resume();
@@ -263,7 +266,7 @@ fn one_that_can_not_be_called_gets_a_hint_where_nobody_is_kept_for_that() {
 
 #[test]
 fn why_a_device_is_not_in_sync_is_one_paragraph_or_facts() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let device = server.enrol("kiosk-17");
     let fresh = server.ctl(&["device", "why", "kiosk-17"]);
     assert!(fresh.out.starts_with("kiosk-17 has enrolled and was never heard of since"), "{}", fresh.out);
@@ -286,7 +289,7 @@ fn why_a_device_is_not_in_sync_is_one_paragraph_or_facts() {
 
 #[test]
 fn a_link_that_is_to_stay_is_called_for_and_too_many_are_refused() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let [a, b] = ["a", "b"].map(|name| server.enrol(name));
     server.store.devices().set_persistent_max(1).unwrap();
     let set =
@@ -332,7 +335,7 @@ fn a_link_that_is_to_stay_is_called_for_and_too_many_are_refused() {
 
 #[test]
 fn a_device_may_come_by_any_path() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let device = server.enrol("a");
     for (by, words) in
         [(CallVia::Link, "by link"), (CallVia::Wake, "by wake"), (CallVia::Itself, "came by itself")]

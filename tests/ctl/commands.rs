@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-use crate::ctl_support::{TestServer, ctl};
+use crate::kit::admin::{AdminServer, ctl};
 use muster::machine::device_state::LinkRef;
 use muster::wire::api::{DeviceQuery, FollowLine, FollowQuery};
 use muster::wire::event::Severity;
@@ -11,7 +11,7 @@ use muster::wire::token::JoinToken;
 
 #[test]
 fn a_token_is_made_listed_and_revoked() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let made =
         server.ctl(&["token", "create", "--ttl", "2h", "--uses", "3", "--group", "/berlin", "--json"]).json();
     let token: JoinToken = made["token"].as_str().unwrap().parse().unwrap();
@@ -39,7 +39,7 @@ fn a_token_is_made_listed_and_revoked() {
 
 #[test]
 fn a_device_is_listed_shown_changed_and_removed() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let device = server.enrol("kiosk-17");
     let listed = server.ctl(&["device", "list", "--json"]).json();
     assert_eq!(listed.as_array().unwrap().len(), 1);
@@ -83,7 +83,7 @@ fn a_device_is_listed_shown_changed_and_removed() {
 
 #[test]
 fn a_name_that_is_taken_is_refused() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     server.enrol("a");
     server.enrol("b");
     let refused = server.ctl(&["device", "set", "a", "--name", "b"]);
@@ -93,7 +93,7 @@ fn a_name_that_is_taken_is_refused() {
 
 #[test]
 fn a_long_list_comes_page_by_page_and_whole() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     server.enrol_many(&(0..1_203).map(|number| format!("device-{number:05}")).collect::<Vec<_>>());
     let mut client = server.client();
     let pages: Vec<_> = client.devices(DeviceQuery::default()).map(|page| page.unwrap().len()).collect();
@@ -109,7 +109,7 @@ fn a_long_list_comes_page_by_page_and_whole() {
 
 #[test]
 fn events_are_listed_newest_last_and_filtered() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let (a, b) = (server.enrol("a"), server.enrol("b"));
     for number in 0..30 {
         server.event(
@@ -138,7 +138,7 @@ fn events_are_listed_newest_last_and_filtered() {
 
 #[test]
 fn events_of_the_servers_own_are_shown_like_others() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let device = server.enrol("kiosk-17");
     server.event(device, Severity::Info, "before");
     server.durable_to(server.log.push_lost(device));
@@ -157,7 +157,7 @@ fn events_of_the_servers_own_are_shown_like_others() {
 
 #[test]
 fn events_are_followed_across_a_restart() {
-    let mut server = TestServer::start();
+    let mut server = AdminServer::start();
     let device = server.enrol("a");
     server.event(device, Severity::Info, "before");
     let mut follower = Command::new(env!("CARGO_BIN_EXE_musterctl"))
@@ -186,7 +186,7 @@ fn events_are_followed_across_a_restart() {
 
 #[test]
 fn groups_are_made_and_listed() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let made = server.ctl(&["group", "create", "berlin/kiosks", "--interval", "5m", "--json"]).json();
     assert_eq!(made, serde_json::json!({"path": "/berlin/kiosks", "interval_seconds": 300}));
     let listed = server.ctl(&["group", "list", "--json"]).json();
@@ -210,7 +210,7 @@ fn groups_are_made_and_listed() {
 
 #[test]
 fn applications_are_an_array_even_when_there_is_none() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     assert_eq!(server.ctl(&["application", "list", "--json"]).json(), serde_json::json!([]));
     let which =
         server.ctl(&["application", "list", "--name", "open*", "--version", "<3", "--devices", "--json"]);
@@ -221,7 +221,7 @@ fn applications_are_an_array_even_when_there_is_none() {
 
 #[test]
 fn status_tells_everything_in_both_ways() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     server.enrol("a");
     let status = server.ctl(&["status", "--json"]).json();
     assert_eq!(status["devices"]["never_seen"], 1);
@@ -288,7 +288,7 @@ fn wrong_usage_is_2_and_help_is_0() {
 /// Texts of a device's making: a name cannot be one any more, an event's message and fields can.
 #[test]
 fn what_a_device_says_reaches_the_terminal_as_escapes_and_a_program_as_it_is() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let device = server.enrol("\u{202e}kiosk-17\u{200b}");
     assert_eq!(server.ctl(&["device", "list", "--json"]).json()[0]["name"], "kiosk-17");
     let message = "\u{1b}[2J\u{9b}31m\u{7f}\u{202e}gnp.exe\u{2066}\u{200b}\n\u{e0041}ü";
@@ -315,7 +315,7 @@ fn what_a_device_says_reaches_the_terminal_as_escapes_and_a_program_as_it_is() {
 
 #[test]
 fn every_list_of_json_ends_with_a_newline() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let lists: [&[&str]; 7] = [
         &["device", "list"],
         &["application", "list"],

@@ -4,12 +4,12 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 
-use crate::ctl_support::TestServer;
+use crate::kit::admin::AdminServer;
 use muster::admin::capacity::{CONNECTIONS_MAX, FOLLOWERS_MAX, WAITS_MAX};
 use muster::admin::listen::{AdminListener, ListenError};
 
 /// Sends a request that asks for the connection to be closed, and reads the answer to its end.
-fn ask(server: &TestServer, head: &str, body: &str) -> String {
+fn ask(server: &AdminServer, head: &str, body: &str) -> String {
     let mut stream = UnixStream::connect(server.socket()).unwrap();
     let _ = stream.write_all(&request(head, body));
     let mut answer = Vec::new();
@@ -18,7 +18,7 @@ fn ask(server: &TestServer, head: &str, body: &str) -> String {
 }
 
 /// Sends bytes and nothing after them, and reads the answer to its end.
-fn say(server: &TestServer, bytes: &[u8]) -> String {
+fn say(server: &AdminServer, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(server.socket()).unwrap();
     // The server may have answered and closed before it was told everything.
     let _ = stream.write_all(bytes);
@@ -35,7 +35,7 @@ fn request(head: &str, body: &str) -> Vec<u8> {
 
 #[test]
 fn garbage_is_refused_and_the_next_client_is_served() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     for garbage in
         [&b"\0\xff\xfe not http at all\r\n\r\n"[..], b"GET", b"\r\n\r\n\r\n", b"\x16\x03\x01\x02\x00"]
     {
@@ -47,7 +47,7 @@ fn garbage_is_refused_and_the_next_client_is_served() {
 
 #[test]
 fn every_refusal_is_json_with_its_status() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     for (head, body, status, code) in [
         ("GET /v2/status", "", 404, "not_found"),
         ("DELETE /v1/status", "", 405, "method_not_allowed"),
@@ -100,7 +100,7 @@ fn every_refusal_is_json_with_its_status() {
 
 #[test]
 fn a_body_with_a_key_twice_or_a_number_that_would_change_is_refused_with_the_place() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     for (settings, why) in [
         (r#"{"a":1,"a":2}"#, "line 1, column 51: the key \"a\" is there already"),
         (r#"{"a":18446744073709551616}"#, "line 1, column 49: the number 18446744073709551616 does not fit"),
@@ -116,7 +116,7 @@ fn a_body_with_a_key_twice_or_a_number_that_would_change_is_refused_with_the_pla
 
 #[test]
 fn a_client_that_reads_no_outcomes_costs_nothing_and_its_call_is_taken_back() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let device = server.enrol("silent");
     server.script(device, None);
     let mut stream = UnixStream::connect(server.socket()).unwrap();
@@ -139,7 +139,7 @@ fn a_client_that_reads_no_outcomes_costs_nothing_and_its_call_is_taken_back() {
 
 #[test]
 fn a_server_that_stops_does_not_wait_for_devices() {
-    let mut server = TestServer::start();
+    let mut server = AdminServer::start();
     let device = server.enrol("silent");
     server.script(device, None);
     let mut stream = UnixStream::connect(server.socket()).unwrap();
@@ -157,7 +157,7 @@ fn a_server_that_stops_does_not_wait_for_devices() {
 
 #[test]
 fn a_huge_body_is_refused_and_a_huge_head_too() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let body = format!(r#"{{"group":"{}"}}"#, "x".repeat(1024 * 1024));
     let answer = ask(&server, "POST /v1/tokens", &body);
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 413"), "{answer}");
@@ -168,7 +168,7 @@ fn a_huge_body_is_refused_and_a_huge_head_too() {
 
 #[test]
 fn a_request_that_says_it_is_endless_is_refused_before_it_begins() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     for length in ["999999999999", "65537", "9223372036854775807"] {
         for path in ["POST /v1/tokens", "GET /v1/status", "PATCH /v1/devices/nobody"] {
             let mut stream = UnixStream::connect(server.socket()).unwrap();
@@ -193,7 +193,7 @@ fn a_request_that_says_it_is_endless_is_refused_before_it_begins() {
 
 #[test]
 fn a_body_without_an_end_is_cut_off() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     for path in ["POST /v1/tokens", "GET /v1/status"] {
         let mut stream = UnixStream::connect(server.socket()).unwrap();
         let head = format!("{path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
@@ -211,7 +211,7 @@ fn a_body_without_an_end_is_cut_off() {
 }
 
 /// Opens a stream, and reads up to the end of its head.
-fn open_stream(server: &TestServer, bytes: &[u8]) -> (UnixStream, String) {
+fn open_stream(server: &AdminServer, bytes: &[u8]) -> (UnixStream, String) {
     let mut stream = UnixStream::connect(server.socket()).unwrap();
     stream.write_all(bytes).unwrap();
     let mut head = Vec::new();
@@ -223,7 +223,7 @@ fn open_stream(server: &TestServer, bytes: &[u8]) -> (UnixStream, String) {
     (stream, String::from_utf8(head).unwrap())
 }
 
-fn used(server: &TestServer, limit: &str) -> (u64, u64) {
+fn used(server: &AdminServer, limit: &str) -> (u64, u64) {
     let status = server.client().status().unwrap();
     let limit = status.limits.iter().find(|found| found.name == limit).unwrap();
     (limit.used.unwrap(), limit.value)
@@ -241,7 +241,7 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 
 #[test]
 fn followers_have_a_limit_of_their_own_and_the_next_one_is_told() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let request = request("GET /v1/events/follow", "");
     let mut followers: Vec<_> = (0..FOLLOWERS_MAX).map(|_| open_stream(&server, &request)).collect();
     assert!(followers.iter().all(|(_, head)| head.starts_with("HTTP/1.1 200 ")));
@@ -264,7 +264,7 @@ fn followers_have_a_limit_of_their_own_and_the_next_one_is_told() {
 
 #[test]
 fn requests_that_wait_for_devices_have_a_limit_too() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let device = server.enrol("silent");
     server.script(device, None);
     let request = request("POST /v1/syncs", r#"{"all":true,"wait":true,"timeout_seconds":3600}"#);
@@ -281,7 +281,7 @@ fn requests_that_wait_for_devices_have_a_limit_too() {
 
 #[test]
 fn a_client_that_finds_no_place_is_told_and_served_when_there_is_one() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     // Idle clients: each has asked once, and keeps its connection for fifteen seconds.
     let request = b"GET /v1/groups HTTP/1.1\r\nhost: x\r\n\r\n";
     let mut idle: Vec<_> = (0..CONNECTIONS_MAX).map(|_| open_stream(&server, request)).collect();
@@ -295,7 +295,7 @@ fn a_client_that_finds_no_place_is_told_and_served_when_there_is_one() {
 
 #[test]
 fn clients_that_say_nothing_do_not_stop_others() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let silent: Vec<_> = (0..32).map(|_| UnixStream::connect(server.socket()).unwrap()).collect();
     for mut stream in &silent {
         stream.write_all(b"GET /v1/sta").unwrap();
@@ -305,7 +305,7 @@ fn clients_that_say_nothing_do_not_stop_others() {
 
 #[test]
 fn the_socket_is_for_its_owner_alone() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let mode = std::fs::metadata(server.socket()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let names: Vec<_> =
@@ -315,7 +315,7 @@ fn the_socket_is_for_its_owner_alone() {
 
 #[test]
 fn a_dead_servers_socket_is_replaced_and_a_living_ones_is_not() {
-    let mut server = TestServer::start();
+    let mut server = AdminServer::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let open = |path: std::path::PathBuf| runtime.block_on(async move { AdminListener::open(&path).await });
     let refused = open(server.socket()).unwrap_err();

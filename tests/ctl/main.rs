@@ -3,9 +3,9 @@
 
 mod calls;
 mod commands;
-#[path = "../ctl_support/mod.rs"]
-mod ctl_support;
 mod hostile;
+#[path = "../kit/mod.rs"]
+mod kit;
 mod policy;
 mod status;
 mod task;

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use crate::ctl_support::TestServer;
+use crate::kit::admin::AdminServer;
 use muster::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
 use muster::wire::datagram::WakeReason;
 use muster::wire::digest::Digest;
@@ -11,7 +11,7 @@ use muster::wire::section::{HostFacts, Section};
 use muster::wire::settings::Declaration;
 
 /// The device says that it takes settings for the kiosk.
-fn declare(server: &TestServer, device: DeviceId) {
+fn declare(server: &AdminServer, device: DeviceId) {
     let declaration = Declaration {
         application: "kiosk".into(),
         takes_settings: true,
@@ -34,14 +34,14 @@ fn declare(server: &TestServer, device: DeviceId) {
 
 /// A server with one device in /shops, and a directory with files of settings.
 struct Fixture {
-    server: TestServer,
+    server: AdminServer,
     device: DeviceId,
     files: tempfile::TempDir,
 }
 
 impl Fixture {
     fn new() -> Self {
-        let server = TestServer::start();
+        let server = AdminServer::start();
         let device = server.enrol("kiosk-17");
         declare(&server, device);
         let fixture = Self { server, device, files: tempfile::tempdir().unwrap() };

@@ -2,7 +2,10 @@
 
 use std::sync::mpsc;
 
-use crate::ctl_support::{TestServer, ctl, now};
+use crate::kit::{
+    admin::{AdminServer, ctl},
+    now,
+};
 use muster::fleet::status::{Cause, Reason};
 use muster::machine::command::{SectionChange, SectionOutcome, SectionUpdate, StatisticsOutcome};
 use muster::store::Verdict;
@@ -16,7 +19,7 @@ use muster::wire::time::WallTime;
 
 const QUARTER: u64 = 15 * 60_000;
 
-fn report(server: &TestServer, device: DeviceId, at: WallTime, entries: Vec<Statistic>) {
+fn report(server: &AdminServer, device: DeviceId, at: WallTime, entries: Vec<Statistic>) {
     let (done, is_done) = mpsc::channel();
     server
         .store
@@ -29,7 +32,7 @@ fn statistic(name: &str, unit: &str, value: f64) -> Statistic {
     Statistic { application: "nginx".into(), name: name.into(), unit: unit.into(), value: Number(value) }
 }
 
-fn judge(server: &TestServer, verdicts: Vec<Verdict>) {
+fn judge(server: &AdminServer, verdicts: Vec<Verdict>) {
     let (done, is_done) = mpsc::channel();
     server.store.devices().set_statuses(verdicts, now(), move |result| done.send(result).unwrap());
     is_done.recv().unwrap().unwrap();
@@ -47,7 +50,7 @@ fn failed(application: &str, hours: u64) -> Reason {
 
 #[test]
 fn statistics_are_plotted_and_listed_with_their_points() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let device = server.enrol("kiosk-17");
     let begin = WallTime(now().0 - 40 * QUARTER);
     for step in 0..=40_u64 {
@@ -79,7 +82,7 @@ fn statistics_are_plotted_and_listed_with_their_points() {
 
 #[test]
 fn conditions_are_shown_with_their_settings() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let device = server.enrol("kiosk-17");
     let conditions = vec![
         ApplicationCondition {
@@ -132,7 +135,7 @@ fn conditions_are_shown_with_their_settings() {
 
 #[test]
 fn devices_are_listed_by_status_with_why() {
-    let server = TestServer::start();
+    let server = AdminServer::start();
     let names: Vec<String> = (0..30).map(|number| format!("kiosk-{number:02}")).collect();
     let devices = server.enrol_many(&names);
     let bad = |device, status, reasons| Verdict { device, status, reasons };

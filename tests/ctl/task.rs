@@ -5,7 +5,10 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::ctl_support::{Ran, TestServer, now};
+use crate::kit::{
+    admin::{AdminServer, Ran},
+    now,
+};
 use muster::machine::command::{RunsOutcome, SectionChange, SectionOutcome, SectionUpdate};
 use muster::store::TaskTime;
 use muster::wire::digest::Digest;
@@ -16,7 +19,7 @@ use muster::wire::task::{RunOutput, RunStage, RunUpdate, RunUpdates};
 use serde_json::{Value, json};
 
 /// The device says that it cleans the kiosk, more or less deeply.
-fn declare(server: &TestServer, device: DeviceId) {
+fn declare(server: &AdminServer, device: DeviceId) {
     let clean = TaskKind {
         kind: "clean".into(),
         schema: r#"{"properties": {"level": {"type": "integer"}}}"#.into(),
@@ -45,13 +48,13 @@ fn declare(server: &TestServer, device: DeviceId) {
 
 /// A server with two devices, and a directory with files of settings.
 struct Fixture {
-    server: TestServer,
+    server: AdminServer,
     files: tempfile::TempDir,
 }
 
 impl Fixture {
     fn new() -> Self {
-        let server = TestServer::start();
+        let server = AdminServer::start();
         let devices = server.enrol_many(&["kiosk-1".into(), "kiosk-2".into()]);
         devices.iter().for_each(|device| declare(&server, *device));
         Self { server, files: tempfile::tempdir().unwrap() }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 #[cfg(feature = "server")]
-#[path = "../alone/mod.rs"]
+#[path = "../kit/alone.rs"]
 mod alone;
 mod cddl;
 mod journal_archive;
@@ -13,7 +13,7 @@ mod journal_kill;
 mod journal_properties;
 #[cfg(feature = "server")]
 mod record_layer;
-#[path = "../skip/mod.rs"]
+#[path = "../kit/skip.rs"]
 mod skip;
 #[cfg(feature = "server")]
 mod two_million;

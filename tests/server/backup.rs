@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::common::process::{Process, musterd, send_events, wait_for_acknowledgement};
-use crate::common::{Connection, Device, TIMEOUT, wait_for};
-use muster::wire::event::{Event, Severity};
-use muster::wire::time::WallTime;
+use crate::kit::{Connection, Device, Musterd, TIMEOUT, event, fail, musterd, succeed, wait_for};
+use muster::wire::event::Severity;
+use muster::wire::id::Epoch;
 use serde_json::Value;
 
 /// Devices that send events.
@@ -29,18 +28,12 @@ const EVENTS_PER_MESSAGE: u64 = 25;
 const ATTEMPTS: usize = 20;
 
 /// A server with a small journal.
-fn serve(directory: &Path, data: &Path, configuration: &str) -> Process {
-    Process::start(directory, data, &configured(configuration))
+fn serve(directory: &Path, data: &Path, configuration: &str) -> Musterd {
+    Musterd::start_on(directory, data, &configured(configuration))
 }
 
 fn configured(more: &str) -> String {
     format!("[journal]\nsegment_size = \"1MiB\"\nretention_size = \"64MiB\"\n{more}")
-}
-
-fn enrol(server: &Process) -> Vec<Device> {
-    let token = server.token(DEVICES);
-    let enrol = |number| Device::enrol(server.address, &token, &format!("kiosk-{number}")).unwrap();
-    (0..DEVICES).map(enrol).collect()
 }
 
 fn backup(file: &Path, data: &Path) -> Command {
@@ -53,20 +46,6 @@ fn restore(file: &Path, data: &Path) -> Command {
     let mut restore = musterd(&["restore"]);
     restore.arg(file).arg("--data").arg(data);
     restore
-}
-
-/// Runs a command that is to succeed; what it printed.
-fn succeed(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Runs a command that is to fail with code 1; what it said.
-fn fail(command: &mut Command) -> String {
-    let output: Output = command.output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{command:?}: {output:?}");
-    String::from_utf8(output.stderr).unwrap()
 }
 
 /// Devices that send events all the time, and what each of them was told is durable.
@@ -130,23 +109,13 @@ impl Load {
     }
 }
 
+/// The history that the devices' numbers count in.
+const SPOOL_EPOCH: Epoch = Epoch(5);
+
 /// Sends events and waits until they are acknowledged; `None`: the server has gone, or has too much to do.
 fn send_and_wait(connection: &mut Connection, from: u64, to: u64) -> Option<u64> {
-    send(connection, from, to, to);
-    wait_for_acknowledgement(connection, to)
-}
-
-/// Sends events of a device that has given out the numbers up to `highest`.
-fn send(connection: &mut Connection, from: u64, to: u64, highest: u64) {
-    let event = |number| Event {
-        severity: Severity::Info,
-        application: "test".into(),
-        kind: "test.event".into(),
-        message: format!("number {number}"),
-        occurred_at: WallTime(number),
-        fields: vec![],
-    };
-    send_events(connection, highest, (from..=to).map(|number| (number, event(number))));
+    connection.send_events(SPOOL_EPOCH, from..=to);
+    connection.acknowledged(to)
 }
 
 /// The events of each device in a stopped server's journal; damage fails.
@@ -177,9 +146,9 @@ fn check_stored(data: &Path, devices: &[Device], acknowledged: &[u64]) {
 }
 
 /// A server on `data` below the directory, with devices that have brought 500 events at least and go on.
-fn loaded(directory: &Path) -> (Process, Vec<Device>, Load) {
+fn loaded(directory: &Path) -> (Musterd, Vec<Device>, Load) {
     let server = serve(directory, &directory.join("data"), "");
-    let devices = enrol(&server);
+    let devices = server.enrol_many(DEVICES);
     let load = Load::start(server.address, &devices);
     load.wait_for_more(500);
     (server, devices, load)
@@ -230,10 +199,11 @@ fn send_all(connection: &mut Connection, to: u64) -> u64 {
     let mut sent = 0;
     while sent < to {
         let through = (sent + EVENTS_PER_MESSAGE).min(to);
-        send(connection, sent + 1, through, to);
+        let events = (sent + 1..=through).map(|number| (number, event(Severity::Info, "an event")));
+        connection.send_numbered(SPOOL_EPOCH, to, events);
         sent = through;
     }
-    wait_for_acknowledgement(connection, to).unwrap()
+    connection.acknowledged(to).unwrap()
 }
 
 /// Kills a process once `is_at_it`; whether it was in the middle.
@@ -294,7 +264,7 @@ fn kills_in_the_middle_leave_the_old_backup_or_none() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        kill_in_the_middle(&mut server.child, || at("backup.tar.partial").exists());
+        kill_in_the_middle(&mut server.process().child, || at("backup.tar.partial").exists());
         let status = cut_off.wait().unwrap();
         has_failed = status.code() == Some(1);
         if has_failed {

@@ -1,9 +1,11 @@
 //! The commands of `musterd` that need no running server, as a user runs them.
 
-use std::process::{Command, Output};
+use std::process::Output;
+
+use crate::kit;
 
 fn musterd(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_musterd")).args(arguments).output().unwrap()
+    kit::musterd(arguments).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {

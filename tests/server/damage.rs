@@ -1,67 +1,13 @@
 //! A real server on a journal that is damaged, or shorter than its database remembers.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
 
 use muster::journal::{FileStorage, Journal, Options, Position, Record};
 use muster::machine::record;
 use muster::wire::event::{Event, Severity};
 use muster::wire::id::Epoch;
-use muster::wire::time::WallTime;
 
-struct Running(Child);
-
-impl Running {
-    /// SIGTERM, and what it wrote to its log.
-    fn stop(mut self) -> String {
-        let pid = rustix::process::Pid::from_child(&self.0);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let mut log = String::new();
-        std::io::Read::read_to_string(&mut self.0.stderr.take().unwrap(), &mut log).unwrap();
-        assert!(self.0.wait().unwrap().success(), "{log}");
-        log
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn start(data: &Path) -> Running {
-    let mut server = Command::new(env!("CARGO_BIN_EXE_musterd"))
-        .args(["run", "--listen", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--data"])
-        .arg(data)
-        .env_remove("RUST_LOG")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut first_line = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut first_line).unwrap();
-    let running = Running(server);
-    assert!(first_line.contains("devices connect to"), "{first_line}");
-    running
-}
-
-fn ctl(data: &Path, arguments: &[&str]) -> Output {
-    let server = format!("unix:{}", data.join("admin.sock").display());
-    let output = Command::new(env!("CARGO_BIN_EXE_musterctl"))
-        .args(["--server", &server])
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    output
-}
-
-fn json(data: &Path, arguments: &[&str]) -> serde_json::Value {
-    serde_json::from_slice(&ctl(data, &[arguments, &["--json"]].concat()).stdout).unwrap()
-}
+use crate::kit::{Musterd, event, fail, musterctl, musterd, succeed};
 
 /// `events` events in segments of 1 MiB, each of 4 KiB.
 fn write_events(directory: &Path, events: u64) {
@@ -69,14 +15,7 @@ fn write_events(directory: &Path, events: u64) {
     let options = Options { segment_bytes: 1 << 20, ..Options::server() };
     let mut opened = Journal::open(storage, options, Position(0), 1, |_| {}).unwrap();
     for sequence in 1..=events {
-        let event = Event {
-            severity: Severity::Error,
-            application: "backup".into(),
-            kind: "backup.failed".into(),
-            message: "x".repeat(4000),
-            occurred_at: WallTime(1),
-            fields: vec![],
-        };
+        let event = Event { kind: "backup.failed".into(), ..event(Severity::Error, "x".repeat(4000)) };
         let mut payload = Vec::new();
         record::encode(Epoch(7), &event.to_bytes().unwrap(), &mut payload);
         let record = Record { wall_ms: 1_000 + sequence, device: 0xabc, sequence, payload: &payload };
@@ -100,7 +39,7 @@ fn a_bad_header_costs_no_event_and_stays_in_status() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path();
     let journal = data.join("journal");
-    start(data).stop();
+    Musterd::start_on(data, data, "").stop();
     for path in segments(&journal, "journal") {
         std::fs::remove_file(path).unwrap();
     }
@@ -111,13 +50,13 @@ fn a_bad_header_costs_no_event_and_stays_in_status() {
     std::fs::write(&damaged, bytes).unwrap();
     // Stamps of 1970: retention by age would delete every one of these segments at once.
     for start_number in 1..=2 {
-        let server = start(data);
-        let status = json(data, &["status"]);
+        let server = Musterd::start_on(data, data, "");
+        let status = server.ctl(&["status"]);
         let journal_status = &status["journal"];
         assert_eq!(journal_status["condition"], "damaged", "{journal_status}");
         assert_eq!(journal_status["set_aside_segments"], 1);
         assert_eq!(journal_status["set_aside_bytes"], 1 << 20);
-        let shown = String::from_utf8(ctl(data, &["status"]).stdout).unwrap();
+        let shown = succeed(&mut musterctl(data, &["status"]));
         assert!(shown.lines().any(|line| line.starts_with("journal") && line.contains("DAMAGED")), "{shown}");
         if start_number == 1 {
             assert!(
@@ -125,23 +64,21 @@ fn a_bad_header_costs_no_event_and_stays_in_status() {
                 "{journal_status}"
             );
         }
-        let events = json(data, &["event", "list", "--limit", "1000"]);
+        let events = server.ctl(&["event", "list", "--limit", "1000"]);
         let of_segment = events.as_array().unwrap().iter().filter(|event| event["kind"] == "backup.failed");
         assert!(of_segment.count() >= 240, "the segment's events are shown");
         let log = server.stop();
         assert!(log.contains("the journal is damaged"), "{log}");
         assert_eq!(segments(&journal, "damaged"), [damaged.with_extension("damaged")]);
     }
-    let mut verify = Command::new(env!("CARGO_BIN_EXE_musterd"));
-    let verified = verify.args(["journal", "verify", "--data"]).arg(data).output().unwrap();
-    assert_eq!(verified.status.code(), Some(1), "{verified:?}");
+    fail(musterd(&["journal", "verify", "--data"]).arg(data));
 }
 
 #[test]
 fn a_journal_that_is_gone_is_told_and_its_positions_are_not_used_again() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path();
-    start(data).stop();
+    Musterd::start_on(data, data, "").stop();
     for path in segments(&data.join("journal"), "journal") {
         std::fs::remove_file(path).unwrap();
     }
@@ -151,8 +88,8 @@ fn a_journal_that_is_gone_is_told_and_its_positions_are_not_used_again() {
     database.execute(sql, [remembered.to_be_bytes()]).unwrap();
     drop(database);
     for _ in 0..2 {
-        let server = start(data);
-        let journal = &json(data, &["status"])["journal"];
+        let server = Musterd::start_on(data, data, "");
+        let journal = &server.ctl(&["status"])["journal"];
         assert_eq!(journal["condition"], "damaged", "{journal}");
         let damage = &journal["damages"][0];
         assert_eq!((&damage["from"], &damage["to"]), (&0.into(), &remembered.into()), "{journal}");

@@ -2,27 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::agent_support::{Program, Site, stored};
-use crate::fixture::{Fixture, Wire, eventually};
+use crate::kit::{Connection, Fixture, Program, Site, error_of, event, eventually, stored};
 use muster::machine::rate::{EVENT_OVERHEAD_BYTES, EventRate};
-use muster::wire::event::{Event, Severity};
+use muster::wire::event::Severity;
 use muster::wire::id::Epoch;
 use muster::wire::message::{EventItem, Events, Later, Ping, ToAgent, ToServer};
-use muster::wire::time::WallTime;
 
-fn info() -> Vec<u8> {
-    let event = Event {
-        severity: Severity::Info,
-        application: "shop".into(),
-        kind: "flood".into(),
-        message: "x".repeat(900),
-        occurred_at: WallTime(1),
-        fields: Vec::new(),
-    };
-    event.to_bytes().unwrap()
-}
-
-fn send(wire: &mut Wire, from: u64, body: &[u8], begins_again: bool) {
+fn send(wire: &mut Connection, from: u64, body: &[u8], begins_again: bool) {
     let items: Vec<_> = (from..from + 32).map(|sequence| EventItem { sequence, body }).collect();
     wire.send(&ToServer::Events(Events {
         spool_epoch: Epoch(5),
@@ -42,7 +28,11 @@ fn a_device_that_floods_takes_its_rate_of_the_log_and_others_are_served() {
     });
     let (bad, good) = (fixture.enrol("bad"), fixture.enrol("good"));
     let (mut flood, mut other) = (bad.connect(&fixture), good.connect(&fixture));
-    let (begun, body, counters) = (Instant::now(), info(), fixture.server.counters());
+    let (begun, body, counters) = (
+        Instant::now(),
+        event(Severity::Info, "x".repeat(900)).to_bytes().unwrap(),
+        fixture.server.counters(),
+    );
     let event_bytes = body.len() as u64 + EVENT_OVERHEAD_BYTES;
     let (mut others, mut told) = (0, 0);
     while begun.elapsed() < Duration::from_secs(4) {
@@ -77,17 +67,14 @@ fn a_device_that_floods_takes_its_rate_of_the_log_and_others_are_served() {
 #[test]
 fn a_device_that_sends_too_much_says_so_and_brings_all_of_it_in_its_time() {
     let site = Site::new();
-    let config = site.path("musterd.toml");
-    std::fs::write(&config, "[journal]\ndevice_rate = \"64KiB\"\ndevice_burst = \"1MiB\"\n").unwrap();
-    let server = site.server_configured(&["--config", config.to_str().unwrap()], &[]);
+    let config = "[journal]\ndevice_rate = \"64KiB\"\ndevice_burst = \"1MiB\"\n";
+    let server = site.server_with(&["--config", &site.write("musterd.toml", config)], &[]);
     let quiet = Site::at(site.address);
-    let own = format!("[wake]\nport = {}\n[collect]\ndpkg = false\n", 0);
     for (device, name) in [(&site, "kiosk"), (&quiet, "quiet")] {
-        let token = site.token();
-        let address = site.address.to_string();
+        let (token, address) = (site.token(), site.address.to_string());
         let enrolled = device.agent(&["enroll", "--server", &address, "--token", &token, "--name", name]);
-        assert!(enrolled.status.success(), "{}", crate::agent_support::error_of(&enrolled));
-        std::fs::write(device.path("agent/muster-agent.toml"), &own).unwrap();
+        assert!(enrolled.status.success(), "{}", error_of(&enrolled));
+        device.configure("[wake]\nport = 0\n");
     }
     let agents = [site.agent_process(), quiet.agent_process()];
     let mut program = Program::connect(&site);
@@ -97,22 +84,19 @@ fn a_device_that_sends_too_much_says_so_and_brings_all_of_it_in_its_time() {
             .collect();
         program.emit("info", &messages);
     }
-    let reasons = || site.ctl_json(&["device", "show", "kiosk"])["reasons"].to_string();
+    let reasons = || site.shown()["reasons"].to_string();
     eventually("it is a reason of its status", || reasons().contains("it sends more events than it may"));
     let why = site.ctl_json(&["device", "why", "kiosk"]);
     assert!(why["text"].as_str().unwrap().contains("journal.device_rate"), "{why}");
     assert!(why["facts"]["events_held"].is_string(), "{why}");
     let problems = || site.status()["problems"].to_string();
     eventually("the device says so", || problems().contains("more events than the server takes of one"));
-    assert!(site.agent(&["sync"]).status.success(), "all but events goes on: {}", site.log("agent.log"));
+    site.sync();
     assert!(quiet.emit("info", "in between").status.success());
     quiet.wait_until_confirmed();
-    assert!(site.status()["spool"]["acked_through"] != site.status()["spool"]["highest_sequence"]);
-    crate::agent_support::eventually("everything is confirmed", || {
-        let spool = &site.status()["spool"];
-        spool["acked_through"].is_u64() && spool["acked_through"] == spool["highest_sequence"]
-    });
-    crate::agent_support::eventually("the reason goes", || !reasons().contains("more events"));
+    assert!(!site.is_confirmed());
+    eventually("everything is confirmed", || site.is_confirmed());
+    eventually("the reason goes", || !reasons().contains("more events"));
     assert!(!problems().contains("more events"));
     let log = site.log("agent.log");
     assert_eq!(log.matches("has sent more events than the server takes").count(), 1, "{log}");

@@ -2,19 +2,16 @@
 
 use std::net::TcpStream;
 
-use crate::fixture::{Fixture, Wire, eventually};
+use crate::kit::{Connection, Device, Fixture, digest_of_inventory, eventually, now, part};
 use muster::agent::address::ServerAddress;
 use muster::agent::enroll::enroll;
 use muster::agent::identity::KeyType;
 use muster::machine::admission::strangers::places;
 use muster::machine::close::CloseReason;
-use muster::reactor::Clock;
-use muster::reactor::channel::{ClientTls, ExpectedServer};
 use muster::store::NewToken;
 use muster::wire::id::Epoch;
 use muster::wire::inventory::Application;
-use muster::wire::message::{ErrorCode, Part, PartContent, Ping, ToAgent, ToServer};
-use muster::wire::section::Section;
+use muster::wire::message::{ErrorCode, Ping, ToAgent, ToServer};
 use muster::wire::time::WallTime;
 use muster::wire::token::JoinToken;
 
@@ -28,16 +25,11 @@ fn small_fixture() -> Fixture {
     })
 }
 
-fn stranger(fixture: &Fixture) -> Wire {
-    let tls = ClientTls::new(ExpectedServer::Hash(fixture.server.certificate()), None).unwrap();
-    Wire::connect(fixture, &tls)
-}
-
 /// Peers that have shaken hands without a certificate, and say nothing.
-fn strangers(fixture: &Fixture, count: usize) -> Vec<Wire> {
+fn strangers(fixture: &Fixture, count: usize) -> Vec<Connection> {
     let begun = fixture.server.counters().handshakes_full.get();
-    let mut wires: Vec<_> = (0..count).map(|_| stranger(fixture)).collect();
-    wires.iter_mut().for_each(Wire::shake_hands);
+    let mut wires: Vec<_> = (0..count).map(|_| fixture.stranger()).collect();
+    wires.iter_mut().for_each(Connection::shake_hands);
     eventually("all of them have shaken hands", || {
         fixture.server.counters().handshakes_full.get() >= begun + count as u64
     });
@@ -50,7 +42,7 @@ fn as_many_strangers_as_there_are_links_keep_no_device_out() {
     let _valid = fixture.token(1);
     let device = fixture.enrol("kiosk");
     let strangers = strangers(&fixture, LINKS_MAX);
-    device.connect(&fixture).sync_inventory(&device, 1);
+    device.connect(&fixture).sync_inventory(1);
     drop(strangers);
 }
 
@@ -60,7 +52,7 @@ fn as_many_silent_connections_as_there_are_links_keep_no_device_out() {
     let device = fixture.enrol("kiosk");
     let silent: Vec<_> = (0..LINKS_MAX).map(|_| TcpStream::connect(fixture.address()).unwrap()).collect();
     eventually("they are accepted", || fixture.server.counters().links_open.get() >= LINKS_MAX as u64);
-    device.connect(&fixture).sync_inventory(&device, 1);
+    device.connect(&fixture).sync_inventory(1);
     drop(silent);
 }
 
@@ -96,7 +88,7 @@ fn many_devices_enrol_at_once_through_the_smallest_pool() {
 
 /// The message that a stranger gets at once, before it has said anything.
 fn refusal(fixture: &Fixture) -> Option<String> {
-    let mut wire = stranger(fixture);
+    let mut wire = fixture.stranger();
     wire.shake_hands();
     wire.send(&ToServer::Ping(Ping::default()));
     let report = wire.read_error();
@@ -130,12 +122,12 @@ fn while_no_join_token_is_valid_a_stranger_is_told_so_at_once() {
     fixture.server.store().devices().revoke_token(withdrawn.id, WallTime(5)).unwrap();
     assert!(refusal(&fixture).is_some(), "it was revoked");
 
-    let now = Clock::new().now().wall;
-    let expires_at = WallTime(now.0 + 2_000);
-    let short = NewToken { group: "/".into(), created_at: now, expires_at, uses_max: 1 };
+    let created_at = now();
+    let expires_at = WallTime(created_at.0 + 2_000);
+    let short = NewToken { group: "/".into(), created_at, expires_at, uses_max: 1 };
     fixture.server.store().devices().create_token(short).unwrap();
     eventually("its time is over", || refusal(&fixture).is_some());
-    assert!(Clock::new().now().wall >= expires_at);
+    assert!(now() >= expires_at);
 }
 
 #[test]
@@ -176,11 +168,11 @@ fn sixty_links_of_one_identity_are_its_own_and_two() {
     let fixture = Fixture::start();
     let device = fixture.enrol("kiosk");
     let mut own = device.connect(&fixture);
-    own.sync_inventory(&device, 1);
+    own.sync_inventory(1);
     let counters = fixture.server.counters();
     let begun = counters.handshakes_full.get() + counters.handshakes_resumed.get();
     let mut silent: Vec<_> = (0..60).map(|_| device.connect(&fixture)).collect();
-    silent.iter_mut().for_each(Wire::shake_hands);
+    silent.iter_mut().for_each(Connection::shake_hands);
     eventually("all of them have shaken hands", || {
         counters.handshakes_full.get() + counters.handshakes_resumed.get() >= begun + 60
     });
@@ -192,26 +184,29 @@ fn sixty_links_of_one_identity_are_its_own_and_two() {
     eventually("its own is left", || counters.links_of_devices.get() == 1);
 }
 
+/// A server with 16 MiB for its links, and one of an honest device.
+fn with_little_memory() -> (Fixture, Connection) {
+    let fixture = Fixture::start_with(|config| {
+        config.reactors = Some(1);
+        config.links.buffer_bytes = Some(16 << 20);
+    });
+    let honest = fixture.enrol("honest");
+    let mut wire = honest.connect(&fixture);
+    wire.sync_inventory(1);
+    (fixture, wire)
+}
+
 /// Begins an upload of about a megabyte, and leaves it there.
-fn half_upload(fixture: &Fixture, device: &crate::fixture::Device) -> Wire {
+fn half_upload(fixture: &Fixture, device: &Device) -> Connection {
     let mut wire = device.connect(fixture);
-    assert!(matches!(wire.sync(device, 7), ToAgent::Want(_)));
+    assert!(matches!(wire.sync(7), ToAgent::Want(_)));
     for index in 0..16 {
         let entry = |number: u32| Application {
             name: format!("{index}-{number}-{}", "x".repeat(180)),
             version: String::new(),
             publisher: String::new(),
         };
-        let added: Vec<_> = (0..250).map(entry).collect();
-        let part = Part {
-            section: Section::Inventory,
-            revision: 7,
-            digest: crate::fixture::digest_of_inventory(7),
-            base: None,
-            index,
-            is_last: false,
-            content: PartContent { added, ..PartContent::default() },
-        };
+        let part = part(7, digest_of_inventory(7), index, (0..250).map(entry).collect());
         if wire.try_send(&ToServer::Part(Box::new(part))).is_err() {
             break;
         }
@@ -222,20 +217,14 @@ fn half_upload(fixture: &Fixture, device: &crate::fixture::Device) -> Wire {
 #[test]
 fn half_uploads_of_many_devices_do_not_use_up_the_memory_and_an_honest_one_lives_on() {
     const HOSTILE: usize = 40;
-    let fixture = Fixture::start_with(|config| {
-        config.reactors = Some(1);
-        config.links.buffer_bytes = Some(16 << 20);
-    });
-    let honest = fixture.enrol("honest");
-    let mut wire = honest.connect(&fixture);
-    wire.sync_inventory(&honest, 1);
+    let (fixture, mut wire) = with_little_memory();
     let hostile: Vec<_> = (0..HOSTILE).map(|number| fixture.enrol(&format!("hostile-{number}"))).collect();
     let wires: Vec<_> = hostile.iter().map(|device| half_upload(&fixture, device)).collect();
     let counters = fixture.server.counters();
     eventually("those that are too many have gone", || {
         counters.closes(CloseReason::HeldMost) >= HOSTILE as u64 - 16
     });
-    wire.sync_inventory(&honest, 300);
+    wire.sync_inventory(300);
     wire.send_events(Epoch(1), 1..=1);
     wire.wait_for_ack(1);
     assert!(counters.links_of_devices.get() <= 17);
@@ -244,13 +233,13 @@ fn half_uploads_of_many_devices_do_not_use_up_the_memory_and_an_honest_one_lives
 
 /// A device that reads nothing from now on. Little of what it is sent lies in the kernel: its segments are
 /// short, and so is its window.
-fn deaf(fixture: &Fixture, device: &crate::fixture::Device) -> Wire {
+fn deaf(fixture: &Fixture, device: &Device) -> Connection {
     use socket2::{Domain, Socket, Type};
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_tcp_mss(536).unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     socket.connect(&fixture.address().into()).unwrap();
-    let mut wire = Wire::over(socket.into(), &device.fresh_tls());
+    let mut wire = Connection::over(socket.into(), &device.fresh_tls());
     wire.shake_hands();
     wire
 }
@@ -259,24 +248,10 @@ fn deaf(fixture: &Fixture, device: &crate::fixture::Device) -> Wire {
 fn devices_that_ask_for_much_and_read_nothing_are_closed_oldest_first_beside_an_honest_one() {
     const DEAF: usize = 28;
     const REQUESTS: u64 = 10_000;
-    let fixture = Fixture::start_with(|config| {
-        config.reactors = Some(1);
-        config.links.buffer_bytes = Some(16 << 20);
-    });
-    let honest = fixture.enrol("honest");
-    let mut wire = honest.connect(&fixture);
-    wire.sync_inventory(&honest, 1);
+    let (fixture, mut wire) = with_little_memory();
     let counters = fixture.server.counters();
     // Nobody has asked for it, so that each is answered with words.
-    let part = Part {
-        section: Section::Inventory,
-        revision: 7,
-        digest: crate::fixture::digest_of_inventory(7),
-        base: None,
-        index: 0,
-        is_last: false,
-        content: PartContent::default(),
-    };
+    let part = part(7, digest_of_inventory(7), 0, Vec::new());
     let mut frames = Vec::new();
     (0..1_000).for_each(|_| ToServer::Part(Box::new(part.clone())).write_to(&mut frames));
     let (mut wires, mut devices) = (Vec::new(), Vec::new());
@@ -286,7 +261,7 @@ fn devices_that_ask_for_much_and_read_nothing_are_closed_oldest_first_beside_an_
         let before = counters.messages_received.get();
         for _ in 0..REQUESTS / 1_000 {
             // One that was closed asks in vain.
-            let _ = deaf.try_send_raw(&frames);
+            let _ = deaf.try_send_bytes(&frames);
         }
         eventually("its requests are worked on", || {
             counters.messages_received.get() >= before + REQUESTS || !has_link(&fixture, &device)
@@ -310,6 +285,6 @@ fn devices_that_ask_for_much_and_read_nothing_are_closed_oldest_first_beside_an_
     drop(wires);
 }
 
-fn has_link(fixture: &Fixture, device: &crate::fixture::Device) -> bool {
+fn has_link(fixture: &Fixture, device: &Device) -> bool {
     fixture.server.store().table().get(device.id).unwrap().link.is_some()
 }

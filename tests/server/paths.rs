@@ -7,9 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-const MUSTERD: &str = env!("CARGO_BIN_EXE_musterd");
-const AGENT: &str = env!("CARGO_BIN_EXE_muster-agent");
-
+use crate::kit::{AGENT, MUSTERD, skipped};
 /// A user without rights, as most systems number it.
 const NOBODY: u32 = 65_534;
 
@@ -108,7 +106,7 @@ fn a_directory_for_backups_that_can_not_be_written_is_warned_of() {
 #[test]
 fn what_a_sandbox_makes_read_only_is_told_with_what_to_set() {
     if !rustix::process::geteuid().is_root() {
-        return crate::skip::skipped("this needs root");
+        return skipped("this needs root");
     }
     let directory = directory();
     let config = "[server]\ndata_directory = \"closed/data\"\n[backup]\ndirectory = \"closed/backups\"\n";
@@ -121,7 +119,7 @@ fn what_a_sandbox_makes_read_only_is_told_with_what_to_set() {
     let output = output.unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     if output.status.code() == Some(77) || said.starts_with("unshare:") {
-        return crate::skip::skipped("nothing can be mounted here");
+        return skipped("nothing can be mounted here");
     }
     assert_eq!(output.status.code(), Some(1), "{said}");
     for setting in ["server.data_directory (or --data): closed/data", "backup.directory: closed/backups"] {
@@ -135,7 +133,7 @@ fn what_a_sandbox_makes_read_only_is_told_with_what_to_set() {
 #[test]
 fn what_a_check_by_root_does_not_see_is_said() {
     if !rustix::process::geteuid().is_root() {
-        return crate::skip::skipped("this needs root");
+        return skipped("this needs root");
     }
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("config.toml"), "").unwrap();

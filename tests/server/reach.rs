@@ -4,7 +4,7 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use crate::fixture::{Device, Fixture, Wire, eventually};
+use crate::kit::{Connection, Device, Fixture, eventually, now};
 use muster::fleet::presence::{Presence, presence};
 use muster::machine::close::CloseReason;
 use muster::machine::device_state::DeviceState;
@@ -38,13 +38,13 @@ impl Reachable {
         Reach { udp_port, wake_counter: self.wake_counter, notice_counter: self.notice_counter, boot: 7 }
     }
 
-    fn sync(&self, wire: &mut Wire, reason: SyncReason) -> ToAgent {
-        wire.sync_as(&self.device, 1, reason, Some(self.reach()))
+    fn sync(&self, wire: &mut Connection, reason: SyncReason) -> ToAgent {
+        wire.sync_as(1, reason, Some(self.reach()))
     }
 
     /// Syncs, with an inventory when it is wanted.
-    fn first_sync(&self, wire: &mut Wire) {
-        wire.sync_inventory(&self.device, 1);
+    fn first_sync(&self, wire: &mut Connection) {
+        wire.sync_inventory(1);
         let answer = self.sync(wire, SyncReason::Scheduled);
         assert!(matches!(answer, ToAgent::InSync(_)), "{answer:?}");
     }
@@ -80,10 +80,6 @@ impl Reachable {
     fn presence(&self, fixture: &Fixture) -> Presence {
         presence(&signs_of(&self.record(fixture), WallTime(0)), now())
     }
-}
-
-fn now() -> WallTime {
-    muster::reactor::Clock::new().now().wall
 }
 
 fn call(
@@ -336,7 +332,7 @@ fn a_device_that_refuses_the_servers_certificate_is_reported_as_such() {
     let mut outcomes = call(&fixture, kiosk.device.id, WakeReason::Sync);
     kiosk.wake(WakeReason::Sync);
     // It has the other server's certificate as its pin.
-    Wire::connect(&fixture, &stranger.fresh_tls()).read_until_error();
+    Connection::open(&fixture, &stranger.fresh_tls()).read_until_error();
     assert_eq!(outcomes.blocking_recv().unwrap().1, CallOutcome::RefusedCertificate);
 }
 
@@ -418,7 +414,7 @@ fn room_for_a_persistent_device_is_never_given_to_others() {
     eventually("the enrolments are over", || counters.links_open.get() == 0);
 
     let mut first = others[0].connect(&fixture);
-    first.sync_inventory(&others[0], 1);
+    first.sync_inventory(1);
     let mut second = others[1].connect(&fixture);
     second.send(&ToServer::Ping(Ping::default()));
     assert!(matches!(second.read(), ToAgent::Later(_)), "the last place is not for it");
@@ -427,7 +423,7 @@ fn room_for_a_persistent_device_is_never_given_to_others() {
     assert!(counters.closes(CloseReason::TooManyLinks) >= 1);
 
     let mut wire = persistent.connect(&fixture);
-    wire.sync_inventory(&persistent, 1);
+    wire.sync_inventory(1);
     assert_eq!((counters.links_persistent.get(), counters.links_open.get()), (1, 2));
     let mut third = others[1].connect(&fixture);
     third.send(&ToServer::Ping(Ping::default()));
@@ -492,7 +488,7 @@ fn a_flood_of_probes_sends_few_datagrams_and_administrators_are_served_meanwhile
     let counters = fixture.server.counters();
     let sent_before = counters.datagrams_sent.get();
     // Bytes that the socket takes are there; nobody reads the answers.
-    flood.send_raw(&frames);
+    flood.send_bytes(&frames);
     eventually("its link is held", || counters.waits_for_rate.get() > 0);
     let mut outcomes = call(&fixture, kiosk.device.id, WakeReason::Sync);
     assert!(matches!(wire.read(), ToAgent::SyncNow(_)));

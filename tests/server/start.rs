@@ -6,7 +6,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
-use crate::alone;
+use crate::kit::alone;
 use muster::server::Server;
 use muster::server::config::Config;
 

@@ -2,94 +2,38 @@
 //! with signals from the first moment on.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::Command;
 
-use crate::agent_support::{Site, TIMEOUT, eventually};
-use crate::skip::skipped;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-const MUSTERD: &str = env!("CARGO_BIN_EXE_musterd");
+use crate::kit::{MUSTERD, Musterd, Running, Site, eventually, fail, musterd, skipped};
 
 /// A user without rights, as most systems number it.
 const NOBODY: u32 = 65_534;
 
-/// A process that does not outlive the test.
-struct Process {
-    child: Child,
-    lines: mpsc::Receiver<String>,
+fn start(directory: &Path, command: &mut Command) -> Running {
+    Running::start(command.env_remove("RUST_LOG"), &directory.join("log"))
 }
 
-impl Process {
-    fn start(command: &mut Command) -> Self {
-        let command = command.env_remove("RUST_LOG").stdin(Stdio::null());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (sender, lines) = mpsc::channel();
-        let out: [Box<dyn std::io::Read + Send>; 2] =
-            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
-        for out in out {
-            let sender = sender.clone();
-            std::thread::spawn(move || {
-                for line in BufReader::new(out).lines().map_while(Result::ok) {
-                    if sender.send(line).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        Self { child, lines }
-    }
-
-    /// Everything that it says up to a line that holds `text`.
-    fn wait_for(&self, text: &str) -> Vec<String> {
-        let mut said: Vec<String> = Vec::new();
-        while !said.last().is_some_and(|line| line.contains(text)) {
-            match self.lines.recv_timeout(TIMEOUT) {
-                Ok(line) => said.push(line),
-                Err(error) => panic!("'{text}' was not said ({error}): {said:#?}"),
-            }
-        }
-        said
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap(), signal).unwrap();
-    }
-
-    fn catches(&self, signal: Signal) -> bool {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
-        u64::from_str_radix(caught.trim(), 16).unwrap() >> (signal.as_raw() - 1) & 1 == 1
-    }
-
-    /// Its exit code, and what it still says.
-    fn ended(mut self) -> (Option<i32>, Vec<String>) {
-        eventually("the process ends", || self.child.try_wait().unwrap().is_some());
-        (self.child.wait().unwrap().code(), self.lines.iter().collect())
-    }
+/// The same, once it serves.
+fn serve(directory: &Path, command: &mut Command) -> Musterd {
+    Musterd::of(start(directory, command), directory)
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The address of devices in the line that a server begins with.
-fn address(said: &[String]) -> &str {
-    let line = said.last().unwrap();
-    line.split("devices connect to ").nth(1).unwrap().split(',').next().unwrap()
+fn catches(process: &Running, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() >> (signal.as_raw() - 1) & 1 == 1
 }
 
 fn run_in(directory: &Path) -> Command {
-    let mut command = Command::new(MUSTERD);
-    command.current_dir(directory).args(["run", "--listen", "127.0.0.1:0", "--udp", "127.0.0.1:0"]);
+    let mut command = musterd(&["run", "--listen", "127.0.0.1:0", "--udp", "127.0.0.1:0"]);
+    command.current_dir(directory);
     command
 }
 
@@ -114,12 +58,11 @@ fn a_user_without_rights_runs_it_with_the_capability_of_its_file() {
     // A port below 1024, on an address of loopback that nobody else has.
     let mut command = Command::new(&program);
     command.uid(NOBODY).gid(NOBODY).current_dir(&data);
-    let server = Process::start(command.args(["run", "--data", ".", "--listen", "127.77.13.1:443"]));
-    let said = server.wait_for("devices connect to");
-    assert_eq!(address(&said), "127.77.13.1:443");
-    TcpStream::connect(address(&said)).unwrap();
-    server.signal(Signal::TERM);
-    assert_eq!(server.ended().0, Some(0));
+    command.args(["run", "--data", ".", "--listen", "127.77.13.1:443"]);
+    let server = serve(directory.path(), &mut command);
+    assert_eq!(server.address.to_string(), "127.77.13.1:443");
+    TcpStream::connect(server.address).unwrap();
+    server.stop();
 }
 
 #[test]
@@ -133,33 +76,20 @@ fn it_runs_when_the_loader_is_started_with_it() {
     }
     let mut command = Command::new(LOADER);
     command.current_dir(directory.path()).args([MUSTERD, "run", "--listen", "127.0.0.1:0"]);
-    let server = Process::start(command.args(["--udp", "127.0.0.1:0"]));
-    let said = server.wait_for("devices connect to");
-    TcpStream::connect(address(&said)).unwrap();
-    server.signal(Signal::TERM);
-    assert_eq!(server.ended().0, Some(0));
+    let server = serve(directory.path(), command.args(["--udp", "127.0.0.1:0"]));
+    TcpStream::connect(server.address).unwrap();
+    server.stop();
 }
 
 #[test]
 fn a_second_server_on_the_same_port_is_refused_and_told_why() {
     let directory = tempfile::tempdir().unwrap();
-    let first = Process::start(run_in(directory.path()).args(["--data", "first"]));
-    let said = first.wait_for("devices connect to");
-    let mut command = Command::new(MUSTERD);
-    command.current_dir(directory.path()).args([
-        "run",
-        "--data",
-        "second",
-        "--udp",
-        "127.0.0.1:0",
-        "--listen",
-    ]);
-    let (code, said) = Process::start(command.arg(address(&said))).ended();
-    assert_eq!(code, Some(1), "{said:#?}");
-    let last = said.iter().find(|line| line.starts_with("musterd: ")).unwrap();
+    let first = serve(directory.path(), run_in(directory.path()).args(["--data", "first"]));
+    let mut command = musterd(&["run", "--data", "second", "--udp", "127.0.0.1:0", "--listen"]);
+    let said = fail(command.current_dir(directory.path()).arg(first.address.to_string()));
+    let last = said.lines().find(|line| line.starts_with("musterd: ")).unwrap();
     assert!(last.contains("perhaps another musterd"), "{last}");
-    first.signal(Signal::TERM);
-    assert_eq!(first.ended().0, Some(0));
+    first.stop();
 }
 
 /// A pipe that a program reads its configuration from: it waits there as long as nobody writes.
@@ -192,30 +122,27 @@ fn signals_of_the_first_moment_reload_and_end_the_server() {
     let directory = tempfile::tempdir().unwrap();
     let pipe = ConfigPipe::new(directory.path().join("musterd.toml"));
     for ends in [false, true] {
-        let server = Process::start(run_in(directory.path()).arg("--config").arg(&pipe.0));
+        let mut server = start(directory.path(), run_in(directory.path()).arg("--config").arg(&pipe.0));
         let mut reader = pipe.reader();
         server.signal(if ends { Signal::TERM } else { Signal::HUP });
         reader.write_all(b"[server]\ndata_directory = \"data\"\n").unwrap();
         drop(reader);
-        server.wait_for("devices connect to");
+        server.wait_for_line("devices connect to");
         if !ends {
             // It is read again, as it was asked to.
             pipe.reader()
                 .write_all(b"[server]\ndata_directory = \"data\"\n[sync]\ninterval = \"5m\"\n")
                 .unwrap();
-            server.wait_for("configuration read again, applied: sync.interval");
+            server.wait_for_line("configuration read again, applied: sync.interval");
             server.signal(Signal::TERM);
         }
-        let (code, said) = server.ended();
-        assert_eq!(code, Some(0), "{said:#?}");
+        assert_eq!(server.wait().code(), Some(0), "{}", server.said());
     }
 }
 
 #[test]
 fn signals_of_the_first_moment_reload_and_end_the_agent() {
-    let site = Site::new();
-    let server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
+    let (site, server) = Site::enrolled();
     drop(server);
     fs::write(site.path("agent/muster-agent.toml"), "[wake]\nport = 0\n").unwrap();
     let lock_file = site.path("agent/agent.lock");
@@ -224,17 +151,15 @@ fn signals_of_the_first_moment_reload_and_end_the_agent() {
         fs::write(&lock_file, "an emit").unwrap();
         let lock = File::open(&lock_file).unwrap();
         lock.lock().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_muster-agent"));
-        let agent = Process::start(command.arg("run").arg("--data").arg(site.path("agent")));
-        eventually("signals are caught before that", || agent.catches(Signal::HUP));
+        let mut agent = start(site.directory.path(), &mut site.agent_command(&["run"]));
+        eventually("signals are caught before that", || catches(&agent, Signal::HUP));
         agent.signal(if ends { Signal::TERM } else { Signal::HUP });
         drop(lock);
         if !ends {
-            agent.wait_for("the configuration was read again");
+            agent.wait_for_line("the configuration was read again");
             agent.signal(Signal::TERM);
         }
-        let (code, said) = agent.ended();
-        assert_eq!(code, Some(0), "{said:#?}");
+        assert_eq!(agent.wait().code(), Some(0), "{}", agent.said());
     }
 }
 
@@ -242,30 +167,30 @@ fn signals_of_the_first_moment_reload_and_end_the_agent() {
 /// line says why.
 #[test]
 fn a_journal_that_fails_ends_the_server_with_one_and_a_line() {
-    use rustix::process::{Resource, Rlimit, prlimit};
-    let site = Site::new();
-    let server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let (site, server) = Site::enrolled();
     drop(server);
     for round in 0..3 {
+        // The limit holds for its log as well.
+        let _ = fs::remove_file(site.path("log"));
         // A write beyond the limit is refused, for a process that does not care for the signal.
         let mut command = Command::new("sh");
         command
             .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", MUSTERD, "run", "--data"])
             .arg(site.path("server"));
         command.args(["--listen", &site.address.to_string(), "--udp", "127.0.0.1:0"]);
-        let server = Process::start(&mut command);
-        server.wait_for("devices connect to");
+        let mut server = start(site.directory.path(), &mut command);
+        server.wait_for_line("devices connect to");
         let agent = site.agent_process();
         site.wait_until_confirmed();
-        let process = Pid::from_raw(i32::try_from(server.child.id()).unwrap());
+        let process = Pid::from_raw(i32::try_from(server.id()).unwrap());
         let little = Rlimit { current: Some(4096), maximum: Some(4096) };
         prlimit(process, Resource::Fsize, little).unwrap();
         assert!(site.emit("error", "the door is open").status.success());
-        let (code, said) = server.ended();
-        assert_eq!(code, Some(1), "round {round}: {said:#?}");
-        let last: Vec<_> = said.iter().filter(|line| line.starts_with("musterd: ")).collect();
-        assert_eq!(last.len(), 1, "round {round}: {said:#?}");
+        let (status, said) = (server.wait(), server.said());
+        assert_eq!(status.code(), Some(1), "round {round}: {said}");
+        let last: Vec<_> = said.lines().filter(|line| line.starts_with("musterd: ")).collect();
+        assert_eq!(last.len(), 1, "round {round}: {said}");
         assert!(last[0].contains("the journal failed: "), "round {round}: {last:?}");
         drop(agent);
     }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::fixture::{Device, Fixture, Wire, eventually};
-use crate::skip::skipped;
+use crate::kit::{Connection, Device, Fixture, events_in, eventually, skipped};
 use muster::machine::close::CloseReason;
 use muster::reactor::channel::{ChannelError, ClientTls, ExpectedServer, HandshakeCost};
 use muster::wire::id::{CertificateHash, Epoch};
-use muster::wire::message::{ErrorCode, Probe, ToAgent, ToServer};
+use muster::wire::message::{ErrorCode, Ping, Probe, ToAgent, ToServer};
+use muster::wire::section::Section;
 use muster::wire::time::WallTime;
 
 #[test]
@@ -21,7 +21,10 @@ fn a_device_enrols_syncs_and_its_events_are_acknowledged() {
     let fixture = Fixture::start();
     let device = fixture.enrol("kiosk");
     let mut wire = device.connect(&fixture);
-    let digest = wire.sync_inventory(&device, 3);
+    let ToAgent::Want(want) = wire.sync(3) else { panic!("the inventory must be wanted") };
+    assert_eq!((want.sections[0].section, want.sections[0].base), (Section::Inventory, None));
+    let digest = wire.sync_inventory(3);
+    assert_eq!(device.enrolled.name, "kiosk");
     let record = fixture.server.store().table().get(device.id).unwrap();
     assert_eq!(record.sections()[0].digest, digest, "the inventory is stored when the device is told so");
 
@@ -42,10 +45,10 @@ fn a_sync_without_a_change_takes_at_most_300_bytes_of_tls_payload() {
     let fixture = Fixture::start();
     let device = fixture.enrol("kiosk");
     let mut wire = device.connect(&fixture);
-    wire.sync_inventory(&device, 3);
+    wire.sync_inventory(3);
     let before = wire.plain_bytes;
-    let answer = wire.sync(&device, 3);
-    assert!(matches!(answer, ToAgent::InSync(_)), "{answer:?}");
+    let ToAgent::InSync(in_sync) = wire.sync(3) else { panic!("nothing changed") };
+    assert!((450..1_350).contains(&in_sync.next_seconds), "{in_sync:?}");
     let bytes = wire.plain_bytes - before;
     println!("a sync without a change: {bytes} bytes of TLS payload, both ways");
     assert!(bytes <= 300, "{bytes} bytes");
@@ -64,6 +67,10 @@ fn acknowledged_events_are_known_again_after_a_restart() {
     wire.wait_for_ack(12);
     let counters = fixture.server.counters();
     assert_eq!((counters.events_appended.get(), counters.events_repeated.get()), (2, 6));
+    let Fixture { server, directory, .. } = fixture;
+    server.drain().unwrap();
+    let stored = events_in(&directory.path().join("journal")).into_iter().map(|(sequence, _)| sequence);
+    assert_eq!(stored.collect::<Vec<_>>(), (1..=12).collect::<Vec<_>>(), "none lost, none twice");
 }
 
 #[test]
@@ -82,7 +89,7 @@ fn another_server_is_not_spoken_to_and_both_certificates_are_named() {
     let fixture = Fixture::start();
     let other = CertificateHash([7; 32]);
     let tls = ClientTls::new(ExpectedServer::Hash(other), None).unwrap();
-    let error = Wire::connect(&fixture, &tls).read_until_error();
+    let error = Connection::open(&fixture, &tls).read_until_error();
     let ChannelError::WrongServer { seen, expected } = &error else { panic!("{error:?}") };
     assert_eq!(*seen, fixture.server.certificate());
     assert!(expected.contains(&other.to_string()), "{expected}");
@@ -94,12 +101,12 @@ fn a_resumed_session_is_the_same_device() {
     let fixture = Fixture::start();
     let device = fixture.enrol("kiosk");
     let mut wire = device.connect(&fixture);
-    wire.sync_inventory(&device, 1);
+    wire.sync_inventory(1);
     assert_eq!(wire.channel.handshake_cost(), Some(HandshakeCost::Full));
     assert_eq!(wire.channel.key_exchange().as_deref(), Some("X25519MLKEM768"));
     wire.leave();
     let mut wire = device.connect(&fixture);
-    let answer = wire.sync(&device, 1);
+    let answer = wire.sync(1);
     assert!(matches!(answer, ToAgent::InSync(_)), "{answer:?}");
     assert_eq!(wire.channel.handshake_cost(), Some(HandshakeCost::Resumed));
 }
@@ -109,7 +116,7 @@ fn a_removed_device_is_refused_on_its_link_in_full_and_resumed() {
     let fixture = Fixture::start();
     let device = fixture.enrol("kiosk");
     let mut wire = device.connect(&fixture);
-    wire.sync_inventory(&device, 1);
+    wire.sync_inventory(1);
 
     let record = fixture.server.store().devices().remove(device.id, WallTime(1)).unwrap().unwrap();
     assert!(fixture.server.mailboxes().close_removed(record.link.expect("it is connected")));
@@ -122,10 +129,24 @@ fn a_removed_device_is_refused_on_its_link_in_full_and_resumed() {
     assert_eq!(error.code, ErrorCode::DeviceRemoved, "the ticket is still good, the device is not");
     assert_eq!(resumed.channel.handshake_cost(), Some(HandshakeCost::Resumed));
 
-    let full = Wire::connect(&fixture, &device.fresh_tls()).read_until_error();
+    let full = Connection::open(&fixture, &device.fresh_tls()).read_until_error();
     assert_eq!(full, ChannelError::DeviceRemoved, "the handshake itself ends with an alert");
     let counters = fixture.server.counters();
     eventually("all three are counted", || counters.closes(CloseReason::DeviceRemoved) == 3);
+}
+
+#[test]
+fn a_removed_device_is_not_served_on_its_link_though_that_was_not_told() {
+    let fixture = Fixture::start();
+    let device = fixture.enrol("kiosk");
+    let mut wire = device.connect(&fixture);
+    wire.greet();
+    fixture.server.store().devices().remove(device.id, WallTime(1)).unwrap();
+    match wire.ask(&ToServer::Ping(Ping::default())) {
+        Ok(ToAgent::Error(report)) => assert_eq!(report.code, ErrorCode::DeviceRemoved),
+        Ok(other) => panic!("{other:?}"),
+        Err(_) => {}
+    }
 }
 
 #[test]
@@ -133,9 +154,9 @@ fn the_newest_link_of_a_device_wins() {
     let fixture = Fixture::start();
     let device = fixture.enrol("kiosk");
     let mut first = device.connect(&fixture);
-    first.sync_inventory(&device, 1);
+    first.sync_inventory(1);
     let mut second = device.connect(&fixture);
-    second.sync(&device, 1);
+    second.sync(1);
     assert_eq!(first.read_error().code, ErrorCode::Superseded);
     second.send_events(Epoch(1), 1..=1);
     second.wait_for_ack(1);
@@ -146,9 +167,8 @@ fn the_newest_link_of_a_device_wins() {
 fn without_a_certificate_nothing_is_done_but_enrolment() {
     let fixture = Fixture::start();
     let _valid = fixture.token(1);
-    let tls = ClientTls::new(ExpectedServer::Hash(fixture.server.certificate()), None).unwrap();
-    let mut wire = Wire::connect(&fixture, &tls);
-    wire.send(&ToServer::Ping(muster::wire::message::Ping::default()));
+    let mut wire = fixture.stranger();
+    wire.send(&ToServer::Ping(Ping::default()));
     assert_eq!(wire.read_error().code, ErrorCode::NotEnrolled);
     eventually("it is counted", || fixture.server.counters().closes(CloseReason::NotEnrolled) == 1);
 }
@@ -176,12 +196,12 @@ fn the_late_word_of_a_link_that_its_device_has_left_takes_nothing_from_the_new_o
     left.send(&ToServer::Probe(Probe { udp_port: 0 }));
     assert!(matches!(left.read(), ToAgent::Probed(_)), "it has its link, and has not said whose it is");
     let mut stays = device.connect(&fixture);
-    stays.sync_inventory(&device, 3);
+    stays.sync_inventory(3);
     // As when the device gave up waiting for the server, which now reads what it said then.
-    left.leave_with(&ToServer::Ping(muster::wire::message::Ping::default()));
+    left.leave_with(&ToServer::Ping(Ping::default()));
     let counters = fixture.server.counters();
     eventually("the old link is closed", || counters.closes(CloseReason::PeerClosed) >= 1);
-    let answer = stays.sync(&device, 3);
+    let answer = stays.sync(3);
     assert!(matches!(answer, ToAgent::InSync(_)), "{answer:?}");
     assert_eq!(counters.closes(CloseReason::Superseded), 0);
 }
@@ -259,18 +279,7 @@ fn peers_that_no_one_here_wrote_are_closed_for_named_reasons() {
     let directory = tempfile::tempdir().unwrap();
     let (key, certificate) = (directory.path().join("key.pem"), directory.path().join("certificate.pem"));
     let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ed25519",
-            "-nodes",
-            "-subj",
-            "/CN=foreign",
-            "-days",
-            "2",
-            "-keyout",
-        ])
+        .args("req -x509 -newkey ed25519 -nodes -subj /CN=foreign -days 2 -keyout".split(' '))
         .arg(&key)
         .arg("-out")
         .arg(&certificate)
@@ -309,12 +318,12 @@ fn garbage_slow_and_silent_peers_are_closed_for_named_reasons_while_others_go_on
 
     let device = fixture.enrol("liar");
     let mut liar = device.connect(&fixture);
-    liar.sync_inventory(&device, 1);
-    liar.send_raw(&[0xff, 0xff, 0xff, 0xff, 0x82]);
+    liar.sync_inventory(1);
+    liar.send_bytes(&[0xff, 0xff, 0xff, 0xff, 0x82]);
     assert_eq!(liar.read_error().code, ErrorCode::Malformed);
     eventually("4 GiB are refused", || counters.closes(CloseReason::FrameLength) == 1);
 
-    let count = crate::fixture::silent_connections();
+    let count = silent_connections();
     let silent: Vec<_> = (0..count).map(|_| TcpStream::connect(fixture.address()).unwrap()).collect();
     // Some by the deadline, and some because others waited for their places.
     let cut_off = [CloseReason::HandshakeTimeout, CloseReason::HandshakeEvicted];
@@ -331,20 +340,30 @@ fn a_peer_that_does_not_read_is_closed() {
     let counters = Arc::clone(fixture.server.counters());
     let device = fixture.enrol("deaf");
     let mut wire = device.connect(&fixture);
-    wire.sync_inventory(&device, 1);
+    wire.sync_inventory(1);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut pings = Vec::new();
-            (0..4_000)
-                .for_each(|_| ToServer::Ping(muster::wire::message::Ping::default()).write_to(&mut pings));
-            while !stop.load(Ordering::Relaxed) && wire.try_send_raw(&pings).is_ok() {
+            (0..4_000).for_each(|_| ToServer::Ping(Ping::default()).write_to(&mut pings));
+            while !stop.load(Ordering::Relaxed) && wire.try_send_bytes(&pings).is_ok() {
                 std::hint::spin_loop();
             }
         });
         eventually("it is closed", || counters.closes(CloseReason::SlowReader) == 1);
         stop.store(true, Ordering::Relaxed);
     });
+}
+
+/// Number of silent connections that this process may open: 5,000, or fewer if descriptors are short.
+fn silent_connections() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(20_000);
+    // Both ends are in this process.
+    let possible = usize::try_from(limit.saturating_sub(500) / 2).unwrap();
+    if possible < 5_000 {
+        println!("only {possible} of 5,000 silent connections: needs 'ulimit -n 10500'");
+    }
+    possible.min(5_000)
 }
 
 /// A device that goes on exchanging events while others misbehave.
@@ -357,7 +376,7 @@ impl Busy {
     fn start(fixture: &Fixture) -> Self {
         let device: Device = fixture.enrol("busy");
         let mut wire = device.connect(fixture);
-        wire.sync_inventory(&device, 1);
+        wire.sync_inventory(1);
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {

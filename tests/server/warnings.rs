@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::common::process::{Process, musterd, send_events, wait_for_acknowledgement};
-use crate::common::{Connection, Device, wait_for};
+use crate::kit::{Connection, Device, Musterd, event, musterctl, musterd, succeed, wait_for};
 use muster::wire::event::{Event, Severity};
+use muster::wire::id::Epoch;
 use muster::wire::time::WallTime;
 use serde_json::Value;
 
@@ -18,23 +18,19 @@ const BATCH: u64 = 12;
 const DEVICES: usize = 8;
 
 /// A server with the smallest journal.
-fn serve(directory: &Path, data: &Path, more: &str) -> Process {
+fn serve(directory: &Path, data: &Path, more: &str) -> Musterd {
     let small = "[journal]\nsegment_size = \"1MiB\"\nretention_size = \"4MiB\"\n";
-    Process::start(directory, data, &format!("{small}{more}"))
-}
-
-fn enrol(server: &Process, name: &str) -> Device {
-    Device::enrol(server.address, &server.token(1), name).unwrap()
+    Musterd::start_on(directory, data, &format!("{small}{more}"))
 }
 
 /// Those of the devices, oldest first.
-fn events(server: &Process, arguments: &[&str]) -> Vec<Value> {
+fn events(server: &Musterd, arguments: &[&str]) -> Vec<Value> {
     let list = server.ctl(&[&["event", "list", "--limit", "500"], arguments].concat());
     let events = list.as_array().unwrap().iter().filter(|event| event["application"] == "door");
     events.cloned().collect()
 }
 
-fn oldest_segment(server: &Process) -> u64 {
+fn oldest_segment(server: &Musterd) -> u64 {
     let files = std::fs::read_dir(server.data.join("journal")).unwrap();
     let names = files.filter_map(|file| file.unwrap().file_name().into_string().ok());
     names.filter_map(|name| name.strip_suffix(".journal")?.parse().ok()).min().unwrap()
@@ -49,25 +45,22 @@ struct Sender<'d> {
 }
 
 impl<'d> Sender<'d> {
-    fn connect(server: &Process, device: &'d Device, sequence: u64) -> Self {
+    fn connect(server: &Musterd, device: &'d Device, sequence: u64) -> Self {
         let connection = Connection::open(server.address, &device.fresh_tls());
         Self { device, address: server.address, connection, sequence }
     }
 
     fn send(&mut self, severity: Severity, kind: &str, message: &str, count: u64) {
-        let event = |sequence| Event {
-            severity,
+        let event = Event {
             application: "door".into(),
             kind: kind.into(),
-            message: message.into(),
-            occurred_at: WallTime(1_700_000_000_000 + sequence),
-            fields: Vec::new(),
+            occurred_at: WallTime(1_700_000_000_000),
+            ..event(severity, message)
         };
         let (first, highest) = (self.sequence + 1, self.sequence + count);
         wait_for("events to be stored", || {
-            let numbered = (first..=highest).map(|sequence| (sequence, event(sequence)));
-            send_events(&mut self.connection, highest, numbered);
-            let stored = wait_for_acknowledgement(&mut self.connection, highest);
+            self.connection.send_copies(Epoch(5), first..=highest, &event);
+            let stored = self.connection.acknowledged(highest);
             if stored.is_none() {
                 self.connection = Connection::open(self.address, &self.device.fresh_tls());
             }
@@ -78,7 +71,7 @@ impl<'d> Sender<'d> {
 }
 
 /// Events without weight from many devices, until `segments` more segments were deleted.
-fn flood(server: &Process, devices: &[Device], sequence: u64, segments: u64) {
+fn flood(server: &Musterd, devices: &[Device], sequence: u64, segments: u64) {
     let mut senders: Vec<_> =
         devices.iter().map(|device| Sender::connect(server, device, sequence)).collect();
     let long = "nothing happened ".repeat(200);
@@ -98,9 +91,8 @@ fn a_flood_of_info_events_does_not_wash_warnings_away() {
     let directory = tempfile::tempdir().unwrap();
     let (data, restored) = (directory.path().join("data"), directory.path().join("restored"));
     let server = serve(directory.path(), &data, "");
-    let honest = enrol(&server, "kiosk-1");
-    let hostile: Vec<Device> =
-        (0..DEVICES).map(|number| enrol(&server, &format!("noise-{number}"))).collect();
+    let honest = server.enrol("kiosk-1");
+    let hostile: Vec<Device> = (0..DEVICES).map(|number| server.enrol(&format!("noise-{number}"))).collect();
     let mut honest = Sender::connect(&server, &honest, 0);
     honest.send(Severity::Info, "open", "door opened", 1);
     honest.send(Severity::Warning, "open", "door open for an hour", 1);
@@ -141,11 +133,7 @@ fn a_flood_of_info_events_does_not_wash_warnings_away() {
     );
 
     let file = directory.path().join("backup.tar");
-    let backup = || {
-        let made = musterd(&["backup"]).arg(&file).arg("--data").arg(&data).output().unwrap();
-        assert!(made.status.success(), "{made:?}");
-        String::from_utf8(made.stdout).unwrap()
-    };
+    let backup = || succeed(musterd(&["backup"]).arg(&file).arg("--data").arg(&data));
     server.stop();
     let said = backup();
     assert!(said.contains("of a stopped server") && !said.contains(" 0 kept warnings"), "{said}");
@@ -159,14 +147,11 @@ fn a_flood_of_info_events_does_not_wash_warnings_away() {
 
     let read = |what: &str, data: &Path| {
         let mut read = musterd(&["journal", what, "--json", "--data"]);
-        let output = read.arg(data).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+        serde_json::from_str::<Value>(&succeed(read.arg(data))).unwrap()
     };
     let verified = read("verify", &data);
     assert!(verified["warnings"]["records"].as_u64().unwrap() >= 2, "{verified}");
-    let done = musterd(&["restore"]).arg(&file).arg("--data").arg(&restored).output().unwrap();
-    assert!(done.status.success(), "{done:?}");
+    succeed(musterd(&["restore"]).arg(&file).arg("--data").arg(&restored));
     for data in [&data, &restored] {
         let dumped = read("dump", data);
         let positions: Vec<u64> =
@@ -179,9 +164,8 @@ fn a_flood_of_info_events_does_not_wash_warnings_away() {
 }
 
 /// The line on standard error about events from a position on.
-fn musterctl_follow(server: &Process, from: u64) -> String {
-    let mut follower = server
-        .musterctl(&["event", "follow", "--from", &from.to_string()])
+fn musterctl_follow(server: &Musterd, from: u64) -> String {
+    let mut follower = musterctl(&server.data, &["event", "follow", "--from", &from.to_string()])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -198,8 +182,7 @@ fn nothing_is_kept_longer_when_that_is_wanted() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let server = serve(directory.path(), &data, "warnings_size = \"0B\"\n");
-    let devices: Vec<Device> =
-        (0..DEVICES).map(|number| enrol(&server, &format!("kiosk-{number}"))).collect();
+    let devices = server.enrol_many(DEVICES);
     let mut sender = Sender::connect(&server, &devices[0], 0);
     sender.send(Severity::Warning, "open", "door open for an hour", 1);
     drop(sender);

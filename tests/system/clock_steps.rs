@@ -2,13 +2,11 @@
 //! it. If that is missing the tests say so and pass.
 
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::agent_support::{Running, Site, error_of, eventually};
-use crate::skip::skipped;
+use crate::kit::{Running, Site, error_of, event, eventually, now, skipped};
 use muster::journal::{AppendError, FileStorage, Journal, Options, Position, Record};
 use muster::machine::record;
-use muster::wire::event::{Event, Severity};
+use muster::wire::event::Severity;
 use muster::wire::id::Epoch;
 use muster::wire::time::WallTime;
 use serde_json::Value;
@@ -20,14 +18,14 @@ const DAY_SECONDS: i64 = 86_400;
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
 /// A wall clock that a test sets while a process runs.
-struct FakeClock {
+pub(crate) struct FakeClock {
     library: String,
     file: PathBuf,
 }
 
 impl FakeClock {
     /// `None`, said aloud, where there is no libfaketime.
-    fn of(site: &Site, name: &str) -> Option<Self> {
+    pub(crate) fn of(site: &Site, name: &str) -> Option<Self> {
         let found = std::fs::read_dir("/usr/lib").unwrap().find_map(|entry| {
             let library = entry.ok()?.path().join(LIBRARY);
             library.exists().then(|| library.to_str().unwrap().to_owned())
@@ -42,14 +40,14 @@ impl FakeClock {
     }
 
     /// So far ahead of the machine's clock from now on, in seconds; negative: behind.
-    fn set(&self, seconds: i64) {
+    pub(crate) fn set(&self, seconds: i64) {
         // Renamed into place: it is read all the time.
         let draft = self.file.with_extension("draft");
         std::fs::write(&draft, format!("{seconds:+}\n")).unwrap();
         std::fs::rename(&draft, &self.file).unwrap();
     }
 
-    fn environment(&self) -> [(&str, &str); 5] {
+    pub(crate) fn environment(&self) -> [(&str, &str); 5] {
         [
             ("LD_PRELOAD", &self.library),
             ("FAKETIME_TIMESTAMP_FILE", self.file.to_str().unwrap()),
@@ -61,7 +59,7 @@ impl FakeClock {
 }
 
 fn now_ms() -> u64 {
-    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+    now().0
 }
 
 /// Writes a journal as a server leaves it: this many full segments, all of them a few minutes old.
@@ -70,14 +68,7 @@ fn fill_journal(directory: &Path, segments: usize) {
     let storage = FileStorage::open(directory).unwrap();
     let options = Options { segment_bytes: 1 << 20, ..Options::server() };
     let mut opened = Journal::open(storage, options, Position(0), now_ms(), |_| {}).unwrap();
-    let event = Event {
-        severity: Severity::Info,
-        application: "shop".to_owned(),
-        kind: "test".to_owned(),
-        message: "m".repeat(2_000),
-        occurred_at: WallTime(now_ms()),
-        fields: Vec::new(),
-    };
+    let event = event(Severity::Info, "m".repeat(2_000));
     let mut payload = Vec::new();
     record::encode(Epoch(1), &event.to_bytes().unwrap(), &mut payload);
     let mut sequence = 0;
@@ -106,8 +97,7 @@ fn wait_for_clock(site: &Site, condition: &str) {
 
 /// The server's events about its clock, the oldest first.
 fn clock_events(site: &Site) -> Vec<String> {
-    let events = site.ctl_json(&["event", "list", "--limit", "1000"]);
-    let of_clock = events.as_array().unwrap().iter().filter(|event| event["kind"] == "clock");
+    let of_clock = site.events("muster", "clock").into_iter();
     of_clock.map(|event| event["fields"]["change"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -124,15 +114,10 @@ fn token_state(site: &Site, id: &Value) -> (String, WallTime) {
     (token["state"].as_str().unwrap().to_owned(), expires_at)
 }
 
-fn device(site: &Site) -> Value {
-    site.ctl_json(&["device", "show", "kiosk"])
-}
-
 /// A journal with segments of 1 MiB, of which none is older than a day.
 fn server(site: &Site, clock: &FakeClock) -> Running {
-    let file = site.path("musterd.toml");
-    std::fs::write(&file, "[journal]\nsegment_size = \"1MiB\"\nretention_age = \"1d\"\n").unwrap();
-    site.server_configured(&["--config", file.to_str().unwrap()], &clock.environment())
+    let config = site.write("musterd.toml", "[journal]\nsegment_size = \"1MiB\"\nretention_age = \"1d\"\n");
+    site.server_with(&["--config", &config], &clock.environment())
 }
 
 #[test]
@@ -145,10 +130,10 @@ fn a_clock_that_is_ahead_for_a_while_costs_nothing() {
     let token = site.ctl_json(&["token", "create", "--ttl", "1h", "--uses", "3"]);
     assert!(site.enroll(token["token"].as_str().unwrap()).status.success());
     let agent = site.agent_process();
-    eventually("the device syncs", || !device(&site)["last_sync_at"].is_null());
+    eventually("the device syncs", || !site.shown()["last_sync_at"].is_null());
     // From here on nobody is there to say that the device is well.
     agent.kill();
-    eventually("the link ends", || device(&site)["presence"] == "idle");
+    eventually("the link ends", || site.shown()["presence"] == "idle");
 
     clock.set(200 * DAY_SECONDS);
     wait_for_clock(&site, "doubted");
@@ -161,7 +146,7 @@ fn a_clock_that_is_ahead_for_a_while_costs_nothing() {
     // Everything is judged within a minute; what the step did with the device's times is done with the next
     // look.
     eventually("the device's times follow the clock", || {
-        let next: WallTime = device(&site)["next_sync_at"].as_str().unwrap().parse().unwrap();
+        let next: WallTime = site.shown()["next_sync_at"].as_str().unwrap().parse().unwrap();
         next.0 > now_ms() + 199 * 86_400_000
     });
     let ahead = status(&site);
@@ -179,7 +164,7 @@ fn a_clock_that_is_ahead_for_a_while_costs_nothing() {
     wait_for_clock(&site, "ok");
     wait_for_event(&site, "right");
     eventually("the device's times follow the clock back", || {
-        let next: WallTime = device(&site)["next_sync_at"].as_str().unwrap().parse().unwrap();
+        let next: WallTime = site.shown()["next_sync_at"].as_str().unwrap().parse().unwrap();
         next.0 < now_ms() + 3_600_000
     });
     let right = status(&site);
@@ -251,12 +236,12 @@ fn a_devices_clock_far_from_the_servers_is_a_reason_there_until_it_is_right() {
     let site = Site::new();
     let Some(clock) = FakeClock::of(&site, "agent.clock") else { return };
     let server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
+    site.enrol();
     clock.set(-20 * 60);
     let agent = site.agent_process_with(&clock.environment());
-    let reasons = || device(&site)["reasons"].to_string();
+    let reasons = || site.shown()["reasons"].to_string();
     eventually("the clock is a reason", || reasons().contains("its clock is 20 min behind the server's"));
-    assert_eq!(device(&site)["status"], "warning");
+    assert_eq!(site.shown()["status"], "warning");
     clock.set(0);
     eventually("the reason is gone", || {
         site.agent(&["sync"]);

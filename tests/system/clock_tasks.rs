@@ -1,50 +1,26 @@
 //! Tasks of a real server whose wall clock is set wrong and right again, by libfaketime (Debian's package
 //! `faketime`); the monotonic clock is left alone. Without the library there is nothing to be seen here.
 
-use std::path::Path;
-
-use crate::agent_support::{Running, Site, error_of, eventually, free_udp_port};
-use crate::skip::skipped;
+use super::clock_steps::FakeClock;
+use crate::kit::{Running, Site, eventually};
 use serde_json::Value;
-
-const LIBRARIES: [&str; 2] = [
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
-];
 
 /// A site whose server's clock can be set, beside the system's.
 struct Fixture {
     site: Site,
-    library: &'static str,
+    clock: FakeClock,
 }
 
 impl Fixture {
     /// `None`: the library is not there.
     fn new() -> Option<Self> {
-        let library = LIBRARIES.into_iter().find(|path| Path::new(path).exists());
-        if library.is_none() {
-            skipped("libfaketime is not there (Debian's package faketime)");
-        }
-        Some(Self { site: Site::new(), library: library? })
-    }
-
-    /// Sets the server's clock: `+0`, `+2h`, `+200d`, `+10y`.
-    fn set(&self, ahead: &str) {
-        let path = self.site.path("clock");
-        // Replaced as a whole: it is read at any moment.
-        std::fs::write(path.with_extension("new"), format!("{ahead}\n")).unwrap();
-        std::fs::rename(path.with_extension("new"), path).unwrap();
+        let site = Site::new();
+        let clock = FakeClock::of(&site, "clock")?;
+        Some(Self { site, clock })
     }
 
     fn server(&self) -> Running {
-        let clock = self.site.path("clock");
-        self.site.server_with(&[
-            ("LD_PRELOAD", self.library),
-            ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
-            ("FAKETIME_NO_CACHE", "1"),
-            ("DONT_FAKE_MONOTONIC", "1"),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-        ])
+        self.site.server_with(&[], &self.clock.environment())
     }
 
     /// Makes a task that waits for devices; its id.
@@ -65,15 +41,15 @@ impl Fixture {
 #[test]
 fn a_start_with_a_clock_ahead_leaves_no_task_far_away() {
     let Some(fixture) = Fixture::new() else { return };
-    for (ahead, seconds) in [("+3h", 3 * 3_600), ("+10y", 10 * 365 * 86_400)] {
-        fixture.set("+0");
+    for seconds in [3 * 3_600, 10 * 365 * 86_400] {
+        fixture.clock.set(0);
         let server = fixture.server();
         let tasks = [fixture.create("every 1h"), fixture.create("cron 30 * * * *")];
         eventually("both have begun, or wait", || {
             tasks.iter().all(|task| (0..=3_600).contains(&fixture.due_in(task)))
         });
         server.end();
-        fixture.set(ahead);
+        fixture.clock.set(seconds);
         let server = fixture.server();
         let again = fixture.create("every 1h");
         eventually("its clock is believed by new tasks", || fixture.due_in(&again) > seconds);
@@ -82,7 +58,7 @@ fn a_start_with_a_clock_ahead_leaves_no_task_far_away() {
             eventually("and by old ones", || tasks.iter().all(|task| fixture.due_in(task) > seconds - 3_600));
         }
         server.end();
-        fixture.set("+0");
+        fixture.clock.set(0);
         let server = fixture.server();
         for task in tasks.iter().chain([&again]) {
             eventually("its next time is near again", || (0..=3_600).contains(&fixture.due_in(task)));
@@ -95,43 +71,24 @@ fn a_start_with_a_clock_ahead_leaves_no_task_far_away() {
 #[test]
 fn a_run_outlives_a_clock_that_is_months_ahead_for_a_moment() {
     let Some(fixture) = Fixture::new() else { return };
-    fixture.set("+0");
+    fixture.clock.set(0);
     let site = &fixture.site;
     let _server = fixture.server();
-    let enrolled = site.enroll(&site.token());
-    assert!(enrolled.status.success(), "{}", error_of(&enrolled));
-    std::fs::create_dir(site.path("applications.d")).unwrap();
+    site.enrol();
     let shop = "name = \"shop\"\n[condition]\npid_file = \"/nowhere\"\n[[task]]\nkind = \"work\"\ncommand = [\"true\"]\n";
-    std::fs::write(site.path("applications.d/shop.toml"), shop).unwrap();
-    let settings = format!(
-        "applications = \"{}\"\n[wake]\nport = {}\n[collect]\ndpkg = false\n",
-        site.path("applications.d").display(),
-        free_udp_port()
-    );
-    std::fs::write(site.path("agent/muster-agent.toml"), settings).unwrap();
+    site.write("applications.d/shop.toml", shop);
+    site.configure("");
     let agent = site.agent_process();
-    eventually("the device has said what it offers", || {
-        site.ctl_json(&["device", "show", "kiosk"])["host"]["hostname"].is_string()
-    });
+    eventually("the device has said what it offers", || site.shown()["host"]["hostname"].is_string());
     agent.end();
-    let create = [
-        "task",
-        "create",
-        "--application",
-        "shop",
-        "--kind",
-        "work",
-        "--device",
-        "kiosk",
-        "--expires",
-        "48h",
-    ];
+    let create = "task create --application shop --kind work --device kiosk --expires 48h";
+    let create: Vec<_> = create.split(' ').collect();
     let made = site.ctl_json(&create);
     let task = made["id"].as_str().unwrap();
     let run = || site.ctl_json(&["task", "show", task])["runs"][0].clone();
     eventually("it waits for its device", || run()["state"] == "pending");
     let until = run()["until"].clone();
-    fixture.set("+200d");
+    fixture.clock.set(200 * 86_400);
     eventually("the step is noticed", || site.log("server.log").contains("the clock was set forward by"));
     // One that is made meanwhile is begun at once, and waits no longer than it should.
     let meanwhile = site.ctl_json(&create);
@@ -139,7 +96,7 @@ fn a_run_outlives_a_clock_that_is_months_ahead_for_a_moment() {
     let second = || site.ctl_json(&["task", "show", meanwhile])["runs"][0].clone();
     eventually("it waits as well", || second()["state"] == "pending");
     assert_eq!((run()["state"].clone(), run()["until"].clone()), (Value::from("pending"), until.clone()));
-    fixture.set("+0");
+    fixture.clock.set(0);
     eventually("it is right again", || site.log("server.log").contains("is right again"));
     let seconds = |time: &Value| time.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second();
     eventually("it expires in 48 hours", || seconds(&second()["until"]) - seconds(&until) < 3_600);

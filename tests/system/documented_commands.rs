@@ -2,7 +2,6 @@
 //! `sudo` and `systemctl` of the test, the repository's units and configurations, and the programs that were
 //! just built.
 
-use crate::skip::skipped;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,6 +9,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::kit::skipped;
 /// Commands that are not run here: how they begin, and why not.
 const NOT_RUN: [(&str, &str); 5] = [
     ("cargo build", "the programs of this build are installed"),
@@ -252,7 +252,7 @@ fn prepare(system: &Path) {
     );
     put("run/README", "");
     for shim in ["sudo", "systemctl", "shop"] {
-        let text = fs::read_to_string(root().join("tests/documented").join(shim)).unwrap();
+        let text = fs::read_to_string(root().join("tests/system/documented").join(shim)).unwrap();
         put(&format!("etc/shims/{shim}"), &text);
     }
     let chapter = fs::read_to_string(root().join("src/manual/administration.rs")).unwrap();

@@ -8,13 +8,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::agent_support::{Site, TIMEOUT, error_of, eventually, free_udp_port, stored};
-use crate::skip::skipped;
+use crate::kit::{AGENT, Running, Site, TIMEOUT, error_of, eventually, musterd, skipped, stored};
 use muster::wire::id::{CertificateHash, TokenId};
 use muster::wire::limits::TOKEN_SECRET_BYTES;
 use muster::wire::token::JoinToken;
-
-const AGENT: &str = env!("CARGO_BIN_EXE_muster-agent");
 
 /// A stand-in for the service manager.
 struct Manager {
@@ -45,17 +42,11 @@ impl Manager {
     }
 }
 
-/// The device's configuration, in its data directory.
-fn configure(site: &Site, more: &str) {
-    let text = format!("{more}\n[wake]\nport = {}\n", free_udp_port());
-    fs::write(site.path("agent/muster-agent.toml"), text).unwrap();
-}
-
 #[test]
 fn the_server_says_when_tokens_can_be_made_and_when_it_ends() {
     let site = Site::new();
     let manager = Manager::new(site.directory.path());
-    let server = site.server_with(&[("NOTIFY_SOCKET", &manager.path)]);
+    let server = site.server_with(&[], &[("NOTIFY_SOCKET", &manager.path)]);
     assert_eq!(manager.hear(), "READY=1");
     server.hang_up();
     assert!(manager.hear().starts_with("RELOADING=1\nMONOTONIC_USEC="));
@@ -70,30 +61,24 @@ fn a_token_is_made_as_soon_as_the_server_is_ready_and_a_failed_start_is_never_re
     let site = Site::new();
     let manager = Manager::new(site.directory.path());
     let start = |data: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_musterd"));
-        command.args(["run", "--udp", "127.0.0.1:0", "--listen", &site.address.to_string(), "--data"]);
-        command.arg(site.path(data)).env("NOTIFY_SOCKET", &manager.path);
-        command.stderr(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-        command.spawn().unwrap()
+        let mut command = musterd(&["run", "--udp", "127.0.0.1:0", "--listen", &site.address.to_string()]);
+        command.arg("--data").arg(site.path(data)).env("NOTIFY_SOCKET", &manager.path);
+        Running::start(&mut command, &site.path("log"))
     };
-    let mut server = start("server");
+    let server = start("server");
     assert_eq!(manager.hear(), "READY=1");
-    let created = site.ctl(&["token", "create"]);
-    assert!(created.status.success(), "{}", error_of(&created));
+    site.ctl_json(&["token", "create"]);
     // Its address is taken.
-    assert!(!start("other").wait().unwrap().success());
+    assert!(!start("other").wait().success());
     assert!(manager.has_heard_nothing());
-    server.kill().unwrap();
-    server.wait().unwrap();
+    server.kill();
 }
 
 #[test]
 fn the_agent_says_when_programs_can_emit_and_when_it_ends() {
-    let site = Site::new();
-    let server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
+    let (site, server) = Site::enrolled();
     drop(server);
-    configure(&site, "");
+    site.configure("");
     let manager = Manager::new(site.directory.path());
     let agent = site.agent_process_with(&[("NOTIFY_SOCKET", &manager.path)]);
     assert_eq!(manager.hear(), "READY=1");
@@ -107,10 +92,8 @@ fn the_agent_says_when_programs_can_emit_and_when_it_ends() {
 /// Each start finds the directory with a command that emits, and each end meets some that just begin to.
 #[test]
 fn an_agent_starts_and_ends_beside_programs_that_emit_without_end_and_no_event_is_lost() {
-    let site = Site::new();
-    let server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
-    configure(&site, "");
+    let (site, server) = Site::enrolled();
+    site.configure("");
     let is_over = AtomicBool::new(false);
     let mut expected = Vec::new();
     std::thread::scope(|scope| {
@@ -151,10 +134,8 @@ fn an_agent_starts_and_ends_beside_programs_that_emit_without_end_and_no_event_i
 
 #[test]
 fn a_configuration_that_went_wrong_does_not_keep_the_agent_from_its_server() {
-    let site = Site::new();
-    let _server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
-    configure(&site, "log_level = \"debug\"");
+    let (site, _server) = Site::enrolled();
+    site.configure("log_level = \"debug\"");
     assert!(site.agent_process().end().success());
     let missing = site.path("nowhere/agent.sock");
     let wrong =
@@ -168,21 +149,18 @@ fn a_configuration_that_went_wrong_does_not_keep_the_agent_from_its_server() {
         assert!(problems.contains("the last good one is"), "{wrong}: {problems}");
         assert!(site.log("agent.log").contains("ERROR"), "{}", site.log("agent.log"));
         site.wait_until_confirmed();
-        let told = site.ctl_json(&["event", "list"]);
-        let told = told.as_array().unwrap().iter();
-        let told = told.filter(|event| event["kind"] == "configuration_refused").count();
-        assert_eq!(told, round + 1);
+        assert_eq!(site.events("muster-agent", "configuration_refused").len(), round + 1);
         assert!(agent.end().success());
     }
     // Put right, and then wrong while it runs.
-    configure(&site, "log_level = \"info\"");
+    site.configure("log_level = \"info\"");
     let agent = site.agent_process();
     assert_eq!(site.status()["problems"], serde_json::json!([]));
     fs::write(site.path("agent/muster-agent.toml"), &wrong[0]).unwrap();
     agent.hang_up();
     eventually("the problem shows", || site.status()["problems"].to_string().contains("stays as it was"));
     assert!(site.emit("info", "an event all the same").status.success());
-    configure(&site, "");
+    site.configure("");
     agent.hang_up();
     eventually("the problem is over", || site.status()["problems"] == serde_json::json!([]));
 }
@@ -213,11 +191,9 @@ fn no_command_makes_a_data_directory_by_mistake() {
 
 #[test]
 fn an_agent_that_crashes_leaves_no_core_with_its_key() {
-    let site = Site::new();
-    let server = site.server();
-    assert!(site.enroll(&site.token()).status.success());
+    let (site, server) = Site::enrolled();
     drop(server);
-    configure(&site, "");
+    site.configure("");
     let crash = |arguments: &[&str]| {
         let mut command = Command::new("sh");
         command.args(["-c", "ulimit -c unlimited && exec \"$@\"", "sh"]).args(arguments);

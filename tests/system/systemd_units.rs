@@ -1,11 +1,11 @@
 //! The units of `tools/systemd`: systemd finds nothing wrong with them, and they give what the configurations
 //! advise.
 
-use crate::skip::skipped;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::kit::skipped;
 fn tool(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(name)).unwrap()
 }

@@ -1,17 +1,13 @@
 //! Runs on a real agent, ordered by a server of the test's own making: what is executed, once, and what no
 //! kill may change.
 
-mod task_server;
-
 use std::path::PathBuf;
 
-use crate::agent_support::{Running, Site, eventually, free_udp_port};
-use crate::skip::skipped;
+use crate::kit::{Running, Site, TaskServer, eventually, skipped};
 use muster::wire::digest::Digest;
 use muster::wire::id::RunId;
 use muster::wire::task::{RunOrder, RunStage, digest_of};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use task_server::TaskServer;
 
 /// A device with an application 'shop' whose one task runs a script that the test writes.
 struct Kiosk {
@@ -24,25 +20,15 @@ impl Kiosk {
         let site = Site::new();
         let server = TaskServer::open(&site);
         let kiosk = Self { site, server };
-        kiosk.configure("");
-        std::fs::write(kiosk.path("script"), script).unwrap();
+        kiosk.site.configure("");
+        kiosk.site.write("script", script);
         let text = format!(
             "name = \"shop\"\n[condition]\npid_file = \"/nowhere\"\n[[task]]\nkind = \"work\"\ncommand = [\"sh\", \"{}\", \"{{count}}\"]\n\
              arguments = {{ type = \"object\", properties = {{ count = {{ type = \"string\" }} }}, required = [\"count\"], additionalProperties = false }}\n{task}\n",
             kiosk.path("script").display()
         );
-        std::fs::create_dir(kiosk.path("applications.d")).unwrap();
-        std::fs::write(kiosk.path("applications.d/shop.toml"), text).unwrap();
+        kiosk.site.write("applications.d/shop.toml", text);
         kiosk
-    }
-
-    fn configure(&self, more: &str) {
-        let text = format!(
-            "applications = \"{}\"\n[wake]\nport = {}\n[collect]\ndpkg = false\n{more}",
-            self.path("applications.d").display(),
-            free_udp_port()
-        );
-        std::fs::write(self.path("agent/muster-agent.toml"), text).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -207,7 +193,7 @@ fn a_killed_agent_costs_a_run_nothing() {
     let ends = kiosk.server.heard(RunId(1)).into_iter().filter(|update| update.stage.is_last()).count();
     assert_eq!(ends, 1);
     let syncs = kiosk.server.syncs();
-    assert!(kiosk.site.agent(&["sync"]).status.success());
+    kiosk.site.sync();
     eventually("a sync names no run any more", || {
         kiosk.server.syncs() > syncs && kiosk.server.digest() == Digest::EMPTY
     });
@@ -351,7 +337,7 @@ fn what_the_device_does_not_declare_is_rejected_with_the_reason() {
     assert!(order(4, "shop", "work", "{\"count\":1}").contains("'count'"));
     assert_eq!(kiosk.lines("count"), 0);
 
-    kiosk.configure("[tasks]\nexec = true\n");
+    kiosk.site.configure("[tasks]\nexec = true\n");
     agent.hang_up();
     eventually("the configuration is read again", || kiosk.site.log("agent.log").contains("was read again"));
     kiosk.server.order(&RunOrder {

@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
+use crate::skip::skipped;
 use muster::record_layer::{Content, Opened, SlimLink, Suite};
 use rustls::ServerConnection;
 
@@ -125,7 +126,7 @@ impl Theirs {
             .stderr(Stdio::null())
             .spawn();
         let Ok(mut child) = child else {
-            crate::skip::skipped("needs the openssl command");
+            skipped("needs the openssl command");
             return None;
         };
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));

@@ -8,7 +8,8 @@ use muster::admin::capacity::{CONNECTIONS_MAX, FOLLOWERS_MAX, WAITS_MAX};
 use muster::wire::event::Severity;
 use muster::wire::id::Epoch;
 
-use super::scene::{Scene, send_events};
+use super::scene::Scene;
+use crate::kit::event;
 
 fn open(scene: &Scene) -> Option<UnixStream> {
     UnixStream::connect(scene.directory.path().join("data/admin.sock")).ok()
@@ -49,9 +50,10 @@ pub(crate) fn followers(scene: &Scene) {
     let streams: Vec<UnixStream> =
         (0..100).filter_map(|_| ask(scene, "GET /v1/events/follow?from=0", 0, b"")).collect();
     let mut connection = scene.hostile();
+    let long = event(Severity::Info, "x".repeat(1_000));
     for batch in 0..200 {
         let first = batch * 50 + 1;
-        send_events(&mut connection, Epoch(3), first..=first + 49, Severity::Info, 1_000);
+        connection.send_copies(Epoch(3), first..=first + 49, &long);
         assert!(connection.send_all());
     }
     std::thread::sleep(Duration::from_secs(3));

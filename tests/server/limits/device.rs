@@ -3,19 +3,15 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
+use crate::kit::{Connection, event, eventually, part, sync};
 use muster::wire::digest::Digest;
 use muster::wire::event::Severity;
 use muster::wire::id::Epoch;
 use muster::wire::inventory::{Application, digest_of};
-use muster::wire::message::{
-    NamedSection, Part, PartContent, Ping, Probe, Sync, SyncReason, ToAgent, ToServer,
-};
-use muster::wire::section::Section;
-use muster::wire::time::WallTime;
+use muster::wire::message::{Part, Ping, Probe, ToAgent, ToServer};
 use socket2::{Domain, Socket, Type};
 
-use super::scene::{Scene, send_events};
-use crate::common::{Connection, wait_for};
+use super::scene::Scene;
 
 /// Length of an attack.
 const LASTS: Duration = Duration::from_secs(4);
@@ -63,8 +59,9 @@ pub(crate) fn messages(scene: &Scene) {
 pub(crate) fn events(scene: &Scene) {
     let mut connection = scene.hostile();
     let (begun, mut sequence) = (Instant::now(), 1);
+    let long = event(Severity::Info, "x".repeat(1_000));
     while begun.elapsed() < LASTS {
-        send_events(&mut connection, Epoch(3), sequence..=sequence + 49, Severity::Info, 1_000);
+        connection.send_copies(Epoch(3), sequence..=sequence + 49, &long);
         sequence += 50;
         if !(connection.read_once() && connection.send_all()) {
             connection = scene.hostile();
@@ -90,11 +87,11 @@ fn one_unread_link(scene: &Scene) {
     let mut connection = Connection::over(socket.into(), &scene.hostile.tls);
     let mut frames = Vec::new();
     (0..500).for_each(|_| part_with(0, Vec::new()).write_to(&mut frames));
-    wait_for("the link to be closed", || {
+    eventually("the link is closed", || {
         for _ in 0..20 {
             connection.push(&frames);
         }
-        has_closed(scene, "slow_reader").then_some(())
+        has_closed(scene, "slow_reader")
     });
 }
 
@@ -114,33 +111,7 @@ pub(crate) fn unread(scene: &Scene) {
 
 /// A part of an inventory that has more.
 fn part_with(index: u32, added: Vec<Application>) -> ToServer<'static> {
-    ToServer::Part(Box::new(Part {
-        section: Section::Inventory,
-        revision: 1,
-        digest: Digest(5),
-        base: None,
-        index,
-        is_last: false,
-        content: PartContent { added, ..PartContent::default() },
-    }))
-}
-
-/// Says which revision of the inventory the device has, and its digest.
-fn sync(server_epoch: Epoch, inventory: Option<(u64, Digest)>) -> ToServer<'static> {
-    let section = |(revision, digest)| NamedSection {
-        section: Section::Inventory.number(),
-        digest,
-        revision,
-        confirmed_revision: None,
-    };
-    ToServer::Sync(Sync {
-        agent_epoch: Epoch(1),
-        server_epoch,
-        reason: SyncReason::Started,
-        clock: WallTime(1),
-        sections: inventory.map(section).into_iter().collect(),
-        reach: None,
-    })
+    ToServer::Part(Box::new(part(1, Digest(5), index, added)))
 }
 
 /// Parts of the largest inventory that there may be, but for the last: as long as a frame, with the longest
@@ -153,7 +124,7 @@ pub(crate) fn uploads(scene: &Scene) {
     };
     // One link: what it held is given back by and by, and another one would hold as much again beside it.
     let mut connection = scene.hostile();
-    let wanted = connection.ask(&sync(Epoch(0), Some((1, Digest(5))))).unwrap();
+    let wanted = connection.ask(&ToServer::Sync(sync(Epoch(0), Some((1, Digest(5)))))).unwrap();
     assert!(matches!(wanted, ToAgent::Want(_)), "{wanted:?}");
     for index in 0..600 {
         let numbers = index * 80..(index + 1) * 80;
@@ -162,7 +133,7 @@ pub(crate) fn uploads(scene: &Scene) {
             break;
         }
     }
-    wait_for("the link to be closed", || has_closed(scene, "held_most").then_some(()));
+    eventually("the link is closed", || has_closed(scene, "held_most"));
 }
 
 /// Whether the server has closed a link for this reason.
@@ -183,7 +154,7 @@ pub(crate) fn links(scene: &Scene) {
 }
 
 pub(crate) fn epochs(scene: &Scene) {
-    let epoch = || match scene.hostile().ask(&sync(Epoch(0), None)) {
+    let epoch = || match scene.hostile().ask(&ToServer::Sync(sync(Epoch(0), None))) {
         Ok(ToAgent::InSync(answer)) => answer.server_epoch,
         other => panic!("{other:?}"),
     };
@@ -192,15 +163,14 @@ pub(crate) fn epochs(scene: &Scene) {
     let application = Application { name: "a".into(), version: "1".into(), publisher: String::new() };
     let digest = digest_of(std::slice::from_ref(&application));
     let mut connection = scene.hostile();
-    let wanted = connection.ask(&sync(Epoch(0), Some((1, digest)))).unwrap();
+    let wanted = connection.ask(&ToServer::Sync(sync(Epoch(0), Some((1, digest))))).unwrap();
     assert!(matches!(wanted, ToAgent::Want(_)), "{wanted:?}");
-    let ToServer::Part(part) = part_with(0, vec![application]) else { unreachable!() };
-    let part = Part { digest, is_last: true, ..*part };
+    let part = Part { is_last: true, ..part(1, digest, 0, vec![application]) };
     let stored = connection.ask(&ToServer::Part(Box::new(part))).unwrap();
     assert!(matches!(stored, ToAgent::InSync(_)), "{stored:?}");
     for round in 0..200 {
         let claim = (u64::from(u32::MAX) + round, Digest(5));
-        let _ = scene.hostile().ask(&sync(Epoch(1 << 40), Some(claim)));
+        let _ = scene.hostile().ask(&ToServer::Sync(sync(Epoch(1 << 40), Some(claim))));
     }
     assert_eq!(epoch(), before, "one device draws none");
 }

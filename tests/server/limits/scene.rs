@@ -5,14 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use muster::wire::event::{Event, Severity};
+use crate::kit::{Connection, Device, Musterd, wait_for};
 use muster::wire::id::Epoch;
-use muster::wire::message::{EventItem, Events, Ping, ToAgent, ToServer};
-use muster::wire::time::WallTime;
+use muster::wire::message::ToAgent;
 use muster::wire::token::JoinToken;
-
-use crate::common::{Connection, Device, wait_for};
-use crate::storm::process::Process;
 
 /// The peer that a row limits.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,7 +23,7 @@ pub(crate) enum By {
 pub(crate) const LINKS_MAX: usize = 40;
 
 pub(crate) struct Scene {
-    pub(crate) server: Process,
+    pub(crate) server: Musterd,
     pub(crate) hostile: Device,
     /// One that is valid.
     pub(crate) token: JoinToken,
@@ -44,23 +40,23 @@ impl Scene {
             "[links]\nmax = {LINKS_MAX}\nbuffer_size = \"16MiB\"\n[journal]\nsegment_size = \"1MiB\"\n\
              device_burst = \"1MiB\"\n"
         );
-        let server = Process::start(directory.path(), &settings);
+        let server = Musterd::start(directory.path(), &settings);
         let token = server.token(1_000);
-        let enrol = |name| Device::enrol(server.address, &token, name).unwrap();
+        let enrol = |name| Device::enrol(&server, &token, name).unwrap();
         let (honest, visitor, hostile) = (enrol("honest"), enrol("visitor"), enrol("hostile"));
         Self { server, hostile, token, directory, honest, visitor }
     }
 
     /// A link of the hostile device.
     pub(crate) fn hostile(&self) -> Connection {
-        Connection::open(self.server.address, &self.hostile.tls)
+        self.hostile.connect(&self.server)
     }
 
     /// Delivers an event and waits until it is on disk.
     fn deliver(connection: &mut Connection, sequence: u64) {
-        send_events(connection, Epoch(7), sequence..=sequence, Severity::Info, 20);
+        connection.send_events(Epoch(7), sequence..=sequence);
         loop {
-            match connection.receive().unwrap() {
+            match connection.read() {
                 ToAgent::Ack(ack) if ack.through >= sequence => return,
                 ToAgent::Ack(_) | ToAgent::SyncNow(_) => {}
                 other => panic!("the honest device is told {other:?}"),
@@ -69,40 +65,15 @@ impl Scene {
     }
 }
 
-/// Sends events of one spool, in messages of `bytes` bytes.
-pub(crate) fn send_events(
-    connection: &mut Connection,
-    spool_epoch: Epoch,
-    sequences: std::ops::RangeInclusive<u64>,
-    severity: Severity,
-    bytes: usize,
-) {
-    let event = Event {
-        severity,
-        application: "shop".into(),
-        kind: "test".into(),
-        message: "x".repeat(bytes),
-        occurred_at: WallTime(1),
-        fields: Vec::new(),
-    };
-    let body = event.to_bytes().unwrap();
-    let highest = *sequences.end();
-    let items = sequences.map(|sequence| EventItem { sequence, body: &body }).collect();
-    let events =
-        Events { spool_epoch, highest, items, acknowledged: None, sent_through: None, begins_again: false };
-    connection.send(&ToServer::Events(events));
-}
-
 /// Service that the attack may not disturb, until it is over. Gives how often an event was acknowledged.
 fn be_served(scene: &Scene, is_over: &AtomicBool, asks: bool) -> u64 {
-    let mut kept = Connection::open(scene.server.address, &scene.honest.tls);
+    let mut kept = scene.honest.connect(&scene.server);
     let mut sequence = 0;
     while !is_over.load(Ordering::Relaxed) {
         sequence += 1;
         Scene::deliver(&mut kept, sequence);
         if sequence % 16 == 1 {
-            let mut visit = Connection::open(scene.server.address, &scene.visitor.tls);
-            assert_eq!(visit.ask(&ToServer::Ping(Ping::default())).unwrap(), ToAgent::Pong);
+            scene.visitor.connect(&scene.server).greet();
             if asks {
                 scene.server.status();
             }
@@ -146,11 +117,9 @@ impl Drop for SetAtEnd<'_> {
     }
 }
 
-/// Memory of the server that no file stands behind, `RssAnon` of proc_pid_status(5).
+/// Memory of the server that no file stands behind.
 fn anonymous_bytes(scene: &Scene) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{}/status", scene.server.id())).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+    scene.server.memory_bytes("RssAnon")
 }
 
 /// The first column of the handbook's table of limits.

@@ -5,32 +5,28 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::kit::{Musterd, eventually, wait_for};
 use muster::machine::admission::HANDSHAKES_UNDER_WAY_MAX;
 use muster::machine::close::CloseReason;
 use muster::reactor::channel::Channel;
 use muster::wire::message::ToAgent;
 
-use super::crowd::{deliver, enrol, greet, rush, server};
-use super::process::Process;
-use crate::common::{Connection, Device, wait_for};
+use super::crowd::{deliver, rush, server};
 
 /// Sixty handshakes a second are allowed, and three hundred devices come at once.
 #[test]
 fn everybody_gets_in_and_a_live_link_is_served_meanwhile() {
     const DEVICES: usize = 300;
     const PER_SECOND: usize = 60;
-    let directory = tempfile::tempdir().unwrap();
-    let mut running = server(directory.path(), |_| {});
-    let mut devices = enrol(&running, DEVICES + 1);
+    let mut fixture = server(|_| {});
+    let mut devices = fixture.enrol_many(DEVICES + 1);
     let publisher = devices.pop().unwrap();
-    let mut config = running.config().clone();
-    config.links.handshakes_per_second = Some(PER_SECOND);
-    running.reload(&config).unwrap();
-    let address = running.addresses()[0];
-    let mut live = Connection::open(address, &publisher.tls);
-    greet(&mut live);
+    fixture.limit_handshakes(PER_SECOND);
+    let address = fixture.address();
+    let mut live = publisher.connect(address);
+    live.greet();
 
-    let counters = running.counters().clone();
+    let counters = fixture.server.counters().clone();
     let before = (counters.handshakes_full.get(), counters.handshakes_held_back.get());
     let closes_before = counters.all_closes();
     let is_over = AtomicBool::new(false);
@@ -69,43 +65,41 @@ fn everybody_gets_in_and_a_live_link_is_served_meanwhile() {
     assert!(counters.handshakes_held_back.get() > before.1);
     assert_eq!(counters.all_closes(), closes_before, "nobody was turned away");
     assert_eq!(counters.handshakes_under_way.get(), 0);
-    running.drain().unwrap();
+    fixture.server.drain().unwrap();
 }
 
 /// Connections on which nothing is said hold every place, and more of them wait before the device does.
 #[test]
 fn silent_connections_do_not_lock_a_device_out() {
-    let directory = tempfile::tempdir().unwrap();
-    let running = server(directory.path(), |config| {
+    let fixture = server(|config| {
         config.reactors = Some(1);
         // Without eviction the device would have to wait for that.
         config.links.handshake_deadline = Duration::from_secs(120);
     });
-    let device = enrol(&running, 1).remove(0);
-    let address = running.addresses()[0];
+    let device = fixture.enrol("kiosk");
+    let address = fixture.address();
     let silent: Vec<_> =
         (0..HANDSHAKES_UNDER_WAY_MAX + 200).map(|_| TcpStream::connect(address).unwrap()).collect();
     let begun = Instant::now();
-    greet(&mut Connection::open(address, &device.tls));
+    device.connect(address).greet();
     println!("behind {} silent connections a device waited {:.2?}", silent.len(), begun.elapsed());
-    let counters = running.counters();
+    let counters = fixture.server.counters();
     assert!(counters.closes(CloseReason::HandshakeEvicted) >= 200);
     assert!(counters.closes(CloseReason::HandshakeTimeout) == 0);
     drop(silent);
-    running.drain().unwrap();
+    fixture.server.drain().unwrap();
 }
 
 /// Handshakes that are left half way hold no place for ever either, and the one that is whole does not
 /// suffer.
 #[test]
 fn half_handshakes_lose_their_place_to_a_device() {
-    let directory = tempfile::tempdir().unwrap();
-    let running = server(directory.path(), |config| {
+    let fixture = server(|config| {
         config.reactors = Some(1);
         config.links.handshake_deadline = Duration::from_secs(120);
     });
-    let device = enrol(&running, 1).remove(0);
-    let address = running.addresses()[0];
+    let device = fixture.enrol("kiosk");
+    let address = fixture.address();
     let mut hello = Vec::new();
     Channel::client(&device.tls).unwrap().flush_to(&mut hello).unwrap();
     let half: Vec<_> = (0..HANDSHAKES_UNDER_WAY_MAX + 10)
@@ -115,34 +109,33 @@ fn half_handshakes_lose_their_place_to_a_device() {
             socket
         })
         .collect();
-    let counters = running.counters();
-    wait_for("all places to be taken", || {
-        (counters.handshakes_under_way.get() >= HANDSHAKES_UNDER_WAY_MAX as u64).then_some(())
+    let counters = fixture.server.counters();
+    eventually("all places are taken", || {
+        counters.handshakes_under_way.get() >= HANDSHAKES_UNDER_WAY_MAX as u64
     });
-    greet(&mut Connection::open(address, &device.tls));
+    device.connect(address).greet();
     assert!(counters.closes(CloseReason::HandshakeEvicted) >= 10);
     drop(half);
-    running.drain().unwrap();
+    fixture.server.drain().unwrap();
 }
 
 /// No place is left, and the last one that becomes free does so where the reactor that has a connection
 /// waiting is not told.
 #[test]
 fn a_place_that_becomes_free_elsewhere_is_noticed() {
-    let directory = tempfile::tempdir().unwrap();
     // Nothing else is going on that could wake the reactor.
-    let running = server(directory.path(), |config| config.reactors = Some(1));
-    let counters = running.counters();
+    let fixture = server(|config| config.reactors = Some(1));
+    let counters = fixture.server.counters();
     // As if other reactors had them.
     let elsewhere = 1 << 40;
     counters.links_open.add(elsewhere);
-    let waiting = TcpStream::connect(running.addresses()[0]).unwrap();
+    let waiting = TcpStream::connect(fixture.address()).unwrap();
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(counters.links_accepted.get(), 0, "it waits in the backlog");
     counters.links_open.add(0_u64.wrapping_sub(elsewhere));
-    wait_for("the connection to be accepted", || (counters.links_accepted.get() == 1).then_some(()));
+    eventually("the connection to be accepted", || counters.links_accepted.get() == 1);
     drop(waiting);
-    running.drain().unwrap();
+    fixture.server.drain().unwrap();
 }
 
 /// The handbook's figures for the memory of handshakes that are left half way, and of connections on which
@@ -152,11 +145,11 @@ fn what_a_half_handshake_takes() {
     const COUNT: u64 = 400;
     let directory = tempfile::tempdir().unwrap();
     let settings = "[server]\nreactors = 1\n[links]\nhandshake_deadline = \"2m\"\n";
-    let server = Process::start(directory.path(), settings);
-    let device = Device::enrol(server.address, &server.token(1), "kiosk").unwrap();
-    greet(&mut Connection::open(server.address, &device.tls));
+    let server = Musterd::start(directory.path(), settings);
+    let device = server.enrol("kiosk");
+    device.connect(server.address).greet();
     let under_way = |count| {
-        wait_for("handshakes", || (server.status().links.handshakes_under_way == count).then_some(()));
+        eventually("handshakes", || server.status().links.handshakes_under_way == count);
     };
     let connect = |count| (0..count).map(|_| TcpStream::connect(server.address).unwrap()).collect::<Vec<_>>();
     let begin = |socket: &mut TcpStream| {
@@ -169,8 +162,8 @@ fn what_a_half_handshake_takes() {
     // Memory that is allocated once is there afterwards.
     let mut first = connect(10);
     first.iter_mut().for_each(begin);
-    let before = server.resident_bytes();
-    let each = || server.resident_bytes().saturating_sub(before) / COUNT;
+    let before = server.memory_bytes("VmRSS");
+    let each = || server.memory_bytes("VmRSS").saturating_sub(before) / COUNT;
     let mut sockets = connect(COUNT);
     under_way(COUNT + 10);
     let silent = each();
@@ -189,19 +182,19 @@ fn what_a_half_handshake_takes() {
         // The server may have had enough.
         let _ = socket.write_all(&bytes);
     };
-    let before_long = server.resident_bytes();
+    let before_long = server.memory_bytes("VmRSS");
     let mut seven = connect(COUNT);
     seven.iter_mut().for_each(|socket| begin_long(socket, 7));
-    let grown = |bytes| (server.resident_bytes() > before_long + COUNT * bytes).then_some(());
+    let grown = |bytes| (server.memory_bytes("VmRSS") > before_long + COUNT * bytes).then_some(());
     wait_for("it is kept", || grown(7_000));
-    let long = server.resident_bytes().saturating_sub(before_long) / COUNT;
+    let long = server.memory_bytes("VmRSS").saturating_sub(before_long) / COUNT;
     drop(seven);
     under_way(COUNT + 10);
     let mut whole = connect(COUNT);
     whole.iter_mut().for_each(|socket| begin_long(socket, 60));
     let is_over = || (server.status().links.handshakes_under_way == COUNT + 10).then_some(());
     wait_for("it is refused, or kept", || is_over().or_else(|| grown(40_000)));
-    let longest = server.resident_bytes().saturating_sub(before_long) / COUNT;
+    let longest = server.memory_bytes("VmRSS").saturating_sub(before_long) / COUNT;
     println!(
         "in bytes: nothing was said {silent}, half way {half}, beginning of a long message {long}, of the longest {longest}"
     );

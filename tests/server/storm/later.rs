@@ -3,17 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use crate::kit::{Connection, Musterd, eventually, sync};
 use muster::machine::close::CloseReason;
 use muster::reactor::channel::HandshakeCost;
 use muster::store::DeviceChange;
 use muster::wire::id::Epoch;
-use muster::wire::message::{ErrorCode, Sync, SyncReason, ToAgent, ToServer};
-use muster::wire::time::WallTime;
+use muster::wire::message::{ErrorCode, ToAgent, ToServer};
 use rustix::process::Signal;
 
-use super::crowd::{enrol, greet, rush, server};
-use super::process::Process;
-use crate::common::{Connection, Device, wait_for};
+use super::crowd::{rush, server};
 
 fn seconds_of(answer: &ToAgent) -> Option<u32> {
     match answer {
@@ -27,17 +25,14 @@ fn seconds_of(answer: &ToAgent) -> Option<u32> {
 #[test]
 fn an_overloaded_server_sends_those_away_who_only_come_by() {
     const DEVICES: usize = 300;
-    let directory = tempfile::tempdir().unwrap();
-    let mut running = server(directory.path(), |_| {});
-    let address = running.addresses()[0];
-    let devices = enrol(&running, DEVICES);
-    devices.iter().for_each(|device| greet(&mut Connection::open(address, &device.tls)));
+    let mut fixture = server(|_| {});
+    let address = fixture.address();
+    let devices = fixture.enrol_many(DEVICES);
+    devices.iter().for_each(|device| device.connect(address).greet());
     let keep = DeviceChange { keep_connected: Some(Some(true)), ..DeviceChange::default() };
     let kept = devices.last().unwrap().enrolled.device;
-    running.store().devices().change(kept, keep).unwrap();
-    let mut config = running.config().clone();
-    config.links.handshakes_per_second = Some(20);
-    running.reload(&config).unwrap();
+    fixture.server.store().devices().change(kept, keep).unwrap();
+    fixture.limit_handshakes(20);
 
     let begun = Instant::now();
     let mut connections = rush(address, &devices);
@@ -52,40 +47,28 @@ fn an_overloaded_server_sends_those_away_who_only_come_by() {
     assert_eq!(away.len() + served, DEVICES - 1, "everybody was answered");
     assert!(served > 150, "only {served} were served");
     assert!(away.len() > 10, "only {} were sent away", away.len());
-    assert_eq!(running.counters().closes(CloseReason::Overloaded), away.len() as u64);
+    assert_eq!(fixture.server.counters().closes(CloseReason::Overloaded), away.len() as u64);
     // At a quarter of ten a second each reactor has forty turns in ten seconds.
     assert!(away.iter().all(|seconds| (5..60).contains(seconds)), "{away:?}");
     assert!(away.iter().copied().collect::<BTreeSet<_>>().len() > 4, "they are spread: {away:?}");
-    running.drain().unwrap();
+    fixture.server.drain().unwrap();
 }
 
 #[test]
 fn a_device_hears_over_how_many_seconds_to_spread_and_nothing_when_it_may_come_at_once() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut running = server(directory.path(), |_| {});
-    let device = enrol(&running, 1).remove(0);
-    let address = running.addresses()[0];
+    let mut fixture = server(|_| {});
+    let device = fixture.enrol("kiosk");
+    let address = fixture.address();
     let ask = || {
-        let mut connection = Connection::open(address, &device.tls);
-        connection.send(&ToServer::Sync(Sync {
-            agent_epoch: Epoch(11),
-            server_epoch: Epoch(0),
-            reason: SyncReason::Started,
-            clock: WallTime(1),
-            sections: vec![],
-            reach: None,
-        }));
-        let ToAgent::InSync(in_sync) = connection.receive().unwrap() else {
-            panic!("nothing is there to sync")
-        };
+        let mut connection = device.connect(address);
+        let answer = connection.ask(&ToServer::Sync(sync(Epoch(0), None))).unwrap();
+        let ToAgent::InSync(in_sync) = answer else { panic!("nothing is there to sync") };
         in_sync.reconnect_seconds
     };
     assert_eq!(ask(), None);
-    let mut config = running.config().clone();
-    config.links.handshakes_per_second = Some(1);
-    running.reload(&config).unwrap();
+    fixture.limit_handshakes(1);
     assert!(matches!(ask(), Some(1..=3)), "one link or two, at one a second");
-    running.drain().unwrap();
+    fixture.server.drain().unwrap();
 }
 
 /// Every device is told when to come again, and those that do not listen, or never said a word, do not hold
@@ -94,27 +77,24 @@ fn a_device_hears_over_how_many_seconds_to_spread_and_nothing_when_it_may_come_a
 fn a_server_that_is_stopped_says_when_to_come_again_and_ends_in_time() {
     const DEVICES: usize = 150;
     let directory = tempfile::tempdir().unwrap();
-    let process = Process::start(directory.path(), "");
-    let token = process.token(u32::try_from(DEVICES).unwrap());
+    let mut process = Musterd::start(directory.path(), "");
     let address = process.address;
-    let devices: Vec<_> = (0..DEVICES)
-        .map(|number| Device::enrol(address, &token, &format!("kiosk-{number}")).unwrap())
-        .collect();
+    let devices = process.enrol_many(DEVICES);
     let mut connections = rush(address, &devices);
     let silent: Vec<_> = (0..300).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
     let deaf = connections.split_off(DEVICES - 20);
-    wait_for("the links", || (process.status().links.open >= (DEVICES + silent.len()) as u64).then_some(()));
+    eventually("the links", || process.status().links.open >= (DEVICES + silent.len()) as u64);
 
     let begun = Instant::now();
     process.signal(Signal::TERM);
     let mut seconds = Vec::new();
     for (connection, _) in &mut connections {
-        let told = connection.receive().unwrap();
+        let told = connection.read();
         seconds.push(seconds_of(&told).unwrap_or_else(|| panic!("{told:?}")));
-        let ToAgent::Error(report) = connection.receive().unwrap() else { panic!("the reason was due") };
+        let ToAgent::Error(report) = connection.read() else { panic!("the reason was due") };
         assert_eq!(report.code, ErrorCode::Stopping);
     }
-    assert_eq!(process.wait().code(), Some(0));
+    assert_eq!(process.process().wait().code(), Some(0));
     println!("{DEVICES} devices were told, and the server had ended after {:.2?}", begun.elapsed());
     assert!(begun.elapsed() < Duration::from_secs(12), "{:.2?}", begun.elapsed());
     assert!(seconds.iter().all(|seconds| (1..=5).contains(seconds)), "{seconds:?}");
@@ -126,18 +106,13 @@ fn a_server_that_is_stopped_says_when_to_come_again_and_ends_in_time() {
 #[test]
 fn the_time_to_come_back_grows_with_the_fleet() {
     const DEVICES: usize = 60;
-    let directory = tempfile::tempdir().unwrap();
-    let mut running = server(directory.path(), |_| {});
-    let devices = enrol(&running, DEVICES);
-    let mut connections = rush(running.addresses()[0], &devices);
-    let mut config = running.config().clone();
-    config.links.handshakes_per_second = Some(2);
-    running.reload(&config).unwrap();
-    let draining = std::thread::spawn(move || running.drain());
-    let mut seconds: Vec<u32> = connections
-        .iter_mut()
-        .map(|(connection, _)| seconds_of(&connection.receive().unwrap()).unwrap())
-        .collect();
+    let mut fixture = server(|_| {});
+    let devices = fixture.enrol_many(DEVICES);
+    let mut connections = rush(fixture.address(), &devices);
+    fixture.limit_handshakes(2);
+    let draining = std::thread::spawn(move || fixture.server.drain());
+    let mut seconds: Vec<u32> =
+        connections.iter_mut().map(|(connection, _)| seconds_of(&connection.read()).unwrap()).collect();
     drop(connections);
     draining.join().unwrap().unwrap();
     seconds.sort_unstable();

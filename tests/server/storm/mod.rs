@@ -4,5 +4,4 @@
 mod admission;
 mod crowd;
 mod later;
-pub(crate) mod process;
 mod tickets;

@@ -1,8 +1,10 @@
 //! Three hosts on this machine, each a network namespace (network_namespaces(7)): a server, a router or NAT
 //! box, a device behind it.
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::kit::succeed;
 
 /// The server's address. All are of the prefixes that are set aside for documentation (RFC 5737).
 pub(crate) const SERVER: &str = "192.0.2.1";
@@ -116,16 +118,4 @@ impl Drop for Network {
             let _ = Command::new("ip").args(["netns", "del", &self.name(host)]).status();
         }
     }
-}
-
-/// Runs a command that has to succeed.
-pub(crate) fn succeed(command: &mut Command) -> Output {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{command:?}: {} {}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    output
 }

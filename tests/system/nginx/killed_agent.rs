@@ -1,24 +1,17 @@
 //! The whole device: a real agent that gets its settings from a real server, and is killed while it puts them
 //! in place.
 
+use crate::kit::{Site, error_of, eventually};
 use serde_json::Value;
 
 use super::{Nginx, Signal, definition, kill_process_group, wait_once, waiting_group};
-use crate::agent_support::{Site, error_of, eventually, free_udp_port};
 
 /// Enrols the device; its agent, once it is started, manages this nginx.
 fn enrol(site: &Site, nginx: &Nginx) {
-    let enrolled = site.enroll(&site.token());
-    assert!(enrolled.status.success(), "{}", error_of(&enrolled));
+    site.enrol();
     let prefix = nginx.directory.path();
-    std::fs::create_dir(site.path("applications.d")).unwrap();
-    std::fs::write(site.path("applications.d/nginx.toml"), definition(prefix, &wait_once(prefix))).unwrap();
-    let text = format!(
-        "applications = \"{}\"\n[wake]\nport = {}\n[collect]\ndpkg = false\n",
-        site.path("applications.d").display(),
-        free_udp_port()
-    );
-    std::fs::write(site.path("agent/muster-agent.toml"), text).unwrap();
+    site.write("applications.d/nginx.toml", definition(prefix, &wait_once(prefix)));
+    site.configure("");
 }
 
 /// Has the device's nginx answer this.
@@ -49,9 +42,7 @@ fn what_a_killed_agent_was_putting_in_place_is_served_and_reported_after_its_nex
     let _server = site.server();
     enrol(&site, &nginx);
     let agent = site.agent_process();
-    eventually("the device has said what it offers", || {
-        site.ctl_json(&["device", "show", "kiosk"])["host"]["hostname"].is_string()
-    });
+    eventually("the device has said what it offers", || site.shown()["host"]["hostname"].is_string());
     order(&site, "green");
     let group = waiting_group(nginx.directory.path());
     agent.kill();

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::skip::skipped;
+use crate::kit::skipped;
 use muster::agent::application::definition::parse;
 use muster::agent::application::{Definition, check};
 use muster::agent::managed::{Managed, Work, work::work};

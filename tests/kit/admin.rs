@@ -1,7 +1,5 @@
 //! An administration API over a real store and a real Unix socket; events, links and counters are simple
 //! stand-ins.
-#![allow(dead_code, reason = "each test file uses its part")]
-#![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -10,7 +8,6 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use muster::admin::listen::AdminListener;
 use muster::admin::{
@@ -32,6 +29,8 @@ use muster::wire::event::{Event, Severity};
 use muster::wire::id::{CertificateHash, DeviceId, Epoch};
 use muster::wire::time::WallTime;
 use tokio::sync::watch;
+
+use super::now;
 
 /// A stored event: position, the next one's position, when, who, its number, its payload.
 type Stored = (u64, u64, WallTime, DeviceId, u64, Vec<u8>);
@@ -274,12 +273,8 @@ impl Gauges for Numbers {
     }
 }
 
-pub(crate) fn now() -> WallTime {
-    WallTime(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap())
-}
-
 /// A running administration API.
-pub(crate) struct TestServer {
+pub(crate) struct AdminServer {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) store: Store,
     pub(crate) log: Arc<Log>,
@@ -292,7 +287,7 @@ pub(crate) struct TestServer {
     running: Option<(watch::Sender<bool>, JoinHandle<()>)>,
 }
 
-impl TestServer {
+impl AdminServer {
     pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
@@ -430,7 +425,7 @@ impl TestServer {
     }
 }
 
-impl Drop for TestServer {
+impl Drop for AdminServer {
     fn drop(&mut self) {
         self.stop();
     }

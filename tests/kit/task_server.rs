@@ -19,7 +19,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::agent_support::{Site, eventually};
+use super::{Site, eventually};
 
 /// The server's messages to come, and those that it has heard.
 #[derive(Default)]
@@ -52,8 +52,7 @@ impl TaskServer {
     /// Enrols the site's device at the real server, and takes that server's place.
     pub(crate) fn open(site: &Site) -> Self {
         let server = site.server();
-        let enrolled = site.enroll(&site.token());
-        assert!(enrolled.status.success(), "{}", crate::agent_support::error_of(&enrolled));
+        site.enrol();
         assert!(server.end().success());
         let config = config(&site.path("server"));
         let listener = TcpListener::bind(site.address).unwrap();
