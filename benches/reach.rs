@@ -7,13 +7,11 @@
 mod kit;
 
 use std::net::UdpSocket;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kit::{Fixture, eventually, musterctl};
+use kit::{Fixture, Running, Site, eventually};
 use muster::wire::datagram::{Notice, NoticeKind};
 use muster::wire::message::{Reach, SyncReason};
-use serde_json::Value;
 
 /// Forced syncs of each kind.
 const ROUNDS: usize = 200;
@@ -32,63 +30,32 @@ fn main() {
     }
     let fleet = Fleet::start();
     fleet.forced_syncs("a disconnected agent, by wake", "wake");
-    fleet.ctl(&["device", "set", "kiosk", "--keep-connected", "on"]);
-    eventually("the persistent link", || fleet.ctl(&["device", "show", "kiosk"])["presence"] == "connected");
+    fleet.site.ctl_json(&["device", "set", "kiosk", "--keep-connected", "on"]);
+    eventually("the persistent link", || fleet.site.shown()["presence"] == "connected");
     fleet.forced_syncs("a connected agent, on its link", "link");
     drop(fleet);
     flood();
 }
 
 struct Fleet {
-    directory: tempfile::TempDir,
-    processes: Vec<Child>,
-}
-
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        for process in &mut self.processes {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
+    site: Site,
+    _processes: [Running; 2],
 }
 
 impl Fleet {
     fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let wake_port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let listen = format!("127.0.0.1:{port}");
-        let path = |name: &str| directory.path().join(name).display().to_string();
-        let (server, agent, settings) = (path("server"), path("agent"), path("agent.toml"));
-        std::fs::write(&settings, format!("[wake]\nport = {wake_port}\n")).unwrap();
-        let musterd = spawn(env!("CARGO_BIN_EXE_musterd"), &["run", "--data", &server, "--listen", &listen]);
-        let mut fleet = Self { directory, processes: vec![musterd] };
-        eventually("the server", || fleet.try_ctl(&["status"]).is_some());
-        let token = fleet.ctl(&["token", "create"])["token"].as_str().unwrap().to_owned();
-        let enrol = ["enroll", "--server", &listen, "--token", &token, "--name", "kiosk", "--data", &agent];
-        assert!(spawn(env!("CARGO_BIN_EXE_muster-agent"), &enrol).wait().unwrap().success());
-        let run = ["run", "--data", &agent, "--config", &settings];
-        fleet.processes.push(spawn(env!("CARGO_BIN_EXE_muster-agent"), &run));
-        eventually("the first sync", || fleet.ctl(&["device", "show", "kiosk"])["presence"] == "idle");
+        let (site, server) = Site::enrolled();
+        site.configure("");
+        let fleet = Self { _processes: [server, site.agent_process()], site };
+        eventually("the first sync", || fleet.site.shown()["presence"] == "idle");
         fleet
-    }
-
-    fn try_ctl(&self, arguments: &[&str]) -> Option<Value> {
-        let mut command = musterctl(&self.directory.path().join("server"), arguments);
-        let output = command.arg("--json").output().unwrap();
-        serde_json::from_slice(&output.stdout).ok()
-    }
-
-    fn ctl(&self, arguments: &[&str]) -> Value {
-        self.try_ctl(arguments).unwrap()
     }
 
     fn forced_syncs(&self, what: &str, via: &str) {
         let (mut begun, mut synced, mut whole) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let started = Instant::now();
-            let outcome = self.ctl(&["device", "sync", "kiosk", "--wait"])[0].clone();
+            let outcome = self.site.ctl_json(&["device", "sync", "kiosk", "--wait"])[0].clone();
             whole.push(u64::try_from(started.elapsed().as_micros()).unwrap());
             assert_eq!(outcome["by"], via, "{outcome}");
             begun.push(outcome["begun_microseconds"].as_u64().unwrap());
@@ -109,12 +76,6 @@ impl Fleet {
             );
         }
     }
-}
-
-fn spawn(program: &str, arguments: &[&str]) -> Child {
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().unwrap()
 }
 
 /// CPU time of the thread with this name in this process (proc_pid_task(5), `schedstat`).

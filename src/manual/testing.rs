@@ -18,7 +18,9 @@
 //!
 //! Each of these folders is one program, because linking takes longer than most tests; a test is
 //! `--test server` with a part of its name (`-E 'test(storm::)'`). nextest gives each test a process of its
-//! own, `cargo test` a thread: a test that needs a process for itself starts its program again.
+//! own, `cargo test` a thread: a test that needs a process for itself starts its program again. They share
+//! `tests/kit`: the server in the test's process or as one, a site of server and agent, a device that speaks
+//! the wire by hand, one time for all that is waited for.
 //!
 //! Tests never measure time: the machines that run them are shared. Speed is shown by benches, as ratios in
 //! one run.
@@ -57,8 +59,7 @@
 //! honest device ever uses up its allowance in the simulation ([`rate`](crate::machine::rate)). The effect of
 //! hostile ones is bounded by a property: whatever is said, in whatever order, on however many links that end
 //! and come anew, the datagrams, jobs, answers and events in a time stay below what the allowance has.
-//! `tests/server/reach.rs` floods a real server with probes, counts the datagrams, and has a device called
-//! meanwhile.
+//! `tests/server/limits` floods a real server, while an honest device and an administrator are served.
 //!
 //! # Real applications
 //!

@@ -2,12 +2,12 @@
 //! does not, and how it goes.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use crate::kit::{Fixture, Running, Site, TIMEOUT, error_of, eventually, free_udp_port, now, stored};
+use crate::kit::{Fixture, Running, SilentServer, Site, TIMEOUT, eventually, free_udp_port, now, stored};
 use muster::agent::identity::Identity;
 use muster::agent::local::client::LocalClient;
 use muster::agent::local::protocol::DatagramStatus;
@@ -58,8 +58,7 @@ impl Kiosk {
     fn enrol() -> Self {
         let fixture = Fixture::start();
         let site = Site::at(fixture.address());
-        let enrolled = site.enroll(&fixture.token(1).to_string());
-        assert!(enrolled.status.success(), "{}", error_of(&enrolled));
+        assert!(site.enroll(&fixture.token(1).to_string()).status.success());
         let identity = Identity::read(&site.path("agent")).unwrap().unwrap();
         let port = free_udp_port();
         configure(&site, port, "");
@@ -352,23 +351,6 @@ fn on_a_persistent_link_the_notice_is_said_as_well() {
 }
 
 #[test]
-fn every_stop_is_believed_whatever_became_of_the_agent_before() {
-    let kiosk = Kiosk::enrol();
-    let mut counter = 0;
-    for is_killed_before in [false, true, false] {
-        if is_killed_before {
-            kiosk.away().kill();
-        }
-        let agent = kiosk.away();
-        assert_ne!(kiosk.presence(), Presence::AgentStopped);
-        end(agent);
-        eventually("the stop is believed", || kiosk.presence() == Presence::AgentStopped);
-        assert!(kiosk.record().notice_counter > counter);
-        counter = kiosk.record().notice_counter;
-    }
-}
-
-#[test]
 fn a_shutdown_and_a_reboot_are_told_from_a_stop() {
     let kiosk = Kiosk::enrol();
     let (program, systemd) = (kiosk.site.path("bin/systemctl"), kiosk.site.path("root/run/systemd/system"));
@@ -412,31 +394,6 @@ fn a_server_that_is_away_holds_nobody_up_and_loses_nothing() {
     assert!(server.end().success());
     let all: Vec<String> = stored(&site).into_iter().map(|(_, message)| message).collect();
     assert_eq!(all, ["one", "two", "three"]);
-}
-
-/// Listens, and accepts nobody: its queue is full.
-struct SilentServer {
-    address: SocketAddr,
-    _listener: socket2::Socket,
-    _waiting: Vec<socket2::Socket>,
-}
-
-impl SilentServer {
-    fn new() -> Self {
-        use socket2::{Domain, Socket, Type};
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
-        listener.listen(0).unwrap();
-        let address = listener.local_addr().unwrap();
-        let connect = |_| {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            socket.set_nonblocking(true).unwrap();
-            let _ = socket.connect(&address);
-            socket
-        };
-        let waiting = (0..4).map(connect).collect();
-        Self { address: address.as_socket().unwrap(), _listener: listener, _waiting: waiting }
-    }
 }
 
 #[test]
@@ -548,16 +505,4 @@ fn a_port_in_use_is_shown_and_taken_as_soon_as_it_is_free() {
     configure(&kiosk.site, 0, "");
     agent.hang_up();
     eventually("the server is told that there is none", || kiosk.record().udp_port == 0);
-}
-
-#[test]
-fn check_finds_both_ways_open_with_and_without_a_running_agent() {
-    let kiosk = Kiosk::enrol();
-    for is_running in [false, true, false] {
-        let _agent = is_running.then(|| kiosk.away());
-        let checked = kiosk.site.agent(&["check", "--json"]);
-        let said = String::from_utf8_lossy(&checked.stdout);
-        assert!(checked.status.success(), "{said}");
-        assert!(!said.contains("\"skipped\"") && !said.contains("\"failed\""), "{said}");
-    }
 }

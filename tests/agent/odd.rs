@@ -1,13 +1,12 @@
 //! Odd machines at a real server: what they have in common is that nobody was told.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use crate::kit::{
-    AGENT, Running, Site, SmallDisk, TIMEOUT, copy_directory, error_of, eventually, free_udp_port, skipped,
+    AGENT, Running, SilentServer, Site, SmallDisk, TIMEOUT, copy_directory, error_of, eventually,
+    free_udp_port, skipped,
 };
 
 #[test]
@@ -156,24 +155,12 @@ fn events_that_a_full_disk_refuses_are_a_reason_of_the_devices_status() {
     assert!(server.end().success());
 }
 
-/// An address that answers to nobody: its queue is full (listen(2)).
-fn dead() -> (socket2::Socket, Vec<TcpStream>, SocketAddr) {
-    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    listener.listen(0).unwrap();
-    let address = listener.local_addr().unwrap().as_socket().unwrap();
-    let mut full = Vec::new();
-    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
-        full.push(stream);
-    }
-    (listener, full, address)
-}
-
 #[test]
 fn a_server_that_does_not_answer_is_named_in_the_log_with_its_address_once() {
     let (site, server) = Site::enrolled();
     assert!(server.end().success());
-    let (_listener, _full, address) = dead();
+    let silent = SilentServer::new();
+    let address = silent.address;
     for name in [address.to_string(), format!("localhost:{}", address.port())] {
         site.configure(&format!("server = \"{name}\"\n"));
         let before = site.log("agent.log").len();

@@ -19,14 +19,10 @@ struct Fixture {
 impl Fixture {
     fn new(script: &str, task: &str) -> Self {
         let fixture = Self { site: Site::new() };
-        std::fs::write(fixture.path("script"), script).unwrap();
-        let text = format!(
-            "name = \"shop\"\n[condition]\npid_file = \"/nowhere\"\n[[task]]\nkind = \"work\"\ncommand = [\"sh\", \"{}\", \"{}\", \"{{times}}\"]\n\
-             arguments = {{ type = \"object\", properties = {{ times = {{ type = \"integer\", maximum = 1000 }} }}, required = [\"times\"] }}\n{task}\n",
-            fixture.path("script").display(),
-            fixture.site.directory.path().display(),
-        );
-        fixture.site.write("applications.d/shop.toml", text);
+        let schema = "{ type = \"object\", properties = { times = { type = \"integer\", maximum = 1000 } }, \
+                      required = [\"times\"] }";
+        let arguments = format!("{:?}, \"{{times}}\"", fixture.site.directory.path());
+        fixture.site.offer_work(script, &arguments, schema, task);
         std::fs::write(fixture.path("settings.json"), r#"{"times": 5}"#).unwrap();
         fixture
     }

@@ -1,6 +1,5 @@
 //! Calling devices and finding out why they don't come, with musterctl, over a script of what devices do.
 
-use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -62,7 +61,7 @@ fn nobody_is_waited_for_without_wait() {
     let devices = [server.enrol("a"), server.enrol("b")];
     devices.iter().for_each(|device| server.script(*device, None));
     server.ctl(&["device", "set", "b", "--group", "/berlin/kiosks"]);
-    assert_eq!(server.ctl(&["device", "sync", "--all", "--json"]).json(), json!({"called": 2}));
+    assert_eq!(server.json(&["device", "sync", "--all"]), json!({"called": 2}));
     let text = server.ctl(&["device", "sync", "--group", "berlin"]);
     assert_eq!(text.code, 0);
     assert!(text.out.starts_with("1 device is called; --wait shows"), "{}", text.out);
@@ -75,16 +74,20 @@ fn nobody_is_called_when_the_request_is_wrong_or_there_is_nobody() {
     let server = AdminServer::start();
     server.enrol("a");
     server.ctl(&["group", "create", "/empty"]);
-    let unknown = server.ctl(&["device", "sync", "a", "nobody", "--wait"]);
-    assert_eq!((unknown.code, unknown.err.as_str()), (1, "musterctl: there is no device 'nobody'\n"));
-    let unknown = server.ctl(&["device", "sync", "--group", "/nowhere"]);
-    assert_eq!((unknown.code, unknown.err.as_str()), (1, "musterctl: there is no group '/nowhere'\n"));
+    assert_eq!(
+        server.refused(1, &["device", "sync", "a", "nobody", "--wait"]),
+        "musterctl: there is no device 'nobody'\n"
+    );
+    assert_eq!(
+        server.refused(1, &["device", "sync", "--group", "/nowhere"]),
+        "musterctl: there is no group '/nowhere'\n"
+    );
     for wait in [&[][..], &["--wait"]] {
         let empty = server.ctl(&[&["device", "sync", "--group", "/empty"], wait].concat());
         assert_eq!((empty.code, empty.err.as_str()), (0, ""), "{}", empty.out);
     }
-    assert_eq!(server.ctl(&["device", "sync", "--group", "/empty", "--wait", "--json"]).json(), json!([]));
-    assert_eq!(server.ctl(&["device", "sync", "--group", "/empty", "--json"]).json(), json!({"called": 0}));
+    assert_eq!(server.json(&["device", "sync", "--group", "/empty", "--wait"]), json!([]));
+    assert_eq!(server.json(&["device", "sync", "--group", "/empty"]), json!({"called": 0}));
     assert!(server.calls().is_empty());
     server.calls.is_busy.store(true, Ordering::Relaxed);
     let busy = server.ctl(&["device", "sync", "--all", "--wait"]);
@@ -105,29 +108,6 @@ fn one_of_whom_nothing_is_heard_is_given_up_when_the_time_is_over() {
     assert_eq!((&outcomes[0]["id"], &outcomes[0]["outcome"]), (&a.to_string().into(), &"synced".into()));
     assert_eq!(outcomes[1], json!({"id": b, "name": "b", "outcome": "timed_out"}));
     assert_eq!(*server.calls.cancelled.lock().unwrap(), [1], "what has not begun is taken back");
-}
-
-#[test]
-fn whoever_stops_waiting_takes_the_call_back() {
-    let server = AdminServer::start();
-    let device = server.enrol("a");
-    server.script(device, None);
-    let mut waiting = Command::new(env!("CARGO_BIN_EXE_musterctl"))
-        .args(["device", "sync", "--all", "--wait", "--timeout", "1h"])
-        .env("MUSTER_SERVER", format!("unix:{}", server.socket().display()))
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let until = |is_so: &dyn Fn() -> bool| {
-        (0..1_000).any(|_| {
-            std::thread::sleep(Duration::from_millis(10));
-            is_so()
-        })
-    };
-    assert!(until(&|| !server.calls.called.lock().unwrap().is_empty()));
-    waiting.kill().unwrap();
-    waiting.wait().unwrap();
-    assert!(until(&|| *server.calls.cancelled.lock().unwrap() == [1]));
 }
 
 #[test]
@@ -166,7 +146,7 @@ fn ten_thousand_devices_are_called_quickly_and_only_those_are_listed_that_did_no
 fn a_device_is_retrieved_now_and_then_shown() {
     let server = AdminServer::start();
     let device = server.enrol("kiosk-17");
-    let shown = server.ctl(&["device", "show", "kiosk-17", "--now", "--json"]).json();
+    let shown = server.json(&["device", "show", "kiosk-17", "--now"]);
     assert_eq!(shown["name"], "kiosk-17");
     assert_eq!(server.calls(), [(vec![device], WakeReason::Retrieve)]);
     server.script(device, unreachable());
@@ -218,7 +198,7 @@ fn it_is_shown_how_a_device_is_reached() {
     show(&["never seen", "off (inherited)"], &["hint", "UDP"]);
     synced(&server, device, UdpReach::Reached);
     show(&["idle", "wakes reach it: UDP port 15000 at 192.0.2.7"], &["hint"]);
-    let shown = server.ctl(&["device", "show", "kiosk 17", "--json"]).json();
+    let shown = server.json(&["device", "show", "kiosk 17"]);
     let (last, next): (WallTime, WallTime) = (
         shown["last_sync_at"].as_str().unwrap().parse().unwrap(),
         shown["next_sync_at"].as_str().unwrap().parse().unwrap(),
@@ -229,7 +209,7 @@ fn it_is_shown_how_a_device_is_reached() {
     // The server of this test keeps those whom wakes do not reach.
     synced(&server, device, UdpReach::Unreached);
     show(&["wakes do not reach it", "off, and kept all the same: wakes do not reach it"], &["hint"]);
-    assert_eq!(server.ctl(&["device", "show", "kiosk 17", "--json"]).json()["persistent_by"], "unreachable");
+    assert_eq!(server.json(&["device", "show", "kiosk 17"])["persistent_by"], "unreachable");
     synced(&server, device, UdpReach::Unknown);
     show(&["whether wakes reach it is not known"], &["hint"]);
     for (kind, presence, name) in [
@@ -239,7 +219,7 @@ fn it_is_shown_how_a_device_is_reached() {
     ] {
         server.store.table().with(device, |record| record.departure = Some(kind));
         show(&[presence], &[]);
-        let listed = server.ctl(&["device", "list", "--presence", name, "--json"]).json();
+        let listed = server.json(&["device", "list", "--presence", name]);
         assert_eq!(listed[0]["presence"], name);
     }
 }
@@ -280,7 +260,7 @@ fn why_a_device_is_not_in_sync_is_one_paragraph_or_facts() {
     ] {
         assert!(idle.out.contains(part), "{part} in {}", idle.out);
     }
-    let why = server.ctl(&["device", "why", "kiosk-17", "--json"]).json();
+    let why = server.json(&["device", "why", "kiosk-17"]);
     assert_eq!(why["text"], idle.out.trim_end());
     assert_eq!((&why["facts"]["presence"], &why["facts"]["journal"]), (&"idle".into(), &"no_room".into()));
     assert_eq!(why["facts"]["interval_seconds"], 900);
@@ -295,7 +275,7 @@ fn a_link_that_is_to_stay_is_called_for_and_too_many_are_refused() {
     let set =
         |name: &str, keep: &str| server.ctl(&["device", "set", name, "--keep-connected", keep, "--json"]);
     let facts = |name: &str| {
-        let shown = server.ctl(&["device", "show", name, "--json"]).json();
+        let shown = server.json(&["device", "show", name]);
         (shown["keep_connected"].clone(), shown["own_keep_connected"].clone(), shown["persistent_by"].clone())
     };
     assert_eq!(set("a", "on").json()["keep_connected"], true);

@@ -1,7 +1,7 @@
 //! musterctl as a user runs it, over a real Unix socket to the administration API on a real store.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::kit::admin::{AdminServer, ctl};
 use muster::machine::device_state::LinkRef;
@@ -12,19 +12,18 @@ use muster::wire::token::JoinToken;
 #[test]
 fn a_token_is_made_listed_and_revoked() {
     let server = AdminServer::start();
-    let made =
-        server.ctl(&["token", "create", "--ttl", "2h", "--uses", "3", "--group", "/berlin", "--json"]).json();
+    let made = server.json(&["token", "create", "--ttl", "2h", "--uses", "3", "--group", "/berlin"]);
     let token: JoinToken = made["token"].as_str().unwrap().parse().unwrap();
     assert_eq!(made["id"], token.id.to_string());
     assert_eq!(token.server_certificate.0, [0xab; 32]);
     assert_eq!((&made["group"], &made["uses"], &made["used"]), (&"/berlin".into(), &3.into(), &0.into()));
 
-    let listed = server.ctl(&["token", "list", "--json"]).json();
+    let listed = server.json(&["token", "list"]);
     assert_eq!(listed[0]["state"], "valid");
     assert!(listed[0].get("token").is_none(), "the secret is shown once");
 
     let id = token.id.to_string();
-    assert_eq!(server.ctl(&["token", "revoke", &id, "--json"]).json()["state"], "revoked");
+    assert_eq!(server.json(&["token", "revoke", &id])["state"], "revoked");
     let listed = server.ctl(&["token", "list"]);
     assert!(listed.out.contains("revoked") && listed.out.contains(&id), "{}", listed.out);
 
@@ -41,30 +40,20 @@ fn a_token_is_made_listed_and_revoked() {
 fn a_device_is_listed_shown_changed_and_removed() {
     let server = AdminServer::start();
     let device = server.enrol("kiosk-17");
-    let listed = server.ctl(&["device", "list", "--json"]).json();
+    let listed = server.json(&["device", "list"]);
     assert_eq!(listed.as_array().unwrap().len(), 1);
     assert_eq!(listed[0]["name"], "kiosk-17");
     assert_eq!(listed[0]["presence"], "never_seen");
     assert_eq!(listed[0]["last_sync_at"], serde_json::Value::Null);
 
-    let changed = server.ctl(&[
-        "device",
-        "set",
-        "kiosk-17",
-        "--group",
-        "/berlin",
-        "--keep-connected",
-        "on",
-        "--interval",
-        "5m",
-    ]);
-    assert_eq!(changed.code, 0, "{}", changed.err);
-    let shown = server.ctl(&["device", "show", &device.to_string(), "--json"]).json();
+    let set = "device set kiosk-17 --group /berlin --keep-connected on --interval 5m";
+    server.done(&set.split(' ').collect::<Vec<_>>());
+    let shown = server.json(&["device", "show", &device.to_string()]);
     assert_eq!(shown["group"], "/berlin");
     assert_eq!(shown["keep_connected"], true);
     assert_eq!((&shown["interval_seconds"], &shown["own_interval_seconds"]), (&300.into(), &300.into()));
     assert_eq!(shown["sections"].as_array().unwrap().len(), 3);
-    let back = server.ctl(&["device", "set", "kiosk-17", "--interval", "inherit", "--json"]).json();
+    let back = server.json(&["device", "set", "kiosk-17", "--interval", "inherit"]);
     assert_eq!(back["interval_seconds"], 900);
     for line in ["name", "presence", "next sync", "SECTION"] {
         assert!(server.ctl(&["device", "show", "kiosk-17"]).out.contains(line), "{line}");
@@ -72,13 +61,15 @@ fn a_device_is_listed_shown_changed_and_removed() {
 
     let link = LinkRef::new(0, 1, 2).unwrap();
     server.store.table().with(device, |record| record.link = Some(link));
-    let listed = server.ctl(&["device", "list", "--presence", "connected", "--json"]).json();
+    let listed = server.json(&["device", "list", "--presence", "connected"]);
     assert_eq!(listed[0]["id"], device.to_string());
-    assert_eq!(server.ctl(&["device", "remove", "kiosk-17", "--json"]).json()["id"], device.to_string());
+    assert_eq!(server.json(&["device", "remove", "kiosk-17"])["id"], device.to_string());
     assert_eq!(*server.links.0.lock().unwrap(), [device], "its open link is closed");
-    assert_eq!(server.ctl(&["device", "list", "--json"]).json(), serde_json::json!([]));
-    let gone = server.ctl(&["device", "show", "kiosk-17"]);
-    assert_eq!((gone.code, gone.err.as_str()), (1, "musterctl: there is no device 'kiosk-17'\n"));
+    assert_eq!(server.json(&["device", "list"]), serde_json::json!([]));
+    assert_eq!(
+        server.refused(1, &["device", "show", "kiosk-17"]),
+        "musterctl: there is no device 'kiosk-17'\n"
+    );
 }
 
 #[test]
@@ -86,9 +77,8 @@ fn a_name_that_is_taken_is_refused() {
     let server = AdminServer::start();
     server.enrol("a");
     server.enrol("b");
-    let refused = server.ctl(&["device", "set", "a", "--name", "b"]);
-    assert_eq!(refused.code, 1);
-    assert!(refused.err.contains("another device is called 'b'"), "{}", refused.err);
+    let refused = server.refused(1, &["device", "set", "a", "--name", "b"]);
+    assert!(refused.contains("another device is called 'b'"), "{refused}");
 }
 
 #[test]
@@ -98,12 +88,12 @@ fn a_long_list_comes_page_by_page_and_whole() {
     let mut client = server.client();
     let pages: Vec<_> = client.devices(DeviceQuery::default()).map(|page| page.unwrap().len()).collect();
     assert_eq!(pages, [500, 500, 203]);
-    let listed = server.ctl(&["device", "list", "--json"]).json();
+    let listed = server.json(&["device", "list"]);
     let names: Vec<_> = listed.as_array().unwrap().iter().map(|d| d["name"].as_str().unwrap()).collect();
     assert_eq!((names.len(), names[0], names[1_202]), (1_203, "device-00000", "device-01202"));
     let table = server.ctl(&["device", "list"]);
     assert_eq!(table.out.lines().count(), 1_204, "one head, one line a device");
-    let search = server.ctl(&["device", "list", "--search", "DEVICE-01202", "--json"]).json();
+    let search = server.json(&["device", "list", "--search", "DEVICE-01202"]);
     assert_eq!(search.as_array().unwrap().len(), 1);
 }
 
@@ -129,7 +119,7 @@ fn events_are_listed_newest_last_and_filtered() {
     assert_eq!(messages(&["--device", "a", "--limit", "2"]), ["event 26", "event 28"]);
     assert_eq!(messages(&["--since", "1h"]).len(), 30);
     assert_eq!(messages(&["--since", "2999-01-01T00:00:00Z"]).len(), 0);
-    let event = &server.ctl(&["event", "list", "--limit", "1", "--json"]).json()[0];
+    let event = &server.json(&["event", "list", "--limit", "1"])[0];
     assert_eq!((&event["device"], &event["fields"]["disk"]), (&"b".into(), &"sdb".into()));
 
     server.ctl(&["device", "remove", "a"]);
@@ -142,7 +132,7 @@ fn events_of_the_servers_own_are_shown_like_others() {
     let device = server.enrol("kiosk-17");
     server.event(device, Severity::Info, "before");
     server.durable_to(server.log.push_lost(device));
-    let listed = server.ctl(&["event", "list", "--severity", "warning", "--json"]).json();
+    let listed = server.json(&["event", "list", "--severity", "warning"]);
     assert_eq!(listed.as_array().unwrap().len(), 1);
     let event = &listed[0];
     assert_eq!((&event["device"], &event["sequence"]), (&"kiosk-17".into(), &0.into()));
@@ -160,12 +150,8 @@ fn events_are_followed_across_a_restart() {
     let mut server = AdminServer::start();
     let device = server.enrol("a");
     server.event(device, Severity::Info, "before");
-    let mut follower = Command::new(env!("CARGO_BIN_EXE_musterctl"))
-        .args(["event", "follow", "--from", "0", "--json"])
-        .env("MUSTER_SERVER", format!("unix:{}", server.socket().display()))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut follower =
+        server.command(&["event", "follow", "--from", "0", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
     let mut next = || -> String {
         let event: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
@@ -187,18 +173,18 @@ fn events_are_followed_across_a_restart() {
 #[test]
 fn groups_are_made_and_listed() {
     let server = AdminServer::start();
-    let made = server.ctl(&["group", "create", "berlin/kiosks", "--interval", "5m", "--json"]).json();
+    let made = server.json(&["group", "create", "berlin/kiosks", "--interval", "5m"]);
     assert_eq!(made, serde_json::json!({"path": "/berlin/kiosks", "interval_seconds": 300}));
-    let listed = server.ctl(&["group", "list", "--json"]).json();
+    let listed = server.json(&["group", "list"]);
     let paths: Vec<_> = listed.as_array().unwrap().iter().map(|group| group["path"].clone()).collect();
     assert_eq!(paths, ["/", "/berlin", "/berlin/kiosks"]);
     assert_eq!(server.ctl(&["group", "create", "/x", "--interval", "1s"]).code, 2);
-    let made = server.ctl(&["group", "create", "/berlin", "--keep-connected", "on", "--json"]).json();
+    let made = server.json(&["group", "create", "/berlin", "--keep-connected", "on"]);
     assert_eq!(
         made,
         serde_json::json!({"path": "/berlin", "interval_seconds": null, "keep_connected": true})
     );
-    let listed = server.ctl(&["group", "list", "--json"]).json();
+    let listed = server.json(&["group", "list"]);
     assert_eq!(
         (&listed[0]["keep_connected"], &listed[1]["keep_connected"]),
         (&serde_json::Value::Null, &true.into())
@@ -211,7 +197,7 @@ fn groups_are_made_and_listed() {
 #[test]
 fn applications_are_an_array_even_when_there_is_none() {
     let server = AdminServer::start();
-    assert_eq!(server.ctl(&["application", "list", "--json"]).json(), serde_json::json!([]));
+    assert_eq!(server.json(&["application", "list"]), serde_json::json!([]));
     let which =
         server.ctl(&["application", "list", "--name", "open*", "--version", "<3", "--devices", "--json"]);
     assert_eq!(which.json(), serde_json::json!([]));
@@ -223,7 +209,7 @@ fn applications_are_an_array_even_when_there_is_none() {
 fn status_tells_everything_in_both_ways() {
     let server = AdminServer::start();
     server.enrol("a");
-    let status = server.ctl(&["status", "--json"]).json();
+    let status = server.json(&["status"]);
     assert_eq!(status["devices"]["never_seen"], 1);
     assert_eq!(status["journal"]["condition"], "no_room");
     assert_eq!(status["links"]["closes"][0], serde_json::json!({"reason": "idle", "count": 3}));
@@ -290,7 +276,7 @@ fn wrong_usage_is_2_and_help_is_0() {
 fn what_a_device_says_reaches_the_terminal_as_escapes_and_a_program_as_it_is() {
     let server = AdminServer::start();
     let device = server.enrol("\u{202e}kiosk-17\u{200b}");
-    assert_eq!(server.ctl(&["device", "list", "--json"]).json()[0]["name"], "kiosk-17");
+    assert_eq!(server.json(&["device", "list"])[0]["name"], "kiosk-17");
     let message = "\u{1b}[2J\u{9b}31m\u{7f}\u{202e}gnp.exe\u{2066}\u{200b}\n\u{e0041}ü";
     server.event(device, Severity::Warning, message);
     let escaped = r"\u{1b}[2J\u{9b}31m\u{7f}\u{202e}gnp.exe\u{2066}\u{200b}\n\u{e0041}ü";
@@ -303,13 +289,11 @@ fn what_a_device_says_reaches_the_terminal_as_escapes_and_a_program_as_it_is() {
         json.out
     );
     assert_eq!(json.json()[0]["message"], message, "the value is what it was");
-    let refused = server.ctl(&["device", "set", "kiosk-17", "--name", "a\u{202e}b"]);
-    assert_eq!(refused.code, 2);
-    assert!(refused.err.contains(r"'a\u{202e}b' cannot be a device name"), "{:?}", refused.err);
+    let refused = server.refused(2, &["device", "set", "kiosk-17", "--name", "a\u{202e}b"]);
+    assert!(refused.contains(r"'a\u{202e}b' cannot be a device name"), "{refused}");
     for name in [device.to_string(), device.to_string().to_uppercase()] {
-        let refused = server.ctl(&["device", "set", "kiosk-17", "--name", &name]);
-        assert_eq!(refused.code, 2);
-        assert!(refused.err.contains("not the form of a device id"), "{:?}", refused.err);
+        let refused = server.refused(2, &["device", "set", "kiosk-17", "--name", &name]);
+        assert!(refused.contains("not the form of a device id"), "{refused}");
     }
 }
 

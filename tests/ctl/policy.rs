@@ -1,13 +1,8 @@
 //! Policies, settings and the tree of groups, as musterctl sets and shows them.
 
-use std::sync::mpsc;
-
 use crate::kit::admin::AdminServer;
-use muster::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
 use muster::wire::datagram::WakeReason;
-use muster::wire::digest::Digest;
-use muster::wire::id::{DeviceId, Epoch};
-use muster::wire::section::{HostFacts, Section};
+use muster::wire::id::DeviceId;
 use muster::wire::settings::Declaration;
 
 /// The device says that it takes settings for the kiosk.
@@ -18,25 +13,13 @@ fn declare(server: &AdminServer, device: DeviceId) {
         settings_schema: r#"{"properties": {"lines": {"type": "integer"}}}"#.into(),
         kinds: Vec::new(),
     };
-    let update = SectionUpdate {
-        device,
-        section: Section::Host,
-        agent_epoch: Epoch(3),
-        revision: 1,
-        digest: Digest(7),
-        base: None,
-        change: SectionChange::Host(HostFacts { declarations: vec![declaration], ..HostFacts::default() }),
-    };
-    let (done, is_done) = mpsc::channel();
-    server.store.inventory().apply(update, move |outcome| done.send(outcome).unwrap());
-    assert!(matches!(is_done.recv().unwrap(), SectionOutcome::Stored(_)));
+    server.declare(device, declaration);
 }
 
-/// A server with one device in /shops, and a directory with files of settings.
+/// A server with one device in /shops.
 struct Fixture {
     server: AdminServer,
     device: DeviceId,
-    files: tempfile::TempDir,
 }
 
 impl Fixture {
@@ -44,34 +27,21 @@ impl Fixture {
         let server = AdminServer::start();
         let device = server.enrol("kiosk-17");
         declare(&server, device);
-        let fixture = Self { server, device, files: tempfile::tempdir().unwrap() };
-        fixture.done(&["device", "set", "kiosk-17", "--group", "/shops"]);
+        let fixture = Self { server, device };
+        fixture.server.done(&["device", "set", "kiosk-17", "--group", "/shops"]);
         fixture.notified();
         fixture
     }
 
-    fn file(&self, name: &str, text: &str) -> String {
-        let path = self.files.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path.display().to_string()
-    }
-
-    fn done(&self, arguments: &[&str]) -> String {
-        let ran = self.server.ctl(arguments);
-        assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.err);
-        ran.out
-    }
-
     fn refused(&self, code: i32, arguments: &[&str]) -> String {
-        let ran = self.server.ctl(arguments);
-        assert_eq!((ran.code, ran.out.as_str()), (code, ""), "{arguments:?}");
-        assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
-        ran.err.trim_end().strip_prefix("musterctl: ").unwrap().to_owned()
+        let said = self.server.refused(code, arguments);
+        assert_eq!(said.lines().count(), 1, "{said}");
+        said.trim_end().strip_prefix("musterctl: ").unwrap().to_owned()
     }
 
     fn set(&self, file: &str, more: &[&str]) -> String {
         let head = ["policy", "set", "--group", "/shops", "--application", "kiosk", "--file", file];
-        self.done(&[&head, more].concat())
+        self.server.done(&[&head, more].concat())
     }
 
     /// Devices that were notified since this was asked last.
@@ -83,14 +53,14 @@ impl Fixture {
 #[test]
 fn a_policy_is_set_explained_listed_and_removed_and_its_devices_are_told() {
     let fixture = Fixture::new();
-    let file = fixture.file("kiosk.json", "{\"currency\": \"EUR\", \"lines\": 40}");
+    let file = fixture.server.file("kiosk.json", "{\"currency\": \"EUR\", \"lines\": 40}");
     let said = fixture.set(&file, &["--lock", "currency"]);
     assert!(said.contains(": 1 device has other settings; those that are connected are asked now"), "{said}");
     assert_eq!(fixture.notified(), [(fixture.device, None)]);
-    let own = fixture.file("own.json", "{\"currency\": \"USD\", \"lines\": 60}");
+    let own = fixture.server.file("own.json", "{\"currency\": \"USD\", \"lines\": 60}");
     let set_own =
         ["settings", "set", "--device", "kiosk-17", "--application", "kiosk", "--file", &own, "--now"];
-    assert!(fixture.done(&set_own).contains("; they are asked on their links, or woken"));
+    assert!(fixture.server.done(&set_own).contains("; they are asked on their links, or woken"));
     assert_eq!(fixture.notified(), [(fixture.device, Some(WakeReason::Sync))]);
 
     let explain = ["policy", "explain", "--device", "kiosk-17", "--application", "kiosk", "--json"];
@@ -99,37 +69,37 @@ fn a_policy_is_set_explained_listed_and_removed_and_its_devices_are_told() {
     assert_eq!((&keys[0]["value"], &keys[0]["locked_by"]), (&"EUR".into(), &"/shops".into()));
     assert_eq!(keys[0]["refused"][0], serde_json::json!({"from": "kiosk-17", "value": "USD"}));
     assert_eq!(keys[1]["overrode"][0], serde_json::json!({"from": "/shops", "value": 40}));
-    let shown = fixture.server.ctl(&["settings", "show", "--device", "kiosk-17", "--json"]).json();
+    let shown = fixture.server.json(&["settings", "show", "--device", "kiosk-17"]);
     assert_eq!(shown[0]["settings"], serde_json::json!({"currency": "EUR", "lines": 60}));
     assert!(shown[0]["desired_revision"].as_u64() > Some(0) && shown[0]["reported"].is_null(), "{shown}");
-    let text = fixture.done(&["settings", "show", "--device", "kiosk-17", "--application", "kiosk"]);
+    let text = fixture.server.done(&["settings", "show", "--device", "kiosk-17", "--application", "kiosk"]);
     assert!(text.contains("not given yet") && text.contains("what it should have:"), "{text}");
 
-    let listed = fixture.server.ctl(&["policy", "list", "--json"]).json();
+    let listed = fixture.server.json(&["policy", "list"]);
     assert_eq!(
         (listed[0]["group"].as_str(), listed[0]["locks"][0].as_str()),
         (Some("/shops"), Some("currency"))
     );
     let show = ["policy", "show", "--group", "/shops", "--application", "kiosk"];
-    assert!(fixture.done(&show).contains("\"lines\": 40"));
-    fixture.done(&["policy", "remove", "--group", "/shops", "--application", "kiosk"]);
+    assert!(fixture.server.done(&show).contains("\"lines\": 40"));
+    fixture.server.done(&["policy", "remove", "--group", "/shops", "--application", "kiosk"]);
     assert_eq!(fixture.refused(1, &show), "nothing is set for 'kiosk' in /shops");
-    fixture.done(&["settings", "remove", "--device", "kiosk-17", "--application", "kiosk"]);
-    assert!(fixture.done(&explain[..6]).contains("nobody has set anything for 'kiosk' on kiosk-17"));
+    fixture.server.done(&["settings", "remove", "--device", "kiosk-17", "--application", "kiosk"]);
+    assert!(fixture.server.done(&explain[..6]).contains("nobody has set anything for 'kiosk' on kiosk-17"));
     assert_eq!(fixture.notified().len(), 2);
 }
 
 #[test]
 fn what_is_wrong_with_a_policy_is_said_in_a_line_and_nothing_is_changed() {
     let fixture = Fixture::new();
-    let file = |text: &str| fixture.file("bad.json", text);
+    let file = |text: &str| fixture.server.file("bad.json", text);
     let set = |group: &str, application: &str, file: &str, lock: &str| {
         ["policy", "set", "--group", group, "--application", application, "--file", file, "--lock", lock]
             .map(str::to_owned)
     };
     let refused =
         |code, arguments: [String; 10]| fixture.refused(code, &arguments.each_ref().map(String::as_str));
-    let good = fixture.file("good.json", "{\"lines\": 1}");
+    let good = fixture.server.file("good.json", "{\"lines\": 1}");
     let text = refused(2, set("/shops", "kiosk", &file("{\"lines\": 1,\n oops}"), "lines"));
     assert!(text.contains("bad.json: line 2, column 2: "), "{text}");
     let text = refused(2, set("/shops", "kiosk", &file("[1]"), "lines"));
@@ -138,7 +108,7 @@ fn what_is_wrong_with_a_policy_is_said_in_a_line_and_nothing_is_changed() {
         refused(2, set("/shops", "kiosk", &good, "receipt.lines")),
         "--lock: 'receipt.lines' can't be locked: the settings have no such key"
     );
-    let nowhere = fixture.files.path().join("nowhere.json").display().to_string();
+    let nowhere = fixture.server.directory.path().join("nowhere.json").display().to_string();
     assert!(refused(2, set("/shops", "kiosk", &nowhere, "lines")).contains("nowhere.json: No such file"));
     let text = refused(1, set("/shops", "shop", &good, "lines"));
     assert!(text.contains("no device takes settings for 'shop'; known are: kiosk, muster"), "{text}");
@@ -148,20 +118,20 @@ fn what_is_wrong_with_a_policy_is_said_in_a_line_and_nothing_is_changed() {
     assert!(text.contains("'lines': a string is not allowed, integer is"), "{text}");
     let text = fixture.refused(1, &["policy", "explain", "--device", "nobody", "--application", "kiosk"]);
     assert!(text.contains("there is no device 'nobody'"), "{text}");
-    assert_eq!(fixture.server.ctl(&["policy", "list", "--json"]).json(), serde_json::json!([]));
+    assert_eq!(fixture.server.json(&["policy", "list"]), serde_json::json!([]));
     assert_eq!(fixture.notified(), []);
 }
 
 #[test]
 fn a_group_is_moved_and_removed_with_word_of_how_many_devices_change_settings() {
     let fixture = Fixture::new();
-    fixture.done(&["group", "create", "/germany"]);
-    let file = fixture.file("kiosk.json", "{\"lines\": 40}");
-    fixture.done(&["policy", "set", "--group", "/germany", "--application", "kiosk", "--file", &file]);
-    let would = fixture.done(&["group", "move", "/shops", "/germany/shops", "--dry-run"]);
+    fixture.server.done(&["group", "create", "/germany"]);
+    let file = fixture.server.file("kiosk.json", "{\"lines\": 40}");
+    fixture.server.done(&["policy", "set", "--group", "/germany", "--application", "kiosk", "--file", &file]);
+    let would = fixture.server.done(&["group", "move", "/shops", "/germany/shops", "--dry-run"]);
     assert_eq!(would, "1 device would have other settings\n");
     assert_eq!(fixture.notified(), [], "it was only asked");
-    let moved = fixture.done(&["group", "move", "/shops", "/germany/shops"]);
+    let moved = fixture.server.done(&["group", "move", "/shops", "/germany/shops"]);
     let mut lines = moved.lines();
     assert_eq!(lines.next(), Some("1 device would have other settings"));
     let done = lines.next().unwrap();
@@ -170,18 +140,15 @@ fn a_group_is_moved_and_removed_with_word_of_how_many_devices_change_settings() 
             && done.ends_with(": 1 device has other settings")
     );
     assert_eq!(fixture.notified(), [(fixture.device, None)]);
-    assert_eq!(
-        fixture.server.ctl(&["device", "show", "kiosk-17", "--json"]).json()["group"],
-        "/germany/shops"
-    );
+    assert_eq!(fixture.server.json(&["device", "show", "kiosk-17"])["group"], "/germany/shops");
 
     let text = fixture.refused(1, &["group", "remove", "/germany"]);
     assert!(text.contains("/germany has 1 device and 1 group below it"), "{text}");
     let text = fixture.refused(1, &["group", "move", "/germany", "/germany/x"]);
     assert!(text.contains("/germany/x lies within /germany"), "{text}");
-    let changed = fixture.server.ctl(&["group", "remove", "/germany", "--recursive", "--json"]).json();
+    let changed = fixture.server.json(&["group", "remove", "/germany", "--recursive"]);
     assert_eq!((&changed["devices"], changed["revision"].is_u64()), (&1.into(), true));
-    assert_eq!(fixture.server.ctl(&["device", "show", "kiosk-17", "--json"]).json()["group"], "/");
-    let groups = fixture.server.ctl(&["group", "list", "--json"]).json();
+    assert_eq!(fixture.server.json(&["device", "show", "kiosk-17"])["group"], "/");
+    let groups = fixture.server.json(&["group", "list"]);
     assert_eq!(groups.as_array().unwrap().len(), 1, "{groups}");
 }

@@ -7,10 +7,10 @@ use crate::kit::{
     now,
 };
 use muster::fleet::status::{Cause, Reason};
-use muster::machine::command::{SectionChange, SectionOutcome, SectionUpdate, StatisticsOutcome};
+use muster::machine::command::{SectionChange, StatisticsOutcome};
 use muster::store::Verdict;
 use muster::wire::digest::Digest;
-use muster::wire::id::{DeviceId, Epoch};
+use muster::wire::id::DeviceId;
 use muster::wire::section::{ApplicationCondition, Condition, Section, digest_of};
 use muster::wire::settings::{SettingsReport, SettingsState};
 use muster::wire::statistics::{Number, Statistic, Statistics};
@@ -62,7 +62,7 @@ fn statistics_are_plotted_and_listed_with_their_points() {
         ];
         report(&server, device, WallTime(begin.0 + step * QUARTER), entries);
     }
-    let shown = server.ctl(&["device", "show", "kiosk-17", "--json"]).json();
+    let shown = server.json(&["device", "show", "kiosk-17"]);
     let statistics = shown["statistics"].as_array().unwrap();
     let names: Vec<_> = statistics.iter().map(|series| series["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["connections", "memory", "rate"]);
@@ -109,25 +109,15 @@ fn conditions_are_shown_with_their_settings() {
             }),
         },
     ];
-    let update = SectionUpdate {
-        device,
-        section: Section::Conditions,
-        agent_epoch: Epoch(1),
-        revision: 1,
-        digest: digest_of(&conditions),
-        base: None,
-        change: SectionChange::Conditions(conditions),
-    };
-    let (done, is_done) = mpsc::channel();
-    server.store.inventory().apply(update, move |outcome| done.send(outcome).unwrap());
-    assert!(matches!(is_done.recv().unwrap(), SectionOutcome::Stored(_)));
+    let digest = digest_of(&conditions);
+    server.apply(device, Section::Conditions, digest, SectionChange::Conditions(conditions));
     let text = server.ctl(&["device", "show", "kiosk-17"]).out;
     for part in
         ["SETTINGS", "failed, revision 6 (revision 5 in place)", "settings: unknown directive", "exit code 3"]
     {
         assert!(text.contains(part), "{part} in {text}");
     }
-    let shown = server.ctl(&["device", "show", "kiosk-17", "--json"]).json();
+    let shown = server.json(&["device", "show", "kiosk-17"]);
     assert_eq!(shown["conditions"][0]["settings"], serde_json::Value::Null);
     let settings = &shown["conditions"][1]["settings"];
     assert_eq!((&settings["state"], &settings["applied_revision"]), (&"failed".into(), &5.into()));
@@ -150,7 +140,7 @@ fn devices_are_listed_by_status_with_why() {
             ),
         ],
     );
-    let listed = server.ctl(&["device", "list", "--status", "critical", "--json"]).json();
+    let listed = server.json(&["device", "list", "--status", "critical"]);
     assert_eq!(listed.as_array().unwrap().len(), 1);
     assert_eq!((&listed[0]["name"], &listed[0]["status"]), (&"kiosk-07".into(), &"critical".into()));
     assert_eq!(listed[0]["reasons"][1], serde_json::json!({"level": "critical", "text": "disk: 4 % free"}));
@@ -159,13 +149,13 @@ fn devices_are_listed_by_status_with_why() {
         text.contains("critical") && text.contains("nginx failed 3 h ago: exit code 1 (+2 more)"),
         "{text}"
     );
-    let listed = server.ctl(&["device", "list", "--status", "ok", "--json"]).json();
+    let listed = server.json(&["device", "list", "--status", "ok"]);
     assert_eq!(listed.as_array().unwrap().len(), 28);
     assert_eq!(
         (&listed[0]["reasons"], &listed[0]["status_since"]),
         (&serde_json::json!([]), &serde_json::Value::Null)
     );
-    let none = server.ctl(&["device", "list", "--status", "warning", "--presence", "lost", "--json"]).json();
+    let none = server.json(&["device", "list", "--status", "warning", "--presence", "lost"]);
     assert_eq!(none, serde_json::json!([]));
 
     let text = server.ctl(&["device", "show", "kiosk-07"]).out;
@@ -177,7 +167,7 @@ fn devices_are_listed_by_status_with_why() {
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
-    let status = server.ctl(&["status", "--json"]).json();
+    let status = server.json(&["status"]);
     let counts = [&status["devices"]["ok"], &status["devices"]["warning"], &status["devices"]["critical"]];
     assert_eq!(counts, [&serde_json::json!(28), &serde_json::json!(1), &serde_json::json!(1)]);
     assert!(server.ctl(&["status"]).out.contains("28 ok, 1 warning, 1 critical"));

@@ -1,7 +1,7 @@
 //! Tasks and their runs, as musterctl makes and shows them.
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -9,11 +9,9 @@ use crate::kit::{
     admin::{AdminServer, Ran},
     now,
 };
-use muster::machine::command::{RunsOutcome, SectionChange, SectionOutcome, SectionUpdate};
+use muster::machine::command::RunsOutcome;
 use muster::store::TaskTime;
-use muster::wire::digest::Digest;
-use muster::wire::id::{DeviceId, Epoch, RunId};
-use muster::wire::section::{HostFacts, Section};
+use muster::wire::id::{DeviceId, RunId};
 use muster::wire::settings::{Declaration, TaskKind};
 use muster::wire::task::{RunOutput, RunStage, RunUpdate, RunUpdates};
 use serde_json::{Value, json};
@@ -32,24 +30,12 @@ fn declare(server: &AdminServer, device: DeviceId) {
         settings_schema: String::new(),
         kinds: vec![clean],
     };
-    let update = SectionUpdate {
-        device,
-        section: Section::Host,
-        agent_epoch: Epoch(3),
-        revision: 1,
-        digest: Digest(device.0),
-        base: None,
-        change: SectionChange::Host(HostFacts { declarations: vec![declaration], ..HostFacts::default() }),
-    };
-    let (done, is_done) = mpsc::channel();
-    server.store.inventory().apply(update, move |outcome| done.send(outcome).unwrap());
-    assert!(matches!(is_done.recv().unwrap(), SectionOutcome::Stored(_)));
+    server.declare(device, declaration);
 }
 
-/// A server with two devices, and a directory with files of settings.
+/// A server with two devices.
 struct Fixture {
     server: AdminServer,
-    files: tempfile::TempDir,
 }
 
 impl Fixture {
@@ -57,33 +43,11 @@ impl Fixture {
         let server = AdminServer::start();
         let devices = server.enrol_many(&["kiosk-1".into(), "kiosk-2".into()]);
         devices.iter().for_each(|device| declare(&server, *device));
-        Self { server, files: tempfile::tempdir().unwrap() }
-    }
-
-    fn file(&self, name: &str, text: &str) -> String {
-        let path = self.files.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path.display().to_string()
-    }
-
-    fn done(&self, arguments: &[&str]) -> String {
-        let ran = self.server.ctl(arguments);
-        assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.err);
-        ran.out
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        self.server.ctl(&[arguments, &["--json"]].concat()).json()
-    }
-
-    fn refused(&self, code: i32, arguments: &[&str]) -> String {
-        let ran = self.server.ctl(arguments);
-        assert_eq!((ran.code, ran.out.as_str()), (code, ""), "{arguments:?}: {}", ran.err);
-        ran.err
+        Self { server }
     }
 
     fn create(&self, more: &[&str]) -> Value {
-        self.json(&create(more))
+        self.server.json(&create(more))
     }
 
     /// Makes a task whose runs are with their devices; its id.
@@ -113,7 +77,7 @@ impl Fixture {
     }
 
     fn runs(&self, task: &str) -> Vec<Value> {
-        self.json(&["task", "show", task])["runs"].as_array().unwrap().clone()
+        self.server.json(&["task", "show", task])["runs"].as_array().unwrap().clone()
     }
 }
 
@@ -130,19 +94,11 @@ fn update(serial: u32, stage: RunStage) -> RunUpdate {
 #[test]
 fn a_task_is_made_listed_shown_and_cancelled() {
     let fixture = Fixture::new();
-    let file = fixture.file("clean.json", "{\"level\": 3}");
-    let at = [
-        "--schedule",
-        "at 2126-11-24T03:00",
-        "--name",
-        "spring",
-        "--window",
-        "22:00-05:00",
-        "--time-zone",
-        "europe/berlin",
-    ];
+    let file = fixture.server.file("clean.json", "{\"level\": 3}");
+    let at = "--name spring --window 22:00-05:00 --time-zone europe/berlin --schedule".split(' ');
+    let at: Vec<_> = at.chain(["at 2126-11-24T03:00"]).collect();
     let head = [CREATE, &["--device", "kiosk-1", "kiosk-2", "--file", &file, "--retries", "2"]].concat();
-    let said = fixture.done(&[&head, at.as_slice()].concat());
+    let said = fixture.server.done(&[&head, at.as_slice()].concat());
     let mut lines = said.lines();
     let first = lines.next().unwrap();
     assert!(
@@ -152,25 +108,25 @@ fn a_task_is_made_listed_shown_and_cancelled() {
     let id = first.strip_prefix("task ").unwrap().split(':').next().unwrap();
     assert!(lines.next().unwrap().ends_with(&format!("musterctl task show {id}")), "{said}");
 
-    let listed = fixture.json(&["task", "list", "--state", "active", "--application", "kiosk"]);
+    let listed = fixture.server.json(&["task", "list", "--state", "active", "--application", "kiosk"]);
     assert_eq!((&listed[0]["id"], &listed[0]["name"]), (&id.into(), &"spring".into()));
     assert_eq!(listed[0]["targets"], json!({"devices": ["kiosk-1", "kiosk-2"]}));
     assert_eq!((&listed[0]["runs"], &listed[0]["next_at"]), (&json!([]), &"2126-11-24T02:00:00.000Z".into()));
     assert_eq!(listed[0]["next_local"], "2126-11-24T03:00:00+01:00[Europe/Berlin]");
     assert_eq!(listed[0]["time_zone"], "Europe/Berlin");
-    assert_eq!(fixture.json(&["task", "list", "--application", "shop"]), json!([]));
-    assert_eq!(fixture.json(&["task", "list", "--state", "done"]), json!([]));
-    let table = fixture.done(&["task", "list"]);
+    assert_eq!(fixture.server.json(&["task", "list", "--application", "shop"]), json!([]));
+    assert_eq!(fixture.server.json(&["task", "list", "--state", "done"]), json!([]));
+    let table = fixture.server.done(&["task", "list"]);
     assert!(
         table.contains("kiosk-1, kiosk-2") && table.contains("2126-11-24T03:00:00+01:00[Europe/Berlin]"),
         "{table}"
     );
 
-    let shown = fixture.json(&["task", "show", id]);
+    let shown = fixture.server.json(&["task", "show", id]);
     assert_eq!(shown["task"]["settings"], json!({"level": 3}));
     assert_eq!((&shown["task"]["retries"], &shown["task"]["expires_seconds"]), (&2.into(), &86_400.into()));
     assert_eq!((&shown["task"]["window"], &shown["runs"]), (&"22:00-05:00".into(), &json!([])));
-    let text = fixture.done(&["task", "show", id]);
+    let text = fixture.server.done(&["task", "show", id]);
     for part in [
         "spring",
         "{\"level\":3}",
@@ -187,18 +143,22 @@ fn a_task_is_made_listed_shown_and_cancelled() {
     assert_eq!(daily["time_zone"], of_the_server.iana_name().unwrap_or("UTC"), "the server's, by name");
     let ending = format!("T03:00:00{}", &daily["due_local"].as_str().unwrap()[19..]);
     assert!(daily["due_local"].as_str().unwrap().ends_with(&ending), "{daily}");
-    fixture.done(&["task", "cancel", daily["id"].as_str().unwrap()]);
-    let said = fixture.done(&["task", "cancel", id]);
+    fixture.server.done(&["task", "cancel", daily["id"].as_str().unwrap()]);
+    let said = fixture.server.done(&["task", "cancel", id]);
     assert_eq!(said, format!("task {id} is cancelled; it has no runs\n"));
-    assert_eq!(fixture.json(&["task", "show", id])["task"]["state"], "cancelled");
-    assert_eq!(fixture.json(&["task", "cancel", id])["state"], "cancelled", "once more changes nothing");
+    assert_eq!(fixture.server.json(&["task", "show", id])["task"]["state"], "cancelled");
+    assert_eq!(
+        fixture.server.json(&["task", "cancel", id])["state"],
+        "cancelled",
+        "once more changes nothing"
+    );
 }
 
 #[test]
 fn what_is_wrong_with_a_task_is_said_and_none_is_made() {
     let fixture = Fixture::new();
     let wrong = |code, part: &str, arguments: &[&str]| {
-        let said = fixture.refused(code, arguments);
+        let said = fixture.server.refused(code, arguments);
         assert!(said.contains(part), "{arguments:?}: {said}");
     };
     wrong(2, "'daily' is not a schedule ('now', 'at'", &create(&["--all", "--schedule", "daily"]));
@@ -213,7 +173,7 @@ fn what_is_wrong_with_a_task_is_said_and_none_is_made() {
     wrong(2, "cannot be used with", &create(&["--all", "--group", "/"]));
     wrong(2, "due again and again", &create(&["--all", "--wait", "--schedule", "every 6h"]));
     let (list, level) =
-        (fixture.file("list.json", "[1]"), fixture.file("level.json", "{\"level\": \"high\"}"));
+        (fixture.server.file("list.json", "[1]"), fixture.server.file("level.json", "{\"level\": \"high\"}"));
     wrong(2, "list.json: settings are one JSON object", &create(&["--all", "--file", &list]));
     wrong(1, "there is no device 'nobody'", &create(&["--device", "kiosk-1", "nobody"]));
     wrong(1, "there is no group '/nowhere'", &create(&["--group", "/nowhere"]));
@@ -224,7 +184,7 @@ fn what_is_wrong_with_a_task_is_said_and_none_is_made() {
     refused("'level': a string is not allowed, integer is", &create(&["--all", "--file", &level]));
     let unknown = ["task", "create", "--application", "kiosk", "--kind", "dance", "--all"];
     refused("offers no task 'dance' for 'kiosk'; tasks that are offered: kiosk clean", &unknown);
-    assert_eq!(fixture.json(&["task", "list"]), json!([]));
+    assert_eq!(fixture.server.json(&["task", "list"]), json!([]));
 
     wrong(1, "there is no task", &["task", "show", "0000000000000001"]);
     wrong(1, "there is no task", &["task", "cancel", "0000000000000001"]);
@@ -240,7 +200,7 @@ fn runs_are_shown_with_why_they_wait_and_what_they_wrote() {
     let id = fixture.begun(&["--all"]);
     let runs = fixture.runs(&id);
     assert_eq!((&runs[0]["device"], &runs[0]["state"]), (&"kiosk-1".into(), &"pending".into()));
-    let text = fixture.done(&["device", "show", "kiosk-1"]);
+    let text = fixture.server.done(&["device", "show", "kiosk-1"]);
     assert!(text.contains(&id) && text.contains("kiosk/clean") && text.contains("waits for its device"));
 
     fixture.say(&runs[0], update(1, RunStage::Accepted));
@@ -257,49 +217,48 @@ fn runs_are_shown_with_why_they_wait_and_what_they_wrote() {
     fixture.say(&runs[0], ended);
     fixture.say(&runs[1], RunUpdate { progress_percent: Some(40), ..update(1, RunStage::Running) });
 
-    assert!(fixture.done(&["task", "list"]).contains("1 failed, 1 running"));
-    let text = fixture.done(&["task", "show", &id]);
+    assert!(fixture.server.done(&["task", "list"]).contains("1 failed, 1 running"));
+    let text = fixture.server.done(&["task", "show", &id]);
     let of = |device: &str| text.lines().find(|line| line.starts_with(device)).unwrap();
     assert!(of("kiosk-1").contains("failed with exit code 3: no water"), "{text}");
     assert!(of("kiosk-2").contains("running") && of("kiosk-2").contains("40 %"), "{text}");
     assert!(!text.contains("DUE (UTC)"), "it was due once: {text}");
-    let text = fixture.done(&["task", "show", &id, "--state", "failed", "--output"]);
+    let text = fixture.server.done(&["task", "show", &id, "--state", "failed", "--output"]);
     assert!(!text.contains("kiosk-2 "), "{text}");
     let written = "wrote:\n  one\n  two\n  … 1000 bytes left out …\n  \\u{1b}[2Jend\n";
     assert!(text.contains("failed, exit code 3, ") && text.ends_with(written), "{text}");
-    let text = fixture.done(&["task", "show", &id, "--device", "kiosk-2", "--output"]);
+    let text = fixture.server.done(&["task", "show", &id, "--device", "kiosk-2", "--output"]);
     assert!(text.ends_with("\nnone of these runs wrote anything\n"), "{text}");
-    let shown = fixture.json(&["task", "show", &id, "--output"]);
+    let shown = fixture.server.json(&["task", "show", &id, "--output"]);
     assert_eq!(shown["outputs"][0]["output"]["head"], "one\ntwo\n");
     assert_eq!((shown["runs"].as_array().unwrap().len(), &shown["runs"][0]["exit_code"]), (2, &3.into()));
 
-    assert!(fixture.done(&["task", "cancel", &id]).contains("; 1 failed, 1 cancelled"));
-    let text = fixture.done(&["device", "show", "kiosk-1"]);
+    assert!(fixture.server.done(&["task", "cancel", &id]).contains("; 1 failed, 1 cancelled"));
+    let text = fixture.server.done(&["device", "show", "kiosk-1"]);
     assert!(text.contains("failed with exit code 3: no water"), "the latest, when none is open: {text}");
 }
 
 /// `musterctl task create --wait`, with settings on its standard input, while `meanwhile` happens to the
 /// task.
 fn wait_for(fixture: &Fixture, more: &[&str], meanwhile: impl FnOnce(&str)) -> Ran {
-    let server = format!("unix:{}", fixture.server.socket().display());
-    let mut child = Command::new(env!("CARGO_BIN_EXE_musterctl"))
-        .env("MUSTER_SERVER", server)
-        .args([create(&["--group", "/", "--wait", "--file", "-"]), more.to_vec()].concat())
+    let create = create(&["--group", "/", "--wait", "--file", "-"]);
+    let mut child = fixture
+        .server
+        .command(&[&create, more].concat())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(b"{\"level\": 1}").unwrap();
-    let made =
-        std::iter::repeat_with(|| fixture.json(&["task", "list", "--state", "active"])[0]["id"].clone());
+    let made = std::iter::repeat_with(|| {
+        fixture.server.json(&["task", "list", "--state", "active"])[0]["id"].clone()
+    });
     let paced = made.inspect(|_| std::thread::sleep(Duration::from_millis(20)));
     let id = paced.take(1_000).find_map(|id| id.as_str().map(str::to_owned)).unwrap();
     fixture.work();
     meanwhile(&id);
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    Ran::of(child.wait_with_output().unwrap())
 }
 
 #[test]
@@ -325,7 +284,7 @@ fn a_task_is_waited_for_and_its_end_is_the_exit_code() {
     assert_eq!((ran.code, &shown["runs"][1]["state"]), (1, &"failed".into()));
     assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
     assert!(ran.err.starts_with("musterctl: 1 of 2 runs did not succeed; 'musterctl task show "));
-    let ran = wait_for(&fixture, &[], |id| drop(fixture.done(&["task", "cancel", id])));
+    let ran = wait_for(&fixture, &[], |id| drop(fixture.server.done(&["task", "cancel", id])));
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("the task was cancelled (cancelled at "), "{}", ran.err);
 }

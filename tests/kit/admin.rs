@@ -1,277 +1,30 @@
-//! An administration API over a real store and a real Unix socket; events, links and counters are simple
-//! stand-ins.
+//! The administration API alone, over a real store and a real Unix socket.
 
-use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use muster::admin::listen::AdminListener;
-use muster::admin::{
-    AdminContext, Calls, CallsBusy, Deleted, DeviceNotifier, EventLog, Gauges, Links, LogRecord, OutcomeSink,
-    ServerInfo, Visit,
-};
+use muster::admin::{AdminContext, Calls, DeviceNotifier, EventLog, Links, ServerInfo};
 use muster::client::{Address, Client};
-use muster::journal::ReadError;
-use muster::machine::device_state::LinkRef;
-use muster::machine::record;
+use muster::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
 use muster::reactor::Clock;
 use muster::store::{Enrolment, NewToken, Store};
-use muster::wire::api::{
-    CallOutcome, CallVia, CloseCount, DatagramTotals, EventTotals, JournalCondition, JournalDamage,
-    JournalStatus, Limit, LinkTotals,
-};
+use muster::wire::api::CallOutcome;
 use muster::wire::datagram::WakeReason;
-use muster::wire::event::{Event, Severity};
+use muster::wire::digest::Digest;
+use muster::wire::event::Severity;
 use muster::wire::id::{CertificateHash, DeviceId, Epoch};
+use muster::wire::section::{HostFacts, Section};
+use muster::wire::settings::Declaration;
 use muster::wire::time::WallTime;
+use serde_json::Value;
 use tokio::sync::watch;
 
-use super::now;
-
-/// A stored event: position, the next one's position, when, who, its number, its payload.
-type Stored = (u64, u64, WallTime, DeviceId, u64, Vec<u8>);
-
-/// Events in memory, every record 100 bytes long.
-#[derive(Default)]
-pub(crate) struct Log {
-    records: Mutex<Vec<Stored>>,
-}
-
-impl Log {
-    pub(crate) fn push(&self, device: DeviceId, severity: Severity, message: &str) -> u64 {
-        let event = Event {
-            severity,
-            application: "backup".into(),
-            kind: "backup.done".into(),
-            message: message.into(),
-            occurred_at: now(),
-            fields: vec![("disk".into(), "sdb".into())],
-        };
-        self.append(device, Epoch(9), None, &event)
-    }
-
-    /// An event of the server's own: that a device was idle and is lost.
-    pub(crate) fn push_lost(&self, device: DeviceId) -> u64 {
-        let event = Event {
-            severity: Severity::Warning,
-            application: "muster".into(),
-            kind: "presence".into(),
-            message: "lost (was idle)".into(),
-            occurred_at: now(),
-            fields: vec![("from".into(), "idle".into()), ("to".into(), "lost".into())],
-        };
-        self.append(device, Epoch(0), Some(0), &event)
-    }
-
-    fn append(&self, device: DeviceId, epoch: Epoch, sequence: Option<u64>, event: &Event) -> u64 {
-        let mut records = self.records.lock().unwrap();
-        let position = records.len() as u64 * 100;
-        let sequence = sequence.unwrap_or(records.len() as u64 + 1);
-        let mut payload = Vec::new();
-        record::encode(epoch, &event.to_bytes().unwrap(), &mut payload);
-        records.push((position, position + 100, now(), device, sequence, payload));
-        position + 100
-    }
-}
-
-fn shown(stored: &Stored) -> LogRecord<'_> {
-    let (position, next_position, received_at, device, sequence, payload) = stored;
-    LogRecord {
-        position: *position,
-        next_position: *next_position,
-        received_at: *received_at,
-        device: *device,
-        sequence: *sequence,
-        payload,
-    }
-}
-
-impl EventLog for Log {
-    fn oldest(&self) -> u64 {
-        0
-    }
-
-    fn durable(&self) -> u64 {
-        self.records.lock().unwrap().len() as u64 * 100
-    }
-
-    fn deleted(&self) -> Option<Deleted> {
-        None
-    }
-
-    fn forward(&self, from: u64, visit: Visit<'_>) -> Result<(), ReadError> {
-        let records = self.records.lock().unwrap().clone();
-        for stored in records.iter().filter(|stored| stored.0 >= from) {
-            if visit(shown(stored)) == ControlFlow::Break(()) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn backward(&self, before: u64, _: WallTime, visit: Visit<'_>) -> Result<(), ReadError> {
-        let records = self.records.lock().unwrap().clone();
-        for stored in records.iter().rev().filter(|stored| stored.1 <= before) {
-            if visit(shown(stored)) == ControlFlow::Break(()) {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Remembers whose links were to be closed.
-#[derive(Default)]
-pub(crate) struct ClosedLinks(pub(crate) Mutex<Vec<DeviceId>>);
-
-impl Links for ClosedLinks {
-    fn settings_changed(&self, _: DeviceId) {}
-
-    fn device_removed(&self, device: DeviceId, _: LinkRef) {
-        self.0.lock().unwrap().push(device);
-    }
-}
-
-/// Devices that are called: each behaves as the script says of it, the others sync. Remembers who was called
-/// and why.
-#[derive(Default)]
-pub(crate) struct Script {
-    pub(crate) is_busy: AtomicBool,
-    /// Outcome of a device; `None`: nothing is ever heard of it.
-    pub(crate) outcomes: Mutex<HashMap<DeviceId, Option<CallOutcome>>>,
-    pub(crate) called: Mutex<Vec<(Vec<DeviceId>, WakeReason)>>,
-    pub(crate) cancelled: Mutex<Vec<u64>>,
-    operations: AtomicU64,
-    /// Devices of which nothing is heard: a client that waits for them waits.
-    waiting: Mutex<Vec<OutcomeSink>>,
-}
-
-pub(crate) const SYNCED: CallOutcome =
-    CallOutcome::Synced { by: CallVia::Wake, begun_microseconds: 1_500, synced_microseconds: 4_200 };
-
-/// Devices that were notified of another desired state.
-#[derive(Default)]
-pub(crate) struct Notifications {
-    pub(crate) notified: Mutex<Vec<(DeviceId, Option<WakeReason>)>>,
-}
-
-impl DeviceNotifier for Notifications {
-    fn tasks_changed(&self) {}
-
-    fn notify(&self, devices: &[DeviceId], wake: Option<WakeReason>) {
-        self.notified.lock().unwrap().extend(devices.iter().map(|device| (*device, wake)));
-    }
-}
-
-impl Calls for Script {
-    fn call(
-        &self,
-        devices: &[DeviceId],
-        reason: WakeReason,
-        sink: Option<OutcomeSink>,
-    ) -> Result<u64, CallsBusy> {
-        if self.is_busy.load(Ordering::Relaxed) {
-            return Err(CallsBusy);
-        }
-        let mut called = self.called.lock().unwrap();
-        called.push((devices.to_vec(), reason));
-        let operation = self.operations.fetch_add(1, Ordering::Relaxed) + 1;
-        if let Some(sink) = sink {
-            let outcomes = self.outcomes.lock().unwrap();
-            for device in devices {
-                if let Some(outcome) = outcomes.get(device).cloned().unwrap_or(Some(SYNCED)) {
-                    // A client that has gone away is told nothing.
-                    let _ = sink.send((*device, outcome));
-                }
-            }
-            self.waiting.lock().unwrap().push(sink);
-        }
-        Ok(operation)
-    }
-
-    fn cancel(&self, operation: u64) {
-        self.cancelled.lock().unwrap().push(operation);
-    }
-}
-
-/// A server that is always making another backup.
-struct NoBackups;
-
-impl muster::admin::Backups for NoBackups {
-    fn send_to(
-        &self,
-        _sink: tokio::sync::mpsc::Sender<hyper::body::Bytes>,
-    ) -> Result<(), muster::admin::BackupsBusy> {
-        Err(muster::admin::BackupsBusy)
-    }
-
-    fn status(&self) -> muster::wire::api::BackupStatus {
-        muster::wire::api::BackupStatus::default()
-    }
-}
-
-struct Numbers;
-
-impl Gauges for Numbers {
-    fn events_stored(&self) -> u64 {
-        7
-    }
-
-    fn events(&self) -> EventTotals {
-        EventTotals { stored: 7, duplicates: 2, stored_per_second: 0.0 }
-    }
-
-    fn links(&self) -> LinkTotals {
-        let closes = vec![CloseCount { reason: "idle".into(), count: 3 }];
-        LinkTotals {
-            open: 1,
-            accepted: 4,
-            handshakes: 4,
-            handshakes_resumed: 1,
-            closes,
-            ..LinkTotals::default()
-        }
-    }
-
-    fn journal(&self) -> JournalStatus {
-        JournalStatus {
-            condition: JournalCondition::NoRoom,
-            since: Some(WallTime(1_795_514_400_000).into()),
-            reason: Some("the disk is full".into()),
-            bytes: 64 * 1024 * 1024,
-            segments: 1,
-            set_aside_segments: 2,
-            set_aside_bytes: 128 * 1024 * 1024,
-            damages_total: 18,
-            damages: vec![JournalDamage { from: 64, to: 128, what: "records are damaged".into() }],
-            checked_at: None,
-            oldest_at: None,
-            newest_at: None,
-            durable_position: 700,
-            warnings: muster::wire::api::WarningsStatus::default(),
-        }
-    }
-
-    fn datagrams(&self) -> DatagramTotals {
-        let dropped = vec![CloseCount { reason: "forged".into(), count: 3 }];
-        DatagramTotals {
-            address: "127.0.0.1:13000".into(),
-            received: 4,
-            notices: 1,
-            dropped,
-            sent: 2,
-            calls: 1,
-        }
-    }
-
-    fn limits(&self) -> Vec<Limit> {
-        vec![Limit { name: "links".into(), value: 1_000, used: Some(1) }]
-    }
-}
+pub(crate) use super::script::SYNCED;
+use super::script::{ClosedLinks, Log, NoBackups, Notifications, Numbers, Script};
+use super::{musterctl, now};
 
 /// A running administration API.
 pub(crate) struct AdminServer {
@@ -419,9 +172,58 @@ impl AdminServer {
         self.calls.outcomes.lock().unwrap().insert(device, outcome);
     }
 
-    /// `musterctl` with this server's socket.
+    /// Stores what a device says of a section.
+    pub(crate) fn apply(&self, device: DeviceId, section: Section, digest: Digest, change: SectionChange) {
+        let (agent_epoch, revision, base) = (Epoch(3), 1, None);
+        let update = SectionUpdate { device, section, agent_epoch, revision, digest, base, change };
+        let (done, is_done) = mpsc::channel();
+        self.store.inventory().apply(update, move |outcome| done.send(outcome).unwrap());
+        assert!(matches!(is_done.recv().unwrap(), SectionOutcome::Stored(_)));
+    }
+
+    /// The device says what it offers.
+    pub(crate) fn declare(&self, device: DeviceId, declaration: Declaration) {
+        let facts = HostFacts { declarations: vec![declaration], ..HostFacts::default() };
+        self.apply(device, Section::Host, Digest(device.0), SectionChange::Host(facts));
+    }
+
+    /// Writes a file for a command; its path.
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    /// A command of `musterctl` with this server's socket.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        musterctl(self.directory.path(), arguments)
+    }
+
+    /// Runs one.
     pub(crate) fn ctl(&self, arguments: &[&str]) -> Ran {
-        ctl(&format!("unix:{}", self.socket().display()), arguments)
+        Ran::of(self.command(arguments).output().unwrap())
+    }
+
+    /// Runs one that must succeed and say nothing but its answer as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        self.ctl(&[arguments, &["--json"]].concat()).json()
+    }
+
+    /// Runs one that must succeed; what it printed.
+    #[track_caller]
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
+        let ran = self.ctl(arguments);
+        assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.err);
+        ran.out
+    }
+
+    /// Runs one that must be refused with this code and print nothing; what it said.
+    #[track_caller]
+    pub(crate) fn refused(&self, code: i32, arguments: &[&str]) -> String {
+        let ran = self.ctl(arguments);
+        assert_eq!((ran.code, ran.out.as_str()), (code, ""), "{arguments:?}: {}", ran.err);
+        ran.err
     }
 }
 
@@ -439,19 +241,21 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
+    pub(crate) fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
     /// Standard output as JSON; the command must have succeeded and said nothing else.
-    pub(crate) fn json(&self) -> serde_json::Value {
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
         assert_eq!((self.code, self.err.as_str()), (0, ""), "{}", self.out);
         serde_json::from_str(&self.out).unwrap()
     }
 }
 
+/// `musterctl` with this address of a server.
 pub(crate) fn ctl(server: &str, arguments: &[&str]) -> Ran {
-    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_musterctl"))
-        .env("MUSTER_SERVER", server)
-        .args(arguments)
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: status.code().unwrap(), out: text(stdout), err: text(stderr) }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_musterctl"));
+    Ran::of(command.env("MUSTER_SERVER", server).args(arguments).output().unwrap())
 }

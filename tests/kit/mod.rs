@@ -10,8 +10,10 @@ pub(crate) mod alone;
 mod connection;
 mod device;
 mod fixture;
+mod journal;
 mod musterd;
 mod process;
+mod script;
 mod site;
 pub(crate) mod skip;
 mod task_server;
@@ -23,12 +25,13 @@ use muster::wire::time::WallTime;
 pub(crate) use connection::Connection;
 pub(crate) use device::{Device, digest_of_inventory, event, part, sync};
 pub(crate) use fixture::Fixture;
+pub(crate) use journal::{events_in, segments, stored, write_journal};
 pub(crate) use musterd::Musterd;
 pub(crate) use process::{
-    AGENT, MUSTERD, Running, SmallDisk, copy_directory, error_of, fail, free_udp_port, musterctl, musterd,
-    succeed,
+    AGENT, MUSTERD, Running, SilentServer, SmallDisk, copy_directory, error_of, fail, free_udp_port,
+    musterctl, musterd, succeed,
 };
-pub(crate) use site::{Program, Site, events_in, stored};
+pub(crate) use site::{Program, Site};
 pub(crate) use skip::skipped;
 pub(crate) use task_server::TaskServer;
 

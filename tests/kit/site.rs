@@ -3,12 +3,9 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
-use muster::journal::{Item, Position, Reader};
-use muster::machine::record;
-use muster::wire::event::Event;
 use serde_json::Value;
 
 use super::{AGENT, Running, TIMEOUT, error_of, eventually, free_udp_port, musterctl, musterd};
@@ -113,6 +110,14 @@ impl Site {
         self.agent_command(arguments).output().unwrap()
     }
 
+    /// Runs one that must end with this code; what it said.
+    #[track_caller]
+    pub(crate) fn refused(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.agent(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
+        error_of(&output)
+    }
+
     pub(crate) fn ctl(&self, arguments: &[&str]) -> Output {
         musterctl(&self.path("server"), arguments).arg("--json").output().unwrap()
     }
@@ -156,6 +161,17 @@ impl Site {
         let collect = if tables.contains("[collect]") { "" } else { "[collect]\ndpkg = false\n" };
         let text = format!("applications = {applications:?}\n{head}\n{wake}{collect}{tables}");
         self.write("agent/muster-agent.toml", text);
+    }
+
+    /// An application 'shop' with the task `work`: this script, with these arguments of the command line and
+    /// of the order, and more of the task's table.
+    pub(crate) fn offer_work(&self, script: &str, arguments: &str, schema: &str, more: &str) {
+        let script = self.write("script", script);
+        let text = format!(
+            "name = \"shop\"\n[condition]\npid_file = \"/nowhere\"\n[[task]]\nkind = \"work\"\n\
+             command = [\"sh\", {script:?}, {arguments}]\narguments = {schema}\n{more}\n"
+        );
+        self.write("applications.d/shop.toml", text);
     }
 
     /// Has the agent look at everything now, as it does once a minute, and sync.
@@ -216,32 +232,6 @@ impl Drop for Site {
 
 fn port(port: u16) -> String {
     format!("[wake]\nport = {port}\n")
-}
-
-/// Sequence number and message of every event in the stopped server's journal, in its order.
-pub(crate) fn stored(site: &Site) -> Vec<(u64, String)> {
-    let events = events_in(&site.path("server/journal")).into_iter();
-    events.map(|(sequence, event)| (sequence, event.message)).collect()
-}
-
-/// Sequence number and event of every record in a journal that nobody writes; without the server's own, such
-/// as a change of presence.
-pub(crate) fn events_in(journal: &Path) -> Vec<(u64, Event)> {
-    let reader = Reader::open(journal).unwrap();
-    let mut records = reader.forward(Position(0));
-    let mut stored = Vec::new();
-    while let Some(item) = records.next().unwrap() {
-        match item {
-            Item::Record(view) => {
-                let (epoch, body) = record::decode(view.record.payload).unwrap();
-                if epoch.0 != 0 {
-                    stored.push((view.record.sequence, Event::from_bytes(body).unwrap()));
-                }
-            }
-            Item::Damage(damage) => panic!("{damage}"),
-        }
-    }
-    stored
 }
 
 /// A local program: one JSON line an event, one JSON line back once it is durable.

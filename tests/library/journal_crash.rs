@@ -277,21 +277,3 @@ fn a_failed_write_ends_the_journal_for_good() {
         assert!(matches!(opened.journal.state(), muster::journal::State::Failed(_)));
     }
 }
-
-#[test]
-fn a_reader_follows_on_the_simulated_disk_too() {
-    let disk = LossyDisk::new(1, 8 * SEGMENT_BYTES);
-    let (mut opened, _) = open(&disk);
-    let mut forward = opened.journal.reader().forward(Position(0));
-    for sequence in 0..50 {
-        let record = Record { wall_ms: 1, device: 1, sequence, payload: &[7; 2000] };
-        opened.preallocator.preallocate_once(0);
-        opened.journal.append(&record).unwrap();
-        opened.flusher.flush_once().unwrap();
-        match forward.next().unwrap() {
-            Some(Item::Record(view)) => assert_eq!(view.record, record),
-            other => panic!("{other:?}"),
-        }
-        assert!(forward.next().unwrap().is_none());
-    }
-}

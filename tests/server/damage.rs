@@ -1,38 +1,8 @@
 //! A real server on a journal that is damaged, or shorter than its database remembers.
 
-use std::path::{Path, PathBuf};
-
-use muster::journal::{FileStorage, Journal, Options, Position, Record};
-use muster::machine::record;
 use muster::wire::event::{Event, Severity};
-use muster::wire::id::Epoch;
 
-use crate::kit::{Musterd, event, fail, musterctl, musterd, succeed};
-
-/// `events` events in segments of 1 MiB, each of 4 KiB.
-fn write_events(directory: &Path, events: u64) {
-    let storage = FileStorage::open(directory).unwrap();
-    let options = Options { segment_bytes: 1 << 20, ..Options::server() };
-    let mut opened = Journal::open(storage, options, Position(0), 1, |_| {}).unwrap();
-    for sequence in 1..=events {
-        let event = Event { kind: "backup.failed".into(), ..event(Severity::Error, "x".repeat(4000)) };
-        let mut payload = Vec::new();
-        record::encode(Epoch(7), &event.to_bytes().unwrap(), &mut payload);
-        let record = Record { wall_ms: 1_000 + sequence, device: 0xabc, sequence, payload: &payload };
-        while opened.journal.append(&record).is_err() {
-            opened.flusher.flush_once().unwrap();
-            opened.preallocator.preallocate_once(0);
-        }
-    }
-    opened.flusher.flush_once().unwrap();
-}
-
-fn segments(directory: &Path, kind: &str) -> Vec<PathBuf> {
-    let paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut paths: Vec<_> = paths.filter(|path| path.extension().is_some_and(|is| is == kind)).collect();
-    paths.sort();
-    paths
-}
+use crate::kit::{Musterd, event, fail, musterctl, musterd, segments, succeed, write_journal};
 
 #[test]
 fn a_bad_header_costs_no_event_and_stays_in_status() {
@@ -43,7 +13,8 @@ fn a_bad_header_costs_no_event_and_stays_in_status() {
     for path in segments(&journal, "journal") {
         std::fs::remove_file(path).unwrap();
     }
-    write_events(&journal, 900);
+    let long = Event { kind: "backup.failed".into(), ..event(Severity::Error, "x".repeat(4000)) };
+    write_journal(&journal, &long, 1_000, |events, _| events == 900);
     let damaged = segments(&journal, "journal")[1].clone();
     let mut bytes = std::fs::read(&damaged).unwrap();
     bytes[18] ^= 1;

@@ -3,9 +3,6 @@
 use std::net::TcpStream;
 
 use crate::kit::{Connection, Device, Fixture, digest_of_inventory, eventually, now, part};
-use muster::agent::address::ServerAddress;
-use muster::agent::enroll::enroll;
-use muster::agent::identity::KeyType;
 use muster::machine::admission::strangers::places;
 use muster::machine::close::CloseReason;
 use muster::store::NewToken;
@@ -13,7 +10,6 @@ use muster::wire::id::Epoch;
 use muster::wire::inventory::Application;
 use muster::wire::message::{ErrorCode, Ping, ToAgent, ToServer};
 use muster::wire::time::WallTime;
-use muster::wire::token::JoinToken;
 
 /// Most links of the servers here.
 const LINKS_MAX: usize = 40;
@@ -34,26 +30,6 @@ fn strangers(fixture: &Fixture, count: usize) -> Vec<Connection> {
         fixture.server.counters().handshakes_full.get() >= begun + count as u64
     });
     wires
-}
-
-#[test]
-fn as_many_strangers_as_there_are_links_keep_no_device_out() {
-    let fixture = small_fixture();
-    let _valid = fixture.token(1);
-    let device = fixture.enrol("kiosk");
-    let strangers = strangers(&fixture, LINKS_MAX);
-    device.connect(&fixture).sync_inventory(1);
-    drop(strangers);
-}
-
-#[test]
-fn as_many_silent_connections_as_there_are_links_keep_no_device_out() {
-    let fixture = small_fixture();
-    let device = fixture.enrol("kiosk");
-    let silent: Vec<_> = (0..LINKS_MAX).map(|_| TcpStream::connect(fixture.address()).unwrap()).collect();
-    eventually("they are accepted", || fixture.server.counters().links_open.get() >= LINKS_MAX as u64);
-    device.connect(&fixture).sync_inventory(1);
-    drop(silent);
 }
 
 #[test]
@@ -128,21 +104,6 @@ fn while_no_join_token_is_valid_a_stranger_is_told_so_at_once() {
     fixture.server.store().devices().create_token(short).unwrap();
     eventually("its time is over", || refusal(&fixture).is_some());
     assert!(now() >= expires_at);
-}
-
-#[test]
-fn an_agent_that_enrols_with_an_old_token_says_what_to_do() {
-    let fixture = Fixture::start();
-    let old = fixture.token(1);
-    fixture.try_enrol(&old, "first").unwrap();
-    let server: ServerAddress = fixture.address().to_string().parse().unwrap();
-    let old = JoinToken { server_certificate: fixture.server.certificate(), ..old };
-    let error = enroll(&server, &old, "second", KeyType::default(), WallTime(1)).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "the server refused: no join token is valid at this server now: those that were made have expired, are \
-         used up or were revoked; make one with 'musterctl token create'"
-    );
 }
 
 #[test]

@@ -24,6 +24,7 @@ fn a_first_start_tells_how_to_enrol_and_a_second_one_keeps_the_identity() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&data), 0o700);
     assert_eq!(mode(&data.join("admin.sock")), 0o600);
+    assert!(!data.join("admin.new").exists());
     let certificate = std::fs::read(data.join("identity/server-certificate.pem")).unwrap();
     let out = server.stop();
     assert!(out.contains(&format!("\n  muster-agent enroll --server {address} --token-file -\n")), "{out}");
@@ -61,7 +62,7 @@ fn a_reload_applies_what_it_can_and_survives_a_wrong_file() {
 }
 
 #[test]
-fn a_second_server_on_the_same_data_is_refused_in_one_line() {
+fn a_second_server_on_the_same_data_or_port_is_refused_in_one_line() {
     let directory = tempfile::tempdir().unwrap();
     let first = start(directory.path());
     for command in [&["run", "--listen", "127.0.0.1:0"][..], &["journal", "verify"], &["journal", "dump"]] {
@@ -70,6 +71,11 @@ fn a_second_server_on_the_same_data_is_refused_in_one_line() {
         let holder = format!("in use by another musterd, process {} (musterd): stop that one", first.id());
         assert!(error.contains("the data directory ./muster-data is") && error.contains(&holder), "{error}");
     }
+    let elsewhere = directory.path().join("elsewhere");
+    let mut second = musterd(&["run", "--udp", "127.0.0.1:0", "--listen", &first.address.to_string()]);
+    let error = fail(second.arg("--data").arg(elsewhere));
+    let last = error.lines().find(|line| line.starts_with("musterd: ")).unwrap();
+    assert!(last.contains("perhaps another musterd"), "{last}");
     first.stop();
 }
 

@@ -26,91 +26,52 @@ fn config(data: &Path) -> Config {
     config
 }
 
-/// A stage of the start: what is in its way, and a piece of the error.
-struct Stage {
-    what: &'static str,
-    /// Puts it there; what it returns is held while the server tries.
-    hinder: fn(&Path, &mut Config) -> Box<dyn std::any::Any>,
-    clear: fn(&Path),
+/// Takes away what was put in the way.
+type Undo = Box<dyn FnOnce()>;
+
+type Hinder = fn(&Path, &mut Config) -> Undo;
+
+/// Moves a file or directory of the data away; what stands there instead.
+fn in_place_of(data: &Path, name: &str, stand_in: fn(&Path)) -> Undo {
+    let (path, kept) = (data.join(name), data.join("kept"));
+    fs::rename(&path, &kept).unwrap();
+    stand_in(&path);
+    Box::new(move || {
+        let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        fs::rename(kept, path).unwrap();
+    })
 }
 
-fn nothing(_: &Path) {}
-
-const STAGES: [Stage; 8] = [
-    Stage {
-        what: "identity",
-        hinder: |data, _| {
-            fs::rename(data.join("identity/ca-key.pem"), data.join("key")).unwrap();
-            Box::new(())
-        },
-        clear: |data| fs::rename(data.join("key"), data.join("identity/ca-key.pem")).unwrap(),
-    },
-    Stage {
-        what: "muster.db",
-        hinder: |data, _| {
-            fs::rename(data.join("store"), data.join("kept")).unwrap();
-            fs::create_dir_all(data.join("store/muster.db")).unwrap();
-            Box::new(())
-        },
-        clear: |data| {
-            fs::remove_dir_all(data.join("store")).unwrap();
-            fs::rename(data.join("kept"), data.join("store")).unwrap();
-        },
-    },
-    Stage {
-        what: "journal",
-        hinder: |data, _| {
-            fs::rename(data.join("journal"), data.join("kept")).unwrap();
-            fs::write(data.join("journal"), "").unwrap();
-            Box::new(())
-        },
-        clear: |data| {
-            fs::remove_file(data.join("journal")).unwrap();
-            fs::rename(data.join("kept"), data.join("journal")).unwrap();
-        },
-    },
-    Stage {
-        what: "listen on",
-        hinder: |_, config| {
-            let other = TcpListener::bind(LOOPBACK).unwrap();
-            config.listen = other.local_addr().unwrap();
-            Box::new(other)
-        },
-        clear: nothing,
-    },
-    Stage {
-        what: "UDP",
-        hinder: |_, config| {
-            let other = UdpSocket::bind(LOOPBACK).unwrap();
-            config.udp = Some(other.local_addr().unwrap());
-            Box::new(other)
-        },
-        clear: nothing,
-    },
-    Stage {
-        what: "no socket",
-        hinder: |data, _| {
-            fs::write(data.join("admin.sock"), "").unwrap();
-            Box::new(())
-        },
-        clear: |data| fs::remove_file(data.join("admin.sock")).unwrap(),
-    },
-    Stage {
-        what: "admin.socket",
-        hinder: |data, config| {
-            config.admin.socket = Some(data.join("not-there/admin.sock"));
-            Box::new(())
-        },
-        clear: nothing,
-    },
-    Stage {
-        what: "too long",
-        hinder: |data, config| {
-            config.admin.socket = Some(data.join("x".repeat(120)));
-            Box::new(())
-        },
-        clear: nothing,
-    },
+/// A piece of the error of each stage of the start, and what is put in its way.
+const STAGES: [(&str, Hinder); 8] = [
+    ("identity", |data, _| in_place_of(data, "identity/ca-key.pem", |_| {})),
+    ("muster.db", |data, _| {
+        in_place_of(data, "store", |store| fs::create_dir_all(store.join("muster.db")).unwrap())
+    }),
+    ("journal", |data, _| in_place_of(data, "journal", |journal| fs::write(journal, "").unwrap())),
+    ("listen on", |_, config| {
+        let other = TcpListener::bind(LOOPBACK).unwrap();
+        config.listen = other.local_addr().unwrap();
+        Box::new(|| drop(other))
+    }),
+    ("UDP", |_, config| {
+        let other = UdpSocket::bind(LOOPBACK).unwrap();
+        config.udp = Some(other.local_addr().unwrap());
+        Box::new(|| drop(other))
+    }),
+    ("no socket", |data, _| {
+        let path = data.join("admin.sock");
+        fs::write(&path, "").unwrap();
+        Box::new(|| fs::remove_file(path).unwrap())
+    }),
+    ("admin.socket", |data, config| {
+        config.admin.socket = Some(data.join("not-there/admin.sock"));
+        Box::new(|| {})
+    }),
+    ("too long", |data, config| {
+        config.admin.socket = Some(data.join("x".repeat(120)));
+        Box::new(|| {})
+    }),
 ];
 
 #[test]
@@ -121,15 +82,14 @@ fn a_start_that_fails_leaves_nothing_and_the_next_one_works_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path();
     Server::start(config(data)).unwrap().drain().unwrap();
-    for Stage { what, hinder, clear } in STAGES {
+    for (what, hinder) in STAGES {
         let before = threads();
         let mut hindered = config(data);
-        let held = hinder(data, &mut hindered);
+        let undo = hinder(data, &mut hindered);
         let error = Server::start(hindered).err().unwrap().to_string();
         assert!(error.contains(what), "{what}: {error}");
         assert_eq!(threads(), before, "{what}: threads are left");
-        clear(data);
-        drop(held);
+        undo();
         let server = Server::start(config(data));
         server.unwrap_or_else(|error| panic!("after {what}: {error}")).drain().unwrap();
         assert_eq!(threads(), before, "{what}: a drained server leaves threads");

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::kit::{MUSTERD, Musterd, Running, Site, eventually, fail, musterd, skipped};
+use crate::kit::{MUSTERD, Musterd, Running, Site, eventually, musterd, skipped};
 
 /// A user without rights, as most systems number it.
 const NOBODY: u32 = 65_534;
@@ -79,17 +79,6 @@ fn it_runs_when_the_loader_is_started_with_it() {
     let server = serve(directory.path(), command.args(["--udp", "127.0.0.1:0"]));
     TcpStream::connect(server.address).unwrap();
     server.stop();
-}
-
-#[test]
-fn a_second_server_on_the_same_port_is_refused_and_told_why() {
-    let directory = tempfile::tempdir().unwrap();
-    let first = serve(directory.path(), run_in(directory.path()).args(["--data", "first"]));
-    let mut command = musterd(&["run", "--data", "second", "--udp", "127.0.0.1:0", "--listen"]);
-    let said = fail(command.current_dir(directory.path()).arg(first.address.to_string()));
-    let last = said.lines().find(|line| line.starts_with("musterd: ")).unwrap();
-    assert!(last.contains("perhaps another musterd"), "{last}");
-    first.stop();
 }
 
 /// A pipe that a program reads its configuration from: it waits there as long as nobody writes.

@@ -16,11 +16,17 @@ use muster::wire::message::{ErrorCode, Ping, Probe, ToAgent, ToServer};
 use muster::wire::section::Section;
 use muster::wire::time::WallTime;
 
-#[test]
-fn a_device_enrols_syncs_and_its_events_are_acknowledged() {
+/// A server and a device with a link.
+fn connected() -> (Fixture, Device, Connection) {
     let fixture = Fixture::start();
     let device = fixture.enrol("kiosk");
-    let mut wire = device.connect(&fixture);
+    let wire = device.connect(&fixture);
+    (fixture, device, wire)
+}
+
+#[test]
+fn a_device_enrols_syncs_and_its_events_are_acknowledged() {
+    let (fixture, device, mut wire) = connected();
     let ToAgent::Want(want) = wire.sync(3) else { panic!("the inventory must be wanted") };
     assert_eq!((want.sections[0].section, want.sections[0].base), (Section::Inventory, None));
     let digest = wire.sync_inventory(3);
@@ -42,9 +48,7 @@ fn a_device_enrols_syncs_and_its_events_are_acknowledged() {
 
 #[test]
 fn a_sync_without_a_change_takes_at_most_300_bytes_of_tls_payload() {
-    let fixture = Fixture::start();
-    let device = fixture.enrol("kiosk");
-    let mut wire = device.connect(&fixture);
+    let (_fixture, _, mut wire) = connected();
     wire.sync_inventory(3);
     let before = wire.plain_bytes;
     let ToAgent::InSync(in_sync) = wire.sync(3) else { panic!("nothing changed") };
@@ -98,9 +102,7 @@ fn another_server_is_not_spoken_to_and_both_certificates_are_named() {
 
 #[test]
 fn a_resumed_session_is_the_same_device() {
-    let fixture = Fixture::start();
-    let device = fixture.enrol("kiosk");
-    let mut wire = device.connect(&fixture);
+    let (fixture, device, mut wire) = connected();
     wire.sync_inventory(1);
     assert_eq!(wire.channel.handshake_cost(), Some(HandshakeCost::Full));
     assert_eq!(wire.channel.key_exchange().as_deref(), Some("X25519MLKEM768"));
@@ -113,9 +115,7 @@ fn a_resumed_session_is_the_same_device() {
 
 #[test]
 fn a_removed_device_is_refused_on_its_link_in_full_and_resumed() {
-    let fixture = Fixture::start();
-    let device = fixture.enrol("kiosk");
-    let mut wire = device.connect(&fixture);
+    let (fixture, device, mut wire) = connected();
     wire.sync_inventory(1);
 
     let record = fixture.server.store().devices().remove(device.id, WallTime(1)).unwrap().unwrap();
@@ -137,9 +137,7 @@ fn a_removed_device_is_refused_on_its_link_in_full_and_resumed() {
 
 #[test]
 fn a_removed_device_is_not_served_on_its_link_though_that_was_not_told() {
-    let fixture = Fixture::start();
-    let device = fixture.enrol("kiosk");
-    let mut wire = device.connect(&fixture);
+    let (fixture, device, mut wire) = connected();
     wire.greet();
     fixture.server.store().devices().remove(device.id, WallTime(1)).unwrap();
     match wire.ask(&ToServer::Ping(Ping::default())) {
@@ -171,21 +169,6 @@ fn without_a_certificate_nothing_is_done_but_enrolment() {
     wire.send(&ToServer::Ping(Ping::default()));
     assert_eq!(wire.read_error().code, ErrorCode::NotEnrolled);
     eventually("it is counted", || fixture.server.counters().closes(CloseReason::NotEnrolled) == 1);
-}
-
-#[test]
-fn draining_says_so_and_keeps_what_was_acknowledged() {
-    let fixture = Fixture::start();
-    let device = fixture.enrol("kiosk");
-    let mut wire = device.connect(&fixture);
-    wire.send_events(Epoch(1), 1..=3);
-    wire.wait_for_ack(3);
-    let Fixture { server, directory, .. } = fixture;
-    let draining = std::thread::spawn(move || server.drain());
-    assert_eq!(wire.read_error().code, ErrorCode::Stopping);
-    wire.leave();
-    draining.join().unwrap().unwrap();
-    drop(directory);
 }
 
 #[test]

@@ -1,13 +1,10 @@
 //! Real processes whose wall clock steps while they run, the monotonic clock left alone: libfaketime moves
 //! it. If that is missing the tests say so and pass.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::kit::{Running, Site, error_of, event, eventually, now, skipped};
-use muster::journal::{AppendError, FileStorage, Journal, Options, Position, Record};
-use muster::machine::record;
+use crate::kit::{Running, Site, error_of, event, eventually, now, skipped, write_journal};
 use muster::wire::event::Severity;
-use muster::wire::id::Epoch;
 use muster::wire::time::WallTime;
 use serde_json::Value;
 
@@ -62,31 +59,6 @@ fn now_ms() -> u64 {
     now().0
 }
 
-/// Writes a journal as a server leaves it: this many full segments, all of them a few minutes old.
-fn fill_journal(directory: &Path, segments: usize) {
-    std::fs::create_dir_all(directory).unwrap();
-    let storage = FileStorage::open(directory).unwrap();
-    let options = Options { segment_bytes: 1 << 20, ..Options::server() };
-    let mut opened = Journal::open(storage, options, Position(0), now_ms(), |_| {}).unwrap();
-    let event = event(Severity::Info, "m".repeat(2_000));
-    let mut payload = Vec::new();
-    record::encode(Epoch(1), &event.to_bytes().unwrap(), &mut payload);
-    let mut sequence = 0;
-    while opened.journal.reader().segments().len() < segments {
-        sequence += 1;
-        let record = Record { wall_ms: now_ms() - 300_000, device: 5 << 33, sequence, payload: &payload };
-        match opened.journal.append(&record) {
-            Ok(_) => {}
-            Err(AppendError::NoRoom(_)) => {
-                opened.flusher.flush_once().unwrap();
-                opened.preallocator.preallocate_once(now_ms());
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
-    opened.flusher.flush_once().unwrap();
-}
-
 fn status(site: &Site) -> Value {
     site.ctl_json(&["status"])
 }
@@ -124,7 +96,9 @@ fn server(site: &Site, clock: &FakeClock) -> Running {
 fn a_clock_that_is_ahead_for_a_while_costs_nothing() {
     let site = Site::new();
     let Some(clock) = FakeClock::of(&site, "server.clock") else { return };
-    fill_journal(&site.path("server/journal"), 6);
+    std::fs::create_dir_all(site.path("server/journal")).unwrap();
+    let long = event(Severity::Info, "m".repeat(2_000));
+    write_journal(&site.path("server/journal"), &long, now_ms() - 300_000, |_, segments| segments == 6);
     let server = server(&site, &clock);
     assert_eq!(status(&site)["clock"]["condition"], "ok");
     let token = site.ctl_json(&["token", "create", "--ttl", "1h", "--uses", "3"]);

@@ -21,13 +21,9 @@ impl Kiosk {
         let server = TaskServer::open(&site);
         let kiosk = Self { site, server };
         kiosk.site.configure("");
-        kiosk.site.write("script", script);
-        let text = format!(
-            "name = \"shop\"\n[condition]\npid_file = \"/nowhere\"\n[[task]]\nkind = \"work\"\ncommand = [\"sh\", \"{}\", \"{{count}}\"]\n\
-             arguments = {{ type = \"object\", properties = {{ count = {{ type = \"string\" }} }}, required = [\"count\"], additionalProperties = false }}\n{task}\n",
-            kiosk.path("script").display()
-        );
-        kiosk.site.write("applications.d/shop.toml", text);
+        let schema = "{ type = \"object\", properties = { count = { type = \"string\" } }, \
+                      required = [\"count\"], additionalProperties = false }";
+        kiosk.site.offer_work(script, "\"{count}\"", schema, task);
         kiosk
     }
 
@@ -267,19 +263,6 @@ fn what_a_program_left_over_is_ended_and_named() {
     std::fs::write(kiosk.path("script"), "true").unwrap();
     kiosk.server.order(&kiosk.order(3));
     assert_eq!(kiosk.server.final_report(&kiosk.site, RunId(3)).message, "");
-}
-
-#[test]
-fn what_outlived_its_program_in_a_run_that_was_ended_is_named() {
-    let script = "(trap '' TERM; echo $$ > $1/child; while :; do sleep 1; done) & wait";
-    let kiosk = Kiosk::new(script, "");
-    let _agent = kiosk.start();
-    let order = RunOrder { timeout_seconds: 1, ..kiosk.order(1) };
-    kiosk.server.order(&order);
-    let last = kiosk.server.final_report(&kiosk.site, order.run);
-    assert_eq!(last.stage, RunStage::TimedOut, "{last:?}");
-    assert!(last.message.starts_with("it took longer than 1 s and was ended; "), "{last:?}");
-    assert!(last.message.contains("left over and ended: ") && last.message.contains("sh ("), "{last:?}");
 }
 
 #[test]

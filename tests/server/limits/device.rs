@@ -36,6 +36,12 @@ pub(crate) fn probes(scene: &Scene) {
     target.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let datagrams = std::iter::from_fn(|| target.recv(&mut [0; 128]).ok()).count();
     assert!(datagrams <= 12, "{datagrams} datagrams to a port of its choosing");
+    let mut connection = scene.hostile();
+    let refused = connection.ask(&ToServer::Probe(Probe { udp_port })).unwrap();
+    assert!(
+        matches!(&refused, ToAgent::Error(report) if report.message.contains("6 wakes a minute")),
+        "{refused:?}"
+    );
 }
 
 /// Asks for what a check asks for, again and again, and reads the answers: each takes a hundredth of a second

@@ -68,55 +68,35 @@ fn everybody_gets_in_and_a_live_link_is_served_meanwhile() {
     fixture.server.drain().unwrap();
 }
 
-/// Connections on which nothing is said hold every place, and more of them wait before the device does.
+/// Connections on which nothing is said, or whose handshake is left half way, hold every place, and more of
+/// them wait before the device does.
 #[test]
-fn silent_connections_do_not_lock_a_device_out() {
-    let fixture = server(|config| {
-        config.reactors = Some(1);
-        // Without eviction the device would have to wait for that.
-        config.links.handshake_deadline = Duration::from_secs(120);
-    });
-    let device = fixture.enrol("kiosk");
-    let address = fixture.address();
-    let silent: Vec<_> =
-        (0..HANDSHAKES_UNDER_WAY_MAX + 200).map(|_| TcpStream::connect(address).unwrap()).collect();
-    let begun = Instant::now();
-    device.connect(address).greet();
-    println!("behind {} silent connections a device waited {:.2?}", silent.len(), begun.elapsed());
-    let counters = fixture.server.counters();
-    assert!(counters.closes(CloseReason::HandshakeEvicted) >= 200);
-    assert!(counters.closes(CloseReason::HandshakeTimeout) == 0);
-    drop(silent);
-    fixture.server.drain().unwrap();
-}
-
-/// Handshakes that are left half way hold no place for ever either, and the one that is whole does not
-/// suffer.
-#[test]
-fn half_handshakes_lose_their_place_to_a_device() {
-    let fixture = server(|config| {
-        config.reactors = Some(1);
-        config.links.handshake_deadline = Duration::from_secs(120);
-    });
-    let device = fixture.enrol("kiosk");
-    let address = fixture.address();
-    let mut hello = Vec::new();
-    Channel::client(&device.tls).unwrap().flush_to(&mut hello).unwrap();
-    let half: Vec<_> = (0..HANDSHAKES_UNDER_WAY_MAX + 10)
-        .map(|_| {
-            let mut socket = TcpStream::connect(address).unwrap();
-            socket.write_all(&hello).unwrap();
+fn silent_connections_and_half_handshakes_lose_their_places_to_a_device() {
+    for is_half in [false, true] {
+        let fixture = server(|config| {
+            config.reactors = Some(1);
+            // Without eviction the device would have to wait for that.
+            config.links.handshake_deadline = Duration::from_secs(120);
+        });
+        let device = fixture.enrol("kiosk");
+        let mut hello = Vec::new();
+        Channel::client(&device.tls).unwrap().flush_to(&mut hello).unwrap();
+        let connect = |_| {
+            let mut socket = TcpStream::connect(fixture.address()).unwrap();
+            socket.write_all(if is_half { &hello } else { &[] }).unwrap();
             socket
-        })
-        .collect();
-    let counters = fixture.server.counters();
-    eventually("all places are taken", || {
-        counters.handshakes_under_way.get() >= HANDSHAKES_UNDER_WAY_MAX as u64
-    });
-    device.connect(address).greet();
-    assert!(counters.closes(CloseReason::HandshakeEvicted) >= 10);
-    drop(half);
-    fixture.server.drain().unwrap();
+        };
+        let waiting: Vec<_> = (0..HANDSHAKES_UNDER_WAY_MAX + 200).map(connect).collect();
+        let counters = fixture.server.counters();
+        eventually("all places are taken", || {
+            counters.handshakes_under_way.get() >= HANDSHAKES_UNDER_WAY_MAX as u64
+        });
+        device.connect(&fixture).greet();
+        assert!(counters.closes(CloseReason::HandshakeEvicted) >= 200);
+        assert!(counters.closes(CloseReason::HandshakeTimeout) == 0);
+        drop(waiting);
+        fixture.server.drain().unwrap();
+    }
 }
 
 /// No place is left, and the last one that becomes free does so where the reactor that has a connection

@@ -1,7 +1,7 @@
 //! The whole device: a real agent that gets its settings from a real server, and is killed while it puts them
 //! in place.
 
-use crate::kit::{Site, error_of, eventually};
+use crate::kit::{Site, eventually};
 use serde_json::Value;
 
 use super::{Nginx, Signal, definition, kill_process_group, wait_once, waiting_group};
@@ -16,13 +16,10 @@ fn enrol(site: &Site, nginx: &Nginx) {
 
 /// Has the device's nginx answer this.
 fn order(site: &Site, answer: &str) {
-    let file = site.path("settings.json");
     let settings = serde_json::json!({ "return": format!("200 \"{answer}\"") });
-    std::fs::write(&file, settings.to_string()).unwrap();
-    let file = file.display().to_string();
+    let file = site.write("settings.json", settings.to_string());
     let whose = ["--device", "kiosk", "--application", "nginx"];
-    let done = site.ctl(&[&["settings", "set", "--file", &file, "--now"][..], &whose].concat());
-    assert!(done.status.success(), "{}", error_of(&done));
+    site.ctl_json(&[&["settings", "set", "--file", &file, "--now"][..], &whose].concat());
 }
 
 /// The server's knowledge of the device's nginx: the settings that it should have, and the device's report.

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::kit::skipped;
+use crate::kit::{TIMEOUT, eventually, skipped};
 use muster::agent::application::definition::parse;
 use muster::agent::application::{Definition, check};
 use muster::agent::managed::{Managed, Work, work::work};
@@ -18,9 +18,6 @@ use muster::wire::section::Condition;
 use muster::wire::settings::{Drift, SettingsOrder, SettingsReport, SettingsState};
 use muster::wire::time::WallTime;
 use rustix::process::{Pid, Signal, kill_process_group};
-
-/// Time of nginx to serve what it was told.
-const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An nginx of its own, under its own prefix and port.
 struct Nginx {
@@ -84,12 +81,7 @@ impl Nginx {
     /// Old workers may answer for a moment after a reload.
     #[track_caller]
     fn until_served(&self, expected: &str) {
-        let begun = Instant::now();
-        while self.served().as_deref() != Some(expected) {
-            let log = fs::read_to_string(self.directory.path().join("error.log")).unwrap_or_default();
-            assert!(begun.elapsed() < TIMEOUT, "'{expected}' is not served, but {:?}\n{log}", self.served());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        eventually(&format!("'{expected}' is served"), || self.served().as_deref() == Some(expected));
     }
 }
 
