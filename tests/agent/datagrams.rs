@@ -182,7 +182,8 @@ fn a_wake_calls_the_agent_once_and_what_was_made_of_it_never() {
     let _agent = kiosk.away();
     let genuine = kiosk.wake(WakeReason::Sync);
     kiosk.assert_woken_by(&genuine);
-    assert!(kiosk.site.log("agent.log").contains("woken by the server: Sync"));
+    // Its log is written a moment later.
+    eventually("the log says it", || kiosk.site.log("agent.log").contains("woken by the server: Sync"));
 
     let connections = kiosk.connections();
     let (device, counter) = (kiosk.identity.device, kiosk.counter);
