@@ -14,6 +14,7 @@ pub mod strangers;
 
 use std::collections::BTreeSet;
 
+use super::bucket::Bucket;
 use crate::wire::time::Moment;
 
 /// Most handshakes of one reactor that are under way. One takes about 3 KiB before its first word, 12 KiB
@@ -39,34 +40,6 @@ const SHARE_BURST_MICROSECONDS: u64 = 20_000;
 /// Over how long handshakes that are limited in number may be bunched: a tenth of what a second allows may
 /// begin at once.
 const RATE_BURST_MICROSECONDS: u64 = 100_000;
-
-/// A bucket of tokens, kept as the moment until which what was taken pays for itself (the virtual scheduling
-/// algorithm of ITU-T I.371).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Bucket {
-    paid_until: Moment,
-    burst_microseconds: u64,
-}
-
-impl Bucket {
-    /// A full one. Of it may be taken ahead what `burst_microseconds` bring.
-    #[must_use]
-    pub fn new(burst_microseconds: u64) -> Self {
-        Self { paid_until: Moment(0), burst_microseconds }
-    }
-
-    /// Takes the cost of a handshake. It may be more than there is: then the bucket stays closed for longer.
-    pub fn take(&mut self, now: Moment, microseconds: u64) {
-        let from = self.paid_until.max(now);
-        self.paid_until = Moment(from.0.saturating_add(microseconds));
-    }
-
-    /// From when on something may be taken; in the past: now.
-    #[must_use]
-    pub fn opens_at(&self) -> Moment {
-        Moment(self.paid_until.0.saturating_sub(self.burst_microseconds))
-    }
-}
 
 /// Whether the next handshake may begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,9 +82,9 @@ impl<K: Ord + Copy> Admission<K> {
             max: max.max(1),
             silent: BTreeSet::new(),
             half: BTreeSet::new(),
-            rate: Bucket::new(RATE_BURST_MICROSECONDS),
+            rate: Bucket::default(),
             interval_microseconds: 0,
-            time: Bucket::new(SHARE_BURST_MICROSECONDS),
+            time: Bucket::default(),
         }
     }
 
@@ -165,9 +138,9 @@ impl<K: Ord + Copy> Admission<K> {
     /// Whether the next one may begin. `has_room` says whether there may be one more link at all.
     #[must_use]
     pub fn entry(&self, now: Moment, has_room: bool) -> Entry {
-        let opens_at = self.time.opens_at().max(match self.interval_microseconds {
+        let opens_at = self.opens_at().max(match self.interval_microseconds {
             0 => Moment(0),
-            _ => self.rate.opens_at(),
+            _ => self.rate.opens_at(RATE_BURST_MICROSECONDS),
         });
         if opens_at > now {
             Entry::At(opens_at)
@@ -181,7 +154,7 @@ impl<K: Ord + Copy> Admission<K> {
     /// When time may be spent on handshakes again; in the past: now.
     #[must_use]
     pub fn opens_at(&self) -> Moment {
-        self.time.opens_at()
+        self.time.opens_at(SHARE_BURST_MICROSECONDS)
     }
 
     /// Number of handshakes under way.

@@ -32,6 +32,7 @@
 pub mod acks;
 pub mod admission;
 pub mod agent;
+pub mod bucket;
 pub mod clones;
 pub mod close;
 pub mod command;

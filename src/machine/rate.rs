@@ -13,7 +13,7 @@
 //!
 //! The events' share of the log has a rate of its own ([`EventRate`]), as they stay there.
 //!
-//! It is a bucket as in ITU-T I.371 (virtual scheduling) with three heights: wakes that a sync brings with it
+//! It is a [`Bucket`] with three heights: wakes that a sync brings with it
 //! may fill the lowest part, those that are asked for the part above it, messages all of it. So wakes never
 //! keep a device from delivering events.
 
@@ -23,6 +23,7 @@ mod held;
 pub use events::{BURST_BYTES_DEFAULT, BYTES_PER_SECOND_DEFAULT, EVENT_OVERHEAD_BYTES, EventRate};
 pub use held::HeldWatch;
 
+use super::bucket::Bucket;
 use crate::wire::message::ToServer;
 use crate::wire::time::{CoarseMoment, Moment};
 
@@ -106,10 +107,14 @@ impl Default for Allowance {
 }
 
 impl Allowance {
+    fn bucket(self) -> Bucket {
+        Bucket(self.paid_until.moment())
+    }
+
     /// From when on the next message is read; in the past: now.
     #[must_use]
     pub fn opens_at(self) -> Moment {
-        Moment(self.paid_until.moment().0.saturating_sub(WORK_AHEAD_MICROSECONDS))
+        self.bucket().opens_at(WORK_AHEAD_MICROSECONDS)
     }
 
     /// Takes a wake that the device asks for.
@@ -135,8 +140,8 @@ impl Allowance {
     }
 
     fn take_wake_of(&mut self, now: Moment, ahead_microseconds: u64) -> Result<(), u64> {
-        let free_until = now.0.saturating_add(ahead_microseconds - WAKE_MICROSECONDS);
-        let missing_microseconds = self.paid_until.moment().0.saturating_sub(free_until);
+        let opens_at = self.bucket().opens_at(ahead_microseconds - WAKE_MICROSECONDS);
+        let missing_microseconds = opens_at.0.saturating_sub(now.0);
         if missing_microseconds > 0 {
             return Err(missing_microseconds.div_ceil(1_000_000));
         }
@@ -148,9 +153,9 @@ impl Allowance {
     fn take_steps(&mut self, now: Moment, steps: u64) {
         if steps > 0 {
             let now = Moment(now.0 / STEP_MICROSECONDS * STEP_MICROSECONDS);
-            let from = self.paid_until.moment().max(now);
-            let until = from.0.saturating_add(steps.saturating_mul(STEP_MICROSECONDS));
-            self.paid_until = CoarseMoment::not_before(Moment(until));
+            let mut bucket = self.bucket();
+            bucket.take(now, steps.saturating_mul(STEP_MICROSECONDS));
+            self.paid_until = CoarseMoment::not_before(bucket.0);
         }
     }
 }

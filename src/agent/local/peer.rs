@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 
+use crate::machine::bucket::Bucket;
 use crate::wire::time::Moment;
 
 /// Burst that a user may emit, in bytes of lines: some thousand events.
@@ -51,14 +52,21 @@ impl Peer {
     }
 }
 
+/// Time in which a user's whole burst comes back.
+const BURST_MICROSECONDS: u64 = microseconds(BURST_BYTES);
+
+/// Time in which as many bytes come back.
+const fn microseconds(bytes: u64) -> u64 {
+    bytes.saturating_mul(1_000_000) / REFILL_BYTES_PER_SECOND
+}
+
 /// Allowances of users.
 #[derive(Debug, Default)]
 pub struct Allowances(BTreeMap<u32, Allowance>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Allowance {
-    left_bytes: u64,
-    at: Moment,
+    bucket: Bucket,
     is_told: bool,
 }
 
@@ -68,38 +76,21 @@ impl Allowances {
     /// # Errors
     /// When that is more than the user may have now: in how many seconds it may.
     pub fn take(&mut self, user: u32, bytes: usize, now: Moment) -> Result<(), u64> {
-        for allowance in self.0.values_mut() {
-            allowance.refill(now);
-        }
-        self.0.retain(|_, allowance| allowance.left_bytes < BURST_BYTES);
+        self.0.retain(|_, allowance| allowance.bucket.0 > now);
         if self.0.len() >= USERS_MAX && !self.0.contains_key(&user) {
             return Err(BURST_BYTES / REFILL_BYTES_PER_SECOND);
         }
-        let full = Allowance { left_bytes: BURST_BYTES, at: now, is_told: false };
-        let allowance = self.0.entry(user).or_insert(full);
-        let cost = (bytes as u64).clamp(LINE_BYTES_MIN, BURST_BYTES);
-        match allowance.left_bytes.checked_sub(cost) {
-            Some(left) => {
-                allowance.left_bytes = left;
-                Ok(())
-            }
-            None => {
-                if !std::mem::replace(&mut allowance.is_told, true) {
-                    log::warn!("user {user} emits more than one user may: some of its events are refused");
-                }
-                Err((cost - allowance.left_bytes).div_ceil(REFILL_BYTES_PER_SECOND))
-            }
+        let allowance = self.0.entry(user).or_default();
+        let cost = microseconds((bytes as u64).clamp(LINE_BYTES_MIN, BURST_BYTES));
+        let opens_at = allowance.bucket.opens_at(BURST_MICROSECONDS - cost);
+        if opens_at <= now {
+            allowance.bucket.take(now, cost);
+            return Ok(());
         }
-    }
-}
-
-impl Allowance {
-    fn refill(&mut self, now: Moment) {
-        let passed = now.microseconds_since(self.at);
-        let bytes = passed.saturating_mul(REFILL_BYTES_PER_SECOND) / 1_000_000;
-        self.left_bytes = self.left_bytes.saturating_add(bytes).min(BURST_BYTES);
-        // A remainder of less than a byte counts the next time.
-        self.at = Moment(self.at.0.saturating_add(bytes * 1_000_000 / REFILL_BYTES_PER_SECOND));
+        if !std::mem::replace(&mut allowance.is_told, true) {
+            log::warn!("user {user} emits more than one user may: some of its events are refused");
+        }
+        Err(opens_at.microseconds_since(now).div_ceil(1_000_000))
     }
 }
 

@@ -61,8 +61,7 @@ impl EventRate {
     }
 
     fn is_open(self, allowance: Allowance, now: Moment, burst_bytes: u64) -> bool {
-        let ahead_microseconds = self.microseconds(burst_bytes);
-        allowance.paid_until.moment().0.saturating_sub(ahead_microseconds) <= now.0
+        allowance.bucket().opens_at(self.microseconds(burst_bytes)) <= now
     }
 
     /// Number of the events of a message, from the first on, that may be stored now.
@@ -86,8 +85,8 @@ impl EventRate {
     /// In how many seconds a device is to send again that may store nothing now.
     pub(in crate::machine) fn held_seconds(self, allowance: Allowance, now: Moment) -> u32 {
         let level_microseconds = self.microseconds(self.burst_bytes.saturating_sub(AGAIN_BYTES));
-        let opens_at = allowance.paid_until.moment().0.saturating_sub(level_microseconds);
-        let seconds = opens_at.saturating_sub(now.0).div_ceil(1_000_000);
+        let opens_at = allowance.bucket().opens_at(level_microseconds);
+        let seconds = opens_at.0.saturating_sub(now.0).div_ceil(1_000_000);
         u32::try_from(seconds.clamp(*HELD_SECONDS.start(), *HELD_SECONDS.end())).unwrap_or(u32::MAX)
     }
 
