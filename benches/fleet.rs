@@ -16,21 +16,19 @@ mod shape;
 mod tasks;
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
 
 use muster::client::{Address, Client};
 use muster::fleet::ring::Ring;
 use muster::fleet::status::judge;
-use muster::machine::command::{SectionChange, SectionOutcome, SectionUpdate, StatisticsOutcome};
+use muster::machine::command::{SectionChange, StatisticsOutcome};
 use muster::server::Server;
 use muster::server::config::Config;
 use muster::store::query::{self, ApplicationFilter, DeviceFilter, PageRequest, RunFilter, TaskFilter};
-use muster::store::{Enrolment, FILE_NAME, NewSettings, NewToken, Store, Verdict};
+use muster::store::{FILE_NAME, NewSettings, Store, Verdict};
 use muster::wire::api::{ApplicationQuery, DeviceQuery, TaskDefinition, TaskTargets};
 use muster::wire::digest::Digest;
-use muster::wire::id::{CertificateHash, Epoch, TaskId};
+use muster::wire::id::TaskId;
 use muster::wire::inventory::{Application, InventoryChange, digest_of};
 use muster::wire::run_state::RunState;
 use muster::wire::section::{self, ApplicationCondition, Condition, HostFacts, Section};
@@ -39,7 +37,7 @@ use muster::wire::statistics::{Number, Statistic, Statistics};
 use muster::wire::status::Status;
 use muster::wire::time::WallTime;
 use rusqlite::{Connection, params};
-use shape::{APPLICATIONS, device, spread};
+use shape::{APPLICATIONS, apply, device, file_bytes, for_all, latency, spread, update};
 
 const GROUPS: u64 = 5;
 const TASKS: u64 = 20;
@@ -132,82 +130,23 @@ fn statistics(number: u64, quarter: u64) -> [Numbers; 2] {
     [("muster-agent", agent), ("nginx", nginx)]
 }
 
-/// Hands in work for every device, twice as fast as it can be done at most; how long until all of it was
-/// durable.
-fn for_all(store: &Store, devices: u64, each: impl Fn(u64, Arc<AtomicU64>)) -> Duration {
-    let (start, done) = (Instant::now(), Arc::new(AtomicU64::new(0)));
-    for number in 0..devices {
-        while store.waiting() > 1_000 {
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        each(number, Arc::clone(&done));
-    }
-    while done.load(Ordering::Acquire) < devices {
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    start.elapsed()
-}
-
-fn apply(
-    store: &Store,
-    number: u64,
-    section: Section,
-    digest: Digest,
-    change: SectionChange,
-    done: Arc<AtomicU64>,
-) {
-    let update = SectionUpdate {
-        device: device(number),
-        section,
-        agent_epoch: Epoch(1),
-        revision: 1,
-        digest,
-        base: None,
-        change,
-    };
-    store.inventory().apply(update, move |outcome| {
-        assert!(matches!(outcome, SectionOutcome::Stored(_)), "{outcome:?}");
-        done.fetch_add(1, Ordering::Release);
-    });
-}
-
 fn enrol(store: &Store, devices: u64) {
-    let tokens: Vec<_> = (0..GROUPS)
-        .map(|group| {
-            let new = NewToken {
-                group: format!("/shops/region-{group}"),
-                created_at: WallTime(1),
-                expires_at: WallTime(u64::MAX),
-                uses_max: u32::MAX,
-            };
-            store.devices().create_token(new).unwrap()
-        })
-        .collect();
-    for_all(store, devices, |number, done| {
+    let tokens: Vec<_> =
+        (0..GROUPS).map(|group| shape::token(store, &format!("/shops/region-{group}"))).collect();
+    let times = (WallTime(NOW.0 - 500 * HOUR), Some(WallTime(NOW.0 + 3_650 * 24 * HOUR)));
+    for_all(store, devices, 1, |number, done| {
         let token = &tokens[(number % GROUPS) as usize];
-        let enrolment = Enrolment {
-            token: token.token.id,
-            secret: token.secret,
-            device: device(number),
-            name: format!("device-{number:06}"),
-            certificate: CertificateHash::of(&number.to_be_bytes()),
-            expires_at: Some(WallTime(NOW.0 + 3_650 * 24 * HOUR)),
-            now: WallTime(NOW.0 - 500 * HOUR),
-        };
-        store.devices().enrol(enrolment, move |outcome| {
-            outcome.unwrap();
-            done.fetch_add(1, Ordering::Release);
-        });
+        shape::enrol(store, token, number, times, done);
     });
 }
 
 fn sections(store: &Store, devices: u64) {
-    for_all(store, devices, |number, done| {
+    for_all(store, devices, 1, |number, done| {
         let set = inventory(number);
         let change = SectionChange::Inventory(InventoryChange::between(&[], &set));
-        apply(store, number, Section::Inventory, digest_of(&set), change, done);
+        apply(store, update(number, Section::Inventory, digest_of(&set), change), done);
     });
-    for_all(store, devices, |number, done| {
+    for_all(store, devices, 1, |number, done| {
         let facts = HostFacts {
             os_id: "debian".into(),
             os_name: "Debian GNU/Linux 12 (bookworm)".into(),
@@ -220,12 +159,17 @@ fn sections(store: &Store, devices: u64) {
             agent_version: "0.1.0".into(),
             declarations: declarations(),
         };
-        apply(store, number, Section::Host, section::digest_of(&facts), SectionChange::Host(facts), done);
+        let digest = section::digest_of(&facts);
+        apply(store, update(number, Section::Host, digest, SectionChange::Host(facts)), done);
     });
-    for_all(store, devices, |number, done| {
+    for_all(store, devices, 1, |number, done| {
         let conditions = conditions(number);
         let digest = section::digest_of(&conditions);
-        apply(store, number, Section::Conditions, digest, SectionChange::Conditions(conditions), done);
+        apply(
+            store,
+            update(number, Section::Conditions, digest, SectionChange::Conditions(conditions)),
+            done,
+        );
     });
 }
 
@@ -319,24 +263,6 @@ fn day_of_statistics(path: &Path, devices: u64) {
     transaction.commit().unwrap();
 }
 
-fn file_bytes(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |file| file.len())
-}
-
-/// The median and the longest of some runs.
-fn latency(what: &str, runs: u32, mut run: impl FnMut() -> usize) {
-    let mut times = Vec::new();
-    let mut items = 0;
-    for _ in 0..runs {
-        let start = Instant::now();
-        items = run();
-        times.push(start.elapsed());
-    }
-    times.sort();
-    let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
-    println!("{what:<66} {median:>10.2?} p50, {longest:.2?} max   ({items} items)");
-}
-
 fn sizes(path: &Path) {
     let connection = Connection::open(path).unwrap();
     let sql = "SELECT t.tbl_name, (SELECT sum(pgsize) FROM dbstat WHERE name IN
@@ -374,7 +300,7 @@ fn main() {
     history(&path, devices);
     day_of_statistics(&path, devices);
     let store = Store::open(&stores).unwrap();
-    let took = for_all(&store, devices, |number, done| {
+    let took = for_all(&store, devices, 1, |number, done| {
         let entries = statistics(number, 96).into_iter().flat_map(|(application, values)| {
             values.into_iter().map(move |(name, unit, value)| Statistic {
                 application: application.into(),

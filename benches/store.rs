@@ -12,19 +12,16 @@
 
 mod shape;
 
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use muster::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
+use muster::machine::command::{SectionChange, SectionUpdate};
 use muster::store::query::{self, ApplicationFilter, DeviceFilter, PageRequest};
-use muster::store::{Enrolment, FILE_NAME, NewToken, Store};
-use muster::wire::id::{CertificateHash, Epoch};
+use muster::store::{FILE_NAME, Store};
 use muster::wire::inventory::{Application, InventoryChange, digest_of};
 use muster::wire::section::Section;
 use muster::wire::time::WallTime;
-use shape::{APPLICATIONS, KINDS, device};
+use shape::{APPLICATIONS, Done, KINDS, file_bytes, for_all, latency};
 
 const WORKERS: u64 = 2;
 
@@ -44,49 +41,11 @@ fn inventory(number: u64, generation: u64) -> Vec<Application> {
     applications
 }
 
-/// Hands in work for every device from as many threads as the server has workers; how long until all of it
-/// was durable.
-fn for_all(store: &Store, devices: u64, each: impl Fn(&Store, u64, Arc<AtomicU64>) + Sync) -> Duration {
-    let (start, done) = (Instant::now(), Arc::new(AtomicU64::new(0)));
-    std::thread::scope(|scope| {
-        for worker in 0..WORKERS {
-            let (each, done) = (&each, &done);
-            scope.spawn(move || {
-                for number in (worker..devices).step_by(WORKERS as usize) {
-                    // Beyond about 2,000 whole inventories the store's limit on waiting bytes turns them
-                    // away.
-                    while store.waiting() > 1_000 {
-                        std::thread::sleep(Duration::from_micros(200));
-                    }
-                    each(store, number, Arc::clone(done));
-                }
-            });
-        }
-    });
-    while done.load(Ordering::Acquire) < devices {
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    start.elapsed()
-}
-
-fn apply(store: &Store, number: u64, old: Option<&[Application]>, new: &[Application], done: Arc<AtomicU64>) {
-    let update = SectionUpdate {
-        device: device(number),
-        section: Section::Inventory,
-        agent_epoch: Epoch(1),
-        revision: 1 + u64::from(old.is_some()),
-        digest: digest_of(new),
-        base: old.map(digest_of),
-        change: SectionChange::Inventory(InventoryChange::between(old.unwrap_or_default(), new)),
-    };
-    store.inventory().apply(update, move |outcome| {
-        assert!(matches!(outcome, SectionOutcome::Stored(_)), "{outcome:?}");
-        done.fetch_add(1, Ordering::Release);
-    });
-}
-
-fn file_bytes(directory: &Path) -> u64 {
-    std::fs::metadata(directory.join(FILE_NAME)).map_or(0, |file| file.len())
+fn apply(store: &Store, number: u64, old: Option<&[Application]>, new: &[Application], done: Done) {
+    let change = InventoryChange::between(old.unwrap_or_default(), new);
+    let update = shape::update(number, Section::Inventory, digest_of(new), SectionChange::Inventory(change));
+    let (base, revision) = (old.map(digest_of), 1 + u64::from(old.is_some()));
+    shape::apply(store, SectionUpdate { base, revision, ..update }, done);
 }
 
 fn resident_bytes() -> u64 {
@@ -95,24 +54,7 @@ fn resident_bytes() -> u64 {
 }
 
 fn rate(what: &str, count: u64, took: Duration) {
-    println!("{what:<58} {:>12.0} /s   ({count} in {took:.2?})", count as f64 / took.as_secs_f64());
-}
-
-/// The median and the longest of some runs.
-fn latency(what: &str, runs: u32, mut run: impl FnMut() -> usize) {
-    let mut times = Vec::new();
-    let mut items = 0;
-    for _ in 0..runs {
-        let start = Instant::now();
-        items = run();
-        times.push(start.elapsed());
-    }
-    times.sort();
-    println!(
-        "{what:<58} {:>12.2?} p50, {:.2?} max   ({items} items)",
-        times[times.len() / 2],
-        times[times.len() - 1]
-    );
+    println!("{what:<66} {:>10.0} /s   ({count} in {took:.2?})", count as f64 / took.as_secs_f64());
 }
 
 fn main() {
@@ -121,77 +63,57 @@ fn main() {
     let devices: u64 = asked.unwrap_or(if is_bench { 100_000 } else { 1_000 });
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();
-    let token = store
-        .devices()
-        .create_token(NewToken {
-            group: "/".into(),
-            created_at: WallTime(1),
-            expires_at: WallTime(u64::MAX),
-            uses_max: u32::MAX,
-        })
-        .unwrap();
+    let token = shape::token(&store, "/");
     println!("{devices} devices × {APPLICATIONS} applications, {KINDS} kinds, {WORKERS} workers\n");
 
-    let took = for_all(&store, devices, |store, number, done| {
-        let enrolment = Enrolment {
-            token: token.token.id,
-            secret: token.secret,
-            device: device(number),
-            name: format!("device-{number:06}"),
-            certificate: CertificateHash::of(&number.to_be_bytes()),
-            expires_at: None,
-            now: WallTime(2),
-        };
-        store.devices().enrol(enrolment, move |outcome| {
-            outcome.unwrap();
-            done.fetch_add(1, Ordering::Release);
-        });
+    let took = for_all(&store, devices, WORKERS, |number, done| {
+        shape::enrol(&store, &token, number, (WallTime(2), None), done);
     });
     rate("enrolments, durable", devices, took);
     drop(store);
-    let without = file_bytes(directory.path());
+    let without = file_bytes(&directory.path().join(FILE_NAME));
 
     let store = Store::open(directory.path()).unwrap();
-    let took = for_all(&store, devices, |store, number, done| {
-        apply(store, number, None, &inventory(number, 0), done);
+    let took = for_all(&store, devices, WORKERS, |number, done| {
+        apply(&store, number, None, &inventory(number, 0), done);
     });
     rate("whole inventories, durable (generation included)", devices, took);
     drop(store);
-    let with = file_bytes(directory.path());
+    let with = file_bytes(&directory.path().join(FILE_NAME));
 
     let resident = resident_bytes();
     let start = Instant::now();
     let store = Store::open(directory.path()).unwrap();
-    println!("{:<58} {:>12.2?}", "open, device table loaded", start.elapsed());
+    println!("{:<66} {:>10.2?}", "open, device table loaded", start.elapsed());
     let table = resident_bytes().saturating_sub(resident);
-    println!("{:<58} {:>12} bytes a device (resident, all of the store)", "memory", table / devices);
-    println!("{:<58} {:>12} bytes a device", "file without inventories", without / devices);
+    println!("{:<66} {:>10} bytes a device (resident, all of the store)", "memory", table / devices);
+    println!("{:<66} {:>10} bytes a device", "file without inventories", without / devices);
     let entries = devices * APPLICATIONS;
     println!(
-        "{:<58} {:>12.3} bytes an entry ({:.1} MB)",
+        "{:<66} {:>10.3} bytes an entry ({:.1} MB)",
         "inventories in the file",
         (with - without) as f64 / entries as f64,
         (with - without) as f64 / 1e6
     );
     let counts = query::counts(&store.reader().unwrap()).unwrap();
-    println!("{:<58} {:>12}", "bases", counts.inventory_bases);
+    println!("{:<66} {:>10}", "bases", counts.inventory_bases);
 
-    let took = for_all(&store, devices, |store, number, done| {
-        apply(store, number, Some(&inventory(number, 0)), &inventory(number, 1), done);
+    let took = for_all(&store, devices, WORKERS, |number, done| {
+        apply(&store, number, Some(&inventory(number, 0)), &inventory(number, 1), done);
     });
     rate("differences of two entries, durable (generation included)", devices, took);
     let counters = store.counters();
     let (commits, operations) =
         (counters.commits.load(Ordering::Relaxed), counters.operations.load(Ordering::Relaxed));
-    println!("{:<58} {:>12.1} operations", "batch, mean", operations as f64 / commits.max(1) as f64);
+    println!("{:<66} {:>10.1} operations", "batch, mean", operations as f64 / commits.max(1) as f64);
 
     let copy = directory.path().join("copy");
     let start = Instant::now();
     store.copy(&copy).unwrap();
-    println!("{:<58} {:>12.2?}", "copy for a backup, made durable", start.elapsed());
+    println!("{:<66} {:>10.2?}", "copy for a backup, made durable", start.elapsed());
     let start = Instant::now();
     muster::store::seal_copy(&copy).unwrap();
-    println!("{:<58} {:>12.2?}", "quick_check, as after an unclean end", start.elapsed());
+    println!("{:<66} {:>10.2?}", "quick_check, as after an unclean end", start.elapsed());
 
     let reader = store.reader().unwrap();
     let page = |cursor| PageRequest { limit: 100, cursor };

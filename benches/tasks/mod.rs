@@ -10,8 +10,8 @@ use muster::store::{Store, TaskTime};
 use muster::wire::api::{NewTask, TaskDefinition, TaskTargets};
 use muster::wire::task::{RunStage, RunUpdate, RunUpdates};
 
-use super::shape::device;
-use super::{NOW, for_all};
+use super::NOW;
+use super::shape::{device, for_all};
 
 /// A task for the whole fleet: made, ordered of everybody, told of by everybody, and another one that is
 /// cancelled.
@@ -54,7 +54,7 @@ pub(crate) fn task_for_all(store: &Store, devices: u64) {
             break;
         }
     }
-    let took = for_all(store, devices, |number, done| {
+    let took = for_all(store, devices, 1, |number, done| {
         let stages = [RunStage::Accepted, RunStage::Running, RunStage::Succeeded];
         let update = |(serial, stage)| RunUpdate::new(runs[&device(number)], serial, stage);
         let updates = RunUpdates { updates: (1..).zip(stages).map(update).collect() };

@@ -1,13 +1,16 @@
 //! A fleet in a temporary directory, for tests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 
 use super::query::{self, ApplicationFilter, DeviceKey, FleetCounts, PageRequest};
-use super::{CreatedToken, Enrolment, NewToken, Store};
-use crate::machine::command::{SectionOutcome, SectionUpdate};
+use super::{CreatedToken, DeviceChange, EnrolledDevice, Enrolment, NewToken, Store, StoreError};
+use crate::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
 use crate::wire::api::InstalledApplication;
-use crate::wire::id::{CertificateHash, DeviceId};
-use crate::wire::inventory::Application;
+use crate::wire::digest::Digest;
+use crate::wire::id::{CertificateHash, DeviceId, Epoch};
+use crate::wire::inventory::{self, Application, InventoryChange};
+use crate::wire::section::{self, ApplicationCondition, Condition, HostFacts, Section};
 use crate::wire::time::WallTime;
 
 pub(super) struct Fleet {
@@ -26,7 +29,7 @@ pub(super) fn application(number: u32) -> Application {
 }
 
 /// Waits for what a completion is told.
-pub(super) fn wait<T: Send + 'static>(submit: impl FnOnce(Box<dyn FnOnce(T) + Send>)) -> T {
+pub(crate) fn wait<T: Send + 'static>(submit: impl FnOnce(Box<dyn FnOnce(T) + Send>)) -> T {
     let (sender, receiver) = crossbeam_channel::bounded(1);
     submit(Box::new(move |value| sender.send(value).unwrap()));
     receiver.recv().unwrap()
@@ -50,8 +53,78 @@ pub(super) fn enrolment(token: &CreatedToken, device: DeviceId, name: &str) -> E
     }
 }
 
+/// Enters `devices` devices, called `device`, `device-2` and so on.
+pub(crate) fn enrol_all(store: &Store, devices: u32) -> Vec<DeviceId> {
+    let token = token(store, devices.max(1));
+    let devices = (1..=u64::from(devices)).map(|id| DeviceId(id << 33)).collect::<Vec<_>>();
+    for device in &devices {
+        wait(|done| store.devices().enrol(enrolment(&token, *device, "device"), done)).unwrap();
+    }
+    devices
+}
+
+fn update(device: DeviceId, revision: u64, digest: Digest, change: SectionChange) -> SectionUpdate {
+    let section = match change {
+        SectionChange::Inventory(_) => Section::Inventory,
+        SectionChange::Host(_) => Section::Host,
+        SectionChange::Conditions(_) => Section::Conditions,
+    };
+    SectionUpdate { device, section, agent_epoch: Epoch(3), revision, digest, base: None, change }
+}
+
+/// A device has other applications than before.
+pub(crate) fn inventory(
+    device: DeviceId,
+    revision: u64,
+    old: Option<&[Application]>,
+    new: &[Application],
+) -> SectionUpdate {
+    let change = SectionChange::Inventory(InventoryChange::between(old.unwrap_or_default(), new));
+    let base = old.map(inventory::digest_of);
+    SectionUpdate { base, ..update(device, revision, inventory::digest_of(new), change) }
+}
+
+/// A device says these facts of its host.
+pub(crate) fn host(device: DeviceId, facts: HostFacts) -> SectionUpdate {
+    update(device, 1, section::digest_of(&facts), SectionChange::Host(facts))
+}
+
+/// A device says this of its managed applications.
+pub(crate) fn conditions(
+    device: DeviceId,
+    revision: u64,
+    conditions: Vec<ApplicationCondition>,
+) -> SectionUpdate {
+    update(device, revision, section::digest_of(&conditions), SectionChange::Conditions(conditions))
+}
+
+/// The condition of one application.
+pub(crate) fn condition(application: &str, condition: Condition) -> ApplicationCondition {
+    ApplicationCondition {
+        application: application.into(),
+        condition,
+        since: WallTime(4),
+        version: "1".into(),
+        detail: "exit code 1".into(),
+        settings: None,
+    }
+}
+
+/// A device's change into a group.
+pub(super) fn into(group: &str) -> DeviceChange {
+    DeviceChange { group: Some(group.into()), ..DeviceChange::default() }
+}
+
 pub(super) fn all() -> PageRequest {
     PageRequest { limit: 1_000, cursor: None }
+}
+
+impl Deref for Fleet {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
 }
 
 impl Fleet {
@@ -59,12 +132,17 @@ impl Fleet {
     pub(super) fn new(devices: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        let token = token(&store, devices.max(1));
-        let devices = (1..=u64::from(devices)).map(|id| DeviceId(id << 33)).collect::<Vec<_>>();
-        for device in &devices {
-            wait(|done| store.devices().enrol(enrolment(&token, *device, "device"), done)).unwrap();
-        }
+        let devices = enrol_all(&store, devices);
         Self { store, devices, directory }
+    }
+
+    pub(super) fn enrol(
+        &self,
+        token: &CreatedToken,
+        device: DeviceId,
+        name: &str,
+    ) -> Result<EnrolledDevice, StoreError> {
+        wait(|done| self.devices().enrol(enrolment(token, device, name), done))
     }
 
     pub(super) fn reopen(&mut self) {
@@ -74,11 +152,17 @@ impl Fleet {
     }
 
     pub(super) fn apply(&self, update: SectionUpdate) -> SectionOutcome {
-        wait(|done| self.store.inventory().apply(update, done))
+        wait(|done| self.inventory().apply(update, done))
+    }
+
+    /// Applies what must be stored.
+    pub(super) fn store(&self, update: SectionUpdate) {
+        let outcome = self.apply(update);
+        assert!(matches!(outcome, SectionOutcome::Stored(_)), "{outcome:?}");
     }
 
     pub(super) fn inventory_of(&self, device: DeviceId) -> Vec<Application> {
-        let reader = self.store.reader().unwrap();
+        let reader = self.reader().unwrap();
         let filter =
             ApplicationFilter { device: Some(DeviceKey::Id(device)), ..ApplicationFilter::default() };
         let page = query::applications(&reader, &filter, &all()).unwrap();
@@ -86,7 +170,7 @@ impl Fleet {
     }
 
     pub(super) fn counts(&self) -> FleetCounts {
-        query::counts(&self.store.reader().unwrap()).unwrap()
+        query::counts(&self.reader().unwrap()).unwrap()
     }
 
     /// Waits for what happens in the background; each round of the writer gives it a turn.
@@ -95,7 +179,7 @@ impl Fleet {
             if is_so(&self.counts()) {
                 return;
             }
-            self.store.set_meta("round", &round.to_be_bytes()).unwrap();
+            self.set_meta("round", &round.to_be_bytes()).unwrap();
         }
         panic!("it did not come to that: {:?}", self.counts());
     }
@@ -109,7 +193,7 @@ impl Fleet {
                 expected.entry(application.clone()).or_default().insert(*device);
             }
         }
-        let reader = self.store.reader().unwrap();
+        let reader = self.reader().unwrap();
         let listed = query::applications(&reader, &ApplicationFilter::default(), &all()).unwrap().items;
         let listed: BTreeMap<_, _> =
             listed.into_iter().map(|row| (application_of(row.clone()), row.devices)).collect();

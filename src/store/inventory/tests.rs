@@ -4,29 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use crate::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
-use crate::store::testing::{Fleet, application};
+use crate::machine::command::{SectionChange, SectionOutcome};
+use crate::store::testing::{Fleet, application, inventory as update};
 use crate::wire::digest::Digest;
-use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::id::DeviceId;
 use crate::wire::inventory::{Application, InventoryChange, digest_of};
 use crate::wire::section::Section;
-
-fn update(
-    device: DeviceId,
-    revision: u64,
-    old: Option<&[Application]>,
-    new: &[Application],
-) -> SectionUpdate {
-    SectionUpdate {
-        device,
-        section: Section::Inventory,
-        agent_epoch: Epoch(1),
-        revision,
-        digest: digest_of(new),
-        base: old.map(digest_of),
-        change: SectionChange::Inventory(InventoryChange::between(old.unwrap_or_default(), new)),
-    }
-}
 
 #[test]
 fn a_set_is_stored_whole_then_by_difference() {
@@ -37,10 +20,10 @@ fn a_set_is_stored_whole_then_by_difference() {
     new.retain(|entry| entry.name != old[7].name);
     new.push(application(500));
     new.sort();
-    assert!(matches!(fleet.apply(update(device, 1, None, &old)), SectionOutcome::Stored(_)));
-    assert!(matches!(fleet.apply(update(device, 2, Some(&old), &new)), SectionOutcome::Stored(_)));
+    fleet.store(update(device, 1, None, &old));
+    fleet.store(update(device, 2, Some(&old), &new));
     assert_eq!(fleet.inventory_of(device), new);
-    let record = fleet.store.table().get(device).unwrap();
+    let record = fleet.table().get(device).unwrap();
     assert_eq!(record.section(Section::Inventory).digest, digest_of(&new));
     assert_eq!(record.section(Section::Inventory).revision, 2);
 }
@@ -50,7 +33,7 @@ fn a_difference_from_another_base_is_told_so() {
     let fleet = Fleet::new(1);
     let device = fleet.devices[0];
     let sets: Vec<Vec<_>> = [3, 4, 5].map(|count| (0..count).map(application).collect()).into();
-    assert!(matches!(fleet.apply(update(device, 1, None, &sets[0])), SectionOutcome::Stored(_)));
+    fleet.store(update(device, 1, None, &sets[0]));
     let outcome = fleet.apply(update(device, 2, Some(&sets[1]), &sets[2]));
     assert_eq!(outcome, SectionOutcome::BaseUnknown);
     assert_eq!(fleet.inventory_of(device), sets[0]);
@@ -98,7 +81,7 @@ fn alike_devices_share_a_base_and_the_last_takes_it_along() {
     let counts = fleet.counts();
     assert_eq!((counts.inventory_bases, counts.applications), (1, 350));
     for device in &fleet.devices {
-        fleet.store.devices().remove(*device, crate::wire::time::WallTime(1)).unwrap();
+        fleet.devices().remove(*device, crate::wire::time::WallTime(1)).unwrap();
     }
     fleet.wait_until(|counts| counts.inventory_bases == 0 && counts.applications == 0);
 }
@@ -170,7 +153,7 @@ fn a_set_with_the_sum_of_another_does_not_keep_alike_devices_from_sharing_a_base
     let digest = digest_of(&set).0.cast_signed();
     assert_eq!(file.execute("UPDATE inventory_bases SET digest = ?1", [digest]).unwrap(), 1);
     for device in &fleet.devices[1..12] {
-        assert!(matches!(fleet.apply(update(*device, 1, None, &set)), SectionOutcome::Stored(_)));
+        fleet.store(update(*device, 1, None, &set));
     }
     assert_eq!(fleet.counts().inventory_bases, 2, "one for the first, one for all that are alike");
     assert_eq!(fleet.inventory_of(fleet.devices[11]), set);
@@ -179,7 +162,7 @@ fn a_set_with_the_sum_of_another_does_not_keep_alike_devices_from_sharing_a_base
     let digest = digest_of(nearly).0.cast_signed();
     let first = "UPDATE inventory_bases SET digest = ?1 WHERE id = (SELECT min(id) FROM inventory_bases)";
     assert_eq!(file.execute(first, [digest]).unwrap(), 1);
-    assert!(matches!(fleet.apply(update(other, 1, None, nearly)), SectionOutcome::Stored(_)));
+    fleet.store(update(other, 1, None, nearly));
     assert_eq!(fleet.counts().inventory_bases, 2);
     assert_eq!(fleet.inventory_of(other), nearly);
 }

@@ -4,11 +4,11 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
-use crate::store::testing::{Fleet, application, enrolment, token, wait};
+use crate::machine::command::SectionOutcome;
+use crate::store::testing::{Fleet, application, enrolment, inventory, token, wait};
 use crate::store::{FILE_NAME, Store, StoreError};
-use crate::wire::id::{DeviceId, Epoch};
-use crate::wire::inventory::{Application, InventoryChange, digest_of};
+use crate::wire::id::DeviceId;
+use crate::wire::inventory::{Application, digest_of};
 use crate::wire::section::Section;
 
 const CHILD: &str = "MUSTER_STORE_CRASH_TEST_DIRECTORY";
@@ -16,18 +16,6 @@ const CHILD: &str = "MUSTER_STORE_CRASH_TEST_DIRECTORY";
 fn set_of(number: u64) -> Vec<Application> {
     let number = u32::try_from(number).unwrap();
     (0..40).chain(number + 100..number + 105).map(application).collect()
-}
-
-fn whole(device: DeviceId, set: &[Application]) -> SectionUpdate {
-    SectionUpdate {
-        device,
-        section: Section::Inventory,
-        agent_epoch: Epoch(1),
-        revision: 1,
-        digest: digest_of(set),
-        base: None,
-        change: SectionChange::Inventory(InventoryChange::between(&[], set)),
-    }
 }
 
 /// The child of the test below: enrols devices and stores their sets, and says of each when it is durable,
@@ -44,7 +32,7 @@ fn child_of_the_kill_test() {
             outcome.unwrap();
             // Not in a completion: applying prepares on the caller's thread.
             std::thread::spawn(move || {
-                applied.inventory().apply(whole(device, &set_of(number)), move |outcome| {
+                applied.inventory().apply(inventory(device, 1, None, &set_of(number)), move |outcome| {
                     assert!(matches!(outcome, SectionOutcome::Stored(_)));
                     println!("durable {number}");
                 });

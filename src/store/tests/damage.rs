@@ -30,8 +30,7 @@ fn reads_for_another_test() {
 fn a_shell_that_was_left_open_is_named_and_costs_no_operation() {
     let fleet = Fleet::new(1);
     // Another content each time: SQLite writes no page that stays as it is.
-    let store =
-        |number: u8| fleet.store.set_meta(&format!("large-{}", number % 8), &[number; 1 << 20]).unwrap();
+    let store = |number: u8| fleet.set_meta(&format!("large-{}", number % 8), &[number; 1 << 20]).unwrap();
     store(0);
     let mut shell = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", "store::tests::damage::reads_for_another_test"])
@@ -44,21 +43,21 @@ fn a_shell_that_was_left_open_is_named_and_costs_no_operation() {
     assert!(said.any(|line| line == "reading"));
     let started = Instant::now();
     let mut number = 1;
-    while fleet.store.log_blocked().is_none() {
-        assert!(started.elapsed() < TIMEOUT, "{} bytes of log, and nothing is said", fleet.store.log_bytes());
+    while fleet.log_blocked().is_none() {
+        assert!(started.elapsed() < TIMEOUT, "{} bytes of log, and nothing is said", fleet.log_bytes());
         store(number);
         number += 1;
     }
-    let blocked = fleet.store.log_blocked().unwrap();
+    let blocked = fleet.log_blocked().unwrap();
     assert!(blocked.by.contains(&format!("process {}", shell.id())), "{}", blocked.by);
     for more in 0..20 {
         store(number + more);
     }
-    assert!(fleet.store.log_bytes() > 64 << 20, "{}", fleet.store.log_bytes());
-    assert!(fleet.store.failing().is_none());
+    assert!(fleet.log_bytes() > 64 << 20, "{}", fleet.log_bytes());
+    assert!(fleet.failing().is_none());
     drop(shell.stdin.take());
     assert!(shell.wait().unwrap().success());
-    while fleet.store.log_blocked().is_some() || fleet.store.log_bytes() > 64 << 20 {
+    while fleet.log_blocked().is_some() || fleet.log_bytes() > 64 << 20 {
         assert!(started.elapsed() < 2 * TIMEOUT, "the log does not begin anew");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -75,11 +74,11 @@ fn a_copy_beside_an_older_log_is_refused() {
     copy_back();
     std::fs::copy(&path, &copied).unwrap();
     for number in 0..200_u32 {
-        fleet.store.set_meta(&format!("key-{number}"), &[7; 5_000]).unwrap();
+        fleet.set_meta(&format!("key-{number}"), &[7; 5_000]).unwrap();
     }
     copy_back();
     for number in 0..200_u32 {
-        fleet.store.set_meta(&format!("key-{}", number * 7 % 300), &[8; 3_000]).unwrap();
+        fleet.set_meta(&format!("key-{}", number * 7 % 300), &[8; 3_000]).unwrap();
     }
     // As a kill would leave them: they belong together.
     let cut_off = tempfile::tempdir().unwrap();
@@ -117,27 +116,22 @@ fn a_copy_beside_an_older_log_is_refused() {
 #[test]
 fn a_store_without_room_says_so_until_there_is_room() {
     let fleet = Fleet::new(0);
-    assert!(fleet.store.failing().is_none());
+    assert!(fleet.failing().is_none());
     // The connection that writes has this limit, not the file.
-    fleet
-        .store
-        .database()
-        .call(|connection| Ok(connection.pragma_update(None, "max_page_count", 1)?))
-        .unwrap();
+    fleet.database().call(|connection| Ok(connection.pragma_update(None, "max_page_count", 1)?)).unwrap();
     for number in 0..3_u32 {
-        let outcome = fleet.store.set_meta(&format!("large-{number}"), &[7; 1 << 20]);
+        let outcome = fleet.set_meta(&format!("large-{number}"), &[7; 1 << 20]);
         assert_eq!(outcome, Err(StoreError::Full));
     }
-    let failing = fleet.store.failing().unwrap();
+    let failing = fleet.failing().unwrap();
     assert_eq!((failing.error, failing.operations), (StoreError::Full, 3));
-    fleet.store.probe();
-    assert!(fleet.store.failing().is_none(), "something small still fits");
-    assert!(fleet.store.set_meta("large", &[7; 1 << 20]).is_err());
+    fleet.probe();
+    assert!(fleet.failing().is_none(), "something small still fits");
+    assert!(fleet.set_meta("large", &[7; 1 << 20]).is_err());
     fleet
-        .store
         .database()
         .call(|connection| Ok(connection.pragma_update(None, "max_page_count", 1 << 30)?))
         .unwrap();
-    assert!(fleet.store.failing().is_none(), "it was the next to be stored");
-    fleet.store.set_meta("large", &[7; 1 << 20]).unwrap();
+    assert!(fleet.failing().is_none(), "it was the next to be stored");
+    fleet.set_meta("large", &[7; 1 << 20]).unwrap();
 }

@@ -3,13 +3,13 @@
 use serde_json::json;
 
 use crate::fleet::settings::{parse, parse_locks};
-use crate::machine::command::{DesiredStateOutcome, SectionChange, SectionOutcome, SectionUpdate};
-use crate::store::testing::Fleet;
-use crate::store::{DeviceChange, GroupOutcome, NewSettings, StoreError};
+use crate::machine::command::DesiredStateOutcome;
+use crate::store::testing::{self, Fleet, into};
+use crate::store::{GroupOutcome, NewSettings, StoreError};
 use crate::wire::digest::Digest;
-use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::id::DeviceId;
 use crate::wire::limits::{DESIRED_STATE_BYTES_TARGET, SETTINGS_BYTES_MAX};
-use crate::wire::section::{ApplicationCondition, Condition, HostFacts, Section};
+use crate::wire::section::{ApplicationCondition, Condition, HostFacts};
 use crate::wire::settings::{Declaration, Drift, SettingsOrder, SettingsReport, SettingsState};
 use crate::wire::time::WallTime;
 
@@ -19,13 +19,6 @@ fn settings(value: &serde_json::Value, locks: &[&str]) -> NewSettings {
     let settings = parse(&value.to_string()).unwrap();
     let locks = locks.iter().map(|lock| (*lock).to_owned()).collect::<Vec<_>>();
     NewSettings { locks: parse_locks(&locks, &settings).unwrap(), settings, drift: None }
-}
-
-fn store(fleet: &Fleet, device: DeviceId, section: Section, change: SectionChange) {
-    let digest = Digest(device.0 ^ 0x5eed);
-    let update =
-        SectionUpdate { device, section, agent_epoch: Epoch(3), revision: 1, digest, base: None, change };
-    assert!(matches!(fleet.apply(update), SectionOutcome::Stored(_)));
 }
 
 /// The device says that it takes settings for the kiosk.
@@ -41,17 +34,12 @@ fn declare_as(fleet: &Fleet, device: DeviceId, application: &str, schema: &str) 
         kinds: Vec::new(),
     };
     let facts = HostFacts { declarations: vec![declaration], ..HostFacts::default() };
-    store(fleet, device, Section::Host, SectionChange::Host(facts));
+    fleet.store(testing::host(device, facts));
 }
 
 /// The device says what it was given.
 fn report(fleet: &Fleet, device: DeviceId, order: &SettingsOrder) {
     let condition = ApplicationCondition {
-        application: "kiosk".into(),
-        condition: Condition::Running,
-        since: NOW,
-        version: String::new(),
-        detail: String::new(),
         settings: Some(SettingsReport {
             revision: order.revision,
             digest: order.digest(),
@@ -60,19 +48,16 @@ fn report(fleet: &Fleet, device: DeviceId, order: &SettingsOrder) {
             since: NOW,
             detail: String::new(),
         }),
+        ..testing::condition("kiosk", Condition::Running)
     };
-    store(fleet, device, Section::Conditions, SectionChange::Conditions(vec![condition]));
+    fleet.store(testing::conditions(device, 1, vec![condition]));
 }
 
 fn desired_state(fleet: &Fleet, device: DeviceId) -> Vec<SettingsOrder> {
-    match fleet.store.desired_state(device, None, NOW) {
+    match fleet.desired_state(device, None, NOW) {
         DesiredStateOutcome::All(desired_state) => desired_state.settings,
         other => panic!("{other:?}"),
     }
-}
-
-fn into(group: &str) -> DeviceChange {
-    DeviceChange { group: Some(group.into()), ..DeviceChange::default() }
 }
 
 /// Three devices, the first two of them in /shops/berlin, the third in the root.
@@ -82,7 +67,7 @@ fn fleet() -> Fleet {
         declare(&fleet, *device, "");
     }
     for device in &fleet.devices[..2] {
-        fleet.store.devices().change(*device, into("/shops/berlin")).unwrap();
+        fleet.devices().change(*device, into("/shops/berlin")).unwrap();
     }
     fleet
 }
@@ -91,56 +76,50 @@ fn fleet() -> Fleet {
 fn a_policy_reaches_the_devices_below_it_once_and_is_told_until_they_have_it() {
     let mut fleet = fleet();
     let (a, c) = (fleet.devices[0], fleet.devices[2]);
-    let change =
-        fleet.store.policies().set("/shops", "kiosk", settings(&json!({"lines": 40}), &[]), NOW).unwrap();
+    let change = fleet.policies().set("/shops", "kiosk", settings(&json!({"lines": 40}), &[]), NOW).unwrap();
     assert_eq!(change.devices.len(), 2);
     assert!(!change.devices.contains(&c));
     let [order] = &desired_state(&fleet, a)[..] else { panic!("one order") };
     assert_eq!((order.settings.as_deref(), order.revision), (Some("{\"lines\":40}"), change.revision));
-    assert_eq!(fleet.store.table().get(a).unwrap().desired_digest, order.digest());
+    assert_eq!(fleet.table().get(a).unwrap().desired_digest, order.digest());
     assert_eq!(desired_state(&fleet, c), []);
     report(&fleet, a, order);
     assert_eq!(desired_state(&fleet, a), []);
-    let again =
-        fleet.store.policies().set("/shops", "kiosk", settings(&json!({"lines": 40}), &[]), NOW).unwrap();
+    let again = fleet.policies().set("/shops", "kiosk", settings(&json!({"lines": 40}), &[]), NOW).unwrap();
     assert_eq!(
         (again.revision, again.devices),
         (change.revision + 1, vec![]),
         "the same settings are no news"
     );
-    let before = fleet.store.table().get(a).unwrap().desired_digest;
+    let before = fleet.table().get(a).unwrap().desired_digest;
     fleet.reopen();
-    assert_eq!(fleet.store.table().get(a).unwrap().desired_digest, before);
-    let removed = fleet.store.policies().remove("/shops", "kiosk").unwrap();
+    assert_eq!(fleet.table().get(a).unwrap().desired_digest, before);
+    let removed = fleet.policies().remove("/shops", "kiosk").unwrap();
     assert_eq!(removed.devices.len(), 2);
     let [order] = &desired_state(&fleet, a)[..] else { panic!("one order") };
     assert_eq!(order.settings, None, "nothing is ordered any more");
-    assert_eq!(fleet.store.table().get(a).unwrap().desired_digest, Digest::EMPTY);
+    assert_eq!(fleet.table().get(a).unwrap().desired_digest, Digest::EMPTY);
 }
 
 #[test]
 fn own_settings_come_last_except_what_is_locked() {
     let fleet = fleet();
     let a = fleet.devices[0];
-    fleet
-        .store
-        .policies()
-        .set("/", "kiosk", settings(&json!({"currency": "EUR"}), &["currency"]), NOW)
-        .unwrap();
+    fleet.policies().set("/", "kiosk", settings(&json!({"currency": "EUR"}), &["currency"]), NOW).unwrap();
     let own = settings(&json!({"currency": "USD", "lines": 60}), &[]);
-    let change = fleet.store.policies().set_own(a, "kiosk", own, NOW).unwrap();
+    let change = fleet.policies().set_own(a, "kiosk", own, NOW).unwrap();
     assert_eq!(change.devices, [a]);
     assert_eq!(desired_state(&fleet, a)[0].settings.as_deref(), Some("{\"currency\":\"EUR\",\"lines\":60}"));
-    let explained = fleet.store.policies().explain(a, "kiosk").unwrap();
+    let explained = fleet.policies().explain(a, "kiosk").unwrap();
     assert_eq!((explained[0].locked_by.as_deref(), explained[0].refused.len()), (Some("/"), 1));
-    let desired = fleet.store.policies().desired(a).unwrap();
+    let desired = fleet.policies().desired(a).unwrap();
     assert_eq!((desired.len(), desired[0].revision), (1, change.revision));
     let report_it = NewSettings { drift: Some(Drift::Report), ..settings(&json!({"lines": 60}), &[]) };
-    fleet.store.policies().set_own(a, "kiosk", report_it, NOW).unwrap();
+    fleet.policies().set_own(a, "kiosk", report_it, NOW).unwrap();
     assert_eq!(desired_state(&fleet, a)[0].drift, Drift::Report);
-    fleet.store.policies().remove_own(a, "kiosk").unwrap();
+    fleet.policies().remove_own(a, "kiosk").unwrap();
     assert_eq!(desired_state(&fleet, a)[0].settings.as_deref(), Some("{\"currency\":\"EUR\"}"));
-    let nothing = fleet.store.policies().remove_own(a, "kiosk").unwrap_err().to_string();
+    let nothing = fleet.policies().remove_own(a, "kiosk").unwrap_err().to_string();
     assert!(nothing.starts_with("nothing is set for 'kiosk' in "), "{nothing}");
 }
 
@@ -149,7 +128,7 @@ fn what_no_device_would_take_is_refused_and_nothing_is_changed() {
     let fleet = Fleet::new(1);
     let a = fleet.devices[0];
     let set = |application: &str, value: &serde_json::Value| {
-        let done = fleet.store.policies().set("/", application, settings(value, &[]), NOW);
+        let done = fleet.policies().set("/", application, settings(value, &[]), NOW);
         done.map(drop).map_err(|error| error.to_string())
     };
     assert_eq!(
@@ -172,7 +151,7 @@ fn what_no_device_would_take_is_refused_and_nothing_is_changed() {
             .unwrap_err()
             .starts_with("settings of 'muster': ")
     );
-    assert_eq!(fleet.store.policies().list(None).unwrap().len(), 1);
+    assert_eq!(fleet.policies().list(None).unwrap().len(), 1);
 }
 
 #[test]
@@ -180,11 +159,11 @@ fn a_device_that_declares_the_servers_own_application_gets_none_of_its_settings(
     let fleet = fleet();
     let a = fleet.devices[0];
     let rules = settings(&json!({"status": {}}), &[]);
-    fleet.store.policies().set("/", "muster", rules, NOW).unwrap();
+    fleet.policies().set("/", "muster", rules, NOW).unwrap();
     declare_as(&fleet, a, "muster", "");
     assert_eq!(desired_state(&fleet, a), [], "the rules for devices are the server's");
     declare_as(&fleet, a, "Muster ", "");
-    let error = fleet.store.policies().set("/", "Muster ", settings(&json!({}), &[]), NOW).unwrap_err();
+    let error = fleet.policies().set("/", "Muster ", settings(&json!({}), &[]), NOW).unwrap_err();
     assert_eq!(error.to_string(), "no device takes settings for 'Muster '; known are: kiosk, muster");
 }
 
@@ -192,34 +171,34 @@ fn a_device_that_declares_the_servers_own_application_gets_none_of_its_settings(
 fn a_group_moves_with_all_that_is_in_it_and_is_removed_safely() {
     let fleet = fleet();
     let a = fleet.devices[0];
-    fleet.store.policies().set("/shops/berlin", "kiosk", settings(&json!({"city": "B"}), &[]), NOW).unwrap();
-    fleet.store.devices().set_group("/germany", crate::store::GroupChange::default()).unwrap();
-    fleet.store.policies().set("/germany", "kiosk", settings(&json!({"tax": 19}), &[]), NOW).unwrap();
-    let tried = fleet.store.devices().move_group("/shops", "/germany/shops", true);
+    fleet.policies().set("/shops/berlin", "kiosk", settings(&json!({"city": "B"}), &[]), NOW).unwrap();
+    fleet.devices().set_group("/germany", crate::store::GroupChange::default()).unwrap();
+    fleet.policies().set("/germany", "kiosk", settings(&json!({"tax": 19}), &[]), NOW).unwrap();
+    let tried = fleet.devices().move_group("/shops", "/germany/shops", true);
     assert_eq!(tried, Ok(GroupOutcome::DryRun { devices: 2 }));
     assert_eq!(
         desired_state(&fleet, a)[0].settings.as_deref(),
         Some("{\"city\":\"B\"}"),
         "it was only tried"
     );
-    let moved = fleet.store.devices().move_group("/shops", "/germany/shops", false).unwrap();
+    let moved = fleet.devices().move_group("/shops", "/germany/shops", false).unwrap();
     assert!(matches!(moved, GroupOutcome::Changed(change) if change.devices.len() == 2));
     assert_eq!(desired_state(&fleet, a)[0].settings.as_deref(), Some("{\"city\":\"B\",\"tax\":19}"));
     let refused = |done: Result<GroupOutcome, StoreError>| done.unwrap_err().to_string();
     assert_eq!(
-        refused(fleet.store.devices().move_group("/germany", "/germany/shops/x", false)),
+        refused(fleet.devices().move_group("/germany", "/germany/shops/x", false)),
         "/germany/shops/x lies within /germany: it can't be moved there"
     );
-    assert_eq!(refused(fleet.store.devices().move_group("/", "/x", false)), "the root can't be moved");
-    assert_eq!(refused(fleet.store.devices().move_group("/none", "/x", false)), "there is no group '/none'");
+    assert_eq!(refused(fleet.devices().move_group("/", "/x", false)), "the root can't be moved");
+    assert_eq!(refused(fleet.devices().move_group("/none", "/x", false)), "there is no group '/none'");
     assert!(
-        refused(fleet.store.devices().remove_group("/germany/shops", false, false, NOW))
+        refused(fleet.devices().remove_group("/germany/shops", false, false, NOW))
             .starts_with("/germany/shops has 2 devices and 1 group below it")
     );
-    let removed = fleet.store.devices().remove_group("/germany/shops", true, false, NOW).unwrap();
+    let removed = fleet.devices().remove_group("/germany/shops", true, false, NOW).unwrap();
     assert!(matches!(removed, GroupOutcome::Changed(change) if change.devices.len() == 2));
     assert_eq!(desired_state(&fleet, a)[0].settings.as_deref(), Some("{\"tax\":19}"));
-    assert_eq!(fleet.store.policies().list(Some("kiosk")).unwrap().len(), 1);
+    assert_eq!(fleet.policies().list(Some("kiosk")).unwrap().len(), 1);
 }
 
 /// Such levels can be set while no device takes them.
@@ -228,13 +207,13 @@ fn a_device_whose_levels_are_too_long_together_says_of_itself_what_it_has_to_say
     let fleet = Fleet::new(2);
     let (a, b) = (fleet.devices[0], fleet.devices[1]);
     declare(&fleet, b, "");
-    fleet.store.devices().change(a, into("/x")).unwrap();
+    fleet.devices().change(a, into("/x")).unwrap();
     let long = |key: &str| settings(&json!({ key: "x".repeat(20_000) }), &[]);
-    fleet.store.policies().set("/", "kiosk", long("a"), NOW).unwrap();
-    fleet.store.policies().set("/x", "kiosk", long("b"), NOW).unwrap();
+    fleet.policies().set("/", "kiosk", long("a"), NOW).unwrap();
+    fleet.policies().set("/x", "kiosk", long("b"), NOW).unwrap();
     declare(&fleet, a, "");
     assert_eq!(desired_state(&fleet, a), []);
-    let refused = fleet.store.devices().change(b, into("/x")).unwrap_err().to_string();
+    let refused = fleet.devices().change(b, into("/x")).unwrap_err().to_string();
     assert!(refused.contains("at most 32768 are allowed"), "{refused}");
 }
 
@@ -243,8 +222,7 @@ fn what_a_device_takes_for_the_first_time_has_the_newest_revision_also_when_it_i
     let fleet = Fleet::new(2);
     let (a, b) = (fleet.devices[0], fleet.devices[1]);
     declare(&fleet, b, "");
-    let change =
-        fleet.store.policies().set_own(a, "kiosk", settings(&json!({"lines": 1}), &[]), NOW).unwrap();
+    let change = fleet.policies().set_own(a, "kiosk", settings(&json!({"lines": 1}), &[]), NOW).unwrap();
     assert_eq!(change.devices, []);
     declare(&fleet, a, "");
     assert_eq!(desired_state(&fleet, a)[0].revision, change.revision);
@@ -262,14 +240,14 @@ fn more_settings_than_are_told_at_a_time_come_in_portions_that_leave_nothing_out
         kinds: Vec::new(),
     };
     let facts = HostFacts { declarations: names.iter().map(declare).collect(), ..HostFacts::default() };
-    store(&fleet, device, Section::Host, SectionChange::Host(facts));
+    fleet.store(testing::host(device, facts));
     for name in &names {
         let long = settings(&json!({ "text": "x".repeat(31_000) }), &[]);
-        fleet.store.policies().set("/", name, long, NOW).unwrap();
+        fleet.policies().set("/", name, long, NOW).unwrap();
     }
     let (mut after, mut told, mut portions) = (None, Vec::new(), 0);
     loop {
-        let (desired_state, next) = match fleet.store.desired_state(device, after.take(), NOW) {
+        let (desired_state, next) = match fleet.desired_state(device, after.take(), NOW) {
             DesiredStateOutcome::All(desired_state) => (desired_state, None),
             DesiredStateOutcome::Part(desired_state, next) => (desired_state, Some(next)),
             other => panic!("{other:?}"),

@@ -1,12 +1,11 @@
 //! Reads of administration.
 
-use crate::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
+use crate::machine::command::{SectionChange, SectionUpdate};
+use crate::store::StoreError;
 use crate::store::query::{self, ApplicationFilter, DeviceFilter, DeviceKey, Page, PageRequest};
-use crate::store::testing::{Fleet, all, application};
-use crate::store::{DeviceChange, StoreError};
+use crate::store::testing::{self, Fleet, all, application, into};
 use crate::wire::digest::Digest;
 use crate::wire::id::Epoch;
-use crate::wire::inventory::{InventoryChange, digest_of};
 use crate::wire::section::{self, ApplicationCondition, Condition, HostFacts, Section};
 use crate::wire::settings::{SettingsReport, SettingsState};
 use crate::wire::time::WallTime;
@@ -29,11 +28,10 @@ fn pages<T>(limit: usize, read: impl Fn(&PageRequest) -> Result<Page<T>, StoreEr
 fn devices_are_listed_by_name_in_pages_of_any_size() {
     let fleet = Fleet::new(25);
     for device in &fleet.devices[..10] {
-        let change = DeviceChange { group: Some("/berlin/kiosks".into()), ..DeviceChange::default() };
-        fleet.store.devices().change(*device, change).unwrap();
+        fleet.devices().change(*device, into("/berlin/kiosks")).unwrap();
     }
-    fleet.store.devices().remove(fleet.devices[0], WallTime(1)).unwrap();
-    let reader = fleet.store.reader().unwrap();
+    fleet.devices().remove(fleet.devices[0], WallTime(1)).unwrap();
+    let reader = fleet.reader().unwrap();
     let names = |limit, filter: &DeviceFilter| -> Vec<String> {
         pages(limit, |page| query::devices(&reader, filter, page)).into_iter().map(|row| row.name).collect()
     };
@@ -69,11 +67,6 @@ fn a_device_is_shown_whole() {
         ..HostFacts::default()
     };
     let conditions = vec![ApplicationCondition {
-        application: "sshd".into(),
-        condition: Condition::NotInstalled,
-        since: WallTime(5),
-        version: String::new(),
-        detail: "gone".into(),
         settings: Some(SettingsReport {
             revision: 9,
             digest: Digest(u64::MAX),
@@ -82,24 +75,17 @@ fn a_device_is_shown_whole() {
             since: WallTime(6),
             detail: "nginx: bad".into(),
         }),
+        ..testing::condition("sshd", Condition::NotInstalled)
     }];
     let set: Vec<_> = (0..30).map(application).collect();
-    let contents = [
-        (Section::Host, section::digest_of(&host), SectionChange::Host(host.clone())),
-        (Section::Conditions, section::digest_of(&conditions), SectionChange::Conditions(conditions.clone())),
-        (Section::Inventory, digest_of(&set), SectionChange::Inventory(InventoryChange::between(&[], &set))),
-    ];
-    for (section, digest, change) in contents {
-        let (agent_epoch, revision) = (Epoch(3), 5);
-        let update = SectionUpdate { device, section, agent_epoch, revision, digest, base: None, change };
-        let outcome = fleet.apply(update);
-        assert!(matches!(outcome, SectionOutcome::Stored(_)), "{outcome:?}");
-    }
-    let reader = fleet.store.reader().unwrap();
+    fleet.store(testing::host(device, host.clone()));
+    fleet.store(testing::conditions(device, 5, conditions.clone()));
+    fleet.store(testing::inventory(device, 5, None, &set));
+    let reader = fleet.reader().unwrap();
     let shown = query::device(&reader, &DeviceKey::NameOrId("DEVICE-2".into())).unwrap();
     assert_eq!((shown.row.device, &shown.host, &shown.conditions), (device, &Some(host), &conditions));
     assert_eq!((shown.applications, shown.agent_epoch), (30, Epoch(3)));
-    let record = fleet.store.table().get(device).unwrap();
+    let record = fleet.table().get(device).unwrap();
     assert_eq!((shown.sections, record.agent_epoch), (record.sections(), Epoch(3)));
     let by_id = query::device(&reader, &DeviceKey::NameOrId(device.to_string())).unwrap();
     assert_eq!(by_id, shown);
@@ -130,7 +116,7 @@ fn another_agent_epoch_makes_the_other_sections_revisions_start_low() {
         fleet.apply(SectionUpdate { device, section, agent_epoch, revision, digest, base: None, change });
     }
     for _ in 0..2 {
-        let record = fleet.store.table().get(device).unwrap();
+        let record = fleet.table().get(device).unwrap();
         assert_eq!(record.agent_epoch, Epoch(2));
         assert_eq!(record.sections().map(|section| section.revision), [0, 1, 1]);
         fleet.reopen();
@@ -143,19 +129,9 @@ fn applications_are_found_by_name_and_version() {
     for (index, device) in fleet.devices.iter().enumerate() {
         let count = 20 + u32::try_from(index).unwrap();
         let set: Vec<_> = (0..count).map(application).collect();
-        let change = SectionChange::Inventory(InventoryChange::between(&[], &set));
-        let (section, digest) = (Section::Inventory, digest_of(&set));
-        fleet.apply(SectionUpdate {
-            device: *device,
-            section,
-            agent_epoch: Epoch(1),
-            revision: 1,
-            digest,
-            base: None,
-            change,
-        });
+        fleet.store(testing::inventory(*device, 1, None, &set));
     }
-    let reader = fleet.store.reader().unwrap();
+    let reader = fleet.reader().unwrap();
     let list =
         |limit, filter: &ApplicationFilter| pages(limit, |page| query::applications(&reader, filter, page));
     let filter = ApplicationFilter::default();

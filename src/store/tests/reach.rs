@@ -25,7 +25,7 @@ fn how_a_device_is_reached_survives_a_restart() {
         ["::ffff:192.0.2.7", "2001:db8::7", "::"].map(|address| address.parse().unwrap());
     let mut expected = Vec::new();
     for (number, (device, address)) in (0u8..).zip(fleet.devices.iter().zip(addresses)) {
-        fleet.store.table().with(*device, |record| {
+        fleet.table().with(*device, |record| {
             record.last_sync = WallTime(5_000);
             record.set_due_seconds(1_234 + u32::from(number));
             record.boot = 0xffff_fff0 + u32::from(number);
@@ -45,11 +45,10 @@ fn how_a_device_is_reached_survives_a_restart() {
             record.has_news = true;
         });
     }
-    let records = news(&fleet.store);
-    assert_eq!((records.len(), news(&fleet.store).len()), (3, 0), "news is told once");
-    wait(|done| fleet.store.devices().record_sequences(records, None, done)).unwrap();
+    let records = news(&fleet);
+    assert_eq!((records.len(), news(&fleet).len()), (3, 0), "news is told once");
+    wait(|done| fleet.devices().record_sequences(records, None, done)).unwrap();
     let shown: String = fleet
-        .store
         .reader()
         .unwrap()
         .query_row(
@@ -62,17 +61,17 @@ fn how_a_device_is_reached_survives_a_restart() {
     assert_eq!(shown, "device connected 192.0.2.7, device-2 idle 2001:db8::7, device-3 asleep -");
     fleet.reopen();
     for expected in expected {
-        assert_eq!(fleet.store.table().get(expected.device), Some(expected));
+        assert_eq!(fleet.table().get(expected.device), Some(expected));
     }
 }
 
 #[test]
 fn news_that_could_not_be_written_is_told_again() {
     let fleet = Fleet::new(1);
-    fleet.store.table().with(fleet.devices[0], |record| record.has_news = true);
-    let records = news(&fleet.store);
+    fleet.table().with(fleet.devices[0], |record| record.has_news = true);
+    let records = news(&fleet);
     let broken = Connection::open(fleet.directory.path().join(FILE_NAME)).unwrap();
     broken.execute_batch("ALTER TABLE device_states RENAME TO elsewhere").unwrap();
-    assert!(wait(|done| fleet.store.devices().record_sequences(records, None, done)).is_err());
-    assert_eq!(news(&fleet.store).len(), 1);
+    assert!(wait(|done| fleet.devices().record_sequences(records, None, done)).is_err());
+    assert_eq!(news(&fleet).len(), 1);
 }

@@ -22,12 +22,12 @@ fn entry(application: &str, name: &str, unit: &str, value: f64) -> Statistic {
 }
 
 fn report(fleet: &Fleet, at: WallTime, entries: Vec<Statistic>) -> StatisticsOutcome {
-    wait(|done| fleet.store.inventory().take_statistics(fleet.devices[0], Statistics { entries }, at, done))
+    wait(|done| fleet.inventory().take_statistics(fleet.devices[0], Statistics { entries }, at, done))
 }
 
 fn shown(fleet: &Fleet) -> Vec<ApplicationStatistics> {
     let key = DeviceKey::Id(fleet.devices[0]);
-    query::device(&fleet.store.reader().unwrap(), &key).unwrap().statistics
+    query::device(&fleet.reader().unwrap(), &key).unwrap().statistics
 }
 
 fn column(statistics: &ApplicationStatistics, name: &str) -> Vec<f32> {
@@ -111,7 +111,7 @@ fn a_devices_rings_are_bounded_however_much_it_reports() {
             .collect();
         assert_eq!(report(&fleet, at, entries), StatisticsOutcome::Stored);
     }
-    let reader = fleet.store.reader().unwrap();
+    let reader = fleet.reader().unwrap();
     let bytes: i64 =
         reader.query_row("SELECT sum(length(ring)) FROM statistics", [], |row| row.get(0)).unwrap();
     assert!(usize::try_from(bytes).unwrap() <= RINGS_BYTES_MAX, "{bytes}");
@@ -128,7 +128,7 @@ fn a_clock_that_is_doubted_takes_no_numbers_away() {
     let entries = vec![entry("nginx", "a", "", 3.0)];
     let doubted = AgeTime { wall: ahead, may_expire: false };
     wait(|done| {
-        fleet.store.inventory().take_statistics(fleet.devices[0], Statistics { entries }, doubted, done);
+        fleet.inventory().take_statistics(fleet.devices[0], Statistics { entries }, doubted, done);
     });
     let statistics = shown(&fleet);
     assert_eq!(statistics.len(), 2, "one of them was not reported for 200 days");
@@ -156,13 +156,13 @@ fn what_was_reported_last_while_the_clock_was_ahead_goes_a_day_after_it_was_set_
 fn a_device_that_is_gone_loses_its_numbers_and_cant_bring_any() {
     let fleet = Fleet::new(1);
     report(&fleet, BEGIN, vec![entry("nginx", "a", "", 1.0)]);
-    fleet.store.devices().remove(fleet.devices[0], BEGIN).unwrap();
+    fleet.devices().remove(fleet.devices[0], BEGIN).unwrap();
     let entries = vec![entry("nginx", "a", "", 1.0)];
     assert_eq!(report(&fleet, BEGIN, entries), StatisticsOutcome::Lost);
-    let reader = fleet.store.reader().unwrap();
+    let reader = fleet.reader().unwrap();
     let rows: i64 = reader.query_row("SELECT count(*) FROM statistics", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 0);
     let nobody =
-        wait(|done| fleet.store.inventory().take_statistics(DeviceId(1), Statistics::default(), BEGIN, done));
+        wait(|done| fleet.inventory().take_statistics(DeviceId(1), Statistics::default(), BEGIN, done));
     assert_eq!(nobody, StatisticsOutcome::Lost);
 }

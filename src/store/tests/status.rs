@@ -3,13 +3,12 @@
 use rusqlite::Connection;
 
 use crate::fleet::status::{Cause, Facts, Reason, judge};
-use crate::machine::command::{SectionChange, SectionUpdate};
 use crate::store::query::{self, DeviceFilter, DeviceKey, PageRequest, StatusCounts};
-use crate::store::testing::{Fleet, all, enrolment, token, wait};
-use crate::store::{DeviceChange, Enrolment, FILE_NAME, Verdict};
+use crate::store::testing::{self, Fleet, all, enrolment, into, token, wait};
+use crate::store::{Enrolment, FILE_NAME, Verdict};
 use crate::wire::digest::Digest;
-use crate::wire::id::{DeviceId, Epoch};
-use crate::wire::section::{self, ApplicationCondition, Condition, Section};
+use crate::wire::id::DeviceId;
+use crate::wire::section::{ApplicationCondition, Condition};
 use crate::wire::settings::{SettingsReport, SettingsState};
 use crate::wire::statistics::{Number, Statistic, Statistics};
 use crate::wire::status::Status;
@@ -19,7 +18,7 @@ const HOUR: u64 = 3_600_000;
 const NOW: WallTime = WallTime(1_795_514_400_000);
 
 fn facts(fleet: &Fleet, device: DeviceId) -> Facts {
-    let mut judged = fleet.store.devices().facts_of(&[device], NOW).unwrap();
+    let mut judged = fleet.devices().facts_of(&[device], NOW).unwrap();
     assert_eq!((judged.len(), judged[0].device), (1, device));
     judged.remove(0).facts
 }
@@ -37,26 +36,11 @@ fn condition(
         since: WallTime(5),
         detail: "bad".into(),
     };
-    ApplicationCondition {
-        application: application.into(),
-        condition,
-        since: WallTime(4),
-        version: "1".into(),
-        detail: "why".into(),
-        settings: settings.map(report),
-    }
+    ApplicationCondition { settings: settings.map(report), ..testing::condition(application, condition) }
 }
 
 fn set_conditions(fleet: &Fleet, device: DeviceId, revision: u64, conditions: Vec<ApplicationCondition>) {
-    fleet.apply(SectionUpdate {
-        device,
-        section: Section::Conditions,
-        agent_epoch: Epoch(1),
-        revision,
-        digest: section::digest_of(&conditions),
-        base: None,
-        change: SectionChange::Conditions(conditions),
-    });
+    fleet.store(testing::conditions(device, revision, conditions));
 }
 
 /// Another connection to the same file: what the task store and the policies write.
@@ -73,7 +57,7 @@ fn verdict(device: DeviceId, status: Status) -> Verdict {
 }
 
 fn set(fleet: &Fleet, verdicts: Vec<Verdict>, at: u64) {
-    wait(|done| fleet.store.devices().set_statuses(verdicts, WallTime(at), done)).unwrap();
+    wait(|done| fleet.devices().set_statuses(verdicts, WallTime(at), done)).unwrap();
 }
 
 #[test]
@@ -93,7 +77,7 @@ fn only_what_speaks_against_a_device_is_read() {
     assert_eq!(facts(&fleet, a).applications, bad);
     assert_eq!(facts(&fleet, b), Facts::default());
     assert_eq!(facts(&fleet, c), Facts::default());
-    let slice = fleet.store.devices().facts_behind(None, 10, NOW).unwrap();
+    let slice = fleet.devices().facts_behind(None, 10, NOW).unwrap();
     assert_eq!(slice.devices.iter().map(|judged| judged.device).collect::<Vec<_>>(), [a, b, c]);
     assert_eq!((&slice.devices[0].facts.applications[..], slice.next), (&bad[..], None));
 }
@@ -101,10 +85,10 @@ fn only_what_speaks_against_a_device_is_read() {
 #[test]
 fn slices_go_round_all_devices_and_pass_over_removed_ones() {
     let fleet = Fleet::new(7);
-    fleet.store.devices().remove(fleet.devices[2], NOW).unwrap();
+    fleet.devices().remove(fleet.devices[2], NOW).unwrap();
     let (mut seen, mut after) = (Vec::new(), None);
     for _ in 0..10 {
-        let slice = fleet.store.devices().facts_behind(after, 2, NOW).unwrap();
+        let slice = fleet.devices().facts_behind(after, 2, NOW).unwrap();
         assert!(slice.devices.len() <= 2);
         seen.extend(slice.devices.iter().map(|judged| judged.device));
         after = slice.next;
@@ -115,7 +99,7 @@ fn slices_go_round_all_devices_and_pass_over_removed_ones() {
     let mut expected = fleet.devices.clone();
     expected.remove(2);
     assert_eq!(seen, expected);
-    assert!(fleet.store.devices().facts_of(&[fleet.devices[2]], NOW).unwrap().is_empty());
+    assert!(fleet.devices().facts_of(&[fleet.devices[2]], NOW).unwrap().is_empty());
 }
 
 #[test]
@@ -128,11 +112,11 @@ fn the_disk_and_the_certificate_are_among_the_facts() {
         value: Number(value),
     };
     let entries = vec![number("disk_free_percent", 4.25), number("memory_free_percent", 1.0)];
-    wait(|done| fleet.store.inventory().take_statistics(fleet.devices[0], Statistics { entries }, NOW, done));
-    let token = token(&fleet.store, 1);
+    wait(|done| fleet.inventory().take_statistics(fleet.devices[0], Statistics { entries }, NOW, done));
+    let token = token(&fleet, 1);
     let expires_at = WallTime(NOW.0 + 24 * HOUR);
     let late = Enrolment { expires_at: Some(expires_at), ..enrolment(&token, DeviceId(77), "late") };
-    wait(|done| fleet.store.devices().enrol(late, done)).unwrap();
+    wait(|done| fleet.devices().enrol(late, done)).unwrap();
     let first = facts(&fleet, fleet.devices[0]);
     assert_eq!((first.disk_free_percent, first.certificate_expires_at), (Some(4.25), None));
     assert_eq!(facts(&fleet, DeviceId(77)).certificate_expires_at, Some(expires_at));
@@ -206,7 +190,7 @@ fn a_status_is_shown_counted_and_looked_for() {
     set(&fleet, vec![verdict(devices[1], warning), verdict(devices[4], warning)], 2_000);
     set(&fleet, vec![verdict(devices[4], ok), verdict(DeviceId(1), critical)], 3_000);
     for _ in 0..2 {
-        let reader = fleet.store.reader().unwrap();
+        let reader = fleet.reader().unwrap();
         let device_status = |device: DeviceId| {
             let device_status = query::device(&reader, &DeviceKey::Id(device)).unwrap().row.device_status;
             (device_status.status, device_status.since.map(|since| since.0), device_status.reasons.len())
@@ -230,9 +214,9 @@ fn a_status_is_shown_counted_and_looked_for() {
         drop(reader);
         fleet.reopen();
     }
-    fleet.store.devices().remove(devices[3], NOW).unwrap();
+    fleet.devices().remove(devices[3], NOW).unwrap();
     let counts = StatusCounts { ok: 4, warning: 1, critical: 0 };
-    assert_eq!(query::status_counts(&fleet.store.reader().unwrap()).unwrap(), counts);
+    assert_eq!(query::status_counts(&fleet.reader().unwrap()).unwrap(), counts);
 }
 
 #[test]
@@ -240,7 +224,7 @@ fn a_status_is_looked_for_page_by_page() {
     let fleet = Fleet::new(20);
     let bad: Vec<_> = fleet.devices.iter().step_by(3).copied().collect();
     set(&fleet, bad.iter().map(|device| verdict(*device, Status::Critical)).collect(), 1);
-    let reader = fleet.store.reader().unwrap();
+    let reader = fleet.reader().unwrap();
     let filter = DeviceFilter { status: Some(Status::Critical), ..DeviceFilter::default() };
     let (mut found, mut cursor) = (Vec::new(), None);
     loop {
@@ -260,15 +244,12 @@ fn a_status_is_looked_for_page_by_page() {
 fn what_changes_a_status_is_noted_once() {
     let fleet = Fleet::new(2);
     let [a, b] = [fleet.devices[0], fleet.devices[1]];
-    let _ = fleet.store.devices().take_changed(10);
+    let _ = fleet.devices().take_changed(10);
     set_conditions(&fleet, a, 1, vec![condition("nginx", Condition::Failed, None)]);
     set_conditions(&fleet, a, 2, vec![condition("nginx", Condition::Running, None)]);
-    wait(|done| fleet.store.inventory().take_statistics(b, Statistics::default(), NOW, done));
-    assert_eq!(
-        (fleet.store.devices().take_changed(1), fleet.store.devices().take_changed(9)),
-        (vec![a], vec![b])
-    );
-    assert!(fleet.store.devices().take_changed(9).is_empty());
+    wait(|done| fleet.inventory().take_statistics(b, Statistics::default(), NOW, done));
+    assert_eq!((fleet.devices().take_changed(1), fleet.devices().take_changed(9)), (vec![a], vec![b]));
+    assert!(fleet.devices().take_changed(9).is_empty());
 }
 
 #[test]
@@ -276,8 +257,7 @@ fn rules_come_from_the_policies_of_the_groups_above_and_from_the_device() {
     let fleet = Fleet::new(4);
     let devices = fleet.devices.clone();
     for (device, group) in devices.iter().zip(["/shops/berlin", "/shops/berlin", "/shopsters", "/"]) {
-        let change = DeviceChange { group: Some(group.into()), ..DeviceChange::default() };
-        fleet.store.devices().change(*device, change).unwrap();
+        fleet.devices().change(*device, into(group)).unwrap();
     }
     let file = file(&fleet);
     let policy = |path: &str, settings: &str, locks: &str| {
@@ -295,7 +275,7 @@ fn rules_come_from_the_policies_of_the_groups_above_and_from_the_device() {
     let sql = "INSERT INTO own_settings (device, application, settings, revision, changed_at)
         VALUES (2, 'muster', '{\"status\":{\"disk\":{\"warning_below\":\"off\"}}}', 1, 1)";
     assert_eq!(file.execute(sql, []).unwrap(), 1);
-    let judged = fleet.store.devices().facts_behind(None, 10, NOW).unwrap().devices;
+    let judged = fleet.devices().facts_behind(None, 10, NOW).unwrap().devices;
     let told: Vec<_> = judged
         .iter()
         .map(|judged| {
@@ -314,7 +294,7 @@ fn rules_come_from_the_policies_of_the_groups_above_and_from_the_device() {
     );
     file.execute_batch(r#"UPDATE policies SET settings = '{"status":{"disc":{}}}' WHERE group_id = 1"#)
         .unwrap();
-    let judged = fleet.store.devices().facts_of(&devices[3..], NOW).unwrap();
+    let judged = fleet.devices().facts_of(&devices[3..], NOW).unwrap();
     let (status, reasons) = judge(&judged[0].facts, &judged[0].rules, NOW);
     assert_eq!(status, Status::Warning);
     assert!(reasons[0].text(NOW).contains("status.disc: there is no such key"), "{}", reasons[0].text(NOW));

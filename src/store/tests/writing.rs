@@ -50,70 +50,65 @@ fn a_file_of_another_program_or_a_newer_muster_is_left_alone() {
 #[test]
 fn a_token_lets_in_until_its_time_its_uses_or_an_administrator_end_it() {
     let fleet = Fleet::new(1);
-    let token = token(&fleet.store, 1);
-    let check = |secret, now| fleet.store.devices().check_token(token.token.id, secret, WallTime(now));
+    let token = token(&fleet, 1);
+    let check = |secret, now| fleet.devices().check_token(token.token.id, secret, WallTime(now));
     let refused = |refusal: TokenRefusal| Err(StoreError::Token(refusal));
     assert_eq!(check(&token.secret, 1_999), Ok(()));
     assert_eq!(check(&token.secret, 2_000), refused(TokenRefusal::Expired));
-    let is_open = |now| fleet.store.devices().is_enrolment_open(WallTime(now));
+    let is_open = |now| fleet.devices().is_enrolment_open(WallTime(now));
     assert_eq!((is_open(1_999), is_open(2_000)), (true, false));
     assert_eq!(check(&[0; 24], 1_500), refused(TokenRefusal::Unknown));
-    let unknown = fleet.store.devices().check_token(TokenId(7), &token.secret, WallTime(1_500));
+    let unknown = fleet.devices().check_token(TokenId(7), &token.secret, WallTime(1_500));
     assert_eq!(unknown, refused(TokenRefusal::Unknown));
-    wait(|done| fleet.store.devices().enrol(enrolment(&token, DeviceId(1), "a"), done)).unwrap();
+    fleet.enrol(&token, DeviceId(1), "a").unwrap();
     assert_eq!(check(&token.secret, 1_500), refused(TokenRefusal::UsedUp));
     assert!(!is_open(1_500));
-    assert_eq!(
-        wait(|done| fleet.store.devices().enrol(enrolment(&token, DeviceId(2), "b"), done)).map(drop),
-        refused(TokenRefusal::UsedUp)
-    );
-    let other = self::token(&fleet.store, 1);
+    assert_eq!(fleet.enrol(&token, DeviceId(2), "b").map(drop), refused(TokenRefusal::UsedUp));
+    let other = self::token(&fleet, 1);
     assert!(is_open(1_500));
-    fleet.store.devices().revoke_token(other.token.id, WallTime(1_600)).unwrap();
+    fleet.devices().revoke_token(other.token.id, WallTime(1_600)).unwrap();
     assert!(!is_open(1_500));
-    let revoked = fleet.store.devices().revoke_token(token.token.id, WallTime(1_600)).unwrap();
+    let revoked = fleet.devices().revoke_token(token.token.id, WallTime(1_600)).unwrap();
     assert_eq!((revoked.used, revoked.state), (1, TokenState::Revoked));
     assert_eq!(check(&token.secret, 1_500), refused(TokenRefusal::Revoked));
-    let missing = fleet.store.devices().revoke_token(TokenId(7), WallTime(1));
+    let missing = fleet.devices().revoke_token(TokenId(7), WallTime(1));
     assert_eq!(missing, Err(StoreError::NoToken(TokenId(7))));
 }
 
 #[test]
 fn a_clock_that_was_ahead_leaves_no_token_longer_than_its_life_and_one_that_is_set_back_wakes_none() {
     let fleet = Fleet::new(0);
-    let old = token(&fleet.store, 1);
+    let old = token(&fleet, 1);
     let ahead = NewToken {
         group: "/".into(),
         created_at: WallTime(900_000_000),
         expires_at: WallTime(900_003_600),
         uses_max: 1,
     };
-    let ahead = fleet.store.devices().create_token(ahead).unwrap();
-    let check = |token: &CreatedToken, now| {
-        fleet.store.devices().check_token(token.token.id, &token.secret, WallTime(now))
-    };
-    let is_open = |now| fleet.store.devices().is_enrolment_open(WallTime(now));
+    let ahead = fleet.devices().create_token(ahead).unwrap();
+    let check =
+        |token: &CreatedToken, now| fleet.devices().check_token(token.token.id, &token.secret, WallTime(now));
+    let is_open = |now| fleet.devices().is_enrolment_open(WallTime(now));
     let expired = Err(StoreError::Token(TokenRefusal::Expired));
     // It was 5,000 by a clock that was right, and is 1,500 now.
-    wait(|done| fleet.store.devices().correct_tokens(WallTime(5_000), NEVER, WallTime(1_500), done)).unwrap();
+    wait(|done| fleet.devices().correct_tokens(WallTime(5_000), NEVER, WallTime(1_500), done)).unwrap();
     assert_eq!(check(&old, 1_500), expired, "over is over");
     assert_eq!((check(&ahead, 1_500 + 3_599), check(&ahead, 1_500 + 3_600)), (Ok(()), expired.clone()));
     assert_eq!((is_open(1_500 + 3_599), is_open(1_500 + 3_600)), (true, false));
     // A clock that was never believed ends nothing.
-    let new = token(&fleet.store, 1);
-    wait(|done| fleet.store.devices().correct_tokens(WallTime(1_500), NEVER, WallTime(900_000_000), done))
-        .unwrap();
+    let new = token(&fleet, 1);
+    wait(|done| fleet.devices().correct_tokens(WallTime(1_500), NEVER, WallTime(900_000_000), done)).unwrap();
     assert_eq!((check(&new, 900_000_000), check(&new, 1_999)), (expired, Ok(())));
 }
 
 #[test]
 fn of_devices_that_race_for_a_token_exactly_its_uses_win() {
     let fleet = Fleet::new(0);
-    let token = Arc::new(token(&fleet.store, 3));
+    let token = Arc::new(token(&fleet, 3));
     let outcomes: Vec<_> = std::thread::scope(|scope| {
         let racers: Vec<_> = (1..=8)
             .map(|id| {
-                let (store, token) = (fleet.store.clone(), Arc::clone(&token));
+                let (store, token) = (fleet.clone(), Arc::clone(&token));
                 scope.spawn(move || {
                     wait(|done| store.devices().enrol(enrolment(&token, DeviceId(id), "racer"), done))
                 })
@@ -125,7 +120,7 @@ fn of_devices_that_race_for_a_token_exactly_its_uses_win() {
         outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).map(|e| e.name.clone()).collect();
     names.sort();
     assert_eq!(names, ["racer", "racer-2", "racer-3"]);
-    assert_eq!(fleet.store.table().len(), 3);
+    assert_eq!(fleet.table().len(), 3);
     let used_up = outcomes.iter().filter(|o| **o == Err(StoreError::Token(TokenRefusal::UsedUp))).count();
     assert_eq!(used_up, 5);
 }
@@ -133,7 +128,7 @@ fn of_devices_that_race_for_a_token_exactly_its_uses_win() {
 #[test]
 fn one_that_fails_takes_no_other_with_it() {
     let fleet = Fleet::new(1);
-    let token = token(&fleet.store, 100);
+    let token = token(&fleet, 100);
     let (sender, receiver) = crossbeam_channel::unbounded();
     for number in 0..40_u64 {
         // Every other one asks for an id that is taken: its use of the token is undone with it.
@@ -141,7 +136,7 @@ fn one_that_fails_takes_no_other_with_it() {
         let sender = sender.clone();
         let mut enrolment = enrolment(&token, id, "n");
         enrolment.certificate = CertificateHash::of(&number.to_be_bytes());
-        fleet.store.devices().enrol(enrolment, move |outcome: Result<EnrolledDevice, StoreError>| {
+        fleet.devices().enrol(enrolment, move |outcome: Result<EnrolledDevice, StoreError>| {
             sender.send((number, outcome.map(drop))).unwrap();
         });
     }
@@ -149,15 +144,15 @@ fn one_that_fails_takes_no_other_with_it() {
         let expected = if number % 2 == 0 { Err(StoreError::IdTaken) } else { Ok(()) };
         assert_eq!(outcome, expected, "{number}");
     }
-    let uses = fleet.store.devices().revoke_token(token.token.id, WallTime(1)).unwrap().used;
-    assert_eq!((uses, fleet.store.table().len()), (20, 21));
-    assert_eq!(fleet.store.counters().refused.load(Ordering::Relaxed), 20);
+    let uses = fleet.devices().revoke_token(token.token.id, WallTime(1)).unwrap().used;
+    assert_eq!((uses, fleet.table().len()), (20, 21));
+    assert_eq!(fleet.counters().refused.load(Ordering::Relaxed), 20);
 }
 
 #[test]
 fn ten_thousand_of_one_name_stay_apart() {
     let fleet = Fleet::new(300);
-    let reader = fleet.store.reader().unwrap();
+    let reader = fleet.reader().unwrap();
     let names: i64 =
         reader.query_row("SELECT count(DISTINCT name) FROM devices", [], |row| row.get(0)).unwrap();
     assert_eq!(names, 300);
@@ -168,30 +163,30 @@ fn a_change_is_in_force_in_the_table_and_after_a_reopening() {
     let mut fleet = Fleet::new(2);
     let [a, b] = [fleet.devices[0], fleet.devices[1]];
     let interval = |seconds| GroupChange { interval_seconds: Some(seconds), ..GroupChange::default() };
-    fleet.store.devices().set_group("/berlin", interval(Some(60))).unwrap();
+    fleet.devices().set_group("/berlin", interval(Some(60))).unwrap();
     let change = DeviceChange {
         name: Some("kiosk".into()),
         group: Some("berlin/kiosks".into()),
         keep_connected: Some(Some(true)),
         interval_seconds: None,
     };
-    let settings = fleet.store.devices().change(a, change.clone()).unwrap().settings;
+    let settings = fleet.devices().change(a, change.clone()).unwrap().settings;
     assert_eq!((settings.interval_seconds, settings.keep_connected), (Some(60), true));
-    assert_eq!(fleet.store.devices().change(b, change), Err(StoreError::NameTaken("kiosk".into())));
+    assert_eq!(fleet.devices().change(b, change), Err(StoreError::NameTaken("kiosk".into())));
     for _ in 0..2 {
-        let record = fleet.store.table().get(a).unwrap();
+        let record = fleet.table().get(a).unwrap();
         assert_eq!((record.interval_seconds(), record.keep_connected), (60, true));
-        assert_eq!(fleet.store.table().get(b).unwrap().interval_seconds(), 900);
+        assert_eq!(fleet.table().get(b).unwrap().interval_seconds(), 900);
         fleet.reopen();
     }
-    fleet.store.devices().set_group("/berlin", interval(None)).unwrap();
-    fleet.store.devices().set_default_interval(30).unwrap();
-    assert_eq!(fleet.store.table().get(a).unwrap().interval_seconds(), 30);
+    fleet.devices().set_group("/berlin", interval(None)).unwrap();
+    fleet.devices().set_default_interval(30).unwrap();
+    assert_eq!(fleet.table().get(a).unwrap().interval_seconds(), 30);
     let own = DeviceChange { interval_seconds: Some(Some(5)), ..DeviceChange::default() };
-    fleet.store.devices().change(a, own).unwrap();
-    assert_eq!(fleet.store.table().get(a).unwrap().interval_seconds(), 5);
+    fleet.devices().change(a, own).unwrap();
+    assert_eq!(fleet.table().get(a).unwrap().interval_seconds(), 5);
     let bad = DeviceChange { name: Some(" ".into()), ..DeviceChange::default() };
-    assert_eq!(fleet.store.devices().change(a, bad), Err(StoreError::BadName(" ".into())));
+    assert_eq!(fleet.devices().change(a, bad), Err(StoreError::BadName(" ".into())));
 }
 
 #[test]
@@ -199,16 +194,15 @@ fn a_removed_device_is_known_as_removed_and_its_name_is_free() {
     let mut fleet = Fleet::new(1);
     let device = fleet.devices[0];
     let certificate = CertificateHash::of(&device.0.to_be_bytes());
-    assert_eq!(fleet.store.table().by_certificate(&certificate), Certificate::Device(device));
-    assert!(fleet.store.devices().remove(device, WallTime(5)).unwrap().is_some());
+    assert_eq!(fleet.table().by_certificate(&certificate), Certificate::Device(device));
+    assert!(fleet.devices().remove(device, WallTime(5)).unwrap().is_some());
     for _ in 0..2 {
-        assert_eq!(fleet.store.table().by_certificate(&certificate), Certificate::Removed(device));
-        assert_eq!(fleet.store.devices().remove(device, WallTime(5)), Err(StoreError::DeviceRemoved(device)));
+        assert_eq!(fleet.table().by_certificate(&certificate), Certificate::Removed(device));
+        assert_eq!(fleet.devices().remove(device, WallTime(5)), Err(StoreError::DeviceRemoved(device)));
         fleet.reopen();
     }
-    let token = token(&fleet.store, 1);
-    let enrolled =
-        wait(|done| fleet.store.devices().enrol(enrolment(&token, DeviceId(9), "device"), done)).unwrap();
+    let token = token(&fleet, 1);
+    let enrolled = fleet.enrol(&token, DeviceId(9), "device").unwrap();
     assert_eq!(enrolled.name, "device");
 }
 
@@ -216,7 +210,7 @@ fn a_removed_device_is_known_as_removed_and_its_name_is_free() {
 fn sequence_numbers_come_back_with_their_position() {
     let mut fleet = Fleet::new(3);
     let device = fleet.devices[1];
-    fleet.store.table().with(device, |record| {
+    fleet.table().with(device, |record| {
         record.note_appended(Epoch(4), 17, 0xffff_0001, 640);
         record.last_seen = WallTime(99);
     });
@@ -224,12 +218,12 @@ fn sequence_numbers_come_back_with_their_position() {
         let everywhere = |shard| store.table().unrecorded_in(shard, 0, WallTime(u64::MAX));
         (0..SHARDS).flat_map(everywhere).collect()
     };
-    let records = unrecorded(&fleet.store);
+    let records = unrecorded(&fleet);
     assert_eq!(records.len(), 1);
-    wait(|done| fleet.store.devices().record_sequences(records, Some(600), done)).unwrap();
+    wait(|done| fleet.devices().record_sequences(records, Some(600), done)).unwrap();
     fleet.reopen();
-    assert_eq!(fleet.store.devices().journal_position().unwrap(), 600);
-    let record = fleet.store.table().get(device).unwrap();
+    assert_eq!(fleet.devices().journal_position().unwrap(), 600);
+    let record = fleet.table().get(device).unwrap();
     assert_eq!((record.spool_epoch, record.last_sequence, record.last_crc), (Epoch(4), 17, 0xffff_0001));
     assert_eq!((record.last_position(), record.last_seen), (640, WallTime(99)));
 }
@@ -237,12 +231,12 @@ fn sequence_numbers_come_back_with_their_position() {
 #[test]
 fn a_token_that_is_long_over_is_forgotten_when_another_is_made() {
     let fleet = Fleet::new(0);
-    let first = token(&fleet.store, 1);
+    let first = token(&fleet, 1);
     let later = WallTime(2_001 + 30 * 24 * 3_600 * 1_000);
     let new = NewToken { group: "/x".into(), created_at: later, expires_at: later, uses_max: 1 };
-    assert_eq!(fleet.store.devices().create_token(new).unwrap().token.group, "/x");
+    assert_eq!(fleet.devices().create_token(new).unwrap().token.group, "/x");
     assert_eq!(fleet.counts().tokens, 1);
-    let refused = fleet.store.devices().check_token(first.token.id, &first.secret, later);
+    let refused = fleet.devices().check_token(first.token.id, &first.secret, later);
     assert_eq!(refused, Err(StoreError::Token(TokenRefusal::Unknown)));
 }
 
@@ -269,10 +263,8 @@ fn a_completion_may_hold_the_last_store() {
 fn a_name_cannot_take_what_is_meant_for_the_id_of_another_device() {
     let fleet = Fleet::new(1);
     let meant = fleet.devices[0];
-    let token = token(&fleet.store, 20);
-    let enrol = |id: u64, name: &str| {
-        wait(|done| fleet.store.devices().enrol(enrolment(&token, DeviceId(id), name), done)).unwrap().name
-    };
+    let token = token(&fleet, 20);
+    let enrol = |id: u64, name: &str| fleet.enrol(&token, DeviceId(id), name).unwrap().name;
     let upper = meant.to_string().to_uppercase();
     assert_eq!(enrol(51, &meant.to_string()), format!("device-{meant}"));
     assert_eq!(
@@ -283,7 +275,7 @@ fn a_name_cannot_take_what_is_meant_for_the_id_of_another_device() {
     assert_eq!(enrol(53, "0123456789abcde"), "0123456789abcde", "15 digits are no id");
     let rename = |device, name: &str| {
         let change = DeviceChange { name: Some(name.into()), ..DeviceChange::default() };
-        fleet.store.devices().change(DeviceId(device), change)
+        fleet.devices().change(DeviceId(device), change)
     };
     for name in [&meant.to_string(), &upper, "ffffFFFFffffFFFF"] {
         let refused = rename(53, name).unwrap_err();
@@ -304,16 +296,16 @@ fn a_name_cannot_take_what_is_meant_for_the_id_of_another_device() {
 fn an_id_wins_over_the_name_of_another_device_even_when_its_own_device_is_gone() {
     let fleet = Fleet::new(3);
     let [meant, removed, other] = fleet.devices[..] else { panic!() };
-    fleet.store.devices().remove(removed, WallTime(9)).unwrap();
+    fleet.devices().remove(removed, WallTime(9)).unwrap();
     let name = |device: DeviceId, name: String| {
         // As an earlier muster allowed it.
         let sql = "UPDATE devices SET name = ?2 WHERE id = ?1";
         let set = move |connection: &rusqlite::Connection| {
             Ok(connection.execute(sql, rusqlite::params![device.0.cast_signed(), name])?)
         };
-        assert_eq!(fleet.store.database().call(set), Ok(1));
+        assert_eq!(fleet.database().call(set), Ok(1));
     };
-    let find = |text: &str| query::device_id(&fleet.store.reader().unwrap(), text);
+    let find = |text: &str| query::device_id(&fleet.reader().unwrap(), text);
     name(other, meant.to_string().to_uppercase());
     assert_eq!(find(&meant.to_string()), Ok(meant));
     assert_eq!(find(&meant.to_string().to_uppercase()), Ok(meant));
@@ -326,19 +318,18 @@ fn an_id_wins_over_the_name_of_another_device_even_when_its_own_device_is_gone()
 #[test]
 fn names_have_nothing_that_is_not_seen() {
     let fleet = Fleet::new(1);
-    let token = token(&fleet.store, 20);
+    let token = token(&fleet, 20);
     let wanted = "\u{feff}kio\u{202e}sk\u{1b}[2J\u{2066}\u{200d}\u{9b}7\u{200f}";
-    let enrolled =
-        wait(|done| fleet.store.devices().enrol(enrolment(&token, DeviceId(51), wanted), done)).unwrap();
+    let enrolled = fleet.enrol(&token, DeviceId(51), wanted).unwrap();
     assert_eq!(enrolled.name, "kiosk[2J7");
     for hidden in "\0\u{1b}\u{7f}\u{85}\u{9b}\u{61c}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{feff}"
         .chars()
     {
         let name = format!("a{hidden}b");
         let change = DeviceChange { name: Some(name.clone()), ..DeviceChange::default() };
-        let refused = fleet.store.devices().change(fleet.devices[0], change);
+        let refused = fleet.devices().change(fleet.devices[0], change);
         assert_eq!(refused, Err(StoreError::BadName(name.clone())), "{name:?}");
-        let group = fleet.store.devices().set_group(&format!("/{name}"), GroupChange::default());
+        let group = fleet.devices().set_group(&format!("/{name}"), GroupChange::default());
         assert!(matches!(group, Err(StoreError::BadGroup(_))), "{name:?}");
     }
 }

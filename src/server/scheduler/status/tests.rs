@@ -1,15 +1,13 @@
-use std::sync::mpsc;
-
 use super::*;
 use crate::concurrency::counters::Counters;
 use crate::journal::{FileStorage, Flusher, Item, Journal, Opened, Options, Position};
-use crate::machine::command::{SectionChange, SectionOutcome, SectionUpdate, StatisticsOutcome};
+use crate::machine::command::{SectionOutcome, StatisticsOutcome};
 use crate::machine::record;
 use crate::store::query::{self, DeviceKey};
-use crate::store::{Enrolment, NewToken};
+use crate::store::testing;
 use crate::wire::event::{Event, Severity};
-use crate::wire::id::{CertificateHash, Epoch};
-use crate::wire::section::{ApplicationCondition, Condition, Section, digest_of};
+use crate::wire::id::Epoch;
+use crate::wire::section::{ApplicationCondition, Condition};
 use crate::wire::statistics::{Number, Statistic, Statistics};
 use crate::wire::status::Status;
 
@@ -42,29 +40,9 @@ fn open(directory: tempfile::TempDir, started: WallTime) -> Fixture {
 }
 
 impl Fixture {
-    fn new(devices: u64) -> Self {
+    fn new(devices: u32) -> Self {
         let mut fixture = open(tempfile::tempdir().unwrap(), NOW);
-        let new = NewToken {
-            group: "/".into(),
-            created_at: NOW,
-            expires_at: at(HOUR),
-            uses_max: u32::try_from(devices).unwrap(),
-        };
-        let token = fixture.store.devices().create_token(new).unwrap();
-        for number in 1..=devices {
-            let (told, outcome) = mpsc::channel();
-            let enrolment = Enrolment {
-                token: token.token.id,
-                secret: token.secret,
-                device: DeviceId(number << 33),
-                name: format!("device-{number}"),
-                certificate: CertificateHash::of(&number.to_be_bytes()),
-                expires_at: Some(at(3_650 * 24 * HOUR)),
-                now: NOW,
-            };
-            fixture.store.devices().enrol(enrolment, move |result| told.send(result).unwrap());
-            fixture.devices.push(outcome.recv().unwrap().unwrap().device);
-        }
+        fixture.devices = testing::enrol_all(&fixture.store, devices);
         fixture
     }
 
@@ -76,26 +54,10 @@ impl Fixture {
     }
 
     fn conditions(&self, device: DeviceId, revision: u64, condition: Condition) {
-        let conditions = vec![ApplicationCondition {
-            application: "nginx".into(),
-            condition,
-            since: NOW,
-            version: "1".into(),
-            detail: "exit code 1".into(),
-            settings: None,
-        }];
-        let update = SectionUpdate {
-            device,
-            section: Section::Conditions,
-            agent_epoch: Epoch(1),
-            revision,
-            digest: digest_of(&conditions),
-            base: None,
-            change: SectionChange::Conditions(conditions),
-        };
-        let (told, outcome) = mpsc::channel();
-        self.store.inventory().apply(update, move |outcome| told.send(outcome).unwrap());
-        assert!(matches!(outcome.recv().unwrap(), SectionOutcome::Stored(_)));
+        let condition = ApplicationCondition { since: NOW, ..testing::condition("nginx", condition) };
+        let update = testing::conditions(device, revision, vec![condition]);
+        let outcome = testing::wait(|done| self.store.inventory().apply(update, done));
+        assert!(matches!(outcome, SectionOutcome::Stored(_)));
     }
 
     fn step(&mut self, now: WallTime) {
@@ -169,13 +131,9 @@ fn a_low_disk_is_a_warning_and_a_lower_one_is_critical() {
             unit: "percent".into(),
             value: Number(free),
         }];
-        let (told, outcome) = mpsc::channel();
         let statistics = Statistics { entries };
-        fixture
-            .store
-            .inventory()
-            .take_statistics(device, statistics, at(step), move |outcome| told.send(outcome).unwrap());
-        assert_eq!(outcome.recv().unwrap(), StatisticsOutcome::Stored);
+        let take = |done| fixture.store.inventory().take_statistics(device, statistics, at(step), done);
+        assert_eq!(testing::wait(take), StatisticsOutcome::Stored);
         fixture.step(at(step));
         assert_eq!(fixture.shown(device).0, status);
     }
@@ -223,9 +181,7 @@ fn a_restart_says_nothing_again_and_leaves_a_lost_device_lost() {
     fixture.step(at(2 * HOUR));
     assert_eq!(fixture.shown(device).0, Status::Warning);
     let record = fixture.store.table().get(device).unwrap();
-    let (told, outcome) = mpsc::channel();
-    fixture.store.devices().record_sequences(vec![record], None, move |result| told.send(result).unwrap());
-    outcome.recv().unwrap().unwrap();
+    testing::wait(|done| fixture.store.devices().record_sequences(vec![record], None, done)).unwrap();
     let before = fixture.events().len();
     let mut fixture = fixture.restart(at(3 * HOUR));
     for second in 0..3 {

@@ -12,7 +12,7 @@ fn a_cancelled_task_is_final_at_once_and_what_comes_later_is_kept_as_late() {
     fixture.finish(first, RunStage::Succeeded);
     let run = fixture.order(second);
     fixture.say(second, RunUpdate::new(run, 1, RunStage::Running));
-    fixture.fleet.store.tasks().cancel(task, fixture.now()).unwrap();
+    fixture.fleet.tasks().cancel(task, fixture.now()).unwrap();
     let counts = vec![(RunState::Succeeded, 1), (RunState::Cancelled, 2)];
     assert_eq!(
         fixture.state_of(task),
@@ -26,8 +26,8 @@ fn a_cancelled_task_is_final_at_once_and_what_comes_later_is_kept_as_late() {
     assert_eq!(fixture.work(), [third], "the second was told with its report");
     assert_eq!((fixture.desired_state(second).list, fixture.desired_state(third).list), (vec![], vec![]));
     assert_eq!(fixture.state_of(task), ("cancelled", counts));
-    fixture.fleet.store.tasks().cancel(task, fixture.now()).unwrap();
-    let error = fixture.fleet.store.tasks().cancel(TaskId(7), fixture.now()).unwrap_err();
+    fixture.fleet.tasks().cancel(task, fixture.now()).unwrap();
+    let error = fixture.fleet.tasks().cancel(TaskId(7), fixture.now()).unwrap_err();
     assert_eq!(error.to_string(), "there is no task 0000000000000007");
 }
 
@@ -61,7 +61,7 @@ fn who_could_not_be_heard_while_the_server_was_away_is_not_given_up() {
     }
     fixture.fleet.reopen();
     fixture.seconds.set(86_000);
-    fixture.fleet.store.tasks().serve_from(fixture.now());
+    fixture.fleet.tasks().serve_from(fixture.now());
     fixture.work();
     fixture.pass(1_199);
     assert_eq!(fixture.state_of(task).1, [(RunState::Running, 2)]);
@@ -131,11 +131,11 @@ fn what_a_program_wrote_is_kept_and_others_cannot_speak_for_a_device() {
         let output = Some(RunOutput { is_tail, bytes: text.into(), omitted_bytes: 7 });
         fixture.say(first, RunUpdate { output, ..RunUpdate::new(run, serial, RunStage::Running) });
     }
-    let detail = query::run(&fixture.fleet.store.reader().unwrap(), run, fixture.now()).unwrap();
+    let detail = query::run(&fixture.fleet.reader().unwrap(), run, fixture.now()).unwrap();
     let written = WrittenOutput { head: "begins well".into(), tail: "ends".into(), omitted_bytes: 7 };
     assert_eq!(detail.output, Some(written));
     assert!(detail.run.has_output);
-    let error = query::run(&fixture.fleet.store.reader().unwrap(), RunId(7), fixture.now()).unwrap_err();
+    let error = query::run(&fixture.fleet.reader().unwrap(), RunId(7), fixture.now()).unwrap_err();
     assert_eq!(error.to_string(), "there is no run 0000000000000007");
 }
 
@@ -143,7 +143,7 @@ fn what_a_program_wrote_is_kept_and_others_cannot_speak_for_a_device() {
 fn a_removed_device_takes_its_runs_along_and_old_tasks_go() {
     let fixture = Fixture::new(2);
     let task = fixture.create(all_devices());
-    fixture.fleet.store.devices().remove(fixture.fleet.devices[0], fixture.now()).unwrap();
+    fixture.fleet.devices().remove(fixture.fleet.devices[0], fixture.now()).unwrap();
     assert_eq!(fixture.states(task).len(), 1);
     fixture.finish(fixture.fleet.devices[1], RunStage::Succeeded);
     fixture.work();
@@ -151,6 +151,6 @@ fn a_removed_device_takes_its_runs_along_and_old_tasks_go() {
     fixture.pass(30 * 86_400 - 1);
     assert_eq!(fixture.state_of(task).0, "done");
     fixture.pass(2);
-    let error = query::task(&fixture.fleet.store.reader().unwrap(), task).unwrap_err();
+    let error = query::task(&fixture.fleet.reader().unwrap(), task).unwrap_err();
     assert_eq!(error, StoreError::NoTask(task));
 }

@@ -43,7 +43,7 @@ fn a_task_whose_zone_nobody_knows_any_more_says_so_and_holds_up_no_other() {
     let lost = fixture.create(at_eleven.clone());
     let hours = fixture.create(TaskDefinition { window: Some("11:00-12:00".into()), ..all_devices() });
     let zone = "UPDATE tasks SET definition = replace(definition, '\"UTC\"', '\"Mars/Base\"')";
-    fixture.fleet.store.database().call(move |connection| Ok(connection.execute_batch(zone)?)).unwrap();
+    fixture.fleet.database().call(move |connection| Ok(connection.execute_batch(zone)?)).unwrap();
     let other = fixture.create(at_eleven);
     fixture.pass(3_600);
     let (lost, hours) = (fixture.task(lost), fixture.task(hours));
@@ -91,7 +91,7 @@ fn a_task_goes_its_way_from_being_made_to_done() {
     let counts = vec![(RunState::Succeeded, 1), (RunState::Failed, 1)];
     assert_eq!(fixture.state_of(created.id), ("done", counts));
     assert_eq!(
-        fixture.fleet.store.tasks().step(TaskTime::certain(fixture.now())).unwrap(),
+        fixture.fleet.tasks().step(TaskTime::certain(fixture.now())).unwrap(),
         Default::default(),
         "nothing is left"
     );
@@ -106,7 +106,7 @@ fn what_no_device_would_do_is_refused_with_what_they_would() {
         settings: serde_json::Map::new(),
         definition: all_devices(),
     };
-    let create = |new| refused(fixture.fleet.store.tasks().create(new, START));
+    let create = |new| refused(fixture.fleet.tasks().create(new, START));
     assert_eq!(
         create(new("kiosk", "melt")),
         "no device would do it: the device offers no task 'melt' for 'kiosk'; tasks that are offered: kiosk clean"
@@ -122,14 +122,14 @@ fn what_no_device_would_do_is_refused_with_what_they_would() {
         "there is no device '0000000000000007'"
     );
     assert_eq!(refused(targets(TaskTargets::Group("/shops".into()))), "there is no group '/shops'");
-    fixture.fleet.store.devices().set_group("/shops", GroupChange::default()).unwrap();
+    fixture.fleet.devices().set_group("/shops", GroupChange::default()).unwrap();
     assert!(refused(targets(TaskTargets::Group("shops/".into()))).starts_with("there is no such device"));
     let wrong = TaskDefinition { schedule: "daily".into(), ..all_devices() };
     assert!(
         refused(fixture.try_create(wrong, json!({}))).starts_with("'schedule': 'daily' is not a schedule")
     );
     let filter = TaskFilter::default();
-    let kept = query::tasks(&fixture.fleet.store.reader().unwrap(), &filter, &all()).unwrap();
+    let kept = query::tasks(&fixture.fleet.reader().unwrap(), &filter, &all()).unwrap();
     assert_eq!(kept.items, [], "nothing is left of what was refused");
 }
 
@@ -141,10 +141,10 @@ fn a_device_that_does_not_offer_it_rejects_its_run_and_one_that_said_nothing_is_
     let task = fixture.create(TaskDefinition { continuous: true, ..all_devices() });
     assert_eq!(fixture.states(task)[&second], [RunState::Rejected]);
     assert_eq!(fixture.runs(task)[1].message, "the device has no application 'kiosk'");
-    let token = crate::store::testing::token(&fixture.fleet.store, 1);
+    let token = crate::store::testing::token(&fixture.fleet, 1);
     let third = DeviceId(3 << 33);
     let enrolment = crate::store::testing::enrolment(&token, third, "new");
-    wait(|done| fixture.fleet.store.devices().enrol(enrolment, done)).unwrap();
+    wait(|done| fixture.fleet.devices().enrol(enrolment, done)).unwrap();
     fixture.fleet.devices.push(third);
     fixture.pass(60);
     assert_eq!(fixture.states(task)[&third], [RunState::Scheduled]);
@@ -192,7 +192,7 @@ fn a_task_follows_its_group_and_ends_with_it_when_it_waits_for_newcomers() {
     let snapshot = fixture.create(TaskDefinition { schedule: "every 1h".into(), ..of("/shops/berlin") });
     let continuous = fixture.create(TaskDefinition { continuous: true, ..of("/shops/berlin") });
     let beside = fixture.create(TaskDefinition { continuous: true, ..of("/shopsmith") });
-    fixture.fleet.store.devices().move_group("/shops", "/germany/shops", false).unwrap();
+    fixture.fleet.devices().move_group("/shops", "/germany/shops", false).unwrap();
     for (task, path) in
         [(snapshot, "/germany/shops/berlin"), (continuous, "/germany/shops/berlin"), (beside, "/shopsmith")]
     {
@@ -201,7 +201,7 @@ fn a_task_follows_its_group_and_ends_with_it_when_it_waits_for_newcomers() {
     fixture.move_to(third, "/germany/shops/berlin");
     fixture.work();
     assert_eq!(fixture.states(continuous).keys().copied().collect::<Vec<_>>(), [first, third]);
-    fixture.fleet.store.devices().remove_group("/germany", true, false, fixture.now()).unwrap();
+    fixture.fleet.devices().remove_group("/germany", true, false, fixture.now()).unwrap();
     fixture.work();
     assert_eq!((fixture.state_of(continuous).0, fixture.state_of(beside).0), ("cancelled", "active"));
     assert!(fixture.task(continuous).why.starts_with("its group /germany/shops/berlin was removed at "));
@@ -237,7 +237,7 @@ fn a_recurring_task_leaves_out_who_is_not_done_and_keeps_ten_times() {
 fn it_all_survives_a_restart() {
     let mut fixture = Fixture::new(300);
     let task = fixture.try_create(all_devices(), json!({})).unwrap().id;
-    fixture.fleet.store.tasks().step(TaskTime::certain(fixture.now())).unwrap();
+    fixture.fleet.tasks().step(TaskTime::certain(fixture.now())).unwrap();
     fixture.fleet.reopen();
     fixture.work();
     assert_eq!(fixture.state_of(task), ("active", vec![(RunState::Pending, 300)]));
@@ -251,7 +251,7 @@ fn it_all_survives_a_restart() {
 fn lists_come_page_by_page() {
     let fixture = Fixture::new(5);
     let tasks: Vec<_> = (0..3).map(|_| fixture.create(all_devices())).collect();
-    let reader = fixture.fleet.store.reader().unwrap();
+    let reader = fixture.fleet.reader().unwrap();
     let mut page = query::PageRequest { limit: 2, cursor: None };
     let (mut seen, mut pages) = (Vec::new(), 0);
     loop {
@@ -299,7 +299,7 @@ fn more_runs_than_are_told_at_a_time_come_in_portions_in_their_order() {
     }
     let (mut after, mut told, mut portions) = (None, Vec::new(), 0);
     let list = loop {
-        match fixture.fleet.store.desired_state(device, after.take(), fixture.now()) {
+        match fixture.fleet.desired_state(device, after.take(), fixture.now()) {
             DesiredStateOutcome::All(desired_state) => {
                 told.extend(desired_state.runs.iter().map(|run| run.run));
                 break desired_state.list;

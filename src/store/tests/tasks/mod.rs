@@ -10,17 +10,15 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::machine::command::{
-    DesiredState, DesiredStateOutcome, RunsOutcome, SectionChange, SectionOutcome, SectionUpdate,
-};
+use crate::machine::command::{DesiredState, DesiredStateOutcome, RunsOutcome};
 use crate::store::query::{self, RunFilter, TaskFilter};
-use crate::store::testing::{Fleet, all, wait};
+use crate::store::testing::{self, Fleet, all, wait};
 use crate::store::{DeviceChange, GroupChange, StoreError, TaskTime, TimeChange};
 use crate::wire::api::{CreatedTask, NewTask, Task, TaskDefinition, TaskRun, TaskTargets};
 use crate::wire::digest::Digest;
-use crate::wire::id::{DeviceId, Epoch, RunId, TaskId};
+use crate::wire::id::{DeviceId, RunId, TaskId};
 use crate::wire::run_state::RunState;
-use crate::wire::section::{HostFacts, Section};
+use crate::wire::section::HostFacts;
 use crate::wire::settings::{Declaration, TaskKind};
 use crate::wire::task::{RunStage, RunUpdate, RunUpdates, digest_of};
 use crate::wire::time::WallTime;
@@ -90,7 +88,7 @@ impl Fixture {
     fn work(&self) -> Vec<DeviceId> {
         let mut devices = Vec::new();
         for _ in 0..1_000 {
-            let step = self.fleet.store.tasks().step(self.time()).unwrap();
+            let step = self.fleet.tasks().step(self.time()).unwrap();
             devices.extend(step.devices);
             if !step.has_more {
                 devices.sort_unstable();
@@ -102,11 +100,7 @@ impl Fixture {
     }
 
     fn declare(&self, device: DeviceId, declarations: Vec<Declaration>) {
-        let digest = Digest(device.0 ^ declarations.len() as u64);
-        let change = SectionChange::Host(HostFacts { declarations, ..HostFacts::default() });
-        let (section, agent_epoch) = (Section::Host, Epoch(3));
-        let update = SectionUpdate { device, section, agent_epoch, revision: 1, digest, base: None, change };
-        assert!(matches!(self.fleet.apply(update), SectionOutcome::Stored(_)));
+        self.fleet.store(testing::host(device, HostFacts { declarations, ..HostFacts::default() }));
     }
 
     fn try_create(
@@ -116,7 +110,7 @@ impl Fixture {
     ) -> Result<CreatedTask, StoreError> {
         let serde_json::Value::Object(settings) = settings else { panic!("an object") };
         let new = NewTask { application: "kiosk".into(), kind: "clean".into(), settings, definition };
-        self.fleet.store.tasks().create(new, self.now())
+        self.fleet.tasks().create(new, self.now())
     }
 
     /// Makes a task and does what is due then.
@@ -127,7 +121,7 @@ impl Fixture {
     }
 
     fn task(&self, id: TaskId) -> Task {
-        query::task(&self.fleet.store.reader().unwrap(), id).unwrap().task
+        query::task(&self.fleet.reader().unwrap(), id).unwrap().task
     }
 
     /// State of a task, and number of its runs that were due last, by state.
@@ -138,14 +132,14 @@ impl Fixture {
 
     fn runs(&self, id: TaskId) -> Vec<TaskRun> {
         let filter = RunFilter { task: Some(id), ..RunFilter::default() };
-        query::runs(&self.fleet.store.reader().unwrap(), &filter, &all(), self.now()).unwrap().items
+        query::runs(&self.fleet.reader().unwrap(), &filter, &all(), self.now()).unwrap().items
     }
 
     fn desired_state(&self, device: DeviceId) -> DesiredState {
-        let outcome = self.fleet.store.desired_state(device, None, self.now());
+        let outcome = self.fleet.desired_state(device, None, self.now());
         let DesiredStateOutcome::All(desired_state) = outcome else { panic!("{outcome:?}") };
         let digest = desired_state.list.iter().fold(Digest::EMPTY, |sum, run| sum.with(digest_of(*run)));
-        let said = self.fleet.store.table().with(device, |record| record.desired_digest).unwrap();
+        let said = self.fleet.table().with(device, |record| record.desired_digest).unwrap();
         assert_eq!(said, digest, "the table knows what a sync is compared with");
         *desired_state
     }
@@ -159,7 +153,7 @@ impl Fixture {
 
     fn say(&self, device: DeviceId, update: RunUpdate) {
         let updates = RunUpdates { updates: vec![update] };
-        let done = wait(|done| self.fleet.store.tasks().take_runs(device, updates, self.now(), done));
+        let done = wait(|done| self.fleet.tasks().take_runs(device, updates, self.now(), done));
         assert!(matches!(done, RunsOutcome::Stored(stored) if stored.acks.len() == 1));
     }
 
@@ -182,6 +176,6 @@ impl Fixture {
 
     fn move_to(&self, device: DeviceId, group: &str) {
         let change = DeviceChange { group: Some(group.into()), ..DeviceChange::default() };
-        self.fleet.store.devices().change(device, change).unwrap();
+        self.fleet.devices().change(device, change).unwrap();
     }
 }

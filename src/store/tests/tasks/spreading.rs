@@ -19,7 +19,7 @@ fn a_task_begins_on_no_more_devices_a_minute_than_it_may() {
     assert_eq!(count(&fixture, task, RunState::Pending), 10);
     assert_eq!(fixture.task(task).why, "it begins on at most 10 devices a minute");
     assert_eq!(
-        fixture.fleet.store.tasks().step(TaskTime::certain(fixture.now())).unwrap(),
+        fixture.fleet.tasks().step(TaskTime::certain(fixture.now())).unwrap(),
         Default::default(),
         "it rests until then"
     );

@@ -10,7 +10,7 @@ impl Fixture {
     /// The clock is set that much ahead, or back again, and somebody notices.
     fn set(&self, seconds: u64, change: TimeChange) {
         self.seconds.set(seconds);
-        self.fleet.store.tasks().correct_times(self.time(), change).unwrap();
+        self.fleet.tasks().correct_times(self.time(), change).unwrap();
     }
 
     /// As a server is started whose clock shows that.
@@ -72,14 +72,14 @@ fn nothing_expires_and_no_device_is_given_up_while_the_clock_is_doubted() {
     let task = fixture.create(TaskDefinition { expires_seconds: 172_800, ..all_devices() });
     fixture.say(runs, RunUpdate::new(fixture.order(runs), 1, RunStage::Running));
     let old = fixture.create(all_devices());
-    fixture.fleet.store.tasks().cancel(old, fixture.now()).unwrap();
+    fixture.fleet.tasks().cancel(old, fixture.now()).unwrap();
     fixture.work();
     fixture.may_expire.set(false);
     fixture.pass(200 * DAY);
     let states = fixture.states(task);
     assert_eq!((&states[&waits], &states[&runs]), (&vec![RunState::Pending], &vec![RunState::Running]));
     assert_eq!(fixture.task(old).state.name(), "cancelled", "kept");
-    assert_eq!(fixture.fleet.store.tasks().step(fixture.time()).unwrap(), Default::default(), "and it rests");
+    assert_eq!(fixture.fleet.tasks().step(fixture.time()).unwrap(), Default::default(), "and it rests");
     fixture.start_at(60);
     fixture.may_expire.set(true);
     fixture.work();
@@ -89,10 +89,7 @@ fn nothing_expires_and_no_device_is_given_up_while_the_clock_is_doubted() {
     fixture.work();
     assert_eq!(fixture.state_of(task), ("done", vec![(RunState::Succeeded, 2)]));
     fixture.pass(31 * DAY);
-    assert!(
-        query::task(&fixture.fleet.store.reader().unwrap(), old).is_err(),
-        "by a time without doubt it goes"
-    );
+    assert!(query::task(&fixture.fleet.reader().unwrap(), old).is_err(), "by a time without doubt it goes");
 }
 
 #[test]
@@ -179,7 +176,7 @@ fn a_silent_device_is_given_up_though_the_server_was_started_with_a_clock_ahead(
     let fixture = Fixture::new(1);
     let device = fixture.fleet.devices[0];
     fixture.seconds.set(YEARS);
-    fixture.fleet.store.tasks().serve_from(fixture.now());
+    fixture.fleet.tasks().serve_from(fixture.now());
     fixture.start_at(YEARS);
     fixture.start_at(60);
     let task = fixture.create(all_devices());
