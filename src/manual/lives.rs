@@ -11,7 +11,7 @@
 //!
 //! 17 files, 5 returns: from `muster-agent emit` to the socket.
 //!
-//! 1. `agent/cli/emit.rs::command` makes a line of the arguments, and finds the running agent.
+//! 1. `agent/cli/control.rs::emit` makes a line of the arguments, and finds the running agent.
 //! 2. `agent/local/client.rs::emit` writes it to the agent's Unix socket and waits for the answer.
 //! 3. `agent/run/mod.rs::turn` is one turn of the agent's only thread.
 //! 4. `agent/run/programs.rs::hear_programs` takes the lines of all programs.
@@ -49,7 +49,7 @@
 //! 8. `machine/endpoint/frame.rs::handle_frame` is where the pure part begins.
 //! 9. `wire/message/to_server.rs::from_body` decodes the message; the events in it stay as they are.
 //! 10. `machine/rate.rs::cost_microseconds` says what it takes from its device's allowance.
-//! 11. `machine/endpoint/adopt.rs::adopt` makes the link the device's, with its first word.
+//! 11. `machine/endpoint/links.rs::adopt` makes the link the device's, with its first word.
 //! 12. `server/backend.rs::record` gets the device's record.
 //! 13. `store/devices/table.rs::lock` locks it until what follows is appended and noted.
 //! 14. `machine/session.rs::handle` looks whether the message fits the state of the link.
@@ -109,7 +109,7 @@
 //! 1. `machine/endpoint/frame.rs::handle_frame` takes the frame.
 //! 2. `wire/message/to_server.rs::from_body` decodes it.
 //! 3. `machine/rate.rs::cost_microseconds` says what it costs.
-//! 4. `machine/endpoint/adopt.rs::adopt` makes the link the device's.
+//! 4. `machine/endpoint/links.rs::adopt` makes the link the device's.
 //! 5. `server/backend.rs::record` gets the record,
 //! 6. `store/devices/table.rs::lock` locked.
 //! 7. `server/backend.rs::syncs` notes the sync,
@@ -127,7 +127,7 @@
 //!
 //! # A sync in which the inventory changed
 //!
-//! 21 files, 11 returns: on the server, from the sync to the answer.
+//! 20 files, 11 returns: on the server, from the sync to the answer.
 //!
 //! 1. `machine/endpoint/frame.rs::handle_frame` takes the frame,
 //! 2. `wire/message/to_server.rs::from_body` decodes it.
@@ -141,7 +141,7 @@
 //! 10. `machine/endpoint/execute.rs::execute` puts the job out, with its permit.
 //! 11. `reactor/drive.rs::carry_out` submits it.
 //! 12. `server/backend.rs::submit` hands it in.
-//! 13. `server/jobs.rs::send` has room for 512 jobs and 64 MiB.
+//! 13. `server/workers.rs::send` has room for 512 jobs and 64 MiB.
 //! 14. `server/workers.rs::work` runs on a worker.
 //! 15. `store/inventory/mod.rs::apply` does the heavy part there.
 //! 16. `store/inventory/set.rs::prepare` proves the digest and works out the new set,
@@ -195,7 +195,7 @@
 //! 25. `machine/session/sync.rs::job_done` says them, and the list of all.
 //! 26. `machine/agent/messages.rs::message` hears it on the device.
 //! 27. `agent/run/mod.rs::act` hands it on.
-//! 28. `agent/run/tasks.rs::take_run` takes the order.
+//! 28. `agent/run/desired.rs::take_run` takes the order.
 //! 29. `agent/task/plan.rs::plan` refuses what the device does not offer.
 //! 30. `agent/task/run_store.rs::accept` keeps it durably; from then on it is *delivered*.
 //! 31. `agent/task/execution.rs::work` begins it when it is its turn.
@@ -206,7 +206,7 @@
 //! 36. `agent/task/output.rs::add` finds progress in it, and keeps beginning and end.
 //! 37. `agent/task/supervisor.rs::finish` writes the result.
 //! 38. `agent/task/files.rs::write` makes it durable.
-//! 39. `agent/run/tasks.rs::hear_run` hears the supervisor's line end.
+//! 39. `agent/run/desired.rs::hear_run` hears the supervisor's line end.
 //! 40. `agent/task/execution.rs::look` reads the result.
 //! 41. `agent/task/run_store.rs::close` closes the run.
 //! 42. `agent/task/report.rs::final_report` makes its report.
@@ -229,13 +229,13 @@
 //! 59. `machine/endpoint/mod.rs::handle_outcome` finds the session.
 //! 60. `machine/session.rs::job_done` acknowledges.
 //! 61. `machine/agent/messages.rs::message` hears that on the device.
-//! 62. `agent/run/tasks.rs::runs_stored` forgets the run
+//! 62. `agent/run/desired.rs::runs_stored` forgets the run
 //! 63. `agent/task/run_store.rs::stored` but for its tombstone,
 //! 64. `agent/task/tombstones.rs::add` so that it is never executed again.
 //!
 //! # A wake
 //!
-//! 28 files, 14 returns: from `musterctl device sync --wait` until the sync that it asked for is told of.
+//! 27 files, 15 returns: from `musterctl device sync --wait` until the sync that it asked for is told of.
 //!
 //! 1. `client/cli/sync.rs::run` asks for a call.
 //! 2. `client/mod.rs::sync` begins it.
@@ -259,7 +259,7 @@
 //! 20. `wire/datagram.rs::seal` authenticated.
 //! 21. `reactor/port.rs::send` sends it,
 //! 22. `reactor/udp.rs::send` from the server's UDP port.
-//! 23. `agent/run/wakes.rs::hear_wakes` hears it on the device.
+//! 23. `agent/run/server.rs::hear_wakes` hears it on the device.
 //! 24. `agent/datagram/mod.rs::hear` reads the socket.
 //! 25. `wire/datagram.rs::open` verifies it.
 //! 26. `agent/datagram/counters.rs::take_wake` takes each counter once, durably.

@@ -4,8 +4,8 @@ use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce, Tag, UnboundKey};
 use zeroize::Zeroize as _;
 
 use super::error::{CryptoFailed, OpenError, SealError};
-use super::half::Half;
 use super::limits::{HEADER_BYTES, SEALED_RECORDS_MAX};
+use super::secret::Half;
 use super::suite::Suite;
 
 /// One half at work. It holds the half and counts in it, and has no number of its own: whatever becomes of a

@@ -1,9 +1,9 @@
 //! An established connection, as small as it gets.
 
 use super::error::OpenError;
-use super::half::Half;
 use super::opening::OpeningBurst;
 use super::sealing::SealingBurst;
+use super::secret::Half;
 use super::secret::Secret;
 use super::suite::Suite;
 

@@ -23,10 +23,8 @@
 //! pays once for all records that one read brings.
 #![forbid(unsafe_code)]
 
-mod alert;
 mod burst;
 mod error;
-mod half;
 mod limits;
 mod link;
 mod opening;
@@ -37,7 +35,7 @@ mod suite;
 #[cfg(test)]
 mod tests;
 
-pub use alert::Alert;
+pub use error::Alert;
 pub use error::{CryptoFailed, OpenError, SealError};
 pub use limits::{
     EMPTY_RECORDS_IN_A_ROW_MAX, FRAGMENT_BYTES_MAX, HEADER_BYTES, INNER_BYTES_MAX, KEY_UPDATES_AHEAD_MAX,

@@ -1,15 +1,15 @@
 //! From records that have arrived to what they bring.
 
-use super::alert::Alert;
 use super::burst::Burst;
+use super::error::Alert;
 use super::error::OpenError;
-use super::half::Half;
 use super::limits::{
     EMPTY_RECORDS_IN_A_ROW_MAX, HEADER_BYTES, INNER_BYTES_MAX, KEY_UPDATES_AHEAD_MAX, PROTECTED_BYTES_MAX,
     TAG_BYTES,
 };
 use super::link::{Receiving, Sending, State};
 use super::record::{self, ContentType};
+use super::secret::Half;
 use super::suite::Suite;
 
 /// The beginning of the input.

@@ -1,6 +1,6 @@
 //! The bytes of a record (RFC 8446 section 5), and of the messages in it.
 
-use super::alert::Alert;
+use super::error::Alert;
 use super::error::OpenError;
 use super::limits::HEADER_BYTES;
 

@@ -1,15 +1,15 @@
 //! From plaintext to records that may leave.
 
-use super::alert::Alert;
 use super::burst::Burst;
+use super::error::Alert;
 use super::error::SealError;
-use super::half::Half;
 use super::limits::{
     FRAGMENT_BYTES_MAX, HEADER_BYTES, OPENED_RECORDS_PER_KEY, SEALED_BYTES_MORE, SEALED_RECORDS_PER_KEY,
     TAG_BYTES,
 };
 use super::link::{Receiving, Sending, State};
 use super::record::{self, ContentType};
+use super::secret::Half;
 use super::suite::Suite;
 
 /// Seals records. Appended records must leave in the order in which they were appended; the peer misses one

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::jobs::JobSender;
 use super::members::Issued;
 use super::presence::Announcer;
+use super::workers::JobSender;
 use crate::concurrency::calls::ToWakeScheduler;
 use crate::concurrency::counters::Counters;
 use crate::concurrency::mailbox::Mailbox;

@@ -17,7 +17,6 @@ pub mod data_directory;
 pub mod enrolment;
 mod event_log;
 pub mod identity;
-mod jobs;
 mod limits;
 pub mod members;
 mod panic_guard;

@@ -1,16 +1,16 @@
-//! Whether a managed application does its work.
+//! Whether a managed application does its work, and the version that it says of itself.
 
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use super::adapter::Program;
 use super::definition::{Definition, Probe};
-use super::version;
 use crate::agent::open;
 use crate::agent::process::{self, ProcessError};
 use crate::wire::bounded::clip;
 use crate::wire::inventory::Application;
-use crate::wire::limits::TEXT_BYTES_MAX;
+use crate::wire::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::wire::section::{ApplicationCondition, Condition};
 use crate::wire::time::WallTime;
 
@@ -20,7 +20,7 @@ pub const AGENT_NAME: &str = "muster-agent";
 /// Time of systemctl: systemd answers in milliseconds unless it is stuck.
 const SYSTEMCTL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Most that a check may say.
+/// Most that a check, or a program of its version, may say.
 const OUTPUT_BYTES_MAX: usize = 16 * 1024;
 
 /// Most of a pid file that is read.
@@ -53,7 +53,7 @@ pub fn check(definition: &Definition) -> Observed {
         Probe::PidFile(file) => pid_file(file),
         Probe::Command { arguments, timeout } => command(arguments, *timeout),
     };
-    Observed { version: definition.version.as_ref().map(version::ask), ..observed }
+    Observed { version: definition.version.as_ref().map(version), ..observed }
 }
 
 /// systemctl(1): `show` prints properties as `NAME=VALUE`.
@@ -171,4 +171,29 @@ pub fn section(
     });
     conditions.sort_unstable_by(|a, b| a.application.cmp(&b.application));
     conditions
+}
+
+/// Asks the program; empty when it says nothing that looks like a version. Takes as long as it may: not for
+/// the loop's thread.
+#[must_use]
+pub(super) fn version(program: &Program) -> String {
+    match process::run_to_end(&program.arguments, program.timeout, OUTPUT_BYTES_MAX) {
+        Ok(answer) => version_in(&String::from_utf8_lossy(&answer.output)),
+        Err(error) => {
+            log::debug!("no version: {error}");
+            String::new()
+        }
+    }
+}
+
+/// The first word that begins with a digit, be it after a `v` or a `/`: of `nginx version: nginx/1.22.1` it
+/// is `1.22.1`.
+pub(super) fn version_in(output: &str) -> String {
+    let found = output.split_whitespace().find_map(|word| {
+        let word = word.rsplit('/').next().unwrap_or_default();
+        let word = word.trim_start_matches(['v', 'V', '(', '"']).trim_end_matches([',', ';', ')', '"', '.']);
+        (word.starts_with(|first: char| first.is_ascii_digit()) && word.len() <= NAME_BYTES_MAX)
+            .then(|| word.to_owned())
+    });
+    found.unwrap_or_default()
 }

@@ -6,7 +6,6 @@ pub mod check;
 pub mod definition;
 pub mod render;
 pub mod task_kind;
-pub mod version;
 
 pub use adapter::{Program, SettingsPlace, StatisticsSource};
 pub use check::{Observed, check};

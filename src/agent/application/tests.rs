@@ -181,6 +181,6 @@ fn a_version_is_found_in_what_a_program_says() {
         ("shop v2.1, of 2026", "2.1"),
         ("no number", ""),
     ] {
-        assert_eq!(version::find(output), expected);
+        assert_eq!(check::version_in(output), expected);
     }
 }

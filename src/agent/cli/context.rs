@@ -1,17 +1,24 @@
-//! Configuration and data directory of a command.
+//! Configuration and data directory of a command, and `check` and `check-config`, which look at them.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::arguments::{Common, DATA_DEFAULT};
+use serde_json::json;
+
+use super::CommandError;
+use super::arguments::{Check, Common, DATA_DEFAULT};
+use super::control::{ANSWER_TIMEOUT, Holder};
 use crate::agent::address::ServerAddress;
+use crate::agent::check;
+use crate::agent::check::line::{Line, Report};
 use crate::agent::directory::{Directory, DirectoryError};
 use crate::agent::last_good::{self, SYSTEM_DATA};
 use crate::agent::local::server::bound_as;
 use crate::agent::settings::{self, FILE_NAME, Settings};
 use crate::configuration::ConfigError;
 use crate::paths::{self, PathProblem, check_directory, check_readable, check_socket, check_socket_length};
+use crate::wire::printable;
 use crate::wire::time::WallTime;
 
 /// Configuration of a service.
@@ -243,6 +250,49 @@ fn is_absent(error: &io::Error) -> bool {
 pub fn wall_time() -> WallTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Looks at the configuration and the paths that it names; reading it says what is wrong with the rest.
+pub(super) fn check_configuration(common: &Common) -> Result<(), CommandError> {
+    let context = Context::new(common)?;
+    context.check_all().map_err(CommandError::refused)?;
+    let file =
+        context.config.as_ref().map_or("no configuration file".into(), |file| file.display().to_string());
+    say!("{file}: ok (data in {}, socket {})", context.data.display(), context.socket().display());
+    if let Some(unseen) = paths::unseen("muster-agent") {
+        eprintln!("muster-agent: {unseen}");
+    }
+    Ok(())
+}
+
+/// Looks at everything between this device and its server.
+pub(super) fn check(arguments: &Check) -> Result<(), CommandError> {
+    let context = Context::or_last_good(&arguments.common)?;
+    let (directory, mut holder) = match context.directory() {
+        // That there is none is what the line of the identity says.
+        Err(DirectoryError::NotThere(path)) => (Directory::not_there(path), None),
+        directory => (directory?, Some(Holder::find(&context, "a check", ANSWER_TIMEOUT)?)),
+    };
+    let agent = match &mut holder {
+        Some(Holder::Agent(agent)) => Some(agent),
+        Some(Holder::Here(_)) | None => None,
+    };
+    let mut show = |line: &Line| {
+        if !arguments.json {
+            say!("{line}");
+        }
+    };
+    let mut report = Report::new(&mut show);
+    check::check(&directory, &context.settings, agent, &mut report);
+    if arguments.json {
+        let document = json!({ "ok": report.is_ok(), "lines": report.lines() });
+        say!("{}", printable::json_pretty(&document).unwrap_or_default());
+    }
+    match (report.is_ok(), report.problems()) {
+        (true, _) => Ok(()),
+        (false, 1) => Err(CommandError::refused("1 line is not ok")),
+        (false, problems) => Err(CommandError::refused(format!("{problems} lines are not ok"))),
+    }
 }
 
 #[cfg(test)]

@@ -1,17 +1,23 @@
-//! `muster-agent emit`, `status` and `sync`: what is asked of the running agent.
+//! `muster-agent emit`, `status`, `sync` and `notice`: what is asked of the running agent, which holds the
+//! data directory; when none runs, an event goes into the spool directly.
 
 use std::ffi::OsString;
-use std::time::Duration;
+use std::io;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::CommandError;
-use super::arguments::{Common, Notice, NoticeWhat, Status as StatusArguments};
-use super::context::Context;
+use super::arguments::{Common, Emit, Notice, NoticeWhat, Status as StatusArguments};
+use super::context::{Context, wall_time};
+use crate::agent::directory::{DirectoryError, Lock};
 use crate::agent::identity::Identity;
 use crate::agent::local::client::{LocalClient, LocalError};
-use crate::agent::local::protocol::Status;
+use crate::agent::local::peer::Peer;
+use crate::agent::local::protocol::{Request, Status, parse};
+use crate::agent::spool::Spool;
 use crate::wire::event::{Event, MENDED_FIELD, NOT_UTF8};
+use crate::wire::id::Epoch;
 use crate::wire::printable;
 use crate::wire::section::ApplicationCondition;
 use crate::wire::time::WallTime;
@@ -210,4 +216,94 @@ pub(super) fn event_line(arguments: &super::Emit) -> serde_json::Value {
         "message": message,
         "fields": fields,
     })
+}
+
+/// Puts an event into the spool; returns once it is durable there.
+pub(super) fn emit(arguments: &Emit) -> Result<(), CommandError> {
+    // A program of another user needs nothing but the agent's socket.
+    let context = Context::or_last_good(&arguments.common)
+        .or_else(|error| Context::of_service(&arguments.common).ok_or(error))?;
+    let line = event_line(arguments);
+    let Request::Emit { severity, body } =
+        parse(line.to_string().as_bytes(), wall_time(), Peer::Owner).map_err(CommandError::usage)?
+    else {
+        return Err(CommandError::usage("this is no event"));
+    };
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
+    let _lock = loop {
+        match Holder::find(&context, "an emit", ANSWER_TIMEOUT)? {
+            Holder::Agent(mut client) => match client.emit(&line) {
+                Ok(sequence) => {
+                    say!("event {sequence} is in the spool");
+                    return Ok(());
+                }
+                // It was about to end, and answers what it has taken: the spool is free now, or the next
+                // agent listens.
+                Err(LocalError::Ended) if Instant::now() < deadline => {}
+                Err(error) => return Err(error.into()),
+            },
+            Holder::Here(lock) => break lock,
+        }
+    };
+    let mut epoch = [0; 8];
+    aws_lc_rs::rand::fill(&mut epoch).map_err(|_| CommandError::refused("the system gives no randomness"))?;
+    let epoch = Epoch(u64::from_ne_bytes(epoch) | 1);
+    let now = wall_time();
+    let directory = context.directory()?;
+    let mut spool = Spool::open_directory(&directory.spool(), &context.settings.spool, epoch, now)
+        .map_err(CommandError::refused)?;
+    let sequence = spool.append(severity, &body, now).map_err(CommandError::refused)?;
+    spool.close().map_err(CommandError::refused)?;
+    say!("event {sequence} is in the spool; no agent runs, it is sent when one does");
+    Ok(())
+}
+
+/// Time to wait for a process that holds the data directory without listening: an agent that starts, or an
+/// `emit`; and for an agent that is started anew, when its socket is all that this user may use.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Interval of looking again meanwhile.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Holder of the data directory.
+pub(super) enum Holder {
+    /// This command, as long as it keeps the lock.
+    Here(Lock),
+    /// A running agent.
+    Agent(LocalClient),
+}
+
+impl Holder {
+    /// Finds out; waits for one that only passes by. `holder` is what others are told of this command; a
+    /// running agent may take `timeout` for each answer. A program that only may speak to the agent needs no
+    /// access to the data directory.
+    pub(super) fn find(context: &Context, holder: &str, timeout: Duration) -> Result<Self, CommandError> {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            match LocalClient::connect(&context.socket(), timeout) {
+                Ok(client) => return Ok(Self::Agent(client)),
+                Err(LocalError::NotRunning(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let is_over = Instant::now() >= deadline;
+            match context.directory().and_then(|directory| directory.lock(holder)) {
+                Ok(lock) => return Ok(Self::Here(lock)),
+                Err(DirectoryError::InUse { .. }) if !is_over => {}
+                Err(DirectoryError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::PermissionDenied =>
+                {
+                    if is_over {
+                        return Err(CommandError::refused(format_args!(
+                            "no agent has listened at {} for {} s, and without it only root and the agent's own user can do this: \
+                             start the agent",
+                            context.socket().display(),
+                            TIMEOUT.as_secs()
+                        )));
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+    }
 }

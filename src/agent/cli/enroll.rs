@@ -1,23 +1,35 @@
-//! `muster-agent enroll`
+//! `muster-agent enroll` and `move`: an identity at a server, by a join token. The token comes from a file,
+//! standard input or the environment: arguments of a program can be read by every user of the device (ps(1)),
+//! so none is needed. A move verifies first and then commits.
 
-use super::arguments::Enroll;
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read};
+use std::path::Path;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::CommandError;
+use super::arguments::{Enroll, Move, TOKEN_VARIABLE, TokenSource};
 use super::context::{Context, wall_time};
-use super::{CommandError, token};
+use super::control::Holder;
+use super::control::SYNC_TIMEOUT;
 use crate::agent::address::ServerAddress;
 use crate::agent::collect::host;
 use crate::agent::directory::Directory;
-use crate::agent::enroll::enroll;
+use crate::agent::enroll::{EnrollError, enroll};
 use crate::agent::identity::{Identity, IdentityError};
-use crate::agent::moving::{commit, settle, stage};
+use crate::agent::local::client::LocalError;
+use crate::agent::moving::{self, commit, settle, stage};
 use crate::wire::limits::NAME_BYTES_MAX;
 use crate::wire::printable::{is_device_name, is_name};
 use crate::wire::token::JoinToken;
 
 /// Enrols the device and stores who it is now.
-pub(super) fn command(arguments: &Enroll) -> Result<(), CommandError> {
+pub(super) fn enroll_device(arguments: &Enroll) -> Result<(), CommandError> {
     let context = Context::new(&arguments.common)?;
     let server: ServerAddress = arguments.server.parse().map_err(CommandError::usage)?;
-    let token = token::find(&arguments.token)?;
+    let token = read_token(&arguments.token)?;
     let name = arguments.name.clone().unwrap_or_else(host::hostname);
     if name.is_empty() || name.len() > NAME_BYTES_MAX {
         return Err(CommandError::usage(format!("--name must have 1 to {NAME_BYTES_MAX} bytes")));
@@ -77,4 +89,182 @@ fn other_name(wanted: &str) -> String {
 
 pub(super) fn data_hint(data: Option<&std::path::Path>) -> String {
     data.map(|data| format!(" --data {}", data.display())).unwrap_or_default()
+}
+
+/// Longest file of a token: a token has about a hundred.
+const FILE_BYTES_MAX: u64 = 4096;
+
+/// Finds the token: the first line of its source, so that all that `musterctl token create` prints may be
+/// given.
+fn read_token(source: &TokenSource) -> Result<JoinToken, CommandError> {
+    let text = match (&source.token_file, &source.token) {
+        (Some(file), _) if file == Path::new("-") => read_typed()?,
+        (Some(file), _) => {
+            // A pipe is welcome: it is what a shell makes of `<(…)`.
+            let open = File::options().read(true).open(file);
+            read(&file.display().to_string(), open.map_err(|error| refused(&file.display(), &error))?)?
+        }
+        (None, Some(token)) if token == "-" => read_typed()?,
+        (None, Some(token)) => {
+            eprintln!(
+                "muster-agent: warning: every user of this device can read the token in the process list: give --token-file FILE, --token-file - or {TOKEN_VARIABLE} instead"
+            );
+            Zeroizing::new(token.clone())
+        }
+        (None, None) => Zeroizing::new(std::env::var(TOKEN_VARIABLE).map_err(|_| {
+            CommandError::usage(format!(
+                "a join token is missing: give --token-file FILE ('-' for standard input) or set {TOKEN_VARIABLE} (make one on the server: musterctl token create)"
+            ))
+        })?),
+    };
+    text.parse().map_err(CommandError::usage)
+}
+
+/// From standard input. Its line is what ends it: a user who pastes the token need not end the input as well.
+fn read_typed() -> Result<Zeroizing<String>, CommandError> {
+    if io::stdin().is_terminal() {
+        eprintln!("the join token, and Enter:");
+    }
+    read("standard input", io::stdin())
+}
+
+/// The first line.
+fn read(name: &str, from: impl Read) -> Result<Zeroizing<String>, CommandError> {
+    let bytes_max = usize::try_from(FILE_BYTES_MAX).unwrap_or_default();
+    let mut line = Zeroizing::new(Vec::with_capacity(bytes_max));
+    let mut from = from.take(FILE_BYTES_MAX);
+    let mut byte = [0];
+    while from.read(&mut byte).map_err(|error| refused(&name, &error))? > 0 && byte != *b"\n" {
+        line.push(byte[0]);
+    }
+    let text = String::from_utf8(std::mem::take(&mut *line));
+    text.map(Zeroizing::new).map_err(|_| refused(&name, &io::Error::other("it is no text")))
+}
+
+fn refused(name: &dyn std::fmt::Display, error: &io::Error) -> CommandError {
+    CommandError::usage(format!("the join token can't be read from {name}: {error}"))
+}
+
+/// Name of this command for those that find the data directory in use.
+const HOLDER: &str = "a move to another server";
+
+/// Time of a running agent to leave its old server and be in sync with the new one.
+const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(30 + SYNC_TIMEOUT.as_secs());
+
+/// Enrols at the new server, looks whether it answers, and only then makes the device its own.
+pub(super) fn move_device(arguments: &Move) -> Result<(), CommandError> {
+    let context = Context::or_last_good(&arguments.common)?;
+    let server: ServerAddress = arguments.server.parse().map_err(CommandError::usage)?;
+    let token = read_token(&arguments.token)?;
+    if arguments.name.as_ref().is_some_and(|name| name.is_empty() || name.len() > NAME_BYTES_MAX) {
+        return Err(CommandError::usage(format!("--name must have 1 to {NAME_BYTES_MAX} bytes")));
+    }
+    let directory = context.directory()?;
+    let _only = directory.lock_move()?;
+    let mut holder = Holder::find(&context, HOLDER, TAKE_OVER_TIMEOUT)?;
+    if let Holder::Here(_) = holder {
+        moving::settle(&directory)?;
+    }
+    let old = Identity::read(directory.path())?.ok_or_else(|| {
+        CommandError::refused(format!(
+            "this device has not enrolled (no identity in {}): muster-agent enroll --server HOST --token-file FILE",
+            directory.path().display()
+        ))
+    })?;
+    let stays = |why: &str| CommandError::refused(format!("the device stays with {}: {why}", old.server));
+    if let Some(configured) = &context.settings.server {
+        return Err(stays(&format!(
+            "{} says server = \"{configured}\", which would win over any move: remove that line first",
+            context.config.as_deref().unwrap_or(Path::new("the configuration")).display()
+        )));
+    }
+    if old.pin_hashes().contains(&token.server_certificate) {
+        return Err(stays("the token is that server's own (make one on the server that you mean)"));
+    }
+    let name = arguments.name.as_deref().unwrap_or(&old.name);
+    let new = enroll(&server, &token, name, context.settings.key_type, wall_time())
+        .map_err(|error| stays(&not_enrolled(&error)))?;
+    say!("enrolled as '{}' ({}) at {server}", new.name, new.device);
+    moving::verify(&server, &new).map_err(|why| {
+        stays(&format!(
+            "{server} enrolled it, but does not answer it as it should: {why} (a use of the token is spent; there, remove device '{}' and make a new token)",
+            new.name
+        ))
+    })?;
+    say!("{server} answers the device, and its certificate is the one that the token names");
+    moving::stage(&directory, &new).map_err(|error| stays(&error.to_string()))?;
+    say!("ready to leave {}", old.server);
+    loop {
+        match holder {
+            Holder::Here(_lock) => {
+                moving::commit(&directory, &new)?;
+                say!("the device belongs to {server} now");
+                say!("start the agent: muster-agent run{}", data_hint(arguments.common.data.as_deref()));
+                break;
+            }
+            Holder::Agent(mut agent) => match agent.request_move() {
+                Ok(problem) => {
+                    say!("the device belongs to {server} now: the running agent took over");
+                    match problem {
+                        None => say!("in sync with {server}"),
+                        Some(problem) => say!(
+                            "not in sync yet: {problem}; the agent tries again by itself (muster-agent status)"
+                        ),
+                    }
+                    break;
+                }
+                Err(LocalError::Refused(why)) => {
+                    moving::discard(&directory)?;
+                    return Err(stays(&why));
+                }
+                Err(error) => match Identity::read(directory.path())? {
+                    Some(identity) if identity == new => {
+                        say!("the device belongs to {server} now");
+                        say!("not in sync yet: {error}; see how the agent does: muster-agent status");
+                        break;
+                    }
+                    // It has ended without taking over, or has not answered.
+                    _ => holder = holder_without_agent(&directory, &error)?,
+                },
+            },
+        }
+    }
+    say!(
+        "the old server still lists the device; remove it there: musterctl device remove '{}'   ({})",
+        old.name,
+        old.server
+    );
+    Ok(())
+}
+
+/// Why there is no new device, and what became of the token.
+fn not_enrolled(error: &EnrollError) -> String {
+    match error.may_be_enrolled() {
+        true => format!("{error} (a use of the token may be spent: look at 'musterctl token list' there)"),
+        false => error.to_string(),
+    }
+}
+
+/// The directory is ours when the agent has ended; otherwise it may still take over, and nobody else may.
+fn holder_without_agent(directory: &Directory, error: &LocalError) -> Result<Holder, CommandError> {
+    directory.lock_patiently(HOLDER).map(Holder::Here).map_err(|_| {
+        CommandError::refused(format!(
+            "{error}; the agent runs and may still take over: 'muster-agent status' says which server the device belongs to"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::message::{ErrorCode, ErrorReport};
+
+    #[test]
+    fn the_token_is_named_when_it_may_be_spent_and_only_then() {
+        let lost = not_enrolled(&EnrollError::TimedOut("b:13000".into()));
+        assert!(lost.contains("a use of the token may be spent"), "{lost}");
+        let report = ErrorReport { code: ErrorCode::TokenExpired, message: "the token has expired".into() };
+        let refused = not_enrolled(&EnrollError::Refused(report));
+        assert!(!refused.contains("may be spent"), "{refused}");
+    }
 }

@@ -12,21 +12,17 @@ macro_rules! say {
 }
 
 mod arguments;
-mod check;
 pub mod context;
 mod control;
-mod emit;
 mod enroll;
-mod holder;
-mod moving;
-mod run;
-mod token;
 
 use std::ffi::OsString;
-use std::fmt;
 use std::process::ExitCode;
+use std::{fmt, io};
 
 use clap::Parser as _;
+
+use context::Context;
 
 pub use arguments::{
     Arguments, Check, Command, Common, Emit, Enroll, Move, Notice, NoticeWhat, RunArguments, Status,
@@ -37,7 +33,7 @@ use crate::agent::directory::DirectoryError;
 use crate::agent::enroll::EnrollError;
 use crate::agent::identity::IdentityError;
 use crate::agent::local::client::LocalError;
-use crate::agent::run::signals::Signals;
+use crate::agent::run::{Agent, Signals};
 use crate::agent::task::supervisor;
 use crate::configuration::ConfigError;
 use crate::logging;
@@ -106,15 +102,15 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         }
     };
     let done = match &arguments.command {
-        Command::Enroll(arguments) => enroll::command(arguments),
+        Command::Enroll(arguments) => enroll::enroll_device(arguments),
         Command::Status(arguments) => control::status(arguments),
         Command::Sync(common) => control::sync(common),
-        Command::Run(arguments) => run::command(arguments, signals),
-        Command::Check(arguments) => check::command(arguments),
-        Command::CheckConfig(common) => check::configuration(common),
-        Command::Move(arguments) => moving::command(arguments),
+        Command::Run(arguments) => run(arguments, signals),
+        Command::Check(arguments) => context::check(arguments),
+        Command::CheckConfig(common) => context::check_configuration(common),
+        Command::Move(arguments) => enroll::move_device(arguments),
         Command::Notice(arguments) => control::notice(arguments),
-        Command::Emit(arguments) => emit::command(arguments),
+        Command::Emit(arguments) => control::emit(arguments),
     };
     match done {
         Ok(()) => {
@@ -126,6 +122,17 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             ExitCode::from(error.code)
         }
     }
+}
+
+/// Runs the agent until a signal asks for the end. `signals`: caught since the process began.
+fn run(arguments: &RunArguments, signals: Option<io::Result<Signals>>) -> Result<(), CommandError> {
+    let signals = signals
+        .unwrap_or_else(Signals::catch)
+        .map_err(|error| CommandError::refused(format!("can't handle signals: {error}")))?;
+    let context = Context::or_last_good(&arguments.common)?;
+    logging::start(context.settings.log_level.into())
+        .map_err(|error| CommandError::refused(format!("can't start logging: {error}")))?;
+    Agent::new(context, signals).and_then(Agent::run).map_err(CommandError::refused)
 }
 
 #[cfg(test)]

@@ -10,17 +10,11 @@ mod desired;
 mod error;
 mod helper;
 mod leaving;
-mod managed;
 mod mode;
-mod moving;
 mod programs;
 mod reload;
 mod sections;
 mod server;
-pub mod signals;
-mod status;
-mod tasks;
-mod wakes;
 
 use std::io;
 use std::path::Path;
@@ -32,8 +26,8 @@ use self::connection::Connection;
 pub use self::error::RunError;
 use self::helper::{Helpers, Outcome};
 use self::mode::Mode;
+pub use self::reload::Signals;
 use self::sections::Sections;
-use self::signals::Signals;
 use super::ab_slots::{AbSlots, SlotError};
 use super::address::ServerAddress;
 use super::cli::context::Context;
@@ -174,7 +168,7 @@ impl Agent {
             Datagrams::new(&identity, directory.path(), boot, settings.wake.port, WAKES, now.wall);
         let mut machine = machine(&directory, &spool, datagrams.reach(), random()?)?;
         machine.set_own_interval(&now, own.interval_seconds);
-        let managed = managed::open(&directory, now.wall)?;
+        let managed = desired::open(&directory, now.wall)?;
         let runs = Runs::open(directory.path(), &now, host::boot_id(Path::new("/")), uptime_milliseconds());
         let runs = runs.map_err(RunError::Runs)?;
         let poll = Poll::new()?;
@@ -271,7 +265,7 @@ impl Agent {
     fn turn(&mut self, events: &Events) -> Result<bool, RunError> {
         self.has_more = false;
         let now = self.clock.now();
-        let mut asked = signals::Requested::default();
+        let mut asked = reload::Requested::default();
         for event in events {
             match event.token() {
                 WAKER | LINK | WAKES => {}
@@ -451,7 +445,7 @@ impl Agent {
     fn sync_finished(&mut self, now: &Now, result: &SyncResult) {
         let answer = match result {
             SyncResult::InSync { uploaded } => {
-                log::info!("in sync{}", status::list_of(uploaded));
+                log::info!("in sync{}", programs::list_of(uploaded));
                 self.last_sync = Some(now.wall);
                 self.last_error_at = None;
                 b"{\"synced\":true}".to_vec()
@@ -475,7 +469,7 @@ impl Agent {
         self.waiting.retain(|waiter| {
             let is_answered = waiter.wait == Wait::Asked;
             if is_answered {
-                let answer = if waiter.is_mover { &moving::answer(result) } else { &answer };
+                let answer = if waiter.is_mover { &mode::answer(result) } else { &answer };
                 clients.answer_owed(waiter.key, answer);
             }
             !is_answered

@@ -1,7 +1,20 @@
-//! The one thing that the agent is at beside its usual work.
+//! The one thing that the agent is at beside its usual work; a move to another server among them: `muster-
+//! agent move` has enrolled, looked whether the new server answers, and staged the new identity; here the old
+//! server is left, and the new one taken up, in the same process.
 
+use super::connection::Connection;
 use super::leaving::{Asleep, Leaving};
-use super::moving::Move;
+use super::{Agent, LINK, Now, RunError, Wait, Waiter, random};
+use crate::agent::address::ServerAddress;
+use crate::agent::identity::Identity;
+use crate::agent::local::server::ClientKey;
+use crate::agent::moving;
+use crate::agent::talk::tls_of;
+use crate::machine::agent::SyncResult;
+use crate::reactor::channel::ClientTls;
+use crate::wire::datagram::NoticeKind;
+use crate::wire::message::ToServer;
+use crate::wire::time::Moment;
 
 /// One thing at a time. A move that is under way when the device goes to sleep goes on when it is back.
 #[derive(Default)]
@@ -75,4 +88,122 @@ impl Mode {
             Self::Asleep(_, moving) => (None, moving),
         }
     }
+}
+
+/// Time of the old server to acknowledge what is on its way. Events that it does not acknowledge go to the
+/// new one, so that both have them.
+const GOODBYE_MILLISECONDS: u64 = 2_000;
+
+/// A move that has been asked for.
+pub(super) struct Move {
+    key: ClientKey,
+    identity: Identity,
+    server: ServerAddress,
+    tls: ClientTls,
+    until: Moment,
+}
+
+impl Agent {
+    /// Gets ready to leave the old server. The answer is owed.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    pub(super) fn begin_move(&mut self, now: &Now, key: ClientKey) -> Result<(), String> {
+        match &self.mode {
+            Mode::Moving(_) | Mode::Asleep(_, Some(_)) => {
+                return Err("a move is under way already".to_owned());
+            }
+            Mode::Leaving(..) => {
+                return Err(
+                    "the agent is sending its shutdown notice: try again when it has ended".to_owned()
+                );
+            }
+            Mode::Working | Mode::Asleep(_, None) => {}
+        }
+        if let Some(server) = &self.settings.server {
+            return Err(format!(
+                "the configuration that the agent runs with says server = \"{server}\", which would win: remove that line first"
+            ));
+        }
+        let identity = moving::staged(&self.directory)
+            .map_err(|error| error.to_string())?
+            .ok_or("no new server waits to be moved to: muster-agent move --server HOST --token-file FILE")?;
+        let server = identity.server.parse().map_err(|error| format!("{error}"))?;
+        let tls = tls_of(&identity).map_err(|error| error.to_string())?;
+        log::info!("moving to {server}");
+        let until = now.moment.plus_milliseconds(GOODBYE_MILLISECONDS);
+        self.machine.end(now);
+        // A device on which somebody moves it is awake.
+        self.mode = Mode::Moving(Box::new(Move { key, identity, server, tls, until }));
+        Ok(())
+    }
+
+    /// When the move goes on at the latest.
+    pub(super) fn move_timeout(&self) -> Option<Moment> {
+        match &self.mode {
+            Mode::Moving(moving) => Some(moving.until),
+            Mode::Working | Mode::Leaving(..) | Mode::Asleep(..) => None,
+        }
+    }
+
+    /// Leaves the old server as soon as it has acknowledged what is on its way, or has had its time.
+    ///
+    /// # Errors
+    /// When something can't be written: the agent must be started again, and finds out who it is.
+    pub(super) fn move_when_ready(&mut self, now: &Now) -> Result<(), RunError> {
+        // An agent that ends leaves the commit to the command, which notices.
+        let Mode::Moving(moving) = &self.mode else { return Ok(()) };
+        let until = moving.until;
+        // An acknowledgement that has come must be heeded before: events that it covers are not for the new
+        // server.
+        if self.may_act() {
+            self.act(now)?;
+        }
+        if self.machine.is_connected() && !self.machine.has_delivered() && now.moment < until {
+            return Ok(());
+        }
+        let Mode::Moving(moving) = std::mem::take(&mut self.mode) else { return Ok(()) };
+        let Move { key, identity, server, tls, .. } = *moving;
+        self.spool.close()?;
+        self.leave_server();
+        moving::commit(&self.directory, &identity)?;
+        self.datagrams.belong_to(&identity);
+        log::info!("device '{}' ({}), server {server}", identity.name, identity.device);
+        self.machine = super::machine(&self.directory, &self.spool, self.datagrams.reach(), random()?)?;
+        self.hand_runs_in();
+        self.connection = Connection::new(server, tls, LINK);
+        self.identity = identity;
+        self.identity.forget_private_key();
+        (self.connected_since, self.last_sync, self.last_error_at) = (None, None, None);
+        self.sections.begin_anew();
+        self.looking = None;
+        self.waiting.iter_mut().for_each(|waiter| waiter.wait = Wait::ToCollect);
+        self.waiting.push(Waiter { key, wait: Wait::ToCollect, is_mover: true });
+        self.has_more = true;
+        Ok(())
+    }
+
+    /// The old server hears that no agent of its own runs there any more: it is told the truth, and does not
+    /// wait.
+    fn leave_server(&mut self) {
+        let (goodbye, bytes) = self.datagrams.next_notice(NoticeKind::AgentStopped);
+        if self.machine.is_connected() {
+            let mut frame = Vec::new();
+            ToServer::Goodbye(goodbye).write_to(&mut frame);
+            // The datagram says the same.
+            let _ = self.connection.send(&frame);
+        }
+        self.connection.close();
+        self.send_notice(&bytes);
+    }
+}
+
+/// The answer to the command that moved the device when the first sync with the new server has ended.
+pub(super) fn answer(result: &SyncResult) -> Vec<u8> {
+    let problem = match result {
+        SyncResult::InSync { .. } => return b"{\"moved\":true,\"synced\":true}".to_vec(),
+        SyncResult::Later { seconds } => format!("it is busy, the agent comes again in {seconds} s"),
+        SyncResult::Failed { reason } => reason.clone(),
+    };
+    serde_json::json!({ "moved": true, "synced": false, "problem": problem }).to_string().into_bytes()
 }

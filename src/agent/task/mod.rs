@@ -33,7 +33,6 @@ mod report;
 pub mod run_store;
 pub mod supervisor;
 pub mod tombstones;
-pub mod user;
 
 #[cfg(test)]
 mod tests;

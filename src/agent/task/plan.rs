@@ -4,7 +4,7 @@ use std::path::Path;
 
 use minicbor::{Decode, Encode};
 
-use super::user::{self, User};
+use super::program::{User, find_user};
 use crate::agent::application::check::AGENT_NAME;
 use crate::agent::application::task_kind::{EXEC_KIND, exec_refusal, own_kinds};
 use crate::agent::application::{Definitions, TaskKind};
@@ -55,7 +55,7 @@ pub struct Plan {
 pub fn plan(settings: &Settings, order: &RunOrder) -> Result<Plan, String> {
     let kind = kind(settings, order)?;
     let invocation = kind.invocation(&order.settings)?;
-    let user = invocation.user.map(|name| user::find(Path::new(PASSWD), &name)).transpose()?;
+    let user = invocation.user.map(|name| find_user(Path::new(PASSWD), &name)).transpose()?;
     Ok(Plan {
         run: order.run,
         application: order.application.clone(),

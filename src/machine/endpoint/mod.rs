@@ -11,7 +11,6 @@
 //!
 //! The rest of the server is behind [`Services`]. The simulation drives the same object.
 
-mod adopt;
 mod drain;
 mod execute;
 mod frame;

@@ -1,7 +1,7 @@
 //! Secrets, keys and generations against published values.
 
 use crate::record_layer::Suite;
-use crate::record_layer::half::Half;
+use crate::record_layer::secret::Half;
 use crate::record_layer::secret::Secret;
 
 /// Bytes from hexadecimal digits; spaces are for the reader.
