@@ -406,3 +406,37 @@ fn a_server_that_listens_on_ipv6_wakes_devices_that_come_over_ipv4() {
     kiosk.send(&fixture, &notice);
     eventually("its notice is heard", || kiosk.presence(&fixture) == Presence::ShutDown);
 }
+
+/// Probe frames at full speed, as a hostile device sends them.
+const FLOOD_FRAMES: usize = 20_000;
+
+#[test]
+fn a_flood_of_probes_sends_few_datagrams_and_administrators_are_served_meanwhile() {
+    let (fixture, mut kiosk, mut wire) = connected();
+    kiosk.wake(WakeReason::Probe);
+    kiosk.sync(&mut wire, SyncReason::Scheduled);
+    let hostile = fixture.enrol("hostile");
+    let target = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let udp_port = target.local_addr().unwrap().port();
+    let mut flood = hostile.connect(&fixture);
+    flood.send(&ToServer::Probe(Probe { udp_port }));
+    assert!(matches!(flood.read(), ToAgent::Probed(_)));
+    let mut frames = Vec::new();
+    (1..FLOOD_FRAMES).for_each(|_| ToServer::Probe(Probe { udp_port }).write_to(&mut frames));
+    let counters = fixture.server.counters();
+    let sent_before = counters.datagrams_sent.get();
+    // Bytes that the socket takes are there; nobody reads the answers.
+    flood.send_bytes(&frames);
+    eventually("its link is held", || counters.waits_for_rate.get() > 0);
+    let mut outcomes = call(&fixture, kiosk.device.id, WakeReason::Sync);
+    assert!(matches!(wire.read(), ToAgent::SyncNow(_)));
+    kiosk.sync(&mut wire, SyncReason::Forced);
+    let (_, outcome) = outcomes.blocking_recv().unwrap();
+    assert!(matches!(outcome, CallOutcome::Synced { by: CallVia::Link, .. }), "{outcome:?}");
+    let sent = counters.datagrams_sent.get() - sent_before;
+    assert!(sent <= 12, "{sent} datagrams for {FLOOD_FRAMES} frames");
+    let refused = flood.read_error().message;
+    assert!(refused.contains("6 wakes a minute"), "{refused}");
+    let taken = counters.messages_received.get();
+    assert!(taken < FLOOD_FRAMES as u64 / 2, "{taken} messages were taken");
+}
