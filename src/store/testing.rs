@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 
-use super::query::{self, ApplicationFilter, DeviceKey, FleetCounts, PageRequest};
+use super::query::{self, ApplicationFilter, DeviceKey, FleetCounts, Page, PageRequest};
 use super::{CreatedToken, DeviceChange, EnrolledDevice, Enrolment, NewToken, Store, StoreError};
 use crate::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
 use crate::wire::api::InstalledApplication;
@@ -113,6 +113,20 @@ pub(crate) fn condition(application: &str, condition: Condition) -> ApplicationC
 /// A device's change into a group.
 pub(super) fn into(group: &str) -> DeviceChange {
     DeviceChange { group: Some(group.into()), ..DeviceChange::default() }
+}
+
+/// Every page of a list, of `limit` items each.
+pub(super) fn pages<T>(limit: usize, read: impl Fn(&PageRequest) -> Result<Page<T>, StoreError>) -> Vec<T> {
+    let (mut items, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = read(&PageRequest { limit, cursor }).unwrap();
+        assert!(page.items.len() <= limit);
+        items.extend(page.items);
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            return items;
+        }
+    }
 }
 
 pub(super) fn all() -> PageRequest {

@@ -43,17 +43,6 @@ pub struct Inventory {
     orphans: Orphans,
 }
 
-/// The writer's verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// The set is stored.
-    Stored,
-    /// The base of the difference is not what is stored.
-    BaseUnknown,
-    /// The change does not lead to the claimed digest.
-    DigestMismatch,
-}
-
 /// A change, as far as it could be worked on without the writer.
 enum Work {
     Inventory(Prepared),
@@ -85,7 +74,7 @@ impl Inventory {
             bytes,
             move |connection| write(connection, number, &update, work, &orphans),
             move |result| {
-                if let Ok((Verdict::Stored, _)) = &result {
+                if let Ok((SectionOutcome::Stored(_), _)) = &result {
                     memory.table.with(device, |record| {
                         if record.agent_epoch != agent_epoch {
                             record.begin_epoch(agent_epoch);
@@ -99,10 +88,7 @@ impl Inventory {
                 if let Ok((_, Some(change))) = &result {
                     memory.tell(&[*change]);
                 }
-                done(match result {
-                    Ok((Verdict::Stored, _)) => SectionOutcome::Stored(state),
-                    other => outcome_of(section, other.map(|(verdict, _)| verdict)),
-                });
+                done(outcome_of(section, result.map(|(outcome, _)| outcome)));
             },
         );
     }
@@ -121,13 +107,10 @@ impl Inventory {
     }
 }
 
-/// An outcome other than [`SectionOutcome::Stored`].
-fn outcome_of(section: Section, result: Result<Verdict, StoreError>) -> SectionOutcome {
+fn outcome_of(section: Section, result: Result<SectionOutcome, StoreError>) -> SectionOutcome {
     match result {
-        Ok(Verdict::BaseUnknown) => SectionOutcome::BaseUnknown,
-        Ok(Verdict::DigestMismatch) => SectionOutcome::DigestMismatch,
+        Ok(outcome) => outcome,
         Err(StoreError::DeviceRemoved(_) | StoreError::NoDevice(_)) => SectionOutcome::DeviceRemoved,
-        Ok(Verdict::Stored) => SectionOutcome::Failed,
         Err(error) => {
             log::warn!("{section} was not stored: {error}");
             SectionOutcome::Failed
@@ -141,25 +124,28 @@ fn write(
     update: &SectionUpdate,
     work: Work,
     orphans: &Orphans,
-) -> Result<(Verdict, Option<DesiredChange>), StoreError> {
+) -> Result<(SectionOutcome, Option<DesiredChange>), StoreError> {
     // It may have been removed since.
     devices::number_of(connection, update.device)?;
-    let verdict = match work {
+    let stored = SectionOutcome::Stored(SectionState { digest: update.digest, revision: update.revision });
+    let outcome = match work {
         Work::Inventory(prepared) => set::store(connection, number, update, prepared, orphans)?,
         // Host facts and conditions carry their digest unproved: a newer agent may know more keys than are
         // kept here, and could never be in sync if the digest had to be that of what is kept.
-        Work::Host(facts) => reports::write_host(connection, number, &facts)?,
-        Work::Conditions(conditions) => reports::write_conditions(connection, number, &conditions)?,
+        Work::Host(facts) => reports::write_host(connection, number, &facts).map(|()| stored)?,
+        Work::Conditions(conditions) => {
+            reports::write_conditions(connection, number, &conditions).map(|()| stored)?
+        }
     };
     let mut change = None;
-    if verdict == Verdict::Stored {
+    if matches!(outcome, SectionOutcome::Stored(_)) {
         devices::set_section(connection, number, update)?;
         if update.section == Section::Host {
             // Its offer may be other applications now.
             change = policies::declared_anew(connection, number)?;
         }
     }
-    Ok((verdict, change))
+    Ok((outcome, change))
 }
 
 /// Forgets what a device has reported.

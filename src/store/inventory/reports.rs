@@ -3,7 +3,6 @@
 
 use rusqlite::{Connection, Row, params};
 
-use super::Verdict;
 use crate::store::error::StoreError;
 use crate::store::sql::{Columns as _, Sql as _};
 use crate::wire::digest::Digest;
@@ -12,11 +11,7 @@ use crate::wire::section::{ApplicationCondition, Condition, HostFacts};
 use crate::wire::settings::{Declaration, SettingsReport, SettingsState};
 use crate::wire::time::WallTime;
 
-pub(super) fn write_host(
-    connection: &Connection,
-    number: i64,
-    facts: &HostFacts,
-) -> Result<Verdict, StoreError> {
+pub(super) fn write_host(connection: &Connection, number: i64, facts: &HostFacts) -> Result<(), StoreError> {
     let sql = "INSERT OR REPLACE INTO host_facts (device, os_id, os_name, os_version, kernel, architecture,
         hostname, addresses, boot_id, agent_version, declarations)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
@@ -35,7 +30,7 @@ pub(super) fn write_host(
         facts.agent_version,
         declarations,
     ];
-    connection.run(sql, values).map(|_| Verdict::Stored)
+    connection.run(sql, values).map(drop)
 }
 
 /// The facts of a device's host; `None`: it has not said.
@@ -128,7 +123,7 @@ pub(super) fn write_conditions(
     connection: &Connection,
     number: i64,
     conditions: &[ApplicationCondition],
-) -> Result<Verdict, StoreError> {
+) -> Result<(), StoreError> {
     connection.run("DELETE FROM conditions WHERE device = ?1", [number])?;
     let sql = "INSERT OR REPLACE INTO conditions (device, application, condition, since, version, detail,
         settings_state, settings_revision, settings_digest, settings_applied_revision, settings_since, settings_detail)
@@ -151,7 +146,7 @@ pub(super) fn write_conditions(
             settings.map_or("", |settings| settings.detail.as_str()),
         ])?;
     }
-    Ok(Verdict::Stored)
+    Ok(())
 }
 
 /// Keeps what is declared; its id, or `None` when nothing is. A declaration that no device makes any more

@@ -7,13 +7,14 @@ use rusqlite::Connection;
 
 use super::base::{self, Choice, Placement};
 use super::ids::{self, ApplicationId};
-use super::{Orphans, Verdict, dictionary};
-use crate::machine::command::SectionUpdate;
+use super::{Orphans, dictionary};
+use crate::machine::command::{SectionOutcome, SectionUpdate};
 use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
 use crate::wire::digest::Digest;
 use crate::wire::inventory::{Application, InventoryChange};
 use crate::wire::limits::INVENTORY_ENTRIES_MAX;
+use crate::wire::section::SectionState;
 
 /// A device's set as it is stored.
 struct Current {
@@ -55,10 +56,10 @@ pub(super) fn store(
     update: &SectionUpdate,
     prepared: Prepared,
     orphans: &Orphans,
-) -> Result<Verdict, StoreError> {
+) -> Result<SectionOutcome, StoreError> {
     let current = current(connection, number)?;
     if update.base.is_some_and(|base| base != current.digest) {
-        return Ok(Verdict::BaseUnknown);
+        return Ok(SectionOutcome::BaseUnknown);
     }
     let planned = match prepared.planned {
         Planned::Ready { set, choice } if still_holds(connection, &set, &choice, &current)? => {
@@ -68,8 +69,8 @@ pub(super) fn store(
     };
     let (set, choice) = match planned {
         Planned::Ready { set, choice } => (set, choice),
-        Planned::DigestMismatch => return Ok(Verdict::DigestMismatch),
-        Planned::Unknown => return Ok(Verdict::BaseUnknown),
+        Planned::DigestMismatch => return Ok(SectionOutcome::DigestMismatch),
+        Planned::Unknown => return Ok(SectionOutcome::BaseUnknown),
     };
     let placement = match choice {
         Choice::Place(placement) => placement,
@@ -83,7 +84,7 @@ pub(super) fn store(
         },
     };
     place(connection, number, &current.placement, &placement, set.len(), orphans)?;
-    Ok(Verdict::Stored)
+    Ok(SectionOutcome::Stored(SectionState { digest: update.digest, revision: update.revision }))
 }
 
 /// Whether everything that a plan rests on is still there. Ids are never used again and bases never change,

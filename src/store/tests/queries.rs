@@ -2,27 +2,13 @@
 
 use crate::machine::command::{SectionChange, SectionUpdate};
 use crate::store::StoreError;
-use crate::store::query::{self, ApplicationFilter, DeviceFilter, DeviceKey, Page, PageRequest};
-use crate::store::testing::{self, Fleet, all, application, into};
+use crate::store::query::{self, ApplicationFilter, DeviceFilter, DeviceKey, PageRequest};
+use crate::store::testing::{self, Fleet, all, application, into, pages};
 use crate::wire::digest::Digest;
 use crate::wire::id::Epoch;
 use crate::wire::section::{self, ApplicationCondition, Condition, HostFacts, Section};
 use crate::wire::settings::{SettingsReport, SettingsState};
 use crate::wire::time::WallTime;
-
-/// Every page of a list, of `limit` items each.
-fn pages<T>(limit: usize, read: impl Fn(&PageRequest) -> Result<Page<T>, StoreError>) -> Vec<T> {
-    let (mut items, mut cursor) = (Vec::new(), None);
-    loop {
-        let page = read(&PageRequest { limit, cursor }).unwrap();
-        assert!(page.items.len() <= limit);
-        items.extend(page.items);
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            return items;
-        }
-    }
-}
 
 #[test]
 fn devices_are_listed_by_name_in_pages_of_any_size() {

@@ -3,8 +3,8 @@
 use rusqlite::Connection;
 
 use crate::fleet::status::{Cause, Facts, Reason, judge};
-use crate::store::query::{self, DeviceFilter, DeviceKey, PageRequest, StatusCounts};
-use crate::store::testing::{self, Fleet, all, enrolment, into, token, wait};
+use crate::store::query::{self, DeviceFilter, DeviceKey, StatusCounts};
+use crate::store::testing::{self, Fleet, all, enrolment, into, pages, token, wait};
 use crate::store::{Enrolment, FILE_NAME, Verdict};
 use crate::wire::digest::Digest;
 use crate::wire::id::DeviceId;
@@ -226,16 +226,8 @@ fn a_status_is_looked_for_page_by_page() {
     set(&fleet, bad.iter().map(|device| verdict(*device, Status::Critical)).collect(), 1);
     let reader = fleet.reader().unwrap();
     let filter = DeviceFilter { status: Some(Status::Critical), ..DeviceFilter::default() };
-    let (mut found, mut cursor) = (Vec::new(), None);
-    loop {
-        let page = query::devices(&reader, &filter, &PageRequest { limit: 2, cursor }).unwrap();
-        assert!(page.items.len() <= 2);
-        found.extend(page.items.into_iter().map(|row| row.device));
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
+    let found = pages(2, |page| query::devices(&reader, &filter, page));
+    let mut found: Vec<_> = found.into_iter().map(|row| row.device).collect();
     found.sort();
     assert_eq!(found, bad);
 }

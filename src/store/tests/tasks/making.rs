@@ -3,6 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::*;
+use crate::store::testing::pages;
 
 fn refused(result: Result<CreatedTask, StoreError>) -> String {
     result.unwrap_err().to_string()
@@ -252,29 +253,11 @@ fn lists_come_page_by_page() {
     let fixture = Fixture::new(5);
     let tasks: Vec<_> = (0..3).map(|_| fixture.create(all_devices())).collect();
     let reader = fixture.fleet.reader().unwrap();
-    let mut page = query::PageRequest { limit: 2, cursor: None };
-    let (mut seen, mut pages) = (Vec::new(), 0);
-    loop {
-        let found = query::tasks(&reader, &TaskFilter::default(), &page).unwrap();
-        seen.extend(found.items.iter().map(|task| task.id));
-        pages += 1;
-        page.cursor = found.next_cursor;
-        if page.cursor.is_none() {
-            break;
-        }
-    }
-    assert_eq!((pages, seen), (2, tasks.iter().rev().copied().collect()), "newest first");
+    let listed = pages(2, |page| query::tasks(&reader, &TaskFilter::default(), page));
+    assert!(listed.iter().map(|task| task.id).eq(tasks.iter().rev().copied()), "newest first");
     let filter = RunFilter { task: Some(tasks[1]), ..RunFilter::default() };
-    let mut seen = Vec::new();
-    loop {
-        let found = query::runs(&reader, &filter, &page, fixture.now()).unwrap();
-        seen.extend(found.items.iter().map(|run| run.device_id));
-        page.cursor = found.next_cursor;
-        if page.cursor.is_none() {
-            break;
-        }
-    }
-    assert_eq!(seen, fixture.fleet.devices);
+    let runs = pages(2, |page| query::runs(&reader, &filter, page, fixture.now()));
+    assert!(runs.iter().map(|run| run.device_id).eq(fixture.fleet.devices.iter().copied()));
     let of_device = RunFilter { device: Some(fixture.fleet.devices[0]), ..RunFilter::default() };
     assert_eq!(query::runs(&reader, &of_device, &all(), fixture.now()).unwrap().items.len(), 3);
     let none = RunFilter { state: Some(RunState::Failed), ..of_device };
