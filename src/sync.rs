@@ -2,12 +2,12 @@
 //! threads can come and every value that memory may show them.
 #![forbid(unsafe_code)]
 
-#[cfg(not(loom))]
+#[cfg(not(all(loom, test)))]
 pub(crate) use self::shipped::*;
-#[cfg(loom)]
+#[cfg(all(loom, test))]
 pub(crate) use self::tried::*;
 
-#[cfg(not(loom))]
+#[cfg(not(all(loom, test)))]
 mod shipped {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, fence};
     pub(crate) use std::thread::{Thread, current, park, park_timeout};
@@ -16,7 +16,7 @@ mod shipped {
     pub(crate) use parking_lot::{Mutex, Mutex as TryLock, MutexGuard as TryLockGuard};
 }
 
-#[cfg(loom)]
+#[cfg(all(loom, test))]
 mod tried {
     use std::ops::{Deref, DerefMut};
     use std::sync::atomic::Ordering;
