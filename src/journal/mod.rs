@@ -18,8 +18,8 @@
 //! | `preallocator`, `threads` | segments ahead, retention; the threads for both |
 //! | `archive`, `archiver` | records that outlive their segments, in a second journal |
 //! | `check` | full segments, looked through again while the journal runs |
-//! | `catalog`, `reader`, `verify`, `image`, `status` | what can be asked, read and copied |
-//! | `storage`, `files`, `direct`, `pages`, `zeros` | the real disk behind a small interface |
+//! | `catalog`, `reader`, `verify`, `status` | what can be asked, read and copied |
+//! | `storage`, `files`, `direct`, `zeros` | the real disk behind a small interface |
 //! | [`sim`] | a disk that forgets, lies and fills up, for tests |
 //! | `region` | mapped memory: the journal's one file with `unsafe` |
 
@@ -32,10 +32,8 @@ mod core;
 mod direct;
 mod files;
 mod handle;
-mod image;
 pub mod layout;
 mod leader;
-mod pages;
 mod preallocator;
 mod reader;
 mod recovery;
@@ -59,7 +57,6 @@ pub use catalog::{Damage, SegmentInfo, SegmentState};
 pub use direct::PAGE_BYTES;
 pub use files::{DirectoryError, FileStorage};
 pub use handle::{Journal, Opened, Recovery};
-pub use image::{Image, ImageReport, verify_image};
 pub use layout::{HEADER_BLOCK_BYTES, Position, Record, RecordView, SegmentHeader, Summary};
 pub use leader::{Flushed, Flusher};
 pub use preallocator::{Preallocated, Preallocator};
@@ -71,4 +68,4 @@ pub use storage::{SegmentFile, Storage};
 pub use tail::{AppendError, NoRoom};
 pub use tail_writer::FlushError;
 pub use threads::Threads;
-pub use verify::{Report, verify, verify_reader};
+pub use verify::{Image, ImageReport, Report, verify, verify_image, verify_reader};

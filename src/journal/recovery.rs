@@ -6,12 +6,11 @@
 use std::io;
 
 use super::catalog::{Damage, Entry, SegmentState};
-use super::direct::PAGE_BYTES;
+use super::direct::{PAGE_BYTES, Pages};
 use super::layout::{
     HEADER_BLOCK_BYTES, IndexBuilder, IndexEntry, Position, RecordView, SegmentHeader, Summary, Trailer,
     trailer_room,
 };
-use super::pages::Pages;
 use super::rescue::{Identity, identify};
 use super::scan::{Hole, Step, Survey, Walk, nonzero_end, survey};
 use super::storage::{SegmentFile, Storage};

@@ -55,6 +55,13 @@ pub(crate) struct Extent {
     pub(crate) seal: bool,
 }
 
+impl Extent {
+    fn at(header: SegmentHeader, position: u64) -> Self {
+        let (summary, index) = (Summary::default(), Vec::new());
+        Self { header, from: position, to: position, summary, index, seal: false }
+    }
+}
+
 struct Current {
     header: SegmentHeader,
     seed: u32,
@@ -179,18 +186,7 @@ impl Tail {
             .filter(|extent| !extent.seal && extent.header.base == current.header.base);
         let extent = match extend {
             Some(extent) => extent,
-            None => {
-                self.extents.push(Extent {
-                    header: current.header,
-                    from: position,
-                    to: position,
-                    summary: Summary::default(),
-                    index: Vec::new(),
-                    seal: false,
-                });
-                let last = self.extents.len() - 1;
-                &mut self.extents[last]
-            }
+            None => self.extents.push_mut(Extent::at(current.header, position)),
         };
         extent.to = current.at;
         extent.summary.note(record.wall_ms);
@@ -207,14 +203,7 @@ impl Tail {
         let Some(full) = self.current.replace(begun) else { return Ok(()) };
         match self.extents.last_mut().filter(|extent| extent.header.base == full.header.base) {
             Some(extent) => extent.seal = true,
-            None => self.extents.push(Extent {
-                header: full.header,
-                from: full.at,
-                to: full.at,
-                summary: Summary::default(),
-                index: Vec::new(),
-                seal: true,
-            }),
+            None => self.extents.push(Extent { seal: true, ..Extent::at(full.header, full.at) }),
         }
         Ok(())
     }

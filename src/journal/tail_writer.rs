@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use super::catalog::SegmentState;
 use super::core::Core;
-use super::direct::PAGE_BYTES;
+use super::direct::{PAGE_BYTES, Pages};
 use super::layout::{FOOTER_BYTES, INDEX_ENTRIES_MAX, INDEX_ENTRY_BYTES, Position, SegmentHeader, Trailer};
-use super::pages::Pages;
 use super::region::Consumer;
 use super::storage::Storage;
 use super::tail::Extent;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::archive::Archive;
 use super::archiver::ArchiveTrouble;
-use super::leader::{Flusher, Leader};
+use super::leader::{Flusher, Leader, OnNotice};
 use super::preallocator::{Preallocated, Preallocator, Turn, system_time};
 use super::status::Notice;
 use super::storage::Storage;
@@ -67,31 +67,20 @@ impl<S: Storage> Threads<S> {
     ) -> io::Result<Self> {
         let Flusher { leader } = flusher;
         let stop = Arc::new(AtomicBool::new(false));
-        let on_notice = Arc::new(on_notice);
-        leader.tell(Some(Arc::clone(&on_notice) as _));
-        let mut threads =
-            Self { leader, stop: Arc::clone(&stop), flusher: None, preallocator: None, checker: None };
-        let (leader, stopping) = (Arc::clone(&threads.leader), Arc::clone(&stop));
-        let of_flusher = Arc::clone(&on_notice);
-        threads.flusher =
-            Some(Builder::new().name(format!("{name}-flush")).stack_size(STACK_BYTES).spawn(move || {
-                let _guard = PanicGuard(&*of_flusher);
-                run_flusher(&leader, &stopping)
-            })?);
+        let on_notice: OnNotice = Arc::new(on_notice);
+        leader.tell(Some(Arc::clone(&on_notice)));
+        let mut threads = Self { leader, stop, flusher: None, preallocator: None, checker: None };
+        let shared = || (Arc::clone(&threads.leader), Arc::clone(&threads.stop));
+        let (of_flusher, of_preallocator, of_checker) = (shared(), shared(), shared());
         let archive = preallocator.archive();
-        let (leader, of_preallocator, stopping) =
-            (Arc::clone(&threads.leader), Arc::clone(&on_notice), Arc::clone(&stop));
-        threads.preallocator =
-            Some(Builder::new().name(format!("{name}-ahead")).stack_size(STACK_BYTES).spawn(move || {
-                let _guard = PanicGuard(&*of_preallocator);
-                run_preallocator(&leader, preallocator, &stopping, &*of_preallocator);
-            })?);
-        let leader = Arc::clone(&threads.leader);
-        threads.checker =
-            Some(Builder::new().name(format!("{name}-check")).stack_size(STACK_BYTES).spawn(move || {
-                let _guard = PanicGuard(&*on_notice);
-                run_checker(&leader, archive.as_ref(), &stop, &*on_notice);
-            })?);
+        threads.flusher =
+            spawn(format!("{name}-flush"), &on_notice, move |_| run_flusher(&of_flusher.0, &of_flusher.1))?;
+        threads.preallocator = spawn(format!("{name}-ahead"), &on_notice, move |tell| {
+            run_preallocator(&of_preallocator.0, preallocator, &of_preallocator.1, tell);
+        })?;
+        threads.checker = spawn(format!("{name}-check"), &on_notice, move |tell| {
+            run_checker(&of_checker.0, archive.as_ref(), &of_checker.1, tell);
+        })?;
         Ok(threads)
     }
 
@@ -117,6 +106,20 @@ impl<S: Storage> Threads<S> {
         self.leader.tell(None);
         flushed.and(others)
     }
+}
+
+/// Starts a thread that tells when it panics.
+fn spawn<T: Send + 'static>(
+    name: String,
+    on_notice: &OnNotice,
+    work: impl FnOnce(&dyn Fn(Notice)) -> T + Send + 'static,
+) -> io::Result<Option<JoinHandle<T>>> {
+    let on_notice = Arc::clone(on_notice);
+    let thread = Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
+        let _guard = PanicGuard(&*on_notice);
+        work(&*on_notice)
+    })?;
+    Ok(Some(thread))
 }
 
 fn panicked() -> FlushError {

@@ -1,12 +1,130 @@
-//! Reading a whole journal through, for an administrator.
+//! A journal read through, and the bytes of its segments as a copy holds them: up to a position that was
+//! durable.
 #![forbid(unsafe_code)]
 
+use std::io;
+use std::ops::Deref;
 use std::path::Path;
 
 use super::catalog::Damage;
-use super::layout::{Position, Summary};
+use super::files;
+use super::layout::{HEADER_BLOCK_BYTES, Position, SegmentHeader, Summary, Trailer};
 use super::reader::{Item, ReadError, Reader};
-use super::storage::Storage;
+use super::scan::{Step, Walk, survey};
+use super::storage::{SegmentFile, Storage};
+
+/// The bytes of a segment's file, to be copied.
+pub struct Image<V> {
+    /// Name of the file in the journal's directory.
+    pub name: String,
+    view: V,
+    /// Less than the view has where the segment was not durable further.
+    length: usize,
+}
+
+impl<V: Deref<Target = [u8]>> Deref for Image<V> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.view.get(..self.length).unwrap_or(&self.view)
+    }
+}
+
+impl<S: Storage> Reader<S> {
+    /// All files, set aside ones too, that hold anything before `until`, the newest first: as retention
+    /// deletes the oldest first, one that is deleted before it is copied leaves no gap.
+    ///
+    /// # Errors
+    /// [`ReadError::Segment`] when they can't be listed.
+    pub fn files_up_to(&self, until: Position) -> Result<Vec<SegmentFile>, ReadError> {
+        let listed = self.catalog.storage.list();
+        let mut files = listed.map_err(|error| ReadError::Segment(until, error))?;
+        files.retain(|file| file.base <= until.0);
+        files.reverse();
+        Ok(files)
+    }
+
+    /// A file's bytes, which may not be valid; the one that `until` is in ends there. `None`: it was deleted
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// [`ReadError::Segment`] when it can't be opened.
+    pub fn image(&self, file: SegmentFile, until: Position) -> Result<Option<Image<S::View>>, ReadError> {
+        // It may have been set aside since it was listed.
+        for file in [file, SegmentFile { set_aside: true, ..file }] {
+            match self.catalog.storage.view(file) {
+                Ok(view) => {
+                    let whole = view.len();
+                    let cut = until.0.saturating_sub(file.base).max(HEADER_BLOCK_BYTES);
+                    let length =
+                        if file.set_aside { whole } else { usize::try_from(cut).unwrap_or(whole).min(whole) };
+                    return Ok(Some(Image { name: files::name(file), view, length }));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(ReadError::Segment(Position(file.base), error)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The contents of a segment's bytes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ImageReport {
+    /// Valid records, count.
+    pub records: u64,
+    /// Damaged places.
+    pub damages: Vec<Damage>,
+}
+
+/// Reads the bytes of a segment that begins at `base`, whole or cut where it was durable, from end to end.
+#[must_use]
+pub fn verify_image(base: u64, bytes: &[u8]) -> ImageReport {
+    let mut report = ImageReport::default();
+    let mut damage = |from: u64, to: u64, what| {
+        report.damages.push(Damage { from: Position(from), to: Position(to), what });
+    };
+    let header = match SegmentHeader::decode(bytes) {
+        Ok(header) if header.base == base => header,
+        Ok(_) => {
+            damage(base, base + bytes.len() as u64, "header is another segment's");
+            return report;
+        }
+        Err(what) => {
+            damage(base, base + bytes.len() as u64, what);
+            return report;
+        }
+    };
+    let is_whole = bytes.len() as u64 == header.bytes;
+    let trailer = if is_whole { Trailer::decode(&header, bytes) } else { None };
+    match trailer {
+        Some(trailer) => {
+            let mut walk = Walk::sealed(&header, bytes, header.first(), trailer.end);
+            while let Some(step) = walk.next() {
+                match step {
+                    Step::Record(_) => report.records += 1,
+                    Step::Hole(hole) => report.damages.push(Damage {
+                        from: Position(hole.from),
+                        to: Position(hole.to),
+                        what: "records are damaged",
+                    }),
+                }
+            }
+        }
+        None => {
+            let found = survey(&header, bytes, u64::MAX);
+            report.records = found.summary.records;
+            for hole in found.holes {
+                damage(hole.from, hole.to, "records are damaged");
+            }
+            let end = base + bytes.len() as u64;
+            if !is_whole && found.end < end {
+                damage(found.end, end, "the end of the segment is damaged");
+            }
+        }
+    }
+    report
+}
 
 /// Result of `musterd journal verify`.
 #[derive(Clone, PartialEq, Eq, Debug)]

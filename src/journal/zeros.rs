@@ -12,8 +12,7 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{Mode, OFlags, openat};
 
-use super::direct::DirectFile;
-use super::pages::Pages;
+use super::direct::{DirectFile, Pages};
 
 /// Bytes that are written at once: some 0.2 ms of a disk's time.
 const PIECE_BYTES: usize = 256 * 1024;
