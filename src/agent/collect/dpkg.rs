@@ -67,7 +67,7 @@ pub fn read(root: &Path) -> io::Result<Vec<Application>> {
 ///
 /// # Errors
 /// As [`read`].
-#[cfg(test)]
+#[cfg(any(test, feature = "internals"))]
 pub fn parse(reader: impl BufRead) -> io::Result<Vec<Application>> {
     merge(reader, Vec::new())
 }
