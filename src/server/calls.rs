@@ -14,7 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::ServerError;
 use super::identity::{DatagramPurpose, Identity};
-use super::panic_guard::{Failures, PanicGuard};
+use super::panic_guard::{Failures, PanicGuard, ServerFailure};
 use super::presence::Announcer;
 use crate::admin::{Calls, CallsBusy};
 use crate::concurrency::calls::ToWakeScheduler;
@@ -175,7 +175,7 @@ impl CallThread {
             .spawn(move || {
                 let _guard = PanicGuard::new("the UDP port", failures.clone());
                 if let Err(error) = port.run(owner) {
-                    failures.tell(format!("the UDP port has failed: {error}"));
+                    failures.tell(ServerFailure::UdpPort(error.to_string()));
                 }
             })
             .map_err(ServerError::when("start the UDP port's thread"))?;

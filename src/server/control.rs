@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::ServerError;
 use super::clock_watch::ClockWatch;
-use super::panic_guard::{Failures, PanicGuard};
+use super::panic_guard::{Failures, PanicGuard, ServerFailure};
 use super::presence::Rounds;
 use super::sequences::{Round, WriteBack};
 use super::tickets::TicketRounds;
@@ -68,7 +68,7 @@ impl ControlThread {
                 let failures = control.failures.clone();
                 let _guard = PanicGuard::new("the control thread", failures.clone());
                 if let Err(error) = runtime.block_on(control.run(listener, stopping)) {
-                    failures.tell(format!("the administration has ended: {error}"));
+                    failures.tell(ServerFailure::Administration(error.to_string()));
                 }
             })
             .map_err(ServerError::when("start the control thread"))?;

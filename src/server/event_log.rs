@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::ServerError;
 use super::config::{Config, JournalConfig};
-use super::panic_guard::Failures;
+use super::panic_guard::{Failures, ServerFailure};
 use super::sequences;
 use super::warnings;
 use crate::concurrency::reactors::ReactorMailboxes;
@@ -113,7 +113,7 @@ pub(super) fn start(
         }
         Notice::Failed(error) => {
             drop(durable.lock().take());
-            failures.tell(journal_failed(&error.0));
+            failures.tell(ServerFailure::Journal(error.0.clone()));
         }
         Notice::NoRoom(why) => log::error!("no room for more events, devices keep them: {why}"),
         Notice::RoomAgain => {
@@ -136,12 +136,6 @@ pub(super) fn start(
     })
     .map_err(ServerError::when("start the journal's threads"))?;
     Ok((threads, durable_seen))
-}
-
-/// The log's last line of a server that can't make events durable any more. Events that it acknowledged are
-/// on disk; the devices still have the rest.
-pub(super) fn journal_failed(error: &str) -> String {
-    format!("the journal failed: {error}; start the server again, it reads what is there")
 }
 
 /// A duration in whole seconds, as the wire counts them.

@@ -56,6 +56,7 @@ use backend::LiveBackend;
 use config::{Config, ReloadDiff};
 use data_directory::DataDirectoryError;
 use identity::IdentityError;
+pub use panic_guard::ServerFailure;
 use running::Running;
 
 /// Why a server did not start, or did not end well.
@@ -112,8 +113,8 @@ pub enum ServerError {
     Admin(#[from] ListenError),
     /// Something that it can't go on without failed while it ran or ended: the journal, a thread. The first
     /// such failure.
-    #[error("{0}")]
-    Failed(String),
+    #[error(transparent)]
+    Failed(#[from] ServerFailure),
 }
 
 impl ServerError {
@@ -136,12 +137,12 @@ fn advice(error: &io::Error) -> &'static str {
 /// The way to hear of the failure that a server can't go on after. Outlives the server; of several clones one
 /// gets the failure.
 #[derive(Clone, Debug)]
-pub struct FailureWatch(Receiver<String>);
+pub struct FailureWatch(Receiver<ServerFailure>);
 
 impl FailureWatch {
-    /// Blocks until the server can't go on: why, in a line. `None`: it has ended.
+    /// Blocks until the server can't go on: why. `None`: it has ended.
     #[must_use]
-    pub fn wait(&self) -> Option<String> {
+    pub fn wait(&self) -> Option<ServerFailure> {
         self.0.recv().ok()
     }
 }
@@ -160,7 +161,7 @@ pub struct Server {
     archive: Archive,
     /// Number of reactors.
     reactors: usize,
-    failures: Receiver<String>,
+    failures: Receiver<ServerFailure>,
     descriptors: u64,
     links_max: Arc<AtomicU64>,
     persistent_max: Arc<AtomicU64>,
@@ -296,6 +297,6 @@ impl Server {
     pub fn drain(self) -> Result<(), ServerError> {
         let failures = self.running.failures.clone();
         drop(self);
-        failures.first().map_or(Ok(()), |failure| Err(ServerError::Failed(failure.to_owned())))
+        failures.first().map_or(Ok(()), |failure| Err(failure.clone().into()))
     }
 }

@@ -4,24 +4,44 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+/// A failure that a server can't go on after, as a line.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerFailure {
+    /// The journal can't be written.
+    #[error("the journal failed: {0}; start the server again, it reads what is there")]
+    Journal(String),
+    /// A thread that serves devices.
+    #[error("a reactor has failed: {0}")]
+    Reactor(String),
+    /// The thread of notices and wakes.
+    #[error("the UDP port has failed: {0}")]
+    UdpPort(String),
+    /// The thread that serves administrators.
+    #[error("the administration has ended: {0}")]
+    Administration(String),
+    /// A thread, by its name.
+    #[error("{0} has panicked; the log says where")]
+    Panic(String),
+}
+
 /// Takes the failures of threads. The first is the reason for the server's end; what follows from it is
 /// logged. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Failures {
-    first: Arc<OnceLock<String>>,
-    sender: Sender<String>,
+    first: Arc<OnceLock<ServerFailure>>,
+    sender: Sender<ServerFailure>,
 }
 
 impl Failures {
     /// With the receiver, which gets the first failure.
-    pub(super) fn new() -> (Self, Receiver<String>) {
+    pub(super) fn new() -> (Self, Receiver<ServerFailure>) {
         let (sender, receiver) = bounded(1);
         (Self { first: Arc::default(), sender }, receiver)
     }
 
     /// Something has failed that the server can't go on without.
-    pub(super) fn tell(&self, failure: impl Into<String>) {
-        let failure = failure.into();
+    pub(super) fn tell(&self, failure: ServerFailure) {
         log::error!("{failure}");
         if self.first.set(failure.clone()).is_ok() {
             // The receiver may be gone: the failure is told at the end all the same.
@@ -30,13 +50,13 @@ impl Failures {
     }
 
     /// The first failure, also when the receiver was given it already.
-    pub(super) fn first(&self) -> Option<&str> {
-        self.first.get().map(String::as_str)
+    pub(super) fn first(&self) -> Option<&ServerFailure> {
+        self.first.get()
     }
 
     /// The failure of a thread that panicked.
     pub(super) fn tell_panic(&self, thread: &str) {
-        self.tell(format!("{thread} has panicked; the log says where"));
+        self.tell(ServerFailure::Panic(thread.to_owned()));
     }
 }
 
@@ -83,8 +103,8 @@ mod tests {
     fn the_first_failure_counts_whether_anybody_listens_or_not() {
         let (failures, receiver) = Failures::new();
         drop(receiver);
-        failures.tell("first");
-        failures.tell("second");
-        assert_eq!(failures.first(), Some("first"));
+        failures.tell(ServerFailure::Reactor("first".into()));
+        failures.tell(ServerFailure::UdpPort("second".into()));
+        assert_eq!(failures.first(), Some(&ServerFailure::Reactor("first".into())));
     }
 }

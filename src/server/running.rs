@@ -13,8 +13,7 @@ use super::backup::BackupService;
 use super::calls::CallThread;
 use super::control::ControlThread;
 use super::data_directory::DataDirectory;
-use super::event_log::journal_failed;
-use super::panic_guard::Failures;
+use super::panic_guard::{Failures, ServerFailure};
 use super::presence::Announcer;
 use super::scheduler::SchedulerThread;
 use crate::concurrency::reactors::ReactorMailboxes;
@@ -95,7 +94,7 @@ impl Running {
             && let Err(error) = threads.stop()
             && self.failures.first().is_none()
         {
-            self.failures.tell(journal_failed(&error.0));
+            self.failures.tell(ServerFailure::Journal(error.0.clone()));
         }
     }
 
@@ -132,7 +131,7 @@ mod tests {
                 panic!("as it is meant to");
             }));
             drop(running);
-            assert_eq!(failures.first(), Some("a reactor has panicked; the log says where"));
+            assert_eq!(failures.first(), Some(&ServerFailure::Panic("a reactor".into())));
         }
     }
 }

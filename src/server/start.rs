@@ -20,7 +20,7 @@ use super::event_log::{self, seconds};
 use super::identity::Identity;
 use super::limits::Sizes;
 use super::members::Issued;
-use super::panic_guard::{Failures, PanicGuard};
+use super::panic_guard::{Failures, PanicGuard, ServerFailure};
 use super::ports::Ports;
 use super::presence::{Announcer, Rounds};
 use super::running::Running;
@@ -201,7 +201,7 @@ impl Parts {
         sizes: &Sizes,
         seed: u64,
         mut running: Running,
-        received: Receiver<String>,
+        received: Receiver<ServerFailure>,
     ) -> Result<Server, ServerError> {
         let Self { stored, addresses, udp, udp_address, counters, permits, .. } = self;
         let Self { assignments, announcer, backend, tickets, reactors, mailboxes, .. } = self;
@@ -305,7 +305,7 @@ impl Parts {
             let thread = Builder::new().name(format!("reactor-{number}")).spawn(move || {
                 let _guard = PanicGuard::new("a reactor", failures.clone());
                 if let Err(error) = reactor.run(mailboxes) {
-                    failures.tell(format!("a reactor has failed: {error}"));
+                    failures.tell(ServerFailure::Reactor(error.to_string()));
                 }
             });
             running.reactors.push(thread.map_err(ServerError::when("start the reactors"))?);

@@ -72,7 +72,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     let failures = server.failures();
     std::thread::spawn(move || {
         if let Some(failure) = failures.wait() {
-            logging::last_line(&failure);
+            logging::last_line(&failure.to_string());
             std::process::exit(1);
         }
     });
