@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use zeroize::Zeroizing;
 
-use super::open;
+use super::{checksummed, open};
 
 const MAGIC: &[u8; 8] = b"muster\0\x01";
 const HEADER_BYTES: usize = 20;
@@ -34,19 +34,12 @@ pub const SLOT_CONTENT_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum SlotError {
     /// Both are there or one is, and none is valid.
-    #[error("{0}.a and {0}.b are both damaged or missing a valid copy", path.display())]
-    Damaged {
-        /// The path, without `.a` and `.b`.
-        path: PathBuf,
-    },
-    /// The system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    /// Names the path, without `.a` and `.b`.
+    #[error("{path}.a and {path}.b are both damaged or missing a valid copy", path = .0.display())]
+    Damaged(PathBuf),
+    /// The system refused something of this file.
+    #[error("{}: {}", .0.display(), .1)]
+    Io(PathBuf, #[source] io::Error),
     /// The content is larger than [`SLOT_CONTENT_BYTES_MAX`].
     #[error("{0} bytes do not fit into a slot of {SLOT_CONTENT_BYTES_MAX}")]
     TooLarge(usize),
@@ -87,7 +80,7 @@ impl AbSlots {
         let newest = newest([a.flatten(), b.flatten()]);
         newest
             .map(|(_, slot)| Some(slot.content))
-            .ok_or_else(|| SlotError::Damaged { path: self.directory.join(self.name) })
+            .ok_or_else(|| SlotError::Damaged(self.directory.join(self.name)))
     }
 
     /// Replaces the content. When this returns without an error the new content is on the medium; otherwise
@@ -103,7 +96,7 @@ impl AbSlots {
         let (index, generation) =
             newest.map_or((0, 1), |(index, slot)| (1 - index, slot.generation.saturating_add(1)));
         let path = self.path(["a", "b"][index]);
-        let wrap = |source| SlotError::Io { path: path.clone(), source };
+        let wrap = |source| SlotError::Io(path.clone(), source);
         let is_new = !path.exists();
         let bytes = Zeroizing::new(encode(generation, content));
         let file =
@@ -125,12 +118,7 @@ impl AbSlots {
         let order = if newest.is_some_and(|(index, _)| index == 0) { ["b", "a"] } else { ["a", "b"] };
         for slot in order {
             let path = self.path(slot);
-            match std::fs::remove_file(&path).and_then(|()| sync_directory(&self.directory)) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(SlotError::Io { path, source });
-                }
-                _ => {}
-            }
+            checksummed::remove(&path).map_err(|source| SlotError::Io(path, source))?;
         }
         Ok(())
     }
@@ -143,11 +131,9 @@ impl AbSlots {
     fn load(&self, slot: &str) -> Result<Option<Option<Slot>>, SlotError> {
         let path = self.path(slot);
         let limit = (HEADER_BYTES + SLOT_CONTENT_BYTES_MAX + SHA256_OUTPUT_LEN) as u64;
-        match open::beginning(&path, limit) {
-            Ok(bytes) => Ok(Some(decode(&Zeroizing::new(bytes)))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(SlotError::Io { path, source }),
-        }
+        let bytes = open::if_there(open::beginning(&path, limit));
+        let bytes = bytes.map_err(|source| SlotError::Io(path, source))?;
+        Ok(bytes.map(|bytes| decode(&Zeroizing::new(bytes))))
     }
 }
 
@@ -286,7 +272,7 @@ mod tests {
         for slot in ["a", "b"] {
             std::fs::write(slots.path(slot), b"x").unwrap();
         }
-        assert!(matches!(slots.read(), Err(SlotError::Damaged { .. })));
+        assert!(matches!(slots.read(), Err(SlotError::Damaged(_))));
     }
 
     proptest! {

@@ -7,12 +7,13 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use minicbor::{Decode, Encode};
 
 use super::ab_slots::{self, sync_directory};
 use super::open;
+use crate::paths::with_suffix;
 
 /// Content of a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,11 +67,8 @@ pub fn write_loosely(path: &Path, content: &impl Encode<()>) -> io::Result<()> {
 /// # Errors
 /// When the system refuses for another reason than that it is not there.
 pub fn read<T: for<'a> Decode<'a, ()>>(path: &Path, bytes_max: u64) -> io::Result<Content<T>> {
-    let bytes = match open::beginning(path, bytes_max) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::Absent),
-        Err(error) => return Err(error),
-    };
+    let bytes = open::if_there(open::beginning(path, bytes_max))?;
+    let Some(bytes) = bytes else { return Ok(Content::Absent) };
     let content = ab_slots::decode(&bytes).and_then(|slot| minicbor::decode(&slot.content).ok());
     Ok(content.map_or(Content::Torn, Content::Whole))
 }
@@ -80,21 +78,19 @@ pub fn read<T: for<'a> Decode<'a, ()>>(path: &Path, bytes_max: u64) -> io::Resul
 /// # Errors
 /// When the system refuses.
 pub fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Ok(()) => sync_of(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
+    open::if_there(fs::remove_file(path))?.map_or(Ok(()), |()| sync_of(path))
 }
 
 fn encoded(content: &impl Encode<()>) -> io::Result<Vec<u8>> {
     Ok(ab_slots::encode(1, &minicbor::to_vec(content).map_err(io::Error::other)?))
 }
 
-fn replace(path: &Path, bytes: &[u8], is_durable: bool) -> io::Result<()> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
+/// Replaces a file with these bytes, without a checksum.
+///
+/// # Errors
+/// When the system refuses.
+pub fn replace(path: &Path, bytes: &[u8], is_durable: bool) -> io::Result<()> {
+    let new = with_suffix(path, ".new");
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(bytes)?;
     if is_durable {

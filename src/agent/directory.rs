@@ -28,24 +28,14 @@ pub(super) const BASE_FILE: &str = "inventory.base";
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// The system refused.
-    #[error("{}: {source} (give another data directory with --data, or make it accessible)", path.display())]
-    Io {
-        /// Which file or directory.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    #[error("{}: {} (give another data directory with --data, or make it accessible)", .0.display(), .1)]
+    Io(PathBuf, #[source] io::Error),
     /// It is not there.
     #[error("there is no data directory {}: name the device's with --data, or enrol it with 'muster-agent enroll'", .0.display())]
     NotThere(PathBuf),
-    /// Somebody else holds the lock.
-    #[error("the data directory {} is in use by {holder}: a data directory serves one agent", path.display())]
-    InUse {
-        /// Which directory.
-        path: PathBuf,
-        /// The holder, as it says.
-        holder: String,
-    },
+    /// Somebody else, as it describes itself, holds the lock.
+    #[error("the data directory {} is in use by {}: a data directory serves one agent", .0.display(), .1)]
+    InUse(PathBuf, String),
 }
 
 /// The data directory. Exists, mode 0700 when it was made here.
@@ -70,7 +60,7 @@ impl Directory {
         match path.metadata() {
             Ok(found) if found.is_dir() => Ok(Self { path: path.to_owned() }),
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(DirectoryError::Io { path: path.to_owned(), source: error })
+                Err(DirectoryError::Io(path.to_owned(), error))
             }
             _ => Err(DirectoryError::NotThere(path.to_owned())),
         }
@@ -91,7 +81,7 @@ impl Directory {
             .recursive(true)
             .mode(0o700)
             .create(path)
-            .map_err(|source| DirectoryError::Io { path: path.to_owned(), source })?;
+            .map_err(|source| DirectoryError::Io(path.to_owned(), source))?;
         Ok(Self { path: path.to_owned() })
     }
 
@@ -112,7 +102,7 @@ impl Directory {
         let deadline = Instant::now() + PASSING_TIMEOUT;
         loop {
             match self.lock(holder) {
-                Err(DirectoryError::InUse { holder: other, .. })
+                Err(DirectoryError::InUse(_, other))
                     if !other.starts_with(RUNNING_AGENT) && Instant::now() < deadline =>
                 {
                     std::thread::sleep(RETRY_INTERVAL);
@@ -132,7 +122,7 @@ impl Directory {
 
     fn lock_file(&self, name: &str, holder: &str) -> Result<Lock, DirectoryError> {
         let path = self.path.join(name);
-        let wrap = |source| DirectoryError::Io { path: path.clone(), source };
+        let wrap = |source| DirectoryError::Io(path.clone(), source);
         let mut file = File::options()
             .read(true)
             .write(true)
@@ -154,7 +144,7 @@ impl Directory {
                 if holder.is_empty() {
                     holder.push_str("another process");
                 }
-                Err(DirectoryError::InUse { path: self.path.clone(), holder })
+                Err(DirectoryError::InUse(self.path.clone(), holder))
             }
             Err(TryLockError::Error(source)) => Err(wrap(source)),
         }
@@ -207,7 +197,7 @@ mod tests {
         let _lock = directory.lock(RUNNING_AGENT).unwrap();
         let begun = Instant::now();
         let error = directory.lock_patiently(RUNNING_AGENT).unwrap_err();
-        assert!(matches!(error, DirectoryError::InUse { .. }), "{error}");
+        assert!(matches!(error, DirectoryError::InUse(..)), "{error}");
         assert!(begun.elapsed() < PASSING_TIMEOUT, "nobody waits for an agent");
     }
 

@@ -4,7 +4,7 @@
 //! Kept in two slots ([`AbSlots`]), mode 0600, so that a power cut while it is written can't cost the device
 //! its place in the fleet.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use minicbor::{Decode, Encode};
 use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
@@ -14,8 +14,8 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::ab_slots::{AbSlots, SLOT_CONTENT_BYTES_MAX, SlotError};
 use crate::wire::bounded;
 use crate::wire::id::{CertificateHash, DeviceId};
-use crate::wire::limits::{DATAGRAM_KEY_BYTES, PINS_MAX};
-use crate::wire::message::Enrolled;
+use crate::wire::limits::DATAGRAM_KEY_BYTES;
+use crate::wire::message::{Enrolled, decode_pins, encode_pins};
 use crate::wire::time::WallTime;
 
 /// Which kind of key the agent makes.
@@ -101,15 +101,15 @@ impl std::fmt::Debug for Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// Both slots are damaged, or what they hold is no identity.
+    /// Names their directory, and the fault.
     #[error(
-        "the device's identity in {directory} is damaged ({what}): enrol again with 'muster-agent enroll --force' and a new token, and remove the old device on the server"
+        "the device's identity in {} is damaged ({}): enrol again with 'muster-agent enroll --force' and a new token, and remove the old device on the server",
+        .0.display(), .1
     )]
-    Damaged {
-        /// Its directory.
-        directory: String,
-        /// The fault.
-        what: String,
-    },
+    Damaged(PathBuf, String),
+    /// There is none in this directory.
+    #[error("this device has not enrolled (no identity in {}): muster-agent enroll --server HOST --token-file FILE", .0.display())]
+    NotEnrolled(PathBuf),
     /// The system refused.
     #[error("the device's identity can't be read or written: {0}")]
     AbSlots(SlotError),
@@ -129,16 +129,23 @@ impl Identity {
         Self::read_slots(directory, SLOT_NAME)
     }
 
+    /// Reads the identity in `directory`, which must be there.
+    ///
+    /// # Errors
+    /// When the device was never enrolled, it is damaged or the system refuses.
+    pub fn read_enrolled(directory: &Path) -> Result<Self, IdentityError> {
+        Self::read(directory)?.ok_or_else(|| IdentityError::NotEnrolled(directory.to_owned()))
+    }
+
     /// Reads the identity that is kept under another name than the one that counts.
     pub(super) fn read_slots(directory: &Path, name: &'static str) -> Result<Option<Self>, IdentityError> {
-        let damaged =
-            |what: String| IdentityError::Damaged { directory: directory.display().to_string(), what };
+        let damaged = |what: String| IdentityError::Damaged(directory.to_owned(), what);
         match AbSlots::new(directory, name).read() {
             Ok(None) => Ok(None),
             Ok(Some(content)) => {
                 minicbor::decode(&content).map(Some).map_err(|error| damaged(error.to_string()))
             }
-            Err(SlotError::Damaged { .. }) => Err(damaged("neither copy is valid".to_owned())),
+            Err(SlotError::Damaged(_)) => Err(damaged("neither copy is valid".to_owned())),
             Err(error) => Err(IdentityError::AbSlots(error)),
         }
     }
@@ -204,25 +211,6 @@ impl Candidate {
             enrolled_at: now,
         }
     }
-}
-
-fn encode_pins<Ctx, W: minicbor::encode::Write>(
-    pins: &Vec<Vec<u8>>,
-    encoder: &mut minicbor::Encoder<W>,
-    _: &mut Ctx,
-) -> Result<(), minicbor::encode::Error<W::Error>> {
-    encoder.array(pins.len() as u64)?;
-    for pin in pins {
-        encoder.bytes(pin)?;
-    }
-    Ok(())
-}
-
-fn decode_pins<Ctx>(
-    decoder: &mut minicbor::Decoder<'_>,
-    context: &mut Ctx,
-) -> Result<Vec<Vec<u8>>, minicbor::decode::Error> {
-    bounded::list_with(decoder, PINS_MAX, |decoder| bounded::certificate(decoder, context))
 }
 
 #[cfg(test)]

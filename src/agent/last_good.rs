@@ -1,11 +1,10 @@
 //! The last configuration that an agent ran with, kept in the data directory: a file that goes wrong must not
 //! take the device from its server.
 
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use super::checksummed;
 use super::settings::{self, Settings};
 
 /// Its name in the data directory.
@@ -31,11 +30,7 @@ pub fn keep(directory: &Path, of: &Path, text: &str) -> io::Result<()> {
     if settings::text(&path).is_ok_and(|kept| kept == whole) {
         return Ok(());
     }
-    let new = directory.join(format!("{FILE_NAME}.new"));
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(whole.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&new, &path)
+    checksummed::write_bytes(&path, whole.as_bytes())
 }
 
 /// The last good copy of `of`, and its data directory: the one that was named, the one that the wrong file

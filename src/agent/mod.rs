@@ -27,4 +27,5 @@ pub mod shutdown;
 pub mod spool;
 pub mod talk;
 pub mod task;
+mod waiting;
 pub mod watch;

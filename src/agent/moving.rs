@@ -7,8 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::ab_slots::{AbSlots, SlotError, sync_directory};
+use super::ab_slots::{AbSlots, SlotError};
 use super::address::ServerAddress;
+use super::checksummed;
 use super::datagram::counters::forget_wakes;
 use super::directory::{BASE_FILE, Directory, STATE_SLOT};
 use super::enroll::CONNECT_TIMEOUT;
@@ -59,7 +60,7 @@ pub fn stage(directory: &Directory, identity: &Identity) -> Result<(), IdentityE
 pub fn staged(directory: &Directory) -> Result<Option<Identity>, IdentityError> {
     match Identity::read_slots(directory.path(), STAGE_SLOT) {
         // Torn while it was written: nothing was committed.
-        Err(IdentityError::Damaged { .. }) => Ok(None),
+        Err(IdentityError::Damaged(..)) => Ok(None),
         result => result,
     }
 }
@@ -101,12 +102,7 @@ fn forget_server(directory: &Directory) -> Result<(), SlotError> {
     AbSlots::new(directory.path(), STATE_SLOT).remove()?;
     forget_wakes(directory.path())?;
     let base = directory.path().join(BASE_FILE);
-    match std::fs::remove_file(&base).and_then(|()| sync_directory(directory.path())) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(SlotError::Io { path: base, source })
-        }
-        _ => Ok(()),
-    }
+    checksummed::remove(&base).map_err(|source| SlotError::Io(base, source))
 }
 
 #[cfg(test)]

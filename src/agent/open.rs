@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 
@@ -54,6 +54,29 @@ pub fn file_at(directory: impl AsFd + Copy, name: &Path, flags: OFlags) -> io::R
 /// When it is something else, or the system refuses.
 pub fn directory(path: &Path) -> io::Result<File> {
     Ok(openat(CWD, path, FLAGS | OFlags::DIRECTORY, Mode::empty())?.into())
+}
+
+/// What came of asking for a file; `None` when it is not there.
+///
+/// # Errors
+/// All but [`io::ErrorKind::NotFound`].
+pub fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// The files of a directory with this ending, sorted.
+///
+/// # Errors
+/// When the system refuses.
+pub fn list(directory: &Path, ending: &str) -> io::Result<Vec<PathBuf>> {
+    let paths = std::fs::read_dir(directory)?.map(|entry| Ok(entry?.path()));
+    let mut files: Vec<PathBuf> = paths.collect::<io::Result<_>>()?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == ending));
+    files.sort_unstable();
+    Ok(files)
 }
 
 /// The whole content of a regular file.

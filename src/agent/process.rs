@@ -1,11 +1,14 @@
 //! Running another program with a bound on its time and on what it may say.
 
 use std::io::{self, Read as _};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
+
+use super::waiting::wait_for;
 
 /// Answer of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +19,18 @@ pub struct Answer {
     pub output: Vec<u8>,
 }
 
+impl Answer {
+    /// Why the program, which is called `name`, has not done its work; `None`: it ended with code 0.
+    #[must_use]
+    pub fn failure(&self, name: &str) -> Option<String> {
+        match self.code {
+            Some(0) => None,
+            Some(code) => Some(format!("{name} ended with code {code}")),
+            None => Some(format!("a signal ended {name}")),
+        }
+    }
+}
+
 /// Why a program gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
@@ -23,29 +38,14 @@ pub enum ProcessError {
     #[error("'{0}' is not installed")]
     NotThere(String),
     /// It could not be run.
-    #[error("'{program}' can't be run: {source}")]
-    Io {
-        /// Which program.
-        program: String,
-        /// The system's error.
-        source: io::Error,
-    },
+    #[error("'{0}' can't be run: {1}")]
+    Io(String, #[source] io::Error),
     /// It took too long and was ended.
-    #[error("'{program}' took longer than {} s and was ended", timeout.as_secs_f64())]
-    TimedOut {
-        /// Which program.
-        program: String,
-        /// Its time.
-        timeout: Duration,
-    },
-    /// It said more than it may and was ended.
-    #[error("'{program}' wrote more than {output_bytes_max} bytes and was ended")]
-    TooMuch {
-        /// Which program.
-        program: String,
-        /// Most bytes that it might have written.
-        output_bytes_max: usize,
-    },
+    #[error("'{}' took longer than {} s and was ended", .0, .1.as_secs_f64())]
+    TimedOut(String, Duration),
+    /// It said more than it may, in bytes, and was ended.
+    #[error("'{0}' wrote more than {1} bytes and was ended")]
+    TooMuch(String, usize),
 }
 
 /// Interval at which a program that has closed its output is asked whether it has ended.
@@ -54,46 +54,47 @@ const EXIT_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 /// Time that a program's output is waited for before it is asked whether it has ended.
 const OUTPUT_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Runs a program to its end, with nothing to read and a process group of its own. Blocks for `timeout` at
-/// most.
+/// A program, its name first, with nothing to read and a process group of its own; and its name.
+fn command<S: AsRef<str>>(words: &[S]) -> (Command, &str) {
+    let mut words = words.iter().map(AsRef::as_ref);
+    let program = words.next().unwrap_or_default();
+    let mut command = Command::new(program);
+    command.args(words).stdin(Stdio::null()).env("LC_ALL", "C").process_group(0);
+    (command, program)
+}
+
+fn failure(program: &str, source: io::Error) -> ProcessError {
+    match source.kind() {
+        io::ErrorKind::NotFound => ProcessError::NotThere(program.to_owned()),
+        _ => ProcessError::Io(program.to_owned(), source),
+    }
+}
+
+/// Runs a program, its name first, to its end. Blocks for `timeout` at most.
 ///
 /// # Errors
 /// When it is not there, takes longer than `timeout` or writes more than `output_bytes_max`. It and what it
 /// started have been ended then.
-pub fn run(
-    program: &str,
-    arguments: &[&str],
+pub fn run<S: AsRef<str>>(
+    words: &[S],
     timeout: Duration,
     output_bytes_max: usize,
 ) -> Result<Answer, ProcessError> {
-    let wrap = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => ProcessError::NotThere(program.to_owned()),
-        _ => ProcessError::Io { program: program.to_owned(), source },
-    };
+    let (mut command, program) = command(words);
+    let wrap = |source| failure(program, source);
+    let timed_out = || ProcessError::TimedOut(program.to_owned(), timeout);
     let deadline = Instant::now() + timeout;
-    let child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .env("LC_ALL", "C")
-        .process_group(0)
-        .spawn()
-        .map_err(wrap)?;
-    let mut group = Group(child);
-    let output = match group.read(deadline, output_bytes_max).map_err(wrap)? {
-        Some(output) if output.len() > output_bytes_max => {
-            return Err(ProcessError::TooMuch { program: program.to_owned(), output_bytes_max });
-        }
-        Some(output) => output,
-        None => return Err(ProcessError::TimedOut { program: program.to_owned(), timeout }),
-    };
+    let mut group = Group(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(wrap)?);
+    let output = group.read(deadline, output_bytes_max).map_err(wrap)?.ok_or_else(timed_out)?;
+    if output.len() > output_bytes_max {
+        return Err(ProcessError::TooMuch(program.to_owned(), output_bytes_max));
+    }
     loop {
         if let Some(status) = group.0.try_wait().map_err(wrap)? {
             return Ok(Answer { code: status.code(), output });
         }
         if Instant::now() >= deadline {
-            return Err(ProcessError::TimedOut { program: program.to_owned(), timeout });
+            return Err(timed_out());
         }
         std::thread::sleep(EXIT_CHECK_INTERVAL);
     }
@@ -106,25 +107,15 @@ pub fn run(
 /// # Errors
 /// When it is not there or takes longer than `timeout`. It and what it started have been ended then.
 pub fn run_to_end(
-    arguments: &[String],
+    words: &[String],
     timeout: Duration,
     output_bytes_max: usize,
 ) -> Result<Answer, ProcessError> {
-    let program = arguments.first().map(String::as_str).unwrap_or_default();
-    let wrap = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => ProcessError::NotThere(program.to_owned()),
-        _ => ProcessError::Io { program: program.to_owned(), source },
-    };
+    let (mut command, program) = command(words);
+    let wrap = |source| failure(program, source);
     let deadline = Instant::now() + timeout;
     let (mut reader, writer) = io::pipe().map_err(wrap)?;
-    let mut command = Command::new(program);
-    command
-        .args(arguments.get(1..).unwrap_or_default())
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone().map_err(wrap)?)
-        .stderr(writer)
-        .env("LC_ALL", "C")
-        .process_group(0);
+    command.stdout(writer.try_clone().map_err(wrap)?).stderr(writer);
     let mut group = Group(command.spawn().map_err(wrap)?);
     // It holds the pipe's other end too.
     drop(command);
@@ -134,7 +125,8 @@ pub fn run_to_end(
         // Asked first: what it wrote before it ended is in the pipe then.
         let status = group.0.try_wait().map_err(wrap)?;
         let wait = if status.is_some() { Duration::ZERO } else { OUTPUT_INTERVAL };
-        while is_open && is_readable(&reader, wait).map_err(wrap)? && Instant::now() < deadline {
+        let until = Instant::now() + wait;
+        while is_open && is_readable(&reader, until).map_err(wrap)? && Instant::now() < deadline {
             let mut buffer = [0; 4096];
             let length = reader.read(&mut buffer).map_err(wrap)?;
             is_open = length > 0;
@@ -146,7 +138,7 @@ pub fn run_to_end(
             return Ok(Answer { code: status.code(), output });
         }
         if Instant::now() >= deadline {
-            return Err(ProcessError::TimedOut { program: program.to_owned(), timeout });
+            return Err(ProcessError::TimedOut(program.to_owned(), timeout));
         }
         if !is_open {
             std::thread::sleep(EXIT_CHECK_INTERVAL);
@@ -154,14 +146,9 @@ pub fn run_to_end(
     }
 }
 
-/// Whether there is something to read, or the other end is closed, within `wait`.
-fn is_readable(pipe: &io::PipeReader, wait: Duration) -> io::Result<bool> {
-    let wait = Timespec::try_from(wait).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 0 });
-    match poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&wait)) {
-        Ok(ready) => Ok(ready > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+/// Whether there is something to read, or the other end is closed, before the deadline.
+fn is_readable(pipe: &impl AsFd, deadline: Instant) -> io::Result<bool> {
+    wait_for(&mut [PollFd::new(pipe, PollFlags::IN)], deadline)
 }
 
 /// A child and whatever it started: none of it outlives this value.
@@ -174,13 +161,8 @@ impl Group {
         let mut output = Vec::new();
         let mut buffer = [0; 4096];
         while output.len() <= max {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let left = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
-            match poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&left)) {
-                Ok(0) => return Ok(None),
-                Ok(_) => {}
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
+            if !is_readable(&pipe, deadline)? {
+                return Ok(None);
             }
             match pipe.read(&mut buffer)? {
                 0 => break,
@@ -208,7 +190,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str, timeout: Duration, max: usize) -> Result<Answer, ProcessError> {
-        run("sh", &["-c", script], timeout, max)
+        run(&["sh", "-c", script], timeout, max)
     }
 
     const LONG: Duration = Duration::from_secs(60);
@@ -222,11 +204,11 @@ mod tests {
     #[test]
     fn what_takes_too_long_or_says_too_much_is_ended() {
         let error = shell("sleep 600 & sleep 600", Duration::from_millis(20), 100).unwrap_err();
-        assert!(matches!(error, ProcessError::TimedOut { .. }), "{error}");
+        assert!(matches!(error, ProcessError::TimedOut(..)), "{error}");
         let error = shell("exec >&-; sleep 600", Duration::from_millis(20), 100).unwrap_err();
-        assert!(matches!(error, ProcessError::TimedOut { .. }), "{error}");
+        assert!(matches!(error, ProcessError::TimedOut(..)), "{error}");
         let error = shell("while :; do echo y; done", LONG, 1000).unwrap_err();
-        assert!(matches!(error, ProcessError::TooMuch { .. }), "{error}");
+        assert!(matches!(error, ProcessError::TooMuch(..)), "{error}");
     }
 
     fn to_end(script: &str, timeout: Duration, max: usize) -> Result<Answer, ProcessError> {
@@ -244,14 +226,14 @@ mod tests {
         let daemon = rustix::process::Pid::from_raw(daemon).unwrap();
         rustix::process::kill_process(daemon, rustix::process::Signal::KILL).unwrap();
         let error = to_end("sleep 600 & sleep 600", Duration::from_millis(20), 100).unwrap_err();
-        assert!(matches!(error, ProcessError::TimedOut { .. }), "{error}");
+        assert!(matches!(error, ProcessError::TimedOut(..)), "{error}");
         let error = to_end("while :; do echo y; done", Duration::from_millis(50), 100).unwrap_err();
-        assert!(matches!(error, ProcessError::TimedOut { .. }), "{error}");
+        assert!(matches!(error, ProcessError::TimedOut(..)), "{error}");
     }
 
     #[test]
     fn a_program_that_is_not_there_is_named() {
-        let error = run("no-such-program-here", &[], LONG, 1).unwrap_err();
+        let error = run(&["no-such-program-here"], LONG, 1).unwrap_err();
         assert_eq!(error.to_string(), "'no-such-program-here' is not installed");
     }
 }

@@ -7,7 +7,6 @@ use serde::Deserialize;
 use super::identity::KeyType;
 use super::open;
 use crate::configuration::{self, ConfigError, Source, count};
-use crate::wire::event::Severity;
 
 /// Name of the configuration file that is looked for in the data directory.
 pub const FILE_NAME: &str = "muster-agent.toml";
@@ -198,19 +197,9 @@ impl SpoolSettings {
     /// Quotas of the events of each severity, mildest first.
     #[must_use]
     pub fn quotas_bytes(&self) -> [u64; 4] {
-        Severity::ALL.map(|severity| self.quota_bytes(severity))
-    }
-
-    /// Quota of the events of one severity.
-    #[must_use]
-    pub fn quota_bytes(&self, severity: Severity) -> u64 {
-        let mebibytes = match severity {
-            Severity::Info => self.info_mebibytes,
-            Severity::Warning => self.warning_mebibytes,
-            Severity::Error => self.error_mebibytes,
-            Severity::Critical => self.critical_mebibytes,
-        };
-        u64::from(mebibytes) << 20
+        let quotas =
+            [self.info_mebibytes, self.warning_mebibytes, self.error_mebibytes, self.critical_mebibytes];
+        quotas.map(|mebibytes| u64::from(mebibytes) << 20)
     }
 }
 
@@ -263,7 +252,7 @@ mod tests {
                     [socket]\npath = \"/run/muster-agent/agent.sock\"\nmode = \"0660\"\n[collect]\nrpm = false\n";
         let settings = settings(text).unwrap();
         assert_eq!(settings.key_type, KeyType::P256);
-        assert_eq!(settings.spool.quota_bytes(Severity::Info), 9 << 20);
+        assert_eq!(settings.spool.quotas_bytes()[0], 9 << 20);
         assert_eq!(settings.socket.mode, 0o660);
         assert!(!settings.collect.rpm && settings.collect.dpkg);
     }

@@ -4,11 +4,12 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 
 use super::identity::Identity;
 use super::link::{Link, LinkError};
 use super::race::{Race, RaceStatus};
+use super::waiting::wait_for;
 use crate::reactor::channel::{ChannelError, ClientIdentity, ClientTls, ExpectedServer};
 use crate::reactor::clock::Clock;
 use crate::wire::message::{ToAgent, ToServer};
@@ -33,7 +34,8 @@ impl TalkError {
 /// A link, and the timeout to wait on it.
 #[derive(Debug)]
 pub struct Talk {
-    link: Link<TcpStream>,
+    /// The link.
+    pub link: Link<TcpStream>,
 }
 
 /// Connects to the first of these addresses that answers, within `timeout` for all of them.
@@ -53,12 +55,8 @@ pub fn connect(addresses: &[SocketAddr], timeout: Duration) -> Result<(TcpStream
         }
         let until = race.next_timeout().map_or(deadline, |next| next.min(deadline));
         let left = Duration::from_micros(until.microseconds_since(now));
-        let left = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
         let mut sockets: Vec<_> = race.streams().map(|stream| PollFd::new(stream, PollFlags::OUT)).collect();
-        match poll(&mut sockets, Some(&left)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.to_string()),
-        }
+        wait_for(&mut sockets, Instant::now() + left).map_err(|error| error.to_string())?;
     }
 }
 
@@ -112,30 +110,16 @@ impl Talk {
         }
     }
 
-    /// The name of the key exchange that was agreed on.
-    #[must_use]
-    pub fn key_exchange(&self) -> Option<String> {
-        self.link.key_exchange()
-    }
-
-    /// The server's certificate, DER.
-    #[must_use]
-    pub fn server_certificate(&self) -> Option<&[u8]> {
-        self.link.server_certificate()
-    }
-
     /// Says close_notify.
     pub fn close(mut self) {
         self.link.close();
     }
 
     fn wait(&mut self, deadline: Instant) -> Result<(), TalkError> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
         let wanted = if self.link.wants_write() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-        match poll(&mut [PollFd::new(self.link.socket(), wanted)], Some(&left)) {
-            Ok(0) => Err(TalkError::TimedOut),
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        match wait_for(&mut [PollFd::new(self.link.socket(), wanted)], deadline) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(TalkError::TimedOut),
             Err(error) => Err(TalkError::socket(&error)),
         }
     }

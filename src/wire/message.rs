@@ -24,6 +24,7 @@ pub use to_agent::{
     Ack, Enrolled, ErrorCode, ErrorReport, InSync, Later, Probed, Resend, SyncNow, ToAgent, Want,
     WantedSection,
 };
+pub(crate) use to_agent::{decode_pins, encode_pins};
 pub use to_server::{
     Enrol, EventItem, Events, Goodbye, NamedSection, Part, PartContent, Ping, Probe, Reach, Sync, SyncReason,
     ToServer,

@@ -25,7 +25,7 @@ pub fn digest_of(run: RunId) -> Digest {
 
 /// Something to execute on one device. The same run may be ordered again when the server has not heard that
 /// it arrived: a device executes it once.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct RunOrder {
     /// Which run.

@@ -11,7 +11,7 @@ use super::render::Format;
 use crate::fleet::schema::Schema;
 use crate::wire::limits::SCHEMA_BYTES_MAX;
 
-/// Time of the version's and the statistics' command when the file does not say.
+/// Time of the condition's, the version's and the statistics' command when the file does not say.
 const QUESTION_SECONDS_DEFAULT: u64 = 10;
 
 /// And at most: they hold up the look at all the others.
@@ -30,6 +30,13 @@ pub struct Program {
     pub arguments: Vec<String>,
     /// Its time.
     pub timeout: Duration,
+}
+
+impl Program {
+    /// What it is called.
+    pub(in crate::agent) fn name(&self) -> &str {
+        self.arguments.first().map(String::as_str).unwrap_or_default()
+    }
 }
 
 /// Place of an application's settings, and the commands around it.
@@ -121,10 +128,15 @@ fn program(
     Ok(Program { arguments, timeout: Duration::from_secs(seconds) })
 }
 
+/// The command of a table that asks something.
+pub(super) fn question(table: &str, command: Vec<String>, seconds: Option<u64>) -> Result<Program, String> {
+    let seconds = seconds.unwrap_or(QUESTION_SECONDS_DEFAULT);
+    program(table, "command", command, (seconds, QUESTION_SECONDS_MAX))
+}
+
 impl VersionTable {
     pub(super) fn program(self) -> Result<Program, String> {
-        let seconds = self.timeout_seconds.unwrap_or(QUESTION_SECONDS_DEFAULT);
-        program("version", "command", self.command, (seconds, QUESTION_SECONDS_MAX))
+        question("version", self.command, self.timeout_seconds)
     }
 }
 
@@ -132,9 +144,7 @@ impl StatisticsTable {
     pub(super) fn source(self) -> Result<StatisticsSource, String> {
         match (self.command, self.file) {
             (Some(command), None) => {
-                let seconds = self.timeout_seconds.unwrap_or(QUESTION_SECONDS_DEFAULT);
-                let program = program("statistics", "command", command, (seconds, QUESTION_SECONDS_MAX))?;
-                Ok(StatisticsSource::Command(program))
+                question("statistics", command, self.timeout_seconds).map(StatisticsSource::Command)
             }
             (None, Some(_)) if self.timeout_seconds.is_some() => {
                 Err("[statistics]: 'timeout_seconds' belongs to 'command'".to_owned())

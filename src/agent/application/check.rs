@@ -1,6 +1,5 @@
 //! Whether a managed application does its work, and the version that it says of itself.
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -51,15 +50,15 @@ pub fn check(definition: &Definition) -> Observed {
     let observed = match &definition.probe {
         Probe::SystemdUnit(unit) => systemd_unit(unit),
         Probe::PidFile(file) => pid_file(file),
-        Probe::Command { arguments, timeout } => command(arguments, *timeout),
+        Probe::Command(program) => command(program),
     };
     Observed { version: definition.version.as_ref().map(version), ..observed }
 }
 
 /// systemctl(1): `show` prints properties as `NAME=VALUE`.
 fn systemd_unit(unit: &str) -> Observed {
-    let arguments = ["show", "--property=LoadState,ActiveState,SubState,Result", "--", unit];
-    match process::run("systemctl", &arguments, SYSTEMCTL_TIMEOUT, OUTPUT_BYTES_MAX) {
+    let words = ["systemctl", "show", "--property=LoadState,ActiveState,SubState,Result", "--", unit];
+    match process::run(&words, SYSTEMCTL_TIMEOUT, OUTPUT_BYTES_MAX) {
         Ok(answer) if answer.code == Some(0) => judge_unit(&String::from_utf8_lossy(&answer.output)),
         Ok(_) => Observed::new(Condition::Unknown, "systemctl could not ask systemd (does it run here?)"),
         Err(error) => Observed::new(Condition::Unknown, error.to_string()),
@@ -85,11 +84,9 @@ pub(super) fn judge_unit(properties: &str) -> Observed {
 
 /// The file holds the number of a process, and that process is there.
 fn pid_file(path: &Path) -> Observed {
-    let text = match open::beginning(path, PID_BYTES_MAX) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Observed::new(Condition::Stopped, format!("{} is not there", path.display()));
-        }
+    let text = match open::if_there(open::beginning(path, PID_BYTES_MAX)) {
+        Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+        Ok(None) => return Observed::new(Condition::Stopped, format!("{} is not there", path.display())),
         Err(error) => return Observed::new(Condition::Unknown, format!("{}: {error}", path.display())),
     };
     let process =
@@ -109,12 +106,8 @@ fn pid_file(path: &Path) -> Observed {
 
 /// The exit codes of an init script's `status` (Linux Standard Base Core 5.0, section 22.2): 0 runs, 3 does
 /// not, 4 can't be told; others failed. The last line that it wrote says why.
-fn command(arguments: &[String], timeout: Duration) -> Observed {
-    let Some((program, arguments)) = arguments.split_first() else {
-        return Observed::new(Condition::Unknown, "no command");
-    };
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let answer = match process::run(program, &arguments, timeout, OUTPUT_BYTES_MAX) {
+fn command(program: &Program) -> Observed {
+    let answer = match process::run(&program.arguments, program.timeout, OUTPUT_BYTES_MAX) {
         Ok(answer) => answer,
         Err(error @ ProcessError::NotThere(_)) => {
             return Observed::new(Condition::NotInstalled, error.to_string());

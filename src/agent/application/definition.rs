@@ -1,27 +1,18 @@
 //! `applications.d/*.toml`: one file for each managed application.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::adapter::{
-    Program, SettingsPlace, SettingsTable, StatisticsSource, StatisticsTable, VersionTable,
+    Program, SettingsPlace, SettingsTable, StatisticsSource, StatisticsTable, VersionTable, question,
 };
 use super::check::AGENT_NAME;
 use super::task_kind::{TaskKind, TaskTable};
-use crate::agent::settings;
+use crate::agent::{open, settings};
 use crate::configuration::Source;
 use crate::wire::event::{SERVER_NAME, looks_like};
 use crate::wire::limits::{CONDITIONS_MAX, NAME_BYTES_MAX, TASK_KINDS_MAX};
-
-/// Time of a `command` when its file does not say.
-pub const COMMAND_TIMEOUT_SECONDS_DEFAULT: u64 = 10;
-
-/// Most time of a `command`: a check that takes longer holds up all the others.
-pub const COMMAND_TIMEOUT_SECONDS_MAX: u64 = 60;
 
 /// Most arguments of a `command`.
 pub const COMMAND_ARGUMENTS_MAX: usize = 64;
@@ -61,12 +52,7 @@ pub enum Probe {
     /// A file that holds the number of a process, which must be there.
     PidFile(PathBuf),
     /// Run a program, whose exit code says it the way the `status` action of an init script does.
-    Command {
-        /// Program and arguments.
-        arguments: Vec<String>,
-        /// Its time.
-        timeout: Duration,
-    },
+    Command(Program),
 }
 
 /// Definitions in the directory.
@@ -106,16 +92,11 @@ impl Definitions {
     #[must_use]
     pub fn read(directory: &Path) -> Self {
         let mut definitions = Self::default();
-        let mut files = match list(directory) {
-            Ok(files) => files,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return definitions,
-            Err(error) => {
-                definitions.problems.push(format!("{}: {error}", directory.display()));
-                return definitions;
-            }
-        };
-        files.sort_unstable();
-        for path in files {
+        let files = open::if_there(open::list(directory, "toml")).unwrap_or_else(|error| {
+            definitions.problems.push(format!("{}: {error}", directory.display()));
+            None
+        });
+        for path in files.unwrap_or_default() {
             match parse_file(&path) {
                 Ok(definition) if definitions.applications.len() + 1 >= CONDITIONS_MAX => {
                     definitions.problems.push(format!(
@@ -143,17 +124,6 @@ impl Definitions {
     }
 }
 
-fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
-            files.push(path);
-        }
-    }
-    Ok(files)
-}
-
 fn parse_file(path: &Path) -> Result<Definition, String> {
     parse(&settings::text(path).map_err(|error| error.to_string())?, path)
 }
@@ -175,20 +145,7 @@ fn definition(file: File) -> Result<Definition, String> {
     let probe = match (table.systemd_unit, table.pid_file, table.command) {
         (Some(unit), None, None) => Probe::SystemdUnit(checked_unit(unit)?),
         (None, Some(file), None) => Probe::PidFile(file),
-        (None, None, Some(arguments)) => {
-            let seconds = table.timeout_seconds.unwrap_or(COMMAND_TIMEOUT_SECONDS_DEFAULT);
-            if !(1..=COMMAND_TIMEOUT_SECONDS_MAX).contains(&seconds) {
-                return Err(format!(
-                    "[condition]: timeout_seconds = {seconds} is not allowed, 1 to {COMMAND_TIMEOUT_SECONDS_MAX} are"
-                ));
-            }
-            if arguments.is_empty() || arguments.len() > COMMAND_ARGUMENTS_MAX {
-                return Err(format!(
-                    "[condition]: command must be a program and its arguments, 1 to {COMMAND_ARGUMENTS_MAX} texts"
-                ));
-            }
-            Probe::Command { arguments, timeout: Duration::from_secs(seconds) }
-        }
+        (None, None, Some(command)) => Probe::Command(question("condition", command, table.timeout_seconds)?),
         _ => return Err("[condition] must have one of 'systemd_unit', 'pid_file', 'command'".to_owned()),
     };
     if file.version.is_some() && file.package.is_some() {

@@ -26,20 +26,16 @@ pub enum Format {
 /// # Errors
 /// When the format can't hold them: names the key.
 pub fn render(format: &Format, settings: &Value) -> Result<String, String> {
-    let Value::Object(object) = settings else { return Err("settings must be a JSON object".to_owned()) };
+    if !settings.is_object() {
+        return Err("settings must be a JSON object".to_owned());
+    }
     match format {
         Format::Json => {
             let mut text = serde_json::to_string_pretty(settings).map_err(|error| error.to_string())?;
             text.push('\n');
             Ok(text)
         }
-        Format::Toml => {
-            let mut table = toml::Table::new();
-            for (key, value) in object {
-                table.insert(key.clone(), toml_value(key, value)?);
-            }
-            toml::to_string(&table).map_err(|error| error.to_string())
-        }
+        Format::Toml => toml::to_string(&toml_value("", settings)?).map_err(|error| error.to_string()),
         Format::KeyValue { separator, line_end } => {
             let mut lines = BTreeMap::new();
             flatten("", settings, &mut lines)?;
@@ -73,11 +69,8 @@ fn toml_value(path: &str, value: &Value) -> Result<toml::Value, String> {
             toml::Value::Array(values.collect::<Result<_, _>>()?)
         }
         Value::Object(object) => {
-            let mut table = toml::Table::new();
-            for (key, value) in object {
-                table.insert(key.clone(), toml_value(&below(path, key), value)?);
-            }
-            toml::Value::Table(table)
+            let entry = |(key, value)| Ok((String::clone(key), toml_value(&below(path, key), value)?));
+            toml::Value::Table(object.iter().map(entry).collect::<Result<_, String>>()?)
         }
     })
 }

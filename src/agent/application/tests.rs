@@ -13,7 +13,7 @@ fn parse(text: &str) -> Result<Definition, String> {
 
 fn shell(script: &str) -> Observed {
     let arguments = vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()];
-    let probe = Probe::Command { arguments, timeout: Duration::from_secs(60) };
+    let probe = Probe::Command(Program { arguments, timeout: Duration::from_secs(60) });
     check(&Definition::new("shop".into(), "shop".into(), probe))
 }
 
@@ -32,7 +32,7 @@ fn a_definition_says_how_to_tell() {
     let text = "name = \"shop\"\npackage = \"shop-server\"\n[condition]\ncommand = [\"shopctl\", \"status\"]\ntimeout_seconds = 3";
     let command = parse(text).unwrap();
     assert_eq!(command.package, "shop-server");
-    assert!(matches!(command.probe, Probe::Command { timeout, .. } if timeout == Duration::from_secs(3)));
+    assert!(matches!(command.probe, Probe::Command(program) if program.timeout == Duration::from_secs(3)));
 }
 
 #[test]

@@ -125,12 +125,12 @@ fn shake_hands(
     for (stream, address) in streams {
         match Talk::open(stream, tls, Instant::now() + STEP_TIMEOUT) {
             Ok(talk) => {
-                let key_exchange = talk.key_exchange().unwrap_or_default();
+                let key_exchange = talk.link.key_exchange().unwrap_or_default();
                 report.add(Line::ok(
                     Subject::Tls,
                     format!("TLS 1.3 at {address}, key exchange {key_exchange}"),
                 ));
-                let certificate = talk.server_certificate().map(CertificateHash::of);
+                let certificate = talk.link.server_certificate().map(CertificateHash::of);
                 let hashes = identity.pin_hashes();
                 let which = hashes.iter().position(|hash| Some(*hash) == certificate).map_or(0, |at| at + 1);
                 let hash = certificate.map(|hash| hash.to_string()).unwrap_or_default();

@@ -64,13 +64,7 @@ fn who(
     told: Option<String>,
 ) -> Result<(Identity, ServerAddress), Line> {
     let failed = |why: String| Line::failed(Subject::Identity, why);
-    let identity = Identity::read(directory.path()).map_err(|error| failed(error.to_string()))?;
-    let identity = identity.ok_or_else(|| {
-        failed(format!(
-            "this device has not enrolled (no identity in {}): muster-agent enroll --server HOST --token-file FILE",
-            directory.path().display()
-        ))
-    })?;
+    let identity = Identity::read_enrolled(directory.path()).map_err(|error| failed(error.to_string()))?;
     let server = told.or_else(|| settings.server.clone()).unwrap_or_else(|| identity.server.clone());
     let server = server.parse().map_err(|error| failed(format!("{error}")))?;
     Ok((identity, server))

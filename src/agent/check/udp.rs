@@ -12,7 +12,8 @@ use super::line::{Line, Subject};
 use super::{elapsed, not_told};
 use crate::agent::address::ServerAddress;
 use crate::agent::collect::host;
-use crate::agent::datagram::{Datagrams, NO_WAKES};
+use crate::agent::datagram::Datagrams;
+use crate::agent::datagram::port::NO_WAKES;
 use crate::agent::directory::Directory;
 use crate::agent::identity::Identity;
 use crate::agent::local::client::LocalClient;
@@ -145,8 +146,7 @@ impl<'a> OfAgent<'a> {
     }
 
     fn ask<N: TryFrom<u64>>(&mut self, field: &str) -> Result<N, String> {
-        let answer =
-            self.agent.ask(&serde_json::json!({"command": "probe"})).map_err(|error| not_told(&error))?;
+        let answer = self.agent.command("probe").map_err(|error| not_told(&error))?;
         let number = answer.get(field).and_then(serde_json::Value::as_u64);
         number
             .and_then(|number| number.try_into().ok())
@@ -193,7 +193,7 @@ impl Here {
             Datagrams::new(identity, directory.path(), boot, settings.wake.port, Token(0), now.wall);
         // The socket is looked at again and again, and needs no poll; it only wants to be registered with
         // one.
-        datagrams.open_when_due(&now, Poll::new()?.registry());
+        datagrams.port.open_when_due(now.moment, Poll::new()?.registry());
         Ok(Self { datagrams, clock })
     }
 }
@@ -206,7 +206,7 @@ impl Prober for Here {
     }
 
     fn port(&mut self) -> Result<Option<u16>, String> {
-        match (self.datagrams.problem(), self.datagrams.reach().udp_port) {
+        match (&self.datagrams.port.problem, self.datagrams.reach().udp_port) {
             (Some(problem), _) => Err(problem.clone()),
             (None, 0) => Ok(None),
             (None, port) => Ok(Some(port)),

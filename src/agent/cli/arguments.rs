@@ -47,7 +47,7 @@ Make the token on the server: musterctl token create")]
   muster-agent run --config /etc/muster/muster-agent.toml
 
 SIGTERM and SIGINT end it cleanly, SIGHUP makes it read its configuration again.")]
-    Run(RunArguments),
+    Run(Common),
     /// Put an event into the spool; returns once it is durable there
     #[command(after_help = "Examples:
   muster-agent emit --application nginx --severity warning --kind config.changed \"nginx.conf was edited\"
@@ -100,8 +100,6 @@ Looks at the server's name, TCP, TLS, its certificate, whether it knows the devi
 Works while the agent runs and while it does not. Ends with 0 only when everything is ok.")]
     Check(Check),
 }
-
-impl Command {}
 
 /// Options of every command.
 #[derive(Args, Debug, Clone, Default)]
@@ -187,14 +185,6 @@ pub enum NoticeWhat {
     Suspend,
     /// It has woken up
     Resume,
-}
-
-/// `run`
-#[derive(Args, Debug)]
-pub struct RunArguments {
-    /// Data directory and configuration.
-    #[command(flatten)]
-    pub common: Common,
 }
 
 /// `emit`

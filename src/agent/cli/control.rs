@@ -31,7 +31,7 @@ pub(super) const SYNC_TIMEOUT: Duration = Duration::from_secs(300);
 /// Has the agent sync now.
 pub(super) fn sync(common: &Common) -> Result<(), CommandError> {
     let context = Context::or_last_good(common)?;
-    LocalClient::connect(&context.socket(), SYNC_TIMEOUT)?.sync()?;
+    LocalClient::connect(&context.socket(), SYNC_TIMEOUT)?.command("sync")?;
     say!("in sync");
     Ok(())
 }
@@ -39,11 +39,11 @@ pub(super) fn sync(common: &Common) -> Result<(), CommandError> {
 /// Tells the agent that the device goes to sleep or has woken up.
 pub(super) fn notice(arguments: &Notice) -> Result<(), CommandError> {
     let context = Context::or_last_good(&arguments.common)?;
-    let mut client = LocalClient::connect(&context.socket(), ANSWER_TIMEOUT)?;
-    match arguments.what {
-        NoticeWhat::Suspend => client.suspend()?,
-        NoticeWhat::Resume => client.resume()?,
-    }
+    let command = match arguments.what {
+        NoticeWhat::Suspend => "suspend",
+        NoticeWhat::Resume => "resume",
+    };
+    LocalClient::connect(&context.socket(), ANSWER_TIMEOUT)?.command(command)?;
     Ok(())
 }
 
@@ -250,10 +250,9 @@ pub(super) fn emit(arguments: &Emit) -> Result<(), CommandError> {
     let epoch = Epoch(u64::from_ne_bytes(epoch) | 1);
     let now = wall_time();
     let directory = context.directory()?;
-    let mut spool = Spool::open_directory(&directory.spool(), &context.settings.spool, epoch, now)
-        .map_err(CommandError::refused)?;
-    let sequence = spool.append(severity, &body, now).map_err(CommandError::refused)?;
-    spool.close().map_err(CommandError::refused)?;
+    let mut spool = Spool::open_directory(&directory.spool(), &context.settings.spool, epoch, now)?;
+    let sequence = spool.append(severity, &body, now)?;
+    spool.close()?;
     say!("event {sequence} is in the spool; no agent runs, it is sent when one does");
     Ok(())
 }
@@ -288,10 +287,8 @@ impl Holder {
             let is_over = Instant::now() >= deadline;
             match context.directory().and_then(|directory| directory.lock(holder)) {
                 Ok(lock) => return Ok(Self::Here(lock)),
-                Err(DirectoryError::InUse { .. }) if !is_over => {}
-                Err(DirectoryError::Io { source, .. })
-                    if source.kind() == io::ErrorKind::PermissionDenied =>
-                {
+                Err(DirectoryError::InUse(..)) if !is_over => {}
+                Err(DirectoryError::Io(_, source)) if source.kind() == io::ErrorKind::PermissionDenied => {
                     if is_over {
                         return Err(CommandError::refused(format_args!(
                             "no agent has listened at {} for {} s, and without it only root and the agent's own user can do this: \

@@ -12,8 +12,7 @@ use zeroize::Zeroizing;
 use super::CommandError;
 use super::arguments::{Enroll, Move, TOKEN_VARIABLE, TokenSource};
 use super::context::{Context, wall_time};
-use super::control::Holder;
-use super::control::SYNC_TIMEOUT;
+use super::control::{Holder, SYNC_TIMEOUT};
 use crate::agent::address::ServerAddress;
 use crate::agent::collect::host;
 use crate::agent::directory::Directory;
@@ -31,9 +30,7 @@ pub(super) fn enroll_device(arguments: &Enroll) -> Result<(), CommandError> {
     let server: ServerAddress = arguments.server.parse().map_err(CommandError::usage)?;
     let token = read_token(&arguments.token)?;
     let name = arguments.name.clone().unwrap_or_else(host::hostname);
-    if name.is_empty() || name.len() > NAME_BYTES_MAX {
-        return Err(CommandError::usage(format!("--name must have 1 to {NAME_BYTES_MAX} bytes")));
-    }
+    check_length(&name)?;
     let is_new = !context.data.exists();
     let directory = Directory::open_or_create(&context.data)?;
     enrol(arguments, &context, &directory, &server, &token, &name).inspect_err(|_| {
@@ -42,6 +39,13 @@ pub(super) fn enroll_device(arguments: &Enroll) -> Result<(), CommandError> {
             directory.remove_empty();
         }
     })
+}
+
+fn check_length(name: &str) -> Result<(), CommandError> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return Err(CommandError::usage(format!("--name must have 1 to {NAME_BYTES_MAX} bytes")));
+    }
+    Ok(())
 }
 
 fn enrol(
@@ -55,15 +59,14 @@ fn enrol(
     let _lock = directory.lock_patiently("an enrolment")?;
     settle(directory)?;
     match Identity::read(directory.path()) {
-        Ok(None) => {}
         Ok(Some(known)) if !arguments.force => {
             return Err(CommandError::refused(format!(
                 "this device is enrolled already, as '{}' ({}) at {}: give another --data, or --force to become a new device",
                 known.name, known.device, known.server
             )));
         }
-        Err(error @ IdentityError::Damaged { .. }) if !arguments.force => return Err(error.into()),
-        Ok(Some(_)) | Err(IdentityError::Damaged { .. }) => {}
+        Err(error @ IdentityError::Damaged(..)) if !arguments.force => return Err(error.into()),
+        Ok(_) | Err(IdentityError::Damaged(..)) => {}
         Err(error) => return Err(error.into()),
     }
     let identity = enroll(server, token, name, context.settings.key_type, wall_time())?;
@@ -87,7 +90,7 @@ fn other_name(wanted: &str) -> String {
     format!("the name '{wanted}' {why}")
 }
 
-pub(super) fn data_hint(data: Option<&std::path::Path>) -> String {
+fn data_hint(data: Option<&Path>) -> String {
     data.map(|data| format!(" --data {}", data.display())).unwrap_or_default()
 }
 
@@ -156,21 +159,14 @@ pub(super) fn move_device(arguments: &Move) -> Result<(), CommandError> {
     let context = Context::or_last_good(&arguments.common)?;
     let server: ServerAddress = arguments.server.parse().map_err(CommandError::usage)?;
     let token = read_token(&arguments.token)?;
-    if arguments.name.as_ref().is_some_and(|name| name.is_empty() || name.len() > NAME_BYTES_MAX) {
-        return Err(CommandError::usage(format!("--name must have 1 to {NAME_BYTES_MAX} bytes")));
-    }
+    arguments.name.as_deref().map(check_length).transpose()?;
     let directory = context.directory()?;
     let _only = directory.lock_move()?;
     let mut holder = Holder::find(&context, HOLDER, TAKE_OVER_TIMEOUT)?;
     if let Holder::Here(_) = holder {
         moving::settle(&directory)?;
     }
-    let old = Identity::read(directory.path())?.ok_or_else(|| {
-        CommandError::refused(format!(
-            "this device has not enrolled (no identity in {}): muster-agent enroll --server HOST --token-file FILE",
-            directory.path().display()
-        ))
-    })?;
+    let old = Identity::read_enrolled(directory.path())?;
     let stays = |why: &str| CommandError::refused(format!("the device stays with {}: {why}", old.server));
     if let Some(configured) = &context.settings.server {
         return Err(stays(&format!(

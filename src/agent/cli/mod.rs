@@ -16,6 +16,7 @@ pub mod context;
 mod control;
 mod enroll;
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::{fmt, io};
@@ -25,14 +26,9 @@ use clap::Parser as _;
 use context::Context;
 
 pub use arguments::{
-    Arguments, Check, Command, Common, Emit, Enroll, Move, Notice, NoticeWhat, RunArguments, Status,
-    TokenSource,
+    Arguments, Check, Command, Common, Emit, Enroll, Move, Notice, NoticeWhat, Status, TokenSource,
 };
 
-use crate::agent::directory::DirectoryError;
-use crate::agent::enroll::EnrollError;
-use crate::agent::identity::IdentityError;
-use crate::agent::local::client::LocalError;
 use crate::agent::run::{Agent, Signals};
 use crate::agent::task::supervisor;
 use crate::configuration::ConfigError;
@@ -57,23 +53,13 @@ impl CommandError {
     }
 }
 
-impl From<ConfigError> for CommandError {
-    fn from(error: ConfigError) -> Self {
-        Self::usage(error)
+impl<E: std::error::Error + 'static> From<E> for CommandError {
+    /// A wrong configuration is bad usage, and everything else is refused.
+    fn from(error: E) -> Self {
+        let is_usage = (&error as &dyn Any).is::<ConfigError>();
+        if is_usage { Self::usage(error) } else { Self::refused(error) }
     }
 }
-
-macro_rules! refused {
-    ($($error:ty),*) => {$(
-        impl From<$error> for CommandError {
-            fn from(error: $error) -> Self {
-                Self::refused(error)
-            }
-        }
-    )*};
-}
-
-refused!(DirectoryError, EnrollError, IdentityError, LocalError);
 
 /// No core dumps, which would hold the device's key: neither in a file nor for a program of core(5). It
 /// concerns this process alone; what it starts may dump (prctl(2)).
@@ -105,7 +91,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Enroll(arguments) => enroll::enroll_device(arguments),
         Command::Status(arguments) => control::status(arguments),
         Command::Sync(common) => control::sync(common),
-        Command::Run(arguments) => run(arguments, signals),
+        Command::Run(common) => run(common, signals),
         Command::Check(arguments) => context::check(arguments),
         Command::CheckConfig(common) => context::check_configuration(common),
         Command::Move(arguments) => enroll::move_device(arguments),
@@ -125,14 +111,14 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 /// Runs the agent until a signal asks for the end. `signals`: caught since the process began.
-fn run(arguments: &RunArguments, signals: Option<io::Result<Signals>>) -> Result<(), CommandError> {
+fn run(common: &Common, signals: Option<io::Result<Signals>>) -> Result<(), CommandError> {
     let signals = signals
         .unwrap_or_else(Signals::catch)
         .map_err(|error| CommandError::refused(format!("can't handle signals: {error}")))?;
-    let context = Context::or_last_good(&arguments.common)?;
+    let context = Context::or_last_good(common)?;
     logging::start(context.settings.log_level.into())
         .map_err(|error| CommandError::refused(format!("can't start logging: {error}")))?;
-    Agent::new(context, signals).and_then(Agent::run).map_err(CommandError::refused)
+    Ok(Agent::new(context, signals).and_then(Agent::run)?)
 }
 
 #[cfg(test)]

@@ -75,23 +75,14 @@ pub fn parse(reader: impl BufRead) -> io::Result<Vec<Application>> {
 /// The newest note of each package. A directory that is not there has none, and a file that goes meanwhile is
 /// in the status file.
 fn updates(directory: &Path) -> io::Result<Vec<Stanza>> {
-    let is_there = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if is_there(&error) => return Err(error),
-        Err(_) => return Ok(Vec::new()),
-    };
+    let Some(entries) = open::if_there(fs::read_dir(directory))? else { return Ok(Vec::new()) };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut names: Vec<String> =
         names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).take(UPDATES_MAX).collect();
     names.sort_unstable();
     let (mut newest, mut seen) = (Vec::new(), HashSet::new());
     for name in names.iter().rev() {
-        let file = match open::file(&directory.join(name)) {
-            Ok(file) => file,
-            Err(error) if is_there(&error) => return Err(error),
-            Err(_) => continue,
-        };
+        let Some(file) = open::if_there(open::file(&directory.join(name)))? else { continue };
         each_stanza(BufReader::new(file), |stanza| {
             if seen.insert(stanza.key()) {
                 newest.push(stanza);

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::BufReader;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use super::{apk, dpkg, rpm};
 use crate::agent::open;
@@ -11,14 +12,9 @@ use crate::agent::settings::CollectSettings;
 use crate::wire::inventory::Application;
 use crate::wire::limits::INVENTORY_ENTRIES_MAX;
 
-/// Fingerprint of a file's state, without reading it: changed when it was replaced, written or resized.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    inode: u64,
-    size: u64,
-    modified_seconds: i64,
-    modified_nanoseconds: i64,
-}
+/// Fingerprint of a file's state, without reading it: inode, size and time of the last change. Another one when
+/// it was replaced, written or resized.
+type Stamp = (u64, u64, Option<SystemTime>);
 
 /// The state of every package database: a changed one is a reason to read them.
 pub type Fingerprint = Vec<Option<Stamp>>;
@@ -52,14 +48,7 @@ pub fn fingerprint(settings: &CollectSettings) -> Fingerprint {
     database_files(settings)
         .iter()
         .chain(&noted)
-        .map(|file| {
-            fs::metadata(file).ok().map(|data| Stamp {
-                inode: data.ino(),
-                size: data.size(),
-                modified_seconds: data.mtime(),
-                modified_nanoseconds: data.mtime_nsec(),
-            })
-        })
+        .map(|file| fs::metadata(file).ok().map(|data| (data.ino(), data.len(), data.modified().ok())))
         .collect()
 }
 

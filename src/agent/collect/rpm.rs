@@ -41,21 +41,18 @@ pub fn query(root: &Path, database: &str) -> Result<Vec<Application>, ProcessErr
     // guest.
     let directory = database.rsplit_once('/').map_or("/", |(directory, _)| directory);
     let directory = format!("/{directory}");
-    let arguments = ["--root", &root, "--dbpath", &directory, "-qa", "--queryformat", QUERY_FORMAT];
+    let mut words = vec!["rpm", "--dbpath", &directory, "-qa", "--queryformat", QUERY_FORMAT];
     // `--root` makes rpm change its root directory, which only the superuser may do: leave it out where it
     // says nothing.
-    let arguments = if root == "/" { &arguments[2..] } else { &arguments[..] };
-    let answer = process::run("rpm", arguments, TIMEOUT, OUTPUT_BYTES_MAX)?;
-    let failed =
-        |message: String| ProcessError::Io { program: "rpm".to_owned(), source: io::Error::other(message) };
-    match answer.code {
-        Some(0) => {
-            let machine = rustix::system::uname();
-            Ok(parse(&answer.output, &machine.machine().to_string_lossy()))
-        }
-        Some(code) => Err(failed(format!("it ended with code {code}"))),
-        None => Err(failed("a signal ended it".to_owned())),
+    if root != "/" {
+        words.extend(["--root", &root]);
     }
+    let answer = process::run(&words, TIMEOUT, OUTPUT_BYTES_MAX)?;
+    if let Some(message) = answer.failure("it") {
+        return Err(ProcessError::Io("rpm".to_owned(), io::Error::other(message)));
+    }
+    let machine = rustix::system::uname();
+    Ok(parse(&answer.output, &machine.machine().to_string_lossy()))
 }
 
 /// Reads what rpm answered: a line for each package, its parts parted by tabs. A package of another

@@ -5,21 +5,20 @@
 //! too soon does not use its counter up, so that its repetition is taken. Nothing is ever answered.
 
 pub mod counters;
-mod limit;
-mod port;
+pub mod port;
 
 use std::net::SocketAddr;
 use std::path::Path;
 
-use mio::{Registry, Token};
+use mio::Token;
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use self::counters::Counters;
-use self::limit::Limit;
-pub use self::port::NO_WAKES;
 use self::port::WakePort;
 use super::identity::Identity;
 use super::local::protocol::{DatagramStatus, DropCount};
+use crate::machine::bucket::Bucket;
 use crate::wire::datagram::{
     DATAGRAM_BYTES, DATAGRAM_BYTES_MAX, DatagramKey, DropReason, Notice, NoticeKind, Wake, WakeReason,
 };
@@ -29,6 +28,15 @@ use crate::wire::time::{Now, WallTime};
 
 /// Datagrams that are heard in one turn.
 const DATAGRAMS_PER_TURN: usize = 64;
+
+/// Wakes that may come at once, in wakes: an administrator who tries things.
+const BURST: u64 = 100;
+
+/// Wakes that may come in a second for long, in wakes. Each costs a device a handshake, about a millisecond.
+const PER_SECOND: u64 = 10;
+
+/// Cost of one wake, in microseconds of waiting.
+const COST_MICROSECONDS: u64 = 1_000_000 / PER_SECOND;
 
 /// Shortest interval of lines in the log about forged datagrams.
 const WARN_MILLISECONDS: u64 = 60_000;
@@ -40,9 +48,10 @@ pub struct Datagrams {
     wake_key: Zeroizing<DatagramKey>,
     notice_key: Zeroizing<DatagramKey>,
     boot: u32,
-    port: WakePort,
+    /// Where wakes are heard. It is opened when that is due.
+    pub port: WakePort,
     counters: Counters,
-    limit: Limit,
+    bucket: Bucket,
     taken: u64,
     last_at: Option<WallTime>,
     drops: [u64; DropReason::ALL.len()],
@@ -52,21 +61,20 @@ pub struct Datagrams {
 }
 
 /// The answer to a local program that checks whether everything works.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct ProbeState {
     /// The number of the notice that was sent.
     pub counter: u32,
     /// The UDP port on which wakes are heard; 0: none.
     pub port: u16,
-    /// Wakes of the kind probe that were taken.
-    pub probes: u64,
-    /// Counter of the last of them; 0: none.
+    /// Counter of the last wake of the kind probe that was taken; 0: none.
     pub probe_counter: u32,
+    /// Number of such wakes.
+    pub probes: u64,
 }
 
 impl Datagrams {
-    /// Those of a device. Its port is opened by [`Datagrams::open_when_due`]; 0 means that no wakes are
-    /// wanted.
+    /// Those of a device. Port 0 means that no wakes are wanted.
     #[must_use]
     pub fn new(
         identity: &Identity,
@@ -83,7 +91,7 @@ impl Datagrams {
             boot,
             port: WakePort::new(port, token),
             counters: Counters::read(directory, now),
-            limit: Limit::default(),
+            bucket: Bucket::default(),
             taken: 0,
             last_at: None,
             drops: [0; DropReason::ALL.len()],
@@ -99,28 +107,6 @@ impl Datagrams {
         self.wake_key = Zeroizing::new(identity.wake_key);
         self.notice_key = Zeroizing::new(identity.notice_key);
         self.counters.forget_wakes();
-    }
-
-    /// This port is wanted; one that could not be had is tried again.
-    pub fn set_port(&mut self, port: u16) {
-        self.port.set(port);
-    }
-
-    /// Opens the port when that is due. Whether it has just been opened.
-    pub fn open_when_due(&mut self, now: &Now, registry: &Registry) -> bool {
-        self.port.open_when_due(now.moment, registry)
-    }
-
-    /// When to try to open it again.
-    #[must_use]
-    pub fn next_timeout(&self) -> Option<crate::wire::time::Moment> {
-        self.port.next_timeout()
-    }
-
-    /// Why no wakes are heard, when they are wanted.
-    #[must_use]
-    pub fn problem(&self) -> Option<&String> {
-        self.port.problem.as_ref()
     }
 
     /// Reach of the device now.
@@ -164,8 +150,11 @@ impl Datagrams {
     fn judge(&mut self, now: &Now, bytes: &[u8]) -> Result<Wake, DropReason> {
         let wake = Wake::open(bytes, self.device, &self.wake_key)?;
         // A replay is not worth a place in the bucket.
-        if wake.counter > self.counters.wake() && !self.limit.take(now.moment) {
-            return Err(DropReason::Limited);
+        if wake.counter > self.counters.wake() {
+            if self.bucket.opens_at((BURST - 1) * COST_MICROSECONDS) > now.moment {
+                return Err(DropReason::Limited);
+            }
+            self.bucket.take(now.moment, COST_MICROSECONDS);
         }
         self.counters.take_wake(wake.counter)?;
         self.taken += 1;

@@ -17,13 +17,13 @@ pub const NO_WAKES: &str = "no wakes are heard";
 
 /// The port: open, to be opened, or not wanted.
 #[derive(Debug)]
-pub(super) struct WakePort {
+pub struct WakePort {
     wanted: u16,
     token: Token,
     socket: Option<UdpSocket>,
     retry_at: Option<Moment>,
     /// Why it is not open.
-    pub(super) problem: Option<String>,
+    pub problem: Option<String>,
 }
 
 impl WakePort {
@@ -33,7 +33,7 @@ impl WakePort {
 
     /// This port is wanted. One that could not be had is tried again at once: somebody may have made room for
     /// it.
-    pub(super) fn set(&mut self, wanted: u16) {
+    pub fn set(&mut self, wanted: u16) {
         if wanted != self.wanted {
             *self = Self::new(wanted, self.token);
         } else if self.socket.is_none() {
@@ -42,7 +42,7 @@ impl WakePort {
     }
 
     /// Opens the port when that is due. Whether it is open now and was not before.
-    pub(super) fn open_when_due(&mut self, now: Moment, registry: &Registry) -> bool {
+    pub fn open_when_due(&mut self, now: Moment, registry: &Registry) -> bool {
         if self.wanted == 0 || self.socket.is_some() || self.retry_at.is_some_and(|at| now < at) {
             return false;
         }
@@ -68,7 +68,8 @@ impl WakePort {
     }
 
     /// Time of the next try.
-    pub(super) fn next_timeout(&self) -> Option<Moment> {
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Moment> {
         self.retry_at.filter(|_| self.wanted != 0 && self.socket.is_none())
     }
 

@@ -24,13 +24,8 @@ pub enum LocalError {
     #[error("{} is not for this user: run the command as root, or let others use the agent's socket ([socket] path and mode in muster-agent.toml)", .0.display())]
     NotAllowed(PathBuf),
     /// The system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The socket.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    #[error("{}: {}", .0.display(), .1)]
+    Io(PathBuf, #[source] io::Error),
     /// No socket can be there.
     #[error(transparent)]
     Path(#[from] PathProblem),
@@ -61,7 +56,7 @@ impl LocalClient {
                 LocalError::NotRunning(path.to_owned())
             }
             io::ErrorKind::PermissionDenied => LocalError::NotAllowed(path.to_owned()),
-            _ => LocalError::Io { path: path.to_owned(), source },
+            _ => LocalError::Io(path.to_owned(), source),
         };
         let stream = UnixStream::connect(path).map_err(wrap)?;
         stream.set_read_timeout(Some(timeout)).map_err(wrap)?;
@@ -76,7 +71,7 @@ impl LocalClient {
     pub fn ask(&mut self, request: &serde_json::Value) -> Result<serde_json::Value, LocalError> {
         let wrap = |source: io::Error| match source.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => LocalError::Ended,
-            _ => LocalError::Io { path: self.path.clone(), source },
+            _ => LocalError::Io(self.path.clone(), source),
         };
         let mut line = request.to_string();
         line.push('\n');
@@ -109,7 +104,7 @@ impl LocalClient {
     /// # Errors
     /// As [`ask`](Self::ask).
     pub fn status(&mut self) -> Result<Status, LocalError> {
-        let answer = self.ask(&serde_json::json!({"command": "status"}))?;
+        let answer = self.command("status")?;
         serde_json::from_value(answer).map_err(|error| LocalError::Answer(error.to_string()))
     }
 
@@ -119,31 +114,15 @@ impl LocalClient {
     /// # Errors
     /// As [`ask`](Self::ask). When the agent refused, nothing has changed.
     pub fn request_move(&mut self) -> Result<Option<String>, LocalError> {
-        let answer = self.ask(&serde_json::json!({"command": "move"}))?;
+        let answer = self.command("move")?;
         Ok(answer.get("problem").and_then(serde_json::Value::as_str).map(str::to_owned))
     }
 
-    /// Tells the agent that the device is about to sleep, and waits until the server was told.
+    /// Gives a command, and waits until it is done.
     ///
     /// # Errors
-    /// As [`ask`](Self::ask).
-    pub fn suspend(&mut self) -> Result<(), LocalError> {
-        self.ask(&serde_json::json!({"command": "suspend"})).map(drop)
-    }
-
-    /// Tells the agent that the device has woken up.
-    ///
-    /// # Errors
-    /// As [`ask`](Self::ask).
-    pub fn resume(&mut self) -> Result<(), LocalError> {
-        self.ask(&serde_json::json!({"command": "resume"})).map(drop)
-    }
-
-    /// Has the agent sync, and waits until it is done.
-    ///
-    /// # Errors
-    /// As [`ask`](Self::ask); why the sync failed is among them.
-    pub fn sync(&mut self) -> Result<(), LocalError> {
-        self.ask(&serde_json::json!({"command": "sync"})).map(drop)
+    /// As [`ask`](Self::ask); why a sync failed is among them.
+    pub fn command(&mut self, command: &str) -> Result<serde_json::Value, LocalError> {
+        self.ask(&serde_json::json!({ "command": command }))
     }
 }

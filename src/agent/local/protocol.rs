@@ -47,21 +47,11 @@ pub enum RequestError {
     #[error("'{0}' is not a command (status, sync, suspend, resume, probe or move)")]
     Command(String),
     /// Only root and the agent's own user may ask for that.
-    #[error("'{command}' is for root and the agent's own user; user {user} may emit events alone")]
-    NotAllowed {
-        /// The command.
-        command: String,
-        /// By which user.
-        user: u32,
-    },
+    #[error("'{0}' is for root and the agent's own user; user {1} may emit events alone")]
+    NotAllowed(String, u32),
     /// The name of the application is the agent's or the server's.
-    #[error("user {user} may not emit events of '{application}': the name is reserved")]
-    Reserved {
-        /// Which name.
-        application: String,
-        /// By which user.
-        user: u32,
-    },
+    #[error("user {1} may not emit events of '{0}': the name is reserved")]
+    Reserved(String, u32),
     /// The event breaks a limit of the wire.
     #[error("the event is refused: {0}")]
     Event(#[from] EventError),
@@ -101,7 +91,7 @@ pub fn parse(line: &[u8], now: WallTime, peer: Peer) -> Result<Request, RequestE
     if value.get("command").is_some() {
         let CommandLine { command } = serde_json::from_value(value)?;
         if let Peer::Other(user) = peer {
-            return Err(RequestError::NotAllowed { command, user });
+            return Err(RequestError::NotAllowed(command, user));
         }
         return match command.as_str() {
             "status" => Ok(Request::Status),
@@ -123,7 +113,7 @@ pub fn parse(line: &[u8], now: WallTime, peer: Peer) -> Result<Request, RequestE
     fields.extend(is_mended.then(|| (MENDED_FIELD.to_owned(), NOT_UTF8.to_owned())));
     if let Peer::Other(user) = peer {
         if is_reserved(&line.application) {
-            return Err(RequestError::Reserved { application: line.application, user });
+            return Err(RequestError::Reserved(line.application, user));
         }
         // Its own word on its user does not count.
         fields.retain(|(name, _)| name != USER_FIELD);

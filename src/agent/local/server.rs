@@ -11,6 +11,7 @@ use slab::Slab;
 
 use super::peer::Peer;
 use super::protocol::LINE_BYTES_MAX;
+use crate::agent::open;
 use crate::paths;
 
 /// Path at which a socket for `path` is bound before it is moved there.
@@ -93,10 +94,7 @@ impl Clients {
     /// # Errors
     /// When the system refuses.
     pub fn listen(path: &Path, mode: u32, registry: &Registry, first_token: usize) -> io::Result<Self> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        open::if_there(std::fs::remove_file(path))?;
         // Bound under a name that nobody tries, so that nobody connects before the mode is right.
         let hidden = bound_as(path);
         let _ = std::fs::remove_file(&hidden);

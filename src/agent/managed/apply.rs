@@ -173,12 +173,7 @@ pub(super) fn execute(program: &Program, file: &Path) -> Result<(), String> {
         program.arguments.iter().map(|argument| argument.replace("{file}", &file)).collect();
     let answer = process::run_to_end(&arguments, program.timeout, OUTPUT_BYTES_MAX)
         .map_err(|error| error.to_string())?;
-    let name = arguments.first().map(String::as_str).unwrap_or_default();
-    let ended = match answer.code {
-        Some(0) => return Ok(()),
-        Some(code) => format!("'{name}' ended with code {code}"),
-        None => format!("a signal ended '{name}'"),
-    };
+    let Some(ended) = answer.failure(&format!("'{}'", program.name())) else { return Ok(()) };
     let said = last_lines(&String::from_utf8_lossy(&answer.output));
     Err(if said.is_empty() { ended } else { format!("{ended}: {said}") })
 }

@@ -41,11 +41,8 @@ pub(super) struct Before {
 
 /// The file as it is, and how many names it has (hard links, link(2)); `None` when it is not there.
 pub(super) fn read(held: &Held) -> io::Result<Option<(Before, u64)>> {
-    let file = match open::file_at(held.directory(), held.name(), OFlags::RDONLY | OFlags::NOFOLLOW) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    let file = open::file_at(held.directory(), held.name(), OFlags::RDONLY | OFlags::NOFOLLOW);
+    let Some(file) = open::if_there(file)? else { return Ok(None) };
     let (data, attributes) = (file.metadata()?, attributes::read(&file)?);
     let before = Before {
         bytes: open::rest(file, FILE_BYTES_MAX)?,

@@ -8,8 +8,8 @@ use std::process::Command;
 use super::apply::{Step, apply};
 #[cfg(target_os = "linux")]
 use super::attributes;
-use super::stored_settings;
 use super::tests::Device;
+use crate::agent::open;
 use crate::wire::settings::{Drift, SettingsState};
 use crate::wire::time::WallTime;
 
@@ -30,7 +30,7 @@ fn set(device: &mut Device, revision: u64, settings: &str) {
 }
 
 fn journals(device: &Device) -> Vec<PathBuf> {
-    stored_settings::list(&device.directory.path().join("orders"), "journal").unwrap()
+    open::list(&device.directory.path().join("orders"), "journal").unwrap()
 }
 
 #[test]

@@ -29,14 +29,11 @@ pub fn ask(definition: &Definition) -> Result<Vec<Statistic>, String> {
 fn text_of(source: &StatisticsSource) -> Result<String, String> {
     let bytes = match source {
         StatisticsSource::Command(program) => {
-            let (name, arguments) = program.arguments.split_first().ok_or("no command")?;
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            let answer = process::run(name, &arguments, program.timeout, OUTPUT_BYTES_MAX)
+            let answer = process::run(&program.arguments, program.timeout, OUTPUT_BYTES_MAX)
                 .map_err(|error| error.to_string())?;
-            match answer.code {
-                Some(0) => answer.output,
-                Some(code) => return Err(format!("'{name}' ended with code {code}")),
-                None => return Err(format!("a signal ended '{name}'")),
+            match answer.failure(&format!("'{}'", program.name())) {
+                Some(why) => return Err(why),
+                None => answer.output,
             }
         }
         StatisticsSource::File(path) => open::bytes(path, OUTPUT_BYTES_MAX as u64)

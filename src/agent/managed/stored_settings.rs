@@ -1,14 +1,15 @@
 //! Small files of `DATA/orders/`: replaced as a whole, and checked when they are read.
 
-use std::fs::{self, DirBuilder};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use minicbor::{Decode, Encode};
 
 use crate::agent::ab_slots::sync_directory;
 use crate::agent::checksummed::{self, Content};
+use crate::agent::open;
 use crate::wire::digest::Digest;
 use crate::wire::settings::{SettingsOrder, SettingsState};
 use crate::wire::time::WallTime;
@@ -75,23 +76,10 @@ pub(super) fn read<T: for<'b> Decode<'b, ()>>(path: &Path) -> io::Result<Option<
     }
 }
 
-/// The files of `directory` with this ending, sorted.
-pub(super) fn list(directory: &Path, ending: &str) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == ending) {
-            files.push(path);
-        }
-    }
-    files.sort_unstable();
-    Ok(files)
-}
-
 /// The settings that are stored in `directory`. A damaged one is taken away: the server orders it again.
 pub(super) fn ordered(directory: &Path) -> io::Result<Vec<SettingsOrder>> {
     let mut ordered = Vec::new();
-    for path in list(directory, "order")? {
+    for path in open::list(directory, "order")? {
         match read::<SettingsOrder>(&path) {
             Ok(Some(order)) => ordered.push(order),
             Ok(None) => {}

@@ -9,7 +9,7 @@ use super::stored_settings::{self, StoredState};
 use super::work::{Apply, Outcome, Work};
 use crate::agent::application::check::AGENT_NAME;
 use crate::agent::application::{Definition, SettingsPlace};
-use crate::agent::checksummed;
+use crate::agent::{checksummed, open};
 use crate::wire::bounded::clip;
 use crate::wire::digest::Digest;
 use crate::wire::event::{Event, Severity};
@@ -35,13 +35,8 @@ const CHANGED_MEANWHILE: &str =
 #[derive(Debug)]
 struct Entry {
     order: SettingsOrder,
-    state: SettingsState,
-    applied_revision: u64,
-    since: WallTime,
-    detail: String,
-    placed: Option<Digest>,
-    definition: Digest,
-    interrupted: u32,
+    /// As the disk has it.
+    kept: StoredState,
     /// When it was put right, lately.
     repairs: VecDeque<WallTime>,
 }
@@ -81,22 +76,20 @@ impl Managed {
             directory: directory.to_owned(),
             entries: BTreeMap::new(),
             definitions: None,
-            journals: stored_settings::list(directory, "journal")?,
+            journals: open::list(directory, "journal")?,
             is_busy: false,
             is_look_wanted: false,
             events: Vec::new(),
         };
         for order in stored_settings::ordered(directory)? {
             let application = order.application.clone();
-            let stored = stored_settings::read::<StoredState>(&managed.path(&application, "state"))
-                .unwrap_or_default();
             let mut entry = Entry::new(order, now);
-            if let Some(stored) = stored {
+            if let Ok(Some(stored)) = stored_settings::read(&managed.path(&application, "state")) {
                 entry.take_up(stored);
             }
             if managed.journals.contains(&managed.path(&application, "journal")) {
-                entry.interrupted += 1;
-                entry.state = SettingsState::Pending;
+                entry.kept.interrupted += 1;
+                entry.kept.state = SettingsState::Pending;
             }
             managed.entries.insert(application.clone(), entry);
             managed.keep_state(&application);
@@ -107,7 +100,7 @@ impl Managed {
     /// The sum of the digests of the settings that are stored.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        self.entries.values().fold(Digest::EMPTY, |sum, entry| sum.with(entry.order.digest()))
+        self.entries.values().fold(Digest::EMPTY, |sum, entry| sum.with(entry.kept.order))
     }
 
     /// Keeps an order; durable when this returns. The same settings again are not put in place again.
@@ -129,21 +122,22 @@ impl Managed {
                 "settings of {CONDITIONS_MAX} applications are kept already"
             )));
         }
-        let is_same = known.is_some_and(|entry| entry.order.digest() == order.digest());
+        let is_same = known.is_some_and(|entry| entry.kept.order == order.digest());
         checksummed::write(&self.path(application, "order"), order)?;
         match self.entries.get_mut(application) {
             Some(entry) if is_same => {
                 entry.order.revision = order.revision;
-                if matches!(entry.state, SettingsState::Applied | SettingsState::Drifted) {
-                    entry.applied_revision = order.revision;
+                if entry.is_in_place() {
+                    entry.kept.applied_revision = order.revision;
                 }
             }
             Some(entry) => {
                 entry.order = order.clone();
-                entry.interrupted = 0;
+                entry.kept.order = order.digest();
+                entry.kept.interrupted = 0;
                 entry.repairs.clear();
                 entry.set(SettingsState::Pending, "", now);
-                entry.since = now;
+                entry.kept.since = now;
             }
             None => {
                 self.entries.insert(application.clone(), Entry::new(order.clone(), now));
@@ -164,10 +158,10 @@ impl Managed {
             let fingerprint = place.fingerprint();
             let Some(entry) = self.entries.get_mut(&application) else { continue };
             if let Some(reason) = place.lack() {
-                entry.definition = fingerprint;
+                entry.kept.definition = fingerprint;
                 self.fail(&application, reason, now);
-            } else if entry.definition != fingerprint {
-                entry.definition = fingerprint;
+            } else if entry.kept.definition != fingerprint {
+                entry.kept.definition = fingerprint;
                 entry.set(SettingsState::Pending, "", now);
                 self.keep_state(&application);
             }
@@ -180,7 +174,7 @@ impl Managed {
             return None;
         }
         let work = match self.journals.pop() {
-            Some(journal) => Some(Work::Recover { journal }),
+            Some(journal) => Some(Work::Recover(journal)),
             None => self.next_apply(now).or_else(|| self.next_look()),
         };
         self.is_busy = work.is_some();
@@ -192,7 +186,7 @@ impl Managed {
     pub fn put_off(&mut self, work: Work) {
         self.is_busy = false;
         match work {
-            Work::Recover { journal } => self.journals.push(journal),
+            Work::Recover(journal) => self.journals.push(journal),
             Work::Look(_) => self.is_look_wanted = true,
             // It is pending still.
             Work::Apply(_) => {}
@@ -204,18 +198,18 @@ impl Managed {
         for application in self.applications() {
             let (place, journal) = (self.place(&application), self.path(&application, "journal"));
             let Some(entry) = self.entries.get_mut(&application) else { continue };
-            if entry.state != SettingsState::Pending {
+            if entry.kept.state != SettingsState::Pending {
                 continue;
             }
             // It may have been ordered after the definitions were read.
-            entry.definition = place.fingerprint();
+            entry.kept.definition = place.fingerprint();
             let Place::Here(place) = place else {
                 let reason = place.lack().unwrap_or_default();
                 self.fail(&application, reason, now);
                 continue;
             };
-            if entry.interrupted >= INTERRUPTIONS_MAX {
-                entry.interrupted = 0;
+            if entry.kept.interrupted >= INTERRUPTIONS_MAX {
+                entry.kept.interrupted = 0;
                 let reason = format!(
                     "the agent ended {INTERRUPTIONS_MAX} times while they were put in place; the old ones are in place again"
                 );
@@ -224,9 +218,9 @@ impl Managed {
             }
             return Some(Work::Apply(Box::new(Apply {
                 application,
-                order: entry.order.digest(),
+                order: entry.kept.order,
                 revision: entry.order.revision,
-                definition: entry.definition,
+                definition: entry.kept.definition,
                 settings: entry.order.settings.clone().unwrap_or_default(),
                 place: *place,
                 journal,
@@ -255,7 +249,7 @@ impl Managed {
     pub fn done(&mut self, outcome: Outcome, now: WallTime) {
         self.is_busy = false;
         match outcome {
-            Outcome::Recovered { journal, result } => {
+            Outcome::Recovered(journal, result) => {
                 let mut applications = self.applications().into_iter();
                 let found = applications.find(|name| self.path(name, "journal") == journal);
                 match (result, found) {
@@ -273,15 +267,15 @@ impl Managed {
                     }
                 }
             }
-            Outcome::Applied { job, result } => {
+            Outcome::Applied(job, result) => {
                 let Some(entry) = self.entries.get_mut(&job.application) else { return };
                 if let Ok(placed) = &result {
-                    entry.placed = Some(placed.digest);
-                    entry.applied_revision = job.revision;
+                    entry.kept.placed = Some(placed.digest);
+                    entry.kept.applied_revision = job.revision;
                 }
-                let is_current = entry.order.digest() == job.order
-                    && entry.definition == job.definition
-                    && entry.state == SettingsState::Pending;
+                let is_current = entry.kept.order == job.order
+                    && entry.kept.definition == job.definition
+                    && entry.kept.state == SettingsState::Pending;
                 if let Err(failure) = &result
                     && failure.is_changed
                 {
@@ -316,8 +310,8 @@ impl Managed {
     /// `note`: what people should know of it; may be empty.
     fn applied(&mut self, application: &str, note: &str, now: WallTime) {
         let Some(entry) = self.entries.get_mut(application) else { return };
-        entry.interrupted = 0;
-        entry.applied_revision = entry.order.revision;
+        entry.kept.interrupted = 0;
+        entry.kept.applied_revision = entry.order.revision;
         entry.set(SettingsState::Applied, note, now);
         let mut message = format!("settings of revision {} are in place", entry.order.revision);
         if !note.is_empty() {
@@ -330,7 +324,8 @@ impl Managed {
     /// Settings of the agent itself that were ordered and wait.
     #[must_use]
     pub fn own_pending(&self) -> Option<&str> {
-        let entry = self.entries.get(AGENT_NAME).filter(|entry| entry.state == SettingsState::Pending)?;
+        let entry =
+            self.entries.get(AGENT_NAME).filter(|entry| entry.kept.state == SettingsState::Pending)?;
         entry.order.settings.as_deref()
     }
 
@@ -349,8 +344,8 @@ impl Managed {
             return;
         };
         let what = match found {
-            Ok(found) if found == entry.placed => {
-                if entry.state == SettingsState::Drifted {
+            Ok(found) if found == entry.kept.placed => {
+                if entry.kept.state == SettingsState::Drifted {
                     entry.set(SettingsState::Applied, "", now);
                     self.keep_state(application);
                 }
@@ -366,7 +361,7 @@ impl Managed {
     /// The file is not what was put in place: it is put right, or only told, as the order says.
     fn drifted(&mut self, application: &str, what: &str, now: WallTime) {
         let Some(entry) = self.entries.get_mut(application) else { return };
-        let is_new = entry.state != SettingsState::Drifted;
+        let is_new = entry.kept.state != SettingsState::Drifted;
         entry.repairs.retain(|at| at.0.saturating_add(REPAIRS_MILLISECONDS) > now.0);
         let (state, detail) = if entry.order.drift == Drift::Report {
             (SettingsState::Drifted, what.to_owned())
@@ -386,10 +381,10 @@ impl Managed {
     fn fail(&mut self, application: &str, reason: &str, now: WallTime) {
         let Some(entry) = self.entries.get_mut(application) else { return };
         let reason = clipped(reason);
-        if entry.state == SettingsState::Failed && entry.detail == reason {
+        if entry.kept.state == SettingsState::Failed && entry.kept.detail == reason {
             return;
         }
-        entry.interrupted = 0;
+        entry.kept.interrupted = 0;
         entry.set(SettingsState::Failed, &reason, now);
         self.keep_state(application);
         self.event(application, Severity::Error, "settings_failed", reason, now);
@@ -434,7 +429,7 @@ impl Managed {
     fn keep_state(&self, application: &str) {
         let Some(entry) = self.entries.get(application) else { return };
         let path = self.path(application, "state");
-        if let Err(error) = checksummed::write(&path, &entry.stored()) {
+        if let Err(error) = checksummed::write(&path, &entry.kept) {
             log::warn!("{}: {error}", path.display());
         }
     }
@@ -442,8 +437,8 @@ impl Managed {
 
 impl Entry {
     fn new(order: SettingsOrder, now: WallTime) -> Self {
-        Self {
-            order,
+        let kept = StoredState {
+            order: order.digest(),
             state: SettingsState::Pending,
             applied_revision: 0,
             since: now,
@@ -451,56 +446,44 @@ impl Entry {
             placed: None,
             definition: Digest::EMPTY,
             interrupted: 0,
-            repairs: VecDeque::new(),
-        }
+        };
+        Self { order, kept, repairs: VecDeque::new() }
     }
 
     /// Goes on where the disk says it was.
     fn take_up(&mut self, stored: StoredState) {
-        self.applied_revision = stored.applied_revision;
-        self.placed = stored.placed;
-        self.definition = stored.definition;
-        if stored.order == self.order.digest() {
-            self.interrupted = stored.interrupted;
-            self.since = stored.since;
+        let kept = &mut self.kept;
+        kept.applied_revision = stored.applied_revision;
+        kept.placed = stored.placed;
+        kept.definition = stored.definition;
+        if stored.order == kept.order {
+            kept.interrupted = stored.interrupted;
+            kept.since = stored.since;
             if stored.state != SettingsState::Failed {
-                (self.state, self.detail) = (stored.state, stored.detail);
+                (kept.state, kept.detail) = (stored.state, stored.detail);
             }
         }
     }
 
     fn set(&mut self, state: SettingsState, detail: &str, now: WallTime) {
-        if self.state != state {
-            self.since = now;
+        if self.kept.state != state {
+            self.kept.since = now;
         }
-        (self.state, self.detail) = (state, clipped(detail));
+        (self.kept.state, self.kept.detail) = (state, clipped(detail));
     }
 
     fn is_in_place(&self) -> bool {
-        matches!(self.state, SettingsState::Applied | SettingsState::Drifted)
-    }
-
-    fn stored(&self) -> StoredState {
-        StoredState {
-            order: self.order.digest(),
-            state: self.state,
-            applied_revision: self.applied_revision,
-            since: self.since,
-            detail: self.detail.clone(),
-            placed: self.placed,
-            definition: self.definition,
-            interrupted: self.interrupted,
-        }
+        matches!(self.kept.state, SettingsState::Applied | SettingsState::Drifted)
     }
 
     fn report(&self) -> SettingsReport {
         SettingsReport {
             revision: self.order.revision,
-            digest: self.order.digest(),
-            state: self.state,
-            applied_revision: self.applied_revision,
-            since: self.since,
-            detail: self.detail.clone(),
+            digest: self.kept.order,
+            state: self.kept.state,
+            applied_revision: self.kept.applied_revision,
+            since: self.kept.since,
+            detail: self.kept.detail.clone(),
         }
     }
 }

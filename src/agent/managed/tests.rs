@@ -8,6 +8,7 @@ use super::work::{Apply, work};
 use super::*;
 use crate::agent::application::Definition;
 use crate::agent::application::definition::parse;
+use crate::agent::open as files;
 use crate::wire::digest::Digest;
 use crate::wire::settings::{Drift, SettingsOrder, SettingsReport, SettingsState};
 use crate::wire::time::WallTime;
@@ -232,9 +233,7 @@ fn killed_at_any_step_it_is_the_old_file_or_the_new_one_and_then_it_goes_on() {
             device.assert_state(state, "");
             assert_eq!(device.file("shop.conf"), now, "{step:?}");
             assert_eq!(device.file("shop.conf.told").lines().last(), now.lines().last(), "{step:?}");
-            assert!(
-                stored_settings::list(&device.directory.path().join("orders"), "journal").unwrap().is_empty()
-            );
+            assert!(files::list(&device.directory.path().join("orders"), "journal").unwrap().is_empty());
         }
     }
 }
@@ -336,7 +335,7 @@ fn a_torn_order_is_not_named_and_a_torn_journal_does_no_harm() {
     device.work(2);
     let ordered = device.directory.path().join("orders");
     for ending in ["order", "state", "journal"] {
-        let path = stored_settings::list(&ordered, ending).unwrap().pop();
+        let path = files::list(&ordered, ending).unwrap().pop();
         let path =
             path.unwrap_or_else(|| ordered.join(format!("{}.{ending}", stored_settings::name_of("shop"))));
         let mut bytes = fs::read(&path).unwrap_or_else(|_| vec![1; 40]);

@@ -1,6 +1,6 @@
 //! Work of a helper thread for managed applications, one piece at a time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::apply::{Stop, apply};
@@ -13,10 +13,7 @@ use crate::wire::digest::Digest;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work {
     /// Undo what this journal tells of.
-    Recover {
-        /// Its path.
-        journal: PathBuf,
-    },
+    Recover(PathBuf),
     /// Put settings in place.
     Apply(Box<Apply>),
     /// Look at the settings files of these applications.
@@ -69,20 +66,10 @@ impl From<String> for Failure {
 /// Outcome of a piece of work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Of [`Work::Recover`].
-    Recovered {
-        /// Path of the journal.
-        journal: PathBuf,
-        /// Why it could not be undone.
-        result: Result<Undone, String>,
-    },
-    /// Of [`Work::Apply`].
-    Applied {
-        /// The job.
-        job: Box<Apply>,
-        /// The file, or why it is the old one.
-        result: Result<Placed, Failure>,
-    },
+    /// Of [`Work::Recover`]: the journal, and why it could not be undone.
+    Recovered(PathBuf, Result<Undone, String>),
+    /// Of [`Work::Apply`]: the job, and the file, or why it is the old one.
+    Applied(Box<Apply>, Result<Placed, Failure>),
     /// Of [`Work::Look`]: for each application the digest of its file; `None` when it is not there.
     Looked(Vec<(String, Result<Option<Digest>, String>)>),
 }
@@ -101,21 +88,28 @@ impl Apply {
 #[must_use]
 pub fn work(work: Work) -> Outcome {
     match work {
-        Work::Recover { journal } => Outcome::Recovered { result: journal::recover(&journal), journal },
+        Work::Recover(journal) => {
+            let result = journal::recover(&journal);
+            Outcome::Recovered(journal, result)
+        }
         Work::Apply(job) => {
             let result = apply(&job, &|_| false).map_err(|stop| match stop {
                 Stop::Failed(failure) => failure,
                 Stop::Interrupted => "it was interrupted".to_owned().into(),
             });
-            Outcome::Applied { job, result }
+            Outcome::Applied(job, result)
         }
-        Work::Look(files) => Outcome::Looked(
-            files
-                .into_iter()
-                .map(|(application, path)| {
-                    (application, file::digest(&path).map_err(|error| error.to_string()))
-                })
-                .collect(),
-        ),
+        Work::Look(files) => {
+            let each = files.into_iter().map(|(application, path)| (application, look(&path)));
+            Outcome::Looked(each.collect())
+        }
     }
+}
+
+/// Looks at a settings file: its digest; `None` when it is not there.
+///
+/// # Errors
+/// Why it can't be read.
+pub fn look(file: &Path) -> Result<Option<Digest>, String> {
+    file::digest(file).map_err(|error| error.to_string())
 }

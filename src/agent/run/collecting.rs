@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::agent::application::adapter::SETTINGS_SECONDS_MAX;
 use crate::agent::application::{Definition, Definitions, Observed, Probe, StatisticsSource, check};
 use crate::agent::collect::{host, inventory};
-use crate::agent::managed::work::work;
+use crate::agent::managed::work::{look, work};
 use crate::agent::managed::{Outcome, Work, declare, statistics};
 use crate::agent::settings::Settings;
 use crate::wire::section::{Condition, HostFacts};
@@ -132,15 +132,15 @@ pub(super) fn collect(
         host.zip(declared).map(|(host, declarations): (HostFacts, _)| HostFacts { declarations, ..host });
     let mut statistics = Vec::new();
     let observed = definitions.map(|definitions| {
-        let look = |definition: Definition| {
-            let (observed, numbers) = look_at(&definition, pieces);
+        let look_at = |definition: Definition| {
+            let (observed, numbers) = look_at_one(&definition, pieces);
             statistics.extend(numbers.unwrap_or_else(|problem| {
                 problems.push(problem);
                 Vec::new()
             }));
             (definition, observed)
         };
-        definitions.applications.into_iter().map(look).collect()
+        definitions.applications.into_iter().map(look_at).collect()
     });
     Collected {
         fingerprint,
@@ -159,13 +159,8 @@ pub(super) fn manage(job: Work, pieces: &Pieces) -> Outcome {
     match job {
         Work::Look(files) => {
             let each = files.into_iter().map(|(application, path)| {
-                let file = vec![(application.clone(), path)];
-                let looked = pieces.run(&piece(&application), FILES_TIMEOUT, || work(Work::Look(file)));
-                match looked {
-                    Ok(Outcome::Looked(mut found)) => found.pop().unwrap_or((application, Ok(None))),
-                    Ok(_) => (application, Ok(None)),
-                    Err(problem) => (application, Err(problem)),
-                }
+                let found = pieces.run(&piece(&application), FILES_TIMEOUT, move || look(&path));
+                (application, found.flatten())
             });
             Outcome::Looked(each.collect())
         }
@@ -174,19 +169,19 @@ pub(super) fn manage(job: Work, pieces: &Pieces) -> Outcome {
             let timeout = apply.timeout() + SETTINGS_TIMEOUT;
             pieces
                 .run(&name, timeout, || work(Work::Apply(apply)))
-                .unwrap_or_else(|problem| Outcome::Applied { job: again, result: Err(problem.into()) })
+                .unwrap_or_else(|problem| Outcome::Applied(again, Err(problem.into())))
         }
-        Work::Recover { journal } => {
+        Work::Recover(journal) => {
             let (name, again) = (format!("undoing {}", journal.display()), journal.clone());
             pieces
-                .run(&name, ROLLBACK_TIMEOUT + SETTINGS_TIMEOUT, || work(Work::Recover { journal }))
-                .unwrap_or_else(|problem| Outcome::Recovered { journal: again, result: Err(problem) })
+                .run(&name, ROLLBACK_TIMEOUT + SETTINGS_TIMEOUT, || work(Work::Recover(journal)))
+                .unwrap_or_else(|problem| Outcome::Recovered(again, Err(problem)))
         }
     }
 }
 
 /// One application: its condition, and its numbers or why there are none.
-fn look_at(definition: &Definition, pieces: &Pieces) -> (Observed, Result<Vec<Statistic>, String>) {
+fn look_at_one(definition: &Definition, pieces: &Pieces) -> (Observed, Result<Vec<Statistic>, String>) {
     let own = definition.clone();
     let name = format!("looking at '{}'", definition.name);
     let seen = pieces.run(&name, timeout_of(definition), move || (check(&own), statistics::ask(&own)));
@@ -199,15 +194,15 @@ fn look_at(definition: &Definition, pieces: &Pieces) -> (Observed, Result<Vec<St
 /// As long as the application's commands may take, and its files.
 fn timeout_of(definition: &Definition) -> Duration {
     let probe = match &definition.probe {
-        Probe::Command { timeout, .. } => *timeout,
-        Probe::SystemdUnit(_) | Probe::PidFile(_) => Duration::ZERO,
+        Probe::Command(program) => Some(program),
+        Probe::SystemdUnit(_) | Probe::PidFile(_) => None,
     };
-    let version = definition.version.as_ref().map_or(Duration::ZERO, |program| program.timeout);
     let numbers = match &definition.statistics {
-        Some(StatisticsSource::Command(program)) => program.timeout,
-        Some(StatisticsSource::File(_)) | None => Duration::ZERO,
+        Some(StatisticsSource::Command(program)) => Some(program),
+        Some(StatisticsSource::File(_)) | None => None,
     };
-    probe + version + numbers + FILES_TIMEOUT
+    let programs = [probe, definition.version.as_ref(), numbers].into_iter().flatten();
+    programs.map(|program| program.timeout).sum::<Duration>() + FILES_TIMEOUT
 }
 
 #[cfg(test)]

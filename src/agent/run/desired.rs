@@ -3,7 +3,6 @@
 use super::{Agent, Now, RUNS, RunError};
 use crate::agent::application::check::AGENT_NAME;
 use crate::agent::directory::{Directory, DirectoryError};
-use crate::agent::local::protocol::RunStatus;
 use crate::agent::managed::own::OwnSettings;
 use crate::agent::managed::{self, Managed, statistics};
 use crate::agent::settings::CONCURRENT_RUNS_MAX;
@@ -11,6 +10,7 @@ use crate::agent::spool::SpoolError;
 use crate::agent::task::files::uptime_milliseconds;
 use crate::agent::task::plan::plan;
 use crate::machine::agent::SectionContent;
+use crate::wire::event::Event;
 use crate::wire::id::RunId;
 use crate::wire::limits::CONDITIONS_MAX;
 use crate::wire::section::{ApplicationCondition, Condition};
@@ -22,7 +22,7 @@ use crate::wire::time::WallTime;
 impl Agent {
     /// Tells the machine what is kept here of what was ordered: the next sync names it.
     pub(super) fn name_desired_digests(&mut self) {
-        self.machine.set_desired_digests(self.settings_digest, self.runs_digest);
+        self.machine.set_desired_digests(self.managed.digest(), self.runs_digest);
     }
 
     /// Keeps ordered settings, and has them put in place.
@@ -32,7 +32,6 @@ impl Agent {
             log::error!("{}: ordered settings can't be kept: {error}", order.application);
             return;
         }
-        self.settings_digest = self.managed.digest();
         self.name_desired_digests();
         self.set_own_when_ordered(now);
         self.managed_changed(now);
@@ -44,8 +43,7 @@ impl Agent {
 /// Opens the ordered settings that are kept.
 pub(super) fn open(directory: &Directory, now: WallTime) -> Result<Managed, RunError> {
     let path = directory.ordered();
-    Managed::open(&path, now)
-        .map_err(|source| RunError::Directory(DirectoryError::Io { path: path.clone(), source }))
+    Managed::open(&path, now).map_err(|source| DirectoryError::Io(path, source).into())
 }
 
 impl Agent {
@@ -71,17 +69,24 @@ impl Agent {
     /// Says what has changed of the settings: in the conditions, and as events.
     pub(super) fn managed_changed(&mut self, now: &Now) {
         for event in self.managed.take_events() {
-            let appended = event.to_bytes().map_err(|error| error.to_string()).and_then(|body| {
-                self.spool.append(event.severity, &body, now.wall).map_err(|error| error.to_string())
-            });
-            match appended {
-                Ok(_) => self.is_spool_dirty = true,
-                Err(error) => log::error!("{}: '{}' is not told: {error}", event.application, event.message),
+            if let Err(error) = self.append(&event, now.wall) {
+                log::error!("{}: '{}' is not told: {error}", event.application, event.message);
             }
         }
         if self.sections.is_known {
             self.machine.section_changed(SectionContent::Conditions(self.conditions().into()));
         }
+    }
+
+    /// Appends an event of the agent itself.
+    ///
+    /// # Errors
+    /// Why it is not in the spool, in words.
+    pub(super) fn append(&mut self, event: &Event, now: WallTime) -> Result<(), String> {
+        let body = event.to_bytes().map_err(|error| error.to_string())?;
+        self.spool.append(event.severity, &body, now).map_err(|error| error.to_string())?;
+        self.is_spool_dirty = true;
+        Ok(())
     }
 
     /// The conditions, with how far the settings are; an application that has an order and no definition is
@@ -201,21 +206,5 @@ impl Agent {
         }
         self.runs_digest = self.runs.digest();
         self.name_desired_digests();
-    }
-
-    /// For `muster-agent status`.
-    pub(super) fn run_statuses(&self) -> Vec<RunStatus> {
-        let runs = self.runs.list();
-        runs.into_iter()
-            .map(|(order, stage, accepted_at, progress)| RunStatus {
-                run: order.run,
-                application: order.application.clone(),
-                kind: order.kind.clone(),
-                stage,
-                accepted_at,
-                progress_percent: progress.percent,
-                message: progress.message,
-            })
-            .collect()
     }
 }

@@ -20,9 +20,6 @@ pub enum RunError {
     /// The identity can't be read.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// There is none.
-    #[error("this device has not enrolled (no identity in {}): muster-agent enroll --server HOST --token-file FILE", .0.display())]
-    NotEnrolled(PathBuf),
     /// The address that is set is none.
     #[error(transparent)]
     Address(#[from] AddressError),
@@ -44,13 +41,8 @@ pub enum RunError {
     #[error("the helper '{0}' has panicked; the log says where")]
     Helper(&'static str),
     /// The socket for local programs can't be opened.
-    #[error("the socket {}: {source} (set another with [socket] path)", path.display())]
-    Socket {
-        /// The path.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error("the socket {}: {} (set another with [socket] path)", .0.display(), .1)]
+    Socket(PathBuf, #[source] io::Error),
     /// The runs of tasks can't be read.
     #[error("the runs of tasks in 'runs' of the data directory can't be read: {0}")]
     Runs(io::Error),

@@ -10,7 +10,6 @@ use crate::agent::local::server::ClientKey;
 use crate::agent::shutdown::QUESTION_TIMEOUT;
 use crate::service_manager;
 use crate::wire::datagram::{DATAGRAM_BYTES, NoticeKind};
-use crate::wire::message::ToServer;
 use crate::wire::time::Moment;
 
 /// Time of the delivery of events.
@@ -219,13 +218,7 @@ impl Agent {
         // again.
         self.act(now)?;
         let (goodbye, bytes) = self.next_notice(kind);
-        if self.machine.is_connected() {
-            let mut frame = Vec::new();
-            ToServer::Goodbye(goodbye).write_to(&mut frame);
-            // The datagram says the same.
-            let _ = self.connection.send(&frame);
-        }
-        self.connection.close();
+        self.part(goodbye);
         self.connected_since = None;
         if let Some(leaving) = self.mode.leaving_mut() {
             leaving.copies = Some(Copies { bytes, sent: 0, since: now.moment });

@@ -124,8 +124,6 @@ pub struct Agent {
     managed: Managed,
     /// The server's settings of the agent itself.
     own: OwnSettings,
-    /// The sum of the digests of the ordered settings that are kept here.
-    settings_digest: Digest,
     /// The sum of the digests of the runs that are kept here.
     runs_digest: Digest,
     runs: Runs,
@@ -149,8 +147,7 @@ impl Agent {
         context.check_socket()?;
         let lock = directory.lock_patiently(RUNNING_AGENT)?;
         settle(&directory)?;
-        let mut identity = Identity::read(directory.path())?
-            .ok_or_else(|| RunError::NotEnrolled(directory.path().to_owned()))?;
+        let mut identity = Identity::read_enrolled(directory.path())?;
         let server: ServerAddress = settings.server.as_ref().unwrap_or(&identity.server).parse()?;
         let tls = tls_of(&identity).map_err(RunError::Tls)?;
         identity.forget_private_key();
@@ -176,7 +173,7 @@ impl Agent {
         shutdown_watch.connect(poll.registry());
         let path = context.socket();
         let clients = Clients::listen(&path, settings.socket.mode, poll.registry(), LOCAL)
-            .map_err(|source| RunError::Socket { path, source })?;
+            .map_err(|source| RunError::Socket(path, source))?;
         signals.watch(poll.registry(), SIGNALS)?;
         Ok(Self {
             signals,
@@ -201,7 +198,6 @@ impl Agent {
             last_error_at: None,
             waiting: Vec::new(),
             looking: None,
-            settings_digest: managed.digest(),
             managed,
             own,
             runs_digest: Digest::EMPTY,
@@ -345,7 +341,7 @@ impl Agent {
             self.move_timeout(),
             self.leaving_timeout(now),
             self.sleep_timeout(now),
-            self.datagrams.next_timeout(),
+            self.datagrams.port.next_timeout(),
             self.runs.next_timeout().filter(|_| !self.mode.is_leaving()),
         ];
         let next = next.into_iter().flatten().min()?;
@@ -481,7 +477,7 @@ impl Agent {
 fn machine(directory: &Directory, spool: &Spool, reach: Reach, seed: u64) -> Result<AgentMachine, RunError> {
     let state = match AbSlots::new(directory.path(), STATE_SLOT).read() {
         Ok(bytes) => bytes.and_then(|bytes| AgentState::from_bytes(&bytes)),
-        Err(SlotError::Damaged { path }) => {
+        Err(SlotError::Damaged(path)) => {
             log::warn!("{} is damaged: everything is sent whole once", path.display());
             None
         }

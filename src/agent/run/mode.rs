@@ -13,7 +13,6 @@ use crate::agent::talk::tls_of;
 use crate::machine::agent::SyncResult;
 use crate::reactor::channel::ClientTls;
 use crate::wire::datagram::NoticeKind;
-use crate::wire::message::ToServer;
 use crate::wire::time::Moment;
 
 /// One thing at a time. A move that is under way when the device goes to sleep goes on when it is back.
@@ -33,18 +32,12 @@ pub(super) enum Mode {
 impl Mode {
     /// The shutdown notice that is being said.
     pub(super) fn leaving(&self) -> Option<&Leaving> {
-        match self {
-            Self::Leaving(leaving, _) => Some(leaving),
-            Self::Working | Self::Moving(_) | Self::Asleep(..) => None,
-        }
+        if let Self::Leaving(leaving, _) = self { Some(leaving) } else { None }
     }
 
     /// The same, to be changed.
     pub(super) fn leaving_mut(&mut self) -> Option<&mut Leaving> {
-        match self {
-            Self::Leaving(leaving, _) => Some(leaving),
-            Self::Working | Self::Moving(_) | Self::Asleep(..) => None,
-        }
+        if let Self::Leaving(leaving, _) = self { Some(leaving) } else { None }
     }
 
     /// Whether a shutdown notice is being said.
@@ -54,10 +47,7 @@ impl Mode {
 
     /// Since when the device is about to sleep, or sleeps.
     pub(super) fn asleep(&self) -> Option<Asleep> {
-        match self {
-            Self::Asleep(asleep, _) => Some(*asleep),
-            Self::Working | Self::Moving(_) | Self::Leaving(..) => None,
-        }
+        if let Self::Asleep(asleep, _) = self { Some(*asleep) } else { None }
     }
 
     /// A shutdown notice begins, whatever the agent was at.
@@ -140,10 +130,7 @@ impl Agent {
 
     /// When the move goes on at the latest.
     pub(super) fn move_timeout(&self) -> Option<Moment> {
-        match &self.mode {
-            Mode::Moving(moving) => Some(moving.until),
-            Mode::Working | Mode::Leaving(..) | Mode::Asleep(..) => None,
-        }
+        if let Mode::Moving(moving) = &self.mode { Some(moving.until) } else { None }
     }
 
     /// Leaves the old server as soon as it has acknowledged what is on its way, or has had its time.
@@ -187,13 +174,7 @@ impl Agent {
     /// wait.
     fn leave_server(&mut self) {
         let (goodbye, bytes) = self.datagrams.next_notice(NoticeKind::AgentStopped);
-        if self.machine.is_connected() {
-            let mut frame = Vec::new();
-            ToServer::Goodbye(goodbye).write_to(&mut frame);
-            // The datagram says the same.
-            let _ = self.connection.send(&frame);
-        }
-        self.connection.close();
+        self.part(goodbye);
         self.send_notice(&bytes);
     }
 }

@@ -89,7 +89,7 @@ impl Agent {
         problems.extend(self.context.problem.clone());
         problems.extend(self.spool.damages());
         problems.extend(self.sections.statistics_problem.clone());
-        problems.extend(self.datagrams.problem().cloned());
+        problems.extend(self.datagrams.port.problem.clone());
         problems.extend(machine.events_held_until.map(|until| {
             format!(
                 "this device sends more events than the server takes of one: the next are sent at {}",
@@ -111,7 +111,7 @@ impl Agent {
             spool: Some(self.spool.status()?),
             datagrams: Some(self.datagrams.status()),
             applications: self.conditions(),
-            runs: self.run_statuses(),
+            runs: self.runs.list(),
             problems,
         })
     }

@@ -1,18 +1,18 @@
 //! Requests of the service manager while the agent runs: SIGTERM and SIGINT end it, SIGHUP has it read its
 //! configuration again. Signals are something that the loop can poll.
 
-use std::io::{self, Read as _};
+use std::io;
 
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::low_level::pipe;
 
 use super::{Agent, WATCH};
 use crate::agent::address::AddressError;
 use crate::agent::application::check::AGENT_NAME;
 use crate::agent::last_good;
 use crate::agent::settings::{self, Settings};
+use crate::agent::waiting::{drain, signals};
 use crate::agent::watch::Watch;
 use crate::service_manager;
 use crate::wire::bounded::clip;
@@ -50,12 +50,8 @@ impl Agent {
             occurred_at: self.clock.now().wall,
             fields: Vec::new(),
         };
-        let appended = event.to_bytes().map_err(|error| error.to_string()).and_then(|body| {
-            self.spool.append(event.severity, &body, event.occurred_at).map_err(|error| error.to_string())
-        });
-        match appended {
-            Ok(_) => self.is_spool_dirty = true,
-            Err(error) => log::error!("the server is not told: {error}"),
+        if let Err(error) = self.append(&event, event.occurred_at) {
+            log::error!("the server is not told: {error}");
         }
         self.context.problem = Some(problem);
     }
@@ -71,7 +67,7 @@ impl Agent {
 
     fn read_again(&mut self) -> Result<(), String> {
         let Some(file) = &self.context.config else {
-            self.datagrams.set_port(self.settings.wake.port);
+            self.datagrams.port.set(self.settings.wake.port);
             log::info!("there is no configuration file to read again");
             return Ok(());
         };
@@ -83,7 +79,7 @@ impl Agent {
         if settings.socket != self.settings.socket {
             log::warn!("[socket] changes when the agent is started again");
         }
-        self.datagrams.set_port(settings.wake.port);
+        self.datagrams.port.set(settings.wake.port);
         // One that is closed is no longer announced.
         self.machine.set_reach(self.datagrams.reach());
         self.settings = settings;
@@ -130,7 +126,8 @@ impl Signals {
     /// # Errors
     /// When the system gives no pipe or no handler.
     pub fn catch() -> io::Result<Self> {
-        Ok(Self { end: register(&[SIGTERM, SIGINT])?, reload: register(&[SIGHUP])? })
+        let stream = |of: &[i32]| signals(of).map(UnixStream::from_std);
+        Ok(Self { end: stream(&[SIGTERM, SIGINT])?, reload: stream(&[SIGHUP])? })
     }
 
     pub(super) fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -141,22 +138,4 @@ impl Signals {
     pub(super) fn read(&mut self) -> Requested {
         Requested { end: drain(&mut self.end), reload: drain(&mut self.reload) }
     }
-}
-
-fn register(signals: &[i32]) -> io::Result<UnixStream> {
-    let (read, write) = std::os::unix::net::UnixStream::pair()?;
-    read.set_nonblocking(true)?;
-    for signal in signals {
-        pipe::register(*signal, write.try_clone()?)?;
-    }
-    Ok(UnixStream::from_std(read))
-}
-
-fn drain(stream: &mut UnixStream) -> bool {
-    let mut buffer = [0; 16];
-    let mut any = false;
-    while let Ok(1..) = stream.read(&mut buffer) {
-        any = true;
-    }
-    any
 }

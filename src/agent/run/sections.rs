@@ -1,6 +1,5 @@
 //! The sections: when they are collected, and what becomes of what was found.
 
-use std::fs;
 use std::sync::Arc;
 
 use super::collecting::Collected;
@@ -8,7 +7,7 @@ use super::{Agent, Now, Wait, Waiter};
 use crate::agent::application::check;
 use crate::agent::collect::inventory;
 use crate::agent::directory::{BASE_FILE, Directory};
-use crate::agent::open;
+use crate::agent::{checksummed, open};
 use crate::machine::agent::SectionContent;
 use crate::wire::bounded;
 use crate::wire::inventory::Application;
@@ -213,11 +212,9 @@ pub(super) fn read_base(directory: &Directory) -> Option<Arc<[Application]>> {
 
 /// Stores it; it may be lost.
 pub(super) fn write_base(directory: &Directory, base: &[Application]) {
-    let new = directory.path().join(format!("{BASE_FILE}.new"));
-    let written = minicbor::to_vec(base)
-        .map_err(std::io::Error::other)
-        .and_then(|bytes| fs::write(&new, bytes))
-        .and_then(|()| fs::rename(&new, directory.path().join(BASE_FILE)));
+    let bytes = minicbor::to_vec(base).map_err(std::io::Error::other);
+    let written =
+        bytes.and_then(|bytes| checksummed::replace(&directory.path().join(BASE_FILE), &bytes, false));
     if let Err(error) = written {
         log::warn!("{BASE_FILE} can't be written, the next change travels whole: {error}");
     }

@@ -4,7 +4,7 @@ use super::connection::Progress;
 use super::{Agent, Now};
 use crate::machine::agent::{LinkEnd, UNSENT_BYTES_TARGET};
 use crate::wire::datagram::{DATAGRAM_BYTES, NoticeKind};
-use crate::wire::message::Goodbye;
+use crate::wire::message::{Goodbye, ToServer};
 
 /// Most messages of the server in one turn.
 const MESSAGES_PER_TURN_MAX: usize = 256;
@@ -104,7 +104,7 @@ const PROBE_COPIES: usize = 3;
 impl Agent {
     /// Opens the wake port when that is due; the next sync says so.
     pub(super) fn open_wake_port(&mut self, now: &Now) {
-        if self.datagrams.open_when_due(now, self.poll.registry()) {
+        if self.datagrams.port.open_when_due(now.moment, self.poll.registry()) {
             self.machine.set_reach(self.datagrams.reach());
             // Something may have come before the poll watched it.
             self.has_more = true;
@@ -131,18 +131,20 @@ impl Agent {
         notice
     }
 
+    /// Ends the link: says why on it, if there is one; the datagram says the same.
+    pub(super) fn part(&mut self, goodbye: Goodbye) {
+        if self.machine.is_connected() {
+            let mut frame = Vec::new();
+            ToServer::Goodbye(goodbye).write_to(&mut frame);
+            let _ = self.connection.send(&frame);
+        }
+        self.connection.close();
+    }
+
     /// Sends a notice that means nothing, and says which, so that the asker can see whether it arrives.
     pub(super) fn probe(&mut self) -> Vec<u8> {
         let (goodbye, bytes) = self.next_notice(NoticeKind::Probe);
         (0..PROBE_COPIES).for_each(|_| self.send_notice(&bytes));
-        let state = self.datagrams.probe_state(goodbye.counter);
-        serde_json::json!({
-            "counter": state.counter,
-            "port": state.port,
-            "probes": state.probes,
-            "probe_counter": state.probe_counter,
-        })
-        .to_string()
-        .into_bytes()
+        serde_json::to_vec(&self.datagrams.probe_state(goodbye.counter)).unwrap_or_default()
     }
 }

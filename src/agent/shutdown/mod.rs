@@ -25,12 +25,12 @@ pub fn kind(root: &Path) -> NoticeKind {
         return kind;
     }
     let is_systemd = root.join("run/systemd/system").exists();
-    let (program, arguments, read): (_, &[&str], fn(&str) -> NoticeKind) = if is_systemd {
-        ("systemctl", &["list-jobs", "--no-legend", "--plain", "--no-pager"], of_jobs)
+    let (words, read): (&[&str], fn(&str) -> NoticeKind) = if is_systemd {
+        (&["systemctl", "list-jobs", "--no-legend", "--plain", "--no-pager"], of_jobs)
     } else {
-        ("runlevel", &[], of_runlevel)
+        (&["runlevel"], of_runlevel)
     };
-    match process::run(program, arguments, QUESTION_TIMEOUT, ANSWER_BYTES_MAX) {
+    match process::run(words, QUESTION_TIMEOUT, ANSWER_BYTES_MAX) {
         Ok(answer) if answer.code == Some(0) || !is_systemd => read(&String::from_utf8_lossy(&answer.output)),
         Ok(answer) => {
             log::warn!("whether the system shuts down is not known: systemctl ended with {:?}", answer.code);

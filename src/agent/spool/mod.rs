@@ -67,12 +67,11 @@ pub struct Spool<S: Storage = FileStorage, T: StateStore = StateFile> {
 }
 
 fn place(severity: Severity) -> usize {
-    match severity {
-        Severity::Info => 0,
-        Severity::Warning => 1,
-        Severity::Error => 2,
-        Severity::Critical => 3,
-    }
+    severity as usize
+}
+
+fn failed(error: impl std::fmt::Display) -> SpoolError {
+    SpoolError::Failed(error.to_string())
 }
 
 impl Spool {
@@ -86,16 +85,13 @@ impl Spool {
         epoch: Epoch,
         now: WallTime,
     ) -> Result<Self, SpoolError> {
-        let mut storages = Vec::new();
-        for severity in Severity::ALL {
-            let storage = FileStorage::open(&directory.join(severity.name()))
-                .map_err(|error| SpoolError::Open(error.to_string()))?;
-            storages.push(storage);
-        }
-        let storages: [FileStorage; SEVERITIES] =
-            storages.try_into().map_err(|_| SpoolError::Open("not four journals".to_owned()))?;
-        let quotas = Severity::ALL.map(|severity| settings.quota_bytes(severity));
-        Self::open(storages, StateFile::new(directory), quotas, epoch, now)
+        let open = |severity: Severity| {
+            FileStorage::open(&directory.join(severity.name()))
+                .map_err(|error| SpoolError::Open(error.to_string()))
+        };
+        let [info, warning, error, critical] = Severity::ALL.map(open);
+        let storages = [info?, warning?, error?, critical?];
+        Self::open(storages, StateFile::new(directory), settings.quotas_bytes(), epoch, now)
     }
 }
 
@@ -114,12 +110,11 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
     ) -> Result<Self, SpoolError> {
         let stored = store.read()?;
         let mut state = stored.clone().unwrap_or_else(|| SpoolState::new(epoch));
-        let mut queues = Vec::new();
-        for (storage, quota) in storages.into_iter().zip(quotas) {
-            queues.push(SeverityQueue::open(storage, quota, state.acked_through, now.0)?);
-        }
-        let queues: [SeverityQueue<S>; SEVERITIES] =
-            queues.try_into().map_err(|_| SpoolError::Open("not four journals".to_owned()))?;
+        let mut quota = quotas.into_iter();
+        let [info, warning, error, critical] = storages.map(|storage| {
+            SeverityQueue::open(storage, quota.next().unwrap_or_default(), state.acked_through, now.0)
+        });
+        let queues = [info?, warning?, error?, critical?];
         let highest = queues.iter().map(|queue| queue.last_sequence).max().unwrap_or_default();
         state.highest_sequence = state.highest_sequence.max(highest);
         let unconfirmed = std::collections::VecDeque::new();
@@ -156,11 +151,8 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
                 }
                 Err(Refused::Quota) => {
                     self.drop_oldest(severity)?;
-                    match self.append_notice(now) {
-                        // There is room for this event now; the notice follows when there is room for it.
-                        Ok(()) | Err(SpoolError::DiskFull) => {}
-                        Err(error) => return Err(error),
-                    }
+                    // There is room for this event now.
+                    self.append_notice_if_room(now)?;
                 }
                 Err(Refused::Disk) => return Err(SpoolError::DiskFull),
                 Err(Refused::Error(error)) => return Err(error),
@@ -185,10 +177,7 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         for queue in &mut self.queues {
             queue.prepare(now.0);
         }
-        match self.append_notice(now) {
-            Ok(()) | Err(SpoolError::DiskFull) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.append_notice_if_room(now)
     }
 
     /// Events behind `after_sequence`, oldest first: at least one when there is one, and then not more than
@@ -258,7 +247,7 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
             self.store.write(&self.state)?;
             for (queue, position) in self.queues.iter_mut().zip(positions) {
                 if let Some(position) = position {
-                    queue.delete_before(position).map_err(|error| SpoolError::Failed(error.to_string()))?;
+                    queue.delete_before(position).map_err(failed)?;
                 }
             }
         }
@@ -391,7 +380,7 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         self.store.write(&self.state)?;
         let queue = &mut self.queues[index];
         queue.waiting = queue.waiting.saturating_sub(gone);
-        queue.delete_before(end).map_err(|error| SpoolError::Failed(error.to_string()))?;
+        queue.delete_before(end).map_err(failed)?;
         // Events of it that were read are not there to be confirmed any more.
         let is_dropped =
             |sequence: &u64| events.binary_search_by_key(sequence, |event| event.sequence).is_ok();
@@ -419,9 +408,7 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
                 self.state.pending = None;
                 return Ok(self.store.write(&self.state)?);
             }
-            let body = notice::event(&dropped, now)
-                .to_bytes()
-                .map_err(|error| SpoolError::Failed(error.to_string()))?;
+            let body = notice::event(&dropped, now).to_bytes().map_err(failed)?;
             match self.queues[warnings].append(sequence, now.0, &body) {
                 Ok(()) => {
                     // Forgotten only once the event is durable.
@@ -437,23 +424,28 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         Ok(())
     }
 
+    /// The same; without room for it the notice follows when there is some.
+    fn append_notice_if_room(&mut self, now: WallTime) -> Result<(), SpoolError> {
+        match self.append_notice(now) {
+            Err(SpoolError::DiskFull) => Ok(()),
+            result => result,
+        }
+    }
+
     /// Finishes a drop that a crash interrupted: what was to go goes, and the event that tells of it is
     /// appended unless it is there.
     fn finish_drop(&mut self, now: WallTime) -> Result<(), SpoolError> {
         let Some(pending) = self.state.pending.clone() else { return Ok(()) };
         self.state.highest_sequence = self.state.highest_sequence.max(pending.notice_sequence);
         for (queue, position) in self.queues.iter_mut().zip(pending.delete_before) {
-            queue.delete_before(position).map_err(|error| SpoolError::Failed(error.to_string()))?;
+            queue.delete_before(position).map_err(failed)?;
             queue.recount(self.state.acked_through)?;
         }
         if self.queues[place(Severity::Warning)].holds(pending.notice_sequence)? {
             self.state.pending = None;
             return Ok(self.store.write(&self.state)?);
         }
-        match self.append_notice(now) {
-            Ok(()) | Err(SpoolError::DiskFull) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.append_notice_if_room(now)
     }
 }
 

@@ -37,7 +37,7 @@ impl StateStore for MemoryState {
                 if split_mix(&mut slot.random) & 1 == 0 {
                     slot.content = Some(state.clone());
                 }
-                return Err(SlotError::Io { path: "cut".into(), source: std::io::Error::other("power") });
+                return Err(SlotError::Io("cut".into(), std::io::Error::other("power")));
             }
             Some(left) => *left -= 1,
             None => {}

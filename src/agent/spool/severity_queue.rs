@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use super::SpoolError;
+use super::{SpoolError, failed};
 use crate::journal::layout::record_bytes;
 use crate::journal::{
     AppendError, Forward, Item, Journal, NoRoom, Opened, Options, Position, Record, SegmentState, Storage,
@@ -106,7 +106,7 @@ impl<S: Storage> SeverityQueue<S> {
                     self.opened.preallocator.preallocate_once(wall_ms);
                 }
                 Err(error @ (AppendError::TooLarge { .. } | AppendError::Failed)) => {
-                    return Err(Refused::Error(SpoolError::Failed(error.to_string())));
+                    return Err(Refused::Error(failed(error)));
                 }
             }
         }
@@ -117,7 +117,7 @@ impl<S: Storage> SeverityQueue<S> {
     /// Makes everything that was appended durable.
     pub(super) fn flush(&mut self) -> Result<(), SpoolError> {
         while self.opened.journal.durable() < self.opened.journal.end() {
-            self.opened.flusher.flush_once().map_err(|error| SpoolError::Failed(error.to_string()))?;
+            self.opened.flusher.flush_once().map_err(failed)?;
         }
         Ok(())
     }
@@ -129,10 +129,7 @@ impl<S: Storage> SeverityQueue<S> {
 
     /// Changes the quota: when there is more already, the next append without room for it makes some.
     pub(super) fn set_limit(&mut self, limit_bytes: u64) -> Result<(), SpoolError> {
-        self.opened
-            .journal
-            .set_limit(Some(limit_bytes))
-            .map_err(|error| SpoolError::Failed(error.to_string()))?;
+        self.opened.journal.set_limit(Some(limit_bytes)).map_err(failed)?;
         self.limit_bytes = limit_bytes;
         Ok(())
     }
@@ -239,7 +236,7 @@ impl<S: Storage> SeverityQueue<S> {
 /// The next event that is durable. Damage is passed over here: the opening has told of it.
 fn next<S: Storage>(reader: &mut Forward<S>) -> Result<Option<Spooled>, SpoolError> {
     loop {
-        match reader.next().map_err(|error| SpoolError::Failed(error.to_string()))? {
+        match reader.next().map_err(failed)? {
             None => return Ok(None),
             Some(Item::Damage(damage)) => log::error!("the spool is damaged: {damage}"),
             Some(Item::Record(view)) => {

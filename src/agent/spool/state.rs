@@ -122,7 +122,7 @@ impl StateStore for StateFile {
     fn read(&self) -> Result<Option<SpoolState>, SlotError> {
         match self.0.read() {
             Ok(content) => Ok(content.and_then(|content| minicbor::decode(&content).ok())),
-            Err(SlotError::Damaged { path }) => {
+            Err(SlotError::Damaged(path)) => {
                 log::error!("{} is damaged: the spool begins a new epoch", path.display());
                 Ok(None)
             }

@@ -94,7 +94,7 @@ impl StateStore for Killed<StateFile> {
     }
 
     fn write(&mut self, state: &SpoolState) -> Result<(), SlotError> {
-        self.1.step().map_err(|source| SlotError::Io { path: "killed".into(), source })?;
+        self.1.step().map_err(|source| SlotError::Io("killed".into(), source))?;
         self.0.write(state)
     }
 }

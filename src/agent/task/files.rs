@@ -36,7 +36,7 @@ pub const REPORTED: &str = "reported";
 const FILE_BYTES_MAX: u64 = (2 * RUN_OUTPUT_PART_BYTES_MAX + TASK_SETTINGS_BYTES_MAX + 64 * 1024) as u64;
 
 /// `order`: what was ordered, and when.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct Accepted {
     /// The order.

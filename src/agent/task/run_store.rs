@@ -14,6 +14,7 @@ use super::supervisor;
 use super::tombstones::{Tombstone, Tombstones};
 use crate::agent::ab_slots::{SlotError, sync_directory};
 use crate::agent::checksummed::Content;
+use crate::agent::local::protocol::RunStatus;
 use crate::wire::digest::Digest;
 use crate::wire::id::RunId;
 use crate::wire::limits::RUNS_PER_DEVICE_MAX;
@@ -108,7 +109,7 @@ impl Runs {
         let directory = directory.canonicalize()?;
         let tombstones = match Tombstones::open(&directory) {
             Ok(tombstones) => tombstones,
-            Err(SlotError::Io { source, .. }) => return Err(source),
+            Err(SlotError::Io(_, source)) => return Err(source),
             Err(error) => {
                 log::error!(
                     "{error}: runs that are over are forgotten; none of them is ordered again unless the server was restored"
@@ -347,20 +348,28 @@ impl Runs {
         std::mem::take(&mut self.news)
     }
 
-    /// Every run, oldest first: its order, how far it is, and how much of it is done.
+    /// Every run, oldest first, for `muster-agent status`.
     #[must_use]
-    pub fn list(&self) -> Vec<(&RunOrder, RunStage, WallTime, Progress)> {
+    pub fn list(&self) -> Vec<RunStatus> {
         let mut runs: Vec<_> = self.runs.values().collect();
         runs.sort_by_key(|run| run.came());
-        runs.into_iter()
-            .map(|run| match &run.stage {
-                Stage::Waiting { .. } => (&run.order, RunStage::Accepted, run.at, Progress::default()),
-                Stage::Running(execution) => {
-                    (&run.order, RunStage::Running, run.at, execution.progress().clone())
-                }
-                Stage::Over { stage, .. } => (&run.order, *stage, run.at, Progress::default()),
-            })
-            .collect()
+        let status = |run: &DeviceRun| {
+            let (stage, progress) = match &run.stage {
+                Stage::Waiting { .. } => (RunStage::Accepted, Progress::default()),
+                Stage::Running(execution) => (RunStage::Running, execution.progress().clone()),
+                Stage::Over { stage, .. } => (*stage, Progress::default()),
+            };
+            RunStatus {
+                run: run.order.run,
+                application: run.order.application.clone(),
+                kind: run.order.kind.clone(),
+                stage,
+                accepted_at: run.at,
+                progress_percent: progress.percent,
+                message: progress.message,
+            }
+        };
+        runs.into_iter().map(status).collect()
     }
 }
 
@@ -370,14 +379,6 @@ fn ahead(uptime_milliseconds: u64, now: &Now) -> u64 {
 
 /// Stands for an order that is damaged.
 fn unreadable(run: RunId) -> Accepted {
-    let order = RunOrder {
-        run,
-        application: String::new(),
-        kind: String::new(),
-        settings: String::new(),
-        timeout_seconds: 0,
-        start_within_seconds: 0,
-        may_repeat: false,
-    };
-    Accepted { order, at: WallTime(0), boot: None, uptime_milliseconds: None, number: None }
+    let order = RunOrder { run, ..RunOrder::default() };
+    Accepted { order, ..Accepted::default() }
 }

@@ -13,18 +13,17 @@ use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::Signal;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
-use signal_hook::low_level::pipe;
 
 use super::descendants::LeftOver;
 use super::files::{self, CANCEL, Outcome, PLAN, PROGRESS, Progress, RESULT};
 use super::output::{LineFilter, OutputKeeper, again_seconds, clipped};
 use super::plan::Plan;
 use super::program::{Program, Reaped};
-use crate::agent::checksummed;
+use crate::agent::waiting::{drain, signals, wait_for};
+use crate::agent::{checksummed, open};
 use crate::wire::bounded::clip;
 use crate::wire::limits::TEXT_BYTES_MAX;
 use crate::wire::task::RunStage;
@@ -181,16 +180,6 @@ fn judge(status: ExitStatus, keeper: &OutputKeeper) -> Outcome {
     Outcome { exit_code: Some(code), again_seconds, ..Outcome::without_output(stage, message) }
 }
 
-/// A pipe in which a byte arrives for each of these signals.
-fn signals(signals: &[i32]) -> io::Result<UnixStream> {
-    let (read, write) = UnixStream::pair()?;
-    read.set_nonblocking(true)?;
-    for signal in signals {
-        pipe::register(*signal, write.try_clone()?)?;
-    }
-    Ok(read)
-}
-
 struct Supervision<'a> {
     directory: &'a Path,
     program: Program,
@@ -214,7 +203,6 @@ struct Supervision<'a> {
 impl Supervision<'_> {
     /// Until the program has ended, and everything that it started when it was made to.
     fn watch(&mut self, mut told: UnixStream, mut children: UnixStream) -> io::Result<Reaped> {
-        let mut ignored = [0; 16];
         while !self.program.has_ended() {
             let now = Instant::now();
             if now >= self.deadline {
@@ -222,14 +210,10 @@ impl Supervision<'_> {
             }
             self.pass_progress_on(now);
             self.wait(&told, &children)?;
-            if matches!(told.read(&mut ignored), Ok(1..)) && self.ending.is_none() {
+            if drain(&mut told) && self.ending.is_none() {
                 self.end(Ending::Told);
             }
-            let mut has_ended = false;
-            while matches!(children.read(&mut ignored), Ok(1..)) {
-                has_ended = true;
-            }
-            if has_ended && now >= self.forget_at {
+            if drain(&mut children) && now >= self.forget_at {
                 self.program.forget_ended();
                 self.forget_at = now + FORGET_INTERVAL;
             }
@@ -257,14 +241,9 @@ impl Supervision<'_> {
         if let (Some(_), Some(told_at)) = (&self.progress, self.told_at) {
             until = until.min(told_at + PROGRESS_INTERVAL);
         }
-        let left = until.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
         let mut sources = vec![PollFd::new(told, PollFlags::IN), PollFd::new(children, PollFlags::IN)];
         sources.extend(self.output.iter().map(|output| PollFd::new(output, PollFlags::IN)));
-        match poll(&mut sources, Some(&left)) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        wait_for(&mut sources, until).map(drop)
     }
 
     /// Takes the output, in `reads_max` reads at most.
@@ -311,10 +290,7 @@ impl Supervision<'_> {
 /// When the system refuses.
 pub(super) fn clear(directory: &Path) -> io::Result<()> {
     for name in [files::GROUP, PROGRESS, RESULT, CANCEL] {
-        match fs::remove_file(directory.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        open::if_there(fs::remove_file(directory.join(name)))?;
     }
     // The process number in it was another's.
     files::open_lock(directory)?.set_len(0)

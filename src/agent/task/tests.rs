@@ -172,7 +172,7 @@ fn what_nobody_knows_the_end_of_is_interrupted_or_begun_again_a_few_times() {
             tear(&device.path(), PLAN);
         }
         let runs = device.start();
-        runs.list()[0].1
+        runs.list()[0].stage
     };
     assert_eq!(after(&plan(false, 1), false), RunStage::Failed);
     assert_eq!(after(&plan(true, 1), false), RunStage::Accepted);
@@ -227,7 +227,7 @@ fn what_came_first_is_first_also_when_the_clock_was_set_back_in_between() {
     drop(runs);
     let mut runs = device.start();
     runs.accept(&order(RunId(5)), &before, None).unwrap();
-    let listed: Vec<RunId> = runs.list().iter().map(|(order, ..)| order.run).collect();
+    let listed: Vec<RunId> = runs.list().iter().map(|run| run.run).collect();
     assert_eq!(listed, [RUN, RunId(3), RunId(5)]);
 }
 
@@ -259,5 +259,5 @@ fn a_result_counts_and_a_torn_one_does_not() {
     assert_eq!((parts[0].is_tail, parts[0].bytes.as_slice()), (false, &b"head"[..]));
     assert_eq!((parts[1].is_tail, parts[1].omitted_bytes), (true, 5));
     tear(&device.path(), RESULT);
-    assert_eq!(device.start().list()[0].1, RunStage::Failed);
+    assert_eq!(device.start().list()[0].stage, RunStage::Failed);
 }

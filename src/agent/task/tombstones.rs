@@ -51,7 +51,7 @@ impl Tombstones {
     /// When it is there and damaged, or the system refuses.
     pub fn open(directory: &Path) -> Result<Self, SlotError> {
         let slots = AbSlots::new(directory, NAME);
-        let damaged = || SlotError::Damaged { path: directory.join(NAME) };
+        let damaged = || SlotError::Damaged(directory.join(NAME));
         let entries = match slots.read()? {
             Some(bytes) => minicbor::decode::<File>(&bytes).map_err(|_| damaged())?.entries,
             None => Vec::new(),

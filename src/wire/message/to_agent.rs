@@ -137,7 +137,7 @@ impl std::fmt::Debug for Enrolled {
     }
 }
 
-fn encode_pins<Ctx, W: minicbor::encode::Write>(
+pub(crate) fn encode_pins<Ctx, W: minicbor::encode::Write>(
     pins: &Vec<Vec<u8>>,
     encoder: &mut Encoder<W>,
     _: &mut Ctx,
@@ -149,7 +149,7 @@ fn encode_pins<Ctx, W: minicbor::encode::Write>(
     Ok(())
 }
 
-fn decode_pins<Ctx>(
+pub(crate) fn decode_pins<Ctx>(
     decoder: &mut Decoder<'_>,
     context: &mut Ctx,
 ) -> Result<Vec<Vec<u8>>, minicbor::decode::Error> {
