@@ -28,29 +28,18 @@ pub enum EnrollError {
     Resolve(String),
     /// Nobody answers there.
     #[error(
-        "no connection to {server}: {what} (is musterd running there, and does a firewall let TCP {port} through?)"
+        "no connection to {}: {} (is musterd running there, and does a firewall let TCP {} through?)",
+        .0, .1, .0.port
     )]
-    Unreachable {
-        /// The server.
-        server: String,
-        /// The system's message.
-        what: String,
-        /// The port.
-        port: u16,
-    },
+    Unreachable(ServerAddress, String),
     /// The server is not the one that the token names.
     #[error(
         "{0} (the token is of another server, or of one whose certificate was made anew: make a token on the server that you mean, or check who answers at that address)"
     )]
     WrongServer(ChannelError),
-    /// The link failed.
-    #[error("the connection to {server} failed: {error}")]
-    Link {
-        /// The server.
-        server: String,
-        /// Why.
-        error: LinkError,
-    },
+    /// The link to this server failed.
+    #[error("the connection to {0} failed: {1}")]
+    Link(ServerAddress, #[source] LinkError),
     /// No answer within `ANSWER_TIMEOUT`.
     #[error("{0} did not answer in time: try again")]
     TimedOut(String),
@@ -76,14 +65,17 @@ impl EnrollError {
             TalkError::Link(LinkError::Channel(error @ ChannelError::WrongServer { .. })) => {
                 Self::WrongServer(error)
             }
-            TalkError::Link(error) => Self::Link { server: server.to_string(), error },
+            TalkError::Link(error) => Self::Link(server.clone(), error),
+            TalkError::Refused(report) => Self::Refused(report),
+            TalkError::Later(seconds) => Self::Later(seconds),
+            TalkError::Unexpected => Self::Unexpected,
         }
     }
 
     /// Whether the server may have enrolled the device all the same, so that a use of the token may be spent.
     #[must_use]
     pub fn may_be_enrolled(&self) -> bool {
-        matches!(self, Self::Link { .. } | Self::TimedOut(_) | Self::Unexpected)
+        matches!(self, Self::Link(..) | Self::TimedOut(_) | Self::Unexpected)
     }
 }
 
@@ -130,19 +122,12 @@ pub fn enroll(
     let failed = |error| EnrollError::talk(server, error);
     let tls = ClientTls::new(ExpectedServer::Hash(token.server_certificate), None)
         .map_err(|error| failed(LinkError::from(error).into()))?;
-    let (stream, _) = connect(&addresses, CONNECT_TIMEOUT).map_err(|what| EnrollError::Unreachable {
-        server: server.to_string(),
-        what,
-        port: server.port,
-    })?;
+    let (stream, _) = connect(&addresses, CONNECT_TIMEOUT)
+        .map_err(|what| EnrollError::Unreachable(server.clone(), what))?;
     let deadline = Instant::now() + ANSWER_TIMEOUT;
     let mut talk = Talk::open(stream, &tls, deadline).map_err(failed)?;
-    let enrolled = match talk.ask(&request, deadline).map_err(failed)? {
-        ToAgent::Enrolled(enrolled) => *enrolled,
-        ToAgent::Error(report) => return Err(EnrollError::Refused(report)),
-        ToAgent::Later(later) => return Err(EnrollError::Later(later.seconds)),
-        _ => return Err(EnrollError::Unexpected),
-    };
+    let wanted = |answer| if let ToAgent::Enrolled(enrolled) = answer { Some(*enrolled) } else { None };
+    let enrolled = talk.ask(&request, deadline, wanted).map_err(failed)?;
     talk.close();
     Ok(candidate.into_identity(enrolled, server.to_string(), now))
 }

@@ -111,18 +111,14 @@ impl<S: Read + Write> Link<S> {
         if self.end.is_some() {
             return false;
         }
-        match self.channel.read_from(&mut self.socket, &mut self.plain) {
-            Ok(ReadOutcome::Drained) => false,
-            Ok(ReadOutcome::More) => true,
-            Ok(ReadOutcome::Closed) => {
-                self.end = Some(LinkError::Closed);
-                false
-            }
-            Err(error) => {
-                self.end = Some(error.into());
-                false
-            }
-        }
+        let end = match self.channel.read_from(&mut self.socket, &mut self.plain) {
+            Ok(ReadOutcome::Drained) => return false,
+            Ok(ReadOutcome::More) => return true,
+            Ok(ReadOutcome::Closed) => LinkError::Closed,
+            Err(error) => error.into(),
+        };
+        self.end = Some(end);
+        false
     }
 
     /// The next message that has arrived; `None` when there is none yet. A kind that this version does not

@@ -14,8 +14,8 @@ use super::datagram::counters::forget_wakes;
 use super::directory::{BASE_FILE, Directory, STATE_SLOT};
 use super::enroll::CONNECT_TIMEOUT;
 use super::identity::{Identity, IdentityError};
-use super::talk::{Talk, connect, tls_of};
-use crate::wire::message::{Probe, ToAgent, ToServer};
+use super::talk::{Talk, connect, probed, tls_of};
+use crate::wire::message::{Probe, ToServer};
 
 /// Slot of the identity that waits.
 const STAGE_SLOT: &str = "identity-next";
@@ -35,14 +35,9 @@ pub fn verify(server: &ServerAddress, identity: &Identity) -> Result<(), String>
     let mut talk = Talk::open(stream, &tls, deadline).map_err(|error| error.to_string())?;
     // No wake is asked for: the port is the old server's until the move is done.
     let probe = ToServer::Probe(Probe { udp_port: 0 });
-    let answer = talk.ask(&probe, deadline).map_err(|error| error.to_string())?;
+    let answer = talk.ask(&probe, deadline, probed);
     talk.close();
-    match answer {
-        ToAgent::Probed(_) => Ok(()),
-        ToAgent::Error(report) => Err(report.message),
-        ToAgent::Later(later) => Err(format!("it is busy: try again in {} s", later.seconds)),
-        _ => Err("it answered with what is no answer".to_owned()),
-    }
+    answer.map(drop).map_err(|error| error.to_string())
 }
 
 /// Has the identity wait; durable when this returns.

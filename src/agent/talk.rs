@@ -12,7 +12,7 @@ use super::race::{Race, RaceStatus};
 use super::waiting::wait_for;
 use crate::reactor::channel::{ChannelError, ClientIdentity, ClientTls, ExpectedServer};
 use crate::reactor::clock::Clock;
-use crate::wire::message::{ToAgent, ToServer};
+use crate::wire::message::{ErrorReport, Probed, ToAgent, ToServer};
 
 /// Why a conversation ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +23,15 @@ pub enum TalkError {
     /// Nothing came in time.
     #[error("no answer in time")]
     TimedOut,
+    /// The server refused.
+    #[error("{}", .0.message)]
+    Refused(ErrorReport),
+    /// It has too much to do: how many seconds later it may be asked again.
+    #[error("it is busy: try again in {0} s")]
+    Later(u32),
+    /// It said what does not belong here.
+    #[error("it answered with what is no answer")]
+    Unexpected,
 }
 
 impl TalkError {
@@ -69,6 +78,12 @@ pub fn tls_of(identity: &Identity) -> Result<ClientTls, ChannelError> {
     ClientTls::new(ExpectedServer::Pins(identity.pins.clone()), Some(shown))
 }
 
+/// The answer to a question how things stand.
+#[must_use]
+pub fn probed(answer: ToAgent) -> Option<Probed> {
+    if let ToAgent::Probed(probed) = answer { Some(probed) } else { None }
+}
+
 impl Talk {
     /// Shakes hands over a connected socket: when this returns, the server has proved who it is.
     ///
@@ -91,18 +106,26 @@ impl Talk {
         }
     }
 
-    /// Sends a message, and returns what comes next.
+    /// Sends a message, and returns what is `wanted` of the answer.
     ///
     /// # Errors
-    /// When the link fails or the deadline passes.
-    pub fn ask(&mut self, message: &ToServer<'_>, deadline: Instant) -> Result<ToAgent, TalkError> {
+    /// When the link fails, the deadline passes, or this is not the answer.
+    pub fn ask<T>(
+        &mut self,
+        message: &ToServer<'_>,
+        deadline: Instant,
+        wanted: fn(ToAgent) -> Option<T>,
+    ) -> Result<T, TalkError> {
         let mut framed = Vec::new();
         message.write_to(&mut framed);
         self.link.send(&framed)?;
         loop {
             let has_more = self.link.pump();
-            if let Some(answer) = self.link.next_message()? {
-                return Ok(answer);
+            match self.link.next_message()? {
+                None => {}
+                Some(ToAgent::Error(report)) => return Err(TalkError::Refused(report)),
+                Some(ToAgent::Later(later)) => return Err(TalkError::Later(later.seconds)),
+                Some(answer) => return wanted(answer).ok_or(TalkError::Unexpected),
             }
             if !has_more {
                 self.wait(deadline)?;

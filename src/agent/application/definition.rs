@@ -97,27 +97,25 @@ impl Definitions {
             None
         });
         for path in files.unwrap_or_default() {
-            match parse_file(&path) {
-                Ok(definition) if definitions.applications.len() + 1 >= CONDITIONS_MAX => {
-                    definitions.problems.push(format!(
-                        "{}: '{}' is one application too many, {} are allowed",
-                        path.display(),
-                        definition.name,
-                        CONDITIONS_MAX - 1
-                    ));
-                }
-                Ok(definition)
-                    if definitions.applications.iter().any(|known| known.name == definition.name) =>
+            let problem = match parse_file(&path) {
+                Ok(definition) if definitions.applications.len() + 1 >= CONDITIONS_MAX => format!(
+                    "{}: '{}' is one application too many, {} are allowed",
+                    path.display(),
+                    definition.name,
+                    CONDITIONS_MAX - 1
+                ),
+                Ok(Definition { name, .. })
+                    if definitions.applications.iter().any(|known| known.name == name) =>
                 {
-                    definitions.problems.push(format!(
-                        "{}: another file has defined '{}' already",
-                        path.display(),
-                        definition.name
-                    ));
+                    format!("{}: another file has defined '{name}' already", path.display())
                 }
-                Ok(definition) => definitions.applications.push(definition),
-                Err(problem) => definitions.problems.push(problem),
-            }
+                Ok(definition) => {
+                    definitions.applications.push(definition);
+                    continue;
+                }
+                Err(problem) => problem,
+            };
+            definitions.problems.push(problem);
         }
         definitions.applications.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         definitions
@@ -166,9 +164,9 @@ fn tasks(tables: Vec<TaskTable>) -> Result<Vec<TaskKind>, String> {
         return Err(format!("more than {TASK_KINDS_MAX} kinds of task"));
     }
     let mut tasks: Vec<TaskKind> = tables.into_iter().map(TaskTable::checked).collect::<Result<_, _>>()?;
-    tasks.sort_unstable_by(|a, b| a.kind.cmp(&b.kind));
-    match tasks.windows(2).find(|pair| pair[0].kind == pair[1].kind) {
-        Some(pair) => Err(format!("two [[task]] are called '{}'", pair[0].kind)),
+    tasks.sort_unstable_by(|a, b| a.declared.kind.cmp(&b.declared.kind));
+    match tasks.windows(2).find(|pair| pair[0].declared.kind == pair[1].declared.kind) {
+        Some(pair) => Err(format!("two [[task]] are called '{}'", pair[0].declared.kind)),
         None => Ok(tasks),
     }
 }

@@ -28,18 +28,12 @@ pub const TASK_TIMEOUT_SECONDS_MAX: u32 = 86_400;
 /// A kind of task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskKind {
-    /// Its name.
-    pub kind: String,
+    /// What the server is told of it.
+    pub declared: settings::TaskKind,
     /// Program and arguments, with placeholders; `None`: the settings name the command (`exec`).
     pub command: Option<Vec<String>>,
-    /// Shape of its settings: a JSON Schema.
-    pub schema: String,
-    /// Most time of a run.
-    pub timeout_seconds: u32,
     /// The user to run as; `None`: the agent's.
     pub user: Option<String>,
-    /// Whether it does no harm to execute it twice.
-    pub is_repeatable: bool,
     /// Its working directory; `None`: `/`.
     pub directory: Option<String>,
 }
@@ -103,11 +97,7 @@ impl TaskTable {
             .arguments
             .map_or_else(|| json!({ "type": "object", "additionalProperties": false }), Value::Object);
         Schema::from_value(&schema).map_err(|error| wrong(format!("arguments: {error}")))?;
-        let known: Vec<&str> = schema
-            .get("properties")
-            .and_then(Value::as_object)
-            .map(|properties| properties.keys().map(String::as_str).collect())
-            .unwrap_or_default();
+        let properties = schema.get("properties").and_then(Value::as_object);
         for (index, argument) in self.command.iter().enumerate() {
             for piece in pieces(argument).map_err(&wrong)? {
                 match piece {
@@ -116,7 +106,7 @@ impl TaskTable {
                             "'{{{name}}}' in the program's name: the server does not choose programs"
                         )));
                     }
-                    Piece::Setting(name) if !known.contains(&name) => {
+                    Piece::Setting(name) if !properties.is_some_and(|known| known.contains_key(name)) => {
                         return Err(wrong(format!(
                             "'{{{name}}}' is none of the properties of its arguments (a brace itself is written twice)"
                         )));
@@ -129,15 +119,13 @@ impl TaskTable {
         if schema.len() > SCHEMA_BYTES_MAX {
             return Err(wrong(format!("arguments: more than {SCHEMA_BYTES_MAX} bytes as JSON")));
         }
-        Ok(TaskKind {
+        let declared = settings::TaskKind {
             kind: self.kind,
-            command: Some(self.command),
             schema,
             timeout_seconds: self.timeout_seconds,
-            user: self.user,
             is_repeatable: self.repeatable,
-            directory: self.directory,
-        })
+        };
+        Ok(TaskKind { declared, command: Some(self.command), user: self.user, directory: self.directory })
     }
 }
 
@@ -156,15 +144,13 @@ impl TaskKind {
             "required": ["command"],
             "additionalProperties": false,
         });
-        Self {
+        let declared = settings::TaskKind {
             kind: EXEC_KIND.to_owned(),
-            command: None,
             schema: schema.to_string(),
             timeout_seconds: TASK_TIMEOUT_SECONDS_MAX,
-            user: None,
             is_repeatable: true,
-            directory: None,
-        }
+        };
+        Self { declared, command: None, user: None, directory: None }
     }
 
     /// Returns the program and arguments for these settings, one JSON object.
@@ -174,16 +160,14 @@ impl TaskKind {
     pub fn invocation(&self, settings: &str) -> Result<Invocation, String> {
         let value: Value =
             serde_json::from_str(settings).map_err(|error| format!("the settings are not JSON: {error}"))?;
-        let schema = Schema::parse(&self.schema).map_err(|error| error.to_string())?;
+        let schema = Schema::parse(&self.declared.schema).map_err(|error| error.to_string())?;
         schema.check(&value).map_err(|violation| format!("the settings are not allowed: {violation}"))?;
         let empty = Map::new();
         let settings = value.as_object().unwrap_or(&empty);
         let text = |name: &str| settings.get(name).and_then(Value::as_str).map(str::to_owned);
         let Some(command) = &self.command else {
-            let words =
-                settings.get("command").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            let command: Vec<String> =
-                words.iter().filter_map(|word| word.as_str().map(str::to_owned)).collect();
+            let command = settings.get("command").cloned().unwrap_or_default();
+            let command: Vec<String> = serde_json::from_value(command).unwrap_or_default();
             let directory = text("directory").unwrap_or_else(|| "/".to_owned());
             if command.first().is_none_or(String::is_empty) || command.iter().any(|word| word.contains('\0'))
             {
@@ -195,20 +179,6 @@ impl TaskKind {
         let directory = self.directory.clone().unwrap_or_else(|| "/".to_owned());
         Ok(Invocation { command, user: self.user.clone(), directory })
     }
-}
-
-/// Declares kinds to the server.
-#[must_use]
-pub fn declare(kinds: &[TaskKind]) -> Vec<settings::TaskKind> {
-    kinds
-        .iter()
-        .map(|kind| settings::TaskKind {
-            kind: kind.kind.clone(),
-            schema: kind.schema.clone(),
-            timeout_seconds: kind.timeout_seconds,
-            is_repeatable: kind.is_repeatable,
-        })
-        .collect()
 }
 
 /// The kinds that the agent itself offers.
@@ -312,18 +282,17 @@ mod tests {
         let text = "kind = \"restart\"\ncommand = [\"shop\", \"--in={minutes}\", \"{{{name}}}\", \"{on}\"]\n\
                     arguments = { type = \"object\", properties = { minutes = { type = \"integer\", minimum = 1 }, name = { type = \"string\" }, on = { type = \"boolean\" } } }";
         let kind = kind(text).unwrap();
-        assert_eq!((kind.timeout_seconds, kind.is_repeatable), (TASK_TIMEOUT_SECONDS_DEFAULT, false));
+        assert_eq!(
+            (kind.declared.timeout_seconds, kind.declared.is_repeatable),
+            (TASK_TIMEOUT_SECONDS_DEFAULT, false)
+        );
         let settings = json!({ "minutes": 5, "name": "a b; rm -rf {on}", "on": true });
         assert_eq!(command(&kind, &settings).unwrap(), ["shop", "--in=5", "{a b; rm -rf {on}}", "true"]);
         let error = command(&kind, &json!({ "minutes": 0 })).unwrap_err();
         assert!(error.contains("'minutes'"), "{error}");
         let error = command(&kind, &json!({ "minutes": 1, "name": "a" })).unwrap_err();
         assert!(error.contains("'on' is missing"), "{error}");
-        let declared = declare(std::slice::from_ref(&kind));
-        assert_eq!(
-            (declared[0].kind.as_str(), declared[0].schema.as_str()),
-            ("restart", kind.schema.as_str())
-        );
+        assert_eq!(kind.declared.kind, "restart");
     }
 
     #[test]

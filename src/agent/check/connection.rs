@@ -11,10 +11,10 @@ use crate::agent::address::ServerAddress;
 use crate::agent::cli::context::wall_time;
 use crate::agent::identity::Identity;
 use crate::agent::link::LinkError;
-use crate::agent::talk::{Talk, TalkError, connect, tls_of};
+use crate::agent::talk::{Talk, TalkError, connect, probed, tls_of};
 use crate::reactor::channel::{ChannelError, ClientTls};
 use crate::wire::id::CertificateHash;
-use crate::wire::message::{ErrorCode, Probe, Probed, ToAgent, ToServer};
+use crate::wire::message::{ErrorCode, ErrorReport, Probe, Probed, ToServer};
 use crate::wire::time::WallTime;
 
 /// Greatest distance of the clocks. Nothing breaks beyond it, but events carry times that mislead.
@@ -29,14 +29,9 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Asks the server how things stand; `udp_port`: and to send a wake there.
-    pub(super) fn probe(&mut self, udp_port: u16) -> Result<Probed, TalkFailure> {
+    pub(super) fn probe(&mut self, udp_port: u16) -> Result<Probed, TalkError> {
         let question = ToServer::Probe(Probe { udp_port });
-        match self.talk.ask(&question, Instant::now() + STEP_TIMEOUT).map_err(TalkFailure::Talk)? {
-            ToAgent::Probed(probed) => Ok(probed),
-            ToAgent::Error(report) => Err(TalkFailure::Refused(report.code, report.message)),
-            ToAgent::Later(later) => Err(TalkFailure::Busy(later.seconds)),
-            _ => Err(TalkFailure::Unexpected),
-        }
+        self.talk.ask(&question, Instant::now() + STEP_TIMEOUT, probed)
     }
 
     /// Says close_notify.
@@ -45,34 +40,25 @@ impl Connection {
     }
 }
 
-/// Why a question has no answer.
-#[derive(Debug)]
-pub(super) enum TalkFailure {
-    Talk(TalkError),
-    Refused(ErrorCode, String),
-    Busy(u32),
-    Unexpected,
-}
-
-impl TalkFailure {
-    /// Why, and what to do.
-    pub(super) fn detail(&self) -> String {
-        match self {
-            Self::Talk(TalkError::Link(LinkError::Channel(ChannelError::ForeignCertificate))) => {
-                "the server does not know this device's certificate: enrol again (muster-agent enroll --force)".to_owned()
-            }
-            Self::Talk(TalkError::Link(LinkError::Channel(ChannelError::DeviceRemoved)))
-            | Self::Refused(ErrorCode::DeviceRemoved, _) => {
-                "an administrator removed this device from the server: to come back, enrol again with a new token (muster-agent enroll --force)".to_owned()
-            }
-            Self::Refused(ErrorCode::UnknownKind, _) => {
-                "the server knows the device, but is too old to be asked: bring it up to the agent's version".to_owned()
-            }
-            Self::Talk(error) => format!("the server accepted the connection and then: {error} (its log may say why)"),
-            Self::Refused(_, message) => message.clone(),
-            Self::Busy(seconds) => format!("the server is busy: check again in {seconds} s"),
-            Self::Unexpected => "the server answered with what is no answer (are its version and the agent's alike?)".to_owned(),
+/// Why a question has no answer, and what to do.
+pub(super) fn detail(failure: &TalkError) -> String {
+    match failure {
+        TalkError::Link(LinkError::Channel(ChannelError::ForeignCertificate)) => {
+            "the server does not know this device's certificate: enrol again (muster-agent enroll --force)".to_owned()
         }
+        TalkError::Link(LinkError::Channel(ChannelError::DeviceRemoved))
+        | TalkError::Refused(ErrorReport { code: ErrorCode::DeviceRemoved, .. }) => {
+            "an administrator removed this device from the server: to come back, enrol again with a new token (muster-agent enroll --force)".to_owned()
+        }
+        TalkError::Refused(ErrorReport { code: ErrorCode::UnknownKind, .. }) => {
+            "the server knows the device, but is too old to be asked: bring it up to the agent's version".to_owned()
+        }
+        TalkError::Refused(report) => report.message.clone(),
+        TalkError::Later(seconds) => format!("the server is busy: check again in {seconds} s"),
+        TalkError::Unexpected => {
+            "the server answered with what is no answer (are its version and the agent's alike?)".to_owned()
+        }
+        error => format!("the server accepted the connection and then: {error} (its log may say why)"),
     }
 }
 
@@ -90,9 +76,7 @@ pub(super) fn open(
             addresses
         }
         Err(why) => {
-            report.add(Line::failed(Name, why));
-            report.skip(&[Tcp, Tls, Pin], Name);
-            return Err(Name);
+            return Err(report.give_up(Line::failed(Name, why), &[Tcp, Tls, Pin]));
         }
     };
     let streams = connect_all(server, &addresses, report);
@@ -103,12 +87,10 @@ pub(super) fn open(
     let tls = match tls_of(identity) {
         Ok(tls) => tls,
         Err(error) => {
-            report.add(Line::failed(
-                Tls,
-                format!("the device's key or certificate can't be used: {error}: enrol again (muster-agent enroll --force)"),
-            ));
-            report.skip(&[Pin], Tls);
-            return Err(Tls);
+            let why = format!(
+                "the device's key or certificate can't be used: {error}: enrol again (muster-agent enroll --force)"
+            );
+            return Err(report.give_up(Line::failed(Tls, why), &[Pin]));
         }
     };
     shake_hands(streams, &tls, identity, report)
@@ -178,7 +160,7 @@ fn handshake_lines(error: &TalkError, address: SocketAddr) -> [Line; 2] {
             "a firewall or proxy that inspects TLS may cut it, or the server is not musterd"
         }
         TalkError::TimedOut => "something accepts connections there and says nothing: is it musterd?",
-        TalkError::Link(_) => "the server's log may say why",
+        _ => "the server's log may say why",
     };
     [Line::failed(Tls, format!("{address}: {error} ({advice})")), Line::skipped(Pin, Tls)]
 }
@@ -253,7 +235,7 @@ pub(super) fn device(connection: &mut Connection, identity: &Identity) -> Line {
             };
             Line::ok(Subject::Device, format!("the server knows '{}'{seen}", identity.name))
         }
-        Err(failure) => Line::failed(Subject::Device, failure.detail()),
+        Err(failure) => Line::failed(Subject::Device, detail(&failure)),
     }
 }
 
@@ -262,7 +244,7 @@ pub(super) fn clock(connection: &mut Connection) -> Line {
     let (before, begun) = (wall_time(), Instant::now());
     match connection.probe(0) {
         Ok(probed) => clock_line(before, begun.elapsed(), probed.clock),
-        Err(failure) => Line::failed(Subject::Clock, failure.detail()),
+        Err(failure) => Line::failed(Subject::Clock, detail(&failure)),
     }
 }
 

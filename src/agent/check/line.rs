@@ -43,21 +43,11 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// As it is written for people.
+    /// As it is written for people: as in JSON, with blanks.
     #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Identity => "identity",
-            Self::Name => "name",
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Pin => "pin",
-            Self::Device => "device",
-            Self::Clock => "clock",
-            Self::UdpOut => "udp out",
-            Self::UdpIn => "udp in",
-            Self::Spool => "spool",
-        }
+    pub fn name(self) -> String {
+        let name = serde_json::to_string(&self).unwrap_or_default();
+        name.trim_matches('"').replace('_', " ")
     }
 }
 
@@ -133,6 +123,14 @@ impl<'a> Report<'a> {
         for subject in subjects {
             self.add(Line::skipped(*subject, cause));
         }
+    }
+
+    /// Adds what is not as it should be, and that these were not looked at because of it. Returns its subject.
+    pub fn give_up(&mut self, line: Line, subjects: &[Subject]) -> Subject {
+        let cause = line.subject;
+        self.add(line);
+        self.skip(subjects, cause);
+        cause
     }
 
     /// The lines.

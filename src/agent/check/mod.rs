@@ -45,9 +45,8 @@ pub fn check(
             }
         }
         Err(line) => {
-            report.add(line);
             use Subject::{Clock, Device, Name, Pin, Tcp, Tls, UdpIn, UdpOut};
-            report.skip(&[Name, Tcp, Tls, Pin, Device, Clock, UdpOut, UdpIn], Subject::Identity);
+            report.give_up(line, &[Name, Tcp, Tls, Pin, Device, Clock, UdpOut, UdpIn]);
         }
     }
     report.add(match status {
@@ -83,10 +82,11 @@ fn look(
     };
     let device = connection::device(&mut connection, identity);
     let is_known = device.verdict == line::Verdict::Ok;
-    report.add(device);
     if !is_known {
-        return report.skip(&[Clock, UdpOut, UdpIn], Device);
+        report.give_up(device, &[Clock, UdpOut, UdpIn]);
+        return;
     }
+    report.add(device);
     report.add(connection::clock(&mut connection));
     match prober {
         Ok(prober) => {
@@ -94,8 +94,7 @@ fn look(
             report.add(udp::inbound(&mut connection, prober));
         }
         Err(why) => {
-            report.add(Line::failed(UdpOut, format!("the system refuses: {why}")));
-            report.skip(&[UdpIn], UdpOut);
+            report.give_up(Line::failed(UdpOut, format!("the system refuses: {why}")), &[UdpIn]);
         }
     }
     connection.close();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Poll, Token};
 
-use super::connection::{Connection, TalkFailure};
+use super::connection::{Connection, detail};
 use super::line::{Line, Subject};
 use super::{elapsed, not_told};
 use crate::agent::address::ServerAddress;
@@ -18,6 +18,7 @@ use crate::agent::directory::Directory;
 use crate::agent::identity::Identity;
 use crate::agent::local::client::LocalClient;
 use crate::agent::settings::Settings;
+use crate::agent::talk::TalkError;
 use crate::reactor::clock::Clock;
 use crate::wire::datagram::{NoticeKind, boot_of};
 use crate::wire::message::ErrorCode;
@@ -55,7 +56,7 @@ pub(super) fn outbound(connection: &mut Connection, server: &ServerAddress, prob
     loop {
         let probed = match connection.probe(0) {
             Ok(probed) => probed,
-            Err(failure) => return failed(failure.detail()),
+            Err(failure) => return failed(detail(&failure)),
         };
         to.set_port(probed.notice_port.unwrap_or(server.port));
         if first.is_some_and(|first| probed.notice_counter >= first) {
@@ -101,10 +102,10 @@ pub(super) fn inbound(connection: &mut Connection, prober: &mut dyn Prober) -> L
             let probed = match connection.probe(port) {
                 Ok(probed) => probed,
                 // Nothing is known of the way here: the device has had as many wakes as it may.
-                Err(TalkFailure::Refused(ErrorCode::Unexpected, why)) => {
-                    return Line::put_off(Subject::UdpIn, why);
+                Err(TalkError::Refused(report)) if report.code == ErrorCode::Unexpected => {
+                    return Line::put_off(Subject::UdpIn, report.message);
                 }
-                Err(failure) => return failed(failure.detail()),
+                Err(failure) => return failed(detail(&failure)),
             };
             let Some(counter) = probed.wake_counter else {
                 return failed(

@@ -203,11 +203,12 @@ impl Context {
         self.check_socket().map_err(|problem| problem.to_string())
     }
 
-    /// Looks whether the paths that are named can be used by this user. Changes nothing.
+    /// Everything that is wrong with it, for one who asks: whether the paths that are named can be used by this
+    /// user is among it. Changes nothing.
     ///
     /// # Errors
     /// With the faults, and the settings' names.
-    pub fn check_paths(&self) -> Result<(), Vec<PathProblem>> {
+    pub fn check_all(&self) -> Result<(), String> {
         let mut problems = Vec::new();
         problems.extend(check_directory("data (or --data)", &self.data).err());
         problems.extend(self.check_socket().err());
@@ -216,16 +217,7 @@ impl Context {
         if self.settings.applications.exists() {
             problems.extend(check_readable("applications", &self.settings.applications).err());
         }
-        if problems.is_empty() { Ok(()) } else { Err(problems) }
-    }
-
-    /// Everything that is wrong with it, for one who asks.
-    ///
-    /// # Errors
-    /// With the fault.
-    pub fn check_all(&self) -> Result<(), String> {
-        self.check_paths().map_err(|problems| paths::line(&problems))?;
-        self.check()
+        if problems.is_empty() { self.check() } else { Err(paths::line(&problems)) }
     }
 
     /// The same for the socket of local programs alone.

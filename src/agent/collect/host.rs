@@ -11,15 +11,11 @@ use crate::wire::section::HostFacts;
 /// Collects the host facts. Quick: a few small files and uname(2).
 #[must_use]
 pub fn collect(root: &Path) -> HostFacts {
-    let mut facts = HostFacts::default();
-    let release = ["etc/os-release", "usr/lib/os-release"]
+    let mut facts = ["etc/os-release", "usr/lib/os-release"]
         .iter()
         .find_map(|file| open::file(&root.join(file)).ok())
         .map(|file| os_release(BufReader::new(file.take(OS_RELEASE_BYTES_MAX))))
         .unwrap_or_default();
-    facts.os_id = release.id;
-    facts.os_name = release.pretty_name;
-    facts.os_version = release.version_id;
     let system = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
     facts.kernel = clipped(&format!("{} {}", text(system.sysname()), text(system.release())));
@@ -40,29 +36,21 @@ pub fn hostname() -> String {
 /// Most of an os-release file that is read; Debian's has 270.
 const OS_RELEASE_BYTES_MAX: u64 = 64 * 1024;
 
-/// The part of os-release(5) that is of use here.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct OsRelease {
-    pub(super) id: String,
-    pub(super) pretty_name: String,
-    pub(super) version_id: String,
-}
-
-/// Reads os-release(5): shell-like assignments.
-pub(super) fn os_release(reader: impl std::io::BufRead) -> OsRelease {
-    let mut release = OsRelease { id: "linux".to_owned(), ..OsRelease::default() };
+/// Reads os-release(5), shell-like assignments: what is said of the system there.
+pub(super) fn os_release(reader: impl std::io::BufRead) -> HostFacts {
+    let mut facts = HostFacts { os_id: "linux".to_owned(), ..HostFacts::default() };
     // Values that could not be read stay empty.
     let _ = each_line(reader, |line| {
         let Some((name, value)) = line.split_once('=') else { return };
         let value = clipped(&unquoted(value.trim()));
         match name.trim() {
-            "ID" => release.id = value,
-            "PRETTY_NAME" => release.pretty_name = value,
-            "VERSION_ID" => release.version_id = value,
+            "ID" => facts.os_id = value,
+            "PRETTY_NAME" => facts.os_name = value,
+            "VERSION_ID" => facts.os_version = value,
             _ => {}
         }
     });
-    release
+    facts
 }
 
 /// Takes the quotes off, and the backslashes that quote the shell's special characters within double ones.

@@ -161,9 +161,9 @@ fn a_long_line_costs_one_value_and_no_more() {
 #[test]
 fn os_release_is_read_like_a_shell_would() {
     let text = "PRETTY_NAME=\"Debian \\\"GNU\\\"\"\nID=debian\n# comment\nVERSION_ID='12'\nX\n";
-    let release = host::os_release(Cursor::new(text));
+    let facts = host::os_release(Cursor::new(text));
     assert_eq!(
-        (release.id.as_str(), release.pretty_name.as_str(), release.version_id.as_str()),
+        (facts.os_id.as_str(), facts.os_name.as_str(), facts.os_version.as_str()),
         ("debian", "Debian \"GNU\"", "12")
     );
 }

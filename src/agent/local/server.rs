@@ -137,13 +137,9 @@ impl Clients {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => return log::warn!("a local program could not be accepted: {error}"),
             };
-            let peer = match Peer::of(&stream) {
-                Ok(peer) => peer,
-                Err(error) => {
-                    log::warn!("a local program's user is not known: {error}");
-                    continue;
-                }
-            };
+            let peer = Peer::of(&stream)
+                .inspect_err(|error| log::warn!("a local program's user is not known: {error}"));
+            let Ok(peer) = peer else { continue };
             if let Some(max) = self.limit_reached(peer) {
                 let answer = format!("{{\"error\":\"{max} programs are connected, no more are allowed\"}}\n");
                 let _ = stream.write(answer.as_bytes());
@@ -292,10 +288,8 @@ impl Clients {
             }
             // With the poll's edges every change of interest also looks again, so nothing that came meanwhile
             // is missed.
-            let wanted = match (client.output.is_empty(), client.ended) {
-                (false, _) => Interest::READABLE | Interest::WRITABLE,
-                (true, _) => Interest::READABLE,
-            };
+            let is_idle = client.output.is_empty();
+            let wanted = if is_idle { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
             if wanted != client.interest {
                 client.interest = wanted;
                 let token = Token(self.first_token + 1 + place);

@@ -2,7 +2,7 @@
 
 use super::own;
 use crate::agent::application::Definition;
-use crate::agent::application::task_kind::{declare, own_kinds};
+use crate::agent::application::task_kind::{self, own_kinds};
 use crate::wire::limits::DECLARATIONS_BYTES_MAX;
 use crate::wire::settings::{Declaration, TaskKind};
 
@@ -12,7 +12,7 @@ const ENTRY_BYTES: usize = 32;
 /// Offers of the definitions and of the agent itself, by name, and a line for each that found no room.
 #[must_use]
 pub fn declarations(definitions: &[Definition], is_exec_allowed: bool) -> (Vec<Declaration>, Vec<String>) {
-    let own = Declaration { kinds: declare(&own_kinds(is_exec_allowed)), ..own::declaration() };
+    let own = Declaration { kinds: declared(&own_kinds(is_exec_allowed)), ..own::declaration() };
     let mut room = DECLARATIONS_BYTES_MAX.saturating_sub(bytes_of(&own));
     let mut declarations = vec![own];
     let mut problems = Vec::new();
@@ -39,8 +39,12 @@ fn declaration(definition: &Definition) -> Declaration {
         application: definition.name.clone(),
         takes_settings: settings.is_some(),
         settings_schema: settings.map(|place| place.schema.clone()).unwrap_or_default(),
-        kinds: declare(&definition.tasks),
+        kinds: declared(&definition.tasks),
     }
+}
+
+fn declared(kinds: &[task_kind::TaskKind]) -> Vec<TaskKind> {
+    kinds.iter().map(|kind| kind.declared.clone()).collect()
 }
 
 fn bytes_of(declaration: &Declaration) -> usize {

@@ -3,6 +3,7 @@
 //! The device's `muster-agent.toml` is the ground; what the server sets lies above it. It is kept in the data
 //! directory, and in force from the agent's start on.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -28,22 +29,8 @@ pub struct OwnSettings {
     pub interval_seconds: Option<u32>,
     /// The log's level.
     pub log_level: Option<LogLevel>,
-    /// The spool's quotas.
-    pub spool: OwnSpool,
-}
-
-/// Disk space that the events of each severity may take, in mebibytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OwnSpool {
-    /// For info events.
-    pub info_mebibytes: Option<u32>,
-    /// For warnings.
-    pub warning_mebibytes: Option<u32>,
-    /// For errors.
-    pub error_mebibytes: Option<u32>,
-    /// For critical events.
-    pub critical_mebibytes: Option<u32>,
+    /// The spool's quotas, by their keys in `[spool]` of the device's file.
+    pub spool: BTreeMap<String, u32>,
 }
 
 /// The settings, as a JSON Schema.
@@ -128,12 +115,13 @@ impl OwnSettings {
     /// The spool's quotas, above what the device's file says.
     #[must_use]
     pub fn spool(&self, ground: &Settings) -> SpoolSettings {
-        let (own, ground) = (self.spool, ground.spool);
+        let set = |key: &str, ground: u32| self.spool.get(key).copied().unwrap_or(ground);
+        let ground = ground.spool;
         SpoolSettings {
-            info_mebibytes: own.info_mebibytes.unwrap_or(ground.info_mebibytes),
-            warning_mebibytes: own.warning_mebibytes.unwrap_or(ground.warning_mebibytes),
-            error_mebibytes: own.error_mebibytes.unwrap_or(ground.error_mebibytes),
-            critical_mebibytes: own.critical_mebibytes.unwrap_or(ground.critical_mebibytes),
+            info_mebibytes: set("info_mebibytes", ground.info_mebibytes),
+            warning_mebibytes: set("warning_mebibytes", ground.warning_mebibytes),
+            error_mebibytes: set("error_mebibytes", ground.error_mebibytes),
+            critical_mebibytes: set("critical_mebibytes", ground.critical_mebibytes),
         }
     }
 }

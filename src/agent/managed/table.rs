@@ -283,10 +283,8 @@ impl Managed {
                     self.event(&job.application, Severity::Warning, "settings_drift", what, now);
                 }
                 if is_current {
-                    match result {
-                        Ok(placed) => self.applied(&job.application, &placed.note, now),
-                        Err(failure) => self.fail(&job.application, &failure.reason, now),
-                    }
+                    let result = result.map(|placed| placed.note).map_err(|failure| failure.reason);
+                    self.settle(&job.application, result, now);
                 } else {
                     self.keep_state(&job.application);
                 }
@@ -299,15 +297,15 @@ impl Managed {
         }
     }
 
-    /// The order for an application has been put in place, or could not be.
-    pub fn settle(&mut self, application: &str, result: Result<(), String>, now: WallTime) {
+    /// The order for an application has been put in place, or could not be. With the place goes what people
+    /// should know of it; may be empty.
+    pub fn settle(&mut self, application: &str, result: Result<String, String>, now: WallTime) {
         match result {
-            Ok(()) => self.applied(application, "", now),
+            Ok(note) => self.applied(application, &note, now),
             Err(reason) => self.fail(application, &reason, now),
         }
     }
 
-    /// `note`: what people should know of it; may be empty.
     fn applied(&mut self, application: &str, note: &str, now: WallTime) {
         let Some(entry) = self.entries.get_mut(application) else { return };
         entry.kept.interrupted = 0;

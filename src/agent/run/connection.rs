@@ -157,9 +157,8 @@ impl Connection {
         self.has_more = false;
         loop {
             match std::mem::replace(&mut self.state, State::Down) {
-                State::Down => return None,
-                State::Resolving => {
-                    self.state = State::Resolving;
+                idle @ (State::Down | State::Resolving) => {
+                    self.state = idle;
                     return None;
                 }
                 State::Connecting(mut race) => match self.run(&mut race, now, registry) {
@@ -174,7 +173,10 @@ impl Connection {
                     RaceStatus::Won(stream, address) => {
                         // Acks and events are small; neither should wait for the other (RFC 896).
                         let _ = stream.set_nodelay(true);
-                        keep_little_in_the_system(&stream);
+                        // On a slow network what waits is then seen to wait, instead of megabytes of it counting
+                        // as sent (tcp(7), TCP_NOTSENT_LOWAT). A system without it takes what it likes.
+                        #[cfg(target_os = "linux")]
+                        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT_BYTES);
                         let deadline = now.plus_seconds(ADDRESS_SECONDS_MAX);
                         match Link::new(stream, &self.tls) {
                             Ok(link) => {
@@ -241,17 +243,6 @@ impl Connection {
         self.has_more = false;
     }
 }
-
-/// Has the system take no more than a little beyond what it can send now (tcp(7), TCP_NOTSENT_LOWAT): on a
-/// slow network what waits is then seen to wait, instead of megabytes of it counting as sent. A system
-/// without such an option takes what it likes.
-#[cfg(target_os = "linux")]
-fn keep_little_in_the_system(stream: &TcpStream) {
-    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT_BYTES);
-}
-
-#[cfg(not(target_os = "linux"))]
-fn keep_little_in_the_system(_: &TcpStream) {}
 
 #[cfg(test)]
 #[cfg(feature = "server")]

@@ -4,7 +4,7 @@ use super::{Agent, Now, RUNS, RunError};
 use crate::agent::application::check::AGENT_NAME;
 use crate::agent::directory::{Directory, DirectoryError};
 use crate::agent::managed::own::OwnSettings;
-use crate::agent::managed::{self, Managed, statistics};
+use crate::agent::managed::{Managed, statistics};
 use crate::agent::settings::CONCURRENT_RUNS_MAX;
 use crate::agent::spool::SpoolError;
 use crate::agent::task::files::uptime_milliseconds;
@@ -60,12 +60,6 @@ impl Agent {
         }
     }
 
-    /// A piece of work is over.
-    pub(super) fn managed_done(&mut self, now: &Now, outcome: managed::Outcome) {
-        self.managed.done(outcome, now.wall);
-        self.managed_changed(now);
-    }
-
     /// Says what has changed of the settings: in the conditions, and as events.
     pub(super) fn managed_changed(&mut self, now: &Now) {
         for event in self.managed.take_events() {
@@ -118,7 +112,7 @@ impl Agent {
     pub(super) fn set_own_when_ordered(&mut self, now: &Now) {
         let Some(text) = self.managed.own_pending().map(str::to_owned) else { return };
         let result = self.set_own(now, &text);
-        self.managed.settle(AGENT_NAME, result, now.wall);
+        self.managed.settle(AGENT_NAME, result.map(|()| String::new()), now.wall);
         self.managed_changed(now);
     }
 

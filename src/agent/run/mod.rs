@@ -421,7 +421,10 @@ impl Agent {
             Outcome::Collected(collected) => self.collected(now, *collected),
             Outcome::Why(why) => self.heard_why(why),
             Outcome::Panicked(name) => return Err(RunError::Helper(name)),
-            Outcome::Managed(outcome) => self.managed_done(now, outcome),
+            Outcome::Managed(outcome) => {
+                self.managed.done(outcome, now.wall);
+                self.managed_changed(now);
+            }
             // The machine gave up in the meantime.
             Outcome::Resolved(_, _) if !self.connection.is_resolving() => {}
             // The server has become another one meanwhile.

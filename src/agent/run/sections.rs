@@ -188,11 +188,9 @@ impl Agent {
             self.machine.called(now, reason);
         }
         let mut is_asked = false;
-        for Waiter { wait, .. } in &mut self.waiting {
-            if *wait == Wait::Asked || !is_due(*wait) {
-                continue;
-            }
-            *wait = Wait::Asked;
+        let is_waiting = |waiter: &&mut Waiter| waiter.wait != Wait::Asked && is_due(waiter.wait);
+        for waiter in self.waiting.iter_mut().filter(is_waiting) {
+            waiter.wait = Wait::Asked;
             is_asked = true;
         }
         if is_asked {

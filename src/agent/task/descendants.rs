@@ -57,14 +57,10 @@ pub(super) fn stat(process: i32) -> Option<Stat> {
 ///
 /// # Errors
 /// When the system refuses.
-#[cfg(target_os = "linux")]
 pub(super) fn adopt() -> io::Result<()> {
-    Ok(rustix::process::set_child_subreaper(Some(getpid()))?)
-}
-
-/// There is no such thing here.
-#[cfg(not(target_os = "linux"))]
-pub(super) fn adopt() -> io::Result<()> {
+    // Elsewhere there is no such thing.
+    #[cfg(target_os = "linux")]
+    rustix::process::set_child_subreaper(Some(getpid()))?;
     Ok(())
 }
 

@@ -67,6 +67,12 @@ impl Execution {
         &self.progress
     }
 
+    fn read_progress(&mut self, directory: &Path) {
+        if let Ok(Content::Whole(progress)) = files::read(directory, PROGRESS) {
+            self.progress = progress;
+        }
+    }
+
     /// Time of the next report: progress soon, and otherwise that it goes on.
     fn say_at(&self) -> Moment {
         let seconds = if self.progress == self.said { LEASE_SECONDS } else { PROGRESS_SECONDS };
@@ -84,7 +90,7 @@ impl Runs {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Moment> {
         let due = self.runs.values().filter_map(|run| match &run.stage {
-            Stage::Waiting { begin_by } => Some(*begin_by),
+            Stage::Waiting(begin_by) => Some(*begin_by),
             Stage::Running(execution) => Some(execution.due()),
             Stage::Over { .. } => None,
         });
@@ -98,14 +104,14 @@ impl Runs {
             self.attend(id, now);
         }
         let mut waiting: Vec<&DeviceRun> =
-            self.runs.values().filter(|run| matches!(run.stage, Stage::Waiting { .. })).collect();
+            self.runs.values().filter(|run| matches!(run.stage, Stage::Waiting(_))).collect();
         waiting.sort_by_key(|run| run.came());
         let waiting: Vec<RunId> = waiting.into_iter().map(|run| run.order.run).collect();
         for id in waiting {
             let Some(run) = self.runs.get(&id) else { continue };
             let is_free = self.running().all(|other| other.order.application != run.order.application)
                 && self.running().count() < settings.tasks.concurrent.min(CONCURRENT_RUNS_MAX);
-            let is_late = matches!(run.stage, Stage::Waiting { begin_by } if now.moment >= begin_by);
+            let is_late = matches!(run.stage, Stage::Waiting(begin_by) if now.moment >= begin_by);
             if is_late {
                 // Not rejected, which is for what this device never does: the server knows whether there is
                 // another time for it.
@@ -180,8 +186,6 @@ impl Runs {
             // It has closed its line by ending: there is nothing left to wait for.
             let _ = line.supervisor.wait();
             execution.line = None;
-        }
-        if is_over {
             self.look_and_log(id, now);
         } else {
             execution.read_progress(directory);
@@ -244,7 +248,7 @@ impl Runs {
             Some(plan) if plan.may_repeat && plan.attempt < ATTEMPTS_MAX => {
                 log::warn!("run {id} was interrupted, and is executed again");
                 let begin_by = now.moment.plus_seconds(u64::from(run.order.start_within_seconds));
-                run.stage = Stage::Waiting { begin_by };
+                run.stage = Stage::Waiting(begin_by);
             }
             _ => self.end(id, Outcome::without_output(RunStage::Failed, INTERRUPTED)),
         }
@@ -272,14 +276,6 @@ impl Runs {
         }
         if matches!(&run.stage, Stage::Running(execution) if execution.line.is_none()) {
             self.look_and_log(id, now);
-        }
-    }
-}
-
-impl Execution {
-    fn read_progress(&mut self, directory: &Path) {
-        if let Ok(Content::Whole(progress)) = files::read(directory, PROGRESS) {
-            self.progress = progress;
         }
     }
 }

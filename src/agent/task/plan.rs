@@ -63,15 +63,15 @@ pub fn plan(settings: &Settings, order: &RunOrder) -> Result<Plan, String> {
         command: invocation.command,
         directory: invocation.directory,
         user,
-        timeout_seconds: order.timeout_seconds.clamp(1, kind.timeout_seconds),
-        may_repeat: order.may_repeat && kind.is_repeatable,
+        timeout_seconds: order.timeout_seconds.clamp(1, kind.declared.timeout_seconds),
+        may_repeat: order.may_repeat && kind.declared.is_repeatable,
         attempt: 1,
     })
 }
 
 fn kind(settings: &Settings, order: &RunOrder) -> Result<TaskKind, String> {
     let (application, kind) = (&order.application, &order.kind);
-    let find = |kinds: Vec<TaskKind>| kinds.into_iter().find(|known| known.kind == *kind);
+    let find = |kinds: Vec<TaskKind>| kinds.into_iter().find(|known| known.declared.kind == *kind);
     if application == AGENT_NAME {
         let own = find(own_kinds(settings.tasks.exec));
         return own.ok_or_else(|| match kind.as_str() {

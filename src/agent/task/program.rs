@@ -19,7 +19,7 @@ use crate::agent::{checksummed, open};
 /// A program that was started, and what it started.
 pub(super) struct Program {
     child: Child,
-    group: Pid,
+    pub(super) group: Pid,
     /// `None`: there is none to be had here.
     cgroup: Option<Cgroup>,
 }
@@ -105,11 +105,6 @@ impl Program {
     pub(super) fn signal_all(&self, signal: Signal) {
         self.signal(signal);
         descendants::signal(signal);
-    }
-
-    /// Processes that it left and that have ended since are of no more interest.
-    pub(super) fn forget_ended(&self) {
-        descendants::reap_all_but(self.group);
     }
 
     /// Returns its end, and what it left behind in its group, which is ended. A process that has left the

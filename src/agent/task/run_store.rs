@@ -56,9 +56,8 @@ pub(super) struct DeviceRun {
 
 #[derive(Debug)]
 pub(super) enum Stage {
-    Waiting {
-        begin_by: Moment,
-    },
+    /// Until when it must have begun.
+    Waiting(Moment),
     Running(Execution),
     /// Its final report waits to be stored at the server.
     Over {
@@ -157,7 +156,7 @@ impl Runs {
             number,
             directory: directory.to_owned(),
             serials,
-            stage: Stage::Waiting { begin_by },
+            stage: Stage::Waiting(begin_by),
         };
         let was_begun = directory.join(PLAN).exists() || directory.join(RESULT).exists();
         if is_damaged {
@@ -193,7 +192,7 @@ impl Runs {
         }
         self.uptime_ahead = ahead;
         for run in self.runs.values_mut() {
-            if let Stage::Waiting { begin_by } = &mut run.stage {
+            if let Stage::Waiting(begin_by) = &mut run.stage {
                 *begin_by = Moment(begin_by.0.saturating_sub(slept.saturating_mul(1_000)));
             }
         }
@@ -241,7 +240,7 @@ impl Runs {
         files::write(&directory, ORDER, &accepted)?;
         sync_directory(&self.directory)?;
         let begin_by = now.moment.plus_seconds(u64::from(order.start_within_seconds));
-        let stage = Stage::Waiting { begin_by };
+        let stage = Stage::Waiting(begin_by);
         let mut run = DeviceRun { order: accepted.order, at: accepted.at, number, directory, serials, stage };
         match rejection {
             Some(why) => self.news.extend(run.end(Outcome::without_output(RunStage::Rejected, why))),
@@ -267,7 +266,7 @@ impl Runs {
             return vec![news(id, serial, stage, &message)];
         };
         match &run.stage {
-            Stage::Waiting { .. } => vec![run.say(RunStage::Accepted, &Progress::default())],
+            Stage::Waiting(_) => vec![run.say(RunStage::Accepted, &Progress::default())],
             Stage::Running(execution) => {
                 let progress = execution.progress().clone();
                 vec![run.say(RunStage::Running, &progress)]
@@ -289,7 +288,7 @@ impl Runs {
         for id in unwanted {
             let Some(run) = self.runs.get_mut(&id) else { continue };
             match &mut run.stage {
-                Stage::Waiting { .. } => {
+                Stage::Waiting(_) => {
                     let outcome = Outcome {
                         message: "never begun, because the server does not want it any more".to_owned(),
                         ..supervisor::cancelled()
@@ -355,7 +354,7 @@ impl Runs {
         runs.sort_by_key(|run| run.came());
         let status = |run: &DeviceRun| {
             let (stage, progress) = match &run.stage {
-                Stage::Waiting { .. } => (RunStage::Accepted, Progress::default()),
+                Stage::Waiting(_) => (RunStage::Accepted, Progress::default()),
                 Stage::Running(execution) => (RunStage::Running, execution.progress().clone()),
                 Stage::Over { stage, .. } => (*stage, Progress::default()),
             };

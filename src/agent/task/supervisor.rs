@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::Signal;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
-use super::descendants::LeftOver;
+use super::descendants::{self, LeftOver};
 use super::files::{self, CANCEL, Outcome, PLAN, PROGRESS, Progress, RESULT};
 use super::output::{LineFilter, OutputKeeper, again_seconds, clipped};
 use super::plan::Plan;
@@ -214,7 +214,7 @@ impl Supervision<'_> {
                 self.end(Ending::Told);
             }
             if drain(&mut children) && now >= self.forget_at {
-                self.program.forget_ended();
+                descendants::reap_all_but(self.program.group);
                 self.forget_at = now + FORGET_INTERVAL;
             }
             self.read(1)?;
