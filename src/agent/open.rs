@@ -56,7 +56,7 @@ pub fn directory(path: &Path) -> io::Result<File> {
     Ok(openat(CWD, path, FLAGS | OFlags::DIRECTORY, Mode::empty())?.into())
 }
 
-/// What came of asking for a file; `None` when it is not there.
+/// The result of asking for a file; `None` when it is not there.
 ///
 /// # Errors
 /// All but [`io::ErrorKind::NotFound`].

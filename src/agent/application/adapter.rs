@@ -33,7 +33,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// What it is called.
+    /// Its own name.
     pub(in crate::agent) fn name(&self) -> &str {
         self.arguments.first().map(String::as_str).unwrap_or_default()
     }

@@ -28,7 +28,7 @@ pub const TASK_TIMEOUT_SECONDS_MAX: u32 = 86_400;
 /// A kind of task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskKind {
-    /// What the server is told of it.
+    /// Its declaration to the server.
     pub declared: settings::TaskKind,
     /// Program and arguments, with placeholders; `None`: the settings name the command (`exec`).
     pub command: Option<Vec<String>>,

@@ -125,7 +125,8 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Adds what is not as it should be, and that these were not looked at because of it. Returns its subject.
+    /// Adds what is not as it should be, and that these were not looked at because of it. Returns its
+    /// subject.
     pub fn give_up(&mut self, line: Line, subjects: &[Subject]) -> Subject {
         let cause = line.subject;
         self.add(line);

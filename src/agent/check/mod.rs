@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use self::line::{Line, Report, Subject};
 use self::udp::{Here, OfAgent, Prober};
-use super::address::ServerAddress;
+use super::address::{AddressError, ServerAddress};
 use super::directory::Directory;
 use super::identity::Identity;
 use super::local::client::{LocalClient, LocalError};
@@ -44,9 +44,12 @@ pub fn check(
                 },
             }
         }
-        Err(line) => {
+        Err(why) => {
             use Subject::{Clock, Device, Name, Pin, Tcp, Tls, UdpIn, UdpOut};
-            report.give_up(line, &[Name, Tcp, Tls, Pin, Device, Clock, UdpOut, UdpIn]);
+            report.give_up(
+                Line::failed(Subject::Identity, why),
+                &[Name, Tcp, Tls, Pin, Device, Clock, UdpOut, UdpIn],
+            );
         }
     }
     report.add(match status {
@@ -56,16 +59,15 @@ pub fn check(
     });
 }
 
-/// The device's identity and its server; otherwise the line that says why not.
+/// The device's identity and its server; otherwise why not.
 fn who(
     directory: &Directory,
     settings: &Settings,
     told: Option<String>,
-) -> Result<(Identity, ServerAddress), Line> {
-    let failed = |why: String| Line::failed(Subject::Identity, why);
-    let identity = Identity::read_enrolled(directory.path()).map_err(|error| failed(error.to_string()))?;
+) -> Result<(Identity, ServerAddress), String> {
+    let identity = Identity::read_enrolled(directory.path()).map_err(|error| error.to_string())?;
     let server = told.or_else(|| settings.server.clone()).unwrap_or_else(|| identity.server.clone());
-    let server = server.parse().map_err(|error| failed(format!("{error}")))?;
+    let server = server.parse().map_err(|error: AddressError| error.to_string())?;
     Ok((identity, server))
 }
 
@@ -90,8 +92,10 @@ fn look(
     report.add(connection::clock(&mut connection));
     match prober {
         Ok(prober) => {
-            report.add(udp::outbound(&mut connection, server, prober));
-            report.add(udp::inbound(&mut connection, prober));
+            let outbound = udp::outbound(&mut connection, server, prober);
+            report.add(outbound.unwrap_or_else(|why| Line::failed(UdpOut, why)));
+            let inbound = udp::inbound(&mut connection, prober);
+            report.add(inbound.unwrap_or_else(|why| Line::failed(UdpIn, why)));
         }
         Err(why) => {
             report.give_up(Line::failed(UdpOut, format!("the system refuses: {why}")), &[UdpIn]);

@@ -48,30 +48,31 @@ pub(super) trait Prober {
 }
 
 /// Sends notices until the server says that one has arrived.
-pub(super) fn outbound(connection: &mut Connection, server: &ServerAddress, prober: &mut dyn Prober) -> Line {
-    let failed = |why: String| Line::failed(Subject::UdpOut, why);
+///
+/// # Errors
+/// Why none has, and what to do.
+pub(super) fn outbound(
+    connection: &mut Connection,
+    server: &ServerAddress,
+    prober: &mut dyn Prober,
+) -> Result<Line, String> {
     let begun = Instant::now();
     let mut to = SocketAddr::new(connection.address.ip(), server.port);
     let (mut first, mut sent_at) = (None, None::<Instant>);
     loop {
-        let probed = match connection.probe(0) {
-            Ok(probed) => probed,
-            Err(failure) => return failed(detail(&failure)),
-        };
+        let probed = connection.probe(0).map_err(|failure| detail(&failure))?;
         to.set_port(probed.notice_port.unwrap_or(server.port));
         if first.is_some_and(|first| probed.notice_counter >= first) {
             let took = elapsed(begun.elapsed());
-            return Line::ok(Subject::UdpOut, format!("a notice reached UDP {to} (within {took})"));
+            return Ok(Line::ok(Subject::UdpOut, format!("a notice reached UDP {to} (within {took})")));
         }
         if sent_at.is_none_or(|at| at.elapsed() >= RESEND_INTERVAL) && begun.elapsed() < ARRIVAL_TIMEOUT {
-            match prober.notify(to) {
-                // The first that arrives tells; counters rise.
-                Ok(counter) => first = first.or(Some(counter)),
-                Err(why) => return failed(why),
-            }
+            // The first that arrives tells; counters rise.
+            let counter = prober.notify(to)?;
+            first = first.or(Some(counter));
             sent_at = Some(Instant::now());
         } else if begun.elapsed() >= ARRIVAL_TIMEOUT {
-            return failed(lost_out(to));
+            return Err(lost_out(to));
         }
         std::thread::sleep(LOOK_INTERVAL);
     }
@@ -87,12 +88,12 @@ fn lost_out(to: SocketAddr) -> String {
 }
 
 /// Has the server send wakes until one has arrived.
-pub(super) fn inbound(connection: &mut Connection, prober: &mut dyn Prober) -> Line {
-    let failed = |why: String| Line::failed(Subject::UdpIn, why);
-    let port = match prober.port() {
-        Ok(Some(port)) => port,
-        Ok(None) => return Line::ok(Subject::UdpIn, "no wakes are wanted: [wake] port = 0"),
-        Err(why) => return failed(why),
+///
+/// # Errors
+/// Why none has, and what to do.
+pub(super) fn inbound(connection: &mut Connection, prober: &mut dyn Prober) -> Result<Line, String> {
+    let Some(port) = prober.port()? else {
+        return Ok(Line::ok(Subject::UdpIn, "no wakes are wanted: [wake] port = 0"));
     };
     let begun = Instant::now();
     let (mut first, mut asked_at) = (None, None::<Instant>);
@@ -100,31 +101,28 @@ pub(super) fn inbound(connection: &mut Connection, prober: &mut dyn Prober) -> L
     loop {
         if asked_at.is_none_or(|at| at.elapsed() >= RESEND_INTERVAL) && begun.elapsed() < ARRIVAL_TIMEOUT {
             let probed = match connection.probe(port) {
-                Ok(probed) => probed,
                 // Nothing is known of the way here: the device has had as many wakes as it may.
                 Err(TalkError::Refused(report)) if report.code == ErrorCode::Unexpected => {
-                    return Line::put_off(Subject::UdpIn, report.message);
+                    return Ok(Line::put_off(Subject::UdpIn, report.message));
                 }
-                Err(failure) => return failed(detail(&failure)),
+                probed => probed.map_err(|failure| detail(&failure))?,
             };
-            let Some(counter) = probed.wake_counter else {
-                return failed(
-                    "the server sends no wakes (does it have a UDP port? musterd --udp)".to_owned(),
-                );
-            };
-            first = first.or(Some(counter));
+            let counter = probed.wake_counter;
+            first = first.or(Some(
+                counter.ok_or("the server sends no wakes (does it have a UDP port? musterd --udp)")?,
+            ));
             seen = probed.address;
             asked_at = Some(Instant::now());
         }
-        match prober.heard() {
-            Ok(heard) if first.is_some_and(|first| heard >= first) => {
-                let took = elapsed(begun.elapsed());
-                return Line::ok(Subject::UdpIn, format!("a wake reached UDP port {port} (within {took})"));
-            }
-            Ok(_) if begun.elapsed() >= ARRIVAL_TIMEOUT => return failed(lost_in(&seen, port)),
-            Ok(_) => std::thread::sleep(LOOK_INTERVAL),
-            Err(why) => return failed(why),
+        let heard = prober.heard()?;
+        if first.is_some_and(|first| heard >= first) {
+            let took = elapsed(begun.elapsed());
+            return Ok(Line::ok(Subject::UdpIn, format!("a wake reached UDP port {port} (within {took})")));
         }
+        if begun.elapsed() >= ARRIVAL_TIMEOUT {
+            return Err(lost_in(&seen, port));
+        }
+        std::thread::sleep(LOOK_INTERVAL);
     }
 }
 

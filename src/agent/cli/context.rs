@@ -178,14 +178,6 @@ impl Context {
         Ok(Self { settings, config: None, data, text: None, problem: None })
     }
 
-    /// The data directory, which must be there.
-    ///
-    /// # Errors
-    /// When it is not, or the system refuses.
-    pub fn directory(&self) -> Result<Directory, DirectoryError> {
-        Directory::open(&self.data)
-    }
-
     /// Path at which the running agent listens for local programs.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -203,8 +195,8 @@ impl Context {
         self.check_socket().map_err(|problem| problem.to_string())
     }
 
-    /// Everything that is wrong with it, for one who asks: whether the paths that are named can be used by this
-    /// user is among it. Changes nothing.
+    /// Everything that is wrong with it, for one who asks: whether the paths that are named can be used by
+    /// this user is among it. Changes nothing.
     ///
     /// # Errors
     /// With the faults, and the settings' names.
@@ -260,7 +252,7 @@ pub(super) fn check_configuration(common: &Common) -> Result<(), CommandError> {
 /// Looks at everything between this device and its server.
 pub(super) fn check(arguments: &Check) -> Result<(), CommandError> {
     let context = Context::or_last_good(&arguments.common)?;
-    let (directory, mut holder) = match context.directory() {
+    let (directory, mut holder) = match Directory::open(&context.data) {
         // That there is none is what the line of the identity says.
         Err(DirectoryError::NotThere(path)) => (Directory::not_there(path), None),
         directory => (directory?, Some(Holder::find(&context, "a check", ANSWER_TIMEOUT)?)),

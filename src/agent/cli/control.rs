@@ -10,7 +10,7 @@ use serde_json::json;
 use super::CommandError;
 use super::arguments::{Common, Emit, Notice, NoticeWhat, Status as StatusArguments};
 use super::context::{Context, wall_time};
-use crate::agent::directory::{DirectoryError, Lock};
+use crate::agent::directory::{Directory, DirectoryError, Lock};
 use crate::agent::identity::Identity;
 use crate::agent::local::client::{LocalClient, LocalError};
 use crate::agent::local::peer::Peer;
@@ -249,7 +249,7 @@ pub(super) fn emit(arguments: &Emit) -> Result<(), CommandError> {
     aws_lc_rs::rand::fill(&mut epoch).map_err(|_| CommandError::refused("the system gives no randomness"))?;
     let epoch = Epoch(u64::from_ne_bytes(epoch) | 1);
     let now = wall_time();
-    let directory = context.directory()?;
+    let directory = Directory::open(&context.data)?;
     let mut spool = Spool::open_directory(&directory.spool(), &context.settings.spool, epoch, now)?;
     let sequence = spool.append(severity, &body, now)?;
     spool.close()?;
@@ -285,7 +285,7 @@ impl Holder {
                 Err(error) => return Err(error.into()),
             }
             let is_over = Instant::now() >= deadline;
-            match context.directory().and_then(|directory| directory.lock(holder)) {
+            match Directory::open(&context.data).and_then(|directory| directory.lock(holder)) {
                 Ok(lock) => return Ok(Self::Here(lock)),
                 Err(DirectoryError::InUse(..)) if !is_over => {}
                 Err(DirectoryError::Io(_, source)) if source.kind() == io::ErrorKind::PermissionDenied => {

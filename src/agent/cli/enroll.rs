@@ -160,7 +160,7 @@ pub(super) fn move_device(arguments: &Move) -> Result<(), CommandError> {
     let server: ServerAddress = arguments.server.parse().map_err(CommandError::usage)?;
     let token = read_token(&arguments.token)?;
     arguments.name.as_deref().map(check_length).transpose()?;
-    let directory = context.directory()?;
+    let directory = Directory::open(&context.data)?;
     let _only = directory.lock_move()?;
     let mut holder = Holder::find(&context, HOLDER, TAKE_OVER_TIMEOUT)?;
     if let Holder::Here(_) = holder {

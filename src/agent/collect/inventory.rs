@@ -12,8 +12,8 @@ use crate::agent::settings::CollectSettings;
 use crate::wire::inventory::Application;
 use crate::wire::limits::INVENTORY_ENTRIES_MAX;
 
-/// Fingerprint of a file's state, without reading it: inode, size and time of the last change. Another one when
-/// it was replaced, written or resized.
+/// Fingerprint of a file's state, without reading it: inode, size and time of the last change. Another one
+/// when it was replaced, written or resized.
 type Stamp = (u64, u64, Option<SystemTime>);
 
 /// The state of every package database: a changed one is a reason to read them.

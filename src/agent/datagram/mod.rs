@@ -48,7 +48,7 @@ pub struct Datagrams {
     wake_key: Zeroizing<DatagramKey>,
     notice_key: Zeroizing<DatagramKey>,
     boot: u32,
-    /// Where wakes are heard. It is opened when that is due.
+    /// The port on which wakes are heard. It is opened when that is due.
     pub port: WakePort,
     counters: Counters,
     bucket: Bucket,

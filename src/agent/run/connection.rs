@@ -52,7 +52,8 @@ pub(super) struct Connection {
     reached: Option<SocketAddr>,
     /// Address at which it was last tried to be reached, or to which its name leads.
     last_address: Option<SocketAddr>,
-    has_more: bool,
+    /// There may be more to read though the socket won't say so again.
+    pub(super) has_more: bool,
 }
 
 impl Connection {
@@ -94,11 +95,6 @@ impl Connection {
 
     pub(super) fn set_resolving(&mut self) {
         self.state = State::Resolving;
-    }
-
-    /// Whether there may be more to read though the socket won't say so again.
-    pub(super) fn has_more(&self) -> bool {
-        self.has_more
     }
 
     /// Begins to connect to these addresses, with the next [`progress`](Self::progress).
@@ -173,8 +169,9 @@ impl Connection {
                     RaceStatus::Won(stream, address) => {
                         // Acks and events are small; neither should wait for the other (RFC 896).
                         let _ = stream.set_nodelay(true);
-                        // On a slow network what waits is then seen to wait, instead of megabytes of it counting
-                        // as sent (tcp(7), TCP_NOTSENT_LOWAT). A system without it takes what it likes.
+                        // On a slow network what waits is then seen to wait, instead of megabytes of it
+                        // counting as sent (tcp(7), TCP_NOTSENT_LOWAT). A system without it takes what it
+                        // likes.
                         #[cfg(target_os = "linux")]
                         let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT_BYTES);
                         let deadline = now.plus_seconds(ADDRESS_SECONDS_MAX);

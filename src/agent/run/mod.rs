@@ -143,7 +143,7 @@ impl Agent {
     /// [`RunError`] says what is missing.
     pub fn new(context: Context, mut signals: Signals) -> Result<Self, RunError> {
         let settings = context.settings.clone();
-        let directory = context.directory()?;
+        let directory = Directory::open(&context.data)?;
         context.check_socket()?;
         let lock = directory.lock_patiently(RUNNING_AGENT)?;
         settle(&directory)?;
@@ -331,7 +331,7 @@ impl Agent {
     }
 
     fn timeout(&self, now: &Now) -> Option<Duration> {
-        if self.has_more || self.connection.has_more() {
+        if self.has_more || self.connection.has_more {
             return Some(Duration::ZERO);
         }
         let next = [

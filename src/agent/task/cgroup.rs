@@ -21,7 +21,7 @@ const PREFIX: &str = "muster-run-";
 pub(super) struct Cgroup {
     /// The group of this process before.
     home: PathBuf,
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
 }
 
 impl Cgroup {
@@ -52,10 +52,6 @@ impl Cgroup {
     /// process.
     pub(super) fn leave(&self) -> io::Result<()> {
         move_to(&self.home)
-    }
-
-    pub(super) fn directory(&self) -> &Path {
-        &self.directory
     }
 
     /// Removes it, when nobody is in it any more.

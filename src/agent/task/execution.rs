@@ -38,7 +38,7 @@ const ATTEMPTS_MAX: u32 = 3;
 pub(super) struct Execution {
     /// `None`: an earlier agent began it.
     line: Option<Line>,
-    progress: Progress,
+    pub(super) progress: Progress,
     /// Its last report, and its time.
     said: Progress,
     said_at: Moment,
@@ -61,10 +61,6 @@ impl Execution {
 
     fn new(line: Option<Line>, now: Moment) -> Self {
         Self { line, progress: Progress::default(), said: Progress::default(), said_at: now, look_at: now }
-    }
-
-    pub(super) fn progress(&self) -> &Progress {
-        &self.progress
     }
 
     fn read_progress(&mut self, directory: &Path) {

@@ -64,10 +64,7 @@ impl Program {
         let cgroup = Cgroup::enter(&plan.run.to_string());
         let child = command.spawn();
         let cgroup = cgroup.filter(|cgroup| {
-            cgroup
-                .leave()
-                .inspect_err(|error| log::debug!("{}: {error}", cgroup.directory().display()))
-                .is_ok()
+            cgroup.leave().inspect_err(|error| log::debug!("{}: {error}", cgroup.directory.display())).is_ok()
         });
         let child = child.inspect_err(|_| cgroup.iter().for_each(Cgroup::remove))?;
         let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
@@ -82,7 +79,7 @@ impl Program {
     pub(super) fn note(&self, directory: &Path) -> io::Result<()> {
         let number = self.group.as_raw_nonzero().get();
         let Some(stat) = descendants::stat(number) else { return Ok(()) };
-        let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.directory().display().to_string());
+        let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.directory.display().to_string());
         let (started_ticks, boot) = (stat.started_ticks, host::boot_id(Path::new("/")));
         let group = ProcessGroup { number, started_ticks, boot, cgroup };
         checksummed::write_loosely(&directory.join(GROUP), &group)
@@ -131,7 +128,7 @@ impl Program {
         let status = self.child.wait()?;
         if let Some(cgroup) = &self.cgroup {
             // The walk below finds the same processes, one by one.
-            let _ = cgroup::kill(cgroup.directory());
+            let _ = cgroup::kill(&cgroup.directory);
         }
         let unended = descendants::end(timeout);
         self.cgroup.iter().for_each(Cgroup::remove);

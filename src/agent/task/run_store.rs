@@ -88,7 +88,7 @@ impl DeviceRun {
     /// Ends it with a final report that is not on the disk yet.
     pub(super) fn end(&mut self, mut outcome: Outcome) -> Vec<RunUpdate> {
         if let Stage::Running(execution) = &self.stage {
-            outcome.progress_percent = execution.progress().percent;
+            outcome.progress_percent = execution.progress.percent;
         }
         if let Err(error) = files::write(&self.directory, RESULT, &outcome) {
             log::error!("{}: {RESULT} can't be written: {error}", self.directory.display());
@@ -268,7 +268,7 @@ impl Runs {
         match &run.stage {
             Stage::Waiting(_) => vec![run.say(RunStage::Accepted, &Progress::default())],
             Stage::Running(execution) => {
-                let progress = execution.progress().clone();
+                let progress = execution.progress.clone();
                 vec![run.say(RunStage::Running, &progress)]
             }
             Stage::Over { stage, .. } => {
@@ -355,7 +355,7 @@ impl Runs {
         let status = |run: &DeviceRun| {
             let (stage, progress) = match &run.stage {
                 Stage::Waiting(_) => (RunStage::Accepted, Progress::default()),
-                Stage::Running(execution) => (RunStage::Running, execution.progress().clone()),
+                Stage::Running(execution) => (RunStage::Running, execution.progress.clone()),
                 Stage::Over { stage, .. } => (*stage, Progress::default()),
             };
             RunStatus {
