@@ -30,6 +30,12 @@ pub enum ExpectedServer {
 }
 
 impl ExpectedServer {
+    /// The check of a server in a handshake.
+    #[must_use]
+    pub fn verifier(self) -> Arc<dyn ServerCertVerifier> {
+        Arc::new(PinVerifier { expected: self })
+    }
+
     fn accepts(&self, certificate: &[u8]) -> bool {
         match self {
             Self::Pins(pins) => pins.iter().any(|pin| pin == certificate),
@@ -85,7 +91,7 @@ impl ClientTls {
             .with_protocol_versions(&[&version::TLS13])
             .map_err(unusable)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(PinVerifier { expected: expected.clone() }));
+            .with_custom_certificate_verifier(expected.clone().verifier());
         let mut config = match identity {
             None => builder.with_no_client_auth(),
             Some(identity) => {

@@ -1,23 +1,19 @@
 //! Certificates of one kind for everybody: an authority, a server and a client. And TLS on the
 //! client's side, the same for every server: TLS 1.3, AES-128-GCM, and the same key exchange.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use base64::Engine as _;
+use ::muster::reactor::channel::{ExpectedServer, PROTOCOL};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientSessionMemoryCache, Resumption};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error, NamedGroup, PeerIncompatible,
-    SignatureScheme, version,
-};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{CipherSuite, ClientConfig, NamedGroup, version};
 
 use crate::failure::Failure;
 use crate::protocol::Tickets;
@@ -41,8 +37,8 @@ pub(crate) enum Keys {
 }
 
 impl Keys {
-    /// A new private key, PKCS #8.
-    fn draw(self) -> Result<Vec<u8>, Failure> {
+    /// A new private key.
+    fn draw(self) -> Result<KeyPair, Failure> {
         // RFC 8410 section 7, version 1: OpenSSL 3.0 does not read version 2, which libraries write.
         const ED25519_HEAD: [u8; 16] =
             [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
@@ -50,61 +46,47 @@ impl Keys {
             Self::Ed25519 => {
                 let mut seed = [0; 32];
                 aws_lc_rs::rand::fill(&mut seed).map_err(Failure::when("draw a key"))?;
-                Ok([&ED25519_HEAD[..], &seed].concat())
+                KeyPair::try_from([&ED25519_HEAD[..], &seed].concat())
             }
-            Self::P256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
-                .map(|key| key.serialize_der())
-                .map_err(Failure::when("draw a key")),
+            Self::P256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
         }
+        .map_err(Failure::when("draw a key"))
     }
 }
 
 /// Makes the files that the peers' configurations name: `ca.pem`, `server.pem`, `server-key.pem`,
 /// `client.pem`, `client-key.pem`.
-///
-/// # Errors
-/// When a key can't be made or a file not be written.
 pub(crate) fn write(directory: &Path, keys: Keys) -> Result<(), Failure> {
     let write = |name: &str, text: String| {
         std::fs::write(directory.join(name), text).map_err(Failure::when(format_args!("write {name}")))
     };
     let made = |error: rcgen::Error| Failure(format!("can't make a certificate: {error}"));
-    let authority_key = KeyPair::try_from(keys.draw()?).map_err(made)?;
     let mut parameters = CertificateParams::new(Vec::new()).map_err(made)?;
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     parameters.distinguished_name.push(DnType::CommonName, "comparison authority");
-    let authority = parameters.self_signed(&authority_key).map_err(made)?;
+    let authority = CertifiedIssuer::self_signed(parameters, keys.draw()?).map_err(made)?;
     write("ca.pem", authority.pem())?;
-    let issuer = Issuer::new(parameters, authority_key);
     let ends =
         [("server", ExtendedKeyUsagePurpose::ServerAuth), ("client", ExtendedKeyUsagePurpose::ClientAuth)];
     for (name, usage) in ends {
-        let key_der = keys.draw()?;
-        let key = KeyPair::try_from(key_der.as_slice()).map_err(made)?;
+        let key = keys.draw()?;
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut parameters = CertificateParams::new(names).map_err(made)?;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         parameters.extended_key_usages = vec![usage];
         parameters.distinguished_name.push(DnType::CommonName, name);
-        let certificate = parameters.signed_by(&key, &issuer).map_err(made)?;
+        let certificate = parameters.signed_by(&key, &authority).map_err(made)?;
         write(&format!("{name}.pem"), certificate.pem())?;
-        write(&format!("{name}-key.pem"), key_pem(&key_der))?;
+        write(&format!("{name}-key.pem"), key.serialize_pem())?;
     }
     Ok(())
-}
-
-fn key_pem(der: &[u8]) -> String {
-    // 48 bytes make a line of 64 characters (RFC 7468 section 2).
-    let lines: Vec<_> =
-        der.chunks(48).map(|line| base64::engine::general_purpose::STANDARD.encode(line)).collect();
-    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
 }
 
 /// Identity of a client, and the server that it accepts.
 #[derive(Clone)]
 pub(crate) struct ClientFiles {
-    server: Arc<Vec<CertificateDer<'static>>>,
+    server: ExpectedServer,
     certificate: CertificateDer<'static>,
     key: Arc<PrivateKeyDer<'static>>,
     key_exchange: KeyExchange,
@@ -113,18 +95,15 @@ pub(crate) struct ClientFiles {
 
 impl ClientFiles {
     /// From the directory that [`write()`] filled.
-    ///
-    /// # Errors
-    /// When a file is not there or not what it should be.
     pub(crate) fn read(directory: &Path, key_exchange: KeyExchange) -> Result<Self, Failure> {
-        let path = |name: &str| -> PathBuf { directory.join(name) };
         let certificate = |name: &str| {
-            CertificateDer::from_pem_file(path(name)).map_err(Failure::when(format_args!("read {name}")))
+            let read = CertificateDer::from_pem_file(directory.join(name));
+            read.map_err(Failure::when(format_args!("read {name}")))
         };
-        let key = PrivateKeyDer::from_pem_file(path("client-key.pem"))
+        let key = PrivateKeyDer::from_pem_file(directory.join("client-key.pem"))
             .map_err(Failure::when("read client-key.pem"))?;
         Ok(Self {
-            server: Arc::new(vec![certificate("server.pem")?]),
+            server: ExpectedServer::Pins(vec![certificate("server.pem")?.to_vec()]),
             certificate: certificate("client.pem")?,
             key: Arc::new(key),
             key_exchange,
@@ -133,9 +112,6 @@ impl ClientFiles {
     }
 
     /// From what a device of muster holds: its key (PKCS #8, DER) and certificate, and the server's.
-    ///
-    /// # Errors
-    /// When the key is none.
     pub(crate) fn of_device(
         private_key: Vec<u8>,
         certificate: Vec<u8>,
@@ -144,26 +120,21 @@ impl ClientFiles {
     ) -> Result<Self, Failure> {
         let key = PrivateKeyDer::try_from(private_key).map_err(Failure::when("use a device's key"))?;
         Ok(Self {
-            server: Arc::new(servers.into_iter().map(CertificateDer::from).collect()),
+            server: ExpectedServer::Pins(servers),
             certificate: CertificateDer::from(certificate),
             key: Arc::new(key),
             key_exchange,
-            protocol: Some(::muster::reactor::channel::PROTOCOL),
+            protocol: Some(PROTOCOL),
         })
     }
 
     /// A configuration with these; with [`Tickets::Kept`] it has a store of tickets of its own.
-    ///
-    /// # Errors
-    /// When the library does not take them.
     pub(crate) fn config(&self, tickets: Tickets) -> Result<Arc<ClientConfig>, Failure> {
-        let provider = provider(self.key_exchange);
-        let verifier = OnlyServer { accepted: Arc::clone(&self.server), provider: Arc::clone(&provider) };
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(provider(self.key_exchange))
             .with_protocol_versions(&[&version::TLS13])
             .map_err(Failure::when("speak TLS 1.3"))?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_custom_certificate_verifier(self.server.clone().verifier())
             .with_client_auth_cert(vec![self.certificate.clone()], self.key.clone_key())
             .map_err(Failure::when("use the client's certificate"))?;
         config.alpn_protocols = self.protocol.iter().map(|protocol| protocol.to_vec()).collect();
@@ -191,56 +162,4 @@ fn provider(key_exchange: KeyExchange) -> Arc<CryptoProvider> {
 /// The name that is never sent; it keys the store of tickets.
 pub(crate) fn server_name() -> ServerName<'static> {
     ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into())
-}
-
-/// Accepts the servers whose certificates it was given. The client's work is no part of the comparison; it is
-/// the same for all.
-#[derive(Debug)]
-struct OnlyServer {
-    accepted: Arc<Vec<CertificateDer<'static>>>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for OnlyServer {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if self.accepted.iter().any(|accepted| accepted == end_entity) {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::PeerIncompatible(PeerIncompatible::SupportedVersionsExtensionRequired))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

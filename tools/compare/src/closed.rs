@@ -72,9 +72,6 @@ impl InFlight {
 
 impl ClosedLoop {
     /// Runs on all links of the swarm.
-    ///
-    /// # Errors
-    /// When a link ends, the server is gone, or messages don't come back.
     pub(crate) fn run(&self, swarm: &mut Swarm<'_>, server: &Process) -> Result<Throughput, Failure> {
         let clock = Stopwatch::start();
         let opens = nanoseconds(self.warm_up);

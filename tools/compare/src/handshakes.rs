@@ -50,9 +50,6 @@ pub(crate) struct Rotated {
 impl<'p> Rotation<'p> {
     /// `under_way` links at a time, of as many clients or more: with as many, each place has a client of its
     /// own, whose tickets it uses.
-    ///
-    /// # Errors
-    /// When a client's TLS can't be made.
     pub(crate) fn new(
         peer: &'p dyn Peer,
         first_client: usize,
@@ -83,9 +80,6 @@ impl<'p> Rotation<'p> {
     }
 
     /// Goes on until `count` are done, or somebody says stop.
-    ///
-    /// # Errors
-    /// When nothing happens any more, or a server refuses for good.
     pub(crate) fn run(&mut self, count: u64, stop: &AtomicBool) -> Result<Rotated, Failure> {
         let mut took = Latencies::new()?;
         let (mut done, mut resumed, mut put_off, mut failed) = (0, 0, 0, 0);
@@ -135,9 +129,6 @@ pub(crate) struct HandshakeCost {
 }
 
 /// Measures `count` handshakes, `under_way` at a time, accept, hello and close_notify included.
-///
-/// # Errors
-/// When they can't be made.
 pub(crate) fn measure(
     peer: &dyn Peer,
     server: &Process,

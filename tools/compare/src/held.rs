@@ -32,9 +32,6 @@ pub(crate) struct Held {
 
 /// Holds `fewer` and then `more` connections. The server is made ready for each of them in between, so that
 /// what it knows of a client is part of the cost.
-///
-/// # Errors
-/// When they can't be made, or the server ends some of them.
 #[expect(clippy::cast_precision_loss, reason = "memory below 2^52 bytes")]
 pub(crate) fn measure(
     peer: &dyn Peer,

@@ -91,9 +91,6 @@ pub(crate) struct Link {
 
 impl Link {
     /// A link that begins to connect.
-    ///
-    /// # Errors
-    /// When the system has no socket or port, or the library no TLS.
     pub(crate) fn begin(
         peer: &dyn Peer,
         client: usize,
@@ -134,9 +131,6 @@ impl Link {
     }
 
     /// Reads what has come, sends what is due, and returns what was heard.
-    ///
-    /// # Errors
-    /// When the link has ended.
     pub(crate) fn pump(&mut self, shared: &mut Shared) -> Result<Heard, LinkError> {
         let mut heard = Heard::default();
         loop {
@@ -232,9 +226,6 @@ impl Link {
     }
 
     /// Sends `count` messages in one write.
-    ///
-    /// # Errors
-    /// When the link has ended.
     pub(crate) fn send(
         &mut self,
         count: usize,

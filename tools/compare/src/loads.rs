@@ -24,8 +24,8 @@ const STORM_PUBLISHERS: usize = 64;
 const STORM_MESSAGES_PER_SECOND: u64 = 6_400;
 const STORM_ARRIVING: usize = 256;
 
-/// Clients that arrive in the storm, in turns: one comes again when its last link is long gone.
-const STORM_CLIENTS: usize = 4 * STORM_ARRIVING;
+/// Clients for each of them, in turns: one comes again when its last link is long gone.
+const STORM_TURNS: usize = 4;
 
 /// A load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -54,7 +54,6 @@ pub(crate) struct Sizes {
     measured: Duration,
     quiet: Duration,
     storm: Duration,
-    storm_clients: usize,
     storm_arriving: usize,
     timeout: Duration,
     rounds: u64,
@@ -73,7 +72,6 @@ impl Sizes {
             measured: Duration::from_secs(3),
             quiet: Duration::from_secs(3),
             storm: Duration::from_secs(6),
-            storm_clients: STORM_CLIENTS,
             storm_arriving: STORM_ARRIVING,
             timeout: Duration::from_secs(10),
             rounds: 500,
@@ -92,7 +90,6 @@ impl Sizes {
             measured: Duration::from_millis(900),
             quiet: Duration::from_secs(1),
             storm: Duration::from_secs(2),
-            storm_clients: STORM_CLIENTS,
             storm_arriving: STORM_ARRIVING,
             timeout: Duration::from_secs(3),
             rounds: 100,
@@ -150,10 +147,8 @@ fn shapes(many_links: usize) -> [Shape; 5] {
     ]
 }
 
-/// Runs the loads, one after the other, and asks the server at the end what it holds.
-///
-/// # Errors
-/// When a load can't be run, or the server holds less than it acknowledged.
+/// Runs the loads, one after the other, and asks the server at the end what it holds: no less than it
+/// acknowledged.
 pub(crate) fn run(
     peer: &dyn Peer,
     server: &Process,
@@ -191,7 +186,8 @@ pub(crate) fn run(
     }
     if loads.contains(&Load::Storm) {
         says("storm");
-        peer.prepare(STORM_PUBLISHERS + sizes.storm_clients)?;
+        let clients = STORM_TURNS * sizes.storm_arriving;
+        peer.prepare(STORM_PUBLISHERS + clients)?;
         let storm = Storm {
             publishers: STORM_PUBLISHERS,
             per_second: STORM_MESSAGES_PER_SECOND,
@@ -199,7 +195,7 @@ pub(crate) fn run(
             storm: sizes.storm,
             timeout: sizes.timeout,
             arriving: sizes.storm_arriving,
-            clients: sizes.storm_clients,
+            clients,
         };
         let weather = storm.run(peer, server)?;
         report.acknowledged += weather.sent - weather.quiet.given_up - weather.storm.given_up;
@@ -273,7 +269,6 @@ mod tests {
             measured: Duration::from_millis(200),
             quiet: Duration::from_millis(200),
             storm: Duration::from_millis(300),
-            storm_clients: 16,
             storm_arriving: 8,
             timeout: Duration::from_secs(20),
             rounds: 5,

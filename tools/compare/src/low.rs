@@ -35,9 +35,6 @@ pub(crate) struct LowLoad {
 }
 
 /// Runs `rounds` of a message and a write, on the swarm's first link.
-///
-/// # Errors
-/// When a message is not acknowledged or the disk fails.
 pub(crate) fn run(swarm: &mut Swarm<'_>, rounds: u64, directory: &Path) -> Result<LowLoad, Failure> {
     let path = directory.join("durable-write");
     let failed = || Failure::when(format!("write {} durably", path.display()));

@@ -21,8 +21,6 @@ const CLIENT_BOUND_SHARE: f64 = 0.9;
 pub(crate) struct Latencies(Histogram<u64>);
 
 impl Latencies {
-    /// # Errors
-    /// Never, as the bounds are right; the library wants to be asked.
     pub(crate) fn new() -> Result<Self, Failure> {
         Histogram::new_with_bounds(1, LATENCY_NANOSECONDS_MAX, LATENCY_DIGITS)
             .map(Self)
@@ -91,9 +89,6 @@ pub(crate) struct Window {
 
 impl Window {
     /// Begins to count.
-    ///
-    /// # Errors
-    /// When the server is gone.
     pub(crate) fn open(server: &Process) -> Result<Self, Failure> {
         Ok(Self {
             server: server.clone(),
@@ -104,9 +99,6 @@ impl Window {
     }
 
     /// Ends; `count` is what was done meanwhile.
-    ///
-    /// # Errors
-    /// When the server is gone.
     #[expect(clippy::cast_precision_loss, reason = "counts and nanoseconds far below 2^52")]
     pub(crate) fn close(&self, count: u64) -> Result<Use, Failure> {
         let seconds = self.begun.elapsed().as_secs_f64();

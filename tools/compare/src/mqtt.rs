@@ -43,17 +43,16 @@ impl MqttPeer {
     fn held(&self) -> Result<u64, Failure> {
         let mut talk = self.talk()?;
         talk.say(&[connect("count", true), subscribe(STORED_TOPIC, 0)].concat())?;
-        let text = talk.listen(|plain| published_in(plain).transpose())?;
-        let number = text.parse().map_err(Failure::when(format_args!("read '{text}' as a count")))?;
-        Ok(number)
+        let text = talk.listen(published_in)?;
+        text.parse().map_err(Failure::when(format_args!("read '{text}' as a count")))
     }
 }
 
 /// The content of the first message among what has come.
 fn published_in(plain: &[u8]) -> Result<Option<String>, Failure> {
     let mut at = 0;
-    while let Some((kind, body, length)) = packet(&plain[at..]).map_err(|error| Failure(error.to_string()))? {
-        check_connack(kind, body).map_err(|error| Failure(error.to_string()))?;
+    while let Some((kind, body, length)) = packet(&plain[at..])? {
+        check_connack(kind, body)?;
         if kind >> 4 == 3 {
             let [high, low, rest @ ..] = body else {
                 return Err(Failure("a message without a topic".into()));
@@ -80,19 +79,14 @@ impl Peer for MqttPeer {
         talk.say(&[connect("keeper", false), subscribe(TOPIC, 1)].concat())?;
         talk.listen(|plain| {
             let mut at = 0;
-            loop {
-                match packet(&plain[at..]) {
-                    Err(error) => return Some(Err(Failure(error.to_string()))),
-                    Ok(None) => return None,
-                    Ok(Some((0x90, [_, _, 1], _))) => return Some(Ok(())),
-                    Ok(Some((kind, body, length))) => {
-                        if let Err(error) = check_connack(kind, body) {
-                            return Some(Err(Failure(error.to_string())));
-                        }
-                        at += length;
-                    }
+            while let Some((kind, body, length)) = packet(&plain[at..])? {
+                if matches!((kind, body), (0x90, [_, _, 1])) {
+                    return Ok(Some(()));
                 }
+                check_connack(kind, body)?;
+                at += length;
             }
+            Ok(None)
         })?;
         talk.say(&[0xe0, 0])?;
         let held = self.held()?;

@@ -42,9 +42,6 @@ pub(crate) struct MusterPeer {
 
 impl MusterPeer {
     /// A server at this address, with administrators at that one.
-    ///
-    /// # Errors
-    /// When no event has the size that messages have.
     pub(crate) fn new(
         address: SocketAddr,
         admin: Address,

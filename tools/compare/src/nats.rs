@@ -35,7 +35,7 @@ impl NatsPeer {
         talk.say(
             format!("{CONNECT}SUB _INBOX.a 1\r\nPUB {subject} _INBOX.a {length}\r\n{body}\r\n").as_bytes(),
         )?;
-        let answer = talk.listen(|plain| answer_in(plain).transpose())?;
+        let answer = talk.listen(answer_in)?;
         let answer: serde_json::Value =
             serde_json::from_slice(&answer).map_err(Failure::when("read JetStream's answer"))?;
         match answer.get("error") {
@@ -48,13 +48,13 @@ impl NatsPeer {
 /// The body of the first message among what has come.
 fn answer_in(plain: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
     let mut at = 0;
-    loop {
-        match word(&plain[at..]).map_err(|error| Failure(error.to_string()))? {
-            None => return Ok(None),
-            Some((Word::Message(body), _)) => return Ok(Some(body.to_vec())),
-            Some((_, length)) => at += length,
+    while let Some((word, length)) = word(&plain[at..])? {
+        if let Word::Message(body) = word {
+            return Ok(Some(body.to_vec()));
         }
+        at += length;
     }
+    Ok(None)
 }
 
 impl Peer for NatsPeer {

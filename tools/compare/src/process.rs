@@ -17,9 +17,6 @@ impl Process {
     }
 
     /// Processor time of all its threads that live: user and system.
-    ///
-    /// # Errors
-    /// When the process is gone.
     pub(crate) fn cpu_nanoseconds(&self) -> Result<u64, Failure> {
         let failed = || Failure::when(format!("read the processor time of {}", self.directory.display()));
         let mut sum = 0;
@@ -34,9 +31,6 @@ impl Process {
     }
 
     /// Processor time of the calling thread.
-    ///
-    /// # Errors
-    /// When the system does not tell.
     pub(crate) fn thread_cpu_nanoseconds() -> Result<u64, Failure> {
         let text = std::fs::read_to_string("/proc/thread-self/schedstat")
             .map_err(Failure::when("read this thread's processor time"))?;
@@ -44,9 +38,6 @@ impl Process {
     }
 
     /// Memory that is the process's alone.
-    ///
-    /// # Errors
-    /// When the process is gone.
     pub(crate) fn private_bytes(&self) -> Result<u64, Failure> {
         let path = self.directory.join("smaps_rollup");
         let text =
@@ -55,9 +46,6 @@ impl Process {
     }
 
     /// Number of its threads.
-    ///
-    /// # Errors
-    /// When the process is gone.
     pub(crate) fn threads(&self) -> Result<usize, Failure> {
         let tasks = std::fs::read_dir(self.directory.join("task")).map_err(Failure::when("count threads"))?;
         Ok(tasks.count())

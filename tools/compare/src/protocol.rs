@@ -57,9 +57,6 @@ pub(crate) trait Protocol: Send {
 
     /// Takes what has come, up to the last whole word of it, and returns how many bytes that were. `answer`
     /// gets the bytes to send back.
-    ///
-    /// # Errors
-    /// When the server refuses, or says what it may not say.
     fn take(&mut self, plain: &[u8], heard: &mut Heard, answer: &mut Vec<u8>)
     -> Result<usize, ProtocolError>;
 }
@@ -93,15 +90,9 @@ pub(crate) trait Peer: Sync {
     }
 
     /// Makes the server ready for `clients` clients with numbers from 0; the state of an earlier call stays.
-    ///
-    /// # Errors
-    /// When the server refuses.
     fn prepare(&self, clients: usize) -> Result<(), Failure>;
 
     /// TLS as this client.
-    ///
-    /// # Errors
-    /// When its certificate can't be used.
     fn tls(&self, client: usize, tickets: Tickets) -> Result<Arc<ClientConfig>, Failure>;
 
     /// A new link's words.
@@ -113,9 +104,6 @@ pub(crate) trait Peer: Sync {
     }
 
     /// Number of messages that the server says it holds; `None` when it can't tell.
-    ///
-    /// # Errors
-    /// When it does not answer.
     fn stored(&self) -> Result<Option<u64>, Failure>;
 }
 

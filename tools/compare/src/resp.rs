@@ -64,11 +64,10 @@ impl Peer for RespPeer {
         let mut talk = Talk::open(self.address, &self.files.config(Tickets::None)?, false)?;
         talk.say(&command(&["XLEN", STREAM], 0))?;
         let count = talk.listen(|plain| {
-            line(plain).map(|(line, _)| {
-                let text = line.strip_prefix(b":").and_then(|number| std::str::from_utf8(number).ok());
-                text.and_then(|number| number.parse().ok())
-                    .ok_or_else(|| Failure(format!("XLEN was answered with {}", shown(line))))
-            })
+            let Some((line, _)) = line(plain) else { return Ok(None) };
+            let text = line.strip_prefix(b":").and_then(|number| std::str::from_utf8(number).ok());
+            let count = text.and_then(|number| number.parse().ok());
+            count.map(Some).ok_or_else(|| Failure(format!("XLEN was answered with {}", shown(line))))
         })?;
         Ok(Some(count))
     }

@@ -43,9 +43,6 @@ pub(crate) struct Weather {
 
 impl Storm {
     /// Runs both. The storm has a thread of its own: its work is not the publishers'.
-    ///
-    /// # Errors
-    /// When a publisher's link ends or the storm can't be made.
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     pub(crate) fn run(&self, peer: &dyn Peer, server: &Process) -> Result<Weather, Failure> {
         let mut swarm = Swarm::new(peer)?;

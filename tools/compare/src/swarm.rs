@@ -41,9 +41,6 @@ pub(crate) struct Swarm<'p> {
 
 impl<'p> Swarm<'p> {
     /// Without a link.
-    ///
-    /// # Errors
-    /// When the system gives no poll.
     pub(crate) fn new(peer: &'p dyn Peer) -> Result<Self, Failure> {
         Ok(Self {
             peer,
@@ -66,9 +63,6 @@ impl<'p> Swarm<'p> {
     }
 
     /// Begins a link in a place, which must be free.
-    ///
-    /// # Errors
-    /// When it can't be begun.
     pub(crate) fn begin(
         &mut self,
         place: usize,
@@ -91,9 +85,6 @@ impl<'p> Swarm<'p> {
 
     /// Connects clients with numbers from `first` on, a link for each, in the places that follow, and waits
     /// until all are ready. One that the server turns away, because it admits no more at a time, tries again.
-    ///
-    /// # Errors
-    /// When one of them can't be made ready in time.
     pub(crate) fn connect(&mut self, first: usize, count: usize, packing: Packing) -> Result<(), Failure> {
         let for_each = CONNECT_TIMEOUT_PER_LINK * u32::try_from(count).unwrap_or(u32::MAX);
         let timeout = CONNECT_TIMEOUT_MIN.max(for_each);
@@ -143,9 +134,6 @@ impl<'p> Swarm<'p> {
 
     /// Waits for something to happen, to the microsecond: the poll itself counts in milliseconds, and rounds
     /// up.
-    ///
-    /// # Errors
-    /// When the poll fails.
     pub(crate) fn wait_exactly(&mut self, timeout: Duration) -> Result<(), Failure> {
         if !timeout.is_zero() {
             let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
@@ -160,9 +148,6 @@ impl<'p> Swarm<'p> {
     }
 
     /// Waits for something to happen, to the millisecond.
-    ///
-    /// # Errors
-    /// When the poll fails.
     pub(crate) fn wait(&mut self, timeout: Duration) -> Result<(), Failure> {
         self.ready.clear();
         match self.poll.poll(&mut self.events, Some(timeout)) {
@@ -175,9 +160,6 @@ impl<'p> Swarm<'p> {
     }
 
     /// Does what is due on a link. A link that ended leaves its place.
-    ///
-    /// # Errors
-    /// Why it ended.
     pub(crate) fn pump(&mut self, place: usize) -> Result<Heard, LinkError> {
         let Some(Some(link)) = self.links.get_mut(place) else { return Ok(Heard::default()) };
         let heard = link.pump(&mut self.shared);
@@ -188,17 +170,11 @@ impl<'p> Swarm<'p> {
     }
 
     /// The same, where no link may end.
-    ///
-    /// # Errors
-    /// When one did.
     pub(crate) fn pump_or_fail(&mut self, place: usize) -> Result<Heard, Failure> {
         self.pump(place).map_err(|error| Failure(format!("link {place}: {error}")))
     }
 
     /// Sends messages on a link.
-    ///
-    /// # Errors
-    /// When it has ended.
     pub(crate) fn send(&mut self, place: usize, count: usize, records: Records) -> Result<(), Failure> {
         let Some(Some(link)) = self.links.get_mut(place) else {
             return Err(Failure(format!("link {place} is gone")));

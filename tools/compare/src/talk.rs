@@ -25,9 +25,6 @@ pub(crate) struct Talk {
 
 impl Talk {
     /// Connects; with `greets_in_clear` it hears a line first, and begins TLS after it.
-    ///
-    /// # Errors
-    /// When there is no such server.
     pub(crate) fn open(
         address: SocketAddr,
         config: &Arc<ClientConfig>,
@@ -49,9 +46,6 @@ impl Talk {
     }
 
     /// Says something.
-    ///
-    /// # Errors
-    /// When the connection fails.
     pub(crate) fn say(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.stream
             .write_all(bytes)
@@ -60,17 +54,14 @@ impl Talk {
     }
 
     /// Listens until `look` finds something in what has come.
-    ///
-    /// # Errors
-    /// When the connection fails, the time is up, or `look` says so.
     pub(crate) fn listen<T>(
         &mut self,
-        mut look: impl FnMut(&[u8]) -> Option<Result<T, Failure>>,
+        look: impl Fn(&[u8]) -> Result<Option<T>, Failure>,
     ) -> Result<T, Failure> {
         let mut piece = [0; 4096];
         loop {
-            if let Some(found) = look(&self.inbox) {
-                return found;
+            if let Some(found) = look(&self.inbox)? {
+                return Ok(found);
             }
             let length = match self.stream.read(&mut piece) {
                 Ok(0) => return Err(Failure("the server hung up before it answered".into())),
