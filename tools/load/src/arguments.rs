@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use muster::agent::address::ServerAddress;
 use muster::client::Address;
@@ -105,8 +106,8 @@ pub(crate) enum Command {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
     /// Number of devices that are simulated
-    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..=DEVICES_MAX))]
-    pub(crate) devices: Option<u64>,
+    #[arg(long, short = 'n', value_name = "N", value_parser = up_to(DEVICES_MAX))]
+    pub(crate) devices: Option<usize>,
     /// Length of the measurement
     #[arg(long, short = 's', value_name = "S", value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     pub(crate) seconds: Option<u64>,
@@ -123,18 +124,18 @@ pub(crate) struct Common {
     #[arg(long, value_name = "PID", requires = "server")]
     pub(crate) pid: Option<u32>,
     /// Reactor threads of the server of --self [default: one for each core]
-    #[arg(long, value_name = "N", conflicts_with = "server", value_parser = clap::value_parser!(u64).range(1..=64))]
-    pub(crate) reactors: Option<u64>,
+    #[arg(long, value_name = "N", conflicts_with = "server", value_parser = up_to(64))]
+    pub(crate) reactors: Option<usize>,
     /// Directory of the data of the server of --self for the run: the disk that is measured [default: the
     /// system's place for such things]
     #[arg(long, value_name = "DIR", conflicts_with = "server")]
     pub(crate) data: Option<PathBuf>,
     /// Threads that simulate devices, in each process
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
-    pub(crate) threads: u64,
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = up_to(64))]
+    pub(crate) threads: usize,
     /// Processes that simulate devices [default: as many as the limit of open files asks for]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
-    pub(crate) processes: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = up_to(64))]
+    pub(crate) processes: Option<usize>,
     /// Directory of identities for the next run [default: $XDG_CACHE_HOME/muster-load or
     /// ~/.cache/muster-load]
     #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
@@ -159,8 +160,8 @@ pub(crate) struct Hold {
     #[command(flatten)]
     pub(crate) common: Common,
     /// Devices that connect at a time
-    #[arg(long, value_name = "K", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    pub(crate) at_a_time: u64,
+    #[arg(long, value_name = "K", default_value_t = 64, value_parser = up_to(10_000))]
+    pub(crate) at_a_time: usize,
     /// Memory of the server that is asked about, in GiB [default: this machine's]
     #[arg(long, value_name = "GIB", value_parser = positive)]
     pub(crate) memory: Option<f64>,
@@ -201,14 +202,14 @@ pub(crate) struct Events {
     #[arg(long, short = 'r', value_name = "R", value_parser = positive)]
     pub(crate) rate: Option<f64>,
     /// Events that each device has under way, without --rate
-    #[arg(long, value_name = "K", default_value_t = 1, conflicts_with = "rate", value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    pub(crate) in_flight: u64,
+    #[arg(long, value_name = "K", default_value_t = 1, conflicts_with = "rate", value_parser = up_to(10_000))]
+    pub(crate) in_flight: usize,
     /// Bytes of one event
-    #[arg(long, value_name = "B", default_value_t = 200, value_parser = clap::value_parser!(u64).range(EVENT_BYTES_MIN as u64..=EVENT_BYTES_MAX))]
-    pub(crate) bytes: u64,
+    #[arg(long, value_name = "B", default_value_t = 200, value_parser = RangedU64ValueParser::<usize>::new().range(EVENT_BYTES_MIN as u64..=EVENT_BYTES_MAX))]
+    pub(crate) bytes: usize,
     /// Measures twice: alone, and while this many other devices at a time shake hands in full
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    pub(crate) handshakes: Option<u64>,
+    #[arg(long, value_name = "K", value_parser = up_to(10_000))]
+    pub(crate) handshakes: Option<usize>,
 }
 
 /// `muster-load wake`
@@ -222,13 +223,13 @@ pub(crate) struct Wake {
 }
 
 impl Common {
-    /// Number of devices, when the command has this default.
-    pub(crate) fn devices(&self, default: u64) -> usize {
-        usize::try_from(self.devices.unwrap_or(default)).unwrap_or(usize::MAX)
+    /// Number of devices, or the command's default.
+    pub(crate) fn devices_or(&self, default: usize) -> usize {
+        self.devices.unwrap_or(default)
     }
 
-    /// Length, when the command has this default.
-    pub(crate) fn seconds(&self, default: u64) -> std::time::Duration {
+    /// Length, or the command's default in seconds.
+    pub(crate) fn seconds_or(&self, default: u64) -> std::time::Duration {
         std::time::Duration::from_secs(self.seconds.unwrap_or(default))
     }
 
@@ -247,6 +248,11 @@ impl Common {
             ))),
         }
     }
+}
+
+/// A number from 1 to this.
+fn up_to(most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=most)
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -268,9 +274,9 @@ mod tests {
     fn a_newcomer_needs_two_words() {
         let Command::Hold(hold) = parse("muster-load hold").unwrap() else { panic!("not hold") };
         assert!(hold.common.is_own());
-        assert_eq!(hold.common.devices(1_000), 1_000);
+        assert_eq!(hold.common.devices_or(1_000), 1_000);
         let Command::Hold(hold) = parse("muster-load hold --self --devices 10000").unwrap() else { panic!() };
-        assert_eq!(hold.common.devices(1_000), 10_000);
+        assert_eq!(hold.common.devices_or(1_000), 10_000);
     }
 
     #[test]

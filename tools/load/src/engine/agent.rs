@@ -11,7 +11,7 @@ use muster::wire::id::Epoch;
 use muster::wire::message::{MessageError, Reach, ToAgent};
 use muster::wire::time::{Moment, Now};
 
-use super::context::{Context, SyncLoad};
+use super::context::Context;
 use super::counters::{add, count, uncount};
 use super::link::Link;
 use super::measures::note;
@@ -356,7 +356,7 @@ impl Agent {
         if let Some(due) = self.sync_due_at.take() {
             note(&mut cx.measures.sync, now.moment.microseconds_since(due));
         }
-        if cx.syncs == SyncLoad::AgainAtOnce && !self.is_visitor {
+        if cx.syncs_again && !self.is_visitor {
             self.sync_due_at = Some(now.moment);
             machine.asked_to_sync(now);
         }

@@ -12,14 +12,10 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Number of the first `devices` devices that are this engine's.
-    pub(crate) fn of_first(self, devices: usize) -> usize {
-        (devices + self.of - 1 - self.number) / self.of
-    }
-
-    /// This engine's part of something that is counted, so that the parts add up.
+    /// This engine's part of the first `count` devices, or of something else that is counted: the parts add
+    /// up.
     pub(crate) fn part(self, count: usize) -> usize {
-        self.of_first(count)
+        (count + self.of - 1 - self.number) / self.of
     }
 
     /// Its part of a rate.
@@ -45,9 +41,7 @@ pub(crate) struct EventLoad {
 /// Visits: devices that come with a full handshake, sync and go again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Visits {
-    /// The first device that visits.
-    pub(crate) first: usize,
-    /// Number of those that take turns.
+    /// The first `devices` devices take turns.
     pub(crate) devices: usize,
     /// Number of those on their way at a time.
     pub(crate) at_a_time: usize,
@@ -100,7 +94,7 @@ mod tests {
     fn shares_add_up_and_are_even() {
         for of in 1..8 {
             for devices in [0, 1, 7, 8, 1_000, 19_001] {
-                let parts: Vec<_> = (0..of).map(|number| Share { number, of }.of_first(devices)).collect();
+                let parts: Vec<_> = (0..of).map(|number| Share { number, of }.part(devices)).collect();
                 assert_eq!(parts.iter().sum::<usize>(), devices);
                 assert!(parts.iter().max().unwrap() - parts.iter().min().unwrap() <= 1);
                 for (number, part) in parts.iter().enumerate() {

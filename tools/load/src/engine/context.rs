@@ -21,17 +21,6 @@ use super::spool::Paper;
 /// Different troubles that are kept for the report.
 const TROUBLES_MAX: usize = 8;
 
-/// Way in which syncs are asked for, beside those that are due.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum SyncLoad {
-    /// Not at all.
-    None,
-    /// By the engine, at a pace.
-    Paced,
-    /// Each device again as soon as one has ended.
-    AgainAtOnce,
-}
-
 /// State that the devices of one engine share.
 pub(crate) struct Context {
     pub(crate) registry: Registry,
@@ -57,7 +46,8 @@ pub(crate) struct Context {
     pub(crate) starting: usize,
     /// The first devices of this engine, this many, have a new event for each that is acknowledged.
     pub(crate) closed_loop_devices: usize,
-    pub(crate) syncs: SyncLoad,
+    /// Whether each device syncs again as soon as a sync has ended.
+    pub(crate) syncs_again: bool,
     /// Visitors that are done.
     pub(crate) leaving: Vec<u32>,
     /// Faults, each once.

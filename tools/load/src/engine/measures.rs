@@ -3,6 +3,8 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::failure::Failure;
+
 /// Significant digits that a histogram keeps.
 const DIGITS: u8 = 3;
 
@@ -19,13 +21,16 @@ pub(crate) fn note(histogram: &mut Histogram<u64>, microseconds: u64) {
 }
 
 /// Durations that an engine has timed since it was last asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Measures {
     /// From the moment an event happened, or was to happen, to its acknowledgement.
+    #[serde(with = "pairs")]
     pub(crate) ack: Histogram<u64>,
     /// From the moment a sync was due to its end.
+    #[serde(with = "pairs")]
     pub(crate) sync: Histogram<u64>,
     /// From the connection attempt to the end of the first sync.
+    #[serde(with = "pairs")]
     pub(crate) live: Histogram<u64>,
 }
 
@@ -35,45 +40,31 @@ impl Default for Measures {
     }
 }
 
-/// A histogram as it travels.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Pairs(Vec<(u64, u64)>);
-
-impl From<&Histogram<u64>> for Pairs {
-    fn from(histogram: &Histogram<u64>) -> Self {
-        let recorded = histogram.iter_recorded();
-        Self(recorded.map(|step| (step.value_iterated_to(), step.count_at_value())).collect())
-    }
-}
-
-impl Pairs {
-    fn add_to(&self, histogram: &mut Histogram<u64>) {
-        for (value, count) in &self.0 {
-            let _ = histogram.record_n(*value, *count);
-        }
-    }
-}
-
-/// [`Measures`] as they travel.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct SentMeasures {
-    ack: Pairs,
-    sync: Pairs,
-    live: Pairs,
-}
-
-impl From<&Measures> for SentMeasures {
-    fn from(measures: &Measures) -> Self {
-        Self { ack: (&measures.ack).into(), sync: (&measures.sync).into(), live: (&measures.live).into() }
-    }
-}
-
 impl Measures {
     /// Adds what another engine timed.
-    pub(crate) fn add(&mut self, other: &SentMeasures) {
-        other.ack.add_to(&mut self.ack);
-        other.sync.add_to(&mut self.sync);
-        other.live.add_to(&mut self.live);
+    pub(crate) fn add(&mut self, other: &Self) -> Result<(), Failure> {
+        self.ack.add(&other.ack).map_err(Failure::refused)?;
+        self.sync.add(&other.sync).map_err(Failure::refused)?;
+        self.live.add(&other.live).map_err(Failure::refused)
+    }
+}
+
+/// A histogram as it travels.
+mod pairs {
+    use serde::de::Error as _;
+
+    use super::{Deserialize, Histogram, histogram};
+
+    pub(super) fn serialize<S: serde::Serializer>(from: &Histogram<u64>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(from.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())))
+    }
+
+    pub(super) fn deserialize<'d, D: serde::Deserializer<'d>>(from: D) -> Result<Histogram<u64>, D::Error> {
+        let mut made = histogram();
+        for (value, count) in Vec::<(u64, u64)>::deserialize(from)? {
+            made.record_n(value, count).map_err(D::Error::custom)?;
+        }
+        Ok(made)
     }
 }
 
@@ -89,8 +80,8 @@ mod tests {
             note(&mut other.ack, value * 1_000);
         }
         for measures in [&one, &other] {
-            let sent = serde_json::to_string(&SentMeasures::from(measures)).unwrap();
-            both.add(&serde_json::from_str(&sent).unwrap());
+            let sent = serde_json::to_string(measures).unwrap();
+            both.add(&serde_json::from_str(&sent).unwrap()).unwrap();
         }
         assert_eq!((one.ack.len(), one.ack.max() / 10), (10_000, 999), "it has grown");
         assert_eq!(both.ack.len(), 20_000);

@@ -33,12 +33,13 @@ use muster::wire::id::Epoch;
 use muster::wire::inventory::Application;
 use muster::wire::time::Moment;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use serde::{Deserialize, Serialize};
 
 use agent::Agent;
 use commands::{EngineCommand, EventLoad, Share};
-use context::{Context, SyncLoad};
+use context::Context;
 use counters::{Counters, count};
-use measures::{Measures, SentMeasures};
+use measures::Measures;
 use pace::Pace;
 use spool::Paper;
 use visitors::Visitors;
@@ -59,30 +60,27 @@ const SEARCH_MAX: usize = 64;
 const WAKER: Token = Token(usize::MAX);
 const WAKES: Token = Token(usize::MAX - 1);
 
-/// Setting of an engine.
-#[derive(Clone, Debug)]
+/// Applications that each simulated device has installed.
+const APPLICATIONS: usize = 8;
+
+/// Setting that all engines of a run have in common.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Setting {
     /// Address of the server.
     pub(crate) server: SocketAddr,
-    /// All devices of the fleet; an engine runs its share of them.
-    pub(crate) devices: Arc<[Identity]>,
-    /// Its share.
-    pub(crate) share: Share,
     /// Bytes of one event.
     pub(crate) event_bytes: usize,
     /// Whether devices keep their tickets.
     pub(crate) resumes: bool,
     /// Whether they hear wakes.
     pub(crate) hears_wakes: bool,
-    /// Applications of each device.
-    pub(crate) applications: usize,
 }
 
 /// Answer of an engine when it is asked.
-#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Told {
     /// Durations that it timed since the last time.
-    pub(crate) measures: SentMeasures,
+    pub(crate) measures: Measures,
     /// Faults, each once.
     pub(crate) troubles: Vec<String>,
 }
@@ -111,25 +109,28 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// An engine whose devices do not run yet, and what wakes it up when there is an order.
+    /// An engine that runs its share of the devices, of which none runs yet, and what wakes it up when there is
+    /// an order.
     pub(crate) fn new(
         setting: &Setting,
+        devices: &Arc<[Identity]>,
+        share: Share,
         counters: Arc<Counters>,
         commands: Receiver<EngineCommand>,
         told: Sender<Told>,
     ) -> io::Result<(Self, Arc<Waker>)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let count = setting.share.of_first(setting.devices.len());
+        let count = share.part(devices.len());
         // Spools of an earlier run have a lower epoch.
         let clock = Clock::new();
         let epoch = Epoch(clock.now().wall.0);
-        let number = |index: usize| setting.share.number + index * setting.share.of;
+        let number = |index: usize| share.number + index * share.of;
         let agents: Vec<_> = (0..count).map(|index| Agent::new(number(index), epoch)).collect();
         let wakes = match setting.hears_wakes {
             true => {
                 let owned = (0u32..).zip(0..count);
-                let owned = owned.map(|(index, place)| (setting.devices[number(place)].device, index));
+                let owned = owned.map(|(index, place)| (devices[number(place)].device, index));
                 Some(WakePort::open(setting.server, poll.registry(), WAKES, owned)?)
             }
             false => None,
@@ -140,11 +141,11 @@ impl Engine {
             registry: poll.registry().try_clone()?,
             clock: clock.clone(),
             server: setting.server,
-            devices: Arc::clone(&setting.devices),
+            devices: Arc::clone(devices),
             counters,
             measures: Measures::default(),
             paper: Paper::new(setting.event_bytes, &clock.now()),
-            inventory: inventory(setting.applications),
+            inventory: inventory(),
             random: Random::new(u64::from_ne_bytes(seed)),
             plain: Vec::new(),
             timers: Timers::new(),
@@ -153,14 +154,14 @@ impl Engine {
             mark: 1,
             starting: 0,
             closed_loop_devices: 0,
-            syncs: SyncLoad::None,
+            syncs_again: false,
             leaving: Vec::new(),
             troubles: Vec::new(),
         };
         let engine = Self {
             poll,
             cx,
-            share: setting.share,
+            share,
             agents,
             commands,
             told,
@@ -315,7 +316,7 @@ impl Engine {
             EngineCommand::Run { devices, at_a_time, rate } => {
                 let now = self.cx.clock.now().moment;
                 self.starts = rate.map(|rate| Pace::new(now, self.share.rate(rate)));
-                self.wanted = self.share.of_first(devices).min(self.agents.len());
+                self.wanted = self.share.part(devices).min(self.agents.len());
                 self.at_a_time = self.share.part(at_a_time).max(1);
                 while self.started > self.wanted {
                     self.started -= 1;
@@ -330,21 +331,21 @@ impl Engine {
             EngineCommand::Events(load) => self.begin_events(load),
             EngineCommand::StopEvents => (self.events, self.cx.closed_loop_devices) = (None, 0),
             EngineCommand::Syncs { rate } => self.begin_syncs(rate),
-            EngineCommand::StopSyncs => (self.syncs, self.cx.syncs) = (None, SyncLoad::None),
+            EngineCommand::StopSyncs => (self.syncs, self.cx.syncs_again) = (None, false),
             EngineCommand::Visits(visits) => self.visitors.begin(visits, self.share),
             EngineCommand::StopVisits => self.visitors.stop(&mut self.agents, &mut self.cx),
             EngineCommand::Take => {
                 let measures = std::mem::take(&mut self.cx.measures);
                 let troubles = std::mem::take(&mut self.cx.troubles);
                 // Nobody waits for it any more: the end is near.
-                let _ = self.told.send(Told { measures: (&measures).into(), troubles });
+                let _ = self.told.send(Told { measures, troubles });
             }
             EngineCommand::End => {}
         }
     }
 
     fn begin_events(&mut self, load: EventLoad) {
-        let devices = self.share.of_first(load.devices).min(self.agents.len());
+        let devices = self.share.part(load.devices).min(self.agents.len());
         if devices == 0 {
             return;
         }
@@ -362,10 +363,10 @@ impl Engine {
     fn begin_syncs(&mut self, rate: Option<f64>) {
         let now = self.cx.clock.now().moment;
         if let Some(rate) = rate {
-            (self.syncs, self.cx.syncs) = (Some(Pace::new(now, self.share.rate(rate))), SyncLoad::Paced);
+            self.syncs = Some(Pace::new(now, self.share.rate(rate)));
             return;
         }
-        self.cx.syncs = SyncLoad::AgainAtOnce;
+        self.cx.syncs_again = true;
         for (index, agent) in (0u32..).zip(&mut self.agents) {
             if agent.is_at_rest() {
                 agent.ask_to_sync(&mut self.cx, index, now);
@@ -375,11 +376,11 @@ impl Engine {
 }
 
 /// A small installation, the same everywhere.
-fn inventory(applications: usize) -> Arc<[Application]> {
+fn inventory() -> Arc<[Application]> {
     let application = |number: usize| Application {
         name: format!("application-{number:03}"),
         version: format!("1.{number}.0-1"),
         publisher: "Muster Load <load@example.org>".into(),
     };
-    (0..applications).map(application).collect()
+    (0..APPLICATIONS).map(application).collect()
 }

@@ -21,8 +21,7 @@ pub(crate) struct Visitors {
 
 impl Visitors {
     pub(crate) fn begin(&mut self, visits: Visits, share: Share) {
-        let places = share.of_first(visits.first)..share.of_first(visits.first + visits.devices);
-        self.waiting = places.filter_map(|place| u32::try_from(place).ok()).collect();
+        self.waiting = (0u32..).take(share.part(visits.devices)).collect();
         self.at_a_time = share.part(visits.at_a_time);
     }
 

@@ -8,7 +8,7 @@ use super::stage::{Stage, Started, float};
 use crate::observe::capacity::capacity;
 use crate::observe::kernel::{KernelSample, socket_memory};
 use crate::observe::slope::Line;
-use crate::report::model::{Curve, Unit};
+use crate::report::model::Curve;
 
 /// Devices below which nothing is said of what one takes: a page more or less would be hundreds of bytes.
 const SLOPE_DEVICES_MIN: usize = 1_000;
@@ -49,7 +49,6 @@ pub(crate) fn report(stage: &mut Stage, points: &[Point], asked_gib: Option<f64>
         "kernel_bytes_per_socket",
         "memory: the kernel's, for a socket",
         sockets.bytes,
-        Unit::Bytes,
         if sockets.is_measured { "measured" } else { "not measured: the project's figure" },
     );
     stage.note(sockets.note);
@@ -68,7 +67,7 @@ pub(crate) fn report(stage: &mut Stage, points: &[Point], asked_gib: Option<f64>
         )]
         let asked = asked_gib.map_or(stage.report.machine.memory_bytes, |gib| (gib * GIBIBYTE) as u64);
         let capacity = capacity(idle, each, sockets.bytes, asked);
-        stage.figure("capacity_devices", "capacity: devices", float(capacity.devices), Unit::Count);
+        stage.count("capacity_devices", "capacity: devices", capacity.devices);
         stage.note(capacity.explanation());
         if let Some(most) = stage.watch.descriptors_max().filter(|most| *most < capacity.devices) {
             stage.note(format!(
@@ -78,22 +77,15 @@ pub(crate) fn report(stage: &mut Stage, points: &[Point], asked_gib: Option<f64>
         }
         stage.report.conclusion = Some(capacity.to_string());
     }
-    let rows = [
+    let known_bytes = stage.started.last().map(|started| started.private_bytes);
+    let (idle, held) = (Some(first.private_bytes), Some(last.private_bytes));
+    for (name, label, bytes) in [
         ("empty_server_private_bytes", "memory: the server without devices", empty_bytes),
-        (
-            "known_private_bytes",
-            "memory: the server before the first link",
-            stage.started.last().map(|started| started.private_bytes),
-        ),
-        (
-            "idle_private_bytes",
-            "memory: the server when all had been there and gone",
-            Some(first.private_bytes),
-        ),
-        ("held_private_bytes", "memory: the server with all links", Some(last.private_bytes)),
-    ];
-    for (name, label, bytes) in rows {
-        stage.maybe_figure(name, label, bytes.map(float), Unit::Bytes);
+        ("known_private_bytes", "memory: the server before the first link", known_bytes),
+        ("idle_private_bytes", "memory: the server when all had been there and gone", idle),
+        ("held_private_bytes", "memory: the server with all links", held),
+    ] {
+        stage.figure(name, label, bytes.map(float));
     }
 }
 
@@ -125,34 +117,19 @@ fn slope(stage: &mut Stage, points: &[Point], known: Option<f64>) -> Option<f64>
         "private_bytes_per_link",
         "memory: the server's, for a link",
         line.slope,
-        Unit::Bytes,
         &format!(
             "slope of private memory over {} steps, off by {:.0} KiB",
             line.points,
             line.residual / 1024.0
         ),
     );
-    stage.maybe_figure(
-        "private_bytes_per_known_device",
-        "memory: the server's, for a device that it knows",
-        known,
-        Unit::Bytes,
-    );
+    stage.figure("private_bytes_per_known_device", "memory: the server's, for a device that it knows", known);
     let each = line.slope + known.unwrap_or(0.0);
-    stage.figure(
-        "private_bytes_per_device",
-        "memory: the server's, for a connected device",
-        each,
-        Unit::Bytes,
-    );
+    stage.figure("private_bytes_per_device", "memory: the server's, for a connected device", each);
     let fit = line.between(0.0, float(last.links as u64));
-    stage.curve(Curve {
-        name: "memory".to_owned(),
-        label: "Private memory of the server".to_owned(),
-        x_label: "links".to_owned(),
-        y_label: "private memory, bytes".to_owned(),
-        series: vec![("measured".to_owned(), measured), (format!("{:.0} bytes a link", line.slope), fit)],
-    });
+    let name = ("memory", "Private memory of the server");
+    let series = vec![("measured".to_owned(), measured), (format!("{:.0} bytes a link", line.slope), fit)];
+    stage.report.curves.push(Curve::new(name, ("links", "private memory, bytes"), series));
     Some(each)
 }
 

@@ -3,28 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::interval::{Interval, Spent};
+use super::interval::{self, Spent, WARM_UP};
 use super::prepare::{StageRequest, prepare};
-use super::stage::{Stage, Waited, float};
+use super::stage::{AT_A_TIME, Stage, Waited, float};
 use crate::arguments::Events;
 use crate::engine::commands::{EngineCommand, EventLoad, Visits};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::observe::disk::DiskReference;
 use crate::report::model::Unit;
-use crate::report::progress::Progress;
-
-/// Devices when nobody says how many.
-const DEVICES_DEFAULT: u64 = 64;
-
-/// Length of the measurement.
-const SECONDS_DEFAULT: u64 = 10;
-
-/// Time for which a load goes on before it counts: buffers grow, a first segment is made.
-const WARM_UP: Duration = Duration::from_secs(1);
-
-/// Devices that are brought up at a time.
-const AT_A_TIME: usize = 64;
+use crate::report::text::quantity;
 
 /// Events a second of the low load beside which the disk is looked at.
 const LOW_RATE: f64 = 50.0;
@@ -39,19 +27,17 @@ const DISK_EVERY: Duration = Duration::from_millis(27);
 /// Runs the command. Whether nothing was missed.
 pub(crate) fn run(events: &Events) -> Result<bool, Failure> {
     let common = &events.common;
-    let publishers = common.devices(DEVICES_DEFAULT);
-    let at_a_time = events.handshakes.map_or(0, |count| usize::try_from(count).unwrap_or(0));
+    let publishers = common.devices_or(64);
+    let at_a_time = events.handshakes.unwrap_or(0);
     // As many wait as are on their way, so that the next one is always there.
     let visitors = at_a_time * 2;
     let request = StageRequest {
         devices: publishers + visitors,
         visitors,
-        is_persistent: true,
-        resumes: true,
-        event_bytes: usize::try_from(events.bytes).unwrap_or(200),
-        wants_starts: false,
+        event_bytes: events.bytes,
+        ..StageRequest::default()
     };
-    let mut stage = prepare(common, request, Progress::new(common.quiet))?;
+    let mut stage = prepare(common, request)?;
     stage.entitle("events", "Events, durable before they are acknowledged");
     stage.parameter("publishers", publishers);
     stage.parameter("bytes of an event", events.bytes);
@@ -62,17 +48,13 @@ pub(crate) fn run(events: &Events) -> Result<bool, Failure> {
     let stored = stage.subject.client()?.status().map_err(Failure::refused)?.events.stored;
     stage.bring_up(publishers, AT_A_TIME)?;
     beside_the_disk(&mut stage, publishers)?;
-    let load = EventLoad {
-        devices: publishers,
-        rate: events.rate,
-        in_flight: usize::try_from(events.in_flight).unwrap_or(1),
-    };
+    let load = EventLoad { devices: publishers, rate: events.rate, in_flight: events.in_flight };
     stage.workers.order(EngineCommand::Events(load))?;
-    let time = common.seconds(SECONDS_DEFAULT);
+    let time = common.seconds_or(10);
     let alone = measure(&mut stage, "", "", time)?;
     if at_a_time > 0 && !interrupt::requested() {
         stage.parameter("handshakes at a time", at_a_time);
-        stage.order_visitors(EngineCommand::Visits(Visits { first: 0, devices: visitors, at_a_time }))?;
+        stage.order_visitors(EngineCommand::Visits(Visits { devices: visitors, at_a_time }))?;
         let before = stage.visits();
         let during = measure(&mut stage, "storm_", ", during handshakes", time)?;
         // The warming up is in both.
@@ -83,58 +65,38 @@ pub(crate) fn run(events: &Events) -> Result<bool, Failure> {
             "storm_handshakes_per_second",
             "handshakes: full ones a second, with a sync each",
             float(visits) / seconds,
-            Unit::PerSecond,
         );
         let kept = during.rate(during.counts.acknowledged) / alone.rate(alone.counts.acknowledged).max(1e-9);
-        stage.figure("storm_rate_kept_ratio", "handshakes: rate of events that is kept", kept, Unit::Ratio);
+        stage.figure("storm_rate_kept_ratio", "handshakes: rate of events that is kept", kept);
     }
     let is_complete = settle(&mut stage, stored)?;
+    let rate = quantity(alone.rate(alone.counts.acknowledged), Unit::Count);
+    stage.report.conclusion =
+        Some(format!("{rate} events a second, each durable before it was acknowledged"));
     stage.report.passed = Some(is_complete);
     stage.finish()
 }
 
 /// Lets the load go on for a while and adds what came of it to the report.
 fn measure(stage: &mut Stage, prefix: &str, when: &str, time: Duration) -> Result<Spent, Failure> {
-    stage.pass(&format!("warming up{when}"), WARM_UP)?;
-    stage.take()?;
-    let interval = Interval::begin(stage);
-    stage.pass(&format!("events{when}"), time)?;
-    let spent = interval.end(stage);
-    let measures = stage.take()?;
+    let (spent, measures) = interval::measure(stage, "events", when, time)?;
     let done = spent.counts.acknowledged;
-    stage.figure(
-        &format!("{prefix}events_per_second"),
-        &format!("events: acknowledged a second{when}"),
-        spent.rate(done),
-        Unit::PerSecond,
-    );
-    stage.latency(
-        &format!("{prefix}ack"),
-        &format!("from the event to its acknowledgement{when}"),
-        &measures.ack,
-    );
+    let (name, label) =
+        (format!("{prefix}events_per_second"), format!("events: acknowledged a second{when}"));
+    stage.figure(&name, &label, spent.rate(done));
+    let label = format!("from the event to its acknowledgement{when}");
+    stage.latency(&format!("{prefix}ack"), &label, &measures.ack);
     // With handshakes beside them there is no telling what is whose.
     if prefix.is_empty() {
-        stage.maybe_figure(
-            "server_cpu_microseconds_per_event",
-            "processor time: the server's, for an event",
-            spent.server_each(done),
-            Unit::Microseconds,
-        );
-        stage.maybe_figure(
-            "client_cpu_microseconds_per_event",
-            "processor time: the devices', for an event",
-            spent.client_each(done),
-            Unit::Microseconds,
-        );
-        if done > 0 {
-            let wire = float(spent.counts.wire_sent + spent.counts.wire_received) / float(done);
-            stage.figure(
-                "wire_bytes_per_event",
-                "events: bytes of TLS for one, both ways",
-                wire,
-                Unit::Bytes,
-            );
+        let (server, client) = (spent.server_each(done), spent.client_each(done));
+        let bytes = float(spent.counts.wire_sent + spent.counts.wire_received);
+        let wire = (done > 0).then(|| bytes / float(done));
+        for (name, label, each) in [
+            ("server_cpu_microseconds_per_event", "processor time: the server's, for an event", server),
+            ("client_cpu_microseconds_per_event", "processor time: the devices', for an event", client),
+            ("wire_bytes_per_event", "events: bytes of TLS for one, both ways", wire),
+        ] {
+            stage.figure(name, label, each);
         }
     }
     spent.report_shares(stage, prefix, &format!("processor time{when}"));
@@ -169,7 +131,6 @@ fn beside_the_disk(stage: &mut Stage, publishers: usize) -> Result<(), Failure> 
             "low_load_ack_ratio",
             "events: median acknowledgement at low load, of a durable write",
             median(&measures.ack) / median(disk.histogram()).max(1.0),
-            Unit::Ratio,
             "the target is at most 2",
         );
     }
@@ -189,14 +150,9 @@ fn settle(stage: &mut Stage, stored_before: u64) -> Result<bool, Failure> {
     let counts = stage.workers.counts();
     let status = stage.subject.client()?.status().map_err(Failure::refused)?;
     let stored = status.events.stored.saturating_sub(stored_before);
-    stage.figure(
-        "events_acknowledged",
-        "verified: acknowledged in all",
-        float(counts.acknowledged),
-        Unit::Count,
-    );
-    stage.figure("events_stored", "verified: stored by the server", float(stored), Unit::Count);
-    stage.figure("links_lost", "verified: links lost", float(counts.lost), Unit::Count);
+    stage.count("events_acknowledged", "verified: acknowledged in all", counts.acknowledged);
+    stage.count("events_stored", "verified: stored by the server", stored);
+    stage.count("links_lost", "verified: links lost", counts.lost);
     // Events of other devices come in between at a server that has others.
     let is_same = match stage.subject.own {
         Some(_) => stored == counts.acknowledged,
@@ -215,17 +171,6 @@ fn settle(stage: &mut Stage, stored_before: u64) -> Result<bool, Failure> {
             "{} of {emitted} events were not acknowledged{why}.",
             emitted.saturating_sub(counts.acknowledged)
         ));
-    }
-    let rate = stage
-        .report
-        .figures
-        .iter()
-        .find(|figure| figure.name == "events_per_second")
-        .map(|figure| figure.value);
-    if let Some(rate) = rate {
-        let rate = crate::report::text::quantity(rate, Unit::Count);
-        stage.report.conclusion =
-            Some(format!("{rate} events a second, each durable before it was acknowledged"));
     }
     Ok(is_same && is_complete)
 }

@@ -4,7 +4,6 @@ use super::interval::Interval;
 use super::stage::{Stage, Waited};
 use crate::engine::commands::EngineCommand;
 use crate::failure::Failure;
-use crate::report::model::Unit;
 
 /// Devices that shake hands again, in devices.
 const RECONNECTS_MAX: usize = 1_000;
@@ -51,14 +50,12 @@ pub(crate) fn report(stage: &mut Stage, full: Option<HandshakeCost>, resumed: Op
             &format!("server_cpu_microseconds_per_{kind}_handshake"),
             &format!("processor time: server, {kind} handshake"),
             cost.server,
-            Unit::Microseconds,
             "to a live session: with the first sync, in which nothing has changed",
         );
         stage.figure(
             &format!("client_cpu_microseconds_per_{kind}_handshake"),
             &format!("processor time: device, {kind} handshake"),
             cost.client,
-            Unit::Microseconds,
         );
     }
 }

@@ -16,14 +16,7 @@ use crate::engine::counters::Counts;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::observe::process::ProcessSample;
-use crate::report::model::{Curve, Unit};
-use crate::report::progress::Progress;
-
-/// Devices when nobody says how many.
-const DEVICES_DEFAULT: u64 = 1_000;
-
-/// Time for which the links are held.
-const SECONDS_DEFAULT: u64 = 10;
+use crate::report::model::Curve;
 
 /// Number of steps at which the memory is looked at.
 const STEPS: usize = 6;
@@ -43,18 +36,11 @@ const CLOSING_SECONDS_MAX: u64 = 60;
 /// Runs the command. Whether nothing was missed.
 pub(crate) fn run(hold: &Hold) -> Result<bool, Failure> {
     let common = &hold.common;
-    let devices = common.devices(DEVICES_DEFAULT);
-    let request = StageRequest {
-        devices,
-        visitors: 0,
-        is_persistent: true,
-        resumes: true,
-        event_bytes: 200,
-        wants_starts: true,
-    };
-    let mut stage = prepare(common, request, Progress::new(common.quiet))?;
+    let devices = common.devices_or(1_000);
+    let request = StageRequest { devices, wants_starts: true, ..StageRequest::default() };
+    let mut stage = prepare(common, request)?;
     stage.entitle("hold", "Devices that stay connected");
-    let at_a_time = usize::try_from(hold.at_a_time).unwrap_or(1);
+    let at_a_time = hold.at_a_time;
     stage.parameter("connecting at a time", at_a_time);
     if let Some(rate) = hold.rate {
         stage.parameter("connections a second at most", rate);
@@ -69,12 +55,12 @@ pub(crate) fn run(hold: &Hold) -> Result<bool, Failure> {
         waited = climb(&mut stage, devices, at_a_time, &mut points)?;
     }
     let links = stage.workers.counts().open;
-    stage.figure("links", "links: held", float(links), Unit::Count);
+    stage.count("links", "links: held", links);
     if waited == Waited::Done {
-        rest(&mut stage, common.seconds(SECONDS_DEFAULT))?;
+        rest(&mut stage, common.seconds_or(10))?;
     }
     let since = stage.workers.counts().since(&before);
-    stage.figure("links_lost", "links: lost", float(since.lost), Unit::Count);
+    stage.count("links_lost", "links: lost", since.lost);
     if waited == Waited::Done && !interrupt::requested() {
         let full = handshake::measure(&mut stage, devices, at_a_time, true)?;
         let resumed = handshake::measure(&mut stage, devices, at_a_time, false)?;
@@ -82,11 +68,7 @@ pub(crate) fn run(hold: &Hold) -> Result<bool, Failure> {
         handshake::report(&mut stage, full, resumed);
     }
     density::report(&mut stage, &points, hold.memory);
-    let before = Resident {
-        idle: points.first().map(|point| point.resident_bytes),
-        started: stage.started.last().map(|started| started.resident_bytes),
-    };
-    let_go(&mut stage, &before)?;
+    let_go(&mut stage, points.first().map(|point| point.resident_bytes))?;
     stage.report.passed = Some(since.lost == 0);
     if since.lost > 0 {
         let why = stage.why()?;
@@ -100,22 +82,17 @@ fn visit(stage: &mut Stage, devices: usize, at_a_time: usize) -> Result<Waited, 
     let (begun, cpu_before) = (Instant::now(), stage.watch.cpu());
     let waited = stage.bring_up(devices, at_a_time)?;
     let connecting = begun.elapsed();
-    let cpu = stage.watch.rest().map(|sample| sample.cpu_microseconds());
+    let cpu = stage.watch.rest().map(|sample| sample.cpu_microseconds);
     let measures = stage.take()?;
     stage.latency("connect", "from the connection attempt to the end of the first sync", &measures.live);
     let live = float(stage.workers.counts().live);
-    stage.figure(
-        "connects_per_second",
-        "links: connected, synced for the first time",
-        live / connecting.as_secs_f64().max(1e-9),
-        Unit::PerSecond,
-    );
+    let rate = live / connecting.as_secs_f64().max(1e-9);
+    stage.figure("connects_per_second", "links: connected, synced for the first time", rate);
     if let (Some(before), Some(after), true) = (cpu_before, cpu, live > 0.0) {
         stage.noted_figure(
             "server_cpu_microseconds_per_first_visit",
             "processor time: connection with the first upload",
             float(after.saturating_sub(before)) / live,
-            Unit::Microseconds,
             "handshake, sync, and an inventory that the server did not have",
         );
     }
@@ -162,32 +139,13 @@ fn rest(stage: &mut Stage, time: Duration) -> Result<(), Failure> {
     let (after, since) = (stage.watch.sample(), stage.workers.counts().since(&counts));
     if let (Some(before), Some(after)) = (before, after) {
         let seconds = after.at.duration_since(before.at).as_secs_f64();
-        let used = after.cpu_microseconds().saturating_sub(before.cpu_microseconds());
-        stage.figure(
-            "idle_cpu_percent",
-            "processor time: holding, of one core",
-            100.0 * share(used, seconds),
-            Unit::Percent,
-        );
-        stage.figure(
-            "server_descriptors",
-            "links: open files of the server",
-            float(after.descriptors),
-            Unit::Count,
-        );
-        stage.figure(
-            "server_threads",
-            "processor time: threads of the server",
-            float(after.threads),
-            Unit::Count,
-        );
+        let used = after.cpu_microseconds.saturating_sub(before.cpu_microseconds);
+        let percent = 100.0 * share(used, seconds);
+        stage.figure("idle_cpu_percent", "processor time: holding, of one core", percent);
+        stage.count("server_descriptors", "links: open files of the server", after.descriptors);
+        stage.count("server_threads", "processor time: threads of the server", after.threads);
     }
-    stage.figure(
-        "syncs_while_holding",
-        "links: scheduled syncs while holding",
-        float(since.synced),
-        Unit::Count,
-    );
+    stage.count("syncs_while_holding", "links: scheduled syncs while holding", since.synced);
     Ok(())
 }
 
@@ -201,19 +159,13 @@ fn close(stage: &mut Stage) -> Result<Instant, Failure> {
     Ok(Instant::now())
 }
 
-/// Resident memory of the server without links, in bytes.
-struct Resident {
-    /// When all had been there and gone.
-    idle: Option<u64>,
-    /// When it had just been started.
-    started: Option<u64>,
-}
-
-/// Closes all links, and looks how fast memory comes back to what it was without them.
-fn let_go(stage: &mut Stage, before: &Resident) -> Result<(), Failure> {
+/// Closes all links, and looks how fast memory comes back to what it was without them: `idle` resident bytes
+/// when all had been there and gone.
+fn let_go(stage: &mut Stage, idle: Option<u64>) -> Result<(), Failure> {
     let links = stage.workers.counts().open;
     let begun = close(stage)?;
-    let Some(idle) = before.idle.filter(|idle| *idle > 0 && links > 0) else { return Ok(()) };
+    let Some(idle) = idle.filter(|idle| *idle > 0 && links > 0) else { return Ok(()) };
+    let started = stage.started.last().map(|started| started.resident_bytes);
     let mut series = Vec::new();
     let mut last: Option<ProcessSample> = None;
     let mut back_seconds = None;
@@ -233,34 +185,23 @@ fn let_go(stage: &mut Stage, before: &Resident) -> Result<(), Failure> {
         last = Some(sample);
     }
     let Some(last) = last else { return Ok(()) };
-    stage.curve(Curve {
-        name: "memory_after_closing".to_owned(),
-        label: "Resident memory of the server after all links closed".to_owned(),
-        x_label: "seconds since the links were closed".to_owned(),
-        y_label: "resident memory, bytes".to_owned(),
-        series: vec![("measured".to_owned(), series)],
-    });
+    let name = ("memory_after_closing", "Resident memory of the server after all links closed");
+    let axes = ("seconds since the links were closed", "resident memory, bytes");
+    stage.report.curves.push(Curve::new(name, axes, vec![("measured".to_owned(), series)]));
     stage.noted_figure(
         "memory_after_closing_ratio",
         "memory: after all links closed, of that before",
         float(last.resident_bytes) / float(idle),
-        Unit::Ratio,
         &format!(
             "resident, {BACK_SECONDS} s after, of that when all had been there and gone; the target is at most {:.2}",
             1.0 + BACK_SHARE_MAX
         ),
     );
-    stage.maybe_figure(
+    stage.figure(
         "memory_after_closing_of_started_ratio",
         "memory: the same, of the server before the first link",
-        before.started.map(|started| float(last.resident_bytes) / float(started)),
-        Unit::Ratio,
+        started.map(|started| float(last.resident_bytes) / float(started)),
     );
-    stage.maybe_figure(
-        "memory_back_seconds",
-        "memory: within a tenth of that before, from then on",
-        back_seconds,
-        Unit::Seconds,
-    );
+    stage.figure("memory_back_seconds", "memory: within a tenth of that before, from then on", back_seconds);
     Ok(())
 }

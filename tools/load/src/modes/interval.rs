@@ -1,13 +1,31 @@
 //! Work done, and its cost, between two moments.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::stage::{Stage, float};
 use crate::engine::counters::Counts;
-use crate::report::model::Unit;
+use crate::engine::measures::Measures;
+use crate::failure::Failure;
 
 /// From here on a thread counts as busy all the time, in percent of one core.
 const BUSY_PERCENT: f64 = 90.0;
+
+/// Time for which a load goes on before it counts: buffers grow, a first segment is made.
+pub(super) const WARM_UP: Duration = Duration::from_secs(1);
+
+/// Lets a load go on for a while: the work done and the durations timed in it.
+pub(super) fn measure(
+    stage: &mut Stage,
+    what: &str,
+    when: &str,
+    time: Duration,
+) -> Result<(Spent, Measures), Failure> {
+    stage.pass(&format!("warming up{when}"), WARM_UP)?;
+    stage.take()?;
+    let interval = Interval::begin(stage);
+    stage.pass(&format!("{what}{when}"), time)?;
+    Ok((interval.end(stage), stage.take()?))
+}
 
 /// The beginning.
 pub(crate) struct Interval {
@@ -69,22 +87,14 @@ impl Spent {
     pub(crate) fn report_shares(&self, stage: &mut Stage, prefix: &str, group: &str) {
         let percent = |microseconds: f64| 100.0 * microseconds / 1e6 / self.seconds.max(1e-9);
         let server = self.server_cpu.map(percent);
-        stage.maybe_figure(
-            &format!("{prefix}server_cpu_percent"),
-            &format!("{group}: the server's, of one core"),
-            server,
-            Unit::Percent,
-        );
-        let client = Some(percent(self.client_cpu));
+        let name = format!("{prefix}server_cpu_percent");
+        stage.figure(&name, &format!("{group}: the server's, of one core"), server);
+        let client = percent(self.client_cpu);
         // Of a single thread: with several it is hard to say which one had no time left.
-        if stage.engines == 1 && stage.visitors.is_none() && percent(self.client_cpu) > BUSY_PERCENT {
+        if stage.engines == 1 && stage.visitors.is_none() && client > BUSY_PERCENT {
             stage.note("The thread that simulates the devices had hardly a moment to spare: the server may do more than this. --threads 2 gives them another, where there is a core for it.");
         }
-        stage.maybe_figure(
-            &format!("{prefix}client_cpu_percent"),
-            &format!("{group}: the devices', of one core"),
-            client,
-            Unit::Percent,
-        );
+        let name = format!("{prefix}client_cpu_percent");
+        stage.figure(&name, &format!("{group}: the devices', of one core"), client);
     }
 }

@@ -7,22 +7,27 @@ use std::time::Instant;
 use muster::agent::address::ServerAddress;
 use muster::agent::identity::Identity;
 use muster::client::Client;
+use muster::reactor::Clock;
 use muster::wire::api::{Keep, NewGroup, NewToken};
 use muster::wire::token::JoinToken;
 
 use super::density;
-use super::stage::{Parts, Stage, Started, look_at_start};
+use super::stage::{Stage, Started};
 use super::watch::Watch;
 use crate::arguments::Common;
+use crate::engine::Setting;
 use crate::failure::Failure;
 use crate::fleet::{cache, enrol, template};
 use crate::interrupt;
 use crate::limits;
+use crate::observe::machine::machine;
+use crate::observe::process::ServerProcess;
+use crate::report::model::Report;
 use crate::report::progress::Progress;
 use crate::subject::Subject;
 use crate::subject::directory::Scratch;
 use crate::subject::own::OwnServer;
-use crate::workers::{self, Split, Workers};
+use crate::workers::{Split, Workers};
 
 /// Number of times that a server is started to see what it takes then.
 const STARTS: usize = 3;
@@ -48,6 +53,20 @@ pub(crate) struct StageRequest {
     pub(crate) wants_starts: bool,
 }
 
+impl Default for StageRequest {
+    /// Devices that stay, come back with tickets, and have events of 200 bytes; how many is yet to be said.
+    fn default() -> Self {
+        Self {
+            devices: 0,
+            visitors: 0,
+            is_persistent: true,
+            resumes: true,
+            event_bytes: 200,
+            wants_starts: false,
+        }
+    }
+}
+
 impl StageRequest {
     /// The group of the devices: whether links stay is said of groups.
     fn group(self) -> &'static str {
@@ -56,7 +75,8 @@ impl StageRequest {
 }
 
 /// Prepares a run.
-pub(crate) fn prepare(common: &Common, request: StageRequest, progress: Progress) -> Result<Stage, Failure> {
+pub(crate) fn prepare(common: &Common, request: StageRequest) -> Result<Stage, Failure> {
+    let progress = Progress::new(common.quiet);
     interrupt::listen().map_err(Failure::when("listen for Ctrl-C"))?;
     let descriptors = limits::raise();
     let mut notes = Vec::new();
@@ -75,9 +95,9 @@ pub(crate) fn prepare(common: &Common, request: StageRequest, progress: Progress
     if interrupt::requested() {
         return Err(Failure::refused("interrupted before anything was measured"));
     }
-    let wanted = common.processes.and_then(|count| usize::try_from(count).ok()).unwrap_or(1);
+    let wanted = common.processes.unwrap_or(1);
     let processes = limits::processes(request.devices, descriptors, wanted);
-    let split = Split { processes, threads: usize::try_from(common.threads).unwrap_or(1) };
+    let split = Split { processes, threads: common.threads };
     if processes > 1 {
         let why = match processes > wanted {
             true => format!("one may have {descriptors} open files, and each link takes one"),
@@ -93,12 +113,11 @@ pub(crate) fn prepare(common: &Common, request: StageRequest, progress: Progress
         cache::write(&path, &identities)?;
         file = Some(path);
     }
-    let setting = workers::Common {
+    let setting = Setting {
         server: subject.address,
         event_bytes: request.event_bytes,
         resumes: request.resumes,
         hears_wakes: !request.is_persistent,
-        applications: super::stage::APPLICATIONS,
     };
     let mut devices = identities;
     let visiting = devices.split_off(devices.len().saturating_sub(request.visitors));
@@ -108,12 +127,46 @@ pub(crate) fn prepare(common: &Common, request: StageRequest, progress: Progress
         true => None,
         false => Some(Workers::start(&setting, &visiting.into(), Split { processes: 1, threads: 1 }, None)?),
     };
-    let watch = Watch::open(subject.pid, &mut notes);
+    let watch = Watch::open(subject.pid(), &mut notes);
     subject.check()?;
-    Ok(Stage::new(
-        common,
-        Parts { subject, devices, workers, visitors, watch, progress, notes, started, scratch },
-    ))
+    let pids = workers.pids();
+    let report = Report {
+        started_at: Clock::new().now().wall.to_string(),
+        machine: machine(),
+        versions: vec![("muster-load".to_owned(), env!("CARGO_PKG_VERSION").to_owned())],
+        notes,
+        ..Report::default()
+    };
+    let mut stage = Stage {
+        engines: common.threads * pids.len(),
+        clients: pids.iter().filter_map(|pid| ServerProcess::open(*pid).ok()).collect(),
+        workers,
+        visitors,
+        subject,
+        devices,
+        watch,
+        steps: progress,
+        started,
+        report,
+        starts_per_second: None,
+        begun: Instant::now(),
+        common: common.clone(),
+        _scratch: scratch,
+    };
+    stage.parameter("devices", stage.devices.len());
+    let server = match &stage.subject.own {
+        Some(own) => format!(
+            "its own, data in {}",
+            own.directory.path().parent().unwrap_or(own.directory.path()).display()
+        ),
+        None => stage.subject.address.to_string(),
+    };
+    stage.parameter("server", server);
+    if let Some(reactors) = common.reactors {
+        stage.parameter("reactors", reactors);
+    }
+    stage.parameter("client threads", common.threads);
+    Ok(stage)
 }
 
 struct Prepared {
@@ -133,75 +186,66 @@ fn own(
     progress: Progress,
     notes: &mut Vec<String>,
 ) -> Result<Prepared, Failure> {
-    let reactors = common.reactors.and_then(|count| usize::try_from(count).ok());
-    let start = || OwnServer::start(Scratch::make(common.data.as_deref())?, reactors);
+    let scratch = || Scratch::make(common.data.as_deref());
+    let start = || OwnServer::start(scratch()?, common.reactors);
     // Memory of few is less than what else moves in a process.
     let has_half = density::is_enough(request.devices);
+    let looks_at_starts = request.wants_starts && has_half;
     let mut started = Vec::new();
-    if request.wants_starts && has_half {
+    if looks_at_starts {
         started.extend(started_again(&mut start()?, notes)?);
     }
     let folder = cache.map(|cache| template::folder(cache, request.group(), request.devices));
     if let Some(folder) = &folder {
-        let directory = Scratch::make(common.data.as_deref())?;
-        match template::take(folder, &directory.path().join("data")) {
-            Some(identities) if identities.len() == request.devices => {
-                let half = Scratch::make(common.data.as_deref())?;
-                let is_whole = !has_half || template::take_half(folder, &half.path().join("data"));
-                // A new server can do what a kept one can't, another version's for instance.
-                if is_whole && let Ok(mut server) = OwnServer::start(directory, reactors) {
-                    if request.wants_starts && has_half {
-                        started.extend(started_again(&mut OwnServer::start(half, reactors)?, notes)?);
-                        started.extend(started_again(&mut server, notes)?);
-                    }
-                    notes
-                        .push(format!("The devices were enrolled in an earlier run ({}).", folder.display()));
-                    return Ok(Prepared { subject: Subject::own(server), identities, file: None, started });
+        let directory = scratch()?;
+        let kept = template::take(folder, &directory.path().join("data"));
+        if let Some(identities) = kept.filter(|identities| identities.len() == request.devices) {
+            let half = scratch()?;
+            let is_whole = !has_half || template::take_half(folder, &half.path().join("data"));
+            // A new server can do what a kept one can't, another version's for instance.
+            if is_whole && let Ok(mut server) = OwnServer::start(directory, common.reactors) {
+                if looks_at_starts {
+                    started.extend(started_again(&mut OwnServer::start(half, common.reactors)?, notes)?);
+                    started.extend(started_again(&mut server, notes)?);
                 }
-                template::forget(folder);
+                notes.push(format!("The devices were enrolled in an earlier run ({}).", folder.display()));
+                return Ok(Prepared { subject: Subject::own(server), identities, file: None, started });
             }
-            _ => {}
+            template::forget(folder);
         }
     }
-    let mut subject = Subject::own(start()?);
-    let address = common_address(&subject);
+    let mut server = start()?;
+    let address = ServerAddress { host: server.address.ip().to_string(), port: server.address.port() };
     let (mut identities, mut seconds) = (Vec::new(), 0.0);
-    let half = Scratch::make(common.data.as_deref())?;
+    let half = scratch()?;
     if has_half {
         let first = StageRequest { devices: request.devices / 2, ..request };
-        (identities, seconds) = enrol_all(&subject, &address, first, 0, progress)?;
-        if let Some(own) = &mut subject.own {
-            own.drain()?;
-            template::note_half(half.path(), &own.directory.path().join("data"))?;
-            own.start_again()?;
-            if request.wants_starts {
-                started.extend(started_again(own, notes)?);
-            }
-            subject.pid = Some(own.pid());
+        (identities, seconds) = enrol_all(&mut server.client()?, &address, first, 0, progress)?;
+        server.drain()?;
+        template::note_half(half.path(), server.data())?;
+        server.start_again()?;
+        if looks_at_starts {
+            started.extend(started_again(&mut server, notes)?);
         }
     }
-    let (more, more_seconds) = enrol_all(&subject, &address, request, identities.len(), progress)?;
+    let kept = identities.len();
+    let (more, more_seconds) = enrol_all(&mut server.client()?, &address, request, kept, progress)?;
     identities.extend(more);
     seconds += more_seconds;
     notes.push(format!("{} devices were enrolled in {seconds:.1} s.", identities.len()));
-    if let (Some(folder), Some(own), false) = (&folder, &mut subject.own, interrupt::requested()) {
-        own.drain()?;
-        let data = own.directory.path().join("data");
+    // A server that has just enrolled thousands is not what one that starts is.
+    server.drain()?;
+    if let Some(folder) = folder.filter(|_| !interrupt::requested()) {
         let half = has_half.then_some(half.path());
-        if let Err(failure) = template::keep(folder, &data, half, &identities) {
+        if let Err(failure) = template::keep(&folder, server.data(), half, &identities) {
             notes.push(format!("The devices are not kept for the next run: {failure}."));
         }
-        own.start_again()?;
-        subject.pid = Some(own.pid());
-    } else {
-        // A server that has just enrolled thousands is not what one that starts is.
-        subject.refresh()?;
     }
-    if let (Some(own), true, true) = (&mut subject.own, request.wants_starts, has_half) {
-        started.extend(started_again(own, notes)?);
-        subject.pid = Some(own.pid());
+    server.start_again()?;
+    if looks_at_starts {
+        started.extend(started_again(&mut server, notes)?);
     }
-    Ok(Prepared { subject, identities, file: None, started })
+    Ok(Prepared { subject: Subject::own(server), identities, file: None, started })
 }
 
 /// Memory of a server that has been started again: the first start makes keys and files, and is not what
@@ -212,7 +256,7 @@ fn started_again(server: &mut OwnServer, notes: &mut Vec<String>) -> Result<Opti
     for _ in 0..STARTS {
         server.drain()?;
         server.start_again()?;
-        let started = look_at_start(&server.admin, &mut Watch::open(Some(server.pid()), notes));
+        let started = look_at_start(server, notes);
         if least.is_none_or(|least| started.is_some_and(|it| it.private_bytes < least.private_bytes)) {
             least = started;
         }
@@ -220,8 +264,11 @@ fn started_again(server: &mut OwnServer, notes: &mut Vec<String>) -> Result<Opti
     Ok(least)
 }
 
-fn common_address(subject: &Subject) -> ServerAddress {
-    ServerAddress { host: subject.address.ip().to_string(), port: subject.address.port() }
+/// Looks at a server that has just been started. `None` when there is nothing to be seen of it.
+fn look_at_start(server: &OwnServer, notes: &mut Vec<String>) -> Option<Started> {
+    let sample = Watch::open(Some(server.pid()), notes).quiet()?;
+    let devices = server.client().ok()?.status().ok()?.devices.known;
+    Some(Started { devices, private_bytes: sample.private_bytes, resident_bytes: sample.resident_bytes })
 }
 
 /// A server that is there: with the identities that are kept for it.
@@ -241,7 +288,7 @@ fn other(
     let mut identities = file.as_deref().and_then(cache::read).unwrap_or_default();
     if identities.len() < request.devices {
         let kept = identities.len();
-        let (more, seconds) = enrol_all(&subject, address, request, kept, progress)?;
+        let (more, seconds) = enrol_all(&mut client, address, request, kept, progress)?;
         notes.push(format!("{} devices were enrolled in {seconds:.1} s, {kept} were kept.", more.len()));
         identities.extend(more);
         if let Some(file) = &file
@@ -273,13 +320,13 @@ fn token(client: &mut Client, request: StageRequest) -> Result<JoinToken, Failur
 
 /// Enrols the devices from `kept` on. They, and how long it took in seconds.
 fn enrol_all(
-    subject: &Subject,
+    client: &mut Client,
     address: &ServerAddress,
     request: StageRequest,
     kept: usize,
     progress: Progress,
 ) -> Result<(Vec<Identity>, f64), Failure> {
-    let token = token(&mut subject.client()?, request)?;
+    let token = token(client, request)?;
     let begun = Instant::now();
     let bar = progress.phase("enrolling", (request.devices - kept) as u64);
     let identities = enrol::enrol(address, &token, kept..request.devices, &|done| bar.set(done as u64))?;

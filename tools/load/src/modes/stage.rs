@@ -1,14 +1,11 @@
 //! A prepared run: the server, the engines, the watch, and the report that grows.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use muster::agent::identity::Identity;
-use muster::client::{Address, Client};
-use muster::reactor::Clock;
 
 use super::watch::Watch;
 use crate::arguments::Common;
@@ -17,17 +14,16 @@ use crate::engine::counters::Counts;
 use crate::engine::measures::Measures;
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::observe::machine::machine;
 use crate::observe::process::ServerProcess;
-use crate::report::model::{Curve, Figure, Latency, Report, Unit};
+use crate::report::model::{Figure, Latency, Report};
 use crate::report::progress::{Phase, Progress};
 use crate::report::{html, json, table};
 use crate::subject::Subject;
 use crate::subject::directory::Scratch;
 use crate::workers::Workers;
 
-/// Applications that each simulated device has installed.
-pub(crate) const APPLICATIONS: usize = 8;
+/// Devices that are brought up at a time.
+pub(super) const AT_A_TIME: usize = 64;
 
 /// Interval at which counters are looked at.
 const LOOK_MILLISECONDS: u64 = 10;
@@ -50,11 +46,11 @@ pub(crate) struct Stage {
     pub(crate) starts_per_second: Option<f64>,
     /// Threads that simulate devices, in all processes.
     pub(crate) engines: usize,
-    begun: Instant,
-    clients: Vec<ServerProcess>,
-    is_json: bool,
-    html: Option<std::path::PathBuf>,
-    _scratch: Option<Scratch>,
+    pub(super) begun: Instant,
+    pub(super) clients: Vec<ServerProcess>,
+    pub(super) common: Common,
+    /// Files that are removed at the end.
+    pub(super) _scratch: Option<Scratch>,
 }
 
 /// A server that has just been started, without a link.
@@ -64,21 +60,6 @@ pub(crate) struct Started {
     pub(crate) devices: u64,
     pub(crate) private_bytes: u64,
     pub(crate) resident_bytes: u64,
-}
-
-/// Parts of a stage.
-pub(crate) struct Parts {
-    pub(crate) subject: Subject,
-    pub(crate) devices: Arc<[Identity]>,
-    pub(crate) workers: Workers,
-    pub(crate) visitors: Option<Workers>,
-    pub(crate) watch: Watch,
-    pub(crate) progress: Progress,
-    /// Notes on the preparation for a reader.
-    pub(crate) notes: Vec<String>,
-    pub(crate) started: Vec<Started>,
-    /// Files that are removed at the end.
-    pub(crate) scratch: Option<Scratch>,
 }
 
 /// End of a wait.
@@ -93,57 +74,6 @@ pub(crate) enum Waited {
 }
 
 impl Stage {
-    pub(crate) fn new(common: &Common, parts: Parts) -> Self {
-        let Parts { subject, devices, workers, visitors, watch, progress, notes, started, scratch } = parts;
-        let mut parameters = vec![("devices".to_owned(), devices.len().to_string())];
-        let server = match &subject.own {
-            Some(own) => format!(
-                "its own, data in {}",
-                own.directory.path().parent().unwrap_or(own.directory.path()).display()
-            ),
-            None => subject.address.to_string(),
-        };
-        parameters.push(("server".to_owned(), server));
-        if let Some(reactors) = common.reactors {
-            parameters.push(("reactors".to_owned(), reactors.to_string()));
-        }
-        parameters.push(("client threads".to_owned(), common.threads.to_string()));
-        let report = Report {
-            command: String::new(),
-            title: String::new(),
-            started_at: Clock::new().now().wall.to_string(),
-            seconds: 0.0,
-            machine: machine(),
-            versions: vec![("muster-load".to_owned(), env!("CARGO_PKG_VERSION").to_owned())],
-            parameters,
-            figures: Vec::new(),
-            latencies: Vec::new(),
-            curves: Vec::new(),
-            notes,
-            conclusion: None,
-            passed: None,
-        };
-        let pids = workers.pids();
-        let clients = pids.iter().filter_map(|pid| ServerProcess::open(*pid).ok()).collect();
-        Self {
-            workers,
-            visitors,
-            subject,
-            devices,
-            watch,
-            steps: progress,
-            started,
-            report,
-            engines: usize::try_from(common.threads).unwrap_or(1) * pids.len(),
-            starts_per_second: None,
-            begun: Instant::now(),
-            clients,
-            is_json: common.json,
-            html: common.report.clone(),
-            _scratch: scratch,
-        }
-    }
-
     /// Gives the report its name.
     pub(crate) fn entitle(&mut self, command: &str, title: &str) {
         (self.report.command, self.report.title) = (command.to_owned(), title.to_owned());
@@ -153,21 +83,25 @@ impl Stage {
         self.report.parameters.push((name.to_owned(), value.to_string()));
     }
 
-    pub(crate) fn figure(&mut self, name: &str, label: &str, value: f64, unit: Unit) {
-        self.noted_figure(name, label, value, unit, "");
+    /// Adds a number of things.
+    pub(crate) fn count(&mut self, name: &str, label: &str, count: u64) {
+        self.figure(name, label, float(count));
     }
 
-    pub(crate) fn noted_figure(&mut self, name: &str, label: &str, value: f64, unit: Unit, note: &str) {
-        let note = (!note.is_empty()).then(|| note.to_owned());
-        let (name, label) = (name.to_owned(), label.to_owned());
-        self.report.figures.push(Figure { name, label, value, unit, note });
+    /// Adds a figure, if its value is known.
+    pub(crate) fn figure(&mut self, name: &str, label: &str, value: impl Into<Option<f64>>) {
+        self.noted_figure(name, label, value, "");
     }
 
-    /// Adds a figure that may not be known.
-    pub(crate) fn maybe_figure(&mut self, name: &str, label: &str, value: Option<f64>, unit: Unit) {
-        if let Some(value) = value.filter(|value| value.is_finite()) {
-            self.figure(name, label, value, unit);
-        }
+    pub(crate) fn noted_figure(
+        &mut self,
+        name: &str,
+        label: &str,
+        value: impl Into<Option<f64>>,
+        note: &str,
+    ) {
+        let figure = value.into().map(|value| Figure::new(name, label, value, note));
+        self.report.figures.extend(figure);
     }
 
     pub(crate) fn latency(&mut self, name: &str, label: &str, histogram: &Histogram<u64>) {
@@ -175,10 +109,6 @@ impl Stage {
             let (name, label) = (name.to_owned(), label.to_owned());
             self.report.latencies.push(Latency { name, label, histogram: histogram.clone() });
         }
-    }
-
-    pub(crate) fn curve(&mut self, curve: Curve) {
-        self.report.curves.push(curve);
     }
 
     pub(crate) fn note(&mut self, note: impl Into<String>) {
@@ -292,13 +222,13 @@ impl Stage {
         let waited = self.wait(&phase, timeout(0), |counts| counts.acknowledged, emitted)?;
         drop(phase);
         let rest = self.take()?;
-        measures.add(&(&rest).into());
+        measures.add(&rest)?;
         Ok((emitted, waited, measures))
     }
 
     /// Processor time that the simulated devices have used, in microseconds.
     pub(crate) fn client_cpu(&mut self) -> u64 {
-        self.clients.iter_mut().filter_map(|client| Some(client.sample()?.cpu_microseconds())).sum()
+        self.clients.iter_mut().filter_map(|client| Some(client.sample()?.cpu_microseconds)).sum()
     }
 
     /// Prints the report. Whether nothing was missed.
@@ -307,27 +237,19 @@ impl Stage {
         if interrupt::requested() {
             self.note("The run was interrupted: the figures are those up to then.");
         }
-        if self.is_json {
+        if self.common.json {
             let document =
                 serde_json::to_string_pretty(&json::render(&self.report)).map_err(Failure::refused)?;
             println!("{document}");
         } else {
             table::print(&self.report).map_err(Failure::when("print the tables"))?;
         }
-        if let Some(path) = &self.html {
+        if let Some(path) = &self.common.report {
             std::fs::write(path, html::render(&self.report))
                 .map_err(Failure::when(format!("write the report {}", path.display())))?;
         }
         Ok(self.report.passed != Some(false))
     }
-}
-
-/// Looks at a server that has just been started. `None` when there is nothing to be seen of it.
-pub(crate) fn look_at_start(admin: &Path, watch: &mut Watch) -> Option<Started> {
-    let sample = watch.quiet()?;
-    let client = Client::new(Address { socket: admin.to_owned() });
-    let devices = client.ok()?.status().ok()?.devices.known;
-    Some(Started { devices, private_bytes: sample.private_bytes, resident_bytes: sample.resident_bytes })
 }
 
 /// Time of `devices` devices to come up: 50 a second, on the slowest machine, and a minute.

@@ -4,24 +4,14 @@ use std::time::{Duration, Instant};
 
 use super::handshake::{self, HandshakeCost};
 use super::prepare::{StageRequest, prepare};
-use super::stage::{Stage, Waited, float, timeout};
+use super::stage::{AT_A_TIME, Stage, Waited, float, timeout};
 use super::verify;
 use super::watch::Watch;
 use crate::arguments::Storm;
 use crate::engine::commands::{EngineCommand, EventLoad};
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::report::model::{Curve, Unit};
-use crate::report::progress::Progress;
-
-/// Devices when nobody says how many.
-const DEVICES_DEFAULT: u64 = 1_000;
-
-/// Time for which events occur before the server is killed and after everybody is back.
-const SECONDS_DEFAULT: u64 = 2;
-
-/// Devices that are brought up at a time.
-const AT_A_TIME: usize = 64;
+use crate::report::model::Curve;
 
 /// Interval at which is looked who is back.
 const LOOK_MILLISECONDS: u64 = 5;
@@ -53,16 +43,9 @@ struct Recovery {
 pub(crate) fn run(storm: &Storm) -> Result<bool, Failure> {
     let common = &storm.common;
     common.must_be_own("storm")?;
-    let devices = common.devices(DEVICES_DEFAULT);
-    let request = StageRequest {
-        devices,
-        visitors: 0,
-        is_persistent: true,
-        resumes: !storm.full,
-        event_bytes: 200,
-        wants_starts: false,
-    };
-    let mut stage = prepare(common, request, Progress::new(common.quiet))?;
+    let devices = common.devices_or(1_000);
+    let request = StageRequest { devices, resumes: !storm.full, ..StageRequest::default() };
+    let mut stage = prepare(common, request)?;
     stage.entitle("storm", "A server that was killed, and the return of its devices");
     stage.parameter("events a second", storm.rate);
     stage.parameter(
@@ -76,12 +59,9 @@ pub(crate) fn run(storm: &Storm) -> Result<bool, Failure> {
         false => handshake::measure(&mut stage, devices, AT_A_TIME, false)?,
     };
     stage.take()?;
-    stage.workers.order(EngineCommand::Events(EventLoad {
-        devices,
-        rate: Some(storm.rate),
-        in_flight: 1,
-    }))?;
-    let time = common.seconds(SECONDS_DEFAULT);
+    let load = EventLoad { devices, rate: Some(storm.rate), in_flight: 1 };
+    stage.workers.order(EngineCommand::Events(load))?;
+    let time = common.seconds_or(2);
     stage.pass("events before", time)?;
     let before = stage.take()?;
     stage.latency("ack_before", "from the event to its acknowledgement, before", &before.ack);
@@ -111,40 +91,21 @@ fn storm_and_after(
     let server_cpu = stage.watch.cpu().map(float);
     let since = stage.workers.counts().since(&counts_before);
     report_recovery(stage, &recovery, devices);
-    stage.figure("full_handshakes", "handshakes: full", float(since.full), Unit::Count);
-    stage.figure("resumed_handshakes", "handshakes: resumed", float(since.resumed), Unit::Count);
+    stage.count("full_handshakes", "handshakes: full", since.full);
+    stage.count("resumed_handshakes", "handshakes: resumed", since.resumed);
+    stage.count("failed_attempts", "handshakes: attempts that came to nothing", since.failed);
+    stage.count("put_off", "handshakes: devices that were told to come later", since.later);
+    let last = recovery.points.last().map_or(0.0, |(seconds, _)| *seconds).max(1e-9);
+    let rate = float(since.full + since.resumed) / last;
+    stage.figure("handshakes_per_second", "handshakes: a second until everybody was back", rate);
     stage.figure(
-        "failed_attempts",
-        "handshakes: attempts that came to nothing",
-        float(since.failed),
-        Unit::Count,
-    );
-    stage.figure(
-        "put_off",
-        "handshakes: devices that were told to come later",
-        float(since.later),
-        Unit::Count,
-    );
-    let last = recovery.points.last().map_or(0.0, |(seconds, _)| *seconds);
-    stage.figure(
-        "handshakes_per_second",
-        "handshakes: a second until everybody was back",
-        float(since.full + since.resumed) / last.max(1e-9),
-        Unit::PerSecond,
-    );
-    stage.maybe_figure(
         "storm_server_cpu_seconds",
         "processor time: the server's, since it was started again",
         server_cpu.map(|cpu| cpu / 1e6),
-        Unit::Seconds,
     );
-    stage.figure(
-        "storm_client_cpu_seconds",
-        "processor time: the devices', in the storm",
-        client_cpu / 1e6,
-        Unit::Seconds,
-    );
-    let busy = client_cpu / 1e6 / last.max(1e-9);
+    let client_cpu = client_cpu / 1e6;
+    stage.figure("storm_client_cpu_seconds", "processor time: the devices', in the storm", client_cpu);
+    let busy = client_cpu / last;
     if busy > BUSY_SHARE && stage.engines == 1 {
         stage.note(format!(
             "The one thread that simulates the devices was busy for {:.0} % of their return, which is part of how long it took: --threads 2 \
@@ -156,25 +117,18 @@ fn storm_and_after(
 
     stage.pass("events after", time)?;
     let (emitted, _, measures) = stage.end_events()?;
-    stage.latency(
-        "ack_storm",
-        "from the event to its acknowledgement, in the storm and after",
-        &measures.ack,
-    );
+    let label = "from the event to its acknowledgement, in the storm and after";
+    stage.latency("ack_storm", label, &measures.ack);
     stage.latency("live", "from the connection attempt to the end of the first sync", &measures.live);
-    stage.figure(
-        "worst_event_delay_seconds",
-        "events: the worst delay",
-        float(measures.ack.max()) / 1e6,
-        Unit::Seconds,
-    );
+    let worst = float(measures.ack.max()) / 1e6;
+    stage.figure("worst_event_delay_seconds", "events: the worst delay", worst);
     let acknowledged = stage.workers.counts().acknowledged;
     let stored = verify::stored_events(stage)?;
-    stage.figure("events_emitted", "events: that occurred", float(emitted), Unit::Count);
-    stage.figure("events_acknowledged", "events: acknowledged", float(acknowledged), Unit::Count);
-    stage.figure("events_stored", "events: stored", float(stored.events), Unit::Count);
-    stage.figure("events_twice", "events: stored twice", float(stored.twice), Unit::Count);
-    stage.figure("events_missing", "events: missing in between", float(stored.missing), Unit::Count);
+    stage.count("events_emitted", "events: that occurred", emitted);
+    stage.count("events_acknowledged", "events: acknowledged", acknowledged);
+    stage.count("events_stored", "events: stored", stored.events);
+    stage.count("events_twice", "events: stored twice", stored.twice);
+    stage.count("events_missing", "events: missing in between", stored.missing);
     let was_interrupted = interrupt::requested();
     let is_complete = stored.twice == 0
         && stored.missing == 0
@@ -199,10 +153,8 @@ fn recover(stage: &mut Stage, devices: usize) -> Result<Recovery, Failure> {
     };
     own.kill();
     own.start_again()?;
-    let pid = own.pid();
     let (ready, away_seconds) = (Instant::now(), killed.elapsed().as_secs_f64());
-    stage.subject.pid = Some(pid);
-    stage.watch = Watch::open(Some(pid), &mut stage.report.notes);
+    stage.watch = Watch::open(stage.subject.pid(), &mut stage.report.notes);
     let until = ready + timeout(devices) * 2;
     let mut recovery =
         Recovery { points: Vec::new(), reached: Vec::new(), away_seconds, waited: Waited::Done };
@@ -234,32 +186,19 @@ fn recover(stage: &mut Stage, devices: usize) -> Result<Recovery, Failure> {
 }
 
 fn report_recovery(stage: &mut Stage, recovery: &Recovery, devices: usize) {
-    stage.figure(
-        "away_seconds",
-        "return: from the kill until the server was there again",
-        recovery.away_seconds,
-        Unit::Seconds,
-    );
+    let away = recovery.away_seconds;
+    stage.figure("away_seconds", "return: from the kill until the server was there again", away);
     for (share, seconds) in &recovery.reached {
-        stage.figure(
-            &format!("live_{share}_percent_seconds"),
-            &format!("return: {share} % live again, since the server was there"),
-            *seconds,
-            Unit::Seconds,
-        );
+        let label = format!("return: {share} % live again, since the server was there");
+        stage.figure(&format!("live_{share}_percent_seconds"), &label, *seconds);
     }
     let points = thin(&recovery.points, POINTS_MAX);
     let end = points.last().map_or(0.0, |(seconds, _)| *seconds);
-    stage.curve(Curve {
-        name: "recovery".to_owned(),
-        label: "Devices that are live again".to_owned(),
-        x_label: "seconds since the server was there again".to_owned(),
-        y_label: "devices".to_owned(),
-        series: vec![
-            ("live".to_owned(), points),
-            ("all".to_owned(), vec![(0.0, float(devices as u64)), (end, float(devices as u64))]),
-        ],
-    });
+    let all = vec![(0.0, float(devices as u64)), (end, float(devices as u64))];
+    let series = vec![("live".to_owned(), points), ("all".to_owned(), all)];
+    let name = ("recovery", "Devices that are live again");
+    let axes = ("seconds since the server was there again", "devices");
+    stage.report.curves.push(Curve::new(name, axes, series));
 }
 
 /// The processor time that the handshakes need, and how the return compares with it.
@@ -285,7 +224,6 @@ fn target(
         "target_seconds",
         "return: target for 99 %, both ends on this machine",
         seconds(server + client),
-        Unit::Seconds,
         &format!(
             "{TARGET_FACTOR} × {devices} × ({server:.0} + {client:.0}) µs of processor time, of server and device, ÷ {cores} cores"
         ),
@@ -294,16 +232,11 @@ fn target(
         "target_server_alone_seconds",
         "return: target for 99 %, if the devices took no processor time",
         seconds(server),
-        Unit::Seconds,
         &format!("{TARGET_FACTOR} × {devices} × {server:.0} µs ÷ {cores} cores"),
     );
     let Some((_, reached)) = recovery.reached.iter().find(|(share, _)| *share == 99) else { return };
-    stage.figure(
-        "target_ratio",
-        "return: 99 % live, of the target",
-        reached / seconds(server + client),
-        Unit::Ratio,
-    );
+    let ratio = reached / seconds(server + client);
+    stage.figure("target_ratio", "return: 99 % live, of the target", ratio);
     stage.report.conclusion = Some(format!(
         "99 % of {devices} devices were live {reached:.2} s after the server was there again (target {:.2} s)",
         seconds(server + client)

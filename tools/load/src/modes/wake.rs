@@ -12,20 +12,13 @@ use muster::wire::api::{CallLine, CallOutcome, CallRequest, CallVia};
 
 use super::interval::Interval;
 use super::prepare::{StageRequest, prepare};
-use super::stage::{Stage, Waited, float, timeout};
+use super::stage::{AT_A_TIME, Stage, Waited, float, timeout};
 use crate::arguments::Wake;
 use crate::engine::measures::{histogram, note};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::report::model::Unit;
-use crate::report::progress::Progress;
 use crate::report::text::quantity;
-
-/// Devices when nobody says how many.
-const DEVICES_DEFAULT: u64 = 200;
-
-/// Time for which devices are called.
-const SECONDS_DEFAULT: u64 = 10;
 
 /// Calls that wait for their outcome at a time: each holds a connection of the administration.
 const CALLERS: usize = 16;
@@ -36,9 +29,6 @@ const OUTCOME_SECONDS_MAX: u32 = 30;
 /// Time of devices to go once they have synced: those whose wakes the server tries first stay a little
 /// longer.
 const GO_SECONDS_MAX: u64 = 60;
-
-/// Devices that are brought up at a time.
-const AT_A_TIME: usize = 64;
 
 /// Outcomes of the calls.
 struct Outcomes {
@@ -51,49 +41,28 @@ struct Outcomes {
 /// Runs the command. Whether nothing was missed.
 pub(crate) fn run(wake: &Wake) -> Result<bool, Failure> {
     let common = &wake.common;
-    let devices = common.devices(DEVICES_DEFAULT);
-    let request = StageRequest {
-        devices,
-        visitors: 0,
-        is_persistent: false,
-        resumes: true,
-        event_bytes: 200,
-        wants_starts: false,
-    };
-    let mut stage = prepare(common, request, Progress::new(common.quiet))?;
+    let devices = common.devices_or(200);
+    let request = StageRequest { devices, is_persistent: false, ..StageRequest::default() };
+    let mut stage = prepare(common, request)?;
     stage.entitle("wake", "Devices that are called over UDP");
     stage.parameter("calls a second", wake.rate);
     come_and_go(&mut stage, devices)?;
     let interval = Interval::begin(&mut stage);
-    let (outcomes, late) = call(&mut stage, wake.rate, common.seconds(SECONDS_DEFAULT))?;
+    let (outcomes, late) = call(&mut stage, wake.rate, common.seconds_or(10))?;
     let spent = interval.end(&mut stage);
     let all: u64 = outcomes.kinds.values().sum();
     let synced = outcomes.kinds.get("synced by wake").copied().unwrap_or(0);
-    stage.figure("calls", "calls: devices that were called", float(all), Unit::Count);
+    stage.count("calls", "calls: devices that were called", all);
     for (kind, count) in &outcomes.kinds {
         let name = format!("calls_{}", kind.replace(' ', "_"));
-        stage.figure(&name, &format!("calls: {kind}"), float(*count), Unit::Count);
+        stage.count(&name, &format!("calls: {kind}"), *count);
     }
-    stage.figure(
-        "calls_late",
-        "calls: not made in time, as too many were waited for",
-        float(late),
-        Unit::Count,
-    );
-    stage.figure(
-        "wakes_taken",
-        "calls: datagrams that reached a device first",
-        float(spent.counts.wakes),
-        Unit::Count,
-    );
+    stage.count("calls_late", "calls: not made in time, as too many were waited for", late);
+    stage.count("wakes_taken", "calls: datagrams that reached a device first", spent.counts.wakes);
     stage.latency("begun", "from the question until the device's sync had begun", &outcomes.begun);
     stage.latency("synced", "from the question until it had ended", &outcomes.synced);
-    stage.maybe_figure(
-        "server_cpu_microseconds_per_call",
-        "processor time: the server's, for a call",
-        spent.server_each(all),
-        Unit::Microseconds,
-    );
+    let each = spent.server_each(all);
+    stage.figure("server_cpu_microseconds_per_call", "processor time: the server's, for a call", each);
     stage.note("The times are the server's own, as its administration gives them; a call includes the device's connection and its handshake.");
     for failure in outcomes.failures {
         stage.note(failure);

@@ -53,7 +53,7 @@ impl Watch {
 
     /// Processor time that the server has used, in microseconds.
     pub(crate) fn cpu(&mut self) -> Option<u64> {
-        self.sample().map(|sample| sample.cpu_microseconds())
+        self.sample().map(|sample| sample.cpu_microseconds)
     }
 
     /// Waits until the server has given back what it does not need, for a few seconds at most. Its use then;
@@ -80,7 +80,7 @@ impl Watch {
             let now = self.sample()?;
             seen(&now);
             let seconds = now.at.duration_since(last.at).as_secs_f64();
-            let share = share(now.cpu_microseconds().saturating_sub(last.cpu_microseconds()), seconds);
+            let share = share(now.cpu_microseconds.saturating_sub(last.cpu_microseconds), seconds);
             let is_quiet =
                 share < QUIET_CPU_SHARE && now.private_bytes.abs_diff(last.private_bytes) < QUIET_BYTES;
             quiet_looks = if is_quiet { quiet_looks + 1 } else { 0 };

@@ -7,26 +7,18 @@ const MICROSECONDS_PER_SECOND: u64 = 1_000_000;
 /// The part of `/proc/PID/stat` that matters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Stat {
-    pub(super) user_ticks: u64,
-    pub(super) system_ticks: u64,
+    /// User and system time together.
+    pub(super) cpu_ticks: u64,
     pub(super) threads: u64,
     /// Since the machine started.
     pub(super) started_ticks: u64,
 }
 
 impl Stat {
-    pub(super) fn user_microseconds(&self) -> u64 {
-        microseconds(self.user_ticks)
-    }
-
     pub(super) fn cpu_microseconds(&self) -> u64 {
-        microseconds(self.user_ticks.saturating_add(self.system_ticks))
+        let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
+        self.cpu_ticks.saturating_mul(MICROSECONDS_PER_SECOND / ticks_per_second)
     }
-}
-
-fn microseconds(ticks: u64) -> u64 {
-    let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
-    ticks.saturating_mul(MICROSECONDS_PER_SECOND / ticks_per_second)
 }
 
 /// `/proc/PID/stat`.
@@ -35,13 +27,9 @@ pub(super) fn stat(text: &str) -> Option<Stat> {
     let (_, rest) = text.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     // The manual counts from 1 and the process id; what follows the name is field 3.
-    let field = |number: usize| fields.get(number - 3)?.parse().ok();
-    Some(Stat {
-        user_ticks: field(14)?,
-        system_ticks: field(15)?,
-        threads: field(20)?,
-        started_ticks: field(22)?,
-    })
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    let cpu_ticks = field(14)?.saturating_add(field(15)?);
+    Some(Stat { cpu_ticks, threads: field(20)?, started_ticks: field(22)? })
 }
 
 /// `/proc/PID/task/TID/schedstat`: nanoseconds on a processor.
@@ -185,7 +173,7 @@ mod tests {
     #[test]
     fn the_name_of_a_program_does_not_confuse() {
         let stat = stat(STAT).unwrap();
-        assert_eq!(stat, Stat { user_ticks: 11, system_ticks: 12, threads: 3, started_ticks: 4_154_074 });
+        assert_eq!(stat, Stat { cpu_ticks: 23, threads: 3, started_ticks: 4_154_074 });
         assert_eq!(stat.cpu_microseconds(), 230_000, "Linux shows 100 ticks a second everywhere");
     }
 

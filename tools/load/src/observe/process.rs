@@ -1,7 +1,7 @@
 //! A process, seen from outside: processor time, memory, descriptors and threads.
 //!
-//! Processor time comes from two places. `/proc/PID/stat` counts whole ticks (10 ms): it has the threads that
-//! ended, and says how much was spent in the kernel. `/proc/PID/task/*/schedstat` counts nanoseconds, of
+//! Processor time comes from two places. `/proc/PID/stat` counts whole ticks (10 ms), of the threads that
+//! ended too. `/proc/PID/task/*/schedstat` counts nanoseconds, of
 //! living threads only. The sum is the latter, with what threads had when they were last seen, so that a
 //! microsecond per event can be told from two.
 
@@ -30,21 +30,13 @@ pub(crate) enum ProcessError {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProcessSample {
     pub(crate) at: Instant,
-    /// To the microsecond as a sum with `cpu_system_microseconds`; each alone to a tick (10 ms).
-    pub(crate) cpu_user_microseconds: u64,
-    pub(crate) cpu_system_microseconds: u64,
+    /// User and system time together.
+    pub(crate) cpu_microseconds: u64,
     /// Memory that this process has written to and shares with nobody.
     pub(crate) private_bytes: u64,
     pub(crate) resident_bytes: u64,
     pub(crate) descriptors: u64,
     pub(crate) threads: u64,
-}
-
-impl ProcessSample {
-    /// User and system time together.
-    pub(crate) fn cpu_microseconds(&self) -> u64 {
-        self.cpu_user_microseconds.saturating_add(self.cpu_system_microseconds)
-    }
 }
 
 /// A process of this machine. Not the one that gets its number when it is gone.
@@ -60,10 +52,8 @@ impl ServerProcess {
     /// Finds a process, and proves that it can be read.
     pub(crate) fn open(pid: u32) -> Result<Self, ProcessError> {
         let folder = PathBuf::from(format!("/proc/{pid}"));
-        let text = read(pid, &folder.join("stat"))?;
-        let stat = proc_text::stat(&text).ok_or_else(|| ProcessError::NotUnderstood(folder.join("stat")))?;
-        let threads = ThreadTimes::default();
-        let mut process = Self { pid, folder, started_ticks: stat.started_ticks, threads };
+        let mut process = Self { pid, folder, started_ticks: 0, threads: ThreadTimes::default() };
+        process.started_ticks = process.stat()?.started_ticks;
         process.try_sample()?;
         Ok(process)
     }
@@ -76,8 +66,12 @@ impl ServerProcess {
     /// Its use so far, or why that can't be said.
     pub(crate) fn try_sample(&mut self) -> Result<ProcessSample, ProcessError> {
         let stat = self.stat()?;
+        if stat.started_ticks != self.started_ticks {
+            // Its number was given to another process.
+            return Err(ProcessError::Gone(self.pid));
+        }
         // The processor first: reading the memory map of a large process takes long.
-        let total = match self.thread_nanoseconds()? {
+        let cpu_microseconds = match self.thread_nanoseconds()? {
             Some(times) => self.threads.total_microseconds(times, stat.cpu_microseconds()),
             None => stat.cpu_microseconds(),
         };
@@ -89,12 +83,10 @@ impl ServerProcess {
             return Err(ProcessError::Gone(self.pid));
         }
         let memory = proc_text::smaps_rollup(&text).ok_or(ProcessError::NotUnderstood(path))?;
-        let descriptors = count(self.pid, &self.folder.join("fd"))?;
-        let user = stat.user_microseconds().min(total);
+        let descriptors = entries(self.pid, &self.folder.join("fd"))?.count() as u64;
         Ok(ProcessSample {
             at,
-            cpu_user_microseconds: user,
-            cpu_system_microseconds: total - user,
+            cpu_microseconds,
             private_bytes: memory.private_bytes,
             resident_bytes: memory.resident_bytes,
             descriptors,
@@ -111,20 +103,13 @@ impl ServerProcess {
     fn stat(&self) -> Result<Stat, ProcessError> {
         let path = self.folder.join("stat");
         let text = read(self.pid, &path)?;
-        let stat = proc_text::stat(&text).ok_or(ProcessError::NotUnderstood(path))?;
-        if stat.started_ticks != self.started_ticks {
-            // Its number was given to another process.
-            return Err(ProcessError::Gone(self.pid));
-        }
-        Ok(stat)
+        proc_text::stat(&text).ok_or(ProcessError::NotUnderstood(path))
     }
 
     /// Time on a processor of every living thread; `None` when this kernel does not count it.
     fn thread_nanoseconds(&self) -> Result<Option<HashMap<u32, u64>>, ProcessError> {
-        let tasks = self.folder.join("task");
         let mut times = HashMap::new();
-        let entries = fs::read_dir(&tasks).map_err(|error| failed(self.pid, &tasks, error))?;
-        for entry in entries.flatten() {
+        for entry in entries(self.pid, &self.folder.join("task"))?.flatten() {
             let Some(thread) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
@@ -183,16 +168,14 @@ fn read(pid: u32, path: &Path) -> Result<String, ProcessError> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn count(pid: u32, folder: &Path) -> Result<u64, ProcessError> {
-    let entries = fs::read_dir(folder).map_err(|error| failed(pid, folder, error))?;
-    Ok(entries.count() as u64)
+fn entries(pid: u32, folder: &Path) -> Result<fs::ReadDir, ProcessError> {
+    fs::read_dir(folder).map_err(|error| failed(pid, folder, error))
 }
 
 fn failed(pid: u32, path: &Path, error: io::Error) -> ProcessError {
     let is_gone = error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error());
     match error.kind() {
-        _ if is_gone => ProcessError::Gone(pid),
-        ErrorKind::NotFound => ProcessError::Gone(pid),
+        kind if is_gone || kind == ErrorKind::NotFound => ProcessError::Gone(pid),
         ErrorKind::PermissionDenied => ProcessError::NotAllowed(pid),
         _ => ProcessError::Unreadable { path: path.to_owned(), error },
     }
@@ -235,7 +218,7 @@ mod tests {
         spin(60);
         let memory = std::hint::black_box(vec![1_u8; 24 << 20]);
         let after = process.sample().unwrap();
-        let spent = after.cpu_microseconds() - before.cpu_microseconds();
+        let spent = after.cpu_microseconds - before.cpu_microseconds;
         assert!(spent >= 20_000, "{spent} µs for 60 ms of work");
         assert!(after.private_bytes >= before.private_bytes + (20 << 20), "{before:?} {after:?}");
         assert!(after.resident_bytes >= after.private_bytes);
@@ -258,8 +241,8 @@ mod tests {
         drop(done);
         thread.join().unwrap();
         let after = process.sample().unwrap();
-        assert!(working.cpu_microseconds() > before.cpu_microseconds());
-        assert!(after.cpu_microseconds() >= working.cpu_microseconds(), "{working:?} {after:?}");
+        assert!(working.cpu_microseconds > before.cpu_microseconds);
+        assert!(after.cpu_microseconds >= working.cpu_microseconds, "{working:?} {after:?}");
     }
 
     #[test]

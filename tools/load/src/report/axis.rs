@@ -1,6 +1,6 @@
 //! An axis of a plot: where a value stands, and which values are written beside it.
 
-use super::text::{byte_scale, duration, number};
+use super::text::{byte_scale, duration, number, range};
 
 /// Most ticks of an axis: more labels than that touch each other.
 const TICKS_MAX: f64 = 7.0;
@@ -38,11 +38,8 @@ impl Axis {
     /// share.
     pub(super) fn around(scale: Scale, values: impl Iterator<Item = f64>, zero: bool) -> Self {
         let is_log = scale == Scale::LogMicroseconds;
-        let range = values.filter(|value| value.is_finite() && (!is_log || *value > 0.0));
-        let range = range.fold(None, |range: Option<(f64, f64)>, value| {
-            Some(range.map_or((value, value), |(least, most)| (least.min(value), most.max(value))))
-        });
-        let (mut least, mut most) = range.unwrap_or((0.0, 1.0));
+        let values = values.filter(|value| value.is_finite() && (!is_log || *value > 0.0));
+        let (mut least, mut most) = range(values).unwrap_or((0.0, 1.0));
         if zero && !is_log {
             (least, most) = (least.min(0.0), most.max(0.0));
         }

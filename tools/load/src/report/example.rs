@@ -2,15 +2,15 @@
 
 use hdrhistogram::Histogram;
 
-use super::model::{Curve, Figure, Latency, Machine, Report, Unit};
+use super::model::{Curve, Figure, Latency, Machine, Report};
 
 pub(crate) fn report() -> Report {
-    let figure = |name: &str, label: &str, value, unit, note: &str| Figure {
+    let (sync, device) = ("server_cpu_microseconds_per_sync", "private_bytes_per_device");
+    let fitted = vec![(0.0, 9_437_184.0), (18_000.0, 14_322_384.0)];
+    let latency = |name: &str, label: &str, histogram| Latency {
         name: name.to_owned(),
         label: label.to_owned(),
-        value,
-        unit,
-        note: (!note.is_empty()).then(|| note.to_owned()),
+        histogram,
     };
     let pairs =
         |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
@@ -42,70 +42,31 @@ pub(crate) fn report() -> Report {
             ("server", "its own, on loopback"),
         ]),
         figures: vec![
-            figure("links", "links: held", 18_000.0, Unit::Count, ""),
-            figure("links_lost", "links: lost", 0.0, Unit::Count, ""),
-            figure(
-                "handshakes_per_second",
-                "links: full handshakes",
-                5_312.0,
-                Unit::PerSecond,
-                "on 1 of 2 cores",
-            ),
-            figure("idle_cpu_percent", "processor time: holding, of one core", 0.42, Unit::Percent, ""),
-            figure(
-                "server_cpu_microseconds_per_sync",
-                "processor time: a sync with no change",
-                7.31,
-                Unit::Microseconds,
-                "",
-            ),
-            figure("held_private_bytes", "memory: the server with all links", 14_322_384.0, Unit::Bytes, ""),
-            figure(
-                "private_bytes_per_device",
-                "memory: a connected device",
-                271.4,
-                Unit::Bytes,
-                "slope over 19 points",
-            ),
-            figure(
-                "kernel_bytes_per_socket",
-                "memory: the kernel's, a socket",
-                4_030.0,
-                Unit::Bytes,
-                "measured",
-            ),
-            figure("capacity_devices", "capacity: devices", 780_000.0, Unit::Count, ""),
+            Figure::new("links", "links: held", 18_000.0, ""),
+            Figure::new("links_lost", "links: lost", 0.0, ""),
+            Figure::new("handshakes_per_second", "links: full handshakes", 5_312.0, "on 1 of 2 cores"),
+            Figure::new("idle_cpu_percent", "processor time: holding, of one core", 0.42, ""),
+            Figure::new(sync, "processor time: a sync with no change", 7.31, ""),
+            Figure::new("held_private_bytes", "memory: the server with all links", 14_322_384.0, ""),
+            Figure::new(device, "memory: a connected device", 271.4, "slope over 19 points"),
+            Figure::new("kernel_bytes_per_socket", "memory: the kernel's, a socket", 4_030.0, "measured"),
+            Figure::new("capacity_devices", "capacity: devices", 780_000.0, ""),
         ],
         latencies: vec![
-            Latency {
-                name: "handshake".to_owned(),
-                label: "full handshake".to_owned(),
-                histogram: spread(900, 40_000),
-            },
-            Latency {
-                name: "sync".to_owned(),
-                label: "sync with no change".to_owned(),
-                histogram: spread(140, 60_000),
-            },
+            latency("handshake", "full handshake", spread(900, 40_000)),
+            latency("sync", "sync with no change", spread(140, 60_000)),
         ],
         curves: vec![
-            Curve {
-                name: "memory".to_owned(),
-                label: "Private memory of the server".to_owned(),
-                x_label: "links".to_owned(),
-                y_label: "private memory, bytes".to_owned(),
-                series: vec![
-                    ("measured".to_owned(), measured),
-                    ("271 bytes a link".to_owned(), vec![(0.0, 9_437_184.0), (18_000.0, 14_322_384.0)]),
-                ],
-            },
-            Curve {
-                name: "recovery".to_owned(),
-                label: "Devices that are live again".to_owned(),
-                x_label: "seconds since the start".to_owned(),
-                y_label: "devices".to_owned(),
-                series: vec![("live".to_owned(), recovery(1.6)), ("target".to_owned(), recovery(2.4))],
-            },
+            Curve::new(
+                ("memory", "Private memory of the server"),
+                ("links", "private memory, bytes"),
+                vec![("measured".to_owned(), measured), ("271 bytes a link".to_owned(), fitted)],
+            ),
+            Curve::new(
+                ("recovery", "Devices that are live again"),
+                ("seconds since the start", "devices"),
+                vec![("live".to_owned(), recovery(1.6)), ("target".to_owned(), recovery(2.4))],
+            ),
         ],
         notes: vec!["The figures of this example are invented.".to_owned()],
         conclusion: Some("this server can hold about 780,000 devices in 4 GiB".to_owned()),

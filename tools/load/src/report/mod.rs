@@ -1,5 +1,4 @@
 //! The display of a run: while it goes on, and of its results.
-#![forbid(unsafe_code)]
 
 mod axis;
 #[cfg(test)]

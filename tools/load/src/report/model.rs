@@ -1,8 +1,10 @@
 //! Results of a run: the one value that the table, the JSON document and the HTML page are made of.
 
 use hdrhistogram::Histogram;
+use serde::Serialize;
 
 /// A run and what it found. Texts are plain; each renderer escapes them.
+#[derive(Default)]
 pub(crate) struct Report {
     /// The subcommand: `hold`.
     pub(crate) command: String,
@@ -27,7 +29,7 @@ pub(crate) struct Report {
 }
 
 /// The machine that the load tool runs on; the server's too, when that is here.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Machine {
     pub(crate) cpu_model: String,
     /// Processors that this process may use.
@@ -49,6 +51,14 @@ pub(crate) struct Figure {
     pub(crate) note: Option<String>,
 }
 
+impl Figure {
+    /// A figure whose unit stands in its name; without a note when that is empty.
+    pub(crate) fn new(name: &str, label: &str, value: f64, note: &str) -> Self {
+        let note = (!note.is_empty()).then(|| note.to_owned());
+        Self { name: name.to_owned(), label: label.to_owned(), value, unit: Unit::named_in(name), note }
+    }
+}
+
 /// Unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Unit {
@@ -59,6 +69,21 @@ pub(crate) enum Unit {
     Bytes,
     Percent,
     Ratio,
+}
+
+impl Unit {
+    /// The unit that the name of a figure says.
+    fn named_in(name: &str) -> Self {
+        let units = [
+            ("_per_second", Self::PerSecond),
+            ("_seconds", Self::Seconds),
+            ("_microseconds", Self::Microseconds),
+            ("_bytes", Self::Bytes),
+            ("_percent", Self::Percent),
+            ("_ratio", Self::Ratio),
+        ];
+        units.into_iter().find(|(part, _)| name.contains(part)).map_or(Self::Count, |(_, unit)| unit)
+    }
 }
 
 /// Durations of something, each time.
@@ -81,4 +106,15 @@ pub(crate) struct Curve {
     pub(crate) y_label: String,
     /// Name and points, in the order of x.
     pub(crate) series: Vec<(String, Vec<(f64, f64)>)>,
+}
+
+impl Curve {
+    pub(crate) fn new(
+        (name, label): (&str, &str),
+        (x_label, y_label): (&str, &str),
+        series: Vec<(String, Vec<(f64, f64)>)>,
+    ) -> Self {
+        let [name, label, x_label, y_label] = [name, label, x_label, y_label].map(str::to_owned);
+        Self { name, label, x_label, y_label, series }
+    }
 }

@@ -15,10 +15,11 @@ const POINTS_PER_DECADE: f64 = 20.0;
 /// Most points that a series may have to be taken for a computed line.
 const COMPUTED_POINTS_MAX: usize = 2;
 
+type Points = Vec<(f64, f64)>;
+
 /// A curve, with an axis of bytes when its label says so. A series of two points beside a longer one is a
 /// line that was fitted.
 pub(super) fn curve(curve: &Curve) -> Plot {
-    let points = || curve.series.iter().flat_map(|(_, points)| points);
     let (x_scale, x_label) = scale(&curve.x_label);
     let (y_scale, y_label) = scale(&curve.y_label);
     let has_measured = curve.series.iter().any(|(_, points)| points.len() > COMPUTED_POINTS_MAX);
@@ -29,14 +30,7 @@ pub(super) fn curve(curve: &Curve) -> Plot {
         let draw = if is_computed { Draw::Dashed } else { draw_measured };
         Series { name: name.clone(), draw, points: points.clone() }
     });
-    Plot {
-        title: curve.label.clone(),
-        x_label,
-        y_label,
-        x: Axis::around(x_scale, points().map(|point| point.0), false),
-        y: Axis::around(y_scale, points().map(|point| point.1), true),
-        series: series.collect(),
-    }
+    plot(&curve.label, [&x_label, &y_label], [x_scale, y_scale], series.collect(), true)
 }
 
 /// Format of values with such a label, and the label without the unit that the ticks then have.
@@ -54,28 +48,33 @@ fn measured(latencies: &[Latency]) -> impl Iterator<Item = &Latency> + Clone {
     latencies.iter().filter(|latency| !latency.histogram.is_empty())
 }
 
+/// A series of each latency that can be plotted.
+fn series(latencies: &[Latency], draw: Draw, points: impl Fn(&Histogram<u64>) -> Points) -> Vec<Series> {
+    let one = |latency: &Latency| {
+        let (name, points) = (latency.label.clone(), points(&latency.histogram));
+        Series { name, draw, points }
+    };
+    measured(latencies).map(one).collect()
+}
+
+fn plot(title: &str, labels: [&str; 2], scales: [Scale; 2], series: Vec<Series>, has_zero: bool) -> Plot {
+    let points = || series.iter().flat_map(|series| &series.points);
+    let [x_label, y_label] = labels.map(str::to_owned);
+    let x = Axis::around(scales[0], points().map(|point| point.0), false);
+    let y = Axis::around(scales[1], points().map(|point| point.1), has_zero);
+    Plot { title: title.to_owned(), x_label, y_label, x, y, series }
+}
+
 /// Latency over the percentile: how bad the worst are, and how rare. `None`: nothing was measured.
 pub(super) fn percentiles(latencies: &[Latency]) -> Option<Plot> {
     measured(latencies).next()?;
-    let series = measured(latencies).map(|latency| Series {
-        name: latency.label.clone(),
-        draw: Draw::Line,
-        points: percentile_points(&latency.histogram),
-    });
-    let series: Vec<Series> = series.collect();
-    let points = || series.iter().flat_map(|series| &series.points);
-    Some(Plot {
-        title: "Latency by percentile".to_owned(),
-        x_label: "percentile".to_owned(),
-        y_label: "latency".to_owned(),
-        x: Axis::around(Scale::Quantile, points().map(|point| point.0), false),
-        y: Axis::around(Scale::LogMicroseconds, points().map(|point| point.1), false),
-        series,
-    })
+    let series = series(latencies, Draw::Line, percentile_points);
+    let scales = [Scale::Quantile, Scale::LogMicroseconds];
+    Some(plot("Latency by percentile", ["percentile", "latency"], scales, series, false))
 }
 
 /// Up to the quantile that only the longest is above.
-fn percentile_points(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
+fn percentile_points(histogram: &Histogram<u64>) -> Points {
     let decades = (histogram.len() as f64).log10();
     let mut points = Vec::new();
     let mut decade = 0.0;
@@ -93,21 +92,9 @@ pub(super) fn spread(latencies: &[Latency]) -> Option<Plot> {
     let least = measured(latencies).map(|latency| latency.histogram.min()).min()?;
     let most = measured(latencies).map(|latency| latency.histogram.max()).max()?;
     let edges = edges(least, most);
-    let series = measured(latencies).map(|latency| Series {
-        name: latency.label.clone(),
-        draw: Draw::Steps,
-        points: bars(&latency.histogram, &edges),
-    });
-    let series: Vec<Series> = series.collect();
-    let points = || series.iter().flat_map(|series| &series.points);
-    Some(Plot {
-        title: "How latencies are spread".to_owned(),
-        x_label: "latency".to_owned(),
-        y_label: "share of all".to_owned(),
-        x: Axis::around(Scale::LogMicroseconds, points().map(|point| point.0), false),
-        y: Axis::around(Scale::Percent, points().map(|point| point.1), true),
-        series,
-    })
+    let series = series(latencies, Draw::Steps, |histogram| bars(histogram, &edges));
+    let scales = [Scale::LogMicroseconds, Scale::Percent];
+    Some(plot("How latencies are spread", ["latency", "share of all"], scales, series, true))
 }
 
 /// Edges of bars from below the least to above the most value: whole microseconds, so that no bar is between
@@ -125,7 +112,7 @@ fn edges(least: u64, most: u64) -> Vec<u64> {
 
 /// The left edge of each bar and its share in percent; last the right edge of the last bar. From the first
 /// bar that is not empty to the last one.
-fn bars(histogram: &Histogram<u64>, edges: &[u64]) -> Vec<(f64, f64)> {
+fn bars(histogram: &Histogram<u64>, edges: &[u64]) -> Points {
     let mut counts = vec![0_u64; edges.len()];
     for value in histogram.iter_recorded() {
         let above = edges.partition_point(|edge| *edge <= value.value_iterated_to());

@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table};
 use super::json::QUANTILES;
 use super::model::{Curve, Figure, Latency, Report};
 use super::text::{
-    NOTHING_THERE, by_group, bytes, capitalised, duration, grouped, moment, number, plain, quantity,
+    NOTHING_THERE, by_group, bytes, capitalised, duration, grouped, moment, number, plain, quantity, range,
     sparkline,
 };
 
@@ -196,8 +196,8 @@ impl Page {
         let value = |y: f64| if is_bytes { bytes(y) } else { number(y) };
         for (name, points) in curve.series.iter().filter(|(_, points)| points.len() >= CURVE_POINTS_MIN) {
             let Some(line) = sparkline(points, points.len().min(CURVE_COLUMNS)) else { continue };
-            let ys = || points.iter().map(|(_, y)| *y).filter(|y| y.is_finite());
-            let (least, most) = (ys().fold(f64::INFINITY, f64::min), ys().fold(f64::NEG_INFINITY, f64::max));
+            let ys = points.iter().map(|(_, y)| *y).filter(|y| y.is_finite());
+            let Some((least, most)) = range(ys) else { continue };
             self.head(&format!("{}, {name}", curve.label));
             self.push(&format!("  {line}  {} to {}", value(least), value(most)));
             if let (Some(first), Some(last)) = (points.first(), points.last()) {

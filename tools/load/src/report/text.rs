@@ -140,6 +140,12 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || is_override(c) { '\u{fffd}' } else { c }).collect()
 }
 
+/// The least and the most of some values.
+pub(crate) fn range(mut values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    let first = values.next()?;
+    Some(values.fold((first, first), |(least, most), value| (least.min(value), most.max(value))))
+}
+
 /// A curve in one line: `columns` blocks from the first x to the last, a space where there is no point.
 /// `None`: nothing to show.
 #[expect(
@@ -149,12 +155,8 @@ pub(crate) fn plain(text: &str) -> String {
 )]
 pub(crate) fn sparkline(points: &[(f64, f64)], columns: usize) -> Option<String> {
     let points: Vec<_> = points.iter().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
-    let range = |of: fn(&(f64, f64)) -> f64| {
-        points.iter().map(|point| of(point)).fold(None, |range: Option<(f64, f64)>, value| {
-            Some(range.map_or((value, value), |(least, most)| (least.min(value), most.max(value))))
-        })
-    };
-    let ((first, last), (least, most)) = (range(|point| point.0)?, range(|point| point.1)?);
+    let (first, last) = range(points.iter().map(|point| point.0))?;
+    let (least, most) = range(points.iter().map(|point| point.1))?;
     let mut cells = vec![(0.0_f64, 0.0_f64); columns.max(1)];
     for (x, y) in points {
         let share = if last > first { (x - first) / (last - first) } else { 0.0 };

@@ -21,26 +21,31 @@ pub(crate) struct Subject {
     pub(crate) address: SocketAddr,
     /// Address for administrators.
     pub(crate) admin: Address,
-    /// Its process, when it runs on this machine.
-    pub(crate) pid: Option<u32>,
+    /// The process of another's, when it runs on this machine.
+    other_pid: Option<u32>,
 }
 
 impl Subject {
     /// The tool's own.
     pub(crate) fn own(server: OwnServer) -> Self {
         let admin = Address { socket: server.admin.clone() };
-        Self { address: server.address, pid: Some(server.pid()), own: Some(server), admin }
+        Self { address: server.address, own: Some(server), admin, other_pid: None }
     }
 
     /// One that is there.
     pub(crate) fn other(server: &ServerAddress, admin: Address, pid: Option<u32>) -> Result<Self, Failure> {
         let addresses =
             server.resolve().map_err(|why| Failure::refused(format!("{why} (check --server)")))?;
-        let address = addresses.first().copied();
-        let address =
-            address.ok_or_else(|| Failure::refused(format!("{server} has no address (check --server)")))?;
-        let pid = pid.or_else(|| process_behind(&admin));
-        Ok(Self { own: None, address, admin, pid })
+        let address = *addresses
+            .first()
+            .ok_or_else(|| Failure::refused(format!("{server} has no address (check --server)")))?;
+        let other_pid = pid.or_else(|| process_behind(&admin));
+        Ok(Self { own: None, address, admin, other_pid })
+    }
+
+    /// Its process, when it runs on this machine.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.own.as_ref().map(OwnServer::pid).or(self.other_pid)
     }
 
     /// A connection to its administration.
@@ -48,25 +53,14 @@ impl Subject {
         Client::new(self.admin.clone()).map_err(Failure::refused)
     }
 
-    /// Ends the tool's own server and starts it again on its data, so that its memory is that of a start.
-    /// Does nothing to another's.
-    pub(crate) fn refresh(&mut self) -> Result<(), Failure> {
-        let Some(own) = &mut self.own else { return Ok(()) };
-        own.drain()?;
-        own.start_again()?;
-        self.pid = Some(own.pid());
-        Ok(())
-    }
-
     /// Why the run can't go on, when the tool's own server has ended by itself.
     pub(crate) fn check(&mut self) -> Result<(), Failure> {
-        match &mut self.own {
-            Some(own) => match own.has_died() {
-                true => Err(own.failure("the server of --self has ended in the middle of the run")),
-                false => Ok(()),
-            },
-            None => Ok(()),
+        if let Some(own) = &mut self.own
+            && own.has_died()
+        {
+            return Err(own.failure("the server of --self has ended in the middle of the run"));
         }
+        Ok(())
     }
 }
 

@@ -9,6 +9,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use muster::client::{Address, Client};
+
 use super::child::{ChildSetting, DRAIN, Serving};
 use super::directory::Scratch;
 use crate::failure::Failure;
@@ -49,6 +51,16 @@ impl OwnServer {
     /// The number of its process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its data directory.
+    pub(crate) fn data(&self) -> &Path {
+        &self.setting.data
+    }
+
+    /// A connection to its administration.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        Client::new(Address { socket: self.admin.clone() }).map_err(Failure::refused)
     }
 
     /// Ends it without a warning (SIGKILL).

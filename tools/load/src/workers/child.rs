@@ -10,11 +10,11 @@ use std::time::Duration;
 use muster::agent::identity::Identity;
 use serde::{Deserialize, Serialize};
 
-use super::Common;
+use super::Split;
 use super::thread::ThreadWorker;
-use crate::engine::Told;
-use crate::engine::commands::EngineCommand;
+use crate::engine::commands::{EngineCommand, Share};
 use crate::engine::counters::Counts;
+use crate::engine::{self, Told};
 use crate::failure::Failure;
 use crate::fleet::cache;
 use crate::limits;
@@ -25,17 +25,15 @@ const COUNTS_MILLISECONDS: u64 = 20;
 /// First line to the process.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Setting {
-    pub(crate) common: Common,
+    /// Of its engines.
+    pub(crate) engine: engine::Setting,
     /// File of the identities.
     pub(crate) identities: PathBuf,
     /// The first of them, this many, are the fleet.
     pub(crate) devices: usize,
     /// Which of the processes it is.
     pub(crate) number: usize,
-    /// Of how many.
-    pub(crate) processes: usize,
-    /// Threads of each.
-    pub(crate) threads: usize,
+    pub(crate) split: Split,
 }
 
 /// Line of its output.
@@ -72,12 +70,12 @@ fn serve() -> Result<(), Failure> {
         return Err(Failure::refused(format!("{} holds too few identities", setting.identities.display())));
     }
     let devices: Arc<[Identity]> = identities.into_iter().take(setting.devices).collect();
-    let engines = setting.processes * setting.threads;
+    let Split { processes, threads } = setting.split;
     let start = |thread| {
-        let number = setting.number * setting.threads + thread;
-        ThreadWorker::start(&setting.common, &devices, number, engines)
+        let share = Share { number: setting.number * threads + thread, of: processes * threads };
+        ThreadWorker::start(&setting.engine, &devices, share)
     };
-    let workers: Vec<_> = (0..setting.threads).map(start).collect::<Result<_, _>>()?;
+    let workers: Vec<_> = (0..threads).map(start).collect::<Result<_, _>>()?;
     say(&Line::Ready)?;
     let (sender, commands) = channel();
     std::thread::spawn(move || {

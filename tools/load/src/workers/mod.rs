@@ -4,37 +4,22 @@ pub(crate) mod child;
 mod process;
 mod thread;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use muster::agent::identity::Identity;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::commands::EngineCommand;
+use crate::engine::Setting;
+use crate::engine::commands::{EngineCommand, Share};
 use crate::engine::counters::Counts;
 use crate::engine::measures::Measures;
 use crate::failure::Failure;
 use process::ProcessWorker;
 use thread::ThreadWorker;
 
-/// Setting that all engines of a run have in common.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(crate) struct Common {
-    /// Address of the server.
-    pub(crate) server: SocketAddr,
-    /// Bytes of one event.
-    pub(crate) event_bytes: usize,
-    /// Whether devices keep their tickets.
-    pub(crate) resumes: bool,
-    /// Whether they hear wakes.
-    pub(crate) hears_wakes: bool,
-    /// Applications of each device.
-    pub(crate) applications: usize,
-}
-
 /// Division of the work.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Split {
     /// Processes; 1: this one alone.
     pub(crate) processes: usize,
@@ -55,24 +40,21 @@ pub(crate) struct Workers {
 impl Workers {
     /// Starts them. Processes read the identities from `file`.
     pub(crate) fn start(
-        common: &Common,
+        setting: &Setting,
         devices: &Arc<[Identity]>,
         split: Split,
         file: Option<&Path>,
     ) -> Result<Self, Failure> {
         let start = |number: usize| match (split.processes, file) {
             (2.., Some(file)) => {
-                let setting = child::Setting {
-                    common: common.clone(),
-                    identities: file.to_owned(),
-                    devices: devices.len(),
-                    number,
-                    processes: split.processes,
-                    threads: split.threads,
-                };
+                let (engine, identities) = (setting.clone(), file.to_owned());
+                let setting = child::Setting { engine, identities, devices: devices.len(), number, split };
                 ProcessWorker::start(&setting).map(Worker::Process)
             }
-            _ => ThreadWorker::start(common, devices, number, split.threads).map(Worker::Thread),
+            _ => {
+                let share = Share { number, of: split.threads };
+                ThreadWorker::start(setting, devices, share).map(Worker::Thread)
+            }
         };
         let count = if split.processes > 1 { split.processes } else { split.threads };
         Ok(Self { workers: (0..count).map(start).collect::<Result<_, _>>()? })
@@ -104,7 +86,7 @@ impl Workers {
                 Worker::Thread(worker) => worker.told()?,
                 Worker::Process(worker) => worker.told()?,
             };
-            measures.add(&told.measures);
+            measures.add(&told.measures)?;
             for trouble in told.troubles {
                 if !troubles.contains(&trouble) {
                     troubles.push(trouble);

@@ -13,7 +13,6 @@ use super::thread::TOLD_SECONDS_MAX;
 use crate::engine::Told;
 use crate::engine::commands::EngineCommand;
 use crate::engine::counters::{Counters, Counts};
-use crate::engine::measures::Measures;
 use crate::failure::Failure;
 
 /// Time of a process to read its identities and make its engines.
@@ -46,7 +45,7 @@ impl ProcessWorker {
             let counters = Arc::clone(&counters);
             std::thread::spawn(move || listen(BufReader::new(output), &counters, &ready, &tell));
         }
-        let worker = Self { child, input: Mutex::new(input), told, counters, threads: setting.threads };
+        let worker = Self { child, input: Mutex::new(input), told, counters, threads: setting.split.threads };
         worker.write(&serde_json::to_string(setting).map_err(Failure::refused)?)?;
         match is_ready.recv_timeout(Duration::from_secs(READY_SECONDS_MAX)) {
             Ok(Ok(())) => Ok(worker),
@@ -74,15 +73,15 @@ impl ProcessWorker {
 
     /// Durations of its engines, together.
     pub(super) fn told(&self) -> Result<Told, Failure> {
-        let (mut measures, mut troubles) = (Measures::default(), Vec::new());
+        let mut all = Told::default();
         for _ in 0..self.threads {
             let told = self.told.recv_timeout(Duration::from_secs(TOLD_SECONDS_MAX));
             let told =
                 told.map_err(|_| Failure::refused("a process of simulated devices does not answer"))?;
-            measures.add(&told.measures);
-            troubles.extend(told.troubles);
+            all.measures.add(&told.measures)?;
+            all.troubles.extend(told.troubles);
         }
-        Ok(Told { measures: (&measures).into(), troubles })
+        Ok(all)
     }
 
     pub(super) fn pid(&self) -> u32 {

@@ -8,7 +8,6 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
 use muster::agent::identity::Identity;
 
-use super::Common;
 use crate::engine::commands::{EngineCommand, Share};
 use crate::engine::counters::{Counters, Counts};
 use crate::engine::{Engine, Setting, Told};
@@ -27,28 +26,15 @@ pub(super) struct ThreadWorker {
 }
 
 impl ThreadWorker {
-    pub(super) fn start(
-        common: &Common,
-        devices: &Arc<[Identity]>,
-        number: usize,
-        of: usize,
-    ) -> Result<Self, Failure> {
-        let setting = Setting {
-            server: common.server,
-            devices: Arc::clone(devices),
-            share: Share { number, of },
-            event_bytes: common.event_bytes,
-            resumes: common.resumes,
-            hears_wakes: common.hears_wakes,
-            applications: common.applications,
-        };
+    pub(super) fn start(setting: &Setting, devices: &Arc<[Identity]>, share: Share) -> Result<Self, Failure> {
         // Commands are few: a person's, or a phase's.
         let (commands, ordered) = unbounded();
         let (tell, told) = unbounded();
         let counters = Arc::new(Counters::default());
-        let made = Engine::new(&setting, Arc::clone(&counters), ordered, tell);
+        let made = Engine::new(setting, devices, share, Arc::clone(&counters), ordered, tell);
         let (engine, waker) = made.map_err(Failure::when("make an engine for simulated devices"))?;
-        let thread = std::thread::Builder::new().name(format!("engine-{number}")).spawn(|| engine.run());
+        let thread =
+            std::thread::Builder::new().name(format!("engine-{}", share.number)).spawn(|| engine.run());
         let thread = Some(thread.map_err(Failure::when("start a thread"))?);
         Ok(Self { commands, told, waker, counters, thread })
     }
