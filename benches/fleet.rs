@@ -277,9 +277,7 @@ fn sizes(path: &Path) {
 }
 
 fn main() {
-    let is_bench = std::env::args().any(|argument| argument == "--bench");
-    let asked = std::env::var("MUSTER_BENCH_DEVICES").ok().and_then(|text| text.parse().ok());
-    let devices: u64 = asked.unwrap_or(if is_bench { 10_000 } else { 300 });
+    let devices = shape::devices(10_000, 300);
     let directory = tempfile::tempdir().unwrap();
     let mut config = Config::in_directory(directory.path());
     config.listen = "127.0.0.1:0".parse().unwrap();

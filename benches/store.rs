@@ -58,9 +58,7 @@ fn rate(what: &str, count: u64, took: Duration) {
 }
 
 fn main() {
-    let is_bench = std::env::args().any(|argument| argument == "--bench");
-    let asked = std::env::var("MUSTER_BENCH_DEVICES").ok().and_then(|text| text.parse().ok());
-    let devices: u64 = asked.unwrap_or(if is_bench { 100_000 } else { 1_000 });
+    let devices = shape::devices(100_000, 1_000);
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();
     let token = shape::token(&store, "/");

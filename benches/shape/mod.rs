@@ -25,6 +25,13 @@ pub(crate) fn spread(number: u64, salt: u64) -> u64 {
     (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17 * salt as u32) >> 20
 }
 
+/// Number of devices: `MUSTER_BENCH_DEVICES`, or the one for a bench or for a test.
+pub(crate) fn devices(in_bench: u64, in_test: u64) -> u64 {
+    let is_bench = std::env::args().any(|argument| argument == "--bench");
+    let asked = std::env::var("MUSTER_BENCH_DEVICES").ok().and_then(|text| text.parse().ok());
+    asked.unwrap_or(if is_bench { in_bench } else { in_test })
+}
+
 /// The device with this number.
 pub(crate) fn device(number: u64) -> DeviceId {
     DeviceId((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
