@@ -37,7 +37,6 @@ pub(crate) enum Keys {
 }
 
 impl Keys {
-    /// A new private key.
     fn draw(self) -> Result<KeyPair, Failure> {
         // RFC 8410 section 7, version 1: OpenSSL 3.0 does not read version 2, which libraries write.
         const ED25519_HEAD: [u8; 16] =

@@ -21,7 +21,6 @@ const LOOK: Duration = Duration::from_millis(50);
 /// One closed loop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClosedLoop {
-    /// Messages in flight on each link.
     pub(crate) in_flight: usize,
     /// Records into which messages that leave together are cut.
     pub(crate) records: Records,
@@ -71,7 +70,6 @@ impl InFlight {
 }
 
 impl ClosedLoop {
-    /// Runs on all links of the swarm.
     pub(crate) fn run(&self, swarm: &mut Swarm<'_>, server: &Process) -> Result<Throughput, Failure> {
         let clock = Stopwatch::start();
         let opens = nanoseconds(self.warm_up);

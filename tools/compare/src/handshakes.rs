@@ -24,7 +24,6 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Interval at which the loop looks at its clock when nothing happens.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Links that come and go.
 pub(crate) struct Rotation<'p> {
     swarm: Swarm<'p>,
     configs: Vec<Arc<ClientConfig>>,

@@ -18,16 +18,13 @@ const GREETING_BYTES_MAX: usize = 64 * 1024;
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
-    /// The server hung up, or never took the connection.
+    /// Or never took the connection.
     #[error("the server hung up while the link was {0}")]
     Closed(&'static str),
-    /// The socket failed.
     #[error("the socket failed while the link was {0}: {1}")]
     Socket(&'static str, std::io::Error),
-    /// TLS failed.
     #[error("TLS failed while the link was {0}: {1}")]
     Tls(&'static str, rustls::Error),
-    /// The words failed.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
 }
@@ -77,7 +74,6 @@ pub(crate) enum Records {
     Each,
 }
 
-/// A client's link.
 pub(crate) struct Link {
     socket: TcpStream,
     tls: ClientConnection,
@@ -115,7 +111,6 @@ impl Link {
         })
     }
 
-    /// The socket, to be watched.
     pub(crate) fn socket(&mut self) -> &mut TcpStream {
         &mut self.socket
     }

@@ -120,7 +120,7 @@ fn drive(run: &Run) -> Result<(), Failure> {
             Box::new(muster::MusterPeer::new(run.address, admin, run.key_exchange)?)
         }
         ProtocolName::Mqtt => Box::new(mqtt::MqttPeer::new(run.address, files()?)),
-        ProtocolName::Nats => Box::new(nats::NatsPeer::new(run.address, files()?)),
+        ProtocolName::Nats => Box::new(nats::NatsPeer { address: run.address, files: files()? }),
         ProtocolName::Resp => Box::new(resp::RespPeer::new(run.address, files()?)),
     };
     let sizes = if run.quick { Sizes::quick() } else { Sizes::full() };

@@ -74,7 +74,6 @@ impl Stopwatch {
     }
 }
 
-/// A duration as a number.
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -88,7 +87,6 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Begins to count.
     pub(crate) fn open(server: &Process) -> Result<Self, Failure> {
         Ok(Self {
             server: server.clone(),

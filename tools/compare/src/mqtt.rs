@@ -23,7 +23,6 @@ const KEEP_ALIVE_SECONDS: u16 = 600;
 /// Longest packet to a client that is taken for one.
 const PACKET_BYTES_MAX: usize = 64 * 1024;
 
-/// A mosquitto broker.
 pub(crate) struct MqttPeer {
     address: SocketAddr,
     files: ClientFiles,
@@ -148,7 +147,6 @@ fn whole(kind: u8, body: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// One link to mosquitto.
 struct Mqtt {
     client: usize,
     message: Vec<u8>,

@@ -41,7 +41,6 @@ pub(crate) struct MusterPeer {
 }
 
 impl MusterPeer {
-    /// A server at this address, with administrators at that one.
     pub(crate) fn new(
         address: SocketAddr,
         admin: Address,

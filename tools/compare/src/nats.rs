@@ -17,17 +17,12 @@ const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"tls_required\":true,\"lang\":\"rust\",\
                        \"version\":\"0\",\"protocol\":1,\"headers\":true,\"no_responders\":true}\r\n";
 
-/// A nats-server with JetStream.
 pub(crate) struct NatsPeer {
-    address: SocketAddr,
-    files: ClientFiles,
+    pub(crate) address: SocketAddr,
+    pub(crate) files: ClientFiles,
 }
 
 impl NatsPeer {
-    pub(crate) fn new(address: SocketAddr, files: ClientFiles) -> Self {
-        Self { address, files }
-    }
-
     /// Asks the JetStream API, and returns its answer.
     fn ask(&self, subject: &str, body: &str) -> Result<serde_json::Value, Failure> {
         let mut talk = Talk::open(self.address, &self.files.config(Tickets::None)?, true)?;
@@ -87,7 +82,6 @@ impl Peer for NatsPeer {
     }
 }
 
-/// One link to nats-server.
 struct Nats {
     client: usize,
     message: Vec<u8>,

@@ -47,7 +47,6 @@ pub(crate) struct Pace {
 }
 
 impl OpenLoop {
-    /// Runs on all links of the swarm.
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     pub(crate) fn run(&self, swarm: &mut Swarm<'_>, server: &Process) -> Result<Pace, Failure> {
         let lasts = nanoseconds(self.lasts);

@@ -30,7 +30,6 @@ impl Process {
         Ok(sum)
     }
 
-    /// Processor time of the calling thread.
     pub(crate) fn thread_cpu_nanoseconds() -> Result<u64, Failure> {
         let text = std::fs::read_to_string("/proc/thread-self/schedstat")
             .map_err(Failure::when("read this thread's processor time"))?;
@@ -45,7 +44,6 @@ impl Process {
         private_bytes_in(&text).ok_or_else(|| Failure(format!("{} names no private memory", path.display())))
     }
 
-    /// Number of its threads.
     pub(crate) fn threads(&self) -> Result<usize, Failure> {
         let tasks = std::fs::read_dir(self.directory.join("task")).map_err(Failure::when("count threads"))?;
         Ok(tasks.count())

@@ -17,7 +17,6 @@ pub(crate) const PAYLOAD_BYTES: usize = 200;
 /// Messages that were heard on a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Heard {
-    /// Messages that were acknowledged.
     pub(crate) acks: u64,
     /// The server has answered the hello: the link may be used.
     pub(crate) is_ready: bool,
@@ -26,16 +25,11 @@ pub(crate) struct Heard {
 /// Why a link is of no use any more.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum ProtocolError {
-    /// The server refused something, in its words.
+    /// In its words.
     #[error("the server refused: {0}")]
     Refused(String),
-    /// The server has more to do than it can, and said so.
     #[error("the server put the link off: come again in {seconds} s")]
-    PutOff {
-        /// When to come again.
-        seconds: u32,
-    },
-    /// The bytes are not what the protocol allows.
+    PutOff { seconds: u32 },
     #[error("the server said something that was not due: {0}")]
     Unexpected(String),
 }
@@ -48,7 +42,6 @@ pub(crate) trait Protocol: Send {
     /// Appends one message that asks for an acknowledgement.
     fn message(&mut self, out: &mut Vec<u8>);
 
-    /// Appends `count` messages.
     fn messages(&mut self, count: usize, out: &mut Vec<u8>) {
         for _ in 0..count {
             self.message(out);
@@ -81,7 +74,6 @@ pub(crate) enum Packing {
 
 /// One server under comparison: how to reach it, who connects, and what it says it has stored.
 pub(crate) trait Peer: Sync {
-    /// Address at which it listens.
     fn address(&self) -> SocketAddr;
 
     /// Whether it speaks first, before TLS begins.
@@ -92,7 +84,6 @@ pub(crate) trait Peer: Sync {
     /// Makes the server ready for `clients` clients with numbers from 0; the state of an earlier call stays.
     fn prepare(&self, clients: usize) -> Result<(), Failure>;
 
-    /// TLS as this client.
     fn tls(&self, client: usize, tickets: Tickets) -> Result<Arc<ClientConfig>, Failure>;
 
     /// A new link's words.

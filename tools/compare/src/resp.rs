@@ -17,7 +17,6 @@ const STREAM: &str = "s";
 /// Longest answer that is taken for one: entry names have some 20.
 const BULK_BYTES_MAX: usize = 4096;
 
-/// A redis server.
 pub(crate) struct RespPeer {
     address: SocketAddr,
     files: ClientFiles,
@@ -73,7 +72,6 @@ impl Peer for RespPeer {
     }
 }
 
-/// One link to redis.
 struct Resp {
     message: Arc<[u8]>,
 }

@@ -52,12 +52,10 @@ impl<'p> Swarm<'p> {
         })
     }
 
-    /// Number of places.
     pub(crate) fn len(&self) -> usize {
         self.links.len()
     }
 
-    /// The link in a place.
     pub(crate) fn link(&self, place: usize) -> Option<&Link> {
         self.links.get(place)?.as_ref()
     }
@@ -147,7 +145,6 @@ impl<'p> Swarm<'p> {
         self.wait(Duration::ZERO)
     }
 
-    /// Waits for something to happen, to the millisecond.
     pub(crate) fn wait(&mut self, timeout: Duration) -> Result<(), Failure> {
         self.ready.clear();
         match self.poll.poll(&mut self.events, Some(timeout)) {
@@ -174,7 +171,6 @@ impl<'p> Swarm<'p> {
         self.pump(place).map_err(|error| Failure(format!("link {place}: {error}")))
     }
 
-    /// Sends messages on a link.
     pub(crate) fn send(&mut self, place: usize, count: usize, records: Records) -> Result<(), Failure> {
         let Some(Some(link)) = self.links.get_mut(place) else {
             return Err(Failure(format!("link {place} is gone")));
@@ -182,14 +178,12 @@ impl<'p> Swarm<'p> {
         link.send(count, records, &mut self.shared).map_err(|error| Failure(format!("link {place}: {error}")))
     }
 
-    /// Ends a link.
     pub(crate) fn close(&mut self, place: usize) {
         if let Some(link) = self.links.get_mut(place).and_then(Option::take) {
             link.close(&mut self.shared);
         }
     }
 
-    /// Ends all links.
     pub(crate) fn close_all(&mut self) {
         (0..self.links.len()).for_each(|place| self.close(place));
         self.links.clear();

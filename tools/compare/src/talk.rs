@@ -45,7 +45,6 @@ impl Talk {
         Ok(Self { stream: StreamOwned::new(tls, socket), inbox: Vec::new() })
     }
 
-    /// Says something.
     pub(crate) fn say(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.stream
             .write_all(bytes)
