@@ -3,7 +3,8 @@
 use std::fmt;
 
 /// Why a run ended, in one line that says what to do.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
 pub(crate) struct Failure {
     /// For people.
     pub(crate) message: String,
@@ -12,12 +13,10 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// It was refused, or failed.
     pub(crate) fn refused(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), code: 1 }
     }
 
-    /// It can't be asked like that.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), code: 2 }
     }
@@ -25,11 +24,5 @@ impl Failure {
     /// The refusal of the system, as a failure.
     pub(crate) fn when(what: impl fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
         move |error| Self::refused(format!("can't {what}: {error}"))
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
     }
 }

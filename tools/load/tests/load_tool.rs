@@ -2,11 +2,12 @@
 //! leaves nothing behind. Nothing here depends on how fast the machine is.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// Time of anything before a test gives up. Generous: the machine may be busy.
@@ -57,33 +58,21 @@ impl Place {
 }
 
 /// Waits for the end, but not for ever.
-fn finish(mut child: Child) -> Output {
-    let (mut output, mut errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    let reader = std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        output.read_to_end(&mut bytes).unwrap();
-        bytes
+fn finish(child: Child) -> Output {
+    let id = child.id();
+    let (tell, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(child.wait_with_output()));
+    let output = ended.recv_timeout(TIMEOUT).unwrap_or_else(|_| {
+        signal(id, Signal::KILL);
+        let errors = ended.recv().unwrap().unwrap().stderr;
+        panic!("the run did not end within {TIMEOUT:?}: {}", String::from_utf8_lossy(&errors));
     });
-    let other = std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        errors.read_to_end(&mut bytes).unwrap();
-        bytes
-    });
-    let begun = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if begun.elapsed() > TIMEOUT {
-            child.kill().unwrap();
-            panic!(
-                "the run did not end within {TIMEOUT:?}: {}",
-                String::from_utf8_lossy(&other.join().unwrap())
-            );
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    Output { status, stdout: reader.join().unwrap(), stderr: other.join().unwrap() }
+    output.unwrap()
+}
+
+fn signal(id: u32, signal: Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
 }
 
 fn figure(document: &Value, name: &str) -> f64 {
@@ -223,15 +212,11 @@ fn a_run_that_is_interrupted_says_what_it_has_and_one_that_is_killed_leaves_noth
         let mut command = place.command(arguments);
         command.arg("--data").arg(place.scratch()).arg("--json").spawn().unwrap()
     };
-    let signal = |child: &Child, signal: rustix::process::Signal| {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, signal).unwrap();
-    };
     let child = start("sync --devices 10 --seconds 600");
     wait_for_server(&place.scratch());
     // It may not have begun to measure; then it says so, and that is an answer too.
     std::thread::sleep(Duration::from_secs(3));
-    signal(&child, rustix::process::Signal::INT);
+    signal(child.id(), Signal::INT);
     let output = finish(child);
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -240,7 +225,7 @@ fn a_run_that_is_interrupted_says_what_it_has_and_one_that_is_killed_leaves_noth
 
     let child = start("sync --devices 10 --seconds 600");
     wait_for_server(&place.scratch());
-    signal(&child, rustix::process::Signal::KILL);
+    signal(child.id(), Signal::KILL);
     finish(child);
     let begun = Instant::now();
     while std::fs::read_dir(place.scratch()).unwrap().count() > 0 {

@@ -21,7 +21,6 @@ use super::stream;
 /// Most actions of one device before others have their turn.
 const ACTIONS_MAX: usize = 1_000;
 
-/// One simulated device.
 pub(crate) struct Agent {
     /// Its number in the whole fleet.
     device: usize,
@@ -174,7 +173,7 @@ impl Agent {
         if let Link::Open(open) = &mut self.link
             && taken < plain.len()
         {
-            open.keep(&plain[taken..]);
+            open.partial = plain[taken..].to_vec();
         }
         Ok(())
     }
@@ -198,6 +197,16 @@ impl Agent {
             cx.note_trouble(reason);
         }
         self.drive(cx, index);
+    }
+
+    /// The link was lost while the device had something to say.
+    fn broke(&mut self, cx: &Context, now: &Now, reason: &str) {
+        self.link_ended(cx);
+        self.link = Link::Down;
+        count(&cx.counters.lost);
+        if let Some(machine) = &mut self.machine {
+            machine.disconnected(now, reason);
+        }
     }
 
     fn link_ended(&mut self, cx: &Context) {
@@ -225,12 +234,7 @@ impl Agent {
             && let Err(error) = open.flush(&cx.counters)
         {
             // Events that it had to read are lost with it; the machine says it again.
-            self.link_ended(cx);
-            self.link = Link::Down;
-            count(&cx.counters.lost);
-            if let Some(machine) = &mut self.machine {
-                machine.disconnected(&now, &error.to_string());
-            }
+            self.broke(cx, &now, &error.to_string());
         }
         if let Some(next) = self.machine.as_ref().and_then(|machine| machine.next_timeout()) {
             cx.arm(&mut self.armed_at, next.max(Moment(now.moment.0 + 1)), index);
@@ -263,12 +267,9 @@ impl Agent {
             Action::Send(frame) => {
                 add(&cx.counters.payload_sent, frame.len() as u64);
                 if let Link::Open(open) = &mut self.link
-                    && let Err(error) = open.write(&frame)
+                    && let Err(error) = open.channel.write_plain(&frame)
                 {
-                    machine.disconnected(now, &error.to_string());
-                    self.link_ended(cx);
-                    self.link = Link::Down;
-                    count(&cx.counters.lost);
+                    self.broke(cx, now, &error.to_string());
                 }
             }
             Action::CloseLink(end) => {
@@ -294,7 +295,7 @@ impl Agent {
                     acknowledged += 1;
                 }
                 add(&cx.counters.acknowledged, acknowledged);
-                if cx.is_closed_loop(index) {
+                if (index as usize) < cx.closed_loop_devices {
                     (0..acknowledged).for_each(|_| self.spool.push(now.moment));
                     add(&cx.counters.emitted, acknowledged);
                     machine.events_available(self.spool.highest());
@@ -302,7 +303,8 @@ impl Agent {
             }
             Action::NewSpoolEpoch { epoch } => {
                 cx.note_trouble("the server knows other events of the device, whose spool began a new epoch");
-                self.spool.begin_epoch(epoch);
+                // The rest counts in it.
+                self.spool.epoch = epoch;
             }
             Action::SaveState(state) => self.saved = Some(state),
             Action::LookAnew(reason) => machine.called(now, reason),
@@ -370,7 +372,6 @@ impl Agent {
         self.drive(cx, index);
     }
 
-    /// `events` events happen.
     pub(crate) fn emit(&mut self, cx: &mut Context, index: u32, events: usize, at: Moment) {
         let Some(machine) = &mut self.machine else { return };
         (0..events).for_each(|_| self.spool.push(at));
@@ -379,7 +380,6 @@ impl Agent {
         self.drive(cx, index);
     }
 
-    /// A datagram for this device has come.
     pub(crate) fn datagram(&mut self, cx: &mut Context, index: u32, bytes: &[u8]) {
         let identity = &cx.devices[self.device];
         let Ok(wake) = Wake::open(bytes, identity.device, &identity.wake_key) else { return };

@@ -85,10 +85,6 @@ impl Context {
         }
     }
 
-    pub(crate) fn is_closed_loop(&self, index: u32) -> bool {
-        (index as usize) < self.closed_loop_devices
-    }
-
     pub(crate) fn note_trouble(&mut self, trouble: &str) {
         if self.troubles.len() < TROUBLES_MAX && !self.troubles.iter().any(|known| known == trouble) {
             self.troubles.push(trouble.to_owned());

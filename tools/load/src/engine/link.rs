@@ -18,9 +18,9 @@ pub(crate) enum Link {
 /// A link whose TCP connection stands.
 pub(crate) struct Open {
     socket: TcpStream,
-    channel: Channel,
+    pub(super) channel: Channel,
     /// The beginning of a message; empty nearly always.
-    partial: Vec<u8>,
+    pub(super) partial: Vec<u8>,
     /// Whether the handshake was seen to be finished.
     is_up: bool,
 }
@@ -96,11 +96,6 @@ impl Open {
         outcome
     }
 
-    /// Keeps what is no whole message yet.
-    pub(crate) fn keep(&mut self, rest: &[u8]) {
-        self.partial = rest.to_vec();
-    }
-
     /// Cost of the handshake, when it has just been finished.
     pub(crate) fn came_up(&mut self) -> Option<HandshakeCost> {
         if self.is_up || self.channel.is_handshaking() {
@@ -108,10 +103,6 @@ impl Open {
         }
         self.is_up = true;
         self.channel.handshake_cost().or(Some(HandshakeCost::Full))
-    }
-
-    pub(crate) fn write(&mut self, frame: &[u8]) -> Result<(), ChannelError> {
-        self.channel.write_plain(frame)
     }
 
     /// Writes what the socket takes. A full socket is told by the poll.

@@ -66,7 +66,6 @@ const APPLICATIONS: usize = 8;
 /// Setting that all engines of a run have in common.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Setting {
-    /// Address of the server.
     pub(crate) server: SocketAddr,
     /// Bytes of one event.
     pub(crate) event_bytes: usize,
@@ -149,7 +148,7 @@ impl Engine {
             random: Random::new(u64::from_ne_bytes(seed)),
             plain: Vec::new(),
             timers: Timers::new(),
-            udp_port: wakes.as_ref().map_or(0, WakePort::number),
+            udp_port: wakes.as_ref().map_or(0, |port| port.number),
             resumes: setting.resumes,
             mark: 1,
             starting: 0,

@@ -18,7 +18,7 @@ pub(crate) const EVENT_KIND: &str = "load.event";
 /// One device's spool.
 #[derive(Debug)]
 pub(crate) struct Spool {
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
     forgotten_through: u64,
     /// When each event behind `forgotten_through` happened.
     happened: VecDeque<Moment>,
@@ -38,7 +38,6 @@ impl Spool {
         self.forgotten_through + self.happened.len() as u64
     }
 
-    /// An event happens.
     pub(crate) fn push(&mut self, at: Moment) {
         self.happened.push_back(at);
     }
@@ -61,11 +60,6 @@ impl Spool {
         let passed = usize::try_from(sequence.saturating_sub(self.forgotten_through)).unwrap_or(usize::MAX);
         self.happened.iter().skip(passed).copied()
     }
-
-    /// The rest counts in another epoch.
-    pub(crate) fn begin_epoch(&mut self, epoch: Epoch) {
-        self.epoch = epoch;
-    }
 }
 
 /// Contents of events: one buffer for all devices of an engine. The same event has the same bytes however
@@ -86,7 +80,6 @@ impl Paper {
         Self { body: body(bytes), wall_zero, items: Vec::new() }
     }
 
-    /// Bytes of one event.
     pub(crate) fn bytes(&self) -> usize {
         self.body.len()
     }
@@ -150,7 +143,7 @@ mod tests {
         (1..=5).for_each(|at| spool.push(Moment(at)));
         assert_eq!(spool.forget_through(2).collect::<Vec<_>>(), [Moment(1), Moment(2)]);
         assert_eq!(spool.forget_through(2).count(), 0);
-        spool.begin_epoch(Epoch(4));
+        spool.epoch = Epoch(4);
         let state = spool.state();
         assert_eq!((state.epoch, state.highest, state.forgotten_through), (Epoch(4), 5, 2));
         assert_eq!(spool.forget_through(99).count(), 3, "no more than there is");

@@ -14,7 +14,7 @@ const RECEIVE_BYTES: usize = 4 * 1024 * 1024;
 /// The port.
 pub(crate) struct WakePort {
     socket: UdpSocket,
-    number: u16,
+    pub(super) number: u16,
     devices: HashMap<DeviceId, u32>,
 }
 
@@ -38,10 +38,6 @@ impl WakePort {
         let mut socket = UdpSocket::from_std(socket);
         registry.register(&mut socket, token, Interest::READABLE)?;
         Ok(Self { socket, number, devices: devices.collect() })
-    }
-
-    pub(crate) fn number(&self) -> u16 {
-        self.number
     }
 
     /// The next datagram that is for one of the devices; the device judges whether to believe it.

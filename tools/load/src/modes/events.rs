@@ -126,11 +126,11 @@ fn beside_the_disk(stage: &mut Stage, publishers: usize) -> Result<(), Failure> 
     stage.workers.order(EngineCommand::StopEvents)?;
     let measures = stage.take()?;
     let median = |histogram: &hdrhistogram::Histogram<u64>| float(histogram.value_at_quantile(0.5));
-    if !measures.ack.is_empty() && !disk.histogram().is_empty() {
+    if !measures.ack.is_empty() && !disk.histogram.is_empty() {
         stage.noted_figure(
             "low_load_ack_ratio",
             "events: median acknowledgement at low load, of a durable write",
-            median(&measures.ack) / median(disk.histogram()).max(1.0),
+            median(&measures.ack) / median(&disk.histogram).max(1.0),
             "the target is at most 2",
         );
     }
@@ -138,7 +138,7 @@ fn beside_the_disk(stage: &mut Stage, publishers: usize) -> Result<(), Failure> 
     stage.latency(
         "disk_write",
         &format!("one durable write of 4 KiB beside it ({})", disk.method()),
-        disk.histogram(),
+        &disk.histogram,
     );
     Ok(())
 }

@@ -9,6 +9,7 @@ use muster::agent::identity::Identity;
 
 use super::watch::Watch;
 use crate::arguments::Common;
+use crate::engine::Told;
 use crate::engine::commands::EngineCommand;
 use crate::engine::counters::Counts;
 use crate::engine::measures::Measures;
@@ -187,7 +188,7 @@ impl Stage {
 
     /// Faults of links, to be added to a sentence.
     pub(crate) fn why(&mut self) -> Result<String, Failure> {
-        let (_, troubles) = self.workers.take()?;
+        let troubles = self.workers.take()?.troubles;
         let mut why = String::new();
         for trouble in &troubles {
             // A text can always be written to.
@@ -204,7 +205,7 @@ impl Stage {
 
     /// Durations that were timed since the last time; troubles become notes.
     pub(crate) fn take(&mut self) -> Result<Measures, Failure> {
-        let (measures, troubles) = self.workers.take()?;
+        let Told { measures, troubles } = self.workers.take()?;
         for trouble in troubles {
             self.note(format!("A link ended: {trouble}."));
         }
@@ -216,7 +217,7 @@ impl Stage {
     pub(crate) fn end_events(&mut self) -> Result<(u64, Waited, Measures), Failure> {
         self.workers.order(EngineCommand::StopEvents)?;
         // An engine that answers has obeyed what came before: no event occurs any more.
-        let (mut measures, _) = self.workers.take()?;
+        let mut measures = self.workers.take()?.measures;
         let emitted = self.workers.counts().emitted;
         let phase = self.steps.phase("last acknowledgements", emitted);
         let waited = self.wait(&phase, timeout(0), |counts| counts.acknowledged, emitted)?;

@@ -27,7 +27,8 @@ pub(crate) struct DiskReference {
     next_offset: u64,
     /// Older kernels and some file systems refuse `RWF_DSYNC`.
     has_dsync: bool,
-    histogram: Histogram<u64>,
+    /// All writes so far, in microseconds.
+    pub(crate) histogram: Histogram<u64>,
 }
 
 impl DiskReference {
@@ -55,11 +56,6 @@ impl DiskReference {
         let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.histogram.saturating_record(microseconds.max(1));
         Ok(took)
-    }
-
-    /// All writes so far, in microseconds.
-    pub(crate) fn histogram(&self) -> &Histogram<u64> {
-        &self.histogram
     }
 
     /// Way in which the writes were made durable.
@@ -111,8 +107,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut reference = DiskReference::create(folder.path()).unwrap();
         let longest = (0..20).map(|_| reference.write().unwrap()).max().unwrap();
-        assert_eq!(reference.histogram().len(), 20);
-        assert!(u128::from(reference.histogram().max()) >= longest.as_micros());
+        assert_eq!(reference.histogram.len(), 20);
+        assert!(u128::from(reference.histogram.max()) >= longest.as_micros());
         assert!(longest > Duration::ZERO);
         let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(names.len(), 1);
@@ -143,7 +139,7 @@ mod tests {
         while begun.elapsed() < Duration::from_millis(5) {
             reference.write().unwrap();
         }
-        assert!(!reference.histogram().is_empty());
+        assert!(!reference.histogram.is_empty());
         assert_eq!(reference.method(), "pwrite and fdatasync");
     }
 

@@ -53,13 +53,16 @@ pub(crate) struct KernelSample {
     pub(crate) slabs: Result<SlabMemory, String>,
 }
 
-/// Memory of slab caches.
+/// Slab caches, of those that sockets use.
+pub(crate) type SlabMemory = Vec<Cache>;
+
+/// A slab cache.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct SlabMemory {
-    /// Bytes by cache: whole slabs, used or not.
-    pub(crate) caches: Vec<(&'static str, u64)>,
-    /// Size of an object by cache.
-    object_bytes: Vec<(&'static str, u64)>,
+pub(crate) struct Cache {
+    name: &'static str,
+    /// Of whole slabs, used or not.
+    bytes: u64,
+    object_bytes: u64,
 }
 
 /// The kernel's memory for one socket, and how that is known.
@@ -107,16 +110,14 @@ impl KernelSample {
 
 fn slab_memory(text: &str, page_bytes: u64) -> Option<SlabMemory> {
     let slabs = proc_text::slabinfo(text)?;
-    let find = |name: &str| slabs.iter().find(|slab| slab.name == name);
     // The kernel merges caches of one size: what is not named is counted elsewhere, or in kmalloc.
     let caches = SOCKET_CACHES.iter().chain(&FILE_CACHES).filter_map(|name| {
-        let slab = find(name)?;
-        Some((*name, slab.slabs.saturating_mul(slab.pages_per_slab).saturating_mul(page_bytes)))
+        let slab = slabs.iter().find(|slab| slab.name == *name)?;
+        let bytes = slab.slabs.saturating_mul(slab.pages_per_slab).saturating_mul(page_bytes);
+        Some(Cache { name, bytes, object_bytes: slab.object_bytes })
     });
-    let caches: Vec<(&'static str, u64)> = caches.collect();
-    let object_bytes =
-        caches.iter().filter_map(|(name, _)| Some((*name, find(name)?.object_bytes))).collect();
-    caches.iter().any(|(name, _)| name.starts_with("TCP")).then_some(SlabMemory { caches, object_bytes })
+    let caches: SlabMemory = caches.collect();
+    caches.iter().any(|cache| cache.name.starts_with("TCP")).then_some(caches)
 }
 
 /// The kernel's memory for a socket, from the sockets that came between two samples; the default when that
@@ -134,11 +135,10 @@ pub(crate) fn socket_memory(before: Option<&KernelSample>, after: Option<&Kernel
         return not_measured(&format!("{sockets} sockets came, {SOCKETS_MIN} are the least to measure with"));
     }
     let (mut parts, mut assumed, mut tcp_objects) = (Vec::new(), Vec::new(), 0.0);
-    for (name, bytes) in &slabs_after.caches {
-        let earlier = slabs_before.caches.iter().find(|(other, _)| other == name);
-        let grown = growth(*bytes, earlier.map_or(0, |(_, bytes)| *bytes), sockets);
-        let object = slabs_after.object_bytes.iter().find(|(other, _)| other == name);
-        let object = object.map_or(f64::INFINITY, |(_, bytes)| *bytes as f64);
+    for Cache { name, bytes, object_bytes } in slabs_after {
+        let earlier = slabs_before.iter().find(|other| other.name == *name);
+        let grown = growth(*bytes, earlier.map_or(0, |earlier| earlier.bytes), sockets);
+        let object = *object_bytes as f64;
         if matches!(*name, "TCP" | "TCPv6") {
             tcp_objects += grown / object;
         }
@@ -269,7 +269,7 @@ mod tests {
     fn this_kernel_is_understood() {
         let sample = KernelSample::take().unwrap();
         if let Ok(slabs) = sample.slabs {
-            assert!(slabs.caches.iter().any(|(name, bytes)| *name == "TCP" && *bytes > 0), "{slabs:?}");
+            assert!(slabs.iter().any(|cache| cache.name == "TCP" && cache.bytes > 0), "{slabs:?}");
         }
     }
 }

@@ -37,44 +37,39 @@ impl Progress {
 
     /// A phase of `total` steps begins. It ends when it is dropped.
     pub(crate) fn phase(self, name: &str, total: u64) -> Phase {
-        let shown = match self {
-            Self::Bars => Shown::Bar(bar(name, total)),
-            Self::Lines => Shown::Lines(Lines::new(name, total, Instant::now())),
-            Self::Silent => Shown::Nothing,
-        };
-        Phase { shown }
+        match self {
+            Self::Bars => Phase::Bar(bar(name, total)),
+            Self::Lines => Phase::Lines(Lines::new(name, total, Instant::now())),
+            Self::Silent => Phase::Silent,
+        }
     }
 }
 
 /// A part of a run. Any thread may say how far it is.
-pub(crate) struct Phase {
-    shown: Shown,
-}
-
-enum Shown {
+pub(crate) enum Phase {
     Bar(ProgressBar),
     Lines(Lines),
-    Nothing,
+    Silent,
 }
 
 impl Phase {
     /// `done` steps are done.
     pub(crate) fn set(&self, done: u64) {
-        match &self.shown {
-            Shown::Bar(bar) => bar.set_position(done),
-            Shown::Lines(lines) => lines.set(done, Instant::now()).iter().for_each(|text| line(text)),
-            Shown::Nothing => {}
+        match self {
+            Self::Bar(bar) => bar.set_position(done),
+            Self::Lines(lines) => lines.set(done, Instant::now()).iter().for_each(|text| line(text)),
+            Self::Silent => {}
         }
     }
 }
 
 impl Drop for Phase {
     fn drop(&mut self) {
-        match &self.shown {
+        match self {
             // The line stays, as the record of what the run did.
-            Shown::Bar(bar) => bar.abandon(),
-            Shown::Lines(lines) => line(&lines.end(Instant::now())),
-            Shown::Nothing => {}
+            Self::Bar(bar) => bar.abandon(),
+            Self::Lines(lines) => line(&lines.end(Instant::now())),
+            Self::Silent => {}
         }
     }
 }
@@ -92,7 +87,7 @@ fn line(text: &str) {
 }
 
 /// A phase in plain lines.
-struct Lines {
+pub(crate) struct Lines {
     name: String,
     total: u64,
     begun: Instant,

@@ -10,8 +10,7 @@ use std::time::Duration;
 use muster::agent::identity::Identity;
 use serde::{Deserialize, Serialize};
 
-use super::Split;
-use super::thread::ThreadWorker;
+use super::{Split, Workers};
 use crate::engine::commands::{EngineCommand, Share};
 use crate::engine::counters::Counts;
 use crate::engine::{self, Told};
@@ -44,7 +43,7 @@ pub(crate) enum Line {
     Ready,
     /// Counts of its engines, together, when they have changed.
     Counts(Counts),
-    /// Durations of one of its engines; one line for each.
+    /// Durations that its engines timed.
     Told(Told),
     /// It can't go on.
     Failed(String),
@@ -71,11 +70,9 @@ fn serve() -> Result<(), Failure> {
     }
     let devices: Arc<[Identity]> = identities.into_iter().take(setting.devices).collect();
     let Split { processes, threads } = setting.split;
-    let start = |thread| {
-        let share = Share { number: setting.number * threads + thread, of: processes * threads };
-        ThreadWorker::start(&setting.engine, &devices, share)
-    };
-    let workers: Vec<_> = (0..threads).map(start).collect::<Result<_, _>>()?;
+    let of = processes * threads;
+    let shares = (0..threads).map(|thread| Share { number: setting.number * threads + thread, of });
+    let workers = Workers::threads(&setting.engine, &devices, shares)?;
     say(&Line::Ready)?;
     let (sender, commands) = channel();
     std::thread::spawn(move || {
@@ -90,27 +87,21 @@ fn serve() -> Result<(), Failure> {
     loop {
         match commands.recv_timeout(Duration::from_millis(COUNTS_MILLISECONDS)) {
             Ok(EngineCommand::End) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            Ok(order) => {
-                workers.iter().try_for_each(|worker| worker.order(order))?;
-                if order == EngineCommand::Take {
-                    let told: Vec<_> = workers.iter().map(ThreadWorker::told).collect::<Result<_, _>>()?;
-                    // Counts by then are known before it.
-                    say(&Line::Counts(counts_of(&workers)))?;
-                    told.into_iter().try_for_each(|told| say(&Line::Told(told)))?;
-                }
+            Ok(EngineCommand::Take) => {
+                let told = workers.take()?;
+                // Counts by then are known before it.
+                say(&Line::Counts(workers.counts()))?;
+                say(&Line::Told(told))?;
             }
+            Ok(order) => workers.order(order)?,
             Err(RecvTimeoutError::Timeout) => {}
         }
-        let counts = counts_of(&workers);
+        let counts = workers.counts();
         if counts != said {
             said = counts;
             say(&Line::Counts(counts))?;
         }
     }
-}
-
-fn counts_of(workers: &[ThreadWorker]) -> Counts {
-    workers.iter().map(ThreadWorker::counts).fold(Counts::default(), |all, one| all + one)
 }
 
 fn say(line: &Line) -> Result<(), Failure> {

@@ -10,10 +10,9 @@ use std::sync::Arc;
 use muster::agent::identity::Identity;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Setting;
 use crate::engine::commands::{EngineCommand, Share};
 use crate::engine::counters::Counts;
-use crate::engine::measures::Measures;
+use crate::engine::{Setting, Told};
 use crate::failure::Failure;
 use process::ProcessWorker;
 use thread::ThreadWorker;
@@ -45,19 +44,26 @@ impl Workers {
         split: Split,
         file: Option<&Path>,
     ) -> Result<Self, Failure> {
-        let start = |number: usize| match (split.processes, file) {
-            (2.., Some(file)) => {
-                let (engine, identities) = (setting.clone(), file.to_owned());
-                let setting = child::Setting { engine, identities, devices: devices.len(), number, split };
-                ProcessWorker::start(&setting).map(Worker::Process)
-            }
-            _ => {
-                let share = Share { number, of: split.threads };
-                ThreadWorker::start(setting, devices, share).map(Worker::Thread)
-            }
+        let Some(file) = file.filter(|_| split.processes > 1) else {
+            let shares = (0..split.threads).map(|number| Share { number, of: split.threads });
+            return Self::threads(setting, devices, shares);
         };
-        let count = if split.processes > 1 { split.processes } else { split.threads };
-        Ok(Self { workers: (0..count).map(start).collect::<Result<_, _>>()? })
+        let start = |number| {
+            let (engine, identities) = (setting.clone(), file.to_owned());
+            let setting = child::Setting { engine, identities, devices: devices.len(), number, split };
+            ProcessWorker::start(&setting).map(Worker::Process)
+        };
+        Ok(Self { workers: (0..split.processes).map(start).collect::<Result<_, _>>()? })
+    }
+
+    /// Starts engines in threads of this process, one for each share.
+    fn threads(
+        setting: &Setting,
+        devices: &Arc<[Identity]>,
+        shares: impl Iterator<Item = Share>,
+    ) -> Result<Self, Failure> {
+        let start = |share| ThreadWorker::start(setting, devices, share).map(Worker::Thread);
+        Ok(Self { workers: shares.map(start).collect::<Result<_, _>>()? })
     }
 
     /// Tells all of them the same.
@@ -78,22 +84,22 @@ impl Workers {
     }
 
     /// Durations that they timed since the last time, and faults, each once.
-    pub(crate) fn take(&self) -> Result<(Measures, Vec<String>), Failure> {
+    pub(crate) fn take(&self) -> Result<Told, Failure> {
         self.order(EngineCommand::Take)?;
-        let (mut measures, mut troubles) = (Measures::default(), Vec::new());
+        let mut all = Told::default();
         for worker in &self.workers {
             let told = match worker {
                 Worker::Thread(worker) => worker.told()?,
                 Worker::Process(worker) => worker.told()?,
             };
-            measures.add(&told.measures)?;
+            all.measures.add(&told.measures)?;
             for trouble in told.troubles {
-                if !troubles.contains(&trouble) {
-                    troubles.push(trouble);
+                if !all.troubles.contains(&trouble) {
+                    all.troubles.push(trouble);
                 }
             }
         }
-        Ok((measures, troubles))
+        Ok(all)
     }
 
     /// The processes that they run in.

@@ -24,7 +24,6 @@ pub(super) struct ProcessWorker {
     input: Mutex<Option<ChildStdin>>,
     told: Receiver<Told>,
     counters: Arc<Counters>,
-    threads: usize,
 }
 
 impl ProcessWorker {
@@ -45,7 +44,7 @@ impl ProcessWorker {
             let counters = Arc::clone(&counters);
             std::thread::spawn(move || listen(BufReader::new(output), &counters, &ready, &tell));
         }
-        let worker = Self { child, input: Mutex::new(input), told, counters, threads: setting.split.threads };
+        let worker = Self { child, input: Mutex::new(input), told, counters };
         worker.write(&serde_json::to_string(setting).map_err(Failure::refused)?)?;
         match is_ready.recv_timeout(Duration::from_secs(READY_SECONDS_MAX)) {
             Ok(Ok(())) => Ok(worker),
@@ -73,15 +72,9 @@ impl ProcessWorker {
 
     /// Durations of its engines, together.
     pub(super) fn told(&self) -> Result<Told, Failure> {
-        let mut all = Told::default();
-        for _ in 0..self.threads {
-            let told = self.told.recv_timeout(Duration::from_secs(TOLD_SECONDS_MAX));
-            let told =
-                told.map_err(|_| Failure::refused("a process of simulated devices does not answer"))?;
-            all.measures.add(&told.measures)?;
-            all.troubles.extend(told.troubles);
-        }
-        Ok(all)
+        self.told
+            .recv_timeout(Duration::from_secs(TOLD_SECONDS_MAX))
+            .map_err(|_| Failure::refused("a process of simulated devices does not answer"))
     }
 
     pub(super) fn pid(&self) -> u32 {
