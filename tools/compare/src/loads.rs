@@ -24,7 +24,7 @@ const STORM_PUBLISHERS: usize = 64;
 const STORM_MESSAGES_PER_SECOND: u64 = 6_400;
 const STORM_ARRIVING: usize = 256;
 
-/// Clients for each of them, in turns: one comes again when its last link is long gone.
+/// Clients for each of those handshakes: one comes again when its last link is long gone.
 const STORM_TURNS: usize = 4;
 
 /// A load.

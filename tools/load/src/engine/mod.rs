@@ -108,8 +108,8 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// An engine that runs its share of the devices, of which none runs yet, and what wakes it up when there is
-    /// an order.
+    /// An engine that runs its share of the devices, of which none runs yet, and what wakes it up when there
+    /// is an order.
     pub(crate) fn new(
         setting: &Setting,
         devices: &Arc<[Identity]>,
