@@ -34,22 +34,12 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: DeviceComma
             Err(Failure::NotReached(format!("{device}: {outcome}; shown is what is known from before")))
         }
         DeviceCommand::Sync(command) => sync::run(client, output, command),
-        DeviceCommand::Why { device } => {
-            let why = client.why(&device)?;
-            if output.is_json { output.json(&why) } else { output.line(&plain(&why.text)) }
-        }
+        DeviceCommand::Why { device } => output.answer(&client.why(&device)?, |why| plain(&why.text)),
         DeviceCommand::Set(set) => change(client, output, set),
-        DeviceCommand::Remove { device } => {
-            let removed = client.remove_device(&device)?;
-            if output.is_json {
-                return output.json(&removed);
-            }
-            output.line(&format!(
-                "device {} ({}) is removed: it is refused from now on; its events stay",
-                plain(&removed.name),
-                removed.id
-            ))
-        }
+        DeviceCommand::Remove { device } => output.answer(&client.remove_device(&device)?, |removed| {
+            let name = plain(&removed.name);
+            format!("device {name} ({}) is removed: it is refused from now on; its events stay", removed.id)
+        }),
     }
 }
 
@@ -134,17 +124,15 @@ fn change(client: &mut Client, output: &mut Output, set: DeviceSet) -> Result<()
         keep_connected: set.keep_connected,
         interval: set.interval,
     };
-    let device = client.change_device(&set.device, &change)?;
-    if output.is_json {
-        return output.json(&device);
-    }
-    output.line(&format!(
-        "device {}: group {}, keep connected {}, syncs every {}",
-        plain(&device.name),
-        device.group,
-        Keep::from(device.keep_connected),
-        duration(device.interval_seconds.into()),
-    ))
+    output.answer(&client.change_device(&set.device, &change)?, |device| {
+        format!(
+            "device {}: group {}, keep connected {}, syncs every {}",
+            plain(&device.name),
+            device.group,
+            Keep::from(device.keep_connected),
+            duration(device.interval_seconds.into()),
+        )
+    })
 }
 
 /// Its presence, and its own word on that.

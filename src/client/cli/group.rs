@@ -11,13 +11,14 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: GroupComman
     match command {
         GroupCommand::Create { path, interval, keep_connected } => {
             let made = client.create_group(&NewGroup { path, interval_seconds: interval, keep_connected })?;
-            if output.is_json {
-                return output.json(&made);
-            }
-            let interval = made.interval_seconds.map(|seconds| duration(seconds.into()));
-            let interval = interval.map_or(String::new(), |text| format!(", its devices sync every {text}"));
-            let keep = made.keep_connected.map_or(String::new(), |keep| format!(", keep connected {keep}"));
-            output.line(&format!("group {} is there{interval}{keep}", made.path))
+            output.answer(&made, |made| {
+                let interval = made.interval_seconds.map(|seconds| duration(seconds.into()));
+                let interval =
+                    interval.map_or(String::new(), |text| format!(", its devices sync every {text}"));
+                let keep =
+                    made.keep_connected.map_or(String::new(), |keep| format!(", keep connected {keep}"));
+                format!("group {} is there{interval}{keep}", made.path)
+            })
         }
         GroupCommand::List => output.list(
             &["GROUP", "DEVICES", "INTERVAL", "KEEP CONNECTED"],
@@ -69,9 +70,8 @@ fn warn(output: &mut Output, expected: &SettingsChanged) -> Result<(), Failure> 
 }
 
 fn done(output: &mut Output, changed: &SettingsChanged, what: &str) -> Result<(), Failure> {
-    if output.is_json {
-        return output.json(changed);
-    }
-    let revision = changed.revision.unwrap_or_default();
-    output.line(&format!("{what}; revision {revision}: {} other settings", devices(changed.devices)))
+    output.answer(changed, |changed| {
+        let revision = changed.revision.unwrap_or_default();
+        format!("{what}; revision {revision}: {} other settings", devices(changed.devices))
+    })
 }

@@ -50,6 +50,15 @@ impl Output {
         Ok(self.out.flush()?)
     }
 
+    /// An answer: one JSON document, or in words.
+    pub(super) fn answer<T: Serialize>(
+        &mut self,
+        answer: &T,
+        words: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        if self.is_json { self.json(answer) } else { self.line(&words(answer)) }
+    }
+
     /// One JSON document in one line.
     pub(super) fn json_line<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
         writeln!(self.out, "{}", printable::json(value).map_err(io::Error::from)?)?;

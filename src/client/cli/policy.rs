@@ -300,16 +300,13 @@ fn show(output: &mut Output, policy: &Policy) -> Result<(), Failure> {
 }
 
 fn say(output: &mut Output, changed: &SettingsChanged, wake: bool) -> Result<(), Failure> {
-    if output.is_json {
-        return output.json(changed);
-    }
     let how = match (changed.devices, wake) {
         (0, _) => "",
         (_, true) => "; they are asked on their links, or woken",
         (_, false) => "; those that are connected are asked now, the others learn it at their slot",
     };
     let revision = changed.revision.map_or(String::new(), |revision| format!("revision {revision}: "));
-    output.line(&format!("{revision}{} other settings{how}", devices(changed.devices)))
+    output.answer(changed, |_| format!("{revision}{} other settings{how}", devices(changed.devices)))
 }
 
 /// `1 device has`, `12 devices have`.

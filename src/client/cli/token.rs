@@ -39,15 +39,8 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: TokenComman
                 ]
             },
         ),
-        TokenCommand::Revoke { id } => {
-            let token = client.revoke_token(id)?;
-            if output.is_json {
-                return output.json(&token);
-            }
-            output.line(&format!(
-                "token {id} is revoked; {} enrolled with it before",
-                count(token.used.into(), "device")
-            ))
-        }
+        TokenCommand::Revoke { id } => output.answer(&client.revoke_token(id)?, |token| {
+            format!("token {id} is revoked; {} enrolled with it before", count(token.used.into(), "device"))
+        }),
     }
 }

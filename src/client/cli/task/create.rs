@@ -91,13 +91,10 @@ pub(super) fn run(client: &mut Client, output: &mut Output, asked: TaskCreate) -
         }
         return wait::until_ended(client, output, id);
     }
-    if output.is_json {
-        return output.json(&created);
-    }
-    output.line(&format!(
-        "task {id}: {}\nwhat becomes of it: musterctl task show {id}",
-        words::created(&created, &new.definition.schedule)
-    ))
+    output.answer(&created, |created| {
+        let words = words::created(created, &new.definition.schedule);
+        format!("task {id}: {words}\nwhat becomes of it: musterctl task show {id}")
+    })
 }
 
 impl TaskCreate {

@@ -81,10 +81,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: TaskCommand
             )
         }
         TaskCommand::Show(asked) => show::run(client, output, asked),
-        TaskCommand::Cancel { id } => {
-            let task = client.cancel_task(id)?;
-            if output.is_json { output.json(&task) } else { output.line(&plain(&cancelled(&task))) }
-        }
+        TaskCommand::Cancel { id } => output.answer(&client.cancel_task(id)?, |task| plain(&cancelled(task))),
     }
 }
 
