@@ -18,16 +18,12 @@
 #![forbid(unsafe_code)]
 
 mod address;
-mod backup;
 #[cfg(feature = "ctl")]
 pub mod cli;
 mod connection;
 mod error;
-mod follow;
-mod lines;
 mod pages;
-mod query;
-mod sync;
+mod streams;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -42,11 +38,9 @@ use crate::wire::api::{
 use crate::wire::id::{RunId, TaskId, TokenId};
 
 pub use address::{Address, DEFAULT_SOCKET, SERVER_VARIABLE};
-pub use backup::BackupPieces;
 pub use error::ClientError;
-pub use follow::Follow;
 pub use pages::{Paged, Pages};
-pub use sync::Sync;
+pub use streams::{BackupPieces, Follow, Sync};
 
 use connection::Connection;
 
@@ -121,7 +115,7 @@ impl Client {
     /// # Errors
     /// When the server can't be reached or refuses; `not_found` when there is no such device.
     pub fn device(&mut self, name_or_id: &str) -> Result<DeviceDetail, ClientError> {
-        self.ask("GET", &query::path("/v1/devices", name_or_id), None::<&()>)
+        self.ask("GET", &pages::path("/v1/devices", name_or_id), None::<&()>)
     }
 
     /// Why a device is in sync or not, and when it will be; by name or id.
@@ -129,7 +123,7 @@ impl Client {
     /// # Errors
     /// When the server can't be reached or refuses; `not_found` when there is no such device.
     pub fn why(&mut self, name_or_id: &str) -> Result<Why, ClientError> {
-        self.ask("GET", &format!("{}/why", query::path("/v1/devices", name_or_id)), None::<&()>)
+        self.ask("GET", &format!("{}/why", pages::path("/v1/devices", name_or_id)), None::<&()>)
     }
 
     /// Has devices sync now. Their outcomes come line by line.
@@ -147,7 +141,7 @@ impl Client {
     /// When the server can't be reached or refuses; `not_found` when there is no such device, `conflict` when
     /// the new name is taken.
     pub fn change_device(&mut self, name_or_id: &str, change: &DeviceChange) -> Result<Device, ClientError> {
-        self.ask("PATCH", &query::path("/v1/devices", name_or_id), Some(change))
+        self.ask("PATCH", &pages::path("/v1/devices", name_or_id), Some(change))
     }
 
     /// Removes a device; by name or id. It is refused from then on, its open link is closed, its events stay.
@@ -155,7 +149,7 @@ impl Client {
     /// # Errors
     /// When the server can't be reached or refuses; `not_found` when there is no such device.
     pub fn remove_device(&mut self, name_or_id: &str) -> Result<Device, ClientError> {
-        self.ask("DELETE", &query::path("/v1/devices", name_or_id), None::<&()>)
+        self.ask("DELETE", &pages::path("/v1/devices", name_or_id), None::<&()>)
     }
 
     /// Installed applications, by name and version, with the number of devices that have each.
@@ -253,7 +247,7 @@ impl Client {
     /// # Errors
     /// When the server can't be reached or refuses; `not_found` when there is no such device.
     pub fn settings(&mut self, name_or_id: &str) -> Result<Vec<ApplicationSettings>, ClientError> {
-        self.ask("GET", &format!("{}/settings", query::path("/v1/devices", name_or_id)), None::<&()>)
+        self.ask("GET", &format!("{}/settings", pages::path("/v1/devices", name_or_id)), None::<&()>)
     }
 
     /// Origin of each key of a device's settings; by name or id.
@@ -261,9 +255,9 @@ impl Client {
     /// # Errors
     /// When the server can't be reached or refuses; `not_found` when there is no such device.
     pub fn explain(&mut self, name_or_id: &str, application: &str) -> Result<Vec<ExplainedKey>, ClientError> {
-        let path = format!("{}/settings/explain", query::path("/v1/devices", name_or_id));
+        let path = format!("{}/settings/explain", pages::path("/v1/devices", name_or_id));
         let asked = ExplainQuery { application: application.to_owned() };
-        self.ask("GET", &query::with_query(&path, &asked), None::<&()>)
+        self.ask("GET", &pages::with_query(&path, &asked), None::<&()>)
     }
 
     /// Makes a task.

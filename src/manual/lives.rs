@@ -280,5 +280,5 @@
 //! 40. `machine/wake_scheduler.rs::step` ends the call with the sync.
 //! 41. `server/calls.rs::report` tells who waits.
 //! 42. `admin/calls.rs::tell_outcomes` writes a line of the answer.
-//! 43. `client/sync.rs::read` reads it.
+//! 43. `client/streams.rs::read` reads it.
 #![forbid(unsafe_code)]
