@@ -6,12 +6,12 @@ use axum::extract::State;
 use super::error::ApiError;
 use super::extract::{Body, Path, Query, page};
 use super::{AdminContext, AdminShared};
-use crate::fleet::settings::{self, Explained, Said, SettingsError};
+use crate::fleet::settings::{self, SettingsError};
 use crate::store::query::{self, DeviceKey};
 use crate::store::{self, NewSettings, SetSettings, SettingsChange};
 use crate::wire::api::{
-    ApplicationSettings, ExplainQuery, ExplainedKey, LevelValue, NewPolicy, Page, Policy, PolicyQuery,
-    PolicyRemoval, SettingsChanged,
+    ApplicationSettings, ExplainQuery, ExplainedKey, NewPolicy, Page, Policy, PolicyQuery, PolicyRemoval,
+    SettingsChanged,
 };
 use crate::wire::datagram::WakeReason;
 use crate::wire::id::DeviceId;
@@ -156,17 +156,7 @@ pub(super) async fn explain(
 ) -> Result<Json<Vec<ExplainedKey>>, ApiError> {
     let work = move |context: &AdminContext| {
         let device = device_of(context, name)?;
-        let said = |said: Said| LevelValue { from: said.from, value: said.value };
-        let one = |one: Explained| ExplainedKey {
-            key: one.key.to_string(),
-            value: one.said.value,
-            from: one.said.from,
-            locked_by: one.locked_by,
-            overrode: one.overrode.into_iter().map(said).collect(),
-            refused: one.refused.into_iter().map(said).collect(),
-        };
-        let keys = context.store.policies().explain(device, &asked.application)?;
-        Ok(keys.into_iter().map(one).collect())
+        Ok(context.store.policies().explain(device, &asked.application)?)
     };
     shared.answer(work).await
 }

@@ -6,34 +6,11 @@ use serde_json::Value;
 
 use super::merge::{Watcher, merge_watched};
 use super::{KeyPath, Level};
-
-/// A value that a level has for a key.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Said {
-    /// Which level: a group's path, or a device.
-    pub from: String,
-    /// The value.
-    pub value: Value,
-}
-
-/// One key of effective settings.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Explained {
-    /// The key: nothing lies below it.
-    pub key: KeyPath,
-    /// Its value, and where it comes from.
-    pub said: Said,
-    /// The level that locked it; `None`: it is not locked.
-    pub locked_by: Option<String>,
-    /// Values that levels above had for it, the outermost first.
-    pub overrode: Vec<Said>,
-    /// Values that levels below would have had for it, were it not locked.
-    pub refused: Vec<Said>,
-}
+use crate::wire::api::{ExplainedKey, LevelValue};
 
 /// Says of each key, in their order, where its value comes from.
 #[must_use]
-pub fn explain(levels: &[Level<'_>]) -> Vec<Explained> {
+pub fn explain(levels: &[Level<'_>]) -> Vec<ExplainedKey> {
     let mut history = History { levels, keys: BTreeMap::new(), refused: Vec::new() };
     let merged = merge_watched(levels, &mut history);
     let History { keys, refused, .. } = history;
@@ -51,26 +28,28 @@ pub fn explain(levels: &[Level<'_>]) -> Vec<Explained> {
             let concerns =
                 |names: &[String]| key.names().starts_with(names) || names.starts_with(key.names());
             let refused = refused.iter().filter(|(names, _)| concerns(names)).map(|(_, said)| said.clone());
-            Explained { locked_by: lock_of(&key), said, overrode, refused: refused.collect(), key }
+            let LevelValue { from, value } = said;
+            let (locked_by, refused) = (lock_of(&key), refused.collect());
+            ExplainedKey { key: key.to_string(), value, from, locked_by, overrode, refused }
         })
         .collect()
 }
 
 struct Key {
-    said: Said,
-    overrode: Vec<Said>,
+    said: LevelValue,
+    overrode: Vec<LevelValue>,
 }
 
 /// History of each key so far.
 struct History<'a> {
     levels: &'a [Level<'a>],
     keys: BTreeMap<KeyPath, Key>,
-    refused: Vec<(Vec<String>, Said)>,
+    refused: Vec<(Vec<String>, LevelValue)>,
 }
 
 impl History<'_> {
-    fn said(&self, level: usize, value: &Value) -> Said {
-        Said { from: self.levels[level].from.to_owned(), value: value.clone() }
+    fn said(&self, level: usize, value: &Value) -> LevelValue {
+        LevelValue { from: self.levels[level].from.to_owned(), value: value.clone() }
     }
 
     fn add(&mut self, level: usize, path: &mut Vec<String>, value: &Value, gone: &BTreeMap<KeyPath, Key>) {

@@ -15,7 +15,7 @@ mod tests;
 
 use serde_json::{Map, Value};
 
-pub use explain::{Explained, Said, explain};
+pub use explain::explain;
 pub use merge::{Merged, merge};
 pub use path::{BadPath, KeyPath};
 

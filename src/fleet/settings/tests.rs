@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::wire::api::{ExplainedKey, LevelValue};
 
 #[derive(Debug)]
 struct Owned {
@@ -62,10 +63,11 @@ fn each_key_is_explained() {
         owned("device", &json!({"currency": "USD", "lines": 80, "tax.rate": 7}), &[]),
     ];
     let levels: Vec<_> = levels.iter().map(Owned::level).collect();
-    let said = |from: &str, value: Value| Said { from: from.into(), value };
-    let explained = |key: &str, said, locked_by: Option<&str>, overrode, refused| Explained {
-        key: key.parse().unwrap(),
-        said,
+    let said = |from: &str, value: Value| LevelValue { from: from.into(), value };
+    let explained = |key: &str, said: LevelValue, locked_by: Option<&str>, overrode, refused| ExplainedKey {
+        key: key.into(),
+        value: said.value,
+        from: said.from,
         locked_by: locked_by.map(str::to_owned),
         overrode,
         refused,
@@ -204,10 +206,10 @@ proptest! {
         paths(&merged, &mut Vec::new(), &mut leaves);
         leaves.retain(|path| !matches!(path.find(&merged), Some(Value::Object(map)) if !map.is_empty()));
         leaves.sort();
-        prop_assert_eq!(explained.iter().map(|one| one.key.clone()).collect::<Vec<_>>(), leaves);
+        prop_assert_eq!(explained.iter().map(|one| one.key.parse::<KeyPath>().unwrap()).collect::<Vec<_>>(), leaves);
         for one in &explained {
-            prop_assert_eq!(one.key.find(&merged), Some(&one.said.value));
-            if one.refused.iter().any(|said| said.value != one.said.value) {
+            prop_assert_eq!(one.key.parse::<KeyPath>().unwrap().find(&merged), Some(&one.value));
+            if one.refused.iter().any(|said| said.value != one.value) {
                 prop_assert!(one.locked_by.is_some() || !one.refused.is_empty());
             }
         }

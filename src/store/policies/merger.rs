@@ -7,12 +7,13 @@ use std::rc::Rc;
 use rusqlite::{Connection, Row};
 
 use super::rows::{self, SetSettings};
-use crate::fleet::settings::{Explained, Merged, explain, merge};
+use crate::fleet::settings::{Merged, explain, merge};
 use crate::fleet::status::UntoldSettings;
 use crate::store::desired_state::{self, DesiredChange, Room};
 use crate::store::error::StoreError;
 use crate::store::sql::{Columns as _, Sql as _};
 use crate::store::{devices, inventory};
+use crate::wire::api::ExplainedKey;
 use crate::wire::digest::Digest;
 use crate::wire::limits::SETTINGS_BYTES_MAX;
 use crate::wire::settings::{Drift, SettingsOrder, digest_of as digest_of_settings};
@@ -215,7 +216,7 @@ pub(super) fn explained(
     connection: &Connection,
     number: i64,
     application: &str,
-) -> Result<Vec<Explained>, StoreError> {
+) -> Result<Vec<ExplainedKey>, StoreError> {
     let levels = levels_of(connection, number, application)?;
     Ok(explain(&levels.iter().map(SetSettings::level).collect::<Vec<_>>()))
 }

@@ -18,7 +18,8 @@ use super::desired_state::DesiredChange;
 use super::devices::{self, Devices, PersistentLinkChanges, normal_path};
 use super::error::StoreError;
 use super::query;
-use crate::fleet::settings::{Explained, Merged};
+use crate::fleet::settings::Merged;
+use crate::wire::api::ExplainedKey;
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
@@ -147,7 +148,7 @@ impl Policies {
     ///
     /// # Errors
     /// When there is no such device, or the file cannot be read.
-    pub fn explain(&self, device: DeviceId, application: &str) -> Result<Vec<Explained>, StoreError> {
+    pub fn explain(&self, device: DeviceId, application: &str) -> Result<Vec<ExplainedKey>, StoreError> {
         let reader = self.devices.database().reader()?;
         merger::explained(&reader, devices::number_of(&reader, device)?, application)
     }
