@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::wire::limits::NAME_BYTES_MAX;
 use crate::wire::status::Status;
@@ -159,6 +159,19 @@ impl Default for ClockRules {
     }
 }
 
+/// Reads the keys of an object into fields; others are refused.
+macro_rules! keys {
+    ($value:expr, $path:expr, $rules:expr, { $($key:literal: $field:ident = $read:ident),+ $(,)? }) => {
+        each_key($value, $path, |key, value, path| {
+            match key {
+                $($key => $rules.$field = $read(value, path)?,)+
+                _ => return Err(unknown(path, &[$($key),+].join(", "))),
+            }
+            Ok(())
+        })
+    };
+}
+
 impl Rules {
     /// Reads the rules from the settings of `muster`: an object in whose key `status` they are. Keys that are
     /// left out have their defaults.
@@ -167,7 +180,7 @@ impl Rules {
     /// When a key is unknown or a value is not allowed: its dotted path, and what is allowed.
     pub fn parse(settings: &Value) -> Result<Self, String> {
         let mut rules = Self::default();
-        Keys::of(settings, "")?.each(|key, value, path| match key {
+        each_key(settings, "", |key, value, path| match key {
             "status" => rules.read(value, path),
             _ => Err(unknown(path, "status")),
         })?;
@@ -182,62 +195,45 @@ impl Rules {
 
     fn read(&mut self, value: &Value, path: &str) -> Result<(), String> {
         let mut overrides = None;
-        Keys::of(value, path)?.each(|key, value, path| {
-            match key {
-                "lost" => Keys::of(value, path)?.each(|key, value, path| match key {
-                    "warning_after" => set(&mut self.lost.warning_after_ms, duration_or_off(value, path)),
-                    "critical_after" => set(&mut self.lost.critical_after_ms, duration_or_off(value, path)),
-                    _ => Err(unknown(path, "warning_after, critical_after")),
-                }),
-                "application" => self.application.read(value, path),
-                "applications" => {
-                    // Read last: they start from what is said for all.
-                    overrides = Some((value, path.to_owned()));
-                    Ok(())
-                }
-                "task" => Keys::of(value, path)?.each(|key, value, path| match key {
-                    "failed" => set(&mut self.task.failed, level(value, path)),
-                    "within" => set(&mut self.task.within_ms, within(value, path)),
-                    _ => Err(unknown(path, "failed, within")),
-                }),
-                "settings" => Keys::of(value, path)?.each(|key, value, path| match key {
-                    "failed" => set(&mut self.settings.failed, level(value, path)),
-                    "pending" => set(&mut self.settings.pending, level(value, path)),
-                    "pending_for" => set(&mut self.settings.pending_for_ms, duration(value, path)),
-                    "drifted" => set(&mut self.settings.drifted, level(value, path)),
-                    _ => Err(unknown(path, "failed, pending, pending_for, drifted")),
-                }),
-                "disk" => Keys::of(value, path)?.each(|key, value, path| match key {
-                    "warning_below" => set(&mut self.disk.warning_below_percent, percent_or_off(value, path)),
-                    "critical_below" => {
-                        set(&mut self.disk.critical_below_percent, percent_or_off(value, path))
-                    }
-                    _ => Err(unknown(path, "warning_below, critical_below")),
-                }),
-                "certificate" => Keys::of(value, path)?.each(|key, value, path| match key {
-                    "warning_before" => {
-                        set(&mut self.certificate.warning_before_ms, duration_or_off(value, path))
-                    }
-                    "critical_before" => {
-                        set(&mut self.certificate.critical_before_ms, duration_or_off(value, path))
-                    }
-                    _ => Err(unknown(path, "warning_before, critical_before")),
-                }),
-                "clock" => Keys::of(value, path)?.each(|key, value, path| match key {
-                    "warning_beyond" => set(&mut self.clock.warning_beyond_ms, duration_or_off(value, path)),
-                    "critical_beyond" => {
-                        set(&mut self.clock.critical_beyond_ms, duration_or_off(value, path))
-                    }
-                    _ => Err(unknown(path, "warning_beyond, critical_beyond")),
-                }),
-                _ => Err(unknown(
-                    path,
-                    "lost, application, applications, task, settings, disk, certificate, clock",
-                )),
+        each_key(value, path, |key, value, path| match key {
+            "lost" => keys!(value, path, self.lost, {
+                "warning_after": warning_after_ms = duration_or_off,
+                "critical_after": critical_after_ms = duration_or_off,
+            }),
+            "application" => self.application.read(value, path),
+            "applications" => {
+                // Read last: they start from what is said for all.
+                overrides = Some((value, path.to_owned()));
+                Ok(())
             }
+            "task" => {
+                keys!(value, path, self.task, { "failed": failed = level, "within": within_ms = within })
+            }
+            "settings" => keys!(value, path, self.settings, {
+                "failed": failed = level,
+                "pending": pending = level,
+                "pending_for": pending_for_ms = duration,
+                "drifted": drifted = level,
+            }),
+            "disk" => keys!(value, path, self.disk, {
+                "warning_below": warning_below_percent = percent_or_off,
+                "critical_below": critical_below_percent = percent_or_off,
+            }),
+            "certificate" => keys!(value, path, self.certificate, {
+                "warning_before": warning_before_ms = duration_or_off,
+                "critical_before": critical_before_ms = duration_or_off,
+            }),
+            "clock" => keys!(value, path, self.clock, {
+                "warning_beyond": warning_beyond_ms = duration_or_off,
+                "critical_beyond": critical_beyond_ms = duration_or_off,
+            }),
+            _ => Err(unknown(
+                path,
+                "lost, application, applications, task, settings, disk, certificate, clock",
+            )),
         })?;
         let Some((value, path)) = overrides else { return Ok(()) };
-        Keys::of(value, &path)?.each(|application, value, path| {
+        each_key(value, &path, |application, value, path| {
             if application.is_empty() || application.len() > NAME_BYTES_MAX {
                 return Err(format!("{path}: this can't be the name of an application"));
             }
@@ -251,42 +247,29 @@ impl Rules {
 
 impl ApplicationRules {
     fn read(&mut self, value: &Value, path: &str) -> Result<(), String> {
-        Keys::of(value, path)?.each(|key, value, path| match key {
-            "failed" => set(&mut self.failed, level(value, path)),
-            "stopped" => set(&mut self.stopped, level(value, path)),
-            "not_installed" => set(&mut self.not_installed, level(value, path)),
-            "unknown" => set(&mut self.unknown, level(value, path)),
-            _ => Err(unknown(path, "failed, stopped, not_installed, unknown")),
+        keys!(value, path, self, {
+            "failed": failed = level,
+            "stopped": stopped = level,
+            "not_installed": not_installed = level,
+            "unknown": unknown = level,
         })
     }
 }
 
-/// The keys of an object, each with its path.
-struct Keys<'v> {
-    object: &'v Map<String, Value>,
-    path: &'v str,
-}
-
-impl<'v> Keys<'v> {
-    fn of(value: &'v Value, path: &'v str) -> Result<Self, String> {
-        match value.as_object() {
-            Some(object) => Ok(Self { object, path }),
-            None if path.is_empty() => Err("this must be an object".to_owned()),
-            None => Err(format!("{path}: this must be an object")),
-        }
-    }
-
-    fn each(self, mut read: impl FnMut(&str, &'v Value, &str) -> Result<(), String>) -> Result<(), String> {
-        self.object.iter().try_for_each(|(key, value)| {
-            let path = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
-            read(key, value, &path)
-        })
-    }
-}
-
-fn set<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
-    *place = value?;
-    Ok(())
+/// Reads the keys of an object, each with its path.
+fn each_key<'v>(
+    value: &'v Value,
+    path: &str,
+    mut read: impl FnMut(&str, &'v Value, &str) -> Result<(), String>,
+) -> Result<(), String> {
+    let object = value.as_object().ok_or_else(|| match path {
+        "" => "this must be an object".to_owned(),
+        path => format!("{path}: this must be an object"),
+    })?;
+    object.iter().try_for_each(|(key, value)| {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        read(key, value, &path)
+    })
 }
 
 fn unknown(path: &str, known: &str) -> String {
