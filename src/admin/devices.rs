@@ -7,20 +7,21 @@ use super::AdminShared;
 use super::context::AdminContext;
 use super::error::ApiError;
 use super::extract::{Body, Path, Query, page};
-use super::statistics;
 use super::why::{address, next_slot, notify_persistent, persistent_by, record_of, udp_port};
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::fleet::presence::{Presence, presence};
+use crate::fleet::ring::begin_of;
 use crate::machine::device_state::DeviceState;
-use crate::store;
 use crate::store::query::{self, DeviceFilter, DeviceKey, DeviceRow, PageRequest};
 use crate::store::table::signs_of;
+use crate::store::{self, ApplicationStatistics};
 use crate::wire::api::{
     Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Keep, Link, Page, SectionStatus, Spool,
-    StatusReason, Timestamp,
+    StatisticSeries, StatusReason, Timestamp,
 };
 use crate::wire::id::Epoch;
 use crate::wire::section::Section;
+use crate::wire::statistics::Number;
 use crate::wire::time::WallTime;
 
 /// Pages of the store that one request reads when a filter lets few devices through. The answer then has a
@@ -124,7 +125,7 @@ fn load_detail(context: &AdminContext, name: String) -> Result<DeviceDetail, Api
         sections: sections.to_vec(),
         host: detail.host,
         conditions: detail.conditions.into_iter().map(Into::into).collect(),
-        statistics: statistics::series(detail.statistics),
+        statistics: series(detail.statistics),
         applications: detail.applications,
         events: Spool { spool_epoch: record.spool_epoch, last_sequence: record.last_sequence },
         link: record.link.map(|link| Link {
@@ -186,4 +187,35 @@ pub(super) async fn remove(
         Ok(to_api(context, row, &record))
     };
     shared.answer(work).await
+}
+
+/// One series for each number, by application and name.
+fn series(statistics: Vec<ApplicationStatistics>) -> Vec<StatisticSeries> {
+    statistics.into_iter().flat_map(of_application).collect()
+}
+
+/// The number that people would write for it, to the four digits that are kept: 0.1, where the bits alone say
+/// 0.10000610352.
+fn widened(value: f32) -> f64 {
+    format!("{value:.3e}").parse().unwrap_or(value.into())
+}
+
+fn of_application(statistics: ApplicationStatistics) -> Vec<StatisticSeries> {
+    let ApplicationStatistics { application, at, latest, ring } = statistics;
+    let points = |column: usize| {
+        let points = ring.points().iter().rev();
+        let value = |values: &[f32]| values.get(column).copied().filter(|value| value.is_finite());
+        points
+            .filter_map(|point| Some((begin_of(point.slot).into(), Number(widened(value(&point.values)?)))))
+            .collect()
+    };
+    let series = |(column, (name, unit, value)): (usize, (String, String, Option<f64>))| StatisticSeries {
+        application: application.clone(),
+        name,
+        unit,
+        value: value.map(Number),
+        at: at.into(),
+        points: points(column),
+    };
+    latest.into_iter().enumerate().map(series).collect()
 }

@@ -1,15 +1,20 @@
-//! An answer that comes line by line: newline-delimited JSON, of which no more is in memory than the client
-//! has room for.
+//! Answers that come piece by piece, of which no more is in memory than the client has room for: lines of
+//! JSON, and a backup as it is made.
 
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
+use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::Frame;
 use tokio::sync::mpsc;
+
+use super::AdminShared;
+use super::error::ApiError;
+use crate::wire::api::ErrorCode;
 
 /// The way into the answer: takes a piece when the client has taken the one before. Closed when the client
 /// goes away.
@@ -25,6 +30,14 @@ pub(super) fn answer() -> (LinesSender, Response) {
 pub(super) fn body() -> (LinesSender, Body) {
     let (pieces, taken) = mpsc::channel(1);
     (pieces, Body::new(Lines { taken }))
+}
+
+/// The answer begins at once; the first piece comes when the database is copied.
+pub(super) async fn backup(State(shared): State<AdminShared>) -> Result<Response, ApiError> {
+    let (pieces, body) = body();
+    let begun = shared.context.backups.send_to(pieces);
+    begun.map_err(|busy| ApiError::new(ErrorCode::Busy, busy.to_string()))?;
+    Ok(([(CONTENT_TYPE, "application/x-tar")], body).into_response())
 }
 
 /// The stream's body.

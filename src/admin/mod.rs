@@ -15,7 +15,6 @@
 #![forbid(unsafe_code)]
 
 mod applications;
-mod backup;
 mod blocking;
 mod calls;
 pub mod capacity;
@@ -32,7 +31,6 @@ pub mod listen;
 mod policies;
 mod rate;
 mod stall;
-mod statistics;
 mod status;
 mod tasks;
 mod tokens;
@@ -113,7 +111,7 @@ pub async fn serve(
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/status", get(status::show))
-        .route("/v1/backup", get(backup::make))
+        .route("/v1/backup", get(lines::backup))
         .route("/v1/tokens", post(tokens::create).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/devices", get(devices::list))

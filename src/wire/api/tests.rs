@@ -47,13 +47,6 @@ fn an_unknown_error_code_of_a_newer_server_is_still_an_error() {
 }
 
 #[test]
-fn a_follow_line_says_what_it_is() {
-    assert_eq!(serde_json::to_string(&FollowLine::Reached(4096)).unwrap(), r#"{"reached":4096}"#);
-    let gone = FollowLine::Gone { from: 1, to: 2 };
-    assert_eq!(serde_json::to_string(&gone).unwrap(), r#"{"gone":{"from":1,"to":2}}"#);
-}
-
-#[test]
 fn a_query_with_an_unknown_key_is_refused() {
     assert!(serde_json::from_str::<DeviceQuery>(r#"{"serach":"x"}"#).is_err());
     assert!(serde_json::from_str::<DeviceQuery>(r#"{"search":"x","limit":5}"#).is_ok());
