@@ -16,6 +16,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error, Unexpected, Visitor};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::wire::named::ParseError;
 use crate::wire::units::{format_duration, format_size, parse_duration, parse_size};
 
 /// Most bytes of a value that a message repeats.
@@ -299,20 +300,15 @@ pub fn address<'de, const PORT: u16, T: From<SocketAddr>, D: Deserializer<'de>>(
     address.map(T::from).map_err(|error| Error::custom(format_args!("is not allowed: {error}")))
 }
 
-/// A text that is no address to listen on.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("'{0}' is not an address (IP:PORT, such as 0.0.0.0:13000 or [::]:13000)")]
-pub struct AddressProblem(String);
-
 /// Reads a socket address; a missing port is `default_port`.
 ///
 /// # Errors
 /// When it is no IP address. Names are not resolved: a server listens on addresses.
-pub fn parse_address(text: &str, default_port: u16) -> Result<SocketAddr, AddressProblem> {
+pub fn parse_address(text: &str, default_port: u16) -> Result<SocketAddr, ParseError> {
     let bare = text.trim_start_matches('[').trim_end_matches(']');
     text.parse()
         .or_else(|_| bare.parse().map(|address| SocketAddr::new(address, default_port)))
-        .map_err(|_| AddressProblem(text.to_owned()))
+        .map_err(|_| ParseError::is_not(text, "an address (IP:PORT, such as 0.0.0.0:13000 or [::]:13000)"))
 }
 
 /// A whole number, from `MIN` to `MAX`.

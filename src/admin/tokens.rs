@@ -56,7 +56,7 @@ pub(super) async fn revoke(
     Path(id): Path,
 ) -> Result<Json<Token>, ApiError> {
     let id =
-        id.parse().map_err(|error: crate::wire::id::ParseIdError| ApiError::invalid(error.to_string()))?;
+        id.parse().map_err(|error: crate::wire::api::ParseError| ApiError::invalid(error.to_string()))?;
     let now = shared.context.clock.now().wall;
     shared.answer(move |context| Ok(context.store.devices().revoke_token(id, now)?)).await
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::{fmt, io};
 
 use crate::paths::SOCKET_PATH_BYTES_MAX;
+use crate::wire::api::ParseError;
 
 /// The environment variable that names the server when `--server` doesn't.
 pub const SERVER_VARIABLE: &str = "MUSTER_SERVER";
@@ -59,16 +60,20 @@ impl fmt::Display for Address {
 }
 
 impl FromStr for Address {
-    type Err = String;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         match text.strip_prefix("unix:") {
             Some(path) if path.len() > SOCKET_PATH_BYTES_MAX => Err(format!(
                 "the socket's path has {} bytes, at most {SOCKET_PATH_BYTES_MAX} are possible (unix(7)): name it by a shorter one",
                 path.len()
-            )),
+            )
+            .into()),
             Some(path) if !path.is_empty() => Ok(Self { socket: PathBuf::from(path) }),
-            _ => Err(format!("'{text}' is not a server: write unix:PATH, such as unix:{DEFAULT_SOCKET}")),
+            _ => {
+                let wanted = format!("a server: write unix:PATH, such as unix:{DEFAULT_SOCKET}");
+                Err(ParseError::is_not(text, &wanted))
+            }
         }
     }
 }
@@ -88,7 +93,7 @@ mod tests {
     fn a_path_that_is_too_long_for_a_socket_is_said_with_the_limit() {
         let address = |bytes: usize| format!("unix:/{}", "s".repeat(bytes - 1)).parse::<Address>();
         assert_eq!(address(SOCKET_PATH_BYTES_MAX).map(|address| address.socket.as_os_str().len()), Ok(107));
-        let said = address(SOCKET_PATH_BYTES_MAX + 1).unwrap_err();
+        let said = address(SOCKET_PATH_BYTES_MAX + 1).unwrap_err().to_string();
         assert!(said.contains("108 bytes, at most 107 are possible (unix(7))"), "{said}");
     }
 
@@ -125,7 +130,7 @@ mod tests {
     #[test]
     fn what_is_no_address_is_named() {
         for text in ["", "unix:", "/run/muster/admin.sock", "tcp:127.0.0.1:80"] {
-            assert!(text.parse::<Address>().unwrap_err().contains("write unix:PATH"), "{text}");
+            assert!(text.parse::<Address>().unwrap_err().to_string().contains("write unix:PATH"), "{text}");
         }
     }
 }

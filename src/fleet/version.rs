@@ -11,6 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::wire::inventory::version_alone;
+use crate::wire::named::ParseError;
 
 /// Longest expression.
 const COMPARISONS_MAX: usize = 16;
@@ -114,15 +115,8 @@ pub struct VersionExpression {
     comparisons: Vec<(Operator, String)>,
 }
 
-/// A text was no expression.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "'{0}' is not a version expression: <, <=, =, !=, >= or > and a version, at most 16 of them separated by commas, such as >=3.0,<3.0.14"
-)]
-pub struct VersionExpressionError(String);
-
 impl FromStr for VersionExpression {
-    type Err = VersionExpressionError;
+    type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let comparison = |part: &str| {
@@ -135,7 +129,11 @@ impl FromStr for VersionExpression {
         let comparisons: Option<Vec<_>> = text.split(',').take(COMPARISONS_MAX + 1).map(comparison).collect();
         match comparisons {
             Some(comparisons) if comparisons.len() <= COMPARISONS_MAX => Ok(Self { comparisons }),
-            _ => Err(VersionExpressionError(text.to_owned())),
+            _ => Err(ParseError::is_not(
+                text,
+                "a version expression: <, <=, =, !=, >= or > and a version, at most 16 of them separated by commas, \
+                 such as >=3.0,<3.0.14",
+            )),
         }
     }
 }

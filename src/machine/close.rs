@@ -1,6 +1,6 @@
 //! Why a link ended. Every close has a reason; each reason has a counter.
 
-use crate::wire::reasons::reasons;
+use crate::wire::named::reasons;
 
 reasons! {
     /// Why a link ended.

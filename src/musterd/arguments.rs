@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::server::config::{AddressProblem, DEFAULT_PORT, parse_address};
+use crate::server::config::{DEFAULT_PORT, parse_address};
+use crate::wire::api::ParseError;
 use clap::{Args, Parser, Subcommand};
 
 /// The muster server: knows every device, what is installed on it, and what happened there.
@@ -175,6 +176,6 @@ pub(crate) struct JournalPlace {
     pub(crate) json: bool,
 }
 
-fn address(text: &str) -> Result<SocketAddr, AddressProblem> {
+fn address(text: &str) -> Result<SocketAddr, ParseError> {
     parse_address(text, DEFAULT_PORT)
 }

@@ -17,7 +17,7 @@ pub use backup::BackupConfig;
 use super::process::ProcessOptions;
 use crate::admin::listen::bound_as;
 use crate::configuration::{self, Source, address, count, duration, size};
-pub use crate::configuration::{AddressProblem, ConfigError, parse_address};
+pub use crate::configuration::{ConfigError, parse_address};
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::machine::device_state::STORED_INTERVAL_SECONDS_MAX;
 use crate::machine::rate::EventRate;

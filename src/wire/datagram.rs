@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::DeviceId;
 use super::limits::DATAGRAM_KEY_BYTES;
-use super::reasons::reasons;
+use super::named::reasons;
 
 /// Length of every datagram.
 pub const DATAGRAM_BYTES: usize = 56;

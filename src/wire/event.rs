@@ -2,9 +2,6 @@
 
 mod mend;
 
-use std::fmt;
-use std::str::FromStr;
-
 use minicbor::data::Type;
 use minicbor::decode::Error as DecodeError;
 use minicbor::encode::{Error as EncodeError, Write};
@@ -13,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounded;
 use super::limits::{EVENT_BYTES_MAX, EVENT_FIELDS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use super::named::named;
 use super::time::WallTime;
 pub use mend::{MENDED_FIELD, NOT_UTF8};
 
@@ -36,31 +34,30 @@ pub fn is_server_name(application: &str) -> bool {
     SERVER_NAMES.iter().any(|name| looks_like(application, name))
 }
 
-/// Severity of an event. Ordered: `Info < Critical`.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize,
-)]
-#[cbor(index_only)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// Worth keeping, nothing to do.
-    #[n(0)]
-    Info,
-    /// May become a problem.
-    #[n(1)]
-    Warning,
-    /// Something did not work.
-    #[n(2)]
-    Error,
-    /// Somebody has to act now.
-    #[n(3)]
-    Critical,
+named! {
+    /// Severity of an event. Ordered: `Info < Critical`.
+    #[derive(
+        Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize,
+    )]
+    #[cbor(index_only)]
+    #[serde(rename_all = "snake_case")]
+    Severity, else "a severity (info, warning, error or critical)" {
+        /// Worth keeping, nothing to do.
+        #[n(0)]
+        Info = "info",
+        /// May become a problem.
+        #[n(1)]
+        Warning = "warning",
+        /// Something did not work.
+        #[n(2)]
+        Error = "error",
+        /// Somebody has to act now.
+        #[n(3)]
+        Critical = "critical",
+    }
 }
 
 impl Severity {
-    /// All of them, mildest first.
-    pub const ALL: [Self; 4] = [Self::Info, Self::Warning, Self::Error, Self::Critical];
-
     /// Severity of an encoded event, without a look at the rest of it; `None` when it is not where this
     /// version looks for it.
     #[must_use]
@@ -74,34 +71,6 @@ impl Severity {
             decoder.skip().ok()?;
         }
         None
-    }
-
-    /// Its name, as commands take it and tables show it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Error => "error",
-            Self::Critical => "critical",
-        }
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Severity {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|severity| severity.name() == text)
-            .ok_or_else(|| format!("'{text}' is not a severity (info, warning, error or critical)"))
     }
 }
 

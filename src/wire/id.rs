@@ -5,13 +5,7 @@ use std::str::FromStr;
 
 use minicbor::{Decode, Encode};
 
-/// A text was not an identifier of the wanted kind.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is not {wanted}")]
-pub struct ParseIdError {
-    text: String,
-    wanted: &'static str,
-}
+use super::named::ParseError;
 
 macro_rules! hex_id {
     ($(#[$doc:meta])* $name:ident, $wanted:literal) => {
@@ -33,12 +27,12 @@ macro_rules! hex_id {
         }
 
         impl FromStr for $name {
-            type Err = ParseIdError;
+            type Err = ParseError;
 
-            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+            fn from_str(text: &str) -> Result<Self, ParseError> {
                 let is_hex = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
                 let value = is_hex.then(|| u64::from_str_radix(text, 16).ok()).flatten();
-                value.map(Self).ok_or_else(|| ParseIdError { text: text.to_owned(), wanted: $wanted })
+                value.map(Self).ok_or_else(|| ParseError::is_not(text, $wanted))
             }
         }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::bounded;
 use super::digest::{Digest, Hasher};
 use super::limits::{SCHEMA_BYTES_MAX, SETTINGS_BYTES_MAX, TASK_KINDS_MAX};
+use super::named::named;
 use super::time::WallTime;
 
 /// Number of the section of settings. It travels from the server to the device; its digest is the sum
@@ -70,49 +71,25 @@ pub fn digest_of(application: &str, settings: &str, drift: Drift) -> Digest {
     hasher.finish()
 }
 
-/// State of an order for settings.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
-#[cbor(index_only)]
-#[serde(rename_all = "snake_case")]
-pub enum SettingsState {
-    /// It is on the device and not in place yet.
-    #[n(0)]
-    Pending,
-    /// It is in place.
-    #[n(1)]
-    Applied,
-    /// It could not be put in place; what was there before still is.
-    #[n(2)]
-    Failed,
-    /// It was in place, and somebody else changed it since.
-    #[n(3)]
-    Drifted,
-}
-
-impl SettingsState {
-    /// Its name, as people and files read it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Applied => "applied",
-            Self::Failed => "failed",
-            Self::Drifted => "drifted",
-        }
-    }
-
-    /// The state with this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Pending, Self::Applied, Self::Failed, Self::Drifted]
-            .into_iter()
-            .find(|state| state.name() == name)
-    }
-}
-
-impl std::fmt::Display for SettingsState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.name())
+named! {
+    /// State of an order for settings.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
+    #[cbor(index_only)]
+    #[serde(rename_all = "snake_case")]
+    #[non_exhaustive]
+    SettingsState, else "a state of settings (pending, applied, failed or drifted)" {
+        /// It is on the device and not in place yet.
+        #[n(0)]
+        Pending = "pending",
+        /// It is in place.
+        #[n(1)]
+        Applied = "applied",
+        /// It could not be put in place; what was there before still is.
+        #[n(2)]
+        Failed = "failed",
+        /// It was in place, and somebody else changed it since.
+        #[n(3)]
+        Drifted = "drifted",
     }
 }
 

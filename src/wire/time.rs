@@ -7,6 +7,8 @@ use std::str::FromStr;
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use super::named::ParseError;
+
 /// Wall-clock time: milliseconds since 1970-01-01T00:00:00Z. May jump; never used to measure how long
 /// something took.
 #[derive(
@@ -34,14 +36,15 @@ impl fmt::Debug for WallTime {
 }
 
 impl FromStr for WallTime {
-    type Err = String;
+    type Err = ParseError;
 
     /// RFC 3339 (`2026-11-24T10:00:00Z`). The error names the text and what is allowed.
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         let timestamp: jiff::Timestamp = text
             .parse()
-            .map_err(|_| format!("'{text}' is not a time (RFC 3339, such as 2026-11-24T10:00:00Z)"))?;
-        u64::try_from(timestamp.as_millisecond()).map(Self).map_err(|_| format!("'{text}' is before 1970"))
+            .map_err(|_| ParseError::is_not(text, "a time (RFC 3339, such as 2026-11-24T10:00:00Z)"))?;
+        let milliseconds = u64::try_from(timestamp.as_millisecond());
+        milliseconds.map(Self).map_err(|_| format!("'{text}' is before 1970").into())
     }
 }
 
@@ -127,7 +130,9 @@ mod tests {
         let time = WallTime(1_795_514_400_123);
         assert_eq!(time.to_string(), "2026-11-24T10:00:00.123Z");
         assert_eq!(time.to_string().parse::<WallTime>().unwrap(), time);
-        assert!("yesterday".parse::<WallTime>().unwrap_err().contains("'yesterday' is not a time"));
+        assert!(
+            "yesterday".parse::<WallTime>().unwrap_err().to_string().contains("'yesterday' is not a time")
+        );
     }
 
     #[test]

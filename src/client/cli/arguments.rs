@@ -8,7 +8,7 @@ use super::policy::{PolicyCommand, SettingsCommand};
 use super::task::TaskCommand;
 use crate::client::Address;
 use crate::fleet::version::VersionExpression;
-use crate::wire::api::{CALL_SECONDS_MAX, Interval, Keep, Presence, Timestamp};
+use crate::wire::api::{CALL_SECONDS_MAX, Interval, Keep, ParseError, Presence, Timestamp};
 use crate::wire::event::Severity;
 use crate::wire::id::TokenId;
 use crate::wire::status::Status;
@@ -342,8 +342,8 @@ pub(super) enum GroupCommand {
 }
 
 /// Checked here, compared at the server.
-fn version(text: &str) -> Result<String, String> {
-    text.parse::<VersionExpression>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+fn version(text: &str) -> Result<String, ParseError> {
+    text.parse::<VersionExpression>().map(|_| text.to_owned())
 }
 
 fn seconds(text: &str) -> Result<u64, String> {

@@ -17,9 +17,10 @@ use serde_json::{Map, Value};
 
 pub use explain::explain;
 pub use merge::{Merged, merge};
-pub use path::{BadPath, KeyPath};
+pub use path::KeyPath;
 
 use crate::wire::limits::SETTINGS_BYTES_MAX;
+use crate::wire::named::ParseError;
 use crate::wire::settings::Drift;
 
 /// Deepest nesting of settings, in levels.
@@ -71,7 +72,7 @@ pub enum SettingsError {
     EmptyName(String),
     /// A lock that is no path.
     #[error(transparent)]
-    BadPath(#[from] BadPath),
+    BadPath(#[from] ParseError),
     /// A lock on what is not there.
     #[error("'{0}' can't be locked: the settings have no such key")]
     NoSuchKey(String),

@@ -5,17 +5,12 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
+use crate::wire::named::ParseError;
+
 /// Names a key within settings: `receipt.lines`. A dot or backslash that belongs to a name has a backslash
 /// before it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct KeyPath(Vec<String>);
-
-/// A text names no key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "'{0}' names no key: names separated by dots are wanted, such as receipt.lines (a dot within a name is written \\.)"
-)]
-pub struct BadPath(String);
 
 impl KeyPath {
     /// The names, the outermost first; never empty.
@@ -45,10 +40,15 @@ impl fmt::Display for KeyPath {
 }
 
 impl FromStr for KeyPath {
-    type Err = BadPath;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, BadPath> {
-        let bad = || BadPath(text.to_owned());
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let bad = || {
+            ParseError::from(format!(
+                "'{text}' names no key: names separated by dots are wanted, such as receipt.lines (a dot within a name is \
+                 written \\.)"
+            ))
+        };
         let (mut names, mut name) = (Vec::new(), String::new());
         let mut letters = text.chars();
         while let Some(letter) = letters.next() {

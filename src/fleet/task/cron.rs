@@ -17,6 +17,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::{Offset, TimeZone};
 
 use super::period::Period;
+use crate::wire::named::ParseError;
 use crate::wire::time::WallTime;
 
 /// The longest expression.
@@ -49,35 +50,6 @@ pub struct Cron {
 }
 
 impl Cron {
-    /// Reads the five fields.
-    ///
-    /// # Errors
-    /// When it is no such expression. The error names the field and what is allowed.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        if text.len() > CRON_BYTES_MAX {
-            return Err(format!("a cron expression has at most {CRON_BYTES_MAX} bytes, not {}", text.len()));
-        }
-        let fields: Vec<&str> = text.split_ascii_whitespace().collect();
-        let [minute, hour, day, month, weekday] = fields[..] else {
-            return Err(format!(
-                "'{text}' has {} fields: a cron expression has five (minute, hour, day of month, month, day of week), \
-                 such as '0 3 * * *'",
-                fields.len()
-            ));
-        };
-        let weekdays = numbers(weekday, FIELDS[4])?;
-        Ok(Self {
-            text: fields.join(" "),
-            minutes: numbers(minute, FIELDS[0])?,
-            hours: numbers(hour, FIELDS[1])?,
-            days: numbers(day, FIELDS[2])?,
-            months: numbers(month, FIELDS[3])?,
-            weekdays: weekdays | (weekdays >> 7),
-            is_either_day: !day.starts_with('*') && !weekday.starts_with('*'),
-            is_wildcard: minute.contains('*') || hour.contains('*'),
-        })
-    }
-
     /// Whether it follows the clock at once when that is put forward or back.
     pub(super) fn is_wildcard(&self) -> bool {
         self.is_wildcard
@@ -163,10 +135,35 @@ impl fmt::Display for Cron {
 }
 
 impl FromStr for Cron {
-    type Err = String;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::parse(text)
+    /// Reads the five fields. The error names the field and what is allowed.
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        if text.len() > CRON_BYTES_MAX {
+            return Err(
+                format!("a cron expression has at most {CRON_BYTES_MAX} bytes, not {}", text.len()).into()
+            );
+        }
+        let fields: Vec<&str> = text.split_ascii_whitespace().collect();
+        let [minute, hour, day, month, weekday] = fields[..] else {
+            return Err(format!(
+                "'{text}' has {} fields: a cron expression has five (minute, hour, day of month, month, day of week), \
+                 such as '0 3 * * *'",
+                fields.len()
+            )
+            .into());
+        };
+        let weekdays = numbers(weekday, FIELDS[4])?;
+        Ok(Self {
+            text: fields.join(" "),
+            minutes: numbers(minute, FIELDS[0])?,
+            hours: numbers(hour, FIELDS[1])?,
+            days: numbers(day, FIELDS[2])?,
+            months: numbers(month, FIELDS[3])?,
+            weekdays: weekdays | (weekdays >> 7),
+            is_either_day: !day.starts_with('*') && !weekday.starts_with('*'),
+            is_wildcard: minute.contains('*') || hour.contains('*'),
+        })
     }
 }
 
@@ -181,7 +178,7 @@ fn first_from(bits: u64, from: u32) -> Option<u32> {
 }
 
 /// The numbers that a field names, a bit each.
-fn numbers(field: &str, (name, lowest, highest): (&str, u32, u32)) -> Result<u64, String> {
+fn numbers(field: &str, (name, lowest, highest): (&str, u32, u32)) -> Result<u64, ParseError> {
     field.split(',').try_fold(0, |bits, part| {
         let more = part_numbers(part, lowest, highest).ok_or_else(|| {
             format!(

@@ -4,6 +4,7 @@ use super::schedule::Schedule;
 use super::window::Window;
 use crate::wire::api::{TaskDefinition, TaskTargets};
 use crate::wire::limits::NAME_BYTES_MAX;
+use crate::wire::named::ParseError;
 use crate::wire::printable::is_name;
 
 /// Most devices that a task may name; more of them are a group.
@@ -41,22 +42,25 @@ impl TaskDefinition {
     ///
     /// # Errors
     /// When a part of it is not allowed. The error names the part and what is allowed.
-    pub fn validate(&self) -> Result<(), String> {
+    pub fn validate(&self) -> Result<(), ParseError> {
         if let Some(name) = &self.name {
             validate_name("name", name)?;
         }
         match &self.targets {
             TaskTargets::Devices(devices) if devices.is_empty() => {
-                return Err("'targets' names no device: name one, a group, or all".into());
+                return Err("'targets' names no device: name one, a group, or all".to_owned().into());
             }
             TaskTargets::Devices(devices) if devices.len() > DEVICES_MAX => {
                 let count = devices.len();
                 return Err(format!(
                     "'targets' names {count} devices: at most {DEVICES_MAX}, or put them into a group"
-                ));
+                )
+                .into());
             }
             TaskTargets::Devices(_) if self.continuous => {
-                return Err("'continuous' is for a group or all: named devices stay the same".into());
+                return Err("'continuous' is for a group or all: named devices stay the same"
+                    .to_owned()
+                    .into());
             }
             TaskTargets::Group(group) => validate_name("targets: group", group)?,
             TaskTargets::Devices(_) | TaskTargets::All => {}
@@ -75,34 +79,35 @@ impl TaskDefinition {
     ///
     /// # Errors
     /// When it is none.
-    pub fn schedule(&self) -> Result<Schedule, String> {
-        self.schedule.parse().map_err(|error| format!("'schedule': {error}"))
+    pub fn schedule(&self) -> Result<Schedule, ParseError> {
+        self.schedule.parse().map_err(|error| format!("'schedule': {error}").into())
     }
 
     /// Its window, when it has one.
     ///
     /// # Errors
     /// When it is none.
-    pub fn window(&self) -> Result<Option<Window>, String> {
+    pub fn window(&self) -> Result<Option<Window>, ParseError> {
         let window = self.window.as_deref().map(str::parse).transpose();
-        window.map_err(|error: String| format!("'window': {error}"))
+        window.map_err(|error: ParseError| format!("'window': {error}").into())
     }
 }
 
-fn validate_name(part: &str, name: &str) -> Result<(), String> {
+fn validate_name(part: &str, name: &str) -> Result<(), ParseError> {
     if is_name(name) {
         return Ok(());
     }
     Err(format!(
         "'{part}' is not a name: 1 to {NAME_BYTES_MAX} bytes, no blanks around it, no control or invisible characters"
-    ))
+    )
+    .into())
 }
 
-fn within(part: &str, value: u32, lowest: u32, highest: u32) -> Result<(), String> {
+fn within(part: &str, value: u32, lowest: u32, highest: u32) -> Result<(), ParseError> {
     if (lowest..=highest).contains(&value) {
         return Ok(());
     }
-    Err(format!("'{part}' is {value}, and has to be from {lowest} to {highest}"))
+    Err(format!("'{part}' is {value}, and has to be from {lowest} to {highest}").into())
 }
 
 /// Wait after the attempt of that number (from 1) failed. `random`: any number, drawn anew each time.

@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 
 use super::cron::Cron;
 use super::period::{SHIFT_MILLISECONDS_MAX, first_at};
+use crate::wire::named::ParseError;
 use crate::wire::time::WallTime;
 use crate::wire::units::{format_duration, parse_duration};
 
@@ -119,37 +120,38 @@ impl fmt::Display for Schedule {
 }
 
 impl FromStr for Schedule {
-    type Err = String;
+    type Err = ParseError;
 
     /// Reads `now`, `at 2026-11-24T03:00:00Z`, `at 2026-11-24T03:00` (by the clocks of the task's zone),
     /// `every 6h` or `cron 0 3 * * *`. The error names the text and what is allowed.
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         let text = text.trim();
         let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         match (word, rest.trim()) {
             ("now", "") => Ok(Self::Now),
             ("at", time) => at(time),
             ("every", duration) => every(duration).map(Self::Every),
-            ("cron", expression) => Cron::parse(expression).map(Self::Cron),
-            _ => Err(format!(
-                "'{text}' is not a schedule ('now', 'at' and a time, 'every' and a duration, or 'cron' and five fields, \
-                 such as 'cron 0 3 * * *')"
+            ("cron", expression) => expression.parse().map(Self::Cron),
+            _ => Err(ParseError::is_not(
+                text,
+                "a schedule ('now', 'at' and a time, 'every' and a duration, or 'cron' and five fields, \
+                 such as 'cron 0 3 * * *')",
             )),
         }
     }
 }
 
-fn at(text: &str) -> Result<Schedule, String> {
+fn at(text: &str) -> Result<Schedule, ParseError> {
     let local = || text.contains(['T', 't', ' ']).then(|| text.parse().ok()).flatten();
     text.parse().map(Schedule::At).or_else(|error| local().map(Schedule::AtLocal).ok_or(error))
 }
 
-fn every(text: &str) -> Result<u64, String> {
+fn every(text: &str) -> Result<u64, ParseError> {
     let duration = parse_duration(text)?;
     let seconds = duration.as_secs();
     let is_whole = duration.subsec_nanos() == 0;
     if !is_whole || !(EVERY_SECONDS_MIN..=EVERY_SECONDS_MAX).contains(&seconds) {
-        return Err(format!("'every {text}' is not allowed: whole seconds, from 1m to 366d"));
+        return Err(format!("'every {text}' is not allowed: whole seconds, from 1m to 366d").into());
     }
     Ok(seconds)
 }
@@ -196,7 +198,7 @@ mod tests {
             ("every 367d", "'every 367d' is not allowed"),
             ("cron 0 3", "'0 3' has 2 fields"),
         ] {
-            let said = text.parse::<Schedule>().unwrap_err();
+            let said = text.parse::<Schedule>().unwrap_err().to_string();
             assert!(said.starts_with(error), "{said}");
         }
     }

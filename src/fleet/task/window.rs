@@ -6,6 +6,7 @@ use std::str::FromStr;
 use jiff::tz::TimeZone;
 
 use super::period::Period;
+use crate::wire::named::ParseError;
 use crate::wire::time::WallTime;
 
 const DAY_MINUTES: i64 = 1_440;
@@ -113,18 +114,18 @@ impl fmt::Display for Window {
 }
 
 impl FromStr for Window {
-    type Err = String;
+    type Err = ParseError;
 
     /// Reads `22:00-05:00`. The error names the text and what is allowed.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{text}' is not a window (two times of a day, such as 22:00-05:00)");
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let wrong = || ParseError::is_not(text, "a window (two times of a day, such as 22:00-05:00)");
         let (from, until) = text.split_once('-').ok_or_else(wrong)?;
         let window = Self {
             from: minute_of_day(from).ok_or_else(wrong)?,
             until: minute_of_day(until).ok_or_else(wrong)?,
         };
         if window.from == window.until {
-            return Err(format!("'{text}' is an empty window: leave it out to allow the whole day"));
+            return Err(format!("'{text}' is an empty window: leave it out to allow the whole day").into());
         }
         Ok(window)
     }

@@ -103,7 +103,7 @@ fn conditions_in(
 fn settings_report(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<SettingsReport>> {
     let Some(state) = row.get::<_, Option<String>>(at)? else { return Ok(None) };
     Ok(Some(SettingsReport {
-        state: SettingsState::from_name(&state).unwrap_or(SettingsState::Pending),
+        state: state.parse().unwrap_or(SettingsState::Pending),
         revision: row.number(at + 1)?,
         digest: row.get(at + 2)?,
         applied_revision: row.number(at + 3)?,

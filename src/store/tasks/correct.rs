@@ -10,7 +10,7 @@ use rusqlite::{Connection, named_params, params};
 use super::run::{LEASE_SECONDS, lease_seconds};
 use super::{TimeChange, bad, parse};
 use crate::fleet::task::period::zoned_text;
-use crate::fleet::task::run::{Latest, RunProgress, RunState};
+use crate::fleet::task::run::{Latest, RunProgress};
 use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
 use crate::store::table::DeviceTable;
@@ -137,8 +137,8 @@ fn correct_runs(
     };
     let mut corrected: Vec<(i64, RunProgress)> = Vec::new();
     connection.each(sql, values, |row| {
-        let state = RunState::from_name(&row.get::<_, String>(3)?);
-        let state = state.ok_or_else(|| StoreError::Database("a run's state is damaged".into()))?;
+        let state = row.get::<_, String>(3)?.parse();
+        let state = state.map_err(|_| StoreError::Database("a run's state is damaged".into()))?;
         let mut run = RunProgress::new(1, row.get(4)?, row.get(5)?);
         (run.state, run.begin_by) = (state, row.get(6)?);
         (run.began_at, run.lease_until) = (row.get(7)?, row.get(8)?);

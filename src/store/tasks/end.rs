@@ -113,12 +113,12 @@ fn counts(connection: &Connection, task: i64, due_at: i64) -> Result<Counts, Sto
         connection.all(sql, [task, due_at], |row| Ok((row.get::<_, String>(0)?, row.number(1)?)))?
     {
         counts.total += runs;
-        match RunState::from_name(&state) {
-            Some(RunState::Failed | RunState::TimedOut | RunState::Rejected) => {
+        match state.parse::<RunState>() {
+            Ok(RunState::Failed | RunState::TimedOut | RunState::Rejected) => {
                 counts.finished += runs;
                 counts.failed += runs;
             }
-            Some(RunState::Succeeded) => counts.finished += runs,
+            Ok(RunState::Succeeded) => counts.finished += runs,
             _ => {}
         }
     }

@@ -48,8 +48,8 @@ const STATE: &str = "CASE WHEN t.state = 'cancelled' AND r.state IN ('scheduled'
     WHEN t.state = 'aborted' AND r.state IN ('scheduled', 'pending', 'delivered') THEN 'cancelled' ELSE r.state END";
 
 fn task_from_row(connection: &Connection, row: &Row<'_>) -> Result<Task, StoreError> {
-    let state = TaskState::from_name(&row.get::<_, String>(5)?)
-        .ok_or_else(|| StoreError::Database("a task's state is damaged".into()))?;
+    let state = row.get::<_, String>(5)?.parse();
+    let state = state.map_err(|_| StoreError::Database("a task's state is damaged".into()))?;
     let mut definition = parse(&row.get::<_, String>(4)?)?;
     // Shown by name; those that are gone by their ids.
     if let TaskTargets::Devices(devices) = &mut definition.targets {
@@ -85,7 +85,7 @@ fn counts(connection: &Connection, task: i64) -> Result<Vec<RunCount>, StoreErro
         WHERE t.number = ?1 AND r.is_retried = 0 GROUP BY s"
     );
     let counts = connection.all(&sql, [task], |row| Ok((row.get::<_, String>(0)?, row.number(1)?)))?;
-    let known = |(state, runs): (String, u64)| Some(RunCount { state: RunState::from_name(&state)?, runs });
+    let known = |(state, runs): (String, u64)| Some(RunCount { state: state.parse().ok()?, runs });
     let mut counts: Vec<_> = counts.into_iter().filter_map(known).collect();
     counts.sort_by_key(|count| RunState::ALL.iter().position(|known| *known == count.state));
     Ok(counts)

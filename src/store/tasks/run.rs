@@ -79,8 +79,8 @@ impl StoredRun {
 /// Reads [`COLUMNS`].
 pub(in crate::store) fn from_row(row: &Row<'_>) -> Result<StoredRun, StoreError> {
     let damaged = |what: &str| StoreError::Database(format!("a run's {what} is damaged"));
-    let state = RunState::from_name(&row.get::<_, String>(7)?).ok_or_else(|| damaged("state"))?;
-    let task_state = TaskState::from_name(&row.get::<_, String>(5)?).ok_or_else(|| damaged("task"))?;
+    let state = row.get::<_, String>(7)?.parse().map_err(|_| damaged("state"))?;
+    let task_state = row.get::<_, String>(5)?.parse().map_err(|_| damaged("task"))?;
     Ok(StoredRun {
         id: row.get(0)?,
         task: row.get(1)?,

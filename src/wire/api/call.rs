@@ -35,6 +35,7 @@ pub struct CallRequest {
 /// One line of the answer to a [`CallRequest`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum CallLine {
     /// First: the number of devices that are called.
     Called {
@@ -79,6 +80,7 @@ pub enum CallVia {
 /// Outcome of a call.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum CallOutcome {
     /// Everything is in sync.
     Synced {

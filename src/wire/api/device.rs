@@ -117,6 +117,7 @@ pub struct DeviceDetail {
 /// Whether wakes, which are UDP datagrams, reach a device.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum UdpReach {
     /// Nothing is known: it has named no port, or its address is new.
     #[default]
@@ -159,6 +160,7 @@ impl fmt::Display for UdpReach {
 /// Why a link stays open between syncs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum PersistentBy {
     /// It is set for the device itself.
     Device,

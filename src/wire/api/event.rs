@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Timestamp;
 use crate::wire::event::Severity;
 use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::named::named;
 
 /// Asks for stored events, newest first.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -35,26 +36,17 @@ pub struct FollowQuery {
     pub from: Option<u64>,
 }
 
-/// The one whose words an event is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EventSource {
-    /// The device, or something on it. Its application is prefixed with [`CLAIMED_PREFIX`] when it claims a
-    /// name of the server.
-    #[default]
-    Device,
-    /// The server: no device can say this.
-    Server,
-}
-
-impl EventSource {
-    /// Its name, as tables show it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Device => "device",
-            Self::Server => "server",
-        }
+named! {
+    /// The one whose words an event is.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    EventSource {
+        /// The device, or something on it. Its application is prefixed with [`CLAIMED_PREFIX`] when it claims a
+        /// name of the server.
+        #[default]
+        Device = "device",
+        /// The server: no device can say this.
+        Server = "server",
     }
 }
 
@@ -108,6 +100,7 @@ pub struct DeletedEvents {
 /// One line of a followed journal.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum FollowLine {
     /// An event.
     Event(Box<EventRecord>),

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::wire::named::ParseError;
+
 /// Whether links stay open between syncs: one's own setting, or the one above. In JSON `true`, `false` or
 /// `"inherit"`; `"on"` and `"off"`, as commands have it, are understood too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,13 +49,13 @@ impl fmt::Display for Keep {
 }
 
 impl FromStr for Keep {
-    type Err = String;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         [Self::On, Self::Off, Self::Inherited]
             .into_iter()
             .find(|keep| keep.to_string() == text)
-            .ok_or_else(|| format!("'{text}' is neither 'on' nor 'off' nor 'inherit'"))
+            .ok_or_else(|| format!("'{text}' is neither 'on' nor 'off' nor 'inherit'").into())
     }
 }
 

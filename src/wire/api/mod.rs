@@ -59,6 +59,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::wire::digest::Digest;
 pub use crate::wire::event::Severity;
 pub use crate::wire::id::{DeviceId, Epoch, RunId, TaskId, TokenId};
+pub use crate::wire::named::ParseError;
 pub use crate::wire::presence::Presence;
 pub use crate::wire::section::{ApplicationCondition, Condition, HostFacts};
 pub use crate::wire::settings::{Drift, SettingsReport, SettingsState};
@@ -168,6 +169,7 @@ pub struct ErrorDetail {
 /// Why a request was not fulfilled: for programs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ErrorCode {
     /// 400: the request can't be understood, or a value in it is not allowed.
     InvalidArgument,

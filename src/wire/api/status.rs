@@ -66,6 +66,7 @@ pub struct ClockStatus {
 /// Whether a wall clock is believed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ClockCondition {
     /// It is.
     #[default]
@@ -173,6 +174,7 @@ pub struct EventTotals {
 /// Whether the journal takes events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum JournalCondition {
     /// It does.
     Ok,
@@ -258,6 +260,7 @@ pub struct WarningsStatus {
 /// Whether the database takes changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum StoreCondition {
     /// It does.
     #[default]

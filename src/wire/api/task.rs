@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::Timestamp;
 use crate::wire::id::{DeviceId, RunId, TaskId};
+use crate::wire::named::named;
 pub use crate::wire::run_state::RunState;
 use crate::wire::task::RunStage;
 
@@ -144,38 +145,20 @@ pub struct CreatedTask {
     pub time_zone: String,
 }
 
-/// State of a task.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TaskState {
-    /// It has runs that have not ended, or will have some.
-    Active,
-    /// All that it was for has ended, well or not.
-    Done,
-    /// Somebody cancelled it.
-    Cancelled,
-    /// Too many of its runs failed.
-    Aborted,
-}
-
-impl TaskState {
-    /// Its name, in the store and on the screen.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Done => "done",
-            Self::Cancelled => "cancelled",
-            Self::Aborted => "aborted",
-        }
-    }
-
-    /// The state of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Active, Self::Done, Self::Cancelled, Self::Aborted]
-            .into_iter()
-            .find(|state| state.name() == name)
+named! {
+    /// State of a task.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    #[non_exhaustive]
+    TaskState, else "a state of a task (active, done, cancelled or aborted)" {
+        /// It has runs that have not ended, or will have some.
+        Active = "active",
+        /// All that it was for has ended, well or not.
+        Done = "done",
+        /// Somebody cancelled it.
+        Cancelled = "cancelled",
+        /// Too many of its runs failed.
+        Aborted = "aborted",
     }
 }
 

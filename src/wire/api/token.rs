@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 use crate::wire::id::TokenId;
+use crate::wire::named::named;
 
 /// Life of a join token when the request does not say: long enough to walk to a device.
 pub const TOKEN_TTL_SECONDS_DEFAULT: u64 = 60 * 60;
@@ -27,30 +28,20 @@ pub struct NewToken {
     pub group: Option<String>,
 }
 
-/// Whether a join token still opens the door.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenState {
-    /// It does.
-    Valid,
-    /// Its time is over.
-    Expired,
-    /// Its uses are used up.
-    UsedUp,
-    /// An administrator withdrew it.
-    Revoked,
-}
-
-impl TokenState {
-    /// Its name, for tables.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Valid => "valid",
-            Self::Expired => "expired",
-            Self::UsedUp => "used up",
-            Self::Revoked => "revoked",
-        }
+named! {
+    /// Whether a join token still opens the door.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    #[non_exhaustive]
+    TokenState {
+        /// It does.
+        Valid = "valid",
+        /// Its time is over.
+        Expired = "expired",
+        /// Its uses are used up.
+        UsedUp = "used up",
+        /// An administrator withdrew it.
+        Revoked = "revoked",
     }
 }
 

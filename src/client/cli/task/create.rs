@@ -15,7 +15,7 @@ use crate::fleet::task::definition::{
 };
 use crate::fleet::task::schedule::Schedule;
 use crate::fleet::task::window::Window;
-use crate::wire::api::{NewTask, TaskDefinition, TaskTargets};
+use crate::wire::api::{NewTask, ParseError, TaskDefinition, TaskTargets};
 use crate::wire::limits::TASK_SETTINGS_BYTES_MAX;
 use crate::wire::units::{format_duration, parse_duration};
 
@@ -149,11 +149,11 @@ fn settings(text: &str) -> Result<Map<String, Value>, String> {
 }
 
 /// Checked here, so that what is wrong is said before anybody is asked; the server decides.
-fn schedule(text: &str) -> Result<String, String> {
+fn schedule(text: &str) -> Result<String, ParseError> {
     text.parse::<Schedule>().map(|_| text.to_owned())
 }
 
-fn window(text: &str) -> Result<String, String> {
+fn window(text: &str) -> Result<String, ParseError> {
     text.parse::<Window>().map(|_| text.to_owned())
 }
 

@@ -12,7 +12,7 @@ use clap::Subcommand;
 use super::Failure;
 use super::output::{NOTHING_THERE, Output, plain};
 use crate::client::Client;
-use crate::wire::api::{RunState, Task, TaskQuery, TaskState};
+use crate::wire::api::{Task, TaskQuery, TaskState};
 use crate::wire::id::TaskId;
 
 pub(super) use on_device::on_device;
@@ -45,7 +45,7 @@ With --wait: exit code 0 when every run succeeded, 1 otherwise; of more than 50 
   musterctl task list --json | jq -r '.[] | select(.state == \"aborted\") | .id'")]
     List {
         /// Only those that are active, done, cancelled or aborted
-        #[arg(long, value_parser = task_state)]
+        #[arg(long)]
         state: Option<TaskState>,
         /// Only those for this application
         #[arg(long, value_name = "NAME")]
@@ -111,22 +111,10 @@ fn cancelled(task: &Task) -> String {
     format!("task {} {said}; {runs}", task.id)
 }
 
-fn task_state(text: &str) -> Result<TaskState, String> {
-    TaskState::from_name(text)
-        .ok_or_else(|| format!("'{text}' is not a state of a task (active, done, cancelled or aborted)"))
-}
-
-fn run_state(text: &str) -> Result<RunState, String> {
-    RunState::from_name(text).ok_or_else(|| {
-        let names = RunState::ALL.map(RunState::name).join(", ");
-        format!("'{text}' is not a state of a run (one of {names})")
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::api::{RunCount, TaskDefinition, TaskTargets, Timestamp};
+    use crate::wire::api::{RunCount, RunState, TaskDefinition, TaskTargets, Timestamp};
     use crate::wire::time::WallTime;
 
     pub(super) fn task(state: TaskState, runs: &[(RunState, u64)]) -> Task {
@@ -168,9 +156,10 @@ mod tests {
 
     #[test]
     fn states_are_read_by_their_names() {
-        assert_eq!(task_state("aborted"), Ok(TaskState::Aborted));
-        assert!(task_state("open").unwrap_err().contains("'open' is not a state of a task (active, "));
-        assert_eq!(run_state("timed_out"), Ok(RunState::TimedOut));
-        assert!(run_state("late").unwrap_err().contains("one of scheduled, pending, "));
+        assert_eq!("aborted".parse(), Ok(TaskState::Aborted));
+        let said = "open".parse::<TaskState>().unwrap_err().to_string();
+        assert!(said.contains("'open' is not a state of a task (active, "), "{said}");
+        assert_eq!("timed_out".parse(), Ok(RunState::TimedOut));
+        assert!("late".parse::<RunState>().unwrap_err().to_string().contains("one of scheduled, pending, "));
     }
 }

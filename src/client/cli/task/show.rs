@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{create, run_state, runs, words};
+use super::{create, runs, words};
 use crate::client::cli::Failure;
 use crate::client::cli::output::{NOTHING_THERE, Output, count, duration, plain, time, time_or_nothing};
 use crate::client::{Client, ClientError};
@@ -25,7 +25,7 @@ pub(in crate::client::cli) struct TaskShow {
     /// Its id, from 'musterctl task list'
     id: TaskId,
     /// Only runs in this state, such as failed or timed_out
-    #[arg(long, value_parser = run_state)]
+    #[arg(long)]
     state: Option<RunState>,
     /// Only runs on this device (name or id)
     #[arg(long, value_name = "NAME")]

@@ -70,7 +70,7 @@ fn what_is_not_allowed_is_named() {
             "'abort_percent' is 100, and has to be from 0 to 99",
         ),
     ] {
-        let said = definition.validate().unwrap_err();
+        let said = definition.validate().unwrap_err().to_string();
         assert!(said.starts_with(error), "{said}");
     }
     assert_eq!(TaskDefinition::new(devices(1_000)).validate(), Ok(()));

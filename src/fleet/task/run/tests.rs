@@ -28,11 +28,11 @@ fn says(serial: u32, stage: RunStage) -> RunUpdate {
 #[test]
 fn every_state_has_a_name_of_its_own() {
     for state in RunState::ALL {
-        assert_eq!(RunState::from_name(state.name()), Some(state));
+        assert_eq!(state.name().parse(), Ok(state));
         assert_eq!(serde_json::to_string(&state).unwrap(), format!("\"{}\"", state.name()));
         assert!(!(state.is_final() && state.is_at_device()));
     }
-    assert_eq!(RunState::from_name("lost"), None);
+    assert!("lost".parse::<RunState>().is_err());
 }
 
 #[test]
