@@ -67,8 +67,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Path {
     }
 }
 
+/// Longest text about a request that can't be read: one that names every key of a task has 340 characters.
+const TEXT_CHARACTERS_MAX: usize = 500;
+
 fn one_line(text: &str) -> String {
-    escaped(text).chars().take(300).collect()
+    escaped(text).chars().take(TEXT_CHARACTERS_MAX).collect()
 }
 
 /// Number of items of a page.

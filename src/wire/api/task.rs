@@ -1,5 +1,6 @@
 //! Tasks and their runs.
 
+use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -113,7 +114,6 @@ impl TaskDefinition {
 
 /// Makes a task.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct NewTask {
     /// The application whose task it is.
     pub application: String,
@@ -123,8 +123,23 @@ pub struct NewTask {
     #[serde(default)]
     pub settings: Map<String, Value>,
     /// Its devices, times and limits.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "definition")]
     pub definition: TaskDefinition,
+}
+
+/// Reads what the keys of [`NewTask`] itself leave. An unknown key is refused here, with all that are allowed:
+/// serde names none where it flattens.
+fn definition<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TaskDefinition, D::Error> {
+    let rest = Map::deserialize(deserializer)?;
+    TaskDefinition::deserialize(Value::Object(rest)).map_err(|error| {
+        let message = error.to_string();
+        match message.split_once("expected one of ") {
+            Some((unknown, keys)) if message.starts_with("unknown field") => de::Error::custom(format_args!(
+                "{unknown}expected one of `application`, `kind`, `settings`, {keys}"
+            )),
+            _ => de::Error::custom(message),
+        }
+    })
 }
 
 /// A task that was made.

@@ -47,6 +47,22 @@ fn an_unknown_error_code_of_a_newer_server_is_still_an_error() {
 }
 
 #[test]
+fn an_unknown_key_of_a_new_task_is_refused_with_all_that_are_allowed() {
+    let task = r#"{"application": "shop", "kind": "backup", "targets": "all""#;
+    let new: NewTask = serde_json::from_str(&format!("{task}}}")).unwrap();
+    let said = serde_json::from_str::<NewTask>(&format!(r#"{task}, "contnuous": true}}"#)).unwrap_err();
+    let said = said.to_string();
+    let allowed = said.strip_prefix("unknown field `contnuous`, expected one of ").unwrap_or_default();
+    let mut allowed: Vec<&str> = allowed.split('`').skip(1).step_by(2).collect();
+    allowed.sort_unstable();
+    let keys = serde_json::to_value(new).unwrap();
+    assert_eq!(allowed, keys.as_object().unwrap().keys().collect::<Vec<_>>(), "{said}");
+    let said = serde_json::from_str::<NewTask>(&task.replace(r#""all""#, r#""some"}"#)).unwrap_err();
+    let wanted = "unknown variant `some`, expected one of `devices`, `group`, `all`";
+    assert!(said.to_string().starts_with(wanted), "{said}");
+}
+
+#[test]
 fn a_query_with_an_unknown_key_is_refused() {
     assert!(serde_json::from_str::<DeviceQuery>(r#"{"serach":"x"}"#).is_err());
     assert!(serde_json::from_str::<DeviceQuery>(r#"{"search":"x","limit":5}"#).is_ok());
